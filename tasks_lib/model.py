@@ -1,0 +1,212 @@
+"""The words of the project as values: task files, nodes' outcomes, what a turn and a session are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+
+class Status(StrEnum):
+    """What a task file says of itself in `status`."""
+
+    PENDING = "pending"
+    IN_PROGRESS = "in-progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+
+
+class Scope(StrEnum):
+    """How much a task touches; `cost` is taskgraph's relative effort (1 to 5)."""
+
+    SINGLE = "single"
+    NARROW = "narrow"
+    MODERATE = "moderate"
+    BROAD = "broad"
+    SYSTEM = "system"
+
+    @property
+    def cost(self) -> int:
+        return SCOPE_COST[self]
+
+
+SCOPE_COST: Mapping[Scope, int] = {
+    Scope.SINGLE: 1,
+    Scope.NARROW: 2,
+    Scope.MODERATE: 3,
+    Scope.BROAD: 4,
+    Scope.SYSTEM: 5,
+}
+DEFAULT_COST = 2
+"""taskgraph's effort of a task file without `scope`."""
+
+
+class Risk(StrEnum):
+    """How likely a task is to go wrong."""
+
+    TRIVIAL = "trivial"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class Impact(StrEnum):
+    """How far a failure of the task reaches."""
+
+    ISOLATED = "isolated"
+    COMPONENT = "component"
+    PHASE = "phase"
+    PROJECT = "project"
+
+
+KNOWN_LEVELS = ("planning", "decomposition", "implementation", "review", "research", "architecture")
+"""`level` is an open word: others are warned about and taken as they are."""
+
+LEVELS_THAT_ADD_FILES = frozenset({"planning", "decomposition", "architecture"})
+"""Nodes of these levels may add task files; those of others may not."""
+
+REVIEW_LEVEL = "review"
+RESEARCH_LEVEL = "research"
+HUMAN = "human"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task file as read. `path` is relative to the repository, with `/`; `blob` is git's id of what was read.
+
+    `lines` maps each front matter key, as spelled in the file, to its 1-based line; `dependency_lines` each id in
+    `depends_on`. `extra` holds the keys that nothing here reads.
+    """
+
+    id: str
+    name: str
+    path: str
+    blob: str = ""
+    status: Status = Status.PENDING
+    depends_on: tuple[str, ...] = ()
+    scope: Scope | None = None
+    risk: Risk | None = None
+    impact: Impact | None = None
+    level: str | None = None
+    priority: str | None = None
+    assignee: str | None = None
+    tags: tuple[str, ...] = ()
+    extra: Mapping[str, object] = field(default_factory=dict[str, object], compare=False)
+    lines: Mapping[str, int] = field(default_factory=dict[str, int], compare=False)
+    dependency_lines: Mapping[str, int] = field(default_factory=dict[str, int], compare=False)
+
+    @property
+    def cost(self) -> int:
+        """Relative effort, 1 to 5."""
+        return self.scope.cost if self.scope else DEFAULT_COST
+
+    @property
+    def is_completed(self) -> bool:
+        return self.status is Status.COMPLETED
+
+    @property
+    def is_human(self) -> bool:
+        return (self.assignee or "").casefold() == HUMAN
+
+    @property
+    def is_review(self) -> bool:
+        return self.level == REVIEW_LEVEL
+
+
+# How a node ended. `Outcome` is what a run decides on; Prefect's states and the exit code are made from it.
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The node's work is on the head, as `commit`."""
+
+    commit: str
+    name: Literal["Merged"] = "Merged"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A review node said its verdict without work of its own; `commit` records it on the head."""
+
+    commit: str
+    name: Literal["Checked"] = "Checked"
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """The node cannot go on; `resolve_id` is the task that a person completes to let it run again ("" if none)."""
+
+    reason: str
+    resolve_id: str = ""
+    name: Literal["Blocked"] = "Blocked"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Our own environment broke; the work is kept on the branch, and running again goes on."""
+
+    reason: str
+    name: Literal["Failed"] = "Failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """A person stopped it; the work is kept."""
+
+    reason: str
+    name: Literal["Aborted"] = "Aborted"
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """It never started; `reason` names what it waited for."""
+
+    reason: str
+    name: Literal["Skipped"] = "Skipped"
+
+
+Outcome = Merged | Checked | Blocked | Failed | Aborted | Skipped
+
+
+class Stage(StrEnum):
+    """A step of a node's life, as a person watching reads it."""
+
+    WORKTREE = "worktree"
+    SETUP = "setup"
+    SESSION = "session"
+    REVIEW = "review"
+    QUEUED = "queued"
+    VERIFY = "verify"
+    GIVEN_BACK = "given back"
+    LANDED = "landed"
+    ENDED = "ended"
+
+
+class NoticeLevel(StrEnum):
+    """How much a notice of an agent asks for; only `blocking` ends an attempt."""
+
+    INFO = "info"
+    WARNING = "warning"
+    BLOCKING = "blocking"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What an agent reported from its worktree with `coordinator notify`; `turn` is the turn it was said in."""
+
+    level: NoticeLevel
+    text: str
+    turn: int = 0
+
+
+class Verdict(StrEnum):
+    """The last line of a review, after `Verdict: `."""
+
+    APPROVED = "approved"
+    APPROVED_WITH_CHANGES = "approved with changes"
+    CHANGES_REQUESTED = "changes requested"
+
+    @property
+    def is_approval(self) -> bool:
+        return self is not Verdict.CHANGES_REQUESTED
