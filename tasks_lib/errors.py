@@ -1,12 +1,12 @@
 """The exceptions of the project, for broken input and broken systems; expected endings are outcomes (`model.Outcome`).
 
-    CoordinatorError
-    ├── InputError        what a person wrote is wrong: every fault at once, nothing was started (exit 2)
-    ├── BusyError         another coordinator holds this repository (exit 2)
-    └── SystemFailure     something we rely on did not do its part
-        ├── GitError      a git command failed
-        ├── ShellError    a line of `setup` failed
-        └── AgentError    an agent could not be started
+CoordinatorError
+├── InputError        what a person wrote is wrong: every fault at once, nothing was started (exit 2)
+├── BusyError         another coordinator holds this repository (exit 2)
+└── SystemFailure     something we rely on did not do its part
+    ├── GitError      a git command failed
+    ├── ShellError    a line of `setup` failed
+    └── AgentError    an agent could not be started
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """One thing that is wrong in one place: `path` relative to the repository, `line` 1-based, 0 where there is none."""
+    """One thing that is wrong in one place: `path` relative to the repository, `line` 1-based, 0 for none."""
 
     path: str
     line: int

@@ -86,6 +86,6 @@ def name_resolve_task(blocked_id: str, existing: Iterable[str]) -> str:
     return f"{stem}{number}"
 
 
-def is_resolve_task(task_id: str, blocked_id: str) -> bool:
-    """Whether `task_id` was made, by us or by hand, to resolve what blocks `blocked_id`."""
-    return task_id.startswith(f"resolve-{flatten(blocked_id)}")
+def is_resolve_task(task_id: str) -> bool:
+    """Whether `task_id` was made, by us or by hand, to resolve what blocks another node."""
+    return task_id.startswith("resolve-")

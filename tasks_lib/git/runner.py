@@ -1,0 +1,109 @@
+"""Runs git: one place that knows the options, the environment and the errors of every command of ours."""
+
+import os
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import git as gitpython
+
+from tasks_lib.errors import GitError
+
+_OPTIONS = (
+    "-c", "core.hooksPath=/dev/null",  # A user's hooks would fire in every worktree, on ref updates too.
+    "-c", "gc.auto=0",
+    "-c", "core.fsync=committed",
+    "-c", "core.quotePath=false",
+    "-c", "advice.detachedHead=false",
+)  # fmt: skip
+MINIMUM_VERSION = (2, 38)
+"""`merge-tree --write-tree` came with git 2.38."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a command answered: exit `status`, raw `stdout`, decoded `stderr`."""
+
+    status: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        """Standard output without the last newline, undecodable bytes as surrogates."""
+        return self.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
+
+
+@cache
+def local_variables() -> tuple[str, ...]:
+    """The names of environment variables that point git at one repository; inherited, they redirect even `git -C`."""
+    found = subprocess.run(["git", "rev-parse", "--local-env-vars"], capture_output=True, text=True, check=True)
+    return (*found.stdout.split(), "GIT_NAMESPACE", "GIT_CEILING_DIRECTORIES", "GIT_LITERAL_PATHSPECS")
+
+
+class Git:
+    """Runs git commands in `directory`, each in a session of its own so that a Ctrl-C does not reach them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory: Path = directory
+        self._runner: gitpython.Git = gitpython.Git(str(directory))
+
+    def run(
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        accept: Collection[int] = (0,),
+        environment: Mapping[str, str] | None = None,
+    ) -> Result:
+        """Run `git *arguments`; `environment` is laid over this process's cleaned one.
+
+        Raises GitError when the exit status is not in `accept`.
+        """
+        process = self._start(arguments, stdin is not None, environment or {})
+        out, err = process.communicate(stdin)
+        result = Result(process.returncode, out, err.decode("utf-8", "replace"))
+        if result.status not in accept:
+            raise GitError(arguments, result.status, result.stderr or result.stdout.decode("utf-8", "replace"))
+        return result
+
+    def _start(
+        self, arguments: Sequence[str], has_input: bool, environment: Mapping[str, str]
+    ) -> "subprocess.Popen[bytes]":
+        # GitPython lays `env` over this process's own environment, so what must not be there is unset by `env`.
+        unset = [word for name in local_variables() if name in os.environ for word in ("-u", name)]
+        handle = cast(
+            "Any",
+            self._runner.execute(
+                [*(["env", *unset] if unset else []), "git", *_OPTIONS, *arguments],
+                istream=subprocess.PIPE if has_input else subprocess.DEVNULL,
+                as_process=True,
+                env={"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **environment},
+                start_new_session=True,
+            ),
+        )
+        process: subprocess.Popen[bytes] = handle.proc
+        handle.proc = None  # `communicate` owns it now; GitPython would end it when `handle` is collected.
+        return process
+
+    def text(self, *arguments: str) -> str:
+        """Standard output of `git *arguments`, without the last newline."""
+        return self.run(*arguments).text
+
+    def succeeds(self, *arguments: str) -> bool:
+        """Whether `git *arguments` exits with 0; 1 is no, anything else raises GitError."""
+        return self.run(*arguments, accept=(0, 1)).status == 0
+
+    def resolve(self, revision: str) -> str | None:
+        """The commit that `revision` (a full ref or an object id) names, or None."""
+        wanted = f"{revision}^{{commit}}"
+        found = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", wanted, accept=(0, 1, 128))
+        return found.text or None if found.status == 0 else None
+
+
+def find_version() -> tuple[int, ...]:
+    """The version of the git on PATH, such as (2, 39, 5)."""
+    words = subprocess.run(["git", "version"], capture_output=True, text=True, check=True).stdout.split()
+    return tuple(int(part) for part in words[2].split(".") if part.isdigit())
