@@ -1,0 +1,213 @@
+"""Decides whether task files make a graph, and answers every question about its shape."""
+
+import difflib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import rustworkx as rx
+
+from tasks_lib.errors import Fault, InputError
+from tasks_lib.model import Task
+
+_CYCLES_SHOWN = 10
+"""A knot of nodes can hold more cycles than atoms exist; those shown are enough to start untying it."""
+_COMPARISONS = 50_000
+"""Looking for a near match costs about 10 µs an id; past this many the faults are named without one."""
+
+_Digraph = rx.PyDiGraph[str, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Task files and what depends on what: a value, without cycles. `tasks` maps ids to tasks in the order of ids.
+
+    Edges run prerequisite -> dependent. Every method raises KeyError for an id that is not in `tasks`.
+    """
+
+    tasks: Mapping[str, Task]
+    _dependents: Mapping[str, tuple[str, ...]] = field(repr=False, compare=False)
+    _order: tuple[str, ...] = field(repr=False, compare=False)
+    _digraph: _Digraph = field(repr=False, compare=False)
+    _indices: Mapping[str, int] = field(repr=False, compare=False)
+
+    def prerequisites(self, task_id: str) -> tuple[str, ...]:
+        """The ids that `task_id` depends on directly, in the order of its file, each once."""
+        return tuple(dict.fromkeys(self.tasks[task_id].depends_on))
+
+    def dependents(self, task_id: str) -> tuple[str, ...]:
+        """The ids that depend directly on `task_id`, sorted."""
+        return self._dependents[task_id]
+
+    def order(self) -> tuple[str, ...]:
+        """Every id after all of its prerequisites; where that leaves a choice, the smaller id first."""
+        return self._order
+
+    def generations(self) -> tuple[tuple[str, ...], ...]:
+        """The ids by depth: each group depends only on the groups before it. Sorted within a group."""
+        layers = rx.topological_generations(self._digraph)
+        return tuple(tuple(sorted(self._digraph[index] for index in layer)) for layer in layers)
+
+    def ancestors(self, task_id: str) -> frozenset[str]:
+        """Everything that must be completed before `task_id`, near and far, without itself."""
+        return frozenset(self._digraph[i] for i in rx.ancestors(self._digraph, self._indices[task_id]))
+
+    def descendants(self, task_id: str) -> frozenset[str]:
+        """Everything that waits for `task_id`, near and far, without itself."""
+        return frozenset(self._digraph[i] for i in rx.descendants(self._digraph, self._indices[task_id]))
+
+    def remaining(self, weights: Mapping[str, int] | None = None) -> Mapping[str, int]:
+        """Map each id to the heaviest path from it to an end, itself included, in units of effort.
+
+        `weights` replaces `Task.cost` for the ids it holds. Completed nodes weigh nothing, and no path of an open node
+        leads through one: what depends on a completed node does not wait for what that node once waited for.
+        """
+        given = weights or {}
+        paths: dict[str, int] = {}
+        for task_id in reversed(self._order):
+            task = self.tasks[task_id]
+            after = self._dependents[task_id] if task.is_completed else self._open_dependents(task_id)
+            own = 0 if task.is_completed else given.get(task_id, task.cost)
+            paths[task_id] = own + max((paths[dependent] for dependent in after), default=0)
+        return paths
+
+    def critical_path(self) -> tuple[str, ...]:
+        """The heaviest path of open nodes, first to last; equal ones by id. Empty when all is completed."""
+        paths = self.remaining()
+        choices: Collection[str] = [task_id for task_id, task in self.tasks.items() if not task.is_completed]
+        path: list[str] = []
+        while choices:
+            path.append(min(choices, key=lambda task_id: (-paths[task_id], task_id)))
+            choices = self._open_dependents(path[-1])
+        return tuple(path)
+
+    def _open_dependents(self, task_id: str) -> tuple[str, ...]:
+        return tuple(i for i in self._dependents[task_id] if not self.tasks[i].is_completed)
+
+
+def build_graph(tasks: Iterable[Task]) -> Graph:
+    """Make the graph of `tasks`, in any order. Raises InputError with the faults of `check_graph` but for warnings."""
+    given = tuple(tasks)
+    by_id = {task.id: task for task in sorted(given, key=lambda task: task.id)}
+    digraph, indices = _make_digraph(by_id)
+    is_sound = len(by_id) == len(given) and digraph.num_edges() == _count_edges(by_id)
+    if not is_sound or not rx.is_directed_acyclic_graph(digraph):
+        raise InputError(fault for fault in check_graph(given) if not fault.is_warning)
+    dependents: dict[str, list[str]] = {task_id: [] for task_id in by_id}
+    for task_id, task in by_id.items():  # Ids come sorted, so each list is sorted too.
+        for prerequisite in dict.fromkeys(task.depends_on):
+            dependents[prerequisite].append(task_id)
+    order = tuple(rx.lexicographical_topological_sort(digraph, key=str))
+    return Graph(by_id, {task_id: tuple(ids) for task_id, ids in dependents.items()}, order, digraph, indices)
+
+
+def _count_edges(by_id: Mapping[str, Task]) -> int:
+    return sum(len(set(task.depends_on)) for task in by_id.values())
+
+
+def _make_digraph(by_id: Mapping[str, Task]) -> tuple[_Digraph, dict[str, int]]:
+    """Edges for the dependencies that exist; those that do not are left out."""
+    digraph: _Digraph = rx.PyDiGraph(multigraph=False)
+    indices = dict(zip(by_id, digraph.add_nodes_from(list(by_id)), strict=True))
+    edges = [
+        (indices[prerequisite], indices[task_id])
+        for task_id, task in by_id.items()
+        for prerequisite in dict.fromkeys(task.depends_on)
+        if prerequisite in indices
+    ]
+    digraph.add_edges_from_no_data(edges)  # pyright: ignore[reportArgumentType] - Its edges are typed as the caller's.
+    return digraph, indices
+
+
+def check_graph(tasks: Iterable[Task]) -> tuple[Fault, ...]:
+    """Name everything that keeps `tasks` from being a graph, all at once, sorted by place.
+
+    Errors: an id that two files have, a dependency that no file has, each cycle. Warnings: ids that are equal but for
+    case.
+    """
+    given = sorted(tasks, key=lambda task: (task.id, task.path))
+    by_id: dict[str, Task] = {}
+    for task in given:
+        by_id.setdefault(task.id, task)
+    faults = (*_find_duplicates(given), *_find_unknown(given, by_id), *_find_cycles(by_id), *_find_twins(by_id))
+    return tuple(sorted(faults))
+
+
+def _find_duplicates(tasks: Iterable[Task]) -> Iterator[Fault]:
+    holders: defaultdict[str, list[Task]] = defaultdict(list)
+    for task in tasks:
+        holders[task.id].append(task)
+    for task_id, same in holders.items():
+        for position, task in enumerate(same):
+            others = [other.path for index, other in enumerate(same) if index != position]
+            if others:
+                message = f'id "{task_id}" is also the id of {_join(others)}. Give each file an id of its own.'
+                yield Fault(task.path, task.lines.get("id", 0), message)
+
+
+def _find_unknown(tasks: Iterable[Task], by_id: Mapping[str, Task]) -> Iterator[Fault]:
+    nearest: dict[str, str | None] = {}
+    for task in tasks:
+        for name in dict.fromkeys(task.depends_on):
+            if name in by_id:
+                continue
+            if name not in nearest:
+                is_affordable = (len(nearest) + 1) * len(by_id) <= _COMPARISONS
+                nearest[name] = find_nearest(name, by_id) if is_affordable else None
+            near = nearest[name]
+            advice = f'Did you mean "{near}"?' if near else "Take it out, or add that task file."
+            yield Fault(
+                task.path, _find_line(task, name), f'depends_on names "{name}", which no task file has. {advice}'
+            )
+
+
+def _find_cycles(by_id: Mapping[str, Task]) -> Iterator[Fault]:
+    digraph, _ = _make_digraph(by_id)
+    if rx.is_directed_acyclic_graph(digraph):
+        return
+    for component in rx.strongly_connected_components(digraph):
+        knot = digraph.subgraph(list(component))
+        cycles = [[knot[index] for index in cycle] for cycle in islice(rx.simple_cycles(knot), _CYCLES_SHOWN + 1)]
+        for cycle in cycles[:_CYCLES_SHOWN]:
+            yield _describe_cycle(cycle, by_id)
+        if len(cycles) > _CYCLES_SHOWN:
+            first = by_id[min(knot.nodes())]
+            more = f"{knot.num_nodes()} task files depend on each other in more cycles than the {_CYCLES_SHOWN} named."
+            yield Fault(first.path, 0, f"{more} Break those and check again.")
+
+
+def _describe_cycle(cycle: Sequence[str], by_id: Mapping[str, Task]) -> Fault:
+    """Begin at the smallest id, so that one cycle reads the same however it was found."""
+    start = cycle.index(min(cycle))
+    path = [*cycle[start:], *cycle[:start]]
+    task = by_id[path[0]]
+    shown = " -> ".join([*path, path[0]])
+    message = f"depends_on closes the cycle {shown}, so none of these can ever start. Take one dependency out."
+    return Fault(task.path, _find_line(task, path[-1]), message)
+
+
+def _find_twins(by_id: Mapping[str, Task]) -> Iterator[Fault]:
+    groups: defaultdict[str, list[Task]] = defaultdict(list)
+    for task_id, task in by_id.items():
+        groups[task_id.casefold()].append(task)
+    for first, *others in groups.values():
+        for task in others:
+            message = f'id "{task.id}" differs from "{first.id}" ({first.path}) only by case. Rename one of them.'
+            yield Fault(task.path, task.lines.get("id", 0), message, is_warning=True)
+
+
+def _find_line(task: Task, prerequisite: str) -> int:
+    whole = task.lines.get("depends_on") or task.lines.get("dependsOn") or 0
+    return task.dependency_lines.get(prerequisite) or whole
+
+
+def _join(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def find_nearest(name: str, known: Iterable[str]) -> str | None:
+    """The id in `known` that `name` was most likely meant to be, or None if none is near."""
+    ids = list(known)
+    same = [task_id for task_id in ids if task_id.casefold() == name.casefold()]
+    return next(iter(same or difflib.get_close_matches(name, ids, n=1)), None)

@@ -1,0 +1,310 @@
+"""Decides which node starts next and why every other one waits; it does nothing itself."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from tasks_lib.errors import InputError
+from tasks_lib.graph import Graph, find_nearest
+from tasks_lib.model import Aborted, Blocked, Checked, Failed, Merged, Outcome, Skipped, Status, Task
+from tasks_lib.naming import is_resolve_task
+
+_CAUSES_SHOWN = 3
+"""A reason is one sentence; three root causes are as many as one can read in it."""
+
+Rank = tuple[int, int, str]
+
+
+def rank(graph: Graph) -> Mapping[str, Rank]:
+    """Map each id to its place in line, smallest first: longest remaining path, then most dependents, then id."""
+    remaining = graph.remaining()
+    return {task_id: (-remaining[task_id], -len(graph.dependents(task_id)), task_id) for task_id in graph.tasks}
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a new graph changed, as ids in topological order (`removed`: in the old graph's).
+
+    `completed` holds what is completed now and was not, `changed` what else differs, `unblocked` what may be worked
+    again.
+    """
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    completed: tuple[str, ...] = ()
+    unblocked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Setback:
+    """What was known of a node when it blocked: only what differs from this is new."""
+
+    blob: str
+    status: Status | None
+    resolved: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    """Why a node itself may not start: as a sentence about it, and as a clause after `needs <id>, which`."""
+
+    wait: str
+    cause: str
+
+
+class Plan:
+    """The state of one run over a graph: what runs, how what ran has ended, and so what may start.
+
+    `graph` is always as read from the head, and it alone says what is completed: `finish` never makes a dependent
+    ready, only `update` with a graph in which the prerequisite is completed does. Not safe to share between threads.
+    """
+
+    def __init__(self, graph: Graph, only: Collection[str] = ()) -> None:
+        """Plan to work `only` those ids, or everything if it is empty. Raises InputError naming each unknown id."""
+        _check_only(graph, only)
+        self._graph: Graph = graph
+        self._only: frozenset[str] = frozenset(only)
+        self._ranks: Mapping[str, Rank] = rank(graph)
+        self._running: set[str] = set()
+        self._outcomes: dict[str, Outcome] = {}
+        self._setbacks: dict[str, _Setback] = {}
+        self._ready: tuple[str, ...] | None = None
+
+    @property
+    def graph(self) -> Graph:
+        """The graph of the last `update`."""
+        return self._graph
+
+    @property
+    def running(self) -> frozenset[str]:
+        """The ids that were started and have not finished."""
+        return frozenset(self._running)
+
+    @property
+    def outcomes(self) -> Mapping[str, Outcome]:
+        """The last outcome of each id that finished in this run, in the order they first finished."""
+        return dict(self._outcomes)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing runs and nothing can start until the graph changes."""
+        return not self._running and not self.ready()
+
+    def priority(self, task_id: str) -> int:
+        """The longest remaining path from `task_id`, in units of effort. Raises KeyError if it is not in the graph."""
+        return -self._ranks[task_id][0]
+
+    def ready(self) -> tuple[str, ...]:
+        """The ids that may start now, most urgent first."""
+        if self._ready is None:
+            found = (task_id for task_id, task in self._graph.tasks.items() if self._is_ready(task))
+            self._ready = tuple(sorted(found, key=self._ranks.__getitem__))
+        return self._ready
+
+    def start(self, task_id: str) -> None:
+        """Take note that `task_id` runs now. Raises ValueError unless it is ready."""
+        if task_id not in self.ready():
+            raise ValueError(f"{task_id} is not ready and cannot be started")
+        self._running.add(task_id)
+        self._setbacks.pop(task_id, None)
+        self._ready = None
+
+    def finish(self, task_id: str, outcome: Outcome) -> None:
+        """Take note how `task_id` ended. Raises ValueError unless it runs.
+
+        It may be told before or after the graph that shows the ending: both orders give the same plan.
+        """
+        if task_id not in self._running:
+            raise ValueError(f"{task_id} does not run and cannot finish")
+        self._running.remove(task_id)
+        self._outcomes[task_id] = outcome
+        if isinstance(outcome, Blocked):
+            self._setbacks[task_id] = self._record_setback(task_id, outcome)
+        self._ready = None
+
+    def update(self, graph: Graph) -> Changes:
+        """Go on with `graph`, in which nodes may be new, edited, gone, completed or unblocked; say what differs."""
+        before, self._graph = self._graph, graph
+        was_blocked = {i for i, task in before.tasks.items() if self._is_blocked(task, before)}
+        self._ranks = rank(graph)
+        self._ready = None
+        unblocked = [i for i in graph.order() if i in was_blocked and not self._is_blocked(graph.tasks[i], graph)]
+        self._refresh_setbacks()
+        return _compare(before, graph, unblocked)
+
+    def waits(self) -> Mapping[str, str]:
+        """Say of each open node that neither runs nor is ready, in one sentence without a subject, why it waits."""
+        ready = set(self.ready())
+        idle = (i for i in self._graph.order() if i not in self._running and i not in ready)
+        return {i: self._explain_wait(self._graph.tasks[i]) for i in idle if not self._graph.tasks[i].is_completed}
+
+    def skips(self) -> Mapping[str, str]:
+        """Say of each node that was to be worked and never started which root cause kept it from starting.
+
+        For the end of a run. Left out are nodes for a person (see `waiting_for_person`), and nodes that are ready,
+        which an interrupted run has: nothing that did not land holds them.
+        """
+        causes = self._trace_causes()
+        ready = set(self.ready())
+        skipped: dict[str, str] = {}
+        for task_id in self._graph.order():
+            task = self._graph.tasks[task_id]
+            is_ours = self._is_wanted(task_id) and not task.is_completed and not task.is_human
+            if is_ours and task_id not in self._outcomes and task_id not in self._running and task_id not in ready:
+                hold = self._find_hold(task)
+                skipped[task_id] = hold.wait if hold else _tell_causes(causes[task_id])
+        return skipped
+
+    def waiting_for_person(self) -> tuple[str, ...]:
+        """The open nodes that only a person can do and this run would need, in topological order."""
+        tasks = self._graph.tasks
+        needed = set(self._only or tasks)
+        for task_id in reversed(self._graph.order()):
+            if task_id in needed and not tasks[task_id].is_completed:
+                needed.update(self._graph.prerequisites(task_id))
+        return tuple(i for i in self._graph.order() if i in needed and tasks[i].is_human and not tasks[i].is_completed)
+
+    def _is_wanted(self, task_id: str) -> bool:
+        return not self._only or task_id in self._only
+
+    def _is_ready(self, task: Task) -> bool:
+        if task.is_completed or task.id in self._running or _find_open(task, self._graph):
+            return False
+        return self._find_hold(task) is None
+
+    def _is_blocked(self, task: Task, graph: Graph) -> bool:
+        """Whether `task` waits for something new: since it blocked in this run, or because its file says so."""
+        if task.is_completed:
+            return False
+        if task.id in self._setbacks and not self._has_news(task, graph):
+            return True
+        resolves = _find_resolves(task)
+        return task.status is Status.BLOCKED and not (resolves and all(graph.tasks[i].is_completed for i in resolves))
+
+    def _has_news(self, task: Task, graph: Graph) -> bool:
+        setback = self._setbacks[task.id]
+        is_edited = task.status is not Status.BLOCKED and (task.blob, task.status) != (setback.blob, setback.status)
+        resolved = (i for i in _find_resolves(task) if graph.tasks[i].is_completed)
+        return is_edited or any(task_id not in setback.resolved for task_id in resolved)
+
+    def _record_setback(self, task_id: str, outcome: Blocked) -> _Setback:
+        task = self._graph.tasks.get(task_id)
+        if task is None:
+            return _Setback("", None, frozenset())
+        resolved = {i for i in _find_resolves(task) if self._graph.tasks[i].is_completed} - {outcome.resolve_id}
+        return _Setback(task.blob, task.status, frozenset(resolved))
+
+    def _refresh_setbacks(self) -> None:
+        """Once the graph shows a node as blocked, undoing just that is news too, whatever the file said before."""
+        for task_id, setback in self._setbacks.items():
+            task = self._graph.tasks.get(task_id)
+            if task and task.status is Status.BLOCKED and not self._has_news(task, self._graph):
+                self._setbacks[task_id] = _Setback(task.blob, task.status, setback.resolved)
+
+    def _find_hold(self, task: Task) -> _Hold | None:
+        """Why `task` itself is held, whatever its prerequisites are; None if nothing but them can hold it."""
+        hold = self._find_own_hold(task)
+        if self._is_wanted(task.id):
+            return hold
+        return _Hold("is not in --only", hold.cause if hold else "is not in --only")
+
+    def _find_own_hold(self, task: Task) -> _Hold | None:
+        outcome = self._outcomes.get(task.id)
+        if task.is_human:
+            return _Hold("waits for a person (assignee: human)", "waits for a person")
+        if self._is_blocked(task, self._graph):
+            return _Hold(_explain_blocked(task, outcome, self._graph), "is blocked")
+        if outcome and not isinstance(outcome, Blocked):
+            return _describe_ending(outcome)
+        if task.status is Status.FAILED:
+            return _Hold("status is failed: set it to pending to have it worked", "has status failed")
+        return None
+
+    def _explain_wait(self, task: Task) -> str:
+        hold = self._find_hold(task)
+        return hold.wait if hold else f"waits for {', '.join(_find_open(task, self._graph))}"
+
+    def _trace_causes(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """Map each open id to the (id, clause) of what holds it at the roots, itself if it is one, a few of them."""
+        causes: dict[str, Sequence[tuple[str, str]]] = {}
+        for task_id in self._graph.order():
+            task = self._graph.tasks[task_id]
+            if task.is_completed:
+                continue
+            hold = self._find_hold(task)
+            inherited = dict.fromkeys(cause for i in _find_open(task, self._graph) for cause in causes[i])
+            if hold or task_id in self._running or not inherited:
+                started = "still runs" if task_id in self._running else "was not started"
+                causes[task_id] = [(task_id, hold.cause if hold and task_id not in self._running else started)]
+            else:
+                causes[task_id] = list(inherited)[: _CAUSES_SHOWN + 1]
+        return causes
+
+
+def _check_only(graph: Graph, only: Collection[str]) -> None:
+    faults: list[str] = []
+    for task_id in sorted(set(only).difference(graph.tasks)):
+        near = find_nearest(task_id, graph.tasks)
+        advice = f'Did you mean "{near}"?' if near else "`coordinator graph` lists the ids there are."
+        faults.append(f'--only names "{task_id}", which no task file has. {advice}')
+    if faults:
+        raise InputError(faults)
+
+
+def _find_open(task: Task, graph: Graph) -> list[str]:
+    return [task_id for task_id in dict.fromkeys(task.depends_on) if not graph.tasks[task_id].is_completed]
+
+
+def _find_resolves(task: Task) -> list[str]:
+    return [task_id for task_id in task.depends_on if is_resolve_task(task_id)]
+
+
+def _explain_blocked(task: Task, outcome: Outcome | None, graph: Graph) -> str:
+    waits = [task_id for task_id in _find_open(task, graph) if is_resolve_task(task_id)]
+    if isinstance(outcome, Blocked) and outcome.resolve_id and outcome.resolve_id not in graph.tasks:
+        waits.append(outcome.resolve_id)  # The graph that shows the new task has not been read yet.
+    if waits:
+        return f"is blocked; waits for {', '.join(dict.fromkeys(waits))}"
+    if isinstance(outcome, Blocked):
+        return f"is blocked: {_cut(outcome.reason)}"
+    return "is blocked: set its status to pending to have it worked"
+
+
+def _describe_ending(outcome: Merged | Checked | Failed | Aborted | Skipped) -> _Hold:
+    match outcome:
+        case Merged() | Checked():
+            return _Hold("has landed, and the head does not show it yet", "landed, but is not completed at the head")
+        case Failed():
+            return _Hold(f"failed in this run: {_cut(outcome.reason)}", "failed")
+        case Aborted():
+            return _Hold(f"was aborted in this run: {_cut(outcome.reason)}", "was aborted")
+        case Skipped():
+            return _Hold(f"was skipped in this run: {_cut(outcome.reason)}", "was skipped")
+        case _:
+            assert_never(outcome)
+
+
+def _cut(reason: str) -> str:
+    """The first line of a reason, which may hold a log."""
+    return next(iter(reason.strip().splitlines()), "no reason was given")
+
+
+def _tell_causes(causes: Sequence[tuple[str, str]]) -> str:
+    """`needs a, which is blocked; needs b, which failed`."""
+    told = "; ".join(f"needs {task_id}, which {clause}" for task_id, clause in causes[:_CAUSES_SHOWN])
+    return f"{told}; and more" if len(causes) > _CAUSES_SHOWN else told
+
+
+def _compare(before: Graph, after: Graph, unblocked: Sequence[str]) -> Changes:
+    old, new = before.tasks, after.tasks
+    completed = dict.fromkeys(
+        i for i in after.order() if new[i].is_completed and not (i in old and old[i].is_completed)
+    )
+    return Changes(
+        added=tuple(i for i in after.order() if i not in old),
+        removed=tuple(i for i in before.order() if i not in new),
+        changed=tuple(i for i in after.order() if i in old and old[i] != new[i] and i not in completed),
+        completed=tuple(completed),
+        unblocked=tuple(unblocked),
+    )

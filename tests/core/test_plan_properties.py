@@ -1,0 +1,171 @@
+"""The plan in random runs: nodes end in every way, people and agents edit the head, graphs are read late."""
+
+from dataclasses import replace
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks_lib.graph import Graph, build_graph
+from tasks_lib.model import Aborted, Blocked, Failed, Merged, Outcome, Scope, Status, Task
+from tasks_lib.naming import is_resolve_task, name_resolve_task
+from tasks_lib.plan import Plan
+
+EDITS = 12
+"""What people do in one run; after that only sessions go on, so that a run has to come to its end."""
+
+
+class World:
+    """A head that sessions and people write to, and a plan that reads it now and then, checked at every start."""
+
+    def __init__(self, choice: Random, *, has_trouble: bool) -> None:
+        self.choice = choice
+        self.has_trouble = has_trouble
+        self.edits_left = EDITS if has_trouble else 0
+        self.commits = 0
+        self.head: dict[str, Task] = {}
+        for number in range(choice.randint(1, 9)):
+            self.add_task(f"n{number}")
+        only = [i for i in self.head if choice.random() < 0.7] if has_trouble and choice.random() < 0.3 else []
+        self.plan = Plan(self.read(), only)
+        self.only = set(only)
+        self.news: set[str] = set()
+
+    def read(self) -> Graph:
+        return build_graph(self.head.values())
+
+    def commit(self, task: Task) -> None:
+        self.commits += 1
+        self.head[task.id] = replace(task, blob=str(self.commits))
+
+    def add_task(self, task_id: str) -> None:
+        status = self.choice.choice([*Status, *[Status.PENDING] * 8]) if self.has_trouble else Status.PENDING
+        above = self.choice.sample(sorted(self.head), self.choice.randint(0, min(3, len(self.head))))
+        is_human = self.has_trouble and self.choice.random() < 0.1
+        scope = self.choice.choice([*Scope, None])
+        assignee = "human" if is_human else None
+        self.commit(Task(task_id, task_id, task_id, "", status, tuple(above), scope, assignee=assignee))
+
+    def is_open(self, task_id: str) -> bool:
+        return not self.head[task_id].is_completed and all(
+            self.head[i].is_completed for i in self.head[task_id].depends_on
+        )
+
+    def complete(self, task_id: str) -> None:
+        self.commit(replace(self.head[task_id], status=Status.COMPLETED))
+        self.news.update(i for i, task in self.head.items() if task_id in task.depends_on and is_resolve_task(task_id))
+
+    def edit_head(self) -> None:
+        """One thing that a person does: a node of theirs, an unblocking, a new task, a new dependency."""
+        self.edits_left -= 1
+        theirs = [i for i, task in self.head.items() if task.is_human and self.is_open(i)]
+        blocked = [i for i, task in self.head.items() if task.status is Status.BLOCKED]
+        match self.choice.randrange(4):
+            case 0 if theirs:
+                self.complete(self.choice.choice(theirs))
+            case 1 if blocked:
+                chosen = self.head[self.choice.choice(blocked)]
+                above = tuple(i for i in chosen.depends_on if not is_resolve_task(i) or self.choice.random() < 0.5)
+                self.commit(replace(chosen, status=Status.PENDING, depends_on=above))
+                self.news.add(chosen.id)
+            case 2:
+                self.add_task(f"late{self.edits_left}")
+            case _:
+                self.add_prerequisite()
+
+    def add_prerequisite(self) -> None:
+        self.commit(Task(f"first{self.edits_left}", "first", "first"))
+        chosen = self.head[self.choice.choice(sorted(self.head)[:-1] or sorted(self.head))]
+        if chosen.depends_on and not chosen.is_completed:
+            self.commit(replace(chosen, depends_on=(*chosen.depends_on, f"first{self.edits_left}")))
+            self.news.add(chosen.id)
+
+    def start_first(self) -> None:
+        ready = self.plan.ready()
+        keys = [(-self.plan.priority(i), -len(self.plan.graph.dependents(i)), i) for i in ready]
+        assert keys == sorted(keys)
+        task = self.plan.graph.tasks[ready[0]]
+        assert all(self.plan.graph.tasks[i].is_completed for i in task.depends_on)
+        assert not task.is_human
+        assert task.id not in self.plan.running
+        assert not self.only or task.id in self.only
+        may_start = task.status in {Status.PENDING, Status.IN_PROGRESS}
+        assert may_start or (task.status is Status.BLOCKED and any(map(is_resolve_task, task.depends_on)))
+        if task.id in self.plan.outcomes:
+            assert isinstance(self.plan.outcomes[task.id], Blocked)
+            assert task.id in self.news
+        self.plan.start(task.id)
+
+    def finish_one(self) -> None:
+        task_id = self.choice.choice(sorted(self.plan.running))
+        kind = self.choice.randrange(8) if self.has_trouble else 7
+        outcome: Outcome = Failed("broke") if kind == 0 else Aborted("by hand") if kind == 1 else Merged("c")
+        if kind in {2, 3}:
+            outcome = self.block(task_id, has_resolve=kind == 2)
+        elif isinstance(outcome, Merged):
+            self.complete(task_id)
+        if self.choice.random() < 0.5:
+            self.plan.update(self.read())
+        self.news.discard(task_id)
+        self.plan.finish(task_id, outcome)
+
+    def block(self, task_id: str, *, has_resolve: bool) -> Blocked:
+        task = self.head[task_id]
+        if not has_resolve or is_resolve_task(task_id):
+            self.commit(replace(task, status=Status.BLOCKED))
+            return Blocked("stuck")
+        resolve_id = name_resolve_task(task_id, self.head)
+        self.commit(Task(resolve_id, "r", "r", assignee="human" if self.choice.random() < 0.6 else None))
+        self.commit(replace(task, status=Status.BLOCKED, depends_on=(*task.depends_on, resolve_id)))
+        return Blocked("stuck", resolve_id)
+
+    def step(self) -> bool:
+        """Do one thing of those that can be done; False when the run is over."""
+        ready, running = bool(self.plan.ready()), bool(self.plan.running)
+        if self.edits_left and self.choice.random() < 0.3:
+            self.edit_head()
+        elif ready and (not running or self.choice.random() < 0.5):
+            self.start_first()
+        elif running:
+            self.finish_one()
+        else:
+            before = self.plan.graph
+            self.plan.update(self.read())
+            return not self.plan.is_finished or self.plan.graph != before
+        if self.choice.random() < 0.4:
+            self.plan.update(self.read())
+        return True
+
+    def run(self) -> None:
+        steps = 0
+        while self.step():
+            steps += 1
+            # Each node starts once, and again for each piece of news: people's edits and agents' resolve tasks.
+            assert steps < 2000
+        assert self.plan.is_finished
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_every_node_starts_rightly_and_ends_with_an_account(choice: Random) -> None:
+    world = World(choice, has_trouble=True)
+    world.run()
+    plan, tasks = world.plan, world.plan.graph.tasks
+    skips, waits, people = plan.skips(), plan.waits(), plan.waiting_for_person()
+    for task_id, task in tasks.items():
+        if not world.only or task_id in world.only:
+            assert task.is_completed or task_id in plan.outcomes or skips.get(task_id) or task_id in people
+        assert task.is_completed or waits[task_id]
+    assert waits.keys() == {i for i, task in tasks.items() if not task.is_completed}
+    assert not skips.keys() & ({*plan.outcomes, *people})
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_every_node_completes_when_every_session_succeeds(choice: Random) -> None:
+    world = World(choice, has_trouble=False)
+    world.run()
+    assert all(task.is_completed for task in world.plan.graph.tasks.values())
+    assert not world.plan.waits()
+    assert not world.plan.skips()
+    assert world.plan.outcomes.keys() == world.plan.graph.tasks.keys()
