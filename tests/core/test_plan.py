@@ -161,6 +161,15 @@ def test_resolve_task_that_comes_with_its_completion_is_news() -> None:
     assert "a" in plan.ready()
 
 
+def test_resolve_task_completed_before_the_ending_is_told_is_news() -> None:
+    plan = Plan(chain())
+    plan.start("a")
+    resolved = make("resolve-a-1", status="completed")
+    plan.update(edit(plan.graph, make("a", "resolve-a-1", status="blocked", blob="1"), resolved))
+    plan.finish("a", Blocked("no key", "resolve-a-1"))
+    assert "a" in plan.ready()
+
+
 @pytest.mark.parametrize("blob", ["2", "0"])
 def test_person_who_sets_a_blocked_node_to_pending_has_it_worked_again(blob: str) -> None:
     plan = Plan(chain())

@@ -158,6 +158,10 @@ def test_every_node_starts_rightly_and_ends_with_an_account(choice: Random) -> N
         assert task.is_completed or waits[task_id]
     assert waits.keys() == {i for i, task in tasks.items() if not task.is_completed}
     assert not skips.keys() & ({*plan.outcomes, *people})
+    unheard = [i for i in world.news if world.is_open(i) and isinstance(plan.outcomes.get(i), Blocked)]
+    assert all(
+        tasks[i].status is Status.BLOCKED and not any(map(is_resolve_task, tasks[i].depends_on)) for i in unheard
+    )
 
 
 @settings(max_examples=100, deadline=None)
