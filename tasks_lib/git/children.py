@@ -1,0 +1,107 @@
+"""Hides git's long-lived helper processes: one request, one answer, started again when they died."""
+
+import os
+import subprocess
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, TypeVar
+
+from tasks_lib.errors import GitError
+from tasks_lib.git.runner import local_variables
+
+Answer = TypeVar("Answer")
+_STOP_SECONDS = 5
+_TRIES = 2
+"""A helper that died while it was idle is found dead by the next request; a second death is a fault of its own."""
+
+
+class Died(Exception):  # noqa: N818 - It is an event between a child and its reader, never seen outside.
+    """The helper closed its output in the middle of an answer."""
+
+
+class Child:
+    """A git process that reads requests from its standard input; several threads may ask, one at a time.
+
+    It is in a session of its own, so that a Ctrl-C does not reach it, and ends by itself when its input closes.
+    """
+
+    def __init__(self, directory: Path, arguments: Sequence[str]) -> None:
+        self._directory: Path = directory
+        self._arguments: tuple[str, ...] = tuple(arguments)
+        self._lock: threading.Lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._finalizer: weakref.finalize[[subprocess.Popen[bytes]], Child] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the helper, or None while there is none."""
+        process = self._process
+        return process.pid if process else None
+
+    def ask(self, request: bytes, read_answer: Callable[[IO[bytes]], Answer]) -> Answer:
+        """Send `request` and return what `read_answer` makes of the output.
+
+        `read_answer` raises Died at an early end. Raises GitError when the helper died twice in a row.
+        """
+        with self._lock:
+            for _ in range(_TRIES):
+                process = self._process or self._start()
+                try:
+                    return _exchange(process, request, read_answer)
+                except (OSError, Died):
+                    self._stop()
+                except BaseException:
+                    # Half an answer may be left in the pipe; the next request must not read it.
+                    self._stop()
+                    raise
+            raise GitError(self._arguments, -1, "the process ended in the middle of an answer, twice")
+
+    def close(self) -> None:
+        """End the helper; the next request starts another."""
+        with self._lock:
+            self._stop()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        unwanted = set(local_variables())
+        process = subprocess.Popen(
+            ["git", "-c", "core.fsync=committed", *self._arguments],
+            cwd=self._directory,
+            env={**{k: v for k, v in os.environ.items() if k not in unwanted}, "LC_ALL": "C"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._process = process
+        self._finalizer = weakref.finalize(self, _end, process)
+        return process
+
+    def _stop(self) -> None:
+        self._process = None
+        if self._finalizer:
+            self._finalizer()
+
+
+def _exchange(process: "subprocess.Popen[bytes]", request: bytes, read_answer: Callable[[IO[bytes]], Answer]) -> Answer:
+    if process.stdin is None or process.stdout is None:
+        raise Died
+    process.stdin.write(request)
+    process.stdin.flush()
+    return read_answer(process.stdout)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Close the pipes of `process` and wait for it; killed only when it does not go, and it writes nothing by then."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            try:
+                pipe.close()
+            except OSError:  # What was still buffered for a dead process has no reader.
+                continue
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,128 @@
+"""Reads the task files of a commit: what has not changed since the last reading is not read again."""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from tasks_lib.errors import Fault, InputError
+from tasks_lib.git.objects import Entry, Objects
+from tasks_lib.model import Task
+from tasks_lib.taskfile import decode, parse_task
+
+SUFFIX = ".md"
+_CACHED_READINGS = 16
+_SPECIAL = {"120000": "a symbolic link", "160000": "a submodule"}
+
+_Parsed = tuple[Task | None, tuple[Fault, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The task files of `commit`, sorted by path, and what is wrong or odd with them.
+
+    Files without front matter are no task files, and are passed over in silence.
+    """
+
+    commit: str
+    tasks: tuple[Task, ...]
+    faults: tuple[Fault, ...]
+
+    def find(self, task_id: str) -> Task | None:
+        """The task of that id, or None."""
+        return next((task for task in self.tasks if task.id == task_id), None)
+
+
+class TaskReader:
+    """Reads `tasks_dir` (relative to the top; "." is the top itself) at any commit; several threads may read at once.
+
+    `target` is the branch that a message about a missing folder names.
+    """
+
+    def __init__(self, objects: Objects, tasks_dir: str, target: str = "") -> None:
+        self._objects: Objects = objects
+        self.tasks_dir: str = "/".join(part for part in tasks_dir.split("/") if part not in ("", "."))
+        self._target: str = target
+        self._lock: threading.Lock = threading.Lock()
+        self._parsed: dict[tuple[str, str], _Parsed] = {}
+        self._readings: OrderedDict[str, Reading] = OrderedDict()
+
+    def read(self, commit: str) -> Reading:
+        """Every task file at `commit` (an object id), recursively.
+
+        Raises InputError if the folder is not there. Files with errors are not among the tasks.
+        """
+        with self._lock:
+            if commit in self._readings:
+                self._readings.move_to_end(commit)
+                return self._readings[commit]
+            reading = self._read(commit)
+            self._readings[commit] = reading
+            while len(self._readings) > _CACHED_READINGS:
+                self._readings.popitem(last=False)
+            return reading
+
+    def text(self, commit: str, path: str) -> str | None:
+        """The text of the file at `path`, or None if there is none; bytes that are not UTF-8 become `?`."""
+        entry = self._objects.find_entry(commit, path)
+        if entry is None or not entry.is_file:
+            return None
+        return decode(self._objects.read(entry.oid)).encode("utf-8", "replace").decode()
+
+    def covers(self, path: str) -> bool:
+        """Whether `path` is a markdown file below the folder of task files."""
+        return path.endswith(SUFFIX) and (not self.tasks_dir or path.startswith(f"{self.tasks_dir}/"))
+
+    def is_task_file(self, path: str, entry: Entry) -> bool:
+        """Whether `entry` is a plain file with front matter, be it right or wrong."""
+        if not entry.is_file:
+            return False
+        task, faults = parse_task(self._objects.read(entry.oid), path, entry.oid)
+        return task is not None or bool(faults)
+
+    def parse(self, path: str, entry: Entry) -> tuple[Task | None, tuple[Fault, ...]]:
+        """The task in the file `entry` at `path`; (None, ()) for a file without front matter."""
+        return self._parse(path, entry)
+
+    def _read(self, commit: str) -> Reading:
+        folder = self._objects.find_entry(commit, self.tasks_dir)
+        if folder is None or not folder.is_tree:
+            raise InputError([self._describe_missing(commit)])
+        tasks: list[Task] = []
+        faults: list[Fault] = []
+        parsed: dict[tuple[str, str], _Parsed] = {}
+        for path, entry in self._objects.walk(commit, self.tasks_dir):
+            if not path.endswith(SUFFIX):
+                continue
+            key = (path, entry.oid)
+            parsed[key] = self._parsed.get(key) or self._parse(path, entry)
+            task, found = parsed[key]
+            faults.extend(found)
+            if task:
+                tasks.append(task)
+        # A path has one blob at a time, so what this commit does not hold is dropped: the next one is a small step on.
+        self._parsed = parsed
+        return Reading(commit, tuple(sorted(tasks, key=lambda task: task.path)), tuple(sorted(faults)))
+
+    def _parse(self, path: str, entry: Entry) -> _Parsed:
+        if not entry.is_file:
+            what = _SPECIAL.get(entry.mode, f"an entry of mode {entry.mode}")
+            return None, (_warn(path, f"is {what}; task files are plain files, so it is passed over"),)
+        if not _is_unicode(path):
+            shown = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            return None, (_warn(shown, "has a name that is not UTF-8, so it is passed over; rename it"),)
+        return parse_task(self._objects.read(entry.oid), path, entry.oid)
+
+    def _describe_missing(self, commit: str) -> str:
+        where = f'The branch "{self._target}"' if self._target else "The commit"
+        return (
+            f'{where} (at {commit[:10]}) has no folder "{self.tasks_dir}". '
+            "Commit the task files there, or name their folder with `tasks_dir` in coordinator.yaml."
+        )
+
+
+def _is_unicode(path: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in path)
+
+
+def _warn(path: str, message: str) -> Fault:
+    return Fault(path, 0, message, is_warning=True)
