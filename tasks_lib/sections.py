@@ -1,0 +1,223 @@
+"""Finds and replaces the `## …` sections of a markdown text, leaving every byte outside them as it was.
+
+A section starts at a level-2 heading (`## Notes`, outside code fences) and ends before the next heading of level 1
+or 2. Front matter is passed over. Where a heading stands several times, the first counts.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tasks_lib.frontmatter import find_block
+
+_FENCE = re.compile(r"( {0,3}(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*)(`{3,}(?=[^`]*$)|~{3,})")
+MAX_FENCE_INDENT = 3
+"""Markdown takes a line that is indented further for text."""
+
+
+class _Section(NamedTuple):
+    """The lines of one section's body: the first, and the one after the last."""
+
+    first: int
+    end: int
+
+
+class _Fences:
+    """Follows code fences from line to line; `closing` is the line that closes the one that is open, or ""."""
+
+    def __init__(self) -> None:
+        self.closing: str = ""
+
+    def is_inside(self, line: str) -> bool:
+        """Whether `line` (without its ending) belongs to a fenced block; the lines that open and close it do."""
+        if not self.closing:
+            self._open(line)
+            return bool(self.closing)
+        mark = self.closing.lstrip(" ")
+        words = line.strip(" \t")
+        indent = len(line) - len(line.lstrip(" \t"))
+        if len(words) >= len(mark) and not words.strip(mark[0]) and indent <= self._item_indent() + MAX_FENCE_INDENT:
+            self.closing = ""
+        return True
+
+    def _open(self, line: str) -> None:
+        if found := _FENCE.match(line):
+            # A fence that opens in a list item is closed in the column of the item's text.
+            self.closing = (" " * len(found[1].expandtabs(4)) if found[1].strip() else "") + found[2]
+
+    def _item_indent(self) -> int:
+        return len(self.closing) - len(self.closing.lstrip(" "))
+
+
+def get_section(text: str, heading: str) -> str | None:
+    """The body below `## <heading>` (case does not count), with `\\n` endings and without blank lines around it.
+
+    None when there is no such section, "" when it is empty.
+    """
+    lines = _split(text)
+    found = _find_sections(lines, _find_body(text), heading)
+    return "\n".join(map(_bare, _trim(lines[found[0].first : found[0].end]))) if found else None
+
+
+def set_section(text: str, heading: str, body: str) -> str:
+    """`text` with `body` below `## <heading>`, which is added at the end if it is missing.
+
+    Line endings become those of the text. Headings of level 1 and 2 in `body` become level 3 and an open code fence is
+    closed, so that `body` stays one section.
+    """
+    lines = _split(text)
+    found = _find_sections(lines, _find_body(text), heading)
+    ending = _find_ending(lines[: found[0].first] if found else lines)
+    new = [line + ending for line in _contain(body)]
+    return _put(lines, found[0], new, ending) if found else _append(text, heading, new, ending)
+
+
+def adopt_sections(onto: str, source: str, headings: Sequence[str] = ("Notes", "Summary")) -> str:
+    """`onto` with the bodies of `headings` as they stand in `source`, verbatim, where they exist there and differ.
+
+    A heading that stands several times is matched in order, and what `onto` lacks is added at its end.
+    """
+    lines = _split(source)
+    for heading in headings:
+        for number, theirs in enumerate(_find_sections(lines, _find_body(source), heading)):
+            onto = _adopt(onto, heading, number, _trim(lines[theirs.first : theirs.end]))
+    return onto
+
+
+def _adopt(onto: str, heading: str, number: int, body: Sequence[str]) -> str:
+    """Put `body` below the heading of that `number` (from 0), unless it stands there but for line endings."""
+    lines = _split(onto)
+    found = _find_sections(lines, _find_body(onto), heading)
+    ours = _trim(lines[found[number].first : found[number].end]) if number < len(found) else []
+    if list(map(_bare, ours)) == list(map(_bare, body)):
+        return onto
+    ending = _find_ending(body if any(line.endswith("\n") for line in body) else lines)
+    new = [line if line.endswith("\n") else line + ending for line in body]
+    if closing := _find_open_fence(body):
+        new.append(closing + ending)
+    return _put(lines, found[number], new, ending) if number < len(found) else _append(onto, heading, new, ending)
+
+
+def _contain(body: str) -> list[str]:
+    """The lines of `body`, without endings, so that they cannot end the section they stand in."""
+    fences = _Fences()
+    lines = _trim(body.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
+    lines = [line if fences.is_inside(line) else _demote(line) for line in lines]
+    return [*lines, fences.closing] if fences.closing else lines
+
+
+def _demote(line: str) -> str:
+    heading = _read_heading(line)
+    if heading is None or heading[0] > 2:
+        return line
+    indent, marks, rest = line.partition("#" * heading[0])
+    return f"{indent}{marks and '###'}{rest}"
+
+
+def _read_heading(line: str) -> tuple[int, str] | None:
+    """The level and the title of a heading such as `## Notes`, or None."""
+    words = line.lstrip(" ")
+    level = len(words) - len(words.lstrip("#"))
+    if (
+        len(line) - len(words) > MAX_FENCE_INDENT
+        or not 1 <= level <= 6
+        or words[level : level + 1] not in ("", " ", "\t")
+    ):
+        return None
+    title = words[level:].strip(" \t")
+    bare = title.rstrip("#")
+    return level, bare.rstrip(" \t") if not bare or bare[-1] in " \t" else title
+
+
+def _find_sections(lines: Sequence[str], body: int, heading: str) -> list[_Section]:
+    """Every section called `heading` in the lines from `body` on."""
+    fences = _Fences()
+    found: list[_Section] = []
+    first = -1
+    for number in range(body, len(lines)):
+        line = _bare(lines[number])
+        at = None if fences.is_inside(line) else _read_heading(line)
+        if at is None or at[0] > 2:
+            continue
+        if first >= 0:
+            found.append(_Section(first, number))
+        first = number + 1 if at[0] == 2 and at[1].casefold() == heading.casefold() else -1
+    return [*found, _Section(first, len(lines))] if first >= 0 else found
+
+
+def _find_body(text: str) -> int:
+    """The number, from 0, of the first line after the front matter."""
+    block = find_block(text)
+    return 0 if block is None or block.end < 0 else text.count("\n", 0, block.end) + 1
+
+
+def _find_open_fence(lines: Sequence[str]) -> str:
+    fences = _Fences()
+    for line in lines:
+        fences.is_inside(_bare(line))
+    return fences.closing
+
+
+def _put(lines: Sequence[str], section: _Section, new: Sequence[str], ending: str) -> str:
+    """Replace the body of `section` by the lines `new`, keeping the blank lines that stand around it."""
+    old = lines[section.first : section.end]
+    core = _trim(old)
+    if list(core) == list(new):
+        return "".join(lines)
+    lead, tail = [ending], list[str]()
+    if core:
+        at = next(number for number, line in enumerate(old) if not _is_blank(line))
+        lead, tail = list(old[:at]), list(old[at + len(core) :])
+    is_last = section.end == len(lines)
+    if not tail and not is_last:
+        tail = [ending]
+    before = "".join(lines[: section.first])
+    middle = "".join([*lead, *new, *tail] if new else tail)
+    if middle and not before.endswith("\n"):
+        before += ending
+    return _end_alike(before + middle + "".join(lines[section.end :]), "".join(lines))
+
+
+def _append(text: str, heading: str, new: Sequence[str], ending: str) -> str:
+    """Add a section at the end, below a fence that was never closed if there is one."""
+    lines = _split(text)
+    body = lines[_find_body(text) :]
+    closing = _find_open_fence(body)
+    before = text if text.endswith("\n") or not text else text + ending
+    before += f"{closing}{ending}" if closing else ""
+    if closing or (lines and not _is_blank(lines[-1])):
+        before += ending
+    after = [f"## {heading}{ending}", *([ending, *new] if new else [])]
+    return _end_alike(before + "".join(after), text)
+
+
+def _end_alike(new: str, old: str) -> str:
+    """`new` without its last line ending if `old` has none."""
+    return new.removesuffix("\n").removesuffix("\r") if old and not old.endswith("\n") and new.endswith("\n") else new
+
+
+def _split(text: str) -> list[str]:
+    """The lines of `text` with their endings; only `\\n` ends a line."""
+    lines = [line + "\n" for line in text.split("\n")]
+    last = lines.pop()[:-1]
+    return [*lines, last] if last else lines
+
+
+def _trim(lines: Sequence[str]) -> list[str]:
+    """`lines` without the blank ones at both ends."""
+    filled = [number for number, line in enumerate(lines) if not _is_blank(line)]
+    return list(lines[filled[0] : filled[-1] + 1]) if filled else []
+
+
+def _is_blank(line: str) -> bool:
+    return not line.strip(" \t\r\n")
+
+
+def _bare(line: str) -> str:
+    return line.removesuffix("\n").removesuffix("\r")
+
+
+def _find_ending(lines: Sequence[str]) -> str:
+    """The ending of the last of `lines` that has one."""
+    last = next((line for line in reversed(lines) if line.endswith("\n")), "\n")
+    return "\r\n" if last.endswith("\r\n") else "\n"

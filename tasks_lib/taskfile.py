@@ -1,0 +1,267 @@
+"""Decides what a task file says, or everything that is wrong with it; edits of it are made here by name, too."""
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from enum import StrEnum
+from functools import lru_cache
+from typing import TypeVar
+
+from tasks_lib.errors import Fault
+from tasks_lib.frontmatter import DEPENDENCY_KEYS, add_dependency, decode, encode, find_block, set_status
+from tasks_lib.model import KNOWN_LEVELS, Impact, Risk, Scope, Status, Task
+from tasks_lib.naming import find_id_fault
+from tasks_lib.nearest import suggest
+from tasks_lib.sections import adopt_sections, get_section, set_section
+from tasks_lib.yamlnodes import Items, Node, Scalar, Table, quote, read_yaml, to_value
+
+__all__ = [
+    "add_dependency",
+    "adopt_sections",
+    "decode",
+    "encode",
+    "get_section",
+    "parse_task",
+    "render_task",
+    "set_section",
+    "set_status",
+]
+
+_Word = TypeVar("_Word", bound=StrEnum)
+_UNSPOKEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+_UTF16 = (b"\xff\xfe-\0-\0-\0", b"\xfe\xff\0-\0-\0-")
+_KINDS = {"int": "a number", "float": "a number", "bool": "true or false", "timestamp": "a date"}
+_LOOKALIKES = ("depends_on", "dependencies", "depends")
+
+
+def parse_task(data: bytes, path: str, blob: str = "") -> tuple[Task | None, tuple[Fault, ...]]:
+    """Read one task file; `path` is relative to the repository, `blob` git's id of `data`.
+
+    None without faults: `data` has no front matter, so it is no task file. None with faults: it cannot be used, and
+    these are all the reasons. A task may come with warnings. Faults are in the order of their lines.
+    """
+    if data.startswith(_UTF16):
+        return None, (Fault(path, 1, "is UTF-16; save it as UTF-8"),)
+    text = decode(data)
+    block = find_block(text)
+    if block is None:
+        return None, ()
+    faults = _find_encoding_faults(data, path)
+    if block.end < 0:
+        return None, (*faults, Fault(path, 1, "the front matter is never closed; add a line `---` below its last key"))
+    if faults:
+        return None, faults
+    table, faults = read_yaml(text[block.start : block.end], path, 2)
+    if table is None:
+        return None, faults
+    form = _Form(table, path)
+    task = _read_task(form, blob)
+    found = tuple(sorted((*faults, *form.faults), key=lambda fault: fault.line))
+    return (task if all(fault.is_warning for fault in found) else None), found
+
+
+def _find_encoding_faults(data: bytes, path: str) -> tuple[Fault, ...]:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return (Fault(path, line, f"the byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"),)
+    return ()
+
+
+def _read_task(form: "_Form", blob: str) -> Task:
+    task_id = form.id()
+    dependencies = form.dependencies(task_id)
+    return Task(
+        id=task_id,
+        name=form.name(),
+        path=form.path,
+        blob=blob,
+        status=form.word("status", Status) or Status.PENDING,
+        depends_on=tuple(dependencies),
+        scope=form.word("scope", Scope),
+        risk=form.word("risk", Risk),
+        impact=form.word("impact", Impact),
+        level=form.level(),
+        priority=form.label("priority"),
+        assignee=form.text("assignee"),
+        tags=form.tags(),
+        extra=form.rest(),
+        lines=form.lines,
+        dependency_lines=dependencies,
+    )
+
+
+class _Form:
+    """Takes one key after the other out of a front matter, and collects what is wrong with them."""
+
+    def __init__(self, table: Table, path: str) -> None:
+        self.path: str = path
+        self.faults: list[Fault] = []
+        self.lines: dict[str, int] = {key.value: key.line for key, _ in table.pairs}
+        self._left: dict[str, Node] = {key.value: value for key, value in table.pairs}
+
+    def _fault(self, line: int, message: str, *, is_warning: bool = False) -> None:
+        self.faults.append(Fault(self.path, line, message, is_warning))
+
+    def _take(self, key: str) -> Node | None:
+        """The value of `key`; None when it is not given, is null, or was refused when it was read."""
+        node = self._left.pop(key, None)
+        return None if isinstance(node, Scalar) and node.tag in ("null", "refused") else node
+
+    def text(self, key: str) -> str | None:
+        node = self._take(key)
+        return None if node is None else self._text_of(node, key, f"{key}: ")
+
+    def label(self, key: str) -> str | None:
+        """Like `text`, but a number or a date counts as the text that it is written as."""
+        node = self._take(key)
+        return (
+            node.value if isinstance(node, Scalar) else None if node is None else self._text_of(node, key, f"{key}: ")
+        )
+
+    def _text_of(self, node: Node, what: str, before: str) -> str | None:
+        if not isinstance(node, Scalar):
+            kind = "a list" if isinstance(node, Items) else "a mapping"
+            return self._fault(node.line, f"{what} is {kind}; write one word or text")
+        if node.tag == "str":
+            return node.value
+        kind = _KINDS.get(node.tag, "not text")
+        return self._fault(node.line, f'{what} {node.value} is {kind} in YAML; quote it: `{before}"{node.value}"`')
+
+    def id(self) -> str:
+        if "id" not in self.lines:
+            stem = self.path.rpartition("/")[2].removesuffix(".md")
+            self._fault(1, f"has no id; add a line such as `id: {quote(stem)}`")
+        node = self._left.get("id")
+        line = self.lines.get("id", 1)
+        if node is not None and self._is_absent("id"):
+            self._fault(line, "id is empty; give the task a name that is unique")
+        task_id = self.text("id")
+        if task_id is not None and (fault := find_id_fault(task_id)):
+            self._fault(line, f'id "{task_id}" {fault}; use letters, digits, and `-`, `_`, `.` or `/` between them')
+        return task_id or ""
+
+    def name(self) -> str:
+        """The value of `name`, else of `title`, as one line, because it becomes the subject of a commit."""
+        key = "title" if self._is_absent("name") else "name"
+        if self._is_absent(key):
+            self._fault(self.lines.get("name", 1), "has no name; add a line such as `name: What is to be done`")
+        text = self.text(key)
+        for other in ("name", "title"):
+            self._left.pop(other, None)
+        name = _UNSPOKEN.sub(" ", text or "").strip()
+        if text is not None and not name:
+            self._fault(self.lines[key], f"{key} is empty; say what is to be done")
+        return name
+
+    def _is_absent(self, key: str) -> bool:
+        node = self._left.get(key)
+        return node is None or (isinstance(node, Scalar) and node.tag == "null")
+
+    def word(self, key: str, words: type[_Word]) -> _Word | None:
+        """The value of `key` as one of `words`; case does not count, nor `_` or a space for `-`."""
+        text = self.text(key)
+        if text is None:
+            return None
+        plain = "-".join(text.casefold().replace("_", " ").replace("-", " ").split())
+        known = [word.value for word in words]
+        if plain in known:
+            return words(plain)
+        choice = f"{', '.join(known[:-1])} or {known[-1]}"
+        return self._fault(self.lines[key], f'{key} "{text}" is not known; use {choice}{suggest(plain, known)}')
+
+    def level(self) -> str | None:
+        text = self.text("level")
+        if text is None or (text := text.strip()).casefold() in KNOWN_LEVELS:
+            return text and text.casefold()
+        message = f'level "{text}" is not known and is taken as it is{suggest(text.casefold(), KNOWN_LEVELS)}'
+        self._fault(self.lines["level"], message, is_warning=True)
+        return text
+
+    def dependencies(self, task_id: str) -> dict[str, int]:
+        """Each id in `depends_on` with its line, in the order of the file."""
+        given = [(key, node) for key in DEPENDENCY_KEYS if (node := self._take(key))]
+        if len(given) > 1:
+            lines = f"lines {self.lines['depends_on']} and {self.lines['dependsOn']}"
+            self._fault(given[1][1].line, f"depends_on and dependsOn are both given ({lines}); keep one list")
+        found: dict[str, int] = {}
+        for key, node in given:
+            for item in self._items(key, node):
+                self._add_dependency(found, key, item, task_id)
+        return found
+
+    def _add_dependency(self, found: dict[str, int], key: str, item: Node, task_id: str) -> None:
+        text = self._item_text(key, item)
+        if text is None:
+            return
+        if text == task_id:
+            self._fault(item.line, f'{key} names the task itself, "{text}"; take it out')
+        elif text in found:
+            message = f'{key} names "{text}" twice, first on line {found[text]}; take one out'
+            self._fault(item.line, message, is_warning=True)
+        else:
+            found[text] = item.line
+
+    def _items(self, key: str, node: Node) -> Sequence[Node]:
+        if isinstance(node, Items):
+            return node.nodes
+        example = quote(node.value) if isinstance(node, Scalar) else "first-id, second-id"
+        self._fault(node.line, f"{key} is not a list; write `{key}: [{example}]`")
+        return ()
+
+    def _item_text(self, key: str, item: Node) -> str | None:
+        if not isinstance(item, Scalar):
+            return self._fault(
+                item.line, f"{key} holds a {'list' if isinstance(item, Items) else 'mapping'}; write one id an item"
+            )
+        if item.tag == "refused":
+            return None
+        if not item.value.strip() or item.tag == "null":
+            return self._fault(item.line, f"{key} holds an empty item; take it out")
+        return self._text_of(item, f"{key} item", "")
+
+    def tags(self) -> tuple[str, ...]:
+        node = self._take("tags")
+        items = () if node is None else self._items("tags", node)
+        return tuple(item.value for item in items if isinstance(item, Scalar) and item.tag != "null")
+
+    def rest(self) -> dict[str, object]:
+        """The keys that nothing took; a warning for those that look like a list of dependencies."""
+        for key in self._left:
+            if _is_like_dependencies(key):
+                message = f'"{key}" is not read; write `depends_on` if the task is to wait for others'
+                self._fault(self.lines[key], message, is_warning=True)
+        return {key: to_value(node) for key, node in self._left.items()}
+
+
+@lru_cache(maxsize=1024)
+def _is_like_dependencies(key: str) -> bool:
+    return bool(get_close_matches(key.casefold().replace("-", "_"), _LOOKALIKES, n=1, cutoff=0.85))
+
+
+def render_task(
+    task_id: str,
+    name: str,
+    *,
+    status: Status = Status.PENDING,
+    level: str | None = None,
+    assignee: str | None = None,
+    depends_on: Sequence[str] = (),
+    body: str = "",
+) -> str:
+    """The text of a new task file; `body` is the markdown below its front matter, taken as it is."""
+    lines = [
+        "---",
+        f"id: {quote(task_id)}",
+        f"name: {quote(_UNSPOKEN.sub(' ', name).strip())}",
+        f"status: {status.value}",
+    ]
+    if level:
+        lines.append(f"level: {quote(level)}")
+    if assignee:
+        lines.append(f"assignee: {quote(assignee)}")
+    if depends_on:
+        lines.append(f"depends_on: [{', '.join(map(quote, depends_on))}]")
+    text = "\n".join([*lines, "---", ""])
+    return f"{text}\n{body.rstrip()}\n" if body.strip() else text
