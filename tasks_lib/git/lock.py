@@ -1,0 +1,160 @@
+"""Decides who may work on a repository: one run at a time, and one change of its worktrees at a time."""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, cast
+
+from tasks_lib.errors import BusyError
+
+_TRIES = 10
+_PAUSE_SECONDS = 0.02
+"""Somebody who only asks who holds the lock has it for microseconds, so a refusal is believed after a few tries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a run's lock: `started` is ISO 8601 in UTC; what could not be read is "" or 0."""
+
+    host: str = ""
+    pid: int = 0
+    run: str = ""
+    started: str = ""
+
+    def __str__(self) -> str:
+        name = f"run {self.run}" if self.run else "a run"
+        return f"{name} (process {self.pid or '?'} on {self.host or '?'}, started {self.started or '?'})"
+
+
+class HasStateDir(Protocol):
+    """What `admin_lock` needs of a repository."""
+
+    @property
+    def state_dir(self) -> Path: ...
+
+
+class RunLock:
+    """The lock `<state_dir>/lock` that a run holds from its start to its end; use it as a context manager.
+
+    It is a `flock`, so the kernel releases it when its holder dies. The file stays, since another process may be
+    waiting on that very file; its content says who holds it. Entering raises BusyError while another holds it.
+    """
+
+    def __init__(self, state_dir: Path, run: str) -> None:
+        self.state_dir: Path = state_dir
+        self.run: str = run
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> Self:
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = _open(self.state_dir / "lock")
+        try:
+            _require(descriptor, self.state_dir)
+            holder = Holder(socket.gethostname(), os.getpid(), self.run, datetime.now(UTC).isoformat())
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(asdict(holder)).encode() + b"\n", 0)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.ftruncate(descriptor, 0)
+            _release(descriptor)
+
+
+def read_holder(state_dir: Path) -> Holder | None:
+    """Who holds the run's lock at this moment, or None if nobody does."""
+    try:
+        descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    # Shared, so that two who ask at once do not take each other for a holder.
+    if _take(descriptor, fcntl.LOCK_SH):
+        _release(descriptor)
+        return None
+    try:
+        return _read_content(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def admin_lock(repository: HasStateDir) -> Generator[None, None, None]:
+    """Hold the lock around worktree add, move, remove, prune and list, around fetches and writes of git's config.
+
+    Without it one parallel `worktree add` in ten fails. It is the file `worktrees.lock` beside the run's lock, since
+    a command that is no run takes it too. Each holder opens the file anew, and a `flock` belongs to what was opened,
+    so it excludes the threads of one process as well. Not to be taken twice by one thread: it would wait for itself.
+    """
+    repository.state_dir.mkdir(parents=True, exist_ok=True)
+    descriptor = _open(repository.state_dir / "worktrees.lock")
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        _release(descriptor)
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
+def _take(descriptor: int, mode: int) -> bool:
+    try:
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _require(descriptor: int, state_dir: Path) -> None:
+    for _ in range(_TRIES):
+        if _take(descriptor, fcntl.LOCK_EX):
+            return
+        time.sleep(_PAUSE_SECONDS)
+    raise BusyError(_describe_busy(descriptor, state_dir))
+
+
+def _release(descriptor: int) -> None:
+    # Unlocked aloud: a child that is between fork and exec still has the descriptor, and would hold the lock on.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
+def _read_content(descriptor: int) -> Holder:
+    try:
+        found: object = json.loads(os.pread(descriptor, 4096, 0))
+    except ValueError:
+        return Holder()
+    if not isinstance(found, dict):
+        return Holder()
+    words = cast("dict[str, object]", found)
+    pid = words.get("pid")
+    return Holder(
+        host=str(words.get("host", "")),
+        pid=pid if isinstance(pid, int) else 0,
+        run=str(words.get("run", "")),
+        started=str(words.get("started", "")),
+    )
+
+
+def _describe_busy(descriptor: int, state_dir: Path) -> str:
+    holder = _read_content(descriptor)
+    return (
+        f"{state_dir.parent}: {holder} works on this repository. Wait for it to end, or end it, and start again; "
+        "`coordinator status` shows what it does."
+    )

@@ -1,0 +1,89 @@
+"""Decides how a used worktree becomes one at another commit, and which of its ignored files may stay."""
+
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks_lib.errors import GitError, InputError
+from tasks_lib.git.entries import Worktree
+from tasks_lib.git.trash import make_writable
+
+
+class Keeping:
+    """The rule of what a pooled worktree keeps: the paths `keep`, while the files `setup_key` are the same.
+
+    Both are relative to the worktree's top. Raises InputError for one that leaves it.
+    """
+
+    def __init__(self, keep: Sequence[str], setup_key: Sequence[str]) -> None:
+        if faults := [f"`{name}` leaves the worktree; name a path below it" for name in _find_leaving(keep, setup_key)]:
+            raise InputError(faults)
+        self.keep: tuple[str, ...] = tuple(keep)
+        self.setup_key: tuple[str, ...] = tuple(setup_key)
+
+    def digest(self, top: Path) -> str:
+        """A digest of the setup key's files as they are on disk, because that is what `setup` worked from."""
+        digest = hashlib.sha256()
+        for name in self.setup_key if self.keep else ():
+            content = _read_content(top / name)
+            digest.update(f"{name}\0{len(content)}\0".encode() + content)
+        return digest.hexdigest()
+
+    def list_exclusions(self) -> list[str]:
+        """Options for `git clean`: the paths are anchored, so that none can become an option or a negation."""
+        return [word for name in self.keep for word in ("-e", f"/{name.removeprefix('./').lstrip('/')}")]
+
+
+def _find_leaving(*lists: Sequence[str]) -> list[str]:
+    return [name for names in lists for name in names if not name or name.startswith("/") or ".." in Path(name).parts]
+
+
+def _read_content(path: Path) -> bytes:
+    try:
+        return b"link " + os.fsencode(path.readlink()) if path.is_symlink() else b"file " + path.read_bytes()
+    except OSError:
+        return b"none"
+
+
+class Checkouts:
+    """Writes working trees, at most one a core at a time: more only take turns at the disk."""
+
+    def __init__(self, keeping: Keeping) -> None:
+        self._keeping: Keeping = keeping
+        self._turns: threading.BoundedSemaphore = threading.BoundedSemaphore(os.cpu_count() or 1)
+
+    def fill(self, worktree: Worktree) -> None:
+        """Write every file of a worktree that was made without any."""
+        with self._turns:
+            worktree.git.run("-c", "checkout.workers=0", "reset", "--hard", "--quiet")
+
+    def switch(self, worktree: Worktree, commit: str, *, may_keep: bool) -> None:
+        """Detach at `commit` and clean."""
+        self._change(worktree, ["--detach", commit], may_keep=may_keep)
+
+    def start_branch(self, worktree: Worktree, branch: str, start: str, *, may_keep: bool) -> None:
+        """Make `branch` at `start`, check it out and clean. Raises GitError when the branch exists."""
+        # `-b` and not `-B`: it cannot move a branch that holds work, whoever made it since we looked.
+        self._change(worktree, ["--no-track", "-b", branch, start], may_keep=may_keep)
+
+    def continue_branch(self, worktree: Worktree, branch: str, *, may_keep: bool) -> None:
+        """Check `branch` out where it is, and clean."""
+        self._change(worktree, [branch], may_keep=may_keep)
+
+    def _change(self, worktree: Worktree, words: Sequence[str], *, may_keep: bool) -> None:
+        with self._turns:
+            before = self._keeping.digest(worktree.path)
+            worktree.git.run("-c", "checkout.workers=0", "checkout", "--quiet", "--force", *words, "--")
+            is_same = may_keep and before == self._keeping.digest(worktree.path)
+            self._clean(worktree, self._keeping.list_exclusions() if is_same else [])
+
+    def _clean(self, worktree: Worktree, exclusions: Sequence[str]) -> None:
+        # Twice forced, because an agent's own clone inside the worktree is passed over otherwise.
+        command = ("clean", "-ffdxq", *exclusions)
+        try:
+            worktree.git.run(*command)
+        except GitError:
+            make_writable(worktree.path)
+            worktree.git.run(*command)

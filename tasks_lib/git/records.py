@@ -1,0 +1,171 @@
+"""Hides how the record of a session and the notices of its agent are kept in the worktree's git directory."""
+
+import json
+import os
+import stat
+import tempfile
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import cast
+
+from tasks_lib.model import Notice, NoticeLevel
+
+RECORD_NAME = "coordinator.json"
+NOTICES_NAME = "coordinator-notices.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a rerun has to know of a node at work; commits are full ids, "" for none.
+
+    `base` is the head when the branch was made or the attempt began, `turn_start` the branch's commit when the last
+    turn began, `finished` the one accepted for landing, `reviewed` the one approved. `rounds` counts how often
+    work was given back. `pid_started` is the process's start in seconds since the epoch, so that a reused pid is not
+    taken for it. `notes` are those of earlier attempts, oldest first. `updated` is ISO 8601 in UTC. `allowance` is the
+    attempt from which `retry.attempts` is counted; `refused` the commit that was given back, `review_rounds` how often
+    by a reviewer.
+    """
+
+    task_id: str
+    branch: str
+    attempt: int = 1
+    turn: int = 0
+    session: str = ""
+    run: str = ""
+    slot: int = 0
+    stage: str = ""
+    base: str = ""
+    turn_start: str = ""
+    rounds: int = 0
+    finished: str = ""
+    reviewed: str = ""
+    pid: int = 0
+    pid_started: float = 0.0
+    notes: tuple[str, ...] = ()
+    updated: str = ""
+    allowance: int = 1
+    refused: str = ""
+    review_rounds: int = 0
+
+
+def read_record(git_dir: Path) -> Record | None:
+    """The record in `git_dir`; None if there is none or it cannot be read. Unknown keys are ignored."""
+    try:
+        found: object = json.loads((git_dir / RECORD_NAME).read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    return _build_record(cast("dict[str, object]", found))
+
+
+def _build_record(found: dict[str, object]) -> Record | None:
+    values: dict[str, object] = {}
+    for field in fields(Record):
+        if field.name not in found:
+            continue
+        value = found[field.name]
+        if field.name == "notes" and isinstance(value, list):
+            value = tuple(cast("list[object]", value))
+        elif field.name == "pid_started" and type(value) is int:
+            value = float(value)
+        values[field.name] = value
+    if not {"task_id", "branch"} <= values.keys() or not all(_has_type(*item) for item in values.items()):
+        return None
+    return Record(**values)  # pyright: ignore[reportArgumentType] - Each value's type was compared just above.
+
+
+def _has_type(name: str, value: object) -> bool:
+    if name == "notes":
+        return isinstance(value, tuple) and all(isinstance(note, str) for note in cast("tuple[object, ...]", value))
+    # The exact type, because a bool is an int too.
+    return type(value) is type(getattr(_EXAMPLE, name))
+
+
+_EXAMPLE = Record("", "")
+
+
+def write_record(git_dir: Path, record: Record) -> None:
+    """Write `record` so that a reader, or a kill at any moment, finds the old one or the new one."""
+    write_atomically(git_dir / RECORD_NAME, json.dumps(asdict(record), indent=1).encode() + b"\n")
+
+
+def remove_record(git_dir: Path) -> None:
+    """Remove the record and what a kill left of writing it; none being there is fine."""
+    (git_dir / RECORD_NAME).unlink(missing_ok=True)
+    for leftover in git_dir.glob(f"{RECORD_NAME}.*"):
+        leftover.unlink(missing_ok=True)
+
+
+def append_notice(git_dir: Path, notice: Notice) -> None:
+    """Append `notice`; several processes may do so at once, since each line is one appending write."""
+    words = {"level": notice.level.value, "text": notice.text, "turn": notice.turn}
+    # A newline in front too: after a torn line this one still starts on a line of its own.
+    line = b"\n" + json.dumps(words).encode() + b"\n"
+    descriptor = os.open(git_dir / NOTICES_NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        if os.write(descriptor, line) != len(line):
+            raise OSError(f"{git_dir / NOTICES_NAME}: the notice was cut short; the disk may be full")
+    finally:
+        os.close(descriptor)
+
+
+def read_notices(git_dir: Path) -> tuple[Notice, ...]:
+    """The notices, oldest first; a torn or foreign line is passed over."""
+    try:
+        lines = (git_dir / NOTICES_NAME).read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return ()
+    return tuple(notice for line in lines if line and (notice := _parse_notice(line)))
+
+
+def _parse_notice(line: bytes) -> Notice | None:
+    try:
+        found: object = json.loads(line)
+        words = cast("dict[str, object]", found) if isinstance(found, dict) else {}
+        level, text, turn = NoticeLevel(str(words.get("level"))), words.get("text"), words.get("turn", 0)
+    except ValueError:
+        return None
+    return Notice(level, text, turn) if isinstance(text, str) and type(turn) is int else None
+
+
+def clear_notices(git_dir: Path) -> None:
+    """Forget the notices; none being there is fine."""
+    (git_dir / NOTICES_NAME).unlink(missing_ok=True)
+
+
+def find_git_dir(directory: Path) -> Path | None:
+    """The git directory that `directory` belongs to, found by following `.git` upwards, or None outside of any."""
+    start = directory.resolve()
+    for place in (start, *start.parents):
+        if found := read_git_link(place):
+            return found
+    return None
+
+
+def read_git_link(place: Path) -> Path | None:
+    """The git directory that `.git` in `place` is or points to, or None."""
+    link = place / ".git"
+    try:
+        # Not text that must decode: a path on disk is bytes.
+        words = os.fsdecode(link.read_bytes())
+    except IsADirectoryError:
+        return link
+    except OSError:
+        return None
+    return (place / words[len("gitdir: ") :].rstrip("\n")).resolve() if words.startswith("gitdir: ") else None
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace the content of `path` by `data`, on disk before the old content goes."""
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644)
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,166 @@
+"""Finds a repository's places on disk, and reads and changes its branches by full names only."""
+
+from pathlib import Path
+
+from tasks_lib.errors import GitError, InputError
+from tasks_lib.git.lock import admin_lock
+from tasks_lib.git.records import write_atomically
+from tasks_lib.git.runner import MINIMUM_VERSION, Git, find_version
+
+COORDINATOR_IDENTITY = {
+    f"GIT_{role}_{part}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for part, value in (("NAME", "Coordinator"), ("EMAIL", "coordinator@localhost"))
+}
+"""Who commits when nobody is configured: an environment for git."""
+
+_EXCLUDED = "/.worktrees/"
+
+
+class Repository:
+    """A repository's places; `git` runs in `top`.
+
+    `top` is the main working tree, or the git directory of a bare repository; `common_dir` is the git directory that
+    all worktrees share; `state_dir` is the coordinator's own directory in it. `worktrees_dir` is `.worktrees` in the
+    main working tree, or `.worktrees/<name>` beside a bare repository, since several may lie in one directory. All
+    are absolute, without symbolic links. `hash_bytes` is the length of an object id: 20, or 32 with SHA-256.
+    """
+
+    def __init__(self, top: Path, common_dir: Path, *, is_bare: bool = False, hash_bytes: int = 20) -> None:
+        self.top: Path = top
+        self.common_dir: Path = common_dir
+        self.is_bare: bool = is_bare
+        self.hash_bytes: int = hash_bytes
+        self.state_dir: Path = common_dir / "coordinator"
+        self.worktrees_dir: Path = common_dir.parent / ".worktrees" / common_dir.name if is_bare else top / ".worktrees"
+        self.git: Git = Git(top)
+
+    @staticmethod
+    def open(path: Path) -> "Repository":
+        """The repository that `path` lies in, be it the top, a directory below, or a linked worktree.
+
+        Raises InputError if it is no directory, no repository, has no commit, or if git is too old.
+        """
+        if not path.is_dir():
+            raise InputError([f"{path} is not a directory. Name the directory of a git repository."])
+        _require_version()
+        git = Git(path)
+        try:
+            words = git.text(
+                "rev-parse", "--path-format=absolute", "--git-common-dir", "--git-dir", "--show-object-format"
+            )
+        except GitError as error:
+            raise InputError(
+                [f"{path} cannot be used as a git repository: {error.stderr}. `git init` makes one."]
+            ) from error
+        common, git_dir, object_format = words.splitlines()
+        common_dir = Path(common).resolve()
+        top, is_bare = _find_top(git, common_dir, is_main=Path(git_dir).resolve() == common_dir)
+        repository = Repository(top, common_dir, is_bare=is_bare, hash_bytes=32 if object_format == "sha256" else 20)
+        _require_usable(repository)
+        return repository
+
+    def prepare(self) -> None:
+        """Make the state directory and `logs/` in it."""
+        (self.state_dir / "logs").mkdir(parents=True, exist_ok=True)
+
+    def default_target(self) -> str:
+        """The branch that work lands on when nothing names one: that of the main working tree.
+
+        When it is detached, or its branch has no commit: `init.defaultBranch`, `main` or `master`, the first that
+        exists. Raises InputError when none does.
+        """
+        named = self.git.run("symbolic-ref", "--quiet", "--short", "HEAD", accept=(0, 1)).text
+        configured = self.git.run("config", "--get", "init.defaultBranch", accept=(0, 1)).text
+        for branch in (named, configured, "main", "master"):
+            if branch and self.branch_head(branch):
+                return branch
+        raise InputError(
+            [f"{self.top} has no branch checked out, and none called main or master. Set `target` to a branch."]
+        )
+
+    def exclude_worktrees(self) -> None:
+        """Have git ignore `.worktrees/` in this clone, keeping what `info/exclude` holds."""
+        path = self.common_dir / "info" / "exclude"
+        with admin_lock(self):
+            content = path.read_bytes() if path.exists() else b""
+            if _EXCLUDED.encode() in content.splitlines():
+                return
+            path.parent.mkdir(exist_ok=True)
+            gap = b"\n" if content and not content.endswith(b"\n") else b""
+            write_atomically(path, content + gap + _EXCLUDED.encode() + b"\n")
+
+    def identity(self) -> dict[str, str]:
+        """The environment to commit with: nothing where git knows who commits, else the coordinator's own name."""
+        is_known = all(
+            self.git.run("var", name, accept=(0, 1, 128)).status == 0
+            for name in ("GIT_COMMITTER_IDENT", "GIT_AUTHOR_IDENT")
+        )
+        return {} if is_known else dict(COORDINATOR_IDENTITY)
+
+    def branch_head(self, branch: str) -> str | None:
+        """The commit that `branch` is at, or None if there is no such branch."""
+        return self.git.resolve(f"refs/heads/{branch}")
+
+    def create_branch(self, branch: str, start: str) -> bool:
+        """Make `branch` at the commit `start`; False if it exists already."""
+        if self.git.run("update-ref", f"refs/heads/{branch}", start, "", accept=(0, 1, 128)).status == 0:
+            return True
+        if self.branch_head(branch):
+            return False
+        # Not there and not made: once more, for git's own words.
+        self.git.run("update-ref", f"refs/heads/{branch}", start, "")
+        return True
+
+    def delete_branch(self, branch: str, expected: str) -> bool:
+        """Delete `branch` if it is at the commit `expected`, and its section in git's config.
+
+        True when the branch is gone, also if it was before; False, and nothing deleted, when it is elsewhere.
+        """
+        deletion = ("update-ref", "--no-deref", "-d", f"refs/heads/{branch}", expected)
+        if self.git.run(*deletion, accept=(0, 1, 128)).status != 0:
+            found = self.branch_head(branch)
+            if found and found != expected:
+                return False
+            if found:
+                self.git.run(*deletion)
+        self._forget_branch_settings(branch)
+        return True
+
+    def _forget_branch_settings(self, branch: str) -> None:
+        # An agent's `push -u` writes them. Looked for in the file, because a command for nothing costs more.
+        config = self.common_dir / "config"
+        if config.exists() and f'[branch "{branch}"]'.encode() in config.read_bytes():
+            with admin_lock(self):
+                self.git.run("config", "--local", "--remove-section", f"branch.{branch}", accept=(0, 5, 128))
+
+
+def _require_version() -> None:
+    try:
+        version = find_version()
+    except OSError as error:
+        raise InputError(["git is not on PATH. Install git 2.38 or newer."]) from error
+    if version < MINIMUM_VERSION:
+        has, needs = (".".join(map(str, parts)) for parts in (version, MINIMUM_VERSION))
+        raise InputError([f"git {has} is too old: {needs} or newer is needed (merge-tree --write-tree)."])
+
+
+def _find_top(git: Git, common_dir: Path, *, is_main: bool) -> tuple[Path, bool]:
+    if is_main:
+        top = git.run("rev-parse", "--show-toplevel", accept=(0, 128))
+        if top.status == 0:
+            return Path(top.text).resolve(), False
+    if git.run("config", "--file", str(common_dir / "config"), "--bool", "core.bare", accept=(0, 1)).text == "true":
+        return common_dir, True
+    # A submodule's git directory, or one made with --separate-git-dir, says itself where its working tree is.
+    setting = git.run("config", "--file", str(common_dir / "config"), "core.worktree", accept=(0, 1)).text
+    return (common_dir / setting).resolve() if setting else common_dir.parent, False
+
+
+def _require_usable(repository: Repository) -> None:
+    git, top = repository.git, repository.top
+    if not git.text("rev-list", "-n", "1", "--all"):
+        raise InputError([f"{top} has no commit yet. Commit something first: worktrees start from a commit."])
+    storage = git.run("config", "--get", "extensions.refStorage", accept=(0, 1)).text
+    if storage not in ("", "files"):
+        raise InputError([f"{top} keeps its refs as {storage}. `git refs migrate --ref-format=files` makes it usable."])

@@ -1,0 +1,134 @@
+"""Keeps the state of a worktree, uncommitted and untracked files too, at a ref of its own before it is deleted."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tasks_lib.errors import GitError
+from tasks_lib.git.entries import Worktree, has_hidden_files
+from tasks_lib.git.repository import COORDINATOR_IDENTITY, Repository
+from tasks_lib.git.runner import Git
+from tasks_lib.naming import flatten
+
+KEPT_REFS = "refs/coordinator/kept"
+_MAX_TRIES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A state that was kept: `date` is when, aware; `label` says whose, `/` as `-`."""
+
+    ref: str
+    commit: str
+    date: datetime
+    label: str
+
+
+def keep_state(
+    worktree: Worktree, label: str, run: str, *, exclude: Sequence[str] = (), landed: str | None = None
+) -> str | None:
+    """Keep a worktree's head and its uncommitted and untracked files as a commit, and return its ref.
+
+    The ref is `refs/coordinator/kept/<label, / as ->/<n>`, made and never moved. The commit's tree is the working
+    tree without ignored files and the paths `exclude`; its first parent is the head, a second one holds what was
+    staged, where that is neither. None when nothing would be lost: the tree is the head's, and `landed` contains
+    the head. A state that is kept already gets no second ref. The worktree and its index are not touched.
+    """
+    git = worktree.git
+    head = git.resolve("HEAD")
+    if head is None:
+        raise GitError(["rev-parse", "HEAD"], 128, f"{worktree.path} is at no commit, so its state cannot be kept")
+    staged, tree = _write_trees(worktree, exclude)
+    head_tree = git.text("rev-parse", f"{head}^{{tree}}")
+    has_staged = staged not in (None, head_tree, tree)
+    if tree == head_tree and not has_staged and landed and git.succeeds("merge-base", "--is-ancestor", head, landed):
+        return None
+    parents = [head]
+    if staged and has_staged:
+        parents.append(_commit(git, staged, [head], f"Staged in {label}\n"))
+    return _make_ref(git, flatten(label), tree, parents, f"Kept: {label}\n\nRun: {run}\n")
+
+
+def list_kept(repository: Repository) -> list[Kept]:
+    """Every state that was kept, by label and number."""
+    form = "--format=%(refname)%00%(objectname)%00%(committerdate:iso-strict)"
+    rows = (line.split("\0") for line in repository.git.text("for-each-ref", form, KEPT_REFS).splitlines())
+    kept = [Kept(ref, commit, datetime.fromisoformat(date), ref.split("/")[3]) for ref, commit, date in rows]
+    return sorted(kept, key=lambda one: (one.label, _number(one.ref)))
+
+
+def _number(ref: str) -> int:
+    last = ref.rpartition("/")[2]
+    return int(last) if last.isdecimal() else 0
+
+
+def _write_trees(worktree: Worktree, exclude: Sequence[str]) -> tuple[str | None, str]:
+    """The trees of what is staged (None amid a conflict) and of the working tree, by way of a copy of the index."""
+    with tempfile.TemporaryDirectory(prefix="coordinator-index-", dir=worktree.git_dir) as directory:
+        index = Path(directory) / "index"
+        place = {"GIT_INDEX_FILE": str(index)}
+        git, real = worktree.git, worktree.git_dir / "index"
+        if real.exists():
+            shutil.copy2(real, index)
+        staged = git.run("write-tree", accept=(0, 128), environment=place)
+        if not real.exists() or has_hidden_files(index, len(git.text("rev-parse", "HEAD")) // 2):
+            # A copy would hide the same files from `add`; one made anew compares every file.
+            index.unlink(missing_ok=True)
+            git.run("read-tree", "HEAD", environment=place)
+        _add_everything(worktree, place, exclude)
+        tree = git.run("write-tree", environment=place).text
+        return staged.text if staged.status == 0 and real.exists() else None, tree
+
+
+def _add_everything(worktree: Worktree, place: Mapping[str, str], exclude: Sequence[str]) -> None:
+    git = worktree.git
+    others = git.run("ls-files", "-z", "--others", "--exclude-standard", environment=place).text.split("\0")
+    # Git lists a repository inside ours as one name with a slash, and would keep none of its files.
+    nested = [name for name in others if name.endswith("/")]
+    outside = [f":(exclude,top,literal){name.rstrip('/')}" for name in (*exclude, *nested)]
+    # Exit 1 is a file that could not be read; the others are kept all the same.
+    git.run("add", "-A", "--ignore-errors", "--", ":(top)", *outside, accept=(0, 1), environment=place)
+    for name in nested:
+        if name.rstrip("/") not in {path.rstrip("/") for path in exclude}:
+            _add_nested(worktree, place, name)
+
+
+def _add_nested(worktree: Worktree, place: Mapping[str, str], name: str) -> None:
+    """Add the files of a repository inside the worktree as plain files."""
+    found = Git(worktree.path / name).text("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    rows: list[str] = []
+    for inner in dict.fromkeys(found):
+        path = worktree.path / name / inner
+        if not inner or not (path.is_symlink() or path.is_file()):
+            continue
+        content = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+        blob = worktree.git.run("hash-object", "-w", "--stdin", stdin=content).text
+        mode = "120000" if path.is_symlink() else "100755" if os.access(path, os.X_OK) else "100644"
+        rows.append(f"{mode} {blob}\t{name}{inner}\0")
+    text = os.fsencode("".join(rows))
+    worktree.git.run("update-index", "--add", "-z", "--index-info", stdin=text, environment=place)
+
+
+def _commit(git: Git, tree: str, parents: Sequence[str], message: str) -> str:
+    words = [word for parent in parents for word in ("-p", parent)]
+    return git.run("commit-tree", tree, *words, stdin=message.encode(), environment=COORDINATOR_IDENTITY).text
+
+
+def _make_ref(git: Git, label: str, tree: str, parents: Sequence[str], message: str) -> str:
+    form = "--format=%(refname)%00%(tree)%00%(parent)"
+    rows = [line.split("\0") for line in git.text("for-each-ref", form, f"{KEPT_REFS}/{label}").splitlines()]
+    for ref, kept_tree, kept_parents in rows:
+        if kept_tree == tree and kept_parents.split() == list(parents):
+            return ref
+    commit = _commit(git, tree, parents, message)
+    first = max((_number(ref) for ref, _, _ in rows), default=0) + 1
+    for number in range(first, first + _MAX_TRIES):
+        ref = f"{KEPT_REFS}/{label}/{number}"
+        if git.run("update-ref", ref, commit, "", accept=(0, 1, 128)).status == 0:
+            return ref
+    git.run("update-ref", f"{KEPT_REFS}/{label}/{first + _MAX_TRIES}", commit, "")
+    return f"{KEPT_REFS}/{label}/{first + _MAX_TRIES}"

@@ -1,0 +1,110 @@
+"""Removes worktrees and directories so that a kill at any moment leaves nothing half removed."""
+
+import os
+import shutil
+import stat
+import uuid
+from pathlib import Path
+
+from tasks_lib.git.repository import Repository
+
+POOL_NAME = ".pool"
+TRASH_NAME = ".trash"
+KEPT_PREFIX = ".kept-"
+
+
+def discard(repository: Repository, path: Path, admin: Path | None) -> list[Path]:
+    """Take a worktree out of sight by two renames, under the caller's admin lock; return what is left to delete.
+
+    The directory goes first: an entry without a directory is dropped at the next start, a directory without
+    an entry would look like somebody's.
+    """
+    gone: list[Path] = []
+    if os.path.lexists(path):
+        gone.append(_rename_into(repository.worktrees_dir / TRASH_NAME, path))
+    if admin and admin.exists():
+        # By a rename and not by git, which deletes file by file, and would prune a user's own worktrees as well.
+        gone.append(_rename_into(repository.state_dir / TRASH_NAME, admin))
+    return gone
+
+
+def _rename_into(trash: Path, path: Path) -> Path:
+    trash.mkdir(parents=True, exist_ok=True)
+    return path.rename(trash / f"{path.name}-{uuid.uuid4().hex}")
+
+
+def list_trash(repository: Repository) -> list[Path]:
+    """What was discarded and not yet deleted, by this run or a killed one."""
+    trashes = (repository.worktrees_dir / TRASH_NAME, repository.state_dir / TRASH_NAME)
+    return [path for trash in trashes if trash.is_dir() for path in trash.iterdir()]
+
+
+def delete(path: Path) -> bool:
+    """Delete a file or a whole directory, also one that its owner may not write; False when something stays."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return True
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        make_writable(path)
+        shutil.rmtree(path, ignore_errors=True)
+    return not path.exists()
+
+
+def make_writable(path: Path) -> None:
+    """Give the owner every right on `path` and the directories below: module caches are made read-only."""
+    _allow(path)
+    for root, directories, _ in os.walk(path):
+        for name in directories:
+            _allow(Path(root) / name)
+
+
+def _allow(directory: Path) -> None:
+    if not directory.is_symlink() and directory.stat().st_uid == os.getuid():
+        directory.chmod(stat.S_IMODE(directory.stat().st_mode) | stat.S_IRWXU)
+
+
+def keep_aside(repository: Repository, path: Path) -> Path:
+    """Rename what is at `path` and not ours to a `.kept-…` name that is free, and return it."""
+    name = "-".join(path.relative_to(repository.worktrees_dir).parts)
+    number = 1
+    while os.path.lexists(kept := repository.worktrees_dir / f"{KEPT_PREFIX}{name}-{number}"):
+        number += 1
+    return path.rename(kept)
+
+
+def remove_empty_parents(repository: Repository, path: Path) -> None:
+    """Remove the directories above `path` that are empty, up to our own directory, which stays."""
+    for parent in path.parents:
+        if parent == repository.worktrees_dir or not parent.is_relative_to(repository.worktrees_dir):
+            return
+        try:
+            parent.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return
+
+
+def remove_empty_directories(repository: Repository) -> None:
+    """Remove every empty directory of ours, at last `.worktrees` itself, and none inside a worktree."""
+    _remove_if_empty(repository.state_dir / TRASH_NAME)
+    _remove_empty_below(repository.worktrees_dir)
+    if repository.is_bare:
+        _remove_if_empty(repository.worktrees_dir.parent)
+
+
+def _remove_empty_below(directory: Path) -> None:
+    if directory.is_symlink() or not directory.is_dir() or os.path.lexists(directory / ".git"):
+        return
+    for child in directory.iterdir():
+        if not child.name.startswith(KEPT_PREFIX):
+            _remove_empty_below(child)
+    _remove_if_empty(directory)
+
+
+def _remove_if_empty(directory: Path) -> None:
+    try:
+        directory.rmdir()
+    except OSError:
+        return

@@ -1,0 +1,336 @@
+"""Opens, pools and removes the worktrees that sessions and verification work in, each at a place nobody else has."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from tasks_lib.errors import GitError, InputError
+from tasks_lib.git.entries import (
+    MAKING,
+    Entry,
+    Worktree,
+    drop_dead_locks,
+    find_entry,
+    is_plain,
+    list_entries,
+    write_slot,
+)
+from tasks_lib.git.lock import admin_lock
+from tasks_lib.git.pool import Checkouts, Keeping
+from tasks_lib.git.reconcile import drop_dead_ref_locks, settle
+from tasks_lib.git.records import clear_notices, remove_record
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.snapshots import keep_state
+from tasks_lib.git.trash import (
+    POOL_NAME,
+    delete,
+    discard,
+    keep_aside,
+    list_trash,
+    remove_empty_directories,
+    remove_empty_parents,
+)
+
+__all__ = ["Worktree", "Worktrees"]
+
+_log = logging.getLogger(__name__)
+
+
+class Worktrees:
+    """The worktrees of a repository; one instance a run, used by several threads at once.
+
+    `keep` are ignored paths that a pooled worktree keeps while the files `setup_key` are the same. At most
+    `pool_size` idle worktrees are pooled. `lock` makes the context in which git's administration is changed.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        keep: Sequence[str] = (),
+        setup_key: Sequence[str] = (),
+        pool_size: int = 8,
+        lock: Callable[[], AbstractContextManager[object]] | None = None,
+    ) -> None:
+        self.repository: Repository = repository
+        self.pool_size: int = pool_size
+        self._lock: Callable[[], AbstractContextManager[object]] = lock or (lambda: admin_lock(repository))
+        self._checkouts: Checkouts = Checkouts(Keeping(keep, setup_key))
+        self._mutex: threading.Lock = threading.Lock()
+        self._idle: list[tuple[str, Worktree]] = []  # What each was used for last, the newest at the end.
+        self._purposes: dict[int, str] = {}
+        self._slots: set[int] = {slot for entry in list_entries(repository) if (slot := entry.slot)}
+
+    def open_branch(self, branch: str, start: str) -> Worktree:
+        """The worktree of `branch` at `.worktrees/<branch>`: resumed untouched, or made where the branch is.
+
+        A branch that does not exist is made at the commit `start`. What is in the way and no worktree is renamed to
+        `.worktrees/.kept-…`. Raises InputError if the path would leave `.worktrees` or be inside another worktree,
+        or if the branch is checked out elsewhere; GitError if git cannot make it.
+        """
+        place = self._find_place(branch)
+        if resumed := self._resume(branch, place):
+            return resumed
+        self._clear_way(branch, place)
+        if idle := self._take_idle("branch"):
+            purpose, worktree = idle
+            try:
+                return self._reuse(worktree, branch, start, place, may_keep=purpose == "branch")
+            except GitError as error:
+                _log.info("%s was not reusable, another is made: %s", worktree.path, error)
+                self.remove(worktree)
+        return self._add_branch(branch, start, place)
+
+    def open_detached(self, commit: str, purpose: str) -> Worktree:
+        """A worktree at `.worktrees/.pool/<n>`, detached at `commit`.
+
+        It has ignored files of an earlier use only when that was for the same `purpose`, so that what an agent
+        left is never part of a verification.
+        """
+        if idle := self._take_idle(purpose):
+            last, worktree = idle
+            try:
+                self._checkouts.switch(worktree, commit, may_keep=last == purpose)
+            except GitError as error:
+                _log.info("%s was not reusable, another is made: %s", worktree.path, error)
+                self.remove(worktree)
+            else:
+                self._purposes[worktree.slot] = purpose
+                return worktree
+        slot = self._claim_slot()
+        return self._add(self._pool_place(slot), slot, ["--detach"], commit, purpose=purpose)
+
+    def switch(self, worktree: Worktree, commit: str) -> None:
+        """Move a detached worktree to another commit; ignored files stay by the same rule as in the pool."""
+        self._checkouts.switch(worktree, commit, may_keep=True)
+
+    def release(self, worktree: Worktree) -> None:
+        """Give a worktree back: its record is gone, its branch free to be deleted, its files nobody's.
+
+        Whoever wants them keeps the state first. One that could reach into its next use is removed instead.
+        """
+        if not self._is_poolable(worktree):
+            self.remove(worktree)
+            return
+        place = self._pool_place(worktree.slot)
+        if worktree.path != place:
+            try:
+                self._retire(worktree, place)
+            except GitError as error:
+                _log.info("%s was not pooled: %s", worktree.path, error)
+                self.remove(worktree)
+                return
+        remove_record(worktree.git_dir)
+        clear_notices(worktree.git_dir)
+        pooled = Worktree(place, worktree.git_dir, worktree.slot)
+        with self._mutex:
+            self._idle.append((self._purposes.pop(worktree.slot, "branch"), pooled))
+
+    def remove(self, worktree: Worktree) -> None:
+        """Remove a worktree, whatever is in it. Its branch stays."""
+        with self._lock():
+            gone = discard(self.repository, worktree.path, worktree.git_dir)
+            remove_empty_parents(self.repository, worktree.path)
+        self._free_slot(worktree.slot)
+        self._delete(gone)
+
+    def list(self) -> "list[Worktree]":
+        """The worktrees of branches that are there, by path; pooled and half-made ones are not among them."""
+        pool = self.repository.worktrees_dir / POOL_NAME
+        with self._lock():
+            found = [entry for entry in list_entries(self.repository) if entry.is_linked and not entry.is_half_made]
+        return [self._build(entry) for entry in sorted(found, key=lambda e: e.path) if entry.path.parent != pool]
+
+    def close(self) -> None:
+        """End a run: the pool, the trash and empty directories go; worktrees of branches stay."""
+        with self._mutex:
+            self._idle.clear()
+        pool = self.repository.worktrees_dir / POOL_NAME
+        for entry in list(list_entries(self.repository)):
+            if entry.path.parent == pool:
+                self.remove(self._build(entry))
+        self._delete(list_trash(self.repository))
+        with self._lock():
+            remove_empty_directories(self.repository)
+
+    def reconcile(self) -> "list[str]":
+        """Put right what a killed run left; say what was done, a line each. Called first, holding the run's lock."""
+        lines = drop_dead_ref_locks(self.repository)
+        with self._lock():
+            lines += settle(self.repository)
+        self._delete(list_trash(self.repository))
+        with self._lock():
+            remove_empty_directories(self.repository)
+        with self._mutex:
+            self._idle.clear()
+            self._purposes.clear()
+            self._slots = {slot for entry in list_entries(self.repository) if (slot := entry.slot)}
+        return lines
+
+    def _find_place(self, branch: str) -> Path:
+        root = self.repository.worktrees_dir
+        place = root / branch
+        parts = branch.split("/")
+        if branch.startswith("-") or any(not part or part.startswith(".") for part in parts) or "\0" in branch:
+            raise InputError([f"branch {branch!r} cannot have a directory below {root}; give it another name"])
+        for directory in (place, *place.parents[: len(parts)]):
+            if directory.is_symlink():
+                raise InputError(
+                    [f"{directory} is a symbolic link; worktrees must stay below {root}. Remove the link."]
+                )
+        for directory in place.parents[: len(parts) - 1]:
+            if os.path.lexists(directory / ".git"):
+                raise InputError([f"{place} would be inside the worktree {directory}; rename one of the branches"])
+        return place
+
+    def _resume(self, branch: str, place: Path) -> Worktree | None:
+        entry = find_entry(self.repository, place)
+        if entry is None:
+            return None
+        if entry.is_half_made:
+            self.remove(self._build(entry))
+            return None
+        drop_dead_locks(self.repository, entry)
+        if entry.branch == branch:
+            return self._build(entry, is_resumed=True)
+        # An agent left it elsewhere. The branch is where its work is looked for, so this is kept and made anew.
+        worktree = self._build(entry)
+        ref = keep_state(worktree, branch, "")
+        _log.warning("%s was at %s and not on %s; its state is kept at %s", place, entry.head, branch, ref)
+        self.remove(worktree)
+        return None
+
+    def _clear_way(self, branch: str, place: Path) -> None:
+        root = self.repository.worktrees_dir
+        lock = self.repository.common_dir / "refs" / "heads" / f"{branch}.lock"
+        with self._lock():
+            # Nobody else makes this branch, so a lock on it is a killed run's.
+            lock.unlink(missing_ok=True)
+            for entry in list(list_entries(self.repository)):
+                if entry.path != place and entry.path.is_relative_to(place) and entry.is_linked:
+                    raise InputError([f"{place} holds the worktree {entry.path}; rename one of the branches"])
+                if entry.path == place:
+                    discard(self.repository, entry.admin / "none", entry.admin)
+            for path in (*reversed([p for p in place.parents if p.is_relative_to(root)]), place):
+                self._clear_one(path, is_parent=path != place)
+            place.parent.mkdir(parents=True, exist_ok=True)
+
+    def _clear_one(self, path: Path, *, is_parent: bool) -> None:
+        if not os.path.lexists(path) or (is_parent and path.is_dir()):
+            return
+        if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+            path.rmdir()
+            return
+        if path == self.repository.worktrees_dir:
+            raise InputError([f"{path} is a file; worktrees are made below a directory of that name. Rename the file."])
+        _log.warning("%s was in the way and no worktree; it is kept as %s", path, keep_aside(self.repository, path))
+
+    def _reuse(self, worktree: Worktree, branch: str, start: str, place: Path, *, may_keep: bool) -> Worktree:
+        try:
+            self._checkouts.start_branch(worktree, branch, start, may_keep=may_keep)
+        except GitError:
+            if self.repository.branch_head(branch) is None:
+                raise
+            self._checkouts.continue_branch(worktree, branch, may_keep=may_keep)
+        with self._lock():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            self.repository.git.run("worktree", "move", "--", str(worktree.path), str(place))
+        return Worktree(place, worktree.git_dir, worktree.slot, branch)
+
+    def _add_branch(self, branch: str, start: str, place: Path) -> Worktree:
+        exists = self.repository.branch_head(branch) is not None
+        words = [] if exists else ["--no-track", "-b", branch]
+        slot = self._claim_slot()
+        try:
+            return self._add(place, slot, words, branch if exists else start, branch=branch)
+        except GitError as error:
+            if "already checked out" in error.stderr or "already used by worktree" in error.stderr:
+                raise InputError(
+                    [f"{error.stderr.removeprefix('fatal: ')}; check out another branch there, or remove it"]
+                ) from error
+            raise
+
+    def _add(
+        self, place: Path, slot: int, words: Sequence[str], commit: str, *, branch: str | None = None, purpose: str = ""
+    ) -> Worktree:
+        try:
+            with self._lock():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                self._run_add(place, words, commit)
+                entry = self._require_entry(place)
+                write_slot(entry.admin, slot)
+            worktree = Worktree(place, entry.admin, slot, branch)
+            self._checkouts.fill(worktree)
+        except BaseException:
+            self._undo_add(place, slot)
+            raise
+        (entry.admin / "locked").unlink()
+        if purpose:
+            self._purposes[slot] = purpose
+        return worktree
+
+    def _run_add(self, place: Path, words: Sequence[str], commit: str) -> None:
+        # Locked with our reason from git's first write on: that tells a half-made one from one that is complete.
+        options = ("--no-checkout", "--lock", "--reason", MAKING)
+        self.repository.git.run("worktree", "add", "--quiet", *options, *words, "--", str(place), commit)
+
+    def _require_entry(self, place: Path) -> Entry:
+        if entry := find_entry(self.repository, place):
+            return entry
+        raise GitError(["worktree", "add"], 0, f"{place} was added, but git does not know it")
+
+    def _undo_add(self, place: Path, slot: int) -> None:
+        entry = find_entry(self.repository, place)
+        if entry and entry.is_half_made:
+            self.remove(Worktree(place, entry.admin, slot))
+        else:
+            self._free_slot(slot)
+
+    def _retire(self, worktree: Worktree, place: Path) -> None:
+        # HEAD alone is detached, where it is: no file is looked at, and the branch can be deleted.
+        worktree.git.run("update-ref", "--no-deref", "-m", "coordinator: released", "HEAD", "HEAD")
+        with self._lock():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            self.repository.git.run("worktree", "move", "--", str(worktree.path), str(place))
+            remove_empty_parents(self.repository, worktree.path)
+
+    def _is_poolable(self, worktree: Worktree) -> bool:
+        with self._mutex:
+            has_room = len(self._idle) < self.pool_size
+        return has_room and worktree.path.is_dir() and is_plain(worktree, self.repository.hash_bytes)
+
+    def _take_idle(self, purpose: str) -> tuple[str, Worktree] | None:
+        with self._mutex:
+            if not self._idle:
+                return None
+            same = [at for at, (last, _) in enumerate(self._idle) if last == purpose]
+            return self._idle.pop(same[-1] if same else -1)
+
+    def _pool_place(self, slot: int) -> Path:
+        return self.repository.worktrees_dir / POOL_NAME / str(slot)
+
+    def _build(self, entry: Entry, *, is_resumed: bool = False) -> Worktree:
+        slot = entry.slot
+        if slot is None:
+            slot = self._claim_slot()
+            write_slot(entry.admin, slot)
+        return Worktree(entry.path, entry.admin, slot, entry.branch, is_resumed)
+
+    def _claim_slot(self) -> int:
+        with self._mutex:
+            slot = next(number for number in range(1, len(self._slots) + 2) if number not in self._slots)
+            self._slots.add(slot)
+            return slot
+
+    def _free_slot(self, slot: int) -> None:
+        with self._mutex:
+            self._slots.discard(slot)
+            self._purposes.pop(slot, None)
+
+    def _delete(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            if not delete(path):
+                _log.warning("%s could not be deleted; delete it by hand", path)

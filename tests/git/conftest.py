@@ -1,0 +1,31 @@
+"""A real repository for the tests of the git adapter."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.runner import Git
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings of the person who runs the tests take part in them."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "no-settings"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """A repository with an identity and one commit on `main`, which has `README.md` and an ignored `build/`."""
+    top = tmp_path / "repository"
+    top.mkdir()
+    git = Git(top)
+    git.run("init", "--quiet", "--initial-branch=main")
+    git.run("config", "user.name", "Ada")
+    git.run("config", "user.email", "ada@example.org")
+    (top / "README.md").write_text("# Example\n")
+    (top / ".gitignore").write_text("build/\nmodules/\n")
+    git.run("add", "--all")
+    git.run("commit", "--quiet", "--message", "Begin")
+    return Repository.open(top)

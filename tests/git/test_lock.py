@@ -1,0 +1,120 @@
+"""One run holds a repository, a dead one's lock is free, and git's administration has one writer at a time."""
+
+import os
+import subprocess
+import sys
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import pytest
+
+from tasks_lib.errors import BusyError
+from tasks_lib.git.lock import RunLock, admin_lock, read_holder
+from tasks_lib.git.repository import Repository
+
+HOLD = """
+import sys
+from pathlib import Path
+from tasks_lib.git.lock import RunLock
+with RunLock(Path(sys.argv[1]), "first"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def start_holder(state_dir: Path) -> "subprocess.Popen[str]":
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(state_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
+    return holder
+
+
+def test_second_run_is_refused_and_told_who_holds_the_first(tmp_path: Path) -> None:
+    with start_holder(tmp_path) as holder:
+        with pytest.raises(BusyError, match=rf"run first \(process {holder.pid} on"), RunLock(tmp_path, "second"):
+            pass
+        found = read_holder(tmp_path)
+        assert found
+        assert (found.pid, found.run) == (holder.pid, "first")
+        holder.communicate("")
+    assert read_holder(tmp_path) is None
+
+
+def test_lock_of_a_killed_run_is_simply_taken(tmp_path: Path) -> None:
+    with start_holder(tmp_path) as holder:
+        holder.kill()
+    assert read_holder(tmp_path) is None
+    with RunLock(tmp_path, "second"):
+        found = read_holder(tmp_path)
+        assert found
+        assert (found.pid, found.run) == (os.getpid(), "second")
+
+
+def test_lock_is_refused_within_one_process_and_free_after_release(tmp_path: Path) -> None:
+    with RunLock(tmp_path, "first"), pytest.raises(BusyError), RunLock(tmp_path, "second"):
+        pass
+    with RunLock(tmp_path, "third"):
+        pass
+    assert read_holder(tmp_path) is None
+
+
+def test_lock_ends_with_its_holder_while_a_child_lives_on(tmp_path: Path) -> None:
+    lock = RunLock(tmp_path, "first")
+    with lock:
+        child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, close_fds=False)
+        assert str(tmp_path / "lock") not in {
+            str(fd.readlink()) for fd in Path(f"/proc/{child.pid}/fd").iterdir() if fd.is_symlink()
+        }
+    with child, RunLock(tmp_path, "second"):
+        child.communicate(b"")
+
+
+def test_nobody_holds_a_lock_that_was_never_made(tmp_path: Path) -> None:
+    assert read_holder(tmp_path / "none") is None
+
+
+class Meeting:
+    """Counts who is inside at once; with `barrier`, each waits inside until another is there too."""
+
+    def __init__(self, barrier: threading.Barrier | None) -> None:
+        self.barrier = barrier
+        self.inside = self.most = 0
+        self.mutex = threading.Lock()
+
+    def visit(self, lock: AbstractContextManager[None]) -> None:
+        with lock:
+            with self.mutex:
+                self.inside += 1
+                self.most = max(self.most, self.inside)
+            if self.barrier:
+                self.barrier.wait(timeout=30)
+            with self.mutex:
+                self.inside -= 1
+
+
+def test_admin_lock_admits_one_thread_at_a_time(repository: Repository) -> None:
+    meeting = Meeting(None)
+
+    def visit() -> None:
+        for _ in range(20):
+            meeting.visit(admin_lock(repository))
+
+    threads = [threading.Thread(target=visit) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert meeting.most == 1
+
+
+def test_without_the_admin_lock_the_same_threads_meet() -> None:
+    meeting = Meeting(threading.Barrier(2))
+    threads = [threading.Thread(target=meeting.visit, args=(nullcontext(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert meeting.most == 2

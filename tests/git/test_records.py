@@ -1,0 +1,120 @@
+"""Records and notices survive kills and foreign bytes, and are found from inside a worktree."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks_lib.git.records import (
+    Record,
+    append_notice,
+    clear_notices,
+    find_git_dir,
+    read_notices,
+    read_record,
+    remove_record,
+    write_record,
+)
+from tasks_lib.git.repository import Repository
+from tasks_lib.model import Notice, NoticeLevel
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(st.builds(Record, task_id=texts, branch=texts, attempt=st.integers(), notes=st.lists(texts).map(tuple)))
+def test_record_reads_back_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, record: Record) -> None:
+    git_dir = tmp_path_factory.mktemp("git-dir")
+    write_record(git_dir, record)
+    assert read_record(git_dir) == record
+
+
+def test_unknown_keys_are_ignored_and_missing_ones_have_defaults(tmp_path: Path) -> None:
+    (tmp_path / "coordinator.json").write_text('{"task_id": "a", "branch": "feat/a", "pid_started": 3, "later": [1]}')
+    assert read_record(tmp_path) == Record("a", "feat/a", pid_started=3.0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"task_id": "a"}',
+        '{"task_id": 1, "branch": "b"}',
+        '{"task_id": "a", "branch": "b", "turn": true}',
+        '{"task_id": "a", "branch": "b", "notes": [1]}',
+        '{"task_id": "a", "branch": "b", "notes": "x"}',
+    ],
+)
+def test_broken_record_reads_as_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "coordinator.json").write_text(content)
+    assert read_record(tmp_path) is None
+
+
+def test_removed_record_leaves_nothing_behind(tmp_path: Path) -> None:
+    write_record(tmp_path, Record("a", "feat/a"))
+    (tmp_path / "coordinator.json.torn").write_text("left by a kill")
+    remove_record(tmp_path)
+    remove_record(tmp_path)
+    assert read_record(tmp_path) is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_notices_of_many_writers_all_arrive_whole(tmp_path: Path) -> None:
+    def write(writer: int) -> None:
+        for turn in range(20):
+            append_notice(tmp_path, Notice(NoticeLevel.INFO, f"{writer} " + "x" * 5000, turn))
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    notices = read_notices(tmp_path)
+    assert len(notices) == 160
+    assert {len(notice.text) for notice in notices} == {5002}
+
+
+@given(cut=st.integers(min_value=0), later=texts)
+def test_torn_line_is_passed_over_and_the_next_is_read(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, later: str
+) -> None:
+    git_dir = tmp_path_factory.mktemp("git-dir")
+    first, torn, last = (Notice(NoticeLevel.WARNING, text, 1) for text in ("one", "two", later))
+    append_notice(git_dir, first)
+    path = git_dir / "coordinator-notices.jsonl"
+    size = path.stat().st_size
+    append_notice(git_dir, torn)
+    # The last two bytes are the brace and the newline: without the brace the line is torn.
+    with path.open("r+b") as file:
+        file.truncate(size + cut % (path.stat().st_size - size - 1))
+    append_notice(git_dir, last)
+    assert read_notices(git_dir) == (first, last)
+
+
+def test_foreign_lines_among_notices_are_passed_over(tmp_path: Path) -> None:
+    lines = [
+        "7",
+        "[]",
+        '{"level": "loud", "text": "x"}',
+        '{"level": "info"}',
+        json.dumps({"level": "info", "text": "y"}),
+    ]
+    (tmp_path / "coordinator-notices.jsonl").write_bytes("\n".join(lines).encode() + b"\n\xff\n")
+    assert read_notices(tmp_path) == (Notice(NoticeLevel.INFO, "y"),)
+    clear_notices(tmp_path)
+    clear_notices(tmp_path)
+    assert read_notices(tmp_path) == ()
+
+
+def test_git_dir_is_found_from_a_directory_inside_a_worktree(repository: Repository, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    repository.git.run("worktree", "add", "--quiet", "--detach", str(linked))
+    (linked / "deep" / "er").mkdir(parents=True)
+    assert find_git_dir(linked / "deep" / "er") == repository.common_dir / "worktrees" / "linked"
+    assert find_git_dir(repository.top) == repository.common_dir
+    assert find_git_dir(Path("/")) is None
