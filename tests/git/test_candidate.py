@@ -1,10 +1,13 @@
 """Candidates: what a merge, a check and a blocker change, and what they leave alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from helpers_merge import Workshop, task_text
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.candidate import Candidate, Conflict, NewTask
@@ -297,3 +300,53 @@ def test_blocker_said_again_does_not_say_it_twice(shop: Workshop) -> None:
 def test_a_resolve_file_in_a_wrong_place_is_refused(shop: Workshop, path: str) -> None:
     with pytest.raises(InputError, match=r"in the way|cannot be added"):
         block(shop, NewTask("resolve-db-1", path, task_text("resolve-db-1")))
+
+
+def test_several_threads_compose_what_one_would(shop: Workshop) -> None:
+    commits = [shop.branch(f"feat/{n}", {f"new/{n}.txt": "x\n"}) for n in range(8)]
+    head = shop.tip()
+
+    def compose(commit: str) -> Candidate | Conflict:
+        return shop.composer.compose_merge(shop.landing("api", commit), head)
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(compose, commits))
+    for number, candidate in enumerate(found):
+        assert isinstance(candidate, Candidate)
+        assert shop.files(candidate.commit) == shop.files(head) | {f"new/{number}.txt"}
+
+
+_EDITS = st.dictionaries(
+    st.sampled_from(["tasks/api.md", "tasks/db.md", "tasks/plan.md", "tasks/new.md", "tasks/sub/new.md"]),
+    st.sampled_from(["completed", "failed", "blocked", "rewritten", "no front matter", "removed"]),
+    max_size=4,
+)
+
+
+def edit(shop: Workshop, commit: str, edits: Mapping[str, str]) -> str:
+    """A commit on top of `commit`, made without a working tree; what is not there cannot be removed."""
+    changes: dict[str, str | None] = {}
+    for path, how in edits.items():
+        text = task_text(path.removeprefix("tasks/").removesuffix(".md"), status=how if how[0] in "cfb" else "pending")
+        text = {"rewritten": text.replace("Do it.", "Something else."), "no front matter": "Words\n"}.get(how, text)
+        changes[path] = None if how == "removed" else shop.objects.write_blob(text.encode())
+    return shop.composer.commit(shop.objects.edit_tree(commit, changes), [commit], "edits").commit
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(on_branch=_EDITS, on_head=_EDITS)
+def test_whatever_a_branch_does_the_heads_task_files_stand(
+    shop: Workshop, on_branch: dict[str, str], on_head: dict[str, str]
+) -> None:
+    start = shop.tip()
+    head = edit(shop, start, {path: how for path, how in on_head.items() if path != "tasks/api.md"})
+    branch = edit(shop, start, on_branch)
+    found = shop.composer.compose_merge(shop.landing("api", branch), head)
+    assert isinstance(found, Candidate)
+    before, after = (
+        {path: entry for path, entry in shop.objects.walk(commit) if shop.reader.is_task_file(path, entry)}
+        for commit in (head, found.commit)
+    )
+    assert before.keys() == after.keys()
+    assert {path for path in before if before[path] != after[path]} == {"tasks/api.md"}
+    assert shop.task("api", found.commit).is_completed

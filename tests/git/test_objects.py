@@ -80,14 +80,15 @@ def test_a_killed_child_is_started_again(shop: Workshop) -> None:
 
 def test_close_leaves_no_process_and_no_descriptor(shop: Workshop) -> None:
     shop.objects.close()
-    before = len(os.listdir("/proc/self/fd"))
+    descriptors = Path("/proc/self/fd")
+    before = len(list(descriptors.iterdir()))
     for _ in range(5):
         shop.objects.read(shop.tip())
         child = shop.objects._reader.pid  # pyright: ignore[reportPrivateUsage]
         assert child is not None
         shop.objects.close()
         assert not Path(f"/proc/{child}").exists()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(descriptors.iterdir())) == before
 
 
 def test_many_threads_read_and_write_the_right_things(shop: Workshop) -> None:

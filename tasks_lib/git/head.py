@@ -1,0 +1,163 @@
+"""The queue's own ref: where the head is, how it moves, and what is to do when the base moved by another hand."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tasks_lib.errors import GitError, InputError
+from tasks_lib.git import messages
+from tasks_lib.git.merging import is_ancestor
+from tasks_lib.git.runner import Git
+
+QUEUE = "refs/coordinator/queue/"
+_TRIES = 5
+"""How often a reading that another process overtook is made again, before it is called a fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The base is where it was: `head` stands, published or not."""
+
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedBase:
+    """Nothing of ours is unpublished, so the head is the base again: `head`."""
+
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsRebuild:
+    """The base moved while `commits` of ours (oldest first) were not published: they are to be made again on `base`.
+
+    Until then `head`, the value to move from, keeps them alive; their branches may be gone.
+    """
+
+    base: str
+    head: str
+    commits: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """The base does not hold `known_base` any more, on which our work stands: a person has to say what is meant."""
+
+    base: str
+    known_base: str
+
+
+Reconciled = Unchanged | FollowedBase | NeedsRebuild | Rewritten
+
+
+class Head:
+    """The head of the queue for the branch `target`; moves are compare-and-swap, so several processes do no harm.
+
+    `remote_base` is a full ref (`refs/remotes/origin/main`) that stands for the base where work lands on a remote.
+    """
+
+    def __init__(self, git: Git, target: str, remote_base: str | None = None) -> None:
+        self._git: Git = git
+        self._target: str = target
+        self.ref: str = QUEUE + target
+        self.base_ref: str = remote_base or f"refs/heads/{target}"
+
+    def base(self) -> str:
+        """The commit that the base is at. Raises InputError if there is no such branch."""
+        return self._read()[1]
+
+    def current(self) -> str:
+        """The head: the queue's ref, or the base where there is none. Raises InputError without a base."""
+        queue, base = self._read()
+        return queue or base
+
+    def advance(self, old: str, new: str) -> bool:
+        """Move the head from `old` to `new`; False if it was not at `old` any more.
+
+        Raises GitError when git cannot move it for another reason.
+        """
+        if self._swap(new, old):
+            return True
+        queue, base = self._read()
+        if queue is not None or base != old:
+            return False
+        return self._swap(new, "0" * len(new))
+
+    def is_pending(self) -> bool:
+        """Whether the head holds verified work that the base has not."""
+        queue, base = self._read()
+        return queue is not None and queue != base and not is_ancestor(self._git, queue, base)
+
+    def finish(self) -> None:
+        """Delete the queue's ref if all of it is published; otherwise, or if it moves meanwhile, it stays."""
+        queue, base = self._read()
+        if queue is not None and (queue == base or is_ancestor(self._git, queue, base)):
+            self._git.run("update-ref", "-d", self.ref, queue, accept=(0, 1, 128))
+
+    def reconcile(self, known_base: str | None) -> Reconciled:
+        """Compare the head with the base, and follow the base where nothing of ours is in between.
+
+        `known_base` is where the base was when it was last looked at, None at the start. Raises InputError without a
+        base.
+        """
+        for _ in range(_TRIES):
+            queue, base = self._read()
+            if known_base and known_base != base and not is_ancestor(self._git, known_base, base):
+                return Rewritten(base, known_base)
+            found = self._compare(queue, base, known_base)
+            if not isinstance(found, FollowedBase) or queue is None or self._swap(base, queue):
+                return found
+        raise GitError(("update-ref", self.ref), 1, "another process keeps moving it; is a second coordinator at work?")
+
+    def _compare(self, queue: str | None, base: str, known_base: str | None) -> Reconciled:
+        if queue is None:
+            return Unchanged(base) if known_base == base else FollowedBase(base)
+        if queue == base or is_ancestor(self._git, base, queue):
+            return Unchanged(queue)
+        if is_ancestor(self._git, queue, base):
+            return FollowedBase(base)
+        commits = self._git.text("rev-list", "--first-parent", "--reverse", queue, f"^{base}").split()
+        # What another hand made was the base once, or the head would not stand on it.
+        foreign = [commit for commit in commits if messages.TASK not in self.read_trailers(commit)]
+        return Rewritten(base, foreign[-1]) if foreign else NeedsRebuild(base, queue, tuple(commits))
+
+    def read_trailers(self, commit: str) -> dict[str, str]:
+        """The trailers of a commit of ours, by name; {} for one of another hand."""
+        raw = self._git.run("cat-file", "commit", commit).stdout.decode("utf-8", "replace")
+        return messages.read_trailers(raw.partition("\n\n")[2])
+
+    def find_landed(self, head: str, limit: int) -> Mapping[str, str]:
+        """The id of each node that the last `limit` first-parent commits completed, with that commit."""
+        shape = "%H%x00%(trailers:key=Task,valueonly,separator=%x2C)%x00%s"
+        log = self._git.text("log", "--first-parent", f"--max-count={limit}", f"--format={shape}", head)
+        landed: dict[str, str] = {}
+        for line in log.split("\n"):
+            commit, task_id, subject = line.split("\0")
+            if task_id and subject.startswith(("Merge ", "Check ")):
+                landed.setdefault(task_id, commit)
+        return landed
+
+    def _read(self) -> tuple[str | None, str]:
+        """Where the queue's ref (None if absent) and the base are, read at once."""
+        listed = self._git.text("for-each-ref", "--format=%(objectname) %(refname)", self.ref, self.base_ref)
+        found = {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
+        if self.base_ref not in found:
+            raise InputError([_describe_missing(self._target, self.base_ref)])
+        return found.get(self.ref), found[self.base_ref]
+
+    def _swap(self, new: str, old: str) -> bool:
+        """Set the ref from `old` (zeros: absent) to `new`; False if it was not `old`."""
+        command = ("update-ref", "-m", "coordinator: move the head", self.ref, new, old)
+        result = self._git.run(*command, accept=(0, 1, 128))
+        if result.status == 0:
+            return True
+        if (self._read()[0] or "0" * len(old)) == old:  # It is where it was said to be, so something else is wrong.
+            raise GitError(command, result.status, result.stderr)
+        return False
+
+
+def _describe_missing(target: str, ref: str) -> str:
+    return (
+        f'The target branch "{target}" does not exist ({ref}). '
+        "Create it, or name another with `target` in coordinator.yaml."
+    )
