@@ -1,0 +1,187 @@
+"""The demo's scripted agent: it stands in for a coding agent, and edits, tests and commits as one would.
+
+It runs in the worktree of one node, once a turn. What it changes is a patch in `work/<id>/`: `first.patch` is what it
+writes at first, `fix.patch` what it adds when its work was given back. A node with a `blocked.md` ends by Safe Exit
+as long as the file it asks for is missing. An argument multiplies the seconds it pretends to think.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+WORK = Path(__file__).resolve().parent / "work"
+TASKS = "tasks/"
+
+SECONDS = {"reports/by-month": 3.0, "reports/by-category": 2.5, "money/thousands": 2.0, "tax/rounding-options": 1.0}
+"""How long a turn pretends to think; the two reports take long enough to be written side by side."""
+USUAL_SECONDS = 1.5
+
+HASTY_TESTS = {"money/thousands": ["tests.test_money"]}
+"""Whose first turn runs only these tests, and so misses what it breaks elsewhere."""
+
+DECISIONS = {"tax/rounding": "docs/rounding-rule.txt"}
+"""What a node needs from a person before it can go on."""
+
+
+class Stopped(Exception):  # noqa: N818 - It is how a turn ends, not an error of this program.
+    """The turn cannot go on; the message is its report."""
+
+
+def run(*command: str, stdin: str = "", accept: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
+    """Run `command` in the worktree; raise Stopped with its output when its status is not in `accept`."""
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode not in accept:
+        raise Stopped(f"{' '.join(command[:4])} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text.rstrip("\n") + "\n")
+    sys.stdout.flush()
+
+
+class Turn:
+    """One turn of one node, as the environment describes it."""
+
+    def __init__(self, environment: Mapping[str, str], pace: float) -> None:
+        self.pace: float = pace
+        self.id: str = environment["COORDINATOR_TASK_ID"]
+        self.task_file: Path = Path(environment["COORDINATOR_TASK_FILE"])
+        self.target: str = environment["COORDINATOR_TARGET"]
+        self.role: str = environment["COORDINATOR_ROLE"]
+        attempt, turn = int(environment["COORDINATOR_ATTEMPT"]), int(environment["COORDINATOR_TURN"])
+        self.is_first: bool = attempt == 1 and turn == 1
+        self.work: Path = WORK / self.id
+
+    @property
+    def name(self) -> str:
+        lines = self.task_file.read_text(encoding="utf-8").splitlines()
+        return next((line.removeprefix("name:").strip() for line in lines if line.startswith("name:")), self.id)
+
+    def think(self) -> None:
+        time.sleep(self.pace * SECONDS.get(self.id, USUAL_SECONDS) * (1 if self.is_first else 0.5))
+
+
+def start_clean() -> None:
+    """Go back to the last commit: an earlier turn may have been cut off in the middle of an edit."""
+    if run("git", "status", "--porcelain").stdout:
+        run("git", "reset", "-q", "--hard")
+        run("git", "clean", "-fdq")
+
+
+def catch_up(turn: Turn) -> list[str]:
+    """Merge the target into the branch; return the files whose conflicts were resolved."""
+    merge = run("git", "merge", "--no-edit", turn.target, accept=(0, 1))
+    conflicts = list_conflicts()
+    if not conflicts:
+        if merge.returncode:
+            raise Stopped(f"git merge failed:\n{merge.stdout}{merge.stderr}")
+        return []
+    resolve(conflicts)
+    run("git", "commit", "-q", "--no-edit")
+    return conflicts
+
+
+def list_conflicts() -> list[str]:
+    return [path for path in run("git", "diff", "--name-only", "--diff-filter=U", "-z").stdout.split("\0") if path]
+
+
+def resolve(paths: list[str]) -> None:
+    """Keep both sides in sources; in task files the target's word stands. Stage the result."""
+    for path in paths:
+        if path.startswith(TASKS):
+            run("git", "checkout", "-q", "--theirs", "--", path)
+        else:
+            file = Path(path)
+            file.write_text(keep_both(file.read_text(encoding="utf-8")), encoding="utf-8")
+    run("git", "add", *(["--", *paths] if paths else ["-u"]))
+
+
+def keep_both(text: str) -> str:
+    """Take the markers of a conflict out and leave the lines of both sides."""
+    marks = ("<<<<<<< ", ">>>>>>> ")
+    lines = text.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(marks) and line.rstrip() != "=======")
+
+
+def apply(turn: Turn, name: str, subject: str) -> bool:
+    """Apply `work/<id>/<name>.patch`, test and commit; say whether there was anything to do."""
+    patch = turn.work / f"{name}.patch"
+    commit_subject = f"{subject}({turn.id}): {turn.name}"
+    done = run("git", "log", "--format=%s", f"{turn.target}..HEAD").stdout.splitlines()
+    if not patch.is_file() or commit_subject in done:
+        return False
+    run("git", "apply", "--3way", str(patch), accept=(0, 1))
+    resolve(list_conflicts())
+    run_tests(HASTY_TESTS.get(turn.id) if turn.is_first else None)
+    run("git", "add", "-A")
+    run("git", "commit", "-q", "-m", commit_subject)
+    return True
+
+
+def run_tests(modules: list[str] | None = None) -> None:
+    """Run the tests of the worktree, or only some `modules` of them."""
+    run(sys.executable, "-B", "-m", "unittest", *(modules or ["discover"]), "-q")
+
+
+def work(turn: Turn) -> str:
+    """Do one turn of an implementation or of research; return the report."""
+    start_clean()
+    resolved = [] if turn.is_first else catch_up(turn)
+    turn.think()
+    needed = DECISIONS.get(turn.id)
+    if needed and not Path(needed).is_file():
+        return exit_safely(turn)
+    apply(turn, "first", "feat")
+    report = [read_report(turn, "report")]
+    if not turn.is_first and (apply(turn, "fix", "fix") or (turn.work / "fix.md").is_file()):
+        report.append(read_report(turn, "fix"))
+    if resolved:
+        run_tests()
+        report.append(f"Merged the target and kept both sides in {', '.join(resolved)}; the tests pass.")
+    return "\n\n".join(report)
+
+
+def read_report(turn: Turn, name: str) -> str:
+    return (turn.work / f"{name}.md").read_text(encoding="utf-8").strip()
+
+
+def exit_safely(turn: Turn) -> str:
+    """Write down in the task file why the node cannot go on, and commit that."""
+    notes = read_report(turn, "blocked")
+    text = turn.task_file.read_text(encoding="utf-8").replace("status: pending", "status: blocked", 1)
+    if notes not in text:
+        turn.task_file.write_text(f"{text.rstrip()}\n\n## Notes\n{notes}\n", encoding="utf-8")
+        run("git", "add", "--", str(turn.task_file))
+    reason = notes.splitlines()[0].removeprefix("Blocked: ")
+    # A later attempt finds its notes already there, and says all the same that it is blocked still.
+    run("git", "commit", "-q", "--allow-empty", "-m", f"blocked({turn.id}): {reason}")
+    return notes
+
+
+def review(turn: Turn) -> str:
+    """Run the tests and read what there is to read; the last line is the verdict."""
+    turn.think()
+    run_tests()
+    changed = run("git", "diff", "--stat", f"{turn.target}...HEAD").stdout.strip()
+    read = f"Read:\n{changed}" if changed else "Read the reports as they are on the target; their sums agree."
+    return f"{read}\n\nThe tests pass, and each report has its own.\n\nVerdict: approved"
+
+
+def main() -> int:
+    """Do the turn that the environment describes; the report is what is printed last."""
+    sys.stdin.read()
+    turn = Turn(os.environ, float(sys.argv[1]) if len(sys.argv) > 1 else 1.0)
+    try:
+        say(review(turn) if turn.role == "code-reviewer" else work(turn))
+    except Stopped as stopped:
+        say(f"Stopped. {stopped}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
