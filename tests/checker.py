@@ -1,0 +1,330 @@
+"""Checks from plain git alone that a run kept its promises; it shares no code with what it checks.
+
+    python tests/checker.py snapshot REPOSITORY [TARGET] > before.json    before the run
+    python tests/checker.py check REPOSITORY before.json meant.json       after it
+
+`meant.json` holds the fields of `Meant`. Prints one line for each broken promise; exits with 1 if there is any.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from checker_texts import TaskText, find_text_faults, read_task
+from checker_traces import (
+    Before,
+    find_leftovers,
+    find_state_faults,
+    git,
+    read_pairs,
+    resolve,
+    snapshot_user_state,
+    text,
+)
+
+__all__ = ["Before", "Meant", "check", "snapshot_user_state"]
+
+TRAILERS = ("Task", "Attempt", "Run", "Session", "Verified")
+ADDING_LEVELS = ("planning", "decomposition", "architecture")
+_BLOCKED = re.compile(r"blocked\((.+?)\): ")
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """What the run was meant to come to.
+
+    `statuses` maps every id to its status at the end. `verify` and `setup` are shell lines. `foreign` are commits
+    that others made on the target meanwhile. With `sample`, `verify` runs on so many of the commits only, the first
+    and the last among them. `may_be_pending` allows a head that is not published yet. With `has_ended` false, the
+    run was stopped midway: leftovers are not looked for.
+    """
+
+    statuses: Mapping[str, str]
+    verify: Sequence[str] = ()
+    setup: Sequence[str] = ()
+    tasks_dir: str = "tasks"
+    foreign: Collection[str] = ()
+    sample: int | None = None
+    may_be_pending: bool = False
+    has_ended: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One commit of the first-parent chain. `kind` is merge, check, blocker or foreign."""
+
+    id: str
+    subject: str
+    parents: tuple[str, ...]
+    trailers: Mapping[str, str]
+    kind: str
+    files: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """Path to blob of everything below the tasks directory."""
+
+    @property
+    def task(self) -> str:
+        return self.trailers.get("Task", "")
+
+    @property
+    def branch(self) -> str:
+        return self.subject.removeprefix("Merge ").partition(":")[0] if self.kind == "merge" else ""
+
+    def __str__(self) -> str:
+        return f"{self.id[:10]} ({self.subject})"
+
+
+def check(repo: Path, *, target: str = "main", before: Before, meant: Meant) -> list[str]:
+    """Every promise that the run on `repo` broke since `before`, a sentence each; empty when it kept all."""
+    base = resolve(repo, f"refs/heads/{target}")
+    pending = resolve(repo, f"refs/coordinator/queue/{target}")
+    head = pending or base
+    history = History(repo, before.commit, head, meant)
+    faults = [] if meant.may_be_pending or head == base else [f"the head {head[:10]} is not published on {target}"]
+    faults += history.find_shape_faults()
+    faults += history.find_order_faults()
+    faults += history.find_completion_faults()
+    faults += history.find_text_faults()
+    faults += history.find_status_faults()
+    faults += history.find_red_commits()
+    branches = {commit.branch for commit in history.commits if commit.branch}
+    # With a publication pending, the user's branch has to stand where it stood or at one of our commits.
+    faults += find_state_faults(repo, before, branches)
+    if meant.has_ended:
+        faults += find_leftovers(repo, target, {c.task for c in history.landings}, branches)
+    return faults
+
+
+class History:
+    """The first-parent chain from where the target stood to the head, with the task files of each commit."""
+
+    def __init__(self, repo: Path, start: str, head: str, meant: Meant) -> None:
+        self.repo = repo
+        self.meant = meant
+        self._blobs: dict[str, bytes] = {}
+        self.start = self._read_commit(start)
+        ids = text(repo, "rev-list", "--first-parent", "--reverse", f"{start}..{head}").split()
+        self.commits = [self._read_commit(commit) for commit in ids]
+        self.landings = [commit for commit in self.commits if commit.kind in ("merge", "check")]
+
+    def _read_commit(self, commit: str) -> Commit:
+        fields = "%s%x00%P%x00%(trailers:only=true,unfold=true)"
+        subject, parents, trailers = text(self.repo, "show", "-s", f"--format={fields}", commit).split("\0")
+        found = read_pairs(trailers.splitlines(), ": ")
+        return Commit(
+            commit, subject, tuple(parents.split()), found, self._kind(commit, subject, found), self._files(commit)
+        )
+
+    def _kind(self, commit: str, subject: str, trailers: Mapping[str, str]) -> str:
+        if commit in self.meant.foreign or "Task" not in trailers:
+            return "foreign"
+        starts = {"Merge ": "merge", "Check ": "check", "blocked(": "blocker"}
+        return next((kind for start, kind in starts.items() if subject.startswith(start)), "foreign")
+
+    def _files(self, commit: str) -> dict[str, str]:
+        entries = git(self.repo, "ls-tree", "-r", "-z", commit, "--", f"{self.meant.tasks_dir}/").split(b"\0")
+        pairs = (entry.decode("utf-8", "surrogateescape").split("\t", 1) for entry in entries if entry)
+        return {path: meta.split()[2] for meta, path in pairs if path.endswith(".md")}
+
+    def _blob(self, blob: str) -> bytes:
+        if blob not in self._blobs:
+            self._blobs[blob] = git(self.repo, "cat-file", "blob", blob)
+        return self._blobs[blob]
+
+    def _tasks(self, commit: Commit) -> dict[str, tuple[str, TaskText]]:
+        """Each id with its path and what the file says."""
+        read = ((path, read_task(self._blob(blob))) for path, blob in commit.files.items())
+        return {task.id: (path, task) for path, task in read if task is not None}
+
+    def _statuses(self, commit: Commit) -> dict[str, str]:
+        return {task_id: task.status for task_id, (_, task) in self._tasks(commit).items()}
+
+    def _steps(self) -> list[tuple[Commit, Commit]]:
+        return list(zip([self.start, *self.commits], self.commits, strict=False))
+
+    def find_shape_faults(self) -> list[str]:
+        """One commit of the promised form for each node that landed, and nothing else on the target."""
+        faults = [
+            f"{commit} was not made by the coordinator"
+            for commit in self.commits
+            if commit.kind == "foreign" and commit.id not in self.meant.foreign
+        ]
+        for previous, commit in self._steps():
+            if commit.kind != "foreign":
+                faults += self._find_form_faults(previous, commit)
+        ids = [commit.task for commit in self.landings]
+        return faults + [f"{one} landed {ids.count(one)} times" for one in sorted(set(ids)) if ids.count(one) > 1]
+
+    def _find_form_faults(self, previous: Commit, commit: Commit) -> list[str]:
+        wanted = TRAILERS if commit.kind != "blocker" else TRAILERS[:3]
+        faults = [f"{commit} lacks the trailer {name}" for name in wanted if not commit.trailers.get(name)]
+        if not commit.trailers.get("Attempt", "").isdigit():
+            faults.append(f"{commit}: Attempt is {commit.trailers.get('Attempt')!r}, not a number")
+        parents = 2 if commit.kind == "merge" else 1
+        if len(commit.parents) != parents:
+            faults.append(f"{commit} has {len(commit.parents)} parents, not {parents}")
+        elif parents == 2 and text(self.repo, "rev-list", "-n1", f"{commit.parents[0]}..{commit.parents[1]}") == "":
+            faults.append(f"{commit} merges nothing new")
+        task = self._tasks(previous).get(commit.task)
+        if task is None:
+            return [*faults, f"{commit} names a task that no file has"]
+        return faults + self._find_subject_faults(commit, task[1])
+
+    def _find_subject_faults(self, commit: Commit, task: TaskText) -> list[str]:
+        name = " ".join(task.name.split())
+        if commit.kind == "blocker":
+            said = _BLOCKED.match(commit.subject)
+            is_right = said is not None and said[1] == task.id
+        elif commit.kind == "check":
+            is_right = commit.subject == f"Check {task.id}: {name}"
+        else:
+            # Where two ids cannot both be refs, one of the branches has its slashes as dashes.
+            is_named = task.id.replace("/", "-") in commit.branch.replace("/", "-")
+            is_right = is_named and commit.subject == f"Merge {commit.branch}: {name}"
+        return [] if is_right else [f"{commit} does not say {task.id} and its name in its subject"]
+
+    def find_order_faults(self) -> list[str]:
+        """What a node depends on, as the final tree says it, was completed before the node landed."""
+        faults: list[str] = []
+        final = self._tasks(self.commits[-1] if self.commits else self.start)
+        for previous, commit in self._steps():
+            if commit.kind in ("merge", "check") and commit.task in final:
+                statuses = self._statuses(previous)
+                needed = final[commit.task][1].depends_on
+                faults += [f"{commit} landed before {one}" for one in needed if statuses.get(one) != "completed"]
+        return faults
+
+    def find_completion_faults(self) -> list[str]:
+        """A node is completed exactly from its own commit on."""
+        faults: list[str] = []
+        for previous, commit in self._steps():
+            old, new = self._statuses(previous), self._statuses(commit)
+            turned = {one for one in new if new[one] == "completed" and old.get(one) != "completed"}
+            undone = {one for one in old if old[one] == "completed" and new.get(one) != "completed"}
+            meant = {commit.task} if commit.kind in ("merge", "check") else set[str]()
+            if commit.kind != "foreign":
+                faults += [f"{commit} completes {one}" for one in sorted(turned - meant)]
+                faults += [f"{one} is no longer completed at {commit}" for one in sorted(undone)]
+            faults += [f"{commit} does not complete {one}" for one in sorted(meant - turned)]
+        return faults
+
+    def find_text_faults(self) -> list[str]:
+        """In task files nothing but the meant lines changed, and blockers and checks changed nothing else."""
+        faults: list[str] = []
+        for previous, commit in self._steps():
+            if commit.kind == "foreign":
+                continue
+            if commit.kind != "merge":
+                changed = text(self.repo, "diff-tree", "-r", "-z", "--name-only", previous.id, commit.id).split("\0")
+                strange = [path for path in changed if path and path not in {**previous.files, **commit.files}]
+                faults += [f"{commit} changes {path}, which is no task file" for path in strange]
+            for path in sorted(previous.files.keys() | commit.files.keys()):
+                if previous.files.get(path) != commit.files.get(path):
+                    faults += [f"{commit}: {path}: {fault}" for fault in self._compare(previous, commit, path)]
+        return faults
+
+    def _compare(self, previous: Commit, commit: Commit, path: str) -> list[str]:
+        old_blob, new_blob = previous.files.get(path), commit.files.get(path)
+        old = self._blob(old_blob) if old_blob else None
+        new = self._blob(new_blob) if new_blob else None
+        before, after = read_task(old) if old else None, read_task(new) if new else None
+        if before is None and (after is None or old is not None):
+            return []  # No task file: it merges as any other.
+        if before is None and after is not None:
+            return self._judge_added(previous, commit, after)
+        if before is None or old is None or new is None or after is None:
+            return ["the task file is gone"]
+        if before.id != commit.task:
+            return ["another node's task file changed"]
+        may_need = self._find_resolve_id(previous, commit) if commit.kind == "blocker" else ""
+        return find_text_faults(old, new, may_need=may_need)
+
+    def _judge_added(self, previous: Commit, commit: Commit, added: TaskText) -> list[str]:
+        if commit.kind == "blocker" and added.id.startswith("resolve-") and added.status == "pending":
+            return []
+        own = self._tasks(previous).get(commit.task)
+        is_allowed = commit.kind == "merge" and own is not None and own[1].level in ADDING_LEVELS
+        return [] if is_allowed else [f"the task {added.id} was added"]
+
+    def _find_resolve_id(self, previous: Commit, commit: Commit) -> str:
+        new = self._tasks(commit).keys() - self._tasks(previous).keys()
+        return next((one for one in sorted(new) if one.startswith("resolve-")), "")
+
+    def find_status_faults(self) -> list[str]:
+        """Every id ended as meant; one that was blocked in this run has its commit, notes and resolve task."""
+        final = self._tasks(self.commits[-1] if self.commits else self.start)
+        faults = [f"no task file has the id {one}" for one in self.meant.statuses if one not in final]
+        faults += [f"the task {one} was not meant to exist" for one in final if one not in self.meant.statuses]
+        for one, (path, task) in final.items():
+            meant = self.meant.statuses.get(one, task.status)
+            if task.status != meant:
+                faults.append(f"{one} is {task.status}, not {meant}")
+            elif meant == "blocked" and self._statuses(self.start).get(one) != "blocked":
+                faults += self._find_blocker_faults(one, path, task)
+        return faults
+
+    def _find_blocker_faults(self, task_id: str, path: str, task: TaskText) -> list[str]:
+        faults: list[str] = []
+        if not any(commit.kind == "blocker" and commit.task == task_id for commit in self.commits):
+            faults.append(f"{task_id} is blocked without a commit blocked({task_id})")
+        if not task_id.startswith("resolve-") and not any(one.startswith("resolve-") for one in task.depends_on):
+            faults.append(f"{task_id} is blocked and depends on no resolve task")
+        last = self.commits[-1] if self.commits else self.start
+        if b"\n## Notes" not in self._blob(last.files[path]):
+            faults.append(f"{task_id} is blocked without notes")
+        return faults
+
+    def find_red_commits(self) -> list[str]:
+        """Commits with source that `verify` does not pass on, each in a checkout of a fresh clone."""
+        commits = _choose([commit for commit in self.commits if commit.kind == "merge"], self.meant.sample)
+        if not commits or not self.meant.verify:
+            return []
+        with tempfile.TemporaryDirectory(prefix="checker-") as name:
+            clone = Path(name) / "fresh"
+            git(self.repo, "clone", "-q", "--shared", "--no-checkout", str(self.repo), str(clone))
+            return [fault for commit in commits for fault in self._verify(clone, commit)]
+
+    def _verify(self, clone: Path, commit: Commit) -> list[str]:
+        git(clone, "checkout", "-qf", "--detach", commit.id)
+        git(clone, "clean", "-ffdxq")
+        for line in (*self.meant.setup, *self.meant.verify):
+            done = subprocess.run(["sh", "-c", line], cwd=clone, capture_output=True, check=False)
+            if done.returncode:
+                return [f"{commit} is red: `{line}` exited with {done.returncode}"]
+        return []
+
+
+def _choose(commits: list[Commit], sample: int | None) -> list[Commit]:
+    if sample is None or sample >= len(commits):
+        return commits
+    step = (len(commits) - 1) / max(1, sample - 1)
+    return [commits[number] for number in sorted({len(commits) - 1, *(round(i * step) for i in range(sample))})]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one of the two commands that the module's description shows."""
+    match arguments:
+        case ["snapshot", repo, *target]:
+            print(json.dumps(asdict(snapshot_user_state(Path(repo), *target[:1])), indent=1))
+            return 0
+        case ["check", repo, before, meant]:
+            known = Before(**json.loads(Path(before).read_text(encoding="utf-8")))
+            faults = check(
+                Path(repo),
+                target=known.target,
+                before=known,
+                meant=Meant(**json.loads(Path(meant).read_text(encoding="utf-8"))),
+            )
+            print("\n".join(faults) or "Every promise was kept.")
+            return 1 if faults else 0
+        case _:
+            print(__doc__)
+            return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,225 @@
+"""Says what a run left behind in a repository and on the machine, and whether the user's own state is as it was."""
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+def git(repo: Path, *arguments: str, accept: Collection[int] = (0,)) -> bytes:
+    """Raw output of `git *arguments`; raises RuntimeError for an exit status that is not in `accept`."""
+    hidden = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-c", "core.quotePath=false", *arguments]
+    # Without optional locks, looking at the repository leaves the index as it was.
+    environment = {**hidden, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    done = subprocess.run(command, cwd=repo, capture_output=True, check=False, env=environment)
+    if done.returncode not in accept:
+        raise RuntimeError(f"git {' '.join(arguments)} exited with {done.returncode}: {done.stderr.decode()}")
+    return done.stdout
+
+
+def text(repo: Path, *arguments: str, accept: Collection[int] = (0,)) -> str:
+    return git(repo, *arguments, accept=accept).decode("utf-8", "surrogateescape").rstrip("\n")
+
+
+def read_pairs(lines: Iterable[str], between: str) -> dict[str, str]:
+    """Each line as a key and a value; the value is "" where `between` is not in the line."""
+    parts = (line.partition(between) for line in lines)
+    return {key: value for key, _, value in parts}
+
+
+def resolve(repo: Path, revision: str) -> str:
+    """The commit that `revision` names, "" if none."""
+    return text(repo, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", accept=(0, 1, 128))
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The user's state at one moment: what a run must leave alone, and where the target stood.
+
+    `dirty` maps each changed or untracked path of the checkout to a digest of its bytes ("" if it is not there),
+    `staged` each staged path to what is staged. `refs` are all refs, `ignored` paths are not looked at.
+    """
+
+    target: str
+    commit: str
+    head: str
+    head_commit: str
+    index: str
+    staged: dict[str, str] = field(default_factory=dict[str, str])
+    dirty: dict[str, str] = field(default_factory=dict[str, str])
+    stash: str = ""
+    refs: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def snapshot_user_state(repo: Path, target: str = "main") -> Before:
+    """Read the user's state in the checkout at `repo`; changes nothing, not even the index's time stamps."""
+    return Before(
+        target=target,
+        commit=resolve(repo, f"refs/heads/{target}"),
+        head=text(repo, "symbolic-ref", "-q", "HEAD", accept=(0, 1)),
+        head_commit=resolve(repo, "HEAD"),
+        index=_digest(Path(repo, text(repo, "rev-parse", "--git-path", "index"))),
+        staged=_read_staged(repo),
+        dirty=_read_dirty(repo),
+        stash=text(repo, "reflog", "show", "--format=%H %gs", "refs/stash", accept=(0, 128)),
+        refs=_read_refs(repo),
+    )
+
+
+def _digest(path: Path) -> str:
+    if path.is_symlink():
+        return f"link to {path.readlink()}"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def _read_staged(repo: Path) -> dict[str, str]:
+    fields = text(repo, "diff-index", "--cached", "-z", "--no-renames", "HEAD").split("\0")
+    return {path: meta.split(" ", 1)[1] for meta, path in zip(fields[::2], fields[1::2], strict=False)}
+
+
+def _read_dirty(repo: Path) -> dict[str, str]:
+    entries = text(repo, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames").split("\0")
+    paths = [entry[3:] for entry in entries if entry and not entry[3:].startswith(".worktrees/")]
+    return {path: _digest(repo / path) for path in paths}
+
+
+def _read_refs(repo: Path) -> dict[str, str]:
+    lines = text(repo, "for-each-ref", "--format=%(refname) %(objectname)").splitlines()
+    return dict(line.rsplit(" ", 1) for line in lines)
+
+
+def find_state_faults(repo: Path, before: Before, is_ours: Collection[str]) -> list[str]:
+    """How the user's state differs from `before`, a fast-forward apart; `is_ours` are branches that may be gone."""
+    now = snapshot_user_state(repo, before.target)
+    faults: list[str] = []
+    if now.head != before.head:
+        faults.append(f"HEAD was {before.head or 'detached'} and is {now.head or 'detached'}")
+    on_target = before.head == f"refs/heads/{before.target}"
+    if now.head_commit != before.head_commit and not (on_target and _is_ancestor(repo, before.commit, now.commit)):
+        faults.append(f"the checkout moved from {before.head_commit[:10]} to {now.head_commit[:10]}")
+    if before.commit != now.commit and not _is_ancestor(repo, before.commit, now.commit):
+        faults.append(f"{before.target} moved from {before.commit[:10]} to {now.commit[:10]}, no fast-forward")
+    if now.stash != before.stash:
+        faults.append("the stash changed")
+    if now.staged != before.staged:
+        faults.append(f"what is staged changed: {_name_difference(before.staged, now.staged)}")
+    if now.dirty != before.dirty:
+        faults.append(f"local changes are not as they were: {_name_difference(before.dirty, now.dirty)}")
+    if now.head_commit == before.head_commit and now.index != before.index:
+        faults.append("the index is not the same bytes, though the checkout did not move")
+    return faults + _find_ref_faults(before, now, is_ours)
+
+
+def _find_ref_faults(before: Before, now: Before, is_ours: Collection[str]) -> list[str]:
+    ours = {f"refs/heads/{name}" for name in is_ours} | {f"refs/heads/{before.target}", "refs/stash"}
+    return [
+        f"{name} was {commit[:10]} and is {now.refs.get(name, 'gone')[:10]}"
+        for name, commit in before.refs.items()
+        if name not in ours and not name.startswith("refs/coordinator/queue/") and now.refs.get(name) != commit
+    ]
+
+
+def _is_ancestor(repo: Path, old: str, new: str) -> bool:
+    done = subprocess.run(["git", "merge-base", "--is-ancestor", old, new], cwd=repo, capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def _name_difference(before: dict[str, str], now: dict[str, str]) -> str:
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return ", ".join(names[:5])
+
+
+def find_leftovers(repo: Path, target: str, landed: Collection[str], branches: Collection[str]) -> list[str]:
+    """What is still there of nodes that landed: `landed` are their ids, `branches` the names their merges tell."""
+    common = Path(repo, text(repo, "rev-parse", "--git-common-dir")).resolve()
+    return [
+        *_find_worktrees(repo, landed, branches),
+        *_find_refs(repo, target, branches),
+        *_find_files(common, landed),
+        *_find_processes(repo),
+    ]
+
+
+def _find_worktrees(repo: Path, landed: Collection[str], branches: Collection[str]) -> list[str]:
+    faults: list[str] = []
+    home = repo.resolve() / ".worktrees"
+    for entry in text(repo, "worktree", "list", "--porcelain", "-z").split("\0\0"):
+        facts = read_pairs(entry.strip("\0").split("\0"), " ")
+        path = Path(facts.get("worktree", ""))
+        if not path.is_relative_to(home):
+            continue
+        if "prunable" in facts:
+            faults.append(f"the worktree {path.relative_to(repo.resolve())} is registered and gone")
+        elif "detached" in facts:
+            faults.append(f"a worktree without a branch is left at {path.relative_to(repo.resolve())}")
+        elif facts.get("branch", "").removeprefix("refs/heads/") in branches:
+            faults.append(f"the worktree of {facts['branch']} is left, though it landed")
+    # A directory can be left without being registered, so the directories are looked at too.
+    named = {f"feat/{task_id}" for task_id in landed} | {f"research/{task_id}" for task_id in landed} | set(branches)
+    faults += [f".worktrees/{name} is left" for name in sorted(named) if (home / name / ".git").exists()]
+    if home.is_dir():
+        faults += [
+            f".worktrees/{item.name} is left" for item in home.iterdir() if item.name.startswith((".pool", ".trash"))
+        ]
+        registered = text(repo, "worktree", "list", "--porcelain")
+        if not any(line.startswith(f"worktree {home}/") for line in registered.splitlines()):
+            faults.append(".worktrees is left, though no worktree is")
+    return faults
+
+
+def _find_refs(repo: Path, target: str, branches: Collection[str]) -> list[str]:
+    faults: list[str] = []
+    refs = _read_refs(repo)
+    head, base = refs.get(f"refs/coordinator/queue/{target}"), refs.get(f"refs/heads/{target}")
+    for name in refs:
+        if name.removeprefix("refs/heads/") in branches:
+            faults.append(f"the branch {name.removeprefix('refs/heads/')} is left, though it landed")
+        elif name == f"refs/coordinator/queue/{target}":
+            if head == base or _is_ancestor(repo, head or "", base or ""):
+                faults.append(f"{name} is left, though everything is published")
+        elif name.startswith("refs/coordinator/") and not name.startswith("refs/coordinator/kept/"):
+            faults.append(f"the ref {name} is left")
+    return faults
+
+
+def _find_files(common: Path, landed: Collection[str]) -> list[str]:
+    faults = [f"the lock file {path.relative_to(common)} is left" for path in sorted(common.rglob("*.lock"))]
+    for path in sorted(common.rglob("coordinator.json")):
+        task_id = _read_task_id(path)
+        if task_id in landed or task_id == "" or path.parent == common:
+            faults.append(f"the record {path.relative_to(common)} of {task_id or 'nothing'} is left")
+    for path in sorted(common.rglob("coordinator-notices.jsonl")):
+        if not (path.parent / "coordinator.json").exists():
+            faults.append(f"the notices {path.relative_to(common)} are left without a record")
+    return faults
+
+
+def _read_task_id(record: Path) -> str:
+    try:
+        return str(json.loads(record.read_text(encoding="utf-8")).get("task_id", ""))
+    except (ValueError, AttributeError):
+        return ""
+
+
+def _find_processes(repo: Path) -> list[str]:
+    """Processes with COORDINATOR_ variables that work in this repository; others may be at work in theirs."""
+    home = str(repo.resolve() / ".worktrees") + "/"
+    faults: list[str] = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            variables = (entry / "environ").read_bytes().split(b"\0")
+            place = os.fsdecode((entry / "cwd").readlink())
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+        except OSError:
+            continue  # It ended meanwhile, or is not ours to look at.
+        ours = [os.fsdecode(one) for one in variables if one.startswith(b"COORDINATOR_")]
+        worktree = next((one.partition("=")[2] for one in ours if one.startswith("COORDINATOR_WORKTREE=")), "")
+        if ours and f"{worktree}/".startswith(home) | f"{place}/".startswith(home):
+            faults.append(f"process {entry.name} is left: {command or '(ended, not waited for)'}")
+    return faults
