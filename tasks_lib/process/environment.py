@@ -1,0 +1,63 @@
+"""Decides which variables of our own environment reach an agent, `setup` and `verify`: an allow-list, no secrets."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from posixpath import normpath
+
+DEFAULT_NAMES = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL",
+    "LANG", "LANGUAGE", "LC_*", "LOCPATH", "TZ",
+    "TERM", "COLORTERM", "NO_COLOR",
+    "TMPDIR", "TMP", "TEMP",
+    "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CONFIG_DIRS", "XDG_DATA_DIRS",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "NIX_SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS",
+    "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "PIP_CERT",
+)  # fmt: skip
+"""What programs need to find themselves, their files and their certificates.
+
+Left out with care: proxies (their URLs hold passwords), `SSH_AUTH_SOCK` and `XDG_RUNTIME_DIR` (sockets to a person's
+keys), and whatever else a person must have meant to hand on.
+"""
+
+TURN_NAMES = (
+    "COORDINATOR_TASK_ID", "COORDINATOR_TASK_FILE", "COORDINATOR_BRANCH", "COORDINATOR_WORKTREE", "COORDINATOR_ROLE",
+    "COORDINATOR_ATTEMPT", "COORDINATOR_TURN", "COORDINATOR_SESSION", "COORDINATOR_TARGET", "COORDINATOR_SLOT",
+)  # fmt: skip
+"""What a turn is told of itself. Never inherited: a coordinator that runs inside a session is not that session."""
+
+_NEVER = ("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_", "PREFECT_")
+_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+def scrub(
+    environ: Mapping[str, str], allow: Sequence[str], *, git_variables: Iterable[str] = (), own_bin: str = ""
+) -> dict[str, str]:
+    """The part of `environ` that a program of the user's may see: the default names, and those in `allow`.
+
+    `allow` holds names or globs. `PREFECT_*`, `git_variables` (which point git at one repository), the settings git
+    takes from `GIT_CONFIG_KEY_*`, and a turn's own variables never pass, whatever `allow` says. `own_bin`, the
+    programs of the coordinator's own virtual environment, is taken out of PATH.
+    """
+    never = {*git_variables, *TURN_NAMES}
+    patterns = (*DEFAULT_NAMES, *allow)
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if name not in never
+        and not name.upper().startswith(_NEVER)
+        and any(fnmatchcase(name, pattern) for pattern in patterns)
+    }
+    if own_bin and "PATH" in kept:
+        kept["PATH"] = _drop(own_bin, kept["PATH"])
+    return kept
+
+
+def _drop(directory: str, search_path: str) -> str:
+    # An empty entry means the current directory, so it stays as it is; an empty PATH would mean nothing else.
+    entries = [entry for entry in search_path.split(":") if not entry or normpath(entry) != normpath(directory)]
+    return ":".join(entries) or _SYSTEM_PATH
+
+
+def lead_path(environment: Mapping[str, str], directory: str) -> dict[str, str]:
+    """`environment` with `directory` first on its PATH."""
+    return {**environment, "PATH": f"{directory}:{environment.get('PATH') or _SYSTEM_PATH}"}

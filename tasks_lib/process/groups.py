@@ -1,0 +1,279 @@
+"""Runs a program in a process group of its own and hides how that group, and all that left it, is ended."""
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from tasks_lib.errors import AgentError
+from tasks_lib.process.table import MARKER, Claim, GroupId, Row, find, is_alive, read_start
+
+__all__ = ["MARKER", "Ended", "GroupId", "end_group", "end_groups", "run_group"]
+
+_OUTPUT_SECONDS = 0.5
+"""How often the log's size is looked at when somebody wants to hear of output."""
+_FIRST_POLL_SECONDS = 0.01
+_LAST_POLL_SECONDS = 0.2
+_KILL_SECONDS = 10.0
+"""How long a killed process may take to go; the kernel frees the memory of a large one first."""
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a program ended.
+
+    `status` is its exit status, negative for the signal that ended it. `stopped` says that processes of it still ran
+    at its end and were ended by us, as they are whenever it `timed_out`; `left_running`, that some were left on
+    request. `started` and `ended` are monotonic seconds. Its output is in the log from byte `log_start` up to
+    `log_end`; what a process that outlived it wrote comes after that.
+    """
+
+    status: int
+    timed_out: bool
+    stopped: bool
+    left_running: bool
+    started: float
+    ended: float
+    log_start: int
+    log_end: int
+
+
+async def run_group(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    environment: Mapping[str, str],
+    log: Path,
+    stdin: bytes | None = None,
+    timeout_seconds: float,
+    stop_seconds: float,
+    on_start: Callable[[GroupId], None] | None = None,
+    on_output: Callable[[], None] | None = None,
+    keep_background: bool = False,
+) -> Ended:
+    """Run `argv` to its exit in `cwd` with exactly `environment`, its output appended to `log`.
+
+    The end is the program's exit: nothing is waited for that holds its output open. Then, as on a timeout and on
+    cancellation, whatever is left is sent TERM and, `stop_seconds` later, KILL: its group, its descendants, and every
+    process with the same marker; no two groups that run at once may share one. (Only what gave up its group, its
+    parent and its marker, all three, cannot be found.) With `keep_background` what is left at a normal exit stays.
+    `on_start` is called before the program is waited for; `on_output` when the log has grown, at most twice a second.
+    Raises AgentError if the program cannot be started, and if a process is left that cannot be ended.
+    """
+    marker = environment.get(MARKER) or f"group-{uuid.uuid4().hex}"
+    with _open_log(log) as sink, _open_input(stdin) as source:
+        began, log_start = time.monotonic(), _size(sink)
+        process, was_cancelled = await _settle(_start(argv, cwd, {**environment, MARKER: marker}, source, sink))
+        claim = Claim((GroupId(process.pid, read_start(process.pid)),), marker, is_watched=True)
+        try:
+            _announce(claim.groups[0], on_start, was_cancelled)
+            has_exited = await _watch(process, sink, log_start, timeout_seconds, on_output)
+            ended, log_end = time.monotonic(), _size(sink)
+        except BaseException:
+            await _end(claim, stop_seconds)
+            raise
+        stopped, left_running = await _conclude(claim, stop_seconds, has_exited and keep_background)
+        status = await process.wait()
+        if not has_exited:
+            ended, log_end = time.monotonic(), _size(sink)
+    return Ended(status, not has_exited, stopped, left_running, began, ended, log_start, log_end)
+
+
+def _announce(group: GroupId, on_start: Callable[[GroupId], None] | None, was_cancelled: bool) -> None:
+    """Tell of the start even when it was cancelled meanwhile: the record comes first, whatever happens then."""
+    if on_start:
+        on_start(group)
+    if was_cancelled:
+        raise asyncio.CancelledError
+
+
+async def _conclude(claim: Claim, stop_seconds: float, keep_background: bool) -> tuple[bool, bool]:
+    """End what is left, or keep it; returns whether something was stopped, and whether something runs on."""
+    if keep_background:
+        return False, bool(find(Claim(claim.groups, "", is_watched=True)))
+    return await _end(claim, stop_seconds), False
+
+
+async def end_group(group: GroupId, stop_seconds: float, *, session: str = "") -> bool:
+    """End a group that an earlier coordinator recorded, and every process that carries `session` as its marker.
+
+    `group` counts only if its leader is the very process recorded (or carries the marker) or, when that one is gone,
+    if a member carries the marker; so a number that the system gave to somebody else since is never signalled.
+    TERM, then KILL after `stop_seconds`. Returns whether anything was found alive. Raises AgentError for what
+    cannot be ended.
+    """
+    return await _end(Claim((group,), session, is_watched=False), stop_seconds)
+
+
+async def end_groups(groups: Sequence[GroupId], stop_seconds: float, *, session: str) -> bool:
+    """End groups of this very process whose leaders have exited with members left, and what carries `session`.
+
+    Returns whether anything was found alive. Raises AgentError for what cannot be ended.
+    """
+    return await _end(Claim(tuple(groups), session, is_watched=True), stop_seconds)
+
+
+@contextmanager
+def _open_log(log: Path) -> Generator[int]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # Appending, so that programs which share a log never write over one another; private, as it may hold secrets.
+    sink = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield sink
+    finally:
+        os.close(sink)
+
+
+@contextmanager
+def _open_input(stdin: bytes | None) -> Generator[IO[bytes] | None]:
+    """A file without a name and not a pipe: a program that never reads it holds nobody up."""
+    if stdin is None:
+        yield None
+        return
+    with tempfile.TemporaryFile() as source:
+        source.write(stdin)
+        source.seek(0)
+        yield source
+
+
+def _size(sink: int) -> int:
+    return os.fstat(sink).st_size
+
+
+async def _start(
+    argv: Sequence[str], cwd: Path, environment: Mapping[str, str], source: IO[bytes] | None, sink: int
+) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            cwd=cwd,
+            env=environment,
+            stdin=source if source is not None else asyncio.subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        raise AgentError(_describe(argv, cwd, environment.get("PATH", os.defpath), error)) from error
+
+
+def _describe(argv: Sequence[str], cwd: Path, search_path: str, error: Exception) -> str:
+    program = argv[0]
+    where = f"in {cwd}" if "/" in program else f"on PATH ({search_path})"
+    match error:
+        case FileNotFoundError() if not cwd.is_dir():
+            return f"{cwd} is not there, so `{program}` cannot run in it: run again, which makes the worktree anew"
+        case FileNotFoundError() if (cwd / program).is_file() or shutil.which(program, path=search_path):
+            return f"`{program}` names an interpreter in its first line that is not there: correct its #! line"
+        case FileNotFoundError() | NotADirectoryError():
+            return f"`{program}` was not found {where}: install it, or correct the command in coordinator.yaml"
+        case PermissionError():
+            return f"`{program}` is not an executable file: chmod +x it, or correct the command in coordinator.yaml"
+        case _:
+            return f"`{program}` could not be started in {cwd}: {error}: correct the command in coordinator.yaml"
+
+
+async def _watch(
+    process: asyncio.subprocess.Process,
+    sink: int,
+    seen: int,
+    timeout_seconds: float,
+    on_output: Callable[[], None] | None,
+) -> bool:
+    """Wait for the exit; False if `timeout_seconds` passed before it. `seen` is the size of the log before it."""
+    deadline = time.monotonic() + timeout_seconds
+    exit_of = asyncio.ensure_future(process.wait())
+    try:
+        while not exit_of.done():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            await asyncio.wait({exit_of}, timeout=min(left, _OUTPUT_SECONDS) if on_output else left)
+            if on_output and _size(sink) != seen:
+                seen = _size(sink)
+                on_output()
+        return True
+    finally:
+        exit_of.cancel()
+
+
+async def _settle(work: Coroutine[Any, Any, _T]) -> tuple[_T, bool]:
+    """Await `work` to its end even if cancelled meanwhile; returns its result, and whether that happened."""
+    task, was_cancelled = asyncio.ensure_future(work), False
+    while not task.done():
+        try:
+            await asyncio.wait({task})  # Unlike a bare await this leaves the task alone when we are cancelled.
+        except asyncio.CancelledError:
+            was_cancelled = True
+    return task.result(), was_cancelled
+
+
+async def _end(claim: Claim, stop_seconds: float) -> bool:
+    stopped, was_cancelled = await _settle(_terminate_then_kill(claim, stop_seconds))
+    if was_cancelled:
+        raise asyncio.CancelledError
+    return stopped
+
+
+async def _terminate_then_kill(claim: Claim, stop_seconds: float) -> bool:
+    found = find(claim)
+    if not found:
+        return False
+    try:
+        await _terminate(claim, found, stop_seconds)
+    finally:
+        # Even when the event loop is torn down while we wait: nothing may outlive it.
+        _send(claim, find(claim), signal.SIGKILL)
+    await _wait_for_last(claim)
+    return True
+
+
+async def _terminate(claim: Claim, found: list[Row], stop_seconds: float) -> None:
+    deadline = time.monotonic() + stop_seconds
+    while found:
+        _send(claim, found, signal.SIGTERM)
+        if not await _are_gone(found, deadline):
+            return
+        found = find(claim)  # Those that were started since the last look.
+
+
+async def _are_gone(rows: Sequence[Row], deadline: float) -> bool:
+    pause = _FIRST_POLL_SECONDS
+    while any(is_alive(row) for row in rows):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        await asyncio.sleep(min(pause, left))
+        pause = min(pause * 2, _LAST_POLL_SECONDS)
+    return True
+
+
+async def _wait_for_last(claim: Claim) -> None:
+    deadline = time.monotonic() + _KILL_SECONDS
+    while left := find(claim):
+        if time.monotonic() > deadline:
+            numbers = ", ".join(str(row.pid) for row in left)
+            raise AgentError(f"processes {numbers} cannot be ended: look at them with `ps`, end them, and run again")
+        _send(claim, left, signal.SIGKILL)
+        await _are_gone(left, min(deadline, time.monotonic() + 1))
+
+
+def _send(claim: Claim, rows: Sequence[Row], number: signal.Signals) -> None:
+    """Signal each of `rows` once: the claim's groups whole, since they may be forking, the others one by one."""
+    groups = {row.group for row in rows} & {group.pid for group in claim.groups} - {os.getpgrp()}
+    for pid in groups:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, number)
+    for row in rows:
+        if row.group not in groups:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(row.pid, number)

@@ -1,0 +1,175 @@
+"""Decides which processes of this machine are ours: by their group, their ancestors and the marker they carry."""
+
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+MARKER = "COORDINATOR_SESSION"
+"""The environment variable that every process of a session inherits, whatever group it moves to."""
+
+START_TOLERANCE_SECONDS = 1.5
+"""The kernel tells start times since boot; the boot's wall time is rounded and moves a little when the clock is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupId:
+    """A process group as recorded: the leader's `pid`, and when it `started` (seconds since the epoch, 0 unknown)."""
+
+    pid: int
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One process: who it is, its parent, its group and session, and the value of its marker ("" for none)."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    started: float
+    is_zombie: bool
+    marker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is to be found: `groups`, and all that carries `marker` ("" for none).
+
+    `is_watched` says that the leaders were this process's own children until a moment ago. A number that an earlier
+    coordinator wrote down proves nothing once its leader is gone: such a group is ours only if a member carries
+    the marker.
+    """
+
+    groups: tuple[GroupId, ...]
+    marker: str
+    is_watched: bool
+
+
+def find(claim: Claim) -> list[Row]:
+    """The living processes that `claim` covers, never this process or one that it descends from.
+
+    Reads the whole process table: about 11 ms for 300 processes on Linux, three times that elsewhere.
+    """
+    return select(read_table(), claim, os.getpid())
+
+
+def select(rows: Iterable[Row], claim: Claim, own_pid: int) -> list[Row]:
+    """The rows that `claim` covers: its groups, the marked, and the descendants of both; zombies left out."""
+    by_pid = {row.pid: row for row in rows}
+    marked = {row.pid for row in by_pid.values() if claim.marker and row.marker == claim.marker}
+    grouped = {pid for group in claim.groups for pid in _members(by_pid, group, claim, marked)}
+    found = _with_descendants(by_pid, marked | grouped) - _lineage(by_pid, own_pid)
+    return [by_pid[pid] for pid in sorted(found) if not by_pid[pid].is_zombie]
+
+
+def _members(by_pid: Mapping[int, Row], group: GroupId, claim: Claim, marked: set[int]) -> set[int]:
+    if group.pid <= 1:  # 0 means "none recorded"; signalling group 0 or 1 would reach ourselves or everybody.
+        return set()
+    members = {row.pid for row in by_pid.values() if group.pid in (row.group, row.session)}
+    leader = by_pid.get(group.pid)
+    if leader is not None:
+        is_ours = abs(leader.started - group.started) < START_TOLERANCE_SECONDS or leader.pid in marked
+    else:
+        is_ours = claim.is_watched or bool(members & marked)
+    return members if is_ours else set()
+
+
+def _with_descendants(by_pid: Mapping[int, Row], seeds: set[int]) -> set[int]:
+    children: defaultdict[int, list[int]] = defaultdict(list)
+    for row in by_pid.values():
+        children[row.parent].append(row.pid)
+    found: set[int] = set()
+    waiting = list(seeds)
+    while waiting:
+        pid = waiting.pop()
+        if pid not in found:
+            found.add(pid)
+            waiting.extend(children[pid])
+    return found
+
+
+def _lineage(by_pid: Mapping[int, Row], pid: int) -> set[int]:
+    found: set[int] = set()
+    while pid in by_pid and pid not in found:
+        found.add(pid)
+        pid = by_pid[pid].parent
+    return found
+
+
+def is_alive(row: Row) -> bool:
+    """Whether the process of `row` still runs; a zombie does not, nor does another with its number."""
+    try:
+        process = psutil.Process(row.pid)
+        is_same = abs(process.create_time() - row.started) < START_TOLERANCE_SECONDS
+        return is_same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def read_start(pid: int) -> float:
+    """When process `pid` started, in seconds since the epoch; 0.0 if it is gone."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def read_table() -> list[Row]:
+    """Every process that can be seen; what may not be read of one is left empty."""
+    return read_proc() if sys.platform == "linux" else read_portable()
+
+
+def read_proc() -> list[Row]:
+    """The table from /proc, which costs a third of what psutil's portable reading does."""
+    boot, ticks = psutil.boot_time(), os.sysconf("SC_CLK_TCK")
+    rows: list[Row] = []
+    for name in os.listdir("/proc"):  # noqa: PTH208 - Half of the scan's time would go to making Path objects.
+        if name.isdigit():
+            try:
+                stat = Path(f"/proc/{name}/stat").read_bytes()
+            except OSError:
+                continue  # It ended meanwhile.
+            # The program's name stands in parentheses and may hold any byte, so the fields count from the last one.
+            fields = stat[stat.rindex(b")") + 2 :].split()
+            parent, group, session = (int(field) for field in fields[1:4])
+            started = int(fields[19]) / ticks + boot
+            is_zombie = fields[0] in b"ZX"
+            rows.append(Row(int(name), parent, group, session, started, is_zombie, _read_marker(name)))
+    return rows
+
+
+def _read_marker(name: str) -> str:
+    try:
+        environment = b"\0" + Path(f"/proc/{name}/environ").read_bytes()
+    except OSError:
+        return ""  # Another user's process, or one that has ended.
+    _, found, rest = environment.partition(f"\0{MARKER}=".encode())
+    return rest.partition(b"\0")[0].decode("utf-8", "surrogateescape") if found else ""
+
+
+def read_portable() -> list[Row]:
+    """The table as psutil sees it, for systems without /proc."""
+    rows: list[Row] = []
+    for process in psutil.process_iter():
+        try:
+            pid = process.pid
+            group, session = os.getpgid(pid), os.getsid(pid)
+            is_zombie = process.status() == psutil.STATUS_ZOMBIE
+            marker = _read_portable_marker(process)
+            rows.append(Row(pid, process.ppid(), group, session, process.create_time(), is_zombie, marker))
+        except (psutil.Error, OSError):
+            continue
+    return rows
+
+
+def _read_portable_marker(process: psutil.Process) -> str:
+    try:
+        return process.environ().get(MARKER, "")
+    except (psutil.Error, OSError):
+        return ""
