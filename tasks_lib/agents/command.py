@@ -1,0 +1,126 @@
+"""Hides a coding agent that is a program: run once a turn, the prompt on standard input, its exit the turn's end."""
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tasks_lib.agents.backend import SessionSpec, TurnEnd, TurnSpec
+from tasks_lib.process.groups import Ended, end_groups, run_group
+from tasks_lib.process.shell import tail_of
+
+ANSWER_BYTES = 4000
+_PLACEHOLDERS = re.compile(r"\{(role|prompt_file|session)\}")
+
+
+class CommandBackend:
+    """Runs `wrapper + command`, an argument list and no shell line, in the worktree.
+
+    In both `{role}`, `{prompt_file}` and `{session}` are filled in; other braces stay as they are.
+    """
+
+    def __init__(self, command: Sequence[str], wrapper: Sequence[str] = ()) -> None:
+        self._argv: tuple[str, ...] = (*wrapper, *command)
+
+    def open(self, spec: SessionSpec) -> "CommandSession":
+        """A session for `spec`; nothing is started before its first prompt."""
+        return CommandSession(self._argv, spec)
+
+
+class CommandSession:
+    """A conversation that the program itself remembers, or reads from the worktree: each turn is a new process."""
+
+    def __init__(self, argv: Sequence[str], spec: SessionSpec) -> None:
+        self._argv: tuple[str, ...] = tuple(argv)
+        self._spec: SessionSpec = spec
+
+    async def prompt(self, text: str, turn: TurnSpec) -> TurnEnd:
+        """Run the program for one turn; raises AgentError if it cannot be started.
+
+        When this returns no process of the turn is left, whatever it forked.
+        """
+        spec = self._spec
+        said = text.encode("utf-8", "surrogateescape")
+        prompt_file = _write_prompt(spec.prompt_directory, turn, said)
+        names = {"role": spec.role, "prompt_file": str(prompt_file), "session": spec.session}
+        ended = await run_group(
+            fill(self._argv, names),
+            cwd=spec.cwd,
+            environment={**spec.environment, **name_turn(spec, turn)},
+            log=spec.log,
+            stdin=said,
+            timeout_seconds=spec.turn_seconds,
+            stop_seconds=spec.stop_seconds,
+            on_start=spec.on_start,
+        )
+        answer = tail_of(spec.log, ended.log_start, ended.log_end, max_bytes=ANSWER_BYTES, max_lines=ANSWER_BYTES)
+        error = _describe(self._argv, ended, spec.turn_seconds)
+        return TurnEnd(ended.status, ended.timed_out, answer, error, ended.ended - ended.started)
+
+    async def close(self) -> None:
+        """End whatever still carries the session's marker; a turn leaves nothing, so there rarely is."""
+        await end_groups((), self._spec.stop_seconds, session=self._spec.session)
+
+
+def fill(argv: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    """`argv` with each `{name}` replaced, once: what is filled in is not looked at again."""
+    return [_PLACEHOLDERS.sub(lambda found: names[found[1]], word) for word in argv]
+
+
+def name_turn(spec: SessionSpec, turn: TurnSpec) -> dict[str, str]:
+    """The variables that tell the agent where it is; `environment.TURN_NAMES` lists them."""
+    return {
+        "COORDINATOR_TASK_ID": spec.task_id,
+        "COORDINATOR_TASK_FILE": spec.task_file,
+        "COORDINATOR_BRANCH": spec.branch,
+        "COORDINATOR_WORKTREE": str(spec.cwd),
+        "COORDINATOR_ROLE": spec.role,
+        "COORDINATOR_ATTEMPT": str(turn.attempt),
+        "COORDINATOR_TURN": str(turn.turn),
+        "COORDINATOR_SESSION": spec.session,
+        "COORDINATOR_TARGET": turn.target,
+        "COORDINATOR_SLOT": str(spec.slot),
+    }
+
+
+def _write_prompt(directory: Path, turn: TurnSpec, said: bytes) -> Path:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory.absolute() / f"prompt-{turn.attempt}-{turn.turn}.md"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as sink:
+        sink.write(said)
+    return path
+
+
+def _describe(argv: Sequence[str], ended: Ended, turn_seconds: float) -> str:
+    program = argv[0]
+    if ended.timed_out:
+        return f"`{program}` was ended because the turn took longer than {turn_seconds:g} seconds"
+    if ended.status < 0:
+        return f"`{program}` was ended by {_name_signal(-ended.status)}"
+    return f"`{program}` exited with {ended.status}" if ended.status else ""
+
+
+def _name_signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def check_command(command: Sequence[str], search_path: str) -> str | None:
+    """The sentence that says why `command` cannot be run, or None; `search_path` is the agent's PATH.
+
+    A relative path is looked up in each worktree, so nothing can be said of it here.
+    """
+    if not command or not command[0]:
+        return "agent.command is empty: name the agent's program and its arguments in coordinator.yaml"
+    program = command[0]
+    if ("/" in program and not program.startswith("/")) or _PLACEHOLDERS.search(program):
+        return None
+    if shutil.which(program, path=search_path):
+        return None
+    if "/" in program:
+        return f"`{program}` is not an executable file: install it, or correct the command in coordinator.yaml"
+    return f"`{program}` is not on PATH ({search_path}): install it, or correct the command in coordinator.yaml"

@@ -1,0 +1,33 @@
+"""Hides how `coordinator` comes onto an agent's PATH without the rest of our virtual environment."""
+
+import os
+import shlex
+import tempfile
+from pathlib import Path
+
+NAME = "coordinator"
+PYTHON_OPTIONS = "-EP"
+"""No PYTHONPATH and no current directory: a worktree may have packages named `flows` or `tasks_lib` of its own.
+
+Not `-I`, which also passes over the user's site directory, where we may be installed.
+"""
+
+
+def write_launcher(directory: Path, python: str) -> Path:
+    """Make `directory`, holding only an executable `coordinator` that runs our command line with `python`.
+
+    Returns `directory`, to be put first on a PATH. `python` is the absolute path of an interpreter that we are
+    installed for. Idempotent; a program that is being started meanwhile sees the old file or the new one.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    wanted = f'#!/bin/sh\nexec {shlex.quote(python)} {PYTHON_OPTIONS} -m flows.cli "$@"\n'
+    path = directory / NAME
+    if path.is_file() and os.access(path, os.X_OK) and path.read_text() == wanted:
+        return directory
+    # Beside the directory and not in it, so that a kill in between leaves nothing strange on the PATH.
+    number, fresh = tempfile.mkstemp(prefix=f".{NAME}-", dir=directory.parent)
+    with os.fdopen(number, "w") as sink:
+        sink.write(wanted)
+        os.fchmod(sink.fileno(), 0o755)
+    Path(fresh).replace(path)
+    return directory
