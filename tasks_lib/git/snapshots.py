@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from tasks_lib.errors import GitError
 from tasks_lib.git.entries import Worktree, has_hidden_files
 from tasks_lib.git.repository import COORDINATOR_IDENTITY, Repository
 from tasks_lib.git.runner import Git
@@ -40,16 +39,16 @@ def keep_state(
     """
     git = worktree.git
     head = git.resolve("HEAD")
-    if head is None:
-        raise GitError(["rev-parse", "HEAD"], 128, f"{worktree.path} is at no commit, so its state cannot be kept")
-    staged, tree = _write_trees(worktree, exclude)
-    head_tree = git.text("rev-parse", f"{head}^{{tree}}")
+    staged, tree = _write_trees(worktree, head, exclude)
+    head_tree = git.text("rev-parse", f"{head}^{{tree}}") if head else ""
     has_staged = staged not in (None, head_tree, tree)
-    if tree == head_tree and not has_staged and landed and git.succeeds("merge-base", "--is-ancestor", head, landed):
+    is_clean = tree == head_tree and not has_staged
+    if is_clean and head and landed and git.succeeds("merge-base", "--is-ancestor", head, landed):
         return None
-    parents = [head]
+    # On an orphan branch of an agent's there is no head, and so no parent.
+    parents = [head] if head else []
     if staged and has_staged:
-        parents.append(_commit(git, staged, [head], f"Staged in {label}\n"))
+        parents.append(_commit(git, staged, parents, f"Staged in {label}\n"))
     return _make_ref(git, flatten(label), tree, parents, f"Kept: {label}\n\nRun: {run}\n")
 
 
@@ -66,7 +65,7 @@ def _number(ref: str) -> int:
     return int(last) if last.isdecimal() else 0
 
 
-def _write_trees(worktree: Worktree, exclude: Sequence[str]) -> tuple[str | None, str]:
+def _write_trees(worktree: Worktree, head: str | None, exclude: Sequence[str]) -> tuple[str | None, str]:
     """The trees of what is staged (None amid a conflict) and of the working tree, by way of a copy of the index."""
     with tempfile.TemporaryDirectory(prefix="coordinator-index-", dir=worktree.git_dir) as directory:
         index = Path(directory) / "index"
@@ -75,10 +74,11 @@ def _write_trees(worktree: Worktree, exclude: Sequence[str]) -> tuple[str | None
         if real.exists():
             shutil.copy2(real, index)
         staged = git.run("write-tree", accept=(0, 128), environment=place)
-        if not real.exists() or has_hidden_files(index, len(git.text("rev-parse", "HEAD")) // 2):
+        hash_bytes = 32 if git.text("rev-parse", "--show-object-format") == "sha256" else 20
+        if not real.exists() or has_hidden_files(index, hash_bytes):
             # A copy would hide the same files from `add`; one made anew compares every file.
             index.unlink(missing_ok=True)
-            git.run("read-tree", "HEAD", environment=place)
+            git.run("read-tree", head or "--empty", environment=place)
         _add_everything(worktree, place, exclude)
         tree = git.run("write-tree", environment=place).text
         return staged.text if staged.status == 0 and real.exists() else None, tree

@@ -1,6 +1,5 @@
 """What is about to be deleted is kept whole, once, at a ref of its own, and keeping it changes nothing."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -72,9 +71,9 @@ def test_keeping_leaves_index_and_files_alone(worktree: Worktree) -> None:
     worktree.git.run("add", "README.md")
     (worktree.path / "README.md").write_text("not staged\n")
     index, status = (worktree.git_dir / "index").read_bytes(), worktree.git.text("status", "--porcelain")
-    files = set(os.listdir(worktree.git_dir))
+    files = set(worktree.git_dir.iterdir())
     assert keep_state(worktree, "a", "run")
-    assert ((worktree.git_dir / "index").read_bytes(), set(os.listdir(worktree.git_dir))) == (index, files)
+    assert ((worktree.git_dir / "index").read_bytes(), set(worktree.git_dir.iterdir())) == (index, files)
     assert worktree.git.text("status", "--porcelain") == status == "MM README.md"
 
 
@@ -118,6 +117,13 @@ def test_files_of_a_repository_inside_the_worktree_are_kept(repository: Reposito
     assert expected < names(repository, ref)
     assert show(repository, ref, "full/file") == b"full"
     assert show(repository, ref, "empty/link") == b"file"
+
+
+def test_orphan_branch_without_a_commit_is_kept(repository: Repository, worktree: Worktree) -> None:
+    worktree.git.run("checkout", "--quiet", "--orphan", "elsewhere")
+    (worktree.path / "new").write_text("new\n")
+    ref = keep_state(worktree, "a", "run", landed=head_of(repository))
+    assert names(repository, ref) == {".gitignore", "README.md", "new"}
 
 
 def test_each_state_has_a_ref_that_is_never_moved(repository: Repository, worktree: Worktree) -> None:

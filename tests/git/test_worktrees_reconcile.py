@@ -1,0 +1,220 @@
+"""Whatever moment a run is killed at, the next one puts git's administration right and loses nobody's work."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks_lib.git.entries import MAKING
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.worktrees import Worktree, Worktrees
+
+STEPS = frozenset({"subprocess.Popen", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "tempfile.mkstemp"})
+"""Between two of these nothing changes on disk."""
+
+
+def head_of(repository: Repository) -> str:
+    found = repository.branch_head("main")
+    assert found
+    return found
+
+
+def run_life(top: Path) -> None:
+    """Every operation once, with a pool hit, a file of a session's left in the worktree of `feat/a`."""
+    repository = Repository.open(top)
+    worktrees, start = Worktrees(repository), head_of(repository)
+    worktrees.reconcile()
+    worktrees.release(worktrees.open_branch("feat/first", start))
+    session = worktrees.open_branch("feat/deep/a", start)
+    (session.path / "precious.txt").write_text("work")
+    verify = worktrees.open_detached(start, "verify")
+    worktrees.switch(verify, start)
+    worktrees.release(verify)
+    worktrees.release(worktrees.open_branch("feat/second", start))
+    worktrees.remove(worktrees.open_branch("feat/third", start))
+    worktrees.close()
+
+
+def run_in_child(work: Callable[[], None], kill_at: int | None) -> int:
+    """Run `work` in a process of its own that kills itself before its `kill_at`-th step; return the steps it did."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _run_counted(work, kill_at, writer)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as steps:
+        done = len(steps.read())
+    _, status = os.waitpid(child, 0)
+    if kill_at is None:
+        assert status == 0
+    else:
+        assert os.WTERMSIG(status) == signal.SIGKILL
+    return done
+
+
+def _run_counted(work: Callable[[], None], kill_at: int | None, writer: int) -> None:
+    done = 0
+
+    def count(event: str, _: tuple[object, ...]) -> None:
+        nonlocal done
+        if event in STEPS:
+            if done == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done += 1
+            os.write(writer, b".")
+
+    sys.addaudithook(count)
+    try:
+        work()
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+
+
+def assert_nothing_leaks(repository: Repository) -> None:
+    """Open, commit, release and delete every branch; then nothing is left of any worktree."""
+    worktrees = Worktrees(repository)
+    worktrees.reconcile()
+    assert Worktrees(repository).reconcile() == []
+    for branch in ("feat/first", "feat/deep/a", "feat/second", "feat/third"):
+        opened = worktrees.open_branch(branch, head_of(repository))
+        assert opened.git.text("status", "--porcelain") in ("", "?? precious.txt")
+        opened.git.run("commit", "--quiet", "--allow-empty", "--message", "Work")
+        found = opened.git.resolve("HEAD")
+        worktrees.release(opened)
+        assert found
+        assert repository.delete_branch(branch, found)
+    worktrees.close()
+    assert "prunable" not in repository.git.text("worktree", "list", "--porcelain")
+    assert not repository.worktrees_dir.exists()
+    root = repository.common_dir / "worktrees"
+    assert not root.exists() or list(root.iterdir()) == []
+    assert {path.name for path in repository.state_dir.iterdir()} == {"worktrees.lock"}
+    assert list(repository.common_dir.rglob("*.lock")) == [repository.state_dir / "worktrees.lock"]
+
+
+def test_run_killed_between_any_two_steps_goes_on(repository: Repository) -> None:
+    def life() -> None:
+        run_life(repository.top)
+
+    total = run_in_child(life, None)
+    assert (repository.worktrees_dir / "feat" / "deep" / "a" / "precious.txt").read_text() == "work"
+    assert_nothing_leaks(repository)
+    for moment in sorted(random.Random(7).sample(range(total), 14)):
+        run_in_child(life, moment)
+        # Once more, so that it is also killed while it reconciles what the first kill left.
+        run_in_child(life, moment // 4)
+        assert_nothing_leaks(repository)
+
+
+def test_work_in_a_session_survives_a_kill_at_any_later_step(repository: Repository) -> None:
+    session = Worktrees(repository).open_branch("feat/kept", head_of(repository))
+    (session.path / "precious.txt").write_text("work")
+    for moment in random.Random(11).sample(range(60), 8):
+        run_in_child(lambda: run_life(repository.top), moment)
+    worktrees = Worktrees(repository)
+    worktrees.reconcile()
+    resumed = worktrees.open_branch("feat/kept", head_of(repository))
+    assert (resumed.is_resumed, resumed.slot) == (True, session.slot)
+    assert (resumed.path / "precious.txt").read_text() == "work"
+
+
+def test_git_killed_in_the_middle_of_an_add_is_recovered_from(repository: Repository) -> None:
+    place = repository.worktrees_dir / "feat" / "first"
+    command = ["git", "worktree", "add", "--no-checkout", "--lock", "--reason", MAKING, "--no-track"]
+    for delay_seconds in (0.001 * step for step in range(8)):
+        process = subprocess.Popen(
+            [*command, "-b", "feat/first", str(place), "main"],
+            cwd=repository.top,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            process.wait(delay_seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        assert_nothing_leaks_after_locks_are_old(repository)
+
+
+def assert_nothing_leaks_after_locks_are_old(repository: Repository) -> None:
+    for lock in repository.common_dir.rglob("*.lock"):
+        os.utime(lock, (time.time() - 60, time.time() - 60))
+    assert_nothing_leaks(repository)
+
+
+def make_pooled(repository: Repository) -> Worktree:
+    worktrees = Worktrees(repository)
+    opened = worktrees.open_branch("feat/first", head_of(repository))
+    worktrees.release(opened)
+    return opened
+
+
+def test_half_made_entry_that_names_no_directory_is_removed_only_if_ours(repository: Repository) -> None:
+    for name, reason in (("ours", MAKING), ("theirs", "initializing")):
+        admin = repository.common_dir / "worktrees" / name
+        admin.mkdir(parents=True)
+        (admin / "locked").write_text(reason)
+    assert len(Worktrees(repository).reconcile()) == 1
+    assert [path.name for path in (repository.common_dir / "worktrees").iterdir()] == ["theirs"]
+
+
+def test_half_made_worktree_is_not_taken_for_one_whose_files_were_deleted(repository: Repository) -> None:
+    place = repository.worktrees_dir / "feat" / "first"
+    words = ["--no-checkout", "--lock", "--reason", MAKING, "-b", "feat/first"]
+    repository.git.run("worktree", "add", "--quiet", *words, str(place), "main")
+    opened = Worktrees(repository).open_branch("feat/first", head_of(repository))
+    assert (opened.is_resumed, opened.git.text("status", "--porcelain")) == (False, "")
+    assert_nothing_leaks(repository)
+
+
+def test_move_out_of_the_pool_that_was_cut_short_is_recovered_from(repository: Repository) -> None:
+    opened = make_pooled(repository)
+    pooled = repository.worktrees_dir / ".pool" / str(opened.slot)
+    Worktree(pooled, opened.git_dir, 1).git.run("checkout", "--quiet", "feat/first")
+    opened.path.parent.mkdir(exist_ok=True)
+    pooled.rename(opened.path)
+    assert_nothing_leaks(repository)
+
+
+def test_move_into_the_pool_that_was_cut_short_is_recovered_from(repository: Repository) -> None:
+    opened = Worktrees(repository).open_branch("feat/first", head_of(repository))
+    opened.git.run("update-ref", "--no-deref", "HEAD", "HEAD")
+    (repository.worktrees_dir / ".pool").mkdir()
+    opened.path.rename(repository.worktrees_dir / ".pool" / "1")
+    assert_nothing_leaks(repository)
+
+
+def test_worktree_whose_link_was_deleted_is_linked_again_with_its_bytes(repository: Repository) -> None:
+    opened = Worktrees(repository).open_branch("feat/deep/a", head_of(repository))
+    (opened.path / "precious.txt").write_text("work")
+    (opened.path / ".git").unlink()
+    worktrees = Worktrees(repository)
+    (line,) = worktrees.reconcile()
+    assert "linked to the repository again" in line
+    assert worktrees.open_branch("feat/deep/a", head_of(repository)).is_resumed
+    assert_nothing_leaks(repository)
+
+
+@pytest.mark.parametrize("name", ["packed-refs.lock", "config.lock", "refs/heads/main.lock"])
+def test_old_lock_of_a_ref_or_of_settings_is_removed(repository: Repository, name: str) -> None:
+    lock = repository.common_dir / name
+    lock.touch()
+    os.utime(lock, (time.time() - 60, time.time() - 60))
+    (line,) = Worktrees(repository).reconcile()
+    assert str(lock) in line
+    assert not lock.exists()
+
+
+def test_lock_of_our_own_refs_is_removed_at_once(repository: Repository) -> None:
+    lock = repository.common_dir / "refs" / "coordinator" / "queue" / "main.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    Worktrees(repository).reconcile()
+    assert not lock.exists()
