@@ -64,12 +64,14 @@ class Graph:
         leads through one: what depends on a completed node does not wait for what that node once waited for.
         """
         given = weights or {}
+        closed = {task_id for task_id, task in self.tasks.items() if task.is_completed}
         paths: dict[str, int] = {}
         for task_id in reversed(self._order):
-            task = self.tasks[task_id]
-            after = self._dependents[task_id] if task.is_completed else self._open_dependents(task_id)
-            own = 0 if task.is_completed else given.get(task_id, task.cost)
-            paths[task_id] = own + max((paths[dependent] for dependent in after), default=0)
+            after, own = self._dependents[task_id], 0
+            if task_id not in closed:
+                after = [dependent for dependent in after if dependent not in closed]
+                own = given[task_id] if task_id in given else self.tasks[task_id].cost
+            paths[task_id] = own + max([paths[dependent] for dependent in after], default=0)
         return paths
 
     def critical_path(self) -> tuple[str, ...]:

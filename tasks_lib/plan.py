@@ -175,9 +175,10 @@ class Plan:
 
     def _is_blocked(self, task: Task, graph: Graph) -> bool:
         """Whether `task` waits for something new: since it blocked in this run, or because its file says so."""
-        if task.is_completed:
+        has_setback = task.id in self._setbacks
+        if task.is_completed or not (has_setback or task.status is Status.BLOCKED):
             return False
-        if task.id in self._setbacks and not self._has_news(task, graph):
+        if has_setback and not self._has_news(task, graph):
             return True
         resolves = _find_resolves(task)
         return task.status is Status.BLOCKED and not (resolves and all(graph.tasks[i].is_completed for i in resolves))
