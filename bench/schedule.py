@@ -19,6 +19,8 @@ MEAN_PREREQUISITES = {"sparse": 1.0, "middle": 2.0, "dense": 4.0}
 SCOPE_WEIGHTS = {Scope.SINGLE: 15, Scope.NARROW: 30, Scope.MODERATE: 35, Scope.BROAD: 15, Scope.SYSTEM: 5}
 SPREAD = 0.5
 """Sigma of the log-normal durations: one session in three takes over 1.65 or under 0.6 of what is usual."""
+WIDE_SPREADS = (0.8, 1.0)
+"""The figures hang on the spread: at 1.0 one session in three takes over 2.7 or under 0.37 of what is usual."""
 TARGET = 1.05
 
 
@@ -38,7 +40,7 @@ def run() -> str:
     lines = [
         f"Schedule: {SESSIONS} sessions, {GRAPHS} random graphs of {low} to {high} nodes a density, durations drawn",
         f"log-normal around the cost of the scope (sigma {SPREAD}) and unknown to the plan.",
-        "Makespan over max(critical path, work / sessions):",
+        f"Makespan over max(critical path, work / sessions), target {TARGET}:",
         f"{'density':<10}{'edges/node':>10}{'plan mean':>12}{'worst':>8}{'fifo mean':>12}{'worst':>8}  bound by path",
     ]
     for name, density in MEAN_PREREQUISITES.items():
@@ -48,7 +50,19 @@ def run() -> str:
             f"{name:<10}{density:>10.1f}{mean(ratios.plan):>12.3f}{max(ratios.plan):>8.3f}"
             f"{mean(ratios.fifo):>12.3f}{max(ratios.fifo):>8.3f}{ratios.path_bound:>9} of {GRAPHS}{told}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *(_tell_spread(spread) for spread in WIDE_SPREADS)])
+
+
+def _tell_spread(spread: float) -> str:
+    """Means alone, by the forecast: it works in the plan's order, as a test holds, and takes a tenth of the time."""
+    told: list[str] = []
+    for name, density in MEAN_PREREQUISITES.items():
+        ratio = mean(
+            simulate(graph, SESSIONS, durations).makespan / find_bound(graph, SESSIONS, durations)
+            for graph, durations in draw_cases(density, spread)
+        )
+        told.append(f"{name} {ratio:.3f}{'' if ratio <= TARGET else ' (over the target)'}")
+    return f"With sigma {spread} the plan's means are: {', '.join(told)}"
 
 
 def measure(density: float) -> Ratios:
@@ -64,7 +78,7 @@ def measure(density: float) -> Ratios:
     return Ratios(tuple(plan), tuple(fifo), path_bound)
 
 
-def draw_cases(density: float) -> Iterator[tuple[Graph, Mapping[str, float]]]:
+def draw_cases(density: float, spread: float = SPREAD) -> Iterator[tuple[Graph, Mapping[str, float]]]:
     """Graphs with every pair of nodes joined alike often, and the true duration of each node, mean the scope's cost."""
     for seed in range(GRAPHS):
         draw = random.Random(f"{density}/{seed}")
@@ -75,7 +89,7 @@ def draw_cases(density: float) -> Iterator[tuple[Graph, Mapping[str, float]]]:
         for index, (name, scope) in enumerate(zip(names, scopes, strict=True)):
             above = tuple(other for other in names[:index] if draw.random() < chance)
             tasks.append(Task(name, name, f"tasks/{name}.md", depends_on=above, scope=scope))
-        lengths = {task.id: task.cost * draw.lognormvariate(-(SPREAD**2) / 2, SPREAD) for task in tasks}
+        lengths = {task.id: task.cost * draw.lognormvariate(-(spread**2) / 2, spread) for task in tasks}
         yield build_graph(tasks), lengths
 
 
