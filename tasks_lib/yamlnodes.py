@@ -19,7 +19,7 @@ LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 MAX_DEPTH = 32
 _UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-_PLAIN = re.compile(r"[^\W\d](?:[\w./+-]*\w)?", re.ASCII)
+_PLAIN = re.compile(r"[^\W\d](?:[\w ./+-]*\w)?", re.ASCII)
 _AMBIGUOUS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 _RESOLVER: Any = Resolver()
 _HINTS = (
@@ -28,6 +28,7 @@ _HINTS = (
     ("could not find expected ':'", "write `key: value`, and indent the further lines of a long value"),
     ("unexpected end of stream", "close the quote that is open"),
     ("expected <block end>", "let all keys of one level start in the same column"),
+    ("expected alphabetic or numeric", "quote a value that starts with * or &"),
     ("expected ',' or", "close the bracket that is open"),
 )
 

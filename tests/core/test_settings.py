@@ -1,0 +1,313 @@
+"""What `coordinator.yaml` may say, what the environment changes in it, and how every fault is named."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tasks_lib.errors import InputError
+from tasks_lib.model import Risk, Scope, Task
+from tasks_lib.settings import (
+    Settings,
+    digest_verify,
+    read_settings,
+    read_taskgraph_tasks_dir,
+    settings_schema,
+    starter_settings,
+)
+
+PATH = "coordinator.yaml"
+
+
+def faults(text: str, **environment: str) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        read_settings(text, PATH, environment)
+    return [str(fault) for fault in caught.value.faults]
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "verify:\nretry:\nreview:\n  when:\n", "{}"])
+def test_nothing_given_is_every_default(text: str) -> None:
+    read = read_settings(text, PATH, {})
+    assert read == Settings()
+    assert (read.target, read.tasks_dir, read.max_sessions, read.branch_prefix, read.verify) == ("", "", 4, "feat/", ())
+    assert (read.review.when, read.review.max_rounds, read.retry.attempts, read.land.give_backs) == ("auto", 2, 3, 3)
+    assert (read.watch.turn_seconds, read.watch.setup_seconds, read.watch.verify_seconds) == (7200, 1800, 3600)
+    assert (read.watch.stop_seconds, read.watch.nudges) == (10, 2)
+    assert (read.retry.delay_seconds, read.retry.max_delay_seconds) == (10, 300)
+
+
+def test_every_key_is_read() -> None:
+    text = """
+target: main
+tasks_dir: ./work/tasks/
+max_sessions: 8
+agent: {backend: command, command: [run, --as, "{role}", "{prompt_file}", "{session}", "${HOME}", "{}"]}
+roles: {review: strict-reviewer, Docs: writer}
+branch_prefix: work/
+setup: [npm ci]
+setup_key: [package-lock.json]
+keep: [node_modules/]
+copy: [.env]
+verify:
+  - make test
+wrapper: [podman, run]
+env: {setup: [NPM_TOKEN], agent: [ANTHROPIC_*], verify: ["CI_?"]}
+review: {when: never, max_rounds: 1}
+watch: {turn_seconds: 0.5, nudges: 0}
+retry: {attempts: 1, delay_seconds: 0, max_delay_seconds: 0}
+land: {mode: local, give_backs: 0}
+"""
+    read = read_settings(text, PATH, {})
+    assert (read.tasks_dir, read.keep, read.copy_paths) == ("work/tasks", ("node_modules",), (".env",))
+    assert (read.env.setup, read.env.agent, read.env.verify) == (("NPM_TOKEN",), ("ANTHROPIC_*",), ("CI_?",))
+    assert (read.watch.turn_seconds, read.retry.delay_seconds, read.wrapper) == (0.5, 0, ("podman", "run"))
+    assert read.role_for("review") == "strict-reviewer"
+    assert read.role_for("docs") == "writer"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("\nmax_sessions: four", '2: max_sessions is "four"; write a whole number from 1 to 256'),
+        ("max_sessions: true", "1: max_sessions is true; write a whole number from 1 to 256"),
+        ("max_sessions: 257", "1: max_sessions is 257; write a whole number from 1 to 256"),
+        ("retry:\n  attempts: 1.0", "2: retry.attempts is 1.0; write a whole number from 1 to 10"),
+        ("watch: {turn_seconds: 0}", "1: watch.turn_seconds is 0; write a number above 0"),
+        ("watch:\n  stop_seconds: 1:30", '2: watch.stop_seconds is "1:30"; write a number above 0'),
+        ("watch: {nudges: 3}", "1: watch.nudges is 3; write a whole number from 0 to 2"),
+        ("retry: {delay_seconds: -1}", "1: retry.delay_seconds is -1; write a number, 0 or more"),
+        ("retry: {delay_seconds: 400}", "1: retry max_delay_seconds (300) is below delay_seconds (400); raise the one or lower the other"),
+        ("verify: make test", "1: verify is not a list; write `verify: [make test]`"),
+        ("verify: {a: b}", "1: verify is not a list; write `verify: [first, second]`"),
+        ("setup:\n- a\n- 1", '3: setup item 2 is 1, not text; quote it: "1"'),
+        ("setup:\n- a\n-", "3: setup item 2 is empty, not text; take the item out, or write what it is to say"),
+        ("setup: ['  ']", "1: setup item 1 holds an empty line; take it out"),
+        ('wrapper: ["a\\0"]', "1: wrapper item 1 holds a NUL character; take it out"),
+        ("retry: 5", "1: retry is 5; write its keys on lines of their own below it, indented"),
+        ("roles: [a]", "1: roles is a list; write its keys on lines of their own below it, indented"),
+        ("\n\nreviwe: {}", '3: "reviwe" is no key in this version. Did you mean "review"?'),
+        ("retry:\n  atempts: 2", '2: "atempts" is no key of retry in this version. Did you mean "attempts"?'),
+        ("land: {zzz: 1}", '1: "zzz" is no key of land in this version; there are give_backs, mode'),
+        ("review: {when: nevr}", '1: review.when is "nevr"; use auto, always or never. Did you mean "never"?'),
+        ("agent: {backend: opencode}", '1: agent.backend is "opencode"; this version has "command" only'),
+        ("land: {mode: push}", '1: land.mode is "push"; this version has "local" only'),
+        ("agent: {command: [a, '{rol}']}", "1: agent.command holds {rol}; what is filled in is {role}, {prompt_file}, {session}"),
+        ("agent: {command: ['']}", "1: agent.command starts with an empty word; the first is the program to run"),
+        ("copy: [a, ../x]", '1: copy item 2 is "../x", which holds `..`; name a path inside the repository'),
+        ("keep: [/tmp]", '1: keep item 1 is "/tmp", which is not relative; write it from the top of the repository'),
+        ("setup_key: [.]", '1: setup_key item 1 is ".", which is no file or directory of a worktree; name one'),
+        ("tasks_dir: ../x", '1: tasks_dir is "../x", which holds `..`; name a path inside the repository'),
+        ("target: refs/heads/x", '1: target is "refs/heads/x", a full ref; write the name of the branch alone'),
+        ("target: a..b", "1: target is \"a..b\", which holds '..' or '@{', which git reads as a revision; write a name that git takes for a branch"),
+        ("branch_prefix: -x/", "1: branch_prefix is \"-x/x\", which has a part that starts with '-'; write a name that git takes for a branch"),
+        ("branch_prefix: ''", "1: branch_prefix is empty, and a task could take the name of another branch; write one such as `feat/`"),
+        ("roles: {review: a b}", '1: roles.review is "a b"; write the name of a role, such as implementation-specialist'),
+        ("env: {agent: [A=b]}", '1: env.agent item 1 is "A=b"; write the name of a variable or a glob such as `NPM_*`, without a value'),
+        ("verify: [a]\nverify: [b]", '2: "verify" stands twice, first on line 1; take one out'),
+        ("verify: &v [a]", "1: the anchor &v is refused; take it out, or quote the value if the ampersand is meant"),
+        ("- a", "1: the file is not a mapping; write lines of `key: value`"),
+        ("a: [", "1: the file is not valid YAML: did not find expected node content (while parsing a flow node); check the indentation and the quotes"),
+        ("copy_paths: [a]", '1: "copy_paths" is no key in this version; there are agent, branch_prefix, copy, env, keep, land, max_sessions, retry, review, roles, setup, setup_key, target, tasks_dir, verify, watch, wrapper'),
+    ],
+)  # fmt: skip
+def test_a_fault_says_where_and_what_to_do(text: str, fault: str) -> None:
+    assert faults(text) == [f"{PATH}:{fault}"]
+
+
+def test_all_faults_of_file_and_environment_are_named_at_once() -> None:
+    found = faults("max_sessions: x\nfoo: 1\nverify: a\n", COORDINATOR_RETRY__ATTEMPTS="0", COORDINATOR_SETUP="[a")
+    assert [fault.partition(" ")[0] for fault in found] == [
+        "COORDINATOR_RETRY__ATTEMPTS:",
+        "COORDINATOR_SETUP:",
+        f"{PATH}:1:",
+        f"{PATH}:2:",
+        f"{PATH}:3:",
+    ]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["PREFECT_API_KEY", "PREFECT_*", "*", "**", "P*", "*_KEY", "???????_*", "[P]REFECT_X", "PRE*T_?", "PREFECT?", "*Y"],
+)
+def test_no_pattern_that_can_match_prefects_own_variables_is_taken(pattern: str) -> None:
+    assert "which can match PREFECT_*" in faults(f"env: {{agent: ['{pattern}']}}")[0]
+
+
+@pytest.mark.parametrize("pattern", ["PATH", "P", "PREFECT", "NPM_*", "PREFERENCE_*", "A*_KEY", "prefect_*", "???"])
+def test_a_pattern_that_cannot_match_them_is_taken(pattern: str) -> None:
+    assert read_settings(f"env: {{agent: ['{pattern}']}}", PATH, {}).env.agent == (pattern,)
+
+
+def test_variables_stand_above_the_file() -> None:
+    environment = {
+        "COORDINATOR_MAX_SESSIONS": "8",
+        "COORDINATOR_RETRY__ATTEMPTS": "2",
+        "COORDINATOR_VERIFY": "- make test\n- 'true'",
+        "COORDINATOR_COPY": "[.env]",
+        "COORDINATOR_BRANCH_PREFIX": "12",
+        "COORDINATOR_REVIEW": "{when: never}",
+        "COORDINATOR_REVIEW__MAX_ROUNDS": "3",
+        "COORDINATOR_ROLES__RESEARCH": "scout",
+        "COORDINATOR_LAND": "",
+    }
+    text = "max_sessions: bad\nverify: bad\nretry: {attempts: 99, delay_seconds: 1}\nroles: {review: me}\nland: {give_backs: 1}\n"
+    read = read_settings(text, PATH, environment)
+    assert (read.max_sessions, read.retry.attempts, read.retry.delay_seconds) == (8, 2, 1)
+    assert (read.verify, read.copy_paths, read.branch_prefix) == (("make test", "true"), (".env",), "12")
+    assert (read.review.when, read.review.max_rounds, read.land.give_backs) == ("never", 3, 1)
+    assert read.roles == {"review": "me", "research": "scout"}
+
+
+def test_variables_that_name_no_key_or_belong_to_an_agent_set_nothing() -> None:
+    names = [
+        "TASK_ID",
+        "TASK_FILE",
+        "BRANCH",
+        "WORKTREE",
+        "ROLE",
+        "ATTEMPT",
+        "TURN",
+        "SESSION",
+        "TARGET",
+        "SLOT",
+        "DATA_DIR",
+        "COPY_PATHS",
+        "RETRY__X",
+        "ZZZ",
+        "TARGET__X",
+    ]
+    environment = {f"COORDINATOR_{name}": "7" for name in names} | {
+        "coordinator_max_sessions": "9",
+        "MAX_SESSIONS": "9",
+    }
+    assert read_settings("", PATH, environment) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("VERIFY", "make test", "verify is not a list; write it as YAML, such as `[make test]`"),
+        ("RETRY", "3", "retry is 3; write its keys on lines of their own below it, indented"),
+        ("REVIEW__WHEN", "x", 'review.when is "x"; use auto, always or never'),
+        ("WATCH", "{a: 1}", '"a" is no key of watch in this version; there are nudges, setup_seconds, stop_seconds, turn_seconds, verify_seconds'),
+        ("VERIFY", "[a, 1]", 'verify item 2 is 1, not text; quote it: "1"'),
+    ],
+)  # fmt: skip
+def test_a_bad_variable_is_a_fault_under_its_own_name(name: str, value: str, fault: str) -> None:
+    assert faults("verify: [a]\nwatch: {nudges: 1}", **{f"COORDINATOR_{name}": value}) == [
+        f"COORDINATOR_{name}: {fault}"
+    ]
+
+
+@limits(max_examples=200, deadline=None)
+@given(st.text(st.sampled_from("ab1:-[]{}#&*!|'\"\n ,~\0\ud800"), max_size=30), st.text(max_size=10))
+def test_any_text_is_read_or_refused_with_faults(text: str, value: str) -> None:
+    try:
+        read_settings(f"verify: {text}", PATH, {"COORDINATOR_SETUP": value, "COORDINATOR_TASKS_DIR": value})
+    except InputError as error:
+        assert error.faults  # noqa: PT017 - Both endings are right; a refusal must name something.
+
+
+@pytest.mark.parametrize(
+    ("level", "role"),
+    [
+        (None, "implementation-specialist"),
+        ("implementation", "implementation-specialist"),
+        ("whatever", "implementation-specialist"),
+        ("review", "code-reviewer"),
+        ("Research", "poc-specialist"),
+        ("architecture", "architect"),
+        ("decomposition", "decomposer"),
+        ("planning", "decomposer"),
+    ],
+)
+def test_a_level_has_its_usual_role(level: str | None, role: str) -> None:
+    assert Settings().role_for(level) == role
+
+
+def test_review_is_wanted_for_what_is_risky_or_wide() -> None:
+    def wants(when: str, **task: object) -> bool:
+        read = read_settings(f"review: {{when: {when}}}", PATH, {})
+        return read.wants_review(Task("a", "A", "tasks/a.md", **task))  # pyright: ignore[reportArgumentType]
+
+    assert [risk for risk in Risk if wants("auto", risk=risk)] == [Risk.HIGH, Risk.CRITICAL]
+    assert [scope for scope in Scope if wants("auto", scope=scope)] == [Scope.BROAD, Scope.SYSTEM]
+    assert not wants("auto")
+    assert wants("always")
+    assert not wants("never", risk=Risk.CRITICAL)
+    assert not wants("always", level="review")
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        Settings().max_sessions = 5  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_schema_describes_every_key() -> None:
+    schema = settings_schema()
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["title"] == "coordinator.yaml"
+    assert "copy" in schema["properties"]
+    assert "copy_paths" not in schema["properties"]
+    sections = [schema, *schema["$defs"].values()]
+    assert all(section["additionalProperties"] is False for section in sections)
+    assert all(key.get("description") for section in sections for key in section["properties"].values())
+    assert json.loads(json.dumps(schema)) == schema
+
+
+def test_the_digest_changes_with_what_verifies_and_with_nothing_else() -> None:
+    one = Settings(verify=("make",))
+    others = [
+        Settings(verify=("make", "x")),
+        Settings(verify=("make",), setup=("a",)),
+        Settings(verify=("make",), wrapper=("a",)),
+    ]
+    assert len({digest_verify(settings) for settings in [one, *others]}) == 4
+    assert digest_verify(one) == digest_verify(Settings(verify=("make",), max_sessions=9))
+    assert len(digest_verify(one)) == 16
+    assert digest_verify(Settings(setup=("a",))) == "none"
+
+
+LINES = st.lists(
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1).filter(str.strip), max_size=3
+)
+
+
+@limits(max_examples=100, deadline=None)
+@given(LINES, LINES)
+def test_the_starting_file_reads_back(verify: list[str], command: list[str]) -> None:
+    words = [word.replace("{", "(") for word in command]
+    read = read_settings(starter_settings(verify, words), PATH, {})
+    assert (read.verify, read.agent.command) == (tuple(verify), tuple(words))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", None),
+        ("[project]\nname = 'x'", None),
+        ('[project]\ntasks_dir = "./a/b/"', "a/b"),
+        ("[project]\ntasks_dir = ''", None),
+    ],
+)
+def test_the_tasks_directory_of_taskgraph_is_read(text: str, found: str | None) -> None:
+    assert read_taskgraph_tasks_dir(text, ".taskgraph.toml") == found
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[project]\ntasks_dir = 3", "2: tasks_dir is not text"),
+        ("[project]\n\ntasks_dir = '../x'", '3: tasks_dir is "../x", which holds `..`'),
+        ("\nproject = 3", "2: project is not a table"),
+        ("\n[project\n", "2: is not valid TOML"),
+        ("a = " + "[" * 5000, " is not valid TOML"),
+    ],
+)
+def test_a_fault_of_taskgraphs_file_has_its_line(text: str, fault: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_taskgraph_tasks_dir(text, ".taskgraph.toml")
+    assert str(caught.value).startswith(f".taskgraph.toml:{fault}")
