@@ -149,13 +149,15 @@ class Composer:
         return MergedTree(tree, read_summary(text), was_there)
 
     def find_task(self, task: Task, head: str) -> tuple[str, Entry]:
-        """Where the task file of `task.id` is at `head`. Raises InputError if it is nowhere."""
+        """Where the task file of `task.id` is at `head`. Raises InputError if it is nowhere, or broken there."""
         entry = self.objects.find_entry(head, task.path)
         if entry and entry.is_file:
             # The blob that `task` was read from is the same file still; another must say that it is the same task.
-            found = task if entry.oid == task.blob else self.reader.parse(task.path, entry)[0]
+            found, faults = (task, ()) if entry.oid == task.blob else self.reader.parse(task.path, entry)
             if found and found.id == task.id:
                 return task.path, entry
+            if found is None and faults:
+                raise InputError(faults)
         moved = self.reader.read(head).find(task.id)
         entry = self.objects.find_entry(head, moved.path) if moved else None
         if moved and entry:

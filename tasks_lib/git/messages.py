@@ -42,7 +42,7 @@ def read_trailers(message: str) -> dict[str, str]:
     paragraphs = re.split(r"\n[ \t]*\n", message.rstrip("\n"))
     if len(paragraphs) == 1:
         return {}
-    found = [_TRAILER.match(line) for line in paragraphs[-1].splitlines()]
+    found = [_TRAILER.match(line) for line in paragraphs[-1].split("\n")]
     return {match[1]: match[2].strip() for match in found if match} if all(found) else {}
 
 
@@ -51,5 +51,5 @@ def replace_trailer(message: str, name: str, value: str) -> str:
     if name not in read_trailers(message):
         return message
     start, _, last = message.rstrip("\n").rpartition("\n\n")
-    lines = [f"{name}: {fold(value)}" if line.startswith(f"{name}:") else line for line in last.splitlines()]
+    lines = [f"{name}: {fold(value)}" if line.startswith(f"{name}:") else line for line in last.split("\n")]
     return f"{start}\n\n" + "\n".join(lines) + "\n"

@@ -13,8 +13,8 @@ TREE_MODE = "040000"
 FILE_MODE = "100644"
 _FILE_MODES = frozenset({"100644", "100755", "100664"})
 _TYPES = {TREE_MODE: "tree", "160000": "commit"}
-_CACHED_TREES = 2048
-"""Parsed trees kept; those of one head and the candidates on it are few, and shared."""
+_CACHED_ENTRIES = 100_000
+"""Entries of parsed trees that are kept, some 40 MB; a head and the candidates on it have fewer, and share them."""
 
 
 class Entry(NamedTuple):
@@ -54,6 +54,7 @@ class Objects:
         # `--missing`: what goes in comes out of trees that exist, and looking again would fetch in a partial clone.
         self._tree_writer: Child = Child(git.directory, ("mktree", "-z", "--batch", "--missing"))
         self._trees: OrderedDict[str, tuple[Entry, ...]] = OrderedDict()
+        self._cached_entries: int = 0
         self._lock: threading.Lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -79,12 +80,18 @@ class Objects:
                 return self._trees[treeish]
         oid, data = self._ask(f"{treeish}^{{tree}}")
         entries = parse_tree(data, len(oid) // 2)
-        with self._lock:
-            if len(treeish) == len(oid):  # A name that is no full id may mean something else tomorrow.
-                self._trees[treeish] = entries
-            while len(self._trees) > _CACHED_TREES:
-                self._trees.popitem(last=False)
+        if len(treeish) == len(oid):  # A name that is no full id may mean something else tomorrow.
+            self._cache(treeish, entries)
         return entries
+
+    def _cache(self, oid: str, entries: tuple[Entry, ...]) -> None:
+        with self._lock:
+            if oid in self._trees:
+                return
+            self._trees[oid] = entries
+            self._cached_entries += len(entries)
+            while self._cached_entries > _CACHED_ENTRIES:
+                self._cached_entries -= len(self._trees.popitem(last=False)[1])
 
     def find_tree(self, commit: str) -> str:
         """The id of the tree of `commit`. Raises GitError if there is none."""

@@ -53,8 +53,8 @@ class Workshop:
         self.top: Path = top
         top.mkdir(parents=True, exist_ok=True)
         self.sh("init", "-q", "-b", "main")
-        for key, value in (("user.name", "Test"), ("user.email", "test@example.com")):
-            self.sh("config", key, value)
+        with (top / ".git/config").open("a") as configuration:
+            configuration.write("[user]\n\tname = Test\n\temail = test@example.com\n[gc]\n\tauto = 0\n")
         self.git: Git = Git(top)
         self.objects: Objects = Objects(self.git)
         self.reader: TaskReader = TaskReader(self.objects, "tasks", "main")

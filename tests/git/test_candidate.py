@@ -164,6 +164,27 @@ def test_added_task_files_are_kept_for_levels_that_plan_and_dropped_for_others(s
     assert shop.files(found.commit) - shop.files(shop.tip()) == expected
 
 
+def test_new_task_files_that_would_break_the_graph_go_back(shop: Workshop) -> None:
+    broken = {
+        "tasks/x.md": "---\nid: x\nstatus: dnoe\n---\n",
+        "tasks/y.md": task_text("y"),
+        "tasks/z.md": task_text("y"),
+    }
+    commit = shop.branch("feat/plan", {"n": "n", **broken})
+    found = shop.composer.compose_merge(shop.landing("plan", commit), shop.tip())
+    assert isinstance(found, Conflict)
+    assert found.paths == ("tasks/x.md", "tasks/z.md")
+    assert "tasks/x.md:3" in found.messages[0]
+    assert "id of its own" in found.messages[1]
+
+
+def test_a_task_file_that_broke_on_the_head_says_where(shop: Workshop) -> None:
+    landing = shop.landing("api", shop.branch("feat/api", {"n": "n"}))
+    shop.commit({"tasks/api.md": task_text("api", status="dnoe")})
+    with pytest.raises(InputError, match=r"tasks/api.md:4"):
+        shop.composer.compose_merge(landing, shop.tip())
+
+
 def test_a_planner_does_not_bring_back_what_the_head_deleted(shop: Workshop) -> None:
     commit = shop.branch("feat/plan", {"n": "n", "tasks/api.md": task_text("api", notes="edited")})
     shop.commit({"tasks/api.md": None})

@@ -1,0 +1,133 @@
+"""Works a plan: starts what is ready, hears what ended, re-reads the graph as the head moves, until nothing is left."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+
+from flows.run_node import Dispatch, for_node
+from flows.states import describe_outcome
+from tasks_lib.errors import InputError
+from tasks_lib.life.startup import OpenRun
+from tasks_lib.model import Aborted, Failed, Outcome
+from tasks_lib.plan import Plan
+
+OPEN_PER_SESSION = 2
+"""How many nodes may be open for each session slot: those that wait in the queue leave their slot to others."""
+
+
+class Conductor:
+    """The ready-queue of one run. Each node is a Prefect task run that waits for the states of its prerequisites."""
+
+    def __init__(self, opened: OpenRun, plan: Plan, dispatch: Dispatch) -> None:
+        self._run = opened.run
+        self._lander = opened.lander
+        self.plan: Plan = plan
+        self._dispatch = dispatch
+        self._jobs: dict[asyncio.Task[State[Any]], str] = {}
+        self.states: dict[str, State[Any]] = {}
+
+    @property
+    def outcomes(self) -> Mapping[str, Outcome]:
+        return self.plan.outcomes
+
+    async def work(self) -> None:
+        """Return when nothing runs and nothing can start, or the run was stopped and every session has ended.
+
+        A cancellation stops the sessions, waits for them, and passes on.
+        """
+        try:
+            while True:
+                await self._read_graph()
+                self._start_ready()
+                if not self._jobs:
+                    return
+                self._give_up_if_stuck()
+                await self._wait()
+        except asyncio.CancelledError:
+            self._run.stop()
+            await self._end_jobs()
+            raise
+
+    def _start_ready(self) -> None:
+        if self._run.is_stopping:
+            return
+        room = self._run.slots.size * OPEN_PER_SESSION - len(self._jobs)
+        for task_id in self.plan.ready()[: max(0, min(room, self._run.slots.free))]:
+            self._start(task_id)
+
+    def _start(self, task_id: str) -> None:
+        self.plan.start(task_id)
+        rank = -float(self.plan.priority(task_id))
+        self._dispatch.seats[task_id] = self._run.slots.seat(rank)
+        self._dispatch.ranks[task_id] = rank
+        task = self.plan.graph.tasks[task_id]
+        self._run.board.add_node(task_id, task.name)
+        before = [self.states[one] for one in task.depends_on if one in self.states]
+        node = for_node(task, self._run.settings.retry)
+        job = asyncio.create_task(node(task_id, wait_for=before, return_state=True), name=task_id)
+        self._jobs[job] = task_id
+
+    async def _wait(self) -> None:
+        """Wait for a node to end, for the head to move, or for a person to stop the run."""
+        moved = asyncio.create_task(self._run.moved.wait())
+        await asyncio.wait([*self._jobs, moved], return_when=asyncio.FIRST_COMPLETED)
+        moved.cancel()
+        self._run.moved.clear()
+        for job in [job for job in self._jobs if job.done()]:
+            await self._finish(job)
+        if self._run.is_stopping:
+            await self._end_jobs()
+
+    async def _finish(self, job: "asyncio.Task[State[Any]]") -> None:
+        task_id = self._jobs.pop(job)
+        self._dispatch.seats.pop(task_id).leave()
+        outcome = self._dispatch.outcomes.pop(task_id, None)
+        retrying = self._dispatch.retrying.pop(task_id, None)
+        if job.cancelled() and retrying:
+            outcome = Aborted("the run was stopped before its next attempt; the work is kept")
+            await self._show_aborted(retrying, outcome)
+        elif job.cancelled() or job.exception():
+            outcome = Failed(f"its task run broke: {'it was cancelled' if job.cancelled() else job.exception()}")
+        else:
+            self.states[task_id] = job.result()
+            outcome = outcome or Failed(f"its task run ended as {job.result().name}: {job.result().message}")
+        self.plan.finish(task_id, outcome)
+        self._run.board.end(task_id, outcome)
+
+    async def _show_aborted(self, task_run: UUID, outcome: Aborted) -> None:
+        """Prefect was told of a retry that will not come."""
+        async with get_client() as client:
+            await client.set_task_run_state(task_run, describe_outcome(outcome), force=True)
+
+    async def _end_jobs(self) -> None:
+        """Wait until every node has ended by itself; `run.stop` was called, so each does soon."""
+        while self._jobs:
+            for job, task_id in self._jobs.items():
+                if task_id in self._dispatch.retrying:
+                    job.cancel()
+            await asyncio.wait(self._jobs, return_when=asyncio.FIRST_COMPLETED)
+            for job in [job for job in self._jobs if job.done()]:
+                await self._finish(job)
+
+    def _give_up_if_stuck(self) -> None:
+        """A queue held by a red base is waited for only while something else goes on."""
+        if self._lander.waiting_for_base == len(self._jobs):
+            self._lander.give_up()
+
+    async def _read_graph(self) -> None:
+        """Take in what the head says now; faults in it are said, and the graph as it was goes on."""
+        head = await self._run.thread(self._run.head.current)
+        try:
+            graph = await self._run.thread(self._run.read_graph_at, head)
+        except InputError as error:
+            self._run.board.say(f"The task files at {head[:12]} have faults; the graph stays as it was.\n{error}")
+            return
+        if graph is not self.plan.graph:
+            self._run.graph = graph
+            changes = self.plan.update(graph)
+            for task_id in changes.added:
+                self._run.board.add_node(task_id, graph.tasks[task_id].name)

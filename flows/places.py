@@ -1,0 +1,65 @@
+"""Decides where the coordinator keeps what is its own on this machine, and which repositories it may work on."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import platformdirs
+
+from tasks_lib.errors import InputError
+from tasks_lib.life.board import write_atomically
+from tasks_lib.nearest import suggest
+
+DATA_VARIABLE = "COORDINATOR_DATA_DIR"
+REGISTRY = "repositories.json"
+
+
+def data_dir() -> Path:
+    """The coordinator's own directory, made if need be: $COORDINATOR_DATA_DIR, else where this system keeps data."""
+    chosen = os.environ.get(DATA_VARIABLE)
+    path = Path(chosen).expanduser() if chosen else platformdirs.user_data_path("coordinator")
+    path.mkdir(parents=True, exist_ok=True)
+    return path.resolve()
+
+
+def list_repositories() -> Mapping[str, Path]:
+    """The repositories that flows may work on, by name."""
+    try:
+        found = json.loads((data_dir() / REGISTRY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(name): Path(path) for name, path in found.items()}
+
+
+def register(path: Path) -> str:
+    """Remember the repository at `path` (its top), so that a flow run may name it; returns its name."""
+    known = dict(list_repositories())
+    for name, place in known.items():
+        if place == path:
+            return name
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).strip("-.") or "repository"
+    name, number = stem, 2
+    while name in known:
+        name, number = f"{stem}-{number}", number + 1
+    known[name] = path
+    text = json.dumps({key: str(place) for key, place in sorted(known.items())}, indent=1)
+    write_atomically(data_dir() / REGISTRY, text)
+    return name
+
+
+def find_repository(name: str) -> Path:
+    """The path of a registered repository, by its name or its path.
+
+    Raises InputError for any other: whoever may start a flow run must not be able to choose what is executed.
+    """
+    known = list_repositories()
+    if name in known:
+        return known[name]
+    for place in known.values():
+        if name == str(place):
+            return place
+    listed = ", ".join(known) or "none yet"
+    message = f'"{name}" is no registered repository{suggest(name, known) or "."} Known: {listed}.'
+    raise InputError([f"{message} Run `coordinator init` in it."])

@@ -1,0 +1,145 @@
+"""The Prefect flow: read the graph, plan it, work what is ready until nothing is left, publish, report."""
+
+import asyncio
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State, TaskRunResult
+from prefect.context import FlowRunContext
+from prefect.states import Cancelled, Completed
+from pydantic import BaseModel, ConfigDict, Field
+
+from flows.conductor import Conductor
+from flows.places import find_repository
+from flows.run_node import Dispatch, current_dispatch, run_node
+from flows.states import describe_run
+from tasks_lib.life.project import Project, load_project
+from tasks_lib.life.startup import OpenRun, open_run
+from tasks_lib.model import Skipped
+from tasks_lib.plan import Plan
+from tasks_lib.report import ExitCode, ReportRow, find_exit_code, write_report
+
+on_open: ContextVar[Callable[[OpenRun], None] | None] = ContextVar("on_open", default=None)
+"""Called with the run once it is open, so that a command line in the same process can show and stop it."""
+
+
+class RunOptions(BaseModel):
+    """What to work, and how much at a time."""
+
+    model_config = ConfigDict(extra="forbid", title="Run a task graph")
+
+    repository: str = Field(
+        title="Repository", description="Name or path of a registered repository (`coordinator init` registers one)."
+    )
+    only: list[str] = Field(
+        default=[], title="Only these nodes", description="Ids of the nodes to work; empty works the whole graph."
+    )
+    max_sessions: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        title="Sessions at a time",
+        description="How many agents may work at once; empty takes the repository's own `max_sessions`.",
+    )
+    dry_run: bool = Field(
+        default=False, title="Dry run", description="Only say what would start, and why the rest waits."
+    )
+
+
+@flow(name="run-graph", flow_run_name="{options.repository}", persist_result=False, retries=0)
+async def run_graph(options: RunOptions) -> State[Any]:
+    """Work the task graph of a registered repository and land what passes its verification."""
+    project = await asyncio.to_thread(load_project, find_repository(options.repository))
+    plan = Plan(project.graph, options.only)
+    if options.dry_run:
+        text = describe_plan(plan)
+        await acreate_markdown_artifact(text, key="coordinator-plan", description="What would start, and why not")
+        get_run_logger().info(text)
+        return Completed(name="Planned", message="Nothing was started.")
+    return await work_graph(project, options)
+
+
+async def work_graph(project: Project, options: RunOptions) -> State[Any]:
+    """Open the run, work it, and say how it went."""
+    context = FlowRunContext.get()
+    run_id = str(context.flow_run.id) if context and context.flow_run else ""
+    logger = get_run_logger()
+    sessions = options.max_sessions or project.settings.max_sessions
+    async with open_run(project, run_id, sessions, on_open.get()) as opened:
+        opened.run.board.listen(lambda line: logger.info(line) if ": " not in line else None)
+        plan = Plan(opened.run.graph, options.only)
+        dispatch = Dispatch(opened)
+        token = current_dispatch.set(dispatch)
+        conductor = Conductor(opened, plan, dispatch)
+        try:
+            await conductor.work()
+        finally:
+            current_dispatch.reset(token)
+        if not opened.run.is_stopping:
+            await show_skips(opened, conductor)
+    return await finish(opened, conductor, options)
+
+
+async def show_skips(opened: OpenRun, conductor: Conductor) -> None:
+    """Give each node that never started a task run that says why, with the edges it would have had."""
+    skips = conductor.plan.skips()
+    if not skips:
+        return
+    context = FlowRunContext.get()
+    order = [task_id for task_id in conductor.plan.graph.order() if task_id in skips]
+    async with get_client() as client:
+        for task_id in order:
+            opened.run.board.end(task_id, Skipped(skips[task_id]))
+            before = [
+                conductor.states[one] for one in conductor.plan.graph.prerequisites(task_id) if one in conductor.states
+            ]
+            made = await client.create_task_run(
+                run_node,
+                flow_run_id=context.flow_run.id if context and context.flow_run else None,
+                dynamic_key=f"skipped-{task_id}",
+                name=task_id,
+                state=Cancelled(name="Skipped", message=skips[task_id]),
+                task_inputs={"wait_for": [TaskRunResult(id=s.state_details.task_run_id) for s in before]},
+            )
+            state = made.state
+            if state:
+                conductor.states[task_id] = state.model_copy(
+                    update={"state_details": state.state_details.model_copy(update={"task_run_id": made.id})}
+                )
+
+
+async def finish(opened: OpenRun, conductor: Conductor, options: RunOptions) -> State[Any]:
+    """Judge the run by the head, write the report, and say what is left to a person."""
+    run, plan = opened.run, conductor.plan
+    code = find_exit_code(plan.graph, options.only, plan.outcomes, is_interrupted=run.is_stopping)
+    view = run.board.view
+    rows = [
+        ReportRow(n.id, n.name, n.outcome, n.attempt, n.commit, n.reason)
+        for n in (view.nodes[task_id] for task_id in plan.graph.order() if task_id in view.nodes)
+    ]
+    report = write_report(f"Run of {options.repository}", rows, view.messages, code)
+    await acreate_markdown_artifact(report, key="coordinator-report", description="How each node ended")
+    detail = f"Publication is pending: {opened.publisher.pending}." if opened.publisher.pending else ""
+    run.board.close(int(code))
+    return describe_run(code, detail)
+
+
+def describe_plan(plan: Plan) -> str:
+    """What would start now, and why the rest waits, as markdown."""
+    ready, waits = plan.ready(), plan.waits()
+    lines = [
+        "Would start now, in this order:",
+        *(f"- `{task_id}`: {plan.graph.tasks[task_id].name}" for task_id in ready),
+    ]
+    if not ready:
+        lines.append("- nothing")
+    if waits:
+        lines += ["", "Waits:", *(f"- `{task_id}` {reason}" for task_id, reason in waits.items())]
+    return "\n".join(lines)
+
+
+__all__ = ["ExitCode", "RunOptions", "run_graph"]

@@ -1,0 +1,213 @@
+"""Hides Prefect's own server as a child of ours: on loopback, with a data directory that all coordinators share."""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+import httpx
+import psutil
+
+from flows.places import data_dir
+from tasks_lib.errors import SystemFailure
+from tasks_lib.life.board import write_atomically
+
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 180
+STOP_SECONDS = 15
+LOG_TAIL_LINES = 15
+RECORD = "server.json"
+
+
+class ServerError(SystemFailure):
+    """Prefect's server did not start; the message holds the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A Prefect server that answers: `api` and `ui` are addresses, `is_ours` says that it ends with us."""
+
+    api: str
+    ui: str
+    is_ours: bool
+
+
+@contextmanager
+def serve(port: int = 0) -> Generator[Server]:
+    """A server for as long as the block runs: the one that PREFECT_API_URL names, or one of our own.
+
+    Sets what Prefect reads from this process's environment, so enter this before Prefect is imported. `port` 0 takes
+    a free one. Raises ServerError if it does not answer.
+    """
+    theirs = os.environ.get("PREFECT_API_URL")
+    if theirs:
+        wait_until_healthy(theirs, None, None)
+        os.environ.update(quiet_settings())
+        yield Server(theirs, theirs.removesuffix("/").removesuffix("/api"), is_ours=False)
+        return
+    home = data_dir() / "prefect"
+    home.mkdir(exist_ok=True)
+    with (home / "users.lock").open("w") as users:
+        with mutex(home):
+            fcntl.flock(users, fcntl.LOCK_SH)
+            child = find_running(home) or start_child(home, port or find_free_port())
+        os.environ.update(server_settings(home, child.port) | quiet_settings())
+        try:
+            yield Server(f"http://{LOOPBACK}:{child.port}/api", f"http://{LOOPBACK}:{child.port}", is_ours=True)
+        finally:
+            with mutex(home):
+                end_if_last(users, child, home)
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A server that a coordinator started; `started` is its start in seconds since the epoch, against reused pids."""
+
+    pid: int
+    started: float
+    port: int
+
+    def process(self) -> psutil.Process | None:
+        """The process itself, if it still runs."""
+        with suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
+
+
+@contextmanager
+def mutex(home: Path) -> Generator[None]:
+    """One coordinator at a time starts or ends the server of `home`, which all of them share."""
+    with (home / "start.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def find_running(home: Path) -> Child | None:
+    """The server of another coordinator, or of one that was killed, if it answers; one that does not is ended."""
+    try:
+        child = Child(**json.loads((home / RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    if child.process() is None:
+        return None
+    with suppress(httpx.HTTPError):
+        if httpx.get(f"http://{LOOPBACK}:{child.port}/api/health", timeout=5).is_success:
+            return child
+    end_child(child)
+    return None
+
+
+def start_child(home: Path, port: int) -> Child:
+    """Start a server and wait until it answers. Raises ServerError, with nothing left running, if it does not."""
+    log = home / "server.log"
+    settings = server_settings(home, port)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)],
+            env={**without_prefect(os.environ), **settings},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # A Ctrl-C in our terminal is ours alone; the server outlives the last state.
+        )
+    child = Child(process.pid, psutil.Process(process.pid).create_time(), port)
+    write_atomically(home / RECORD, json.dumps(asdict(child)))
+    try:
+        wait_until_healthy(settings["PREFECT_API_URL"], process, log)
+    except BaseException:
+        end_child(child)
+        process.wait()
+        raise
+    return child
+
+
+def end_if_last(users: IO[str], child: Child, home: Path) -> None:
+    """End the server unless another coordinator uses it."""
+    fcntl.flock(users, fcntl.LOCK_UN)
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    end_child(child)
+    (home / RECORD).unlink(missing_ok=True)
+
+
+def server_settings(home: Path, port: int) -> dict[str, str]:
+    """What server and client share. The server's own address has to be told, or its UI calls another port."""
+    return {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://{LOOPBACK}:{port}/api",
+        "PREFECT_SERVER_API_HOST": LOOPBACK,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def quiet_settings() -> dict[str, str]:
+    """Prefect's console lines would tear the progress display; its log in the UI has them all."""
+    return {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+
+
+def without_prefect(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` without a person's own Prefect settings, which are for a server of theirs."""
+    return {name: value for name, value in environment.items() if not name.startswith("PREFECT_")}
+
+
+def find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_healthy(api: str, child: "subprocess.Popen[bytes] | None", log: Path | None) -> None:
+    """Return when the server at `api` answers; raises ServerError if it ends, or does not answer in time."""
+    deadline = time.monotonic() + (START_SECONDS if child else 10)
+    why = ""
+    while time.monotonic() < deadline:
+        if child and child.poll() is not None:
+            why = f"it exited with {child.returncode}"
+            break
+        try:
+            answer = httpx.get(f"{api.rstrip('/')}/health", timeout=5)
+            if answer.is_success:
+                return
+            why = f"it answers {answer.status_code}"
+        except httpx.HTTPError as error:
+            why = str(error) or type(error).__name__
+        time.sleep(0.1)
+    raise ServerError(f"no Prefect server at {api}: {why}.{read_tail(log)}")
+
+
+def read_tail(log: Path | None) -> str:
+    if log is None:
+        return " Start it, or unset PREFECT_API_URL to use one of our own."
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
+    return "\n".join([f" Its log, {log}, ends:", *lines])
+
+
+def end_child(child: Child) -> None:
+    """End the server and everything in its process group."""
+    process = child.process()
+    if process is None:
+        return
+    members = [process, *process.children(recursive=True)]
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+    _, alive = psutil.wait_procs(members, STOP_SECONDS)
+    for member in alive:
+        with suppress(psutil.Error):
+            member.kill()
+    psutil.wait_procs(alive, STOP_SECONDS)

@@ -1,0 +1,47 @@
+"""Says outcomes in Prefect's words: the name and the type of a state for each way a node or a run can end."""
+
+from typing import Any, assert_never
+
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed, Failed
+
+from tasks_lib import model
+from tasks_lib.life.node import Retry
+from tasks_lib.report import EXIT_SENTENCES, ExitCode
+
+RETRY = "AttemptFailed"
+"""The only state that Prefect retries; no task run ends in it."""
+
+
+def describe_outcome(outcome: model.Outcome | Retry) -> State[Any]:
+    """The state of a node's task run."""
+    match outcome:
+        case model.Merged(commit) | model.Checked(commit):
+            return Completed(name=outcome.name, message=f"on the head as {commit[:12]}")
+        case model.Blocked(reason, resolve_id):
+            hint = f" Complete `{resolve_id}` to let it run again." if resolve_id else ""
+            return Failed(name=outcome.name, message=f"{reason}.{hint}")
+        case model.Failed(reason):
+            return Failed(name=outcome.name, message=reason)
+        case model.Aborted(reason) | model.Skipped(reason):
+            return Cancelled(name=outcome.name, message=reason)
+        case Retry(reason):
+            return Failed(name=RETRY, message=reason)
+        case _:
+            assert_never(outcome)
+
+
+def describe_run(code: ExitCode, detail: str) -> State[Any]:
+    """The state of the flow run: completed only when every node is."""
+    message = f"{EXIT_SENTENCES[code]} {detail}".strip()
+    match code:
+        case ExitCode.COMPLETED:
+            return Completed(message=message)
+        case ExitCode.INTERRUPTED:
+            return Cancelled(name="Aborted", message=message)
+        case ExitCode.WAITING:
+            return Failed(name="Waiting", message=message)
+        case ExitCode.BLOCKED | ExitCode.BAD_INPUT:
+            return Failed(message=message)
+        case _:
+            assert_never(code)

@@ -1,0 +1,128 @@
+"""Decides how a turn ended, from what git, the exit status and the agent's notices show; the chat decides nothing."""
+
+import re
+from dataclasses import dataclass
+
+from tasks_lib.model import Verdict
+
+_VERDICT = re.compile(r"^\W*verdict\W*:\W*(approved with changes|approved|changes requested)\W*$", re.IGNORECASE)
+MAX_PATHS_SAID = 10
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFacts:
+    """What is known when a turn is over.
+
+    `commit` is the branch's head now. `has_work` says that the branch
+    changes something besides its own task file, or completes that file. `dirty` are uncommitted paths. `said_blocked`
+    is the reason that was given since the turn began, "" for none. `refused` is the commit that was given back to the
+    session, "" for none. `is_review` marks the session of a reviewer, whose `answer` has to end in a verdict.
+    """
+
+    status: int
+    answer: str
+    commit: str
+    has_work: bool
+    dirty: tuple[str, ...] = ()
+    said_blocked: str = ""
+    is_timed_out: bool = False
+    error: str = ""
+    refused: str = ""
+    is_review: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The work is committed and can go on to review and the queue; `verdict` is a reviewer's."""
+
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SafeExit:
+    """The agent stopped and said why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """The turn ended without an error and without the work; `nudge` is the text of a further turn."""
+
+    reason: str
+    nudge: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """This attempt is over; another one may do better."""
+
+    reason: str
+
+
+TurnEnding = Done | SafeExit | Unfinished | AttemptFailed
+
+
+def decide_turn(facts: TurnFacts) -> TurnEnding:
+    """Say how the turn ended. Safe Exit comes first: an agent that stops on purpose may exit with any status."""
+    if facts.said_blocked:
+        return SafeExit(facts.said_blocked)
+    if facts.is_timed_out:
+        return AttemptFailed("the turn took longer than watch.turn_seconds and was stopped")
+    if facts.status != 0:
+        return AttemptFailed(facts.error or f"the agent exited with {_describe_status(facts.status)}")
+    if facts.is_review:
+        return _decide_review(facts)
+    return _decide_work(facts)
+
+
+def _decide_review(facts: TurnFacts) -> TurnEnding:
+    verdict = find_verdict(facts.answer)
+    if verdict is None:
+        return Unfinished(
+            "the review ended without a verdict",
+            "Your review has no verdict. End it with one line, exactly one of:\n"
+            "Verdict: approved\nVerdict: approved with changes\nVerdict: changes requested",
+        )
+    if facts.dirty:
+        return _uncommitted(facts)
+    return Done(verdict)
+
+
+def _decide_work(facts: TurnFacts) -> TurnEnding:
+    if facts.dirty:
+        return _uncommitted(facts)
+    if not facts.has_work:
+        return Unfinished(
+            "the turn ended without a commit",
+            "Nothing is committed on your branch. Do the task and commit it; if you cannot, do a Safe Exit as the "
+            "task's instructions say.",
+        )
+    if facts.commit == facts.refused:
+        return Unfinished(
+            "the work was given back, and the turn ended without a new commit",
+            "The work was given back to you and your branch has no new commit. Mend what was named and commit it; if "
+            "you cannot, do a Safe Exit as the task's instructions say.",
+        )
+    return Done()
+
+
+def _uncommitted(facts: TurnFacts) -> Unfinished:
+    paths = "\n".join(facts.dirty[:MAX_PATHS_SAID])
+    more = f"\n… and {len(facts.dirty) - MAX_PATHS_SAID} more" if len(facts.dirty) > MAX_PATHS_SAID else ""
+    return Unfinished(
+        f"{len(facts.dirty)} paths are not committed ({', '.join(facts.dirty[:3])})",
+        f"These paths in your worktree are not committed:\n{paths}{more}\n"
+        "Commit what belongs to the task, remove or ignore the rest.",
+    )
+
+
+def _describe_status(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"status {status}"
+
+
+def find_verdict(answer: str) -> Verdict | None:
+    """The verdict that the last line of `answer` with any text says; None for any other last line."""
+    lines = [line.strip() for line in answer.splitlines() if line.strip()]
+    found = _VERDICT.match(lines[-1]) if lines else None
+    return Verdict(found.group(1).lower()) if found else None

@@ -1,0 +1,57 @@
+"""Reads what a branch holds: its head, what is not committed, what it changed and what it says."""
+
+from dataclasses import dataclass
+
+from tasks_lib.git.runner import Git
+
+STAT_WIDTH = 100
+STAT_FILES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class BranchState:
+    """A worktree's branch ("" if HEAD is detached), its commit, and the paths that are not committed."""
+
+    branch: str
+    commit: str
+    dirty: tuple[str, ...]
+
+
+def read_state(git: Git) -> BranchState:
+    """What `git status` says of the worktree that `git` runs in: one command."""
+    found = git.run("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all", "--no-renames").text
+    branch = commit = ""
+    dirty: list[str] = []
+    for entry in found.split("\0"):
+        match entry[:2]:
+            case "# ":
+                _, key, value = entry.split(" ", 2)
+                branch = value if key == "branch.head" and value != "(detached)" else branch
+                commit = value if key == "branch.oid" else commit
+            case "1 ":
+                dirty.append(entry.split(" ", 8)[8])
+            case "u ":
+                dirty.append(entry.split(" ", 10)[10])
+            case "? ":
+                dirty.append(entry[2:])
+            case _:
+                pass
+    return BranchState(branch, commit, tuple(dirty))
+
+
+def find_changed_paths(git: Git, head: str, commit: str) -> tuple[str, ...]:
+    """The paths that `commit` changed since it left `head`."""
+    found = git.run("diff", "--name-only", "--no-renames", "-z", f"{head}...{commit}", "--").text
+    return tuple(path for path in found.split("\0") if path)
+
+
+def read_subjects(git: Git, since: str, commit: str) -> tuple[str, ...]:
+    """The subjects of the commits on the first-parent line from `since` to `commit`, newest first."""
+    found = git.text("log", "--first-parent", "--format=%s", f"{since}..{commit}", "--")
+    return tuple(found.splitlines())
+
+
+def read_diffstat(git: Git, merge: str) -> str:
+    """What `merge` changed against its first parent, as git's short table of files."""
+    stat = f"--stat={STAT_WIDTH},,{STAT_FILES}"
+    return git.text("diff", stat, "--no-renames", f"{merge}^1", merge, "--")

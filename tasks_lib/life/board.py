@@ -1,0 +1,137 @@
+"""Holds what is going on in a run, for whoever looks: the progress on screen, and `run.json` for other terminals."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tasks_lib.model import Outcome, Stage
+
+WRITE_EVERY_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """What a person sees of one node. Times are ISO 8601, UTC; `log` is the file its session writes to."""
+
+    id: str
+    name: str
+    stage: str = ""
+    detail: str = ""
+    since: str = ""
+    attempt: int = 0
+    turn: int = 0
+    log: str = ""
+    worktree: str = ""
+    outcome: str = ""
+    reason: str = ""
+    commit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """The run as a whole: who works it, where to look, what it says aloud."""
+
+    run: str
+    target: str
+    started: str
+    pid: int = 0
+    host: str = ""
+    link: str = ""
+    ended: str = ""
+    exit_code: int | None = None
+    messages: tuple[str, ...] = ()
+    nodes: Mapping[str, NodeView] = field(default_factory=dict[str, NodeView])
+
+
+def now_text() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Board:
+    """The live view of one run. Calls come from the event loop; listeners are called at once and must be quick."""
+
+    def __init__(self, view: RunView, path: Path) -> None:
+        self._view = view
+        self._nodes: dict[str, NodeView] = dict(view.nodes)
+        self._path = path
+        self._written_at = 0.0
+        self._listeners: list[Callable[[str], None]] = []
+
+    @property
+    def view(self) -> RunView:
+        return replace(self._view, nodes=dict(self._nodes))
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with one line for each thing that happens."""
+        self._listeners.append(listener)
+
+    def ignore(self, listener: Callable[[str], None]) -> None:
+        """Stop calling `listener`."""
+        self._listeners.remove(listener)
+
+    def say(self, message: str) -> None:
+        """Something about the run that must not be missed."""
+        if message not in self._view.messages:
+            self._view = replace(self._view, messages=(*self._view.messages, message))
+        self._tell(message)
+
+    def add_node(self, node_id: str, name: str) -> None:
+        self._nodes.setdefault(node_id, NodeView(node_id, name))
+
+    def enter(self, node_id: str, stage: Stage, detail: str = "", **known: str | int) -> None:
+        """Node `node_id` is at `stage` from now on; `known` are further fields of its view."""
+        before = self._nodes.get(node_id, NodeView(node_id, node_id))
+        self._nodes[node_id] = replace(before, stage=str(stage), detail=detail, since=now_text(), **known)  # pyright: ignore[reportArgumentType]
+        self._tell(f"{node_id}: {stage}{f' ({detail})' if detail else ''}")
+
+    def end(self, node_id: str, outcome: Outcome) -> None:
+        before = self._nodes.get(node_id, NodeView(node_id, node_id))
+        reason = getattr(outcome, "reason", "")
+        self._nodes[node_id] = replace(
+            before,
+            stage=str(Stage.ENDED),
+            detail="",
+            since=now_text(),
+            outcome=outcome.name,
+            reason=reason,
+            commit=getattr(outcome, "commit", ""),
+        )
+        self._tell(f"{node_id}: {outcome.name}{f': {reason}' if reason else ''}")
+
+    def set_link(self, link: str) -> None:
+        self._view = replace(self._view, link=link)
+
+    def close(self, exit_code: int) -> None:
+        self._view = replace(self._view, ended=now_text(), exit_code=exit_code)
+        self.write()
+
+    def _tell(self, line: str) -> None:
+        for listener in tuple(self._listeners):
+            listener(line)
+
+    def write(self) -> None:
+        """Put the view where other processes read it, whole or not at all."""
+        write_atomically(self._path, json.dumps(asdict(self.view), indent=1))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by a file holding `text`; a reader sees the old one or the new one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(temporary).replace(path)
+
+
+def read_view(path: Path) -> RunView | None:
+    """The view that the last or the running coordinator wrote; None if there is none or it cannot be read."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        nodes = {key: NodeView(**value) for key, value in raw.pop("nodes").items()}
+        messages = tuple(raw.pop("messages"))
+        return RunView(**raw, nodes=nodes, messages=messages)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None

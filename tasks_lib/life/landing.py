@@ -1,0 +1,229 @@
+"""Brings accepted work onto the head, one at a time: merged in memory, verified as merged, compared and swapped in."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tasks_lib import prompts
+from tasks_lib.git.candidate import Candidate, Composer, Conflict, Landing
+from tasks_lib.git.head import FollowedBase, NeedsRebuild, Rewritten, Unchanged
+from tasks_lib.git.rebuild import recompose
+from tasks_lib.git.worktrees import Worktree
+from tasks_lib.life.checks import Red, run_verify
+from tasks_lib.life.run import Run
+from tasks_lib.life.slots import Slots
+from tasks_lib.model import Stage
+
+FIRST = float("-inf")
+"""The rank of what needs no verify: it goes before every merge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """The head is at `commit`, or was when this landed."""
+
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """The session that wrote it has to mend it: `prompt` is its further turn, `reason` one sentence."""
+
+    reason: str
+    prompt: str
+    is_review: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Nothing can land, through no fault of this work."""
+
+    reason: str
+
+
+LandingResult = Landed | GivenBack | Held
+
+
+class Lander:
+    """The merge queue of one run. Every move of the head goes through here, so that each is seen and published."""
+
+    def __init__(self, run: Run, on_moved: Callable[[], None]) -> None:
+        self._run = run
+        self._turnstile = Slots(1)
+        self._on_moved = on_moved
+        self._composer = Composer(run.repository.git, run.objects, run.reader, run.identity)
+        self._green: set[str] = set()
+        self._known_base: str | None = None
+        self._worktree: Worktree | None = None
+        self._base_moved = asyncio.Event()
+        self._is_given_up = False
+        self.waiting_for_base: int = 0
+
+    async def land(self, landing: Landing, rank: float) -> LandingResult:
+        """Land finished work; returns when it is on the head, or cannot get there as it is."""
+        while True:
+            await self._turnstile.acquire(rank)
+            try:
+                result = await self._try_to_land(landing)
+            finally:
+                self._turnstile.release()
+            if not isinstance(result, Held) or self._is_given_up:
+                return result
+            await self._wait_for_base(result.reason)
+
+    async def record(self, compose: Callable[[str], Candidate]) -> str:
+        """Move the head to a commit of task files alone, made by `compose(head)`; returns that commit."""
+        await self._turnstile.acquire(FIRST)
+        try:
+            while True:
+                head = await self._run.thread(self._run.head.current)
+                candidate = await self._run.thread(compose, head)
+                if await self._advance(candidate):
+                    return candidate.commit
+        finally:
+            self._turnstile.release()
+
+    async def follow_base(self) -> str:
+        """Take in what somebody else did to the base: follow it, or make our unpublished merges again on it.
+
+        Returns why nothing may land, "" if it may.
+        """
+        await self._turnstile.acquire(FIRST)
+        try:
+            return await self._follow_base()
+        finally:
+            self._turnstile.release()
+
+    def give_up(self) -> None:
+        """Nothing else can make progress: whoever waits for the base to be mended is told so."""
+        self._is_given_up = True
+        self._base_moved.set()
+
+    async def close(self) -> None:
+        if self._worktree:
+            await self._run.thread(self._run.worktrees.release, self._worktree)
+            self._worktree = None
+
+    @property
+    def composer(self) -> Composer:
+        return self._composer
+
+    async def _try_to_land(self, landing: Landing) -> LandingResult:
+        while True:
+            if refusal := await self._follow_base():
+                return Held(refusal)
+            head = await self._run.thread(self._run.head.current)
+            candidate = await self._run.thread(self._compose, landing, head)
+            if isinstance(candidate, Conflict):
+                return _give_back_conflict(candidate, head)
+            if red := await self._find_red(candidate.commit, landing.task.id):
+                if why := await self._find_base_red(head):
+                    return Held(why)
+                prompt = prompts.write_red_prompt(red.line, red.how, red.tail, red.log, head)
+                return GivenBack(f"verify is red as merged: `{red.line}` {red.how}", prompt)
+            if await self._advance(candidate):
+                return Landed(candidate.commit)
+
+    def _compose(self, landing: Landing, head: str) -> Candidate | Conflict:
+        if landing.commit == "":
+            return self._composer.compose_checked(landing, head)
+        return self._composer.compose_merge(landing, head)
+
+    async def _advance(self, candidate: Candidate) -> bool:
+        is_moved = await self._run.thread(self._run.head.advance, candidate.head, candidate.commit)
+        if is_moved:
+            self._green.add(candidate.commit)
+            self._on_moved()
+        return is_moved
+
+    # Verification.
+
+    async def _find_red(self, commit: str, node_id: str) -> Red | None:
+        """None if `verify` passes on `commit`, or none is configured."""
+        if not self._run.settings.verify or commit in self._green:
+            return None
+        if node_id:
+            self._run.board.enter(node_id, Stage.VERIFY)
+        worktree = await self._hold_worktree(commit)
+        result = await run_verify(self._run, worktree, self._run.log_path(node_id or "head", f"verify-{commit[:12]}"))
+        return result if isinstance(result, Red) else None
+
+    async def _hold_worktree(self, commit: str) -> Worktree:
+        if self._worktree is None:
+            self._worktree = await self._run.thread(self._run.worktrees.open_detached, commit, "verify")
+        else:
+            await self._run.thread(self._run.worktrees.switch, self._worktree, commit)
+        return self._worktree
+
+    async def _find_base_red(self, head: str) -> str:
+        """Why the head alone is red, "" if it is not; then no session is to blame for a red candidate."""
+        red = await self._find_red(head, "")
+        if red is None:
+            self._green.add(head)
+            return ""
+        target = self._run.project.target
+        return f"{target} itself is red without any of this work: `{red.line}` {red.how} (log: {red.log})"
+
+    async def _wait_for_base(self, reason: str) -> None:
+        self.waiting_for_base += 1
+        self._run.board.say(f"The queue is held. {reason}. Nothing lands until {self._run.project.target} moves.")
+        self._run.moved.set()
+        self._base_moved.clear()
+        try:
+            if not self._is_given_up:
+                await self._base_moved.wait()
+        finally:
+            self.waiting_for_base -= 1
+
+    # The base.
+
+    async def _follow_base(self) -> str:
+        """Reconcile the head with the base; returns why nothing may land, "" if it may."""
+        run = self._run
+        found = await run.thread(run.head.reconcile, self._known_base)
+        match found:
+            case Unchanged():
+                pass
+            case FollowedBase():
+                self._on_moved()
+            case NeedsRebuild(base, head, commits):
+                await self._rebuild(base, head, commits)
+            case Rewritten(base, known):
+                return (
+                    f"{run.project.target} was rewritten: {base[:12]} no longer contains {known[:12]}, which was "
+                    f"published; look at `git reflog {run.project.target}` and run again"
+                )
+        base = await run.thread(run.head.base)
+        if base != self._known_base:
+            self._known_base = base
+            self._base_moved.set()
+        return ""
+
+    async def _rebuild(self, base: str, head: str, commits: tuple[str, ...]) -> None:
+        """Make unpublished commits of ours again on `base`, each verified; what no longer fits is worked again."""
+        run = self._run
+        tip = base
+        run.board.say(f"{run.project.target} moved: {len(commits)} unpublished commits are made again on it.")
+        for commit in commits:
+            made = await run.thread(recompose, self._composer, commit, tip)
+            if isinstance(made, Conflict) or await self._find_red(made.commit, ""):
+                await run.thread(self._return_to_branch, commit)
+            else:
+                tip = made.commit
+        if await run.thread(run.head.advance, head, tip):
+            self._on_moved()
+
+    def _return_to_branch(self, commit: str) -> None:
+        """The work of a merge that no longer fits becomes its branch again, so that the node goes on from there."""
+        task_id = self._run.head.read_trailers(commit).get("Task", "")
+        parents = self._run.repository.git.text("rev-list", "--parents", "-n1", commit).split()[1:]
+        if len(parents) == 2 and task_id:
+            self._run.repository.create_branch(self._run.branch_of(task_id), parents[1])
+        self._run.board.say(
+            f"{task_id or commit[:12]} no longer fits onto {self._run.project.target}; it is worked again."
+        )
+
+
+def _give_back_conflict(conflict: Conflict, head: str) -> GivenBack:
+    prompt = prompts.write_conflict_prompt(conflict.paths, conflict.head_commits, conflict.branch_commits, head)
+    return GivenBack(f"conflicts with the head in {', '.join(conflict.paths[:3])}", prompt)

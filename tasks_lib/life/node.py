@@ -1,0 +1,204 @@
+"""One attempt at a node, as a straight line of stages from its worktree to its end."""
+
+from dataclasses import dataclass
+
+from tasks_lib import prompts
+from tasks_lib.endings import AttemptFailed, Done, SafeExit
+from tasks_lib.errors import ShellError, SystemFailure
+from tasks_lib.git.branches import read_state, read_subjects
+from tasks_lib.git.candidate import Landing
+from tasks_lib.git.snapshots import keep_state
+from tasks_lib.life.blocking import Blocker, block_node
+from tasks_lib.life.landing import GivenBack, Held, Landed, Lander, LandingResult
+from tasks_lib.life.review import needs_review, review_branch
+from tasks_lib.life.run import Interrupted, Run
+from tasks_lib.life.session import hold_session, prepare_worktree, write_first_prompt
+from tasks_lib.life.slots import Seat
+from tasks_lib.life.work import FAILED_ATTEMPT, Work, open_work
+from tasks_lib.model import Aborted, Checked, Failed, Merged, Outcome, Stage
+from tasks_lib.settings import digest_verify
+
+MAX_NOTES = 20
+MAX_NOTE_CHARS = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """This attempt failed for `reason`, and another one is due."""
+
+    reason: str
+
+
+async def live(run: Run, lander: Lander, task_id: str, seat: Seat, priority: float) -> Outcome | Retry:
+    """Live one attempt at a node to its end; `priority` is its rank in the queue, lowest first.
+
+    Holds a session slot only while an agent works. What can be expected of agents, git and the machine becomes an
+    outcome; a cancellation keeps the work and passes on.
+    """
+    work: Work | None = None
+    try:
+        await run.unless_stopped(seat.take())
+        work = await open_work(run, lander, run.graph.tasks[task_id], seat)
+        return await _go_through_stages(work, priority)
+    except Interrupted:
+        return Aborted("the run was stopped; the work is kept, and running again goes on")
+    except SystemFailure as failure:
+        return _end_broken(work, failure)
+    finally:
+        if work and work.session:
+            await work.session.close()
+        seat.leave()
+
+
+async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
+    if await _is_finished_already(work):
+        ending = Done()
+    else:
+        await prepare_worktree(work)
+        ending = await hold_session(work, await write_first_prompt(work))
+    while True:
+        if not isinstance(ending, Done) or _is_refusal(ending):
+            return await _end_without_landing(work, ending)
+        match await _review_and_land(work, ending, priority):
+            case Landed(commit):
+                return _end_landed(work, commit)
+            case Held(reason):
+                return Failed(f"not landed: {reason}")
+            case GivenBack() as back:
+                if refusal := _count_round(work, back):
+                    return await block_node(work, Blocker(refusal, _cut(back.prompt)))
+                await work.run.unless_stopped(work.seat.take())
+                ending = await hold_session(work, back.prompt)
+
+
+async def _is_finished_already(work: Work) -> bool:
+    """Whether an earlier run accepted exactly what is on the branch, so that it only has to land."""
+    if not work.record.finished:
+        return False
+    state = await work.run.thread(read_state, work.worktree.git)
+    return state.commit == work.record.finished and not state.dirty
+
+
+# Review and the queue.
+
+
+async def _review_and_land(work: Work, done: Done, priority: float) -> LandingResult:
+    run = work.run
+    state = await run.thread(read_state, work.worktree.git)
+    work.note(finished=state.commit)
+    reviewed = str(done.verdict or "")
+    if needs_review(run, work.task):
+        if work.record.reviewed != state.commit:
+            ended = await run.unless_stopped(review_branch(work, state.commit))
+            if ended.verdict is None or not ended.verdict.is_approval:
+                return GivenBack("the review asks for changes", prompts.write_changes_prompt(ended.report), True)
+            work.note(reviewed=state.commit)
+        reviewed = "approved"
+    work.seat.leave()
+    work.enter(Stage.QUEUED)
+    landing = await _describe_landing(work, state.commit, reviewed)
+    return await run.unless_stopped(work.lander.land(landing, priority))
+
+
+async def _describe_landing(work: Work, commit: str, reviewed: str) -> Landing:
+    run, record = work.run, work.record
+    is_without_commits = work.task.is_review and commit == record.base
+    summary = work.answer.strip()
+    if not summary and not is_without_commits:
+        summary = "\n".join(f"- {s}" for s in await run.thread(read_subjects, run.repository.git, record.base, commit))
+    return Landing(
+        task=run.graph.tasks.get(work.task.id, work.task),
+        branch=record.branch,
+        commit="" if is_without_commits else commit,
+        attempt=record.attempt,
+        run=run.id,
+        session=record.session,
+        verified=digest_verify(run.settings),
+        reviewed=reviewed,
+        summary=summary,
+        identity=run.identity,
+    )
+
+
+def _count_round(work: Work, back: GivenBack) -> str:
+    """Note that work came back; returns why it may not go round once more, "" if it may."""
+    run, record = work.run, work.record
+    rounds = record.rounds + (not back.is_review)
+    review_rounds = record.review_rounds + back.is_review
+    work.note(
+        rounds=rounds,
+        review_rounds=review_rounds,
+        refused=record.finished,
+        finished="",
+        notes=_add_note(record.notes, f"Given back: {back.reason}"),
+    )
+    work.enter(Stage.GIVEN_BACK, back.reason)
+    if rounds > run.settings.land.give_backs:
+        return f"{back.reason}; it was given back {run.settings.land.give_backs} times"
+    if review_rounds > run.settings.review.max_rounds:
+        return f"{back.reason}; it went through {run.settings.review.max_rounds} rounds of review"
+    return ""
+
+
+# Endings.
+
+
+def _is_refusal(done: Done) -> bool:
+    return done.verdict is not None and not done.verdict.is_approval
+
+
+async def _end_without_landing(work: Work, ending: Done | SafeExit | AttemptFailed) -> Outcome | Retry:
+    match ending:
+        case SafeExit(reason):
+            return await block_node(work, Blocker(reason, _cut(work.answer)))
+        case Done():
+            return await block_node(work, Blocker("the review asks for changes", _cut(work.answer)))
+        case AttemptFailed(reason):
+            return await _end_attempt(work, reason)
+
+
+async def _end_attempt(work: Work, reason: str) -> Outcome | Retry:
+    if work.is_last_attempt():
+        attempts = work.run.settings.retry.attempts
+        said = f"{reason} (attempt {work.record.attempt}; {attempts} allowed)"
+        return await block_node(work, Blocker(said, _cut(work.answer)))
+    note = f"Attempt {work.record.attempt} failed: {reason}"
+    work.note(stage=FAILED_ATTEMPT, notes=_add_note(work.record.notes, note))
+    return Retry(reason)
+
+
+def _end_broken(work: Work | None, failure: SystemFailure) -> Outcome | Retry:
+    """Our own environment broke; a `setup` that failed may do better the next time."""
+    if work and isinstance(failure, ShellError) and not work.is_last_attempt():
+        work.note(stage=FAILED_ATTEMPT)
+        return Retry(str(failure))
+    return Failed(str(failure))
+
+
+def _end_landed(work: Work, commit: str) -> Outcome:
+    """The node is on the head; what it leaves is put away while its dependents already start."""
+    run = work.run
+    run.remember_landed(work.task.id, commit)
+    work.note(stage=str(Stage.LANDED))
+    is_merge = not (work.task.is_review and work.record.finished == work.record.base)
+    run.in_background(_put_away(work), f"clean up after {work.task.id}")
+    return Merged(commit) if is_merge else Checked(commit)
+
+
+async def _put_away(work: Work) -> None:
+    """Give the worktree back and delete the branch, keeping at a ref of ours what came after the landed commit."""
+    run, landed = work.run, work.record.finished
+    state = await run.thread(read_state, work.worktree.git)
+    if state.commit != landed or state.dirty:
+        await run.thread(keep_state, work.worktree, work.task.id, run.id, landed=landed, exclude=run.settings.copy_paths)
+    await run.thread(run.worktrees.release, work.worktree)
+    await run.thread(run.repository.delete_branch, work.branch, state.commit)
+
+
+def _add_note(notes: tuple[str, ...], note: str) -> tuple[str, ...]:
+    return (*notes, _cut(note))[-MAX_NOTES:]
+
+
+def _cut(text: str) -> str:
+    text = text.strip()
+    return text if len(text) <= MAX_NOTE_CHARS else "…" + text[-MAX_NOTE_CHARS:]

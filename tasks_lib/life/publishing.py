@@ -1,0 +1,38 @@
+"""Publishes the head to the person's branch beside the run: the newest head wins, and what waits is said once."""
+
+import asyncio
+
+from tasks_lib.git.lock import admin_lock
+from tasks_lib.git.publish import Pending, publish
+from tasks_lib.life.run import Run
+
+
+class Publisher:
+    """Fast-forwards the target whenever the head has moved; a refusal waits for the next move and stops nothing."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._woken = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+        self.pending: str = ""
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def work(self) -> None:
+        """Publish until cancelled."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            await self.publish_now()
+
+    async def publish_now(self) -> None:
+        """Publish the head as it is; why it waits, if it does, is in `pending` and said aloud when it changes."""
+        run = self._run
+        async with self._one_at_a_time:
+            head = await run.thread(run.head.current)
+            result = await run.thread(publish, run.repository.git, run.project.target, head, admin_lock(run.repository))
+            reason = result.reason if isinstance(result, Pending) else ""
+            if reason and reason != self.pending:
+                run.board.say(f"{run.project.target} is not moved yet: {reason}. Landed work waits at {run.head.ref}.")
+            self.pending = reason

@@ -1,0 +1,192 @@
+"""Holds an agent's session: turn after turn, until git shows that the work is done, blocked, or not coming."""
+
+import shutil
+from pathlib import Path
+
+from tasks_lib import prompts
+from tasks_lib.agents.backend import SessionSpec, TurnEnd, TurnSpec
+from tasks_lib.endings import AttemptFailed, Done, SafeExit, TurnEnding, TurnFacts, Unfinished, decide_turn
+from tasks_lib.git.branches import BranchState, find_changed_paths, read_state, read_subjects
+from tasks_lib.git.records import read_notices
+from tasks_lib.git.worktrees import Worktree
+from tasks_lib.life.checks import run_setup
+from tasks_lib.life.work import Work
+from tasks_lib.model import NoticeLevel, Stage, Status
+from tasks_lib.taskfile import decode, get_section, parse_task
+
+
+async def prepare_worktree(work: Work) -> None:
+    """Copy the listed files in and run `setup`; raises ShellError naming the line that failed."""
+    run = work.run
+    for name in run.settings.copy_paths:
+        await run.thread(copy_in, run.repository.top / name, work.worktree.path / name)
+    if run.settings.setup:
+        work.enter(Stage.SETUP)
+        await run.unless_stopped(run_setup(run, work.worktree, run.log_path(work.task.id, "setup")))
+
+
+def copy_in(source: Path, target: Path) -> None:
+    """Copy one listed file or folder from the checkout into a worktree; what is not there is passed over."""
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+    elif source.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
+
+
+async def hold_session(work: Work, prompt: str) -> Done | SafeExit | AttemptFailed:
+    """Prompt the session, nudging it at most `watch.nudges` times, until a turn ends in one of these ways."""
+    work.enter(Stage.SESSION, work.run.settings.role_for(work.task.level))
+    nudges = work.run.settings.watch.nudges
+    while True:
+        ending = await take_turn(work, prompt)
+        if not isinstance(ending, Unfinished):
+            return ending
+        if nudges == 0:
+            return AttemptFailed(f"{ending.reason}, after {work.run.settings.watch.nudges} nudges")
+        nudges -= 1
+        prompt = ending.nudge
+        work.run.board.enter(work.task.id, Stage.SESSION, f"nudged: {ending.reason}")
+
+
+async def take_turn(work: Work, prompt: str) -> TurnEnding:
+    """One prompt and what became of it, as git tells."""
+    run = work.run
+    before = await run.thread(read_state, work.worktree.git)
+    work.note(turn=work.record.turn + 1, turn_start=before.commit)
+    work.enter(Stage.SESSION, f"turn {work.record.turn}")
+    end = await run.unless_stopped(prompt_session(work, prompt))
+    work.answer = end.answer
+    after = await run.thread(read_state, work.worktree.git)
+    if after.branch != work.branch:
+        return AttemptFailed(f"the worktree is on {after.branch or 'no branch'} instead of {work.branch}")
+    return decide_turn(await gather_facts(work, before, after, end))
+
+
+async def prompt_session(work: Work, prompt: str) -> TurnEnd:
+    """Send `prompt` to the node's session, which is opened if it is not open."""
+    run, record = work.run, work.record
+    target = await run.thread(run.head.current)
+    if work.session is None:
+        work.session = run.backend.open(
+            describe_session(work, work.worktree, record.session, run.settings.role_for(work.task.level), "session")
+        )
+    turn = TurnSpec(attempt=record.attempt, turn=record.turn, target=target)
+    return await work.session.prompt(prompt, turn)
+
+
+def describe_session(work: Work, worktree: Worktree, session: str, role: str, log: str) -> SessionSpec:
+    """What a session of this node is told of itself; `log` is the stem of its log file's name."""
+    run, record = work.run, work.record
+    return SessionSpec(
+        session=session,
+        role=role,
+        task_id=work.task.id,
+        task_file=work.task.path,
+        branch=record.branch,
+        slot=worktree.slot,
+        cwd=worktree.path,
+        environment=run.environment("agent", worktree),
+        log=run.log_path(work.task.id, f"{log}-{record.attempt}"),
+        prompt_directory=run.prompts / session,
+        turn_seconds=run.settings.watch.turn_seconds,
+        stop_seconds=run.settings.watch.stop_seconds,
+        on_start=work.remember_group,
+    )
+
+
+async def gather_facts(work: Work, before: BranchState, after: BranchState, end: TurnEnd) -> TurnFacts:
+    """Put together what git, the notices and the exit status say of the turn that just ended."""
+    run, own = work.run, work.task.path
+    changed: tuple[str, ...] = ()
+    if after.commit != work.record.base:
+        head = await run.thread(run.head.current)
+        changed = await run.thread(find_changed_paths, run.repository.git, head, after.commit)
+    says_completed = own in changed and await _status_on(work, after.commit) is Status.COMPLETED
+    said = await find_safe_exit(work, before, after, is_own_file_changed=own in changed)
+    dirty = tuple(path for path in after.dirty if not _is_copied(path, run.settings.copy_paths))
+    return TurnFacts(
+        status=end.status,
+        answer=end.answer,
+        commit=after.commit,
+        has_work=says_completed or any(path != own for path in changed),
+        dirty=dirty,
+        said_blocked=said,
+        is_timed_out=end.timed_out,
+        error=end.error,
+        refused=work.record.refused,
+        is_review=work.task.is_review,
+    )
+
+
+async def find_safe_exit(work: Work, before: BranchState, after: BranchState, *, is_own_file_changed: bool) -> str:
+    """The reason of a Safe Exit said since the turn began, "" for none: a notice, a commit, or the task file."""
+    notices = await work.run.thread(read_notices, work.worktree.git_dir)
+    for notice in reversed(notices):
+        if notice.turn == work.record.turn and notice.level is NoticeLevel.BLOCKING:
+            return notice.text
+    if after.commit != before.commit:
+        subjects = await work.run.thread(read_subjects, work.run.repository.git, before.commit, after.commit)
+        start = f"blocked({work.task.id}):"
+        for subject in subjects:
+            if subject.startswith(start):
+                return subject.removeprefix(start).strip() or "blocked"
+    if work.task.path in after.dirty or (is_own_file_changed and after.commit != before.commit):
+        return await work.run.thread(read_block, work)
+    return ""
+
+
+def read_block(work: Work) -> str:
+    """What the task file in the worktree says of a block: "" unless its status is blocked now."""
+    file = work.worktree.path / work.task.path
+    if file.is_symlink() or not file.is_file():
+        return ""
+    text = decode(file.read_bytes())
+    if parse_status(file.read_bytes(), work.task.path) is not Status.BLOCKED:
+        return ""
+    notes = (get_section(text, "Notes") or "").strip().splitlines()
+    said = next((line for line in notes if "blocked" in line.casefold()), notes[0] if notes else "")
+    return said.strip("-* ").removeprefix("Blocked:").strip() or "the task file says blocked"
+
+
+def parse_status(data: bytes, path: str) -> Status | None:
+    task, _ = parse_task(data, path)
+    return task.status if task else None
+
+
+async def _status_on(work: Work, commit: str) -> Status | None:
+    text = await work.run.thread(work.run.reader.text, commit, work.task.path)
+    return parse_status(text.encode("utf-8", "surrogateescape"), work.task.path) if text is not None else None
+
+
+def _is_copied(path: str, copied: tuple[str, ...]) -> bool:
+    return any(path == name or path.startswith(f"{name.rstrip('/')}/") for name in copied)
+
+
+async def write_first_prompt(work: Work) -> str:
+    """The prompt that begins or resumes an attempt."""
+    run, task = work.run, work.task
+    head = await run.thread(run.head.current)
+    text = await run.thread(run.reader.text, head, task.path) or ""
+    setting = prompts.Setting(
+        branch=work.branch,
+        target=run.project.target,
+        attempt=work.record.attempt,
+        role=run.settings.role_for(task.level),
+        is_resumed=work.is_resumed,
+        notes=work.record.notes,
+    )
+    return prompts.write_task_prompt(task, text, setting, await run.thread(describe_prerequisites, work, head))
+
+
+def describe_prerequisites(work: Work, head: str) -> list[prompts.Prerequisite]:
+    """What each completed prerequisite left: its Summary and the diffstat of its merge. Call in a thread."""
+    run = work.run
+    found: list[prompts.Prerequisite] = []
+    for task_id in work.task.depends_on[: prompts.MAX_LISTED]:
+        task = run.graph.tasks.get(task_id)
+        if task is None:
+            continue
+        summary = get_section(run.reader.text(head, task.path) or "", "Summary") or ""
+        found.append(prompts.Prerequisite(task_id, task.name, summary, run.diffstat(task_id)))
+    return found

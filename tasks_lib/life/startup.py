@@ -1,0 +1,187 @@
+"""Opens a run and closes it: who may work here, what an earlier run left, and that nothing of this one stays."""
+
+import asyncio
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tasks_lib.agents.backend import Backend
+from tasks_lib.agents.command import CommandBackend
+from tasks_lib.errors import InputError
+from tasks_lib.git.branches import read_state
+from tasks_lib.git.lock import RunLock
+from tasks_lib.git.records import read_record
+from tasks_lib.git.snapshots import keep_state
+from tasks_lib.life.board import Board, NodeView, RunView, now_text
+from tasks_lib.life.landing import Lander
+from tasks_lib.life.project import Project
+from tasks_lib.life.publishing import Publisher
+from tasks_lib.life.run import REPOSITORY_MARKER, Run
+from tasks_lib.process.strays import end_marked
+from tasks_lib.settings import Settings
+
+WATCH_SECONDS = 1.0
+"""How often the base is looked at, for commits by another hand."""
+NO_AGENT = """no agent is configured; put into coordinator.yaml:
+agent:
+  backend: command
+  command: [my-agent, --prompt, "{prompt_file}"]"""
+NO_VERIFY = (
+    "No `verify` is configured: what lands is not tested as merged. Put the lines that test this repository into "
+    "coordinator.yaml."
+)
+
+
+class OpenRun:
+    """A run with everything that works for it."""
+
+    def __init__(self, run: Run) -> None:
+        self.run: Run = run
+        self.publisher: Publisher = Publisher(run)
+        self.lander: Lander = Lander(run, self._on_moved)
+
+    def _on_moved(self) -> None:
+        self.run.moved.set()
+        self.publisher.wake()
+
+
+def make_backend(settings: Settings) -> Backend:
+    """The backend that the configuration names; raises InputError, with the lines to write, if it names none."""
+    if not settings.agent.command:
+        raise InputError([NO_AGENT])
+    return CommandBackend(settings.agent.command, settings.wrapper)
+
+
+@asynccontextmanager
+async def open_run(
+    project: Project, run_id: str, max_sessions: int, on_open: Callable[[OpenRun], None] | None = None
+) -> AsyncGenerator[OpenRun]:
+    """Hold the repository for one run: what an earlier one left is put right first, and nothing of this one stays.
+
+    Raises BusyError while another coordinator holds the repository, InputError if no agent is configured.
+    """
+    backend = make_backend(project.settings)
+    repository = project.repository
+    await asyncio.to_thread(repository.prepare)
+    view = RunView(run_id, project.target, now_text(), os.getpid(), socket.gethostname(), nodes=_list_nodes(project))
+    with RunLock(repository.state_dir, run_id):
+        board = Board(view, repository.state_dir / "run.json")
+        private = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="coordinator-"))
+        run = Run(project, run_id, board, backend, private, max_sessions)
+        opened = OpenRun(run)
+        try:
+            if on_open:
+                on_open(opened)
+            await put_right(opened)
+            async with _beside(_watch_base(opened), opened.publisher.work(), _write_board(board)):
+                yield opened
+                await run.settle()
+                await opened.publisher.publish_now()
+        finally:
+            await _close(opened, private)
+
+
+def _list_nodes(project: Project) -> dict[str, NodeView]:
+    tasks = project.graph.tasks.values()
+    return {task.id: NodeView(task.id, task.name, outcome="Landed" if task.is_completed else "") for task in tasks}
+
+
+async def put_right(opened: OpenRun) -> None:
+    """Take up what an earlier run left: its processes, half-made worktrees, landed leftovers, unpublished merges."""
+    run = opened.run
+    if not run.settings.verify:
+        run.board.say(NO_VERIFY)
+    for warning in run.project.warnings:
+        run.board.say(str(warning))
+    count = await end_marked(REPOSITORY_MARKER, str(run.repository.common_dir), run.settings.watch.stop_seconds)
+    if count:
+        run.board.say(f"Ended {count} processes that an earlier run had left.")
+    await run.thread(run.repository.exclude_worktrees)
+    for line in await run.thread(run.worktrees.reconcile):
+        run.board.say(line)
+    if refusal := await opened.lander.follow_base():
+        raise InputError([refusal])
+    run.graph = await run.thread(run.read_graph_at, await run.thread(run.head.current))
+    await run.thread(put_landed_away, run)
+
+
+def put_landed_away(run: Run) -> None:
+    """Remove the worktrees and branches of nodes that are completed at the head. Call in a thread."""
+    landed = run.head.find_landed(run.head.current(), 10_000)
+    seen: set[str] = set()
+    for worktree in run.worktrees.list():
+        record = read_record(worktree.git_dir)
+        task = run.graph.tasks.get(record.task_id) if record else None
+        if record and task and task.is_completed:
+            state = read_state(worktree.git)
+            keep_state(worktree, task.id, run.id, landed=run.head.current(), exclude=run.settings.copy_paths)
+            run.worktrees.release(worktree)
+            run.repository.delete_branch(record.branch, state.commit)
+            seen.add(task.id)
+    for task_id in landed.keys() - seen:
+        task = run.graph.tasks.get(task_id)
+        if task and task.is_completed:
+            _delete_landed_branch(run, run.branch_of(task_id))
+
+
+def _delete_landed_branch(run: Run, branch: str) -> None:
+    """Delete a branch that we landed, unless it has moved on since."""
+    commit = run.repository.branch_head(branch)
+    if commit and run.repository.git.succeeds("merge-base", "--is-ancestor", commit, run.head.current()):
+        run.repository.delete_branch(branch, commit)
+
+
+async def _watch_base(opened: OpenRun) -> None:
+    """Notice commits that a person makes on the target while the run goes on."""
+    run = opened.run
+    seen = await run.thread(run.head.base)
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        base = await run.thread(run.head.base)
+        if base != seen:
+            seen = base
+            await opened.lander.follow_base()
+            run.moved.set()
+
+
+async def _write_board(board: Board) -> None:
+    """Keep `run.json` close to what is shown."""
+    written = None
+    while True:
+        if board.view != written:
+            written = board.view
+            await asyncio.to_thread(board.write)
+        await asyncio.sleep(0.5)
+
+
+@asynccontextmanager
+async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+    """Do `works`, which never end, for as long as the block runs; one that breaks breaks the block."""
+    jobs = [asyncio.create_task(work) for work in works]
+    try:
+        yield
+        for job in jobs:
+            if job.done():
+                job.result()
+    finally:
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+
+async def _close(opened: OpenRun, private: Path) -> None:
+    run = opened.run
+    try:
+        await run.settle()
+        await opened.lander.close()
+        await run.thread(run.worktrees.close)
+        await run.thread(run.head.finish)
+    finally:
+        run.close()
+        with suppress(OSError):
+            await asyncio.to_thread(shutil.rmtree, private)

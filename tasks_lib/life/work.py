@@ -1,0 +1,125 @@
+"""One dispatch of a node: its worktree, its record, and how the record goes on from what an earlier run left."""
+
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks_lib.agents.backend import Session
+from tasks_lib.git.records import Record, clear_notices, read_record, write_record
+from tasks_lib.git.worktrees import Worktree
+from tasks_lib.life.landing import Lander
+from tasks_lib.life.run import Run
+from tasks_lib.life.slots import Seat
+from tasks_lib.model import Stage, Task
+from tasks_lib.process.groups import GroupId, end_group
+
+FAILED_ATTEMPT = "attempt failed"
+BLOCKED = "blocked"
+"""Stages of a record besides `model.Stage`: what the next attempt needs to know."""
+
+
+@dataclass(slots=True)
+class Work:
+    """What the stages of one attempt hand on. `task` is as the head has it, `answer` what the agent said last."""
+
+    run: Run
+    lander: Lander
+    task: Task
+    seat: Seat
+    worktree: Worktree
+    record: Record
+    is_resumed: bool = False
+    session: Session | None = None
+    answer: str = ""
+
+    @property
+    def branch(self) -> str:
+        return self.record.branch
+
+    def note(self, **changes: Any) -> None:
+        """Change the record, on disk first: whoever comes after a kill reads it."""
+        self.record = replace(self.record, **changes, updated=datetime.now(UTC).isoformat(timespec="seconds"))
+        write_record(self.worktree.git_dir, self.record)
+
+    def enter(self, stage: Stage, detail: str = "") -> None:
+        """The node is at `stage` from now on: in the record, on the board, and in the log."""
+        self.note(stage=str(stage))
+        self.run.board.enter(
+            self.task.id,
+            stage,
+            detail,
+            attempt=self.record.attempt,
+            turn=self.record.turn,
+            worktree=str(self.worktree.path),
+        )
+
+    def remember_group(self, group: GroupId) -> None:
+        self.note(pid=group.pid, pid_started=group.started)
+
+    def is_last_attempt(self) -> bool:
+        """Whether no attempt is left of those that `retry.attempts` allows since the node was last blocked."""
+        return self.record.attempt - self.record.allowance + 1 >= self.run.settings.retry.attempts
+
+
+def next_record(
+    previous: Record | None, task_id: str, branch: str, head: str, run_id: str, attempts_before: int
+) -> Record:
+    """The record of the attempt that begins now.
+
+    After a failed attempt, or a block, it is the next one; what was merely interrupted goes on under its number.
+    `attempts_before` are those that git tells of when no record is left.
+    """
+    if previous is None or previous.task_id != task_id:
+        attempt = attempts_before + 1
+        return Record(task_id, branch, attempt=attempt, allowance=attempt, session=new_session(), run=run_id, base=head)
+    if previous.stage == BLOCKED:
+        attempt = previous.attempt + 1
+        return replace(previous, attempt=attempt, allowance=attempt, turn=0, rounds=0, review_rounds=0,
+                       finished="", reviewed="", refused="", session=new_session(), run=run_id)  # fmt: skip
+    if previous.stage == FAILED_ATTEMPT:
+        return replace(previous, attempt=previous.attempt + 1, turn=0, session=new_session(), run=run_id, finished="")
+    return replace(previous, turn=max(0, previous.turn - 1), run=run_id)
+
+
+def new_session() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
+    """Make or resume the node's worktree, ending what an earlier coordinator left running in it."""
+    run.board.enter(task.id, Stage.WORKTREE)
+    head = await run.thread(run.head.current)
+    branch = run.branch_of(task.id)
+    worktree = await run.thread(run.worktrees.open_branch, branch, head)
+    previous = await run.thread(read_record, worktree.git_dir)
+    if previous and previous.pid:
+        await end_group(
+            GroupId(previous.pid, previous.pid_started), run.settings.watch.stop_seconds, session=previous.session
+        )
+    before = 0 if previous else await run.thread(count_attempts, run, task.id, head)
+    record = next_record(previous, task.id, branch, head, run.id, before)
+    if previous is None:
+        await run.thread(clear_notices, worktree.git_dir)
+    work = Work(
+        run, lander, task, seat, worktree, replace(record, slot=worktree.slot, pid=0), is_resumed=worktree.is_resumed
+    )
+    work.enter(Stage.WORKTREE, branch)
+    return work
+
+
+def count_attempts(run: Run, task_id: str, head: str) -> int:
+    """How many attempts the commits of `head` tell of: the `Attempt:` of the last blocker of this node, else 0."""
+    if run.graph.tasks[task_id].status != BLOCKED:
+        return 0
+    pattern = f"^blocked({task_id}):"
+    found = run.repository.git.run(
+        "log", "-n1", "--first-parent", "--basic-regexp", f"--grep={escape_regex(pattern)}",
+        "--format=%(trailers:key=Attempt,valueonly)", head,
+    )  # fmt: skip
+    return int(found.text.strip()) if found.text.strip().isdigit() else 0
+
+
+def escape_regex(pattern: str) -> str:
+    """`pattern`, a literal but for a leading `^`, as a POSIX basic regular expression."""
+    return "".join(f"\\{c}" if c in ".[]*$\\" else c for c in pattern)

@@ -1,0 +1,45 @@
+"""Finds and ends what an earlier coordinator, killed, left running: processes that carry a mark of ours."""
+
+import asyncio
+from contextlib import suppress
+
+import psutil
+
+from tasks_lib.errors import AgentError
+
+ROUNDS = 5
+"""What is being ended may start others meanwhile; what still lives after so many rounds cannot be ended."""
+
+
+def find_marked(name: str, value: str) -> list[psutil.Process]:
+    """The processes whose environment has `name` set to `value`, other than this one and those that started it."""
+    mine = psutil.Process()
+    spared = {mine.pid, *(parent.pid for parent in mine.parents())}
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.pid not in spared and process.environ().get(name) == value:
+                found.append(process)
+    return found
+
+
+async def end_marked(name: str, value: str, stop_seconds: float) -> int:
+    """End every process that `find_marked` finds: TERM, then KILL after `stop_seconds`; returns how many there were.
+
+    Raises AgentError for what cannot be ended.
+    """
+    ended: set[int] = set()
+    for _ in range(ROUNDS):
+        found = await asyncio.to_thread(find_marked, name, value)
+        if not found:
+            return len(ended)
+        ended |= {process.pid for process in found}
+        for process in found:
+            with suppress(psutil.Error):
+                process.terminate()
+        _, alive = await asyncio.to_thread(psutil.wait_procs, found, stop_seconds)
+        for process in alive:
+            with suppress(psutil.Error):
+                process.kill()
+        await asyncio.to_thread(psutil.wait_procs, alive, stop_seconds)
+    raise AgentError(f"processes of an earlier run cannot be ended: {sorted(ended)}; end them and run again")

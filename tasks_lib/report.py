@@ -1,0 +1,83 @@
+"""Decides what a run is said to have done: its exit code, and the report that a person reads."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from tasks_lib.graph import Graph
+from tasks_lib.model import Outcome, Status
+
+
+class ExitCode(IntEnum):
+    """What a run returns to the shell."""
+
+    COMPLETED = 0
+    BLOCKED = 1
+    BAD_INPUT = 2
+    WAITING = 3
+    INTERRUPTED = 130
+
+
+EXIT_SENTENCES: Mapping[ExitCode, str] = {
+    ExitCode.COMPLETED: "Every node is completed.",
+    ExitCode.BLOCKED: "Something is blocked or failed; everything independent of it was worked.",
+    ExitCode.BAD_INPUT: "The input cannot be used; nothing was started.",
+    ExitCode.WAITING: "Nothing failed, but a person is waited for.",
+    ExitCode.INTERRUPTED: "The run was interrupted; everything is saved, and running again goes on.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """One node as the report shows it; `commit` is abbreviated, `seconds` 0 for what was not worked."""
+
+    id: str
+    name: str
+    outcome: str
+    attempt: int = 0
+    commit: str = ""
+    reason: str = ""
+
+
+def find_exit_code(
+    graph: Graph, only: Collection[str], outcomes: Mapping[str, Outcome], *, is_interrupted: bool
+) -> ExitCode:
+    """Judge a run by the graph at the head; `only` are the ids that were to be worked, empty for all."""
+    wanted = [graph.tasks[task_id] for task_id in (only or graph.tasks) if task_id in graph.tasks]
+    unfinished = [task for task in wanted if not task.is_completed]
+    if not unfinished:
+        return ExitCode.COMPLETED
+    if is_interrupted:
+        return ExitCode.INTERRUPTED
+    ended_badly = any(outcomes.get(task.id) for task in unfinished)
+    is_stuck = any(task.status in (Status.BLOCKED, Status.FAILED) for task in unfinished)
+    return ExitCode.BLOCKED if ended_badly or is_stuck or not _waits_for_person(graph) else ExitCode.WAITING
+
+
+def _waits_for_person(graph: Graph) -> bool:
+    return any(task.is_human and not task.is_completed for task in graph.tasks.values())
+
+
+def write_report(title: str, rows: Sequence[ReportRow], messages: Sequence[str], code: ExitCode) -> str:
+    """The report as markdown: one sentence, what was said aloud, and a table of the nodes."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row.outcome] = counts.get(row.outcome, 0) + 1
+    summary = ", ".join(f"{count} {outcome or 'not worked'}" for outcome, count in sorted(counts.items()))
+    lines = [f"# {title}", "", f"{EXIT_SENTENCES[code]} {len(rows)} nodes: {summary}.", ""]
+    if messages:
+        lines += ["## Said during the run", "", *(f"- {_one_line(message)}" for message in messages), ""]
+    lines += ["## Nodes", "", "| node | name | ended | attempt | commit | why |", "|---|---|---|---|---|---|"]
+    lines += [_write_row(row) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _write_row(row: ReportRow) -> str:
+    attempt = str(row.attempt) if row.attempt else ""
+    cells = (f"`{row.id}`", row.name, row.outcome or "not worked", attempt, row.commit[:12], row.reason)
+    return "| " + " | ".join(_one_line(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _one_line(text: str, most: int = 300) -> str:
+    folded = " ".join(text.split())
+    return folded if len(folded) <= most else folded[: most - 1] + "…"
