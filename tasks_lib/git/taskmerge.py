@@ -88,9 +88,8 @@ class TaskMerge:
         task, faults = self._reader.parse(path, new)
         wrong = [str(fault) for fault in faults if not fault.is_warning]
         if task is None or wrong:
-            self._settled.clashes[path] = (
-                "\n".join(wrong) or f"{path} is no task file as merged"
-            )  # On the head it would stop the whole graph.
+            # On the head it would stop the whole graph.
+            self._settled.clashes[path] = "\n".join(wrong) or f"{path} is no task file as merged"
         elif self._reader.read(self._head).find(task.id):
             self._settled.entries[path] = None
         elif (first := self._added.setdefault(task.id, path)) != path:
