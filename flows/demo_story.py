@@ -220,7 +220,7 @@ def _check_features(git: Git, story: DemoStory) -> list[str]:
 def _check_tests(git: Git, story: DemoStory) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="coordinator-demo-") as name:
         clone = Path(name) / "fresh"
-        git.run("clone", "-q", "--branch", story.target, "--", str(story.repository), str(clone))
+        git.run("clone", "-q", "--branch", story.target, "--", str(git.directory), str(clone))
         command = [sys.executable, "-B", "-m", "unittest", "discover", "-q"]
         done = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
     return [] if done.returncode == 0 else [f"the tests fail in a fresh checkout:\n{done.stderr.strip()}"]

@@ -66,7 +66,6 @@ async def run_node(node: str) -> State[Any]:
         dispatch.retrying[node] = context.task_run.id
     elif not isinstance(outcome, Retry):
         dispatch.outcomes[node] = outcome
-        board.end(node, outcome)
     return describe_outcome(outcome)
 
 

@@ -88,14 +88,15 @@ def _adopt(onto: str, heading: str, number: int, body: Sequence[str]) -> str:
     """Put `body` below the heading of that `number` (from 0), unless it stands there but for line endings."""
     lines = _split(onto)
     found = _find_sections(lines, _find_body(onto), heading)
-    ours = _trim(lines[found[number].first : found[number].end]) if number < len(found) else None
-    if ours is not None and list(map(_bare, ours)) == list(map(_bare, body)):
-        return onto
     ending = _find_ending(body if any(line.endswith("\n") for line in body) else lines)
     new = [line if line.endswith("\n") else line + ending for line in body]
     if closing := _find_open_fence(body):
         new.append(closing + ending)
-    return _append(onto, heading, new, ending) if ours is None else _put(lines, found[number], new, ending)
+    if number >= len(found):
+        return _append(onto, heading, new, ending)
+    ours = list(map(_bare, _trim(lines[found[number].first : found[number].end])))
+    is_alike = ours in (list(map(_bare, body)), list(map(_bare, new)))
+    return onto if is_alike else _put(lines, found[number], new, ending)
 
 
 def _contain(body: str) -> list[str]:

@@ -22,6 +22,7 @@ from tasks_lib.plan import Plan
 from tasks_lib.report import EXIT_SENTENCES, ExitCode
 
 T = TypeVar("T")
+FLUSH_SECONDS = 30
 
 
 def run_repository(
@@ -81,10 +82,20 @@ def drive(name: str, only: Sequence[str], max_sessions: int | None, server: Serv
             state = asyncio.run(stage.perform(run_graph(options, return_state=True)))
     finally:
         on_open.reset(token)
+        flush()
     if stage.opened is None or stage.opened.run.board.view.exit_code is None:
         error = state.result(raise_on_failure=False)
         raise error if isinstance(error, CoordinatorError) else InputError([f"the flow run broke: {state.message}"])
     return stage.say_goodbye()
+
+
+def flush() -> None:
+    """Send the last logs and states while the server is there; left to the interpreter's exit, they never arrive."""
+    from prefect.events.worker import EventsWorker  # noqa: PLC0415
+    from prefect.logging.handlers import APILogWorker  # noqa: PLC0415
+
+    APILogWorker.drain_all(timeout=FLUSH_SECONDS)
+    EventsWorker.drain_all(timeout=FLUSH_SECONDS)
 
 
 class _Stage:
