@@ -21,6 +21,7 @@ from checker_traces import (
     find_leftovers,
     find_state_faults,
     git,
+    read_blobs,
     read_pairs,
     resolve,
     snapshot_user_state,
@@ -105,19 +106,21 @@ class History:
     def __init__(self, repo: Path, start: str, head: str, meant: Meant) -> None:
         self.repo = repo
         self.meant = meant
-        self._blobs: dict[str, bytes] = {}
-        self.start = self._read_commit(start)
-        ids = text(repo, "rev-list", "--first-parent", "--reverse", f"{start}..{head}").split()
-        self.commits = [self._read_commit(commit) for commit in ids]
+        chain = self._read_chain(f"{start}..{head}", "--first-parent", "--reverse") if head != start else []
+        self.start = self._read_chain(start, "--no-walk")[0]
+        self.commits = chain
         self.landings = [commit for commit in self.commits if commit.kind in ("merge", "check")]
+        self._blobs = read_blobs(repo, {blob for commit in (self.start, *chain) for blob in commit.files.values()})
 
-    def _read_commit(self, commit: str) -> Commit:
-        fields = "%s%x00%P%x00%(trailers:only=true,unfold=true)"
-        subject, parents, trailers = text(self.repo, "show", "-s", f"--format={fields}", commit).split("\0")
+    def _read_chain(self, revisions: str, *options: str) -> list[Commit]:
+        fields = "%H%x01%s%x01%P%x01%(trailers:only=true,unfold=true)"
+        log = text(self.repo, "log", "-z", *options, f"--format={fields}", revisions, "--")
+        return [self._parse(*record.split("\x01")) for record in log.split("\0") if record]
+
+    def _parse(self, commit: str, subject: str, parents: str, trailers: str) -> Commit:
         found = read_pairs(trailers.splitlines(), ": ")
-        return Commit(
-            commit, subject, tuple(parents.split()), found, self._kind(commit, subject, found), self._files(commit)
-        )
+        kind = self._kind(commit, subject, found)
+        return Commit(commit, subject, tuple(parents.split()), found, kind, self._files(commit))
 
     def _kind(self, commit: str, subject: str, trailers: Mapping[str, str]) -> str:
         if commit in self.meant.foreign or "Task" not in trailers:
@@ -130,14 +133,9 @@ class History:
         pairs = (entry.decode("utf-8", "surrogateescape").split("\t", 1) for entry in entries if entry)
         return {path: meta.split()[2] for meta, path in pairs if path.endswith(".md")}
 
-    def _blob(self, blob: str) -> bytes:
-        if blob not in self._blobs:
-            self._blobs[blob] = git(self.repo, "cat-file", "blob", blob)
-        return self._blobs[blob]
-
     def _tasks(self, commit: Commit) -> dict[str, tuple[str, TaskText]]:
         """Each id with its path and what the file says."""
-        read = ((path, read_task(self._blob(blob))) for path, blob in commit.files.items())
+        read = ((path, read_task(self._blobs[blob])) for path, blob in commit.files.items())
         return {task.id: (path, task) for path, task in read if task is not None}
 
     def _statuses(self, commit: Commit) -> dict[str, str]:
@@ -229,8 +227,8 @@ class History:
 
     def _compare(self, previous: Commit, commit: Commit, path: str) -> list[str]:
         old_blob, new_blob = previous.files.get(path), commit.files.get(path)
-        old = self._blob(old_blob) if old_blob else None
-        new = self._blob(new_blob) if new_blob else None
+        old = self._blobs[old_blob] if old_blob else None
+        new = self._blobs[new_blob] if new_blob else None
         before, after = read_task(old) if old else None, read_task(new) if new else None
         if before is None and (after is None or old is not None):
             return []  # No task file: it merges as any other.
@@ -274,7 +272,7 @@ class History:
         if not task_id.startswith("resolve-") and not any(one.startswith("resolve-") for one in task.depends_on):
             faults.append(f"{task_id} is blocked and depends on no resolve task")
         last = self.commits[-1] if self.commits else self.start
-        if b"\n## Notes" not in self._blob(last.files[path]):
+        if b"\n## Notes" not in self._blobs[last.files[path]]:
             faults.append(f"{task_id} is blocked without notes")
         return faults
 

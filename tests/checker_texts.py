@@ -112,10 +112,17 @@ def _compare_needed(before: list[bytes], after: list[bytes], may_need: str) -> l
     comments = re.findall(rb"#[^\r\n]*", b"".join(before))
     if lost := [comment for comment in comments if comment not in b"".join(after)]:
         return [f"depends_on lost its comment {lost[0]!r}"]
-    kept = iter(after)
-    if len(before) > 1 and not all(any(line.rstrip() == a.rstrip() for a in kept) for line in before[1:-1]):
-        return ["depends_on was written anew: lines of its list changed"]
+    parts_before, parts_after = _split_list(before), _split_list(after)
+    if not all(part in parts_after for part in parts_before):
+        return ["depends_on was written anew: what its list held is written differently"]
     return []
+
+
+def _split_list(lines: list[bytes]) -> list[bytes]:
+    """The lines of a block list, with their indentation; the words of a flow list, with their quotes."""
+    if any(line.lstrip().startswith(b"- ") for line in lines):
+        return [line.rstrip() for line in lines[1:]]
+    return re.findall(rb"[^\s,\[\]]+", b"".join(lines))
 
 
 def _read_needed(lines: list[bytes]) -> list[str]:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 
-def git(repo: Path, *arguments: str, accept: Collection[int] = (0,)) -> bytes:
+def git(repo: Path, *arguments: str, accept: Collection[int] = (0,), stdin: bytes = b"") -> bytes:
     """Raw output of `git *arguments`; raises RuntimeError for an exit status that is not in `accept`."""
     hidden = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-c", "core.quotePath=false", *arguments]
     # Without optional locks, looking at the repository leaves the index as it was.
     environment = {**hidden, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
-    done = subprocess.run(command, cwd=repo, capture_output=True, check=False, env=environment)
+    done = subprocess.run(command, cwd=repo, capture_output=True, check=False, env=environment, input=stdin)
     if done.returncode not in accept:
         raise RuntimeError(f"git {' '.join(arguments)} exited with {done.returncode}: {done.stderr.decode()}")
     return done.stdout
@@ -29,6 +29,19 @@ def read_pairs(lines: Iterable[str], between: str) -> dict[str, str]:
     """Each line as a key and a value; the value is "" where `between` is not in the line."""
     parts = (line.partition(between) for line in lines)
     return {key: value for key, _, value in parts}
+
+
+def read_blobs(repo: Path, blobs: Collection[str]) -> dict[str, bytes]:
+    """The content of each blob, all of them read by one process."""
+    answer = git(repo, "cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in blobs).encode())
+    contents: dict[str, bytes] = {}
+    position = 0
+    while position < len(answer):
+        end = answer.index(b"\n", position)
+        blob, _, size = answer[position:end].decode().split(" ")
+        contents[blob] = answer[end + 1 : end + 1 + int(size)]
+        position = end + 2 + int(size)
+    return contents
 
 
 def resolve(repo: Path, revision: str) -> str:

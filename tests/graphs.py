@@ -245,19 +245,23 @@ def _write_repository(made: Made, rng: random.Random, settings: Mapping[str, Any
         (top / path).parent.mkdir(parents=True, exist_ok=True)
         (top / path).write_bytes(data)
     run_git(top, "init", "-q", "-b", "main")
-    for key, value in CONFIG.items():
-        run_git(top, "config", key, value)
+    with (top / ".git" / "config").open("a", encoding="utf-8") as file:
+        file.write(CONFIG)
     run_git(top, "add", "-A")
     run_git(top, "commit", "-q", "-m", "Plan it all")
 
 
-CONFIG = {
-    "user.name": "Tester",
-    "user.email": "tester@localhost",
-    "commit.gpgsign": "false",
-    "core.autocrlf": "false",
-    "gc.auto": "0",
-}
+CONFIG = """\
+[user]
+name = Tester
+email = tester@localhost
+[commit]
+gpgsign = false
+[core]
+autocrlf = false
+[gc]
+auto = 0
+"""
 
 
 def _default_settings(made: Made) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -68,10 +68,11 @@ class Miniature:
         return {path: task for path, task in found.items() if task is not None}
 
     def is_green(self, commit: str) -> bool:
-        place = self.top / ".worktrees" / "verify"
-        run_git(self.top, "worktree", "add", "-q", "--detach", str(place), commit)
+        place = self.path / "verify"
+        if not place.exists():
+            run_git(self.top, "clone", "-q", "--shared", "--no-checkout", str(self.top), str(place))
+        run_git(place, "checkout", "-qf", "--detach", commit)
         status = max(subprocess.call(["sh", "-c", line], cwd=place, stderr=-3, stdout=-3) for line in self.verify)
-        run_git(self.top, "worktree", "remove", "--force", str(place))
         return status == 0
 
     def publish(self, tree: str, parents: Sequence[str], message: str, must_verify: bool = True) -> bool:
@@ -179,39 +180,42 @@ class Session:
             name = " ".join(self.task.name.split())
             return self.owner.publish(tree, [head], f"Check {self.task.id}: {name}\n\n{self._write_trailers()}")
         run_git(self.worktree, "merge-base", "--is-ancestor", self.base, branch)
-        tasks = {path: (top / path).read_bytes() for path in self.owner.read_tasks()}
+        entries = run_git(top, "ls-tree", "-r", head, "--", "tasks").splitlines()
+        tasks: dict[str, bytes | str] = {path: meta.split()[2] for meta, path in (one.split("\t") for one in entries)}
         after = complete_text(before, decode((self.worktree / self.path).read_bytes()), before, self.answer)
-        tasks[self.path] = encode(after)
         # Task files stand as the head has them, so the branch is merged as if it had not touched them.
-        ours = self._edit_tree(branch, {path: (top / path).read_bytes() for path in self.owner.read_tasks()})
+        ours = self._edit_tree(branch, tasks)
         helper = run_git(top, "commit-tree", ours, "-p", branch, "-m", "without task files")
         merge = subprocess.run(
             ["git", "merge-tree", "--write-tree", head, helper], cwd=top, capture_output=True, check=False
         )
         if merge.returncode:
             return False
-        tree = self._edit_tree(merge.stdout.decode().split()[0], tasks)
+        tree = self._edit_tree(merge.stdout.decode().split()[0], {self.path: encode(after)})
         name = " ".join(self.task.name.split())
         return self.owner.publish(tree, [head, branch], f"Merge {self.branch}: {name}\n\n{self._write_trailers()}")
 
-    def _edit_tree(self, start: str, files: dict[str, bytes]) -> str:
+    def _edit_tree(self, start: str, files: Mapping[str, bytes | str]) -> str:
+        """The tree of `start` with `files` put in, each given by its content or by the id of its blob."""
         index = self.owner.path / "index"
         index.unlink(missing_ok=True)
         environment = {**os.environ, "GIT_INDEX_FILE": str(index)}
         subprocess.run(["git", "read-tree", start], cwd=self.owner.top, env=environment, check=True)
         entries: list[bytes] = []
         for path, data in files.items():
-            made = subprocess.run(
-                ["git", "hash-object", "-w", "--stdin", "--no-filters"],
-                cwd=self.owner.top, input=data, capture_output=True, check=True,
-            )  # fmt: skip
-            entries.append(b"100644 " + made.stdout.strip() + b"\t" + os.fsencode(path) + b"\0")
+            blob = data if isinstance(data, str) else self._write_blob(data)
+            entries.append(f"100644 {blob}\t{path}\0".encode())
         update = ["git", "update-index", "-z", "--index-info"]
         subprocess.run(update, cwd=self.owner.top, env=environment, input=b"".join(entries), check=True)
         written = subprocess.run(
             ["git", "write-tree"], cwd=self.owner.top, env=environment, capture_output=True, check=True
         )
         return written.stdout.decode().strip()
+
+    def _write_blob(self, data: bytes) -> str:
+        command = ["git", "hash-object", "-w", "--stdin", "--no-filters"]
+        done = subprocess.run(command, cwd=self.owner.top, input=data, capture_output=True, check=True)
+        return done.stdout.decode().strip()
 
     def clean_up(self) -> None:
         """Take worktree and branch away, of a blocked node the worktree alone."""
