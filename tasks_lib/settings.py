@@ -26,7 +26,6 @@ ROLES: Mapping[str, str] = {
     "decomposition": "decomposer",
     "planning": "decomposer",
 }
-DEFAULT_TASKS_DIR = "tasks"
 _PLACEHOLDER = re.compile(r"(?<!\$)\{([a-z_]+)\}")
 _VARIABLE = re.compile(r"[A-Za-z0-9_*?!\[\]^-]+")
 _GLOB_TOKEN = re.compile(r"\*+|\[!?\]?[^\]]*\]|.", re.DOTALL)

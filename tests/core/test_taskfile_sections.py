@@ -178,3 +178,10 @@ def test_an_empty_section_is_told_from_a_missing_one() -> None:
     assert get_section("## Notes\n\n## Summary", "notes") == ""
     assert get_section("## Notes\n\n## Summary", "Summary") == ""
     assert get_section("## Notes\n", "Summary") is None
+
+
+def test_adopting_an_open_fence_twice_is_adopting_it_once() -> None:
+    source = "## Summary\n## Notes\n```\na\nb"
+    once = adopt_sections("## Notes\n```\na\r\nb", source)
+    assert once == "## Notes\n```\na\r\nb\r\n```\r\n\r\n## Summary"
+    assert adopt_sections(once, source) == once
