@@ -29,6 +29,7 @@ class Conductor:
         self._dispatch = dispatch
         self._jobs: dict[asyncio.Task[State[Any]], str] = {}
         self.states: dict[str, State[Any]] = {}
+        self.runs: dict[str, UUID] = {}
 
     @property
     def outcomes(self) -> Mapping[str, Outcome]:
@@ -94,6 +95,8 @@ class Conductor:
             outcome = Failed(f"its task run broke: {'it was cancelled' if job.cancelled() else job.exception()}")
         else:
             self.states[task_id] = job.result()
+            if run := job.result().state_details.task_run_id:
+                self.runs[task_id] = run
             outcome = outcome or Failed(f"its task run ended as {job.result().name}: {job.result().message}")
         self.plan.finish(task_id, outcome)
         self._run.board.end(task_id, outcome)

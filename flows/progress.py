@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ ACTIVE_ORDER = (Stage.SESSION, Stage.REVIEW, Stage.VERIFY, Stage.QUEUED, Stage.G
 
 
 @contextmanager
-def show(board: Board, console: Console) -> Iterator[None]:
+def show(board: Board, console: Console) -> Generator[None]:
     """Show what the board holds for as long as the block runs."""
     if console.is_terminal:
         with Live(_Screen(board), console=console, refresh_per_second=4, transient=True):
@@ -60,9 +60,9 @@ class _Screen:
         yield make_table(list(view.nodes.values()), max(5, options.max_height - 6))
 
 
-def count_nodes(nodes: "Iterator[NodeView] | object") -> str:
+def count_nodes(nodes: Iterable[NodeView]) -> str:
     """How many nodes are where, in one line."""
-    counts = Counter(_group(node) for node in nodes)  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType, reportUnknownArgumentType]
+    counts = Counter(_group(node) for node in nodes)
     return " · ".join(f"{count} {name}" for name, count in counts.items())
 
 

@@ -95,7 +95,9 @@ async def show_skips(opened: OpenRun, conductor: Conductor) -> None:
         for task_id in order:
             opened.run.board.end(task_id, Skipped(skips[task_id]))
             before = [
-                conductor.states[one] for one in conductor.plan.graph.prerequisites(task_id) if one in conductor.states
+                TaskRunResult(id=conductor.runs[one])
+                for one in conductor.plan.graph.prerequisites(task_id)
+                if one in conductor.runs
             ]
             made = await client.create_task_run(
                 run_node,
@@ -103,13 +105,9 @@ async def show_skips(opened: OpenRun, conductor: Conductor) -> None:
                 dynamic_key=f"skipped-{task_id}",
                 name=task_id,
                 state=Cancelled(name="Skipped", message=skips[task_id]),
-                task_inputs={"wait_for": [TaskRunResult(id=s.state_details.task_run_id) for s in before]},
+                task_inputs={"wait_for": [*before]},
             )
-            state = made.state
-            if state:
-                conductor.states[task_id] = state.model_copy(
-                    update={"state_details": state.state_details.model_copy(update={"task_run_id": made.id})}
-                )
+            conductor.runs[task_id] = made.id
 
 
 async def finish(opened: OpenRun, conductor: Conductor, options: RunOptions) -> State[Any]:

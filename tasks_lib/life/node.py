@@ -190,7 +190,9 @@ async def _put_away(work: Work) -> None:
     run, landed = work.run, work.record.finished
     state = await run.thread(read_state, work.worktree.git)
     if state.commit != landed or state.dirty:
-        await run.thread(keep_state, work.worktree, work.task.id, run.id, landed=landed, exclude=run.settings.copy_paths)
+        await run.thread(
+            keep_state, work.worktree, work.task.id, run.id, landed=landed, exclude=run.settings.copy_paths
+        )
     await run.thread(run.worktrees.release, work.worktree)
     await run.thread(run.repository.delete_branch, work.branch, state.commit)
 

@@ -39,9 +39,8 @@ async def review_branch(work: Work, commit: str) -> ReviewEnded:
     work.enter(Stage.REVIEW, f"round {work.record.review_rounds + 1}")
     worktree = await run.thread(run.worktrees.open_detached, commit, "review")
     role = run.settings.role_for(REVIEW_LEVEL)
-    session = run.backend.open(
-        describe_session(work, worktree, new_session(), role, f"review-{work.record.review_rounds + 1}")
-    )
+    log = run.log_path(work.task.id, f"review-{work.record.attempt}-{work.record.review_rounds + 1}")
+    session = run.backend.open(describe_session(work, worktree, new_session(), role, log))
     try:
         text = await run.thread(run.reader.text, commit, work.task.path) or ""
         head = await run.thread(run.head.current)

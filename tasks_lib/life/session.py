@@ -54,7 +54,8 @@ async def take_turn(work: Work, prompt: str) -> TurnEnding:
     run = work.run
     before = await run.thread(read_state, work.worktree.git)
     work.note(turn=work.record.turn + 1, turn_start=before.commit)
-    work.enter(Stage.SESSION, f"turn {work.record.turn}")
+    log = run.log_path(work.task.id, f"session-{work.record.attempt}")
+    work.enter(Stage.SESSION, f"turn {work.record.turn}", log=log)
     end = await run.unless_stopped(prompt_session(work, prompt))
     work.answer = end.answer
     after = await run.thread(read_state, work.worktree.git)
@@ -68,15 +69,14 @@ async def prompt_session(work: Work, prompt: str) -> TurnEnd:
     run, record = work.run, work.record
     target = await run.thread(run.head.current)
     if work.session is None:
-        work.session = run.backend.open(
-            describe_session(work, work.worktree, record.session, run.settings.role_for(work.task.level), "session")
-        )
+        role, log = run.settings.role_for(work.task.level), run.log_path(work.task.id, f"session-{record.attempt}")
+        work.session = run.backend.open(describe_session(work, work.worktree, record.session, role, log))
     turn = TurnSpec(attempt=record.attempt, turn=record.turn, target=target)
     return await work.session.prompt(prompt, turn)
 
 
-def describe_session(work: Work, worktree: Worktree, session: str, role: str, log: str) -> SessionSpec:
-    """What a session of this node is told of itself; `log` is the stem of its log file's name."""
+def describe_session(work: Work, worktree: Worktree, session: str, role: str, log: Path) -> SessionSpec:
+    """What a session of this node is told of itself."""
     run, record = work.run, work.record
     return SessionSpec(
         session=session,
@@ -87,7 +87,7 @@ def describe_session(work: Work, worktree: Worktree, session: str, role: str, lo
         slot=worktree.slot,
         cwd=worktree.path,
         environment=run.environment("agent", worktree),
-        log=run.log_path(work.task.id, f"{log}-{record.attempt}"),
+        log=log,
         prompt_directory=run.prompts / session,
         turn_seconds=run.settings.watch.turn_seconds,
         stop_seconds=run.settings.watch.stop_seconds,

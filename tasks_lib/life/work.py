@@ -3,6 +3,7 @@
 import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from tasks_lib.agents.backend import Session
@@ -42,7 +43,7 @@ class Work:
         self.record = replace(self.record, **changes, updated=datetime.now(UTC).isoformat(timespec="seconds"))
         write_record(self.worktree.git_dir, self.record)
 
-    def enter(self, stage: Stage, detail: str = "") -> None:
+    def enter(self, stage: Stage, detail: str = "", log: Path | None = None) -> None:
         """The node is at `stage` from now on: in the record, on the board, and in the log."""
         self.note(stage=str(stage))
         self.run.board.enter(
@@ -52,6 +53,7 @@ class Work:
             attempt=self.record.attempt,
             turn=self.record.turn,
             worktree=str(self.worktree.path),
+            **({"log": str(log)} if log else {}),
         )
 
     def remember_group(self, group: GroupId) -> None:
