@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import State
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import State, TaskRunResult
+from prefect.context import FlowRunContext
 
-from flows.run_node import Dispatch, for_node
+from flows.run_node import Dispatch, for_node, run_node
 from flows.states import describe_outcome
 from tasks_lib.errors import InputError
 from tasks_lib.life.startup import OpenRun
@@ -29,7 +30,6 @@ class Conductor:
         self._dispatch = dispatch
         self._jobs: dict[asyncio.Task[State[Any]], str] = {}
         self.states: dict[str, State[Any]] = {}
-        self.runs: dict[str, UUID] = {}
 
     @property
     def outcomes(self) -> Mapping[str, Outcome]:
@@ -56,9 +56,15 @@ class Conductor:
     def _start_ready(self) -> None:
         if self._run.is_stopping:
             return
-        room = self._run.slots.size * OPEN_PER_SESSION - len(self._jobs)
-        for task_id in self.plan.ready()[: max(0, min(room, self._run.slots.free))]:
-            self._start(task_id)
+        room = min(self._run.slots.size * OPEN_PER_SESSION - len(self._jobs), self._run.slots.free)
+        running = set(self._jobs.values())
+        for task_id in self.plan.ready():
+            if room <= 0:
+                return
+            # A prerequisite is on the head a moment before its task run has a state, and the edge needs that state.
+            if running.isdisjoint(self.plan.graph.prerequisites(task_id)):
+                self._start(task_id)
+                room -= 1
 
     def _start(self, task_id: str) -> None:
         self.plan.start(task_id)
@@ -95,11 +101,26 @@ class Conductor:
             outcome = Failed(f"its task run broke: {'it was cancelled' if job.cancelled() else job.exception()}")
         else:
             self.states[task_id] = job.result()
-            if run := job.result().state_details.task_run_id:
-                self.runs[task_id] = run
             outcome = outcome or Failed(f"its task run ended as {job.result().name}: {job.result().message}")
         self.plan.finish(task_id, outcome)
         self._run.board.end(task_id, outcome)
+
+    async def show(self, client: PrefectClient, task_id: str, state: State[Any]) -> None:
+        """Give a node that is not worked a task run in `state`, with the edges that it has in the graph."""
+        context = FlowRunContext.get()
+        before = [self.states[one] for one in self.plan.graph.prerequisites(task_id) if one in self.states]
+        runs = [state.state_details.task_run_id for state in before]
+        made = await client.create_task_run(
+            run_node,
+            flow_run_id=context.flow_run.id if context and context.flow_run else None,
+            dynamic_key=f"shown-{task_id}",
+            name=task_id,
+            state=state,
+            task_inputs={"wait_for": [TaskRunResult(id=run) for run in runs if run]},
+        )
+        details = state.state_details.model_copy(update={"task_run_id": made.id})
+        # A completed state without a result is no prerequisite for Prefect, so the copy that we hand on has one.
+        self.states[task_id] = state.model_copy(update={"state_details": details, "data": True})
 
     async def _show_aborted(self, task_run: UUID, outcome: Aborted) -> None:
         """Prefect was told of a retry that will not come."""

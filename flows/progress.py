@@ -36,8 +36,9 @@ def show(board: Board, console: Console) -> Generator[None]:
             yield
         return
 
-    def write(line: str) -> None:
-        console.print(f"{datetime.now().astimezone():%H:%M:%S} {line}", markup=False, highlight=False, soft_wrap=True)
+    def write(node: str, line: str) -> None:
+        said = f"{node}: {line}" if node else f"! {line}"
+        console.print(f"{datetime.now().astimezone():%H:%M:%S} {said}", markup=False, highlight=False, soft_wrap=True)
 
     board.listen(write)
     try:

@@ -8,15 +8,15 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import State, TaskRunResult
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.states import Cancelled, Completed
+from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.conductor import Conductor
 from flows.places import find_repository
-from flows.run_node import Dispatch, current_dispatch, run_node
-from flows.states import describe_run
+from flows.run_node import Dispatch, current_dispatch
+from flows.states import describe_outcome, describe_run
 from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.startup import OpenRun, open_run
 from tasks_lib.model import Skipped
@@ -70,12 +70,13 @@ async def work_graph(project: Project, options: RunOptions) -> State[Any]:
     logger = get_run_logger()
     sessions = options.max_sessions or project.settings.max_sessions
     async with open_run(project, run_id, sessions, on_open.get()) as opened:
-        opened.run.board.listen(lambda line: logger.info(line) if ": " not in line else None)
+        opened.run.board.listen(lambda node, line: None if node else logger.warning(line))
         plan = Plan(opened.run.graph, options.only)
         dispatch = Dispatch(opened)
         token = current_dispatch.set(dispatch)
         conductor = Conductor(opened, plan, dispatch)
         try:
+            await show_completed(conductor)
             await conductor.work()
         finally:
             current_dispatch.reset(token)
@@ -84,30 +85,26 @@ async def work_graph(project: Project, options: RunOptions) -> State[Any]:
     return await finish(opened, conductor, options)
 
 
+async def show_completed(conductor: Conductor) -> None:
+    """Give what was completed before this run, and is needed in it, a task run, so that every edge is drawn."""
+    graph = conductor.plan.graph
+    wanted = [task for task in graph.tasks.values() if not task.is_completed]
+    needed = {one for task in wanted for one in task.depends_on if graph.tasks[one].is_completed}
+    async with get_client() as client:
+        for task_id in (one for one in graph.order() if one in needed):
+            state = Completed(message="It was completed before this run.")
+            await conductor.show(client, task_id, state)
+
+
 async def show_skips(opened: OpenRun, conductor: Conductor) -> None:
     """Give each node that never started a task run that says why, with the edges it would have had."""
     skips = conductor.plan.skips()
     if not skips:
         return
-    context = FlowRunContext.get()
-    order = [task_id for task_id in conductor.plan.graph.order() if task_id in skips]
     async with get_client() as client:
-        for task_id in order:
+        for task_id in (one for one in conductor.plan.graph.order() if one in skips):
             opened.run.board.end(task_id, Skipped(skips[task_id]))
-            before = [
-                TaskRunResult(id=conductor.runs[one])
-                for one in conductor.plan.graph.prerequisites(task_id)
-                if one in conductor.runs
-            ]
-            made = await client.create_task_run(
-                run_node,
-                flow_run_id=context.flow_run.id if context and context.flow_run else None,
-                dynamic_key=f"skipped-{task_id}",
-                name=task_id,
-                state=Cancelled(name="Skipped", message=skips[task_id]),
-                task_inputs={"wait_for": [*before]},
-            )
-            conductor.runs[task_id] = made.id
+            await conductor.show(client, task_id, describe_outcome(Skipped(skips[task_id])))
 
 
 async def finish(opened: OpenRun, conductor: Conductor, options: RunOptions) -> State[Any]:

@@ -46,11 +46,10 @@ async def run_node(node: str) -> State[Any]:
     """Work one node of the graph: worktree, setup, session, review, queue, verify, landing."""
     dispatch = current_dispatch.get()
     logger = get_run_logger()
-    prefix = f"{node}: "
 
-    def tell(line: str) -> None:
-        if line.startswith(prefix):
-            logger.info(line.removeprefix(prefix))
+    def tell(about: str, line: str) -> None:
+        if about == node:
+            logger.info(line)
 
     board = dispatch.opened.run.board
     board.listen(tell)

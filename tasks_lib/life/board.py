@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tasks_lib.model import Outcome, Stage
 
-WRITE_EVERY_SECONDS = 0.5
+Listener = Callable[[str, str], None]
+"""Hears of everything: the id of the node that a line is about ("" for the run as a whole), and the line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +59,17 @@ class Board:
         self._view = view
         self._nodes: dict[str, NodeView] = dict(view.nodes)
         self._path = path
-        self._written_at = 0.0
-        self._listeners: list[Callable[[str], None]] = []
+        self._listeners: list[Listener] = []
 
     @property
     def view(self) -> RunView:
         return replace(self._view, nodes=dict(self._nodes))
 
-    def listen(self, listener: Callable[[str], None]) -> None:
-        """Call `listener` with one line for each thing that happens."""
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` for each thing that happens."""
         self._listeners.append(listener)
 
-    def ignore(self, listener: Callable[[str], None]) -> None:
+    def ignore(self, listener: Listener) -> None:
         """Stop calling `listener`."""
         self._listeners.remove(listener)
 
@@ -77,7 +77,7 @@ class Board:
         """Something about the run that must not be missed."""
         if message not in self._view.messages:
             self._view = replace(self._view, messages=(*self._view.messages, message))
-        self._tell(message)
+        self._tell("", message)
 
     def add_node(self, node_id: str, name: str) -> None:
         self._nodes.setdefault(node_id, NodeView(node_id, name))
@@ -86,7 +86,7 @@ class Board:
         """Node `node_id` is at `stage` from now on; `known` are further fields of its view."""
         before = self._nodes.get(node_id, NodeView(node_id, node_id))
         self._nodes[node_id] = replace(before, stage=str(stage), detail=detail, since=now_text(), **known)  # pyright: ignore[reportArgumentType]
-        self._tell(f"{node_id}: {stage}{f' ({detail})' if detail else ''}")
+        self._tell(node_id, f"{stage}{f': {detail}' if detail else ''}")
 
     def end(self, node_id: str, outcome: Outcome) -> None:
         before = self._nodes.get(node_id, NodeView(node_id, node_id))
@@ -100,7 +100,7 @@ class Board:
             reason=reason,
             commit=getattr(outcome, "commit", ""),
         )
-        self._tell(f"{node_id}: {outcome.name}{f': {reason}' if reason else ''}")
+        self._tell(node_id, f"{outcome.name}{f': {reason}' if reason else ''}")
 
     def set_link(self, link: str) -> None:
         self._view = replace(self._view, link=link)
@@ -109,9 +109,9 @@ class Board:
         self._view = replace(self._view, ended=now_text(), exit_code=exit_code)
         self.write()
 
-    def _tell(self, line: str) -> None:
+    def _tell(self, node_id: str, line: str) -> None:
         for listener in tuple(self._listeners):
-            listener(line)
+            listener(node_id, line)
 
     def write(self) -> None:
         """Put the view where other processes read it, whole or not at all."""

@@ -13,12 +13,10 @@ from typing import Any
 from tasks_lib.agents.backend import Backend
 from tasks_lib.agents.command import CommandBackend
 from tasks_lib.errors import InputError
-from tasks_lib.git.branches import read_state
 from tasks_lib.git.lock import RunLock
-from tasks_lib.git.records import read_record
-from tasks_lib.git.snapshots import keep_state
 from tasks_lib.life.board import Board, NodeView, RunView, now_text
 from tasks_lib.life.landing import Lander
+from tasks_lib.life.leftovers import put_landed_away
 from tasks_lib.life.project import Project
 from tasks_lib.life.publishing import Publisher
 from tasks_lib.life.run import REPOSITORY_MARKER, Run
@@ -107,33 +105,7 @@ async def put_right(opened: OpenRun) -> None:
     if refusal := await opened.lander.follow_base():
         raise InputError([refusal])
     run.graph = await run.thread(run.read_graph_at, await run.thread(run.head.current))
-    await run.thread(put_landed_away, run)
-
-
-def put_landed_away(run: Run) -> None:
-    """Remove the worktrees and branches of nodes that are completed at the head. Call in a thread."""
-    landed = run.head.find_landed(run.head.current(), 10_000)
-    seen: set[str] = set()
-    for worktree in run.worktrees.list():
-        record = read_record(worktree.git_dir)
-        task = run.graph.tasks.get(record.task_id) if record else None
-        if record and task and task.is_completed:
-            state = read_state(worktree.git)
-            keep_state(worktree, task.id, run.id, landed=run.head.current(), exclude=run.settings.copy_paths)
-            run.worktrees.release(worktree)
-            run.repository.delete_branch(record.branch, state.commit)
-            seen.add(task.id)
-    for task_id in landed.keys() - seen:
-        task = run.graph.tasks.get(task_id)
-        if task and task.is_completed:
-            _delete_landed_branch(run, run.branch_of(task_id))
-
-
-def _delete_landed_branch(run: Run, branch: str) -> None:
-    """Delete a branch that we landed, unless it has moved on since."""
-    commit = run.repository.branch_head(branch)
-    if commit and run.repository.git.succeeds("merge-base", "--is-ancestor", commit, run.head.current()):
-        run.repository.delete_branch(branch, commit)
+    await run.thread(put_landed_away, run.worktrees, run.head, run.graph, run.settings, run.id)
 
 
 async def _watch_base(opened: OpenRun) -> None:

@@ -90,7 +90,7 @@ def new_session() -> str:
 
 async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
     """Make or resume the node's worktree, ending what an earlier coordinator left running in it."""
-    run.board.enter(task.id, Stage.WORKTREE)
+    run.board.enter(task.id, Stage.WORKTREE, "making it")
     head = await run.thread(run.head.current)
     branch = run.branch_of(task.id)
     worktree = await run.thread(run.worktrees.open_branch, branch, head)

@@ -1,0 +1,59 @@
+"""One real Prefect server for all end-to-end tests, and the command line run as a person runs it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from flows.server import LOOPBACK, Child, end_child, find_free_port, start_child, without_prefect
+
+RUN_SECONDS = 300
+"""A generous bound for one run; nothing waits for it when all goes well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinator:
+    """Runs `coordinator` against one server; `data` is its data directory."""
+
+    data: Path
+    api: str
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        own = {"COORDINATOR_DATA_DIR": str(self.data), "PREFECT_API_URL": self.api, "PREFECT_HOME": str(self.data)}
+        return without_prefect(os.environ) | {name: value for name, value in own.items() if value} | dict(extra or {})
+
+    def start(self, *arguments: str | Path, extra: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", *map(str, arguments)],
+            env=self.environment(extra),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *arguments: str | Path, extra: Mapping[str, str] | None = None) -> tuple[int, str]:
+        """The exit code, and what was printed."""
+        process = self.start(*arguments, extra=extra)
+        output, _ = process.communicate(timeout=RUN_SECONDS)
+        return process.returncode, output
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    """A Prefect server for the whole session."""
+    home = tmp_path_factory.mktemp("prefect")
+    child = start_child(home, find_free_port())
+    yield child
+    end_child(child)
+
+
+@pytest.fixture
+def coordinator(server: Child, tmp_path: Path) -> Coordinator:
+    data = tmp_path / "data"
+    data.mkdir()
+    return Coordinator(data, f"http://{LOOPBACK}:{server.port}/api")
