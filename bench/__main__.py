@@ -1,0 +1,27 @@
+"""Runs the benchmarks that are named, or all, and prints their figures; a target that is missed is said, not hidden."""
+
+import argparse
+from collections.abc import Callable, Mapping
+
+from bench import handover, overhead, schedule
+
+BENCHMARKS: Mapping[str, Callable[[], str]] = {
+    "schedule": schedule.run,
+    "overhead": overhead.run,
+    "handover": handover.run,
+}
+
+
+def main() -> None:
+    """Print each benchmark's figures as soon as they are there."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Print the benchmarks' figures.")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"one of {', '.join(BENCHMARKS)}; all without any")
+    names: list[str] = parser.parse_args().names
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    for name in names or BENCHMARKS:
+        print(BENCHMARKS[name](), end="\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

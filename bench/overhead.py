@@ -1,0 +1,124 @@
+"""Measures what the coordinator costs above the git commands that any worktree, merge and removal needs."""
+
+import os
+import random
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from bench.common import SHARED_MACHINE, TARGET_BRANCH, Edges, Field, coordinate, git, judge, lay_out
+
+NODES = 200
+MEAN_PREREQUISITES = 2.0
+SESSIONS = 8
+SEED = 1
+REPOSITORIES = {"small": (50, 2), "medium": (5_000, 1)}
+"""Files in the repository, and how often the floor and the coordinator take turns."""
+TARGET = 2.0
+HEAD_REF = "refs/bench/head"
+
+
+def run() -> str:
+    """Work one graph by bare git and by the coordinator, for each repository; takes a few minutes."""
+    edges = draw_graph()
+    lines = [
+        f"Overhead: {NODES} nodes, {MEAN_PREREQUISITES:g} prerequisites a node, {SESSIONS} sessions,",
+        "agents that only commit, no verify.",
+        "From the first agent's start until all is landed and put away, over the same by bare git.",
+        SHARED_MACHINE,
+    ]
+    for name, (files, rounds) in REPOSITORIES.items():
+        for number in range(1, rounds + 1):
+            floor, whole = measure_floor(edges, files), measure_coordinator(edges, files)
+            ratio = whole / floor
+            lines.append(
+                f"{name} ({files} files), round {number}: {ratio:.2f} "
+                f"({whole:.1f} s over {floor:.1f} s), {judge(ratio, TARGET)}"
+            )
+    return "\n".join(lines)
+
+
+def draw_graph(nodes: int = NODES) -> Edges:
+    """A graph where every pair of nodes is joined alike often, the same each time."""
+    draw = random.Random(SEED)
+    names = [f"node-{number:03}" for number in range(nodes)]
+    chance = 2 * MEAN_PREREQUISITES / (nodes - 1)
+    return {name: tuple(one for one in names[:at] if draw.random() < chance) for at, name in enumerate(names)}
+
+
+def measure_coordinator(edges: Edges, files: int) -> float:
+    """Seconds from the first agent's start to the end that the run itself noted."""
+    with lay_out(edges, files) as place:
+        view = coordinate(place, SESSIONS)
+        return datetime.fromisoformat(view.ended).timestamp() - find_start(place, edges)
+
+
+def measure_floor(edges: Edges, files: int) -> float:
+    """Seconds from the first agent's start until the last worktree and branch are gone."""
+    with lay_out(edges, files) as place:
+        Floor(place).work(edges)
+        return time.time() - find_start(place, edges)
+
+
+def find_start(place: Field, edges: Edges) -> float:
+    return min(place.began(node) for node in edges)
+
+
+@dataclass(slots=True)
+class Floor:
+    """The git commands of each node and nothing else, with as many nodes at a time as the coordinator has sessions.
+
+    Administration of worktrees is under one lock, since git fails without; files are written outside it, one node
+    a core; merges are one after the other.
+    """
+
+    place: Field
+    administration: threading.Lock = field(default_factory=threading.Lock)
+    merging: threading.Lock = field(default_factory=threading.Lock)
+    checkouts: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(os.cpu_count() or 1))
+
+    def work(self, edges: Edges) -> None:
+        """Work the graph with a ready queue; a command that fails ends it."""
+        git(self.place.repository, "update-ref", HEAD_REF, TARGET_BRANCH)
+        waiting = {node: set(above) for node, above in edges.items()}
+        running: dict[Future[None], str] = {}
+        with ThreadPoolExecutor(SESSIONS) as pool:
+            while waiting or running:
+                for node in [node for node, above in waiting.items() if not above]:
+                    del waiting[node]
+                    running[pool.submit(self.live, node)] = node
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                    drop_everywhere(running.pop(future), waiting)
+
+    def live(self, node: str) -> None:
+        """One node: worktree, agent, merge, removal."""
+        top = self.place.repository
+        branch, path = f"feat/{node}", top / ".worktrees" / node
+        with self.administration:
+            git(top, "worktree", "add", "-q", "--no-checkout", "--no-track", "-b", branch, str(path), HEAD_REF)
+        with self.checkouts:
+            git(path, "reset", "-q", "--hard")
+        subprocess.run([self.place.agent], cwd=path, env={**os.environ, "COORDINATOR_TASK_ID": node}, check=True)
+        with self.merging:
+            head = git(top, "rev-parse", HEAD_REF)
+            tree = git(top, "merge-tree", "--write-tree", head, branch)
+            commit = git(top, "commit-tree", tree, "-p", head, "-p", branch, "-m", f"Merge {branch}")
+            git(top, "update-ref", HEAD_REF, commit, head)
+        with self.administration:
+            git(top, "worktree", "remove", "--force", str(path))
+            git(top, "branch", "-q", "-D", branch)
+
+
+def drop_everywhere(node: str, waiting: Mapping[str, set[str]]) -> None:
+    for above in waiting.values():
+        above.discard(node)
+
+
+if __name__ == "__main__":
+    print(run())
