@@ -1,0 +1,98 @@
+"""Decides what of landed nodes is still lying about, and puts it away without losing a byte that did not land."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks_lib.git.branches import read_state
+from tasks_lib.git.entries import list_entries
+from tasks_lib.git.head import Head
+from tasks_lib.git.records import Record, read_record
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.snapshots import keep_state
+from tasks_lib.git.trash import POOL_NAME
+from tasks_lib.git.worktrees import Worktrees
+from tasks_lib.graph import Graph
+from tasks_lib.naming import name_branches
+from tasks_lib.settings import Settings
+
+HISTORY = 10_000
+"""How many first-parent commits are searched for what landed; a branch is left behind by a kill, so by a late one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """`landed` are worktrees (path and record) of nodes that are completed at the head, `open` all others of ours.
+
+    `branches` are the branches of completed nodes that have no worktree, each with its commit, which is on the head.
+    """
+
+    landed: tuple[tuple[Path, Record], ...]
+    open: tuple[tuple[Path, Record], ...]
+    branches: tuple[tuple[str, str], ...]
+
+
+def find_leftovers(repository: Repository, head: Head, graph: Graph, settings: Settings) -> Leftovers:
+    """Look for what earlier runs left; nothing is changed."""
+    pool = repository.worktrees_dir / POOL_NAME
+    landed: list[tuple[Path, Record]] = []
+    still_open: list[tuple[Path, Record]] = []
+    for entry in sorted(list_entries(repository), key=lambda entry: entry.path):
+        record = read_record(entry.admin) if entry.is_linked and not entry.is_half_made else None
+        if record and entry.path.parent != pool:
+            task = graph.tasks.get(record.task_id)
+            (landed if task and task.is_completed else still_open).append((entry.path, record))
+    taken = {record.branch for _, record in (*landed, *still_open)}
+    return Leftovers(tuple(landed), tuple(still_open), _find_branches(repository, head, graph, settings, taken))
+
+
+def _find_branches(
+    repository: Repository, head: Head, graph: Graph, settings: Settings, taken: set[str]
+) -> tuple[tuple[str, str], ...]:
+    """The branches of landed nodes, unless they have moved on since."""
+    tip = head.current()
+    names = name_branches(graph.tasks.values(), settings.branch_prefix)
+    merged = _list_merged(repository, tip)
+    found: list[tuple[str, str]] = []
+    for task_id in head.find_landed(tip, HISTORY) if merged else ():
+        task, branch = graph.tasks.get(task_id), names.get(task_id, "")
+        if task and task.is_completed and branch in merged and branch not in taken:
+            found.append((branch, merged[branch]))
+    return tuple(found)
+
+
+def _list_merged(repository: Repository, tip: str) -> dict[str, str]:
+    """The branches that `tip` contains and nobody has checked out, with their commits: one command."""
+    shape = "--format=%(refname)%00%(objectname)%00%(worktreepath)"
+    rows = repository.git.text("for-each-ref", shape, f"--merged={tip}", "refs/heads").splitlines()
+    fields = (row.split("\0") for row in rows)
+    return {ref.removeprefix("refs/heads/"): commit for ref, commit, place in fields if not place}
+
+
+def put_landed_away(
+    worktrees: Worktrees, head: Head, graph: Graph, settings: Settings, run_id: str
+) -> tuple[list[str], Leftovers]:
+    """Remove worktrees and branches of nodes that are completed at the head; say what was done, a line each.
+
+    What is in them and did not land is kept at a ref first. Call in a thread, holding the run's lock.
+    """
+    repository = worktrees.repository
+    leftovers = find_leftovers(repository, head, graph, settings)
+    records = dict(leftovers.landed)
+    lines: list[str] = []
+    for worktree in worktrees.list():
+        record = records.get(worktree.path)
+        if record is None:
+            continue
+        state = read_state(worktree.git)
+        ref = keep_state(worktree, record.task_id, run_id, landed=head.current(), exclude=settings.copy_paths)
+        worktrees.release(worktree)
+        repository.delete_branch(record.branch, state.commit)
+        lines.append(f"{worktree.path}: removed; {record.task_id} has landed{_tell_kept(ref)}")
+    for branch, commit in leftovers.branches:
+        if repository.delete_branch(branch, commit):
+            lines.append(f"{branch}: deleted; its work has landed")
+    return lines, leftovers
+
+
+def _tell_kept(ref: str | None) -> str:
+    return f"; what else was in it is kept at {ref}" if ref else ""
