@@ -1,22 +1,28 @@
 """The command line: reads arguments, calls what does the work, turns errors into sentences and exit codes."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from flows.commands.formats import Format
 from flows.progress import make_console
 from tasks_lib.errors import BusyError, CoordinatorError, InputError
+from tasks_lib.model import NoticeLevel
 from tasks_lib.report import ExitCode
 
 app = typer.Typer(
     name="coordinator",
     help="Works a graph of coding tasks with agents in parallel, and lands only what passed verify as merged.",
+    epilog="Exit codes: 0 all is well; 1 something is blocked or failed; 2 the input cannot be used, and nothing was "
+    "started; 3 nothing failed, but a person is waited for; 130 interrupted, with everything saved.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
 Repo = Annotated[Path, typer.Argument(help="The repository; the current directory by default.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -26,6 +32,60 @@ HERE = Path()
 @app.callback()
 def coordinator() -> None:
     """Take the options that every command has; there are none yet."""
+
+
+@app.command()
+def init(repo: Repo = HERE) -> int:
+    """Write a configuration and an example task to begin with."""
+    from flows.commands.init import init_repository
+
+    return init_repository(repo, make_console())
+
+
+@app.command()
+def validate(
+    repo: Repo = HERE,
+    head: Annotated[bool, typer.Option("--head", help="Read what is committed and landed, not the checkout.")] = False,
+    json: Json = False,
+) -> int:
+    """Name every fault of configuration and task files at once."""
+    from flows.commands.validate import validate_repository
+
+    return validate_repository(repo, at_head=head, as_json=json, console=make_console())
+
+
+@app.command()
+def plan(repo: Repo = HERE, json: Json = False) -> int:
+    """Say what can be worked together and what would start now."""
+    from flows.commands.plan import show_plan
+
+    return show_plan(repo, as_json=json, console=make_console())
+
+
+@app.command()
+def graph(
+    repo: Repo = HERE,
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="What to draw; by default as the output is named, else dot.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write; standard output by default.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Draw the graph, coloured by what the last run made of it."""
+    from flows.commands.graph import show_graph
+
+    return show_graph(repo, form, output, as_json=json, console=make_console())
+
+
+@app.command()
+def doctor(repo: Repo = HERE, json: Json = False) -> int:
+    """Check that a run has all it needs; say how to mend what not."""
+    from flows.commands.doctor import examine
+
+    return examine(repo, as_json=json, console=make_console())
 
 
 @app.command()
@@ -46,15 +106,77 @@ def run(
     return run_repository(repo, only or [], max_sessions, is_dry_run=dry_run, port=port, console=make_console())
 
 
+@app.command()
+def status(
+    repo: Repo = HERE,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep looking until the run ends.")] = False,
+    json: Json = False,
+) -> int:
+    """Say how a run stands, or how the last one ended."""
+    from flows.commands.status import show_status
+
+    return show_status(repo, is_watched=watch, as_json=json, console=make_console())
+
+
+@app.command()
+def cleanup(
+    repo: Repo = HERE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    json: Json = False,
+) -> int:
+    """Put away what killed runs left; unlanded work always stays."""
+    from flows.commands.cleanup import clean_up
+
+    return clean_up(repo, is_dry_run=dry_run, as_json=json, console=make_console())
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Its port; 0 takes a free one.")] = 4200,
+) -> int:
+    """Keep Prefect's UI with its history running until Ctrl-C."""
+    from flows.commands.up import keep_up
+
+    return keep_up(port, make_console())
+
+
+@app.command()
+def demo(
+    directory: Annotated[
+        Path | None,
+        typer.Option("--directory", help="A new directory for it; by default among the coordinator's own data."),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Keep the repository for looking around.")] = True,
+    sessions: Annotated[int | None, typer.Option("--sessions", min=1, max=256, help="Agents at a time.")] = None,
+) -> int:
+    """Watch scripted agents work a small repository."""
+    from flows.commands.demo import run_demo
+
+    return run_demo(directory, sessions, is_kept=keep, console=make_console())
+
+
+# A text may well start with a dash: agents write lists.
+@app.command(context_settings={"ignore_unknown_options": True})
+def notify(
+    text: Annotated[list[str], typer.Argument(help="What to report.", show_default=False)],
+    level: Annotated[
+        NoticeLevel, typer.Option("--level", help="`blocking` ends the attempt: a person, or more context, is needed.")
+    ] = NoticeLevel.INFO,
+) -> int:
+    """For agents: report something about the task at hand."""
+    from flows.commands.notify import notify as write_down
+
+    return write_down(Path.cwd(), level, " ".join(text))
+
+
 def main() -> None:
     """Run the command line; expected failures are said on standard error, without a traceback."""
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except typer.Exit as left:
         code = left.exit_code
-    except typer.Abort:
-        code = ExitCode.INTERRUPTED
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         code = ExitCode.INTERRUPTED
     except (InputError, BusyError) as error:
         print(error, file=sys.stderr)  # noqa: T201
@@ -62,10 +184,17 @@ def main() -> None:
     except CoordinatorError as error:
         print(error, file=sys.stderr)  # noqa: T201
         code = ExitCode.BLOCKED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; what is still in the buffer must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.BLOCKED
+    except OSError as error:
+        print(f"{error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)  # noqa: T201
+        code = ExitCode.BLOCKED
     except Exception as error:
         if not hasattr(error, "show"):
             raise
-        error.show()  # pyright: ignore[reportAttributeAccessIssue]
+        error.show()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
         code = ExitCode.BAD_INPUT
     sys.exit(int(code or 0))
 

@@ -1,0 +1,125 @@
+"""`coordinator cleanup`: puts away what runs left behind, never work that did not land, and lists what is kept."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from flows.commands.output import print_json, say
+from tasks_lib.errors import BusyError
+from tasks_lib.git.entries import list_entries
+from tasks_lib.git.head import Head
+from tasks_lib.git.lock import RunLock, read_holder
+from tasks_lib.git.snapshots import Kept, list_kept
+from tasks_lib.git.trash import POOL_NAME, list_trash
+from tasks_lib.git.worktrees import Worktrees
+from tasks_lib.life.leftovers import Leftovers, find_leftovers, put_landed_away
+from tasks_lib.life.project import Project, load_project
+from tasks_lib.life.run import REPOSITORY_MARKER
+from tasks_lib.process.strays import end_marked, find_marked
+from tasks_lib.report import ExitCode
+
+RUN_NAME = "cleanup"
+
+
+@dataclass(frozen=True, slots=True)
+class Tidied:
+    """`lines` say what was done, or would be; `leftovers` are as they were found, `kept` as they are at the end."""
+
+    lines: tuple[str, ...]
+    leftovers: Leftovers
+    kept: tuple[Kept, ...]
+
+
+def clean_up(path: Path, *, is_dry_run: bool, as_json: bool, console: Console) -> ExitCode:
+    """Tidy the repository and say what was done. Raises BusyError while a run is going on, InputError for faults."""
+    project = load_project(path)
+    if holder := read_holder(project.repository.state_dir):
+        message = f"{project.repository.top} is worked by {holder}; wait for it to end, or stop it, then clean up"
+        raise BusyError(message)
+    tidied = look(project) if is_dry_run else tidy(project)
+    if as_json:
+        print_json(describe(tidied, is_dry_run=is_dry_run))
+    else:
+        print_tidied(tidied, project, console, is_dry_run=is_dry_run)
+    return ExitCode.COMPLETED
+
+
+def tidy(project: Project) -> Tidied:
+    """Put things away, holding the run's lock."""
+    repository, settings = project.repository, project.settings
+    repository.prepare()
+    with RunLock(repository.state_dir, RUN_NAME):
+        lines: list[str] = []
+        ended = asyncio.run(end_marked(REPOSITORY_MARKER, str(repository.common_dir), settings.watch.stop_seconds))
+        if ended:
+            lines.append(f"ended {ended} processes that an earlier run had left")
+        worktrees = Worktrees(repository, pool_size=0)
+        head = Head(repository.git, project.target)
+        trash = len(list_trash(repository))
+        lines += worktrees.reconcile()
+        if trash:
+            lines.append(f"deleted {trash} directories that were thrown away before")
+        done, leftovers = put_landed_away(worktrees, head, project.graph, settings, RUN_NAME)
+        worktrees.close()
+        head.finish()
+    return Tidied((*lines, *done), leftovers, tuple(list_kept(repository)))
+
+
+def look(project: Project) -> Tidied:
+    """What `tidy` would do; nothing is changed."""
+    repository = project.repository
+    leftovers = find_leftovers(repository, Head(repository.git, project.target), project.graph, project.settings)
+    lines = [
+        f"process {process.pid}: would be ended; an earlier run had left it"
+        for process in find_marked(REPOSITORY_MARKER, str(repository.common_dir))
+    ]
+    pool = repository.worktrees_dir / POOL_NAME
+    for entry in list_entries(repository):
+        if entry.is_half_made or entry.path.parent == pool:
+            lines.append(f"{entry.path}: would be removed; an earlier run was ended while using it")
+    lines += [f"{path}: would be deleted; it was thrown away before" for path in list_trash(repository)]
+    lines += [f"{path}: would be removed; {record.task_id} has landed" for path, record in leftovers.landed]
+    lines += [f"{record.branch}: would be deleted; its work has landed" for _, record in leftovers.landed]
+    lines += [f"{branch}: would be deleted; its work has landed" for branch, _ in leftovers.branches]
+    return Tidied(tuple(lines), leftovers, tuple(list_kept(repository)))
+
+
+def print_tidied(tidied: Tidied, project: Project, console: Console, *, is_dry_run: bool) -> None:
+    """What was done, what stays because it did not land, and what is kept."""
+    for line in tidied.lines:
+        say(console, line)
+    if not tidied.lines:
+        say(console, "There was nothing to put away." if not is_dry_run else "There is nothing to put away.")
+    if tidied.leftovers.open:
+        say(console, "Stays, because its work has not landed; a run goes on with it:")
+        for path, record in tidied.leftovers.open:
+            task = project.graph.tasks.get(record.task_id)
+            say(console, f"  {path}: {record.task_id}, {task.status.value if task else 'which has no task file'}")
+    _print_kept(tidied.kept, console)
+
+
+def _print_kept(kept: Sequence[Kept], console: Console) -> None:
+    if not kept:
+        return
+    say(console, "Kept before something was removed, and in nobody's way:")
+    for one in kept:
+        say(console, f"  {one.date.astimezone():%Y-%m-%d %H:%M}  {one.ref}")
+    last = kept[-1].ref
+    say(console, f"Look at one: git show {last}   Take it up: git switch -c NAME {last}")
+    say(console, f"Forget one: git update-ref -d {last}")
+
+
+def describe(tidied: Tidied, *, is_dry_run: bool) -> dict[str, object]:
+    """The same as plain values."""
+    return {
+        "is_dry_run": is_dry_run,
+        "done": list(tidied.lines),
+        "open": [{"path": str(path), "id": r.task_id, "branch": r.branch} for path, r in tidied.leftovers.open],
+        "kept": [
+            {"ref": one.ref, "commit": one.commit, "date": one.date.isoformat(), "label": one.label}
+            for one in tidied.kept
+        ],
+    }

@@ -1,0 +1,144 @@
+"""`coordinator doctor`: looks whether all that a run needs is in place, and says how to mend what is not."""
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from flows.commands.doctor_machine import check_data_dir, check_prefect, check_server
+from flows.commands.doctor_repository import (
+    check_branches,
+    check_case,
+    check_disk,
+    check_identity,
+    check_ignored,
+    check_shallow,
+    check_signing,
+)
+from flows.commands.findings import Check, fail, ok, warn
+from flows.commands.output import count, print_json, say
+from flows.commands.reading import Snapshot, read_snapshot
+from flows.commands.validate import check_repository
+from tasks_lib.agents.command import check_command
+from tasks_lib.errors import CoordinatorError, Fault
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.runner import find_version, local_variables
+from tasks_lib.life.project import CONFIGURATION, Project
+from tasks_lib.life.startup import NO_AGENT, NO_VERIFY
+from tasks_lib.process.environment import scrub
+from tasks_lib.report import ExitCode
+
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def examine(path: Path, *, as_json: bool, console: Console) -> ExitCode:
+    """Print a line for each check; 2 if any fails."""
+    checks: list[Check] = []
+    for check in list_checks(path):
+        checks.append(check)
+        if not as_json:
+            say(console, f"{check.level:<4} {check.about}: {check.text}", STYLES[check.level])
+    has_failed = any(check.level == "fail" for check in checks)
+    if as_json:
+        print_json({"has_failed": has_failed, "checks": [asdict(check) for check in checks]})
+    else:
+        say(console, _summarize(checks), "bold")
+    return ExitCode.BAD_INPUT if has_failed else ExitCode.COMPLETED
+
+
+def _summarize(checks: list[Check]) -> str:
+    failures, warnings = (sum(check.level == level for check in checks) for level in ("fail", "warn"))
+    if failures:
+        return f"{count(failures, 'check')} failed; a run would not go well before that is put right."
+    return f"Ready to run, with {count(warnings, 'warning')}." if warnings else "Ready to run."
+
+
+def list_checks(path: Path) -> Iterator[Check]:
+    """Every check, the ones that others build on first."""
+    yield check_data_dir()
+    yield from check_prefect()
+    yield check_server()
+    try:
+        snapshot = read_snapshot(path)
+    except CoordinatorError as error:
+        yield fail("repository", str(error))
+        return
+    yield ok("git", ".".join(map(str, find_version())))
+    yield ok("repository", str(snapshot.repository.top))
+    yield from _check_repository(snapshot.repository)
+    yield from _check_input(snapshot)
+    if snapshot.project:
+        yield from _check_project(snapshot.project)
+    if snapshot.holder:
+        yield warn("run", f"{snapshot.holder} is going on; another cannot start before it ends")
+    else:
+        yield ok("run", "none is going on")
+
+
+def _check_repository(repository: Repository) -> Iterator[Check]:
+    for check in (check_identity, check_signing, check_shallow, check_ignored):
+        yield check(repository)
+
+
+def _check_input(snapshot: Snapshot) -> Iterator[Check]:
+    """Configuration and task files: those at the head, which a run works, and those in the checkout, which it will."""
+    finding = check_repository(snapshot.repository)
+    known = set(snapshot.faults)
+    for fault in snapshot.faults:
+        yield fail(_name(fault), str(fault))
+    for fault in finding.faults:
+        if fault not in known:
+            about = f"{_name(fault)} in the checkout"
+            # What is only in the checkout stops no run yet, but for the configuration, which is read from there.
+            yield warn(about, str(fault))
+    for fault in snapshot.project.warnings if snapshot.project else ():
+        if fault.path in finding.uncommitted:
+            yield warn("task files", str(fault))
+    if snapshot.project:
+        project = snapshot.project
+        yield ok("target", f"work lands on the local branch {project.target}, at {project.head[:10]} now")
+        edges = sum(len(project.graph.prerequisites(task_id)) for task_id in project.graph.tasks)
+        text = f"{count(len(project.graph.tasks), 'task file')} and {count(edges, 'edge')} in {project.tasks_dir}/"
+        yield ok("task files", text)
+
+
+def _name(fault: Fault) -> str:
+    return "task files" if fault.path.endswith(".md") else "configuration"
+
+
+def _check_project(project: Project) -> Iterator[Check]:
+    yield check_verify(project)
+    yield from check_agent(project)
+    yield check_branches(project)
+    yield check_case(project)
+    yield check_disk(project)
+
+
+def check_verify(project: Project) -> Check:
+    """What lands is tested."""
+    verify = project.settings.verify
+    return ok("verify", ", ".join(f"`{line}`" for line in verify)) if verify else warn("verify", NO_VERIFY)
+
+
+def check_agent(project: Project) -> Iterator[Check]:
+    """The agent, and the wrapper around it, are programs on the PATH that they will be given."""
+    settings = project.settings
+    if not settings.agent.command:
+        yield fail("agent", NO_AGENT)
+        return
+    own_bin = str(Path(sys.prefix) / "bin") if sys.prefix != sys.base_prefix else ""
+    allowed = scrub(os.environ, settings.env.agent, git_variables=local_variables(), own_bin=own_bin)
+    search_path = allowed.get("PATH", os.defpath)
+    if settings.wrapper:
+        if fault := check_command(settings.wrapper, search_path):
+            yield fail("wrapper", fault)
+        else:
+            yield ok("wrapper", f"`{settings.wrapper[0]}` is there; it will look for the agent itself")
+        return
+    if fault := check_command(settings.agent.command, search_path):
+        yield fail("agent", fault)
+    else:
+        yield ok("agent", f"`{settings.agent.command[0]}` is there, as {CONFIGURATION} names it")

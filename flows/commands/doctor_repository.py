@@ -1,0 +1,124 @@
+"""Checks a repository for `coordinator doctor`: whether worktrees fit beside it, and branches and commits into it."""
+
+import os
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+from flows.commands.findings import Check, fail, ok, warn
+from tasks_lib.git.entries import list_entries
+from tasks_lib.git.repository import Repository
+from tasks_lib.life.project import Project
+from tasks_lib.naming import name_branches
+
+SHOWN = 3
+"""How many of many are named in one sentence."""
+
+
+def check_identity(repository: Repository) -> Check:
+    """Somebody commits."""
+    if repository.identity():
+        text = "git knows no name and email here, so commits are made as Coordinator; set user.name and user.email"
+        return warn("identity", text)
+    return ok("identity", f"commits are made as {repository.git.text('var', 'GIT_AUTHOR_IDENT').rsplit(' ', 2)[0]}")
+
+
+def check_signing(repository: Repository) -> Check:
+    """Whether a person expects signed commits."""
+    found = repository.git.run("config", "--type=bool", "--get", "commit.gpgsign", accept=(0, 1, 128)).text
+    if found == "true":
+        text = (
+            "commit.gpgsign is set; commits of the coordinator and of agents are not signed, as nobody could be asked"
+        )
+        return warn("signing", text)
+    return ok("signing", "commits need no signature")
+
+
+def check_shallow(repository: Repository) -> Check:
+    """The history is there to merge with."""
+    if repository.git.text("rev-parse", "--is-shallow-repository") == "true":
+        return warn("history", "this clone is shallow, and merges may lack their base; run: git fetch --unshallow")
+    return ok("history", "the history is complete")
+
+
+def check_ignored(repository: Repository) -> Check:
+    """`.worktrees/` can be made, and git will not show it."""
+    place = repository.worktrees_dir
+    if place.is_symlink() or (place.exists() and not place.is_dir()):
+        return fail("worktrees", f"{place} is no directory; worktrees are made below one of that name. Rename it")
+    if not os.access(place if place.exists() else place.parent, os.W_OK):
+        return fail("worktrees", f"{place} cannot be written; worktrees are made there")
+    if repository.is_bare:
+        return ok("worktrees", f"they are made in {place}")
+    if repository.git.text("ls-files", "--", f":(top,literal){place.name}"):
+        return fail("worktrees", f"files below {place.name}/ are in git; worktrees are made there. Move those files")
+    if repository.git.succeeds("check-ignore", "--quiet", "--", f"{place.name}/x"):
+        return ok("worktrees", f"{place.name}/ is ignored")
+    exclude = repository.common_dir / "info" / "exclude"
+    if not os.access(exclude if exclude.exists() else repository.common_dir, os.W_OK):
+        return fail("worktrees", f"{exclude} cannot be written; put `/{place.name}/` into .gitignore yourself")
+    return ok("worktrees", f"{place.name}/ will be ignored through {exclude}")
+
+
+def check_disk(project: Project) -> Check:
+    """There is room for a worktree a session, and one to verify in."""
+    repository = project.repository
+    rows = repository.git.text("ls-tree", "-r", "-l", "-z", project.head).split("\0")
+    sizes = (row.split("\t", 1)[0].split()[3] for row in rows if row)
+    size = sum(int(one) for one in sizes if one.isdecimal())
+    needed = size * (project.settings.max_sessions + 1)
+    free = shutil.disk_usage(_find_existing(repository.worktrees_dir)).free
+    text = f"{_write_bytes(free)} are free, {_write_bytes(needed)} needed for {project.settings.max_sessions} sessions"
+    if free < needed:
+        return fail("disk", f"{text}; lower max_sessions, or make room")
+    return ok("disk", text)
+
+
+def _find_existing(place: Path) -> Path:
+    return place if place.exists() else _find_existing(place.parent)
+
+
+def _write_bytes(number: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number} bytes"
+
+
+def check_branches(project: Project) -> Check:
+    """No branch is in the way of those that nodes get, and none of them is checked out by a person."""
+    repository = project.repository
+    ours = {entry.path for entry in list_entries(repository)}
+    rows = repository.git.text("for-each-ref", "--format=%(refname)%00%(worktreepath)", "refs/heads").splitlines()
+    there = {ref.removeprefix("refs/heads/"): place for ref, place in (row.split("\0") for row in rows)}
+    names = name_branches(project.graph.tasks.values(), project.settings.branch_prefix)
+    wanted = {names[task_id] for task_id, task in project.graph.tasks.items() if not task.is_completed}
+    in_the_way = sorted(
+        {one for one in there if any(name.startswith(f"{one}/") or one.startswith(f"{name}/") for name in wanted)}
+    )
+    if in_the_way:
+        named = ", ".join(in_the_way[:SHOWN])
+        text = f"the branch {named} is in the way of branches that tasks get; rename it, or set branch_prefix"
+        return fail("branches", text)
+    taken = sorted(name for name in wanted if there.get(name) and Path(there[name]) not in ours)
+    if taken:
+        where = f"{taken[0]} is checked out in {there[taken[0]]}"
+        return fail("branches", f"{where}; check out another branch there, since a task works on it")
+    return ok("branches", f"names like {project.settings.branch_prefix}<id> are free")
+
+
+def check_case(project: Project) -> Check:
+    """No two paths are the same on a disk that does not tell case apart."""
+    repository = project.repository
+    paths = repository.git.text("ls-tree", "-r", "-z", "--name-only", project.head).split("\0")
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        groups[path.casefold()].append(path)
+    twins = [" and ".join(same) for same in groups.values() if len(same) > 1]
+    found = repository.git.run("config", "--type=bool", "--get", "core.ignorecase", accept=(0, 1, 128)).text
+    if not twins:
+        return ok("paths", "no two differ only by case")
+    text = f"{'; '.join(twins[:SHOWN])} differ only by case"
+    if found == "true":
+        return fail("paths", f"{text}, and this disk cannot hold both; rename one")
+    return warn("paths", f"{text}; a disk that does not tell case apart cannot hold both")

@@ -1,0 +1,25 @@
+"""What a check of `coordinator doctor` finds: a level and one sentence, with the fix where one is needed."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """`about` says in a word or two what was looked at; `text` what was found."""
+
+    level: Literal["ok", "warn", "fail"]
+    about: str
+    text: str
+
+
+def ok(about: str, text: str) -> Check:
+    return Check("ok", about, text)
+
+
+def warn(about: str, text: str) -> Check:
+    return Check("warn", about, text)
+
+
+def fail(about: str, text: str) -> Check:
+    return Check("fail", about, text)

@@ -1,0 +1,40 @@
+"""`coordinator notify`: writes down what an agent reports from its worktree; no network, no git, no server."""
+
+import sys
+from pathlib import Path
+
+from tasks_lib.errors import InputError
+from tasks_lib.git.records import Record, append_notice, read_git_link, read_record
+from tasks_lib.model import Notice, NoticeLevel
+from tasks_lib.report import ExitCode
+
+
+def notify(directory: Path, level: NoticeLevel, text: str) -> ExitCode:
+    """Append the notice for the node whose worktree `directory` lies in, and say so in one line.
+
+    Raises InputError outside of such a worktree, and for an empty text.
+    """
+    if not text.strip():
+        raise InputError(["there is no text; write what is to be reported, in quotes"])
+    git_dir, record = find_node(directory)
+    try:
+        append_notice(git_dir, Notice(level, text, record.turn))
+    except OSError as error:
+        raise InputError([f"the notice for {record.task_id} could not be written: {error}"]) from error
+    advice = " Commit what is coherent, and end your turn." if level is NoticeLevel.BLOCKING else ""
+    sys.stdout.write(f"Noted for {record.task_id} ({level}).{advice}\n")
+    return ExitCode.COMPLETED
+
+
+def find_node(directory: Path) -> tuple[Path, Record]:
+    """The git directory and the record of the worktree around `directory`, looked for upwards.
+
+    A repository inside the worktree, such as a submodule, is passed by.
+    """
+    start = directory.resolve()
+    for place in (start, *start.parents):
+        git_dir = read_git_link(place)
+        record = read_record(git_dir) if git_dir else None
+        if git_dir and record:
+            return git_dir, record
+    raise InputError([f"{start} is in no worktree that the coordinator works in; run this in the worktree of the task"])

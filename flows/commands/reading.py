@@ -1,0 +1,102 @@
+"""Reads a repository for commands that show it: every fault at once, and what head, lock and last run say together."""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from tasks_lib.errors import Fault, InputError
+from tasks_lib.git.lock import Holder, read_holder
+from tasks_lib.git.repository import Repository
+from tasks_lib.life.board import RunView, read_view
+from tasks_lib.life.project import CONFIGURATION, DEFAULT_TASKS_DIR, Project, load_project, read_configuration
+from tasks_lib.settings import Settings
+
+VIEW = "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What `coordinator.yaml` says; with `faults`, what is left of it: the task folder as well as it can be told."""
+
+    settings: Settings | None
+    tasks_dir: str
+    target: str
+    faults: tuple[Fault, ...] = ()
+
+
+def read_leniently(repository: Repository) -> Configuration:
+    """The configuration, with its faults beside it, so that those of the task files can be told at the same time."""
+    try:
+        settings, tasks_dir, target = read_configuration(repository, os.environ)
+    except InputError as error:
+        return Configuration(None, _guess_tasks_dir(repository), "", error.faults)
+    return Configuration(settings, tasks_dir, target)
+
+
+def _guess_tasks_dir(repository: Repository) -> str:
+    chosen: object = os.environ.get("COORDINATOR_TASKS_DIR")
+    if not chosen:
+        with suppress(OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError):
+            chosen = yaml.safe_load((repository.top / CONFIGURATION).read_text(encoding="utf-8")).get("tasks_dir")
+    try:
+        return Settings(tasks_dir=str(chosen or DEFAULT_TASKS_DIR)).tasks_dir
+    except ValidationError:
+        return DEFAULT_TASKS_DIR
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A repository at one moment. `project` is None, with `faults`, where the head or the configuration is broken.
+
+    `view` is what the run wrote that is going on, or else the last one; None if there is none, or if the run that is
+    going on has written nothing yet.
+    """
+
+    repository: Repository
+    project: Project | None
+    faults: tuple[Fault, ...]
+    view: RunView | None
+    holder: Holder | None
+
+    @property
+    def is_alive(self) -> bool:
+        return self.holder is not None
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether the last run ended without a word: killed, or broken."""
+        return self.view is not None and not self.view.ended and not self.is_alive
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Look at the repository that `path` lies in. Raises InputError if it is none."""
+    repository = Repository.open(path)
+    # The lock first: whoever no longer holds it has written its last view.
+    holder = read_holder(repository.state_dir)
+    view = read_view(repository.state_dir / VIEW)
+    if holder and view and holder.run != view.run:
+        view = None
+    try:
+        return Snapshot(repository, load_project(repository.top), (), view, holder)
+    except InputError as error:
+        return Snapshot(repository, None, error.faults, view, holder)
+
+
+def find_outcomes(snapshot: Snapshot) -> dict[str, str]:
+    """What the last run made of each node that is not completed at the head, in the words that a drawing takes."""
+    if snapshot.view is None or snapshot.project is None:
+        return {}
+    tasks = snapshot.project.graph.tasks
+    found: dict[str, str] = {}
+    for node in snapshot.view.nodes.values():
+        if node.id not in tasks or tasks[node.id].is_completed or node.outcome in ("Merged", "Checked", "Landed"):
+            continue
+        if node.outcome:
+            found[node.id] = node.outcome
+        elif node.stage and snapshot.is_alive:
+            found[node.id] = "running"
+    return found

@@ -1,0 +1,94 @@
+"""`coordinator up`: keeps the coordinator's own Prefect server running, for its UI and history, until Ctrl-C."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+import httpx
+from rich.console import Console
+
+from flows.commands.output import say
+from flows.places import data_dir
+from flows.server import LOOPBACK, Server, ServerError, find_running, mutex, serve
+from tasks_lib.errors import InputError
+from tasks_lib.report import ExitCode
+
+LOOK_SECONDS = 5.0
+MISSES = 6
+"""A busy server may miss a few looks."""
+
+
+def keep_up(port: int, console: Console) -> ExitCode:
+    """Start the server, or join the one that runs, and return on Ctrl-C or TERM, when nothing of it is left.
+
+    One that a run uses meanwhile stays until that ends. Raises InputError if `port` is taken, ServerError if the
+    server does not start or does not answer any more.
+    """
+    if theirs := os.environ.get("PREFECT_API_URL"):
+        page = theirs.removesuffix("/").removesuffix("/api")
+        say(console, f"PREFECT_API_URL names a server of yours, and runs are shown there: {page}")
+        return ExitCode.COMPLETED
+    with _interruptible() as keys, suppress(KeyboardInterrupt):
+        require_free(port)
+        say(console, "Starting Prefect's server (10 to 20 seconds) …", "dim")
+        with serve(port) as server:
+            say(console, f"Prefect's UI with every run so far: {server.ui}")
+            say(console, "Ctrl-C ends it.")
+            try:
+                wait(server)
+            finally:
+                keys.is_ending = True
+    return ExitCode.COMPLETED
+
+
+def require_free(port: int) -> None:
+    """Raise InputError if another program listens on `port`; 0 is any free one, and our own server is joined."""
+    home = data_dir() / "prefect"
+    home.mkdir(exist_ok=True)
+    with mutex(home):
+        if not port or find_running(home):
+            return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise InputError([f"port {port} cannot be used ({error.strerror}); choose another with --port"]) from error
+
+
+def wait(server: Server) -> None:
+    """Look at the server from time to time; only a signal ends this, or ServerError when it is gone."""
+    missed = 0
+    while missed < MISSES:
+        time.sleep(LOOK_SECONDS)
+        missed += 1
+        with suppress(httpx.HTTPError):
+            if httpx.get(f"{server.api}/health", timeout=LOOK_SECONDS).is_success:
+                missed = 0
+    raise ServerError(f"the server at {server.ui} does not answer any more; `coordinator up` starts it again")
+
+
+class _Keys:
+    """What Ctrl-C and TERM do: end the waiting once, and nothing while the server is being ended."""
+
+    def __init__(self) -> None:
+        self.is_ending: bool = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if not self.is_ending:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _interruptible() -> Generator[_Keys]:
+    keys = _Keys()
+    before = {number: signal.signal(number, keys) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield keys
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

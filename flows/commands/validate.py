@@ -1,0 +1,85 @@
+"""`coordinator validate`: names everything that is wrong with the configuration and the task files, all at once."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from flows.commands.output import count, print_json, say
+from flows.commands.reading import read_leniently
+from tasks_lib.errors import Fault, InputError
+from tasks_lib.git.head import Head
+from tasks_lib.git.objects import Objects
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.taskreader import TaskReader
+from tasks_lib.graph import check_graph
+from tasks_lib.life.project import find_claimed, find_uncommitted, read_checkout
+from tasks_lib.model import Task
+from tasks_lib.report import ExitCode
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was read: `faults` are sorted; `uncommitted` are paths of task files that a run would not see so."""
+
+    task_files: int
+    edges: int
+    faults: tuple[Fault, ...]
+    uncommitted: tuple[str, ...] = ()
+
+    @property
+    def has_errors(self) -> bool:
+        return any(not fault.is_warning for fault in self.faults)
+
+
+def validate_repository(path: Path, *, at_head: bool, as_json: bool, console: Console) -> ExitCode:
+    """Print every fault, a line each, and say what was read. Raises InputError if `path` is no repository."""
+    finding = check_repository(Repository.open(path), at_head=at_head)
+    if as_json:
+        print_json({"has_errors": finding.has_errors, **asdict(finding)})
+    else:
+        for fault in finding.faults:
+            say(console, str(fault))
+        say(console, summarize(finding))
+    return ExitCode.BAD_INPUT if finding.has_errors else ExitCode.COMPLETED
+
+
+def check_repository(repository: Repository, *, at_head: bool = False) -> Finding:
+    """Read configuration and task files, from the checkout or as they are at the head; a fault hides no other."""
+    configuration = read_leniently(repository)
+    is_from_head = at_head or repository.is_bare
+    try:
+        if is_from_head:
+            tasks, found = _read_head(repository, configuration.target, configuration.tasks_dir)
+        else:
+            tasks, found = read_checkout(repository, configuration.tasks_dir)
+    except InputError as error:
+        # After a fault in the configuration the folder is a guess, and its absence says nothing.
+        tasks, found = (), () if configuration.faults else error.faults
+    faults = sorted({*configuration.faults, *found, *find_claimed(tasks)})
+    edges = sum(len(set(task.depends_on)) for task in tasks)
+    uncommitted: Iterable[Fault] = () if is_from_head else find_uncommitted(repository, configuration.tasks_dir)
+    return Finding(len(tasks), edges, tuple(faults), tuple(fault.path for fault in uncommitted))
+
+
+def _read_head(repository: Repository, target: str, tasks_dir: str) -> tuple[tuple[Task, ...], tuple[Fault, ...]]:
+    head = Head(repository.git, target or repository.default_target()).current()
+    objects = Objects(repository.git)
+    try:
+        reading = TaskReader(objects, tasks_dir, target).read(head)
+    finally:
+        objects.close()
+    return reading.tasks, (*reading.faults, *check_graph(reading.tasks))
+
+
+def summarize(finding: Finding) -> str:
+    """`12 task files, 17 edges, no faults`, and what a run would not see."""
+    warnings = sum(fault.is_warning for fault in finding.faults)
+    errors = len(finding.faults) - warnings
+    read = f"{count(finding.task_files, 'task file')}, {count(finding.edges, 'edge')}"
+    found = [count(number, noun) for number, noun in ((errors, "error"), (warnings, "warning")) if number]
+    text = f"{read}, {' and '.join(found) or 'no faults'}"
+    if finding.uncommitted:
+        text += f"; {count(len(finding.uncommitted), 'file')} not committed: a run works what is committed"
+    return text
