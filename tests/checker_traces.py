@@ -146,6 +146,10 @@ def _name_difference(before: dict[str, str], now: dict[str, str]) -> str:
     return ", ".join(names[:5])
 
 
+OWN_FILES = {"lock", "worktrees.lock", "run.json", "logs"}
+"""What a run may leave in the coordinator's directory, landed nodes or not."""
+
+
 def find_leftovers(repo: Path, target: str, landed: Collection[str], branches: Collection[str]) -> list[str]:
     """What is still there of nodes that landed: `landed` are their ids, `branches` the names their merges tell."""
     common = Path(repo, text(repo, "rev-parse", "--git-common-dir")).resolve()
@@ -200,7 +204,13 @@ def _find_refs(repo: Path, target: str, branches: Collection[str]) -> list[str]:
 
 
 def _find_files(common: Path, landed: Collection[str]) -> list[str]:
-    faults = [f"the lock file {path.relative_to(common)} is left" for path in sorted(common.rglob("*.lock"))]
+    home = common / "coordinator"
+    # What is held by flock stays as a file: to take it away would let two hold it.
+    locks = (path for path in sorted(common.rglob("*.lock")) if path != home / "worktrees.lock")
+    faults = [f"the lock file {path.relative_to(common)} is left" for path in locks]
+    if home.is_dir():
+        strange = sorted({path.name for path in home.iterdir()} - OWN_FILES)
+        faults += [f"coordinator/{name} is left in the git directory" for name in strange]
     for path in sorted(common.rglob("coordinator.json")):
         task_id = _read_task_id(path)
         if task_id in landed or task_id == "" or path.parent == common:

@@ -154,8 +154,9 @@ def _special_edges() -> dict[str, tuple[str, ...]]:
 def _make_edges(nodes: int, rng: random.Random) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
     """Every id in an order in which it may run, with what it depends on; and those completed from the start."""
     edges: dict[str, tuple[str, ...]] = {}
-    fillers = _name_fillers(nodes - len(_special_edges()), rng)
-    completed = tuple(fillers[: max(2, nodes // 10)])
+    count = max(2, nodes // 10)
+    fillers = _name_fillers(nodes - len(_special_edges()), count, rng)
+    completed = tuple(fillers[:count])
     for task_id in completed:
         edges[task_id] = tuple(rng.sample(list(edges), k=min(len(edges), rng.randint(0, 2))))
     for task_id, needed in _special_edges().items():
@@ -167,14 +168,14 @@ def _make_edges(nodes: int, rng: random.Random) -> tuple[dict[str, tuple[str, ..
     return edges, completed
 
 
-def _name_fillers(count: int, rng: random.Random) -> list[str]:
-    # `graph` beside `graph/construction` cannot both be branches under one prefix: that has to be coped with.
-    names = ["graph", "graph/construction", "deep/er/nested"]
+def _name_fillers(count: int, completed: int, rng: random.Random) -> list[str]:
+    names: list[str] = []
     shapes = ("{area}/{word}-{n}", "{word}.{n}", "{area}_{n}", "{area}/{word}/{n}x", "{word}-{n}")
     for number in range(count):
         area, word = rng.choice(("core", "db", "net", "ui")), rng.choice(("index", "parse", "store", "view"))
         names.append(rng.choice(shapes).format(area=area, word=word, n=number))
-    return names[:count]
+    # `graph` beside `graph/construction` cannot both be branches under one prefix: that has to be coped with.
+    return [*names[:completed], "graph", "graph/construction", "deep/er/nested", *names[completed:]][:count]
 
 
 def _choose_path(task_id: str, rng: random.Random) -> str:

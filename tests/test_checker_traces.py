@@ -172,6 +172,17 @@ def test_lock_files_are_said(pen: Pen) -> None:
             assert_says(faults, f"the lock file {name} is left")
 
 
+def test_strange_files_of_the_coordinator_are_said(pen: Pen) -> None:
+    with finished(pen) as look:
+        home = pen.repo / ".git" / "coordinator"
+        (home / "logs").mkdir(parents=True)
+        for name in ("lock", "worktrees.lock", "run.json"):
+            (home / name).touch()
+        assert look() == []
+        (home / "state.json").touch()
+        assert_says(look(), "coordinator/state.json is left")
+
+
 def test_notices_without_a_record_are_said(pen: Pen) -> None:
     with finished(pen) as look:
         (pen.repo / ".git" / "coordinator-notices.jsonl").touch()
