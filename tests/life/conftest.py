@@ -1,0 +1,34 @@
+"""A repository with an agent of sh, for tests of the life of nodes; nothing of a test may outlive it."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import Ground
+
+from tasks_lib.life.run import REPOSITORY_MARKER
+from tasks_lib.process.strays import find_marked
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings of the person who runs the tests take part in them."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "no-settings"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in list(os.environ):
+        if name.startswith(("COORDINATOR_", "PREFECT_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Iterator[Ground]:
+    """A place for one repository; at the end no process that a run of it started may be alive."""
+    made = Ground(tmp_path)
+    yield made
+    left = find_marked(REPOSITORY_MARKER, str((made.top / ".git").resolve()))
+    for process in left:
+        os.kill(process.pid, signal.SIGKILL)
+    made.close()
+    assert left == []

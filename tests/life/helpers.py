@@ -1,0 +1,334 @@
+"""A repository, an agent of sh, and a conductor without Prefect: what the tests of the life of nodes stand on."""
+
+import asyncio
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks_lib.git.records import RECORD_NAME, Record, read_record
+from tasks_lib.git.runner import Git
+from tasks_lib.life.board import RunView
+from tasks_lib.life.landing import Lander
+from tasks_lib.life.node import Retry, live
+from tasks_lib.life.project import load_project
+from tasks_lib.life.startup import OpenRun, open_run
+from tasks_lib.model import Outcome
+from tasks_lib.plan import Plan
+from tasks_lib.report import ExitCode, find_exit_code
+
+HANG_SECONDS = 60.0
+"""No assertion: a test that would hang ends instead."""
+OPEN_PER_SESSION = 2
+PRELUDE = """\
+set -e
+J={journal}/$(echo "$COORDINATOR_TASK_ID" | tr / -)-$COORDINATOR_ATTEMPT-$COORDINATOR_TURN
+[ "$COORDINATOR_ROLE" = code-reviewer ] && J=$J-review$(ls {journal} | grep -c -- '-review.*prompt$' || :)
+cat > "$J.prompt"
+env > "$J.env"
+pwd > "$J.cwd"
+id=$COORDINATOR_TASK_ID attempt=$COORDINATOR_ATTEMPT turn=$COORDINATOR_TURN role=$COORDINATOR_ROLE
+commit() {{ git add -A && git commit -q -m "$1"; }}
+work() {{ mkdir -p "$(dirname "$id")"; echo "$id" > "$id.txt"; commit "feat($id): write $id.txt"; echo "Wrote $id.txt."; }}
+tell() {{ echo > "{signals}/$1"; }}
+await() {{ read -r _ < "{signals}/$1"; }}
+status() {{ sed -i "s/^status: .*/status: $1/" "$COORDINATOR_TASK_FILE"; }}
+"""
+
+During = Callable[[OpenRun], Awaitable[None]]
+Tasks = Mapping[str, Mapping[str, Any]]
+
+
+class Signal:
+    """A fifo between a test and an agent, held open on both ends, so that only reading ever waits."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+
+    def send(self, times: int = 1) -> None:
+        os.write(self._descriptor, b"\n" * times)
+
+    async def wait(self) -> None:
+        """Return when the agent has told once more."""
+        while not self._is_told():
+            readable = asyncio.Event()
+            asyncio.get_running_loop().add_reader(self._descriptor, readable.set)
+            try:
+                await readable.wait()
+            finally:
+                asyncio.get_running_loop().remove_reader(self._descriptor)
+
+    def _is_told(self) -> bool:
+        try:
+            return bool(os.read(self._descriptor, 1))
+        except BlockingIOError:
+            return False
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+@dataclass(slots=True)
+class Worked:
+    """How a run of the test conductor went; `started` are ids in the order they were dispatched."""
+
+    outcomes: Mapping[str, Outcome]
+    retries: Sequence[tuple[str, str]]
+    started: Sequence[str]
+    skips: Mapping[str, str]
+    code: ExitCode
+    view: RunView
+    pending: str
+    lines: Sequence[str]
+
+    @property
+    def names(self) -> dict[str, str]:
+        return {task_id: outcome.name for task_id, outcome in self.outcomes.items()}
+
+
+@dataclass(slots=True)
+class Ground:
+    """One repository `top` with task files, and a journal of the turns that its agent was given."""
+
+    place: Path
+    signals: dict[str, Signal] = field(default_factory=dict[str, Signal])
+
+    @property
+    def top(self) -> Path:
+        return self.place / "repository"
+
+    @property
+    def journal(self) -> Path:
+        return self.place / "journal"
+
+    @property
+    def git(self) -> Git:
+        return Git(self.top)
+
+    def make(
+        self,
+        tasks: Tasks,
+        agent: str = "work",
+        *,
+        verify: Sequence[str] = (),
+        signals: Sequence[str] = (),
+        files: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
+        """Make the repository. `tasks` maps ids to front matter besides id, name and status; `agent` is the body of a
+        script of sh; `settings` go into coordinator.yaml."""
+        for folder in (self.top, self.journal, self.place / "signals"):
+            folder.mkdir()
+        self.signals |= {name: Signal(self.place / "signals" / name) for name in signals}
+        self.git.run("init", "--quiet", "--initial-branch=main")
+        self.git.run("config", "user.name", "Ada")
+        self.git.run("config", "user.email", "ada@example.org")
+        self.write_agent(agent)
+        said = {
+            "agent": {"command": ["sh", str(self.place / "agent.sh")]},
+            "verify": list(verify),
+            "retry": {"attempts": 2, "delay_seconds": 0, "max_delay_seconds": 0},
+            **settings,
+        }
+        said["watch"] = {"stop_seconds": 2, **settings.get("watch", {})}
+        made = {f"tasks/{task_id}.md": write_task(task_id, **about) for task_id, about in tasks.items()}
+        self.commit("Begin", {"coordinator.yaml": yaml.safe_dump(said), "README.md": "# X\n", **made, **(files or {})})
+
+    def write_agent(self, body: str) -> None:
+        prelude = PRELUDE.format(journal=self.journal, signals=self.place / "signals")
+        (self.place / "agent.sh").write_text(prelude + body + "\n")
+
+    def commit(self, subject: str, files: Mapping[str, str]) -> str:
+        """A commit of a person's on the checkout."""
+        for name, text in files.items():
+            path = self.top / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        self.git.run("add", "--", *files)
+        self.git.run("commit", "--quiet", "--message", subject)
+        return self.at("HEAD")
+
+    def set_status(self, task_id: str, status: str) -> str:
+        """A person's commit on main that changes the status of a task file."""
+        path = f"tasks/{task_id}.md"
+        lines = self.show(path).splitlines()
+        text = "\n".join(f"status: {status}" if line.startswith("status:") else line for line in lines)
+        return self.commit(f"Set {task_id} to {status}", {path: text + "\n"})
+
+    def at(self, revision: str = "main") -> str:
+        return self.git.text("rev-parse", f"{revision}^{{commit}}")
+
+    def show(self, path: str, revision: str = "main") -> str:
+        return self.git.run("cat-file", "blob", f"{revision}:{path}").stdout.decode()
+
+    def has(self, path: str, revision: str = "main") -> bool:
+        return self.git.text("ls-tree", "--name-only", revision, "--", path) == path
+
+    def log(self, form: str, *words: str) -> list[str]:
+        return self.git.text("log", "--first-parent", f"--format={form}", *words).splitlines()
+
+    def trailer(self, name: str, revision: str = "main") -> str:
+        return self.git.text("log", "-n1", f"--format=%(trailers:key={name},valueonly)", revision).strip()
+
+    def turn(self, name: str, kind: str = "prompt") -> str:
+        """What turn `<id>-<attempt>-<turn>` was told (`prompt`), saw (`env`), and where it was (`cwd`)."""
+        return (self.journal / f"{name}.{kind}").read_text()
+
+    def turns(self) -> list[str]:
+        return sorted(path.stem for path in self.journal.glob("*.prompt"))
+
+    def variables(self, name: str) -> dict[str, str]:
+        pairs = (line.partition("=") for line in self.turn(name, "env").splitlines())
+        return {key: value for key, _, value in pairs}
+
+    def record(self, branch: str) -> Record:
+        git_dir = Path(Git(self.top / ".worktrees" / branch).text("rev-parse", "--absolute-git-dir"))
+        found = read_record(git_dir)
+        assert found, f"no {RECORD_NAME} in {git_dir}"
+        return found
+
+    def leftovers(self) -> list[str]:
+        """Branches, worktrees and refs of ours that are there besides main."""
+        refs = self.git.text("for-each-ref", "--format=%(refname)").splitlines()
+        worktrees = self.git.text("worktree", "list", "--porcelain").split("\n\n")[1:]
+        below = self.top / ".worktrees"
+        return [
+            *(ref for ref in refs if ref != "refs/heads/main"),
+            *worktrees,
+            *(str(path) for path in (below.iterdir() if below.exists() else ())),
+        ]
+
+    async def work(
+        self,
+        *,
+        only: Sequence[str] = (),
+        max_sessions: int = 4,
+        during: During | None = None,
+        lander: type[Lander] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Worked:
+        """One run, from opening to closing; `during` goes on beside it."""
+        return await asyncio.wait_for(self._work(only, max_sessions, during, lander, environment or {}), HANG_SECONDS)
+
+    async def _work(
+        self,
+        only: Sequence[str],
+        max_sessions: int,
+        during: During | None,
+        lander: type[Lander] | None,
+        environment: Mapping[str, str],
+    ) -> Worked:
+        project = await asyncio.to_thread(load_project, self.top, environment)
+        lines: list[str] = []
+        async with open_run(project, f"run-{uuid.uuid4().hex[:6]}", max_sessions) as opened:
+            if lander:
+                opened.lander = lander(opened.run, opened._on_moved)  # pyright: ignore[reportPrivateUsage]
+            opened.run.board.listen(lambda node_id, line: lines.append(f"{node_id}: {line}" if node_id else line))
+            conductor = Conductor(opened, Plan(opened.run.graph, only))
+            beside = asyncio.ensure_future(during(opened)) if during else None
+            try:
+                await conductor.work()
+                if beside:
+                    await beside
+            finally:
+                if beside:
+                    beside.cancel()
+            plan, stopping = conductor.plan, opened.run.is_stopping
+        code = find_exit_code(plan.graph, only, plan.outcomes, is_interrupted=stopping)
+        return Worked(
+            plan.outcomes, conductor.retries, conductor.started, plan.skips(), code,
+            opened.run.board.view, opened.publisher.pending, lines,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        for signal in self.signals.values():
+            signal.close()
+
+
+class Conductor:
+    """The ready-queue of a run, as the flow has it, without Prefect: a retry follows at once."""
+
+    def __init__(self, opened: OpenRun, plan: Plan) -> None:
+        self._opened = opened
+        self._run = opened.run
+        self.plan = plan
+        self.retries: list[tuple[str, str]] = []
+        self.started: list[str] = []
+        self._jobs: dict[asyncio.Task[Outcome], str] = {}
+
+    async def work(self) -> None:
+        try:
+            while True:
+                await self._read_graph()
+                self._start_ready()
+                if not self._jobs:
+                    return
+                if self._opened.lander.waiting_for_base == len(self._jobs):
+                    self._opened.lander.give_up()
+                await self._wait()
+        finally:
+            for job in self._jobs:
+                job.cancel()
+            await asyncio.gather(*self._jobs, return_exceptions=True)
+
+    async def _read_graph(self) -> None:
+        graph = await self._run.thread(self._run.read_graph_at, await self._run.thread(self._run.head.current))
+        if graph is not self.plan.graph:
+            self._run.graph = graph
+            self.plan.update(graph)
+
+    def _start_ready(self) -> None:
+        slots = self._run.slots
+        room = slots.size * OPEN_PER_SESSION - len(self._jobs)
+        ready = () if self._run.is_stopping else self.plan.ready()
+        for task_id in ready[: max(0, min(room, slots.free))]:
+            self.plan.start(task_id)
+            self.started.append(task_id)
+            self._jobs[asyncio.create_task(self._live(task_id))] = task_id
+
+    async def _live(self, task_id: str) -> Outcome:
+        rank = -float(self.plan.priority(task_id))
+        seat = self._run.slots.seat(rank)
+        for _ in range(self._run.settings.retry.attempts):
+            outcome = await live(self._run, self._opened.lander, task_id, seat, rank)
+            if not isinstance(outcome, Retry):
+                return outcome
+            self.retries.append((task_id, outcome.reason))
+        raise AssertionError(f"{task_id} asks for more attempts than it has")
+
+    async def _wait(self) -> None:
+        moved = asyncio.create_task(self._run.moved.wait())
+        await asyncio.wait([*self._jobs, moved], return_when=asyncio.FIRST_COMPLETED)
+        moved.cancel()
+        self._run.moved.clear()
+        for job in [job for job in self._jobs if job.done()]:
+            task_id = self._jobs.pop(job)
+            self.plan.finish(task_id, job.result())
+            self._run.board.end(task_id, job.result())
+
+
+def write_task(task_id: str, body: str = "", status: str = "pending", **front: Any) -> str:
+    """A task file as people write them: a comment in the front matter, Notes that are empty, a checklist."""
+    rows = yaml.safe_dump(front, sort_keys=False) if front else ""
+    return (
+        f"---\nid: {task_id}\nname: Do {task_id}  # by hand\nstatus: {status}\n{rows}---\n\n"
+        f"## Description\n{body or 'Write it.'}\n\n## Acceptance Criteria\n- [ ] It is there\n\n## Notes\n\n## Summary\n"
+    )
+
+
+async def reach(opened: OpenRun, line: str) -> None:
+    """Return when the board tells of `line`, such as `a: queued`."""
+    found = asyncio.Event()
+
+    def hear(node_id: str, said: str) -> None:
+        if f"{node_id}: {said}".startswith(line):
+            found.set()
+
+    opened.run.board.listen(hear)
+    await found.wait()
+    opened.run.board.ignore(hear)
