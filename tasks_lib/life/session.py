@@ -53,6 +53,7 @@ async def take_turn(work: Work, prompt: str) -> TurnEnding:
     """One prompt and what became of it, as git tells."""
     run = work.run
     before = await run.thread(read_state, work.worktree.git)
+    own_before = await run.thread(read_own_file, work)
     work.note(turn=work.record.turn + 1, turn_start=before.commit)
     log = run.log_path(work.task.id, f"session-{work.record.attempt}")
     work.enter(Stage.SESSION, f"turn {work.record.turn}", log=log)
@@ -61,7 +62,7 @@ async def take_turn(work: Work, prompt: str) -> TurnEnding:
     after = await run.thread(read_state, work.worktree.git)
     if after.branch != work.branch:
         return AttemptFailed(f"the worktree is on {after.branch or 'no branch'} instead of {work.branch}")
-    return decide_turn(await gather_facts(work, before, after, end))
+    return decide_turn(await gather_facts(work, before, after, end, own_before))
 
 
 async def prompt_session(work: Work, prompt: str) -> TurnEnd:
@@ -95,15 +96,20 @@ def describe_session(work: Work, worktree: Worktree, session: str, role: str, lo
     )
 
 
-async def gather_facts(work: Work, before: BranchState, after: BranchState, end: TurnEnd) -> TurnFacts:
-    """Put together what git, the notices and the exit status say of the turn that just ended."""
+async def gather_facts(
+    work: Work, before: BranchState, after: BranchState, end: TurnEnd, own_before: bytes | None
+) -> TurnFacts:
+    """Put together what git, the notices and the exit status say of the turn that just ended.
+
+    `own_before` is what the node's task file in the worktree held when it began, None if it was not there.
+    """
     run, own = work.run, work.task.path
     changed: tuple[str, ...] = ()
     if after.commit != work.record.base:
         head = await run.thread(run.head.current)
         changed = await run.thread(find_changed_paths, run.repository.git, head, after.commit)
     says_completed = own in changed and await _status_on(work, after.commit) is Status.COMPLETED
-    said = await find_safe_exit(work, before, after, is_own_file_changed=own in changed)
+    said = await find_safe_exit(work, before, after, own_before)
     dirty = tuple(path for path in after.dirty if not _is_copied(path, run.settings.copy_paths))
     return TurnFacts(
         status=end.status,
@@ -119,7 +125,7 @@ async def gather_facts(work: Work, before: BranchState, after: BranchState, end:
     )
 
 
-async def find_safe_exit(work: Work, before: BranchState, after: BranchState, *, is_own_file_changed: bool) -> str:
+async def find_safe_exit(work: Work, before: BranchState, after: BranchState, own_before: bytes | None) -> str:
     """The reason of a Safe Exit said since the turn began, "" for none: a notice, a commit, or the task file."""
     notices = await work.run.thread(read_notices, work.worktree.git_dir)
     for notice in reversed(notices):
@@ -131,18 +137,25 @@ async def find_safe_exit(work: Work, before: BranchState, after: BranchState, *,
         for subject in subjects:
             if subject.startswith(start):
                 return subject.removeprefix(start).strip() or "blocked"
-    if work.task.path in after.dirty or (is_own_file_changed and after.commit != before.commit):
-        return await work.run.thread(read_block, work)
-    return ""
+    return await work.run.thread(read_block, work, own_before)
 
 
-def read_block(work: Work) -> str:
-    """What the task file in the worktree says of a block: "" unless its status is blocked now."""
+def read_own_file(work: Work) -> bytes | None:
+    """The node's task file as it lies in the worktree; None if there is none. Call in a thread."""
     file = work.worktree.path / work.task.path
-    if file.is_symlink() or not file.is_file():
+    return None if file.is_symlink() or not file.is_file() else file.read_bytes()
+
+
+def read_block(work: Work, before: bytes | None) -> str:
+    """What the task file in the worktree says of a block, "" unless this turn wrote it. Call in a thread.
+
+    `before` is what it held when the turn began. The head's own text, which a merge brings in, says nothing new.
+    """
+    data = read_own_file(work)
+    if data is None or data == before or parse_status(data, work.task.path) is not Status.BLOCKED:
         return ""
-    text = decode(file.read_bytes())
-    if parse_status(file.read_bytes(), work.task.path) is not Status.BLOCKED:
+    text = decode(data)
+    if text == work.run.reader.text(work.run.head.current(), work.task.path):
         return ""
     notes = (get_section(text, "Notes") or "").strip().splitlines()
     said = next((line for line in notes if "blocked" in line.casefold()), notes[0] if notes else "")

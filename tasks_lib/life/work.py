@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks_lib.agents.backend import Session
-from tasks_lib.git.records import Record, clear_notices, read_record, write_record
+from tasks_lib.git.records import Record, clear_notices, read_git_link, read_record, write_record
 from tasks_lib.git.worktrees import Worktree
 from tasks_lib.life.landing import Lander
 from tasks_lib.life.run import Run
@@ -69,7 +69,8 @@ def next_record(
 ) -> Record:
     """The record of the attempt that begins now.
 
-    After a failed attempt, or a block, it is the next one; what was merely interrupted goes on under its number.
+    After a failed attempt, or a block, it is the next one; what was merely interrupted goes on under its number, and a
+    turn that was not over is taken again.
     `attempts_before` are those that git tells of when no record is left.
     """
     if previous is None or previous.task_id != task_id:
@@ -81,7 +82,8 @@ def next_record(
                        finished="", reviewed="", refused="", session=new_session(), run=run_id)  # fmt: skip
     if previous.stage == FAILED_ATTEMPT:
         return replace(previous, attempt=previous.attempt + 1, turn=0, session=new_session(), run=run_id, finished="")
-    return replace(previous, turn=max(0, previous.turn - 1), run=run_id)
+    is_amid_turn = previous.stage == Stage.SESSION
+    return replace(previous, turn=max(0, previous.turn - is_amid_turn), run=run_id)
 
 
 def new_session() -> str:
@@ -93,21 +95,35 @@ async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
     run.board.enter(task.id, Stage.WORKTREE, "making it")
     head = await run.thread(run.head.current)
     branch = run.branch_of(task.id)
+    # Read first: a worktree that an agent left on another branch is made anew, and its record goes with it.
+    previous = await run.thread(read_previous, run, task.id, branch, head)
     worktree = await run.thread(run.worktrees.open_branch, branch, head)
-    previous = await run.thread(read_record, worktree.git_dir)
     if previous and previous.pid:
         await end_group(
             GroupId(previous.pid, previous.pid_started), run.settings.watch.stop_seconds, session=previous.session
         )
     before = 0 if previous else await run.thread(count_attempts, run, task.id, head)
     record = next_record(previous, task.id, branch, head, run.id, before)
-    if previous is None:
+    if previous is None or record.attempt != previous.attempt:
+        # Turns are counted anew in each attempt, so an old notice would be taken for one of this attempt's.
         await run.thread(clear_notices, worktree.git_dir)
     work = Work(
         run, lander, task, seat, worktree, replace(record, slot=worktree.slot, pid=0), is_resumed=worktree.is_resumed
     )
     work.enter(Stage.WORKTREE, branch)
     return work
+
+
+def read_previous(run: Run, task_id: str, branch: str, head: str) -> Record | None:
+    """The record that an earlier attempt left, None if there is none. Call in a thread.
+
+    A kill between the blocker's commit and the record's note of it is told by the commit.
+    """
+    git_dir = read_git_link(run.repository.worktrees_dir / branch)
+    found = read_record(git_dir) if git_dir else None
+    if found and found.stage != BLOCKED and count_attempts(run, task_id, head) == found.attempt:
+        return replace(found, stage=BLOCKED)
+    return found
 
 
 def count_attempts(run: Run, task_id: str, head: str) -> int:
