@@ -79,6 +79,8 @@ class Lander:
                 head = await self._run.thread(self._run.head.current)
                 candidate = await self._run.thread(compose, head)
                 if await self._advance(candidate):
+                    if head in self._green:
+                        self._green.add(candidate.commit)
                     return candidate.commit
         finally:
             self._turnstile.release()
@@ -132,7 +134,6 @@ class Lander:
     async def _advance(self, candidate: Candidate) -> bool:
         is_moved = await self._run.thread(self._run.head.advance, candidate.head, candidate.commit)
         if is_moved:
-            self._green.add(candidate.commit)
             self._on_moved()
         return is_moved
 
@@ -146,7 +147,10 @@ class Lander:
             self._run.board.enter(node_id, Stage.VERIFY)
         worktree = await self._hold_worktree(commit)
         result = await run_verify(self._run, worktree, self._run.log_path(node_id or "head", f"verify-{commit[:12]}"))
-        return result if isinstance(result, Red) else None
+        if isinstance(result, Red):
+            return result
+        self._green.add(commit)
+        return None
 
     async def _hold_worktree(self, commit: str) -> Worktree:
         if self._worktree is None:
@@ -159,7 +163,6 @@ class Lander:
         """Why the head alone is red, "" if it is not; then no session is to blame for a red candidate."""
         red = await self._find_red(head, "")
         if red is None:
-            self._green.add(head)
             return ""
         target = self._run.project.target
         return f"{target} itself is red without any of this work: `{red.line}` {red.how} (log: {red.log})"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tasks_lib import prompts
 from tasks_lib.endings import AttemptFailed, Done, SafeExit
-from tasks_lib.errors import ShellError, SystemFailure
+from tasks_lib.errors import InputError, ShellError, SystemFailure
 from tasks_lib.git.branches import read_state, read_subjects
 from tasks_lib.git.candidate import Landing
 from tasks_lib.git.snapshots import keep_state
@@ -42,7 +42,7 @@ async def live(run: Run, lander: Lander, task_id: str, seat: Seat, priority: flo
         return await _go_through_stages(work, priority)
     except Interrupted:
         return Aborted("the run was stopped; the work is kept, and running again goes on")
-    except SystemFailure as failure:
+    except (SystemFailure, InputError, OSError) as failure:
         return _end_broken(work, failure)
     finally:
         if work and work.session:
@@ -95,6 +95,7 @@ async def _review_and_land(work: Work, done: Done, priority: float) -> LandingRe
             work.note(reviewed=state.commit)
         reviewed = "approved"
     work.seat.leave()
+    run.moved.set()  # The free slot is for another node, which is started by whoever hears this.
     work.enter(Stage.QUEUED)
     landing = await _describe_landing(work, state.commit, reviewed)
     return await run.unless_stopped(work.lander.land(landing, priority))
@@ -167,8 +168,8 @@ async def _end_attempt(work: Work, reason: str) -> Outcome | Retry:
     return Retry(reason)
 
 
-def _end_broken(work: Work | None, failure: SystemFailure) -> Outcome | Retry:
-    """Our own environment broke; a `setup` that failed may do better the next time."""
+def _end_broken(work: Work | None, failure: SystemFailure | InputError | OSError) -> Outcome | Retry:
+    """Our own environment broke, or a person changed it meanwhile; a `setup` that failed may do better next time."""
     if work and isinstance(failure, ShellError) and not work.is_last_attempt():
         work.note(stage=FAILED_ATTEMPT)
         return Retry(str(failure))
