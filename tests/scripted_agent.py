@@ -21,10 +21,12 @@ The plan is `{"journal": PATH, "nodes": {ID: {...}}}`. What a node may say (all 
     verdicts: [TEXT, ...]       what it says as code-reviewer, one for each review; the last one repeats
     report: TEXT                what it prints last
 
-Each turn leaves a line in the journal when it begins and one when it ends, with wall-clock seconds.
+Each turn leaves a line in the journal when it begins and one when it ends, with wall-clock seconds; and a line
+`twice` if another agent of the same node is still alive.
 Starting quickly matters more here than comfort: no site, no pathlib, no re.
 """
 
+import fcntl
 import json
 import os
 import subprocess
@@ -92,7 +94,9 @@ def meet(journal: str, other: str, seconds: float) -> None:
 def catch_up(own: str) -> None:
     """Merge the target; keep both sides of a source, and the target's side of a task file."""
     target = ENV.get("COORDINATOR_TARGET", "")
-    if not target or run("git", "merge", "-q", "--no-edit", target) == 0:
+    # What git says of a conflict is kept out of the report: which side of a pair meets it is chance.
+    merge = ["git", "merge", "-q", "--no-edit", target]
+    if not target or subprocess.call(merge, stdout=subprocess.DEVNULL) == 0:
         return
     listing = subprocess.check_output(["git", "diff", "--name-only", "--diff-filter=U", "-z"])
     paths = [path for path in listing.decode().split("\0") if path]
@@ -209,6 +213,11 @@ def main() -> None:
     prompt = sys.stdin.read()
     whole = json.loads(read(sys.argv[1]))
     plan = whole["nodes"].get(ID, {})
+    alone = os.open(f"{whole['journal']}.{ID.replace('/', '-')}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        note(whole["journal"], "twice")
     note(whole["journal"], "start", prompt_chars=len(prompt), prompt_start=prompt[:200])
     status = 0
     try:
