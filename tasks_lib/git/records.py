@@ -23,7 +23,7 @@ class Record:
     work was given back. `pid_started` is the process's start in seconds since the epoch, so that a reused pid is not
     taken for it. `notes` are those of earlier attempts, oldest first. `updated` is ISO 8601 in UTC. `allowance` is the
     attempt from which `retry.attempts` is counted; `refused` the commit that was given back, `review_rounds` how often
-    by a reviewer.
+    by a reviewer. `answer` and `verdict` are what the agent said of the work that is finished.
     """
 
     task_id: str
@@ -46,6 +46,8 @@ class Record:
     allowance: int = 1
     refused: str = ""
     review_rounds: int = 0
+    answer: str = ""
+    verdict: str = ""
 
 
 def read_record(git_dir: Path) -> Record | None:

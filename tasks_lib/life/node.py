@@ -15,7 +15,7 @@ from tasks_lib.life.run import Interrupted, Run
 from tasks_lib.life.session import hold_session, prepare_worktree, write_first_prompt
 from tasks_lib.life.slots import Seat
 from tasks_lib.life.work import FAILED_ATTEMPT, Work, open_work
-from tasks_lib.model import Aborted, Checked, Failed, Merged, Outcome, Stage
+from tasks_lib.model import Aborted, Checked, Failed, Merged, Outcome, Stage, Verdict
 from tasks_lib.settings import digest_verify
 
 MAX_NOTES = 20
@@ -52,7 +52,8 @@ async def live(run: Run, lander: Lander, task_id: str, seat: Seat, priority: flo
 
 async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
     if await _is_finished_already(work):
-        ending = Done()
+        work.answer = work.record.answer
+        ending = Done(Verdict(work.record.verdict) if work.record.verdict else None)
     else:
         await prepare_worktree(work)
         ending = await hold_session(work, await write_first_prompt(work))
@@ -85,7 +86,7 @@ async def _is_finished_already(work: Work) -> bool:
 async def _review_and_land(work: Work, done: Done, priority: float) -> LandingResult:
     run = work.run
     state = await run.thread(read_state, work.worktree.git)
-    work.note(finished=state.commit)
+    work.note(finished=state.commit, answer=work.answer, verdict=str(done.verdict or ""))
     reviewed = str(done.verdict or "")
     if needs_review(run, work.task):
         if work.record.reviewed != state.commit:
