@@ -19,7 +19,7 @@ REPOSITORIES = {"small": (50, 200, 2), "medium": (5_000, 40, 1)}
 """Files in the repository, nodes of the graph, and how often the floor and the coordinator take turns.
 
 The medium graph is small because the floor makes and removes a worktree a node: on ext4, which passes over inodes that
-were freed lately, 200 of them take more than ten minutes.
+were freed lately, 200 of them take many minutes.
 """
 TARGET = 2.0
 HEAD_REF = "refs/bench/head"
