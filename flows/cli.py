@@ -3,15 +3,16 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.formats import Format
-from flows.progress import make_console
+from flows.commands.formats import UP_PORT, Format
 from tasks_lib.errors import BusyError, CoordinatorError, InputError
 from tasks_lib.model import NoticeLevel
-from tasks_lib.report import ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(
     name="coordinator",
@@ -27,6 +28,14 @@ app = typer.Typer(
 Repo = Annotated[Path, typer.Argument(help="The repository; the current directory by default.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 HERE = Path()
+
+
+# Each command imports what it needs when it is called: agents call `notify` often, and it needs next to nothing.
+def make_console() -> "Console":
+    """The console that a command prints to."""
+    from flows.progress import make_console as make
+
+    return make()
 
 
 @app.callback()
@@ -132,7 +141,7 @@ def cleanup(
 
 @app.command()
 def up(
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Its port; 0 takes a free one.")] = 4200,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Its port; 0 takes a free one.")] = UP_PORT,
 ) -> int:
     """Keep Prefect's UI with its history running until Ctrl-C."""
     from flows.commands.up import keep_up
@@ -162,11 +171,11 @@ def notify(
     level: Annotated[
         NoticeLevel, typer.Option("--level", help="`blocking` ends the attempt: a person, or more context, is needed.")
     ] = NoticeLevel.INFO,
-) -> int:
+) -> None:
     """For agents: report something about the task at hand."""
     from flows.commands.notify import notify as write_down
 
-    return write_down(Path.cwd(), level, " ".join(text))
+    write_down(Path.cwd(), level, " ".join(text))
 
 
 def main() -> None:
@@ -176,27 +185,36 @@ def main() -> None:
         sys.stdout.flush()
     except typer.Exit as left:
         code = left.exit_code
-    except (typer.Abort, KeyboardInterrupt):
-        code = ExitCode.INTERRUPTED
-    except (InputError, BusyError) as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        code = ExitCode.BAD_INPUT
-    except CoordinatorError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        code = ExitCode.BLOCKED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; what is still in the buffer must not be tried again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = ExitCode.BLOCKED
-    except OSError as error:
-        print(f"{error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)  # noqa: T201
-        code = ExitCode.BLOCKED
-    except Exception as error:
-        if not hasattr(error, "show"):
-            raise
-        error.show()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-        code = ExitCode.BAD_INPUT
+    except (Exception, KeyboardInterrupt) as error:
+        code = explain(error)
     sys.exit(int(code or 0))
+
+
+def explain(error: BaseException) -> int:
+    """Say what went wrong, in sentences, and choose the exit code; raises again what nobody expected."""
+    from tasks_lib.report import ExitCode
+
+    match error:
+        case typer.Abort() | KeyboardInterrupt():
+            return ExitCode.INTERRUPTED
+        case InputError() | BusyError():
+            print(error, file=sys.stderr)  # noqa: T201
+            return ExitCode.BAD_INPUT
+        case CoordinatorError():
+            print(error, file=sys.stderr)  # noqa: T201
+            return ExitCode.BLOCKED
+        case BrokenPipeError():
+            # Whoever read our output has seen enough; what is still in the buffer must not be tried again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.BLOCKED
+        case OSError():
+            print(f"{error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)  # noqa: T201
+            return ExitCode.BLOCKED
+        case _ if hasattr(error, "show"):
+            error.show()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+            return ExitCode.BAD_INPUT
+        case _:
+            raise error
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """`coordinator cleanup`: puts away what runs left behind, never work that did not land, and lists what is kept."""
 
 import asyncio
+import fcntl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from flows.commands.output import print_json, say
+from flows.commands.output import count, print_json, say
+from flows.places import data_dir
+from flows.server import RECORD, end_if_last, find_running, mutex
 from tasks_lib.errors import BusyError
 from tasks_lib.git.entries import list_entries
 from tasks_lib.git.head import Head
@@ -55,7 +58,9 @@ def tidy(project: Project) -> Tidied:
         lines: list[str] = []
         ended = asyncio.run(end_marked(REPOSITORY_MARKER, str(repository.common_dir), settings.watch.stop_seconds))
         if ended:
-            lines.append(f"ended {ended} processes that an earlier run had left")
+            lines.append(f"ended {count(ended, 'process')} that an earlier run had left")
+        if end_idle_server():
+            lines.append("ended the Prefect server that a killed run had left")
         worktrees = Worktrees(repository, pool_size=0)
         head = Head(repository.git, project.target)
         trash = len(list_trash(repository))
@@ -66,6 +71,23 @@ def tidy(project: Project) -> Tidied:
         worktrees.close()
         head.finish()
     return Tidied((*lines, *done), leftovers, tuple(list_kept(repository)))
+
+
+def end_idle_server() -> bool:
+    """End the server in our data directory if no coordinator uses it, as after a kill; whether there was one."""
+    home = data_dir() / "prefect"
+    if not (home / RECORD).exists():
+        return False
+    with (home / "users.lock").open("w") as users, mutex(home):
+        try:
+            # Asked for first: one that is in use may be too busy to answer, and would be taken for a dead one.
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        child = find_running(home)
+        if child:
+            end_if_last(users, child, home)
+        return child is not None and child.process() is None
 
 
 def look(project: Project) -> Tidied:

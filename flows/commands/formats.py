@@ -1,10 +1,13 @@
-"""Names what a graph can be drawn as."""
+"""Names values of the command line's options; nothing is imported here, since every command waits for it."""
 
 from enum import StrEnum
 
+UP_PORT = 4200
+"""Where `coordinator up` shows Prefect's UI unless it is told another port."""
+
 
 class Format(StrEnum):
-    """The value is what stands behind `--format`."""
+    """What a graph can be drawn as; the value is what stands behind `--format`."""
 
     DOT = "dot"
     MERMAID = "mermaid"

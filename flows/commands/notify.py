@@ -6,10 +6,9 @@ from pathlib import Path
 from tasks_lib.errors import InputError
 from tasks_lib.git.records import Record, append_notice, read_git_link, read_record
 from tasks_lib.model import Notice, NoticeLevel
-from tasks_lib.report import ExitCode
 
 
-def notify(directory: Path, level: NoticeLevel, text: str) -> ExitCode:
+def notify(directory: Path, level: NoticeLevel, text: str) -> None:
     """Append the notice for the node whose worktree `directory` lies in, and say so in one line.
 
     Raises InputError outside of such a worktree, and for an empty text.
@@ -23,7 +22,6 @@ def notify(directory: Path, level: NoticeLevel, text: str) -> ExitCode:
         raise InputError([f"the notice for {record.task_id} could not be written: {error}"]) from error
     advice = " Commit what is coherent, and end your turn." if level is NoticeLevel.BLOCKING else ""
     sys.stdout.write(f"Noted for {record.task_id} ({level}).{advice}\n")
-    return ExitCode.COMPLETED
 
 
 def find_node(directory: Path) -> tuple[Path, Record]:

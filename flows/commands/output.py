@@ -19,30 +19,35 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
-def make_rows_table(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str], wide: Sequence[str]
-) -> Table:
-    """A table as wide as the terminal; the columns `wide` share the room, and what does not fit is cut."""
-    table = Table(box=None, pad_edge=False, expand=bool(wide))
-    for heading in headings:
-        ratio = 2 if heading == wide[-1:][0] else 1 if heading in wide else None
-        table.add_column(heading, no_wrap=ratio is not None, overflow="ellipsis", ratio=ratio)
+LONGEST = 40
+"""Columns, of a cell other than the last in its row."""
+
+
+def make_rows_table(headings: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str]) -> Table:
+    """A table as wide as the terminal: the last column has what room is left, and what does not fit is cut."""
+    table = Table(box=None, pad_edge=False, expand=True)
+    for heading in headings[:-1]:
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", max_width=LONGEST)
+    table.add_column(headings[-1], no_wrap=True, overflow="ellipsis", ratio=1)
     for row, style in zip(rows, styles, strict=True):
         table.add_row(*(Text(fold(cell)) for cell in row), style=style)
     return table
 
 
+def drop_empty(
+    headings: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Headings and rows without the columns in which no row has anything."""
+    used = [at for at in range(len(headings)) if any(row[at] for row in rows)]
+    return tuple(headings[at] for at in used), tuple(tuple(row[at] for at in used) for row in rows)
+
+
 def print_rows(
-    console: Console,
-    headings: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    styles: Sequence[str] = (),
-    wide: Sequence[str] = (),
+    console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()
 ) -> None:
     """Print rows of cells below `headings`: cut to the terminal's width, or in full where there is no terminal."""
     if console.is_terminal:
-        console.print(make_rows_table(headings, rows, styles or [""] * len(rows), wide or headings[-1:]))
+        console.print(make_rows_table(headings, rows, styles or [""] * len(rows)))
         return
     lines = [list(headings), *([fold(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
@@ -56,5 +61,6 @@ def fold(text: str) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 edge`, `2 edges`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    """`1 edge`, `2 edges`, `3 processes`."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{'' if number == 1 else plural}"

@@ -6,24 +6,27 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from flows.commands.output import count, make_rows_table, print_json, print_rows, say
+from flows.commands.formats import UP_PORT
+from flows.commands.output import count, drop_empty, make_rows_table, print_json, print_rows, say
 from flows.commands.reading import Snapshot, read_snapshot
 from flows.progress import STYLES, count_nodes, describe, elapsed
+from flows.server import LOOPBACK
 from tasks_lib.errors import InputError
 from tasks_lib.git.head import Head
+from tasks_lib.git.lock import Holder
 from tasks_lib.life.board import NodeView, RunView
 from tasks_lib.life.project import Project
-from tasks_lib.model import Aborted, Blocked, Failed, Outcome
+from tasks_lib.model import Aborted, Blocked, Failed, Outcome, Task
 from tasks_lib.plan import Plan
 from tasks_lib.report import EXIT_SENTENCES, ExitCode, find_exit_code
 
 HEADINGS = ("node", "stage", "for", "last activity", "turn", "what")
-WIDE = ("node", "what")
 LANDED = ("Merged", "Checked", "Landed")
 WATCH_SECONDS = 1.0
 OTHER_ROWS = 10
@@ -64,7 +67,7 @@ def find_standing(snapshot: Snapshot) -> Standing:
     seen: Mapping[str, NodeView] = snapshot.view.nodes if snapshot.view else {}
     waits, ready = plan.waits(), set(plan.ready())
     nodes = [
-        _find_node(seen.get(task_id), project, task_id, waits.get(task_id, ""), snapshot)
+        _find_node(seen.get(task_id), snapshot, project.graph.tasks[task_id], waits.get(task_id, ""), task_id in ready)
         for task_id in project.graph.order()
     ]
     gone = (node for node in seen.values() if node.id not in project.graph.tasks)
@@ -73,14 +76,15 @@ def find_standing(snapshot: Snapshot) -> Standing:
     return Standing(snapshot, tuple(nodes), _judge(snapshot, project, ready), is_pending)
 
 
-def _find_node(seen: NodeView | None, project: Project, task_id: str, wait: str, snapshot: Snapshot) -> NodeView:
-    task = project.graph.tasks[task_id]
-    node = replace(seen, name=task.name) if seen else NodeView(task_id, task.name)
+def _find_node(seen: NodeView | None, snapshot: Snapshot, task: Task, wait: str, is_ready: bool) -> NodeView:
+    node = replace(seen, name=task.name) if seen else NodeView(task.id, task.name)
     if task.is_completed:
         return node if node.outcome in LANDED else replace(node, outcome="Landed", reason="", detail=task.name)
     if node.outcome in LANDED:
         # What was once landed is not at the head any more: a person has taken it back.
-        node = NodeView(task_id, task.name)
+        node = NodeView(task.id, task.name)
+    if node.outcome == "Blocked" and is_ready and not snapshot.is_alive:
+        return NodeView(task.id, task.name, detail=f"is ready again; was blocked: {node.reason}", attempt=node.attempt)
     if node.stage and not node.outcome and not snapshot.is_alive:
         return replace(node, outcome="interrupted", reason=f"was at {node.stage} when the run ended; its work is kept")
     return node if node.stage else replace(node, detail=wait or "is ready")
@@ -116,7 +120,7 @@ def write_headline(standing: Standing) -> list[str]:
     snapshot, view = standing.snapshot, standing.snapshot.view
     lines: list[str] = []
     if snapshot.holder:
-        lines.append(f"Going on: {snapshot.holder}.")
+        lines.append(f"Going on: {_write_holder(snapshot.holder)}.")
         lines.append(f"Running for {elapsed(view.started)}." if view else "It is starting.")
     elif view is None:
         lines.append("No run has worked here yet.")
@@ -125,9 +129,20 @@ def write_headline(standing: Standing) -> list[str]:
         lines.append("Running again goes on from there: coordinator run")
     else:
         lines.append(f"The last run ended {_write_time(view.ended)} with {view.exit_code}.")
-    if view and view.link:
-        lines.append(f"In Prefect's UI: {view.link}")
-    return lines
+    return [*lines, *_write_link(view.link, is_alive=snapshot.is_alive)] if view and view.link else lines
+
+
+def _write_link(link: str, *, is_alive: bool) -> list[str]:
+    """Where the run is shown; the server that it had for itself ended with it, and another has the same history."""
+    parts = urlsplit(link)
+    if is_alive or parts.hostname != LOOPBACK:
+        return [f"In Prefect's UI: {link}"]
+    return [f"In Prefect's UI, while `coordinator up` runs: http://{LOOPBACK}:{UP_PORT}{parts.path}"]
+
+
+def _write_holder(holder: Holder) -> str:
+    since = f", since {_write_time(holder.started)}" if holder.started else ""
+    return f"run {holder.run or '?'}, process {holder.pid or '?'} on {holder.host or '?'}{since}"
 
 
 def _write_time(moment: str) -> str:
@@ -159,8 +174,8 @@ def print_standing(standing: Standing, console: Console) -> None:
         say(console, f"! {message}", "yellow")
     if standing.nodes:
         say(console, count_nodes(standing.nodes), "bold")
-        rows = [describe(node) for node in standing.nodes]
-        print_rows(console, HEADINGS, rows, styles=[_find_style(node) for node in standing.nodes], wide=WIDE)
+        headings, rows = drop_empty(HEADINGS, [describe(node) for node in standing.nodes])
+        print_rows(console, headings, rows, [_find_style(node) for node in standing.nodes])
     for line in write_ending(standing):
         say(console, line, "bold")
 
@@ -214,7 +229,8 @@ def _render(standing: Standing, rows: int) -> Group:
     """Those at work first, then what ended last, then what waits; as many as fit."""
     nodes = sorted(standing.nodes, key=_find_urgency)
     shown, rest = nodes[:rows], len(nodes) - rows
-    table = make_rows_table(HEADINGS, [describe(node) for node in shown], [_find_style(n) for n in shown], WIDE)
+    headings, cells = drop_empty(HEADINGS, [describe(node) for node in shown])
+    table = make_rows_table(headings, cells, [_find_style(node) for node in shown])
     messages: Sequence[str] = standing.snapshot.view.messages[-3:] if standing.snapshot.view else ()
     return Group(
         *(Text(line) for line in write_headline(standing)),

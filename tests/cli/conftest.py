@@ -1,0 +1,81 @@
+"""A repository with task files, and the command line to call on it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from helpers_cli import SETTINGS, Call, Main, Place, task_text
+from typer.testing import CliRunner
+
+from flows.cli import app
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings of the person who runs the tests take part in them, and none of their data is touched."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "no-settings"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("COORDINATOR_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+
+
+@pytest.fixture
+def bare_place(tmp_path: Path) -> Place:
+    """A repository with one commit and nothing of the coordinator's."""
+    top = tmp_path / "repository"
+    top.mkdir()
+    place = Place(top)
+    place.git.run("init", "--quiet", "--initial-branch=main")
+    place.git.run("config", "user.name", "Ada")
+    place.git.run("config", "user.email", "ada@example.org")
+    place.commit({"README.md": "# Example\n"}, "Begin")
+    return place
+
+
+@pytest.fixture
+def place(bare_place: Place) -> Place:
+    """A repository whose graph is base -> left, right -> top; base is completed."""
+    texts = (
+        task_text("base", status="completed"),
+        task_text("left", depends_on=("base",), scope="broad"),
+        task_text("right", depends_on=("base",)),
+        task_text("top", depends_on=("left", "right")),
+    )
+    bare_place.commit({"coordinator.yaml": SETTINGS, **bare_place.tasks(*texts)}, "Plan")
+    return bare_place
+
+
+@pytest.fixture
+def call() -> Call:
+    """Calls the command line as a person does: `call("plan", cwd=…)`; output is text, and no status is refused."""
+
+    def run(
+        *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "flows.cli", *arguments],
+            cwd=cwd,
+            env={**os.environ, **(environment or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def main_here() -> Main:
+    """Runs a command in this process, quicker than a new one; returns what it returned, and its output."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, [*arguments], standalone_mode=False)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        code = result.return_value if isinstance(result.return_value, int) else result.exit_code
+        return int(code), result.stdout
+
+    return run

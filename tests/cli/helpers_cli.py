@@ -1,0 +1,53 @@
+"""What the tests of the command line share: a repository, and the text of task files."""
+
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.runner import Git
+
+Call = Callable[..., "subprocess.CompletedProcess[str]"]
+Main = Callable[..., tuple[int, str]]
+SETTINGS = """\
+max_sessions: 2
+agent:
+  command: [sh, -c, "true"]
+verify:
+  - "true"
+"""
+
+
+def task_text(task_id: str, *, depends_on: tuple[str, ...] = (), **keys: str) -> str:
+    """A task file."""
+    more = "".join(f"{key}: {value}\n" for key, value in ({"status": "pending"} | keys).items())
+    return f"---\nid: {task_id}\nname: Do {task_id}\ndepends_on: [{', '.join(depends_on)}]\n{more}---\nText.\n"
+
+
+class Place:
+    """A repository of the tests."""
+
+    def __init__(self, top: Path) -> None:
+        self.top: Path = top
+        self.git: Git = Git(top)
+
+    @property
+    def repository(self) -> Repository:
+        return Repository.open(self.top)
+
+    def write(self, files: Mapping[str, str]) -> None:
+        for name, text in files.items():
+            file = self.top / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+
+    def commit(self, files: Mapping[str, str], message: str = "Change") -> str:
+        self.write(files)
+        self.git.run("add", "--all")
+        self.git.run("commit", "--quiet", "--allow-empty", "--message", message)
+        return self.git.text("rev-parse", "HEAD")
+
+    def tasks(self, *texts: str) -> dict[str, str]:
+        """File names and texts of task files, by the id in each."""
+        ids = [text.splitlines()[1].removeprefix("id: ") for text in texts]
+        return {f"tasks/{task_id}.md": text for task_id, text in zip(ids, texts, strict=True)}

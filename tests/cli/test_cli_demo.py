@@ -1,0 +1,46 @@
+"""What `demo` says about a run that went as told, and about one that did not."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from flows.commands.demo import clear_place, find_wrong, tell
+from flows.demo_story import DemoStory, make_demo
+from tasks_lib.errors import InputError
+from tasks_lib.git.lock import RunLock
+from tasks_lib.report import ExitCode
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> DemoStory:
+    return make_demo(tmp_path / "demo")
+
+
+def test_repository_that_nobody_worked_is_not_taken_for_the_end_of_the_story(story: DemoStory) -> None:
+    wrong = find_wrong(story, ExitCode.COMPLETED)
+    assert wrong[0].startswith("the run ended with 0; 1 was told")
+    assert len(wrong) > len(story.landed)
+
+
+def test_everything_that_went_wrong_is_told(story: DemoStory) -> None:
+    output = io.StringIO()
+    tell(story, ["this [/x]", "that"], Console(file=output), is_kept=True)
+    assert output.getvalue().splitlines()[1:] == ["Not all went as the demo tells:", "  this [/x]", "  that"]
+
+
+def test_next_steps_are_commands_that_can_be_copied(story: DemoStory) -> None:
+    output = io.StringIO()
+    tell(story, [], Console(file=output), is_kept=True)
+    for text in (f"  cd {story.repository}", "  coordinator run", "tax/rounding is blocked"):
+        assert text in output.getvalue()
+
+
+def test_earlier_demo_makes_way_unless_it_is_being_worked(story: DemoStory) -> None:
+    with (
+        RunLock(story.repository / ".git" / "coordinator", "r1"),
+        pytest.raises(InputError, match="still worked by run r1"),
+    ):
+        clear_place(story.repository)
+    assert not clear_place(story.repository).exists()

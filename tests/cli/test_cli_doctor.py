@@ -1,0 +1,121 @@
+"""What `doctor` finds, each on a repository that has it."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from helpers_cli import SETTINGS, Call, Place
+
+from flows.commands.doctor import check_agent, check_verify, list_checks
+from flows.commands.doctor_repository import (
+    check_branches,
+    check_case,
+    check_disk,
+    check_identity,
+    check_ignored,
+    check_shallow,
+    check_signing,
+)
+from flows.commands.findings import Check
+from tasks_lib.git.lock import RunLock
+from tasks_lib.life.project import Project, load_project
+
+
+@pytest.fixture
+def project(place: Place) -> Project:
+    return load_project(place.top)
+
+
+def find(path: Path, about: str) -> Check:
+    return next(check for check in list_checks(path) if check.about == about)
+
+
+def test_repository_in_order_is_ready(place: Place, call: Call) -> None:
+    done = call("doctor", cwd=place.top)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "Ready to run."
+    assert all(line.startswith("ok   ") for line in lines[:-1])
+
+
+def test_each_thing_that_fails_is_said_with_its_fix(place: Place, call: Call) -> None:
+    place.commit({"coordinator.yaml": "agent:\n  command: [no-such-agent]\nwrapper: []\n", ".worktrees/x": "in git"})
+    place.git.run("branch", "feat")
+    done = call("doctor", cwd=place.top, environment={"PREFECT_API_URL": f"http://127.0.0.1:{find_closed_port()}/api"})
+    failed = {line.split(":")[0].split()[1] for line in done.stdout.splitlines() if line.startswith("fail")}
+    assert (done.returncode, failed) == (2, {"server", "worktrees", "agent", "branches"})
+    assert "warn verify:" in done.stdout
+    assert "4 checks failed" in done.stdout
+
+
+def find_closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_place_that_is_no_repository_fails(tmp_path: Path) -> None:
+    assert find(tmp_path, "repository").level == "fail"
+
+
+def test_faults_at_the_head_fail_and_those_of_the_checkout_warn(place: Place) -> None:
+    place.write({"tasks/odd.md": "---\nid: odd\n---\n"})
+    assert find(place.top, "task files in the checkout").level == "warn"
+    place.commit({})
+    assert find(place.top, "task files").level == "fail"
+    place.write({"coordinator.yaml": "max_sessions: 0\n"})
+    assert find(place.top, "configuration").level == "fail"
+
+
+def test_run_that_is_going_on_is_said(place: Place) -> None:
+    with RunLock(place.repository.state_dir, "r1"):
+        assert find(place.top, "run").level == "warn"
+
+
+def test_missing_agent_and_verify_are_said(place: Place) -> None:
+    place.commit({"coordinator.yaml": "max_sessions: 1\n"})
+    project = load_project(place.top)
+    assert [check.level for check in check_agent(project)] == ["fail"]
+    assert check_verify(project).level == "warn"
+
+
+def test_program_of_the_wrapper_is_looked_for(place: Place) -> None:
+    place.commit({"coordinator.yaml": SETTINGS + "wrapper: [no-such-sandbox, --]\n"})
+    assert [(check.level, check.about) for check in check_agent(load_project(place.top))] == [("fail", "wrapper")]
+
+
+def test_branch_in_the_way_is_named(place: Place, project: Project) -> None:
+    assert check_branches(project).level == "ok"
+    place.git.run("branch", "feat/left/old")
+    assert "feat/left/old" in check_branches(project).text
+    place.git.run("branch", "-m", "feat/left/old", "feat/left")
+    assert check_branches(project).level == "ok"
+    place.git.run("switch", "-q", "feat/left")
+    assert check_branches(project).level == "fail"
+
+
+def test_paths_that_differ_by_case_are_named(place: Place) -> None:
+    place.commit({"Docs/a": "1", "docs/A": "2"})
+    found = check_case(load_project(place.top))
+    assert (found.level, "Docs/a and docs/A" in found.text) == ("warn", True)
+    place.git.run("config", "core.ignorecase", "true")
+    assert check_case(load_project(place.top)).level == "fail"
+
+
+def test_identity_signing_and_shallow_clone_are_looked_at(place: Place, tmp_path: Path) -> None:
+    assert {check(place.repository).level for check in (check_identity, check_signing, check_shallow)} == {"ok"}
+    place.git.run("config", "commit.gpgsign", "true")
+    assert check_signing(place.repository).level == "warn"
+    place.git.run("clone", "-q", "--depth=1", f"file://{place.top}", str(tmp_path / "shallow"))
+    assert check_shallow(Place(tmp_path / "shallow").repository).level == "warn"
+
+
+def test_place_for_worktrees_must_be_a_directory_that_git_ignores(place: Place) -> None:
+    assert check_ignored(place.repository).level == "ok"
+    place.write({".worktrees": "a file"})
+    assert check_ignored(place.repository).level == "fail"
+
+
+def test_disk_is_measured_for_every_session(project: Project) -> None:
+    found = check_disk(project)
+    assert (found.level, "for 2 sessions" in found.text) == ("ok", True)

@@ -1,0 +1,73 @@
+"""How a repository begins with the coordinator."""
+
+import json
+
+import pytest
+from helpers_cli import Main, Place, task_text
+
+from flows.commands.init import guess_verify
+from flows.places import list_repositories
+from tasks_lib.errors import InputError
+from tasks_lib.settings import read_settings
+
+
+def test_init_writes_a_configuration_and_a_task_that_are_in_order(bare_place: Place, main_here: Main) -> None:
+    bare_place.write({"Cargo.toml": "[package]\n"})
+    code, output = main_here("init", str(bare_place.top))
+    assert (code, "`cargo test`" in output, "coordinator doctor" in output) == (0, True, True)
+    settings = read_settings((bare_place.top / "coordinator.yaml").read_text(), "coordinator.yaml", {})
+    assert settings.verify == ("cargo test",)
+    assert list_repositories() == {"repository": bare_place.top}
+    assert main_here("validate", str(bare_place.top))[1].startswith("1 task file, 0 edges, no faults")
+    bare_place.commit({}, "Begin with the coordinator")
+    found = json.loads(main_here("plan", "--json", str(bare_place.top))[1])
+    assert (found["starts_now"], found["waiting_for_person"]) == ([], ["example"])
+
+
+def test_init_overwrites_nothing_and_may_be_called_again(place: Place, main_here: Main) -> None:
+    before = {file: file.read_bytes() for file in place.top.rglob("*") if file.is_file() and ".git" not in file.parts}
+    for _ in range(2):
+        code, output = main_here("init", str(place.top))
+        assert (code, output.count("is there already")) == (0, 2)
+    after = {file: file.read_bytes() for file in place.top.rglob("*") if file.is_file() and ".git" not in file.parts}
+    assert after == before
+    assert list_repositories() == {"repository": place.top}
+
+
+def test_init_uses_the_task_folder_that_taskgraph_names(bare_place: Place, main_here: Main) -> None:
+    files = {".taskgraph.toml": '[project]\ntasks_dir = "plan"\n', "plan/one.md": task_text("one")}
+    bare_place.write(files)
+    assert main_here("init", str(bare_place.top))[0] == 0
+    assert not (bare_place.top / "tasks").exists()
+    assert [file.name for file in (bare_place.top / "plan").iterdir()] == ["one.md"]
+
+
+def test_init_refuses_a_bare_repository(bare_place: Place, main_here: Main) -> None:
+    bare = bare_place.top.parent / "bare.git"
+    bare_place.git.run("clone", "-q", "--bare", str(bare_place.top), str(bare))
+    with pytest.raises(InputError, match="is bare"):
+        main_here("init", str(bare))
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, ()),
+        ({"Makefile": "build:\n\ttrue\ntest: build\n\ttrue\n", "Cargo.toml": ""}, ("make test",)),
+        ({"Makefile": "test := yes\nall:\n\ttrue\n"}, ()),
+        ({"pyproject.toml": "[tool.pytest.ini_options]\n"}, ("python3 -m pytest",)),
+        ({"pyproject.toml": '[project]\nname = "x"\n', "tests/test_a.py": ""}, ("python3 -m unittest discover",)),
+        ({"requirements-dev.txt": "pytest==8\n", "uv.lock": ""}, ("uv run pytest",)),
+        ({"tox.ini": "", "conftest.py": ""}, ("tox",)),
+        ({"package.json": '{"scripts": {"test": "vitest run"}}'}, ("npm test",)),
+        ({"package.json": '{"scripts": {"test": "vitest"}}', "pnpm-lock.yaml": ""}, ("pnpm test",)),
+        ({"package.json": '{"scripts": {"test": "echo \\"Error: no test specified\\" && exit 1"}}'}, ()),
+        ({"package.json": "{"}, ()),
+        ({"go.mod": "", "package.json": '{"scripts": {"test": "jest"}}'}, ("npm test", "go test ./...")),
+    ],
+)
+def test_verify_is_guessed_from_the_files_there(
+    bare_place: Place, files: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    bare_place.write(files)
+    assert guess_verify(bare_place.top) == expected

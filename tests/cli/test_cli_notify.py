@@ -1,0 +1,60 @@
+"""What an agent calls from its worktree."""
+
+from pathlib import Path
+
+import pytest
+from helpers_cli import Call, Place
+
+from tasks_lib.git.records import Record, read_notices, write_record
+from tasks_lib.git.worktrees import Worktree, Worktrees
+from tasks_lib.model import Notice, NoticeLevel
+
+
+@pytest.fixture
+def worktree(place: Place) -> Worktree:
+    """The worktree of `left`, in the third turn of its session."""
+    opened = Worktrees(place.repository).open_branch("feat/left", place.git.text("rev-parse", "main"))
+    write_record(opened.git_dir, Record("left", "feat/left", turn=3))
+    return opened
+
+
+def test_notice_is_kept_with_the_turn_it_was_said_in(worktree: Worktree, call: Call) -> None:
+    (worktree.path / "deep").mkdir()
+    done = call("notify", "--level", "blocking", "Blocked: no schema", cwd=worktree.path / "deep")
+    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 1)
+    assert "left (blocking)" in done.stdout
+    assert read_notices(worktree.git_dir) == (Notice(NoticeLevel.BLOCKING, "Blocked: no schema", 3),)
+
+
+def test_text_may_be_several_words_and_begin_with_a_dash(worktree: Worktree, call: Call) -> None:
+    assert call("notify", "half", "done", cwd=worktree.path).returncode == 0
+    assert call("notify", "- tried: --force\n- wrong: all", "--level=warning", cwd=worktree.path).returncode == 0
+    assert read_notices(worktree.git_dir) == (
+        Notice(NoticeLevel.INFO, "half done", 3),
+        Notice(NoticeLevel.WARNING, "- tried: --force\n- wrong: all", 3),
+    )
+
+
+def test_repository_inside_the_worktree_is_passed_by(worktree: Worktree, place: Place, call: Call) -> None:
+    place.git.run("init", "-q", str(worktree.path / "vendor"))
+    assert call("notify", "still here", cwd=worktree.path / "vendor").returncode == 0
+    assert len(read_notices(worktree.git_dir)) == 1
+
+
+def test_outside_a_worktree_nothing_is_noted(place: Place, call: Call, tmp_path: Path) -> None:
+    for directory in (place.top, tmp_path):
+        done = call("notify", "hello", cwd=directory)
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert call("notify", "--level", "urgent", "hello", cwd=place.top).returncode == 2
+
+
+def test_empty_text_is_refused(worktree: Worktree, call: Call) -> None:
+    assert call("notify", " ", cwd=worktree.path).returncode == 2
+    assert read_notices(worktree.git_dir) == ()
+
+
+def test_notify_imports_neither_prefect_nor_git(worktree: Worktree, call: Call) -> None:
+    done = call("notify", "quick", cwd=worktree.path, environment={"PYTHONPROFILEIMPORTTIME": "1"})
+    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "tasks_lib.git.records" in modules
+    assert modules.isdisjoint({"prefect", "git", "httpx", "rustworkx", "rich.console", "asyncio"})
