@@ -1,0 +1,82 @@
+"""Which ids are safe, and the names made from them."""
+
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks_lib.model import Task
+from tasks_lib.naming import MAX_ID_CHARS, find_id_fault, flatten, is_resolve_task, name_branches, name_resolve_task
+
+PARTS = st.text(alphabet="aAb.-_1", min_size=1, max_size=4)
+IDS = st.lists(PARTS, min_size=1, max_size=3).map("/".join).filter(lambda task_id: find_id_fault(task_id) is None)
+
+
+def make_task(task_id: str, level: str | None = None) -> Task:
+    return Task(task_id, task_id, f"tasks/{task_id}.md", level=level)
+
+
+@pytest.mark.parametrize("task_id", ["a", "graph/construction", "v1.2_x-y", "über", "a@b", "@a", "x" * MAX_ID_CHARS])
+def test_plain_ids_are_safe(task_id: str) -> None:
+    assert find_id_fault(task_id) is None
+
+
+@pytest.mark.parametrize(
+    "task_id",
+    [
+        "", "-rf", "a/-b", ".git", "a/.b", "../a", "a/../b", "a..b", "/a", "a/", "a//b", "a b", "a\tb", "a\nb", "a\0b",
+        "a~1", "a^", "a:b", "a?", "a*", "a[b", "a\\b", "a.lock", "a.lock/b", "a.", "a./b", "@", "a/@/b", "a@{1}",
+        "x" * (MAX_ID_CHARS + 1),
+    ],
+)  # fmt: skip
+def test_id_that_could_leave_its_place_or_be_an_option_is_refused(task_id: str) -> None:
+    assert find_id_fault(task_id)
+
+
+@given(st.text(alphabet="ab/.-@{~^: \\\x7f*lock", min_size=1, max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_git_takes_every_id_that_is_found_safe(task_id: str) -> None:
+    if find_id_fault(task_id) is None:
+        checked = subprocess.run(
+            ["git", "check-ref-format", "--branch", f"feat/{task_id}"], capture_output=True, check=False
+        )
+        assert checked.returncode == 0
+
+
+@given(st.sets(IDS, max_size=12))
+def test_branches_never_collide_as_refs_not_even_by_case(ids: set[str]) -> None:
+    names = name_branches(make_task(task_id) for task_id in ids)
+    assert set(names) == ids
+    folded = [name.casefold() for name in names.values()]
+    assert len(set(folded)) == len(folded)
+    assert not any(one.startswith(f"{other}/") for one in folded for other in folded)
+    assert all(find_id_fault(name) is None for name in names.values())
+
+
+@given(st.sets(IDS, max_size=8).flatmap(lambda ids: st.permutations(sorted(ids))))
+def test_names_do_not_depend_on_the_order_of_tasks(ids: list[str]) -> None:
+    assert name_branches(map(make_task, ids)) == name_branches(map(make_task, sorted(ids)))
+
+
+def test_research_has_a_prefix_of_its_own() -> None:
+    names = name_branches([make_task("a"), make_task("b", "research")], prefix="agents/")
+    assert names == {"a": "agents/a", "b": "research/b"}
+
+
+def test_id_below_another_becomes_one_flat_part() -> None:
+    names = name_branches([make_task("a"), make_task("a/b")])
+    assert names["a"] == "feat/a"
+    assert names["a/b"].startswith("feat/a-b.")
+
+
+def test_resolve_task_takes_the_next_free_number() -> None:
+    assert name_resolve_task("team/a", []) == "resolve-team-a-1"
+    assert name_resolve_task("team/a", ["resolve-team-a-1", "resolve-team-a-3"]) == "resolve-team-a-2"
+    assert is_resolve_task("resolve-team-a-1")
+    assert not is_resolve_task("team/resolve-a")
+
+
+@given(IDS)
+def test_flat_name_is_one_path_part(task_id: str) -> None:
+    assert "/" not in flatten(task_id)

@@ -1,0 +1,84 @@
+"""What agents are told."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks_lib import prompts
+from tasks_lib.model import REVIEW_LEVEL, Task
+from tasks_lib.prompts import Prerequisite, Setting
+
+TASK = Task("team/api", "Build the API", "tasks/team/api.md")
+REVIEW = Task("check", "Look at it", "tasks/check.md", level=REVIEW_LEVEL)
+SETTING = Setting(branch="feat/team/api", target="main", attempt=1, role="implementation-specialist")
+
+
+def test_first_prompt_holds_the_task_file_how_to_finish_and_how_to_stop() -> None:
+    text = prompts.write_task_prompt(TASK, "---\nid: team/api\n---\nBody\n", SETTING)
+    assert text.startswith("# Task team/api: Build the API\n")
+    assert "```markdown\n---\nid: team/api\n---\nBody\n```" in text
+    assert "branch `feat/team/api`" in text
+    assert 'git commit -m "feat(team/api): …"' in text
+    assert "coordinator notify --level blocking" in text
+    assert "blocked(team/api): <reason>" in text
+    assert "Verdict" not in text
+    assert "before" not in text.split("## How to finish")[0].replace("before this one", "")
+
+
+def test_first_prompt_of_a_review_asks_for_a_verdict_and_no_commit() -> None:
+    text = prompts.write_task_prompt(REVIEW, "x", SETTING)
+    assert "Verdict: approved\nVerdict: approved with changes\nVerdict: changes requested" in text
+    assert "git commit -m" not in text
+
+
+def test_prompt_tells_what_prerequisites_changed_and_cuts_a_long_list() -> None:
+    before = [Prerequisite(f"p{number}", f"Part {number}", "It works.", " a | 1 +") for number in range(25)]
+    text = prompts.write_task_prompt(TASK, "x", SETTING, before)
+    assert "### p0: Part 0\n\nIt works.\n\n```\n a | 1 +\n```" in text
+    assert "### p19" in text
+    assert "### p20" not in text
+    assert "and 5 more" in text
+
+
+def test_prompt_tells_earlier_notes_in_order_and_that_the_worktree_is_resumed() -> None:
+    setting = Setting("feat/x", "main", 3, "r", is_resumed=True, notes=("Attempt 1 failed: a", "Given back: b"))
+    text = prompts.write_task_prompt(TASK, "x", setting)
+    assert text.index("- Attempt 1 failed: a") < text.index("- Given back: b") < text.index("look at `git status`")
+    assert "This is attempt 3" in text
+
+
+@given(st.text(alphabet=st.sampled_from("`a\n #"), max_size=60))
+def test_fence_is_longer_than_any_run_of_backticks_inside(text: str) -> None:
+    first, *inside, last = prompts.fence(text).split("\n")
+    assert first == last
+    assert set(first) == {"`"}
+    assert "\n".join(inside) == text.rstrip()
+    assert not any(
+        len(first) <= len(run) for line in inside for run in line.replace("a", " ").split(" ") if "#" not in run
+    )
+
+
+def test_conflict_prompt_names_paths_both_sides_and_the_commit_to_merge() -> None:
+    text = prompts.write_conflict_prompt(["a.txt", "b c.txt"], ["111 theirs"], ["222 mine"], "f" * 40)
+    assert "- a.txt\n- b c.txt" in text
+    assert text.index("111 theirs") < text.index("Yours:") < text.index("222 mine")
+    assert f"git merge {'f' * 40}" in text
+
+
+def test_conflict_prompt_says_when_a_side_has_no_commits() -> None:
+    assert "- (nothing of its own)" in prompts.write_conflict_prompt(["a"], [], ["222 mine"], "f" * 40)
+
+
+def test_red_prompt_holds_the_line_its_status_the_end_of_the_log_and_where_it_is() -> None:
+    tail = "start\n" + "x" * prompts.MAX_LOG_CHARS + "end"
+    text = prompts.write_red_prompt("make test", "exited with 2", tail, "/logs/verify.log", "f" * 40)
+    assert "`make test` exited with 2" in text
+    assert "end" in text
+    assert "start" not in text
+    assert "/logs/verify.log" in text
+
+
+def test_review_prompt_says_what_to_compare_and_changes_prompt_what_was_said() -> None:
+    text = prompts.write_review_prompt(TASK, "body", "feat/team/api", "f" * 40)
+    assert f"git diff {'f' * 40}...HEAD" in text
+    assert text.rstrip().endswith("Verdict: changes requested")
+    assert "Line 3 is wrong." in prompts.write_changes_prompt("Line 3 is wrong.")

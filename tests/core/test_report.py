@@ -1,0 +1,86 @@
+"""The exit code and the report of a run."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks_lib.graph import Graph, build_graph
+from tasks_lib.model import Aborted, Blocked, Failed, Merged, Outcome, Status, Task
+from tasks_lib.report import EXIT_SENTENCES, ExitCode, ReportRow, find_exit_code, write_report
+
+
+def make_graph(**statuses: str) -> Graph:
+    """`human` as a status makes an open node of a person's."""
+    return build_graph(
+        Task(
+            task_id,
+            task_id,
+            f"tasks/{task_id}.md",
+            status=Status.PENDING if status == "human" else Status(status),
+            assignee="human" if status == "human" else None,
+        )
+        for task_id, status in statuses.items()
+    )
+
+
+def judge(graph: Graph, *only: str, interrupted: bool = False, **outcomes: Outcome) -> ExitCode:
+    return find_exit_code(graph, only, outcomes, is_interrupted=interrupted)
+
+
+def test_everything_completed_at_the_head_is_success_even_when_interrupted() -> None:
+    graph = make_graph(a="completed", b="completed")
+    assert judge(graph) is ExitCode.COMPLETED
+    assert judge(graph, interrupted=True) is ExitCode.COMPLETED
+
+
+def test_what_was_said_to_be_merged_counts_only_if_the_head_says_so() -> None:
+    assert judge(make_graph(a="pending"), a=Merged("c")) is ExitCode.BLOCKED
+
+
+def test_blocked_or_failed_nodes_make_the_run_fail() -> None:
+    assert judge(make_graph(a="blocked", b="completed"), a=Blocked("x")) is ExitCode.BLOCKED
+    assert judge(make_graph(a="pending"), a=Failed("x")) is ExitCode.BLOCKED
+    assert judge(make_graph(a="blocked")) is ExitCode.BLOCKED
+    assert judge(make_graph(a="failed")) is ExitCode.BLOCKED
+
+
+def test_person_is_waited_for_when_nothing_failed() -> None:
+    assert judge(make_graph(a="completed", b="human")) is ExitCode.WAITING
+    assert judge(make_graph(a="blocked", b="human")) is ExitCode.BLOCKED
+
+
+def test_interruption_is_told_before_what_is_unfinished() -> None:
+    assert judge(make_graph(a="pending"), interrupted=True, a=Aborted("x")) is ExitCode.INTERRUPTED
+
+
+def test_only_what_was_asked_for_is_judged() -> None:
+    graph = make_graph(a="completed", b="blocked", c="human")
+    assert judge(graph, "a") is ExitCode.COMPLETED
+    assert judge(graph, "a", "b") is ExitCode.BLOCKED
+
+
+def test_report_says_the_exit_what_was_said_and_one_row_a_node() -> None:
+    rows = [
+        ReportRow("a", "Do a", "Merged", 1, "0123456789abcdef"),
+        ReportRow("b", "Do | b", "Blocked", 2, "", "line one\nline two"),
+        ReportRow("c", "Do c", ""),
+    ]
+    text = write_report("Run of x", rows, ["Queue\nheld"], ExitCode.BLOCKED)
+    assert text.startswith("# Run of x\n")
+    assert EXIT_SENTENCES[ExitCode.BLOCKED] in text
+    assert "3 nodes: 1 not worked, 1 Blocked, 1 Merged." in text
+    assert "- Queue held\n" in text
+    assert "| `a` | Do a | Merged | 1 | 0123456789ab |  |" in text
+    assert "| `b` | Do \\| b | Blocked | 2 |  | line one line two |" in text
+    assert "| `c` | Do c | not worked |  |  |  |" in text
+
+
+@given(st.text(), st.text())
+def test_no_text_breaks_out_of_its_row(name: str, reason: str) -> None:
+    text = write_report("T", [ReportRow("a", name, "Failed", 1, "", reason)], [], ExitCode.BLOCKED)
+    row = text.removesuffix("\n").rpartition("|---|\n")[2]
+    assert len(row.splitlines()) == 1
+    assert row.replace("\\|", "").count("|") == 7
+
+
+def test_every_exit_code_has_its_sentence() -> None:
+    assert set(EXIT_SENTENCES) == set(ExitCode)
