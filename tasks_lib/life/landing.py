@@ -132,7 +132,14 @@ class Lander:
         return self._composer.compose_merge(landing, head)
 
     async def _advance(self, candidate: Candidate) -> bool:
-        is_moved = await self._run.thread(self._run.head.advance, candidate.head, candidate.commit)
+        """Move the head to `candidate`; once begun it comes to its end, so that what landed is known to have landed."""
+        moving = asyncio.ensure_future(self._run.thread(self._run.head.advance, candidate.head, candidate.commit))
+        try:
+            is_moved = await asyncio.shield(moving)
+        except asyncio.CancelledError:
+            if not await moving:
+                raise
+            is_moved = True
         if is_moved:
             self._on_moved()
         return is_moved
@@ -207,24 +214,28 @@ class Lander:
         run = self._run
         tip = base
         run.board.say(f"{run.project.target} moved: {len(commits)} unpublished commits are made again on it.")
+        returned: list[str] = []
         for commit in commits:
             made = await run.thread(recompose, self._composer, commit, tip)
             if isinstance(made, Conflict) or await self._find_red(made.commit, ""):
-                await run.thread(self._return_to_branch, commit)
+                returned.append(commit)
+                run.board.say(await run.thread(self._return_to_branch, commit))
             else:
                 tip = made.commit
         if await run.thread(run.head.advance, head, tip):
             self._on_moved()
+        for commit in returned:
+            # Once more: its branch may have been there still, about to be deleted because it had landed.
+            await run.thread(self._return_to_branch, commit)
 
-    def _return_to_branch(self, commit: str) -> None:
+    def _return_to_branch(self, commit: str) -> str:
         """The work of a merge that no longer fits becomes its branch again, so that the node goes on from there."""
         task_id = self._run.head.read_trailers(commit).get("Task", "")
         parents = self._run.repository.git.text("rev-list", "--parents", "-n1", commit).split()[1:]
         if len(parents) == 2 and task_id:
             self._run.repository.create_branch(self._run.branch_of(task_id), parents[1])
-        self._run.board.say(
-            f"{task_id or commit[:12]} no longer fits onto {self._run.project.target}; it is worked again."
-        )
+        target = self._run.project.target
+        return f"{task_id or commit[:12]} no longer fits onto {target}; its work is on its branch, and is worked again."
 
 
 def _give_back_conflict(conflict: Conflict, head: str) -> GivenBack:

@@ -197,6 +197,10 @@ async def _put_away(work: Work) -> None:
         )
     await run.thread(run.worktrees.release, work.worktree)
     await run.thread(run.repository.delete_branch, work.branch, state.commit)
+    # The base may have moved meanwhile, and the merge been taken back: then the branch is all that holds the work.
+    head = await run.thread(run.head.current)
+    if not await run.thread(run.repository.git.succeeds, "merge-base", "--is-ancestor", landed, head):
+        await run.thread(run.repository.create_branch, work.branch, landed)
 
 
 def _add_note(notes: tuple[str, ...], note: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from tasks_lib.errors import CoordinatorError
 from tasks_lib.git.lock import admin_lock
 from tasks_lib.git.publish import Pending, publish
 from tasks_lib.life.run import Run
@@ -24,7 +25,10 @@ class Publisher:
         while True:
             await self._woken.wait()
             self._woken.clear()
-            await self.publish_now()
+            try:
+                await self.publish_now()
+            except CoordinatorError as error:
+                self._run.board.say(f"{self._run.project.target} could not be moved: {error}")
 
     async def publish_now(self) -> None:
         """Publish the head as it is; why it waits, if it does, is in `pending` and said aloud when it changes."""

@@ -10,13 +10,14 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from tasks_lib.agents.backend import Backend
 from tasks_lib.agents.launcher import write_launcher
+from tasks_lib.errors import InputError
 from tasks_lib.git.branches import read_diffstat
 from tasks_lib.git.head import Head
 from tasks_lib.git.objects import Objects
 from tasks_lib.git.runner import local_variables
 from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.git.worktrees import Worktree, Worktrees
-from tasks_lib.graph import Graph, build_graph
+from tasks_lib.graph import Graph, build_graph, check_graph
 from tasks_lib.life.board import Board
 from tasks_lib.life.project import Project
 from tasks_lib.life.slots import Slots
@@ -98,12 +99,18 @@ class Run:
         self.moved.set()
 
     async def unless_stopped(self, work: Awaitable[T]) -> T:
-        """The result of `work`, or Interrupted, with `work` cancelled and waited for, once the run is stopping."""
+        """The result of `work`, or Interrupted, with `work` cancelled and waited for, once the run is stopping.
+
+        `work` that comes to its end in spite of that, as a landing does whose head is moving, counts as any other.
+        """
         job = asyncio.ensure_future(work)
         stop = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait([job, stop], return_when=asyncio.FIRST_COMPLETED)
             if not job.done():
+                job.cancel()
+                await asyncio.wait([job])
+            if job.cancelled():
                 raise Interrupted
             return job.result()
         finally:
@@ -154,7 +161,10 @@ class Run:
 
     def read_graph_at(self, commit: str) -> Graph:
         """The graph at `commit`; raises InputError naming every fault. Call in a thread."""
-        return build_graph(self.reader.read(commit).tasks)
+        reading = self.reader.read(commit)
+        if errors := [fault for fault in reading.faults if not fault.is_warning]:
+            raise InputError([*errors, *(fault for fault in check_graph(reading.tasks) if not fault.is_warning)])
+        return build_graph(reading.tasks)
 
     # Where agents and shell lines run.
 

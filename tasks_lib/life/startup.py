@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks_lib.agents.backend import Backend
 from tasks_lib.agents.command import CommandBackend
-from tasks_lib.errors import InputError
+from tasks_lib.errors import CoordinatorError, InputError
 from tasks_lib.git.lock import RunLock
 from tasks_lib.life.board import Board, NodeView, RunView, now_text
 from tasks_lib.life.landing import Lander
@@ -114,11 +114,14 @@ async def _watch_base(opened: OpenRun) -> None:
     seen = await run.thread(run.head.base)
     while True:
         await asyncio.sleep(WATCH_SECONDS)
-        base = await run.thread(run.head.base)
-        if base != seen:
-            seen = base
-            await opened.lander.follow_base()
-            run.moved.set()
+        try:
+            base = await run.thread(run.head.base)
+            if base != seen:
+                await opened.lander.follow_base()
+                seen = base
+                run.moved.set()
+        except CoordinatorError as error:
+            run.board.say(f"{run.project.target} cannot be followed at the moment: {error}")
 
 
 async def _write_board(board: Board) -> None:

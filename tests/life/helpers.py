@@ -3,13 +3,14 @@
 import asyncio
 import os
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tasks_lib.errors import InputError
 from tasks_lib.git.records import RECORD_NAME, Record, read_record
 from tasks_lib.git.runner import Git
 from tasks_lib.life.board import RunView
@@ -27,7 +28,7 @@ OPEN_PER_SESSION = 2
 PRELUDE = """\
 set -e
 J={journal}/$(echo "$COORDINATOR_TASK_ID" | tr / -)-$COORDINATOR_ATTEMPT-$COORDINATOR_TURN
-[ "$COORDINATOR_ROLE" = code-reviewer ] && J=$J-review$(ls {journal} | grep -c -- '-review.*prompt$' || :)
+[ "$COORDINATOR_BRANCH" = "$(git branch --show-current)" ] || J=$J-review$(ls {journal} | grep -c -- '-review.*prompt$' || :)
 cat > "$J.prompt"
 env > "$J.env"
 pwd > "$J.cwd"
@@ -39,7 +40,7 @@ await() {{ read -r _ < "{signals}/$1"; }}
 status() {{ sed -i "s/^status: .*/status: $1/" "$COORDINATOR_TASK_FILE"; }}
 """
 
-During = Callable[[OpenRun], Awaitable[None]]
+During = Callable[[OpenRun], Coroutine[Any, Any, None]]
 Tasks = Mapping[str, Mapping[str, Any]]
 
 
@@ -232,9 +233,7 @@ class Ground:
             conductor = Conductor(opened, Plan(opened.run.graph, only))
             beside = asyncio.ensure_future(during(opened)) if during else None
             try:
-                await conductor.work()
-                if beside:
-                    await beside
+                await work_beside(conductor, beside)
             finally:
                 if beside:
                     beside.cancel()
@@ -277,7 +276,11 @@ class Conductor:
             await asyncio.gather(*self._jobs, return_exceptions=True)
 
     async def _read_graph(self) -> None:
-        graph = await self._run.thread(self._run.read_graph_at, await self._run.thread(self._run.head.current))
+        try:
+            graph = await self._run.thread(self._run.read_graph_at, await self._run.thread(self._run.head.current))
+        except InputError as error:
+            self._run.board.say(str(error))
+            return
         if graph is not self.plan.graph:
             self._run.graph = graph
             self.plan.update(graph)
@@ -310,6 +313,21 @@ class Conductor:
             task_id = self._jobs.pop(job)
             self.plan.finish(task_id, job.result())
             self._run.board.end(task_id, job.result())
+
+
+async def work_beside(conductor: Conductor, beside: "asyncio.Future[None] | None") -> None:
+    """Work to the end; a test's part that fails meanwhile ends it, as an agent may wait for it."""
+    job = asyncio.ensure_future(conductor.work())
+    try:
+        await asyncio.wait([job, *([beside] if beside else [])], return_when=asyncio.FIRST_EXCEPTION)
+        if beside and beside.done():
+            beside.result()
+        await job
+        if beside:
+            await beside
+    finally:
+        job.cancel()
+        await asyncio.wait([job])
 
 
 def write_task(task_id: str, body: str = "", status: str = "pending", **front: Any) -> str:

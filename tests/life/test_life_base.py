@@ -1,0 +1,165 @@
+"""Commits by another hand while a run goes on: the base moves, and work is made again on it."""
+
+import pytest
+from helpers import Ground, Tasks, reach
+
+from tasks_lib.errors import BusyError, InputError
+from tasks_lib.git.lock import admin_lock
+from tasks_lib.life.startup import OpenRun
+from tasks_lib.report import ExitCode
+
+WAIT = "[ $id = a ] || await go\nwork"
+CHAIN: Tasks = {"a": {}, "b": {"depends_on": ["a"]}}
+
+
+def block_publication(ground: Ground) -> None:
+    """An uncommitted file of a person's lies where landed work has one."""
+    (ground.top / "a.txt").write_text("mine\n")
+
+
+async def test_person_commits_on_main_while_sessions_work_and_both_are_kept(ground: Ground) -> None:
+    ground.make({"a": {}, "b": {}}, "tell begun; await go; work", verify=["true"], signals=["begun", "go"])
+
+    async def commit(opened: OpenRun) -> None:
+        await ground.signals["begun"].wait()
+        ground.commit("By hand", {"hand.txt": "x\n"})
+        ground.signals["go"].send(2)
+
+    worked = await ground.work(during=commit)
+    assert set(worked.names.values()) == {"Merged"}
+    assert "By hand" in ground.log("%s")
+    assert all(ground.has(path) for path in ("hand.txt", "a.txt", "b.txt"))
+    assert worked.pending == ""
+    assert ground.leftovers() == []
+
+
+async def test_publication_waits_for_a_file_in_the_way_and_is_made_up_when_it_is_gone(ground: Ground) -> None:
+    ground.make({"a": {}})
+    block_publication(ground)
+    worked = await ground.work()
+    assert worked.code is ExitCode.COMPLETED
+    assert "a.txt" in worked.pending
+    assert (ground.top / "a.txt").read_text() == "mine\n"
+    assert ground.log("%s") == ["Begin"]
+    assert ground.log("%s", "refs/coordinator/queue/main") == ["Merge feat/a: Do a", "Begin"]
+    (ground.top / "a.txt").unlink()
+    again = await ground.work()
+    assert again.outcomes == {}
+    assert again.pending == ""
+    assert ground.log("%s") == ["Merge feat/a: Do a", "Begin"]
+    assert ground.leftovers() == []
+
+
+async def test_unpublished_merge_is_made_again_and_verified_again_on_a_base_that_moved(ground: Ground) -> None:
+    ground.make(
+        CHAIN, WAIT, verify=[f"ls >> {ground.place}/verified; echo . >> {ground.place}/verified"], signals=["go"]
+    )
+    block_publication(ground)
+
+    async def commit(opened: OpenRun) -> None:
+        await reach(opened, "a: Merged")
+        ground.commit("By hand", {"hand.txt": "x\n"})
+        await reach(opened, ": main moved: 1 unpublished commits are made again on it.")
+        (ground.top / "a.txt").unlink()
+        ground.signals["go"].send()
+
+    worked = await ground.work(during=commit)
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert ground.log("%s") == ["Merge feat/b: Do b", "Merge feat/a: Do a", "By hand", "Begin"]
+    verified = [set(one.split()) for one in (ground.place / "verified").read_text().split("\n.\n")]
+    assert any({"a.txt", "hand.txt"} <= paths and "b.txt" not in paths for paths in verified)
+    assert ground.leftovers() == []
+
+
+async def test_unpublished_merge_that_no_longer_fits_keeps_its_work_on_its_branch(ground: Ground) -> None:
+    ground.make({"a": {}, "b": {}}, WAIT, signals=["go"])
+    block_publication(ground)
+
+    async def commit(opened: OpenRun) -> None:
+        await reach(opened, "a: Merged")
+        await opened.run.settle()
+        ground.commit("By hand", {"a.txt": "by hand\n"})
+        await reach(opened, ": a no longer fits onto main")
+        ground.signals["go"].send()
+
+    worked = await ground.work(during=commit)
+    assert worked.names["b"] == "Merged"
+    assert worked.code is ExitCode.BLOCKED
+    assert ground.show("a.txt") == "by hand\n"
+    assert ground.show("a.txt", "feat/a") == "a\n"
+    assert "status: pending" in ground.show("tasks/a.md")
+    ground.write_agent("git merge -q $COORDINATOR_TARGET || :; echo both > a.txt; commit 'Resolve'")
+    again = await ground.work()
+    assert again.names == {"a": "Merged"}
+    assert ground.show("a.txt") == "both\n"
+
+
+async def test_work_taken_back_while_its_branch_is_being_deleted_is_not_lost(ground: Ground) -> None:
+    """The worktree is given back under the lock that is held here, so the branch goes after the merge was dropped."""
+    ground.make({"a": {}}, "tell begun; await go; work", signals=["begun", "go"])
+    block_publication(ground)
+
+    async def commit(opened: OpenRun) -> None:
+        await ground.signals["begun"].wait()
+        with admin_lock(opened.run.repository):
+            ground.signals["go"].send()
+            await reach(opened, "a: Merged")
+            ground.commit("By hand", {"a.txt": "by hand\n"})
+            await opened.lander.follow_base()
+        await opened.run.settle()
+
+    await ground.work(during=commit)
+    assert ground.show("a.txt") == "by hand\n"
+    assert ground.show("a.txt", "feat/a") == "a\n"
+
+
+async def test_base_that_was_rewritten_under_what_was_published_stops_landing(ground: Ground) -> None:
+    ground.make({"a": {}, "b": {}}, WAIT, signals=["go"])
+
+    async def rewrite(opened: OpenRun) -> None:
+        await reach(opened, "a: Merged")
+        await opened.publisher.publish_now()
+        await opened.lander.follow_base()
+        ground.git.run("commit", "--amend", "--quiet", "-m", "Rewritten")
+        ground.signals["go"].send()
+
+    worked = await ground.work(during=rewrite)
+    assert worked.names == {"a": "Merged", "b": "Failed"}
+    assert "main was rewritten" in worked.view.nodes["b"].reason
+    assert ground.log("%s")[0] == "Rewritten"
+    assert ground.show("b.txt", "feat/b") == "b\n"
+
+
+async def test_second_coordinator_on_a_repository_is_refused_and_does_no_harm(ground: Ground) -> None:
+    ground.make({"a": {}}, "tell begun; await go; work", signals=["begun", "go"])
+
+    async def start_another(opened: OpenRun) -> None:
+        await ground.signals["begun"].wait()
+        with pytest.raises(BusyError, match=opened.run.id):
+            await ground.work()
+        ground.signals["go"].send()
+
+    assert (await ground.work(during=start_another)).names == {"a": "Merged"}
+    assert ground.turns() == ["a-1-1"]
+
+
+async def test_task_files_that_break_while_the_run_lives_are_an_error_with_every_fault(ground: Ground) -> None:
+    ground.make({"a": {}, "b": {}}, "tell begun; await go; work", signals=["begun", "go"])
+
+    async def break_one(opened: OpenRun) -> None:
+        await ground.signals["begun"].wait()
+        broken = ground.commit("Break", {"tasks/b.md": ground.show("tasks/b.md").replace("pending", "perhaps")})
+        with pytest.raises(InputError, match=r"tasks/b\.md:4"):
+            opened.run.read_graph_at(broken)
+        ground.git.run("revert", "--no-edit", "HEAD")
+        ground.signals["go"].send(2)
+
+    assert set((await ground.work(during=break_one)).names.values()) == {"Merged"}
+
+
+async def test_target_may_be_a_branch_that_is_not_checked_out(ground: Ground) -> None:
+    ground.make({"a": {}}, target="work")
+    ground.git.run("branch", "work")
+    assert (await ground.work()).names == {"a": "Merged"}
+    assert ground.log("%s", "work") == ["Merge feat/a: Do a", "Begin"]
+    assert ground.log("%s") == ["Begin"]
