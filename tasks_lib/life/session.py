@@ -19,19 +19,35 @@ async def prepare_worktree(work: Work) -> None:
     """Copy the listed files in and run `setup`; raises ShellError naming the line that failed."""
     run = work.run
     for name in run.settings.copy_paths:
-        await run.thread(copy_in, run.repository.top / name, work.worktree.path / name)
+        await run.thread(copy_in, run.repository.top / name, work.worktree.path, name)
     if run.settings.setup:
         work.enter(Stage.SETUP)
         await run.unless_stopped(run_setup(run, work.worktree, run.log_path(work.task.id, "setup")))
 
 
-def copy_in(source: Path, target: Path) -> None:
-    """Copy one listed file or folder from the checkout into a worktree; what is not there is passed over."""
+def copy_in(source: Path, worktree: Path, name: str) -> None:
+    """Copy one listed file or folder to `name` in a worktree; what is not there is passed over.
+
+    A symbolic link in its place, which an agent may have left, is taken away: it could lead out of the worktree.
+    """
+    target = worktree / name
+    for place in (*reversed(target.relative_to(worktree).parents), target.relative_to(worktree)):
+        if (worktree / place).is_symlink():
+            (worktree / place).unlink()
     if source.is_dir():
+        drop_links(source, target)
         shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
     elif source.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, target)
+
+
+def drop_links(source: Path, target: Path) -> None:
+    """Take away each symbolic link below `target` that stands where `source` has something."""
+    for path in source.rglob("*"):
+        place = target / path.relative_to(source)
+        if place.is_symlink():
+            place.unlink()
 
 
 async def hold_session(work: Work, prompt: str) -> Done | SafeExit | AttemptFailed:
