@@ -1,0 +1,100 @@
+"""Review nodes, and the review of a branch where the policy asks for one."""
+
+import pytest
+from helpers import Ground
+
+from tasks_lib.model import Blocked, Checked
+from tasks_lib.report import ExitCode
+
+
+def say(verdict: str) -> str:
+    return f"[ $role = code-reviewer ] && {{ echo 'I read it.'; echo 'Verdict: {verdict}'; exit 0; }}\nwork"
+
+
+@pytest.mark.parametrize("verdict", ["approved", "approved with changes"])
+async def test_review_node_that_approves_is_checked_with_one_commit_of_its_file(ground: Ground, verdict: str) -> None:
+    ground.make({"r": {"level": "review"}}, say(verdict))
+    worked = await ground.work()
+    assert worked.outcomes == {"r": Checked(ground.at())}
+    assert ground.git.text("show", "--format=%s", "--name-only", "main").split("\n") == [
+        "Check r: Do r",
+        "",
+        "tasks/r.md",
+    ]
+    text = ground.show("tasks/r.md")
+    assert "status: completed" in text
+    assert "I read it." in text.split("## Summary")[1]
+    assert ground.trailer("Reviewed") == verdict
+    assert ground.trailer("Task") == "r"
+    assert ground.leftovers() == []
+
+
+async def test_review_node_that_asks_for_changes_is_blocked(ground: Ground) -> None:
+    ground.make({"r": {"level": "review"}, "next": {"depends_on": ["r"]}}, say("changes requested"))
+    worked = await ground.work()
+    assert worked.outcomes == {"r": Blocked("the review asks for changes", "resolve-r-1")}
+    assert worked.skips == {"next": "needs r, which is blocked"}
+    assert "I read it." in ground.show("tasks/r.md").split("## Notes")[1]
+
+
+async def test_review_without_a_verdict_is_no_approval(ground: Ground) -> None:
+    ground.make({"r": {"level": "review"}}, "echo 'Verdict: approved'; echo 'Well, perhaps.'", retry={"attempts": 1})
+    worked = await ground.work()
+    assert worked.names == {"r": "Blocked"}
+    assert ground.turns() == ["r-1-1", "r-1-2", "r-1-3"]
+    assert "Your review has no verdict" in ground.turn("r-1-2")
+
+
+async def test_review_node_may_land_commits_of_its_own(ground: Ground) -> None:
+    agent = "echo found > findings.md; commit 'Write what was found'; echo 'Verdict: approved'"
+    ground.make({"r": {"level": "review"}}, agent)
+    assert (await ground.work()).names == {"r": "Merged"}
+    assert ground.has("findings.md")
+
+
+async def test_risky_branch_is_reviewed_apart_before_it_lands(ground: Ground) -> None:
+    ground.make({"a": {"risk": "high"}, "b": {}}, say("approved"))
+    worked = await ground.work()
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert ground.turns() == ["a-1-1", "a-1-1-review0", "b-1-1"]
+    assert ".worktrees/.pool/" in ground.turn("a-1-1-review0", "cwd")
+    assert "`feat/a` is checked out" in ground.turn("a-1-1-review0")
+    reviewed = [
+        line.strip() for line in ground.log("%s%(trailers:key=Reviewed,separator=)") if line.startswith("Merge")
+    ]
+    assert sorted(reviewed) == ["Merge feat/a: Do aReviewed: approved", "Merge feat/b: Do b"]
+
+
+async def test_changes_requested_go_back_to_the_author_and_land_when_approved(ground: Ground) -> None:
+    agent = """
+if [ $role = code-reviewer ]; then
+  echo stray > stray.txt
+  [ "$(cat n.txt)" = 2 ] && echo 'Verdict: approved' || { echo 'Line 1 is wrong.'; echo 'Verdict: changes requested'; }
+  exit 0
+fi
+echo $turn > n.txt; commit "feat(a): $turn"
+"""
+    ground.make({"a": {"scope": "broad"}}, agent, watch={"nudges": 0})
+    worked = await ground.work()
+    assert worked.names == {"a": "Merged"}
+    assert ground.show("n.txt") == "2\n"
+    assert not ground.has("stray.txt")
+    assert "Line 1 is wrong." in ground.turn("a-1-2")
+
+
+async def test_reviewer_that_is_never_content_blocks_the_node_after_max_rounds(ground: Ground) -> None:
+    agent = "[ $role = code-reviewer ] && { echo 'Verdict: changes requested'; exit 0; }\necho $turn > n.txt; commit x"
+    ground.make({"a": {}}, agent, review={"when": "always", "max_rounds": 2})
+    worked = await ground.work()
+    reason = "the review asks for changes; it went through 2 rounds of review"
+    assert worked.outcomes == {"a": Blocked(reason, "resolve-a-1")}
+    assert [name for name in ground.turns() if "review" not in name] == ["a-1-1", "a-1-2", "a-1-3"]
+    assert len([name for name in ground.turns() if "review" in name]) == 3
+    assert worked.code is ExitCode.BLOCKED
+    assert not ground.has("n.txt")
+
+
+async def test_policy_never_asks_for_no_review(ground: Ground) -> None:
+    ground.make({"a": {"risk": "critical"}}, say("changes requested"), review={"when": "never"})
+    assert (await ground.work()).names == {"a": "Merged"}
+    assert ground.turns() == ["a-1-1"]
