@@ -25,7 +25,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
-Repo = Annotated[Path, typer.Argument(help="The repository; the current directory by default.", show_default=False)]
+Repo = Annotated[
+    Path,
+    typer.Argument(help="The repository; the current directory by default.", show_default=False, resolve_path=True),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 HERE = Path()
 

@@ -20,16 +20,17 @@ from flows.commands.doctor_repository import (
 )
 from flows.commands.findings import Check, fail, ok, warn
 from flows.commands.output import count, print_json, say
-from flows.commands.reading import Snapshot, read_snapshot
+from flows.commands.reading import Snapshot, read_leniently, read_snapshot
 from flows.commands.validate import check_repository
 from tasks_lib.agents.command import check_command
 from tasks_lib.errors import CoordinatorError, Fault
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import find_version, local_variables
-from tasks_lib.life.project import CONFIGURATION, Project
+from tasks_lib.life.project import CONFIGURATION
 from tasks_lib.life.startup import NO_AGENT, NO_VERIFY
 from tasks_lib.process.environment import scrub
 from tasks_lib.report import ExitCode
+from tasks_lib.settings import Settings
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -70,8 +71,14 @@ def list_checks(path: Path) -> Iterator[Check]:
     yield ok("repository", str(snapshot.repository.top))
     yield from _check_repository(snapshot.repository)
     yield from _check_input(snapshot)
+    # The configuration is read from the checkout, so what it names can be looked for before the head is in order.
+    settings = snapshot.project.settings if snapshot.project else read_leniently(snapshot.repository).settings
+    if settings:
+        yield check_verify(settings)
+        yield from check_agent(settings)
     if snapshot.project:
-        yield from _check_project(snapshot.project)
+        for check in (check_branches, check_case, check_disk):
+            yield check(snapshot.project)
     if snapshot.holder:
         yield warn("run", f"{snapshot.holder} is going on; another cannot start before it ends")
     else:
@@ -106,26 +113,19 @@ def _check_input(snapshot: Snapshot) -> Iterator[Check]:
 
 
 def _name(fault: Fault) -> str:
+    if not fault.path:
+        return "head"
     return "task files" if fault.path.endswith(".md") else "configuration"
 
 
-def _check_project(project: Project) -> Iterator[Check]:
-    yield check_verify(project)
-    yield from check_agent(project)
-    yield check_branches(project)
-    yield check_case(project)
-    yield check_disk(project)
-
-
-def check_verify(project: Project) -> Check:
+def check_verify(settings: Settings) -> Check:
     """What lands is tested."""
-    verify = project.settings.verify
-    return ok("verify", ", ".join(f"`{line}`" for line in verify)) if verify else warn("verify", NO_VERIFY)
+    lines = ", ".join(f"`{line}`" for line in settings.verify)
+    return ok("verify", lines) if lines else warn("verify", NO_VERIFY)
 
 
-def check_agent(project: Project) -> Iterator[Check]:
+def check_agent(settings: Settings) -> Iterator[Check]:
     """The agent, and the wrapper around it, are programs on the PATH that they will be given."""
-    settings = project.settings
     if not settings.agent.command:
         yield fail("agent", NO_AGENT)
         return

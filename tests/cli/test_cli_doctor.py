@@ -4,7 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from helpers_cli import SETTINGS, Call, Place
+from helpers_cli import SETTINGS, Call, Place, task_text
 
 from flows.commands.doctor import check_agent, check_verify, list_checks
 from flows.commands.doctor_repository import (
@@ -67,6 +67,12 @@ def test_faults_at_the_head_fail_and_those_of_the_checkout_warn(place: Place) ->
     assert find(place.top, "configuration").level == "fail"
 
 
+def test_agent_and_verify_are_looked_at_before_anything_is_committed(bare_place: Place) -> None:
+    bare_place.write({"coordinator.yaml": SETTINGS, **bare_place.tasks(task_text("one"))})
+    found = {check.about: check.level for check in list_checks(bare_place.top)}
+    assert (found["head"], found["agent"], found["verify"]) == ("fail", "ok", "ok")
+
+
 def test_run_that_is_going_on_is_said(place: Place) -> None:
     with RunLock(place.repository.state_dir, "r1"):
         assert find(place.top, "run").level == "warn"
@@ -74,14 +80,16 @@ def test_run_that_is_going_on_is_said(place: Place) -> None:
 
 def test_missing_agent_and_verify_are_said(place: Place) -> None:
     place.commit({"coordinator.yaml": "max_sessions: 1\n"})
-    project = load_project(place.top)
-    assert [check.level for check in check_agent(project)] == ["fail"]
-    assert check_verify(project).level == "warn"
+    settings = load_project(place.top).settings
+    assert [check.level for check in check_agent(settings)] == ["fail"]
+    assert check_verify(settings).level == "warn"
 
 
 def test_program_of_the_wrapper_is_looked_for(place: Place) -> None:
     place.commit({"coordinator.yaml": SETTINGS + "wrapper: [no-such-sandbox, --]\n"})
-    assert [(check.level, check.about) for check in check_agent(load_project(place.top))] == [("fail", "wrapper")]
+    assert [(check.level, check.about) for check in check_agent(load_project(place.top).settings)] == [
+        ("fail", "wrapper")
+    ]
 
 
 def test_branch_in_the_way_is_named(place: Place, project: Project) -> None:
