@@ -94,7 +94,7 @@ def graph(
 
 @app.command()
 def doctor(repo: Repo = HERE, json: Json = False) -> int:
-    """Check that a run has all it needs; say how to mend what not."""
+    """Check that a run has all it needs, or say how to mend it."""
     from flows.commands.doctor import examine
 
     return examine(repo, as_json=json, console=make_console())
