@@ -14,7 +14,6 @@ from tasks_lib.errors import InputError
 from tasks_lib.git.records import RECORD_NAME, Record, read_record
 from tasks_lib.git.runner import Git
 from tasks_lib.life.board import RunView
-from tasks_lib.life.landing import Lander
 from tasks_lib.life.node import Retry, live
 from tasks_lib.life.project import load_project
 from tasks_lib.life.startup import OpenRun, open_run
@@ -210,25 +209,21 @@ class Ground:
         only: Sequence[str] = (),
         max_sessions: int = 4,
         during: During | None = None,
-        lander: type[Lander] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Worked:
         """One run, from opening to closing; `during` goes on beside it."""
-        return await asyncio.wait_for(self._work(only, max_sessions, during, lander, environment or {}), HANG_SECONDS)
+        return await asyncio.wait_for(self._work(only, max_sessions, during, environment or {}), HANG_SECONDS)
 
     async def _work(
         self,
         only: Sequence[str],
         max_sessions: int,
         during: During | None,
-        lander: type[Lander] | None,
         environment: Mapping[str, str],
     ) -> Worked:
         project = await asyncio.to_thread(load_project, self.top, environment)
         lines: list[str] = []
         async with open_run(project, f"run-{uuid.uuid4().hex[:6]}", max_sessions) as opened:
-            if lander:
-                opened.lander = lander(opened.run, opened._on_moved)  # pyright: ignore[reportPrivateUsage]
             opened.run.board.listen(lambda node_id, line: lines.append(f"{node_id}: {line}" if node_id else line))
             conductor = Conductor(opened, Plan(opened.run.graph, only))
             beside = asyncio.ensure_future(during(opened)) if during else None
@@ -337,6 +332,12 @@ def write_task(task_id: str, body: str = "", status: str = "pending", **front: A
         f"---\nid: {task_id}\nname: Do {task_id}  # by hand\nstatus: {status}\n{rows}---\n\n"
         f"## Description\n{body or 'Write it.'}\n\n## Acceptance Criteria\n- [ ] It is there\n\n## Notes\n\n## Summary\n"
     )
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Return when `is_so()`, for what nobody tells of: the state of a ref, or of a lock."""
+    while not is_so():  # noqa: ASYNC110 - There is no event to wait for.
+        await asyncio.sleep(0.005)
 
 
 async def reach(opened: OpenRun, line: str) -> None:

@@ -1,7 +1,12 @@
 """Commits by another hand while a run goes on: the base moves, and work is made again on it."""
 
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+
 import pytest
-from helpers import Ground, Tasks, reach
+from helpers import Ground, Tasks, reach, until
 
 from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.lock import admin_lock
@@ -103,7 +108,7 @@ async def test_work_taken_back_while_its_branch_is_being_deleted_is_not_lost(gro
         await ground.signals["begun"].wait()
         with admin_lock(opened.run.repository):
             ground.signals["go"].send()
-            await reach(opened, "a: Merged")
+            await until(lambda: opened.run.head.current() != ground.at())
             ground.commit("By hand", {"a.txt": "by hand\n"})
             await opened.lander.follow_base()
         await opened.run.settle()
@@ -141,6 +146,29 @@ async def test_second_coordinator_on_a_repository_is_refused_and_does_no_harm(gr
 
     assert (await ground.work(during=start_another)).names == {"a": "Merged"}
     assert ground.turns() == ["a-1-1"]
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux says who waits for a lock")
+async def test_worktrees_are_made_only_under_the_lock_of_their_administration(ground: Ground) -> None:
+    """Without it one parallel `git worktree add` in ten fails."""
+    ground.make({"a": {}})
+
+    async def hold(opened: OpenRun) -> None:
+        merged = asyncio.ensure_future(reach(opened, "a: Merged"))
+        with (opened.run.repository.state_dir / "worktrees.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            inode = os.fstat(lock.fileno()).st_ino
+            await until(lambda: merged.done() or is_waited_for(inode))
+            assert not merged.done()
+            assert not (ground.top / ".worktrees" / "feat").exists()
+        await merged
+
+    assert (await ground.work(during=hold)).names == {"a": "Merged"}
+
+
+def is_waited_for(inode: int) -> bool:
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and line.split()[6].endswith(f":{inode}") for line in lines)
 
 
 async def test_task_files_that_break_while_the_run_lives_are_an_error_with_every_fault(ground: Ground) -> None:
