@@ -29,6 +29,7 @@ class Conductor:
         self.plan: Plan = plan
         self._dispatch = dispatch
         self._jobs: dict[asyncio.Task[State[Any]], str] = {}
+        self._read_head: str = ""
         self.states: dict[str, State[Any]] = {}
 
     @property
@@ -144,7 +145,10 @@ class Conductor:
 
     async def _read_graph(self) -> None:
         """Take in what the head says now; faults in it are said, and the graph as it was goes on."""
-        head = await self._run.thread(self._run.head.current)
+        head = self._run.head.last_seen()
+        if head == self._read_head:
+            return
+        self._read_head = head
         try:
             graph = await self._run.thread(self._run.read_graph_at, head)
         except InputError as error:

@@ -91,8 +91,8 @@ def drive(name: str, only: Sequence[str], max_sessions: int | None, server: Serv
 
 def flush() -> None:
     """Send the last logs and states while the server is there; left to the interpreter's exit, they never arrive."""
-    from prefect.events.worker import EventsWorker  # noqa: PLC0415
-    from prefect.logging.handlers import APILogWorker  # noqa: PLC0415
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
 
     APILogWorker.drain_all(timeout=FLUSH_SECONDS)
     EventsWorker.drain_all(timeout=FLUSH_SECONDS)

@@ -35,6 +35,7 @@ class CommandSession:
     def __init__(self, argv: Sequence[str], spec: SessionSpec) -> None:
         self._argv: tuple[str, ...] = tuple(argv)
         self._spec: SessionSpec = spec
+        self._may_have_left: bool = False
 
     async def prompt(self, text: str, turn: TurnSpec) -> TurnEnd:
         """Run the program for one turn; raises AgentError if it cannot be started.
@@ -45,6 +46,7 @@ class CommandSession:
         said = text.encode("utf-8", "surrogateescape")
         prompt_file = _write_prompt(spec.prompt_directory, turn, said)
         names = {"role": spec.role, "prompt_file": str(prompt_file), "session": spec.session}
+        self._may_have_left = True
         ended = await run_group(
             fill(self._argv, names),
             cwd=spec.cwd,
@@ -55,13 +57,15 @@ class CommandSession:
             stop_seconds=spec.stop_seconds,
             on_start=spec.on_start,
         )
+        self._may_have_left = False
         answer = tail_of(spec.log, ended.log_start, ended.log_end, max_bytes=ANSWER_BYTES, max_lines=ANSWER_BYTES)
         error = _describe(self._argv, ended, spec.turn_seconds)
         return TurnEnd(ended.status, ended.timed_out, answer, error, ended.ended - ended.started)
 
     async def close(self) -> None:
-        """End whatever still carries the session's marker; a turn leaves nothing, so there rarely is."""
-        await end_groups((), self._spec.stop_seconds, session=self._spec.session)
+        """End whatever still carries the session's marker, if a turn was broken off: one that ended leaves nothing."""
+        if self._may_have_left:
+            await end_groups((), self._spec.stop_seconds, session=self._spec.session)
 
 
 def fill(argv: Sequence[str], names: Mapping[str, str]) -> list[str]:

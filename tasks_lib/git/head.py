@@ -61,6 +61,8 @@ class Head:
         self._target: str = target
         self.ref: str = QUEUE + target
         self.base_ref: str = remote_base or f"refs/heads/{target}"
+        self._line: dict[str, int] = {}
+        self._seen: tuple[str | None, str] | None = None
 
     def base(self) -> str:
         """The commit that the base is at. Raises InputError if there is no such branch."""
@@ -71,17 +73,48 @@ class Head:
         queue, base = self._read()
         return queue or base
 
+    def last_seen(self) -> str:
+        """The head as it was last read or moved from here; reads it the first time.
+
+        For what may be a moment old: only `advance` decides, and it compares.
+        """
+        queue, base = self._seen or self._read()
+        return queue or base
+
+    def last_seen_base(self) -> str:
+        """The base as it was last read from here; reads it the first time."""
+        return (self._seen or self._read())[1]
+
+    def contains(self, commit: str, head: str) -> bool:
+        """Whether `head` is `commit` or has it in its history; for moves of our own git is not asked."""
+        if commit == head:
+            return True
+        if commit in self._line and head in self._line:
+            return self._line[commit] < self._line[head]
+        return is_ancestor(self._git, commit, head)
+
     def advance(self, old: str, new: str) -> bool:
-        """Move the head from `old` to `new`; False if it was not at `old` any more.
+        """Move the head from `old` to `new`, a child of it; False if it was not at `old` any more.
 
         Raises GitError when git cannot move it for another reason.
         """
-        if self._swap(new, old):
-            return True
-        queue, base = self._read()
-        if queue is not None or base != old:
+        if not self.replace(old, new):
             return False
-        return self._swap(new, "0" * len(new))
+        # A line of our own moves, in which each commit has all before it.
+        if self._line.get(old) != len(self._line) - 1:
+            self._line = {old: 0}
+        self._line[new] = len(self._line)
+        return True
+
+    def replace(self, old: str, new: str) -> bool:
+        """Move the head from `old` to any `new`, which need not contain it; False if it was not at `old` any more."""
+        is_moved = self._swap(new, old)
+        if not is_moved:
+            queue, base = self._read()
+            is_moved = queue is None and base == old and self._swap(new, "0" * len(new))
+        if is_moved:
+            self._seen = (new, self._seen[1] if self._seen else self._read()[1])
+        return is_moved
 
     def is_pending(self) -> bool:
         """Whether the head holds verified work that the base has not."""
@@ -102,7 +135,7 @@ class Head:
         """
         for _ in range(_TRIES):
             queue, base = self._read()
-            if known_base and known_base != base and not is_ancestor(self._git, known_base, base):
+            if known_base and known_base != base and not self.contains(known_base, base):
                 return Rewritten(base, known_base)
             found = self._compare(queue, base, known_base)
             if not isinstance(found, FollowedBase) or queue is None or self._swap(base, queue):
@@ -112,9 +145,9 @@ class Head:
     def _compare(self, queue: str | None, base: str, known_base: str | None) -> Reconciled:
         if queue is None:
             return Unchanged(base) if known_base == base else FollowedBase(base)
-        if queue == base or is_ancestor(self._git, base, queue):
+        if self.contains(base, queue):
             return Unchanged(queue)
-        if is_ancestor(self._git, queue, base):
+        if self.contains(queue, base):
             return FollowedBase(base)
         commits = self._git.text("rev-list", "--first-parent", "--reverse", queue, f"^{base}").split()
         # What another hand made was the base once, or the head would not stand on it.
@@ -143,7 +176,8 @@ class Head:
         found = {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
         if self.base_ref not in found:
             raise InputError([_describe_missing(self._target, self.base_ref)])
-        return found.get(self.ref), found[self.base_ref]
+        self._seen = found.get(self.ref), found[self.base_ref]
+        return self._seen
 
     def _swap(self, new: str, old: str) -> bool:
         """Set the ref from `old` (zeros: absent) to `new`; False if it was not `old`."""

@@ -48,15 +48,19 @@ def _read_content(path: Path) -> bytes:
 
 
 class Checkouts:
-    """Writes working trees, at most one a core at a time: more only take turns at the disk."""
+    """Writes working trees, at most one a core at a time: more only take turns at the disk.
+
+    Whole trees and changes of one take turns apart, so that a reuse never waits for the first checkouts of others.
+    """
 
     def __init__(self, keeping: Keeping) -> None:
         self._keeping: Keeping = keeping
-        self._turns: threading.BoundedSemaphore = threading.BoundedSemaphore(os.cpu_count() or 1)
+        self._fills: threading.BoundedSemaphore = threading.BoundedSemaphore(os.cpu_count() or 1)
+        self._changes: threading.BoundedSemaphore = threading.BoundedSemaphore(os.cpu_count() or 1)
 
     def fill(self, worktree: Worktree) -> None:
         """Write every file of a worktree that was made without any."""
-        with self._turns:
+        with self._fills:
             worktree.git.run("-c", "checkout.workers=0", "reset", "--hard", "--quiet")
 
     def switch(self, worktree: Worktree, commit: str, *, may_keep: bool) -> None:
@@ -73,7 +77,7 @@ class Checkouts:
         self._change(worktree, [branch], may_keep=may_keep)
 
     def _change(self, worktree: Worktree, words: Sequence[str], *, may_keep: bool) -> None:
-        with self._turns:
+        with self._changes:
             before = self._keeping.digest(worktree.path)
             worktree.git.run("-c", "checkout.workers=0", "checkout", "--quiet", "--force", *words, "--")
             is_same = may_keep and before == self._keeping.digest(worktree.path)

@@ -159,14 +159,15 @@ def read_git_link(place: Path) -> Path | None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace the content of `path` by `data`, on disk before the old content goes."""
+    """Replace the content of `path` by `data`; a reader sees the old one or the new one.
+
+    Not forced to disk: what a power failure takes of a record costs a node its attempt's number, never its work.
+    """
     descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-            file.flush()
             os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644)
-            os.fsync(file.fileno())
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -76,7 +76,7 @@ class Lander:
         await self._turnstile.acquire(FIRST)
         try:
             while True:
-                head = await self._run.thread(self._run.head.current)
+                head = self._run.head.last_seen()
                 candidate = await self._run.thread(compose, head)
                 if await self._advance(candidate):
                     if head in self._green:
@@ -114,7 +114,7 @@ class Lander:
         while True:
             if refusal := await self._follow_base():
                 return Held(refusal)
-            head = await self._run.thread(self._run.head.current)
+            head = self._run.head.last_seen()
             candidate = await self._run.thread(self._compose, landing, head)
             if isinstance(candidate, Conflict):
                 return _give_back_conflict(candidate, head)
@@ -203,7 +203,7 @@ class Lander:
                     f"{run.project.target} was rewritten: {base[:12]} no longer contains {known[:12]}, which was "
                     f"published; look at `git reflog {run.project.target}` and run again"
                 )
-        base = await run.thread(run.head.base)
+        base = run.head.last_seen_base()
         if base != self._known_base:
             self._known_base = base
             self._base_moved.set()
@@ -222,7 +222,7 @@ class Lander:
                 run.board.say(await run.thread(self._return_to_branch, commit))
             else:
                 tip = made.commit
-        if await run.thread(run.head.advance, head, tip):
+        if await run.thread(run.head.replace, head, tip):
             self._on_moved()
         for commit in returned:
             # Once more: its branch may have been there still, about to be deleted because it had landed.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tasks_lib import prompts
 from tasks_lib.endings import AttemptFailed, Done, SafeExit
-from tasks_lib.errors import InputError, ShellError, SystemFailure
+from tasks_lib.errors import GitError, InputError, ShellError, SystemFailure
 from tasks_lib.git.branches import read_state, read_subjects
 from tasks_lib.git.candidate import Landing
 from tasks_lib.git.snapshots import keep_state
@@ -62,7 +62,7 @@ async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
             return await _end_without_landing(work, ending)
         match await _review_and_land(work, ending, priority):
             case Landed(commit):
-                return _end_landed(work, commit)
+                return await _end_landed(work, commit)
             case Held(reason):
                 return Failed(f"not landed: {reason}")
             case GivenBack() as back:
@@ -177,30 +177,41 @@ def _end_broken(work: Work | None, failure: SystemFailure | InputError | OSError
     return Failed(str(failure))
 
 
-def _end_landed(work: Work, commit: str) -> Outcome:
+async def _end_landed(work: Work, commit: str) -> Outcome:
     """The node is on the head; what it leaves is put away while its dependents already start."""
     run = work.run
     run.remember_landed(work.task.id, commit)
     work.note(stage=str(Stage.LANDED))
     is_merge = not (work.task.is_review and work.record.finished == work.record.base)
-    run.in_background(_put_away(work), f"clean up after {work.task.id}")
+    await _release(work)
+    run.in_background(_delete_branch(work, commit), f"delete {work.branch}, which has landed")
     return Merged(commit) if is_merge else Checked(commit)
 
 
-async def _put_away(work: Work) -> None:
-    """Give the worktree back and delete the branch, keeping at a ref of ours what came after the landed commit."""
+async def _release(work: Work) -> None:
+    """Give the worktree back, so that a dependent may take it, keeping at a ref what came after the landed commit."""
     run, landed = work.run, work.record.finished
-    state = await run.thread(read_state, work.worktree.git)
-    if state.commit != landed or state.dirty:
-        await run.thread(
-            keep_state, work.worktree, work.task.id, run.id, landed=landed, exclude=run.settings.copy_paths
-        )
-    await run.thread(run.worktrees.release, work.worktree)
-    await run.thread(run.repository.delete_branch, work.branch, state.commit)
-    # The base may have moved meanwhile, and the merge been taken back: then the branch is all that holds the work.
+    try:
+        state = await run.thread(read_state, work.worktree.git)
+        if state.commit != landed or state.dirty:
+            copied = run.settings.copy_paths
+            await run.thread(keep_state, work.worktree, work.task.id, run.id, landed=landed, exclude=copied)
+        await run.thread(run.worktrees.release, work.worktree)
+    except GitError as error:
+        run.board.say(f"Could not put {work.worktree.path} away: {error}. Nothing is lost; the next run tries again.")
+
+
+async def _delete_branch(work: Work, merge: str) -> None:
+    run, landed = work.run, work.record.finished
+    tip = await run.thread(run.repository.branch_head, work.branch)
+    if tip is None:
+        return
+    await run.thread(run.repository.delete_branch, work.branch, tip)
     head = await run.thread(run.head.current)
-    if not await run.thread(run.repository.git.succeeds, "merge-base", "--is-ancestor", landed, head):
-        await run.thread(run.repository.create_branch, work.branch, landed)
+    if await run.thread(run.head.contains, merge, head) or await run.thread(run.head.contains, landed, head):
+        return
+    # The base moved meanwhile, and the merge was taken back: then the branch is all that holds the work.
+    await run.thread(run.repository.create_branch, work.branch, tip)
 
 
 def _add_note(notes: tuple[str, ...], note: str) -> tuple[str, ...]:

@@ -7,6 +7,9 @@ from tasks_lib.git.lock import admin_lock
 from tasks_lib.git.publish import Pending, publish
 from tasks_lib.life.run import Run
 
+PAUSE_SECONDS = 1.0
+"""A graph of quick nodes moves the head many times a second; a person's checkout need not follow each move."""
+
 
 class Publisher:
     """Fast-forwards the target whenever the head has moved; a refusal waits for the next move and stops nothing."""
@@ -29,6 +32,7 @@ class Publisher:
                 await self.publish_now()
             except CoordinatorError as error:
                 self._run.board.say(f"{self._run.project.target} could not be moved: {error}")
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def publish_now(self) -> None:
         """Publish the head as it is; why it waits, if it does, is in `pending` and said aloud when it changes."""

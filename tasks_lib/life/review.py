@@ -43,7 +43,7 @@ async def review_branch(work: Work, commit: str) -> ReviewEnded:
     session = run.backend.open(describe_session(work, worktree, new_session(), role, log))
     try:
         text = await run.thread(run.reader.text, commit, work.task.path) or ""
-        head = await run.thread(run.head.current)
+        head = run.head.last_seen()
         prompt = prompts.write_review_prompt(work.task, text, work.branch, head)
         for number in range(1, run.settings.watch.nudges + 2):
             turn = TurnSpec(attempt=work.record.attempt, turn=number, target=head)

@@ -84,7 +84,7 @@ async def take_turn(work: Work, prompt: str) -> TurnEnding:
 async def prompt_session(work: Work, prompt: str) -> TurnEnd:
     """Send `prompt` to the node's session, which is opened if it is not open."""
     run, record = work.run, work.record
-    target = await run.thread(run.head.current)
+    target = run.head.last_seen()
     if work.session is None:
         role, log = run.settings.role_for(work.task.level), run.log_path(work.task.id, f"session-{record.attempt}")
         work.session = run.backend.open(describe_session(work, work.worktree, record.session, role, log))
@@ -122,7 +122,7 @@ async def gather_facts(
     run, own = work.run, work.task.path
     changed: tuple[str, ...] = ()
     if after.commit != work.record.base:
-        head = await run.thread(run.head.current)
+        head = run.head.last_seen()
         changed = await run.thread(find_changed_paths, run.repository.git, head, after.commit)
     says_completed = own in changed and await _status_on(work, after.commit) is Status.COMPLETED
     said = await find_safe_exit(work, before, after, own_before)
@@ -171,7 +171,7 @@ def read_block(work: Work, before: bytes | None) -> str:
     if data is None or data == before or parse_status(data, work.task.path) is not Status.BLOCKED:
         return ""
     text = decode(data)
-    if text == work.run.reader.text(work.run.head.current(), work.task.path):
+    if text == work.run.reader.text(work.run.head.last_seen(), work.task.path):
         return ""
     notes = (get_section(text, "Notes") or "").strip().splitlines()
     said = next((line for line in notes if "blocked" in line.casefold()), notes[0] if notes else "")
@@ -195,7 +195,7 @@ def _is_copied(path: str, copied: tuple[str, ...]) -> bool:
 async def write_first_prompt(work: Work) -> str:
     """The prompt that begins or resumes an attempt."""
     run, task = work.run, work.task
-    head = await run.thread(run.head.current)
+    head = run.head.last_seen()
     text = await run.thread(run.reader.text, head, task.path) or ""
     setting = prompts.Setting(
         branch=work.branch,

@@ -5,8 +5,8 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ async def open_run(
     repository = project.repository
     await asyncio.to_thread(repository.prepare)
     view = RunView(run_id, project.target, now_text(), os.getpid(), socket.gethostname(), nodes=_list_nodes(project))
-    with RunLock(repository.state_dir, run_id):
+    with RunLock(repository.state_dir, run_id), _marked(str(repository.common_dir)):
         board = Board(view, repository.state_dir / "run.json")
         private = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="coordinator-"))
         run = Run(project, run_id, board, backend, private, max_sessions)
@@ -87,6 +87,16 @@ async def open_run(
 def _list_nodes(project: Project) -> dict[str, NodeView]:
     tasks = project.graph.tasks.values()
     return {task.id: NodeView(task.id, task.name, outcome="Landed" if task.is_completed else "") for task in tasks}
+
+
+@contextmanager
+def _marked(value: str) -> Generator[None]:
+    """Mark this process, and so git and whatever else it starts, for the run that comes after a kill."""
+    os.environ[REPOSITORY_MARKER] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(REPOSITORY_MARKER, None)
 
 
 async def put_right(opened: OpenRun) -> None:

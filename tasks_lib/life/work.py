@@ -93,7 +93,7 @@ def new_session() -> str:
 async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
     """Make or resume the node's worktree, ending what an earlier coordinator left running in it."""
     run.board.enter(task.id, Stage.WORKTREE, "making it")
-    head = await run.thread(run.head.current)
+    head = run.head.last_seen()
     branch = run.branch_of(task.id)
     # Read first: a worktree that an agent left on another branch is made anew, and its record goes with it.
     previous = await run.thread(read_previous, run, task.id, branch, head)

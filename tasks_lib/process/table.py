@@ -5,7 +5,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
@@ -13,6 +12,9 @@ MARKER = "COORDINATOR_SESSION"
 """The environment variable that every process of a session inherits, whatever group it moves to."""
 
 START_TOLERANCE_SECONDS = 1.5
+_MARKER_START = f"\0{MARKER}=".encode()
+_KTHREADD = 2
+_READ_BYTES = 1 << 17
 """The kernel tells start times since boot; the boot's wall time is rounded and moves a little when the clock is set."""
 
 
@@ -128,29 +130,47 @@ def read_table() -> list[Row]:
 def read_proc() -> list[Row]:
     """The table from /proc, which costs a third of what psutil's portable reading does."""
     boot, ticks = psutil.boot_time(), os.sysconf("SC_CLK_TCK")
+    # Threads of the kernel are most of the table, and have no environment. In a container number 2 is somebody else.
+    kernel = _KTHREADD if b"(kthreadd)" in _read_bytes(f"/proc/{_KTHREADD}/stat") else -1
     rows: list[Row] = []
     for name in os.listdir("/proc"):  # noqa: PTH208 - Half of the scan's time would go to making Path objects.
         if name.isdigit():
-            try:
-                stat = Path(f"/proc/{name}/stat").read_bytes()
-            except OSError:
+            stat = _read_bytes(f"/proc/{name}/stat")
+            if not stat:
                 continue  # It ended meanwhile.
             # The program's name stands in parentheses and may hold any byte, so the fields count from the last one.
             fields = stat[stat.rindex(b")") + 2 :].split()
             parent, group, session = (int(field) for field in fields[1:4])
             started = int(fields[19]) / ticks + boot
             is_zombie = fields[0] in b"ZX"
-            rows.append(Row(int(name), parent, group, session, started, is_zombie, _read_marker(name)))
+            marker = "" if parent == kernel else _read_marker(name)
+            rows.append(Row(int(name), parent, group, session, started, is_zombie, marker))
     return rows
 
 
 def _read_marker(name: str) -> str:
-    try:
-        environment = b"\0" + Path(f"/proc/{name}/environ").read_bytes()
-    except OSError:
-        return ""  # Another user's process, or one that has ended.
-    _, found, rest = environment.partition(f"\0{MARKER}=".encode())
+    """The marker in a process's environment; "" for another user's process, or one that has ended."""
+    environment = b"\0" + _read_bytes(f"/proc/{name}/environ")
+    _, found, rest = environment.partition(_MARKER_START)
     return rest.partition(b"\0")[0].decode("utf-8", "surrogateescape") if found else ""
+
+
+def _read_bytes(path: str) -> bytes:
+    """A file of /proc, b"" if it cannot be read; without the layers of `open`, because there are hundreds a scan."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        parts: list[bytes] = []
+        while part := os.read(descriptor, _READ_BYTES):
+            parts.append(part)
+    except OSError:
+        return b""
+    else:
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
 
 
 def read_portable() -> list[Row]:
