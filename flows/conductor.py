@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from prefect import tags
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import State, TaskRunResult
 from prefect.context import FlowRunContext
 
-from flows.run_node import Dispatch, for_node, run_node
+from flows.run_node import Dispatch, list_tags, run_node, with_policy
 from flows.states import describe_outcome
 from tasks_lib.errors import InputError
 from tasks_lib.life.startup import OpenRun
@@ -30,6 +31,7 @@ class Conductor:
         self._dispatch = dispatch
         self._jobs: dict[asyncio.Task[State[Any]], str] = {}
         self._read_head: str = ""
+        self._node = with_policy(opened.run.settings.retry)
         self.states: dict[str, State[Any]] = {}
 
     @property
@@ -75,8 +77,9 @@ class Conductor:
         task = self.plan.graph.tasks[task_id]
         self._run.board.add_node(task_id, task.name)
         before = [self.states[one] for one in task.depends_on if one in self.states]
-        node = for_node(task, self._run.settings.retry)
-        job = asyncio.create_task(node(task_id, wait_for=before, return_state=True), name=task_id)
+        with tags(*list_tags(task)):
+            # The new asyncio task takes a copy of the context with it, and so the tags.
+            job = asyncio.create_task(self._node(task_id, wait_for=before, return_state=True), name=task_id)
         self._jobs[job] = task_id
 
     async def _wait(self) -> None:

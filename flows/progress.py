@@ -38,7 +38,8 @@ def show(board: Board, console: Console) -> Generator[None]:
 
     def write(node: str, line: str) -> None:
         said = f"{node}: {line}" if node else f"! {line}"
-        console.print(f"{datetime.now().astimezone():%H:%M:%S} {said}", markup=False, highlight=False, soft_wrap=True)
+        console.file.write(f"{datetime.now().astimezone():%H:%M:%S} {said}\n")
+        console.file.flush()
 
     board.listen(write)
     try:

@@ -41,7 +41,7 @@ def is_retryable(task: PrefectTask[..., Any], run: TaskRun, state: State[Any]) -
     return state.name == RETRY
 
 
-@task(name="node", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=is_retryable)
+@task(name="node", task_run_name="{node}", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=is_retryable)
 async def run_node(node: str) -> State[Any]:
     """Work one node of the graph: worktree, setup, session, review, queue, verify, landing."""
     dispatch = current_dispatch.get()
@@ -68,19 +68,14 @@ async def run_node(node: str) -> State[Any]:
     return describe_outcome(outcome)
 
 
-def for_node(task: Task, policy: settings.RetrySettings) -> PrefectTask[..., Any]:
-    """`run_node` as it is to run for `task`: its name, its tags, and how its attempts follow on each other."""
+def with_policy(policy: settings.RetrySettings) -> PrefectTask[..., Any]:
+    """`run_node` with attempts that follow on each other as `policy` says."""
     delays = [
         float(min(policy.delay_seconds * 2**number, policy.max_delay_seconds)) for number in range(policy.attempts - 1)
     ]
-    return run_node.with_options(
-        task_run_name=escape_template(task.id),
-        tags=[tag for tag in (task.level, *task.tags) if tag],
-        retries=len(delays),
-        retry_delay_seconds=delays or 0,
-    )
+    return run_node.with_options(retries=len(delays), retry_delay_seconds=delays or 0)
 
 
-def escape_template(name: str) -> str:
-    """Prefect fills run names in with `str.format`, so braces are doubled."""
-    return name.replace("{", "{{").replace("}", "}}")
+def list_tags(task: Task) -> list[str]:
+    """The tags of a node's task run: its level, and those of its task file."""
+    return [tag for tag in (task.level, *task.tags) if tag]

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
+from tasks_lib.git.objects import Objects
 from tasks_lib.git.runner import Git
 
 STAT_WIDTH = 100
 STAT_FILES = 20
+MAX_LINE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,30 @@ def find_changed_paths(git: Git, head: str, commit: str) -> tuple[str, ...]:
     return tuple(path for path in found.split("\0") if path)
 
 
-def read_subjects(git: Git, since: str, commit: str) -> tuple[str, ...]:
-    """The subjects of the commits on the first-parent line from `since` to `commit`, newest first."""
-    found = git.text("log", "--first-parent", "--format=%s", f"{since}..{commit}", "--")
-    return tuple(found.splitlines())
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The first-parent line from one commit to another: its `subjects`, newest first.
+
+    `is_plain` says that it was followed to its start and has no merge, so that a diff of its ends is its work.
+    """
+
+    subjects: tuple[str, ...]
+    is_plain: bool
+
+
+def read_line(objects: Objects, since: str, commit: str) -> Line:
+    """Follow first parents from `commit` back to `since`, at most `MAX_LINE` of them, without starting git."""
+    subjects: list[str] = []
+    is_plain = True
+    while commit != since and len(subjects) < MAX_LINE:
+        header, _, message = objects.read(commit).partition(b"\n\n")
+        parents = [line[len(b"parent ") :].decode() for line in header.split(b"\n") if line.startswith(b"parent ")]
+        subjects.append(message.partition(b"\n")[0].decode("utf-8", "replace"))
+        is_plain = is_plain and len(parents) == 1
+        if not parents:
+            break
+        commit = parents[0]
+    return Line(tuple(subjects), is_plain and commit == since)
 
 
 def read_diffstat(git: Git, merge: str) -> str:

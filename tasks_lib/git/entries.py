@@ -25,7 +25,8 @@ class Worktree:
     """A linked worktree of ours: `git_dir` is its administration directory, `branch` None when it is detached.
 
     `slot` is a number from 1 on that no other live worktree of the repository has; it lasts as long as the worktree,
-    in the pool and after a restart too. `is_resumed`: it was there already, and is as it was left.
+    in the pool and after a restart too. `is_resumed`: it was there already, and is as it was left. `is_new_branch`: its
+    branch was made with it, where it was to start.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class Worktree:
     slot: int
     branch: str | None = None
     is_resumed: bool = False
+    is_new_branch: bool = False
 
     @property
     def git(self) -> Git:

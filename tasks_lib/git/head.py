@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError
 from tasks_lib.git import messages
@@ -62,6 +64,7 @@ class Head:
         self.ref: str = QUEUE + target
         self.base_ref: str = remote_base or f"refs/heads/{target}"
         self._line: dict[str, int] = {}
+        self._stamps: tuple[object, ...] = ()
         self._seen: tuple[str | None, str] | None = None
 
     def base(self) -> str:
@@ -114,6 +117,7 @@ class Head:
             is_moved = queue is None and base == old and self._swap(new, "0" * len(new))
         if is_moved:
             self._seen = (new, self._seen[1] if self._seen else self._read()[1])
+            self._stamps = (_stamp_file(self._files[0]), *self._stamps[1:])
         return is_moved
 
     def is_pending(self) -> bool:
@@ -134,7 +138,7 @@ class Head:
         base.
         """
         for _ in range(_TRIES):
-            queue, base = self._read()
+            queue, base = self._read_if_changed()
             if known_base and known_base != base and not self.contains(known_base, base):
                 return Rewritten(base, known_base)
             found = self._compare(queue, base, known_base)
@@ -170,14 +174,29 @@ class Head:
                 landed.setdefault(task_id, commit)
         return landed
 
+    def _read_if_changed(self) -> tuple[str | None, str]:
+        """As `_read`, but git is asked only when a file that holds a ref is another: it is replaced, never edited."""
+        if self._seen and self._stamp() == self._stamps:
+            return self._seen
+        return self._read()
+
     def _read(self) -> tuple[str | None, str]:
         """Where the queue's ref (None if absent) and the base are, read at once."""
+        self._stamps = self._stamp()
         listed = self._git.text("for-each-ref", "--format=%(objectname) %(refname)", self.ref, self.base_ref)
         found = {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
         if self.base_ref not in found:
             raise InputError([_describe_missing(self._target, self.base_ref)])
         self._seen = found.get(self.ref), found[self.base_ref]
         return self._seen
+
+    @cached_property
+    def _files(self) -> tuple[Path, ...]:
+        common = self._git.directory / self._git.text("rev-parse", "--git-common-dir")
+        return common / self.ref, common / self.base_ref, common / "packed-refs"
+
+    def _stamp(self) -> tuple[object, ...]:
+        return tuple(_stamp_file(path) for path in self._files)
 
     def _swap(self, new: str, old: str) -> bool:
         """Set the ref from `old` (zeros: absent) to `new`; False if it was not `old`."""
@@ -188,6 +207,14 @@ class Head:
         if (self._read()[0] or "0" * len(old)) == old:  # It is where it was said to be, so something else is wrong.
             raise GitError(command, result.status, result.stderr)
         return False
+
+
+def _stamp_file(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _describe_missing(target: str, ref: str) -> str:

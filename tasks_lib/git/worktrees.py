@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError
@@ -229,29 +230,32 @@ class Worktrees:
         _log.warning("%s was in the way and no worktree; it is kept as %s", path, keep_aside(self.repository, path))
 
     def _reuse(self, worktree: Worktree, branch: str, start: str, place: Path, *, may_keep: bool) -> Worktree:
+        is_new = True
         try:
             self._checkouts.start_branch(worktree, branch, start, may_keep=may_keep)
         except GitError:
+            is_new = False
             if self.repository.branch_head(branch) is None:
                 raise
             self._checkouts.continue_branch(worktree, branch, may_keep=may_keep)
         with self._lock():
             place.parent.mkdir(parents=True, exist_ok=True)
             self.repository.git.run("worktree", "move", "--", str(worktree.path), str(place))
-        return Worktree(place, worktree.git_dir, worktree.slot, branch)
+        return Worktree(place, worktree.git_dir, worktree.slot, branch, is_new_branch=is_new)
 
     def _add_branch(self, branch: str, start: str, place: Path) -> Worktree:
         exists = self.repository.branch_head(branch) is not None
         words = [] if exists else ["--no-track", "-b", branch]
         slot = self._claim_slot()
         try:
-            return self._add(place, slot, words, branch if exists else start, branch=branch)
+            made = self._add(place, slot, words, branch if exists else start, branch=branch)
         except GitError as error:
             if "already checked out" in error.stderr or "already used by worktree" in error.stderr:
                 raise InputError(
                     [f"{error.stderr.removeprefix('fatal: ')}; check out another branch there, or remove it"]
                 ) from error
             raise
+        return replace(made, is_new_branch=not exists)
 
     def _add(
         self, place: Path, slot: int, words: Sequence[str], commit: str, *, branch: str | None = None, purpose: str = ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tasks_lib import prompts
 from tasks_lib.endings import AttemptFailed, Done, SafeExit
 from tasks_lib.errors import GitError, InputError, ShellError, SystemFailure
-from tasks_lib.git.branches import read_state, read_subjects
+from tasks_lib.git.branches import read_line, read_state
 from tasks_lib.git.candidate import Landing
 from tasks_lib.git.snapshots import keep_state
 from tasks_lib.life.blocking import Blocker, block_node
@@ -76,7 +76,7 @@ async def _is_finished_already(work: Work) -> bool:
     """Whether an earlier run accepted exactly what is on the branch, so that it only has to land."""
     if not work.record.finished:
         return False
-    state = await work.run.thread(read_state, work.worktree.git)
+    state = work.state = await work.run.thread(read_state, work.worktree.git)
     return state.commit == work.record.finished and not state.dirty
 
 
@@ -85,7 +85,7 @@ async def _is_finished_already(work: Work) -> bool:
 
 async def _review_and_land(work: Work, done: Done, priority: float) -> LandingResult:
     run = work.run
-    state = await run.thread(read_state, work.worktree.git)
+    state = work.state or await run.thread(read_state, work.worktree.git)
     work.note(finished=state.commit, answer=work.answer, verdict=str(done.verdict or ""))
     reviewed = str(done.verdict or "")
     if needs_review(run, work.task):
@@ -107,7 +107,8 @@ async def _describe_landing(work: Work, commit: str, reviewed: str) -> Landing:
     is_without_commits = work.task.is_review and commit == record.base
     summary = work.answer.strip()
     if not summary and not is_without_commits:
-        summary = "\n".join(f"- {s}" for s in await run.thread(read_subjects, run.repository.git, record.base, commit))
+        line = await run.thread(read_line, run.objects, record.base, commit)
+        summary = "\n".join(f"- {subject}" for subject in line.subjects)
     return Landing(
         task=run.graph.tasks.get(work.task.id, work.task),
         branch=record.branch,
@@ -196,6 +197,7 @@ async def _release(work: Work) -> None:
         if state.commit != landed or state.dirty:
             copied = run.settings.copy_paths
             await run.thread(keep_state, work.worktree, work.task.id, run.id, landed=landed, exclude=copied)
+        work.state = state
         await run.thread(run.worktrees.release, work.worktree)
     except GitError as error:
         run.board.say(f"Could not put {work.worktree.path} away: {error}. Nothing is lost; the next run tries again.")
@@ -203,9 +205,7 @@ async def _release(work: Work) -> None:
 
 async def _delete_branch(work: Work, merge: str) -> None:
     run, landed = work.run, work.record.finished
-    tip = await run.thread(run.repository.branch_head, work.branch)
-    if tip is None:
-        return
+    tip = work.state.commit if work.state else landed
     await run.thread(run.repository.delete_branch, work.branch, tip)
     head = await run.thread(run.head.current)
     if await run.thread(run.head.contains, merge, head) or await run.thread(run.head.contains, landed, head):

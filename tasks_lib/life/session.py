@@ -6,7 +6,7 @@ from pathlib import Path
 from tasks_lib import prompts
 from tasks_lib.agents.backend import SessionSpec, TurnEnd, TurnSpec
 from tasks_lib.endings import AttemptFailed, Done, SafeExit, TurnEnding, TurnFacts, Unfinished, decide_turn
-from tasks_lib.git.branches import BranchState, find_changed_paths, read_state, read_subjects
+from tasks_lib.git.branches import BranchState, find_changed_paths, read_line, read_state
 from tasks_lib.git.records import read_notices
 from tasks_lib.git.worktrees import Worktree
 from tasks_lib.life.checks import run_setup
@@ -52,7 +52,6 @@ def drop_links(source: Path, target: Path) -> None:
 
 async def hold_session(work: Work, prompt: str) -> Done | SafeExit | AttemptFailed:
     """Prompt the session, nudging it at most `watch.nudges` times, until a turn ends in one of these ways."""
-    work.enter(Stage.SESSION, work.run.settings.role_for(work.task.level))
     nudges = work.run.settings.watch.nudges
     while True:
         ending = await take_turn(work, prompt)
@@ -68,14 +67,14 @@ async def hold_session(work: Work, prompt: str) -> Done | SafeExit | AttemptFail
 async def take_turn(work: Work, prompt: str) -> TurnEnding:
     """One prompt and what became of it, as git tells."""
     run = work.run
-    before = await run.thread(read_state, work.worktree.git)
+    before = work.state or await run.thread(read_state, work.worktree.git)
     own_before = await run.thread(read_own_file, work)
     work.note(turn=work.record.turn + 1, turn_start=before.commit)
     log = run.log_path(work.task.id, f"session-{work.record.attempt}")
-    work.enter(Stage.SESSION, f"turn {work.record.turn}", log=log)
+    work.enter(Stage.SESSION, f"turn {work.record.turn} as {run.settings.role_for(work.task.level)}", log=log)
     end = await run.unless_stopped(prompt_session(work, prompt))
     work.answer = end.answer
-    after = await run.thread(read_state, work.worktree.git)
+    after = work.state = await run.thread(read_state, work.worktree.git)
     if after.branch != work.branch:
         return AttemptFailed(f"the worktree is on {after.branch or 'no branch'} instead of {work.branch}")
     return decide_turn(await gather_facts(work, before, after, end, own_before))
@@ -122,8 +121,7 @@ async def gather_facts(
     run, own = work.run, work.task.path
     changed: tuple[str, ...] = ()
     if after.commit != work.record.base:
-        head = run.head.last_seen()
-        changed = await run.thread(find_changed_paths, run.repository.git, head, after.commit)
+        changed = await run.thread(find_work, work, after.commit)
     says_completed = own in changed and await _status_on(work, after.commit) is Status.COMPLETED
     said = await find_safe_exit(work, before, after, own_before)
     dirty = tuple(path for path in after.dirty if not _is_copied(path, run.settings.copy_paths))
@@ -141,6 +139,14 @@ async def gather_facts(
     )
 
 
+def find_work(work: Work, commit: str) -> tuple[str, ...]:
+    """The paths that the branch changed up to `commit`, but for what it merged from the head. Call in a thread."""
+    run = work.run
+    if read_line(run.objects, work.record.base, commit).is_plain:
+        return tuple(change.path for change in run.objects.diff(work.record.base, commit))
+    return find_changed_paths(run.repository.git, run.head.last_seen(), commit)
+
+
 async def find_safe_exit(work: Work, before: BranchState, after: BranchState, own_before: bytes | None) -> str:
     """The reason of a Safe Exit said since the turn began, "" for none: a notice, a commit, or the task file."""
     notices = await work.run.thread(read_notices, work.worktree.git_dir)
@@ -148,9 +154,9 @@ async def find_safe_exit(work: Work, before: BranchState, after: BranchState, ow
         if notice.turn == work.record.turn and notice.level is NoticeLevel.BLOCKING:
             return notice.text
     if after.commit != before.commit:
-        subjects = await work.run.thread(read_subjects, work.run.repository.git, before.commit, after.commit)
+        line = await work.run.thread(read_line, work.run.objects, before.commit, after.commit)
         start = f"blocked({work.task.id}):"
-        for subject in subjects:
+        for subject in line.subjects:
             if subject.startswith(start):
                 return subject.removeprefix(start).strip() or "blocked"
     return await work.run.thread(read_block, work, own_before)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks_lib.agents.backend import Session
+from tasks_lib.git.branches import BranchState
 from tasks_lib.git.records import Record, clear_notices, read_git_link, read_record, write_record
 from tasks_lib.git.worktrees import Worktree
 from tasks_lib.life.landing import Lander
@@ -22,7 +23,11 @@ BLOCKED = "blocked"
 
 @dataclass(slots=True)
 class Work:
-    """What the stages of one attempt hand on. `task` is as the head has it, `answer` what the agent said last."""
+    """What the stages of one attempt hand on.
+
+    `task` is as the head has it, `state` what git last said of the worktree since nobody else has been at work in it,
+    `answer` what the agent said last.
+    """
 
     run: Run
     lander: Lander
@@ -32,6 +37,7 @@ class Work:
     record: Record
     is_resumed: bool = False
     session: Session | None = None
+    state: BranchState | None = None
     answer: str = ""
 
     @property
@@ -92,7 +98,6 @@ def new_session() -> str:
 
 async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
     """Make or resume the node's worktree, ending what an earlier coordinator left running in it."""
-    run.board.enter(task.id, Stage.WORKTREE, "making it")
     head = run.head.last_seen()
     branch = run.branch_of(task.id)
     # Read first: a worktree that an agent left on another branch is made anew, and its record goes with it.
@@ -110,6 +115,8 @@ async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
     work = Work(
         run, lander, task, seat, worktree, replace(record, slot=worktree.slot, pid=0), is_resumed=worktree.is_resumed
     )
+    if worktree.is_new_branch:
+        work.state = BranchState(branch, head, ())
     work.enter(Stage.WORKTREE, branch)
     return work
 
