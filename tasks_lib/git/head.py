@@ -88,6 +88,10 @@ class Head:
         """The base as it was last read from here; reads it the first time."""
         return (self._seen or self._read())[1]
 
+    def is_as_seen(self, base: str) -> bool:
+        """Whether nothing has moved since it was last read or moved from here, with the base at `base`; asks no git."""
+        return self._seen is not None and self._seen[1] == base and self._stamp() == self._stamps
+
     def contains(self, commit: str, head: str) -> bool:
         """Whether `head` is `commit` or has it in its history; for moves of our own git is not asked."""
         if commit == head:

@@ -132,8 +132,12 @@ class Lander:
         return self._composer.compose_merge(landing, head)
 
     async def _advance(self, candidate: Candidate) -> bool:
-        """Move the head to `candidate`; once begun it comes to its end, so that what landed is known to have landed."""
-        moving = asyncio.ensure_future(self._run.thread(self._run.head.advance, candidate.head, candidate.commit))
+        """Move the head to `candidate`; False if it was elsewhere."""
+        return await self._move(lambda: self._run.head.advance(candidate.head, candidate.commit))
+
+    async def _move(self, work: Callable[[], bool]) -> bool:
+        """Do `work`, which moves the head, in a thread; once begun it comes to its end, and what landed is known."""
+        moving = asyncio.ensure_future(self._run.thread(work))
         try:
             is_moved = await asyncio.shield(moving)
         except asyncio.CancelledError:
@@ -190,6 +194,8 @@ class Lander:
     async def _follow_base(self) -> str:
         """Reconcile the head with the base; returns why nothing may land, "" if it may."""
         run = self._run
+        if self._known_base and run.head.is_as_seen(self._known_base):
+            return ""
         found = await run.thread(run.head.reconcile, self._known_base)
         match found:
             case Unchanged():

@@ -56,7 +56,7 @@ async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
         ending = Done(Verdict(work.record.verdict) if work.record.verdict else None)
     else:
         await prepare_worktree(work)
-        ending = await hold_session(work, await write_first_prompt(work))
+        ending = await hold_session(work, await work.run.thread(write_first_prompt, work))
     while True:
         if not isinstance(ending, Done) or _is_refusal(ending):
             return await _end_without_landing(work, ending)
@@ -184,34 +184,35 @@ async def _end_landed(work: Work, commit: str) -> Outcome:
     run.remember_landed(work.task.id, commit)
     work.note(stage=str(Stage.LANDED))
     is_merge = not (work.task.is_review and work.record.finished == work.record.base)
-    await _release(work)
-    run.in_background(_delete_branch(work, commit), f"delete {work.branch}, which has landed")
+    await run.thread(_release, work)
+    deletion = run.thread(_delete_branch, work, commit)
+    run.in_background(deletion, f"delete {work.branch}, which has landed")
     return Merged(commit) if is_merge else Checked(commit)
 
 
-async def _release(work: Work) -> None:
+def _release(work: Work) -> None:
     """Give the worktree back, so that a dependent may take it, keeping at a ref what came after the landed commit."""
     run, landed = work.run, work.record.finished
     try:
-        state = await run.thread(read_state, work.worktree.git)
+        state = read_state(work.worktree.git)
         if state.commit != landed or state.dirty:
             copied = run.settings.copy_paths
-            await run.thread(keep_state, work.worktree, work.task.id, run.id, landed=landed, exclude=copied)
+            keep_state(work.worktree, work.task.id, run.id, landed=landed, exclude=copied)
         work.state = state
-        await run.thread(run.worktrees.release, work.worktree)
+        run.worktrees.release(work.worktree)
     except GitError as error:
-        run.board.say(f"Could not put {work.worktree.path} away: {error}. Nothing is lost; the next run tries again.")
+        said = f"Could not put {work.worktree.path} away: {error}. Nothing is lost; the next run tries again."
+        run.say_soon(said)
 
 
-async def _delete_branch(work: Work, merge: str) -> None:
+def _delete_branch(work: Work, merge: str) -> None:
     run, landed = work.run, work.record.finished
     tip = work.state.commit if work.state else landed
-    await run.thread(run.repository.delete_branch, work.branch, tip)
-    head = await run.thread(run.head.current)
-    if await run.thread(run.head.contains, merge, head) or await run.thread(run.head.contains, landed, head):
-        return
-    # The base moved meanwhile, and the merge was taken back: then the branch is all that holds the work.
-    await run.thread(run.repository.create_branch, work.branch, tip)
+    run.repository.delete_branch(work.branch, tip)
+    head = run.head.last_seen()
+    if not run.head.contains(merge, head) and not run.head.contains(landed, head):
+        # The base moved meanwhile, and the merge was taken back: then the branch is all that holds the work.
+        run.repository.create_branch(work.branch, tip)
 
 
 def _add_note(notes: tuple[str, ...], note: str) -> tuple[str, ...]:

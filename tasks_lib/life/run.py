@@ -70,6 +70,7 @@ class Run:
         self.moved: asyncio.Event = asyncio.Event()
         self.prompts: Path = private / "prompts"
         self._launcher = write_launcher(private / "bin", sys.executable)
+        self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._threads = ThreadPoolExecutor(GIT_THREADS, thread_name_prefix="git")
         self._jobs: set[asyncio.Task[None]] = set()
@@ -88,6 +89,10 @@ class Run:
         except asyncio.CancelledError:
             await asyncio.wait([future])
             raise
+
+    def say_soon(self, message: str) -> None:
+        """Say something about the run, from a thread."""
+        self._loop.call_soon_threadsafe(self.board.say, message)
 
     @property
     def is_stopping(self) -> bool:

@@ -67,17 +67,21 @@ async def hold_session(work: Work, prompt: str) -> Done | SafeExit | AttemptFail
 async def take_turn(work: Work, prompt: str) -> TurnEnding:
     """One prompt and what became of it, as git tells."""
     run = work.run
-    before = work.state or await run.thread(read_state, work.worktree.git)
-    own_before = await run.thread(read_own_file, work)
+    before, own_before = await run.thread(lambda: (work.state or read_state(work.worktree.git), read_own_file(work)))
     work.note(turn=work.record.turn + 1, turn_start=before.commit)
     log = run.log_path(work.task.id, f"session-{work.record.attempt}")
     work.enter(Stage.SESSION, f"turn {work.record.turn} as {run.settings.role_for(work.task.level)}", log=log)
     end = await run.unless_stopped(prompt_session(work, prompt))
     work.answer = end.answer
-    after = work.state = await run.thread(read_state, work.worktree.git)
+    return await run.thread(judge_turn, work, before, end, own_before)
+
+
+def judge_turn(work: Work, before: BranchState, end: TurnEnd, own_before: bytes | None) -> TurnEnding:
+    """How the turn ended that began at `before`. Call in a thread."""
+    after = work.state = read_state(work.worktree.git)
     if after.branch != work.branch:
         return AttemptFailed(f"the worktree is on {after.branch or 'no branch'} instead of {work.branch}")
-    return decide_turn(await gather_facts(work, before, after, end, own_before))
+    return decide_turn(gather_facts(work, before, after, end, own_before))
 
 
 async def prompt_session(work: Work, prompt: str) -> TurnEnd:
@@ -111,7 +115,7 @@ def describe_session(work: Work, worktree: Worktree, session: str, role: str, lo
     )
 
 
-async def gather_facts(
+def gather_facts(
     work: Work, before: BranchState, after: BranchState, end: TurnEnd, own_before: bytes | None
 ) -> TurnFacts:
     """Put together what git, the notices and the exit status say of the turn that just ended.
@@ -121,9 +125,9 @@ async def gather_facts(
     run, own = work.run, work.task.path
     changed: tuple[str, ...] = ()
     if after.commit != work.record.base:
-        changed = await run.thread(find_work, work, after.commit)
-    says_completed = own in changed and await _status_on(work, after.commit) is Status.COMPLETED
-    said = await find_safe_exit(work, before, after, own_before)
+        changed = find_work(work, after.commit)
+    says_completed = own in changed and _status_on(work, after.commit) is Status.COMPLETED
+    said = find_safe_exit(work, before, after, own_before)
     dirty = tuple(path for path in after.dirty if not _is_copied(path, run.settings.copy_paths))
     return TurnFacts(
         status=end.status,
@@ -147,19 +151,19 @@ def find_work(work: Work, commit: str) -> tuple[str, ...]:
     return find_changed_paths(run.repository.git, run.head.last_seen(), commit)
 
 
-async def find_safe_exit(work: Work, before: BranchState, after: BranchState, own_before: bytes | None) -> str:
+def find_safe_exit(work: Work, before: BranchState, after: BranchState, own_before: bytes | None) -> str:
     """The reason of a Safe Exit said since the turn began, "" for none: a notice, a commit, or the task file."""
-    notices = await work.run.thread(read_notices, work.worktree.git_dir)
+    notices = read_notices(work.worktree.git_dir)
     for notice in reversed(notices):
         if notice.turn == work.record.turn and notice.level is NoticeLevel.BLOCKING:
             return notice.text
     if after.commit != before.commit:
-        line = await work.run.thread(read_line, work.run.objects, before.commit, after.commit)
+        line = read_line(work.run.objects, before.commit, after.commit)
         start = f"blocked({work.task.id}):"
         for subject in line.subjects:
             if subject.startswith(start):
                 return subject.removeprefix(start).strip() or "blocked"
-    return await work.run.thread(read_block, work, own_before)
+    return read_block(work, own_before)
 
 
 def read_own_file(work: Work) -> bytes | None:
@@ -189,8 +193,8 @@ def parse_status(data: bytes, path: str) -> Status | None:
     return task.status if task else None
 
 
-async def _status_on(work: Work, commit: str) -> Status | None:
-    text = await work.run.thread(work.run.reader.text, commit, work.task.path)
+def _status_on(work: Work, commit: str) -> Status | None:
+    text = work.run.reader.text(commit, work.task.path)
     return parse_status(text.encode("utf-8", "surrogateescape"), work.task.path) if text is not None else None
 
 
@@ -198,11 +202,11 @@ def _is_copied(path: str, copied: tuple[str, ...]) -> bool:
     return any(path == name or path.startswith(f"{name.rstrip('/')}/") for name in copied)
 
 
-async def write_first_prompt(work: Work) -> str:
-    """The prompt that begins or resumes an attempt."""
+def write_first_prompt(work: Work) -> str:
+    """The prompt that begins or resumes an attempt. Call in a thread."""
     run, task = work.run, work.task
     head = run.head.last_seen()
-    text = await run.thread(run.reader.text, head, task.path) or ""
+    text = run.reader.text(head, task.path) or ""
     setting = prompts.Setting(
         branch=work.branch,
         target=run.project.target,
@@ -211,7 +215,7 @@ async def write_first_prompt(work: Work) -> str:
         is_resumed=work.is_resumed,
         notes=work.record.notes,
     )
-    return prompts.write_task_prompt(task, text, setting, await run.thread(describe_prerequisites, work, head))
+    return prompts.write_task_prompt(task, text, setting, describe_prerequisites(work, head))
 
 
 def describe_prerequisites(work: Work, head: str) -> list[prompts.Prerequisite]:

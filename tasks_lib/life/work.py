@@ -100,14 +100,11 @@ async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
     """Make or resume the node's worktree, ending what an earlier coordinator left running in it."""
     head = run.head.last_seen()
     branch = run.branch_of(task.id)
-    # Read first: a worktree that an agent left on another branch is made anew, and its record goes with it.
-    previous = await run.thread(read_previous, run, task.id, branch, head)
-    worktree = await run.thread(run.worktrees.open_branch, branch, head)
+    previous, worktree, before = await run.thread(_open_worktree, run, task.id, branch, head)
     if previous and previous.pid:
         await end_group(
             GroupId(previous.pid, previous.pid_started), run.settings.watch.stop_seconds, session=previous.session
         )
-    before = 0 if previous else await run.thread(count_attempts, run, task.id, head)
     record = next_record(previous, task.id, branch, head, run.id, before)
     if previous is None or record.attempt != previous.attempt:
         # Turns are counted anew in each attempt, so an old notice would be taken for one of this attempt's.
@@ -119,6 +116,14 @@ async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
         work.state = BranchState(branch, head, ())
     work.enter(Stage.WORKTREE, branch)
     return work
+
+
+def _open_worktree(run: Run, task_id: str, branch: str, head: str) -> tuple[Record | None, Worktree, int]:
+    """The record that was left, the worktree, and the attempts that git tells of where no record was left."""
+    # Read first: a worktree that an agent left on another branch is made anew, and its record goes with it.
+    previous = read_previous(run, task_id, branch, head)
+    worktree = run.worktrees.open_branch(branch, head)
+    return previous, worktree, 0 if previous else count_attempts(run, task_id, head)
 
 
 def read_previous(run: Run, task_id: str, branch: str, head: str) -> Record | None:
