@@ -1,5 +1,6 @@
 """The queue's own ref: where the head is, how it moves, and what is to do when the base moved by another hand."""
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,6 +53,13 @@ class Rewritten:
 Reconciled = Unchanged | FollowedBase | NeedsRebuild | Rewritten
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    queue: str | None
+    base: str
+    stamps: tuple[object, ...]
+
+
 class Head:
     """The head of the queue for the branch `target`; moves are compare-and-swap, so several processes do no harm.
 
@@ -64,8 +72,9 @@ class Head:
         self.ref: str = QUEUE + target
         self.base_ref: str = remote_base or f"refs/heads/{target}"
         self._line: dict[str, int] = {}
-        self._stamps: tuple[object, ...] = ()
-        self._seen: tuple[str | None, str] | None = None
+        # One value, replaced as a whole: what was read, and how the files looked before it was read.
+        self._known: _Known | None = None
+        self._writing: threading.Lock = threading.Lock()
 
     def base(self) -> str:
         """The commit that the base is at. Raises InputError if there is no such branch."""
@@ -81,16 +90,19 @@ class Head:
 
         For what may be a moment old: only `advance` decides, and it compares.
         """
-        queue, base = self._seen or self._read()
+        known = self._known
+        queue, base = (known.queue, known.base) if known else self._read()
         return queue or base
 
     def last_seen_base(self) -> str:
         """The base as it was last read from here; reads it the first time."""
-        return (self._seen or self._read())[1]
+        known = self._known
+        return known.base if known else self._read()[1]
 
     def is_as_seen(self, base: str) -> bool:
         """Whether nothing has moved since it was last read or moved from here, with the base at `base`; asks no git."""
-        return self._seen is not None and self._seen[1] == base and self._stamp() == self._stamps
+        known = self._known
+        return known is not None and known.base == base and self._stamp() == known.stamps
 
     def contains(self, commit: str, head: str) -> bool:
         """Whether `head` is `commit` or has it in its history; for moves of our own git is not asked."""
@@ -120,8 +132,10 @@ class Head:
             queue, base = self._read()
             is_moved = queue is None and base == old and self._swap(new, "0" * len(new))
         if is_moved:
-            self._seen = (new, self._seen[1] if self._seen else self._read()[1])
-            self._stamps = (_stamp_file(self._files[0]), *self._stamps[1:])
+            with self._writing:
+                if known := self._known:
+                    stamps = (_stamp_file(self._files[0]), *known.stamps[1:])
+                    self._known = _Known(new, known.base, stamps)
         return is_moved
 
     def is_pending(self) -> bool:
@@ -180,19 +194,21 @@ class Head:
 
     def _read_if_changed(self) -> tuple[str | None, str]:
         """As `_read`, but git is asked only when a file that holds a ref is another: it is replaced, never edited."""
-        if self._seen and self._stamp() == self._stamps:
-            return self._seen
+        known = self._known
+        if known and self._stamp() == known.stamps:
+            return known.queue, known.base
         return self._read()
 
     def _read(self) -> tuple[str | None, str]:
         """Where the queue's ref (None if absent) and the base are, read at once."""
-        self._stamps = self._stamp()
-        listed = self._git.text("for-each-ref", "--format=%(objectname) %(refname)", self.ref, self.base_ref)
-        found = {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
-        if self.base_ref not in found:
-            raise InputError([_describe_missing(self._target, self.base_ref)])
-        self._seen = found.get(self.ref), found[self.base_ref]
-        return self._seen
+        with self._writing:
+            stamps = self._stamp()
+            listed = self._git.text("for-each-ref", "--format=%(objectname) %(refname)", self.ref, self.base_ref)
+            found = {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
+            if self.base_ref not in found:
+                raise InputError([_describe_missing(self._target, self.base_ref)])
+            self._known = _Known(found.get(self.ref), found[self.base_ref], stamps)
+            return self._known.queue, self._known.base
 
     @cached_property
     def _files(self) -> tuple[Path, ...]:
