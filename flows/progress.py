@@ -84,7 +84,10 @@ def make_table(nodes: list[NodeView], rows: int) -> Table:
     for heading in ("node", "stage", "for", "last activity", "turn", "what"):
         table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=3 if heading in ("node", "what") else None)
     for node in shown:
-        table.add_row(*describe(node), style=STYLES.get(node.outcome, "" if node.stage else "dim"))
+        table.add_row(
+            *(Text(" ".join(cell.split())) for cell in describe(node)),
+            style=STYLES.get(node.outcome, "" if node.stage else "dim"),
+        )
     if len(nodes) > len(shown):
         table.add_row(f"… and {len(nodes) - len(shown)} more", style="dim")
     return table

@@ -61,7 +61,7 @@ def serve(port: int = 0) -> Generator[Server]:
     with (home / "users.lock").open("w") as users:
         with mutex(home):
             fcntl.flock(users, fcntl.LOCK_SH)
-            child = find_running(home) or start_child(home, port or find_free_port())
+            child = find_running(home, users) or start_child(home, port or find_free_port())
         os.environ.update(server_settings(home, child.port) | quiet_settings())
         try:
             yield Server(f"http://{LOOPBACK}:{child.port}/api", f"http://{LOOPBACK}:{child.port}", is_ours=True)
@@ -95,19 +95,43 @@ def mutex(home: Path) -> Generator[None]:
         yield
 
 
-def find_running(home: Path) -> Child | None:
-    """The server of another coordinator, or of one that was killed, if it answers; one that does not is ended."""
+def read_running(home: Path) -> Child | None:
+    """The server of `home` whose process runs, whether or not it answers."""
     try:
         child = Child(**json.loads((home / RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    if child.process() is None:
+    return child if child.process() else None
+
+
+def find_running(home: Path, users: IO[str]) -> Child | None:
+    """The server of another coordinator, or of one that was killed, if it answers.
+
+    `users` is the lock that whoever uses it holds. One that does not answer is ended if nobody uses it; raises
+    ServerError if somebody does and it stays silent.
+    """
+    child = read_running(home)
+    if child is None:
         return None
-    with suppress(httpx.HTTPError):
-        if httpx.get(f"http://{LOOPBACK}:{child.port}/api/health", timeout=5).is_success:
-            return child
-    end_child(child)
-    return None
+    try:
+        wait_until_healthy(f"http://{LOOPBACK}:{child.port}/api", None, home / "server.log")
+    except ServerError:
+        if not is_last(users):
+            raise
+        end_child(child)
+        return None
+    return child
+
+
+def is_last(users: IO[str]) -> bool:
+    """Whether no other coordinator uses the server; our own use of it goes on."""
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        return False
+    fcntl.flock(users, fcntl.LOCK_SH)
+    return True
 
 
 def start_child(home: Path, port: int) -> Child:
@@ -136,13 +160,9 @@ def start_child(home: Path, port: int) -> Child:
 
 def end_if_last(users: IO[str], child: Child, home: Path) -> None:
     """End the server unless another coordinator uses it."""
-    fcntl.flock(users, fcntl.LOCK_UN)
-    try:
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return
-    end_child(child)
-    (home / RECORD).unlink(missing_ok=True)
+    if is_last(users):
+        end_child(child)
+        (home / RECORD).unlink(missing_ok=True)
 
 
 def server_settings(home: Path, port: int) -> dict[str, str]:

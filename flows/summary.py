@@ -1,21 +1,24 @@
-"""Prints how a run ended: the table of its nodes, and what was said aloud."""
+"""Prints how a run ended: the table of its nodes, why those that did not land did not, and what was said aloud."""
 
 from rich.console import Console
-from rich.table import Table
 
+from flows.commands.output import print_rows, say
 from flows.progress import STYLES, count_nodes
 from tasks_lib.life.board import RunView
 
+HEADINGS = ("node", "ended", "attempt", "commit", "what")
+
 
 def print_summary(view: RunView, console: Console) -> None:
-    """The table of every node of the run, and each message, oldest first."""
+    """Every node of the run in a row, then each reason in full, then each message, oldest first."""
+    nodes = list(view.nodes.values())
+    rows = [
+        (n.id, n.outcome or n.stage or "waits", str(n.attempt or ""), n.commit[:10], n.reason or n.name) for n in nodes
+    ]
+    print_rows(console, HEADINGS, rows, [STYLES.get(node.outcome, "") for node in nodes])
+    say(console, count_nodes(nodes), "bold")
+    for node in nodes:
+        if node.reason:
+            say(console, f"{node.id}: {node.outcome}: {node.reason}", STYLES.get(node.outcome))
     for message in view.messages:
-        console.print(f"! {message}", style="yellow", markup=False, highlight=False)
-    table = Table(title=count_nodes(view.nodes.values()), title_justify="left", title_style="bold", expand=True)
-    for heading, ratio in (("node", 3), ("ended", None), ("attempt", None), ("commit", None), ("why", 5)):
-        table.add_column(heading, ratio=ratio, overflow="fold")
-    for node in view.nodes.values():
-        attempt = str(node.attempt) if node.attempt else ""
-        ended = node.outcome or node.stage or "waits"
-        table.add_row(node.id, ended, attempt, node.commit[:10], node.reason, style=STYLES.get(node.outcome, ""))
-    console.print(table)
+        say(console, f"! {message}", "yellow")

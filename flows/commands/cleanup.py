@@ -10,7 +10,7 @@ from rich.console import Console
 
 from flows.commands.output import count, print_json, say
 from flows.places import data_dir
-from flows.server import RECORD, end_if_last, find_running, mutex
+from flows.server import RECORD, end_if_last, mutex, read_running
 from tasks_lib.errors import BusyError
 from tasks_lib.git.entries import list_entries
 from tasks_lib.git.head import Head
@@ -84,7 +84,7 @@ def end_idle_server() -> bool:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        child = find_running(home)
+        child = read_running(home)
         if child:
             end_if_last(users, child, home)
         return child is not None and child.process() is None

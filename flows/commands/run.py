@@ -3,26 +3,35 @@
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import httpx
 from rich.console import Console
 
+from flows.commands.output import say
 from flows.places import register
 from flows.progress import show
 from flows.server import Server, serve
-from tasks_lib.errors import BusyError, CoordinatorError, InputError
+from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
 from tasks_lib.git.head import Head
 from tasks_lib.git.lock import read_holder
+from tasks_lib.life.board import RunView
 from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.startup import NO_VERIFY, OpenRun, make_backend
 from tasks_lib.plan import Plan
 from tasks_lib.report import EXIT_SENTENCES, ExitCode
 
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
 T = TypeVar("T")
 FLUSH_SECONDS = 30
+RECORD_SECONDS = 60
 
 
 def run_repository(
@@ -61,11 +70,11 @@ def show_dry_run(plan: Plan, project: Project, sessions: int, console: Console) 
     console.print("Would start now:" if ready else "Nothing would start.")
     for task_id in ready[:sessions]:
         task = project.graph.tasks[task_id]
-        console.print(f"  {task_id}: {task.name} (as {project.settings.role_for(task.level)})", highlight=False)
+        say(console, f"  {task_id}: {task.name} (as {project.settings.role_for(task.level)})")
     if len(ready) > sessions:
-        console.print(f"Ready, and waiting for one of {sessions} sessions: {', '.join(ready[sessions:])}")
+        say(console, f"Ready, and waiting for one of {sessions} sessions: {', '.join(ready[sessions:])}")
     for task_id, reason in plan.waits().items():
-        console.print(f"  {task_id} {reason}", highlight=False)
+        say(console, f"  {task_id} {reason}")
     if not project.settings.verify:
         console.print(NO_VERIFY, style="yellow")
 
@@ -77,15 +86,21 @@ def drive(name: str, only: Sequence[str], max_sessions: int | None, server: Serv
     options = RunOptions(repository=name, only=list(only), max_sessions=max_sessions)
     stage = _Stage(server, console)
     token = on_open.set(stage.open)
+    state: State[Any] | None = None
     try:
-        with stage.stack:
-            state = asyncio.run(stage.perform(run_graph(options, return_state=True)))
+        with stage.stack, suppress(asyncio.CancelledError):
+            # Prefect's types do not know that a flow that is async is awaited for its state.
+            begin = cast("Callable[[], Awaitable[State[Any]]]", partial(run_graph, options, return_state=True))
+            state = asyncio.run(stage.perform(begin))
     finally:
         on_open.reset(token)
         flush()
+    if state is None:
+        return ExitCode.INTERRUPTED
     if stage.opened is None or stage.opened.run.board.view.exit_code is None:
-        error = state.result(raise_on_failure=False)
-        raise error if isinstance(error, CoordinatorError) else InputError([f"the flow run broke: {state.message}"])
+        error: object = state.result(raise_on_failure=False)
+        raise error if isinstance(error, CoordinatorError) else SystemFailure(f"the flow run broke: {state.message}")
+    wait_until_recorded(server, stage.opened.run.board.view)
     return stage.say_goodbye()
 
 
@@ -98,6 +113,17 @@ def flush() -> None:
     EventsWorker.drain_all(timeout=FLUSH_SECONDS)
 
 
+def wait_until_recorded(server: Server, view: RunView) -> None:
+    """Wait until the server, which records with a delay, has the end of every node that was worked."""
+    worked = sum(1 for node in view.nodes.values() if node.attempt)
+    ended = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]}}}
+    body = {"flow_runs": {"id": {"any_": [view.run]}}, "task_runs": ended}
+    deadline = time.monotonic() + RECORD_SECONDS
+    with suppress(httpx.HTTPError), httpx.Client(timeout=RECORD_SECONDS) as client:
+        while client.post(f"{server.api}/task_runs/count", json=body).json() < worked and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
 class _Stage:
     """Where the flow performs: its progress on the console, and the keys that stop it."""
 
@@ -107,11 +133,12 @@ class _Stage:
         self.stack = ExitStack()
         self.opened: OpenRun | None = None
 
-    async def perform(self, flow_run: Coroutine[Any, Any, T]) -> T:
+    async def perform(self, begin: Callable[[], Awaitable[T]]) -> T:
+        """Do what `begin` begins; the first signal stops it gently, the second at once."""
         loop = asyncio.get_running_loop()
-        job = asyncio.ensure_future(flow_run)
+        job = asyncio.ensure_future(begin())
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop, job)
+            loop.add_signal_handler(number, lambda: self._stop(job.cancel))
         return await job
 
     def open(self, opened: OpenRun) -> None:
@@ -121,9 +148,9 @@ class _Stage:
         self._console.print(f"Watch it at {link}", highlight=False, soft_wrap=True)
         self.stack.enter_context(show(opened.run.board, self._console))
 
-    def _stop(self, job: "asyncio.Future[object]") -> None:
+    def _stop(self, cancel: Callable[[], object]) -> None:
         if self.opened is None or self.opened.run.is_stopping:
-            job.cancel()
+            cancel()
             return
         self._console.print("Stopping: sessions are ended, their work is kept. Once more stops at once.")
         self.opened.run.stop()

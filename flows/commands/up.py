@@ -13,7 +13,7 @@ from rich.console import Console
 
 from flows.commands.output import say
 from flows.places import data_dir
-from flows.server import LOOPBACK, Server, ServerError, find_running, mutex, serve
+from flows.server import LOOPBACK, Server, ServerError, mutex, read_running, serve
 from tasks_lib.errors import InputError
 from tasks_lib.report import ExitCode
 
@@ -50,7 +50,7 @@ def require_free(port: int) -> None:
     home = data_dir() / "prefect"
     home.mkdir(exist_ok=True)
     with mutex(home):
-        if not port or find_running(home):
+        if not port or read_running(home):
             return
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -22,6 +22,7 @@ def find_run(made: Made) -> str:
 
 def read_task_runs(coordinator: Coordinator, flow_run: str, wanted: int) -> list[dict[str, Any]]:
     """Every task run of a flow run; the server records them a while after they happened, so it is asked again."""
+    found: list[dict[str, Any]] = []
     body = {"flow_runs": {"id": {"any_": [flow_run]}}, "limit": 200}
     with httpx.Client(timeout=30) as client:
         for _ in range(600):
