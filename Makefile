@@ -29,7 +29,7 @@ bench: setup ## Print the benchmarks' figures, as ratios within one run.
 	$(BIN)/python -m bench
 
 demo: setup ## Work a small repository with scripted agents, end to end.
-	$(BIN)/coordinator demo
+	COORDINATOR_DATA_DIR=$(CURDIR)/.local/coordinator $(BIN)/coordinator demo
 
 lock: ## Lock the requirements anew (needs uv).
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o requirements/run.txt

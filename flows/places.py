@@ -3,6 +3,9 @@
 import json
 import os
 import re
+import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -63,3 +66,13 @@ def find_repository(name: str) -> Path:
     listed = ", ".join(known) or "none yet"
     message = f'"{name}" is no registered repository{suggest(name, known) or "."} Known: {listed}.'
     raise InputError([f"{message} Run `coordinator init` in it."])
+
+
+def name_program() -> str:
+    """How this command line is called from a shell here, so that what is printed can be copied and run."""
+    found = shutil.which("coordinator")
+    program = Path(sys.argv[0])
+    is_found = bool(found) and program.exists() and Path(str(found)).samefile(program)
+    name = "coordinator" if is_found or program.name != "coordinator" else shlex.quote(str(program.resolve()))
+    chosen = os.environ.get(DATA_VARIABLE)
+    return f"{DATA_VARIABLE}={shlex.quote(chosen)} {name}" if chosen else name

@@ -10,7 +10,7 @@ from flows.commands.output import say
 from flows.commands.reading import VIEW
 from flows.commands.run import run_repository
 from flows.demo_story import DemoStory, check_story, make_demo
-from flows.places import data_dir
+from flows.places import data_dir, name_program
 from tasks_lib.errors import InputError
 from tasks_lib.git.lock import read_holder
 from tasks_lib.git.runner import Git
@@ -112,10 +112,11 @@ def _tell_next(story: DemoStory, console: Console) -> None:
         say(console, f"  {_write_edit(task.path, task.status)}")
     say(console, f"  git add {' '.join((DECISION, *(task.path for task in found)))}")
     say(console, '  git commit -m "Choose the rounding rule"')
-    say(console, "  coordinator run")
+    program = name_program()
+    say(console, f"  {program} run")
     say(console, "\nTo look around:", "bold")
-    say(console, "  coordinator up       Prefect's UI, with this run in its history")
-    say(console, f"  coordinator status {story.repository}")
+    say(console, f"  {program} up    (Prefect's UI, with this run in its history)")
+    say(console, f"  {program} status {story.repository}")
     say(console, "The repository stays until the next demo; nothing else of it is left.")
 
 

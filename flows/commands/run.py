@@ -14,7 +14,7 @@ import httpx
 from rich.console import Console
 
 from flows.commands.output import say
-from flows.places import register
+from flows.places import name_program, register
 from flows.progress import show
 from flows.server import Server, serve
 from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
@@ -165,5 +165,5 @@ class _Stage:
         print_summary(view, self._console)
         self._console.print(EXIT_SENTENCES[code], style="bold")
         if self._server.is_ours:
-            self._console.print("To look at this run again in Prefect's UI: coordinator up", highlight=False)
+            say(self._console, f"To look at this run again in Prefect's UI: {name_program()} up")
         return code
