@@ -25,8 +25,8 @@ def rank(graph: Graph) -> Mapping[str, Rank]:
 class Changes:
     """What a new graph changed, as ids in topological order (`removed`: in the old graph's).
 
-    `completed` holds what is completed now and was not, `changed` what else differs, `unblocked` what may be worked
-    again.
+    `completed` holds what is completed now and was not, `reopened` what was completed and is open again, `changed`
+    what else differs, `unblocked` what may be worked again.
     """
 
     added: tuple[str, ...] = ()
@@ -34,6 +34,7 @@ class Changes:
     changed: tuple[str, ...] = ()
     completed: tuple[str, ...] = ()
     unblocked: tuple[str, ...] = ()
+    reopened: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Plan:
         self._running: set[str] = set()
         self._outcomes: dict[str, Outcome] = {}
         self._setbacks: dict[str, _Setback] = {}
+        self._taken_back: set[str] = set()
         self._ready: tuple[str, ...] | None = None
 
     @property
@@ -108,6 +110,7 @@ class Plan:
             raise ValueError(f"{task_id} is not ready and cannot be started")
         self._running.add(task_id)
         self._setbacks.pop(task_id, None)
+        self._taken_back.discard(task_id)
         self._ready = None
 
     def finish(self, task_id: str, outcome: Outcome) -> None:
@@ -119,18 +122,25 @@ class Plan:
             raise ValueError(f"{task_id} does not run and cannot finish")
         self._running.remove(task_id)
         self._outcomes[task_id] = outcome
+        self._drop_taken_back(task_id)
         if isinstance(outcome, Blocked):
             self._setbacks[task_id] = self._record_setback(task_id, outcome)
         self._ready = None
 
     def update(self, graph: Graph) -> Changes:
-        """Go on with `graph`, in which nodes may be new, edited, gone, completed or unblocked; say what differs."""
+        """Go on with `graph`, in which nodes may be new, edited, gone, completed or unblocked; say what differs.
+
+        A node that was shown as completed and no longer is had its merge taken back: the base moved by somebody else's
+        hand and the work did not fit any more. Its outcome Merged or Checked is dropped, and it may start again. It is
+        ready only because the base is new, so it starts at most once more for each time that the base moves.
+        """
         before, self._graph = self._graph, graph
         was_blocked = {i for i, task in before.tasks.items() if self._is_blocked(task, before)}
         self._ranks = rank(graph)
         self._ready = None
         unblocked = [i for i in graph.order() if i in was_blocked and not self._is_blocked(graph.tasks[i], graph)]
         self._refresh_setbacks()
+        self._take_back(before)
         return _compare(before, graph, unblocked)
 
     def waits(self) -> Mapping[str, str]:
@@ -202,6 +212,19 @@ class Plan:
             task = self._graph.tasks.get(task_id)
             if task and task.status is Status.BLOCKED and not self._has_news(task, self._graph):
                 self._setbacks[task_id] = _Setback(task.blob, task.status, setback.resolved)
+
+    def _take_back(self, before: Graph) -> None:
+        tasks = self._graph.tasks
+        for task_id, task in tasks.items():
+            if task.is_completed:
+                self._taken_back.discard(task_id)
+            elif task_id in before.tasks and before.tasks[task_id].is_completed:
+                self._taken_back.add(task_id)
+                self._drop_taken_back(task_id)
+
+    def _drop_taken_back(self, task_id: str) -> None:
+        if task_id in self._taken_back and isinstance(self._outcomes.get(task_id), Merged | Checked):
+            del self._outcomes[task_id]
 
     def _find_hold(self, task: Task) -> _Hold | None:
         """Why `task` itself is held, whatever its prerequisites are; None if nothing but them can hold it."""
@@ -305,7 +328,10 @@ def _compare(before: Graph, after: Graph, unblocked: Sequence[str]) -> Changes:
     return Changes(
         added=tuple(i for i in after.order() if i not in old),
         removed=tuple(i for i in before.order() if i not in new),
-        changed=tuple(i for i in after.order() if i in old and old[i] != new[i] and i not in completed),
+        changed=tuple(
+            i for i in after.order() if i in old and old[i] != new[i] and old[i].is_completed is new[i].is_completed
+        ),
         completed=tuple(completed),
         unblocked=tuple(unblocked),
+        reopened=tuple(i for i in after.order() if i in old and old[i].is_completed and not new[i].is_completed),
     )

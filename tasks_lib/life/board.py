@@ -60,6 +60,7 @@ class Board:
         self._nodes: dict[str, NodeView] = dict(view.nodes)
         self._path = path
         self._listeners: list[Listener] = []
+        self._taken_back: set[str] = set()
 
     @property
     def view(self) -> RunView:
@@ -83,12 +84,16 @@ class Board:
         self._nodes.setdefault(node_id, NodeView(node_id, name))
 
     def enter(self, node_id: str, stage: Stage, detail: str = "", **known: str | int) -> None:
-        """Node `node_id` is at `stage` from now on; `known` are further fields of its view."""
-        before = self._nodes.get(node_id, NodeView(node_id, node_id))
+        """Node `node_id` is at `stage` from now on, however it ended before; `known` are further fields of its view."""
+        before = replace(self._nodes.get(node_id, NodeView(node_id, node_id)), outcome="", reason="", commit="")
         self._nodes[node_id] = replace(before, stage=str(stage), detail=detail, since=now_text(), **known)  # pyright: ignore[reportArgumentType]
         self._tell(node_id, f"{stage}{f': {detail}' if detail else ''}")
 
     def end(self, node_id: str, outcome: Outcome) -> None:
+        """Node `node_id` has ended so; a merge that was taken back meanwhile is no end."""
+        if getattr(outcome, "commit", "") in self._taken_back:
+            self._reopen(node_id)
+            return
         before = self._nodes.get(node_id, NodeView(node_id, node_id))
         reason = getattr(outcome, "reason", "")
         self._nodes[node_id] = replace(
@@ -101,6 +106,21 @@ class Board:
             commit=getattr(outcome, "commit", ""),
         )
         self._tell(node_id, f"{outcome.name}{f': {reason}' if reason else ''}")
+
+    def take_back(self, node_id: str, commit: str) -> None:
+        """`commit`, by which node `node_id` landed, is on the head no longer, whether its end was told yet or not."""
+        self._taken_back.add(commit)
+        view = self._nodes.get(node_id)
+        if view and view.commit == commit:
+            self._reopen(node_id)
+
+    def _reopen(self, node_id: str) -> None:
+        before = self._nodes.get(node_id, NodeView(node_id, node_id))
+        said = "its merge was taken back"
+        self._nodes[node_id] = replace(
+            before, stage="", detail=said, since=now_text(), outcome="", reason="", commit=""
+        )
+        self._tell(node_id, said)
 
     def set_link(self, link: str) -> None:
         self._view = replace(self._view, link=link)

@@ -56,6 +56,7 @@ class Lander:
         self._known_base: str | None = None
         self._worktree: Worktree | None = None
         self._base_moved = asyncio.Event()
+        self._taking_back = asyncio.Lock()
         self._is_given_up = False
         self.waiting_for_base: int = 0
 
@@ -95,6 +96,11 @@ class Lander:
             return await self._follow_base()
         finally:
             self._turnstile.release()
+
+    async def branches_are_back(self) -> None:
+        """Return when no merge is being taken back: then each such node has its branch, and may be worked again."""
+        async with self._taking_back:
+            return
 
     def give_up(self) -> None:
         """Nothing else can make progress: whoever waits for the base to be mended is told so."""
@@ -228,11 +234,21 @@ class Lander:
                 run.board.say(await run.thread(self._return_to_branch, commit))
             else:
                 tip = made.commit
-        if await run.thread(run.head.replace, head, tip):
+        async with self._taking_back:
+            is_moved = await run.thread(run.head.replace, head, tip)
+            for commit in returned:
+                # Once more: its branch may have been there still, about to be deleted because it had landed.
+                await run.thread(self._return_to_branch, commit)
+            if is_moved:
+                await self._tell_taken_back(returned)
+        if is_moved:
             self._on_moved()
-        for commit in returned:
-            # Once more: its branch may have been there still, about to be deleted because it had landed.
-            await run.thread(self._return_to_branch, commit)
+
+    async def _tell_taken_back(self, commits: list[str]) -> None:
+        for commit in commits:
+            trailers = await self._run.thread(self._run.head.read_trailers, commit)
+            if task_id := trailers.get("Task", ""):
+                self._run.board.take_back(task_id, commit)
 
     def _return_to_branch(self, commit: str) -> str:
         """The work of a merge that no longer fits becomes its branch again, so that the node goes on from there."""

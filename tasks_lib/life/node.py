@@ -38,6 +38,9 @@ async def live(run: Run, lander: Lander, task_id: str, seat: Seat, priority: flo
     work: Work | None = None
     try:
         await run.unless_stopped(seat.take())
+        # Its merge may have been taken back just now; then its branch, and not the head, is where its work is.
+        await lander.branches_are_back()
+        await run.settle_node(task_id)
         work = await open_work(run, lander, run.graph.tasks[task_id], seat)
         return await _go_through_stages(work, priority)
     except Interrupted:
@@ -186,7 +189,7 @@ async def _end_landed(work: Work, commit: str) -> Outcome:
     is_merge = not (work.task.is_review and work.record.finished == work.record.base)
     await run.thread(_release, work)
     deletion = run.thread(_delete_branch, work, commit)
-    run.in_background(deletion, f"delete {work.branch}, which has landed")
+    run.in_background(work.task.id, deletion, f"delete {work.branch}, which has landed")
     return Merged(commit) if is_merge else Checked(commit)
 
 

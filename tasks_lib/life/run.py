@@ -74,6 +74,7 @@ class Run:
         self._stopping = asyncio.Event()
         self._threads = ThreadPoolExecutor(GIT_THREADS, thread_name_prefix="git")
         self._jobs: set[asyncio.Task[None]] = set()
+        self._last_jobs: dict[str, asyncio.Task[None]] = {}
         self._branches: dict[str, str] = {}
         self._landed: dict[str, str] = {}
         self._is_history_read = False
@@ -124,11 +125,17 @@ class Run:
                 job.cancel()
                 await asyncio.wait([job])
 
-    def in_background(self, work: Coroutine[Any, Any, None], what: str) -> None:
-        """Do `work` beside everything else; `settle` waits for it, and a failure is said, not raised."""
+    def in_background(self, node_id: str, work: Coroutine[Any, Any, None], what: str) -> None:
+        """Do `work` for a node beside everything else; `settle` waits for it, and a failure is said, not raised."""
         job = asyncio.create_task(work, name=what)
         self._jobs.add(job)
+        self._last_jobs[node_id] = job
         job.add_done_callback(self._end_job)
+
+    async def settle_node(self, node_id: str) -> None:
+        """Wait for what goes on in the background for a node that is worked again."""
+        if job := self._last_jobs.pop(node_id, None):
+            await asyncio.wait([job])
 
     def _end_job(self, job: "asyncio.Task[None]") -> None:
         self._jobs.discard(job)

@@ -338,3 +338,41 @@ def test_misuse_is_refused() -> None:
         plan.start("b")
     with pytest.raises(ValueError, match="a does not run"):
         plan.finish("a", Merged("c"))
+
+
+def test_node_whose_merge_was_taken_back_may_be_worked_again() -> None:
+    plan = Plan(chain())
+    land(plan, "a")
+    assert plan.update(edit(plan.graph, a="pending")) == Changes(reopened=("a",))
+    assert plan.outcomes == {}
+    assert plan.ready() == ("a", "x")
+    assert plan.waits()["b"] == "waits for a"
+    land(plan, "a")
+    assert plan.outcomes == {"a": Merged("c0ffee")}
+    assert plan.ready() == ("b", "x")
+
+
+def test_merge_that_was_taken_back_before_its_node_ended_is_no_outcome() -> None:
+    plan = Plan(chain())
+    plan.start("a")
+    plan.update(edit(plan.graph, a="completed"))
+    plan.update(edit(plan.graph, a="pending"))
+    plan.finish("a", Merged("c0ffee"))
+    assert plan.outcomes == {}
+    assert "a" in plan.ready()
+
+
+def test_merge_that_was_taken_back_and_made_again_stands() -> None:
+    plan = Plan(chain())
+    plan.start("a")
+    for status in ("completed", "pending", "completed"):
+        plan.update(edit(plan.graph, a=status))
+    plan.finish("a", Merged("c0ffee"))
+    assert plan.outcomes == {"a": Merged("c0ffee")}
+
+
+def test_taking_back_frees_no_node_that_failed() -> None:
+    plan = Plan(build_graph([make("a", status="completed")]))
+    plan.update(edit(plan.graph, a="pending"))
+    work(plan, "a", Failed("broke"))
+    assert plan.ready() == ()

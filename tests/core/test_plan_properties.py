@@ -60,7 +60,8 @@ class World:
         self.edits_left -= 1
         theirs = [i for i, task in self.head.items() if task.is_human and self.is_open(i)]
         blocked = [i for i, task in self.head.items() if task.status is Status.BLOCKED]
-        match self.choice.randrange(4):
+        landed = [i for i, task in self.head.items() if task.is_completed and i not in self.plan.running]
+        match self.choice.randrange(5):
             case 0 if theirs:
                 self.complete(self.choice.choice(theirs))
             case 1 if blocked:
@@ -70,6 +71,9 @@ class World:
                 self.news.add(chosen.id)
             case 2:
                 self.add_task(f"late{self.edits_left}")
+            case 3 if landed:
+                taken = self.choice.choice(landed)
+                self.commit(replace(self.head[taken], status=Status.PENDING))
             case _:
                 self.add_prerequisite()
 

@@ -76,32 +76,41 @@ async def test_unpublished_merge_is_made_again_and_verified_again_on_a_base_that
     assert ground.leftovers() == []
 
 
-async def test_unpublished_merge_that_no_longer_fits_keeps_its_work_on_its_branch(ground: Ground) -> None:
-    ground.make({"a": {}, "b": {}}, WAIT, signals=["go"])
+async def test_unpublished_merge_that_no_longer_fits_is_worked_again_from_its_branch(ground: Ground) -> None:
+    resolve = "git merge -q $COORDINATOR_TARGET || :; echo both > a.txt; commit 'Resolve'"
+    agent = f"[ $id = a ] && [ -f a.txt ] && {{ tell again; await resolve; {resolve}; exit 0; }}\n{WAIT}"
+    ground.make({"a": {}, "b": {}}, agent, signals=["go", "again", "resolve"])
     block_publication(ground)
 
     async def commit(opened: OpenRun) -> None:
         await reach(opened, "a: Merged")
         await opened.run.settle()
         ground.commit("By hand", {"a.txt": "by hand\n"})
-        await reach(opened, ": a no longer fits onto main")
+        await ground.signals["again"].wait()
+        assert opened.run.board.view.nodes["a"].outcome == ""
+        assert ground.show("a.txt") == "by hand\n"
+        assert ground.show("a.txt", "feat/a") == "a\n"
+        assert "status: pending" in ground.show("tasks/a.md")
+        ground.signals["resolve"].send()
+        await reach(opened, "a: Merged")
         ground.signals["go"].send()
 
     worked = await ground.work(during=commit)
-    assert worked.names["b"] == "Merged"
-    assert worked.code is ExitCode.BLOCKED
-    assert ground.show("a.txt") == "by hand\n"
-    assert ground.show("a.txt", "feat/a") == "a\n"
-    assert "status: pending" in ground.show("tasks/a.md")
-    ground.write_agent("git merge -q $COORDINATOR_TARGET || :; echo both > a.txt; commit 'Resolve'")
-    again = await ground.work()
-    assert again.names == {"a": "Merged"}
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert worked.started == ["a", "b", "a"]
+    assert "a: its merge was taken back" in worked.lines
+    assert worked.view.nodes["a"].commit in ground.log("%H")
+    assert worked.code is ExitCode.COMPLETED
     assert ground.show("a.txt") == "both\n"
+    assert ground.leftovers() == []
 
 
 async def test_work_taken_back_while_its_branch_is_being_deleted_is_not_lost(ground: Ground) -> None:
     """The worktree is given back under the lock that is held here, so the branch goes after the merge was dropped."""
-    ground.make({"a": {}}, "tell begun; await go; work", signals=["begun", "go"])
+    agent = (
+        "[ -f a.txt ] && { git commit -q --allow-empty -m 'blocked(a): not now'; exit 0; }\ntell begun; await go; work"
+    )
+    ground.make({"a": {}}, agent, signals=["begun", "go"])
     block_publication(ground)
 
     async def commit(opened: OpenRun) -> None:
