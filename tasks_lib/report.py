@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from tasks_lib.graph import Graph
-from tasks_lib.model import Outcome, Status
+from tasks_lib.model import Outcome, Status, Task
 
 
 class ExitCode(IntEnum):
@@ -42,20 +42,37 @@ class ReportRow:
 def find_exit_code(
     graph: Graph, only: Collection[str], outcomes: Mapping[str, Outcome], *, is_interrupted: bool
 ) -> ExitCode:
-    """Judge a run by the graph at the head; `only` are the ids that were to be worked, empty for all."""
+    """Judge a run by the graph at the head; `only` are the ids that were to be worked, empty for all.
+
+    A person is waited for only if everything unfinished waits for persons alone: what is blocked or failed counts
+    wherever it stands in the way, and so does a prerequisite that nobody was asked to work.
+    """
     wanted = [graph.tasks[task_id] for task_id in (only or graph.tasks) if task_id in graph.tasks]
     unfinished = [task for task in wanted if not task.is_completed]
     if not unfinished:
         return ExitCode.COMPLETED
     if is_interrupted:
         return ExitCode.INTERRUPTED
-    ended_badly = any(outcomes.get(task.id) for task in unfinished)
-    is_stuck = any(task.status in (Status.BLOCKED, Status.FAILED) for task in unfinished)
-    return ExitCode.BLOCKED if ended_badly or is_stuck or not _waits_for_person(graph) else ExitCode.WAITING
+    in_the_way = _find_in_the_way(graph, unfinished)
+    return (
+        ExitCode.WAITING if all(_waits_for_person(task, graph, outcomes) for task in in_the_way) else ExitCode.BLOCKED
+    )
 
 
-def _waits_for_person(graph: Graph) -> bool:
-    return any(task.is_human and not task.is_completed for task in graph.tasks.values())
+def _find_in_the_way(graph: Graph, unfinished: Sequence[Task]) -> list[Task]:
+    """`unfinished` and every open node that they wait for, near and far, in the selection or not."""
+    found = {task.id for task in unfinished}
+    for task_id in reversed(graph.order()):
+        if task_id in found:
+            found.update(i for i in graph.prerequisites(task_id) if not graph.tasks[i].is_completed)
+    return [graph.tasks[task_id] for task_id in found]
+
+
+def _waits_for_person(task: Task, graph: Graph, outcomes: Mapping[str, Outcome]) -> bool:
+    """Whether nothing but a person holds `task` itself; what it waits for is judged on its own."""
+    if outcomes.get(task.id) or task.status in (Status.BLOCKED, Status.FAILED):
+        return False
+    return task.is_human or any(not graph.tasks[i].is_completed for i in task.depends_on)
 
 
 def write_report(title: str, rows: Sequence[ReportRow], messages: Sequence[str], code: ExitCode) -> str:

@@ -58,6 +58,42 @@ def test_only_what_was_asked_for_is_judged() -> None:
     assert judge(graph, "a", "b") is ExitCode.BLOCKED
 
 
+def make_chain(*tasks: tuple[str, str, str]) -> Graph:
+    """Of (id, status, the one prerequisite or "")."""
+    return build_graph(
+        Task(
+            task_id,
+            task_id,
+            task_id,
+            status=Status.PENDING if status == "human" else Status(status),
+            depends_on=(above,) if above else (),
+            assignee="human" if status == "human" else None,
+        )
+        for task_id, status, above in tasks
+    )
+
+
+def test_blocked_prerequisite_outside_the_selection_is_no_waiting_for_a_person() -> None:
+    graph = make_chain(
+        ("person", "human", ""), ("stuck", "blocked", ""), ("mid", "pending", "stuck"), ("a", "pending", "mid")
+    )
+    assert judge(graph, "a") is ExitCode.BLOCKED
+    assert judge(graph, "a", "person") is ExitCode.BLOCKED
+
+
+def test_person_outside_the_selection_who_holds_all_of_it_is_waited_for() -> None:
+    graph = make_chain(
+        ("person", "human", ""), ("mid", "pending", "person"), ("a", "pending", "mid"), ("x", "blocked", "")
+    )
+    assert judge(graph, "a") is ExitCode.WAITING
+    assert judge(graph, "a", "x") is ExitCode.BLOCKED
+
+
+def test_person_elsewhere_excuses_no_prerequisite_that_was_not_selected() -> None:
+    graph = make_chain(("person", "human", ""), ("mid", "pending", ""), ("a", "pending", "mid"))
+    assert judge(graph, "a") is ExitCode.BLOCKED
+
+
 def test_report_says_the_exit_what_was_said_and_one_row_a_node() -> None:
     rows = [
         ReportRow("a", "Do a", "Merged", 1, "0123456789abcdef"),
