@@ -8,6 +8,7 @@ from rich.console import Console
 
 from flows.commands.demo import clear_place, find_wrong, tell
 from flows.demo_story import DemoStory, make_demo
+from flows.places import name_program
 from tasks_lib.errors import InputError
 from tasks_lib.git.lock import RunLock
 from tasks_lib.report import ExitCode
@@ -33,7 +34,7 @@ def test_everything_that_went_wrong_is_told(story: DemoStory) -> None:
 def test_next_steps_are_commands_that_can_be_copied(story: DemoStory) -> None:
     output = io.StringIO()
     tell(story, [], Console(file=output), is_kept=True)
-    for text in (f"  cd {story.repository}", "  coordinator run", "tax/rounding is blocked"):
+    for text in (f"  cd {story.repository}", f"  {name_program()} run", "tax/rounding is blocked"):
         assert text in output.getvalue()
 
 

@@ -3,14 +3,17 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
+from typing import TypeVar
 
 import pytest
 
 from flows.server import LOOPBACK, Child, end_child, find_free_port, start_child, without_prefect
 
+T = TypeVar("T")
 RUN_SECONDS = 300
 """A generous bound for one run; nothing waits for it when all goes well."""
 
@@ -41,6 +44,18 @@ class Coordinator:
         process = self.start(*arguments, extra=extra)
         output, _ = process.communicate(timeout=RUN_SECONDS)
         return process.returncode, output
+
+
+def ask_until(ask: Callable[[], T], is_enough: Callable[[T], bool], most: int = 1200) -> T:
+    """Ask again until the answer is enough; the server records with a delay. A minute or more is generous."""
+    pause = Event()
+    answer = ask()
+    for _ in range(most):
+        if is_enough(answer):
+            return answer
+        pause.wait(0.1)
+        answer = ask()
+    raise AssertionError(f"still {answer}")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from checker import Meant, check, snapshot_user_state
 from checker_traces import text
-from e2e.conftest import Coordinator
+from e2e.conftest import Coordinator, ask_until
 from graphs import Made, make_repository, run_git
 
 pytestmark = pytest.mark.xdist_group("prefect")
@@ -22,14 +22,13 @@ def find_run(made: Made) -> str:
 
 def read_task_runs(coordinator: Coordinator, flow_run: str, wanted: int) -> list[dict[str, Any]]:
     """Every task run of a flow run; the server records them a while after they happened, so it is asked again."""
-    found: list[dict[str, Any]] = []
     body = {"flow_runs": {"id": {"any_": [flow_run]}}, "limit": 200}
-    with httpx.Client(timeout=30) as client:
-        for _ in range(600):
-            found = client.post(f"{coordinator.api}/task_runs/filter", json=body).json()
-            if sum(one["state_type"] in ("COMPLETED", "FAILED", "CANCELLED") for one in found) >= wanted:
-                return found
-    raise AssertionError(f"only {len(found)} of {wanted} task runs were recorded")
+
+    def read() -> list[dict[str, Any]]:
+        return httpx.post(f"{coordinator.api}/task_runs/filter", json=body, timeout=30).json()
+
+    ends = ("COMPLETED", "FAILED", "CANCELLED")
+    return ask_until(read, lambda found: sum(one["state_type"] in ends for one in found) >= wanted)
 
 
 def disturb(repository: Path) -> None:

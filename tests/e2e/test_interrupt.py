@@ -1,0 +1,151 @@
+"""Ctrl-C, a server of our own, retries and the deployment: what a person meets besides a run that goes well."""
+
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from checker import Meant, check, snapshot_user_state
+from checker_traces import text
+from e2e.conftest import Coordinator, ask_until
+from e2e.test_whole import find_run, make_flat, read_task_runs
+from graphs import Made, make_repository, run_git
+
+pytestmark = pytest.mark.xdist_group("prefect")
+
+
+def read_until(process: "subprocess.Popen[str]", words: str) -> str:
+    """What `process` prints up to the line that holds `words`."""
+    assert process.stdout
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if words in line:
+            return seen
+    raise AssertionError(f"it ended without saying {words!r}:\n{seen}")
+
+
+def test_control_c_keeps_the_work_and_the_next_run_goes_on(coordinator: Coordinator, tmp_path: Path) -> None:
+    made = make_flat(tmp_path, 3)
+    before = snapshot_user_state(made.repository)
+    process = coordinator.start("run", made.repository)
+    read_until(process, "session: turn 1")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "running again goes on" in output
+    states = {one["state_name"] for one in read_task_runs(coordinator, find_run(made), 1)}
+    assert states <= {"Aborted", "Merged"}
+    assert "Aborted" in states
+
+    code, output = coordinator.run("run", made.repository)
+
+    assert code == 0, output
+    done = {f"flat-{number}": "completed" for number in range(3)}
+    assert check(made.repository, before=before, meant=Meant(done, made.verify)) == []
+
+
+def test_failed_attempt_is_retried_by_prefect_and_its_number_is_in_the_trailer(
+    coordinator: Coordinator, tmp_path: Path
+) -> None:
+    made = make_flat(tmp_path, 1)
+    made.behave("flat-0", exit_status=3, seconds=0)
+
+    code, output = coordinator.run("run", made.repository)
+
+    assert code == 0, output
+    assert "Attempt: 2" in text(made.repository, "log", "-1", "--first-parent", "--format=%B", "main")
+    runs = read_task_runs(coordinator, find_run(made), 1)
+    assert [(one["name"], one["state_name"], one["run_count"]) for one in runs] == [("flat-0", "Merged", 2)]
+
+
+def test_run_without_a_server_brings_its_own_and_leaves_nothing_running(tmp_path: Path) -> None:
+    made = make_flat(tmp_path, 1)
+    own = Coordinator(tmp_path / "data", "")
+    process = own.start("run", made.repository)
+    seen = read_until(process, "Watch it at ")
+    link = seen.rsplit("Watch it at ", 1)[1].strip()
+    assert httpx.get(link, headers={"Accept": "text/html"}).status_code == 200
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, seen + output
+    assert f"{link.split('/runs')[0]}" not in output
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(link)
+
+
+def test_faults_are_named_all_at_once_and_nothing_is_started(coordinator: Coordinator, tmp_path: Path) -> None:
+    made = make_repository(tmp_path, nodes=14, seed=2)
+    tasks = made.repository / made.tasks_dir
+    (tasks / "a.md").write_text("---\nid: a\nname: A\ndepends_on: [b]\n---\n", encoding="utf-8")
+    (tasks / "b.md").write_text("---\nid: b\nname: B\ndepends_on: [a, shared/lefd]\n---\n", encoding="utf-8")
+    (tasks / "c.md").write_text("---\nid: [c\n---\n", encoding="utf-8")
+    run_git(made.repository, "add", "-A")
+    run_git(made.repository, "commit", "-qm", "Faults")
+    refs = text(made.repository, "for-each-ref")
+
+    code, output = coordinator.run("run", made.repository)
+
+    assert code == 2
+    assert "a -> b -> a" in output
+    assert 'Did you mean "shared/left"?' in output
+    assert f"{made.tasks_dir}/c.md:" in output
+    assert "Traceback" not in output
+    assert text(made.repository, "for-each-ref") == refs
+    assert not (made.repository / ".worktrees").exists()
+    assert made.read_journal() == []
+
+
+def deploy(coordinator: Coordinator) -> str:
+    """Make the work pool and the deployment of this checkout's prefect.yaml; returns the deployment's id."""
+    for command in (
+        ["work-pool", "create", "coordinator", "--type", "process", "--overwrite"],
+        ["--no-prompt", "deploy", "--all"],
+    ):
+        done = subprocess.run(
+            [Path(".venv/bin/prefect").absolute(), *command],
+            env=coordinator.environment(), capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+    found = httpx.get(f"{coordinator.api}/deployments/name/run-graph/run-graph").json()
+    return str(found["id"])
+
+
+def test_deployment_is_run_by_a_worker_and_refuses_what_is_not_registered(
+    coordinator: Coordinator, tmp_path: Path
+) -> None:
+    made = make_flat(tmp_path, 1)
+    assert coordinator.run("run", made.repository, "--only", "flat-0", "--dry-run")[0] == 0
+    assert coordinator.run("init", made.repository)[0] == 0
+    deployment = deploy(coordinator)
+    create = f"{coordinator.api}/deployments/{deployment}/create_flow_run"
+    good = httpx.post(create, json={"parameters": {"options": {"repository": str(made.repository)}}}).json()["id"]
+    bad = httpx.post(create, json={"parameters": {"options": {"repository": "/somewhere/else"}}}).json()["id"]
+    refused = httpx.post(create, json={"parameters": {"options": {"repository": "x", "command": ["rm"]}}})
+    assert refused.status_code in (409, 422)
+    worker = subprocess.Popen(
+        [Path(".venv/bin/prefect").absolute(), "worker", "start", "--pool", "coordinator", "--type", "process"],
+        env=coordinator.environment({"PREFECT_WORKER_QUERY_SECONDS": "2"}),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert wait_for_end(coordinator, good)["type"] == "COMPLETED"
+        state = wait_for_end(coordinator, bad)
+        assert (state["type"], "registered" in state["message"]) == ("FAILED", True)
+    finally:
+        worker.send_signal(signal.SIGINT)
+        worker.wait(timeout=60)
+    assert status_of(made, "flat-0") == "completed"
+
+
+def wait_for_end(coordinator: Coordinator, flow_run: str) -> dict[str, Any]:
+    def read_state() -> dict[str, Any]:
+        return httpx.get(f"{coordinator.api}/flow_runs/{flow_run}", timeout=30).json()["state"]
+
+    return ask_until(read_state, lambda state: state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"))
+
+
+def status_of(made: Made, task_id: str) -> str:
+    shown = text(made.repository, "show", f"main:{made.tasks_dir}/{task_id}.md")
+    return next(line for line in shown.splitlines() if line.startswith("status:")).split(":")[1].strip()
