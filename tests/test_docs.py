@@ -1,0 +1,128 @@
+"""What the documentation says can be looked up: keys and defaults, commands and options, links, limits of size."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from flows.cli import app
+from flows.commands.formats import UP_PORT
+from tasks_lib.model import KNOWN_LEVELS
+from tasks_lib.process.environment import TURN_NAMES
+from tasks_lib.report import ExitCode
+from tasks_lib.settings import DEFAULT_ROLE, Settings, read_settings, settings_schema
+
+TOP = Path(__file__).resolve().parent.parent
+DOCS = TOP / "docs"
+PAGES = sorted([TOP / "README.md", TOP / "ARCHITECTURE.md", *DOCS.glob("*.md"), *TOP.glob("examples/*.md")])
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+NAMED_COMMAND = re.compile(r"(?:^\s*|`|&& |[A-Z_]+=\S+ )coordinator ([a-z][a-z-]*)([^`\n#]*)", re.MULTILINE)
+ROW = re.compile(r"^\| `([^`]+)` \| ([^|]*) \|", re.MULTILINE)
+
+
+def name_page(page: Path) -> str:
+    return page.relative_to(TOP).as_posix()
+
+
+def read(page: str) -> str:
+    return (TOP / page).read_text(encoding="utf-8")
+
+
+def cut(text: str, heading: str) -> str:
+    """The part of `text` below `heading`, up to the next heading of level 2."""
+    return text.split(f"\n{heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def list_keys(schema: Mapping[str, Any], properties: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Every key that can be set, with its default as the documentation writes it."""
+    for key, value in properties.items():
+        if reference := value.get("$ref"):
+            section = schema["$defs"][reference.rpartition("/")[2]]
+            yield from list_keys(schema, section["properties"], f"{before}{key}.")
+        else:
+            yield before + key, f"`{json.dumps(value.get('default', {}))}`"
+
+
+def get_commands() -> Mapping[str, Any]:
+    return vars(typer.main.get_command(app))["commands"]
+
+
+def list_named_commands(text: str) -> list[tuple[str, list[str]]]:
+    """The commands that a page names, each with the options that it gives them."""
+    return [(name, re.findall(r"(?<!\S)--?[a-z][a-z-]*", rest)) for name, rest in NAMED_COMMAND.findall(text)]
+
+
+def test_every_key_is_documented_with_its_default_and_no_other_is() -> None:
+    schema = settings_schema()
+    documented = ROW.findall(cut(read("docs/configuration.md"), "## Every key"))
+    assert len(documented) == len(dict(documented))
+    assert dict(documented) == dict(list_keys(schema, schema["properties"]))
+
+
+def test_the_roles_are_those_that_levels_have() -> None:
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", cut(read("docs/configuration.md"), "## Roles"), re.MULTILINE)
+    documented = {level: role for cell, role in rows for level in re.findall(r"`([a-z]+)`", cell)}
+    settings = Settings()
+    assert documented == {level: settings.role_for(level) for level in KNOWN_LEVELS if level != "implementation"}
+    assert rows[-1][1] == DEFAULT_ROLE == settings.role_for(None)
+
+
+def test_every_variable_of_a_turn_is_documented_and_no_other_is() -> None:
+    documented = ROW.findall(cut(read("docs/agents.md"), "## What it is told"))
+    assert {name for name, _ in documented} == set(TURN_NAMES)
+
+
+def test_the_exit_codes_are_those_of_a_run() -> None:
+    documented = re.findall(r"^\| (\d+) \|", read("README.md"), re.MULTILINE)
+    assert [int(code) for code in documented] == sorted(ExitCode)
+
+
+def test_the_port_of_the_ui_is_the_documented_one() -> None:
+    assert f"http://127.0.0.1:{UP_PORT}/api" in read("README.md")
+    assert f"port than {UP_PORT}" in read("docs/running.md")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_page)
+def test_relative_links_lead_to_files(page: Path) -> None:
+    links = [link.partition("#")[0] for link in LINK.findall(page.read_text(encoding="utf-8"))]
+    missing = [link for link in links if link and "://" not in link and not (page.parent / link).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_page)
+def test_named_commands_and_their_options_exist(page: Path) -> None:
+    commands = get_commands()
+    for name, options in list_named_commands(page.read_text(encoding="utf-8")):
+        assert name in commands, f"`coordinator {name}` is no command"
+        known = {one for parameter in commands[name].params for one in (*parameter.opts, *parameter.secondary_opts)}
+        assert set(options) <= known | {"--help", "-h"}, f"of `coordinator {name}`"
+
+
+def test_every_command_is_documented() -> None:
+    documented = re.findall(r"^\| `coordinator ([a-z]+)` \|", read("docs/running.md"), re.MULTILINE)
+    assert sorted(documented) == sorted(get_commands())
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    links = set(LINK.findall(read("README.md")))
+    assert {f"docs/{page.name}" for page in DOCS.glob("*.md")} <= links
+
+
+def test_configurations_that_are_shown_are_read_without_a_fault() -> None:
+    shown = 0
+    for page in PAGES:
+        for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", page.read_text(encoding="utf-8"), re.MULTILINE):
+            text = "".join(line[4:] or "\n" for line in block.splitlines(keepends=True))
+            first = re.match(r"\s*([a-z_]+):", text)
+            if first and first[1] in Settings.model_fields:
+                read_settings(text, page.name, {})
+                shown += 1
+    assert shown >= 4
+
+
+def test_the_readme_is_short() -> None:
+    assert len(read("README.md").splitlines()) < 150
