@@ -9,7 +9,7 @@ from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.head import Head
 from tasks_lib.git.objects import Objects
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.taskreader import TaskReader
+from tasks_lib.git.taskreader import Reading, TaskReader
 from tasks_lib.graph import Graph, build_graph, check_graph
 from tasks_lib.model import Task
 from tasks_lib.settings import Settings, read_settings, read_taskgraph_tasks_dir
@@ -36,13 +36,12 @@ class Project:
 def load_project(path: Path, environment: Mapping[str, str] | None = None) -> Project:
     """Read the repository at `path`; raises InputError naming every fault of configuration and task files."""
     repository = Repository.open(path)
-    settings, tasks_dir, target = read_configuration(repository, os.environ if environment is None else environment)
-    head = Head(repository.git, target).current()
-    objects = Objects(repository.git)
     try:
-        reading = TaskReader(objects, tasks_dir, target).read(head)
-    finally:
-        objects.close()
+        settings, tasks_dir, target = read_configuration(repository, os.environ if environment is None else environment)
+    except InputError as error:
+        raise InputError({*error.faults, *_find_task_faults(repository)}) from error
+    head = Head(repository.git, target).current()
+    reading = _read_tasks(repository, head, tasks_dir, target)
     faults = [*reading.faults, *check_graph(reading.tasks)]
     errors = [fault for fault in faults if not fault.is_warning]
     if errors:
@@ -50,6 +49,30 @@ def load_project(path: Path, environment: Mapping[str, str] | None = None) -> Pr
     warnings = [fault for fault in faults if fault.is_warning]
     warnings += find_uncommitted(repository, tasks_dir) + find_claimed(reading.tasks)
     return Project(repository, settings, target, tasks_dir, head, build_graph(reading.tasks), tuple(warnings))
+
+
+def _read_tasks(repository: Repository, head: str, tasks_dir: str, target: str) -> Reading:
+    objects = Objects(repository.git)
+    try:
+        return TaskReader(objects, tasks_dir, target).read(head)
+    finally:
+        objects.close()
+
+
+def _find_task_faults(repository: Repository) -> list[Fault]:
+    """The faults of the task files where they most likely are, when the configuration cannot say where that is."""
+    try:
+        branch = repository.default_target()
+        head = Head(repository.git, branch).current()
+        reading = _read_tasks(repository, head, _find_tasks_dir(repository, branch), branch)
+    except InputError:
+        return []
+    return [fault for fault in (*reading.faults, *check_graph(reading.tasks)) if not fault.is_warning]
+
+
+def _find_tasks_dir(repository: Repository, branch: str) -> str:
+    text = _read_either(repository, TASKGRAPH, branch)
+    return (read_taskgraph_tasks_dir(text, TASKGRAPH) if text else None) or DEFAULT_TASKS_DIR
 
 
 def read_configuration(repository: Repository, environment: Mapping[str, str]) -> tuple[Settings, str, str]:
@@ -61,10 +84,7 @@ def read_configuration(repository: Repository, environment: Mapping[str, str]) -
     if repository.branch_head(target) is None:
         message = f'target is "{target}", which is no branch of this repository; name one that is'
         raise InputError([Fault(CONFIGURATION, 0, message)])
-    tasks_dir = settings.tasks_dir
-    if not tasks_dir:
-        taskgraph = _read_either(repository, TASKGRAPH, target)
-        tasks_dir = (read_taskgraph_tasks_dir(taskgraph, TASKGRAPH) if taskgraph else None) or DEFAULT_TASKS_DIR
+    tasks_dir = settings.tasks_dir or _find_tasks_dir(repository, target)
     return settings, tasks_dir.strip("/"), target
 
 

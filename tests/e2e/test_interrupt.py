@@ -81,6 +81,8 @@ def test_faults_are_named_all_at_once_and_nothing_is_started(coordinator: Coordi
     (tasks / "a.md").write_text("---\nid: a\nname: A\ndepends_on: [b]\n---\n", encoding="utf-8")
     (tasks / "b.md").write_text("---\nid: b\nname: B\ndepends_on: [a, shared/lefd]\n---\n", encoding="utf-8")
     (tasks / "c.md").write_text("---\nid: [c\n---\n", encoding="utf-8")
+    settings = made.repository / "coordinator.yaml"
+    settings.write_text(settings.read_text(encoding="utf-8") + "verfy: [make]\n", encoding="utf-8")
     run_git(made.repository, "add", "-A")
     run_git(made.repository, "commit", "-qm", "Faults")
     refs = text(made.repository, "for-each-ref")
@@ -89,6 +91,7 @@ def test_faults_are_named_all_at_once_and_nothing_is_started(coordinator: Coordi
 
     assert code == 2
     assert "a -> b -> a" in output
+    assert 'Did you mean "verify"?' in output
     assert 'Did you mean "shared/left"?' in output
     assert f"{made.tasks_dir}/c.md:" in output
     assert "Traceback" not in output
