@@ -9,6 +9,7 @@ from tasks_lib.git.candidate import Candidate, Composer, Conflict, Landing
 from tasks_lib.git.head import FollowedBase, NeedsRebuild, Rewritten, Unchanged
 from tasks_lib.git.rebuild import recompose
 from tasks_lib.git.worktrees import Worktree
+from tasks_lib.life.additions import find_new_faults, may_add_files, write_faults_prompt
 from tasks_lib.life.checks import Red, run_verify
 from tasks_lib.life.run import Run
 from tasks_lib.life.slots import Slots
@@ -124,6 +125,10 @@ class Lander:
             candidate = await self._run.thread(self._compose, landing, head)
             if isinstance(candidate, Conflict):
                 return _give_back_conflict(candidate, head)
+            if may_add_files(landing) and (
+                faults := await self._run.thread(find_new_faults, self._run.reader, candidate)
+            ):
+                return GivenBack(f"its task files make no graph: {faults[0]}", write_faults_prompt(faults, head))
             if red := await self._find_red(candidate.commit, landing.task.id):
                 if why := await self._find_base_red(head):
                     return Held(why)
@@ -229,7 +234,7 @@ class Lander:
         returned: list[str] = []
         for commit in commits:
             made = await run.thread(recompose, self._composer, commit, tip)
-            if isinstance(made, Conflict) or await self._find_red(made.commit, ""):
+            if isinstance(made, Conflict) or await self._is_unfit(made):
                 returned.append(commit)
                 run.board.say(await run.thread(self._return_to_branch, commit))
             else:
@@ -243,6 +248,10 @@ class Lander:
                 await self._tell_taken_back(returned)
         if is_moved:
             self._on_moved()
+
+    async def _is_unfit(self, made: Candidate) -> bool:
+        faults = await self._run.thread(find_new_faults, self._run.reader, made)
+        return bool(faults) or await self._find_red(made.commit, "") is not None
 
     async def _tell_taken_back(self, commits: list[str]) -> None:
         for commit in commits:
