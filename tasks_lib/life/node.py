@@ -10,6 +10,7 @@ from tasks_lib.git.candidate import Landing
 from tasks_lib.git.snapshots import keep_state
 from tasks_lib.life.blocking import Blocker, block_node
 from tasks_lib.life.landing import GivenBack, Held, Landed, Lander, LandingResult
+from tasks_lib.life.notices import pass_over_notices
 from tasks_lib.life.review import needs_review, review_branch
 from tasks_lib.life.run import Interrupted, Run
 from tasks_lib.life.session import hold_session, prepare_worktree, write_first_prompt
@@ -42,6 +43,7 @@ async def live(run: Run, lander: Lander, task_id: str, seat: Seat, priority: flo
         await lander.branches_are_back()
         await run.settle_node(task_id)
         work = await open_work(run, lander, run.graph.tasks[task_id], seat)
+        await pass_over_notices(work)
         return await _go_through_stages(work, priority)
     except Interrupted:
         return Aborted("the run was stopped; the work is kept, and running again goes on")

@@ -10,19 +10,26 @@ from tasks_lib.git.branches import BranchState, find_changed_paths, read_line, r
 from tasks_lib.git.records import read_notices
 from tasks_lib.git.worktrees import Worktree
 from tasks_lib.life.checks import run_setup
+from tasks_lib.life.notices import hearing
+from tasks_lib.life.run import Run
 from tasks_lib.life.work import Work
 from tasks_lib.model import NoticeLevel, Stage, Status
 from tasks_lib.taskfile import decode, get_section, parse_task
 
 
 async def prepare_worktree(work: Work) -> None:
-    """Copy the listed files in and run `setup`; raises ShellError naming the line that failed."""
-    run = work.run
-    for name in run.settings.copy_paths:
-        await run.thread(copy_in, run.repository.top / name, work.worktree.path, name)
-    if run.settings.setup:
+    """Make the node's worktree fit to work in; raises ShellError naming the line of `setup` that failed."""
+    if work.run.settings.setup:
         work.enter(Stage.SETUP)
-        await run.unless_stopped(run_setup(run, work.worktree, run.log_path(work.task.id, "setup")))
+    await set_up(work.run, work.worktree, work.run.log_path(work.task.id, "setup"))
+
+
+async def set_up(run: Run, worktree: Worktree, log: Path) -> None:
+    """Copy the listed files in and run `setup`; raises ShellError naming the line that failed."""
+    for name in run.settings.copy_paths:
+        await run.thread(copy_in, run.repository.top / name, worktree.path, name)
+    if run.settings.setup:
+        await run.unless_stopped(run_setup(run, worktree, log))
 
 
 def copy_in(source: Path, worktree: Path, name: str) -> None:
@@ -71,7 +78,8 @@ async def take_turn(work: Work, prompt: str) -> TurnEnding:
     work.note(turn=work.record.turn + 1, turn_start=before.commit)
     log = run.log_path(work.task.id, f"session-{work.record.attempt}")
     work.enter(Stage.SESSION, f"turn {work.record.turn} as {run.settings.role_for(work.task.level)}", log=log)
-    end = await run.unless_stopped(prompt_session(work, prompt))
+    async with hearing(work):
+        end = await run.unless_stopped(prompt_session(work, prompt))
     work.answer = end.answer
     return await run.thread(judge_turn, work, before, end, own_before)
 

@@ -26,7 +26,8 @@ class Work:
     """What the stages of one attempt hand on.
 
     `task` is as the head has it, `state` what git last said of the worktree since nobody else has been at work in it,
-    `answer` what the agent said last.
+    `answer` what the agent said last. `notices_told` is how many of its notices were said, `notices_bytes` the size of
+    their file at that time.
     """
 
     run: Run
@@ -39,6 +40,8 @@ class Work:
     session: Session | None = None
     state: BranchState | None = None
     answer: str = ""
+    notices_told: int = 0
+    notices_bytes: int = 0
 
     @property
     def branch(self) -> str:

@@ -115,7 +115,33 @@ async def test_blocking_notice_counts_whatever_the_exit_status(ground: Ground) -
 
 async def test_notices_below_blocking_end_nothing(ground: Ground) -> None:
     ground.make({"a": {}}, NOTIFY + "notify info 'Half way.'; notify warning 'Odd.'; work")
-    assert (await ground.work()).names == {"a": "Merged"}
+    worked = await ground.work()
+    assert worked.names == {"a": "Merged"}
+    told = [line for line in worked.lines if "notice" in line]
+    assert told == ["a: notice (info): Half way.", "a: notice (warning): Odd."]
+
+
+async def test_notice_is_said_while_its_session_is_still_at_work(ground: Ground) -> None:
+    ground.make({"a": {}}, NOTIFY + "notify warning 'Odd.'; await go; work", signals=["go"])
+
+    async def hear(opened: OpenRun) -> None:
+        await reach(opened, ": a: notice (warning): Odd.")
+        ground.signals["go"].send()
+
+    worked = await ground.work(during=hear)
+    assert worked.lines.count("a: notice (warning): Odd.") == 1
+
+
+async def test_notices_of_a_turn_that_a_stop_ended_are_not_said_again(ground: Ground) -> None:
+    agent = "[ $turn = 1 ] && [ ! -f seen.tmp ] && { : > seen.tmp; notify info 'Half way.'; await never; }\nwork"
+    ground.make({"a": {}}, NOTIFY + agent, signals=["never"], files={".gitignore": "*.tmp\n"})
+
+    async def stop(opened: OpenRun) -> None:
+        await reach(opened, ": a: notice (info): Half way.")
+        opened.run.stop()
+
+    await ground.work(during=stop)
+    assert not [line for line in (await ground.work()).lines if "notice" in line]
 
 
 async def test_blocked_resolve_node_makes_no_further_resolve_node(ground: Ground) -> None:

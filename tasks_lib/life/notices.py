@@ -1,0 +1,67 @@
+"""Says aloud what agents report from their worktrees, once each, soon after they report it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from tasks_lib.git.records import NOTICES_NAME, read_notices
+from tasks_lib.life.work import Work
+from tasks_lib.model import NoticeLevel
+
+LOOK_SECONDS = 1.0
+"""How often the notices of a session at work are looked at; nothing is read unless their file has grown."""
+MAX_TOLD = 50
+"""How many notices of one attempt are said; an agent that reports in a loop must not drown everything else."""
+MAX_CHARS = 500
+
+
+@asynccontextmanager
+async def hearing(work: Work) -> AsyncGenerator[None]:
+    """Say the notices of the node's agent while the block runs, and those that are left when it ends by itself."""
+    listening = asyncio.create_task(_listen(work))
+    try:
+        yield
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+    await tell_new_notices(work)
+
+
+async def _listen(work: Work) -> None:
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        await tell_new_notices(work)
+
+
+async def tell_new_notices(work: Work) -> None:
+    """Say what was reported since the last look; what blocks is the turn's ending and is said as that."""
+    size = measure_notices(work)
+    if size == work.notices_bytes:
+        return
+    notices = await work.run.thread(read_notices, work.worktree.git_dir)
+    first, work.notices_told, work.notices_bytes = work.notices_told, len(notices), size
+    for number, notice in enumerate(notices[first:], first + 1):
+        if number <= MAX_TOLD and notice.level is not NoticeLevel.BLOCKING:
+            work.run.board.say(f"{work.task.id}: notice ({notice.level}): {_fold(notice.text)}")
+        elif number == MAX_TOLD + 1:
+            work.run.board.say(f"{work.task.id}: {MAX_TOLD} notices were said; further ones of this attempt are not.")
+
+
+async def pass_over_notices(work: Work) -> None:
+    """Take what is there as said, by the run that the node is taken up from."""
+    work.notices_bytes = measure_notices(work)
+    if work.notices_bytes:
+        work.notices_told = len(await work.run.thread(read_notices, work.worktree.git_dir))
+
+
+def measure_notices(work: Work) -> int:
+    """The bytes of the notices, 0 for none."""
+    try:
+        return (work.worktree.git_dir / NOTICES_NAME).stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _fold(text: str) -> str:
+    folded = " ".join(text.split())
+    return folded if len(folded) <= MAX_CHARS else folded[: MAX_CHARS - 1] + "…"
