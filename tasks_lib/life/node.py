@@ -11,7 +11,7 @@ from tasks_lib.git.snapshots import keep_state
 from tasks_lib.life.blocking import Blocker, block_node
 from tasks_lib.life.landing import GivenBack, Held, Landed, Lander, LandingResult
 from tasks_lib.life.notices import pass_over_notices
-from tasks_lib.life.review import needs_review, review_branch
+from tasks_lib.life.review import ReviewFailed, needs_review, review_branch
 from tasks_lib.life.run import Interrupted, Run
 from tasks_lib.life.session import hold_session, prepare_worktree, write_first_prompt
 from tasks_lib.life.slots import Seat
@@ -70,6 +70,8 @@ async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
                 return await _end_landed(work, commit)
             case Held(reason):
                 return Failed(f"not landed: {reason}")
+            case ReviewFailed(reason):
+                return Failed(f"the review {reason}; the work is kept, and the next run goes on with its review")
             case GivenBack() as back:
                 if refusal := _count_round(work, back):
                     return await block_node(work, Blocker(refusal, _cut(back.prompt)))
@@ -88,7 +90,7 @@ async def _is_finished_already(work: Work) -> bool:
 # Review and the queue.
 
 
-async def _review_and_land(work: Work, done: Done, priority: float) -> LandingResult:
+async def _review_and_land(work: Work, done: Done, priority: float) -> LandingResult | ReviewFailed:
     run = work.run
     state = work.state or await run.thread(read_state, work.worktree.git)
     work.note(finished=state.commit, answer=work.answer, verdict=str(done.verdict or ""))
@@ -96,7 +98,9 @@ async def _review_and_land(work: Work, done: Done, priority: float) -> LandingRe
     if needs_review(run, work.task):
         if work.record.reviewed != state.commit:
             ended = await run.unless_stopped(review_branch(work, state.commit))
-            if ended.verdict is None or not ended.verdict.is_approval:
+            if isinstance(ended, ReviewFailed):
+                return ended
+            if not ended.verdict.is_approval:
                 return GivenBack("the review asks for changes", prompts.write_changes_prompt(ended.report), True)
             work.note(reviewed=state.commit)
         reviewed = "approved"

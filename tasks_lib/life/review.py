@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from tasks_lib import prompts
-from tasks_lib.agents.backend import TurnSpec
-from tasks_lib.endings import Done, TurnFacts, Unfinished, decide_turn
+from tasks_lib.agents.backend import Session, TurnEnd, TurnSpec
+from tasks_lib.endings import AttemptFailed, Done, SafeExit, TurnFacts, Unfinished, decide_turn
+from tasks_lib.errors import ShellError
 from tasks_lib.life.run import Run
-from tasks_lib.life.session import describe_session
+from tasks_lib.life.session import describe_session, set_up
 from tasks_lib.life.work import Work, new_session
 from tasks_lib.model import REVIEW_LEVEL, Risk, Scope, Stage, Task, Verdict
 
@@ -14,12 +15,23 @@ RISKY = frozenset({Risk.HIGH, Risk.CRITICAL})
 WIDE = frozenset({Scope.BROAD, Scope.SYSTEM})
 
 
+REVIEWERS = 2
+"""How many reviewers are tried before one commit is given up on: a second one, if the first broke."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReviewEnded:
-    """What the reviewer said; `verdict` is None, and no approval, if its last line was none or it failed."""
+    """What the reviewer said, whose last line is `verdict`."""
 
-    verdict: Verdict | None
+    verdict: Verdict
     report: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewFailed:
+    """No reviewer came to a verdict, through no fault of the work; `reason` goes on from `the review`."""
+
+    reason: str
 
 
 def needs_review(run: Run, task: Task) -> bool:
@@ -33,38 +45,58 @@ def needs_review(run: Run, task: Task) -> bool:
             return not task.is_review and (task.risk in RISKY or task.scope in WIDE)
 
 
-async def review_branch(work: Work, commit: str) -> ReviewEnded:
+async def review_branch(work: Work, commit: str) -> ReviewEnded | ReviewFailed:
+    """Have `commit` reviewed; a reviewer that breaks or gives no verdict says nothing of it: another is asked."""
+    round_number = work.record.review_rounds + 1
+    work.enter(Stage.REVIEW, f"round {round_number}")
+    ended = await _review_once(work, commit)
+    for _ in range(1, REVIEWERS):
+        if isinstance(ended, ReviewEnded):
+            break
+        work.enter(Stage.REVIEW, f"round {round_number} again: the review {ended.reason}")
+        ended = await _review_once(work, commit)
+    return ended
+
+
+async def _review_once(work: Work, commit: str) -> ReviewEnded | ReviewFailed:
     """One review of `commit`, in a worktree of the reviewer's own whose changes are thrown away."""
     run = work.run
-    work.enter(Stage.REVIEW, f"round {work.record.review_rounds + 1}")
     worktree = await run.thread(run.worktrees.open_detached, commit, "review")
+    name = f"review-{work.record.attempt}-{work.record.review_rounds + 1}"
+    log = run.log_path(work.task.id, name)
     role = run.settings.role_for(REVIEW_LEVEL)
-    log = run.log_path(work.task.id, f"review-{work.record.attempt}-{work.record.review_rounds + 1}")
     session = run.backend.open(describe_session(work, worktree, new_session(), role, log))
     try:
-        text = await run.thread(run.reader.text, commit, work.task.path) or ""
-        head = run.head.last_seen()
-        prompt = prompts.write_review_prompt(work.task, text, work.branch, head)
-        for number in range(1, run.settings.watch.nudges + 2):
-            turn = TurnSpec(attempt=work.record.attempt, turn=number, target=head)
-            end = await session.prompt(prompt, turn)
-            facts = TurnFacts(
-                end.status,
-                end.answer,
-                commit,
-                has_work=False,
-                is_timed_out=end.timed_out,
-                error=end.error,
-                is_review=True,
-            )
-            match decide_turn(facts):
-                case Done(verdict):
-                    return ReviewEnded(verdict, end.answer)
-                case Unfinished(_, nudge):
-                    prompt = nudge
-                case other:
-                    return ReviewEnded(None, f"The review failed: {other.reason}")
-        return ReviewEnded(None, "The review ended without a verdict.")
+        # The reviewer runs the tests, so its worktree needs what that of the author has.
+        await set_up(run, worktree, run.log_path(work.task.id, f"setup-{name}"))
+        return await _ask_for_verdict(work, session, commit)
+    except ShellError as error:
+        return ReviewFailed(f"could not begin: setup failed: {error}")
     finally:
         await session.close()
         await run.thread(run.worktrees.release, worktree)
+
+
+async def _ask_for_verdict(work: Work, session: Session, commit: str) -> ReviewEnded | ReviewFailed:
+    run = work.run
+    text = await run.thread(run.reader.text, commit, work.task.path) or ""
+    head = run.head.last_seen()
+    prompt = prompts.write_review_prompt(work.task, text, work.branch, head)
+    for number in range(1, run.settings.watch.nudges + 2):
+        end = await session.prompt(prompt, TurnSpec(attempt=work.record.attempt, turn=number, target=head))
+        match decide_turn(_gather_facts(end, commit)):
+            case Done(verdict) if verdict is not None:
+                return ReviewEnded(verdict, end.answer)
+            case Unfinished(_, nudge):
+                prompt = nudge
+            case AttemptFailed(reason):
+                return ReviewFailed(f"failed: {reason}")
+            case Done() | SafeExit():
+                break
+    return ReviewFailed("ended without a verdict")
+
+
+def _gather_facts(end: TurnEnd, commit: str) -> TurnFacts:
+    return TurnFacts(
+        end.status, end.answer, commit, has_work=False, is_timed_out=end.timed_out, error=end.error, is_review=True
+    )

@@ -3,7 +3,7 @@
 import pytest
 from helpers import Ground
 
-from tasks_lib.model import Blocked, Checked
+from tasks_lib.model import Blocked, Checked, Failed
 from tasks_lib.report import ExitCode
 
 
@@ -98,3 +98,54 @@ async def test_policy_never_asks_for_no_review(ground: Ground) -> None:
     ground.make({"a": {"risk": "critical"}}, say("changes requested"), review={"when": "never"})
     assert (await ground.work()).names == {"a": "Merged"}
     assert ground.turns() == ["a-1-1"]
+
+
+BROKEN = {
+    "crashes": ("exit 3", "failed: `sh` exited with 3"),
+    "says nothing": ("echo 'Well.'; exit 0", "ended without a verdict"),
+}
+
+
+@pytest.mark.parametrize("way", BROKEN)
+async def test_broken_reviewer_is_replaced_once_and_never_the_fault_of_the_author(ground: Ground, way: str) -> None:
+    breaks, reason = BROKEN[way]
+    agent = f"[ $role = code-reviewer ] && {{ {breaks}; }}\nwork"
+    ground.make({"a": {"risk": "high"}}, agent, review={"max_rounds": 1}, watch={"nudges": 0})
+    worked = await ground.work()
+    assert worked.outcomes == {
+        "a": Failed(f"the review {reason}; the work is kept, and the next run goes on with its review")
+    }
+    assert ground.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1"]
+    record = ground.record("feat/a")
+    assert (record.finished, record.review_rounds, record.refused) == (ground.at("feat/a"), 0, "")
+    ground.write_agent(say("approved"))
+    assert (await ground.work()).names == {"a": "Merged"}
+    assert ground.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1", "a-1-1-review2"]
+
+
+async def test_second_reviewer_decides_when_the_first_one_broke(ground: Ground) -> None:
+    agent = f"[ $role = code-reviewer ] && mkdir {'{journal}'}/broken && exit 1\n".replace(
+        "{journal}", str(ground.journal)
+    ) + say("approved")
+    ground.make({"a": {"risk": "high"}}, agent)
+    assert (await ground.work()).names == {"a": "Merged"}
+    assert ground.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1"]
+
+
+async def test_reviewer_has_what_setup_makes_and_the_files_that_are_copied(ground: Ground) -> None:
+    agent = "[ $role = code-reviewer ] && { test -f built.tmp; test -f .env; }\n" + say("approved")
+    ground.make(
+        {"a": {"risk": "high"}}, agent, setup=["echo x > built.tmp"], copy=[".env"],
+        files={".gitignore": "*.tmp\n"},
+    )  # fmt: skip
+    (ground.top / ".env").write_text("KEY=1\n")
+    assert (await ground.work()).names == {"a": "Merged"}
+    assert ground.turns() == ["a-1-1", "a-1-1-review0"]
+
+
+async def test_setup_that_fails_for_the_reviewer_costs_the_author_no_attempt(ground: Ground) -> None:
+    ground.make({"a": {"risk": "high"}}, say("approved"), setup=["test ! -f a.txt"])
+    outcome = (await ground.work()).outcomes["a"]
+    assert isinstance(outcome, Failed)
+    assert outcome.reason.startswith("the review could not begin: setup failed: `test ! -f a.txt` exited with 1")
+    assert (ground.record("feat/a").attempt, ground.record("feat/a").finished) == (1, ground.at("feat/a"))
