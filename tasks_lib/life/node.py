@@ -93,7 +93,9 @@ async def _is_finished_already(work: Work) -> bool:
 async def _review_and_land(work: Work, done: Done, priority: float) -> LandingResult | ReviewFailed:
     run = work.run
     state = work.state or await run.thread(read_state, work.worktree.git)
-    work.note(finished=state.commit, answer=work.answer, verdict=str(done.verdict or ""))
+    if work.record.finished != state.commit:
+        report = _extend_report(work.record.answer, work.answer)
+        work.note(finished=state.commit, answer=report, verdict=str(done.verdict or ""))
     reviewed = str(done.verdict or "")
     if needs_review(run, work.task):
         if work.record.reviewed != state.commit:
@@ -114,7 +116,7 @@ async def _review_and_land(work: Work, done: Done, priority: float) -> LandingRe
 async def _describe_landing(work: Work, commit: str, reviewed: str) -> Landing:
     run, record = work.run, work.record
     is_without_commits = work.task.is_review and commit == record.base
-    summary = work.answer.strip()
+    summary = record.answer.strip()
     if not summary and not is_without_commits:
         line = await run.thread(read_line, run.objects, record.base, commit)
         summary = "\n".join(f"- {subject}" for subject in line.subjects)
@@ -181,9 +183,12 @@ async def _end_attempt(work: Work, reason: str) -> Outcome | Retry:
 
 def _end_broken(work: Work | None, failure: SystemFailure | InputError | OSError) -> Outcome | Retry:
     """Our own environment broke, or a person changed it meanwhile; a `setup` that failed may do better next time."""
-    if work and isinstance(failure, ShellError) and not work.is_last_attempt():
-        work.note(stage=FAILED_ATTEMPT)
-        return Retry(str(failure))
+    if work and isinstance(failure, ShellError):
+        note = f"Attempt {work.record.attempt}: setup failed before the session began: {failure}"
+        work.note(notes=_add_note(work.record.notes, note))
+        if not work.is_last_attempt():
+            work.note(stage=FAILED_ATTEMPT)
+            return Retry(str(failure))
     return Failed(str(failure))
 
 
@@ -222,6 +227,15 @@ def _delete_branch(work: Work, merge: str) -> None:
     if not run.head.contains(merge, head) and not run.head.contains(landed, head):
         # The base moved meanwhile, and the merge was taken back: then the branch is all that holds the work.
         run.repository.create_branch(work.branch, tip)
+
+
+def _extend_report(before: str, said: str) -> str:
+    """The report of the turns that were accepted: what mends it is added to the first, which tells of the work."""
+    before, said = before.strip(), said.strip()
+    if not before or not said or said in before:
+        return before or said
+    report = f"{before}\n\n{said}"
+    return report if len(report) <= MAX_NOTE_CHARS else report[: MAX_NOTE_CHARS - 1] + "…"
 
 
 def _add_note(notes: tuple[str, ...], note: str) -> tuple[str, ...]:

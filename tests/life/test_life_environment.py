@@ -121,3 +121,13 @@ async def test_commits_are_made_in_the_name_of_who_runs_it(ground: Ground) -> No
     ground.make({"a": {}})
     await ground.work()
     assert set(ground.git.text("log", "--format=%an <%ae> %cn").splitlines()) == {"Ada <ada@example.org> Ada"}
+
+
+async def test_setup_that_fails_is_told_to_the_next_attempt(ground: Ground) -> None:
+    ground.make({"a": {}}, setup=[f"mkdir {ground.place}/once && {{ echo no such wheel; exit 4; }} || true"])
+    worked = await ground.work()
+    assert worked.names == {"a": "Merged"}
+    assert [task_id for task_id, _ in worked.retries] == ["a"]
+    prompt = ground.turn("a-2-1")
+    assert "Attempt 1: setup failed before the session began" in prompt
+    assert "no such wheel" in prompt

@@ -142,3 +142,20 @@ async def test_turn_that_was_over_is_not_counted_again_after_a_stop_in_the_queue
     worked = await ground.work()
     assert worked.outcomes == {"a": Merged(ground.at())}
     assert ground.turns() == ["a-1-1", "a-1-2"]
+
+
+async def test_summary_keeps_the_first_report_and_adds_what_later_turns_said(ground: Ground) -> None:
+    agent = "echo $turn > n.txt; commit \"feat($id): $turn\"; [ $turn = 1 ] && echo 'Wrote it.' || echo 'Mended it.'"
+    ground.make({"a": {}}, agent, verify=["test ! -f n.txt || grep 2 n.txt"])
+    assert (await ground.work()).names == {"a": "Merged"}
+    assert "Wrote it.\n\nMended it." in ground.show("tasks/a.md").split("## Summary")[1]
+
+
+async def test_report_of_many_turns_is_bounded_and_begins_with_the_first(ground: Ground) -> None:
+    agent = "echo $turn > n.txt; commit $turn; echo \"Turn $turn.\"; yes word | head -n 700 | tr '\\n' ' '; echo $turn"
+    ground.make({"a": {}}, agent, verify=["test ! -f n.txt || grep 3 n.txt"])
+    assert (await ground.work()).names == {"a": "Merged"}
+    summary = ground.show("tasks/a.md").split("## Summary")[1].strip()
+    assert summary.startswith("Turn 1.")
+    assert "Turn 2." in summary
+    assert len(summary) == 4000
