@@ -79,7 +79,7 @@ def _describe_earlier(setting: Setting) -> str:
     if setting.is_resumed:
         parts.append(
             "The worktree holds what an earlier session left: look at `git status` and `git log` first and go on "
-            "from there."
+            "from there. Others may have landed work since: `git merge $COORDINATOR_TARGET` brings it in."
         )
     return "\n\n".join(parts)
 

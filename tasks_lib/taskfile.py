@@ -40,6 +40,15 @@ def parse_task(data: bytes, path: str, blob: str = "") -> tuple[Task | None, tup
     None without faults: `data` has no front matter, so it is no task file. None with faults: it cannot be used, and
     these are all the reasons. A task may come with warnings. Faults are in the order of their lines.
     """
+    task, found = sketch_task(data, path, blob)
+    return (task if all(fault.is_warning for fault in found) else None), found
+
+
+def sketch_task(data: bytes, path: str, blob: str = "") -> tuple[Task | None, tuple[Fault, ...]]:
+    """As `parse_task`, but with what can be read of a file with faults: never to be worked, only to find more of them.
+
+    None where not even an id can be read.
+    """
     if data.startswith(_UTF16):
         return None, (Fault(path, 1, "is UTF-16; save it as UTF-8"),)
     text = decode(data)
@@ -57,7 +66,7 @@ def parse_task(data: bytes, path: str, blob: str = "") -> tuple[Task | None, tup
     form = _Form(table, path)
     task = _read_task(form, blob)
     found = tuple(sorted((*faults, *form.faults), key=lambda fault: fault.line))
-    return (task if all(fault.is_warning for fault in found) else None), found
+    return (task if task.id else None), found
 
 
 def _find_encoding_faults(data: bytes, path: str) -> tuple[Fault, ...]:

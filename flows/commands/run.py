@@ -24,7 +24,7 @@ from tasks_lib.life.board import RunView
 from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.startup import NO_VERIFY, OpenRun, make_backend
 from tasks_lib.plan import Plan
-from tasks_lib.report import EXIT_SENTENCES, ExitCode
+from tasks_lib.report import EXIT_SENTENCES, ExitCode, find_exit_code
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -49,6 +49,8 @@ def run_repository(
     if has_nothing_to_do(project, only):
         console.print(f"Every node is completed on {project.target}; there is nothing to do.")
         return ExitCode.COMPLETED
+    if not plan.ready() and not Head(project.repository.git, project.target).is_pending():
+        return explain_wait(plan, project, only, console)
     name = register(project.repository.top)
     if not os.environ.get("PREFECT_API_URL"):
         console.print("Starting Prefect's server (10 to 20 seconds) …", style="dim")
@@ -62,6 +64,16 @@ def has_nothing_to_do(project: Project, only: Sequence[str]) -> bool:
     is_completed = all(project.graph.tasks[task_id].is_completed for task_id in wanted)
     left = project.repository.worktrees_dir.exists()
     return is_completed and not left and not Head(project.repository.git, project.target).is_pending()
+
+
+def explain_wait(plan: Plan, project: Project, only: Sequence[str], console: Console) -> ExitCode:
+    """Say why nothing can start, which needs no server; the code is the one that a run would end with."""
+    say(console, "Nothing can start now:")
+    for task_id, reason in plan.waits().items():
+        say(console, f"  {task_id} {reason}")
+    code = find_exit_code(project.graph, only, {}, is_interrupted=False)
+    say(console, EXIT_SENTENCES[code], "bold")
+    return code
 
 
 def show_dry_run(plan: Plan, project: Project, sessions: int, console: Console) -> None:

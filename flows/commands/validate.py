@@ -13,7 +13,6 @@ from tasks_lib.git.head import Head
 from tasks_lib.git.objects import Objects
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.taskreader import TaskReader
-from tasks_lib.graph import check_graph
 from tasks_lib.life.project import find_claimed, find_uncommitted, read_checkout
 from tasks_lib.model import Task
 from tasks_lib.report import ExitCode
@@ -70,7 +69,7 @@ def _read_head(repository: Repository, target: str, tasks_dir: str) -> tuple[tup
         reading = TaskReader(objects, tasks_dir, target).read(head)
     finally:
         objects.close()
-    return reading.tasks, (*reading.faults, *check_graph(reading.tasks))
+    return reading.tasks, reading.find_faults()
 
 
 def summarize(finding: Finding) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.objects import Entry, Objects
+from tasks_lib.graph import check_graph
 from tasks_lib.model import Task
-from tasks_lib.taskfile import decode, parse_task
+from tasks_lib.taskfile import decode, parse_task, sketch_task
 
 SUFFIX = ".md"
 _CACHED_READINGS = 16
@@ -20,12 +21,18 @@ _Parsed = tuple[Task | None, tuple[Fault, ...]]
 class Reading:
     """The task files of `commit`, sorted by path, and what is wrong or odd with them.
 
-    Files without front matter are no task files, and are passed over in silence.
+    Files without front matter are no task files, and are passed over in silence. `sketches` are what could be read of
+    files with faults: they count when faults of the graph are looked for, and for nothing else.
     """
 
     commit: str
     tasks: tuple[Task, ...]
     faults: tuple[Fault, ...]
+    sketches: tuple[Task, ...] = ()
+
+    def find_faults(self) -> tuple[Fault, ...]:
+        """Everything that is wrong with the files, alone and together."""
+        return (*self.faults, *check_graph((*self.tasks, *self.sketches)))
 
     def find(self, task_id: str) -> Task | None:
         """The task of that id, or None."""
@@ -89,6 +96,7 @@ class TaskReader:
             raise InputError([self._describe_missing(commit)])
         tasks: list[Task] = []
         faults: list[Fault] = []
+        broken: list[tuple[str, Entry]] = []
         parsed: dict[tuple[str, str], _Parsed] = {}
         for path, entry in self._objects.walk(commit, self.tasks_dir):
             if not path.endswith(SUFFIX):
@@ -99,9 +107,13 @@ class TaskReader:
             faults.extend(found)
             if task:
                 tasks.append(task)
+            elif any(not fault.is_warning for fault in found) and entry.is_file:
+                broken.append((path, entry))
         # A path has one blob at a time, so what this commit does not hold is dropped: the next one is a small step on.
         self._parsed = parsed
-        return Reading(commit, tuple(sorted(tasks, key=lambda task: task.path)), tuple(sorted(faults)))
+        sketches = (sketch_task(self._objects.read(entry.oid), path, entry.oid)[0] for path, entry in broken)
+        found_tasks = tuple(sorted(tasks, key=lambda task: task.path))
+        return Reading(commit, found_tasks, tuple(sorted(faults)), tuple(sketch for sketch in sketches if sketch))
 
     def _parse(self, path: str, entry: Entry) -> _Parsed:
         if not entry.is_file:

@@ -13,7 +13,7 @@ from tasks_lib.git.taskreader import Reading, TaskReader
 from tasks_lib.graph import Graph, build_graph, check_graph
 from tasks_lib.model import Task
 from tasks_lib.settings import Settings, read_settings, read_taskgraph_tasks_dir
-from tasks_lib.taskfile import parse_task
+from tasks_lib.taskfile import sketch_task
 
 CONFIGURATION = "coordinator.yaml"
 TASKGRAPH = ".taskgraph.toml"
@@ -42,7 +42,7 @@ def load_project(path: Path, environment: Mapping[str, str] | None = None) -> Pr
         raise InputError({*error.faults, *_find_task_faults(repository)}) from error
     head = Head(repository.git, target).current()
     reading = _read_tasks(repository, head, tasks_dir, target)
-    faults = [*reading.faults, *check_graph(reading.tasks)]
+    faults = reading.find_faults()
     errors = [fault for fault in faults if not fault.is_warning]
     if errors:
         raise InputError(errors)
@@ -67,7 +67,7 @@ def _find_task_faults(repository: Repository) -> list[Fault]:
         reading = _read_tasks(repository, head, _find_tasks_dir(repository, branch), branch)
     except InputError:
         return []
-    return [fault for fault in (*reading.faults, *check_graph(reading.tasks)) if not fault.is_warning]
+    return [fault for fault in reading.find_faults() if not fault.is_warning]
 
 
 def _find_tasks_dir(repository: Repository, branch: str) -> str:
@@ -122,7 +122,10 @@ def find_claimed(tasks: tuple[Task, ...]) -> list[Fault]:
 
 
 def read_checkout(repository: Repository, tasks_dir: str) -> tuple[tuple[Task, ...], tuple[Fault, ...]]:
-    """The task files as they lie in the checkout, committed or not, for a person who is writing them."""
+    """The task files as they lie in the checkout, committed or not, for a person who is writing them.
+
+    Of files with faults there is what could be read of them.
+    """
     folder = repository.top / tasks_dir
     if not folder.is_dir():
         raise InputError([f'there is no folder "{tasks_dir}" in {repository.top}; make it, or set tasks_dir'])
@@ -131,7 +134,7 @@ def read_checkout(repository: Repository, tasks_dir: str) -> tuple[tuple[Task, .
     for file in sorted(folder.rglob("*.md")):
         if file.is_symlink() or not file.is_file():
             continue
-        task, found = parse_task(file.read_bytes(), file.relative_to(repository.top).as_posix())
+        task, found = sketch_task(file.read_bytes(), file.relative_to(repository.top).as_posix())
         faults += found
         if task:
             tasks.append(task)
