@@ -3,7 +3,8 @@
 import hashlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError
@@ -47,20 +48,58 @@ def _read_content(path: Path) -> bytes:
         return b"none"
 
 
-class Checkouts:
-    """Writes working trees, at most one a core at a time: more only take turns at the disk.
+class Turns:
+    """At most one turn a core at a time of each kind; while somebody changes a tree, only one whole tree is written.
 
-    Whole trees and changes of one take turns apart, so that a reuse never waits for the first checkouts of others.
+    A change is a reuse, which a dependent waits for; whole trees are the first checkouts of nodes that have time.
     """
+
+    def __init__(self, cores: int) -> None:
+        self._cores: int = cores
+        self._ready: threading.Condition = threading.Condition()
+        self._fills: int = 0
+        self._changes: int = 0
+        self._waiting: int = 0
+
+    @contextmanager
+    def fill(self) -> Generator[None]:
+        """A turn to write a whole tree."""
+        with self._ready:
+            self._ready.wait_for(lambda: self._fills < (1 if self._changes + self._waiting else self._cores))
+            self._fills += 1
+        try:
+            yield
+        finally:
+            with self._ready:
+                self._fills -= 1
+                self._ready.notify_all()
+
+    @contextmanager
+    def change(self) -> Generator[None]:
+        """A turn to change a tree into another."""
+        with self._ready:
+            self._waiting += 1
+            self._ready.wait_for(lambda: self._changes < self._cores)
+            self._waiting -= 1
+            self._changes += 1
+        try:
+            yield
+        finally:
+            with self._ready:
+                self._changes -= 1
+                self._ready.notify_all()
+
+
+class Checkouts:
+    """Writes working trees, no more at a time than there are cores for: more only take turns at the disk."""
 
     def __init__(self, keeping: Keeping) -> None:
         self._keeping: Keeping = keeping
-        self._fills: threading.BoundedSemaphore = threading.BoundedSemaphore(os.cpu_count() or 1)
-        self._changes: threading.BoundedSemaphore = threading.BoundedSemaphore(os.cpu_count() or 1)
+        self._turns: Turns = Turns(os.cpu_count() or 1)
 
     def fill(self, worktree: Worktree) -> None:
         """Write every file of a worktree that was made without any."""
-        with self._fills:
+        with self._turns.fill():
             worktree.git.run("-c", "checkout.workers=0", "reset", "--hard", "--quiet")
 
     def switch(self, worktree: Worktree, commit: str, *, may_keep: bool) -> None:
@@ -77,7 +116,7 @@ class Checkouts:
         self._change(worktree, [branch], may_keep=may_keep)
 
     def _change(self, worktree: Worktree, words: Sequence[str], *, may_keep: bool) -> None:
-        with self._changes:
+        with self._turns.change():
             before = self._keeping.digest(worktree.path)
             worktree.git.run("-c", "checkout.workers=0", "checkout", "--quiet", "--force", *words, "--")
             is_same = may_keep and before == self._keeping.digest(worktree.path)
