@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tasks_lib.errors import ShellError
 from tasks_lib.git.worktrees import Worktree
+from tasks_lib.life.copying import copy_listed
 from tasks_lib.life.run import Run
 from tasks_lib.process.shell import LinesEnded, run_lines
 
@@ -35,7 +36,8 @@ async def run_setup(run: Run, worktree: Worktree, log: Path) -> None:
 
 
 async def run_verify(run: Run, worktree: Worktree, log: Path) -> Green | Red:
-    """Run `setup`, then the `verify` lines, in `worktree`; a `setup` that fails here is red as well."""
+    """Make `worktree` as the agent's was, and run the `verify` lines; a `setup` that fails here is red as well."""
+    await copy_listed(run, worktree)
     for lines, work, seconds in (
         (run.settings.setup, "setup", run.settings.watch.setup_seconds),
         (run.settings.verify, "verify", run.settings.watch.verify_seconds),

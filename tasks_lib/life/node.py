@@ -11,7 +11,7 @@ from tasks_lib.git.snapshots import keep_state
 from tasks_lib.life.blocking import Blocker, block_node
 from tasks_lib.life.landing import GivenBack, Held, Landed, Lander, LandingResult
 from tasks_lib.life.notices import pass_over_notices
-from tasks_lib.life.review import ReviewFailed, needs_review, review_branch
+from tasks_lib.life.review import ReviewFailed, review_branch
 from tasks_lib.life.run import Interrupted, Run
 from tasks_lib.life.session import hold_session, prepare_worktree, write_first_prompt
 from tasks_lib.life.slots import Seat
@@ -97,7 +97,7 @@ async def _review_and_land(work: Work, done: Done, priority: float) -> LandingRe
         report = _extend_report(work.record.answer, work.answer)
         work.note(finished=state.commit, answer=report, verdict=str(done.verdict or ""))
     reviewed = str(done.verdict or "")
-    if needs_review(run, work.task):
+    if run.settings.wants_review(work.task):
         if work.record.reviewed != state.commit:
             ended = await run.unless_stopped(review_branch(work, state.commit))
             if isinstance(ended, ReviewFailed):

@@ -6,14 +6,9 @@ from tasks_lib import prompts
 from tasks_lib.agents.backend import Session, TurnEnd, TurnSpec
 from tasks_lib.endings import AttemptFailed, Done, SafeExit, TurnFacts, Unfinished, decide_turn
 from tasks_lib.errors import ShellError
-from tasks_lib.life.run import Run
 from tasks_lib.life.session import describe_session, set_up
 from tasks_lib.life.work import Work, new_session
-from tasks_lib.model import REVIEW_LEVEL, Risk, Scope, Stage, Task, Verdict
-
-RISKY = frozenset({Risk.HIGH, Risk.CRITICAL})
-WIDE = frozenset({Scope.BROAD, Scope.SYSTEM})
-
+from tasks_lib.model import REVIEW_LEVEL, Stage, Verdict
 
 REVIEWERS = 2
 """How many reviewers are tried before one commit is given up on: a second one, if the first broke."""
@@ -32,17 +27,6 @@ class ReviewFailed:
     """No reviewer came to a verdict, through no fault of the work; `reason` goes on from `the review`."""
 
     reason: str
-
-
-def needs_review(run: Run, task: Task) -> bool:
-    """Whether `review.when` asks for a review of this node's branch; a review node is none itself."""
-    match run.settings.review.when:
-        case "never":
-            return False
-        case "always":
-            return not task.is_review
-        case "auto":
-            return not task.is_review and (task.risk in RISKY or task.scope in WIDE)
 
 
 async def review_branch(work: Work, commit: str) -> ReviewEnded | ReviewFailed:

@@ -1,6 +1,5 @@
 """Holds an agent's session: turn after turn, until git shows that the work is done, blocked, or not coming."""
 
-import shutil
 from pathlib import Path
 
 from tasks_lib import prompts
@@ -10,6 +9,7 @@ from tasks_lib.git.branches import BranchState, find_changed_paths, read_line, r
 from tasks_lib.git.records import read_notices
 from tasks_lib.git.worktrees import Worktree
 from tasks_lib.life.checks import run_setup
+from tasks_lib.life.copying import copy_listed
 from tasks_lib.life.notices import hearing
 from tasks_lib.life.run import Run
 from tasks_lib.life.work import Work
@@ -26,35 +26,9 @@ async def prepare_worktree(work: Work) -> None:
 
 async def set_up(run: Run, worktree: Worktree, log: Path) -> None:
     """Copy the listed files in and run `setup`; raises ShellError naming the line that failed."""
-    for name in run.settings.copy_paths:
-        await run.thread(copy_in, run.repository.top / name, worktree.path, name)
+    await copy_listed(run, worktree)
     if run.settings.setup:
         await run.unless_stopped(run_setup(run, worktree, log))
-
-
-def copy_in(source: Path, worktree: Path, name: str) -> None:
-    """Copy one listed file or folder to `name` in a worktree; what is not there is passed over.
-
-    A symbolic link in its place, which an agent may have left, is taken away: it could lead out of the worktree.
-    """
-    target = worktree / name
-    for place in (*reversed(target.relative_to(worktree).parents), target.relative_to(worktree)):
-        if (worktree / place).is_symlink():
-            (worktree / place).unlink()
-    if source.is_dir():
-        drop_links(source, target)
-        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
-    elif source.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source, target)
-
-
-def drop_links(source: Path, target: Path) -> None:
-    """Take away each symbolic link below `target` that stands where `source` has something."""
-    for path in source.rglob("*"):
-        place = target / path.relative_to(source)
-        if place.is_symlink():
-            place.unlink()
 
 
 async def hold_session(work: Work, prompt: str) -> Done | SafeExit | AttemptFailed:

@@ -131,3 +131,9 @@ async def test_setup_that_fails_is_told_to_the_next_attempt(ground: Ground) -> N
     prompt = ground.turn("a-2-1")
     assert "Attempt 1: setup failed before the session began" in prompt
     assert "no such wheel" in prompt
+
+
+async def test_verify_sees_the_copied_files_that_the_agent_saw(ground: Ground) -> None:
+    ground.make({"a": {}}, verify=["test -s .env"], copy=[".env"], files={".gitignore": ".env\n"})
+    (ground.top / ".env").write_text("PORT=1\n", encoding="utf-8")
+    assert (await ground.work()).names == {"a": "Merged"}
