@@ -32,7 +32,7 @@ def settle(repository: Repository) -> list[str]:
 
 def _settle_entry(repository: Repository, entry: Entry) -> list[str]:
     if entry.is_half_made:
-        is_ours = entry.is_linked or _is_empty(entry.path)
+        is_ours = entry.is_linked or _is_barely_begun(entry.path)
         discard(repository, entry.path if is_ours else entry.admin / "none", entry.admin)
         return [f"{entry.path}: removed; an earlier run was ended while making it"]
     if entry.path.parent == repository.worktrees_dir / POOL_NAME:
@@ -59,15 +59,33 @@ def _settle_nameless(repository: Repository) -> list[str]:
     root = repository.common_dir / "worktrees"
     lines: list[str] = []
     for admin in sorted(root.iterdir()) if root.is_dir() else []:
-        locked = admin / "locked"
-        if read_entry(admin) is None and locked.is_file() and locked.read_bytes().strip() == MAKING.encode():
+        if read_entry(admin) is None and (_is_locked_by_us(admin) or _is_dead_start(admin)):
             discard(repository, admin / "none", admin)
             lines.append(f"{admin}: removed; an earlier run was ended while making it")
     return lines
 
 
-def _is_empty(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+def _is_locked_by_us(admin: Path) -> bool:
+    locked = admin / "locked"
+    return locked.is_file() and locked.read_bytes().strip() == MAKING.encode()
+
+
+def _is_dead_start(admin: Path) -> bool:
+    """Whether git was ended before it wrote anything here: no entry of anybody's, and too old to become one."""
+    is_old = time.time() - admin.stat().st_mtime > _LOCK_SECONDS
+    return is_old and all(path.name in ("locked", "gitdir") and _has_nothing(path) for path in admin.iterdir())
+
+
+def _is_barely_begun(path: Path) -> bool:
+    """Whether git made the directory and at most an empty `.git` in it: it opens a file before it writes to it."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    found = list(path.iterdir())
+    return not found or (len(found) == 1 and found[0].name == ".git" and _has_nothing(found[0]))
+
+
+def _has_nothing(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size == 0
 
 
 def drop_dead_ref_locks(repository: Repository) -> list[str]:

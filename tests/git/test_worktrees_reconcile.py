@@ -146,6 +146,8 @@ def test_git_killed_in_the_middle_of_an_add_is_recovered_from(repository: Reposi
 def assert_nothing_leaks_after_locks_are_old(repository: Repository) -> None:
     for lock in repository.common_dir.rglob("*.lock"):
         os.utime(lock, (time.time() - 60, time.time() - 60))
+    for admin in (repository.common_dir / "worktrees").glob("*"):
+        os.utime(admin, (time.time() - 60, time.time() - 60))
     assert_nothing_leaks(repository)
 
 
@@ -163,6 +165,33 @@ def test_half_made_entry_that_names_no_directory_is_removed_only_if_ours(reposit
         (admin / "locked").write_text(reason)
     assert len(Worktrees(repository).reconcile()) == 1
     assert [path.name for path in (repository.common_dir / "worktrees").iterdir()] == ["theirs"]
+
+
+@pytest.mark.parametrize("written", [(), ("locked",), ("locked", "gitdir")])
+def test_entry_that_git_only_opened_is_removed_once_nobody_can_be_writing_it(
+    repository: Repository, written: tuple[str, ...]
+) -> None:
+    admin = repository.common_dir / "worktrees" / "first"
+    admin.mkdir(parents=True)
+    for name in written:
+        (admin / name).write_bytes(b"")
+    Worktrees(repository).reconcile()
+    assert admin.is_dir()
+    os.utime(admin, (time.time() - 60, time.time() - 60))
+    assert len(Worktrees(repository).reconcile()) == 1
+    assert not admin.exists()
+
+
+def test_directory_in_which_git_only_opened_a_file_is_not_kept_aside(repository: Repository) -> None:
+    place = repository.worktrees_dir / "feat" / "first"
+    words = ["--no-checkout", "--lock", "--reason", MAKING, "-b", "feat/first"]
+    repository.git.run("worktree", "add", "--quiet", *words, str(place), "main")
+    (place / ".git").write_bytes(b"")
+    worktrees = Worktrees(repository)
+    worktrees.reconcile()
+    worktrees.remove(worktrees.open_branch("feat/first", head_of(repository)))
+    worktrees.close()
+    assert not repository.worktrees_dir.exists()
 
 
 def test_half_made_worktree_is_not_taken_for_one_whose_files_were_deleted(repository: Repository) -> None:
