@@ -12,7 +12,7 @@ from pathlib import Path
 import platformdirs
 
 from tasks_lib.errors import InputError
-from tasks_lib.life.board import write_atomically
+from tasks_lib.git.records import write_atomically
 from tasks_lib.nearest import suggest
 
 DATA_VARIABLE = "COORDINATOR_DATA_DIR"
@@ -48,7 +48,7 @@ def register(path: Path) -> str:
         name, number = f"{stem}-{number}", number + 1
     known[name] = path
     text = json.dumps({key: str(place) for key, place in sorted(known.items())}, indent=1)
-    write_atomically(data_dir() / REGISTRY, text)
+    write_atomically(data_dir() / REGISTRY, text.encode())
     return name
 
 

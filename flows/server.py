@@ -19,7 +19,7 @@ import psutil
 
 from flows.places import data_dir
 from tasks_lib.errors import SystemFailure
-from tasks_lib.life.board import write_atomically
+from tasks_lib.git.records import write_atomically
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 180
@@ -148,7 +148,7 @@ def start_child(home: Path, port: int) -> Child:
             start_new_session=True,  # A Ctrl-C in our terminal is ours alone; the server outlives the last state.
         )
     child = Child(process.pid, psutil.Process(process.pid).create_time(), port)
-    write_atomically(home / RECORD, json.dumps(asdict(child)))
+    write_atomically(home / RECORD, json.dumps(asdict(child)).encode())
     try:
         wait_until_healthy(settings["PREFECT_API_URL"], process, log)
     except BaseException:

@@ -1,6 +1,5 @@
 """Decides whether task files make a graph, and answers every question about its shape."""
 
-import difflib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ import rustworkx as rx
 
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.model import Task
+from tasks_lib.nearest import find_nearest
 
 _CYCLES_SHOWN = 10
 """A knot of nodes can hold more cycles than atoms exist; those shown are enough to start untying it."""
@@ -206,10 +206,3 @@ def _find_line(task: Task, prerequisite: str) -> int:
 
 def _join(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def find_nearest(name: str, known: Iterable[str]) -> str | None:
-    """The id in `known` that `name` was most likely meant to be, or None if none is near."""
-    ids = list(known)
-    same = [task_id for task_id in ids if task_id.casefold() == name.casefold()]
-    return next(iter(same or difflib.get_close_matches(name, ids, n=1)), None)

@@ -4,7 +4,14 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
+def find_nearest(word: str, known: Iterable[str]) -> str | None:
+    """The one of `known` that `word` was most likely meant to be, or None if none is near."""
+    words = list(known)
+    same = [one for one in words if one.casefold() == word.casefold()]
+    return next(iter(same or get_close_matches(word, words, n=1)), None)
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """The end of a message: `. Did you mean "…"?` with the nearest of `known`, or nothing if none is near."""
-    found = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f'. Did you mean "{found[0]}"?' if found else ""
+    found = find_nearest(word, known)
+    return f'. Did you mean "{found}"?' if found else ""

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from tasks_lib.errors import InputError
-from tasks_lib.graph import Graph, find_nearest
+from tasks_lib.graph import Graph
 from tasks_lib.model import Aborted, Blocked, Checked, Failed, Merged, Outcome, Skipped, Status, Task
 from tasks_lib.naming import is_resolve_task
+from tasks_lib.nearest import find_nearest
 
 _CAUSES_SHOWN = 3
 """A reason is one sentence; three root causes are as many as one can read in it."""

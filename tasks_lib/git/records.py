@@ -161,7 +161,7 @@ def read_git_link(place: Path) -> Path | None:
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace the content of `path` by `data`; a reader sees the old one or the new one.
 
-    Not forced to disk: what a power failure takes of a record costs a node its attempt's number, never its work.
+    Not forced to disk: a power failure may take what was written last, which costs a number or a view, never work.
     """
     descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
     try:

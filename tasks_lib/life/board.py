@@ -1,13 +1,12 @@
 """Holds what is going on in a run, for whoever looks: the progress on screen, and `run.json` for other terminals."""
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tasks_lib.git.records import write_atomically
 from tasks_lib.model import Outcome, Stage
 
 Listener = Callable[[str, str], None]
@@ -137,20 +136,12 @@ class Board:
         """Put the view where other processes read it, whole or not at all."""
         # `asdict` alone would copy every node deeply, which a thousand of them make noticeable.
         nodes = {key: vars_of(node) for key, node in self._nodes.items()}
-        write_atomically(self._path, json.dumps({**vars_of(self._view), "nodes": nodes}, indent=1))
+        write_atomically(self._path, json.dumps({**vars_of(self._view), "nodes": nodes}, indent=1).encode())
 
 
 def vars_of(view: "NodeView | RunView") -> dict[str, object]:
     """The fields of a view by name."""
     return {name.name: getattr(view, name.name) for name in fields(view)}
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by a file holding `text`; a reader sees the old one or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(temporary).replace(path)
 
 
 def read_view(path: Path) -> RunView | None:
