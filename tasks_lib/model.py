@@ -92,6 +92,7 @@ class Task:
     priority: str | None = None
     assignee: str | None = None
     tags: tuple[str, ...] = ()
+    model: str = ""
     extra: Mapping[str, object] = field(default_factory=dict[str, object], compare=False)
     lines: Mapping[str, int] = field(default_factory=dict[str, int], compare=False)
     dependency_lines: Mapping[str, int] = field(default_factory=dict[str, int], compare=False)

@@ -116,13 +116,31 @@ def _matches(token: str, character: str) -> bool:
     return token == character
 
 
+def _check_model(model: str) -> str:
+    provider, slash, name = model.partition("/")
+    if (model and not (provider and slash and name)) or not model.isprintable() or " " in model:
+        raise ValueError(f'is "{model}"; write it as provider/model, the way `opencode models` lists it')
+    return model
+
+
+def _check_url(url: str) -> str:
+    if url and not re.fullmatch(r"https?://[^\s/@?#]+/?", url):
+        raise ValueError(f'is "{url}"; write an address such as http://127.0.0.1:4096, without a password in it')
+    return url.rstrip("/")
+
+
 Line = Annotated[str, AfterValidator(_check_line)]
 Word = Annotated[str, AfterValidator(_check_word)]
 RelativePath = Annotated[str, AfterValidator(_check_path)]
 Role = Annotated[str, AfterValidator(_check_role)]
 Variable = Annotated[str, AfterValidator(_check_variable)]
+Model = Annotated[str, AfterValidator(_check_model)]
+Permission = Literal["allow", "ask", "deny"]
 Seconds = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True)]
+
+
+PromptName = Literal["task", "review", "conflict", "red", "changes"]
 
 
 class _Section(BaseModel):
@@ -132,14 +150,43 @@ class _Section(BaseModel):
 class AgentSettings(_Section):
     """How a session of a coding agent is run."""
 
-    backend: Literal["command"] = Field(
-        default="command", description="What runs a session. This version has `command` only."
+    backend: Literal["opencode", "command"] = Field(
+        default="command",
+        description="What runs a session: opencode's own server, or a program that is run once a turn.",
     )
     command: tuple[Word, ...] = Field(
         default=(),
-        description="Program and arguments, run without a shell in the worktree once a turn, the prompt on standard "
-        "input. {role}, {prompt_file} and {session} are filled in.",
+        description="For `command`: program and arguments, run without a shell in the worktree once a turn, the prompt "
+        "on standard input; {role}, {prompt_file} and {session} are filled in. For `opencode`: how opencode is "
+        "started, if not as `opencode`.",
     )
+    model: Model = Field(default="", description="`provider/model` for every role that names none; opencode only.")
+    models: Mapping[str, Model] = Field(
+        default_factory=dict[str, str], description="`provider/model` for a role; opencode only."
+    )
+    keys: tuple[Variable, ...] = Field(
+        default=(),
+        description="Names or globs of variables that opencode's server needs and the agent's shell must not see, such "
+        "as ANTHROPIC_API_KEY.",
+    )
+    config: Mapping[str, Any] = Field(
+        default_factory=dict[str, Any],
+        description="Further configuration for opencode, as in its own `opencode.json`: `provider`, `mcp` and so on.",
+    )
+    permission: Mapping[str, Permission | Mapping[str, Permission]] = Field(
+        default_factory=dict[str, Any],
+        description="What opencode's tools may do, as in its own configuration; roles can narrow it, never widen it.",
+    )
+    url: str = Field(
+        default="",
+        description="Address of an opencode server that runs already and is left running; its password is in "
+        "OPENCODE_SERVER_PASSWORD.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        return _check_url(url)
 
     @field_validator("command")
     @classmethod
@@ -180,12 +227,41 @@ class WatchSettings(_Section):
     """How long things may take, in seconds, before they are ended."""
 
     turn_seconds: Seconds = Field(default=7200, gt=0, description="One turn of an agent.")
+    stall_seconds: Seconds = Field(
+        default=600,
+        gt=0,
+        description="Silence of a session that runs no tool, after which its turn is ended; opencode only.",
+    )
+    tool_seconds: Seconds = Field(
+        default=3600,
+        gt=0,
+        description="Silence of a session while a tool runs, after which its turn is ended; opencode only.",
+    )
     setup_seconds: Seconds = Field(default=1800, gt=0, description="All lines of `setup` together.")
     verify_seconds: Seconds = Field(default=3600, gt=0, description="All lines of `verify` together.")
     stop_seconds: Seconds = Field(default=10, gt=0, description="From asking a process to end until it is killed.")
     nudges: Count = Field(
         default=2, ge=0, le=2, description="How often a turn that changed nothing is followed by a reminder."
     )
+
+
+class BudgetLimits(_Section):
+    """What may be spent; 0 is no limit. What is over its budget is ended, and its work kept."""
+
+    tokens: Count = Field(
+        default=0, ge=0, description="Tokens of input, output and reasoning; cached ones do not count."
+    )
+    cost: Seconds = Field(default=0, ge=0, description="US dollars, as opencode reckons them from the model's prices.")
+    turns: Count = Field(default=0, ge=0, description="Prompts, reminders and work that was given back among them.")
+    seconds: Seconds = Field(default=0, ge=0, description="Seconds in which sessions work; waiting is not counted.")
+
+
+class BudgetSettings(_Section):
+    """What agents may spend, enforced while they work."""
+
+    attempt: BudgetLimits = Field(default_factory=BudgetLimits, description="One attempt at a node.")
+    node: BudgetLimits = Field(default_factory=BudgetLimits, description="All attempts at a node together.")
+    run: BudgetLimits = Field(default_factory=BudgetLimits, description="All nodes of a run together.")
 
 
 class RetrySettings(_Section):
@@ -249,6 +325,11 @@ class Settings(_Section):
     env: EnvironmentSettings = Field(default_factory=EnvironmentSettings, description="Variables that are passed on.")
     review: ReviewSettings = Field(default_factory=ReviewSettings, description="When branches are reviewed.")
     watch: WatchSettings = Field(default_factory=WatchSettings, description="Limits in seconds.")
+    budget: BudgetSettings = Field(default_factory=BudgetSettings, description="What agents may spend.")
+    prompts: Mapping[PromptName, RelativePath] = Field(
+        default_factory=dict[Any, str],
+        description="Files of this repository that stand in for the prompts that come with the coordinator.",
+    )
     retry: RetrySettings = Field(default_factory=RetrySettings, description="Attempts and waits.")
     land: LandSettings = Field(default_factory=LandSettings, description="Where work goes.")
 

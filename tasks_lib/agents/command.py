@@ -7,9 +7,10 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tasks_lib.agents.backend import SessionSpec, TurnEnd, TurnSpec
+from tasks_lib.agents.backend import Need, SessionSpec, TurnEnd, TurnSpec
 from tasks_lib.process.groups import Ended, end_groups, run_group
 from tasks_lib.process.shell import tail_of
+from tasks_lib.spending import Spent
 
 ANSWER_BYTES = 4000
 _PLACEHOLDERS = re.compile(r"\{(role|prompt_file|session)\}")
@@ -23,6 +24,12 @@ class CommandBackend:
 
     def __init__(self, command: Sequence[str], wrapper: Sequence[str] = ()) -> None:
         self._argv: tuple[str, ...] = (*wrapper, *command)
+
+    async def prepare(self, needs: Sequence[Need]) -> None:
+        """Do nothing: roles and models are the program's own affair, and it is started once a turn."""
+
+    async def close(self) -> None:
+        """Do nothing: each turn ends what it started."""
 
     def open(self, spec: SessionSpec) -> "CommandSession":
         """A session for `spec`; nothing is started before its first prompt."""
@@ -60,7 +67,16 @@ class CommandSession:
         self._may_have_left = False
         answer = tail_of(spec.log, ended.log_start, ended.log_end, max_bytes=ANSWER_BYTES, max_lines=ANSWER_BYTES)
         error = _describe(self._argv, ended, spec.turn_seconds)
-        return TurnEnd(ended.status, ended.timed_out, answer, error, ended.ended - ended.started)
+        seconds = ended.ended - ended.started
+        return TurnEnd(ended.status, ended.timed_out, answer, error, seconds, Spent(turns=1, seconds=seconds))
+
+    async def say(self, text: str) -> bool:
+        """False: a program that reads its prompt once hears nothing more in that turn."""
+        return False
+
+    def attach_command(self) -> str:
+        """None: there is nothing to attach to."""
+        return ""
 
     async def close(self) -> None:
         """End whatever still carries the session's marker, if a turn was broken off: one that ended leaves nothing."""

@@ -1,0 +1,88 @@
+"""Decides whether a session, a node or a run has spent what it may: tokens, money, turns, time."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SECONDS_TO_SAY = 60
+"""From here on time is said in minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What agents used: `tokens` of input, output and reasoning (not those read from a cache), `cost` in US dollars as
+    the provider's prices say, model `calls`, `turns` (prompts), and `seconds` in which a session worked.
+    """
+
+    tokens: int = 0
+    cost: float = 0.0
+    calls: int = 0
+    turns: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(
+            self.tokens + other.tokens,
+            self.cost + other.cost,
+            self.calls + other.calls,
+            self.turns + other.turns,
+            self.seconds + other.seconds,
+        )
+
+    def __str__(self) -> str:
+        """For a trailer and a report: `12345 tokens, $0.42, 8 calls, 3 turns, 12 min`; what is 0 is left out."""
+        parts = [f"{self.tokens} tokens"] if self.tokens else []
+        parts += [f"${self.cost:.4f}" if self.cost < 0.01 else f"${self.cost:.2f}"] if self.cost else []
+        parts += [f"{self.calls} calls"] if self.calls else []
+        parts += [f"{self.turns} turn{'s' * (self.turns != 1)}"] if self.turns else []
+        parts += [_say_seconds(self.seconds)] if self.seconds >= 1 else []
+        return ", ".join(parts)
+
+
+NOTHING = Spent()
+
+
+def _say_seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < SECONDS_TO_SAY else f"{seconds / 60:.0f} min"
+
+
+def add_up(parts: Iterable[Spent]) -> Spent:
+    """The sum of `parts`."""
+    return sum(parts, NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be spent, in the units of `Spent`; 0 is no limit. `name` is where it is set, such as `budget.node`."""
+
+    name: str = ""
+    tokens: int = 0
+    cost: float = 0.0
+    turns: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """A budget, and what was already spent of it before a session went on."""
+
+    budget: Budget
+    before: Spent = NOTHING
+
+
+def find_excess(allowances: Iterable[Allowance], spent: Spent) -> str:
+    """Which budget `spent` more than uses up, as words for a reason; "" while all of them hold.
+
+    A budget is exceeded once more than it is spent; turns are what may begin, so `turns` of them may be spent whole.
+    """
+    for allowance in allowances:
+        if excess := _compare(allowance.budget, allowance.before + spent):
+            return excess
+    return ""
+
+
+def _compare(budget: Budget, spent: Spent) -> str:
+    for name in ("tokens", "cost", "turns", "seconds"):
+        limit, used = getattr(budget, name), getattr(spent, name)
+        if limit and used > limit:
+            return f"{budget.name}.{name} is {limit:g}, and {used:.6g} were spent"
+    return ""
