@@ -1,0 +1,1 @@
+"""What `coordinator demo` works with: a repository, scripted agents, and a scripted model."""

@@ -1,0 +1,45 @@
+"""Decides how opencode is told of the scripted model, and where an installed opencode is found."""
+
+import platform
+from pathlib import Path
+from typing import Any
+
+MODEL = "scripted/m1"
+"""The scripted model's name to opencode, as `provider/model`."""
+KEY = "scripted"
+MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+def provider_config(url: str) -> dict[str, Any]:
+    """The `provider` section of opencode's configuration for a scripted model at `url`; the prices are in dollars
+    for a million tokens.
+    """
+    model = {
+        "tool_call": True,
+        "temperature": True,
+        "reasoning": True,
+        "limit": {"context": 100_000, "output": 4_096},
+        "cost": {"input": 1, "output": 2, "cache_read": 0.1, "cache_write": 1},
+    }
+    provider, name = MODEL.split("/")
+    options = {"baseURL": url, "apiKey": KEY}
+    return {provider: {"npm": "@ai-sdk/openai-compatible", "options": options, "models": {name: model}}}
+
+
+def find_installed(directory: Path) -> Path | None:
+    """The opencode that npm installed into `directory`, None if there is none.
+
+    Where npm ran no install scripts, the package's own program is a stub or missing; then it is the platform's.
+    """
+    modules = directory / "node_modules"
+    system, machine = platform.system().lower(), MACHINES.get(platform.machine().lower(), "")
+    package = f"opencode-{system}-{machine}"
+    names = [package, f"{package}-baseline", f"{package}-musl", f"{package}-baseline-musl"]
+    candidates = [modules / ".bin" / "opencode", *(modules / name / "bin" / "opencode" for name in names)]
+    return next((path for path in candidates if path.is_file() and is_program(path)), None)
+
+
+def is_program(path: Path) -> bool:
+    """Whether the file begins as a program of this system does, and not as a stub's script."""
+    with path.open("rb") as file:
+        return file.read(4) in {b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"}

@@ -1,0 +1,164 @@
+"""Decides what the scripted model answers next, from the script that a prompt carries."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, cast
+
+Message = Mapping[str, Any]
+"""A message of a chat as OpenAI's API has it: `role`, `content`, `tool_calls`."""
+FENCE = re.compile(r"^[ \t]*```script\n(.*?)\n[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool that the model asks for, with its arguments."""
+
+    tool: str
+    args: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One answer of the model, or one way of failing to give it.
+
+    `think` comes before `say`, and both before the `calls`. With `error` the answer is that HTTP status, with
+    `headers` and the sentence `message`. `is_cut` breaks the connection in the middle of the answer, `hangs` stops
+    there until the server releases it or the client leaves, `is_garbage` sends what is no answer at all. Such a step
+    goes wrong `times` times for the same prompt and is left out from then on; 0 means always. `slow` are the seconds
+    between the pieces of the answer. `finish` stands for the usual reason of its end ("stop" or "tool_calls").
+    `tokens_in` and `tokens_out` are the usage that is told, of which `tokens_cached` were read from a cache.
+    """
+
+    say: str = ""
+    think: str = ""
+    calls: tuple[Call, ...] = ()
+    error: int = 0
+    message: str = "the script says so"
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    is_cut: bool = False
+    hangs: bool = False
+    is_garbage: bool = False
+    times: int = 0
+    slow: float = 0.0
+    finish: str = ""
+    tokens_in: int = 100
+    tokens_out: int = 20
+    tokens_cached: int = 0
+
+    @property
+    def goes_wrong(self) -> bool:
+        return bool(self.error or self.is_cut or self.hangs or self.is_garbage)
+
+
+NAMES = {"cut": "is_cut", "hang": "hangs", "garbage": "is_garbage"}
+"""How a script writes some of Step's fields; the others have the same names."""
+
+
+def read_step(written: Mapping[str, Any]) -> Step:
+    """A step as a script writes it: `{"say": …}`, `{"tool": …, "args": {…}}`, `{"tools": [{"tool": …}, …]}`,
+    `{"error": 429, "headers": {…}, "times": 2}`, `{"cut": true}`, `{"hang": true}`, `{"garbage": true}`, and every
+    other field of `Step` by its name. Raises ValueError for a key that is none.
+    """
+    left = {NAMES.get(key, key): value for key, value in written.items()}
+    calls = [_read_call(one) for one in left.pop("tools", [])]
+    if "tool" in left:
+        calls.insert(0, Call(left.pop("tool"), left.pop("args", {})))
+    if unknown := left.keys() - ({one.name for one in fields(Step)} - {"calls"}):
+        raise ValueError(f"a step of the script has {', '.join(sorted(unknown))}, which mean nothing: {written}")
+    return Step(**left, calls=tuple(calls))
+
+
+def _read_call(written: Mapping[str, Any]) -> Call:
+    if unknown := written.keys() - {"tool", "args"}:
+        raise ValueError(f"a tool of the script has {', '.join(sorted(unknown))}, which mean nothing: {written}")
+    return Call(written["tool"], written.get("args", {}))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a chat the script stands: the text of the prompt with it, and how many answers came since."""
+
+    prompt: str
+    steps: tuple[Step, ...]
+    answers: int
+
+
+def find_place(messages: Sequence[Message]) -> Place:
+    """The last script of a chat; no steps if there is none. Raises ValueError if the script cannot be read."""
+    for number in range(len(messages) - 1, -1, -1):
+        prompt = read_text(messages[number]) if messages[number]["role"] == "user" else ""
+        if found := FENCE.search(prompt):
+            since = messages[number + 1 :]
+            return Place(prompt, _read_steps(found[1]), sum(1 for one in since if one["role"] == "assistant"))
+    return Place("", (), 0)
+
+
+def _read_steps(text: str) -> tuple[Step, ...]:
+    written: Any = json.loads(text)
+    if not isinstance(written, list):
+        raise ValueError("a script is a list of steps")  # noqa: TRY004 - It is a fault of the script, not of the caller.
+    return tuple(read_step(one) for one in cast("list[Mapping[str, Any]]", written))
+
+
+def read_text(message: Message) -> str:
+    """The text of a message, whose content may be a list of parts."""
+    content: Any = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text", "") for part in cast("list[Mapping[str, Any]]", content))
+
+
+def choose_step(place: Place, failures: Mapping[tuple[str, int], int]) -> tuple[Step, tuple[str, int]]:
+    """The step to take at `place`, and its key in `failures`: how often each went wrong already.
+
+    Past the end of the script the answer is "done". A step that goes wrong brings no answer that would be counted,
+    so one that did so often enough is passed over.
+    """
+    position = place.answers
+    for number, step in enumerate(place.steps):
+        key = (place.prompt, number)
+        if step.goes_wrong and step.times and failures.get(key, 0) >= step.times:
+            continue
+        if position == 0:
+            return step, key
+        position -= 1
+    return Step(say=DONE), (place.prompt, len(place.steps))
+
+
+def pieces_of(step: Step) -> list[dict[str, Any]]:
+    """The answer in the pieces (`delta`) in which it is streamed: text word by word, each call in two halves."""
+    pieces: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    pieces += [{"reasoning_content": word} for word in _split(step.think)]
+    pieces += [{"content": word} for word in _split(step.say)]
+    for index, call in enumerate(step.calls):
+        args = json.dumps(call.args)
+        half = len(args) // 2
+        pieces.append(_piece_of_call(index, {"name": call.tool, "arguments": args[:half]}, is_first=True))
+        pieces.append(_piece_of_call(index, {"arguments": args[half:]}, is_first=False))
+    return pieces
+
+
+def _split(text: str, most: int = 12) -> list[str]:
+    """Cut a text after spaces, into `most` pieces or a few more."""
+    words = re.findall(r"\S*\s*", text)
+    size = max(1, -(-len(words) // most))
+    return [piece for start in range(0, len(words), size) if (piece := "".join(words[start : start + size]))]
+
+
+def _piece_of_call(index: int, function: dict[str, str], *, is_first: bool) -> dict[str, Any]:
+    # The caller of this puts an identifier in, which has to be another one for each call of a chat.
+    head = {"id": "", "type": "function"} if is_first else {}
+    return {"tool_calls": [{"index": index, **head, "function": function}]}
+
+
+def describe_usage(step: Step) -> dict[str, Any]:
+    """The usage of an answer, as OpenAI's API tells it."""
+    return {
+        "prompt_tokens": step.tokens_in,
+        "completion_tokens": step.tokens_out,
+        "total_tokens": step.tokens_in + step.tokens_out,
+        "prompt_tokens_details": {"cached_tokens": step.tokens_cached},
+    }
