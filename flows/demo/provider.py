@@ -1,6 +1,8 @@
 """Decides how opencode is told of the scripted model, and where an installed opencode is found."""
 
 import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +45,18 @@ def is_program(path: Path) -> bool:
     """Whether the file begins as a program of this system does, and not as a stub's script."""
     with path.open("rb") as file:
         return file.read(4) in {b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"}
+
+
+def main() -> int:
+    """See that the opencode in the directory that the command line names runs, and say which it is."""
+    program = find_installed(Path(sys.argv[1]).resolve())
+    if program is None:
+        sys.stderr.write(f"npm left no opencode for this system in {sys.argv[1]}\n")
+        return 1
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    sys.stdout.write(f"opencode {done.stdout.strip()} is {program}\n")
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
