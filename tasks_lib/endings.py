@@ -16,7 +16,7 @@ class TurnFacts:
     `commit` is the branch's head now. `has_work` says that the branch
     changes something besides its own task file, or completes that file. `dirty` are uncommitted paths. `said_blocked`
     is the reason that was given since the turn began, "" for none. `refused` is the commit that was given back to the
-    session, "" for none. `is_review` marks the session of a reviewer, whose `answer` has to end in a verdict.
+    session, "" for none. `excess` says which budget ended the turn, "" for none. `is_review` marks the session of a reviewer, whose `answer` has to end in a verdict.
     """
 
     status: int
@@ -28,6 +28,7 @@ class TurnFacts:
     is_timed_out: bool = False
     error: str = ""
     refused: str = ""
+    excess: str = ""
     is_review: bool = False
 
 
@@ -67,6 +68,8 @@ def decide_turn(facts: TurnFacts) -> TurnEnding:
     """Say how the turn ended. Safe Exit comes first: an agent that stops on purpose may exit with any status."""
     if facts.said_blocked:
         return SafeExit(facts.said_blocked)
+    if facts.excess:
+        return AttemptFailed(f"the turn was stopped: {facts.excess}")
     if facts.is_timed_out:
         return AttemptFailed("the turn took longer than watch.turn_seconds and was stopped")
     if facts.status != 0:

@@ -28,6 +28,15 @@ class Spent:
             self.seconds + other.seconds,
         )
 
+    def __sub__(self, other: "Spent") -> "Spent":
+        return Spent(
+            self.tokens - other.tokens,
+            self.cost - other.cost,
+            self.calls - other.calls,
+            self.turns - other.turns,
+            self.seconds - other.seconds,
+        )
+
     def __str__(self) -> str:
         """For a trailer and a report: `12345 tokens, $0.42, 8 calls, 3 turns, 12 min`; what is 0 is left out."""
         parts = [f"{self.tokens} tokens"] if self.tokens else []
@@ -78,6 +87,12 @@ def find_excess(allowances: Iterable[Allowance], spent: Spent) -> str:
         if excess := _compare(allowance.budget, allowance.before + spent):
             return excess
     return ""
+
+
+def find_seconds_left(allowances: Iterable[Allowance]) -> float:
+    """How long a session may still work, in seconds; infinite if no budget says."""
+    limits = (one for one in allowances if one.budget.seconds)
+    return min((max(0.0, one.budget.seconds - one.before.seconds) for one in limits), default=float("inf"))
 
 
 def _compare(budget: Budget, spent: Spent) -> str:

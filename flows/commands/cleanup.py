@@ -20,7 +20,7 @@ from tasks_lib.git.trash import POOL_NAME, list_trash
 from tasks_lib.git.worktrees import Worktrees
 from tasks_lib.life.leftovers import Leftovers, find_leftovers, put_landed_away
 from tasks_lib.life.project import Project, load_project
-from tasks_lib.life.run import REPOSITORY_MARKER
+from tasks_lib.life.surroundings import REPOSITORY_MARKER
 from tasks_lib.process.strays import end_marked, find_marked
 from tasks_lib.report import ExitCode
 

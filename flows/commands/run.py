@@ -22,7 +22,7 @@ from tasks_lib.git.head import Head
 from tasks_lib.git.lock import read_holder
 from tasks_lib.life.board import RunView
 from tasks_lib.life.project import Project, load_project
-from tasks_lib.life.startup import NO_VERIFY, OpenRun, make_backend
+from tasks_lib.life.startup import NO_VERIFY, OpenRun, check_agent
 from tasks_lib.plan import Plan
 from tasks_lib.report import EXIT_SENTENCES, ExitCode, find_exit_code
 
@@ -43,7 +43,7 @@ def run_repository(
     if is_dry_run:
         show_dry_run(plan, project, max_sessions or project.settings.max_sessions, console)
         return ExitCode.COMPLETED
-    make_backend(project.settings)
+    check_agent(project.settings)
     if holder := read_holder(project.repository.state_dir):
         raise BusyError(f"{project.repository.top} is worked by {holder} already; wait for it, or stop it")
     if has_nothing_to_do(project, only):
@@ -156,7 +156,7 @@ class _Stage:
     def open(self, opened: OpenRun) -> None:
         self.opened = opened
         link = f"{self._server.ui}/runs/flow-run/{opened.run.id}"
-        opened.run.board.set_link(link)
+        opened.run.board.set_link(link, self._server.api)
         self._console.print(f"Watch it at {link}", highlight=False, soft_wrap=True)
         self.stack.enter_context(show(opened.run.board, self._console))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tasks_lib.agents.backend import Need, SessionSpec, TurnEnd, TurnSpec
 from tasks_lib.process.groups import Ended, end_groups, run_group
 from tasks_lib.process.shell import tail_of
-from tasks_lib.spending import Spent
+from tasks_lib.spending import Spent, find_excess, find_seconds_left
 
 ANSWER_BYTES = 4000
 _PLACEHOLDERS = re.compile(r"\{(role|prompt_file|session)\}")
@@ -50,6 +50,8 @@ class CommandSession:
         When this returns no process of the turn is left, whatever it forked.
         """
         spec = self._spec
+        allowances = spec.allowances() if spec.allowances else ()
+        left = find_seconds_left(allowances)
         said = text.encode("utf-8", "surrogateescape")
         prompt_file = _write_prompt(spec.prompt_directory, turn, said)
         names = {"role": spec.role, "prompt_file": str(prompt_file), "session": spec.session}
@@ -60,7 +62,7 @@ class CommandSession:
             environment={**spec.environment, **name_turn(spec, turn)},
             log=spec.log,
             stdin=said,
-            timeout_seconds=spec.turn_seconds,
+            timeout_seconds=min(spec.turn_seconds, left),
             stop_seconds=spec.stop_seconds,
             on_start=spec.on_start,
         )
@@ -68,7 +70,10 @@ class CommandSession:
         answer = tail_of(spec.log, ended.log_start, ended.log_end, max_bytes=ANSWER_BYTES, max_lines=ANSWER_BYTES)
         error = _describe(self._argv, ended, spec.turn_seconds)
         seconds = ended.ended - ended.started
-        return TurnEnd(ended.status, ended.timed_out, answer, error, seconds, Spent(turns=1, seconds=seconds))
+        spent = Spent(turns=1, seconds=seconds)
+        # A program tells of no tokens; of what can be known, time alone ends a turn that goes on.
+        excess = find_excess(allowances, spent) if ended.timed_out and left < spec.turn_seconds else ""
+        return TurnEnd(ended.status, ended.timed_out, answer, error, seconds, spent, excess)
 
     async def say(self, text: str) -> bool:
         """False: a program that reads its prompt once hears nothing more in that turn."""

@@ -1,5 +1,6 @@
 """Reads what a branch holds: its head, what is not committed, what it changed and what it says."""
 
+import re
 from dataclasses import dataclass
 
 from tasks_lib.git.objects import Objects
@@ -71,6 +72,16 @@ def read_line(objects: Objects, since: str, commit: str) -> Line:
             break
         commit = parents[0]
     return Line(tuple(subjects), is_plain and commit == since)
+
+
+def read_shortstat(git: Git, base: str) -> str:
+    """What the worktree changes against `base`, committed or not, such as `3 files +40 -2`; "" for nothing."""
+    found = re.findall(r"(\d+) (file|insertion|deletion)", git.text("diff", "--shortstat", "--no-renames", base, "--"))
+    counts = {what: count for count, what in found}
+    if not counts:
+        return ""
+    files = f"{counts['file']} file{'s' * (counts['file'] != '1')}"
+    return f"{files} +{counts.get('insertion', '0')} -{counts.get('deletion', '0')}"
 
 
 def read_diffstat(git: Git, merge: str) -> str:

@@ -23,7 +23,8 @@ class Landing:
     """What is to land: the work of `task` on `branch`, at the commit `commit`.
 
     `verified` is the digest of the verify commands, `reviewed` what the review said ("" for none), `summary` the
-    agent's report, used where the task file has no Summary; `identity` is laid over git's environment.
+    agent's report, used where the task file has no Summary; `identity` is laid over git's environment. `spent` says
+    what the node's sessions used.
     """
 
     task: Task
@@ -36,6 +37,7 @@ class Landing:
     reviewed: str = ""
     summary: str = ""
     identity: Mapping[str, str] = field(default_factory=dict[str, str])
+    spent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,7 @@ def _list_trailers(landing: Landing) -> dict[str, str]:
         messages.SESSION: landing.session,
         messages.VERIFIED: landing.verified,
         messages.REVIEWED: landing.reviewed,
+        messages.SPENT: landing.spent,
     }
 
 

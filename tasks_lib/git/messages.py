@@ -6,7 +6,8 @@ from collections.abc import Mapping
 BODY_CHARS = 2000
 """A Summary is meant to be read in the task file; a log wants its beginning."""
 REASON_CHARS = 72
-TASK, ATTEMPT, RUN, SESSION, VERIFIED, REVIEWED = "Task", "Attempt", "Run", "Session", "Verified", "Reviewed"
+TASK, ATTEMPT, RUN, SESSION = "Task", "Attempt", "Run", "Session"
+VERIFIED, REVIEWED, SPENT = "Verified", "Reviewed", "Spent"
 _TRAILER = re.compile(r"^([A-Z][A-Za-z-]*): ?(.*)$")
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from tasks_lib.model import Notice, NoticeLevel
+from tasks_lib.spending import NOTHING, Spent
 
 RECORD_NAME = "coordinator.json"
 NOTICES_NAME = "coordinator-notices.jsonl"
@@ -23,7 +24,10 @@ class Record:
     work was given back. `pid_started` is the process's start in seconds since the epoch, so that a reused pid is not
     taken for it. `notes` are those of earlier attempts, oldest first. `updated` is ISO 8601 in UTC. `allowance` is the
     attempt from which `retry.attempts` is counted; `refused` the commit that was given back, `review_rounds` how often
-    by a reviewer. `answer` and `verdict` are what the agent said of the work that is finished.
+    by a reviewer. `answer` and `verdict` are what the agent said of the work that is finished. `conversation` is the
+    backend's own name of the session's conversation; `messages` are a person's, to be part of the next prompt. `spent`
+    is what all attempts of the node have used, `attempt_spent` what this one has, `forgiven` what had been used when a
+    person let a blocked node go on.
     """
 
     task_id: str
@@ -48,6 +52,15 @@ class Record:
     review_rounds: int = 0
     answer: str = ""
     verdict: str = ""
+    conversation: str = ""
+    messages: tuple[str, ...] = ()
+    spent: Spent = NOTHING
+    attempt_spent: Spent = NOTHING
+    forgiven: Spent = NOTHING
+
+
+_LISTS = ("notes", "messages")
+_SUMS = ("spent", "attempt_spent", "forgiven")
 
 
 def read_record(git_dir: Path) -> Record | None:
@@ -67,8 +80,10 @@ def _build_record(found: dict[str, object]) -> Record | None:
         if field.name not in found:
             continue
         value = found[field.name]
-        if field.name == "notes" and isinstance(value, list):
+        if field.name in _LISTS and isinstance(value, list):
             value = tuple(cast("list[object]", value))
+        elif field.name in _SUMS and isinstance(value, dict):
+            value = _build_spent(cast("dict[str, object]", value))
         elif field.name == "pid_started" and type(value) is int:
             value = float(value)
         values[field.name] = value
@@ -77,8 +92,16 @@ def _build_record(found: dict[str, object]) -> Record | None:
     return Record(**values)  # pyright: ignore[reportArgumentType] - Each value's type was compared just above.
 
 
+def _build_spent(found: dict[str, object]) -> Spent:
+    """Numbers alone count, in the type that each has; what is missing or something else is 0."""
+    known = {name: found.get(name) for name in asdict(NOTHING)}
+    return Spent(
+        **{name: type(getattr(NOTHING, name))(value) for name, value in known.items() if type(value) in (int, float)}
+    )  # pyright: ignore[reportArgumentType, reportCallIssue] - Each is turned into its field's type.
+
+
 def _has_type(name: str, value: object) -> bool:
-    if name == "notes":
+    if name in _LISTS:
         return isinstance(value, tuple) and all(isinstance(note, str) for note in cast("tuple[object, ...]", value))
     # The exact type, because a bool is an int too.
     return type(value) is type(getattr(_EXAMPLE, name))

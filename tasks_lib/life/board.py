@@ -15,7 +15,11 @@ Listener = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """What a person sees of one node. Times are ISO 8601, UTC; `log` is the file its session writes to."""
+    """What a person sees of one node. Times are ISO 8601, UTC; `log` is the file its session writes to.
+
+    `activity` is what the session does right now, `active_at` when it last showed life, `todo` how far it is in its own
+    list. `tokens` and `cost` (US dollars) are those of all attempts. `attach` is a shell line that opens the session.
+    """
 
     id: str
     name: str
@@ -26,6 +30,15 @@ class NodeView:
     turn: int = 0
     log: str = ""
     worktree: str = ""
+    role: str = ""
+    model: str = ""
+    activity: str = ""
+    active_at: str = ""
+    tokens: int = 0
+    cost: float = 0.0
+    todo: str = ""
+    diffstat: str = ""
+    attach: str = ""
     outcome: str = ""
     reason: str = ""
     commit: str = ""
@@ -33,7 +46,10 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """The run as a whole: who works it, where to look, what it says aloud."""
+    """The run as a whole: who works it, where to look, what it says aloud, what its sessions have used so far.
+
+    `link` is the run's page in Prefect's UI, `api` the address of the API that the run talks to.
+    """
 
     run: str
     target: str
@@ -41,6 +57,9 @@ class RunView:
     pid: int = 0
     host: str = ""
     link: str = ""
+    api: str = ""
+    tokens: int = 0
+    cost: float = 0.0
     ended: str = ""
     exit_code: int | None = None
     messages: tuple[str, ...] = ()
@@ -88,6 +107,15 @@ class Board:
         self._nodes[node_id] = replace(before, stage=str(stage), detail=detail, since=now_text(), **known)  # pyright: ignore[reportArgumentType]
         self._tell(node_id, f"{stage}{f': {detail}' if detail else ''}")
 
+    def show(self, node_id: str, **known: str | int | float) -> None:
+        """What a session does changed; nobody is told, whoever looks sees it."""
+        if before := self._nodes.get(node_id):
+            self._nodes[node_id] = replace(before, **known)  # pyright: ignore[reportArgumentType]
+
+    def show_spending(self, tokens: int, cost: float) -> None:
+        """What all sessions of the run have used so far."""
+        self._view = replace(self._view, tokens=tokens, cost=cost)
+
     def end(self, node_id: str, outcome: Outcome) -> None:
         """Node `node_id` has ended so; a merge that was taken back meanwhile is no end."""
         if getattr(outcome, "commit", "") in self._taken_back:
@@ -99,6 +127,8 @@ class Board:
             before,
             stage=str(Stage.ENDED),
             detail="",
+            activity="",
+            attach="",
             since=now_text(),
             outcome=outcome.name,
             reason=reason,
@@ -121,8 +151,8 @@ class Board:
         )
         self._tell(node_id, said)
 
-    def set_link(self, link: str) -> None:
-        self._view = replace(self._view, link=link)
+    def set_link(self, link: str, api: str = "") -> None:
+        self._view = replace(self._view, link=link, api=api or self._view.api)
 
     def close(self, exit_code: int) -> None:
         self._view = replace(self._view, ended=now_text(), exit_code=exit_code)

@@ -10,6 +10,7 @@ from tasks_lib.git.candidate import Landing
 from tasks_lib.git.snapshots import keep_state
 from tasks_lib.life.blocking import Blocker, block_node
 from tasks_lib.life.landing import GivenBack, Held, Landed, Lander, LandingResult
+from tasks_lib.life.needs import see_that_it_can_begin
 from tasks_lib.life.notices import pass_over_notices
 from tasks_lib.life.review import ReviewFailed, review_branch
 from tasks_lib.life.run import Interrupted, Run
@@ -18,6 +19,7 @@ from tasks_lib.life.slots import Seat
 from tasks_lib.life.work import FAILED_ATTEMPT, Work, open_work
 from tasks_lib.model import Aborted, Checked, Failed, Merged, Outcome, Stage, Verdict
 from tasks_lib.settings import digest_verify
+from tasks_lib.spending import Spent
 
 MAX_NOTES = 20
 MAX_NOTE_CHARS = 4_000
@@ -36,23 +38,38 @@ async def live(run: Run, lander: Lander, task_id: str, seat: Seat, priority: flo
     Holds a session slot only while an agent works. What can be expected of agents, git and the machine becomes an
     outcome; a cancellation keeps the work and passes on.
     """
+    ended = await _live(run, lander, task_id, seat, priority)
+    if not isinstance(ended, Retry):
+        run.desk.leave(task_id)
+    return ended
+
+
+async def _live(run: Run, lander: Lander, task_id: str, seat: Seat, priority: float) -> Outcome | Retry:
     work: Work | None = None
     try:
-        await run.unless_stopped(seat.take())
+        await run.unless_stopped(seat.take(), task_id)
         # Its merge may have been taken back just now; then its branch, and not the head, is where its work is.
         await lander.branches_are_back()
         await run.settle_node(task_id)
+        await see_that_it_can_begin(run, task_id)
         work = await open_work(run, lander, run.graph.tasks[task_id], seat)
         await pass_over_notices(work)
         return await _go_through_stages(work, priority)
     except Interrupted:
-        return Aborted("the run was stopped; the work is kept, and running again goes on")
+        return Aborted(_explain_stop(run, task_id))
     except (SystemFailure, InputError, OSError) as failure:
         return _end_broken(work, failure)
     finally:
         if work and work.session:
             await work.session.close()
         seat.leave()
+
+
+def _explain_stop(run: Run, task_id: str) -> str:
+    if run.desk.is_aborted(task_id):
+        return "a person stopped it; the work is kept, and running again goes on"
+    because = f" ({run.halt_reason})" if run.halt_reason else ""
+    return f"the run was stopped{because}; the work is kept, and running again goes on"
 
 
 async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
@@ -75,7 +92,7 @@ async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
             case GivenBack() as back:
                 if refusal := _count_round(work, back):
                     return await block_node(work, Blocker(refusal, _cut(back.prompt)))
-                await work.run.unless_stopped(work.seat.take())
+                await work.unless_stopped(work.seat.take())
                 ending = await hold_session(work, back.prompt)
 
 
@@ -99,7 +116,7 @@ async def _review_and_land(work: Work, done: Done, priority: float) -> LandingRe
     reviewed = str(done.verdict or "")
     if run.settings.wants_review(work.task):
         if work.record.reviewed != state.commit:
-            ended = await run.unless_stopped(review_branch(work, state.commit))
+            ended = await work.unless_stopped(review_branch(work, state.commit))
             if isinstance(ended, ReviewFailed):
                 return ended
             if not ended.verdict.is_approval:
@@ -110,7 +127,7 @@ async def _review_and_land(work: Work, done: Done, priority: float) -> LandingRe
     run.moved.set()  # The free slot is for another node, which is started by whoever hears this.
     work.enter(Stage.QUEUED)
     landing = await _describe_landing(work, state.commit, reviewed)
-    return await run.unless_stopped(work.lander.land(landing, priority))
+    return await work.unless_stopped(work.lander.land(landing, priority))
 
 
 async def _describe_landing(work: Work, commit: str, reviewed: str) -> Landing:
@@ -131,6 +148,7 @@ async def _describe_landing(work: Work, commit: str, reviewed: str) -> Landing:
         reviewed=reviewed,
         summary=summary,
         identity=run.identity,
+        spent=str(record.spent),
     )
 
 
@@ -172,6 +190,14 @@ async def _end_without_landing(work: Work, ending: Done | SafeExit | AttemptFail
 
 
 async def _end_attempt(work: Work, reason: str) -> Outcome | Retry:
+    purse, another = work.run.purse, Spent(turns=1)
+    if excess := purse.find_node_excess(work.record, another):
+        said = reason if excess in reason else f"{reason}; no further attempt can begin: {excess}"
+        return await block_node(work, Blocker(said, _cut(work.answer)))
+    if excess := purse.find_run_excess(another):
+        work.run.halt(f"{excess}; raise it in coordinator.yaml and run again, which goes on with what is kept")
+        work.note(stage=FAILED_ATTEMPT, notes=_add_note(work.record.notes, f"The run was stopped: {excess}"))
+        return Failed(reason)
     if work.is_last_attempt():
         attempts = work.run.settings.retry.attempts
         said = f"{reason} (attempt {work.record.attempt}; {attempts} allowed)"

@@ -1,12 +1,12 @@
 """Has a branch reviewed by another role before it may land, where the policy asks for it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks_lib import prompts
 from tasks_lib.agents.backend import Session, TurnEnd, TurnSpec
 from tasks_lib.endings import AttemptFailed, Done, SafeExit, TurnFacts, Unfinished, decide_turn
 from tasks_lib.errors import ShellError
-from tasks_lib.life.session import describe_session, set_up
+from tasks_lib.life.session import ask, describe_session, set_up
 from tasks_lib.life.work import Work, new_session
 from tasks_lib.model import REVIEW_LEVEL, Stage, Verdict
 
@@ -49,10 +49,11 @@ async def _review_once(work: Work, commit: str) -> ReviewEnded | ReviewFailed:
     name = f"review-{work.record.attempt}-{work.record.review_rounds + 1}"
     log = run.log_path(work.task.id, name)
     role = run.settings.role_for(REVIEW_LEVEL)
-    session = run.backend.open(describe_session(work, worktree, new_session(), role, log))
+    spec = describe_session(work, worktree, new_session(), role, log)
+    session = run.backend.open(replace(spec, model=run.settings.agent.models.get(role, ""), is_read_only=True))
     try:
         # The reviewer runs the tests, so its worktree needs what that of the author has.
-        await set_up(run, worktree, run.log_path(work.task.id, f"setup-{name}"))
+        await set_up(work, worktree, run.log_path(work.task.id, f"setup-{name}"))
         return await _ask_for_verdict(work, session, commit)
     except ShellError as error:
         return ReviewFailed(f"could not begin: setup failed: {error}")
@@ -67,7 +68,9 @@ async def _ask_for_verdict(work: Work, session: Session, commit: str) -> ReviewE
     head = run.head.last_seen()
     prompt = prompts.write_review_prompt(work.task, text, work.branch, head)
     for number in range(1, run.settings.watch.nudges + 2):
-        end = await session.prompt(prompt, TurnSpec(attempt=work.record.attempt, turn=number, target=head))
+        if excess := run.purse.refuse_turn(work.record, work.record.session):
+            return ReviewFailed(f"was not begun: {excess}")
+        end = await ask(work, session, prompt, TurnSpec(attempt=work.record.attempt, turn=number, target=head))
         match decide_turn(_gather_facts(end, commit)):
             case Done(verdict) if verdict is not None:
                 return ReviewEnded(verdict, end.answer)
@@ -82,5 +85,12 @@ async def _ask_for_verdict(work: Work, session: Session, commit: str) -> ReviewE
 
 def _gather_facts(end: TurnEnd, commit: str) -> TurnFacts:
     return TurnFacts(
-        end.status, end.answer, commit, has_work=False, is_timed_out=end.timed_out, error=end.error, is_review=True
+        end.status,
+        end.answer,
+        commit,
+        has_work=False,
+        is_timed_out=end.timed_out,
+        error=end.error,
+        excess=end.excess,
+        is_review=True,
     )

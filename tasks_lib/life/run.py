@@ -1,53 +1,55 @@
 """What every node's life shares while one run lasts: the repository, the backend, the board, and how to stop."""
 
 import asyncio
-import os
-import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from tasks_lib.agents.backend import Backend
-from tasks_lib.agents.launcher import write_launcher
+from tasks_lib.agents.backend import Backend, Need
 from tasks_lib.errors import InputError
 from tasks_lib.git.branches import read_diffstat
 from tasks_lib.git.head import Head
 from tasks_lib.git.objects import Objects
-from tasks_lib.git.runner import local_variables
 from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.git.worktrees import Worktree, Worktrees
 from tasks_lib.graph import Graph, build_graph, check_graph
 from tasks_lib.life.board import Board
+from tasks_lib.life.desk import Desk
 from tasks_lib.life.project import Project
+from tasks_lib.life.purse import Purse
 from tasks_lib.life.slots import Slots
+from tasks_lib.life.surroundings import Kind, Surroundings
 from tasks_lib.naming import flatten, name_branches
-from tasks_lib.process.environment import lead_path, scrub
 
 P = ParamSpec("P")
 T = TypeVar("T")
 GIT_THREADS = 8
 MAX_HISTORY = 100_000
 """How many first-parent commits are searched for what landed before this run."""
-REPOSITORY_MARKER = "COORDINATOR_REPOSITORY"
-"""The variable by which a later coordinator recognises what an earlier one, killed, left running."""
-Work = Literal["setup", "agent", "verify"]
 
 
-class Interrupted(Exception):  # noqa: N818 - Nothing went wrong: a person stopped the run.
-    """The run is being stopped; whoever sees this keeps the work and ends."""
+class Interrupted(Exception):  # noqa: N818 - Nothing went wrong: a person stopped the run, or the node.
+    """The run, or the node, is being stopped; whoever sees this keeps the work and ends."""
 
 
 class Run:
     """One run over one repository. Made when the run lock is held, closed when nothing of the run is left.
 
     `private` is a directory of this run alone, for what agents need and no worktree may hold; the caller removes it.
-    `graph` is what was last read from the head. Git works in threads of its own (`thread`); everything else happens
-    on the event loop.
+    `graph` is what was last read from the head, `needs` what the backend was seen to be ready for. Git works in threads
+    of its own (`thread`); everything else happens on the event loop.
     """
 
     def __init__(
-        self, project: Project, run_id: str, board: Board, backend: Backend, private: Path, max_sessions: int
+        self,
+        project: Project,
+        run_id: str,
+        board: Board,
+        backend: Backend,
+        surroundings: Surroundings,
+        private: Path,
+        max_sessions: int,
     ) -> None:
         self.project: Project = project
         self.settings = project.settings
@@ -66,10 +68,14 @@ class Run:
             pool_size=2 * max_sessions + 1,
         )
         self.graph: Graph = project.graph
-        self.identity: Mapping[str, str] = project.repository.identity()
+        self.identity: Mapping[str, str] = surroundings.identity
+        self.purse: Purse = Purse(project.settings.budget)
+        self.desk: Desk = Desk()
+        self.halt_reason: str = ""
+        self.needs: set[Need] = set()
         self.moved: asyncio.Event = asyncio.Event()
         self.prompts: Path = private / "prompts"
-        self._launcher = write_launcher(private / "bin", sys.executable)
+        self._surroundings = surroundings
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._threads = ThreadPoolExecutor(GIT_THREADS, thread_name_prefix="git")
@@ -104,15 +110,23 @@ class Run:
         self._stopping.set()
         self.moved.set()
 
-    async def unless_stopped(self, work: Awaitable[T]) -> T:
-        """The result of `work`, or Interrupted, with `work` cancelled and waited for, once the run is stopping.
+    def halt(self, reason: str) -> None:
+        """Stop because no session can do better as things are; said once, however many sessions find it out."""
+        if not self.halt_reason:
+            self.halt_reason = reason
+            self.board.say(f"The run stops: {reason}")
+        self.stop()
+
+    async def unless_stopped(self, work: Awaitable[T], node_id: str) -> T:
+        """The result of `work` for a node, or Interrupted, with `work` cancelled and waited for, once the run is
+        stopping or a person stops the node.
 
         `work` that comes to its end in spite of that, as a landing does whose head is moving, counts as any other.
         """
         job = asyncio.ensure_future(work)
-        stop = asyncio.ensure_future(self._stopping.wait())
+        stops = [asyncio.ensure_future(one.wait()) for one in (self._stopping, self.desk.abort_of(node_id))]
         try:
-            await asyncio.wait([job, stop], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([job, *stops], return_when=asyncio.FIRST_COMPLETED)
             if not job.done():
                 job.cancel()
                 await asyncio.wait([job])
@@ -120,7 +134,8 @@ class Run:
                 raise Interrupted
             return job.result()
         finally:
-            stop.cancel()
+            for stop in stops:
+                stop.cancel()
             if not job.done():
                 job.cancel()
                 await asyncio.wait([job])
@@ -186,25 +201,9 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{name}.log"
 
-    def environment(self, work: Work, worktree: Worktree) -> dict[str, str]:
-        """What a child may see: the allowed variables, who commits, and nothing that leads out of the worktree."""
-        allowed: Sequence[str] = getattr(self.settings.env, work)
-        own_bin = str(Path(sys.prefix) / "bin") if sys.prefix != sys.base_prefix else ""
-        variables = scrub(os.environ, allowed, git_variables=local_variables(), own_bin=own_bin)
-        variables = lead_path(variables, str(self._launcher)) | dict(self.identity)
-        variables |= {
-            "COORDINATOR_SLOT": str(worktree.slot),
-            REPOSITORY_MARKER: str(self.repository.common_dir),
-            # Without its `.git` file a worktree would be taken for a directory of the repository around it.
-            "GIT_CEILING_DIRECTORIES": str(self.repository.worktrees_dir),
-            # Nobody is there to type a passphrase, and a collection of garbage would race with our own git.
-            "GIT_CONFIG_COUNT": "2",
-            "GIT_CONFIG_KEY_0": "commit.gpgsign",
-            "GIT_CONFIG_VALUE_0": "false",
-            "GIT_CONFIG_KEY_1": "gc.auto",
-            "GIT_CONFIG_VALUE_1": "0",
-        }
-        return variables
+    def environment(self, kind: Kind, worktree: Worktree) -> dict[str, str]:
+        """What a child in `worktree` may see."""
+        return self._surroundings.of(kind, worktree.slot)
 
     def close(self) -> None:
         """End what the run holds open; worktrees are closed by whoever ends the run."""

@@ -1,17 +1,20 @@
 """Holds an agent's session: turn after turn, until git shows that the work is done, blocked, or not coming."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tasks_lib import prompts
-from tasks_lib.agents.backend import SessionSpec, TurnEnd, TurnSpec
+from tasks_lib.agents.backend import Session, SessionSpec, TurnEnd, TurnSpec
 from tasks_lib.endings import AttemptFailed, Done, SafeExit, TurnEnding, TurnFacts, Unfinished, decide_turn
+from tasks_lib.errors import AgentError
 from tasks_lib.git.branches import BranchState, find_changed_paths, read_line, read_state
 from tasks_lib.git.records import read_notices
 from tasks_lib.git.worktrees import Worktree
 from tasks_lib.life.checks import run_setup
 from tasks_lib.life.copying import copy_listed
+from tasks_lib.life.glance import glancing
 from tasks_lib.life.notices import hearing
-from tasks_lib.life.run import Run
 from tasks_lib.life.work import Work
 from tasks_lib.model import NoticeLevel, Stage, Status
 from tasks_lib.taskfile import decode, get_section, parse_task
@@ -21,21 +24,28 @@ async def prepare_worktree(work: Work) -> None:
     """Make the node's worktree fit to work in; raises ShellError naming the line of `setup` that failed."""
     if work.run.settings.setup:
         work.enter(Stage.SETUP)
-    await set_up(work.run, work.worktree, work.run.log_path(work.task.id, "setup"))
+    await set_up(work, work.worktree, work.run.log_path(work.task.id, "setup"))
 
 
-async def set_up(run: Run, worktree: Worktree, log: Path) -> None:
+async def set_up(work: Work, worktree: Worktree, log: Path) -> None:
     """Copy the listed files in and run `setup`; raises ShellError naming the line that failed."""
-    await copy_listed(run, worktree)
-    if run.settings.setup:
-        await run.unless_stopped(run_setup(run, worktree, log))
+    await copy_listed(work.run, worktree)
+    if work.run.settings.setup:
+        await work.unless_stopped(run_setup(work.run, worktree, log))
 
 
 async def hold_session(work: Work, prompt: str) -> Done | SafeExit | AttemptFailed:
     """Prompt the session, nudging it at most `watch.nudges` times, until a turn ends in one of these ways."""
     nudges = work.run.settings.watch.nudges
     while True:
+        prompt = take_messages(work, prompt)
+        if excess := work.run.purse.refuse_turn(work.record, work.record.session):
+            return AttemptFailed(f"no further turn was begun: {excess}")
         ending = await take_turn(work, prompt)
+        if isinstance(ending, Done) and work.record.messages:
+            # A person spoke while the turn went on, and the agent has not heard it yet.
+            prompt = ""
+            continue
         if not isinstance(ending, Unfinished):
             return ending
         if nudges == 0:
@@ -45,6 +55,15 @@ async def hold_session(work: Work, prompt: str) -> Done | SafeExit | AttemptFail
         work.run.board.enter(work.task.id, Stage.SESSION, f"nudged: {ending.reason}")
 
 
+def take_messages(work: Work, prompt: str) -> str:
+    """`prompt` with what persons said since the last one, which counts as heard now."""
+    said = "\n\n".join(work.record.messages)
+    if not said:
+        return prompt
+    work.note(messages=())
+    return f"{prompt}\n\nA person who watches this task says:\n\n{prompts.fence(said)}\n".lstrip()
+
+
 async def take_turn(work: Work, prompt: str) -> TurnEnding:
     """One prompt and what became of it, as git tells."""
     run = work.run
@@ -52,8 +71,8 @@ async def take_turn(work: Work, prompt: str) -> TurnEnding:
     work.note(turn=work.record.turn + 1, turn_start=before.commit)
     log = run.log_path(work.task.id, f"session-{work.record.attempt}")
     work.enter(Stage.SESSION, f"turn {work.record.turn} as {run.settings.role_for(work.task.level)}", log=log)
-    async with hearing(work):
-        end = await run.unless_stopped(prompt_session(work, prompt))
+    async with hearing(work), glancing(work):
+        end = await work.unless_stopped(prompt_session(work, prompt))
     work.answer = end.answer
     return await run.thread(judge_turn, work, before, end, own_before)
 
@@ -72,9 +91,36 @@ async def prompt_session(work: Work, prompt: str) -> TurnEnd:
     target = run.head.last_seen()
     if work.session is None:
         role, log = run.settings.role_for(work.task.level), run.log_path(work.task.id, f"session-{record.attempt}")
-        work.session = run.backend.open(describe_session(work, work.worktree, record.session, role, log))
+        spec = describe_session(work, work.worktree, record.session, role, log)
+        goes_on = replace(spec, conversation=record.conversation, on_conversation=partial(remember_conversation, work))
+        work.session = run.backend.open(goes_on)
+        run.board.show(work.task.id, role=role, model=spec.model)
     turn = TurnSpec(attempt=record.attempt, turn=record.turn, target=target)
-    return await work.session.prompt(prompt, turn)
+    return await ask(work, work.session, prompt, turn)
+
+
+async def ask(work: Work, session: Session, prompt: str, turn: TurnSpec) -> TurnEnd:
+    """One turn of a session of this node, whose spending is counted however it ends.
+
+    Raises AgentError, and stops the run, where the provider refuses what no other session can do better.
+    """
+    try:
+        end = await session.prompt(prompt, turn)
+    except BaseException:
+        work.spend(work.view.spent)
+        raise
+    work.spend(end.spent)
+    if end.refusal:
+        work.run.halt(end.refusal)
+        raise AgentError(end.refusal)
+    return end
+
+
+def remember_conversation(work: Work, conversation: str) -> None:
+    """Note what the backend calls the conversation, so that a later run goes on with it."""
+    work.note(conversation=conversation)
+    if work.session:
+        work.run.board.show(work.task.id, attach=work.session.attach_command())
 
 
 def describe_session(work: Work, worktree: Worktree, session: str, role: str, log: Path) -> SessionSpec:
@@ -94,6 +140,10 @@ def describe_session(work: Work, worktree: Worktree, session: str, role: str, lo
         turn_seconds=run.settings.watch.turn_seconds,
         stop_seconds=run.settings.watch.stop_seconds,
         on_start=work.remember_group,
+        model=run.settings.model_for(work.task, role),
+        title=f"{work.task.id}: {work.task.name}",
+        on_view=work.show,
+        allowances=lambda: run.purse.list_allowances(work.record, work.record.session),
     )
 
 
@@ -121,6 +171,7 @@ def gather_facts(
         is_timed_out=end.timed_out,
         error=end.error,
         refused=work.record.refused,
+        excess=end.excess,
         is_review=work.task.is_review,
     )
 

@@ -17,9 +17,11 @@ from tasks_lib.git.lock import RunLock
 from tasks_lib.life.board import Board, NodeView, RunView, now_text
 from tasks_lib.life.landing import Lander
 from tasks_lib.life.leftovers import put_landed_away
+from tasks_lib.life.needs import find_needs
 from tasks_lib.life.project import Project
 from tasks_lib.life.publishing import Publisher
-from tasks_lib.life.run import REPOSITORY_MARKER, Run
+from tasks_lib.life.run import Run
+from tasks_lib.life.surroundings import REPOSITORY_MARKER, Surroundings
 from tasks_lib.process.strays import end_marked
 from tasks_lib.settings import Settings
 
@@ -48,34 +50,51 @@ class OpenRun:
         self.publisher.wake()
 
 
-def make_backend(settings: Settings) -> Backend:
-    """The backend that the configuration names; raises InputError, with the lines to write, if it names none."""
-    if not settings.agent.command:
+def make_backend(project: Project, surroundings: Surroundings, data: Path, private: Path) -> Backend:
+    """The backend that the configuration names."""
+    settings = project.settings
+    if settings.agent.backend == "command":
+        return CommandBackend(settings.agent.command, settings.wrapper)
+    raise AssertionError
+
+
+def check_agent(settings: Settings) -> None:
+    """Raise InputError, with the lines to write, if the configuration names no agent."""
+    if settings.agent.backend == "command" and not settings.agent.command:
         raise InputError([NO_AGENT])
-    return CommandBackend(settings.agent.command, settings.wrapper)
 
 
 @asynccontextmanager
 async def open_run(
-    project: Project, run_id: str, max_sessions: int, on_open: Callable[[OpenRun], None] | None = None
+    project: Project,
+    run_id: str,
+    max_sessions: int,
+    on_open: Callable[[OpenRun], None] | None = None,
+    *,
+    data: Path | None = None,
 ) -> AsyncGenerator[OpenRun]:
     """Hold the repository for one run: what an earlier one left is put right first, and nothing of this one stays.
 
-    Raises BusyError while another coordinator holds the repository, InputError if no agent is configured.
+    `data` is the coordinator's own data directory, for what a backend keeps from run to run; without one it keeps
+    nothing. Raises BusyError while another coordinator holds the repository, InputError if the agent that is
+    configured cannot be had, with every fault of it.
     """
-    backend = make_backend(project.settings)
+    check_agent(project.settings)
     repository = project.repository
     await asyncio.to_thread(repository.prepare)
     view = RunView(run_id, project.target, now_text(), os.getpid(), socket.gethostname(), nodes=_list_nodes(project))
     with RunLock(repository.state_dir, run_id), _marked(str(repository.common_dir)):
         board = Board(view, repository.state_dir / "run.json")
         private = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="coordinator-"))
-        run = Run(project, run_id, board, backend, private, max_sessions)
+        surroundings = Surroundings(project.settings, repository, private)
+        backend = make_backend(project, surroundings, data or private, private)
+        run = Run(project, run_id, board, backend, surroundings, private, max_sessions)
         opened = OpenRun(run)
         try:
             if on_open:
                 on_open(opened)
             await put_right(opened)
+            await get_ready(run)
             async with _beside(_watch_base(opened), opened.publisher.work(), _write_board(board)):
                 yield opened
                 await run.settle()
@@ -116,6 +135,13 @@ async def put_right(opened: OpenRun) -> None:
         raise InputError([refusal])
     run.graph = await run.thread(run.read_graph_at, await run.thread(run.head.current))
     await run.thread(put_landed_away, run.worktrees, run.head, run.graph, run.settings, run.id)
+
+
+async def get_ready(run: Run) -> None:
+    """See that the backend can do all that the graph will ask of it; raises InputError before any worktree is made."""
+    needs = find_needs(run.graph.tasks.values(), run.settings)
+    await run.backend.prepare(needs)
+    run.needs.update(needs)
 
 
 async def _watch_base(opened: OpenRun) -> None:
@@ -162,10 +188,13 @@ async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
 async def _close(opened: OpenRun, private: Path) -> None:
     run = opened.run
     try:
-        await run.settle()
-        await opened.lander.close()
-        await run.thread(run.worktrees.close)
-        await run.thread(run.head.finish)
+        try:
+            await run.backend.close()
+        finally:
+            await run.settle()
+            await opened.lander.close()
+            await run.thread(run.worktrees.close)
+            await run.thread(run.head.finish)
     finally:
         run.close()
         with suppress(OSError):

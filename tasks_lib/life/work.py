@@ -1,24 +1,31 @@
 """One dispatch of a node: its worktree, its record, and how the record goes on from what an earlier run left."""
 
 import uuid
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from tasks_lib.agents.backend import Session
+from tasks_lib.agents.backend import Session, SessionView
 from tasks_lib.git.branches import BranchState
 from tasks_lib.git.records import Record, clear_notices, read_git_link, read_record, write_record
 from tasks_lib.git.worktrees import Worktree
+from tasks_lib.life.desk import Receipt
 from tasks_lib.life.landing import Lander
 from tasks_lib.life.run import Run
 from tasks_lib.life.slots import Seat
 from tasks_lib.model import Stage, Task
 from tasks_lib.process.groups import GroupId, end_group
+from tasks_lib.spending import NOTHING, Spent
 
 FAILED_ATTEMPT = "attempt failed"
 BLOCKED = "blocked"
 """Stages of a record besides `model.Stage`: what the next attempt needs to know."""
+DEAF_STAGES = (Stage.QUEUED, Stage.VERIFY, Stage.REVIEW, Stage.LANDED)
+"""Where no prompt follows if all goes well, so that a message could be lost."""
+NO_VIEW = SessionView()
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -42,10 +49,47 @@ class Work:
     answer: str = ""
     notices_told: int = 0
     notices_bytes: int = 0
+    view: SessionView = NO_VIEW
 
     @property
     def branch(self) -> str:
         return self.record.branch
+
+    async def unless_stopped(self, work: Awaitable[T]) -> T:
+        """The result of `work`, or Interrupted once the run, or this node, is stopped."""
+        return await self.run.unless_stopped(work, self.task.id)
+
+    def show(self, view: SessionView) -> None:
+        """The session, the author's or a reviewer's, does something else now, or has spent more."""
+        self.view = view
+        self.run.purse.show(self.record.session, view.spent)
+        todo = f"{view.todos_done}/{view.todos} {view.todo}".strip() if view.todos else ""
+        self.run.board.show(self.task.id, activity=view.activity, active_at=view.active_at, todo=todo)
+        self._show_spending(view.spent)
+
+    def spend(self, spent: Spent) -> None:
+        """A turn has used `spent`; it is counted for the attempt, the node and the run."""
+        self.run.purse.settle(self.record.session, spent)
+        self.note(spent=self.record.spent + spent, attempt_spent=self.record.attempt_spent + spent)
+        self.view = NO_VIEW
+        self.run.board.show(self.task.id, activity="", todo="")
+        self._show_spending(NOTHING)
+
+    def _show_spending(self, live: Spent) -> None:
+        spent, total = self.record.spent + live, self.run.purse.total
+        self.run.board.show(self.task.id, tokens=spent.tokens, cost=spent.cost)
+        self.run.board.show_spending(total.tokens, total.cost)
+
+    async def hear(self, text: str) -> Receipt:
+        """Bring a person's `text` to the agent: into its turn if it can be, else with its next prompt."""
+        if self.record.stage in DEAF_STAGES:
+            why = f"{self.task.id} is at the stage {self.record.stage}, where its agent is asked nothing more"
+            return Receipt(False, f"{why}; stop it with `abort` if its work must not land")
+        self.note(notes=(*self.record.notes, f"A person said: {text}"))
+        if self.record.stage == Stage.SESSION and self.session and await self.session.say(text):
+            return Receipt(True, f"{self.task.id} has it in its running turn")
+        self.note(messages=(*self.record.messages, text))
+        return Receipt(True, f"{self.task.id} gets it with its next prompt")
 
     def note(self, **changes: Any) -> None:
         """Change the record, on disk first: whoever comes after a kill reads it."""
@@ -88,9 +132,11 @@ def next_record(
     if previous.stage == BLOCKED:
         attempt = previous.attempt + 1
         return replace(previous, attempt=attempt, allowance=attempt, turn=0, rounds=0, review_rounds=0,
-                       finished="", reviewed="", refused="", session=new_session(), run=run_id)  # fmt: skip
+                       finished="", reviewed="", refused="", session=new_session(), run=run_id, conversation="",
+                       attempt_spent=NOTHING, forgiven=previous.spent)  # fmt: skip
     if previous.stage == FAILED_ATTEMPT:
-        return replace(previous, attempt=previous.attempt + 1, turn=0, session=new_session(), run=run_id, finished="")
+        return replace(previous, attempt=previous.attempt + 1, turn=0, session=new_session(), run=run_id, finished="",
+                       conversation="", attempt_spent=NOTHING)  # fmt: skip
     is_amid_turn = previous.stage == Stage.SESSION
     return replace(previous, turn=max(0, previous.turn - is_amid_turn), run=run_id)
 
@@ -117,6 +163,7 @@ async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
     )
     if worktree.is_new_branch:
         work.state = BranchState(branch, head, ())
+    run.desk.enter(task.id, work)
     work.enter(Stage.WORKTREE, branch)
     return work
 

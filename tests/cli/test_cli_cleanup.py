@@ -15,7 +15,7 @@ from tasks_lib.errors import BusyError
 from tasks_lib.git.lock import RunLock
 from tasks_lib.git.records import Record, write_record
 from tasks_lib.git.worktrees import Worktree, Worktrees
-from tasks_lib.life.run import REPOSITORY_MARKER
+from tasks_lib.life.surroundings import REPOSITORY_MARKER
 
 
 def open_worktree(place: Place, task_id: str) -> Worktree:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import Ground
 
-from tasks_lib.life.run import REPOSITORY_MARKER
+from tasks_lib.life.surroundings import REPOSITORY_MARKER
 from tasks_lib.process.strays import find_marked
 
 

@@ -232,7 +232,8 @@ class Ground:
             finally:
                 if beside:
                     beside.cancel()
-            plan, stopping = conductor.plan, opened.run.is_stopping
+            plan = conductor.plan
+            stopping = opened.run.is_stopping and not opened.run.halt_reason
         code = find_exit_code(plan.graph, only, plan.outcomes, is_interrupted=stopping)
         return Worked(
             plan.outcomes, conductor.retries, conductor.started, plan.skips(), code,

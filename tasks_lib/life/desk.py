@@ -1,0 +1,75 @@
+"""Takes what a person says to a running graph, and brings it to the node that it is meant for."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from tasks_lib.nearest import suggest
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of it; where `is_done` is False, `sentence` says why, and what to do."""
+
+    is_done: bool
+    sentence: str
+
+
+class Party(Protocol):
+    """A node that is open: one that is worked, waits in the queue, or waits for its next attempt."""
+
+    async def hear(self, text: str) -> Receipt:
+        """Bring `text` to the agent, at once or with its next prompt."""
+        ...
+
+
+class Desk:
+    """Whoever is open in a run, and what persons want of them. Everything happens on the run's event loop."""
+
+    def __init__(self) -> None:
+        self._parties: dict[str, Party] = {}
+        self._aborts: dict[str, asyncio.Event] = {}
+        self.has_changed: asyncio.Event = asyncio.Event()
+
+    def open_nodes(self) -> tuple[str, ...]:
+        """The ids of the nodes that are open."""
+        return tuple(self._parties)
+
+    def enter(self, node_id: str, party: Party) -> None:
+        """`party` is who hears what is said to `node_id` from now on."""
+        self._parties[node_id] = party
+
+    def leave(self, node_id: str) -> None:
+        """Node `node_id` has ended; what was wanted of it is forgotten."""
+        self._parties.pop(node_id, None)
+        self._aborts.pop(node_id, None)
+
+    def abort_of(self, node_id: str) -> asyncio.Event:
+        """Set once a person wants `node_id` to end."""
+        return self._aborts.setdefault(node_id, asyncio.Event())
+
+    def is_aborted(self, node_id: str) -> bool:
+        """Whether a person wants `node_id` to end."""
+        return node_id in self._aborts and self._aborts[node_id].is_set()
+
+    async def tell(self, node_id: str, text: str) -> Receipt:
+        """Bring `text` to the agent that works `node_id`."""
+        party = self._parties.get(node_id)
+        if party is None:
+            return self._explain_absence(node_id)
+        if not text.strip():
+            return Receipt(False, f"nothing was said to {node_id}: the message is empty")
+        return await party.hear(text.strip())
+
+    async def abort(self, node_id: str) -> Receipt:
+        """End the work on `node_id`, keeping what is there."""
+        if node_id not in self._parties:
+            return self._explain_absence(node_id)
+        self.abort_of(node_id).set()
+        self.has_changed.set()
+        return Receipt(True, f"{node_id} is being stopped; its work is kept")
+
+    def _explain_absence(self, node_id: str) -> Receipt:
+        known = ", ".join(sorted(self._parties)) or "none"
+        hint = suggest(node_id, self._parties)
+        return Receipt(False, f'"{node_id}" is not at work{hint or f"; those that are: {known}"}')

@@ -1,0 +1,56 @@
+"""Decides what programs that a run starts can see of this machine: allowed variables, who commits, no way out."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from tasks_lib.agents.launcher import write_launcher
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.runner import local_variables
+from tasks_lib.process.environment import lead_path, scrub
+from tasks_lib.settings import Settings
+
+REPOSITORY_MARKER = "COORDINATOR_REPOSITORY"
+"""The variable by which a later coordinator recognises what an earlier one, killed, left running."""
+Kind = Literal["setup", "agent", "verify"]
+
+
+class Surroundings:
+    """The environments of one run's children. `private` is a directory of the run alone; it gets the launcher."""
+
+    def __init__(self, settings: Settings, repository: Repository, private: Path) -> None:
+        self._settings = settings
+        self._repository = repository
+        self._launcher = write_launcher(private / "bin", sys.executable)
+        self.identity: Mapping[str, str] = repository.identity()
+
+    def of(self, kind: Kind, slot: int) -> dict[str, str]:
+        """What a child in a worktree may see: the allowed variables, and nothing that leads out of the worktree."""
+        return self._make(getattr(self._settings.env, kind)) | {"COORDINATOR_SLOT": str(slot)}
+
+    def of_server(self) -> dict[str, str]:
+        """What a server that holds many sessions may see: what agents may, and the keys that only it needs."""
+        return self._make((*self._settings.env.agent, *self._settings.agent.keys))
+
+    def _make(self, allowed: Sequence[str]) -> dict[str, str]:
+        variables = scrub(os.environ, allowed, git_variables=local_variables(), own_bin=find_own_bin())
+        return {
+            **lead_path(variables, str(self._launcher)),
+            **self.identity,
+            REPOSITORY_MARKER: str(self._repository.common_dir),
+            # Without its `.git` file a worktree would be taken for a directory of the repository around it.
+            "GIT_CEILING_DIRECTORIES": str(self._repository.worktrees_dir),
+            # Nobody is there to type a passphrase, and a collection of garbage would race with our own git.
+            "GIT_CONFIG_COUNT": "2",
+            "GIT_CONFIG_KEY_0": "commit.gpgsign",
+            "GIT_CONFIG_VALUE_0": "false",
+            "GIT_CONFIG_KEY_1": "gc.auto",
+            "GIT_CONFIG_VALUE_1": "0",
+        }
+
+
+def find_own_bin() -> str:
+    """The programs of the virtual environment that we are installed in, which agents do not get; "" for none."""
+    return str(Path(sys.prefix) / "bin") if sys.prefix != sys.base_prefix else ""
