@@ -29,7 +29,7 @@ EXIT_SENTENCES: Mapping[ExitCode, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """One node as the report shows it; `commit` is abbreviated, `seconds` 0 for what was not worked."""
+    """One node as the report shows it; `commit` is abbreviated, `spent` in words, "" for what was not worked."""
 
     id: str
     name: str
@@ -37,6 +37,7 @@ class ReportRow:
     attempt: int = 0
     commit: str = ""
     reason: str = ""
+    spent: str = ""
 
 
 def find_exit_code(
@@ -75,23 +76,32 @@ def _waits_for_person(task: Task, graph: Graph, outcomes: Mapping[str, Outcome])
     return task.is_human or any(not graph.tasks[i].is_completed for i in task.depends_on)
 
 
-def write_report(title: str, rows: Sequence[ReportRow], messages: Sequence[str], code: ExitCode) -> str:
-    """The report as markdown: one sentence, what was said aloud, and a table of the nodes."""
+def write_report(
+    title: str, rows: Sequence[ReportRow], messages: Sequence[str], code: ExitCode, spent: str = ""
+) -> str:
+    """The report as markdown: one sentence, what all sessions `spent`, what was said aloud, and a table of the nodes."""
     counts: dict[str, int] = {}
     for row in rows:
         counts[row.outcome] = counts.get(row.outcome, 0) + 1
     summary = ", ".join(f"{count} {outcome or 'not worked'}" for outcome, count in sorted(counts.items()))
     lines = [f"# {title}", "", f"{EXIT_SENTENCES[code]} {len(rows)} nodes: {summary}.", ""]
+    if spent:
+        lines += [f"The sessions of this run used {spent}.", ""]
     if messages:
         lines += ["## Said during the run", "", *(f"- {_one_line(message)}" for message in messages), ""]
-    lines += ["## Nodes", "", "| node | name | ended | attempt | commit | why |", "|---|---|---|---|---|---|"]
+    lines += [
+        "## Nodes",
+        "",
+        "| node | name | ended | attempt | spent | commit | why |",
+        "|---|---|---|---|---|---|---|",
+    ]
     lines += [_write_row(row) for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def _write_row(row: ReportRow) -> str:
     attempt = str(row.attempt) if row.attempt else ""
-    cells = (f"`{row.id}`", row.name, row.outcome or "not worked", attempt, row.commit[:12], row.reason)
+    cells = (f"`{row.id}`", row.name, row.outcome or "not worked", attempt, row.spent, row.commit[:12], row.reason)
     return "| " + " | ".join(_one_line(cell).replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -96,18 +96,19 @@ def test_person_elsewhere_excuses_no_prerequisite_that_was_not_selected() -> Non
 
 def test_report_says_the_exit_what_was_said_and_one_row_a_node() -> None:
     rows = [
-        ReportRow("a", "Do a", "Merged", 1, "0123456789abcdef"),
+        ReportRow("a", "Do a", "Merged", 1, "0123456789abcdef", spent="1200 tokens, $0.42"),
         ReportRow("b", "Do | b", "Blocked", 2, "", "line one\nline two"),
         ReportRow("c", "Do c", ""),
     ]
-    text = write_report("Run of x", rows, ["Queue\nheld"], ExitCode.BLOCKED)
+    text = write_report("Run of x", rows, ["Queue\nheld"], ExitCode.BLOCKED, "9 turns")
     assert text.startswith("# Run of x\n")
     assert EXIT_SENTENCES[ExitCode.BLOCKED] in text
     assert "3 nodes: 1 not worked, 1 Blocked, 1 Merged." in text
     assert "- Queue held\n" in text
-    assert "| `a` | Do a | Merged | 1 | 0123456789ab |  |" in text
-    assert "| `b` | Do \\| b | Blocked | 2 |  | line one line two |" in text
-    assert "| `c` | Do c | not worked |  |  |  |" in text
+    assert "| `a` | Do a | Merged | 1 | 1200 tokens, $0.42 | 0123456789ab |  |" in text
+    assert "The sessions of this run used 9 turns." in text
+    assert "| `b` | Do \\| b | Blocked | 2 |  |  | line one line two |" in text
+    assert "| `c` | Do c | not worked |  |  |  |  |" in text
 
 
 @given(st.text(), st.text())
@@ -115,7 +116,7 @@ def test_no_text_breaks_out_of_its_row(name: str, reason: str) -> None:
     text = write_report("T", [ReportRow("a", name, "Failed", 1, "", reason)], [], ExitCode.BLOCKED)
     row = text.removesuffix("\n").rpartition("|---|\n")[2]
     assert len(row.splitlines()) == 1
-    assert row.replace("\\|", "").count("|") == 7
+    assert row.replace("\\|", "").count("|") == 8
 
 
 def test_every_exit_code_has_its_sentence() -> None:
