@@ -79,7 +79,7 @@ def _waits_for_person(task: Task, graph: Graph, outcomes: Mapping[str, Outcome])
 def write_report(
     title: str, rows: Sequence[ReportRow], messages: Sequence[str], code: ExitCode, spent: str = ""
 ) -> str:
-    """The report as markdown: one sentence, what all sessions `spent`, what was said aloud, and a table of the nodes."""
+    """The report as markdown: a sentence, what all sessions `spent`, what was said aloud, and a table of the nodes."""
     counts: dict[str, int] = {}
     for row in rows:
         counts[row.outcome] = counts.get(row.outcome, 0) + 1
