@@ -1,5 +1,6 @@
 """The words of the project as values: task files, nodes' outcomes, what a turn and a session are."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -69,6 +70,12 @@ LEVELS_THAT_ADD_FILES = frozenset({"planning", "decomposition", "architecture"})
 REVIEW_LEVEL = "review"
 RESEARCH_LEVEL = "research"
 HUMAN = "human"
+_MODEL = re.compile(r"[^\s/]+/\S+")
+
+
+def is_model_name(text: str) -> bool:
+    """Whether `text` names a language model as `provider/model`; the model's own name may hold further slashes."""
+    return bool(_MODEL.fullmatch(text)) and text.isprintable()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ class Task:
     """One task file as read. `path` is relative to the repository, with `/`; `blob` is git's id of what was read.
 
     `lines` maps each front matter key, as spelled in the file, to its 1-based line; `dependency_lines` each id in
-    `depends_on`. `extra` holds the keys that nothing here reads.
+    `depends_on`. `model` is `provider/model`, "" for the usual one. `extra` holds the keys that nothing here reads.
     """
 
     id: str

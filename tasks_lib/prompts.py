@@ -3,10 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks_lib.model import Task
+from tasks_lib.model import LEVELS_THAT_ADD_FILES, Task
+from tasks_lib.templates import DEFAULT, Templates
 
 MAX_LOG_CHARS = 6_000
 MAX_LISTED = 20
+MAX_INSTRUCTION_CHARS = 32_000
+VERDICTS = """\
+Verdict: approved
+Verdict: approved with changes
+Verdict: changes requested"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +27,10 @@ class Prerequisite:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where an attempt takes place; `notes` are those of earlier attempts and turns, oldest first."""
+    """Where an attempt takes place; `notes` are those of earlier attempts and turns, oldest first.
+
+    `instructions` is the text of the project's AGENTS.md, "" for an agent that reads it by itself.
+    """
 
     branch: str
     target: str
@@ -29,23 +38,29 @@ class Setting:
     role: str
     is_resumed: bool = False
     notes: tuple[str, ...] = ()
+    instructions: str = ""
 
 
-def write_task_prompt(task: Task, text: str, setting: Setting, before: Sequence[Prerequisite] = ()) -> str:
+def write_task_prompt(
+    task: Task, text: str, setting: Setting, before: Sequence[Prerequisite] = (), templates: Templates = DEFAULT
+) -> str:
     """The first prompt of an attempt; `text` is the task file as it stands at the head."""
-    parts = [
-        f"# Task {task.id}: {task.name}",
-        (
-            f"You work as {setting.role} on branch `{setting.branch}`, in a git worktree of your own (the current "
-            f"directory). This is attempt {setting.attempt}. The task file is `{task.path}`:"
-        ),
-        fence(text, "markdown"),
-        _describe_prerequisites(before),
-        _describe_earlier(setting),
-        _explain_review(task) if task.is_review else _explain_finish(task),
-        _explain_safe_exit(task),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    values = {
+        "id": task.id,
+        "name": task.name,
+        "path": task.path,
+        "role": setting.role,
+        "branch": setting.branch,
+        "target": setting.target,
+        "attempt": str(setting.attempt),
+        "task": fence(text, "markdown"),
+        "prerequisites": _describe_prerequisites(before),
+        "earlier": _describe_earlier(setting),
+        "instructions": _describe_instructions(setting.instructions),
+        "finish": _explain_review(task) if task.is_review else _explain_finish(task),
+        "safe_exit": _explain_safe_exit(task),
+    }
+    return templates.render("task", values)
 
 
 def fence(text: str, language: str = "") -> str:
@@ -73,8 +88,10 @@ def _describe_prerequisites(before: Sequence[Prerequisite]) -> str:
 
 def _describe_earlier(setting: Setting) -> str:
     parts: list[str] = []
+    if setting.notes or setting.is_resumed:
+        parts.append("## What happened before")
     if setting.notes:
-        parts.append("## What happened before, oldest first")
+        parts.append("Oldest first:")
         parts += [f"- {note}" if "\n" not in note else note for note in setting.notes]
     if setting.is_resumed:
         parts.append(
@@ -84,89 +101,102 @@ def _describe_earlier(setting: Setting) -> str:
     return "\n\n".join(parts)
 
 
+def _describe_instructions(text: str) -> str:
+    if not text.strip():
+        return ""
+    shown = text.strip()
+    parts = ["## Instructions of this project, from AGENTS.md", fence(shown[:MAX_INSTRUCTION_CHARS], "markdown")]
+    if len(shown) > MAX_INSTRUCTION_CHARS:
+        parts.append(f"… and {len(shown) - MAX_INSTRUCTION_CHARS} characters more; read the rest in `AGENTS.md`.")
+    return "\n\n".join(parts)
+
+
 def _explain_finish(task: Task) -> str:
+    others = (
+        "You may add task files; do not edit those that are there, but for your own."
+        if task.level in LEVELS_THAT_ADD_FILES
+        else "Do not edit other task files."
+    )
     return f"""## How to finish
 1. Check every acceptance criterion; run the project's tests and checks.
 2. Commit everything that belongs to the task: `git commit -m "feat({task.id}): …"`. Leave no uncommitted file.
 3. End with a short report of what you did; it becomes the task's Summary.
 
-Do not merge into another branch, do not push, do not edit other task files. Your work is tested as merged; if it
-conflicts or fails there, it comes back to you."""
+Do not merge into another branch, and do not push. {others} Your work is tested as
+merged; if it conflicts or fails there, it comes back to you."""
 
 
 def _explain_review(task: Task) -> str:
     return f"""## How to finish
 This is a review: look at the work that task {task.id} names and say what you found. Changing files is not needed.
 End your report with one line, exactly one of:
-Verdict: approved
-Verdict: approved with changes
-Verdict: changes requested"""
+{VERDICTS}"""
 
 
 def _explain_safe_exit(task: Task) -> str:
     return f"""## Safe Exit
-Stop instead of forcing it when verification failed three times, when something outside blocks you, when the task is
-ambiguous, or when it grows beyond its scope. Commit coherent partial work, then say what you tried to do, what went
-wrong (the exact error), what you tried, and what would resolve it:
+Nobody answers questions while you work. Stop instead of forcing it when verification failed three times, when
+something outside blocks you, when the task is ambiguous, or when it grows beyond its scope. Commit coherent partial
+work, then say what you tried to do, what went wrong (the exact error), what you tried, and what would resolve it:
     coordinator notify --level blocking "…"
 or set `status: blocked` and write it under `## Notes` in `{task.path}`, and commit that as
 `blocked({task.id}): <reason>`. Then exit."""
 
 
 def write_conflict_prompt(
-    paths: Sequence[str], head_commits: Sequence[str], branch_commits: Sequence[str], target: str
+    paths: Sequence[str],
+    head_commits: Sequence[str],
+    branch_commits: Sequence[str],
+    target: str,
+    templates: Templates = DEFAULT,
 ) -> str:
     """The further turn of a session whose branch conflicts with the head; `target` is the head's commit."""
-    listed = "\n".join(f"- {path}" for path in paths[:MAX_LISTED])
-    return f"""Your branch does not merge: others landed changes to the same lines. Both sides' intent has to stand.
-
-Conflicting paths:
-{listed}
-
-Landed on the other side:
-{_bullets(head_commits)}
-
-Yours:
-{_bullets(branch_commits)}
-
-Run `git merge {target}` in your worktree (that commit is the current head, also in $COORDINATOR_TARGET), resolve the
-conflict so that both changes work, run the tests, and commit the merge."""
+    values = {
+        "paths": "\n".join(f"- {path}" for path in paths[:MAX_LISTED]),
+        "theirs": _bullets(head_commits),
+        "ours": _bullets(branch_commits),
+        "target": target,
+    }
+    return templates.render("conflict", values)
 
 
-def write_red_prompt(command: str, status: str, tail: str, log: str, target: str) -> str:
+def write_red_prompt(
+    command: str, status: str, tail: str, log: str, target: str, templates: Templates = DEFAULT
+) -> str:
     """The further turn of a session whose work fails `verify` as merged with the head, commit `target`."""
-    return f"""Your work, merged with what others landed meanwhile, does not pass the project's verification:
-`{command}` {status}. The end of its output:
-
-{fence(tail[-MAX_LOG_CHARS:])}
-
-The whole log is {log}. To see it as it was tested, run `git merge {target}` in your worktree (that commit is the
-current head, also in $COORDINATOR_TARGET). Find the cause, mend it, run the checks, and commit."""
-
-
-def write_review_prompt(task: Task, text: str, branch: str, base: str) -> str:
-    """What the reviewer of a branch is told; it works in a worktree of its own at the branch's head."""
-    return f"""# Review of task {task.id}: {task.name}
-
-The branch `{branch}` is checked out in the current directory. What it changes: `git diff {base}...HEAD`. Its task:
-
-{fence(text, "markdown")}
-
-Check that every acceptance criterion is met, that the tests test it, and that nothing else was changed. Change no
-files. Say what has to change, with file and line. End with one line, exactly one of:
-Verdict: approved
-Verdict: approved with changes
-Verdict: changes requested
-"""
+    values = {
+        "command": command,
+        "status": status,
+        "tail": fence(tail[-MAX_LOG_CHARS:]),
+        "log": log,
+        "target": target,
+    }
+    return templates.render("red", values)
 
 
-def write_changes_prompt(report: str) -> str:
+def write_review_prompt(
+    task: Task, text: str, branch: str, base: str, instructions: str = "", templates: Templates = DEFAULT
+) -> str:
+    """What the reviewer of a branch is told; it works in a worktree of its own at the branch's head.
+
+    `text` is the task file there, `instructions` that of the project's AGENTS.md.
+    """
+    values = {
+        "id": task.id,
+        "name": task.name,
+        "path": task.path,
+        "branch": branch,
+        "base": base,
+        "task": fence(text, "markdown"),
+        "instructions": _describe_instructions(instructions),
+        "verdict": VERDICTS,
+    }
+    return templates.render("review", values)
+
+
+def write_changes_prompt(report: str, templates: Templates = DEFAULT) -> str:
     """The further turn of a session whose work a reviewer sent back with `report`."""
-    return f"""A reviewer asks for changes before your work can land:
-
-{fence(report[-MAX_LOG_CHARS:])}
-
-Make them, run the tests, and commit. Where you disagree, say why in your report."""
+    return templates.render("changes", {"report": fence(report[-MAX_LOG_CHARS:])})
 
 
 def _bullets(lines: Sequence[str]) -> str:

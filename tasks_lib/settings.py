@@ -5,20 +5,53 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, cast
+from fnmatch import fnmatchcase
+from typing import Any, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.model import REVIEW_LEVEL, Risk, Scope, Task
-from tasks_lib.naming import find_id_fault
+from tasks_lib.settings_agent import PLACEHOLDERS, AgentSettings, BudgetLimits, BudgetSettings, check_not_filled_in
+from tasks_lib.settings_values import (
+    DEFAULT_ROLE,
+    KEPT_CONFIG,
+    Count,
+    Line,
+    RelativePath,
+    Role,
+    Seconds,
+    Section,
+    Variable,
+    Word,
+    check_branch,
+    check_path,
+)
 from tasks_lib.settings_yaml import read_model
+from tasks_lib.templates import PromptName
 from tasks_lib.yamlnodes import quote
 
-PLACEHOLDERS = ("role", "prompt_file", "session")
-"""What `agent.command` may hold between braces."""
+__all__ = [
+    "DEFAULT_ROLE",
+    "KEPT_CONFIG",
+    "PLACEHOLDERS",
+    "ROLES",
+    "AgentSettings",
+    "BudgetLimits",
+    "BudgetSettings",
+    "EnvironmentSettings",
+    "LandSettings",
+    "RetrySettings",
+    "ReviewSettings",
+    "Settings",
+    "WatchSettings",
+    "digest_verify",
+    "read_settings",
+    "read_taskgraph_tasks_dir",
+    "settings_schema",
+    "starter_settings",
+]
 
-DEFAULT_ROLE = "implementation-specialist"
 ROLES: Mapping[str, str] = {
     REVIEW_LEVEL: "code-reviewer",
     "research": "poc-specialist",
@@ -26,11 +59,6 @@ ROLES: Mapping[str, str] = {
     "decomposition": "decomposer",
     "planning": "decomposer",
 }
-_PLACEHOLDER = re.compile(r"(?<!\$)\{([a-z_]+)\}")
-_VARIABLE = re.compile(r"[A-Za-z0-9_*?!\[\]^-]+")
-_GLOB_TOKEN = re.compile(r"\*+|\[!?\]?[^\]]*\]|.", re.DOTALL)
-_ROLE = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")
-_PRIVATE = "PREFECT_"
 _PREFIX = "COORDINATOR_"
 _AGENT_VARIABLES = frozenset(
     _PREFIX + name
@@ -39,170 +67,7 @@ _AGENT_VARIABLES = frozenset(
 """These say where a session is, or where data is kept; they never set anything here, `target` among them."""
 
 
-def _check_line(line: str) -> str:
-    if not line.strip() or "\0" in line:
-        raise ValueError(
-            "holds an empty line; take it out" if "\0" not in line else "holds a NUL character; take it out"
-        )
-    return line
-
-
-def _check_word(word: str) -> str:
-    if "\0" in word:
-        raise ValueError("holds a NUL character; take it out")
-    return word
-
-
-def _check_path(path: object) -> str:
-    """`path` in its plain form (`a/b`), refused unless it stays below the directory that it is relative to."""
-    if not isinstance(path, str):
-        raise ValueError('is not text; write it in quotes, such as "tasks"')  # noqa: TRY004 - pydantic takes ValueError.
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if path.startswith(("/", "~")):
-        raise ValueError(f'is "{path}", which is not relative; write it from the top of the repository')
-    if ".." in parts:
-        raise ValueError(f'is "{path}", which holds `..`; name a path inside the repository')
-    if not parts or ".git" in parts:
-        raise ValueError(f'is "{path}", which is no file or directory of a worktree; name one')
-    if not path.isprintable() or "\\" in path:
-        raise ValueError(f"is {path!r}, which holds a backslash or an unprintable character; write the path with `/`")
-    return "/".join(parts)
-
-
-def _check_branch(name: str) -> str:
-    if name.startswith("refs/"):
-        raise ValueError(f'is "{name}", a full ref; write the name of the branch alone')
-    if name and (fault := find_id_fault(name)):
-        raise ValueError(f'is "{name}", which {fault}; write a name that git takes for a branch')
-    return name
-
-
-def _check_role(role: str) -> str:
-    if not _ROLE.fullmatch(role):
-        raise ValueError(f'is "{role}"; write the name of a role, such as {DEFAULT_ROLE}')
-    return role
-
-
-def _check_variable(pattern: str) -> str:
-    if not _VARIABLE.fullmatch(pattern):
-        raise ValueError(f'is "{pattern}"; write the name of a variable or a glob such as `NPM_*`, without a value')
-    if _can_start_with(pattern, _PRIVATE):
-        raise ValueError(
-            f'is "{pattern}", which can match {_PRIVATE}*; no command may see those, so name others exactly'
-        )
-    return pattern
-
-
-def _can_start_with(pattern: str, prefix: str) -> bool:
-    """Whether the glob `pattern` matches some name that starts with `prefix`."""
-    tokens = _GLOB_TOKEN.findall(pattern)
-    places = {0}  # How many tokens are used up, in every way of matching the prefix so far.
-    for character in prefix:
-        for place in sorted(places):
-            if place < len(tokens) and tokens[place].startswith("*"):
-                places.add(place + 1)
-        places = {
-            place if tokens[place].startswith("*") else place + 1
-            for place in places
-            if place < len(tokens) and _matches(tokens[place], character)
-        }
-    return bool(places)
-
-
-def _matches(token: str, character: str) -> bool:
-    if token[0] in "*?" or (token[0] == "[" and len(token) > 1):
-        # What a class holds is not looked at: refusing a few names too many is the safe side.
-        return True
-    return token == character
-
-
-def _check_model(model: str) -> str:
-    provider, slash, name = model.partition("/")
-    if (model and not (provider and slash and name)) or not model.isprintable() or " " in model:
-        raise ValueError(f'is "{model}"; write it as provider/model, the way `opencode models` lists it')
-    return model
-
-
-def _check_url(url: str) -> str:
-    if url and not re.fullmatch(r"https?://[^\s/@?#]+/?", url):
-        raise ValueError(f'is "{url}"; write an address such as http://127.0.0.1:4096, without a password in it')
-    return url.rstrip("/")
-
-
-Line = Annotated[str, AfterValidator(_check_line)]
-Word = Annotated[str, AfterValidator(_check_word)]
-RelativePath = Annotated[str, AfterValidator(_check_path)]
-Role = Annotated[str, AfterValidator(_check_role)]
-Variable = Annotated[str, AfterValidator(_check_variable)]
-Model = Annotated[str, AfterValidator(_check_model)]
-Permission = Literal["allow", "ask", "deny"]
-Seconds = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Count = Annotated[int, Field(strict=True)]
-
-
-PromptName = Literal["task", "review", "conflict", "red", "changes"]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True)
-
-
-class AgentSettings(_Section):
-    """How a session of a coding agent is run."""
-
-    backend: Literal["opencode", "command"] = Field(
-        default="command",
-        description="What runs a session: opencode's own server, or a program that is run once a turn.",
-    )
-    command: tuple[Word, ...] = Field(
-        default=(),
-        description="For `command`: program and arguments, run without a shell in the worktree once a turn, the prompt "
-        "on standard input; {role}, {prompt_file} and {session} are filled in. For `opencode`: how opencode is "
-        "started, if not as `opencode`.",
-    )
-    model: Model = Field(default="", description="`provider/model` for every role that names none; opencode only.")
-    models: Mapping[str, Model] = Field(
-        default_factory=dict[str, str], description="`provider/model` for a role; opencode only."
-    )
-    keys: tuple[Variable, ...] = Field(
-        default=(),
-        description="Names or globs of variables that opencode's server needs and the agent's shell must not see, such "
-        "as ANTHROPIC_API_KEY.",
-    )
-    config: Mapping[str, Any] = Field(
-        default_factory=dict[str, Any],
-        description="Further configuration for opencode, as in its own `opencode.json`: `provider`, `mcp` and so on.",
-    )
-    permission: Mapping[str, Permission | Mapping[str, Permission]] = Field(
-        default_factory=dict[str, Any],
-        description="What opencode's tools may do, as in its own configuration; roles can narrow it, never widen it.",
-    )
-    url: str = Field(
-        default="",
-        description="Address of an opencode server that runs already and is left running; its password is in "
-        "OPENCODE_SERVER_PASSWORD.",
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _check_url(cls, url: str) -> str:
-        return _check_url(url)
-
-    @field_validator("command")
-    @classmethod
-    def _check_command(cls, command: tuple[str, ...]) -> tuple[str, ...]:
-        if command and not command[0].strip():
-            raise ValueError("starts with an empty word; the first is the program to run")
-        unknown = {name for word in command for name in _PLACEHOLDER.findall(word)} - set(PLACEHOLDERS)
-        if unknown:
-            known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-            raise ValueError(
-                f"holds {', '.join(f'{{{name}}}' for name in sorted(unknown))}; what is filled in is {known}"
-            )
-        return command
-
-
-class EnvironmentSettings(_Section):
+class EnvironmentSettings(Section):
     """Which variables of this process a command sees besides the usual ones; PREFECT_* is never passed on."""
 
     setup: tuple[Variable, ...] = Field(default=(), description="Names or globs for the lines of `setup`.")
@@ -212,7 +77,7 @@ class EnvironmentSettings(_Section):
     verify: tuple[Variable, ...] = Field(default=(), description="Names or globs for the lines of `verify`.")
 
 
-class ReviewSettings(_Section):
+class ReviewSettings(Section):
     """When a branch is read by a reviewer before it is merged."""
 
     when: Literal["auto", "always", "never"] = Field(
@@ -223,7 +88,7 @@ class ReviewSettings(_Section):
     )
 
 
-class WatchSettings(_Section):
+class WatchSettings(Section):
     """How long things may take, in seconds, before they are ended."""
 
     turn_seconds: Seconds = Field(default=7200, gt=0, description="One turn of an agent.")
@@ -245,26 +110,7 @@ class WatchSettings(_Section):
     )
 
 
-class BudgetLimits(_Section):
-    """What may be spent; 0 is no limit. What is over its budget is ended, and its work kept."""
-
-    tokens: Count = Field(
-        default=0, ge=0, description="Tokens of input, output and reasoning; cached ones do not count."
-    )
-    cost: Seconds = Field(default=0, ge=0, description="US dollars, as opencode reckons them from the model's prices.")
-    turns: Count = Field(default=0, ge=0, description="Prompts, reminders and work that was given back among them.")
-    seconds: Seconds = Field(default=0, ge=0, description="Seconds in which sessions work; waiting is not counted.")
-
-
-class BudgetSettings(_Section):
-    """What agents may spend, enforced while they work."""
-
-    attempt: BudgetLimits = Field(default_factory=BudgetLimits, description="One attempt at a node.")
-    node: BudgetLimits = Field(default_factory=BudgetLimits, description="All attempts at a node together.")
-    run: BudgetLimits = Field(default_factory=BudgetLimits, description="All nodes of a run together.")
-
-
-class RetrySettings(_Section):
+class RetrySettings(Section):
     """How often a node is tried, and how long to wait between attempts."""
 
     attempts: Count = Field(default=3, ge=1, le=10, description="Attempts in all, the first included.")
@@ -283,7 +129,7 @@ class RetrySettings(_Section):
         return self
 
 
-class LandSettings(_Section):
+class LandSettings(Section):
     """Where finished work goes."""
 
     mode: Literal["local"] = Field(
@@ -294,7 +140,7 @@ class LandSettings(_Section):
     )
 
 
-class Settings(_Section):
+class Settings(Section):
     """Everything that `coordinator.yaml` can say; every key may be left out."""
 
     target: str = Field(default="", description="The branch that work lands on; empty: the one that is checked out.")
@@ -336,19 +182,48 @@ class Settings(_Section):
     @field_validator("target")
     @classmethod
     def _check_target(cls, target: str) -> str:
-        return _check_branch(target)
+        return check_branch(target)
 
     @field_validator("tasks_dir")
     @classmethod
     def _check_tasks_dir(cls, path: str) -> str:
-        return _check_path(path) if path else path
+        return check_path(path) if path else path
+
+    @field_validator("wrapper")
+    @classmethod
+    def _check_wrapper(cls, wrapper: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        check_not_filled_in(wrapper, _get_backend(info))
+        return wrapper
+
+    @field_validator("env")
+    @classmethod
+    def _check_keys_are_kept(cls, env: EnvironmentSettings, info: ValidationInfo) -> EnvironmentSettings:
+        agent = info.data.get("agent")
+        for key in agent.keys if isinstance(agent, AgentSettings) else ():
+            for shown in env.agent:
+                if fnmatchcase(key, shown) or fnmatchcase(shown, key):
+                    raise ValueError(
+                        f'agent passes "{shown}" on to the agent\'s shell, and agent.keys keeps "{key}" from it; take '
+                        "one of them out"
+                    )
+        return env
+
+    @field_validator("budget")
+    @classmethod
+    def _check_budget_can_be_kept(cls, budget: BudgetSettings, info: ValidationInfo) -> BudgetSettings:
+        if _get_backend(info) == "command" and (unknown := budget.find_unknown_to_programs()):
+            raise ValueError(
+                f"sets {', '.join(unknown)}, and with agent.backend command nobody tells of tokens or cost; set turns "
+                "or seconds"
+            )
+        return budget
 
     @field_validator("branch_prefix")
     @classmethod
     def _check_prefix(cls, prefix: str) -> str:
         if not prefix:
             raise ValueError("is empty, and a task could take the name of another branch; write one such as `feat/`")
-        _check_branch(f"{prefix}x")
+        check_branch(f"{prefix}x")
         return prefix
 
     def role_for(self, level: str | None) -> str:
@@ -357,12 +232,26 @@ class Settings(_Section):
         chosen = {key.casefold(): role for key, role in self.roles.items()}
         return chosen.get(name) or ROLES.get(name, DEFAULT_ROLE)
 
+    def model_for(self, task: Task, role: str) -> str:
+        """`provider/model` for a session of `role` that works `task`; "" for the role's own, or the usual one.
+
+        What the task file names is for the role that works it: who reviews its branch has the model of a reviewer.
+        """
+        is_worker = role == self.role_for(task.level)
+        return (task.model if is_worker else "") or self.agent.models.get(role, "")
+
     def wants_review(self, task: Task) -> bool:
         """Whether the branch of `task` is reviewed before it is merged; a review node is not reviewed in its turn."""
         if task.is_review or self.review.when == "never":
             return False
         is_weighty = task.risk in (Risk.HIGH, Risk.CRITICAL) or task.scope in (Scope.BROAD, Scope.SYSTEM)
         return self.review.when == "always" or is_weighty
+
+
+def _get_backend(info: ValidationInfo) -> str:
+    """The backend, "" where what was given for it is a fault of its own."""
+    agent = info.data.get("agent")
+    return agent.backend if isinstance(agent, AgentSettings) else ""
 
 
 def read_settings(text: str, path: str, environment: Mapping[str, str]) -> Settings:
@@ -401,7 +290,7 @@ def read_taskgraph_tasks_dir(text: str, path: str) -> str | None:
         raise InputError([Fault(path, _find_line(text, "project"), "project is not a table; write `[project]`")])
     value: Any = cast("Mapping[str, Any]", project).get("tasks_dir")
     try:
-        return _check_path(value) if value else None
+        return check_path(value) if value else None
     except ValueError as error:
         raise InputError([Fault(path, _find_line(text, "tasks_dir"), f"tasks_dir {error}")]) from error
 

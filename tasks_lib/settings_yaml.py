@@ -1,7 +1,7 @@
 """Reads a YAML file and the variables above it into a model, and words every fault so that it can be mended."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeGuard, TypeVar, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeGuard, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -114,8 +114,14 @@ def _find_annotation(model: Any, keys: Sequence[str | int]) -> Any:
             info = _fields(model).get(str(key))
             model = info.annotation if info else None
         else:
-            model = str if get_origin(model) is Mapping else None
+            model = _get_value_type(model) if get_origin(model) is Mapping else None
     return model
+
+
+def _get_value_type(mapping: Any) -> Any:
+    """The type of the values of `mapping`, without the checks that are written beside it."""
+    value = get_args(mapping)[1]
+    return get_args(value)[0] if get_origin(value) is Annotated else value
 
 
 def _is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
@@ -130,7 +136,10 @@ def _find_field(model: Any, location: Location) -> FieldInfo | None:
 def _explain(model: type[BaseModel], given: _Given, detail: Any) -> Fault:
     """One of pydantic's errors as a fault."""
     location = tuple(part for part in detail["loc"] if part != "[key]")
-    known = next((location[:end] for end in range(len(location), -1, -1) if location[:end] in given.places), None)
+    above = (location[:end] for end in range(len(location), -1, -1))
+    # What a variable sets far below has no line above it, and is named itself.
+    below = (one for one in given.places if one[: len(location)] == location)
+    known = next((one for one in (location, *below, *above) if one in given.places), None)
     place = given.places[known] if known is not None else _Place("", 0)
     message = _describe(model, location, detail)
     if place.line == 0 and detail["type"] in ("tuple_type", "list_type"):
@@ -142,7 +151,7 @@ def _describe(model: type[BaseModel], location: Location, detail: Any) -> str:
     kind: str = detail["type"]
     value: object = detail["input"]
     label = _name(location)
-    if kind == "extra_forbidden":
+    if kind == "extra_forbidden" or (kind == "literal_error" and "[key]" in detail["loc"]):
         return _describe_unknown(model, location)
     if kind == "value_error":
         return f"{label} {detail['ctx']['error']}"
@@ -177,7 +186,7 @@ def _show(value: object) -> str:
 
 def _describe_unknown(model: type[BaseModel], location: Location) -> str:
     section = _find_annotation(model, location[:-1]) or model
-    known = sorted(_fields(section))
+    known = sorted(_fields(section) if _is_section(section) else get_args(get_args(section)[0]))
     where = f" of {_name(location[:-1])}" if len(location) > 1 else ""
     hint = suggest(str(location[-1]).casefold(), known)
     return f'"{location[-1]}" is no key{where} in this version' + (hint or f"; there are {', '.join(known)}")

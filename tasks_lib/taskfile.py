@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tasks_lib.errors import Fault
 from tasks_lib.frontmatter import DEPENDENCY_KEYS, add_dependency, decode, encode, find_block, set_status
-from tasks_lib.model import KNOWN_LEVELS, Impact, Risk, Scope, Status, Task
+from tasks_lib.model import KNOWN_LEVELS, Impact, Risk, Scope, Status, Task, is_model_name
 from tasks_lib.naming import find_id_fault
 from tasks_lib.nearest import suggest
 from tasks_lib.sections import adopt_sections, get_section, set_section
@@ -95,6 +95,7 @@ def _read_task(form: "_Form", blob: str) -> Task:
         priority=form.label("priority"),
         assignee=form.text("assignee"),
         tags=form.tags(),
+        model=form.model(),
         extra=form.rest(),
         lines=form.lines,
         dependency_lines=dependencies,
@@ -187,6 +188,14 @@ class _Form:
         message = f'level "{text}" is not known and is taken as it is{suggest(text.casefold(), KNOWN_LEVELS)}'
         self._fault(self.lines["level"], message, is_warning=True)
         return text
+
+    def model(self) -> str:
+        text = self.text("model")
+        if text is None or is_model_name(text):
+            return text or ""
+        message = f'model "{text}" is not provider/model; write it the way `opencode models` lists it, or take it out'
+        self._fault(self.lines["model"], message)
+        return ""
 
     def dependencies(self, task_id: str) -> dict[str, int]:
         """Each id in `depends_on` with its line, in the order of the file."""

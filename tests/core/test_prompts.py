@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from tasks_lib import prompts
 from tasks_lib.model import REVIEW_LEVEL, Task
 from tasks_lib.prompts import Prerequisite, Setting
+from tasks_lib.templates import PLACEHOLDERS, PromptName, TemplateFile, Templates, read_templates
 
 TASK = Task("team/api", "Build the API", "tasks/team/api.md")
 REVIEW = Task("check", "Look at it", "tasks/check.md", level=REVIEW_LEVEL)
@@ -44,6 +45,45 @@ def test_prompt_tells_earlier_notes_in_order_and_that_the_worktree_is_resumed() 
     text = prompts.write_task_prompt(TASK, "x", setting)
     assert text.index("- Attempt 1 failed: a") < text.index("- Given back: b") < text.index("look at `git status`")
     assert "This is attempt 3" in text
+
+
+def test_instructions_of_the_project_are_told_whole_or_cut_with_a_word_about_the_rest() -> None:
+    text = prompts.write_task_prompt(TASK, "x", Setting("b", "main", 1, "r", instructions="# Style\nUse tabs.\n"))
+    assert "## Instructions of this project, from AGENTS.md\n\n```markdown\n# Style\nUse tabs.\n```\n\n## How" in text
+    cut = prompts.write_review_prompt(TASK, "x", "b", "f" * 40, "y" * (prompts.MAX_INSTRUCTION_CHARS + 7))
+    assert "… and 7 characters more; read the rest in `AGENTS.md`." in cut
+    assert "AGENTS.md" not in prompts.write_task_prompt(TASK, "x", SETTING)
+
+
+def test_a_task_that_adds_task_files_is_not_told_to_leave_them_alone() -> None:
+    planning = Task("plan", "Plan", "tasks/plan.md", level="planning")
+    assert "You may add task files" in prompts.write_task_prompt(planning, "x", SETTING)
+    assert "Do not edit other task files." in prompts.write_task_prompt(TASK, "x", SETTING)
+
+
+def write_all(templates: Templates, text: str = "x") -> dict[PromptName, str]:
+    return {
+        "task": prompts.write_task_prompt(TASK, text, SETTING, (), templates),
+        "review": prompts.write_review_prompt(TASK, text, "feat/team/api", "f" * 40, "", templates),
+        "conflict": prompts.write_conflict_prompt([text], ["1 a"], ["2 b"], "f" * 40, templates),
+        "red": prompts.write_red_prompt("make", "exited with 2", text, "/log", "f" * 40, templates),
+        "changes": prompts.write_changes_prompt(text, templates),
+    }
+
+
+def test_every_placeholder_of_every_prompt_is_filled_in() -> None:
+    own: dict[PromptName, TemplateFile] = {
+        name: TemplateFile("p.md", "\n".join(f"<{one}>${{{one}}}" for one in known))
+        for name, known in PLACEHOLDERS.items()
+    }
+    for name, text in write_all(read_templates(own)).items():
+        assert [one for one in PLACEHOLDERS[name] if f"<{one}>" not in text] == []
+        assert "$" not in text.replace("$COORDINATOR_TARGET", "")
+
+
+def test_what_is_filled_in_is_not_filled_in_again() -> None:
+    said = "costs $5, ${id}, $$, $task and $nothing"
+    assert all(said in text for text in write_all(read_templates({}), said).values())
 
 
 @given(st.text(alphabet=st.sampled_from("`a\n #"), max_size=60))

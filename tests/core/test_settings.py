@@ -92,7 +92,30 @@ land: {mode: local, give_backs: 0}
         ("retry:\n  atempts: 2", '2: "atempts" is no key of retry in this version. Did you mean "attempts"?'),
         ("land: {zzz: 1}", '1: "zzz" is no key of land in this version; there are give_backs, mode'),
         ("review: {when: nevr}", '1: review.when is "nevr"; use auto, always or never. Did you mean "never"?'),
-        ("agent: {backend: opencode}", '1: agent.backend is "opencode"; this version has "command" only'),
+        ("agent: {backend: opncode}", '1: agent.backend is "opncode"; use opencode or command. Did you mean "opencode"?'),
+        ("agent:\n  model: a/b", "2: agent.model is for opencode, and agent.backend is command; write `backend: opencode`, or take it out"),
+        ("agent: {backend: opencode, command: [opencode, '{session}', '{x}']}", "1: agent.command holds {session}, {x}; a server of opencode is started for all sessions, so take it out"),
+        ("agent: {backend: opencode}\nwrapper: [box, '{role}', '${HOME}']", "2: wrapper holds {role}; a server of opencode is started for all sessions, so take it out"),
+        ("agent: {backend: opencode, model: sonnet}", '1: agent.model is "sonnet"; write it as provider/model, the way `opencode models` lists it'),
+        ("agent:\n  backend: opencode\n  models:\n    code-reviewer: a b/c", '4: agent.models.code-reviewer is "a b/c"; write it as provider/model, the way `opencode models` lists it'),
+        ("agent:\n  backend: opencode\n  models:\n    code reviewer: b/c", '4: agent.models.code reviewer is "code reviewer"; write the name of a role, such as implementation-specialist'),
+        ("agent: {backend: opencode, keys: ['P*']}", '1: agent.keys item 1 is "P*", which can match PREFECT_*; no command may see those, so name others exactly'),
+        ("agent: {backend: opencode, keys: [A=b]}", '1: agent.keys item 1 is "A=b"; write the name of a variable or a glob such as `NPM_*`, without a value'),
+        ("agent: {backend: opencode, keys: [A_KEY]}\nenv: {agent: ['A_*']}", "2: env agent passes \"A_*\" on to the agent's shell, and agent.keys keeps \"A_KEY\" from it; take one of them out"),
+        ("agent:\n  backend: opencode\n  config:\n    provider: {}\n    permission: {}", "5: agent.config.permission is for the coordinator to decide; write it as agent.permission"),
+        ("agent: {backend: opencode, config: {a: [1.0e+400]}}", "1: agent.config holds a number that is too large for JSON; write another, or quote it"),
+        ("agent:\n  backend: opencode\n  permission:\n    bash: alow", '4: agent.permission.bash is "alow"; use allow, ask or deny. Did you mean "allow"?'),
+        ("agent: {backend: opencode, permission: {bash: {'rm *': no}}}", '1: agent.permission.bash for "rm *" is no word; use allow, ask or deny'),
+        ("agent: {backend: opencode, url: 'localhost:4096'}", '1: agent.url is "localhost:4096"; write an address such as http://127.0.0.1:4096, without a password in it'),
+        ("agent: {backend: opencode, url: 'http://u:p@h'}", '1: agent.url is "http://u:p@h"; write an address such as http://127.0.0.1:4096, without a password in it'),
+        ("agent:\n  backend: opencode\n  command: [oc]\n  keys: [K]\n  url: http://h", "5: agent.url names a server that runs already, so agent.command and agent.keys would do nothing; take out the one or the other"),
+        ("budget: {run: {cost: -1}}", "1: budget.run.cost is -1; write a number, 0 or more"),
+        ("budget: {node: {tokens: 1.5}}", "1: budget.node.tokens is 1.5; write a whole number, 0 or more"),
+        ("\nbudget: {node: {turns: 9}, run: {turns: 3}}", "2: budget node.turns (9) is above run.turns (3); the wider budget would always end first, so raise it"),
+        ("budget: {run: {cost: 5, seconds: 5}, node: {tokens: 1}}", "1: budget sets node.tokens, run.cost, and with agent.backend command nobody tells of tokens or cost; set turns or seconds"),
+        ("prompts:\n  taks: a.md", '2: "taks" is no key of prompts in this version. Did you mean "task"?'),
+        ("prompts: {zzz: a.md}", '1: "zzz" is no key of prompts in this version; there are changes, conflict, red, review, task'),
+        ("prompts: {task: /a.md}", '1: prompts.task is "/a.md", which is not relative; write it from the top of the repository'),
         ("land: {mode: push}", '1: land.mode is "push"; this version has "local" only'),
         ("agent: {command: [a, '{rol}']}", "1: agent.command holds {rol}; what is filled in is {role}, {prompt_file}, {session}"),
         ("agent: {command: ['']}", "1: agent.command starts with an empty word; the first is the program to run"),
@@ -110,11 +133,54 @@ land: {mode: local, give_backs: 0}
         ("verify: &v [a]", "1: the anchor &v is refused; take it out, or quote the value if the ampersand is meant"),
         ("- a", "1: the file is not a mapping; write lines of `key: value`"),
         ("a: [", "1: the file is not valid YAML: did not find expected node content (while parsing a flow node); check the indentation and the quotes"),
-        ("copy_paths: [a]", '1: "copy_paths" is no key in this version; there are agent, branch_prefix, copy, env, keep, land, max_sessions, retry, review, roles, setup, setup_key, target, tasks_dir, verify, watch, wrapper'),
+        ("copy_paths: [a]", '1: "copy_paths" is no key in this version; there are agent, branch_prefix, budget, copy, env, keep, land, max_sessions, prompts, retry, review, roles, setup, setup_key, target, tasks_dir, verify, watch, wrapper'),
     ],
 )  # fmt: skip
 def test_a_fault_says_where_and_what_to_do(text: str, fault: str) -> None:
     assert faults(text) == [f"{PATH}:{fault}"]
+
+
+def test_everything_that_opencode_can_be_told_is_read() -> None:
+    text = """
+agent:
+  backend: opencode
+  command: [npx, opencode, "${HOME}"]
+  model: anthropic/claude-sonnet-4-5
+  models: {code-reviewer: openrouter/openai/gpt-5, team/scout: a/b}
+  keys: [ANTHROPIC_API_KEY, "OPENROUTER_*"]
+  config: {provider: {local: {options: {baseURL: "http://127.0.0.1:1/v1", timeout: 5}}}, small_model: a/b}
+  permission: {webfetch: deny, bash: {"*": allow, "git push *": deny}}
+budget: {attempt: {tokens: 1, cost: 0.5}, node: {tokens: 1}, run: {cost: 5, turns: 3, seconds: 60}}
+prompts: {task: ./prompts/task.md}
+watch: {stall_seconds: 5, tool_seconds: 6}
+"""
+    read = read_settings(text, PATH, {})
+    assert read.agent.models == {"code-reviewer": "openrouter/openai/gpt-5", "team/scout": "a/b"}
+    assert read.agent.config["provider"]["local"]["options"] == {"baseURL": "http://127.0.0.1:1/v1", "timeout": 5}
+    rules = read.agent.permission["bash"]
+    assert isinstance(rules, dict)
+    assert list(rules.items()) == [("*", "allow"), ("git push *", "deny")], "the order decides which counts"
+    assert (read.budget.attempt.cost, read.budget.run.turns, read.budget.node.seconds) == (0.5, 3, 0)
+    assert read.prompts == {"task": "prompts/task.md"}
+    served = read_settings("agent: {backend: opencode, url: 'http://127.0.0.1:4096/'}", PATH, {})
+    assert served.agent.url == "http://127.0.0.1:4096"
+
+
+def test_a_model_follows_from_the_task_file_then_the_role() -> None:
+    read = read_settings("agent: {backend: opencode, model: a/usual, models: {code-reviewer: a/judge}}", PATH, {})
+    plain, own = Task("a", "A", "tasks/a.md"), Task("b", "B", "tasks/b.md", model="b/own")
+    assert read.model_for(own, "implementation-specialist") == "b/own"
+    assert read.model_for(own, "code-reviewer") == "a/judge", "the reviewer of its branch is another session"
+    assert read.model_for(plain, "implementation-specialist") == "", "the role may say, and else agent.model"
+
+
+def test_every_fault_of_an_agent_is_named_at_its_own_line() -> None:
+    found = faults("agent:\n  model: x\n  config: {share: auto}\n  url: h\n")
+    assert [fault.split(":")[1:3] for fault in found] == [
+        ["2", ' agent.model is "x"; write it as provider/model, the way `opencode models` lists it'],
+        ["3", " agent.config.share is for the coordinator to decide; sessions are never shared, so take it out"],
+        ["4", " agent.url is for opencode, and agent.backend is command; write `backend"],
+    ]
 
 
 def test_all_faults_of_file_and_environment_are_named_at_once() -> None:
@@ -152,6 +218,15 @@ def test_variables_stand_above_the_file() -> None:
         "COORDINATOR_REVIEW__MAX_ROUNDS": "3",
         "COORDINATOR_ROLES__RESEARCH": "scout",
         "COORDINATOR_LAND": "",
+        "COORDINATOR_AGENT__BACKEND": "opencode",
+        "COORDINATOR_AGENT__MODEL": "a/b",
+        "COORDINATOR_AGENT__MODELS__SCOUT": "c/d",
+        "COORDINATOR_AGENT__KEYS": "[A_KEY]",
+        "COORDINATOR_AGENT__CONFIG__PROVIDER": "{local: {npm: x}}",
+        "COORDINATOR_AGENT__PERMISSION__WEBFETCH": "deny",
+        "COORDINATOR_AGENT__PERMISSION__BASH": "{'*': ask}",
+        "COORDINATOR_BUDGET__RUN__COST": "2.5",
+        "COORDINATOR_PROMPTS__RED": "red.md",
     }
     text = "max_sessions: bad\nverify: bad\nretry: {attempts: 99, delay_seconds: 1}\nroles: {review: me}\nland: {give_backs: 1}\n"
     read = read_settings(text, PATH, environment)
@@ -159,6 +234,10 @@ def test_variables_stand_above_the_file() -> None:
     assert (read.verify, read.copy_paths, read.branch_prefix) == (("make test", "true"), (".env",), "12")
     assert (read.review.when, read.review.max_rounds, read.land.give_backs) == ("never", 3, 1)
     assert read.roles == {"review": "me", "research": "scout"}
+    assert (read.agent.model, read.agent.models, read.agent.keys) == ("a/b", {"scout": "c/d"}, ("A_KEY",))
+    assert read.agent.config == {"provider": {"local": {"npm": "x"}}}
+    assert read.agent.permission == {"webfetch": "deny", "bash": {"*": "ask"}}
+    assert (read.budget.run.cost, read.prompts) == (2.5, {"red": "red.md"})
 
 
 def test_variables_that_name_no_key_or_belong_to_an_agent_set_nothing() -> None:
@@ -192,8 +271,10 @@ def test_variables_that_name_no_key_or_belong_to_an_agent_set_nothing() -> None:
         ("VERIFY", "make test", "verify is not a list; write it as YAML, such as `[make test]`"),
         ("RETRY", "3", "retry is 3; write its keys on lines of their own below it, indented"),
         ("REVIEW__WHEN", "x", 'review.when is "x"; use auto, always or never'),
-        ("WATCH", "{a: 1}", '"a" is no key of watch in this version; there are nudges, setup_seconds, stop_seconds, turn_seconds, verify_seconds'),
+        ("WATCH", "{a: 1}", '"a" is no key of watch in this version; there are nudges, setup_seconds, stall_seconds, stop_seconds, tool_seconds, turn_seconds, verify_seconds'),
         ("VERIFY", "[a, 1]", 'verify item 2 is 1, not text; quote it: "1"'),
+        ("AGENT__MODEL", "a/b", "agent.model is for opencode, and agent.backend is command; write `backend: opencode`, or take it out"),
+        ("BUDGET__RUN__COST", "1", "budget sets run.cost, and with agent.backend command nobody tells of tokens or cost; set turns or seconds"),
     ],
 )  # fmt: skip
 def test_a_bad_variable_is_a_fault_under_its_own_name(name: str, value: str, fault: str) -> None:

@@ -66,6 +66,9 @@ def test_a_file_without_front_matter_is_passed_over(data: bytes) -> None:
         ("dependson: [a]", '4: warning: "dependson" is not read; write `depends_on` if the task is to wait for others'),
         ("assignee: 2024-01-01", '4: assignee 2024-01-01 is a date in YAML; quote it: `assignee: "2024-01-01"`'),
         ("tags: x", "4: tags is not a list; write `tags: [x]`"),
+        ("model: sonnet", '4: model "sonnet" is not provider/model; write it the way `opencode models` lists it, or take it out'),
+        ("model: 3", '4: model 3 is a number in YAML; quote it: `model: "3"`'),
+        ("x:\nmodel: a b/c", '5: model "a b/c" is not provider/model; write it the way `opencode models` lists it, or take it out'),
         ("name: again", '4: "name" stands twice, first on line 3; take one out'),
         ("x: *bold*", "4: the front matter is not valid YAML: did not find expected alphabetic or numeric character (while scanning an alias); quote a value that starts with * or &"),
         ("x: *bold", "4: the alias *bold is refused; write the value out, or quote it if the star is meant"),
@@ -112,6 +115,14 @@ def test_an_unsafe_id_is_refused(task_id: str) -> None:
 def test_all_faults_are_named_at_once_in_order() -> None:
     data = b"---\nid: 3\nstatus: x\nrisk: y\nfoo: *z\ndepends_on: b\n---\n"
     assert [fault.line for fault in parse_task(data, PATH)[1]] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("model", ["", "anthropic/claude-sonnet-4-5", "openrouter/openai/gpt-5:free"])
+def test_a_task_names_its_model(model: str) -> None:
+    task, found = parse_task(f"---\nid: a\nname: x\nmodel: {model}\n---\n".encode(), PATH)
+    assert found == ()
+    assert task is not None
+    assert (task.model, "model" in task.extra) == (model, False)
 
 
 def test_nulls_count_as_not_given_and_name_wins_over_title() -> None:

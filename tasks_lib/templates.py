@@ -1,0 +1,216 @@
+"""Decides what the prompts look like: texts with placeholders, those that come with us or a repository's own."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+from tasks_lib.errors import Fault, InputError
+from tasks_lib.nearest import find_nearest
+
+PromptName = Literal["task", "review", "conflict", "red", "changes"]
+NAMES: tuple[PromptName, ...] = get_args(PromptName)
+
+PLACEHOLDERS: Mapping[PromptName, Mapping[str, str]] = {
+    "task": {
+        "id": "the id of the task",
+        "name": "its name",
+        "path": "its file, relative to the worktree",
+        "role": "the role of the agent",
+        "branch": "the branch of the node",
+        "target": "the name of the branch that work lands on",
+        "attempt": "the number of the attempt, from 1",
+        "task": "the whole task file, as a code block",
+        "prerequisites": "what the tasks before it changed, with a heading",
+        "earlier": "what happened in earlier attempts, with a heading",
+        "instructions": "the project's own AGENTS.md, with a heading",
+        "finish": "how to finish, with a heading",
+        "safe_exit": "how to stop safely, with a heading",
+    },
+    "review": {
+        "id": "the id of the task",
+        "name": "its name",
+        "path": "its file, relative to the worktree",
+        "branch": "the branch that is reviewed",
+        "base": "the commit to compare it with",
+        "task": "the whole task file, as a code block",
+        "instructions": "the project's own AGENTS.md, with a heading",
+        "verdict": "the three lines of which the last has to be one",
+    },
+    "conflict": {
+        "paths": "the paths in conflict, as a list",
+        "theirs": "the commits on the other side, as a list",
+        "ours": "the commits of the branch, as a list",
+        "target": "the commit to merge",
+    },
+    "red": {
+        "command": "the line that failed",
+        "status": "how it ended",
+        "tail": "the end of its output, as a code block",
+        "log": "the file with all of it",
+        "target": "the commit to merge",
+    },
+    "changes": {"report": "what the reviewer said, as a code block"},
+}
+"""What each prompt can be filled with, and what that is. What there is nothing to say of is empty."""
+
+NEEDED: Mapping[PromptName, tuple[str, ...]] = {
+    "task": ("task", "earlier", "finish", "safe_exit"),
+    "review": ("task", "verdict"),
+    "conflict": ("paths", "target"),
+    "red": ("command", "tail"),
+    "changes": ("report",),
+}
+"""Without these an agent does not know what is asked of it, unless the text says so itself."""
+
+SHIPPED: Mapping[PromptName, str] = {
+    "task": """\
+# Task $id: $name
+
+You work as $role on branch `$branch`, in a git worktree of your own (the current directory).
+This is attempt $attempt. The task file is `$path`:
+
+$task
+
+$prerequisites
+
+$earlier
+
+$instructions
+
+$finish
+
+$safe_exit
+""",
+    "review": """\
+# Review of task $id: $name
+
+The branch `$branch` is checked out in the current directory. What it changes: `git diff $base...HEAD`. Its task:
+
+$task
+
+$instructions
+
+## How to finish
+Check that every acceptance criterion is met, that the tests test it, and that nothing else was changed. Change no
+files. Say what has to change, with file and line. End with one line, exactly one of:
+$verdict
+""",
+    "conflict": """\
+Your branch does not merge: others landed changes to the same lines. Both sides' intent has to stand.
+
+Conflicting paths:
+$paths
+
+Landed on the other side:
+$theirs
+
+Yours:
+$ours
+
+Run `git merge $target` in your worktree (that commit is the current head, also in $COORDINATOR_TARGET), resolve the
+conflict so that both changes work, run the tests, and commit the merge.
+""",
+    "red": """\
+Your work, merged with what others landed meanwhile, does not pass the project's verification:
+`$command` $status. The end of its output:
+
+$tail
+
+The whole log is $log. To see it as it was tested, run `git merge $target` in your worktree (that commit is the
+current head, also in $COORDINATOR_TARGET). Find the cause, mend it, run the checks, and commit.
+""",
+    "changes": """\
+A reviewer asks for changes before your work can land:
+
+$report
+
+Make them, run the tests, and commit. Where you disagree, say why in your report.
+""",
+}
+
+# Lower case only, so that $COORDINATOR_TARGET and other variables of a shell stand as they are.
+_PLACEHOLDER = re.compile(r"\$(?:(\$)|([a-z][a-z0-9_]*)|\{([a-z][^}\n]*)(\}?))")
+_ALONE = re.compile(r"\s*\$(?:([a-z][a-z0-9_]*)|\{([a-z][a-z0-9_]*)\})\s*")
+
+
+class TemplateFile(NamedTuple):
+    """A repository's own text for a prompt; `path` is relative to the repository."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """A text for each prompt, in which every placeholder is known. `warnings` are what a person may want to mend."""
+
+    texts: Mapping[PromptName, str]
+    warnings: tuple[Fault, ...] = ()
+
+    def render(self, name: PromptName, values: Mapping[str, str]) -> str:
+        """The text `name` with its placeholders filled in; `values` holds all of `PLACEHOLDERS[name]`.
+
+        A line that is nothing but a placeholder goes, with the empty lines after it, when there is nothing to say.
+        What is filled in is not looked at again. Ends with one newline.
+        """
+        lines: list[str] = []
+        is_dropping = False
+        for line in self.texts[name].split("\n"):
+            alone = _ALONE.fullmatch(line)
+            if alone and not values[alone[1] or alone[2]]:
+                is_dropping = True
+            elif line.strip() or not is_dropping:
+                is_dropping = False
+                lines.append(_fill(line, values))
+        return "\n".join(lines).rstrip() + "\n"
+
+
+def _fill(line: str, values: Mapping[str, str]) -> str:
+    return _PLACEHOLDER.sub(lambda found: found[1] or values[found[2] or found[3]], line)
+
+
+DEFAULT = Templates(SHIPPED)
+
+
+def read_templates(overrides: Mapping[PromptName, TemplateFile]) -> Templates:
+    """The shipped texts, with those of `overrides` in their place.
+
+    Raises InputError naming every placeholder that is not known, by file and line.
+    """
+    faults = [fault for name, file in overrides.items() for fault in _find_faults(name, file)]
+    if faults:
+        raise InputError(faults)
+    texts = dict(SHIPPED)
+    texts |= {name: file.text.removeprefix("\ufeff").replace("\r\n", "\n") for name, file in overrides.items()}
+    warnings = tuple(fault for name, file in sorted(overrides.items()) for fault in _find_missing(name, file))
+    return Templates(texts, warnings)
+
+
+def _find_faults(name: PromptName, file: TemplateFile) -> Iterator[Fault]:
+    if not file.text.strip():
+        yield Fault(file.path, 0, f"is empty; write the prompt, or take prompts.{name} out of coordinator.yaml")
+    for number, line in enumerate(file.text.split("\n"), 1):
+        for found in _PLACEHOLDER.finditer(line):
+            if message := _find_fault(name, found):
+                yield Fault(file.path, number, message)
+
+
+def _find_fault(name: PromptName, found: re.Match[str]) -> str:
+    dollar, plain, braced, close = found.groups()
+    word = plain or braced
+    if dollar or (word in PLACEHOLDERS[name] and (plain or close)):
+        return ""
+    if braced and not close:
+        return f"`{found[0]}` is never closed; write `}}` after the name, or `$$` for a dollar sign"
+    near = find_nearest(word, PLACEHOLDERS[name])
+    known = ", ".join(f"${one}" for one in PLACEHOLDERS[name])
+    hint = f'. Did you mean "${near}"?' if near else f"; there are {known}"
+    return f'`{found[0]}` is no placeholder of the prompt "{name}", and a dollar sign is written `$$`{hint}'
+
+
+def _find_missing(name: PromptName, file: TemplateFile) -> Iterator[Fault]:
+    used = {found[2] or found[3] for found in _PLACEHOLDER.finditer(file.text)}
+    if missing := [one for one in NEEDED[name] if one not in used]:
+        listed = ", ".join(f"${one} ({PLACEHOLDERS[name][one]})" for one in missing)
+        yield Fault(file.path, 0, f"leaves out {listed}; put it in, unless the text says as much itself", True)
