@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks_lib.agents.backend import Need, SessionSpec, TurnEnd, TurnSpec
+from tasks_lib.agents.turns import ANSWER_BYTES, name_turn
 from tasks_lib.process.groups import Ended, end_groups, run_group
 from tasks_lib.process.shell import tail_of
 from tasks_lib.spending import Spent, find_excess, find_seconds_left
 
-ANSWER_BYTES = 4000
 _PLACEHOLDERS = re.compile(r"\{(role|prompt_file|session)\}")
 
 
@@ -92,22 +92,6 @@ class CommandSession:
 def fill(argv: Sequence[str], names: Mapping[str, str]) -> list[str]:
     """`argv` with each `{name}` replaced, once: what is filled in is not looked at again."""
     return [_PLACEHOLDERS.sub(lambda found: names[found[1]], word) for word in argv]
-
-
-def name_turn(spec: SessionSpec, turn: TurnSpec) -> dict[str, str]:
-    """The variables that tell the agent where it is; `environment.TURN_NAMES` lists them."""
-    return {
-        "COORDINATOR_TASK_ID": spec.task_id,
-        "COORDINATOR_TASK_FILE": spec.task_file,
-        "COORDINATOR_BRANCH": spec.branch,
-        "COORDINATOR_WORKTREE": str(spec.cwd),
-        "COORDINATOR_ROLE": spec.role,
-        "COORDINATOR_ATTEMPT": str(turn.attempt),
-        "COORDINATOR_TURN": str(turn.turn),
-        "COORDINATOR_SESSION": spec.session,
-        "COORDINATOR_TARGET": turn.target,
-        "COORDINATOR_SLOT": str(spec.slot),
-    }
 
 
 def _write_prompt(directory: Path, turn: TurnSpec, said: bytes) -> Path:

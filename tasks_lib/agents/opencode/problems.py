@@ -1,0 +1,83 @@
+"""Decides what an error that opencode tells of means: for a turn, for all sessions, or that all are too fast."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from tasks_lib.signs import Problem
+
+_RATE = re.compile(r"\b429\b|rate.?limit|too many requests|overloaded|exhausted|throttl", re.IGNORECASE)
+_QUOTA = re.compile(r"insufficient.?quota|exceeded your current quota|billing|payment|credit balance", re.IGNORECASE)
+_KEY = re.compile(r"api.?key|credential|authenticat|unauthori[sz]ed", re.IGNORECASE)
+_MODEL = re.compile(
+    r"model.{0,80}(not found|not exist|not supported|unknown|invalid)|(unknown|invalid) model", re.IGNORECASE
+)
+_MODERATED = re.compile(r"moderat|flagged|content.?policy|safety", re.IGNORECASE)
+_BACKOFF_SECONDS = 2.0
+_TOLERANCE_SECONDS = 1.0
+_TEXT = 400
+ABORTED = "MessageAbortedError"
+
+
+def read_problem(error: Mapping[str, Any], model: str) -> Problem:
+    """The problem that `error` (`name`, `data`) is to a session of `model` ("" if it names none)."""
+    name, data = str(error.get("name", "")), cast("Mapping[str, Any]", error.get("data") or {})
+    said, status = _clean(str(data.get("message", "")) or name), data.get("statusCode")
+    whose = f"the provider of {model}" if model else "the model's provider"
+    if status in (401, 402, 403, 404, 400, 429):
+        return _judge_status(int(status), said, whose)
+    if name.startswith("ProviderAuth") or name == "ProviderInitError":
+        return Problem(
+            f"{whose} cannot be used: {said}; log in with `opencode auth login`, or set its key", is_refusal=True
+        )
+    if said.startswith(("Model not found", "ProviderModelNotFoundError")):
+        return Problem(
+            f"{said.rstrip('.')}: `opencode models` lists those that can be used; correct the model", is_refusal=True
+        )
+    if said.startswith("Agent not found"):
+        return Problem(f"{said}: correct the role in coordinator.yaml", is_refusal=True)
+    if name == "ContextOverflowError":
+        return Problem(f"the conversation is too long for {model or 'the model'}: {said}")
+    if name == ABORTED:
+        return Problem("the turn was broken off in opencode's own interface")
+    return Problem(f"{whose} answered {status}: {said}" if status else f"opencode could not go on: {said}")
+
+
+def _judge_status(status: int, said: str, whose: str) -> Problem:
+    is_about_key = status == 401 or bool(_KEY.search(said))
+    if status in (401, 400, 403) and is_about_key:
+        return Problem(
+            f"{whose} refuses the key ({status}: {said}): correct it, it is a variable or `opencode auth login`'s",
+            is_refusal=True,
+        )
+    if status == 402 or _QUOTA.search(said):
+        return Problem(f"{whose} wants to be paid first ({status}: {said}): look at the account", is_refusal=True)
+    if status == 404 or (status == 400 and _MODEL.search(said)):
+        return Problem(
+            f"{whose} does not have the model ({status}: {said}): correct the model in coordinator.yaml",
+            is_refusal=True,
+        )
+    if status == 403 and not _MODERATED.search(said):
+        return Problem(
+            f"{whose} refuses the model to this key ({status}: {said}): choose another model or key", is_refusal=True
+        )
+    if status == 429:
+        return Problem(
+            f"{whose} is asked too often ({status}: {said}), after all of opencode's retries", is_rate_limit=True
+        )
+    return Problem(f"{whose} answered {status}: {said}")
+
+
+def is_rate_limit(message: str, attempt: int, wait_seconds: float) -> bool:
+    """Whether a retry is one of a provider that is asked too often.
+
+    opencode tells no status: it is known by its words, or by a wait that is longer than opencode's own of 2, 4, 8…
+    seconds, which only a provider's `Retry-After` makes so.
+    """
+    own = _BACKOFF_SECONDS * 2 ** max(0, attempt - 1)
+    return bool(_RATE.search(message)) or wait_seconds > own + _TOLERANCE_SECONDS
+
+
+def _clean(text: str) -> str:
+    line = " ".join(text.split("\n    at ")[0].split())
+    return line if len(line) <= _TEXT else f"{line[:_TEXT]}…"

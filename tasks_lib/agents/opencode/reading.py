@@ -1,0 +1,130 @@
+"""Decides what a session tree that was read is: who works, what was spent, and how the newest prompt was answered."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from tasks_lib import signs
+from tasks_lib.agents.opencode.problems import ABORTED, read_problem
+from tasks_lib.agents.opencode.translation import read_part, read_permission, read_question, read_retry, read_todos
+from tasks_lib.signs import Event, Member, Polled, Reply, ReplyKind, Request, Snapshot, Tool
+
+Json = Mapping[str, Any]
+_FINISHES: Mapping[str, ReplyKind] = {"tool-calls": "interrupted", "length": "cut off"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What was read: the messages of each session, oldest first, `statuses` of those that are not idle, and the rest.
+
+    `updated` is when each child last changed, as opencode says it.
+    """
+
+    root: str
+    messages: Mapping[str, Sequence[Json]]
+    statuses: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    permissions: Sequence[Json] = ()
+    questions: Sequence[Json] = ()
+    todos: Sequence[Json] = ()
+    updated: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What a tree held when a turn began, which is none of the turn's."""
+
+    messages: frozenset[str] = frozenset()
+    updated: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+def note_before(tree: Tree) -> Before:
+    """What `tree` holds already."""
+    return Before(frozenset(_id(one) for found in tree.messages.values() for one in found), dict(tree.updated))
+
+
+def read_snapshot(tree: Tree, before: Before, at: float, model: str) -> tuple[Snapshot, tuple[Event, ...]]:
+    """The turn as `tree` shows it, and the events that its messages tell of, oldest first."""
+    new = {name: [one for one in found if _id(one) not in before.messages] for name, found in tree.messages.items()}
+    parts = [(name, part) for name, found in new.items() for one in found for part in _parts(one)]
+    events = tuple(event for name, part in parts for event in read_part(part, name, at))
+    prompts = sum(1 for one in new[tree.root] if _info(one).get("role") == "user")
+    snapshot = Snapshot(
+        members={name: _read_member(name, tree, new[name], at) for name in new},
+        requests=read_requests(tree.permissions, tree.questions, set(new)),
+        steps={event.step: event.spent for event in events if isinstance(event, signs.StepEnded)},
+        todos=read_todos(tree.todos),
+        prompts=prompts,
+        reply=_read_reply(new[tree.root], model),
+        growth=sum(_measure(part) for _, part in parts),
+    )
+    return snapshot, events
+
+
+def read_poll(statuses: Mapping[str, Json], requests: tuple[Request, ...], root: str, at: float) -> Polled:
+    return Polled(at, root, {name: read_retry(status, at) for name, status in statuses.items()}, requests)
+
+
+def read_requests(
+    permissions: Sequence[Json], questions: Sequence[Json], names: set[str] | None
+) -> tuple[Request, ...]:
+    """The open requests, of the sessions in `names` or of all."""
+    found = [*map(read_permission, permissions), *map(read_question, questions)]
+    return tuple(request for request in found if names is None or request.session in names)
+
+
+def _read_member(name: str, tree: Tree, messages: Sequence[Json], at: float) -> Member:
+    status = tree.statuses.get(name)
+    if status is None:
+        return signs.IDLE
+    tools: dict[str, Tool] = {}
+    for event in (event for one in messages for part in _parts(one) for event in read_part(part, name, at)):
+        if isinstance(event, signs.ToolStarted):
+            tools[event.call] = event.tool
+    last = _parts(messages[-1])[-1:] if messages else ()
+    return Member(True, tools, read_retry(status, at), bool(last) and last[0].get("type") == "reasoning")
+
+
+def _read_reply(messages: Sequence[Json], model: str) -> Reply | None:
+    """The answer to the newest prompt: the newest message, unless that is the prompt itself."""
+    if not messages or _info(messages[-1]).get("role") != "assistant":
+        return None
+    info = _info(messages[-1])
+    text = "\n\n".join(str(part.get("text")) for part in _parts(messages[-1]) if part.get("type") == "text").strip()
+    is_completed = bool(cast("Json", info.get("time") or {}).get("completed"))
+    error: Json | None = info.get("error")
+    if error and error.get("name") != "MessageOutputLengthError":
+        kind: ReplyKind = "aborted" if error.get("name") == ABORTED else "failed"
+        return Reply(kind, text, read_problem(error, _name_model(info) or model))
+    return Reply(_read_finish(str(info.get("finish") or ""), is_completed, error is not None), text)
+
+
+def _read_finish(finish: str, is_completed: bool, is_too_long: bool) -> ReplyKind:
+    if is_too_long:
+        return "cut off"
+    if not finish:
+        return "aborted" if is_completed else "unfinished"
+    return _FINISHES.get(finish, "failed" if finish in ("error", "content-filter") else "done")
+
+
+def _name_model(info: Json) -> str:
+    provider, model = info.get("providerID"), info.get("modelID")
+    return f"{provider}/{model}" if provider and model else ""
+
+
+def _measure(part: Json) -> int:
+    state = cast("Json", part.get("state") or {})
+    metadata = cast("Json", state.get("metadata") or {})
+    texts = (part.get("text"), state.get("status"), state.get("output"), metadata.get("output"))
+    return 1 + sum(len(text) for text in texts if isinstance(text, str))
+
+
+def _info(message: Json) -> Json:
+    return cast("Json", message.get("info") or {})
+
+
+def _parts(message: Json) -> Sequence[Json]:
+    return cast("Sequence[Json]", message.get("parts") or ())
+
+
+def _id(message: Json) -> str:
+    return str(_info(message).get("id"))

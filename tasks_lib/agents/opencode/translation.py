@@ -1,0 +1,156 @@
+"""Decides what opencode's events, messages and requests mean for the watch of a session."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from tasks_lib import signs
+from tasks_lib.agents.opencode.problems import is_rate_limit, read_problem
+from tasks_lib.signs import Event, Request, Retry, Todo, Tool
+from tasks_lib.spending import Spent
+
+Json = Mapping[str, Any]
+_TITLE = 80
+_GIVEN = ("command", "filePath", "path", "pattern", "query", "url", "description", "name")
+"""Of a tool's input the one that says most, in this order."""
+_DELEGATES = ("task",)
+
+
+def translate(payload: Json, at: float, model: str = "") -> tuple[Event, ...]:
+    """What one event of the stream says, received `at`; nothing for those that do not matter."""
+    properties = _object(payload.get("properties"))
+    session = str(properties.get("sessionID") or "")
+    match payload.get("type"):
+        case "session.status":
+            return (read_status(_object(properties.get("status")), session, at),)
+        case "session.idle":
+            return (signs.Idle(at, session),)
+        case "session.created":
+            return _read_created(_object(properties.get("info")), at)
+        case "session.error" if session:
+            return (signs.ErrorSeen(at, session, read_problem(_object(properties.get("error")), model)),)
+        case "message.part.updated":
+            return read_part(_object(properties.get("part")), session, at)
+        case "message.part.delta":
+            return (signs.Grew(at, session),)
+        case "todo.updated":
+            return (signs.TodosChanged(at, session, read_todos(_objects(properties.get("todos")))),)
+        case _:
+            return _read_request(payload, properties, at)
+
+
+def _read_created(info: Json, at: float) -> tuple[Event, ...]:
+    parent = info.get("parentID")
+    return (signs.ChildOpened(at, str(parent), str(info.get("id"))),) if parent else ()
+
+
+def _read_request(payload: Json, properties: Json, at: float) -> tuple[Event, ...]:
+    session = str(properties.get("sessionID") or "")
+    match payload.get("type"):
+        case "permission.asked":
+            return (signs.Asked(at, session, read_permission(properties)),)
+        case "question.asked":
+            return (signs.Asked(at, session, read_question(properties)),)
+        case "permission.replied" | "question.replied" | "question.rejected":
+            return (signs.Answered(at, session, str(properties.get("requestID"))),)
+        case _:
+            return ()
+
+
+def read_status(status: Json, session: str, at: float) -> Event:
+    """Busy, idle or retrying, as the status of a session has it."""
+    retry = read_retry(status, at)
+    if retry:
+        return signs.Retrying(at, session, retry)
+    return signs.Idle(at, session) if status.get("type") == "idle" else signs.Busy(at, session)
+
+
+def read_retry(status: Json, at: float) -> Retry | None:
+    """The retry that a status tells of, None for another status."""
+    if status.get("type") != "retry":
+        return None
+    until, message = float(status.get("next") or 0) / 1000, str(status.get("message") or "")
+    return Retry(
+        until, " ".join(message.split())[:_TITLE], is_rate_limit(message, int(status.get("attempt") or 1), until - at)
+    )
+
+
+def read_part(part: Json, session: str, at: float) -> tuple[Event, ...]:
+    """What a part of an agent's message says; a person's parts, which have no time, say nothing."""
+    match part.get("type"):
+        case "step-start":
+            return (signs.StepStarted(at, session),)
+        case "step-finish":
+            return (signs.StepEnded(at, session, str(part.get("id")), read_spent(part)),)
+        case "tool":
+            return (_read_tool(part, session, at),)
+        case "reasoning":
+            return (signs.Grew(at, session, is_thinking=True),)
+        case "text" if time := _object(part.get("time")):
+            text = str(part.get("text") or "")
+            ended = signs.TextEnded(at, session, str(part.get("id")), text)
+            return (ended,) if time.get("end") else (signs.Grew(at, session, is_thinking=False),)
+        case _:
+            return ()
+
+
+def _read_tool(part: Json, session: str, at: float) -> Event:
+    state, name, call = _object(part.get("state")), str(part.get("tool")), str(part.get("id"))
+    given = _object(state.get("input"))
+    tool = Tool(name, _say_given(given), has_child=name in _DELEGATES)
+    match state.get("status"):
+        case "running":
+            return signs.ToolStarted(at, session, call, tool)
+        case "completed":
+            return signs.ToolEnded(at, session, call, tool, _write_given(given), str(state.get("output") or ""))
+        case "error":
+            error = str(state.get("error") or "")
+            return signs.ToolEnded(at, session, call, tool, _write_given(given), error, is_failed=True)
+        case _:
+            return signs.Grew(at, session, is_thinking=False)
+
+
+def _say_given(given: Json) -> str:
+    said = next((str(given[name]) for name in _GIVEN if given.get(name)), "")
+    line = " ".join(said.split())
+    return line if len(line) <= _TITLE else f"{line[: _TITLE - 1]}…"
+
+
+def _write_given(given: Json) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in given.items())
+
+
+def read_spent(part: Json) -> Spent:
+    """What one answer of a model used; tokens that were read from a cache, or written to it, do not count."""
+    tokens = _object(part.get("tokens"))
+    counted = sum(int(tokens.get(name) or 0) for name in ("input", "output", "reasoning"))
+    return Spent(tokens=counted, cost=float(part.get("cost") or 0.0), calls=1)
+
+
+def read_permission(request: Json) -> Request:
+    """A request for permission, from an event or from the list of those that are open."""
+    patterns = ", ".join(str(one) for one in cast("Sequence[Any]", request.get("patterns") or ()))
+    text = f"{request.get('permission')} {patterns}".strip()
+    return Request(str(request.get("id")), str(request.get("sessionID")), "permission", text)
+
+
+def read_question(request: Json) -> Request:
+    questions = _objects(request.get("questions"))
+    text = "; ".join(str(one.get("question")) for one in questions)
+    return Request(str(request.get("id")), str(request.get("sessionID")), "question", text, len(questions))
+
+
+def read_todos(todos: Sequence[Json]) -> tuple[Todo, ...]:
+    """The agent's own list; what it cancelled is left out."""
+    return tuple(
+        Todo(str(one.get("content")), one.get("status") == "completed", one.get("status") == "in_progress")
+        for one in todos
+        if one.get("status") != "cancelled"
+    )
+
+
+def _object(value: Any) -> Json:
+    return cast("Json", value) if isinstance(value, Mapping) else {}
+
+
+def _objects(value: Any) -> list[Json]:
+    return [_object(one) for one in cast("Sequence[Any]", value)] if isinstance(value, list) else []

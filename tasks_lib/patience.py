@@ -1,0 +1,164 @@
+"""Decides what to do about a session: leave it alone, ask how it is, answer it, end it. Nothing waits for ever."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from tasks_lib.signs import Member, Request
+from tasks_lib.spending import Allowance, find_excess, find_seconds_left
+from tasks_lib.watch import Watch
+
+QUIET_SECONDS = 15.0
+"""After so long without an event the session is asked how it is: an event may have been lost."""
+SETTLE_SECONDS = 2.0
+"""An agent may be seen idle a little before its last message is whole."""
+START_SECONDS = 60.0
+"""How long a prompt that was accepted may stay without any sign of work."""
+REREAD_SECONDS = 0.2
+RETRY_MARGIN_SECONDS = 60.0
+"""How long after the moment that a provider named the next sign of life may come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`stall_seconds` of silence are allowed without a tool, `tool_seconds` with one; the turn may last to `ends_at`,
+    and spend what `allowances` leave.
+    """
+
+    stall_seconds: float
+    tool_seconds: float
+    ends_at: float
+    allowances: tuple[Allowance, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Do nothing before `until`, unless something is heard."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Abort the session; `sentence` says why."""
+
+    kind: Literal["excess", "timed out", "stalled", "waits too long"]
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """Ask who works, and what is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Read the whole tree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revive:
+    """Wait for a server that answers, and go on there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """The turn is at its end; the watch's reply, or its problem, says how."""
+
+
+Decision = Wait | Answer | End | Poll | Read | Revive | Over
+
+
+def decide(watch: Watch, now: float, limits: Limits) -> Decision:
+    """Say what to do at `now`. No state is without a deadline: a wait ends at `limits.ends_at` at the latest."""
+    if excess := find_excess(limits.allowances, watch.spent(now)):
+        return End("excess", excess)
+    if now >= limits.ends_at:
+        seconds = limits.ends_at - watch.began
+        return End("timed out", f"the turn took longer than {seconds:g} seconds: {describe(watch)}")
+    if watch.is_dead:
+        return Revive()
+    if watch.requests:
+        return Answer(tuple(watch.requests.values()))
+    if watch.has_gap:
+        return Read()
+    return _follow(watch, now, limits) if watch.is_busy else _confirm(watch, now, limits)
+
+
+def _confirm(watch: Watch, now: float, limits: Limits) -> Decision:
+    """What to do with a tree in which nothing works: see that it is so, and give a late message time to come."""
+    if watch.reread_at < max(watch.idle_at, watch.asked_at):
+        return Read()
+    has_begun = watch.reply is not None and watch.prompts >= watch.sent
+    is_whole = watch.reply is not None and watch.reply.kind not in ("interrupted", "unfinished")
+    if (has_begun and is_whole) or watch.problem:
+        return Over()
+    patience = SETTLE_SECONDS if has_begun else min(START_SECONDS, limits.stall_seconds)
+    if now >= max(watch.idle_at, watch.asked_at) + patience:
+        return Over()
+    due = watch.reread_at + REREAD_SECONDS
+    return Read() if now >= due else Wait(min(due, limits.ends_at))
+
+
+def _follow(watch: Watch, now: float, limits: Limits) -> Decision:
+    """What to do with a tree in which something works: believe its events, but not for ever."""
+    stalls_at = _find_stall(watch, limits)
+    if (waiting := _waits_until(watch)) and waiting > limits.ends_at:
+        sentence = (
+            f"the provider wants to be asked again at {_clock(waiting)} only, which is after the turn's last moment"
+        )
+        return End("waits too long", sentence)
+    if now >= stalls_at:
+        if watch.reread_at < stalls_at:
+            return Read()
+        return End("stalled", f"nothing was heard for {now - watch.active_at:.0f} seconds: {describe(watch)}")
+    ask_at = watch.heard_at + QUIET_SECONDS
+    return Poll() if now >= ask_at else Wait(min(ask_at, stalls_at, limits.ends_at, _spends_until(watch, limits)))
+
+
+def _find_stall(watch: Watch, limits: Limits) -> float:
+    tools = any(not tool.has_child for member in watch.members.values() for tool in member.tools.values())
+    silent_until = watch.active_at + (limits.tool_seconds if tools else limits.stall_seconds)
+    waiting = _waits_until(watch)
+    return max(silent_until, waiting + RETRY_MARGIN_SECONDS) if waiting else silent_until
+
+
+def _waits_until(watch: Watch) -> float:
+    return max((member.retry.until for member in watch.members.values() if member.retry), default=0.0)
+
+
+def _spends_until(watch: Watch, limits: Limits) -> float:
+    """When a budget of seconds will be used up."""
+    return watch.began + find_seconds_left(limits.allowances) + REREAD_SECONDS
+
+
+def describe(watch: Watch) -> str:
+    """What the session is doing, in a few words; of several members the one that was opened last."""
+    if watch.is_dead:
+        return "waiting for the agent's server"
+    if watch.requests:
+        return f"waiting for a {next(iter(watch.requests.values())).kind}"
+    busy = [(name, member) for name, member in watch.members.items() if member.is_busy]
+    if not busy:
+        return "ending" if watch.reply else "starting"
+    name, member = busy[-1]
+    return f"{'' if name == watch.root else 'subagent: '}{_describe_member(member)}"
+
+
+def _describe_member(member: Member) -> str:
+    if member.retry:
+        why = "rate limited" if member.retry.is_rate_limit else member.retry.message
+        return f"retrying until {_clock(member.retry.until)} ({why})"
+    if member.tools:
+        tool = list(member.tools.values())[-1]
+        return f"{tool.name}: {tool.title}" if tool.title else tool.name
+    return "thinking" if member.is_thinking else "working"
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
