@@ -23,6 +23,7 @@ class Address:
     number: int = 0
     generation: int = 0
     group: GroupId | None = None
+    username: str = USERNAME
 
 
 class Seat(Protocol):

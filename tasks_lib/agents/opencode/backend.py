@@ -1,0 +1,165 @@
+"""Hides opencode as a backend: servers are got ready, what sessions will need is looked for, sessions are opened."""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from tasks_lib.agents.backend import Need, Session, SessionSpec
+from tasks_lib.agents.opencode.catalog import Catalog, check_models, check_reach, read_catalog
+from tasks_lib.agents.opencode.configuration import (
+    check_permission,
+    list_kept,
+    make_configuration,
+    write_configuration,
+)
+from tasks_lib.agents.opencode.fleet import Fleet
+from tasks_lib.agents.opencode.guest import Guesthouse
+from tasks_lib.agents.opencode.host import Host
+from tasks_lib.agents.opencode.program import check_program, find_program
+from tasks_lib.agents.opencode.roles import Role, check_needs, list_usable, load_shipped, read_roles
+from tasks_lib.agents.opencode.server import ServerPlan
+from tasks_lib.agents.opencode.shells import Shells
+from tasks_lib.errors import AgentError, Fault, InputError
+from tasks_lib.settings import Settings
+
+OpenSession = Callable[[SessionSpec, Host, str, str, str], Session]
+"""Makes a session from its spec, the host, the agent, the model, and the text that stands in for a role."""
+FALLBACK_AGENT = "build"
+"""The agent of opencode's own that is told a role's text, on a server that does not have the role."""
+
+
+def find_data(data: Path, repository: str) -> Path:
+    """Where in the coordinator's data directory the servers for `repository`, its git directory, keep theirs."""
+    return data / "opencode" / hashlib.sha256(repository.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+class OpencodeBackend:
+    """Sessions on servers of opencode's: our own, or one of the user's (`agent.url`).
+
+    `environment` is what servers may see, the variables of `agent.keys` among it. `data` is kept from run to run,
+    `private` is this run's alone and removed by the caller. `roles` are the repository's, path → text, as they stand
+    on the target. `log` is what the servers print.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        environment: Mapping[str, str],
+        data: Path,
+        private: Path,
+        roles: Mapping[str, str],
+        log: Path,
+        open_session: OpenSession,
+    ) -> None:
+        self._settings: Settings = settings
+        self._environment: Mapping[str, str] = environment
+        self._data: Path = data
+        self._private: Path = private / "opencode"
+        self._texts: Mapping[str, str] = roles
+        self._log: Path = log
+        self._open_session: OpenSession = open_session
+        self._roles: dict[str, Role] = {}
+        self._catalog: Catalog | None = None
+        self._host: Fleet | Guesthouse | None = None
+        self._preparing: asyncio.Lock = asyncio.Lock()
+
+    async def prepare(self, needs: Sequence[Need]) -> None:
+        """See that sessions as `needs` lists can be opened; starts the first server, if that is ours and not running.
+
+        Raises InputError with every fault, AgentError if the server cannot be started.
+        """
+        async with self._preparing:
+            if self._host is None:
+                self._host = await asyncio.to_thread(self._set_up)
+            self._catalog = await self._read_catalog(self._host)
+            faults = self._check(needs, self._catalog)
+            faults += await check_reach(needs, self._name_model, self._catalog, self._environment)
+            if faults:
+                raise InputError(faults)
+
+    def _set_up(self) -> Fleet | Guesthouse:
+        """Read the roles and write the configuration; raises InputError with every fault."""
+        agent = self._settings.agent
+        faults: list[Fault | str] = [*check_permission(agent.permission)]
+        try:
+            self._roles = {**load_shipped(), **read_roles(self._texts)}
+        except InputError as error:
+            faults += error.faults
+        search_path = self._environment.get("PATH", "")
+        if not agent.url and (fault := check_program(agent.command, search_path, self._environment)):
+            faults.append(fault)
+        if faults:
+            raise InputError(faults)
+        self._private.mkdir(mode=0o700, parents=True, exist_ok=True)
+        command = find_program(agent.command, search_path)
+        if agent.url:
+            return Guesthouse(agent.url, self._environment, command)
+        return self._make_fleet(command)
+
+    def _make_fleet(self, command: tuple[str, ...]) -> Fleet:
+        settings, environment = self._settings, self._environment
+        shells = Shells(self._private / "shells")
+        keys = [name for name in environment if any(fnmatchcase(name, key) for key in settings.agent.keys)]
+        scratch = next((environment[name] for name in ("TMPDIR", "TMP", "TEMP") if environment.get(name)), "/tmp")  # noqa: S108 - It is where opencode tells agents to put such files.
+        files = make_configuration(
+            settings,
+            self._roles,
+            shells=str(shells.directory),
+            keep=list_kept(environment, keys),
+            scratch=[f"{scratch.rstrip('/')}/opencode/*"],
+        )
+        write_configuration(self._private / "configuration", files)
+        plan = ServerPlan(
+            command,
+            environment,
+            self._data,
+            self._private / "configuration",
+            self._log,
+            settings.watch.stop_seconds,
+            settings.wrapper,
+        )
+        return Fleet(plan, shells, self._private / "password", secrets.token_urlsafe(32))
+
+    async def _read_catalog(self, host: Fleet | Guesthouse) -> Catalog:
+        probe = self._private / "probe"
+        await asyncio.to_thread(probe.mkdir, mode=0o700, exist_ok=True)
+        seat = await host.sit(0)
+        try:
+            return await read_catalog(await seat.address(), probe)
+        except AgentError as error:
+            if isinstance(host, Guesthouse):
+                raise InputError([f"coordinator.yaml: agent.url: {error}"]) from error
+            raise
+        finally:
+            seat.leave()
+
+    def _check(self, needs: Sequence[Need], catalog: Catalog) -> list[Fault | str]:
+        known = set(catalog.agents)
+        if isinstance(self._host, Guesthouse):
+            known |= set(list_usable(self._roles.values()))
+        return [*check_needs(needs, known, self._roles), *check_models(needs, self._name_model, catalog)]
+
+    def _name_model(self, role: str, model: str) -> str:
+        """The model of a session: its own, else its role's, else the usual one; "" if nothing names one."""
+        mine, catalog = self._roles.get(role), self._catalog
+        theirs = catalog.agents.get(role, "") if catalog else ""
+        usual = self._settings.agent.model or (catalog.usual_model if catalog else "")
+        return model or (mine.model if mine else "") or theirs or usual
+
+    def open(self, spec: SessionSpec) -> Session:
+        """A session for `spec`; nothing is started before its first prompt."""
+        if self._host is None:
+            raise AgentError("opencode was not made ready before a session was opened")
+        agent, system = spec.role, ""
+        if isinstance(self._host, Guesthouse) and self._catalog and spec.role not in self._catalog.agents:
+            role = self._roles.get(spec.role)
+            agent, system = FALLBACK_AGENT, role.text if role else ""
+        return self._open_session(spec, self._host, agent, self._name_model(spec.role, spec.model), system)
+
+    async def close(self) -> None:
+        """Stop every server of ours; closing twice does nothing more."""
+        if self._host:
+            await self._host.close()

@@ -1,0 +1,154 @@
+"""Decides whether a server has the models that sessions need, and whether somebody answers for them."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from tasks_lib.agents.backend import Need
+from tasks_lib.agents.opencode.host import Address
+from tasks_lib.agents.opencode.server import connect
+from tasks_lib.errors import AgentError
+from tasks_lib.nearest import suggest
+
+NameModel = Callable[[str, str], str]
+"""The model of a session, from its role and the one that is asked for; "" if nothing names one."""
+_FIRST_SECONDS = 120.0
+"""The first request for a directory took 7 seconds on a cold machine."""
+_REACH_SECONDS = 10.0
+_LISTED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What a server can do: its `agents` with the model of each ("" for the usual), `models` of each usable provider.
+
+    `usual_model` is what its configuration names, "" for none. `addresses` are those that the configuration gives to
+    providers instead of their usual ones.
+    """
+
+    agents: Mapping[str, str]
+    models: Mapping[str, Sequence[str]]
+    usual_model: str
+    addresses: Mapping[str, str]
+
+
+async def read_catalog(address: Address, directory: Path) -> Catalog:
+    """Ask the server at `address`, as a session in `directory` would see it; raises AgentError."""
+    places = {"directory": str(directory)}
+    try:
+        async with connect(address, _FIRST_SECONDS) as client:
+            agents, providers, configuration = [
+                (await client.get(path, params=places)).raise_for_status().json()
+                for path in ("/agent", "/config/providers", "/config")
+            ]
+            with suppress(httpx.HTTPError):
+                await client.post("/instance/dispose", params=places)
+        return _understand(agents, providers, configuration)
+    except httpx.HTTPStatusError as error:
+        raise AgentError(f"opencode's server does not accept its configuration: {_quote(error.response)}") from error
+    except httpx.HTTPError as error:
+        reason = str(error) or type(error).__name__
+        raise AgentError(f"opencode's server at {address.url} does not answer: {reason}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AgentError(f"opencode's server at {address.url} answers in another way than expected: {error}") from error
+
+
+def _quote(answer: httpx.Response) -> str:
+    return f"{answer.status_code} {' '.join(answer.text.split())[:400]}"
+
+
+def _understand(agents: Any, providers: Any, configuration: Any) -> Catalog:
+    return Catalog(
+        {agent["name"]: _join(agent.get("model")) for agent in agents if not agent.get("hidden")},
+        {provider["id"]: sorted(provider["models"]) for provider in providers["providers"]},
+        str(configuration.get("model") or ""),
+        {name: str(url) for name, one in configuration.get("provider", {}).items() if (url := _find_url(one))},
+    )
+
+
+def _find_url(provider: Any) -> str:
+    options: Any = provider.get("options")
+    return str((options and options.get("baseURL")) or provider.get("api") or "")
+
+
+def _join(model: Any) -> str:
+    return f"{model['providerID']}/{model['modelID']}" if model else ""
+
+
+def check_models(needs: Iterable[Need], name_model: NameModel, catalog: Catalog) -> list[str]:
+    """A sentence for each model that sessions need and the server has not."""
+    faults: dict[str, str] = {}
+    for need in needs:
+        model = name_model(need.role, need.model)
+        if fault := _find_fault(model, catalog):
+            faults.setdefault(model, f"{need.where or 'coordinator.yaml'}: {fault}" if model else fault)
+    return list(faults.values())
+
+
+def _find_fault(model: str, catalog: Catalog) -> str | None:
+    if not model:
+        return (
+            "coordinator.yaml: no model is named: write `model: provider/model` below `agent`, the way "
+            f"`opencode models` lists it; providers that can be used: {_list(catalog.models)}"
+        )
+    provider, _, name = model.partition("/")
+    if provider not in catalog.models:
+        return (
+            f"the model {model} cannot be had: no provider {provider} can be used"
+            f"{suggest(provider, catalog.models) or f'; there are {_list(catalog.models)}'} Log in with `opencode auth "
+            "login`, name the variable of its key in agent.keys, or describe the provider in agent.config"
+        )
+    known = catalog.models[provider]
+    if name in known:
+        return None
+    hint = suggest(name, known) or f"; it has {_list(known)}"
+    return f"the model {model} cannot be had: {provider} has none of this name{hint}"
+
+
+def _list(words: Iterable[str]) -> str:
+    found = sorted(words)
+    rest = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+    return (", ".join(found[:_LISTED]) + rest or "none") + "."
+
+
+async def check_reach(
+    needs: Iterable[Need], name_model: NameModel, catalog: Catalog, environment: Mapping[str, str]
+) -> list[str]:
+    """A sentence for each needed provider with an address of its own where nobody listens.
+
+    Only that somebody does is looked at, and only without a proxy; providers without such an address are not asked.
+    """
+    if any(name.lower().endswith("_proxy") for name in environment):
+        return []
+    providers = {name_model(need.role, need.model).partition("/")[0] for need in needs}
+    asked = [(name, catalog.addresses[name]) for name in sorted(providers) if name in catalog.addresses]
+    found = await asyncio.gather(*(_knock(url) for _, url in asked))
+    return [
+        f"the provider {name} cannot be reached at {url}: {reason}; start it, or correct its baseURL in agent.config"
+        for (name, url), reason in zip(asked, found, strict=True)
+        if reason
+    ]
+
+
+async def _knock(url: str) -> str:
+    """Why nobody can be reached at `url`, "" if somebody can."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        return str(error)
+    try:
+        async with asyncio.timeout(_REACH_SECONDS):
+            _, writer = await asyncio.open_connection(host, port)
+    except TimeoutError:
+        return f"no answer within {_REACH_SECONDS:g} seconds"
+    except OSError as error:
+        return error.strerror or str(error)
+    writer.close()
+    return ""

@@ -1,0 +1,164 @@
+"""Decides how many servers a run has and which session sits where, and starts again the ones that die."""
+
+import asyncio
+import shlex
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tasks_lib.agents.opencode.host import Address
+from tasks_lib.agents.opencode.server import Server, ServerPlan
+from tasks_lib.agents.opencode.shells import Shells, write_private
+from tasks_lib.errors import AgentError
+
+SEATS = 25
+"""Sessions at work on one server; with more of them it needs so much memory that all of them stop moving."""
+BOOTS = 2
+"""Sessions that begin at the same time, over all servers."""
+STARTS = 5
+"""How often a server may be started again without having been well for `WELL_SECONDS`."""
+WELL_SECONDS = 60.0
+
+
+class _Keeper:
+    """One server, started by whoever needs it first, while all others wait for the same start."""
+
+    def __init__(self, plan: ServerPlan, number: int, password: str, well_seconds: float) -> None:
+        self.server: Server = Server(plan, number, password)
+        self.taken: int = 0
+        self._well_seconds: float = well_seconds
+        self._starting: asyncio.Task[Address] | None = None
+        self._started: float = 0.0
+        self._in_a_row: int = 0
+        self._is_closed: bool = False
+
+    async def address(self) -> Address:
+        if found := self.server.address:
+            return found
+        if self._is_closed:
+            raise AgentError("opencode's server was stopped, because the run ends")
+        if self._starting is None or self._starting.done():
+            self._starting = asyncio.create_task(self._start())
+            self._starting.add_done_callback(lambda done: done.cancelled() or done.exception())
+        # One of those who wait may be cancelled; the start is everybody's.
+        await asyncio.wait({self._starting})
+        if self._starting.cancelled():
+            raise AgentError("opencode's server was stopped, because the run ends")
+        return self._starting.result()
+
+    async def _start(self) -> Address:
+        was_well = self._started and time.monotonic() - self._started > self._well_seconds
+        self._in_a_row = 1 if was_well or not self._in_a_row else self._in_a_row + 1
+        if self._in_a_row > STARTS:
+            raise AgentError(
+                f"opencode's server died {STARTS} times in a row within {self._well_seconds:g} seconds of its start; "
+                f"its log says why: {self.server.log}"
+            )
+        self._started = time.monotonic()
+        return await self.server.start()
+
+    async def close(self) -> None:
+        self._is_closed = True
+        if self._starting and not self._starting.done():
+            self._starting.cancel()
+            await asyncio.wait({self._starting})
+        await self.server.stop()
+
+
+class FleetSeat:
+    """A session's place on one of our servers."""
+
+    def __init__(self, keeper: _Keeper, boots: asyncio.Semaphore) -> None:
+        self._keeper: _Keeper = keeper
+        self._boots: asyncio.Semaphore = boots
+        self._is_left: bool = False
+        keeper.taken += 1
+
+    @property
+    def number(self) -> int:
+        """Which server this is a seat on."""
+        return self._keeper.server.number
+
+    async def address(self) -> Address:
+        """The server's address, once it is well; raises AgentError if it cannot be started."""
+        return await self._keeper.address()
+
+    async def wait_until_dead(self, generation: int) -> None:
+        """Return once that start of the server has ended, and every shell that it had opened with it."""
+        await self._keeper.server.wait_until_dead(generation)
+
+    @asynccontextmanager
+    async def boot(self) -> AsyncGenerator[None]:
+        """Hold while a session begins."""
+        async with self._boots:
+            yield
+
+    def leave(self) -> None:
+        """Give the seat back; leaving twice does nothing more."""
+        if not self._is_left:
+            self._is_left = True
+            self._keeper.taken -= 1
+
+
+class Fleet:
+    """The servers of one run: `seats` sessions on each, and as many servers as that takes."""
+
+    def __init__(
+        self, plan: ServerPlan, shells: Shells, password_file: Path, password: str, *, seats: int = SEATS,
+        boots: int = BOOTS, well_seconds: float = WELL_SECONDS,
+    ) -> None:  # fmt: skip
+        self._plan: ServerPlan = plan
+        self._shells: Shells = shells
+        self._password: str = password
+        self._password_file: Path = password_file
+        self._seats: int = seats
+        self._boots: asyncio.Semaphore = asyncio.Semaphore(boots)
+        self._well_seconds: float = well_seconds
+        self._keepers: dict[int, _Keeper] = {}
+        self._closing: asyncio.Task[None] | None = None
+
+    async def sit(self, number: int | None = None) -> FleetSeat:
+        """A seat on the server `number`, full or not, or on the first with room. Starts nothing."""
+        chosen = self._find_room() if number is None else max(number, 0)
+        keeper = self._keepers.get(chosen)
+        if keeper is None:
+            keeper = self._keepers[chosen] = _Keeper(self._plan, chosen, self._password, self._well_seconds)
+        return FleetSeat(keeper, self._boots)
+
+    def _find_room(self) -> int:
+        number = 0
+        while number in self._keepers and self._keepers[number].taken >= self._seats:
+            number += 1
+        return number
+
+    def write_shell(self, worktree: Path, environment: dict[str, str]) -> None:
+        """From now on shells that sessions open in `worktree` have exactly `environment`."""
+        self._shells.write(worktree, environment)
+
+    @property
+    def attach_prefix(self) -> str:
+        """The program, with the password from a file that only the user can read: no list of processes shows it."""
+        if not self._password_file.exists():
+            write_private(self._password_file, self._password)
+        source = shlex.quote(str(self._password_file))
+        return f'OPENCODE_SERVER_PASSWORD="$(cat {source})" {shlex.join(self._plan.command)}'
+
+    async def close(self) -> None:
+        """Stop all servers at once, even when cancelled meanwhile; closing twice does nothing more."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        was_cancelled = False
+        while not self._closing.done():
+            try:
+                await asyncio.wait({self._closing})
+            except asyncio.CancelledError:
+                was_cancelled = True
+        self._closing.result()
+        if was_cancelled:
+            raise asyncio.CancelledError
+
+    async def _close(self) -> None:
+        ends = await asyncio.gather(*(keeper.close() for keeper in self._keepers.values()), return_exceptions=True)
+        if failures := [end for end in ends if isinstance(end, BaseException)]:
+            raise failures[0]

@@ -1,0 +1,68 @@
+"""Hides a server of the user's own, which runs before a run begins and goes on after it."""
+
+import asyncio
+import shlex
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tasks_lib.agents.opencode.fleet import BOOTS
+from tasks_lib.agents.opencode.host import USERNAME, Address
+from tasks_lib.agents.opencode.program import check_version
+from tasks_lib.agents.opencode.server import read_health
+from tasks_lib.errors import AgentError
+
+
+class Guest:
+    """A session's place on a server of the user's own."""
+
+    number: int = 0
+
+    def __init__(self, address: Address, boots: asyncio.Semaphore) -> None:
+        self._address: Address = address
+        self._boots: asyncio.Semaphore = boots
+
+    async def address(self) -> Address:
+        """The server's address, if it answers as it should; raises AgentError with what to do."""
+        if fault := check_version(await read_health(self._address), f"the server at {self._address.url}"):
+            raise AgentError(fault)
+        return self._address
+
+    async def wait_until_dead(self, generation: int) -> None:
+        """Never return: whether it lives is the user's affair."""
+        await asyncio.Event().wait()
+
+    @asynccontextmanager
+    async def boot(self) -> AsyncGenerator[None]:
+        """Hold while a session begins."""
+        async with self._boots:
+            yield
+
+    def leave(self) -> None:
+        """Do nothing: there is room as long as the server says so."""
+
+
+class Guesthouse:
+    """A server of the user's own: neither started nor stopped, nor told what shells may see."""
+
+    def __init__(self, url: str, environment: Mapping[str, str], command: tuple[str, ...] = ("opencode",)) -> None:
+        password = environment.get("OPENCODE_SERVER_PASSWORD", "")
+        username = environment.get("OPENCODE_SERVER_USERNAME") or USERNAME
+        self._address: Address = Address(url, password, username=username)
+        self._command: tuple[str, ...] = command
+        self._boots: asyncio.Semaphore = asyncio.Semaphore(BOOTS)
+
+    async def sit(self, number: int | None = None) -> Guest:
+        """A seat; there is one server only."""
+        return Guest(self._address, self._boots)
+
+    def write_shell(self, worktree: Path, environment: dict[str, str]) -> None:
+        """Do nothing: shells of that server have its own environment."""
+
+    @property
+    def attach_prefix(self) -> str:
+        """The program; the password is in the user's own environment."""
+        return shlex.join(self._command)
+
+    async def close(self) -> None:
+        """Leave the server running."""

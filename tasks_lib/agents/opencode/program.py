@@ -1,0 +1,67 @@
+"""Decides whether the opencode that a configuration names can be used: found, starting, of a version that was tried."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+DEFAULT_COMMAND = ("opencode",)
+TESTED = "1.18.33"
+INSTALL = f"npm install -g opencode-ai@{TESTED}"
+_OLDEST = 33
+"""Of 1.18; what the tests were run with. Others may differ in what they answer, and in what they let agents do."""
+_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+_SECONDS = 60
+"""A first start on a cold machine reads 170 MB."""
+
+
+def check_program(command: Sequence[str], search_path: str, environment: Mapping[str, str] | None = None) -> str | None:
+    """The sentence that says why `command` (without `serve`) cannot be used as opencode, or None.
+
+    `search_path` is the PATH that it will have, `environment` what else it needs to start. Runs it once, for a second.
+    """
+    program, *rest = command or DEFAULT_COMMAND
+    path = shutil.which(program, path=search_path)
+    if path is None:
+        where = "is not an executable file" if "/" in program else f"is not on PATH ({search_path})"
+        return f"`{program}` {where}: install it with `{INSTALL}`, or name it in agent.command"
+    with tempfile.TemporaryDirectory(prefix="coordinator-") as place:
+        # Even to tell its version opencode makes directories in these places.
+        places = {f"XDG_{kind}_HOME": place for kind in ("CACHE", "CONFIG", "DATA", "STATE")}
+        variables = {**(environment or {}), "PATH": search_path, **places}
+        try:
+            done = subprocess.run(
+                [path, *rest, "--version"],
+                cwd=place,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"`{program} --version` cannot be run: {error}; install it anew with `{INSTALL}`"
+    said = (done.stdout or done.stderr).decode("utf-8", "replace").strip()
+    if done.returncode:
+        return f"`{program} --version` exited with {done.returncode}: {said[-300:]}; install it anew with `{INSTALL}`"
+    return check_version(said, f"`{program}`")
+
+
+def check_version(version: str, what: str) -> str | None:
+    """The sentence that says why `version` of `what` is not supported, or None."""
+    found = _VERSION.search(version)
+    if found is None:
+        return f"{what} does not say its version but `{version[:80]}`: is it opencode? `{INSTALL}` installs it"
+    major, minor, patch = (int(part) for part in found.groups())
+    if (major, minor) == (1, 18) and patch >= _OLDEST:
+        return None
+    return f"{what} is opencode {found[0]}; 1.18.{_OLDEST} or a later 1.18 is needed: `{INSTALL}`"
+
+
+def find_program(command: Sequence[str], search_path: str) -> tuple[str, ...]:
+    """`command`, or the usual one, with its program as an absolute path where it can be found."""
+    program, *rest = command or DEFAULT_COMMAND
+    found = shutil.which(program, path=search_path)
+    return (str(Path(found).absolute()) if found else program, *rest)

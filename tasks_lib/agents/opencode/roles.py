@@ -1,0 +1,225 @@
+"""Decides which roles there are, what each is told and may do: those of a repository above the ones that come along."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import Any
+
+from tasks_lib.agents.backend import Need
+from tasks_lib.agents.opencode.permissions import Rule, Rules, find_pattern_fault
+from tasks_lib.errors import Fault, InputError
+from tasks_lib.frontmatter import find_block
+from tasks_lib.nearest import suggest
+from tasks_lib.yamlnodes import Node, Scalar, Table, read_yaml, to_value
+
+PLACES = (".opencode/agents/", ".opencode/agent/")
+"""Where a repository keeps roles; `a/b.md` there is the role `a/b`."""
+MAX_ROLE_BYTES = 200_000
+
+_NAME = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")
+_MODEL = re.compile(r"[^\s/]+/\S+")
+_PERMISSION = re.compile(r"[A-Za-z*?][\w*?.:/-]*")
+_ACTIONS = ("allow", "ask", "deny")
+_MODES = ("primary", "subagent", "all")
+_EDITORS = ("write", "edit", "patch")
+_PASSED_OVER = ("color", "prompt", "name")
+"""`color` is for opencode's own interface, the prompt is the text below, and the file's path is the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role as it was written: `options` are opencode's keys but for its permissions, `text` is its instruction.
+
+    `permission` is what it asks for, not what it gets. `where` is its file, "" for one that comes along.
+    """
+
+    name: str
+    text: str
+    options: Mapping[str, Any]
+    permission: Rules = ()
+    where: str = ""
+
+    @property
+    def is_disabled(self) -> bool:
+        return self.options.get("disable") is True
+
+    @property
+    def model(self) -> str:
+        """`provider/model`, "" if it names none."""
+        return str(self.options.get("model", ""))
+
+
+def load_shipped() -> dict[str, Role]:
+    """The roles that come along with the coordinator."""
+    directory = files("tasks_lib.agents.opencode") / "roles"
+    texts = {entry.name: entry.read_text("utf-8") for entry in directory.iterdir() if entry.name.endswith(".md")}
+    roles = read_roles({PLACES[0] + name: text for name, text in sorted(texts.items())})
+    return {name: replace(role, where="") for name, role in roles.items()}
+
+
+def read_roles(texts: Mapping[str, str]) -> dict[str, Role]:
+    """The roles in `texts`, path → content; paths elsewhere than in `PLACES` are passed over.
+
+    Raises InputError with every fault, by file and line.
+    """
+    faults: list[Fault] = []
+    roles: dict[str, Role] = {}
+    for path in sorted(texts):
+        name = _name(path)
+        if name is None:
+            continue
+        if not _NAME.fullmatch(name):
+            faults.append(Fault(path, 0, f'makes the role "{name}"; rename it with letters, digits, `-`, `_` and `.`'))
+        elif name in roles:
+            faults.append(Fault(path, 0, f"makes the role {name}, as {roles[name].where} does; take one of them out"))
+        else:
+            role, found = read_role(name, path, texts[path])
+            faults += found
+            roles[name] = role
+    if faults:
+        raise InputError(faults)
+    return roles
+
+
+def _name(path: str) -> str | None:
+    place = next((place for place in PLACES if path.startswith(place)), None)
+    return path.removeprefix(place).removesuffix(".md") if place and path.endswith(".md") else None
+
+
+def read_role(name: str, path: str, text: str) -> tuple[Role, list[Fault]]:
+    """The role in `text`, the content of `path`, as far as it can be read, and what is wrong with it."""
+    block = find_block(text)
+    if block is None:
+        return Role(name, text.strip(), {}, where=path), []
+    if block.end < 0:
+        return Role(name, "", {}, where=path), [Fault(path, 1, "its front matter is never closed; add a `---` line")]
+    body = text[block.end :].split("\n", 1)
+    table, found = read_yaml(text[block.start : block.end], path, 2)
+    reader = _Reader(path, list(found))
+    options = reader.read(table) if table else {}
+    return Role(name, body[1].strip() if body[1:] else "", options, tuple(reader.rules), path), reader.faults
+
+
+class _Reader:
+    """Reads the front matter of one role."""
+
+    def __init__(self, path: str, faults: list[Fault]) -> None:
+        self.faults: list[Fault] = faults
+        self.rules: list[Rule] = []
+        self._path: str = path
+
+    def _fault(self, line: int, message: str) -> None:
+        self.faults.append(Fault(self._path, line, message))
+
+    def read(self, table: Table) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        nodes = {key.value: (key, node) for key, node in table.pairs}
+        # opencode reads the old way of writing it first, so that the new one has the last word.
+        for key, node in (nodes[name] for name in ("tools", "permission") if name in nodes):
+            self._read_tools(node) if key.value == "tools" else self._read_permission(key, node)
+        for name, (key, node) in nodes.items():
+            value = to_value(node)
+            if name in ("tools", "permission", *_PASSED_OVER) or value is None:
+                continue
+            known = "steps" if name == "maxSteps" else name
+            if fault := _check_option(known, value):
+                self._fault(key.line, fault)
+            else:
+                options[known] = value
+        return options
+
+    def _read_tools(self, node: Node) -> None:
+        """`tools: {bash: false}`, the old way; `true` says nothing, because what is not refused is allowed."""
+        if not isinstance(node, Table):
+            self._fault(node.line, "tools is not a mapping; write `permission:` with lines such as `bash: deny`")
+            return
+        for key, value in node.pairs:
+            chosen = to_value(value)
+            if not isinstance(chosen, bool):
+                self._fault(key.line, f"tools.{key.value} is neither true nor false; write one of them")
+            elif self._is_permission(key) and not chosen:
+                self.rules.append(Rule("edit" if key.value in _EDITORS else key.value, "*", "deny"))
+
+    def _read_permission(self, key: Scalar, node: Node) -> None:
+        if isinstance(node, Scalar):
+            self._add(key.line, "*", "*", to_value(node))
+        elif isinstance(node, Table):
+            for name, value in node.pairs:
+                if self._is_permission(name):
+                    self._read_patterns(name, value)
+        else:
+            self._fault(node.line, "permission is a list; write lines such as `bash: deny` below it")
+
+    def _read_patterns(self, name: Scalar, node: Node) -> None:
+        if isinstance(node, Scalar):
+            self._add(name.line, name.value, "*", to_value(node))
+            return
+        if not isinstance(node, Table):
+            self._fault(name.line, f"permission.{name.value} is a list; write lines such as `'git *': allow` below it")
+            return
+        for pattern, action in node.pairs:
+            if fault := find_pattern_fault(pattern.value):
+                self._fault(pattern.line, f"permission.{name.value}: {fault}")
+            else:
+                self._add(pattern.line, name.value, pattern.value, to_value(action))
+
+    def _add(self, line: int, permission: str, pattern: str, action: object) -> None:
+        if action in _ACTIONS:
+            self.rules.append(Rule(permission, pattern, str(action)))
+        else:
+            self._fault(line, f"permission.{permission} is {_show(action)}; write allow, ask or deny")
+
+    def _is_permission(self, key: Scalar) -> bool:
+        if _PERMISSION.fullmatch(key.value):
+            return True
+        self._fault(key.line, f'"{key.value}" is no name of a permission; write one such as bash, edit or webfetch')
+        return False
+
+
+def _check_option(name: str, value: object) -> str | None:
+    """What is wrong with the value of one of opencode's keys; a key that is not known goes to the model's provider."""
+    match name:
+        case "mode" if value not in _MODES:
+            return f"mode is {_show(value)}; write primary, subagent or all"
+        case "model" if not isinstance(value, str) or not _MODEL.fullmatch(value):
+            return f"model is {_show(value)}; write it as provider/model, the way `opencode models` lists it"
+        case "description" | "variant" if not isinstance(value, str):
+            return f"{name} is {_show(value)}; write text"
+        case "temperature" | "top_p" if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"{name} is {_show(value)}; write a number"
+        case "steps" if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            return f"steps is {_show(value)}; write a whole number, 1 or more"
+        case "disable" | "hidden" if not isinstance(value, bool):
+            return f"{name} is {_show(value)}; write true or false"
+        case "options" if not isinstance(value, Mapping):
+            return f"options is {_show(value)}; write its keys on lines of their own below it, indented"
+        case _:
+            return None
+
+
+def _show(value: object) -> str:
+    if isinstance(value, Mapping | list):
+        return "a mapping" if isinstance(value, Mapping) else "a list"
+    return "empty" if value is None else f'"{value}"'
+
+
+def check_needs(needs: Iterable[Need], known: Iterable[str], roles: Mapping[str, Role] | None = None) -> list[str]:
+    """A sentence for each needed role that is not among `known`; `roles` tells which of them somebody has disabled."""
+    names = sorted(known)
+    faults: dict[str, str] = {}
+    for need in needs:
+        if need.role in names or need.role in faults:
+            continue
+        disabled = (roles or {}).get(need.role)
+        if disabled and disabled.is_disabled:
+            reason = f"{disabled.where} disables it; take `disable` out, or give the level another role"
+        else:
+            reason = f"there is none of this name{suggest(need.role, names) or '.'} There are {', '.join(names)}"
+        faults[need.role] = f"{need.where or 'coordinator.yaml'}: the role {need.role} cannot be had: {reason}"
+    return list(faults.values())
+
+
+def list_usable(roles: Iterable[Role]) -> Sequence[str]:
+    """The names of the roles that are not disabled."""
+    return sorted(role.name for role in roles if not role.is_disabled)

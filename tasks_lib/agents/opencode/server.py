@@ -1,0 +1,287 @@
+"""Hides one server of opencode's that is ours: its places, its port, how it is started, seen to be well, and ended."""
+
+import asyncio
+import secrets
+import socket
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from tasks_lib.agents.opencode.configuration import SERVER_MARK, write_stub
+from tasks_lib.agents.opencode.host import USERNAME, Address
+from tasks_lib.agents.opencode.program import check_version
+from tasks_lib.errors import AgentError
+from tasks_lib.process.groups import MARKER, GroupId, run_group
+from tasks_lib.process.shell import tail_of
+from tasks_lib.process.strays import end_marked
+
+BOOT_SECONDS = 60.0
+PORTS = 4
+"""How many ports are tried: one that was free a moment ago may be taken meanwhile."""
+_FOR_EVER = 10 * 365 * 86400.0
+_LOOK_SECONDS = 0.05
+"""How often the log is looked at while a server boots: a request in that time would hang, and nothing else tells."""
+_HEALTH_SECONDS = 15.0
+_DISPOSE_SECONDS = 5.0
+_LISTENING = "listening on http"
+_TAKEN = "ServeError"
+"""What opencode says of a port that it cannot have."""
+
+SWITCHES: Mapping[str, str] = {
+    f"OPENCODE_DISABLE_{name}": "1"
+    for name in (
+        "AUTOUPDATE MODELS_FETCH SHARE LSP_DOWNLOAD DEFAULT_PLUGINS CLAUDE_CODE PROJECT_CONFIG TERMINAL_TITLE".split()  # noqa: SIM905
+    )
+}
+"""No worktree has a say in how its sessions run, and nothing is fetched that nobody asked for."""
+
+_USERS_FILES = ("auth.json", "mcp-auth.json")
+_USERS_CONFIGURATION = (
+    "*.json", "*.jsonc", "*.md", "agent", "agents", "command", "commands", "mode", "modes", "plugin", "plugins",
+    "skill", "skills",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlan:
+    """How servers are started.
+
+    `command` is the program and its arguments before `serve`, `wrapper` what stands before it. `environment` is what
+    they may see, without what is added here. `data` holds a directory for each server, kept from run to run, because
+    conversations are in it. `configuration` is a directory that `write_configuration` made. `log` is appended to;
+    servers beyond the first have logs of their own beside it.
+    """
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    data: Path
+    configuration: Path
+    log: Path
+    stop_seconds: float = 10.0
+    wrapper: tuple[str, ...] = ()
+
+    def log_of(self, number: int) -> Path:
+        return self.log if number == 0 else self.log.with_name(f"{self.log.stem}-{number}{self.log.suffix}")
+
+
+class Server:
+    """One server, and its data directory; it may be started again and again, one at a time."""
+
+    def __init__(self, plan: ServerPlan, number: int, password: str = "") -> None:
+        self.number: int = number
+        self._plan: ServerPlan = plan
+        self._places: Path = plan.data / str(number)
+        self.log: Path = plan.log_of(number)
+        self._password: str = password or secrets.token_urlsafe(32)
+        self._generation: int = 0
+        self._address: Address | None = None
+        self._process: asyncio.Task[None] | None = None
+        self._group: GroupId | None = None
+        self._dead: dict[int, asyncio.Event] = {}
+
+    @property
+    def address(self) -> Address | None:
+        """Where the server answers, None while it does not run."""
+        return self._address
+
+    async def wait_until_dead(self, generation: int) -> None:
+        """Return once the start number `generation` has ended, and all that it had started."""
+        if dead := self._dead.get(generation):
+            await dead.wait()
+
+    async def start(self) -> Address:
+        """Start the server, which must not be running, and wait until it is well; raises AgentError.
+
+        A start that is cancelled leaves nothing.
+        """
+        if self._process:
+            await asyncio.wait({self._process})
+        await asyncio.to_thread(prepare_places, self._places, self._plan.environment)
+        for _ in range(PORTS):
+            self._generation += 1
+            self._dead[self._generation] = asyncio.Event()
+            try:
+                if address := await self._boot(await asyncio.to_thread(_find_port)):
+                    self._address = address
+                    return address
+            except BaseException:
+                with suppress(AgentError):
+                    await self._end()
+                raise
+        raise AgentError(f"opencode found {PORTS} ports taken that were free just before; run again")
+
+    async def _boot(self, port: int) -> Address | None:
+        """Start the program on `port`; None if the port was taken meanwhile."""
+        before = await asyncio.to_thread(_size, self.log)
+        self._process = asyncio.create_task(self._run(port, self._generation))
+        # Whoever waits for the death of a server learns nothing more from how it came about.
+        self._process.add_done_callback(lambda done: done.cancelled() or done.exception())
+        deadline = time.monotonic() + BOOT_SECONDS
+        while not (said := await asyncio.to_thread(_read_from, self.log, before)).count(_LISTENING):
+            if self._process.done():
+                self._process.result()
+                if _TAKEN in said:
+                    return None
+                raise AgentError(f"opencode's server ended while it started{self._quote(before)}")
+            if time.monotonic() > deadline:
+                raise AgentError(
+                    f"opencode's server did not start within {BOOT_SECONDS:g} seconds{self._quote(before)}"
+                )
+            await asyncio.wait({self._process}, timeout=_LOOK_SECONDS)
+        address = Address(f"http://127.0.0.1:{port}", self._password, self.number, self._generation, self._group)
+        if fault := check_version(await read_health(address), "the server"):
+            raise AgentError(fault)
+        return address
+
+    async def _run(self, port: int, generation: int) -> None:
+        """Run the program to its end, and then end all that it has started, sessions' shells included."""
+        plan, mark = self._plan, f"opencode-{uuid.uuid4().hex}"
+        command = (*plan.wrapper, *plan.command, "serve", "--hostname", "127.0.0.1", "--port", str(port), "--no-mdns")
+        try:
+            await run_group(
+                (*command, "--print-logs", "--log-level", "WARN"),
+                cwd=self._places / "cwd",
+                environment=self._make_environment(mark),
+                log=self.log,
+                timeout_seconds=_FOR_EVER,
+                stop_seconds=plan.stop_seconds,
+                on_start=self._note_group,
+            )
+        finally:
+            self._address = None
+            try:
+                # A shell outlives the server that is killed, and has the marker of its session, not of the server.
+                await asyncio.shield(end_marked(SERVER_MARK, mark, plan.stop_seconds))
+            finally:
+                self._dead[generation].set()
+
+    def _note_group(self, group: GroupId) -> None:
+        self._group = group
+
+    def _make_environment(self, mark: str) -> dict[str, str]:
+        environment = {**self._plan.environment, **SWITCHES}
+        environment |= {f"XDG_{kind}_HOME": str(self._places / kind.lower()) for kind in ("DATA", "STATE", "CACHE")}
+        if not has_configuration(self._plan.environment):
+            # Else opencode would make the user's directory, and install into it.
+            environment["XDG_CONFIG_HOME"] = str(self._places / "config")
+        models = find_home(self._plan.environment, "CACHE") / "opencode" / "models.json"
+        if models.is_file():
+            environment.setdefault("OPENCODE_MODELS_PATH", str(models))
+        return environment | {
+            "OPENCODE_CONFIG_DIR": str(self._plan.configuration),
+            "OPENCODE_SERVER_PASSWORD": self._password,
+            "OPENCODE_SERVER_USERNAME": USERNAME,
+            SERVER_MARK: mark,
+            MARKER: mark,
+        }
+
+    def _quote(self, before: int) -> str:
+        tail = tail_of(self.log, before, _size(self.log), max_bytes=2000, max_lines=12)
+        return f". The end of {self.log}:\n{tail}" if tail else f"; {self.log} is empty"
+
+    async def stop(self) -> None:
+        """End the server and all that it has started; stopping what does not run does nothing."""
+        address, self._address = self._address, None
+        if address and self._process and not self._process.done():
+            with suppress(httpx.HTTPError):
+                async with connect(address, _DISPOSE_SECONDS) as client:
+                    await client.post("/global/dispose")
+        await self._end()
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.cancel()
+        await asyncio.wait({process})
+        if not process.cancelled() and isinstance(error := process.exception(), AgentError):
+            raise error
+
+
+def connect(address: Address, seconds: float) -> httpx.AsyncClient:
+    """A client for `address` whose requests may take `seconds`; proxies of the environment are for others."""
+    return httpx.AsyncClient(
+        base_url=address.url, auth=(address.username, address.password), timeout=seconds, trust_env=False
+    )
+
+
+async def read_health(address: Address) -> str:
+    """The version that the server at `address` says it is; raises AgentError, with what to do."""
+    try:
+        async with connect(address, _HEALTH_SECONDS) as client:
+            answer = await client.get("/global/health")
+    except httpx.HTTPError as error:
+        raise AgentError(
+            f"opencode's server at {address.url} cannot be reached: {str(error) or type(error).__name__}"
+        ) from error
+    if answer.status_code == httpx.codes.UNAUTHORIZED.value:
+        raise AgentError(
+            f"opencode's server at {address.url} refuses the password: set OPENCODE_SERVER_PASSWORD (and "
+            "OPENCODE_SERVER_USERNAME, if it is not `opencode`) to what it was started with"
+        )
+    try:
+        health = answer.raise_for_status().json()
+        return str(health["version"]) if health["healthy"] else "not healthy"
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        raise AgentError(f"{address.url} answers, but not as opencode's server does: {error}") from error
+
+
+def prepare_places(places: Path, environment: Mapping[str, str]) -> None:
+    """Make a server's own directories, with the user's logins in them.
+
+    Links and no copies: opencode writes renewed tokens through them, and a copy would make the user's own invalid.
+    """
+    for kind in ("data/opencode", "state", "cache", "cwd"):
+        (places / kind).mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_stub(places / "config" / "opencode")
+    for name in _USERS_FILES:
+        theirs = find_home(environment, "DATA") / "opencode" / name
+        link = places / "data" / "opencode" / name
+        if link.is_symlink() or theirs.is_file():
+            link.unlink(missing_ok=True)
+        if theirs.is_file():
+            link.symlink_to(theirs)
+
+
+def has_configuration(environment: Mapping[str, str]) -> bool:
+    """Whether the user has configured opencode for all repositories."""
+    directory = find_home(environment, "CONFIG") / "opencode"
+    names = {entry.name for entry in directory.iterdir()} if directory.is_dir() else set[str]()
+    return any(
+        Path(name).match(pattern)
+        for name in names - {"package.json", "package-lock.json"}
+        for pattern in _USERS_CONFIGURATION
+    )
+
+
+_HOMES: Mapping[str, str] = {"DATA": ".local/share", "CONFIG": ".config", "CACHE": ".cache", "STATE": ".local/state"}
+
+
+def find_home(environment: Mapping[str, str], kind: str) -> Path:
+    """The user's own `XDG_<kind>_HOME`, or where it is without one."""
+    given = environment.get(f"XDG_{kind}_HOME")
+    return Path(given) if given else Path(environment.get("HOME") or Path.home()) / _HOMES[kind]
+
+
+def _find_port() -> int:
+    """A port that is free now: opencode takes a fixed one when it is to choose."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _read_from(path: Path, start: int) -> str:
+    if not path.exists():
+        return ""
+    with path.open("rb") as source:
+        source.seek(start)
+        return source.read().decode("utf-8", "replace")

@@ -1,0 +1,39 @@
+"""Hides how a shell that opencode starts gets exactly the environment of its session: a file for each worktree."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class Shells:
+    """The environments of shells, in `directory`; opencode's plugin reads one anew whenever a shell is started."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory: Path = directory
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def write(self, worktree: Path, environment: Mapping[str, str]) -> None:
+        """From now on shells in `worktree` have exactly `environment`; one that starts meanwhile has the old one."""
+        text = json.dumps(dict(environment))
+        for path in {str(worktree), str(worktree.resolve())}:
+            write_private(self.directory / name_file(path), text)
+
+
+def name_file(worktree: str) -> str:
+    """The name of the file for the absolute path `worktree`, as opencode spells it."""
+    return f"{hashlib.sha256(os.fsencode(worktree)).hexdigest()}.json"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write `path` whole, for nobody else to read; a reader sees the old content or the new one."""
+    number, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # Made with mode 0600.
+    try:
+        with os.fdopen(number, "w", encoding="utf-8", errors="surrogateescape") as sink:
+            sink.write(text)
+        Path(fresh).replace(path)
+    except BaseException:
+        Path(fresh).unlink(missing_ok=True)
+        raise
