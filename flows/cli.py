@@ -29,6 +29,13 @@ Repo = Annotated[
     Path,
     typer.Argument(help="The repository; the current directory by default.", show_default=False, resolve_path=True),
 ]
+RepoOption = Annotated[
+    Path,
+    typer.Option(
+        "--repo", help="The repository; the current directory by default.", show_default=False, resolve_path=True
+    ),
+]
+Node = Annotated[str, typer.Argument(help="The id of the node.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 HERE = Path()
 
@@ -145,6 +152,61 @@ def cleanup(
 @app.command()
 def up(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Its port; 0 takes a free one.")] = UP_PORT,
+# A text may well start with a dash.
+@app.command(context_settings={"ignore_unknown_options": True})
+def message(
+    node: Node,
+    text: Annotated[list[str], typer.Argument(help="What its agent is told.", show_default=False)],
+    repo: RepoOption = HERE,
+    json: Json = False,
+) -> int:
+    """Say something to the agent that works a node of the run that is going on."""
+    from flows.commands.message import send_message
+
+    return send_message(repo, node, " ".join(text), as_json=json, console=make_console())
+
+
+@app.command()
+def abort(
+    nodes: Annotated[list[str] | None, typer.Argument(help="The nodes to end.", show_default=False)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Stop the whole run, as Ctrl-C does.")] = False,
+    repo: RepoOption = HERE,
+    json: Json = False,
+) -> int:
+    """End nodes of the run that is going on, keeping their work; the others go on."""
+    from flows.commands.abort import abort as end
+
+    return end(repo, nodes or [], is_all=everything, as_json=json, console=make_console())
+
+
+@app.command()
+def attach(node: Node, repo: RepoOption = HERE) -> int:
+    """Print the line that opens a node's session in the agent's own terminal interface."""
+    from flows.commands.attach import print_attach
+
+    return print_attach(repo, node)
+
+
+@app.command()
+def logs(
+    node: Node,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the run ends.")] = False,
+    attempt: Annotated[int | None, typer.Option("--attempt", min=1, help="Of this attempt; else the newest.")] = None,
+    setup: Annotated[bool, typer.Option("--setup", help="What `setup` printed.")] = False,
+    review: Annotated[bool, typer.Option("--review", help="What the reviewer's session said.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="What `verify` printed.")] = False,
+    names: Annotated[bool, typer.Option("--list", "-l", help="Only name the logs there are.")] = False,
+    repo: RepoOption = HERE,
+    json: Json = False,
+) -> int:
+    """Print what a node's session said, or another of its logs."""
+    from flows.commands.logs import choose_kind, show_logs
+
+    kind = choose_kind(is_setup=setup, is_review=review, is_verify=verify)
+    console = make_console()
+    return show_logs(repo, node, kind, attempt, is_followed=follow, is_list=names, as_json=json, console=console)
+
+
 ) -> int:
     """Keep Prefect's UI with its history running until Ctrl-C."""
     from flows.commands.up import keep_up

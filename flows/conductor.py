@@ -1,7 +1,7 @@
 """Works a plan: starts what is ready, hears what ended, re-reads the graph as the head moves, until nothing is left."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -83,11 +83,14 @@ class Conductor:
         self._jobs[job] = task_id
 
     async def _wait(self) -> None:
-        """Wait for a node to end, for the head to move, or for a person to stop the run."""
-        moved = asyncio.create_task(self._run.moved.wait())
-        await asyncio.wait([*self._jobs, moved], return_when=asyncio.FIRST_COMPLETED)
-        moved.cancel()
-        self._run.moved.clear()
+        """Wait for a node to end, for the head to move, or for a person to stop a node or the run."""
+        signals = (self._run.moved, self._run.desk.has_changed)
+        waits = [asyncio.create_task(signal.wait()) for signal in signals]
+        await asyncio.wait([*self._jobs, *waits], return_when=asyncio.FIRST_COMPLETED)
+        for signal, wait in zip(signals, waits, strict=True):
+            wait.cancel()
+            signal.clear()
+        self._end_waiting(self._run.desk.is_aborted)
         for job in [job for job in self._jobs if job.done()]:
             await self._finish(job)
         if self._run.is_stopping:
@@ -99,13 +102,15 @@ class Conductor:
         outcome = self._dispatch.outcomes.pop(task_id, None)
         retrying = self._dispatch.retrying.pop(task_id, None)
         if job.cancelled() and retrying:
-            outcome = Aborted("the run was stopped before its next attempt; the work is kept")
+            who = "a person stopped it" if self._run.desk.is_aborted(task_id) else "the run was stopped"
+            outcome = Aborted(f"{who} before its next attempt; the work is kept")
             await self._show_aborted(retrying, outcome)
         elif job.cancelled() or job.exception():
             outcome = Failed(f"its task run broke: {'it was cancelled' if job.cancelled() else job.exception()}")
         else:
             self.states[task_id] = job.result()
             outcome = outcome or Failed(f"its task run ended as {job.result().name}: {job.result().message}")
+        self._run.desk.leave(task_id)
         self.plan.finish(task_id, outcome)
         self._run.board.end(task_id, outcome)
 
@@ -134,12 +139,16 @@ class Conductor:
     async def _end_jobs(self) -> None:
         """Wait until every node has ended by itself; `run.stop` was called, so each does soon."""
         while self._jobs:
-            for job, task_id in self._jobs.items():
-                if task_id in self._dispatch.retrying:
-                    job.cancel()
+            self._end_waiting(lambda task_id: True)
             await asyncio.wait(self._jobs, return_when=asyncio.FIRST_COMPLETED)
             for job in [job for job in self._jobs if job.done()]:
                 await self._finish(job)
+
+    def _end_waiting(self, is_ended: Callable[[str], bool]) -> None:
+        """End those that wait for their next attempt; whoever works hears of it where it works."""
+        for job, task_id in self._jobs.items():
+            if task_id in self._dispatch.retrying and is_ended(task_id):
+                job.cancel()
 
     def _give_up_if_stuck(self) -> None:
         """A queue held by a red base is waited for only while something else goes on."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 from contextvars import ContextVar
 from typing import Any
 
@@ -10,12 +11,16 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.announcing import announcing
 from flows.conductor import Conductor
-from flows.places import find_repository
+from flows.inbox import hearing
+from flows.places import data_dir, find_repository
 from flows.run_node import Dispatch, current_dispatch
+from flows.sessions_table import showing_sessions
 from flows.states import describe_outcome, describe_run
 from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.startup import OpenRun, open_run
@@ -66,23 +71,45 @@ async def run_graph(options: RunOptions) -> State[Any]:
 async def work_graph(project: Project, options: RunOptions) -> State[Any]:
     """Open the run, work it, and say how it went."""
     context = FlowRunContext.get()
-    run_id = str(context.flow_run.id) if context and context.flow_run else ""
     logger = get_run_logger()
     sessions = options.max_sessions or project.settings.max_sessions
-    async with open_run(project, run_id, sessions, on_open.get()) as opened:
-        opened.run.board.listen(lambda node, line: None if node else logger.warning(line))
-        plan = Plan(opened.run.graph, options.only)
-        dispatch = Dispatch(opened)
-        token = current_dispatch.set(dispatch)
-        conductor = Conductor(opened, plan, dispatch)
-        try:
-            await show_completed(conductor)
-            await conductor.work()
-        finally:
-            current_dispatch.reset(token)
-        if not opened.run.is_stopping:
-            await show_skips(opened, conductor)
-    return await finish(opened, conductor, options)
+    flow_run = context.flow_run.id if context and context.flow_run else None
+    run_id = str(flow_run or "")
+    with ExitStack() as stack:
+        # What comes after the inner block, the judgement, is still announced.
+        async with open_run(project, run_id, sessions, begin, data=data_dir()) as opened:
+            board = opened.run.board
+            board.listen(lambda node, line: None if node else logger.warning(line))
+            announcer = stack.enter_context(announcing(board, run_id, options.repository))
+            async with hearing(opened.run, flow_run), showing_sessions(board):
+                conductor = await conduct(opened, options)
+        state = await finish(opened, conductor, options)
+        announcer.announce("run.ended", {"id": run_id, "exit_code": board.view.exit_code or 0, "state": state.name or ""})
+    return state
+
+
+def begin(opened: OpenRun) -> None:
+    """Write down where the run can be seen and spoken to, and show it to the command line, if one asked to see it."""
+    api = PREFECT_API_URL.value() or ""
+    link = f"{api.removesuffix('/').removesuffix('/api')}/runs/flow-run/{opened.run.id}" if api else ""
+    opened.run.board.set_link(link, api)
+    if show := on_open.get():
+        show(opened)
+
+
+async def conduct(opened: OpenRun, options: RunOptions) -> Conductor:
+    """Work the graph until nothing is left to do, or the run was stopped."""
+    dispatch = Dispatch(opened)
+    conductor = Conductor(opened, Plan(opened.run.graph, options.only), dispatch)
+    token = current_dispatch.set(dispatch)
+    try:
+        await show_completed(conductor)
+        await conductor.work()
+    finally:
+        current_dispatch.reset(token)
+    if not opened.run.is_stopping:
+        await show_skips(opened, conductor)
+    return conductor
 
 
 async def show_completed(conductor: Conductor) -> None:
@@ -110,7 +137,9 @@ async def show_skips(opened: OpenRun, conductor: Conductor) -> None:
 async def finish(opened: OpenRun, conductor: Conductor, options: RunOptions) -> State[Any]:
     """Judge the run by the head, write the report, and say what is left to a person."""
     run, plan = opened.run, conductor.plan
-    code = find_exit_code(plan.graph, options.only, plan.outcomes, is_interrupted=run.is_stopping)
+    # A run that gave up because no session could do better was stopped by what it met, and not by a person.
+    is_interrupted = run.is_stopping and not run.halt_reason
+    code = find_exit_code(plan.graph, options.only, plan.outcomes, is_interrupted=is_interrupted)
     view = run.board.view
     rows = [
         ReportRow(n.id, n.name, n.outcome, n.attempt, n.commit, n.reason)

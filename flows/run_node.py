@@ -63,6 +63,8 @@ async def run_node(node: str) -> State[Any]:
     context = TaskRunContext.get()
     if isinstance(outcome, Retry) and context:
         dispatch.retrying[node] = context.task_run.id
+        if dispatch.opened.run.desk.is_aborted(node):
+            dispatch.opened.run.desk.has_changed.set()  # It was stopped between its last stage and this.
     elif not isinstance(outcome, Retry):
         dispatch.outcomes[node] = outcome
     return describe_outcome(outcome)

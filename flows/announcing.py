@@ -1,0 +1,98 @@
+"""Tells Prefect's automations what happens in a run, as events `coordinator.<node|session|merge|run>.<verb>`."""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+
+from prefect.events import emit_event
+
+from tasks_lib.life.board import Board, NodeView
+from tasks_lib.model import Stage
+
+MOST_CHARS = 2_000
+"""Of a reason or a message: an event as a whole may be 1.5 MB long, and nobody reads that."""
+MOST_OF_A_NODE = 200
+"""Events that one node may have in a run. Attempts, turns and rounds are bounded, so only a fault meets this."""
+_VERBS: Mapping[str, str] = {
+    Stage.WORKTREE: "node.started",
+    Stage.SESSION: "session.prompted",
+    Stage.REVIEW: "session.reviewing",
+    Stage.QUEUED: "merge.queued",
+    Stage.VERIFY: "merge.verifying",
+    Stage.GIVEN_BACK: "merge.given-back",
+}
+
+
+class Announcer:
+    """Turns what a board tells into events. What a session is doing at a moment is no event."""
+
+    def __init__(self, board: Board, run: str, repository: str) -> None:
+        self._board = board
+        self._run = run
+        self._repository = repository
+        self._last: dict[str, tuple[str, ...]] = {}
+        self._counts: dict[str, int] = {}
+        # Events are told from the middle of task runs, and would be looked up as theirs, one by one.
+        self._context = copy_context()
+
+    def hear(self, node_id: str, line: str) -> None:
+        """A listener of the board."""
+        if not node_id:
+            self.announce("run.said", {"message": line})
+        elif (node := self._board.view.nodes.get(node_id)) and self._is_news(node):
+            self.announce(_name_verb(node), _describe(node), node_id)
+
+    def _is_news(self, node: NodeView) -> bool:
+        now = (_name_verb(node), str(node.attempt), str(node.turn), node.detail, node.reason)
+        count = self._counts[node.id] = self._counts.get(node.id, 0) + 1
+        is_news = bool(now[0]) and now != self._last.get(node.id) and count <= MOST_OF_A_NODE
+        self._last[node.id] = now
+        return is_news
+
+    def announce(self, verb: str, payload: Mapping[str, str | int | float], node_id: str = "") -> None:
+        """Hand an event to Prefect, which sends it from a thread of its own."""
+        kind = "node" if node_id else "run"
+        resource = {
+            "prefect.resource.id": f"coordinator.{kind}.{self._repository}.{node_id or self._run}",
+            "prefect.resource.name": node_id or self._repository,
+            "coordinator.repository": self._repository,
+            "coordinator.run": self._run,
+        } | ({"coordinator.node": node_id} if node_id else {})
+        cut = {key: value[:MOST_CHARS] if isinstance(value, str) else value for key, value in payload.items()}
+        with suppress(Exception):  # What cannot be told must not stop what is told of.
+            self._context.run(emit_event, f"coordinator.{verb}", resource=resource, payload=cut)
+
+
+def _name_verb(node: NodeView) -> str:
+    if node.outcome:
+        return f"node.{node.outcome.casefold()}"
+    if node.stage == Stage.SESSION and node.detail.startswith("nudged"):
+        return "session.nudged"
+    return _VERBS.get(node.stage, "" if node.stage else "node.taken-back")
+
+
+def _describe(node: NodeView) -> dict[str, str | int | float]:
+    return {
+        "id": node.id,
+        "name": node.name,
+        "attempt": node.attempt,
+        "turn": node.turn,
+        "stage": node.stage,
+        "detail": node.detail,
+        "reason": node.reason,
+        "commit": node.commit,
+        "tokens": node.tokens,
+        "cost": node.cost,
+    }
+
+
+@contextmanager
+def announcing(board: Board, run: str, repository: str) -> Generator[Announcer]:
+    """Announce what happens on `board` for as long as the block runs, its beginning included."""
+    announcer = Announcer(board, run, repository)
+    board.listen(announcer.hear)
+    announcer.announce("run.started", {"id": run, "nodes": len(board.view.nodes)})
+    try:
+        yield announcer
+    finally:
+        board.ignore(announcer.hear)

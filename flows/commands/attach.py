@@ -1,0 +1,46 @@
+"""`coordinator attach`: prints the shell line that opens a node's session in the agent's own interface."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from flows.commands.reading import VIEW
+from tasks_lib.errors import InputError
+from tasks_lib.git.lock import read_holder
+from tasks_lib.git.repository import Repository
+from tasks_lib.life.board import NodeView, read_view
+from tasks_lib.nearest import suggest
+from tasks_lib.report import ExitCode
+
+
+def print_attach(path: Path, node: str) -> ExitCode:
+    """Print that line and nothing else. Raises InputError, saying why, if there is no session to open."""
+    sys.stdout.write(f"{find_node_at_work(path, node).attach}\n")
+    return ExitCode.COMPLETED
+
+
+def find_node_at_work(path: Path, node: str) -> NodeView:
+    """The node as the run that is going on shows it; raises InputError unless its session can be opened."""
+    repository = Repository.open(path)
+    holder = read_holder(repository.state_dir)
+    if holder is None:
+        raise InputError([f"{repository.top}: no run is going on here, so there is no session to open"])
+    view = read_view(repository.state_dir / VIEW)
+    nodes: Mapping[str, NodeView] = view.nodes if view and view.run == holder.run else {}
+    found = nodes.get(node)
+    if found is None:
+        raise InputError([f'"{node}" is no node of the run{suggest(node, nodes) or ""}'])
+    if not found.attach:
+        raise InputError([_explain(found)])
+    return found
+
+
+def _explain(node: NodeView) -> str:
+    if node.outcome:
+        return f"{node.id} has ended as {node.outcome}; `coordinator logs {node.id}` shows what its session said"
+    if not node.stage:
+        return f"{node.id} has no session yet; `coordinator status` says what it waits for"
+    return (
+        f"{node.id} (at {node.stage}) has no session that can be opened: it has not begun, or its backend has no "
+        f"interface of its own; `coordinator logs {node.id} --follow` shows what it does"
+    )
