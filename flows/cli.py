@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.formats import UP_PORT, Format
+from flows.commands.formats import UP_PORT, DemoBackend, Format
 from tasks_lib.errors import BusyError, CoordinatorError, InputError
 from tasks_lib.model import NoticeLevel
 
@@ -222,11 +222,18 @@ def demo(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Keep the repository for looking around.")] = True,
     sessions: Annotated[int | None, typer.Option("--sessions", min=1, max=256, help="Agents at a time.")] = None,
+    backend: Annotated[
+        DemoBackend, typer.Option("--backend", help="Scripted agents, or real sessions of opencode with no real model.")
+    ] = DemoBackend.COMMAND,
+    opencode: Annotated[
+        Path | None, typer.Option("--opencode", help="The opencode to run, by default the one on PATH.")
+    ] = None,
 ) -> int:
     """Watch scripted agents work a small repository."""
     from flows.commands.demo import run_demo
 
-    return run_demo(directory, sessions, is_kept=keep, console=make_console())
+    console = make_console()
+    return run_demo(directory, sessions, is_kept=keep, console=console, backend=backend.value, opencode=opencode)
 
 
 # A text may well start with a dash: agents write lists.

@@ -16,6 +16,11 @@ from tasks_lib.git.runner import Git
 DATA = Path(__file__).resolve().parent / "demo"
 TEMPLATE_SUFFIX = "-tpl"
 """Ends the names of the demo's Python files in the package, so that no tool here takes them for our own code."""
+COMMAND_SECTION = """\
+agent:
+  backend: command
+  # A scripted agent stands in for a real one: it edits, runs the tests and commits, in the worktree it is started in.
+  command: {command}"""
 TRAILERS = ("Task", "Attempt", "Run", "Session", "Verified")
 
 
@@ -65,10 +70,11 @@ FEATURES = {
 }
 
 
-def make_demo(directory: Path, pace: float = 1.0) -> DemoStory:
+def make_demo(directory: Path, pace: float = 1.0, agent: str = "") -> DemoStory:
     """Make the demo's repository in `directory`, which must be missing or empty; raise InputError if it is not.
 
-    `pace` multiplies the seconds that the scripted agents pretend to think.
+    `agent` is the section of that name in its configuration, "" for scripted agents; `pace` multiplies the seconds
+    that those pretend to think.
     """
     if directory.exists() and any(directory.iterdir()):
         raise InputError([f"{directory} is not empty. Name a directory that does not exist yet"])
@@ -78,7 +84,7 @@ def make_demo(directory: Path, pace: float = 1.0) -> DemoStory:
     git.run("init", "-q", "-b", "main")
     for key, value in (("user.name", "Demo"), ("user.email", "demo@localhost"), ("commit.gpgsign", "false")):
         git.run("config", key, value)
-    _copy_files(top, pace)
+    _copy_files(top, agent or write_command_section(pace))
     git.run("add", "--", ".gitignore", "README.md", "ledger", "tests")
     git.run("commit", "-q", "-m", "Keep entries and print a statement")
     git.run("add", "-A")
@@ -101,7 +107,7 @@ def tell_story(repository: Path) -> DemoStory:
     )
 
 
-def _copy_files(top: Path, pace: float) -> None:
+def _copy_files(top: Path, agent: str) -> None:
     source = DATA / "repository"
     for file in sorted(source.rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts:
@@ -109,17 +115,20 @@ def _copy_files(top: Path, pace: float) -> None:
             to.parent.mkdir(parents=True, exist_ok=True)
             to.write_bytes(file.read_bytes())
     settings = top / "coordinator.yaml"
-    settings.write_text(_fill_settings(settings.read_text(encoding="utf-8"), pace), encoding="utf-8")
+    settings.write_text(_fill_settings(settings.read_text(encoding="utf-8"), agent), encoding="utf-8")
 
 
-def _fill_settings(text: str, pace: float) -> str:
+def write_command_section(pace: float) -> str:
+    """The section `agent` for the scripted agents."""
+    command = [sys.executable, "-B", str(DATA / "agent.py"), str(pace)]
+    return COMMAND_SECTION.format(command=json.dumps(command))
+
+
+def _fill_settings(text: str, agent: str) -> str:
     # A machine may have this Python only, under a name that is not on PATH.
     python = "python3" if shutil.which("python3") else shlex.quote(sys.executable)
-    agent = [sys.executable, "-B", str(DATA / "agent.py"), str(pace)]
-    values = {"AGENT": agent, "VERIFY": f"{python} -m unittest discover -q"}
-    for name, value in values.items():
-        text = text.replace(f"@{name}@", json.dumps(value))
-    return text
+    verify = json.dumps(f"{python} -m unittest discover -q")
+    return text.replace("@AGENT@", agent).replace("@VERIFY@", verify)
 
 
 def check_story(repository: Path, story: DemoStory) -> list[str]:

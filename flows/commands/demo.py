@@ -1,7 +1,9 @@
 """`coordinator demo`: works a small repository with scripted agents, and says what a person would do next."""
 
+import shlex
 import shutil
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -9,6 +11,9 @@ from rich.console import Console
 from flows.commands.output import say
 from flows.commands.reading import VIEW
 from flows.commands.run import run_repository
+from flows.demo.decisions import decide
+from flows.demo.model import ModelServer
+from flows.demo.provider import find_program, write_section
 from flows.demo_story import DemoStory, check_story, make_demo
 from flows.places import data_dir, name_program
 from tasks_lib.errors import InputError
@@ -25,25 +30,53 @@ DECISION = "docs/rounding-rule.txt"
 """The file that the blocked node asks a person for."""
 
 
-def run_demo(directory: Path | None, sessions: int | None, *, is_kept: bool, console: Console) -> ExitCode:
+def run_demo(
+    directory: Path | None,
+    sessions: int | None,
+    *,
+    is_kept: bool,
+    console: Console,
+    backend: str = "command",
+    opencode: Path | None = None,
+) -> ExitCode:
     """Make the demo's repository, work it, and say what was to be seen. 0 when all of it went as told, else 1.
 
-    Without `directory` it is made in the coordinator's data directory, in the place of an earlier one. Raises
-    InputError if `directory` is not empty, or an earlier demo is still being worked.
+    Without `directory` it is made in the coordinator's data directory, in the place of an earlier one. With the
+    `backend` opencode the sessions are those of a real opencode, the program `opencode` if it is given. Raises
+    InputError if `directory` is not empty, an earlier demo is still being worked, or there is no opencode.
     """
+    program = choose_program(backend, opencode)
     place = directory.resolve() if directory else clear_place(data_dir() / PLACE)
-    story = make_demo(place)
-    say(console, f"The demo's repository is {place}: a small ledger program, and {len(story.paths)} open tasks.")
-    say(console, "Scripted agents stand in for real ones; everything else is as it would be with those.\n")
-    try:
+    with ExitStack() as stack:
+        model = stack.enter_context(ModelServer(decide)) if program else None
+        story = make_demo(place, agent=write_section(program, model.url) if program and model else "")
+        # Not before it is made: a directory that was refused is somebody's own.
+        if not is_kept:
+            stack.callback(shutil.rmtree, place, ignore_errors=True)
+        introduce(story, program, console)
         code = run_repository(place, [], sessions, is_dry_run=False, port=0, console=console)
         wrong = find_wrong(story, code)
         show_history(story, console)
-        tell(story, wrong, console, is_kept=is_kept)
-    finally:
-        if not is_kept:
-            shutil.rmtree(place, ignore_errors=True)
+        tell(story, wrong, console, is_kept=is_kept, model=model)
     return ExitCode.BLOCKED if wrong else ExitCode.COMPLETED
+
+
+def choose_program(backend: str, opencode: Path | None) -> Path | None:
+    """The opencode to run, None if none is asked for; raises InputError if what is asked for makes no sense."""
+    if backend == "opencode":
+        return find_program(opencode)
+    if opencode is not None:
+        raise InputError(["--opencode names a program that is not used; add --backend opencode, or take it out"])
+    return None
+
+
+def introduce(story: DemoStory, program: Path | None, console: Console) -> None:
+    """What is going to be seen."""
+    say(console, f"The demo's repository is {story.repository}: a small ledger program, {len(story.paths)} open tasks.")
+    if program:
+        say(console, f"The sessions are real ones of {program}; a scripted model stands in for a real one.\n")
+    else:
+        say(console, "Scripted agents stand in for real ones; everything else is as it would be with those.\n")
 
 
 def clear_place(place: Path) -> Path:
@@ -69,7 +102,9 @@ def show_history(story: DemoStory, console: Console) -> None:
     say(console, Git(story.repository).text("log", "--graph", "--oneline", f"refs/heads/{story.target}", "--"))
 
 
-def tell(story: DemoStory, wrong: list[str], console: Console, *, is_kept: bool) -> None:
+def tell(
+    story: DemoStory, wrong: list[str], console: Console, *, is_kept: bool, model: ModelServer | None = None
+) -> None:
     """What happened, in plain words, and what a person would do now."""
     say(console, "")
     if wrong:
@@ -85,7 +120,7 @@ def tell(story: DemoStory, wrong: list[str], console: Console, *, is_kept: bool)
     say(console, f"  {story.review} read what others wrote and gave its verdict, without a branch to merge.")
     _tell_blocked(story, console)
     if is_kept:
-        _tell_next(story, console)
+        _tell_next(story, model, console)
 
 
 def _tell_blocked(story: DemoStory, console: Console) -> None:
@@ -101,7 +136,7 @@ def _read_node(story: DemoStory) -> NodeView | None:
     return view.nodes.get(story.blocked) if view else None
 
 
-def _tell_next(story: DemoStory, console: Console) -> None:
+def _tell_next(story: DemoStory, model: ModelServer | None, console: Console) -> None:
     graph = load_project(story.repository).graph
     stem = f"resolve-{flatten(story.blocked)}-"
     found = [task for task in graph.tasks.values() if task.id.startswith(stem) and not task.is_completed]
@@ -113,6 +148,10 @@ def _tell_next(story: DemoStory, console: Console) -> None:
     say(console, f"  git add {' '.join((DECISION, *(task.path for task in found)))}")
     say(console, '  git commit -m "Choose the rounding rule"')
     program = name_program()
+    if model:
+        # The repository's configuration has this port; the model itself ends with this program.
+        serve = shlex.join([sys.executable, "-m", "flows.demo.model", "--demo", "--port", str(model.port)])
+        say(console, f"  {serve} &    (the scripted model; `kill %1` ends it)")
     say(console, f"  {program} run")
     say(console, "\nTo look around:", "bold")
     say(console, f"  {program} up    (Prefect's UI, with this run in its history)")

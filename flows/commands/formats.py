@@ -12,3 +12,10 @@ class Format(StrEnum):
     DOT = "dot"
     MERMAID = "mermaid"
     SVG = "svg"
+
+
+class DemoBackend(StrEnum):
+    """What works the demo: its scripted agents, or sessions of a real opencode."""
+
+    COMMAND = "command"
+    OPENCODE = "opencode"

@@ -1,6 +1,7 @@
 """Hides the scripted model: a server on loopback that speaks OpenAI's chat completions, so that no real one is needed.
 
-`python -m flows.demo.model --port N` serves what the scripts in the prompts say, until SIGTERM.
+`python -m flows.demo.model --port N` serves what the scripts in the prompts say, until SIGTERM; with `--demo`, what the
+demo's tasks need.
 """
 
 import argparse
@@ -57,6 +58,11 @@ class ModelServer:
         self._socket: socket.socket | None = None
         self._server = uvicorn.Server(self._configure())
         self._thread = Thread(target=self._serve, name="scripted model", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port it has, or had."""
+        return self._port
 
     @property
     def url(self) -> str:
@@ -239,8 +245,12 @@ def main() -> None:
     """Serve on the port that the command line names."""
     parser = argparse.ArgumentParser(description="Serve a scripted model, whose answers are in the prompts.")
     parser.add_argument("--port", type=int, required=True, help="the port on loopback; 0 takes a free one")
-    model = ModelServer(port=parser.parse_args().port)
-    model.run()
+    parser.add_argument("--demo", action="store_true", help="answer as the demo's tasks need it")
+    chosen = parser.parse_args()
+    # Imported here, since what the demo does is nothing to a model that reads scripts.
+    from flows.demo.decisions import decide
+
+    ModelServer(decide if chosen.demo else None, chosen.port).run()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,30 @@
 """Decides how opencode is told of the scripted model, and where an installed opencode is found."""
 
+import json
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 from typing import Any
+
+import yaml
+
+from tasks_lib.errors import InputError
 
 MODEL = "scripted/m1"
 """The scripted model's name to opencode, as `provider/model`."""
 KEY = "scripted"
+CHECKOUT = Path(__file__).resolve().parents[2]
+SECTION = """\
+agent:
+  backend: opencode
+  command: {command}
+  # A scripted model stands in for a real one: it reads, edits, runs the tests and commits with opencode's tools.
+  model: {model}
+  config:
+{config}"""
 MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -26,6 +42,26 @@ def provider_config(url: str) -> dict[str, Any]:
     provider, name = MODEL.split("/")
     options = {"baseURL": url, "apiKey": KEY}
     return {provider: {"npm": "@ai-sdk/openai-compatible", "options": options, "models": {name: model}}}
+
+
+def write_section(program: Path, url: str) -> str:
+    """The section `agent` of a configuration, for the opencode at `program` and a scripted model at `url`."""
+    config = yaml.safe_dump({"provider": provider_config(url)}, sort_keys=False)
+    return SECTION.format(command=json.dumps([str(program)]), model=MODEL, config=indent(config, "    ").rstrip())
+
+
+def find_program(named: Path | None) -> Path:
+    """The opencode that is named, else the one on PATH, else this checkout's own. Raises InputError without any."""
+    if named is not None:
+        if not named.is_file():
+            raise InputError([f"there is no program {named}; name opencode's own with --opencode"])
+        return named.resolve()
+    if on_path := shutil.which("opencode"):
+        return Path(on_path).resolve()
+    if installed := find_installed(CHECKOUT / ".local" / "opencode"):
+        return installed
+    fix = "npm install -g opencode-ai@1.18.33 installs it, or name it with --opencode"
+    raise InputError([f"opencode is not on PATH; {fix}"])
 
 
 def find_installed(directory: Path) -> Path | None:
