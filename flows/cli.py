@@ -137,21 +137,6 @@ def status(
     return show_status(repo, is_watched=watch, as_json=json, console=make_console())
 
 
-@app.command()
-def cleanup(
-    repo: Repo = HERE,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
-    json: Json = False,
-) -> int:
-    """Put away what killed runs left; unlanded work always stays."""
-    from flows.commands.cleanup import clean_up
-
-    return clean_up(repo, is_dry_run=dry_run, as_json=json, console=make_console())
-
-
-@app.command()
-def up(
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Its port; 0 takes a free one.")] = UP_PORT,
 # A text may well start with a dash.
 @app.command(context_settings={"ignore_unknown_options": True})
 def message(
@@ -207,6 +192,21 @@ def logs(
     return show_logs(repo, node, kind, attempt, is_followed=follow, is_list=names, as_json=json, console=console)
 
 
+@app.command()
+def cleanup(
+    repo: Repo = HERE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    json: Json = False,
+) -> int:
+    """Put away what killed runs left; unlanded work always stays."""
+    from flows.commands.cleanup import clean_up
+
+    return clean_up(repo, is_dry_run=dry_run, as_json=json, console=make_console())
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Its port; 0 takes a free one.")] = UP_PORT,
 ) -> int:
     """Keep Prefect's UI with its history running until Ctrl-C."""
     from flows.commands.up import keep_up

@@ -84,7 +84,8 @@ async def work_graph(project: Project, options: RunOptions) -> State[Any]:
             async with hearing(opened.run, flow_run), showing_sessions(board):
                 conductor = await conduct(opened, options)
         state = await finish(opened, conductor, options)
-        announcer.announce("run.ended", {"id": run_id, "exit_code": board.view.exit_code or 0, "state": state.name or ""})
+        ending = {"id": run_id, "exit_code": board.view.exit_code or 0, "state": state.name or ""}
+        announcer.announce("run.ended", ending)
     return state
 
 
