@@ -110,7 +110,7 @@ def _follow(watch: Watch, now: float, limits: Limits) -> Decision:
     stalls_at = _find_stall(watch, limits)
     if (waiting := _waits_until(watch)) and waiting > limits.ends_at:
         sentence = (
-            f"the provider wants to be asked again at {_clock(waiting)} only, which is after the turn's last moment"
+            f"the provider wants to be asked again at {name_time(waiting)} only, which is after the turn's last moment"
         )
         return End("waits too long", sentence)
     if now >= stalls_at:
@@ -153,12 +153,13 @@ def describe(watch: Watch) -> str:
 def _describe_member(member: Member) -> str:
     if member.retry:
         why = "rate limited" if member.retry.is_rate_limit else member.retry.message
-        return f"retrying until {_clock(member.retry.until)} ({why})"
+        return f"retrying until {name_time(member.retry.until)} ({why})"
     if member.tools:
         tool = list(member.tools.values())[-1]
         return f"{tool.name}: {tool.title}" if tool.title else tool.name
     return "thinking" if member.is_thinking else "working"
 
 
-def _clock(at: float) -> str:
+def name_time(at: float) -> str:
+    """The time of day at `at`, seconds since the epoch, in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")

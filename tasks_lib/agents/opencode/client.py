@@ -8,10 +8,9 @@ from typing import Any, cast
 import httpx
 
 from tasks_lib.agents.opencode.host import Address
+from tasks_lib.agents.opencode.shapes import Json, as_object
 from tasks_lib.errors import AgentError
 
-Json = Mapping[str, Any]
-"""An object as opencode sends it."""
 HEARTBEAT_SECONDS = 30.0
 """A stream of events says something every 10 seconds; after so long a silence it is broken."""
 CONNECT_SECONDS = 10.0
@@ -184,8 +183,7 @@ def read_line(line: str) -> Json | None:
         found: Any = json.loads(line[5:])
     except ValueError:
         return None
-    payload: Any = cast("Json", found).get("payload") if isinstance(found, dict) else None
-    return cast("Json", payload) if isinstance(payload, dict) else None
+    return as_object(as_object(found).get("payload")) or None
 
 
 def _shorten(text: str) -> str:

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 from tasks_lib import signs
 from tasks_lib.agents.opencode.problems import ABORTED, read_problem
+from tasks_lib.agents.opencode.shapes import Json, as_object, as_objects
 from tasks_lib.agents.opencode.translation import read_part, read_permission, read_question, read_retry, read_todos
 from tasks_lib.signs import Event, Member, Polled, Reply, ReplyKind, Request, Snapshot, Tool
 
-Json = Mapping[str, Any]
 _FINISHES: Mapping[str, ReplyKind] = {"tool-calls": "interrupted", "length": "cut off"}
 
 
@@ -90,12 +89,12 @@ def _read_reply(messages: Sequence[Json], model: str) -> Reply | None:
         return None
     info = _info(messages[-1])
     text = "\n\n".join(str(part.get("text")) for part in _parts(messages[-1]) if part.get("type") == "text").strip()
-    is_completed = bool(cast("Json", info.get("time") or {}).get("completed"))
-    error: Json | None = info.get("error")
+    is_completed = bool(as_object(info.get("time")).get("completed"))
+    error = as_object(info.get("error"))
     if error and error.get("name") != "MessageOutputLengthError":
         kind: ReplyKind = "aborted" if error.get("name") == ABORTED else "failed"
         return Reply(kind, text, read_problem(error, _name_model(info) or model))
-    return Reply(_read_finish(str(info.get("finish") or ""), is_completed, error is not None), text)
+    return Reply(_read_finish(str(info.get("finish") or ""), is_completed, bool(error)), text)
 
 
 def _read_finish(finish: str, is_completed: bool, is_too_long: bool) -> ReplyKind:
@@ -112,18 +111,18 @@ def _name_model(info: Json) -> str:
 
 
 def _measure(part: Json) -> int:
-    state = cast("Json", part.get("state") or {})
-    metadata = cast("Json", state.get("metadata") or {})
+    state = as_object(part.get("state"))
+    metadata = as_object(state.get("metadata"))
     texts = (part.get("text"), state.get("status"), state.get("output"), metadata.get("output"))
     return 1 + sum(len(text) for text in texts if isinstance(text, str))
 
 
 def _info(message: Json) -> Json:
-    return cast("Json", message.get("info") or {})
+    return as_object(message.get("info"))
 
 
 def _parts(message: Json) -> Sequence[Json]:
-    return cast("Sequence[Json]", message.get("parts") or ())
+    return as_objects(message.get("parts"))
 
 
 def _id(message: Json) -> str:

@@ -1,14 +1,14 @@
 """Decides what opencode's events, messages and requests mean for the watch of a session."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from tasks_lib import signs
 from tasks_lib.agents.opencode.problems import is_rate_limit, read_problem
+from tasks_lib.agents.opencode.shapes import Json, as_object, as_objects
 from tasks_lib.signs import Event, Request, Retry, Todo, Tool
 from tasks_lib.spending import Spent
 
-Json = Mapping[str, Any]
 _TITLE = 80
 _GIVEN = ("command", "filePath", "path", "pattern", "query", "url", "description", "name")
 """Of a tool's input the one that says most, in this order."""
@@ -17,23 +17,23 @@ _DELEGATES = ("task",)
 
 def translate(payload: Json, at: float, model: str = "") -> tuple[Event, ...]:
     """What one event of the stream says, received `at`; nothing for those that do not matter."""
-    properties = _object(payload.get("properties"))
+    properties = as_object(payload.get("properties"))
     session = str(properties.get("sessionID") or "")
     match payload.get("type"):
         case "session.status":
-            return (read_status(_object(properties.get("status")), session, at),)
+            return (read_status(as_object(properties.get("status")), session, at),)
         case "session.idle":
             return (signs.Idle(at, session),)
         case "session.created":
-            return _read_created(_object(properties.get("info")), at)
+            return _read_created(as_object(properties.get("info")), at)
         case "session.error" if session:
-            return (signs.ErrorSeen(at, session, read_problem(_object(properties.get("error")), model)),)
+            return (signs.ErrorSeen(at, session, read_problem(as_object(properties.get("error")), model)),)
         case "message.part.updated":
-            return read_part(_object(properties.get("part")), session, at)
+            return read_part(as_object(properties.get("part")), session, at)
         case "message.part.delta":
             return (signs.Grew(at, session),)
         case "todo.updated":
-            return (signs.TodosChanged(at, session, read_todos(_objects(properties.get("todos")))),)
+            return (signs.TodosChanged(at, session, read_todos(as_objects(properties.get("todos")))),)
         case _:
             return _read_request(payload, properties, at)
 
@@ -85,7 +85,7 @@ def read_part(part: Json, session: str, at: float) -> tuple[Event, ...]:
             return (_read_tool(part, session, at),)
         case "reasoning":
             return (signs.Grew(at, session, is_thinking=True),)
-        case "text" if time := _object(part.get("time")):
+        case "text" if time := as_object(part.get("time")):
             text = str(part.get("text") or "")
             ended = signs.TextEnded(at, session, str(part.get("id")), text)
             return (ended,) if time.get("end") else (signs.Grew(at, session, is_thinking=False),)
@@ -94,8 +94,8 @@ def read_part(part: Json, session: str, at: float) -> tuple[Event, ...]:
 
 
 def _read_tool(part: Json, session: str, at: float) -> Event:
-    state, name, call = _object(part.get("state")), str(part.get("tool")), str(part.get("id"))
-    given = _object(state.get("input"))
+    state, name, call = as_object(part.get("state")), str(part.get("tool")), str(part.get("id"))
+    given = as_object(state.get("input"))
     tool = Tool(name, _say_given(given), has_child=name in _DELEGATES)
     match state.get("status"):
         case "running":
@@ -121,7 +121,7 @@ def _write_given(given: Json) -> str:
 
 def read_spent(part: Json) -> Spent:
     """What one answer of a model used; tokens that were read from a cache, or written to it, do not count."""
-    tokens = _object(part.get("tokens"))
+    tokens = as_object(part.get("tokens"))
     counted = sum(int(tokens.get(name) or 0) for name in ("input", "output", "reasoning"))
     return Spent(tokens=counted, cost=float(part.get("cost") or 0.0), calls=1)
 
@@ -134,7 +134,7 @@ def read_permission(request: Json) -> Request:
 
 
 def read_question(request: Json) -> Request:
-    questions = _objects(request.get("questions"))
+    questions = as_objects(request.get("questions"))
     text = "; ".join(str(one.get("question")) for one in questions)
     return Request(str(request.get("id")), str(request.get("sessionID")), "question", text, len(questions))
 
@@ -146,11 +146,3 @@ def read_todos(todos: Sequence[Json]) -> tuple[Todo, ...]:
         for one in todos
         if one.get("status") != "cancelled"
     )
-
-
-def _object(value: Any) -> Json:
-    return cast("Json", value) if isinstance(value, Mapping) else {}
-
-
-def _objects(value: Any) -> list[Json]:
-    return [_object(one) for one in cast("Sequence[Any]", value)] if isinstance(value, list) else []

@@ -1,0 +1,146 @@
+"""Hides the stream of a server's events: one for all sessions, taken up again whenever it breaks."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+from tasks_lib import signs
+from tasks_lib.agents.opencode.client import Client
+from tasks_lib.agents.opencode.host import Address
+from tasks_lib.agents.opencode.shapes import Json, as_object
+from tasks_lib.agents.opencode.throttle import Throttle
+from tasks_lib.agents.opencode.translation import translate
+from tasks_lib.errors import AgentError
+from tasks_lib.signs import Event
+
+OPENED = "session.created"
+FIRST_PAUSE_SECONDS = 0.1
+LAST_PAUSE_SECONDS = 5.0
+
+
+class Subscription:
+    """What one session, and the children that it opens, hears. `model` names its model where an error does not."""
+
+    def __init__(self, root: str, model: str) -> None:
+        self.root: str = root
+        self.model: str = model
+        self._events: deque[Event] = deque()
+        self._wake: asyncio.Event = asyncio.Event()
+
+    def push(self, event: Event) -> None:
+        """Add an event; of a text that grows it is enough to hear once that it did."""
+        is_growth = isinstance(event, signs.Grew) and event.is_thinking is None
+        last = self._events[-1] if self._events else None
+        if not (is_growth and isinstance(last, signs.Grew) and last.session == event.session):
+            self._events.append(event)
+        self._wake.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Return as soon as there is an event, or after `seconds`."""
+        if not self._events and seconds > 0:
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._wake.wait()
+            except TimeoutError:
+                return
+
+    def take(self) -> list[Event]:
+        """All events since the last call, oldest first."""
+        taken = list(self._events)
+        self._events.clear()
+        return taken
+
+
+class Wire:
+    """A server's client, and its stream of events while somebody listens."""
+
+    def __init__(self, address: Address) -> None:
+        self.client: Client = Client(address)
+        self.holders: int = 0
+        self._routes: dict[str, Subscription] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def subscribe(self, root: str, model: str) -> Subscription:
+        """Hear of the session `root` from now on; the stream is opened for the first who listens."""
+        subscription = self._routes[root] = Subscription(root, model)
+        if self._task is None:
+            self._task = asyncio.create_task(self._listen())
+        return subscription
+
+    def follow(self, subscription: Subscription, child: str) -> None:
+        """Let the subscriber hear of a child of its session, too."""
+        self._routes.setdefault(child, subscription)
+
+    def leave(self, subscription: Subscription) -> None:
+        """Hear nothing more."""
+        self._routes = {name: one for name, one in self._routes.items() if one is not subscription}
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            self._task = None
+        await self.client.close()
+
+    async def _listen(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                async for payload in self.client.stream():
+                    if payload.get("type") == "server.connected":
+                        # What was said before this is not said again, so everybody has to look.
+                        pause = FIRST_PAUSE_SECONDS
+                        self._tell_all()
+                    else:
+                        self._dispatch(payload)
+            except AgentError:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LAST_PAUSE_SECONDS)
+
+    def _tell_all(self) -> None:
+        at = time.time()
+        for subscription in set(self._routes.values()):
+            subscription.push(signs.Gap(at, subscription.root))
+
+    def _dispatch(self, payload: Json) -> None:
+        """Give an event to whom it concerns: by its session, or by the parent of a session that was opened."""
+        properties = as_object(payload.get("properties"))
+        name = as_object(properties.get("info")).get("parentID") if payload.get("type") == OPENED else None
+        subscription = self._routes.get(str(name or properties.get("sessionID")))
+        if subscription is None:
+            return
+        for event in translate(payload, time.time(), subscription.model):
+            if isinstance(event, signs.ChildOpened):
+                self.follow(subscription, event.child)
+            subscription.push(event)
+
+
+class Wires:
+    """The wires of a run, one to each server; one that nobody holds any more is closed."""
+
+    def __init__(self, make: Callable[[Address], Wire] = Wire) -> None:
+        self._make: Callable[[Address], Wire] = make
+        self._wires: dict[Address, Wire] = {}
+
+    def hold(self, address: Address) -> Wire:
+        """The wire to that start of that server, until it is released."""
+        wire = self._wires.get(address) or self._make(address)
+        self._wires[address] = wire
+        wire.holders += 1
+        return wire
+
+    async def release(self, wire: Wire) -> None:
+        wire.holders -= 1
+        if wire.holders == 0:
+            self._wires = {address: one for address, one in self._wires.items() if one is not wire}
+            await wire.close()
+
+
+class Shared:
+    """What all sessions of a run share; nothing of it is left once the last of them is closed."""
+
+    def __init__(self, throttle: Throttle | None = None, wires: Wires | None = None) -> None:
+        self.throttle: Throttle = throttle or Throttle()
+        self.wires: Wires = wires or Wires()

@@ -1,0 +1,120 @@
+"""Hides a session of opencode: prompted turn by turn over its server, with nothing of it left once it is closed."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from tasks_lib.agents.backend import SessionSpec, TurnEnd, TurnSpec
+from tasks_lib.agents.opencode.conversation import Conversation
+from tasks_lib.agents.opencode.events import Shared
+from tasks_lib.agents.opencode.host import Host
+from tasks_lib.agents.opencode.transcript import Transcript
+from tasks_lib.agents.opencode.turn import SessionLimits, Turn
+from tasks_lib.agents.turns import name_turn
+from tasks_lib.errors import AgentError
+from tasks_lib.process.groups import end_groups
+
+__all__ = ["OpencodeSession", "SessionLimits", "Shared"]
+CLOSE_SECONDS = 60.0
+"""How long ending a session may take, with all that it started; what is left then is the server's end's to clear."""
+
+
+class OpencodeSession:
+    """A session with the role `agent`, on a server that `host` keeps; `shared` is one object for all of a run.
+
+    `model` is `provider/model`, or "" for that of the specification, then of the role. `system` is added to the
+    role's instructions, where the role itself is not the server's.
+    """
+
+    def __init__(
+        self,
+        spec: SessionSpec,
+        host: Host,
+        limits: SessionLimits,
+        shared: Shared,
+        agent: str,
+        model: str = "",
+        system: str = "",
+    ) -> None:
+        self._spec: SessionSpec = spec
+        self._host: Host = host
+        self._limits: SessionLimits = limits
+        self._shared: Shared = shared
+        self._talk: Conversation = Conversation(
+            spec, host, shared, agent=agent, model=model or spec.model, system=system
+        )
+        self._transcript: Transcript = Transcript(spec.log)
+        self._turn: Turn | None = None
+        self._is_used: bool = False
+        self._is_closed: bool = False
+
+    async def prompt(self, text: str, turn: TurnSpec) -> TurnEnd:
+        """Say `text` and follow the turn to its end; raises AgentError if no server can be reached.
+
+        Ended by a limit, an error or cancellation, the turn is broken off, and what its tools started is ended.
+        """
+        spec = self._spec
+        self._host.write_shell(spec.cwd, {**spec.environment, **name_turn(spec, turn)})
+        self._transcript.begin_turn()
+        self._transcript.say(f"prompt (attempt {turn.attempt}, turn {turn.turn})", text, time.time())
+        self._is_used = True
+        self._turn = Turn(spec, self._talk, self._limits, self._shared.throttle, self._transcript)
+        try:
+            end = await self._turn.run(text)
+            await self._turn.end_shells()
+        except BaseException:
+            await _finish(self._turn.break_off())
+            raise
+        finally:
+            self._turn = None
+        return end
+
+    async def say(self, text: str) -> bool:
+        """Steer the turn at work; False if there is none."""
+        return self._turn is not None and await self._turn.say(text)
+
+    def attach_command(self) -> str:
+        """A shell line that opens the conversation in opencode's own interface, "" before the first prompt."""
+        return self._talk.attach_command()
+
+    async def close(self) -> None:
+        """Let the server forget the worktree, end what is left, and give back the seat; once."""
+        if not self._is_closed:
+            self._is_closed = True
+            await _finish(self._close())
+
+    async def _close(self) -> None:
+        try:
+            if self._turn is not None:
+                await self._turn.break_off()
+            await self._talk.forget()
+            if self._is_used:
+                await end_groups((), self._spec.stop_seconds, session=self._spec.session)
+        finally:
+            await self._talk.leave()
+
+
+async def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Await `work`, even if cancelled meanwhile, for `CLOSE_SECONDS` at most; that it failed hides nothing else."""
+    task, was_cancelled = asyncio.ensure_future(asyncio.wait_for(work, CLOSE_SECONDS)), False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            was_cancelled = True
+    with suppress(AgentError, TimeoutError):
+        task.result()
+    if was_cancelled:
+        raise asyncio.CancelledError
+
+
+def open_with(limits: SessionLimits) -> Callable[[SessionSpec, Host, str, str, str], OpencodeSession]:
+    """What makes the sessions of one run, from a spec, the host, the agent, the model and the system text."""
+    shared = Shared()
+
+    def open_session(spec: SessionSpec, host: Host, agent: str, model: str, system: str) -> OpencodeSession:
+        return OpencodeSession(spec, host, limits, shared, agent, model, system)
+
+    return open_session

@@ -1,0 +1,342 @@
+"""Follows one turn of an opencode session to its end: what is heard goes into the watch, what that decides is done."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+
+from tasks_lib import signs
+from tasks_lib.agents.backend import SessionSpec, SessionView, TurnEnd
+from tasks_lib.agents.opencode.client import Unreachable
+from tasks_lib.agents.opencode.conversation import Conversation
+from tasks_lib.agents.opencode.policy import GO_ON, LOST, RESTARTED, answer_request
+from tasks_lib.agents.opencode.reading import Before
+from tasks_lib.agents.opencode.throttle import Throttle
+from tasks_lib.agents.opencode.transcript import Transcript
+from tasks_lib.agents.opencode.views import ShownView, make_view
+from tasks_lib.agents.turns import ANSWER_BYTES
+from tasks_lib.errors import AgentError
+from tasks_lib.patience import Answer, Decision, End, Limits, Over, Poll, Read, Revive, Wait, decide
+from tasks_lib.process.groups import end_groups
+from tasks_lib.signs import Event, Problem, Reply, Request
+from tasks_lib.spending import Allowance, Spent
+from tasks_lib.watch import Watch, begin, observe
+
+BOOT_SECONDS = 20.0
+"""A session has begun at the first step of its model, or so long after its prompt: a model may be slow to begin."""
+RESTARTS = 3
+"""How often in a turn a conversation goes on after its server died."""
+HICCUPS = 10
+"""How often in a turn a server may fail to answer and yet live."""
+CONTINUATIONS = 3
+"""How often in a turn an agent whose answer was too long is told to go on."""
+RATE_SECONDS = 60.0
+"""How long all sessions wait after a provider refused one of them in spite of all retries."""
+_ALLOWANCE_SECONDS = 0.25
+_FIRST_LOOK_SECONDS = 0.05
+_LAST_LOOK_SECONDS = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """Seconds of silence after which a turn is ended: without a tool at work, and with one."""
+
+    stall_seconds: float
+    tool_seconds: float
+
+
+class Turn:
+    """One prompt and all that follows from it, up to the end of the agent's turn."""
+
+    def __init__(
+        self,
+        spec: SessionSpec,
+        talk: Conversation,
+        limits: SessionLimits,
+        throttle: Throttle,
+        transcript: Transcript,
+    ) -> None:
+        now = time.time()
+        self._spec: SessionSpec = spec
+        self._talk: Conversation = talk
+        self._seconds: SessionLimits = limits
+        self._throttle: Throttle = throttle
+        self._transcript: Transcript = transcript
+        self._ends_at: float = now + spec.turn_seconds
+        self._watch: Watch = begin(talk.id, now)
+        self._view: ShownView = ShownView(spec.on_view)
+        self._before: Before = Before()
+        self._boot: AsyncExitStack = AsyncExitStack()
+        self._boots_until: float = 0.0
+        self._allowances: tuple[Allowance, ...] = ()
+        self._allowances_at: float = 0.0
+        self._restarts: int = 0
+        self._hiccups: int = 0
+        self._continuations: int = 0
+        self._saying: int = 0
+        self._is_open: bool = False
+
+    async def run(self, text: str) -> TurnEnd:
+        """Say `text` and follow the turn to its end; raises AgentError if the server cannot be reached."""
+        async with self._boot:
+            try:
+                async with asyncio.timeout(self._ends_at - time.time()):
+                    await self._begin(text)
+            except TimeoutError:
+                await self.break_off()
+                sentence = f"the turn could not begin within {self._spec.turn_seconds:g} seconds"
+                return self._fail(sentence, timed_out=True)
+            self._is_open = True
+            try:
+                return await self._follow()
+            finally:
+                self._is_open = False
+                self._show(is_last=True)
+
+    async def say(self, text: str) -> bool:
+        """Steer the agent while it works; False if the turn is not at work, or the server does not answer."""
+        if not self._is_open:
+            return False
+        self._saying += 1
+        try:
+            await self._talk.say(text)
+        except AgentError:
+            self._talk.listen().push(signs.Gap(time.time(), self._talk.id))
+            return False
+        else:
+            self._transcript.say("a person says", text, time.time())
+            self._talk.listen().push(signs.Sent(time.time(), self._talk.id))
+            return True
+        finally:
+            self._saying -= 1
+
+    async def break_off(self) -> None:
+        """End whatever the turn does, and see that it did end; what cannot be reached is left."""
+        self._is_open = False
+        if not self._watch.sent:
+            return
+        deadline, pause = time.time() + max(1.0, self._spec.stop_seconds), _FIRST_LOOK_SECONDS
+        with suppress(AgentError):
+            await self._talk.abort(self._watch.members)
+            await self.end_shells()
+            while self._watch.members.keys() & (await self._talk.busy()).keys() and time.time() < deadline:
+                # opencode tells no event of an abort in all cases, so it is asked.
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LAST_LOOK_SECONDS)
+                await self._talk.abort(self._watch.members)
+            await self._read()
+        await self.end_shells()
+
+    async def end_shells(self) -> None:
+        """End what tools left running: they carry the session's marker, wherever they went."""
+        await end_groups((), self._spec.stop_seconds, session=self._spec.session)
+
+    async def _begin(self, text: str) -> None:
+        await self._pause()
+        talk = self._talk
+        for is_last in (False, True):
+            try:
+                await talk.reach()
+                await self._hold_boot()
+                was_lost = await talk.open()
+                talk.listen().take()
+                self._before = await talk.note_before()
+                self._watch = begin(talk.id, time.time())
+                self._transcript.root = talk.id
+                await self._send(f"{LOST}\n\n{text}" if was_lost else text)
+            except Unreachable:
+                if is_last:
+                    raise
+                await talk.outlast_death()
+            else:
+                return
+
+    async def _pause(self) -> None:
+        """Wait while the provider of some session wants to be left alone."""
+        if self._throttle.until > time.time():
+            self._view.offer(make_view(self._watch, time.time(), waits_until=self._throttle.until), is_last=True)
+        await self._throttle.wait()
+
+    async def _hold_boot(self) -> None:
+        if self._talk.needs_boot and not self._boots_until:
+            await self._boot.enter_async_context(self._talk.seat.boot())
+            self._boots_until = time.time() + BOOT_SECONDS
+
+    async def _send(self, text: str) -> None:
+        # It counts as sent before it is, because what comes of it may be heard before we hear that it was taken.
+        self._take([signs.Sent(time.time(), self._talk.id)])
+        await self._talk.say(text)
+
+    async def _follow(self) -> TurnEnd:
+        while True:
+            decision = decide(self._watch, time.time(), self._limits())
+            try:
+                if end := await self._act(decision):
+                    return end
+            except Unreachable:
+                self._take([signs.ServerDied(time.time(), self._talk.id)])
+            await self._end_boot()
+            self._show()
+
+    async def _act(self, decision: Decision) -> TurnEnd | None:
+        match decision:
+            case Wait():
+                await self._listen(decision.until)
+            case Answer():
+                await self._answer(decision.requests)
+            case Poll():
+                self._take([await self._talk.poll()])
+            case Read():
+                await self._read()
+            case Revive():
+                return await self._revive()
+            case Over() if self._saying:
+                await self._listen(self._ends_at)
+            case Over():
+                return await self._conclude(self._watch.reply)
+            case End():
+                return await self._end(decision)
+        return None
+
+    async def _listen(self, until: float) -> None:
+        """Wait for something to be heard, no longer than anything else is due."""
+        due = min(until, self._boots_until or until, self._view.due_at or until)
+        subscription = self._talk.listen()
+        await subscription.wait(due - time.time())
+        self._take(subscription.take())
+
+    def _take(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._watch = observe(self._watch, event)
+            self._transcript.write(event)
+            match event:
+                case signs.Retrying() if event.retry.is_rate_limit:
+                    self._throttle.slow_down(event.retry.until)
+                case signs.StepStarted() | signs.Retrying() | signs.ErrorSeen() | signs.Reread() if self._boots_until:
+                    if not isinstance(event, signs.Reread) or event.snapshot.reply or self._watch.steps:
+                        self._boots_until = min(self._boots_until, event.at)
+                case _:
+                    pass
+
+    async def _end_boot(self) -> None:
+        if self._boots_until and time.time() >= self._boots_until:
+            self._boots_until = 0.0
+            await self._boot.aclose()
+
+    def _limits(self) -> Limits:
+        now = time.time()
+        if self._spec.allowances and now >= self._allowances_at + _ALLOWANCE_SECONDS:
+            self._allowances, self._allowances_at = tuple(self._spec.allowances()), now
+        return Limits(self._seconds.stall_seconds, self._seconds.tool_seconds, self._ends_at, self._allowances)
+
+    async def _answer(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            text = answer_request(request, self._spec.cwd)
+            now = time.time()
+            self._take([signs.Asked(now, request.session, request)])
+            with suppress(AgentError):  # One that is still open will be seen again.
+                await self._talk.answer(request, text)
+            self._transcript.say(f"answered ({request.kind})", text, time.time())
+            self._take([signs.Answered(time.time(), request.session, request.id)])
+
+    async def _read(self) -> None:
+        snapshot, events, at = await self._talk.read(self._before)
+        for event in events:
+            self._transcript.write(event)
+        self._take([signs.Reread(at, self._talk.id, snapshot)])
+
+    async def _revive(self) -> TurnEnd | None:
+        """Go on where the server answers again: with a word to the agent if it was started anew."""
+        generation = self._talk.generation
+        await self._talk.outlast_death()
+        await self._talk.reach()
+        if self._talk.generation == generation:
+            self._hiccups += 1
+            if self._hiccups > HICCUPS:
+                return await self._give_up(f"opencode's server did not answer {HICCUPS} times, though it lives")
+            await self._read()
+            return None
+        return await self._go_on_after_death()
+
+    async def _go_on_after_death(self) -> TurnEnd | None:
+        self._restarts += 1
+        await self.end_shells()
+        if self._restarts > RESTARTS:
+            return await self._give_up(f"opencode's server died {self._restarts} times in this turn; its log says why")
+        await self._hold_boot()
+        await self._send(RESTARTED)
+        self._transcript.say("prompt: the server was started again", RESTARTED, time.time())
+        return None
+
+    async def _conclude(self, reply: Reply | None) -> TurnEnd | None:
+        """The end of a turn whose agent does nothing any more; None if it was told to go on."""
+        match reply:
+            case None:
+                problem = self._watch.problem or Problem("opencode took the prompt and never began to work on it")
+                return self._refuse(problem)
+            case Reply("done"):
+                return self._done(reply)
+            case Reply("cut off") if self._continuations < CONTINUATIONS:
+                self._continuations += 1
+                await self._send(GO_ON)
+                self._transcript.say("prompt", GO_ON, time.time())
+                return None
+            case Reply("unfinished"):
+                # The server died and came again without our seeing it.
+                return await self._go_on_after_death()
+            case _:
+                return self._refuse(reply.problem or Problem(_ENDINGS[reply.kind]))
+
+    async def _give_up(self, sentence: str) -> TurnEnd:
+        await self.break_off()
+        return self._fail(sentence)
+
+    async def _end(self, decision: End) -> TurnEnd:
+        self._transcript.say("ended", decision.sentence, time.time())
+        await self.break_off()
+        match decision.kind:
+            case "excess":
+                return self._fail(f"a budget is used up: {decision.sentence}", excess=decision.sentence)
+            case "timed out":
+                return self._fail(decision.sentence, timed_out=True)
+            case "stalled" | "waits too long":
+                return self._fail(decision.sentence)
+
+    def _refuse(self, problem: Problem) -> TurnEnd:
+        if problem.is_rate_limit:
+            self._throttle.slow_down(time.time() + RATE_SECONDS)
+        return self._fail(problem.sentence, refusal=problem.sentence if problem.is_refusal else "")
+
+    def _done(self, reply: Reply) -> TurnEnd:
+        spent = self._spent()
+        return TurnEnd(0, False, _tail(reply.text), "", spent.seconds, spent)
+
+    def _fail(self, error: str, *, timed_out: bool = False, excess: str = "", refusal: str = "") -> TurnEnd:
+        spent, answer = self._spent(), self._watch.reply.text if self._watch.reply else ""
+        self._is_open = False
+        self._transcript.say("the turn failed", error, time.time())
+        return TurnEnd(1, timed_out, _tail(answer), error, spent.seconds, spent, excess, refusal)
+
+    def _spent(self) -> Spent:
+        self._is_open = False
+        return self._watch.spent(time.time())
+
+    def _show(self, *, is_last: bool = False) -> None:
+        self._view.offer(make_view(self._watch, time.time()), is_last=is_last)
+
+
+_ENDINGS = {
+    "cut off": "the agent's answers were too long for its model, one after another",
+    "interrupted": "the agent stopped after a tool: a request of it was rejected in opencode's own interface",
+    "aborted": "the turn was broken off in opencode's own interface",
+    "failed": "the model's provider ended the answer without a reason",
+}
+
+
+def _tail(text: str) -> str:
+    """The end of `text`, at most `ANSWER_BYTES` of it."""
+    return text.encode("utf-8", "replace")[-ANSWER_BYTES:].decode("utf-8", "ignore")
+
+
+__all__ = ["SessionLimits", "SessionView", "Turn"]
