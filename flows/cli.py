@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.formats import UP_PORT, DemoBackend, Format
+from flows.commands.formats import UP_PORT, DemoBackend, Format, PromptKind
 from tasks_lib.errors import BusyError, CoordinatorError, InputError
 from tasks_lib.model import NoticeLevel
 
@@ -97,6 +97,21 @@ def graph(
     from flows.commands.graph import show_graph
 
     return show_graph(repo, form, output, as_json=json, console=make_console())
+
+
+@app.command()
+def prompt(
+    task: Annotated[str, typer.Argument(help="The id of the task.", show_default=False)],
+    kind: Annotated[PromptKind, typer.Option("--kind", help="Of its worker, or of its branch's reviewer.")] = (
+        PromptKind.TASK
+    ),
+    repo: RepoOption = HERE,
+    json: Json = False,
+) -> int:
+    """Show what an agent would be told next; nothing is started."""
+    from flows.commands.prompt import show_prompt
+
+    return show_prompt(repo, task, kind, as_json=json)
 
 
 @app.command()

@@ -143,6 +143,14 @@ or set `status: blocked` and write it under `## Notes` in `{task.path}`, and com
 `blocked({task.id}): <reason>`. Then exit."""
 
 
+def add_messages(prompt: str, messages: Sequence[str]) -> str:
+    """`prompt` with what persons said since the last one, oldest first."""
+    if not messages:
+        return prompt
+    said = fence("\n\n".join(messages))
+    return f"{prompt}\n\nA person who watches this task says:\n\n{said}\n".lstrip()
+
+
 def write_conflict_prompt(
     paths: Sequence[str],
     head_commits: Sequence[str],

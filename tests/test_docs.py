@@ -14,7 +14,8 @@ from flows.commands.formats import UP_PORT
 from tasks_lib.model import KNOWN_LEVELS
 from tasks_lib.process.environment import TURN_NAMES
 from tasks_lib.report import ExitCode
-from tasks_lib.settings import DEFAULT_ROLE, Settings, read_settings, settings_schema
+from tasks_lib.settings import DEFAULT_ROLE, KEPT_CONFIG, Settings, read_settings, settings_schema
+from tasks_lib.templates import PLACEHOLDERS
 
 TOP = Path(__file__).resolve().parent.parent
 DOCS = TOP / "docs"
@@ -74,6 +75,21 @@ def test_the_roles_are_those_that_levels_have() -> None:
 def test_every_variable_of_a_turn_is_documented_and_no_other_is() -> None:
     documented = ROW.findall(cut(read("docs/agents.md"), "## What it is told"))
     assert {name for name, _ in documented} == set(TURN_NAMES)
+
+
+def test_every_placeholder_of_a_prompt_is_documented_and_no_other_is() -> None:
+    parts = re.split(r"^`([a-z]+)`, ", cut(read("docs/prompts.md"), "## Placeholders"), flags=re.MULTILINE)
+    documented = {name: dict(ROW.findall(part)) for name, part in zip(parts[1::2], parts[2::2], strict=True)}
+    assert documented == {
+        name: {f"${one}": what for one, what in known.items()} for name, known in PLACEHOLDERS.items()
+    }
+
+
+def test_the_keys_that_opencodes_configuration_keeps_are_documented() -> None:
+    section = cut(read("docs/configuration.md"), "## opencode")
+    said = re.search(r"a fault in `config`: ([^.]*)\.", section)
+    assert said
+    assert set(re.findall(r"`([a-z_]+)`", said[1])) == set(KEPT_CONFIG)
 
 
 def test_the_exit_codes_are_those_of_a_run() -> None:

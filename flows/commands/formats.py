@@ -19,3 +19,10 @@ class DemoBackend(StrEnum):
 
     COMMAND = "command"
     OPENCODE = "opencode"
+
+
+class PromptKind(StrEnum):
+    """Which prompt to show: of whoever works a task, or of whoever reviews its branch."""
+
+    TASK = "task"
+    REVIEW = "review"

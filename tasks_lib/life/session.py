@@ -11,6 +11,7 @@ from tasks_lib.errors import AgentError
 from tasks_lib.git.branches import BranchState, find_changed_paths, read_line, read_state
 from tasks_lib.git.records import read_notices
 from tasks_lib.git.worktrees import Worktree
+from tasks_lib.life.briefing import Attempt, Briefing, brief
 from tasks_lib.life.checks import run_setup
 from tasks_lib.life.copying import copy_listed
 from tasks_lib.life.glance import glancing
@@ -237,28 +238,13 @@ def _is_copied(path: str, copied: tuple[str, ...]) -> bool:
 
 def write_first_prompt(work: Work) -> str:
     """The prompt that begins or resumes an attempt. Call in a thread."""
-    run, task = work.run, work.task
-    head = run.head.last_seen()
-    text = run.reader.text(head, task.path) or ""
-    setting = prompts.Setting(
-        branch=work.branch,
+    run, record = work.run, work.record
+    briefing = Briefing(
+        settings=run.settings,
         target=run.project.target,
-        attempt=work.record.attempt,
-        role=run.settings.role_for(task.level),
-        is_resumed=work.is_resumed,
-        notes=work.record.notes,
+        tasks=run.graph.tasks,
+        reader=run.reader,
+        head=run.head.last_seen(),
+        diffstat=run.diffstat,
     )
-    return prompts.write_task_prompt(task, text, setting, describe_prerequisites(work, head))
-
-
-def describe_prerequisites(work: Work, head: str) -> list[prompts.Prerequisite]:
-    """What each completed prerequisite left: its Summary and the diffstat of its merge. Call in a thread."""
-    run = work.run
-    found: list[prompts.Prerequisite] = []
-    for task_id in work.task.depends_on[: prompts.MAX_LISTED]:
-        task = run.graph.tasks.get(task_id)
-        if task is None:
-            continue
-        summary = get_section(run.reader.text(head, task.path) or "", "Summary") or ""
-        found.append(prompts.Prerequisite(task_id, task.name, summary, run.diffstat(task_id)))
-    return found
+    return brief(briefing, work.task, Attempt(record.branch, record.attempt, work.is_resumed, record.notes))

@@ -1,0 +1,50 @@
+"""Reads what earlier attempts at a node left: the record in its worktree, or the commit that says it was blocked."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tasks_lib.git.entries import find_entry
+from tasks_lib.git.records import Record, read_git_link, read_record
+from tasks_lib.git.repository import Repository
+from tasks_lib.model import Status, Task
+
+BLOCKED = "blocked"
+"""The stage of the record of a node that cannot go on."""
+
+
+def read_previous(
+    repository: Repository, tasks: Mapping[str, Task], task_id: str, branch: str, head: str
+) -> Record | None:
+    """The record that an earlier attempt left, None if there is none. Call in a thread.
+
+    A kill between the blocker's commit and the record's note of it is told by the commit. `tasks` is the graph at the
+    commit `head`.
+    """
+    git_dir = read_git_link(repository.worktrees_dir / branch)
+    found = read_record(git_dir) if git_dir else None
+    if found and found.stage != BLOCKED and count_attempts(repository, tasks[task_id], head) == found.attempt:
+        return replace(found, stage=BLOCKED)
+    return found
+
+
+def count_attempts(repository: Repository, task: Task, head: str) -> int:
+    """How many attempts the commits of `head` tell of: the `Attempt:` of the last blocker of `task`, else 0."""
+    if task.status is not Status.BLOCKED:
+        return 0
+    pattern = f"^blocked({task.id}):"
+    found = repository.git.run(
+        "log", "-n1", "--first-parent", "--basic-regexp", f"--grep={escape_regex(pattern)}",
+        "--format=%(trailers:key=Attempt,valueonly)", head,
+    )  # fmt: skip
+    return int(found.text.strip()) if found.text.strip().isdigit() else 0
+
+
+def escape_regex(pattern: str) -> str:
+    """`pattern`, a literal but for a leading `^`, as a POSIX basic regular expression."""
+    return "".join(f"\\{c}" if c in ".[]*$\\" else c for c in pattern)
+
+
+def is_worktree_there(repository: Repository, branch: str) -> bool:
+    """Whether the next attempt goes on in a worktree that an earlier one left on `branch`."""
+    entry = find_entry(repository, repository.worktrees_dir / branch)
+    return entry is not None and not entry.is_half_made and entry.branch == branch
