@@ -300,10 +300,11 @@ def _find_line(text: str, key: str) -> int:
     return text.count("\n", 0, found.start()) + 1 if found else 0
 
 
-def starter_settings(verify: Sequence[str], command: Sequence[str] = ()) -> str:
-    """A short `coordinator.yaml` to begin with; `verify` are shell lines, `command` an agent's argument list."""
-    agent = f"[{', '.join(map(quote, command))}]" if command else '[my-agent, --role, "{role}", "{prompt_file}"]'
-    mark = "" if command else "# "
+def starter_settings(verify: Sequence[str], command: Sequence[str] = (), *, has_opencode: bool = False) -> str:
+    """A short `coordinator.yaml` to begin with; `verify` are shell lines, `command` an agent's argument list.
+
+    Without a command the agent is opencode, if it is there; else it is left for a person to name.
+    """
     lines = "".join(f"  - {quote(line)}\n" for line in verify)
     return f"""\
 # How tasks are worked on in this repository. Every key may be left out.
@@ -311,14 +312,38 @@ def starter_settings(verify: Sequence[str], command: Sequence[str] = ()) -> str:
 # How many agents work at the same time.
 max_sessions: 4
 
-# The agent: program and arguments, run without a shell in a worktree, the prompt on standard input.
-# {{role}}, {{prompt_file}} and {{session}} are filled in.
-{mark}agent:
-{mark}  command: {agent}
-
+{_OPENCODE_STARTER if has_opencode and not command else _start_command(command)}
 # Shell lines that make a new worktree ready.
 # setup:
 #   - npm ci
 
 # Shell lines that must pass on every merge before it lands.
 {f"verify:{chr(10)}{lines}" if lines else f"# verify:{chr(10)}#   - make test{chr(10)}"}"""
+
+
+_OPENCODE_STARTER = """\
+# The agent: opencode, with the providers that you are logged in to (`opencode auth login`).
+agent:
+  backend: opencode
+  # As `opencode models` lists it; left out, the one that your own opencode configuration names.
+  # model: anthropic/claude-sonnet-4-5
+"""
+
+
+def _start_command(command: Sequence[str]) -> str:
+    given = f"[{', '.join(map(quote, command))}]" if command else '[my-agent, --role, "{role}", "{prompt_file}"]'
+    mark = "" if command else "# "
+    text = f"""\
+# The agent: program and arguments, run without a shell in a worktree, the prompt on standard input.
+# {{role}}, {{prompt_file}} and {{session}} are filled in.
+{mark}agent:
+{mark}  command: {given}
+"""
+    if command:
+        return text
+    return f"""{text}
+# Or opencode, once it is installed:
+# agent:
+#   backend: opencode
+#   model: anthropic/claude-sonnet-4-5
+"""

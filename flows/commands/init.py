@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tomllib
 from contextlib import suppress
 from pathlib import Path
@@ -58,23 +59,24 @@ def init_repository(path: Path, console: Console) -> ExitCode:
     repository = Repository.open(path)
     if repository.is_bare:
         raise InputError([f"{repository.top} is bare and has no files to write beside; run this in a clone of it"])
-    wrote = [*_write_settings(repository.top, console)]
+    has_opencode = shutil.which("opencode") is not None
+    wrote = [*_write_settings(repository.top, console, has_opencode=has_opencode)]
     tasks_dir = read_leniently(repository).tasks_dir
     wrote += _write_example(repository.top, tasks_dir, console)
     name = register(repository.top)
     say(console, f'Registered as "{name}"; a flow run in Prefect may name it so.')
-    _say_next(wrote, tasks_dir, console)
+    _say_next(wrote, tasks_dir, console, has_opencode=has_opencode and CONFIGURATION in wrote)
     return ExitCode.COMPLETED
 
 
-def _write_settings(top: Path, console: Console) -> list[str]:
+def _write_settings(top: Path, console: Console, *, has_opencode: bool) -> list[str]:
     file = top / CONFIGURATION
     if file.exists() or file.is_symlink():
         say(console, f"{CONFIGURATION} is there already; it was left as it is.")
         return []
     verify = guess_verify(top)
-    _write_new(file, starter_settings(verify))
-    say(console, f"Wrote {CONFIGURATION}.")
+    _write_new(file, starter_settings(verify, has_opencode=has_opencode))
+    say(console, f"Wrote {CONFIGURATION}{', with opencode as the agent' if has_opencode else ''}.")
     if verify:
         lines = ", ".join(f"`{line}`" for line in verify)
         say(console, f"  verify is a guess from the files here: {lines}. Correct it if that is not how tests are run.")
@@ -102,9 +104,10 @@ def _write_new(file: Path, text: str) -> None:
         raise InputError([f"{file} cannot be written: {error.strerror}"]) from error
 
 
-def _say_next(wrote: list[str], tasks_dir: str, console: Console) -> None:
+def _say_next(wrote: list[str], tasks_dir: str, console: Console, *, has_opencode: bool) -> None:
+    choose = "Choose a model (`opencode models` lists them)" if has_opencode else "Name your agent"
     steps = [
-        f"Name your agent under `agent` in {CONFIGURATION}, and look at `verify`.",
+        f"{choose} under `agent` in {CONFIGURATION}, and look at `verify`.",
         f"Write tasks in {tasks_dir}/, and check them: coordinator validate",
         f"Commit them: git add {' '.join(wrote) or f'{CONFIGURATION} {tasks_dir}'} && git commit",
         "See whether everything is in place: coordinator doctor",

@@ -1,6 +1,8 @@
 """How a repository begins with the coordinator."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from helpers_cli import Main, Place, task_text
@@ -22,6 +24,28 @@ def test_init_writes_a_configuration_and_a_task_that_are_in_order(bare_place: Pl
     bare_place.commit({}, "Begin with the coordinator")
     found = json.loads(main_here("plan", "--json", str(bare_place.top))[1])
     assert (found["starts_now"], found["waiting_for_person"]) == ([], ["example"])
+
+
+@pytest.mark.parametrize("has_opencode", [True, False])
+def test_init_offers_opencode_where_it_is_installed(
+    bare_place: Place, main_here: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_opencode: bool
+) -> None:
+    git = shutil.which("git")
+    assert git
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "git").symlink_to(git)
+    if has_opencode:
+        (programs / "opencode").write_text("#!/bin/sh\n")
+        (programs / "opencode").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    output = main_here("init", str(bare_place.top))[1]
+    text = (bare_place.top / "coordinator.yaml").read_text()
+    agent = read_settings(text, "coordinator.yaml", {}).agent
+    assert (agent.backend, agent.command) == ("opencode" if has_opencode else "command", ())
+    assert "  # model: anthropic/" in text or "#   model: anthropic/" in text
+    assert ("with opencode as the agent" in output, "Choose a model" in output) == (has_opencode, has_opencode)
+    assert ("Name your agent" in output) != has_opencode
 
 
 def test_init_overwrites_nothing_and_may_be_called_again(place: Place, main_here: Main) -> None:

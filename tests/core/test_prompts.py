@@ -86,6 +86,14 @@ def test_what_is_filled_in_is_not_filled_in_again() -> None:
     assert all(said in text for text in write_all(read_templates({}), said).values())
 
 
+def test_what_persons_said_is_added_to_any_prompt_or_is_one_alone() -> None:
+    assert prompts.add_messages("Go on.\n", ()) == "Go on.\n"
+    assert prompts.add_messages("Go on.", ("Use `x`.", "No.")) == (
+        "Go on.\n\nA person who watches this task says:\n\n```\nUse `x`.\n\nNo.\n```\n"
+    )
+    assert prompts.add_messages("", ("No.",)).startswith("A person who")
+
+
 @given(st.text(alphabet=st.sampled_from("`a\n #"), max_size=60))
 def test_fence_is_longer_than_any_run_of_backticks_inside(text: str) -> None:
     first, *inside, last = prompts.fence(text).split("\n")

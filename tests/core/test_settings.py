@@ -358,11 +358,21 @@ LINES = st.lists(
 
 
 @limits(max_examples=100, deadline=None)
-@given(LINES, LINES)
-def test_the_starting_file_reads_back(verify: list[str], command: list[str]) -> None:
+@given(LINES, LINES, st.booleans())
+def test_the_starting_file_reads_back(verify: list[str], command: list[str], has_opencode: bool) -> None:
     words = [word.replace("{", "(") for word in command]
-    read = read_settings(starter_settings(verify, words), PATH, {})
+    read = read_settings(starter_settings(verify, words, has_opencode=has_opencode), PATH, {})
     assert (read.verify, read.agent.command) == (tuple(verify), tuple(words))
+    assert read.agent.backend == ("opencode" if has_opencode and not words else "command")
+
+
+@pytest.mark.parametrize("has_opencode", [True, False])
+def test_the_starting_file_shows_a_model_that_only_has_to_be_uncommented(has_opencode: bool) -> None:
+    text = starter_settings(["make"], has_opencode=has_opencode)
+    if not has_opencode:
+        text = text.replace("# agent:\n#   backend", "agent:\n  backend").replace("#   model", "  model")
+    read = read_settings(text.replace("  # model", "  model"), PATH, {})
+    assert (read.agent.backend, read.agent.model) == ("opencode", "anthropic/claude-sonnet-4-5")
 
 
 @pytest.mark.parametrize(
