@@ -27,6 +27,7 @@ from tasks_lib.life.startup import OpenRun, open_run
 from tasks_lib.model import Skipped
 from tasks_lib.plan import Plan
 from tasks_lib.report import ExitCode, ReportRow, find_exit_code, write_report
+from tasks_lib.spending import Spent
 
 on_open: ContextVar[Callable[[OpenRun], None] | None] = ContextVar("on_open", default=None)
 """Called with the run once it is open, so that a command line in the same process can show and stop it."""
@@ -143,10 +144,10 @@ async def finish(opened: OpenRun, conductor: Conductor, options: RunOptions) -> 
     code = find_exit_code(plan.graph, options.only, plan.outcomes, is_interrupted=is_interrupted)
     view = run.board.view
     rows = [
-        ReportRow(n.id, n.name, n.outcome, n.attempt, n.commit, n.reason)
+        ReportRow(n.id, n.name, n.outcome, n.attempt, n.commit, n.reason, str(Spent(n.tokens, n.cost)))
         for n in (view.nodes[task_id] for task_id in plan.graph.order() if task_id in view.nodes)
     ]
-    report = write_report(f"Run of {options.repository}", rows, view.messages, code)
+    report = write_report(f"Run of {options.repository}", rows, view.messages, code, str(run.purse.total))
     await acreate_markdown_artifact(report, key="coordinator-report", description="How each node ended")
     detail = f"Publication is pending: {opened.publisher.pending}." if opened.publisher.pending else ""
     run.board.close(int(code))

@@ -13,10 +13,11 @@ MAX_PATHS_SAID = 10
 class TurnFacts:
     """What is known when a turn is over.
 
-    `commit` is the branch's head now. `has_work` says that the branch
-    changes something besides its own task file, or completes that file. `dirty` are uncommitted paths. `said_blocked`
-    is the reason that was given since the turn began, "" for none. `refused` is the commit that was given back to the
-    session, "" for none. `excess` says which budget ended the turn, "" for none. `is_review` marks the session of a reviewer, whose `answer` has to end in a verdict.
+    `commit` is the branch's head now. `has_work` says that the branch changes something besides its own task file, or
+    completes that file. `dirty` are uncommitted paths. `said_blocked` is the reason that was given since the turn
+    began, "" for none. `refused` is the commit that was given back to the session, "" for none. `excess` says which
+    budget ended the turn, "" for none. `is_review` marks the session of a reviewer, whose `answer` has to end in a
+    verdict.
     """
 
     status: int

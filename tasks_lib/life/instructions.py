@@ -7,7 +7,7 @@ from posixpath import dirname, normpath
 from tasks_lib.agents.opencode.roles import PLACES
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.objects import Entry, Objects
-from tasks_lib.life.project import CONFIGURATION
+from tasks_lib.life.project import CONFIGURATION, Project
 from tasks_lib.settings import Settings
 from tasks_lib.templates import DEFAULT, PromptName, TemplateFile, Templates, read_templates
 
@@ -49,6 +49,15 @@ def read_instructions(objects: Objects, commit: str, settings: Settings) -> Inst
     if reader.faults:
         raise InputError(set(reader.faults))
     return Instructions(agents_md, templates, roles)
+
+
+def read_project_instructions(project: Project) -> Instructions:
+    """What stands in the repository for agents, at the commit that the run begins at. Call in a thread."""
+    objects = Objects(project.repository.git)
+    try:
+        return read_instructions(objects, project.head, project.settings)
+    finally:
+        objects.close()
 
 
 class _Reader:

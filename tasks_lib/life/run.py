@@ -16,6 +16,7 @@ from tasks_lib.git.worktrees import Worktree, Worktrees
 from tasks_lib.graph import Graph, build_graph, check_graph
 from tasks_lib.life.board import Board
 from tasks_lib.life.desk import Desk
+from tasks_lib.life.instructions import Instructions
 from tasks_lib.life.project import Project
 from tasks_lib.life.purse import Purse
 from tasks_lib.life.slots import Slots
@@ -48,6 +49,7 @@ class Run:
         board: Board,
         backend: Backend,
         surroundings: Surroundings,
+        instructions: Instructions,
         private: Path,
         max_sessions: int,
     ) -> None:
@@ -76,6 +78,7 @@ class Run:
         self.moved: asyncio.Event = asyncio.Event()
         self.prompts: Path = private / "prompts"
         self._surroundings = surroundings
+        self.instructions: Instructions = instructions
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._threads = ThreadPoolExecutor(GIT_THREADS, thread_name_prefix="git")

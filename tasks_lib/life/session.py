@@ -246,5 +246,6 @@ def write_first_prompt(work: Work) -> str:
         reader=run.reader,
         head=run.head.last_seen(),
         diffstat=run.diffstat,
+        instructions=run.instructions,
     )
     return brief(briefing, work.task, Attempt(record.branch, record.attempt, work.is_resumed, record.notes))

@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tasks_lib.agents.backend import Backend
-from tasks_lib.agents.command import CommandBackend
 from tasks_lib.errors import CoordinatorError, InputError
 from tasks_lib.git.lock import RunLock
+from tasks_lib.life.backends import make_backend
 from tasks_lib.life.board import Board, NodeView, RunView, now_text
+from tasks_lib.life.instructions import read_project_instructions
 from tasks_lib.life.landing import Lander
 from tasks_lib.life.leftovers import put_landed_away
 from tasks_lib.life.needs import find_needs
@@ -50,14 +50,6 @@ class OpenRun:
         self.publisher.wake()
 
 
-def make_backend(project: Project, surroundings: Surroundings, data: Path, private: Path) -> Backend:
-    """The backend that the configuration names."""
-    settings = project.settings
-    if settings.agent.backend == "command":
-        return CommandBackend(settings.agent.command, settings.wrapper)
-    raise AssertionError
-
-
 def check_agent(settings: Settings) -> None:
     """Raise InputError, with the lines to write, if the configuration names no agent."""
     if settings.agent.backend == "command" and not settings.agent.command:
@@ -87,8 +79,9 @@ async def open_run(
         board = Board(view, repository.state_dir / "run.json")
         private = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="coordinator-"))
         surroundings = Surroundings(project.settings, repository, private)
-        backend = make_backend(project, surroundings, data or private, private)
-        run = Run(project, run_id, board, backend, surroundings, private, max_sessions)
+        instructions = await asyncio.to_thread(read_project_instructions, project)
+        backend = make_backend(project, instructions, surroundings, data or private, private)
+        run = Run(project, run_id, board, backend, surroundings, instructions, private, max_sessions)
         opened = OpenRun(run)
         try:
             if on_open:
