@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from flows.commands.output import print_rows, say
-from flows.progress import STYLES, count_nodes
+from flows.progress import STYLES, sum_up
 from tasks_lib.life.board import RunView
 
 HEADINGS = ("node", "ended", "attempt", "commit", "what")
@@ -16,7 +16,7 @@ def print_summary(view: RunView, console: Console) -> None:
         (n.id, n.outcome or n.stage or "waits", str(n.attempt or ""), n.commit[:10], n.reason or n.name) for n in nodes
     ]
     print_rows(console, HEADINGS, rows, [STYLES.get(node.outcome, "") for node in nodes])
-    say(console, count_nodes(nodes), "bold")
+    say(console, sum_up(nodes, view), "bold")
     for node in nodes:
         if node.reason:
             say(console, f"{node.id}: {node.outcome}: {node.reason}", STYLES.get(node.outcome))

@@ -68,11 +68,11 @@ class NodeLogs:
 
 
 def _is_kind(name: str, kind: LogKind, attempt: int | None) -> bool:
-    """`session-2`, `review-2-1`, `setup`, `setup-review-2-1`, `verify-<commit>`: only some tell of an attempt."""
-    if not re.match(rf"{kind}(-|$)", name):
-        return False
-    numbers = re.search(r"(?:session|review)-(\d+)", name)
-    return attempt is None or (numbers is not None and int(numbers[1]) == attempt)
+    """`session-2`, `review-2-1`, `setup`, `verify-<commit>`; a reviewer's `setup-review-2-1` is only listed."""
+    if kind is LogKind.SETUP:
+        return name == kind
+    found = re.match(rf"{kind}-(\w+)", name)
+    return found is not None and (attempt is None or found[1] == str(attempt))
 
 
 def show_logs(

@@ -13,9 +13,17 @@ from rich.live import Live
 from rich.text import Text
 
 from flows.commands.formats import UP_PORT
-from flows.commands.output import count, drop_empty, make_rows_table, print_json, print_rows, say
+from flows.commands.output import count, drop_empty, print_json, print_rows, say
 from flows.commands.reading import Snapshot, read_snapshot
-from flows.progress import STYLES, count_nodes, describe, elapsed
+from flows.progress import (
+    HEADINGS,
+    describe,
+    elapsed,
+    find_last_activity,
+    make_table,
+    sort_for_screen,
+    sum_up,
+)
 from flows.server import LOOPBACK
 from tasks_lib.errors import InputError
 from tasks_lib.git.head import Head
@@ -26,7 +34,6 @@ from tasks_lib.model import Aborted, Blocked, Failed, Outcome, Task
 from tasks_lib.plan import Plan
 from tasks_lib.report import EXIT_SENTENCES, ExitCode, find_exit_code
 
-HEADINGS = ("node", "stage", "for", "last activity", "turn", "what")
 LANDED = ("Merged", "Checked", "Landed")
 WATCH_SECONDS = 1.0
 OTHER_ROWS = 10
@@ -173,15 +180,19 @@ def print_standing(standing: Standing, console: Console) -> None:
     for message in standing.snapshot.view.messages if standing.snapshot.view else ():
         say(console, f"! {message}", "yellow")
     if standing.nodes:
-        say(console, count_nodes(standing.nodes), "bold")
-        headings, rows = drop_empty(HEADINGS, [describe(node) for node in standing.nodes])
-        print_rows(console, headings, rows, [_find_style(node) for node in standing.nodes])
+        say(console, sum_up(standing.nodes, standing.snapshot.view), "bold")
+        print_nodes(standing.nodes, console)
     for line in write_ending(standing):
         say(console, line, "bold")
 
 
-def _find_style(node: NodeView) -> str:
-    return STYLES.get(node.outcome, "" if node.stage else "dim")
+def print_nodes(nodes: Sequence[NodeView], console: Console) -> None:
+    """Every node in a row: cut to the terminal's width, or in full where there is no terminal."""
+    if console.is_terminal:
+        console.print(make_table(nodes, len(nodes), console.width))
+        return
+    headings, rows = drop_empty(HEADINGS, [describe(node, is_wide=True) for node in nodes])
+    print_rows(console, headings, rows)
 
 
 def watch(path: Path, standing: Standing, console: Console) -> Standing:
@@ -207,7 +218,8 @@ class _Screen:
 
     def show(self, standing: Standing) -> None:
         if self._live:
-            self._live.update(_render(standing, max(5, self._console.height - OTHER_ROWS)), refresh=True)
+            rows = max(5, self._console.height - OTHER_ROWS)
+            self._live.update(_render(standing, rows, self._console.width), refresh=True)
             return
         for node in standing.nodes:
             line = f"{node.outcome or node.stage}{f': {node.reason}' if node.reason else ''}"
@@ -225,27 +237,15 @@ def _open_screen(console: Console) -> Generator[_Screen]:
         yield _Screen(console, live)
 
 
-def _render(standing: Standing, rows: int) -> Group:
+def _render(standing: Standing, rows: int, width: int) -> Group:
     """Those at work first, then what ended last, then what waits; as many as fit."""
-    nodes = sorted(standing.nodes, key=_find_urgency)
-    shown, rest = nodes[:rows], len(nodes) - rows
-    headings, cells = drop_empty(HEADINGS, [describe(node) for node in shown])
-    table = make_rows_table(headings, cells, [_find_style(node) for node in shown])
     messages: Sequence[str] = standing.snapshot.view.messages[-3:] if standing.snapshot.view else ()
     return Group(
         *(Text(line) for line in write_headline(standing)),
         *(Text(f"! {message}", style="yellow") for message in messages),
-        Text(count_nodes(standing.nodes), style="bold"),
-        table,
-        Text(f"… and {rest} more" if rest > 0 else "", style="dim"),
+        Text(sum_up(standing.nodes, standing.snapshot.view), style="bold"),
+        make_table(sort_for_screen(standing.nodes), rows, width),
     )
-
-
-def _find_urgency(node: NodeView) -> tuple[int, float]:
-    if node.stage and not node.outcome:
-        return 0, 0.0
-    since = datetime.fromisoformat(node.since).timestamp() if node.since else 0.0
-    return (1, -since) if node.outcome and node.stage else (2 if not node.outcome else 3, 0.0)
 
 
 def describe_standing(standing: Standing) -> dict[str, object]:
@@ -283,17 +283,10 @@ def _count(nodes: Sequence[NodeView]) -> dict[str, int]:
 
 def _describe_node(node: NodeView, project: Project | None) -> dict[str, object]:
     task = project.graph.tasks.get(node.id) if project else None
-    is_active = bool(node.stage and not node.outcome)
+    seen = find_last_activity(node) if node.stage and not node.outcome else None
     return {
         **asdict(node),
         "status": task.status.value if task else None,
         "depends_on": list(task.depends_on) if task else [],
-        "last_activity": _find_last_activity(node) if is_active else None,
+        "last_activity": None if seen is None else datetime.fromtimestamp(seen, UTC).isoformat(),
     }
-
-
-def _find_last_activity(node: NodeView) -> str | None:
-    try:
-        return datetime.fromtimestamp(Path(node.log).stat().st_mtime, UTC).isoformat() if node.log else None
-    except OSError:
-        return None

@@ -1,0 +1,52 @@
+"""What `attach` prints, and says where there is nothing to attach to."""
+
+import os
+
+from helpers_cli import Call, Place
+
+from tasks_lib.git.lock import RunLock
+from tasks_lib.life.board import Board, RunView, now_text
+from tasks_lib.model import Merged, Stage
+
+LINE = "OPENCODE_SERVER_PASSWORD=x opencode attach http://127.0.0.1:1 --session s --dir '/a b'"
+
+
+def make_board(place: Place) -> Board:
+    state = place.repository
+    state.prepare()
+    board = Board(RunView("r1", "main", now_text(), os.getpid(), "here"), state.state_dir / "run.json")
+    for node in ("left", "right", "top"):
+        board.add_node(node, f"Do {node}")
+    return board
+
+
+def test_attach_prints_the_line_and_nothing_else(place: Place, call: Call) -> None:
+    board = make_board(place)
+    board.enter("left", Stage.SESSION, attach=LINE)
+    board.write()
+    with RunLock(place.repository.state_dir, "r1"):
+        done = call("attach", "left", cwd=place.top)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{LINE}\n", "")
+
+
+def test_attach_says_why_there_is_no_session(place: Place, call: Call) -> None:
+    board = make_board(place)
+    board.enter("left", Stage.SESSION)
+    board.end("right", Merged("0" * 40))
+    board.write()
+    with RunLock(place.repository.state_dir, "r1"):
+        said = {node: call("attach", node, cwd=place.top) for node in ("left", "right", "top", "lef")}
+    assert {done.returncode for done in said.values()} == {2}
+    assert {done.stdout for done in said.values()} == {""}
+    assert "coordinator logs left --follow" in said["left"].stderr
+    assert "has ended as Merged" in said["right"].stderr
+    assert "has no session yet" in said["top"].stderr
+    assert 'Did you mean "left"?' in said["lef"].stderr
+
+
+def test_attach_without_a_run_is_refused(place: Place, call: Call) -> None:
+    board = make_board(place)
+    board.enter("left", Stage.SESSION, attach=LINE)
+    board.write()
+    done = call("attach", "left", cwd=place.top)
+    assert (done.returncode, done.stdout, "no run is going on" in done.stderr) == (2, "", True)

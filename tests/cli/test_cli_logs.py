@@ -1,0 +1,72 @@
+"""Which log `logs` prints, and what it says where there is none."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from helpers_cli import Call, Main, Place
+
+from tasks_lib.life.board import Board, RunView, now_text
+
+NAMES = ("setup", "session-1", "review-1-1", "setup-review-1-1", "verify-0123456789ab", "session-2", "session-10")
+
+
+@pytest.fixture
+def logged(place: Place) -> Place:
+    """A repository whose node `a/left` has every kind of log, each holding its own name; `right` has none yet."""
+    state = place.repository
+    state.prepare()
+    board = Board(RunView("r1", "main", now_text(), os.getpid(), "here"), state.state_dir / "run.json")
+    board.add_node("a/left", "Left")
+    board.add_node("right", "Right")
+    board.close(0)
+    folder = state.state_dir / "logs" / "a-left"
+    folder.mkdir(parents=True)
+    for number, name in enumerate(NAMES):
+        write(folder / f"{name}.log", f"{name}\n\xff", number)
+    return place
+
+
+def write(file: Path, text: str, time: int) -> None:
+    file.write_bytes(text.encode("latin-1"))
+    os.utime(file, (time, time))
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ((), "session-10"),
+        (("--attempt", "1"), "session-1"),
+        (("--setup",), "setup"),
+        (("--verify",), "verify-0123456789ab"),
+        (("--review", "--attempt", "1"), "review-1-1"),
+        (("--follow",), "session-10"),
+    ],
+)
+def test_newest_log_of_the_kind_is_printed(logged: Place, main_here: Main, options: tuple[str, ...], name: str) -> None:
+    code, output = main_here("logs", "a/left", "--repo", str(logged.top), *options)
+    assert (code, output.splitlines()[0]) == (0, name)
+
+
+def test_list_names_every_log(logged: Place, main_here: Main) -> None:
+    listed = json.loads(main_here("logs", "a/left", "--list", "--json", "--repo", str(logged.top))[1])
+    assert [one["name"] for one in listed] == list(NAMES)
+    assert listed[0]["bytes"] == len("setup\n") + 1
+    output = main_here("logs", "a/left", "--list", "--repo", str(logged.top))[1]
+    assert all(name in output for name in NAMES)
+
+
+def test_what_is_not_there_is_said(logged: Place, call: Call) -> None:
+    said = {
+        words: call("logs", *words.split(), cwd=logged.top)
+        for words in ("a/lef", "..", "right", "right --follow", "a/left --attempt 7", "a/left --setup --verify",
+                      "a/left --setup --attempt 1", "a/left --json")
+    }  # fmt: skip
+    assert {words: done.returncode for words, done in said.items()} == dict.fromkeys(said, 2)
+    assert {done.stdout for done in said.values()} == {""}
+    assert 'Did you mean "a/left"?' in said["a/lef"].stderr
+    assert "is no node" in said[".."].stderr
+    assert "has no session log yet" in said["right"].stderr
+    assert "it has setup, session-1" in said["a/left --attempt 7"].stderr
+    assert "choose one of --setup, --verify" in said["a/left --setup --verify"].stderr

@@ -1,0 +1,75 @@
+"""What `message` and `abort` say before and beside a run; with runs they are tried in `tests/e2e/test_messages.py`."""
+
+import os
+
+import pytest
+from helpers_cli import Call, Place
+
+from flows.letters import Answer, Letter, Wish, read_letter, read_receipt, write_letter, write_receipt
+from tasks_lib.git.lock import RunLock
+from tasks_lib.life.board import Board, RunView, now_text
+
+
+@pytest.mark.parametrize("words", [("message", "left", "hello"), ("abort", "left"), ("abort", "--all")])
+def test_without_a_run_there_is_nobody_to_speak_to(place: Place, call: Call, words: tuple[str, ...]) -> None:
+    done = call(*words, cwd=place.top)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no run is going on here" in done.stderr
+    assert "coordinator run" in done.stderr
+
+
+def test_message_without_text_and_abort_without_nodes_are_refused(place: Place, call: Call) -> None:
+    assert "there is no text" in call("message", "left", " ", cwd=place.top).stderr
+    assert "--all" in call("abort", cwd=place.top).stderr
+    both = call("abort", "left", "--all", cwd=place.top)
+    assert (both.returncode, "leave" in both.stderr) == (2, True)
+
+
+def test_server_that_is_gone_is_said_in_a_sentence(place: Place, call: Call) -> None:
+    state = place.repository
+    state.prepare()
+    view = RunView("r1", "main", now_text(), os.getpid(), "here", api="http://127.0.0.1:9/api")
+    Board(view, state.state_dir / "run.json").write()
+    with RunLock(state.state_dir, "r1"):
+        done = call("message", "left", "hello", cwd=place.top)
+    assert done.returncode == 1
+    assert "http://127.0.0.1:9/api does not answer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "letter",
+    [Letter(Wish.MESSAGE, ("a/b",), "- say\n\u2603"), Letter(Wish.ABORT, ("a", "b")), Letter(Wish.STOP)],
+)
+def test_letter_is_read_as_it_was_written(letter: Letter) -> None:
+    assert read_letter(write_letter(letter)) == letter
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        '{"wish": "run"}',
+        '{"wish": ["stop"]}',
+        '{"wish": "message", "nodes": ["a", "b"], "text": "x"}',
+        '{"wish": "message", "nodes": "a", "text": "x"}',
+        '{"wish": "message", "nodes": ["a"], "text": ["x"]}',
+        '{"wish": "abort", "nodes": []}',
+        '{"wish": "abort", "nodes": [1]}',
+        f'{{"wish": "message", "nodes": ["a"], "text": "{"x" * 70_000}"}}',
+    ],
+)
+def test_what_is_no_letter_is_a_value_error(value: str) -> None:
+    with pytest.raises(ValueError):
+        read_letter(value)
+
+
+def test_receipt_is_read_as_it_was_written_and_nothing_else_is_one() -> None:
+    answers = (Answer("a", True, "a has it"), Answer("b", False, "b is not at work"))
+    assert read_receipt(write_receipt(answers)) == answers
+    for value in ("", "{}", '{"answers": [1]}', '{"answers": [{"node": "a"}]}'):
+        with pytest.raises(ValueError):
+            read_receipt(value)

@@ -1,0 +1,80 @@
+"""What the live table makes of a board, in narrow and in wide terminals."""
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from flows.progress import make_table, shorten_diffstat, sort_for_screen, sum_up, write_cost, write_number
+from tasks_lib.life.board import NodeView, RunView
+from tasks_lib.model import Stage
+
+SINCE = "2026-01-01T10:00:00+00:00"
+BUSY = NodeView(
+    "checkout/cart", "Fill a cart", str(Stage.SESSION), "turn 2", SINCE, 1, 2, active_at=SINCE,
+    activity="bash: npm test", tokens=12_345, cost=0.42, todo="2/5 write tests", diffstat="3 files +1400 -2",
+)  # fmt: skip
+WAITING = NodeView("pay", "Take payments")
+LANDED = NodeView("mail", "Send mail", str(Stage.ENDED), since=SINCE, attempt=1, turn=1, outcome="Merged")
+
+
+def draw(width: int, *nodes: NodeView) -> list[str]:
+    console = Console(width=width, file=io.StringIO())
+    console.print(make_table(sort_for_screen(nodes), 20, width))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_hundred_columns_have_room_for_everything_in_short() -> None:
+    heading, row, *_ = draw(100, WAITING, LANDED, BUSY)
+    assert heading.split() == ["node", "stage", "for", "quiet", "turn", "tokens", "cost", "todo", "changes", "what"]
+    assert "checkout/cart session" in row
+    for cell in (" 1.2 ", " 12.3k ", " $0.42 ", " 2/5 ", " +1.4k -2 ", " bash: npm test"):
+        assert cell in row
+    assert "write tests" not in row
+
+
+def test_wide_terminal_has_the_words_too() -> None:
+    row = draw(160, BUSY)[1]
+    assert "2/5 write tests" in row
+    assert "3 files +1400 -2" in row
+
+
+def test_narrow_terminal_keeps_what_a_node_does() -> None:
+    heading, row = draw(80, BUSY)
+    assert heading.split() == ["node", "stage", "for", "quiet", "turn", "tokens", "what"]
+    assert "bash: npm test" in row
+
+
+def test_column_that_nobody_uses_is_left_away() -> None:
+    heading, first, second = draw(100, WAITING, LANDED)
+    assert heading.split() == ["node", "stage", "turn", "what"]
+    assert (first.split()[0], second.split()[0]) == ("mail", "pay")
+
+
+def test_activity_of_a_session_is_not_shown_when_the_node_waits_in_the_queue() -> None:
+    row = draw(100, replace(BUSY, stage=str(Stage.QUEUED), detail="behind two others"))[1]
+    assert "behind two others" in row
+    assert "npm test" not in row
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, ""), (950, "950"), (12_345, "12.3k"), (99_960, "100k"), (123_456, "123k"), (1_234_567, "1.2M")],
+)
+def test_number_is_short(number: int, text: str) -> None:
+    assert write_number(number) == text
+
+
+def test_prices_and_diffstats_are_short() -> None:
+    assert [write_cost(cost) for cost in (0, 0.0042, 0.42, 12.5)] == ["", "$0.0042", "$0.42", "$12.50"]
+    assert shorten_diffstat("12 files +1400 -0") == "+1.4k -0"
+    assert shorten_diffstat("") == ""
+
+
+def test_summary_has_the_totals_when_there_are_any() -> None:
+    assert sum_up([BUSY, WAITING], None) == "1 working · 1 waiting"
+    run = RunView("r1", "main", SINCE)
+    assert sum_up([BUSY], run) == "1 working"
+    assert sum_up([BUSY], RunView("r1", "main", SINCE, tokens=1_500, cost=0.5)) == "1 working · 1.5k tokens · $0.50"
