@@ -66,6 +66,11 @@ class OpencodeBackend:
         self._host: Fleet | Guesthouse | None = None
         self._preparing: asyncio.Lock = asyncio.Lock()
 
+    @property
+    def host(self) -> Host | None:
+        """Whoever keeps the servers, None before sessions were got ready for."""
+        return self._host
+
     async def prepare(self, needs: Sequence[Need]) -> None:
         """See that sessions as `needs` lists can be opened; starts the first server, if that is ours and not running.
 

@@ -97,8 +97,10 @@ def check_permission(section: Mapping[str, Any]) -> list[str]:
 
 def write_configuration(directory: Path, content: Mapping[str, str]) -> None:
     """Write `content` into `directory`, for nobody else to read."""
-    for place in {directory, directory / "node_modules", *((directory / path).parent for path in content)}:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in ("node_modules/x", *content):
+        for place in reversed(Path(path).parents):
+            (directory / place).mkdir(mode=0o700, exist_ok=True)
     for path, text in content.items():
         write_private(directory / path, text)
 

@@ -55,14 +55,19 @@ def make_user(directory: Path) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": str(home), "COORDINATOR_REPOSITORY": str(directory)}
 
 
-def make_plan(directory: Path, command: Sequence[str] = (), **more: Any) -> ServerPlan:
+def make_plan(
+    directory: Path,
+    command: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    wrapper: tuple[str, ...] = (),
+) -> ServerPlan:
     configuration = directory / "configuration"
     write_configuration(configuration, {"opencode.json": "{}"})
     write_stub(configuration)
-    environment = {**make_user(directory), **more.pop("environment", {})}
+    variables = {**make_user(directory), **(environment or {})}
     program = tuple(command) or (str(find_opencode()),)
     log = directory / "opencode.log"
-    return ServerPlan(program, environment, directory / "data", configuration, log, **{"stop_seconds": 5.0, **more})
+    return ServerPlan(program, variables, directory / "data", configuration, log, stop_seconds=5.0, wrapper=wrapper)
 
 
 def make_worktree(directory: Path, name: str = "worktree") -> Path:
