@@ -101,7 +101,7 @@ class AgentSettings(Section):
     @field_validator("url")
     @classmethod
     def _check_url(cls, url: str, info: ValidationInfo) -> str:
-        idle = [f"agent.{name}" for name in ("command", "keys", "config") if info.data.get(name)]
+        idle = [f"agent.{name}" for name in ("command", "keys", "config", "permission") if info.data.get(name)]
         if url and idle:
             raise ValueError(
                 f"names a server that runs already, so {' and '.join(idle)} would do nothing; take out the one or the "

@@ -71,8 +71,7 @@ def find_prompt(project: Project, task_id: str, kind: PromptKind) -> Shown:
     is_review = kind is PromptKind.REVIEW
     role = project.settings.role_for(REVIEW_LEVEL if is_review else task.level)
     with Objects(project.repository.git) as objects:
-        base = Head(project.repository.git, project.target).base()
-        instructions = read_instructions(objects, base, project.settings)
+        instructions = read_instructions(objects, project.head, project.settings)
         reader = TaskReader(objects, project.tasks_dir, project.target)
         write = _write_review if is_review else _write_task
         text = write(project, reader, instructions, task, record)

@@ -108,7 +108,7 @@ land: {mode: local, give_backs: 0}
         ("agent: {backend: opencode, permission: {bash: {'rm *': no}}}", '1: agent.permission.bash for "rm *" is no word; use allow, ask or deny'),
         ("agent: {backend: opencode, url: 'localhost:4096'}", '1: agent.url is "localhost:4096"; write an address such as http://127.0.0.1:4096, without a password in it'),
         ("agent: {backend: opencode, url: 'http://u:p@h'}", '1: agent.url is "http://u:p@h"; write an address such as http://127.0.0.1:4096, without a password in it'),
-        ("agent:\n  backend: opencode\n  command: [oc]\n  keys: [K]\n  url: http://h", "5: agent.url names a server that runs already, so agent.command and agent.keys would do nothing; take out the one or the other"),
+        ("agent:\n  backend: opencode\n  command: [oc]\n  keys: [K]\n  permission: {edit: deny}\n  url: http://h", "6: agent.url names a server that runs already, so agent.command and agent.keys and agent.permission would do nothing; take out the one or the other"),
         ("budget: {run: {cost: -1}}", "1: budget.run.cost is -1; write a number, 0 or more"),
         ("budget: {node: {tokens: 1.5}}", "1: budget.node.tokens is 1.5; write a whole number, 0 or more"),
         ("\nbudget: {node: {turns: 9}, run: {turns: 3}}", "2: budget node.turns (9) is above run.turns (3); the wider budget would always end first, so raise it"),

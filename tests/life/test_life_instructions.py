@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers import Ground, reach
+from helpers import Ground
 
 from flows.commands.formats import PromptKind
 from flows.commands.prompt import find_prompt
@@ -123,14 +123,14 @@ async def test_what_is_shown_is_what_is_sent_after_a_stop_and_after_a_block(grou
 async def test_what_is_shown_of_a_review_is_what_is_sent(ground: Ground) -> None:
     ground.make(
         {"a": {}},
-        'if [ $role = code-reviewer ]; then await go; echo "Verdict: approved"; else work; fi',
-        signals=["go"],
+        'if [ $role = code-reviewer ]; then tell asked; await go; echo "Verdict: approved"; else work; fi',
+        signals=["asked", "go"],
         review={"when": "always"},
     )
     shown: list[str] = []
 
-    async def look(opened: OpenRun) -> None:
-        await reach(opened, "a: review")
+    async def look(_: OpenRun) -> None:
+        await ground.signals["asked"].wait()
         shown.append(await asyncio.to_thread(show, ground, "a", PromptKind.REVIEW))
         ground.signals["go"].send()
 
