@@ -100,6 +100,14 @@ async def test_what_is_shown_is_what_is_sent(ground: Ground) -> None:
     assert ground.turn("b-1-1") == shown
 
 
+async def test_a_prompt_of_the_repositorys_own_is_sent_in_the_place_of_ours(ground: Ground) -> None:
+    ground.make({"a": {}}, prompts={"task": "own.md"}, files={"own.md": "Do $id for $HOME.\n\n$earlier\n\n$finish\n"})
+    shown = await asyncio.to_thread(show, ground, "a")
+    assert shown.startswith("Do a for $HOME.\n\n## How to finish\n")
+    await ground.work()
+    assert ground.turn("a-1-1") == shown
+
+
 async def test_what_is_shown_is_what_is_sent_after_a_stop_and_after_a_block(ground: Ground) -> None:
     ground.make({"a": {}}, "echo half > half; tell begun; await go", signals=["begun", "go"])
 
