@@ -1,7 +1,7 @@
 """`coordinator doctor`: looks whether all that a run needs is in place, and says how to mend what is not."""
 
+import asyncio
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -23,11 +23,13 @@ from flows.commands.output import count, print_json, say
 from flows.commands.reading import Snapshot, read_leniently, read_snapshot
 from flows.commands.validate import check_repository
 from tasks_lib.agents.command import check_command
-from tasks_lib.errors import CoordinatorError, Fault
+from tasks_lib.errors import CoordinatorError, Fault, InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import find_version, local_variables
-from tasks_lib.life.project import CONFIGURATION
+from tasks_lib.life.backends import examine_backend
+from tasks_lib.life.project import CONFIGURATION, Project
 from tasks_lib.life.startup import NO_AGENT, NO_VERIFY
+from tasks_lib.life.surroundings import find_own_bin
 from tasks_lib.process.environment import scrub
 from tasks_lib.report import ExitCode
 from tasks_lib.settings import Settings
@@ -75,7 +77,7 @@ def list_checks(path: Path) -> Iterator[Check]:
     settings = snapshot.project.settings if snapshot.project else read_leniently(snapshot.repository).settings
     if settings:
         yield check_verify(settings)
-        yield from check_agent(settings)
+        yield from check_agent(settings, snapshot.project)
     if snapshot.project:
         for check in (check_branches, check_case, check_disk):
             yield check(snapshot.project)
@@ -124,13 +126,37 @@ def check_verify(settings: Settings) -> Check:
     return ok("verify", lines) if lines else warn("verify", NO_VERIFY)
 
 
-def check_agent(settings: Settings) -> Iterator[Check]:
+def check_agent(settings: Settings, project: Project | None) -> Iterator[Check]:
+    """The agent can be had as the configuration says; `project` is None while the input has faults."""
+    if settings.agent.backend == "opencode":
+        yield from check_opencode(project)
+    else:
+        yield from check_programs(settings)
+
+
+def check_opencode(project: Project | None) -> Iterator[Check]:
+    """A server of opencode's starts, or the one that is named answers, and has what the open tasks ask for."""
+    if project is None:
+        yield warn("agent", "opencode is looked at once the input is in order")
+        return
+    try:
+        asyncio.run(examine_backend(project))
+    except InputError as error:
+        for fault in error.faults:
+            yield fail("agent", str(fault))
+    except CoordinatorError as error:
+        yield fail("agent", str(error))
+    else:
+        where = f"the server at {project.settings.agent.url}" if project.settings.agent.url else "a server of its own"
+        yield ok("agent", f"opencode, on {where}, has every role and model that the open tasks ask for")
+
+
+def check_programs(settings: Settings) -> Iterator[Check]:
     """The agent, and the wrapper around it, are programs on the PATH that they will be given."""
     if not settings.agent.command:
         yield fail("agent", NO_AGENT)
         return
-    own_bin = str(Path(sys.prefix) / "bin") if sys.prefix != sys.base_prefix else ""
-    allowed = scrub(os.environ, settings.env.agent, git_variables=local_variables(), own_bin=own_bin)
+    allowed = scrub(os.environ, settings.env.agent, git_variables=local_variables(), own_bin=find_own_bin())
     search_path = allowed.get("PATH", os.defpath)
     if settings.wrapper:
         if fault := check_command(settings.wrapper, search_path):
