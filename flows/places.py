@@ -17,6 +17,8 @@ from tasks_lib.nearest import suggest
 
 DATA_VARIABLE = "COORDINATOR_DATA_DIR"
 REGISTRY = "repositories.json"
+VIEW = "run.json"
+"""In a repository's own directory: what its run shows."""
 
 
 def data_dir() -> Path:

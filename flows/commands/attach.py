@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from flows.commands.reading import VIEW
+from flows.places import VIEW
 from tasks_lib.errors import InputError
 from tasks_lib.git.lock import read_holder
 from tasks_lib.git.repository import Repository

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flows.commands.output import print_json, print_rows
-from flows.commands.reading import VIEW
+from flows.places import VIEW
 from tasks_lib.errors import InputError
 from tasks_lib.git.lock import read_holder
 from tasks_lib.git.repository import Repository

@@ -8,14 +8,13 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from flows.places import VIEW
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.lock import Holder, read_holder
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.board import RunView, read_view
 from tasks_lib.life.project import CONFIGURATION, DEFAULT_TASKS_DIR, Project, load_project, read_configuration
 from tasks_lib.settings import Settings
-
-VIEW = "run.json"
 
 
 @dataclass(frozen=True, slots=True)

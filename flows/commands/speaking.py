@@ -13,7 +13,6 @@ import httpx
 from rich.console import Console
 
 from flows.commands.output import print_json, say
-from flows.commands.reading import VIEW
 from flows.letters import (
     ANSWER_SECONDS,
     Answer,
@@ -23,6 +22,7 @@ from flows.letters import (
     receipt_key,
     write_letter,
 )
+from flows.places import VIEW
 from tasks_lib.errors import InputError, SystemFailure
 from tasks_lib.git.lock import read_holder
 from tasks_lib.git.repository import Repository

@@ -17,6 +17,9 @@ from e2e.test_interrupt import deploy, read_until, status_of, wait_for_end
 from e2e.test_whole import find_run, make_flat
 from graphs import Made
 
+from tasks_lib.git.lock import RunLock
+from tasks_lib.life.board import Board, RunView, now_text
+
 pytestmark = pytest.mark.xdist_group("prefect")
 GATE = "gate"
 Start = Callable[[Made, int], "subprocess.Popen[str]"]
@@ -176,6 +179,21 @@ def test_cancelling_a_run_of_the_command_line_in_prefect_stops_it_gently(
     assert flow_run["state_type"] == "CANCELLED"
     open_gate(made)
     assert coordinator.run("run", made.repository)[0] == 0
+
+
+def test_message_that_nobody_hears_is_taken_back(coordinator: Coordinator, tmp_path: Path) -> None:
+    made = make_flat(tmp_path, 1)
+    flow = httpx.post(f"{coordinator.api}/flows/", json={"name": "deaf"}).json()["id"]
+    run = httpx.post(f"{coordinator.api}/flow_runs/", json={"flow_id": flow}).json()["id"]
+    state = made.repository / ".git" / "coordinator"
+    state.mkdir()
+    Board(RunView(run, "main", now_text(), api=coordinator.api), state / "run.json").write()
+
+    with RunLock(state, run):
+        code, output = coordinator.run("message", "flat-0", "Hello", "--repo", made.repository)
+
+    assert (code, "it was not heard, and is taken back" in output) == (1, True), output
+    assert count_inputs(coordinator, run) == 0
 
 
 @contextmanager
