@@ -159,7 +159,9 @@ def _find_top(git: Git, common_dir: Path, *, is_main: bool) -> tuple[Path, bool]
 
 def _require_usable(repository: Repository) -> None:
     git, top = repository.git, repository.top
-    if not git.text("rev-list", "-n", "1", "--all"):
+    # Not `rev-list --all`: it stumbles over the HEAD of a worktree that a run is adding just now.
+    has_ref = git.text("for-each-ref", "--count=1", "--format=%(objectname)")
+    if not has_ref and git.run("rev-parse", "--verify", "--quiet", "HEAD^{commit}", accept=(0, 1)).status:
         raise InputError([f"{top} has no commit yet. Commit something first: worktrees start from a commit."])
     storage = git.run("config", "--get", "extensions.refStorage", accept=(0, 1)).text
     if storage not in ("", "files"):

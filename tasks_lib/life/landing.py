@@ -14,6 +14,7 @@ from tasks_lib.life.checks import Red, run_verify
 from tasks_lib.life.run import Run
 from tasks_lib.life.slots import Slots
 from tasks_lib.model import Stage
+from tasks_lib.templates import Templates
 
 FIRST = float("-inf")
 """The rank of what needs no verify: it goes before every merge."""
@@ -124,7 +125,7 @@ class Lander:
             head = self._run.head.last_seen()
             candidate = await self._run.thread(self._compose, landing, head)
             if isinstance(candidate, Conflict):
-                return _give_back_conflict(candidate, head)
+                return _give_back_conflict(candidate, head, self._run.instructions.templates)
             if may_add_files(landing) and (
                 faults := await self._run.thread(find_new_faults, self._run.reader, candidate)
             ):
@@ -132,7 +133,9 @@ class Lander:
             if red := await self._find_red(candidate.commit, landing.task.id):
                 if why := await self._find_base_red(head):
                     return Held(why)
-                prompt = prompts.write_red_prompt(red.line, red.how, red.tail, red.log, head)
+                prompt = prompts.write_red_prompt(
+                    red.line, red.how, red.tail, red.log, head, self._run.instructions.templates
+                )
                 return GivenBack(f"verify is red as merged: `{red.line}` {red.how}", prompt)
             if await self._advance(candidate):
                 return Landed(candidate.commit)
@@ -269,6 +272,8 @@ class Lander:
         return f"{task_id or commit[:12]} no longer fits onto {target}; its work is on its branch, and is worked again."
 
 
-def _give_back_conflict(conflict: Conflict, head: str) -> GivenBack:
-    prompt = prompts.write_conflict_prompt(conflict.paths, conflict.head_commits, conflict.branch_commits, head)
+def _give_back_conflict(conflict: Conflict, head: str, templates: Templates) -> GivenBack:
+    prompt = prompts.write_conflict_prompt(
+        conflict.paths, conflict.head_commits, conflict.branch_commits, head, templates
+    )
     return GivenBack(f"conflicts with the head in {', '.join(conflict.paths[:3])}", prompt)

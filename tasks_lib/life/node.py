@@ -120,7 +120,8 @@ async def _review_and_land(work: Work, done: Done, priority: float) -> LandingRe
             if isinstance(ended, ReviewFailed):
                 return ended
             if not ended.verdict.is_approval:
-                return GivenBack("the review asks for changes", prompts.write_changes_prompt(ended.report), True)
+                prompt = prompts.write_changes_prompt(ended.report, run.instructions.templates)
+                return GivenBack("the review asks for changes", prompt, True)
             work.note(reviewed=state.commit)
         reviewed = "approved"
     work.seat.leave()

@@ -66,7 +66,9 @@ async def _ask_for_verdict(work: Work, session: Session, commit: str) -> ReviewE
     run = work.run
     text = await run.thread(run.reader.text, commit, work.task.path) or ""
     head = run.head.last_seen()
-    prompt = prompts.write_review_prompt(work.task, text, work.branch, head)
+    prompt = prompts.write_review_prompt(
+        work.task, text, work.branch, head, run.instructions.agents_md, run.instructions.templates
+    )
     for number in range(1, run.settings.watch.nudges + 2):
         if excess := run.purse.refuse_turn(work.record, work.record.session):
             return ReviewFailed(f"was not begun: {excess}")

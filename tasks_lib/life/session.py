@@ -58,11 +58,10 @@ async def hold_session(work: Work, prompt: str) -> Done | SafeExit | AttemptFail
 
 def take_messages(work: Work, prompt: str) -> str:
     """`prompt` with what persons said since the last one, which counts as heard now."""
-    said = "\n\n".join(work.record.messages)
-    if not said:
-        return prompt
-    work.note(messages=())
-    return f"{prompt}\n\nA person who watches this task says:\n\n{prompts.fence(said)}\n".lstrip()
+    said = work.record.messages
+    if said:
+        work.note(messages=())
+    return prompts.add_messages(prompt, said)
 
 
 async def take_turn(work: Work, prompt: str) -> TurnEnding:

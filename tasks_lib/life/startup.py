@@ -116,7 +116,7 @@ async def put_right(opened: OpenRun) -> None:
     run = opened.run
     if not run.settings.verify:
         run.board.say(NO_VERIFY)
-    for warning in run.project.warnings:
+    for warning in (*run.project.warnings, *run.instructions.templates.warnings):
         run.board.say(str(warning))
     count = await end_marked(REPOSITORY_MARKER, str(run.repository.common_dir), run.settings.watch.stop_seconds)
     if count:

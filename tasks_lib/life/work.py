@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 from tasks_lib.agents.backend import Session, SessionView
 from tasks_lib.git.branches import BranchState
-from tasks_lib.git.records import Record, clear_notices, read_git_link, read_record, write_record
+from tasks_lib.git.records import Record, clear_notices, write_record
 from tasks_lib.git.worktrees import Worktree
 from tasks_lib.life.desk import Receipt
 from tasks_lib.life.landing import Lander
+from tasks_lib.life.previous import BLOCKED, count_attempts, read_previous
 from tasks_lib.life.run import Run
 from tasks_lib.life.slots import Seat
 from tasks_lib.model import Stage, Task
@@ -20,8 +21,7 @@ from tasks_lib.process.groups import GroupId, end_group
 from tasks_lib.spending import NOTHING, Spent
 
 FAILED_ATTEMPT = "attempt failed"
-BLOCKED = "blocked"
-"""Stages of a record besides `model.Stage`: what the next attempt needs to know."""
+"""The stage of a record, besides those of `model.Stage` and BLOCKED, after which the next attempt begins."""
 DEAF_STAGES = (Stage.QUEUED, Stage.VERIFY, Stage.REVIEW, Stage.LANDED)
 """Where no prompt follows if all goes well, so that a message could be lost."""
 NO_VIEW = SessionView()
@@ -170,36 +170,8 @@ async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
 
 def _open_worktree(run: Run, task_id: str, branch: str, head: str) -> tuple[Record | None, Worktree, int]:
     """The record that was left, the worktree, and the attempts that git tells of where no record was left."""
+    tasks = run.graph.tasks
     # Read first: a worktree that an agent left on another branch is made anew, and its record goes with it.
-    previous = read_previous(run, task_id, branch, head)
+    previous = read_previous(run.repository, tasks, task_id, branch, head)
     worktree = run.worktrees.open_branch(branch, head)
-    return previous, worktree, 0 if previous else count_attempts(run, task_id, head)
-
-
-def read_previous(run: Run, task_id: str, branch: str, head: str) -> Record | None:
-    """The record that an earlier attempt left, None if there is none. Call in a thread.
-
-    A kill between the blocker's commit and the record's note of it is told by the commit.
-    """
-    git_dir = read_git_link(run.repository.worktrees_dir / branch)
-    found = read_record(git_dir) if git_dir else None
-    if found and found.stage != BLOCKED and count_attempts(run, task_id, head) == found.attempt:
-        return replace(found, stage=BLOCKED)
-    return found
-
-
-def count_attempts(run: Run, task_id: str, head: str) -> int:
-    """How many attempts the commits of `head` tell of: the `Attempt:` of the last blocker of this node, else 0."""
-    if run.graph.tasks[task_id].status != BLOCKED:
-        return 0
-    pattern = f"^blocked({task_id}):"
-    found = run.repository.git.run(
-        "log", "-n1", "--first-parent", "--basic-regexp", f"--grep={escape_regex(pattern)}",
-        "--format=%(trailers:key=Attempt,valueonly)", head,
-    )  # fmt: skip
-    return int(found.text.strip()) if found.text.strip().isdigit() else 0
-
-
-def escape_regex(pattern: str) -> str:
-    """`pattern`, a literal but for a leading `^`, as a POSIX basic regular expression."""
-    return "".join(f"\\{c}" if c in ".[]*$\\" else c for c in pattern)
+    return previous, worktree, 0 if previous else count_attempts(run.repository, tasks[task_id], head)
