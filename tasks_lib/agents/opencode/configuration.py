@@ -91,8 +91,8 @@ def _dump(value: Mapping[str, Any]) -> str:
 
 def check_permission(section: Mapping[str, Any]) -> list[str]:
     """What is wrong with the patterns of `agent.permission`."""
-    found = [(rule.permission, find_pattern_fault(rule.pattern)) for rule in flatten(section)]
-    return [f"coordinator.yaml: agent.permission.{name}: {fault}" for name, fault in found if fault]
+    found = [(rule.permission, find_pattern_fault(rule.permission, rule.pattern)) for rule in flatten(section)]
+    return [f"coordinator.yaml: agent.permission.{name} {fault}" for name, fault in found if fault]
 
 
 def write_configuration(directory: Path, content: Mapping[str, str]) -> None:

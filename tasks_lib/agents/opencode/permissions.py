@@ -36,7 +36,8 @@ DEFAULT_POLICY: Rules = (
 )
 """What opencode itself would ask about; everything else it allows."""
 
-READ_ONLY: Rules = (Rule("edit", "*", "deny"),)
+ONE_WORD = ("doom_loop", "question", "todowrite", "webfetch", "websearch")
+"""The permissions that opencode refuses patterns for."""
 
 
 def flatten(section: Section) -> Rules:
@@ -120,9 +121,11 @@ def _shorten(patterns: dict[str, str]) -> str | dict[str, str]:
     return patterns["*"] if list(patterns) == ["*"] else patterns
 
 
-def find_pattern_fault(pattern: str) -> str | None:
-    """What is wrong with a pattern of a permission, if anything."""
+def find_pattern_fault(permission: str, pattern: str) -> str | None:
+    """What is wrong with a `pattern` of a `permission`, if anything."""
+    if permission in ONE_WORD and pattern != "*":
+        return "takes no patterns; write one of allow, ask and deny after it"
     if pattern.isdigit() or pattern == "__proto__":
         # JavaScript keeps whole numbers before all other keys, so that the order, which decides, would be lost.
-        return f'the pattern "{pattern}" cannot be kept in its place; write it as "{pattern}*"'
-    return None if pattern else "a pattern is empty; write `*` for everything"
+        return f'has the pattern "{pattern}", which cannot be kept in its place; write it as "{pattern}*"'
+    return None if pattern else "has an empty pattern; write `*` for everything"

@@ -29,7 +29,9 @@ const restrain = (section, policy) => {
     const patterns = typeof own[permission] === "string" ? { "*": own[permission] } : { ...own[permission] }
     delete patterns[pattern]
     delete own[permission]
-    own[permission] = { ...patterns, [pattern]: action }
+    const all = { ...patterns, [pattern]: action }
+    // Some permissions take one word and nothing else.
+    own[permission] = Object.keys(all).length === 1 && all["*"] ? all["*"] : all
   }
   return own
 }

@@ -159,8 +159,8 @@ class _Reader:
             self._fault(name.line, f"permission.{name.value} is a list; write lines such as `'git *': allow` below it")
             return
         for pattern, action in node.pairs:
-            if fault := find_pattern_fault(pattern.value):
-                self._fault(pattern.line, f"permission.{name.value}: {fault}")
+            if fault := find_pattern_fault(name.value, pattern.value):
+                self._fault(pattern.line, f"permission.{name.value} {fault}")
             else:
                 self._add(pattern.line, name.value, pattern.value, to_value(action))
 

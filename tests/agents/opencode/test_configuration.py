@@ -52,7 +52,7 @@ def test_roles_are_files_whose_permissions_are_narrowed() -> None:
     assert text == "Nested.\n"
     assert permission["*"] == "allow"
     assert list(permission)[-1] != "*"
-    assert permission["external_directory"] == {"*": "deny"}
+    assert permission["external_directory"] == {"*": "deny", "/tmp/opencode/*": "allow"}
     assert json.loads(files[PLAN])["agents"]["a/b"] == permission
 
 
@@ -72,7 +72,7 @@ def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
 
 def test_patterns_whose_order_would_be_lost_are_faults() -> None:
     (fault,) = check_permission({"bash": {"1": "deny"}, "edit": "deny"})
-    assert fault.startswith("coordinator.yaml: agent.permission.bash: ")
+    assert fault.startswith("coordinator.yaml: agent.permission.bash has the pattern")
 
 
 def test_a_shell_that_nobody_has_spoken_for_keeps_neither_keys_nor_places() -> None:

@@ -146,6 +146,11 @@ def test_what_the_policy_asks_about_no_role_can_allow() -> None:
 
 
 def test_a_pattern_whose_place_javascript_would_change_is_refused() -> None:
-    assert "cannot be kept in its place" in (find_pattern_fault("123") or "")
-    assert find_pattern_fault("")
-    assert find_pattern_fault("git *") is None
+    assert "cannot be kept in its place" in (find_pattern_fault("bash", "123") or "")
+    assert find_pattern_fault("bash", "")
+    assert find_pattern_fault("bash", "git *") is None
+
+
+def test_patterns_that_opencode_takes_no_configuration_with_are_refused() -> None:
+    assert "takes no patterns" in (find_pattern_fault("webfetch", "https://example.org/*") or "")
+    assert find_pattern_fault("webfetch", "*") is None
