@@ -26,9 +26,9 @@ from tasks_lib.agents.command import check_command
 from tasks_lib.errors import CoordinatorError, Fault, InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import find_version, local_variables
-from tasks_lib.life.backends import examine_backend
+from tasks_lib.life.backends import NO_AGENT, examine_backend
 from tasks_lib.life.project import CONFIGURATION, Project
-from tasks_lib.life.startup import NO_AGENT, NO_VERIFY
+from tasks_lib.life.startup import NO_VERIFY
 from tasks_lib.life.surroundings import find_own_bin
 from tasks_lib.process.environment import scrub
 from tasks_lib.report import ExitCode

@@ -20,9 +20,10 @@ from flows.server import Server, serve
 from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
 from tasks_lib.git.head import Head
 from tasks_lib.git.lock import read_holder
+from tasks_lib.life.backends import check_agent
 from tasks_lib.life.board import RunView
 from tasks_lib.life.project import Project, load_project
-from tasks_lib.life.startup import NO_VERIFY, OpenRun, check_agent
+from tasks_lib.life.startup import NO_VERIFY, OpenRun
 from tasks_lib.plan import Plan
 from tasks_lib.report import EXIT_SENTENCES, ExitCode, find_exit_code
 
@@ -43,7 +44,7 @@ def run_repository(
     if is_dry_run:
         show_dry_run(plan, project, max_sessions or project.settings.max_sessions, console)
         return ExitCode.COMPLETED
-    check_agent(project.settings)
+    check_agent(project)
     if holder := read_holder(project.repository.state_dir):
         raise BusyError(f"{project.repository.top} is worked by {holder} already; wait for it, or stop it")
     if has_nothing_to_do(project, only):

@@ -7,12 +7,13 @@ from pathlib import Path
 from rich.console import Console
 
 from flows.commands.output import count, print_json, say
-from flows.commands.reading import read_leniently
+from flows.commands.reading import Configuration, read_leniently
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.head import Head
 from tasks_lib.git.objects import Objects
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.taskreader import TaskReader
+from tasks_lib.life.instructions import find_instruction_faults
 from tasks_lib.life.project import find_claimed, find_uncommitted, read_checkout
 from tasks_lib.model import Task
 from tasks_lib.report import ExitCode
@@ -56,10 +57,19 @@ def check_repository(repository: Repository, *, at_head: bool = False) -> Findin
     except InputError as error:
         # After a fault in the configuration the folder is a guess, and its absence says nothing.
         tasks, found = (), () if configuration.faults else error.faults
-    faults = sorted({*configuration.faults, *found, *find_claimed(tasks)})
+    told = _find_instruction_faults(repository, configuration)
+    faults = sorted({*configuration.faults, *found, *find_claimed(tasks), *told})
     edges = sum(len(set(task.depends_on)) for task in tasks)
     uncommitted: Iterable[Fault] = () if is_from_head else find_uncommitted(repository, configuration.tasks_dir)
     return Finding(len(tasks), edges, tuple(faults), tuple(fault.path for fault in uncommitted))
+
+
+def _find_instruction_faults(repository: Repository, configuration: Configuration) -> tuple[Fault, ...]:
+    """Those of prompts and roles, which a run reads from the target."""
+    if configuration.settings is None:
+        return ()
+    head = Head(repository.git, configuration.target or repository.default_target()).current()
+    return find_instruction_faults(repository, head, configuration.settings)
 
 
 def _read_head(repository: Repository, target: str, tasks_dir: str) -> tuple[tuple[Task, ...], tuple[Fault, ...]]:

@@ -1,6 +1,7 @@
 """Makes the backend that a repository's configuration names."""
 
 import asyncio
+import os
 import tempfile
 from pathlib import Path
 
@@ -8,13 +9,43 @@ from tasks_lib.agents.backend import Backend, Session, SessionSpec
 from tasks_lib.agents.command import CommandBackend
 from tasks_lib.agents.opencode.backend import OpencodeBackend, find_data
 from tasks_lib.agents.opencode.host import Host
+from tasks_lib.agents.opencode.program import check_program
 from tasks_lib.agents.opencode.session import OpencodeSession, SessionLimits, Shared
-from tasks_lib.life.instructions import Instructions, read_project_instructions
+from tasks_lib.errors import Fault, InputError
+from tasks_lib.git.runner import local_variables
+from tasks_lib.life.instructions import Instructions, find_instruction_faults, read_project_instructions
 from tasks_lib.life.needs import find_needs
 from tasks_lib.life.project import Project
-from tasks_lib.life.surroundings import Surroundings
+from tasks_lib.life.surroundings import Surroundings, find_own_bin
+from tasks_lib.process.environment import scrub
 
 SERVER_LOG = "opencode.log"
+NO_AGENT = """no agent is configured; put into coordinator.yaml:
+agent:
+  backend: opencode
+  model: provider/model
+or, for any other program,
+agent:
+  command: [my-agent, --prompt, "{prompt_file}"]"""
+
+
+def check_agent(project: Project) -> None:
+    """Say what can be seen of the agent without starting a server; raises InputError with every fault.
+
+    Call in a thread.
+    """
+    settings = project.settings
+    faults: list[Fault | str] = []
+    if settings.agent.backend == "command" and not settings.agent.command:
+        faults.append(NO_AGENT)
+    found = find_instruction_faults(project.repository, project.head, settings)
+    faults += [fault for fault in found if not fault.is_warning]
+    if settings.agent.backend == "opencode" and not settings.agent.url:
+        variables = scrub(os.environ, settings.env.agent, git_variables=local_variables(), own_bin=find_own_bin())
+        fault = check_program(settings.agent.command, variables.get("PATH", os.defpath), variables)
+        faults += [fault] if fault else []
+    if faults:
+        raise InputError(faults)
 
 
 def make_backend(
@@ -27,10 +58,13 @@ def make_backend(
 ) -> Backend:
     """The backend of one run; nothing is started yet. `data` outlives the run, `private` is removed with it.
 
-    `log` is what a server prints, by default a file beside the logs of the nodes.
+    `log` is what a server prints, by default a file beside the logs of the nodes. Raises InputError if no agent is
+    named.
     """
     settings, repository = project.settings, project.repository
     if settings.agent.backend == "command":
+        if not settings.agent.command:
+            raise InputError([NO_AGENT])
         return CommandBackend(settings.agent.command, settings.wrapper)
     limits = SessionLimits(settings.watch.stall_seconds, settings.watch.tool_seconds)
     shared = Shared()

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from posixpath import dirname, normpath
 
-from tasks_lib.agents.opencode.roles import PLACES
+from tasks_lib.agents.opencode.roles import PLACES, read_roles
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.objects import Entry, Objects
+from tasks_lib.git.repository import Repository
 from tasks_lib.life.project import CONFIGURATION, Project
 from tasks_lib.settings import Settings
 from tasks_lib.templates import DEFAULT, PromptName, TemplateFile, Templates, read_templates
@@ -49,6 +50,21 @@ def read_instructions(objects: Objects, commit: str, settings: Settings) -> Inst
     if reader.faults:
         raise InputError(set(reader.faults))
     return Instructions(agents_md, templates, roles)
+
+
+def find_instruction_faults(repository: Repository, commit: str, settings: Settings) -> tuple[Fault, ...]:
+    """What is wrong, at `commit`, with what the repository says to agents; call in a thread."""
+    objects = Objects(repository.git)
+    faults: set[Fault] = set()
+    try:
+        instructions = read_instructions(objects, commit, settings)
+        faults.update(instructions.templates.warnings)
+        read_roles(instructions.roles)
+    except InputError as error:
+        faults.update(error.faults)
+    finally:
+        objects.close()
+    return tuple(sorted(faults))
 
 
 def read_project_instructions(project: Project) -> Instructions:

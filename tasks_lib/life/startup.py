@@ -23,14 +23,9 @@ from tasks_lib.life.publishing import Publisher
 from tasks_lib.life.run import Run
 from tasks_lib.life.surroundings import REPOSITORY_MARKER, Surroundings
 from tasks_lib.process.strays import end_marked
-from tasks_lib.settings import Settings
 
 WATCH_SECONDS = 1.0
 """How often the base is looked at, for commits by another hand."""
-NO_AGENT = """no agent is configured; put into coordinator.yaml:
-agent:
-  backend: command
-  command: [my-agent, --prompt, "{prompt_file}"]"""
 NO_VERIFY = (
     "No `verify` is configured: what lands is not tested as merged. Put the lines that test this repository into "
     "coordinator.yaml."
@@ -50,12 +45,6 @@ class OpenRun:
         self.publisher.wake()
 
 
-def check_agent(settings: Settings) -> None:
-    """Raise InputError, with the lines to write, if the configuration names no agent."""
-    if settings.agent.backend == "command" and not settings.agent.command:
-        raise InputError([NO_AGENT])
-
-
 @asynccontextmanager
 async def open_run(
     project: Project,
@@ -71,7 +60,6 @@ async def open_run(
     nothing. Raises BusyError while another coordinator holds the repository, InputError if the agent that is
     configured cannot be had, with every fault of it.
     """
-    check_agent(project.settings)
     repository = project.repository
     await asyncio.to_thread(repository.prepare)
     view = RunView(run_id, project.target, now_text(), os.getpid(), socket.gethostname(), nodes=_list_nodes(project))

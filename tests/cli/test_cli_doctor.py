@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from helpers_cli import SETTINGS, Call, Place, task_text
 
-from flows.commands.doctor import check_agent, check_verify, list_checks
+from flows.commands.doctor import check_programs, check_verify, list_checks
 from flows.commands.doctor_repository import (
     check_branches,
     check_case,
@@ -81,13 +81,13 @@ def test_run_that_is_going_on_is_said(place: Place) -> None:
 def test_missing_agent_and_verify_are_said(place: Place) -> None:
     place.commit({"coordinator.yaml": "max_sessions: 1\n"})
     settings = load_project(place.top).settings
-    assert [check.level for check in check_agent(settings)] == ["fail"]
+    assert [check.level for check in check_programs(settings)] == ["fail"]
     assert check_verify(settings).level == "warn"
 
 
 def test_program_of_the_wrapper_is_looked_for(place: Place) -> None:
     place.commit({"coordinator.yaml": SETTINGS + "wrapper: [no-such-sandbox, --]\n"})
-    assert [(check.level, check.about) for check in check_agent(load_project(place.top).settings)] == [
+    assert [(check.level, check.about) for check in check_programs(load_project(place.top).settings)] == [
         ("fail", "wrapper")
     ]
 
