@@ -55,9 +55,9 @@ def find_program(named: Path | None) -> Path:
     if named is not None:
         if not named.is_file():
             raise InputError([f"there is no program {named}; name opencode's own with --opencode"])
-        return named.resolve()
+        return named.absolute()
     if on_path := shutil.which("opencode"):
-        return Path(on_path).resolve()
+        return Path(on_path).absolute()
     if installed := find_installed(CHECKOUT / ".local" / "opencode"):
         return installed
     fix = "npm install -g opencode-ai@1.18.33 installs it, or name it with --opencode"

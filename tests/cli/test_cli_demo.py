@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows.commands.demo import clear_place, find_wrong, tell
+from flows.commands.demo import choose_program, clear_place, find_wrong, tell
+from flows.demo.model import ModelServer
 from flows.demo_story import DemoStory, make_demo
 from flows.places import name_program
 from tasks_lib.errors import InputError
@@ -45,3 +46,17 @@ def test_earlier_demo_makes_way_unless_it_is_being_worked(story: DemoStory) -> N
     ):
         clear_place(story.repository)
     assert not clear_place(story.repository).exists()
+
+
+def test_next_run_of_a_demo_with_opencode_is_told_to_have_its_model(story: DemoStory) -> None:
+    output = io.StringIO()
+    with ModelServer() as model:
+        tell(story, [], Console(file=output), is_kept=True, model=model)
+    assert f"-m flows.demo.model --demo --port {model.port} &" in output.getvalue()
+
+
+def test_opencode_that_is_not_there_or_not_asked_for_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no program"):
+        choose_program("opencode", tmp_path / "opencode")
+    with pytest.raises(InputError, match="add --backend opencode"):
+        choose_program("command", tmp_path / "opencode")
