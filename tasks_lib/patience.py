@@ -15,6 +15,8 @@ SETTLE_SECONDS = 2.0
 START_SECONDS = 60.0
 """How long a prompt that was accepted may stay without any sign of work."""
 REREAD_SECONDS = 0.2
+LOOK_SECONDS = 2.0
+"""How often a session is read that was asked and has not been heard of: it loads its worktree, and is left alone."""
 RETRY_MARGIN_SECONDS = 60.0
 """How long after the moment that a provider named the next sign of life may come."""
 
@@ -92,16 +94,19 @@ def decide(watch: Watch, now: float, limits: Limits) -> Decision:
 
 def _confirm(watch: Watch, now: float, limits: Limits) -> Decision:
     """What to do with a tree in which nothing works: see that it is so, and give a late message time to come."""
-    if watch.reread_at < max(watch.idle_at, watch.asked_at):
-        return Read()
+    changed_at = max(watch.idle_at, watch.asked_at)
+    is_confirmed = watch.reread_at >= changed_at
     has_begun = watch.reply is not None and watch.prompts >= watch.sent
     is_whole = watch.reply is not None and watch.reply.kind not in ("interrupted", "unfinished")
-    if (has_begun and is_whole) or watch.problem:
+    if is_confirmed and ((has_begun and is_whole) or watch.problem):
         return Over()
     patience = SETTLE_SECONDS if has_begun else min(START_SECONDS, limits.stall_seconds)
-    if now >= max(watch.idle_at, watch.asked_at) + patience:
+    if is_confirmed and now >= changed_at + patience:
         return Over()
-    due = watch.reread_at + REREAD_SECONDS
+    has_news = watch.idle_at > watch.asked_at or watch.problem is not None
+    if has_news and not is_confirmed:
+        return Read()
+    due = max(watch.reread_at, watch.asked_at) + (REREAD_SECONDS if has_news else LOOK_SECONDS)
     return Read() if now >= due else Wait(min(due, limits.ends_at))
 
 

@@ -70,8 +70,7 @@ def observe(watch: Watch, event: Event) -> Watch:
         case signs.Answered():
             return replace(heard, requests={key: one for key, one in watch.requests.items() if key != event.request})
         case signs.ErrorSeen():
-            # What goes wrong in a child is an answer to its parent, which goes on with it.
-            return replace(heard, problem=event.problem) if event.session == watch.root else heard
+            return _take_error(heard, event)
         case _:
             return _take_life(_live(heard, event.at), event)
 
@@ -118,6 +117,14 @@ def _work(member: Member, event: _Doing) -> Member:
             return replace(member, tools={key: tool for key, tool in member.tools.items() if key != event.call})
         case _:
             assert_never(event)
+
+
+def _take_error(watch: Watch, event: signs.ErrorSeen) -> Watch:
+    """Of several errors a refusal says most, else the first; a child's is an answer to its parent, which goes on."""
+    known = watch.problem
+    if event.session != watch.root or (known and (known.is_refusal or not event.problem.is_refusal)):
+        return watch
+    return replace(watch, problem=event.problem)
 
 
 def _live(watch: Watch, at: float) -> Watch:

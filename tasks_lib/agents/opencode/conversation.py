@@ -47,6 +47,7 @@ class Conversation:
         self._death: asyncio.Task[None] | None = None
         self._booted: int = -1
         self._is_known: bool = False
+        self._is_new: bool = False
 
     @property
     def seat(self) -> Seat:
@@ -89,6 +90,7 @@ class Conversation:
             body = {"title": self._spec.title or self._spec.task_id, "agent": self._agent}
             rules = {"permission": READ_ONLY} if self._spec.is_read_only else {}
             self.id = await self.client.create(self._directory, {**body, **rules})
+            self._is_new = True
         self._is_known = True
         if self._spec.on_conversation:
             self._spec.on_conversation(f"{self.seat.number}:{self.id}")
@@ -130,6 +132,9 @@ class Conversation:
 
     async def note_before(self) -> Before:
         """What the conversation holds before a turn."""
+        if self._is_new:
+            self._is_new = False
+            return Before()
         return note_before(await self._read_tree(Before()))
 
     async def read(self, before: Before) -> tuple[Snapshot, tuple[Event, ...], float]:

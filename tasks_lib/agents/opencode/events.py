@@ -98,6 +98,7 @@ class Wire:
             except AgentError:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LAST_PAUSE_SECONDS)
+                self._tell_all()  # As long as there is no stream, everybody has to look now and then.
 
     def _tell_all(self) -> None:
         at = time.time()

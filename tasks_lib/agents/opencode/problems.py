@@ -13,6 +13,7 @@ _MODEL = re.compile(
     r"model.{0,80}(not found|not exist|not supported|unknown|invalid)|(unknown|invalid) model", re.IGNORECASE
 )
 _MODERATED = re.compile(r"moderat|flagged|content.?policy|safety", re.IGNORECASE)
+_ERROR_NAME = re.compile(r"^\w+Error: (?=\S)")
 _BACKOFF_SECONDS = 2.0
 _TOLERANCE_SECONDS = 1.0
 _TEXT = 400
@@ -30,7 +31,7 @@ def read_problem(error: Mapping[str, Any], model: str) -> Problem:
         return Problem(
             f"{whose} cannot be used: {said}; log in with `opencode auth login`, or set its key", is_refusal=True
         )
-    if said.startswith(("Model not found", "ProviderModelNotFoundError")):
+    if said.startswith("Model not found"):
         return Problem(
             f"{said.rstrip('.')}: `opencode models` lists those that can be used; correct the model", is_refusal=True
         )
@@ -79,5 +80,5 @@ def is_rate_limit(message: str, attempt: int, wait_seconds: float) -> bool:
 
 
 def _clean(text: str) -> str:
-    line = " ".join(text.split("\n    at ")[0].split())
+    line = _ERROR_NAME.sub("", " ".join(text.split("\n    at ")[0].split()))
     return line if len(line) <= _TEXT else f"{line[:_TEXT]}…"

@@ -1,7 +1,6 @@
 """What the tests of sessions share: real servers with a scripted model, worktrees, and sessions that are watched."""
 
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -27,7 +26,7 @@ from tasks_lib.agents.opencode.shells import Shells
 from tasks_lib.process.table import Claim, Row, find
 from tasks_lib.settings import Settings
 
-PATIENCE = 90.0
+PATIENCE = 300.0
 """Seconds after which a test that waits for an event gives up; none comes near it."""
 ROLE = "worker"
 GIT = {
@@ -43,7 +42,6 @@ class Watcher:
 
     def __init__(self) -> None:
         self.views: list[SessionView] = []
-        self._changed: asyncio.Condition | None = None
         self._wake: asyncio.Event = asyncio.Event()
 
     def __call__(self, view: SessionView) -> None:
@@ -91,6 +89,7 @@ class Opened:
     def make_bell(self) -> Path:
         """A pipe in the worktree: whoever writes into it wakes `hear`."""
         path = self.spec.cwd / "bell"
+        path.unlink(missing_ok=True)
         os.mkfifo(path)
         return path
 
@@ -118,9 +117,10 @@ class Lab:
         agent: str = ROLE,
         model: str = MODEL,
         like: Opened | None = None,
+        is_fresh: bool = False,
         **changes: Any,
     ) -> Opened:
-        """A session in a worktree of its own, or in that of another one."""
+        """A session in the worktree that all share, because opening one takes seconds, or in a fresh one, or as `like`."""
         watcher, conversations, name = Watcher(), list[str](), f"test-{uuid.uuid4().hex}"
         spec = SessionSpec(
             session=name,
@@ -129,11 +129,11 @@ class Lab:
             task_file="tasks/alpha.md",
             branch="feat/alpha",
             slot=0,
-            cwd=like.spec.cwd if like else make_worktree(self.directory / name),
+            cwd=like.spec.cwd if like else self._make_worktree(name if is_fresh else "worktree"),
             environment={**GIT, "PATH": os.environ["PATH"], "HOME": str(self.directory), "LANG": "C.UTF-8"},
             log=self.directory / f"{name}.log",
             prompt_directory=self.directory / "prompts",
-            turn_seconds=80,
+            turn_seconds=240,
             stop_seconds=5,
             on_view=watcher,
             on_conversation=conversations.append,
@@ -143,6 +143,10 @@ class Lab:
         opened = Opened(session, spec, watcher, conversations)
         self._opened.append(opened)
         return opened
+
+    def _make_worktree(self, name: str) -> Path:
+        directory = self.directory / name
+        return directory if directory.exists() else make_worktree(directory)
 
     async def kill_server(self) -> None:
         """Kill the server outright, as the system does when memory runs out."""
@@ -208,7 +212,3 @@ def bash(command: str, **more: Any) -> dict[str, Any]:
 def delegate(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
     prompt = f"Do this.\n\n{scripted(steps)}"
     return {"tool": "task", "args": {"description": "help", "prompt": prompt, "subagent_type": "general"}}
-
-
-def dump(value: Any) -> str:
-    return json.dumps(value)
