@@ -79,7 +79,8 @@ class OpencodeBackend:
         async with self._preparing:
             if self._host is None:
                 self._host = await asyncio.to_thread(self._set_up)
-            self._catalog = await self._read_catalog(self._host)
+            if self._catalog is None or self._check(needs, self._catalog):
+                self._catalog = await self._read_catalog(self._host)
             faults = self._check(needs, self._catalog)
             faults += await check_reach(needs, self._name_model, self._catalog, self._environment)
             if faults:
@@ -133,13 +134,18 @@ class OpencodeBackend:
         await asyncio.to_thread(probe.mkdir, mode=0o700, exist_ok=True)
         seat = await host.sit(0)
         try:
-            return await read_catalog(await seat.address(), probe)
+            catalog = await read_catalog(await seat.address(), probe)
         except AgentError as error:
             if isinstance(host, Guesthouse):
                 raise InputError([f"coordinator.yaml: agent.url: {error}"]) from error
             raise
         finally:
             seat.leave()
+        if isinstance(host, Fleet) and not catalog.has_plugin:
+            raise AgentError(
+                f"opencode did not load the plugin that keeps secrets from shells; {self._log} may say why"
+            )
+        return catalog
 
     def _check(self, needs: Sequence[Need], catalog: Catalog) -> list[Fault | str]:
         known = set(catalog.agents)

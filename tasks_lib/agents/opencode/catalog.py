@@ -29,13 +29,14 @@ class Catalog:
     """What a server can do: its `agents` with the model of each ("" for the usual), `models` of each usable provider.
 
     `usual_model` is what its configuration names, "" for none. `addresses` are those that the configuration gives to
-    providers instead of their usual ones.
+    providers instead of their usual ones. `has_plugin` says that our part inside opencode is at work.
     """
 
     agents: Mapping[str, str]
     models: Mapping[str, Sequence[str]]
     usual_model: str
     addresses: Mapping[str, str]
+    has_plugin: bool = False
 
 
 async def read_catalog(address: Address, directory: Path) -> Catalog:
@@ -69,6 +70,7 @@ def _understand(agents: Any, providers: Any, configuration: Any) -> Catalog:
         {provider["id"]: sorted(provider["models"]) for provider in providers["providers"]},
         str(configuration.get("model") or ""),
         {name: str(url) for name, one in configuration.get("provider", {}).items() if (url := _find_url(one))},
+        configuration.get("username") == "coordinator",
     )
 
 

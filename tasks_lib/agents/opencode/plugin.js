@@ -40,6 +40,7 @@ export const Coordinator = async ({ directory }) => ({
   config: async (config) => {
     const { permission, agents } = plan()
     if (!permission) return
+    config.username = "coordinator" // By this the coordinator sees that its part was loaded.
     config.permission = permission
     for (const [name, agent] of Object.entries(config.agent ?? {})) {
       if (Object.hasOwn(agents, name)) agent.permission = agents[name]

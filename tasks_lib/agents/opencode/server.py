@@ -41,6 +41,8 @@ SWITCHES: Mapping[str, str] = {
 }
 """No worktree has a say in how its sessions run, and nothing is fetched that nobody asked for."""
 
+_PASSED_ON = ("OPENCODE_API_KEY", "OPENCODE_AUTH_CONTENT", "OPENCODE_MODELS_PATH", "OPENCODE_MODELS_URL")
+"""Of opencode's own variables, those that say how models are reached."""
 _USERS_FILES = ("auth.json", "mcp-auth.json")
 _USERS_CONFIGURATION = (
     "*.json", "*.jsonc", "*.md", "agent", "agents", "command", "commands", "mode", "modes", "plugin", "plugins",
@@ -168,7 +170,7 @@ class Server:
         self._group = group
 
     def _make_environment(self, mark: str) -> dict[str, str]:
-        environment = {**self._plan.environment, **SWITCHES}
+        environment = {**drop_switches(self._plan.environment), **SWITCHES}
         environment |= {f"XDG_{kind}_HOME": str(self._places / kind.lower()) for kind in ("DATA", "STATE", "CACHE")}
         if not has_configuration(self._plan.environment):
             # Else opencode would make the user's directory, and install into it.
@@ -265,6 +267,13 @@ def has_configuration(environment: Mapping[str, str]) -> bool:
         for name in names - {"package.json", "package-lock.json"}
         for pattern in _USERS_CONFIGURATION
     )
+
+
+def drop_switches(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` without what would change how opencode works: some of it would leave our plugin out."""
+    return {
+        name: value for name, value in environment.items() if not name.startswith("OPENCODE_") or name in _PASSED_ON
+    }
 
 
 _HOMES: Mapping[str, str] = {"DATA": ".local/share", "CONFIG": ".config", "CACHE": ".cache", "STATE": ".local/state"}

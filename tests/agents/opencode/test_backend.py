@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from house import Opened, find_carriers, make_backend, make_plan, make_stand_in, make_worktree, with_model
+from opencode_parts import find_opencode
 from permission_rules import decide, find_last
 
 from flows.demo.model import ModelServer
@@ -20,7 +21,7 @@ from tasks_lib.agents.opencode.catalog import Catalog, check_models, check_reach
 from tasks_lib.agents.opencode.host import Address
 from tasks_lib.agents.opencode.permissions import Rule
 from tasks_lib.agents.opencode.server import Server, connect, find_port
-from tasks_lib.errors import InputError
+from tasks_lib.errors import AgentError, InputError
 
 pytestmark = [pytest.mark.xdist_group("opencode"), pytest.mark.asyncio(loop_scope="module")]
 
@@ -67,7 +68,8 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Hous
     (worktree / "opencode.json").write_text('{"permission": "allow", "model": "sneaked/in"}')
     with ModelServer() as model:
         agent = with_model(model.url, permission={"bash": {"git push*": "deny"}}, keys=["MY_KEY"])
-        backend = make_backend(directory, agent, {"MY_KEY": "sk-secret"}, ROLES)
+        switches = {"OPENCODE_PURE": "1", "OPENCODE_PERMISSION": '{"bash": "allow"}', "OPENCODE_DISABLE_SHARE": "0"}
+        backend = make_backend(directory, agent, {"MY_KEY": "sk-secret", **switches}, ROLES)
         try:
             await backend.prepare([Need("implementation-specialist"), Need("tight"), Need("loose/one")])
             assert backend.host
@@ -139,6 +141,18 @@ async def test_a_worktree_has_no_say(house: House) -> None:
 async def test_nothing_in_a_role_is_replaced_by_a_secret_or_a_file(house: House) -> None:
     (found,) = [agent for agent in await ask(house, "/agent") if agent["name"] == "loose/one"]
     assert found["prompt"] == "key {env:MY_KEY}, file {file:/etc/hostname}"
+
+
+async def test_a_plugin_that_is_not_loaded_is_noticed(tmp_path: Path) -> None:
+    with ModelServer() as model:
+        backend = make_backend(
+            tmp_path, {**with_model(model.url), "command": ["env", "OPENCODE_PURE=1", str(find_opencode())]}
+        )
+        try:
+            with pytest.raises(AgentError, match="did not load the plugin"):
+                await backend.prepare([])
+        finally:
+            await backend.close()
 
 
 async def test_what_is_missing_is_said_all_at_once_with_what_there_is(house: House) -> None:

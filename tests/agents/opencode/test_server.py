@@ -44,7 +44,6 @@ async def test_a_server_is_well_and_leaves_nothing(tmp_path: Path) -> None:
         await read_health(Address(address.url, "wrong"))
     await server.stop()
     await server.stop()
-    assert not process.is_running()
     assert not await is_answered(address)
     assert find_carriers("COORDINATOR_REPOSITORY", str(tmp_path)) == []
     assert list((tmp_path / "home").iterdir()) == []
