@@ -1,6 +1,7 @@
 """Hears what is said to a running graph through Prefect, and answers it: letters as run inputs, and a cancellation."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -71,6 +72,9 @@ class Inbox:
                 letter = read_letter(found.value)
             except ValueError as error:
                 self._logger.warning("An input of this flow run is no letter and is ignored: %s", error)
+                continue
+            if letter.until and time.time() > letter.until:
+                self._logger.warning("What a terminal said came too late and is ignored: %s", letter.wish)
                 continue
             # In a task of its own, so that an agent that is slow to hear keeps nobody waiting.
             job = asyncio.create_task(self._handle(found.key, letter), name=found.key)

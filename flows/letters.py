@@ -26,11 +26,16 @@ class Wish(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One wish. A message has one node and a text, an abort has nodes, a stop has neither; nothing is ever run."""
+    """One wish. A message has one node and a text, an abort has nodes, a stop has neither; nothing is ever run.
+
+    `until` is when its sender stops waiting, in seconds since the epoch, 0 for never: a server that does not answer may
+    still take the letter, and deliver it when nobody expects it any more.
+    """
 
     wish: Wish
     nodes: tuple[str, ...] = ()
     text: str = ""
+    until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,10 @@ def read_letter(value: str) -> Letter:
     wish = found.get("wish")
     if wish not in tuple(Wish):
         raise ValueError(f"wish is {_cut(wish)}, and not one of {', '.join(Wish)}")
-    letter = Letter(Wish(str(wish)), _read_nodes(found.get("nodes", [])), _read_text(found.get("text", "")))
+    until = found.get("until", 0)
+    if not isinstance(until, int | float):
+        raise ValueError("until is no time")  # noqa: TRY004 - One kind of error, as below.
+    letter = Letter(Wish(str(wish)), _read_nodes(found.get("nodes", [])), _read_text(found.get("text", "")), until)
     if letter.wish is Wish.MESSAGE and len(letter.nodes) != 1:
         raise ValueError("a message is for one node")
     if letter.wish is Wish.ABORT and not letter.nodes:

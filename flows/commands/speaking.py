@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 
@@ -107,7 +107,8 @@ class Post:
         Raises SystemFailure, saying whether the letter was heard, if there is no answer in time.
         """
         key = new_key()
-        self._send("POST", self._inputs, {"key": key, "value": write_letter(letter), "sender": "coordinator"})
+        dated = replace(letter, until=time.time() + ANSWER_SECONDS)
+        self._send("POST", self._inputs, {"key": key, "value": write_letter(dated), "sender": "coordinator"})
         try:
             answers = self._await_receipt(receipt_key(key))
         except BaseException:

@@ -39,7 +39,7 @@ def test_server_that_is_gone_is_said_in_a_sentence(place: Place, call: Call) -> 
 
 @pytest.mark.parametrize(
     "letter",
-    [Letter(Wish.MESSAGE, ("a/b",), "- say\n\u2603"), Letter(Wish.ABORT, ("a", "b")), Letter(Wish.STOP)],
+    [Letter(Wish.MESSAGE, ("a/b",), "- say\n\u2603"), Letter(Wish.ABORT, ("a", "b")), Letter(Wish.STOP, until=1.5)],
 )
 def test_letter_is_read_as_it_was_written(letter: Letter) -> None:
     assert read_letter(write_letter(letter)) == letter
@@ -58,6 +58,7 @@ def test_letter_is_read_as_it_was_written(letter: Letter) -> None:
         '{"wish": "message", "nodes": "a", "text": "x"}',
         '{"wish": "message", "nodes": ["a"], "text": ["x"]}',
         '{"wish": "abort", "nodes": []}',
+        '{"wish": "stop", "until": "soon"}',
         '{"wish": "abort", "nodes": [1]}',
         f'{{"wish": "message", "nodes": ["a"], "text": "{"x" * 70_000}"}}',
     ],

@@ -89,6 +89,7 @@ def test_message_is_in_the_next_prompt_and_what_is_no_letter_is_ignored(
     for number, value in enumerate(("no json", "[]", '{"wish": "run", "text": "rm"}', '{"wish": "message"}')):
         post_input(coordinator, run, f"coordinator-message-{number}", value)
     post_input(coordinator, run, "of-somebody-else", "1")
+    post_input(coordinator, run, "coordinator-message-late", '{"wish": "stop", "until": 1.0}')
 
     told = coordinator.run("message", "flat-0", "Prefer", "-- blue --", "--repo", made.repository)
     unknown = coordinator.run("message", "flat-00", "Hello", "--repo", made.repository, "--json")
