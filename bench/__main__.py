@@ -3,12 +3,13 @@
 import argparse
 from collections.abc import Callable, Mapping
 
-from bench import handover, overhead, schedule
+from bench import handover, opencode, overhead, schedule
 
 BENCHMARKS: Mapping[str, Callable[[], str]] = {
     "schedule": schedule.run,
     "overhead": overhead.run,
     "handover": handover.run,
+    "opencode": opencode.run,
 }
 
 

@@ -1,0 +1,280 @@
+"""Measures sessions of the real opencode with a scripted model, against a driver that only creates and prompts them."""
+
+import asyncio
+import json
+import os
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Never
+
+import psutil
+import yaml
+
+from bench.bare_driver import drive
+from bench.common import SHARED_MACHINE, TARGET_BRANCH, BrokenRunError, Field, coordinate, git, judge
+from flows.demo.model import ModelServer
+from flows.demo.provider import MODEL, find_program, provider_config
+from flows.demo.script import Message, Step, choose_step, find_place
+from tasks_lib.agents.backend import Need
+from tasks_lib.agents.opencode.backend import OpencodeBackend
+from tasks_lib.settings import DEFAULT_ROLE, Settings
+
+SESSIONS, MANY = 20, 50
+CALLS = 8
+FILES = 50
+ROUNDS = 2
+WALL_TARGET, MEMORY_TARGET, CPU_TARGET = 1.15, 2.2, 0.10
+SAMPLE_SECONDS = 0.2
+GIGABYTE = 1e9
+
+
+@dataclass(slots=True)
+class Usage:
+    """The highest memory seen, in bytes, and the processor time of the coordinator and of opencode, in seconds."""
+
+    memory: int = 0
+    coordinator: float = 0.0
+    servers: float = 0.0
+
+
+@dataclass(slots=True)
+class Calls:
+    """When the model was asked; what it answers is in the scripts."""
+
+    times: list[float] = field(default_factory=list[float])
+
+    def decide(self, messages: Sequence[Message]) -> Step:
+        self.times.append(time.monotonic())
+        step, _ = choose_step(find_place(messages), Counter())
+        return step
+
+    @property
+    def wall(self) -> float:
+        """Seconds from the first question to the last."""
+        return self.times[-1] - self.times[0]
+
+
+def run() -> str:
+    """Drive the sessions bare and by the coordinator, in turns, and say how the two compare; takes some minutes."""
+    program = find_program(None)
+    bare: list[float] = []
+    ours: list[tuple[float, Usage]] = []
+    for _ in range(ROUNDS):
+        bare.append(measure_bare(program, SESSIONS))
+        ours.append(measure_run(program, SESSIONS))
+    lines = [
+        f"opencode: {SESSIONS} sessions of {CALLS} model calls, each in its own worktree, from first call to last.",
+        SHARED_MACHINE,
+    ]
+    for number, (floor, (wall, usage)) in enumerate(zip(bare, ours, strict=True), 1):
+        lines.append(
+            f"round {number}: bare driver {floor:.1f} s, `coordinator run` {wall:.1f} s: ratio {wall / floor:.2f}, "
+            f"{judge(wall / floor, WALL_TARGET)}"
+        )
+        lines.append(
+            f"  memory of server and coordinator {usage.memory / GIGABYTE:.2f} GB, "
+            f"{judge(usage.memory / GIGABYTE, MEMORY_TARGET)}"
+        )
+        share = usage.coordinator / usage.servers
+        lines.append(
+            f"  processor time: coordinator {usage.coordinator:.1f} s, opencode {usage.servers:.1f} s: "
+            f"{share:.2f}, {judge(share, CPU_TARGET)}"
+        )
+    wall, usage = measure_run(program, MANY)
+    lines.append(
+        f"{MANY} sessions at a time: all landed, {wall:.1f} s, memory {usage.memory / GIGABYTE:.2f} GB with the "
+        "servers that it takes"
+    )
+    return "\n".join(lines)
+
+
+def make_steps(name: str) -> list[dict[str, Any]]:
+    """What one session does: reads, writes, runs and commits, in `CALLS` answers of the model."""
+    file = f"work-{name}.txt"
+    commands = [*(f"ls | wc -l; echo {number}" for number in range(CALLS - 5))]
+    looks = [_call("bash", command=command, description="Look") for command in commands]
+    write = _call("write", filePath=file, content=f"{name}\n")
+    commit = _call("bash", command=f"git add {file} && git commit -q -m 'Work {name}'", description="Commit")
+    log = _call("bash", command="git log --oneline | head -3", description="Look")
+    return [*looks, write, _call("read", filePath=file), commit, log, {"say": "It is written and committed."}]
+
+
+def _call(tool: str, **args: str) -> dict[str, Any]:
+    return {"tool": tool, "args": args}
+
+
+def write_script(name: str) -> str:
+    return f"Work {name}.\n\n```script\n{json.dumps(make_steps(name))}\n```\n"
+
+
+def name_nodes(count: int) -> list[str]:
+    return [f"node-{number:02}" for number in range(count)]
+
+
+def configure(program: Path, url: str) -> dict[str, object]:
+    return {
+        "backend": "opencode",
+        "command": [str(program)],
+        "model": MODEL,
+        "config": {"provider": provider_config(url)},
+    }
+
+
+# The floor.
+
+
+def measure_bare(program: Path, count: int) -> float:
+    """Seconds that `count` sessions take when a driver only creates and prompts them, two beginning at a time."""
+    calls = Calls()
+    with ModelServer(calls.decide) as model, lay_out_worktrees(count) as (home, worktrees):
+        asyncio.run(_drive_bare(program, model.url, home, worktrees))
+    if len(calls.times) != count * CALLS:
+        raise BrokenRunError(f"the bare driver's sessions made {len(calls.times)} model calls of {count * CALLS}")
+    return calls.wall
+
+
+async def _drive_bare(program: Path, url: str, home: Path, worktrees: Sequence[Path]) -> None:
+    """The server is started as the coordinator would start it, so that both have the same."""
+    settings = Settings.model_validate({"agent": configure(program, url)})
+    environment = make_environment(home)
+    backend = OpencodeBackend(settings, environment, home / "data", home, {}, home / "opencode.log", _open_nothing)
+    try:
+        await backend.prepare([Need(DEFAULT_ROLE)])
+        assert backend.host is not None
+        seat = await backend.host.sit(0)
+        address = await seat.address()
+        prompts = {worktree: write_script(worktree.name) for worktree in worktrees}
+        await drive(address.url, address.password, DEFAULT_ROLE, MODEL, prompts)
+        seat.leave()
+    finally:
+        await backend.close()
+
+
+def _open_nothing(*_: object) -> Never:
+    raise NotImplementedError("the bare driver opens its sessions itself")
+
+
+def make_environment(home: Path) -> dict[str, str]:
+    """What the server sees: programs, a home of its own, and who commits."""
+    (home / "home").mkdir()
+    person = {f"GIT_{who}_{what}": "bench@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    return {"PATH": os.environ["PATH"], "HOME": str(home / "home"), **person}
+
+
+@contextmanager
+def lay_out_worktrees(count: int) -> Generator[tuple[Path, list[Path]]]:
+    """A place, and `count` worktrees of one repository in it."""
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as name:
+        field_ = make_field(Path(name), "{}", 0)
+        worktrees = [field_.home / "worktrees" / node for node in name_nodes(count)]
+        for worktree in worktrees:
+            git(field_.repository, "worktree", "add", "-q", "-b", worktree.name, str(worktree))
+        yield field_.home, worktrees
+
+
+# The coordinator.
+
+
+def measure_run(program: Path, count: int) -> tuple[float, Usage]:
+    """Seconds from the first model call to the last of a whole `coordinator run`, and what it used."""
+    calls = Calls()
+    with ModelServer(calls.decide) as model, tempfile.TemporaryDirectory(prefix="bench-") as name:
+        said = {"agent": configure(program, model.url), "review": {"when": "never"}}
+        place = make_field(Path(name), yaml.safe_dump(said), count)
+        usage = Usage()
+        with sampling(usage):
+            coordinate(place, count)
+    if len(calls.times) != count * CALLS:
+        raise BrokenRunError(f"the run's sessions made {len(calls.times)} model calls of {count * CALLS}")
+    return calls.wall, usage
+
+
+def make_field(home: Path, configuration: str, count: int) -> Field:
+    """A repository of `FILES` files with `count` independent tasks, whose texts carry their scripts."""
+    place = Field(home, home / "repository", home / "agent")
+    (place.repository / "tasks").mkdir(parents=True)
+    for number in range(FILES):
+        (place.repository / f"file-{number:02}.txt").write_text(f"This is file {number}.\n" * 10)
+    for node in name_nodes(count):
+        text = f"---\nid: {node}\nname: Work {node}\nstatus: pending\n---\n\n## Description\n{write_script(node)}"
+        (place.repository / "tasks" / f"{node}.md").write_text(text)
+    (place.repository / "coordinator.yaml").write_text(configuration)
+    git(place.repository, "init", "-q", "-b", TARGET_BRANCH)
+    git(place.repository, "config", "user.name", "Bench")
+    git(place.repository, "config", "user.email", "bench@localhost")
+    git(place.repository, "add", "-A")
+    git(place.repository, "commit", "-q", "-m", "Begin")
+    return place
+
+
+@contextmanager
+def sampling(usage: Usage) -> Generator[None]:
+    """Look at the processes below this one while the block runs."""
+    is_over = threading.Event()
+
+    def look() -> None:
+        spent: dict[int, float] = {}
+        while not is_over.wait(SAMPLE_SECONDS):
+            sample(usage, spent)
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        looking.join()
+
+
+def sample(usage: Usage, spent: dict[int, float]) -> None:
+    """Add what the processes hold and have used by now; `spent` is the processor time of each opencode by pid."""
+    memory = 0
+    for process in psutil.Process().children():
+        with_servers = [process, *find_servers(process)]
+        for number, one in enumerate(with_servers):
+            try:
+                times = one.cpu_times()
+                used = times.user + times.system
+                memory += one.memory_info().rss
+            except psutil.Error:
+                continue
+            if number == 0:
+                usage.coordinator = max(usage.coordinator, used)
+            else:
+                memory += sum(_rss(child) for child in _children(one))
+                spent[one.pid] = used
+    usage.memory = max(usage.memory, memory)
+    usage.servers = sum(spent.values())
+
+
+def find_servers(coordinator: psutil.Process) -> list[psutil.Process]:
+    """The opencode servers that a coordinator started."""
+    return [one for one in _children(coordinator) if _is_server(one)]
+
+
+def _is_server(process: psutil.Process) -> bool:
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    return "serve" in words and "opencode" in Path(words[0]).name
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _rss(process: psutil.Process) -> int:
+    try:
+        return process.memory_info().rss
+    except psutil.Error:
+        return 0
