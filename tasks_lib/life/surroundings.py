@@ -14,6 +14,8 @@ from tasks_lib.settings import Settings
 
 REPOSITORY_MARKER = "COORDINATOR_REPOSITORY"
 """The variable by which a later coordinator recognises what an earlier one, killed, left running."""
+SERVER_LOGIN = ("OPENCODE_SERVER_PASSWORD", "OPENCODE_SERVER_USERNAME")
+"""How we log in to a server of the user's; a server of ours has a password of its own, which shells never see."""
 Kind = Literal["setup", "agent", "verify"]
 
 
@@ -32,7 +34,8 @@ class Surroundings:
 
     def of_server(self) -> dict[str, str]:
         """What a server that holds many sessions may see: what agents may, and the keys that only it needs."""
-        return self._make((*self._settings.env.agent, *self._settings.agent.keys))
+        agent = self._settings.agent
+        return self._make((*self._settings.env.agent, *agent.keys, *(SERVER_LOGIN if agent.url else ())))
 
     def _make(self, allowed: Sequence[str]) -> dict[str, str]:
         variables = scrub(os.environ, allowed, git_variables=local_variables(), own_bin=find_own_bin())
