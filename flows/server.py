@@ -1,5 +1,6 @@
 """Hides Prefect's own server as a child of ours: on loopback, with a data directory that all coordinators share."""
 
+import base64
 import fcntl
 import json
 import os
@@ -189,6 +190,14 @@ def quiet_settings() -> dict[str, str]:
 def without_prefect(environment: Mapping[str, str]) -> dict[str, str]:
     """`environment` without a person's own Prefect settings, which are for a server of theirs."""
     return {name: value for name, value in environment.items() if not name.startswith("PREFECT_")}
+
+
+def authorize() -> dict[str, str]:
+    """The header by which Prefect's own client would say who we are."""
+    if login := os.environ.get("PREFECT_API_AUTH_STRING"):
+        return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+    key = os.environ.get("PREFECT_API_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def find_free_port() -> int:

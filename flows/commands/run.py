@@ -16,7 +16,7 @@ from rich.console import Console
 from flows.commands.output import say
 from flows.places import name_program, register
 from flows.progress import show
-from flows.server import Server, serve
+from flows.server import Server, authorize, serve
 from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
 from tasks_lib.git.head import Head
 from tasks_lib.git.lock import read_holder
@@ -132,8 +132,10 @@ def wait_until_recorded(server: Server, view: RunView) -> None:
     ended = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]}}}
     body = {"flow_runs": {"id": {"any_": [view.run]}}, "task_runs": ended}
     deadline = time.monotonic() + RECORD_SECONDS
-    with suppress(httpx.HTTPError), httpx.Client(timeout=RECORD_SECONDS) as client:
-        while client.post(f"{server.api}/task_runs/count", json=body).json() < worked and time.monotonic() < deadline:
+    with suppress(httpx.HTTPError), httpx.Client(headers=authorize(), timeout=RECORD_SECONDS) as client:
+        while time.monotonic() < deadline:
+            if client.post(f"{server.api}/task_runs/count", json=body).raise_for_status().json() >= worked:
+                return
             time.sleep(0.1)
 
 

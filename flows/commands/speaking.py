@@ -1,7 +1,5 @@
 """Speaks to the run that works a repository, from another terminal: finds it, posts a letter, waits for its receipt."""
 
-import base64
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,6 +21,7 @@ from flows.letters import (
     write_letter,
 )
 from flows.places import VIEW
+from flows.server import authorize
 from tasks_lib.errors import InputError, SystemFailure
 from tasks_lib.git.lock import read_holder
 from tasks_lib.git.repository import Repository
@@ -74,7 +73,7 @@ def speak(path: Path, letter: Letter, *, as_json: bool, console: Console) -> Exi
     Raises InputError if no run is going on, SystemFailure if nobody answers.
     """
     run = find_running(path)
-    with httpx.Client(base_url=run.api, headers=_authorize(), timeout=REQUEST_SECONDS) as client:
+    with httpx.Client(base_url=run.api, headers=authorize(), timeout=REQUEST_SECONDS) as client:
         answers = Post(run, client).exchange(letter)
     if as_json:
         print_json({"run": run.flow_run, "wish": letter.wish, "answers": [asdict(answer) for answer in answers]})
@@ -83,14 +82,6 @@ def speak(path: Path, letter: Letter, *, as_json: bool, console: Console) -> Exi
             # As it is: a sentence may begin with an id.
             say(console, answer.sentence, None if answer.is_done else "red")
     return ExitCode.COMPLETED if all(answer.is_done for answer in answers) else ExitCode.BLOCKED
-
-
-def _authorize() -> dict[str, str]:
-    """The header that Prefect's own client would send."""
-    if login := os.environ.get("PREFECT_API_AUTH_STRING"):
-        return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
-    key = os.environ.get("PREFECT_API_KEY")
-    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 class Post:
