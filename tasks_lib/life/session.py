@@ -94,7 +94,7 @@ async def prompt_session(work: Work, prompt: str) -> TurnEnd:
         spec = describe_session(work, work.worktree, record.session, role, log)
         goes_on = replace(spec, conversation=record.conversation, on_conversation=partial(remember_conversation, work))
         work.session = run.backend.open(goes_on)
-        run.board.show(work.task.id, role=role, model=spec.model)
+        run.board.show(work.task.id, role=role, model=spec.model or run.settings.agent.model)
     turn = TurnSpec(attempt=record.attempt, turn=record.turn, target=target)
     return await ask(work, work.session, prompt, turn)
 

@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tasks_lib.agents.opencode.backend import find_data, forget_conversations
 from tasks_lib.errors import CoordinatorError, InputError
 from tasks_lib.git.lock import RunLock
 from tasks_lib.life.backends import make_backend
 from tasks_lib.life.board import Board, NodeView, RunView, now_text
 from tasks_lib.life.instructions import read_project_instructions
 from tasks_lib.life.landing import Lander
-from tasks_lib.life.leftovers import put_landed_away
+from tasks_lib.life.leftovers import Leftovers, put_landed_away
 from tasks_lib.life.needs import find_needs
 from tasks_lib.life.project import Project
 from tasks_lib.life.publishing import Publisher
@@ -74,7 +75,9 @@ async def open_run(
         try:
             if on_open:
                 on_open(opened)
-            await put_right(opened)
+            left = await put_right(opened)
+            if data and not any(record.conversation for _, record in left.open):
+                await asyncio.to_thread(forget_conversations, find_data(data, str(repository.common_dir)))
             await get_ready(run)
             async with _beside(_watch_base(opened), opened.publisher.work(), _write_board(board)):
                 yield opened
@@ -99,8 +102,11 @@ def _marked(value: str) -> Generator[None]:
         os.environ.pop(REPOSITORY_MARKER, None)
 
 
-async def put_right(opened: OpenRun) -> None:
-    """Take up what an earlier run left: its processes, half-made worktrees, landed leftovers, unpublished merges."""
+async def put_right(opened: OpenRun) -> Leftovers:
+    """Take up what an earlier run left: its processes, half-made worktrees, landed leftovers, unpublished merges.
+
+    Returns what was found; nodes that are still open go on from there.
+    """
     run = opened.run
     if not run.settings.verify:
         run.board.say(NO_VERIFY)
@@ -115,7 +121,8 @@ async def put_right(opened: OpenRun) -> None:
     if refusal := await opened.lander.follow_base():
         raise InputError([refusal])
     run.graph = await run.thread(run.read_graph_at, await run.thread(run.head.current))
-    await run.thread(put_landed_away, run.worktrees, run.head, run.graph, run.settings, run.id)
+    _, left = await run.thread(put_landed_away, run.worktrees, run.head, run.graph, run.settings, run.id)
+    return left
 
 
 async def get_ready(run: Run) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import secrets
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -34,6 +35,15 @@ FALLBACK_AGENT = "build"
 def find_data(data: Path, repository: str) -> Path:
     """Where in the coordinator's data directory the servers for `repository`, its git directory, keep theirs."""
     return data / "opencode" / hashlib.sha256(repository.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def forget_conversations(data: Path) -> None:
+    """Remove what servers of earlier runs kept of their sessions in `data`; what they downloaded stays.
+
+    Call in a thread, while no server runs there.
+    """
+    for place in data.glob("*/data"):
+        shutil.rmtree(place, ignore_errors=True)
 
 
 class OpencodeBackend:
