@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from e2e.opencode_ground import OpencodeGround, isolate, opening
 from helpers import Ground
 
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
@@ -32,3 +33,14 @@ def ground(tmp_path: Path) -> Iterator[Ground]:
         os.kill(process.pid, signal.SIGKILL)
     made.close()
     assert left == []
+
+
+@pytest.fixture
+def oc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpencodeGround]:
+    """A place for one repository that the real opencode works; nothing of its runs may outlive the test."""
+    for name in [name for name in os.environ if name.startswith(("XDG_", "OPENCODE"))]:
+        monkeypatch.delenv(name)
+    for name, value in isolate(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    with opening(tmp_path) as ground:
+        yield ground

@@ -97,6 +97,9 @@ class Ground:
 
     place: Path
     signals: dict[str, Signal] = field(default_factory=dict[str, Signal])
+    data: Path | None = None
+    """What backends keep from run to run is kept here."""
+    hang_seconds: float = HANG_SECONDS
 
     @property
     def top(self) -> Path:
@@ -130,7 +133,7 @@ class Ground:
         self.git.run("config", "user.email", "ada@example.org")
         self.write_agent(agent)
         said = {
-            "agent": {"command": ["sh", str(self.place / "agent.sh")]},
+            "agent": self.describe_agent(),
             "verify": list(verify),
             "retry": {"attempts": 2, "delay_seconds": 0, "max_delay_seconds": 0},
             **settings,
@@ -138,6 +141,10 @@ class Ground:
         said["watch"] = {"stop_seconds": 2, **settings.get("watch", {})}
         made = {f"tasks/{task_id}.md": write_task(task_id, **about) for task_id, about in tasks.items()}
         self.commit("Begin", {"coordinator.yaml": yaml.safe_dump(said), "README.md": "# X\n", **made, **(files or {})})
+
+    def describe_agent(self) -> dict[str, Any]:
+        """The section `agent` of coordinator.yaml."""
+        return {"command": ["sh", str(self.place / "agent.sh")]}
 
     def write_agent(self, body: str) -> None:
         prelude = PRELUDE.format(journal=self.journal, signals=self.place / "signals")
@@ -212,7 +219,7 @@ class Ground:
         environment: Mapping[str, str] | None = None,
     ) -> Worked:
         """One run, from opening to closing; `during` goes on beside it."""
-        return await asyncio.wait_for(self._work(only, max_sessions, during, environment or {}), HANG_SECONDS)
+        return await asyncio.wait_for(self._work(only, max_sessions, during, environment or {}), self.hang_seconds)
 
     async def _work(
         self,
@@ -223,7 +230,7 @@ class Ground:
     ) -> Worked:
         project = await asyncio.to_thread(load_project, self.top, environment)
         lines: list[str] = []
-        async with open_run(project, f"run-{uuid.uuid4().hex[:6]}", max_sessions) as opened:
+        async with open_run(project, f"run-{uuid.uuid4().hex[:6]}", max_sessions, data=self.data) as opened:
             opened.run.board.listen(lambda node_id, line: lines.append(f"{node_id}: {line}" if node_id else line))
             conductor = Conductor(opened, Plan(opened.run.graph, only))
             beside = asyncio.ensure_future(during(opened)) if during else None
