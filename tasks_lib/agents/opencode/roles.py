@@ -10,6 +10,7 @@ from tasks_lib.agents.backend import Need
 from tasks_lib.agents.opencode.permissions import Rule, Rules, find_pattern_fault
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.frontmatter import find_block
+from tasks_lib.model import is_model_name
 from tasks_lib.nearest import suggest
 from tasks_lib.yamlnodes import Node, Scalar, Table, read_yaml, to_value
 
@@ -18,7 +19,6 @@ PLACES = (".opencode/agents/", ".opencode/agent/")
 MAX_ROLE_BYTES = 200_000
 
 _NAME = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")
-_MODEL = re.compile(r"[^\s/]+/\S+")
 _PERMISSION = re.compile(r"[A-Za-z*?][\w*?.:/-]*")
 _ACTIONS = ("allow", "ask", "deny")
 _MODES = ("primary", "subagent", "all")
@@ -182,7 +182,7 @@ def _check_option(name: str, value: object) -> str | None:
     match name:
         case "mode" if value not in _MODES:
             return f"mode is {_show(value)}; write primary, subagent or all"
-        case "model" if not isinstance(value, str) or not _MODEL.fullmatch(value):
+        case "model" if not isinstance(value, str) or not is_model_name(value):
             return f"model is {_show(value)}; write it as provider/model, the way `opencode models` lists it"
         case "description" | "variant" if not isinstance(value, str):
             return f"{name} is {_show(value)}; write text"
