@@ -79,13 +79,21 @@ async def run_group(
             has_exited = await _watch(process, sink, log_start, timeout_seconds, on_output)
             ended, log_end = time.monotonic(), _size(sink)
         except BaseException:
-            await _end(claim, stop_seconds)
+            _, was_cancelled = await _settle(_end_and_reap(process, claim, stop_seconds))
+            if was_cancelled:
+                raise asyncio.CancelledError from None
             raise
         stopped, left_running = await _conclude(claim, stop_seconds, has_exited and keep_background)
         status = await process.wait()
         if not has_exited:
             ended, log_end = time.monotonic(), _size(sink)
     return Ended(status, not has_exited, stopped, left_running, began, ended, log_start, log_end)
+
+
+async def _end_and_reap(process: asyncio.subprocess.Process, claim: Claim, stop_seconds: float) -> None:
+    await _end(claim, stop_seconds)
+    # A process whose memory the kernel still frees counts as ended, and has its ports until it is reaped.
+    await process.wait()
 
 
 def _announce(group: GroupId, on_start: Callable[[GroupId], None] | None, was_cancelled: bool) -> None:

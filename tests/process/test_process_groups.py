@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import socket
+import sys
 import time
 from pathlib import Path
 
@@ -105,6 +107,28 @@ async def test_cancelling_ends_the_group_and_is_raised(runner: Runner) -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert find_marked(runner.session) == []
+
+
+LARGE = """
+import socket, threading
+memory = bytearray(b"x") * 400_000_000
+listening = socket.create_server(("127.0.0.1", 0))
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+open("events", "w").write(str(listening.getsockname()[1]))
+threading.Event().wait()
+"""
+"""The kernel is a while at work on its memory, during which the process counts as ended and its port as taken."""
+
+
+async def test_a_cancelled_program_is_gone_with_its_port(runner: Runner) -> None:
+    (runner.directory / "large.py").write_text(LARGE)
+    running = asyncio.ensure_future(runner.run(f"exec {sys.executable} -S large.py"))
+    port = int(await runner.hear())
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 async def test_cancelling_again_does_not_leave_anything_behind(runner: Runner) -> None:
