@@ -3,7 +3,7 @@
 import os
 import socket
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from helpers import Ground
+from life.helpers import Ground
 from opencode_parts import MODEL, find_opencode, provider_config, scripted
 
 from flows.demo.model import Body, ModelServer
@@ -83,7 +83,8 @@ class OpencodeGround(Ground):
         return ModelServer(self.mind)
 
     def describe_agent(self) -> dict[str, Any]:
-        return {"backend": "opencode", **describe_opencode(self.model.url), **self.agent}
+        ours = {"model": MODEL} if "url" in self.agent else describe_opencode(self.model.url)
+        return {"backend": "opencode", **ours, **self.agent}
 
     def requests(self, task_id: str) -> list[Body]:
         """The requests of all who work on a task, reviewers included, oldest first."""
@@ -122,7 +123,7 @@ def is_listening(port: int) -> bool:
 
 
 @contextmanager
-def opening(place: Path) -> Iterator[OpencodeGround]:
+def opening(place: Path) -> Generator[OpencodeGround]:
     """A place for one repository; at the end nothing of its runs may be alive."""
     ground = OpencodeGround(place, data=place / "data")
     with ground.model:
