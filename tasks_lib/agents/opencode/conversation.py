@@ -78,8 +78,6 @@ class Conversation:
         await self._let_go()
         self._wire = self._shared.wires.hold(address)
         self._death = asyncio.create_task(self._tell_of_death(address.generation))
-        if self._is_known:
-            self.listen()
 
     async def open(self) -> bool:
         """See that there is a session, and make one if not; True if an earlier conversation is lost."""
@@ -110,6 +108,12 @@ class Conversation:
             assert self._wire is not None
             self._subscription = self._wire.subscribe(self.id, self.model)
         return self._subscription
+
+    def ignore(self) -> None:
+        """Hear nothing more: between turns nobody would take what is heard."""
+        if self._wire is not None and self._subscription is not None:
+            self._wire.leave(self._subscription)
+            self._subscription = None
 
     async def _tell_of_death(self, generation: int) -> None:
         await self.seat.wait_until_dead(generation)
@@ -223,11 +227,9 @@ class Conversation:
         if self._death is not None:
             self._death.cancel()
             self._death = None
+        self.ignore()
         wire, self._wire = self._wire, None
         if wire is not None:
-            if self._subscription is not None:
-                wire.leave(self._subscription)
-                self._subscription = None
             await self._shared.wires.release(wire)
 
 

@@ -29,10 +29,9 @@ class Subscription:
         self._wake: asyncio.Event = asyncio.Event()
 
     def push(self, event: Event) -> None:
-        """Add an event; of a text that grows it is enough to hear once that it did."""
-        is_growth = isinstance(event, signs.Grew) and event.is_thinking is None
+        """Add an event; that a text grows, or that something may be lost, is enough to hear once."""
         last = self._events[-1] if self._events else None
-        if not (is_growth and isinstance(last, signs.Grew) and last.session == event.session):
+        if not (last and _says_the_same(last, event)):
             self._events.append(event)
         self._wake.set()
 
@@ -51,6 +50,16 @@ class Subscription:
         taken = list(self._events)
         self._events.clear()
         return taken
+
+
+def _says_the_same(last: Event, event: Event) -> bool:
+    match event:
+        case signs.Gap():
+            return isinstance(last, signs.Gap)
+        case signs.Grew(is_thinking=None):
+            return isinstance(last, signs.Grew) and last.session == event.session
+        case _:
+            return False
 
 
 class Wire:

@@ -15,7 +15,8 @@ _MODEL = re.compile(
 _MODERATED = re.compile(r"moderat|flagged|content.?policy|safety", re.IGNORECASE)
 _ERROR_NAME = re.compile(r"^\w+Error: (?=\S)")
 _BACKOFF_SECONDS = 2.0
-_TOLERANCE_SECONDS = 1.0
+_TOLERANCE_SECONDS = 0.5
+_LATE = 0.6
 _TEXT = 400
 ABORTED = "MessageAbortedError"
 
@@ -72,11 +73,11 @@ def _judge_status(status: int, said: str, whose: str) -> Problem:
 def is_rate_limit(message: str, attempt: int, wait_seconds: float) -> bool:
     """Whether a retry is one of a provider that is asked too often.
 
-    opencode tells no status: it is known by its words, or by a wait that is longer than opencode's own of 2, 4, 8…
-    seconds, which only a provider's `Retry-After` makes so.
+    opencode tells no status: it is known by its words, or by a wait that is not opencode's own of 2, 4, 8… seconds,
+    which only a provider's `Retry-After` makes so. An event that came late makes the wait look a little shorter.
     """
     own = _BACKOFF_SECONDS * 2 ** max(0, attempt - 1)
-    return bool(_RATE.search(message)) or wait_seconds > own + _TOLERANCE_SECONDS
+    return bool(_RATE.search(message)) or not own * _LATE <= wait_seconds <= own + _TOLERANCE_SECONDS
 
 
 def _clean(text: str) -> str:

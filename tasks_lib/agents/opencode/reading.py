@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from tasks_lib import signs
 from tasks_lib.agents.opencode.problems import ABORTED, read_problem
-from tasks_lib.agents.opencode.shapes import Json, as_object, as_objects
+from tasks_lib.agents.opencode.shapes import NOTHING, Json, as_object, as_objects
 from tasks_lib.agents.opencode.translation import read_part, read_permission, read_question, read_retry, read_todos
 from tasks_lib.signs import Event, Member, Polled, Reply, ReplyKind, Request, Snapshot, Tool
 
@@ -76,10 +76,12 @@ def _read_member(name: str, tree: Tree, messages: Sequence[Json], at: float) -> 
     if status is None:
         return signs.IDLE
     tools: dict[str, Tool] = {}
-    for event in (event for one in messages for part in _parts(one) for event in read_part(part, name, at)):
+    # A tool that runs in an older message was broken off with the server, and will never be said to have ended.
+    newest = next((one for one in reversed(messages) if _info(one).get("role") == "assistant"), NOTHING)
+    for event in (event for part in _parts(newest) for event in read_part(part, name, at)):
         if isinstance(event, signs.ToolStarted):
             tools[event.call] = event.tool
-    last = _parts(messages[-1])[-1:] if messages else ()
+    last = _parts(newest)[-1:]
     return Member(True, tools, read_retry(status, at), bool(last) and last[0].get("type") == "reasoning")
 
 

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 Json = Mapping[str, Any]
 """An object as opencode sends it."""
+NOTHING: Json = {}
 
 
 def as_object(value: Any) -> Json:

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
 from tasks_lib import signs
-from tasks_lib.agents.backend import SessionSpec, SessionView, TurnEnd
+from tasks_lib.agents.backend import SessionSpec, TurnEnd
 from tasks_lib.agents.opencode.client import Unreachable
 from tasks_lib.agents.opencode.conversation import Conversation
 from tasks_lib.agents.opencode.policy import GO_ON, LOST, RESTARTED, answer_request
@@ -92,6 +92,7 @@ class Turn:
                 return await self._follow()
             finally:
                 self._is_open = False
+                self._talk.ignore()
                 self._show(is_last=True)
 
     async def say(self, text: str) -> bool:
@@ -265,6 +266,7 @@ class Turn:
         if self._restarts > RESTARTS:
             return await self._give_up(f"opencode's server died {self._restarts} times in this turn; its log says why")
         await self._hold_boot()
+        self._talk.listen()
         await self._send(RESTARTED)
         self._transcript.say("prompt: the server was started again", RESTARTED, time.time())
         return None
@@ -337,6 +339,3 @@ _ENDINGS = {
 def _tail(text: str) -> str:
     """The end of `text`, at most `ANSWER_BYTES` of it."""
     return text.encode("utf-8", "replace")[-ANSWER_BYTES:].decode("utf-8", "ignore")
-
-
-__all__ = ["SessionLimits", "SessionView", "Turn"]
