@@ -151,7 +151,7 @@ async def finish(opened: OpenRun, conductor: Conductor, options: RunOptions) -> 
     await acreate_markdown_artifact(report, key="coordinator-report", description="How each node ended")
     detail = f"Publication is pending: {opened.publisher.pending}." if opened.publisher.pending else ""
     run.board.close(int(code))
-    return describe_run(code, detail)
+    return describe_run(code, detail, run.halt_reason)
 
 
 def describe_plan(plan: Plan) -> str:

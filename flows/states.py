@@ -7,7 +7,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from tasks_lib import model
 from tasks_lib.life.node import Retry
-from tasks_lib.report import EXIT_SENTENCES, ExitCode
+from tasks_lib.report import EXIT_SENTENCES, STOPPED_EARLY, ExitCode
 
 RETRY = "AttemptFailed"
 """The only state that Prefect retries; no task run ends in it."""
@@ -31,9 +31,10 @@ def describe_outcome(outcome: model.Outcome | Retry) -> State[Any]:
             assert_never(outcome)
 
 
-def describe_run(code: ExitCode, detail: str) -> State[Any]:
-    """The state of the flow run: completed only when every node is."""
-    message = f"{EXIT_SENTENCES[code]} {detail}".strip()
+def describe_run(code: ExitCode, detail: str, halt_reason: str = "") -> State[Any]:
+    """The state of the flow run: completed only when every node is. `halt_reason` says why it stopped early, if so."""
+    sentence = f"{STOPPED_EARLY} {halt_reason}." if halt_reason else EXIT_SENTENCES[code]
+    message = f"{sentence} {detail}".strip()
     match code:
         case ExitCode.COMPLETED:
             return Completed(message=message)

@@ -25,6 +25,7 @@ EXIT_SENTENCES: Mapping[ExitCode, str] = {
     ExitCode.WAITING: "Nothing failed, but a person is waited for.",
     ExitCode.INTERRUPTED: "The run was interrupted; everything is saved, and running again goes on.",
 }
+STOPPED_EARLY = "The run stopped before its end; running again goes on."
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from tasks_lib.life.board import RunView
 from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.startup import NO_VERIFY, OpenRun
 from tasks_lib.plan import Plan
-from tasks_lib.report import EXIT_SENTENCES, ExitCode, find_exit_code
+from tasks_lib.report import EXIT_SENTENCES, STOPPED_EARLY, ExitCode, find_exit_code
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -178,7 +178,7 @@ class _Stage:
         from flows.summary import print_summary
 
         print_summary(view, self._console)
-        self._console.print(EXIT_SENTENCES[code], style="bold")
+        self._console.print(STOPPED_EARLY if self.opened.run.halt_reason else EXIT_SENTENCES[code], style="bold")
         if self._server.is_ours:
             say(self._console, f"To look at this run again in Prefect's UI: {name_program()} up")
         return code

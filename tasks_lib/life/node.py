@@ -68,7 +68,8 @@ async def _live(run: Run, lander: Lander, task_id: str, seat: Seat, priority: fl
 def _explain_stop(run: Run, task_id: str) -> str:
     if run.desk.is_aborted(task_id):
         return "a person stopped it; the work is kept, and running again goes on"
-    because = f" ({run.halt_reason})" if run.halt_reason else ""
+    # Why is said once, by the run: it is the same for every node.
+    because = ", for the reason that it gives" if run.halt_reason else ""
     return f"the run was stopped{because}; the work is kept, and running again goes on"
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from tasks_lib import prompts
 from tasks_lib.agents.backend import Session, SessionSpec, TurnEnd, TurnSpec
 from tasks_lib.endings import AttemptFailed, Done, SafeExit, TurnEnding, TurnFacts, Unfinished, decide_turn
-from tasks_lib.errors import AgentError
 from tasks_lib.git.branches import BranchState, find_changed_paths, read_line, read_state
 from tasks_lib.git.records import read_notices
 from tasks_lib.git.worktrees import Worktree
@@ -16,6 +15,7 @@ from tasks_lib.life.checks import run_setup
 from tasks_lib.life.copying import copy_listed
 from tasks_lib.life.glance import glancing
 from tasks_lib.life.notices import hearing
+from tasks_lib.life.run import Interrupted
 from tasks_lib.life.work import Work
 from tasks_lib.model import NoticeLevel, Stage, Status
 from tasks_lib.taskfile import decode, get_section, parse_task
@@ -102,7 +102,7 @@ async def prompt_session(work: Work, prompt: str) -> TurnEnd:
 async def ask(work: Work, session: Session, prompt: str, turn: TurnSpec) -> TurnEnd:
     """One turn of a session of this node, whose spending is counted however it ends.
 
-    Raises AgentError, and stops the run, where the provider refuses what no other session can do better.
+    Raises Interrupted, and stops the run, where the provider refuses what no other session can do better.
     """
     try:
         end = await session.prompt(prompt, turn)
@@ -112,7 +112,7 @@ async def ask(work: Work, session: Session, prompt: str, turn: TurnSpec) -> Turn
     work.spend(end.spent)
     if end.refusal:
         work.run.halt(end.refusal)
-        raise AgentError(end.refusal)
+        raise Interrupted
     return end
 
 
