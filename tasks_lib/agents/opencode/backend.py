@@ -5,6 +5,7 @@ import hashlib
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -161,7 +162,19 @@ class OpencodeBackend:
         known = set(catalog.agents)
         if isinstance(self._host, Guesthouse):
             known |= set(list_usable(self._roles.values()))
-        return [*check_needs(needs, known, self._roles), *check_models(needs, self._name_model, catalog)]
+        named = [replace(need, where=self._find_naming(need)) for need in needs]
+        return [*check_needs(needs, known, self._roles), *check_models(named, self._name_model, catalog)]
+
+    def _find_naming(self, need: Need) -> str:
+        """Where the model of `need` is named, as the beginning of a message; `_name_model` has the same order."""
+        role, catalog = self._roles.get(need.role), self._catalog
+        if need.model:
+            return need.where
+        if role and role.model:
+            return f"{role.where}: model"
+        if self._settings.agent.model and not (catalog and catalog.agents.get(need.role)):
+            return "coordinator.yaml: agent.model"
+        return "opencode's own configuration"
 
     def _name_model(self, role: str, model: str) -> str:
         """The model of a session: its own, else its role's, else the usual one; "" if nothing names one."""

@@ -1,6 +1,7 @@
 """Decides whether a server has the models that sessions need, and whether somebody answers for them."""
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -151,6 +152,8 @@ async def _knock(url: str) -> str:
     except TimeoutError:
         return f"no answer within {_REACH_SECONDS:g} seconds"
     except OSError as error:
-        return error.strerror or str(error)
+        # asyncio puts words of its own where the system's are.
+        number = error.errno or 0
+        return os.strerror(number) if number > 0 else error.strerror or str(error)
     writer.close()
     return ""
