@@ -247,7 +247,7 @@ def sample(usage: Usage, spent: dict[int, float]) -> None:
             if number == 0:
                 usage.coordinator = max(usage.coordinator, used)
             else:
-                memory += sum(_rss(child) for child in _children(one))
+                memory += sum(_rss(child) for child in list_tools(one))
                 spent[one.pid] = used
     usage.memory = max(usage.memory, memory)
     usage.servers = sum(spent.values())
@@ -260,10 +260,24 @@ def find_servers(coordinator: psutil.Process) -> list[psutil.Process]:
 
 def _is_server(process: psutil.Process) -> bool:
     try:
-        words = process.cmdline()
-    except psutil.Error:
+        words, leader = process.cmdline(), os.getpgid(process.pid)
+    except (psutil.Error, OSError):
         return False
-    return "serve" in words and "opencode" in Path(words[0]).name
+    return leader == process.pid and "serve" in words and "opencode" in Path(words[0]).name
+
+
+def list_tools(server: psutil.Process) -> list[psutil.Process]:
+    """What the server's tools have started, but for a process that is not yet its own program: until then it shows the
+    server's memory, which is shared, as its own.
+    """
+    found: list[psutil.Process] = []
+    for child in _children(server):
+        try:
+            if child.exe() != server.exe():
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

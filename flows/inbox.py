@@ -17,10 +17,10 @@ from flows.letters import LETTER_PREFIX, Answer, Letter, Wish, read_letter, rece
 from tasks_lib.life.desk import Receipt
 from tasks_lib.life.run import Run
 
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 1.0
 """Prefect tells nobody of an input, so the run looks: 7 ms of a core each time, and half of this until it hears."""
-LOOKS_A_STATE = 4
-"""Its own state it reads with every fourth look, so within 2 seconds."""
+LOOKS_A_STATE = 2
+"""Its own state it reads with every other look, so within 2 seconds."""
 HEAR_SECONDS = 8.0
 """How long one node may take to hear, so that the terminal gets its answer before it gives up."""
 CLOSE_SECONDS = 5.0

@@ -210,18 +210,20 @@ def wait_until_healthy(api: str, child: "subprocess.Popen[bytes] | None", log: P
     """Return when the server at `api` answers; raises ServerError if it ends, or does not answer in time."""
     deadline = time.monotonic() + (START_SECONDS if child else 10)
     why = ""
-    while time.monotonic() < deadline:
-        if child and child.poll() is not None:
-            why = f"it exited with {child.returncode}"
-            break
-        try:
-            answer = httpx.get(f"{api.rstrip('/')}/health", timeout=5)
-            if answer.is_success:
-                return
-            why = f"it answers {answer.status_code}"
-        except httpx.HTTPError as error:
-            why = str(error) or type(error).__name__
-        time.sleep(0.1)
+    # One client for all: each would read every certificate of the system, which is more work than what it asks.
+    with httpx.Client(timeout=5) as client:
+        while time.monotonic() < deadline:
+            if child and child.poll() is not None:
+                why = f"it exited with {child.returncode}"
+                break
+            try:
+                answer = client.get(f"{api.rstrip('/')}/health")
+                if answer.is_success:
+                    return
+                why = f"it answers {answer.status_code}"
+            except httpx.HTTPError as error:
+                why = str(error) or type(error).__name__
+            time.sleep(0.1)
     raise ServerError(f"no Prefect server at {api}: {why}.{read_tail(log)}")
 
 

@@ -63,12 +63,13 @@ def require_free(port: int) -> None:
 def wait(server: Server) -> None:
     """Look at the server from time to time; only a signal ends this, or ServerError when it is gone."""
     missed = 0
-    while missed < MISSES:
-        time.sleep(LOOK_SECONDS)
-        missed += 1
-        with suppress(httpx.HTTPError):
-            if httpx.get(f"{server.api}/health", timeout=LOOK_SECONDS).is_success:
-                missed = 0
+    with httpx.Client(timeout=LOOK_SECONDS) as client:
+        while missed < MISSES:
+            time.sleep(LOOK_SECONDS)
+            missed += 1
+            with suppress(httpx.HTTPError):
+                if client.get(f"{server.api}/health").is_success:
+                    missed = 0
     raise ServerError(f"the server at {server.ui} does not answer any more; `coordinator up` starts it again")
 
 

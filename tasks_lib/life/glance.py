@@ -8,7 +8,7 @@ from tasks_lib.errors import GitError
 from tasks_lib.git.branches import read_shortstat
 from tasks_lib.life.work import Work
 
-GLANCE_SECONDS = 5.0
+GLANCE_SECONDS = 10.0
 """How often git is asked, and only when the session has shown life since."""
 
 
