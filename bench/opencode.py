@@ -36,10 +36,14 @@ GIGABYTE = 1e9
 
 @dataclass(slots=True)
 class Usage:
-    """The highest memory seen, in bytes, and the processor time of the coordinator and of opencode, in seconds."""
+    """The highest memory seen, in bytes, and the processor time of the coordinator and of opencode, in seconds.
+
+    `start` is how much of the coordinator's was used before the first model call: Python, Prefect, the graph.
+    """
 
     memory: int = 0
     coordinator: float = 0.0
+    start: float = 0.0
     servers: float = 0.0
 
 
@@ -83,8 +87,8 @@ def run() -> str:
         )
         share = usage.coordinator / usage.servers
         lines.append(
-            f"  processor time: coordinator {usage.coordinator:.1f} s, opencode {usage.servers:.1f} s: "
-            f"{share:.2f}, {judge(share, CPU_TARGET)}"
+            f"  processor time: coordinator {usage.coordinator:.1f} s ({usage.start:.1f} s of it before the first "
+            f"call), opencode {usage.servers:.1f} s: {share:.3f}, {judge(share, CPU_TARGET)}"
         )
     wall, usage = measure_run(program, MANY)
     lines.append(
@@ -188,7 +192,7 @@ def measure_run(program: Path, count: int) -> tuple[float, Usage]:
         said = {"agent": configure(program, model.url), "review": {"when": "never"}}
         place = make_field(Path(name), yaml.safe_dump(said), count)
         usage = Usage()
-        with sampling(usage):
+        with sampling(usage, calls):
             coordinate(place, count)
     if len(calls.times) != count * CALLS:
         raise BrokenRunError(f"the run's sessions made {len(calls.times)} model calls of {count * CALLS}")
@@ -214,7 +218,7 @@ def make_field(home: Path, configuration: str, count: int) -> Field:
 
 
 @contextmanager
-def sampling(usage: Usage) -> Generator[None]:
+def sampling(usage: Usage, calls: Calls) -> Generator[None]:
     """Look at the processes below this one while the block runs."""
     is_over = threading.Event()
 
@@ -222,6 +226,8 @@ def sampling(usage: Usage) -> Generator[None]:
         spent: dict[int, float] = {}
         while not is_over.wait(SAMPLE_SECONDS):
             sample(usage, spent)
+            if not calls.times:
+                usage.start = usage.coordinator
 
     looking = threading.Thread(target=look, daemon=True)
     looking.start()
