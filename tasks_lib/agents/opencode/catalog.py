@@ -30,7 +30,8 @@ class Catalog:
     """What a server can do: its `agents` with the model of each ("" for the usual), `models` of each usable provider.
 
     `usual_model` is what its configuration names, "" for none. `addresses` are those that the configuration gives to
-    providers instead of their usual ones. `has_plugin` says that our part inside opencode is at work.
+    providers, else the ones that opencode lists; of some providers it lists none. `has_plugin` says that our part
+    inside opencode is at work.
     """
 
     agents: Mapping[str, str]
@@ -51,7 +52,7 @@ async def read_catalog(address: Address, directory: Path) -> Catalog:
             ]
             with suppress(httpx.HTTPError):
                 await client.post("/instance/dispose", params=places)
-        return _understand(agents, providers, configuration)
+        return understand(agents, providers, configuration)
     except httpx.HTTPStatusError as error:
         raise AgentError(f"opencode's server does not accept its configuration: {_quote(error.response)}") from error
     except httpx.HTTPError as error:
@@ -65,14 +66,28 @@ def _quote(answer: httpx.Response) -> str:
     return f"{answer.status_code} {' '.join(answer.text.split())[:400]}"
 
 
-def _understand(agents: Any, providers: Any, configuration: Any) -> Catalog:
+def understand(agents: Any, providers: Any, configuration: Any) -> Catalog:
+    """The catalog that a server's answers to `/agent`, `/config/providers` and `/config` make.
+
+    Raises ValueError, KeyError, TypeError or AttributeError for answers of another shape.
+    """
     return Catalog(
         {agent["name"]: _join(agent.get("model")) for agent in agents if not agent.get("hidden")},
         {provider["id"]: sorted(provider["models"]) for provider in providers["providers"]},
         str(configuration.get("model") or ""),
-        {name: str(url) for name, one in configuration.get("provider", {}).items() if (url := _find_url(one))},
+        {
+            **{provider["id"]: url for provider in providers["providers"] if (url := _find_listed_url(provider))},
+            **{name: url for name, one in configuration.get("provider", {}).items() if (url := _find_url(one))},
+        },
         configuration.get("username") == "coordinator",
     )
+
+
+def _find_listed_url(provider: Any) -> str:
+    """The address that all models of a provider have in common, "" for none."""
+    models: Mapping[str, Any] = provider["models"]
+    found = {str((model.get("api") or {}).get("url") or "") for model in models.values()}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _find_url(provider: Any) -> str:
@@ -123,9 +138,9 @@ def _list(words: Iterable[str]) -> str:
 async def check_reach(
     needs: Iterable[Need], name_model: NameModel, catalog: Catalog, environment: Mapping[str, str]
 ) -> list[str]:
-    """A sentence for each needed provider with an address of its own where nobody listens.
+    """A sentence for each needed provider at whose address nobody listens.
 
-    Only that somebody does is looked at, and only without a proxy; providers without such an address are not asked.
+    Only that somebody does is looked at, and only without a proxy; providers without a known address are not asked.
     """
     if any(name.lower().endswith("_proxy") for name in environment):
         return []
@@ -133,7 +148,8 @@ async def check_reach(
     asked = [(name, catalog.addresses[name]) for name in sorted(providers) if name in catalog.addresses]
     found = await asyncio.gather(*(_knock(url) for _, url in asked))
     return [
-        f"the provider {name} cannot be reached at {url}: {reason}; start it, or correct its baseURL in agent.config"
+        f"the provider {name} cannot be reached at {url}: {reason}; see that it runs and that this machine gets there, "
+        "or correct its baseURL in agent.config"
         for (name, url), reason in zip(asked, found, strict=True)
         if reason
     ]

@@ -17,7 +17,7 @@ from permission_rules import decide, find_last
 from flows.demo.model import ModelServer
 from tasks_lib.agents.backend import Need, SessionSpec
 from tasks_lib.agents.opencode.backend import OpencodeBackend, find_data
-from tasks_lib.agents.opencode.catalog import Catalog, check_models, check_reach
+from tasks_lib.agents.opencode.catalog import Catalog, check_models, check_reach, understand
 from tasks_lib.agents.opencode.host import Address
 from tasks_lib.agents.opencode.permissions import Rule
 from tasks_lib.agents.opencode.server import Server, connect, find_port
@@ -280,3 +280,20 @@ async def test_a_provider_of_ones_own_that_nobody_answers_for_is_said_to_be_miss
 async def test_repositories_keep_their_conversations_apart(tmp_path: Path) -> None:
     assert find_data(tmp_path, "/a/.git") != find_data(tmp_path, "/b/.git")
     assert find_data(tmp_path, "/a/.git").parent == tmp_path / "opencode"
+
+
+async def test_an_address_that_is_configured_stands_above_the_one_that_opencode_lists() -> None:
+    def list_models(*urls: str) -> dict[str, Any]:
+        return {f"m{number}": {"api": {"url": url}} for number, url in enumerate(urls)}
+
+    providers: dict[str, Any] = {
+        "providers": [
+            {"id": "listed", "models": list_models("https://a.example/v1", "https://a.example/v1")},
+            {"id": "moved", "models": list_models("https://b.example/v1")},
+            {"id": "mixed", "models": list_models("https://c.example/v1", "https://d.example/v1")},
+            {"id": "silent", "models": {"m": {}}},
+        ]
+    }
+    configuration = {"provider": {"moved": {"options": {"baseURL": "http://127.0.0.1:8080/v1"}}}}
+    found = understand([], providers, configuration)
+    assert found.addresses == {"listed": "https://a.example/v1", "moved": "http://127.0.0.1:8080/v1"}
