@@ -17,6 +17,7 @@ from flows.demo.model import TITLE, ModelServer
 from flows.demo.script import Step, find_place, read_step
 
 Steps = Sequence[dict[str, Any]]
+MANY = 50
 SECONDS = 60
 """A generous bound; nothing waits for it when all goes well."""
 
@@ -103,11 +104,14 @@ def test_cut_answer_breaks_off_in_the_middle(model: ModelServer) -> None:
 
 
 def test_what_hangs_goes_on_when_it_is_released(model: ModelServer) -> None:
-    with ThreadPoolExecutor() as pool:
-        answers = [pool.submit(ask, model, [{"say": "well", "hang": True}]) for _ in range(50)]
-        model.wait_for(lambda requests: len(requests) == 50)
-        assert not any(answer.done() for answer in answers)
-        model.release()
+    with ThreadPoolExecutor(max_workers=MANY) as pool:
+        try:
+            answers = [pool.submit(ask, model, [{"say": "well", "hang": True}]) for _ in range(MANY)]
+            model.wait_for(lambda requests: len(requests) == MANY)
+            assert not any(answer.done() for answer in answers)
+        finally:
+            # Otherwise a failure would wait for the answers for ever.
+            model.release()
         assert {answer.result(SECONDS)["content"] for answer in answers} == {"well"}
 
 
