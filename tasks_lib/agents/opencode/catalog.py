@@ -85,9 +85,13 @@ def understand(agents: Any, providers: Any, configuration: Any) -> Catalog:
 
 def _find_listed_url(provider: Any) -> str:
     """The address that all models of a provider have in common, "" for none."""
-    models: Mapping[str, Any] = provider["models"]
-    found = {str((model.get("api") or {}).get("url") or "") for model in models.values()}
+    found = {_find_model_url(model) for model in provider["models"].values()}
     return found.pop() if len(found) == 1 else ""
+
+
+def _find_model_url(model: Any) -> str:
+    api: Any = model.get("api")
+    return str((api and api.get("url")) or "")
 
 
 def _find_url(provider: Any) -> str:
