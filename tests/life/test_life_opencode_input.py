@@ -63,7 +63,7 @@ async def test_unknown_roles_and_models_and_a_provider_that_is_not_there_are_all
     wrong = "coordinator.yaml: agent.model: the model scripted/m9 cannot be had: scripted has none of this name"
     assert f"{wrong}; it has m1, m2." in said
     assert "tasks/b.md:5: model: the model elsewhere/m1 cannot be had: no provider elsewhere can be used" in said
-    assert f"the provider scripted cannot be reached at {nowhere}: Connection refused; start it" in said
+    assert f"the provider scripted cannot be reached at {nowhere}: Connection refused; see that it runs" in said
 
 
 TASK = "---\nid: b\nname: Do b\nstatus: pending\nmodel: elsewhere/m1\n---\n\n## Description\nDo it.\n"
