@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from tasks_lib.errors import GitError
-from tasks_lib.git.runner import local_variables
+from tasks_lib.git.runner import PLAIN_HISTORY, local_variables
 
 Answer = TypeVar("Answer")
 _STOP_SECONDS = 5
@@ -68,7 +68,7 @@ class Child:
         process = subprocess.Popen(
             ["git", "-c", "core.fsync=committed", *self._arguments],
             cwd=self._directory,
-            env={**{k: v for k, v in os.environ.items() if k not in unwanted}, "LC_ALL": "C"},
+            env={**{k: v for k, v in os.environ.items() if k not in unwanted}, "LC_ALL": "C", **PLAIN_HISTORY},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

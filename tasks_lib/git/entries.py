@@ -38,8 +38,8 @@ class Worktree:
 
     @property
     def git(self) -> Git:
-        """Runs git in this worktree."""
-        return Git(self.path)
+        """Runs git in this worktree, whatever an agent has made of the `.git` in it."""
+        return Git(self.path, self.git_dir)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,9 @@ from tasks_lib.errors import GitError
 
 _OPTIONS = (
     "-c", "core.hooksPath=/dev/null",  # A user's hooks would fire in every worktree, on ref updates too.
+    "-c", "core.fsmonitor=false",  # A program that an agent names in the shared settings would be started by ours.
+    "-c", "log.showSignature=false",
+    "-c", "submodule.recurse=false",
     "-c", "gc.auto=0",
     "-c", "core.fsync=committed",
     "-c", "core.quotePath=false",
@@ -21,6 +24,8 @@ _OPTIONS = (
 )  # fmt: skip
 MINIMUM_VERSION = (2, 38)
 """`merge-tree --write-tree` came with git 2.38."""
+PLAIN_HISTORY = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": "/dev/null/none"}
+"""An environment for git in which every commit is what it says: agents share the refs and files that replace others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +50,15 @@ def local_variables() -> tuple[str, ...]:
 
 
 class Git:
-    """Runs git commands in `directory`, each in a session of its own so that a Ctrl-C does not reach them."""
+    """Runs git commands in `directory`, each in a session of its own so that a Ctrl-C does not reach them.
 
-    def __init__(self, directory: Path) -> None:
+    With `git_dir` the directory is the working tree of exactly that git directory. Otherwise git looks for one, which
+    in a worktree whose `.git` an agent has removed is the repository around it: the person's own checkout.
+    """
+
+    def __init__(self, directory: Path, git_dir: Path | None = None) -> None:
         self.directory: Path = directory
+        self._place: dict[str, str] = {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(directory)} if git_dir else {}
         self._runner: gitpython.Git = gitpython.Git(str(directory))
 
     def run(
@@ -72,15 +82,20 @@ class Git:
     def _start(
         self, arguments: Sequence[str], has_input: bool, environment: Mapping[str, str]
     ) -> "subprocess.Popen[bytes]":
+        # GitPython would run the command where we are ourselves, which may be the person's checkout.
+        if not self.directory.is_dir() or not os.access(self.directory, os.X_OK):
+            raise GitError(arguments, -1, f"{self.directory} is not there, or cannot be entered")
+        variables = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **PLAIN_HISTORY, **self._place, **environment}
         # GitPython lays `env` over this process's own environment, so what must not be there is unset by `env`.
-        unset = [word for name in local_variables() if name in os.environ for word in ("-u", name)]
+        foreign = [name for name in local_variables() if name in os.environ and name not in variables]
+        unset = [word for name in foreign for word in ("-u", name)]
         handle = cast(
             "Any",
             self._runner.execute(
                 [*(["env", *unset] if unset else []), "git", *_OPTIONS, *arguments],
                 istream=subprocess.PIPE if has_input else subprocess.DEVNULL,
                 as_process=True,
-                env={"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **environment},
+                env=variables,
                 start_new_session=True,
             ),
         )

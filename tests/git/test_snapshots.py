@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.runner import Git
 from tasks_lib.git.snapshots import keep_state, list_kept
 from tasks_lib.git.worktrees import Worktree, Worktrees
 
@@ -89,7 +90,7 @@ def test_what_was_staged_and_then_overwritten_is_kept_too(repository: Repository
 def test_conflict_in_progress_is_kept_with_its_markers(repository: Repository, worktree: Worktree) -> None:
     for place, text in ((worktree.path, "ours\n"), (repository.top, "theirs\n")):
         (place / "README.md").write_text(text)
-        Worktree(place, place, 0).git.run("commit", "--quiet", "--all", "--message", text)
+        Git(place).run("commit", "--quiet", "--all", "--message", text)
     worktree.git.run("merge", "main", accept=(1,))
     ref = keep_state(worktree, "a", "run")
     assert b"<<<<<<<" in show(repository, ref, "README.md")
@@ -105,11 +106,11 @@ def test_files_hidden_from_git_are_kept(repository: Repository, worktree: Worktr
 def test_files_of_a_repository_inside_the_worktree_are_kept(repository: Repository, worktree: Worktree) -> None:
     for name, has_commit in (("empty", False), ("full", True)):
         inner = worktree.path / name
-        worktree.git.run("init", "--quiet", str(inner))
+        repository.git.run("init", "--quiet", str(inner))
         (inner / "file").write_text(name)
         (inner / "link").symlink_to("file")
         if has_commit:
-            git = Worktree(inner, inner, 0).git
+            git = Git(inner)
             git.run("add", "--all")
             git.run("-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "--quiet", "--message", "Inner")
     ref = keep_state(worktree, "a", "run", landed=head_of(repository))
