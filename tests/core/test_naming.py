@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks_lib.model import Task
-from tasks_lib.naming import MAX_ID_CHARS, find_id_fault, flatten, is_resolve_task, name_branches, name_resolve_task
+from tasks_lib.naming import (
+    MAX_ID_BYTES,
+    find_collision,
+    find_id_fault,
+    flatten,
+    is_resolve_task,
+    name_branches,
+    name_resolve_task,
+    show,
+)
 
 PARTS = st.text(alphabet="aAb.-_1", min_size=1, max_size=4)
 IDS = st.lists(PARTS, min_size=1, max_size=3).map("/".join).filter(lambda task_id: find_id_fault(task_id) is None)
@@ -17,7 +26,7 @@ def make_task(task_id: str, level: str | None = None) -> Task:
     return Task(task_id, task_id, f"tasks/{task_id}.md", level=level)
 
 
-@pytest.mark.parametrize("task_id", ["a", "graph/construction", "v1.2_x-y", "über", "a@b", "@a", "x" * MAX_ID_CHARS])
+@pytest.mark.parametrize("task_id", ["a", "graph/construction", "v1.2_x-y", "über", "a@b", "@a", "x" * MAX_ID_BYTES])
 def test_plain_ids_are_safe(task_id: str) -> None:
     assert find_id_fault(task_id) is None
 
@@ -27,7 +36,7 @@ def test_plain_ids_are_safe(task_id: str) -> None:
     [
         "", "-rf", "a/-b", ".git", "a/.b", "../a", "a/../b", "a..b", "/a", "a/", "a//b", "a b", "a\tb", "a\nb", "a\0b",
         "a~1", "a^", "a:b", "a?", "a*", "a[b", "a\\b", "a.lock", "a.lock/b", "a.", "a./b", "@", "a/@/b", "a@{1}",
-        "x" * (MAX_ID_CHARS + 1),
+        "x" * (MAX_ID_BYTES + 1), "ß" * MAX_ID_BYTES, "cafe\u0301", "a\u200bb", "\u202ea", "a\u2028b", "a\x85b",
     ],
 )  # fmt: skip
 def test_id_that_could_leave_its_place_or_be_an_option_is_refused(task_id: str) -> None:
@@ -68,6 +77,43 @@ def test_id_below_another_becomes_one_flat_part() -> None:
     names = name_branches([make_task("a"), make_task("a/b")])
     assert names["a"] == "feat/a"
     assert names["a/b"].startswith("feat/a-b.")
+
+
+def test_no_branch_is_the_target_or_needs_its_place() -> None:
+    for target in ("feat/a", "feat/A", "feat/a/b/c", "feat/a/b"):
+        names = name_branches(map(make_task, ("a", "a/b")), target=target)
+        assert find_collision(target, names.values()) is None
+    assert find_collision("feat", name_branches([make_task("a")], target="feat").values()) is not None
+
+
+def test_an_id_made_up_to_take_the_name_of_another_does_not_get_it() -> None:
+    ids = ["a", "a/b"]
+    for _ in range(3):
+        ids.append(name_branches(map(make_task, ids))["a/b"].removeprefix("feat/"))
+        assert len(set(name_branches(map(make_task, ids)).values())) == len(ids)
+
+
+@pytest.mark.parametrize(("one", "other"), [("caf\xe9", "CAF\xc9"), ("\ufb01x", "fix"), ("stra\xdfe", "strasse")])
+def test_look_alikes_get_branches_that_every_disk_tells_apart(one: str, other: str) -> None:
+    first, second = name_branches(map(make_task, (one, other))).values()
+    assert "." not in first
+    assert "." in second
+
+
+def test_resolve_task_of_a_long_id_has_an_id_that_is_safe() -> None:
+    for blocked_id in ("x" * MAX_ID_BYTES, "ß" * (MAX_ID_BYTES // 2)):
+        first = name_resolve_task(blocked_id, [])
+        assert find_id_fault(first) is None
+        assert find_id_fault(name_resolve_task(blocked_id, [first])) is None
+        assert name_resolve_task(f"{blocked_id[:-1]}y", [first]).endswith("-1")
+
+
+@given(st.text(max_size=200), st.integers(10, 90))
+def test_what_is_shown_of_a_text_is_one_short_line(text: str, chars: int) -> None:
+    shown = show(text, chars)
+    assert shown.isprintable()
+    assert len(shown) <= chars
+    assert shown == text or not text.isprintable() or len(text) > chars
 
 
 def test_resolve_task_takes_the_next_free_number() -> None:
