@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import rustworkx as rx
 
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.model import Task
+from tasks_lib.naming import MAX_MESSAGE, show
 from tasks_lib.nearest import find_nearest
 
 _CYCLES_SHOWN = 10
@@ -133,7 +134,8 @@ def check_graph(tasks: Iterable[Task]) -> tuple[Fault, ...]:
     for task in given:
         by_id.setdefault(task.id, task)
     faults = (*_find_duplicates(given), *_find_unknown(given, by_id), *_find_cycles(by_id), *_find_twins(by_id))
-    return tuple(sorted(faults))
+    # A cycle of thousands of ids is named by its ends.
+    return tuple(sorted(replace(fault, message=show(fault.message, MAX_MESSAGE)) for fault in faults))
 
 
 def _find_duplicates(tasks: Iterable[Task]) -> Iterator[Fault]:

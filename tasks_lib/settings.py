@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.model import REVIEW_LEVEL, Risk, Scope, Task
+from tasks_lib.naming import MAX_MESSAGE, show
 from tasks_lib.settings_agent import PLACEHOLDERS, AgentSettings, BudgetLimits, BudgetSettings, check_not_filled_in
 from tasks_lib.settings_values import (
     DEFAULT_ROLE,
@@ -59,6 +60,8 @@ ROLES: Mapping[str, str] = {
     "decomposition": "decomposer",
     "planning": "decomposer",
 }
+_MAX_TOML = 10_000
+"""Characters: Python's reader takes time with the square of a key's dots, a minute for a hundred thousand."""
 _PREFIX = "COORDINATOR_"
 _AGENT_VARIABLES = frozenset(
     _PREFIX + name
@@ -203,8 +206,8 @@ class Settings(Section):
             for shown in env.agent:
                 if fnmatchcase(key, shown) or fnmatchcase(shown, key):
                     raise ValueError(
-                        f'agent passes "{shown}" on to the agent\'s shell, and agent.keys keeps "{key}" from it; take '
-                        "one of them out"
+                        f'agent passes "{show(shown)}" on to the agent\'s shell, and agent.keys keeps "{show(key)}" '
+                        "from it; take one of them out"
                     )
         return env
 
@@ -280,11 +283,15 @@ def digest_verify(settings: Settings) -> str:
 
 def read_taskgraph_tasks_dir(text: str, path: str) -> str | None:
     """`[project] tasks_dir` of a `.taskgraph.toml`, or None if it does not say; raises InputError."""
+    if len(text) > _MAX_TOML:
+        raise InputError([Fault(path, 0, f"has {len(text)} characters; at most {_MAX_TOML} are read, so shorten it")])
     try:
         document: Mapping[str, Any] = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # Not TOMLDecodeError: a number that is too long has none.
         line = re.search(r"at line (\d+)", str(error))
-        raise InputError([Fault(path, int(line[1]) if line else 0, f"is not valid TOML: {error}; mend it")]) from error
+        message = f"is not valid TOML: {show(str(error), MAX_MESSAGE // 2)}; mend it"
+        raise InputError([Fault(path, int(line[1]) if line else 0, message)]) from error
     project: Any = document.get("project", {})
     if not isinstance(project, Mapping):
         raise InputError([Fault(path, _find_line(text, "project"), "project is not a table; write `[project]`")])

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from tasks_lib.naming import show
 from tasks_lib.settings_values import (
     ConfigKey,
     Count,
@@ -119,7 +120,7 @@ def check_not_filled_in(words: tuple[str, ...], backend: object) -> None:
 
 
 def _list_names(names: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(f"{{{name}}}" for name in names)
+    return ", ".join(f"{{{show(name)}}}" for name in names)
 
 
 class BudgetLimits(Section):

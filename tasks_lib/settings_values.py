@@ -7,10 +7,14 @@ from typing import Annotated, Literal, cast
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from tasks_lib.model import is_model_name
-from tasks_lib.naming import find_id_fault
+from tasks_lib.naming import find_id_fault, show
 from tasks_lib.nearest import suggest
 
+MAX_PART_BYTES, MAX_PATH_BYTES = 255, 1000
+"""What most file systems take of one name, and what leaves room for the place that the repository lies at."""
 DEFAULT_ROLE = "implementation-specialist"
+MAX_NAME_CHARS = 200
+"""Of a role, a variable or a model."""
 _VARIABLE = re.compile(r"[A-Za-z0-9_*?!\[\]^-]+")
 _GLOB_TOKEN = re.compile(r"\*+|\[!?\]?[^\]]*\]|.", re.DOTALL)
 _ROLE = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")
@@ -57,38 +61,45 @@ def check_path(path: object) -> str:
     """`path` in its plain form (`a/b`), refused unless it stays below the directory that it is relative to."""
     if not isinstance(path, str):
         raise ValueError('is not text; write it in quotes, such as "tasks"')  # noqa: TRY004 - pydantic takes ValueError.
+    sizes = [len(part.encode("utf-8", "surrogatepass")) for part in path.split("/")]
+    if max(sizes) > MAX_PART_BYTES or sum(sizes) > MAX_PATH_BYTES:
+        limits = f"at most {MAX_PART_BYTES} bytes a part and {MAX_PATH_BYTES} in all are taken"
+        raise ValueError(f'is "{show(path)}", which is too long; {limits}')
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if path.startswith(("/", "~")):
-        raise ValueError(f'is "{path}", which is not relative; write it from the top of the repository')
+        raise ValueError(f'is "{show(path)}", which is not relative; write it from the top of the repository')
     if ".." in parts:
-        raise ValueError(f'is "{path}", which holds `..`; name a path inside the repository')
-    if not parts or ".git" in parts:
-        raise ValueError(f'is "{path}", which is no file or directory of a worktree; name one')
+        raise ValueError(f'is "{show(path)}", which holds `..`; name a path inside the repository')
+    # On a disk that does not tell case apart, `.GIT` is the same.
+    if not parts or ".git" in map(str.casefold, parts):
+        raise ValueError(f'is "{show(path)}", which is no file or directory of a worktree; name one')
     if not path.isprintable() or "\\" in path:
-        raise ValueError(f"is {path!r}, which holds a backslash or an unprintable character; write the path with `/`")
+        shown = show(path)
+        raise ValueError(f'is "{shown}", which holds a backslash or an unprintable character; write the path with `/`')
     return "/".join(parts)
 
 
 def check_branch(name: str) -> str:
     if name.startswith("refs/"):
-        raise ValueError(f'is "{name}", a full ref; write the name of the branch alone')
+        raise ValueError(f'is "{show(name)}", a full ref; write the name of the branch alone')
     if name and (fault := find_id_fault(name)):
-        raise ValueError(f'is "{name}", which {fault}; write a name that git takes for a branch')
+        raise ValueError(f'is "{show(name)}", which {fault}; write a name that git takes for a branch')
     return name
 
 
 def check_role(role: str) -> str:
-    if not _ROLE.fullmatch(role):
-        raise ValueError(f'is "{role}"; write the name of a role, such as {DEFAULT_ROLE}')
+    if not _ROLE.fullmatch(role) or len(role) > MAX_NAME_CHARS:
+        raise ValueError(f'is "{show(role)}"; write the name of a role, such as {DEFAULT_ROLE}')
     return role
 
 
 def check_variable(pattern: str) -> str:
-    if not _VARIABLE.fullmatch(pattern):
-        raise ValueError(f'is "{pattern}"; write the name of a variable or a glob such as `NPM_*`, without a value')
+    if not _VARIABLE.fullmatch(pattern) or len(pattern) > MAX_NAME_CHARS:
+        advice = "write the name of a variable or a glob such as `NPM_*`, without a value"
+        raise ValueError(f'is "{show(pattern)}"; {advice}')
     if _can_start_with(pattern, _PRIVATE):
         raise ValueError(
-            f'is "{pattern}", which can match {_PRIVATE}*; no command may see those, so name others exactly'
+            f'is "{show(pattern)}", which can match {_PRIVATE}*; no command may see those, so name others exactly'
         )
     return pattern
 
@@ -117,14 +128,14 @@ def _matches(token: str, character: str) -> bool:
 
 
 def check_model(model: str) -> str:
-    if model and not is_model_name(model):
-        raise ValueError(f'is "{model}"; write it as provider/model, the way `opencode models` lists it')
+    if model and (not is_model_name(model) or len(model) > MAX_NAME_CHARS):
+        raise ValueError(f'is "{show(model)}"; write it as provider/model, the way `opencode models` lists it')
     return model
 
 
 def check_url(url: str) -> str:
     if url and not re.fullmatch(r"https?://[^\s/@?#]+/?", url):
-        raise ValueError(f'is "{url}"; write an address such as http://127.0.0.1:4096, without a password in it')
+        raise ValueError(f'is "{show(url)}"; write an address such as http://127.0.0.1:4096, without a password in it')
     return url.rstrip("/")
 
 
@@ -140,13 +151,13 @@ def check_permission(rule: object) -> object:
         _check_permission_word(rule, "is")
         return rule
     for pattern, word in cast("Mapping[str, object]", rule).items():
-        _check_permission_word(word, f'for "{pattern}" is')
+        _check_permission_word(word, f'for "{show(pattern)}" is')
     return cast("object", rule)
 
 
 def _check_permission_word(word: object, where: str) -> None:
     if word not in PERMISSIONS:
-        said = f'"{word}"' if isinstance(word, str) else "no word"
+        said = f'"{show(word)}"' if isinstance(word, str) else "no word"
         hint = suggest(word.casefold(), PERMISSIONS) if isinstance(word, str) else ""
         raise ValueError(f"{where} {said}; use allow, ask or deny{hint}")
 

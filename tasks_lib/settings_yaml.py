@@ -7,11 +7,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from tasks_lib.errors import Fault, InputError
+from tasks_lib.naming import MAX_MESSAGE, show
 from tasks_lib.nearest import suggest
 from tasks_lib.yamlnodes import Items, Node, Scalar, Table, quote, read_yaml, to_value
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = Sequence[str | int]
+MAX_CHARS = 200_000
+"""Of a file: a hundred times what anybody wrote, and read in less than a second."""
 _NUMBERS = ("int_", "float_", "finite_", "greater_", "less_")
 
 
@@ -37,6 +40,8 @@ def read_model(
     `__` leads into a section, and `reserved` names are passed over. A null in the file and an empty variable count as
     not given. Raises InputError with every fault.
     """
+    if len(text) > MAX_CHARS:
+        raise InputError([Fault(path, 0, f"has {len(text)} characters; at most {MAX_CHARS} are read, so shorten it")])
     table, found = read_yaml(text, path, 1, what="the file")
     faults = list(found)
     given = _Given({}, {})
@@ -49,7 +54,8 @@ def read_model(
         result = model.model_validate(given.values, by_alias=True, by_name=False)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        raise InputError({*faults, *(_explain(model, given, detail) for detail in details)}) from None
+        places = _index_places(given)
+        raise InputError({*faults, *(_explain(model, places, detail) for detail in details)}) from None
     if faults or table is None:
         raise InputError(faults)
     return result
@@ -133,18 +139,27 @@ def _find_field(model: Any, location: Location) -> FieldInfo | None:
     return _fields(section).get(str(location[-1])) if _is_section(section) else None
 
 
-def _explain(model: type[BaseModel], given: _Given, detail: Any) -> Fault:
+def _index_places(given: _Given) -> dict[tuple[str | int, ...], _Place]:
+    """The places of all that was given, and of what it is in where that has none of its own.
+
+    What a variable sets far below has no line above it, and is named itself.
+    """
+    places = dict(given.places)
+    for location, place in given.places.items():
+        for end in range(len(location) - 1, -1, -1):
+            places.setdefault(location[:end], place)
+    return places
+
+
+def _explain(model: type[BaseModel], places: Mapping[tuple[str | int, ...], _Place], detail: Any) -> Fault:
     """One of pydantic's errors as a fault."""
     location = tuple(part for part in detail["loc"] if part != "[key]")
     above = (location[:end] for end in range(len(location), -1, -1))
-    # What a variable sets far below has no line above it, and is named itself.
-    below = (one for one in given.places if one[: len(location)] == location)
-    known = next((one for one in (location, *below, *above) if one in given.places), None)
-    place = given.places[known] if known is not None else _Place("", 0)
+    place = next((places[one] for one in above if one in places), _Place("", 0))
     message = _describe(model, location, detail)
     if place.line == 0 and detail["type"] in ("tuple_type", "list_type"):
-        message = f"{_name(location)} is not a list; write it as YAML, such as `[{quote(str(detail['input']))}]`"
-    return Fault(place.path, place.line, message)
+        message = f"{_name(location)} is not a list; write it as YAML, such as `[{quote(show(str(detail['input'])))}]`"
+    return Fault(place.path, place.line, show(message, MAX_MESSAGE))
 
 
 def _describe(model: type[BaseModel], location: Location, detail: Any) -> str:
@@ -160,8 +175,8 @@ def _describe(model: type[BaseModel], location: Location, detail: Any) -> str:
     if kind.startswith(_NUMBERS):
         return f"{label} is {_show(value)}; write {_describe_range(_find_field(model, location))}"
     if kind in ("tuple_type", "list_type"):
-        example = quote(str(value)) if isinstance(value, str | int | float) else "first, second"
-        return f"{label} is not a list; write `{location[-1]}: [{example}]`"
+        example = quote(show(str(value))) if isinstance(value, str | int | float) else "first, second"
+        return f"{label} is not a list; write `{show(str(location[-1]))}: [{example}]`"
     if kind == "string_type":
         return f"{label} is {_show(value)}, not text; {_describe_text(value)}"
     if kind in ("model_type", "model_attributes_type", "mapping_type", "dict_type"):
@@ -170,7 +185,7 @@ def _describe(model: type[BaseModel], location: Location, detail: Any) -> str:
 
 
 def _name(location: Location) -> str:
-    words = [part for part in location if isinstance(part, str)]
+    words = [show(part) for part in location if isinstance(part, str)]
     last = location[-1] if location else ""
     item = f" item {last + 1}" if isinstance(last, int) else ""
     return ".".join(words) + item
@@ -178,7 +193,7 @@ def _name(location: Location) -> str:
 
 def _show(value: object) -> str:
     if isinstance(value, str):
-        return f'"{value}"'
+        return f'"{show(value)}"'
     if isinstance(value, Mapping | list | tuple):
         return "a mapping" if isinstance(value, Mapping) else "a list"
     return "empty" if value is None else str(value).lower()
@@ -189,7 +204,7 @@ def _describe_unknown(model: type[BaseModel], location: Location) -> str:
     known = sorted(_fields(section) if _is_section(section) else get_args(get_args(section)[0]))
     where = f" of {_name(location[:-1])}" if len(location) > 1 else ""
     hint = suggest(str(location[-1]).casefold(), known)
-    return f'"{location[-1]}" is no key{where} in this version' + (hint or f"; there are {', '.join(known)}")
+    return f'"{show(str(location[-1]))}" is no key{where} in this version' + (hint or f"; there are {', '.join(known)}")
 
 
 def _describe_choice(annotation: Any, value: object) -> str:

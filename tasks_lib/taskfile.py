@@ -10,7 +10,7 @@ from typing import TypeVar
 from tasks_lib.errors import Fault
 from tasks_lib.frontmatter import DEPENDENCY_KEYS, add_dependency, decode, encode, find_block, set_status
 from tasks_lib.model import KNOWN_LEVELS, Impact, Risk, Scope, Status, Task, is_model_name
-from tasks_lib.naming import find_id_fault
+from tasks_lib.naming import MAX_MESSAGE, find_hidden, find_id_fault, show
 from tasks_lib.nearest import suggest
 from tasks_lib.sections import adopt_sections, get_section, set_section
 from tasks_lib.yamlnodes import Items, Node, Scalar, Table, quote, read_yaml, to_value
@@ -28,6 +28,11 @@ __all__ = [
 ]
 
 _Word = TypeVar("_Word", bound=StrEnum)
+MAX_BYTES = 1_000_000
+"""Of a task file; its agent is told the whole of it."""
+MAX_FRONT_MATTER = 200_000
+"""Characters: some thousand dependencies, and read in less than a second."""
+MAX_NAME, MAX_WORD = 300, 200
 _UNSPOKEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 _UTF16 = (b"\xff\xfe-\0-\0-\0", b"\xfe\xff\0-\0-\0-")
 _KINDS = {"int": "a number", "float": "a number", "bool": "true or false", "timestamp": "a date"}
@@ -55,9 +60,14 @@ def sketch_task(data: bytes, path: str, blob: str = "") -> tuple[Task | None, tu
     block = find_block(text)
     if block is None:
         return None, ()
+    if len(data) > MAX_BYTES:
+        return None, (Fault(path, 0, f"has more than {MAX_BYTES} bytes, and an agent is told all of it; shorten it"),)
     faults = _find_encoding_faults(data, path)
     if block.end < 0:
         return None, (*faults, Fault(path, 1, "the front matter is never closed; add a line `---` below its last key"))
+    if (size := block.end - block.start) > MAX_FRONT_MATTER:
+        message = f"the front matter has {size} characters; at most {MAX_FRONT_MATTER} are read, so shorten it"
+        faults = (*faults, Fault(path, 1, message))
     if faults:
         return None, faults
     table, faults = read_yaml(text[block.start : block.end], path, 2)
@@ -112,23 +122,38 @@ class _Form:
         self._left: dict[str, Node] = {key.value: value for key, value in table.pairs}
 
     def _fault(self, line: int, message: str, *, is_warning: bool = False) -> None:
-        self.faults.append(Fault(self.path, line, message, is_warning))
+        self.faults.append(Fault(self.path, line, show(message, MAX_MESSAGE), is_warning))
 
     def _take(self, key: str) -> Node | None:
         """The value of `key`; None when it is not given, is null, or was refused when it was read."""
         node = self._left.pop(key, None)
         return None if isinstance(node, Scalar) and node.tag in ("null", "refused") else node
 
-    def text(self, key: str) -> str | None:
+    def _text(self, key: str) -> str | None:
+        """The value of `key` as it is, whatever characters it holds."""
         node = self._take(key)
         return None if node is None else self._text_of(node, key, f"{key}: ")
 
+    def text(self, key: str) -> str | None:
+        """The value of `key` without white space around it."""
+        text = self._text(key)
+        return None if text is None else self._check_word(self.lines[key], key, text)
+
     def label(self, key: str) -> str | None:
         """Like `text`, but a number or a date counts as the text that it is written as."""
-        node = self._take(key)
-        return (
-            node.value if isinstance(node, Scalar) else None if node is None else self._text_of(node, key, f"{key}: ")
-        )
+        node = self._left.get(key)
+        if isinstance(node, Scalar) and node.tag not in ("null", "refused", "str"):
+            self._left[key] = node._replace(tag="str")
+        return self.text(key)
+
+    def _check_word(self, line: int, what: str, text: str) -> str | None:
+        """`text` without white space around it, if it is short enough and can be seen."""
+        word = text.strip()
+        if len(word) > MAX_WORD:
+            return self._fault(line, f"{what} has {len(word)} characters; at most {MAX_WORD} are taken")
+        if hidden := find_hidden(word):
+            return self._fault(line, f"{what} holds the character {hidden!a}, which cannot be seen; take it out")
+        return word
 
     def _text_of(self, node: Node, what: str, before: str) -> str | None:
         if not isinstance(node, Scalar):
@@ -136,33 +161,36 @@ class _Form:
             return self._fault(node.line, f"{what} is {kind}; write one word or text")
         if node.tag == "str":
             return node.value
-        kind = _KINDS.get(node.tag, "not text")
-        return self._fault(node.line, f'{what} {node.value} is {kind} in YAML; quote it: `{before}"{node.value}"`')
+        kind, word = _KINDS.get(node.tag, "not text"), show(node.value)
+        return self._fault(node.line, f'{what} {word} is {kind} in YAML; quote it: `{before}"{word}"`')
 
     def id(self) -> str:
         if "id" not in self.lines:
             stem = self.path.rpartition("/")[2].removesuffix(".md")
-            self._fault(1, f"has no id; add a line such as `id: {quote(stem)}`")
+            self._fault(1, f"has no id; add a line such as `id: {quote(show(stem))}`")
         node = self._left.get("id")
         line = self.lines.get("id", 1)
         if node is not None and self._is_absent("id"):
             self._fault(line, "id is empty; give the task a name that is unique")
-        task_id = self.text("id")
-        if task_id is not None and (fault := find_id_fault(task_id)):
-            self._fault(line, f'id "{task_id}" {fault}; use letters, digits, and `-`, `_`, `.` or `/` between them')
-        return task_id or ""
+        task_id = self._text("id")
+        if task_id is None or (fault := find_id_fault(task_id)) is None:
+            return task_id or ""
+        self._fault(line, f'id "{show(task_id)}" {fault}; use letters, digits, and `-`, `_`, `.` or `/` between them')
+        return ""
 
     def name(self) -> str:
         """The value of `name`, else of `title`, as one line, because it becomes the subject of a commit."""
         key = "title" if self._is_absent("name") else "name"
         if self._is_absent(key):
             self._fault(self.lines.get("name", 1), "has no name; add a line such as `name: What is to be done`")
-        text = self.text(key)
+        text = self._text(key)
         for other in ("name", "title"):
             self._left.pop(other, None)
-        name = _UNSPOKEN.sub(" ", text or "").strip()
+        name = _fold(text or "")
         if text is not None and not name:
             self._fault(self.lines[key], f"{key} is empty; say what is to be done")
+        if len(name) > MAX_NAME:
+            self._fault(self.lines[key], f"{key} has {len(name)} characters; say it in {MAX_NAME}, and the rest below")
         return name
 
     def _is_absent(self, key: str) -> bool:
@@ -179,13 +207,13 @@ class _Form:
         if plain in known:
             return words(plain)
         choice = f"{', '.join(known[:-1])} or {known[-1]}"
-        return self._fault(self.lines[key], f'{key} "{text}" is not known; use {choice}{suggest(plain, known)}')
+        return self._fault(self.lines[key], f'{key} "{show(text)}" is not known; use {choice}{suggest(plain, known)}')
 
     def level(self) -> str | None:
         text = self.text("level")
-        if text is None or (text := text.strip()).casefold() in KNOWN_LEVELS:
+        if text is None or text.casefold() in KNOWN_LEVELS:
             return text and text.casefold()
-        message = f'level "{text}" is not known and is taken as it is{suggest(text.casefold(), KNOWN_LEVELS)}'
+        message = f'level "{show(text)}" is not known and is taken as it is{suggest(text.casefold(), KNOWN_LEVELS)}'
         self._fault(self.lines["level"], message, is_warning=True)
         return text
 
@@ -193,8 +221,8 @@ class _Form:
         text = self.text("model")
         if text is None or is_model_name(text):
             return text or ""
-        message = f'model "{text}" is not provider/model; write it the way `opencode models` lists it, or take it out'
-        self._fault(self.lines["model"], message)
+        advice = "write it the way `opencode models` lists it, or take it out"
+        self._fault(self.lines["model"], f'model "{show(text)}" is not provider/model; {advice}')
         return ""
 
     def dependencies(self, task_id: str) -> dict[str, int]:
@@ -213,7 +241,9 @@ class _Form:
         text = self._item_text(key, item)
         if text is None:
             return
-        if text == task_id:
+        if fault := find_id_fault(text):
+            self._fault(item.line, f'{key} names "{show(text)}", which is no id: it {fault}. Mend it, or take it out')
+        elif text == task_id:
             self._fault(item.line, f'{key} names the task itself, "{text}"; take it out')
         elif text in found:
             message = f'{key} names "{text}" twice, first on line {found[text]}; take one out'
@@ -224,7 +254,7 @@ class _Form:
     def _items(self, key: str, node: Node) -> Sequence[Node]:
         if isinstance(node, Items):
             return node.nodes
-        example = quote(node.value) if isinstance(node, Scalar) else "first-id, second-id"
+        example = quote(show(node.value)) if isinstance(node, Scalar) else "first-id, second-id"
         self._fault(node.line, f"{key} is not a list; write `{key}: [{example}]`")
         return ()
 
@@ -242,15 +272,28 @@ class _Form:
     def tags(self) -> tuple[str, ...]:
         node = self._take("tags")
         items = () if node is None else self._items("tags", node)
-        return tuple(item.value for item in items if isinstance(item, Scalar) and item.tag != "null")
+        found = (
+            self._check_word(item.line, "tags item", item.value)
+            for item in items
+            if isinstance(item, Scalar) and item.tag not in ("null", "refused")
+        )
+        return tuple(word for word in found if word is not None)
 
     def rest(self) -> dict[str, object]:
         """The keys that nothing took; a warning for those that look like a list of dependencies."""
         for key in self._left:
             if _is_like_dependencies(key):
-                message = f'"{key}" is not read; write `depends_on` if the task is to wait for others'
+                message = f'"{show(key)}" is not read; write `depends_on` if the task is to wait for others'
                 self._fault(self.lines[key], message, is_warning=True)
         return {key: to_value(node) for key, node in self._left.items()}
+
+
+def _fold(text: str) -> str:
+    """`text` on one line, what cannot be seen as a space."""
+    plain = _UNSPOKEN.sub(" ", text)
+    if not plain.isprintable():
+        plain = "".join(character if character.isprintable() else " " for character in plain)
+    return " ".join(plain.split())
 
 
 @lru_cache(maxsize=1024)
@@ -272,7 +315,7 @@ def render_task(
     lines = [
         "---",
         f"id: {quote(task_id)}",
-        f"name: {quote(_UNSPOKEN.sub(' ', name).strip())}",
+        f"name: {quote(show(_fold(name), MAX_NAME))}",
         f"status: {status.value}",
     ]
     if level:

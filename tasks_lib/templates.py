@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 from tasks_lib.errors import Fault, InputError
+from tasks_lib.naming import show
 from tasks_lib.nearest import find_nearest
 
 PromptName = Literal["task", "review", "conflict", "red", "changes"]
@@ -202,11 +203,11 @@ def _find_fault(name: PromptName, found: re.Match[str]) -> str:
     if dollar or (word in PLACEHOLDERS[name] and (plain or close)):
         return ""
     if braced and not close:
-        return f"`{found[0]}` is never closed; write `}}` after the name, or `$$` for a dollar sign"
+        return f"`{show(found[0])}` is never closed; write `}}` after the name, or `$$` for a dollar sign"
     near = find_nearest(word, PLACEHOLDERS[name])
     known = ", ".join(f"${one}" for one in PLACEHOLDERS[name])
     hint = f'. Did you mean "${near}"?' if near else f"; there are {known}"
-    return f'`{found[0]}` is no placeholder of the prompt "{name}", and a dollar sign is written `$$`{hint}'
+    return f'`{show(found[0])}` is no placeholder of the prompt "{name}", and a dollar sign is written `$$`{hint}'
 
 
 def _find_missing(name: PromptName, file: TemplateFile) -> Iterator[Fault]:

@@ -13,12 +13,16 @@ import yaml
 from yaml.resolver import Resolver
 
 from tasks_lib.errors import Fault
+from tasks_lib.naming import MAX_MESSAGE, show
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's reader where PyYAML was built with it; ten times as fast as the one in Python."""
 
 MAX_DEPTH = 32
+_MAX_DIGITS = 400
+"""Python reads longer numbers in base 16, and then refuses to write them."""
 _UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_COLON = re.compile(r"[ \t]*:")
 _PLAIN = re.compile(r"[^\W\d](?:[\w ./+-]*\w)?", re.ASCII)
 _AMBIGUOUS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 _RESOLVER: Any = Resolver()
@@ -110,6 +114,7 @@ class _Reader:
     def __init__(self, text: str, path: str, first_line: int, what: str) -> None:
         self.faults: list[Fault] = []
         self._text: str = text
+        self._last: int = len(text.rstrip("\r\n"))
         self._path: str = path
         self._what: str = what
         self._events: Iterator[Any] = iter(())
@@ -118,8 +123,8 @@ class _Reader:
 
     def fault(self, index: int, message: str) -> None:
         # An error at the very end is about the last line, not about the one after it.
-        inside = min(index, len(self._text.rstrip("\r\n")))
-        self.faults.append(Fault(self._path, self._line(inside), message))
+        inside = min(index, self._last)
+        self.faults.append(Fault(self._path, self._line(inside), show(message, MAX_MESSAGE)))
 
     def _line(self, index: int) -> int:
         """The line of `index`; events come in order, so lines are counted on from the last answer."""
@@ -176,7 +181,11 @@ class _Reader:
             if not isinstance(key, Scalar):
                 self.fault(key.start, "a list or a mapping cannot be a key; write a word before the colon")
             elif key.tag != "refused" and key.value in lines:
-                self.fault(key.start, f'"{key.value}" stands twice, first on line {lines[key.value]}; take one out')
+                first = lines[key.value]
+                self.fault(key.start, f'"{show(key.value)}" stands twice, first on line {first}; take one out')
+            elif value.end == value.start and not _COLON.match(self._text, key.end):
+                # There is no place where a value could be put: `? key`, or `{key}`.
+                self.fault(key.start, f'"{show(key.value)}" has no colon; write `key: value`, or take it out')
             else:
                 lines[key.value] = key.line
                 pairs.append((key, value))
@@ -189,12 +198,12 @@ def _is(event: Any, kind: type) -> bool:
 
 def _find_refusal(event: Any) -> str | None:
     if _is(event, yaml.AliasEvent):
-        return f"the alias *{event.anchor} is refused; write the value out, or quote it if the star is meant"
+        return f"the alias *{show(event.anchor)} is refused; write the value out, or quote it if the star is meant"
     if event.anchor is not None:
-        return f"the anchor &{event.anchor} is refused; take it out, or quote the value if the ampersand is meant"
+        return f"the anchor &{show(event.anchor)} is refused; take it out, or quote the value if the ampersand is meant"
     if event.tag is not None:
         tag = str(event.tag).replace("tag:yaml.org,2002:", "!!")
-        return f"the tag {tag} is refused; write the value without it, quoted if it is text"
+        return f"the tag {show(tag)} is refused; write the value without it, quoted if it is text"
     return None
 
 
@@ -214,7 +223,8 @@ def find_tag(word: str) -> str:
 def to_value(node: Node) -> Any:
     """The plain value of `node`: None, bool, int, float, str, list, or dict with str keys.
 
-    Dates and numbers in base 8 or 60 stay text as written, because they are most often meant as text.
+    Dates, numbers in base 8 or 60 and those of hundreds of digits stay text as written, because they are most often
+    meant as text.
     """
     if isinstance(node, Table):
         return {key.value: to_value(value) for key, value in node.pairs}
@@ -225,6 +235,8 @@ def to_value(node: Node) -> Any:
 
 def _convert(node: Scalar) -> Any:
     word = node.value.replace("_", "")
+    if len(word) > _MAX_DIGITS and node.tag in ("int", "float"):
+        return node.value
     try:
         match node.tag:
             case "null" | "refused":
