@@ -69,7 +69,7 @@ def set_section(text: str, heading: str, body: str) -> str:
     found = _find_sections(lines, _find_body(text), heading)
     ending = _find_ending(lines[: found[0].first] if found else lines)
     new = [line + ending for line in _contain(body)]
-    return _put(lines, found[0], new, ending) if found else _append(text, heading, new, ending)
+    return _put(lines, [(found[0], new, ending)]) if found else _append(text, heading, [(new, ending)])
 
 
 def adopt_sections(onto: str, source: str, headings: Sequence[str] = ("Notes", "Summary")) -> str:
@@ -79,24 +79,32 @@ def adopt_sections(onto: str, source: str, headings: Sequence[str] = ("Notes", "
     """
     lines = _split(source)
     for heading in headings:
-        for number, theirs in enumerate(_find_sections(lines, _find_body(source), heading)):
-            onto = _adopt(onto, heading, number, _trim(lines[theirs.first : theirs.end]))
+        found = _find_sections(lines, _find_body(source), heading)
+        onto = _adopt(onto, heading, [_trim(lines[theirs.first : theirs.end]) for theirs in found])
     return onto
 
 
-def _adopt(onto: str, heading: str, number: int, body: Sequence[str]) -> str:
-    """Put `body` below the heading of that `number` (from 0), unless it stands there but for line endings."""
+def _adopt(onto: str, heading: str, bodies: Sequence[Sequence[str]]) -> str:
+    """Put each of `bodies` below the heading of its number, unless it stands there but for line endings."""
     lines = _split(onto)
     found = _find_sections(lines, _find_body(onto), heading)
-    ending = _find_ending(body if any(line.endswith("\n") for line in body) else lines)
+    usual = _find_ending(lines)
+    wanted = [_end_lines(body, usual) for body in bodies]
+    changes: list[tuple[_Section, Sequence[str], str]] = []
+    for section, body, (new, ending) in zip(found, bodies, wanted, strict=False):
+        ours = list(map(_bare, _trim(lines[section.first : section.end])))
+        if ours not in (list(map(_bare, body)), list(map(_bare, new))):
+            changes.append((section, new, ending))
+    text = _put(lines, changes) if changes else onto
+    return _append(text, heading, wanted[len(found) :]) if len(wanted) > len(found) else text
+
+
+def _end_lines(body: Sequence[str], usual: str) -> tuple[list[str], str]:
+    """`body` with an ending on every line and its open fence closed, and that ending: its own, else the `usual` one."""
+    ending = _find_ending(body) if any(line.endswith("\n") for line in body) else usual
     new = [line if line.endswith("\n") else line + ending for line in body]
-    if closing := _find_open_fence(body):
-        new.append(closing + ending)
-    if number >= len(found):
-        return _append(onto, heading, new, ending)
-    ours = list(map(_bare, _trim(lines[found[number].first : found[number].end])))
-    is_alike = ours in (list(map(_bare, body)), list(map(_bare, new)))
-    return onto if is_alike else _put(lines, found[number], new, ending)
+    closing = _find_open_fence(body)
+    return ([*new, closing + ending] if closing else new), ending
 
 
 def _contain(body: str) -> list[str]:
@@ -159,37 +167,46 @@ def _find_open_fence(lines: Sequence[str]) -> str:
     return fences.closing
 
 
-def _put(lines: Sequence[str], section: _Section, new: Sequence[str], ending: str) -> str:
-    """Replace the body of `section` by the lines `new`, keeping the blank lines that stand around it."""
+def _put(lines: Sequence[str], changes: Sequence[tuple[_Section, Sequence[str], str]]) -> str:
+    """Replace bodies of sections, in their order, by new lines; the last of each triple is their line ending."""
+    done = 0
+    parts: list[str] = []
+    for section, new, ending in changes:
+        parts += [*lines[done : section.first], *_make_body(lines, section, new, ending)]
+        done = section.end
+    return _end_alike("".join([*parts, *lines[done:]]), "".join(lines))
+
+
+def _make_body(lines: Sequence[str], section: _Section, new: Sequence[str], ending: str) -> list[str]:
+    """What comes below the heading of `section`: the lines `new`, with the blank lines that stood around the old."""
     old = lines[section.first : section.end]
     core = _trim(old)
     if list(core) == list(new):
-        return "".join(lines)
+        return list(old)
     lead, tail = [ending], list[str]()
     if core:
         at = next(number for number, line in enumerate(old) if not _is_blank(line))
         lead, tail = list(old[:at]), list(old[at + len(core) :])
-    is_last = section.end == len(lines)
-    if not tail and not is_last:
+    if not tail and section.end < len(lines):
         tail = [ending]
-    before = "".join(lines[: section.first])
-    middle = "".join([*lead, *new, *tail] if new else tail)
-    if middle and not before.endswith("\n"):
-        before += ending
-    return _end_alike(before + middle + "".join(lines[section.end :]), "".join(lines))
+    body = [*lead, *new, *tail] if new else tail
+    is_heading_open = body and not lines[section.first - 1].endswith("\n")
+    return [ending, *body] if is_heading_open else body
 
 
-def _append(text: str, heading: str, new: Sequence[str], ending: str) -> str:
-    """Add a section at the end, below a fence that was never closed if there is one."""
+def _append(text: str, heading: str, bodies: Sequence[tuple[Sequence[str], str]]) -> str:
+    """Add a section for each of `bodies` (lines, and their ending) at the end, below a fence that was never closed."""
+    ending = bodies[0][1]
     lines = _split(text)
-    body = lines[_find_body(text) :]
-    closing = _find_open_fence(body)
-    before = text if text.endswith("\n") or not text else text + ending
-    before += f"{closing}{ending}" if closing else ""
-    if closing or (lines and not _is_blank(lines[-1])):
-        before += ending
-    after = [f"## {heading}{ending}", *([ending, *new] if new else [])]
-    return _end_alike(before + "".join(after), text)
+    closing = _find_open_fence(lines[_find_body(text) :])
+    parts = [text if text.endswith("\n") or not text else text + ending]
+    if closing:
+        parts.append(closing + ending)
+    is_apart = not closing and (not lines or _is_blank(lines[-1]))
+    for new, own in bodies:
+        parts += [*([] if is_apart else [own]), f"## {heading}{own}", *([own, *new] if new else [])]
+        is_apart = False
+    return _end_alike("".join(parts), text)
 
 
 def _end_alike(new: str, old: str) -> str:
