@@ -183,7 +183,8 @@ def _find_worktrees(repo: Path, landed: Collection[str], branches: Collection[st
             f".worktrees/{item.name} is left" for item in home.iterdir() if item.name.startswith((".pool", ".trash"))
         ]
         registered = text(repo, "worktree", "list", "--porcelain")
-        if not any(line.startswith(f"worktree {home}/") for line in registered.splitlines()):
+        is_needed = any(item.name.startswith(".kept-") for item in home.iterdir())
+        if not is_needed and not any(line.startswith(f"worktree {home}/") for line in registered.splitlines()):
             faults.append(".worktrees is left, though no worktree is")
     return faults
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import tempfile
 from dataclasses import asdict, dataclass, fields
@@ -13,6 +14,12 @@ from tasks_lib.spending import NOTHING, Spent
 
 RECORD_NAME = "coordinator.json"
 NOTICES_NAME = "coordinator-notices.jsonl"
+MAX_RECORD_BYTES = 4 << 20
+"""Twenty notes and a report are far below it; what is larger was not written by us."""
+MAX_NOTICES_BYTES = 1 << 20
+"""So much of the notices is read, from their end on, and not much more is written: an agent may report in a loop."""
+MAX_NOTICE_CHARS = 16_000
+MAX_LINK_BYTES = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +73,8 @@ _SUMS = ("spent", "attempt_spent", "forgiven")
 def read_record(git_dir: Path) -> Record | None:
     """The record in `git_dir`; None if there is none or it cannot be read. Unknown keys are ignored."""
     try:
-        found: object = json.loads((git_dir / RECORD_NAME).read_bytes())
-    except (OSError, ValueError):
+        found: object = json.loads(read_regular(git_dir / RECORD_NAME, MAX_RECORD_BYTES))
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(found, dict):
         return None
@@ -112,7 +119,12 @@ _EXAMPLE = Record("", "")
 
 def write_record(git_dir: Path, record: Record) -> None:
     """Write `record` so that a reader, or a kill at any moment, finds the old one or the new one."""
-    write_atomically(git_dir / RECORD_NAME, json.dumps(asdict(record), indent=1).encode() + b"\n")
+    path, data = git_dir / RECORD_NAME, json.dumps(asdict(record), indent=1).encode() + b"\n"
+    try:
+        write_atomically(path, data)
+    except IsADirectoryError:  # An agent's doing; nothing of ours is a directory there.
+        shutil.rmtree(path)
+        write_atomically(path, data)
 
 
 def remove_record(git_dir: Path) -> None:
@@ -123,25 +135,60 @@ def remove_record(git_dir: Path) -> None:
 
 
 def append_notice(git_dir: Path, notice: Notice) -> None:
-    """Append `notice`; several processes may do so at once, since each line is one appending write."""
-    words = {"level": notice.level.value, "text": notice.text, "turn": notice.turn}
+    """Append `notice`; several processes may do so at once, since each line is one appending write.
+
+    A text is cut at `MAX_NOTICE_CHARS`. Raises OSError when the notices are `MAX_NOTICES_BYTES` long already; one
+    that blocks is written even then, up to twice as many.
+    """
+    path = git_dir / NOTICES_NAME
+    words = {"level": notice.level.value, "text": notice.text[:MAX_NOTICE_CHARS], "turn": notice.turn}
     # A newline in front too: after a torn line this one still starts on a line of its own.
     line = b"\n" + json.dumps(words).encode() + b"\n"
-    descriptor = os.open(git_dir / NOTICES_NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    limit = MAX_NOTICES_BYTES * (2 if notice.level is NoticeLevel.BLOCKING else 1)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
     try:
+        if os.fstat(descriptor).st_size > limit:
+            raise OSError(f"{path}: too much was reported already; this notice is not kept")
         if os.write(descriptor, line) != len(line):
-            raise OSError(f"{git_dir / NOTICES_NAME}: the notice was cut short; the disk may be full")
+            raise OSError(f"{path}: the notice was cut short; the disk may be full")
     finally:
         os.close(descriptor)
 
 
-def read_notices(git_dir: Path) -> tuple[Notice, ...]:
-    """The notices, oldest first; a torn or foreign line is passed over."""
+def read_notices(git_dir: Path, start: int = 0) -> tuple[Notice, ...]:
+    """The notices from byte `start` on, oldest first, of the last `MAX_NOTICES_BYTES`; none where that is no file.
+
+    A torn or foreign line is passed over.
+    """
     try:
-        lines = (git_dir / NOTICES_NAME).read_bytes().split(b"\n")
-    except FileNotFoundError:
+        lines = read_regular(git_dir / NOTICES_NAME, MAX_NOTICES_BYTES, start).split(b"\n")
+    except OSError:
         return ()
     return tuple(notice for line in lines if line and (notice := _parse_notice(line)))
+
+
+def measure_notices(git_dir: Path) -> int:
+    """The bytes of the notices, 0 where there are none."""
+    try:
+        return (git_dir / NOTICES_NAME).lstat().st_size
+    except OSError:
+        return 0
+
+
+def read_regular(path: Path, limit: int, start: int = 0) -> bytes:
+    """The bytes of a regular file from `start` on, at most the last `limit` of them; raises OSError for anything else.
+
+    An agent may have put a pipe there, which would hold its reader for ever, or a link to an endless device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as source:
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(f"{path} is a directory")
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(f"{path} is no regular file")
+        source.seek(max(start, found.st_size - limit))
+        return source.read(limit)
 
 
 def _parse_notice(line: bytes) -> Notice | None:
@@ -149,14 +196,17 @@ def _parse_notice(line: bytes) -> Notice | None:
         found: object = json.loads(line)
         words = cast("dict[str, object]", found) if isinstance(found, dict) else {}
         level, text, turn = NoticeLevel(str(words.get("level"))), words.get("text"), words.get("turn", 0)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return Notice(level, text, turn) if isinstance(text, str) and type(turn) is int else None
 
 
 def clear_notices(git_dir: Path) -> None:
     """Forget the notices; none being there is fine."""
-    (git_dir / NOTICES_NAME).unlink(missing_ok=True)
+    path = git_dir / NOTICES_NAME
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def find_git_dir(directory: Path) -> Path | None:
@@ -173,7 +223,7 @@ def read_git_link(place: Path) -> Path | None:
     link = place / ".git"
     try:
         # Not text that must decode: a path on disk is bytes.
-        words = os.fsdecode(link.read_bytes())
+        words = os.fsdecode(read_regular(link, MAX_LINK_BYTES))
     except IsADirectoryError:
         return link
     except OSError:

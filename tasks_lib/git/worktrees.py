@@ -25,6 +25,7 @@ from tasks_lib.git.reconcile import drop_dead_ref_locks, settle
 from tasks_lib.git.records import clear_notices, remove_record
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.snapshots import keep_state
+from tasks_lib.git.tampering import relink
 from tasks_lib.git.trash import (
     POOL_NAME,
     delete,
@@ -84,6 +85,19 @@ class Worktrees:
                 _log.info("%s was not reusable, another is made: %s", worktree.path, error)
                 self.remove(worktree)
         return self._add_branch(branch, start, place)
+
+    def reopen(self, worktree: Worktree, branch: str, start: str, *, is_unreadable: bool = False) -> Worktree:
+        """The worktree of `branch` again, after its agent damaged it or left the branch; its files are kept.
+
+        One that `is_unreadable` to git is made anew, and what was in its directory is renamed to `.worktrees/.kept-…`.
+        """
+        with self._lock():
+            is_there = relink(self.repository, worktree) and not is_unreadable
+            gone = [] if is_there else discard(self.repository, worktree.git_dir / "none", worktree.git_dir)
+        if not is_there:
+            self._free_slot(worktree.slot)
+            self._delete(gone)
+        return self.open_branch(branch, start)
 
     def open_detached(self, commit: str, purpose: str) -> Worktree:
         """A worktree at `.worktrees/.pool/<n>`, detached at `commit`.

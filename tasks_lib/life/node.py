@@ -225,6 +225,7 @@ async def _end_landed(work: Work, commit: str) -> Outcome:
     run = work.run
     run.remember_landed(work.task.id, commit)
     work.note(stage=str(Stage.LANDED))
+    run.records.pop(work.task.id, None)
     is_merge = not (work.task.is_review and work.record.finished == work.record.base)
     await run.thread(_release, work)
     deletion = run.thread(_delete_branch, work, commit)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from tasks_lib.git.records import NOTICES_NAME, read_notices
+from tasks_lib.git.records import measure_notices, read_notices
 from tasks_lib.life.work import Work
 from tasks_lib.model import NoticeLevel
 
@@ -35,12 +35,15 @@ async def _listen(work: Work) -> None:
 
 async def tell_new_notices(work: Work) -> None:
     """Say what was reported since the last look; what blocks is the turn's ending and is said as that."""
-    size = measure_notices(work)
-    if size == work.notices_bytes:
+    git_dir, seen = work.worktree.git_dir, work.notices_bytes
+    size = await work.run.thread(measure_notices, git_dir)
+    if size == seen:
         return
-    notices = await work.run.thread(read_notices, work.worktree.git_dir)
-    first, work.notices_told, work.notices_bytes = work.notices_told, len(notices), size
-    for number, notice in enumerate(notices[first:], first + 1):
+    # A file that became shorter is another one, and is read whole.
+    notices = await work.run.thread(read_notices, git_dir, seen if size > seen else 0)
+    first = work.notices_told
+    work.notices_told, work.notices_bytes = first + len(notices), size
+    for number, notice in enumerate(notices, first + 1):
         if number <= MAX_TOLD and notice.level is not NoticeLevel.BLOCKING:
             work.run.board.say(f"{work.task.id}: notice ({notice.level}): {_fold(notice.text)}")
         elif number == MAX_TOLD + 1:
@@ -49,17 +52,9 @@ async def tell_new_notices(work: Work) -> None:
 
 async def pass_over_notices(work: Work) -> None:
     """Take what is there as said, by the run that the node is taken up from."""
-    work.notices_bytes = measure_notices(work)
+    work.notices_bytes = measure_notices(work.worktree.git_dir)
     if work.notices_bytes:
         work.notices_told = len(await work.run.thread(read_notices, work.worktree.git_dir))
-
-
-def measure_notices(work: Work) -> int:
-    """The bytes of the notices, 0 for none."""
-    try:
-        return (work.worktree.git_dir / NOTICES_NAME).stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _fold(text: str) -> str:

@@ -11,6 +11,7 @@ from tasks_lib.errors import InputError
 from tasks_lib.git.branches import read_diffstat
 from tasks_lib.git.head import Head
 from tasks_lib.git.objects import Objects
+from tasks_lib.git.records import Record
 from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.git.worktrees import Worktree, Worktrees
 from tasks_lib.graph import Graph, build_graph, check_graph
@@ -38,7 +39,8 @@ class Run:
     """One run over one repository. Made when the run lock is held, closed when nothing of the run is left.
 
     `private` is a directory of this run alone, for what agents need and no worktree may hold; the caller removes it.
-    `graph` is what was last read from the head, `needs` what the backend was seen to be ready for. Git works in threads
+    `graph` is what was last read from the head, `needs` what the backend was seen to be ready for, `records` what was
+    noted of each node that has not landed. Git works in threads
     of its own (`thread`); everything else happens on the event loop.
     """
 
@@ -73,6 +75,7 @@ class Run:
         self.identity: Mapping[str, str] = surroundings.identity
         self.purse: Purse = Purse(project.settings.budget)
         self.desk: Desk = Desk()
+        self.records: dict[str, Record] = {}
         self.halt_reason: str = ""
         self.needs: set[Need] = set()
         self.moved: asyncio.Event = asyncio.Event()

@@ -7,8 +7,11 @@ from pathlib import Path
 from tasks_lib import prompts
 from tasks_lib.agents.backend import Session, SessionSpec, TurnEnd, TurnSpec
 from tasks_lib.endings import AttemptFailed, Done, SafeExit, TurnEnding, TurnFacts, Unfinished, decide_turn
+from tasks_lib.errors import GitError
 from tasks_lib.git.branches import BranchState, find_changed_paths, read_line, read_state
 from tasks_lib.git.records import read_notices
+from tasks_lib.git.snapshots import KEPT_REFS
+from tasks_lib.git.tampering import explain_unreadable, find_damage
 from tasks_lib.git.worktrees import Worktree
 from tasks_lib.life.briefing import Attempt, Briefing, brief
 from tasks_lib.life.checks import run_setup
@@ -18,6 +21,7 @@ from tasks_lib.life.notices import hearing
 from tasks_lib.life.run import Interrupted
 from tasks_lib.life.work import Work
 from tasks_lib.model import NoticeLevel, Stage, Status
+from tasks_lib.naming import flatten
 from tasks_lib.taskfile import decode, get_section, parse_task
 
 
@@ -67,7 +71,7 @@ def take_messages(work: Work, prompt: str) -> str:
 async def take_turn(work: Work, prompt: str) -> TurnEnding:
     """One prompt and what became of it, as git tells."""
     run = work.run
-    before, own_before = await run.thread(lambda: (work.state or read_state(work.worktree.git), read_own_file(work)))
+    before, own_before = await run.thread(look_before, work)
     work.note(turn=work.record.turn + 1, turn_start=before.commit)
     log = run.log_path(work.task.id, f"session-{work.record.attempt}")
     work.enter(Stage.SESSION, f"turn {work.record.turn} as {run.settings.role_for(work.task.level)}", log=log)
@@ -77,12 +81,35 @@ async def take_turn(work: Work, prompt: str) -> TurnEnding:
     return await run.thread(judge_turn, work, before, end, own_before)
 
 
+def look_before(work: Work) -> tuple[BranchState, bytes | None]:
+    """The state of the worktree and the node's task file before a turn. Call in a thread.
+
+    While this agent waited, another one may have damaged the worktree: then it is made fit again.
+    """
+    if damage := find_damage(work.worktree):
+        work.reopen()
+        work.run.say_soon(f"{work.task.id}: an agent {damage}, though not in a turn; it is there again.")
+    return work.state or read_state(work.worktree.git), read_own_file(work)
+
+
 def judge_turn(work: Work, before: BranchState, end: TurnEnd, own_before: bytes | None) -> TurnEnding:
     """How the turn ended that began at `before`. Call in a thread."""
-    after = work.state = read_state(work.worktree.git)
+    if damage := find_damage(work.worktree):
+        return _fail_damaged(work, damage)
+    try:
+        after = work.state = read_state(work.worktree.git)
+    except GitError as error:
+        return _fail_damaged(work, explain_unreadable(error), is_unreadable=True)
     if after.branch != work.branch:
-        return AttemptFailed(f"the worktree is on {after.branch or 'no branch'} instead of {work.branch}")
+        work.reopen()
+        kept = f"its state is kept below {KEPT_REFS}/{flatten(work.branch)}"
+        return AttemptFailed(f"the worktree is on {after.branch or 'no branch'} instead of {work.branch}; {kept}")
     return decide_turn(gather_facts(work, before, after, end, own_before))
+
+
+def _fail_damaged(work: Work, damage: str, *, is_unreadable: bool = False) -> AttemptFailed:
+    work.reopen(is_unreadable=is_unreadable)
+    return AttemptFailed(f"the agent {damage}; what is committed on {work.branch} is kept, and it goes on from there")
 
 
 async def prompt_session(work: Work, prompt: str) -> TurnEnd:

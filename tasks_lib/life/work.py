@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,7 +95,19 @@ class Work:
     def note(self, **changes: Any) -> None:
         """Change the record, on disk first: whoever comes after a kill reads it."""
         self.record = replace(self.record, **changes, updated=datetime.now(UTC).isoformat(timespec="seconds"))
-        write_record(self.worktree.git_dir, self.record)
+        self.run.records[self.task.id] = self.record
+        # Without the directory an agent has deleted it; `reopen` makes it anew, and the record with it.
+        with suppress(FileNotFoundError):
+            write_record(self.worktree.git_dir, self.record)
+
+    def reopen(self, *, is_unreadable: bool = False) -> None:
+        """Make the worktree fit again that the agent, or another one, has damaged or led astray. Call in a thread."""
+        run = self.run
+        self.worktree = run.worktrees.reopen(
+            self.worktree, self.branch, self.record.base or run.head.last_seen(), is_unreadable=is_unreadable
+        )
+        self.state = None
+        self.note(slot=self.worktree.slot)
 
     def enter(self, stage: Stage, detail: str = "", log: Path | None = None) -> None:
         """The node is at `stage` from now on: in the record, on the board, and in the log."""
@@ -171,7 +184,8 @@ async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
 def _open_worktree(run: Run, task_id: str, branch: str, head: str) -> tuple[Record | None, Worktree, int]:
     """The record that was left, the worktree, and the attempts that git tells of where no record was left."""
     tasks = run.graph.tasks
-    # Read first: a worktree that an agent left on another branch is made anew, and its record goes with it.
-    previous = read_previous(run.repository, tasks, task_id, branch, head)
+    # Read first: a worktree that an agent left on another branch is made anew, and its record goes with it. What this
+    # run has noted itself counts before what an agent may have written there.
+    previous = run.records.get(task_id) or read_previous(run.repository, tasks, task_id, branch, head)
     worktree = run.worktrees.open_branch(branch, head)
     return previous, worktree, 0 if previous else count_attempts(run.repository, tasks[task_id], head)

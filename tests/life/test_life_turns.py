@@ -64,7 +64,9 @@ async def test_unblocked_node_has_all_its_attempts_again(ground: Ground) -> None
 async def test_session_that_leaves_its_branch_fails_its_attempt_and_nothing_is_lost(ground: Ground) -> None:
     ground.make({"a": {}}, "[ $attempt = 2 ] || { git checkout -q --detach; echo x > lost.txt; exit 0; }\nwork")
     worked = await ground.work()
-    assert worked.retries == [("a", "the worktree is on no branch instead of feat/a")]
+    assert worked.retries == [
+        ("a", "the worktree is on no branch instead of feat/a; its state is kept below refs/coordinator/kept/feat-a")
+    ]
     assert worked.names == {"a": "Merged"}
     kept = ground.git.text("for-each-ref", "--format=%(refname)", "refs/coordinator/kept").splitlines()
     assert len(kept) == 1
