@@ -1,7 +1,7 @@
 """The queue's own ref: where the head is, how it moves, and what is to do when the base moved by another hand."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from tasks_lib.errors import GitError, InputError
 from tasks_lib.git import messages
 from tasks_lib.git.merging import is_ancestor
 from tasks_lib.git.runner import Git
+from tasks_lib.git.snapshots import keep_commit
 
 QUEUE = "refs/coordinator/queue/"
 _TRIES = 5
@@ -64,9 +65,17 @@ class Head:
     """The head of the queue for the branch `target`; moves are compare-and-swap, so several processes do no harm.
 
     `remote_base` is a full ref (`refs/remotes/origin/main`) that stands for the base where work lands on a remote.
+    `on_intrusion` is for the one that alone may move the queue's ref, holding the run's lock: wherever else the ref is
+    found, it is put back, because nothing verified that; the commit is kept, and what was done is told in a sentence.
     """
 
-    def __init__(self, git: Git, target: str, remote_base: str | None = None) -> None:
+    def __init__(
+        self,
+        git: Git,
+        target: str,
+        remote_base: str | None = None,
+        on_intrusion: Callable[[str], None] | None = None,
+    ) -> None:
         self._git: Git = git
         self._target: str = target
         self.ref: str = QUEUE + target
@@ -74,7 +83,11 @@ class Head:
         self._line: dict[str, int] = {}
         # One value, replaced as a whole: what was read, and how the files looked before it was read.
         self._known: _Known | None = None
-        self._writing: threading.Lock = threading.Lock()
+        self._writing: threading.RLock = threading.RLock()
+        self._on_intrusion: Callable[[str], None] | None = on_intrusion
+        # Where we put the ref ourselves, after the first reading; None while it is absent.
+        self._own: str | None = None
+        self._is_own_known: bool = False
 
     def base(self) -> str:
         """The commit that the base is at. Raises InputError if there is no such branch."""
@@ -147,7 +160,9 @@ class Head:
         """Delete the queue's ref if all of it is published; otherwise, or if it moves meanwhile, it stays."""
         queue, base = self._read()
         if queue is not None and (queue == base or is_ancestor(self._git, queue, base)):
-            self._git.run("update-ref", "-d", self.ref, queue, accept=(0, 1, 128))
+            with self._writing:
+                deleted = self._git.run("update-ref", "-d", self.ref, queue, accept=(0, 1, 128))
+                self._own = None if deleted.status == 0 else self._own
 
     def reconcile(self, known_base: str | None) -> Reconciled:
         """Compare the head with the base, and follow the base where nothing of ours is in between.
@@ -202,13 +217,35 @@ class Head:
     def _read(self) -> tuple[str | None, str]:
         """Where the queue's ref (None if absent) and the base are, read at once."""
         with self._writing:
-            stamps = self._stamp()
-            listed = self._git.text("for-each-ref", "--format=%(objectname) %(refname)", self.ref, self.base_ref)
-            found = {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
-            if self.base_ref not in found:
-                raise InputError([_describe_missing(self._target, self.base_ref)])
-            self._known = _Known(found.get(self.ref), found[self.base_ref], stamps)
-            return self._known.queue, self._known.base
+            for _ in range(_TRIES):
+                stamps = self._stamp()
+                listed = self._git.text("for-each-ref", "--format=%(objectname) %(refname)", self.ref, self.base_ref)
+                found = {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
+                if self.base_ref not in found:
+                    raise InputError([_describe_missing(self._target, self.base_ref)])
+                if self._is_own(found.get(self.ref)):
+                    self._known = _Known(found.get(self.ref), found[self.base_ref], stamps)
+                    return self._known.queue, self._known.base
+                self._put_back(found.get(self.ref))
+            raise GitError(("update-ref", self.ref), 1, "another process keeps moving it; is an agent at it?")
+
+    def _is_own(self, queue: str | None) -> bool:
+        if self._on_intrusion is None or not self._is_own_known:
+            self._own, self._is_own_known = queue, True
+        return queue == self._own
+
+    def _put_back(self, found: str | None) -> None:
+        """Undo a move by another hand, from `found`; the commit stays at a ref of its own."""
+        kept = keep_commit(self._git, f"queue-{self._target}", found) if found and self._git.resolve(found) else ""
+        before = found or "0" * len(self._own or "")
+        words = (self.ref, self._own, before) if self._own else ("-d", self.ref, before)
+        done = self._git.run("update-ref", "--no-deref", *words, accept=(0, 1, 128))
+        if done.status == 0 and self._on_intrusion:
+            what = f"moved to {found[:12]}" if found else "deleted"
+            where = f" (kept at {kept})" if kept else ""
+            self._on_intrusion(
+                f"{self.ref} was {what} by another hand, which nothing verified{where}; it was put back."
+            )
 
     @cached_property
     def _files(self) -> tuple[Path, ...]:
@@ -221,9 +258,11 @@ class Head:
     def _swap(self, new: str, old: str) -> bool:
         """Set the ref from `old` (zeros: absent) to `new`; False if it was not `old`."""
         command = ("update-ref", "-m", "coordinator: move the head", self.ref, new, old)
-        result = self._git.run(*command, accept=(0, 1, 128))
-        if result.status == 0:
-            return True
+        with self._writing:
+            result = self._git.run(*command, accept=(0, 1, 128))
+            if result.status == 0:
+                self._own, self._is_own_known = new, True
+                return True
         if (self._read()[0] or "0" * len(old)) == old:  # It is where it was said to be, so something else is wrong.
             raise GitError(command, result.status, result.stderr)
         return False

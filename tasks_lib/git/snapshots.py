@@ -52,6 +52,18 @@ def keep_state(
     return _make_ref(git, flatten(label), tree, parents, f"Kept: {label}\n\nRun: {run}\n")
 
 
+def keep_commit(git: Git, label: str, commit: str) -> str:
+    """Keep `commit` itself at a ref `refs/coordinator/kept/<label, / as ->/<n>`, and return that; it is kept once."""
+    place = f"{KEPT_REFS}/{flatten(label)}"
+    rows = [
+        line.split("\0") for line in git.text("for-each-ref", "--format=%(refname)%00%(objectname)", place).splitlines()
+    ]
+    for ref, kept in rows:
+        if kept == commit:
+            return ref
+    return _create_ref(git, place, max((_number(ref) for ref, _ in rows), default=0) + 1, commit)
+
+
 def list_kept(repository: Repository) -> list[Kept]:
     """Every state that was kept, by label and number."""
     form = "--format=%(refname)%00%(objectname)%00%(committerdate:iso-strict)"
@@ -125,10 +137,14 @@ def _make_ref(git: Git, label: str, tree: str, parents: Sequence[str], message: 
         if kept_tree == tree and kept_parents.split() == list(parents):
             return ref
     commit = _commit(git, tree, parents, message)
-    first = max((_number(ref) for ref, _, _ in rows), default=0) + 1
+    return _create_ref(git, f"{KEPT_REFS}/{label}", max((_number(ref) for ref, _, _ in rows), default=0) + 1, commit)
+
+
+def _create_ref(git: Git, place: str, first: int, commit: str) -> str:
+    """Make a ref `<place>/<n>` that is not there yet, with the lowest n from `first` on."""
     for number in range(first, first + _MAX_TRIES):
-        ref = f"{KEPT_REFS}/{label}/{number}"
+        ref = f"{place}/{number}"
         if git.run("update-ref", ref, commit, "", accept=(0, 1, 128)).status == 0:
             return ref
-    git.run("update-ref", f"{KEPT_REFS}/{label}/{first + _MAX_TRIES}", commit, "")
-    return f"{KEPT_REFS}/{label}/{first + _MAX_TRIES}"
+    git.run("update-ref", f"{place}/{first + _MAX_TRIES}", commit, "")
+    return f"{place}/{first + _MAX_TRIES}"

@@ -116,15 +116,3 @@ async def test_red_work_never_lands_because_verify_runs_on_the_merge_itself(grou
     worked = await ground.work()
     assert sorted(worked.names.values()) == ["Blocked", "Merged"]
     assert not (ground.has("a.txt") and ground.has("b.txt"))
-
-
-async def test_commit_of_another_process_during_verify_is_kept(ground: Ground) -> None:
-    """The head is compared before it is swapped: otherwise the other's commit is lost."""
-    other = (
-        "ref=refs/coordinator/queue/main; if ! test -f once; then touch once; "
-        "new=$(git -C {top} commit-tree -p main -m Other main^{{tree}}); git -C {top} update-ref $ref $new; fi"
-    )
-    ground.make({"a": {}}, verify=[other.format(top=ground.top)])
-    worked = await ground.work()
-    assert worked.names == {"a": "Merged"}
-    assert ground.log("%s") == ["Merge feat/a: Do a", "Other", "Begin"]
