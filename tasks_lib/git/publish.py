@@ -6,23 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks_lib.errors import InputError
+from tasks_lib.git.checkout import IN_PROGRESS, fast_forward, read_reason
 from tasks_lib.git.merging import is_ancestor
 from tasks_lib.git.runner import Git
 
-_REASON_CHARS = 600
-_IN_PROGRESS = {
-    "MERGE_HEAD": "a merge",
-    "CHERRY_PICK_HEAD": "a cherry-pick",
-    "REVERT_HEAD": "a revert",
-    "rebase-merge": "a rebase",
-    "rebase-apply": "a rebase",
-    "BISECT_LOG": "a bisect",
-}
-"""Files in a worktree's git directory that tell of something a person is in the middle of."""
 _BUSY_BRANCH = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
 """Files that name the branch such a worktree goes back to; HEAD is detached meanwhile."""
-_CONFIGURATION = ("-c", "merge.autoStash=false", "-c", "submodule.recurse=false")
-_FAST_FORWARD = ("merge", "--ff-only", "--no-overwrite-ignore", "--no-autostash", "--no-squash", "--no-stat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +48,7 @@ def publish(
     in the way; nothing is stashed or reset. `lock` is held while the worktrees are listed, because adding one at the
     same moment makes that fail. Raises InputError if there is no such branch.
     """
-    ref = f"refs/heads/{target}"
+    ref = git.follow(f"refs/heads/{target}")
     base = git.resolve(ref)
     if base is None:
         raise InputError([f'The target branch "{target}" does not exist; create it, or name another with `target`.'])
@@ -69,52 +58,27 @@ def publish(
         return Pending(f'"{target}" has moved on to {base[:10]}, which the head does not hold yet.')
     with lock or nullcontext():
         checkouts = _list_checkouts(git)
-        common_dir = Path(git.directory, git.text("rev-parse", "--git-common-dir")).resolve()
+        common_dir = Path(git.text("rev-parse", "--path-format=absolute", "--git-common-dir")).resolve()
     if reason := _find_busy(common_dir, ref):
-        return Pending(f'"{target}" {reason}; it waits until that is done.')
+        return _wait(f'"{target}" {reason}; it waits until that is done.')
     holders = [checkout for checkout in checkouts if checkout.branch == ref]
     if not holders:
         return _move_ref(git, ref, base, head)
     if len(holders) > 1:
         places = ", ".join(str(holder.path) for holder in holders)
-        return Pending(f'"{target}" is checked out more than once ({places}); switch all but one to another branch.')
-    return _fast_forward(holders[0].path, ref, head)
+        return _wait(f'"{target}" is checked out more than once ({places}); switch all but one to another branch.')
+    reason = fast_forward(holders[0].path, common_dir, ref, base, head)
+    return _wait(reason) if reason else Published(head)
+
+
+def _wait(reason: str) -> Pending:
+    # A path may hold anything; what is said stays on one line.
+    return Pending(reason.replace("\n", "\\n"))
 
 
 def _move_ref(git: Git, ref: str, base: str, head: str) -> Published | Pending:
     result = git.run("update-ref", "-m", "coordinator: publish", ref, head, base, accept=(0, 1, 128))
-    return Published(head) if result.status == 0 else Pending(_read_reason(result.stderr))
-
-
-def _fast_forward(path: Path, ref: str, head: str) -> Published | Pending:
-    if not path.is_dir():
-        return Pending(f"its checkout {path} is not there any more; `git worktree prune` forgets it.")
-    git = Git(path)
-    # The list may be old by now, and `merge` moves whatever branch is checked out when it runs.
-    if git.run("symbolic-ref", "--quiet", "HEAD", accept=(0, 1)).text != ref:
-        return Pending(f"the checkout {path} switched to another branch at this moment.")
-    git_dir = Path(git.text("rev-parse", "--absolute-git-dir"))
-    for name, what in _IN_PROGRESS.items():
-        if (git_dir / name).exists():
-            return Pending(f"the checkout {path} is in the middle of {what}; finish or abort it.")
-    result = git.run(*_CONFIGURATION, *_FAST_FORWARD, head, accept=range(256))
-    if result.status != 0:
-        return Pending(f"git refused in {path}: {_read_reason(result.stderr)}")
-    if git.resolve(ref) != head and not is_ancestor(git, head, ref):
-        return Pending(f"the checkout {path} switched to another branch at this moment.")
-    return Published(head)
-
-
-def _read_reason(stderr: str) -> str:
-    """Git's own first words: up to its advice, on one line."""
-    kept: list[str] = []
-    for line in stderr.splitlines():
-        words = line.strip()
-        if words.startswith(("Please ", "Aborting", "hint:")):
-            break
-        kept.append(words.removeprefix("error: ").removeprefix("fatal: "))
-    said = " ".join(word for word in kept if word) or stderr.strip() or "it did not say why"
-    return said if len(said) <= _REASON_CHARS else said[: _REASON_CHARS - 1] + "…"
+    return Published(head) if result.status == 0 else Pending(read_reason(result.stderr))
 
 
 def _list_checkouts(git: Git) -> list[_Checkout]:
@@ -124,8 +88,17 @@ def _list_checkouts(git: Git) -> list[_Checkout]:
     for block in listed.split("\0\0"):
         fields = {name: value for name, _, value in (line.partition(" ") for line in block.split("\0"))}
         if "worktree" in fields and "bare" not in fields:
-            checkouts.append(_Checkout(Path(fields["worktree"]), fields.get("branch", "")))
+            path = Path(fields["worktree"]) if checkouts else _find_main(git, Path(fields["worktree"]))
+            checkouts.append(_Checkout(path, fields.get("branch", "")))
     return checkouts
+
+
+def _find_main(git: Git, listed: Path) -> Path:
+    """The main working tree: git lists its own directory where that is not `.git` in it, as in a submodule."""
+    if (listed / ".git").exists():
+        return listed
+    found = git.run("rev-parse", "--show-toplevel", accept=(0, 128))
+    return Path(found.text) if found.status == 0 else listed
 
 
 def _find_busy(common_dir: Path, ref: str) -> str | None:
@@ -133,7 +106,7 @@ def _find_busy(common_dir: Path, ref: str) -> str | None:
     for git_dir in _list_git_dirs(common_dir):
         for name in _BUSY_BRANCH:
             if _read_line(git_dir / name) in (ref, ref.removeprefix("refs/heads/")):
-                what = _IN_PROGRESS["BISECT_LOG" if name == "BISECT_START" else name.partition("/")[0]]
+                what = IN_PROGRESS["BISECT_LOG" if name == "BISECT_START" else name.partition("/")[0]]
                 return f"is in the middle of {what} ({_find_place(git_dir)})"
         # `rebase --update-refs` lists other branches that it will move: a ref and two ids, line by line.
         if ref in _read_lines(git_dir / "rebase-merge" / "update-refs"):

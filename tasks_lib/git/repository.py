@@ -46,16 +46,14 @@ class Repository:
         _require_version()
         git = Git(path)
         try:
-            words = git.text(
-                "rev-parse", "--path-format=absolute", "--git-common-dir", "--git-dir", "--show-object-format"
+            common_dir, git_dir = (
+                Path(git.text("rev-parse", "--path-format=absolute", word)).resolve()
+                for word in ("--git-common-dir", "--git-dir")
             )
+            object_format = git.text("rev-parse", "--show-object-format")
         except GitError as error:
-            raise InputError(
-                [f"{path} cannot be used as a git repository: {error.stderr}. `git init` makes one."]
-            ) from error
-        common, git_dir, object_format = words.splitlines()
-        common_dir = Path(common).resolve()
-        top, is_bare = _find_top(git, common_dir, is_main=Path(git_dir).resolve() == common_dir)
+            raise InputError([_explain_unusable(path, error)]) from error
+        top, is_bare = _find_top(git, common_dir, is_main=git_dir == common_dir)
         repository = Repository(top, common_dir, is_bare=is_bare, hash_bytes=32 if object_format == "sha256" else 20)
         _require_usable(repository)
         return repository
@@ -143,6 +141,19 @@ def _require_version() -> None:
     if version < MINIMUM_VERSION:
         has, needs = (".".join(map(str, parts)) for parts in (version, MINIMUM_VERSION))
         raise InputError([f"git {has} is too old: {needs} or newer is needed (merge-tree --write-tree)."])
+
+
+def _explain_unusable(path: Path, error: GitError) -> str:
+    lines = error.stderr.strip().splitlines()
+    said = " ".join(lines[:2]).split(" To add an exception")[0].removeprefix("fatal: ").replace("\t", "").rstrip(".")
+    if "dubious ownership" in error.stderr:
+        # Git's last line is the command, with the directory as git means it.
+        advice = f"If you trust it: {lines[-1].strip()}"
+    elif "not a git repository" in error.stderr:
+        advice = "`git init` makes one."
+    else:
+        advice = "A git that is newer, or a repository that is mended, may help."
+    return f"{path} cannot be used as a git repository: {said}. {advice}"
 
 
 def _find_top(git: Git, common_dir: Path, *, is_main: bool) -> tuple[Path, bool]:

@@ -16,11 +16,15 @@ _OPTIONS = (
     "-c", "core.hooksPath=/dev/null",  # A user's hooks would fire in every worktree, on ref updates too.
     "-c", "core.fsmonitor=false",  # A program that an agent names in the shared settings would be started by ours.
     "-c", "log.showSignature=false",
-    "-c", "submodule.recurse=false",
+    "-c", "submodule.recurse=false",  # A submodule in a person's checkout is theirs to update.
     "-c", "gc.auto=0",
     "-c", "core.fsync=committed",
     "-c", "core.quotePath=false",
     "-c", "advice.detachedHead=false",
+    "-c", "color.ui=false",  # What we read looks the same wherever we run.
+    "-c", "color.diff=false",
+    "-c", "i18n.logOutputEncoding=UTF-8",
+    "-c", "trailer.separators=:",
 )  # fmt: skip
 MINIMUM_VERSION = (2, 38)
 """`merge-tree --write-tree` came with git 2.38."""
@@ -42,11 +46,18 @@ class Result:
         return self.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
 
 
+_FURTHER_VARIABLES = (
+    *("GIT_NAMESPACE", "GIT_CEILING_DIRECTORIES", "GIT_QUARANTINE_PATH", "GIT_ATTR_SOURCE", "GIT_REFLOG_ACTION"),
+    *("GIT_LITERAL_PATHSPECS", "GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS"),
+)
+"""Git does not name these itself, though a command of ours would mean something else, or fail, in a hook of git's."""
+
+
 @cache
 def local_variables() -> tuple[str, ...]:
     """The names of environment variables that point git at one repository; inherited, they redirect even `git -C`."""
     found = subprocess.run(["git", "rev-parse", "--local-env-vars"], capture_output=True, text=True, check=True)
-    return (*found.stdout.split(), "GIT_NAMESPACE", "GIT_CEILING_DIRECTORIES", "GIT_LITERAL_PATHSPECS")
+    return (*found.stdout.split(), *_FURTHER_VARIABLES)
 
 
 class Git:
@@ -116,6 +127,14 @@ class Git:
         wanted = f"{revision}^{{commit}}"
         found = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", wanted, accept=(0, 1, 128))
         return found.text or None if found.status == 0 else None
+
+    def follow(self, ref: str) -> str:
+        """The full ref at the end of a chain of symbolic ones, such as HEAD's branch; `ref` itself where it is none.
+
+        That is the ref which checkouts have and which moves. `HEAD` stays if it is detached, or has no commit yet.
+        """
+        found = self.run("rev-parse", "--symbolic-full-name", ref, accept=(0, 1, 128))
+        return found.text if found.status == 0 and found.text else ref
 
 
 def find_version() -> tuple[int, ...]:

@@ -84,6 +84,8 @@ def read_configuration(repository: Repository, environment: Mapping[str, str]) -
     if repository.branch_head(target) is None:
         message = f'target is "{target}", which is no branch of this repository; name one that is'
         raise InputError([Fault(CONFIGURATION, 0, message)])
+    # Where one branch is another name of a second one, the second is what moves.
+    target = repository.git.follow(f"refs/heads/{target}").removeprefix("refs/heads/")
     tasks_dir = settings.tasks_dir or _find_tasks_dir(repository, target)
     return settings, tasks_dir.strip("/"), target
 

@@ -9,7 +9,6 @@ from helpers_merge import Workshop, task_text
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.publish import AlreadyThere, Pending, Published, publish
-from tasks_lib.git.runner import Git
 
 
 @pytest.fixture
@@ -48,58 +47,11 @@ def test_a_checkout_is_fast_forwarded_and_what_is_dirty_elsewhere_stays(shop: Wo
     assert publish(shop.git, "main", work) == AlreadyThere()
 
 
-@pytest.mark.parametrize(
-    ("path", "how"),
-    [("landed.txt", "dirty"), ("landed.txt", "staged"), ("added.txt", "untracked"), ("x.log", "ignored")],
-)
-def test_a_file_in_the_way_is_refused_and_not_a_byte_changes(shop: Workshop, work: str, path: str, how: str) -> None:
-    if how == "ignored":
-        shop.sh("checkout", "-q", "work")
-        shop.write({"x.log": "landed log\n"})
-        shop.sh("add", "-f", "x.log")
-        work = shop.commit({})
-        shop.sh("checkout", "-q", "main")
-    shop.write({"mine.txt": "stashed\n"})
-    shop.sh("stash", "-q")
-    shop.write({path: "precious\n", "mine.txt": "half done\n"})
-    if how == "staged":
-        shop.sh("add", path)
-    index, base = (shop.top / ".git/index").read_bytes(), shop.tip()
-    stash = shop.tip("refs/stash")
-    found = publish(shop.git, "main", work)
-    assert isinstance(found, Pending)
-    assert path in found.reason
-    assert "would be overwritten" in found.reason
-    assert "Please" not in found.reason
-    assert (shop.top / ".git/index").read_bytes() == index
-    assert (shop.top / path).read_text() == "precious\n"
-    assert (shop.top / "mine.txt").read_text() == "half done\n"
-    assert (shop.tip(), shop.tip("refs/stash")) == (base, stash)
-
-
 def test_after_the_way_is_free_it_is_published(shop: Workshop, work: str) -> None:
     shop.write({"added.txt": "precious\n"})
     assert isinstance(publish(shop.git, "main", work), Pending)
     (shop.top / "added.txt").rename(shop.top / "kept.txt")
     assert publish(shop.git, "main", work) == Published(work)
-
-
-def test_autostash_in_the_configuration_is_not_used(shop: Workshop, work: str) -> None:
-    for key, value in (("merge.autoStash", "true"), ("merge.ff", "false"), ("branch.main.mergeOptions", "--squash")):
-        shop.sh("config", key, value)
-    shop.write({"landed.txt": "precious\n"})
-    assert isinstance(publish(shop.git, "main", work), Pending)
-    assert (shop.top / "landed.txt").read_text() == "precious\n"
-    assert shop.sh("stash", "list") == ""
-    shop.sh("checkout", "-q", "landed.txt")
-    assert publish(shop.git, "main", work) == Published(work)
-
-
-def test_a_locked_index_makes_it_wait(shop: Workshop, work: str) -> None:
-    (shop.top / ".git/index.lock").touch()
-    found = publish(shop.git, "main", work)
-    assert isinstance(found, Pending)
-    assert "index.lock" in found.reason
 
 
 def test_a_branch_that_is_checked_out_nowhere_is_moved_by_its_ref(shop: Workshop, work: str) -> None:
@@ -111,65 +63,6 @@ def test_a_branch_that_is_checked_out_nowhere_is_moved_by_its_ref(shop: Workshop
     assert shop.tip("main") == work
     assert (shop.top / "landed.txt").read_text() == "old\n"
     assert (shop.top / ".git/index").read_bytes() == index
-
-
-def test_a_linked_worktree_that_has_the_branch_is_moved_there(shop: Workshop, work: str) -> None:
-    shop.sh("checkout", "-q", "-b", "elsewhere")
-    linked = shop.top.parent / "linked tree"
-    shop.sh("worktree", "add", "-q", str(linked), "main")
-    assert publish(shop.git, "main", work) == Published(work)
-    assert (linked / "landed.txt").read_text() == "new\n"
-    assert (shop.top / "landed.txt").read_text() == "old\n"
-    assert shop.sh("status", "--porcelain", at=linked) == ""
-
-
-def test_a_checkout_that_was_deleted_makes_it_wait(shop: Workshop, work: str) -> None:
-    shop.sh("checkout", "-q", "-b", "elsewhere")
-    linked = shop.top.parent / "linked"
-    shop.sh("worktree", "add", "-q", str(linked), "main")
-    linked.rename(shop.top.parent / "moved away")
-    found = publish(shop.git, "main", work)
-    assert isinstance(found, Pending)
-    assert "worktree prune" in found.reason
-
-
-def test_a_branch_that_is_checked_out_twice_makes_it_wait(shop: Workshop, work: str) -> None:
-    shop.sh("worktree", "add", "-q", "-f", str(shop.top.parent / "linked"), "main")
-    found = publish(shop.git, "main", work)
-    assert isinstance(found, Pending)
-    assert "more than once" in found.reason
-
-
-@pytest.mark.parametrize("what", ["rebase", "bisect", "merge", "cherry-pick", "update-refs"])
-@pytest.mark.parametrize("is_linked", [False, True])
-def test_a_branch_in_the_middle_of_something_counts_as_checked_out(
-    shop: Workshop, work: str, what: str, is_linked: bool
-) -> None:
-    place = shop.top
-    if is_linked:
-        shop.sh("checkout", "-q", "-b", "elsewhere")
-        place = shop.top.parent / "linked"
-        shop.sh("worktree", "add", "-q", str(place), "main")
-    base = shop.tip("main")
-    match what:
-        case "rebase":
-            shop.sh("-c", "sequence.editor=echo break >", "rebase", "-q", "-i", "HEAD", at=place)
-        case "update-refs":
-            shop.sh("checkout", "-q", "-b", "stacked", at=place)
-            shop.sh("commit", "-q", "--allow-empty", "-m", "on top", at=place)
-            editor = 'sh -c \'echo break > "$1.new"; cat "$1" >> "$1.new"; mv "$1.new" "$1"\' -'
-            shop.sh("-c", f"sequence.editor={editor}", "rebase", "-q", "-i", "--update-refs", "--root", at=place)
-        case "bisect":
-            shop.sh("bisect", "start", at=place)
-            shop.sh("checkout", "-q", "--detach", at=place)
-        case _:
-            git_dir = shop.sh("rev-parse", "--absolute-git-dir", at=place)
-            name = {"merge": "MERGE_HEAD", "cherry-pick": "CHERRY_PICK_HEAD"}[what]
-            Path(git_dir, name).write_text(f"{work}\n")
-    found = publish(shop.git, "main", work)
-    assert isinstance(found, Pending), found
-    assert what.partition("-refs")[0].replace("update", "rebase") in found.reason
-    assert shop.tip("main") == base
 
 
 def test_a_base_that_moved_meanwhile_is_pending_and_not_lost(shop: Workshop, work: str) -> None:
@@ -212,13 +105,6 @@ def test_a_switch_between_check_and_move_moves_no_other_branch(shop: Workshop, w
     found = publish(shop.git, "main", work, _Meddler(shop, ("checkout", "-q", "-b", "elsewhere")))
     assert isinstance(found, Pending)
     assert shop.tip("elsewhere") == shop.tip("main") == base
-
-
-def test_a_bare_repository_is_moved_by_its_ref(shop: Workshop, work: str) -> None:
-    bare = shop.top.parent / "bare.git"
-    shop.sh("clone", "-q", "--bare", str(shop.top), str(bare))
-    assert publish(Git(bare), "main", work) == Published(work)
-    assert shop.sh("rev-parse", "main", at=bare) == work
 
 
 def test_missing_target_says_what_to_do(shop: Workshop, work: str) -> None:

@@ -1,16 +1,12 @@
 """A repository with an agent of sh, for tests of the life of nodes; nothing of a test may outlive it."""
 
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from e2e.opencode_ground import OpencodeGround, isolate, opening
-from helpers import Ground
-
-from tasks_lib.life.surroundings import REPOSITORY_MARKER
-from tasks_lib.process.strays import find_marked
+from helpers import Ground, opening_ground
 
 
 @pytest.fixture(autouse=True)
@@ -26,13 +22,8 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def ground(tmp_path: Path) -> Iterator[Ground]:
     """A place for one repository; at the end no process that a run of it started may be alive."""
-    made = Ground(tmp_path)
-    yield made
-    left = find_marked(REPOSITORY_MARKER, str((made.top / ".git").resolve()))
-    for process in left:
-        os.kill(process.pid, signal.SIGKILL)
-    made.close()
-    assert left == []
+    with opening_ground(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

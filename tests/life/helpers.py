@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import signal
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from tasks_lib.life.board import RunView
 from tasks_lib.life.node import Retry, live
 from tasks_lib.life.project import load_project
 from tasks_lib.life.startup import OpenRun, open_run
+from tasks_lib.life.surroundings import REPOSITORY_MARKER
 from tasks_lib.model import Outcome
 from tasks_lib.plan import Plan
+from tasks_lib.process.strays import find_marked
 from tasks_lib.report import ExitCode, find_exit_code
 
 HANG_SECONDS = 60.0
@@ -248,8 +252,20 @@ class Ground:
         )  # fmt: skip
 
     def close(self) -> None:
-        for signal in self.signals.values():
-            signal.close()
+        for one in self.signals.values():
+            one.close()
+
+
+@contextmanager
+def opening_ground(place: Path) -> Generator[Ground]:
+    """A place for one repository; at the end no process that a run of it started may be alive."""
+    made = Ground(place)
+    yield made
+    left = find_marked(REPOSITORY_MARKER, str((made.top / ".git").resolve()))
+    for process in left:
+        os.kill(process.pid, signal.SIGKILL)
+    made.close()
+    assert left == []
 
 
 class Conductor:

@@ -1,0 +1,39 @@
+"""A repository for each test, copied from a template, with no settings of the person who runs the tests."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from life.helpers import Ground, opening_ground
+from matrix.places import Place, make_template
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever git and the coordinator take from their surroundings is the test's own."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "global-settings"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in list(os.environ):
+        if name.startswith(("COORDINATOR_", "PREFECT_", "XDG_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository that every test of a module copies; nobody changes it."""
+    return make_template(tmp_path_factory.mktemp("template") / "repository")
+
+
+@pytest.fixture
+def place(template: Path, tmp_path: Path) -> Place:
+    """A copy of the template in which a person can do what they like."""
+    return Place.copy(template, tmp_path / "repository")
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Iterator[Ground]:
+    """A place for one repository that a run works."""
+    with opening_ground(tmp_path) as made:
+        yield made

@@ -1,0 +1,185 @@
+"""A repository with a person's state in it, and that state as one value: every byte that publishing could touch."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from checker_traces import git, read_blobs, text
+
+from tasks_lib.git.publish import AlreadyThere, Pending, Published, publish
+from tasks_lib.git.runner import Git
+
+BASE = """
+printf 'old\\n' > landed.txt; printf 'mine\\n' > mine.txt; printf 'staged\\n' > staged.txt; printf 'gone\\n' > gone.txt
+printf '#!/bin/sh\\n' > run.sh; ln -s mine.txt link; printf 'file\\n' > swap; mkdir deep; printf 'a\\n' > deep/a.txt
+printf 'b\\n' > deep/b.txt; printf 'x\\n' > Case.txt; printf '*.log\\nbuild/\\n.worktrees/\\n' > .gitignore
+"""
+HEADS = {
+    "plain": "printf 'new\\n' > landed.txt; printf 'added\\n' > added.txt; mkdir folder; printf 'f\\n' > folder/new.txt;"
+    "rm gone.txt; chmod +x run.sh; ln -sf landed.txt link",
+    "file to folder": "rm swap; mkdir swap; printf 'inner\\n' > swap/inner.txt",
+    "folder to file": "rm -r deep; printf 'deep\\n' > deep",
+    "file to link": "rm swap; ln -s deep/a.txt swap",
+    "ignored file": "printf 'landed log\\n' > x.log; printf 'new\\n' > landed.txt",
+    "ignored folder": "mkdir build; printf 'landed\\n' > build/out.txt",
+    "file like an ignored folder": "printf 'landed\\n' > build",
+    "folder like an ignored file": "mkdir x.log; printf 'landed\\n' > x.log/inner.txt",
+    "other case": "mv Case.txt case.txt",
+}
+"""What lands, as shell lines on top of the base; each is a branch `heads/<number>` of the template."""
+MOVED = "moved"
+ADMIN_PASSED_OVER = {"objects", "coordinator"}
+MOVES = ("index", "ORIG_HEAD", "logs/HEAD", "refs/heads/main", "logs/refs/heads/main")
+"""What is another in the git directory when `main` has moved: the ref, its reflog and HEAD's, the index."""
+
+
+def make_template(top: Path) -> Path:
+    """A repository on `main` with one commit, and a branch for each of HEADS."""
+    top.mkdir()
+    run = Place(top).run
+    run("git init -q -b main; git config user.name Ada; git config user.email ada@example.org; git config gc.auto 0")
+    run(f"{BASE} git add -A; git commit -q -m Begin; git tag start")
+    for number, script in enumerate(HEADS.values()):
+        run(f"git checkout -q -b heads/{number} main; {script}; git add -A -f; git commit -q -m 'Land {number}'")
+    run("git checkout -q -b topic main; printf 'topic\\n' > landed.txt; git commit -q -a -m Topic")
+    run("printf 'more\\n' >> landed.txt; git commit -q -a -m More; git checkout -q main")
+    return top
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything of a person's in one checkout and its repository.
+
+    `files` maps each path of the working tree to its kind and bytes, ignored ones too; `admin` every file of the git
+    directory besides objects, so the index, HEAD, refs, reflogs and the stash; `entries` is the index with its flags.
+    """
+
+    files: Mapping[str, tuple[str, bytes]]
+    admin: Mapping[str, tuple[str, bytes]]
+    entries: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A repository at `top`, in which a person runs shell lines."""
+
+    top: Path
+
+    @staticmethod
+    def copy(template: Path, top: Path) -> "Place":
+        shutil.copytree(template, top, symlinks=True)
+        place = Place(top)
+        # The copies have other inodes than the index says, and looking at them must not have to write it.
+        place.run("git update-index -q --refresh")
+        return place
+
+    def run(self, script: str, at: Path | None = None, accept: Collection[int] = (0,)) -> str:
+        """What a person does in a shell; returns what it printed."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k.startswith("GIT_CONFIG_")}
+        done = subprocess.run(
+            ["sh", "-ec", script],
+            cwd=at or self.top,
+            env={**environment, "LC_ALL": "C", "GIT_EDITOR": "true"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode in accept, f"{script}\n{done.stdout}{done.stderr}"
+        return done.stdout.rstrip("\n")
+
+    def fails(self, script: str) -> None:
+        """What a person does and git stops with a conflict."""
+        self.run(f"{script} && exit 9 || :")
+
+    def head_of(self, name: str) -> str:
+        """The commit that lands, by its name in HEADS."""
+        return text(self.top, "rev-parse", f"heads/{list(HEADS).index(name)}")
+
+    def tip(self, revision: str = "main") -> str:
+        return text(self.top, "rev-parse", f"{revision}^{{commit}}")
+
+    def publish(self, head: str, target: str = "main") -> Published | Pending | AlreadyThere:
+        return publish(Git(self.top), target, head)
+
+    def look(self, checkout: Path | None = None) -> State:
+        """The state of the checkout, here or at a linked worktree; changes nothing."""
+        at = checkout or self.top
+        if not (at / ".git").exists():
+            return State({}, _read_files(at, ADMIN_PASSED_OVER), {})
+        return State(_read_files(at, {".git"}), _read_files(self.top / ".git", ADMIN_PASSED_OVER), read_entries(at))
+
+
+def _read_files(top: Path, passed_over: Collection[str]) -> dict[str, tuple[str, bytes]]:
+    """Every file below `top`; folders and files of the names `passed_over` are not looked at."""
+    found: dict[str, tuple[str, bytes]] = {}
+    for folder, folders, names in os.walk(top):
+        folders[:] = [name for name in folders if name not in passed_over]
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        paths = [Path(folder, name) for name in (*names, *links) if name not in passed_over]
+        found |= {path.relative_to(top).as_posix(): read_one(path) for path in paths}
+    return found
+
+
+def read_one(path: Path) -> tuple[str, bytes]:
+    """Its mode in git's words, and its bytes."""
+    if path.is_symlink():
+        return "120000", os.fsencode(path.readlink())
+    return ("100755" if path.stat().st_mode & 0o100 else "100644"), path.read_bytes()
+
+
+def read_entries(top: Path) -> dict[str, str]:
+    """Each path of the index, with its flag, mode, blob and stage."""
+    rows = git(top, "ls-files", "-v", "-s", "-z").decode("utf-8", "surrogateescape").split("\0")
+    return {row.partition("\t")[2] + "\0" + row.partition("\t")[0][-1:]: row.partition("\t")[0] for row in rows if row}
+
+
+def expect_moved(
+    place: Place, before: State, base: str, head: str, *, at: Path | None = None, kept: Collection[str] = ()
+) -> None:
+    """What lies between `base` and `head` is there to the byte, and nothing else is different.
+
+    The files `kept` are the person's still, though the commit is another.
+    """
+    after = place.look(at)
+    files, entries = dict(before.files), dict(before.entries)
+    changes = list_changes(place.top, base, head)
+    blobs = read_blobs(place.top, {blob for _, _, blob in changes if blob})
+    for path, mode, blob in changes:
+        if path not in kept:
+            files.pop(path, None)
+        entries.pop(f"{path}\0000", None)
+        if blob:
+            files.setdefault(path, (mode, blobs[blob]))
+            entries[f"{path}\0000"] = f"H {mode} {blob} 0"
+    assert after.files == files
+    assert after.entries == entries
+    assert place.tip() == head
+    expect_admin(before, after, MOVES)
+
+
+def list_changes(top: Path, base: str, head: str) -> list[tuple[str, str, str]]:
+    """Path, new mode and new blob ("" where it goes) of what differs between two commits."""
+    fields = text(top, "diff-tree", "-r", "-z", "--no-renames", base, head).split("\0")
+    pairs = [(meta.split(), path) for meta, path in zip(fields[::2], fields[1::2], strict=False)]
+    return [(path, meta[1], "" if meta[1] == "000000" else meta[3]) for meta, path in pairs]
+
+
+def expect_untouched(place: Place, before: State, at: Path | None = None) -> None:
+    """Not one byte is another: no file, nothing staged, no ref, nothing in the git directory."""
+    after = place.look(at)
+    assert after.files == before.files
+    assert after.entries == before.entries
+    expect_admin(before, after, ())
+
+
+def expect_admin(before: State, after: State, moves: Collection[str]) -> None:
+    """The files of the git directory are the same, `moves` apart."""
+    names = before.admin.keys() | after.admin.keys()
+    changed = {name for name in names if before.admin.get(name) != after.admin.get(name)}
+    changed -= {name for name in changed if moves and name.startswith("sharedindex.")}
+    unexpected = {name for name in changed if re.sub(r"^worktrees/[^/]+/", "", name) not in moves}
+    assert unexpected == set()

@@ -1,0 +1,221 @@
+"""Publishing with a person's settings, filters and hooks: the same bytes, and none of their programs but filters."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from checker_traces import git
+from matrix.places import Place, State, expect_admin, expect_moved, expect_untouched
+
+from tasks_lib.git.publish import Pending, Published
+
+HOOKS = ("post-checkout", "post-merge", "pre-merge-commit", "reference-transaction", "post-index-change", "pre-auto-gc")
+SETTINGS: dict[str, str] = {
+    "of merges": """
+        [merge] ff = false
+        autoStash = true
+        verifySignatures = true
+        conflictStyle = zdiff3
+        log = true
+        [branch "main"] mergeOptions = --no-ff --squash --no-commit
+        rebase = true
+        [pull] rebase = true
+        [rebase] autoStash = true
+        [submodule] recurse = true
+        [rerere] enabled = true""",
+    "of what is shown": """
+        [color] ui = always
+        diff = always
+        status = always
+        branch = always
+        [core] quotePath = true
+        abbrev = 4
+        pager = false
+        logAllRefUpdates = false
+        [status] relativePaths = true
+        showUntrackedFiles = no
+        branch = true
+        [diff] external = false
+        noprefix = true
+        relative = true
+        [log] showSignature = true
+        [i18n] logOutputEncoding = UTF-16
+        commitEncoding = latin1
+        [advice] statusHints = false""",
+    "of aliases": """
+        [alias] merge = !false
+        update-ref = !false
+        worktree = !false
+        rev-parse = !false""",
+    "of the index": """
+        [core] untrackedCache = true
+        splitIndex = true
+        preloadIndex = true
+        [index] version = 4
+        [feature] manyFiles = true""",
+    "of files": """
+        [core] trustctime = false
+        checkStat = minimal
+        sharedRepository = group
+        [checkout] workers = 2
+        [core] bigFileThreshold = 1""",
+    "of signatures": """
+        [commit] gpgsign = true
+        [tag] gpgsign = true
+        [gpg] format = ssh
+        program = false
+        [gpg "ssh"] program = false
+        [user] signingkey = nothing""",
+    "of a file monitor": "[core] fsmonitor = echo {told}; touch {told}",
+    "of hooks": "[core] hooksPath = {hooks}",
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+def test_settings_of_a_person_do_not_change_what_publishing_does(place: Place, tmp_path: Path, settings: str) -> None:
+    told, hooks = tmp_path / "told", tmp_path / "hooks"
+    make_hooks(hooks, told)
+    with (place.top / ".git/config").open("a") as file:
+        file.write(settings.format(told=told, hooks=hooks))
+    (place.top / "added.txt").write_text("precious")
+    base, commit, before = place.tip(), place.head_of("plain"), place.look()
+    found = place.publish(commit)
+    assert isinstance(found, Pending)
+    assert "added.txt" in found.reason
+    expect_untouched(place, before)
+    (place.top / "added.txt").unlink()
+    (place.top / "mine.txt").write_text("dirty")
+    before = place.look()
+    told.unlink(missing_ok=True)
+    assert place.publish(commit) == Published(commit)
+    assert not told.exists()
+    expect_moved(place, before, base, commit)
+
+
+def make_hooks(folder: Path, told: Path, names: Collection[str] = HOOKS) -> None:
+    """Hooks that tell that they ran, and fail."""
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_text(f"#!/bin/sh\necho {name} >> {told}\nexit 1\n")
+        (folder / name).chmod(0o755)
+
+
+def test_hooks_of_the_repository_do_not_run(place: Place, tmp_path: Path) -> None:
+    shutil.rmtree(place.top / ".git/hooks")
+    make_hooks(place.top / ".git/hooks", tmp_path / "told")
+    base, commit, before = place.tip(), place.head_of("plain"), place.look()
+    (tmp_path / "told").unlink(missing_ok=True)
+    assert place.publish(commit) == Published(commit)
+    assert not (tmp_path / "told").exists()
+    expect_moved(place, before, base, commit)
+
+
+# Filters and conversions: git is asked what belongs into the checkout.
+
+
+def land(place: Place, script: str, settings: str = "") -> str:
+    """A commit on top of main, made by a shell line with `settings` alone; main and the checkout are as before."""
+    place.run(
+        f"git checkout -q -b landing; {script}; git add -A; git {settings} commit -q -m Land; git checkout -q main"
+    )
+    return place.tip("landing")
+
+
+CONVERSIONS = {
+    "line ends by attribute": ("echo '*.txt text eol=crlf' > .gitattributes", "printf 'a\nb\n' > landed.txt"),
+    "line ends by setting": ("git config core.autocrlf true; echo '* text=auto' > .gitattributes",
+                             "printf 'a\nb\n' > landed.txt"),
+    "attributes that land": (":", "echo '*.txt text eol=crlf' > .gitattributes; printf 'a\nb\n' > added.txt"),
+    "ident": ("echo '*.txt ident' > .gitattributes", "printf '$Id$\n' > landed.txt"),
+    "another encoding": ("echo '*.txt working-tree-encoding=UTF-16LE' > .gitattributes; rm *.txt",
+                         "printf 'new\\n' | iconv -t UTF-16LE > landed.txt"),
+    "a filter": (("git config filter.up.clean 'tr A-Z a-z'; git config filter.up.smudge 'tr a-z A-Z'; "
+                 "git config filter.up.required true; echo '*.txt filter=up' > .gitattributes"), "echo NEW > landed.txt"),
+    "LFS pointers without git-lfs": ("echo '*.bin filter=lfs -text' > .gitattributes",
+                                     "printf 'version https://git-lfs.github.com/spec/v1\n' > big.bin"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("prepare", "landing"), CONVERSIONS.values(), ids=CONVERSIONS.keys())
+def test_checkout_holds_what_git_makes_of_the_commit(place: Place, prepare: str, landing: str) -> None:
+    place.run(f"{prepare}; git add -A; git commit -q --allow-empty -m Prepare; rm -rf *; git checkout -q -f .")
+    commit = land(place, landing)
+    assert place.run("git status --porcelain") == ""
+    assert place.publish(commit) == Published(commit)
+    assert place.run("git status --porcelain; git ls-files -z | xargs -0 touch -h; git status --porcelain") == ""
+    for name in place.run("git diff --name-only landing~1 landing").splitlines():
+        assert (place.top / name).read_bytes() == git(place.top, "cat-file", "--filters", f"{commit}:{name}")
+
+
+def test_filter_that_fails_makes_it_wait_and_nothing_is_half_done(place: Place) -> None:
+    """Git would write the other files, and take the one that fails away."""
+    place.run("echo 'landed.txt filter=lfs' > .gitattributes; git add -A; git commit -q -m Prepare")
+    commit = land(place, "printf 'new\n' > landed.txt; printf 'x\n' > added.txt; rm gone.txt")
+    place.run(
+        "git config filter.lfs.smudge false; git config filter.lfs.clean cat; git config filter.lfs.required true"
+    )
+    before = place.look()
+    found = place.publish(commit)
+    assert isinstance(found, Pending)
+    assert "a filter" in found.reason
+    assert "landed.txt" in found.reason
+    expect_untouched(place, before)
+    place.run("git config filter.lfs.smudge cat")
+    assert place.publish(commit) == Published(commit)
+    assert (place.top / "landed.txt").read_text() == "new\n"
+
+
+def test_filter_that_fails_only_once_git_is_writing_is_taken_back(place: Place) -> None:
+    """The attributes land with the files that they are about, so that nobody knows of the filter before."""
+    commit = land(
+        place, "echo 'landed.txt filter=bad' > .gitattributes; echo new > landed.txt; echo x > added.txt; rm gone.txt"
+    )
+    place.run("git config filter.bad.smudge false; git config filter.bad.required true")
+    before = place.look()
+    found = place.publish(commit)
+    assert isinstance(found, Pending)
+    assert "landed.txt" in found.reason
+    assert "could not be written back" not in found.reason
+    expect_untouched_but_index(place, before)
+
+
+def test_folder_that_cannot_be_written_makes_it_wait_and_nothing_is_half_done(place: Place) -> None:
+    commit = land(
+        place, "echo new > landed.txt; echo x > added.txt; echo new > deep/a.txt; echo x > deep/z.txt; rm gone.txt"
+    )
+    folder = place.top / "deep"
+    before = place.look()
+    with unwritable(folder):
+        found = place.publish(commit)
+        expect_untouched_but_index(place, before)
+    assert isinstance(found, Pending)
+    assert "deep/" in found.reason
+    assert place.publish(commit) == Published(commit)
+
+
+@contextmanager
+def unwritable(folder: Path) -> Generator[None]:
+    """Nobody can make, change or remove a file in `folder`, not even root."""
+    if os.geteuid():
+        folder.chmod(0o555)
+    elif subprocess.run(["chattr", "+i", str(folder)], capture_output=True, check=False).returncode:
+        pytest.skip("root writes everywhere, and this file system has no immutable files")
+    try:
+        yield
+    finally:
+        if os.geteuid():
+            folder.chmod(0o755)
+        else:
+            subprocess.run(["chattr", "-i", str(folder)], check=True)
+
+
+def expect_untouched_but_index(place: Place, before: State) -> None:
+    """As `expect_untouched`; the index names the same blobs, though the times of files in it may be others."""
+    after = place.look()
+    assert (after.files, after.entries) == (before.files, before.entries)
+    expect_admin(before, after, ("index",))
+    assert place.run("git status --porcelain") == ""
