@@ -3,12 +3,16 @@
 import argparse
 from collections.abc import Callable, Mapping
 
-from bench import handover, opencode, overhead, schedule
+from bench import handover, merging, opencode, overhead, reading, scale, schedule, worktrees
 
 BENCHMARKS: Mapping[str, Callable[[], str]] = {
     "schedule": schedule.run,
     "overhead": overhead.run,
     "handover": handover.run,
+    "merging": merging.run,
+    "reading": reading.run,
+    "worktrees": worktrees.run,
+    "scale": scale.run,
     "opencode": opencode.run,
 }
 

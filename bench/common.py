@@ -1,6 +1,7 @@
 """Makes what the benchmarks run on: repositories with graphs, agents that only commit, a coordinator to work them."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from platform import machine, python_version
 
 from tasks_lib.life.board import RunView, read_view
 
@@ -80,7 +82,7 @@ def write_repository(field: Field, edges: Edges, files: int) -> None:
     top = field.repository
     (top / "tasks").mkdir(parents=True)
     for number in range(files):
-        path = top / f"src-{number // FILES_A_DIRECTORY:03}" / f"file-{number:05}.txt"
+        path = top / name_file(number)
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"This is file {number}.\n" * 10)
     for node, above in edges.items():
@@ -93,23 +95,78 @@ def write_repository(field: Field, edges: Edges, files: int) -> None:
         f'agent:\n  backend: command\n  command: ["{field.agent}"]\nreview:\n  when: never\n'
     )
     git(top, "init", "-q", "-b", TARGET_BRANCH)
-    git(top, "config", "user.name", "Bench")
-    git(top, "config", "user.email", "bench@localhost")
-    git(top, "config", "gc.auto", "0")
+    set_identity(top)
     git(top, "add", "-A")
     git(top, "commit", "-q", "-m", "Begin")
 
 
-def git(directory: Path, *arguments: str) -> str:
+def import_branches(field: Field, branches: Mapping[str, str], files: int, changes: int) -> Mapping[str, str]:
+    """Make each branch of `branches` (by node) with one commit on the target, and say by node what its commit is.
+
+    Each adds a file and changes `changes - 1` of the repository's `files`, in different directories, none twice.
+    """
+    if len(branches) * (changes - 1) > files:
+        raise ValueError(f"{files} files are too few for {len(branches)} branches of {changes - 1} each")
+    start = git(field.repository, "rev-parse", TARGET_BRANCH)
+    stream: list[str] = []
+    for number, (node, branch) in enumerate(branches.items()):
+        stream += [f"commit refs/heads/{branch}", "committer Bench <bench@localhost> 1700000000 +0000"]
+        stream += [
+            *_write_data(f"Work {node}"),
+            f"from {start}",
+            f"M 100644 inline work-{node}.txt",
+            *_write_data(node),
+        ]
+        for change in range(changes - 1):
+            path = name_file(number + change * (files // (changes - 1)))
+            stream += [f"M 100644 inline {path}", *_write_data(f"{node} was here.\n" * 10)]
+    git(field.repository, "fast-import", "--quiet", "--force", stdin="\n".join([*stream, ""]))
+    return {node: git(field.repository, "rev-parse", f"refs/heads/{branch}") for node, branch in branches.items()}
+
+
+@contextmanager
+def copy_repository(field: Field, name: str) -> Generator[Path]:
+    """A bare copy of the field's repository, with its identity, that goes with the block."""
+    top = field.home / f"{name}.git"
+    git(field.home, "clone", "--quiet", "--mirror", str(field.repository), str(top))
+    set_identity(top)
+    try:
+        yield top
+    finally:
+        shutil.rmtree(top)
+
+
+def set_identity(top: Path) -> None:
+    git(top, "config", "user.name", "Bench")
+    git(top, "config", "user.email", "bench@localhost")
+    git(top, "config", "gc.auto", "0")
+
+
+def _write_data(text: str) -> tuple[str, str]:
+    return f"data {len(text.encode())}", text
+
+
+def name_file(number: int) -> str:
+    """The path of file `number` in the repositories of this module."""
+    return f"src-{number // FILES_A_DIRECTORY:03}/file-{number:05}.txt"
+
+
+def git(directory: Path, *arguments: str, stdin: str | None = None) -> str:
     """Standard output of a git command, stripped; raises CalledProcessError when it fails."""
-    done = subprocess.run(["git", *arguments], cwd=directory, capture_output=True, text=True, check=True)
+    done = subprocess.run(["git", *arguments], cwd=directory, input=stdin, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
-def coordinate(field: Field, sessions: int, watch: Callable[[], None] | None = None) -> RunView:
+def coordinate(
+    field: Field,
+    sessions: int,
+    watch: Callable[[], None] | None = None,
+    on_start: Callable[[int], None] | None = None,
+) -> RunView:
     """Work the field's graph by `coordinator run` with a server of its own; returns what it wrote of itself.
 
-    `watch` is called about twenty times a second meanwhile. Raises BrokenRunError unless every node completed.
+    `watch` is called about twenty times a second meanwhile, `on_start` once with the coordinator's process id. Raises
+    BrokenRunError unless every node completed.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "GIT_"))}
     environment |= {"COORDINATOR_DATA_DIR": str(field.home / "data"), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -123,6 +180,8 @@ def coordinate(field: Field, sessions: int, watch: Callable[[], None] | None = N
             stdout=sink,
             stderr=subprocess.STDOUT,
         )
+        if on_start:
+            on_start(process.pid)
         try:
             while process.poll() is None:
                 if watch:
@@ -147,6 +206,15 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def describe_machine() -> str:
+    """What absolute times were taken on, as a sentence."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), machine())
+    load = f"{os.getloadavg()[0]:.1f}"
+    return f"Machine: {os.cpu_count()} cores of {model}, Python {python_version()}, load {load} at the end."
 
 
 def judge(value: float, target: float) -> str:
