@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git import messages
+from tasks_lib.git.commits import CommitWriter
 from tasks_lib.git.merging import Conflict, describe_conflict, is_ancestor, merge_trees
 from tasks_lib.git.messages import fold, write_message
 from tasks_lib.git.objects import Entry, Objects
@@ -76,6 +77,7 @@ class Composer:
         self.git: Git = git
         self.objects: Objects = objects
         self.reader: TaskReader = reader
+        self._commits: CommitWriter = CommitWriter(git, objects)
         self._identity: Mapping[str, str] = dict(identity or {})
 
     def compose_merge(self, landing: Landing, head: str) -> Candidate | Conflict:
@@ -170,13 +172,9 @@ class Composer:
         self, tree: str, parents: Sequence[str], message: str, identity: Mapping[str, str] | None = None
     ) -> Candidate:
         """Write a commit; the first of `parents` is the head it was composed on."""
-        listed = [word for parent in dict.fromkeys(parents) for word in ("-p", parent)]
-        written = self.git.run(
-            *("-c", "i18n.commitEncoding=UTF-8", "commit-tree", tree, *listed, "-F", "-"),
-            stdin=message.encode("utf-8", "replace"),
-            environment={**self._identity, **(identity or {})},
-        )
-        return Candidate(written.text, tree, parents[0])
+        environment = {**self._identity, **(identity or {})}
+        written = self._commits.write(tree, parents, message, environment)
+        return Candidate(written, tree, parents[0])
 
     def _read_own(self, task: Task, head: str) -> tuple[str, Entry, str]:
         path, entry = self.find_task(task, head)

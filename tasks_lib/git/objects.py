@@ -1,25 +1,18 @@
-"""Reads and writes git objects with few processes: blobs through one child, trees edited in memory."""
+"""Reads and writes git objects with few processes: read through one child, trees edited and written in memory."""
 
-import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from functools import cached_property
-from io import BytesIO
-from pathlib import Path
-from typing import IO, Any, NamedTuple, Self
-
-from gitdb.base import IStream
-from gitdb.db.loose import LooseObjectDB
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, NamedTuple, Self
 
 from tasks_lib.errors import GitError
 from tasks_lib.git.children import Child, Died
+from tasks_lib.git.loose import ObjectWriter
 from tasks_lib.git.runner import Git
 
 TREE_MODE = "040000"
 FILE_MODE = "100644"
 _FILE_MODES = frozenset({"100644", "100755", "100664"})
-_TYPES = {TREE_MODE: "tree", "160000": "commit"}
 _CACHED_ENTRIES = 100_000
 """Entries of parsed trees that are kept, some 40 MB; a head and the candidates on it have fewer, and share them."""
 
@@ -56,10 +49,8 @@ class Objects:
     """The object database of one repository; every method may be called from several threads."""
 
     def __init__(self, git: Git) -> None:
-        self._git: Git = git
         self._reader: Child = Child(git.directory, ("cat-file", "--batch"))
-        # `--missing`: what goes in comes out of trees that exist, and looking again would fetch in a partial clone.
-        self._tree_writer: Child = Child(git.directory, ("mktree", "-z", "--batch", "--missing"))
+        self._writer: ObjectWriter = ObjectWriter(git)
         self._trees: OrderedDict[str, tuple[Entry, ...]] = OrderedDict()
         self._cached_entries: int = 0
         self._lock: threading.Lock = threading.Lock()
@@ -71,9 +62,8 @@ class Objects:
         self.close()
 
     def close(self) -> None:
-        """End the helper processes; a later call starts them again."""
+        """End the helper process; a later call starts it again."""
         self._reader.close()
-        self._tree_writer.close()
 
     def read(self, oid: str) -> bytes:
         """The raw content of the object that `oid` names. Raises GitError if there is none."""
@@ -155,30 +145,13 @@ class Objects:
         for name in sorted(before.keys() | after.keys()):
             yield from self._diff(f"{path}/{name}" if path else name, before.get(name), after.get(name))
 
+    def write(self, kind: str, data: bytes) -> str:
+        """Write `data` as an object of the given kind (`blob`, `tree`, `commit`), durably, and return its id."""
+        return self._writer.write(kind, data)
+
     def write_blob(self, data: bytes) -> str:
         """Write `data` as a blob and return its id."""
-        loose = self._find_loose()
-        if loose is None:
-            return self._git.run("hash-object", "-w", "--stdin", stdin=data).text
-        stream = loose.store(IStream("blob", len(data), BytesIO(data)))
-        oid: str = stream.hexsha.decode("ascii")
-        _force_to_disk(Path(loose.root_path()) / oid[:2] / oid[2:])
-        return oid
-
-    @cached_property
-    def _loose(self) -> Any:
-        """GitPython's own store of loose objects, which spares a process; None where it does not know the format."""
-        found = self._git.run(
-            "config", "--get-regexp", r"^(extensions\.objectformat|core\.sharedrepository)$", accept=(0, 1)
-        )
-        if found.status == 0:
-            return None
-        folder = self._git.text("rev-parse", "--git-path", "objects")
-        return LooseObjectDB(str(self._git.directory / folder))
-
-    def _find_loose(self) -> Any:
-        with self._lock:
-            return self._loose
+        return self.write("blob", data)
 
     def edit_tree(self, treeish: str, changes: Mapping[str, str | None]) -> str:
         """Write `treeish` with the blobs of `changes` put at their paths, and the paths of None removed.
@@ -213,12 +186,13 @@ class Objects:
                 continue  # Nothing to remove: there is no such folder.
             edited = self._edit(folder, inner)
             _apply(entries, name, (TREE_MODE, edited) if edited else None)
-        return self._write_tree(tuple(entries.values())) if entries else None
+        return self._write_tree(entries.values()) if entries else None
 
-    def _write_tree(self, entries: tuple[Entry, ...]) -> str:
-        records = [f"{e.mode} {_TYPES.get(e.mode, 'blob')} {e.oid}\t{e.name}\0" for e in entries]
-        request = "".join([*records, "\0"]).encode("utf-8", "surrogateescape")
-        return self._tree_writer.ask(request, _read_line)
+    def _write_tree(self, entries: Iterable[Entry]) -> str:
+        found = tuple(sorted(entries, key=_sorting_name))
+        oid = self.write("tree", serialize_tree(found))
+        self._cache(oid, found)
+        return oid
 
     def _ask(self, name: str) -> tuple[str, bytes]:
         if not name or "\n" in name:
@@ -227,15 +201,6 @@ class Objects:
         if found is None:
             raise GitError(("cat-file", "--batch"), 128, f"the repository has no object {name}")
         return found
-
-
-def _force_to_disk(path: Path) -> None:
-    # As `core.fsync=committed` does: a ref must not outlive, through a power failure, what it reaches.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _apply(entries: dict[str, Entry], name: str, edit: tuple[str | None, str] | None) -> None:
@@ -270,6 +235,20 @@ def parse_tree(data: bytes, id_bytes: int) -> tuple[Entry, ...]:
         position = end + 1 + id_bytes
         entries.append(Entry(mode, name, data[end + 1 : position].hex()))
     return tuple(entries)
+
+
+def serialize_tree(entries: Iterable[Entry]) -> bytes:
+    """The raw tree object of `entries`, which are in git's order."""
+    parts: list[bytes] = []
+    for mode, name, oid in entries:
+        parts += (f"{mode.lstrip('0')} {name}\0".encode("utf-8", "surrogateescape"), bytes.fromhex(oid))
+    return b"".join(parts)
+
+
+def _sorting_name(entry: Entry) -> bytes:
+    # Git orders folders as if their names ended with a slash.
+    name = entry.name.encode("utf-8", "surrogateescape")
+    return name + b"/" if entry.is_tree else name
 
 
 def _read_line(pipe: IO[bytes]) -> str:
