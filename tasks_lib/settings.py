@@ -179,6 +179,12 @@ class Settings(Section):
         default_factory=dict[Any, str],
         description="Files of this repository that stand in for the prompts that come with the coordinator.",
     )
+    kept_days: Count = Field(
+        default=30,
+        ge=0,
+        le=36_500,
+        description="Days after which a run forgets states that were kept, and logs of nodes that are done; 0: never.",
+    )
     retry: RetrySettings = Field(default_factory=RetrySettings, description="Attempts and waits.")
     land: LandSettings = Field(default_factory=LandSettings, description="Where work goes.")
 

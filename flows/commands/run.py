@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -14,14 +14,15 @@ import httpx
 from rich.console import Console
 
 from flows.commands.output import say
-from flows.places import name_program, register
+from flows.places import VIEW, name_program, register
 from flows.progress import show
 from flows.server import Server, authorize, serve
 from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
 from tasks_lib.git.head import Head
-from tasks_lib.git.lock import read_holder
+from tasks_lib.git.lock import read_dead_holder, read_holder
+from tasks_lib.git.repository import Repository
 from tasks_lib.life.backends import check_agent
-from tasks_lib.life.board import RunView
+from tasks_lib.life.board import RunView, read_view
 from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.startup import NO_VERIFY, OpenRun
 from tasks_lib.plan import Plan
@@ -47,16 +48,25 @@ def run_repository(
     check_agent(project)
     if holder := read_holder(project.repository.state_dir):
         raise BusyError(f"{project.repository.top} is worked by {holder} already; wait for it, or stop it")
-    if has_nothing_to_do(project, only):
+    # What a killed run left, in Prefect too, is put right by opening a run, even if nothing is left to work.
+    is_fresh = not was_killed(project.repository)
+    if is_fresh and has_nothing_to_do(project, only):
         console.print(f"Every node is completed on {project.target}; there is nothing to do.")
         return ExitCode.COMPLETED
-    if not plan.ready() and not Head(project.repository.git, project.target).is_pending():
+    if is_fresh and not plan.ready() and not Head(project.repository.git, project.target).is_pending():
         return explain_wait(plan, project, only, console)
     name = register(project.repository.top)
     if not os.environ.get("PREFECT_API_URL"):
         console.print("Starting Prefect's server (10 to 20 seconds) …", style="dim")
     with serve(port) as server:
-        return drive(name, only, max_sessions, server, console)
+        options = {"repository": name, "only": list(only), "max_sessions": max_sessions}
+        return drive(options, project.repository.common_dir, server, console)
+
+
+def was_killed(repository: Repository) -> bool:
+    """Whether the last run here ended without a word: it died holding the lock, or before it had said how it ended."""
+    view = read_view(repository.state_dir / VIEW)
+    return read_dead_holder(repository.state_dir) is not None or (view is not None and not view.ended)
 
 
 def has_nothing_to_do(project: Project, only: Sequence[str]) -> bool:
@@ -92,16 +102,20 @@ def show_dry_run(plan: Plan, project: Project, sessions: int, console: Console) 
         console.print(NO_VERIFY, style="yellow")
 
 
-def drive(name: str, only: Sequence[str], max_sessions: int | None, server: Server, console: Console) -> ExitCode:
+def drive(words: Mapping[str, Any], common_dir: Path, server: Server, console: Console) -> ExitCode:
     """Run the flow in this process and show it; Prefect is imported only now, as its settings are in place."""
-    from flows.run_graph import RunOptions, on_open, run_graph
+    from prefect import tags
 
-    options = RunOptions(repository=name, only=list(only), max_sessions=max_sessions)
+    from flows.run_graph import RunOptions, on_open, run_graph
+    from flows.stale_runs import list_tags
+
+    options = RunOptions(**words)
     stage = _Stage(server, console)
     token = on_open.set(stage.open)
     state: State[Any] | None = None
     try:
-        with stage.stack, suppress(asyncio.CancelledError):
+        # Tagged from its first moment on: whoever comes after a kill knows the flow run by that.
+        with stage.stack, tags(*list_tags(common_dir)), suppress(asyncio.CancelledError):
             # Prefect's types do not know that a flow that is async is awaited for its state.
             begin = cast("Callable[[], Awaitable[State[Any]]]", partial(run_graph, options, return_state=True))
             state = asyncio.run(stage.perform(begin))

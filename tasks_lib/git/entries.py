@@ -119,7 +119,7 @@ def drop_dead_locks(repository: Repository, entry: Entry) -> list[str]:
 
     The caller holds the run's lock and has ended the processes of an earlier run, so nobody holds them.
     """
-    locks = list(entry.admin.glob("*.lock"))
+    locks = list(entry.admin.rglob("*.lock"))
     if branch := entry.branch:
         locks.append(repository.common_dir / "refs" / "heads" / f"{branch}.lock")
     found = [lock for lock in locks if lock.exists()]

@@ -1,9 +1,11 @@
 """Decides who may work on a repository: one run at a time, and one change of its worktrees at a time."""
 
+import errno
 import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, cast
 
-from tasks_lib.errors import BusyError
+from tasks_lib.errors import BusyError, InputError
 
 _TRIES = 10
 _PAUSE_SECONDS = 0.02
@@ -45,19 +47,21 @@ class RunLock:
     """The lock `<state_dir>/lock` that a run holds from its start to its end; use it as a context manager.
 
     It is a `flock`, so the kernel releases it when its holder dies. The file stays, since another process may be
-    waiting on that very file; its content says who holds it. Entering raises BusyError while another holds it.
+    waiting on that very file; its content says who holds it. Entering raises BusyError while another holds it,
+    InputError if the file cannot be used. `left` is then the one who died, or broke off, holding it, None for nobody.
     """
 
     def __init__(self, state_dir: Path, run: str) -> None:
         self.state_dir: Path = state_dir
         self.run: str = run
+        self.left: Holder | None = None
         self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
-        self.state_dir.mkdir(parents=True, exist_ok=True)
         descriptor = _open(self.state_dir / "lock")
         try:
             _require(descriptor, self.state_dir)
+            self.left = _read_content(descriptor)
             holder = Holder(socket.gethostname(), os.getpid(), self.run, datetime.now(UTC).isoformat())
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(asdict(holder)).encode() + b"\n", 0)
@@ -78,18 +82,31 @@ class RunLock:
 
 def read_holder(state_dir: Path) -> Holder | None:
     """Who holds the run's lock at this moment, or None if nobody does."""
+    is_held, said = _look(state_dir)
+    return (said or Holder()) if is_held else None
+
+
+def read_dead_holder(state_dir: Path) -> Holder | None:
+    """Who held the run's lock last and died holding it, or None if it is held, or was given back."""
+    is_held, said = _look(state_dir)
+    return None if is_held else said
+
+
+def _look(state_dir: Path) -> tuple[bool, Holder | None]:
+    """Whether somebody holds the run's lock, and what its content says."""
     try:
-        descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CLOEXEC)
+        # To read is enough, and is what another user's lock allows.
+        descriptor = _open_plain(state_dir / "lock", os.O_RDONLY)
     except FileNotFoundError:
-        return None
+        return False, None
+    except OSError as error:
+        raise _describe_unusable(state_dir / "lock", error) from error
     # Shared, so that two who ask at once do not take each other for a holder.
-    if _take(descriptor, fcntl.LOCK_SH):
-        _release(descriptor)
-        return None
+    is_free = _take(descriptor, fcntl.LOCK_SH)
     try:
-        return _read_content(descriptor)
+        return not is_free, _read_content(descriptor)
     finally:
-        os.close(descriptor)
+        _release(descriptor) if is_free else os.close(descriptor)
 
 
 @contextmanager
@@ -100,7 +117,6 @@ def admin_lock(repository: HasStateDir) -> Generator[None, None, None]:
     a command that is no run takes it too. Each holder opens the file anew, and a `flock` belongs to what was opened,
     so it excludes the threads of one process as well. Not to be taken twice by one thread: it would wait for itself.
     """
-    repository.state_dir.mkdir(parents=True, exist_ok=True)
     descriptor = _open(repository.state_dir / "worktrees.lock")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -110,7 +126,27 @@ def admin_lock(repository: HasStateDir) -> Generator[None, None, None]:
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _open_plain(path, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise _describe_unusable(path, error) from error
+
+
+def _open_plain(path: Path, flags: int) -> int:
+    # Never through a symbolic link: what it leads to would be cut to nothing. Nor may a pipe in its place hold us up.
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is no plain file", str(path))
+
+
+def _describe_unusable(path: Path, error: OSError) -> InputError:
+    why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+    return InputError(
+        [f"{path} cannot be used as a lock: {why}. Make it a file that you may write, or remove it if no run goes on."]
+    )
 
 
 def _take(descriptor: int, mode: int) -> bool:
@@ -118,6 +154,9 @@ def _take(descriptor: int, mode: int) -> bool:
         fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        path = Path(f"/dev/fd/{descriptor}")
+        raise _describe_unusable(path.readlink() if path.is_symlink() else path, error) from error
     return True
 
 
@@ -135,10 +174,14 @@ def _release(descriptor: int) -> None:
     os.close(descriptor)
 
 
-def _read_content(descriptor: int) -> Holder:
+def _read_content(descriptor: int) -> Holder | None:
+    """What a holder wrote, with nothing in it where that cannot be read; None where nothing is written."""
+    content = os.pread(descriptor, 4096, 0)
+    if not content.strip():
+        return None
     try:
-        found: object = json.loads(os.pread(descriptor, 4096, 0))
-    except ValueError:
+        found: object = json.loads(content)
+    except (ValueError, RecursionError):
         return Holder()
     if not isinstance(found, dict):
         return Holder()
@@ -153,7 +196,7 @@ def _read_content(descriptor: int) -> Holder:
 
 
 def _describe_busy(descriptor: int, state_dir: Path) -> str:
-    holder = _read_content(descriptor)
+    holder = _read_content(descriptor) or Holder()
     return (
         f"{state_dir.parent}: {holder} works on this repository. Wait for it to end, or end it, and start again; "
         "`coordinator status` shows what it does."

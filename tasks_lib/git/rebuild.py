@@ -1,8 +1,6 @@
 """Makes an unpublished commit of ours again on another parent, by the rules it was first composed by."""
 
 import re
-import tempfile
-from pathlib import Path
 
 from tasks_lib.git import messages
 from tasks_lib.git.candidate import Candidate, Composer
@@ -10,6 +8,7 @@ from tasks_lib.git.merging import Conflict, list_commits
 from tasks_lib.git.objects import Change, Entry
 from tasks_lib.git.tasktext import read_summary
 from tasks_lib.model import Task
+from tasks_lib.process.private import private_directory
 from tasks_lib.taskfile import parse_task
 
 _MERGE_FILE_FAILED = 128
@@ -92,8 +91,8 @@ def _apply_change(composer: Composer, change: Change, found: Entry | None) -> En
 
 def _merge_file(composer: Composer, found: Entry, old: Entry, new: Entry) -> bytes | None:
     """The three-way merge of one file, or None for a conflict."""
-    with tempfile.TemporaryDirectory(prefix="coordinator-") as directory:
-        names = [Path(directory, name) for name in ("base", "before", "ours")]
+    with private_directory() as directory:
+        names = [directory / name for name in ("base", "before", "ours")]
         for name, entry in zip(names, (found, old, new), strict=True):
             name.write_bytes(composer.objects.read(entry.oid))
         every = range(_MERGE_FILE_FAILED)

@@ -1,16 +1,14 @@
 """Decides what a killed run left half done in the administration of worktrees, and puts it right."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 from tasks_lib.git.entries import MAKING, Entry, drop_dead_locks, list_entries, read_entry
 from tasks_lib.git.records import read_git_link
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.trash import POOL_NAME, discard
-
-_LOCK_SECONDS = 10.0
-"""No command of git holds a lock on a ref or on the settings this long; an older one is dead."""
+from tasks_lib.git.sweep import LOCK_SECONDS, find_locks, find_unfinished_files, is_old
+from tasks_lib.git.trash import POOL_NAME, delete, discard
 
 
 def settle(repository: Repository) -> list[str]:
@@ -72,8 +70,7 @@ def _is_locked_by_us(admin: Path) -> bool:
 
 def _is_dead_start(admin: Path) -> bool:
     """Whether git was ended before it wrote anything here: no entry of anybody's, and too old to become one."""
-    is_old = time.time() - admin.stat().st_mtime > _LOCK_SECONDS
-    return is_old and all(path.name in ("locked", "gitdir") and _has_nothing(path) for path in admin.iterdir())
+    return is_old(admin) and all(path.name in ("locked", "gitdir") and _has_nothing(path) for path in admin.iterdir())
 
 
 def _is_barely_begun(path: Path) -> bool:
@@ -88,36 +85,38 @@ def _has_nothing(path: Path) -> bool:
     return path.is_file() and path.stat().st_size == 0
 
 
-def drop_dead_ref_locks(repository: Repository) -> list[str]:
-    """Remove lock files of refs and settings that a killed git left; say which.
+def drop_dead_ref_locks(repository: Repository, branches: Collection[str]) -> list[str]:
+    """Remove lock files of refs and settings that a killed git left; say which, and which are not ours to remove.
 
-    Our own refs have no other writer. Others may be held by the user at this moment: those are waited for, until
-    they are gone or so old that nobody holds them.
+    `branches` are those of our nodes. They and our own refs have no other writer. Those of all refs and of the
+    settings may be held by the user at this moment: they are waited for, until they are gone or so old that nobody
+    holds them.
     """
-    common = repository.common_dir
+    locks = find_locks(repository, branches)
     lines: list[str] = []
-    for lock in (common / "refs" / "coordinator").rglob("*.lock"):
+    for lock in locks.own:
         lock.unlink(missing_ok=True)
         lines.append(f"{lock}: removed; who held it is gone")
-    for lock in _list_shared_locks(common):
+    for lock in locks.shared:
         if _is_dead(lock):
             lock.unlink(missing_ok=True)
-            lines.append(f"{lock}: removed; it is older than {_LOCK_SECONDS:.0f} seconds")
-    return lines
-
-
-def _list_shared_locks(common: Path) -> Iterator[Path]:
-    yield from (common / name for name in ("packed-refs.lock", "config.lock") if (common / name).exists())
-    yield from list((common / "refs" / "heads").rglob("*.lock"))
+            lines.append(f"{lock}: removed; it is older than {LOCK_SECONDS:.0f} seconds")
+    said = f"a lock file that is not ours and older than {LOCK_SECONDS:.0f} seconds; delete it if no git is at work"
+    return [*lines, *(f"{lock}: {said}" for lock in locks.foreign if is_old(lock))]
 
 
 def _is_dead(lock: Path) -> bool:
-    end = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            age = time.time() - lock.stat().st_mtime
-        except FileNotFoundError:
-            return False
-        if age > _LOCK_SECONDS or time.monotonic() > end:
+    end = time.monotonic() + LOCK_SECONDS
+    while lock.exists():
+        if is_old(lock) or time.monotonic() > end:
             return True
         time.sleep(0.05)
+    return False
+
+
+def drop_unfinished_files(repository: Repository) -> list[str]:
+    """Remove the files of ours that a killed run was writing; say which."""
+    found = find_unfinished_files(repository)
+    for path in found:
+        delete(path)
+    return [f"{path}: removed; an earlier run was ended while writing it" for path in found]

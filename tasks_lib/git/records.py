@@ -20,6 +20,8 @@ MAX_NOTICES_BYTES = 1 << 20
 """So much of the notices is read, from their end on, and not much more is written: an agent may report in a loop."""
 MAX_NOTICE_CHARS = 16_000
 MAX_LINK_BYTES = 1 << 14
+UNFINISHED = ".coordinator-"
+"""Stands in the name of a file that is being written and not yet in its place; nobody else names files so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ def write_record(git_dir: Path, record: Record) -> None:
 def remove_record(git_dir: Path) -> None:
     """Remove the record and what a kill left of writing it; none being there is fine."""
     (git_dir / RECORD_NAME).unlink(missing_ok=True)
-    for leftover in git_dir.glob(f"{RECORD_NAME}.*"):
+    for leftover in find_unfinished(git_dir):
         leftover.unlink(missing_ok=True)
 
 
@@ -236,7 +238,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     Not forced to disk: a power failure may take what was written last, which costs a number or a view, never work.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}{UNFINISHED}", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -245,3 +247,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def find_unfinished(directory: Path) -> list[Path]:
+    """What a kill left of writing a file in `directory`; who calls knows that nobody is writing there now."""
+    return sorted(directory.glob(f"?*{UNFINISHED}*")) if directory.is_dir() else []

@@ -14,6 +14,8 @@ from tasks_lib.git.runner import Git
 from tasks_lib.naming import flatten
 
 KEPT_REFS = "refs/coordinator/kept"
+INDEX_PREFIX = "coordinator-index-"
+"""Of the directory in a worktree's git directory that holds a copy of its index for a moment."""
 _MAX_TRIES = 100
 
 
@@ -79,7 +81,7 @@ def _number(ref: str) -> int:
 
 def _write_trees(worktree: Worktree, head: str | None, exclude: Sequence[str]) -> tuple[str | None, str]:
     """The trees of what is staged (None amid a conflict) and of the working tree, by way of a copy of the index."""
-    with tempfile.TemporaryDirectory(prefix="coordinator-index-", dir=worktree.git_dir) as directory:
+    with tempfile.TemporaryDirectory(prefix=INDEX_PREFIX, dir=worktree.git_dir) as directory:
         index = Path(directory) / "index"
         place = {"GIT_INDEX_FILE": str(index)}
         git, real = worktree.git, worktree.git_dir / "index"

@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +21,11 @@ from tasks_lib.git.entries import (
 )
 from tasks_lib.git.lock import admin_lock
 from tasks_lib.git.pool import Checkouts, Keeping
-from tasks_lib.git.reconcile import drop_dead_ref_locks, settle
+from tasks_lib.git.reconcile import drop_dead_ref_locks, drop_unfinished_files, settle
 from tasks_lib.git.records import clear_notices, remove_record
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.snapshots import keep_state
+from tasks_lib.git.sweep import remove_empty_folders_of_refs
 from tasks_lib.git.tampering import relink
 from tasks_lib.git.trash import (
     POOL_NAME,
@@ -171,11 +172,16 @@ class Worktrees:
         with self._lock():
             remove_empty_directories(self.repository)
 
-    def reconcile(self) -> "list[str]":
-        """Put right what a killed run left; say what was done, a line each. Called first, holding the run's lock."""
-        lines = drop_dead_ref_locks(self.repository)
+    def reconcile(self, branches: Collection[str] = ()) -> "list[str]":
+        """Put right what a killed run left; say what was done, a line each. Called first, holding the run's lock.
+
+        `branches` are those of the graph's nodes, which nobody else writes.
+        """
+        lines = drop_dead_ref_locks(self.repository, branches)
         with self._lock():
+            lines += drop_unfinished_files(self.repository)
             lines += settle(self.repository)
+            remove_empty_folders_of_refs(self.repository, branches)
         self._delete(list_trash(self.repository))
         with self._lock():
             remove_empty_directories(self.repository)

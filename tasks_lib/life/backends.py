@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import tempfile
 from pathlib import Path
 
 from tasks_lib.agents.backend import Backend, Session, SessionSpec
@@ -18,6 +17,7 @@ from tasks_lib.life.needs import find_needs
 from tasks_lib.life.project import Project
 from tasks_lib.life.surroundings import Surroundings, find_own_bin
 from tasks_lib.process.environment import scrub
+from tasks_lib.process.private import private_directory
 
 SERVER_LOG = "opencode.log"
 NO_AGENT = """no agent is configured; put into coordinator.yaml:
@@ -88,8 +88,7 @@ async def examine_backend(project: Project) -> None:
 
     Raises InputError with every fault, AgentError if a server cannot be started.
     """
-    with tempfile.TemporaryDirectory(prefix="coordinator-") as name:
-        private = Path(name)
+    with private_directory() as private:
         surroundings = Surroundings(project.settings, project.repository, private)
         instructions = await asyncio.to_thread(read_project_instructions, project)
         # A data directory of its own: a run may be using the other one.

@@ -2,11 +2,9 @@
 
 import asyncio
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,11 @@ from tasks_lib.life.leftovers import Leftovers, put_landed_away
 from tasks_lib.life.needs import find_needs
 from tasks_lib.life.project import Project
 from tasks_lib.life.publishing import Publisher
+from tasks_lib.life.remains import describe_takeover, end_processes, sweep
 from tasks_lib.life.run import Run
 from tasks_lib.life.surroundings import REPOSITORY_MARKER, Surroundings
-from tasks_lib.process.strays import end_marked
+from tasks_lib.naming import name_branches
+from tasks_lib.process.private import name_owner, private_directory
 
 WATCH_SECONDS = 1.0
 """How often the base is looked at, for commits by another hand."""
@@ -64,9 +64,14 @@ async def open_run(
     repository = project.repository
     await asyncio.to_thread(repository.prepare)
     view = RunView(run_id, project.target, now_text(), os.getpid(), socket.gethostname(), nodes=_list_nodes(project))
-    with RunLock(repository.state_dir, run_id), _marked(str(repository.common_dir)):
+    with (
+        RunLock(repository.state_dir, run_id) as lock,
+        _marked(str(repository.common_dir)),
+        private_directory(name_owner(repository.common_dir)) as private,
+    ):
         board = Board(view, repository.state_dir / "run.json")
-        private = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="coordinator-"))
+        if lock.left:
+            board.say(describe_takeover(lock.left, view.host))
         surroundings = Surroundings(project.settings, repository, private)
         instructions = await asyncio.to_thread(read_project_instructions, project)
         backend = make_backend(project, instructions, surroundings, data or private, private)
@@ -75,7 +80,7 @@ async def open_run(
         try:
             if on_open:
                 on_open(opened)
-            left = await put_right(opened)
+            left = await put_right(opened, data)
             if data and not any(record.conversation for _, record in left.open):
                 await asyncio.to_thread(forget_conversations, find_data(data, str(repository.common_dir)))
             await get_ready(run)
@@ -84,7 +89,7 @@ async def open_run(
                 await run.settle()
                 await opened.publisher.publish_now()
         finally:
-            await _close(opened, private)
+            await _close(opened)
 
 
 def _list_nodes(project: Project) -> dict[str, NodeView]:
@@ -102,26 +107,28 @@ def _marked(value: str) -> Generator[None]:
         os.environ.pop(REPOSITORY_MARKER, None)
 
 
-async def put_right(opened: OpenRun) -> Leftovers:
+async def put_right(opened: OpenRun, data: Path | None = None) -> Leftovers:
     """Take up what an earlier run left: its processes, half-made worktrees, landed leftovers, unpublished merges.
 
-    Returns what was found; nodes that are still open go on from there.
+    Returns what was found; nodes that are still open go on from there. Each step may be done twice, or be cut short.
     """
     run = opened.run
     if not run.settings.verify:
         run.board.say(NO_VERIFY)
     for warning in (*run.project.warnings, *run.instructions.templates.warnings):
         run.board.say(str(warning))
-    count = await end_marked(REPOSITORY_MARKER, str(run.repository.common_dir), run.settings.watch.stop_seconds)
-    if count:
+    if count := await end_processes(run.repository, run.settings):
         run.board.say(f"Ended {count} processes that an earlier run had left.")
     await run.thread(run.repository.exclude_worktrees)
-    for line in await run.thread(run.worktrees.reconcile):
+    branches = name_branches(run.graph.tasks.values(), run.settings.branch_prefix).values()
+    for line in await run.thread(run.worktrees.reconcile, tuple(branches)):
         run.board.say(line)
     if refusal := await opened.lander.follow_base():
         raise InputError([refusal])
     run.graph = await run.thread(run.read_graph_at, await run.thread(run.head.current))
     _, left = await run.thread(put_landed_away, run.worktrees, run.head, run.graph, run.settings, run.id)
+    for line in await run.thread(sweep, run.repository, run.graph, run.settings, data):
+        run.board.say(line)
     return left
 
 
@@ -173,7 +180,7 @@ async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
         await asyncio.gather(*jobs, return_exceptions=True)
 
 
-async def _close(opened: OpenRun, private: Path) -> None:
+async def _close(opened: OpenRun) -> None:
     run = opened.run
     try:
         try:
@@ -185,5 +192,3 @@ async def _close(opened: OpenRun, private: Path) -> None:
             await run.thread(run.head.finish)
     finally:
         run.close()
-        with suppress(OSError):
-            await asyncio.to_thread(shutil.rmtree, private)

@@ -1,16 +1,19 @@
 """One run holds a repository, a dead one's lock is free, and git's administration has one writer at a time."""
 
+import json
 import os
+import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 
-from tasks_lib.errors import BusyError
-from tasks_lib.git.lock import RunLock, admin_lock, read_holder
+from tasks_lib.errors import BusyError, InputError
+from tasks_lib.git.lock import RunLock, admin_lock, read_dead_holder, read_holder
 from tasks_lib.git.repository import Repository
 
 HOLD = """
@@ -70,6 +73,89 @@ def test_lock_ends_with_its_holder_while_a_child_lives_on(tmp_path: Path) -> Non
         }
     with child, RunLock(tmp_path, "second"):
         child.communicate(b"")
+
+
+def test_who_died_holding_the_lock_is_known_to_the_next_and_who_gave_it_back_is_not(tmp_path: Path) -> None:
+    with start_holder(tmp_path) as holder:
+        assert read_dead_holder(tmp_path) is None
+        holder.kill()
+    dead = read_dead_holder(tmp_path)
+    assert dead
+    assert (dead.pid, dead.run, dead.host) == (holder.pid, "first", socket.gethostname())
+    with RunLock(tmp_path, "second") as lock:
+        assert lock.left == dead
+    assert read_dead_holder(tmp_path) is None
+    with RunLock(tmp_path, "third") as lock:
+        assert lock.left is None
+
+
+def test_process_that_lives_and_has_the_number_of_the_dead_holder_does_not_hold_the_lock(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text(json.dumps({"host": socket.gethostname(), "pid": os.getppid(), "run": "first"}))
+    assert read_holder(tmp_path) is None
+    with RunLock(tmp_path, "second") as lock:
+        assert lock.left
+        assert lock.left.pid == os.getppid()
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"{", b"[1]", b"\xff\0", b'{"pid": "x", "host": 3}', b"[" * 5000])
+def test_lock_is_refused_and_taken_whatever_its_content(tmp_path: Path, content: bytes) -> None:
+    with start_holder(tmp_path) as holder:
+        (tmp_path / "lock").write_bytes(content)
+        with pytest.raises(BusyError, match=r"\(process \? on"), RunLock(tmp_path, "second"):
+            pass
+        assert read_holder(tmp_path) is not None
+        holder.kill()
+    with RunLock(tmp_path, "second"):
+        pass
+
+
+def make_link(lock: Path) -> None:
+    (lock.parent / "precious").write_text("mine")
+    lock.symlink_to("precious")
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [(make_link, "symbolic link"), (Path.mkdir, "irectory"), (os.mkfifo, "no plain file")],
+)
+def test_lock_that_is_no_file_is_said_and_not_followed(tmp_path: Path, make: Callable[[Path], None], why: str) -> None:
+    make(tmp_path / "lock")
+    with pytest.raises(InputError, match=f"{tmp_path}/lock cannot be used as a lock: .*{why}"), RunLock(tmp_path, "a"):
+        pass
+    with pytest.raises(InputError, match="cannot be used as a lock"):
+        read_holder(tmp_path)
+    assert [path.read_text() for path in tmp_path.glob("precious")] in ([], ["mine"])
+
+
+WITHOUT_RIGHTS = """
+import os, sys
+from pathlib import Path
+from tasks_lib.errors import CoordinatorError
+from tasks_lib.git.lock import RunLock, read_holder
+if os.getuid() == 0:
+    os.setuid(65534)
+print(read_holder(Path(sys.argv[1])))
+try:
+    with RunLock(Path(sys.argv[1]), "second"):
+        print("taken")
+except CoordinatorError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_lock_that_another_user_may_only_read_names_its_holder_and_is_refused(tmp_path: Path) -> None:
+    with start_holder(tmp_path) as holder:
+        (tmp_path / "lock").chmod(0o444)
+        for place in (tmp_path, *tmp_path.parents):
+            if "pytest" in str(place):
+                place.chmod(0o755)
+        command = [sys.executable, "-c", WITHOUT_RIGHTS, str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        holder.kill()
+    assert done.returncode == 0, done.stderr
+    held, refused = done.stdout.splitlines()
+    assert held.startswith(f"run first (process {holder.pid} on")
+    assert refused.startswith(f"InputError {tmp_path}/lock cannot be used as a lock: Permission denied")
 
 
 def test_nobody_holds_a_lock_that_was_never_made(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_broken_record_reads_as_none(tmp_path: Path, content: str) -> None:
 
 def test_removed_record_leaves_nothing_behind(tmp_path: Path) -> None:
     write_record(tmp_path, Record("a", "feat/a"))
-    (tmp_path / "coordinator.json.torn").write_text("left by a kill")
+    (tmp_path / "coordinator.json.coordinator-torn").write_text("left by a kill")
     remove_record(tmp_path)
     remove_record(tmp_path)
     assert read_record(tmp_path) is None

@@ -4,19 +4,17 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dying import run_in_child
 
 from tasks_lib.git.entries import MAKING
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktrees import Worktree, Worktrees
 
-STEPS = frozenset({"subprocess.Popen", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "tempfile.mkstemp"})
-"""Between two of these nothing changes on disk."""
+BRANCHES = ("feat/first", "feat/deep/a", "feat/second", "feat/third")
 
 
 def head_of(repository: Repository) -> str:
@@ -41,48 +39,12 @@ def run_life(top: Path) -> None:
     worktrees.close()
 
 
-def run_in_child(work: Callable[[], None], kill_at: int | None) -> int:
-    """Run `work` in a process of its own that kills itself before its `kill_at`-th step; return the steps it did."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _run_counted(work, kill_at, writer)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as steps:
-        done = len(steps.read())
-    _, status = os.waitpid(child, 0)
-    if kill_at is None:
-        assert status == 0
-    else:
-        assert os.WTERMSIG(status) == signal.SIGKILL
-    return done
-
-
-def _run_counted(work: Callable[[], None], kill_at: int | None, writer: int) -> None:
-    done = 0
-
-    def count(event: str, _: tuple[object, ...]) -> None:
-        nonlocal done
-        if event in STEPS:
-            if done == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            done += 1
-            os.write(writer, b".")
-
-    sys.addaudithook(count)
-    try:
-        work()
-    except BaseException:
-        os._exit(1)
-    os._exit(0)
-
-
 def assert_nothing_leaks(repository: Repository) -> None:
     """Open, commit, release and delete every branch; then nothing is left of any worktree."""
     worktrees = Worktrees(repository)
-    worktrees.reconcile()
-    assert Worktrees(repository).reconcile() == []
-    for branch in ("feat/first", "feat/deep/a", "feat/second", "feat/third"):
+    worktrees.reconcile(BRANCHES)
+    assert Worktrees(repository).reconcile(BRANCHES) == []
+    for branch in BRANCHES:
         opened = worktrees.open_branch(branch, head_of(repository))
         assert opened.git.text("status", "--porcelain") in ("", "?? precious.txt")
         opened.git.run("commit", "--quiet", "--allow-empty", "--message", "Work")
@@ -231,19 +193,73 @@ def test_worktree_whose_link_was_deleted_is_linked_again_with_its_bytes(reposito
     assert_nothing_leaks(repository)
 
 
-@pytest.mark.parametrize("name", ["packed-refs.lock", "config.lock", "refs/heads/main.lock"])
-def test_old_lock_of_a_ref_or_of_settings_is_removed(repository: Repository, name: str) -> None:
-    lock = repository.common_dir / name
-    lock.touch()
-    os.utime(lock, (time.time() - 60, time.time() - 60))
+def make_old(path: Path) -> Path:
+    """`path` as a file, or as it is, last written a minute ago."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.utime(path, (time.time() - 60, time.time() - 60))
+    return path
+
+
+@pytest.mark.parametrize("name", ["packed-refs.lock", "config.lock"])
+def test_old_lock_of_all_refs_or_of_settings_is_removed(repository: Repository, name: str) -> None:
+    lock = make_old(repository.common_dir / name)
     (line,) = Worktrees(repository).reconcile()
     assert str(lock) in line
     assert not lock.exists()
 
 
-def test_lock_of_our_own_refs_is_removed_at_once(repository: Repository) -> None:
-    lock = repository.common_dir / "refs" / "coordinator" / "queue" / "main.lock"
+@pytest.mark.parametrize(
+    "name", ["index.lock", "HEAD.lock", "refs/heads/main.lock", "refs/stash.lock", "refs/tags/v1.lock"]
+)
+def test_old_lock_of_a_person_is_said_and_stays(repository: Repository, name: str) -> None:
+    lock = make_old(repository.common_dir / name)
+    (line,) = Worktrees(repository).reconcile(BRANCHES)
+    assert line.startswith(f"{lock}: a lock file that is not ours")
+    assert lock.exists()
+    os.utime(lock)
+    assert Worktrees(repository).reconcile(BRANCHES) == []
+
+
+@pytest.mark.parametrize("name", ["refs/coordinator/queue/main.lock", "refs/heads/feat/deep/a.lock"])
+def test_lock_of_our_own_refs_is_removed_at_once(repository: Repository, name: str) -> None:
+    lock = repository.common_dir / name
     lock.parent.mkdir(parents=True)
     lock.touch()
-    Worktrees(repository).reconcile()
+    (line,) = Worktrees(repository).reconcile(BRANCHES)
+    assert str(lock) in line
     assert not lock.exists()
+    assert not lock.parent.exists()
+
+
+@pytest.mark.parametrize("name", ["index.lock", "HEAD.lock", "refs/bisect/bad.lock"])
+def test_lock_in_a_worktree_of_ours_is_removed_and_in_another_is_not(repository: Repository, name: str) -> None:
+    ours = Worktrees(repository).open_branch("feat/first", head_of(repository)).git_dir
+    repository.git.run("worktree", "add", "--quiet", "--detach", str(repository.top.parent / "mine"))
+    theirs = repository.common_dir / "worktrees" / "mine"
+    for admin in (ours, theirs):
+        make_old(admin / name)
+    Worktrees(repository).reconcile(BRANCHES)
+    assert ((ours / name).exists(), (theirs / name).exists()) == (False, True)
+
+
+def test_files_that_were_being_written_are_removed_and_others_stay(repository: Repository) -> None:
+    admin = Worktrees(repository).open_branch("feat/first", head_of(repository)).git_dir
+    repository.prepare()
+    repository.exclude_worktrees()
+    info = repository.common_dir / "info"
+    unfinished = [
+        admin / "coordinator.json.coordinator-x1",
+        admin / "coordinator-slot.coordinator-x1",
+        repository.state_dir / "run.json.coordinator-x1",
+        info / "exclude.coordinator-x1",
+    ]
+    for path in unfinished:
+        path.write_text("half")
+    (admin / "coordinator-index-x1").mkdir()
+    (admin / "coordinator-index-x1" / "index").write_text("half")
+    (info / "exclude.original").write_text("mine")
+    assert len(Worktrees(repository).reconcile()) == 5
+    assert [path for path in (*unfinished, admin / "coordinator-index-x1") if path.exists()] == []
+    assert {path.name for path in info.iterdir()} >= {"exclude", "exclude.original"}
+    assert Worktrees(repository).reconcile() == []

@@ -3,9 +3,10 @@
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from tasks_lib.process.private import private_directory
 
 DEFAULT_COMMAND = ("opencode",)
 TESTED = "1.18.33"
@@ -27,7 +28,8 @@ def check_program(command: Sequence[str], search_path: str, environment: Mapping
     if path is None:
         where = "is not an executable file" if "/" in program else f"is not on PATH ({search_path})"
         return f"`{program}` {where}: install it with `{INSTALL}`, or name it in agent.command"
-    with tempfile.TemporaryDirectory(prefix="coordinator-") as place:
+    with private_directory() as directory:
+        place = str(directory)
         # Even to tell its version opencode makes directories in these places.
         places = {f"XDG_{kind}_HOME": place for kind in ("CACHE", "CONFIG", "DATA", "STATE")}
         variables = {**(environment or {}), "PATH": search_path, **places}

@@ -1,0 +1,79 @@
+"""Finds what a kill left of our own small files in a repository: half-written ones, locks, empty folders, old logs."""
+
+import os
+import time
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks_lib.git.entries import list_entries
+from tasks_lib.git.records import find_unfinished
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.snapshots import INDEX_PREFIX
+
+LOCK_SECONDS = 10.0
+"""No command of git holds a lock on a ref or on the settings this long; an older one is dead."""
+_SHARED = ("packed-refs.lock", "config.lock")
+"""What we write as well as the user's own git."""
+
+
+@dataclass(frozen=True, slots=True)
+class Locks:
+    """Lock files of git by whose they are: `own` have no other writer, `shared` may be ours, `foreign` are a user's."""
+
+    own: tuple[Path, ...]
+    shared: tuple[Path, ...]
+    foreign: tuple[Path, ...]
+
+
+def find_locks(repository: Repository, branches: Collection[str]) -> Locks:
+    """The lock files of refs and settings that are there now; `branches` are those of our nodes."""
+    common = repository.common_dir
+    heads = common / "refs" / "heads"
+    taken = {entry.branch for entry in list_entries(repository) if entry.branch}
+    ours = {heads / f"{branch}.lock" for branch in {*branches, *taken}}
+    found = sorted((common / "refs").rglob("*.lock"))
+    own = tuple(lock for lock in found if lock in ours or lock.is_relative_to(common / "refs" / "coordinator"))
+    shared = tuple(common / name for name in _SHARED if (common / name).exists())
+    beside = tuple(lock for lock in sorted(common.glob("*.lock")) if lock not in shared)
+    return Locks(own, shared, (*beside, *(lock for lock in found if lock not in own)))
+
+
+def is_old(path: Path, seconds: float = LOCK_SECONDS) -> bool:
+    """Whether `path` was last written more than `seconds` ago; what is gone is not."""
+    try:
+        return time.time() - path.lstat().st_mtime > seconds
+    except FileNotFoundError:
+        return False
+
+
+def find_unfinished_files(repository: Repository) -> list[Path]:
+    """Files of ours that were being written when a run was killed; nobody but the run, or who asks, writes them now."""
+    admins = [entry.admin for entry in list_entries(repository)]
+    places = (repository.state_dir, repository.common_dir / "info", *admins)
+    files = [path for place in places for path in find_unfinished(place)]
+    return [*files, *(path for admin in admins for path in sorted(admin.glob(f"{INDEX_PREFIX}*")))]
+
+
+def find_old_logs(repository: Repository, open_nodes: Collection[str], seconds: float) -> list[Path]:
+    """Log files of nodes that are not `open_nodes` (ids, `/` as `-`), not written to for `seconds`."""
+    folders = repository.state_dir / "logs"
+    listed = sorted(folders.iterdir()) if folders.is_dir() else []
+    closed = (path for path in listed if path.is_dir() and not path.is_symlink() and path.name not in open_nodes)
+    return [log for folder in closed for log in sorted(folder.glob("*.log")) if is_old(log, seconds)]
+
+
+def remove_empty_folders_of_refs(repository: Repository, branches: Collection[str]) -> None:
+    """Remove the empty folders that deleted refs of ours leave when git is killed before it does so itself."""
+    tops = {branch.partition("/")[0] for branch in branches if "/" in branch}
+    for root in (repository.common_dir / "refs", repository.common_dir / "logs" / "refs"):
+        for place in (root / "coordinator", *(root / "heads" / top for top in sorted(tops))):
+            for folder in _list_folders(place):
+                # One that is not empty stays; git makes one again that goes at the moment it needs it.
+                with suppress(OSError):
+                    folder.rmdir()
+
+
+def _list_folders(top: Path) -> Iterator[Path]:
+    return (Path(folder) for folder, _, _ in os.walk(top, topdown=False))
