@@ -5,12 +5,15 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import ContextVar
 from typing import Any
+from uuid import UUID
 
+import httpx
 from prefect import flow, get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, TagsContext
+from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +24,7 @@ from flows.inbox import hearing
 from flows.places import data_dir, find_repository
 from flows.run_node import Dispatch, current_dispatch
 from flows.sessions_table import showing_sessions
+from flows.stale_runs import FLOW, crash_stale, tag_flow_run
 from flows.states import describe_outcome, describe_run
 from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.startup import OpenRun, open_run
@@ -56,7 +60,7 @@ class RunOptions(BaseModel):
     )
 
 
-@flow(name="run-graph", flow_run_name="{options.repository}", persist_result=False, retries=0)
+@flow(name=FLOW, flow_run_name="{options.repository}", persist_result=False, retries=0)
 async def run_graph(options: RunOptions) -> State[Any]:
     """Work the task graph of a registered repository and land what passes its verification."""
     project = await asyncio.to_thread(load_project, find_repository(options.repository))
@@ -74,13 +78,18 @@ async def work_graph(project: Project, options: RunOptions) -> State[Any]:
     context = FlowRunContext.get()
     logger = get_run_logger()
     sessions = options.max_sessions or project.settings.max_sessions
-    flow_run = context.flow_run.id if context and context.flow_run else None
+    seen = context.flow_run if context else None
+    flow_run = seen.id if seen else None
     run_id = str(flow_run or "")
-    with ExitStack() as stack:
+    if seen:
+        await tag_flow_run(seen, project.repository.common_dir)
+    # The tags are the flow run's; a node's task run has its own.
+    with TagsContext(current_tags=set()), ExitStack() as stack:
         # What comes after the inner block, the judgement, is still announced.
         async with open_run(project, run_id, sessions, begin, data=data_dir()) as opened:
             board = opened.run.board
             board.listen(lambda node, line: None if node else logger.warning(line))
+            await tell_of_dead_runs(opened, flow_run)
             announcer = stack.enter_context(announcing(board, run_id, options.repository))
             async with hearing(opened.run, flow_run), showing_sessions(board):
                 conductor = await conduct(opened, options)
@@ -88,6 +97,15 @@ async def work_graph(project: Project, options: RunOptions) -> State[Any]:
         ending = {"id": run_id, "exit_code": board.view.exit_code or 0, "state": state.name or ""}
         announcer.announce("run.ended", ending)
     return state
+
+
+async def tell_of_dead_runs(opened: OpenRun, own: UUID | None) -> None:
+    """Tell Prefect of earlier runs of this repository that were killed: by itself it never notices."""
+    try:
+        for line in await crash_stale(opened.run.repository.common_dir, own):
+            opened.run.board.say(line)
+    except (httpx.HTTPError, PrefectException) as error:
+        opened.run.board.say(f"Prefect could not be told of runs that were killed: {error}. The next run tries again.")
 
 
 def begin(opened: OpenRun) -> None:
