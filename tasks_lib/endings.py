@@ -10,6 +10,18 @@ MAX_PATHS_SAID = 10
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """Something in the commits of a branch that must not land: what and where in one line, and what to do about it.
+
+    One that `is_said_once` may be meant: the session is told of it, and may then leave it as it is.
+    """
+
+    text: str
+    advice: str
+    is_said_once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TurnFacts:
     """What is known when a turn is over.
 
@@ -17,7 +29,7 @@ class TurnFacts:
     completes that file. `dirty` are uncommitted paths. `said_blocked` is the reason that was given since the turn
     began, "" for none. `refused` is the commit that was given back to the session, "" for none. `excess` says which
     budget ended the turn, "" for none. `is_review` marks the session of a reviewer, whose `answer` has to end in a
-    verdict.
+    verdict. `findings` are what must not land of the branch, without what the session was told before and may leave.
     """
 
     status: int
@@ -31,6 +43,7 @@ class TurnFacts:
     refused: str = ""
     excess: str = ""
     is_review: bool = False
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +62,14 @@ class SafeExit:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """The turn ended without an error and without the work; `nudge` is the text of a further turn."""
+    """The turn ended without an error and without the work; `nudge` is the text of a further turn.
+
+    `said_once` are findings that need not be told again.
+    """
 
     reason: str
     nudge: str
+    said_once: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +107,14 @@ def _decide_review(facts: TurnFacts) -> TurnEnding:
         )
     if facts.dirty:
         return _uncommitted(facts)
-    return Done(verdict)
+    return _describe_findings(facts) if facts.findings else Done(verdict)
 
 
 def _decide_work(facts: TurnFacts) -> TurnEnding:
     if facts.dirty:
         return _uncommitted(facts)
+    if facts.findings:
+        return _describe_findings(facts)
     if not facts.has_work:
         return Unfinished(
             "the turn ended without a commit",
@@ -109,6 +128,15 @@ def _decide_work(facts: TurnFacts) -> TurnEnding:
             "you cannot, do a Safe Exit as the task's instructions say.",
         )
     return Done()
+
+
+def _describe_findings(facts: TurnFacts) -> Unfinished:
+    said = "\n".join(f"- {finding.text}. {finding.advice}" for finding in facts.findings)
+    return Unfinished(
+        "; ".join(finding.text for finding in facts.findings),
+        f"Your work cannot land as it is committed:\n{said}",
+        tuple(finding.text for finding in facts.findings if finding.is_said_once),
+    )
 
 
 def _uncommitted(facts: TurnFacts) -> Unfinished:

@@ -141,6 +141,9 @@ class LandSettings(Section):
     give_backs: Count = Field(
         default=3, ge=0, le=10, description="How often a conflict or a red verify goes back to the author."
     )
+    max_file_mb: Count = Field(
+        default=100, ge=1, le=100_000, description="The largest file, in MiB, that a commit of an agent may hold."
+    )
 
 
 class Settings(Section):

@@ -3,12 +3,14 @@
 import re
 from dataclasses import dataclass
 
-from tasks_lib.git.objects import Objects
+from tasks_lib.git.objects import Change, Entry, Objects
 from tasks_lib.git.runner import Git
 
 STAT_WIDTH = 100
 STAT_FILES = 20
 MAX_LINE = 1_000
+_SHORT = ("--shortstat", "--no-renames", "--no-ext-diff")
+NO_MODE = "000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +44,40 @@ def read_state(git: Git) -> BranchState:
     return BranchState(branch, commit, tuple(dirty))
 
 
-def find_changed_paths(git: Git, head: str, commit: str) -> tuple[str, ...]:
-    """The paths that `commit` changed since it left `head`."""
-    found = git.run("diff", "--name-only", "--no-renames", "-z", f"{head}...{commit}", "--").text
-    return tuple(path for path in found.split("\0") if path)
+def find_changes(git: Git, head: str, commit: str) -> tuple[Change, ...]:
+    """What `commit` changed since it left `head`."""
+    options = ("--raw", "--no-renames", "--no-ext-diff", "--no-abbrev", "-z")
+    fields = git.run("diff", *options, f"{head}...{commit}", "--").text.split("\0")
+    changes: list[Change] = []
+    for about, path in zip(fields[::2], fields[1::2], strict=False):
+        old_mode, new_mode, old, new, _ = about.removeprefix(":").split(" ")
+        name = path.rpartition("/")[2]
+        sides = [
+            Entry(mode, name, oid) if mode != NO_MODE else None for mode, oid in ((old_mode, old), (new_mode, new))
+        ]
+        changes.append(Change(path, *sides))
+    return tuple(changes)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The first-parent line from one commit to another: its `subjects`, newest first.
+    """The first-parent line from one commit to another: its `commits` and their `subjects`, newest first.
 
     `is_plain` says that it was followed to its start and has no merge, so that a diff of its ends is its work.
     """
 
+    commits: tuple[str, ...]
     subjects: tuple[str, ...]
     is_plain: bool
 
 
 def read_line(objects: Objects, since: str, commit: str) -> Line:
     """Follow first parents from `commit` back to `since`, at most `MAX_LINE` of them, without starting git."""
+    commits: list[str] = []
     subjects: list[str] = []
     is_plain = True
     while commit != since and len(subjects) < MAX_LINE:
+        commits.append(commit)
         header, _, message = objects.read(commit).partition(b"\n\n")
         parents = [line[len(b"parent ") :].decode() for line in header.split(b"\n") if line.startswith(b"parent ")]
         subjects.append(message.partition(b"\n")[0].decode("utf-8", "replace"))
@@ -71,12 +85,12 @@ def read_line(objects: Objects, since: str, commit: str) -> Line:
         if not parents:
             break
         commit = parents[0]
-    return Line(tuple(subjects), is_plain and commit == since)
+    return Line(tuple(commits), tuple(subjects), is_plain and commit == since)
 
 
 def read_shortstat(git: Git, base: str) -> str:
     """What the worktree changes against `base`, committed or not, such as `3 files +40 -2`; "" for nothing."""
-    found = re.findall(r"(\d+) (file|insertion|deletion)", git.text("diff", "--shortstat", "--no-renames", base, "--"))
+    found = re.findall(r"(\d+) (file|insertion|deletion)", git.text("diff", *_SHORT, base, "--"))
     counts = {what: count for count, what in found}
     if not counts:
         return ""
@@ -87,4 +101,4 @@ def read_shortstat(git: Git, base: str) -> str:
 def read_diffstat(git: Git, merge: str) -> str:
     """What `merge` changed against its first parent, as git's short table of files."""
     stat = f"--stat={STAT_WIDTH},,{STAT_FILES}"
-    return git.text("diff", stat, "--no-renames", f"{merge}^1", merge, "--")
+    return git.text("diff", stat, "--no-renames", "--no-ext-diff", f"{merge}^1", merge, "--")

@@ -2,7 +2,8 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import IO, NamedTuple, Self
 
 from tasks_lib.errors import GitError
@@ -13,6 +14,7 @@ from tasks_lib.git.runner import Git
 TREE_MODE = "040000"
 FILE_MODE = "100644"
 _FILE_MODES = frozenset({"100644", "100755", "100664"})
+_MEASURED_AT_ONCE = 400
 _CACHED_ENTRIES = 100_000
 """Entries of parsed trees that are kept, some 40 MB; a head and the candidates on it have fewer, and share them."""
 
@@ -50,6 +52,7 @@ class Objects:
 
     def __init__(self, git: Git) -> None:
         self._reader: Child = Child(git.directory, ("cat-file", "--batch"))
+        self._measurer: Child = Child(git.directory, ("cat-file", "--batch-check"))
         self._writer: ObjectWriter = ObjectWriter(git)
         self._trees: OrderedDict[str, tuple[Entry, ...]] = OrderedDict()
         self._cached_entries: int = 0
@@ -64,10 +67,22 @@ class Objects:
     def close(self) -> None:
         """End the helper process; a later call starts it again."""
         self._reader.close()
+        self._measurer.close()
 
     def read(self, oid: str) -> bytes:
         """The raw content of the object that `oid` names. Raises GitError if there is none."""
         return self._ask(oid)[1]
+
+    def measure(self, oids: Sequence[str]) -> dict[str, int]:
+        """The size in bytes of each object, without reading it; one that is missing is left out."""
+        sizes: dict[str, int] = {}
+        # Few at a time, so that neither side waits for the other to empty a full pipe.
+        for start in range(0, len(oids), _MEASURED_AT_ONCE):
+            part = oids[start : start + _MEASURED_AT_ONCE]
+            request = "".join(f"{oid}\n" for oid in part).encode()
+            lines = self._measurer.ask(request, partial(_read_lines, len(part)))
+            sizes |= {fields[0]: int(fields[2]) for line in lines if len(fields := line.split(" ")) == 3}
+        return sizes
 
     def read_tree(self, treeish: str) -> tuple[Entry, ...]:
         """The entries of the tree, or of the commit's tree, that `treeish` (an object id) names, in git's order."""
@@ -256,6 +271,10 @@ def _read_line(pipe: IO[bytes]) -> str:
     if not line.endswith(b"\n"):
         raise Died
     return line.decode("ascii").strip()
+
+
+def _read_lines(count: int, pipe: IO[bytes]) -> list[str]:
+    return [_read_line(pipe) for _ in range(count)]
 
 
 def _read_object(pipe: IO[bytes]) -> tuple[str, bytes] | None:

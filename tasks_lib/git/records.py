@@ -36,7 +36,8 @@ class Record:
     by a reviewer. `answer` and `verdict` are what the agent said of the work that is finished. `conversation` is the
     backend's own name of the session's conversation; `messages` are a person's, to be part of the next prompt. `spent`
     is what all attempts of the node have used, `attempt_spent` what this one has, `forgiven` what had been used when a
-    person let a blocked node go on.
+    person let a blocked node go on. `fork` is the commit of the head that the branch began at, `cautions` are findings
+    that the session was told and may leave as they are.
     """
 
     task_id: str
@@ -66,9 +67,11 @@ class Record:
     spent: Spent = NOTHING
     attempt_spent: Spent = NOTHING
     forgiven: Spent = NOTHING
+    fork: str = ""
+    cautions: tuple[str, ...] = ()
 
 
-_LISTS = ("notes", "messages")
+_LISTS = ("notes", "messages", "cautions")
 _SUMS = ("spent", "attempt_spent", "forgiven")
 
 

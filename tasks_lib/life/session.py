@@ -6,9 +6,18 @@ from pathlib import Path
 
 from tasks_lib import prompts
 from tasks_lib.agents.backend import Session, SessionSpec, TurnEnd, TurnSpec
-from tasks_lib.endings import AttemptFailed, Done, SafeExit, TurnEnding, TurnFacts, Unfinished, decide_turn
+from tasks_lib.endings import (
+    AttemptFailed,
+    Done,
+    Finding,
+    SafeExit,
+    TurnEnding,
+    TurnFacts,
+    Unfinished,
+    decide_turn,
+)
 from tasks_lib.errors import GitError
-from tasks_lib.git.branches import BranchState, find_changed_paths, read_line, read_state
+from tasks_lib.git.branches import BranchState, read_line, read_state
 from tasks_lib.git.records import read_notices
 from tasks_lib.git.snapshots import KEPT_REFS
 from tasks_lib.git.tampering import explain_unreadable, find_damage
@@ -17,6 +26,7 @@ from tasks_lib.life.briefing import Attempt, Briefing, brief
 from tasks_lib.life.checks import run_setup
 from tasks_lib.life.copying import copy_listed
 from tasks_lib.life.glance import glancing
+from tasks_lib.life.inspecting import look_at_branch, remember_fork
 from tasks_lib.life.notices import hearing
 from tasks_lib.life.run import Interrupted
 from tasks_lib.life.work import Work
@@ -56,6 +66,7 @@ async def hold_session(work: Work, prompt: str) -> Done | SafeExit | AttemptFail
         if nudges == 0:
             return AttemptFailed(f"{ending.reason}, after {work.run.settings.watch.nudges} nudges")
         nudges -= 1
+        work.note(cautions=(*work.record.cautions, *ending.said_once))
         prompt = ending.nudge
         work.run.board.enter(work.task.id, Stage.SESSION, f"nudged: {ending.reason}")
 
@@ -73,6 +84,7 @@ async def take_turn(work: Work, prompt: str) -> TurnEnding:
     run = work.run
     before, own_before = await run.thread(look_before, work)
     work.note(turn=work.record.turn + 1, turn_start=before.commit)
+    await run.thread(remember_fork, work, before.commit)
     log = run.log_path(work.task.id, f"session-{work.record.attempt}")
     work.enter(Stage.SESSION, f"turn {work.record.turn} as {run.settings.role_for(work.task.level)}", log=log)
     async with hearing(work), glancing(work):
@@ -183,8 +195,9 @@ def gather_facts(
     """
     run, own = work.run, work.task.path
     changed: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     if after.commit != work.record.base:
-        changed = find_work(work, after.commit)
+        changed, findings = look_at_branch(work, after.commit)
     says_completed = own in changed and _status_on(work, after.commit) is Status.COMPLETED
     said = find_safe_exit(work, before, after, own_before)
     dirty = tuple(path for path in after.dirty if not _is_copied(path, run.settings.copy_paths))
@@ -200,15 +213,8 @@ def gather_facts(
         refused=work.record.refused,
         excess=end.excess,
         is_review=work.task.is_review,
+        findings=tuple(one for one in findings if one.text not in work.record.cautions),
     )
-
-
-def find_work(work: Work, commit: str) -> tuple[str, ...]:
-    """The paths that the branch changed up to `commit`, but for what it merged from the head. Call in a thread."""
-    run = work.run
-    if read_line(run.objects, work.record.base, commit).is_plain:
-        return tuple(change.path for change in run.objects.diff(work.record.base, commit))
-    return find_changed_paths(run.repository.git, run.head.last_seen(), commit)
 
 
 def find_safe_exit(work: Work, before: BranchState, after: BranchState, own_before: bytes | None) -> str:

@@ -90,7 +90,7 @@ land: {mode: local, give_backs: 0}
         ("roles: [a]", "1: roles is a list; write its keys on lines of their own below it, indented"),
         ("\n\nreviwe: {}", '3: "reviwe" is no key in this version. Did you mean "review"?'),
         ("retry:\n  atempts: 2", '2: "atempts" is no key of retry in this version. Did you mean "attempts"?'),
-        ("land: {zzz: 1}", '1: "zzz" is no key of land in this version; there are give_backs, mode'),
+        ("land: {zzz: 1}", '1: "zzz" is no key of land in this version; there are give_backs, max_file_mb, mode'),
         ("review: {when: nevr}", '1: review.when is "nevr"; use auto, always or never. Did you mean "never"?'),
         ("agent: {backend: opncode}", '1: agent.backend is "opncode"; use opencode or command. Did you mean "opencode"?'),
         ("agent:\n  model: a/b", "2: agent.model is for opencode, and agent.backend is command; write `backend: opencode`, or take it out"),

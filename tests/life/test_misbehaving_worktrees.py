@@ -137,7 +137,7 @@ printf '\\n{"level": "blocking", "text": "no way", "turn": 1}\\n' >> $d/coordina
     ground.make({"a": {}}, flood.replace("\\\\", "\\"))
     worked = await ground.work()
     assert worked.names == {"a": "Blocked"}
-    assert worked.outcomes["a"].reason == "no way"  # pyright: ignore[reportAttributeAccessIssue]
+    assert worked.view.nodes["a"].reason == "no way"
     assert sum("flood" in line for line in worked.lines) == 50
 
 

@@ -1,0 +1,69 @@
+"""Has the commits of a node's branch inspected when a turn is over, before anything of them is accepted."""
+
+from tasks_lib.endings import Finding
+from tasks_lib.git.branches import find_changes, read_line
+from tasks_lib.git.inspection import (
+    Range,
+    describe_lost_history,
+    find_large,
+    find_strange,
+    find_taken,
+    is_history_kept,
+    list_own_commits,
+)
+from tasks_lib.git.merging import find_merge_base
+from tasks_lib.git.objects import Change
+from tasks_lib.life.work import Work
+
+MEBIBYTE = 1 << 20
+
+
+def remember_fork(work: Work, commit: str) -> None:
+    """Note where the branch, at `commit` before its first turn, left the head. Call in a thread."""
+    if not work.record.fork:
+        head = work.run.head.last_seen()
+        fork = commit if commit == head else find_merge_base(work.run.repository.git, head, commit)
+        work.note(fork=fork or "")
+
+
+def look_at_branch(work: Work, commit: str) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+    """The paths that the branch changed up to `commit`, but for what it merged from the head, and what must not land.
+
+    Call in a thread.
+    """
+    run, git = work.run, work.run.repository.git
+    head = run.head.last_seen()
+    span = Range(work.record.fork, head, commit)
+    # A head that was made again on a base that moved may have lost the fork itself.
+    if span.fork and run.head.contains(span.fork, head) and not is_history_kept(git, run.objects, span.fork, commit):
+        return (), (describe_lost_history(span.fork, work.branch),)
+    changes = find_work(work, commit)
+    own = list_own_commits(git, run.objects, span)
+    findings = (
+        *find_taken(git, own, head, _list_other_branches(work), work.worktree.git_dir),
+        *find_large(run.objects, own, commit, run.settings.land.max_file_mb * MEBIBYTE),
+        *find_strange(run.objects, changes, commit),
+    )
+    return tuple(change.path for change in changes), findings
+
+
+def find_work(work: Work, commit: str) -> tuple[Change, ...]:
+    """What the branch changed up to `commit`, but for what it merged from the head. Call in a thread."""
+    run = work.run
+    if read_line(run.objects, work.record.base, commit).is_plain:
+        return tuple(run.objects.diff(work.record.base, commit))
+    return find_changes(run.repository.git, run.head.last_seen(), commit)
+
+
+def _list_other_branches(work: Work) -> dict[str, str]:
+    """The branches of other nodes that have not landed, with their commits."""
+    run = work.run
+    tasks = tuple(run.graph.tasks.values())
+    names = {run.branch_of(task.id) for task in tasks if not task.is_completed} - {work.branch}
+    if not names:
+        return {}
+    rows = run.repository.git.text(
+        "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads"
+    ).splitlines()
+    pairs = (row.partition(" ") for row in rows)
+    return {name: tip for tip, _, name in pairs if name in names}
