@@ -75,6 +75,13 @@ def show(text: str, chars: int = SHOWN_CHARS) -> str:
     return plain if len(plain) <= chars else f"{plain[:head]}…{plain[-tail:]}"
 
 
+def clean(text: str) -> str:
+    """`text` with its lines, and an escape for whatever else in it could steer a terminal, or is no character."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
+
+
 def flatten(task_id: str) -> str:
     """`task_id` as one path part: `/` as `-`."""
     return task_id.replace("/", "-")

@@ -25,6 +25,8 @@ LOOK_SECONDS = 0.25
 """Between two looks at a file that is followed; no event of the system's is at hand on every platform."""
 BLOCK_BYTES = 1 << 16
 
+_STEERING = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]|\xc2[\x80-\x9f]|\x1b(?!\[[0-9;:]*m)")
+
 
 class LogKind(StrEnum):
     """Which of a node's logs; the value is how the names of its files begin."""
@@ -147,14 +149,26 @@ def _write_time(seconds: float) -> str:
 
 
 def copy(file: Path, start: int) -> int:
-    """Put what stands in `file` from the byte `start` on to standard output; returns where it ends now."""
+    """Put what stands in `file` from the byte `start` on to standard output; returns where it ends now.
+
+    On a terminal only colours are left of what steers it. A file that became shorter had its middle taken out.
+    """
+    is_seen = sys.stdout.isatty()
     with file.open("rb") as source:
+        start = min(start, source.seek(0, 2))
         source.seek(start)
         while block := source.read(BLOCK_BYTES):
-            sys.stdout.buffer.write(block)
+            if block.endswith(b"\xc2"):  # The half of a control character that takes two bytes.
+                block += source.read(1)
+            sys.stdout.buffer.write(calm(block) if is_seen else block)
             start += len(block)
     sys.stdout.buffer.flush()
     return start
+
+
+def calm(output: bytes) -> bytes:
+    """`output` of a program without what steers a terminal, but for colours, tabs and returns."""
+    return _STEERING.sub(b"", output)
 
 
 def follow(logs: NodeLogs, kind: LogKind, attempt: int | None) -> None:

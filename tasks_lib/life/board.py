@@ -1,4 +1,7 @@
-"""Holds what is going on in a run, for whoever looks: the progress on screen, and `run.json` for other terminals."""
+"""Holds what is going on in a run, for whoever looks: the progress on screen, and `run.json` for other terminals.
+
+What agents say reaches a terminal from here only, so nothing stays in it that could steer one.
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -8,6 +11,7 @@ from pathlib import Path
 
 from tasks_lib.git.records import write_atomically
 from tasks_lib.model import Outcome, Stage
+from tasks_lib.naming import clean
 
 Listener = Callable[[str, str], None]
 """Hears of everything: the id of the node that a line is about ("" for the run as a whole), and the line."""
@@ -94,6 +98,7 @@ class Board:
 
     def say(self, message: str) -> None:
         """Something about the run that must not be missed."""
+        message = clean(message)
         if message not in self._view.messages:
             self._view = replace(self._view, messages=(*self._view.messages, message))
         self._tell("", message)
@@ -103,12 +108,14 @@ class Board:
 
     def enter(self, node_id: str, stage: Stage, detail: str = "", **known: str | int) -> None:
         """Node `node_id` is at `stage` from now on, however it ended before; `known` are further fields of its view."""
+        detail = clean(detail)
         before = replace(self._nodes.get(node_id, NodeView(node_id, node_id)), outcome="", reason="", commit="")
         self._nodes[node_id] = replace(before, stage=str(stage), detail=detail, since=now_text(), **known)  # pyright: ignore[reportArgumentType]
         self._tell(node_id, f"{stage}{f': {detail}' if detail else ''}")
 
     def show(self, node_id: str, **known: str | int | float) -> None:
         """What a session does changed; nobody is told, whoever looks sees it."""
+        known = {name: clean(value) if isinstance(value, str) else value for name, value in known.items()}
         if before := self._nodes.get(node_id):
             self._nodes[node_id] = replace(before, **known)  # pyright: ignore[reportArgumentType]
 
@@ -122,7 +129,7 @@ class Board:
             self._reopen(node_id)
             return
         before = self._nodes.get(node_id, NodeView(node_id, node_id))
-        reason = getattr(outcome, "reason", "")
+        reason = clean(getattr(outcome, "reason", ""))
         self._nodes[node_id] = replace(
             before,
             stage=str(Stage.ENDED),

@@ -31,7 +31,7 @@ from tasks_lib.life.notices import hearing
 from tasks_lib.life.run import Interrupted
 from tasks_lib.life.work import Work
 from tasks_lib.model import NoticeLevel, Stage, Status
-from tasks_lib.naming import flatten
+from tasks_lib.naming import clean, flatten, show
 from tasks_lib.taskfile import decode, get_section, parse_task
 
 
@@ -89,7 +89,7 @@ async def take_turn(work: Work, prompt: str) -> TurnEnding:
     work.enter(Stage.SESSION, f"turn {work.record.turn} as {run.settings.role_for(work.task.level)}", log=log)
     async with hearing(work), glancing(work):
         end = await work.unless_stopped(prompt_session(work, prompt))
-    work.answer = end.answer
+    work.answer = clean(end.answer)
     return await run.thread(judge_turn, work, before, end, own_before)
 
 
@@ -199,11 +199,11 @@ def gather_facts(
     if after.commit != work.record.base:
         changed, findings = look_at_branch(work, after.commit)
     says_completed = own in changed and _status_on(work, after.commit) is Status.COMPLETED
-    said = find_safe_exit(work, before, after, own_before)
-    dirty = tuple(path for path in after.dirty if not _is_copied(path, run.settings.copy_paths))
+    said = clean(find_safe_exit(work, before, after, own_before))
+    dirty = tuple(show(path) for path in after.dirty if not _is_copied(path, run.settings.copy_paths))
     return TurnFacts(
         status=end.status,
-        answer=end.answer,
+        answer=work.answer,
         commit=after.commit,
         has_work=says_completed or any(path != own for path in changed),
         dirty=dirty,

@@ -19,7 +19,10 @@ from tasks_lib.process.table import MARKER, Claim, GroupId, Row, find, is_alive,
 __all__ = ["MARKER", "Ended", "GroupId", "end_group", "end_groups", "run_group"]
 
 _OUTPUT_SECONDS = 0.5
-"""How often the log's size is looked at when somebody wants to hear of output."""
+"""How often the log's size is looked at."""
+MAX_LOG_BYTES = 64 << 20
+"""How much one program may leave in its log; of more than that the first and the last `KEPT_LOG_BYTES` stay."""
+KEPT_LOG_BYTES = 8 << 20
 _FIRST_POLL_SECONDS = 0.01
 _LAST_POLL_SECONDS = 0.2
 _KILL_SECONDS = 10.0
@@ -34,7 +37,8 @@ class Ended:
     `status` is its exit status, negative for the signal that ended it. `stopped` says that processes of it still ran
     at its end and were ended by us, as they are whenever it `timed_out`; `left_running`, that some were left on
     request. `started` and `ended` are monotonic seconds. Its output is in the log from byte `log_start` up to
-    `log_end`; what a process that outlived it wrote comes after that.
+    `log_end`, without its middle if it was longer than `MAX_LOG_BYTES`; what a process that outlived it wrote comes
+    after that.
     """
 
     status: int
@@ -77,7 +81,7 @@ async def run_group(
         try:
             _announce(claim.groups[0], on_start, was_cancelled)
             has_exited = await _watch(process, sink, log_start, timeout_seconds, on_output)
-            ended, log_end = time.monotonic(), _size(sink)
+            ended, log_end = time.monotonic(), _bound(sink, log_start)
         except BaseException:
             _, was_cancelled = await _settle(_end_and_reap(process, claim, stop_seconds))
             if was_cancelled:
@@ -86,7 +90,7 @@ async def run_group(
         stopped, left_running = await _conclude(claim, stop_seconds, has_exited and keep_background)
         status = await process.wait()
         if not has_exited:
-            ended, log_end = time.monotonic(), _size(sink)
+            ended, log_end = time.monotonic(), _bound(sink, log_start)
     return Ended(status, not has_exited, stopped, left_running, began, ended, log_start, log_end)
 
 
@@ -134,7 +138,10 @@ async def end_groups(groups: Sequence[GroupId], stop_seconds: float, *, session:
 def _open_log(log: Path) -> Generator[int]:
     log.parent.mkdir(parents=True, exist_ok=True)
     # Appending, so that programs which share a log never write over one another; private, as it may hold secrets.
-    sink = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # Whatever else stands in its place, a pipe or a link, an agent has put there: logs are below the shared directory.
+    if log.is_symlink() or (log.exists() and not log.is_file()):
+        log.rename(log.with_name(f"{log.name}.not-a-log-{uuid.uuid4().hex[:8]}"))
+    sink = os.open(log, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         yield sink
     finally:
@@ -155,6 +162,23 @@ def _open_input(stdin: bytes | None) -> Generator[IO[bytes] | None]:
 
 def _size(sink: int) -> int:
     return os.fstat(sink).st_size
+
+
+def _bound(sink: int, start: int) -> int:
+    """Take the middle out of what was written since `start` if it is too long; returns the size of the log then.
+
+    What is written in this very moment may be lost. The program goes on: it appends, so it writes after what is kept.
+    """
+    size = _size(sink)
+    if size - start <= MAX_LOG_BYTES:
+        return size
+    tail = os.pread(sink, KEPT_LOG_BYTES, size - KEPT_LOG_BYTES)
+    left_out = size - start - 2 * KEPT_LOG_BYTES
+    os.ftruncate(sink, start + KEPT_LOG_BYTES)
+    note = f"\n[{left_out} bytes are left out here: one program may leave {MAX_LOG_BYTES >> 20} MiB in its log]\n"
+    for part in (note.encode(), tail):
+        os.write(sink, part)
+    return _size(sink)
 
 
 async def _start(
@@ -193,11 +217,12 @@ def _describe(argv: Sequence[str], cwd: Path, search_path: str, error: Exception
 async def _watch(
     process: asyncio.subprocess.Process,
     sink: int,
-    seen: int,
+    start: int,
     timeout_seconds: float,
     on_output: Callable[[], None] | None,
 ) -> bool:
-    """Wait for the exit; False if `timeout_seconds` passed before it. `seen` is the size of the log before it."""
+    """Wait for the exit; False if `timeout_seconds` passed before it. `start` is the size of the log before it."""
+    seen = start
     deadline = time.monotonic() + timeout_seconds
     exit_of = asyncio.ensure_future(process.wait())
     try:
@@ -205,10 +230,11 @@ async def _watch(
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            await asyncio.wait({exit_of}, timeout=min(left, _OUTPUT_SECONDS) if on_output else left)
-            if on_output and _size(sink) != seen:
-                seen = _size(sink)
+            await asyncio.wait({exit_of}, timeout=min(left, _OUTPUT_SECONDS))
+            size = _bound(sink, start)
+            if on_output and size != seen:
                 on_output()
+            seen = size
         return True
     finally:
         exit_of.cancel()

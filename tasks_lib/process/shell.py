@@ -111,9 +111,12 @@ def tail_of(log: Path, start: int, end: int, max_bytes: int = 4000, max_lines: i
     """
     first = max(start, end - max_bytes, 0)
     # One byte more is read, to see whether the cut falls on the start of a line by itself.
-    with log.open("rb") as source:
-        source.seek(max(first - 1, start))
-        found = source.read(max(end - max(first - 1, start), 0))
+    try:
+        with log.open("rb") as source:
+            source.seek(max(first - 1, start))
+            found = source.read(max(end - max(first - 1, start), 0))
+    except FileNotFoundError:  # An agent can delete it: logs lie below the directory that all worktrees share.
+        return ""
     if first > start:
         _, newline, rest = found.partition(b"\n")
         found = rest if newline and rest else found[1:]

@@ -12,7 +12,7 @@ import pytest
 from shell_runner import PATH, Runner, find_marked, has_gone
 
 from tasks_lib.errors import AgentError
-from tasks_lib.process.groups import MARKER, GroupId, end_groups, run_group
+from tasks_lib.process.groups import KEPT_LOG_BYTES, MARKER, MAX_LOG_BYTES, GroupId, end_groups, run_group
 
 
 async def test_both_outputs_are_appended_to_the_log_and_their_range_is_told(runner: Runner) -> None:
@@ -250,3 +250,27 @@ async def test_a_directory_that_is_gone_is_told_from_a_missing_program(tmp_path:
 async def start(directory: Path, program: str) -> None:
     log = Path(f"{directory}.log")
     await run_group([program], cwd=directory, environment={"PATH": PATH}, log=log, timeout_seconds=9, stop_seconds=1)
+
+
+async def test_a_log_that_is_filled_keeps_its_beginning_and_its_end(runner: Runner) -> None:
+    fill = f"head -c {MAX_LOG_BYTES + 5_000_000} /dev/zero | tr '\\0' x"
+    wait = f"until [ $(stat -c %s {runner.log}) -lt {MAX_LOG_BYTES} ]; do sleep 0.05; done"
+    ended = await runner.run(f"echo first; {fill}; {wait}; echo; echo last")
+    text = runner.output()
+    assert text.startswith("first\nxxx")
+    assert text.endswith("xxx\nlast\n")
+    assert "bytes are left out here: one program may leave 64 MiB in its log]" in text
+    assert len(text) == ended.log_end - ended.log_start < 2 * KEPT_LOG_BYTES + 1000
+
+
+async def test_what_stood_in_the_log_before_is_not_cut(runner: Runner) -> None:
+    await runner.run("echo before")
+    ended = await runner.run(f"head -c {MAX_LOG_BYTES + 1} /dev/zero")
+    assert runner.output().startswith("before\n\0\0")
+    assert ended.log_end < MAX_LOG_BYTES
+
+
+async def test_a_pipe_in_the_place_of_the_log_holds_nobody_up(runner: Runner) -> None:
+    os.mkfifo(runner.log)
+    await runner.run("head -c 200000 /dev/zero; echo done")
+    assert runner.output().endswith("done\n")
