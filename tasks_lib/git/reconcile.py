@@ -4,8 +4,9 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
+from tasks_lib.git.abandoned import keep_dangling
 from tasks_lib.git.entries import MAKING, Entry, drop_dead_locks, list_entries, read_entry
-from tasks_lib.git.records import read_git_link
+from tasks_lib.git.records import read_git_link, read_record
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.sweep import LOCK_SECONDS, find_locks, find_unfinished_files, is_old
 from tasks_lib.git.trash import POOL_NAME, delete, discard
@@ -42,8 +43,16 @@ def _settle_entry(repository: Repository, entry: Entry) -> list[str]:
     if entry.path.is_dir() and not (entry.path / ".git").exists():
         (entry.path / ".git").write_text(f"gitdir: {entry.admin}\n", "utf-8")
         return [f"{entry.path}: linked to the repository again; its .git was gone"]
+    return [forget(repository, entry)]
+
+
+def forget(repository: Repository, entry: Entry) -> str:
+    """Drop the administration of a worktree that is gone, keeping what only it still holds; say so, in a line."""
+    record = read_record(entry.admin)
+    kept = keep_dangling(repository, entry, record.task_id if record else entry.branch or entry.admin.name)
     discard(repository, entry.admin / "none", entry.admin)
-    return [f"{entry.path}: forgotten; no worktree of ours is there any more"]
+    said = f"; what git still held of it is kept at {kept}" if kept else ""
+    return f"{entry.path}: forgotten; no worktree of ours is there any more{said}"
 
 
 def _find_moved(repository: Repository, entry: Entry) -> Path:

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks_lib.git.entries import Worktree, has_hidden_files
@@ -21,7 +21,7 @@ _MAX_TRIES = 100
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A state that was kept: `date` is when, aware; `label` says whose, `/` as `-`."""
+    """A state that was kept: `date` is when it was last found worth keeping, aware; `label` says whose, `/` as `-`."""
 
     ref: str
     commit: str
@@ -62,7 +62,7 @@ def keep_commit(git: Git, label: str, commit: str) -> str:
     ]
     for ref, kept in rows:
         if kept == commit:
-            return ref
+            return _renew(git, ref)
     return _create_ref(git, place, max((_number(ref) for ref, _ in rows), default=0) + 1, commit)
 
 
@@ -70,8 +70,16 @@ def list_kept(repository: Repository) -> list[Kept]:
     """Every state that was kept, by label and number."""
     form = "--format=%(refname)%00%(objectname)%00%(committerdate:iso-strict)"
     rows = (line.split("\0") for line in repository.git.text("for-each-ref", form, KEPT_REFS).splitlines())
-    kept = [Kept(ref, commit, datetime.fromisoformat(date), ref.split("/")[3]) for ref, commit, date in rows]
+    logs = repository.common_dir / "logs"
+    kept = [
+        Kept(ref, commit, _read_date(logs / ref) or datetime.fromisoformat(date), ref.split("/")[3])
+        for ref, commit, date in rows
+    ]
     return sorted(kept, key=lambda one: (one.label, _number(one.ref)))
+
+
+def _read_date(log: Path) -> datetime | None:
+    return datetime.fromtimestamp(log.stat().st_mtime, UTC) if log.exists() else None
 
 
 def _number(ref: str) -> int:
@@ -137,7 +145,7 @@ def _make_ref(git: Git, label: str, tree: str, parents: Sequence[str], message: 
     rows = [line.split("\0") for line in git.text("for-each-ref", form, f"{KEPT_REFS}/{label}").splitlines()]
     for ref, kept_tree, kept_parents in rows:
         if kept_tree == tree and kept_parents.split() == list(parents):
-            return ref
+            return _renew(git, ref)
     commit = _commit(git, tree, parents, message)
     return _create_ref(git, f"{KEPT_REFS}/{label}", max((_number(ref) for ref, _, _ in rows), default=0) + 1, commit)
 
@@ -146,7 +154,16 @@ def _create_ref(git: Git, place: str, first: int, commit: str) -> str:
     """Make a ref `<place>/<n>` that is not there yet, with the lowest n from `first` on."""
     for number in range(first, first + _MAX_TRIES):
         ref = f"{place}/{number}"
-        if git.run("update-ref", ref, commit, "", accept=(0, 1, 128)).status == 0:
+        # With a log, whose file says since when: what is kept may be an old commit.
+        if git.run("update-ref", "--create-reflog", ref, commit, "", accept=(0, 1, 128)).status == 0:
             return ref
-    git.run("update-ref", f"{place}/{first + _MAX_TRIES}", commit, "")
+    git.run("update-ref", "--create-reflog", f"{place}/{first + _MAX_TRIES}", commit, "")
     return f"{place}/{first + _MAX_TRIES}"
+
+
+def _renew(git: Git, ref: str) -> str:
+    """What is found worth keeping once more is as old as that."""
+    log = Path(git.directory, git.text("rev-parse", "--git-path", f"logs/{ref}"))
+    if log.exists():
+        os.utime(log)
+    return ref

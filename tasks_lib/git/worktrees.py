@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError
+from tasks_lib.git.abandoned import RELEASED, keep_abandoned
 from tasks_lib.git.entries import (
     MAKING,
     Entry,
@@ -21,7 +22,7 @@ from tasks_lib.git.entries import (
 )
 from tasks_lib.git.lock import admin_lock
 from tasks_lib.git.pool import Checkouts, Keeping
-from tasks_lib.git.reconcile import drop_dead_ref_locks, drop_unfinished_files, settle
+from tasks_lib.git.reconcile import drop_dead_ref_locks, drop_unfinished_files, forget, settle
 from tasks_lib.git.records import clear_notices, remove_record
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.snapshots import keep_state
@@ -45,8 +46,9 @@ _log = logging.getLogger(__name__)
 class Worktrees:
     """The worktrees of a repository; one instance a run, used by several threads at once.
 
-    `keep` are ignored paths that a pooled worktree keeps while the files `setup_key` are the same. At most
-    `pool_size` idle worktrees are pooled. `lock` makes the context in which git's administration is changed.
+    `keep` are ignored paths that a pooled worktree keeps while the files `setup_key` are the same; `copied` are paths
+    that are a person's, and never kept at a ref. At most `pool_size` idle worktrees are pooled. `lock` makes the
+    context in which git's administration is changed.
     """
 
     def __init__(
@@ -55,11 +57,13 @@ class Worktrees:
         *,
         keep: Sequence[str] = (),
         setup_key: Sequence[str] = (),
+        copied: Sequence[str] = (),
         pool_size: int = 8,
         lock: Callable[[], AbstractContextManager[object]] | None = None,
     ) -> None:
         self.repository: Repository = repository
         self.pool_size: int = pool_size
+        self._copied: tuple[str, ...] = tuple(copied)
         self._lock: Callable[[], AbstractContextManager[object]] = lock or (lambda: admin_lock(repository))
         self._checkouts: Checkouts = Checkouts(Keeping(keep, setup_key))
         self._mutex: threading.Lock = threading.Lock()
@@ -219,7 +223,8 @@ class Worktrees:
             return self._build(entry, is_resumed=True)
         # An agent left it elsewhere. The branch is where its work is looked for, so this is kept and made anew.
         worktree = self._build(entry)
-        ref = keep_state(worktree, branch, "")
+        ref = keep_state(worktree, branch, "", exclude=self._copied)
+        keep_abandoned(self.repository, entry.admin, branch, branch, worktree.git.resolve("HEAD") or "")
         _log.warning("%s was at %s and not on %s; its state is kept at %s", place, entry.head, branch, ref)
         self.remove(worktree)
         return None
@@ -234,7 +239,7 @@ class Worktrees:
                 if entry.path != place and entry.path.is_relative_to(place) and entry.is_linked:
                     raise InputError([f"{place} holds the worktree {entry.path}; rename one of the branches"])
                 if entry.path == place:
-                    discard(self.repository, entry.admin / "none", entry.admin)
+                    _log.warning("%s", forget(self.repository, entry))
             for path in (*reversed([p for p in place.parents if p.is_relative_to(root)]), place):
                 self._clear_one(path, is_parent=path != place)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -315,7 +320,7 @@ class Worktrees:
 
     def _retire(self, worktree: Worktree, place: Path) -> None:
         # HEAD alone is detached, where it is: no file is looked at, and the branch can be deleted.
-        worktree.git.run("update-ref", "--no-deref", "-m", "coordinator: released", "HEAD", "HEAD")
+        worktree.git.run("update-ref", "--no-deref", "-m", RELEASED, "HEAD", "HEAD")
         with self._lock():
             place.parent.mkdir(parents=True, exist_ok=True)
             self.repository.git.run("worktree", "move", "--", str(worktree.path), str(place))

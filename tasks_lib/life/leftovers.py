@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks_lib.git.abandoned import keep_abandoned
 from tasks_lib.git.branches import read_state
 from tasks_lib.git.entries import list_entries
 from tasks_lib.git.head import Head
@@ -85,10 +86,12 @@ def put_landed_away(
             continue
         state = read_state(worktree.git)
         ref = keep_state(worktree, record.task_id, run_id, landed=head.current(), exclude=settings.copy_paths)
+        left = keep_abandoned(repository, worktree.git_dir, record.branch, record.task_id, state.commit)
         worktrees.release(worktree)
         repository.delete_branch(record.branch, state.commit)
-        lines.append(f"{worktree.path}: removed; {record.task_id} has landed{_tell_kept(ref)}")
+        lines.append(f"{worktree.path}: removed; {record.task_id} has landed{_tell_kept(ref or left)}")
     for branch, commit in leftovers.branches:
+        keep_abandoned(repository, repository.state_dir / "none", branch, branch, commit)
         if repository.delete_branch(branch, commit):
             lines.append(f"{branch}: deleted; its work has landed")
     return lines, leftovers

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tasks_lib import prompts
 from tasks_lib.endings import AttemptFailed, Done, SafeExit
 from tasks_lib.errors import GitError, InputError, ShellError, SystemFailure
+from tasks_lib.git.abandoned import keep_abandoned
 from tasks_lib.git.branches import read_line, read_state
 from tasks_lib.git.candidate import Landing
 from tasks_lib.git.snapshots import keep_state
@@ -241,6 +242,7 @@ def _release(work: Work) -> None:
         if state.commit != landed or state.dirty:
             copied = run.settings.copy_paths
             keep_state(work.worktree, work.task.id, run.id, landed=landed, exclude=copied)
+        keep_abandoned(run.repository, work.worktree.git_dir, work.branch, work.task.id, state.commit)
         work.state = state
         run.worktrees.release(work.worktree)
     except GitError as error:

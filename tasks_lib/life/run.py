@@ -69,6 +69,7 @@ class Run:
             project.repository,
             keep=project.settings.keep,
             setup_key=project.settings.setup_key,
+            copied=project.settings.copy_paths,
             pool_size=2 * max_sessions + 1,
         )
         self.graph: Graph = project.graph

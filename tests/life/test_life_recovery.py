@@ -103,14 +103,8 @@ def make_remains(ground: Ground) -> None:
 
 def keep_long_ago(worktree: Worktree, label: str, days: int) -> None:
     """Keep a state as if it had been kept `days` ago."""
-    ref = keep_state(worktree, label, "run")
-    form = "%(tree)%00%(parent)"
-    tree, parent = worktree.git.text("for-each-ref", f"--format={form}", str(ref)).split("\0")
-    date = f"{int(time.time()) - days * DAY_SECONDS} +0000"
-    old = worktree.git.run(
-        "commit-tree", tree, "-p", parent, "-m", "Kept", environment={"GIT_COMMITTER_DATE": date}
-    ).text
-    worktree.git.run("update-ref", str(ref), old)
+    log = worktree.git_dir.parent.parent / "logs" / str(keep_state(worktree, label, "run"))
+    age(log, days * DAY_SECONDS)
 
 
 def open_and_close(top: Path) -> list[str]:
