@@ -21,7 +21,10 @@ LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_DEPTH = 32
 _MAX_DIGITS = 400
 """Python reads longer numbers in base 16, and then refuses to write them."""
-_UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_UNPRINTABLE = re.compile(
+    r"[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]|\r(?!\n)"
+)
+"""What YAML refuses, and what ends a line for YAML alone, where an edit would be put into the wrong place."""
 _COLON = re.compile(r"[ \t]*:")
 _PLAIN = re.compile(r"[^\W\d](?:[\w ./+-]*\w)?", re.ASCII)
 _AMBIGUOUS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})

@@ -77,6 +77,9 @@ def test_a_file_without_front_matter_is_passed_over(data: bytes) -> None:
         ("? [a]\n: b", "4: a list or a mapping cannot be a key; write a word before the colon"),
         ("x: a: b", "4: the front matter is not valid YAML: mapping values are not allowed in this context; quote a value that holds ': '"),
         ("x: \x07", "4: the front matter holds the character '\\x07'; take it out"),
+        ("x: a\u2028y: b", "4: the front matter holds the character '\\u2028'; take it out"),
+        ("x: a\x85y: b", "4: the front matter holds the character '\\x85'; take it out"),
+        ("x: a\ry: b", "4: the front matter holds the character '\\r'; take it out"),
         ("x: " + "[" * 40, "4: the front matter is nested more than 32 levels deep; make it flatter"),
     ],
 )  # fmt: skip
