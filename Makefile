@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OPENCODE := .local/opencode
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup opencode test lint bench demo demo-opencode lock clean
+.PHONY: help setup opencode test fuzz lint bench demo demo-opencode lock clean
 help: ## Say what each target does.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -32,6 +32,9 @@ opencode: setup ## Install the opencode that the tests drive (needs npm).
 
 test: setup opencode ## Run the tests.
 	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+fuzz: setup ## Try 20,000 hostile task files and configurations (FUZZ_SEED, FUZZ_FIRST, FUZZ_COUNT).
+	PYTHONPATH=tests $(BIN)/python tests/fuzz/campaign.py
 
 lint: setup ## Check style, types and the direction of imports.
 	$(BIN)/ruff check .
