@@ -9,7 +9,6 @@ from flows.commands.findings import Check, fail, ok, warn
 from tasks_lib.git.entries import list_entries
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.project import Project
-from tasks_lib.naming import name_branches
 
 SHOWN = 3
 """How many of many are named in one sentence."""
@@ -91,7 +90,7 @@ def check_branches(project: Project) -> Check:
     ours = {entry.path for entry in list_entries(repository)}
     rows = repository.git.text("for-each-ref", "--format=%(refname)%00%(worktreepath)", "refs/heads").splitlines()
     there = {ref.removeprefix("refs/heads/"): place for ref, place in (row.split("\0") for row in rows)}
-    names = name_branches(project.graph.tasks.values(), project.settings.branch_prefix)
+    names = project.name_branches()
     wanted = {names[task_id] for task_id, task in project.graph.tasks.items() if not task.is_completed}
     in_the_way = sorted(
         {one for one in there if any(name.startswith(f"{one}/") or one.startswith(f"{name}/") for name in wanted)}

@@ -22,7 +22,6 @@ from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.run import MAX_HISTORY
 from tasks_lib.life.work import next_record
 from tasks_lib.model import REVIEW_LEVEL, Status, Task
-from tasks_lib.naming import name_branches
 from tasks_lib.nearest import suggest
 from tasks_lib.prompts import add_messages, write_review_prompt
 from tasks_lib.report import ExitCode
@@ -66,7 +65,7 @@ def find_prompt(project: Project, task_id: str, kind: PromptKind) -> Shown:
     task = project.graph.tasks.get(task_id)
     if task is None:
         raise InputError([f'"{task_id}" is the id of no task{suggest(task_id, project.graph.tasks) or "."}'])
-    branch = name_branches(project.graph.tasks.values(), project.settings.branch_prefix)[task_id]
+    branch = project.name_branches()[task_id]
     record = _foresee_record(project, task, branch)
     is_review = kind is PromptKind.REVIEW
     role = project.settings.role_for(REVIEW_LEVEL if is_review else task.level)

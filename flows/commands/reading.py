@@ -1,19 +1,15 @@
 """Reads a repository for commands that show it: every fault at once, and what head, lock and last run say together."""
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import yaml
-from pydantic import ValidationError
 
 from flows.places import VIEW
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.lock import Holder, read_holder
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.board import RunView, read_view
-from tasks_lib.life.project import CONFIGURATION, DEFAULT_TASKS_DIR, Project, load_project, read_configuration
+from tasks_lib.life.project import Project, guess_tasks_dir, load_project, read_configuration
 from tasks_lib.settings import Settings
 
 
@@ -32,19 +28,8 @@ def read_leniently(repository: Repository) -> Configuration:
     try:
         settings, tasks_dir, target = read_configuration(repository, os.environ)
     except InputError as error:
-        return Configuration(None, _guess_tasks_dir(repository), "", error.faults)
+        return Configuration(None, guess_tasks_dir(repository, os.environ), "", error.faults)
     return Configuration(settings, tasks_dir, target)
-
-
-def _guess_tasks_dir(repository: Repository) -> str:
-    chosen: object = os.environ.get("COORDINATOR_TASKS_DIR")
-    if not chosen:
-        with suppress(OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError):
-            chosen = yaml.safe_load((repository.top / CONFIGURATION).read_text(encoding="utf-8")).get("tasks_dir")
-    try:
-        return Settings(tasks_dir=str(chosen or DEFAULT_TASKS_DIR)).tasks_dir
-    except ValidationError:
-        return DEFAULT_TASKS_DIR
 
 
 @dataclass(frozen=True, slots=True)

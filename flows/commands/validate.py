@@ -14,7 +14,13 @@ from tasks_lib.git.objects import Objects
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.life.instructions import find_instruction_faults
-from tasks_lib.life.project import find_claimed, find_uncommitted, read_checkout
+from tasks_lib.life.project import (
+    bound_faults,
+    find_branch_faults,
+    find_claimed,
+    find_uncommitted,
+    read_checkout,
+)
 from tasks_lib.model import Task
 from tasks_lib.report import ExitCode
 
@@ -39,8 +45,10 @@ def validate_repository(path: Path, *, at_head: bool, as_json: bool, console: Co
     if as_json:
         print_json({"has_errors": finding.has_errors, **asdict(finding)})
     else:
-        for fault in finding.faults:
-            say(console, str(fault))
+        # Apart, so that a thousand warnings hide no error.
+        for is_warning in (False, True):
+            for fault in bound_faults(fault for fault in finding.faults if fault.is_warning is is_warning):
+                say(console, str(fault))
         say(console, summarize(finding))
     return ExitCode.BAD_INPUT if finding.has_errors else ExitCode.COMPLETED
 
@@ -58,10 +66,17 @@ def check_repository(repository: Repository, *, at_head: bool = False) -> Findin
         # After a fault in the configuration the folder is a guess, and its absence says nothing.
         tasks, found = (), () if configuration.faults else error.faults
     told = _find_instruction_faults(repository, configuration)
-    faults = sorted({*configuration.faults, *found, *find_claimed(tasks), *told})
+    taken = _find_branch_faults(tasks, configuration)
+    faults = sorted({*configuration.faults, *found, *find_claimed(tasks), *told, *taken})
     edges = sum(len(set(task.depends_on)) for task in tasks)
     uncommitted: Iterable[Fault] = () if is_from_head else find_uncommitted(repository, configuration.tasks_dir)
     return Finding(len(tasks), edges, tuple(faults), tuple(fault.path for fault in uncommitted))
+
+
+def _find_branch_faults(tasks: tuple[Task, ...], configuration: Configuration) -> tuple[Fault, ...]:
+    if configuration.settings is None:
+        return ()
+    return tuple(find_branch_faults(tasks, configuration.settings, configuration.target))
 
 
 def _find_instruction_faults(repository: Repository, configuration: Configuration) -> tuple[Fault, ...]:

@@ -77,7 +77,7 @@ class Head:
         on_intrusion: Callable[[str], None] | None = None,
     ) -> None:
         self._git: Git = git
-        self._target: str = target
+        self.target: str = target
         self.ref: str = QUEUE + target
         self.base_ref: str = remote_base or f"refs/heads/{target}"
         self._line: dict[str, int] = {}
@@ -222,7 +222,7 @@ class Head:
                 listed = self._git.text("for-each-ref", "--format=%(objectname) %(refname)", self.ref, self.base_ref)
                 found = {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
                 if self.base_ref not in found:
-                    raise InputError([_describe_missing(self._target, self.base_ref)])
+                    raise InputError([_describe_missing(self.target, self.base_ref)])
                 if self._is_own(found.get(self.ref)):
                     self._known = _Known(found.get(self.ref), found[self.base_ref], stamps)
                     return self._known.queue, self._known.base
@@ -236,7 +236,7 @@ class Head:
 
     def _put_back(self, found: str | None) -> None:
         """Undo a move by another hand, from `found`; the commit stays at a ref of its own."""
-        kept = keep_commit(self._git, f"queue-{self._target}", found) if found and self._git.resolve(found) else ""
+        kept = keep_commit(self._git, f"queue-{self.target}", found) if found and self._git.resolve(found) else ""
         before = found or "0" * len(self._own or "")
         words = (self.ref, self._own, before) if self._own else ("-d", self.ref, before)
         done = self._git.run("update-ref", "--no-deref", *words, accept=(0, 1, 128))

@@ -1,5 +1,6 @@
 """Reads the task files of a commit: what has not changed since the last reading is not read again."""
 
+import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -8,11 +9,14 @@ from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.objects import Entry, Objects
 from tasks_lib.graph import check_graph
 from tasks_lib.model import Task
+from tasks_lib.naming import MAX_MESSAGE, show
 from tasks_lib.taskfile import decode, parse_task, sketch_task
 
 SUFFIX = ".md"
 _CACHED_READINGS = 16
-_SPECIAL = {"120000": "a symbolic link", "160000": "a submodule"}
+_NO_PATH = re.compile(r"(?:^|/)(?:\.{0,2}|\.git)(?:/|$)", re.IGNORECASE)
+_SUBMODULE = "160000"
+_SPECIAL = {"120000": "a symbolic link", _SUBMODULE: "a submodule"}
 
 _Parsed = tuple[Task | None, tuple[Fault, ...]]
 
@@ -37,6 +41,23 @@ class Reading:
     def find(self, task_id: str) -> Task | None:
         """The task of that id, or None."""
         return next((task for task in self.tasks if task.id == task_id), None)
+
+
+def find_name_fault(path: str) -> Fault | None:
+    """A warning if the path of a file, from git or the disk, cannot be written into messages, commits and variables."""
+    # Git makes no tree with such a name, and reads one that somebody else made.
+    if _NO_PATH.search(path):
+        return _warn(show(_unescape(path), MAX_MESSAGE), "has a path that no checkout can have, so it is passed over")
+    if path.isprintable():
+        return None
+    is_decoded = not any("\ud800" <= one <= "\udfff" for one in path)
+    what = "with characters that cannot be seen" if is_decoded else "that is not UTF-8"
+    return _warn(show(_unescape(path), MAX_MESSAGE), f"has a name {what}, so it is passed over; rename it")
+
+
+def _unescape(path: str) -> str:
+    """`path` with bytes that are not UTF-8 as `\\xe9`."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class TaskReader:
@@ -93,13 +114,15 @@ class TaskReader:
     def _read(self, commit: str) -> Reading:
         folder = self._objects.find_entry(commit, self.tasks_dir)
         if folder is None or not folder.is_tree:
-            raise InputError([self._describe_missing(commit)])
+            raise InputError([self._describe_missing(commit, folder)])
         tasks: list[Task] = []
         faults: list[Fault] = []
         broken: list[tuple[str, Entry]] = []
         parsed: dict[tuple[str, str], _Parsed] = {}
         for path, entry in self._objects.walk(commit, self.tasks_dir):
             if not path.endswith(SUFFIX):
+                if entry.mode == _SUBMODULE:
+                    faults.append(warn_special(show(_unescape(path)), _describe(entry)))
                 continue
             key = (path, entry.oid)
             parsed[key] = self._parsed.get(key) or self._parse(path, entry)
@@ -116,24 +139,28 @@ class TaskReader:
         return Reading(commit, found_tasks, tuple(sorted(faults)), tuple(sketch for sketch in sketches if sketch))
 
     def _parse(self, path: str, entry: Entry) -> _Parsed:
+        if fault := find_name_fault(path):
+            return None, (fault,)
         if not entry.is_file:
-            what = _SPECIAL.get(entry.mode, f"an entry of mode {entry.mode}")
-            return None, (_warn(path, f"is {what}; task files are plain files, so it is passed over"),)
-        if not _is_unicode(path):
-            shown = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-            return None, (_warn(shown, "has a name that is not UTF-8, so it is passed over; rename it"),)
+            return None, (warn_special(path, _describe(entry)),)
         return parse_task(self._objects.read(entry.oid), path, entry.oid)
 
-    def _describe_missing(self, commit: str) -> str:
+    def _describe_missing(self, commit: str, found: Entry | None) -> str:
         where = f'The branch "{self._target}"' if self._target else "The commit"
+        what = f"; what is called so is {_describe(found)}" if found else ""
         return (
-            f'{where} (at {commit[:10]}) has no folder "{self.tasks_dir}". '
+            f'{where} (at {commit[:10]}) has no folder "{self.tasks_dir}"{what}. '
             "Commit the task files there, or name their folder with `tasks_dir` in coordinator.yaml."
         )
 
 
-def _is_unicode(path: str) -> bool:
-    return not any("\ud800" <= char <= "\udfff" for char in path)
+def _describe(entry: Entry) -> str:
+    return "a file" if entry.is_file else _SPECIAL.get(entry.mode, f"an entry of mode {entry.mode}")
+
+
+def warn_special(path: str, what: str) -> Fault:
+    """The warning that `path` is `what`, and no task file therefore."""
+    return _warn(path, f"is {what}; task files are plain files, so it is passed over")
 
 
 def _warn(path: str, message: str) -> Fault:

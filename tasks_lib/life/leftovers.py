@@ -51,7 +51,7 @@ def _find_branches(
 ) -> tuple[tuple[str, str], ...]:
     """The branches of landed nodes, unless they have moved on since."""
     tip = head.current()
-    names = name_branches(graph.tasks.values(), settings.branch_prefix)
+    names = name_branches(graph.tasks.values(), settings.branch_prefix, target=head.target)
     merged = _list_merged(repository, tip)
     found: list[tuple[str, str]] = []
     for task_id in head.find_landed(tip, HISTORY) if merged else ():

@@ -174,7 +174,7 @@ class Run:
     def branch_of(self, task_id: str) -> str:
         """The branch of a node; a name once given in this run stays."""
         if task_id not in self._branches:
-            names = name_branches(self.graph.tasks.values(), self.settings.branch_prefix)
+            names = name_branches(self.graph.tasks.values(), self.settings.branch_prefix, target=self.head.target)
             self._branches = {**names, **self._branches}
         return self._branches[task_id]
 

@@ -120,7 +120,7 @@ async def put_right(opened: OpenRun, data: Path | None = None) -> Leftovers:
     if count := await end_processes(run.repository, run.settings):
         run.board.say(f"Ended {count} processes that an earlier run had left.")
     await run.thread(run.repository.exclude_worktrees)
-    branches = name_branches(run.graph.tasks.values(), run.settings.branch_prefix).values()
+    branches = name_branches(run.graph.tasks.values(), run.settings.branch_prefix, target=run.head.target).values()
     for line in await run.thread(run.worktrees.reconcile, tuple(branches)):
         run.board.say(line)
     if refusal := await opened.lander.follow_base():
