@@ -4,7 +4,7 @@ import asyncio
 
 from tasks_lib.errors import CoordinatorError
 from tasks_lib.git.lock import admin_lock
-from tasks_lib.git.publish import Pending, publish
+from tasks_lib.git.publish import AlreadyThere, Pending, Published, publish
 from tasks_lib.life.run import Run
 
 PAUSE_SECONDS = 1.0
@@ -39,8 +39,15 @@ class Publisher:
         run = self._run
         async with self._one_at_a_time:
             head = await run.thread(run.head.current)
-            result = await run.thread(publish, run.repository.git, run.project.target, head, admin_lock(run.repository))
+            result = await run.thread(self._publish, head)
             reason = result.reason if isinstance(result, Pending) else ""
             if reason and reason != self.pending:
                 run.board.say(f"{run.project.target} is not moved yet: {reason}. Landed work waits at {run.head.ref}.")
             self.pending = reason
+
+    def _publish(self, head: str) -> Published | Pending | AlreadyThere:
+        run = self._run
+        # Git would move the branch under a checkout that it does not know for one any more.
+        if detour := run.shared.find_detour():
+            return Pending(detour)
+        return publish(run.repository.git, run.project.target, head, admin_lock(run.repository))

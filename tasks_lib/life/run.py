@@ -20,6 +20,7 @@ from tasks_lib.life.desk import Desk
 from tasks_lib.life.instructions import Instructions
 from tasks_lib.life.project import Project
 from tasks_lib.life.purse import Purse
+from tasks_lib.life.sharing import SharedWatch
 from tasks_lib.life.slots import Slots
 from tasks_lib.life.surroundings import Kind, Surroundings
 from tasks_lib.naming import flatten, name_branches
@@ -74,6 +75,7 @@ class Run:
         )
         self.graph: Graph = project.graph
         self.identity: Mapping[str, str] = surroundings.identity
+        self.shared: SharedWatch = SharedWatch(project.repository, self.list_moving_refs, self.say_soon)
         self.purse: Purse = Purse(project.settings.budget)
         self.desk: Desk = Desk()
         self.records: dict[str, Record] = {}
@@ -177,6 +179,11 @@ class Run:
             names = name_branches(self.graph.tasks.values(), self.settings.branch_prefix, target=self.head.target)
             self._branches = {**names, **self._branches}
         return self._branches[task_id]
+
+    def list_moving_refs(self) -> set[str]:
+        """The full refs that move while a run goes on as it should: the target, and the branches of nodes."""
+        branches = {self.branch_of(task_id) for task_id in tuple(self.graph.tasks)}
+        return {f"refs/heads/{branch}" for branch in (self.project.target, *branches)}
 
     def diffstat(self, task_id: str) -> str:
         """What the merge of a landed node changed, "" if it has none; asked of git once. Call in a thread."""

@@ -98,6 +98,7 @@ def look_before(work: Work) -> tuple[BranchState, bytes | None]:
 
     While this agent waited, another one may have damaged the worktree: then it is made fit again.
     """
+    work.run.shared.begin()
     if damage := find_damage(work.worktree):
         work.reopen()
         work.run.say_soon(f"{work.task.id}: an agent {damage}, though not in a turn; it is there again.")
@@ -106,6 +107,7 @@ def look_before(work: Work) -> tuple[BranchState, bytes | None]:
 
 def judge_turn(work: Work, before: BranchState, end: TurnEnd, own_before: bytes | None) -> TurnEnding:
     """How the turn ended that began at `before`. Call in a thread."""
+    work.run.shared.compare(work.task.id)
     if damage := find_damage(work.worktree):
         return _fail_damaged(work, damage)
     try:

@@ -1,0 +1,101 @@
+"""Reads what all worktrees of a repository share, and says what of it is other than it was: settings, files, refs."""
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks_lib.git.records import read_regular
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.runner import Git
+from tasks_lib.git.snapshots import keep_commit
+from tasks_lib.naming import show
+
+FILES = ("info/attributes", "info/exclude", "info/grafts", "objects/info/alternates", "shallow")
+PLACES = ("core.bare", "core.worktree", "core.repositoryformatversion")
+"""Settings by which git takes another directory, or none, for the working tree of the person."""
+MAX_FILE_BYTES = 1 << 20
+MAX_SHOWN = 8
+_OWN_REFS = ("refs/coordinator/", "refs/remotes/", "refs/prefetch/")
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Settings of the repository's own file by key, other files by name (their bytes, or how they look), refs.
+
+    `stamp` says whether the file of settings has to be read again.
+    """
+
+    settings: Mapping[str, Sequence[str]]
+    files: Mapping[str, object]
+    refs: Mapping[str, str]
+    stamp: object
+
+
+def read_shared(repository: Repository, known: Collection[str], before: Shared | None = None) -> Shared:
+    """What is shared now; `known` are full refs that are not looked at, `before` spares reading settings again."""
+    common = repository.common_dir
+    stamp = look_at(common / "config")
+    is_same = before is not None and before.stamp == stamp
+    settings = before.settings if before and is_same else read_settings(repository.git, common)
+    hooks = {f"hooks/{path.name}": look_at(path) for path in sorted((common / "hooks").glob("*"))}
+    files = {name: _read(common / name) for name in FILES}
+    rows = repository.git.text("for-each-ref", "--format=%(refname) %(objectname)").splitlines()
+    refs = {name: oid for name, _, oid in (row.rpartition(" ") for row in rows)}
+    foreign = {name: oid for name, oid in refs.items() if name not in known and not name.startswith(_OWN_REFS)}
+    return Shared(settings, {**files, **hooks}, foreign, stamp)
+
+
+def read_settings(git: Git, common_dir: Path) -> dict[str, tuple[str, ...]]:
+    """The settings in the repository's own file by key; {} where git cannot read it."""
+    listed = git.run("config", "--file", str(common_dir / "config"), "--list", "-z", accept=range(256)).text
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in listed.split("\0"):
+        key, _, value = entry.partition("\n")
+        if key:
+            found[key] = (*found.get(key, ()), value)
+    return found
+
+
+def describe_changes(git: Git, before: Shared, now: Shared) -> list[str]:
+    """What is other than it was, a few words each; a commit that a ref no longer holds is kept at a ref of ours."""
+    # Pushing with `-u` writes where a branch goes: everybody does that.
+    keys = {key for key in _find_other(before.settings, now.settings) if not key.startswith("branch.")}
+    said = [f"{show(key)} in .git/config" for key in sorted(keys)]
+    said += [f".git/{show(name)}" for name in sorted(_find_other(before.files, now.files))]
+    said += [_describe_ref(git, name, before.refs, now.refs) for name in sorted(_find_other(before.refs, now.refs))]
+    return said if len(said) <= MAX_SHOWN else [*said[:MAX_SHOWN], f"and {len(said) - MAX_SHOWN} more"]
+
+
+def _find_other(before: Mapping[str, object], now: Mapping[str, object]) -> set[str]:
+    return {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
+
+
+def _describe_ref(git: Git, name: str, before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    old, new = before.get(name, ""), now.get(name, "")
+    if not old:
+        return f"{show(name)} (made)"
+    what = "moved" if new else "deleted"
+    commit = git.resolve(old)
+    # Any ref that holds it will do: then it is not lost.
+    is_held = bool(commit and git.text("for-each-ref", "--count=1", f"--contains={commit}"))
+    kept = f"; it is kept at {keep_commit(git, name.removeprefix('refs/'), commit)}" if commit and not is_held else ""
+    return f"{show(name)} ({what}, was {old[:12]}{kept})"
+
+
+def look_at(path: Path) -> object:
+    """How a file looks from outside: another value means that it may be another; None if there is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size, found.st_mode
+
+
+def _read(path: Path) -> object:
+    try:
+        return read_regular(path, MAX_FILE_BYTES)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return os.path.lexists(path)

@@ -1,0 +1,60 @@
+"""Watches what agents share with the person, and says in a line what of it changed while one of them worked."""
+
+import threading
+from collections.abc import Callable, Collection, Mapping
+
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.shared import PLACES, Shared, describe_changes, look_at, read_settings, read_shared
+
+
+class SharedWatch:
+    """What a repository's worktrees share, since the first session of a run began. Call from threads.
+
+    `list_known` names the full refs that a run, or the person by landing, moves all the time.
+    """
+
+    def __init__(
+        self, repository: Repository, list_known: Callable[[], Collection[str]], say: Callable[[str], None]
+    ) -> None:
+        self._repository = repository
+        self._list_known = list_known
+        self._say = say
+        self._seen: Shared | None = None
+        self._places: dict[str, object] = {}
+        self._stamp: object = None
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """A session is about to begin: what is there now is the person's, if it is the first."""
+        with self._lock:
+            if self._seen is None:
+                self._seen = read_shared(self._repository, self._list_known())
+                self._stamp, self._places = self._seen.stamp, _choose_places(self._seen.settings)
+
+    def compare(self, task_id: str) -> None:
+        """A turn of node `task_id` is over: say what changed since the last look."""
+        with self._lock:
+            before, self._seen = self._seen, read_shared(self._repository, self._list_known(), self._seen)
+            said = describe_changes(self._repository.git, before, self._seen) if before else []
+        if said:
+            self._say(
+                f"While {task_id} was worked, what all worktrees share was changed, by its agent or another hand: "
+                f"{', '.join(said)}. Look at it; the run goes on."
+            )
+
+    def find_detour(self) -> str:
+        """Why git would not find the person's working tree any more, "" if it does as when sessions began."""
+        common, git = self._repository.common_dir, self._repository.git
+        with self._lock:
+            stamp = look_at(common / "config")
+            if self._seen is None or self._repository.is_bare or stamp == self._stamp:
+                return ""
+            now = _choose_places(read_settings(git, common))
+            if changed := [name for name in PLACES if now.get(name) != self._places.get(name)]:
+                return f"{', '.join(changed)} in .git/config was changed while agents worked; put it back as it was."
+            self._stamp = stamp
+            return ""
+
+
+def _choose_places(settings: Mapping[str, object]) -> dict[str, object]:
+    return {name: settings[name] for name in PLACES if name in settings}
