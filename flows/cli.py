@@ -211,11 +211,26 @@ def logs(
 def cleanup(
     repo: Repo = HERE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    restore: Annotated[
+        str, typer.Option("--restore", help="Make a branch of a kept state: its ref, its task's id, or its commit.")
+    ] = "",
+    to: Annotated[str, typer.Option("--to", help="With --restore: the branch; by default restored/….")] = "",
+    prune: Annotated[bool, typer.Option("--prune", help="Forget states that were kept long ago.")] = False,
+    older_than: Annotated[
+        float | None,
+        typer.Option("--older-than", min=0, help="With --prune: days; by default `kept_days`.", show_default=False),
+    ] = None,
     json: Json = False,
 ) -> int:
-    """Put away what killed runs left; unlanded work always stays."""
-    from flows.commands.cleanup import clean_up
+    """Put away what killed runs left, and see to states that were kept; unlanded work always stays."""
+    from flows.commands.cleanup import check_options, clean_up
+    from flows.commands.kept import prune_kept, restore_kept
 
+    check_options(restore=restore, to=to, is_prune=prune, older_than=older_than, is_dry_run=dry_run)
+    if restore:
+        return restore_kept(repo, restore, to, as_json=json, console=make_console())
+    if prune:
+        return prune_kept(repo, older_than, is_dry_run=dry_run, as_json=json, console=make_console())
     return clean_up(repo, is_dry_run=dry_run, as_json=json, console=make_console())
 
 

@@ -7,13 +7,11 @@ from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
-import httpx
 from prefect import flow, get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext, TagsContext
-from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,7 +22,7 @@ from flows.inbox import hearing
 from flows.places import data_dir, find_repository
 from flows.run_node import Dispatch, current_dispatch
 from flows.sessions_table import showing_sessions
-from flows.stale_runs import FLOW, crash_stale, tag_flow_run
+from flows.stale_runs import FLOW, OUTAGE, crash_stale, tag_flow_run
 from flows.states import describe_outcome, describe_run
 from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.startup import OpenRun, open_run
@@ -104,7 +102,7 @@ async def tell_of_dead_runs(opened: OpenRun, own: UUID | None) -> None:
     try:
         for line in await crash_stale(opened.run.repository.common_dir, own):
             opened.run.board.say(line)
-    except (httpx.HTTPError, PrefectException) as error:
+    except OUTAGE as error:
         opened.run.board.say(f"Prefect could not be told of runs that were killed: {error}. The next run tries again.")
 
 

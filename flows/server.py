@@ -44,6 +44,21 @@ class Server:
     is_ours: bool
 
 
+def find_api() -> dict[str, str]:
+    """What Prefect reads from the environment to reach a server that is there already, ours or another; {} for none."""
+    if os.environ.get("PREFECT_API_URL"):
+        return quiet_settings()
+    home = data_dir() / "prefect"
+    child = read_running(home)
+    if child is None:
+        return {}
+    try:
+        wait_until_healthy(f"http://{LOOPBACK}:{child.port}/api", None, None)
+    except ServerError:
+        return {}
+    return server_settings(home, child.port) | quiet_settings()
+
+
 @contextmanager
 def serve(port: int = 0) -> Generator[Server]:
     """A server for as long as the block runs: the one that PREFECT_API_URL names, or one of our own.

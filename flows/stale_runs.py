@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+import httpx
 import psutil
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -22,6 +23,7 @@ from prefect.client.schemas.filters import (
     TaskRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import PrefectException
 from prefect.states import Crashed
 
 from tasks_lib.process.private import is_running
@@ -31,6 +33,8 @@ ALIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 """A run that is only scheduled was never begun, and may begin yet."""
 _ALIVE_TASKS = (*ALIVE, StateType.SCHEDULED)
 """A node that waits for its next attempt is scheduled."""
+OUTAGE = (httpx.HTTPError, PrefectException)
+"""What a server that does not answer raises."""
 _PAGE = 200
 _PAGES = 50
 

@@ -2,29 +2,51 @@
 
 import asyncio
 import fcntl
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from flows.commands.kept import describe_kept
 from flows.commands.output import count, print_json, say
-from flows.places import data_dir
-from flows.server import RECORD, end_if_last, mutex, read_running
-from tasks_lib.errors import BusyError
+from flows.places import data_dir, name_program
+from flows.server import RECORD, end_if_last, find_api, mutex, read_running
+from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.entries import list_entries
 from tasks_lib.git.head import Head
 from tasks_lib.git.lock import RunLock, read_holder
-from tasks_lib.git.snapshots import Kept, list_kept
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.snapshots import KEPT_REFS, Kept, list_kept
+from tasks_lib.git.sweep import find_locks, find_unfinished_files
 from tasks_lib.git.trash import POOL_NAME, list_trash
 from tasks_lib.git.worktrees import Worktrees
 from tasks_lib.life.leftovers import Leftovers, find_leftovers, put_landed_away
 from tasks_lib.life.project import Project, load_project
+from tasks_lib.life.remains import end_processes, find_private, sweep
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
-from tasks_lib.process.strays import end_marked, find_marked
+from tasks_lib.naming import name_branches
+from tasks_lib.process.strays import find_marked
 from tasks_lib.report import ExitCode
 
 RUN_NAME = "cleanup"
+
+
+def check_options(*, restore: str, to: str, is_prune: bool, older_than: float | None, is_dry_run: bool) -> None:
+    """Raise InputError for options that do not go together, naming each."""
+    faults = [
+        *(["`--restore` and `--prune` cannot be given at once; give one of them"] if restore and is_prune else []),
+        *(["`--to` says where `--restore` goes; give that too"] if to and not restore else []),
+        *(
+            ["`--older-than` says what `--prune` forgets; give that too"]
+            if older_than is not None and not is_prune
+            else []
+        ),
+        *(["`--restore` has no `--dry-run`; leave one of them out"] if restore and is_dry_run else []),
+    ]
+    if faults:
+        raise InputError(faults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +78,40 @@ def tidy(project: Project) -> Tidied:
     repository.prepare()
     with RunLock(repository.state_dir, RUN_NAME):
         lines: list[str] = []
-        ended = asyncio.run(end_marked(REPOSITORY_MARKER, str(repository.common_dir), settings.watch.stop_seconds))
-        if ended:
+        if ended := asyncio.run(end_processes(repository, settings)):
             lines.append(f"ended {count(ended, 'process')} that an earlier run had left")
+        lines += tell_prefect(repository)
         if end_idle_server():
             lines.append("ended the Prefect server that a killed run had left")
         worktrees = Worktrees(repository, pool_size=0)
         head = Head(repository.git, project.target)
         trash = len(list_trash(repository))
-        lines += worktrees.reconcile()
+        lines += worktrees.reconcile(list_branches(project))
         if trash:
             lines.append(f"deleted {trash} directories that were thrown away before")
         done, leftovers = put_landed_away(worktrees, head, project.graph, settings, RUN_NAME)
         worktrees.close()
         head.finish()
+        done += sweep(repository, project.graph, settings, data_dir())
     return Tidied((*lines, *done), leftovers, tuple(list_kept(repository)))
+
+
+def tell_prefect(repository: Repository) -> list[str]:
+    """Tell a server that answers which flow runs of this repository are dead; without one there is nobody to tell."""
+    if not (api := find_api()):
+        return []
+    os.environ.update(api)
+    from flows.stale_runs import OUTAGE, crash_stale
+
+    try:
+        return asyncio.run(crash_stale(repository.common_dir))
+    except OUTAGE as error:
+        return [f"Prefect could not be told of runs that were killed: {error}. The next run tries again."]
+
+
+def list_branches(project: Project) -> tuple[str, ...]:
+    """The branches of the graph's nodes."""
+    return tuple(name_branches(project.graph.tasks.values(), project.settings.branch_prefix).values())
 
 
 def end_idle_server() -> bool:
@@ -103,10 +144,21 @@ def look(project: Project) -> Tidied:
         if entry.is_half_made or entry.path.parent == pool:
             lines.append(f"{entry.path}: would be removed; an earlier run was ended while using it")
     lines += [f"{path}: would be deleted; it was thrown away before" for path in list_trash(repository)]
+    lines += [f"{path}: would be removed; an earlier run was ended while writing it" for path in _find_files(project)]
     lines += [f"{path}: would be removed; {record.task_id} has landed" for path, record in leftovers.landed]
     lines += [f"{record.branch}: would be deleted; its work has landed" for _, record in leftovers.landed]
     lines += [f"{branch}: would be deleted; its work has landed" for branch, _ in leftovers.branches]
     return Tidied(tuple(lines), leftovers, tuple(list_kept(repository)))
+
+
+def _find_files(project: Project) -> list[Path]:
+    """Locks and files that `tidy` would remove."""
+    repository = project.repository
+    locks = find_locks(repository, list_branches(project))
+    admins = [entry.admin for entry in list_entries(repository) if entry.is_linked]
+    of_worktrees = [lock for admin in admins for lock in sorted(admin.rglob("*.lock"))]
+    private = find_private(repository, data_dir())
+    return [*locks.own, *locks.shared, *of_worktrees, *find_unfinished_files(repository), *private]
 
 
 def print_tidied(tidied: Tidied, project: Project, console: Console, *, is_dry_run: bool) -> None:
@@ -130,8 +182,9 @@ def _print_kept(kept: Sequence[Kept], console: Console) -> None:
     for one in kept:
         say(console, f"  {one.date.astimezone():%Y-%m-%d %H:%M}  {one.ref}")
     last = kept[-1].ref
-    say(console, f"Look at one: git show {last}   Take it up: git switch -c NAME {last}")
-    say(console, f"Forget one: git update-ref -d {last}")
+    short = last.removeprefix(f"{KEPT_REFS}/")
+    say(console, f"Look at one: git show {last}   Take it up: {name_program()} cleanup --restore {short}")
+    say(console, f"Forget one: git update-ref -d {last}   The old ones: {name_program()} cleanup --prune")
 
 
 def describe(tidied: Tidied, *, is_dry_run: bool) -> dict[str, object]:
@@ -140,8 +193,5 @@ def describe(tidied: Tidied, *, is_dry_run: bool) -> dict[str, object]:
         "is_dry_run": is_dry_run,
         "done": list(tidied.lines),
         "open": [{"path": str(path), "id": r.task_id, "branch": r.branch} for path, r in tidied.leftovers.open],
-        "kept": [
-            {"ref": one.ref, "commit": one.commit, "date": one.date.isoformat(), "label": one.label}
-            for one in tidied.kept
-        ],
+        "kept": [describe_kept(one) for one in tidied.kept],
     }

@@ -2,18 +2,21 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import psutil
 import pytest
-from helpers_cli import Call, Main, Place, task_text
+from helpers_cli import SETTINGS, Call, Main, Place, task_text
 
-from tasks_lib.errors import BusyError
+from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.lock import RunLock
 from tasks_lib.git.records import Record, write_record
+from tasks_lib.git.snapshots import keep_state
 from tasks_lib.git.worktrees import Worktree, Worktrees
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
 
@@ -59,7 +62,7 @@ def test_bytes_that_did_not_land_are_kept_and_listed(place: Place, main_here: Ma
     assert place.git.text("show", f"{kept['commit']}:draft.txt") == "not committed"
     again = main_here("cleanup", str(place.top))[1]
     assert again.startswith("There was nothing to put away.")
-    assert "git switch -c NAME refs/coordinator/kept/left/1" in again
+    assert "cleanup --restore left/1" in again
 
 
 def test_dry_run_says_the_same_and_changes_nothing(place: Place, main_here: Main) -> None:
@@ -121,3 +124,117 @@ def test_process_that_a_killed_run_left_is_ended(place: Place, call: Call) -> No
         for process in (left, other):
             process.kill()
             process.wait()
+
+
+def keep(place: Place, task_id: str, *, staged: bool = False) -> str:
+    """A state that is kept of a node, as if something had been removed; returns its ref."""
+    opened = Worktrees(place.repository).open_branch(f"feat/{task_id}", place.git.text("rev-parse", "main"))
+    (opened.path / "draft.txt").write_text("draft\n")
+    if staged:
+        opened.git.run("add", "draft.txt")
+        (opened.path / "draft.txt").write_text("later\n")
+    return str(keep_state(opened, task_id, "run"))
+
+
+def make_older(place: Place, ref: str, days: float) -> None:
+    moment = time.time() - days * 86_400
+    os.utime(place.repository.common_dir / "logs" / ref, (moment, moment))
+
+
+@pytest.mark.parametrize("name", ["refs/coordinator/kept/left/1", "kept/left/1", "left/1", "left", "commit"])
+def test_kept_state_becomes_a_branch_by_whatever_name(place: Place, main_here: Main, name: str) -> None:
+    ref = keep(place, "left", staged=True)
+    keep(place, "right")
+    commit = place.git.text("rev-parse", ref)
+    named = commit[:12] if name == "commit" else name
+    code, output = main_here("cleanup", str(place.top), "--restore", named)
+    assert (code, place.git.text("rev-parse", "restored/left-1")) == (0, commit)
+    assert place.git.text("show", "restored/left-1:draft.txt") == "later"
+    assert place.git.text("show", "restored/left-1^2:draft.txt") == "draft"
+    assert "git show restored/left-1^2" in output
+    code, output = main_here("cleanup", str(place.top), "--restore", named, "--to", "mine/again", "--json")
+    found = json.loads(output)
+    assert (code, found["branch"], found["has_staged"], found["ref"]) == (0, "mine/again", True, ref)
+
+
+@pytest.mark.parametrize(
+    ("name", "to", "why"),
+    [
+        ("left", "main", 'the branch "main" is there already'),
+        ("left", "", '"left" means 2 kept states; name one of them: refs/coordinator/kept/left/1'),
+        ("left/1", "main/x", '"main/x" cannot be made'),
+        ("left/1", "-x", '"-x" cannot be a branch'),
+        ("left/1", "a..b", '"a..b" cannot be a branch'),
+        ("left/3", "", 'no kept state is called "left/3"'),
+        ("lft", "", 'Did you mean "left"'),
+        ("main", "", 'no kept state is called "main"'),
+        ("../queue/main", "", 'no kept state is called "../queue/main"'),
+    ],
+)
+def test_restoring_refuses_what_it_cannot_do_and_changes_nothing(
+    place: Place, main_here: Main, name: str, to: str, why: str
+) -> None:
+    keep(place, "left")
+    keep(place, "left", staged=True)
+    refs = place.git.text("for-each-ref")
+    named = name if to != "main" else "left/1"
+    with pytest.raises(InputError, match=re.escape(why)):
+        main_here("cleanup", str(place.top), "--restore", named, *(["--to", to] if to else []))
+    assert place.git.text("for-each-ref") == refs
+
+
+def test_pruning_forgets_what_is_old_enough_and_says_its_age(place: Place, main_here: Main) -> None:
+    old, young = keep(place, "left"), keep(place, "right")
+    make_older(place, old, 31.5)
+    make_older(place, young, 29.5)
+    code, output = main_here("cleanup", str(place.top), "--prune", "--dry-run")
+    assert (code, output) == (0, f"{old}: kept 31 days ago, would be forgotten\n")
+    commit = place.git.text("rev-parse", old)
+    code, output = main_here("cleanup", str(place.top), "--prune")
+    assert (code, output) == (0, f"{old}: kept 31 days ago, forgotten; it was {commit}\n")
+    assert place.git.text("for-each-ref", "--format=%(refname)", "refs/coordinator") == young
+    code, output = main_here("cleanup", str(place.top), "--prune", "--json")
+    assert json.loads(output) == {"is_dry_run": False, "days": 30, "pruned": []}
+    code, output = main_here("cleanup", str(place.top), "--prune", "--older-than", "29", "--json")
+    assert [(one["ref"], one["days"]) for one in json.loads(output)["pruned"]] == [(young, 29)]
+
+
+def test_state_that_is_kept_again_is_young_again(place: Place, main_here: Main) -> None:
+    ref = keep(place, "left")
+    make_older(place, ref, 40)
+    assert keep(place, "left") == ref
+    assert "Nothing was kept more than 30 days ago" in main_here("cleanup", str(place.top), "--prune")[1]
+
+
+def test_pruning_waits_for_a_run_and_needs_to_know_how_old(place: Place, main_here: Main) -> None:
+    keep(place, "left")
+    with RunLock(place.repository.state_dir, "r1"), pytest.raises(BusyError, match="run r1"):
+        main_here("cleanup", str(place.top), "--prune", "--older-than", "0")
+    place.commit({"coordinator.yaml": f"{SETTINGS}kept_days: 0\n"})
+    with pytest.raises(InputError, match="--older-than DAYS"):
+        main_here("cleanup", str(place.top), "--prune")
+
+
+def test_options_that_do_not_go_together_are_all_named(place: Place, main_here: Main) -> None:
+    with pytest.raises(InputError) as refused:
+        main_here("cleanup", str(place.top), "--restore", "a", "--prune", "--dry-run")
+    assert len(refused.value.faults) == 2
+    with pytest.raises(InputError) as refused:
+        main_here("cleanup", str(place.top), "--to", "a", "--older-than", "3")
+    assert len(refused.value.faults) == 2
+
+
+def test_locks_and_files_of_a_killed_run_are_named_and_then_swept(place: Place, main_here: Main) -> None:
+    opened = open_worktree(place, "right")
+    state = place.repository.state_dir
+    left = [
+        opened.git_dir / "index.lock",
+        place.repository.common_dir / "refs/heads/feat/left.lock",
+        state / "run.json.coordinator-x",
+    ]
+    for path in left:
+        path.touch()
+    said = main_here("cleanup", "--dry-run", str(place.top))[1]
+    assert [path for path in left if f"{path}: would be removed" not in said or not path.exists()] == []
+    said = main_here("cleanup", str(place.top))[1]
+    assert [path for path in left if str(path) not in said or path.exists()] == []
