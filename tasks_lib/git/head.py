@@ -157,8 +157,14 @@ class Head:
         return queue is not None and queue != base and not is_ancestor(self._git, queue, base)
 
     def finish(self) -> None:
-        """Delete the queue's ref if all of it is published; otherwise, or if it moves meanwhile, it stays."""
-        queue, base = self._read()
+        """Delete the queue's ref if all of it is published; otherwise, or if it moves meanwhile, it stays.
+
+        It stays, too, where the base is gone.
+        """
+        try:
+            queue, base = self._read()
+        except InputError:
+            return
         if queue is not None and (queue == base or is_ancestor(self._git, queue, base)):
             with self._writing:
                 deleted = self._git.run("update-ref", "-d", self.ref, queue, accept=(0, 1, 128))

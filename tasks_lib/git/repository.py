@@ -59,8 +59,12 @@ class Repository:
         return repository
 
     def prepare(self) -> None:
-        """Make the state directory and `logs/` in it."""
-        (self.state_dir / "logs").mkdir(parents=True, exist_ok=True)
+        """Make the state directory and `logs/` in it. Raises InputError where the repository cannot be written."""
+        try:
+            (self.state_dir / "logs").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"{self.common_dir} cannot be written ({error.strerror}); a run keeps its state there"
+            raise InputError([message]) from error
 
     def default_target(self) -> str:
         """The branch that work lands on when nothing names one: that of the main working tree.

@@ -219,15 +219,22 @@ class Lander:
             case NeedsRebuild(base, head, commits):
                 await self._rebuild(base, head, commits)
             case Rewritten(base, known):
-                return (
-                    f"{run.project.target} was rewritten: {base[:12]} no longer contains {known[:12]}, which was "
-                    f"published; look at `git reflog {run.project.target}` and run again"
-                )
+                return await self._tell_rewritten(base, known)
         base = run.head.last_seen_base()
         if base != self._known_base:
             self._known_base = base
             self._base_moved.set()
         return ""
+
+    async def _tell_rewritten(self, base: str, known: str) -> str:
+        run = self._run
+        said = f"{run.project.target} was rewritten: {base[:12]} no longer contains {known[:12]}"
+        if await run.thread(run.head.is_pending):
+            return (
+                f"{said}, on which landed work stands that is not published; bring it back (`git merge {known[:12]}`), "
+                f"or give that work up (`git update-ref -d {run.head.ref}`), and run again"
+            )
+        return f"{said}, which was published; look at `git reflog {run.project.target}` and run again"
 
     async def _rebuild(self, base: str, head: str, commits: tuple[str, ...]) -> None:
         """Make unpublished commits of ours again on `base`, each verified; what no longer fits is worked again."""

@@ -4,7 +4,7 @@ import asyncio
 
 from tasks_lib.errors import CoordinatorError
 from tasks_lib.git.lock import admin_lock
-from tasks_lib.git.publish import AlreadyThere, Pending, Published, publish
+from tasks_lib.git.publish import Pending, publish
 from tasks_lib.life.run import Run
 
 PAUSE_SECONDS = 1.0
@@ -18,6 +18,7 @@ class Publisher:
         self._run = run
         self._woken = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
+        self._published: str = ""
         self.pending: str = ""
 
     def wake(self) -> None:
@@ -28,26 +29,34 @@ class Publisher:
         while True:
             await self._woken.wait()
             self._woken.clear()
-            try:
-                await self.publish_now()
-            except CoordinatorError as error:
-                self._run.board.say(f"{self._run.project.target} could not be moved: {error}")
+            await self.publish_now()
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def publish_now(self) -> None:
         """Publish the head as it is; why it waits, if it does, is in `pending` and said aloud when it changes."""
         run = self._run
         async with self._one_at_a_time:
-            head = await run.thread(run.head.current)
-            result = await run.thread(self._publish, head)
-            reason = result.reason if isinstance(result, Pending) else ""
+            try:
+                reason = await run.thread(self._publish)
+            except CoordinatorError as error:
+                reason = str(error)
             if reason and reason != self.pending:
                 run.board.say(f"{run.project.target} is not moved yet: {reason}. Landed work waits at {run.head.ref}.")
             self.pending = reason
 
-    def _publish(self, head: str) -> Published | Pending | AlreadyThere:
+    def _publish(self) -> str:
+        """Why it waits, "" if the target has it all. Called in a thread, by one at a time."""
         run = self._run
         # Git would move the branch under a checkout that it does not know for one any more.
         if detour := run.shared.find_detour():
-            return Pending(detour)
-        return publish(run.repository.git, run.project.target, head, admin_lock(run.repository))
+            return detour
+        head, base = run.head.current(), run.head.base()
+        if self._published and not run.head.contains(self._published, base):
+            # A person took it back. To move the branch forward again would undo that.
+            return f"it was rewritten and no longer contains {self._published[:12]}, which was published"
+        result = publish(run.repository.git, run.project.target, head, admin_lock(run.repository))
+        if isinstance(result, Pending):
+            return result.reason
+        self._published = head
+        run.head.finish()
+        return ""

@@ -221,18 +221,21 @@ class Ground:
         max_sessions: int = 4,
         during: During | None = None,
         environment: Mapping[str, str] | None = None,
+        at: Path | None = None,
     ) -> Worked:
-        """One run, from opening to closing; `during` goes on beside it."""
-        return await asyncio.wait_for(self._work(only, max_sessions, during, environment or {}), self.hang_seconds)
+        """One run, from opening to closing; `during` goes on beside it, `at` is where it is begun instead of the top."""
+        working = self._work(at or self.top, only, max_sessions, during, environment or {})
+        return await asyncio.wait_for(working, self.hang_seconds)
 
     async def _work(
         self,
+        at: Path,
         only: Sequence[str],
         max_sessions: int,
         during: During | None,
         environment: Mapping[str, str],
     ) -> Worked:
-        project = await asyncio.to_thread(load_project, self.top, environment)
+        project = await asyncio.to_thread(load_project, at, environment)
         lines: list[str] = []
         async with open_run(project, f"run-{uuid.uuid4().hex[:6]}", max_sessions, data=self.data) as opened:
             opened.run.board.listen(lambda node_id, line: lines.append(f"{node_id}: {line}" if node_id else line))
