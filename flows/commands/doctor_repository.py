@@ -88,8 +88,10 @@ def check_branches(project: Project) -> Check:
     """No branch is in the way of those that nodes get, and none of them is checked out by a person."""
     repository = project.repository
     ours = {entry.path for entry in list_entries(repository)}
-    rows = repository.git.text("for-each-ref", "--format=%(refname)%00%(worktreepath)", "refs/heads").splitlines()
-    there = {ref.removeprefix("refs/heads/"): place for ref, place in (row.split("\0") for row in rows)}
+    # Not line by line: a path may hold a newline.
+    fields = repository.git.text("for-each-ref", "--format=%(refname)%00%(worktreepath)%00", "refs/heads").split("\0")
+    pairs = zip(fields[::2], fields[1::2], strict=False)
+    there = {ref.strip("\n").removeprefix("refs/heads/"): place for ref, place in pairs}
     names = project.name_branches()
     wanted = {names[task_id] for task_id, task in project.graph.tasks.items() if not task.is_completed}
     in_the_way = sorted(

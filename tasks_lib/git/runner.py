@@ -56,8 +56,14 @@ _FURTHER_VARIABLES = (
 @cache
 def local_variables() -> tuple[str, ...]:
     """The names of environment variables that point git at one repository; inherited, they redirect even `git -C`."""
-    found = subprocess.run(["git", "rev-parse", "--local-env-vars"], capture_output=True, text=True, check=True)
-    return (*found.stdout.split(), *_FURTHER_VARIABLES)
+    return (*_ask_plainly("rev-parse", "--local-env-vars").split(), *_FURTHER_VARIABLES)
+
+
+def _ask_plainly(*arguments: str) -> str:
+    """What git says without any variable of its own: inherited ones can make even `git version` fail."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
 
 
 class Git:
@@ -139,5 +145,4 @@ class Git:
 
 def find_version() -> tuple[int, ...]:
     """The version of the git on PATH, such as (2, 39, 5)."""
-    words = subprocess.run(["git", "version"], capture_output=True, text=True, check=True).stdout.split()
-    return tuple(int(part) for part in words[2].split(".") if part.isdigit())
+    return tuple(int(part) for part in _ask_plainly("version").split()[2].split(".") if part.isdigit())

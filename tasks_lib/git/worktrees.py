@@ -179,8 +179,10 @@ class Worktrees:
     def reconcile(self, branches: Collection[str] = ()) -> "list[str]":
         """Put right what a killed run left; say what was done, a line each. Called first, holding the run's lock.
 
-        `branches` are those of the graph's nodes, which nobody else writes.
+        `branches` are those of the graph's nodes, which nobody else writes. Raises InputError if `.worktrees` is no
+        directory of the repository's own.
         """
+        self._require_place()
         lines = drop_dead_ref_locks(self.repository, branches)
         with self._lock():
             lines += drop_unfinished_files(self.repository)
@@ -194,6 +196,14 @@ class Worktrees:
             self._purposes.clear()
             self._slots = {slot for entry in list_entries(self.repository) if (slot := entry.slot)}
         return lines
+
+    def _require_place(self) -> None:
+        root = self.repository.worktrees_dir
+        if root.is_symlink():
+            told = "worktrees must stay in the repository. Remove the link; for another disk, mount it there"
+            raise InputError([f"{root} is a symbolic link, and {told}"])
+        if root.exists() and not root.is_dir():
+            raise InputError([f"{root} is a file; worktrees are made below a directory of that name. Rename the file."])
 
     def _find_place(self, branch: str) -> Path:
         root = self.repository.worktrees_dir

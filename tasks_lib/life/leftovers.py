@@ -63,10 +63,11 @@ def _find_branches(
 
 def _list_merged(repository: Repository, tip: str) -> dict[str, str]:
     """The branches that `tip` contains and nobody has checked out, with their commits: one command."""
-    shape = "--format=%(refname)%00%(objectname)%00%(worktreepath)"
-    rows = repository.git.text("for-each-ref", shape, f"--merged={tip}", "refs/heads").splitlines()
-    fields = (row.split("\0") for row in rows)
-    return {ref.removeprefix("refs/heads/"): commit for ref, commit, place in fields if not place}
+    # Whether and not where it is checked out: a path may hold a newline.
+    shape = "--format=%(refname)%00%(objectname)%00%(if)%(worktreepath)%(then)taken%(end)"
+    rows = repository.git.text("for-each-ref", shape, f"--merged={tip}", "refs/heads").split("\n")
+    fields = (row.split("\0") for row in rows if row)
+    return {ref.removeprefix("refs/heads/"): commit for ref, commit, taken in fields if not taken}
 
 
 def put_landed_away(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks_lib.errors import Fault, InputError
+from tasks_lib.git.checkout import read_reason
 from tasks_lib.git.head import Head
 from tasks_lib.git.objects import Objects
 from tasks_lib.git.repository import Repository
@@ -194,6 +195,9 @@ def find_uncommitted(repository: Repository, tasks_dir: str) -> list[Fault]:
         accept=(0, 128),  # Git refuses to look below a link that stands where the folder is in git.
         environment={"GIT_OPTIONAL_LOCKS": "0"},  # Whoever only looks writes no index.
     )
+    if found.status and "beyond a symbolic link" not in found.stderr:
+        said = read_reason(found.stderr)
+        return [Fault("", 0, f"git cannot say whether task files have changes that are not committed: {said}", True)]
     paths = [entry[3:] for entry in found.text.split("\0") if entry.endswith(SUFFIX)]
     message = "has changes that are not committed; the graph is what is committed"
     return [find_name_fault(path) or Fault(path, 0, message, True) for path in paths]

@@ -13,7 +13,7 @@ from matrix.places import Place, make_template
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Whatever git and the coordinator take from their surroundings is the test's own."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "global-settings"))
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL", raising=False)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     for name in list(os.environ):
         if name.startswith(("COORDINATOR_", "PREFECT_", "XDG_")):

@@ -96,11 +96,16 @@ def test_settings_of_a_person_do_not_change_what_publishing_does(place: Place, t
     expect_moved(place, before, base, commit)
 
 
-def make_hooks(folder: Path, told: Path, names: Collection[str] = HOOKS) -> None:
-    """Hooks that tell that they ran, and fail."""
+def make_hooks(folder: Path, told: Path, names: Collection[str] = HOOKS, *, only_without: str = "-") -> None:
+    """Hooks that tell that they ran, and fail; where the variable `only_without` is set they tell so and pass."""
     folder.mkdir()
     for name in names:
-        (folder / name).write_text(f"#!/bin/sh\necho {name} >> {told}\nexit 1\n")
+        passes = (
+            f'[ -z "${{{only_without}}}" ] || {{ echo {name} >> {told}-agent; exit 0; }}\n'
+            if only_without != "-"
+            else ""
+        )
+        (folder / name).write_text(f"#!/bin/sh\n{passes}echo {name} >> {told}\nexit 1\n")
         (folder / name).chmod(0o755)
 
 
