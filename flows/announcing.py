@@ -39,7 +39,7 @@ class Announcer:
         """A listener of the board."""
         if not node_id:
             self.announce("run.said", {"message": line})
-        elif (node := self._board.view.nodes.get(node_id)) and self._is_news(node):
+        elif (node := self._board.node(node_id)) and self._is_news(node):
             self.announce(_name_verb(node), _describe(node), node_id)
 
     def _is_news(self, node: NodeView) -> bool:

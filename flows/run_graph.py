@@ -163,7 +163,9 @@ async def finish(opened: OpenRun, conductor: Conductor, options: RunOptions) -> 
         ReportRow(n.id, n.name, n.outcome, n.attempt, n.commit, n.reason, str(Spent(n.tokens, n.cost)))
         for n in (view.nodes[task_id] for task_id in plan.graph.order() if task_id in view.nodes)
     ]
-    report = write_report(f"Run of {options.repository}", rows, view.messages, code, str(run.purse.total))
+    dropped = f"{view.dropped_messages} older messages are in the log of the run alone."
+    messages = (*([dropped] if view.dropped_messages else []), *view.messages)
+    report = write_report(f"Run of {options.repository}", rows, messages, code, str(run.purse.total))
     await acreate_markdown_artifact(report, key="coordinator-report", description="How each node ended")
     detail = f"Publication is pending: {opened.publisher.pending}." if opened.publisher.pending else ""
     run.board.close(int(code))

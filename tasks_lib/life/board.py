@@ -4,15 +4,20 @@ What agents say reaches a terminal from here only, so nothing stays in it that c
 """
 
 import json
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tasks_lib.git.records import write_atomically
 from tasks_lib.model import Outcome, Stage
 from tasks_lib.naming import clean
 
+MOST_MESSAGES = 200
+MESSAGE_CHARS = 4_000
+"""Ten thousand faults make one message; a person reads its beginning, and `coordinator validate` has them all."""
 Listener = Callable[[str, str], None]
 """Hears of everything: the id of the node that a line is about ("" for the run as a whole), and the line."""
 
@@ -52,7 +57,8 @@ class NodeView:
 class RunView:
     """The run as a whole: who works it, where to look, what it says aloud, what its sessions have used so far.
 
-    `link` is the run's page in Prefect's UI, `api` the address of the API that the run talks to.
+    `link` is the run's page in Prefect's UI, `api` the address of the API that the run talks to. `dropped_messages` is
+    how many older messages the run's log alone has.
     """
 
     run: str
@@ -67,6 +73,7 @@ class RunView:
     ended: str = ""
     exit_code: int | None = None
     messages: tuple[str, ...] = ()
+    dropped_messages: int = 0
     nodes: Mapping[str, NodeView] = field(default_factory=dict[str, NodeView])
 
 
@@ -83,10 +90,16 @@ class Board:
         self._path = path
         self._listeners: list[Listener] = []
         self._taken_back: set[str] = set()
+        self._writing: threading.Lock = threading.Lock()
+        self._written: dict[str, tuple[NodeView, str]] = {}
 
     @property
     def view(self) -> RunView:
         return replace(self._view, nodes=dict(self._nodes))
+
+    def node(self, node_id: str) -> NodeView | None:
+        """What is shown of one node, without a copy of all others; None if it is not known."""
+        return self._nodes.get(node_id)
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` for each thing that happens."""
@@ -97,10 +110,16 @@ class Board:
         self._listeners.remove(listener)
 
     def say(self, message: str) -> None:
-        """Something about the run that must not be missed."""
+        """Something about the run that must not be missed.
+
+        Listeners hear it whole and each time; the view keeps the newest, each once, and cut.
+        """
         message = clean(message)
-        if message not in self._view.messages:
-            self._view = replace(self._view, messages=(*self._view.messages, message))
+        kept = message if len(message) <= MESSAGE_CHARS else f"{message[: MESSAGE_CHARS - 1]}…"
+        if kept not in self._view.messages:
+            messages = (*self._view.messages, kept)
+            dropped = self._view.dropped_messages + max(0, len(messages) - MOST_MESSAGES)
+            self._view = replace(self._view, messages=messages[-MOST_MESSAGES:], dropped_messages=dropped)
         self._tell("", message)
 
     def add_node(self, node_id: str, name: str) -> None:
@@ -169,16 +188,29 @@ class Board:
         for listener in tuple(self._listeners):
             listener(node_id, line)
 
-    def write(self) -> None:
-        """Put the view where other processes read it, whole or not at all."""
-        # `asdict` alone would copy every node deeply, which a thousand of them make noticeable.
-        nodes = {key: vars_of(node) for key, node in self._nodes.items()}
-        write_atomically(self._path, json.dumps({**vars_of(self._view), "nodes": nodes}, indent=1).encode())
+    def write(self) -> int:
+        """Put the view where other processes read it, whole or not at all; returns its size in bytes.
+
+        May be called in a thread. A node that is as it was is not put into words again: there may be thousands.
+        """
+        with self._writing:
+            view, nodes = self._view, dict(self._nodes)  # Copied at once, since the event loop goes on.
+            for node_id, node in nodes.items():
+                if node_id not in self._written or self._written[node_id][0] is not node:
+                    self._written[node_id] = (node, f"{json.dumps(node_id)}: {json.dumps(_list_set(node))}")
+            lines = ",\n".join(self._written[node_id][1] for node_id in nodes)
+            data = f'{json.dumps(_list_set(view))[:-1]}, "nodes": {{\n{lines}\n}}}}\n'.encode()
+            write_atomically(self._path, data)
+            return len(data)
 
 
-def vars_of(view: "NodeView | RunView") -> dict[str, object]:
-    """The fields of a view by name."""
-    return {name.name: getattr(view, name.name) for name in fields(view)}
+def _list_set(view: NodeView | RunView) -> dict[str, object]:
+    """The fields of a view, but for the nodes of a run and what has the value that it has from the start."""
+    return {name.name: value for name in fields(view) if not _is_unset(name, value := getattr(view, name.name))}
+
+
+def _is_unset(name: "Field[Any]", value: object) -> bool:
+    return name.default_factory is not MISSING or (name.default is not MISSING and value == name.default)
 
 
 def read_view(path: Path) -> RunView | None:
@@ -186,7 +218,7 @@ def read_view(path: Path) -> RunView | None:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         nodes = {key: NodeView(**value) for key, value in raw.pop("nodes").items()}
-        messages = tuple(raw.pop("messages"))
+        messages = tuple(raw.pop("messages", ()))
         return RunView(**raw, nodes=nodes, messages=messages)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -27,6 +27,9 @@ from tasks_lib.process.private import name_owner, private_directory
 
 WATCH_SECONDS = 1.0
 """How often the base is looked at, for commits by another hand."""
+WRITE_SECONDS = 0.5
+WRITTEN_A_SECOND = 1_000_000
+"""Bytes of `run.json`, which is written whole: 10,000 nodes that were worked make some 4 MB."""
 NO_VERIFY = (
     "No `verify` is configured: what lands is not tested as merged. Put the lines that test this repository into "
     "coordinator.yaml."
@@ -156,13 +159,13 @@ async def _watch_base(opened: OpenRun) -> None:
 
 
 async def _write_board(board: Board) -> None:
-    """Keep `run.json` close to what is shown."""
-    written = None
+    """Keep `run.json` close to what is shown; that of thousands of nodes is written less often."""
+    written, size = None, 0
     while True:
-        if board.view != written:
-            written = board.view
-            await asyncio.to_thread(board.write)
-        await asyncio.sleep(0.5)
+        if (view := board.view) != written:
+            written = view
+            size = await asyncio.to_thread(board.write)
+        await asyncio.sleep(max(WRITE_SECONDS, size / WRITTEN_A_SECOND))
 
 
 @asynccontextmanager
