@@ -45,6 +45,10 @@ class Graph:
         """Every id after all of its prerequisites; where that leaves a choice, the smaller id first."""
         return self._order
 
+    def shares_edges_with(self, other: "Graph") -> bool:
+        """Whether one was made like the other, so that they differ in nothing but what their tasks say."""
+        return self._order is other._order
+
     def generations(self) -> tuple[tuple[str, ...], ...]:
         """The ids by depth: each group depends only on the groups before it. Sorted within a group."""
         layers = rx.topological_generations(self._digraph)
@@ -89,10 +93,15 @@ class Graph:
         return tuple(i for i in self._dependents[task_id] if not self.tasks[i].is_completed)
 
 
-def build_graph(tasks: Iterable[Task]) -> Graph:
-    """Make the graph of `tasks`, in any order. Raises InputError with the faults of `check_graph` but for warnings."""
+def build_graph(tasks: Iterable[Task], like: Graph | None = None) -> Graph:
+    """Make the graph of `tasks`, in any order. Raises InputError with the faults of `check_graph` but for warnings.
+
+    What depends on what is taken from the graph `like` where it is the same, as it is from landing to landing.
+    """
     given = tuple(tasks)
     by_id = {task.id: task for task in sorted(given, key=lambda task: task.id)}
+    if like and len(by_id) == len(given) and _has_edges_of(like.tasks, by_id):
+        return replace(like, tasks=by_id)
     digraph, indices = _make_digraph(by_id)
     is_sound = len(by_id) == len(given) and digraph.num_edges() == _count_edges(by_id)
     if not is_sound or not rx.is_directed_acyclic_graph(digraph):
@@ -103,6 +112,14 @@ def build_graph(tasks: Iterable[Task]) -> Graph:
             dependents[prerequisite].append(task_id)
     order = tuple(rx.lexicographical_topological_sort(digraph, key=str))
     return Graph(by_id, {task_id: tuple(ids) for task_id, ids in dependents.items()}, order, digraph, indices)
+
+
+def _has_edges_of(old: Mapping[str, Task], new: Mapping[str, Task]) -> bool:
+    """Whether the same ids depend on the same ones, in the same order; both are in the order of ids."""
+    return len(old) == len(new) and all(
+        one is other or (one.id == other.id and one.depends_on == other.depends_on)
+        for one, other in zip(old.values(), new.values(), strict=True)
+    )
 
 
 def _count_edges(by_id: Mapping[str, Task]) -> int:

@@ -1,6 +1,6 @@
 """Decides which node starts next and why every other one waits; it does nothing itself."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -72,7 +72,9 @@ class Plan:
         self._outcomes: dict[str, Outcome] = {}
         self._setbacks: dict[str, _Setback] = {}
         self._taken_back: set[str] = set()
-        self._ready: tuple[str, ...] | None = None
+        self._ready: set[str] = set()
+        self._line: tuple[str, ...] | None = None
+        self._look_again(graph.tasks)
 
     @property
     def graph(self) -> Graph:
@@ -95,24 +97,26 @@ class Plan:
         return not self._running and not self.ready()
 
     def priority(self, task_id: str) -> int:
-        """The longest remaining path from `task_id`, in units of effort. Raises KeyError if it is not in the graph."""
+        """The longest remaining path from the open node `task_id`, in units of effort.
+
+        Raises KeyError if it is not in the graph.
+        """
         return -self._ranks[task_id][0]
 
     def ready(self) -> tuple[str, ...]:
         """The ids that may start now, most urgent first."""
-        if self._ready is None:
-            found = (task_id for task_id, task in self._graph.tasks.items() if self._is_ready(task))
-            self._ready = tuple(sorted(found, key=self._ranks.__getitem__))
-        return self._ready
+        if self._line is None:
+            self._line = tuple(sorted(self._ready, key=self._ranks.__getitem__))
+        return self._line
 
     def start(self, task_id: str) -> None:
         """Take note that `task_id` runs now. Raises ValueError unless it is ready."""
-        if task_id not in self.ready():
+        if task_id not in self._ready:
             raise ValueError(f"{task_id} is not ready and cannot be started")
         self._running.add(task_id)
         self._setbacks.pop(task_id, None)
         self._taken_back.discard(task_id)
-        self._ready = None
+        self._look_again((task_id,))
 
     def finish(self, task_id: str, outcome: Outcome) -> None:
         """Take note how `task_id` ended. Raises ValueError unless it runs.
@@ -126,7 +130,7 @@ class Plan:
         self._drop_taken_back(task_id)
         if isinstance(outcome, Blocked):
             self._setbacks[task_id] = self._record_setback(task_id, outcome)
-        self._ready = None
+        self._look_again((task_id,))
 
     def update(self, graph: Graph) -> Changes:
         """Go on with `graph`, in which nodes may be new, edited, gone, completed or unblocked; say what differs.
@@ -136,13 +140,17 @@ class Plan:
         ready only because the base is new, so it starts at most once more for each time that the base moves.
         """
         before, self._graph = self._graph, graph
-        was_blocked = {i for i, task in before.tasks.items() if self._is_blocked(task, before)}
-        self._ranks = rank(graph)
-        self._ready = None
-        unblocked = [i for i in graph.order() if i in was_blocked and not self._is_blocked(graph.tasks[i], graph)]
+        changed = _find_changed(before, graph)
+        # What a node waits for is told by itself, by what it depends on, and by how it ended in this run.
+        affected = _add_dependents(changed, before, graph)
+        was_blocked = {i for i in affected if i in before.tasks and self._is_blocked(before.tasks[i], before)}
+        if not graph.shares_edges_with(before) or _moves_ranks(changed, before, graph):
+            self._ranks = rank(graph)
+        unblocked = {i for i in was_blocked if i in graph.tasks and not self._is_blocked(graph.tasks[i], graph)}
         self._refresh_setbacks()
-        self._take_back(before)
-        return _compare(before, graph, unblocked)
+        self._take_back(before, changed)
+        self._look_again(affected)
+        return _compare(before, graph, changed, unblocked)
 
     def waits(self) -> Mapping[str, str]:
         """Say of each open node that neither runs nor is ready, in one sentence without a subject, why it waits."""
@@ -179,6 +187,16 @@ class Plan:
     def _is_wanted(self, task_id: str) -> bool:
         return not self._only or task_id in self._only
 
+    def _look_again(self, task_ids: Iterable[str]) -> None:
+        """Find out which of `task_ids` are ready: those about which something is new."""
+        self._line = None
+        for task_id in task_ids:
+            task = self._graph.tasks.get(task_id)
+            if task and self._is_ready(task):
+                self._ready.add(task_id)
+            else:
+                self._ready.discard(task_id)
+
     def _is_ready(self, task: Task) -> bool:
         if task.is_completed or task.id in self._running or _find_open(task, self._graph):
             return False
@@ -214,9 +232,11 @@ class Plan:
             if task and task.status is Status.BLOCKED and not self._has_news(task, self._graph):
                 self._setbacks[task_id] = _Setback(task.blob, task.status, setback.resolved)
 
-    def _take_back(self, before: Graph) -> None:
+    def _take_back(self, before: Graph, changed: Iterable[str]) -> None:
         tasks = self._graph.tasks
-        for task_id, task in tasks.items():
+        for task_id in changed:
+            if (task := tasks.get(task_id)) is None:
+                continue
             if task.is_completed:
                 self._taken_back.discard(task_id)
             elif task_id in before.tasks and before.tasks[task_id].is_completed:
@@ -321,18 +341,47 @@ def _tell_causes(causes: Sequence[tuple[str, str]]) -> str:
     return f"{told}; and more" if len(causes) > _CAUSES_SHOWN else told
 
 
-def _compare(before: Graph, after: Graph, unblocked: Sequence[str]) -> Changes:
+def _find_changed(before: Graph, after: Graph) -> set[str]:
+    """The ids that only one of the graphs has, or whose tasks differ."""
     old, new = before.tasks, after.tasks
-    completed = dict.fromkeys(
-        i for i in after.order() if new[i].is_completed and not (i in old and old[i].is_completed)
-    )
+    found = {i for i, task in new.items() if (known := old.get(i)) is not task and known != task}
+    return found | (old.keys() - new.keys())
+
+
+def _add_dependents(changed: Iterable[str], before: Graph, after: Graph) -> set[str]:
+    """`changed`, and what depends on those directly in either graph."""
+    found = set(changed)
+    for task_id in tuple(found):
+        for graph in (before, after):
+            found.update(graph.dependents(task_id) if task_id in graph.tasks else ())
+    return found
+
+
+def _moves_ranks(changed: Iterable[str], before: Graph, after: Graph) -> bool:
+    """Whether an open node may have another rank than before, in graphs of the same edges.
+
+    No path of an open node leads through a completed one, so a landing on what is completed already moves none; only
+    its own rank, which is of no use any more, may be another.
+    """
+    for task_id in changed:
+        old, new = before.tasks[task_id], after.tasks[task_id]
+        is_landing = new.is_completed and not _find_open(new, after)
+        if old.cost != new.cost or (old.is_completed != new.is_completed and not is_landing):
+            return True
+    return False
+
+
+def _compare(before: Graph, after: Graph, changed: Collection[str], unblocked: Collection[str]) -> Changes:
+    """Say what differs, where only `changed` do; `unblocked` are to be put in order."""
+    old, new = before.tasks, after.tasks
+    kept = [i for i in after.order() if i in changed and i in old]
+    added = tuple(i for i in after.order() if i not in old)
+    completed = {i for i in (*kept, *added) if new[i].is_completed and not (i in old and old[i].is_completed)}
     return Changes(
-        added=tuple(i for i in after.order() if i not in old),
+        added=added,
         removed=tuple(i for i in before.order() if i not in new),
-        changed=tuple(
-            i for i in after.order() if i in old and old[i] != new[i] and old[i].is_completed is new[i].is_completed
-        ),
-        completed=tuple(completed),
-        unblocked=tuple(unblocked),
-        reopened=tuple(i for i in after.order() if i in old and old[i].is_completed and not new[i].is_completed),
+        changed=tuple(i for i in kept if old[i].is_completed is new[i].is_completed),
+        completed=tuple(i for i in after.order() if i in completed),
+        unblocked=tuple(i for i in after.order() if i in unblocked),
+        reopened=tuple(i for i in kept if old[i].is_completed and not new[i].is_completed),
     )

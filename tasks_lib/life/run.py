@@ -205,7 +205,7 @@ class Run:
         reading = self.reader.read(commit)
         if errors := [fault for fault in reading.faults if not fault.is_warning]:
             raise InputError([*errors, *(fault for fault in check_graph(reading.tasks) if not fault.is_warning)])
-        return build_graph(reading.tasks)
+        return build_graph(reading.tasks, like=self.graph)
 
     # Where agents and shell lines run.
 

@@ -219,3 +219,32 @@ def test_ancestors_and_descendants_mirror_each_other(tasks: list[Task]) -> None:
     for task in tasks:
         assert all(task.id in graph.ancestors(other) for other in graph.descendants(task.id))
         assert graph.ancestors(task.id) == set(task.depends_on).union(*map(graph.ancestors, task.depends_on))
+
+
+@given(task_lists(), task_lists())
+def test_graph_that_is_made_like_another_is_the_graph_of_its_own_tasks(tasks: list[Task], others: list[Task]) -> None:
+    like, anew = build_graph(tasks, like=build_graph(others)), build_graph(tasks)
+    assert (like.tasks, like.order(), like.generations()) == (anew.tasks, anew.order(), anew.generations())
+    assert [like.dependents(i) for i in like.tasks] == [anew.dependents(i) for i in anew.tasks]
+    assert like.remaining() == anew.remaining()
+
+
+def test_landing_leaves_the_edges_as_they_are_and_a_new_dependency_does_not() -> None:
+    before = diamond()
+    landed = build_graph(diamond(a=Status.COMPLETED).tasks.values(), like=before)
+    assert landed.shares_edges_with(before)
+    assert landed.tasks["a"].is_completed
+    added = build_graph([make("a", "x"), *(before.tasks[i] for i in "bcd"), make("x")], like=before)
+    fewer = build_graph([make("c"), *(before.tasks[i] for i in "abd")], like=before)
+    renamed = build_graph([make("e", "c", "b"), *(before.tasks[i] for i in "abc")], like=before)
+    assert not renamed.shares_edges_with(before)
+    assert not added.shares_edges_with(before)
+    assert not fewer.shares_edges_with(before)
+    assert fewer.dependents("a") == ("b",)
+
+
+def test_faults_are_found_in_a_graph_that_is_to_be_like_another() -> None:
+    before = diamond()
+    for task in (make("a"), make("e", "none")):
+        with pytest.raises(InputError):
+            build_graph([*before.tasks.values(), task], like=before)

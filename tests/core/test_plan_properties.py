@@ -1,5 +1,6 @@
 """The plan in random runs: nodes end in every way, people and agents edit the head, graphs are read late."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from random import Random
 
@@ -9,10 +10,54 @@ from hypothesis import strategies as st
 from tasks_lib.graph import Graph, build_graph
 from tasks_lib.model import Aborted, Blocked, Failed, Merged, Outcome, Scope, Status, Task
 from tasks_lib.naming import is_resolve_task, name_resolve_task
-from tasks_lib.plan import Plan
+from tasks_lib.plan import Changes, Plan
 
 EDITS = 12
 """What people do in one run; after that only sessions go on, so that a run has to come to its end."""
+
+
+class Thorough(Plan):
+    """A plan that looks at every node after every step, where the other looks at those about which something is new."""
+
+    def _look_again(self, task_ids: Iterable[str]) -> None:
+        super()._look_again({*task_ids, *self._graph.tasks})
+
+    def update(self, graph: Graph) -> Changes:
+        before = self._graph
+        blocked = {i for i, task in before.tasks.items() if self._is_blocked(task, before)}
+        changes = super().update(graph)
+        unblocked = (i for i in graph.order() if i in blocked and not self._is_blocked(graph.tasks[i], graph))
+        assert changes.unblocked == tuple(unblocked)
+        return changes
+
+
+class Twins(Plan):
+    """A plan whose graphs are made like the one before, beside a thorough one whose graphs are made anew."""
+
+    def __init__(self, graph: Graph, only: Collection[str] = ()) -> None:
+        super().__init__(graph, only)
+        self.other = Thorough(graph, only)
+
+    def ready(self) -> tuple[str, ...]:
+        found = super().ready()
+        assert found == self.other.ready()
+        assert [self.priority(i) for i in found] == [self.other.priority(i) for i in found]
+        return found
+
+    def start(self, task_id: str) -> None:
+        super().start(task_id)
+        self.other.start(task_id)
+
+    def finish(self, task_id: str, outcome: Outcome) -> None:
+        super().finish(task_id, outcome)
+        self.other.finish(task_id, outcome)
+
+    def update(self, graph: Graph) -> Changes:
+        changes = super().update(build_graph(graph.tasks.values(), like=self.graph))
+        assert changes == self.other.update(graph)
+        assert self.graph == graph
+        assert self.waits() == self.other.waits()
+        return changes
 
 
 class World:
@@ -27,7 +72,7 @@ class World:
         for number in range(choice.randint(1, 9)):
             self.add_task(f"n{number}")
         only = [i for i in self.head if choice.random() < 0.7] if has_trouble and choice.random() < 0.3 else []
-        self.plan = Plan(self.read(), only)
+        self.plan = Twins(self.read(), only)
         self.only = set(only)
         self.news: set[str] = set()
 
@@ -177,3 +222,18 @@ def test_every_node_completes_when_every_session_succeeds(choice: Random) -> Non
     assert not world.plan.waits()
     assert not world.plan.skips()
     assert world.plan.outcomes.keys() == world.plan.graph.tasks.keys()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_any_edit_of_the_head_gives_the_order_that_a_new_plan_has(choice: Random) -> None:
+    plan = Twins(World(choice, has_trouble=True).plan.graph)
+    for _ in range(6):
+        tasks = dict(plan.graph.tasks)
+        for task_id in choice.sample(sorted(tasks), choice.randint(1, len(tasks))):
+            change = (
+                {"status": choice.choice([*Status])} if choice.random() < 0.7 else {"scope": choice.choice([*Scope])}
+            )
+            tasks[task_id] = replace(tasks[task_id], **change)  # pyright: ignore[reportArgumentType]
+        plan.update(build_graph(tasks.values()))
+        assert plan.ready() == Plan(plan.graph).ready()
