@@ -171,6 +171,10 @@ class Settings(Section):
         default=(), alias="copy", description="Files not in git that are copied into each worktree, such as `.env`."
     )
     verify: tuple[Line, ...] = Field(default=(), description="Shell lines that must pass on a merge before it lands.")
+    protected_paths: tuple[RelativePath, ...] = Field(
+        default=(),
+        description="Files and folders that only a person may let a branch change; coordinator.yaml always is.",
+    )
     wrapper: tuple[Word, ...] = Field(
         default=(), description="Program and arguments put before setup, agent and verify."
     )

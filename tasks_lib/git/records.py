@@ -37,7 +37,7 @@ class Record:
     backend's own name of the session's conversation; `messages` are a person's, to be part of the next prompt. `spent`
     is what all attempts of the node have used, `attempt_spent` what this one has, `forgiven` what had been used when a
     person let a blocked node go on. `fork` is the commit of the head that the branch began at, `cautions` are findings
-    that the session was told and may leave as they are.
+    that the session was told and may leave as they are, `protected` the files that a person was asked to allow.
     """
 
     task_id: str
@@ -69,9 +69,10 @@ class Record:
     forgiven: Spent = NOTHING
     fork: str = ""
     cautions: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
 
 
-_LISTS = ("notes", "messages", "cautions")
+_LISTS = ("notes", "messages", "cautions", "protected")
 _SUMS = ("spent", "attempt_spent", "forgiven")
 
 

@@ -13,6 +13,7 @@ from tasks_lib.life.blocking import Blocker, block_node
 from tasks_lib.life.landing import GivenBack, Held, Landed, Lander, LandingResult
 from tasks_lib.life.needs import see_that_it_can_begin
 from tasks_lib.life.notices import pass_over_notices
+from tasks_lib.life.protecting import NeedsPerson, hold_back
 from tasks_lib.life.review import ReviewFailed, review_branch
 from tasks_lib.life.run import Interrupted, Run
 from tasks_lib.life.session import hold_session, prepare_worktree, write_first_prompt
@@ -89,6 +90,10 @@ async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
                 return await _end_landed(work, commit)
             case Held(reason):
                 return Failed(f"not landed: {reason}")
+            case NeedsPerson(reason, notes, files):
+                blocked = await block_node(work, Blocker(reason, notes))
+                work.note(protected=files)
+                return blocked
             case ReviewFailed(reason):
                 return Failed(f"the review {reason}; the work is kept, and the next run goes on with its review")
             case GivenBack() as back:
@@ -109,12 +114,14 @@ async def _is_finished_already(work: Work) -> bool:
 # Review and the queue.
 
 
-async def _review_and_land(work: Work, done: Done, priority: float) -> LandingResult | ReviewFailed:
+async def _review_and_land(work: Work, done: Done, priority: float) -> LandingResult | ReviewFailed | NeedsPerson:
     run = work.run
     state = work.state or await run.thread(read_state, work.worktree.git)
     if work.record.finished != state.commit:
         report = _extend_report(work.record.answer, work.answer)
         work.note(finished=state.commit, answer=report, verdict=str(done.verdict or ""))
+    if held_back := await run.thread(hold_back, work, state.commit):
+        return held_back
     reviewed = str(done.verdict or "")
     if run.settings.wants_review(work.task):
         if work.record.reviewed != state.commit:
