@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OPENCODE := .local/opencode
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup opencode test fuzz lint bench demo demo-opencode lock clean
+.PHONY: help setup opencode test fuzz chaos lint bench demo demo-opencode lock clean
 help: ## Say what each target does.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -44,6 +44,9 @@ lint: setup ## Check style, types and the direction of imports.
 
 bench: setup ## Print the benchmarks' figures, as ratios within one run.
 	$(BIN)/python -m bench
+
+chaos: setup ## Kill a coordinator at every side effect of a small run, and see that running again mends it.
+	PYTHONPATH=tests $(BIN)/python -m chaos
 
 demo: setup ## Work a small repository with scripted agents, end to end.
 	COORDINATOR_DATA_DIR=$(CURDIR)/.local/coordinator $(BIN)/coordinator demo

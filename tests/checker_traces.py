@@ -49,6 +49,15 @@ def resolve(repo: Path, revision: str) -> str:
     return text(repo, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", accept=(0, 1, 128))
 
 
+def read_lines(repository: Path, revision: str = "main") -> dict[str, list[str]]:
+    """Every file but the configuration, its lines sorted: what two nodes append to one file has either order."""
+    listed = text(repository, "ls-tree", "-r", "-z", revision).split("\0")
+    entries = (entry.split("\t", 1) for entry in listed if entry)
+    blobs = {path: meta.split()[2] for meta, path in entries if path != "coordinator.yaml"}
+    contents = read_blobs(repository, set(blobs.values()))
+    return {path: sorted(contents[blob].decode().splitlines()) for path, blob in blobs.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Before:
     """The user's state at one moment: what a run must leave alone, and where the target stood.

@@ -9,7 +9,7 @@ from threading import Event
 
 import pytest
 from checker import Meant, check, snapshot_user_state
-from checker_traces import text
+from checker_traces import read_lines, text
 from e2e.conftest import Coordinator
 from graphs import Made, make_repository
 
@@ -59,13 +59,6 @@ def count_merges(repository: Path) -> int:
     return int(listed or 0)
 
 
-def read_tree(repository: Path) -> dict[str, list[str]]:
-    """Every file of main with its lines sorted: what two nodes append to one file has either order."""
-    listed = text(repository, "ls-tree", "-r", "--name-only", "-z", "main").split("\0")
-    paths = [path for path in listed if path and path != "coordinator.yaml"]
-    return {path: sorted(text(repository, "show", f"main:{path}").splitlines()) for path in paths}
-
-
 @pytest.mark.parametrize("seed", [11])
 def test_killed_five_times_it_ends_as_if_undisturbed(coordinator: Coordinator, tmp_path: Path, seed: int) -> None:
     calm = make_repository(tmp_path / "calm", nodes=30, seed=seed, seconds=(0.1, 0.4))
@@ -86,4 +79,4 @@ def test_killed_five_times_it_ends_as_if_undisturbed(coordinator: Coordinator, t
     assert (kills, code) == (5, 1), output
     assert check(made.repository, before=before, meant=Meant(made.expected, made.verify)) == []
     assert [line for line in made.read_journal() if line["event"] == "twice"] == []
-    assert read_tree(made.repository) == read_tree(calm.repository)
+    assert read_lines(made.repository) == read_lines(calm.repository)

@@ -1,0 +1,158 @@
+"""Kills a coordinator at every side effect of a small run, runs again each time, and says what did not hold.
+
+    make chaos                                  all of it; exit status 1 on any violation
+    CHAOS_ONLY=after-1a2b3c4d make chaos        the kills whose name or description contains this
+    CHAOS=all make chaos                        each occurrence of each side effect, not the first and the last
+    CHAOS_PARTS=life,cuts make chaos            of the parts life, cuts, pairs, calls (to Prefect) and flows, these
+    CHAOS_SAMPLE=12 make chaos                  so many, of all kinds
+    CHAOS_JOBS=4 CHAOS_SEED=7 CHAOS_PAIRS=100 CHAOS_DIR=/place     how many at once, with which numbers, and where
+
+Repositories are made in memory (/dev/shm) where that is there, else where temporary files are.
+"""
+
+import os
+import random
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import zip_longest
+from multiprocessing import get_context
+from pathlib import Path
+from typing import cast
+
+from chaos.cases import Verdict
+from chaos.driver import Defect
+from chaos.plans import Part, plan_calls, plan_cuts, plan_flows, plan_life, plan_pairs
+from chaos.sites import Kill
+
+from flows.server import end_child, find_free_port, start_child
+
+MEMORY = Path("/dev/shm")
+SHOWN = 5
+
+
+def plan(root: Path, wishes: "Wishes", port: int) -> Iterator[Part]:
+    """The parts that are wished for, each with what was seen of it; `port` is where Prefect's server listens."""
+    if wishes.wants("life", "cuts", "pairs"):
+        life, calm = plan_life(root, cast("Defect", wishes.defect), every=wishes.every)
+        cuts = [plan_cuts(root, calm, wishes.seed)] if wishes.wants("cuts", "pairs") else []
+        yield from [life] if wishes.wants("life") else []
+        yield from cuts if wishes.wants("cuts") else []
+        if wishes.wants("pairs"):
+            yield plan_pairs(calm, [*life.kills, *cuts[0].kills], wishes.pairs, wishes.seed)
+    if port:
+        calls, calm = plan_calls(root, port, every=wishes.every)
+        yield from [calls] if wishes.wants("calls") else []
+        yield from plan_flows(root, calm, port) if wishes.wants("flows") else []
+
+
+def choose(parts: Sequence[Part], wishes: "Wishes") -> list[tuple[Part, Kill]]:
+    """The kills that are wished for, mixed so that what is wrong shows early; of a sample each kind has its share."""
+    chosen = [(part, kill) for part in parts for kill in part.kills if wishes.only in str(kill)]
+    if not chosen:
+        raise SystemExit(f"no kill is called {wishes.only}")
+    random.Random(wishes.seed).shuffle(chosen)
+    if not wishes.sample:
+        return chosen
+    found: defaultdict[str, list[tuple[Part, Kill]]] = defaultdict(list)
+    for part, kill in chosen:
+        # The first words say when and at what: `after #1: rename`.
+        found[re.sub(r"[#:].*: ?(\w+).*", r"\1", kill.about)].append((part, kill))
+    rounds = zip_longest(*found.values())
+    return [one for several in rounds for one in several if one][: wishes.sample]
+
+
+def try_all(root: Path, parts: Sequence[Part], wishes: "Wishes") -> Iterator[Verdict]:
+    """The verdict of each kill, as they come."""
+    chosen = choose(parts, wishes)
+    # Forked, as each job forks its coordinators from what it has imported.
+    with ProcessPoolExecutor(wishes.jobs, get_context("fork")) as pool:
+        jobs = [pool.submit(part.attempt, root / f"{at}-{kill.key}", kill) for at, (part, kill) in enumerate(chosen)]
+        for number, done in enumerate(as_completed(jobs), 1):
+            if number % 50 == 0:
+                print(f"{number} of {len(jobs)}", file=sys.stderr, flush=True)
+            verdict = done.result()
+            for fault in verdict.faults:
+                print(f"{verdict.kill.key}: {fault}", file=sys.stderr, flush=True)
+            yield verdict
+
+
+def report(verdicts: Sequence[Verdict], seconds: float) -> int:
+    """Print what was tried and what did not hold; the exit status."""
+    modes = Counter(verdict.kill.first.mode for verdict in verdicts if verdict.struck)
+    missed = sum(not verdict.struck for verdict in verdicts)
+    print(f"kills that struck: {sum(modes.values())} ({', '.join(f'{n} {mode}' for mode, n in sorted(modes.items()))})")
+    print(f"not met in that run: {missed}; reruns: {sum(verdict.reruns for verdict in verdicts)}; {seconds:.0f} s")
+    broken = [verdict for verdict in verdicts if verdict.faults]
+    for cause, several in sorted(group(broken).items(), key=lambda item: -len(item[1])):
+        print(f"\nVIOLATION, {len(several)} times: {cause}")
+        for verdict in several[:SHOWN]:
+            print(f"  CHAOS_ONLY={verdict.kill.key} make chaos   # {verdict.kill.about}")
+    print(f"\n{len(broken)} of {len(verdicts)} kills broke a promise." if broken else "Every promise was kept.")
+    return 1 if broken else 0
+
+
+def group(broken: Sequence[Verdict]) -> Mapping[str, list[Verdict]]:
+    """Violations by what they say, but for the names in it."""
+    found: defaultdict[str, list[Verdict]] = defaultdict(list)
+    for verdict in broken:
+        for fault in {
+            re.sub(r"[0-9a-f]{7,40}|coordinator-\w{8}|\d{3,}|/\S*/(?=tmp/)", "…", one) for one in verdict.faults
+        }:
+            found[fault].append(verdict)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the environment asks for."""
+
+    only: str = os.environ.get("CHAOS_ONLY", "")
+    every: bool = os.environ.get("CHAOS") == "all"
+    sample: int = int(os.environ.get("CHAOS_SAMPLE", "0"))
+    keeps: bool = bool(os.environ.get("CHAOS_KEEP"))
+    defect: str = os.environ.get("CHAOS_DEFECT", "")
+    jobs: int = int(os.environ.get("CHAOS_JOBS", "2"))
+    seed: int = int(os.environ.get("CHAOS_SEED", "1"))
+    pairs: int = int(os.environ.get("CHAOS_PAIRS", "60"))
+    parts: tuple[str, ...] = tuple(os.environ.get("CHAOS_PARTS", "life,cuts,pairs,calls,flows").split(","))
+    place: Path = Path(os.environ.get("CHAOS_DIR") or (MEMORY if os.access(MEMORY, os.W_OK) else tempfile.gettempdir()))
+
+    def wants(self, *parts: str) -> bool:
+        return bool({*parts} & {*self.parts})
+
+
+def main() -> int:
+    """Try all kills that the environment asks for."""
+    wishes = Wishes()
+    began = time.monotonic()
+    root = Path(tempfile.mkdtemp(prefix="chaos-", dir=wishes.place))
+    with ExitStack() as stack:
+        port = 0
+        if wishes.wants("calls", "flows"):
+            (root / "prefect").mkdir()
+            server = start_child(root / "prefect", find_free_port())
+            stack.callback(end_child, server)
+            port = server.port
+        parts: list[Part] = []
+        for part in plan(root, wishes, port):
+            print(part.told, flush=True)
+            parts.append(part)
+        verdicts = list(try_all(root, parts, wishes))
+    status = report(verdicts, time.monotonic() - began)
+    if status or wishes.keeps:
+        print(f"What is left of them is in {root}.")
+    else:
+        shutil.rmtree(root)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

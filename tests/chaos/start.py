@@ -1,0 +1,28 @@
+"""Starts the command line with the tracer in it, as the order in the environment says."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from chaos.tracer import Target, install
+
+ORDER = "CHAOS_START"
+
+
+def main() -> None:
+    """Install the tracer before anything of ours is imported, then be `coordinator`."""
+    order = json.loads(os.environ.pop(ORDER))
+    # The shim is found through this, here and nowhere else: what is started does not see the variable.
+    os.environ["CHAOS_BIN"] = order["bin"]
+    target = Target(**order["target"]) if order["target"] else None
+    install(Path(order["trace"]), target, order["places"])
+    from flows.cli import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

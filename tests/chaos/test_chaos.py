@@ -1,0 +1,77 @@
+"""A sample of the kills of `make chaos`, and proofs that a coordinator which breaks a promise is found out."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from chaos.sites import count_kinds, read_effects
+
+TESTS = Path(__file__).resolve().parent.parent
+SAMPLE = 10
+HANG_SECONDS = 600
+AMID_LANDING = "before #1: process git update-ref -m coordinator: move the head"
+
+
+def run_chaos(place: Path, **wishes: str) -> "subprocess.CompletedProcess[str]":
+    """`make chaos` with `wishes`, in `place`."""
+    named = {f"CHAOS_{name}": value for name, value in wishes.items()} | {"CHAOS_DIR": str(place), "CHAOS_JOBS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "chaos"],
+        env={**os.environ, **named, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANG_SECONDS,
+    )
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Path, subprocess.CompletedProcess[str]]":
+    """Where a sample of kills was tried, and what was said of it."""
+    place = tmp_path_factory.mktemp("chaos")
+    done = run_chaos(place, PARTS="life,cuts,pairs", SAMPLE=str(SAMPLE), PAIRS="2", KEEP="1")
+    return next(place.iterdir()), done
+
+
+def test_killed_at_a_side_effect_and_run_again_it_ends_as_undisturbed(
+    sampled: "tuple[Path, subprocess.CompletedProcess[str]]",
+) -> None:
+    _, done = sampled
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Every promise was kept." in done.stdout
+
+
+def test_side_effects_of_every_kind_are_seen(sampled: "tuple[Path, subprocess.CompletedProcess[str]]") -> None:
+    root, _ = sampled
+    kinds = count_kinds(read_effects(root / "calm/trace"))
+    floors = {"git that writes": 40, "git that reads": 50, "other process": 10, "write": 60, "rename": 40, "remove": 20}
+    assert {kind: kinds[kind] for kind, floor in floors.items() if kinds[kind] < floor} == {}
+    assert {"mkdir", "rmdir", "chmod", "lock", "truncate", "signal"} <= kinds.keys()
+
+
+def test_no_git_command_escapes(sampled: "tuple[Path, subprocess.CompletedProcess[str]]") -> None:
+    """Git tells by itself of each of its processes; those that git started are git's own affair."""
+    root, _ = sampled
+    seen = Counter(effect.argv[1:] for effect in read_effects(root / "calm/trace") if effect.argv[:1] == ("git",))
+    lines = (json.loads(line) for line in (root / "calm/trace.git").read_text().splitlines())
+    told = Counter(tuple(line["argv"][1:]) for line in lines if line["event"] == "start" and "/" not in line["sid"])
+    assert seen == told
+
+
+@pytest.mark.parametrize(
+    ("defect", "said"),
+    [
+        pytest.param("careless", "is lost", id="that-deletes-work-at-its-start"),
+        pytest.param("stray", "is left: sleep", id="that-leaves-a-process"),
+        pytest.param("twice", "landed 2 times", id="that-lands-twice"),
+    ],
+)
+def test_a_coordinator_is_found_out(tmp_path: Path, defect: str, said: str) -> None:
+    done = run_chaos(tmp_path, PARTS="life", ONLY=AMID_LANDING, SAMPLE="1", DEFECT=defect)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert said in done.stdout
+    assert "CHAOS_ONLY=before-" in done.stdout
