@@ -1,0 +1,55 @@
+"""The sandbox that docs/security.md shows, as it stands there, around a real agent."""
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from helpers import Ground
+
+TOP = Path(__file__).resolve().parent.parent.parent
+AGENT = """
+try() { ( eval "$1" ) > /dev/null 2>&1 && echo "$1" >> escaped.txt || :; }
+try 'echo x > ../../../README.md'
+try 'git config core.editor evil'
+try 'git update-ref refs/heads/main HEAD'
+try 'git update-ref refs/coordinator/queue/main HEAD'
+try 'git branch mine'
+try 'echo x > ../x'
+try 'echo x > "$(git rev-parse --git-common-dir)/hooks/post-commit"'
+try "echo x > $HOME/x"
+(setsid env -i sleep 1000 > /dev/null 2>&1 &)
+coordinator notify "reached $id"
+mktemp > /dev/null
+work
+"""
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+async def test_documented_sandbox_lets_work_through_and_nothing_else(ground: Ground) -> None:
+    text = (TOP / "docs" / "security.md").read_text()
+    wrapper = yaml.safe_load(text.split("```yaml\n", 1)[1].split("```", 1)[0])["wrapper"]
+    ground.make({"a": {}, "b": {}}, AGENT, wrapper=wrapper, verify=["test -f README.md"], setup=["true"])
+    # The journal of the tests lies outside of the worktree, where the sandbox lets nobody write.
+    script = (ground.place / "agent.sh").read_text()
+    begin = script.index("J=")
+    (ground.place / "agent.sh").write_text(script[:begin] + script[script.index("id=$COORDINATOR_TASK_ID") :])
+    worked = await ground.work()
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert not ground.has("escaped.txt"), ground.show("escaped.txt")
+    assert any("reached a" in line for line in worked.lines)
+    assert ground.leftovers() == []
+    assert list_processes_below(ground.place) == []
+
+
+def list_processes_below(place: Path) -> list[str]:
+    """The processes that have their current directory below `place`, whatever they have given up; they are ended."""
+    found: list[str] = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if Path(process.cwd()).is_relative_to(place):
+                found.append(" ".join(process.cmdline()))
+                process.kill()
+    return found
