@@ -1,7 +1,6 @@
 """The sandbox that docs/security.md shows, as it stands there, around a real agent."""
 
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -20,7 +19,7 @@ try 'git branch mine'
 try 'echo x > ../x'
 try 'echo x > "$(git rev-parse --git-common-dir)/hooks/post-commit"'
 try "echo x > $HOME/x"
-(setsid env -i sleep 1000 > /dev/null 2>&1 &)
+(setsid env -i tail -f "$0" > /dev/null 2>&1 &)
 coordinator notify "reached $id"
 mktemp > /dev/null
 work
@@ -41,15 +40,12 @@ async def test_documented_sandbox_lets_work_through_and_nothing_else(ground: Gro
     assert not ground.has("escaped.txt"), ground.show("escaped.txt")
     assert any("reached a" in line for line in worked.lines)
     assert ground.leftovers() == []
-    assert list_processes_below(ground.place) == []
+    assert end_daemons(str(ground.place / "agent.sh")) == []
 
 
-def list_processes_below(place: Path) -> list[str]:
-    """The processes that have their current directory below `place`, whatever they have given up; they are ended."""
-    found: list[str] = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if Path(process.cwd()).is_relative_to(place):
-                found.append(" ".join(process.cmdline()))
-                process.kill()
-    return found
+def end_daemons(watched: str) -> list[int]:
+    """End the daemons that are left, which gave up group, parent and environment; returns their numbers."""
+    left = [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["tail", "-f", watched]]
+    for one in left:
+        one.kill()
+    return [one.pid for one in left]
