@@ -5,6 +5,7 @@ CoordinatorError
 ├── BusyError         another coordinator holds this repository (exit 2)
 └── SystemFailure     something we rely on did not do its part
     ├── GitError      a git command failed
+    ├── RemoteError   a remote did not answer, or not with what was asked for
     ├── ShellError    a line of `setup` failed
     └── AgentError    an agent could not be started
 """
@@ -56,6 +57,10 @@ class GitError(SystemFailure):
         self.status: int = status
         self.stderr: str = stderr.strip()
         super().__init__(f"git {' '.join(self.command)} exited with {status}: {self.stderr or 'no message'}")
+
+
+class RemoteError(SystemFailure):
+    """A remote did not answer, or not with what was asked for; the message says which, and what git said."""
 
 
 class ShellError(SystemFailure):

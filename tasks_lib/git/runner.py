@@ -1,8 +1,10 @@
 """Runs git: one place that knows the options, the environment and the errors of every command of ours."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +28,7 @@ _OPTIONS = (
     "-c", "i18n.logOutputEncoding=UTF-8",
     "-c", "trailer.separators=:",
 )  # fmt: skip
+_GRACE_SECONDS = 5.0
 MINIMUM_VERSION = (2, 38)
 """`merge-tree --write-tree` came with git 2.38."""
 PLAIN_HISTORY = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": "/dev/null/none"}
@@ -84,13 +87,19 @@ class Git:
         stdin: bytes | None = None,
         accept: Collection[int] = (0,),
         environment: Mapping[str, str] | None = None,
+        seconds: float | None = None,
     ) -> Result:
         """Run `git *arguments`; `environment` is laid over this process's cleaned one.
 
-        Raises GitError when the exit status is not in `accept`.
+        Raises GitError when the exit status is not in `accept`, or when it has not ended after `seconds`: then it and
+        all that it started are ended.
         """
         process = self._start(arguments, stdin is not None, environment or {})
-        out, err = process.communicate(stdin)
+        try:
+            out, err = process.communicate(stdin, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            raise GitError(arguments, process.returncode, f"it did not end within {seconds:g} seconds") from None
         result = Result(process.returncode, out, err.decode("utf-8", "replace"))
         if result.status not in accept:
             raise GitError(arguments, result.status, result.stderr or result.stdout.decode("utf-8", "replace"))
@@ -141,6 +150,16 @@ class Git:
         """
         found = self.run("rev-parse", "--symbolic-full-name", ref, accept=(0, 1, 128))
         return found.text if found.status == 0 and found.text else ref
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a command with its helpers; asked first, because git removes its lock files when it is asked."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=_GRACE_SECONDS)
+            return
 
 
 def find_version() -> tuple[int, ...]:
