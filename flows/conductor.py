@@ -27,6 +27,7 @@ class Conductor:
     def __init__(self, opened: OpenRun, plan: Plan, dispatch: Dispatch) -> None:
         self._run = opened.run
         self._lander = opened.lander
+        self._publisher = opened.publisher
         self.plan: Plan = plan
         self._dispatch = dispatch
         self._jobs: dict[asyncio.Task[State[Any]], str] = {}
@@ -48,13 +49,20 @@ class Conductor:
                 await self._read_graph()
                 self._start_ready()
                 if not self._jobs:
-                    return
+                    if self._run.is_stopping or not await self._is_work_taken_back():
+                        return
+                    continue
                 self._give_up_if_stuck()
                 await self._wait()
         except asyncio.CancelledError:
             self._run.stop()
             await self._end_jobs()
             raise
+
+    async def _is_work_taken_back(self) -> bool:
+        """Publish, now that nothing is at work, and see whether that takes merges back which others' do not fit."""
+        await self._publisher.settle()
+        return self._run.head.last_seen() != self._read_head
 
     def _start_ready(self) -> None:
         if self._run.is_stopping:

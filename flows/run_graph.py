@@ -61,7 +61,9 @@ class RunOptions(BaseModel):
 @flow(name=FLOW, flow_run_name="{options.repository}", persist_result=False, retries=0)
 async def run_graph(options: RunOptions) -> State[Any]:
     """Work the task graph of a registered repository and land what passes its verification."""
-    project = await asyncio.to_thread(load_project, find_repository(options.repository))
+    project = await asyncio.to_thread(
+        load_project, find_repository(options.repository), is_fetching=not options.dry_run
+    )
     plan = Plan(project.graph, options.only)
     if options.dry_run:
         text = describe_plan(plan)

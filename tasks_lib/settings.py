@@ -20,6 +20,7 @@ from tasks_lib.settings_values import (
     Count,
     Line,
     RelativePath,
+    RemoteName,
     Role,
     Seconds,
     Section,
@@ -135,8 +136,13 @@ class RetrySettings(Section):
 class LandSettings(Section):
     """Where finished work goes."""
 
-    mode: Literal["local"] = Field(
-        default="local", description="Work lands on the local branch. This version has `local` only."
+    mode: Literal["local", "push"] = Field(
+        default="local",
+        description="`local`: on the local branch, and nothing is pushed. `push`: on that branch of a remote.",
+    )
+    remote: RemoteName = Field(default="origin", description="For `push`: the remote, as `git remote` names it.")
+    fetch_seconds: Seconds = Field(
+        default=30, gt=0, description="For `push`: how often the remote is asked for what others have pushed."
     )
     give_backs: Count = Field(
         default=3, ge=0, le=10, description="How often a conflict or a red verify goes back to the author."
@@ -144,6 +150,14 @@ class LandSettings(Section):
     max_file_mb: Count = Field(
         default=100, ge=1, le=100_000, description="The largest file, in MiB, that a commit of an agent may hold."
     )
+
+    def base_ref(self, target: str) -> str:
+        """The full ref that work on the branch `target` is based on."""
+        return f"refs/heads/{target}" if self.mode == "local" else f"refs/remotes/{self.remote}/{target}"
+
+    def base_name(self, target: str) -> str:
+        """What a person calls that ref: `main`, or `origin/main`."""
+        return target if self.mode == "local" else f"{self.remote}/{target}"
 
 
 class Settings(Section):

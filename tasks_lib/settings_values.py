@@ -87,6 +87,13 @@ def check_branch(name: str) -> str:
     return name
 
 
+def check_remote(name: str) -> str:
+    # An address would be pushed to as well, and a word such as `--upload-pack=…` would be taken for an option.
+    if fault := find_id_fault(name):
+        raise ValueError(f'is "{name}", which {fault}; write the name of a remote, as `git remote` lists it')
+    return name
+
+
 def check_role(role: str) -> str:
     if not _ROLE.fullmatch(role) or len(role) > MAX_NAME_CHARS:
         raise ValueError(f'is "{show(role)}"; write the name of a role, such as {DEFAULT_ROLE}')
@@ -165,6 +172,7 @@ def _check_permission_word(word: object, where: str) -> None:
 Line = Annotated[str, AfterValidator(check_line)]
 Word = Annotated[str, AfterValidator(check_word)]
 RelativePath = Annotated[str, AfterValidator(check_path)]
+RemoteName = Annotated[str, AfterValidator(check_remote)]
 Role = Annotated[str, AfterValidator(check_role)]
 Variable = Annotated[str, AfterValidator(check_variable)]
 Model = Annotated[str, AfterValidator(check_model)]

@@ -15,7 +15,6 @@ from flows.places import data_dir, name_program
 from flows.server import RECORD, end_if_last, find_api, mutex, read_running
 from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.entries import list_entries
-from tasks_lib.git.head import Head
 from tasks_lib.git.lock import RunLock, read_holder
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.snapshots import KEPT_REFS, Kept, list_kept
@@ -84,7 +83,7 @@ def tidy(project: Project) -> Tidied:
         if end_idle_server():
             lines.append("ended the Prefect server that a killed run had left")
         worktrees = Worktrees(repository, pool_size=0)
-        head = Head(repository.git, project.target)
+        head = project.open_head()
         trash = len(list_trash(repository))
         lines += worktrees.reconcile(list_branches(project))
         if trash:
@@ -134,7 +133,7 @@ def end_idle_server() -> bool:
 def look(project: Project) -> Tidied:
     """What `tidy` would do; nothing is changed."""
     repository = project.repository
-    leftovers = find_leftovers(repository, Head(repository.git, project.target), project.graph, project.settings)
+    leftovers = find_leftovers(repository, project.open_head(), project.graph, project.settings)
     lines = [
         f"process {process.pid}: would be ended; an earlier run had left it"
         for process in find_marked(REPOSITORY_MARKER, str(repository.common_dir))

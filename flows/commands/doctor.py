@@ -15,6 +15,7 @@ from flows.commands.doctor_repository import (
     check_disk,
     check_identity,
     check_ignored,
+    check_remote,
     check_shallow,
     check_signing,
 )
@@ -81,6 +82,7 @@ def list_checks(path: Path) -> Iterator[Check]:
     if snapshot.project:
         for check in (check_branches, check_case, check_disk):
             yield check(snapshot.project)
+        yield from check_remote(snapshot.project)
     if snapshot.holder:
         yield warn("run", f"{snapshot.holder} is going on; another cannot start before it ends")
     else:
@@ -108,7 +110,8 @@ def _check_input(snapshot: Snapshot) -> Iterator[Check]:
             yield warn("task files", str(fault))
     if snapshot.project:
         project = snapshot.project
-        yield ok("target", f"work lands on the local branch {project.target}, at {project.head[:10]} now")
+        kind = "the remote branch" if project.is_remote else "the local branch"
+        yield ok("target", f"work lands on {kind} {project.where}, at {project.head[:10]} now")
         edges = sum(len(project.graph.prerequisites(task_id)) for task_id in project.graph.tasks)
         text = f"{count(len(project.graph.tasks), 'task file')} and {count(edges, 'edge')} in {project.tasks_dir}/"
         yield ok("task files", text)

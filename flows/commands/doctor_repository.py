@@ -3,10 +3,13 @@
 import os
 import shutil
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 from flows.commands.findings import Check, fail, ok, warn
+from tasks_lib.errors import RemoteError
 from tasks_lib.git.entries import list_entries
+from tasks_lib.git.remote import Pushed, Raced, Refused, Remote, Unreachable
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.project import Project
 
@@ -82,6 +85,39 @@ def _write_bytes(number: int) -> str:
         if number >= size:
             return f"{number / size:.1f} {unit}"
     return f"{number} bytes"
+
+
+def check_remote(project: Project) -> Iterator[Check]:
+    """Where work lands on a remote: it answers, has the branch, and would take a push."""
+    remote = project.open_remote()
+    if remote is None:
+        return
+    try:
+        branches = remote.list_branches()
+    except RemoteError as error:
+        yield fail("remote", f"{error}; see that `git fetch {remote.name}` works without asking anything")
+        return
+    if remote.target not in branches:
+        yield fail("remote", f"{remote.name} has no branch {remote.target}; push it, or set `target`")
+        return
+    yield _check_push(project, remote, branches[remote.target])
+    if remote.uses_large_files(project.head) and not remote.has_lfs():
+        yield fail("large files", "the repository keeps files by git LFS, and git-lfs is not installed; install it")
+
+
+def _check_push(project: Project, remote: Remote, tip: str) -> Check:
+    base = project.open_head().base()
+    if tip != base:
+        how = f"run `git fetch {remote.name}` to see what a run would start from; it fetches by itself"
+        return warn("remote", f"{remote.name} answers, and has moved on since it was last fetched; {how}")
+    match remote.push(base, base, is_dry_run=True):
+        case Refused(words):
+            return fail("remote", f"{remote.name} would refuse a push: {words}")
+        case Raced(reason) | Unreachable(reason):
+            return fail("remote", f"{remote.name} does not take a push at the moment: {reason}")
+        case Pushed():
+            # Hooks and protected branches are asked only by a push that is meant.
+            return ok("remote", f"{remote.name} answers, and takes a push by you; what its rules say is not known yet")
 
 
 def check_branches(project: Project) -> Check:

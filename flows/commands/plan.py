@@ -85,7 +85,7 @@ def choose_counts(graph: Graph, sessions: int) -> Sequence[int]:
 
 def print_outlook(outlook: Outlook, project: Project, console: Console) -> None:
     """The outlook as a person reads it."""
-    say(console, f"{count(outlook.open, 'node')} open, {outlook.completed} completed on {project.target}.", "bold")
+    say(console, f"{count(outlook.open, 'node')} open, {outlook.completed} completed on {project.where}.", "bold")
     if not outlook.open:
         return
     say(console, "\nGroups that can be worked together, one after the other:")

@@ -18,12 +18,12 @@ from flows.places import VIEW, name_program, register
 from flows.progress import show
 from flows.server import Server, authorize, serve
 from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
-from tasks_lib.git.head import Head
 from tasks_lib.git.lock import read_dead_holder, read_holder
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.backends import check_agent
 from tasks_lib.life.board import RunView, read_view
 from tasks_lib.life.project import Project, load_project
+from tasks_lib.life.remote_leftovers import tidy_remote
 from tasks_lib.life.startup import NO_VERIFY, OpenRun
 from tasks_lib.plan import Plan
 from tasks_lib.report import EXIT_SENTENCES, STOPPED_EARLY, ExitCode, find_exit_code
@@ -40,7 +40,7 @@ def run_repository(
     path: Path, only: Sequence[str], max_sessions: int | None, *, is_dry_run: bool, port: int, console: Console
 ) -> ExitCode:
     """Work the graph of the repository at `path`. Raises InputError or BusyError before anything was started."""
-    project = load_project(path)
+    project = load_project(path, is_fetching=not is_dry_run)
     plan = Plan(project.graph, only)
     if is_dry_run:
         show_dry_run(plan, project, max_sessions or project.settings.max_sessions, console)
@@ -51,9 +51,11 @@ def run_repository(
     # What a killed run left, in Prefect too, is put right by opening a run, even if nothing is left to work.
     is_fresh = not was_killed(project.repository)
     if is_fresh and has_nothing_to_do(project, only):
-        console.print(f"Every node is completed on {project.target}; there is nothing to do.")
+        console.print(f"Every node is completed on {project.base_name}; there is nothing to do.")
+        for line in tidy_remote(project):
+            say(console, line, "yellow")
         return ExitCode.COMPLETED
-    if is_fresh and not plan.ready() and not Head(project.repository.git, project.target).is_pending():
+    if is_fresh and not plan.ready() and not project.open_head().is_pending():
         return explain_wait(plan, project, only, console)
     name = register(project.repository.top)
     if not os.environ.get("PREFECT_API_URL"):
@@ -74,7 +76,7 @@ def has_nothing_to_do(project: Project, only: Sequence[str]) -> bool:
     wanted = only or project.graph.tasks.keys()
     is_completed = all(project.graph.tasks[task_id].is_completed for task_id in wanted)
     left = project.repository.worktrees_dir.exists()
-    return is_completed and not left and not Head(project.repository.git, project.target).is_pending()
+    return is_completed and not left and not project.open_head().is_pending()
 
 
 def explain_wait(plan: Plan, project: Project, only: Sequence[str], console: Console) -> ExitCode:
@@ -90,6 +92,8 @@ def explain_wait(plan: Plan, project: Project, only: Sequence[str], console: Con
 def show_dry_run(plan: Plan, project: Project, sessions: int, console: Console) -> None:
     """What would start, and why the rest waits."""
     ready = plan.ready()
+    if project.is_remote:
+        say(console, f"On {project.where}:")
     console.print("Would start now:" if ready else "Nothing would start.")
     for task_id in ready[:sessions]:
         task = project.graph.tasks[task_id]

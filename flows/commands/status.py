@@ -26,7 +26,6 @@ from flows.progress import (
 )
 from flows.server import LOOPBACK
 from tasks_lib.errors import InputError
-from tasks_lib.git.head import Head
 from tasks_lib.git.lock import Holder
 from tasks_lib.life.board import NodeView, RunView
 from tasks_lib.life.project import Project
@@ -79,7 +78,7 @@ def find_standing(snapshot: Snapshot) -> Standing:
     ]
     gone = (node for node in seen.values() if node.id not in project.graph.tasks)
     nodes += [replace(node, detail="no task file at the head") for node in gone]
-    is_pending = Head(project.repository.git, project.target).is_pending()
+    is_pending = project.open_head().is_pending()
     return Standing(snapshot, tuple(nodes), _judge(snapshot, project, ready), is_pending)
 
 
@@ -168,8 +167,8 @@ def write_ending(standing: Standing) -> list[str]:
         open_nodes = sum(node.outcome not in LANDED for node in standing.nodes)
         lines = [f"{count(open_nodes, 'node')} not completed, and nobody at work. To go on: coordinator run"]
     if standing.is_publication_pending:
-        target = snapshot.project.target
-        lines.append(f"Verified work waits to be published to {target}; the next run publishes it when git can.")
+        where = snapshot.project.base_name
+        lines.append(f"Verified work waits to be published to {where}; the next run publishes it when git can.")
     return lines
 
 
@@ -177,6 +176,8 @@ def print_standing(standing: Standing, console: Console) -> None:
     """Everything, for a person: once and in full."""
     for line in write_headline(standing):
         say(console, line)
+    if (project := standing.snapshot.project) and project.is_remote:
+        say(console, f"What is completed is read from {project.where}.")
     for message in standing.snapshot.view.messages if standing.snapshot.view else ():
         say(console, f"! {message}", "yellow")
     if standing.nodes:
@@ -258,6 +259,7 @@ def describe_standing(standing: Standing) -> dict[str, object]:
     return {
         "repository": str(snapshot.repository.top),
         "target": project.target if project else view.target if view else None,
+        "base": project.base_name if project else None,
         "head": project.head if project else None,
         "is_alive": snapshot.is_alive,
         "holder": asdict(snapshot.holder) if snapshot.holder else None,

@@ -13,6 +13,7 @@ from tasks_lib.git.head import Head
 from tasks_lib.git.objects import Objects
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.taskreader import TaskReader
+from tasks_lib.life.base import open_head
 from tasks_lib.life.instructions import find_instruction_faults
 from tasks_lib.life.project import (
     bound_faults,
@@ -23,6 +24,7 @@ from tasks_lib.life.project import (
 )
 from tasks_lib.model import Task
 from tasks_lib.report import ExitCode
+from tasks_lib.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Finding:
     edges: int
     faults: tuple[Fault, ...]
     uncommitted: tuple[str, ...] = ()
+    where: str = ""
+    """What was read, where that is not what one would think: a remote's branch."""
 
     @property
     def has_errors(self) -> bool:
@@ -59,7 +63,7 @@ def check_repository(repository: Repository, *, at_head: bool = False) -> Findin
     is_from_head = at_head or repository.is_bare
     try:
         if is_from_head:
-            tasks, found = _read_head(repository, configuration.target, configuration.tasks_dir)
+            tasks, found = _read_head(repository, configuration)
         else:
             tasks, found = read_checkout(repository, configuration.tasks_dir)
     except InputError as error:
@@ -70,7 +74,15 @@ def check_repository(repository: Repository, *, at_head: bool = False) -> Findin
     faults = sorted({*configuration.faults, *found, *find_claimed(tasks), *told, *taken})
     edges = sum(len(set(task.depends_on)) for task in tasks)
     uncommitted: Iterable[Fault] = () if is_from_head else find_uncommitted(repository, configuration.tasks_dir)
-    return Finding(len(tasks), edges, tuple(faults), tuple(fault.path for fault in uncommitted))
+    where = _tell_where(repository, configuration) if is_from_head else ""
+    return Finding(len(tasks), edges, tuple(faults), tuple(fault.path for fault in uncommitted), where)
+
+
+def _tell_where(repository: Repository, configuration: Configuration) -> str:
+    land = configuration.settings.land if configuration.settings else None
+    if land is None or land.mode == "local":
+        return ""
+    return f"{land.base_name(configuration.target or repository.default_target())} as it was last fetched"
 
 
 def _find_branch_faults(tasks: tuple[Task, ...], configuration: Configuration) -> tuple[Fault, ...]:
@@ -83,15 +95,20 @@ def _find_instruction_faults(repository: Repository, configuration: Configuratio
     """Those of prompts and roles, which a run reads from the target."""
     if configuration.settings is None:
         return ()
-    head = Head(repository.git, configuration.target or repository.default_target()).current()
-    return find_instruction_faults(repository, head, configuration.settings)
+    return find_instruction_faults(repository, _open_head(repository, configuration).current(), configuration.settings)
 
 
-def _read_head(repository: Repository, target: str, tasks_dir: str) -> tuple[tuple[Task, ...], tuple[Fault, ...]]:
-    head = Head(repository.git, target or repository.default_target()).current()
+def _open_head(repository: Repository, configuration: Configuration) -> Head:
+    target = configuration.target or repository.default_target()
+    # After a fault in the configuration the local branch is the best guess.
+    return open_head(repository, configuration.settings or Settings(), target)
+
+
+def _read_head(repository: Repository, configuration: Configuration) -> tuple[tuple[Task, ...], tuple[Fault, ...]]:
+    head = _open_head(repository, configuration).current()
     objects = Objects(repository.git)
     try:
-        reading = TaskReader(objects, tasks_dir, target).read(head)
+        reading = TaskReader(objects, configuration.tasks_dir, configuration.target).read(head)
     finally:
         objects.close()
     return reading.tasks, reading.find_faults()
@@ -103,7 +120,7 @@ def summarize(finding: Finding) -> str:
     errors = len(finding.faults) - warnings
     read = f"{count(finding.task_files, 'task file')}, {count(finding.edges, 'edge')}"
     found = [count(number, noun) for number, noun in ((errors, "error"), (warnings, "warning")) if number]
-    text = f"{read}, {' and '.join(found) or 'no faults'}"
+    text = f"{f'{finding.where}: ' if finding.where else ''}{read}, {' and '.join(found) or 'no faults'}"
     if finding.uncommitted:
         text += f"; {count(len(finding.uncommitted), 'file')} not committed: a run works what is committed"
     return text

@@ -13,15 +13,17 @@ from tasks_lib.git.runner import Git
 from tasks_lib.git.snapshots import keep_commit
 
 QUEUE = "refs/coordinator/queue/"
+_REMOTES = "refs/remotes/"
 _TRIES = 5
 """How often a reading that another process overtook is made again, before it is called a fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """The base is where it was: `head` stands, published or not."""
+    """The base is where it was, or on the way to `head`, which stands, published or not."""
 
     head: str
+    base: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +189,9 @@ class Head:
 
     def _compare(self, queue: str | None, base: str, known_base: str | None) -> Reconciled:
         if queue is None:
-            return Unchanged(base) if known_base == base else FollowedBase(base)
+            return Unchanged(base, base) if known_base == base else FollowedBase(base)
         if self.contains(base, queue):
-            return Unchanged(queue)
+            return Unchanged(queue, base)
         if self.contains(queue, base):
             return FollowedBase(base)
         commits = self._git.text("rev-list", "--first-parent", "--reverse", queue, f"^{base}").split()
@@ -283,6 +285,12 @@ def _stamp_file(path: Path) -> tuple[int, int, int] | None:
 
 
 def _describe_missing(target: str, ref: str) -> str:
+    if ref.startswith(_REMOTES):
+        remote = ref.removeprefix(_REMOTES).removesuffix(f"/{target}")
+        return (
+            f"{remote}/{target} was not fetched yet ({ref}). `git fetch {remote}` does that, and so does a run; or "
+            "name another branch with `target` in coordinator.yaml."
+        )
     return (
         f'The target branch "{target}" does not exist ({ref}). '
         "Create it, or name another with `target` in coordinator.yaml."

@@ -92,6 +92,7 @@ class Board:
         self._taken_back: set[str] = set()
         self._writing: threading.Lock = threading.Lock()
         self._written: dict[str, tuple[NodeView, str]] = {}
+        self._replaced: dict[str, str] = {}
 
     @property
     def view(self) -> RunView:
@@ -144,7 +145,8 @@ class Board:
 
     def end(self, node_id: str, outcome: Outcome) -> None:
         """Node `node_id` has ended so; a merge that was taken back meanwhile is no end."""
-        if getattr(outcome, "commit", "") in self._taken_back:
+        commit = getattr(outcome, "commit", "")
+        if commit in self._taken_back:
             self._reopen(node_id)
             return
         before = self._nodes.get(node_id, NodeView(node_id, node_id))
@@ -158,9 +160,16 @@ class Board:
             since=now_text(),
             outcome=outcome.name,
             reason=reason,
-            commit=getattr(outcome, "commit", ""),
+            commit=self._replaced.get(commit, commit),
         )
         self._tell(node_id, f"{outcome.name}{f': {reason}' if reason else ''}")
+
+    def replace_commit(self, node_id: str, old: str, new: str) -> None:
+        """Node `node_id` did not land by `old` after all, but by `new`, whether its end was told yet or not."""
+        self._replaced[old] = new
+        view = self._nodes.get(node_id)
+        if view and view.commit == old:
+            self._nodes[node_id] = replace(view, commit=new)
 
     def take_back(self, node_id: str, commit: str) -> None:
         """`commit`, by which node `node_id` landed, is on the head no longer, whether its end was told yet or not."""

@@ -29,6 +29,7 @@ class Desk:
     def __init__(self) -> None:
         self._parties: dict[str, Party] = {}
         self._aborts: dict[str, asyncio.Event] = {}
+        self._overtaken: set[str] = set()
         self.has_changed: asyncio.Event = asyncio.Event()
 
     def open_nodes(self) -> tuple[str, ...]:
@@ -43,14 +44,22 @@ class Desk:
         """Node `node_id` has ended; what was wanted of it is forgotten."""
         self._parties.pop(node_id, None)
         self._aborts.pop(node_id, None)
+        self._overtaken.discard(node_id)
 
     def abort_of(self, node_id: str) -> asyncio.Event:
-        """Set once a person wants `node_id` to end."""
+        """Set once `node_id` is to end: a person wants it, or somebody else has completed it."""
         return self._aborts.setdefault(node_id, asyncio.Event())
 
     def is_aborted(self, node_id: str) -> bool:
         """Whether a person wants `node_id` to end."""
-        return node_id in self._aborts and self._aborts[node_id].is_set()
+        is_to_end = node_id in self._aborts and self._aborts[node_id].is_set()
+        return is_to_end and node_id not in self._overtaken
+
+    def overtake(self, node_id: str) -> None:
+        """End the work on `node_id`, which somebody else has completed."""
+        if not self.abort_of(node_id).is_set():
+            self._overtaken.add(node_id)
+            self.abort_of(node_id).set()
 
     async def tell(self, node_id: str, text: str) -> Receipt:
         """Bring `text` to the agent that works `node_id`."""

@@ -8,9 +8,11 @@ from tasks_lib import prompts
 from tasks_lib.git.candidate import Candidate, Composer, Conflict, Landing
 from tasks_lib.git.head import FollowedBase, NeedsRebuild, Rewritten, Unchanged
 from tasks_lib.git.rebuild import recompose
+from tasks_lib.git.snapshots import keep_commit
 from tasks_lib.git.worktrees import Worktree
 from tasks_lib.life.additions import find_new_faults, may_add_files, write_faults_prompt
 from tasks_lib.life.checks import Red, run_verify
+from tasks_lib.life.overtaking import find_completion, tell_overtaken
 from tasks_lib.life.run import Run
 from tasks_lib.life.slots import Slots
 from tasks_lib.model import Stage
@@ -43,7 +45,14 @@ class Held:
     reason: str
 
 
-LandingResult = Landed | GivenBack | Held
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """Somebody else has completed the node meanwhile, at `commit` or before; this work is not needed."""
+
+    commit: str
+
+
+LandingResult = Landed | GivenBack | Held | Overtaken
 
 
 class Lander:
@@ -61,6 +70,8 @@ class Lander:
         self._taking_back = asyncio.Lock()
         self._is_given_up = False
         self.waiting_for_base: int = 0
+        self.is_rewritten: bool = False
+        """Whether the base no longer holds what was published: then nothing lands until a person has looked."""
 
     async def land(self, landing: Landing, rank: float) -> LandingResult:
         """Land finished work; returns when it is on the head, or cannot get there as it is."""
@@ -99,6 +110,17 @@ class Lander:
         finally:
             self._turnstile.release()
 
+    def note_published(self, commit: str) -> None:
+        """The base was moved to `commit` of ours: from now on that is what it must hold."""
+        self._known_base = commit
+
+    async def find_rewritten(self) -> str:
+        """Why nothing may be published, "" if the base still holds what was published; nothing is moved by this."""
+        known, base = self._known_base, await self._run.thread(self._run.head.base)
+        if known is None or await self._run.thread(self._run.head.contains, known, base):
+            return ""
+        return await self._tell_rewritten(base, known)
+
     async def branches_are_back(self) -> None:
         """Return when no merge is being taken back: then each such node has its branch, and may be worked again."""
         async with self._taking_back:
@@ -124,6 +146,8 @@ class Lander:
                 return Held(refusal)
             head = self._run.head.last_seen()
             candidate = await self._run.thread(self._compose, landing, head)
+            if candidate is None:
+                return Overtaken(await self._run.thread(find_completion, self._run, landing.task.id, head))
             if isinstance(candidate, Conflict):
                 return _give_back_conflict(candidate, head, self._run.instructions.templates)
             if may_add_files(landing) and (
@@ -140,7 +164,12 @@ class Lander:
             if await self._advance(candidate):
                 return Landed(candidate.commit)
 
-    def _compose(self, landing: Landing, head: str) -> Candidate | Conflict:
+    def _compose(self, landing: Landing, head: str) -> Candidate | Conflict | None:
+        """The commit that would land it, None if its task is completed at `head` already."""
+        entry = self._run.objects.find_entry(head, landing.task.path)
+        is_as_known = entry is not None and entry.oid == landing.task.blob
+        if landing.task.is_completed if is_as_known else self._is_completed(landing.task.id, head):
+            return None
         if landing.commit == "":
             return self._composer.compose_checked(landing, head)
         return self._composer.compose_merge(landing, head)
@@ -189,12 +218,12 @@ class Lander:
         red = await self._find_red(head, "")
         if red is None:
             return ""
-        target = self._run.project.target
+        target = self._run.project.base_name
         return f"{target} itself is red without any of this work: `{red.line}` {red.how} (log: {red.log})"
 
     async def _wait_for_base(self, reason: str) -> None:
         self.waiting_for_base += 1
-        self._run.board.say(f"The queue is held. {reason}. Nothing lands until {self._run.project.target} moves.")
+        self._run.board.say(f"The queue is held. {reason}. Nothing lands until {self._run.project.base_name} moves.")
         self._run.moved.set()
         self._base_moved.clear()
         try:
@@ -212,43 +241,72 @@ class Lander:
             return ""
         found = await run.thread(run.head.reconcile, self._known_base)
         match found:
-            case Unchanged():
+            case Unchanged(_, base):
                 pass
-            case FollowedBase():
+            case FollowedBase(base):
                 self._on_moved()
             case NeedsRebuild(base, head, commits):
-                await self._rebuild(base, head, commits)
+                if refusal := await self._rebuild(base, head, commits):
+                    return refusal
             case Rewritten(base, known):
+                self.is_rewritten = True
                 return await self._tell_rewritten(base, known)
-        base = run.head.last_seen_base()
+        self.is_rewritten = False
+        # Not as it was last seen: others look at the base too, and it may have moved since the head was compared.
         if base != self._known_base:
             self._known_base = base
             self._base_moved.set()
         return ""
 
     async def _tell_rewritten(self, base: str, known: str) -> str:
-        run = self._run
-        said = f"{run.project.target} was rewritten: {base[:12]} no longer contains {known[:12]}"
+        run, where = self._run, self._run.project.base_name
+        said = f"{where} was rewritten: {base[:12]} no longer contains {known[:12]}"
         if await run.thread(run.head.is_pending):
+            how = " there" if run.project.is_remote else f" (`git merge {known[:12]}`)"
             return (
-                f"{said}, on which landed work stands that is not published; bring it back (`git merge {known[:12]}`), "
+                f"{said}, on which landed work stands that is not published; bring it back{how}, "
                 f"or give that work up (`git update-ref -d {run.head.ref}`), and run again"
             )
-        return f"{said}, which was published; look at `git reflog {run.project.target}` and run again"
+        return f"{said}, which was published; look at `git reflog {where}` and run again"
 
-    async def _rebuild(self, base: str, head: str, commits: tuple[str, ...]) -> None:
-        """Make unpublished commits of ours again on `base`, each verified; what no longer fits is worked again."""
+    async def _rebuild(self, base: str, head: str, commits: tuple[str, ...]) -> str:
+        """Make unpublished commits of ours again on `base`, each verified; what no longer fits is worked again.
+
+        Returns why none of them can be made again, "" if the head has moved to those that can.
+        """
         run = self._run
         tip = base
-        run.board.say(f"{run.project.target} moved: {len(commits)} unpublished commits are made again on it.")
+        run.board.say(f"{run.project.base_name} moved: {len(commits)} unpublished commits are made again on it.")
         returned: list[str] = []
+        overtaken: list[str] = []
         for commit in commits:
+            if await run.thread(self._is_overtaken, commit, tip):
+                overtaken.append(commit)
+                continue
             made = await run.thread(recompose, self._composer, commit, tip)
-            if isinstance(made, Conflict) or await self._is_unfit(made):
+            if isinstance(made, Conflict) or await self._has_faults(made):
                 returned.append(commit)
-                run.board.say(await run.thread(self._return_to_branch, commit))
+            elif await self._find_red(made.commit, ""):
+                if why := await self._find_base_red(tip):
+                    return why
+                returned.append(commit)
             else:
                 tip = made.commit
+        swapping = asyncio.ensure_future(self._swap_in(head, tip, returned, overtaken))
+        try:
+            await asyncio.shield(swapping)
+        except asyncio.CancelledError:
+            # The head may have moved by now, and then whoever shows what landed has to know of it.
+            await swapping
+            raise
+        return ""
+
+    async def _swap_in(self, head: str, tip: str, returned: list[str], overtaken: list[str]) -> None:
+        run = self._run
+        for commit in returned:
+            run.board.say(await run.thread(self._return_to_branch, commit))
+        for commit in overtaken:
+            await run.thread(keep_commit, run.repository.git, self._read_task_id(commit), commit)
         async with self._taking_back:
             is_moved = await run.thread(run.head.replace, head, tip)
             for commit in returned:
@@ -256,26 +314,44 @@ class Lander:
                 await run.thread(self._return_to_branch, commit)
             if is_moved:
                 await self._tell_taken_back(returned)
+                await self._tell_overtaken(overtaken, tip)
         if is_moved:
             self._on_moved()
 
-    async def _is_unfit(self, made: Candidate) -> bool:
-        faults = await self._run.thread(find_new_faults, self._run.reader, made)
-        return bool(faults) or await self._find_red(made.commit, "") is not None
+    async def _has_faults(self, made: Candidate) -> bool:
+        return bool(await self._run.thread(find_new_faults, self._run.reader, made))
+
+    def _read_task_id(self, commit: str) -> str:
+        return self._run.head.read_trailers(commit).get("Task", "")
+
+    def _is_overtaken(self, commit: str, tip: str) -> bool:
+        """Whether the node that a commit of ours is about was completed by somebody else."""
+        return self._is_completed(self._read_task_id(commit), tip)
+
+    def _is_completed(self, task_id: str, head: str) -> bool:
+        task = self._run.reader.read(head).find(task_id)
+        return task is not None and task.is_completed
+
+    async def _tell_overtaken(self, commits: list[str], tip: str) -> None:
+        for commit in commits:
+            task_id = await self._run.thread(self._read_task_id, commit)
+            theirs = await self._run.thread(find_completion, self._run, task_id, tip)
+            self._run.board.say(tell_overtaken(task_id, theirs))
+            self._run.remember_landed(task_id, theirs)
+            self._run.board.replace_commit(task_id, commit, theirs)
 
     async def _tell_taken_back(self, commits: list[str]) -> None:
         for commit in commits:
-            trailers = await self._run.thread(self._run.head.read_trailers, commit)
-            if task_id := trailers.get("Task", ""):
+            if task_id := await self._run.thread(self._read_task_id, commit):
                 self._run.board.take_back(task_id, commit)
 
     def _return_to_branch(self, commit: str) -> str:
         """The work of a merge that no longer fits becomes its branch again, so that the node goes on from there."""
-        task_id = self._run.head.read_trailers(commit).get("Task", "")
+        task_id = self._read_task_id(commit)
         parents = self._run.repository.git.text("rev-list", "--parents", "-n1", commit).split()[1:]
         if len(parents) == 2 and task_id:
             self._run.repository.create_branch(self._run.branch_of(task_id), parents[1])
-        target = self._run.project.target
+        target = self._run.project.base_name
         return f"{task_id or commit[:12]} no longer fits onto {target}; its work is on its branch, and is worked again."
 
 

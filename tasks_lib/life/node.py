@@ -10,9 +10,17 @@ from tasks_lib.git.branches import read_line, read_state
 from tasks_lib.git.candidate import Landing
 from tasks_lib.git.snapshots import keep_state
 from tasks_lib.life.blocking import Blocker, block_node
-from tasks_lib.life.landing import GivenBack, Held, Landed, Lander, LandingResult
+from tasks_lib.life.landing import (
+    GivenBack,
+    Held,
+    Landed,
+    Lander,
+    LandingResult,
+    Overtaken,
+)
 from tasks_lib.life.needs import see_that_it_can_begin
 from tasks_lib.life.notices import pass_over_notices
+from tasks_lib.life.overtaking import find_overtaking, tell_overtaken
 from tasks_lib.life.protecting import NeedsPerson, hold_back
 from tasks_lib.life.review import ReviewFailed, review_branch
 from tasks_lib.life.run import Interrupted, Run
@@ -55,9 +63,13 @@ async def _live(run: Run, lander: Lander, task_id: str, seat: Seat, priority: fl
         await run.settle_node(task_id)
         await see_that_it_can_begin(run, task_id)
         work = await open_work(run, lander, run.graph.tasks[task_id], seat)
+        if commit := await run.thread(find_overtaking, run, task_id):
+            return await _end_overtaken(work, commit)
         await pass_over_notices(work)
         return await _go_through_stages(work, priority)
     except Interrupted:
+        if work and (commit := await run.thread(find_overtaking, run, task_id)):
+            return await _end_overtaken(work, commit)
         return Aborted(_explain_stop(run, task_id))
     except (SystemFailure, InputError, OSError) as failure:
         return _end_broken(work, failure)
@@ -86,8 +98,9 @@ async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
         if not isinstance(ending, Done) or _is_refusal(ending):
             return await _end_without_landing(work, ending)
         match await _review_and_land(work, ending, priority):
-            case Landed(commit):
-                return await _end_landed(work, commit)
+            case Landed() | Overtaken() as landed:
+                end = _end_landed if isinstance(landed, Landed) else _end_overtaken
+                return await end(work, landed.commit)
             case Held(reason):
                 return Failed(f"not landed: {reason}")
             case NeedsPerson(reason, notes, files):
@@ -235,15 +248,29 @@ async def _end_landed(work: Work, commit: str) -> Outcome:
     work.note(stage=str(Stage.LANDED))
     run.records.pop(work.task.id, None)
     is_merge = not (work.task.is_review and work.record.finished == work.record.base)
-    await run.thread(_release, work)
+    await run.thread(_release, work, work.record.finished)
     deletion = run.thread(_delete_branch, work, commit)
     run.in_background(work.task.id, deletion, f"delete {work.branch}, which has landed")
     return Merged(commit) if is_merge else Checked(commit)
 
 
-def _release(work: Work) -> None:
-    """Give the worktree back, so that a dependent may take it, keeping at a ref what came after the landed commit."""
-    run, landed = work.run, work.record.finished
+async def _end_overtaken(work: Work, commit: str) -> Outcome:
+    """Somebody else has completed the node, so it is on the head; what was done here is kept at a ref."""
+    run = work.run
+    if work.session:
+        await work.session.close()
+        work.session = None
+    run.board.say(tell_overtaken(work.task.id, commit))
+    run.remember_landed(work.task.id, commit)
+    work.note(stage=str(Stage.LANDED))
+    await run.thread(_release, work, await run.thread(run.head.current))
+    await run.thread(_delete_branch, work, commit)
+    return Merged(commit)
+
+
+def _release(work: Work, landed: str) -> None:
+    """Give the worktree back, so that a dependent may take it, keeping at a ref what the commit `landed` has not."""
+    run = work.run
     try:
         state = read_state(work.worktree.git)
         if state.commit != landed or state.dirty:

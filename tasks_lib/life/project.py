@@ -1,7 +1,7 @@
 """Reads a person's repository: its configuration and the graph at the head, with every fault at once."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.checkout import read_reason
 from tasks_lib.git.head import Head
 from tasks_lib.git.objects import Objects
+from tasks_lib.git.remote import Remote
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.taskreader import (
     SUFFIX,
@@ -18,6 +19,7 @@ from tasks_lib.git.taskreader import (
     warn_special,
 )
 from tasks_lib.graph import Graph, build_graph, check_graph
+from tasks_lib.life.base import find_unpushed, open_head, open_remote, require_remote
 from tasks_lib.model import Task
 from tasks_lib.naming import find_collision, name_branches, show
 from tasks_lib.settings import Settings, read_settings, read_taskgraph_tasks_dir
@@ -48,15 +50,43 @@ class Project:
         """The branch of each id."""
         return name_branches(self.graph.tasks.values(), self.settings.branch_prefix, target=self.target)
 
+    def open_head(self, on_intrusion: Callable[[str], None] | None = None) -> Head:
+        """The head, as the configuration says where work lands; `on_intrusion` as `Head` has it."""
+        return open_head(self.repository, self.settings, self.target, on_intrusion)
 
-def load_project(path: Path, environment: Mapping[str, str] | None = None) -> Project:
-    """Read the repository at `path`; raises InputError naming every fault of configuration and task files."""
+    def open_remote(self) -> Remote | None:
+        """The remote that work lands on, None where nothing is pushed."""
+        return open_remote(self.repository, self.settings, self.target)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether work lands on a remote."""
+        return self.settings.land.mode != "local"
+
+    @property
+    def base_name(self) -> str:
+        """What a person calls the base: `main`, or `origin/main`."""
+        return self.settings.land.base_name(self.target)
+
+    @property
+    def where(self) -> str:
+        """The base, for whoever only reads: `main`, or `origin/main as it was last fetched`."""
+        return f"{self.base_name} as it was last fetched" if self.is_remote else self.base_name
+
+
+def load_project(path: Path, environment: Mapping[str, str] | None = None, *, is_fetching: bool = False) -> Project:
+    """Read the repository at `path`; raises InputError naming every fault of configuration and task files.
+
+    Where work lands on a remote, the graph is what was last fetched from it; with `is_fetching` it is fetched first.
+    """
     repository = Repository.open(path)
     try:
         settings, tasks_dir, target = read_configuration(repository, os.environ if environment is None else environment)
     except InputError as error:
         raise InputError(bound_faults({*error.faults, *_find_task_faults(repository)})) from error
-    head = Head(repository.git, target).current()
+    if remote := open_remote(repository, settings, target):
+        require_remote(remote, is_fetching=is_fetching)
+    head = open_head(repository, settings, target).current()
     reading = _read_tasks(repository, head, tasks_dir, target)
     faults = (*reading.find_faults(), *find_branch_faults(reading.tasks, settings, target))
     errors = [fault for fault in faults if not fault.is_warning]
@@ -64,6 +94,7 @@ def load_project(path: Path, environment: Mapping[str, str] | None = None) -> Pr
         raise InputError(bound_faults(errors))
     warnings = [fault for fault in faults if fault.is_warning]
     warnings += find_uncommitted(repository, tasks_dir) + find_claimed(reading.tasks)
+    warnings += find_unpushed(repository, settings, target, head)
     graph = build_graph(reading.tasks)
     return Project(repository, settings, target, tasks_dir, head, graph, tuple(bound_faults(warnings)))
 
@@ -134,7 +165,8 @@ def read_configuration(repository: Repository, environment: Mapping[str, str]) -
     text = _read_either(repository, CONFIGURATION, branch)
     settings = read_settings(text or "", CONFIGURATION, environment)
     target = settings.target or branch
-    if repository.branch_head(target) is None:
+    # Work that lands on a remote needs no branch here.
+    if settings.land.mode == "local" and repository.branch_head(target) is None:
         message = f'target is "{target}", which is no branch of this repository; name one that is'
         raise InputError([Fault(CONFIGURATION, 0, message)])
     # Where one branch is another name of a second one, the second is what moves.

@@ -44,19 +44,31 @@ class Publisher:
                 run.board.say(f"{run.project.target} is not moved yet: {reason}. Landed work waits at {run.head.ref}.")
             self.pending = reason
 
+    async def settle(self) -> None:
+        """Called when nothing is at work any more, and again if the head moves by that: nothing here moves it."""
+
+    async def finish(self) -> None:
+        """Publish what there is, as the last thing of a run."""
+        await self.publish_now()
+
     def _publish(self) -> str:
         """Why it waits, "" if the target has it all. Called in a thread, by one at a time."""
         run = self._run
-        # Git would move the branch under a checkout that it does not know for one any more.
-        if detour := run.shared.find_detour():
-            return detour
         head, base = run.head.current(), run.head.base()
         if self._published and not run.head.contains(self._published, base):
             # A person took it back. To move the branch forward again would undo that.
             return f"it was rewritten and no longer contains {self._published[:12]}, which was published"
-        result = publish(run.repository.git, run.project.target, head, admin_lock(run.repository))
-        if isinstance(result, Pending):
-            return result.reason
+        if reason := bring_along(run, head):
+            return reason
         self._published = head
         run.head.finish()
         return ""
+
+
+def bring_along(run: Run, commit: str) -> str:
+    """Move the local target branch to `commit` as git accepts it; why it stays, "" if it has it. Call in a thread."""
+    # Git would move the branch under a checkout that it does not know for one any more.
+    if detour := run.shared.find_detour():
+        return detour
+    result = publish(run.repository.git, run.project.target, commit, admin_lock(run.repository))
+    return result.reason if isinstance(result, Pending) else ""

@@ -65,7 +65,7 @@ class Run:
         self.slots: Slots = Slots(max_sessions)
         self.objects: Objects = Objects(project.repository.git)
         self.reader: TaskReader = TaskReader(self.objects, project.tasks_dir, project.target)
-        self.head: Head = Head(project.repository.git, project.target, on_intrusion=self.say_soon)
+        self.head: Head = project.open_head(on_intrusion=self.say_soon)
         self.worktrees: Worktrees = Worktrees(
             project.repository,
             keep=project.settings.keep,

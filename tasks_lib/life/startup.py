@@ -17,8 +17,10 @@ from tasks_lib.life.instructions import read_project_instructions
 from tasks_lib.life.landing import Lander
 from tasks_lib.life.leftovers import Leftovers, put_landed_away
 from tasks_lib.life.needs import find_needs
+from tasks_lib.life.overtaking import stop_overtaken
 from tasks_lib.life.project import Project
 from tasks_lib.life.publishing import Publisher
+from tasks_lib.life.pushing import Pusher
 from tasks_lib.life.remains import describe_takeover, end_processes, sweep
 from tasks_lib.life.run import Run
 from tasks_lib.life.surroundings import REPOSITORY_MARKER, Surroundings
@@ -41,8 +43,9 @@ class OpenRun:
 
     def __init__(self, run: Run) -> None:
         self.run: Run = run
-        self.publisher: Publisher = Publisher(run)
         self.lander: Lander = Lander(run, self._on_moved)
+        remote = run.project.open_remote()
+        self.publisher: Publisher | Pusher = Pusher(run, self.lander, remote) if remote else Publisher(run)
 
     def _on_moved(self) -> None:
         self.run.moved.set()
@@ -90,7 +93,7 @@ async def open_run(
             async with _beside(_watch_base(opened), opened.publisher.work(), _write_board(board)):
                 yield opened
                 await run.settle()
-                await opened.publisher.publish_now()
+                await opened.publisher.finish()
         finally:
             await _close(opened)
 
@@ -127,7 +130,9 @@ async def put_right(opened: OpenRun, data: Path | None = None) -> Leftovers:
     for line in await run.thread(run.worktrees.reconcile, tuple(branches)):
         run.board.say(line)
     if refusal := await opened.lander.follow_base():
-        raise InputError([refusal])
+        if opened.lander.is_rewritten:
+            raise InputError([refusal])
+        run.board.say(f"{refusal}. Nothing lands until {run.project.base_name} moves.")
     run.graph = await run.thread(run.read_graph_at, await run.thread(run.head.current))
     _, left = await run.thread(put_landed_away, run.worktrees, run.head, run.graph, run.settings, run.id)
     for line in await run.thread(sweep, run.repository, run.graph, run.settings, data):
@@ -151,11 +156,13 @@ async def _watch_base(opened: OpenRun) -> None:
         try:
             base = await run.thread(run.head.base)
             if base != seen:
-                await opened.lander.follow_base()
+                if refusal := await opened.lander.follow_base():
+                    run.board.say(f"{refusal}. Nothing lands until {run.project.base_name} moves.")
+                stop_overtaken(run)
                 seen = base
                 run.moved.set()
         except CoordinatorError as error:
-            run.board.say(f"{run.project.target} cannot be followed at the moment: {error}")
+            run.board.say(f"{run.project.base_name} cannot be followed at the moment: {error}")
 
 
 async def _write_board(board: Board) -> None:

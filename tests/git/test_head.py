@@ -131,7 +131,7 @@ def test_finish_deletes_the_ref_only_when_all_is_published(shop: Workshop, head:
 def test_reconcile_without_a_ref_follows_the_base(shop: Workshop, head: Head) -> None:
     base = shop.tip()
     assert head.reconcile(None) == FollowedBase(base)
-    assert head.reconcile(base) == Unchanged(base)
+    assert head.reconcile(base) == Unchanged(base, base)
     moved = shop.commit({"x": "x"})
     assert head.reconcile(base) == FollowedBase(moved)
 
@@ -139,7 +139,7 @@ def test_reconcile_without_a_ref_follows_the_base(shop: Workshop, head: Head) ->
 def test_reconcile_leaves_a_pending_publication(shop: Workshop, head: Head) -> None:
     base = shop.tip()
     commit = land(shop, head, "a", {"n": "n"})
-    assert head.reconcile(None) == head.reconcile(base) == Unchanged(commit)
+    assert head.reconcile(None) == head.reconcile(base) == Unchanged(commit, base)
 
 
 def test_reconcile_follows_a_base_that_went_on_from_the_head(shop: Workshop, head: Head) -> None:
@@ -191,7 +191,7 @@ def test_merges_are_made_again_on_the_moved_base(shop: Workshop, head: Head) -> 
     assert len(chain) == 2
     assert shop.sh("log", "-1", "--format=%B", chain[1]) == shop.sh("log", "-1", "--format=%B", first)
     assert shop.sh("log", "-1", "--format=%P", chain[1]).split() == [moved, shop.sh("rev-parse", f"{first}^2")]
-    assert head.reconcile(moved) == Unchanged(new)
+    assert head.reconcile(moved) == Unchanged(new, moved)
 
 
 def test_report_in_the_summary_survives_being_made_again(shop: Workshop) -> None:

@@ -6,17 +6,12 @@ from pathlib import Path
 
 import pytest
 from e2e.opencode_ground import OpencodeGround, isolate, opening
-from helpers import Ground, opening_ground
+from helpers import Ground, forget_the_person, opening_ground
 
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No settings of the person who runs the tests take part in them."""
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "no-settings"))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    for name in list(os.environ):
-        if name.startswith(("COORDINATOR_", "PREFECT_")):
-            monkeypatch.delenv(name)
+    forget_the_person(monkeypatch, tmp_path)
 
 
 @pytest.fixture

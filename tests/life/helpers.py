@@ -8,8 +8,9 @@ from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import pytest
 import yaml
 
 from tasks_lib.errors import InputError
@@ -235,7 +236,7 @@ class Ground:
         during: During | None,
         environment: Mapping[str, str],
     ) -> Worked:
-        project = await asyncio.to_thread(load_project, at, environment)
+        project = await asyncio.to_thread(load_project, at, environment, is_fetching=True)
         lines: list[str] = []
         async with open_run(project, f"run-{uuid.uuid4().hex[:6]}", max_sessions, data=self.data) as opened:
             opened.run.board.listen(lambda node_id, line: lines.append(f"{node_id}: {line}" if node_id else line))
@@ -259,16 +260,7 @@ class Ground:
             one.close()
 
 
-@contextmanager
-def opening_ground(place: Path) -> Generator[Ground]:
-    """A place for one repository; at the end no process that a run of it started may be alive."""
-    made = Ground(place)
-    yield made
-    left = find_marked(REPOSITORY_MARKER, str((made.top / ".git").resolve()))
-    for process in left:
-        os.kill(process.pid, signal.SIGKILL)
-    made.close()
-    assert left == []
+AnyGround = TypeVar("AnyGround", bound=Ground)
 
 
 class Conductor:
@@ -288,7 +280,11 @@ class Conductor:
                 await self._read_graph()
                 self._start_ready()
                 if not self._jobs:
-                    return
+                    head = self._run.head.last_seen()
+                    await self._opened.publisher.settle()
+                    if self._run.is_stopping or self._run.head.last_seen() == head:
+                        return
+                    continue
                 if self._opened.lander.waiting_for_base == len(self._jobs):
                     self._opened.lander.give_up()
                 await self._wait()
@@ -359,6 +355,33 @@ def write_task(task_id: str, body: str = "", status: str = "pending", **front: A
         f"---\nid: {task_id}\nname: Do {task_id}  # by hand\nstatus: {status}\n{rows}---\n\n"
         f"## Description\n{body or 'Write it.'}\n\n## Acceptance Criteria\n- [ ] It is there\n\n## Notes\n\n## Summary\n"
     )
+
+
+def forget_the_person(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """No settings of the person who runs the tests take part in them."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(place / "no-settings"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in list(os.environ):
+        if name.startswith(("COORDINATOR_", "PREFECT_")):
+            monkeypatch.delenv(name)
+
+
+@contextmanager
+def tidied(ground: AnyGround) -> Generator[AnyGround]:
+    """Use `ground`; at the end no process that a run of it started may be alive."""
+    yield ground
+    left = find_marked(REPOSITORY_MARKER, str((ground.top / ".git").resolve()))
+    for process in left:
+        os.kill(process.pid, signal.SIGKILL)
+    ground.close()
+    assert left == []
+
+
+@contextmanager
+def opening_ground(place: Path) -> Generator[Ground]:
+    """A place for one repository, tidied up at the end."""
+    with tidied(Ground(place)) as made:
+        yield made
 
 
 async def until(is_so: Callable[[], bool]) -> None:

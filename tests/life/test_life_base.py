@@ -76,6 +76,29 @@ async def test_unpublished_merge_is_made_again_and_verified_again_on_a_base_that
     assert ground.leftovers() == []
 
 
+async def test_base_that_moves_again_while_merges_are_made_again_is_followed_as_well(ground: Ground) -> None:
+    signals = ground.place / "signals"
+    pause = f"echo > {signals}/verifying; read -r _ < {signals}/on"
+    verify = f"[ ! -f hand.txt ] || [ -f {ground.place}/once ] || {{ : > {ground.place}/once; {pause}; }}"
+    ground.make({"a": {}}, verify=[verify], signals=["verifying", "on"])
+    block_publication(ground)
+
+    async def commit(opened: OpenRun) -> None:
+        await reach(opened, "a: Merged")
+        ground.commit("By hand", {"hand.txt": "x\n"})
+        await ground.signals["verifying"].wait()
+        ground.commit("Once more", {"more.txt": "x\n"})
+        opened.run.head.base()  # As whoever watches does, at any moment.
+        ground.signals["on"].send()
+        (ground.top / "a.txt").unlink()
+        await opened.lander.follow_base()
+        await opened.publisher.publish_now()
+
+    worked = await ground.work(during=commit)
+    assert worked.pending == ""
+    assert ground.log("%s") == ["Merge feat/a: Do a", "Once more", "By hand", "Begin"]
+
+
 async def test_unpublished_merge_that_no_longer_fits_is_worked_again_from_its_branch(ground: Ground) -> None:
     resolve = "git merge -q $COORDINATOR_TARGET || :; echo both > a.txt; commit 'Resolve'"
     agent = f"[ $id = a ] && [ -f a.txt ] && {{ tell again; await resolve; {resolve}; exit 0; }}\n{WAIT}"

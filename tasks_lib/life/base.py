@@ -1,0 +1,53 @@
+"""Says what a run's work is based on: the local target branch, or a remote's, fetched so that nobody is asked."""
+
+from collections.abc import Callable
+
+from tasks_lib.errors import Fault, InputError, RemoteError
+from tasks_lib.git.head import Head
+from tasks_lib.git.remote import Remote
+from tasks_lib.git.repository import Repository
+from tasks_lib.settings import Settings
+
+
+def open_head(
+    repository: Repository, settings: Settings, target: str, on_intrusion: Callable[[str], None] | None = None
+) -> Head:
+    """The head of the queue for `target`, on the base that the configuration names; `on_intrusion` as `Head` has it."""
+    return Head(repository.git, target, settings.land.base_ref(target), on_intrusion)
+
+
+def open_remote(repository: Repository, settings: Settings, target: str) -> Remote | None:
+    """The remote that work on `target` lands on, None where nothing is pushed."""
+    return None if settings.land.mode == "local" else Remote(repository, settings.land.remote, target)
+
+
+def require_remote(remote: Remote, *, is_fetching: bool) -> None:
+    """See that there is such a remote and, unless nothing is to be fetched, that it has the branch.
+
+    Raises InputError, which says what to do.
+    """
+    remote.require()
+    if not is_fetching:
+        return
+    try:
+        branches = remote.list_branches()
+        if remote.target not in branches:
+            how = f"`git push {remote.name} {remote.target}` makes it, or name another with `target`"
+            raise InputError([f"{remote.name} has no branch {remote.target}, so there is nothing to land on; {how}"])
+        remote.fetch(branches)
+    except RemoteError as error:
+        how = f"see that `git fetch {remote.name}` works without asking anything, or set land.mode to local"
+        raise InputError([f"{error}; {how}"]) from error
+
+
+def find_unpushed(repository: Repository, settings: Settings, target: str, head: str) -> list[Fault]:
+    """A warning for commits on the local branch that the remote has not: no part of a run that lands there."""
+    if settings.land.mode == "local" or repository.branch_head(target) is None:
+        return []
+    revisions = (f"refs/heads/{target}", f"^{settings.land.base_ref(target)}", f"^{head}")
+    number = int(repository.git.text("rev-list", "--count", *revisions))
+    if not number:
+        return []
+    has = f"{target} has {number} commit{'s' if number > 1 else ''} that {settings.land.base_name(target)} has not"
+    how = f"`git push {settings.land.remote} {target}` makes them count"
+    return [Fault("", 0, f"{has}, and nothing here starts from them; {how}", True)]

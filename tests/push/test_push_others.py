@@ -1,0 +1,294 @@
+"""Others push to the same branch while a run goes on: both sides' work lands, and only what was verified is pushed."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+
+import pytest
+from life.helpers import reach, until
+from push.pushing_ground import Person, PushingGround, asking_for_a_password, completed
+
+from tasks_lib.errors import InputError
+from tasks_lib.life.startup import OpenRun
+
+WAIT = "[ $id = a ] || await go\nwork"
+
+
+async def test_somebody_who_pushes_all_the_time_loses_nothing_and_holds_nothing_up(shared: PushingGround) -> None:
+    ids = [f"n{number}" for number in range(8)]
+    verify = ["test ! -f broken", "test -f README.md"]
+    shared.make({one: {} for one in ids}, verify=verify)
+    ann = shared.join("ann")
+
+    async def push_whenever_something_happens(opened: OpenRun) -> None:
+        something = asyncio.Event()
+        opened.run.board.listen(lambda node_id, line: something.set() if node_id else None)
+        left = set(ids)
+        opened.run.board.listen(lambda node_id, line: left.discard(node_id) if line == "Merged" else None)
+        while left:
+            await something.wait()
+            something.clear()
+            await asyncio.to_thread(ann.share, "By Ann", {f"ann/{len(ann.pushed)}.txt": "x\n"})
+
+    worked = await shared.work(during=push_whenever_something_happens)
+    assert worked.names == dict.fromkeys(ids, "Merged")
+    if worked.pending:  # It may have lost each race; then the next run, undisturbed, pushes what waits.
+        worked = await shared.work()
+    assert worked.pending == ""
+    assert len(ann.pushed) > 4
+    assert set(ann.pushed) <= set(shared.hub.text("rev-list", "--first-parent", "main").splitlines())
+    assert shared.judge(completed(*ids), verify=verify, foreign=ann.pushed) == []
+    assert shared.leftovers() == []
+
+
+async def test_merge_that_conflicts_with_what_was_pushed_first_goes_back_to_its_agent(shared: PushingGround) -> None:
+    resolve = "git merge -q $COORDINATOR_TARGET || :; echo both > a.txt; commit 'Resolve'"
+    agent = f"[ -f a.txt ] && {{ {resolve}; exit 0; }}\nwork"
+    shared.make({"a": {}}, agent, verify=["true"])
+    refuse_once(shared, shared.join("ann").commit("By Ann", {"a.txt": "ann\n"}))
+    worked = await shared.work()
+    assert worked.names == {"a": "Merged"}
+    assert worked.started == ["a", "a"]
+    assert "a: its merge was taken back" in worked.lines
+    assert shared.hub.text("show", "main:a.txt") == "both"
+    assert shared.hub_log() == ["Merge feat/a: Do a", "By Ann", "Begin"]
+    assert shared.leftovers() == []
+
+
+def refuse_once(shared: PushingGround, commit: str) -> None:
+    """The first of our pushes comes a moment later than that of `commit`, which lies in Ann's clone."""
+    Person(shared.place / "ann").git.run("push", "--quiet", "origin", f"{commit}:refs/hidden/ann")
+    move = f"unset GIT_QUARANTINE_PATH; git update-ref refs/heads/main {commit} $2; git update-ref -d refs/hidden/ann"
+    shared.hook("update", f"git rev-parse -q --verify refs/hidden/ann >/dev/null || exit 0\n{move}")
+
+
+async def test_merge_that_is_red_on_what_was_pushed_first_is_never_pushed(shared: PushingGround) -> None:
+    agent = "[ -f a.txt ] && { git merge -q $COORDINATOR_TARGET; : > mended; commit 'Mend'; exit 0; }\nwork"
+    shared.make({"a": {}}, agent, verify=["test ! -f limit -o ! -f a.txt -o -f mended"])
+    refuse_once(shared, shared.join("ann").commit("Limit", {"limit": "x\n"}))
+    worked = await shared.work()
+    assert worked.names == {"a": "Merged"}
+    assert shared.hub_log() == ["Merge feat/a: Do a", "Limit", "Begin"]
+    assert shared.hub_has("mended")
+    assert (
+        shared.judge(
+            completed("a"), verify=["test ! -f limit -o ! -f a.txt -o -f mended"], foreign=[shared.at_hub("main^")]
+        )
+        == []
+    )
+
+
+async def test_red_base_holds_the_queue_and_takes_no_merge_back(shared: PushingGround) -> None:
+    shared.make({"a": {}, "b": {}}, WAIT, verify=["test ! -f broken"], signals=["go"])
+    ann = shared.join("ann")
+    refuse_once(shared, ann.commit("Break", {"broken": "x\n"}))
+
+    async def mend(opened: OpenRun) -> None:
+        await reach(opened, ": origin/main is not moved yet: origin/main itself is red")
+        assert shared.hub_log() == ["Break", "Begin"]
+        assert opened.run.board.view.nodes["a"].outcome == "Merged"
+        ann.git.run("rm", "--quiet", "broken")
+        await asyncio.to_thread(ann.share, "Mend", {"mended": "x\n"})
+        ann.git.run("rm", "--quiet", "broken")
+        ann.git.run("commit", "--quiet", "-m", "Really mend")
+        ann.git.run("push", "--quiet", "origin", "main")
+        shared.signals["go"].send()
+
+    worked = await shared.work(during=mend)
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert worked.started == ["a", "b"]
+    assert shared.hub_log()[2:] == ["Really mend", "Mend", "Break", "Begin"]
+
+
+async def test_remote_that_always_loses_the_race_is_tried_three_times_and_then_waited_for(
+    shared: PushingGround,
+) -> None:
+    shared.make({"a": {}}, land={"fetch_seconds": 1000})
+    lose = (
+        "echo . >> lost; [ $(wc -l < lost) -le 3 ] || exit 0; unset GIT_QUARANTINE_PATH\n"
+        "export GIT_AUTHOR_NAME=x GIT_AUTHOR_EMAIL=x GIT_COMMITTER_NAME=x GIT_COMMITTER_EMAIL=x\n"
+        'git update-ref "$1" $(git commit-tree -p "$1" -m Other "$1^{tree}")'
+    )
+    shared.hook("update", lose)
+
+    async def see(opened: OpenRun) -> None:
+        await reach(opened, ": origin/main is not moved yet: others pushed first, 3 times in a row")
+        assert (shared.hub_path / "lost").read_text().count(".") == 3
+        opened.run.stop()  # The pause is long; that a run does not wait for it when it is stopped is seen here, too.
+
+    worked = await shared.work(during=see)
+    assert worked.names == {"a": "Merged"}
+    assert shared.hub_log()[1:] == ["Other"] * 3 + ["Begin"] or worked.pending
+    again = await shared.work()
+    assert again.pending == ""
+    assert shared.hub_log() == ["Merge feat/a: Do a", "Other", "Other", "Other", "Begin"]
+
+
+async def test_refusal_is_shown_in_the_remotes_own_words_and_stops_publishing_alone(shared: PushingGround) -> None:
+    shared.make({"a": {}, "b": {"depends_on": ["a"]}})
+    say = r"printf '\033[31mmain is protected:\033[0m ask Bo\n\n' >&2; echo no >> ../refusals; exit 1"
+    shared.hook("pre-receive", say)
+    worked = await shared.work()
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert worked.code == 0
+    assert "main is protected: ask Bo" in worked.pending
+    said = [line for line in worked.lines if "ask Bo" in line]
+    assert len(said) == 1
+    assert "\033" not in said[0]
+    assert (shared.place / "refusals").read_text() == "no\n"
+    assert shared.hub_log() == ["Begin"]
+    shared.unhook("pre-receive")
+    again = await shared.work()
+    assert (again.pending, again.started) == ("", [])
+    assert shared.hub_log() == ["Merge feat/b: Do b", "Merge feat/a: Do a", "Begin"]
+    assert shared.leftovers() == []
+
+
+async def test_hook_that_refuses_the_target_alone_and_a_hub_without_force_are_understood(shared: PushingGround) -> None:
+    shared.make({"a": {}})
+    shared.hub.run("config", "receive.denyNonFastForwards", "true")
+    shared.hook("update", '[ "$1" != refs/heads/main ] || { echo "only by review"; exit 1; }')
+    worked = await shared.work()
+    assert "only by review" in worked.pending
+    assert worked.code == 0
+    assert shared.hub_log() == ["Begin"]
+
+
+async def test_remote_that_is_away_for_a_while_is_tried_again_and_said_once(shared: PushingGround) -> None:
+    shared.make({"a": {}, "b": {}}, "[ $id = a ] && tell begun; await go; work", signals=["begun", "go"])
+    away = shared.hub_path.with_name("away")
+
+    async def take_away(opened: OpenRun) -> None:
+        await shared.signals["begun"].wait()
+        shared.hub_path.rename(away)
+        shared.signals["go"].send()
+        await reach(opened, ": origin/main is not moved yet: origin does not answer")
+        away.rename(shared.hub_path)
+        await until(lambda: len(shared.hub_log()) > 1)
+        shared.signals["go"].send()
+
+    worked = await shared.work(during=take_away)
+    assert set(worked.names.values()) == {"Merged"}
+    assert worked.pending == ""
+    assert len(shared.hub_log()) == 3
+    assert sum("It is tried again" in line for line in worked.lines) <= 1
+    assert shared.leftovers() == []
+
+
+async def test_remote_that_stays_away_costs_no_work_and_the_next_run_pushes(shared: PushingGround) -> None:
+    shared.make({"a": {}}, "mv $HUB $HUB.away; work", land={"fetch_seconds": 0.1}, env={"agent": ["HUB"]})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUB", str(shared.hub_path))
+        worked = await shared.work()
+    assert (worked.names, worked.code) == ({"a": "Merged"}, 0)
+    assert "does not answer" in worked.pending
+    shared.hub_path.with_name("hub.git.away").rename(shared.hub_path)
+    assert (await shared.work()).pending == ""
+    assert shared.hub_log() == ["Merge feat/a: Do a", "Begin"]
+    assert shared.leftovers() == []
+
+
+async def test_target_that_is_rewritten_by_force_stops_landing_and_is_never_overwritten(shared: PushingGround) -> None:
+    shared.make({"a": {}, "b": {}}, WAIT, signals=["go"])
+    ann = shared.join("ann")
+
+    async def rewrite(opened: OpenRun) -> None:
+        await until(lambda: len(shared.hub_log()) == 2)
+        await opened.publisher.publish_now()
+        ann.git.run("commit", "--quiet", "--amend", "--message", "Rewritten")
+        ann.git.run("push", "--quiet", "--force", "origin", "main")
+        await reach(opened, ": origin/main was rewritten")
+        shared.signals["go"].send()
+
+    worked = await shared.work(during=rewrite)
+    assert worked.names["b"] == "Failed"
+    assert "origin/main was rewritten" in worked.view.nodes["b"].reason
+    assert shared.hub_log() == ["Rewritten"]
+
+
+async def test_target_that_was_wound_back_by_force_does_not_get_back_what_was_dropped(shared: PushingGround) -> None:
+    shared.make({"a": {}, "b": {}}, WAIT, signals=["go"], land={"fetch_seconds": 1000})
+    ann = shared.join("ann")
+    dropped = ann.share("A secret", {"secret": "x\n"})
+
+    async def wind_back(opened: OpenRun) -> None:
+        await until(lambda: len(shared.hub_log()) == 3)
+        await opened.publisher.publish_now()
+        ann.git.run("push", "--quiet", "--force", "origin", f"{dropped}^:main")
+        shared.signals["go"].send()
+
+    worked = await shared.work(during=wind_back)
+    assert shared.hub_log() == ["Begin"]
+    assert "was rewritten" in worked.pending
+
+
+async def test_two_coordinators_on_two_clones_land_each_node_once(shared: PushingGround) -> None:
+    ids = ["a", "b", "c"]
+    shared.make({one: {} for one in ids}, "work", verify=["true"])
+    second = PushingGround(shared.place / "second")
+    second.place.mkdir()
+    second.journal.mkdir()
+    second.top.symlink_to(shared.join("twin").top)
+
+    worked, theirs = await asyncio.gather(shared.work(), second.work())
+
+    assert set(worked.names.values()) | set(theirs.names.values()) == {"Merged"}
+    assert (worked.pending, theirs.pending) == ("", "")
+    trailers = shared.hub.text("log", "--first-parent", "--format=%(trailers:key=Task,valueonly,separator=)", "main")
+    assert sorted(trailers.split()) == ids
+    assert shared.judge(completed(*ids), verify=["true"]) == []
+    assert shared.hub_branches() == ["main"]
+
+
+async def test_node_that_somebody_else_completed_is_given_up_and_its_work_is_kept(shared: PushingGround) -> None:
+    agent = "tell begun; work; echo half > half.txt; await never"
+    shared.make(
+        {"a": {}, "b": {"depends_on": ["a"]}}, f"[ $id = b ] && {{ work; exit; }}\n{agent}", signals=["begun", "never"]
+    )
+    ann = shared.join("ann")
+
+    async def complete(opened: OpenRun) -> None:
+        await shared.signals["begun"].wait()
+        await until((shared.top / ".worktrees/feat/a/half.txt").exists)
+        await asyncio.to_thread(
+            ann.share, "Do it by hand", {"tasks/a.md": shared.show("tasks/a.md").replace("pending", "completed")}
+        )
+
+    worked = await shared.work(during=complete)
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert shared.hub_log() == ["Merge feat/b: Do b", "Do it by hand", "Begin"]
+    assert shared.leftovers() == ["refs/coordinator/kept/a/1"]
+    assert shared.show("half.txt", "refs/coordinator/kept/a/1") == "half\n"
+    assert shared.show("a.txt", "refs/coordinator/kept/a/1") == "a\n"
+    assert any(line.startswith("a was completed by somebody else meanwhile") for line in worked.lines)
+
+
+FAULTS: Mapping[str, tuple[Mapping[str, str], str]] = {
+    "no such remote": (
+        {"remote": "orign"},
+        'land.remote is "orign", which is no remote of this repository. Did you mean "origin"?',
+    ),
+    "no such branch": ({}, "origin has no branch main, so there is nothing to land on"),
+    "cannot be reached": ({}, "origin does not answer: "),
+    "wants a password": ({}, "origin does not answer: could not read Username"),
+}
+
+
+@pytest.mark.parametrize("what", FAULTS)
+async def test_remote_that_cannot_be_used_is_one_line_and_nothing_is_started(shared: PushingGround, what: str) -> None:
+    land, said = FAULTS[what]
+    shared.make({"a": {}}, land=land)
+    with contextlib.ExitStack() as stack:
+        if what == "no such branch":
+            shared.hub.run("branch", "-m", "main", "other")
+        elif what == "cannot be reached":
+            shared.git.run("remote", "set-url", "origin", f"{shared.url}-not-there")
+        elif what == "wants a password":
+            shared.git.run("remote", "set-url", "origin", stack.enter_context(asking_for_a_password()))
+        with pytest.raises(InputError) as caught:
+            await shared.work()
+    assert len(caught.value.faults) == 1
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+    assert shared.turns() == []
+    assert not (shared.top / ".git/coordinator/run.json").exists()

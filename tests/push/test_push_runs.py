@@ -1,0 +1,149 @@
+"""Work that lands on a remote: the graph comes from there, the head is pushed, and nothing else is."""
+
+import asyncio
+
+from life.helpers import write_task
+from push.pushing_ground import PushingGround, completed, run_quietly
+
+from tasks_lib.life.startup import OpenRun
+
+
+async def test_work_lands_on_the_remote_and_the_local_branch_comes_along(shared: PushingGround) -> None:
+    shared.make({"a": {}, "b": {"depends_on": ["a"]}}, verify=["test -f README.md"])
+    worked = await shared.work()
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert (worked.pending, worked.code) == ("", 0)
+    assert shared.hub_log() == ["Merge feat/b: Do b", "Merge feat/a: Do a", "Begin"]
+    assert shared.at() == shared.hub.text("rev-parse", "main") == shared.at("origin/main")
+    assert shared.judge(completed("a", "b"), verify=["test -f README.md"]) == []
+    assert shared.leftovers() == []
+
+
+async def test_graph_and_branch_points_come_from_the_remote_and_not_from_the_local_branch(
+    shared: PushingGround,
+) -> None:
+    shared.make({"a": {}}, "git log --format=%s > ../seen; work")
+    shared.join("ann").share("Plan", {"tasks/b.md": write_task("b")})
+    shared.commit("Not pushed", {"tasks/c.md": write_task("c")})
+    worked = await shared.work()
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert not shared.hub_has("tasks/c.md")
+    said = [line for line in worked.view.messages if "main has 1 commit that origin/main has not" in line]
+    assert len(said) == 1
+    assert "`git push origin main`" in said[0]
+    assert "Not pushed" not in shared.hub.text("log", "--format=%s", "--all")
+    assert shared.log("%s")[0] == "Not pushed"
+    assert sum("The local main stays where it is" in line for line in worked.lines) == 1
+    assert worked.pending == ""
+
+
+async def test_nothing_is_pushed_unless_the_configuration_says_so(shared: PushingGround) -> None:
+    shared.make({"a": {}}, land={"mode": "local"})
+    worked = await shared.work()
+    assert worked.names == {"a": "Merged"}
+    assert shared.hub_log() == ["Begin"]
+    assert shared.log("%s")[0] == "Merge feat/a: Do a"
+
+
+async def test_local_changes_in_the_way_keep_the_local_branch_and_not_the_remote(shared: PushingGround) -> None:
+    shared.make({"a": {}, "b": {"depends_on": ["a"]}})
+    (shared.top / "a.txt").write_text("mine\n")
+    worked = await shared.work()
+    assert (worked.pending, worked.code) == ("", 0)
+    assert shared.hub_log() == ["Merge feat/b: Do b", "Merge feat/a: Do a", "Begin"]
+    assert (shared.top / "a.txt").read_text() == "mine\n"
+    assert shared.log("%s") == ["Begin"]
+    assert sum("The local main stays where it is" in line for line in worked.lines) == 1
+    assert shared.leftovers() == []
+
+
+async def test_target_need_not_be_checked_out_nor_be_there_at_all(shared: PushingGround) -> None:
+    shared.make({"a": {}}, target="main")
+    shared.git.run("switch", "--quiet", "-c", "mine")
+    shared.git.run("branch", "-D", "main")
+    assert (await shared.work()).names == {"a": "Merged"}
+    assert shared.hub_log()[0] == "Merge feat/a: Do a"
+    assert shared.log("%s") == ["Begin"]
+    assert shared.leftovers() == ["refs/heads/mine"]
+
+
+CONFIGURATIONS = {
+    "push.default": "matching",
+    "push.followTags": "true",
+    "remote.pushDefault": "elsewhere",
+    "remote.origin.mirror": "true",
+    "push.gpgSign": "true",
+    "push.recurseSubmodules": "only",
+    "fetch.prune": "true",
+    "fetch.recurseSubmodules": "true",
+    "remote.origin.tagOpt": "--tags",
+    "remote.origin.push": "+refs/heads/*:refs/heads/*",
+    "remote.origin.fetch": "+refs/*:refs/*",
+}
+
+
+async def test_settings_of_git_change_nothing_of_what_is_fetched_and_pushed(shared: PushingGround) -> None:
+    shared.make({"a": {}}, "tell begun; await go; work", signals=["begun", "go"])
+    ann = shared.join("ann")
+    ann.git.run("tag", "v1")
+    ann.git.run("push", "--quiet", "origin", "v1", "main:refs/heads/hers")
+    shared.git.run("branch", "mine")
+    shared.git.run("tag", "-a", "-m", "x", "mine-too")
+    for key, value in CONFIGURATIONS.items():
+        shared.git.run("config", "--replace-all", key, value)
+
+    async def share(opened: OpenRun) -> None:
+        await shared.signals["begun"].wait()
+        await asyncio.to_thread(ann.share, "By Ann", {"ann.txt": "x\n"})
+        shared.signals["go"].send()
+
+    assert (await shared.work(during=share)).names == {"a": "Merged"}
+    assert shared.hub_log() == ["Merge feat/a: Do a", "By Ann", "Begin"]
+    assert shared.hub_branches() == ["hers", "main", "v1"]
+    refs = shared.git.text("for-each-ref", "--format=%(refname)").splitlines()
+    assert refs == ["refs/heads/main", "refs/heads/mine", "refs/remotes/origin/main", "refs/tags/mine-too"]
+
+
+async def test_remote_may_have_another_name_and_an_address_that_is_rewritten(shared: PushingGround) -> None:
+    shared.name = "hub"
+    shared.make({"a": {}})
+    shared.git.run("remote", "set-url", "hub", "work:hub.git")
+    shared.git.run("config", f"url.file://{shared.place}/.insteadOf", "work:")
+    assert (await shared.work()).names == {"a": "Merged"}
+    assert shared.hub_log()[0] == "Merge feat/a: Do a"
+    assert shared.leftovers() == []
+
+
+async def test_shallow_clone_lands_as_any_other(shared: PushingGround) -> None:
+    shared.make({"a": {}})
+    for number in range(3):
+        shared.join(f"p{number}").share(f"Commit {number}", {f"{number}.txt": "x\n"})
+    shared.top.rename(shared.place / "full")
+    run_quietly("git", "clone", "-q", "--depth=1", shared.url, str(shared.top))
+    shared.git.run("config", "user.name", "Ada")
+    shared.git.run("config", "user.email", "ada@example.org")
+    assert (await shared.work()).names == {"a": "Merged"}
+    assert shared.hub_log() == ["Merge feat/a: Do a", "Commit 2", "Commit 1", "Commit 0", "Begin"]
+    assert shared.leftovers() == []
+
+
+async def test_branch_that_an_agent_pushed_goes_when_it_has_landed_and_stays_when_it_holds_more(
+    shared: PushingGround,
+) -> None:
+    push = "git push -q -u origin HEAD"
+    more = "git push -q origin $(git commit-tree -p HEAD -m more HEAD^{tree}):refs/heads/feat/b"
+    shared.make({"a": {}, "b": {}}, f"work; [ $id = a ] && {push} || {more}")
+    shared.join("ann").git.run("push", "--quiet", "origin", "main:refs/heads/feat/other")
+    worked = await shared.work()
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert shared.hub_branches() == ["feat/b", "feat/other", "main"]
+    assert sum("keeps feat/b: it has commits that did not land" in line for line in worked.lines) == 1
+    assert shared.git.run("config", "--get-regexp", "^branch", accept=(0, 1)).text == ""
+
+
+async def test_branch_on_the_remote_that_may_not_be_deleted_is_said_and_stops_nothing(shared: PushingGround) -> None:
+    shared.make({"a": {}}, "work; git push -q origin HEAD")
+    shared.hub.run("config", "receive.denyDeletes", "true")
+    worked = await shared.work()
+    assert (worked.names, worked.pending, worked.code) == ({"a": "Merged"}, "", 0)
+    assert any(line.startswith("origin keeps feat/a, which has landed: error: denying") for line in worked.lines)
