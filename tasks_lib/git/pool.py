@@ -9,7 +9,11 @@ from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError
 from tasks_lib.git.entries import Worktree
+from tasks_lib.git.records import read_regular
 from tasks_lib.git.trash import make_writable
+
+_KEY_BYTES = 64 << 20
+"""A lock file of a large project has a few MB."""
 
 
 class Keeping:
@@ -43,7 +47,10 @@ def _find_leaving(*lists: Sequence[str]) -> list[str]:
 
 def _read_content(path: Path) -> bytes:
     try:
-        return b"link " + os.fsencode(path.readlink()) if path.is_symlink() else b"file " + path.read_bytes()
+        # An agent may have left a pipe there, which would never end.
+        return (
+            b"link " + os.fsencode(path.readlink()) if path.is_symlink() else b"file " + read_regular(path, _KEY_BYTES)
+        )
     except OSError:
         return b"none"
 

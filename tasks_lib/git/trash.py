@@ -3,7 +3,9 @@
 import os
 import shutil
 import stat
+import subprocess
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from tasks_lib.git.repository import Repository
@@ -44,19 +46,32 @@ def delete(path: Path) -> bool:
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return True
-    shutil.rmtree(path, ignore_errors=True)
+    _delete_tree(path)
     if path.exists():
         make_writable(path)
-        shutil.rmtree(path, ignore_errors=True)
+        _delete_tree(path)
     return not path.exists()
 
 
+def _delete_tree(path: Path) -> None:
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+    except RecursionError:  # Deeper than Python goes; `rm` has no such limit, nor one for the length of a path.
+        subprocess.run(["rm", "-rf", "--", str(path)], capture_output=True, check=False)
+
+
 def make_writable(path: Path) -> None:
-    """Give the owner every right on `path` and the directories below: module caches are made read-only."""
-    _allow(path)
-    for root, directories, _ in os.walk(path):
-        for name in directories:
-            _allow(Path(root) / name)
+    """Give the owner every right on `path` and the directories below: module caches are made read-only.
+
+    A directory whose path is longer than the system allows is passed over, with all below it.
+    """
+    waiting = [str(path)]
+    while waiting:
+        with suppress(OSError):
+            place = waiting.pop()
+            _allow(Path(place))
+            with os.scandir(place) as found:
+                waiting += [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
 
 
 def _allow(directory: Path) -> None:

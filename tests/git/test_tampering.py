@@ -1,6 +1,9 @@
 """What an agent does to its worktree and to the git directory that it shares never leads our own git astray."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +64,30 @@ def test_programs_and_histories_of_an_agents_are_no_part_of_our_git(
     read_state(worktree.git)
     assert repository.git.text("rev-list", "main").split() == [first]
     assert not (tmp_path / "started").exists()
+
+
+def make_deep(place: Path) -> None:
+    """Directories so deep that no path names the last one, and Python's own removal of a tree gives up."""
+    place.mkdir()
+    make = "import os, sys; os.chdir(sys.argv[1])\nfor _ in range(1200): os.mkdir('dddd'); os.chdir('dddd')"
+    subprocess.run([sys.executable, "-c", make, str(place)], check=True)
+
+
+def test_worktree_that_is_too_deep_is_removed(repository: Repository, worktree: Worktree) -> None:
+    make_deep(worktree.path / "deep")
+    worktrees = Worktrees(repository)
+    worktrees.release(worktree)
+    again = worktrees.open_branch("feat/b", repository.git.text("rev-parse", "main"))
+    assert not (again.path / "deep").exists()
+    worktrees.remove(again)
+    worktrees.close()
+    assert not repository.worktrees_dir.exists()
+
+
+def test_pipe_in_the_place_of_a_setup_key_holds_nobody_up(repository: Repository) -> None:
+    worktrees = Worktrees(repository, keep=["modules"], setup_key=["package-lock.json"])
+    worktree = worktrees.open_branch("feat/a", repository.git.text("rev-parse", "main"))
+    os.mkfifo(worktree.path / "package-lock.json")
+    worktrees.release(worktree)
+    again = worktrees.open_branch("feat/b", repository.git.text("rev-parse", "main"))
+    assert again.path == repository.worktrees_dir / "feat/b"
