@@ -77,6 +77,11 @@ def test_links_among_task_files_are_passed_over_and_never_followed(ground: Groun
     assert [*load_project(ground.top).graph.tasks] == ["good"]
 
 
+def test_looking_writes_no_index_even_where_git_would_refresh_it(ground: Ground) -> None:
+    os.utime(ground.top / "tasks/good.md", (1, 1))
+    ground.accept()
+
+
 def test_a_pipe_among_task_files_is_not_waited_for(ground: Ground) -> None:
     os.mkfifo(ground.top / "tasks/pipe.md")
     tasks, faults = read_checkout(Repository.open(ground.top), "tasks")

@@ -101,6 +101,7 @@ def test_an_id_that_could_leave_its_place_is_refused_in_one_line(said: Said, nam
 def test_a_dependency_on_what_can_be_no_id_is_refused_in_one_line(said: Said, name: str) -> None:
     (line,) = said.find(f"tasks/needs-{name}.md")
     assert line.startswith(f"tasks/needs-{name}.md:4: depends_on ")
+    assert "which is no id: it " in line or "holds an empty item" in line
     assert line.isprintable()
     assert len(line) < 500
 
