@@ -93,7 +93,7 @@ def test_a_pipe_among_task_files_is_not_waited_for(ground: Ground) -> None:
 
 def test_a_submodule_among_task_files_is_passed_over(ground: Ground) -> None:
     ground.commit({"tasks/sub": COMMIT, "tasks/odd.md": COMMIT}, {"tasks/sub": SUBMODULE, "tasks/odd.md": SUBMODULE})
-    (ground.top / "tasks/sub/.git").write_text("gitdir: nowhere\n")
+    ground.git.run("init", "--quiet", "tasks/sub")
     (ground.top / "tasks/sub/x.md").write_bytes(GOOD)
     said = ground.call("validate")
     assert (said.code, said.lines[0].partition(" is ")[0]) == (0, "tasks/sub: warning:")
