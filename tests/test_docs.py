@@ -128,6 +128,17 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert {f"docs/{page.name}" for page in DOCS.glob("*.md")} <= links
 
 
+def test_every_test_that_a_promise_names_is_there() -> None:
+    named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", read("docs/reliability.md"))
+    missing = [f"{file}::{name}" for file, name in named if not _has_test(TOP / "tests" / file, name)]
+    assert missing == []
+    assert len(named) > 40
+
+
+def _has_test(path: Path, name: str) -> bool:
+    return path.exists() and re.search(rf"^(async )?def {name}\(", path.read_text("utf-8"), re.MULTILINE) is not None
+
+
 def test_configurations_that_are_shown_are_read_without_a_fault() -> None:
     shown = 0
     for page in PAGES:
