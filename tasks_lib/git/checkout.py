@@ -24,11 +24,13 @@ IN_PROGRESS = {
 }
 """Files in a worktree's git directory that tell of something a person is in the middle of."""
 # A ref that another command of git holds at this moment is waited for: git writes the files before it moves the branch.
-_CONFIGURATION = ("-c", "merge.autoStash=false", "-c", "core.filesRefLockTimeout=3000")
+_CONFIGURATION = ("-c", "core.filesRefLockTimeout=3000")
 _FAST_FORWARD = (
     *("merge", "--ff-only", "--no-overwrite-ignore", "--no-autostash", "--no-squash", "--no-stat"),
     *("--no-verify-signatures", "--no-progress"),
 )
+_UNMARKED = {"COORDINATOR_REPOSITORY": ""}
+"""After a kill of ours git comes to its end by itself: the next run would end it as a leftover, amid its files."""
 _EVERY_STATUS = range(-64, 256)
 
 
@@ -69,7 +71,7 @@ def fast_forward(path: Path, common_dir: Path, ref: str, base: str, head: str) -
     before = _look(git, git_dir, base, head)
     if reason := _find_loss(git, path, before.changes, head):
         return reason
-    result = git.run(*_CONFIGURATION, *_FAST_FORWARD, head, accept=_EVERY_STATUS)
+    result = git.run(*_CONFIGURATION, *_FAST_FORWARD, head, accept=_EVERY_STATUS, environment=_UNMARKED)
     if result.status != 0:
         reason = f"git refused in {path}: {read_reason(result.stderr)}"
         left = _put_back(git, git_dir, before, base, head) if git.resolve(ref) != head else ""

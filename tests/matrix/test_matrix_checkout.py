@@ -25,6 +25,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     # In the way of what lands.
     "dirty": ("echo x > landed.txt", "plain", "landed.txt"),
     "dirty with what lands": ("printf 'new\\n' > landed.txt", "plain", "landed.txt"),
+    "dirty, where stashing is set": ("git config merge.autoStash true; echo x > landed.txt", "plain", "landed.txt"),
     "dirty link": ("ln -sf deep link", "plain", "link"),
     "dirty and deleted by what lands": ("echo x > gone.txt", "plain", "gone.txt"),
     "deleted": ("rm landed.txt", "plain", "landed.txt"),

@@ -58,7 +58,7 @@ GONE = {
     "was moved by hand": "mv ../linked ../moved",
     "was moved by hand while locked": "git worktree lock ../linked; mv ../linked ../moved",
     "lost its link": "rm ../linked/.git",
-    "is another repository now": "rm ../linked/.git; git init -q ../linked",
+    "is another repository now": "rm -rf ../linked; git clone -q -b main . ../linked",
     "is a file now": "rm -rf ../linked; touch ../linked",
 }
 
@@ -71,6 +71,7 @@ def test_worktree_that_has_the_target_and_is_gone_is_waited_for(place: Place, sc
     assert isinstance(found, Pending)
     assert str(place.top.parent / "linked") in found.reason
     expect_untouched(place, before)
+    assert not (place.top.parent / "linked/added.txt").exists()
 
 
 def test_target_in_two_worktrees_waits_for_a_person(place: Place) -> None:

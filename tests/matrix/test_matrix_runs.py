@@ -131,6 +131,8 @@ async def test_settings_of_a_person_do_not_change_what_a_run_does(ground: Ground
         file.write(SETTINGS[name].format(told=told, hooks=ground.place))
     lines = await expect_landed(ground)
     assert not [line for line in lines if "\x1b" in line or "error" in line]
+    assert "a.txt" in ground.turn("b-1-1")
+    assert "\x1b" not in ground.turn("b-1-1")
 
 
 @pytest.mark.parametrize("where", ["repository", "relative path", "global path"])
@@ -176,6 +178,9 @@ async def test_variables_of_git_in_our_environment_do_not_redirect_a_run(
         "GIT_WORK_TREE": str(other.top),
         "GIT_OBJECT_DIRECTORY": str(other.top / ".git/objects"),
         "GIT_NAMESPACE": "other",
+        "GIT_QUARANTINE_PATH": str(other.top / ".git/objects/incoming"),
+        "GIT_ICASE_PATHSPECS": "1",
+        "GIT_CEILING_DIRECTORIES": str(ground.place),
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": "core.bare",
         "GIT_CONFIG_VALUE_0": "true",
@@ -237,7 +242,7 @@ async def test_submodules_are_there_for_agents_and_verify_after_a_line_of_setup(
     library.run(
         "git init -q -b main; git config user.name A; git config user.email a@b.c; echo 1 > x; git add -A; git commit -q -m L"
     )
-    (ground.place / ".gitconfig").write_text('[protocol "file"]\n\tallow = always\n')
+    (ground.place / ".gitconfig").write_text('[protocol "file"]\n\tallow = always\n[submodule]\n\trecurse = true\n')
     ground.make(
         CHAIN, "[ -f lib/x ] && work", setup=["git submodule --quiet update --init"], verify=["test -f lib/x", *VERIFY]
     )

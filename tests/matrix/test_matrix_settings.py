@@ -12,6 +12,7 @@ from checker_traces import git
 from matrix.places import Place, State, expect_admin, expect_moved, expect_untouched
 
 from tasks_lib.git.publish import Pending, Published
+from tasks_lib.life.surroundings import REPOSITORY_MARKER
 
 HOOKS = ("post-checkout", "post-merge", "pre-merge-commit", "reference-transaction", "post-index-change", "pre-auto-gc")
 SETTINGS: dict[str, str] = {
@@ -186,6 +187,19 @@ def test_filter_that_fails_only_once_git_is_writing_is_taken_back(place: Place) 
     assert "landed.txt" in found.reason
     assert "could not be written back" not in found.reason
     expect_untouched_but_index(place, before)
+
+
+def test_next_run_does_not_take_the_fast_forward_of_a_killed_one_for_a_leftover(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would end git in the middle of writing files; what carries the mark of the repository is ended."""
+    told = place.top.parent / "told"
+    place.run("echo '*.txt filter=tell' > .gitattributes; git add -A; git commit -q -m Prepare")
+    commit = land(place, "echo new > landed.txt")
+    place.run(f"git config filter.tell.smudge 'echo \"<$COORDINATOR_REPOSITORY>\" > {told}; cat'")
+    monkeypatch.setenv(REPOSITORY_MARKER, str(place.top / ".git"))
+    assert place.publish(commit) == Published(commit)
+    assert told.read_text() == "<>\n"
 
 
 def test_folder_that_cannot_be_written_makes_it_wait_and_nothing_is_half_done(place: Place) -> None:
