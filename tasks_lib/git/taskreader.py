@@ -71,7 +71,7 @@ class TaskReader:
         self.tasks_dir: str = "/".join(part for part in tasks_dir.split("/") if part not in ("", "."))
         self._target: str = target
         self._lock: threading.Lock = threading.Lock()
-        self._parsed: dict[tuple[str, str], _Parsed] = {}
+        self._parsed: dict[tuple[str, Entry], _Parsed] = {}
         self._readings: OrderedDict[str, Reading] = OrderedDict()
 
     def read(self, commit: str) -> Reading:
@@ -109,7 +109,7 @@ class TaskReader:
 
     def parse(self, path: str, entry: Entry) -> tuple[Task | None, tuple[Fault, ...]]:
         """The task in the file `entry` at `path`; (None, ()) for a file without front matter."""
-        return self._parse(path, entry)
+        return _find_obstacle(path, entry) or parse_task(self._objects.read(entry.oid), path, entry.oid)
 
     def _read(self, commit: str) -> Reading:
         folder = self._objects.find_entry(commit, self.tasks_dir)
@@ -118,32 +118,42 @@ class TaskReader:
         tasks: list[Task] = []
         faults: list[Fault] = []
         broken: list[tuple[str, Entry]] = []
-        parsed: dict[tuple[str, str], _Parsed] = {}
-        for path, entry in self._objects.walk(commit, self.tasks_dir):
-            if not path.endswith(SUFFIX):
-                if entry.mode == _SUBMODULE:
-                    faults.append(warn_special(show(_unescape(path)), _describe(entry)))
-                continue
-            key = (path, entry.oid)
-            parsed[key] = self._parsed.get(key) or self._parse(path, entry)
-            task, found = parsed[key]
+        self._parsed = self._parse_all(self._list_files(commit, faults))
+        for (path, entry), (task, found) in self._parsed.items():
             faults.extend(found)
             if task:
                 tasks.append(task)
             elif any(not fault.is_warning for fault in found) and entry.is_file:
                 broken.append((path, entry))
-        # A path has one blob at a time, so what this commit does not hold is dropped: the next one is a small step on.
-        self._parsed = parsed
         sketches = (sketch_task(self._objects.read(entry.oid), path, entry.oid)[0] for path, entry in broken)
         found_tasks = tuple(sorted(tasks, key=lambda task: task.path))
         return Reading(commit, found_tasks, tuple(sorted(faults)), tuple(sketch for sketch in sketches if sketch))
 
-    def _parse(self, path: str, entry: Entry) -> _Parsed:
-        if fault := find_name_fault(path):
-            return None, (fault,)
-        if not entry.is_file:
-            return None, (warn_special(path, _describe(entry)),)
-        return parse_task(self._objects.read(entry.oid), path, entry.oid)
+    def _list_files(self, commit: str, faults: list[Fault]) -> list[tuple[str, Entry]]:
+        """Whatever has the name of a task file at `commit`; `faults` gets what is said of anything else."""
+        files: list[tuple[str, Entry]] = []
+        for path, entry in self._objects.walk(commit, self.tasks_dir):
+            if path.endswith(SUFFIX):
+                files.append((path, entry))
+            elif entry.mode == _SUBMODULE:
+                faults.append(warn_special(show(_unescape(path)), _describe(entry)))
+        return files
+
+    def _parse_all(self, files: list[tuple[str, Entry]]) -> dict[tuple[str, Entry], _Parsed]:
+        """What each of `files` says, in their order; what the last reading held is not read again.
+
+        A path has one blob at a time, so what is not among them is dropped: the next reading is a small step on.
+        """
+        parsed: dict[tuple[str, Entry], _Parsed | None] = {file: self._parsed.get(file) for file in files}
+        unread: list[tuple[str, Entry]] = []
+        for file in (file for file, known in parsed.items() if known is None):
+            parsed[file] = found = _find_obstacle(*file)
+            if found is None:
+                unread.append(file)
+        contents = self._objects.read_each([entry.oid for _, entry in unread])
+        for (path, entry), data in zip(unread, contents, strict=True):
+            parsed[path, entry] = parse_task(data, path, entry.oid)
+        return {file: found for file, found in parsed.items() if found}
 
     def _describe_missing(self, commit: str, found: Entry | None) -> str:
         where = f'The branch "{self._target}"' if self._target else "The commit"
@@ -152,6 +162,13 @@ class TaskReader:
             f'{where} (at {commit[:10]}) has no folder "{self.tasks_dir}"{what}. '
             "Commit the task files there, or name their folder with `tasks_dir` in coordinator.yaml."
         )
+
+
+def _find_obstacle(path: str, entry: Entry) -> _Parsed | None:
+    """What is said of a file that is not read; None for one that is."""
+    if fault := find_name_fault(path):
+        return None, (fault,)
+    return None if entry.is_file else (None, (warn_special(path, _describe(entry)),))
 
 
 def _describe(entry: Entry) -> str:
