@@ -140,3 +140,14 @@ def test_edits_add_up_to_what_a_dictionary_would_hold(
             if put:
                 expected = {p for p in expected if not path.startswith(f"{p}/")} | {path}
     assert shop.files(tree) == expected
+
+
+def test_many_objects_are_read_in_order_and_a_missing_one_is_an_error(shop: Workshop) -> None:
+    contents = [f"{number}\n".encode() * (20_000 if number % 50 == 0 else 1) for number in range(200)]
+    oids = [shop.objects.write_blob(data) for data in contents]
+    # More questions than a pipe holds, and answers too.
+    assert list(shop.objects.read_each(oids * 20)) == contents * 20
+    assert list(shop.objects.read_each([])) == []
+    with pytest.raises(GitError, match="no object 1111"):
+        list(shop.objects.read_each([oids[0], "1" * 40, oids[1]]))
+    assert shop.objects.read(oids[1]) == contents[1]
