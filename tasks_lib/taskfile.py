@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import lru_cache
@@ -203,9 +204,9 @@ class _Form:
         if text is None:
             return None
         plain = "-".join(text.casefold().replace("_", " ").replace("-", " ").split())
-        known = [word.value for word in words]
-        if plain in known:
+        with suppress(ValueError):
             return words(plain)
+        known = [word.value for word in words]
         choice = f"{', '.join(known[:-1])} or {known[-1]}"
         return self._fault(self.lines[key], f'{key} "{show(text)}" is not known; use {choice}{suggest(plain, known)}')
 

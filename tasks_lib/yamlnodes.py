@@ -136,7 +136,8 @@ class _Reader:
         return self._seen[1]
 
     def read(self, loader: Any) -> Table | None:
-        self._events = cast("Iterator[Any]", iter(yaml.parse(self._text, Loader=loader)))
+        # What `yaml.parse` gives, without asking before each event whether there is one.
+        self._events = iter(loader(self._text).get_event, None)
         root: Node | None = None
         for event in self._events:
             if _is(event, yaml.DocumentStartEvent):
