@@ -25,7 +25,6 @@ from tasks_lib.life.leftovers import Leftovers, find_leftovers, put_landed_away
 from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.remains import end_processes, find_private, sweep
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
-from tasks_lib.naming import name_branches
 from tasks_lib.process.strays import find_marked
 from tasks_lib.report import ExitCode
 
@@ -110,7 +109,7 @@ def tell_prefect(repository: Repository) -> list[str]:
 
 def list_branches(project: Project) -> tuple[str, ...]:
     """The branches of the graph's nodes."""
-    return tuple(name_branches(project.graph.tasks.values(), project.settings.branch_prefix).values())
+    return tuple(project.name_branches().values())
 
 
 def end_idle_server() -> bool:
