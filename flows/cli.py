@@ -115,10 +115,23 @@ def prompt(
 
 
 @app.command()
-def doctor(repo: Repo = HERE, json: Json = False) -> int:
-    """Check that a run has all it needs, or say how to mend it."""
+def doctor(
+    repo: Repo = HERE,
+    audit: Annotated[bool, typer.Option("--audit", help="Judge instead what runs have left and reported.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="With --audit: run `verify` again on what landed.")] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=1, help="With --audit: commits; 1000, or 10 to verify.", show_default=False),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Check that a run has all it needs, or say how to mend it; with --audit, that runs kept their promises."""
+    from flows.commands.audit import audit_repository, check_options
     from flows.commands.doctor import examine
 
+    check_options(is_audit=audit, is_verify=verify, limit=limit)
+    if audit:
+        return audit_repository(repo, is_verify=verify, limit=limit, as_json=json, console=make_console())
     return examine(repo, as_json=json, console=make_console())
 
 

@@ -1,6 +1,6 @@
 """Runs the repository's own `setup` and `verify` lines in a worktree, and says green or red."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,9 @@ from tasks_lib.errors import ShellError
 from tasks_lib.git.worktrees import Worktree
 from tasks_lib.life.copying import copy_listed
 from tasks_lib.life.run import Run
+from tasks_lib.life.surroundings import Kind
 from tasks_lib.process.shell import LinesEnded, run_lines
+from tasks_lib.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ async def run_setup(run: Run, worktree: Worktree, log: Path) -> None:
     """Run the `setup` lines in `worktree`; raises ShellError naming the line that failed."""
     if not run.settings.setup:
         return
-    ended = await _run(run, run.settings.setup, "setup", worktree, log, run.settings.watch.setup_seconds)
+    ended = await _run(run.settings, "setup", run.environment("setup", worktree), worktree.path, log)
     if not ended.is_green:
         raise ShellError(ended.failed_line, ended.status, ended.tail, str(log))
 
@@ -38,24 +40,30 @@ async def run_setup(run: Run, worktree: Worktree, log: Path) -> None:
 async def run_verify(run: Run, worktree: Worktree, log: Path) -> Green | Red:
     """Make `worktree` as the agent's was, and run the `verify` lines; a `setup` that fails here is red as well."""
     await copy_listed(run, worktree)
-    for lines, work, seconds in (
-        (run.settings.setup, "setup", run.settings.watch.setup_seconds),
-        (run.settings.verify, "verify", run.settings.watch.verify_seconds),
-    ):
-        ended = await _run(run, lines, work, worktree, log, seconds)
+    red = await find_red(run.settings, lambda kind: run.environment(kind, worktree), worktree.path, log)
+    return red or Green()
+
+
+async def find_red(settings: Settings, see: Callable[[Kind], Mapping[str, str]], cwd: Path, log: Path) -> Red | None:
+    """Run the `setup` and `verify` lines in `cwd`, each kind with what `see` makes; what did not pass, or None."""
+    kinds: tuple[Kind, ...] = ("setup", "verify")
+    for kind in kinds:
+        ended = await _run(settings, kind, see(kind), cwd, log)
         if not ended.is_green:
+            seconds = settings.watch.setup_seconds if kind == "setup" else settings.watch.verify_seconds
             how = f"took longer than {seconds} s" if ended.timed_out else f"exited with {ended.status}"
             return Red(ended.failed_line, how, ended.tail, str(log))
-    return Green()
+    return None
 
 
-async def _run(run: Run, lines: Sequence[str], work: str, worktree: Worktree, log: Path, seconds: float) -> LinesEnded:
+async def _run(settings: Settings, kind: Kind, environment: Mapping[str, str], cwd: Path, log: Path) -> LinesEnded:
+    is_setup = kind == "setup"
     return await run_lines(
-        lines,
-        wrapper=run.settings.wrapper,
-        cwd=worktree.path,
-        environment=run.environment("setup" if work == "setup" else "verify", worktree),
+        settings.setup if is_setup else settings.verify,
+        wrapper=settings.wrapper,
+        cwd=cwd,
+        environment=environment,
         log=log,
-        timeout_seconds=seconds,
-        stop_seconds=run.settings.watch.stop_seconds,
+        timeout_seconds=settings.watch.setup_seconds if is_setup else settings.watch.verify_seconds,
+        stop_seconds=settings.watch.stop_seconds,
     )

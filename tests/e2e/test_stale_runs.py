@@ -1,5 +1,6 @@
 """What Prefect believes after a kill: dead runs of a repository are told to it by the next, and no others."""
 
+import json
 import os
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from e2e.conftest import Coordinator, ask_until
 from e2e.test_messages import make_gated, open_gate
 from e2e.test_whole import find_run, make_flat
 
+from flows.places import REGISTRY
 from flows.stale_runs import Origin, find_own_origin, name_repository, read_origin
 from tasks_lib.git.lock import RunLock
 
@@ -66,6 +68,8 @@ def test_a_killed_run_is_told_to_prefect_by_the_next_and_no_other_is(coordinator
     }
     pending = make_run(coordinator, flow, [ours, dead.tag], "PENDING")
     open_gate(made)
+    code, output = coordinator.run("doctor", "--audit", made.repository)
+    assert (code, f"flow run {killed}: is alive for Prefect" in output) == (1, True), output
 
     code, output = coordinator.run("run", made.repository)
 
@@ -78,6 +82,10 @@ def test_a_killed_run_is_told_to_prefect_by_the_next_and_no_other_is(coordinator
     states = {name: read_run(coordinator, run)["state_type"] for name, run in others.items()}
     assert states == dict.fromkeys(others, "RUNNING") | {"that was never begun": "SCHEDULED"}
     assert read_run(coordinator, find_run(made))["state_type"] == "COMPLETED"
+    code, output = coordinator.run("doctor", "--audit", "--verify", made.repository)
+    assert (code, "nothing wrong: 2 commits, 0 worktrees looked at, 2 commits verified again" in output) == (0, True), (
+        output
+    )
     check_that_a_kill_at_the_very_end_is_put_right(coordinator, made.repository, flow, [ours, dead.tag])
 
 
@@ -94,7 +102,7 @@ def check_that_a_kill_at_the_very_end_is_put_right(
 
 def test_the_state_of_a_flow_run_that_is_refused_says_who_works_there(coordinator: Coordinator, tmp_path: Path) -> None:
     made = make_flat(tmp_path, 1)
-    assert coordinator.run("init", made.repository)[0] == 0
+    (coordinator.data / REGISTRY).write_text(json.dumps({"repository": str(made.repository)}))
     with RunLock(made.repository / ".git/coordinator", "first"):
         subprocess.run(
             [sys.executable, "-c", REFUSED, str(made.repository)],
