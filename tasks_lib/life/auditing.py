@@ -28,6 +28,7 @@ from tasks_lib.git.snapshots import KEPT_REFS
 from tasks_lib.git.sweep import find_locks, find_unfinished_files
 from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.git.trash import POOL_NAME, list_trash
+from tasks_lib.life.base import open_head
 from tasks_lib.life.board import RunView, read_view
 from tasks_lib.life.checks import find_red
 from tasks_lib.life.copying import copy_in
@@ -63,7 +64,7 @@ def audit(project: Project, limit: int, data: Path) -> Audit:
     """Judge the last `limit` commits of the head, and what lies about. `data` is the coordinator's data directory."""
     repository = project.repository
     holder = read_holder(repository.state_dir)
-    head = Head(repository.git, project.target)
+    head = open_head(repository, project.settings, project.target)
     tip = head.current()
     chain = read_chain(repository.git, tip, limit)
     violations, commits = _judge_chain(project, chain)
@@ -73,7 +74,7 @@ def audit(project: Project, limit: int, data: Path) -> Audit:
     else:
         violations += _judge_left(project, head, data)
         notes += _note_kill(repository)
-    found, more = _judge_queue(repository, project.target)
+    found, more = _judge_queue(repository, project.target, head)
     violations += [*found, *(Violation(Rule.KEPT, ref, why) for ref, why in find_unreadable(repository))]
     view = read_view(repository.state_dir / VIEW)
     if view and not holder:
@@ -153,14 +154,15 @@ def _note_kill(repository: Repository) -> Iterator[str]:
 # The head, and what is told of it.
 
 
-def _judge_queue(repository: Repository, target: str) -> tuple[list[Violation], list[str]]:
+def _judge_queue(repository: Repository, target: str, head: Head) -> tuple[list[Violation], list[str]]:
     git, violations, notes = repository.git, list[Violation](), list[str]()
     rows = git.text("for-each-ref", "--format=%(refname) %(objectname) %(objecttype)", "refs/coordinator").splitlines()
     for ref, commit, kind in (row.split(" ") for row in rows):
         if ref.startswith(f"{KEPT_REFS}/"):
             continue
         branch = ref.removeprefix(QUEUE)
-        base = git.resolve(f"refs/heads/{branch}") if ref.startswith(QUEUE) else None
+        base = git.resolve(head.base_ref if branch == target else f"refs/heads/{branch}")
+        base = base if ref.startswith(QUEUE) else None
         if base is None or kind != "commit":
             what = f"belongs to no branch of this repository ({target} is the target)"
             violations.append(Violation(Rule.LEFT, ref, what))
