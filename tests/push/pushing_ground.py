@@ -1,6 +1,8 @@
 """A repository, the bare remote that its work lands on, and other people who push to that."""
 
+import os
 import subprocess
+import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -126,6 +128,18 @@ class PushingGround(Ground):
 
 def completed(*ids: str) -> dict[str, str]:
     return dict.fromkeys(ids, "completed")
+
+
+def start_run(place: Path) -> "subprocess.Popen[str]":
+    """A run on the ground at `place`, in a process of its own; see `one_run.py`."""
+    tests = Path(__file__).parent.parent
+    return subprocess.Popen(
+        [sys.executable, str(tests / "push" / "one_run.py"), str(place)],
+        env={**os.environ, "PYTHONPATH": str(tests)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def run_quietly(*arguments: str) -> None:
