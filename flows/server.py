@@ -27,6 +27,8 @@ START_SECONDS = 180
 STOP_SECONDS = 15
 LOG_TAIL_LINES = 15
 RECORD = "server.json"
+KEPT_RUN_SECONDS = 90 * 24 * 3600
+"""How long Prefect's own record of a run is kept; what landed is in git."""
 NICE = ("nice", "-n", "5")
 """The agents' work comes before its record: on a busy machine the UI lags a little instead of the run."""
 
@@ -193,6 +195,9 @@ def server_settings(home: Path, port: int) -> dict[str, str]:
         # By default each change of a task run is a transaction of its own, which is most of the server's work.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+        # A run of a thousand nodes leaves some 50 MB; without this the database would keep every run for ever.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(KEPT_RUN_SECONDS),
         "DO_NOT_TRACK": "1",
     }
 
