@@ -20,6 +20,7 @@ _OPTIONS = (
     "-c", "log.showSignature=false",
     "-c", "submodule.recurse=false",  # A submodule in a person's checkout is theirs to update.
     "-c", "gc.auto=0",
+    "-c", "maintenance.auto=false",  # A kill would leave its lock, which ends a person's own maintenance for good.
     "-c", "core.fsync=committed",
     "-c", "core.quotePath=false",
     "-c", "advice.detachedHead=false",

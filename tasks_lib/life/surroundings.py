@@ -46,11 +46,14 @@ class Surroundings:
             # Without its `.git` file a worktree would be taken for a directory of the repository around it.
             "GIT_CEILING_DIRECTORIES": str(self._repository.worktrees_dir),
             # Nobody is there to type a passphrase, and a collection of garbage would race with our own git.
-            "GIT_CONFIG_COUNT": "2",
+            "GIT_CONFIG_COUNT": "3",
             "GIT_CONFIG_KEY_0": "commit.gpgsign",
             "GIT_CONFIG_VALUE_0": "false",
             "GIT_CONFIG_KEY_1": "gc.auto",
             "GIT_CONFIG_VALUE_1": "0",
+            # It would find nothing to do, and its lock, left by a kill, would end a person's own maintenance for good.
+            "GIT_CONFIG_KEY_2": "maintenance.auto",
+            "GIT_CONFIG_VALUE_2": "false",
         }
 
 
