@@ -80,6 +80,17 @@ def note(journal: str, event: str, **more: object) -> None:
     os.close(descriptor)
 
 
+def read_head() -> str:
+    """The commit that the worktree is at, read from git's files, which costs no process; "" where that tells nothing."""
+    try:
+        admin = read(".git").decode().removeprefix("gitdir: ").strip()
+        ref = read(f"{admin}/HEAD").decode().strip()
+        common = read(f"{admin}/commondir").decode().strip()
+        return read(f"{admin}/{common}/{ref.removeprefix('ref: ')}").decode().strip() if "ref: " in ref else ref
+    except OSError:
+        return ""
+
+
 def read_journal(journal: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in read(journal).splitlines()] if is_there(journal) else []
 
@@ -226,7 +237,7 @@ def main() -> None:
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else 1
         sys.stdout.write(f"{stop.code}\n")
-    note(whole["journal"], "end", status=status)
+    note(whole["journal"], "end", status=status, commit=read_head())
     sys.exit(status)
 
 

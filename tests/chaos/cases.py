@@ -108,7 +108,7 @@ def find_faults(place: Path, made: Made, found: list[str]) -> list[str]:
     faults += [
         f"two agents of {line['id']} were alive at once" for line in made.read_journal() if line["event"] == "twice"
     ]
-    faults += find_lost_commits(made.repository)
+    faults += find_lost_commits(made)
     temporary = place / "tmp"
     left = sorted(temporary.iterdir()) if temporary.exists() else []
     # Python itself tries with a file of a few bytes whether the directory can be written to.
@@ -116,12 +116,19 @@ def find_faults(place: Path, made: Made, found: list[str]) -> list[str]:
     return faults + end_processes(place)
 
 
-def find_lost_commits(repository: Path) -> list[str]:
-    """Commits of agents that no ref leads to any more. Those of the coordinator's own hand are made again."""
-    listed = text(repository, "fsck", "--unreachable", "--no-reflogs", "--no-progress", "--connectivity-only")
+def find_lost_commits(made: Made) -> list[str]:
+    """Commits of agents that no ref leads to any more.
+
+    Those of the coordinator's own hand are made again. So are those that git was killed in the middle of making: no
+    turn ended with them, and another commit has the same files.
+    """
+    listed = text(made.repository, "fsck", "--unreachable", "--no-reflogs", "--no-progress", "--connectivity-only")
     ids = [line.split()[2] for line in listed.splitlines() if line.startswith("unreachable commit ")]
-    subjects = (text(repository, "log", "-n1", "--format=%h %s", one) for one in ids)
-    return [f"the commit {line} is lost" for line in subjects if line.split(" ", 1)[1].startswith("feat(")]
+    told = {line.get("commit") for line in made.read_journal()}
+    kept = set(text(made.repository, "log", "--all", "--format=%T").splitlines())
+    rows = [text(made.repository, "log", "-n1", "--format=%H %T %s", one).split(" ", 2) for one in ids]
+    lost = ((commit, subject) for commit, tree, subject in rows if commit in told or tree not in kept)
+    return [f"the commit {commit[:10]} {subject} is lost" for commit, subject in lost if subject.startswith("feat(")]
 
 
 def end_processes(place: Path) -> list[str]:
