@@ -268,6 +268,18 @@ async def test_node_that_somebody_else_completed_is_given_up_and_its_work_is_kep
     assert any(line.startswith("a was completed by somebody else meanwhile") for line in worked.lines)
 
 
+async def test_merge_of_a_node_that_somebody_else_completed_first_is_dropped_and_kept(shared: PushingGround) -> None:
+    shared.make({"a": {}})
+    by_hand = {"tasks/a.md": shared.show("tasks/a.md").replace("pending", "completed")}
+    refuse_once(shared, shared.join("ann").commit("By hand", by_hand))
+    worked = await shared.work()
+    assert (worked.names, worked.started, worked.pending) == ({"a": "Merged"}, ["a"], "")
+    assert shared.hub_log() == ["By hand", "Begin"]
+    assert worked.view.nodes["a"].commit == shared.at_hub("main")
+    assert shared.leftovers() == ["refs/coordinator/kept/a/1"]
+    assert shared.show("a.txt", "refs/coordinator/kept/a/1") == "a\n"
+
+
 FAULTS: Mapping[str, tuple[Mapping[str, str], str]] = {
     "no such remote": (
         {"remote": "orign"},

@@ -1,5 +1,6 @@
 """What is said to a remote, and what is made of its answers, against a bare repository."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -117,7 +118,7 @@ async def test_remote_that_never_answers_is_given_up_with_all_that_was_started(
     hasty = Remote(Repository.open(shared.top), "origin", "main", answer_seconds=2)
     with pytest.raises(RemoteError, match="origin does not answer: it did not end within 2 seconds"):
         hasty.list_branches()
-    await until(lambda: is_dead(int(pid.read_text())))
+    await asyncio.wait_for(until(lambda: is_dead(int(pid.read_text()))), 30)
 
 
 def test_ssh_is_told_to_ask_nobody_and_keeps_what_a_person_has_set(
