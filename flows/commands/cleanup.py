@@ -15,6 +15,7 @@ from flows.places import data_dir, name_program
 from flows.server import RECORD, end_if_last, find_api, mutex, read_running
 from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.entries import list_entries
+from tasks_lib.git.halfway import mend
 from tasks_lib.git.lock import RunLock, read_holder
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.snapshots import KEPT_REFS, Kept, list_kept
@@ -78,6 +79,8 @@ def tidy(project: Project) -> Tidied:
         lines: list[str] = []
         if ended := asyncio.run(end_processes(repository, settings)):
             lines.append(f"ended {count(ended, 'process')} that an earlier run had left")
+        if line := mend(repository.common_dir):
+            lines.append(line)
         lines += tell_prefect(repository)
         if end_idle_server():
             lines.append("ended the Prefect server that a killed run had left")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.checkout import IN_PROGRESS, fast_forward, read_reason
+from tasks_lib.git.halfway import EVERY_STATUS, Move, is_halfway, mend, remembered
 from tasks_lib.git.merging import is_ancestor
 from tasks_lib.git.runner import Git
 
@@ -48,6 +49,9 @@ def publish(
     in the way; nothing is stashed or reset. `lock` is held while the worktrees are listed, because adding one at the
     same moment makes that fail. Raises InputError if there is no such branch.
     """
+    common_dir = Path(git.text("rev-parse", "--path-format=absolute", "--git-common-dir")).resolve()
+    if is_halfway(common_dir) and (line := mend(common_dir)) and is_halfway(common_dir):
+        return _wait(line)
     ref = git.follow(f"refs/heads/{target}")
     base = git.resolve(ref)
     if base is None:
@@ -58,12 +62,11 @@ def publish(
         return Pending(f'"{target}" has moved on to {base[:10]}, which the head does not hold yet.')
     with lock or nullcontext():
         checkouts = _list_checkouts(git)
-        common_dir = Path(git.text("rev-parse", "--path-format=absolute", "--git-common-dir")).resolve()
     if reason := _find_busy(common_dir, ref):
         return _wait(f'"{target}" {reason}; it waits until that is done.')
     holders = [checkout for checkout in checkouts if checkout.branch == ref]
     if not holders:
-        return _move_ref(git, ref, base, head)
+        return _move_ref(git, common_dir, Move(ref, base, head, str(common_dir)))
     if len(holders) > 1:
         places = ", ".join(str(holder.path) for holder in holders)
         return _wait(f'"{target}" is checked out more than once ({places}); switch all but one to another branch.')
@@ -76,9 +79,13 @@ def _wait(reason: str) -> Pending:
     return Pending(reason.replace("\n", "\\n"))
 
 
-def _move_ref(git: Git, ref: str, base: str, head: str) -> Published | Pending:
-    result = git.run("update-ref", "-m", "coordinator: publish", ref, head, base, accept=(0, 1, 128))
-    return Published(head) if result.status == 0 else Pending(read_reason(result.stderr))
+def _move_ref(git: Git, common_dir: Path, move: Move) -> Published | Pending:
+    command = ("update-ref", "-m", "coordinator: publish", move.ref, move.head, move.base)
+    with remembered(common_dir, move):
+        result = git.run(*command, accept=EVERY_STATUS)
+        if result.status < 0:
+            mend(common_dir)
+    return Published(move.head) if result.status == 0 else Pending(read_reason(result.stderr))
 
 
 def _list_checkouts(git: Git) -> list[_Checkout]:

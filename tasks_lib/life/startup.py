@@ -10,6 +10,7 @@ from typing import Any
 
 from tasks_lib.agents.opencode.backend import find_data, forget_conversations
 from tasks_lib.errors import CoordinatorError, InputError
+from tasks_lib.git.halfway import mend
 from tasks_lib.git.lock import RunLock
 from tasks_lib.life.backends import make_backend
 from tasks_lib.life.board import Board, NodeView, RunView, now_text
@@ -125,6 +126,8 @@ async def put_right(opened: OpenRun, data: Path | None = None) -> Leftovers:
         run.board.say(str(warning))
     if count := await end_processes(run.repository, run.settings):
         run.board.say(f"Ended {count} processes that an earlier run had left.")
+    if line := await run.thread(mend, run.repository.common_dir):
+        run.board.say(line)
     await run.thread(run.repository.exclude_worktrees)
     branches = name_branches(run.graph.tasks.values(), run.settings.branch_prefix, target=run.head.target).values()
     for line in await run.thread(run.worktrees.reconcile, tuple(branches)):

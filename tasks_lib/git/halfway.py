@@ -1,0 +1,228 @@
+"""Puts a person's checkout back where git stopped halfway: at once where git failed, later where all was killed."""
+
+import json
+import os
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from tasks_lib.git.records import write_atomically
+from tasks_lib.git.runner import Git
+from tasks_lib.process.strays import find_working
+
+MOVING_NAME = "moving.json"
+EVERY_STATUS = range(-64, 256)
+_SHOWN_PATHS = 3
+_LOCKS = ("index.lock", "HEAD.lock", "ORIG_HEAD.lock")
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A branch `ref` that git is moving from the commit `base` to `head`.
+
+    `path` is the checkout that goes with it, "" if there is none, `git_dir` its git directory, and `original` its
+    ORIG_HEAD, None where it had none.
+    """
+
+    ref: str
+    base: str
+    head: str
+    git_dir: str
+    path: str = ""
+    original: str | None = None
+
+
+@contextmanager
+def remembered(common_dir: Path, move: Move) -> Generator[None]:
+    """Have `move` written down for as long as the block runs, so that it is known of after a kill."""
+    record = common_dir / "coordinator" / MOVING_NAME
+    record.parent.mkdir(exist_ok=True)
+    write_atomically(record, json.dumps(asdict(move)).encode() + b"\n")
+    try:
+        yield
+    finally:
+        record.unlink(missing_ok=True)
+
+
+def mend(common_dir: Path) -> str:
+    """Put back the checkout that an earlier run was moving when it was killed; says so, "" if none was.
+
+    Locks that git left there go, files that it wrote or began to write are again what the index says, and what has
+    other bytes is a person's and stays. Nothing is done as long as git is at work there. Called in a thread, holding
+    the run's lock, when the processes of the earlier run have ended. Raises GitError if git does not work.
+    """
+    record = common_dir / "coordinator" / MOVING_NAME
+    move = _read_move(record)
+    if move is None:
+        record.unlink(missing_ok=True)
+        return ""
+    if busy := find_working("git", Path(move.path or move.git_dir)):
+        return f"{move.path or move.git_dir}: git is at work there (process {busy[0]}); it is put right when that ends."
+    began = record.stat().st_mtime
+    locks = [Path(move.git_dir, name) for name in _LOCKS] + [common_dir / f"{move.ref}.lock"]
+    for lock in locks:
+        if lock.exists() and lock.stat().st_mtime >= began:
+            lock.unlink(missing_ok=True)
+    left = _mend_checkout(move) if move.path and Path(move.path).is_dir() else ""
+    record.unlink(missing_ok=True)
+    place = move.path or move.ref
+    return f"{place}: put right; a run was killed while git moved it to {move.head[:10]}.{left and ' '}{left}"
+
+
+def is_halfway(common_dir: Path) -> bool:
+    """Whether a move is still to be mended."""
+    return (common_dir / "coordinator" / MOVING_NAME).exists()
+
+
+def _read_move(record: Path) -> Move | None:
+    try:
+        return Move(**json.loads(record.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _mend_checkout(move: Move) -> str:
+    git, git_dir = Git(Path(move.path)), Path(move.git_dir)
+    # Where the branch has moved, all is done: git moves it last. Where it is elsewhere, a person has gone on.
+    if git.resolve(move.ref) != move.base or git.follow("HEAD") != move.ref:
+        return ""
+    original = None if move.original is None else move.original.encode()
+    if _read(git_dir / "ORIG_HEAD") != original:
+        _write_original(git_dir / "ORIG_HEAD", original)
+    git.run("read-tree", "-m", "-u", move.head, move.base, accept=EVERY_STATUS)
+    return _restore(git, list_changes(git, move.base, move.head))
+
+
+class Change(NamedTuple):
+    """A path that differs; the old mode is "000000" where it comes, the new one and its blob where it goes."""
+
+    path: str
+    old_mode: str
+    new_mode: str
+    new_blob: str
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """How the files that a fast-forward touches, the index and ORIG_HEAD looked before it."""
+
+    changes: tuple[Change, ...]
+    stamps: dict[str, tuple[int, ...] | None]
+    index: tuple[int, ...] | None
+    original: bytes | None
+
+
+def list_changes(git: Git, base: str, head: str) -> tuple[Change, ...]:
+    """The paths that differ between two commits."""
+    fields = git.text("diff-tree", "-r", "-z", "--no-renames", base, head).split("\0")
+    changes: list[Change] = []
+    for meta, name in zip(fields[::2], fields[1::2], strict=False):
+        old_mode, new_mode, _, new_blob, _ = meta.removeprefix(":").split(" ")
+        changes.append(Change(name, old_mode, new_mode, new_blob))
+    return tuple(changes)
+
+
+def look(git: Git, git_dir: Path, base: str, head: str) -> Before:
+    """What a fast-forward of the checkout from `base` to `head` would touch, as it is now."""
+    changes = list_changes(git, base, head)
+    stamps = {change.path: _stamp(git.directory / change.path) for change in changes}
+    return Before(changes, stamps, _stamp(git_dir / "index"), _read(git_dir / "ORIG_HEAD"))
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_mode, found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def put_back(git: Git, git_dir: Path, before: Before, base: str, head: str) -> str:
+    """Make the checkout what it was; what could not be put back is said.
+
+    Git looks before it writes, but it can fail after that: a folder that cannot be written, a filter, a ref that is
+    locked, a signal.
+    """
+    if before.original != _read(git_dir / "ORIG_HEAD"):
+        _write_original(git_dir / "ORIG_HEAD", before.original)
+    if _stamp(git_dir / "index") != before.index:
+        # All files and the index were written, and the branch did not move. Where they were not this does nothing.
+        git.run("read-tree", "-m", "-u", head, base, accept=EVERY_STATUS)
+    changed = {name for name, stamp in before.stamps.items() if _stamp(git.directory / name) != stamp}
+    return _restore(git, [change for change in before.changes if change.path in changed])
+
+
+def _write_original(path: Path, data: bytes | None) -> None:
+    if data is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_atomically(path, data)
+
+
+def _restore(git: Git, changes: Sequence[Change]) -> str:
+    """Take back what git wrote at the paths of `changes`, where the index still is what it was."""
+    if not changes:
+        return ""
+    differs = set(git.run("diff-files", "--name-only", "-z").text.split("\0"))
+    for change in changes:
+        place = git.directory / change.path
+        if change.old_mode == "000000" and _is_written(git, place, change):
+            place.unlink()
+            _remove_empty_parents(place, git.directory)
+    lost = [
+        change.path
+        for change in changes
+        if change.path in differs
+        and (not exists(git.directory / change.path) or _is_written(git, git.directory / change.path, change))
+    ]
+    if lost:
+        paths = os.fsencode("".join(f"{name}\0" for name in lost))
+        git.run("checkout-index", "--force", "-u", "-z", "--stdin", stdin=paths, accept=EVERY_STATUS)
+    left = [name for name in lost if not exists(git.directory / name)]
+    return f"{name_some(left)} could not be written back; `git checkout -- PATH` does it." if left else ""
+
+
+def _is_written(git: Git, place: Path, change: Change) -> bool:
+    """Whether at `place` is what the fast-forward writes there, or the beginning of it."""
+    if place.is_symlink():
+        return (
+            change.new_mode == "120000"
+            and os.fsencode(place.readlink()) == git.run("cat-file", "blob", change.new_blob).stdout
+        )
+    if not place.is_file() or change.new_mode == "120000":
+        return False
+    found = git.run("hash-object", f"--path={change.path}", "--", str(place), accept=EVERY_STATUS)
+    return found.text == change.new_blob or _is_begun(git, place, change)
+
+
+def _is_begun(git: Git, place: Path, change: Change) -> bool:
+    asked = ("cat-file", "--filters", f"--path={change.path}", change.new_blob)
+    whole = git.run(*asked, accept=EVERY_STATUS)
+    return whole.status == 0 and whole.stdout.startswith(place.read_bytes())
+
+
+def exists(path: Path) -> bool:
+    """Whether anything is there, a link that leads nowhere too."""
+    return os.path.lexists(path)
+
+
+def name_some(paths: Sequence[str]) -> str:
+    """The first few of `paths`, and how many more there are."""
+    more = len(paths) - _SHOWN_PATHS
+    return ", ".join(paths[:_SHOWN_PATHS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _remove_empty_parents(path: Path, top: Path) -> None:
+    for parent in path.parents:
+        if parent == top:
+            return
+        try:
+            parent.rmdir()
+        except OSError:
+            return
