@@ -74,5 +74,5 @@ def test_no_git_command_escapes(sampled: "tuple[Path, subprocess.CompletedProces
 def test_a_coordinator_is_found_out(tmp_path: Path, defect: str, said: str) -> None:
     done = run_chaos(tmp_path, PARTS="life", ONLY=AMID_LANDING, SAMPLE="1", DEFECT=defect)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert said in done.stdout
+    assert said in done.stdout, done.stdout + done.stderr
     assert "CHAOS_ONLY=before-" in done.stdout
