@@ -6,6 +6,7 @@ The fork saves the second that importing takes. A driver may be broken on purpos
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -67,6 +68,7 @@ def _become_driver(
         os.environ |= {"TMPDIR": str(temporary), "CHAOS_BIN": str(place / "bin")}
         os.environ |= {"GIT_TRACE2_EVENT": str(trace.with_suffix(".git"))} if target is None else {}
         tempfile.tempdir = None
+        signal.alarm(2 * HANG_SECONDS)  # Where even the event loop hangs.
         install(trace, target, {str(place): "<place>", sys.executable: "<python>"})
         if defect:
             _DEFECTS[defect](repository, is_end=False)
