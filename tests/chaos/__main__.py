@@ -89,7 +89,10 @@ def report(verdicts: Sequence[Verdict], seconds: float) -> int:
     modes = Counter(verdict.kill.first.mode for verdict in verdicts if verdict.struck)
     missed = sum(not verdict.struck for verdict in verdicts)
     print(f"kills that struck: {sum(modes.values())} ({', '.join(f'{n} {mode}' for mode, n in sorted(modes.items()))})")
-    print(f"not met in that run: {missed}; reruns: {sum(verdict.reruns for verdict in verdicts)}; {seconds:.0f} s")
+    for verdict in verdicts:
+        if not verdict.struck:
+            print(f"not met: {verdict.kill}", file=sys.stderr)
+    print(f"not met: {missed}; reruns: {sum(verdict.reruns for verdict in verdicts)}; {seconds:.0f} s")
     broken = [verdict for verdict in verdicts if verdict.faults]
     for cause, several in sorted(group(broken).items(), key=lambda item: -len(item[1])):
         print(f"\nVIOLATION, {len(several)} times: {cause}")

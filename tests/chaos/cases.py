@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from chaos.driver import Defect, run_in_child
+from chaos.driver import Defect, audit_in_child, run_in_child
 from chaos.sites import Kill
 from chaos.tracer import Target
 from checker import Before, Meant, check, snapshot_user_state
@@ -109,6 +109,7 @@ def find_faults(place: Path, made: Made, found: list[str]) -> list[str]:
         f"two agents of {line['id']} were alive at once" for line in made.read_journal() if line["event"] == "twice"
     ]
     faults += find_lost_commits(made)
+    faults += audit_in_child(place, made.repository)
     temporary = place / "tmp"
     left = sorted(temporary.iterdir()) if temporary.exists() else []
     # Python itself tries with a file of a few bytes whether the directory can be written to.

@@ -19,11 +19,13 @@ from chaos.tracer import SHIM, Target, install
 from checker_traces import git, text
 from life.helpers import Conductor
 
+from tasks_lib.life.auditing import audit
 from tasks_lib.life.project import load_project
 from tasks_lib.life.startup import open_run
 from tasks_lib.plan import Plan
 from tasks_lib.report import find_exit_code
 
+AUDITED = 1_000
 HANG_SECONDS = 60
 """No assertion: a run that hangs is ended, and reported as a fault."""
 Defect = Literal["", "careless", "stray", "twice"]
@@ -42,6 +44,23 @@ def run_in_child(place: Path, repository: Path, log: Path, trace: Path, target: 
         _become_driver(place, repository, log, trace, target, defect)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
+
+
+def audit_in_child(place: Path, repository: Path) -> list[str]:
+    """What the coordinator itself finds broken in `repository`, as `coordinator doctor --audit` says it."""
+    found = place / "audit"
+    child = os.fork()
+    if child == 0:
+        try:
+            project = load_project(repository, {})
+            violations = audit(project, AUDITED, place / "data").violations
+            found.write_text("".join(f"audit: {one}\n" for one in violations), encoding="utf-8")
+        except BaseException:
+            found.write_text(f"audit: {traceback.format_exc()}", encoding="utf-8")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    return found.read_text(encoding="utf-8").splitlines()
 
 
 def make_shim(directory: Path) -> None:

@@ -21,12 +21,13 @@ CUTS_OF_OTHERS = 12
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One side effect of a run, in the order in which they came."""
+    """One side effect of a run, in the order in which they came. `is_plain`: a process that no shim can stand in for."""
 
     number: int
     kind: str
     signature: str
     argv: tuple[str, ...]
+    is_plain: bool
 
     @property
     def is_reading(self) -> bool:
@@ -53,7 +54,7 @@ class Kill:
 
 def read_effects(trace: Path) -> list[Effect]:
     lines = (json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines())
-    return [Effect(line["number"], line["kind"], line["signature"], tuple(line["argv"])) for line in lines]
+    return [Effect(one["number"], one["kind"], one["signature"], tuple(one["argv"]), one["is_plain"]) for one in lines]
 
 
 def read_calls(path: Path) -> dict[int, list[str]]:
@@ -92,6 +93,8 @@ def list_kills(effects: Sequence[Effect], *, every: bool = False) -> list[Kill]:
 def _list_modes(effect: Effect, is_first: bool, is_last: bool, *, every: bool) -> list[Mode]:
     if effect.kind != "process":
         return ["before", "after"]
+    if effect.is_plain:
+        return ["before"]
     if effect.is_reading and not every:
         return [*(["before"] if is_first else []), *(["after"] if is_last else [])]
     return ["before", "after", "orphan"]

@@ -49,7 +49,10 @@ _NAMES = (
     (re.compile(r"(?<=[ :^])(feat|research)/[^ ]+"), "<branch>"),
     (re.compile(r"objects/(\w\w(?=/| |$)|<n>)"), "objects/<xx>"),
     (re.compile(r"(<one>|tasks|src)/[^ ]+\.(md|log|txt)\b"), r"\1/<file>"),
-    (re.compile(r"(coordinator-(index-)?|\.json\.|-slot\.|exclude\.|/obj|/\.coordinator-)[a-z0-9_]{8}\b"), r"\1<temp>"),
+    (
+        re.compile(r"(coordinator-(index-)?|\.json\.|-slot\.|exclude\.|/tmp_obj_|/\.coordinator-)[a-z0-9_]{8}\b"),
+        r"\1<temp>",
+    ),
     (re.compile(r"/tmp/[a-z0-9_]{8}\b"), "/tmp/<temp>"),
     (re.compile(r"\b\d+\b"), "<n>"),
 )
@@ -98,6 +101,7 @@ class Tracer:
             self.seen += bool(self.target and signature == self.target.signature)
             is_chosen = self.is_chosen(signature)
             line = {"number": number, "kind": kind, "signature": signature, "argv": _list_argv(event, arguments)}
+            line["is_plain"] = event == "subprocess.Popen" and not isinstance(arguments[3], dict)
             os.write(self.trace, json.dumps(line).encode() + b"\n")
         if self.target and self.target.mode == "count" and kind == "process":
             divert(arguments, self.target, number)

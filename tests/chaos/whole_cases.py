@@ -56,6 +56,17 @@ def run_whole(place: Path, made: Made, api: str, trace: Path | None = None, targ
         ).returncode
 
 
+def audit_whole(place: Path, made: Made, api: str) -> list[str]:
+    """What `coordinator doctor --audit` finds broken, in Prefect too: runs that are alive there, or end otherwise."""
+    words = [sys.executable, "-m", "flows.cli", "doctor", str(made.repository), "--audit", "--json"]
+    environment = write_environment(place, api)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=HANG_SECONDS)
+    try:
+        return [f"audit: {one}" for one in json.loads(done.stdout)["violations"]]
+    except (ValueError, KeyError):
+        return [f"audit: {done.stdout}{done.stderr}"]
+
+
 async def run_through_proxy(place: Path, made: Made, port: int, target: Target | None) -> tuple[int, list[str]]:
     """`coordinator run` with a proxy before the server at `port`; its exit code, and the calls that were made."""
     async with open_proxy(port, target) as proxy:
@@ -83,8 +94,10 @@ def try_call(place: Path, kill: Kill, *, calm: Calm, port: int) -> Verdict:
     made = make_case(place)
     before = snapshot_user_state(made.repository)
     first, _ = asyncio.run(run_through_proxy(place, made, port, kill.first))
-    code = run_whole(place, made, f"http://{LOOPBACK}:{port}/api")
-    return conclude(place, kill, first, judge(place, made, before, code, calm))
+    api = f"http://{LOOPBACK}:{port}/api"
+    code = run_whole(place, made, api)
+    faults = judge(place, made, before, code, calm) + audit_whole(place, made, api)
+    return conclude(place, kill, first, faults)
 
 
 def try_whole(place: Path, kill: Kill, *, calm: Calm, api: str) -> Verdict:
