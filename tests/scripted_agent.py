@@ -145,9 +145,10 @@ def add_section(path: str, heading: str, body: str) -> None:
 
 
 def commit(subject: str, allow_empty: bool = False) -> None:
+    """Commit all, as this process: the same work done again within a second would be the same commit, and never lost."""
     git("add", "-A")
     if allow_empty or run("git", "diff", "--cached", "--quiet"):
-        git("commit", "-q", "--allow-empty", "-m", subject)
+        git("-c", f"committer.name=agent {os.getpid()}", "commit", "-q", "--allow-empty", "-m", subject)
 
 
 def block(how: str, own: str) -> str:
