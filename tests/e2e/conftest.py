@@ -5,10 +5,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from threading import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import httpx
 import pytest
 
 from flows.server import LOOPBACK, Child, end_child, find_free_port, start_child, without_prefect
@@ -16,6 +18,7 @@ from flows.server import LOOPBACK, Child, end_child, find_free_port, start_child
 T = TypeVar("T")
 RUN_SECONDS = 300
 """A generous bound for one run; nothing waits for it when all goes well."""
+BUSY = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,9 @@ class Coordinator:
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         own = {"COORDINATOR_DATA_DIR": str(self.data), "PREFECT_API_URL": self.api, "PREFECT_HOME": str(self.data)}
         return without_prefect(os.environ) | {name: value for name, value in own.items() if value} | dict(extra or {})
+
+    def ask(self, path: str, body: Mapping[str, object] | None = None) -> Any:
+        return ask_api(self.api, path, body)
 
     def start(self, *arguments: str | Path, extra: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -56,6 +62,16 @@ def ask_until(ask: Callable[[], T], is_enough: Callable[[T], bool], most: int = 
         pause.wait(0.1)
         answer = ask()
     raise AssertionError(f"still {answer}")
+
+
+def ask_api(api: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+    """What a server answers, asked again while it says that its database is locked, as Prefect's own client does."""
+    method = "GET" if body is None else "POST"
+    answer = ask_until(
+        lambda: httpx.request(method, f"{api}/{path}", json=body, timeout=60),
+        lambda found: found.status_code != BUSY,
+    )
+    return answer.raise_for_status().json()
 
 
 @pytest.fixture(scope="session")

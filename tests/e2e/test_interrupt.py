@@ -111,7 +111,7 @@ def deploy(coordinator: Coordinator) -> str:
             env=coordinator.environment(), capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
-    found = httpx.get(f"{coordinator.api}/deployments/name/run-graph/run-graph").json()
+    found = coordinator.ask("deployments/name/run-graph/run-graph")
     return str(found["id"])
 
 
@@ -122,10 +122,11 @@ def test_deployment_is_run_by_a_worker_and_refuses_what_is_not_registered(
     assert coordinator.run("run", made.repository, "--only", "flat-0", "--dry-run")[0] == 0
     assert coordinator.run("init", made.repository)[0] == 0
     deployment = deploy(coordinator)
-    create = f"{coordinator.api}/deployments/{deployment}/create_flow_run"
-    good = httpx.post(create, json={"parameters": {"options": {"repository": str(made.repository)}}}).json()["id"]
-    bad = httpx.post(create, json={"parameters": {"options": {"repository": "/somewhere/else"}}}).json()["id"]
-    refused = httpx.post(create, json={"parameters": {"options": {"repository": "x", "command": ["rm"]}}})
+    create = f"deployments/{deployment}/create_flow_run"
+    good = coordinator.ask(create, {"parameters": {"options": {"repository": str(made.repository)}}})["id"]
+    bad = coordinator.ask(create, {"parameters": {"options": {"repository": "/somewhere/else"}}})["id"]
+    wrong = {"parameters": {"options": {"repository": "x", "command": ["rm"]}}}
+    refused = httpx.post(f"{coordinator.api}/{create}", json=wrong, timeout=60)
     assert refused.status_code in (409, 422)
     worker = subprocess.Popen(
         [Path(".venv/bin/prefect").absolute(), "worker", "start", "--pool", "coordinator", "--type", "process"],
@@ -144,7 +145,7 @@ def test_deployment_is_run_by_a_worker_and_refuses_what_is_not_registered(
 
 def wait_for_end(coordinator: Coordinator, flow_run: str) -> dict[str, Any]:
     def read_state() -> dict[str, Any]:
-        return httpx.get(f"{coordinator.api}/flow_runs/{flow_run}", timeout=30).json()["state"]
+        return coordinator.ask(f"flow_runs/{flow_run}")["state"]
 
     return ask_until(read_state, lambda state: state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"))
 

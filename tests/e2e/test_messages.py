@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from checker import Meant, check, snapshot_user_state
 from e2e.conftest import Coordinator, ask_until
@@ -71,13 +70,12 @@ def done(nodes: int) -> dict[str, str]:
 
 
 def post_input(coordinator: Coordinator, run: str, key: str, value: str) -> None:
-    answer = httpx.post(f"{coordinator.api}/flow_runs/{run}/input", json={"key": key, "value": value})
-    assert answer.status_code == 201
+    coordinator.ask(f"flow_runs/{run}/input", {"key": key, "value": value})
 
 
 def count_inputs(coordinator: Coordinator, run: str) -> int:
     body = {"prefix": "coordinator-", "limit": 100}
-    return len(httpx.post(f"{coordinator.api}/flow_runs/{run}/input/filter", json=body).json())
+    return len(coordinator.ask(f"flow_runs/{run}/input/filter", body))
 
 
 def test_message_is_in_the_next_prompt_and_what_is_no_letter_is_ignored(
@@ -171,12 +169,12 @@ def test_cancelling_a_run_of_the_command_line_in_prefect_stops_it_gently(
     process = start(made, 1)
     run = find_run(made)
 
-    httpx.post(f"{coordinator.api}/flow_runs/{run}/set_state", json={"state": {"type": state}}).raise_for_status()
+    coordinator.ask(f"flow_runs/{run}/set_state", {"state": {"type": state}})
     output, _ = process.communicate(timeout=120)
 
     assert process.returncode == 130, output
     assert "cancelled in Prefect" in output
-    flow_run = httpx.get(f"{coordinator.api}/flow_runs/{run}").json()
+    flow_run = coordinator.ask(f"flow_runs/{run}")
     assert flow_run["state_type"] == "CANCELLED"
     open_gate(made)
     assert coordinator.run("run", made.repository)[0] == 0
@@ -184,8 +182,8 @@ def test_cancelling_a_run_of_the_command_line_in_prefect_stops_it_gently(
 
 def test_message_that_nobody_hears_is_taken_back(coordinator: Coordinator, tmp_path: Path) -> None:
     made = make_flat(tmp_path, 1)
-    flow = httpx.post(f"{coordinator.api}/flows/", json={"name": "deaf"}).json()["id"]
-    run = httpx.post(f"{coordinator.api}/flow_runs/", json={"flow_id": flow}).json()["id"]
+    flow = coordinator.ask("flows/", {"name": "deaf"})["id"]
+    run = coordinator.ask("flow_runs/", {"flow_id": flow})["id"]
     state = made.repository / ".git" / "coordinator"
     state.mkdir()
     Board(RunView(run, "main", now_text(), api=coordinator.api), state / "run.json").write()
@@ -217,9 +215,9 @@ def test_run_of_a_worker_hears_messages_and_aborts(coordinator: Coordinator, tmp
     made = make_gated(tmp_path, 2, gated=2)
     assert coordinator.run("init", made.repository)[0] == 0
     with working(coordinator) as deployment:
-        create = f"{coordinator.api}/deployments/{deployment}/create_flow_run"
+        create = f"deployments/{deployment}/create_flow_run"
         parameters = {"parameters": {"options": {"repository": str(made.repository)}}}
-        run = httpx.post(create, json=parameters).json()["id"]
+        run = coordinator.ask(create, parameters)["id"]
         ask_until(lambda: count_starts(made), lambda number: number >= 2)
 
         told = coordinator.run("message", "flat-0", "Hello", "--repo", made.repository, "--json")
@@ -242,7 +240,7 @@ def read_events(coordinator: Coordinator, run: str) -> list[dict[str, Any]]:
     }  # fmt: skip
 
     def read() -> list[dict[str, Any]]:
-        return httpx.post(f"{coordinator.api}/events/filter", json=body).raise_for_status().json()["events"]
+        return coordinator.ask("events/filter", body)["events"]
 
     return ask_until(read, lambda found: any(one["event"] == "coordinator.run.ended" for one in found))
 
@@ -257,7 +255,7 @@ def test_prefect_is_told_what_happens_and_shows_the_sessions(
     body = {"flow_runs": {"id": {"any_": [run]}}, "artifacts": {"key": {"any_": ["coordinator-sessions"]}}}
 
     def read_tables() -> list[dict[str, Any]]:
-        return httpx.post(f"{coordinator.api}/artifacts/filter", json=body).json()
+        return coordinator.ask("artifacts/filter", body)
 
     ask_until(read_tables, bool)
     open_gate(made)

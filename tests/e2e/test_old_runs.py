@@ -5,25 +5,22 @@ import uuid
 from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from conftest import ask_until
+from conftest import ask_api, ask_until
 
 from flows.server import KEPT_RUN_SECONDS, LOOPBACK, Child, end_child, find_free_port, start_child
 
-BUSY = HTTPStatus.SERVICE_UNAVAILABLE
 pytestmark = pytest.mark.xdist_group("prefect")
 
 
 def test_server_forgets_a_run_of_long_ago_and_no_other(server: Child, tmp_path: Path) -> None:
     ages = {f"old-{uuid.uuid4()}": 1, f"young-{uuid.uuid4()}": -1}
-    flow = post(server.port, "flows/", {"name": "run-graph"})["id"]
+    api = f"http://{LOOPBACK}:{server.port}/api"
+    flow = ask_api(api, "flows/", {"name": "run-graph"})["id"]
     for name in ages:
-        post(server.port, "flow_runs/", {"flow_id": flow, "name": name, "state": {"type": "COMPLETED"}})
+        ask_api(api, "flow_runs/", {"flow_id": flow, "name": name, "state": {"type": "COMPLETED"}})
     copy_database(server, tmp_path / "prefect.db", ages)
     child = start_child(tmp_path, find_free_port())
     try:
@@ -50,12 +47,5 @@ def copy_database(server: Child, path: Path, ages: Mapping[str, int]) -> None:
 
 
 def list_runs(port: int, names: Mapping[str, int]) -> list[str]:
-    found = post(port, "flow_runs/filter", {"flow_runs": {"name": {"any_": list(names)}}})
+    found = ask_api(f"http://{LOOPBACK}:{port}/api", "flow_runs/filter", {"flow_runs": {"name": {"any_": list(names)}}})
     return sorted(run["name"] for run in found)
-
-
-def post(port: int, path: str, body: Mapping[str, object]) -> Any:
-    """The answer, asked for again while a server that has just started says that its database is locked."""
-    url = f"http://{LOOPBACK}:{port}/api/{path}"
-    answer = ask_until(lambda: httpx.post(url, json=body, timeout=60), lambda found: found.status_code != BUSY)
-    return answer.raise_for_status().json()

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from e2e.conftest import Coordinator, ask_until
 from e2e.test_messages import make_gated, open_gate
@@ -30,19 +29,19 @@ DEAD = (2**22 - 5, 12)
 
 
 def read_run(coordinator: Coordinator, run: str) -> dict[str, Any]:
-    return httpx.get(f"{coordinator.api}/flow_runs/{run}", timeout=30).json()
+    return coordinator.ask(f"flow_runs/{run}")
 
 
 def read_states(coordinator: Coordinator, run: str) -> list[str]:
     """The types of the states of all task runs of a flow run."""
     body = {"flow_runs": {"id": {"any_": [run]}}, "limit": 200}
-    found = httpx.post(f"{coordinator.api}/task_runs/filter", json=body, timeout=30).json()
+    found = coordinator.ask("task_runs/filter", body)
     return [one["state_type"] for one in found]
 
 
 def make_run(coordinator: Coordinator, flow: str, tags: list[str], state: str = "RUNNING") -> str:
     body = {"flow_id": flow, "tags": tags, "state": {"type": state}}
-    return str(httpx.post(f"{coordinator.api}/flow_runs/", json=body, timeout=30).json()["id"])
+    return str(coordinator.ask("flow_runs/", body)["id"])
 
 
 def test_a_killed_run_is_told_to_prefect_by_the_next_and_no_other_is(coordinator: Coordinator, tmp_path: Path) -> None:
@@ -109,7 +108,7 @@ def test_the_state_of_a_flow_run_that_is_refused_says_who_works_there(coordinato
             env=coordinator.environment(), capture_output=True, check=True, timeout=300,
         )  # fmt: skip
         body = {"flow_runs": {"tags": {"all_": [name_repository(made.repository / ".git")]}}}
-        (run,) = httpx.post(f"{coordinator.api}/flow_runs/filter", json=body, timeout=30).json()
+        (run,) = coordinator.ask("flow_runs/filter", body)
     assert run["state_type"] == "FAILED"
     assert f"run first (process {os.getpid()} on {socket.gethostname()}" in run["state"]["message"]
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from checker import Meant, check, snapshot_user_state
 from checker_traces import text
@@ -25,7 +24,7 @@ def read_task_runs(coordinator: Coordinator, flow_run: str, wanted: int) -> list
     body = {"flow_runs": {"id": {"any_": [flow_run]}}, "limit": 200}
 
     def read() -> list[dict[str, Any]]:
-        return httpx.post(f"{coordinator.api}/task_runs/filter", json=body, timeout=30).json()
+        return coordinator.ask("task_runs/filter", body)
 
     ends = ("COMPLETED", "FAILED", "CANCELLED")
     return ask_until(read, lambda found: sum(one["state_type"] in ends for one in found) >= wanted)
@@ -66,9 +65,9 @@ def check_prefect(coordinator: Coordinator, made: Made) -> None:
     for task_id in expected:
         inputs = by_name[task_id]["task_inputs"].get("wait_for", [])
         assert sorted(names[one["id"]] for one in inputs) == sorted(made.edges[task_id]), task_id
-    flow_run = httpx.get(f"{coordinator.api}/flow_runs/{run}").json()
+    flow_run = coordinator.ask(f"flow_runs/{run}")
     assert flow_run["state_type"] == "FAILED"
-    artifacts = httpx.post(f"{coordinator.api}/artifacts/filter", json={"flow_runs": {"id": {"any_": [run]}}}).json()
+    artifacts = coordinator.ask("artifacts/filter", {"flow_runs": {"id": {"any_": [run]}}})
     report = next(one["data"] for one in artifacts if one["key"] == "coordinator-report")
     assert all(f"`{task_id}`" in report for task_id in made.expected)
 
