@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OPENCODE := .local/opencode
+SANDBOX := .local/bubblewrap
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup opencode test fuzz chaos lint bench demo demo-opencode lock clean
+.PHONY: help setup opencode sandbox test fuzz chaos lint bench demo demo-opencode lock clean
 help: ## Say what each target does.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -30,7 +31,20 @@ opencode: setup ## Install the opencode that the tests drive (needs npm).
 		echo "There is no npm here, so opencode is not installed and its tests are skipped." >&2; [ "$$CI" != true ]; \
 	fi
 
-test: setup opencode ## Run the tests.
+# A bwrap that is there already is used. Debian's package needs no right to install it, and apt's lists go where it goes.
+APT := apt-get -qq -o Dir::State=$(CURDIR)/$(SANDBOX)/state -o Dir::State::status=/var/lib/dpkg/status \
+	-o Dir::Cache=$(CURDIR)/$(SANDBOX)/cache -o APT::Sandbox::User=
+sandbox: ## Install the sandbox that a test puts around an agent (needs bwrap, or apt).
+	@if command -v bwrap >/dev/null 2>&1 || [ -x $(SANDBOX)/usr/bin/bwrap ]; then :; \
+	elif command -v apt-get >/dev/null 2>&1; then \
+		mkdir -p $(SANDBOX)/state/lists/partial $(SANDBOX)/cache/archives/partial \
+		&& $(APT) update && (cd $(SANDBOX) && $(APT) download bubblewrap && dpkg-deb --extract bubblewrap_*.deb .) \
+		&& rm -rf $(SANDBOX)/state $(SANDBOX)/cache && $(SANDBOX)/usr/bin/bwrap --version || [ "$$CI" != true ]; \
+	else \
+		echo "There is neither bwrap nor apt here, so its test is skipped." >&2; [ "$$CI" != true ]; \
+	fi
+
+test: setup opencode sandbox ## Run the tests.
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 fuzz: setup ## Try 20,000 hostile task files and configurations (FUZZ_SEED, FUZZ_FIRST, FUZZ_COUNT).

@@ -1,5 +1,6 @@
 """The sandbox that docs/security.md shows, as it stands there, around a real agent."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import yaml
 from helpers import Ground
 
 TOP = Path(__file__).resolve().parent.parent.parent
+INSTALLED = TOP / ".local/bubblewrap/usr/bin"
+PROGRAMS = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}{INSTALLED}"
 AGENT = """
 try() { ( eval "$1" ) > /dev/null 2>&1 && echo "$1" >> escaped.txt || :; }
 try 'echo x > ../../../README.md'
@@ -26,8 +29,11 @@ work
 """
 
 
-@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
-async def test_documented_sandbox_lets_work_through_and_nothing_else(ground: Ground) -> None:
+@pytest.mark.skipif(shutil.which("bwrap", path=PROGRAMS) is None, reason="bubblewrap is not installed")
+async def test_documented_sandbox_lets_work_through_and_nothing_else(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", PROGRAMS)
     text = (TOP / "docs" / "security.md").read_text()
     wrapper = yaml.safe_load(text.split("```yaml\n", 1)[1].split("```", 1)[0])["wrapper"]
     ground.make({"a": {}, "b": {}}, AGENT, wrapper=wrapper, verify=["test -f README.md"], setup=["true"])
