@@ -1,7 +1,7 @@
 """Decides which node starts next and why every other one waits; it does nothing itself."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from tasks_lib.errors import InputError
@@ -226,11 +226,17 @@ class Plan:
         return _Setback(task.blob, task.status, frozenset(resolved))
 
     def _refresh_setbacks(self) -> None:
-        """Once the graph shows a node as blocked, undoing just that is news too, whatever the file said before."""
+        """Once the graph shows a node as blocked, undoing just that is news too, whatever the file said before.
+
+        So is the landing of a resolve task that had landed then and was opened again.
+        """
+        tasks = self._graph.tasks
         for task_id, setback in self._setbacks.items():
-            task = self._graph.tasks.get(task_id)
+            resolved = frozenset(i for i in setback.resolved if i in tasks and tasks[i].is_completed)
+            self._setbacks[task_id] = replace(setback, resolved=resolved)
+            task = tasks.get(task_id)
             if task and task.status is Status.BLOCKED and not self._has_news(task, self._graph):
-                self._setbacks[task_id] = _Setback(task.blob, task.status, setback.resolved)
+                self._setbacks[task_id] = _Setback(task.blob, task.status, resolved)
 
     def _take_back(self, before: Graph, changed: Iterable[str]) -> None:
         tasks = self._graph.tasks

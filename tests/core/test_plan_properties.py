@@ -98,7 +98,14 @@ class World:
 
     def complete(self, task_id: str) -> None:
         self.commit(replace(self.head[task_id], status=Status.COMPLETED))
-        self.news.update(i for i, task in self.head.items() if task_id in task.depends_on and is_resolve_task(task_id))
+        # One that was opened and has landed again between two readings is no news: the plan knows graphs, no history.
+        if self.is_news(task_id):
+            self.news.update(i for i, task in self.head.items() if task_id in task.depends_on)
+
+    def is_news(self, task_id: str) -> bool:
+        """Whether this is a resolve task which has landed since the plan last read the head."""
+        read = self.plan.graph.tasks.get(task_id)
+        return is_resolve_task(task_id) and self.head[task_id].is_completed and not (read and read.is_completed)
 
     def edit_head(self) -> None:
         """One thing that a person does: a node of theirs, an unblocking, a new task, a new dependency."""
@@ -127,7 +134,8 @@ class World:
         chosen = self.head[self.choice.choice(sorted(self.head)[:-1] or sorted(self.head))]
         if chosen.depends_on and not chosen.is_completed:
             self.commit(replace(chosen, depends_on=(*chosen.depends_on, f"first{self.edits_left}")))
-            self.news.add(chosen.id)
+            # Where the file goes on to say that the node is blocked, nobody said that it is to be worked.
+            self.news.update({chosen.id} if chosen.status is not Status.BLOCKED else ())
 
     def start_first(self) -> None:
         ready = self.plan.ready()
@@ -155,7 +163,8 @@ class World:
             self.complete(task_id)
         if self.choice.random() < 0.5:
             self.plan.update(self.read())
-        self.news.discard(task_id)
+        if not any(map(self.is_news, self.head[task_id].depends_on)):
+            self.news.discard(task_id)
         self.plan.finish(task_id, outcome)
 
     def block(self, task_id: str, *, has_resolve: bool) -> Blocked:
@@ -207,10 +216,7 @@ def test_every_node_starts_rightly_and_ends_with_an_account(choice: Random) -> N
         assert task.is_completed or waits[task_id]
     assert waits.keys() == {i for i, task in tasks.items() if not task.is_completed}
     assert not skips.keys() & ({*plan.outcomes, *people})
-    unheard = [i for i in world.news if world.is_open(i) and isinstance(plan.outcomes.get(i), Blocked)]
-    assert all(
-        tasks[i].status is Status.BLOCKED and not any(map(is_resolve_task, tasks[i].depends_on)) for i in unheard
-    )
+    assert not [i for i in world.news if world.is_open(i) and isinstance(plan.outcomes.get(i), Blocked)]
 
 
 @settings(max_examples=100, deadline=None)
