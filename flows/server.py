@@ -29,6 +29,7 @@ LOG_TAIL_LINES = 15
 RECORD = "server.json"
 KEPT_RUN_SECONDS = 90 * 24 * 3600
 """How long Prefect's own record of a run is kept; what landed is in git."""
+SERVER_ENDED = "ended the Prefect server that a killed run had left"
 NICE = ("nice", "-n", "5")
 """The agents' work comes before its record: on a busy machine the UI lags a little instead of the run."""
 
@@ -181,6 +182,23 @@ def end_if_last(users: IO[str], child: Child, home: Path) -> None:
     if is_last(users):
         end_child(child)
         (home / RECORD).unlink(missing_ok=True)
+
+
+def end_idle_server() -> bool:
+    """End the server in our data directory if no coordinator uses it, as after a kill; whether there was one."""
+    home = data_dir() / "prefect"
+    if not (home / RECORD).exists():
+        return False
+    with (home / "users.lock").open("w") as users, mutex(home):
+        try:
+            # Asked for first: one that is in use may be too busy to answer, and would be taken for a dead one.
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        child = read_running(home)
+        if child:
+            end_if_last(users, child, home)
+        return child is not None and child.process() is None
 
 
 def server_settings(home: Path, port: int) -> dict[str, str]:

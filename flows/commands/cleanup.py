@@ -1,7 +1,6 @@
 """`coordinator cleanup`: puts away what runs left behind, never work that did not land, and lists what is kept."""
 
 import asyncio
-import fcntl
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from rich.console import Console
 from flows.commands.kept import describe_kept
 from flows.commands.output import count, print_json, say
 from flows.places import data_dir, name_program
-from flows.server import RECORD, end_if_last, find_api, mutex, read_running
+from flows.server import SERVER_ENDED, end_idle_server, find_api
 from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.entries import list_entries
 from tasks_lib.git.halfway import mend
@@ -83,7 +82,7 @@ def tidy(project: Project) -> Tidied:
             lines.append(line)
         lines += tell_prefect(repository)
         if end_idle_server():
-            lines.append("ended the Prefect server that a killed run had left")
+            lines.append(SERVER_ENDED)
         worktrees = Worktrees(repository, pool_size=0)
         head = project.open_head()
         trash = len(list_trash(repository))
@@ -113,23 +112,6 @@ def tell_prefect(repository: Repository) -> list[str]:
 def list_branches(project: Project) -> tuple[str, ...]:
     """The branches of the graph's nodes."""
     return tuple(project.name_branches().values())
-
-
-def end_idle_server() -> bool:
-    """End the server in our data directory if no coordinator uses it, as after a kill; whether there was one."""
-    home = data_dir() / "prefect"
-    if not (home / RECORD).exists():
-        return False
-    with (home / "users.lock").open("w") as users, mutex(home):
-        try:
-            # Asked for first: one that is in use may be too busy to answer, and would be taken for a dead one.
-            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        child = read_running(home)
-        if child:
-            end_if_last(users, child, home)
-        return child is not None and child.process() is None
 
 
 def look(project: Project) -> Tidied:

@@ -16,7 +16,7 @@ from rich.console import Console
 from flows.commands.output import say
 from flows.places import VIEW, name_program, register
 from flows.progress import show
-from flows.server import Server, authorize, serve
+from flows.server import SERVER_ENDED, Server, authorize, end_idle_server, serve
 from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
 from tasks_lib.git.lock import read_dead_holder, read_holder
 from tasks_lib.git.repository import Repository
@@ -49,14 +49,11 @@ def run_repository(
     if holder := read_holder(project.repository.state_dir):
         raise BusyError(f"{project.repository.top} is worked by {holder} already; wait for it, or stop it")
     # What a killed run left, in Prefect too, is put right by opening a run, even if nothing is left to work.
-    is_fresh = not was_killed(project.repository)
-    if is_fresh and has_nothing_to_do(project, only):
-        console.print(f"Every node is completed on {project.base_name}; there is nothing to do.")
-        for line in tidy_remote(project):
-            say(console, line, "yellow")
-        return ExitCode.COMPLETED
-    if is_fresh and not plan.ready() and not project.open_head().is_pending():
-        return explain_wait(plan, project, only, console)
+    # What a killed run left, in Prefect too, is put right by opening a run, even if nothing is left to work.
+    if not was_killed(project.repository) and (code := end_at_once(plan, project, only, console)) is not None:
+        if end_idle_server():
+            say(console, SERVER_ENDED, "yellow")
+        return code
     name = register(project.repository.top)
     if not os.environ.get("PREFECT_API_URL"):
         console.print("Starting Prefect's server (10 to 20 seconds) …", style="dim")
@@ -69,6 +66,18 @@ def was_killed(repository: Repository) -> bool:
     """Whether the last run here ended without a word: it died holding the lock, or before it had said how it ended."""
     view = read_view(repository.state_dir / VIEW)
     return read_dead_holder(repository.state_dir) is not None or (view is not None and not view.ended)
+
+
+def end_at_once(plan: Plan, project: Project, only: Sequence[str], console: Console) -> ExitCode | None:
+    """How a run ends that needs no server, and why, said; None where there is something to do."""
+    if has_nothing_to_do(project, only):
+        console.print(f"Every node is completed on {project.base_name}; there is nothing to do.")
+        for line in tidy_remote(project):
+            say(console, line, "yellow")
+        return ExitCode.COMPLETED
+    if plan.ready() or project.open_head().is_pending():
+        return None
+    return explain_wait(plan, project, only, console)
 
 
 def has_nothing_to_do(project: Project, only: Sequence[str]) -> bool:

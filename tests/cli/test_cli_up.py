@@ -6,32 +6,56 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import psutil
-from helpers_cli import Call
+import pytest
+from helpers_cli import Call, Place, task_text
+
+from flows.server import SERVER_ENDED
+
+
+@contextmanager
+def up(*options: str) -> Generator["tuple[subprocess.Popen[str], str]"]:
+    """`coordinator up` and the address that it says; it is ended in the end, if it has not been before."""
+    command = [sys.executable, "-u", "-m", "flows.cli", "up", *options]
+    process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process, next(found[0] for line in process.stdout if (found := re.search(r"http://\S+", line)))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
 
 
 def test_up_serves_the_ui_until_it_is_ended_and_leaves_nothing(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    command = [sys.executable, "-u", "-m", "flows.cli", "up", "--port", str(port)]
-    process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        link = next(found[0] for line in process.stdout if (found := re.search(r"http://\S+", line)))
+    with up("--port", str(port)) as (process, link):
         assert link == f"http://127.0.0.1:{port}"
         assert httpx.get(f"{link}/api/health", timeout=30).is_success
         children = psutil.Process(process.pid).children(recursive=True)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        status = process.wait(60)
-    assert status == 0
+    assert process.returncode == 0
     assert children
     assert not [child for child in children if child.is_running()]
     assert not (tmp_path / "data" / "prefect" / "server.json").exists()
+
+
+def test_run_with_nothing_to_do_ends_the_server_that_a_killed_coordinator_left(place: Place, call: Call) -> None:
+    place.git.run("rm", "--quiet", "-r", "tasks")
+    place.commit(place.tasks(task_text("base", status="completed")), "Have it all")
+    with up() as (process, link):
+        process.kill()
+        process.wait(60)
+        assert httpx.get(f"{link}/api/health", timeout=30).is_success
+        done = call("run", cwd=place.top)
+    assert (done.returncode, SERVER_ENDED in done.stdout) == (0, True), done.stdout + done.stderr
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{link}/api/health", timeout=30)
 
 
 def test_up_says_when_its_port_is_taken(tmp_path: Path, call: Call) -> None:
