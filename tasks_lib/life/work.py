@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from tasks_lib.agents.backend import Session, SessionView
 from tasks_lib.git.branches import BranchState
+from tasks_lib.git.merging import find_merge_base
 from tasks_lib.git.records import Record, clear_notices, write_record
 from tasks_lib.git.worktrees import Worktree
 from tasks_lib.life.desk import Receipt
@@ -131,7 +132,7 @@ class Work:
 
 
 def next_record(
-    previous: Record | None, task_id: str, branch: str, head: str, run_id: str, attempts_before: int
+    previous: Record | None, task_id: str, branch: str, base: str, run_id: str, attempts_before: int
 ) -> Record:
     """The record of the attempt that begins now.
 
@@ -141,7 +142,7 @@ def next_record(
     """
     if previous is None or previous.task_id != task_id:
         attempt = attempts_before + 1
-        return Record(task_id, branch, attempt=attempt, allowance=attempt, session=new_session(), run=run_id, base=head)
+        return Record(task_id, branch, attempt=attempt, allowance=attempt, session=new_session(), run=run_id, base=base)
     if previous.stage == BLOCKED:
         attempt = previous.attempt + 1
         return replace(previous, attempt=attempt, allowance=attempt, turn=0, rounds=0, review_rounds=0,
@@ -167,7 +168,9 @@ async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
         await end_group(
             GroupId(previous.pid, previous.pid_started), run.settings.watch.stop_seconds, session=previous.session
         )
-    record = next_record(previous, task.id, branch, head, run.id, before)
+    is_found = previous is None and not worktree.is_new_branch
+    base = await run.thread(_find_base, run, branch, head) if is_found else head
+    record = next_record(previous, task.id, branch, base, run.id, before)
     if previous is None or record.attempt != previous.attempt:
         # Turns are counted anew in each attempt, so an old notice would be taken for one of this attempt's.
         await run.thread(clear_notices, worktree.git_dir)
@@ -179,6 +182,12 @@ async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
     run.desk.enter(task.id, work)
     work.enter(Stage.WORKTREE, branch)
     return work
+
+
+def _find_base(run: Run, branch: str, head: str) -> str:
+    """Where a branch that a killed coordinator left without a record began: the head may have moved on since."""
+    tip = run.repository.branch_head(branch)
+    return (tip and find_merge_base(run.repository.git, head, tip)) or head
 
 
 def _open_worktree(run: Run, task_id: str, branch: str, head: str) -> tuple[Record | None, Worktree, int]:

@@ -29,6 +29,15 @@ async def test_review_node_that_approves_is_checked_with_one_commit_of_its_file(
     assert ground.leftovers() == []
 
 
+async def test_review_node_whose_branch_a_killed_run_left_behind_the_head_is_checked(ground: Ground) -> None:
+    ground.make({"r": {"level": "review"}}, say("approved"))
+    ground.git.run("branch", "feat/r")
+    ground.git.run("commit", "--quiet", "--allow-empty", "-m", "What landed before the run was killed")
+    worked = await ground.work()
+    assert worked.outcomes == {"r": Checked(ground.at())}
+    assert ground.git.text("show", "-s", "--format=%s", "main") == "Check r: Do r"
+
+
 async def test_review_node_that_asks_for_changes_is_blocked(ground: Ground) -> None:
     ground.make({"r": {"level": "review"}, "next": {"depends_on": ["r"]}}, say("changes requested"))
     worked = await ground.work()
