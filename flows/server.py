@@ -29,7 +29,6 @@ LOG_TAIL_LINES = 15
 RECORD = "server.json"
 KEPT_RUN_SECONDS = 90 * 24 * 3600
 """How long Prefect's own record of a run is kept; what landed is in git."""
-SERVER_ENDED = "ended the Prefect server that a killed run had left"
 NICE = ("nice", "-n", "5")
 """The agents' work comes before its record: on a busy machine the UI lags a little instead of the run."""
 

@@ -1,7 +1,6 @@
 """`coordinator cleanup`: puts away what runs left behind, never work that did not land, and lists what is kept."""
 
 import asyncio
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,12 @@ from rich.console import Console
 
 from flows.commands.kept import describe_kept
 from flows.commands.output import count, print_json, say
+from flows.commands.settling import settle
 from flows.places import data_dir, name_program
-from flows.server import SERVER_ENDED, end_idle_server, find_api
 from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.entries import list_entries
 from tasks_lib.git.halfway import mend
 from tasks_lib.git.lock import RunLock, read_holder
-from tasks_lib.git.repository import Repository
 from tasks_lib.git.snapshots import KEPT_REFS, Kept, list_kept
 from tasks_lib.git.sweep import find_locks, find_unfinished_files
 from tasks_lib.git.trash import POOL_NAME, list_trash
@@ -80,9 +78,7 @@ def tidy(project: Project) -> Tidied:
             lines.append(f"ended {count(ended, 'process')} that an earlier run had left")
         if line := mend(repository.common_dir):
             lines.append(line)
-        lines += tell_prefect(repository)
-        if end_idle_server():
-            lines.append(SERVER_ENDED)
+        lines += settle(repository.common_dir)
         worktrees = Worktrees(repository, pool_size=0)
         head = project.open_head()
         trash = len(list_trash(repository))
@@ -94,19 +90,6 @@ def tidy(project: Project) -> Tidied:
         head.finish()
         done += sweep(repository, project.graph, settings, data_dir())
     return Tidied((*lines, *done), leftovers, tuple(list_kept(repository)))
-
-
-def tell_prefect(repository: Repository) -> list[str]:
-    """Tell a server that answers which flow runs of this repository are dead; without one there is nobody to tell."""
-    if not (api := find_api()):
-        return []
-    os.environ.update(api)
-    from flows.stale_runs import OUTAGE, crash_stale
-
-    try:
-        return asyncio.run(crash_stale(repository.common_dir))
-    except OUTAGE as error:
-        return [f"Prefect could not be told of runs that were killed: {error}. The next run tries again."]
 
 
 def list_branches(project: Project) -> tuple[str, ...]:

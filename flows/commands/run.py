@@ -14,9 +14,10 @@ import httpx
 from rich.console import Console
 
 from flows.commands.output import say
+from flows.commands.settling import settle
 from flows.places import VIEW, name_program, register
 from flows.progress import show
-from flows.server import SERVER_ENDED, Server, authorize, end_idle_server, serve
+from flows.server import Server, authorize, serve
 from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
 from tasks_lib.git.lock import read_dead_holder, read_holder
 from tasks_lib.git.repository import Repository
@@ -51,8 +52,8 @@ def run_repository(
     # What a killed run left, in Prefect too, is put right by opening a run, even if nothing is left to work.
     # What a killed run left, in Prefect too, is put right by opening a run, even if nothing is left to work.
     if not was_killed(project.repository) and (code := end_at_once(plan, project, only, console)) is not None:
-        if end_idle_server():
-            say(console, SERVER_ENDED, "yellow")
+        for line in settle(project.repository.common_dir):
+            say(console, line, "yellow")
         return code
     name = register(project.repository.top)
     if not os.environ.get("PREFECT_API_URL"):

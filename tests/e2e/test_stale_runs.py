@@ -97,6 +97,11 @@ def check_that_a_kill_at_the_very_end_is_put_right(
     code, output = coordinator.run("run", repository)
     assert (code, read_run(coordinator, last)["state_type"]) == (0, "CRASHED"), output
     assert "The lock was left by run last (process 1 on elsewhere" in output
+    # Killed between saying how it ended and telling Prefect: nothing in the repository tells of it.
+    untold = make_run(coordinator, flow, tags)
+    code, output = coordinator.run("run", repository)
+    assert (code, read_run(coordinator, untold)["state_type"]) == (0, "CRASHED"), output
+    assert "there is nothing to do" in output
 
 
 def test_the_state_of_a_flow_run_that_is_refused_says_who_works_there(coordinator: Coordinator, tmp_path: Path) -> None:
