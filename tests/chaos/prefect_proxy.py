@@ -58,8 +58,8 @@ class Proxy:
             while not self.has_struck:
                 if not await self._pass_one_on(reader, writer, back, there):
                     break
-        except (OSError, asyncio.IncompleteReadError):
-            return
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            return  # Cancelled at the end of the run; asyncio would print that of a connection.
         finally:
             for one in (writer, there):
                 if one is not None:
