@@ -13,7 +13,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import httpx
 import psutil
@@ -29,6 +29,8 @@ LOG_TAIL_LINES = 15
 RECORD = "server.json"
 KEPT_RUN_SECONDS = 90 * 24 * 3600
 """How long Prefect's own record of a run is kept; what landed is in git."""
+ONCE_RECORDED = ("sh", "-c", 'read -r go && exec "$@" < /dev/null', "sh")
+"""A server that nobody knows of would stay, beside another on the same database: it begins when its record is there."""
 NICE = ("nice", "-n", "5")
 """The agents' work comes before its record: on a busy machine the UI lags a little instead of the run."""
 
@@ -158,16 +160,21 @@ def start_child(home: Path, port: int) -> Child:
     settings = server_settings(home, port)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*NICE, sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)],
+            [*ONCE_RECORDED, *NICE, sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK,
+             "--port", str(port)],
             env={**without_prefect(os.environ), **settings},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # A Ctrl-C in our terminal is ours alone; the server outlives the last state.
-        )
+        )  # fmt: skip
     child = Child(process.pid, psutil.Process(process.pid).create_time(), port)
-    write_atomically(home / RECORD, json.dumps(asdict(child)).encode())
     try:
+        for left in home.glob(f"{RECORD}.*"):
+            left.unlink(missing_ok=True)  # Of a coordinator that was killed here.
+        write_atomically(home / RECORD, json.dumps(asdict(child)).encode())
+        with suppress(BrokenPipeError), cast("IO[bytes]", process.stdin) as go:
+            go.write(b"go\n")
         wait_until_healthy(settings["PREFECT_API_URL"], process, log)
     except BaseException:
         end_child(child)

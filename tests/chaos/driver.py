@@ -68,7 +68,7 @@ def make_shim(directory: Path) -> None:
     if directory.exists():
         return
     directory.mkdir(parents=True)
-    for name in ("git", "sh", "env", "nice"):
+    for name in ("git", "sh", "env"):
         (directory / name).write_text(f"#!{sys.executable} -SEs\n{SHIM.read_text(encoding='utf-8')}", encoding="utf-8")
         (directory / name).chmod(0o700)
     (directory / "syscalls.py").symlink_to(SHIM.with_name("syscalls.py"))

@@ -95,7 +95,7 @@ def _list_modes(effect: Effect, is_first: bool, is_last: bool, *, every: bool) -
         return ["before", "after"]
     if effect.is_plain:
         return ["before"]
-    if effect.argv[:1] == ("nice",):
+    if "server" in effect.argv:
         return ["before", "orphan"]  # Prefect's server, which ends only when it is told to.
     if effect.is_reading and not every:
         return [*(["before"] if is_first else []), *(["after"] if is_last else [])]
