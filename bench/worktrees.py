@@ -119,7 +119,7 @@ def make_ours(top: Path, line: Sequence[str]) -> list[float]:
         if len(live) == OPEN:
             oldest = live.pop(0)
             worktrees.release(oldest)
-            repository.delete_branch(str(oldest.branch), oldest.git.text("rev-parse", "HEAD"))
+            repository.delete_branch(str(oldest.branch), line[number - OPEN])
         live.append(worktrees.open_branch(f"feat/node-{number:03}", line[number]))
         times.append(time.perf_counter() - began)
     for worktree in live:

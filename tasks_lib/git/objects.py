@@ -1,5 +1,6 @@
 """Reads and writes git objects with few processes: read through one child, trees edited and written in memory."""
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ from tasks_lib.git.runner import Git
 TREE_MODE = "040000"
 FILE_MODE = "100644"
 _FILE_MODES = frozenset({"100644", "100755", "100664"})
+_MODES = {b"100644": "100644", b"100755": "100755", b"40000": TREE_MODE, b"120000": "120000", b"160000": "160000"}
+_ENTRIES = {size: re.compile(rb"(\d+) ([^\0]+)\0(.{%d})" % size, re.DOTALL) for size in (20, 32)}
 _MEASURED_AT_ONCE = 400
 _ASKED_AT_ONCE = 60
 """Ids of 64 digits and a newline below 4,096 bytes: what any pipe holds, so that neither side waits for the other."""
@@ -166,10 +169,11 @@ class Objects:
             if sides:
                 yield Change(path, old, new)
             return
-        before = {entry.name: entry for entry in self.read_tree(old.oid)} if old else {}
-        after = {entry.name: entry for entry in self.read_tree(new.oid)} if new else {}
-        for name in sorted(before.keys() | after.keys()):
-            yield from self._diff(f"{path}/{name}" if path else name, before.get(name), after.get(name))
+        before, after = (frozenset(self.read_tree(side.oid)) if side else frozenset[Entry]() for side in (old, new))
+        gone = {entry.name: entry for entry in before - after}
+        come = {entry.name: entry for entry in after - before}
+        for name in sorted(gone.keys() | come.keys()):
+            yield from self._diff(f"{path}/{name}" if path else name, gone.get(name), come.get(name))
 
     def write(self, kind: str, data: bytes) -> str:
         """Write `data` as an object of the given kind (`blob`, `tree`, `commit`), durably, and return its id."""
@@ -257,16 +261,14 @@ def _check_path(path: str) -> str:
 
 def parse_tree(data: bytes, id_bytes: int) -> tuple[Entry, ...]:
     """The entries of a raw tree object whose ids are `id_bytes` long (20 for SHA-1, 32 for SHA-256)."""
-    entries: list[Entry] = []
-    position = 0
-    while position < len(data):
-        space = data.index(b" ", position)
-        end = data.index(b"\0", space)
-        mode = data[position:space].decode("ascii").zfill(6)
-        name = data[space + 1 : end].decode("utf-8", "surrogateescape")
-        position = end + 1 + id_bytes
-        entries.append(Entry(mode, name, data[end + 1 : position].hex()))
-    return tuple(entries)
+    pattern = _ENTRIES[id_bytes]
+    # Spelled out for speed: a folder of a thousand files is read anew after each landing in it.
+    return tuple(
+        [
+            Entry(_MODES.get(mode) or mode.decode("ascii").zfill(6), name.decode("utf-8", "surrogateescape"), oid.hex())
+            for mode, name, oid in pattern.findall(data)
+        ]
+    )
 
 
 def serialize_tree(entries: Iterable[Entry]) -> bytes:

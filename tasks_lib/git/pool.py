@@ -12,6 +12,8 @@ from tasks_lib.git.entries import Worktree
 from tasks_lib.git.records import read_regular
 from tasks_lib.git.trash import make_writable
 
+PARALLEL = ("-c", "checkout.workers=0", "-c", "checkout.thresholdForParallelism=1000")
+"""As many workers as there are cores where that pays: for a hundred files, git's own threshold, they cost more."""
 _KEY_BYTES = 64 << 20
 """A lock file of a large project has a few MB."""
 
@@ -107,7 +109,7 @@ class Checkouts:
     def fill(self, worktree: Worktree) -> None:
         """Write every file of a worktree that was made without any."""
         with self._turns.fill():
-            worktree.git.run("-c", "checkout.workers=0", "reset", "--hard", "--quiet")
+            worktree.git.run(*PARALLEL, "reset", "--hard", "--quiet")
 
     def switch(self, worktree: Worktree, commit: str, *, may_keep: bool) -> None:
         """Detach at `commit` and clean."""
@@ -125,7 +127,7 @@ class Checkouts:
     def _change(self, worktree: Worktree, words: Sequence[str], *, may_keep: bool) -> None:
         with self._turns.change():
             before = self._keeping.digest(worktree.path)
-            worktree.git.run("-c", "checkout.workers=0", "checkout", "--quiet", "--force", *words, "--")
+            worktree.git.run(*PARALLEL, "checkout", "--quiet", "--force", *words, "--")
             is_same = may_keep and before == self._keeping.digest(worktree.path)
             self._clean(worktree, self._keeping.list_exclusions() if is_same else [])
 

@@ -331,6 +331,8 @@ class Worktrees:
     def _retire(self, worktree: Worktree, place: Path) -> None:
         # HEAD alone is detached, where it is: no file is looked at, and the branch can be deleted.
         worktree.git.run("update-ref", "--no-deref", "-m", RELEASED, "HEAD", "HEAD")
+        # What it names was kept, where need be. The next node would be asked about it, and git would walk back to it.
+        (worktree.git_dir / "ORIG_HEAD").unlink(missing_ok=True)
         with self._lock():
             place.parent.mkdir(parents=True, exist_ok=True)
             self.repository.git.run("worktree", "move", "--", str(worktree.path), str(place))
