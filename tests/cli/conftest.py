@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers_cli import SETTINGS, Call, Main, Place, task_text
+from person import forget_the_person
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -16,10 +17,8 @@ from flows.cli import app
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No settings of the person who runs the tests take part in them, and none of their data is touched."""
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "no-settings"))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    forget_the_person(monkeypatch, tmp_path)
     monkeypatch.setenv("COORDINATOR_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
 
 
 @pytest.fixture

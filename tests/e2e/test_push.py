@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from e2e.conftest import Coordinator
-from life.helpers import forget_the_person
+from person import forget_the_person
 from push.pushing_ground import PushingGround
 
 pytestmark = pytest.mark.xdist_group("prefect")

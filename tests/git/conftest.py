@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from person import forget_the_person
 
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
@@ -11,8 +12,7 @@ from tasks_lib.git.runner import Git
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No settings of the person who runs the tests take part in them."""
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "no-settings"))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    forget_the_person(monkeypatch, tmp_path)
 
 
 @pytest.fixture

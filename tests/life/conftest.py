@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from e2e.opencode_ground import OpencodeGround, isolate, opening
-from helpers import Ground, forget_the_person, opening_ground
+from helpers import Ground, opening_ground
+from person import forget_the_person
 
 
 @pytest.fixture(autouse=True)

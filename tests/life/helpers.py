@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
 import yaml
 
 from tasks_lib.errors import InputError
@@ -355,15 +354,6 @@ def write_task(task_id: str, body: str = "", status: str = "pending", **front: A
         f"---\nid: {task_id}\nname: Do {task_id}  # by hand\nstatus: {status}\n{rows}---\n\n"
         f"## Description\n{body or 'Write it.'}\n\n## Acceptance Criteria\n- [ ] It is there\n\n## Notes\n\n## Summary\n"
     )
-
-
-def forget_the_person(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
-    """No settings of the person who runs the tests take part in them."""
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(place / "no-settings"))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    for name in list(os.environ):
-        if name.startswith(("COORDINATOR_", "PREFECT_")):
-            monkeypatch.delenv(name)
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from life.helpers import forget_the_person, tidied
+from life.helpers import tidied
+from person import forget_the_person
 from push.pushing_ground import PushingGround
 
 

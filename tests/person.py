@@ -1,0 +1,15 @@
+"""Keeps the settings and the data of the person who runs the tests out of them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def forget_the_person(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """No settings of the person who runs the tests take part in them."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(place / "no-settings"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in list(os.environ):
+        if name.startswith(("COORDINATOR_", "PREFECT_")):
+            monkeypatch.delenv(name)
