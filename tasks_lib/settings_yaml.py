@@ -87,6 +87,8 @@ def _overlay(model: type[BaseModel], given: _Given, name: str, keys: Sequence[st
     annotation = _find_annotation(model, keys)
     if annotation is None or not text.strip():
         return []
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        return [Fault(name, 0, "its value holds bytes that are not UTF-8; write it in UTF-8")]
     section = given.values
     for key in keys[:-1]:
         inner: Any = section.setdefault(key, {})

@@ -269,6 +269,12 @@ def test_variables_that_name_no_key_or_belong_to_an_agent_set_nothing() -> None:
     assert read_settings("", PATH, environment) == Settings()
 
 
+@pytest.mark.parametrize("name", ["BRANCH_PREFIX", "LAND__REMOTE", "AGENT__MODELS__X", "VERIFY", "MAX_SESSIONS"])
+def test_a_variable_that_is_no_text_is_refused_whatever_its_key_holds(name: str) -> None:
+    said = faults("", **{f"COORDINATOR_{name}": "\udcff"})
+    assert said == [f"COORDINATOR_{name}: its value holds bytes that are not UTF-8; write it in UTF-8"]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "fault"),
     [
