@@ -161,7 +161,7 @@ async def _drive_bare(program: Path, url: str, home: Path, worktrees: Sequence[P
 
 
 def _open_nothing(*_: object) -> Never:
-    raise NotImplementedError("the bare driver opens its sessions itself")
+    raise BrokenRunError("the backend opened a session, though the bare driver opens its own")
 
 
 def make_environment(home: Path) -> dict[str, str]:
