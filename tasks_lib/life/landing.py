@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tasks_lib import prompts
+from tasks_lib.errors import CoordinatorError
 from tasks_lib.git.candidate import Candidate, Composer, Conflict, Landing
 from tasks_lib.git.head import FollowedBase, NeedsRebuild, Rewritten, Unchanged
 from tasks_lib.git.rebuild import recompose
@@ -58,8 +60,10 @@ LandingResult = Landed | GivenBack | Held | Overtaken
 class Lander:
     """The merge queue of one run. Every move of the head goes through here, so that each is seen and published."""
 
-    def __init__(self, run: Run, on_moved: Callable[[], None]) -> None:
+    def __init__(self, run: Run, on_moved: Callable[[], None], look: Callable[[], object]) -> None:
+        """`look`, called in a thread, brings news of the base that is elsewhere; it may raise CoordinatorError."""
         self._run = run
+        self._look = look
         self._turnstile = Slots(1)
         self._on_moved = on_moved
         self._composer = Composer(run.repository.git, run.objects, run.reader, run.identity)
@@ -78,12 +82,14 @@ class Lander:
         while True:
             await self._turnstile.acquire(rank)
             try:
+                base = self._run.head.last_seen_base()
                 result = await self._try_to_land(landing)
             finally:
                 self._turnstile.release()
-            if not isinstance(result, Held) or self._is_given_up:
+            if not isinstance(result, Held):
                 return result
-            await self._wait_for_base(result.reason)
+            if not await self._wait_for_base(result.reason) and not await self._has_news_since(base):
+                return result
 
     async def record(self, compose: Callable[[str], Candidate]) -> str:
         """Move the head to a commit of task files alone, made by `compose(head)`; returns that commit."""
@@ -127,7 +133,7 @@ class Lander:
             return
 
     def give_up(self) -> None:
-        """Nothing else can make progress: whoever waits for the base to be mended is told so."""
+        """Nothing else can make progress: whoever waits for the base to be mended now is told so."""
         self._is_given_up = True
         self._base_moved.set()
 
@@ -221,18 +227,26 @@ class Lander:
         target = self._run.project.base_name
         return f"{target} itself is red without any of this work: `{red.line}` {red.how} (log: {red.log})"
 
-    async def _wait_for_base(self, reason: str) -> None:
+    async def _wait_for_base(self, reason: str) -> bool:
+        """Wait until the base has moved; False if nothing else goes on that could be waited with."""
         self.waiting_for_base += 1
         self._run.board.say(f"The queue is held. {reason}. Nothing lands until {self._run.project.base_name} moves.")
         self._run.moved.set()
         self._base_moved.clear()
+        self._is_given_up = False
         try:
-            if not self._is_given_up:
-                await self._base_moved.wait()
+            await self._base_moved.wait()
         finally:
             self.waiting_for_base -= 1
+        return not self._is_given_up
 
     # The base.
+
+    async def _has_news_since(self, base: str) -> bool:
+        """Whether the base, looked at this moment, is not at `base`: somebody may have mended it just now."""
+        with suppress(CoordinatorError):
+            await self._run.thread(self._look)
+        return await self._run.thread(self._run.head.base) != base
 
     async def _follow_base(self) -> str:
         """Reconcile the head with the base; returns why nothing may land, "" if it may."""

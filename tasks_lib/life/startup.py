@@ -44,8 +44,8 @@ class OpenRun:
 
     def __init__(self, run: Run) -> None:
         self.run: Run = run
-        self.lander: Lander = Lander(run, self._on_moved)
         remote = run.project.open_remote()
+        self.lander: Lander = Lander(run, self._on_moved, look=lambda: remote and remote.fetch())
         self.publisher: Publisher | Pusher = Pusher(run, self.lander, remote) if remote else Publisher(run)
 
     def _on_moved(self) -> None:

@@ -100,6 +100,15 @@ async def test_red_base_holds_the_queue_blames_nobody_and_costs_no_second_sessio
     assert ground.leftovers() == []
 
 
+async def test_base_that_is_mended_while_it_is_found_red_fails_nobody(ground: Ground) -> None:
+    mend = f"git -C {ground.top} rm -q broken && git -C {ground.top} commit -qm Mend"
+    ground.make({"a": {}}, verify=[f"test ! -f broken || {{ {mend}; false; }}"], files={"broken": "x\n"})
+    worked = await ground.work()
+    assert worked.names == {"a": "Merged"}
+    assert ground.log("%s") == ["Merge feat/a: Do a", "Mend", "Begin"]
+    assert ground.turns() == ["a-1-1"]
+
+
 async def test_held_queue_goes_on_when_the_base_is_mended_while_the_run_lives(ground: Ground) -> None:
     agent = "[ $id = b ] && await go\nwork"
     ground.make(GRAPH, agent, verify=["test ! -f broken"], files={"broken": "x\n"}, signals=["go"])

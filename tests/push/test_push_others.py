@@ -101,6 +101,24 @@ async def test_red_base_holds_the_queue_and_takes_no_merge_back(shared: PushingG
     assert shared.hub_log()[2:] == ["Really mend", "Mend", "Break", "Begin"]
 
 
+async def test_remote_is_looked_at_once_more_before_work_fails_for_a_red_base(shared: PushingGround) -> None:
+    land, files = {"fetch_seconds": 1000}, {"broken": "x\n"}
+    shared.make({"a": {}}, WAIT, land=land, verify=["test ! -f broken"], files=files, signals=["go"])
+    ann = shared.join("ann")
+
+    async def mend(opened: OpenRun) -> None:
+        await reach(opened, "a: session: turn 1")
+        ann.git.run("rm", "--quiet", "broken")
+        ann.git.run("commit", "--quiet", "--message", "Mend")
+        assert ann.push()
+        shared.signals["go"].send()
+
+    worked = await shared.work(during=mend)
+    assert worked.names == {"a": "Merged"}
+    assert worked.started == ["a"]
+    assert shared.hub_log() == ["Merge feat/a: Do a", "Mend", "Begin"]
+
+
 async def test_remote_that_always_loses_the_race_is_tried_three_times_and_then_waited_for(
     shared: PushingGround,
 ) -> None:
