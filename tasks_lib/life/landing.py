@@ -70,7 +70,7 @@ class Lander:
         self._green: set[str] = set()
         self._known_base: str | None = None
         self._worktree: Worktree | None = None
-        self._base_moved = asyncio.Event()
+        self._has_changed = asyncio.Event()
         self._taking_back = asyncio.Lock()
         self._is_given_up = False
         self.waiting_for_base: int = 0
@@ -82,13 +82,13 @@ class Lander:
         while True:
             await self._turnstile.acquire(rank)
             try:
-                base = self._run.head.last_seen_base()
+                seen = self._see()
                 result = await self._try_to_land(landing)
             finally:
                 self._turnstile.release()
             if not isinstance(result, Held):
                 return result
-            if not await self._wait_for_base(result.reason) and not await self._has_news_since(base):
+            if not await self._wait_for_base(result.reason) and not await self._has_news_since(seen):
                 return result
 
     async def record(self, compose: Callable[[str], Candidate]) -> str:
@@ -135,7 +135,7 @@ class Lander:
     def give_up(self) -> None:
         """Nothing else can make progress: whoever waits for the base to be mended now is told so."""
         self._is_given_up = True
-        self._base_moved.set()
+        self._has_changed.set()
 
     async def close(self) -> None:
         if self._worktree:
@@ -168,6 +168,7 @@ class Lander:
                 )
                 return GivenBack(f"verify is red as merged: `{red.line}` {red.how}", prompt)
             if await self._advance(candidate):
+                self._has_changed.set()
                 return Landed(candidate.commit)
 
     def _compose(self, landing: Landing, head: str) -> Candidate | Conflict | None:
@@ -228,25 +229,29 @@ class Lander:
         return f"{target} itself is red without any of this work: `{red.line}` {red.how} (log: {red.log})"
 
     async def _wait_for_base(self, reason: str) -> bool:
-        """Wait until the base has moved; False if nothing else goes on that could be waited with."""
+        """Wait until the base has moved, or green work stands on it; False if nothing else goes on meanwhile."""
         self.waiting_for_base += 1
         self._run.board.say(f"The queue is held. {reason}. Nothing lands until {self._run.project.base_name} moves.")
         self._run.moved.set()
-        self._base_moved.clear()
+        self._has_changed.clear()
         self._is_given_up = False
         try:
-            await self._base_moved.wait()
+            await self._has_changed.wait()
         finally:
             self.waiting_for_base -= 1
         return not self._is_given_up
 
     # The base.
 
-    async def _has_news_since(self, base: str) -> bool:
-        """Whether the base, looked at this moment, is not at `base`: somebody may have mended it just now."""
+    def _see(self) -> tuple[str, str]:
+        return self._run.head.last_seen(), self._run.head.last_seen_base()
+
+    async def _has_news_since(self, seen: tuple[str, str]) -> bool:
+        """Whether head and base, looked at this moment, are not as they were: what was red may be green just now."""
         with suppress(CoordinatorError):
             await self._run.thread(self._look)
-        return await self._run.thread(self._run.head.base) != base
+        await self._run.thread(self._run.head.base)
+        return self._see() != seen
 
     async def _follow_base(self) -> str:
         """Reconcile the head with the base; returns why nothing may land, "" if it may."""
@@ -269,7 +274,7 @@ class Lander:
         # Not as it was last seen: others look at the base too, and it may have moved since the head was compared.
         if base != self._known_base:
             self._known_base = base
-            self._base_moved.set()
+            self._has_changed.set()
         return ""
 
     async def _tell_rewritten(self, base: str, known: str) -> str:

@@ -109,6 +109,25 @@ async def test_base_that_is_mended_while_it_is_found_red_fails_nobody(ground: Gr
     assert ground.turns() == ["a-1-1"]
 
 
+async def test_work_held_for_a_red_base_lands_on_work_that_mends_it(ground: Ground) -> None:
+    ground.make(GRAPH, "[ $id = b ] || await go\nwork", verify=["test -f a.txt"], signals=["go"])
+    (ground.top / ".git" / "index.lock").touch()  # The branch itself cannot move, so that only the head does.
+
+    async def release(opened: OpenRun) -> None:
+        await reach(opened, ": The queue is held.")
+        ground.signals["go"].send()
+
+    worked = await ground.work(during=release)
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert ground.log("%s") == ["Begin"]
+    assert ground.git.text("log", "--first-parent", "--format=%s", "refs/coordinator/queue/main").splitlines() == [
+        "Merge feat/b: Do b",
+        "Merge feat/a: Do a",
+        "Begin",
+    ]
+    assert sorted(ground.turns()) == ["a-1-1", "b-1-1"]
+
+
 async def test_held_queue_goes_on_when_the_base_is_mended_while_the_run_lives(ground: Ground) -> None:
     agent = "[ $id = b ] && await go\nwork"
     ground.make(GRAPH, agent, verify=["test ! -f broken"], files={"broken": "x\n"}, signals=["go"])
