@@ -4,7 +4,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError
@@ -106,10 +106,13 @@ class Checkouts:
         self._keeping: Keeping = keeping
         self._turns: Turns = Turns(os.cpu_count() or 1)
 
+    def turn_to_fill(self) -> AbstractContextManager[None]:
+        """The turn that `fill` is called in; it is waited for."""
+        return self._turns.fill()
+
     def fill(self, worktree: Worktree) -> None:
         """Write every file of a worktree that was made without any."""
-        with self._turns.fill():
-            worktree.git.run(*PARALLEL, "reset", "--hard", "--quiet")
+        worktree.git.run(*PARALLEL, "reset", "--hard", "--quiet")
 
     def switch(self, worktree: Worktree, commit: str, *, may_keep: bool) -> None:
         """Detach at `commit` and clean."""

@@ -30,7 +30,7 @@ from tasks_lib.git.sweep import remove_empty_folders_of_refs
 from tasks_lib.git.tampering import relink
 from tasks_lib.git.trash import (
     POOL_NAME,
-    delete,
+    delete_each,
     discard,
     keep_aside,
     list_trash,
@@ -82,14 +82,11 @@ class Worktrees:
         if resumed := self._resume(branch, place):
             return resumed
         self._clear_way(branch, place)
-        if idle := self._take_idle("branch"):
-            purpose, worktree = idle
-            try:
-                return self._reuse(worktree, branch, start, place, may_keep=purpose == "branch")
-            except GitError as error:
-                _log.info("%s was not reusable, another is made: %s", worktree.path, error)
-                self.remove(worktree)
-        return self._add_branch(branch, start, place)
+        if reused := self._reuse_idle(branch, start, place):
+            return reused
+        with self._checkouts.turn_to_fill():
+            # While others were at it, one may have come back.
+            return self._reuse_idle(branch, start, place) or self._add_branch(branch, start, place)
 
     def reopen(self, worktree: Worktree, branch: str, start: str, *, is_unreadable: bool = False) -> Worktree:
         """The worktree of `branch` again, after its agent damaged it or left the branch; its files are kept.
@@ -120,8 +117,9 @@ class Worktrees:
             else:
                 self._purposes[worktree.slot] = purpose
                 return worktree
-        slot = self._claim_slot()
-        return self._add(self._pool_place(slot), slot, ["--detach"], commit, purpose=purpose)
+        with self._checkouts.turn_to_fill():
+            slot = self._claim_slot()
+            return self._add(self._pool_place(slot), slot, ["--detach"], commit, purpose=purpose)
 
     def switch(self, worktree: Worktree, commit: str) -> None:
         """Move a detached worktree to another commit; ignored files stay by the same rule as in the pool."""
@@ -169,9 +167,11 @@ class Worktrees:
         with self._mutex:
             self._idle.clear()
         pool = self.repository.worktrees_dir / POOL_NAME
-        for entry in list(list_entries(self.repository)):
-            if entry.path.parent == pool:
-                self.remove(self._build(entry))
+        with self._lock():
+            for entry in list(list_entries(self.repository)):
+                if entry.path.parent == pool:
+                    discard(self.repository, entry.path, entry.admin)
+                    self._free_slot(entry.slot or 0)
         self._delete(list_trash(self.repository))
         with self._lock():
             remove_empty_directories(self.repository)
@@ -263,6 +263,17 @@ class Worktrees:
         if path == self.repository.worktrees_dir:
             raise InputError([f"{path} is a file; worktrees are made below a directory of that name. Rename the file."])
         _log.warning("%s was in the way and no worktree; it is kept as %s", path, keep_aside(self.repository, path))
+
+    def _reuse_idle(self, branch: str, start: str, place: Path) -> Worktree | None:
+        if not (idle := self._take_idle("branch")):
+            return None
+        purpose, worktree = idle
+        try:
+            return self._reuse(worktree, branch, start, place, may_keep=purpose == "branch")
+        except GitError as error:
+            _log.info("%s was not reusable, another is made: %s", worktree.path, error)
+            self.remove(worktree)
+            return None
 
     def _reuse(self, worktree: Worktree, branch: str, start: str, place: Path, *, may_keep: bool) -> Worktree:
         is_new = True
@@ -372,6 +383,6 @@ class Worktrees:
             self._purposes.pop(slot, None)
 
     def _delete(self, paths: Sequence[Path]) -> None:
-        for path in paths:
-            if not delete(path):
+        for path, is_gone in zip(paths, delete_each(paths), strict=True):
+            if not is_gone:
                 _log.warning("%s could not be deleted; delete it by hand", path)

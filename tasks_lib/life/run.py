@@ -88,6 +88,8 @@ class Run:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._threads = ThreadPoolExecutor(GIT_THREADS, thread_name_prefix="git")
+        # Threads of their own, because there they wait for their turn at the disk, and others would wait behind them.
+        self._openers = ThreadPoolExecutor(max_sessions, thread_name_prefix="worktree")
         self._jobs: set[asyncio.Task[None]] = set()
         self._last_jobs: dict[str, asyncio.Task[None]] = {}
         self._branches: dict[str, str] = {}
@@ -99,7 +101,14 @@ class Run:
 
     async def thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking `call` in a thread for git; once begun it is waited for even when we are cancelled."""
-        future = asyncio.get_running_loop().run_in_executor(self._threads, lambda: call(*args, **kwargs))
+        return await self._wait_for(self._threads, lambda: call(*args, **kwargs))
+
+    async def opening_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `thread`, for a `call` that makes a worktree: of each session that begins, one at a time."""
+        return await self._wait_for(self._openers, lambda: call(*args, **kwargs))
+
+    async def _wait_for(self, threads: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+        future = asyncio.get_running_loop().run_in_executor(threads, call)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -221,5 +230,6 @@ class Run:
 
     def close(self) -> None:
         """End what the run holds open; worktrees are closed by whoever ends the run."""
+        self._openers.shutdown(wait=True)
         self._threads.shutdown(wait=True)
         self.objects.close()

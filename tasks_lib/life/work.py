@@ -163,7 +163,7 @@ async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
     """Make or resume the node's worktree, ending what an earlier coordinator left running in it."""
     head = run.head.last_seen()
     branch = run.branch_of(task.id)
-    previous, worktree, before = await run.thread(_open_worktree, run, task.id, branch, head)
+    previous, worktree, before = await run.opening_thread(_open_worktree, run, task.id, branch, head)
     if previous and previous.pid:
         await end_group(
             GroupId(previous.pid, previous.pid_started), run.settings.watch.stop_seconds, session=previous.session
