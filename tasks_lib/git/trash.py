@@ -15,8 +15,9 @@ from tasks_lib.git.repository import Repository
 POOL_NAME = ".pool"
 TRASH_NAME = ".trash"
 KEPT_PREFIX = ".kept-"
-DELETED_AT_ONCE = 8
-"""Worktrees; a few threads more than most machines have cores, since each waits for the disk."""
+FEW = 4
+"""Directories that are deleted in this process, one after the other: a worktree or two, each with its entry."""
+DELETERS = 4
 
 
 def discard(repository: Repository, path: Path, admin: Path | None) -> list[Path]:
@@ -57,19 +58,30 @@ def delete(path: Path) -> bool:
     return not path.exists()
 
 
-def delete_each(paths: Sequence[Path]) -> Sequence[bool]:
-    """Delete several, some at once: what a run leaves is long out of memory, and the disk is waited for."""
-    if len(paths) < 2:
-        return [delete(path) for path in paths]
-    with ThreadPoolExecutor(DELETED_AT_ONCE) as pool:
-        return list(pool.map(delete, paths))
+def delete_each(paths: Sequence[Path]) -> list[bool]:
+    """Delete several; False for each of which something stays.
+
+    Many are deleted by a few processes at once: what a whole run leaves is long out of memory, so that the disk is
+    waited for, and threads of ours would take turns at each file.
+    """
+    if len(paths) > FEW:
+        parts = [paths[start::DELETERS] for start in range(DELETERS)]
+        with ThreadPoolExecutor(DELETERS) as pool:
+            list(pool.map(_remove_all, parts))
+    return [delete(path) for path in paths]
 
 
 def _delete_tree(path: Path) -> None:
     try:
         shutil.rmtree(path, ignore_errors=True)
-    except RecursionError:  # Deeper than Python goes; `rm` has no such limit, nor one for the length of a path.
-        subprocess.run(["rm", "-rf", "--", str(path)], capture_output=True, check=False)
+    except RecursionError:  # Deeper than Python goes.
+        _remove_all([path])
+
+
+def _remove_all(paths: Sequence[Path]) -> None:
+    """As `rm` does: it has no limit of depth, nor one for the length of a path."""
+    with suppress(OSError):
+        subprocess.run(["rm", "-rf", "--", *map(str, paths)], capture_output=True, check=False)
 
 
 def make_writable(path: Path) -> None:

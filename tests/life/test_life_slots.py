@@ -7,6 +7,7 @@ from helpers import Ground
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks_lib.life.run import GIT_THREADS
 from tasks_lib.life.slots import Slots
 
 
@@ -27,6 +28,19 @@ async def test_node_in_the_queue_frees_its_slot_for_another_session(ground: Grou
         {"a": {}, "b": {}}, "[ $id = b ] && tell go\nwork", verify=[f"test -f b.txt || read x < {go}"], signals=["go"]
     )
     worked = await ground.work(max_sessions=1)
+    assert set(worked.names.values()) == {"Merged"}
+
+
+async def test_first_agent_begins_while_the_worktrees_of_others_are_still_written(ground: Ground) -> None:
+    """A filter writes the first worktree, and goes on with others when an agent has begun."""
+    count = 2 * GIT_THREADS
+    begun = ground.place / "signals" / "begun"
+    tell_all = f"yes '' | head -n {count} > {begun}; work"
+    attributes = {".gitattributes": "slow.txt filter=slow\n", "slow.txt": "slow\n"}
+    ground.make({f"n{number}": {} for number in range(count)}, tell_all, files=attributes, signals=["begun"])
+    slow = f"mkdir {ground.place}/first 2>/dev/null || timeout 60 head -c 1 {begun} >/dev/null; cat"
+    ground.git.run("config", "filter.slow.smudge", slow)
+    worked = await ground.work(max_sessions=count)
     assert set(worked.names.values()) == {"Merged"}
 
 
