@@ -14,6 +14,7 @@ MAX_ID_BYTES = 150
 MAX_MESSAGE = 400
 """Characters of a fault's message; whoever puts a file's own words into one cuts them short besides."""
 SHOWN_CHARS = 80
+_OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.IGNORECASE)
 _DIGITS = 4
 """Of the number at the end of a resolve task's id."""
 
@@ -39,6 +40,15 @@ def find_id_fault(task_id: str) -> str | None:
         if fault := _find_part_fault(part):
             return fault
     return "holds '..' or '@{', which git reads as a revision" if ".." in task_id or "@{" in task_id else None
+
+
+def find_branch_fault(name: str) -> str | None:
+    """Say what git would take a branch of this name for, or None; the name is one that git allows."""
+    if name == "HEAD":
+        return "git reads as what is checked out"
+    if name.startswith("refs/"):
+        return "git reads as a full ref"
+    return "git reads as the id of an object" if _OBJECT_ID.fullmatch(name) else None
 
 
 def _find_unicode_fault(task_id: str) -> str | None:

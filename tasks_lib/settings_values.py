@@ -7,7 +7,7 @@ from typing import Annotated, Literal, cast
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from tasks_lib.model import is_model_name
-from tasks_lib.naming import find_id_fault, show
+from tasks_lib.naming import find_branch_fault, find_id_fault, show
 from tasks_lib.nearest import suggest
 
 MAX_PART_BYTES, MAX_PATH_BYTES = 255, 1000
@@ -80,8 +80,8 @@ def check_path(path: object) -> str:
 
 
 def check_branch(name: str) -> str:
-    if name.startswith("refs/"):
-        raise ValueError(f'is "{show(name)}", a full ref; write the name of the branch alone')
+    if fault := find_branch_fault(name):
+        raise ValueError(f'is "{show(name)}", which {fault}; write the name of a branch alone, such as main')
     if name and (fault := find_id_fault(name)):
         raise ValueError(f'is "{show(name)}", which {fault}; write a name that git takes for a branch')
     return name

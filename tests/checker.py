@@ -165,7 +165,9 @@ class History:
         parents = 2 if commit.kind == "merge" else 1
         if len(commit.parents) != parents:
             faults.append(f"{commit} has {len(commit.parents)} parents, not {parents}")
-        elif parents == 2 and text(self.repo, "rev-list", "-n1", f"{commit.parents[0]}..{commit.parents[1]}") == "":
+        elif (
+            parents == 2 and text(self.repo, "rev-list", "-n1", f"{commit.parents[0]}..{commit.parents[1]}", "--") == ""
+        ):
             faults.append(f"{commit} merges nothing new")
         task = self._tasks(previous).get(commit.task)
         if task is None:
@@ -217,7 +219,9 @@ class History:
             if commit.kind == "foreign":
                 continue
             if commit.kind != "merge":
-                changed = text(self.repo, "diff-tree", "-r", "-z", "--name-only", previous.id, commit.id).split("\0")
+                changed = text(self.repo, "diff-tree", "-r", "-z", "--name-only", previous.id, commit.id, "--").split(
+                    "\0"
+                )
                 strange = [path for path in changed if path and path not in {**previous.files, **commit.files}]
                 faults += [f"{commit} changes {path}, which is no task file" for path in strange]
             for path in sorted(previous.files.keys() | commit.files.keys()):
@@ -287,7 +291,7 @@ class History:
             return [fault for commit in commits for fault in self._verify(clone, commit)]
 
     def _verify(self, clone: Path, commit: Commit) -> list[str]:
-        git(clone, "checkout", "-qf", "--detach", commit.id)
+        git(clone, "checkout", "-qf", "--detach", f"{commit.id}^0", "--")
         git(clone, "clean", "-ffdxq")
         for line in (*self.meant.setup, *self.meant.verify):
             done = subprocess.run(["sh", "-c", line], cwd=clone, capture_output=True, check=False)

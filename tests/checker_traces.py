@@ -12,7 +12,7 @@ from pathlib import Path
 def git(repo: Path, *arguments: str, accept: Collection[int] = (0,), stdin: bytes = b"") -> bytes:
     """Raw output of `git *arguments`; raises RuntimeError for an exit status that is not in `accept`."""
     hidden = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "-c", "core.quotePath=false", *arguments]
+    command = ["git", "-c", "core.quotePath=false", "-c", "core.warnAmbiguousRefs=false", *arguments]
     # Without optional locks, looking at the repository leaves the index as it was.
     environment = {**hidden, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     done = subprocess.run(command, cwd=repo, capture_output=True, check=False, env=environment, input=stdin)
@@ -45,11 +45,13 @@ def read_blobs(repo: Path, blobs: Collection[str]) -> dict[str, bytes]:
 
 
 def resolve(repo: Path, revision: str) -> str:
-    """The commit that `revision` names, "" if none."""
+    """The commit that `revision` names, "" if none: HEAD or exactly that full ref, whatever else is called so."""
+    if revision == "HEAD" or revision.startswith("refs/"):
+        return text(repo, "show-ref", "--verify", "--hash", "--", revision, accept=(0, 1, 128))
     return text(repo, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", accept=(0, 1, 128))
 
 
-def read_lines(repository: Path, revision: str = "main") -> dict[str, list[str]]:
+def read_lines(repository: Path, revision: str = "refs/heads/main") -> dict[str, list[str]]:
     """Every file but the configuration, its lines sorted: what two nodes append to one file has either order."""
     listed = text(repository, "ls-tree", "-r", "-z", revision).split("\0")
     entries = (entry.split("\t", 1) for entry in listed if entry)
@@ -87,7 +89,7 @@ def snapshot_user_state(repo: Path, target: str = "main") -> Before:
         index=_digest(Path(repo, text(repo, "rev-parse", "--git-path", "index"))),
         staged=_read_staged(repo),
         dirty=_read_dirty(repo),
-        stash=text(repo, "reflog", "show", "--format=%H %gs", "refs/stash", accept=(0, 128)),
+        stash=text(repo, "reflog", "show", "--format=%H %gs", "refs/stash", "--", accept=(0, 128)),
         refs=_read_refs(repo),
     )
 
@@ -99,7 +101,7 @@ def _digest(path: Path) -> str:
 
 
 def _read_staged(repo: Path) -> dict[str, str]:
-    fields = text(repo, "diff-index", "--cached", "-z", "--no-renames", "HEAD").split("\0")
+    fields = text(repo, "diff-index", "--cached", "-z", "--no-renames", resolve(repo, "HEAD"), "--").split("\0")
     return {path: meta.split(" ", 1)[1] for meta, path in zip(fields[::2], fields[1::2], strict=False)}
 
 

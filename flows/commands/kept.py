@@ -11,6 +11,7 @@ from flows.places import name_program
 from tasks_lib.errors import InputError
 from tasks_lib.git.kept import find_kept, find_old, forget, restore
 from tasks_lib.git.lock import RunLock
+from tasks_lib.git.names import branch_ref
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.snapshots import Kept
 from tasks_lib.life.project import load_project
@@ -34,8 +35,8 @@ def restore_kept(path: Path, name: str, to: str, *, as_json: bool, console: Cons
         return ExitCode.COMPLETED
     say(console, f"{made.branch} is at what was kept as {kept.ref} ({kept.commit[:10]}).")
     if made.has_staged:
-        say(console, f"What was staged differed from it: git show {made.branch}^2")
-    say(console, f"Look at it: git log --stat {made.branch}   Work on it: git switch {made.branch}")
+        say(console, f"What was staged differed from it: git show {branch_ref(made.branch)}^2")
+    say(console, f"Look at it: git log --stat {branch_ref(made.branch)} --   Work on it: git switch {made.branch}")
     say(console, "A run goes on with it if it is the branch of its node: give that with `--to` once it is free.")
     say(console, f"It stays kept as well: git update-ref -d {kept.ref}")
     return ExitCode.COMPLETED

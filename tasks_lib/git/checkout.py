@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tasks_lib.git.halfway import EVERY_STATUS, Change, Move, exists, look, mend, name_some, put_back, remembered
 from tasks_lib.git.merging import is_ancestor
+from tasks_lib.git.names import commit_only
 from tasks_lib.git.runner import Git
 
 _REASON_CHARS = 600
@@ -40,8 +41,8 @@ def fast_forward(path: Path, common_dir: Path, ref: str, base: str, head: str) -
     if not path.is_dir() or _find_common_dir(git) != common_dir:
         return f"its checkout {path} is not there any more; `git worktree prune` forgets it."
     # The list may be old by now, and `merge` moves whatever branch is checked out when it runs.
-    if git.follow("HEAD") != ref:
-        return f"the checkout {path} switched to another branch at this moment."
+    if (found := git.follow("HEAD")) != ref:
+        return f"the checkout {path} had {ref} a moment ago and has {found} now; it is tried again."
     git_dir = Path(git.text("rev-parse", "--absolute-git-dir"))
     if reason := _find_hindrance(path, git_dir, common_dir, ref):
         return reason
@@ -50,15 +51,16 @@ def fast_forward(path: Path, common_dir: Path, ref: str, base: str, head: str) -
         return reason
     original = None if before.original is None else before.original.decode()
     with remembered(common_dir, Move(ref, base, head, str(git_dir), str(path), original)):
-        result = git.run(*_CONFIGURATION, *_FAST_FORWARD, head, accept=EVERY_STATUS, environment=_UNMARKED)
+        result = git.run(*_CONFIGURATION, *_FAST_FORWARD, commit_only(head), accept=EVERY_STATUS, environment=_UNMARKED)
         if result.status != 0:
             reason = f"git refused in {path}: {read_reason(result.stderr)}"
             if result.status < 0:
                 mend(common_dir)  # It was killed, and its locks are there.
             left = put_back(git, git_dir, before, base, head) if git.resolve(ref) != head else ""
             return f"{reason} {left}" if left else reason
-    if git.resolve(ref) != head and not is_ancestor(git, head, ref):
-        return f"the checkout {path} switched to another branch at this moment."
+    tip = git.resolve(ref)
+    if tip != head and not (tip and is_ancestor(git, head, tip)):
+        return f"the checkout {path} has {git.follow('HEAD')} since a moment ago, and {ref} did not move."
     return ""
 
 

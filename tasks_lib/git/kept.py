@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tasks_lib.errors import GitError, InputError
+from tasks_lib.git.names import branch_ref
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.snapshots import KEPT_REFS, Kept, list_kept
-from tasks_lib.naming import flatten
+from tasks_lib.naming import find_branch_fault, flatten
 from tasks_lib.nearest import suggest
 
 _LEAST_DIGITS = 4
@@ -48,8 +49,10 @@ def find_kept(repository: Repository, name: str) -> Kept:
 
 def restore(repository: Repository, kept: Kept, branch: str) -> Restored:
     """Make `branch`, which must not be there, at the kept state. Raises InputError if it cannot be made."""
-    if not repository.git.succeeds("check-ref-format", f"refs/heads/{branch}") or branch.startswith("-"):
-        raise InputError([f'"{branch}" cannot be a branch; give another name with `--to`'])
+    fault = find_branch_fault(branch)
+    if fault or branch[:1] in ("-", "@") or not repository.git.succeeds("check-ref-format", branch_ref(branch)):
+        why = f", because {fault.replace('git reads', 'git reads it')}" if fault else ""
+        raise InputError([f'"{branch}" cannot be a branch{why}; give another name with `--to`'])
     try:
         is_made = repository.create_branch(branch, kept.commit)
     except GitError as error:

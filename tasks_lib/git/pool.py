@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError
 from tasks_lib.git.entries import Worktree
+from tasks_lib.git.names import commit_only
 from tasks_lib.git.records import read_regular
 from tasks_lib.git.trash import make_writable
 
@@ -116,12 +117,12 @@ class Checkouts:
 
     def switch(self, worktree: Worktree, commit: str, *, may_keep: bool) -> None:
         """Detach at `commit` and clean."""
-        self._change(worktree, ["--detach", commit], may_keep=may_keep)
+        self._change(worktree, ["--detach", commit_only(commit)], may_keep=may_keep)
 
     def start_branch(self, worktree: Worktree, branch: str, start: str, *, may_keep: bool) -> None:
         """Make `branch` at `start`, check it out and clean. Raises GitError when the branch exists."""
         # `-b` and not `-B`: it cannot move a branch that holds work, whoever made it since we looked.
-        self._change(worktree, ["--no-track", "-b", branch, start], may_keep=may_keep)
+        self._change(worktree, ["--no-track", "-b", branch, commit_only(start)], may_keep=may_keep)
 
     def continue_branch(self, worktree: Worktree, branch: str, *, may_keep: bool) -> None:
         """Check `branch` out where it is, and clean."""

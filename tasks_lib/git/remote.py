@@ -11,6 +11,7 @@ from pathlib import PurePath
 from tasks_lib.errors import GitError, InputError, RemoteError
 from tasks_lib.git.lock import admin_lock
 from tasks_lib.git.merging import is_ancestor
+from tasks_lib.git.names import commit_only
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git, Result
 from tasks_lib.nearest import suggest
@@ -43,6 +44,8 @@ _DENIED = re.compile(
     r"|could not read (username|password)|terminal prompts disabled|host key verification failed",
     re.IGNORECASE,
 )
+_AMBIGUOUS = "matches more than one"
+"""What git says where the remote has `refs/tags/refs/heads/main` beside `refs/heads/main`."""
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.?)")
 _LOGIN = re.compile(r"://[^/@\s]*@")
 
@@ -103,6 +106,11 @@ class Remote:
             there = f"; there are {', '.join(known)}" if known else ", and there is none at all"
             hint = suggest(self.name, known) or there
             raise InputError([f'land.remote is "{self.name}", which is no remote of this repository{hint}'])
+        # Git would take the name for a path then, and a directory that is called so for the remote.
+        if not self.git.succeeds("config", "--get-all", f"remote.{self.name}.url"):
+            raise InputError(
+                [f"the remote {self.name} has no address; `git remote set-url {self.name} URL` gives it one"]
+            )
 
     def list_branches(self) -> dict[str, str]:
         """Every branch that the remote has, by short name, with its commit. Raises RemoteError."""
@@ -136,7 +144,9 @@ class Remote:
             return failure
         lease = f"--force-with-lease={self._branch_ref}:{base}"
         options = (lease, *(["--dry-run"] if is_dry_run else []))
-        result = self._try(*_PUSH, *options, "--", self.name, f"{head}:{self._branch_ref}", seconds=TRANSFER_SECONDS)
+        result = self._try(
+            *_PUSH, *options, "--", self.name, f"{commit_only(head)}:{self._branch_ref}", seconds=TRANSFER_SECONDS
+        )
         if isinstance(result, Unreachable):
             return result
         judged = _judge(result, self._branch_ref, head)
@@ -192,13 +202,19 @@ class Remote:
         limit = seconds or self._answer_seconds
         try:
             return self.git.run(
-                *(*_OPTIONS, "-c", f"remote.{self.name}.mirror=false", *arguments),
+                *(*_OPTIONS, *arguments),
                 accept=range(-64, 256),
-                environment=self._environment,
+                environment={**self._environment, **self._settings},
                 seconds=limit,
             )
         except GitError as error:
             return Unreachable(error.stderr)
+
+    @cached_property
+    def _settings(self) -> dict[str, str]:
+        """Settings for one command; not by `-c`, for which a `=` in the name ends the key."""
+        key = f"remote.{self.name}.mirror"
+        return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": key, "GIT_CONFIG_VALUE_0": "false"}
 
     @cached_property
     def _environment(self) -> dict[str, str]:
@@ -231,6 +247,8 @@ def _judge(result: Result, ref: str, head: str) -> PushResult:
     if result.status == 0 and rows:
         return Pushed(head)
     refusals = [summary for flag, _, summary in rows if flag == "!"]
+    if _AMBIGUOUS in result.stderr:
+        return Refused(f"it has a tag or a branch that is called {ref} itself, so git cannot tell which is meant")
     if not refusals:
         return _explain_failure(result)
     said = _clean(" ".join(refusals))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError
 from tasks_lib.git.lock import admin_lock
+from tasks_lib.git.names import HEADS, branch_ref
 from tasks_lib.git.records import write_atomically
 from tasks_lib.git.runner import MINIMUM_VERSION, Git, find_version
 
@@ -72,7 +73,7 @@ class Repository:
         When it is detached, or its branch has no commit: `init.defaultBranch`, `main` or `master`, the first that
         exists. Raises InputError when none does.
         """
-        named = self.git.run("symbolic-ref", "--quiet", "--short", "HEAD", accept=(0, 1)).text
+        named = self.git.follow("HEAD").removeprefix(HEADS)
         configured = self.git.run("config", "--get", "init.defaultBranch", accept=(0, 1)).text
         for branch in (named, configured, "main", "master"):
             if branch and self.branch_head(branch):
@@ -102,7 +103,17 @@ class Repository:
 
     def branch_head(self, branch: str) -> str | None:
         """The commit that `branch` is at, or None if there is no such branch."""
-        return self.git.resolve(f"refs/heads/{branch}")
+        return self.git.resolve(branch_ref(branch))
+
+    def require_no_alias(self, branch: str) -> None:
+        """Raise InputError if `branch` is a symbolic ref: a commit on it would move another branch."""
+        try:
+            content = (self.common_dir / branch_ref(branch)).read_bytes()
+        except OSError:
+            return
+        if content.startswith(b"ref:"):
+            ref, other = branch_ref(branch), content.removeprefix(b"ref:").decode("utf-8", "replace").strip()
+            raise InputError([f"{ref} is another name of {other}; `git symbolic-ref --delete {ref}` takes it away"])
 
     def create_branch(self, branch: str, start: str) -> bool:
         """Make `branch` at the commit `start`; False if it exists already."""
@@ -176,7 +187,7 @@ def _require_usable(repository: Repository) -> None:
     git, top = repository.git, repository.top
     # Not `rev-list --all`: it stumbles over the HEAD of a worktree that a run is adding just now.
     has_ref = git.text("for-each-ref", "--count=1", "--format=%(objectname)")
-    if not has_ref and git.run("rev-parse", "--verify", "--quiet", "HEAD^{commit}", accept=(0, 1)).status:
+    if not has_ref and git.resolve("HEAD") is None:
         raise InputError([f"{top} has no commit yet. Commit something first: worktrees start from a commit."])
     storage = git.run("config", "--get", "extensions.refStorage", accept=(0, 1)).text
     if storage not in ("", "files"):

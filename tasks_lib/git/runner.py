@@ -23,6 +23,7 @@ _OPTIONS = (
     "-c", "maintenance.auto=false",  # A kill would leave its lock, which ends a person's own maintenance for good.
     "-c", "core.fsync=committed",
     "-c", "core.quotePath=false",
+    "-c", "core.warnAmbiguousRefs=false",  # Names of ours are not ambiguous, and a warning would be read as a reason.
     "-c", "advice.detachedHead=false",
     "-c", "color.ui=false",  # What we read looks the same wherever we run.
     "-c", "color.diff=false",
@@ -30,6 +31,8 @@ _OPTIONS = (
     "-c", "trailer.separators=:",
 )  # fmt: skip
 _GRACE_SECONDS = 5.0
+_WALKS = frozenset({"log", "rev-list", "diff", "diff-tree", "diff-index", "show"})
+"""Commands that take revisions and then paths."""
 MINIMUM_VERSION = (2, 38)
 """`merge-tree --write-tree` came with git 2.38."""
 PLAIN_HISTORY = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": "/dev/null/none"}
@@ -119,7 +122,7 @@ class Git:
         handle = cast(
             "Any",
             self._runner.execute(
-                [*(["env", *unset] if unset else []), "git", *_OPTIONS, *arguments],
+                [*(["env", *unset] if unset else []), "git", *_OPTIONS, *_end_revisions(arguments)],
                 istream=subprocess.PIPE if has_input else subprocess.DEVNULL,
                 as_process=True,
                 env=variables,
@@ -139,18 +142,37 @@ class Git:
         return self.run(*arguments, accept=(0, 1)).status == 0
 
     def resolve(self, revision: str) -> str | None:
-        """The commit that `revision` (a full ref or an object id) names, or None."""
-        wanted = f"{revision}^{{commit}}"
-        found = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", wanted, accept=(0, 1, 128))
+        """The commit that `revision` names, or None: `HEAD`, exactly that full ref, or the id of a commit or a tag."""
+        if revision == "HEAD" or revision.startswith("refs/"):
+            # `rev-parse` would look for a tag or a branch of that name where there is no such ref.
+            words = ("show-ref", "--verify", "--hash", "--", revision)
+        else:
+            words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        found = self.run(*words, accept=(0, 1, 128))
         return found.text or None if found.status == 0 else None
 
     def follow(self, ref: str) -> str:
         """The full ref at the end of a chain of symbolic ones, such as HEAD's branch; `ref` itself where it is none.
 
-        That is the ref which checkouts have and which moves. `HEAD` stays if it is detached, or has no commit yet.
+        That is the ref which checkouts have and which moves; it need not exist. `HEAD` stays if it is detached.
         """
-        found = self.run("rev-parse", "--symbolic-full-name", ref, accept=(0, 1, 128))
+        found = self.run("symbolic-ref", "--quiet", ref, accept=(0, 1, 128))
         return found.text if found.status == 0 and found.text else ref
+
+
+def _end_revisions(arguments: Sequence[str]) -> Sequence[str]:
+    """`arguments`, with `--` after revisions: a file that is called like one of them makes git refuse otherwise."""
+    return [*arguments, "--"] if _find_command(arguments) in _WALKS and "--" not in arguments else arguments
+
+
+def _find_command(arguments: Sequence[str]) -> str:
+    words = iter(arguments)
+    for word in words:
+        if word == "-c":
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return ""
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

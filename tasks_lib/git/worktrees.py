@@ -21,6 +21,7 @@ from tasks_lib.git.entries import (
     write_slot,
 )
 from tasks_lib.git.lock import admin_lock
+from tasks_lib.git.names import commit_only
 from tasks_lib.git.pool import Checkouts, Keeping
 from tasks_lib.git.reconcile import drop_dead_ref_locks, drop_unfinished_files, forget, settle
 from tasks_lib.git.records import clear_notices, remove_record
@@ -119,7 +120,7 @@ class Worktrees:
                 return worktree
         with self._checkouts.turn_to_fill():
             slot = self._claim_slot()
-            return self._add(self._pool_place(slot), slot, ["--detach"], commit, purpose=purpose)
+            return self._add(self._pool_place(slot), slot, ["--detach"], commit_only(commit), purpose=purpose)
 
     def switch(self, worktree: Worktree, commit: str) -> None:
         """Move a detached worktree to another commit; ignored files stay by the same rule as in the pool."""
@@ -208,6 +209,7 @@ class Worktrees:
     def _find_place(self, branch: str) -> Path:
         root = self.repository.worktrees_dir
         place = root / branch
+        self.repository.require_no_alias(branch)
         parts = branch.split("/")
         if branch.startswith("-") or any(not part or part.startswith(".") for part in parts) or "\0" in branch:
             raise InputError([f"branch {branch!r} cannot have a directory below {root}; give it another name"])
@@ -294,12 +296,15 @@ class Worktrees:
         words = [] if exists else ["--no-track", "-b", branch]
         slot = self._claim_slot()
         try:
-            made = self._add(place, slot, words, branch if exists else start, branch=branch)
+            made = self._add(place, slot, words, branch if exists else commit_only(start), branch=branch)
         except GitError as error:
             if "already checked out" in error.stderr or "already used by worktree" in error.stderr:
                 raise InputError(
                     [f"{error.stderr.removeprefix('fatal: ')}; check out another branch there, or remove it"]
                 ) from error
+            if "invalid reference" in error.stderr:
+                told = f"git takes refs/tags/{branch}, which is not a commit, for the branch; delete or rename it"
+                raise InputError([told]) from error
             raise
         return replace(made, is_new_branch=not exists)
 

@@ -21,6 +21,7 @@ from tasks_lib.git.entries import list_entries
 from tasks_lib.git.head import QUEUE, Head
 from tasks_lib.git.lock import read_dead_holder, read_holder
 from tasks_lib.git.merging import is_ancestor
+from tasks_lib.git.names import commit_only
 from tasks_lib.git.objects import Objects
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
@@ -224,7 +225,7 @@ async def verify_again(project: Project, merges: Sequence[CommitFacts], limit: i
 
 def _check_out(project: Project, clone: Path, commit: str) -> None:
     git = Git(clone, clone / ".git")
-    git.run("checkout", "--quiet", "--force", "--detach", commit)
+    git.run("checkout", "--quiet", "--force", "--detach", commit_only(commit), "--")
     git.run("clean", "-ffdxq")
     for name in project.settings.copy_paths:
         copy_in(project.repository.top / name, clone, name)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from tasks_lib.errors import Fault, InputError, RemoteError
 from tasks_lib.git.head import Head
+from tasks_lib.git.names import branch_ref
 from tasks_lib.git.remote import Remote
 from tasks_lib.git.repository import Repository
 from tasks_lib.settings import Settings
@@ -32,8 +33,12 @@ def require_remote(remote: Remote, *, is_fetching: bool) -> None:
     try:
         branches = remote.list_branches()
         if remote.target not in branches:
-            how = f"`git push {remote.name} {remote.target}` makes it, or name another with `target`"
+            how = f"`git push {remote.name} {branch_ref(remote.target)}` makes it, or name another with `target`"
             raise InputError([f"{remote.name} has no branch {remote.target}, so there is nothing to land on; {how}"])
+        if branch_ref(remote.target) in branches:
+            ref = branch_ref(remote.target)
+            how = f"rename that one, or delete it (`git push {remote.name} --delete {branch_ref(ref)}`)"
+            raise InputError([f"{remote.name} has a branch called {ref} too, and git then pushes to neither; {how}"])
         remote.fetch(branches)
     except RemoteError as error:
         how = f"see that `git fetch {remote.name}` works without asking anything, or set land.mode to local"
@@ -44,10 +49,10 @@ def find_unpushed(repository: Repository, settings: Settings, target: str, head:
     """A warning for commits on the local branch that the remote has not: no part of a run that lands there."""
     if settings.land.mode == "local" or repository.branch_head(target) is None:
         return []
-    revisions = (f"refs/heads/{target}", f"^{settings.land.base_ref(target)}", f"^{head}")
+    revisions = (branch_ref(target), f"^{settings.land.base_ref(target)}", f"^{head}")
     number = int(repository.git.text("rev-list", "--count", *revisions))
     if not number:
         return []
     has = f"{target} has {number} commit{'s' if number > 1 else ''} that {settings.land.base_name(target)} has not"
-    how = f"`git push {settings.land.remote} {target}` makes them count"
+    how = f"`git push {settings.land.remote} {branch_ref(target)}` makes them count"
     return [Fault("", 0, f"{has}, and nothing here starts from them; {how}", True)]

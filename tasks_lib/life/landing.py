@@ -281,12 +281,12 @@ class Lander:
         run, where = self._run, self._run.project.base_name
         said = f"{where} was rewritten: {base[:12]} no longer contains {known[:12]}"
         if await run.thread(run.head.is_pending):
-            how = " there" if run.project.is_remote else f" (`git merge {known[:12]}`)"
+            how = " there" if run.project.is_remote else f" (`git merge {known}`)"
             return (
                 f"{said}, on which landed work stands that is not published; bring it back{how}, "
                 f"or give that work up (`git update-ref -d {run.head.ref}`), and run again"
             )
-        return f"{said}, which was published; look at `git reflog {where}` and run again"
+        return f"{said}, which was published; look at `git reflog {run.head.base_ref}` and run again"
 
     async def _rebuild(self, base: str, head: str, commits: tuple[str, ...]) -> str:
         """Make unpublished commits of ours again on `base`, each verified; what no longer fits is worked again.

@@ -8,6 +8,7 @@ from pathlib import Path
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.checkout import read_reason
 from tasks_lib.git.head import Head
+from tasks_lib.git.names import HEADS, branch_ref
 from tasks_lib.git.objects import Objects
 from tasks_lib.git.remote import Remote
 from tasks_lib.git.repository import Repository
@@ -21,7 +22,7 @@ from tasks_lib.git.taskreader import (
 from tasks_lib.graph import Graph, build_graph, check_graph
 from tasks_lib.life.base import find_unpushed, open_head, open_remote, require_remote
 from tasks_lib.model import Task
-from tasks_lib.naming import find_collision, name_branches, show
+from tasks_lib.naming import find_branch_fault, find_collision, name_branches, show
 from tasks_lib.settings import Settings, read_settings, read_taskgraph_tasks_dir
 from tasks_lib.settings_values import check_path
 from tasks_lib.taskfile import MAX_BYTES, sketch_task
@@ -166,13 +167,36 @@ def read_configuration(repository: Repository, environment: Mapping[str, str]) -
     settings = read_settings(text or "", CONFIGURATION, environment)
     target = settings.target or branch
     # Work that lands on a remote needs no branch here.
-    if settings.land.mode == "local" and repository.branch_head(target) is None:
-        message = f'target is "{target}", which is no branch of this repository; name one that is'
-        raise InputError([Fault(CONFIGURATION, 0, message)])
-    # Where one branch is another name of a second one, the second is what moves.
-    target = repository.git.follow(f"refs/heads/{target}").removeprefix("refs/heads/")
+    is_here = repository.branch_head(target) is not None
+    if settings.land.mode == "local" and not is_here:
+        raise InputError([Fault(CONFIGURATION, 0, _describe_no_branch(repository, target))])
+    target = _follow_alias(repository, target) if is_here else target
     tasks_dir = settings.tasks_dir or _find_tasks_dir(repository, target)
     return settings, tasks_dir.strip("/"), target
+
+
+def _describe_no_branch(repository: Repository, target: str) -> str:
+    """What a person is told who named what is not a local branch."""
+    told = f'target is "{target}", which is not a branch of this repository'
+    if repository.git.resolve(f"refs/tags/{target}"):
+        return f"{told} but a tag; name a branch"
+    if repository.git.resolve(f"refs/remotes/{target}"):
+        remote, _, branch = target.partition("/")
+        how = f'make the branch "{branch}" here, or set land to {{mode: push, remote: {remote}}}'
+        return f"{told} but of a remote; {how}"
+    return f"{told}; name one that is"
+
+
+def _follow_alias(repository: Repository, target: str) -> str:
+    """Where one branch is another name of a second one, the second is what moves; raises InputError if it cannot."""
+    ref = repository.git.follow(branch_ref(target))
+    name = ref.removeprefix(HEADS)
+    fault = find_branch_fault(name) if ref.startswith(HEADS) else "is not a branch"
+    if not fault:
+        return name
+    if name == target:
+        raise InputError([f'the target is "{name}", which {fault}; rename that branch, or set `target` to another'])
+    raise InputError([f'the branch "{target}" is another name of {ref}, which {fault}; set `target` to a branch'])
 
 
 def _read_either(repository: Repository, name: str, branch: str) -> str | None:
@@ -207,8 +231,8 @@ def _read_checked_out(repository: Repository, file: Path) -> bytes:
 
 
 def _read_committed(repository: Repository, name: str, branch: str) -> bytes | None:
-    revision = f"refs/heads/{branch}"
-    found = repository.git.run("ls-tree", "-z", "--full-tree", revision, "--", name, accept=(0, 128))
+    commit = repository.branch_head(branch) or ""
+    found = repository.git.run("ls-tree", "-z", "--full-tree", commit, "--", name, accept=(0, 128))
     if found.status or not found.text:
         return None
     mode, kind, oid = found.text.split("\t")[0].split()

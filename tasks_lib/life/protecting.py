@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tasks_lib.git.names import branch_ref
 from tasks_lib.git.objects import Change
 from tasks_lib.life.inspecting import find_work
 from tasks_lib.life.project import CONFIGURATION, TASKGRAPH
@@ -39,11 +40,11 @@ def hold_back(work: Work, commit: str) -> NeedsPerson | None:
 def _explain(work: Work, paths: list[str], files: tuple[str, ...]) -> NeedsPerson:
     listed = ", ".join(show(path) for path in paths[:MAX_SHOWN])
     more = f" and {len(paths) - MAX_SHOWN} more" if len(paths) > MAX_SHOWN else ""
-    target = work.run.project.target
+    base = work.run.head.base_ref
     return NeedsPerson(
         f"it changes {listed}{more}, which only a person may let through",
-        f"Look at it: `git diff {target}...{work.branch}`. Completing the resolve task allows these files as they are "
-        f"there now. To refuse them, take them out of {work.branch} first.",
+        f"Look at it: `git diff {base}...{branch_ref(work.branch)}`. Completing the resolve task allows these files as "
+        f"they are there now. To refuse them, take them out of {work.branch} first.",
         files,
     )
 

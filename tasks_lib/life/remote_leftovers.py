@@ -6,6 +6,7 @@ from tasks_lib.errors import RemoteError
 from tasks_lib.git.head import Head
 from tasks_lib.git.lock import admin_lock
 from tasks_lib.git.merging import is_ancestor
+from tasks_lib.git.names import branch_ref
 from tasks_lib.git.publish import Pending, publish
 from tasks_lib.git.remote import Remote
 from tasks_lib.git.runner import Git
@@ -26,7 +27,7 @@ def sweep(remote: Remote, head: Head, graph: Graph, settings: Settings, branches
     ours = {name: commit for name, commit in found.items() if _holds(remote.git, base, commit)}
     lines = [
         f"{remote.name} keeps {name}: it has commits that did not land. If they are not needed: "
-        f"git push {remote.name} --delete {name}"
+        f"git push {remote.name} --delete {branch_ref(name)}"
         for name in found.keys() - ours.keys()
     ]
     refused = remote.delete(ours) if ours else {}

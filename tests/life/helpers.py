@@ -171,19 +171,19 @@ class Ground:
         text = "\n".join(f"status: {status}" if line.startswith("status:") else line for line in lines)
         return self.commit(f"Set {task_id} to {status}", {path: text + "\n"})
 
-    def at(self, revision: str = "main") -> str:
+    def at(self, revision: str = "refs/heads/main") -> str:
         return self.git.text("rev-parse", f"{revision}^{{commit}}")
 
-    def show(self, path: str, revision: str = "main") -> str:
+    def show(self, path: str, revision: str = "refs/heads/main") -> str:
         return self.git.run("cat-file", "blob", f"{revision}:{path}").stdout.decode()
 
-    def has(self, path: str, revision: str = "main") -> bool:
+    def has(self, path: str, revision: str = "refs/heads/main") -> bool:
         return self.git.text("ls-tree", "--name-only", revision, "--", path) == path
 
     def log(self, form: str, *words: str) -> list[str]:
         return self.git.text("log", "--first-parent", f"--format={form}", *words).splitlines()
 
-    def trailer(self, name: str, revision: str = "main") -> str:
+    def trailer(self, name: str, revision: str = "refs/heads/main") -> str:
         return self.git.text("log", "-n1", f"--format=%(trailers:key={name},valueonly)", revision).strip()
 
     def turn(self, name: str, kind: str = "prompt") -> str:

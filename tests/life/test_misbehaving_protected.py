@@ -26,7 +26,7 @@ async def test_protected_change_waits_for_a_person_and_others_land(ground: Groun
     assert worked.names == {"a": "Blocked", "b": "Merged"}
     assert said in worked.view.nodes["a"].reason
     assert "which only a person may let through" in worked.view.nodes["a"].reason
-    assert "git diff main...feat/a" in ground.show("tasks/resolve-a-1.md")
+    assert "git diff refs/heads/main...refs/heads/feat/a" in ground.show("tasks/resolve-a-1.md")
     assert ground.show("coordinator.yaml") == settings
     assert ground.show("ci/old.sh") == "true\n"
     assert not ground.has("a.txt")

@@ -84,7 +84,7 @@ async def test_target_that_is_rewritten_under_what_waits_loses_nothing_and_says_
     assert ground.show("b.txt", "feat/b") == "b\n"
     with pytest.raises(InputError) as caught:
         await ground.work()
-    assert f"git merge {first[:12]}" in str(caught.value)
+    assert f"git merge {first}`" in str(caught.value)
     assert "git update-ref -d refs/coordinator/queue/main" in str(caught.value)
     assert ground.log("%s", "main") == ["Rewritten", "Begin"]
     (ground.top / "a.txt").unlink()

@@ -30,7 +30,7 @@ async def test_graph_and_branch_points_come_from_the_remote_and_not_from_the_loc
     assert not shared.hub_has("tasks/c.md")
     said = [line for line in worked.view.messages if "main has 1 commit that origin/main has not" in line]
     assert len(said) == 1
-    assert "`git push origin main`" in said[0]
+    assert "`git push origin refs/heads/main`" in said[0]
     assert "Not pushed" not in shared.hub.text("log", "--format=%s", "--all")
     assert shared.log("%s")[0] == "Not pushed"
     assert sum("The local main stays where it is" in line for line in worked.lines) == 1

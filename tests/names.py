@@ -1,0 +1,37 @@
+"""Refs and files that bear the names of others: whatever git could take for a branch, a commit or HEAD, all at once."""
+
+from collections.abc import Collection, Mapping
+
+from tasks_lib.git.runner import Git
+
+TAGS = (
+    *("HEAD", "FETCH_HEAD", "ORIG_HEAD", "MERGE_HEAD", "stash", "main", "heads/main", "refs/heads/main", "feat/a"),
+    *("refs/heads/feat/a", "heads/feat/b", "origin/main", "refs/remotes/origin/main", "remotes/origin/main"),
+    *("coordinator/queue/main", "refs/coordinator/queue/main", "--all", "-b", "@", "ｍain", "deadbeef"),
+)
+BRANCHES = (
+    *("HEAD", "FETCH_HEAD", "-x", "heads/main", "refs/heads/main", "refs/heads/feat/a", "refs/heads/feat/b"),
+    *("tags/main", "origin/main", "remotes/origin/main", "refs/remotes/origin/main", "cafe"),
+    "refs/coordinator/queue/main",
+)
+OTHERS = ("HEAD", "main", "feat/a", "remotes/main/HEAD", "remotes/HEAD/HEAD", "remotes/feat/a/HEAD")
+FILES: Mapping[str, str] = dict.fromkeys(("HEAD", "main", "refs/heads/main", "origin/main", "feat/a"), "a file\n")
+"""For a commit: `git log main` asks whether the file is meant."""
+
+
+def crowd(git: Git, commit: str, ids: Collection[str] = ()) -> dict[str, str]:
+    """Make them all at `commit`, and a branch and a tag called like each of `ids`; returns every ref that is there."""
+    short = {one[:12] for one in ids}
+    made = [f"refs/tags/{name}" for name in (*TAGS, *ids, *short)]
+    made += [f"refs/heads/{name}" for name in (*BRANCHES, *ids)]
+    made += [f"refs/{name}" for name in OTHERS]
+    lines = "".join(f"create {ref} {commit}\n" for ref in made)
+    git.run("update-ref", "--stdin", stdin=lines.encode())
+    git.run("symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/gone")
+    return list_refs(git)
+
+
+def list_refs(git: Git) -> dict[str, str]:
+    """Every ref with its object."""
+    rows = git.text("for-each-ref", "--format=%(objectname) %(refname)").splitlines()
+    return {ref: oid for oid, _, ref in (row.partition(" ") for row in rows)}

@@ -1,0 +1,142 @@
+"""Work that lands on a remote whose refs, and whose name, git could take for something else."""
+
+import pytest
+from life.helpers import Tasks
+from names import crowd, list_refs
+from push.pushing_ground import PushingGround, completed
+
+from tasks_lib.errors import InputError
+from tasks_lib.git.remote import Remote
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.runner import Git
+
+PAIR: Tasks = {"a": {}, "b": {"depends_on": ["a"]}}
+LANDED = ["Merge feat/b: Do b", "Merge feat/a: Do a", "Begin"]
+NAME_ALL = (
+    "old=$(git rev-list --max-parents=0 HEAD -- 2>/dev/null); id=$(git show-ref --verify --hash HEAD);"
+    "for place in tags heads; do git update-ref refs/$place/$id $old; done"
+)
+"""Lines of `verify` that give the name of what is just verified to a tag and to a branch."""
+THERE = ("refs/tags/HEAD", "refs/tags/main", "refs/heads/x/main", "refs/heads/HEAD", "refs/heads/heads/main")
+
+
+async def test_what_was_verified_is_pushed_whatever_is_called_by_its_id(shared: PushingGround) -> None:
+    """Git pushes a tag that is called by the digits of a commit, and not the commit."""
+    shared.make(PAIR, verify=[NAME_ALL])
+    worked = await shared.work()
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert (worked.pending, worked.code) == ("", 0)
+    assert shared.hub_log() == LANDED
+    assert shared.at() == shared.at_hub("refs/heads/main")
+    assert shared.judge(completed("a", "b"), verify=["true"]) == []
+
+
+async def test_work_lands_on_the_branch_among_all_names_here_and_there(shared: PushingGround) -> None:
+    shared.make(
+        PAIR, "work; git push -q origin $(git show-ref --verify --hash HEAD)^0:refs/heads/feat/$id", verify=["true"]
+    )
+    old = shared.git.text("rev-parse", "refs/heads/main")
+    shared.commit("Begin again", {"x.txt": "x\n"})
+    shared.git.run("push", "--quiet", "origin", "refs/heads/main")
+    begun = shared.git.text("rev-parse", "refs/heads/main")
+    here = crowd(shared.git, old, [begun])
+    for ref in THERE:
+        shared.hub.run("update-ref", ref, old)
+    there = list_refs(shared.hub)
+    worked = await shared.work()
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert (worked.pending, worked.code) == ("", 0)
+    tip = list_refs(shared.hub)["refs/heads/main"]
+    assert list_refs(shared.hub) == there | {"refs/heads/main": tip}
+    moved = {"refs/heads/main": tip, "refs/remotes/origin/main": tip}
+    # Agents pushed their branches, which leaves tracking refs.
+    assert {ref: oid for ref, oid in list_refs(shared.git).items() if "origin/feat/" not in ref} == here | moved
+    subjects = shared.hub.text("log", "--first-parent", "--format=%s", "refs/heads/main").splitlines()
+    assert subjects == [*LANDED[:2], "Begin again", "Begin"]
+
+
+async def test_remote_with_a_branch_called_like_the_ref_is_refused_before_work_begins(shared: PushingGround) -> None:
+    """Git pushes to neither of them."""
+    shared.make({"a": {}})
+    shared.hub.run("update-ref", "refs/heads/refs/heads/main", "refs/heads/main")
+    with pytest.raises(InputError, match="git push origin --delete refs/heads/refs/heads/main"):
+        await shared.work()
+    shared.git.run("push", "--quiet", "origin", "--delete", "refs/heads/refs/heads/main")
+    assert (await shared.work()).names == {"a": "Merged"}
+
+
+async def test_remote_with_a_tag_called_like_the_ref_is_said_to_refuse_and_not_to_be_away(
+    shared: PushingGround,
+) -> None:
+    shared.make({"a": {}})
+    shared.hub.run("update-ref", "refs/tags/refs/heads/main", "refs/heads/main")
+    worked = await shared.work()
+    assert worked.names == {"a": "Merged"}
+    assert "called refs/heads/main itself" in worked.pending
+    assert "does not answer" not in worked.pending
+    shared.hub.run("update-ref", "-d", "refs/tags/refs/heads/main")
+    assert (await shared.work()).pending == ""
+    assert shared.hub_log() == ["Merge feat/a: Do a", "Begin"]
+
+
+@pytest.mark.parametrize("name", ["main", "feat/a", "heads", "tasks", "a=b"])
+async def test_remote_may_be_called_like_a_branch_or_a_folder(shared: PushingGround, name: str) -> None:
+    shared.name = name
+    shared.make({"a": {}})
+    shared.git.run("config", f"remote.{name}.mirror", "true")
+    worked = await shared.work()
+    assert (worked.names, worked.pending) == ({"a": "Merged"}, "")
+    assert shared.hub_log() == ["Merge feat/a: Do a", "Begin"]
+    assert shared.hub_branches() == ["main"]
+
+
+async def test_directory_that_is_called_like_a_remote_without_an_address_is_not_pushed_to(
+    shared: PushingGround,
+) -> None:
+    shared.make({"a": {}})
+    shared.git.run("config", "--unset", "remote.origin.url")
+    Git(shared.place).run("clone", "--quiet", "--bare", str(shared.hub_path), str(shared.top / "origin"))
+    before = list_refs(Git(shared.top / "origin"))
+    with pytest.raises(InputError, match="has no address"):
+        await shared.work()
+    assert list_refs(Git(shared.top / "origin")) == before
+
+
+async def test_settings_of_a_person_for_pushing_change_nothing(shared: PushingGround) -> None:
+    shared.make({"a": {}})
+    shared.git.run("tag", "v1")
+    shared.git.run("remote", "add", "other", str(shared.place / "nowhere"))
+    for key, value in {
+        "remote.pushDefault": "other",
+        "push.default": "nothing",
+        "push.followTags": "true",
+        "push.autoSetupRemote": "true",
+        "branch.main.pushRemote": "other",
+        "branch.main.merge": "refs/heads/elsewhere",
+        "remote.origin.push": "refs/heads/*:refs/heads/backup/*",
+        "remote.origin.tagOpt": "--tags",
+        "core.warnAmbiguousRefs": "true",
+    }.items():
+        shared.git.run("config", key, value)
+    shared.git.run("config", "--add", "remote.origin.fetch", "+refs/heads/*:refs/heads/copies/*")
+    worked = await shared.work()
+    assert (worked.names, worked.pending) == ({"a": "Merged"}, "")
+    assert list(list_refs(shared.hub)) == ["refs/heads/main"]
+    assert shared.hub_log() == ["Merge feat/a: Do a", "Begin"]
+    assert not [ref for ref in list_refs(shared.git) if "copies" in ref]
+
+
+def test_push_and_delete_take_no_ref_that_only_ends_alike(shared: PushingGround) -> None:
+    shared.make({"a": {}})
+    base = shared.at()
+    for ref in ("refs/heads/x/main", "refs/heads/x/feat/a", "refs/heads/feat/a", "refs/tags/feat/a"):
+        shared.hub.run("update-ref", ref, base)
+    remote = Remote(Repository.open(shared.top), "origin", "main")
+    assert remote.list_branches().keys() == {"main", "feat/a", "x/main", "x/feat/a"}
+    assert remote.delete({"feat/a": base}) == {}
+    assert list(list_refs(shared.hub)) == [
+        "refs/heads/main",
+        "refs/heads/x/feat/a",
+        "refs/heads/x/main",
+        "refs/tags/feat/a",
+    ]
