@@ -17,7 +17,7 @@ from tasks_lib.git.records import Record
 from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.life.briefing import Attempt, Briefing, brief
 from tasks_lib.life.instructions import Instructions, read_instructions
-from tasks_lib.life.previous import count_attempts, is_worktree_there, read_previous
+from tasks_lib.life.previous import count_attempts, is_work_left, read_previous
 from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.run import MAX_HISTORY
 from tasks_lib.life.work import next_record
@@ -105,7 +105,7 @@ def _write_task(project: Project, reader: TaskReader, instructions: Instructions
         diffstat=_read_diffstats(project),
         instructions=instructions,
     )
-    is_resumed = is_worktree_there(project.repository, record.branch)
+    is_resumed = is_work_left(project.repository, record.branch, project.head)
     attempt = Attempt(record.branch, record.attempt, is_resumed, record.notes)
     return add_messages(brief(briefing, task, attempt), record.messages)
 

@@ -22,8 +22,8 @@ IN_PROGRESS = {
 }
 """Files in a worktree's git directory that tell of something a person is in the middle of."""
 # A ref that another command of git holds at this moment is waited for: git writes the files before it moves the branch.
-_CONFIGURATION = ("-c", "core.filesRefLockTimeout=3000")
-_FAST_FORWARD = (
+CONFIGURATION = ("-c", "core.filesRefLockTimeout=3000")
+FAST_FORWARD = (
     *("merge", "--ff-only", "--no-overwrite-ignore", "--no-autostash", "--no-squash", "--no-stat"),
     *("--no-verify-signatures", "--no-progress"),
 )
@@ -51,7 +51,7 @@ def fast_forward(path: Path, common_dir: Path, ref: str, base: str, head: str) -
         return reason
     original = None if before.original is None else before.original.decode()
     with remembered(common_dir, Move(ref, base, head, str(git_dir), str(path), original)):
-        result = git.run(*_CONFIGURATION, *_FAST_FORWARD, commit_only(head), accept=EVERY_STATUS, environment=_UNMARKED)
+        result = git.run(*CONFIGURATION, *FAST_FORWARD, commit_only(head), accept=EVERY_STATUS, environment=_UNMARKED)
         if result.status != 0:
             reason = f"git refused in {path}: {read_reason(result.stderr)}"
             if result.status < 0:

@@ -82,19 +82,30 @@ def find_taken(
     )
 
 
-def _list_made(git_dir: Path) -> set[str] | None:
-    """The commits that were made in a worktree, as git's log of its HEAD tells; None if there is no log."""
+def list_committed(git_dir: Path) -> set[str]:
+    """The commits that `git commit` made in a worktree, not a rebase or cherry-pick, as git's log of its HEAD tells."""
+    return {oid for oid, said in _read_log(git_dir) or () if said.startswith(("commit:", "commit (initial):"))}
+
+
+def _read_log(git_dir: Path) -> list[tuple[str, str]] | None:
+    """Where HEAD went and what was done, oldest first; None if there is no log."""
     try:
         lines = read_regular(git_dir / "logs" / "HEAD", MAX_LOG_BYTES).decode("utf-8", "replace").splitlines()
     except OSError:
         return None
+    parts = (line.partition("\t") for line in lines)
+    return [(ids.split(" ")[1], message) for ids, _, message in parts if ids.count(" ") > 0]
+
+
+def _list_made(git_dir: Path) -> set[str] | None:
+    """The commits that were made in a worktree, as git's log of its HEAD tells; None if there is no log."""
+    rows = _read_log(git_dir)
     made: set[str] = set()
-    for line in lines:
-        ids, _, message = line.partition("\t")
+    for oid, message in rows or ():
         is_taken = "fast-forward" in message[:40] or message.startswith(("rebase (start)", "rebase (finish)"))
         if "Merge made" in message or (message.startswith(_MAKING) and not is_taken):
-            made.update(ids.split(" ")[1:2])
-    return made if lines else None
+            made.add(oid)
+    return made if rows else None
 
 
 def find_large(objects: Objects, own: Sequence[str], commit: str, max_bytes: int) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """Copies the listed files of the person's checkout, which are not in git, into a worktree, and nowhere else."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from tasks_lib.git.worktrees import Worktree
@@ -36,3 +37,8 @@ def drop_links(source: Path, target: Path) -> None:
         place = target / path.relative_to(source)
         if place.is_symlink():
             place.unlink()
+
+
+def is_copied(path: str, copied: Sequence[str]) -> bool:
+    """Whether `path` is, or lies below, one of the paths that are a person's and were copied in."""
+    return any(path == name or path.startswith(f"{name.rstrip('/')}/") for name in copied)

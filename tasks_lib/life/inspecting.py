@@ -13,6 +13,7 @@ from tasks_lib.git.inspection import (
 )
 from tasks_lib.git.merging import find_merge_base
 from tasks_lib.git.objects import Change
+from tasks_lib.life.updating import find_start
 from tasks_lib.life.work import Work
 
 MEBIBYTE = 1 << 20
@@ -24,6 +25,16 @@ def remember_fork(work: Work, commit: str) -> None:
         head = work.run.head.last_seen()
         fork = commit if commit == head else find_merge_base(work.run.repository.git, head, commit)
         work.note(fork=fork or "")
+
+
+def follow_branch(work: Work, commit: str) -> None:
+    """Note where the branch, now at `commit`, begins, if it was fast-forwarded or rebased. Call in a thread.
+
+    What a person or another node landed is not the work of the agent that takes it in.
+    """
+    start = find_start(work.run, work.record.base, commit)
+    if start != work.record.base:
+        work.note(base=start, fork=start)
 
 
 def look_at_branch(work: Work, commit: str) -> tuple[tuple[str, ...], tuple[Finding, ...]]:

@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from tasks_lib.errors import GitError
+from tasks_lib.git.branches import read_state
 from tasks_lib.git.entries import find_entry
+from tasks_lib.git.following import holds_work
 from tasks_lib.git.records import Record, read_git_link, read_record
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.runner import Git
 from tasks_lib.model import Status, Task
 
 BLOCKED = "blocked"
@@ -44,7 +48,16 @@ def escape_regex(pattern: str) -> str:
     return "".join(f"\\{c}" if c in ".[]*$\\" else c for c in pattern)
 
 
-def is_worktree_there(repository: Repository, branch: str) -> bool:
-    """Whether the next attempt goes on in a worktree that an earlier one left on `branch`."""
+def is_work_left(repository: Repository, branch: str, head: str) -> bool:
+    """Whether the next attempt continues in a worktree that an earlier one left on `branch` with work in it.
+
+    One that has nothing beyond the commit `head` is moved there before the attempt, and begins as a new one does.
+    """
     entry = find_entry(repository, repository.worktrees_dir / branch)
-    return entry is not None and not entry.is_half_made and entry.branch == branch
+    if entry is None or entry.is_half_made or entry.branch != branch:
+        return False
+    git = Git(entry.path, entry.admin)
+    try:
+        return holds_work(git, entry.admin, read_state(git), head)
+    except GitError:
+        return True

@@ -17,22 +17,21 @@ from tasks_lib.endings import (
     decide_turn,
 )
 from tasks_lib.errors import GitError
-from tasks_lib.git.branches import BranchState, read_line, read_state
-from tasks_lib.git.records import read_notices
+from tasks_lib.git.branches import BranchState, read_state
 from tasks_lib.git.snapshots import KEPT_REFS
 from tasks_lib.git.tampering import explain_unreadable, find_damage
 from tasks_lib.git.worktrees import Worktree
 from tasks_lib.life.briefing import Attempt, Briefing, brief
 from tasks_lib.life.checks import run_setup
-from tasks_lib.life.copying import copy_listed
+from tasks_lib.life.copying import copy_listed, is_copied
 from tasks_lib.life.glance import glancing
-from tasks_lib.life.inspecting import look_at_branch, remember_fork
+from tasks_lib.life.inspecting import follow_branch, look_at_branch, remember_fork
 from tasks_lib.life.notices import hearing
 from tasks_lib.life.run import Interrupted
+from tasks_lib.life.safe_exit import TurnStart, find_safe_exit, note_turn_start, parse_status
 from tasks_lib.life.work import Work
-from tasks_lib.model import NoticeLevel, Stage, Status
+from tasks_lib.model import Stage, Status
 from tasks_lib.naming import clean, flatten, show
-from tasks_lib.taskfile import decode, get_section, parse_task
 
 
 async def prepare_worktree(work: Work) -> None:
@@ -82,19 +81,19 @@ def take_messages(work: Work, prompt: str) -> str:
 async def take_turn(work: Work, prompt: str) -> TurnEnding:
     """One prompt and what became of it, as git tells."""
     run = work.run
-    before, own_before = await run.thread(look_before, work)
-    work.note(turn=work.record.turn + 1, turn_start=before.commit)
-    await run.thread(remember_fork, work, before.commit)
+    start = await run.thread(look_before, work)
+    work.note(turn=work.record.turn + 1, turn_start=start.commit)
+    await run.thread(remember_fork, work, start.commit)
     log = run.log_path(work.task.id, f"session-{work.record.attempt}")
     work.enter(Stage.SESSION, f"turn {work.record.turn} as {run.settings.role_for(work.task.level)}", log=log)
     async with hearing(work), glancing(work):
-        end = await work.unless_stopped(prompt_session(work, prompt))
+        end = await work.unless_stopped(prompt_session(work, prompt, start.target))
     work.answer = clean(end.answer)
-    return await run.thread(judge_turn, work, before, end, own_before)
+    return await run.thread(judge_turn, work, start, end)
 
 
-def look_before(work: Work) -> tuple[BranchState, bytes | None]:
-    """The state of the worktree and the node's task file before a turn. Call in a thread.
+def look_before(work: Work) -> TurnStart:
+    """The state of the worktree before a turn. Call in a thread.
 
     While this agent waited, another one may have damaged the worktree: then it is made fit again.
     """
@@ -102,11 +101,11 @@ def look_before(work: Work) -> tuple[BranchState, bytes | None]:
     if damage := find_damage(work.worktree):
         work.reopen()
         work.run.say_soon(f"{work.task.id}: an agent {damage}, though not in a turn; it is there again.")
-    return work.state or read_state(work.worktree.git), read_own_file(work)
+    return note_turn_start(work, work.state or read_state(work.worktree.git))
 
 
-def judge_turn(work: Work, before: BranchState, end: TurnEnd, own_before: bytes | None) -> TurnEnding:
-    """How the turn ended that began at `before`. Call in a thread."""
+def judge_turn(work: Work, start: TurnStart, end: TurnEnd) -> TurnEnding:
+    """How the turn ended that began at `start`. Call in a thread."""
     work.run.shared.compare(work.task.id)
     if damage := find_damage(work.worktree):
         return _fail_damaged(work, damage)
@@ -118,7 +117,8 @@ def judge_turn(work: Work, before: BranchState, end: TurnEnd, own_before: bytes 
         work.reopen()
         kept = f"its state is kept below {KEPT_REFS}/{flatten(work.branch)}"
         return AttemptFailed(f"the worktree is on {after.branch or 'no branch'} instead of {work.branch}; {kept}")
-    return decide_turn(gather_facts(work, before, after, end, own_before))
+    follow_branch(work, after.commit)
+    return decide_turn(gather_facts(work, start, after, end))
 
 
 def _fail_damaged(work: Work, damage: str, *, is_unreadable: bool = False) -> AttemptFailed:
@@ -126,10 +126,9 @@ def _fail_damaged(work: Work, damage: str, *, is_unreadable: bool = False) -> At
     return AttemptFailed(f"the agent {damage}; what is committed on {work.branch} is kept, and it goes on from there")
 
 
-async def prompt_session(work: Work, prompt: str) -> TurnEnd:
-    """Send `prompt` to the node's session, which is opened if it is not open."""
+async def prompt_session(work: Work, prompt: str, target: str) -> TurnEnd:
+    """Send `prompt` to the node's session, which is opened if it is not open; `target` is COORDINATOR_TARGET."""
     run, record = work.run, work.record
-    target = run.head.last_seen()
     if work.session is None:
         role, log = run.settings.role_for(work.task.level), run.log_path(work.task.id, f"session-{record.attempt}")
         spec = describe_session(work, work.worktree, record.session, role, log)
@@ -188,21 +187,16 @@ def describe_session(work: Work, worktree: Worktree, session: str, role: str, lo
     )
 
 
-def gather_facts(
-    work: Work, before: BranchState, after: BranchState, end: TurnEnd, own_before: bytes | None
-) -> TurnFacts:
-    """Put together what git, the notices and the exit status say of the turn that just ended.
-
-    `own_before` is what the node's task file in the worktree held when it began, None if it was not there.
-    """
+def gather_facts(work: Work, start: TurnStart, after: BranchState, end: TurnEnd) -> TurnFacts:
+    """Put together what git, the notices and the exit status say of the turn that began at `start`."""
     run, own = work.run, work.task.path
     changed: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     if after.commit != work.record.base:
         changed, findings = look_at_branch(work, after.commit)
     says_completed = own in changed and _status_on(work, after.commit) is Status.COMPLETED
-    said = clean(find_safe_exit(work, before, after, own_before))
-    dirty = tuple(show(path) for path in after.dirty if not _is_copied(path, run.settings.copy_paths))
+    said = clean(find_safe_exit(work, start, after))
+    dirty = tuple(show(path) for path in after.dirty if not is_copied(path, run.settings.copy_paths))
     return TurnFacts(
         status=end.status,
         answer=work.answer,
@@ -219,55 +213,9 @@ def gather_facts(
     )
 
 
-def find_safe_exit(work: Work, before: BranchState, after: BranchState, own_before: bytes | None) -> str:
-    """The reason of a Safe Exit said since the turn began, "" for none: a notice, a commit, or the task file."""
-    notices = read_notices(work.worktree.git_dir)
-    for notice in reversed(notices):
-        if notice.turn == work.record.turn and notice.level is NoticeLevel.BLOCKING:
-            return notice.text
-    if after.commit != before.commit:
-        line = read_line(work.run.objects, before.commit, after.commit)
-        start = f"blocked({work.task.id}):"
-        for subject in line.subjects:
-            if subject.startswith(start):
-                return subject.removeprefix(start).strip() or "blocked"
-    return read_block(work, own_before)
-
-
-def read_own_file(work: Work) -> bytes | None:
-    """The node's task file as it lies in the worktree; None if there is none. Call in a thread."""
-    file = work.worktree.path / work.task.path
-    return None if file.is_symlink() or not file.is_file() else file.read_bytes()
-
-
-def read_block(work: Work, before: bytes | None) -> str:
-    """What the task file in the worktree says of a block, "" unless this turn wrote it. Call in a thread.
-
-    `before` is what it held when the turn began. The head's own text, which a merge brings in, says nothing new.
-    """
-    data = read_own_file(work)
-    if data is None or data == before or parse_status(data, work.task.path) is not Status.BLOCKED:
-        return ""
-    text = decode(data)
-    if text == work.run.reader.text(work.run.head.last_seen(), work.task.path):
-        return ""
-    notes = (get_section(text, "Notes") or "").strip().splitlines()
-    said = next((line for line in notes if "blocked" in line.casefold()), notes[0] if notes else "")
-    return said.strip("-* ").removeprefix("Blocked:").strip() or "the task file says blocked"
-
-
-def parse_status(data: bytes, path: str) -> Status | None:
-    task, _ = parse_task(data, path)
-    return task.status if task else None
-
-
 def _status_on(work: Work, commit: str) -> Status | None:
     text = work.run.reader.text(commit, work.task.path)
     return parse_status(text.encode("utf-8", "surrogateescape"), work.task.path) if text is not None else None
-
-
-def _is_copied(path: str, copied: tuple[str, ...]) -> bool:
-    return any(path == name or path.startswith(f"{name.rstrip('/')}/") for name in copied)
 
 
 def write_first_prompt(work: Work) -> str:

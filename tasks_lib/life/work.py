@@ -18,6 +18,7 @@ from tasks_lib.life.landing import Lander
 from tasks_lib.life.previous import BLOCKED, count_attempts, read_previous
 from tasks_lib.life.run import Run
 from tasks_lib.life.slots import Seat
+from tasks_lib.life.updating import bring_up_to_date
 from tasks_lib.model import Stage, Task
 from tasks_lib.process.groups import GroupId, end_group
 from tasks_lib.spending import NOTHING, Spent
@@ -174,11 +175,13 @@ async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
     if previous is None or record.attempt != previous.attempt:
         # Turns are counted anew in each attempt, so an old notice would be taken for one of this attempt's.
         await run.thread(clear_notices, worktree.git_dir)
+    record, state = await run.opening_thread(bring_up_to_date, run, worktree, record, head)
+    # At the head with nothing uncommitted it is as a new one would be.
+    is_fresh = state is not None and state.commit == head and not state.dirty and not record.finished
     work = Work(
-        run, lander, task, seat, worktree, replace(record, slot=worktree.slot, pid=0), is_resumed=worktree.is_resumed
-    )
-    if worktree.is_new_branch:
-        work.state = BranchState(branch, head, ())
+        run, lander, task, seat, worktree, replace(record, slot=worktree.slot, pid=0),
+        is_resumed=worktree.is_resumed and not is_fresh, state=state,
+    )  # fmt: skip
     run.desk.enter(task.id, work)
     work.enter(Stage.WORKTREE, branch)
     return work
