@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tasks_lib.audit import CommitFacts, FileChange, is_ours
 from tasks_lib.errors import InputError
+from tasks_lib.git.isolation import Isolation
 from tasks_lib.git.kept import list_kept
 from tasks_lib.git.merging import Conflict, is_ancestor, merge_trees
 from tasks_lib.git.messages import read_trailers
@@ -51,6 +52,7 @@ class Examiner:
 
     def __init__(self, git: Git, objects: Objects, reader: TaskReader) -> None:
         self._git: Git = git
+        self._isolation: Isolation = Isolation(git)
         self._objects: Objects = objects
         self._reader: TaskReader = reader
 
@@ -83,7 +85,7 @@ class Examiner:
         """The task files that changed against the first parent, and what else is not as it should be."""
         expected, strange = first, list[str]()
         if commit.kind == "merge" and len(commit.parents) == 2:
-            merge = merge_trees(self._git, first, commit.parents[1])
+            merge = merge_trees(self._isolation, self._objects, first, commit.parents[1])
             if isinstance(merge, Conflict):
                 return (), (merge.messages[0],)
             expected = merge.tree

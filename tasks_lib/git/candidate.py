@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git import messages
 from tasks_lib.git.commits import CommitWriter
+from tasks_lib.git.isolation import Isolation
 from tasks_lib.git.merging import Conflict, describe_conflict, is_ancestor, merge_trees
 from tasks_lib.git.messages import fold, write_message
 from tasks_lib.git.objects import Entry, Objects
@@ -72,9 +73,15 @@ class Composer:
     """Composes commits of one repository; several threads may call. `identity` is laid over git's environment."""
 
     def __init__(
-        self, git: Git, objects: Objects, reader: TaskReader, identity: Mapping[str, str] | None = None
+        self,
+        git: Git,
+        objects: Objects,
+        reader: TaskReader,
+        identity: Mapping[str, str] | None = None,
+        isolation: Isolation | None = None,
     ) -> None:
         self.git: Git = git
+        self._isolation: Isolation = isolation or Isolation(git)
         self.objects: Objects = objects
         self.reader: TaskReader = reader
         self._commits: CommitWriter = CommitWriter(git, objects)
@@ -136,7 +143,7 @@ class Composer:
         Raises InputError if the head has no task file of that id.
         """
         path, entry, before = self._read_own(task, head)
-        merge = merge_trees(self.git, head, branch)
+        merge = merge_trees(self._isolation, self.objects, head, branch)
         if isinstance(merge, Conflict):
             return merge
         rules = TaskMerge(self.git, self.objects, self.reader, task, head, branch)

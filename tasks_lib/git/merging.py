@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tasks_lib.errors import GitError
+from tasks_lib.git.isolation import Isolation
+from tasks_lib.git.objects import Objects
 from tasks_lib.git.runner import Git
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -45,12 +47,15 @@ class Conflict:
     branch_commits: tuple[str, ...] = ()
 
 
-def merge_trees(git: Git, head: str, branch: str) -> RawMerge | Conflict:
-    """Merge the commit `branch` onto the commit `head`.
+def merge_trees(isolation: Isolation, objects: Objects, head: str, branch: str) -> RawMerge | Conflict:
+    """Merge the commit `branch` onto the commit `head`, with the attributes that `head` holds and no others.
 
-    A Conflict only when the two share no history. Raises GitError for anything but a merge or a conflict.
+    This is the only merge of whole commits, for landing and for the audit alike: both give the same tree on every
+    machine, whatever a checkout holds. A Conflict only when the two share no history. Raises GitError for anything but
+    a merge or a conflict.
     """
     options = ("--write-tree", "-z", "--name-only", "--messages")
+    git = isolation.merging(objects, head)
     result = git.run("merge-tree", *options, head, branch, accept=(0, 1, 128))
     fields = result.stdout.decode("utf-8", "surrogateescape").split("\0")
     if result.status != 128 and _OBJECT_ID.fullmatch(fields[0]):  # A bad revision exits with 1 too, without a tree.

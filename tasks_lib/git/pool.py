@@ -2,19 +2,23 @@
 
 import hashlib
 import os
+import shutil
 import threading
 from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError
 from tasks_lib.git.entries import Worktree
-from tasks_lib.git.names import commit_only
+from tasks_lib.git.isolation import Isolation
+from tasks_lib.git.names import branch_ref, commit_only
 from tasks_lib.git.records import read_regular
+from tasks_lib.git.runner import Git
 from tasks_lib.git.trash import make_writable
 
 PARALLEL = ("-c", "checkout.workers=0", "-c", "checkout.thresholdForParallelism=1000")
 """As many workers as there are cores where that pays: for a hundred files, git's own threshold, they cost more."""
+_SUBMODULE = "160000 "
 _KEY_BYTES = 64 << 20
 """A lock file of a large project has a few MB."""
 
@@ -101,11 +105,17 @@ class Turns:
 
 
 class Checkouts:
-    """Writes working trees, no more at a time than there are cores for: more only take turns at the disk."""
+    """Writes working trees, no more at a time than there are cores for: more only take turns at the disk.
 
-    def __init__(self, keeping: Keeping) -> None:
+    Every file is written by a git that knows the commit alone (`isolation`): a sparse checkout of the person, their
+    line ends or attributes of their own make no worktree another than its commit.
+    """
+
+    def __init__(self, keeping: Keeping, isolation: Isolation) -> None:
         self._keeping: Keeping = keeping
+        self._isolation: Isolation = isolation
         self._turns: Turns = Turns(os.cpu_count() or 1)
+        self._stamps: dict[Path, object] = {}
 
     def turn_to_fill(self) -> AbstractContextManager[None]:
         """The turn that `fill` is called in; it is waited for."""
@@ -113,27 +123,45 @@ class Checkouts:
 
     def fill(self, worktree: Worktree) -> None:
         """Write every file of a worktree that was made without any."""
-        worktree.git.run(*PARALLEL, "reset", "--hard", "--quiet")
+        forget_sparse_settings(worktree)
+        commit = worktree.git.text("rev-parse", "HEAD^{commit}")
+        self._isolation.checking_out(worktree).run(*PARALLEL, "read-tree", "--reset", "-u", commit)
+        self._stamp(worktree)
 
-    def switch(self, worktree: Worktree, commit: str, *, may_keep: bool) -> None:
-        """Detach at `commit` and clean."""
-        self._change(worktree, ["--detach", commit_only(commit)], may_keep=may_keep)
+    def switch(self, worktree: Worktree, commit: str, *, may_keep: bool, is_exact: bool = False) -> None:
+        """Detach at `commit` and clean; `is_exact` trusts nothing that other commands have written to the index."""
+        self._change(worktree, commit, may_keep=may_keep, is_exact=is_exact)
 
     def start_branch(self, worktree: Worktree, branch: str, start: str, *, may_keep: bool) -> None:
         """Make `branch` at `start`, check it out and clean. Raises GitError when the branch exists."""
-        # `-b` and not `-B`: it cannot move a branch that holds work, whoever made it since we looked.
-        self._change(worktree, ["--no-track", "-b", branch, commit_only(start)], may_keep=may_keep)
+        # Made and never moved: a branch may hold work, whoever made it since we looked.
+        worktree.git.run("branch", "--no-track", "--", branch, commit_only(start))
+        self._change(worktree, start, may_keep=may_keep)
+        _attach(worktree, branch)
 
     def continue_branch(self, worktree: Worktree, branch: str, *, may_keep: bool) -> None:
         """Check `branch` out where it is, and clean."""
-        self._change(worktree, [branch], may_keep=may_keep)
+        commit = worktree.git.resolve(branch_ref(branch))
+        if commit is None:
+            raise GitError(("checkout", branch), 1, f"there is no branch {branch}")
+        self._change(worktree, commit, may_keep=may_keep)
+        _attach(worktree, branch)
 
-    def _change(self, worktree: Worktree, words: Sequence[str], *, may_keep: bool) -> None:
+    def _change(self, worktree: Worktree, commit: str, *, may_keep: bool, is_exact: bool = False) -> None:
         with self._turns.change():
             before = self._keeping.digest(worktree.path)
-            worktree.git.run(*PARALLEL, "checkout", "--quiet", "--force", *words, "--")
+            git = self._isolation.checking_out(worktree)
+            forget_sparse_settings(worktree)
+            if is_exact and self._stamps.get(worktree.git_dir) != look_at_index(worktree):
+                _read_files_again(git, worktree)
+            empty_submodules(worktree)
+            git.run(*PARALLEL, "checkout", "--quiet", "--force", "--detach", commit, "--")
             is_same = may_keep and before == self._keeping.digest(worktree.path)
             self._clean(worktree, self._keeping.list_exclusions() if is_same else [])
+            self._stamp(worktree)
+
+    def _stamp(self, worktree: Worktree) -> None:
+        self._stamps[worktree.git_dir] = look_at_index(worktree)
 
     def _clean(self, worktree: Worktree, exclusions: Sequence[str]) -> None:
         # Twice forced, because an agent's own clone inside the worktree is passed over otherwise.
@@ -143,3 +171,44 @@ class Checkouts:
         except GitError:
             make_writable(worktree.path)
             worktree.git.run(*command)
+
+
+def forget_sparse_settings(worktree: Worktree) -> None:
+    """Remove what makes a worktree sparse: `git worktree add` copies it from the person's checkout, which keeps it."""
+    (worktree.git_dir / "config.worktree").unlink(missing_ok=True)
+    (worktree.git_dir / "info" / "sparse-checkout").unlink(missing_ok=True)
+    with suppress(OSError):
+        (worktree.git_dir / "info").rmdir()
+
+
+def empty_submodules(worktree: Worktree) -> None:
+    """Make submodules empty again, as in a new worktree: one that is filled stays at its commit when ours changes."""
+    if not (worktree.path / ".gitmodules").exists():
+        return
+    for row in worktree.git.text("ls-files", "--stage", "-z").split("\0"):
+        about, _, path = row.partition("\t")
+        place = worktree.path / path
+        if about.startswith(_SUBMODULE) and place.is_dir() and not place.is_symlink():
+            make_writable(place)
+            shutil.rmtree(place)
+            place.mkdir()
+
+
+def look_at_index(worktree: Worktree) -> object:
+    """How the index looks from outside; another value means that somebody wrote it."""
+    try:
+        found = (worktree.git_dir / "index").stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def _attach(worktree: Worktree, branch: str) -> None:
+    worktree.git.run("symbolic-ref", "-m", f"coordinator: check out {branch}", "HEAD", f"refs/heads/{branch}")
+
+
+def _read_files_again(git: Git, worktree: Worktree) -> None:
+    """Compare every file by its content: an index can hide files, or vouch for bytes that another git has written."""
+    (worktree.git_dir / "index").unlink(missing_ok=True)
+    git.run("read-tree", "HEAD")
+    git.run("update-index", "-q", "--refresh", accept=(0, 1))

@@ -78,11 +78,21 @@ class Git:
 
     With `git_dir` the directory is the working tree of exactly that git directory. Otherwise git looks for one, which
     in a worktree whose `.git` an agent has removed is the repository around it: the person's own checkout.
+    `variables` are laid over the environment of every command, `settings` (`core.eol=lf`) over what is configured.
     """
 
-    def __init__(self, directory: Path, git_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        git_dir: Path | None = None,
+        *,
+        variables: Mapping[str, str] | None = None,
+        settings: Sequence[str] = (),
+    ) -> None:
         self.directory: Path = directory
-        self._place: dict[str, str] = {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(directory)} if git_dir else {}
+        place = {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(directory)} if git_dir else {}
+        self._place: dict[str, str] = {**place, **(variables or {})}
+        self._options: tuple[str, ...] = (*_OPTIONS, *(word for setting in settings for word in ("-c", setting)))
         self._runner: gitpython.Git = gitpython.Git(str(directory))
 
     def run(
@@ -122,7 +132,7 @@ class Git:
         handle = cast(
             "Any",
             self._runner.execute(
-                [*(["env", *unset] if unset else []), "git", *_OPTIONS, *_end_revisions(arguments)],
+                [*(["env", *unset] if unset else []), "git", *self._options, *_end_revisions(arguments)],
                 istream=subprocess.PIPE if has_input else subprocess.DEVNULL,
                 as_process=True,
                 env=variables,

@@ -20,6 +20,7 @@ from tasks_lib.git.entries import (
     list_entries,
     write_slot,
 )
+from tasks_lib.git.isolation import Isolation
 from tasks_lib.git.lock import admin_lock
 from tasks_lib.git.names import commit_only
 from tasks_lib.git.pool import Checkouts, Keeping
@@ -39,7 +40,10 @@ from tasks_lib.git.trash import (
     remove_empty_parents,
 )
 
-__all__ = ["Worktree", "Worktrees"]
+__all__ = ["VERIFY", "Worktree", "Worktrees"]
+
+VERIFY = "verify"
+"""The purpose of a worktree that decides what lands."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,12 +65,13 @@ class Worktrees:
         copied: Sequence[str] = (),
         pool_size: int = 8,
         lock: Callable[[], AbstractContextManager[object]] | None = None,
+        isolation: Isolation | None = None,
     ) -> None:
         self.repository: Repository = repository
         self.pool_size: int = pool_size
         self._copied: tuple[str, ...] = tuple(copied)
         self._lock: Callable[[], AbstractContextManager[object]] = lock or (lambda: admin_lock(repository))
-        self._checkouts: Checkouts = Checkouts(Keeping(keep, setup_key))
+        self._checkouts: Checkouts = Checkouts(Keeping(keep, setup_key), isolation or Isolation(repository.git))
         self._mutex: threading.Lock = threading.Lock()
         self._idle: list[tuple[str, Worktree]] = []  # What each was used for last, the newest at the end.
         self._purposes: dict[int, str] = {}
@@ -106,12 +111,13 @@ class Worktrees:
         """A worktree at `.worktrees/.pool/<n>`, detached at `commit`.
 
         It has ignored files of an earlier use only when that was for the same `purpose`, so that what an agent
-        left is never part of a verification.
+        left is never part of a verification. To verify in, none is taken that an agent has had.
         """
-        if idle := self._take_idle(purpose):
+        is_exact = purpose == VERIFY
+        if idle := self._take_idle(purpose, is_only=is_exact):
             last, worktree = idle
             try:
-                self._checkouts.switch(worktree, commit, may_keep=last == purpose)
+                self._checkouts.switch(worktree, commit, may_keep=last == purpose, is_exact=is_exact)
             except GitError as error:
                 _log.info("%s was not reusable, another is made: %s", worktree.path, error)
                 self.remove(worktree)
@@ -123,8 +129,8 @@ class Worktrees:
             return self._add(self._pool_place(slot), slot, ["--detach"], commit_only(commit), purpose=purpose)
 
     def switch(self, worktree: Worktree, commit: str) -> None:
-        """Move a detached worktree to another commit; ignored files stay by the same rule as in the pool."""
-        self._checkouts.switch(worktree, commit, may_keep=True)
+        """Move a worktree to verify in to another commit; ignored files stay by the same rule as in the pool."""
+        self._checkouts.switch(worktree, commit, may_keep=True, is_exact=True)
 
     def release(self, worktree: Worktree) -> None:
         """Give a worktree back: its record is gone, its branch free to be deleted, its files nobody's.
@@ -359,11 +365,11 @@ class Worktrees:
             has_room = len(self._idle) < self.pool_size
         return has_room and worktree.path.is_dir() and is_plain(worktree, self.repository.hash_bytes)
 
-    def _take_idle(self, purpose: str) -> tuple[str, Worktree] | None:
+    def _take_idle(self, purpose: str, *, is_only: bool = False) -> tuple[str, Worktree] | None:
         with self._mutex:
-            if not self._idle:
-                return None
             same = [at for at, (last, _) in enumerate(self._idle) if last == purpose]
+            if not self._idle or (is_only and not same):
+                return None
             return self._idle.pop(same[-1] if same else -1)
 
     def _pool_place(self, slot: int) -> Path:

@@ -11,7 +11,7 @@ from tasks_lib.git.candidate import Candidate, Composer, Conflict, Landing
 from tasks_lib.git.head import FollowedBase, NeedsRebuild, Rewritten, Unchanged
 from tasks_lib.git.rebuild import recompose
 from tasks_lib.git.snapshots import keep_commit
-from tasks_lib.git.worktrees import Worktree
+from tasks_lib.git.worktrees import VERIFY, Worktree
 from tasks_lib.life.additions import find_new_faults, may_add_files, write_faults_prompt
 from tasks_lib.life.checks import Red, run_verify
 from tasks_lib.life.overtaking import find_completion, tell_overtaken
@@ -66,7 +66,7 @@ class Lander:
         self._look = look
         self._turnstile = Slots(1)
         self._on_moved = on_moved
-        self._composer = Composer(run.repository.git, run.objects, run.reader, run.identity)
+        self._composer = Composer(run.repository.git, run.objects, run.reader, run.identity, run.isolation)
         self._green: set[str] = set()
         self._known_base: str | None = None
         self._worktree: Worktree | None = None
@@ -215,7 +215,7 @@ class Lander:
 
     async def _hold_worktree(self, commit: str) -> Worktree:
         if self._worktree is None:
-            self._worktree = await self._run.thread(self._run.worktrees.open_detached, commit, "verify")
+            self._worktree = await self._run.thread(self._run.worktrees.open_detached, commit, VERIFY)
         else:
             await self._run.thread(self._run.worktrees.switch, self._worktree, commit)
         return self._worktree

@@ -10,6 +10,7 @@ from tasks_lib.agents.backend import Backend, Need
 from tasks_lib.errors import InputError
 from tasks_lib.git.branches import read_diffstat
 from tasks_lib.git.head import Head
+from tasks_lib.git.isolation import Isolation
 from tasks_lib.git.objects import Objects
 from tasks_lib.git.records import Record
 from tasks_lib.git.taskreader import TaskReader
@@ -66,8 +67,10 @@ class Run:
         self.objects: Objects = Objects(project.repository.git)
         self.reader: TaskReader = TaskReader(self.objects, project.tasks_dir, project.target)
         self.head: Head = project.open_head(on_intrusion=self.say_soon)
+        self.isolation: Isolation = Isolation(project.repository.git, private / "isolation")
         self.worktrees: Worktrees = Worktrees(
             project.repository,
+            isolation=self.isolation,
             keep=project.settings.keep,
             setup_key=project.settings.setup_key,
             copied=project.settings.copy_paths,
