@@ -124,7 +124,7 @@ class Checkouts:
     def fill(self, worktree: Worktree) -> None:
         """Write every file of a worktree that was made without any."""
         forget_sparse_settings(worktree)
-        commit = worktree.git.text("rev-parse", "HEAD^{commit}")
+        commit = worktree.git.resolve("HEAD") or ""
         self._isolation.checking_out(worktree).run(*PARALLEL, "read-tree", "--reset", "-u", commit)
         self._stamp(worktree)
 
@@ -155,7 +155,7 @@ class Checkouts:
             if is_exact and self._stamps.get(worktree.git_dir) != look_at_index(worktree):
                 _read_files_again(git, worktree)
             empty_submodules(worktree)
-            git.run(*PARALLEL, "checkout", "--quiet", "--force", "--detach", commit, "--")
+            git.run(*PARALLEL, "checkout", "--quiet", "--force", "--detach", commit_only(commit), "--")
             is_same = may_keep and before == self._keeping.digest(worktree.path)
             self._clean(worktree, self._keeping.list_exclusions() if is_same else [])
             self._stamp(worktree)

@@ -215,10 +215,10 @@ class Worktrees:
     def _find_place(self, branch: str) -> Path:
         root = self.repository.worktrees_dir
         place = root / branch
-        self.repository.require_no_alias(branch)
         parts = branch.split("/")
         if branch.startswith("-") or any(not part or part.startswith(".") for part in parts) or "\0" in branch:
             raise InputError([f"branch {branch!r} cannot have a directory below {root}; give it another name"])
+        self.repository.require_no_alias(branch)
         for directory in (place, *place.parents[: len(parts)]):
             if directory.is_symlink():
                 raise InputError(
