@@ -15,6 +15,7 @@ from flows.commands.doctor_repository import (
     check_disk,
     check_identity,
     check_ignored,
+    check_names,
     check_remote,
     check_shallow,
     check_signing,
@@ -80,7 +81,7 @@ def list_checks(path: Path) -> Iterator[Check]:
         yield check_verify(settings)
         yield from check_agent(settings, snapshot.project)
     if snapshot.project:
-        for check in (check_branches, check_case, check_disk):
+        for check in (check_branches, check_names, check_case, check_disk):
             yield check(snapshot.project)
         yield from check_remote(snapshot.project)
     if snapshot.holder:

@@ -9,6 +9,7 @@ from pathlib import Path
 from flows.commands.findings import Check, fail, ok, warn
 from tasks_lib.errors import RemoteError
 from tasks_lib.git.entries import list_entries
+from tasks_lib.git.names import find_ambiguous
 from tasks_lib.git.remote import Pushed, Raced, Refused, Remote, Unreachable
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.project import Project
@@ -142,6 +143,20 @@ def check_branches(project: Project) -> Check:
         where = f"{taken[0]} is checked out in {there[taken[0]]}"
         return fail("branches", f"{where}; check out another branch there, since a task works on it")
     return ok("branches", f"names like {project.settings.branch_prefix}<id> are free")
+
+
+def check_names(project: Project) -> Check:
+    """No tag or other ref is called like HEAD, the target, a task's branch or a commit."""
+    refs = project.repository.git.text("for-each-ref", "--format=%(refname)").splitlines()
+    names = project.name_branches()
+    open_tasks = [task_id for task_id, task in project.graph.tasks.items() if not task.is_completed]
+    found = find_ambiguous(refs, {project.target, *(names[task_id] for task_id in open_tasks)})
+    if not found:
+        return ok("names", "no tag is called like HEAD, a branch or a commit")
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    said = f"{', '.join(found[:SHOWN])}{more} can be taken for HEAD, a branch or a commit"
+    how = f"rename them, or delete one with `git update-ref -d {found[0]}`"
+    return warn("names", f"{said} in what agents and you type, though not by a run; {how}")
 
 
 def check_case(project: Project) -> Check:

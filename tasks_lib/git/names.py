@@ -11,9 +11,11 @@
 `tests/git/test_names.py` keeps the words that break these rules out of the sources.
 """
 
+import re
 from collections.abc import Collection, Iterable
 
 HEADS = "refs/heads/"
+_NAMED_BY_ID = re.compile(r"refs/(?:heads|tags)/[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _BEFORE_BRANCHES = ("refs/", "refs/tags/")
 """Where git looks for a name before it looks among the branches."""
 
@@ -29,7 +31,7 @@ def commit_only(commit: str) -> str:
 
 
 def find_ambiguous(refs: Iterable[str], names: Collection[str]) -> list[str]:
-    """Those of `refs` that git takes for HEAD, or for one of the branches `names`, where it is written without its
-    `refs/heads/`."""
+    """Those of `refs` that git may take for HEAD, one of the branches `names`, or a commit, where a person writes that
+    as usual."""
     hidden = {f"{place}{name}" for name in (*names, "HEAD") for place in _BEFORE_BRANCHES} | {branch_ref("HEAD")}
-    return sorted(hidden.intersection(refs))
+    return sorted(ref for ref in refs if ref in hidden or _NAMED_BY_ID.fullmatch(ref))

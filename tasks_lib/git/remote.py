@@ -195,7 +195,9 @@ class Remote:
         if isinstance(result, Unreachable):
             raise RemoteError(f"{self.name} does not answer: {result.reason}")
         if result.status:
-            raise RemoteError(f"{self.name} does not answer: {_read_words(result.stderr)}")
+            # Nothing that is asked takes a lock there.
+            what = "cannot be fetched" if "cannot lock ref" in result.stderr else "does not answer"
+            raise RemoteError(f"{self.name} {what}: {_read_words(result.stderr)}")
         return result
 
     def _try(self, *arguments: str, seconds: float | None = None) -> Result | Unreachable:

@@ -151,7 +151,7 @@ def test_kept_state_becomes_a_branch_by_whatever_name(place: Place, main_here: M
     assert (code, place.git.text("rev-parse", "restored/left-1")) == (0, commit)
     assert place.git.text("show", "restored/left-1:draft.txt") == "later"
     assert place.git.text("show", "restored/left-1^2:draft.txt") == "draft"
-    assert "git show restored/left-1^2" in output
+    assert "git show refs/heads/restored/left-1^2" in output
     code, output = main_here("cleanup", str(place.top), "--restore", named, "--to", "mine/again", "--json")
     found = json.loads(output)
     assert (code, found["branch"], found["has_staged"], found["ref"]) == (0, "mine/again", True, ref)

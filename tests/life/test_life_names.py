@@ -6,6 +6,7 @@ from helpers import Ground, Tasks
 from names import FILES, crowd, list_refs
 
 from tasks_lib.errors import InputError
+from tasks_lib.life.auditing import audit, verify_again
 from tasks_lib.life.project import load_project
 from tasks_lib.life.startup import OpenRun
 from tasks_lib.report import ExitCode
@@ -68,6 +69,10 @@ async def test_graph_is_worked_among_all_names_at_once(ground: Ground, is_packed
     meant = Meant({"a": "completed", "b": "completed", "r": "completed"}, verify=["true"])
     assert check(ground.top, before=snapshot, meant=meant) == []
     assert not any("ambiguous" in line for line in (*worked.lines, *worked.view.messages))
+    project = load_project(ground.top, {})
+    found = audit(project, 100, ground.place / "data")
+    assert (found.violations, len(found.landed)) == ((), 2)
+    assert await verify_again(project, found.landed, 2) == ([], 2)
 
 
 async def test_conflict_is_given_back_and_resolved_among_all_names(ground: Ground) -> None:

@@ -140,3 +140,16 @@ def test_push_and_delete_take_no_ref_that_only_ends_alike(shared: PushingGround)
         "refs/heads/x/main",
         "refs/tags/feat/a",
     ]
+
+
+async def test_tracking_ref_in_the_way_is_named_and_the_remote_is_not_said_to_be_away(shared: PushingGround) -> None:
+    """The remote had a branch `main/x` once, and git keeps what it was at until it is pruned."""
+    shared.make({"a": {}})
+    shared.git.run("update-ref", "-d", "refs/remotes/origin/main")
+    shared.git.run("update-ref", "refs/remotes/origin/main/x", "refs/heads/main")
+    with pytest.raises(InputError, match="git remote prune origin") as caught:
+        await shared.work()
+    assert "refs/remotes/origin/main/x" in str(caught.value)
+    assert "does not answer" not in str(caught.value)
+    shared.git.run("remote", "prune", "origin")
+    assert (await shared.work()).names == {"a": "Merged"}
