@@ -1,9 +1,9 @@
 """Makes the demo's repository, and tells from git alone whether working it went as it was told."""
 
 import json
+import os
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.runner import Git
+from tasks_lib.process.output import run_captured
 
 DATA = Path(__file__).resolve().parent / "demo"
 TEMPLATE_SUFFIX = "-tpl"
@@ -231,5 +232,6 @@ def _check_tests(git: Git, story: DemoStory) -> list[str]:
         clone = Path(name) / "fresh"
         git.run("clone", "-q", "--branch", story.target, "--", str(git.directory), str(clone))
         command = [sys.executable, "-B", "-m", "unittest", "discover", "-q"]
-        done = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
-    return [] if done.returncode == 0 else [f"the tests fail in a fresh checkout:\n{done.stderr.strip()}"]
+        done = run_captured(command, cwd=clone, environment=os.environ)
+    said = done.stderr.decode("utf-8", "replace").strip()
+    return [] if done.status == 0 else [f"the tests fail in a fresh checkout:\n{said}"]

@@ -1,9 +1,9 @@
 """Decides how opencode is told of the scripted model, and where an installed opencode is found."""
 
 import json
+import os
 import platform
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from textwrap import indent
@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from tasks_lib.errors import InputError
+from tasks_lib.process.output import run_captured
 
 MODEL = "scripted/m1"
 """The scripted model's name to opencode, as `provider/model`."""
@@ -89,9 +90,9 @@ def main() -> int:
     if program is None:
         sys.stderr.write(f"npm left no opencode for this system in {sys.argv[1]}\n")
         return 1
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    sys.stdout.write(f"opencode {done.stdout.strip()} is {program}\n")
-    return done.returncode
+    done = run_captured([str(program), "--version"], environment=os.environ)
+    sys.stdout.write(f"opencode {done.stdout.decode().strip()} is {program}\n")
+    return done.status
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import IO, TypeVar
 
 from tasks_lib.errors import GitError
 from tasks_lib.git.runner import PLAIN_HISTORY, local_variables
+from tasks_lib.process.unattended import OWN_GIT
 
 Answer = TypeVar("Answer")
 _STOP_SECONDS = 5
@@ -64,11 +65,13 @@ class Child:
             self._stop()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        unwanted = set(local_variables())
+        inherited = {name: os.environ[name] for name in os.environ.keys() - set(local_variables())}
+        # A helper fetches what a partial clone has not got, so it may ask, too.
+        environment = {**inherited, **OWN_GIT, "LC_ALL": "C", **PLAIN_HISTORY}
         process = subprocess.Popen(
             ["git", "-c", "core.fsync=committed", *self._arguments],
             cwd=self._directory,
-            env={**{k: v for k, v in os.environ.items() if k not in unwanted}, "LC_ALL": "C", **PLAIN_HISTORY},
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -26,7 +26,6 @@ _OPTIONS = (
     "-c", "credential.interactive=false",
 )  # fmt: skip
 _SSH_OPTIONS = "-oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=4"
-_ENVIRONMENT = {"SSH_ASKPASS": "", "SSH_ASKPASS_REQUIRE": "never", "GCM_INTERACTIVE": "never"}
 _FETCH = (
     # Without `--refmap=` a mirror's refspec would write over local branches.
     "fetch", "--quiet", "--refmap=", "--no-tags", "--no-prune", "--no-write-fetch-head",
@@ -220,15 +219,15 @@ class Remote:
 
     @cached_property
     def _environment(self) -> dict[str, str]:
-        """Nothing that could ask a person, who is not there."""
+        """Nothing that could ask a person, who is not there, beside what all git of ours is told (`OWN_GIT`)."""
         configured = self.git.run("config", "--get", "core.sshCommand", accept=(0, 1)).text
         command = os.environ.get("GIT_SSH_COMMAND") or configured
         if not command and os.environ.get("GIT_SSH"):
-            return _ENVIRONMENT
+            return {}
         command = command or "ssh"
         # Another program than OpenSSH need not know these options, and has no terminal to ask on either.
         is_openssh = PurePath(_find_program(command)).name == "ssh"
-        return {**_ENVIRONMENT, "GIT_SSH_COMMAND": f"{command} {_SSH_OPTIONS}"} if is_openssh else _ENVIRONMENT
+        return {"GIT_SSH_COMMAND": f"{command} {_SSH_OPTIONS}"} if is_openssh else {}
 
 
 def _find_program(command: str) -> str:

@@ -1,10 +1,8 @@
 """Runs git: one place that knows the options, the environment and the errors of every command of ours."""
 
 import os
-import signal
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import Any, cast
 import git as gitpython
 
 from tasks_lib.errors import GitError
+from tasks_lib.process.output import collect, end_captured, run_captured
+from tasks_lib.process.unattended import OWN_GIT
 
 _OPTIONS = (
     "-c", "core.hooksPath=/dev/null",  # A user's hooks would fire in every worktree, on ref updates too.
@@ -30,7 +30,6 @@ _OPTIONS = (
     "-c", "i18n.logOutputEncoding=UTF-8",
     "-c", "trailer.separators=:",
 )  # fmt: skip
-_GRACE_SECONDS = 5.0
 _WALKS = frozenset({"log", "rev-list", "diff", "diff-tree", "diff-index", "show"})
 """Commands that take revisions and then paths."""
 MINIMUM_VERSION = (2, 38)
@@ -69,8 +68,10 @@ def local_variables() -> tuple[str, ...]:
 def _ask_plainly(*arguments: str) -> str:
     """What git says without any variable of its own: inherited ones can make even `git version` fail."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    done = run_captured(["git", *arguments], environment=environment)
+    if done.status:
+        raise GitError(arguments, done.status, done.stderr.decode("utf-8", "replace"))
+    return done.stdout.decode()
 
 
 class Git:
@@ -106,13 +107,13 @@ class Git:
         """Run `git *arguments`; `environment` is laid over this process's cleaned one.
 
         Raises GitError when the exit status is not in `accept`, or when it has not ended after `seconds`: then it and
-        all that it started are ended.
+        all that it started are ended. Only git itself is waited for, not what it leaves behind.
         """
         process = self._start(arguments, stdin is not None, environment or {})
         try:
-            out, err = process.communicate(stdin, timeout=seconds)
+            out, err = collect(process, stdin or b"", seconds)
         except subprocess.TimeoutExpired:
-            _end(process)
+            end_captured(process)
             raise GitError(arguments, process.returncode, f"it did not end within {seconds:g} seconds") from None
         result = Result(process.returncode, out, err.decode("utf-8", "replace"))
         if result.status not in accept:
@@ -125,7 +126,7 @@ class Git:
         # GitPython would run the command where we are ourselves, which may be the person's checkout.
         if not self.directory.is_dir() or not os.access(self.directory, os.X_OK):
             raise GitError(arguments, -1, f"{self.directory} is not there, or cannot be entered")
-        variables = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **PLAIN_HISTORY, **self._place, **environment}
+        variables = {**OWN_GIT, "LC_ALL": "C", **PLAIN_HISTORY, **self._place, **environment}
         # GitPython lays `env` over this process's own environment, so what must not be there is unset by `env`.
         foreign = [name for name in local_variables() if name in os.environ and name not in variables]
         unset = [word for name in foreign for word in ("-u", name)]
@@ -140,7 +141,7 @@ class Git:
             ),
         )
         process: subprocess.Popen[bytes] = handle.proc
-        handle.proc = None  # `communicate` owns it now; GitPython would end it when `handle` is collected.
+        handle.proc = None  # `collect` owns it now; GitPython would end it when `handle` is collected.
         return process
 
     def text(self, *arguments: str) -> str:
@@ -183,16 +184,6 @@ def _find_command(arguments: Sequence[str]) -> str:
         elif not word.startswith("-"):
             return word
     return ""
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a command with its helpers; asked first, because git removes its lock files when it is asked."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=_GRACE_SECONDS)
-            return
 
 
 def find_version() -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import stat
-import subprocess
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tasks_lib.git.repository import Repository
+from tasks_lib.process.output import run_captured
 
 POOL_NAME = ".pool"
 TRASH_NAME = ".trash"
@@ -81,7 +81,7 @@ def _delete_tree(path: Path) -> None:
 def _remove_all(paths: Sequence[Path]) -> None:
     """As `rm` does: it has no limit of depth, nor one for the length of a path."""
     with suppress(OSError):
-        subprocess.run(["rm", "-rf", "--", *map(str, paths)], capture_output=True, check=False)
+        run_captured(["rm", "-rf", "--", *map(str, paths)], environment=os.environ)
 
 
 def make_writable(path: Path) -> None:

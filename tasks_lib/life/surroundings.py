@@ -10,12 +10,19 @@ from tasks_lib.agents.launcher import write_launcher
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import local_variables
 from tasks_lib.process.environment import lead_path, scrub
+from tasks_lib.process.unattended import Refusals
 from tasks_lib.settings import Settings
 
 REPOSITORY_MARKER = "COORDINATOR_REPOSITORY"
 """The variable by which a later coordinator recognises what an earlier one, killed, left running."""
 SERVER_LOGIN = ("OPENCODE_SERVER_PASSWORD", "OPENCODE_SERVER_USERNAME")
 """How we log in to a server of the user's; a server of ours has a password of its own, which shells never see."""
+QUIET_GIT: Mapping[str, str] = {
+    # A collection of garbage would race with our own git.
+    "gc.auto": "0",
+    # It would find nothing to do, and its lock, left by a kill, would end a person's own maintenance for good.
+    "maintenance.auto": "false",
+}
 Kind = Literal["setup", "agent", "verify"]
 
 
@@ -26,6 +33,7 @@ class Surroundings:
         self._settings = settings
         self._repository = repository
         self._launcher = write_launcher(private / "bin", sys.executable)
+        self._refusals = Refusals(private / "refusals")
         self.identity: Mapping[str, str] = repository.identity()
 
     def of(self, kind: Kind, slot: int) -> dict[str, str]:
@@ -45,16 +53,17 @@ class Surroundings:
             REPOSITORY_MARKER: str(self._repository.common_dir),
             # Without its `.git` file a worktree would be taken for a directory of the repository around it.
             "GIT_CEILING_DIRECTORIES": str(self._repository.worktrees_dir),
-            # Nobody is there to type a passphrase, and a collection of garbage would race with our own git.
-            "GIT_CONFIG_COUNT": "3",
-            "GIT_CONFIG_KEY_0": "commit.gpgsign",
-            "GIT_CONFIG_VALUE_0": "false",
-            "GIT_CONFIG_KEY_1": "gc.auto",
-            "GIT_CONFIG_VALUE_1": "0",
-            # It would find nothing to do, and its lock, left by a kill, would end a person's own maintenance for good.
-            "GIT_CONFIG_KEY_2": "maintenance.auto",
-            "GIT_CONFIG_VALUE_2": "false",
+            **self._refusals.variables(os.environ, allowed),
+            **write_settings({**self._refusals.git_settings(), **QUIET_GIT}),
         }
+
+
+def write_settings(settings: Mapping[str, str]) -> dict[str, str]:
+    """`settings` of git's as variables, which stand above every file of its configuration."""
+    variables = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (name, value) in enumerate(settings.items()):
+        variables |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+    return variables
 
 
 def find_own_bin() -> str:

@@ -76,7 +76,9 @@ async def run_group(
     marker = environment.get(MARKER) or f"group-{uuid.uuid4().hex}"
     with _open_log(log) as sink, _open_input(stdin) as source:
         began, log_start = time.monotonic(), _size(sink)
-        process, was_cancelled = await _settle(_start(argv, cwd, {**environment, MARKER: marker}, source, sink))
+        with _open_output(log) as output:
+            starting = _start(argv, cwd, {**environment, MARKER: marker}, source, output)
+            process, was_cancelled = await _settle(starting)
         claim = Claim((GroupId(process.pid, read_start(process.pid)),), marker, is_watched=True)
         try:
             _announce(claim.groups[0], on_start, was_cancelled)
@@ -149,6 +151,16 @@ def _open_log(log: Path) -> Generator[int]:
 
 
 @contextmanager
+def _open_output(log: Path) -> Generator[int]:
+    """The log as a program gets it, which cannot be read: vi and less read keys from their standard error at last."""
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield output
+    finally:
+        os.close(output)
+
+
+@contextmanager
 def _open_input(stdin: bytes | None) -> Generator[IO[bytes] | None]:
     """A file without a name and not a pipe: a program that never reads it holds nobody up."""
     if stdin is None:
@@ -182,7 +194,7 @@ def _bound(sink: int, start: int) -> int:
 
 
 async def _start(
-    argv: Sequence[str], cwd: Path, environment: Mapping[str, str], source: IO[bytes] | None, sink: int
+    argv: Sequence[str], cwd: Path, environment: Mapping[str, str], source: IO[bytes] | None, output: int
 ) -> asyncio.subprocess.Process:
     try:
         return await asyncio.create_subprocess_exec(
@@ -190,8 +202,8 @@ async def _start(
             cwd=cwd,
             env=environment,
             stdin=source if source is not None else asyncio.subprocess.DEVNULL,
-            stdout=sink,
-            stderr=sink,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
     except (OSError, ValueError) as error:

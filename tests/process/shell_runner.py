@@ -33,6 +33,7 @@ class Runner:
     def __init__(self, directory: Path, session: str) -> None:
         self.directory = directory
         self.session = session
+        self.more: Mapping[str, str] = {}
         self.log = directory / "log"
         self.events = directory / "events"
         os.mkfifo(self.events)
@@ -51,7 +52,7 @@ class Runner:
         )
 
     def environment(self) -> Mapping[str, str]:
-        return {"PATH": PATH, MARKER: self.session}
+        return {"PATH": PATH, **self.more, MARKER: self.session}
 
     async def hear(self) -> str:
         return await asyncio.wait_for(asyncio.to_thread(self.events.read_text), PATIENCE)

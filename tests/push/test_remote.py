@@ -2,16 +2,23 @@
 
 import asyncio
 import os
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
 from life.helpers import until
 from push.pushing_ground import PushingGround
 
-from tasks_lib.errors import RemoteError
+from tasks_lib.errors import GitError, RemoteError
+from tasks_lib.git.objects import Objects
 from tasks_lib.git.remote import Pushed, Raced, Refused, Remote, Unreachable
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.runner import Git
 
 
 @pytest.fixture
@@ -32,6 +39,28 @@ def is_dead(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+class _Asking(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="hub"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_POST = do_GET  # noqa: N815 - It is the name that is looked for.
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def asking_hub() -> Generator[str]:
+    """The address of a server that wants a name and a password, and is content with none."""
+    with HTTPServer(("127.0.0.1", 0), _Asking) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/hub.git"
+        server.shutdown()
 
 
 def put_program(shared: PushingGround, monkeypatch: pytest.MonkeyPatch, name: str, body: str) -> Path:
@@ -119,6 +148,81 @@ async def test_remote_that_never_answers_is_given_up_with_all_that_was_started(
     with pytest.raises(RemoteError, match="origin does not answer: it did not end within 2 seconds"):
         hasty.list_branches()
     await asyncio.wait_for(until(lambda: is_dead(int(pid.read_text()))), 30)
+
+
+@pytest.mark.parametrize("held", ["> /dev/null", "2> /dev/null", ""])
+def test_what_ssh_leaves_in_the_background_is_not_waited_for(
+    shared: PushingGround, remote: Remote, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    """A master connection (`ControlPersist`) holds git's standard error for as long as it lives."""
+    pids = shared.place / "pids"
+    leave = f"test -s {pids} || {{ setsid sleep 1000 < /dev/null {held} & echo $! > {pids}; }}"
+    put_program(shared, monkeypatch, "ssh", f'{leave}\nfor line; do :; done\nexec sh -c "$line"')
+    shared.git.run("remote", "set-url", "origin", f"ssh://hub{shared.hub_path}")
+    base, head = commit(shared)
+    try:
+        assert remote.list_branches() == {"main": base}
+        master = int(pids.read_text())
+        assert remote.push(head, base) == Pushed(head)
+        theirs = shared.join("ann").share("By Ann", {"ann.txt": "x\n"})
+        assert remote.fetch() == theirs
+        assert remote.delete({"main": base}).keys() == {"main"}
+        assert psutil.pid_exists(master)
+    finally:
+        os.kill(int(pids.read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("asking", ["GIT_ASKPASS", "SSH_ASKPASS", "core.askPass"])
+def test_no_dialog_for_a_password_is_opened(
+    shared: PushingGround, remote: Remote, monkeypatch: pytest.MonkeyPatch, asking: str
+) -> None:
+    program = put_program(shared, monkeypatch, "dialog", 'echo "$*" >> "$(dirname "$0")/said"; sleep 1000')
+    if asking == "core.askPass":
+        shared.git.run("config", asking, str(program.with_name("dialog")))
+    else:
+        monkeypatch.setenv(asking, str(program.with_name("dialog")))
+        monkeypatch.setenv("DISPLAY", ":99")
+    with asking_hub() as url:
+        shared.git.run("remote", "set-url", "origin", url)
+        base, head = commit(shared)
+        with pytest.raises(RemoteError, match="could not read Username"):
+            remote.list_branches()
+        assert isinstance(remote.push(head, base), Refused)
+    assert not program.exists()
+
+
+def test_credential_helper_that_needs_no_person_answers(
+    shared: PushingGround, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = put_program(
+        shared, monkeypatch, "helper", 'echo "$1" >> "$(dirname "$0")/said"; echo username=ada; echo password=x'
+    )
+    shared.git.run("config", "credential.helper", str(said.with_name("helper")))
+    with asking_hub() as url:
+        shared.git.run("remote", "set-url", "origin", url)
+        with pytest.raises(RemoteError, match="Authentication failed"):
+            remote.list_branches()
+    assert said.read_text().split() == ["get", "erase"]
+
+
+def test_a_partial_clone_asks_nobody_for_what_it_has_not_got(
+    shared: PushingGround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git fetches it in the middle of a command that has nothing to do with a remote."""
+    shared.make({})
+    shared.hub.run("config", "uploadpack.allowFilter", "true")
+    partial = shared.place / "partial"
+    Git(shared.place).run("clone", "--quiet", "--no-checkout", "--filter=blob:none", shared.url, str(partial))
+    program = put_program(shared, monkeypatch, "dialog", 'echo "$*" >> "$(dirname "$0")/said"; sleep 1000')
+    monkeypatch.setenv("GIT_ASKPASS", str(program.with_name("dialog")))
+    with asking_hub() as url:
+        git = Git(partial)
+        git.run("remote", "set-url", "origin", url)
+        with pytest.raises(GitError, match="could not read Username"):
+            git.run("cat-file", "blob", "origin/main:README.md")
+        with Objects(git) as objects, pytest.raises(GitError):
+            objects.read(git.text("rev-parse", "origin/main:README.md"))
+    assert not program.exists()
 
 
 def test_ssh_is_told_to_ask_nobody_and_keeps_what_a_person_has_set(

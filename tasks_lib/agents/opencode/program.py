@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tasks_lib.process.output import run_captured
 from tasks_lib.process.private import private_directory
 
 DEFAULT_COMMAND = ("opencode",)
@@ -34,20 +35,12 @@ def check_program(command: Sequence[str], search_path: str, environment: Mapping
         places = {f"XDG_{kind}_HOME": place for kind in ("CACHE", "CONFIG", "DATA", "STATE")}
         variables = {**(environment or {}), "PATH": search_path, **places}
         try:
-            done = subprocess.run(
-                [path, *rest, "--version"],
-                cwd=place,
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_SECONDS,
-                check=False,
-            )
+            done = run_captured([path, *rest, "--version"], cwd=directory, environment=variables, seconds=_SECONDS)
         except (OSError, subprocess.TimeoutExpired) as error:
             return f"`{program} --version` cannot be run: {error}; install it anew with `{INSTALL}`"
     said = (done.stdout or done.stderr).decode("utf-8", "replace").strip()
-    if done.returncode:
-        return f"`{program} --version` exited with {done.returncode}: {said[-300:]}; install it anew with `{INSTALL}`"
+    if done.status:
+        return f"`{program} --version` exited with {done.status}: {said[-300:]}; install it anew with `{INSTALL}`"
     return check_version(said, f"`{program}`")
 
 

@@ -1,0 +1,109 @@
+"""Decides what answers where a program would wait for a person: nobody is there, so the answer is no, at once, and why.
+
+Two things keep a program from waiting. `run_group` starts everything in a session of its own, without a terminal, and
+with a file or nothing as standard input: whatever reads an answer finds the end of it. What asks by starting another
+program (an editor, a pager, a dialog for a password) is given one of these, which says in a sentence why it refuses.
+"""
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+EDITORS = (
+    "GIT_EDITOR", "GIT_SEQUENCE_EDITOR", "EDITOR", "VISUAL", "FCEDIT",
+    "SUDO_EDITOR", "SYSTEMD_EDITOR", "HGEDITOR", "SVN_EDITOR", "JJ_EDITOR", "BZR_EDITOR", "CVSEDITOR", "P4EDITOR",
+    "GH_EDITOR", "KUBE_EDITOR", "PSQL_EDITOR", "BUNDLER_EDITOR", "GEM_EDITOR", "HOMEBREW_EDITOR",
+)  # fmt: skip
+PAGERS = (
+    "PAGER", "GIT_PAGER", "MANPAGER", "SYSTEMD_PAGER", "PSQL_PAGER", "BAT_PAGER", "DELTA_PAGER", "GH_PAGER",
+    "AWS_PAGER",
+)  # fmt: skip
+ASKERS = ("GIT_ASKPASS", "SSH_ASKPASS", "SUDO_ASKPASS")
+"""What asks for a password. A person can have one that answers by itself, so it can be handed on by its full name."""
+SETTINGS: Mapping[str, str] = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_MERGE_AUTOEDIT": "no",
+    "GCM_INTERACTIVE": "never",
+    "SSH_ASKPASS_REQUIRE": "force",  # Else ssh asks on a terminal first, if an agent makes one.
+    "DEBIAN_FRONTEND": "noninteractive",
+    "APT_LISTCHANGES_FRONTEND": "none",
+    "NEEDRESTART_MODE": "l",
+    "GH_PROMPT_DISABLED": "1",
+    "PIP_NO_INPUT": "1",
+    "POETRY_NO_INTERACTION": "1",
+    "PDM_NON_INTERACTIVE": "1",
+    "HATCH_INTERACTIVE": "false",
+    "COMPOSER_NO_INTERACTION": "1",
+    "CONAN_NON_INTERACTIVE": "1",
+    "TF_INPUT": "0",
+}
+"""How programs are told that nobody is there. None of these says yes for a person, nor changes what a program does
+beside that: `CI` and the `--yes` of a package manager would, so they are for a line or an agent to set."""
+OWN_GIT: Mapping[str, str] = {
+    "GIT_TERMINAL_PROMPT": "0",
+    # Empty, and not left out: git would take `core.askPass` or `SSH_ASKPASS` then, and those open a dialog.
+    "GIT_ASKPASS": "",
+    "SSH_ASKPASS": "",
+    "SSH_ASKPASS_REQUIRE": "never",
+    "GCM_INTERACTIVE": "never",
+    "GIT_EDITOR": ":",
+    "GIT_SEQUENCE_EDITOR": ":",
+    "GIT_MERGE_AUTOEDIT": "no",
+    "GIT_PAGER": "cat",
+}
+"""For git as the coordinator runs it. Credential helpers and an ssh-agent answer without a person, so they still do."""
+
+
+class Refusals:
+    """The programs that refuse, in `directory`, which is made."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._editor: Path = _write(directory, "editor")
+        self._password: Path = _write(directory, "password")
+        self._window: Path = _write(directory, "window")
+
+    def variables(self, environ: Mapping[str, str], named: Sequence[str] = ()) -> dict[str, str]:
+        """What makes programs ask these: to be laid over an environment.
+
+        A variable of `environ` that `named` has in full, not by a glob, is left as it is, unless it is an editor, a
+        pager or a browser: those wait for a person whatever a person meant by naming them.
+        """
+        editor, window = (shlex.quote(str(path)) for path in (self._editor, self._window))
+        asked = {**dict.fromkeys(ASKERS, str(self._password)), **SETTINGS}
+        kept = set(named) & environ.keys()
+        return {
+            **{name: value for name, value in asked.items() if name not in kept},
+            **dict.fromkeys(EDITORS, editor),
+            **dict.fromkeys(PAGERS, "cat"),
+            "BROWSER": window,
+        }
+
+    def git_settings(self) -> dict[str, str]:
+        """Settings of git for the same: what it has no variables for. A signature is asked for by a dialog, too."""
+        tools = {
+            f"{kind}.{key}": "coordinator" for kind in ("merge", "diff") for key in ("tool", "guitool")
+        }  # fmt: skip
+        commands = {f"{kind}tool.coordinator.cmd": shlex.quote(str(self._window)) for kind in ("merge", "diff")}
+        prompts = {f"{kind}tool.prompt": "false" for kind in ("merge", "diff")}
+        signatures = ("commit.gpgSign", "tag.gpgSign", "tag.forceSignAnnotated", "push.gpgSign")
+        return {
+            **dict.fromkeys(signatures, "false"),
+            "credential.interactive": "false",
+            "help.autoCorrect": "0",
+            "help.format": "man",
+            **tools,
+            **commands,
+            **prompts,
+        }
+
+
+def _write(directory: Path, name: str) -> Path:
+    path = directory / name
+    text = (files("tasks_lib.process") / "refusals" / f"{name}.sh").read_text("utf-8")
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o700)
+    with os.fdopen(number, "w", encoding="utf-8") as sink:
+        sink.write(text)
+    return path

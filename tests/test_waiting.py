@@ -1,0 +1,59 @@
+"""Nothing waits for the end of a pipe: one place reads what programs print, and all are started without a terminal."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parent.parent
+READER = "tasks_lib/process/output.py"
+AGENTS = ("flows/demo/agent.py",)
+"""Not a program of the coordinator's: the demo's agent, which runs in a session of its own."""
+FILES = sorted(path for folder in ("tasks_lib", "flows") for path in (TOP / folder).rglob("*.py"))
+WAITING = {"communicate", "check_output", "getoutput", "getstatusoutput"}
+SHELLS = {"os.popen", "os.system"}
+STARTING = {"Popen", "create_subprocess_exec", "create_subprocess_shell", "execute"}
+
+
+def name_of(call: ast.Call) -> str:
+    match call.func:
+        case ast.Attribute(attr=name) | ast.Name(id=name):
+            return name
+        case _:
+            return ""
+
+
+def find_faults(text: str) -> Iterator[str]:
+    """What waits for more than the program, or starts one that could find a terminal or read our standard input."""
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call):
+            continue
+        name, given = name_of(node), {word.arg for word in node.keywords}
+        if name in WAITING or ast.unparse(node.func) in SHELLS or (name == "run" and "capture_output" in given):
+            yield f"{node.lineno}: {name}"
+        if name in STARTING and not {"start_new_session"} <= given:
+            yield f"{node.lineno}: {name} without start_new_session"
+        if name in STARTING and not given & {"stdin", "istream"}:
+            yield f"{node.lineno}: {name} without a standard input"
+
+
+def test_nothing_waits_for_the_end_of_a_pipe_and_nothing_starts_with_our_terminal() -> None:
+    files = {str(path.relative_to(TOP)): path.read_text(encoding="utf-8") for path in FILES}
+    found = {name: list(find_faults(text)) for name, text in files.items() if name not in AGENTS}
+    assert {name: faults for name, faults in found.items() if faults} == {}, f"use {READER}, or run_group"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "subprocess.run(a, capture_output=True)",
+        "process.communicate()",
+        "subprocess.check_output(a)",
+        "os.system(a)",
+        "subprocess.Popen(a, stdin=None)",
+        "asyncio.create_subprocess_exec(a, start_new_session=True)",
+    ],
+)
+def test_what_would_wait_is_found(line: str) -> None:
+    assert list(find_faults(line))
