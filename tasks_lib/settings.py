@@ -106,6 +106,11 @@ class WatchSettings(Section):
         gt=0,
         description="Silence of a session while a tool runs, after which its turn is ended; opencode only.",
     )
+    limit_seconds: Seconds = Field(
+        default=900,
+        gt=0,
+        description="The longest wait for a provider that asks for patience; one that asks for more stops the run.",
+    )
     setup_seconds: Seconds = Field(default=1800, gt=0, description="All lines of `setup` together.")
     verify_seconds: Seconds = Field(default=3600, gt=0, description="All lines of `verify` together.")
     stop_seconds: Seconds = Field(default=10, gt=0, description="From asking a process to end until it is killed.")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tasks_lib.bounds import Headway
 from tasks_lib.spending import Spent
 
 
@@ -45,11 +46,15 @@ class Todo:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a session did not go on; `is_refusal` says that no session could, as things are configured."""
+    """Why a session did not go on; `is_refusal` says that no session could, as things are configured.
+
+    `until` is when its provider may be asked again, in seconds since the epoch, 0 where it did not say.
+    """
 
     sentence: str
     is_refusal: bool = False
     is_rate_limit: bool = False
+    until: float = 0.0
 
 
 ReplyKind = Literal["done", "cut off", "interrupted", "aborted", "failed", "unfinished"]
@@ -83,6 +88,7 @@ class Snapshot:
 
     `steps` are what each answer of a model in this turn used. `prompts` counts the prompts of this turn that the
     session has, `reply` is the answer to the newest of them. `growth` is any number that differs when work was done.
+    `headway` says of each session whether it gets on.
     """
 
     members: Mapping[str, Member]
@@ -92,6 +98,7 @@ class Snapshot:
     prompts: int = 0
     reply: Reply | None = None
     growth: int = 0
+    headway: Mapping[str, Headway] = field(default_factory=dict[str, Headway])
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +175,21 @@ class StepEnded(_Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Compacted(_Event):
+    """The conversation is made shorter; with `is_overflow` because the provider refused it as too long."""
+
+    part: str
+    is_overflow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Looked(_Event):
+    """What the worktree holds was looked at: `work` is another text exactly if that is something else."""
+
+    work: str
+
+
+@dataclass(frozen=True, slots=True)
 class Asked(_Event):
     request: Request
 
@@ -206,6 +228,6 @@ class Reread(_Event):
 
 
 Event = (
-    Busy | Idle | Retrying | StepStarted | StepEnded | Grew | TextEnded | ToolStarted | ToolEnded | Asked | Answered
-    | TodosChanged | ErrorSeen | ChildOpened | Gap | ServerDied | Sent | Polled | Reread
+    Busy | Idle | Retrying | StepStarted | StepEnded | Grew | TextEnded | ToolStarted | ToolEnded | Compacted | Looked
+    | Asked | Answered | TodosChanged | ErrorSeen | ChildOpened | Gap | ServerDied | Sent | Polled | Reread
 )  # fmt: skip

@@ -1,12 +1,25 @@
 """Decides what a session is doing, from events that may come twice, late, in another order or never."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from tasks_lib import signs
+from tasks_lib import bounds, signs
+from tasks_lib.bounds import UNTRIED, Headway
 from tasks_lib.signs import IDLE, Event, Member, Problem, Reply, Request, Todo
 from tasks_lib.spending import NOTHING, Spent, add_up
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The worktree as it was when `compactions` of a session had been seen; those up to `excused` made progress."""
+
+    compactions: int = 0
+    work: str = ""
+    excused: int = 0
+
+
+UNSEEN = Look()
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +27,9 @@ class Watch:
     """What is known of the turn of the session `root`, children included.
 
     `active_at` is the last sign of life, `idle_at` when a member last fell idle, `asked_at` the last prompt, of which
-    there were `sent`; `heard_at` is when anything was last heard, `reread_at` the last snapshot.
+    there were `sent`; `heard_at` is when anything was last heard, `reread_at` the last snapshot. `limited_at` is when
+    the provider began to ask for patience without giving an answer in between, 0 while it does not. `headway` and
+    `looks` say of each session whether it makes progress.
     """
 
     root: str
@@ -24,11 +39,14 @@ class Watch:
     asked_at: float
     heard_at: float
     reread_at: float = 0.0
+    limited_at: float = 0.0
     sent: int = 0
     prompts: int = 0
     members: Mapping[str, Member] = field(default_factory=dict[str, Member])
     requests: Mapping[str, Request] = field(default_factory=dict[str, Request])
     steps: Mapping[str, Spent] = field(default_factory=dict[str, Spent])
+    headway: Mapping[str, Headway] = field(default_factory=dict[str, Headway])
+    looks: Mapping[str, Look] = field(default_factory=dict[str, Look])
     used: Spent = NOTHING
     todos: tuple[Todo, ...] = ()
     reply: Reply | None = None
@@ -41,6 +59,11 @@ class Watch:
     @property
     def is_busy(self) -> bool:
         return any(member.is_busy for member in self.members.values())
+
+    def setbacks(self, session: str) -> int:
+        """How often in a row the conversation of `session` was made shorter without progress in between."""
+        headway = self.headway.get(session, UNTRIED)
+        return min(headway.compactions, len(headway.parts) - self.looks.get(session, UNSEEN).excused)
 
     def spent(self, now: float) -> Spent:
         """What the turn used up to `now`, subagents included."""
@@ -66,18 +89,60 @@ def observe(watch: Watch, event: Event) -> Watch:
             return replace(heard, is_dead=True, members=dict.fromkeys(watch.members, IDLE), requests={})
         case signs.Sent():
             alive = replace(_live(heard, event.at), is_dead=False, problem=None)
-            return replace(alive, sent=watch.sent + 1, asked_at=max(watch.asked_at, event.at))
+            asked = replace(alive, sent=watch.sent + 1, asked_at=max(watch.asked_at, event.at))
+            return replace(asked, headway=advance(watch.headway, event))
+        case signs.Looked():
+            return replace(heard, looks={**watch.looks, event.session: _compare(watch, event)})
         case signs.Answered():
             return replace(heard, requests={key: one for key, one in watch.requests.items() if key != event.request})
         case signs.ErrorSeen():
             return _take_error(heard, event)
         case _:
-            return _take_life(_live(heard, event.at), event)
+            progressing = replace(_live(heard, event.at), headway=advance(watch.headway, event, watch.steps))
+            return _take_life(_time_limit(progressing, event), event)
+
+
+def advance(known: Mapping[str, Headway], event: Event, steps: Collection[str] = ()) -> Mapping[str, Headway]:
+    """`known` after `event`; `steps` are those that were counted before. Events and readings both go through here."""
+    before = known.get(event.session, UNTRIED)
+    match event:
+        case signs.ToolStarted():
+            after = bounds.note_call(before)
+        case signs.ToolEnded():
+            after = bounds.note_result(before, event.tool.name, event.given, event.result)
+        case signs.StepEnded() if event.step not in steps:
+            after = bounds.note_step(before)
+        case signs.Compacted():
+            after = bounds.note_compaction(before, event.part, is_overflow=event.is_overflow)
+        case signs.Sent():
+            after = bounds.note_prompt(before)
+        case _:
+            after = before
+    return known if after == before else {**known, event.session: after}
+
+
+def _compare(watch: Watch, event: signs.Looked) -> Look:
+    """Whether anything was done to the worktree since it was last looked at: then only what comes now counts."""
+    before, seen = watch.looks.get(event.session), len(watch.headway.get(event.session, UNTRIED).parts)
+    if before is None or before.work == event.work:
+        return Look(seen, event.work, before.excused if before else 0)
+    return Look(seen, event.work, seen - 1)
+
+
+def _time_limit(watch: Watch, event: Event) -> Watch:
+    match event:
+        case signs.Retrying() if event.retry.is_rate_limit and not watch.limited_at:
+            return replace(watch, limited_at=event.at)
+        case signs.StepEnded() | signs.ToolEnded() if watch.limited_at:
+            return replace(watch, limited_at=0.0)
+        case _:
+            return watch
 
 
 _Doing = signs.Busy | signs.Retrying | signs.StepStarted | signs.Grew | signs.ToolStarted | signs.ToolEnded
 _Other = (
     signs.Idle | signs.StepEnded | signs.TextEnded | signs.Asked | signs.TodosChanged | signs.ChildOpened
+    | signs.Compacted
 )  # fmt: skip
 
 
@@ -93,7 +158,7 @@ def _take_life(watch: Watch, event: _Doing | _Other) -> Watch:
             return replace(watch, todos=event.todos) if event.session == watch.root else watch
         case signs.ChildOpened():
             return watch if event.child in watch.members else _put(watch, event.child, IDLE)
-        case signs.TextEnded():
+        case signs.TextEnded() | signs.Compacted():
             return watch
         case _:
             stepped = replace(watch, has_stepped=True) if isinstance(event, signs.StepStarted) else watch
@@ -158,6 +223,8 @@ def _take_snapshot(watch: Watch, event: signs.Reread) -> Watch:
         members=dict(snapshot.members),
         requests={request.id: request for request in snapshot.requests},
         steps=dict(snapshot.steps),
+        headway=dict(snapshot.headway),
+        limited_at=(watch.limited_at or event.at) if _is_limited(snapshot.members) else 0.0,
         used=add_up(snapshot.steps.values()),
         todos=snapshot.todos,
         prompts=snapshot.prompts,
@@ -173,6 +240,10 @@ def _take_snapshot(watch: Watch, event: signs.Reread) -> Watch:
     )
 
 
+def _is_limited(members: Mapping[str, Member]) -> bool:
+    return any(member.retry and member.retry.is_rate_limit for member in members.values())
+
+
 def _take_poll(watch: Watch, event: signs.Polled) -> Watch:
     for session, member in watch.members.items():
         if session not in event.busy:
@@ -181,4 +252,6 @@ def _take_poll(watch: Watch, event: signs.Polled) -> Watch:
             watch = _put(watch, session, replace(member, is_busy=True, retry=event.busy[session]))
     requests = {request.id: request for request in event.requests if request.session in watch.members}
     # A session that is not known asks for something: it may be a child whose opening was not heard of.
+    if not watch.limited_at and _is_limited(watch.members):
+        watch = replace(watch, limited_at=event.at)
     return replace(watch, requests=requests, has_gap=watch.has_gap or len(requests) < len(event.requests))

@@ -1,6 +1,6 @@
 """Decides what a coding agent is to its callers: a session that is opened, prompted turn by turn, and closed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -51,8 +51,9 @@ class SessionSpec:
     `model` is `provider/model`, "" for the role's own or the usual one. `conversation` is what `on_conversation` told
     of an earlier session whose conversation goes on, "" for a new one; what it holds is the backend's own. `on_view`
     is called when what the session does changes, at most a few times a second, and must be quick. `allowances` are
-    what may still be spent, asked whenever more was; a turn that spends more is ended. A session that `is_read_only`
-    may change no file.
+    what may still be spent, asked whenever more was; a turn that spends more is ended. `look` tells what the worktree
+    holds, in a text that is another exactly if that is: progress that no chat shows. A session that `is_read_only` may
+    change no file.
     """
 
     session: str
@@ -74,6 +75,7 @@ class SessionSpec:
     on_conversation: Callable[[str], None] | None = None
     on_view: Callable[[SessionView], None] | None = None
     allowances: Callable[[], Sequence[Allowance]] | None = None
+    look: Callable[[], Awaitable[str]] | None = None
     is_read_only: bool = False
 
 
@@ -94,7 +96,8 @@ class TurnEnd:
     has others). `answer` is the last of what it printed, at most 4,000 bytes of it. `error` is "" or a sentence.
     `spent` is what the turn used, as far as the backend knows; `turns` and `seconds` always are known. `excess` says
     which budget was used up, if that ended the turn. `refusal` says why no session can succeed as things are
-    configured (a key or a model that the provider refuses); the whole run stops then.
+    configured (a key or a model that the provider refuses); the whole run stops then. `is_limited` says that the
+    provider only asked for patience: the same session may be prompted again, and waits itself until that makes sense.
     """
 
     status: int
@@ -105,6 +108,7 @@ class TurnEnd:
     spent: Spent = NOTHING
     excess: str = ""
     refusal: str = ""
+    is_limited: bool = False
 
 
 class Session(Protocol):

@@ -1,6 +1,9 @@
 """Reads what a branch holds: its head, what is not committed, what it changed and what it says."""
 
+import hashlib
+import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tasks_lib.git.objects import Change, Entry, Objects
@@ -9,6 +12,8 @@ from tasks_lib.git.runner import Git
 STAT_WIDTH = 100
 STAT_FILES = 20
 MAX_LINE = 1_000
+MAX_DIGESTED = 1_000
+DIGESTED_BYTES = 1_000_000
 _SHORT = ("--shortstat", "--no-renames", "--no-ext-diff")
 NO_MODE = "000000"
 
@@ -42,6 +47,29 @@ def read_state(git: Git) -> BranchState:
             case _:
                 pass
     return BranchState(branch, commit, tuple(dirty))
+
+
+def digest_work(git: Git) -> str:
+    """A text that is another exactly if the worktree that `git` runs in holds other work, committed or not.
+
+    That a file was written once more with the same content is no work. Of very many or very large files that are not
+    committed the rest goes by size.
+    """
+    state = read_state(git)
+    digest = hashlib.sha256(state.commit.encode())
+    for number, name in enumerate(sorted(state.dirty)):
+        path = git.directory / name
+        digest.update(f"\0{name}\0".encode("utf-8", "surrogateescape"))
+        with suppress(OSError):
+            if path.is_symlink():
+                digest.update(os.fsencode(path.readlink()))
+                continue
+            size = path.stat().st_size
+            digest.update(f"{size}\0".encode())
+            if number < MAX_DIGESTED and path.is_file():
+                with path.open("rb") as file:
+                    digest.update(file.read(DIGESTED_BYTES))
+    return digest.hexdigest()
 
 
 def find_changes(git: Git, head: str, commit: str) -> tuple[Change, ...]:

@@ -66,7 +66,8 @@ def make_backend(
         if not settings.agent.command:
             raise InputError([NO_AGENT])
         return CommandBackend(settings.agent.command, settings.wrapper)
-    limits = SessionLimits(settings.watch.stall_seconds, settings.watch.tool_seconds)
+    watch = settings.watch
+    limits = SessionLimits(watch.stall_seconds, watch.tool_seconds, watch.limit_seconds)
     shared = Shared()
 
     def open_session(spec: SessionSpec, host: Host, agent: str, model: str, system: str) -> Session:

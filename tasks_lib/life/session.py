@@ -1,5 +1,6 @@
 """Holds an agent's session: turn after turn, until git shows that the work is done, blocked, or not coming."""
 
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from tasks_lib.endings import (
     decide_turn,
 )
 from tasks_lib.errors import GitError
-from tasks_lib.git.branches import BranchState, read_state
+from tasks_lib.git.branches import BranchState, digest_work, read_state
 from tasks_lib.git.snapshots import KEPT_REFS
 from tasks_lib.git.tampering import explain_unreadable, find_damage
 from tasks_lib.git.worktrees import Worktree
@@ -32,6 +33,9 @@ from tasks_lib.life.safe_exit import TurnStart, find_safe_exit, note_turn_start,
 from tasks_lib.life.work import Work
 from tasks_lib.model import Stage, Status
 from tasks_lib.naming import clean, flatten, show
+from tasks_lib.patience import name_moment
+
+ASKED_AGAIN = "Your model's provider did not answer for a while. Continue with your task where you were."
 
 
 async def prepare_worktree(work: Work) -> None:
@@ -142,18 +146,45 @@ async def prompt_session(work: Work, prompt: str, target: str) -> TurnEnd:
 async def ask(work: Work, session: Session, prompt: str, turn: TurnSpec) -> TurnEnd:
     """One turn of a session of this node, whose spending is counted however it ends.
 
-    Raises Interrupted, and stops the run, where the provider refuses what no other session can do better.
+    A provider that asks for patience is asked again in the same conversation, which costs no attempt, until it has
+    given no answer for `watch.limit_seconds`. Raises Interrupted, and stops the run, then, and where the provider
+    refuses what no other session can do better.
     """
+    run, limited_at = work.run, 0.0
+    while True:
+        end = await _ask_once(work, session, prompt, turn)
+        refusal = end.refusal
+        if end.is_limited and not refusal:
+            if run.purse.refuse_turn(work.record, work.record.session):
+                return end
+            now = time.time()
+            limited_at = now if end.spent.calls else limited_at or now - end.seconds
+            if now > limited_at + run.settings.watch.limit_seconds:
+                refusal = _tell_limited(end.error, limited_at, run.settings.watch.limit_seconds)
+        if refusal:
+            run.halt(refusal)
+            raise Interrupted
+        if not end.is_limited:
+            return end
+        prompt = ASKED_AGAIN
+
+
+async def _ask_once(work: Work, session: Session, prompt: str, turn: TurnSpec) -> TurnEnd:
     try:
         end = await session.prompt(prompt, turn)
     except BaseException:
         work.spend(work.view.spent)
         raise
     work.spend(end.spent)
-    if end.refusal:
-        work.run.halt(end.refusal)
-        raise Interrupted
     return end
+
+
+def _tell_limited(error: str, since: float, limit_seconds: float) -> str:
+    return (
+        f"{error}; it has given no answer since {name_moment(since)} and does not say when it will, and "
+        f"watch.limit_seconds allows a wait of {limit_seconds:g} seconds; run again later, which continues with what "
+        "is kept"
+    )
 
 
 def remember_conversation(work: Work, conversation: str) -> None:
@@ -184,7 +215,16 @@ def describe_session(work: Work, worktree: Worktree, session: str, role: str, lo
         title=f"{work.task.id}: {work.task.name}",
         on_view=work.show,
         allowances=lambda: run.purse.list_allowances(work.record, work.record.session),
+        look=lambda: run.thread(look_at_work, worktree),
     )
+
+
+def look_at_work(worktree: Worktree) -> str:
+    """What the worktree holds, as a text to be compared; "" while that cannot be read. Call in a thread."""
+    try:
+        return digest_work(worktree.git)
+    except GitError:
+        return ""
 
 
 def gather_facts(work: Work, start: TurnStart, after: BranchState, end: TurnEnd) -> TurnFacts:

@@ -283,7 +283,7 @@ def test_a_variable_that_is_no_text_is_refused_whatever_its_key_holds(name: str)
         ("VERIFY", "make test", "verify is not a list; write it as YAML, such as `[make test]`"),
         ("RETRY", "3", "retry is 3; write its keys on lines of their own below it, indented"),
         ("REVIEW__WHEN", "x", 'review.when is "x"; use auto, always or never'),
-        ("WATCH", "{a: 1}", '"a" is no key of watch in this version; there are nudges, setup_seconds, stall_seconds, stop_seconds, tool_seconds, turn_seconds, verify_seconds'),
+        ("WATCH", "{a: 1}", '"a" is no key of watch in this version; there are limit_seconds, nudges, setup_seconds, stall_seconds, stop_seconds, tool_seconds, turn_seconds, verify_seconds'),
         ("VERIFY", "[a, 1]", 'verify item 2 is 1, not text; quote it: "1"'),
         ("AGENT__MODEL", "a/b", "agent.model is for opencode, and agent.backend is command; write `backend: opencode`, or take it out"),
         ("BUDGET__RUN__COST", "1", "budget sets run.cost, and with agent.backend command nobody tells of tokens or cost; set turns or seconds"),

@@ -1,9 +1,12 @@
 """Decides what an error that opencode tells of means: for a turn, for all sessions, or that all are too fast."""
 
 import re
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
+from tasks_lib.agents.opencode.resets import find_reset
 from tasks_lib.signs import Problem
 
 _RATE = re.compile(r"\b429\b|rate.?limit|too many requests|overloaded|exhausted|throttl", re.IGNORECASE)
@@ -14,6 +17,8 @@ _MODEL = re.compile(
 )
 _MODERATED = re.compile(r"moderat|flagged|content.?policy|safety", re.IGNORECASE)
 _ERROR_NAME = re.compile(r"^\w+Error: (?=\S)")
+_OVERLOADED = 529
+_SERVER_ERRORS = 500
 _BACKOFF_SECONDS = 2.0
 _TOLERANCE_SECONDS = 0.5
 _LATE = 0.6
@@ -26,8 +31,10 @@ def read_problem(error: Mapping[str, Any], model: str) -> Problem:
     name, data = str(error.get("name", "")), cast("Mapping[str, Any]", error.get("data") or {})
     said, status = _clean(str(data.get("message", "")) or name), data.get("statusCode")
     whose = f"the provider of {model}" if model else "the model's provider"
-    if status in (401, 402, 403, 404, 400, 429):
-        return _judge_status(int(status), said, whose)
+    if status in (401, 402, 403, 404, 400, 429) or (isinstance(status, int) and _is_overload(status, said)):
+        problem = _judge_status(int(status), said, whose)
+        headers = cast("Mapping[str, str]", data.get("responseHeaders") or {})
+        return replace(problem, until=find_reset(headers, time.time())) if problem.is_rate_limit else problem
     if name.startswith("ProviderAuth") or name == "ProviderInitError":
         return Problem(
             f"{whose} cannot be used: {said}; log in with `opencode auth login`, or set its key", is_refusal=True
@@ -63,11 +70,16 @@ def _judge_status(status: int, said: str, whose: str) -> Problem:
         return Problem(
             f"{whose} refuses the model to this key ({status}: {said}): choose another model or key", is_refusal=True
         )
-    if status == 429:
+    if status == 429 or _is_overload(status, said):
         return Problem(
             f"{whose} is asked too often ({status}: {said}), after all of opencode's retries", is_rate_limit=True
         )
     return Problem(f"{whose} answered {status}: {said}")
+
+
+def _is_overload(status: int, said: str) -> bool:
+    """Whether an error of a provider's own says that too many ask: others do, and later it will answer."""
+    return status == _OVERLOADED or (status >= _SERVER_ERRORS and bool(_RATE.search(said)))
 
 
 def is_rate_limit(message: str, attempt: int, wait_seconds: float) -> bool:

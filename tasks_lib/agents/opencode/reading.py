@@ -7,7 +7,9 @@ from tasks_lib import signs
 from tasks_lib.agents.opencode.problems import ABORTED, read_problem
 from tasks_lib.agents.opencode.shapes import NOTHING, Json, as_object, as_objects
 from tasks_lib.agents.opencode.translation import read_part, read_permission, read_question, read_retry, read_todos
+from tasks_lib.bounds import Headway
 from tasks_lib.signs import Event, Member, Polled, Reply, ReplyKind, Request, Snapshot, Tool
+from tasks_lib.watch import advance
 
 _FINISHES: Mapping[str, ReplyKind] = {"tool-calls": "interrupted", "length": "cut off"}
 
@@ -46,6 +48,7 @@ def read_snapshot(tree: Tree, before: Before, at: float, model: str) -> tuple[Sn
     new = {name: [one for one in found if _id(one) not in before.messages] for name, found in tree.messages.items()}
     parts = [(name, part) for name, found in new.items() for one in found for part in _parts(one)]
     events = tuple(event for name, part in parts for event in read_part(part, name, at))
+    headway = _read_headway(new, at)
     prompts = sum(1 for one in new[tree.root] if _info(one).get("role") == "user")
     snapshot = Snapshot(
         members={name: _read_member(name, tree, new[name], at) for name in new},
@@ -55,8 +58,26 @@ def read_snapshot(tree: Tree, before: Before, at: float, model: str) -> tuple[Sn
         prompts=prompts,
         reply=_read_reply(new[tree.root], model),
         growth=sum(_measure(part) for _, part in parts),
+        headway=headway,
     )
     return snapshot, events
+
+
+def _read_headway(messages: Mapping[str, Sequence[Json]], at: float) -> Mapping[str, Headway]:
+    """Whether each session gets on, by all that the turn's messages tell of; a prompt counts as when it was sent."""
+    headway: Mapping[str, Headway] = {}
+    for name, found in messages.items():
+        for message in found:
+            if _info(message).get("role") == "user" and not any(_is_opencodes(part) for part in _parts(message)):
+                headway = advance(headway, signs.Sent(at, name))
+            for event in (event for part in _parts(message) for event in read_part(part, name, at)):
+                headway = advance(headway, event)
+    return headway
+
+
+def _is_opencodes(part: Json) -> bool:
+    """Whether opencode itself, and no person, put a part into a prompt."""
+    return part.get("type") == "compaction" or bool(part.get("synthetic"))
 
 
 def read_poll(statuses: Mapping[str, Json], requests: tuple[Request, ...], root: str, at: float) -> Polled:

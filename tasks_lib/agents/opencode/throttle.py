@@ -3,8 +3,6 @@
 import asyncio
 import time
 
-MOST_SECONDS = 300.0
-"""Nobody is kept waiting longer for one answer of a provider, whatever it asks for."""
 SPACING_SECONDS = 0.25
 """Those who waited do not go on all at once, or the provider would refuse them again."""
 
@@ -22,8 +20,8 @@ class Throttle:
         return self._until
 
     def slow_down(self, until: float) -> None:
-        """Hold prompts back until then, or for `MOST_SECONDS` at most."""
-        self._until = max(self._until, min(until, time.time() + MOST_SECONDS))
+        """Hold prompts back until then; a wait that is too long for a run is the caller's to refuse."""
+        self._until = max(self._until, until)
 
     async def wait(self) -> None:
         """Return once prompts may be sent; one caller after another if they had to wait."""

@@ -34,6 +34,9 @@ class Transcript:
                 self._once(f"retry {event.retry.until}", event, "the provider is asked again", event.retry.message)
             case signs.ErrorSeen():
                 self._once(f"error {event.problem.sentence}", event, "error", event.problem.sentence)
+            case signs.Compacted():
+                why = "the provider refused it as too long" if event.is_overflow else "it nearly fills the context"
+                self._once(event.part, event, "the conversation is made shorter", why)
             case signs.Asked():
                 self._once(event.request.id, event, f"asks ({event.request.kind})", event.request.text)
             case signs.ServerDied():
@@ -41,7 +44,7 @@ class Transcript:
             case (
                 signs.Busy() | signs.Idle() | signs.StepStarted() | signs.StepEnded() | signs.Grew()
                 | signs.ToolStarted() | signs.Answered() | signs.TodosChanged() | signs.ChildOpened() | signs.Gap()
-                | signs.Sent() | signs.Polled() | signs.Reread()
+                | signs.Sent() | signs.Polled() | signs.Reread() | signs.Looked()
             ):  # fmt: skip
                 return
             case _:

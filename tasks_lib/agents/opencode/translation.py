@@ -83,6 +83,8 @@ def read_part(part: Json, session: str, at: float) -> tuple[Event, ...]:
             return (signs.StepEnded(at, session, str(part.get("id")), read_spent(part)),)
         case "tool":
             return (_read_tool(part, session, at),)
+        case "compaction":
+            return (signs.Compacted(at, session, str(part.get("id")), is_overflow=bool(part.get("overflow"))),)
         case "reasoning":
             return (signs.Grew(at, session, is_thinking=True),)
         case "text" if time := as_object(part.get("time")):

@@ -17,7 +17,20 @@ from tasks_lib.agents.opencode.transcript import Transcript
 from tasks_lib.agents.opencode.views import ShownView, make_view
 from tasks_lib.agents.turns import ANSWER_BYTES
 from tasks_lib.errors import AgentError
-from tasks_lib.patience import Answer, Decision, End, Limits, Over, Poll, Read, Revive, Wait, decide
+from tasks_lib.patience import (
+    Answer,
+    Decision,
+    End,
+    Limits,
+    LookAtWork,
+    Over,
+    Poll,
+    Read,
+    Revive,
+    Wait,
+    decide,
+    describe_limit,
+)  # fmt: skip
 from tasks_lib.process.groups import end_groups
 from tasks_lib.signs import Event, Problem, Reply, Request
 from tasks_lib.spending import Allowance, Spent
@@ -40,10 +53,12 @@ _LAST_LOOK_SECONDS = 0.4
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """Seconds of silence after which a turn is ended: without a tool at work, and with one."""
+    """Seconds of silence after which a turn is ended, without a tool at work and with one, and the longest wait for a
+    provider that asks for patience."""
 
     stall_seconds: float
     tool_seconds: float
+    limit_seconds: float = 900.0
 
 
 class Turn:
@@ -190,6 +205,8 @@ class Turn:
                 self._take([await self._talk.poll()])
             case Read():
                 await self._read()
+            case LookAtWork(session):
+                await self._look_at_work(session)
             case Revive():
                 return await self._revive()
             case Over() if self._saying:
@@ -213,7 +230,7 @@ class Turn:
             self._transcript.write(event)
             match event:
                 case signs.Retrying() if event.retry.is_rate_limit:
-                    self._throttle.slow_down(event.retry.until)
+                    self._throttle.slow_down(min(event.retry.until, time.time() + self._seconds.limit_seconds))
                 case signs.StepStarted() | signs.Retrying() | signs.ErrorSeen() | signs.Reread() if self._boots_until:
                     if not isinstance(event, signs.Reread) or event.snapshot.reply or self._watch.steps:
                         self._boots_until = min(self._boots_until, event.at)
@@ -229,7 +246,8 @@ class Turn:
         now = time.time()
         if self._spec.allowances and now >= self._allowances_at + _ALLOWANCE_SECONDS:
             self._allowances, self._allowances_at = tuple(self._spec.allowances()), now
-        return Limits(self._seconds.stall_seconds, self._seconds.tool_seconds, self._ends_at, self._allowances)
+        seconds, allowances = self._seconds, self._allowances
+        return Limits(seconds.stall_seconds, seconds.tool_seconds, self._ends_at, allowances, seconds.limit_seconds)
 
     async def _answer(self, requests: Sequence[Request]) -> None:
         for request in requests:
@@ -246,6 +264,10 @@ class Turn:
         for event in events:
             self._transcript.write(event)
         self._take([signs.Reread(at, self._talk.id, snapshot)])
+
+    async def _look_at_work(self, session: str) -> None:
+        work = await self._spec.look() if self._spec.look else ""
+        self._take([signs.Looked(time.time(), session, work)])
 
     async def _revive(self) -> TurnEnd | None:
         """Go on where the server answers again: with a word to the agent if it was started anew."""
@@ -302,23 +324,32 @@ class Turn:
                 return self._fail(f"a budget is used up: {decision.sentence}", excess=decision.sentence)
             case "timed out":
                 return self._fail(decision.sentence, timed_out=True)
-            case "stalled" | "waits too long":
+            case "limit":
+                return self._fail(decision.sentence, refusal=decision.sentence)
+            case "stalled" | "waits too long" | "no progress":
                 return self._fail(decision.sentence)
 
     def _refuse(self, problem: Problem) -> TurnEnd:
-        if problem.is_rate_limit:
-            self._throttle.slow_down(time.time() + RATE_SECONDS)
-        return self._fail(problem.sentence, refusal=problem.sentence if problem.is_refusal else "")
+        if not problem.is_rate_limit:
+            return self._fail(problem.sentence, refusal=problem.sentence if problem.is_refusal else "")
+        now, most = time.time(), self._seconds.limit_seconds
+        if problem.until > now + most:
+            sentence = describe_limit(problem.until, most, problem.sentence)
+            return self._fail(sentence, refusal=sentence)
+        self._throttle.slow_down(max(now + RATE_SECONDS, problem.until))
+        return self._fail(problem.sentence, is_limited=True)
 
     def _done(self, reply: Reply) -> TurnEnd:
         spent = self._spent()
         return TurnEnd(0, False, _tail(reply.text), "", spent.seconds, spent)
 
-    def _fail(self, error: str, *, timed_out: bool = False, excess: str = "", refusal: str = "") -> TurnEnd:
+    def _fail(
+        self, error: str, *, timed_out: bool = False, excess: str = "", refusal: str = "", is_limited: bool = False
+    ) -> TurnEnd:
         spent, answer = self._spent(), self._watch.reply.text if self._watch.reply else ""
         self._is_open = False
         self._transcript.say("the turn failed", error, time.time())
-        return TurnEnd(1, timed_out, _tail(answer), error, spent.seconds, spent, excess, refusal)
+        return TurnEnd(1, timed_out, _tail(answer), error, spent.seconds, spent, excess, refusal, is_limited)
 
     def _spent(self) -> Spent:
         self._is_open = False

@@ -14,7 +14,7 @@ from typing import Any
 
 from opencode_parts import MODEL, find_opencode, provider_config, scripted
 
-from flows.demo.model import ModelServer
+from flows.demo.model import Decide, ModelServer
 from tasks_lib.agents.backend import SessionSpec, SessionView, TurnEnd, TurnSpec
 from tasks_lib.agents.opencode.configuration import make_configuration, write_configuration
 from tasks_lib.agents.opencode.fleet import Fleet
@@ -174,10 +174,10 @@ def make_worktree(directory: Path) -> Path:
 
 
 @asynccontextmanager
-async def open_lab(directory: Path, *, seats: int = 25) -> AsyncGenerator[Lab]:
-    """A lab whose servers are started by its first session and stopped at the end."""
+async def open_lab(directory: Path, *, seats: int = 25, decide: Decide | None = None) -> AsyncGenerator[Lab]:
+    """A lab whose servers are started by its first session and stopped at the end; `decide` as `ModelServer` has it."""
     program = find_opencode()
-    with ModelServer() as model:
+    with ModelServer(decide) as model:
         settings = Settings.model_validate(
             {
                 "agent": {

@@ -1,0 +1,113 @@
+"""Providers and models that would be asked for ever: each turn ends after a few requests, with a real opencode."""
+
+import itertools
+import time
+from collections.abc import AsyncGenerator, Sequence
+from email.utils import formatdate
+
+import pytest
+import pytest_asyncio
+from small_host import Lab, open_lab
+
+from flows.demo.script import Call, Message, Step, choose_step, find_place, read_text
+from tasks_lib.agents.opencode.session import Shared
+
+pytestmark = [pytest.mark.xdist_group("opencode"), pytest.mark.asyncio(loop_scope="module")]
+TOO_LONG = Step(error=400, message="prompt is too long: context_length_exceeded, the maximum is 10 tokens")
+NEARLY_FULL = 99_000
+"""Tokens of an answer after which opencode makes the conversation shorter."""
+A_DAY = 86_400
+
+
+class Mood:
+    """A model that summarises whatever it is asked to, and else answers with `steps`, the last again and again."""
+
+    def __init__(self) -> None:
+        self.steps: Sequence[Step] = ()
+        self.answers: int = 0
+
+    def __call__(self, messages: Sequence[Message]) -> Step:
+        if not self.steps:
+            return choose_step(find_place(messages), {})[0]
+        if is_asked_for_a_summary(messages):
+            return Step(say="A summary.")
+        self.answers += 1
+        return self.steps[min(self.answers, len(self.steps)) - 1]
+
+
+def is_asked_for_a_summary(messages: Sequence[Message]) -> bool:
+    system = " ".join(read_text(one) for one in messages if one["role"] == "system")
+    return "summar" in system.casefold()[:600]
+
+
+MOOD = Mood()
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Lab]:
+    async with open_lab(tmp_path_factory.mktemp("lab"), decide=MOOD) as opened:
+        yield opened
+
+
+@pytest.fixture
+def mood(lab: Lab) -> Mood:
+    lab.model.requests.clear()
+    MOOD.steps, MOOD.answers = (), 0
+    return MOOD
+
+
+def bash(command: str) -> Step:
+    return Step(calls=(Call("bash", {"command": command, "description": "run it"}),), tokens_in=NEARLY_FULL)
+
+
+@pytest.mark.parametrize(
+    ("step", "said", "most"),
+    [
+        (TOO_LONG, "refused the conversation as too long 3 times in a row", 7),
+        (bash("echo the same"), "was made shorter 3 times in a row without progress", 8),
+        (bash("date +%s%N"), "was made shorter 3 times in a row without progress", 8),
+        (Step(say="Well.", tokens_in=NEARLY_FULL), "3 times in a row without", 8),
+        (Step(say="Well.", finish="unknown"), "3 times in a row without calling a tool", 5),
+        (Step(finish="unknown"), "3 times in a row without calling a tool", 5),
+        (Step(say="Well.", finish="tool_calls"), "3 times in a row without calling a tool", 5),
+    ],
+    ids=["too long", "compacted", "compacted with news", "compacted without a tool", "unknown", "empty", "no call"],
+)
+async def test_turn_that_goes_round_without_progress_ends_after_a_few_requests(
+    lab: Lab, mood: Mood, step: Step, said: str, most: int
+) -> None:
+    mood.steps = [step]
+    end = await lab.open(shared=Shared()).prompt("Do it.")
+    assert (end.status, end.refusal, end.is_limited) == (1, "", False)
+    assert said in end.error
+    assert len(lab.model.requests) <= most
+
+
+async def test_turn_that_is_compacted_after_every_step_and_gets_on_is_left_alone(lab: Lab, mood: Mood) -> None:
+    mood.steps = [*(bash(f"echo {number} > progress.txt") for number in range(6)), Step(say="All of it.")]
+    numbers = itertools.count()
+
+    async def look() -> str:
+        return f"another state {next(numbers)}"
+
+    end = await lab.open(shared=Shared(), look=look).prompt("Do it.")
+    assert (end.status, end.answer) == (0, "All of it.")
+    assert next(numbers) >= 6
+
+
+@pytest.mark.parametrize("status", [429, 503, 529])
+@pytest.mark.parametrize("is_date", [False, True], ids=["seconds", "date"])
+async def test_wait_of_a_day_is_refused_at_once_with_its_date(lab: Lab, mood: Mood, status: int, is_date: bool) -> None:
+    until = time.time() + A_DAY
+    mood.steps = [
+        Step(error=status, headers={"retry-after": formatdate(until, usegmt=True) if is_date else str(A_DAY)})
+    ]
+    end = await lab.open(shared=Shared()).prompt("Do it.")
+    assert end.status == 1
+    assert end.refusal == end.error
+    days = {time.strftime("%Y-%m-%d", time.gmtime(at)) for at in (until, time.time() + A_DAY)}
+    said = "the provider wants to be asked again at "
+    assert end.refusal.startswith(said)
+    assert end.refusal.removeprefix(said)[:10] in days
+    assert " UTC only (" in end.refusal
+    assert len(lab.model.requests) == 1

@@ -1,0 +1,217 @@
+"""What ends a session that goes round without progress, and what must not end one that works."""
+
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from tasks_lib import signs
+from tasks_lib.bounds import MOST_IN_A_ROW
+from tasks_lib.patience import Decision, End, Limits, LookAtWork, Wait, decide, name_moment
+from tasks_lib.signs import Event, Member, Retry, Snapshot, Tool
+from tasks_lib.spending import Spent
+from tasks_lib.watch import Watch, advance, begin, observe
+
+ROOT, CHILD = "root", "child"
+LIMITS = Limits(stall_seconds=600, tool_seconds=3600, ends_at=7200, limit_seconds=900)
+BASH = Tool("bash")
+
+
+class Story:
+    """The events of a turn, one a second; the worktree is looked at whenever that is due."""
+
+    def __init__(self, session: str = ROOT) -> None:
+        self.session: str = session
+        self.work: str = "as it was"
+        self.now: float = 1.0
+        self.watch: Watch = observe(observe(begin(ROOT, 0), signs.Sent(1, ROOT)), signs.Busy(1, session))
+        self.ended: End | None = None
+
+    def hear(self, *heard: Event) -> "Story":
+        for event in heard:
+            self.watch = observe(self.watch, event)
+            self.now += 1
+            decision = self.decide()
+            if isinstance(decision, LookAtWork):
+                self.watch = observe(self.watch, signs.Looked(self.now, decision.session, self.work))
+                decision = self.decide()
+            if isinstance(decision, End):
+                self.ended = self.ended or decision
+        return self
+
+    def decide(self) -> Decision:
+        return decide(self.watch, self.now, LIMITS)
+
+    def step(self, *calls: tuple[str, str]) -> "Story":
+        """One answer of the model, with what it told tools and what they answered."""
+        self.hear(signs.StepStarted(self.now, self.session))
+        for given, result in calls:
+            call = f"call {self.now}"
+            self.hear(signs.ToolStarted(self.now, self.session, call, BASH))
+            self.hear(signs.ToolEnded(self.now, self.session, call, BASH, given, result))
+        return self.hear(signs.StepEnded(self.now, self.session, f"step {self.now}", Spent(calls=1)))
+
+    def compact(self, *, is_overflow: bool = False) -> "Story":
+        self.hear(signs.Compacted(self.now, self.session, f"part {self.now}", is_overflow))
+        return self.step()
+
+
+def repeat(do: Callable[[int], object], times: int = 20) -> None:
+    for number in range(times):
+        do(number)
+
+
+@pytest.mark.parametrize("session", [ROOT, CHILD])
+def test_conversation_that_is_refused_as_too_long_again_and_again_is_ended(session: str) -> None:
+    story = Story(session)
+    repeat(lambda _: story.compact(is_overflow=True), MOST_IN_A_ROW - 1)
+    assert story.ended is None
+    story.compact(is_overflow=True)
+    assert story.ended
+    assert story.ended.kind == "no progress"
+    assert "too long 3 times in a row" in story.ended.sentence
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_session_that_is_compacted_after_every_step_is_ended(is_same: bool) -> None:
+    story = Story()
+    repeat(lambda number: story.step(("echo", "x" if is_same else str(number))).compact(), MOST_IN_A_ROW)
+    assert story.ended
+    assert "nothing new in the worktree" in story.ended.sentence
+
+
+def test_session_that_is_compacted_after_every_step_and_writes_each_time_goes_on() -> None:
+    story = Story()
+
+    def write(number: int) -> None:
+        story.work = f"with file {number}"
+        story.step(("write", "done")).compact()
+
+    repeat(write)
+    assert story.ended is None
+    repeat(lambda _: story.step(("write", "done")).compact(), MOST_IN_A_ROW)
+    assert story.ended
+
+
+def test_session_that_reads_much_between_its_compactions_goes_on() -> None:
+    story = Story()
+    repeat(lambda number: story.step(("read", f"a{number}")).step(("read", f"b{number}")).compact())
+    assert story.ended is None
+
+
+def test_the_same_results_again_are_no_progress_between_compactions() -> None:
+    story = Story()
+    repeat(lambda _: story.step(("read", "a")).step(("read", "b")).step(("read", "c")).compact(), 5)
+    assert story.ended
+
+
+def test_compactions_far_apart_in_a_long_turn_end_nothing() -> None:
+    story = Story()
+
+    def work(number: int) -> None:
+        repeat(lambda step: story.step(("make", f"{number} {step}")), 30)
+        story.compact()
+
+    repeat(work)
+    assert story.ended is None
+
+
+def test_model_that_answers_without_calling_a_tool_or_ending_is_ended() -> None:
+    story = Story().step(("echo", "1")).step().step()
+    assert story.ended is None
+    story.step()
+    assert story.ended
+    assert "3 times in a row without calling a tool" in story.ended.sentence
+
+
+def test_answers_to_what_persons_say_are_none_of_those() -> None:
+    story = Story()
+    repeat(lambda _: story.step().hear(signs.Sent(story.now, ROOT)))
+    assert story.ended is None
+
+
+def test_long_silence_of_a_model_that_thinks_is_no_setback() -> None:
+    story = Story().hear(*(signs.Grew(at, ROOT, is_thinking=True) for at in range(2, 5_000)))
+    assert story.ended is None
+
+
+def test_what_is_read_anew_counts_the_same() -> None:
+    story = Story()
+    repeat(lambda _: story.step(("echo", "x")).compact(), MOST_IN_A_ROW - 1)
+    headway = dict(story.watch.headway)
+    assert headway[ROOT].compactions == MOST_IN_A_ROW - 1
+    read = Snapshot({ROOT: Member(is_busy=True)}, headway=headway, steps=dict(story.watch.steps))
+    story.hear(signs.Reread(story.now, ROOT, read)).step(("echo", "x")).compact()
+    assert story.ended
+
+
+def test_what_is_heard_twice_counts_once() -> None:
+    part = signs.Compacted(2, ROOT, "p")
+    step = signs.StepEnded(3, ROOT, "s", Spent())
+    once, twice = fold([part, step]), fold([part, part, step, step])
+    assert once.headway == twice.headway
+
+
+def fold(events: Iterable[Event]) -> Watch:
+    watch = begin(ROOT, 0)
+    for event in events:
+        watch = observe(watch, event)
+    return watch
+
+
+def test_prompts_reset_nothing_but_answers() -> None:
+    known = advance({}, signs.Compacted(1, ROOT, "p"))
+    assert advance(known, signs.Sent(2, ROOT)) == known
+
+
+# The wait for a provider.
+
+
+def limited(*waits: tuple[float, float]) -> Decision:
+    """What is decided after retries heard at the first number that are due at the second."""
+    events = [signs.Retrying(at, ROOT, Retry(until, "Slow down", is_rate_limit=True)) for at, until in waits]
+    watch = fold([signs.Sent(1, ROOT), signs.Busy(1, ROOT), *events])
+    return decide(watch, waits[-1][0], LIMITS)
+
+
+def test_wait_within_the_limit_is_waited_for() -> None:
+    assert isinstance(limited((3, 800)), Wait)
+
+
+def test_wait_beyond_the_limit_names_date_time_and_zone() -> None:
+    found = limited((3, 86_403))
+    assert isinstance(found, End)
+    assert found.kind == "limit"
+    assert found.sentence.startswith("the provider wants to be asked again at 1970-01-02 00:00:03 UTC only (Slow down)")
+    assert "watch.limit_seconds allows a wait of 900 seconds" in found.sentence
+
+
+def test_short_waits_without_an_answer_in_between_add_up() -> None:
+    assert isinstance(limited((3, 600), (601, 890)), Wait)
+    found = limited((3, 600), (601, 1_000))
+    assert isinstance(found, End)
+    assert found.kind == "limit"
+
+
+def test_an_answer_in_between_begins_the_wait_anew() -> None:
+    watch = fold(
+        [
+            signs.Sent(1, ROOT),
+            signs.Retrying(3, ROOT, Retry(600, is_rate_limit=True)),
+            signs.StepStarted(601, ROOT),
+            signs.StepEnded(602, ROOT, "s", Spent()),
+            signs.Retrying(603, ROOT, Retry(1_200, is_rate_limit=True)),
+        ]
+    )
+    assert isinstance(decide(watch, 603, LIMITS), Wait)
+
+
+def test_a_wait_that_only_a_poll_tells_of_is_bounded_as_well() -> None:
+    polled = signs.Polled(20, ROOT, {ROOT: Retry(90_000, is_rate_limit=True)})
+    found = decide(fold([signs.Sent(1, ROOT), signs.Busy(2, ROOT), polled]), 20, LIMITS)
+    assert isinstance(found, End)
+    assert found.kind == "limit"
+
+
+@pytest.mark.parametrize("at", [-1.0, 0.0, 1e12, 1e300, float("inf")])
+def test_any_number_that_a_provider_names_has_a_name(at: float) -> None:
+    assert name_moment(at).endswith(" UTC")
