@@ -1,6 +1,5 @@
 """The command line: reads arguments, calls what does the work, turns errors into sentences and exit codes."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,6 +37,8 @@ RepoOption = Annotated[
 Node = Annotated[str, typer.Argument(help="The id of the node.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 HERE = Path()
+ACTING = ("run", "demo", "cleanup", "abort", "message", "up", "init", "notify")
+"""Commands whose exit code says what was done, and not whether it could be printed."""
 
 
 # Each command imports what it needs when it is called: agents call `notify` often, and it needs next to nothing.
@@ -295,14 +296,30 @@ def notify(
 
 def main() -> None:
     """Run the command line; expected failures are said on standard error, without a traceback."""
-    try:
-        code = app(standalone_mode=False)
-        sys.stdout.flush()
-    except typer.Exit as left:
-        code = left.exit_code
-    except (Exception, KeyboardInterrupt) as error:
-        code = explain(error)
-    sys.exit(int(code or 0))
+    from flows.streams import close_output, steady_streams
+
+    steady_streams()
+    code = call()
+    if (lost := close_output()) and code == 0:
+        print(f"standard output: {lost.strerror or lost}", file=sys.stderr)  # noqa: T201
+        code = code if sys.argv[1:2] and sys.argv[1] in ACTING else 1
+    sys.exit(code)
+
+
+def call() -> int:
+    """The exit code of the command that was asked for. Every signal that ends it closes what is open."""
+    from flows.signals import on_signals, raise_ended
+
+    with on_signals(raise_ended):
+        try:
+            code = app(standalone_mode=False)
+        except typer.Exit as left:
+            code = left.exit_code
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else 1
+        except (Exception, KeyboardInterrupt) as error:
+            code = explain(error)
+    return int(code or 0)
 
 
 def explain(error: BaseException) -> int:
@@ -317,10 +334,6 @@ def explain(error: BaseException) -> int:
             return ExitCode.BAD_INPUT
         case CoordinatorError():
             print(error, file=sys.stderr)  # noqa: T201
-            return ExitCode.BLOCKED
-        case BrokenPipeError():
-            # Whoever read our output has seen enough; what is still in the buffer must not be tried again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return ExitCode.BLOCKED
         case OSError():
             print(f"{error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)  # noqa: T201

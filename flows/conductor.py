@@ -10,7 +10,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import State, TaskRunResult
 from prefect.context import FlowRunContext
 
-from flows.run_node import Dispatch, list_tags, run_node, with_policy
+from flows.run_node import Dispatch, list_tags, run_node, with_policy, work_node
 from flows.states import describe_outcome
 from tasks_lib.errors import InputError
 from tasks_lib.life.startup import OpenRun
@@ -30,7 +30,7 @@ class Conductor:
         self._publisher = opened.publisher
         self.plan: Plan = plan
         self._dispatch = dispatch
-        self._jobs: dict[asyncio.Task[State[Any]], str] = {}
+        self._jobs: dict[asyncio.Task[State[Any] | None], str] = {}
         self._read_head: str = ""
         self._node = with_policy(opened.run.settings.retry)
         self.states: dict[str, State[Any]] = {}
@@ -87,7 +87,7 @@ class Conductor:
         before = [self.states[one] for one in task.depends_on if one in self.states]
         with tags(*list_tags(task)):
             # The new asyncio task takes a copy of the context with it, and so the tags.
-            job = asyncio.create_task(self._node(task_id, wait_for=before, return_state=True), name=task_id)
+            job = asyncio.create_task(work_node(self._dispatch, self._node, task_id, before), name=task_id)
         self._jobs[job] = task_id
 
     async def _wait(self) -> None:
@@ -104,20 +104,23 @@ class Conductor:
         if self._run.is_stopping:
             await self._end_jobs()
 
-    async def _finish(self, job: "asyncio.Task[State[Any]]") -> None:
+    async def _finish(self, job: "asyncio.Task[State[Any] | None]") -> None:
         task_id = self._jobs.pop(job)
         self._dispatch.seats.pop(task_id).leave()
         outcome = self._dispatch.outcomes.pop(task_id, None)
-        retrying = self._dispatch.retrying.pop(task_id, None)
-        if job.cancelled() and retrying:
+        is_retrying = task_id in self._dispatch.retrying
+        task_run = self._dispatch.forget(task_id)
+        if outcome is None and job.cancelled() and is_retrying:
             who = "a person stopped it" if self._run.desk.is_aborted(task_id) else "the run was stopped"
             outcome = Aborted(f"{who} before its next attempt; the work is kept")
-            await self._show_aborted(retrying, outcome)
+            if task_run:
+                await self._show_aborted(task_run, outcome)
         elif job.cancelled() or job.exception():
-            outcome = Failed(f"its task run broke: {'it was cancelled' if job.cancelled() else job.exception()}")
-        else:
-            self.states[task_id] = job.result()
-            outcome = outcome or Failed(f"its task run ended as {job.result().name}: {job.result().message}")
+            broke = "it was cancelled" if job.cancelled() else job.exception()
+            outcome = outcome or Failed(f"its task run broke: {broke}")
+        elif state := job.result():
+            self.states[task_id] = state
+        outcome = outcome or Failed("its task run ended without saying how")
         self._run.desk.leave(task_id)
         self.plan.finish(task_id, outcome)
         self._run.board.end(task_id, outcome)
@@ -127,14 +130,18 @@ class Conductor:
         context = FlowRunContext.get()
         before = [self.states[one] for one in self.plan.graph.prerequisites(task_id) if one in self.states]
         runs = [state.state_details.task_run_id for state in before]
-        made = await client.create_task_run(
-            run_node,
-            flow_run_id=context.flow_run.id if context and context.flow_run else None,
-            dynamic_key=f"shown-{task_id}",
-            name=task_id,
-            state=state,
-            task_inputs={"wait_for": [TaskRunResult(id=run) for run in runs if run]},
+        made = await self._dispatch.telling.tell(
+            lambda: client.create_task_run(
+                run_node,
+                flow_run_id=context.flow_run.id if context and context.flow_run else None,
+                dynamic_key=f"shown-{task_id}",
+                name=task_id,
+                state=state,
+                task_inputs={"wait_for": [TaskRunResult(id=run) for run in runs if run]},
+            )
         )
+        if made is None:
+            return
         details = state.state_details.model_copy(update={"task_run_id": made.id})
         # A completed state without a result is no prerequisite for Prefect, so the copy that we hand on has one.
         self.states[task_id] = state.model_copy(update={"state_details": details, "data": True})
@@ -142,7 +149,9 @@ class Conductor:
     async def _show_aborted(self, task_run: UUID, outcome: Aborted) -> None:
         """Prefect was told of a retry that will not come."""
         async with get_client() as client:
-            await client.set_task_run_state(task_run, describe_outcome(outcome), force=True)
+            await self._dispatch.telling.tell(
+                lambda: client.set_task_run_state(task_run, describe_outcome(outcome), force=True)
+            )
 
     async def _end_jobs(self) -> None:
         """Wait until every node has ended by itself; `run.stop` was called, so each does soon."""
@@ -153,8 +162,10 @@ class Conductor:
                 await self._finish(job)
 
     def _end_waiting(self, is_ended: Callable[[str], bool]) -> None:
-        """End those that wait for their next attempt; whoever works hears of it where it works."""
+        """End those that wait for an attempt to begin; one that works hears of it where it works."""
         for job, task_id in self._jobs.items():
+            if is_ended(task_id):
+                self._dispatch.wake(task_id)
             if task_id in self._dispatch.retrying and is_ended(task_id):
                 job.cancel()
 

@@ -5,15 +5,17 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from typing import Any
 from uuid import UUID
 
 import httpx
 from prefect import get_run_logger
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.objects import FlowRunInput, StateType
+from prefect.client.schemas.objects import FlowRunInput, State, StateType
 from prefect.exceptions import ObjectNotFound, PrefectException
 
 from flows.letters import LETTER_PREFIX, Answer, Letter, Wish, read_letter, receipt_key, write_receipt
+from flows.telling import STOPS, Telling
 from tasks_lib.life.desk import Receipt
 from tasks_lib.life.run import Run
 
@@ -23,6 +25,8 @@ LOOKS_A_STATE = 2
 """Its own state it reads with every other look, so within 2 seconds."""
 HEAR_SECONDS = 8.0
 """How long one node may take to hear, so that the terminal gets its answer before it gives up."""
+LOOK_BOUND_SECONDS = 15.0
+"""How long one look may take; Prefect's client would ask a server that has gone for a minute."""
 CLOSE_SECONDS = 5.0
 MOST_LETTERS = 20
 """At a look; the rest is there at the next."""
@@ -37,25 +41,31 @@ class Inbox:
     A terminal that gives up deletes its letter in the same way: what it could take back was not heard.
     """
 
-    def __init__(self, run: Run, flow_run: UUID, client: PrefectClient) -> None:
+    def __init__(self, run: Run, flow_run: UUID, client: PrefectClient, telling: Telling) -> None:
         self._run = run
+        self._telling = telling
         self._flow_run = flow_run
         self._client = client
         self._logger = get_run_logger()
         self._jobs: set[asyncio.Task[None]] = set()
+        self._explained = ""
 
     async def work(self) -> None:
         """Look again and again; a server that does not answer is asked again later, and nothing else suffers."""
         looks = 0
         while True:
             try:
-                await self._take_letters()
-                if looks % LOOKS_A_STATE == 0:
-                    await self._read_state()
+                await asyncio.wait_for(self._look(with_state=looks % LOOKS_A_STATE == 0), LOOK_BOUND_SECONDS)
             except _OUTAGE as error:
+                self._telling.hear_nothing(error)
                 self._logger.debug("the inbox could not be read: %s", error)
             looks += 1
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self, *, with_state: bool) -> None:
+        if with_state:
+            await self._read_state()
+        await self._take_letters()
 
     async def close(self) -> None:
         """Let what was taken be answered, within a bound."""
@@ -119,8 +129,21 @@ class Inbox:
     async def _read_state(self) -> None:
         """Prefect leaves it to a flow that no worker runs to notice that it was cancelled."""
         state = (await self._client.read_flow_run(self._flow_run)).state
-        if state and state.type in (StateType.CANCELLING, StateType.CANCELLED):
+        self._telling.hear()
+        if state and state.type in STOPS:
             self._stop("because it was cancelled in Prefect")
+        elif state and state.type is not StateType.RUNNING:
+            self._explain_state(state)
+
+    def _explain_state(self, state: State[Any]) -> None:
+        """Somebody set the state of the run by hand; a person who wants it to stop is told how."""
+        name = state.name or state.type.value
+        if not self._run.is_stopping and name != self._explained:
+            self._explained = name
+            self._run.board.say(
+                f"This run was set to {name} in Prefect. That does not stop it: cancel it there, or call "
+                "`coordinator abort --all`."
+            )
 
     def _stop(self, why: str) -> None:
         if not self._run.is_stopping:
@@ -139,13 +162,13 @@ async def _hear(node: str, hearing: Awaitable[Receipt]) -> Answer:
 
 
 @asynccontextmanager
-async def hearing(run: Run, flow_run: UUID | None) -> AsyncGenerator[None]:
+async def hearing(run: Run, flow_run: UUID | None, telling: Telling) -> AsyncGenerator[None]:
     """Hear what is said to `run` for as long as the block runs; without a flow run there is nothing to hear."""
     if flow_run is None:
         yield
         return
     async with get_client() as client:
-        inbox = Inbox(run, flow_run, client)
+        inbox = Inbox(run, flow_run, client, telling)
         job = asyncio.create_task(inbox.work(), name="inbox")
         try:
             yield

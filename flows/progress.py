@@ -1,5 +1,6 @@
 """Shows a run while it goes on: a live table in a terminal, plain lines elsewhere."""
 
+import os
 import re
 import sys
 import time
@@ -35,13 +36,16 @@ WIDE = 140
 NARROW = 100
 """Below it, what else `coordinator status --json` tells gives way to what a node does."""
 GIVING_WAY = ("cost", "todo", "changes")
+DUMB = ("", "dumb", "unknown")
+"""Values of TERM for terminals that only add lines."""
+MINIMUM_WIDTH = 20
 TALKING = (Stage.SESSION, Stage.REVIEW)
 
 
 @contextmanager
 def show(board: Board, console: Console) -> Generator[None]:
     """Show what the board holds for as long as the block runs."""
-    if console.is_terminal:
+    if can_redraw(console):
         with Live(_Screen(board), console=console, refresh_per_second=4, transient=True):
             yield
         return
@@ -56,6 +60,19 @@ def show(board: Board, console: Console) -> Generator[None]:
         yield
     finally:
         board.ignore(write)
+
+
+def can_redraw(console: Console) -> bool:
+    """Whether `console` is a terminal whose lines can be drawn over, and that shows this process at the moment.
+
+    A dumb one would show nothing at all, and one that a shell has taken back (`coordinator run &`) is the shell's.
+    """
+    if not console.is_terminal or os.environ.get("TERM", "").lower() in DUMB or console.width < MINIMUM_WIDTH:
+        return False
+    try:
+        return os.tcgetpgrp(console.file.fileno()) == os.getpgrp()
+    except (OSError, ValueError):
+        return True
 
 
 class _Screen:

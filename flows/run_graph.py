@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import ContextVar
@@ -23,8 +24,10 @@ from flows.inbox import hearing
 from flows.places import data_dir, find_repository
 from flows.run_node import Dispatch, current_dispatch
 from flows.sessions_table import showing_sessions
+from flows.signals import is_ignored
 from flows.stale_runs import FLOW, OUTAGE, crash_stale, tag_flow_run
 from flows.states import describe_outcome, describe_run
+from flows.telling import Telling, open_for_ending
 from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.startup import OpenRun, open_run
 from tasks_lib.model import Skipped
@@ -35,6 +38,10 @@ from tasks_lib.spending import Spent
 GARBAGE = (20_000, 10, 20)
 """How many new objects begin a collection (see `gc.set_threshold`): by Python's own measure every object of a long run
 is looked at every few seconds, which was an eighth of the coordinator's processor time at a thousand nodes."""
+STALE_SECONDS = 60.0
+"""For telling Prefect of dead runs, which may have had a thousand nodes; the next run does the rest."""
+on_begin: ContextVar[Callable[[], None] | None] = ContextVar("on_begin", default=None)
+"""Called as soon as the flow has begun: Prefect has put its own handler of TERM in place by then."""
 on_open: ContextVar[Callable[[OpenRun], None] | None] = ContextVar("on_open", default=None)
 """Called with the run once it is open, so that a command line in the same process can show and stop it."""
 
@@ -65,6 +72,8 @@ class RunOptions(BaseModel):
 @flow(name=FLOW, flow_run_name="{options.repository}", persist_result=False, retries=0)
 async def run_graph(options: RunOptions) -> State[Any]:
     """Work the task graph of a registered repository and land what passes its verification."""
+    if took := on_begin.get():
+        took()
     project = await asyncio.to_thread(
         load_project, find_repository(options.repository), is_fetching=not options.dry_run
     )
@@ -86,19 +95,21 @@ async def work_graph(project: Project, options: RunOptions) -> State[Any]:
     seen = context.flow_run if context else None
     flow_run = seen.id if seen else None
     run_id = str(flow_run or "")
+    telling = Telling()
     if seen:
-        await tag_flow_run(seen, project.repository.common_dir)
+        await telling.tell(lambda: tag_flow_run(seen, project.repository.common_dir))
     # The tags are the flow run's; a node's task run has its own.
     with TagsContext(current_tags=set()), ExitStack() as stack:
         # What comes after the inner block, the judgement, is still announced.
         async with open_run(project, run_id, sessions, begin, data=data_dir()) as opened:
             board = opened.run.board
             board.listen(lambda node, line: None if node else logger.warning(line))
+            telling.show_on(board)
             await tell_of_dead_runs(opened, flow_run)
             announcer = stack.enter_context(announcing(board, run_id, options.repository))
-            async with hearing(opened.run, flow_run), showing_sessions(board):
-                conductor = await conduct(opened, options)
-        state = await finish(opened, conductor, options)
+            async with hearing(opened.run, flow_run, telling), showing_sessions(board):
+                conductor = await conduct(opened, options, telling)
+        state = await finish(opened, conductor, options, telling)
         ending = {"id": run_id, "exit_code": board.view.exit_code or 0, "state": state.name or ""}
         announcer.announce("run.ended", ending)
     return state
@@ -107,7 +118,7 @@ async def work_graph(project: Project, options: RunOptions) -> State[Any]:
 async def tell_of_dead_runs(opened: OpenRun, own: UUID | None) -> None:
     """Tell Prefect of earlier runs of this repository that were killed: by itself it never notices."""
     try:
-        for line in await crash_stale(opened.run.repository.common_dir, own):
+        for line in await asyncio.wait_for(crash_stale(opened.run.repository.common_dir, own), STALE_SECONDS):
             opened.run.board.say(line)
     except OUTAGE as error:
         opened.run.board.say(f"Prefect could not be told of runs that were killed: {error}. The next run tries again.")
@@ -120,11 +131,14 @@ def begin(opened: OpenRun) -> None:
     opened.run.board.set_link(link, api)
     if show := on_open.get():
         show(opened)
+    elif not is_ignored(signal.SIGHUP):
+        # A worker's terminal was closed: agents have sessions of their own, and would work on unattended.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, opened.run.stop)
 
 
-async def conduct(opened: OpenRun, options: RunOptions) -> Conductor:
+async def conduct(opened: OpenRun, options: RunOptions, telling: Telling) -> Conductor:
     """Work the graph until nothing is left to do, or the run was stopped."""
-    dispatch = Dispatch(opened)
+    dispatch = Dispatch(opened, telling)
     conductor = Conductor(opened, Plan(opened.run.graph, options.only), dispatch)
     token = current_dispatch.set(dispatch)
     try:
@@ -144,8 +158,7 @@ async def show_completed(conductor: Conductor) -> None:
     needed = {one for task in wanted for one in task.depends_on if graph.tasks[one].is_completed}
     async with get_client() as client:
         for task_id in (one for one in graph.order() if one in needed):
-            state = Completed(message="It was completed before this run.")
-            await conductor.show(client, task_id, state)
+            await conductor.show(client, task_id, Completed(message="It was completed before this run."))
 
 
 async def show_skips(opened: OpenRun, conductor: Conductor) -> None:
@@ -159,7 +172,7 @@ async def show_skips(opened: OpenRun, conductor: Conductor) -> None:
             await conductor.show(client, task_id, describe_outcome(Skipped(skips[task_id])))
 
 
-async def finish(opened: OpenRun, conductor: Conductor, options: RunOptions) -> State[Any]:
+async def finish(opened: OpenRun, conductor: Conductor, options: RunOptions, telling: Telling) -> State[Any]:
     """Judge the run by the head, write the report, and say what is left to a person."""
     run, plan = opened.run, conductor.plan
     # A run that gave up because no session could do better was stopped by what it met, and not by a person.
@@ -173,10 +186,15 @@ async def finish(opened: OpenRun, conductor: Conductor, options: RunOptions) -> 
     dropped = f"{view.dropped_messages} older messages are in the log of the run alone."
     messages = (*([dropped] if view.dropped_messages else []), *view.messages)
     report = write_report(f"Run of {options.repository}", rows, messages, code, str(run.purse.total))
-    await acreate_markdown_artifact(report, key="coordinator-report", description="How each node ended")
+    await telling.tell(
+        lambda: acreate_markdown_artifact(report, key="coordinator-report", description="How each node ended")
+    )
     detail = f"Publication is pending: {opened.publisher.pending}." if opened.publisher.pending else ""
+    state = describe_run(code, detail, run.halt_reason)
+    if run.id:
+        await telling.tell(lambda: open_for_ending(UUID(run.id), state))
     run.board.close(int(code))
-    return describe_run(code, detail, run.halt_reason)
+    return state
 
 
 def describe_plan(plan: Plan) -> str:

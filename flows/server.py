@@ -19,6 +19,7 @@ import httpx
 import psutil
 
 from flows.places import data_dir
+from flows.signals import on_signals, pass_over
 from tasks_lib.errors import SystemFailure
 from tasks_lib.git.records import write_atomically
 
@@ -79,15 +80,19 @@ def serve(port: int = 0) -> Generator[Server]:
     home = data_dir() / "prefect"
     home.mkdir(exist_ok=True)
     with (home / "users.lock").open("w") as users:
-        with mutex(home):
-            fcntl.flock(users, fcntl.LOCK_SH)
-            child = find_running(home, users) or start_child(home, port or find_free_port())
-        os.environ.update(server_settings(home, child.port) | quiet_settings())
+        child: Child | None = None
         try:
+            with mutex(home):
+                fcntl.flock(users, fcntl.LOCK_SH)
+                child = find_running(home, users) or start_child(home, port or find_free_port())
+            os.environ.update(server_settings(home, child.port) | quiet_settings())
             yield Server(f"http://{LOOPBACK}:{child.port}/api", f"http://{LOOPBACK}:{child.port}", is_ours=True)
         finally:
-            with mutex(home):
-                end_if_last(users, child, home)
+            # A second Ctrl-C must not leave the server running; ending it is bounded.
+            with on_signals(pass_over):
+                if child:
+                    with mutex(home):
+                        end_if_last(users, child, home)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +182,9 @@ def start_child(home: Path, port: int) -> Child:
             go.write(b"go\n")
         wait_until_healthy(settings["PREFECT_API_URL"], process, log)
     except BaseException:
-        end_child(child)
-        process.wait()
+        with on_signals(pass_over):
+            end_child(child)
+            process.wait()
         raise
     return child
 
@@ -227,8 +233,16 @@ def server_settings(home: Path, port: int) -> dict[str, str]:
 
 
 def quiet_settings() -> dict[str, str]:
-    """Prefect's console lines would tear the progress display; its log in the UI has them all."""
-    return {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+    """Prefect's console lines would tear the progress display; its log in the UI has them all.
+
+    Its client would ask a server that has gone for minutes; the run does not wait for records.
+    """
+    return {
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_CLIENT_MAX_RETRIES": "3",
+        "PREFECT_API_REQUEST_TIMEOUT": "30",
+    }
 
 
 def without_prefect(environment: Mapping[str, str]) -> dict[str, str]:

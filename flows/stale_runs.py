@@ -33,8 +33,8 @@ ALIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 """A run that is only scheduled was never begun, and may begin yet."""
 _ALIVE_TASKS = (*ALIVE, StateType.SCHEDULED)
 """A node that waits for its next attempt is scheduled."""
-OUTAGE = (httpx.HTTPError, PrefectException)
-"""What a server that does not answer raises."""
+OUTAGE = (httpx.HTTPError, PrefectException, OSError)
+"""What a server that does not answer, or not in time, raises."""
 _PAGE = 200
 _PAGES = 50
 

@@ -74,7 +74,7 @@ def tidy(project: Project) -> Tidied:
     repository.prepare()
     with RunLock(repository.state_dir, RUN_NAME):
         lines: list[str] = []
-        if ended := asyncio.run(end_processes(repository, settings)):
+        if ended := asyncio.run(end_processes(repository, settings.watch.stop_seconds)):
             lines.append(f"ended {count(ended, 'process')} that an earlier run had left")
         if line := mend(repository.common_dir):
             lines.append(line)

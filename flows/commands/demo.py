@@ -39,7 +39,8 @@ def run_demo(
     backend: str = "command",
     opencode: Path | None = None,
 ) -> ExitCode:
-    """Make the demo's repository, work it, and say what was to be seen. 0 when all of it went as told, else 1.
+    """Make the demo's repository, work it, and say what was to be seen. 0 when all of it went as told, else 1;
+    130 if it was interrupted.
 
     Without `directory` it is made in the coordinator's data directory, in the place of an earlier one. With the
     `backend` opencode the sessions are those of a real opencode, the program `opencode` if it is given. Raises
@@ -55,6 +56,9 @@ def run_demo(
             stack.callback(shutil.rmtree, place, ignore_errors=True)
         introduce(story, program, console)
         code = run_repository(place, [], sessions, is_dry_run=False, port=0, console=console)
+        if code is ExitCode.INTERRUPTED:
+            say(console, f"The demo was interrupted; to begin anew: {name_program()} demo")
+            return code
         wrong = find_wrong(story, code)
         show_history(story, console)
         tell(story, wrong, console, is_kept=is_kept, model=model)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from flows.commands.output import print_json, print_rows
 from flows.places import VIEW
+from flows.streams import is_output_gone
 from tasks_lib.errors import InputError
 from tasks_lib.git.lock import read_holder
 from tasks_lib.git.repository import Repository
@@ -172,7 +173,7 @@ def calm(output: bytes) -> bytes:
 
 
 def follow(logs: NodeLogs, kind: LogKind, attempt: int | None) -> None:
-    """Print the newest log and what is added to it, going on with a newer one that begins, until the run ends."""
+    """Print the newest log and what is added to it, then newer ones, until the run ends or nobody reads."""
     _require_node(logs)
     shown: Path | None = None
     end = 0
@@ -189,5 +190,7 @@ def follow(logs: NodeLogs, kind: LogKind, attempt: int | None) -> None:
             end = copy(shown, end)
         if not is_alive:
             _require([shown] if shown else [], logs, f"{kind} log")
+            return
+        if is_output_gone():
             return
         time.sleep(LOOK_SECONDS)

@@ -1,6 +1,7 @@
 """`coordinator run`: works a repository's graph in this terminal, with a server of its own where there is none."""
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -8,32 +9,34 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 from rich.console import Console
 
 from flows.commands.output import say
 from flows.commands.settling import settle
-from flows.places import VIEW, name_program, register
-from flows.progress import show
+from flows.places import VIEW, register
 from flows.server import Server, authorize, serve
+from flows.stage import Stage
+from flows.streams import detach_output
 from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
 from tasks_lib.git.lock import read_dead_holder, read_holder
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.backends import check_agent
-from tasks_lib.life.board import RunView, read_view
+from tasks_lib.life.board import Board, RunView, read_view
 from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.remote_leftovers import tidy_remote
-from tasks_lib.life.startup import NO_VERIFY, OpenRun
+from tasks_lib.life.startup import NO_VERIFY
 from tasks_lib.plan import Plan
-from tasks_lib.report import EXIT_SENTENCES, STOPPED_EARLY, ExitCode, find_exit_code
+from tasks_lib.report import EXIT_SENTENCES, ExitCode, find_exit_code
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
-T = TypeVar("T")
 FLUSH_SECONDS = 30
+QUICK_FLUSH_SECONDS = 2
+"""Where Prefect has lost the run, or its server does not answer."""
 RECORD_SECONDS = 60
 
 
@@ -50,7 +53,6 @@ def run_repository(
     if holder := read_holder(project.repository.state_dir):
         raise BusyError(f"{project.repository.top} is worked by {holder} already; wait for it, or stop it")
     # What a killed run left, in Prefect too, is put right by opening a run, even if nothing is left to work.
-    # What a killed run left, in Prefect too, is put right by opening a run, even if nothing is left to work.
     if not was_killed(project.repository) and (code := end_at_once(plan, project, only, console)) is not None:
         for line in settle(project.repository.common_dir):
             say(console, line, "yellow")
@@ -58,9 +60,11 @@ def run_repository(
     name = register(project.repository.top)
     if not os.environ.get("PREFECT_API_URL"):
         console.print("Starting Prefect's server (10 to 20 seconds) …", style="dim")
-    with serve(port) as server:
+    detach_output()
+    with ExitStack() as stack:
+        server = stack.enter_context(serve(port))
         options = {"repository": name, "only": list(only), "max_sessions": max_sessions}
-        return drive(options, project.repository.common_dir, server, console)
+        return drive(options, project.repository.common_dir, Stage(server, console, stack.close))
 
 
 def was_killed(repository: Repository) -> bool:
@@ -116,42 +120,72 @@ def show_dry_run(plan: Plan, project: Project, sessions: int, console: Console) 
         console.print(NO_VERIFY, style="yellow")
 
 
-def drive(words: Mapping[str, Any], common_dir: Path, server: Server, console: Console) -> ExitCode:
-    """Run the flow in this process and show it; Prefect is imported only now, as its settings are in place."""
+def drive(words: Mapping[str, Any], common_dir: Path, stage: Stage) -> ExitCode:
+    """Run the flow in this process and show it; Prefect is imported only now, as its settings are in place.
+
+    How the run ended is judged from git and stands on the board; what Prefect made of the flow run is not asked.
+    """
     from prefect import tags
+    from prefect.exceptions import TerminationSignal
 
-    from flows.run_graph import RunOptions, on_open, run_graph
+    from flows.run_graph import RunOptions, on_begin, on_open, run_graph
     from flows.stale_runs import list_tags
+    from flows.telling import FAULTS
 
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # Output from the background would stop the whole run.
     options = RunOptions(**words)
-    stage = _Stage(server, console)
-    token = on_open.set(stage.open)
+    logging.raiseExceptions = False  # Prefect's log worker would print each failure to reach the server.
+    tokens = on_begin.set(stage.take_signals), on_open.set(stage.open)
     state: State[Any] | None = None
+    broke: BaseException | None = None
     try:
         # Tagged from its first moment on: whoever comes after a kill knows the flow run by that.
         with stage.stack, tags(*list_tags(common_dir)), suppress(asyncio.CancelledError):
             # Prefect's types do not know that a flow that is async is awaited for its state.
             begin = cast("Callable[[], Awaitable[State[Any]]]", partial(run_graph, options, return_state=True))
             state = asyncio.run(stage.perform(begin))
+    except FAULTS as error:
+        broke = error
     finally:
-        on_open.reset(token)
-        flush()
-    if state is None:
+        on_begin.reset(tokens[0])
+        on_open.reset(tokens[1])
+        flush(QUICK_FLUSH_SECONDS if broke or stage.is_incomplete() else FLUSH_SECONDS)
+    if stage.opened and stage.is_judged():
+        conclude(stage, stage.opened.run.board, broke)
+        return stage.say_goodbye()
+    if stage.presses or isinstance(broke, TerminationSignal) or (state is None and broke is None):
         return ExitCode.INTERRUPTED
-    if stage.opened is None or stage.opened.run.board.view.exit_code is None:
-        error: object = state.result(raise_on_failure=False)
-        raise error if isinstance(error, CoordinatorError) else SystemFailure(f"the flow run broke: {state.message}")
-    wait_until_recorded(server, stage.opened.run.board.view)
-    return stage.say_goodbye()
+    raise explain_break(state, broke)
 
 
-def flush() -> None:
+def conclude(stage: Stage, board: Board, broke: BaseException | None) -> None:
+    """Wait until Prefect has all of the run, or say that it does not."""
+    from flows.telling import say_incomplete
+
+    if broke:
+        say_incomplete(board, broke)
+        board.write()
+    if not stage.is_incomplete():
+        wait_until_recorded(stage.server, board.view)
+
+
+def explain_break(state: "State[Any] | None", broke: BaseException | None) -> CoordinatorError:
+    """Why the run broke off before it could be judged."""
+    from flows.telling import explain
+
+    if broke or state is None:
+        return SystemFailure(f"Prefect did not take the run: {explain(broke) if broke else 'no state'}. Run again.")
+    error: object = state.result(raise_on_failure=False)
+    return error if isinstance(error, CoordinatorError) else SystemFailure(f"the flow run broke: {state.message}")
+
+
+def flush(seconds: float) -> None:
     """Send the last logs and states while the server is there; left to the interpreter's exit, they never arrive."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
-    APILogWorker.drain_all(timeout=FLUSH_SECONDS)
-    EventsWorker.drain_all(timeout=FLUSH_SECONDS)
+    APILogWorker.drain_all(timeout=seconds)
+    EventsWorker.drain_all(timeout=seconds)
 
 
 def wait_until_recorded(server: Server, view: RunView) -> None:
@@ -165,48 +199,3 @@ def wait_until_recorded(server: Server, view: RunView) -> None:
             if client.post(f"{server.api}/task_runs/count", json=body).raise_for_status().json() >= worked:
                 return
             time.sleep(0.1)
-
-
-class _Stage:
-    """Where the flow performs: its progress on the console, and the keys that stop it."""
-
-    def __init__(self, server: Server, console: Console) -> None:
-        self._server = server
-        self._console = console
-        self.stack = ExitStack()
-        self.opened: OpenRun | None = None
-
-    async def perform(self, begin: Callable[[], Awaitable[T]]) -> T:
-        """Do what `begin` begins; the first signal stops it gently, the second at once."""
-        loop = asyncio.get_running_loop()
-        job = asyncio.ensure_future(begin())
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, lambda: self._stop(job.cancel))
-        return await job
-
-    def open(self, opened: OpenRun) -> None:
-        self.opened = opened
-        link = f"{self._server.ui}/runs/flow-run/{opened.run.id}"
-        opened.run.board.set_link(link, self._server.api)
-        self._console.print(f"Watch it at {link}", highlight=False, soft_wrap=True)
-        self.stack.enter_context(show(opened.run.board, self._console))
-
-    def _stop(self, cancel: Callable[[], object]) -> None:
-        if self.opened is None or self.opened.run.is_stopping:
-            cancel()
-            return
-        self._console.print("Stopping: sessions are ended, their work is kept. Once more stops at once.")
-        self.opened.run.stop()
-
-    def say_goodbye(self) -> ExitCode:
-        """Say how it ended, and how to look at it later."""
-        assert self.opened is not None
-        view = self.opened.run.board.view
-        code = ExitCode(view.exit_code or 0)
-        from flows.summary import print_summary
-
-        print_summary(view, self._console)
-        self._console.print(STOPPED_EARLY if self.opened.run.halt_reason else EXIT_SENTENCES[code], style="bold")
-        if self._server.is_ours:
-            say(self._console, f"To look at this run again in Prefect's UI: {name_program()} up")
-        return code

@@ -17,6 +17,7 @@ from flows.commands.output import count, drop_empty, print_json, print_rows, say
 from flows.commands.reading import Snapshot, read_snapshot
 from flows.progress import (
     HEADINGS,
+    can_redraw,
     describe,
     elapsed,
     find_last_activity,
@@ -25,6 +26,7 @@ from flows.progress import (
     sum_up,
 )
 from flows.server import LOOPBACK
+from flows.streams import is_output_gone
 from tasks_lib.errors import InputError
 from tasks_lib.git.lock import Holder
 from tasks_lib.life.board import NodeView, RunView
@@ -200,12 +202,12 @@ def watch(path: Path, standing: Standing, console: Console) -> Standing:
     """Show the run until it ends; returns how it stands then, or when a person stops looking."""
     try:
         with _open_screen(console) as screen:
-            while standing.snapshot.is_alive:
+            while standing.snapshot.is_alive and not is_output_gone():
                 screen.show(standing)
                 time.sleep(WATCH_SECONDS)
                 standing = find_standing(read_snapshot(path))
     except KeyboardInterrupt:
-        say(console, "Stopped looking; the run goes on.")
+        say(console, "Stopped looking; the run continues.")
     return standing
 
 
@@ -231,7 +233,7 @@ class _Screen:
 
 @contextmanager
 def _open_screen(console: Console) -> Generator[_Screen]:
-    if not console.is_terminal:
+    if not can_redraw(console):
         yield _Screen(console, None)
         return
     with Live(console=console, transient=True, auto_refresh=False) as live:

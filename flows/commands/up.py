@@ -1,12 +1,9 @@
 """`coordinator up`: keeps the coordinator's own Prefect server running, for its UI and history, until Ctrl-C."""
 
 import os
-import signal
 import socket
 import time
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
-from types import FrameType
+from contextlib import suppress
 
 import httpx
 from rich.console import Console
@@ -14,6 +11,7 @@ from rich.console import Console
 from flows.commands.output import say
 from flows.places import data_dir
 from flows.server import LOOPBACK, Server, ServerError, mutex, read_running, serve
+from flows.signals import on_signals, raise_ended
 from tasks_lib.errors import InputError
 from tasks_lib.report import ExitCode
 
@@ -23,7 +21,7 @@ MISSES = 6
 
 
 def keep_up(port: int, console: Console) -> ExitCode:
-    """Start the server, or join the one that runs, and return on Ctrl-C or TERM, when nothing of it is left.
+    """Start the server, or join the one that runs, and return on Ctrl-C, TERM or HUP, when nothing of it is left.
 
     One that a run uses meanwhile stays until that ends. Raises InputError if `port` is taken, ServerError if the
     server does not start or does not answer any more.
@@ -32,16 +30,14 @@ def keep_up(port: int, console: Console) -> ExitCode:
         page = theirs.removesuffix("/").removesuffix("/api")
         say(console, f"PREFECT_API_URL names a server of yours, and runs are shown there: {page}")
         return ExitCode.COMPLETED
-    with _interruptible() as keys, suppress(KeyboardInterrupt):
+    # Whatever was said to nobody, as after `>&-`, the server is there; a closed terminal ends it, as Ctrl-C does.
+    with on_signals(raise_ended), suppress(KeyboardInterrupt):
         require_free(port)
         say(console, "Starting Prefect's server (10 to 20 seconds) …", "dim")
         with serve(port) as server:
             say(console, f"Prefect's UI with every run so far: {server.ui}")
             say(console, "Ctrl-C ends it.")
-            try:
-                wait(server)
-            finally:
-                keys.is_ending = True
+            wait(server)
     return ExitCode.COMPLETED
 
 
@@ -71,25 +67,3 @@ def wait(server: Server) -> None:
                 if client.get(f"{server.api}/health").is_success:
                     missed = 0
     raise ServerError(f"the server at {server.ui} does not answer any more; `coordinator up` starts it again")
-
-
-class _Keys:
-    """What Ctrl-C and TERM do: end the waiting once, and nothing while the server is being ended."""
-
-    def __init__(self) -> None:
-        self.is_ending: bool = False
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if not self.is_ending:
-            raise KeyboardInterrupt
-
-
-@contextmanager
-def _interruptible() -> Generator[_Keys]:
-    keys = _Keys()
-    before = {number: signal.signal(number, keys) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield keys
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

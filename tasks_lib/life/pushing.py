@@ -72,7 +72,8 @@ class Pusher:
         self._is_closing = True
         await self.publish_now()
         try:
-            await self._sweep(await self._run.thread(self._remote.list_branches))
+            with self._run.waiting_for(f"an answer of {self._remote.name}"):
+                await self._sweep(await self._run.thread(self._remote.list_branches))
         except CoordinatorError as error:
             self._say_once(f"Branches of landed nodes were not looked for: {error}. The next run does that.")
 
@@ -119,7 +120,8 @@ class Pusher:
                 await self._follow_here(found)
                 return self._succeed()
             head, base = found
-            result = await self._run.thread(self._remote.push, head, base)
+            with self._run.waiting_for(f"the push to {self._remote.name} (git decides whether it landed)"):
+                result = await self._run.thread(self._remote.push, head, base)
             match result:
                 case Pushed():
                     self._lander.note_published(head)
@@ -131,7 +133,8 @@ class Pusher:
                 case Unreachable(reason):
                     return self._fail(f"{self._remote.name} does not answer: {reason}")
                 case Raced():
-                    await self._run.thread(self._remote.fetch)
+                    with self._run.waiting_for(f"an answer of {self._remote.name}"):
+                        await self._run.thread(self._remote.fetch)
                 case _:
                     assert_never(result)
         self._pause = self._run.settings.land.fetch_seconds
@@ -184,7 +187,8 @@ class Pusher:
 
     async def _look(self) -> None:
         run, remote = self._run, self._remote
-        branches = await run.thread(remote.list_branches)
+        with run.waiting_for(f"an answer of {remote.name}"):
+            branches = await run.thread(remote.list_branches)
         if remote.target not in branches:
             raise RemoteError(f"{remote.name} has no branch {remote.target} any more")
         if self._is_away:

@@ -35,12 +35,12 @@ def describe_takeover(left: Holder, host: str) -> str:
     return f"Goes on after {left}, which ended without a word."
 
 
-async def end_processes(repository: Repository, settings: Settings) -> int:
-    """End what an earlier run left running: what carries its mark, and the groups that its records name.
+async def end_processes(repository: Repository, stop_seconds: float) -> int:
+    """End what a run left running: what carries its mark, and the groups that its records name.
 
-    Returns how many marked processes and groups there were. Raises AgentError for what cannot be ended.
+    TERM, then KILL after `stop_seconds`. Returns how many marked processes and groups there were. Raises AgentError
+    for what cannot be ended.
     """
-    stop_seconds = settings.watch.stop_seconds
     count = await end_marked(REPOSITORY_MARKER, str(repository.common_dir), stop_seconds)
     for entry in await asyncio.to_thread(lambda: list(list_entries(repository))):
         record = read_record(entry.admin)

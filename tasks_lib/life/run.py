@@ -1,8 +1,9 @@
 """What every node's life shares while one run lasts: the repository, the backend, the board, and how to stop."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -42,8 +43,8 @@ class Run:
 
     `private` is a directory of this run alone, for what agents need and no worktree may hold; the caller removes it.
     `graph` is what was last read from the head, `needs` what the backend was seen to be ready for, `records` what was
-    noted of each node that has not landed. Git works in threads
-    of its own (`thread`); everything else happens on the event loop.
+    noted of each node that has not landed, `waits` what a stop would have to wait for now. Git works in threads of its
+    own (`thread`); everything else happens on the event loop.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Run:
         self.desk: Desk = Desk()
         self.records: dict[str, Record] = {}
         self.halt_reason: str = ""
+        self.waits: dict[str, int] = {}
         self.needs: set[Need] = set()
         self.moved: asyncio.Event = asyncio.Event()
         self.prompts: Path = private / "prompts"
@@ -130,6 +132,17 @@ class Run:
         """Stop the sessions and keep the work; nothing new begins."""
         self._stopping.set()
         self.moved.set()
+
+    @contextmanager
+    def waiting_for(self, what: str) -> Generator[None]:
+        """Note that a stop has to wait for `what`, such as "the push to origin", while the block runs."""
+        self.waits[what] = self.waits.get(what, 0) + 1
+        try:
+            yield
+        finally:
+            self.waits[what] -= 1
+            if not self.waits[what]:
+                del self.waits[what]
 
     def halt(self, reason: str) -> None:
         """Stop because no session can do better as things are; said once, however many sessions find it out."""

@@ -124,7 +124,7 @@ async def put_right(opened: OpenRun, data: Path | None = None) -> Leftovers:
         run.board.say(NO_VERIFY)
     for warning in (*run.project.warnings, *run.instructions.templates.warnings):
         run.board.say(str(warning))
-    if count := await end_processes(run.repository, run.settings):
+    if count := await end_processes(run.repository, run.settings.watch.stop_seconds):
         run.board.say(f"Ended {count} processes that an earlier run had left.")
     if line := await run.thread(mend, run.repository.common_dir):
         run.board.say(line)

@@ -221,7 +221,7 @@ def test_group_that_a_record_names_is_ended_though_it_carries_no_mark(ground: Gr
         write_record(
             open_node(ground, "b").git_dir, Record("b", "feat/b", pid=other.pid, pid_started=12.0, session="t")
         )
-        count = asyncio.run(end_processes(Repository.open(ground.top), Settings()))
+        count = asyncio.run(end_processes(Repository.open(ground.top), Settings().watch.stop_seconds))
         assert (count, left.wait(), other.poll()) == (1, -signal.SIGTERM, None)
     finally:
         for process in (left, other):

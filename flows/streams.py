@@ -1,0 +1,146 @@
+"""Standard streams that outlive their readers: what cannot be written is dropped, and stops nothing.
+
+A closed terminal, a reader that has gone, a full disk or a stream that was closed before the start never ends what a
+command does. The command line makes its streams steady before anything else (`steady_streams`).
+"""
+
+import io
+import os
+import queue
+import select
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
+
+STDOUT, STDERR = 1, 2
+BUSY_SECONDS = 10.0
+"""How long a reader may keep a command waiting whose stream is set not to block."""
+MOST_WAITING_BYTES = 1 << 20
+"""What a reader that has stopped reading (a pager, Ctrl-S) may miss of a run before output is dropped."""
+CLOSE_SECONDS = 2.0
+
+
+class Outlet(io.RawIOBase):
+    """Writes to a file descriptor, and after the first failure to nowhere. `lost` is that failure."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._waiting: queue.SimpleQueue[bytes | None] | None = None
+        self._waiting_bytes = 0
+        self._writer: threading.Thread | None = None
+        self.lost: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def write(self, data: "Buffer", /) -> int:
+        """Write or drop all of `data`; never raises, and says that all of it was written."""
+        block = bytes(data)
+        if self._waiting is None:
+            self._write(block)
+        elif self._waiting_bytes < MOST_WAITING_BYTES:
+            self._waiting_bytes += len(block)
+            self._waiting.put(block)
+        return len(block)
+
+    def detach(self) -> None:
+        """Let a thread write from now on, so that a reader that has stopped reading keeps nobody waiting."""
+        if self._waiting is None:
+            self._waiting = queue.SimpleQueue()
+            self._writer = threading.Thread(target=self._empty, name="output", daemon=True)
+            self._writer.start()
+
+    def settle(self, seconds: float) -> None:
+        """Wait until everything is written, for at most so long."""
+        if self._waiting and self._writer:
+            self._waiting.put(None)
+            self._writer.join(seconds)
+            self._waiting = None if not self._writer.is_alive() else self._waiting
+
+    def is_gone(self) -> bool:
+        """Whether nobody reads this any more; a pipe says so before anything more is written."""
+        if self.lost:
+            return True
+        poll = select.poll()
+        poll.register(self._descriptor, 0)
+        return any(event & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, event in poll.poll(0))
+
+    def _empty(self) -> None:
+        while self._waiting and (block := self._waiting.get()) is not None:
+            self._write(block)
+            self._waiting_bytes -= len(block)
+
+    def _write(self, block: bytes) -> None:
+        deadline = time.monotonic() + BUSY_SECONDS
+        while block and self.lost is None:
+            try:
+                block = block[os.write(self._descriptor, block) :]
+            except BlockingIOError as error:
+                select.select([], [self._descriptor], [], max(0.0, deadline - time.monotonic()))
+                self.lost = error if time.monotonic() > deadline else None
+            except (OSError, ValueError) as error:
+                self.lost = error if isinstance(error, OSError) else OSError(str(error))
+
+
+_outlets: dict[int, Outlet] = {}
+
+
+def steady_streams() -> None:
+    """Make the standard streams of this process steady; one that was closed leads nowhere from now on.
+
+    To be called before any file is opened: it would get the number of a stream that is closed.
+    """
+    for descriptor in (0, STDOUT, STDERR):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+        sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False))
+    sys.stdout = _wrap(STDOUT, sys.stdout)
+    sys.stderr = _wrap(STDERR, sys.stderr)
+
+
+def _wrap(descriptor: int, before: "TextIO | None") -> TextIO:
+    outlet = _outlets[descriptor] = Outlet(descriptor)
+    is_unbuffered = isinstance(before, io.TextIOWrapper) and before.write_through
+    return io.TextIOWrapper(
+        io.BufferedWriter(outlet),
+        encoding=before.encoding if before else None,
+        # A name that is not text, or a sign that the terminal's encoding lacks, ends nothing either.
+        errors="backslashreplace",
+        line_buffering=is_unbuffered or descriptor == STDERR or outlet.isatty(),
+        write_through=is_unbuffered,
+    )
+
+
+def detach_output() -> None:
+    """Let nobody who reads the output hold up what is done from now on."""
+    for outlet in _outlets.values():
+        outlet.detach()
+
+
+def is_output_gone() -> bool:
+    """Whether nobody reads standard output any more."""
+    return STDOUT in _outlets and _outlets[STDOUT].is_gone()
+
+
+def close_output() -> OSError | None:
+    """Write what is left, for a bounded time; why standard output could not be written, unless its reader left."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    for outlet in _outlets.values():
+        outlet.settle(CLOSE_SECONDS)
+    lost = _outlets[STDOUT].lost if STDOUT in _outlets else None
+    return None if isinstance(lost, BrokenPipeError) else lost
