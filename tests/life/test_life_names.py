@@ -1,5 +1,7 @@
 """Whole runs in a repository whose tags, branches and files are called like HEAD, the target, branches and commits."""
 
+from typing import Any
+
 import pytest
 from checker import Meant, check, snapshot_user_state
 from helpers import Ground, Tasks
@@ -21,9 +23,7 @@ NAME_ALL = (
 WORK = 'echo $id > $id.txt; git add -A; git commit -q -m "feat($id): write"; echo Wrote.'
 
 
-def crowded(
-    ground: Ground, tasks: Tasks, agent: str = WORK, verify: str = NAME_ALL, **settings: object
-) -> dict[str, str]:
+def crowded(ground: Ground, tasks: Tasks, agent: str = WORK, verify: str = NAME_ALL, **settings: Any) -> dict[str, str]:
     """A repository with all such names at its first commit; returns every ref that is there."""
     ground.make(tasks, agent, verify=[verify], **settings)
     old = ground.at()
