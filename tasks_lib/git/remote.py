@@ -43,6 +43,8 @@ _DENIED = re.compile(
     r"|could not read (username|password)|terminal prompts disabled|host key verification failed",
     re.IGNORECASE,
 )
+_NO = "COORDINATOR_NO"
+"""A variable that holds `false`, for a setting whose key cannot be written before a value."""
 _AMBIGUOUS = "matches more than one"
 """What git says where the remote has `refs/tags/refs/heads/main` beside `refs/heads/main`."""
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.?)")
@@ -203,19 +205,14 @@ class Remote:
         limit = seconds or self._answer_seconds
         try:
             return self.git.run(
-                *(*_OPTIONS, *arguments),
+                # Not by `-c`, for which a `=` in the name of the remote ends the key.
+                *(*_OPTIONS, f"--config-env=remote.{self.name}.mirror={_NO}", *arguments),
                 accept=range(-64, 256),
-                environment={**self._environment, **self._settings},
+                environment={**self._environment, _NO: "false"},
                 seconds=limit,
             )
         except GitError as error:
             return Unreachable(error.stderr)
-
-    @cached_property
-    def _settings(self) -> dict[str, str]:
-        """Settings for one command; not by `-c`, for which a `=` in the name ends the key."""
-        key = f"remote.{self.name}.mirror"
-        return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": key, "GIT_CONFIG_VALUE_0": "false"}
 
     @cached_property
     def _environment(self) -> dict[str, str]:

@@ -1,11 +1,14 @@
 """Names that git finds ambiguous: the ref, the commit and the branch that are meant are taken, and no other."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from names import FILES, crowd, list_refs
 
 from tasks_lib.errors import InputError
+from tasks_lib.git.halfway import MOVING_NAME, Move, mend
 from tasks_lib.git.kept import find_kept, restore
 from tasks_lib.git.publish import Published, publish
 from tasks_lib.git.repository import Repository
@@ -52,6 +55,25 @@ def test_checkout_is_published_to_among_all_names_at_once(repository: Repository
     before = crowd(repository.git, old, [base, new])
     assert publish(repository.git, "main", new) == Published(new)
     assert list_refs(repository.git) == before | {"refs/heads/main": new}
+    assert repository.git.text("status", "--porcelain") == ""
+
+
+def test_checkout_that_a_kill_left_halfway_is_put_back_beside_a_tag_called_head(
+    repository: Repository, old: str
+) -> None:
+    base = at(repository, "refs/heads/main")
+    readme = repository.git.run("hash-object", "-w", "--stdin", stdin=b"# New\n").text
+    entries = repository.git.text("ls-tree", base).splitlines()
+    rows = [line if "README" not in line else f"100644 blob {readme}\tREADME.md" for line in entries]
+    tree = repository.git.run("mktree", stdin="\n".join(rows).encode()).text
+    new = repository.git.text("commit-tree", "-p", base, "-m", "New", tree)
+    repository.git.run("update-ref", "refs/tags/HEAD", old)
+    (repository.top / "README.md").write_text("# New\n")
+    move = Move("refs/heads/main", base, new, str(repository.common_dir), str(repository.top))
+    (repository.state_dir).mkdir()
+    (repository.state_dir / MOVING_NAME).write_text(json.dumps(asdict(move)))
+    assert "put right" in mend(repository.common_dir)
+    assert (repository.top / "README.md").read_text() == "# Example\n"
     assert repository.git.text("status", "--porcelain") == ""
 
 
