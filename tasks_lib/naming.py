@@ -44,8 +44,10 @@ def find_id_fault(task_id: str) -> str | None:
 
 def find_branch_fault(name: str) -> str | None:
     """Say what git would take a branch of this name for, or None; the name is one that git allows."""
-    if name == "HEAD":
+    if name in ("HEAD", "@"):
         return "git reads as what is checked out"
+    if name.startswith("-"):
+        return "git reads as an option"
     if name.startswith("refs/"):
         return "git reads as a full ref"
     return "git reads as the id of an object" if _OBJECT_ID.fullmatch(name) else None

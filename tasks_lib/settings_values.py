@@ -80,10 +80,10 @@ def check_path(path: object) -> str:
 
 
 def check_branch(name: str) -> str:
-    if fault := find_branch_fault(name):
-        raise ValueError(f'is "{show(name)}", which {fault}; write the name of a branch alone, such as main')
     if name and (fault := find_id_fault(name)):
         raise ValueError(f'is "{show(name)}", which {fault}; write a name that git takes for a branch')
+    if fault := find_branch_fault(name):
+        raise ValueError(f'is "{show(name)}", which {fault}; write the name of a branch alone, such as main')
     return name
 
 

@@ -50,7 +50,7 @@ def find_kept(repository: Repository, name: str) -> Kept:
 def restore(repository: Repository, kept: Kept, branch: str) -> Restored:
     """Make `branch`, which must not be there, at the kept state. Raises InputError if it cannot be made."""
     fault = find_branch_fault(branch)
-    if fault or branch[:1] in ("-", "@") or not repository.git.succeeds("check-ref-format", branch_ref(branch)):
+    if fault or not repository.git.succeeds("check-ref-format", branch_ref(branch)):
         why = f", because {fault.replace('git reads', 'git reads it')}" if fault else ""
         raise InputError([f'"{branch}" cannot be a branch{why}; give another name with `--to`'])
     try:
