@@ -15,6 +15,7 @@ from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.entries import list_entries
 from tasks_lib.git.halfway import mend
 from tasks_lib.git.lock import RunLock, read_holder
+from tasks_lib.git.nested import find_all_nested
 from tasks_lib.git.snapshots import KEPT_REFS, Kept, list_kept
 from tasks_lib.git.sweep import find_locks, find_unfinished_files
 from tasks_lib.git.trash import POOL_NAME, list_trash
@@ -105,6 +106,8 @@ def look(project: Project) -> Tidied:
         f"process {process.pid}: would be ended; an earlier run had left it"
         for process in find_marked(REPOSITORY_MARKER, str(repository.common_dir))
     ]
+    for owner, nested in find_all_nested(repository):
+        lines += [f"{entry.path}: would be kept and removed; it is inside {owner.path}" for entry in nested]
     pool = repository.worktrees_dir / POOL_NAME
     for entry in list_entries(repository):
         if entry.is_half_made or entry.path.parent == pool:

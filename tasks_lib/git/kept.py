@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 from tasks_lib.errors import GitError, InputError
 from tasks_lib.git.names import branch_ref
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.snapshots import KEPT_REFS, Kept, list_kept
+from tasks_lib.git.snapshots import KEPT_REFS, STAGED, Kept, list_kept
 from tasks_lib.naming import find_branch_fault, flatten
 from tasks_lib.nearest import suggest
 
+STASHED = "index on "
+"""How the subject begins of a commit in which a stash holds what was staged."""
 _LEAST_DIGITS = 4
 """Of an abbreviated commit, as git has it."""
 
@@ -60,7 +62,8 @@ def restore(repository: Repository, kept: Kept, branch: str) -> Restored:
     if not is_made:
         raise InputError([f'the branch "{branch}" is there already; give another name with `--to`'])
     parents = repository.git.text("rev-list", "--no-walk", "--parents", kept.commit).split()[1:]
-    return Restored(kept, branch, len(parents) > 1)
+    subjects = [repository.git.text("log", "-n1", "--format=%s", parent) for parent in parents[1:2]]
+    return Restored(kept, branch, any(subject.startswith((STAGED, STASHED)) for subject in subjects))
 
 
 def find_old(repository: Repository, days: float, now: datetime) -> list[Kept]:

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 
+from tasks_lib.git.nested import find_foreign
 from tasks_lib.git.records import read_regular
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
 from tasks_lib.git.snapshots import keep_commit
+from tasks_lib.git.stashes import STASH, list_stashes
 from tasks_lib.naming import show
 
 FILES = ("info/attributes", "info/exclude", "info/grafts", "objects/info/alternates", "shallow")
@@ -23,13 +25,16 @@ _OWN_REFS = ("refs/coordinator/", "refs/remotes/", "refs/prefetch/")
 class Shared:
     """Settings of the repository's own file by key, other files by name (their bytes, or how they look), refs.
 
-    `stamp` says whether the file of settings has to be read again.
+    `stamp` says whether the file of settings has to be read again. `stashes` are the commits of the list, `worktrees`
+    those of a person, or of nobody known: their directories, and the content of their HEAD.
     """
 
     settings: Mapping[str, Sequence[str]]
     files: Mapping[str, object]
     refs: Mapping[str, str]
     stamp: object
+    stashes: Sequence[str] = ()
+    worktrees: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def read_shared(repository: Repository, known: Collection[str], before: Shared | None = None) -> Shared:
@@ -43,7 +48,9 @@ def read_shared(repository: Repository, known: Collection[str], before: Shared |
     rows = repository.git.text("for-each-ref", "--format=%(refname) %(objectname)").splitlines()
     refs = {name: oid for name, _, oid in (row.rpartition(" ") for row in rows)}
     foreign = {name: oid for name, oid in refs.items() if name not in known and not name.startswith(_OWN_REFS)}
-    return Shared(settings, {**files, **hooks}, foreign, stamp)
+    stashes = tuple(stash.commit for stash in list_stashes(common))
+    worktrees = {str(entry.path): entry.head for entry in find_foreign(repository)}
+    return Shared(settings, {**files, **hooks}, foreign, stamp, stashes, worktrees)
 
 
 def read_settings(git: Git, common_dir: Path) -> dict[str, tuple[str, ...]]:
@@ -64,6 +71,8 @@ def describe_changes(git: Git, before: Shared, now: Shared) -> list[str]:
     said = [f"{show(key)} in .git/config" for key in sorted(keys)]
     said += [f".git/{show(name)}" for name in sorted(_find_other(before.files, now.files))]
     said += [_describe_ref(git, name, before.refs, now.refs) for name in sorted(_find_other(before.refs, now.refs))]
+    said += _describe_stashes(git, before, now)
+    said += [_describe_worktree(git, path, before, now) for path in sorted(before.worktrees.keys() ^ now.worktrees)]
     return said if len(said) <= MAX_SHOWN else [*said[:MAX_SHOWN], f"and {len(said) - MAX_SHOWN} more"]
 
 
@@ -76,11 +85,31 @@ def _describe_ref(git: Git, name: str, before: Mapping[str, str], now: Mapping[s
     if not old:
         return f"{show(name)} (made)"
     what = "moved" if new else "deleted"
-    commit = git.resolve(old)
+    return f"{show(name)} ({what}, was {old[:12]}{_keep_if_lost(git, name.removeprefix('refs/'), old)})"
+
+
+def _keep_if_lost(git: Git, label: str, oid: str) -> str:
+    """Where a commit is kept that no ref holds any more, as the end of what is said of it."""
+    commit = git.resolve(oid)
     # Any ref that holds it will do: then it is not lost.
-    is_held = bool(commit and git.text("for-each-ref", "--count=1", f"--contains={commit}"))
-    kept = f"; it is kept at {keep_commit(git, name.removeprefix('refs/'), commit)}" if commit and not is_held else ""
-    return f"{show(name)} ({what}, was {old[:12]}{kept})"
+    if not commit or git.text("for-each-ref", "--count=1", f"--contains={commit}"):
+        return ""
+    return f"; it is kept at {keep_commit(git, label, commit)}"
+
+
+def _describe_stashes(git: Git, before: Shared, now: Shared) -> list[str]:
+    """Stashes that are gone from the list, the newest apart, which is a ref and said as that."""
+    listed = {*now.stashes, before.refs.get(STASH, "")}
+    gone = [commit for commit in before.stashes if commit not in listed]
+    return [f"a stash ({commit[:12]}, dropped{_keep_if_lost(git, 'stash', commit)})" for commit in gone]
+
+
+def _describe_worktree(git: Git, path: str, before: Shared, now: Shared) -> str:
+    if path in now.worktrees:
+        return f"the worktree {show(path)} (made)"
+    head = before.worktrees[path]
+    kept = "" if head.startswith("ref: ") else _keep_if_lost(git, f"worktree-{PurePath(path).name}", head)
+    return f"the worktree {show(path)} (removed{kept})"
 
 
 def look_at(path: Path) -> object:

@@ -9,11 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks_lib.git.entries import Worktree, has_hidden_files
+from tasks_lib.git.inner import read_inner
 from tasks_lib.git.repository import COORDINATOR_IDENTITY, Repository
 from tasks_lib.git.runner import Git
 from tasks_lib.naming import flatten
 
 KEPT_REFS = "refs/coordinator/kept"
+STAGED = "Staged in "
+"""How the subject begins of a commit that holds what was staged in a worktree."""
 INDEX_PREFIX = "coordinator-index-"
 """Of the directory in a worktree's git directory that holds a copy of its index for a moment."""
 _MAX_TRIES = 100
@@ -36,21 +39,23 @@ def keep_state(
 
     The ref is `refs/coordinator/kept/<label, / as ->/<n>`, made and never moved. The commit's tree is the working
     tree without ignored files and the paths `exclude`; its first parent is the head, a second one holds what was
-    staged, where that is neither. None when nothing would be lost: the tree is the head's, and `landed` contains
+    staged, where that is neither, and further ones are the commits of repositories inside the worktree, whose files
+    are in the tree. None when nothing would be lost: the tree is the head's, and `landed` contains
     the head. A state that is kept already gets no second ref. The worktree and its index are not touched.
     """
     git = worktree.git
     head = git.resolve("HEAD")
-    staged, tree = _write_trees(worktree, head, exclude)
+    staged, tree, inner = _write_trees(worktree, head, exclude)
     head_tree = git.text("rev-parse", f"{head}^{{tree}}") if head else ""
     has_staged = staged not in (None, head_tree, tree)
-    is_clean = tree == head_tree and not has_staged
+    is_clean = tree == head_tree and not has_staged and not inner
     if is_clean and head and landed and git.succeeds("merge-base", "--is-ancestor", head, landed):
         return None
     # On an orphan branch of an agent's there is no head, and so no parent.
     parents = [head] if head else []
     if staged and has_staged:
-        parents.append(_commit(git, staged, parents, f"Staged in {label}\n"))
+        parents.append(_commit(git, staged, parents, f"{STAGED}{label}\n"))
+    parents += [commit for commit in inner if commit not in parents]
     return _make_ref(git, flatten(label), tree, parents, f"Kept: {label}\n\nRun: {run}\n")
 
 
@@ -87,8 +92,11 @@ def _number(ref: str) -> int:
     return int(last) if last.isdecimal() else 0
 
 
-def _write_trees(worktree: Worktree, head: str | None, exclude: Sequence[str]) -> tuple[str | None, str]:
-    """The trees of what is staged (None amid a conflict) and of the working tree, by way of a copy of the index."""
+def _write_trees(worktree: Worktree, head: str | None, exclude: Sequence[str]) -> tuple[str | None, str, list[str]]:
+    """The trees of what is staged (None amid a conflict) and of the working tree, by way of a copy of the index.
+
+    Third, the last commits of the repositories in the working tree.
+    """
     with tempfile.TemporaryDirectory(prefix=INDEX_PREFIX, dir=worktree.git_dir) as directory:
         index = Path(directory) / "index"
         place = {"GIT_INDEX_FILE": str(index)}
@@ -101,12 +109,13 @@ def _write_trees(worktree: Worktree, head: str | None, exclude: Sequence[str]) -
             # A copy would hide the same files from `add`; one made anew compares every file.
             index.unlink(missing_ok=True)
             git.run("read-tree", head or "--empty", environment=place)
-        _add_everything(worktree, place, exclude)
+        inner = _add_everything(worktree, place, exclude)
         tree = git.run("write-tree", environment=place).text
-        return staged.text if staged.status == 0 and real.exists() else None, tree
+        return staged.text if staged.status == 0 and real.exists() else None, tree, inner
 
 
-def _add_everything(worktree: Worktree, place: Mapping[str, str], exclude: Sequence[str]) -> None:
+def _add_everything(worktree: Worktree, place: Mapping[str, str], exclude: Sequence[str]) -> list[str]:
+    """Add the working tree to the index `place`; returns the last commits of repositories in it, which are ours now."""
     git = worktree.git
     others = git.run("ls-files", "-z", "--others", "--exclude-standard", environment=place).text.split("\0")
     # Git lists a repository inside ours as one name with a slash, and would keep none of its files.
@@ -114,25 +123,14 @@ def _add_everything(worktree: Worktree, place: Mapping[str, str], exclude: Seque
     outside = [f":(exclude,top,literal){name.rstrip('/')}" for name in (*exclude, *nested)]
     # Exit 1 is a file that could not be read; the others are kept all the same.
     git.run("add", "-A", "--ignore-errors", "--", ":(top)", *outside, accept=(0, 1), environment=place)
+    commits: list[str] = []
     for name in nested:
         if name.rstrip("/") not in {path.rstrip("/") for path in exclude}:
-            _add_nested(worktree, place, name)
-
-
-def _add_nested(worktree: Worktree, place: Mapping[str, str], name: str) -> None:
-    """Add the files of a repository inside the worktree as plain files."""
-    found = Git(worktree.path / name).text("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-    rows: list[str] = []
-    for inner in dict.fromkeys(found):
-        path = worktree.path / name / inner
-        if not inner or not (path.is_symlink() or path.is_file()):
-            continue
-        content = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
-        blob = worktree.git.run("hash-object", "-w", "--stdin", stdin=content).text
-        mode = "120000" if path.is_symlink() else "100755" if os.access(path, os.X_OK) else "100644"
-        rows.append(f"{mode} {blob}\t{name}{inner}\0")
-    text = os.fsencode("".join(rows))
-    worktree.git.run("update-index", "--add", "-z", "--index-info", stdin=text, environment=place)
+            rows, tips = read_inner(worktree, name)
+            text = os.fsencode("".join(rows))
+            git.run("update-index", "--add", "-z", "--index-info", stdin=text, environment=place)
+            commits += tips
+    return commits
 
 
 def _commit(git: Git, tree: str, parents: Sequence[str], message: str) -> str:

@@ -23,6 +23,7 @@ from tasks_lib.git.entries import (
 from tasks_lib.git.isolation import Isolation
 from tasks_lib.git.lock import admin_lock
 from tasks_lib.git.names import commit_only
+from tasks_lib.git.nested import Keeper, TakenOut
 from tasks_lib.git.pool import Checkouts, Keeping
 from tasks_lib.git.reconcile import drop_dead_ref_locks, drop_unfinished_files, forget, settle
 from tasks_lib.git.records import clear_notices, remove_record
@@ -53,7 +54,7 @@ class Worktrees:
 
     `keep` are ignored paths that a pooled worktree keeps while the files `setup_key` are the same; `copied` are paths
     that are a person's, and never kept at a ref. At most `pool_size` idle worktrees are pooled. `lock` makes the
-    context in which git's administration is changed.
+    context in which git's administration is changed; `say` is told what was found and put aside.
     """
 
     def __init__(
@@ -66,11 +67,13 @@ class Worktrees:
         pool_size: int = 8,
         lock: Callable[[], AbstractContextManager[object]] | None = None,
         isolation: Isolation | None = None,
+        say: Callable[[str], None] = _log.warning,
     ) -> None:
         self.repository: Repository = repository
         self.pool_size: int = pool_size
         self._copied: tuple[str, ...] = tuple(copied)
         self._lock: Callable[[], AbstractContextManager[object]] = lock or (lambda: admin_lock(repository))
+        self._keeper: Keeper = Keeper(repository, self._lock, self._copied, say)
         self._checkouts: Checkouts = Checkouts(Keeping(keep, setup_key), isolation or Isolation(repository.git))
         self._mutex: threading.Lock = threading.Lock()
         self._idle: list[tuple[str, Worktree]] = []  # What each was used for last, the newest at the end.
@@ -132,11 +135,16 @@ class Worktrees:
         """Move a worktree to verify in to another commit; ignored files stay by the same rule as in the pool."""
         self._checkouts.switch(worktree, commit, may_keep=True, is_exact=True)
 
+    def take_out(self, worktree: Worktree, label: str = "") -> "list[TakenOut]":
+        """Keep and remove what was made inside a worktree beside its branch, and say so; `label` is the node's id."""
+        return self._keeper.take_out(worktree, label)
+
     def release(self, worktree: Worktree) -> None:
         """Give a worktree back: its record is gone, its branch free to be deleted, its files nobody's.
 
         Whoever wants them keeps the state first. One that could reach into its next use is removed instead.
         """
+        self._keeper.take_out(worktree, with_stashes=False)
         if not self._is_poolable(worktree):
             self.remove(worktree)
             return
@@ -156,6 +164,7 @@ class Worktrees:
 
     def remove(self, worktree: Worktree) -> None:
         """Remove a worktree, whatever is in it. Its branch stays."""
+        self._keeper.take_out(worktree, with_stashes=False)
         with self._lock():
             gone = discard(self.repository, worktree.path, worktree.git_dir)
             remove_empty_parents(self.repository, worktree.path)
@@ -191,6 +200,7 @@ class Worktrees:
         """
         self._require_place()
         lines = drop_dead_ref_locks(self.repository, branches)
+        lines += [str(taken) for taken in self._keeper.take_out_all()]
         with self._lock():
             lines += drop_unfinished_files(self.repository)
             lines += settle(self.repository)

@@ -22,6 +22,7 @@ from tasks_lib.git.head import QUEUE, Head
 from tasks_lib.git.lock import read_dead_holder, read_holder
 from tasks_lib.git.merging import is_ancestor
 from tasks_lib.git.names import commit_only
+from tasks_lib.git.nested import find_all_nested
 from tasks_lib.git.objects import Objects
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
@@ -135,6 +136,8 @@ def _find_files(project: Project, data: Path) -> Iterator[tuple[Path, str]]:
             yield entry.path, "a worktree that is gone and that git still knows"
         for lock in sorted(entry.admin.rglob("*.lock")):
             yield lock, "a lock that nobody holds any more"
+    for _, nested in find_all_nested(repository):
+        yield from ((entry.path, "a worktree inside one of the coordinator's") for entry in nested)
     branches = name_branches(project.graph.tasks.values(), project.settings.branch_prefix).values()
     for lock in find_locks(repository, tuple(branches)).own:
         yield lock, "a lock that nobody holds any more"

@@ -74,8 +74,10 @@ async def _live(run: Run, lander: Lander, task_id: str, seat: Seat, priority: fl
     except (SystemFailure, InputError, OSError) as failure:
         return _end_broken(work, failure)
     finally:
-        if work and work.session:
-            await work.session.close()
+        if work:
+            if work.session:
+                await work.session.close()
+            await run.thread(work.take_out)
         seat.leave()
 
 
@@ -271,6 +273,7 @@ async def _end_overtaken(work: Work, commit: str) -> Outcome:
 def _release(work: Work, landed: str) -> None:
     """Give the worktree back, so that a dependent may take it, keeping at a ref what the commit `landed` has not."""
     run = work.run
+    work.take_out()
     try:
         state = read_state(work.worktree.git)
         if state.commit != landed or state.dirty:

@@ -59,6 +59,7 @@ async def _review_once(work: Work, commit: str) -> ReviewEnded | ReviewFailed:
         return ReviewFailed(f"could not begin: setup failed: {error}")
     finally:
         await session.close()
+        await run.thread(run.worktrees.take_out, worktree, work.task.id)
         await run.thread(run.worktrees.release, worktree)
 
 

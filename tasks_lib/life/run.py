@@ -76,6 +76,7 @@ class Run:
             setup_key=project.settings.setup_key,
             copied=project.settings.copy_paths,
             pool_size=2 * max_sessions + 1,
+            say=self.say_soon,
         )
         self.graph: Graph = project.graph
         self.identity: Mapping[str, str] = surroundings.identity

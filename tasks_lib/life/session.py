@@ -19,6 +19,7 @@ from tasks_lib.endings import (
 )
 from tasks_lib.errors import GitError
 from tasks_lib.git.branches import BranchState, digest_work, read_state
+from tasks_lib.git.nested import find_nested
 from tasks_lib.git.snapshots import KEPT_REFS
 from tasks_lib.git.tampering import explain_unreadable, find_damage
 from tasks_lib.git.worktrees import Worktree
@@ -229,14 +230,14 @@ def look_at_work(worktree: Worktree) -> str:
 
 def gather_facts(work: Work, start: TurnStart, after: BranchState, end: TurnEnd) -> TurnFacts:
     """Put together what git, the notices and the exit status say of the turn that began at `start`."""
-    run, own = work.run, work.task.path
+    own = work.task.path
     changed: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     if after.commit != work.record.base:
         changed, findings = look_at_branch(work, after.commit)
     says_completed = own in changed and _status_on(work, after.commit) is Status.COMPLETED
     said = clean(find_safe_exit(work, start, after))
-    dirty = tuple(show(path) for path in after.dirty if not is_copied(path, run.settings.copy_paths))
+    dirty = tuple(show(path) for path in list_dirty(work, after))
     return TurnFacts(
         status=end.status,
         answer=work.answer,
@@ -251,6 +252,16 @@ def gather_facts(work: Work, start: TurnStart, after: BranchState, end: TurnEnd)
         is_review=work.task.is_review,
         findings=tuple(one for one in findings if one.text not in work.record.cautions),
     )
+
+
+def list_dirty(work: Work, state: BranchState) -> list[str]:
+    """The paths that the agent has left uncommitted: not a person's, and not a worktree that it made, which is kept."""
+    dirty = [path for path in state.dirty if not is_copied(path, work.run.settings.copy_paths)]
+    if not any(path.endswith("/") for path in dirty):
+        return dirty
+    place = work.worktree.path
+    nested = {f"{entry.path.relative_to(place)}/" for entry in find_nested(work.run.repository, place)}
+    return [path for path in dirty if path not in nested]
 
 
 def _status_on(work: Work, commit: str) -> Status | None:

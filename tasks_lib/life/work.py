@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks_lib.agents.backend import Session, SessionView
+from tasks_lib.errors import GitError
 from tasks_lib.git.branches import BranchState
 from tasks_lib.git.merging import find_merge_base
 from tasks_lib.git.records import Record, clear_notices, write_record
@@ -110,6 +111,16 @@ class Work:
         )
         self.state = None
         self.note(slot=self.worktree.slot)
+
+    def take_out(self) -> None:
+        """Keep, and take out, what the agent made beside its branch; the next attempt is told. Call in a thread."""
+        try:
+            taken = self.run.worktrees.take_out(self.worktree, self.task.id)
+        except (GitError, OSError) as error:
+            self.run.say_soon(f"Could not take out what {self.task.id} made: {error}. The next run tries again.")
+            return
+        if taken:
+            self.note(notes=(*self.record.notes, *map(str, taken)))
 
     def enter(self, stage: Stage, detail: str = "", log: Path | None = None) -> None:
         """The node is at `stage` from now on: in the record, on the board, and in the log."""
