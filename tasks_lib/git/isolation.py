@@ -41,7 +41,7 @@ _MERGING = (
     "diff.algorithm=histogram",
 )
 """Git's own defaults, for what a person may have set otherwise."""
-_CHECKING_OUT = (
+CHECKING_OUT = (
     "core.attributesFile=/dev/null",
     "core.autocrlf=false",
     "core.eol=lf",
@@ -53,6 +53,7 @@ _CHECKING_OUT = (
     "core.trustctime=true",
     "core.checkStat=default",
 )
+"""What changes bytes, or hides that they were changed, as git has it by itself."""
 
 
 class Isolation:
@@ -82,7 +83,7 @@ class Isolation:
             "GIT_COMMON_DIR": str(self._common_dir),
             **self._shared,
         }
-        return Git(worktree.path, variables=place, settings=(*_CHECKING_OUT, *self._ask_disk(worktree.path)))
+        return Git(worktree.path, variables=place, settings=(*CHECKING_OUT, *self._ask_disk(worktree.path)))
 
     def _ask_disk(self, directory: Path) -> tuple[str, ...]:
         device = directory.stat().st_dev

@@ -70,7 +70,8 @@ def _parse(fields: list[str]) -> RawMerge:
     end = fields.index("", 1) if "" in fields[1:] else len(fields)
     messages: list[Message] = []
     position = end + 1
-    while position < len(fields) and fields[position].strip():
+    # Of submodules git adds advice that is in no such form.
+    while position < len(fields) and fields[position].isdecimal():
         count = int(fields[position])
         paths = tuple(fields[position + 1 : position + 1 + count])
         kind, text = fields[position + 1 + count : position + 3 + count]

@@ -13,7 +13,8 @@ from tasks_lib.git.entries import Worktree
 from tasks_lib.git.isolation import Isolation
 from tasks_lib.git.names import branch_ref, commit_only
 from tasks_lib.git.records import read_regular
-from tasks_lib.git.runner import Git
+from tasks_lib.git.runner import Git, Result
+from tasks_lib.git.submodules import seed_submodules
 from tasks_lib.git.trash import make_writable
 
 PARALLEL = ("-c", "checkout.workers=0", "-c", "checkout.thresholdForParallelism=1000")
@@ -116,6 +117,7 @@ class Checkouts:
         self._isolation: Isolation = isolation
         self._turns: Turns = Turns(os.cpu_count() or 1)
         self._stamps: dict[Path, object] = {}
+        self._complaints: list[str] = []
 
     def turn_to_fill(self) -> AbstractContextManager[None]:
         """The turn that `fill` is called in; it is waited for."""
@@ -125,7 +127,8 @@ class Checkouts:
         """Write every file of a worktree that was made without any."""
         forget_sparse_settings(worktree)
         commit = worktree.git.resolve("HEAD") or ""
-        self._isolation.checking_out(worktree).run(*PARALLEL, "read-tree", "--reset", "-u", commit)
+        self._hear(self._isolation.checking_out(worktree).run(*PARALLEL, "read-tree", "--reset", "-u", commit))
+        seed_submodules(worktree, worktree.git_dir.parent.parent, commit)
         self._stamp(worktree)
 
     def switch(self, worktree: Worktree, commit: str, *, may_keep: bool, is_exact: bool = False) -> None:
@@ -155,10 +158,25 @@ class Checkouts:
             if is_exact and self._stamps.get(worktree.git_dir) != look_at_index(worktree):
                 _read_files_again(git, worktree)
             empty_submodules(worktree)
-            git.run(*PARALLEL, "checkout", "--quiet", "--force", "--detach", commit_only(commit), "--")
+            words = ("checkout", "--quiet", "--force", "--detach", commit_only(commit), "--")
+            self._hear(git.run(*PARALLEL, *words))
             is_same = may_keep and before == self._keeping.digest(worktree.path)
             self._clean(worktree, self._keeping.list_exclusions() if is_same else [])
+            seed_submodules(worktree, worktree.git_dir.parent.parent, commit)
             self._stamp(worktree)
+
+    def take_complaints(self) -> list[str]:
+        """What filters said that failed, and that git does not require."""
+        taken, self._complaints = self._complaints, []
+        return taken
+
+    def _hear(self, result: Result) -> None:
+        for line in result.stderr.splitlines():
+            if line.startswith("error: external filter"):
+                said = line.removeprefix("error: ")
+                self._complaints.append(
+                    f"Git wrote files of worktrees as they are stored: {said}. Fix it and run again."
+                )
 
     def _stamp(self, worktree: Worktree) -> None:
         self._stamps[worktree.git_dir] = look_at_index(worktree)

@@ -37,7 +37,8 @@ class Record:
     backend's own name of the session's conversation; `messages` are a person's, to be part of the next prompt. `spent`
     is what all attempts of the node have used, `attempt_spent` what this one has, `forgiven` what had been used when a
     person let a blocked node go on. `fork` is the commit of the head that the branch began at, `cautions` are findings
-    that the session was told and may leave as they are, `protected` the files that a person was asked to allow.
+    that the session was told and may leave as they are, `protected` the files that a person was asked to allow,
+    `prepared` what `setup` left uncommitted: a mark of the content, and the path.
     """
 
     task_id: str
@@ -70,9 +71,10 @@ class Record:
     fork: str = ""
     cautions: tuple[str, ...] = ()
     protected: tuple[str, ...] = ()
+    prepared: tuple[str, ...] = ()
 
 
-_LISTS = ("notes", "messages", "cautions", "protected")
+_LISTS = ("notes", "messages", "cautions", "protected", "prepared")
 _SUMS = ("spent", "attempt_spent", "forgiven")
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.submodules import keep_submodules
 from tasks_lib.process.output import run_captured
 
 POOL_NAME = ".pool"
@@ -24,9 +25,12 @@ def discard(repository: Repository, path: Path, admin: Path | None) -> list[Path
     """Take a worktree out of sight by two renames, under the caller's admin lock; return what is left to delete.
 
     The directory goes first: an entry without a directory is dropped at the next start, a directory without
-    an entry would look like somebody's.
+    an entry would look like somebody's. The stores of submodules go with the entry, so what only they hold is kept
+    first; what `verify` and reviewers did in the pool is nobody's work.
     """
     gone: list[Path] = []
+    if admin and path.parent != repository.worktrees_dir / POOL_NAME:
+        keep_submodules(repository, path, admin)
     if os.path.lexists(path):
         gone.append(_rename_into(repository.worktrees_dir / TRASH_NAME, path))
     if admin and admin.exists():

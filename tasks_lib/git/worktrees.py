@@ -139,6 +139,10 @@ class Worktrees:
         """Keep and remove what was made inside a worktree beside its branch, and say so; `label` is the node's id."""
         return self._keeper.take_out(worktree, label)
 
+    def take_complaints(self) -> "list[str]":
+        """What filters said that failed while files were written, each once; git writes the files without them."""
+        return self._checkouts.take_complaints()
+
     def release(self, worktree: Worktree) -> None:
         """Give a worktree back: its record is gone, its branch free to be deleted, its files nobody's.
 

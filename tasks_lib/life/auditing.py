@@ -19,6 +19,7 @@ from tasks_lib.errors import GitError
 from tasks_lib.git.auditing import Chain, Examiner, find_unreadable, read_chain
 from tasks_lib.git.entries import list_entries
 from tasks_lib.git.head import QUEUE, Head
+from tasks_lib.git.isolation import CHECKING_OUT
 from tasks_lib.git.lock import read_dead_holder, read_holder
 from tasks_lib.git.merging import is_ancestor
 from tasks_lib.git.names import commit_only
@@ -32,7 +33,7 @@ from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.git.trash import POOL_NAME, list_trash
 from tasks_lib.life.base import open_head
 from tasks_lib.life.board import RunView, read_view
-from tasks_lib.life.checks import find_red
+from tasks_lib.life.checks import Red, judge
 from tasks_lib.life.copying import copy_in
 from tasks_lib.life.leftovers import find_leftovers
 from tasks_lib.life.project import Project
@@ -220,14 +221,15 @@ async def verify_again(project: Project, merges: Sequence[CommitFacts], limit: i
 
         for commit in chosen:
             await asyncio.to_thread(_check_out, project, clone, commit.id)
-            if red := await find_red(project.settings, see, clone, private / f"verify-{commit.id}.log"):
+            red = await judge(project.settings, see, clone, private / f"verify-{commit.id}.log")
+            if isinstance(red, Red):
                 last = red.tail.strip().rpartition("\n")[2] or "no output"
                 violations.append(Violation(Rule.GREEN, str(commit), f"`{red.line}` {red.how}: {last}"))
     return violations, len(chosen)
 
 
 def _check_out(project: Project, clone: Path, commit: str) -> None:
-    git = Git(clone, clone / ".git")
+    git = Git(clone, clone / ".git", settings=CHECKING_OUT)
     git.run("checkout", "--quiet", "--force", "--detach", commit_only(commit), "--")
     git.run("clean", "-ffdxq")
     for name in project.settings.copy_paths:

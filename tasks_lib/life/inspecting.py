@@ -1,5 +1,7 @@
 """Has the commits of a node's branch inspected when a turn is over, before anything of them is accepted."""
 
+from collections.abc import Iterator
+
 from tasks_lib.endings import Finding
 from tasks_lib.git.branches import find_changes, read_line
 from tasks_lib.git.inspection import (
@@ -13,8 +15,10 @@ from tasks_lib.git.inspection import (
 )
 from tasks_lib.git.merging import find_merge_base
 from tasks_lib.git.objects import Change
+from tasks_lib.git.submodules import find_stores, list_pointers, secure
 from tasks_lib.life.updating import find_start
 from tasks_lib.life.work import Work
+from tasks_lib.naming import show
 
 MEBIBYTE = 1 << 20
 
@@ -54,8 +58,28 @@ def look_at_branch(work: Work, commit: str) -> tuple[tuple[str, ...], tuple[Find
         *find_taken(git, own, head, _list_other_branches(work), work.worktree.git_dir),
         *find_large(run.objects, own, commit, run.settings.land.max_file_mb * MEBIBYTE),
         *find_strange(run.objects, changes, commit),
+        *find_loose_pointers(work, commit, changes),
     )
     return tuple(change.path for change in changes), findings
+
+
+def find_loose_pointers(work: Work, commit: str, changes: tuple[Change, ...]) -> Iterator[Finding]:
+    """Submodules whose commit nothing that lasts would hold once the worktree is gone. Call in a thread."""
+    run, worktree = work.run, work.worktree
+    for pointer in list_pointers(run.repository.git, commit, changes):
+        stores = find_stores(run.repository, worktree.path, worktree.git_dir, pointer)
+        kept = secure(run.repository, stores, pointer, work.task.id, is_shared=run.project.is_remote)
+        where = f"{show(pointer.path)} is at {pointer.commit[:10]}"
+        if kept:
+            run.say_soon(
+                f"{work.task.id}: {where}, which is on no remote yet; it is kept in {kept}. Push it from there."
+            )
+        elif kept is None:
+            yield Finding(
+                f"{where}, a commit that is on no remote of the submodule",
+                "Push it to the submodule's remote, or point to a commit that is there. If you can do neither, do a "
+                "Safe Exit and say so.",
+            )
 
 
 def find_work(work: Work, commit: str) -> tuple[Change, ...]:

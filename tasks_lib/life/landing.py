@@ -11,13 +11,12 @@ from tasks_lib.git.candidate import Candidate, Composer, Conflict, Landing
 from tasks_lib.git.head import FollowedBase, NeedsRebuild, Rewritten, Unchanged
 from tasks_lib.git.rebuild import recompose
 from tasks_lib.git.snapshots import keep_commit
-from tasks_lib.git.worktrees import VERIFY, Worktree
 from tasks_lib.life.additions import find_new_faults, may_add_files, write_faults_prompt
-from tasks_lib.life.checks import Red, run_verify
+from tasks_lib.life.checks import Red
 from tasks_lib.life.overtaking import find_completion, tell_overtaken
 from tasks_lib.life.run import Run
 from tasks_lib.life.slots import Slots
-from tasks_lib.model import Stage
+from tasks_lib.life.verifying import Verifier, describe_broken, describe_vacuous
 from tasks_lib.templates import Templates
 
 FIRST = float("-inf")
@@ -42,9 +41,10 @@ class GivenBack:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Nothing can land, through no fault of this work."""
+    """Nothing can land, through no fault of this work; `is_broken` if `verify` cannot run or tests nothing."""
 
     reason: str
+    is_broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,8 @@ class Lander:
         self._turnstile = Slots(1)
         self._on_moved = on_moved
         self._composer = Composer(run.repository.git, run.objects, run.reader, run.identity, run.isolation)
-        self._green: set[str] = set()
+        self._verifier = Verifier(run)
         self._known_base: str | None = None
-        self._worktree: Worktree | None = None
         self._has_changed = asyncio.Event()
         self._taking_back = asyncio.Lock()
         self._is_given_up = False
@@ -88,7 +87,7 @@ class Lander:
                 self._turnstile.release()
             if not isinstance(result, Held):
                 return result
-            if not await self._wait_for_base(result.reason) and not await self._has_news_since(seen):
+            if not await self._wait_for_base(result) and not await self._has_news_since(seen):
                 return result
 
     async def record(self, compose: Callable[[str], Candidate]) -> str:
@@ -99,8 +98,7 @@ class Lander:
                 head = self._run.head.last_seen()
                 candidate = await self._run.thread(compose, head)
                 if await self._advance(candidate):
-                    if head in self._green:
-                        self._green.add(candidate.commit)
+                    self._verifier.take_over(head, candidate.commit)
                     return candidate.commit
         finally:
             self._turnstile.release()
@@ -138,9 +136,7 @@ class Lander:
         self._has_changed.set()
 
     async def close(self) -> None:
-        if self._worktree:
-            await self._run.thread(self._run.worktrees.release, self._worktree)
-            self._worktree = None
+        await self._verifier.close()
 
     @property
     def composer(self) -> Composer:
@@ -160,13 +156,10 @@ class Lander:
                 faults := await self._run.thread(find_new_faults, self._run.reader, candidate)
             ):
                 return GivenBack(f"its task files make no graph: {faults[0]}", write_faults_prompt(faults, head))
-            if red := await self._find_red(candidate.commit, landing.task.id):
-                if why := await self._find_base_red(head):
-                    return Held(why)
-                prompt = prompts.write_red_prompt(
-                    red.line, red.how, red.tail, red.log, head, self._run.instructions.templates
-                )
-                return GivenBack(f"verify is red as merged: `{red.line}` {red.how}", prompt)
+            if red := await self._verifier.find_red(candidate.commit, landing.task.id):
+                return await self._find_base_red(head) or self._give_back_red(red, head)
+            if refusal := await self._weigh_idle(candidate):
+                return refusal
             if await self._advance(candidate):
                 self._has_changed.set()
                 return Landed(candidate.commit)
@@ -200,38 +193,45 @@ class Lander:
 
     # Verification.
 
-    async def _find_red(self, commit: str, node_id: str) -> Red | None:
-        """None if `verify` passes on `commit`, or none is configured."""
-        if not self._run.settings.verify or commit in self._green:
+    def _give_back_red(self, red: Red, head: str) -> GivenBack:
+        templates = self._run.instructions.templates
+        prompt = prompts.write_red_prompt(red.line, red.how, red.tail, red.log, head, templates)
+        return GivenBack(f"verify is red as merged: `{red.line}` {red.how}", prompt)
+
+    async def _find_base_red(self, head: str) -> Held | None:
+        """Why the head alone is red, None if it is not; then no session is to blame for a red candidate."""
+        red = await self._verifier.find_red(head, "")
+        if red is None:
             return None
-        if node_id:
-            self._run.board.enter(node_id, Stage.VERIFY)
-        worktree = await self._hold_worktree(commit)
-        result = await run_verify(self._run, worktree, self._run.log_path(node_id or "head", f"verify-{commit[:12]}"))
-        if isinstance(result, Red):
-            return result
-        self._green.add(commit)
+        target = self._run.project.base_name
+        if red.broken:
+            return Held(describe_broken(red, target), is_broken=True)
+        return Held(f"{target} itself is red without any of this work: `{red.line}` {red.how} (log: {red.log})")
+
+    async def _weigh_idle(self, candidate: Candidate) -> Held | GivenBack | None:
+        """What becomes of work on which a test runner ran no test, None if it may land: the head alone decides."""
+        green, target = self._verifier.idle_of(candidate.commit), self._run.project.base_name
+        if not green.idle:
+            return None
+        if held := await self._find_base_red(candidate.head):
+            return held
+        before = dict(self._verifier.idle_of(candidate.head).idle)
+        for line, said in green.idle:
+            if line not in before:
+                how = f"ran no test ({said}), though it runs some without this work"
+                return self._give_back_red(Red(line, how, said, ""), candidate.head)
+        if green.is_vacuous:
+            return Held(describe_vacuous(green, target), is_broken=True)
+        line, said = green.idle[0]
+        self._verifier.say_once(f"`{line}` of `verify` runs no test ({said}); only its other lines check what lands.")
         return None
 
-    async def _hold_worktree(self, commit: str) -> Worktree:
-        if self._worktree is None:
-            self._worktree = await self._run.thread(self._run.worktrees.open_detached, commit, VERIFY)
-        else:
-            await self._run.thread(self._run.worktrees.switch, self._worktree, commit)
-        return self._worktree
-
-    async def _find_base_red(self, head: str) -> str:
-        """Why the head alone is red, "" if it is not; then no session is to blame for a red candidate."""
-        red = await self._find_red(head, "")
-        if red is None:
-            return ""
-        target = self._run.project.base_name
-        return f"{target} itself is red without any of this work: `{red.line}` {red.how} (log: {red.log})"
-
-    async def _wait_for_base(self, reason: str) -> bool:
+    async def _wait_for_base(self, held: Held) -> bool:
         """Wait until the base has moved, or green work stands on it; False if nothing else goes on meanwhile."""
         self.waiting_for_base += 1
-        self._run.board.say(f"The queue is held. {reason}. Nothing lands until {self._run.project.base_name} moves.")
+        base = self._run.project.base_name
+        until = f"until that works; run again then, or commit what it needs to {base}" if held.is_broken else ""
+        self._verifier.say_once(f"The queue is held. {held.reason}. Nothing lands {until or f'until {base} moves'}.")
         self._run.moved.set()
         self._has_changed.clear()
         self._is_given_up = False
@@ -305,9 +305,9 @@ class Lander:
             made = await run.thread(recompose, self._composer, commit, tip)
             if isinstance(made, Conflict) or await self._has_faults(made):
                 returned.append(commit)
-            elif await self._find_red(made.commit, ""):
-                if why := await self._find_base_red(tip):
-                    return why
+            elif await self._verifier.find_red(made.commit, ""):
+                if held := await self._find_base_red(tip):
+                    return held.reason
                 returned.append(commit)
             else:
                 tip = made.commit

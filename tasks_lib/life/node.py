@@ -26,6 +26,7 @@ from tasks_lib.life.review import ReviewFailed, review_branch
 from tasks_lib.life.run import Interrupted, Run
 from tasks_lib.life.session import hold_session, prepare_worktree, write_first_prompt
 from tasks_lib.life.slots import Seat
+from tasks_lib.life.unclean import list_excused, list_own
 from tasks_lib.life.work import FAILED_ATTEMPT, Work, open_work
 from tasks_lib.model import Aborted, Checked, Failed, Merged, Outcome, Stage, Verdict
 from tasks_lib.settings import digest_verify
@@ -123,7 +124,7 @@ async def _is_finished_already(work: Work) -> bool:
     if not work.record.finished:
         return False
     state = work.state = await work.run.thread(read_state, work.worktree.git)
-    return state.commit == work.record.finished and not state.dirty
+    return state.commit == work.record.finished and not await work.run.thread(list_own, work, state)
 
 
 # Review and the queue.
@@ -276,9 +277,10 @@ def _release(work: Work, landed: str) -> None:
     work.take_out()
     try:
         state = read_state(work.worktree.git)
-        if state.commit != landed or state.dirty:
-            copied = run.settings.copy_paths
-            keep_state(work.worktree, work.task.id, run.id, landed=landed, exclude=copied)
+        own = list_own(work, state)
+        if state.commit != landed or own:
+            excused = (*run.settings.copy_paths, *list_excused(state, own))
+            keep_state(work.worktree, work.task.id, run.id, landed=landed, exclude=excused)
         keep_abandoned(run.repository, work.worktree.git_dir, work.branch, work.task.id, state.commit)
         work.state = state
         run.worktrees.release(work.worktree)

@@ -31,6 +31,7 @@ from tasks_lib.life.inspecting import follow_branch, look_at_branch, remember_fo
 from tasks_lib.life.notices import hearing
 from tasks_lib.life.run import Interrupted
 from tasks_lib.life.safe_exit import TurnStart, find_safe_exit, note_turn_start, parse_status
+from tasks_lib.life.unclean import list_own, note_setup, read_marks
 from tasks_lib.life.work import Work
 from tasks_lib.model import Stage, Status
 from tasks_lib.naming import clean, flatten, show
@@ -41,9 +42,14 @@ ASKED_AGAIN = "Your model's provider did not answer for a while. Continue with y
 
 async def prepare_worktree(work: Work) -> None:
     """Make the node's worktree fit to work in; raises ShellError naming the line of `setup` that failed."""
-    if work.run.settings.setup:
-        work.enter(Stage.SETUP)
-    await set_up(work, work.worktree, work.run.log_path(work.task.id, "setup"))
+    log = work.run.log_path(work.task.id, "setup")
+    if not work.run.settings.setup:
+        await set_up(work, work.worktree, log)
+        return
+    work.enter(Stage.SETUP)
+    before = await work.run.thread(read_marks, work)
+    await set_up(work, work.worktree, log)
+    await work.run.thread(note_setup, work, before)
 
 
 async def set_up(work: Work, worktree: Worktree, log: Path) -> None:
@@ -256,7 +262,7 @@ def gather_facts(work: Work, start: TurnStart, after: BranchState, end: TurnEnd)
 
 def list_dirty(work: Work, state: BranchState) -> list[str]:
     """The paths that the agent has left uncommitted: not a person's, and not a worktree that it made, which is kept."""
-    dirty = [path for path in state.dirty if not is_copied(path, work.run.settings.copy_paths)]
+    dirty = [path for path in list_own(work, state) if not is_copied(path, work.run.settings.copy_paths)]
     if not any(path.endswith("/") for path in dirty):
         return dirty
     place = work.worktree.path

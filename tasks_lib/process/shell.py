@@ -4,7 +4,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class LinesEnded:
 
     `failed_line` is the line that was not green ("" if all were), `status` its exit status (negative for a signal),
     `tail` the end of what that line, or the last one, printed. The whole is in the log, from byte `log_start` up to
-    `log_end`.
+    `log_end`; `ran` has each line that was run with where in the log it printed.
     """
 
     is_green: bool
@@ -36,6 +36,7 @@ class LinesEnded:
     tail: str
     log_start: int
     log_end: int
+    ran: tuple[tuple[str, int, int], ...] = ()
 
 
 async def run_lines(
@@ -57,7 +58,7 @@ async def run_lines(
     """
     marked = {**environment, MARKER: environment.get(MARKER) or f"lines-{uuid.uuid4().hex}"}
     deadline, kept = time.monotonic() + timeout_seconds, list[GroupId]()
-    start, result = _size_of(log), None
+    start, result, ran = _size_of(log), None, list[tuple[str, int, int]]()
     record = _recorder(kept, on_start)
     run = partial(run_group, cwd=cwd, environment=marked, log=log, stop_seconds=stop_seconds, keep_background=True)
     try:
@@ -67,7 +68,8 @@ async def run_lines(
             ended = await run([*wrapper, *_SHELL, line], timeout_seconds=left_seconds, on_start=record)
             if not ended.left_running:
                 kept.pop()
-            result = _judge(line, ended, start, log)
+            ran.append((line, ended.log_start, ended.log_end))
+            result = replace(_judge(line, ended, start, log), ran=tuple(ran))
             if not result.is_green:
                 break
     finally:

@@ -1,0 +1,116 @@
+"""Verifies commits in a worktree that is proved to hold them, and tells a broken gate from red work."""
+
+from tasks_lib.errors import GitError
+from tasks_lib.git.proving import Prover, list_changed, name_some
+from tasks_lib.git.worktrees import VERIFY, Worktree
+from tasks_lib.life.checks import Green, Red, run_verify
+from tasks_lib.life.run import Run
+from tasks_lib.model import Stage
+
+_CHECK_OUT = "git checkout"
+_TRIES = 2
+"""A worktree that is not the commit is thrown away; another one that is not either is no accident."""
+
+
+class Verifier:
+    """Runs `verify` on one commit at a time, and remembers which are green."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._green: dict[str, Green] = {}
+        self._worktree: Worktree | None = None
+        self._prover = Prover(run.isolation, run.objects, run.repository.hash_bytes)
+        self._said: set[str] = set()
+
+    async def find_red(self, commit: str, node_id: str) -> Red | None:
+        """None if `verify` passes on `commit`, or none is configured; `node_id` is whose work it is, or ""."""
+        if not self._run.settings.verify or commit in self._green:
+            return None
+        if node_id:
+            self._run.board.enter(node_id, Stage.VERIFY)
+        log = self._run.log_path(node_id or "head", f"verify-{commit[:12]}")
+        held = await self._hold_worktree(commit)
+        if not isinstance(held, Worktree):
+            return Red(f"{_CHECK_OUT} {commit[:12]}", "does not give its tree", held, str(log), held)
+        result = await run_verify(self._run, held, log, lambda: self._look_after_setup(held))
+        if isinstance(result, Red):
+            return result
+        self._green[commit] = result
+        return None
+
+    def is_green(self, commit: str) -> bool:
+        return commit in self._green
+
+    def take_over(self, head: str, commit: str) -> None:
+        """`commit` changes nothing that `verify` looks at, so it is as green as `head`."""
+        if head in self._green:
+            self._green[commit] = self._green[head]
+
+    def idle_of(self, commit: str) -> Green:
+        """What of `verify` ran no test on `commit`, which is green."""
+        return self._green.get(commit, Green())
+
+    def say_once(self, message: str) -> None:
+        """Say something of the gate, once in a run."""
+        if message not in self._said:
+            self._said.add(message)
+            self._run.board.say(message)
+
+    async def close(self) -> None:
+        if self._worktree:
+            await self._run.thread(self._run.worktrees.release, self._worktree)
+            self._worktree = None
+
+    async def _hold_worktree(self, commit: str) -> Worktree | str:
+        """A worktree that holds `commit`, or why there is none."""
+        why = ""
+        for _ in range(_TRIES):
+            try:
+                worktree = await self._open_worktree(commit)
+                proof = await self._run.thread(self._prover.prove, worktree, commit)
+            except GitError as error:
+                why = str(error)
+                await self._drop_worktree()
+                continue
+            for note in (*self._run.worktrees.take_complaints(), *proof.notes):
+                self.say_once(note)
+            if not proof.wrong:
+                return worktree
+            why = f"{worktree.path}: {proof.wrong}"
+            await self._drop_worktree()
+        return why
+
+    async def _open_worktree(self, commit: str) -> Worktree:
+        if self._worktree is None:
+            self._worktree = await self._run.thread(self._run.worktrees.open_detached, commit, VERIFY)
+        else:
+            await self._run.thread(self._run.worktrees.switch, self._worktree, commit)
+        return self._worktree
+
+    async def _drop_worktree(self) -> None:
+        if self._worktree:
+            await self._run.thread(self._run.worktrees.remove, self._worktree)
+            self._worktree = None
+
+    async def _look_after_setup(self, worktree: Worktree) -> None:
+        """`setup` is the person's and may write what it likes; that `verify` then sees other files is said."""
+        if not self._run.settings.setup:
+            return
+        changed = await self._run.thread(list_changed, self._run.isolation.checking_out(worktree))
+        if changed:
+            self.say_once(f"`setup` changes files that are in git before `verify` sees them: {name_some(changed)}.")
+
+
+def describe_broken(red: Red, target: str) -> str:
+    """Why nothing can be verified, as a sentence without its end; the same happens without anybody's work."""
+    how = f"`{red.line}` {red.how} on {target} itself, without any of this work"
+    return f"The gate is broken: {how} ({red.broken}; log: {red.log})"
+
+
+def describe_vacuous(green: Green, target: str) -> str:
+    """Why a green that tested nothing lands nothing, and the ways on."""
+    line, said = green.idle[0]
+    return (
+        f"The gate is broken: `{line}` passes on {target} and runs no test ({said}), and no other line of `verify` "
+        "checks anything. Add a test, or a line to `verify` that checks something, such as a build"
+    )
