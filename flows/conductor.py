@@ -190,3 +190,6 @@ class Conductor:
             changes = self.plan.update(graph)
             for task_id in changes.added:
                 self._run.board.add_node(task_id, graph.tasks[task_id].name)
+            for task_id in changes.reopened:
+                if outcome := self.plan.outcomes.get(task_id):
+                    self._run.board.end(task_id, outcome)

@@ -1,15 +1,18 @@
 """Decides which node starts next and why every other one waits; it does nothing itself."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from tasks_lib.bounds import MOST_IN_A_ROW
 from tasks_lib.errors import InputError
 from tasks_lib.graph import Graph
 from tasks_lib.model import Aborted, Blocked, Checked, Failed, Merged, Outcome, Skipped, Status, Task
 from tasks_lib.naming import is_resolve_task
 from tasks_lib.nearest import find_nearest
 
+_TAKEN_BACK = Failed(f"its merge was taken back {MOST_IN_A_ROW} times as others' commits came first; the work is kept")
 _CAUSES_SHOWN = 3
 """A reason is one sentence; three root causes are as many as one can read in it."""
 
@@ -72,6 +75,7 @@ class Plan:
         self._outcomes: dict[str, Outcome] = {}
         self._setbacks: dict[str, _Setback] = {}
         self._taken_back: set[str] = set()
+        self._times_taken_back: Counter[str] = Counter()
         self._ready: set[str] = set()
         self._line: tuple[str, ...] | None = None
         self._look_again(graph.tasks)
@@ -97,10 +101,7 @@ class Plan:
         return not self._running and not self.ready()
 
     def priority(self, task_id: str) -> int:
-        """The longest remaining path from the open node `task_id`, in units of effort.
-
-        Raises KeyError if it is not in the graph.
-        """
+        """The longest remaining path from the open node `task_id`, in units of effort; KeyError if it is unknown."""
         return -self._ranks[task_id][0]
 
     def ready(self) -> tuple[str, ...]:
@@ -136,8 +137,8 @@ class Plan:
         """Go on with `graph`, in which nodes may be new, edited, gone, completed or unblocked; say what differs.
 
         A node that was shown as completed and no longer is had its merge taken back: the base moved by somebody else's
-        hand and the work did not fit any more. Its outcome Merged or Checked is dropped, and it may start again. It is
-        ready only because the base is new, so it starts at most once more for each time that the base moves.
+        hand and the work did not fit any more. Its outcome Merged or Checked is dropped, and it may start again, until
+        that has happened `MOST_IN_A_ROW` times: then it has failed in this run.
         """
         before, self._graph = self._graph, graph
         changed = _find_changed(before, graph)
@@ -247,11 +248,14 @@ class Plan:
                 self._taken_back.discard(task_id)
             elif task_id in before.tasks and before.tasks[task_id].is_completed:
                 self._taken_back.add(task_id)
+                self._times_taken_back[task_id] += 1
                 self._drop_taken_back(task_id)
 
     def _drop_taken_back(self, task_id: str) -> None:
         if task_id in self._taken_back and isinstance(self._outcomes.get(task_id), Merged | Checked):
             del self._outcomes[task_id]
+            if self._times_taken_back[task_id] >= MOST_IN_A_ROW:
+                self._outcomes[task_id] = _TAKEN_BACK
 
     def _find_hold(self, task: Task) -> _Hold | None:
         """Why `task` itself is held, whatever its prerequisites are; None if nothing but them can hold it."""

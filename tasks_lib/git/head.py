@@ -153,6 +153,15 @@ class Head:
                     self._known = _Known(new, known.base, stamps)
         return is_moved
 
+    def hold(self, commit: str) -> bool:
+        """Let the head be at `commit`, a base that has moved on, so that work lands on it and is published later.
+
+        False if the queue's ref is there already, which is then where the head is.
+        """
+        with self._writing:
+            queue, _ = self._read()
+            return queue is None and self._swap(commit, "0" * len(commit))
+
     def is_pending(self) -> bool:
         """Whether the head holds verified work that the base has not."""
         queue, base = self._read()

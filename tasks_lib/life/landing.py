@@ -1,60 +1,29 @@
 """Brings accepted work onto the head, one at a time: merged in memory, verified as merged, compared and swapped in."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from tasks_lib import prompts
+from tasks_lib.bounds import MOST_IN_A_ROW
 from tasks_lib.errors import CoordinatorError
 from tasks_lib.git.candidate import Candidate, Composer, Conflict, Landing
 from tasks_lib.git.head import FollowedBase, NeedsRebuild, Rewritten, Unchanged
 from tasks_lib.git.rebuild import recompose
 from tasks_lib.git.snapshots import keep_commit
 from tasks_lib.life.additions import find_new_faults, may_add_files, write_faults_prompt
+from tasks_lib.life.chasing import Chase, find_rest
 from tasks_lib.life.checks import Red
+from tasks_lib.life.landing_results import GivenBack, Held, Landed, LandingResult, Overtaken, give_back_conflict
 from tasks_lib.life.overtaking import find_completion, tell_overtaken
+from tasks_lib.life.rewriting import tell_rewritten
 from tasks_lib.life.run import Run
 from tasks_lib.life.slots import Slots
 from tasks_lib.life.verifying import Verifier, describe_broken, describe_vacuous
-from tasks_lib.templates import Templates
 
 FIRST = float("-inf")
 """The rank of what needs no verify: it goes before every merge."""
-
-
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """The head is at `commit`, or was when this landed."""
-
-    commit: str
-
-
-@dataclass(frozen=True, slots=True)
-class GivenBack:
-    """The session that wrote it has to mend it: `prompt` is its further turn, `reason` one sentence."""
-
-    reason: str
-    prompt: str
-    is_review: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Nothing can land, through no fault of this work; `is_broken` if `verify` cannot run or tests nothing."""
-
-    reason: str
-    is_broken: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Overtaken:
-    """Somebody else has completed the node meanwhile, at `commit` or before; this work is not needed."""
-
-    commit: str
-
-
-LandingResult = Landed | GivenBack | Held | Overtaken
 
 
 class Lander:
@@ -67,17 +36,22 @@ class Lander:
         self._turnstile = Slots(1)
         self._on_moved = on_moved
         self._composer = Composer(run.repository.git, run.objects, run.reader, run.identity, run.isolation)
-        self._verifier = Verifier(run)
         self._known_base: str | None = None
         self._has_changed = asyncio.Event()
         self._taking_back = asyncio.Lock()
         self._is_given_up = False
+        self.is_behind: bool = False
+        """Whether the head stands on a base that has moved on, and is not made again on it for now."""
+        self._landed: int = 0
+        self.chase: Chase = Chase(run.repository.git, run.project.base_name, is_remote=run.project.is_remote)
+        self._verifier = Verifier(run, self.chase.verifying)
         self.waiting_for_base: int = 0
         self.is_rewritten: bool = False
         """Whether the base no longer holds what was published: then nothing lands until a person has looked."""
 
     async def land(self, landing: Landing, rank: float) -> LandingResult:
         """Land finished work; returns when it is on the head, or cannot get there as it is."""
+        held = 0
         while True:
             await self._turnstile.acquire(rank)
             try:
@@ -87,7 +61,9 @@ class Lander:
                 self._turnstile.release()
             if not isinstance(result, Held):
                 return result
-            if not await self._wait_for_base(result) and not await self._has_news_since(seen):
+            held += 1
+            is_moved = await self._wait_for_base(result, held)
+            if not is_moved and (held >= MOST_IN_A_ROW or not await self._has_news_since(seen)):
                 return result
 
     async def record(self, compose: Callable[[str], Candidate]) -> str:
@@ -97,7 +73,7 @@ class Lander:
             while True:
                 head = self._run.head.last_seen()
                 candidate = await self._run.thread(compose, head)
-                if await self._advance(candidate):
+                if await self._advance_or_hold(candidate):
                     self._verifier.take_over(head, candidate.commit)
                     return candidate.commit
         finally:
@@ -117,13 +93,24 @@ class Lander:
     def note_published(self, commit: str) -> None:
         """The base was moved to `commit` of ours: from now on that is what it must hold."""
         self._known_base = commit
+        self.is_behind = False
+        self.chase.win()
+
+    async def try_once_more(self) -> str:
+        """Follow the base, now that nothing is at work, even if it was chased in vain; once for what has landed.
+
+        Returns why nothing may be published, "" if it may.
+        """
+        if not self.chase.claim_last_try(self._landed):
+            return self.chase.explain()
+        return await self.follow_base()
 
     async def find_rewritten(self) -> str:
         """Why nothing may be published, "" if the base still holds what was published; nothing is moved by this."""
         known, base = self._known_base, await self._run.thread(self._run.head.base)
         if known is None or await self._run.thread(self._run.head.contains, known, base):
             return ""
-        return await self._tell_rewritten(base, known)
+        return await self._run.thread(tell_rewritten, self._run, base, known)
 
     async def branches_are_back(self) -> None:
         """Return when no merge is being taken back: then each such node has its branch, and may be worked again."""
@@ -143,7 +130,7 @@ class Lander:
         return self._composer
 
     async def _try_to_land(self, landing: Landing) -> LandingResult:
-        while True:
+        for _ in range(MOST_IN_A_ROW + 1):
             if refusal := await self._follow_base():
                 return Held(refusal)
             head = self._run.head.last_seen()
@@ -151,7 +138,7 @@ class Lander:
             if candidate is None:
                 return Overtaken(await self._run.thread(find_completion, self._run, landing.task.id, head))
             if isinstance(candidate, Conflict):
-                return _give_back_conflict(candidate, head, self._run.instructions.templates)
+                return give_back_conflict(candidate, head, self._run.instructions.templates)
             if may_add_files(landing) and (
                 faults := await self._run.thread(find_new_faults, self._run.reader, candidate)
             ):
@@ -160,9 +147,11 @@ class Lander:
                 return await self._find_base_red(head) or self._give_back_red(red, head)
             if refusal := await self._weigh_idle(candidate):
                 return refusal
-            if await self._advance(candidate):
+            if await self._advance_or_hold(candidate):
+                self._landed += 1
                 self._has_changed.set()
                 return Landed(candidate.commit)
+        return Held(self.chase.explain())
 
     def _compose(self, landing: Landing, head: str) -> Candidate | Conflict | None:
         """The commit that would land it, None if its task is completed at `head` already."""
@@ -177,6 +166,30 @@ class Lander:
     async def _advance(self, candidate: Candidate) -> bool:
         """Move the head to `candidate`; False if it was elsewhere."""
         return await self._move(lambda: self._run.head.advance(candidate.head, candidate.commit))
+
+    async def _advance_or_hold(self, candidate: Candidate) -> bool:
+        """As `_advance`. A base that has moved in too many rounds in a row is followed no more: the head stays where
+        the candidate was made, which is on it from now on, and is published later.
+        """
+        run, known = self._run, self._known_base or candidate.head
+        is_moved = await self._advance(candidate)
+        if is_moved and run.head.is_as_seen(known):
+            self._win_here()
+        else:
+            base = await run.thread(run.head.base)
+            if is_moved and await run.thread(run.head.contains, base, candidate.commit):
+                return True
+            await run.thread(self.chase.lose, known, base)
+        if is_moved or not self.chase.is_over:
+            return is_moved
+        self.is_behind = True
+        await run.thread(run.head.hold, candidate.head)
+        return await self._advance(candidate)
+
+    def _win_here(self) -> None:
+        # What is fetched of a remote says nothing of what it has: there only a push wins.
+        if not self._run.project.is_remote:
+            self.chase.win()
 
     async def _move(self, work: Callable[[], bool]) -> bool:
         """Do `work`, which moves the head, in a thread; once begun it comes to its end, and what landed is known."""
@@ -226,8 +239,11 @@ class Lander:
         self._verifier.say_once(f"`{line}` of `verify` runs no test ({said}); only its other lines check what lands.")
         return None
 
-    async def _wait_for_base(self, held: Held) -> bool:
-        """Wait until the base has moved, or green work stands on it; False if nothing else goes on meanwhile."""
+    async def _wait_for_base(self, held: Held, times: int) -> bool:
+        """Wait until the base has moved, or green work stands on it; False if nothing else goes on meanwhile.
+
+        From the fourth of `times` in a row on that is not enough: then a while has to pass as well, which grows.
+        """
         self.waiting_for_base += 1
         base = self._run.project.base_name
         until = f"until that works; run again then, or commit what it needs to {base}" if held.is_broken else ""
@@ -237,6 +253,12 @@ class Lander:
         self._is_given_up = False
         try:
             await self._has_changed.wait()
+            rests_until = time.monotonic() + find_rest(times)
+            while not self._is_given_up and (left := rests_until - time.monotonic()) > 0:
+                self._has_changed.clear()
+                self._run.moved.set()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._has_changed.wait(), left)
         finally:
             self.waiting_for_base -= 1
         return not self._is_given_up
@@ -256,7 +278,7 @@ class Lander:
     async def _follow_base(self) -> str:
         """Reconcile the head with the base; returns why nothing may land, "" if it may."""
         run = self._run
-        if self._known_base and run.head.is_as_seen(self._known_base):
+        if self._known_base and run.head.is_as_seen(self._known_base) and not self.is_behind:
             return ""
         found = await run.thread(run.head.reconcile, self._known_base)
         match found:
@@ -264,29 +286,22 @@ class Lander:
                 pass
             case FollowedBase(base):
                 self._on_moved()
+            case NeedsRebuild() if not self.chase.may_try:
+                self.is_behind = True
+                return ""
             case NeedsRebuild(base, head, commits):
                 if refusal := await self._rebuild(base, head, commits):
                     return refusal
             case Rewritten(base, known):
                 self.is_rewritten = True
-                return await self._tell_rewritten(base, known)
+                return await run.thread(tell_rewritten, run, base, known)
         self.is_rewritten = False
+        self.is_behind = False
         # Not as it was last seen: others look at the base too, and it may have moved since the head was compared.
         if base != self._known_base:
             self._known_base = base
             self._has_changed.set()
         return ""
-
-    async def _tell_rewritten(self, base: str, known: str) -> str:
-        run, where = self._run, self._run.project.base_name
-        said = f"{where} was rewritten: {base[:12]} no longer contains {known[:12]}"
-        if await run.thread(run.head.is_pending):
-            how = " there" if run.project.is_remote else f" (`git merge {known}`)"
-            return (
-                f"{said}, on which landed work stands that is not published; bring it back{how}, "
-                f"or give that work up (`git update-ref -d {run.head.ref}`), and run again"
-            )
-        return f"{said}, which was published; look at `git reflog {run.head.base_ref}` and run again"
 
     async def _rebuild(self, base: str, head: str, commits: tuple[str, ...]) -> str:
         """Make unpublished commits of ours again on `base`, each verified; what no longer fits is worked again.
@@ -311,6 +326,10 @@ class Lander:
                 returned.append(commit)
             else:
                 tip = made.commit
+        now = await run.thread(run.head.base)
+        if now == base:
+            self._win_here()
+        await run.thread(self.chase.lose, base, now)
         swapping = asyncio.ensure_future(self._swap_in(head, tip, returned, overtaken))
         try:
             await asyncio.shield(swapping)
@@ -372,10 +391,3 @@ class Lander:
             self._run.repository.create_branch(self._run.branch_of(task_id), parents[1])
         target = self._run.project.base_name
         return f"{task_id or commit[:12]} no longer fits onto {target}; its work is on its branch, and is worked again."
-
-
-def _give_back_conflict(conflict: Conflict, head: str, templates: Templates) -> GivenBack:
-    prompt = prompts.write_conflict_prompt(
-        conflict.paths, conflict.head_commits, conflict.branch_commits, head, templates
-    )
-    return GivenBack(f"conflicts with the head in {', '.join(conflict.paths[:3])}", prompt)

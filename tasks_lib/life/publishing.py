@@ -5,6 +5,7 @@ import asyncio
 from tasks_lib.errors import CoordinatorError
 from tasks_lib.git.lock import admin_lock
 from tasks_lib.git.publish import Pending, publish
+from tasks_lib.life.landing import Lander
 from tasks_lib.life.run import Run
 
 PAUSE_SECONDS = 1.0
@@ -14,8 +15,9 @@ PAUSE_SECONDS = 1.0
 class Publisher:
     """Fast-forwards the target whenever the head has moved; a refusal waits for the next move and stops nothing."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, lander: Lander) -> None:
         self._run = run
+        self._lander = lander
         self._woken = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._published: str = ""
@@ -45,7 +47,10 @@ class Publisher:
             self.pending = reason
 
     async def settle(self) -> None:
-        """Called when nothing is at work any more, and again if the head moves by that: nothing here moves it."""
+        """Called when nothing is at work any more, and again if the head moves by that: a base that was chased in vain
+        is followed once more then."""
+        if self._lander.is_behind and not self._run.is_stopping and not await self._lander.try_once_more():
+            await self.publish_now()
 
     async def finish(self) -> None:
         """Publish what there is, as the last thing of a run."""
@@ -59,7 +64,8 @@ class Publisher:
             # A person took it back. To move the branch forward again would undo that.
             return f"it was rewritten and no longer contains {self._published[:12]}, which was published"
         if reason := bring_along(run, head):
-            return reason
+            chase = self._lander.chase
+            return chase.explain() if chase.lost_in_a_row and not run.head.contains(base, head) else reason
         self._published = head
         run.head.finish()
         return ""

@@ -64,6 +64,11 @@ class Pusher:
         for _ in range(ROUNDS - 1):
             if not self._pause or self._run.is_stopping:
                 return
+            if self._lander.chase.is_over:
+                if await self._lander.try_once_more():
+                    return
+                await self.publish_now()
+                return
             await self._rest()
             await self.publish_now()
 
@@ -115,6 +120,8 @@ class Pusher:
         for _ in range(RACES):
             if reason := self._refusal or await self._follow():
                 return reason
+            if self._lander.is_behind:
+                break
             found = await self._run.thread(self._find_unpublished)
             if isinstance(found, str):
                 await self._follow_here(found)
@@ -135,10 +142,13 @@ class Pusher:
                 case Raced():
                     with self._run.waiting_for(f"an answer of {self._remote.name}"):
                         await self._run.thread(self._remote.fetch)
+                    await self._run.thread(self._lander.chase.lose, base, await self._run.thread(self._run.head.base))
+                    if self._lander.chase.is_over:
+                        break
                 case _:
                     assert_never(result)
         self._pause = self._run.settings.land.fetch_seconds
-        return f"others pushed first, {RACES} times in a row"
+        return self._lander.chase.explain()
 
     def _find_unpublished(self) -> tuple[str, str] | str:
         """The head and the base, or the base alone if it has all of the head."""

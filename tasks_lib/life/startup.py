@@ -46,7 +46,7 @@ class OpenRun:
         self.run: Run = run
         remote = run.project.open_remote()
         self.lander: Lander = Lander(run, self._on_moved, look=lambda: remote and remote.fetch())
-        self.publisher: Publisher | Pusher = Pusher(run, self.lander, remote) if remote else Publisher(run)
+        self.publisher: Publisher | Pusher = Pusher(run, self.lander, remote) if remote else Publisher(run, self.lander)
 
     def _on_moved(self) -> None:
         self.run.moved.set()

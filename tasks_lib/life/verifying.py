@@ -1,5 +1,8 @@
 """Verifies commits in a worktree that is proved to hold them, and tells a broken gate from red work."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 from tasks_lib.errors import GitError
 from tasks_lib.git.proving import Prover, list_changed, name_some
 from tasks_lib.git.worktrees import VERIFY, Worktree
@@ -15,8 +18,10 @@ _TRIES = 2
 class Verifier:
     """Runs `verify` on one commit at a time, and remembers which are green."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, verifying: Callable[[], AbstractContextManager[None]]) -> None:
+        """`verifying` makes the context in which `verify` runs."""
         self._run = run
+        self._verifying = verifying
         self._green: dict[str, Green] = {}
         self._worktree: Worktree | None = None
         self._prover = Prover(run.isolation, run.objects, run.repository.hash_bytes)
@@ -32,7 +37,8 @@ class Verifier:
         held = await self._hold_worktree(commit)
         if not isinstance(held, Worktree):
             return Red(f"{_CHECK_OUT} {commit[:12]}", "does not give its tree", held, str(log), held)
-        result = await run_verify(self._run, held, log, lambda: self._look_after_setup(held))
+        with self._verifying():
+            result = await run_verify(self._run, held, log, lambda: self._look_after_setup(held))
         if isinstance(result, Red):
             return result
         self._green[commit] = result

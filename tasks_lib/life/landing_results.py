@@ -1,0 +1,49 @@
+"""What can become of finished work that is to land."""
+
+from dataclasses import dataclass
+
+from tasks_lib import prompts
+from tasks_lib.git.merging import Conflict
+from tasks_lib.templates import Templates
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """The head is at `commit`, or was when this landed."""
+
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """The session that wrote it has to mend it: `prompt` is its further turn, `reason` one sentence."""
+
+    reason: str
+    prompt: str
+    is_review: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Nothing can land, through no fault of this work; `is_broken` if `verify` cannot run or tests nothing."""
+
+    reason: str
+    is_broken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """Somebody else has completed the node meanwhile, at `commit` or before; this work is not needed."""
+
+    commit: str
+
+
+LandingResult = Landed | GivenBack | Held | Overtaken
+
+
+def give_back_conflict(conflict: Conflict, head: str, templates: Templates) -> GivenBack:
+    """Have the session that wrote it resolve `conflict` with the commit `head`."""
+    prompt = prompts.write_conflict_prompt(
+        conflict.paths, conflict.head_commits, conflict.branch_commits, head, templates
+    )
+    return GivenBack(f"conflicts with the head in {', '.join(conflict.paths[:3])}", prompt)
