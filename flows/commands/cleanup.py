@@ -15,9 +15,10 @@ from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.entries import list_entries
 from tasks_lib.git.halfway import mend
 from tasks_lib.git.lock import RunLock, read_holder
+from tasks_lib.git.locks import find_dead
 from tasks_lib.git.nested import find_all_nested
 from tasks_lib.git.snapshots import KEPT_REFS, Kept, list_kept
-from tasks_lib.git.sweep import find_locks, find_unfinished_files
+from tasks_lib.git.sweep import find_unfinished_files
 from tasks_lib.git.trash import POOL_NAME, list_trash
 from tasks_lib.git.worktrees import Worktrees
 from tasks_lib.life.leftovers import Leftovers, find_leftovers, put_landed_away
@@ -123,11 +124,8 @@ def look(project: Project) -> Tidied:
 def _find_files(project: Project) -> list[Path]:
     """Locks and files that `tidy` would remove."""
     repository = project.repository
-    locks = find_locks(repository, list_branches(project))
-    admins = [entry.admin for entry in list_entries(repository) if entry.is_linked]
-    of_worktrees = [lock for admin in admins for lock in sorted(admin.rglob("*.lock"))]
-    private = find_private(repository, data_dir())
-    return [*locks.own, *locks.shared, *of_worktrees, *find_unfinished_files(repository), *private]
+    dead = find_dead(repository, list_branches(project))
+    return [*dead, *find_unfinished_files(repository), *find_private(repository, data_dir())]
 
 
 def print_tidied(tidied: Tidied, project: Project, console: Console, *, is_dry_run: bool) -> None:

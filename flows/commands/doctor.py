@@ -19,6 +19,7 @@ from flows.commands.doctor_repository import (
     check_remote,
     check_shallow,
     check_signing,
+    check_strangers,
 )
 from flows.commands.findings import Check, fail, ok, warn
 from flows.commands.output import count, print_json, say
@@ -93,6 +94,7 @@ def list_checks(path: Path) -> Iterator[Check]:
 def _check_repository(repository: Repository) -> Iterator[Check]:
     for check in (check_identity, check_signing, check_shallow, check_ignored):
         yield check(repository)
+    yield from check_strangers(repository)
 
 
 def _check_input(snapshot: Snapshot) -> Iterator[Check]:

@@ -10,6 +10,7 @@ from flows.commands.findings import Check, fail, ok, warn
 from tasks_lib.errors import RemoteError
 from tasks_lib.git.entries import list_entries
 from tasks_lib.git.names import find_ambiguous
+from tasks_lib.git.places import find_missing, list_strangers
 from tasks_lib.git.remote import Pushed, Raced, Refused, Remote, Unreachable
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.project import Project
@@ -45,10 +46,12 @@ def check_shallow(repository: Repository) -> Check:
 
 
 def check_ignored(repository: Repository) -> Check:
-    """`.worktrees/` can be made, and git will not show it."""
+    """`.worktrees/` can be made, what was open in it is there, and git will not show it."""
     place = repository.worktrees_dir
     if place.is_symlink() or (place.exists() and not place.is_dir()):
         return fail("worktrees", f"{place} is no directory; worktrees are made below one of that name. Rename it")
+    if missing := find_missing(repository):
+        return fail("worktrees", missing)
     if not os.access(place if place.exists() else place.parent, os.W_OK):
         return fail("worktrees", f"{place} cannot be written; worktrees are made there")
     if repository.is_bare:
@@ -61,6 +64,13 @@ def check_ignored(repository: Repository) -> Check:
     if not os.access(exclude if exclude.exists() else repository.common_dir, os.W_OK):
         return fail("worktrees", f"{exclude} cannot be written; put `/{place.name}/` into .gitignore yourself")
     return ok("worktrees", f"{place.name}/ will be ignored through {exclude}")
+
+
+def check_strangers(repository: Repository) -> Iterator[Check]:
+    """Worktrees below `.worktrees` that a person made there."""
+    if found := list_strangers(repository):
+        named = ", ".join(str(path) for path in found[:SHOWN]) + (" and more" if len(found) > SHOWN else "")
+        yield ok("others", f"coordinator did not make {named}, and leaves that alone")
 
 
 def check_disk(project: Project) -> Check:

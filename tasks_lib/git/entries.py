@@ -1,4 +1,8 @@
-"""Reads git's administration of linked worktrees from its files, since a command for each would cost too much."""
+"""Reads git's administration of linked worktrees from its files, and tells coordinator's entries from all others.
+
+A command for each entry would cost too much. Touched is only what carries coordinator's record: whoever changes or
+removes an entry takes it from `list_entries`, which yields no others.
+"""
 
 import os
 import struct
@@ -6,15 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks_lib.git.records import read_git_link, write_atomically
+from tasks_lib.git.records import NOTICES_NAME, RECORD_NAME, read_git_link, write_atomically
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
 
 MAKING = "coordinator: being made"
-"""Why git holds a worktree locked from the first moment of our making it to the last; half-made ones still say so."""
+"""The reason that git writes into an entry, before anything else, while coordinator makes it.
 
+It is the record of an entry that is not complete: a person's half-made one is locked as "initializing", or not at all.
+"""
 SLOT_NAME = "coordinator-slot"
-_GIT_INITIALIZING = "initializing"
+"""The record of a complete entry, written before the lock is taken off, for as long as the entry lasts."""
+_RECORDS = (SLOT_NAME, RECORD_NAME, NOTICES_NAME)
 _PLAIN_NAMES = frozenset(
     {"HEAD", "ORIG_HEAD", "FETCH_HEAD", "COMMIT_EDITMSG", "commondir", "gitdir", "index", "logs", "refs"}
 )
@@ -66,7 +73,13 @@ class Entry:
 
     @property
     def is_half_made(self) -> bool:
-        return self.locked in (MAKING, _GIT_INITIALIZING)
+        """Whether a run was ended while it made this; never so of a person's."""
+        return self.locked == MAKING
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the entry carries coordinator's record; what does not is a person's, whatever its path or branch."""
+        return self.is_half_made or any((self.admin / name).is_file() for name in _RECORDS)
 
     @property
     def is_linked(self) -> bool:
@@ -80,14 +93,25 @@ class Entry:
 
 
 def list_entries(repository: Repository) -> Iterator[Entry]:
-    """Every entry of a worktree below our directory, in the order of the administration's names."""
+    """Every entry below `.worktrees` that carries coordinator's record, in the order of the administration's names."""
+    return (entry for entry in list_all(repository) if entry.is_ours and _is_below(repository, entry))
+
+
+def list_others(repository: Repository) -> list[Entry]:
+    """The entries below `.worktrees` that coordinator did not make, to be named and never changed."""
+    return [entry for entry in list_all(repository) if not entry.is_ours and _is_below(repository, entry)]
+
+
+def list_all(repository: Repository) -> Iterator[Entry]:
+    """Every entry that says where its worktree is, a person's too, wherever that is."""
     root = repository.common_dir / "worktrees"
-    if not root.is_dir():
-        return
-    for admin in sorted(root.iterdir()):
-        entry = read_entry(admin)
-        if entry and entry.path.is_relative_to(repository.worktrees_dir):
+    for admin in sorted(root.iterdir()) if root.is_dir() else []:
+        if entry := read_entry(admin):
             yield entry
+
+
+def _is_below(repository: Repository, entry: Entry) -> bool:
+    return entry.path.is_relative_to(repository.worktrees_dir)
 
 
 def read_entry(admin: Path) -> Entry | None:
@@ -112,20 +136,6 @@ def find_entry(repository: Repository, path: Path) -> Entry | None:
 def write_slot(admin: Path, slot: int) -> None:
     """Note `slot` so that it survives a restart."""
     write_atomically(admin / SLOT_NAME, f"{slot}\n".encode())
-
-
-def drop_dead_locks(repository: Repository, entry: Entry) -> list[str]:
-    """Remove the lock files that a killed git left for this worktree and its branch; return them.
-
-    The caller holds the run's lock and has ended the processes of an earlier run, so nobody holds them.
-    """
-    locks = list(entry.admin.rglob("*.lock"))
-    if branch := entry.branch:
-        locks.append(repository.common_dir / "refs" / "heads" / f"{branch}.lock")
-    found = [lock for lock in locks if lock.exists()]
-    for lock in found:
-        lock.unlink(missing_ok=True)
-    return [str(lock) for lock in found]
 
 
 def is_plain(worktree: Worktree, hash_bytes: int) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tasks_lib.git.records import write_atomically
-from tasks_lib.git.runner import Git
-from tasks_lib.process.strays import find_working
+from tasks_lib.git.runner import Git, list_running
+from tasks_lib.process.holders import Place, find_git
 
 MOVING_NAME = "moving.json"
 EVERY_STATUS = range(-64, 256)
@@ -58,8 +58,10 @@ def mend(common_dir: Path) -> str:
     if move is None:
         record.unlink(missing_ok=True)
         return ""
-    if busy := find_working("git", Path(move.path or move.git_dir)):
-        return f"{move.path or move.git_dir}: git is at work there (process {busy[0]}); it is put right when that ends."
+    where = move.path or move.git_dir
+    places = [Place(Path(where)), Place(Path(move.git_dir))]
+    if busy := find_git(places, list_running()):
+        return f"{where}: git is at work there ({busy}); it is put right when that ends."
     began = record.stat().st_mtime
     locks = [Path(move.git_dir, name) for name in _LOCKS] + [common_dir / f"{move.ref}.lock"]
     for lock in locks:

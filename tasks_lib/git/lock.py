@@ -61,10 +61,11 @@ class RunLock:
         descriptor = _open(self.state_dir / "lock")
         try:
             _require(descriptor, self.state_dir)
-            self.left = _read_content(descriptor)
+            self.left, since = _read_content(descriptor), _read_since(descriptor)
             holder = Holder(socket.gethostname(), os.getpid(), self.run, datetime.now(UTC).isoformat())
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(asdict(holder)).encode() + b"\n", 0)
+            content = {**asdict(holder), "since": since}
+            os.pwrite(descriptor, json.dumps(content).encode() + b"\n", 0)
         except BaseException:
             os.close(descriptor)
             raise
@@ -90,6 +91,24 @@ def read_dead_holder(state_dir: Path) -> Holder | None:
     """Who held the run's lock last and died holding it, or None if it is held, or was given back."""
     is_held, said = _look(state_dir)
     return None if is_held else said
+
+
+def read_since(state_dir: Path) -> float:
+    """When the first of the runs in a row began that died here, in seconds since the epoch; 0 where none did.
+
+    What such a run left was made since then. The holder of the lock carries it on until it gives the lock back, so that
+    a run that dies while it puts right what another left loses nothing of it.
+    """
+    try:
+        descriptor = _open_plain(state_dir / "lock", os.O_RDONLY)
+    except OSError:
+        return 0.0
+    try:
+        is_held = not _take(descriptor, fcntl.LOCK_SH)
+        words = _read_words(descriptor)
+        return _parse_time(words.get("since") if is_held else words.get("since") or words.get("started"))
+    finally:
+        os.close(descriptor)
 
 
 def _look(state_dir: Path) -> tuple[bool, Holder | None]:
@@ -174,18 +193,32 @@ def _release(descriptor: int) -> None:
     os.close(descriptor)
 
 
+def _read_words(descriptor: int) -> dict[str, object]:
+    try:
+        found: object = json.loads(os.pread(descriptor, 4096, 0))
+    except (ValueError, RecursionError):
+        return {}
+    return cast("dict[str, object]", found) if isinstance(found, dict) else {}
+
+
+def _read_since(descriptor: int) -> str:
+    """Since when runs have died here without one that came to its end, as they wrote it; "" for none."""
+    words = _read_words(descriptor)
+    return str(words.get("since") or words.get("started") or "")
+
+
+def _parse_time(text: object) -> float:
+    try:
+        return datetime.fromisoformat(str(text)).timestamp() if text else 0.0
+    except ValueError:
+        return 0.0
+
+
 def _read_content(descriptor: int) -> Holder | None:
     """What a holder wrote, with nothing in it where that cannot be read; None where nothing is written."""
-    content = os.pread(descriptor, 4096, 0)
-    if not content.strip():
+    if not os.pread(descriptor, 4096, 0).strip():
         return None
-    try:
-        found: object = json.loads(content)
-    except (ValueError, RecursionError):
-        return Holder()
-    if not isinstance(found, dict):
-        return Holder()
-    words = cast("dict[str, object]", found)
+    words = _read_words(descriptor)
     pid = words.get("pid")
     return Holder(
         host=str(words.get("host", "")),

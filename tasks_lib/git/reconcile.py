@@ -1,31 +1,45 @@
 """Decides what a killed run left half done in the administration of worktrees, and puts it right."""
 
-import time
-from collections.abc import Collection
+import os
 from pathlib import Path
 
 from tasks_lib.git.abandoned import keep_dangling
-from tasks_lib.git.entries import MAKING, Entry, drop_dead_locks, list_entries, read_entry
+from tasks_lib.git.entries import MAKING, Entry, list_entries, read_entry
+from tasks_lib.git.locks import find_git_at_work
 from tasks_lib.git.records import read_git_link, read_record
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.sweep import LOCK_SECONDS, find_locks, find_unfinished_files, is_old
+from tasks_lib.git.sweep import find_unfinished_files, is_old
 from tasks_lib.git.trash import POOL_NAME, delete, discard
 
 
 def settle(repository: Repository) -> list[str]:
-    """Take every half-made, pooled and dangling worktree of ours out of sight; say what was done, a line each.
+    """Take every half-made, pooled and dangling worktree of coordinator's out of sight; say what was done, a line each.
 
     Called under the admin lock, by the holder of the run's lock, before anything is opened. Pooled worktrees hold
-    nobody's work, and may be in the middle of a checkout, so they are dropped and made anew.
+    nobody's work, and may be in the middle of a checkout, so they are dropped and made anew. What does not carry
+    coordinator's record (see `Entry.is_ours`) stays as it is, in the pool's directory too.
     """
-    lines: list[str] = []
+    lines = _settle_pool(repository)
     for entry in list(list_entries(repository)):
         lines += _settle_entry(repository, entry)
-    lines += _settle_nameless(repository)
+    return [*lines, *_settle_nameless(repository)]
+
+
+def _settle_pool(repository: Repository) -> list[str]:
+    """Drop what is in the pool's directory and belongs to an entry of coordinator's, which may name another place.
+
+    A move renames the directory and then writes where it went.
+    """
     pool = repository.worktrees_dir / POOL_NAME
+    lines: list[str] = []
     for path in sorted(pool.iterdir()) if pool.is_dir() else []:
-        discard(repository, path, None)
-        lines.append(f"{path}: removed; it was pooled by an earlier run")
+        admin = read_git_link(path)
+        entry = read_entry(admin) if admin and admin.parent == repository.common_dir / "worktrees" else None
+        if entry and entry.is_ours:
+            discard(repository, path, None)
+            lines.append(f"{path}: removed; it was pooled by an earlier run")
+        else:
+            lines.append(f"{path}: is not coordinator's, and stays")
     return lines
 
 
@@ -36,10 +50,11 @@ def _settle_entry(repository: Repository, entry: Entry) -> list[str]:
         return [f"{entry.path}: removed; an earlier run was ended while making it"]
     if entry.path.parent == repository.worktrees_dir / POOL_NAME:
         place = _find_moved(repository, entry)
+        lines = [f"{place}: removed; it was pooled by an earlier run"] if os.path.lexists(place) else []
         discard(repository, place, entry.admin)
-        return [f"{place}: removed; it was pooled by an earlier run"]
+        return lines
     if entry.is_linked:
-        return [f"{lock}: removed; who held it is gone" for lock in drop_dead_locks(repository, entry)]
+        return []
     if entry.path.is_dir() and not (entry.path / ".git").exists():
         (entry.path / ".git").write_text(f"gitdir: {entry.admin}\n", "utf-8")
         return [f"{entry.path}: linked to the repository again; its .git was gone"]
@@ -52,7 +67,7 @@ def forget(repository: Repository, entry: Entry) -> str:
     kept = keep_dangling(repository, entry, record.task_id if record else entry.branch or entry.admin.name)
     discard(repository, entry.admin / "none", entry.admin)
     said = f"; what git still held of it is kept at {kept}" if kept else ""
-    return f"{entry.path}: forgotten; no worktree of ours is there any more{said}"
+    return f"{entry.path}: forgotten; its worktree is not there any more{said}"
 
 
 def _find_moved(repository: Repository, entry: Entry) -> Path:
@@ -66,7 +81,7 @@ def _settle_nameless(repository: Repository) -> list[str]:
     root = repository.common_dir / "worktrees"
     lines: list[str] = []
     for admin in sorted(root.iterdir()) if root.is_dir() else []:
-        if read_entry(admin) is None and (_is_locked_by_us(admin) or _is_dead_start(admin)):
+        if read_entry(admin) is None and (_is_locked_by_us(admin) or _is_dead_start(repository, admin)):
             discard(repository, admin / "none", admin)
             lines.append(f"{admin}: removed; an earlier run was ended while making it")
     return lines
@@ -77,9 +92,10 @@ def _is_locked_by_us(admin: Path) -> bool:
     return locked.is_file() and locked.read_bytes().strip() == MAKING.encode()
 
 
-def _is_dead_start(admin: Path) -> bool:
-    """Whether git was ended before it wrote anything here: no entry of anybody's, and too old to become one."""
-    return is_old(admin) and all(path.name in ("locked", "gitdir") and _has_nothing(path) for path in admin.iterdir())
+def _is_dead_start(repository: Repository, admin: Path) -> bool:
+    """Whether git was ended before it wrote anything here: nothing that anybody could miss, and nobody writes it."""
+    is_empty = all(path.name in ("locked", "gitdir") and _has_nothing(path) for path in admin.iterdir())
+    return is_empty and is_old(admin) and not find_git_at_work(repository, admin / "locked")
 
 
 def _is_barely_begun(path: Path) -> bool:
@@ -94,37 +110,8 @@ def _has_nothing(path: Path) -> bool:
     return path.is_file() and path.stat().st_size == 0
 
 
-def drop_dead_ref_locks(repository: Repository, branches: Collection[str]) -> list[str]:
-    """Remove lock files of refs and settings that a killed git left; say which, and which are not ours to remove.
-
-    `branches` are those of our nodes. They and our own refs have no other writer. Those of all refs and of the
-    settings may be held by the user at this moment: they are waited for, until they are gone or so old that nobody
-    holds them.
-    """
-    locks = find_locks(repository, branches)
-    lines: list[str] = []
-    for lock in locks.own:
-        lock.unlink(missing_ok=True)
-        lines.append(f"{lock}: removed; who held it is gone")
-    for lock in locks.shared:
-        if _is_dead(lock):
-            lock.unlink(missing_ok=True)
-            lines.append(f"{lock}: removed; it is older than {LOCK_SECONDS:.0f} seconds")
-    said = f"a lock file that is not ours and older than {LOCK_SECONDS:.0f} seconds; delete it if no git is at work"
-    return [*lines, *(f"{lock}: {said}" for lock in locks.foreign if is_old(lock))]
-
-
-def _is_dead(lock: Path) -> bool:
-    end = time.monotonic() + LOCK_SECONDS
-    while lock.exists():
-        if is_old(lock) or time.monotonic() > end:
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def drop_unfinished_files(repository: Repository) -> list[str]:
-    """Remove the files of ours that a killed run was writing; say which."""
+    """Remove the files of coordinator's that a killed run was writing; say which."""
     found = find_unfinished_files(repository)
     for path in found:
         delete(path)

@@ -59,6 +59,14 @@ _FURTHER_VARIABLES = (
 """Git does not name these itself, though a command of ours would mean something else, or fail, in a hook of git's."""
 
 
+_running: set[int] = set()
+
+
+def list_running() -> frozenset[int]:
+    """The processes of the commands that this process runs at this moment, so that none is taken for a person's."""
+    return frozenset(_running)
+
+
 @cache
 def local_variables() -> tuple[str, ...]:
     """The names of environment variables that point git at one repository; inherited, they redirect even `git -C`."""
@@ -110,11 +118,14 @@ class Git:
         all that it started are ended. Only git itself is waited for, not what it leaves behind.
         """
         process = self._start(arguments, stdin is not None, environment or {})
+        _running.add(process.pid)
         try:
             out, err = collect(process, stdin or b"", seconds)
         except subprocess.TimeoutExpired:
             end_captured(process)
             raise GitError(arguments, process.returncode, f"it did not end within {seconds:g} seconds") from None
+        finally:
+            _running.discard(process.pid)
         result = Result(process.returncode, out, err.decode("utf-8", "replace"))
         if result.status not in accept:
             raise GitError(arguments, result.status, result.stderr or result.stdout.decode("utf-8", "replace"))

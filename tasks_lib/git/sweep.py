@@ -1,10 +1,9 @@
-"""Finds what a kill left of our own small files in a repository: half-written ones, locks, empty folders, old logs."""
+"""Finds what a kill left of our own small files in a repository: half-written ones, empty folders, old logs."""
 
 import os
 import time
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from tasks_lib.git.entries import list_entries
@@ -12,35 +11,11 @@ from tasks_lib.git.records import find_unfinished
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.snapshots import INDEX_PREFIX
 
-LOCK_SECONDS = 10.0
-"""No command of git holds a lock on a ref or on the settings this long; an older one is dead."""
-_SHARED = ("packed-refs.lock", "config.lock")
-"""What we write as well as the user's own git."""
+OLD_SECONDS = 10.0
+"""Nobody is still writing what was last written longer ago than this, unless a process says otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Locks:
-    """Lock files of git by whose they are: `own` have no other writer, `shared` may be ours, `foreign` are a user's."""
-
-    own: tuple[Path, ...]
-    shared: tuple[Path, ...]
-    foreign: tuple[Path, ...]
-
-
-def find_locks(repository: Repository, branches: Collection[str]) -> Locks:
-    """The lock files of refs and settings that are there now; `branches` are those of our nodes."""
-    common = repository.common_dir
-    heads = common / "refs" / "heads"
-    taken = {entry.branch for entry in list_entries(repository) if entry.branch}
-    ours = {heads / f"{branch}.lock" for branch in {*branches, *taken}}
-    found = sorted((common / "refs").rglob("*.lock"))
-    own = tuple(lock for lock in found if lock in ours or lock.is_relative_to(common / "refs" / "coordinator"))
-    shared = tuple(common / name for name in _SHARED if (common / name).exists())
-    beside = tuple(lock for lock in sorted(common.glob("*.lock")) if lock not in shared)
-    return Locks(own, shared, (*beside, *(lock for lock in found if lock not in own)))
-
-
-def is_old(path: Path, seconds: float = LOCK_SECONDS) -> bool:
+def is_old(path: Path, seconds: float = OLD_SECONDS) -> bool:
     """Whether `path` was last written more than `seconds` ago; what is gone is not."""
     try:
         return time.time() - path.lstat().st_mtime > seconds

@@ -4,7 +4,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -129,21 +129,19 @@ def remove_empty_parents(repository: Repository, path: Path) -> None:
             return
 
 
-def remove_empty_directories(repository: Repository) -> None:
-    """Remove every empty directory of ours, at last `.worktrees` itself, and none inside a worktree."""
+def remove_empty_directories(repository: Repository, branches: Iterable[str]) -> None:
+    """Remove the empty directories that are coordinator's: pool, trash, those above its `branches`, `.worktrees`.
+
+    An empty directory of another name is a person's: the place of a disk, or of a worktree that git is about to make.
+    """
     _remove_if_empty(repository.state_dir / TRASH_NAME)
-    _remove_empty_below(repository.worktrees_dir)
+    for name in (POOL_NAME, TRASH_NAME):
+        _remove_if_empty(repository.worktrees_dir / name)
+    for branch in branches:
+        remove_empty_parents(repository, repository.worktrees_dir / branch)
+    _remove_if_empty(repository.worktrees_dir)
     if repository.is_bare:
         _remove_if_empty(repository.worktrees_dir.parent)
-
-
-def _remove_empty_below(directory: Path) -> None:
-    if directory.is_symlink() or not directory.is_dir() or os.path.lexists(directory / ".git"):
-        return
-    for child in directory.iterdir():
-        if not child.name.startswith(KEPT_PREFIX):
-            _remove_empty_below(child)
-    _remove_if_empty(directory)
 
 
 def _remove_if_empty(directory: Path) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError
@@ -14,7 +15,6 @@ from tasks_lib.git.entries import (
     MAKING,
     Entry,
     Worktree,
-    drop_dead_locks,
     find_entry,
     is_plain,
     list_entries,
@@ -22,10 +22,12 @@ from tasks_lib.git.entries import (
 )
 from tasks_lib.git.isolation import Isolation
 from tasks_lib.git.lock import admin_lock
+from tasks_lib.git.locks import drop_entry_locks, drop_ref_locks
 from tasks_lib.git.names import commit_only
 from tasks_lib.git.nested import Keeper, TakenOut
+from tasks_lib.git.places import clear_way, describe_stranger, find_place, require_lock_free, require_root
 from tasks_lib.git.pool import Checkouts, Keeping
-from tasks_lib.git.reconcile import drop_dead_ref_locks, drop_unfinished_files, forget, settle
+from tasks_lib.git.reconcile import drop_unfinished_files, settle
 from tasks_lib.git.records import clear_notices, remove_record
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.snapshots import keep_state
@@ -35,7 +37,6 @@ from tasks_lib.git.trash import (
     POOL_NAME,
     delete_each,
     discard,
-    keep_aside,
     list_trash,
     remove_empty_directories,
     remove_empty_parents,
@@ -73,24 +74,30 @@ class Worktrees:
         self.pool_size: int = pool_size
         self._copied: tuple[str, ...] = tuple(copied)
         self._lock: Callable[[], AbstractContextManager[object]] = lock or (lambda: admin_lock(repository))
+        self._tell: Callable[[str], object] = say
         self._keeper: Keeper = Keeper(repository, self._lock, self._copied, say)
         self._checkouts: Checkouts = Checkouts(Keeping(keep, setup_key), isolation or Isolation(repository.git))
         self._mutex: threading.Lock = threading.Lock()
         self._idle: list[tuple[str, Worktree]] = []  # What each was used for last, the newest at the end.
         self._purposes: dict[int, str] = {}
         self._slots: set[int] = {slot for entry in list_entries(repository) if (slot := entry.slot)}
+        self._branches: set[str] = {entry.branch for entry in list_entries(repository) if entry.branch}
 
     def open_branch(self, branch: str, start: str) -> Worktree:
         """The worktree of `branch` at `.worktrees/<branch>`: resumed untouched, or made where the branch is.
 
-        A branch that does not exist is made at the commit `start`. What is in the way and no worktree is renamed to
-        `.worktrees/.kept-…`. Raises InputError if the path would leave `.worktrees` or be inside another worktree,
-        or if the branch is checked out elsewhere; GitError if git cannot make it.
+        A branch that does not exist is made at the commit `start`. What is in the way and not a worktree is renamed to
+        `.worktrees/.kept-…`, and told. Raises InputError if the path would leave `.worktrees` or be inside another
+        worktree, if it is a person's worktree, or if the branch is checked out elsewhere; GitError if git cannot make
+        it.
         """
-        place = self._find_place(branch)
+        place = find_place(self.repository, branch)
         if resumed := self._resume(branch, place):
             return resumed
-        self._clear_way(branch, place)
+        require_lock_free(self.repository, branch)
+        with self._lock():
+            self._branches.add(branch)
+            clear_way(self.repository, place, self._tell)
         if reused := self._reuse_idle(branch, start, place):
             return reused
         with self._checkouts.turn_to_fill():
@@ -194,16 +201,19 @@ class Worktrees:
                     self._free_slot(entry.slot or 0)
         self._delete(list_trash(self.repository))
         with self._lock():
-            remove_empty_directories(self.repository)
+            remove_empty_directories(self.repository, sorted(self._branches))
 
     def reconcile(self, branches: Collection[str] = ()) -> "list[str]":
         """Put right what a killed run left; say what was done, a line each. Called first, holding the run's lock.
 
-        `branches` are those of the graph's nodes, which nobody else writes. Raises InputError if `.worktrees` is no
-        directory of the repository's own.
+        `branches` are those of the graph's nodes. Raises InputError if `.worktrees` is not a directory of the
+        repository's own, or if all that was in it is gone.
         """
-        self._require_place()
-        lines = drop_dead_ref_locks(self.repository, branches)
+        require_root(self.repository)
+        lines = drop_ref_locks(self.repository, branches)
+        for entry in list(list_entries(self.repository)):
+            lines += drop_entry_locks(self.repository, entry) if entry.is_linked else []
+        self._branches |= set(branches)
         lines += [str(taken) for taken in self._keeper.take_out_all()]
         with self._lock():
             lines += drop_unfinished_files(self.repository)
@@ -211,46 +221,24 @@ class Worktrees:
             remove_empty_folders_of_refs(self.repository, branches)
         self._delete(list_trash(self.repository))
         with self._lock():
-            remove_empty_directories(self.repository)
+            remove_empty_directories(self.repository, sorted(self._branches))
         with self._mutex:
             self._idle.clear()
             self._purposes.clear()
             self._slots = {slot for entry in list_entries(self.repository) if (slot := entry.slot)}
         return lines
 
-    def _require_place(self) -> None:
-        root = self.repository.worktrees_dir
-        if root.is_symlink():
-            told = "worktrees must stay in the repository. Remove the link; for another disk, mount it there"
-            raise InputError([f"{root} is a symbolic link, and {told}"])
-        if root.exists() and not root.is_dir():
-            raise InputError([f"{root} is a file; worktrees are made below a directory of that name. Rename the file."])
-
-    def _find_place(self, branch: str) -> Path:
-        root = self.repository.worktrees_dir
-        place = root / branch
-        parts = branch.split("/")
-        if branch.startswith("-") or any(not part or part.startswith(".") for part in parts) or "\0" in branch:
-            raise InputError([f"branch {branch!r} cannot have a directory below {root}; give it another name"])
-        self.repository.require_no_alias(branch)
-        for directory in (place, *place.parents[: len(parts)]):
-            if directory.is_symlink():
-                raise InputError(
-                    [f"{directory} is a symbolic link; worktrees must stay below {root}. Remove the link."]
-                )
-        for directory in place.parents[: len(parts) - 1]:
-            if os.path.lexists(directory / ".git"):
-                raise InputError([f"{place} would be inside the worktree {directory}; rename one of the branches"])
-        return place
-
     def _resume(self, branch: str, place: Path) -> Worktree | None:
         entry = find_entry(self.repository, place)
         if entry is None:
             return None
+        if not entry.is_ours:
+            raise InputError([describe_stranger(entry)])
         if entry.is_half_made:
             self.remove(self._build(entry))
             return None
-        drop_dead_locks(self.repository, entry)
+        for line in drop_entry_locks(self.repository, entry):
+            self._tell(line)
         if entry.branch == branch:
             return self._build(entry, is_resumed=True)
         # An agent left it elsewhere. The branch is where its work is looked for, so this is kept and made anew.
@@ -260,31 +248,6 @@ class Worktrees:
         _log.warning("%s was at %s and not on %s; its state is kept at %s", place, entry.head, branch, ref)
         self.remove(worktree)
         return None
-
-    def _clear_way(self, branch: str, place: Path) -> None:
-        root = self.repository.worktrees_dir
-        lock = self.repository.common_dir / "refs" / "heads" / f"{branch}.lock"
-        with self._lock():
-            # Nobody else makes this branch, so a lock on it is a killed run's.
-            lock.unlink(missing_ok=True)
-            for entry in list(list_entries(self.repository)):
-                if entry.path != place and entry.path.is_relative_to(place) and entry.is_linked:
-                    raise InputError([f"{place} holds the worktree {entry.path}; rename one of the branches"])
-                if entry.path == place:
-                    _log.warning("%s", forget(self.repository, entry))
-            for path in (*reversed([p for p in place.parents if p.is_relative_to(root)]), place):
-                self._clear_one(path, is_parent=path != place)
-            place.parent.mkdir(parents=True, exist_ok=True)
-
-    def _clear_one(self, path: Path, *, is_parent: bool) -> None:
-        if not os.path.lexists(path) or (is_parent and path.is_dir()):
-            return
-        if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
-            path.rmdir()
-            return
-        if path == self.repository.worktrees_dir:
-            raise InputError([f"{path} is a file; worktrees are made below a directory of that name. Rename the file."])
-        _log.warning("%s was in the way and no worktree; it is kept as %s", path, keep_aside(self.repository, path))
 
     def _reuse_idle(self, branch: str, start: str, place: Path) -> Worktree | None:
         if not (idle := self._take_idle("branch")):
@@ -398,7 +361,9 @@ class Worktrees:
 
     def _claim_slot(self) -> int:
         with self._mutex:
-            slot = next(number for number in range(1, len(self._slots) + 2) if number not in self._slots)
+            # What is a person's in the pool's directory stays where it is.
+            free = (number for number in count(1) if number not in self._slots)
+            slot = next(number for number in free if not os.path.lexists(self._pool_place(number)))
             self._slots.add(slot)
             return slot
 

@@ -21,6 +21,7 @@ from tasks_lib.git.entries import list_entries
 from tasks_lib.git.head import QUEUE, Head
 from tasks_lib.git.isolation import CHECKING_OUT
 from tasks_lib.git.lock import read_dead_holder, read_holder
+from tasks_lib.git.locks import find_dead
 from tasks_lib.git.merging import is_ancestor
 from tasks_lib.git.names import commit_only
 from tasks_lib.git.nested import find_all_nested
@@ -28,7 +29,7 @@ from tasks_lib.git.objects import Objects
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
 from tasks_lib.git.snapshots import KEPT_REFS
-from tasks_lib.git.sweep import find_locks, find_unfinished_files
+from tasks_lib.git.sweep import find_unfinished_files
 from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.git.trash import POOL_NAME, list_trash
 from tasks_lib.life.base import open_head
@@ -135,12 +136,10 @@ def _find_files(project: Project, data: Path) -> Iterator[tuple[Path, str]]:
             yield entry.path, "a worktree that a run was using when it was killed"
         elif not entry.path.is_dir():
             yield entry.path, "a worktree that is gone and that git still knows"
-        for lock in sorted(entry.admin.rglob("*.lock")):
-            yield lock, "a lock that nobody holds any more"
     for _, nested in find_all_nested(repository):
         yield from ((entry.path, "a worktree inside one of the coordinator's") for entry in nested)
     branches = name_branches(project.graph.tasks.values(), project.settings.branch_prefix).values()
-    for lock in find_locks(repository, tuple(branches)).own:
+    for lock in find_dead(repository, tuple(branches)):
         yield lock, "a lock that nobody holds any more"
     for path in (*list_trash(repository), *find_unfinished_files(repository), *find_private(repository, data)):
         yield path, "was left by a run that was killed"

@@ -1,5 +1,7 @@
 """Decides what of landed nodes is still lying about, and puts it away without losing a byte that did not land."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +9,7 @@ from tasks_lib.git.abandoned import keep_abandoned
 from tasks_lib.git.branches import read_state
 from tasks_lib.git.entries import list_entries
 from tasks_lib.git.head import Head
+from tasks_lib.git.merging import is_ancestor
 from tasks_lib.git.records import Record, read_record
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.snapshots import keep_state
@@ -16,6 +19,7 @@ from tasks_lib.graph import Graph
 from tasks_lib.naming import name_branches
 from tasks_lib.settings import Settings
 
+_MADE = re.compile(r"\tbranch: Created from [0-9a-f]{40}(?:[0-9a-f]{24})?$")
 HISTORY = 10_000
 """How many first-parent commits are searched for what landed; a branch is left behind by a kill, so by a late one."""
 
@@ -49,16 +53,33 @@ def find_leftovers(repository: Repository, head: Head, graph: Graph, settings: S
 def _find_branches(
     repository: Repository, head: Head, graph: Graph, settings: Settings, taken: set[str]
 ) -> tuple[tuple[str, str], ...]:
-    """The branches of landed nodes, unless they have moved on since."""
+    """The branches of landed nodes that are where they landed from: one elsewhere is a person's, made since."""
     tip = head.current()
     names = name_branches(graph.tasks.values(), settings.branch_prefix, target=head.target)
     merged = _list_merged(repository, tip)
     found: list[tuple[str, str]] = []
-    for task_id in head.find_landed(tip, HISTORY) if merged else ():
+    landed: Mapping[str, str] = head.find_landed(tip, HISTORY) if merged else {}
+    for task_id, commit in landed.items():
         task, branch = graph.tasks.get(task_id), names.get(task_id, "")
-        if task and task.is_completed and branch in merged and branch not in taken:
+        is_lying_about = task and task.is_completed and branch in merged and branch not in taken
+        if is_lying_about and _is_landed_from(repository, commit, branch, merged[branch]):
             found.append((branch, merged[branch]))
     return tuple(found)
+
+
+def _is_landed_from(repository: Repository, landed: str, branch: str, tip: str) -> bool:
+    """Whether `branch`, at `tip`, is what the commit `landed` brought to the head.
+
+    That is the second parent of a merge. A review without commits left its branch where it was made: on the head as it
+    was then, by a full id, which is told by the log of the branch where git keeps one.
+    """
+    parents = repository.git.text("rev-list", "--no-walk", "--parents", landed).split()[1:]
+    if len(parents) > 1:
+        return tip == parents[1]
+    log = repository.common_dir / "logs" / "refs" / "heads" / branch
+    rows = log.read_text("utf-8", "surrogateescape").splitlines() if log.is_file() else []
+    is_made_by_id = all(_MADE.search(row) for row in rows)
+    return is_made_by_id and bool(parents) and is_ancestor(repository.git, tip, parents[0])
 
 
 def _list_merged(repository: Repository, tip: str) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 
@@ -21,16 +20,6 @@ def find_marked(name: str, value: str) -> list[psutil.Process]:
         with suppress(psutil.Error, OSError):
             if process.pid not in spared and process.environ().get(name) == value:
                 found.append(process)
-    return found
-
-
-def find_working(program: str, place: Path) -> list[int]:
-    """The processes of the name `program` whose working directory is `place` or below it."""
-    found: list[int] = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if process.name() == program and Path(process.cwd()).is_relative_to(place):
-                found.append(process.pid)
     return found
 
 

@@ -11,6 +11,7 @@ import pytest
 from dying import run_in_child
 
 from tasks_lib.git.entries import MAKING
+from tasks_lib.git.lock import RunLock
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktrees import Worktree, Worktrees
 
@@ -202,11 +203,43 @@ def make_old(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["packed-refs.lock", "config.lock"])
-def test_old_lock_of_all_refs_or_of_settings_is_removed(repository: Repository, name: str) -> None:
+def test_lock_of_all_refs_or_of_settings_is_removed_only_if_made_since_a_run_that_died(
+    repository: Repository, name: str
+) -> None:
     lock = make_old(repository.common_dir / name)
+    (line,) = Worktrees(repository).reconcile()
+    assert line.startswith(f"{lock}: a lock file that is not ours")
+    assert lock.exists()
+    die_holding_the_lock(repository)
+    Worktrees(repository).reconcile()
+    assert lock.exists()
+    os.utime(lock)
     (line,) = Worktrees(repository).reconcile()
     assert str(lock) in line
     assert not lock.exists()
+
+
+def test_lock_made_by_a_run_whose_successors_died_too_is_removed(repository: Repository) -> None:
+    die_holding_the_lock(repository)
+    lock = repository.common_dir / "packed-refs.lock"
+    lock.touch()
+    for _ in range(2):
+        die_holding_the_lock(repository)
+    with RunLock(repository.state_dir, "next"):
+        assert len(Worktrees(repository).reconcile()) == 1
+    assert not lock.exists()
+
+
+def die_holding_the_lock(repository: Repository) -> None:
+    def hold() -> None:
+        RunLock(repository.state_dir, "dead").__enter__()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    repository.prepare()
+    child = os.fork()
+    if child == 0:
+        hold()
+    os.waitpid(child, 0)
 
 
 @pytest.mark.parametrize(

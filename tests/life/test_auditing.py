@@ -17,7 +17,7 @@ from pen import PATHS, START, TRAILERS, Pen, assert_says, write_rest, write_task
 from flows.commands.audit import judge_states
 from tasks_lib.audit import Rule, is_meant, judge_commit
 from tasks_lib.git.auditing import Examiner, read_chain
-from tasks_lib.git.entries import MAKING
+from tasks_lib.git.entries import MAKING, write_slot
 from tasks_lib.git.objects import Objects
 from tasks_lib.git.records import Record, write_record
 from tasks_lib.git.repository import Repository
@@ -202,10 +202,12 @@ def leave_half_made(pen: Pen) -> None:
 
 def leave_pooled(pen: Pen) -> None:
     run_git(pen.repo, "worktree", "add", "-q", "--detach", ".worktrees/.pool/1")
+    write_slot(pen.repo / ".git/worktrees/1", 1)
 
 
 def leave_gone(pen: Pen) -> None:
     run_git(pen.repo, "worktree", "add", "-q", "--detach", ".worktrees/feat/x")
+    write_slot(pen.repo / ".git/worktrees/x", 1)
     (pen.repo / ".worktrees/feat/x").rename(pen.repo.parent / "elsewhere")
 
 

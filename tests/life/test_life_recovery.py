@@ -14,7 +14,7 @@ import pytest
 from dying import run_in_child
 from helpers import Ground
 
-from tasks_lib.git.entries import MAKING
+from tasks_lib.git.entries import MAKING, write_slot
 from tasks_lib.git.records import Record, write_record
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.snapshots import keep_state, list_kept
@@ -88,6 +88,7 @@ def make_remains(ground: Ground) -> None:
     half_made = ["worktree", "add", "-q", "--no-checkout", "--lock", "--reason", MAKING, "-b", "feat/d"]
     ground.git.run(*half_made, str(repository.worktrees_dir / "feat" / "d"), "main")
     ground.git.run("worktree", "add", "-q", "--detach", str(repository.worktrees_dir / ".pool" / "9"), "main")
+    write_slot(repository.common_dir / "worktrees" / "9", 9)
     for folder in (repository.worktrees_dir / ".trash" / "x", repository.common_dir / "refs/heads/feat/gone/deep"):
         folder.mkdir(parents=True)
     ground.git.run("update-ref", "refs/coordinator/queue/main", "main~1")

@@ -189,3 +189,17 @@ async def test_kill_between_the_blocker_and_its_record_counts_as_blocked(ground:
     ground.write_agent("work")
     assert (await ground.work()).names == {"a": "Merged"}
     assert ground.trailer("Attempt") == "2"
+
+
+async def test_branch_that_a_person_makes_after_its_node_landed_stays(ground: Ground) -> None:
+    ground.make({"a": {}, "r": {"level": "review"}}, "[ $id = r ] && echo 'Verdict: approved' || work")
+    assert (await ground.work()).names == {"a": "Merged", "r": "Checked"}
+    for branch, start in (("feat/a", "main"), ("feat/r", "main~2")):
+        ground.git.run("branch", branch, start)
+    await ground.work()
+    assert ground.leftovers() == ["refs/heads/feat/a", "refs/heads/feat/r"]
+    ground.git.run("branch", "-D", "feat/a", "feat/r")
+    # Where a kill leaves the branch of a node without commits: made by id, on the head as it was then.
+    ground.git.run("branch", "feat/r", ground.git.text("log", "--format=%P", "--grep=^Check ", "main"))
+    await ground.work()
+    assert ground.leftovers() == []
