@@ -225,7 +225,7 @@ def test_what_is_put_aside_is_told_with_both_names(repository: Repository) -> No
     place.mkdir(parents=True)
     (place / "mine.txt").write_text("mine\n")
     told: list[str] = []
-    Worktrees(repository, tell=told.append).open_branch("feat/a", head_of(repository))
+    Worktrees(repository, say=told.append).open_branch("feat/a", head_of(repository))
     kept = repository.worktrees_dir / ".kept-feat-a-1"
     assert (kept / "mine.txt").read_text() == "mine\n"
     assert [line for line in told if str(place) in line and str(kept) in line] == told != []
