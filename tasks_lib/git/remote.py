@@ -43,6 +43,8 @@ _DENIED = re.compile(
     r"|could not read (username|password)|terminal prompts disabled|host key verification failed",
     re.IGNORECASE,
 )
+_COPY = "coordinator-copy"
+"""What a copy of the remote is called, for one command."""
 _NO = "COORDINATOR_NO"
 """A variable that holds `false`, for a setting whose key cannot be written before a value."""
 _AMBIGUOUS = "matches more than one"
@@ -145,9 +147,9 @@ class Remote:
             return failure
         lease = f"--force-with-lease={self._branch_ref}:{base}"
         options = (lease, *(["--dry-run"] if is_dry_run else []))
-        result = self._try(
-            *_PUSH, *options, "--", self.name, f"{commit_only(head)}:{self._branch_ref}", seconds=TRANSFER_SECONDS
-        )
+        refspec = f"{commit_only(head)}:{self._branch_ref}"
+        settings, name = self._find_pushed()
+        result = self._try(*settings, *_PUSH, *options, "--", name, refspec, seconds=TRANSFER_SECONDS)
         if isinstance(result, Unreachable):
             return result
         judged = _judge(result, self._branch_ref, head)
@@ -160,12 +162,31 @@ class Remote:
     def delete(self, branches: Mapping[str, str]) -> dict[str, str]:
         """Delete branches of the remote, each only if it is at its commit; why not, for those that stay."""
         leases = [f"--force-with-lease=refs/heads/{name}:{commit}" for name, commit in branches.items()]
-        result = self._try(*_PUSH, *leases, "--", self.name, *(f":refs/heads/{name}" for name in branches))
+        settings, pushed = self._find_pushed()
+        result = self._try(*settings, *_PUSH, *leases, "--", pushed, *(f":refs/heads/{name}" for name in branches))
         if isinstance(result, Unreachable):
             return dict.fromkeys(branches, result.reason)
         deleted = {row[1].rpartition(":")[2] for row in _read_rows(result) if row[0] == "-"}
         words = _read_words(result.stderr)
         return {name: words for name in branches if f"refs/heads/{name}" not in deleted}
+
+    def _find_pushed(self) -> tuple[tuple[str, ...], str]:
+        """Options for git, and the remote that a push names.
+
+        After a push git writes what the remote's `fetch` says. Where that is a branch here, as `refs/heads/*` or a
+        mirror has it, it would move under a checkout: then it is a copy of the remote that has no `fetch`.
+        """
+        start = f"remote.{self.name}."
+        entries = self.git.text("config", "-z", "--list").split("\0")
+        pairs = [
+            (key.removeprefix(start), value)
+            for key, _, value in (e.partition("\n") for e in entries)
+            if key.startswith(start)
+        ]
+        if not any(key == "fetch" and _writes_branches(value) for key, value in pairs):
+            return (), self.name
+        kept = ((key, value) for key, value in pairs if key not in ("fetch", "push", "mirror") and "." not in key)
+        return tuple(word for key, value in kept for word in ("-c", f"remote.{_COPY}.{key}={value}")), _COPY
 
     def uses_large_files(self, commit: str) -> bool:
         """Whether files of `commit` are kept by git LFS."""
@@ -225,6 +246,12 @@ class Remote:
         # Another program than OpenSSH need not know these options, and has no terminal to ask on either.
         is_openssh = PurePath(_find_program(command)).name == "ssh"
         return {"GIT_SSH_COMMAND": f"{command} {_SSH_OPTIONS}"} if is_openssh else {}
+
+
+def _writes_branches(refspec: str) -> bool:
+    """Whether a branch that is fetched or pushed is written elsewhere than among the tracking refs."""
+    source, _, here = refspec.removeprefix("+").partition(":")
+    return bool(here) and not here.startswith("refs/remotes/") and not source.startswith("refs/tags/")
 
 
 def _find_program(command: str) -> str:

@@ -153,3 +153,33 @@ async def test_tracking_ref_in_the_way_is_named_and_the_remote_is_not_said_to_be
     assert "does not answer" not in str(caught.value)
     shared.git.run("remote", "prune", "origin")
     assert (await shared.work()).names == {"a": "Merged"}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "+refs/heads/*:refs/heads/*",
+        "+refs/heads/main:refs/heads/main",
+        "refs/heads/main:refs/heads/mine",
+        "+refs/*:refs/*",
+    ],
+)
+@pytest.mark.parametrize("is_clean", [True, False])
+async def test_push_moves_no_branch_here_whatever_is_fetched_where(
+    shared: PushingGround, spec: str, is_clean: bool
+) -> None:
+    """Git writes what it pushed to where `remote.origin.fetch` says: under a checkout, whose files stay behind."""
+    shared.make({"a": {}}, "work; git push -q origin HEAD:refs/heads/feat/a")
+    shared.git.run("branch", "mine")
+    begun = shared.at()
+    shared.git.run("config", "--replace-all", "remote.origin.fetch", spec)
+    shared.git.run("config", "remote.origin.pushurl", shared.url)
+    if not is_clean:
+        (shared.top / "a.txt").write_text("in the way\n")
+    worked = await shared.work()
+    assert (worked.names, worked.pending) == ({"a": "Merged"}, "")
+    assert shared.hub_log() == ["Merge feat/a: Do a", "Begin"]
+    assert shared.hub_branches() == ["main"]
+    assert shared.at("refs/heads/mine") == begun
+    assert shared.at() == (shared.at_hub("refs/heads/main") if is_clean else begun)
+    assert shared.git.text("status", "--porcelain") == ("" if is_clean else "?? a.txt")
