@@ -114,6 +114,10 @@ class Remote:
             raise InputError(
                 [f"the remote {self.name} has no address; `git remote set-url {self.name} URL` gives it one"]
             )
+        moved = self.git.follow(self.tracking_ref)
+        if not moved.startswith("refs/remotes/"):
+            how = f"`git symbolic-ref --delete {self.tracking_ref}` takes that name away"
+            raise InputError([f"{self.tracking_ref} is another name of {moved}, which a fetch would move; {how}"])
 
     def list_branches(self) -> dict[str, str]:
         """Every branch that the remote has, by short name, with its commit. Raises RemoteError."""

@@ -183,3 +183,14 @@ async def test_push_moves_no_branch_here_whatever_is_fetched_where(
     assert shared.at("refs/heads/mine") == begun
     assert shared.at() == (shared.at_hub("refs/heads/main") if is_clean else begun)
     assert shared.git.text("status", "--porcelain") == ("" if is_clean else "?? a.txt")
+
+
+async def test_tracking_ref_that_is_another_name_of_a_branch_here_is_refused(shared: PushingGround) -> None:
+    """A fetch would move that branch under the checkout."""
+    shared.make({"a": {}})
+    shared.git.run("symbolic-ref", "refs/remotes/origin/main", "refs/heads/main")
+    shared.join("ann").share("Go on", {"x.txt": "x\n"})
+    begun = shared.at()
+    with pytest.raises(InputError, match="git symbolic-ref --delete refs/remotes/origin/main"):
+        await shared.work()
+    assert shared.at() == begun
