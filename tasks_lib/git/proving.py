@@ -39,8 +39,8 @@ class Prover:
     def prove(self, worktree: Worktree, commit: str) -> Proof:
         """Say whether `worktree`, just checked out, holds `commit`, file for file."""
         git = self._isolation.checking_out(worktree)
-        if (at := git.text("rev-parse", "HEAD")) != commit:
-            return Proof(f"it is at {at[:12]}")
+        if (at := worktree.git.resolve("HEAD")) != commit:
+            return Proof(f"it is at {(at or 'no commit')[:12]}")
         if has_hidden_files(worktree.git_dir / "index", self._hash_bytes):
             return Proof("its index hides files")
         changed = list_changed(git)
