@@ -24,12 +24,13 @@ from tasks_lib.naming import show
 class TakenOut:
     """Something that an agent made and that is gone from where it was: `what` it is, and where it is `kept`.
 
-    `kept` is a ref, or a directory; "" if it held nothing that is not elsewhere.
+    `kept` is a ref, or a directory; "" if it held nothing that is not elsewhere. `stash` is the commit of a stash.
     """
 
     what: str
     label: str
     kept: str
+    stash: str = ""
 
     def __str__(self) -> str:
         kept = f"; what it held is kept at {self.kept}" if self.kept else ""
@@ -74,7 +75,10 @@ class Keeper:
             return taken
         others = {entry.branch for entry in nested if entry.branch}
         stashes = take_out_stashes(self.repository, self.lock, worktree.branch or "", others, label)
-        return [*taken, *(TakenOut(f'The stash "{show(stash.said)}"', label, ref) for stash, ref in stashes)]
+        return [
+            *taken,
+            *(TakenOut(f'The stash "{show(stash.said)}"', label, ref, stash.commit) for stash, ref in stashes),
+        ]
 
     def _take_out_one(self, entry: Entry, label: str) -> str:
         entry = _find_moved(entry)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from tasks_lib.git.nested import find_foreign
@@ -51,6 +51,13 @@ def read_shared(repository: Repository, known: Collection[str], before: Shared |
     stashes = tuple(stash.commit for stash in list_stashes(common))
     worktrees = {str(entry.path): entry.head for entry in find_foreign(repository)}
     return Shared(settings, {**files, **hooks}, foreign, stamp, stashes, worktrees)
+
+
+def drop_stashes(shared: Shared, commits: Collection[str]) -> Shared:
+    """`shared` as if these stashes had not been there: it was not another hand that took them out of the list."""
+    left = tuple(commit for commit in shared.stashes if commit not in commits)
+    refs = {name: oid for name, oid in shared.refs.items() if name != STASH or oid not in commits}
+    return replace(shared, stashes=left, refs={**({STASH: left[0]} if left else {}), **refs})
 
 
 def read_settings(git: Git, common_dir: Path) -> dict[str, tuple[str, ...]]:

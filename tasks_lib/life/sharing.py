@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.shared import PLACES, Shared, describe_changes, look_at, read_settings, read_shared
+from tasks_lib.git.shared import PLACES, Shared, describe_changes, drop_stashes, look_at, read_settings, read_shared
 
 
 class SharedWatch:
@@ -41,6 +41,12 @@ class SharedWatch:
                 f"While {task_id} was worked, what all worktrees share was changed, by its agent or another hand: "
                 f"{', '.join(said)}. Look at it; the run goes on."
             )
+
+    def pass_over(self, stashes: Collection[str]) -> None:
+        """These stashes of agents were taken out of the list by the coordinator itself."""
+        with self._lock:
+            if self._seen is not None:
+                self._seen = drop_stashes(self._seen, stashes)
 
     def find_detour(self) -> str:
         """Why git would not find the person's working tree any more, "" if it does as when sessions began."""

@@ -119,6 +119,8 @@ class Work:
         except (GitError, OSError) as error:
             self.run.say_soon(f"Could not take out what {self.task.id} made: {error}. The next run tries again.")
             return
+        if stashes := [one.stash for one in taken if one.stash]:
+            self.run.shared.pass_over(stashes)
         if taken:
             self.note(notes=(*self.record.notes, *map(str, taken)))
 
