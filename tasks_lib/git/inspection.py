@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks_lib.endings import Finding
+from tasks_lib.git.abandoned import RELEASED
 from tasks_lib.git.branches import read_line
 from tasks_lib.git.merging import is_ancestor
 from tasks_lib.git.objects import Change, Entry, Objects
@@ -68,7 +69,7 @@ def find_taken(
         return
     listed = git.text("rev-list", f"--max-count={MAX_COMMITS}", *tips, f"^{head}", "--").split()
     shared = set(listed) & set(own)
-    made = _list_made(git_dir) if shared else None
+    made = list_made(git_dir) if shared else None
     # Without git's log of the worktree nobody can say who made a commit; what ends another branch is surely its own.
     taken = shared - made if made is not None else shared if shared & set(tips) else set[str]()
     if not taken:
@@ -94,10 +95,13 @@ def _read_log(git_dir: Path) -> list[tuple[str, str]] | None:
     except OSError:
         return None
     parts = (line.partition("\t") for line in lines)
-    return [(ids.split(" ")[1], message) for ids, _, message in parts if ids.count(" ") > 0]
+    rows = [(ids.split(" ")[1], message) for ids, _, message in parts if ids.count(" ") > 0]
+    # A pooled worktree has been another node's before.
+    starts = [number for number, (_, message) in enumerate(rows) if message.startswith(RELEASED)]
+    return rows[starts[-1] + 1 :] if starts else rows
 
 
-def _list_made(git_dir: Path) -> set[str] | None:
+def list_made(git_dir: Path) -> set[str] | None:
     """The commits that were made in a worktree, as git's log of its HEAD tells; None if there is no log."""
     rows = _read_log(git_dir)
     made: set[str] = set()

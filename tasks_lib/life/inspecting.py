@@ -36,7 +36,7 @@ def follow_branch(work: Work, commit: str) -> None:
 
     What a person or another node landed is not the work of the agent that takes it in.
     """
-    start = find_start(work.run, work.record.base, commit)
+    start = find_start(work.run, work.worktree.git_dir, work.record.base, commit)
     if start != work.record.base:
         work.note(base=start, fork=start)
 

@@ -1,31 +1,35 @@
 """Says from which commit on a branch holds work of its own, and moves one that holds none to the head."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from tasks_lib.git.branches import BranchState, read_line
 from tasks_lib.git.entries import Worktree
 from tasks_lib.git.following import bring_forward, find_state
-from tasks_lib.git.merging import find_merge_base, is_ancestor
+from tasks_lib.git.inspection import list_made
+from tasks_lib.git.merging import find_merge_base
 from tasks_lib.git.records import Record
 from tasks_lib.life.copying import is_copied
 from tasks_lib.life.run import Run
 
 
-def find_start(run: Run, base: str, commit: str) -> str:
+def find_start(run: Run, git_dir: Path, base: str, commit: str) -> str:
     """From which commit on a branch at `commit`, which began at `base`, has work of its own. Call in a thread.
 
-    It is the last commit of the target's on the branch's first-parent line, `base` where that holds none: a merge that
-    brings in the target leaves the beginning where it was.
+    It is the last commit on the branch's first-parent line that came from the target, `base` where none did: a merge
+    that brings in the target leaves the beginning where it was, and so does a person who merges the branch by hand.
+    `git_dir` is the worktree's, whose log tells which commits were made in it.
     """
     if not base or commit == base or run.head.last_seen() == base == run.head.last_seen_base():
         return base
     git = run.repository.git
-    tips = dict.fromkeys((run.head.current(), run.head.last_seen_base()))
-    if any(is_ancestor(git, commit, tip) for tip in tips):
-        return commit
     commits = read_line(run.objects, base, commit).commits
-    met = [commits.index(found) for tip in tips if (found := find_merge_base(git, tip, commit)) in commits]
-    return commits[min(met)] if met else base
+    held = len(commits)
+    for tip in dict.fromkeys((run.head.current(), run.head.last_seen_base())):
+        if (met := find_merge_base(git, tip, commit)) in commits:
+            held = min(held, commits.index(met))
+    made = list_made(git_dir) or set[str]()
+    return next((one for one in commits[held:] if one not in made), base)
 
 
 def bring_up_to_date(run: Run, worktree: Worktree, record: Record, head: str) -> tuple[Record, BranchState | None]:
@@ -37,10 +41,10 @@ def bring_up_to_date(run: Run, worktree: Worktree, record: Record, head: str) ->
     if worktree.is_new_branch:
         return record, BranchState(record.branch, head, ())
     state = find_state(worktree)
-    if state is None or state.branch != record.branch:
-        return record, None
+    if state is None or state.branch != record.branch or record.finished:
+        return record, state if state and state.branch == record.branch else None
+    start = find_start(run, worktree.git_dir, record.base, state.commit)
     dirty = tuple(path for path in state.dirty if not is_copied(path, run.settings.copy_paths))
-    if not record.finished and bring_forward(worktree, replace(state, dirty=dirty), head):
-        state = replace(state, commit=head)
-    start = find_start(run, record.base, state.commit)
+    if start == state.commit and bring_forward(worktree, replace(state, dirty=dirty), head):
+        start, state = head, replace(state, commit=head)
     return replace(record, base=start, fork=start if start != record.base else record.fork), state

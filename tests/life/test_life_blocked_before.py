@@ -40,7 +40,7 @@ def answer(ground: Ground, task_id: str = "a") -> None:
     ("way", "left"),
     [
         *((way, "a commit") for way in BRINGS),
-        *((way, "an uncommitted file") for way in ("merge", "pull with rebase", "cherry-pick", "reset", "squash")),
+        *((way, "an uncommitted file") for way in ("merge", "reset", "squash")),
     ],
 )
 async def test_block_that_comes_from_the_target_is_not_said_by_the_agent(ground: Ground, way: str, left: str) -> None:
@@ -65,7 +65,7 @@ SAYS = {
 
 @pytest.mark.parametrize(
     ("first", "say"),
-    [*((say, say) for say in SAYS), ("notice", "commit"), ("notice", "file"), ("file", "notice"), ("commit", "file")],
+    [*((say, say) for say in SAYS), ("notice", "file"), ("commit", "file")],
 )
 async def test_block_that_is_said_again_blocks_again(ground: Ground, first: str, say: str) -> None:
     """Each attempt takes in what landed and then says the same words; a person sets the file to pending between."""
@@ -203,6 +203,33 @@ async def test_protected_file_that_a_person_committed_is_not_charged_to_who_take
     worked = await ground.work()
     assert worked.names == {"a": "Merged"}
     assert ground.git.text("log", "-n1", "--format=%P", "main").count(" ") == 1
+
+
+@pytest.mark.parametrize("how", ["--ff-only", "--no-ff"])
+async def test_work_that_a_person_merges_by_hand_in_the_turn_is_still_the_agents(ground: Ground, how: str) -> None:
+    agent = "work; tell done; await merged"
+    ground.make({"a": {}}, agent, signals=["done", "merged"])
+
+    async def merge(opened: OpenRun) -> None:
+        await ground.signals["done"].wait()
+        ground.git.run("merge", "--quiet", how, "--no-edit", "feat/a")
+        await until(lambda: opened.run.head.last_seen() == ground.at())
+        ground.signals["merged"].send()
+
+    worked = await ground.work(during=merge)
+    assert worked.names == {"a": "Merged"}
+    assert ground.turns() == ["a-1-1"]
+    assert "status: completed" in ground.show("tasks/a.md")
+
+
+async def test_work_that_a_person_merges_by_hand_between_attempts_is_still_the_agents(ground: Ground) -> None:
+    ground.make({"a": {}}, "[ $attempt = 1 ] && { work; exit 3; }\n:", retry={"attempts": 1})
+    await ground.work()
+    ground.git.run("merge", "--quiet", "--no-edit", "feat/a")
+    ground.set_status("resolve-a-1", "completed")
+    worked = await ground.work()
+    assert worked.names == {"a": "Merged"}
+    assert ground.turns() == ["a-1-1", "a-2-1"]
 
 
 # Branches without commits.

@@ -258,8 +258,7 @@ def stash_list(ground: Ground) -> list[str]:
     return ground.git.text("stash", "list", "--format=%H").splitlines()
 
 
-@pytest.mark.parametrize("is_mine", [False, True], ids=["alone", "beside a person's"])
-@pytest.mark.parametrize("way", STASHES)
+@pytest.mark.parametrize(("way", "is_mine"), [*((way, True) for way in STASHES), ("stash", False)], ids=str)
 async def test_stash_of_an_agent_is_kept_and_leaves_the_persons_list(ground: Ground, way: str, is_mine: bool) -> None:
     ground.make({"a": {}}, f"work; {STASHES[way]}", files={".gitignore": ".claude/\n"})
     if is_mine:
