@@ -10,6 +10,7 @@ from rich.console import Console
 
 from flows.commands.doctor_machine import check_data_dir, check_prefect, check_server
 from flows.commands.doctor_repository import (
+    check_attributes,
     check_branches,
     check_case,
     check_disk,
@@ -84,6 +85,7 @@ def list_checks(path: Path) -> Iterator[Check]:
     if snapshot.project:
         for check in (check_branches, check_names, check_case, check_disk):
             yield check(snapshot.project)
+        yield from check_attributes(snapshot.project)
         yield from check_remote(snapshot.project)
     if snapshot.holder:
         yield warn("run", f"{snapshot.holder} is going on; another cannot start before it ends")

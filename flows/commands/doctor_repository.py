@@ -9,8 +9,11 @@ from pathlib import Path
 from flows.commands.findings import Check, fail, ok, warn
 from tasks_lib.errors import RemoteError
 from tasks_lib.git.entries import list_entries
+from tasks_lib.git.isolation import Isolation
 from tasks_lib.git.names import find_ambiguous
+from tasks_lib.git.objects import Objects
 from tasks_lib.git.places import find_missing, list_strangers
+from tasks_lib.git.proving import find_missing_filters, list_words
 from tasks_lib.git.remote import Pushed, Raced, Refused, Remote, Unreachable
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.project import Project
@@ -167,6 +170,15 @@ def check_names(project: Project) -> Check:
     said = f"{', '.join(found[:SHOWN])}{more} can be taken for HEAD, a branch or a commit"
     how = f"rename them, or delete one with `git update-ref -d {found[0]}`"
     return warn("names", f"{said} in what agents and you type, though not by a run; {how}")
+
+
+def check_attributes(project: Project) -> Iterator[Check]:
+    """Filters and merge drivers that the head's attributes name are configured here."""
+    git = project.repository.git
+    with Objects(git) as objects:
+        words = list_words(Isolation(git).read_attributes(objects, project.head))
+    missing = [warn("attributes", line) for line in find_missing_filters(git, words)]
+    yield from missing or [ok("attributes", "the filters and merge drivers that .gitattributes name are configured")]
 
 
 def check_case(project: Project) -> Check:

@@ -34,7 +34,7 @@ from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.git.trash import POOL_NAME, list_trash
 from tasks_lib.life.base import open_head
 from tasks_lib.life.board import RunView, read_view
-from tasks_lib.life.checks import Red, judge
+from tasks_lib.life.checks import Green, Red, describe_idle, judge
 from tasks_lib.life.copying import copy_in
 from tasks_lib.life.leftovers import find_leftovers
 from tasks_lib.life.project import Project
@@ -221,6 +221,8 @@ async def verify_again(project: Project, merges: Sequence[CommitFacts], limit: i
         for commit in chosen:
             await asyncio.to_thread(_check_out, project, clone, commit.id)
             red = await judge(project.settings, see, clone, private / f"verify-{commit.id}.log")
+            if isinstance(red, Green) and red.is_vacuous:
+                violations.append(Violation(Rule.GREEN, str(commit), describe_idle(red)))
             if isinstance(red, Red):
                 last = red.tail.strip().rpartition("\n")[2] or "no output"
                 violations.append(Violation(Rule.GREEN, str(commit), f"`{red.line}` {red.how}: {last}"))

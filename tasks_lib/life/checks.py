@@ -28,6 +28,12 @@ class Green:
     is_vacuous: bool = False
 
 
+def describe_idle(green: Green) -> str:
+    """Which line ran no test, and the words that say so."""
+    line, said = green.idle[0]
+    return f"`{line}` runs no test ({said}), and no other line of `verify` checks anything"
+
+
 @dataclass(frozen=True, slots=True)
 class Red:
     """`line` did not pass; `how` says in words how it ended, `tail` is the end of its output, `log` all of it.

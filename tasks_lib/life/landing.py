@@ -133,6 +133,8 @@ class Lander:
         for _ in range(MOST_IN_A_ROW + 1):
             if refusal := await self._follow_base():
                 return Held(refusal)
+            if detour := self._verifier.find_detour():
+                return Held(detour, is_broken=True)
             head = self._run.head.last_seen()
             candidate = await self._run.thread(self._compose, landing, head)
             if candidate is None:

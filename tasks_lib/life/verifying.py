@@ -5,11 +5,13 @@ from contextlib import AbstractContextManager
 
 from tasks_lib.errors import GitError
 from tasks_lib.git.proving import Prover, list_changed, name_some
+from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktrees import VERIFY, Worktree
-from tasks_lib.life.checks import Green, Red, run_verify
+from tasks_lib.life.checks import Green, Red, describe_idle, run_verify
 from tasks_lib.life.run import Run
 from tasks_lib.model import Stage
 
+ALTERNATES = "objects/info/alternates"
 _CHECK_OUT = "git checkout"
 _TRIES = 2
 """A worktree that is not the commit is thrown away; another one that is not either is no accident."""
@@ -26,6 +28,7 @@ class Verifier:
         self._worktree: Worktree | None = None
         self._prover = Prover(run.isolation, run.objects, run.repository.hash_bytes)
         self._said: set[str] = set()
+        self._alternates = read_alternates(run.repository)
 
     async def find_red(self, commit: str, node_id: str) -> Red | None:
         """None if `verify` passes on `commit`, or none is configured; `node_id` is whose work it is, or ""."""
@@ -44,8 +47,12 @@ class Verifier:
         self._green[commit] = result
         return None
 
-    def is_green(self, commit: str) -> bool:
-        return commit in self._green
+    def find_detour(self) -> str:
+        """Why objects that git finds now may be gone tomorrow, "" if they are where they were when the run began."""
+        if added := read_alternates(self._run.repository) - self._alternates:
+            where = self._run.repository.common_dir / ALTERNATES
+            return f"{where} leads to {name_some(sorted(added))} since this run began; take that line out"
+        return ""
 
     def take_over(self, head: str, commit: str) -> None:
         """`commit` changes nothing that `verify` looks at, so it is as green as `head`."""
@@ -107,6 +114,14 @@ class Verifier:
             self.say_once(f"`setup` changes files that are in git before `verify` sees them: {name_some(changed)}.")
 
 
+def read_alternates(repository: Repository) -> set[str]:
+    """The directories of other repositories that git takes objects of this one from."""
+    try:
+        return set((repository.common_dir / ALTERNATES).read_text("utf-8", "surrogateescape").splitlines())
+    except OSError:
+        return set()
+
+
 def describe_broken(red: Red, target: str) -> str:
     """Why nothing can be verified, as a sentence without its end; the same happens without anybody's work."""
     how = f"`{red.line}` {red.how} on {target} itself, without any of this work"
@@ -115,8 +130,5 @@ def describe_broken(red: Red, target: str) -> str:
 
 def describe_vacuous(green: Green, target: str) -> str:
     """Why a green that tested nothing lands nothing, and the ways on."""
-    line, said = green.idle[0]
-    return (
-        f"The gate is broken: `{line}` passes on {target} and runs no test ({said}), and no other line of `verify` "
-        "checks anything. Add a test, or a line to `verify` that checks something, such as a build"
-    )
+    ways = "Add a test, or a line to `verify` that checks something, such as a build"
+    return f"The gate is broken: on {target}, without any of this work, {describe_idle(green)}. {ways}"

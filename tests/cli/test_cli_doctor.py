@@ -8,6 +8,7 @@ from helpers_cli import SETTINGS, Call, Place, task_text
 
 from flows.commands.doctor import check_programs, check_verify, list_checks
 from flows.commands.doctor_repository import (
+    check_attributes,
     check_branches,
     check_case,
     check_disk,
@@ -127,3 +128,15 @@ def test_place_for_worktrees_must_be_a_directory_that_git_ignores(place: Place) 
 def test_disk_is_measured_for_every_session(project: Project) -> None:
     found = check_disk(project)
     assert (found.level, "for 2 sessions" in found.text) == ("ok", True)
+
+
+def test_filters_and_drivers_that_the_head_names_and_nobody_configured_are_named(place: Place) -> None:
+    assert [found.level for found in check_attributes(load_project(place.top))] == ["ok"]
+    place.commit({"deep/.gitattributes": "*.bin filter=crypt\n*.lock merge=mine\n*.md merge=union\n"})
+    found = list(check_attributes(load_project(place.top)))
+    assert [one.level for one in found] == ["warn", "warn"]
+    assert "filter crypt" in found[0].text
+    assert "merge driver mine" in found[1].text
+    place.git.run("config", "filter.crypt.smudge", "cat")
+    place.git.run("config", "merge.mine.driver", "true")
+    assert [one.level for one in check_attributes(load_project(place.top))] == ["ok"]

@@ -185,7 +185,7 @@ async def expect_held(ground: Ground, *said: str, nodes: Sequence[str] = ("a", "
     return worked
 
 
-BROKEN = {
+BROKEN: dict[str, tuple[list[str], dict[str, str], str]] = {
     "a program that is not there": (["no-such-runner --all"], {}, "no-such-runner: not found"),
     "a program that cannot be run": (["./run.sh"], {"run.sh": "true\n"}, "Permission denied"),
     "make that finds no program": (
@@ -281,3 +281,17 @@ async def test_commit_that_cannot_be_checked_out_holds_the_queue_or_goes_back(gr
     assert worked.names == {"a": "Failed"}
     assert count(worked, "The queue is held. The gate is broken: `git checkout") == 1, worked.lines
     assert ground.turns() == ["a-1-1"]
+
+
+async def test_store_that_an_agent_borrows_objects_from_holds_the_queue(ground: Ground) -> None:
+    """What it committed would be gone with that store."""
+    other = ground.place / "other"
+    agent = (
+        f"git init -q {other}; echo far > far; oid=$(GIT_DIR={other}/.git git hash-object -w far);"
+        f" echo {other}/.git/objects >> $(git rev-parse --git-path objects/info/alternates); git add far; work"
+    )
+    ground.make({"a": {}}, agent, verify=["test -e far"])
+    worked = await ground.work()
+    assert worked.names == {"a": "Failed"}, worked.lines
+    assert count(worked, f"leads to {other}/.git/objects since this run began; take that line out.") == 1
+    assert ground.log("%s") == ["Begin"]
