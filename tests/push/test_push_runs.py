@@ -5,6 +5,7 @@ import asyncio
 from life.helpers import write_task
 from push.pushing_ground import PushingGround, completed, run_quietly
 
+from tasks_lib.git.runner import Git
 from tasks_lib.life.startup import OpenRun
 
 
@@ -147,3 +148,31 @@ async def test_branch_on_the_remote_that_may_not_be_deleted_is_said_and_stops_no
     worked = await shared.work()
     assert (worked.names, worked.pending, worked.code) == ({"a": "Merged"}, "", 0)
     assert any(line.startswith("origin keeps feat/a, which has landed: error: denying") for line in worked.lines)
+
+
+async def test_commit_of_a_submodule_has_to_be_on_its_remote_before_others_get_the_pointer(
+    shared: PushingGround,
+) -> None:
+    agent = (
+        '[ "$turn" != 2 ] || { git -C lib push -q origin HEAD:refs/heads/two; echo Pushed.; exit 0; };'
+        "cd lib; git config user.name A; git config user.email a@b; echo 2 >> x; git commit -q -a -m two; cd ..;"
+        "git add lib; git commit -q -m point; echo Done."
+    )
+    fill = "git -c protocol.file.allow=always submodule --quiet update --init"
+    shared.make({"a": {}}, agent, setup=[fill], verify=["test -f lib/x"])
+    library = shared.place / "library"
+    library.mkdir()
+    git = Git(library)
+    git.run("init", "--quiet", "--initial-branch=main")
+    git.run("-c", "user.name=A", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", "Zero")
+    (library / "x").write_text("1\n")
+    git.run("add", "x")
+    git.run("-c", "user.name=A", "-c", "user.email=a@b", "commit", "--quiet", "-m", "One")
+    shared.git.run("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library), "lib")
+    shared.git.run("commit", "--quiet", "-m", "Lib")
+    shared.git.run("push", "--quiet", "origin", "main")
+    worked = await shared.work()
+    assert worked.names == {"a": "Merged"}, worked.lines
+    assert shared.turns() == ["a-1-1", "a-1-2"]
+    assert "a commit that is on no remote of the submodule" in shared.turn("a-1-2")
+    assert shared.hub.text("rev-parse", "main:lib") == git.text("rev-parse", "two")
