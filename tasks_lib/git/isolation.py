@@ -16,6 +16,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +29,13 @@ from tasks_lib.process.private import make_private
 ATTRIBUTES = ".gitattributes"
 _MAX_ATTRIBUTE_BYTES = 100 << 20
 """As git has it: a larger file of attributes is ignored."""
+_OWN_DIRECTORIES = frozenset(
+    {
+        *("branches", "coordinator", "hooks", "info", "logs", "lost-found", "modules", "objects", "rebase-apply"),
+        *("rebase-merge", "refs", "rr-cache", "sequencer", "worktrees"),
+    }
+)
+"""Git's own directories, and ours; what else lies there belongs to filters."""
 _REMEMBERED_TREES = 50_000
 _ALONE = {"GIT_ATTR_NOSYSTEM": "1", "GIT_LFS_SKIP_SMUDGE": "0"}
 _MERGING = (
@@ -77,6 +85,7 @@ class Isolation:
 
     def checking_out(self, worktree: Worktree) -> Git:
         """Git for writing the files of `worktree`, and for comparing them with its commit; it knows no branch."""
+        self._link_stores()
         place = {
             "GIT_DIR": str(worktree.git_dir),
             "GIT_WORK_TREE": str(worktree.path),
@@ -130,6 +139,14 @@ class Isolation:
                     file.parent.mkdir(parents=True, exist_ok=True)
                     file.write_bytes(data)
         return directory
+
+    def _link_stores(self) -> None:
+        """Let filters find what they keep in the repository's git directory, such as the files of Git LFS."""
+        for found in self._real.iterdir():
+            link = self._common_dir / found.name
+            if found.name not in _OWN_DIRECTORIES and found.is_dir() and not os.path.lexists(link):
+                with suppress(FileExistsError):  # Several threads may be here.
+                    link.symlink_to(found)
 
     @cached_property
     def _root(self) -> Path:

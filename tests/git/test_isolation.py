@@ -258,6 +258,23 @@ def test_worktree_holds_what_the_commit_holds(repository: Repository, lines: str
     assert (repository.git.text("ls-files", "-v"), (repository.common_dir / "config").read_bytes()) == before
 
 
+def test_filter_finds_what_it_keeps_beside_the_commits_and_is_not_told_to_skip(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Git LFS does: its content lies in the git directory, and is not asked for where a variable says so."""
+    start = commit(repository, {"big.bin": "pointer\n", ".gitattributes": "*.bin filter=far\n"})
+    monkeypatch.setenv("GIT_LFS_SKIP_SMUDGE", "1")
+    smudge = '[ "$GIT_LFS_SKIP_SMUDGE" = 1 ] && cat || cat "$(git rev-parse --git-common-dir)/lfs/big"'
+    repository.git.run("config", "filter.far.smudge", smudge)
+    repository.git.run("config", "filter.far.required", "true")
+    repository.git.run("config", "filter.far.clean", "echo pointer")
+    (repository.common_dir / "lfs").mkdir()
+    (repository.common_dir / "lfs" / "big").write_text("content\n")
+    worktrees = Worktrees(repository)
+    for opened in (worktrees.open_detached(start, VERIFY), worktrees.open_branch("feat/a", start)):
+        assert (opened.path / "big.bin").read_text() == "content\n"
+
+
 def hide_by_bits(worktree: Worktree) -> None:
     worktree.git.run("update-index", "--skip-worktree", "README.md")
     worktree.git.run("update-index", "--assume-unchanged", "src/a.py")
