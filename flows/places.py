@@ -38,17 +38,26 @@ def list_repositories() -> Mapping[str, Path]:
     return {str(name): Path(path) for name, path in found.items()}
 
 
-def register(path: Path) -> str:
-    """Remember the repository at `path` (its top), so that a flow run may name it; returns its name."""
+def register(path: Path, former: Path | None = None) -> str:
+    """Remember the repository at `path` (its top), so that a flow run may name it; returns its name.
+
+    One that was moved here from `former` keeps its name, unless there is something at that path again.
+    """
     known = dict(list_repositories())
     for name, place in known.items():
         if place == path:
             return name
+    for name, place in known.items():
+        if place == former and not place.exists():
+            return _remember({**known, name: path}, name)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).strip("-.") or "repository"
     name, number = stem, 2
     while name in known:
         name, number = f"{stem}-{number}", number + 1
-    known[name] = path
+    return _remember({**known, name: path}, name)
+
+
+def _remember(known: Mapping[str, Path], name: str) -> str:
     text = json.dumps({key: str(place) for key, place in sorted(known.items())}, indent=1)
     write_atomically(data_dir() / REGISTRY, text.encode())
     return name
@@ -60,10 +69,11 @@ def find_repository(name: str) -> Path:
     Raises InputError for any other: whoever may start a flow run must not be able to choose what is executed.
     """
     known = list_repositories()
-    if name in known:
-        return known[name]
-    for place in known.values():
-        if name == str(place):
+    for known_name, place in known.items():
+        if name in (known_name, str(place)):
+            if not place.is_dir():
+                how = "which is not there. If it was moved, run `coordinator init` where it is now"
+                raise InputError([f'the repository "{known_name}" is registered at {place}, {how}.'])
             return place
     listed = ", ".join(known) or "none yet"
     message = f'"{name}" is no registered repository{suggest(name, known) or "."} Known: {listed}.'

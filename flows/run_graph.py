@@ -117,8 +117,11 @@ async def work_graph(project: Project, options: RunOptions) -> State[Any]:
 
 async def tell_of_dead_runs(opened: OpenRun, own: UUID | None) -> None:
     """Tell Prefect of earlier runs of this repository that were killed: by itself it never notices."""
+    moved = opened.relocation
+    former = moved.former if moved and not moved.is_copy else None
     try:
-        for line in await asyncio.wait_for(crash_stale(opened.run.repository.common_dir, own), STALE_SECONDS):
+        telling = crash_stale(opened.run.repository.common_dir, own, former)
+        for line in await asyncio.wait_for(telling, STALE_SECONDS):
             opened.run.board.say(line)
     except OUTAGE as error:
         opened.run.board.say(f"Prefect could not be told of runs that were killed: {error}. The next run tries again.")

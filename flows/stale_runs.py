@@ -69,9 +69,12 @@ def read_origin(tags: Collection[str]) -> Origin | None:
     return None
 
 
-def name_repository(common_dir: Path) -> str:
-    """The tag of all flow runs that work the repository with this git directory; a copy of it elsewhere has another."""
-    return f"repository:{common_dir}#{common_dir.stat().st_ino:x}"
+def name_repository(common_dir: Path, former: Path | None = None) -> str:
+    """The tag of all flow runs that work the repository with this git directory; a copy of it elsewhere has another.
+
+    With `former`, the tag that they had when the directory was there.
+    """
+    return f"repository:{former or common_dir}#{common_dir.stat().st_ino:x}"
 
 
 def list_tags(common_dir: Path) -> list[str]:
@@ -88,15 +91,18 @@ async def tag_flow_run(flow_run: FlowRun, common_dir: Path) -> None:
             await client.update_flow_run(flow_run.id, tags=[*kept, *wanted])
 
 
-async def find_stale(client: PrefectClient, common_dir: Path, own: UUID | None = None) -> list[FlowRun]:
+async def find_stale(
+    client: PrefectClient, common_dir: Path, own: UUID | None = None, former: Path | None = None
+) -> list[FlowRun]:
     """The flow runs on this repository that Prefect takes for alive and whose process on this host is gone.
 
-    `own` is the run that asks. Those of other hosts are never among them: from here nobody can tell.
+    `own` is the run that asks, `former` where the repository was before it was moved. Those of other hosts are never
+    among them: from here nobody can tell.
     """
     found = await client.read_flow_runs(
         flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])),
         flow_run_filter=FlowRunFilter(
-            tags=FlowRunFilterTags(all_=[name_repository(common_dir)]),
+            tags=FlowRunFilterTags(all_=[name_repository(common_dir, former)]),
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(ALIVE))),
         ),
         limit=_PAGE,
@@ -109,11 +115,13 @@ def _is_dead(run: FlowRun) -> bool:
     return origin is not None and origin.host == socket.gethostname() and not is_running(origin.pid, origin.started)
 
 
-async def crash_stale(common_dir: Path, own: UUID | None = None) -> list[str]:
+async def crash_stale(common_dir: Path, own: UUID | None = None, former: Path | None = None) -> list[str]:
     """Set the runs that `find_stale` finds, and what is open of their task runs, to Crashed; a line for each."""
     async with get_client() as client:
         lines: list[str] = []
-        for run in await find_stale(client, common_dir, own):
+        stale = await find_stale(client, common_dir, own)
+        stale += await find_stale(client, common_dir, own, former) if former else []
+        for run in stale:
             origin = read_origin(run.tags)
             who = f"process {origin.pid} on {origin.host}" if origin else "its process"
             message = f"Its coordinator ({who}) ended without a word; the work is kept, and another run goes on."

@@ -23,6 +23,7 @@ from tasks_lib.git.trash import POOL_NAME, list_trash
 from tasks_lib.git.worktrees import Worktrees
 from tasks_lib.life.leftovers import Leftovers, find_leftovers, put_landed_away
 from tasks_lib.life.project import Project, load_project
+from tasks_lib.life.relocating import follow_repository, remember_place, require_disk
 from tasks_lib.life.remains import end_processes, find_private, sweep
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
 from tasks_lib.process.strays import find_marked
@@ -75,12 +76,15 @@ def tidy(project: Project) -> Tidied:
     repository, settings = project.repository, project.settings
     repository.prepare()
     with RunLock(repository.state_dir, RUN_NAME):
-        lines: list[str] = []
-        if ended := asyncio.run(end_processes(repository, settings.watch.stop_seconds)):
+        relocation, lines = follow_repository(repository)
+        remember_place(repository)
+        require_disk(repository)
+        if ended := asyncio.run(end_processes(repository, settings.watch.stop_seconds, relocation)):
             lines.append(f"ended {count(ended, 'process')} that an earlier run had left")
         if line := mend(repository.common_dir):
             lines.append(line)
-        lines += settle(repository.common_dir)
+        former = relocation.former if relocation and not relocation.is_copy else None
+        lines += settle(repository.common_dir, former)
         worktrees = Worktrees(repository, pool_size=0)
         head = project.open_head()
         trash = len(list_trash(repository))
@@ -90,7 +94,7 @@ def tidy(project: Project) -> Tidied:
         done, leftovers = put_landed_away(worktrees, head, project.graph, settings, RUN_NAME)
         worktrees.close()
         head.finish()
-        done += sweep(repository, project.graph, settings, data_dir())
+        done += sweep(repository, project.graph, settings, data_dir(), relocation)
     return Tidied((*lines, *done), leftovers, tuple(list_kept(repository)))
 
 

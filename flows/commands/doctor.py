@@ -17,6 +17,7 @@ from flows.commands.doctor_repository import (
     check_identity,
     check_ignored,
     check_names,
+    check_place,
     check_remote,
     check_shallow,
     check_signing,
@@ -96,6 +97,7 @@ def list_checks(path: Path) -> Iterator[Check]:
 def _check_repository(repository: Repository) -> Iterator[Check]:
     for check in (check_identity, check_signing, check_shallow, check_ignored):
         yield check(repository)
+    yield from check_place(repository)
     yield from check_strangers(repository)
 
 

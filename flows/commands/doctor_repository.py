@@ -17,6 +17,7 @@ from tasks_lib.git.proving import find_missing_filters, list_words
 from tasks_lib.git.remote import Pushed, Raced, Refused, Remote, Unreachable
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.project import Project
+from tasks_lib.life.relocating import look_for_move
 
 SHOWN = 3
 """How many of many are named in one sentence."""
@@ -67,6 +68,13 @@ def check_ignored(repository: Repository) -> Check:
     if not os.access(exclude if exclude.exists() else repository.common_dir, os.W_OK):
         return fail("worktrees", f"{exclude} cannot be written; put `/{place.name}/` into .gitignore yourself")
     return ok("worktrees", f"{place.name}/ will be ignored through {exclude}")
+
+
+def check_place(repository: Repository) -> Iterator[Check]:
+    """Whether the repository was moved, or is a copy, since it was last worked."""
+    if moved := look_for_move(repository):
+        what = "is a copy of" if moved.is_copy else "was moved from"
+        yield ok("place", f"this repository {what} {moved.former}; the next run links its worktrees to this place")
 
 
 def check_strangers(repository: Repository) -> Iterator[Check]:

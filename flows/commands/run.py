@@ -26,6 +26,7 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.life.backends import check_agent
 from tasks_lib.life.board import Board, RunView, read_view
 from tasks_lib.life.project import Project, load_project
+from tasks_lib.life.relocating import find_former_top, look_for_move
 from tasks_lib.life.remote_leftovers import tidy_remote
 from tasks_lib.life.startup import NO_VERIFY
 from tasks_lib.plan import Plan
@@ -57,7 +58,8 @@ def run_repository(
         for line in settle(project.repository.common_dir):
             say(console, line, "yellow")
         return code
-    name = register(project.repository.top)
+    repository = project.repository
+    name = register(repository.top, find_former_top(repository, look_for_move(repository)))
     if not os.environ.get("PREFECT_API_URL"):
         console.print("Starting Prefect's server (10 to 20 seconds) …", style="dim")
     detach_output()

@@ -36,6 +36,8 @@ from tasks_lib.plan import Plan
 from tasks_lib.report import EXIT_SENTENCES, ExitCode, find_exit_code
 
 LANDED = ("Merged", "Checked", "Landed")
+HIDDEN = ("nodes", "messages", "place", "inode", "is_mounted")
+"""Of what a run writes down: what is shown elsewhere, and what only the next run needs."""
 WATCH_SECONDS = 1.0
 OTHER_ROWS = 10
 """Lines of the screen that a watched table leaves to what stands around it."""
@@ -256,7 +258,7 @@ def describe_standing(standing: Standing) -> dict[str, object]:
     snapshot, view, project = standing.snapshot, standing.snapshot.view, standing.snapshot.project
     run: dict[str, object] | None = None
     if view:
-        run = {key: value for key, value in asdict(view).items() if key not in ("nodes", "messages")}
+        run = {key: value for key, value in asdict(view).items() if key not in HIDDEN}
         run["was_killed"] = snapshot.was_killed
     return {
         "repository": str(snapshot.repository.top),

@@ -4,11 +4,12 @@ import json
 import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from tasks_lib.git.records import write_atomically
+from tasks_lib.git.relocation import Relocation
 from tasks_lib.git.runner import Git, list_running
 from tasks_lib.process.holders import Place, find_git
 
@@ -73,6 +74,26 @@ def mend(common_dir: Path) -> str:
     return f"{place}: put right; a run was killed while git moved it to {move.head[:10]}.{left and ' '}{left}"
 
 
+def follow_move(common_dir: Path, relocation: Relocation) -> None:
+    """Have a move that a kill cut short name the checkout of this repository, which was moved, or is a copy.
+
+    A checkout outside of it is another's in a copy, and not looked at.
+    """
+    record = common_dir / "coordinator" / MOVING_NAME
+    move = _read_move(record)
+    if move is None:
+        return
+    git_dir = relocation.follow(Path(move.git_dir), common_dir) or Path(move.git_dir)
+    path = relocation.follow(Path(move.path), common_dir) if move.path else None
+    if move.path and path is None and not relocation.is_copy:
+        path = Path(move.path)
+    stamp = record.stat()
+    moved = replace(move, git_dir=str(git_dir), path=str(path or ""))
+    write_atomically(record, json.dumps(asdict(moved)).encode() + b"\n")
+    # By its time the locks of the move are told from others.
+    os.utime(record, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+
 def is_halfway(common_dir: Path) -> bool:
     """Whether a move is still to be mended."""
     return (common_dir / "coordinator" / MOVING_NAME).exists()
@@ -86,13 +107,17 @@ def _read_move(record: Path) -> Move | None:
 
 
 def _mend_checkout(move: Move) -> str:
-    git, git_dir = Git(Path(move.path)), Path(move.git_dir)
+    # By its git directory: where the repository was moved, a linked worktree elsewhere does not find it.
+    git_dir = Path(move.git_dir)
+    git = Git(Path(move.path), git_dir)
     # Where the branch has moved, all is done: git moves it last. Where it is elsewhere, a person has gone on.
     if git.resolve(move.ref) != move.base or git.follow("HEAD") != move.ref:
         return ""
     original = None if move.original is None else move.original.encode()
     if _read(git_dir / "ORIG_HEAD") != original:
         _write_original(git_dir / "ORIG_HEAD", original)
+    # In a copy every file is another than the index knows; `read-tree` would take each for changed.
+    git.run("update-index", "-q", "--refresh", accept=EVERY_STATUS)
     git.run("read-tree", "-m", "-u", move.head, move.base, accept=EVERY_STATUS)
     return _restore(git, list_changes(git, move.base, move.head))
 

@@ -58,7 +58,9 @@ class RunView:
     """The run as a whole: who works it, where to look, what it says aloud, what its sessions have used so far.
 
     `link` is the run's page in Prefect's UI, `api` the address of the API that the run talks to. `dropped_messages` is
-    how many older messages the run's log alone has.
+    how many older messages the run's log alone has. `place` is the common git directory and `inode` its number,
+    by which a repository that was moved is told from a copy; `is_mounted` says that `.worktrees` is on a disk of its
+    own.
     """
 
     run: str
@@ -74,6 +76,9 @@ class RunView:
     exit_code: int | None = None
     messages: tuple[str, ...] = ()
     dropped_messages: int = 0
+    place: str = ""
+    inode: int = 0
+    is_mounted: bool = False
     nodes: Mapping[str, NodeView] = field(default_factory=dict[str, NodeView])
 
 

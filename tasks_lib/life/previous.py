@@ -25,7 +25,8 @@ def read_previous(
     commit `head`.
     """
     git_dir = read_git_link(repository.worktrees_dir / branch)
-    found = read_record(git_dir) if git_dir else None
+    # By its name: until a run has linked it anew, the worktree of a copy says that it belongs to the original.
+    found = read_record(repository.common_dir / "worktrees" / git_dir.name) if git_dir else None
     if found and found.stage != BLOCKED and count_attempts(repository, tasks[task_id], head) == found.attempt:
         return replace(found, stage=BLOCKED)
     return found

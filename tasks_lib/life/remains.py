@@ -9,6 +9,7 @@ from tasks_lib.git.entries import list_entries
 from tasks_lib.git.kept import find_old, forget
 from tasks_lib.git.lock import Holder
 from tasks_lib.git.records import find_unfinished, read_record
+from tasks_lib.git.relocation import Relocation
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.sweep import find_old_logs, is_old
 from tasks_lib.git.trash import delete
@@ -35,19 +36,29 @@ def describe_takeover(left: Holder, host: str) -> str:
     return f"Goes on after {left}, which ended without a word."
 
 
-async def end_processes(repository: Repository, stop_seconds: float) -> int:
-    """End what a run left running: what carries its mark, and the groups that its records name.
+async def end_processes(repository: Repository, stop_seconds: float, relocation: Relocation | None = None) -> int:
+    """End what an earlier run left running: what carries its mark, and the groups that its records name.
 
-    TERM, then KILL after `stop_seconds`. Returns how many marked processes and groups there were. Raises AgentError
-    for what cannot be ended.
+    TERM, then KILL after `stop_seconds`. `relocation` is how the repository was moved since; call it when records have
+    followed. What the original of a copy has running is never meant. Returns how many marked processes and groups there
+    were. Raises AgentError for what cannot be ended.
     """
     count = await end_marked(REPOSITORY_MARKER, str(repository.common_dir), stop_seconds)
+    if relocation:
+        # What had the old path as its mark works where the repository is now, or that path is nobody else's by now.
+        is_free = not relocation.is_copy and _is_free(relocation.former, repository)
+        inside = None if is_free else repository.top
+        count += await end_marked(REPOSITORY_MARKER, str(relocation.former), stop_seconds, inside=inside)
     for entry in await asyncio.to_thread(lambda: list(list_entries(repository))):
         record = read_record(entry.admin)
         if record and _has_group(record.pid):
             group = GroupId(record.pid, record.pid_started)
             count += await end_group(group, stop_seconds, session=record.session)
     return count
+
+
+def _is_free(former: Path, repository: Repository) -> bool:
+    return not former.exists() or former.samefile(repository.common_dir)
 
 
 def _has_group(pid: int) -> bool:
@@ -61,16 +72,25 @@ def _has_group(pid: int) -> bool:
     return pid > 1
 
 
-def find_private(repository: Repository, data: Path | None) -> list[Path]:
+def find_private(repository: Repository, data: Path | None, relocation: Relocation | None = None) -> list[Path]:
     """Directories and files outside of the repository that dead runs of it left; `data` is the data directory."""
+    owners = {name_owner(repository.common_dir)}
+    if relocation and not relocation.is_copy:
+        owners.add(name_owner(repository.common_dir, relocation.former))
     shared = (data, data / "prefect") if data else ()
     unfinished = [path for place in shared for path in find_unfinished(place) if is_old(path, WRITING_SECONDS)]
-    return [*find_dead(name_owner(repository.common_dir)), *unfinished]
+    return [*sorted({path for owner in owners for path in find_dead(owner)}), *unfinished]
 
 
-def sweep(repository: Repository, graph: Graph, settings: Settings, data: Path | None) -> list[str]:
+def sweep(
+    repository: Repository,
+    graph: Graph,
+    settings: Settings,
+    data: Path | None,
+    relocation: Relocation | None = None,
+) -> list[str]:
     """Delete what nobody needs any more; say what, in a line each. Call in a thread, holding the run's lock."""
-    private = find_private(repository, data)
+    private = find_private(repository, data, relocation)
     lines = [f"{path}: deleted; a run that is dead had made it" for path in private if delete(path)]
     open_nodes = {flatten(task.id) for task in graph.tasks.values() if not task.is_completed}
     if days := settings.kept_days:

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tasks_lib.agents.opencode.backend import find_data, forget_conversations
+from tasks_lib.agents.opencode.backend import find_data, forget_conversations, move_data
 from tasks_lib.errors import CoordinatorError, InputError
 from tasks_lib.git.halfway import mend
 from tasks_lib.git.lock import RunLock
+from tasks_lib.git.relocation import Relocation
 from tasks_lib.life.backends import make_backend
 from tasks_lib.life.board import Board, NodeView, RunView, now_text
 from tasks_lib.life.instructions import read_project_instructions
@@ -22,6 +23,7 @@ from tasks_lib.life.overtaking import stop_overtaken
 from tasks_lib.life.project import Project
 from tasks_lib.life.publishing import Publisher
 from tasks_lib.life.pushing import Pusher
+from tasks_lib.life.relocating import follow_repository, is_mounted, require_disk
 from tasks_lib.life.remains import describe_takeover, end_processes, sweep
 from tasks_lib.life.run import Run
 from tasks_lib.life.surroundings import REPOSITORY_MARKER, Surroundings
@@ -44,6 +46,7 @@ class OpenRun:
 
     def __init__(self, run: Run) -> None:
         self.run: Run = run
+        self.relocation: Relocation | None = None
         remote = run.project.open_remote()
         self.lander: Lander = Lander(run, self._on_moved, look=lambda: remote and remote.fetch())
         self.publisher: Publisher | Pusher = Pusher(run, self.lander, remote) if remote else Publisher(run, self.lander)
@@ -70,20 +73,33 @@ async def open_run(
     """
     repository = project.repository
     await asyncio.to_thread(repository.prepare)
-    view = RunView(run_id, project.target, now_text(), os.getpid(), socket.gethostname(), nodes=_list_nodes(project))
+    view = RunView(
+        *(run_id, project.target, now_text(), os.getpid(), socket.gethostname()),
+        nodes=_list_nodes(project),
+        place=str(repository.common_dir),
+        inode=repository.common_dir.stat().st_ino,
+        is_mounted=is_mounted(repository),
+    )
     with (
         RunLock(repository.state_dir, run_id) as lock,
         _marked(str(repository.common_dir)),
         private_directory(name_owner(repository.common_dir)) as private,
     ):
+        # First of all, and before anything is written that tells where the repository is.
+        relocation, moved = await asyncio.to_thread(follow_repository, repository)
         board = Board(view, repository.state_dir / "run.json")
-        if lock.left:
+        for line in moved:
+            board.say(line)
+        if lock.left and not (relocation and relocation.is_copy):
             board.say(describe_takeover(lock.left, view.host))
+        if data and relocation and not relocation.is_copy:
+            await asyncio.to_thread(move_data, data, str(relocation.former), str(repository.common_dir))
         surroundings = Surroundings(project.settings, repository, private)
         instructions = await asyncio.to_thread(read_project_instructions, project)
         backend = make_backend(project, instructions, surroundings, data or private, private)
         run = Run(project, run_id, board, backend, surroundings, instructions, private, max_sessions)
         opened = OpenRun(run)
+        opened.relocation = relocation
         try:
             if on_open:
                 on_open(opened)
@@ -124,7 +140,8 @@ async def put_right(opened: OpenRun, data: Path | None = None) -> Leftovers:
         run.board.say(NO_VERIFY)
     for warning in (*run.project.warnings, *run.instructions.templates.warnings):
         run.board.say(str(warning))
-    if count := await end_processes(run.repository, run.settings.watch.stop_seconds):
+    await run.thread(require_disk, run.repository)
+    if count := await end_processes(run.repository, run.settings.watch.stop_seconds, opened.relocation):
         run.board.say(f"Ended {count} processes that an earlier run had left.")
     if line := await run.thread(mend, run.repository.common_dir):
         run.board.say(line)
@@ -138,7 +155,7 @@ async def put_right(opened: OpenRun, data: Path | None = None) -> Leftovers:
         run.board.say(f"{refusal}. Nothing lands until {run.project.base_name} moves.")
     run.graph = await run.thread(run.read_graph_at, await run.thread(run.head.current))
     _, left = await run.thread(put_landed_away, run.worktrees, run.head, run.graph, run.settings, run.id)
-    for line in await run.thread(sweep, run.repository, run.graph, run.settings, data):
+    for line in await run.thread(sweep, run.repository, run.graph, run.settings, data, opened.relocation):
         run.board.say(line)
     return left
 

@@ -20,10 +20,10 @@ _NAME = re.compile(r"coordinator-(?P<owner>\w+)-(?P<machine>[0-9a-f]{8})-(?P<pid
 _TOLERANCE_SECONDS = 2
 
 
-def name_owner(place: Path) -> str:
-    """The owner of directories that serve the repository whose common git directory is `place`."""
+def name_owner(place: Path, called: Path | None = None) -> str:
+    """The owner of directories that serve the repository whose common git directory is `place`; was `called` once."""
     found = place.stat()
-    return _digest(f"{place}\0{found.st_dev}\0{found.st_ino}")
+    return _digest(f"{called or place}\0{found.st_dev}\0{found.st_ino}")
 
 
 def make_private(owner: str = BRIEF) -> Path:

@@ -2,6 +2,8 @@
 
 import asyncio
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
 import psutil
 
@@ -23,14 +25,26 @@ def find_marked(name: str, value: str) -> list[psutil.Process]:
     return found
 
 
-async def end_marked(name: str, value: str, stop_seconds: float) -> int:
+def find_marked_inside(name: str, value: str, place: Path) -> list[psutil.Process]:
+    """Those that `find_marked` finds that work in `place` or below: a directory that is moved takes them along."""
+    found: list[psutil.Process] = []
+    for process in find_marked(name, value):
+        with suppress(psutil.Error, OSError):
+            if Path(process.cwd()).is_relative_to(place):
+                found.append(process)
+    return found
+
+
+async def end_marked(name: str, value: str, stop_seconds: float, *, inside: Path | None = None) -> int:
     """End every process that `find_marked` finds: TERM, then KILL after `stop_seconds`; returns how many there were.
 
+    With `inside` only those that work there or below.
     Raises AgentError for what cannot be ended.
     """
     ended: set[int] = set()
     for _ in range(ROUNDS):
-        found = await asyncio.to_thread(find_marked, name, value)
+        look = partial(find_marked_inside, place=inside) if inside else find_marked
+        found = await asyncio.to_thread(look, name, value)
         if not found:
             return len(ended)
         ended |= {process.pid for process in found}

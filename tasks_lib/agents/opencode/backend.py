@@ -38,6 +38,13 @@ def find_data(data: Path, repository: str) -> Path:
     return data / "opencode" / hashlib.sha256(repository.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
+def move_data(data: Path, former: str, repository: str) -> None:
+    """Have what is kept for the repository that was at `former` be kept for it where it is now."""
+    old, new = find_data(data, former), find_data(data, repository)
+    if old.is_dir() and not new.exists():
+        old.rename(new)
+
+
 def forget_conversations(data: Path) -> None:
     """Remove what servers of earlier runs kept of their sessions in `data`; what they downloaded stays.
 
