@@ -5,8 +5,11 @@ import os
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
+
 from tasks_lib.errors import InputError
 from tasks_lib.git.halfway import follow_move
+from tasks_lib.git.places import require_root
 from tasks_lib.git.records import write_atomically
 from tasks_lib.git.relocation import Former, Relocation, find_relocation, relocate
 from tasks_lib.git.repository import Repository
@@ -44,15 +47,24 @@ def follow_repository(repository: Repository) -> tuple[Relocation | None, list[s
 def is_mounted(repository: Repository) -> bool:
     """Whether `.worktrees` is on a disk of its own, or was when a run last worked here and still has its place."""
     place, view = repository.worktrees_dir, read_view(repository.state_dir / VIEW)
-    return os.path.ismount(place) or (view is not None and view.is_mounted and place.is_dir())
+    return _is_mount(place) or (view is not None and view.is_mounted and place.is_dir())
+
+
+def _is_mount(place: Path) -> bool:
+    # A directory of the same disk that is mounted there too is only listed.
+    return os.path.ismount(place) or str(place) in {one.mountpoint for one in psutil.disk_partitions(all=True)}
 
 
 def require_disk(repository: Repository) -> None:
-    """Raise InputError where `.worktrees` was on a disk of its own that is not mounted now."""
+    """Raise InputError where `.worktrees` cannot be used, or what was in it is away: nothing may be begun in its place.
+
+    Called before anything is opened, so that nothing is tidied there either.
+    """
     place = repository.worktrees_dir
-    if is_mounted(repository) and not os.path.ismount(place):
+    if is_mounted(repository) and not _is_mount(place):
         how = "Mount it and run again; if it is gone for good, remove that directory"
         raise InputError([f"{place} was on a disk of its own, which is not mounted now. {how}."])
+    require_root(repository)
 
 
 def remember_place(repository: Repository) -> None:

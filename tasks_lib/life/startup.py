@@ -87,6 +87,7 @@ async def open_run(
     ):
         # First of all, and before anything is written that tells where the repository is.
         relocation, moved = await asyncio.to_thread(follow_repository, repository)
+        await asyncio.to_thread(require_disk, repository)
         board = Board(view, repository.state_dir / "run.json")
         for line in moved:
             board.say(line)
@@ -140,7 +141,6 @@ async def put_right(opened: OpenRun, data: Path | None = None) -> Leftovers:
         run.board.say(NO_VERIFY)
     for warning in (*run.project.warnings, *run.instructions.templates.warnings):
         run.board.say(str(warning))
-    await run.thread(require_disk, run.repository)
     if count := await end_processes(run.repository, run.settings.watch.stop_seconds, opened.relocation):
         run.board.say(f"Ended {count} processes that an earlier run had left.")
     if line := await run.thread(mend, run.repository.common_dir):
