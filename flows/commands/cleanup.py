@@ -23,7 +23,7 @@ from tasks_lib.git.trash import POOL_NAME, list_trash
 from tasks_lib.git.worktrees import Worktrees
 from tasks_lib.life.leftovers import Leftovers, find_leftovers, put_landed_away
 from tasks_lib.life.project import Project, load_project
-from tasks_lib.life.relocating import follow_repository, remember_place, require_disk
+from tasks_lib.life.relocating import follow_repository, look_for_move, remember_place, require_disk
 from tasks_lib.life.remains import end_processes, find_private, sweep
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
 from tasks_lib.process.strays import find_marked
@@ -107,7 +107,9 @@ def look(project: Project) -> Tidied:
     """What `tidy` would do; nothing is changed."""
     repository = project.repository
     leftovers = find_leftovers(repository, project.open_head(), project.graph, project.settings)
-    lines = [
+    moved = look_for_move(repository)
+    lines = [f"worktrees would be linked to this place; the repository was at {moved.former}"] if moved else []
+    lines += [
         f"process {process.pid}: would be ended; an earlier run had left it"
         for process in find_marked(REPOSITORY_MARKER, str(repository.common_dir))
     ]
