@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from tasks_lib.agents.launcher import write_launcher
+from tasks_lib.agents.opencode.theirs import find_sources
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import local_variables
 from tasks_lib.process.environment import lead_path, scrub
@@ -41,9 +42,13 @@ class Surroundings:
         return self._make(getattr(self._settings.env, kind)) | {"COORDINATOR_SLOT": str(slot)}
 
     def of_server(self) -> dict[str, str]:
-        """What a server that holds many sessions may see: what agents may, and the keys that only it needs."""
+        """What a server that holds many sessions may see: what agents may, and what only it needs.
+
+        That is the keys, and where the person's own configuration is: what they refuse there stays refused.
+        """
         agent = self._settings.agent
-        return self._make((*self._settings.env.agent, *agent.keys, *(SERVER_LOGIN if agent.url else ())))
+        allowed = (*self._settings.env.agent, *agent.keys, *(SERVER_LOGIN if agent.url else ()))
+        return find_sources(os.environ, Path.cwd()) | self._make(allowed)
 
     def _make(self, allowed: Sequence[str]) -> dict[str, str]:
         variables = scrub(os.environ, allowed, git_variables=local_variables(), own_bin=find_own_bin())

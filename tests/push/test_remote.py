@@ -50,7 +50,7 @@ class _Asking(BaseHTTPRequestHandler):
 
     do_POST = do_GET  # noqa: N815 - It is the name that is looked for.
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - It is the name there.
         """Say nothing."""
 
 

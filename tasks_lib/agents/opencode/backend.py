@@ -24,6 +24,7 @@ from tasks_lib.agents.opencode.program import check_program, find_program
 from tasks_lib.agents.opencode.roles import Role, check_needs, list_usable, load_shipped, read_roles
 from tasks_lib.agents.opencode.server import ServerPlan
 from tasks_lib.agents.opencode.shells import Shells
+from tasks_lib.agents.opencode.theirs import Theirs, load_theirs
 from tasks_lib.errors import AgentError, Fault, InputError
 from tasks_lib.settings import Settings
 
@@ -81,6 +82,7 @@ class OpencodeBackend:
         self._open_session: OpenSession = open_session
         self._roles: dict[str, Role] = {}
         self._catalog: Catalog | None = None
+        self._theirs: Theirs | None = None
         self._host: Fleet | Guesthouse | None = None
         self._preparing: asyncio.Lock = asyncio.Lock()
 
@@ -126,26 +128,41 @@ class OpencodeBackend:
     def _make_fleet(self, command: tuple[str, ...]) -> Fleet:
         settings, environment = self._settings, self._environment
         shells = Shells(self._private / "shells")
-        keys = [name for name in environment if any(fnmatchcase(name, key) for key in settings.agent.keys)]
-        scratch = next((environment[name] for name in ("TMPDIR", "TMP", "TEMP") if environment.get(name)), "/tmp")  # noqa: S108 - It is where opencode tells agents to put such files.
-        files = make_configuration(
-            settings,
-            self._roles,
-            shells=str(shells.directory),
-            keep=list_kept(environment, keys),
-            scratch=[f"{scratch.rstrip('/')}/opencode/*"],
-        )
-        write_configuration(self._private / "configuration", files)
+        self._write_configuration(None)
         plan = ServerPlan(
             command,
             environment,
             self._data,
-            self._private / "configuration",
+            self._configuration,
             self._log,
             settings.watch.stop_seconds,
             settings.wrapper,
         )
         return Fleet(plan, shells, self._private / "password", secrets.token_urlsafe(32))
+
+    @property
+    def _configuration(self) -> Path:
+        return self._private / "configuration"
+
+    def _write_configuration(self, theirs: Theirs | None) -> None:
+        """Write the files that servers read for each worktree anew; before `theirs` is known they allow nothing."""
+        settings, environment = self._settings, self._environment
+        keys = [name for name in environment if any(fnmatchcase(name, key) for key in settings.agent.keys)]
+        scratch = next((environment[name] for name in ("TMPDIR", "TMP", "TEMP") if environment.get(name)), "/tmp")  # noqa: S108 - It is where opencode tells agents to put such files.
+        found = make_configuration(
+            settings,
+            self._roles,
+            shells=str(self._private / "shells"),
+            keep=list_kept(environment, keys),
+            scratch=[f"{scratch.rstrip('/')}/opencode/*"],
+            theirs=theirs,
+        )
+        write_configuration(self._configuration, found)
+
+    def _permit(self) -> None:
+        """Let agents do what neither the run nor the person's own configuration refuses."""
+        self._theirs = load_theirs(self._configuration)
+        self._write_configuration(self._theirs)
 
     async def _read_catalog(self, host: Fleet | Guesthouse) -> Catalog:
         probe = self._private / "probe"
@@ -163,6 +180,8 @@ class OpencodeBackend:
             raise AgentError(
                 f"opencode did not load the plugin that keeps secrets from shells; {self._log} may say why"
             )
+        if isinstance(host, Fleet) and self._theirs is None:
+            await asyncio.to_thread(self._permit)
         return catalog
 
     def _check(self, needs: Sequence[Need], catalog: Catalog) -> list[Fault | str]:
@@ -170,25 +189,28 @@ class OpencodeBackend:
         if isinstance(self._host, Guesthouse):
             known |= set(list_usable(self._roles.values()))
         named = [replace(need, where=self._find_naming(need)) for need in needs]
-        return [*check_needs(needs, known, self._roles), *check_models(named, self._name_model, catalog)]
+        disabled = self._theirs.disabled if self._theirs else ()
+        return [*check_needs(needs, known, self._roles, disabled), *check_models(named, self._name_model, catalog)]
 
     def _find_naming(self, need: Need) -> str:
         """Where the model of `need` is named, as the beginning of a message; `_name_model` has the same order."""
-        role, catalog = self._roles.get(need.role), self._catalog
+        role = self._roles.get(need.role)
         if need.model:
             return need.where
         if role and role.model:
             return f"{role.where}: model"
-        if self._settings.agent.model and not (catalog and catalog.agents.get(need.role)):
+        named_there = not role and self._catalog and self._catalog.agents.get(need.role)
+        if self._settings.agent.model and not named_there:
             return "coordinator.yaml: agent.model"
         return "opencode's own configuration"
 
     def _name_model(self, role: str, model: str) -> str:
-        """The model of a session: its own, else its role's, else the usual one; "" if nothing names one."""
+        """The model of a session: what the repository names before what the person does; "" if nothing names one."""
         mine, catalog = self._roles.get(role), self._catalog
         theirs = catalog.agents.get(role, "") if catalog else ""
-        usual = self._settings.agent.model or (catalog.usual_model if catalog else "")
-        return model or (mine.model if mine else "") or theirs or usual
+        usual = self._settings.agent.model
+        known = (mine.model, usual, theirs) if mine else (theirs, usual)
+        return next((name for name in (model, *known) if name), catalog.usual_model if catalog else "")
 
     def open(self, spec: SessionSpec) -> Session:
         """A session for `spec`; nothing is started before its first prompt."""

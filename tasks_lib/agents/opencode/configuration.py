@@ -1,8 +1,7 @@
 """Decides what stands in the directory from which opencode takes its configuration, so that nothing enters a worktree.
 
-Two layers say what tools may do. The files do, as opencode reads them. But opencode merges them into the user's own
-configuration, key by key, where an `ask` or a wider exception of theirs can survive; so the plugin puts the same once
-more over the merged result.
+The files refuse everything, in case our part inside opencode is not loaded. That part puts over the merged result what
+holds: the rules of the run and the person's own, which only it sees apart (`theirs.py`).
 """
 
 import json
@@ -11,9 +10,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tasks_lib.agents.opencode.permissions import Rules, find_pattern_fault, flatten, make_policy, narrow, to_section
+from tasks_lib.agents.opencode.permissions import find_pattern_fault, flatten, make_policy, to_section
 from tasks_lib.agents.opencode.roles import Role
+from tasks_lib.agents.opencode.shapes import as_object
 from tasks_lib.agents.opencode.shells import write_private
+from tasks_lib.agents.opencode.theirs import CLOSED, SEEN, Theirs, combine_agent, combine_general
 from tasks_lib.settings import Settings
 
 PLAN = "coordinator.json"
@@ -21,6 +22,12 @@ FIXED: Mapping[str, Any] = {"autoupdate": False, "share": "disabled", "snapshot"
 """What no configuration changes: versions are chosen, nothing is published, and git keeps what agents do."""
 USUAL: Mapping[str, Any] = {"lsp": False, "formatter": False}
 """What `agent.config` may say otherwise: servers for languages and formatters are downloads, and change files."""
+
+NOTHING = Theirs()
+BESIDE = ("disabled_providers", "enabled_providers", "lsp", "formatter")
+"""Keys of `agent.config` that stand beside the person's own word instead of above it: they can refuse something."""
+BESIDE_BELOW: Mapping[str, Sequence[str]] = {"mcp": ("enabled",), "provider": ("blacklist", "whitelist")}
+"""The same, of each entry below a key."""
 
 STUB: Mapping[str, str] = {
     "package-lock.json": '{"lockfileVersion":3,"packages":{"":{"dependencies":{"@opencode-ai/plugin":"*"}}}}\n',
@@ -30,30 +37,76 @@ STUB: Mapping[str, str] = {
 
 
 def make_configuration(
-    settings: Settings, roles: Mapping[str, Role], *, shells: str, keep: Sequence[str], scratch: Sequence[str] = ()
+    settings: Settings,
+    roles: Mapping[str, Role],
+    *,
+    shells: str,
+    keep: Sequence[str],
+    scratch: Sequence[str] = (),
+    theirs: Theirs | None = NOTHING,
 ) -> dict[str, str]:
     """The files of the directory, path → text.
 
     `shells` is where the environments of shells are, `keep` names the variables that a shell may have for which there
-    is none, and `scratch` are patterns of places outside the worktree that anybody may use. Secrets are never in it:
+    is none, and `scratch` are patterns of places outside the worktree that anybody may use. Without `theirs` nothing
+    is allowed, and what the person's own configuration says is written to `SEEN`. Secrets are never in it:
     `agent.config` names variables, as `{env:NAME}`.
     """
-    policy = make_policy(settings.agent.permission, scratch)
-    sections = {name: to_section(narrow(policy, role.permission)) for name, role in roles.items()}
     plan = {
-        "permission": to_section(policy),
-        "agents": sections,
+        "fixed": FIXED,
+        "beside": take_beside(settings.agent.config)[1],
         "shells": shells,
         "keep": list(keep),
         "always": list(MARKS),
     }
+    found = {"seen": SEEN} if theirs is None else _permit(settings, roles, scratch, theirs)
     return {
         **STUB,
-        "opencode.json": _dump(_configure(settings, policy)),
-        PLAN: _dump(plan),
+        "opencode.json": _dump(_configure(settings)),
+        PLAN: _dump({**plan, **found}),
         "plugin/coordinator.js": (files("tasks_lib.agents.opencode") / "plugin.js").read_text("utf-8"),
-        **{f"agent/{name}.md": write_role(role, sections[name]) for name, role in roles.items()},
+        **{f"agent/{name}.md": write_role(role, to_section(CLOSED)) for name, role in roles.items()},
     }
+
+
+def _permit(settings: Settings, roles: Mapping[str, Role], scratch: Sequence[str], theirs: Theirs) -> dict[str, Any]:
+    """What every agent may do, and what each of those that are known may."""
+    policy = make_policy(settings.agent.permission, scratch)
+    rules = {name: theirs.rules_of(name) for name in theirs.agents}
+    asked = {name: role.permission for name, role in roles.items()}
+    agents = {
+        name: to_section(combine_agent(policy, asked.get(name, ()), rules.get(name, theirs.permission)))
+        for name in [*asked, *(name for name in rules if name not in asked)]
+    }
+    return {"permission": to_section(combine_general(policy, theirs)), "agents": agents}
+
+
+def take_beside(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`agent.config` as a file can have it, and the rest, which could undo a refusal of the person's.
+
+    The rest is laid over theirs by the plugin: opencode itself would let the later word count, and lists replace
+    each other.
+    """
+    plain, beside = {**config}, dict[str, Any]()
+    for key in BESIDE:
+        if key in plain:
+            beside[key] = plain.pop(key)
+    for key, words in BESIDE_BELOW.items():
+        entries = as_object(plain.get(key))
+        if not entries:
+            continue
+        split = {name: _split(entry, words) for name, entry in entries.items()}
+        plain[key] = {name: entry for name, (entry, rest) in split.items() if entry or not rest}
+        if taken := {name: rest for name, (_, rest) in split.items() if rest}:
+            beside[key] = taken
+    return plain, beside
+
+
+def _split(entry: Any, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    if not isinstance(entry, Mapping):
+        return entry, {}
+    found = as_object(entry)
+    return {k: v for k, v in found.items() if k not in words}, {k: found[k] for k in words if k in found}
 
 
 SERVER_MARK = "COORDINATOR_SERVER"
@@ -61,16 +114,16 @@ SERVER_MARK = "COORDINATOR_SERVER"
 MARKS = (SERVER_MARK, "COORDINATOR_REPOSITORY")
 
 
-def _configure(settings: Settings, policy: Rules) -> dict[str, Any]:
-    usual = dict(USUAL)
+def _configure(settings: Settings) -> dict[str, Any]:
+    usual = {key: value for key, value in USUAL.items() if key not in settings.agent.config}
     if settings.agent.model:
         usual |= {"model": settings.agent.model, "small_model": settings.agent.model}
     return {
         "$schema": "https://opencode.ai/config.json",
         **usual,
-        **settings.agent.config,
+        **take_beside(settings.agent.config)[0],
         **FIXED,
-        "permission": to_section(policy),
+        "permission": to_section(CLOSED),
     }
 
 
@@ -82,6 +135,7 @@ def write_role(role: Role, permission: Mapping[str, Any]) -> str:
     front = {**role.options, "permission": permission}
     if front.get("mode") != "subagent":
         front["mode"] = "all"
+    front.setdefault("hidden", False)
     return f"---\n{json.dumps(front)}\n---\n{role.text}\n"
 
 

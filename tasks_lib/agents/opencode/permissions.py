@@ -4,7 +4,9 @@ opencode's own rule is that of all rules whose permission and pattern match, the
 `ask` counts as a refusal here, because nobody is there to be asked.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Literal, NamedTuple
 
 Action = Literal["allow", "ask", "deny"]
@@ -35,6 +37,12 @@ DEFAULT_POLICY: Rules = (
     Rule("read", "*.env.example", "allow"),
 )
 """What opencode itself would ask about; everything else it allows."""
+
+NAMES = (
+    "read", "edit", "glob", "grep", "list", "bash", "task", "external_directory", "todowrite", "todoread", "question",
+    "webfetch", "websearch", "codesearch", "lsp", "doom_loop", "skill", "plan_enter", "plan_exit",
+)  # fmt: skip
+"""The permissions that opencode has itself. Servers of tools add others, which only globs are about."""
 
 ONE_WORD = ("doom_loop", "question", "todowrite", "webfetch", "websearch")
 """The permissions that opencode refuses patterns for."""
@@ -68,24 +76,86 @@ def narrow(policy: Rules, role: Rules) -> Rules:
     """`role` as far as `policy` lets it: whatever either refuses is refused.
 
     The role's rules come first, and those of the policy have the last word. What the policy allows by way of
-    exception is left out where the role makes exceptions of its own, and followed by the role's refusals where it
-    makes none.
+    exception stays where the role allows it too, and goes where the role refuses it; where the role speaks of a part
+    of it, the role's refusals follow, or it goes if the role makes exceptions there. Rules for `*` and other globs of
+    permissions are applied to each permission by its name, so that what is refused in general undoes nothing that
+    both allow by name.
     """
+    general = [_join(*(tuple(rule for rule in side if _is_glob(rule.permission)) for side in (role, policy)))]
+    named = [_join(*(_find_rules(name, side) for side in (role, policy))) for name in _list_names((*role, *policy))]
+    return tuple(rule for part in (*general, *named) for rule in part)
+
+
+def _list_names(rules: Rules) -> list[str]:
+    """The permissions that some of `rules` is about, in the order in which they come up."""
+    named = [rule.permission for rule in rules if not _is_glob(rule.permission)]
+    globs = {rule.permission for rule in rules if _is_glob(rule.permission)}
+    known = [name for name in NAMES if any(matches(glob, name) for glob in globs)]
+    return list(dict.fromkeys([*known, *named]))
+
+
+def _find_rules(name: str, rules: Rules) -> Rules:
+    """The rules of `rules` that are about the permission `name`, each said of it alone."""
+    return tuple(rule._replace(permission=name) for rule in rules if matches(rule.permission, name))
+
+
+def _join(first: Rules, last: Rules) -> Rules:
     tail: list[Rule] = []
     refusals: list[Rule] = []
-    for rule in policy:
-        spoken = [other for other in role if _overlap(rule.permission, other.permission)]
-        if rule.allows and _has_exceptions(spoken):
-            continue
-        tail.append(rule)
+    for rule in last:
         if rule.allows:
-            refusals += [other for other in spoken if not other.allows and other not in refusals]
-    return (*role, *tail, *refusals)
+            spoken = [other for other in first if _overlap(rule, other)]
+            verdict = _judge(spoken, rule)
+            if verdict is False or (verdict is None and _has_exceptions(spoken)):
+                continue
+            if verdict is None:
+                refusals += [other for other in spoken if not other.allows and other not in refusals]
+        tail.append(rule)
+    return (*first, *tail, *refusals)
 
 
-def _overlap(one: str, other: str) -> bool:
-    """Whether some permission may match both; said too often rather than too seldom."""
-    return one == other or any(mark in one + other for mark in "*?")
+def _judge(spoken: Sequence[Rule], rule: Rule) -> bool | None:
+    """Whether `spoken`, rules that overlap with `rule`, allow all that it is about; None for a part of it."""
+    seen: set[bool] = set()
+    for other in reversed(spoken):
+        seen.add(other.allows)
+        if covers(other.permission, rule.permission) and covers(other.pattern, rule.pattern):
+            break
+    else:
+        seen.add(True)  # What nobody speaks of is not refused.
+    return seen.pop() if len(seen) == 1 else None
+
+
+@cache
+def matches(pattern: str, text: str) -> bool:
+    """Whether opencode takes `text` for what `pattern` is about; `git *` is about `git` alone, too."""
+    words = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    words = re.sub(r"\\ \.\*$", r"( .*)?", words)
+    return re.fullmatch(words, text, re.DOTALL) is not None
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Whether `wide` is about all that the pattern `narrow` is about; said too seldom rather than too often."""
+    if wide in ("*", narrow):
+        return True
+    start = wide.removesuffix("*")
+    return start != wide and not _is_glob(start) and narrow.startswith(start)
+
+
+def _overlap(one: Rule, other: Rule) -> bool:
+    """Whether both may be about the same thing; said too often rather than too seldom."""
+    return _may_meet(one.permission, other.permission) and _may_meet(one.pattern, other.pattern)
+
+
+def _may_meet(one: str, other: str) -> bool:
+    if not _is_glob(one) and not _is_glob(other):
+        return one == other
+    starts = sorted((re.split(r"[*?]", word)[0].rstrip(" ") for word in (one, other)), key=len)
+    return starts[1].startswith(starts[0])
+
+
+def _is_glob(word: str) -> bool:
+    return any(mark in word for mark in "*?")
 
 
 def _has_exceptions(rules: Iterable[Rule]) -> bool:
@@ -108,13 +178,15 @@ def to_section(rules: Sequence[Rule]) -> dict[str, str | dict[str, str]]:
         passed = rules[place + 1 : last[rule.permission]]
         if rule.allows and any(_refuses_beside(other, rule) for other in passed):
             continue
+        if rule.pattern == "*":  # It is about all that came before.
+            groups[rule.permission].clear()
         groups[rule.permission].pop(rule.pattern, None)
         groups[rule.permission][rule.pattern] = rule.action
     return {name: _shorten(patterns) for name, patterns in groups.items() if patterns}
 
 
 def _refuses_beside(other: Rule, rule: Rule) -> bool:
-    return not other.allows and other.permission != rule.permission and _overlap(other.permission, rule.permission)
+    return not other.allows and other.permission != rule.permission and _overlap(other, rule)
 
 
 def _shorten(patterns: dict[str, str]) -> str | dict[str, str]:

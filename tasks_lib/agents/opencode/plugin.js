@@ -1,7 +1,7 @@
 // The coordinator's part inside opencode: it decides what a shell of an agent sees, and has the last word on permissions.
 // Loaded once for each worktree. What it is to do stands in coordinator.json beside opencode.json.
 import { createHash } from "node:crypto"
-import { readFileSync } from "node:fs"
+import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 
 const read = (path) => {
@@ -12,40 +12,46 @@ const read = (path) => {
   }
 }
 
-const plan = () => read(join(process.env.OPENCODE_CONFIG_DIR ?? "", "coordinator.json")) ?? {}
+const place = (name) => join(process.env.OPENCODE_CONFIG_DIR ?? "", name)
+const plan = () => read(place("coordinator.json")) ?? {}
 
-// The rules of `section` that refuse something.
-const refusals = (section) =>
-  Object.entries(section ?? {}).flatMap(([permission, value]) =>
-    Object.entries(typeof value === "string" ? { "*": value } : value)
-      .filter(([, action]) => action !== "allow")
-      .map(([pattern, action]) => [permission, pattern, action]),
-  )
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value)
 
-// An agent that is not the coordinator's keeps its own rules, and after them comes whatever the policy refuses.
-const restrain = (section, policy) => {
-  const own = typeof section === "string" ? { "*": section } : { ...section }
-  for (const [permission, pattern, action] of refusals(policy)) {
-    const patterns = typeof own[permission] === "string" ? { "*": own[permission] } : { ...own[permission] }
-    delete patterns[pattern]
-    delete own[permission]
-    const all = { ...patterns, [pattern]: action }
-    // Some permissions take one word and nothing else.
-    own[permission] = Object.keys(all).length === 1 && all["*"] ? all["*"] : all
+// Of two lists what both name, if it is one of what is allowed; else what either names.
+const joinLists = (key, theirs, ours) =>
+  key === "enabled_providers" || key === "whitelist"
+    ? theirs.filter((one) => ours.includes(one))
+    : [...new Set([...theirs, ...ours])]
+
+// `ours` over `theirs`, but what they refuse stays refused. `{env:NAME}` is filled in, as opencode does in files.
+const overlay = (key, theirs, ours) => {
+  if (typeof ours === "string") return ours.replace(/\{env:([^}]+)\}/g, (_, name) => process.env[name] ?? "")
+  if (Array.isArray(ours)) return Array.isArray(theirs) ? joinLists(key, theirs, ours) : ours
+  if (isObject(ours) && theirs !== false) {
+    const all = isObject(theirs) ? { ...theirs } : {}
+    for (const [name, value] of Object.entries(ours)) all[name] = overlay(name, all[name], value)
+    return all
   }
-  return own
+  const isRefusal = key === "disabled" ? theirs === true : theirs === false
+  return isRefusal ? theirs : ours
 }
 
 export const Coordinator = async ({ directory }) => ({
   config: async (config) => {
-    const { permission, agents } = plan()
-    if (!permission) return
+    const { agents, permission, fixed, beside, seen } = plan()
+    if (!fixed) return
     config.username = "coordinator" // By this the coordinator sees that its part was loaded.
-    config.permission = permission
-    for (const [name, agent] of Object.entries(config.agent ?? {})) {
-      if (Object.hasOwn(agents, name)) agent.permission = agents[name]
-      else if (agent.permission) agent.permission = restrain(agent.permission, permission)
+    for (const [key, value] of Object.entries(beside)) config[key] = overlay(key, config[key], value)
+    Object.assign(config, fixed)
+    if (seen) {
+      const found = Object.entries(config.agent ?? {}).map(([name, { permission, disable }]) => [name, { permission, disable }])
+      writeFileSync(place(seen), JSON.stringify({ permission: config.permission, agents: Object.fromEntries(found) }), { mode: 0o600 })
+      return // The files of the run refuse everything until the coordinator has read this.
     }
+    config.permission = permission
+    // Of an agent that came after the coordinator looked nobody knows what it may do.
+    for (const [name, agent] of Object.entries(config.agent ?? {}))
+      agent.permission = Object.hasOwn(agents, name) ? agents[name] : { "*": "deny" }
   },
   // Read anew for each shell, because a turn has variables of its own. `undefined` takes a variable away.
   "shell.env": async (_input, output) => {

@@ -1,7 +1,7 @@
 """Decides which roles there are, what each is told and may do: those of a repository above the ones that come along."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
@@ -204,8 +204,16 @@ def _show(value: object) -> str:
     return "empty" if value is None else f'"{value}"'
 
 
-def check_needs(needs: Iterable[Need], known: Iterable[str], roles: Mapping[str, Role] | None = None) -> list[str]:
-    """A sentence for each needed role that is not among `known`; `roles` tells which of them somebody has disabled."""
+def check_needs(
+    needs: Iterable[Need],
+    known: Iterable[str],
+    roles: Mapping[str, Role] | None = None,
+    refused: Collection[str] = (),
+) -> list[str]:
+    """A sentence for each needed role that is not among `known`; `roles` tells which of them somebody has disabled.
+
+    `refused` are the agents that a person's own configuration disables.
+    """
     names = sorted(known)
     faults: dict[str, str] = {}
     for need in needs:
@@ -214,6 +222,9 @@ def check_needs(needs: Iterable[Need], known: Iterable[str], roles: Mapping[str,
         disabled = (roles or {}).get(need.role)
         if disabled and disabled.is_disabled:
             reason = f"{disabled.where} disables it; take `disable` out, or give the level another role"
+        elif need.role in refused:
+            place = "your own configuration of opencode disables the agent of this name"
+            reason = f"{place}; take `disable` out there, or give the level another role"
         else:
             reason = f"there is none of this name{suggest(need.role, names) or '.'} There are {', '.join(names)}"
         faults[need.role] = f"{need.where or 'coordinator.yaml'}: the role {need.role} cannot be had: {reason}"

@@ -15,6 +15,7 @@ import httpx
 from tasks_lib.agents.opencode.configuration import SERVER_MARK, write_stub
 from tasks_lib.agents.opencode.host import USERNAME, Address
 from tasks_lib.agents.opencode.program import check_version
+from tasks_lib.agents.opencode.theirs import USERS_SOURCES
 from tasks_lib.errors import AgentError
 from tasks_lib.process.groups import MARKER, GroupId, run_group
 from tasks_lib.process.shell import tail_of
@@ -41,8 +42,10 @@ SWITCHES: Mapping[str, str] = {
 }
 """No worktree has a say in how its sessions run, and nothing is fetched that nobody asked for."""
 
-_PASSED_ON = ("OPENCODE_API_KEY", "OPENCODE_AUTH_CONTENT", "OPENCODE_MODELS_PATH", "OPENCODE_MODELS_URL")
-"""Of opencode's own variables, those that say how models are reached."""
+_PASSED_ON = (
+    "OPENCODE_API_KEY", "OPENCODE_AUTH_CONTENT", "OPENCODE_MODELS_PATH", "OPENCODE_MODELS_URL", *USERS_SOURCES,
+)  # fmt: skip
+"""Of opencode's own variables, those that say how models are reached, and where the user's configuration is."""
 _USERS_FILES = ("auth.json", "mcp-auth.json")
 _USERS_CONFIGURATION = (
     "*.json", "*.jsonc", "*.md", "agent", "agents", "command", "commands", "mode", "modes", "plugin", "plugins",

@@ -87,6 +87,13 @@ class Opened:
         self.system: str = system
 
 
+def make_spec(directory: Path, role: str, model: str = "") -> SessionSpec:
+    return SessionSpec(
+        session="s", role=role, task_id="a", task_file="tasks/a.md", branch="feat/a", slot=0, cwd=directory,
+        environment={}, log=directory / "log", prompt_directory=directory, turn_seconds=60, stop_seconds=5, model=model,
+    )  # fmt: skip
+
+
 def open_nothing(spec: SessionSpec, host: Host, agent: str, model: str, system: str) -> Session:
     return Opened(spec, host, agent, model, system)  # type: ignore[return-value]
 

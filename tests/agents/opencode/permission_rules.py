@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 from tasks_lib.agents.opencode.permissions import Rule
 
@@ -17,6 +18,7 @@ BUILT_IN: Sequence[Rule] = (
 )
 
 
+@cache
 def matches(text: str, pattern: str) -> bool:
     words = re.sub(r"[.+^${}()|\[\]\\]", lambda found: "\\" + found[0], pattern).replace("*", ".*").replace("?", ".")
     if words.endswith(" .*"):

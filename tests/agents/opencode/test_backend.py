@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from house import Opened, find_carriers, make_backend, make_plan, make_stand_in, make_worktree, with_model
+from house import Opened, find_carriers, make_backend, make_plan, make_spec, make_stand_in, make_worktree, with_model
 from opencode_parts import find_opencode
 from permission_rules import decide, find_last
 
 from flows.demo.model import ModelServer
-from tasks_lib.agents.backend import Need, SessionSpec
+from tasks_lib.agents.backend import Need
 from tasks_lib.agents.opencode.backend import OpencodeBackend, find_data
 from tasks_lib.agents.opencode.catalog import Catalog, check_models, check_reach, understand
 from tasks_lib.agents.opencode.host import Address
@@ -26,15 +26,14 @@ from tasks_lib.errors import AgentError, InputError
 pytestmark = [pytest.mark.xdist_group("opencode"), pytest.mark.asyncio(loop_scope="module")]
 
 LOOSE: Any = {
-    "permission": {"bash": "ask", "external_directory": {"*": "allow", "/opt/*": "allow"}, "*": "ask"},
-    "tools": {"webfetch": False},
+    "permission": {"bash": "allow", "external_directory": {"*": "allow", "/opt/*": "allow"}, "*": "allow"},
     "agent": {
-        "implementation-specialist": {"permission": {"external_directory": "allow", "*": "allow", "edit": "ask"}},
+        "implementation-specialist": {"permission": {"external_directory": "allow", "*": "allow"}},
         "theirs": {"permission": {"external_directory": {"/opt/*": "allow"}, "*": "allow"}, "model": "mine/u1"},
     },
     "provider": {"mine": {"npm": "@ai-sdk/openai-compatible", "options": {"apiKey": "x"}, "models": {"u1": {}}}},
 }
-"""A user's own configuration that asks and allows much more than ours."""
+"""A user's own configuration that allows much more than ours; what one refuses is in `test_theirs.py`."""
 
 ROLES = {
     ".opencode/agents/loose/one.md": "---\nmode: subagent\npermission: {external_directory: allow, '*': allow, "
@@ -55,7 +54,7 @@ class House:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[House]:
-    """A backend that was got ready, for a user whose own configuration allows and asks for much."""
+    """A backend that was got ready, for a user whose own configuration allows much."""
     directory = tmp_path_factory.mktemp("backend")
     theirs = directory / "home" / ".config" / "opencode"
     (theirs / "node_modules").mkdir(parents=True)
@@ -184,13 +183,6 @@ async def test_sessions_get_their_role_and_the_nearest_model(house: House, tmp_p
     assert opened("tight") == ("tight", "mine/u1", "")
     assert opened("theirs") == ("theirs", "mine/u1", "")
     assert opened("tight", "scripted/m1") == ("tight", "scripted/m1", "")
-
-
-def make_spec(directory: Path, role: str, model: str = "") -> SessionSpec:
-    return SessionSpec(
-        session="s", role=role, task_id="a", task_file="tasks/a.md", branch="feat/a", slot=0, cwd=directory,
-        environment={}, log=directory / "log", prompt_directory=directory, turn_seconds=60, stop_seconds=5, model=model,
-    )  # fmt: skip
 
 
 async def test_roles_permissions_and_the_program_are_looked_at_before_anything_is_started(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks_lib.agents.opencode.configuration import (
+    NOTHING,
     PLAN,
     check_permission,
     list_kept,
@@ -13,13 +14,16 @@ from tasks_lib.agents.opencode.configuration import (
     write_configuration,
 )
 from tasks_lib.agents.opencode.roles import load_shipped, read_roles
+from tasks_lib.agents.opencode.theirs import SEEN, Theirs, read_theirs
 from tasks_lib.settings import Settings
 
 
-def configure(**agent: Any) -> dict[str, str]:
+def configure(theirs: Theirs | None = NOTHING, **agent: Any) -> dict[str, str]:
     settings = Settings.model_validate({"agent": {"backend": "opencode", **agent}})
     roles = {**load_shipped(), **read_roles({".opencode/agents/a/b.md": "---\npermission: allow\n---\nNested."})}
-    return make_configuration(settings, roles, shells="/private/shells", keep=["PATH"], scratch=["/tmp/opencode/*"])
+    return make_configuration(
+        settings, roles, shells="/private/shells", keep=["PATH"], scratch=["/tmp/opencode/*"], theirs=theirs
+    )
 
 
 def main_of(files: dict[str, str]) -> dict[str, Any]:
@@ -42,18 +46,52 @@ def test_one_model_is_for_all_that_name_none() -> None:
 def test_further_configuration_is_taken_over() -> None:
     found = main_of(configure(config={"provider": {"x": {"options": {"apiKey": "{env:X}"}}}, "lsp": {"y": {}}}))
     assert found["provider"]["x"]["options"]["apiKey"] == "{env:X}"
-    assert found["lsp"] == {"y": {}}
+    assert "lsp" not in found
+
+
+def test_what_could_undo_a_refusal_is_laid_beside_a_persons_own_word() -> None:
+    provider: dict[str, Any] = {"x": {"options": {"apiKey": "{env:X}"}, "whitelist": ["a"]}, "y": {"name": "Y"}}
+    config: dict[str, Any] = {
+        "lsp": {"y": {}},
+        "disabled_providers": ["z"],
+        "provider": provider,
+        "mcp": {"m": {"enabled": True}},
+    }
+    files = configure(config=config)
+    assert main_of(files)["provider"] == {"x": {"options": {"apiKey": "{env:X}"}}, "y": {"name": "Y"}}
+    assert main_of(files)["mcp"] == {}
+    beside = json.loads(files[PLAN])["beside"]
+    assert beside["provider"] == {"x": {"whitelist": ["a"]}}
+    assert beside["mcp"] == {"m": {"enabled": True}}
+    assert (beside["lsp"], beside["disabled_providers"]) == ({"y": {}}, ["z"])
 
 
 def test_roles_are_files_whose_permissions_are_narrowed() -> None:
     files = configure()
     _, front, text = files["agent/a/b.md"].split("---\n", 2)
-    permission = json.loads(front)["permission"]
     assert text == "Nested.\n"
+    permission = json.loads(files[PLAN])["agents"]["a/b"]
     assert permission["*"] == "allow"
-    assert list(permission)[-1] != "*"
+    assert next(iter(permission)) == "*"
     assert permission["external_directory"] == {"*": "deny", "/tmp/opencode/*": "allow"}
-    assert json.loads(files[PLAN])["agents"]["a/b"] == permission
+    # Without the part that puts the plan over them, the files allow nothing.
+    assert json.loads(front)["permission"] == main_of(files)["permission"] == {"**": "deny"}
+
+
+def test_before_a_persons_own_configuration_is_known_nothing_is_allowed() -> None:
+    plan = json.loads(configure(theirs=None)[PLAN])
+    assert plan["seen"] == SEEN
+    assert not {"permission", "agents"} & plan.keys()
+
+
+def test_agents_of_a_persons_own_are_bound_by_the_policy_too() -> None:
+    theirs = read_theirs(
+        {"permission": {"bash": {"touch *": "deny"}}, "agents": {"scout": {"permission": {"bash": "allow"}}}}
+    )
+    plan = json.loads(configure(permission={"bash": {"rm *": "deny"}}, theirs=theirs)[PLAN])
+    assert plan["agents"]["scout"]["bash"] == {"*": "allow", "rm *": "deny"}
+    assert plan["permission"]["bash"] == {"touch *": "deny", "rm *": "deny"}
+    assert plan["agents"]["a/b"]["bash"] == {"*": "allow", "touch *": "deny", "rm *": "deny"}
 
 
 def test_what_is_installed_by_itself_is_there_already() -> None:

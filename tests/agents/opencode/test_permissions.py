@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from permission_rules import decide, find_last
+from permission_rules import matches as matches_there
 
 from tasks_lib.agents.opencode.permissions import (
     DEFAULT_POLICY,
@@ -13,9 +14,11 @@ from tasks_lib.agents.opencode.permissions import (
     find_pattern_fault,
     flatten,
     make_policy,
+    matches,
     narrow,
     to_section,
 )
+from tasks_lib.agents.opencode.theirs import Theirs, combine_agent, combine_general
 
 PERMISSIONS = ("bash", "edit", "read", "external_directory", "webfetch", "*", "ba*", "e?it", "external_*")
 PATTERNS = ("*", "git *", "git push*", "*.env", "docs/*", "/tmp/*", "?", "rm *", "*push")
@@ -46,7 +49,7 @@ def as_opencode_reads(policy: Rules, role: Rules) -> Rules:
     return (*flatten(to_section(policy)), *flatten(to_section(narrow(policy, role))))
 
 
-@settings(max_examples=600)
+@settings(max_examples=600, deadline=None)
 @given(section, section)
 def test_nothing_that_the_policy_or_the_role_refuses_becomes_allowed(wanted: Any, asked: Any) -> None:
     policy, role = make_policy(wanted), flatten(asked)
@@ -57,7 +60,7 @@ def test_nothing_that_the_policy_or_the_role_refuses_becomes_allowed(wanted: Any
                 assert decide(both, permission, subject) != "allow", (permission, subject, to_section(both))
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(rules)
 def test_a_section_never_allows_what_its_rules_refuse(found: Rules) -> None:
     section = flatten(to_section(found))
@@ -67,6 +70,7 @@ def test_a_section_never_allows_what_its_rules_refuse(found: Rules) -> None:
                 assert decide(section, permission, subject) != "allow"
 
 
+@settings(deadline=None)
 @given(section)
 def test_a_role_that_says_nothing_gets_what_the_policy_says(wanted: Any) -> None:
     policy = make_policy(wanted)
@@ -138,6 +142,38 @@ def test_a_role_that_refuses_some_keeps_what_the_policy_allows_of_the_rest() -> 
     both = as_opencode_reads(policy, flatten({"bash": {"git push*": "deny"}}))
     assert decide(both, "bash", "git log") == "allow"
     assert decide(both, "bash", "git push") == "deny"
+
+
+def test_allowing_by_name_holds_where_both_refuse_the_rest() -> None:
+    """The usual way to write a list of what is allowed, on both sides; one of them is a person's own configuration."""
+    policy = make_policy({"*": "deny", "bash": {"*": "deny", "git *": "allow", "ls *": "allow"}, "edit": "allow"})
+    role = flatten({"*": "ask", "bash": {"*": "ask", "git *": "allow", "make": "allow"}, "edit": "allow"})
+    both = as_opencode_reads(policy, role)
+    said = {"git log": "allow", "ls -l": "ask", "make": "deny", "rm x": "ask"}
+    for line, action in said.items():
+        assert (decide(both, "bash", line) == "allow") == (action == "allow"), line
+    assert decide(both, "edit", "a.py") == "allow"
+    assert decide(both, "webfetch", "https://example.org") != "allow"
+    assert decide(both, "some_tool", "*") != "allow"
+
+
+@settings(max_examples=300, deadline=None)
+@given(section, section, section)
+def test_nothing_that_one_of_three_refuses_becomes_allowed(wanted: Any, asked: Any, own: Any) -> None:
+    policy, role, theirs = make_policy(wanted), flatten(asked), flatten(own)
+    general = flatten(to_section(combine_general(policy, Theirs(theirs))))
+    both = (*general, *flatten(to_section(combine_agent(policy, role, theirs))))
+    for permission in NAMED:
+        for subject in SUBJECTS:
+            if refused_by(policy, permission, subject) or refused_by(theirs, permission, subject):
+                assert decide(general, permission, subject) != "allow", (permission, subject)
+            if any(refused_by(side, permission, subject) for side in (policy, role, theirs)):
+                assert decide(both, permission, subject) != "allow", (permission, subject)
+
+
+@given(st.sampled_from((*PATTERNS, *PERMISSIONS)), st.sampled_from((*SUBJECTS, *NAMED)))
+def test_a_pattern_means_what_it_means_to_opencode(pattern: str, text: str) -> None:
+    assert matches(pattern, text) == matches_there(text, pattern)
 
 
 def test_what_the_policy_asks_about_no_role_can_allow() -> None:
