@@ -34,7 +34,8 @@ class Surroundings:
         self._settings = settings
         self._repository = repository
         self._launcher = write_launcher(private / "bin", sys.executable)
-        self._refusals = Refusals(private / "refusals")
+        gpg = repository.git.run("config", "--get", "gpg.program", accept=(0, 1)).text
+        self._refusals = Refusals(private / "refusals", os.environ.get("PATH", os.defpath), gpg or "gpg")
         self.identity: Mapping[str, str] = repository.identity()
 
     def of(self, kind: Kind, slot: int) -> dict[str, str]:
@@ -53,7 +54,7 @@ class Surroundings:
     def _make(self, allowed: Sequence[str]) -> dict[str, str]:
         variables = scrub(os.environ, allowed, git_variables=local_variables(), own_bin=find_own_bin())
         return {
-            **lead_path(variables, str(self._launcher)),
+            **lead_path(lead_path(variables, str(self._refusals.programs)), str(self._launcher)),
             **self.identity,
             REPOSITORY_MARKER: str(self._repository.common_dir),
             # Without its `.git` file a worktree would be taken for a directory of the repository around it.

@@ -7,6 +7,7 @@ program (an editor, a pager, a dialog for a password) is given one of these, whi
 
 import os
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -56,11 +57,30 @@ OWN_GIT: Mapping[str, str] = {
 """For git as the coordinator runs it. Credential helpers and an ssh-agent answer without a person, so they still do."""
 
 
-class Refusals:
-    """The programs that refuse, in `directory`, which is made."""
+_GPG = ("gpg", "gpg2")
+_KEYS = ("vi", "vim", "view", "vimdiff", "nvim")
+"""Editors that wait for keys even without a terminal, where their standard error is a pipe; others give up."""
 
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+class Refusals:
+    """The programs that refuse, in `directory`, which is made; `programs` in it is to be put on a PATH.
+
+    `gpg` is what a person signs with, as git is configured, and `search_path` where it is looked for: a passphrase is
+    asked for by a program that gpg's own agent starts, on the screen of the person, and no variable keeps it from that.
+    """
+
+    def __init__(self, directory: Path, search_path: str = "", gpg: str = "gpg") -> None:
+        self.programs: Path = directory / "programs"
+        self.programs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._gpg: str = gpg if Path(gpg).name in _GPG else ""
+        for name in {*_GPG, self._gpg} - {""}:
+            if found := shutil.which(name, path=search_path):
+                text = f'#!/bin/sh\nexec {shlex.quote(found)} --pinentry-mode error "$@"\n'
+                _make_program(self.programs / Path(name).name, text)
+        for name in _KEYS:
+            if found := shutil.which(name, path=search_path):
+                text = f"#!/bin/sh\nreal={shlex.quote(found)}\n{_read_script('keys')}"
+                _make_program(self.programs / name, text)
         self._editor: Path = _write(directory, "editor")
         self._password: Path = _write(directory, "password")
         self._window: Path = _write(directory, "window")
@@ -89,7 +109,9 @@ class Refusals:
         commands = {f"{kind}tool.coordinator.cmd": shlex.quote(str(self._window)) for kind in ("merge", "diff")}
         prompts = {f"{kind}tool.prompt": "false" for kind in ("merge", "diff")}
         signatures = ("commit.gpgSign", "tag.gpgSign", "tag.forceSignAnnotated", "push.gpgSign")
+        shim = self.programs / Path(self._gpg or "gpg").name
         return {
+            **({"gpg.program": str(shim)} if self._gpg and shim.is_file() else {}),
             **dict.fromkeys(signatures, "false"),
             "credential.interactive": "false",
             "help.autoCorrect": "0",
@@ -101,8 +123,14 @@ class Refusals:
 
 
 def _write(directory: Path, name: str) -> Path:
-    path = directory / name
-    text = (files("tasks_lib.process") / "refusals" / f"{name}.sh").read_text("utf-8")
+    return _make_program(directory / name, _read_script(name))
+
+
+def _read_script(name: str) -> str:
+    return (files("tasks_lib.process") / "refusals" / f"{name}.sh").read_text("utf-8")
+
+
+def _make_program(path: Path, text: str) -> Path:
     number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o700)
     with os.fdopen(number, "w", encoding="utf-8") as sink:
         sink.write(text)

@@ -43,12 +43,21 @@ ssh-keygen -q -t ed25519 -N secret -f key; git config gpg.format ssh; git config
 git commit -q --allow-empty -S -m x"""
 
 
+SIGN_BY_GPG = """\
+mkdir -m 700 ../gpg && export GNUPGHOME=$PWD/../gpg
+key() { gpg --batch -q --pinentry-mode loopback --passphrase "$2" --quick-gen-key "$1" default default never; }
+key 'a <a@b>' secret 2> /dev/null && echo "pinentry-program $dialog" > $GNUPGHOME/gpg-agent.conf
+gpgconf --kill gpg-agent; git config user.signingKey a@b
+gpg --batch --pinentry-mode loopback --passphrase secret -q -s -o signed f && test -s signed || echo no exception
+gpgconf --kill gpg-agent; git commit -q --allow-empty -S -m x; status=$?; gpgconf --kill gpg-agent; exit $status"""
+
+
 def make_environment(directory: Path) -> Mapping[str, str]:
-    refusals = Refusals(directory / "refusals")
+    refusals = Refusals(directory / "refusals", PATH)
     home = directory / "home"
     home.mkdir()
     return {
-        "PATH": PATH,
+        "PATH": f"{refusals.programs}:{PATH}",
         "HOME": str(home),
         "TERM": "xterm",
         "GIT_CONFIG_NOSYSTEM": "1",
@@ -88,7 +97,9 @@ REFUSED = {
     "another program's editor": ('"$EDITOR" notes.txt', "nobody is here to edit notes.txt"),
     "another program's visual editor": ('"$VISUAL" notes.txt', "nobody is here to edit notes.txt"),
     "editor of this machine": ("sensible-editor notes.txt", "nobody is here to edit notes.txt"),
-    "vi": ("vi notes.txt", "Error reading input, exiting"),
+    "vi": ("vi notes.txt", "nobody is here to type into vi"),
+    "vi whose output is a pipe": ("vi notes.txt 2>&1 | cat; exit 1", "nobody is here to type into vi"),
+    "vi with options": ("vi -n notes.txt", "Error reading input, exiting"),
     "browser": ("python3 -m webbrowser http://127.0.0.1:9 ; exit 1", "nobody is here to look at a window"),
     "passphrase of a key": (
         "ssh-keygen -q -t ed25519 -N secret -f key && ssh-keygen -y -f key",
@@ -102,6 +113,7 @@ REFUSED = {
         SIGN_BY_KEY,
         'nobody is here to answer "Enter passphrase',
     ),
+    "passphrase of gpg": (SIGN_BY_GPG, "gpg failed to sign the data"),
     "signature": (
         "git config user.signingKey nobody; git commit -q --allow-empty -S -m x",
         "gpg failed to sign the data",
@@ -125,6 +137,7 @@ async def test_question_is_answered_with_no_and_why(runner: Runner, name: str) -
     status, said = await ask(runner, BEGIN.format(settings=WAITING_SETTINGS) + script)
     assert status
     assert why in said
+    assert "no exception" not in said
 
 
 ALLOWED = {
@@ -147,6 +160,7 @@ ALLOWED = {
     "python": ("python3; echo left", "left"),
     "node": ("node; echo left", "left"),
     "patch by patch": ("echo x > f; git add -p; git status --short", " M f"),
+    "vi with a script": ("vi -es -c '%s/two/three/' -c wq f < /dev/null; cat f", "three"),
     "cleaning": ("touch x; git clean -i; git status --short", "?? x"),
 }  # fmt: skip
 
