@@ -12,7 +12,7 @@ from tasks_lib.git.candidate import Candidate, Composer, Conflict, Landing
 from tasks_lib.git.head import FollowedBase, NeedsRebuild, Rewritten, Unchanged
 from tasks_lib.git.rebuild import recompose
 from tasks_lib.git.snapshots import keep_commit
-from tasks_lib.life.additions import find_new_faults, may_add_files, write_faults_prompt
+from tasks_lib.life.additions import Additions, find_new_faults
 from tasks_lib.life.chasing import Chase, find_rest
 from tasks_lib.life.checks import Red
 from tasks_lib.life.landing_results import GivenBack, Held, Landed, LandingResult, Overtaken, give_back_conflict
@@ -40,6 +40,7 @@ class Lander:
         self._has_changed = asyncio.Event()
         self._taking_back = asyncio.Lock()
         self._is_given_up = False
+        self._additions = Additions(run.reader)
         self.is_behind: bool = False
         """Whether the head stands on a base that has moved on, and is not made again on it for now."""
         self._landed: int = 0
@@ -141,15 +142,14 @@ class Lander:
                 return Overtaken(await self._run.thread(find_completion, self._run, landing.task.id, head))
             if isinstance(candidate, Conflict):
                 return give_back_conflict(candidate, head, self._run.instructions.templates)
-            if may_add_files(landing) and (
-                faults := await self._run.thread(find_new_faults, self._run.reader, candidate)
-            ):
-                return GivenBack(f"its task files make no graph: {faults[0]}", write_faults_prompt(faults, head))
+            if back := await self._run.thread(self._additions.refuse, candidate, landing):
+                return back
             if red := await self._verifier.find_red(candidate.commit, landing.task.id):
                 return await self._find_base_red(head) or self._give_back_red(red, head)
             if refusal := await self._weigh_idle(candidate):
                 return refusal
             if await self._advance_or_hold(candidate):
+                await self._run.thread(self._additions.note_landed, candidate, landing)
                 self._landed += 1
                 self._has_changed.set()
                 return Landed(candidate.commit)

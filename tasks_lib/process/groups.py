@@ -285,7 +285,8 @@ async def _terminate_then_kill(claim: Claim, stop_seconds: float) -> bool:
 
 async def _terminate(claim: Claim, found: list[Row], stop_seconds: float) -> None:
     deadline = time.monotonic() + stop_seconds
-    while found:
+    # Ended by the clock too: a program that starts its successor when it is told to end would be told so for ever.
+    while found and time.monotonic() < deadline:
         _send(claim, found, signal.SIGTERM)
         if not await _are_gone(found, deadline):
             return

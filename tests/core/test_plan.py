@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from tasks_lib.bounds import MOST_IN_A_ROW
 from tasks_lib.errors import InputError
 from tasks_lib.graph import Graph, build_graph
 from tasks_lib.model import Aborted, Blocked, Checked, Failed, Merged, Outcome, Scope, Skipped, Status, Task
@@ -350,6 +351,17 @@ def test_node_whose_merge_was_taken_back_may_be_worked_again() -> None:
     land(plan, "a")
     assert plan.outcomes == {"a": Merged("c0ffee")}
     assert plan.ready() == ("b", "x")
+
+
+def test_node_whose_merge_is_taken_back_again_and_again_has_failed() -> None:
+    plan = Plan(chain())
+    for times in range(1, MOST_IN_A_ROW + 1):
+        assert "a" in plan.ready(), times
+        land(plan, "a")
+        plan.update(edit(plan.graph, a="pending"))
+    assert isinstance(plan.outcomes["a"], Failed)
+    assert "was taken back 3 times" in plan.outcomes["a"].reason
+    assert "a" not in plan.ready()
 
 
 def test_merge_that_was_taken_back_before_its_node_ended_is_no_outcome() -> None:

@@ -47,3 +47,15 @@ async def test_fault_that_the_head_has_already_blames_no_session(ground: Ground)
     await ground.work(during=break_one)
     assert ground.turns() == ["plan-1-1"]
     assert ground.has("tasks/new.md")
+
+
+async def test_planning_that_adds_more_planning_each_time_comes_to_an_end(ground: Ground) -> None:
+    make = "printf -- '---\\nid: %s\\nname: Do %s\\nstatus: pending\\nlevel: planning\\n---\\n' $1 $1 > tasks/$1.md"
+    agent = f'add() {{ {make}; }}\nadd ${{id}}x; [ $turn = 1 ] || echo $turn > $id.txt; commit "plan $id $turn"'
+    ground.make({"p": {"level": "planning"}}, agent, land={"give_backs": 1}, retry={"attempts": 1})
+    worked = await ground.work()
+    assert worked.started == ["p", "px", "pxx", "pxxx", "pxxxx"]
+    last = worked.outcomes["pxxxx"]
+    assert isinstance(last, Blocked)
+    assert "added 4 steps of planning after a person's task" in last.reason
+    assert "Planning has been handed on too often" in ground.turn("pxxxx-1-2")

@@ -100,6 +100,15 @@ async def test_one_that_starts_others_while_it_is_ended_loses_them_all(runner: R
     assert find_marked(runner.session) == []
 
 
+async def test_one_that_starts_its_successor_whenever_it_is_told_to_end_is_killed(
+    runner: Runner, tmp_path: Path
+) -> None:
+    again = tmp_path / "again.sh"
+    again.write_text(f"trap 'sh {again} & exit' TERM\nwhile :; do sleep 0.01; done\n")
+    await runner.run(f"sh {again}", timeout_seconds=0.3, stop_seconds=0.3)
+    assert find_marked(runner.session) == []
+
+
 async def test_cancelling_ends_the_group_and_is_raised(runner: Runner) -> None:
     running = asyncio.ensure_future(runner.run("setsid sleep 1000 & echo ready > events; sleep 1000"))
     await runner.hear()
