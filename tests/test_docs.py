@@ -1,5 +1,6 @@
 """What the documentation says can be looked up: keys and defaults, commands and options, links, limits of size."""
 
+import ast
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -137,6 +138,37 @@ def test_every_test_that_a_promise_names_is_there() -> None:
 
 def _has_test(path: Path, name: str) -> bool:
     return path.exists() and re.search(rf"^(async )?def {name}\(", path.read_text("utf-8"), re.MULTILINE) is not None
+
+
+def test_every_loop_that_waits_stands_in_the_table_of_bounds() -> None:
+    """Whoever adds a loop over something outside says what ends it; see `find_waiting_loops` for which these are."""
+    section = cut(read("docs/reliability.md"), "## The loops and their bounds")
+    named = {f"{file}::{name}" for file, name in re.findall(r"`([\w/]+\.py)::((?!test_)\w+)`", section)}
+    assert named == set(find_waiting_loops())
+
+
+def find_waiting_loops() -> Iterator[str]:
+    """Each function with a loop that may wait: one without a condition, one that awaits or sleeps, or tries again.
+
+    Named as `life/landing.py::land` or `flows/inbox.py::work`.
+    """
+    for path in [*sorted((TOP / "tasks_lib").rglob("*.py")), *sorted((TOP / "flows").rglob("*.py"))]:
+        name = path.relative_to(TOP).as_posix().removeprefix("tasks_lib/")
+        if not name.startswith("flows/demo/"):
+            for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and any(map(waits, ast.walk(function))):
+                    yield f"{name}::{function.name}"
+
+
+def waits(node: ast.AST) -> bool:
+    if isinstance(node, ast.For):
+        # `for _ in range(TRIES)` tries again.
+        return ast.unparse(node.target) == "_" and re.search(r"[A-Z]{3}", ast.unparse(node.iter)) is not None
+    if not isinstance(node, ast.While):
+        return False
+    calls = {ast.unparse(one.func).rpartition(".")[2] for one in ast.walk(node) if isinstance(one, ast.Call)}
+    has_await = any(isinstance(one, ast.Await) for one in ast.walk(node))
+    return isinstance(node.test, ast.Constant) or has_await or not calls.isdisjoint({"sleep", "wait", "wait_for"})
 
 
 def test_configurations_that_are_shown_are_read_without_a_fault() -> None:

@@ -70,8 +70,12 @@ def bash(command: str) -> Step:
         (Step(say="Well.", finish="unknown"), "3 times in a row without calling a tool", 5),
         (Step(finish="unknown"), "3 times in a row without calling a tool", 5),
         (Step(say="Well.", finish="tool_calls"), "3 times in a row without calling a tool", 5),
+        (Step(say="Well.", finish="length"), "answers were too long for its model", 5),
     ],
-    ids=["too long", "compacted", "compacted with news", "compacted without a tool", "unknown", "empty", "no call"],
+    ids=[
+        "too long", "compacted", "compacted with news", "compacted without a tool", "unknown", "empty", "no call",
+        "cut off",
+    ],
 )
 async def test_turn_that_goes_round_without_progress_ends_after_a_few_requests(
     lab: Lab, mood: Mood, step: Step, said: str, most: int
