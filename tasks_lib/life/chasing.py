@@ -90,13 +90,15 @@ class Chase:
         if before == after or after == self._seen:
             return
         self._seen = after
+        if not self.is_over:  # What is said then stays the same, so that it is said once.
+            known = {one.commit: one for one in (*self._movers, *self._read_movers(before, after))}
+            self._movers = list(known.values())
         self.lost_in_a_row += 1
-        self._movers = [*self._movers, *self._read_movers(before, after)][-_READ:]
         self._next_at = time.monotonic() + find_rest(self.lost_in_a_row)
 
     def explain(self) -> str:
         """Why publishing waits, and what moves the base: one sentence."""
-        often = f"{self._what}, {self.lost_in_a_row} times in a row"
+        often = f"{self._what}, {min(self.lost_in_a_row, MOST_IN_A_ROW)} times in a row"
         if not self._movers:
             return often
         told = ", ".join(f'{one.commit} "{one.subject}" by {one.author}' for one in self._movers[-_SAID:])

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 from helpers import Ground, Worked
-from push.pushing_ground import PushingGround
 
+from tasks_lib.life.chasing import Chase
 from tasks_lib.report import ExitCode
 
 TICKER = "git -c user.name=Ticker -c user.email=t@example.org"
@@ -64,10 +65,56 @@ async def test_merge_that_is_taken_back_again_and_again_is_given_up(ground: Grou
     assert worked.pending or worked.code is ExitCode.BLOCKED
 
 
-def push_tick(ground: PushingGround) -> str:
-    """A line of verify that pushes a commit to the target, as a verify does that records its results."""
-    return (
-        f"git fetch -q {ground.url} main && "
-        f"git push -q {ground.url} $({TICKER} commit-tree -p FETCH_HEAD -m tick-$(date +%s%N) 'FETCH_HEAD^{{tree}}'):"
-        "refs/heads/main"
-    )
+@pytest.mark.parametrize(
+    "line",
+    [
+        "git push -q . HEAD:main",
+        "git update-ref refs/heads/main $({ticker} commit-tree -p main -m tick-$(date +%s%N) main^{{tree}})",
+        "git update-ref refs/coordinator/queue/main $({ticker} commit-tree -p HEAD -m tick-$(date +%s%N) HEAD^{{tree}})",
+        "git update-ref refs/coordinator/queue/main HEAD~1 || git update-ref -d refs/coordinator/queue/main",
+    ],
+    ids=["publishes itself", "moves the ref", "moves the queue", "winds the queue back"],
+)
+async def test_verify_that_moves_refs_each_time_comes_to_an_end(ground: Ground, line: str) -> None:
+    log = ground.place / "verified"
+    verify = [f"echo . >> {log}", line.format(ticker=TICKER)]
+    ground.make({"a": {}, "b": {"depends_on": ["a"]}}, verify=verify, land={"give_backs": 0})
+    worked = await ground.work()
+    assert len(log.read_text().split()) < 30
+    assert set(worked.names.values()) <= {"Merged", "Blocked"}, str(worked.outcomes)
+    assert count_ticks(ground.log("%s")) == 0 or "tick-" in worked.pending
+
+
+def make_chase(ground: Ground) -> Chase:
+    ground.make({"a": {}})
+    return Chase(ground.git, "main", is_remote=False)
+
+
+def test_others_who_are_quick_are_followed_for_as_long_as_work_gets_through_in_between(ground: Ground) -> None:
+    chase = make_chase(ground)
+    for number in range(20):
+        before = ground.at()
+        chase.lose(before, ground.commit(f"By hand {number}", {"hand.txt": f"{number}\n"}))
+        if number % 2:
+            chase.win()
+        assert not chase.is_over
+        assert chase.may_try
+
+
+def test_lost_rounds_end_the_chase_and_what_is_said_stays_the_same(ground: Ground) -> None:
+    chase, said = make_chase(ground), set[str]()
+    for number in range(6):
+        before = ground.at()
+        commit = ground.commit(f"By hand {number}", {"hand.txt": f"{number}\n"})
+        chase.lose(before, commit)
+        chase.lose(before, commit)
+        assert chase.lost_in_a_row == number + 1
+        if chase.is_over:
+            said.add(chase.explain())
+    assert not chase.may_try
+    [line] = said
+    assert line.startswith("main moved while work was verified, 3 times in a row: main was moved by ")
+    assert 'By hand 2" by Ada; verify takes longer than it stays where it is' in line
+    assert chase.claim_last_try(1)
+    assert chase.may_try
+    assert not chase.claim_last_try(1)

@@ -73,7 +73,13 @@ def bash(command: str) -> Step:
         (Step(say="Well.", finish="length"), "answers were too long for its model", 5),
     ],
     ids=[
-        "too long", "compacted", "compacted with news", "compacted without a tool", "unknown", "empty", "no call",
+        "too long",
+        "compacted",
+        "compacted with news",
+        "compacted without a tool",
+        "unknown",
+        "empty",
+        "no call",
         "cut off",
     ],
 )
