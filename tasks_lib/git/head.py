@@ -90,6 +90,7 @@ class Head:
         # Where we put the ref ourselves, after the first reading; None while it is absent.
         self._own: str | None = None
         self._is_own_known: bool = False
+        self._times_put_back: int = 0
 
     def base(self) -> str:
         """The commit that the base is at. Raises InputError if there is no such branch."""
@@ -257,6 +258,7 @@ class Head:
         before = found or "0" * len(self._own or "")
         words = (self.ref, self._own, before) if self._own else ("-d", self.ref, before)
         done = self._git.run("update-ref", "--no-deref", *words, accept=(0, 1, 128))
+        self._times_put_back += 1
         if done.status == 0 and self._on_intrusion:
             what = f"moved to {found[:12]}" if found else "deleted"
             where = f" (kept at {kept})" if kept else ""
@@ -276,13 +278,18 @@ class Head:
         """Set the ref from `old` (zeros: absent) to `new`; False if it was not `old`."""
         command = ("update-ref", "-m", "coordinator: move the head", self.ref, new, old)
         with self._writing:
-            result = self._git.run(*command, accept=(0, 1, 128))
-            if result.status == 0:
-                self._own, self._is_own_known = new, True
-                return True
-        if (self._read()[0] or "0" * len(old)) == old:  # It is where it was said to be, so something else is wrong.
-            raise GitError(command, result.status, result.stderr)
-        return False
+            for _ in range(_TRIES):
+                before = self._times_put_back
+                result = self._git.run(*command, accept=(0, 1, 128))
+                if result.status == 0:
+                    self._own, self._is_own_known = new, True
+                    return True
+                if (self._read()[0] or "0" * len(old)) != old:
+                    return False
+                if self._times_put_back == before:
+                    # It is where it was said to be, and nobody but us put it there, so something else is wrong.
+                    raise GitError(command, result.status, result.stderr)
+        raise GitError(command, 1, "another process keeps moving it; is an agent at it?")
 
 
 def _stamp_file(path: Path) -> tuple[int, int, int] | None:

@@ -1,6 +1,7 @@
 """The head: moves, what to do when the base moved, and commits made again."""
 
 import threading
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -89,6 +90,23 @@ def test_advance_is_lost_when_the_base_moved_before_there_was_a_ref(shop: Worksh
     other = shop.composer.compose_checked(shop.landing("b", old), old)
     shop.commit({"x": "x"})
     assert not head.advance(old, other.commit)
+
+
+def test_advance_past_a_move_by_another_hand_puts_that_back_and_is_made(shop: Workshop) -> None:
+    told: list[str] = []
+    head = Head(shop.git, "main", on_intrusion=told.append)
+    begun = head.current()
+    first, second, third = (land_on(shop, one) for one in (begun, begun, begun))
+    assert head.advance(begun, first)
+    shop.git.run("update-ref", head.ref, second)
+    assert head.replace(first, third)
+    assert shop.git.resolve(head.ref) == third
+    assert len(told) == 1
+
+
+def land_on(shop: Workshop, parent: str) -> str:
+    """A commit on `parent`, unlike any other."""
+    return shop.git.text("commit-tree", "-p", parent, "-m", uuid.uuid4().hex, f"{parent}^{{tree}}")
 
 
 def test_advance_that_git_cannot_make_is_an_error(shop: Workshop, head: Head) -> None:
