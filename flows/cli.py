@@ -1,6 +1,8 @@
 """The command line: reads arguments, calls what does the work, turns errors into sentences and exit codes."""
 
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -299,10 +301,17 @@ def main() -> None:
     from flows.streams import close_output, steady_streams
 
     steady_streams()
-    code = call()
+    try:
+        code = call()
+    except Exception:  # Nobody expected it; what is said of it must be written before the streams are closed.
+        traceback.print_exc()
+        code = 1
     if (lost := close_output()) and code == 0:
         print(f"standard output: {lost.strerror or lost}", file=sys.stderr)  # noqa: T201
         code = code if sys.argv[1:2] and sys.argv[1] in ACTING else 1
+    if "prefect" in sys.modules:
+        # At the interpreter's exit Prefect's threads would wait for a server that has gone, or for a limit, for ever.
+        os._exit(code)
     sys.exit(code)
 
 

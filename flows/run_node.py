@@ -15,15 +15,16 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
+from prefect.exceptions import PrefectSignal
 from prefect.tasks import Task as PrefectTask
 
 from flows.states import RETRY, describe_outcome
-from flows.telling import FAULTS, Telling
+from flows.telling import Telling
 from tasks_lib import settings
 from tasks_lib.life.node import Retry, live
 from tasks_lib.life.slots import Seat
 from tasks_lib.life.startup import OpenRun
-from tasks_lib.model import Outcome, Task
+from tasks_lib.model import Failed, Outcome, Task
 
 BEGIN_SECONDS = 60.0
 """How long Prefect may take to let a node begin: it asks its server about concurrency limits on the node's tags."""
@@ -95,6 +96,9 @@ async def make_attempt(dispatch: Dispatch, node: str) -> Outcome | Retry:
     dispatch.wake(node)
     try:
         outcome = await live(run, lander, node, dispatch.seats[node], dispatch.ranks[node])
+    except Exception as error:
+        dispatch.outcomes[node] = Failed(f"its attempt broke: {error!r}")
+        raise
     finally:
         run.board.ignore(tell)
     if isinstance(outcome, Retry):
@@ -140,8 +144,9 @@ async def _work_in_prefect(
         await _watch(dispatch, job, node)
         if job.done() and not job.cancelled():
             return job.result()
-    except FAULTS as error:
-        dispatch.telling.miss(error)
+    except (Exception, PrefectSignal) as error:  # What an attempt itself raises is noted as its outcome.
+        if node not in dispatch.outcomes:
+            dispatch.telling.miss(error)
     finally:
         if not job.done():
             job.cancel()

@@ -239,6 +239,7 @@ def quiet_settings() -> dict[str, str]:
     """
     return {
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_CLIENT_MAX_RETRIES": "3",
         "PREFECT_API_REQUEST_TIMEOUT": "30",

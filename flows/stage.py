@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TypeVar
 
 from rich.console import Console
@@ -70,7 +70,12 @@ class Stage:
         """Do what `begin` begins, until it has ended or a person has lost patience."""
         loop = asyncio.get_running_loop()
         job = asyncio.ensure_future(begin())
-        with on_signals(lambda number: loop.call_soon_threadsafe(self._hear, number, job)) as self.take_signals:
+
+        def hear(number: signal.Signals) -> None:
+            with suppress(RuntimeError):  # The loop is closed: what ends then ends within a bound.
+                loop.call_soon_threadsafe(self._hear, number, job)
+
+        with on_signals(hear) as self.take_signals:
             deadline = 0.0
             while not job.done():
                 await asyncio.wait([job], timeout=LOOK_SECONDS)

@@ -4,6 +4,7 @@ A closed terminal, a reader that has gone, a full disk or a stream that was clos
 command does. The command line makes its streams steady before anything else (`steady_streams`).
 """
 
+import errno
 import io
 import os
 import queue
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
 STDOUT, STDERR = 1, 2
+READER_LEFT = (errno.EPIPE, errno.ECONNRESET, errno.EIO)
+"""A pipe's reader has ended, or a terminal was closed: nobody misses anything."""
 BUSY_SECONDS = 10.0
 """How long a reader may keep a command waiting whose stream is set not to block."""
 MOST_WAITING_BYTES = 1 << 20
@@ -143,4 +146,4 @@ def close_output() -> OSError | None:
     for outlet in _outlets.values():
         outlet.settle(CLOSE_SECONDS)
     lost = _outlets[STDOUT].lost if STDOUT in _outlets else None
-    return None if isinstance(lost, BrokenPipeError) else lost
+    return None if lost and lost.errno in READER_LEFT else lost

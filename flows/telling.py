@@ -37,7 +37,7 @@ def explain(error: BaseException) -> str:
         case HTTPStatus.NOT_FOUND:
             return "it no longer has this run (deleted, or another database?)"
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN as status:
-            return f"its server refuses the login of this run ({status.value})"
+            return f"its server refuses the login of this run ({int(status)})"
         case int() as status:
             return f"its server answered {int(status)}"
         case None if isinstance(error, httpx.TransportError | TimeoutError | OSError):

@@ -137,7 +137,7 @@ def drive(words: Mapping[str, Any], common_dir: Path, stage: Stage) -> ExitCode:
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # Output from the background would stop the whole run.
     options = RunOptions(**words)
     logging.raiseExceptions = False  # Prefect's log worker would print each failure to reach the server.
-    tokens = on_begin.set(stage.take_signals), on_open.set(stage.open)
+    tokens = on_begin.set(lambda: stage.take_signals()), on_open.set(stage.open)
     state: State[Any] | None = None
     broke: BaseException | None = None
     try:
@@ -146,7 +146,7 @@ def drive(words: Mapping[str, Any], common_dir: Path, stage: Stage) -> ExitCode:
             # Prefect's types do not know that a flow that is async is awaited for its state.
             begin = cast("Callable[[], Awaitable[State[Any]]]", partial(run_graph, options, return_state=True))
             state = asyncio.run(stage.perform(begin))
-    except FAULTS as error:
+    except (*FAULTS, TerminationSignal) as error:
         broke = error
     finally:
         on_begin.reset(tokens[0])

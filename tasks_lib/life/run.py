@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -118,7 +118,10 @@ class Run:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            await asyncio.wait([future])
+            while not future.done():
+                # Cancelled again, we still wait: who leaves at once ends the git that the thread waits for.
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
             raise
 
     def say_soon(self, message: str) -> None:

@@ -221,4 +221,5 @@ async def _close(opened: OpenRun) -> None:
             await run.thread(run.worktrees.close)
             await run.thread(run.head.finish)
     finally:
-        run.close()
+        # In a thread, so that signals are still heard while the threads for git end.
+        await asyncio.to_thread(run.close)

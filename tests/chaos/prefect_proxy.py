@@ -11,7 +11,7 @@ import re
 import signal
 import struct
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import cast
@@ -27,10 +27,14 @@ _MASKED = 0x80
 
 @dataclass(slots=True)
 class Proxy:
-    """What was called, in order, and where to kill; `victim` is the process, 0 as long as there is none."""
+    """What was called, in order, and where to kill; `victim` is the process, 0 as long as there is none.
+
+    `refuse` may answer a request, by method and path, with a status in the server's place, and 0 by hanging up.
+    """
 
     server_port: int
     target: Target | None = None
+    refuse: Callable[[str, str], int | None] = field(default=lambda method, path: None)
     victim: int = 0
     url: str = ""
     calls: list[str] = field(default_factory=list[str])
@@ -78,6 +82,10 @@ class Proxy:
         method, _, path = head.partition(b"\r\n")[0].decode().rpartition(" ")[0].partition(" ")
         body = await _read_body(reader, head)
         path = path.partition("?")[0]
+        status = self.refuse(method, path)
+        if status is not None:
+            writer.write(f"HTTP/1.1 {status} No\r\ncontent-length: 2\r\n\r\n{{}}".encode() if status else b"")
+            return bool(status)
         is_change = method in ("POST", "PUT", "PATCH", "DELETE") and not _READS.search(path)
         target = self.note(f"call {method} {_IDS.sub('<id>', path)}") if is_change else None
         if target and target.mode == "before":
