@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import ContextVar
@@ -24,7 +23,7 @@ from flows.inbox import hearing
 from flows.places import data_dir, find_repository
 from flows.run_node import Dispatch, current_dispatch
 from flows.sessions_table import showing_sessions
-from flows.signals import is_ignored
+from flows.signals import on_hangup
 from flows.stale_runs import FLOW, OUTAGE, crash_stale, tag_flow_run
 from flows.states import describe_outcome, describe_run
 from flows.telling import Telling, open_for_ending
@@ -80,7 +79,9 @@ async def run_graph(options: RunOptions) -> State[Any]:
     plan = Plan(project.graph, options.only)
     if options.dry_run:
         text = describe_plan(plan)
-        await acreate_markdown_artifact(text, key="coordinator-plan", description="What would start, and why not")
+        await Telling().tell(
+            lambda: acreate_markdown_artifact(text, key="coordinator-plan", description="What would start, and why not")
+        )
         get_run_logger().info(text)
         return Completed(name="Planned", message="Nothing was started.")
     return await work_graph(project, options)
@@ -134,9 +135,9 @@ def begin(opened: OpenRun) -> None:
     opened.run.board.set_link(link, api)
     if show := on_open.get():
         show(opened)
-    elif not is_ignored(signal.SIGHUP):
+    else:
         # A worker's terminal was closed: agents have sessions of their own, and would work on unattended.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, opened.run.stop)
+        on_hangup(opened.run.stop)
 
 
 async def conduct(opened: OpenRun, options: RunOptions, telling: Telling) -> Conductor:

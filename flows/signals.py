@@ -4,6 +4,7 @@ Outside of a run each raises `Ended`, so that everything that is open is closed 
 with 130. A signal that the starter of a command has it ignore (`nohup`) stays ignored.
 """
 
+import asyncio
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -63,3 +64,14 @@ def raise_ended(number: signal.Signals) -> None:
 
 def pass_over(number: signal.Signals) -> None:
     """What is done while something is being ended that has a bound of its own."""
+
+
+def on_hangup(hear: Callable[[], object]) -> None:
+    """Call `hear` on the running event loop when the terminal of this process is closed; for a flow of a worker."""
+    if not is_ignored(signal.SIGHUP) and threading.current_thread() is threading.main_thread():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hear)
+
+
+def ignore_background_stop() -> None:
+    """Let this process write to its terminal from the background: being stopped for that would stop a whole run."""
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)

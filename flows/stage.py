@@ -52,9 +52,13 @@ class Stage:
         self._last_press = 0.0
         self._leaving: asyncio.Task[None] | None = None
         self.presses: int = 0
-        self.take_signals: Callable[[], None] = lambda: None
+        self._take_signals: Callable[[], None] = lambda: None
         self.stack: ExitStack = ExitStack()
         self.opened: OpenRun | None = None
+
+    def begin(self) -> None:
+        """The flow has begun: Prefect's handler of TERM, which is in place by then, gives way to ours."""
+        self._take_signals()
 
     def open(self, opened: OpenRun) -> None:
         """The run is open from now on, and can be seen and stopped."""
@@ -75,7 +79,7 @@ class Stage:
             with suppress(RuntimeError):  # The loop is closed: what ends then ends within a bound.
                 loop.call_soon_threadsafe(self._hear, number, job)
 
-        with on_signals(hear) as self.take_signals:
+        with on_signals(hear) as self._take_signals:
             deadline = 0.0
             while not job.done():
                 await asyncio.wait([job], timeout=LOOK_SECONDS)

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -18,6 +17,7 @@ from flows.commands.output import say
 from flows.commands.settling import settle
 from flows.places import VIEW, register
 from flows.server import Server, authorize, serve
+from flows.signals import ignore_background_stop
 from flows.stage import Stage
 from flows.streams import detach_output
 from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
@@ -134,10 +134,10 @@ def drive(words: Mapping[str, Any], common_dir: Path, stage: Stage) -> ExitCode:
     from flows.stale_runs import list_tags
     from flows.telling import FAULTS
 
-    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # Output from the background would stop the whole run.
+    ignore_background_stop()
     options = RunOptions(**words)
     logging.raiseExceptions = False  # Prefect's log worker would print each failure to reach the server.
-    tokens = on_begin.set(lambda: stage.take_signals()), on_open.set(stage.open)
+    tokens = on_begin.set(stage.begin), on_open.set(stage.open)
     state: State[Any] | None = None
     broke: BaseException | None = None
     try:

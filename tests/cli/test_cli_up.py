@@ -19,7 +19,7 @@ from flows.commands.settling import SERVER_ENDED
 
 
 @contextmanager
-def up(*options: str) -> Generator["tuple[subprocess.Popen[str], str]"]:
+def up(*options: str, number: signal.Signals = signal.SIGTERM) -> Generator["tuple[subprocess.Popen[str], str]"]:
     """`coordinator up` and the address that it says; it is ended in the end, if it has not been before."""
     command = [sys.executable, "-u", "-m", "flows.cli", "up", *options]
     process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.PIPE, text=True)
@@ -27,7 +27,7 @@ def up(*options: str) -> Generator["tuple[subprocess.Popen[str], str]"]:
     try:
         yield process, next(found[0] for line in process.stdout if (found := re.search(r"http://\S+", line)))
     finally:
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         process.wait(60)
 
 
@@ -35,7 +35,7 @@ def test_up_serves_the_ui_until_it_is_ended_and_leaves_nothing(tmp_path: Path) -
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    with up("--port", str(port)) as (process, link):
+    with up("--port", str(port), number=signal.SIGHUP) as (process, link):
         assert link == f"http://127.0.0.1:{port}"
         assert httpx.get(f"{link}/api/health", timeout=30).is_success
         children = psutil.Process(process.pid).children(recursive=True)
