@@ -35,6 +35,8 @@ UNWIND_SECONDS = 3.0
 KILL_SECONDS = 1.0
 END_SECONDS = 60.0
 """How long Prefect may take to end its flow run, once all has been judged."""
+LOST_END_SECONDS = 10.0
+"""The same where it has already been said that Prefect does not have all of the run."""
 LOOK_SECONDS = 0.5
 
 
@@ -92,7 +94,8 @@ class Stage:
     def _find_deadline(self) -> float:
         """When what is going on has to be over, on the event loop's clock; 0 for never."""
         if self.is_judged():
-            return asyncio.get_running_loop().time() + END_SECONDS
+            seconds = LOST_END_SECONDS if self.is_incomplete() else END_SECONDS
+            return asyncio.get_running_loop().time() + seconds
         if not self.presses:
             return 0.0
         grace = self.opened.run.settings.watch.stop_seconds if self.opened else 0.0

@@ -143,6 +143,11 @@ class Post:
         match answer.status_code:
             case HTTPStatus.NOT_FOUND if method != "POST":
                 return None
+            case HTTPStatus.NOT_FOUND:
+                raise SystemFailure(
+                    "Prefect no longer has this run, so nothing can be said to it. It continues; to end it: Ctrl-C in "
+                    f"its terminal, or kill -TERM {self._run.view.pid} on {self._run.view.host}"
+                )
             case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
                 raise SystemFailure(
                     f"Prefect's server at {self._run.api} refuses us ({answer.status_code}): set "

@@ -105,13 +105,13 @@ def working(place: Place) -> Generator[Board]:
 
 
 @contextmanager
-def deaf_server() -> Generator[str]:
-    """The address of an API that takes letters and never answers them."""
+def deaf_server(status: int = 201) -> Generator[str]:
+    """The address of an API that answers letters with `status`, and never with words."""
 
     class Deaf(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
-            self._answer(201)
+            self._answer(status)
 
         def do_GET(self) -> None:
             self._answer(404)
@@ -119,16 +119,14 @@ def deaf_server() -> Generator[str]:
         def do_DELETE(self) -> None:
             self._answer(204)
 
-        def _answer(self, status: int) -> None:
-            taken.append((self.command, status))
-            self.send_response(status)
+        def _answer(self, code: int) -> None:
+            self.send_response(code)
             self.send_header("content-length", "0")
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
-    taken: list[tuple[str, int]] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Deaf)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -186,6 +184,14 @@ def test_signal_ends_a_message_that_waits_for_its_answer(number: signal.Signals,
         _, errors = process.communicate(timeout=END_SECONDS)
     assert process.returncode == 130, errors
     assert b"Traceback" not in errors
+
+
+def test_message_to_a_run_that_prefect_has_lost_says_how_to_end_it(place: Place) -> None:
+    with deaf_server(404) as api, working(place) as board:
+        board.set_link("", api)
+        board.write()
+        _, errors = start(place, "message", "left", "hello").communicate(timeout=END_SECONDS)
+    assert f"kill -TERM {os.getpid()}".encode() in errors
 
 
 def end_when_it_waits(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
