@@ -124,6 +124,9 @@ class Git:
         except subprocess.TimeoutExpired:
             end_captured(process)
             raise GitError(arguments, process.returncode, f"it did not end within {seconds:g} seconds") from None
+        except BaseException:
+            end_captured(process)  # A signal ends this program; git, in a session of its own, does not hear it.
+            raise
         finally:
             _running.discard(process.pid)
         result = Result(process.returncode, out, err.decode("utf-8", "replace"))

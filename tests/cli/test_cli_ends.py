@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
-from helpers_cli import Place
+from helpers_cli import SETTINGS, Place
 
 from flows.signals import ENDING
 from tasks_lib.git.lock import RunLock
@@ -21,6 +22,7 @@ from tasks_lib.naming import flatten
 
 END_SECONDS = 120
 """No assertion: what would hang ends instead."""
+GONE_SECONDS = 30
 PROGRAM = (sys.executable, "-m", "flows.cli")
 READING = ("plan", "status --json", "run --dry-run", "logs left")
 CLOSED = {"standard output": "1>&-", "standard error": "2>&-", "standard input": "0<&-", "all": "0<&- 1>&- 2>&-"}
@@ -228,6 +230,31 @@ def test_looking_on_ends_when_nobody_reads_any_more_though_nothing_is_written(na
         assert process.stdout
         process.stdout.close()
         assert process.wait(END_SECONDS) == 0
+
+
+def test_signal_during_a_fetch_leaves_no_git_behind(place: Place, tmp_path: Path) -> None:
+    hub, hang, begun = tmp_path / "hub.git", tmp_path / "hang", tmp_path / "begun"
+    place.git.run("clone", "--quiet", "--bare", str(place.top), str(hub))
+    place.git.run("remote", "add", "origin", str(hub))
+    place.git.run("fetch", "--quiet", "origin")
+    place.commit({"coordinator.yaml": f"{SETTINGS}land: {{mode: push}}\n"}, "Push")
+    hang.write_text(f"#!/bin/sh\necho > {begun}\nexec sleep 300\n", encoding="utf-8")
+    hang.chmod(0o755)
+    os.mkfifo(begun)
+    place.git.run("config", "remote.origin.uploadpack", str(hang))
+    process = start(place, "run")
+    begun.read_text(encoding="utf-8")
+    children = psutil.Process(process.pid).children(recursive=True)
+    try:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=END_SECONDS)
+        gone, _ = psutil.wait_procs(children, GONE_SECONDS)
+        assert (process.returncode, len(gone)) == (130, len(children)), errors
+        assert children
+    finally:
+        for child in children:
+            with suppress(psutil.Error):
+                child.kill()
 
 
 # Terminals.
