@@ -10,6 +10,7 @@ from collections.abc import Iterable
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 _SIGNALS = 128
 _KILLED = 9
+KILLED = "it was killed; is there too little memory?"
 _LAST_LINES = 40
 """A runner that ran nothing has little to say, and says it at its end."""
 _LINE_CHARS = 200
@@ -117,7 +118,7 @@ def explain_broken(status: int, output: str) -> str:
     if said := find_no_test(output):
         return f"it ran no test: {said}"
     if status in (-_KILLED, _SIGNALS + _KILLED):
-        return "it was killed; is there too little memory?"
+        return KILLED
     return ""
 
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from tasks_lib.errors import GitError
+from tasks_lib.gates import KILLED
 from tasks_lib.git.proving import Prover, list_changed, name_some
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktrees import VERIFY, Worktree
@@ -37,15 +39,21 @@ class Verifier:
         if node_id:
             self._run.board.enter(node_id, Stage.VERIFY)
         log = self._run.log_path(node_id or "head", f"verify-{commit[:12]}")
-        held = await self._hold_worktree(commit)
-        if not isinstance(held, Worktree):
-            return Red(f"{_CHECK_OUT} {commit[:12]}", "does not give its tree", held, str(log), held)
-        with self._verifying():
-            result = await run_verify(self._run, held, log, lambda: self._look_after_setup(held))
+        result = await self._judge(commit, log)
+        if isinstance(result, Red) and result.broken == KILLED:
+            # What ran beside it may have needed the memory.
+            result = await self._judge(commit, log)
         if isinstance(result, Red):
             return result
         self._green[commit] = result
         return None
+
+    async def _judge(self, commit: str, log: Path) -> Green | Red:
+        held = await self._hold_worktree(commit)
+        if isinstance(held, Worktree):
+            with self._verifying():
+                return await run_verify(self._run, held, log, lambda: self._look_after_setup(held))
+        return Red(f"{_CHECK_OUT} {commit[:12]}", "does not give its tree", held, str(log), held)
 
     def find_detour(self) -> str:
         """Why objects that git finds now may be gone tomorrow, "" if they are where they were when the run began."""

@@ -292,3 +292,16 @@ async def test_store_that_an_agent_borrows_objects_from_holds_the_queue(ground: 
     assert worked.names == {"a": "Failed"}, worked.lines
     assert count(worked, "since this run began; take that line out. Nothing lands until that works") == 1
     assert ground.log("%s") == ["Begin"]
+
+
+async def test_verify_that_is_killed_once_is_tried_again_and_charged_to_nobody(ground: Ground) -> None:
+    killed = ground.place / "killed"
+    ground.make({"a": {}}, verify=[f"[ -e {killed} ] || {{ touch {killed}; kill -9 $$; }}"])
+    worked = await ground.work()
+    assert worked.names == {"a": "Merged"}, worked.lines
+    assert ground.turns() == ["a-1-1"]
+
+
+async def test_verify_that_is_always_killed_holds_the_queue(ground: Ground) -> None:
+    ground.make({"a": {}}, verify=["kill -9 $$"])
+    await expect_held(ground, "is there too little memory?", nodes=["a"])
