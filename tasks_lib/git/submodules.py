@@ -148,7 +148,8 @@ def keep_submodules(repository: Repository, path: Path, git_dir: Path) -> list[s
     The worktree at `path`, which may be gone, has the git directory `git_dir`. Returns the refs.
     """
     root, refs = git_dir / "modules", list[str]()
-    name = path.relative_to(repository.worktrees_dir) if path.is_relative_to(repository.worktrees_dir) else path
+    is_ours = path.is_relative_to(repository.worktrees_dir)
+    name = path.relative_to(repository.worktrees_dir) if is_ours else git_dir.name
     for store in _list_stores(root):
         label = f"{name}/{store.relative_to(root)}"
         try:
