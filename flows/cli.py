@@ -1,5 +1,11 @@
 """The command line: reads arguments, calls what does the work, turns errors into sentences and exit codes."""
 
+if __name__ == "__main__":
+    # Python, started with `-m`, looks for modules in the current directory first, before those of its own library.
+    from coordinator_start import leave_the_current_directory
+
+    leave_the_current_directory()
+
 import os
 import sys
 import traceback

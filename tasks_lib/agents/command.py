@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from tasks_lib.agents.backend import Need, SessionSpec, TurnEnd, TurnSpec
 from tasks_lib.agents.turns import ANSWER_BYTES, name_turn
 from tasks_lib.process.groups import Ended, end_groups, run_group
+from tasks_lib.process.programs import find_program
 from tasks_lib.process.shell import tail_of
 from tasks_lib.spending import Spent, find_excess, find_seconds_left
 
@@ -128,7 +128,7 @@ def check_command(command: Sequence[str], search_path: str) -> str | None:
     program = command[0]
     if ("/" in program and not program.startswith("/")) or _PLACEHOLDERS.search(program):
         return None
-    if shutil.which(program, path=search_path):
+    if find_program(program, search_path):
         return None
     if "/" in program:
         return f"`{program}` is not an executable file: install it, or correct the command in coordinator.yaml"

@@ -5,22 +5,24 @@ import shlex
 import tempfile
 from pathlib import Path
 
-NAME = "coordinator"
-PYTHON_OPTIONS = "-EP"
-"""No PYTHONPATH and no current directory: a worktree may have packages named `flows` or `tasks_lib` of its own.
+from coordinator_start import list_homes
+from tasks_lib.process.python import python_options
 
-Not `-I`, which also passes over the user's site directory, where we may be installed.
-"""
+NAME = "coordinator"
 
 
 def write_launcher(directory: Path, python: str) -> Path:
     """Make `directory`, holding only an executable `coordinator` that runs our command line with `python`.
 
+    It imports nothing from where it is called: a worktree may have packages named `flows` or `tasks_lib` of its own.
     Returns `directory`, to be put first on a PATH. `python` is the absolute path of an interpreter that we are
     installed for. Idempotent; a program that is being started meanwhile sees the old file or the new one.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    wanted = f'#!/bin/sh\nexec {shlex.quote(python)} {PYTHON_OPTIONS} -m flows.cli "$@"\n'
+    options = shlex.join(python_options())
+    homes = list_homes(os.environ)
+    found = f"PYTHONPATH={shlex.quote(':'.join(homes))} " if homes else ""
+    wanted = f'#!/bin/sh\n{found}exec {shlex.quote(python)} {options} -m flows.cli "$@"\n'
     path = directory / NAME
     if path.is_file() and os.access(path, os.X_OK) and path.read_text() == wanted:
         return directory

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from tasks_lib.errors import GitError
-from tasks_lib.git.runner import PLAIN_HISTORY, local_variables
-from tasks_lib.process.unattended import OWN_GIT
+from tasks_lib.git.runner import git_environment, local_variables
+from tasks_lib.process.programs import require_program
 
 Answer = TypeVar("Answer")
 _STOP_SECONDS = 5
@@ -67,9 +67,9 @@ class Child:
     def _start(self) -> "subprocess.Popen[bytes]":
         inherited = {name: os.environ[name] for name in os.environ.keys() - set(local_variables())}
         # A helper fetches what a partial clone has not got, so it may ask, too.
-        environment = {**inherited, **OWN_GIT, "LC_ALL": "C", **PLAIN_HISTORY}
+        environment = {**inherited, **git_environment()}
         process = subprocess.Popen(
-            ["git", "-c", "core.fsync=committed", *self._arguments],
+            [require_program("git"), "-c", "core.fsync=committed", *self._arguments],
             cwd=self._directory,
             env=environment,
             stdin=subprocess.PIPE,

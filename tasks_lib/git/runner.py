@@ -5,13 +5,14 @@ import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
-
-import git as gitpython
+from typing import Any
 
 from tasks_lib.errors import GitError
 from tasks_lib.process.output import collect, end_captured, run_captured
+from tasks_lib.process.person import taken_out
+from tasks_lib.process.programs import own_path, require_program
 from tasks_lib.process.unattended import OWN_GIT
 
 _OPTIONS = (
@@ -76,10 +77,34 @@ def local_variables() -> tuple[str, ...]:
 def _ask_plainly(*arguments: str) -> str:
     """What git says without any variable of its own: inherited ones can make even `git version` fail."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    done = run_captured(["git", *arguments], environment=environment)
+    environment["PATH"] = own_path()
+    done = run_captured([require_program("git"), *arguments], environment=environment)
     if done.status:
         raise GitError(arguments, done.status, done.stderr.decode("utf-8", "replace"))
     return done.stdout.decode()
+
+
+def git_environment() -> dict[str, str]:
+    """What every git of coordinator's has over this process's environment.
+
+    The person's own proxies and certificates are among it, which Prefect in this process may not see. What git starts
+    by name (ssh, filters, helpers) is never looked for in the directory where it runs.
+    """
+    return {**taken_out(), **OWN_GIT, "PATH": own_path(), "LC_ALL": "C", **PLAIN_HISTORY}
+
+
+@cache
+def _load_gitpython() -> Any:
+    """GitPython, imported when it is needed: it runs a git at once, and takes that from a variable or from PATH."""
+    name = "GIT_PYTHON_GIT_EXECUTABLE"
+    before = os.environ.get(name)
+    os.environ[name] = require_program("git")
+    try:
+        return import_module("git")
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 class Git:
@@ -102,7 +127,7 @@ class Git:
         place = {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(directory)} if git_dir else {}
         self._place: dict[str, str] = {**place, **(variables or {})}
         self._options: tuple[str, ...] = (*_OPTIONS, *(word for setting in settings for word in ("-c", setting)))
-        self._runner: gitpython.Git = gitpython.Git(str(directory))
+        self._runner: Any = _load_gitpython().Git(str(directory))
 
     def run(
         self,
@@ -140,19 +165,17 @@ class Git:
         # GitPython would run the command where we are ourselves, which may be the person's checkout.
         if not self.directory.is_dir() or not os.access(self.directory, os.X_OK):
             raise GitError(arguments, -1, f"{self.directory} is not there, or cannot be entered")
-        variables = {**OWN_GIT, "LC_ALL": "C", **PLAIN_HISTORY, **self._place, **environment}
+        variables = {**git_environment(), **self._place, **environment}
         # GitPython lays `env` over this process's own environment, so what must not be there is unset by `env`.
         foreign = [name for name in local_variables() if name in os.environ and name not in variables]
         unset = [word for name in foreign for word in ("-u", name)]
-        handle = cast(
-            "Any",
-            self._runner.execute(
-                [*(["env", *unset] if unset else []), "git", *self._options, *_end_revisions(arguments)],
-                istream=subprocess.PIPE if has_input else subprocess.DEVNULL,
-                as_process=True,
-                env=variables,
-                start_new_session=True,
-            ),
+        program = [*([require_program("env"), *unset] if unset else []), require_program("git")]
+        handle = self._runner.execute(
+            [*program, *self._options, *_end_revisions(arguments)],
+            istream=subprocess.PIPE if has_input else subprocess.DEVNULL,
+            as_process=True,
+            env=variables,
+            start_new_session=True,
         )
         process: subprocess.Popen[bytes] = handle.proc
         handle.proc = None  # `collect` owns it now; GitPython would end it when `handle` is collected.

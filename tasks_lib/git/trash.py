@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from tasks_lib.errors import SystemFailure
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.submodules import keep_submodules
 from tasks_lib.process.output import run_captured
+from tasks_lib.process.programs import require_program
 
 POOL_NAME = ".pool"
 TRASH_NAME = ".trash"
@@ -84,8 +86,8 @@ def _delete_tree(path: Path) -> None:
 
 def _remove_all(paths: Sequence[Path]) -> None:
     """As `rm` does: it has no limit of depth, nor one for the length of a path."""
-    with suppress(OSError):
-        run_captured(["rm", "-rf", "--", *map(str, paths)], environment=os.environ)
+    with suppress(OSError, SystemFailure):
+        run_captured([require_program("rm"), "-rf", "--", *map(str, paths)], environment=os.environ)
 
 
 def make_writable(path: Path) -> None:

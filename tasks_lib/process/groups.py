@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import tempfile
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from tasks_lib.errors import AgentError
+from tasks_lib.process.programs import drop_relative, find_program
 from tasks_lib.process.table import MARKER, Claim, GroupId, Row, find, is_alive, read_start
 
 __all__ = ["MARKER", "Ended", "GroupId", "end_group", "end_groups", "run_group"]
@@ -199,6 +199,7 @@ async def _start(
     try:
         return await asyncio.create_subprocess_exec(
             *argv,
+            executable=_choose_file(argv[0], environment),
             cwd=cwd,
             env=environment,
             stdin=source if source is not None else asyncio.subprocess.DEVNULL,
@@ -210,13 +211,27 @@ async def _start(
         raise AgentError(_describe(argv, cwd, environment.get("PATH", os.defpath), error)) from error
 
 
+def _choose_file(program: str, environment: Mapping[str, str]) -> str | None:
+    """What `program` means on the absolute entries of its PATH: an empty entry would mean the worktree.
+
+    None for a path, which is looked up in the worktree and means that. Raises FileNotFoundError, or PermissionError.
+    """
+    if "/" in program or not program:
+        return None
+    search_path = environment.get("PATH", os.defpath)
+    if found := find_program(program, search_path):
+        return found
+    is_there = any((Path(entry) / program).is_file() for entry in drop_relative(search_path).split(":"))
+    raise PermissionError(program) if is_there else FileNotFoundError(program)
+
+
 def _describe(argv: Sequence[str], cwd: Path, search_path: str, error: Exception) -> str:
     program = argv[0]
     where = f"in {cwd}" if "/" in program else f"on PATH ({search_path})"
     match error:
         case FileNotFoundError() if not cwd.is_dir():
             return f"{cwd} is not there, so `{program}` cannot run in it: run again, which makes the worktree anew"
-        case FileNotFoundError() if (cwd / program).is_file() or shutil.which(program, path=search_path):
+        case FileNotFoundError() if find_program(str(cwd / program) if "/" in program else program, search_path):
             return f"`{program}` names an interpreter in its first line that is not there: correct its #! line"
         case FileNotFoundError() | NotADirectoryError():
             return f"`{program}` was not found {where}: install it, or correct the command in coordinator.yaml"

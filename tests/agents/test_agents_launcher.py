@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import flows
-from tasks_lib.agents.launcher import PYTHON_OPTIONS, write_launcher
+from tasks_lib.agents.launcher import write_launcher
 from tasks_lib.process.environment import lead_path
+from tasks_lib.process.python import python_command, python_options
 
 
 def make_decoys(directory: Path) -> Path:
@@ -49,7 +50,7 @@ def test_arguments_and_a_path_with_spaces_and_quotes_arrive_unchanged(tmp_path: 
     directory = write_launcher(tmp_path / "bin", str(python))
     words = ["notify", "--level", "info", "two words", "$HOME 'quoted' *"]
     found = subprocess.run([directory / "coordinator", *words], capture_output=True, text=True, check=True)
-    assert found.stdout.splitlines() == [PYTHON_OPTIONS, "-m", "flows.cli", *words]
+    assert found.stdout.splitlines() == [*python_options(), "-m", "flows.cli", *words]
 
 
 def test_the_modules_of_the_worktree_are_never_taken_for_ours(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_the_modules_of_the_worktree_are_never_taken_for_ours(tmp_path: Path) ->
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(worktree)}
     code = "import flows, tasks_lib, tasks_lib.errors; print(flows.__file__)"
     found = subprocess.run(
-        [sys.executable, PYTHON_OPTIONS, "-c", code],
+        python_command("-c", code),
         cwd=worktree,
         env=environment,
         capture_output=True,

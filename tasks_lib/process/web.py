@@ -1,0 +1,80 @@
+"""Makes every HTTP client of coordinator's: what is on this machine is asked directly, never through a proxy.
+
+A proxy of the environment is for the world outside. A loopback address that goes through one is asked on another
+machine, with our passwords. `tests/process/test_process_rules.py` finds whoever makes a client elsewhere.
+"""
+
+import ssl
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from tasks_lib.errors import SystemFailure
+
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "ws_proxy", "wss_proxy", "socks_proxy", "no_proxy")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether `url` names this very machine; False for what is not an address."""
+    try:
+        host = (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        found = ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None) or found
+    return mapped.is_loopback or mapped.is_unspecified
+
+
+def make_client(
+    url: str, seconds: float, *, headers: Mapping[str, str] | None = None, verify: ssl.SSLContext | bool = True
+) -> httpx.Client:
+    """A client whose paths are below `url`; other machines are asked through the person's proxy, if there is one.
+
+    Raises SystemFailure if that proxy, or the certificates that the environment names, cannot be used.
+    """
+    try:
+        return httpx.Client(base_url=url, headers=headers, timeout=seconds, **_choose(url, verify))
+    except (ImportError, ValueError, OSError) as error:
+        raise SystemFailure(
+            f"{url} cannot be asked: {error}. See the proxy and certificate variables in the environment "
+            "(HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE)"
+        ) from error
+
+
+def make_async_client(
+    url: str,
+    timeout: httpx.Timeout | float,
+    *,
+    auth: tuple[str, str] | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> httpx.AsyncClient:
+    """A client that asks `url` directly, wherever that is; `transport` is for tests."""
+    # Certificates are read only where they are needed: that takes longer than a call.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+    direct = transport or httpx.AsyncHTTPTransport(verify=url.startswith("https:"), limits=limits)
+    return httpx.AsyncClient(base_url=url, auth=auth, timeout=timeout, transport=direct, trust_env=False)
+
+
+def _choose(url: str, verify: ssl.SSLContext | bool) -> dict[str, Any]:
+    is_checked = url.startswith("https:")
+    return {"trust_env": not is_loopback(url), "verify": verify if is_checked else False}
+
+
+def bypass_loopback(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` in which this machine is an exception to every proxy; unchanged where there is no proxy."""
+    if not any(name.lower() in PROXIES and name.lower() != "no_proxy" for name in environment):
+        return dict(environment)
+    given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    entries = [entry.strip() for entry in given.split(",") if entry.strip()]
+    if "*" not in entries:
+        entries += [name for name in LOOPBACK_NAMES if name not in entries]
+    return {**environment, "no_proxy": ",".join(entries), "NO_PROXY": ",".join(entries)}

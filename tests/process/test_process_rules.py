@@ -1,0 +1,114 @@
+"""Rules of the source that keep a repository and a shell from steering coordinator's own processes."""
+
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = [path for top in ("coordinator_start", "flows", "tasks_lib") for path in sorted((ROOT / top).rglob("*.py"))]
+Find = Callable[[ast.AST], bool]
+
+
+def name_of(node: ast.AST) -> str:
+    """`a.b.c` for such an expression, else ""."""
+    if isinstance(node, ast.Attribute):
+        return f"{name_of(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def where(find: Find) -> set[str]:
+    """The files in which `find` is true of a part of the source, relative to the checkout."""
+    return {str(path.relative_to(ROOT)) for path in FILES if any(map(find, ast.walk(ast.parse(path.read_text()))))}
+
+
+def makes_a_client(node: ast.AST) -> bool:
+    calls = ("Client", "AsyncClient", "HTTPTransport", "AsyncHTTPTransport", "get", "post", "put", "request", "stream")
+    others = ("urllib.request.urlopen", "http.client.HTTPConnection", "requests.get", "websockets.connect")
+    return isinstance(node, ast.Call) and name_of(node.func) in {*(f"httpx.{one}" for one in calls), *others}
+
+
+def names_python(node: ast.AST) -> bool:
+    return name_of(node) == "sys.executable"
+
+
+def looks_for_a_program(node: ast.AST) -> bool:
+    return name_of(node) in ("shutil.which", "os.execvp", "os.execvpe", "os.system", "os.popen")
+
+
+def starts_a_bare_name(node: ast.AST) -> bool:
+    """Whether a program is started by a name that the system would look for, on PATH as it is."""
+    starts = ("run", "Popen", "call", "check_call", "check_output")
+    if not isinstance(node, ast.Call) or name_of(node.func) not in {f"subprocess.{one}" for one in starts}:
+        return False
+    first = node.args[0] if node.args else None
+    word = first.elts[0] if isinstance(first, ast.List | ast.Tuple) and first.elts else first
+    return isinstance(word, ast.Constant) and isinstance(word.value, str) and "/" not in word.value
+
+
+def hands_on_what_may_be_taken_out(node: ast.AST) -> bool:
+    """`scrub(os.environ, …)`: while Prefect works in this process, that is not what the person gave."""
+    return isinstance(node, ast.Call) and name_of(node.func) == "scrub" and name_of(node.args[0]) == "os.environ"
+
+
+@pytest.mark.parametrize(
+    ("find", "allowed"),
+    [
+        (makes_a_client, {"tasks_lib/process/web.py"}),
+        (looks_for_a_program, {"tasks_lib/process/programs.py"}),
+        (hands_on_what_may_be_taken_out, set[str]()),
+        # Agents of the demo are programs of the person's, in the environment of an agent.
+        (starts_a_bare_name, set[str]()),
+        (
+            names_python,
+            {
+                "coordinator_start/__init__.py",
+                "tasks_lib/process/python.py",
+                "tasks_lib/life/surroundings.py",  # For the launcher, which takes its options from there.
+                "flows/demo/agent.py",
+                "flows/demo/decisions.py",
+                "flows/demo_story.py",
+            },
+        ),
+    ],
+    ids=["clients", "look-ups", "environments", "names", "python"],
+)
+def test_is_done_in_one_place(find: Find, allowed: set[str]) -> None:
+    assert where(find) <= allowed
+
+
+def list_imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def test_prefect_is_imported_late_only_where_it_is_isolated() -> None:
+    trees = {path: ast.parse(path.read_text()) for path in FILES}
+    early = {path for path, tree in trees.items() if any(one.split(".")[0] == "prefect" for one in top_imports(tree))}
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in early}
+    # What imports those at its own top is such a module as well.
+    while more := {p for p, tree in trees.items() if p not in early and modules & set(top_imports(tree))}:
+        early |= more
+        modules |= {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in more}
+    late = {p for p, tree in trees.items() if p not in early and is_late(tree, modules)}
+    assert late
+    for path in late:
+        text = path.read_text()
+        assert "with isolated(" in text or "with serve(" in text, f"{path} imports Prefect as it finds it"
+
+
+def top_imports(tree: ast.Module) -> list[str]:
+    return [one for node in tree.body for one in list_imports(ast.Module([node], [])) if isinstance(node, IMPORTS)]
+
+
+IMPORTS = (ast.Import, ast.ImportFrom)
+
+
+def is_late(tree: ast.Module, modules: set[str]) -> bool:
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    found = {one for function in functions for one in list_imports(function)}
+    return any(one.split(".")[0] == "prefect" for one in found) or bool(found & modules)
