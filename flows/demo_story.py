@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -13,6 +12,8 @@ from pathlib import Path
 from tasks_lib.errors import InputError
 from tasks_lib.git.runner import Git
 from tasks_lib.process.output import run_captured
+from tasks_lib.process.programs import find_program
+from tasks_lib.process.python import python_environment
 
 DATA = Path(__file__).resolve().parent / "demo"
 TEMPLATE_SUFFIX = "-tpl"
@@ -127,7 +128,7 @@ def write_command_section(pace: float) -> str:
 
 def _fill_settings(text: str, agent: str) -> str:
     # A machine may have this Python only, under a name that is not on PATH.
-    python = "python3" if shutil.which("python3") else shlex.quote(sys.executable)
+    python = "python3" if find_program("python3") else shlex.quote(sys.executable)
     verify = json.dumps(f"{python} -m unittest discover -q")
     return text.replace("@AGENT@", agent).replace("@VERIFY@", verify)
 
@@ -232,6 +233,7 @@ def _check_tests(git: Git, story: DemoStory) -> list[str]:
         clone = Path(name) / "fresh"
         git.run("clone", "-q", "--branch", story.target, "--", str(git.directory), str(clone))
         command = [sys.executable, "-B", "-m", "unittest", "discover", "-q"]
-        done = run_captured(command, cwd=clone, environment=os.environ)
+        # What is tested is the clone, so that is where Python starts; of the person's variables it needs none.
+        done = run_captured(command, cwd=clone, environment=python_environment(os.environ, {}))
     said = done.stderr.decode("utf-8", "replace").strip()
     return [] if done.status == 0 else [f"the tests fail in a fresh checkout:\n{said}"]

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import platformdirs
 from tasks_lib.errors import InputError
 from tasks_lib.git.records import write_atomically
 from tasks_lib.nearest import suggest
+from tasks_lib.process.programs import find_program
 
 DATA_VARIABLE = "COORDINATOR_DATA_DIR"
 REGISTRY = "repositories.json"
@@ -27,6 +27,13 @@ def data_dir() -> Path:
     path = Path(chosen).expanduser() if chosen else platformdirs.user_data_path("coordinator")
     path.mkdir(parents=True, exist_ok=True)
     return path.resolve()
+
+
+def own_directory() -> Path:
+    """An empty directory for processes of coordinator's to work in: programs read settings from where they start."""
+    path = data_dir() / "empty"
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
 
 
 def list_repositories() -> Mapping[str, Path]:
@@ -82,7 +89,7 @@ def find_repository(name: str) -> Path:
 
 def name_program() -> str:
     """How this command line is called from a shell here, so that what is printed can be copied and run."""
-    found = shutil.which("coordinator")
+    found = find_program("coordinator")
     program = Path(sys.argv[0])
     is_found = bool(found) and program.exists() and Path(str(found)).samefile(program)
     name = "coordinator" if is_found or program.name != "coordinator" else shlex.quote(str(program.resolve()))

@@ -5,6 +5,7 @@ import gc
 from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from flows.announcing import announcing
 from flows.conductor import Conductor
 from flows.inbox import hearing
+from flows.isolation import in_own_directory, keep_out
 from flows.places import data_dir, find_repository
 from flows.run_node import Dispatch, current_dispatch
 from flows.sessions_table import showing_sessions
@@ -73,9 +75,15 @@ async def run_graph(options: RunOptions) -> State[Any]:
     """Work the task graph of a registered repository and land what passes its verification."""
     if took := on_begin.get():
         took()
-    project = await asyncio.to_thread(
-        load_project, find_repository(options.repository), is_fetching=not options.dry_run
-    )
+    top = find_repository(options.repository)
+    keep_out(top)
+    with in_own_directory():
+        return await work_repository(top, options)
+
+
+async def work_repository(top: Path, options: RunOptions) -> State[Any]:
+    """Read the repository at `top`, and work it or say what would be worked."""
+    project = await asyncio.to_thread(load_project, top, is_fetching=not options.dry_run)
     plan = Plan(project.graph, options.only)
     if options.dry_run:
         text = describe_plan(plan)

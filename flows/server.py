@@ -1,38 +1,43 @@
 """Hides Prefect's own server as a child of ours: on loopback, with a data directory that all coordinators share."""
 
-import base64
 import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, cast
 
 import httpx
 import psutil
 
-from flows.places import data_dir
+from flows.isolation import isolated, their_settings
+from flows.places import data_dir, own_directory
+from flows.prefect_api import ask
 from flows.signals import on_signals, pass_over
 from tasks_lib.errors import SystemFailure
 from tasks_lib.git.records import write_atomically
+from tasks_lib.process.programs import require_program
+from tasks_lib.process.python import python_command, python_environment
+from tasks_lib.process.web import make_client
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 180
 STOP_SECONDS = 15
 LOG_TAIL_LINES = 15
+LOGIN_SECONDS = 30.0
 RECORD = "server.json"
 KEPT_RUN_SECONDS = 90 * 24 * 3600
 """How long Prefect's own record of a run is kept; what landed is in git."""
-ONCE_RECORDED = ("sh", "-c", 'read -r go && exec "$@" < /dev/null', "sh")
+ONCE_RECORDED = ("-c", 'read -r go && exec "$@" < /dev/null', "sh")
 """A server that nobody knows of would stay, beside another on the same database: it begins when its record is there."""
-NICE = ("nice", "-n", "5")
+NICE = ("-n", "5")
 """The agents' work comes before its record: on a busy machine the UI lags a little instead of the run."""
 
 
@@ -50,9 +55,9 @@ class Server:
 
 
 def find_api() -> dict[str, str]:
-    """What Prefect reads from the environment to reach a server that is there already, ours or another; {} for none."""
+    """What Prefect is told to reach a server that is there already, ours or another, for `isolated`; {} for none."""
     if os.environ.get("PREFECT_API_URL"):
-        return quiet_settings()
+        return their_settings() | quiet_settings()
     home = data_dir() / "prefect"
     child = read_running(home)
     if child is None:
@@ -68,14 +73,15 @@ def find_api() -> dict[str, str]:
 def serve(port: int = 0) -> Generator[Server]:
     """A server for as long as the block runs: the one that PREFECT_API_URL names, or one of our own.
 
-    Sets what Prefect reads from this process's environment, so enter this before Prefect is imported. `port` 0 takes
-    a free one. Raises ServerError if it does not answer.
+    Prefect is isolated in the block (`isolation.py`), so enter this before it is imported. `port` 0 takes a free one.
+    Raises ServerError if it does not answer.
     """
     theirs = os.environ.get("PREFECT_API_URL")
     if theirs:
         wait_until_healthy(theirs, None, None)
-        os.environ.update(quiet_settings())
-        yield Server(theirs, theirs.removesuffix("/").removesuffix("/api"), is_ours=False)
+        require_login(theirs)
+        with isolated(their_settings() | quiet_settings()):
+            yield Server(theirs, theirs.removesuffix("/").removesuffix("/api"), is_ours=False)
         return
     home = data_dir() / "prefect"
     home.mkdir(exist_ok=True)
@@ -85,8 +91,8 @@ def serve(port: int = 0) -> Generator[Server]:
             with mutex(home):
                 fcntl.flock(users, fcntl.LOCK_SH)
                 child = find_running(home, users) or start_child(home, port or find_free_port())
-            os.environ.update(server_settings(home, child.port) | quiet_settings())
-            yield Server(f"http://{LOOPBACK}:{child.port}/api", f"http://{LOOPBACK}:{child.port}", is_ours=True)
+            with isolated(server_settings(home, child.port) | quiet_settings()):
+                yield Server(f"http://{LOOPBACK}:{child.port}/api", f"http://{LOOPBACK}:{child.port}", is_ours=True)
         finally:
             # A second Ctrl-C must not leave the server running; ending it is bounded.
             with on_signals(pass_over):
@@ -165,9 +171,10 @@ def start_child(home: Path, port: int) -> Child:
     settings = server_settings(home, port)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*ONCE_RECORDED, *NICE, sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK,
-             "--port", str(port)],
-            env={**without_prefect(os.environ), **settings},
+            [require_program("sh"), *ONCE_RECORDED, require_program("nice"), *NICE,
+             *python_command("-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port))],
+            cwd=own_directory(),
+            env=python_environment(os.environ, settings),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -248,15 +255,7 @@ def quiet_settings() -> dict[str, str]:
 
 def without_prefect(environment: Mapping[str, str]) -> dict[str, str]:
     """`environment` without a person's own Prefect settings, which are for a server of theirs."""
-    return {name: value for name, value in environment.items() if not name.startswith("PREFECT_")}
-
-
-def authorize() -> dict[str, str]:
-    """The header by which Prefect's own client would say who we are."""
-    if login := os.environ.get("PREFECT_API_AUTH_STRING"):
-        return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
-    key = os.environ.get("PREFECT_API_KEY")
-    return {"Authorization": f"Bearer {key}"} if key else {}
+    return {name: value for name, value in environment.items() if not name.upper().startswith("PREFECT_")}
 
 
 def find_free_port() -> int:
@@ -270,13 +269,13 @@ def wait_until_healthy(api: str, child: "subprocess.Popen[bytes] | None", log: P
     deadline = time.monotonic() + (START_SECONDS if child else 10)
     why = ""
     # One client for all: each would read every certificate of the system, which is more work than what it asks.
-    with httpx.Client(timeout=5) as client:
+    with ask(api, 5) if api == os.environ.get("PREFECT_API_URL") else make_client(api, 5) as client:
         while time.monotonic() < deadline:
             if child and child.poll() is not None:
                 why = f"it exited with {child.returncode}"
                 break
             try:
-                answer = client.get(f"{api.rstrip('/')}/health")
+                answer = client.get("/health")
                 if answer.is_success:
                     return
                 why = f"it answers {answer.status_code}"
@@ -284,6 +283,17 @@ def wait_until_healthy(api: str, child: "subprocess.Popen[bytes] | None", log: P
                 why = str(error) or type(error).__name__
             time.sleep(0.1)
     raise ServerError(f"no Prefect server at {api}: {why}.{read_tail(log)}")
+
+
+def require_login(api: str) -> None:
+    """Raise ServerError if the person's server wants another login: its health is told to anybody."""
+    with ask(api, LOGIN_SECONDS) as client, suppress(httpx.HTTPError):
+        status = client.get("/admin/version").status_code
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise ServerError(
+                f"the Prefect server at {api} refuses us ({status}): set PREFECT_API_KEY or PREFECT_API_AUTH_STRING in "
+                "the environment; a Prefect profile is not read"
+            )
 
 
 def read_tail(log: Path | None) -> str:

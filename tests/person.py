@@ -11,5 +11,5 @@ def forget_the_person(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(place / "no-settings"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     for name in list(os.environ):
-        if name.startswith(("COORDINATOR_", "PREFECT_")):
+        if name.startswith(("COORDINATOR_", "PREFECT_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)

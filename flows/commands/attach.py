@@ -1,5 +1,8 @@
 """`coordinator attach`: prints the shell line that opens a node's session in the agent's own interface."""
 
+import os
+import re
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +13,24 @@ from tasks_lib.git.lock import read_holder
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.board import NodeView, read_view
 from tasks_lib.nearest import suggest
+from tasks_lib.process.web import bypass_loopback, is_loopback
 from tasks_lib.report import ExitCode
 
 
 def print_attach(path: Path, node: str) -> ExitCode:
     """Print that line and nothing else. Raises InputError, saying why, if there is no session to open."""
-    sys.stdout.write(f"{find_node_at_work(path, node).attach}\n")
+    sys.stdout.write(f"{bypass_proxy(find_node_at_work(path, node).attach, os.environ)}\n")
     return ExitCode.COMPLETED
+
+
+def bypass_proxy(line: str, environment: Mapping[str, str]) -> str:
+    """`line`, so that it reaches a server on this machine from a shell with `environment`, which may have a proxy."""
+    url = re.search(r"https?://[^\s'\"]+", line)
+    wanted = bypass_loopback(environment)
+    if url is None or not is_loopback(url[0]) or wanted == dict(environment):
+        return line
+    value = shlex.quote(wanted["NO_PROXY"])
+    return f"NO_PROXY={value} no_proxy={value} {line}"
 
 
 def find_node_at_work(path: Path, node: str) -> NodeView:

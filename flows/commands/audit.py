@@ -1,7 +1,6 @@
 """`coordinator doctor --audit`: judges what finished runs left in git, on this machine and in Prefect."""
 
 import asyncio
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,8 +10,10 @@ import httpx
 from rich.console import Console
 
 from flows.commands.output import count, print_json, say
+from flows.isolation import isolated
 from flows.places import data_dir
-from flows.server import authorize, find_api
+from flows.prefect_api import ask
+from flows.server import find_api
 from tasks_lib.audit import Rule, Violation
 from tasks_lib.errors import InputError
 from tasks_lib.life.auditing import Audit, audit, verify_again
@@ -81,13 +82,10 @@ def ask_prefect(project: Project, view: RunView) -> tuple[list[Violation], list[
     api = find_api()
     if not api:
         return [], ["No Prefect server answers, so what it says of the last run is not looked at."]
-    os.environ.update(api)
     try:
-        with httpx.Client(
-            base_url=os.environ["PREFECT_API_URL"], headers=authorize(), timeout=REQUEST_SECONDS
-        ) as client:
+        with isolated(api), ask(api["PREFECT_API_URL"], REQUEST_SECONDS) as client:
             violations = _compare(client, view)
-        return [*violations, *_find_dead(project)], []
+            return [*violations, *_find_dead(project)], []
     except (httpx.HTTPError, ValueError) as error:
         return [], [f"Prefect could not be asked of the last run: {error}"]
 

@@ -23,6 +23,7 @@ from tasks_lib.life.board import NodeView, read_view
 from tasks_lib.life.project import load_project
 from tasks_lib.model import Status
 from tasks_lib.naming import flatten
+from tasks_lib.process.python import python_command
 from tasks_lib.report import ExitCode
 
 PLACE = "demo"
@@ -154,7 +155,7 @@ def _tell_next(story: DemoStory, model: ModelServer | None, console: Console) ->
     program = name_program()
     if model:
         # The repository's configuration has this port; the model itself ends with this program.
-        serve = shlex.join([sys.executable, "-m", "flows.demo.model", "--demo", "--port", str(model.port)])
+        serve = shlex.join([*python_command("-m", "flows.demo.model"), "--demo", "--port", str(model.port)])
         say(console, f"  {serve} &    (the scripted model; `kill %1` ends it)")
     say(console, f"  {program} run")
     say(console, "\nTo look around:", "bold")

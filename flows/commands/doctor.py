@@ -36,6 +36,7 @@ from tasks_lib.life.project import CONFIGURATION, Project
 from tasks_lib.life.startup import NO_VERIFY
 from tasks_lib.life.surroundings import find_own_bin
 from tasks_lib.process.environment import scrub
+from tasks_lib.process.person import person_environment
 from tasks_lib.report import ExitCode
 from tasks_lib.settings import Settings
 
@@ -166,7 +167,7 @@ def check_programs(settings: Settings) -> Iterator[Check]:
     if not settings.agent.command:
         yield fail("agent", NO_AGENT)
         return
-    allowed = scrub(os.environ, settings.env.agent, git_variables=local_variables(), own_bin=find_own_bin())
+    allowed = scrub(person_environment(), settings.env.agent, git_variables=local_variables(), own_bin=find_own_bin())
     search_path = allowed.get("PATH", os.defpath)
     if settings.wrapper:
         if fault := check_command(settings.wrapper, search_path):

@@ -8,7 +8,10 @@ import httpx
 from packaging.requirements import Requirement
 
 from flows.commands.findings import Check, fail, ok
+from flows.isolation import isolated
 from flows.places import data_dir
+from flows.prefect_api import ask
+from tasks_lib.errors import SystemFailure
 
 DISTRIBUTION = "coordinator"
 PINNED = ("prefect", "fastapi")
@@ -28,9 +31,9 @@ def check_prefect() -> Iterator[Check]:
             yield fail(name, f'{name} {found} does not work here; install it with: pip install "{needed}"')
             return
     try:
-        # It reads a person's settings while it is imported; ours are beside the server's data.
-        os.environ.setdefault("PREFECT_HOME", str(data_dir() / "prefect"))
-        import_module("prefect")
+        # It reads settings while it is imported; coordinator's are beside the server's data.
+        with isolated({"PREFECT_HOME": str(data_dir() / "prefect")}):
+            import_module("prefect")
     except Exception as error:
         yield fail("prefect", f"prefect cannot be imported ({error}); install the coordinator again")
         return
@@ -44,8 +47,9 @@ def check_server() -> Check:
     if not address:
         return ok("server", "PREFECT_API_URL is not set; a run starts a server of its own")
     try:
-        answer = httpx.get(f"{address.rstrip('/')}/health", timeout=5)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        with ask(address, 5) as client:
+            answer = client.get("/health")
+    except (httpx.HTTPError, httpx.InvalidURL, SystemFailure) as error:
         why = str(error) or type(error).__name__
         return fail("server", f"{address} does not answer ({why}); start that server, or unset PREFECT_API_URL")
     if not answer.is_success:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import tomllib
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from tasks_lib.errors import InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.project import CONFIGURATION
 from tasks_lib.life.relocating import find_former_top, look_for_move
+from tasks_lib.process.programs import find_program
 from tasks_lib.report import ExitCode
 from tasks_lib.settings import starter_settings
 
@@ -60,7 +60,7 @@ def init_repository(path: Path, console: Console) -> ExitCode:
     repository = Repository.open(path)
     if repository.is_bare:
         raise InputError([f"{repository.top} is bare and has no files to write beside; run this in a clone of it"])
-    has_opencode = shutil.which("opencode") is not None
+    has_opencode = find_program("opencode") is not None
     wrote = [*_write_settings(repository.top, console, has_opencode=has_opencode)]
     tasks_dir = read_leniently(repository).tasks_dir
     wrote += _write_example(repository.top, tasks_dir, console)

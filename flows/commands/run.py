@@ -16,7 +16,8 @@ from rich.console import Console
 from flows.commands.output import say
 from flows.commands.settling import settle
 from flows.places import VIEW, register
-from flows.server import Server, authorize, serve
+from flows.prefect_api import ask
+from flows.server import Server, serve
 from flows.signals import ignore_background_stop
 from flows.stage import Stage
 from flows.streams import detach_output
@@ -196,8 +197,8 @@ def wait_until_recorded(server: Server, view: RunView) -> None:
     ended = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]}}}
     body = {"flow_runs": {"id": {"any_": [view.run]}}, "task_runs": ended}
     deadline = time.monotonic() + RECORD_SECONDS
-    with suppress(httpx.HTTPError), httpx.Client(headers=authorize(), timeout=RECORD_SECONDS) as client:
+    with suppress(httpx.HTTPError), ask(server.api, RECORD_SECONDS) as client:
         while time.monotonic() < deadline:
-            if client.post(f"{server.api}/task_runs/count", json=body).raise_for_status().json() >= worked:
+            if client.post("/task_runs/count", json=body).raise_for_status().json() >= worked:
                 return
             time.sleep(0.1)

@@ -1,9 +1,9 @@
 """Puts right in Prefect what a killed coordinator left there, where no run is begun that would."""
 
 import asyncio
-import os
 from pathlib import Path
 
+from flows.isolation import isolated
 from flows.server import end_idle_server, find_api
 
 SERVER_ENDED = "ended the Prefect server that a killed run had left"
@@ -23,10 +23,10 @@ def tell_prefect(common_dir: Path, former: Path | None = None) -> list[str]:
     """Tell a server that answers which flow runs of this repository are dead; without one there is nobody to tell."""
     if not (api := find_api()):
         return []
-    os.environ.update(api)
-    from flows.stale_runs import OUTAGE, crash_stale
+    with isolated(api):
+        from flows.stale_runs import OUTAGE, crash_stale
 
-    try:
-        return asyncio.run(crash_stale(common_dir, former=former))
-    except OUTAGE as error:
-        return [f"Prefect could not be told of runs that were killed: {error}. The next run tries again."]
+        try:
+            return asyncio.run(crash_stale(common_dir, former=former))
+        except OUTAGE as error:
+            return [f"Prefect could not be told of runs that were killed: {error}. The next run tries again."]

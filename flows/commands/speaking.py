@@ -21,7 +21,7 @@ from flows.letters import (
     write_letter,
 )
 from flows.places import VIEW
-from flows.server import authorize
+from flows.prefect_api import ask
 from tasks_lib.errors import InputError, SystemFailure
 from tasks_lib.git.lock import read_holder
 from tasks_lib.git.repository import Repository
@@ -73,7 +73,7 @@ def speak(path: Path, letter: Letter, *, as_json: bool, console: Console) -> Exi
     Raises InputError if no run is going on, SystemFailure if nobody answers.
     """
     run = find_running(path)
-    with httpx.Client(base_url=run.api, headers=authorize(), timeout=REQUEST_SECONDS) as client:
+    with ask(run.api, REQUEST_SECONDS) as client:
         answers = Post(run, client).exchange(letter)
     if as_json:
         print_json({"run": run.flow_run, "wish": letter.wish, "answers": [asdict(answer) for answer in answers]})

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from flows.commands.output import say
 from flows.places import data_dir
+from flows.prefect_api import ask
 from flows.server import LOOPBACK, Server, ServerError, mutex, read_running, serve
 from flows.signals import on_signals, raise_ended
 from tasks_lib.errors import InputError
@@ -59,11 +60,11 @@ def require_free(port: int) -> None:
 def wait(server: Server) -> None:
     """Look at the server from time to time; only a signal ends this, or ServerError when it is gone."""
     missed = 0
-    with httpx.Client(timeout=LOOK_SECONDS) as client:
+    with ask(server.api, LOOK_SECONDS) as client:
         while missed < MISSES:
             time.sleep(LOOK_SECONDS)
             missed += 1
             with suppress(httpx.HTTPError):
-                if client.get(f"{server.api}/health").is_success:
+                if client.get("/health").is_success:
                     missed = 0
     raise ServerError(f"the server at {server.ui} does not answer any more; `coordinator up` starts it again")

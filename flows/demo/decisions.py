@@ -8,7 +8,6 @@ it starts in the shell; a review and a Safe Exit it does itself.
 import json
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +18,11 @@ from flows.demo.agent import DECISIONS, HASTY_TESTS, SECONDS, USUAL_SECONDS, WOR
 from flows.demo.changes import Change, Edit, read_patch
 from flows.demo.script import DONE, Call, Message, Step, pieces_of, read_text
 from flows.demo_story import PATHS
+from tasks_lib.process.programs import find_program
 
 PROGRAM = Path(__file__).resolve().parent / "agent.py"
 # A machine may have this Python only, under a name that is not on PATH.
-PYTHON = "python3" if shutil.which("python3") else shlex.quote(sys.executable)
+PYTHON = "python3" if find_program("python3") else shlex.quote(sys.executable)
 WORKED = {"edit": "Edit applied", "write": "Wrote file"}
 """How the answer of a tool that changes files begins when it did."""
 VERDICT = "Verdict: approved with changes"

@@ -126,7 +126,12 @@ class ModelServer:
         routes = [Route("/v1/chat/completions", self._chat, methods=["POST"]), Route("/v1/models", self._list_models)]
         # A cut answer is an error to uvicorn, whose log would fill with it; its level stays above that.
         return uvicorn.Config(
-            Starlette(routes=routes), lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
+            Starlette(routes=routes),
+            lifespan="off",
+            workers=1,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=1,
         )
 
     def _serve(self) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import shutil
 import sys
 from pathlib import Path
 from textwrap import indent
@@ -13,6 +12,7 @@ import yaml
 
 from tasks_lib.errors import InputError
 from tasks_lib.process.output import run_captured
+from tasks_lib.process.programs import find_program as which
 
 MODEL = "scripted/m1"
 """The scripted model's name to opencode, as `provider/model`."""
@@ -57,7 +57,7 @@ def find_program(named: Path | None) -> Path:
         if not named.is_file():
             raise InputError([f"there is no program {named}; name opencode's own with --opencode"])
         return named.absolute()
-    if on_path := shutil.which("opencode"):
+    if on_path := which("opencode"):
         return Path(on_path).absolute()
     if installed := find_installed(CHECKOUT / ".local" / "opencode"):
         return installed

@@ -17,7 +17,9 @@ from tasks_lib.life.needs import find_needs
 from tasks_lib.life.project import Project
 from tasks_lib.life.surroundings import Surroundings, find_own_bin
 from tasks_lib.process.environment import scrub
+from tasks_lib.process.person import person_environment
 from tasks_lib.process.private import private_directory
+from tasks_lib.settings import Settings
 
 SERVER_LOG = "opencode.log"
 NO_AGENT = """no agent is configured; put into coordinator.yaml:
@@ -29,19 +31,30 @@ agent:
   command: [my-agent, --prompt, "{prompt_file}"]"""
 
 
+def anchor_program(settings: Settings, top: Path) -> Settings:
+    """`settings` in which a relative path to opencode is one of the repository at `top`, wherever this process is."""
+    command = settings.agent.command
+    if settings.agent.backend != "opencode" or not command or "/" not in command[0] or command[0].startswith("/"):
+        return settings
+    agent = settings.agent.model_copy(update={"command": (str(top / command[0]), *command[1:])})
+    return settings.model_copy(update={"agent": agent})
+
+
 def check_agent(project: Project) -> None:
     """Say what can be seen of the agent without starting a server; raises InputError with every fault.
 
     Call in a thread.
     """
-    settings = project.settings
+    settings = anchor_program(project.settings, project.repository.top)
     faults: list[Fault | str] = []
     if settings.agent.backend == "command" and not settings.agent.command:
         faults.append(NO_AGENT)
     found = find_instruction_faults(project.repository, project.head, settings)
     faults += [fault for fault in found if not fault.is_warning]
     if settings.agent.backend == "opencode" and not settings.agent.url:
-        variables = scrub(os.environ, settings.env.agent, git_variables=local_variables(), own_bin=find_own_bin())
+        variables = scrub(
+            person_environment(), settings.env.agent, git_variables=local_variables(), own_bin=find_own_bin()
+        )
         fault = check_program(settings.agent.command, variables.get("PATH", os.defpath), variables)
         faults += [fault] if fault else []
     if faults:
@@ -61,7 +74,8 @@ def make_backend(
     `log` is what a server prints, by default a file beside the logs of the nodes. Raises InputError if no agent is
     named.
     """
-    settings, repository = project.settings, project.repository
+    repository = project.repository
+    settings = anchor_program(project.settings, repository.top)
     if settings.agent.backend == "command":
         if not settings.agent.command:
             raise InputError([NO_AGENT])

@@ -11,6 +11,7 @@ from tasks_lib.agents.opencode.theirs import find_sources
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import local_variables
 from tasks_lib.process.environment import lead_path, scrub
+from tasks_lib.process.person import person_environment
 from tasks_lib.process.unattended import Refusals
 from tasks_lib.settings import Settings
 
@@ -35,7 +36,7 @@ class Surroundings:
         self._repository = repository
         self._launcher = write_launcher(private / "bin", sys.executable)
         gpg = repository.git.run("config", "--get", "gpg.program", accept=(0, 1)).text
-        self._refusals = Refusals(private / "refusals", os.environ.get("PATH", os.defpath), gpg or "gpg")
+        self._refusals = Refusals(private / "refusals", person_environment().get("PATH", os.defpath), gpg or "gpg")
         self.identity: Mapping[str, str] = repository.identity()
 
     def of(self, kind: Kind, slot: int) -> dict[str, str]:
@@ -49,17 +50,17 @@ class Surroundings:
         """
         agent = self._settings.agent
         allowed = (*self._settings.env.agent, *agent.keys, *(SERVER_LOGIN if agent.url else ()))
-        return find_sources(os.environ, Path.cwd()) | self._make(allowed)
+        return find_sources(person_environment(), Path.cwd()) | self._make(allowed)
 
     def _make(self, allowed: Sequence[str]) -> dict[str, str]:
-        variables = scrub(os.environ, allowed, git_variables=local_variables(), own_bin=find_own_bin())
+        variables = scrub(person_environment(), allowed, git_variables=local_variables(), own_bin=find_own_bin())
         return {
             **lead_path(lead_path(variables, str(self._refusals.programs)), str(self._launcher)),
             **self.identity,
             REPOSITORY_MARKER: str(self._repository.common_dir),
             # Without its `.git` file a worktree would be taken for a directory of the repository around it.
             "GIT_CEILING_DIRECTORIES": str(self._repository.worktrees_dir),
-            **self._refusals.variables(os.environ, allowed),
+            **self._refusals.variables(person_environment(), allowed),
             **write_settings({**self._refusals.git_settings(), **QUIET_GIT}),
         }
 

@@ -29,6 +29,19 @@ def test_attach_prints_the_line_and_nothing_else(place: Place, call: Call) -> No
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{LINE}\n", "")
 
 
+def test_attach_reaches_this_machine_from_a_shell_with_a_proxy(place: Place, call: Call) -> None:
+    board = make_board(place)
+    board.enter("left", Stage.SESSION, attach=LINE)
+    board.enter("right", Stage.SESSION, attach="opencode attach http://far.example:1")
+    board.write()
+    proxies = {"all_proxy": "http://p", "NO_PROXY": "example.org"}
+    with RunLock(place.repository.state_dir, "r1"):
+        near, far = (call("attach", node, cwd=place.top, environment=proxies).stdout for node in ("left", "right"))
+    exceptions = "example.org,127.0.0.1,localhost,::1"
+    assert near == f"NO_PROXY={exceptions} no_proxy={exceptions} {LINE}\n"
+    assert far == "opencode attach http://far.example:1\n"
+
+
 def test_attach_says_why_there_is_no_session(place: Place, call: Call) -> None:
     board = make_board(place)
     board.enter("left", Stage.SESSION)

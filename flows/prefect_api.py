@@ -1,0 +1,67 @@
+"""Makes the clients by which commands ask Prefect's API themselves, without importing Prefect."""
+
+import base64
+import json
+import os
+import ssl
+from urllib.parse import urlsplit
+
+import httpx
+
+from tasks_lib.errors import SystemFailure
+from tasks_lib.process.web import is_loopback, make_client
+
+_TRUE = ("1", "true", "t", "yes", "y", "on")
+
+
+def ask(api: str, seconds: float) -> httpx.Client:
+    """A client of the API at `api` whose requests may take `seconds`, with what Prefect's own client would say.
+
+    Raises SystemFailure if a setting of the person's cannot be used.
+    """
+    headers = {**_read_headers(), **authorize()} if _is_theirs(api) else {}
+    return make_client(api, seconds, headers=headers, verify=_choose_certificates() if _is_theirs(api) else True)
+
+
+def authorize() -> dict[str, str]:
+    """The header by which Prefect's own client would say who we are."""
+    if login := os.environ.get("PREFECT_API_AUTH_STRING"):
+        return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+    key = os.environ.get("PREFECT_API_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _is_theirs(api: str) -> bool:
+    """Whether the person's login is for the server at `api`: a file that an agent can write may have named another."""
+    theirs = os.environ.get("PREFECT_API_URL")
+    return not theirs or _find_origin(theirs) == _find_origin(api)
+
+
+def _find_origin(url: str) -> tuple[str, str, int | None]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return ("", url, None)
+    return (parts.scheme, "127.0.0.1" if is_loopback(url) else parts.hostname or "", port)
+
+
+def _read_headers() -> dict[str, str]:
+    given = os.environ.get("PREFECT_CLIENT_CUSTOM_HEADERS", "")
+    try:
+        found: dict[object, object] = json.loads(given) if given else {}
+        return {str(name): str(value) for name, value in found.items()}
+    except (ValueError, AttributeError) as error:
+        raise SystemFailure(f"PREFECT_CLIENT_CUSTOM_HEADERS is not a JSON object: {error}") from error
+
+
+def _choose_certificates() -> ssl.SSLContext | bool:
+    if os.environ.get("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "").casefold() in _TRUE:
+        return False
+    file = os.environ.get("PREFECT_API_SSL_CERT_FILE")
+    if not file:
+        return True
+    try:
+        return ssl.create_default_context(cafile=file)
+    except OSError as error:
+        raise SystemFailure(f"PREFECT_API_SSL_CERT_FILE names {file}, which cannot be used: {error}") from error
