@@ -52,6 +52,11 @@ async def test_opencode_of_another_version(oc: OpencodeGround) -> None:
     assert f"`{program}` is opencode 9.9.9; 1.18.33 or a later 1.18 is needed" in said
 
 
+async def test_opencode_at_a_relative_path_is_that_of_the_repository(oc: OpencodeGround) -> None:
+    said = await refuse(oc, {"command": ["./tools/opencode"]}, files={"tools/opencode": "not a program\n"})
+    assert said.startswith(f"`{oc.top}/tools/opencode` is not an executable file")
+
+
 async def test_unknown_roles_and_models_and_a_provider_that_is_not_there_are_all_said_at_once(
     oc: OpencodeGround,
 ) -> None:

@@ -10,6 +10,7 @@ import httpx
 from tasks_lib.agents.opencode.host import Address
 from tasks_lib.agents.opencode.shapes import Json, as_object
 from tasks_lib.errors import AgentError
+from tasks_lib.process.web import make_async_client
 
 HEARTBEAT_SECONDS = 30.0
 """A stream of events says something every 10 seconds; after so long a silence it is broken."""
@@ -37,13 +38,11 @@ class Client:
 
     def __init__(self, address: Address, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.address: Address = address
-        self._http: httpx.AsyncClient = httpx.AsyncClient(
-            base_url=address.url,
+        self._http: httpx.AsyncClient = make_async_client(
+            address.url,
+            httpx.Timeout(CALL_SECONDS, connect=CONNECT_SECONDS, pool=None),
             auth=(address.username, address.password) if address.password else None,
-            timeout=httpx.Timeout(CALL_SECONDS, connect=CONNECT_SECONDS, pool=None),
-            # The server is asked directly: a proxy of the environment is for the world outside.
-            transport=transport or _make_transport(address.url),
-            trust_env=False,
+            transport=transport,
         )
 
     async def close(self) -> None:
@@ -167,12 +166,6 @@ class Client:
                 raise AgentError(f"{where} answered {path} with {status}: {_shorten(answer.text)}")
             case _:
                 return
-
-
-def _make_transport(url: str) -> httpx.AsyncHTTPTransport:
-    # Certificates are read only where they are needed: that takes longer than a call.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-    return httpx.AsyncHTTPTransport(verify=url.startswith("https:"), limits=limits)
 
 
 def read_line(line: str) -> Json | None:

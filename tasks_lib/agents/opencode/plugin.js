@@ -36,6 +36,13 @@ const overlay = (key, theirs, ours) => {
   return isRefusal ? theirs : ours
 }
 
+// opencode 1.18 reads configuration a second time, for what will be its next version, and there imports whatever plugins
+// a worktree has, whatever the switches say. Such a file is empty for this process from here on.
+globalThis.Bun?.plugin?.({
+  name: "coordinator",
+  setup: (build) => build.onLoad({ filter: /[\\/]\.worktrees[\\/]/ }, () => ({ contents: "export {}", loader: "js" })),
+})
+
 export const Coordinator = async ({ directory }) => ({
   config: async (config) => {
     const { agents, permission, fixed, beside, seen } = plan()

@@ -1,13 +1,13 @@
 """Decides whether the opencode that a configuration names can be used: found, starting, of a version that was tried."""
 
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks_lib.process.output import run_captured
 from tasks_lib.process.private import private_directory
+from tasks_lib.process.programs import find_program as which
 
 DEFAULT_COMMAND = ("opencode",)
 TESTED = "1.18.33"
@@ -25,7 +25,7 @@ def check_program(command: Sequence[str], search_path: str, environment: Mapping
     `search_path` is the PATH that it will have, `environment` what else it needs to start. Runs it once, for a second.
     """
     program, *rest = command or DEFAULT_COMMAND
-    path = shutil.which(program, path=search_path)
+    path = which(program, search_path)
     if path is None:
         where = "is not an executable file" if "/" in program else f"is not on PATH ({search_path})"
         return f"`{program}` {where}: install it with `{INSTALL}`, or name it in agent.command"
@@ -58,5 +58,5 @@ def check_version(version: str, what: str) -> str | None:
 def find_program(command: Sequence[str], search_path: str) -> tuple[str, ...]:
     """`command`, or the usual one, with its program as an absolute path where it can be found."""
     program, *rest = command or DEFAULT_COMMAND
-    found = shutil.which(program, path=search_path)
+    found = which(program, search_path)
     return (str(Path(found).absolute()) if found else program, *rest)

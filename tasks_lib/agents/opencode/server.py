@@ -18,8 +18,10 @@ from tasks_lib.agents.opencode.program import check_version
 from tasks_lib.agents.opencode.theirs import USERS_SOURCES
 from tasks_lib.errors import AgentError
 from tasks_lib.process.groups import MARKER, GroupId, run_group
+from tasks_lib.process.programs import drop_relative
 from tasks_lib.process.shell import tail_of
 from tasks_lib.process.strays import end_marked
+from tasks_lib.process.web import bypass_loopback, make_async_client
 
 BOOT_SECONDS = 120.0
 """A start takes 1 to 3 seconds; 18 were seen on two cores with much else to do."""
@@ -145,6 +147,7 @@ class Server:
         address = Address(f"http://127.0.0.1:{port}", self._password, self.number, self._generation, self._group)
         if fault := check_version(await read_health(address), "the server"):
             raise AgentError(fault)
+        await load_plugin(address, self._places / "cwd")
         return address
 
     async def _run(self, port: int, generation: int) -> None:
@@ -175,13 +178,15 @@ class Server:
     def _make_environment(self, mark: str) -> dict[str, str]:
         environment = {**drop_switches(self._plan.environment), **SWITCHES}
         environment |= {f"XDG_{kind}_HOME": str(self._places / kind.lower()) for kind in ("DATA", "STATE", "CACHE")}
+        # What opencode itself runs in a worktree, git for one, is not the worktree's. Shells have their own PATH.
+        environment["PATH"] = drop_relative(environment.get("PATH", ""))
         if not has_configuration(self._plan.environment):
             # Else opencode would make the user's directory, and install into it.
             environment["XDG_CONFIG_HOME"] = str(self._places / "config")
         models = find_home(self._plan.environment, "CACHE") / "opencode" / "models.json"
         if models.is_file():
             environment.setdefault("OPENCODE_MODELS_PATH", str(models))
-        return environment | {
+        return bypass_loopback(environment) | {
             "OPENCODE_CONFIG_DIR": str(self._plan.configuration),
             "OPENCODE_SERVER_PASSWORD": self._password,
             "OPENCODE_SERVER_USERNAME": USERNAME,
@@ -213,14 +218,20 @@ class Server:
 
 
 def connect(address: Address, seconds: float) -> httpx.AsyncClient:
-    """A client for `address` whose requests may take `seconds`; proxies of the environment are for others."""
-    return httpx.AsyncClient(
-        base_url=address.url,
-        auth=(address.username, address.password),
-        timeout=seconds,
-        trust_env=False,
-        verify=address.url.startswith("https:"),
-    )
+    """A client for `address` whose requests may take `seconds`."""
+    return make_async_client(address.url, seconds, auth=(address.username, address.password))
+
+
+async def load_plugin(address: Address, directory: Path) -> None:
+    """Have the server load its configuration in `directory`, of its own, before it does so in a worktree.
+
+    It imports the plugins of a worktree whatever its switches say, unless the plugin that stops it is there already.
+    """
+    places = {"directory": str(directory)}
+    async with connect(address, BOOT_SECONDS) as client:
+        with suppress(httpx.HTTPError):
+            await client.get("/agent", params=places)
+            await client.post("/instance/dispose", params=places)
 
 
 async def read_health(address: Address) -> str:
