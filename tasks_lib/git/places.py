@@ -1,6 +1,7 @@
 """Decides where the worktree of a branch goes, and what becomes of whatever is there already."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from tasks_lib.git.records import read_git_link, read_record
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.trash import POOL_NAME, keep_aside
 
+_TAKEN = re.compile(r" at '(?P<path>.+)'$", re.DOTALL)
 Tell = Callable[[str], object]
 
 
@@ -124,6 +126,15 @@ def describe_stranger(entry: Entry) -> str:
         return f"git knows a worktree at {entry.path} that coordinator did not make and that is not there now; {how}"
     how = "move it with `git worktree move`, or remove it with `git worktree remove`"
     return f"{entry.path} is a worktree that coordinator did not make, in the place of a node's; {how}"
+
+
+def describe_taken(stderr: str) -> str:
+    """What is said where git refuses a branch because another worktree has it, in git's words."""
+    said = stderr.strip().removeprefix("fatal: ")
+    found = _TAKEN.search(said)
+    if found and not os.path.lexists(found["path"]):
+        return f"{said}, which is not there now; mount or move it back, or forget it with `git worktree prune`"
+    return f"{said}; check out another branch there, or remove it"
 
 
 def list_strangers(repository: Repository) -> list[Path]:

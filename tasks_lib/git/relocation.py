@@ -149,6 +149,8 @@ def _adapt_record(entry: Entry, relocation: Relocation) -> bool:
 
 def _link(repository: Repository, entry: Entry, relocation: Relocation) -> bool:
     """Link an entry and its worktree to each other; False where the worktree is not here."""
+    if entry.is_linked:
+        return True  # By paths from one to the other, as newer versions of git write on request.
     place = _find_new_place(repository, entry)
     if place is None or not place.is_relative_to(repository.worktrees_dir):
         return False

@@ -25,7 +25,14 @@ from tasks_lib.git.lock import admin_lock
 from tasks_lib.git.locks import drop_entry_locks, drop_ref_locks
 from tasks_lib.git.names import commit_only
 from tasks_lib.git.nested import Keeper, TakenOut
-from tasks_lib.git.places import clear_way, describe_stranger, find_place, require_lock_free, require_root
+from tasks_lib.git.places import (
+    clear_way,
+    describe_stranger,
+    describe_taken,
+    find_place,
+    require_lock_free,
+    require_root,
+)
 from tasks_lib.git.pool import Checkouts, Keeping
 from tasks_lib.git.reconcile import drop_unfinished_files, settle
 from tasks_lib.git.records import clear_notices, remove_record
@@ -282,9 +289,7 @@ class Worktrees:
             made = self._add(place, slot, words, branch if exists else commit_only(start), branch=branch)
         except GitError as error:
             if "already checked out" in error.stderr or "already used by worktree" in error.stderr:
-                raise InputError(
-                    [f"{error.stderr.removeprefix('fatal: ')}; check out another branch there, or remove it"]
-                ) from error
+                raise InputError([describe_taken(error.stderr)]) from error
             if "invalid reference" in error.stderr:
                 told = f"git takes refs/tags/{branch}, which is not a commit, for the branch; delete or rename it"
                 raise InputError([told]) from error

@@ -299,3 +299,24 @@ def test_nothing_is_written_where_the_link_names_another_entry(repository: Repos
     relocate(repository, relocation)
     assert link.read_bytes() == before
     assert os.path.lexists(link)
+
+
+@pytest.mark.parametrize("go", [move, copy_all])
+def test_links_by_relative_paths_stay_as_they_are(repository: Repository, go: Callable[[Path], Path]) -> None:
+    """Newer versions of git write such links if they are told to, and read them always."""
+    place = open_node(repository)
+    admin = repository.common_dir / "worktrees" / "a"
+    former = find_former(repository)
+    for file, target, start, prefix in (
+        (place / ".git", admin, place, "gitdir: "),
+        (admin / "gitdir", place / ".git", admin, ""),
+    ):
+        file.write_text(f"{prefix}{os.path.relpath(target, start)}\n")
+    moved = go(repository.top)
+    links = [moved / file.relative_to(repository.top) for file in (place / ".git", admin / "gitdir")]
+    before = [link.read_bytes() for link in links]
+    follow(moved, former)
+    assert [link.read_bytes() for link in links] == before
+    record = read_record(links[1].parent)
+    assert record
+    assert (record.pid == 0) == (go is copy_all)

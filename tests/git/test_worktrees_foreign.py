@@ -366,3 +366,14 @@ def test_git_that_only_reads_holds_no_lock(repository: Repository, words: tuple[
         lock.touch()
         Worktrees(repository).reconcile(["feat/a"])
     assert not lock.exists()
+
+
+def test_branch_that_a_worktree_has_which_is_away_is_refused_with_what_helps(repository: Repository) -> None:
+    place = repository.top.parent / "disk" / "mine"
+    repository.git.run("worktree", "add", "--quiet", "-b", "feat/a", str(place))
+    with pytest.raises(InputError, match="check out another branch there"):
+        Worktrees(repository).open_branch("feat/a", head_of(repository))
+    place.rename(repository.top.parent / "away")
+    with pytest.raises(InputError, match=f"{place}', which is not there now; mount or move it back"):
+        Worktrees(repository).open_branch("feat/a", head_of(repository))
+    assert (repository.common_dir / "worktrees" / "mine").is_dir()
