@@ -79,10 +79,9 @@ class Worktrees:
     ) -> None:
         self.repository: Repository = repository
         self.pool_size: int = pool_size
-        self._copied: tuple[str, ...] = tuple(copied)
         self._lock: Callable[[], AbstractContextManager[object]] = lock or (lambda: admin_lock(repository))
         self._tell: Callable[[str], object] = say
-        self._keeper: Keeper = Keeper(repository, self._lock, self._copied, say)
+        self._keeper: Keeper = Keeper(repository, self._lock, tuple(copied), say)
         self._checkouts: Checkouts = Checkouts(Keeping(keep, setup_key), isolation or Isolation(repository.git))
         self._mutex: threading.Lock = threading.Lock()
         self._idle: list[tuple[str, Worktree]] = []  # What each was used for last, the newest at the end.
@@ -111,7 +110,9 @@ class Worktrees:
             # While others were at it, one may have come back.
             return self._reuse_idle(branch, start, place) or self._add_branch(branch, start, place)
 
-    def reopen(self, worktree: Worktree, branch: str, start: str, *, is_unreadable: bool = False) -> Worktree:
+    def reopen(
+        self, worktree: Worktree, branch: str, start: str, *, is_unreadable: bool = False, label: str = ""
+    ) -> Worktree:
         """The worktree of `branch` again, after its agent damaged it or left the branch; its files are kept.
 
         One that `is_unreadable` to git is made anew, and what was in its directory is renamed to `.worktrees/.kept-…`.
@@ -120,6 +121,7 @@ class Worktrees:
             is_there = relink(self.repository, worktree) and not is_unreadable
             gone = [] if is_there else discard(self.repository, worktree.git_dir / "none", worktree.git_dir)
         if not is_there:
+            self._keeper.take_out(worktree, label, with_stashes=False)
             self._free_slot(worktree.slot)
             self._delete(gone)
         return self.open_branch(branch, start)
@@ -221,7 +223,7 @@ class Worktrees:
         for entry in list(list_entries(self.repository)):
             lines += drop_entry_locks(self.repository, entry) if entry.is_linked else []
         self._branches |= set(branches)
-        lines += [str(taken) for taken in self._keeper.take_out_all()]
+        lines += map(str, self._keeper.take_out_all())
         with self._lock():
             lines += drop_unfinished_files(self.repository)
             lines += settle(self.repository)
@@ -250,7 +252,7 @@ class Worktrees:
             return self._build(entry, is_resumed=True)
         # An agent left it elsewhere. The branch is where its work is looked for, so this is kept and made anew.
         worktree = self._build(entry)
-        ref = keep_state(worktree, branch, "", exclude=self._copied)
+        ref = keep_state(worktree, branch, "", exclude=self._keeper.copied)
         keep_abandoned(self.repository, entry.admin, branch, branch, worktree.git.resolve("HEAD") or "")
         _log.warning("%s was at %s and not on %s; its state is kept at %s", place, entry.head, branch, ref)
         self.remove(worktree)

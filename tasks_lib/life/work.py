@@ -106,8 +106,9 @@ class Work:
     def reopen(self, *, is_unreadable: bool = False) -> None:
         """Make the worktree fit again that the agent, or another one, has damaged or led astray. Call in a thread."""
         run = self.run
+        start = self.record.base or run.head.last_seen()
         self.worktree = run.worktrees.reopen(
-            self.worktree, self.branch, self.record.base or run.head.last_seen(), is_unreadable=is_unreadable
+            self.worktree, self.branch, start, is_unreadable=is_unreadable, label=self.task.id
         )
         self.state = None
         self.note(slot=self.worktree.slot)

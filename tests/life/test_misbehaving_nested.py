@@ -133,6 +133,9 @@ ENDS = {
     "damaged": "rm .git",
     "elsewhere": "git checkout -q --detach",
     "deleted": "cd ..; rm -rf a",
+    "moved": "cd ..; mv a b2",
+    "unknown": "rm -rf $(git rev-parse --git-dir)",
+    "unreadable": "head -c 100 /dev/zero > $(git rev-parse --git-dir)/index",
 }
 
 
