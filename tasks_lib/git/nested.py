@@ -58,13 +58,16 @@ class Keeper:
             self.say(str(one))
         return taken
 
-    def take_out_all(self) -> list[TakenOut]:
-        """As `take_out`, below every worktree of the coordinator's that git knows."""
-        taken: list[TakenOut] = []
+    def take_out_all(self) -> list[str]:
+        """As `take_out`, below every worktree of the coordinator's that git knows; says what was done, a line each."""
+        lines: list[str] = []
         for owner, nested in find_all_nested(self.repository):
             worktree = Worktree(owner.path, owner.admin, owner.slot or 0, owner.branch)
-            taken += self._take_out(nested, worktree)
-        return taken
+            try:
+                lines += [str(taken) for taken in self._take_out(nested, worktree)]
+            except (GitError, OSError) as error:
+                lines.append(f"What was made inside {owner.path} could not be taken out and stays: {error}")
+        return lines
 
     def _take_out(
         self, nested: Sequence[Entry], worktree: Worktree, label: str = "", *, with_stashes: bool = True
@@ -140,7 +143,7 @@ def _keep(repository: Repository, entry: Entry, label: str, copied: Sequence[str
     What git cannot read is renamed to `.worktrees/.kept-…`.
     """
     git = repository.git
-    if not entry.path.is_dir():
+    if not _is_really_there(entry):
         return keep_dangling(repository, entry, label) or ""
     worktree = Worktree(entry.path, entry.admin, 0, entry.branch)
     try:
@@ -152,6 +155,11 @@ def _keep(repository: Repository, entry: Entry, label: str, copied: Sequence[str
     except GitError:
         left = keep_abandoned(repository, entry.admin, entry.branch or "", label, git.resolve(entry.head) or "")
         return f"{keep_aside(repository, entry.path)}{f' and {left}' if left else ''}"
+
+
+def _is_really_there(entry: Entry) -> bool:
+    """Whether the directory is there, and not through a link that leads out of the worktree."""
+    return entry.path.is_dir() and entry.path.resolve() == entry.path
 
 
 def _is_held(repository: Repository, commit: str) -> bool:
@@ -169,7 +177,8 @@ def _find_moved(entry: Entry) -> Entry:
 
 def _discard(repository: Repository, entry: Entry) -> list[Path]:
     """Take a worktree out of sight, under the caller's admin lock; return what is left to delete."""
-    if not entry.is_linked:  # Without its link it is a folder like any other, perhaps one of the branch's own.
+    # Without its link it is a folder like any other, perhaps one of the branch's own.
+    if not entry.is_linked or not _is_really_there(entry):
         return discard(repository, entry.admin / "none", entry.admin)
     try:
         return discard(repository, entry.path, entry.admin)

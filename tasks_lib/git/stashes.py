@@ -66,7 +66,9 @@ def _drop(repository: Repository, number: int, stash: Stash) -> None:
     before = list_stashes(common)
     if number >= len(before) or before[number] != stash:
         return  # Somebody is at the list at this moment; it is kept, and stays there too.
-    git.run("reflog", "delete", "--updateref", "--rewrite", f"{STASH}@{{{number}}}")
+    deletion = ("reflog", "delete", "--updateref", "--rewrite", f"{STASH}@{{{number}}}")
+    if git.run(*deletion, accept=range(256)).status != 0:
+        return  # The list is locked: it is kept, and stays there too.
     left = list_stashes(common)
     if not left:
         git.run("update-ref", "-d", STASH, stash.commit, accept=(0, 1, 128))

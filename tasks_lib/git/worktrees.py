@@ -223,7 +223,7 @@ class Worktrees:
         for entry in list(list_entries(self.repository)):
             lines += drop_entry_locks(self.repository, entry) if entry.is_linked else []
         self._branches |= set(branches)
-        lines += map(str, self._keeper.take_out_all())
+        lines += self._keeper.take_out_all()
         with self._lock():
             lines += drop_unfinished_files(self.repository)
             lines += settle(self.repository)

@@ -98,3 +98,22 @@ def test_stash_stays_in_the_list_when_a_worktree_is_only_removed(repository: Rep
     assert stash.branch == "feat/a"
     Worktrees(repository).remove(worktree)
     assert list_stashes(repository.common_dir) == [stash]
+
+
+def test_entry_that_leads_out_through_a_link_reads_and_moves_nothing_there(
+    repository: Repository, worktree: Worktree, tmp_path: Path
+) -> None:
+    """An agent writes what git knows of worktrees as it likes."""
+    place = make_inside(worktree)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    place.rename(precious / "sub")
+    (worktree.path / "build" / "link").symlink_to(precious)
+    admin = next(entry.admin for entry in find_nested(repository, worktree.path))
+    (admin / "gitdir").write_text(f"{worktree.path}/build/link/sub/.git\n")
+    make_keeper(repository).take_out(worktree, "a")
+    assert (precious / "sub" / "loose.txt").read_text() == "loose\n"
+    assert find_nested(repository, worktree.path) == []
+    (kept,) = list_kept(repository)
+    assert repository.git.text("log", "-n1", "--format=%s", kept.ref) == "Inner"
+    assert "loose.txt" not in repository.git.text("ls-tree", "--name-only", kept.ref)
