@@ -15,7 +15,7 @@ import httpx
 import pytest
 from chaos.prefect_proxy import Proxy, open_proxy
 from checker import Meant, check, snapshot_user_state
-from e2e.conftest import Coordinator, ask_until
+from e2e.conftest import BUSY, Coordinator, ask_until
 from e2e.test_messages import Start, count_starts, done, make_gated, open_gate, start
 from e2e.test_whole import find_run
 from graphs import Made, run_git
@@ -27,26 +27,35 @@ __all__ = ["start"]
 pytestmark = pytest.mark.xdist_group("prefect")
 
 
+def change(coordinator: Coordinator, method: str, path: str, body: object = None) -> None:
+    """Change something by Prefect's API, again while its database is locked."""
+    answer = ask_until(
+        lambda: httpx.request(method, f"{coordinator.api}/{path}", json=body, timeout=60),
+        lambda found: found.status_code != BUSY,
+    )
+    answer.raise_for_status()
+
+
 def delete_run(coordinator: Coordinator, run: str) -> None:
-    httpx.delete(f"{coordinator.api}/flow_runs/{run}", timeout=60).raise_for_status()
+    change(coordinator, "DELETE", f"flow_runs/{run}")
 
 
 def delete_task_runs(coordinator: Coordinator, run: str) -> None:
     found = ask_until(lambda: coordinator.ask("task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}}), bool)
     for one in found:
-        httpx.delete(f"{coordinator.api}/task_runs/{one['id']}", timeout=60).raise_for_status()
+        change(coordinator, "DELETE", f"task_runs/{one['id']}")
 
 
 def set_state(name: str) -> Callable[[Coordinator, str], None]:
-    def change(coordinator: Coordinator, run: str) -> None:
+    def force(coordinator: Coordinator, run: str) -> None:
         body = {"state": {"type": name, "name": name.title()}, "force": True}
         coordinator.ask(f"flow_runs/{run}/set_state", body)
 
-    return change
+    return force
 
 
 def rename_and_pause(coordinator: Coordinator, run: str) -> None:
-    httpx.patch(f"{coordinator.api}/flow_runs/{run}", json={"name": "other", "tags": []}, timeout=60)
+    change(coordinator, "PATCH", f"flow_runs/{run}", {"name": "other", "tags": []})
     set_state("PAUSED")(coordinator, run)
 
 
@@ -188,6 +197,6 @@ def test_concurrency_limit_on_a_tag_delays_a_node_for_a_bounded_time(coordinator
     try:
         code, output = coordinator.run("run", made.repository)
     finally:
-        httpx.delete(f"{coordinator.api}/v2/concurrency_limits/tag:held", timeout=60)
+        change(coordinator, "DELETE", "v2/concurrency_limits/tag:held")
     assert code == 0, output
     assert "Prefect did not let flat-0 begin" in output
