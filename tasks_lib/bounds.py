@@ -86,15 +86,15 @@ def describe_exhaustion(headway: Headway) -> str:
     """Why a session whose bound is used up is ended, in one sentence."""
     if headway.answers >= MOST_IN_A_ROW:
         return (
-            f"the model answered {headway.answers} times in a row without calling a tool, and its provider did not say "
+            f"the model answered {MOST_IN_A_ROW} times in a row without calling a tool, and its provider did not say "
             "that it was done"
         )
     if headway.is_overflow:
         return (
-            f"the provider refused the conversation as too long {headway.compactions} times in a row, though opencode "
+            f"the provider refused the conversation as too long {MOST_IN_A_ROW} times in a row, though opencode "
             "made it shorter each time; the task, or what its tools print, is too large for the model's context"
         )
     return (
-        f"the conversation was made shorter {headway.compactions} times in a row without progress in between: nothing "
+        f"the conversation was made shorter {MOST_IN_A_ROW} times in a row without progress in between: nothing "
         "new in the worktree, and hardly a step; the model's context is too small for what it is given"
     )
