@@ -68,7 +68,10 @@ def read_theirs(seen: Mapping[str, Any]) -> Theirs:
 
 def _read_rules(section: Any) -> Rules:
     given = {"*": section} if isinstance(section, str) else as_object(section)
-    said: Section = {name: value for name, value in given.items() if isinstance(value, str | Mapping)}
+    words = {name: value for name, value in given.items() if isinstance(value, str)}
+    patterns = {name: as_object(value) for name, value in given.items()}
+    # In their own order, which decides; what is of another shape says nothing.
+    said: Section = {name: words.get(name, patterns[name]) for name in given}
     return tuple(one for rule in flatten(said) if rule.permission != CLOSED[0].permission for one in _keep_place(rule))
 
 

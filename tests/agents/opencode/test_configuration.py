@@ -14,7 +14,7 @@ from tasks_lib.agents.opencode.configuration import (
     write_configuration,
 )
 from tasks_lib.agents.opencode.roles import load_shipped, read_roles
-from tasks_lib.agents.opencode.theirs import SEEN, Theirs, read_theirs
+from tasks_lib.agents.opencode.theirs import SEEN, Theirs, find_sources, read_theirs
 from tasks_lib.settings import Settings
 
 
@@ -116,3 +116,28 @@ def test_patterns_whose_order_would_be_lost_are_faults() -> None:
 def test_a_shell_that_nobody_has_spoken_for_keeps_neither_keys_nor_places() -> None:
     kept = list_kept(["PATH", "HOME", "MY_KEY", "XDG_DATA_HOME", "OPENCODE_MODELS_URL"], ["MY_KEY"])
     assert kept == ["COORDINATOR_REPOSITORY", "COORDINATOR_SERVER", "HOME", "PATH"]
+
+
+def test_directory_of_theirs_gives_way_and_its_main_file_counts(tmp_path: Path) -> None:
+    (tmp_path / "opencode.json").write_text("{}")
+    place = {"OPENCODE_CONFIG_DIR": "."}
+    assert find_sources(place, tmp_path) == {"OPENCODE_CONFIG": str(tmp_path / "opencode.json")}
+    assert find_sources({"OPENCODE_CONFIG": "a.json", **place}, tmp_path) == {
+        "OPENCODE_CONFIG": str(tmp_path / "a.json")
+    }
+    assert find_sources({"OPENCODE_CONFIG_DIR": "/nowhere", "OPENCODE_PERMISSION": "{}"}, tmp_path) == {
+        "OPENCODE_PERMISSION": "{}"
+    }
+
+
+def test_refusal_whose_place_javascript_would_change_is_widened() -> None:
+    theirs = read_theirs({"permission": {"bash": {"*": "allow", "7": "deny", "8": "allow"}, "9": "deny"}})
+    assert [tuple(rule) for rule in theirs.permission] == [
+        ("bash", "*", "allow"),
+        ("bash", "7*", "deny"),
+        ("9*", "*", "deny"),
+    ]
+
+
+def test_what_is_of_another_shape_says_nothing() -> None:
+    assert read_theirs({"permission": None, "agents": {"a": None, "b": {"permission": {"bash": None}}}}).agents == {}

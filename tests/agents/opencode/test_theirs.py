@@ -21,7 +21,7 @@ from tasks_lib.agents.opencode.configuration import write_stub
 from tasks_lib.agents.opencode.fleet import Fleet
 from tasks_lib.agents.opencode.host import Address
 from tasks_lib.agents.opencode.server import connect
-from tasks_lib.agents.opencode.theirs import SEEN, find_sources, read_theirs
+from tasks_lib.agents.opencode.theirs import SEEN
 from tasks_lib.errors import InputError
 
 pytestmark = [pytest.mark.xdist_group("opencode"), pytest.mark.asyncio(loop_scope="module")]
@@ -205,28 +205,3 @@ async def test_agent_that_a_person_disabled_is_named(house: House) -> None:
 async def test_what_was_seen_is_gone_again(house: House) -> None:
     configuration = house.directory / "private" / "opencode" / "configuration"
     assert not (configuration / SEEN).exists()
-
-
-def test_directory_of_theirs_gives_way_and_its_main_file_counts(tmp_path: Path) -> None:
-    write_json(tmp_path / "opencode.json", {})
-    place = {"OPENCODE_CONFIG_DIR": "."}
-    assert find_sources(place, tmp_path) == {"OPENCODE_CONFIG": str(tmp_path / "opencode.json")}
-    assert find_sources({"OPENCODE_CONFIG": "a.json", **place}, tmp_path) == {
-        "OPENCODE_CONFIG": str(tmp_path / "a.json")
-    }
-    assert find_sources({"OPENCODE_CONFIG_DIR": "/nowhere", "OPENCODE_PERMISSION": "{}"}, tmp_path) == {
-        "OPENCODE_PERMISSION": "{}"
-    }
-
-
-def test_refusal_whose_place_javascript_would_change_is_widened() -> None:
-    theirs = read_theirs({"permission": {"bash": {"*": "allow", "7": "deny", "8": "allow"}, "9": "deny"}})
-    assert [tuple(rule) for rule in theirs.permission] == [
-        ("bash", "*", "allow"),
-        ("bash", "7*", "deny"),
-        ("9*", "*", "deny"),
-    ]
-
-
-def test_what_is_of_another_shape_says_nothing() -> None:
-    assert read_theirs({"permission": None, "agents": {"a": None, "b": {"permission": {"bash": None}}}}).agents == {}
