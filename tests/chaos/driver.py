@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from chaos.tracer import SHIM, Target, install
+from chaos.tracer import PROGRAMS, SHIM, SHIM_VARIABLE, Target, install
 from checker_traces import git, text
 from life.helpers import Conductor
 
@@ -64,14 +64,26 @@ def audit_in_child(place: Path, repository: Path) -> list[str]:
 
 
 def make_shim(directory: Path) -> None:
-    """Put the shim under the name of each program that the coordinator starts, into `directory`."""
+    """Put the shim under the name of each program that the coordinator starts, into `directory`.
+
+    That directory comes first on the coordinator's PATH, which is where it looks its programs up. Without an order the
+    program itself is started at once, by a shell, which takes a millisecond.
+    """
     if directory.exists():
         return
-    directory.mkdir(parents=True)
-    for name in ("git", "sh", "env"):
-        (directory / name).write_text(f"#!{sys.executable} -SEs\n{SHIM.read_text(encoding='utf-8')}", encoding="utf-8")
-        (directory / name).chmod(0o700)
-    (directory / "syscalls.py").symlink_to(SHIM.with_name("syscalls.py"))
+    ordered = directory / "ordered"
+    ordered.mkdir(parents=True)
+    for name in PROGRAMS:
+        texts = {
+            ordered / name: f"#!{sys.executable} -SEs\n{SHIM.read_text(encoding='utf-8')}",
+            directory / name: (
+                f'#!/bin/sh\n[ -z "${SHIM_VARIABLE}" ] && exec {shutil.which(name)} "$@"\nexec {ordered / name} "$@"\n'
+            ),
+        }
+        for path, script in texts.items():
+            path.write_text(script, encoding="utf-8")
+            path.chmod(0o700)
+    (ordered / "syscalls.py").symlink_to(SHIM.with_name("syscalls.py"))
 
 
 def _become_driver(
@@ -84,7 +96,8 @@ def _become_driver(
         os.dup2(sink, 2)
         temporary = place / "tmp"
         temporary.mkdir(exist_ok=True)
-        os.environ |= {"TMPDIR": str(temporary), "CHAOS_BIN": str(place / "bin")}
+        programs = str(place / "bin")
+        os.environ |= {"TMPDIR": str(temporary), "CHAOS_BIN": programs, "PATH": f"{programs}:{os.environ['PATH']}"}
         os.environ |= {"GIT_TRACE2_EVENT": str(trace.with_suffix(".git"))} if target is None else {}
         tempfile.tempdir = None
         signal.alarm(2 * HANG_SECONDS)  # Where even the event loop hangs.

@@ -15,8 +15,8 @@ ORDER = "CHAOS_START"
 def main() -> None:
     """Install the tracer before anything of ours is imported, then be `coordinator`."""
     order = json.loads(os.environ.pop(ORDER))
-    # The shim is found through this, here and nowhere else: what is started does not see the variable.
-    os.environ["CHAOS_BIN"] = order["bin"]
+    # The shim is found through these.
+    os.environ |= {"CHAOS_BIN": order["bin"], "PATH": f"{order['bin']}:{os.environ['PATH']}"}
     target = Target(**order["target"]) if order["target"] else None
     install(Path(order["trace"]), target, order["places"])
     from flows.cli import main as run

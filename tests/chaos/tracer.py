@@ -26,6 +26,8 @@ nobody: it writes down what could be cut."""
 
 SHIM = Path(__file__).with_name("shim.py")
 SHIM_VARIABLE = "CHAOS_SHIM"
+PROGRAMS = ("git", "sh", "env", "nice", "rm")
+"""What the coordinator starts by a name that it looks up itself."""
 FRAMES = 3
 _SHELLS = ("runner.py", "children.py", "records.py")
 """Modules through which all of git, or every record, goes: their frames would tell nothing apart."""
@@ -166,7 +168,7 @@ def describe(event: str, arguments: tuple[Any, ...]) -> tuple[str, str] | None:
         is_vain = bool(paths) and paths[0].startswith("/") and os.path.lexists(paths[0]) is (event == "os.mkdir")
         return None if is_vain and event in ("os.mkdir", "os.remove", "os.rmdir") else (_PATHS[event], " ".join(paths))
     if event == "subprocess.Popen":
-        return "process", " ".join(_text(word) for word in arguments[1])
+        return "process", " ".join(_list_argv(event, arguments))
     if event in ("os.kill", "os.killpg") and arguments[1]:
         return "signal", f"{event} {arguments[1]}"
     if event == "fcntl.flock":
@@ -198,24 +200,31 @@ def list_frames(frame: FrameType | None) -> Iterator[str]:
 def divert(arguments: tuple[Any, ...], target: Target, number: int) -> bool:
     """Let the process that is about to start be started by the shim; False where it cannot.
 
-    The hook is handed the very list and mapping that the process will be started with. A program's name is looked up
-    on the PATH of that mapping, so a directory in front of it is all that is needed; a shell can be told to go there.
+    The hook is handed the very list and mapping that the process will be started with. A program that the coordinator
+    looked up is the shim already, and needs its order; a shell can be told to go there; a name is looked up on the PATH
+    of that mapping.
     """
     argv, environment = cast("list[str]", arguments[1]), arguments[3]
-    if not isinstance(environment, dict) or ("/" in _text(argv[0]) and argv[0] != "/bin/sh"):
+    programs, program = os.environ["CHAOS_BIN"], _text(argv[0])
+    is_shim = os.path.dirname(program) == programs  # noqa: PTH120
+    if not isinstance(environment, dict) or ("/" in program and not is_shim and program != "/bin/sh"):
         return False
     own = cast("dict[str, str]", environment)
-    path, programs = own.get("PATH", os.defpath), os.environ["CHAOS_BIN"]
-    order = {**asdict(target), "victim": os.getpid(), "path": path, "started": number}
-    own[SHIM_VARIABLE] = json.dumps(order)
+    path = ":".join(entry for entry in own.get("PATH", os.defpath).split(":") if entry != programs)
+    own[SHIM_VARIABLE] = json.dumps({**asdict(target), "victim": os.getpid(), "path": path, "started": number})
     own["PATH"] = f"{programs}:{path}"
-    if argv[0] == "/bin/sh":
+    if program == "/bin/sh":
         argv[1:] = ["-c", f'exec {programs}/env "$@"', *argv]
     return True
 
 
 def _list_argv(event: str, arguments: tuple[Any, ...]) -> list[str]:
-    return [_text(word) for word in arguments[1]] if event == "subprocess.Popen" else []
+    """The words of a command, its program by its name alone if that was looked up."""
+    if event != "subprocess.Popen":
+        return []
+    program, *words = (_text(word) for word in arguments[1])
+    name = program.rpartition("/")[2]
+    return [name if name in PROGRAMS and program != "/bin/sh" else program, *words]
 
 
 def _text(value: object) -> str:
