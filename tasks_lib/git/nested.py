@@ -4,14 +4,14 @@ Every worktree passes here before it is moved, reused or removed: git would go o
 that only such an entry holds would be gone with it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks_lib.errors import GitError
 from tasks_lib.git.abandoned import keep_abandoned, keep_dangling
-from tasks_lib.git.entries import SLOT_NAME, Entry, Worktree, read_entry
+from tasks_lib.git.entries import SLOT_NAME, Entry, Worktree, list_all
 from tasks_lib.git.records import read_git_link, read_record
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.snapshots import keep_state
@@ -104,13 +104,13 @@ def _describe(entry: Entry, place: Path) -> str:
 
 def find_nested(repository: Repository, place: Path) -> list[Entry]:
     """The entries of worktrees below `place` that are not the coordinator's, the deepest first."""
-    return _choose_below(_list_all(repository), place)
+    return _choose_below(list_all(repository), place)
 
 
 def find_all_nested(repository: Repository) -> list[tuple[Entry, list[Entry]]]:
     """Each entry of the coordinator's, with those of other worktrees below it."""
-    found = list(_list_all(repository))
-    return [(owner, _choose_below(found, owner.path)) for owner in found if owner.slot is not None]
+    found = list(list_all(repository))
+    return [(owner, _choose_below(found, owner.path)) for owner in found if owner.is_ours]
 
 
 def find_foreign(repository: Repository) -> list[Entry]:
@@ -119,21 +119,14 @@ def find_foreign(repository: Repository) -> list[Entry]:
     # A look at one file each, as long as there is none: this is asked after each turn of each agent.
     if not root.is_dir() or all((admin / SLOT_NAME).exists() for admin in root.iterdir()):
         return []
-    found = list(_list_all(repository))
-    ours = {entry.path for entry in found if entry.slot is not None}
-    foreign = [entry for entry in found if entry.slot is None and not entry.is_half_made]
+    found = list(list_all(repository))
+    ours = {entry.path for entry in found if entry.is_ours}
+    foreign = [entry for entry in found if not entry.is_ours]
     return sorted((one for one in foreign if ours.isdisjoint(one.path.parents)), key=lambda entry: entry.path)
 
 
-def _list_all(repository: Repository) -> Iterator[Entry]:
-    root = repository.common_dir / "worktrees"
-    for admin in root.iterdir() if root.is_dir() else ():
-        if entry := read_entry(admin):
-            yield entry
-
-
 def _choose_below(entries: Iterable[Entry], place: Path) -> list[Entry]:
-    below = [entry for entry in entries if place in entry.path.parents and entry.slot is None]
+    below = [entry for entry in entries if place in entry.path.parents and not entry.is_ours]
     return sorted(below, key=lambda entry: (-len(entry.path.parts), entry.path))
 
 
