@@ -4,7 +4,6 @@ Outside of a run each raises `Ended`, so that everything that is open is closed 
 with 130. A signal that the starter of a command has it ignore (`nohup`) stays ignored.
 """
 
-import asyncio
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -68,6 +67,8 @@ def pass_over(number: signal.Signals) -> None:
 
 def on_hangup(hear: Callable[[], object]) -> None:
     """Call `hear` on the running event loop when the terminal of this process is closed; for a flow of a worker."""
+    import asyncio  # Only here: agents call `notify` often, and that needs no event loop.
+
     if not is_ignored(signal.SIGHUP) and threading.current_thread() is threading.main_thread():
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hear)
 

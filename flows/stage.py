@@ -23,7 +23,7 @@ from flows.summary import print_summary
 from tasks_lib.errors import AgentError
 from tasks_lib.life.remains import end_processes
 from tasks_lib.life.startup import OpenRun
-from tasks_lib.report import EXIT_SENTENCES, STOPPED_EARLY, ExitCode
+from tasks_lib.report import EXIT_SENTENCES, INCOMPLETE, STOPPED_EARLY, ExitCode
 
 T = TypeVar("T")
 STOP_SECONDS = 120.0
@@ -182,8 +182,6 @@ class Stage:
 
     def is_incomplete(self) -> bool:
         """Whether it was said that Prefect does not have all of the run."""
-        from flows.telling import INCOMPLETE
-
         messages = self.opened.run.board.view.messages if self.opened else ()
         return any(message.startswith(INCOMPLETE) for message in messages)
 

@@ -18,6 +18,7 @@ from prefect.exceptions import ObjectNotFound, PrefectException, PrefectSignal
 from prefect.states import Running
 
 from tasks_lib.life.board import Board
+from tasks_lib.report import INCOMPLETE
 
 T = TypeVar("T")
 FAULTS = (httpx.HTTPError, PrefectException, PrefectSignal, OSError, ValueError, RuntimeError)
@@ -26,7 +27,6 @@ TELL_SECONDS = 20.0
 """How long one call may take. Prefect's client repeats a call for a minute and more if a server has gone."""
 LOST_SECONDS = 30.0
 """How long a server may be away before nothing more is told; it is looked for all the time, and told again."""
-INCOMPLETE = "Prefect's record of this run is incomplete"
 STOPS = (StateType.CANCELLING, StateType.CANCELLED)
 """The states by which a person stops a run in Prefect's UI."""
 

@@ -26,6 +26,8 @@ EXIT_SENTENCES: Mapping[ExitCode, str] = {
     ExitCode.INTERRUPTED: "The run was interrupted; everything is saved, and running again goes on.",
 }
 STOPPED_EARLY = "The run stopped before its end; running again goes on."
+INCOMPLETE = "Prefect's record of this run is incomplete"
+"""How the one sentence begins that says what Prefect does not have."""
 
 
 @dataclass(frozen=True, slots=True)

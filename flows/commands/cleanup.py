@@ -85,7 +85,7 @@ def tidy(project: Project) -> Tidied:
             lines.append(line)
         former = relocation.former if relocation and not relocation.is_copy else None
         lines += settle(repository.common_dir, former)
-        worktrees = Worktrees(repository, pool_size=0)
+        worktrees = Worktrees(repository, pool_size=0, say=lines.append)
         head = project.open_head()
         trash = len(list_trash(repository))
         lines += worktrees.reconcile(list_branches(project))

@@ -110,6 +110,13 @@ class Head:
         queue, base = (known.queue, known.base) if known else self._read()
         return queue or base
 
+    def newest_seen(self) -> str:
+        """The head at this moment, or as it was last seen where it cannot be read: a person may have taken the base."""
+        try:
+            return self.current()
+        except InputError:
+            return self.last_seen()
+
     def last_seen_base(self) -> str:
         """The base as it was last read from here; reads it the first time."""
         known = self._known

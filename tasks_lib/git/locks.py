@@ -115,8 +115,8 @@ def drop_own(repository: Repository, lock: Path, end: float, entry: Entry | None
             if _stamp(lock) == stamp:
                 lock.unlink(missing_ok=True)
                 return f"{lock}: removed; who held it is gone"
-        elif holder and time.monotonic() > end:
-            return f"{lock}: is held by {holder} and stays"
+        elif time.monotonic() > end:  # Without a holder, it was made anew each time that it was looked at.
+            return f"{lock}: is held by {holder or 'a process that is not seen'} and stays"
         time.sleep(_PAUSE_SECONDS)
     return ""
 

@@ -80,7 +80,7 @@ class Worktrees:
         self.repository: Repository = repository
         self.pool_size: int = pool_size
         self._lock: Callable[[], AbstractContextManager[object]] = lock or (lambda: admin_lock(repository))
-        self._tell: Callable[[str], object] = say
+        self.say: Callable[[str], object] = say
         self._keeper: Keeper = Keeper(repository, self._lock, tuple(copied), say)
         self._checkouts: Checkouts = Checkouts(Keeping(keep, setup_key), isolation or Isolation(repository.git))
         self._mutex: threading.Lock = threading.Lock()
@@ -103,7 +103,7 @@ class Worktrees:
         require_lock_free(self.repository, branch)
         with self._lock():
             self._branches.add(branch)
-            clear_way(self.repository, place, self._tell)
+            clear_way(self.repository, place, self.say)
         if reused := self._reuse_idle(branch, start, place):
             return reused
         with self._checkouts.turn_to_fill():
@@ -247,7 +247,7 @@ class Worktrees:
             self.remove(self._build(entry))
             return None
         for line in drop_entry_locks(self.repository, entry):
-            self._tell(line)
+            self.say(line)
         if entry.branch == branch:
             return self._build(entry, is_resumed=True)
         # An agent left it elsewhere. The branch is where its work is looked for, so this is kept and made anew.

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks_lib.errors import GitError
 from tasks_lib.git.abandoned import keep_abandoned
 from tasks_lib.git.branches import read_state
+from tasks_lib.git.checkout import read_reason
 from tasks_lib.git.entries import list_entries
 from tasks_lib.git.head import Head
 from tasks_lib.git.merging import is_ancestor
@@ -110,13 +112,22 @@ def put_landed_away(
         ref = keep_state(worktree, record.task_id, run_id, landed=head.current(), exclude=settings.copy_paths)
         left = keep_abandoned(repository, worktree.git_dir, record.branch, record.task_id, state.commit)
         worktrees.release(worktree)
-        repository.delete_branch(record.branch, state.commit)
+        _delete_branch(worktrees, record.branch, state.commit)
         lines.append(f"{worktree.path}: removed; {record.task_id} has landed{_tell_kept(ref or left)}")
     for branch, commit in leftovers.branches:
         keep_abandoned(repository, repository.state_dir / "none", branch, branch, commit)
-        if repository.delete_branch(branch, commit):
+        if _delete_branch(worktrees, branch, commit):
             lines.append(f"{branch}: deleted; its work has landed")
     return lines, leftovers
+
+
+def _delete_branch(worktrees: Worktrees, branch: str, commit: str) -> bool:
+    """Whether `branch` is gone. What git refuses, as while somebody holds a lock, is left to the next run, and said."""
+    try:
+        return worktrees.repository.delete_branch(branch, commit)
+    except GitError as error:
+        worktrees.say(f"{branch} has landed and is still there: {read_reason(error.stderr)} The next run tries again.")
+        return False
 
 
 def _tell_kept(ref: str | None) -> str:

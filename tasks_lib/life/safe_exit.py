@@ -94,7 +94,7 @@ def _find_commit(work: Work, start: TurnStart, after: BranchState) -> str:
 def _list_earlier(work: Work, start: TurnStart, mark: str) -> set[str]:
     """The commits of that subject that the branch held when the turn began, that the target holds, or that are kept."""
     run = work.run
-    tips = {start.commit, start.target, run.head.current(), run.head.last_seen_base()}
+    tips = {start.commit, start.target, run.head.newest_seen(), run.head.last_seen_base()}
     kept = [f"--glob={KEPT_REFS}/{flatten(name)}" for name in (work.task.id, work.branch)]
     listed = run.repository.git.text(
         "log", "--format=%H", "--fixed-strings", f"--grep={mark}",
@@ -168,7 +168,7 @@ def _list_versions(work: Work, start: TurnStart, after: BranchState) -> Iterator
     if start.own_file is not None:
         yield _read_version(decode(start.own_file), work.task.path, is_certain=True)
     run, git, path = work.run, work.run.repository.git, work.task.path
-    head = run.head.current()
+    head = run.head.newest_seen()
     merged = find_merge_base(git, head, after.commit)
     between = git.text("rev-list", head, f"^{start.target}", "--", path).split() if head != start.target else ()
     tips = dict.fromkeys(commit for commit in (merged, start.target, head, run.head.last_seen_base()) if commit)

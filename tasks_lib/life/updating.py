@@ -25,7 +25,7 @@ def find_start(run: Run, git_dir: Path, base: str, commit: str) -> str:
     git = run.repository.git
     commits = read_line(run.objects, base, commit).commits
     held = len(commits)
-    for tip in dict.fromkeys((run.head.current(), run.head.last_seen_base())):
+    for tip in dict.fromkeys((run.head.newest_seen(), run.head.last_seen_base())):
         if (met := find_merge_base(git, tip, commit)) in commits:
             held = min(held, commits.index(met))
     made = list_made(git_dir) or set[str]()

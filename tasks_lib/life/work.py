@@ -190,8 +190,9 @@ async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
         # Turns are counted anew in each attempt, so an old notice would be taken for one of this attempt's.
         await run.thread(clear_notices, worktree.git_dir)
     record, state = await run.opening_thread(bring_up_to_date, run, worktree, record, head)
-    # At the head with nothing uncommitted it is as a new one would be.
-    is_fresh = state is not None and state.commit == head and not state.dirty and not record.finished
+    # At the head with nothing uncommitted it is as a new one would be, unless its session goes on where it was.
+    is_begun = previous is not None and previous.attempt == record.attempt
+    is_fresh = state is not None and state.commit == head and not state.dirty and not is_begun
     work = Work(
         run, lander, task, seat, worktree, replace(record, slot=worktree.slot, pid=0),
         is_resumed=worktree.is_resumed and not is_fresh, state=state,

@@ -7,10 +7,11 @@ program (an editor, a pager, a dialog for a password) is given one of these, whi
 
 import os
 import shlex
-import shutil
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+
+from tasks_lib.process.programs import find_program
 
 EDITORS = (
     "GIT_EDITOR", "GIT_SEQUENCE_EDITOR", "EDITOR", "VISUAL", "FCEDIT",
@@ -74,11 +75,11 @@ class Refusals:
         self.programs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._gpg: str = gpg if Path(gpg).name in _GPG else ""
         for name in {*_GPG, self._gpg} - {""}:
-            if found := shutil.which(name, path=search_path):
+            if found := find_program(name, search_path):
                 text = f'#!/bin/sh\nexec {shlex.quote(found)} --pinentry-mode error "$@"\n'
                 _make_program(self.programs / Path(name).name, text)
         for name in _KEYS:
-            if found := shutil.which(name, path=search_path):
+            if found := find_program(name, search_path):
                 text = f"#!/bin/sh\nreal={shlex.quote(found)}\n{_read_script('keys')}"
                 _make_program(self.programs / name, text)
         self._editor: Path = _write(directory, "editor")

@@ -4,6 +4,8 @@ import checker
 import pytest
 from helpers import Ground
 
+from tasks_lib.report import ExitCode
+
 DAEMONS = """
 (setsid sh -c 'trap "" TERM; while :; do date >> late.txt; sleep 0.01; done' > /dev/null 2>&1 &)
 (env -u COORDINATOR_SESSION sleep 1000 > /dev/null 2>&1 &)
@@ -44,14 +46,22 @@ async def test_what_an_agent_leaves_in_its_worktree_stops_nobody(ground: Ground,
     assert checker.check(ground.top, before=before, meant=meant) == []
 
 
-async def test_locks_of_what_is_shared_are_gone_after_the_next_run(ground: Ground) -> None:
+async def test_locks_of_what_is_shared_are_named_and_stop_no_run(ground: Ground) -> None:
+    """No run died, so nothing proves that a lock is not somebody's: it stays, and what it is in the way of waits."""
     common = "$(git rev-parse --path-format=absolute --git-common-dir)"
     ground.make({"a": {}}, f"work; touch -d '1 minute ago' {common}/config.lock {common}/packed-refs.lock")
     assert (await ground.work()).names == {"a": "Merged"}
     assert ground.has("a.txt")
+    again = await ground.work()
+    assert again.code is ExitCode.COMPLETED
+    assert any("feat/a has landed and is still there" in line for line in again.lines)
+    locks = sorted((ground.top / ".git").glob("*.lock"))
+    assert [path.name for path in locks] == ["config.lock", "packed-refs.lock"]
+    assert all(any(str(lock) in line for line in again.lines) for lock in locks)
+    for lock in locks:
+        lock.unlink()
     await ground.work()
     assert ground.leftovers() == []
-    assert [path.name for path in (ground.top / ".git").glob("*.lock")] == []
 
 
 async def test_agent_that_stops_at_once_has_its_attempts_and_no_more(ground: Ground) -> None:
