@@ -108,13 +108,12 @@ def relocate(repository: Repository, relocation: Relocation) -> list[str]:
             if relocation.is_copy and not is_here:
                 # It was not copied. The original has it, and what was staged in it is kept here too.
                 forget(repository, read_entry(entry.admin) or entry)
+    linked = f"{count} worktree{'s' * (count != 1)} of open nodes"
     if relocation.is_copy:
         said = f"This repository is a copy of {relocation.former}, or was moved from another disk"
-        done = f"worktrees of open nodes that belong to it alone now: {count}. Nothing there is touched."
-    else:
-        said = f"This repository was moved from {relocation.former}"
-        done = f"worktrees of open nodes that were linked to where it is now: {count}."
-    return [f"{said}; {done}", *strangers]
+        return [f"{said}. Coordinator gave it {linked} of its own, and touched nothing there.", *strangers]
+    said = f"This repository was moved from {relocation.former}"
+    return [f"{said}. Coordinator linked {linked} to where it is now.", *strangers]
 
 
 def _tell_strangers(repository: Repository, relocation: Relocation) -> list[str]:
