@@ -19,6 +19,7 @@ The plan is `{"journal": PATH, "nodes": {ID: {...}}}`. What a node may say (all 
     daemon: true                leaves a process behind that never ends by itself
     review: true                commits nothing; ends with a verdict
     verdicts: [TEXT, ...]       what it says as code-reviewer, one for each review; the last one repeats
+    nested: true                leaves a worktree inside its own, with a commit on no branch and an uncommitted file
     report: TEXT                what it prints last
 
 Each turn leaves a line in the journal when it begins and one when it ends, with wall-clock seconds; and a line
@@ -40,6 +41,7 @@ TURN = int(ENV.get("COORDINATOR_TURN", "1"))
 ATTEMPT = int(ENV.get("COORDINATOR_ATTEMPT", "1"))
 IS_FIRST = TURN == 1 and ATTEMPT == 1
 POLL_SECONDS = 0.02
+NESTED = "inner"
 
 
 def read(path: str) -> bytes:
@@ -146,7 +148,7 @@ def add_section(path: str, heading: str, body: str) -> None:
 
 def commit(subject: str, allow_empty: bool = False) -> None:
     """Commit all, as this process: the same work done again within a second would be the same commit, and never lost."""
-    git("add", "-A")
+    git("add", "-A", "--", ".", f":!{NESTED}")
     if allow_empty or run("git", "diff", "--cached", "--quiet"):
         git("-c", f"committer.name=agent {os.getpid()}", "commit", "-q", "--allow-empty", "-m", subject)
 
@@ -189,6 +191,16 @@ def edit(plan: dict[str, Any], own: str) -> None:
         add_section(other, "Notes", f"{ID} was here, where it should not be.")
 
 
+def leave_nested() -> None:
+    """Work in a worktree inside this one, as an agent with agents of its own does."""
+    if not is_there(NESTED):
+        git("worktree", "add", "-q", "--detach", NESTED)
+    write(f"{NESTED}/sub.txt", f"{ID} {os.getpid()}\n".encode())
+    git("-C", NESTED, "add", "-A")
+    git("-C", NESTED, "commit", "-q", "-m", f"feat({ID}): in a worktree inside")
+    write(f"{NESTED}/left.txt", b"uncommitted\n")
+
+
 def answer_review(plan: dict[str, Any], journal: str) -> str:
     verdicts: list[str] = plan.get("verdicts", ["approved"])
     before = sum(1 for line in read_journal(journal) if line["id"] == ID and line["event"] == "reviewed")
@@ -217,6 +229,8 @@ def take_turn(plan: dict[str, Any], journal: str) -> str:
     edit(plan, own)
     if not (IS_FIRST and plan.get("leave_dirty")):
         commit(f"feat({ID}): turn {TURN} of attempt {ATTEMPT}")
+    if plan.get("nested"):
+        leave_nested()
     return plan.get("report", f"Did {ID}: {', '.join([*plan.get('write', {}), *plan.get('append', {})]) or 'nothing'}.")
 
 

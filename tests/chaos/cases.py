@@ -43,12 +43,15 @@ class Verdict:
 
 
 def make_case(place: Path) -> Made:
-    """The small graph, in `place`: two that conflict, one red first, a review, one that needs it, blocked ones."""
+    """The small graph, in `place`: two that conflict, one red first, a review, one that needs it, blocked ones.
+
+    The agent of the red one works in a worktree inside its own as well, and leaves a program running.
+    """
     # By way of `env`, so that the shim can stand in for it.
     command = ["env", sys.executable, "-S", "-E", "-s", "-B", str(AGENT), str(place / "plan.json")]
     agent = {"backend": "command", "command": command}
     made = make_repository(place, nodes=NODES, seed=SEED, seconds=(0, 0), settings={"agent": agent})
-    made.behave(RED, daemon=True)
+    made.behave(RED, daemon=True, nested=True)
     # Done before, to be quick: what these do, others do as well.
     for task_id in DONE:
         set_status(str(made.repository / made.paths[task_id]), b"completed")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from chaos.sites import count_kinds, read_effects
+from checker_traces import text
+from graphs import RED
 
 TESTS = Path(__file__).resolve().parent.parent
 SAMPLE = 10
@@ -51,6 +53,14 @@ def test_side_effects_of_every_kind_are_seen(sampled: "tuple[Path, subprocess.Co
     floors = {"git that writes": 40, "git that reads": 50, "other process": 10, "write": 60, "rename": 40, "remove": 20}
     assert {kind: kinds[kind] for kind, floor in floors.items() if kinds[kind] < floor} == {}
     assert {"mkdir", "rmdir", "chmod", "lock", "truncate", "signal"} <= kinds.keys()
+
+
+def test_an_agent_of_the_graph_works_in_a_worktree_inside_its_own(
+    sampled: "tuple[Path, subprocess.CompletedProcess[str]]",
+) -> None:
+    """Or the kills would not come between what is done to keep it."""
+    root, _ = sampled
+    assert text(root / "calm/repository", "for-each-ref", "--format=%(refname)", f"refs/coordinator/kept/{RED}")
 
 
 def test_no_git_command_escapes(sampled: "tuple[Path, subprocess.CompletedProcess[str]]") -> None:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 PATHS = (
     "../x", "..", ".", "./a", "/etc/x", "~/x", "~root", "a//b", "a/", "/", "a/../../b", "a/./b", ".git", "a/.git/config",
     ".GIT/x", ".worktrees/x", "-x", "--help", "a/-x", "C:\\x", "a\\b", "a\0b", "a\nb", "a\tb", "a.lock", "a.lock/b",
-    "a.", "a./b", "@", "a/@", "@{", "@{-1}", "HEAD", "refs/heads/x", "a~1", "a^", "a:b", "a?", "a*", "[a]", "a b",
+    "a.", "a./b", "@", "a/@", "@{", "@{-1}", "HEAD", "refs/heads/x", "FETCH_HEAD", "origin/main",
+    "stash", "deadbeef", "d" * 40, "d" * 64, "a~1", "a^", "a:b", "a?", "a*", "[a]", "a b",
     "x" * 151, "x" * 5000, "x/" * 3000 + "x", "ü" * 140, "\U0001f600" * 60,
 )  # fmt: skip
 TEXTS = (
