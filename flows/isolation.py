@@ -1,8 +1,8 @@
 """Decides what Prefect in this process can take from where it is started: nothing that a repository or a shell holds.
 
 Prefect reads `.env`, `prefect.toml` and `pyproject.toml` of the current directory, a profile below the home directory,
-and every `PREFECT_*` variable. A repository that is a Prefect project has them for itself. So whoever lets Prefect work
-in this process enters `isolated` first, before Prefect is imported.
+and every `PREFECT_*` variable. A repository that is a Prefect project has them for itself. So code that lets Prefect
+work in this process enters `isolated` first, before Prefect is imported.
 """
 
 import os

@@ -52,8 +52,8 @@ def read_state(git: Git) -> BranchState:
 def digest_work(git: Git) -> str:
     """A text that is another exactly if the worktree that `git` runs in holds other work, committed or not.
 
-    That a file was written once more with the same content is no work. Of very many or very large files that are not
-    committed the rest goes by size.
+    Writing a file again with the same content does not count as work. Beyond a number of uncommitted files, and for
+    very large ones, only the size is compared.
     """
     state = read_state(git)
     digest = hashlib.sha256(state.commit.encode())

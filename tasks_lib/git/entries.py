@@ -1,6 +1,6 @@
 """Reads git's administration of linked worktrees from its files, and tells coordinator's entries from all others.
 
-A command for each entry would cost too much. Touched is only what carries coordinator's record: whoever changes or
+A command for each entry would cost too much. Coordinator touches only what carries its record: code that changes or
 removes an entry takes it from `list_entries`, which yields no others.
 """
 

@@ -82,7 +82,7 @@ def _find_tips(place: Path) -> list[str]:
 
 
 def _is_partial(place: Path) -> bool:
-    """Whether the history is not all there, so that whoever fetches it would have a broken one."""
+    """Whether part of the history is missing, so that a fetch of it would give a broken one."""
     git = Git(place)
     filters = git.run("config", "--get-regexp", r"^(extensions\.partialclone|remote\..*\.promisor)$", accept=(0, 1))
     return filters.status == 0 or git.text("rev-parse", "--is-shallow-repository") == "true"

@@ -88,3 +88,14 @@ def coordinator(server: Child, tmp_path: Path) -> Coordinator:
     data = tmp_path / "data"
     data.mkdir()
     return Coordinator(data, f"http://{LOOPBACK}:{server.port}/api")
+
+
+def read_until(process: "subprocess.Popen[str]", words: str) -> str:
+    """What `process` prints up to the line that holds `words`."""
+    assert process.stdout
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if words in line:
+            return seen
+    raise AssertionError(f"it ended without saying {words!r}:\n{seen}")

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from checker import Meant, check, snapshot_user_state
-from e2e.conftest import Coordinator, ask_until
+from e2e.conftest import Coordinator, ask_until, read_until
 from e2e.test_messages import count_starts, done, make_gated, open_gate
 from graphs import Made
 from person import forget_the_person
@@ -94,16 +94,6 @@ def pause(seconds: float) -> None:
     signal.sigtimedwait([], 2 * seconds)
 
 
-def read_until(process: "subprocess.Popen[str]", words: str) -> str:
-    assert process.stdout
-    seen = ""
-    for line in process.stdout:
-        seen += line
-        if words in line:
-            return seen
-    raise AssertionError(f"it ended without {words!r}:\n{seen}")
-
-
 @pytest.fixture
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PushingGround:
     """A repository and its remote, whose hook holds each push until it is let go."""
@@ -115,13 +105,21 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PushingGround:
     return ground
 
 
+def interrupt_a_push(
+    coordinator: Coordinator, shared: PushingGround, begun: list["subprocess.Popen[Any]"]
+) -> "subprocess.Popen[str]":
+    """A run that was told to end while its remote holds a push."""
+    process = coordinator.start("run", shared.top)
+    begun.append(process)
+    ask_until(lambda: (shared.place / "pushing").exists() or process.poll() is not None, bool)
+    process.send_signal(signal.SIGINT)
+    return process
+
+
 def test_ctrl_c_during_a_push_says_at_once_what_it_waits_for_and_git_decides(
     coordinator: Coordinator, shared: PushingGround, begun: list["subprocess.Popen[Any]"], tmp_path: Path
 ) -> None:
-    process = coordinator.start("run", shared.top)
-    begun.append(process)
-    ask_until(lambda: (tmp_path / "pushing").exists() or process.poll() is not None, bool)
-    process.send_signal(signal.SIGINT)
+    process = interrupt_a_push(coordinator, shared, begun)
     read_until(process, "the push to origin (git decides whether it landed)")
     (tmp_path / "gate").write_text("go\n", encoding="utf-8")
     output, _ = process.communicate(timeout=END_SECONDS)
@@ -132,10 +130,7 @@ def test_ctrl_c_during_a_push_says_at_once_what_it_waits_for_and_git_decides(
 def test_second_ctrl_c_during_a_push_leaves_it_to_the_next_run(
     coordinator: Coordinator, shared: PushingGround, begun: list["subprocess.Popen[Any]"], tmp_path: Path
 ) -> None:
-    process = coordinator.start("run", shared.top)
-    begun.append(process)
-    ask_until(lambda: (tmp_path / "pushing").exists() or process.poll() is not None, bool)
-    process.send_signal(signal.SIGINT)
+    process = interrupt_a_push(coordinator, shared, begun)
     read_until(process, "the push to origin")
     pause(REPEAT_SECONDS)
     process.send_signal(signal.SIGINT)

@@ -9,22 +9,11 @@ import httpx
 import pytest
 from checker import Meant, check, snapshot_user_state
 from checker_traces import text
-from e2e.conftest import Coordinator, ask_until
+from e2e.conftest import Coordinator, ask_until, read_until
 from e2e.test_whole import find_run, make_flat, read_task_runs
 from graphs import Made, make_repository, run_git
 
 pytestmark = pytest.mark.xdist_group("prefect")
-
-
-def read_until(process: "subprocess.Popen[str]", words: str) -> str:
-    """What `process` prints up to the line that holds `words`."""
-    assert process.stdout
-    seen = ""
-    for line in process.stdout:
-        seen += line
-        if words in line:
-            return seen
-    raise AssertionError(f"it ended without saying {words!r}:\n{seen}")
 
 
 def test_control_c_keeps_the_work_and_the_next_run_goes_on(coordinator: Coordinator, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from checker import Meant, check, snapshot_user_state
-from e2e.conftest import Coordinator, ask_until
-from e2e.test_interrupt import deploy, read_until, status_of, wait_for_end
+from e2e.conftest import Coordinator, ask_until, read_until
+from e2e.test_interrupt import deploy, status_of, wait_for_end
 from e2e.test_whole import find_run, make_flat
 from graphs import Made
 

@@ -37,7 +37,7 @@ class Theirs:
     disabled: frozenset[str] = frozenset()
 
     def rules_of(self, agent: str) -> Rules:
-        """What they say of `agent`, a role of ours or not, in opencode's order: of the agent after of all."""
+        """What they say of `agent`, in opencode's order: its own rules after the general ones."""
         return (*self.permission, *self.agents.get(agent, ()))
 
 
