@@ -11,7 +11,6 @@ from rich.console import Console
 
 from flows.commands.output import count, print_json, say
 from flows.isolation import isolated
-from flows.places import data_dir
 from flows.prefect_api import ask
 from flows.server import find_api
 from tasks_lib.audit import Rule, Violation
@@ -38,7 +37,7 @@ def check_options(*, is_audit: bool, is_verify: bool, limit: int | None) -> None
 def audit_repository(path: Path, *, is_verify: bool, limit: int | None, as_json: bool, console: Console) -> ExitCode:
     """Print a line for each promise that was broken; 1 if there is any. Raises InputError for what cannot be read."""
     project = load_project(path)
-    found = audit(project, limit or LIMIT, data_dir())
+    found = audit(project, limit or LIMIT)
     violations, notes, verified = list(found.violations), list(found.notes), 0
     if is_verify:
         red, verified = asyncio.run(verify_again(project, found.landed, limit or VERIFY_LIMIT))

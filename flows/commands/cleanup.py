@@ -24,7 +24,7 @@ from tasks_lib.git.worktrees import Worktrees
 from tasks_lib.life.leftovers import Leftovers, find_leftovers, put_landed_away
 from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.relocating import follow_repository, look_for_move, remember_place, require_disk
-from tasks_lib.life.remains import end_processes, find_private, sweep
+from tasks_lib.life.remains import end_processes, find_ownerless, find_private, sweep
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
 from tasks_lib.process.strays import find_marked
 from tasks_lib.report import ExitCode
@@ -131,7 +131,8 @@ def _find_files(project: Project) -> list[Path]:
     """Locks and files that `tidy` would remove."""
     repository = project.repository
     dead = find_dead(repository, list_branches(project))
-    return [*dead, *find_unfinished_files(repository), *find_private(repository, data_dir())]
+    outside = [*find_private(repository), *find_ownerless(data_dir())]
+    return [*dead, *find_unfinished_files(repository), *outside]
 
 
 def print_tidied(tidied: Tidied, project: Project, console: Console, *, is_dry_run: bool) -> None:

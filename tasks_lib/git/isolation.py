@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from tasks_lib.git.entries import Worktree
 from tasks_lib.git.objects import Entry, Objects
 from tasks_lib.git.runner import Git
-from tasks_lib.process.private import make_private
+from tasks_lib.process.private import make_private, name_owner
 
 ATTRIBUTES = ".gitattributes"
 _MAX_ATTRIBUTE_BYTES = 100 << 20
@@ -153,7 +153,7 @@ class Isolation:
         if self._place is not None:
             self._place.mkdir(parents=True, exist_ok=True)
             return self._place
-        made = make_private()
+        made = make_private(name_owner(self._real))
         weakref.finalize(self, shutil.rmtree, made, ignore_errors=True)
         return made
 

@@ -64,8 +64,8 @@ class Audit:
     landed: tuple[CommitFacts, ...]
 
 
-def audit(project: Project, limit: int, data: Path) -> Audit:
-    """Judge the last `limit` commits of the head, and what lies about. `data` is the coordinator's data directory."""
+def audit(project: Project, limit: int) -> Audit:
+    """Judge the last `limit` commits of the head, and what lies about."""
     repository = project.repository
     holder = read_holder(repository.state_dir)
     head = open_head(repository, project.settings, project.target)
@@ -76,7 +76,7 @@ def audit(project: Project, limit: int, data: Path) -> Audit:
     if holder:
         notes.append(f"{holder} is going on, so what it has open is not looked at, nor what it reports.")
     else:
-        violations += _judge_left(project, head, data)
+        violations += _judge_left(project, head)
         notes += _note_kill(repository)
     found, more = _judge_queue(repository, project.target, head)
     violations += [*found, *(Violation(Rule.KEPT, ref, why) for ref, why in find_unreadable(repository))]
@@ -115,12 +115,12 @@ def _note_chain(project: Project, chain: Chain, limit: int) -> Iterator[str]:
 # What lies about.
 
 
-def _judge_left(project: Project, head: Head, data: Path) -> list[Violation]:
+def _judge_left(project: Project, head: Head) -> list[Violation]:
     repository = project.repository
     left = find_leftovers(repository, head, project.graph, project.settings)
     found = [(str(path), f'the worktree of "{record.task_id}", which has landed') for path, record in left.landed]
     found += [(branch, "a branch whose work has landed") for branch, _ in left.branches]
-    found += [(str(path), what) for path, what in _find_files(project, data)]
+    found += [(str(path), what) for path, what in _find_files(project)]
     found += [
         (f"process {process.pid}", "was started by a run and still lives")
         for process in find_marked(REPOSITORY_MARKER, str(repository.common_dir))
@@ -128,7 +128,7 @@ def _judge_left(project: Project, head: Head, data: Path) -> list[Violation]:
     return [Violation(Rule.LEFT, where, what) for where, what in found]
 
 
-def _find_files(project: Project, data: Path) -> Iterator[tuple[Path, str]]:
+def _find_files(project: Project) -> Iterator[tuple[Path, str]]:
     repository = project.repository
     pool = repository.worktrees_dir / POOL_NAME
     for entry in list_entries(repository):
@@ -141,7 +141,7 @@ def _find_files(project: Project, data: Path) -> Iterator[tuple[Path, str]]:
     branches = name_branches(project.graph.tasks.values(), project.settings.branch_prefix).values()
     for lock in find_dead(repository, tuple(branches)):
         yield lock, "a lock that nobody holds any more"
-    for path in (*list_trash(repository), *find_unfinished_files(repository), *find_private(repository, data)):
+    for path in (*list_trash(repository), *find_unfinished_files(repository), *find_private(repository)):
         yield path, "was left by a run that was killed"
     if pool.is_dir() and not any(pool.iterdir()):
         yield pool, "is empty and nobody's"

@@ -17,7 +17,7 @@ from tasks_lib.graph import Graph
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
 from tasks_lib.naming import flatten
 from tasks_lib.process.groups import GroupId, end_group
-from tasks_lib.process.private import find_dead, name_owner
+from tasks_lib.process.private import BRIEF, find_dead, name_owner
 from tasks_lib.process.strays import end_marked
 from tasks_lib.settings import Settings
 
@@ -72,14 +72,22 @@ def _has_group(pid: int) -> bool:
     return pid > 1
 
 
-def find_private(repository: Repository, data: Path | None, relocation: Relocation | None = None) -> list[Path]:
-    """Directories and files outside of the repository that dead runs of it left; `data` is the data directory."""
+def find_private(repository: Repository, relocation: Relocation | None = None) -> list[Path]:
+    """The directories outside of the repository that dead runs of it left, by the name that each of them carries."""
     owners = {name_owner(repository.common_dir)}
     if relocation and not relocation.is_copy:
         owners.add(name_owner(repository.common_dir, relocation.former))
+    return sorted({path for owner in owners for path in find_dead(owner)})
+
+
+def find_ownerless(data: Path | None) -> list[Path]:
+    """What dead coordinators left where all repositories share a place; whose it was cannot be told.
+
+    Anyone may delete it, and none may be blamed for it. `data` is the data directory.
+    """
     shared = (data, data / "prefect") if data else ()
     unfinished = [path for place in shared for path in find_unfinished(place) if is_old(path, WRITING_SECONDS)]
-    return [*sorted({path for owner in owners for path in find_dead(owner)}), *unfinished]
+    return [*find_dead(BRIEF), *unfinished]
 
 
 def sweep(
@@ -90,7 +98,7 @@ def sweep(
     relocation: Relocation | None = None,
 ) -> list[str]:
     """Delete what nobody needs any more; say what, in a line each. Call in a thread, holding the run's lock."""
-    private = find_private(repository, data, relocation)
+    private = [*find_private(repository, relocation), *find_ownerless(data)]
     lines = [f"{path}: deleted; a run that is dead had made it" for path in private if delete(path)]
     open_nodes = {flatten(task.id) for task in graph.tasks.values() if not task.is_completed}
     if days := settings.kept_days:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 BRIEF = "brief"
-"""The owner of a directory that serves one step of ours alone, and no agent."""
+"""The owner of a directory that serves one step of ours alone, of whichever repository, and no agent."""
 _NAME = re.compile(r"coordinator-(?P<owner>\w+)-(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)-\w+")
 _TOLERANCE_SECONDS = 2
 
@@ -43,14 +43,14 @@ def private_directory(owner: str = BRIEF) -> Generator[Path]:
 
 
 def find_dead(owner: str) -> list[Path]:
-    """The directories of `owner`, and the brief ones, of this user and machine whose makers are gone."""
+    """The directories of `owner`, of this user and machine, whose makers are gone."""
     places = (path for path in Path(tempfile.gettempdir()).glob("coordinator-*") if _NAME.fullmatch(path.name))
-    return sorted(path for path in places if _is_dead(path, {owner, BRIEF}))
+    return sorted(path for path in places if _is_dead(path, owner))
 
 
-def _is_dead(path: Path, owners: set[str]) -> bool:
+def _is_dead(path: Path, owner: str) -> bool:
     said = _NAME.fullmatch(path.name)
-    if said is None or said["owner"] not in owners or said["machine"] != _name_machine() or not _is_own(path):
+    if said is None or said["owner"] != owner or said["machine"] != _name_machine() or not _is_own(path):
         return False
     return not is_running(int(said["pid"]), int(said["started"]))
 

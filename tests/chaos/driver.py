@@ -21,6 +21,7 @@ from life.helpers import Conductor
 
 from tasks_lib.life.auditing import audit
 from tasks_lib.life.project import load_project
+from tasks_lib.life.remains import find_ownerless
 from tasks_lib.life.startup import open_run
 from tasks_lib.plan import Plan
 from tasks_lib.report import find_exit_code
@@ -53,8 +54,9 @@ def audit_in_child(place: Path, repository: Path) -> list[str]:
     if child == 0:
         try:
             project = load_project(repository, {})
-            violations = audit(project, AUDITED, place / "data").violations
-            found.write_text("".join(f"audit: {one}\n" for one in violations), encoding="utf-8")
+            shared = (f"{path}: was left by a run that was killed" for path in find_ownerless(place / "data"))
+            said = [*audit(project, AUDITED).violations, *shared]
+            found.write_text("".join(f"audit: {one}\n" for one in said), encoding="utf-8")
         except BaseException:
             found.write_text(f"audit: {traceback.format_exc()}", encoding="utf-8")
         finally:

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -19,6 +20,13 @@ from tasks_lib.git.records import Record, write_record
 from tasks_lib.git.snapshots import keep_state
 from tasks_lib.git.worktrees import Worktree, Worktrees
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place for temporary files of this test's alone: in another, what tests beside it left is deleted, and said."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+    monkeypatch.setattr(tempfile, "tempdir", None)
 
 
 def open_worktree(place: Place, task_id: str) -> Worktree:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,12 @@ from tasks_lib.git.worktrees import Worktrees
 from tasks_lib.life.auditing import Audit, audit, verify_again
 from tasks_lib.life.board import Board, NodeView, RunView, now_text
 from tasks_lib.life.project import load_project
+from tasks_lib.life.remains import find_ownerless
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
+from tasks_lib.process.private import BRIEF, make_private, name_owner
+
+DEAD_PID = 4_194_305
+"""No process has it: Linux counts to 4,194,304."""
 
 
 @pytest.fixture
@@ -39,7 +45,7 @@ def pen(tmp_path: Path) -> Pen:
 def look(pen: Pen, limit: int = 1000) -> Audit:
     if text(pen.repo, "rev-parse", "main") != pen.head:
         pen.publish()
-    return audit(load_project(pen.repo, {}), limit, pen.repo.parent / "data")
+    return audit(load_project(pen.repo, {}), limit)
 
 
 def find(pen: Pen) -> list[str]:
@@ -58,7 +64,7 @@ def test_a_run_that_kept_its_promises_has_nothing_wrong(pen: Pen) -> None:
 def test_a_graph_of_every_kind_of_node_and_style_of_file_has_nothing_wrong(tmp_path: Path) -> None:
     made = make_repository(tmp_path, nodes=20, seed=1)
     Miniature(made.repository, tmp_path / "path").work()
-    found = audit(load_project(made.repository, {}), 1000, tmp_path / "data")
+    found = audit(load_project(made.repository, {}), 1000)
     assert (found.violations, found.commits) == ((), len(made.landing) + 1)
 
 
@@ -265,10 +271,28 @@ def test_a_process_that_is_left_is_named_and_one_of_another_repository_is_not(pe
             process.wait()
 
 
+def make_dead_private(owner: str) -> Path:
+    """A temporary directory of `owner` whose maker is gone."""
+    made = make_private(owner)
+    return made.rename(made.with_name(made.name.replace(f"-{os.getpid()}-", f"-{DEAD_PID}-")))
+
+
+def test_what_dead_runs_of_other_repositories_left_in_shared_places_is_not_told_of_this_one(
+    pen: Pen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    own, shared, other = (make_dead_private(owner) for owner in (name_owner(pen.repo / ".git"), BRIEF, "0badcafe"))
+    assert find(pen) == [f"{own}: was left by a run that was killed ({Rule.LEFT})"]
+    assert find_ownerless(None) == [shared]
+    assert other.is_dir()
+
+
 def test_a_pending_publication_is_no_fault_and_is_said(pen: Pen) -> None:
     write_rest(pen)
     run_git(pen.repo, "update-ref", "refs/coordinator/queue/main", pen.head)
-    found = audit(load_project(pen.repo, {}), 1000, pen.repo.parent)
+    found = audit(load_project(pen.repo, {}), 1000)
     assert (found.violations, found.commits) == ((), 4)
     assert_says(found.notes, "Publication is pending: 4 commits wait at refs/coordinator/queue/main")
 

@@ -70,7 +70,7 @@ async def test_graph_is_worked_among_all_names_at_once(ground: Ground, is_packed
     assert check(ground.top, before=snapshot, meant=meant) == []
     assert not any("ambiguous" in line for line in (*worked.lines, *worked.view.messages))
     project = load_project(ground.top, {})
-    found = audit(project, 100, ground.place / "data")
+    found = audit(project, 100)
     assert (found.violations, len(found.landed)) == ((), 2)
     assert await verify_again(project, found.landed, 2) == ([], 2)
 
