@@ -98,7 +98,7 @@ def work(graph: Graph, durations: Mapping[str, float]) -> float:
     plan = Plan(graph)
     running: list[tuple[float, str]] = []
     now = 0.0
-    while not plan.is_finished:
+    while plan.running or plan.ready():
         for task_id in plan.ready()[: SESSIONS - len(running)]:
             plan.start(task_id)
             heapq.heappush(running, (now + durations[task_id], task_id))

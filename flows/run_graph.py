@@ -11,7 +11,6 @@ from uuid import UUID
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext, TagsContext
 from prefect.settings import PREFECT_API_URL
@@ -19,21 +18,20 @@ from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.announcing import announcing
-from flows.conductor import Conductor
 from flows.inbox import hearing
 from flows.isolation import in_own_directory, keep_out
 from flows.places import data_dir, find_repository
-from flows.run_node import Dispatch, current_dispatch
+from flows.run_node import PrefectLauncher
 from flows.sessions_table import showing_sessions
 from flows.signals import on_hangup
 from flows.stale_runs import FLOW, OUTAGE, crash_stale, tag_flow_run
-from flows.states import describe_outcome, describe_run
+from flows.states import describe_run
 from flows.telling import Telling, open_for_ending
 from tasks_lib.life.project import Project, load_project
+from tasks_lib.life.scheduler import Scheduler
 from tasks_lib.life.startup import OpenRun, open_run
-from tasks_lib.model import Skipped
 from tasks_lib.plan import Plan
-from tasks_lib.report import ExitCode, ReportRow, find_exit_code, write_report
+from tasks_lib.report import ExitCode, ReportRow, write_report
 from tasks_lib.spending import Spent
 
 GARBAGE = (20_000, 10, 20)
@@ -117,8 +115,10 @@ async def work_graph(project: Project, options: RunOptions) -> State[Any]:
             await tell_of_dead_runs(opened, flow_run)
             announcer = stack.enter_context(announcing(board, run_id, options.repository))
             async with hearing(opened.run, flow_run, telling), showing_sessions(board):
-                conductor = await conduct(opened, options, telling)
-        state = await finish(opened, conductor, options, telling)
+                launcher = PrefectLauncher(board, opened.run.settings.retry, telling)
+                scheduler = Scheduler(opened, Plan(opened.run.graph, options.only), launcher)
+                await scheduler.work()
+        state = await finish(opened, scheduler, options, telling)
         ending = {"id": run_id, "exit_code": board.view.exit_code or 0, "state": state.name or ""}
         announcer.announce("run.ended", ending)
     return state
@@ -148,48 +148,9 @@ def begin(opened: OpenRun) -> None:
         on_hangup(opened.run.stop)
 
 
-async def conduct(opened: OpenRun, options: RunOptions, telling: Telling) -> Conductor:
-    """Work the graph until nothing is left to do, or the run was stopped."""
-    dispatch = Dispatch(opened, telling)
-    conductor = Conductor(opened, Plan(opened.run.graph, options.only), dispatch)
-    token = current_dispatch.set(dispatch)
-    try:
-        await show_completed(conductor)
-        await conductor.work()
-    finally:
-        current_dispatch.reset(token)
-    if not opened.run.is_stopping:
-        await show_skips(opened, conductor)
-    return conductor
-
-
-async def show_completed(conductor: Conductor) -> None:
-    """Give what was completed before this run, and is needed in it, a task run, so that every edge is drawn."""
-    graph = conductor.plan.graph
-    wanted = [task for task in graph.tasks.values() if not task.is_completed]
-    needed = {one for task in wanted for one in task.depends_on if graph.tasks[one].is_completed}
-    async with get_client() as client:
-        for task_id in (one for one in graph.order() if one in needed):
-            await conductor.show(client, task_id, Completed(message="It was completed before this run."))
-
-
-async def show_skips(opened: OpenRun, conductor: Conductor) -> None:
-    """Give each node that never started a task run that says why, with the edges it would have had."""
-    skips = conductor.plan.skips()
-    if not skips:
-        return
-    async with get_client() as client:
-        for task_id in (one for one in conductor.plan.graph.order() if one in skips):
-            opened.run.board.end(task_id, Skipped(skips[task_id]))
-            await conductor.show(client, task_id, describe_outcome(Skipped(skips[task_id])))
-
-
-async def finish(opened: OpenRun, conductor: Conductor, options: RunOptions, telling: Telling) -> State[Any]:
+async def finish(opened: OpenRun, scheduler: Scheduler, options: RunOptions, telling: Telling) -> State[Any]:
     """Judge the run by the head, write the report, and say what is left to a person."""
-    run, plan = opened.run, conductor.plan
-    # A run that gave up because no session could do better was stopped by what it met, and not by a person.
-    is_interrupted = run.is_stopping and not run.halt_reason
-    code = find_exit_code(plan.graph, options.only, plan.outcomes, is_interrupted=is_interrupted)
+    run, plan, code = opened.run, scheduler.plan, scheduler.judge()
     view = run.board.view
     rows = [
         ReportRow(n.id, n.name, n.outcome, n.attempt, n.commit, n.reason, str(Spent(n.tokens, n.cost)))

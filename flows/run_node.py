@@ -1,30 +1,33 @@
 """The Prefect task that every node of the graph is: one attempt a try, and Prefect's own retries in between.
 
-What `live` returned is how a node ended, whatever becomes of its task run. A node that Prefect does not let begin, or
-whose task run breaks, is worked without that record; it has as many attempts as the settings say, either way.
+What an attempt returned is how a node ended, whatever becomes of its task run. A node that Prefect does not let begin,
+or whose task run breaks, is worked without that record; it has as many attempts as the settings say, either way.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from prefect import get_run_logger, task
+from prefect import get_run_logger, tags, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.context import TaskRunContext
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import State, TaskRun, TaskRunResult
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectSignal
+from prefect.states import Completed
 from prefect.tasks import Task as PrefectTask
 
 from flows.states import RETRY, describe_outcome
 from flows.telling import Telling
-from tasks_lib import settings
-from tasks_lib.life.node import Retry, live
-from tasks_lib.life.slots import Seat
-from tasks_lib.life.startup import OpenRun
-from tasks_lib.model import Failed, Outcome, Task
+from tasks_lib.graph import Graph
+from tasks_lib.life.board import Board
+from tasks_lib.life.node import Retry
+from tasks_lib.life.scheduler import OpenNode, list_delays
+from tasks_lib.model import Skipped, Task
+from tasks_lib.settings import RetrySettings
 
 BEGIN_SECONDS = 60.0
 """How long Prefect may take to let a node begin: it asks its server about concurrency limits on the node's tags."""
@@ -34,40 +37,132 @@ END_SECONDS = 15.0
 """How long Prefect may take, once a node has ended, to end its task run."""
 
 
-@dataclass(slots=True)
-class Dispatch:
-    """What `run_node` needs that is no parameter of it: parameters go to the server, and these are live objects.
+class PrefectLauncher:
+    """Gives each node a task run, which waits for the states of its prerequisites, and so has its edges in the UI."""
 
-    `retrying` holds each node that waits for its next attempt, with its task run if it has one; `tries` counts the
-    attempts of a node in this run, and `changed` is set when one of them has begun or ended.
-    """
+    def __init__(self, board: Board, policy: RetrySettings, telling: Telling) -> None:
+        self._board = board
+        self._telling = telling
+        self._task = with_policy(policy)
+        self._nodes: dict[str, OpenNode] = {}
+        self._retrying: dict[str, UUID] = {}
+        self._states: dict[str, State[Any]] = {}
 
-    opened: OpenRun
-    telling: Telling
-    retrying: dict[str, UUID | None] = field(default_factory=dict[str, UUID | None])
-    seats: dict[str, Seat] = field(default_factory=dict[str, Seat])
-    ranks: dict[str, float] = field(default_factory=dict[str, float])
-    outcomes: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
-    tries: dict[str, int] = field(default_factory=dict[str, int])
-    changed: dict[str, asyncio.Event] = field(default_factory=dict[str, asyncio.Event])
+    async def start(self, node: OpenNode) -> None:
+        self._nodes[node.id] = node
+        before = [self._states[one] for one in node.task.depends_on if one in self._states]
+        token = current_launcher.set(self)
+        try:
+            if not self._telling.is_lost:
+                with tags(*list_tags(node.task)):
+                    await self._work_in_prefect(node, before)
+            if node.outcome is None:
+                with self._logging(node.id):
+                    await node.work()
+        finally:
+            current_launcher.reset(token)
+            self._nodes.pop(node.id)
 
-    def is_to_end(self, node: str) -> bool:
-        """Whether a person stopped the run, or the node."""
-        return self.opened.run.is_stopping or self.opened.run.desk.is_aborted(node)
+    async def attempt(self, node_id: str) -> State[Any]:
+        """Make one attempt, in the task run of a node."""
+        self._retrying.pop(node_id, None)
+        with self._logging(node_id):
+            ended = await self._nodes[node_id].attempt()
+        if isinstance(ended, Retry) and (context := TaskRunContext.get()):
+            self._retrying[node_id] = context.task_run.id
+        return describe_outcome(ended)
 
-    def wake(self, node: str) -> None:
-        """Something changed for `node`: whatever waits for Prefect on its behalf looks again."""
-        if event := self.changed.get(node):
-            event.set()
+    async def end(self, node: OpenNode) -> None:
+        task_run, outcome = self._retrying.pop(node.id, None), node.outcome
+        if task_run and outcome:
+            async with get_client() as client:
+                await self._telling.tell(
+                    lambda: client.set_task_run_state(task_run, describe_outcome(outcome), force=True)
+                )
 
-    def forget(self, node: str) -> UUID | None:
-        """`node` has ended; the task run that waits for an attempt that will not come, if any."""
-        self.tries.pop(node, None)
-        self.changed.pop(node, None)
-        return self.retrying.pop(node, None)
+    async def show(self, graph: Graph, endings: Mapping[str, Skipped | None]) -> None:
+        if not endings:
+            return
+        async with get_client() as client:
+            for node_id, skipped in endings.items():
+                state = describe_outcome(skipped) if skipped else Completed(message="It was completed before this run.")
+                await self._show(client, node_id, state, graph.prerequisites(node_id))
+
+    async def _show(self, client: PrefectClient, node_id: str, state: State[Any], before: Sequence[str]) -> None:
+        context = FlowRunContext.get()
+        runs = [self._states[one].state_details.task_run_id for one in before if one in self._states]
+        made = await self._telling.tell(
+            lambda: client.create_task_run(
+                run_node,
+                flow_run_id=context.flow_run.id if context and context.flow_run else None,
+                dynamic_key=f"shown-{node_id}",
+                name=node_id,
+                state=state,
+                task_inputs={"wait_for": [TaskRunResult(id=run) for run in runs if run]},
+            )
+        )
+        if made is None:
+            return
+        details = state.state_details.model_copy(update={"task_run_id": made.id})
+        # A completed state without a result is no prerequisite for Prefect, so the copy that we hand on has one.
+        self._states[node_id] = state.model_copy(update={"state_details": details, "data": True})
+
+    async def _work_in_prefect(self, node: OpenNode, before: Sequence[State[Any]]) -> None:
+        """Work `node` as a task run; it has no outcome yet if Prefect broke that, or did not let it begin in time."""
+        job = asyncio.ensure_future(_call(self._task, node.id, before))
+        try:
+            await self._watch(job, node)
+            if job.done() and not job.cancelled():
+                self._states[node.id] = job.result()
+        except (Exception, PrefectSignal) as error:  # What an attempt itself raises is noted as its outcome.
+            if node.outcome is None:
+                self._telling.miss(error)
+        finally:
+            if not job.done():
+                job.cancel()
+                await asyncio.wait([job], timeout=END_SECONDS)
+
+    async def _watch(self, job: "asyncio.Future[State[Any]]", node: OpenNode) -> None:
+        """Return when `job` has ended, or Prefect has had its time to begin it, or to end it once the node ended."""
+        while not job.done():
+            seconds = _find_patience(node)
+            waits = [asyncio.ensure_future(one.wait()) for one in (node.changed, self._telling.lost)]
+            try:
+                # An attempt that is being made is not disturbed by anything that becomes of Prefect.
+                heard = waits if seconds else waits[:1]
+                await asyncio.wait([job, *heard], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+            if not node.changed.is_set():
+                if not (job.done() or node.attempts or node.is_to_end or self._telling.is_lost):
+                    self._say_held(node)
+                return
+            node.changed.clear()
+
+    def _say_held(self, node: OpenNode) -> None:
+        self._board.say(
+            f"Prefect did not let {node.id} begin within {BEGIN_SECONDS:.0f} seconds (a concurrency limit on one of "
+            "its tags?): it is worked without Prefect's record. `max_sessions` is what limits a run."
+        )
+
+    @contextmanager
+    def _logging(self, node_id: str) -> Generator[None]:
+        """Write what is said of a node into Prefect's log: its task run's, or else the flow run's."""
+        logger = get_run_logger()
+
+        def tell(about: str, line: str) -> None:
+            if about == node_id:
+                logger.info(line)
+
+        self._board.listen(tell)
+        try:
+            yield
+        finally:
+            self._board.ignore(tell)
 
 
-current_dispatch: ContextVar[Dispatch] = ContextVar("current_dispatch")
+current_launcher: ContextVar[PrefectLauncher] = ContextVar("current_launcher")
 
 
 def is_retryable(task: PrefectTask[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -78,80 +173,7 @@ def is_retryable(task: PrefectTask[..., Any], run: TaskRun, state: State[Any]) -
 @task(name="node", task_run_name="{node}", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=is_retryable)
 async def run_node(node: str) -> State[Any]:
     """Work one node of the graph: worktree, setup, session, review, queue, verify, landing."""
-    return describe_outcome(await make_attempt(current_dispatch.get(), node))
-
-
-async def make_attempt(dispatch: Dispatch, node: str) -> Outcome | Retry:
-    """Make one attempt at `node`, and note how it ended where no fault of Prefect's reaches."""
-    run, lander = dispatch.opened.run, dispatch.opened.lander
-    logger = get_run_logger()
-
-    def tell(about: str, line: str) -> None:
-        if about == node:
-            logger.info(line)
-
-    run.board.listen(tell)
-    dispatch.retrying.pop(node, None)
-    dispatch.tries[node] = dispatch.tries.get(node, 0) + 1
-    dispatch.wake(node)
-    try:
-        outcome = await live(run, lander, node, dispatch.seats[node], dispatch.ranks[node])
-    except Exception as error:
-        dispatch.outcomes[node] = Failed(f"its attempt broke: {error!r}")
-        raise
-    finally:
-        run.board.ignore(tell)
-    if isinstance(outcome, Retry):
-        context = TaskRunContext.get()
-        dispatch.retrying[node] = context.task_run.id if context else None
-        if run.desk.is_aborted(node):
-            run.desk.has_changed.set()  # It was stopped between its last stage and this.
-    else:
-        dispatch.outcomes[node] = outcome
-    dispatch.wake(node)
-    return outcome
-
-
-async def work_node(
-    dispatch: Dispatch, task: PrefectTask[..., Any], node: str, before: Sequence[State[Any]]
-) -> State[Any] | None:
-    """Work `node` as a task run of Prefect's, or without one where Prefect cannot; returns its state there, if any.
-
-    How the node ended is in `dispatch.outcomes`. `before` are the states of its prerequisites.
-    """
-    dispatch.changed[node] = asyncio.Event()
-    state = None if dispatch.telling.is_lost else await _work_in_prefect(dispatch, task, node, before)
-    if node in dispatch.outcomes:
-        return state
-    while node not in dispatch.outcomes and (tries := dispatch.tries.get(node, 0)) <= (task.retries or 0):
-        await asyncio.sleep(_find_delay(task, tries))
-        await make_attempt(dispatch, node)
-    return None
-
-
-def _find_delay(task: PrefectTask[..., Any], tries: int) -> float:
-    """How long to wait after so many `tries`, in seconds."""
-    delays = task.retry_delay_seconds
-    return float(delays[min(tries, len(delays)) - 1]) if isinstance(delays, list) and tries else 0.0
-
-
-async def _work_in_prefect(
-    dispatch: Dispatch, task: PrefectTask[..., Any], node: str, before: Sequence[State[Any]]
-) -> State[Any] | None:
-    """The state of the task run as it ended; None if Prefect broke it, or did not let it begin or end in time."""
-    job = asyncio.ensure_future(_call(task, node, before))
-    try:
-        await _watch(dispatch, job, node)
-        if job.done() and not job.cancelled():
-            return job.result()
-    except (Exception, PrefectSignal) as error:  # What an attempt itself raises is noted as its outcome.
-        if node not in dispatch.outcomes:
-            dispatch.telling.miss(error)
-    finally:
-        if not job.done():
-            job.cancel()
-            await asyncio.wait([job], timeout=END_SECONDS)
-    return None
+    return await current_launcher.get().attempt(node)
 
 
 async def _call(task: PrefectTask[..., Any], node: str, before: Sequence[State[Any]]) -> State[Any]:
@@ -160,48 +182,18 @@ async def _call(task: PrefectTask[..., Any], node: str, before: Sequence[State[A
     return await called
 
 
-async def _watch(dispatch: Dispatch, job: "asyncio.Future[State[Any]]", node: str) -> None:
-    """Return when `job` has ended, or when Prefect has had its time to begin it, or to end it after the node ended."""
-    changed = dispatch.changed[node]
-    while not job.done():
-        seconds = _find_patience(dispatch, node)
-        waits = [asyncio.ensure_future(changed.wait()), asyncio.ensure_future(dispatch.telling.lost.wait())]
-        try:
-            # An attempt that is being made is not disturbed by anything that becomes of Prefect.
-            heard = waits if seconds else waits[:1]
-            await asyncio.wait([job, *heard], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-        if not changed.is_set():
-            if not job.done() and not dispatch.tries.get(node) and not dispatch.is_to_end(node):
-                _say_held(dispatch, node)
-            return
-        changed.clear()
-
-
-def _find_patience(dispatch: Dispatch, node: str) -> float | None:
+def _find_patience(node: OpenNode) -> float | None:
     """How long Prefect may take until something changes, in seconds; None while an attempt is made or due."""
-    if node in dispatch.outcomes:
+    if node.outcome:
         return END_SECONDS
-    if dispatch.tries.get(node):
+    if node.attempts:
         return None
-    return STOP_SECONDS if dispatch.is_to_end(node) else BEGIN_SECONDS
+    return STOP_SECONDS if node.is_to_end else BEGIN_SECONDS
 
 
-def _say_held(dispatch: Dispatch, node: str) -> None:
-    if not dispatch.telling.is_lost:
-        dispatch.opened.run.board.say(
-            f"Prefect did not let {node} begin within {BEGIN_SECONDS:.0f} seconds (a concurrency limit on one of its "
-            "tags?): it is worked without Prefect's record. `max_sessions` is what limits a run."
-        )
-
-
-def with_policy(policy: settings.RetrySettings) -> PrefectTask[..., Any]:
+def with_policy(policy: RetrySettings) -> PrefectTask[..., Any]:
     """`run_node` with attempts that follow on each other as `policy` says."""
-    delays = [
-        float(min(policy.delay_seconds * 2**number, policy.max_delay_seconds)) for number in range(policy.attempts - 1)
-    ]
+    delays = list_delays(policy)
     return run_node.with_options(retries=len(delays), retry_delay_seconds=delays or 0)
 
 

@@ -86,6 +86,11 @@ class Plan:
         return self._graph
 
     @property
+    def only(self) -> frozenset[str]:
+        """The ids that are to be worked, none for all."""
+        return self._only
+
+    @property
     def running(self) -> frozenset[str]:
         """The ids that were started and have not finished."""
         return frozenset(self._running)
@@ -94,11 +99,6 @@ class Plan:
     def outcomes(self) -> Mapping[str, Outcome]:
         """The last outcome of each id that finished in this run, in the order they first finished."""
         return dict(self._outcomes)
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether nothing runs and nothing can start until the graph changes."""
-        return not self._running and not self.ready()
 
     def priority(self, task_id: str) -> int:
         """The longest remaining path from the open node `task_id`, in units of effort; KeyError if it is unknown."""

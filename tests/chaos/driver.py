@@ -17,14 +17,14 @@ from typing import Literal
 
 from chaos.tracer import PROGRAMS, SHIM, SHIM_VARIABLE, Target, install
 from checker_traces import git, text
-from life.helpers import Conductor
+from life.helpers import PlainLauncher
 
 from tasks_lib.life.auditing import audit
 from tasks_lib.life.project import load_project
 from tasks_lib.life.remains import find_ownerless
+from tasks_lib.life.scheduler import Scheduler
 from tasks_lib.life.startup import open_run
 from tasks_lib.plan import Plan
-from tasks_lib.report import find_exit_code
 
 AUDITED = 1_000
 HANG_SECONDS = 60
@@ -120,10 +120,9 @@ async def work(repository: Path, data: Path) -> int:
     project = await asyncio.to_thread(load_project, repository)
     async with open_run(project, f"run-{os.getpid()}", project.settings.max_sessions, data=data) as opened:
         opened.run.board.listen(lambda node, line: print(f"{node or '-'}: {line}", flush=True))
-        conductor = Conductor(opened, Plan(opened.run.graph, []))
-        await conductor.work()
-        stopped = opened.run.is_stopping and not opened.run.halt_reason
-    code = find_exit_code(conductor.plan.graph, [], conductor.plan.outcomes, is_interrupted=stopped)
+        scheduler = Scheduler(opened, Plan(opened.run.graph), PlainLauncher())
+        await scheduler.work()
+    code = scheduler.judge()
     opened.run.board.close(int(code))
     return int(code)
 

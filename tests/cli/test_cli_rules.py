@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FLOWS = Path(__file__).parents[2] / "flows"
-TOLD = ("run_graph.py", "conductor.py")
+TOLD = ("run_graph.py", "run_node.py")
 """Modules that tell Prefect things in the middle of a run."""
 TELLERS = ("acreate_markdown_artifact", "acreate_table_artifact", "tag_flow_run", "open_for_ending")
 

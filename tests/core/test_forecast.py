@@ -116,7 +116,7 @@ def test_forecast_is_what_the_plan_does(graph: Graph, sessions: int, choice: Ran
     )
     durations = {task_id: choice.random() + 0.1 for task_id in graph.tasks}
     plan, starts, ends, now = Plan(graph), dict[str, float](), dict[str, float](), 0.0
-    while not plan.is_finished:
+    while plan.running or plan.ready():
         for task_id in plan.ready()[: sessions - len(plan.running)]:
             plan.start(task_id)
             starts[task_id], ends[task_id] = now, now + durations[task_id]

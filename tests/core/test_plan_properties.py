@@ -189,7 +189,7 @@ class World:
         else:
             before = self.plan.graph
             self.plan.update(self.read())
-            return not self.plan.is_finished or self.plan.graph != before
+            return self.plan.ready() != () or self.plan.graph != before
         if self.choice.random() < 0.4:
             self.plan.update(self.read())
         return True
@@ -200,7 +200,7 @@ class World:
             steps += 1
             # Each node starts once, and again for each piece of news: people's edits and agents' resolve tasks.
             assert steps < 2000
-        assert self.plan.is_finished
+        assert (self.plan.running, self.plan.ready()) == (frozenset(), ())
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,4 +1,4 @@
-"""A repository, an agent of sh, and a conductor without Prefect: what the tests of the life of nodes stand on."""
+"""A repository, an agent of sh, and a launcher without Prefect: what the tests of the life of nodes stand on."""
 
 import asyncio
 import os
@@ -12,22 +12,21 @@ from typing import Any, TypeVar
 
 import yaml
 
-from tasks_lib.errors import InputError
 from tasks_lib.git.records import RECORD_NAME, Record, read_record
 from tasks_lib.git.runner import Git
+from tasks_lib.graph import Graph
 from tasks_lib.life.board import RunView
-from tasks_lib.life.node import Retry, live
 from tasks_lib.life.project import load_project
+from tasks_lib.life.scheduler import OpenNode, Scheduler
 from tasks_lib.life.startup import OpenRun, open_run
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
-from tasks_lib.model import Outcome
+from tasks_lib.model import Outcome, Skipped
 from tasks_lib.plan import Plan
 from tasks_lib.process.strays import find_marked
-from tasks_lib.report import ExitCode, find_exit_code
+from tasks_lib.report import ExitCode
 
 HANG_SECONDS = 60.0
 """No assertion: a test that would hang ends instead."""
-OPEN_PER_SESSION = 2
 PRELUDE = """\
 set -e
 J={journal}/$(echo "$COORDINATOR_TASK_ID" | tr / -)-$COORDINATOR_ATTEMPT-$COORDINATOR_TURN
@@ -79,16 +78,25 @@ class Signal:
 
 @dataclass(slots=True)
 class Worked:
-    """How a run of the test conductor went; `started` are ids in the order they were dispatched."""
+    """How a run went."""
 
     outcomes: Mapping[str, Outcome]
-    retries: Sequence[tuple[str, str]]
-    started: Sequence[str]
+    launcher: "PlainLauncher"
     skips: Mapping[str, str]
     code: ExitCode
     view: RunView
     pending: str
     lines: Sequence[str]
+
+    @property
+    def started(self) -> list[str]:
+        """The ids in the order they were started."""
+        return self.launcher.started
+
+    @property
+    def retries(self) -> list[tuple[str, str]]:
+        """The ids and reasons of the attempts that failed and were followed by another."""
+        return self.launcher.retries
 
     @property
     def names(self) -> dict[str, str]:
@@ -222,9 +230,11 @@ class Ground:
         during: During | None = None,
         environment: Mapping[str, str] | None = None,
         at: Path | None = None,
+        launcher: "PlainLauncher | None" = None,
     ) -> Worked:
         """One run, from opening to closing; `during` goes on beside it, `at` is where it is begun instead of the top."""
-        working = self._work(at or self.top, only, max_sessions, during, environment or {})
+        launcher = launcher or PlainLauncher()
+        working = self._work(at or self.top, only, max_sessions, during, environment or {}, launcher)
         return await asyncio.wait_for(working, self.hang_seconds)
 
     async def _work(
@@ -234,24 +244,22 @@ class Ground:
         max_sessions: int,
         during: During | None,
         environment: Mapping[str, str],
+        launcher: "PlainLauncher",
     ) -> Worked:
         project = await asyncio.to_thread(load_project, at, environment, is_fetching=True)
         lines: list[str] = []
         async with open_run(project, f"run-{uuid.uuid4().hex[:6]}", max_sessions, data=self.data) as opened:
             opened.run.board.listen(lambda node_id, line: lines.append(f"{node_id}: {line}" if node_id else line))
-            conductor = Conductor(opened, Plan(opened.run.graph, only))
+            scheduler = Scheduler(opened, Plan(opened.run.graph, only), launcher)
             beside = asyncio.ensure_future(during(opened)) if during else None
             try:
-                await work_beside(conductor, beside)
+                await work_beside(scheduler, beside)
             finally:
                 if beside:
                     beside.cancel()
-            plan = conductor.plan
-            stopping = opened.run.is_stopping and not opened.run.halt_reason
-        code = find_exit_code(plan.graph, only, plan.outcomes, is_interrupted=stopping)
+            plan = scheduler.plan
         return Worked(
-            plan.outcomes, conductor.retries, conductor.started, plan.skips(), code,
-            opened.run.board.view, opened.publisher.pending, lines,
+            plan.outcomes, launcher, plan.skips(), scheduler.judge(), opened.run.board.view, opened.publisher.pending, lines
         )  # fmt: skip
 
     def close(self) -> None:
@@ -262,79 +270,38 @@ class Ground:
 AnyGround = TypeVar("AnyGround", bound=Ground)
 
 
-class Conductor:
-    """The ready-queue of a run, as the flow has it, without Prefect: a retry follows at once."""
+class PlainLauncher:
+    """Works nodes with asyncio alone; it notes what it is told, and that no node starts beside its prerequisites."""
 
-    def __init__(self, opened: OpenRun, plan: Plan) -> None:
-        self._opened = opened
-        self._run = opened.run
-        self.plan = plan
-        self.retries: list[tuple[str, str]] = []
+    def __init__(self) -> None:
+        self.open: dict[str, OpenNode] = {}
         self.started: list[str] = []
-        self._jobs: dict[asyncio.Task[Outcome], str] = {}
+        self.retries: list[tuple[str, str]] = []
+        self.ended: list[str] = []
+        self.shown: dict[str, Skipped | None] = {}
 
-    async def work(self) -> None:
+    async def start(self, node: OpenNode) -> None:
+        assert self.open.keys().isdisjoint(node.task.depends_on), (
+            f"{node.id} starts while what it depends on is at work"
+        )
+        self.started.append(node.id)
+        self.open[node.id] = node
         try:
-            while True:
-                await self._read_graph()
-                self._start_ready()
-                if not self._jobs:
-                    head = self._run.head.last_seen()
-                    await self._opened.publisher.settle()
-                    if self._run.is_stopping or self._run.head.last_seen() == head:
-                        return
-                    continue
-                if self._opened.lander.waiting_for_base == len(self._jobs):
-                    self._opened.lander.give_up()
-                await self._wait()
+            await node.work()
         finally:
-            for job in self._jobs:
-                job.cancel()
-            await asyncio.gather(*self._jobs, return_exceptions=True)
+            del self.open[node.id]
+            self.retries += [(node.id, reason) for reason in node.failures]
 
-    async def _read_graph(self) -> None:
-        try:
-            graph = await self._run.thread(self._run.read_graph_at, await self._run.thread(self._run.head.current))
-        except InputError as error:
-            self._run.board.say(str(error))
-            return
-        if graph is not self.plan.graph:
-            self._run.graph = graph
-            self.plan.update(graph)
+    async def end(self, node: OpenNode) -> None:
+        self.ended.append(node.id)
 
-    def _start_ready(self) -> None:
-        slots = self._run.slots
-        room = slots.size * OPEN_PER_SESSION - len(self._jobs)
-        ready = () if self._run.is_stopping else self.plan.ready()
-        for task_id in ready[: max(0, min(room, slots.free))]:
-            self.plan.start(task_id)
-            self.started.append(task_id)
-            self._jobs[asyncio.create_task(self._live(task_id))] = task_id
-
-    async def _live(self, task_id: str) -> Outcome:
-        rank = -float(self.plan.priority(task_id))
-        seat = self._run.slots.seat(rank)
-        for _ in range(self._run.settings.retry.attempts):
-            outcome = await live(self._run, self._opened.lander, task_id, seat, rank)
-            if not isinstance(outcome, Retry):
-                return outcome
-            self.retries.append((task_id, outcome.reason))
-        raise AssertionError(f"{task_id} asks for more attempts than it has")
-
-    async def _wait(self) -> None:
-        moved = asyncio.create_task(self._run.moved.wait())
-        await asyncio.wait([*self._jobs, moved], return_when=asyncio.FIRST_COMPLETED)
-        moved.cancel()
-        self._run.moved.clear()
-        for job in [job for job in self._jobs if job.done()]:
-            task_id = self._jobs.pop(job)
-            self.plan.finish(task_id, job.result())
-            self._run.board.end(task_id, job.result())
+    async def show(self, graph: Graph, endings: Mapping[str, Skipped | None]) -> None:
+        self.shown.update(endings)
 
 
-async def work_beside(conductor: Conductor, beside: "asyncio.Future[None] | None") -> None:
+async def work_beside(scheduler: Scheduler, beside: "asyncio.Future[None] | None") -> None:
     """Work to the end; a test's part that fails meanwhile ends it, as an agent may wait for it."""
-    job = asyncio.ensure_future(conductor.work())
+    job = asyncio.ensure_future(scheduler.work())
     try:
         await asyncio.wait([job, *([beside] if beside else [])], return_when=asyncio.FIRST_EXCEPTION)
         if beside and beside.done():
