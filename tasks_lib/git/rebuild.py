@@ -15,15 +15,15 @@ _MERGE_FILE_FAILED = 128
 """`git merge-file` exits with the number of conflicts, at most 127; above is a failure."""
 
 
-def recompose(composer: Composer, commit: str, onto: str, verified: str | None = None) -> Candidate | Conflict:
+def recompose(composer: Composer, commit: str, onto: str, verified: str) -> Candidate | Conflict:
     """Make `commit`, one of our own unpublished commits, again with `onto` as its first parent.
 
     A merge is merged again; a commit of task files alone has its changes applied again, file by file. The message
-    stays; `verified` replaces the digest in it. A Conflict says, too, when the task is gone from `onto`.
+    stays, but `verified`, the digest of what verifies the new commit, replaces the one in it: settings may have changed
+    since. A Conflict says, too, when the task is gone from `onto`.
     """
     parents, message = _read_commit(composer, commit)
-    if verified is not None:
-        message = messages.replace_trailer(message, messages.VERIFIED, verified)
+    message = messages.replace_trailer(message, messages.VERIFIED, verified)
     task_id = messages.read_trailers(message).get(messages.TASK, "")
     task = composer.reader.read(onto).find(task_id)
     if not parents or task is None:

@@ -21,6 +21,7 @@ from tasks_lib.life.rewriting import tell_rewritten
 from tasks_lib.life.run import Run
 from tasks_lib.life.slots import Slots
 from tasks_lib.life.verifying import Verifier, describe_broken, describe_vacuous
+from tasks_lib.settings import digest_verify
 
 FIRST = float("-inf")
 """The rank of what needs no verify: it goes before every merge."""
@@ -319,7 +320,7 @@ class Lander:
             if await run.thread(self._is_overtaken, commit, tip):
                 overtaken.append(commit)
                 continue
-            made = await run.thread(recompose, self._composer, commit, tip)
+            made = await run.thread(recompose, self._composer, commit, tip, digest_verify(run.settings))
             if isinstance(made, Conflict) or await self._has_faults(made):
                 returned.append(commit)
             elif await self._verifier.find_red(made.commit, ""):

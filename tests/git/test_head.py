@@ -45,7 +45,7 @@ def remake(shop: Workshop, head: Head, known: str) -> str:
     assert isinstance(needed, NeedsRebuild)
     onto = needed.base
     for commit in needed.commits:
-        found = recompose(shop.composer, commit, onto)
+        found = recompose(shop.composer, commit, onto, "d1gest")
         assert isinstance(found, Candidate), found
         onto = found.commit
     assert head.advance(needed.head, onto)
@@ -242,7 +242,7 @@ def test_checks_and_blockers_are_applied_again(shop: Workshop, head: Head) -> No
 def test_a_source_conflict_with_the_new_base_is_reported(shop: Workshop, head: Head) -> None:
     commit = land(shop, head, "a", {"src.txt": "one\nTWO\nthree\n"})
     moved = shop.commit({"src.txt": "one\ndos\nthree\n"}, "Spanish")
-    found = recompose(shop.composer, commit, moved)
+    found = recompose(shop.composer, commit, moved, "d1gest")
     assert isinstance(found, Conflict)
     assert found.paths == ("src.txt",)
     assert [line.partition(" ")[2] for line in found.head_commits] == ["Spanish"]
@@ -251,7 +251,7 @@ def test_a_source_conflict_with_the_new_base_is_reported(shop: Workshop, head: H
 def test_a_check_whose_lines_changed_on_the_new_base_is_a_conflict(shop: Workshop) -> None:
     checked = shop.composer.compose_checked(shop.landing("a", shop.tip()), shop.tip())
     moved = shop.commit({"tasks/a.md": task_text("a", status="failed")}, "A person")
-    found = recompose(shop.composer, checked.commit, moved)
+    found = recompose(shop.composer, checked.commit, moved, "d1gest")
     assert isinstance(found, Conflict)
     assert found.paths == ("tasks/a.md",)
     assert [line.partition(" ")[2] for line in found.head_commits] == ["A person"]
@@ -261,13 +261,13 @@ def test_a_check_whose_lines_changed_on_the_new_base_is_a_conflict(shop: Worksho
 def test_a_commit_that_is_not_ours_is_not_made_again(shop: Workshop, message: str) -> None:
     base = shop.tip()
     foreign = shop.commit({"src.txt": "mine\n"}, message)
-    found = recompose(shop.composer, foreign, base)
+    found = recompose(shop.composer, foreign, base, "d1gest")
     assert isinstance(found, Conflict)
     assert "cannot be made again" in found.messages[0]
 
 
 def test_a_task_that_the_new_base_deleted_is_a_conflict(shop: Workshop, head: Head) -> None:
     commit = land(shop, head, "a", {"n": "n"})
-    found = recompose(shop.composer, commit, shop.commit({"tasks/a.md": None}))
+    found = recompose(shop.composer, commit, shop.commit({"tasks/a.md": None}), "d1gest")
     assert isinstance(found, Conflict)
     assert '"a" is not on the new base' in found.messages[0]

@@ -6,12 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers import Ground, Tasks, reach, until
 
 from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.lock import admin_lock
+from tasks_lib.life.project import load_project
 from tasks_lib.life.startup import OpenRun
 from tasks_lib.report import ExitCode
+from tasks_lib.settings import digest_verify
 
 WAIT = "[ $id = a ] || await go\nwork"
 CHAIN: Tasks = {"a": {}, "b": {"depends_on": ["a"]}}
@@ -74,6 +77,23 @@ async def test_unpublished_merge_is_made_again_and_verified_again_on_a_base_that
     verified = [set(one.split()) for one in (ground.place / "verified").read_text().split("\n.\n")]
     assert any({"a.txt", "hand.txt"} <= paths and "b.txt" not in paths for paths in verified)
     assert ground.leftovers() == []
+
+
+@pytest.mark.parametrize("now", [["true", "test -f README.md"], []])
+async def test_merge_that_is_made_again_names_the_lines_that_verified_it_and_not_those_of_an_earlier_run(
+    ground: Ground, now: list[str]
+) -> None:
+    ground.make({"a": {}}, verify=["true"])
+    block_publication(ground)
+    assert (await ground.work()).pending
+    first = ground.trailer("Verified", "refs/coordinator/queue/main")
+    assert first == digest_verify(load_project(ground.top, {}).settings)
+    said = yaml.safe_load((ground.top / "coordinator.yaml").read_text())
+    ground.commit("Verify otherwise", {"coordinator.yaml": yaml.safe_dump({**said, "verify": now})})
+    (ground.top / "a.txt").unlink()
+    assert (await ground.work()).pending == ""
+    assert ground.log("%s") == ["Merge feat/a: Do a", "Verify otherwise", "Begin"]
+    assert ground.trailer("Verified") == digest_verify(load_project(ground.top, {}).settings) != first
 
 
 async def test_base_that_moves_again_while_merges_are_made_again_is_followed_as_well(ground: Ground) -> None:
