@@ -104,7 +104,7 @@ def _digest(text: str) -> str:
 
 
 def name_branches(
-    tasks: Iterable[Task], prefix: str = "feat/", research_prefix: str = "research/", *, target: str = ""
+    tasks: Iterable[Task], prefix: str = "feat/", research_prefix: str = "research/", *, target: str
 ) -> dict[str, str]:
     """Map each id to its branch, none of which is `target`.
 

@@ -41,7 +41,6 @@ from tasks_lib.life.project import Project
 from tasks_lib.life.remains import find_private
 from tasks_lib.life.surroundings import REPOSITORY_MARKER, Kind, Surroundings
 from tasks_lib.model import Task
-from tasks_lib.naming import name_branches
 from tasks_lib.process.private import name_owner, private_directory
 from tasks_lib.process.strays import find_marked
 from tasks_lib.settings import digest_verify
@@ -138,8 +137,7 @@ def _find_files(project: Project) -> Iterator[tuple[Path, str]]:
             yield entry.path, "a worktree that is gone and that git still knows"
     for _, nested in find_all_nested(repository):
         yield from ((entry.path, "a worktree inside one of the coordinator's") for entry in nested)
-    branches = name_branches(project.graph.tasks.values(), project.settings.branch_prefix).values()
-    for lock in find_dead(repository, tuple(branches)):
+    for lock in find_dead(repository, tuple(project.name_branches().values())):
         yield lock, "a lock that nobody holds any more"
     for path in (*list_trash(repository), *find_unfinished_files(repository), *find_private(repository)):
         yield path, "was left by a run that was killed"

@@ -55,7 +55,7 @@ def test_git_takes_every_id_that_is_found_safe(task_id: str) -> None:
 
 @given(st.sets(IDS, max_size=12))
 def test_branches_never_collide_as_refs_not_even_by_case(ids: set[str]) -> None:
-    names = name_branches(make_task(task_id) for task_id in ids)
+    names = name_branches((make_task(task_id) for task_id in ids), target="main")
     assert set(names) == ids
     folded = [name.casefold() for name in names.values()]
     assert len(set(folded)) == len(folded)
@@ -65,16 +65,18 @@ def test_branches_never_collide_as_refs_not_even_by_case(ids: set[str]) -> None:
 
 @given(st.sets(IDS, max_size=8).flatmap(lambda ids: st.permutations(sorted(ids))))
 def test_names_do_not_depend_on_the_order_of_tasks(ids: list[str]) -> None:
-    assert name_branches(map(make_task, ids)) == name_branches(map(make_task, sorted(ids)))
+    assert name_branches(map(make_task, ids), target="main") == name_branches(
+        map(make_task, sorted(ids)), target="main"
+    )
 
 
 def test_research_has_a_prefix_of_its_own() -> None:
-    names = name_branches([make_task("a"), make_task("b", "research")], prefix="agents/")
+    names = name_branches([make_task("a"), make_task("b", "research")], prefix="agents/", target="main")
     assert names == {"a": "agents/a", "b": "research/b"}
 
 
 def test_id_below_another_becomes_one_flat_part() -> None:
-    names = name_branches([make_task("a"), make_task("a/b")])
+    names = name_branches([make_task("a"), make_task("a/b")], target="main")
     assert names["a"] == "feat/a"
     assert names["a/b"].startswith("feat/a-b.")
 
@@ -89,13 +91,13 @@ def test_no_branch_is_the_target_or_needs_its_place() -> None:
 def test_an_id_made_up_to_take_the_name_of_another_does_not_get_it() -> None:
     ids = ["a", "a/b"]
     for _ in range(3):
-        ids.append(name_branches(map(make_task, ids))["a/b"].removeprefix("feat/"))
-        assert len(set(name_branches(map(make_task, ids)).values())) == len(ids)
+        ids.append(name_branches(map(make_task, ids), target="main")["a/b"].removeprefix("feat/"))
+        assert len(set(name_branches(map(make_task, ids), target="main").values())) == len(ids)
 
 
 @pytest.mark.parametrize(("one", "other"), [("caf\xe9", "CAF\xc9"), ("\ufb01x", "fix"), ("stra\xdfe", "strasse")])
 def test_look_alikes_get_branches_that_every_disk_tells_apart(one: str, other: str) -> None:
-    first, second = name_branches(map(make_task, (one, other))).values()
+    first, second = name_branches(map(make_task, (one, other)), target="main").values()
     assert "." not in first
     assert "." in second
 

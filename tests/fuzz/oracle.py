@@ -246,7 +246,7 @@ def _read_task_files(case: Case) -> Judgement:
     wrong = tuple(find_malformed(faults, case)) if faults else ()
     if any(not fault.is_warning for fault in faults):
         return Judgement("refused", wrong)
-    names = name_branches(build_graph(tasks).tasks.values())
+    names = name_branches(build_graph(tasks).tasks.values(), target="main")
     folded = [unicodedata.normalize("NFKC", name.casefold()) for name in names.values()]
     if len(set(folded)) < len(folded) or any(one.startswith(f"{other}/") for one in folded for other in folded):
         wrong = (*wrong, f"has branches that collide: {sorted(names.values())}")

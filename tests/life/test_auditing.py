@@ -259,6 +259,17 @@ def test_what_is_left_lying_about_is_named(pen: Pen, name: str) -> None:
     assert_says(find(pen), said)
 
 
+def test_a_lock_is_looked_for_at_the_branch_that_a_node_has_beside_the_target(pen: Pen) -> None:
+    run_git(pen.repo, "branch", "--move", "main", "feat/e")
+    project = load_project(pen.repo, {})
+    branch = project.name_branches()["e"]
+    leave_file("refs/heads/feat/e.lock")(pen)
+    leave_file(f"refs/heads/{branch}.lock")(pen)
+    found = [str(one) for one in audit(project, 1000).violations]
+    assert_says(found, f"{branch}.lock: a lock that nobody holds")
+    assert not any("feat/e.lock" in one for one in found)
+
+
 def test_a_process_that_is_left_is_named_and_one_of_another_repository_is_not(pen: Pen) -> None:
     marked = {**os.environ, REPOSITORY_MARKER: str(Repository.open(pen.repo).common_dir)}
     left = subprocess.Popen(["sleep", "600"], env=marked)
