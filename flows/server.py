@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
@@ -251,11 +251,6 @@ def quiet_settings() -> dict[str, str]:
         "PREFECT_CLIENT_MAX_RETRIES": "3",
         "PREFECT_API_REQUEST_TIMEOUT": "30",
     }
-
-
-def without_prefect(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` without a person's own Prefect settings, which are for a server of theirs."""
-    return {name: value for name, value in environment.items() if not name.upper().startswith("PREFECT_")}
 
 
 def find_free_port() -> int:

@@ -25,7 +25,6 @@ class Rule(StrEnum):
     ORDER = "a node lands after everything that it depends on"
     MERGE = "a merge is what git's merge gives, and lines of task files that were meant"
     GREEN = "what landed passes verify"
-    HEAD = "the head holds the target, or waits to be published"
     LEFT = "nothing of a landed node, or of a killed run, is left"
     KEPT = "what was kept can be read"
     REPORT = "what a run reported happened"

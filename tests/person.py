@@ -1,6 +1,7 @@
 """Keeps the settings and the data of the person who runs the tests out of them."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,3 +14,8 @@ def forget_the_person(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     for name in list(os.environ):
         if name.startswith(("COORDINATOR_", "PREFECT_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+
+
+def without_prefect(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` without the person's own Prefect settings, which are for a server of theirs."""
+    return {name: value for name, value in environment.items() if not name.upper().startswith("PREFECT_")}

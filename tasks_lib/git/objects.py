@@ -133,11 +133,6 @@ class Objects:
             entry = next((found for found in self.read_tree(entry.oid) if found.name == part), None)
         return entry
 
-    def find_path(self, treeish: str, path: str) -> tuple[str, str] | None:
-        """The (mode, oid) of what is at `path`, or None."""
-        entry = self.find_entry(treeish, path)
-        return (entry.mode, entry.oid) if entry else None
-
     def walk(self, treeish: str, under: str = "") -> Iterator[tuple[str, Entry]]:
         """Every path below the folder `under` that is no folder, with its entry; paths start at the top."""
         start = self.find_entry(treeish, under)

@@ -217,15 +217,6 @@ def clear_notices(git_dir: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def find_git_dir(directory: Path) -> Path | None:
-    """The git directory that `directory` belongs to, found by following `.git` upwards, or None outside of any."""
-    start = directory.resolve()
-    for place in (start, *start.parents):
-        if found := read_git_link(place):
-            return found
-    return None
-
-
 def read_git_link(place: Path) -> Path | None:
     """The git directory that `.git` in `place` is or points to, or None."""
     link = place / ".git"

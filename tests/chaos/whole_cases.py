@@ -18,8 +18,7 @@ from chaos.tracer import Target
 from checker import Meant, check, snapshot_user_state
 from checker_traces import read_lines
 from graphs import Made
-
-from flows.server import without_prefect
+from person import without_prefect
 
 HANG_SECONDS = 600
 START = Path(__file__).with_name("start.py")

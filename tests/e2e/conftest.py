@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+from person import without_prefect
 
-from flows.server import LOOPBACK, Child, end_child, find_free_port, start_child, without_prefect
+from flows.server import LOOPBACK, Child, end_child, find_free_port, start_child
 
 T = TypeVar("T")
 RUN_SECONDS = 300

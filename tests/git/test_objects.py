@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks_lib.errors import GitError
+from tasks_lib.git.objects import Entry
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +36,15 @@ def test_missing_object_is_an_error_and_the_next_read_works(shop: Workshop) -> N
         shop.objects.read("1" * 40)
     with pytest.raises(GitError, match="cannot name"):
         shop.objects.read("HEAD\nHEAD")
-    assert shop.objects.find_path(shop.tip(), "a.txt") is not None
+    assert shop.objects.find_entry(shop.tip(), "a.txt") is not None
 
 
-def test_find_path_gives_mode_and_id_or_none(shop: Workshop) -> None:
+def test_find_entry_gives_mode_and_id_or_none(shop: Workshop) -> None:
     head = shop.tip()
-    assert shop.objects.find_path(head, "run.sh") == ("100755", shop.sh("rev-parse", "HEAD:run.sh"))
-    assert shop.objects.find_path(head, "d") == ("040000", shop.sh("rev-parse", "HEAD:d"))
-    assert shop.objects.find_path(head, "d/none") is None
-    assert shop.objects.find_path(head, "a.txt/below") is None
+    assert shop.objects.find_entry(head, "run.sh") == Entry("100755", "run.sh", shop.sh("rev-parse", "HEAD:run.sh"))
+    assert shop.objects.find_entry(head, "d") == Entry("040000", "d", shop.sh("rev-parse", "HEAD:d"))
+    assert shop.objects.find_entry(head, "d/none") is None
+    assert shop.objects.find_entry(head, "a.txt/below") is None
 
 
 def test_edit_keeps_the_mode_and_drops_empty_folders(shop: Workshop) -> None:
@@ -74,7 +75,7 @@ def test_a_killed_child_is_started_again(shop: Workshop) -> None:
     os.kill(child, signal.SIGKILL)
     blob = shop.objects.write_blob(b"after")
     assert shop.objects.read(blob) == b"after"
-    assert shop.objects.find_path(shop.objects.edit_tree(shop.tip(), {"z": blob}), "z") == ("100644", blob)
+    assert shop.objects.find_entry(shop.objects.edit_tree(shop.tip(), {"z": blob}), "z") == Entry("100644", "z", blob)
 
 
 def test_close_leaves_no_process_and_no_descriptor(shop: Workshop) -> None:
@@ -95,7 +96,10 @@ def test_many_threads_read_and_write_the_right_things(shop: Workshop) -> None:
         data = f"blob {number}\n".encode() * (number + 1)
         blob = shop.objects.write_blob(data)
         tree = shop.objects.edit_tree(shop.tip("main"), {f"t/{number}": blob})
-        return shop.objects.find_path(tree, f"t/{number}") == ("100644", blob) and shop.objects.read(blob) == data
+        return (
+            shop.objects.find_entry(tree, f"t/{number}") == Entry("100644", str(number), blob)
+            and shop.objects.read(blob) == data
+        )
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(roundtrip, range(40)))

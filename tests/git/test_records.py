@@ -12,7 +12,7 @@ from tasks_lib.git.records import (
     Record,
     append_notice,
     clear_notices,
-    find_git_dir,
+    read_git_link,
     read_notices,
     read_record,
     remove_record,
@@ -111,10 +111,9 @@ def test_foreign_lines_among_notices_are_passed_over(tmp_path: Path) -> None:
     assert read_notices(tmp_path) == ()
 
 
-def test_git_dir_is_found_from_a_directory_inside_a_worktree(repository: Repository, tmp_path: Path) -> None:
+def test_git_dir_of_a_worktree_is_found_by_its_link(repository: Repository, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     repository.git.run("worktree", "add", "--quiet", "--detach", str(linked))
-    (linked / "deep" / "er").mkdir(parents=True)
-    assert find_git_dir(linked / "deep" / "er") == repository.common_dir / "worktrees" / "linked"
-    assert find_git_dir(repository.top) == repository.common_dir
-    assert find_git_dir(Path("/")) is None
+    assert read_git_link(linked) == repository.common_dir / "worktrees" / "linked"
+    assert read_git_link(repository.top) == repository.common_dir
+    assert read_git_link(tmp_path) is None

@@ -12,11 +12,11 @@ from tasks_lib.report import ExitCode
 NOTIFY = f"""
 notify() {{
   {sys.executable} - "$1" "$2" <<'END'
-import os, sys
+import sys
 from pathlib import Path
-from tasks_lib.git.records import append_notice, find_git_dir
-from tasks_lib.model import Notice, NoticeLevel
-append_notice(find_git_dir(Path()), Notice(NoticeLevel(sys.argv[1]), sys.argv[2], int(os.environ["COORDINATOR_TURN"])))
+from flows.commands.notify import notify
+from tasks_lib.model import NoticeLevel
+notify(Path(), NoticeLevel(sys.argv[1]), sys.argv[2])
 END
 }}
 """

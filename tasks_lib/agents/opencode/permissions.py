@@ -7,9 +7,8 @@ opencode's own rule is that of all rules whose permission and pattern match, the
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-Action = Literal["allow", "ask", "deny"]
 Section = Mapping[str, str | Mapping[str, str]]
 """What `permission` holds in opencode's configuration: an action for a permission, or one for each pattern."""
 

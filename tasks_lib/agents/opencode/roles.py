@@ -16,7 +16,6 @@ from tasks_lib.yamlnodes import Node, Scalar, Table, read_yaml, to_value
 
 PLACES = (".opencode/agents/", ".opencode/agent/")
 """Where a repository keeps roles; `a/b.md` there is the role `a/b`."""
-MAX_ROLE_BYTES = 200_000
 
 _NAME = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")
 _PERMISSION = re.compile(r"[A-Za-z*?][\w*?.:/-]*")

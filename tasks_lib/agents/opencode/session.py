@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -108,13 +108,3 @@ async def _finish(work: Coroutine[Any, Any, None]) -> None:
         task.result()
     if was_cancelled:
         raise asyncio.CancelledError
-
-
-def open_with(limits: SessionLimits) -> Callable[[SessionSpec, Host, str, str, str], OpencodeSession]:
-    """What makes the sessions of one run, from a spec, the host, the agent, the model and the system text."""
-    shared = Shared()
-
-    def open_session(spec: SessionSpec, host: Host, agent: str, model: str, system: str) -> OpencodeSession:
-        return OpencodeSession(spec, host, limits, shared, agent, model, system)
-
-    return open_session
