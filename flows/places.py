@@ -11,14 +11,12 @@ from pathlib import Path
 import platformdirs
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.records import write_atomically
 from tasks_lib.nearest import suggest
+from tasks_lib.process.files import write_atomically
 from tasks_lib.process.programs import find_program
 
 DATA_VARIABLE = "COORDINATOR_DATA_DIR"
 REGISTRY = "repositories.json"
-VIEW = "run.json"
-"""In a repository's own directory: what its run shows."""
 
 
 def data_dir() -> Path:

@@ -22,7 +22,7 @@ from flows.places import data_dir, own_directory
 from flows.prefect_api import ask
 from flows.signals import on_signals, pass_over
 from tasks_lib.errors import SystemFailure
-from tasks_lib.git.records import write_atomically
+from tasks_lib.process.files import write_atomically
 from tasks_lib.process.programs import require_program
 from tasks_lib.process.python import python_command, python_environment
 from tasks_lib.process.web import make_client

@@ -7,11 +7,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from flows.places import VIEW
 from tasks_lib.errors import InputError
 from tasks_lib.git.lock import read_holder
 from tasks_lib.git.repository import Repository
-from tasks_lib.life.board import NodeView, read_view
+from tasks_lib.life.board import VIEW_NAME, NodeView, read_view
 from tasks_lib.nearest import suggest
 from tasks_lib.process.web import bypass_loopback, is_loopback
 from tasks_lib.report import ExitCode
@@ -39,7 +38,7 @@ def find_node_at_work(path: Path, node: str) -> NodeView:
     holder = read_holder(repository.state_dir)
     if holder is None:
         raise InputError([f"{repository.top}: no run is going on here, so there is no session to open"])
-    view = read_view(repository.state_dir / VIEW)
+    view = read_view(repository.state_dir / VIEW_NAME)
     nodes: Mapping[str, NodeView] = view.nodes if view and view.run == holder.run else {}
     found = nodes.get(node)
     if found is None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 
 from flows.commands.output import say
-from flows.commands.reading import VIEW
 from flows.commands.run import run_repository
 from flows.demo.decisions import decide
 from flows.demo.model import ModelServer
@@ -19,7 +18,7 @@ from flows.places import data_dir, name_program
 from tasks_lib.errors import InputError
 from tasks_lib.git.lock import read_holder
 from tasks_lib.git.runner import Git
-from tasks_lib.life.board import NodeView, read_view
+from tasks_lib.life.board import VIEW_NAME, NodeView, read_view
 from tasks_lib.life.project import load_project
 from tasks_lib.model import Status
 from tasks_lib.naming import flatten
@@ -137,7 +136,7 @@ def _tell_blocked(story: DemoStory, console: Console) -> None:
 
 
 def _read_node(story: DemoStory) -> NodeView | None:
-    view = read_view(story.repository / ".git" / "coordinator" / VIEW)
+    view = read_view(story.repository / ".git" / "coordinator" / VIEW_NAME)
     return view.nodes.get(story.blocked) if view else None
 
 

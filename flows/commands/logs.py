@@ -12,12 +12,11 @@ from pathlib import Path
 from rich.console import Console
 
 from flows.commands.output import print_json, print_rows
-from flows.places import VIEW
 from flows.streams import is_output_gone
 from tasks_lib.errors import InputError
 from tasks_lib.git.lock import read_holder
 from tasks_lib.git.repository import Repository
-from tasks_lib.life.board import read_view
+from tasks_lib.life.board import VIEW_NAME, read_view
 from tasks_lib.naming import flatten
 from tasks_lib.nearest import suggest
 from tasks_lib.report import ExitCode
@@ -124,7 +123,7 @@ def _require(found: Sequence[Path], logs: NodeLogs, what: str) -> None:
 
 
 def _require_node(logs: NodeLogs) -> None:
-    view = read_view(logs.repository.state_dir / VIEW)
+    view = read_view(logs.repository.state_dir / VIEW_NAME)
     known: Mapping[str, object] = view.nodes if view else {}
     if logs.node not in known and not logs.list():
         raise InputError([f'"{logs.node}" is no node that a run has worked here{suggest(logs.node, known)}'])

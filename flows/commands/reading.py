@@ -4,11 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.places import VIEW
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.lock import Holder, read_holder
 from tasks_lib.git.repository import Repository
-from tasks_lib.life.board import RunView, read_view
+from tasks_lib.life.board import VIEW_NAME, RunView, read_view
 from tasks_lib.life.project import Project, guess_tasks_dir, load_project, read_configuration
 from tasks_lib.settings import Settings
 
@@ -61,7 +60,7 @@ def read_snapshot(path: Path) -> Snapshot:
     repository = Repository.open(path)
     # The lock first: whoever no longer holds it has written its last view.
     holder = read_holder(repository.state_dir)
-    view = read_view(repository.state_dir / VIEW)
+    view = read_view(repository.state_dir / VIEW_NAME)
     if holder and view and holder.run != view.run:
         view = None
     try:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from flows.commands.output import say
 from flows.commands.settling import settle
-from flows.places import VIEW, register
+from flows.places import register
 from flows.prefect_api import ask
 from flows.server import Server, serve
 from flows.signals import ignore_background_stop
@@ -25,7 +25,7 @@ from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
 from tasks_lib.git.lock import read_dead_holder, read_holder
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.backends import check_agent
-from tasks_lib.life.board import Board, RunView, read_view
+from tasks_lib.life.board import VIEW_NAME, Board, RunView, read_view
 from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.relocating import find_former_top, look_for_move
 from tasks_lib.life.remote_leftovers import tidy_remote
@@ -72,7 +72,7 @@ def run_repository(
 
 def was_killed(repository: Repository) -> bool:
     """Whether the last run here ended without a word: it died holding the lock, or before it had said how it ended."""
-    view = read_view(repository.state_dir / VIEW)
+    view = read_view(repository.state_dir / VIEW_NAME)
     return read_dead_holder(repository.state_dir) is not None or (view is not None and not view.ended)
 
 

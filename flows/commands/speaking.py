@@ -20,12 +20,11 @@ from flows.letters import (
     receipt_key,
     write_letter,
 )
-from flows.places import VIEW
 from flows.prefect_api import ask
 from tasks_lib.errors import InputError, SystemFailure
 from tasks_lib.git.lock import read_holder
 from tasks_lib.git.repository import Repository
-from tasks_lib.life.board import RunView, read_view
+from tasks_lib.life.board import VIEW_NAME, RunView, read_view
 from tasks_lib.report import ExitCode
 
 LOOK_SECONDS = 0.1
@@ -59,7 +58,7 @@ def find_running(path: Path) -> RunningRun:
         holder = read_holder(repository.state_dir)
         if holder is None:
             raise InputError([f"{repository.top}: no run is going on here; `coordinator run` starts one"])
-        view = read_view(repository.state_dir / VIEW)
+        view = read_view(repository.state_dir / VIEW_NAME)
         if view and view.api and view.run == holder.run:
             return RunningRun(repository, view.run, view.api, view)
         if time.monotonic() > deadline:

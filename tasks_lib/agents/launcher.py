@@ -2,10 +2,10 @@
 
 import os
 import shlex
-import tempfile
 from pathlib import Path
 
 from coordinator_start import list_homes
+from tasks_lib.process.files import write_atomically
 from tasks_lib.process.python import python_options
 
 NAME = "coordinator"
@@ -27,9 +27,5 @@ def write_launcher(directory: Path, python: str) -> Path:
     if path.is_file() and os.access(path, os.X_OK) and path.read_text() == wanted:
         return directory
     # Beside the directory and not in it, so that a kill in between leaves nothing strange on the PATH.
-    number, fresh = tempfile.mkstemp(prefix=f".{NAME}-", dir=directory.parent)
-    with os.fdopen(number, "w") as sink:
-        sink.write(wanted)
-        os.fchmod(sink.fileno(), 0o755)
-    Path(fresh).replace(path)
+    write_atomically(path, wanted.encode(), mode=0o755, unfinished=directory.parent / f".{NAME}-")
     return directory

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks_lib.git.records import NOTICES_NAME, RECORD_NAME, read_git_link, write_atomically
+from tasks_lib.git.records import NOTICES_NAME, RECORD_NAME, read_git_link
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
+from tasks_lib.process.files import write_atomically
 
 MAKING = "coordinator: being made"
 """The reason that git writes into an entry, before anything else, while coordinator makes it.

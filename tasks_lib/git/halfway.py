@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks_lib.git.records import write_atomically
 from tasks_lib.git.relocation import Relocation
 from tasks_lib.git.runner import Git, list_running
+from tasks_lib.process.files import Stamp, read_stamp, remove_empty_parents, write_atomically
 from tasks_lib.process.holders import Place, find_git
 
 MOVING_NAME = "moving.json"
@@ -136,8 +136,8 @@ class Before:
     """How the files that a fast-forward touches, the index and ORIG_HEAD looked before it."""
 
     changes: tuple[Change, ...]
-    stamps: dict[str, tuple[int, ...] | None]
-    index: tuple[int, ...] | None
+    stamps: dict[str, Stamp | None]
+    index: Stamp | None
     original: bytes | None
 
 
@@ -154,16 +154,8 @@ def list_changes(git: Git, base: str, head: str) -> tuple[Change, ...]:
 def look(git: Git, git_dir: Path, base: str, head: str) -> Before:
     """What a fast-forward of the checkout from `base` to `head` would touch, as it is now."""
     changes = list_changes(git, base, head)
-    stamps = {change.path: _stamp(git.directory / change.path) for change in changes}
-    return Before(changes, stamps, _stamp(git_dir / "index"), _read(git_dir / "ORIG_HEAD"))
-
-
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    try:
-        found = path.lstat()
-    except OSError:
-        return None
-    return found.st_mode, found.st_size, found.st_mtime_ns, found.st_ino
+    stamps = {change.path: read_stamp(git.directory / change.path) for change in changes}
+    return Before(changes, stamps, read_stamp(git_dir / "index"), _read(git_dir / "ORIG_HEAD"))
 
 
 def _read(path: Path) -> bytes | None:
@@ -178,10 +170,10 @@ def put_back(git: Git, git_dir: Path, before: Before, base: str, head: str) -> s
     """
     if before.original != _read(git_dir / "ORIG_HEAD"):
         _write_original(git_dir / "ORIG_HEAD", before.original)
-    if _stamp(git_dir / "index") != before.index:
+    if read_stamp(git_dir / "index") != before.index:
         # All files and the index were written, and the branch did not move. Where they were not this does nothing.
         git.run("read-tree", "-m", "-u", head, base, accept=EVERY_STATUS)
-    changed = {name for name, stamp in before.stamps.items() if _stamp(git.directory / name) != stamp}
+    changed = {name for name, stamp in before.stamps.items() if read_stamp(git.directory / name) != stamp}
     return _restore(git, [change for change in before.changes if change.path in changed])
 
 
@@ -201,7 +193,7 @@ def _restore(git: Git, changes: Sequence[Change]) -> str:
         place = git.directory / change.path
         if change.old_mode == "000000" and _is_written(git, place, change):
             place.unlink()
-            _remove_empty_parents(place, git.directory)
+            remove_empty_parents(place, git.directory)
     lost = [
         change.path
         for change in changes
@@ -243,13 +235,3 @@ def name_some(paths: Sequence[str]) -> str:
     """The first few of `paths`, and how many more there are."""
     more = len(paths) - _SHOWN_PATHS
     return ", ".join(paths[:_SHOWN_PATHS]) + (f" and {more} more" if more > 0 else "")
-
-
-def _remove_empty_parents(path: Path, top: Path) -> None:
-    for parent in path.parents:
-        if parent == top:
-            return
-        try:
-            parent.rmdir()
-        except OSError:
-            return

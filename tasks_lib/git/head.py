@@ -11,6 +11,7 @@ from tasks_lib.git import messages
 from tasks_lib.git.merging import is_ancestor
 from tasks_lib.git.runner import Git
 from tasks_lib.git.snapshots import keep_commit
+from tasks_lib.process.files import read_stamp
 
 QUEUE = "refs/coordinator/queue/"
 _REMOTES = "refs/remotes/"
@@ -157,7 +158,7 @@ class Head:
         if is_moved:
             with self._writing:
                 if known := self._known:
-                    stamps = (_stamp_file(self._files[0]), *known.stamps[1:])
+                    stamps = (read_stamp(self._files[0], follows_links=True), *known.stamps[1:])
                     self._known = _Known(new, known.base, stamps)
         return is_moved
 
@@ -279,7 +280,7 @@ class Head:
         return common / self.ref, common / self.base_ref, common / "packed-refs"
 
     def _stamp(self) -> tuple[object, ...]:
-        return tuple(_stamp_file(path) for path in self._files)
+        return tuple(read_stamp(path, follows_links=True) for path in self._files)
 
     def _swap(self, new: str, old: str) -> bool:
         """Set the ref from `old` (zeros: absent) to `new`; False if it was not `old`."""
@@ -297,14 +298,6 @@ class Head:
                     # It is where it was said to be, and nobody but us put it there, so something else is wrong.
                     raise GitError(command, result.status, result.stderr)
         raise GitError(command, 1, "another process keeps moving it; is an agent at it?")
-
-
-def _stamp_file(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _describe_missing(target: str, ref: str) -> str:

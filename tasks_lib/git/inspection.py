@@ -10,9 +10,9 @@ from tasks_lib.git.abandoned import RELEASED
 from tasks_lib.git.branches import read_line
 from tasks_lib.git.merging import is_ancestor
 from tasks_lib.git.objects import Change, Entry, Objects
-from tasks_lib.git.records import read_regular
 from tasks_lib.git.runner import Git
 from tasks_lib.naming import show
+from tasks_lib.process.files import read_regular
 
 LINK_MODE, SUBMODULE_MODE = "120000", "160000"
 MAX_SHOWN = 3

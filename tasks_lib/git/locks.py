@@ -21,6 +21,7 @@ from tasks_lib.git.lock import read_since
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import list_running
 from tasks_lib.git.sweep import OLD_SECONDS, is_old
+from tasks_lib.process.files import read_stamp
 from tasks_lib.process.holders import Place, find_holder
 
 OWN_SECONDS = 2.0
@@ -108,11 +109,11 @@ def drop_own(repository: Repository, lock: Path, end: float, entry: Entry | None
     Who holds it is waited for until `end` (monotonic seconds). Call without the admin lock. `entry` is the worktree
     that the lock belongs to, if any: agents in others have nothing to do with it.
     """
-    while (stamp := _stamp(lock)) is not None:
+    while (stamp := read_stamp(lock)) is not None:
         holder = _find_holder(repository, lock, entry)
         if not holder and (_is_left(repository, lock) or is_old(lock, OWN_SECONDS)):
             # What is there now may have been made since the look at it.
-            if _stamp(lock) == stamp:
+            if read_stamp(lock) == stamp:
                 lock.unlink(missing_ok=True)
                 return f"{lock}: removed; who held it is gone"
         elif time.monotonic() > end:  # Without a holder, it was made anew each time that it was looked at.
@@ -152,11 +153,3 @@ def _list_places(repository: Repository, lock: Path, entry: Entry | None) -> Seq
     main = Place(repository.top, but=repository.worktrees_dir if entry else None)
     linked = [Place(one.path) for one in list_all(repository) if not one.path.is_relative_to(repository.worktrees_dir)]
     return [*own, main, Place(repository.common_dir), *linked]
-
-
-def _stamp(lock: Path) -> tuple[int, int] | None:
-    try:
-        found = lock.lstat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns

@@ -1,14 +1,13 @@
 """Writes git objects without starting git, each whole and on disk before its id is given out."""
 
 import hashlib
-import os
-import tempfile
 import threading
 import zlib
 from functools import cached_property
 from pathlib import Path
 
 from tasks_lib.git.runner import Git
+from tasks_lib.process.files import write_atomically
 
 _COMPRESSION = 1
 """As git has it for loose objects; they are packed anew by the next `gc`."""
@@ -53,14 +52,4 @@ def _write_durably(path: Path, data: bytes) -> None:
     """
     path.parent.mkdir(exist_ok=True)
     # The name is one that `git gc` takes for rubbish, should we be killed before the rename.
-    descriptor, name = tempfile.mkstemp(prefix="tmp_obj_", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), _OBJECT_MODE)
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomically(path, data, mode=_OBJECT_MODE, unfinished=path.with_name("tmp_obj_"), is_durable=True)

@@ -12,10 +12,10 @@ from tasks_lib.errors import GitError, InputError
 from tasks_lib.git.entries import Worktree
 from tasks_lib.git.isolation import Isolation
 from tasks_lib.git.names import branch_ref, commit_only
-from tasks_lib.git.records import read_regular
 from tasks_lib.git.runner import Git, Result
 from tasks_lib.git.submodules import seed_submodules
 from tasks_lib.git.trash import make_writable
+from tasks_lib.process.files import read_regular, read_stamp
 
 PARALLEL = ("-c", "checkout.workers=0", "-c", "checkout.thresholdForParallelism=1000")
 """As many workers as there are cores where that pays: for a hundred files, git's own threshold, they cost more."""
@@ -155,7 +155,9 @@ class Checkouts:
             before = self._keeping.digest(worktree.path)
             git = self._isolation.checking_out(worktree)
             forget_sparse_settings(worktree)
-            if is_exact and self._stamps.get(worktree.git_dir) != look_at_index(worktree):
+            if is_exact and self._stamps.get(worktree.git_dir) != read_stamp(
+                worktree.git_dir / "index", follows_links=True
+            ):
                 _read_files_again(git, worktree)
             empty_submodules(worktree)
             words = ("checkout", "--quiet", "--force", "--detach", commit_only(commit), "--")
@@ -179,7 +181,7 @@ class Checkouts:
                 )
 
     def _stamp(self, worktree: Worktree) -> None:
-        self._stamps[worktree.git_dir] = look_at_index(worktree)
+        self._stamps[worktree.git_dir] = _look_at_index(worktree)
 
     def _clean(self, worktree: Worktree, exclusions: Sequence[str]) -> None:
         # Twice forced, because an agent's own clone inside the worktree is passed over otherwise.
@@ -212,13 +214,9 @@ def empty_submodules(worktree: Worktree) -> None:
             place.mkdir()
 
 
-def look_at_index(worktree: Worktree) -> object:
+def _look_at_index(worktree: Worktree) -> object:
     """How the index looks from outside; another value means that somebody wrote it."""
-    try:
-        found = (worktree.git_dir / "index").stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    return read_stamp(worktree.git_dir / "index", follows_links=True)
 
 
 def _attach(worktree: Worktree, branch: str) -> None:

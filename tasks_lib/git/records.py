@@ -3,13 +3,12 @@
 import json
 import os
 import shutil
-import stat
-import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import cast
 
 from tasks_lib.model import Notice, NoticeLevel
+from tasks_lib.process.files import find_unfinished, read_regular, write_atomically
 from tasks_lib.spending import NOTHING, Spent
 
 RECORD_NAME = "coordinator.json"
@@ -20,8 +19,6 @@ MAX_NOTICES_BYTES = 1 << 20
 """So much of the notices is read, from their end on, and not much more is written: an agent may report in a loop."""
 MAX_NOTICE_CHARS = 16_000
 MAX_LINK_BYTES = 1 << 14
-UNFINISHED = ".coordinator-"
-"""Stands in the name of a file that is being written and not yet in its place; nobody else names files so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,22 +180,6 @@ def measure_notices(git_dir: Path) -> int:
         return 0
 
 
-def read_regular(path: Path, limit: int, start: int = 0) -> bytes:
-    """The bytes of a regular file from `start` on, at most the last `limit` of them; raises OSError for anything else.
-
-    An agent may have put a pipe there, which would hold its reader for ever, or a link to an endless device.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as source:
-        found = os.fstat(descriptor)
-        if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(f"{path} is a directory")
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(f"{path} is no regular file")
-        source.seek(max(start, found.st_size - limit))
-        return source.read(limit)
-
-
 def _parse_notice(line: bytes) -> Notice | None:
     try:
         found: object = json.loads(line)
@@ -228,24 +209,3 @@ def read_git_link(place: Path) -> Path | None:
     except OSError:
         return None
     return (place / words[len("gitdir: ") :].rstrip("\n")).resolve() if words.startswith("gitdir: ") else None
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace the content of `path` by `data`; a reader sees the old one or the new one.
-
-    Not forced to disk: a power failure may take what was written last, which costs a number or a view, never work.
-    """
-    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}{UNFINISHED}", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def find_unfinished(directory: Path) -> list[Path]:
-    """What a kill left of writing a file in `directory`; who calls knows that nobody is writing there now."""
-    return sorted(directory.glob(f"?*{UNFINISHED}*")) if directory.is_dir() else []

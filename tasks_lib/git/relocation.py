@@ -17,14 +17,12 @@ from tasks_lib.git.lock import admin_lock
 from tasks_lib.git.reconcile import forget
 from tasks_lib.git.records import (
     MAX_LINK_BYTES,
-    UNFINISHED,
     read_git_link,
     read_record,
-    read_regular,
-    write_atomically,
     write_record,
 )
 from tasks_lib.git.repository import Repository
+from tasks_lib.process.files import UNFINISHED, read_regular, write_atomically
 
 _PREFIX = "gitdir: "
 

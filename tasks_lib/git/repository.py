@@ -5,8 +5,8 @@ from pathlib import Path
 from tasks_lib.errors import GitError, InputError
 from tasks_lib.git.lock import admin_lock
 from tasks_lib.git.names import HEADS, branch_ref
-from tasks_lib.git.records import write_atomically
 from tasks_lib.git.runner import MINIMUM_VERSION, Git, find_version
+from tasks_lib.process.files import write_atomically
 
 COORDINATOR_IDENTITY = {
     f"GIT_{role}_{part}": value

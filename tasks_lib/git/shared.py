@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from tasks_lib.git.nested import find_foreign
-from tasks_lib.git.records import read_regular
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
 from tasks_lib.git.snapshots import keep_commit
 from tasks_lib.git.stashes import STASH, list_stashes
 from tasks_lib.naming import show
+from tasks_lib.process.files import read_regular, read_stamp
 
 FILES = ("info/attributes", "info/exclude", "info/grafts", "objects/info/alternates", "shallow")
 PLACES = ("core.bare", "core.worktree", "core.repositoryformatversion")
@@ -40,10 +40,10 @@ class Shared:
 def read_shared(repository: Repository, known: Collection[str], before: Shared | None = None) -> Shared:
     """What is shared now; `known` are full refs that are not looked at, `before` spares reading settings again."""
     common = repository.common_dir
-    stamp = look_at(common / "config")
+    stamp = read_stamp(common / "config")
     is_same = before is not None and before.stamp == stamp
     settings = before.settings if before and is_same else read_settings(repository.git, common)
-    hooks = {f"hooks/{path.name}": look_at(path) for path in sorted((common / "hooks").glob("*"))}
+    hooks = {f"hooks/{path.name}": read_stamp(path) for path in sorted((common / "hooks").glob("*"))}
     files = {name: _read(common / name) for name in FILES}
     rows = repository.git.text("for-each-ref", "--format=%(refname) %(objectname)").splitlines()
     refs = {name: oid for name, _, oid in (row.rpartition(" ") for row in rows)}
@@ -117,15 +117,6 @@ def _describe_worktree(git: Git, path: str, before: Shared, now: Shared) -> str:
     head = before.worktrees[path]
     kept = "" if head.startswith("ref: ") else _keep_if_lost(git, f"worktree-{PurePath(path).name}", head)
     return f"the worktree {show(path)} (removed{kept})"
-
-
-def look_at(path: Path) -> object:
-    """How a file looks from outside: another value means that it may be another; None if there is none."""
-    try:
-        found = path.lstat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size, found.st_mode
 
 
 def _read(path: Path) -> object:

@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from tasks_lib.git.entries import list_entries
-from tasks_lib.git.records import find_unfinished
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.snapshots import INDEX_PREFIX
+from tasks_lib.process.files import find_unfinished
 
 OLD_SECONDS = 10.0
 """Nobody is still writing what was last written longer ago than this, unless a process says otherwise."""

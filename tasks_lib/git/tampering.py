@@ -6,9 +6,10 @@ from pathlib import Path
 
 from tasks_lib.errors import GitError
 from tasks_lib.git.entries import Worktree, read_entry
-from tasks_lib.git.records import read_git_link, write_atomically
+from tasks_lib.git.records import read_git_link
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.trash import keep_aside
+from tasks_lib.process.files import write_atomically
 
 
 def find_damage(worktree: Worktree) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from tasks_lib.errors import SystemFailure
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.submodules import keep_submodules
+from tasks_lib.process.files import remove_empty_parents
 from tasks_lib.process.output import run_captured
 from tasks_lib.process.programs import require_program
 
@@ -118,19 +119,6 @@ def keep_aside(repository: Repository, path: Path) -> Path:
     return path.rename(kept)
 
 
-def remove_empty_parents(repository: Repository, path: Path) -> None:
-    """Remove the directories above `path` that are empty, up to our own directory, which stays."""
-    for parent in path.parents:
-        if parent == repository.worktrees_dir or not parent.is_relative_to(repository.worktrees_dir):
-            return
-        try:
-            parent.rmdir()
-        except FileNotFoundError:
-            continue
-        except OSError:
-            return
-
-
 def remove_empty_directories(repository: Repository, branches: Iterable[str]) -> None:
     """Remove the empty directories that are coordinator's: pool, trash, those above its `branches`, `.worktrees`.
 
@@ -140,7 +128,7 @@ def remove_empty_directories(repository: Repository, branches: Iterable[str]) ->
     for name in (POOL_NAME, TRASH_NAME):
         _remove_if_empty(repository.worktrees_dir / name)
     for branch in branches:
-        remove_empty_parents(repository, repository.worktrees_dir / branch)
+        remove_empty_parents(repository.worktrees_dir / branch, repository.worktrees_dir)
     _remove_if_empty(repository.worktrees_dir)
     if repository.is_bare:
         _remove_if_empty(repository.worktrees_dir.parent)

@@ -46,8 +46,8 @@ from tasks_lib.git.trash import (
     discard,
     list_trash,
     remove_empty_directories,
-    remove_empty_parents,
 )
+from tasks_lib.process.files import remove_empty_parents
 
 __all__ = ["VERIFY", "Worktree", "Worktrees"]
 
@@ -187,7 +187,7 @@ class Worktrees:
         self._keeper.take_out(worktree, with_stashes=False)
         with self._lock():
             gone = discard(self.repository, worktree.path, worktree.git_dir)
-            remove_empty_parents(self.repository, worktree.path)
+            remove_empty_parents(worktree.path, self.repository.worktrees_dir)
         self._free_slot(worktree.slot)
         self._delete(gone)
 
@@ -342,7 +342,7 @@ class Worktrees:
         with self._lock():
             place.parent.mkdir(parents=True, exist_ok=True)
             self.repository.git.run("worktree", "move", "--", str(worktree.path), str(place))
-            remove_empty_parents(self.repository, worktree.path)
+            remove_empty_parents(worktree.path, self.repository.worktrees_dir)
 
     def _is_poolable(self, worktree: Worktree) -> bool:
         with self._mutex:

@@ -33,7 +33,7 @@ from tasks_lib.git.sweep import find_unfinished_files
 from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.git.trash import POOL_NAME, list_trash
 from tasks_lib.life.base import open_head
-from tasks_lib.life.board import RunView, read_view
+from tasks_lib.life.board import VIEW_NAME, RunView, read_view
 from tasks_lib.life.checks import Green, Red, describe_idle, judge
 from tasks_lib.life.copying import copy_in
 from tasks_lib.life.leftovers import find_leftovers
@@ -44,8 +44,6 @@ from tasks_lib.model import Task
 from tasks_lib.process.private import name_owner, private_directory
 from tasks_lib.process.strays import find_marked
 from tasks_lib.settings import digest_verify
-
-VIEW = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ def audit(project: Project, limit: int) -> Audit:
         notes += _note_kill(repository)
     found, more = _judge_queue(repository, project.target, head)
     violations += [*found, *(Violation(Rule.KEPT, ref, why) for ref, why in find_unreadable(repository))]
-    view = read_view(repository.state_dir / VIEW)
+    view = read_view(repository.state_dir / VIEW_NAME)
     if view and not holder:
         violations += _judge_view(repository, view, chain, project.graph.tasks)
     notes += more
@@ -146,7 +144,7 @@ def _find_files(project: Project) -> Iterator[tuple[Path, str]]:
 
 
 def _note_kill(repository: Repository) -> Iterator[str]:
-    view = read_view(repository.state_dir / VIEW)
+    view = read_view(repository.state_dir / VIEW_NAME)
     dead = read_dead_holder(repository.state_dir)
     if dead or (view and not view.ended):
         who = dead or f"run {view.run if view else ''}"

@@ -11,13 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tasks_lib.git.records import write_atomically
 from tasks_lib.model import Outcome, Stage
 from tasks_lib.naming import clean
+from tasks_lib.process.files import write_atomically
 
 MOST_MESSAGES = 200
 MESSAGE_CHARS = 4_000
 """Ten thousand faults make one message; a person reads its beginning, and `coordinator validate` has them all."""
+VIEW_NAME = "run.json"
+"""In a repository's own directory: what its run shows."""
 Listener = Callable[[str, str], None]
 """Hears of everything: the id of the node that a line is about ("" for the run as a whole), and the line."""
 

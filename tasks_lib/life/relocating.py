@@ -10,17 +10,15 @@ import psutil
 from tasks_lib.errors import InputError
 from tasks_lib.git.halfway import follow_move
 from tasks_lib.git.places import require_root
-from tasks_lib.git.records import write_atomically
 from tasks_lib.git.relocation import Former, Relocation, find_relocation, relocate
 from tasks_lib.git.repository import Repository
-from tasks_lib.life.board import read_view
-
-VIEW = "run.json"
+from tasks_lib.life.board import VIEW_NAME, read_view
+from tasks_lib.process.files import write_atomically
 
 
 def look_for_move(repository: Repository) -> Relocation | None:
     """How the repository was moved or copied since a run last worked it; None if it was not. Nothing is changed."""
-    view = read_view(repository.state_dir / VIEW)
+    view = read_view(repository.state_dir / VIEW_NAME)
     return find_relocation(repository, Former(Path(view.place), view.inode) if view and view.place else None)
 
 
@@ -46,7 +44,7 @@ def follow_repository(repository: Repository) -> tuple[Relocation | None, list[s
 
 def is_mounted(repository: Repository) -> bool:
     """Whether `.worktrees` is on a disk of its own, or was when a run last worked here and still has its place."""
-    place, view = repository.worktrees_dir, read_view(repository.state_dir / VIEW)
+    place, view = repository.worktrees_dir, read_view(repository.state_dir / VIEW_NAME)
     return _is_mount(place) or (view is not None and view.is_mounted and place.is_dir())
 
 
@@ -69,7 +67,7 @@ def require_disk(repository: Repository) -> None:
 
 def remember_place(repository: Repository) -> None:
     """Have `run.json` say where the repository is now, where no run begins that would write it anew."""
-    path = repository.state_dir / VIEW
+    path = repository.state_dir / VIEW_NAME
     try:
         found: object = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks_lib.git.entries import list_entries
 from tasks_lib.git.kept import find_old, forget
 from tasks_lib.git.lock import Holder
-from tasks_lib.git.records import find_unfinished, read_record
+from tasks_lib.git.records import read_record
 from tasks_lib.git.relocation import Relocation
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.sweep import find_old_logs, is_old
@@ -16,6 +16,7 @@ from tasks_lib.git.trash import delete
 from tasks_lib.graph import Graph
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
 from tasks_lib.naming import flatten
+from tasks_lib.process.files import find_unfinished
 from tasks_lib.process.groups import GroupId, end_group
 from tasks_lib.process.private import BRIEF, find_dead, name_owner
 from tasks_lib.process.strays import end_marked

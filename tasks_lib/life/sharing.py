@@ -4,7 +4,8 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.shared import PLACES, Shared, describe_changes, drop_stashes, look_at, read_settings, read_shared
+from tasks_lib.git.shared import PLACES, Shared, describe_changes, drop_stashes, read_settings, read_shared
+from tasks_lib.process.files import read_stamp
 
 
 class SharedWatch:
@@ -52,7 +53,7 @@ class SharedWatch:
         """Why git would not find the person's working tree any more, "" if it does as when sessions began."""
         common, git = self._repository.common_dir, self._repository.git
         with self._lock:
-            stamp = look_at(common / "config")
+            stamp = read_stamp(common / "config")
             if self._seen is None or self._repository.is_bare or stamp == self._stamp:
                 return ""
             now = _choose_places(read_settings(git, common))

@@ -14,7 +14,7 @@ from tasks_lib.git.halfway import mend
 from tasks_lib.git.lock import RunLock
 from tasks_lib.git.relocation import Relocation
 from tasks_lib.life.backends import make_backend
-from tasks_lib.life.board import Board, NodeView, RunView, now_text
+from tasks_lib.life.board import VIEW_NAME, Board, NodeView, RunView, now_text
 from tasks_lib.life.instructions import read_project_instructions
 from tasks_lib.life.landing import Lander
 from tasks_lib.life.leftovers import Leftovers, put_landed_away
@@ -88,7 +88,7 @@ async def open_run(
         # First of all, and before anything is written that tells where the repository is.
         relocation, moved = await asyncio.to_thread(follow_repository, repository)
         await asyncio.to_thread(require_disk, repository)
-        board = Board(view, repository.state_dir / "run.json")
+        board = Board(view, repository.state_dir / VIEW_NAME)
         for line in moved:
             board.say(line)
         if lock.left and not (relocation and relocation.is_copy):

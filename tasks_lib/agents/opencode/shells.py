@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+from tasks_lib.process.files import write_atomically
 
 
 class Shells:
@@ -29,11 +30,4 @@ def name_file(worktree: str) -> str:
 
 def write_private(path: Path, text: str) -> None:
     """Write `path` whole, for nobody else to read; a reader sees the old content or the new one."""
-    number, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # Made with mode 0600.
-    try:
-        with os.fdopen(number, "w", encoding="utf-8", errors="surrogateescape") as sink:
-            sink.write(text)
-        Path(fresh).replace(path)
-    except BaseException:
-        Path(fresh).unlink(missing_ok=True)
-        raise
+    write_atomically(path, text.encode("utf-8", "surrogateescape"), mode=0o600)
