@@ -54,14 +54,18 @@ def read_regular(path: Path, limit: int, start: int = 0) -> bytes:
     An agent may have put a pipe there, which would hold its reader for ever, or a link to an endless device.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as source:
+    try:
         found = os.fstat(descriptor)
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(f"{path} is a directory")
         if not stat.S_ISREG(found.st_mode):
             raise OSError(f"{path} is no regular file")
-        source.seek(max(start, found.st_size - limit))
-        return source.read(limit)
+        # Not before: a directory is refused there, and its descriptor stays open.
+        with os.fdopen(descriptor, "rb", closefd=False) as source:
+            source.seek(max(start, found.st_size - limit))
+            return source.read(limit)
+    finally:
+        os.close(descriptor)
 
 
 def read_stamp(path: Path, *, follows_links: bool = False) -> Stamp | None:
