@@ -23,6 +23,11 @@ def ask(api: str, seconds: float) -> httpx.Client:
     return make_client(api, seconds, headers=headers, verify=_choose_certificates() if _is_theirs(api) else True)
 
 
+def find_ui(api: str) -> str:
+    """The address of the UI that the server of the API at `api` has, without an end."""
+    return api.removesuffix("/").removesuffix("/api")
+
+
 def authorize() -> dict[str, str]:
     """The header by which Prefect's own client would say who we are."""
     if login := os.environ.get("PREFECT_API_AUTH_STRING"):

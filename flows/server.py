@@ -19,7 +19,7 @@ import psutil
 
 from flows.isolation import isolated, their_settings
 from flows.places import data_dir, own_directory
-from flows.prefect_api import ask
+from flows.prefect_api import ask, find_ui
 from flows.signals import on_signals, pass_over
 from tasks_lib.errors import SystemFailure
 from tasks_lib.process.files import write_atomically
@@ -81,7 +81,7 @@ def serve(port: int = 0) -> Generator[Server]:
         wait_until_healthy(theirs, None, None)
         require_login(theirs)
         with isolated(their_settings() | quiet_settings()):
-            yield Server(theirs, theirs.removesuffix("/").removesuffix("/api"), is_ours=False)
+            yield Server(theirs, find_ui(theirs), is_ours=False)
         return
     home = data_dir() / "prefect"
     home.mkdir(exist_ok=True)

@@ -65,9 +65,7 @@ class Stage:
     def open(self, opened: OpenRun) -> None:
         """The run is open from now on, and can be seen and stopped."""
         self.opened = opened
-        link = f"{self.server.ui}/runs/flow-run/{opened.run.id}"
-        opened.run.board.set_link(link, self.server.api)
-        self._console.print(f"Watch it at {link}", highlight=False, soft_wrap=True)
+        self._console.print(f"Watch it at {opened.run.board.view.link}", highlight=False, soft_wrap=True)
         self.stack.enter_context(show(opened.run.board, self._console))
 
     # Ending.

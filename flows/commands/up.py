@@ -10,7 +10,7 @@ from rich.console import Console
 
 from flows.commands.output import say
 from flows.places import data_dir
-from flows.prefect_api import ask
+from flows.prefect_api import ask, find_ui
 from flows.server import LOOPBACK, Server, ServerError, mutex, read_running, serve
 from flows.signals import on_signals, raise_ended
 from tasks_lib.errors import InputError
@@ -28,8 +28,7 @@ def keep_up(port: int, console: Console) -> ExitCode:
     server does not start or does not answer any more.
     """
     if theirs := os.environ.get("PREFECT_API_URL"):
-        page = theirs.removesuffix("/").removesuffix("/api")
-        say(console, f"PREFECT_API_URL names a server of yours, and runs are shown there: {page}")
+        say(console, f"PREFECT_API_URL names a server of yours, and runs are shown there: {find_ui(theirs)}")
         return ExitCode.COMPLETED
     # Whatever was said to nobody, as after `>&-`, the server is there; a closed terminal ends it, as Ctrl-C does.
     with on_signals(raise_ended), suppress(KeyboardInterrupt):
