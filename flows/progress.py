@@ -15,9 +15,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from flows.commands.output import drop_empty, fold
+from flows.commands.output import drop_empty
 from tasks_lib.life.board import Board, NodeView, RunView
 from tasks_lib.model import Stage
+from tasks_lib.text import fold, tell_rest
 
 STYLES = {
     "Merged": "green",
@@ -135,8 +136,8 @@ def make_table(nodes: Sequence[NodeView], rows: int, width: int) -> Table:
         )
     for node, row in zip(shown, cells, strict=True):
         table.add_row(*(Text(fold(cell)) for cell in row), style=find_style(node))
-    if len(nodes) > len(shown):
-        table.add_row(f"… and {len(nodes) - len(shown)} more", style="dim")
+    if rest := tell_rest(len(nodes), len(shown), "… and "):
+        table.add_row(rest, style="dim")
     return table
 
 

@@ -19,6 +19,7 @@ from prefect.states import Running
 
 from tasks_lib.life.board import Board
 from tasks_lib.report import INCOMPLETE
+from tasks_lib.text import fold
 
 T = TypeVar("T")
 FAULTS = (httpx.HTTPError, PrefectException, PrefectSignal, OSError, ValueError, RuntimeError)
@@ -43,7 +44,7 @@ def explain(error: BaseException) -> str:
         case None if isinstance(error, httpx.TransportError | TimeoutError | OSError):
             return "its server does not answer"
         case None:
-            return " ".join(str(error).split())[:200] or type(error).__name__
+            return fold(str(error))[:200] or type(error).__name__
 
 
 def _find_status(error: BaseException) -> int | None:

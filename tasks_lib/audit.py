@@ -10,6 +10,7 @@ from tasks_lib.naming import flatten
 from tasks_lib.report import ExitCode
 from tasks_lib.sections import set_section
 from tasks_lib.taskfile import set_status
+from tasks_lib.text import fold
 
 _SHORT = 10
 _VERIFIED = re.compile(r"[0-9a-f]{16}|none")
@@ -124,7 +125,7 @@ def _judge_form(commit: CommitFacts) -> Iterator[str]:
 
 
 def _is_named(commit: CommitFacts, task: Task) -> bool:
-    name = " ".join(task.name.split())
+    name = fold(task.name)
     match commit.kind:
         case "blocker":
             said = _BLOCKED.match(commit.subject)

@@ -11,6 +11,7 @@ from unicodedata import east_asian_width
 
 from tasks_lib.graph import Graph
 from tasks_lib.model import Task
+from tasks_lib.text import fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +295,7 @@ def _name_class(state: str) -> str:
 
 def _clean(text: str) -> str:
     """One line of characters that can be shown: XML refuses most of the others, even escaped."""
-    return "".join(char for char in " ".join(text.split()) if char.isprintable())
+    return "".join(char for char in fold(text) if char.isprintable())
 
 
 def _quote_xml(text: str) -> str:

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from tasks_lib.model import Verdict
+from tasks_lib.text import tell_rest
 
 _VERDICT = re.compile(r"^\W*verdict\W*:\W*(approved with changes|approved|changes requested)\W*$", re.IGNORECASE)
 MAX_PATHS_SAID = 10
@@ -141,7 +142,7 @@ def _describe_findings(facts: TurnFacts) -> Unfinished:
 
 def _uncommitted(facts: TurnFacts) -> Unfinished:
     paths = "\n".join(facts.dirty[:MAX_PATHS_SAID])
-    more = f"\n… and {len(facts.dirty) - MAX_PATHS_SAID} more" if len(facts.dirty) > MAX_PATHS_SAID else ""
+    more = tell_rest(len(facts.dirty), MAX_PATHS_SAID, "\n… and ")
     return Unfinished(
         f"{len(facts.dirty)} paths are not committed ({', '.join(facts.dirty[:3])})",
         f"These paths in your worktree are not committed:\n{paths}{more}\n"

@@ -7,6 +7,8 @@ each as a line of its own; a text that only speaks of such words is not taken fo
 import re
 from collections.abc import Iterable
 
+from tasks_lib.text import cut
+
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 _SIGNALS = 128
 _KILLED = 9
@@ -101,7 +103,7 @@ def find_no_test(output: str) -> str:
     said = next((line for line in reversed(lines[-_LAST_LINES:]) if _NO_TEST.match(line)), "")
     if not said or any(_SOME_TEST.match(line) and not _NO_TEST.match(line) for line in lines):
         return ""
-    return _shorten(said)
+    return cut(said, _LINE_CHARS)
 
 
 def explain_broken(status: int, output: str) -> str:
@@ -112,7 +114,7 @@ def explain_broken(status: int, output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()][-_LAST_LINES:]
     missing = next((line for line in reversed(lines) if _MISSING.search(line)), "")
     if missing:
-        return f"it could not run: {_shorten(missing)}"
+        return f"it could not run: {cut(missing, _LINE_CHARS)}"
     if status in (_NOT_EXECUTABLE, _NOT_FOUND):
         return "a program was not found" if status == _NOT_FOUND else "a program could not be executed"
     if said := find_no_test(output):
@@ -125,7 +127,3 @@ def explain_broken(status: int, output: str) -> str:
 def list_idle(outputs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Of lines and what each printed, those that ran no test, each with the words that say so."""
     return tuple((line, said) for line, output in outputs if (said := find_no_test(output)))
-
-
-def _shorten(line: str) -> str:
-    return line if len(line) <= _LINE_CHARS else line[: _LINE_CHARS - 1] + "…"

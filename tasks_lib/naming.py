@@ -3,10 +3,11 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from tasks_lib.model import RESEARCH_LEVEL, Task
+from tasks_lib.text import tell_rest
 
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]")
 MAX_ID_BYTES = 150
@@ -14,6 +15,8 @@ MAX_ID_BYTES = 150
 MAX_MESSAGE = 400
 """Characters of a fault's message; whoever puts a file's own words into one cuts them short besides."""
 SHOWN_CHARS = 80
+SOME = 3
+"""So many of a long list are named in a sentence."""
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.IGNORECASE)
 _DIGITS = 4
 """Of the number at the end of a resolve task's id."""
@@ -87,11 +90,9 @@ def show(text: str, chars: int = SHOWN_CHARS) -> str:
     return plain if len(plain) <= chars else f"{plain[:head]}…{plain[-tail:]}"
 
 
-def clean(text: str) -> str:
-    """`text` with its lines, and an escape for whatever else in it could steer a terminal, or is no character."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
+def show_some(texts: Sequence[str], most: int = SOME) -> str:
+    """The first `most` of `texts`, each as `show` has it, and how many more there are."""
+    return ", ".join(show(text) for text in texts[:most]) + tell_rest(len(texts), most)
 
 
 def flatten(task_id: str) -> str:

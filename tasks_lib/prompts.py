@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tasks_lib.model import LEVELS_THAT_ADD_FILES, Task
 from tasks_lib.templates import DEFAULT, Templates
+from tasks_lib.text import tell_rest
 
 MAX_LOG_CHARS = 6_000
 MAX_LISTED = 20
@@ -81,8 +82,8 @@ def _describe_prerequisites(before: Sequence[Prerequisite]) -> str:
     for one in before[:MAX_LISTED]:
         parts.append(f"### {one.id}: {one.name}")
         parts += [part for part in (one.summary.strip(), fence(one.diffstat) if one.diffstat else "") if part]
-    if len(before) > MAX_LISTED:
-        parts.append(f"… and {len(before) - MAX_LISTED} more; `git log --first-parent` tells.")
+    if rest := tell_rest(len(before), MAX_LISTED, "… and "):
+        parts.append(f"{rest}; `git log --first-parent` tells.")
     return "\n\n".join(parts)
 
 

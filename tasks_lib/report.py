@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from tasks_lib.graph import Graph
 from tasks_lib.model import Outcome, Status, Task
+from tasks_lib.text import cut, fold
 
 
 class ExitCode(IntEnum):
@@ -26,6 +27,7 @@ EXIT_SENTENCES: Mapping[ExitCode, str] = {
     ExitCode.INTERRUPTED: "The run was interrupted; everything is saved, and running again goes on.",
 }
 STOPPED_EARLY = "The run stopped before its end; running again goes on."
+_LINE_CHARS = 300
 INCOMPLETE = "Prefect's record of this run is incomplete"
 """How the one sentence begins that says what Prefect does not have."""
 
@@ -91,7 +93,7 @@ def write_report(
     if spent:
         lines += [f"The sessions of this run used {spent}.", ""]
     if messages:
-        lines += ["## Said during the run", "", *(f"- {_one_line(message)}" for message in messages), ""]
+        lines += ["## Said during the run", "", *(f"- {cut(fold(message), _LINE_CHARS)}" for message in messages), ""]
     lines += [
         "## Nodes",
         "",
@@ -105,9 +107,4 @@ def write_report(
 def _write_row(row: ReportRow) -> str:
     attempt = str(row.attempt) if row.attempt else ""
     cells = (f"`{row.id}`", row.name, row.outcome or "not worked", attempt, row.spent, row.commit[:12], row.reason)
-    return "| " + " | ".join(_one_line(cell).replace("|", "\\|") for cell in cells) + " |"
-
-
-def _one_line(text: str, most: int = 300) -> str:
-    folded = " ".join(text.split())
-    return folded if len(folded) <= most else folded[: most - 1] + "…"
+    return "| " + " | ".join(cut(fold(cell), _LINE_CHARS).replace("|", "\\|") for cell in cells) + " |"

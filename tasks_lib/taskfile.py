@@ -1,6 +1,5 @@
 """Decides what a task file says, or everything that is wrong with it; edits of it are made here by name, too."""
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
@@ -14,6 +13,7 @@ from tasks_lib.model import KNOWN_LEVELS, Impact, Risk, Scope, Status, Task, is_
 from tasks_lib.naming import MAX_MESSAGE, find_hidden, find_id_fault, show
 from tasks_lib.nearest import suggest
 from tasks_lib.sections import adopt_sections, get_section, set_section
+from tasks_lib.text import fold_printable
 from tasks_lib.yamlnodes import Items, Node, Scalar, Table, quote, read_yaml, to_value
 
 __all__ = [
@@ -34,7 +34,6 @@ MAX_BYTES = 1_000_000
 MAX_FRONT_MATTER = 200_000
 """Characters: some thousand dependencies, and read in less than a second."""
 MAX_NAME, MAX_WORD = 300, 200
-_UNSPOKEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 _UTF16 = (b"\xff\xfe-\0-\0-\0", b"\xfe\xff\0-\0-\0-")
 _KINDS = {"int": "a number", "float": "a number", "bool": "true or false", "timestamp": "a date"}
 _LOOKALIKES = ("depends_on", "dependencies", "depends")
@@ -187,7 +186,7 @@ class _Form:
         text = self._text(key)
         for other in ("name", "title"):
             self._left.pop(other, None)
-        name = _fold(text or "")
+        name = fold_printable(text or "")
         if text is not None and not name:
             self._fault(self.lines[key], f"{key} is empty; say what is to be done")
         if len(name) > MAX_NAME:
@@ -289,14 +288,6 @@ class _Form:
         return {key: to_value(node) for key, node in self._left.items()}
 
 
-def _fold(text: str) -> str:
-    """`text` on one line, what cannot be seen as a space."""
-    plain = _UNSPOKEN.sub(" ", text)
-    if not plain.isprintable():
-        plain = "".join(character if character.isprintable() else " " for character in plain)
-    return " ".join(plain.split())
-
-
 @lru_cache(maxsize=1024)
 def _is_like_dependencies(key: str) -> bool:
     return bool(get_close_matches(key.casefold().replace("-", "_"), _LOOKALIKES, n=1, cutoff=0.85))
@@ -316,7 +307,7 @@ def render_task(
     lines = [
         "---",
         f"id: {quote(task_id)}",
-        f"name: {quote(show(_fold(name), MAX_NAME))}",
+        f"name: {quote(show(fold_printable(name), MAX_NAME))}",
         f"status: {status.value}",
     ]
     if level:

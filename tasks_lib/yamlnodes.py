@@ -14,6 +14,7 @@ from yaml.resolver import Resolver
 
 from tasks_lib.errors import Fault
 from tasks_lib.naming import MAX_MESSAGE, show
+from tasks_lib.text import fold
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's reader where PyYAML was built with it; ten times as fast as the one in Python."""
@@ -102,7 +103,7 @@ def read_yaml(
         message = _explain(error.problem or "it cannot be read", error.context)
         reader.fault(mark.index if mark else 0, f"{what} is not valid YAML: {message}")
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        reader.fault(0, f"{what} is not valid YAML: {' '.join(str(error).split())}")
+        reader.fault(0, f"{what} is not valid YAML: {fold(str(error))}")
     return None, tuple(reader.faults)
 
 

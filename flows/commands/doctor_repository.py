@@ -18,6 +18,7 @@ from tasks_lib.git.remote import Pushed, Raced, Refused, Remote, Unreachable
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.project import Project
 from tasks_lib.life.relocating import look_for_move
+from tasks_lib.text import list_some
 
 SHOWN = 3
 """How many of many are named in one sentence."""
@@ -174,8 +175,7 @@ def check_names(project: Project) -> Check:
     found = find_ambiguous(refs, {project.target, *(names[task_id] for task_id in open_tasks)})
     if not found:
         return ok("names", "no tag is called like HEAD, a branch or a commit")
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    said = f"{', '.join(found[:SHOWN])}{more} can be taken for HEAD, a branch or a commit"
+    said = f"{list_some(found, SHOWN)} can be taken for HEAD, a branch or a commit"
     how = f"rename them, or delete one with `git update-ref -d {found[0]}`"
     return warn("names", f"{said} in what agents and you type, though not by a run; {how}")
 

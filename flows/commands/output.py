@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tasks_lib.text import fold
+
 
 def say(console: Console, text: str, style: str | None = None) -> None:
     """Print `text` as it is: what stands in brackets is no markup, and no line is cut."""
@@ -53,11 +55,6 @@ def print_rows(
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
     for line in lines:
         say(console, "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def fold(text: str) -> str:
-    """`text` in one line."""
-    return " ".join(text.split())
 
 
 def count(number: int, noun: str) -> str:

@@ -8,7 +8,7 @@ from tasks_lib.git import messages
 from tasks_lib.git.commits import CommitWriter
 from tasks_lib.git.isolation import Isolation
 from tasks_lib.git.merging import Conflict, describe_conflict, is_ancestor, merge_trees
-from tasks_lib.git.messages import fold, write_message
+from tasks_lib.git.messages import make_line, write_message
 from tasks_lib.git.objects import Entry, Objects
 from tasks_lib.git.runner import Git
 from tasks_lib.git.taskmerge import Settlement, TaskMerge
@@ -16,6 +16,7 @@ from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.git.tasktext import block_text, complete_text, read_summary
 from tasks_lib.model import Task
 from tasks_lib.taskfile import decode, encode
+from tasks_lib.text import cut
 
 __all__ = ["Candidate", "Composer", "Conflict", "Landing", "NewTask"]
 
@@ -132,7 +133,7 @@ class Composer:
         if resolve:
             self._check_free(resolve, head)
             texts[resolve.path] = resolve.text
-        subject = f"blocked({task.id}): {messages.cut(fold(reason), messages.REASON_CHARS)}"
+        subject = f"blocked({task.id}): {cut(make_line(reason), messages.REASON_CHARS)}"
         trailers = {messages.TASK: task.id, messages.ATTEMPT: str(attempt), messages.RUN: run}
         message = write_message(subject, "", {**trailers, messages.SESSION: session})
         return self.commit(self._put_texts(head, texts), [head], message)

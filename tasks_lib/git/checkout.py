@@ -4,10 +4,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks_lib.git.halfway import EVERY_STATUS, Change, Move, exists, look, mend, name_some, put_back, remembered
+from tasks_lib.git.halfway import EVERY_STATUS, Change, Move, exists, look, mend, put_back, remembered
 from tasks_lib.git.merging import is_ancestor
 from tasks_lib.git.names import commit_only
 from tasks_lib.git.runner import Git
+from tasks_lib.naming import SOME
+from tasks_lib.text import cut, list_some
 
 _REASON_CHARS = 600
 IN_PROGRESS = {
@@ -73,7 +75,7 @@ def read_reason(stderr: str) -> str:
             break
         kept.append(words.removeprefix("error: ").removeprefix("fatal: "))
     said = " ".join(word for word in kept if word) or stderr.strip() or "it did not say why"
-    return said if len(said) <= _REASON_CHARS else said[: _REASON_CHARS - 1] + "…"
+    return cut(said, _REASON_CHARS)
 
 
 def _find_common_dir(git: Git) -> Path | None:
@@ -101,9 +103,8 @@ def _find_loss(git: Git, path: Path, changes: Sequence[Change], head: str) -> st
     if missing:
         found = git.run("diff-files", "--name-only", "-z", "--diff-filter=D").text.split("\0")
         if deleted := sorted(missing & set(found)):
-            return (
-                f"{name_some(deleted)} was deleted in {path} and would be written again; commit that, or put it back."
-            )
+            named = list_some(deleted, SOME)
+            return f"{named} was deleted in {path} and would be written again; commit that, or put it back."
     for name in _list_filtered(git, written):
         tried = git.run("cat-file", "--filters", f"{head}:{name}", accept=EVERY_STATUS)
         if tried.status != 0:

@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from tasks_lib.git.relocation import Relocation
 from tasks_lib.git.runner import Git, list_running
+from tasks_lib.naming import SOME
 from tasks_lib.process.files import Stamp, read_stamp, remove_empty_parents, write_atomically
 from tasks_lib.process.holders import Place, find_git
+from tasks_lib.text import list_some
 
 MOVING_NAME = "moving.json"
 EVERY_STATUS = range(-64, 256)
-_SHOWN_PATHS = 3
 _LOCKS = ("index.lock", "HEAD.lock", "ORIG_HEAD.lock")
 
 
@@ -204,7 +205,7 @@ def _restore(git: Git, changes: Sequence[Change]) -> str:
         paths = os.fsencode("".join(f"{name}\0" for name in lost))
         git.run("checkout-index", "--force", "-u", "-z", "--stdin", stdin=paths, accept=EVERY_STATUS)
     left = [name for name in lost if not exists(git.directory / name)]
-    return f"{name_some(left)} could not be written back; `git checkout -- PATH` does it." if left else ""
+    return f"{list_some(left, SOME)} could not be written back; `git checkout -- PATH` does it." if left else ""
 
 
 def _is_written(git: Git, place: Path, change: Change) -> bool:
@@ -229,9 +230,3 @@ def _is_begun(git: Git, place: Path, change: Change) -> bool:
 def exists(path: Path) -> bool:
     """Whether anything is there, a link that leads nowhere too."""
     return os.path.lexists(path)
-
-
-def name_some(paths: Sequence[str]) -> str:
-    """The first few of `paths`, and how many more there are."""
-    more = len(paths) - _SHOWN_PATHS
-    return ", ".join(paths[:_SHOWN_PATHS]) + (f" and {more} more" if more > 0 else "")

@@ -11,11 +11,10 @@ from tasks_lib.git.branches import read_line
 from tasks_lib.git.merging import is_ancestor
 from tasks_lib.git.objects import Change, Entry, Objects
 from tasks_lib.git.runner import Git
-from tasks_lib.naming import show
+from tasks_lib.naming import SOME, show, show_some
 from tasks_lib.process.files import read_regular
 
 LINK_MODE, SUBMODULE_MODE = "120000", "160000"
-MAX_SHOWN = 3
 MAX_READ_BYTES = 1 << 20
 MAX_READ_FILES = 2_000
 """Files beyond these are not looked through for conflict markers: nobody resolves a conflict in them by hand."""
@@ -77,7 +76,7 @@ def find_taken(
     first = next(commit for commit in own if commit in taken)
     names = [name for name, tip in sorted(others.items()) if is_ancestor(git, first, tip)]
     yield Finding(
-        f"it holds {len(taken)} commits of {', '.join(names[:MAX_SHOWN])}, which has not landed ({first[:10]})",
+        f"it holds {len(taken)} commits of {', '.join(names[:SOME])}, which has not landed ({first[:10]})",
         "Work of another task lands with that task. Take those commits out of your branch (`git rebase --onto`); if "
         "you cannot do without them, do a Safe Exit and say which task yours should depend on.",
     )
@@ -165,23 +164,26 @@ def find_strange(objects: Objects, changes: Sequence[Change], commit: str) -> It
     """Entries among `changes`, the work of the branch as a whole, that hardly can be meant."""
     spread = _spread(objects, changes)
     if names := [c.path for c in spread if c.new and any(_is_forbidden(part) for part in c.path.split("/"))]:
-        yield Finding(f"{_list(names)}: git refuses to check out such a name", "Take these paths out of your commits.")
+        yield Finding(
+            f"{show_some(names)}: git refuses to check out such a name", "Take these paths out of your commits."
+        )
     if links := [c.path for c in spread if _is_new(c, SUBMODULE_MODE)]:
         declared = _list_submodules(objects, commit)
         if inner := [path for path in links if path not in declared]:
             yield Finding(
-                f"{_list(inner)}: a repository inside the worktree; only a link to it is committed, none of its files",
+                f"{show_some(inner)}: a repository inside the worktree; only a link to it is committed, "
+                "none of its files",
                 "Remove the `.git` in it, then `git rm --cached` it and add its files; or take it out of your commits.",
             )
     if outside := [c.path for c in spread if _is_new(c, LINK_MODE) and _leads_out(objects, c)]:
         yield Finding(
-            f"{_list(outside)}: a symbolic link that leads out of the repository",
+            f"{show_some(outside)}: a symbolic link that leads out of the repository",
             "Elsewhere it leads to nothing, or to something else. If it is meant so, end your turn as it is.",
             is_said_once=True,
         )
     if marked := [c.path for c in _choose_readable(objects, spread) if _adds_markers(objects, c)]:
         yield Finding(
-            f"conflict markers are committed in {_list(marked)}",
+            f"conflict markers are committed in {show_some(marked)}",
             "Resolve what is between them and commit. If they are meant to be there, end your turn as it is.",
             is_said_once=True,
         )
@@ -233,8 +235,3 @@ def _count_markers(data: bytes) -> int:
             at = (at + 1) % len(wanted)
             count += at == 0
     return count
-
-
-def _list(paths: Sequence[str]) -> str:
-    more = f" and {len(paths) - MAX_SHOWN} more" if len(paths) > MAX_SHOWN else ""
-    return f"{', '.join(show(path) for path in paths[:MAX_SHOWN])}{more}"

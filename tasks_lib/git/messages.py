@@ -3,29 +3,19 @@
 import re
 from collections.abc import Mapping
 
+from tasks_lib.text import cut, drop_controls, fold
+
 BODY_CHARS = 2000
 """A Summary is meant to be read in the task file; a log wants its beginning."""
 REASON_CHARS = 72
 TASK, ATTEMPT, RUN, SESSION = "Task", "Attempt", "Run", "Session"
 VERIFIED, REVIEWED, SPENT = "Verified", "Reviewed", "Spent"
 _TRAILER = re.compile(r"^([A-Z][A-Za-z-]*): ?(.*)$")
-_NOT_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
-def fold(text: str) -> str:
-    """`text` on one line, runs of white space as one space, control characters dropped."""
-    return " ".join(clean(text).split())
-
-
-def clean(text: str) -> str:
-    """`text` as any file and log can hold it: no control characters, `\n` alone, no halves of surrogate pairs."""
-    plain = text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8", "replace").decode()
-    return _NOT_TEXT.sub("", plain)
-
-
-def cut(text: str, chars: int) -> str:
-    """`text`, at most `chars` long, with an ellipsis where something was cut off."""
-    return text if len(text) <= chars else text[: chars - 1].rstrip() + "…"
+def make_line(text: str) -> str:
+    """`text` on one line, without control characters."""
+    return fold(drop_controls(text))
 
 
 def write_message(subject: str, body: str, trailers: Mapping[str, str]) -> str:
@@ -33,8 +23,8 @@ def write_message(subject: str, body: str, trailers: Mapping[str, str]) -> str:
 
     Trailers without a value are left out.
     """
-    lines = [f"{name}: {fold(value)}" for name, value in trailers.items() if fold(value)]
-    paragraphs = [fold(subject), cut(clean(body).strip(), BODY_CHARS), "\n".join(lines)]
+    lines = [f"{name}: {make_line(value)}" for name, value in trailers.items() if make_line(value)]
+    paragraphs = [make_line(subject), cut(drop_controls(body).strip(), BODY_CHARS), "\n".join(lines)]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
 
 
@@ -52,5 +42,5 @@ def replace_trailer(message: str, name: str, value: str) -> str:
     if name not in read_trailers(message):
         return message
     start, _, last = message.rstrip("\n").rpartition("\n\n")
-    lines = [f"{name}: {fold(value)}" if line.startswith(f"{name}:") else line for line in last.split("\n")]
+    lines = [f"{name}: {make_line(value)}" if line.startswith(f"{name}:") else line for line in last.split("\n")]
     return f"{start}\n\n" + "\n".join(lines) + "\n"

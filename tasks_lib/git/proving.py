@@ -10,9 +10,8 @@ from tasks_lib.git.isolation import Isolation
 from tasks_lib.git.objects import Entry, Objects
 from tasks_lib.git.runner import Git
 from tasks_lib.git.snapshots import INDEX_PREFIX
-from tasks_lib.naming import show
+from tasks_lib.naming import show_some
 
-MAX_SHOWN = 3
 _CONVERTING = frozenset({"text", "crlf", "eol", "filter", "ident", "working-tree-encoding"})
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _LFS = "lfs"
@@ -45,7 +44,7 @@ class Prover:
             return Proof("its index hides files")
         changed = list_changed(git)
         if lost := [path for path in changed if not self._is_as_written(git, worktree, commit, path)]:
-            return Proof(f"{name_some(lost)} {_count(lost, 'is', 'are')} not as in the commit")
+            return Proof(f"{show_some(lost)} {_count(lost, 'is', 'are')} not as in the commit")
         return Proof(notes=self._take_notes(git, worktree, commit))
 
     def _take_notes(self, git: Git, worktree: Worktree, commit: str) -> tuple[str, ...]:
@@ -72,7 +71,7 @@ class Prover:
         names = [name for name in found.split("\0") if name]
         if unclean := [name for name in names if self._is_as_written(git, worktree, commit, name)]:
             yield (
-                f"{name_some(unclean)} {_count(unclean, 'differs', 'differ')} from the commit as soon as git has "
+                f"{show_some(unclean)} {_count(unclean, 'differs', 'differ')} from the commit as soon as git has "
                 f"written {_count(unclean, 'it', 'them')}, by line ends or a filter of .gitattributes. No agent is "
                 "charged with that; `git add --renormalize .` and a commit end it."
             )
@@ -116,13 +115,13 @@ def find_missing_filters(git: Git, words: Collection[str]) -> Iterator[str]:
     filters = {word.partition("=")[2] for word in words if word.startswith("filter=")}
     if missing := sorted(filters - _list_configured(git, "filter", ("smudge", "process", "clean"))):
         yield (
-            f"The filter {name_some(missing)} of .gitattributes is not configured here, so its files are not "
+            f"The filter {show_some(missing)} of .gitattributes is not configured here, so its files are not "
             "converted: agents and `verify` see them as they are stored. Install it, and run again."
         )
     drivers = {word.partition("=")[2] for word in words if word.startswith("merge=")}
     if missing := sorted(drivers - {"text", "binary", "union"} - _list_configured(git, "merge", ("driver",))):
         yield (
-            f"The merge driver {name_some(missing)} of .gitattributes is not configured here, so its files are merged "
+            f"The merge driver {show_some(missing)} of .gitattributes is not configured here, so its files are merged "
             "as text. Configure it, and run again."
         )
 
@@ -140,7 +139,7 @@ def _find_pointers(git: Git, worktree: Worktree) -> Iterator[str]:
     paths = [path for path, value in zip(fields[::3], fields[2::3], strict=False) if value == _LFS]
     if pointers := [path for path in paths if _read_start(worktree.path / path).startswith(_POINTER)]:
         yield (
-            f"{name_some(pointers)} {_count(pointers, 'is a pointer', 'are pointers')} of Git LFS in the worktree and "
+            f"{show_some(pointers)} {_count(pointers, 'is a pointer', 'are pointers')} of Git LFS in the worktree and "
             "not the content, and `verify` sees the pointer. Install git-lfs, run `git lfs fetch`, and run again."
         )
 
@@ -150,12 +149,6 @@ def _read_start(path: Path) -> bytes:
         return b""
     with path.open("rb") as file:
         return file.read(len(_POINTER))
-
-
-def name_some(paths: Sequence[str]) -> str:
-    """The first few of `paths`, and how many more there are."""
-    more = f" and {len(paths) - MAX_SHOWN} more" if len(paths) > MAX_SHOWN else ""
-    return f"{', '.join(show(path) for path in paths[:MAX_SHOWN])}{more}"
 
 
 def _count(paths: Sequence[str], one: str, many: str) -> str:

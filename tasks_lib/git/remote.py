@@ -15,6 +15,7 @@ from tasks_lib.git.names import commit_only
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git, Result
 from tasks_lib.nearest import suggest
+from tasks_lib.text import cut, fold_printable
 
 ANSWER_SECONDS = 60.0
 """For a question. A server that is busy takes seconds; one that takes longer is as good as away."""
@@ -280,7 +281,7 @@ def _judge(result: Result, ref: str, head: str) -> PushResult:
         return Refused(f"it has a tag or a branch that is called {ref} itself, so git cannot tell which is meant")
     if not refusals:
         return _explain_failure(result)
-    said = _clean(" ".join(refusals))
+    said = _make_safe(" ".join(refusals))
     if all(_RACE.search(summary) for summary in refusals):
         return Raced(said)
     words = _read_words(result.stderr, only_remote=True)
@@ -298,12 +299,10 @@ def _read_words(stderr: str, *, only_remote: bool = False) -> str:
     remote = [line.removeprefix("remote:").strip() for line in lines if line.startswith("remote:")]
     own = [line.removeprefix("fatal: ").removeprefix("error: ") for line in lines if not line.startswith("remote:")]
     own = [line for line in own if not line.startswith(("hint:", "Please make sure", "and the repository", "To "))]
-    chosen = [word for word in remote if _clean(word)] or ([] if only_remote else own)
-    return _clean(" ".join(chosen)) or ("" if only_remote else "it did not say why")
+    chosen = [word for word in remote if _make_safe(word)] or ([] if only_remote else own)
+    return _make_safe(" ".join(chosen)) or ("" if only_remote else "it did not say why")
 
 
-def _clean(said: str) -> str:
+def _make_safe(said: str) -> str:
     """`said` on one line, not too long, without escapes for terminals, and without passwords in addresses."""
-    plain = _LOGIN.sub("://", "".join(one if one.isprintable() else " " for one in _ESCAPE.sub("", said)))
-    folded = " ".join(plain.split())
-    return folded if len(folded) <= SAID_CHARS else folded[: SAID_CHARS - 1] + "…"
+    return cut(_LOGIN.sub("://", fold_printable(_ESCAPE.sub("", said))), SAID_CHARS)

@@ -12,6 +12,7 @@ from tasks_lib.git.snapshots import keep_commit
 from tasks_lib.git.stashes import STASH, list_stashes
 from tasks_lib.naming import show
 from tasks_lib.process.files import read_regular, read_stamp
+from tasks_lib.text import tell_rest
 
 FILES = ("info/attributes", "info/exclude", "info/grafts", "objects/info/alternates", "shallow")
 PLACES = ("core.bare", "core.worktree", "core.repositoryformatversion")
@@ -80,7 +81,7 @@ def describe_changes(git: Git, before: Shared, now: Shared) -> list[str]:
     said += [_describe_ref(git, name, before.refs, now.refs) for name in sorted(_find_other(before.refs, now.refs))]
     said += _describe_stashes(git, before, now)
     said += [_describe_worktree(git, path, before, now) for path in sorted(before.worktrees.keys() ^ now.worktrees)]
-    return said if len(said) <= MAX_SHOWN else [*said[:MAX_SHOWN], f"and {len(said) - MAX_SHOWN} more"]
+    return [one for one in (*said[:MAX_SHOWN], tell_rest(len(said), MAX_SHOWN, "and ")) if one]
 
 
 def _find_other(before: Mapping[str, object], now: Mapping[str, object]) -> set[str]:

@@ -2,9 +2,10 @@
 
 import re
 
-from tasks_lib.git.messages import clean, fold
+from tasks_lib.git.messages import make_line
 from tasks_lib.model import Status
 from tasks_lib.taskfile import add_dependency, adopt_sections, get_section, set_section, set_status
+from tasks_lib.text import drop_controls
 
 NOTES, SUMMARY = "Notes", "Summary"
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -21,7 +22,7 @@ def complete_text(head: str, branch: str | None, base: str | None, summary: str)
         for heading in (NOTES, SUMMARY):
             text = _adopt(text, branch, base, heading)
     if summary.strip() and _is_unfilled(get_section(text, SUMMARY)):
-        text = set_section(text, SUMMARY, clean(summary).strip())
+        text = set_section(text, SUMMARY, drop_controls(summary).strip())
     return set_status(text, Status.COMPLETED)
 
 
@@ -29,7 +30,7 @@ def block_text(head: str, reason: str, notes: str, resolve_id: str) -> str:
     """The task file `head` as blocked for `reason`, with `notes` below the ones it has and `resolve_id` ("" for none)
     among what it depends on."""
     body = (get_section(head, NOTES) or "").strip()
-    for addition in (clean(notes).strip(), f"Blocked: {fold(reason)}"):
+    for addition in (drop_controls(notes).strip(), f"Blocked: {make_line(reason)}"):
         if addition and _flatten(addition) not in _flatten(body):
             body = f"{body}\n\n{addition}" if body else addition
     text = set_section(head, NOTES, body) if body else head

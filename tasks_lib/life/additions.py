@@ -9,6 +9,7 @@ from tasks_lib.graph import check_graph
 from tasks_lib.life.landing_results import GivenBack
 from tasks_lib.model import LEVELS_THAT_ADD_FILES
 from tasks_lib.prompts import MAX_LISTED
+from tasks_lib.text import tell_rest
 
 MOST_GENERATIONS = 4
 """A plan, its parts and what these are divided into are three; more is planning about planning."""
@@ -74,7 +75,7 @@ itself if it is small enough; otherwise do a Safe Exit, so that a person decides
 def write_faults_prompt(faults: Sequence[Fault], head: str) -> str:
     """The further turn of a session whose task files do not fit the graph of `head`, a commit."""
     listed = "\n".join(f"- {fault}" for fault in faults[:MAX_LISTED])
-    more = f"\n… and {len(faults) - MAX_LISTED} more" if len(faults) > MAX_LISTED else ""
+    more = tell_rest(len(faults), MAX_LISTED, "\n… and ")
     return f"""Together with the task files that are on the other side, yours make no graph that can be worked:
 
 {listed}{more}

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks_lib.model import Outcome, Stage
-from tasks_lib.naming import clean
 from tasks_lib.process.files import write_atomically
+from tasks_lib.text import cut, escape_unprintable
 
 MOST_MESSAGES = 200
 MESSAGE_CHARS = 4_000
@@ -122,8 +122,8 @@ class Board:
 
         Listeners hear it whole and each time; the view keeps the newest, each once, and cut.
         """
-        message = clean(message)
-        kept = message if len(message) <= MESSAGE_CHARS else f"{message[: MESSAGE_CHARS - 1]}…"
+        message = escape_unprintable(message)
+        kept = cut(message, MESSAGE_CHARS)
         if kept not in self._view.messages:
             messages = (*self._view.messages, kept)
             dropped = self._view.dropped_messages + max(0, len(messages) - MOST_MESSAGES)
@@ -135,14 +135,14 @@ class Board:
 
     def enter(self, node_id: str, stage: Stage, detail: str = "", **known: str | int) -> None:
         """Node `node_id` is at `stage` from now on, however it ended before; `known` are further fields of its view."""
-        detail = clean(detail)
+        detail = escape_unprintable(detail)
         before = replace(self._nodes.get(node_id, NodeView(node_id, node_id)), outcome="", reason="", commit="")
         self._nodes[node_id] = replace(before, stage=str(stage), detail=detail, since=now_text(), **known)  # pyright: ignore[reportArgumentType]
         self._tell(node_id, f"{stage}{f': {detail}' if detail else ''}")
 
     def show(self, node_id: str, **known: str | int | float) -> None:
         """What a session does changed; nobody is told, whoever looks sees it."""
-        known = {name: clean(value) if isinstance(value, str) else value for name, value in known.items()}
+        known = {name: escape_unprintable(value) if isinstance(value, str) else value for name, value in known.items()}
         if before := self._nodes.get(node_id):
             self._nodes[node_id] = replace(before, **known)  # pyright: ignore[reportArgumentType]
 
@@ -157,7 +157,7 @@ class Board:
             self._reopen(node_id)
             return
         before = self._nodes.get(node_id, NodeView(node_id, node_id))
-        reason = clean(getattr(outcome, "reason", ""))
+        reason = escape_unprintable(getattr(outcome, "reason", ""))
         self._nodes[node_id] = replace(
             before,
             stage=str(Stage.ENDED),

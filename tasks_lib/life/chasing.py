@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tasks_lib.bounds import MOST_IN_A_ROW
 from tasks_lib.git.runner import Git
-from tasks_lib.naming import clean
+from tasks_lib.text import escape_unprintable
 
 FIRST_PAUSE_SECONDS = 30.0
 MOST_PAUSE_SECONDS = 300.0
@@ -116,7 +116,11 @@ class Chase:
         words = ("log", "--first-parent", "--reverse", f"--max-count={_READ}", f"--format={shape}")
         found = self._git.run(*words, after, f"^{before}", accept=(0, 128))
         rows = [line.split("\0", 3) for line in found.text.splitlines()] if found.status == 0 else []
-        return [Mover(row[0], clean(row[3]), clean(row[2]), float(row[1] or 0)) for row in rows if len(row) == _FIELDS]
+        return [
+            Mover(row[0], escape_unprintable(row[3]), escape_unprintable(row[2]), float(row[1] or 0))
+            for row in rows
+            if len(row) == _FIELDS
+        ]
 
 
 _FIELDS = 4

@@ -31,6 +31,7 @@ from tasks_lib.life.work import FAILED_ATTEMPT, Work, open_work
 from tasks_lib.model import Aborted, Checked, Failed, Merged, Outcome, Stage, Verdict
 from tasks_lib.settings import digest_verify
 from tasks_lib.spending import Spent
+from tasks_lib.text import cut
 
 MAX_NOTES = 20
 MAX_NOTE_CHARS = 4_000
@@ -305,7 +306,7 @@ def _extend_report(before: str, said: str) -> str:
     if not before or not said or said in before:
         return before or said
     report = f"{before}\n\n{said}"
-    return report if len(report) <= MAX_NOTE_CHARS else report[: MAX_NOTE_CHARS - 1] + "…"
+    return cut(report, MAX_NOTE_CHARS)
 
 
 def _add_note(notes: tuple[str, ...], note: str) -> tuple[str, ...]:

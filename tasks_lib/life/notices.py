@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from tasks_lib.git.records import measure_notices, read_notices
 from tasks_lib.life.work import Work
 from tasks_lib.model import NoticeLevel
+from tasks_lib.text import cut, fold
 
 LOOK_SECONDS = 1.0
 """How often the notices of a session at work are looked at; nothing is read unless their file has grown."""
@@ -45,7 +46,7 @@ async def tell_new_notices(work: Work) -> None:
     work.notices_told, work.notices_bytes = first + len(notices), size
     for number, notice in enumerate(notices, first + 1):
         if number <= MAX_TOLD and notice.level is not NoticeLevel.BLOCKING:
-            work.run.board.say(f"{work.task.id}: notice ({notice.level}): {_fold(notice.text)}")
+            work.run.board.say(f"{work.task.id}: notice ({notice.level}): {cut(fold(notice.text), MAX_CHARS)}")
         elif number == MAX_TOLD + 1:
             work.run.board.say(f"{work.task.id}: {MAX_TOLD} notices were said; further ones of this attempt are not.")
 
@@ -55,8 +56,3 @@ async def pass_over_notices(work: Work) -> None:
     work.notices_bytes = measure_notices(work.worktree.git_dir)
     if work.notices_bytes:
         work.notices_told = len(await work.run.thread(read_notices, work.worktree.git_dir))
-
-
-def _fold(text: str) -> str:
-    folded = " ".join(text.split())
-    return folded if len(folded) <= MAX_CHARS else folded[: MAX_CHARS - 1] + "…"

@@ -26,6 +26,7 @@ from tasks_lib.naming import find_branch_fault, find_collision, name_branches, s
 from tasks_lib.settings import Settings, read_settings, read_taskgraph_tasks_dir
 from tasks_lib.settings_values import check_path
 from tasks_lib.taskfile import MAX_BYTES, sketch_task
+from tasks_lib.text import tell_rest
 from tasks_lib.yamlnodes import Scalar, read_yaml
 
 CONFIGURATION = "coordinator.yaml"
@@ -106,7 +107,9 @@ def bound_faults(faults: Iterable[Fault]) -> list[Fault]:
     if len(found) <= SHOWN_FAULTS:
         return found
     first = found[SHOWN_FAULTS]
-    message = f"… and {len(found) - SHOWN_FAULTS} more from here on; `coordinator validate --json` names them all"
+    message = (
+        f"{tell_rest(len(found), SHOWN_FAULTS, '… and ')} from here on; `coordinator validate --json` names them all"
+    )
     return [*found[:SHOWN_FAULTS], Fault(first.path, first.line, message, first.is_warning)]
 
 

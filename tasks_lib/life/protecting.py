@@ -7,11 +7,10 @@ from tasks_lib.git.objects import Change
 from tasks_lib.life.inspecting import find_work
 from tasks_lib.life.project import CONFIGURATION, TASKGRAPH
 from tasks_lib.life.work import Work
-from tasks_lib.naming import show
+from tasks_lib.naming import show_some
 
 ALWAYS = (CONFIGURATION, TASKGRAPH)
 """What says how the next run works: its commands, its limits, and what else is protected."""
-MAX_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +37,9 @@ def hold_back(work: Work, commit: str) -> NeedsPerson | None:
 
 
 def _explain(work: Work, paths: list[str], files: tuple[str, ...]) -> NeedsPerson:
-    listed = ", ".join(show(path) for path in paths[:MAX_SHOWN])
-    more = f" and {len(paths) - MAX_SHOWN} more" if len(paths) > MAX_SHOWN else ""
     base = work.run.head.base_ref
     return NeedsPerson(
-        f"it changes {listed}{more}, which only a person may let through",
+        f"it changes {show_some(paths)}, which only a person may let through",
         f"Look at it: `git diff {base}...{branch_ref(work.branch)}`. Completing the resolve task allows these files as "
         f"they are there now. To refuse them, take them out of {work.branch} first.",
         files,

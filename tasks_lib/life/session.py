@@ -34,8 +34,9 @@ from tasks_lib.life.safe_exit import TurnStart, find_safe_exit, note_turn_start,
 from tasks_lib.life.unclean import list_own, note_setup, read_marks
 from tasks_lib.life.work import Work
 from tasks_lib.model import Stage, Status
-from tasks_lib.naming import clean, flatten, show
+from tasks_lib.naming import flatten, show
 from tasks_lib.patience import name_moment
+from tasks_lib.text import escape_unprintable
 
 ASKED_AGAIN = "Your model's provider did not answer for a while. Continue with your task where you were."
 
@@ -99,7 +100,7 @@ async def take_turn(work: Work, prompt: str) -> TurnEnding:
     work.enter(Stage.SESSION, f"turn {work.record.turn} as {run.settings.role_for(work.task.level)}", log=log)
     async with hearing(work), glancing(work):
         end = await work.unless_stopped(prompt_session(work, prompt, start.target))
-    work.answer = clean(end.answer)
+    work.answer = escape_unprintable(end.answer)
     return await run.thread(judge_turn, work, start, end)
 
 
@@ -242,7 +243,7 @@ def gather_facts(work: Work, start: TurnStart, after: BranchState, end: TurnEnd)
     if after.commit != work.record.base:
         changed, findings = look_at_branch(work, after.commit)
     says_completed = own in changed and _status_on(work, after.commit) is Status.COMPLETED
-    said = clean(find_safe_exit(work, start, after))
+    said = escape_unprintable(find_safe_exit(work, start, after))
     dirty = tuple(show(path) for path in list_dirty(work, after))
     return TurnFacts(
         status=end.status,

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from tasks_lib.errors import GitError
 from tasks_lib.gates import KILLED
-from tasks_lib.git.proving import Prover, list_changed, name_some
+from tasks_lib.git.proving import Prover, list_changed
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktrees import VERIFY, Worktree
 from tasks_lib.life.checks import Green, Red, describe_idle, run_verify
 from tasks_lib.life.run import Run
 from tasks_lib.model import Stage
+from tasks_lib.naming import show_some
 
 ALTERNATES = "objects/info/alternates"
 _CHECK_OUT = "git checkout"
@@ -59,7 +60,7 @@ class Verifier:
         """Why objects that git finds now may be gone tomorrow, "" if they are where they were when the run began."""
         if added := read_alternates(self._run.repository) - self._alternates:
             where = self._run.repository.common_dir / ALTERNATES
-            return f"{where} leads to {name_some(sorted(added))} since this run began; take that line out"
+            return f"{where} leads to {show_some(sorted(added))} since this run began; take that line out"
         return ""
 
     def take_over(self, head: str, commit: str) -> None:
@@ -119,7 +120,7 @@ class Verifier:
             return
         changed = await self._run.thread(list_changed, self._run.isolation.checking_out(worktree))
         if changed:
-            self.say_once(f"`setup` changes files that are in git before `verify` sees them: {name_some(changed)}.")
+            self.say_once(f"`setup` changes files that are in git before `verify` sees them: {show_some(changed)}.")
 
 
 def read_alternates(repository: Repository) -> set[str]:

@@ -16,6 +16,7 @@ from tasks_lib.agents.opencode.host import Address
 from tasks_lib.agents.opencode.server import connect
 from tasks_lib.errors import AgentError
 from tasks_lib.nearest import suggest
+from tasks_lib.text import fold, list_some
 
 NameModel = Callable[[str, str], str]
 """The model of a session, from its role and the one that is asked for; "" if nothing names one."""
@@ -63,7 +64,7 @@ async def read_catalog(address: Address, directory: Path) -> Catalog:
 
 
 def _quote(answer: httpx.Response) -> str:
-    return f"{answer.status_code} {' '.join(answer.text.split())[:400]}"
+    return f"{answer.status_code} {fold(answer.text)[:400]}"
 
 
 def understand(agents: Any, providers: Any, configuration: Any) -> Catalog:
@@ -134,9 +135,7 @@ def _find_fault(model: str, catalog: Catalog) -> str | None:
 
 
 def _list(words: Iterable[str]) -> str:
-    found = sorted(words)
-    rest = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-    return (", ".join(found[:_LISTED]) + rest or "none") + "."
+    return f"{list_some(sorted(words), _LISTED) or 'none'}."
 
 
 async def check_reach(

@@ -11,6 +11,7 @@ from tasks_lib.agents.opencode.host import Address
 from tasks_lib.agents.opencode.shapes import Json, as_object
 from tasks_lib.errors import AgentError
 from tasks_lib.process.web import make_async_client
+from tasks_lib.text import cut, fold
 
 HEARTBEAT_SECONDS = 30.0
 """A stream of events says something every 10 seconds; after so long a silence it is broken."""
@@ -161,9 +162,9 @@ class Client:
                     f"{where} refuses the password: set OPENCODE_SERVER_PASSWORD to the one it was started with"
                 )
             case 404:
-                raise Missing(f"{where} has nothing at {path}: {_shorten(answer.text)}")
+                raise Missing(f"{where} has nothing at {path}: {cut(fold(answer.text), _TEXT)}")
             case status if status >= httpx.codes.BAD_REQUEST:
-                raise AgentError(f"{where} answered {path} with {status}: {_shorten(answer.text)}")
+                raise AgentError(f"{where} answered {path} with {status}: {cut(fold(answer.text), _TEXT)}")
             case _:
                 return
 
@@ -177,8 +178,3 @@ def read_line(line: str) -> Json | None:
     except ValueError:
         return None
     return as_object(as_object(found).get("payload")) or None
-
-
-def _shorten(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _TEXT else f"{line[:_TEXT]}…"

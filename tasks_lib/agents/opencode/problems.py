@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from tasks_lib.agents.opencode.resets import find_reset
 from tasks_lib.signs import Problem
+from tasks_lib.text import cut, fold
 
 _RATE = re.compile(r"\b429\b|rate.?limit|too many requests|overloaded|exhausted|throttl", re.IGNORECASE)
 _QUOTA = re.compile(r"insufficient.?quota|exceeded your current quota|billing|payment|credit balance", re.IGNORECASE)
@@ -29,7 +30,7 @@ ABORTED = "MessageAbortedError"
 def read_problem(error: Mapping[str, Any], model: str) -> Problem:
     """The problem that `error` (`name`, `data`) is to a session of `model` ("" if it names none)."""
     name, data = str(error.get("name", "")), cast("Mapping[str, Any]", error.get("data") or {})
-    said, status = _clean(str(data.get("message", "")) or name), data.get("statusCode")
+    said, status = _read_message(str(data.get("message", "")) or name), data.get("statusCode")
     whose = f"the provider of {model}" if model else "the model's provider"
     if status in (401, 402, 403, 404, 400, 429) or (isinstance(status, int) and _is_overload(status, said)):
         problem = _judge_status(int(status), said, whose)
@@ -92,6 +93,6 @@ def is_rate_limit(message: str, attempt: int, wait_seconds: float) -> bool:
     return bool(_RATE.search(message)) or not own * _LATE <= wait_seconds <= own + _TOLERANCE_SECONDS
 
 
-def _clean(text: str) -> str:
-    line = _ERROR_NAME.sub("", " ".join(text.split("\n    at ")[0].split()))
-    return line if len(line) <= _TEXT else f"{line[:_TEXT]}…"
+def _read_message(text: str) -> str:
+    """The message of an error on one line, without its name and its stack."""
+    return cut(_ERROR_NAME.sub("", fold(text.split("\n    at ")[0])), _TEXT)

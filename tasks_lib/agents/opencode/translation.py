@@ -8,6 +8,7 @@ from tasks_lib.agents.opencode.problems import is_rate_limit, read_problem
 from tasks_lib.agents.opencode.shapes import Json, as_object, as_objects
 from tasks_lib.signs import Event, Request, Retry, Todo, Tool
 from tasks_lib.spending import Spent
+from tasks_lib.text import cut, fold
 
 _TITLE = 80
 _GIVEN = ("command", "filePath", "path", "pattern", "query", "url", "description", "name")
@@ -69,9 +70,7 @@ def read_retry(status: Json, at: float) -> Retry | None:
     if status.get("type") != "retry":
         return None
     until, message = float(status.get("next") or 0) / 1000, str(status.get("message") or "")
-    return Retry(
-        until, " ".join(message.split())[:_TITLE], is_rate_limit(message, int(status.get("attempt") or 1), until - at)
-    )
+    return Retry(until, fold(message)[:_TITLE], is_rate_limit(message, int(status.get("attempt") or 1), until - at))
 
 
 def read_part(part: Json, session: str, at: float) -> tuple[Event, ...]:
@@ -113,8 +112,7 @@ def _read_tool(part: Json, session: str, at: float) -> Event:
 
 def _say_given(given: Json) -> str:
     said = next((str(given[name]) for name in _GIVEN if given.get(name)), "")
-    line = " ".join(said.split())
-    return line if len(line) <= _TITLE else f"{line[: _TITLE - 1]}…"
+    return cut(fold(said), _TITLE)
 
 
 def _write_given(given: Json) -> str:
