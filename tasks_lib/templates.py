@@ -3,14 +3,13 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.naming import show
 from tasks_lib.nearest import find_nearest
 
 PromptName = Literal["task", "review", "conflict", "red", "changes"]
-NAMES: tuple[PromptName, ...] = get_args(PromptName)
 
 PLACEHOLDERS: Mapping[PromptName, Mapping[str, str]] = {
     "task": {

@@ -1,11 +1,22 @@
 """What a repository's own prompts may say, and how every fault in them is named."""
 
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks_lib.errors import InputError
-from tasks_lib.templates import DEFAULT, NAMES, NEEDED, PLACEHOLDERS, SHIPPED, TemplateFile, Templates, read_templates
+from tasks_lib.templates import (
+    DEFAULT,
+    NEEDED,
+    PLACEHOLDERS,
+    SHIPPED,
+    PromptName,
+    TemplateFile,
+    Templates,
+    read_templates,
+)
 
 VALUES = dict.fromkeys(PLACEHOLDERS["changes"], "It is wrong.")
 
@@ -21,7 +32,7 @@ def faults(text: str) -> list[str]:
 
 
 def test_the_shipped_texts_use_every_placeholder_that_is_needed_and_have_no_fault() -> None:
-    assert set(SHIPPED) == set(PLACEHOLDERS) == set(NEEDED) == set(NAMES)
+    assert set(SHIPPED) == set(PLACEHOLDERS) == set(NEEDED) == set(get_args(PromptName))
     read = read_templates({name: TemplateFile(f"{name}.md", text) for name, text in SHIPPED.items()})
     assert read == Templates(SHIPPED) == DEFAULT
 

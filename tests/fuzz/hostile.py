@@ -11,7 +11,7 @@ from hostile_values import ANY, BOMB, BYTES, LINES, MEANT, MERGES, PATHS, SNIPPE
 from taskstyles import write_task_file
 
 from tasks_lib.settings import settings_schema, starter_settings
-from tasks_lib.templates import NAMES, PLACEHOLDERS, SHIPPED
+from tasks_lib.templates import PLACEHOLDERS, SHIPPED
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -229,7 +229,7 @@ def _make_fitting(name: str, part: Mapping[str, Any], rng: random.Random) -> str
         case "array":
             return f"[{', '.join(quote_yaml(rng.choice(TEXTS)) for _ in range(rng.randint(0, 3)))}]"
         case "object":
-            words = rng.choices((*NAMES, "review", "docs", "bash", "a b", "<<"), k=rng.randint(0, 2))
+            words = rng.choices((*SHIPPED, "review", "docs", "bash", "a b", "<<"), k=rng.randint(0, 2))
             return f"{{{', '.join(f'{word}: {quote_yaml(rng.choice(TEXTS))}' for word in words)}}}"
         case _:
             return quote_yaml(rng.choice(TEXTS))
@@ -259,7 +259,7 @@ def make_toml(rng: random.Random) -> str:
 
 def make_prompt(rng: random.Random) -> str:
     """A prompt's text, with placeholders that are known, unknown, or never closed."""
-    text = SHIPPED[rng.choice(NAMES)]
+    text = SHIPPED[rng.choice(tuple(SHIPPED))]
     words = [f"${name}" for names in PLACEHOLDERS.values() for name in names]
     odd = ("$", "$$", "${", "${}", "${id", "${id}}", "$ID", "$nobody", "${" + "a" * 2000, "${\x1b[2J}", "$é")
     for _ in range(rng.randint(0, 5)):

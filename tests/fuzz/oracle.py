@@ -26,7 +26,7 @@ from tasks_lib.taskfile import (
     set_status,
     sketch_task,
 )
-from tasks_lib.templates import NAMES, PLACEHOLDERS, TemplateFile, read_templates
+from tasks_lib.templates import PLACEHOLDERS, TemplateFile, read_templates
 
 LONGEST_MESSAGE = 500
 LONGEST_PART = 255 - len(".lock")
@@ -301,7 +301,7 @@ def _read_prompt(case: Case) -> Judgement:
     (path, data), *_ = case.files.items()
     text = data.decode("utf-8", "surrogatepass")
     found, refusals, wrong = "refused", list[Fault](), list[str]()
-    for name in NAMES:
+    for name in PLACEHOLDERS:
         try:
             templates = read_templates({name: TemplateFile(path, text)})
         except InputError as error:
