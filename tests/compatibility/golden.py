@@ -29,16 +29,28 @@ BROKEN = (
 
 def keep_promise(name: str, found: object) -> None:
     """Fail, with the difference, unless `found` is what stands in `promises/<name>.json`."""
+    keep_promises({name: found})
+
+
+def keep_promises(found: Mapping[str, object]) -> None:
+    """Do so for each of `found`, by name, and tell all differences at once."""
+    broken = [told for name, one in found.items() if (told := _compare(name, one))]
+    if broken:
+        pytest.fail("\n\n".join(broken), pytrace=False)
+
+
+def _compare(name: str, found: object) -> str:
+    """What is wrong with it, "" for nothing."""
     file = PROMISES / f"{name}.json"
     text = json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     if IS_RECORDING:
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")
     promised = file.read_text(encoding="utf-8")
-    if text != promised:
-        lines = difflib.unified_diff(promised.splitlines(), text.splitlines(), "promised", "found", n=2, lineterm="")
-        said = BROKEN.format(name=name, file="tests/compatibility/golden.py")
-        pytest.fail("\n".join([said, *lines]), pytrace=False)
+    if text == promised:
+        return ""
+    lines = difflib.unified_diff(promised.splitlines(), text.splitlines(), "promised", "found", n=2, lineterm="")
+    return "\n".join([BROKEN.format(name=name, file="tests/compatibility/golden.py"), *lines])
 
 
 def read_promise(name: str) -> Any:

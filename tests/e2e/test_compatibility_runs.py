@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compatibility.golden import describe_shape, keep_promise, read_promise
+from compatibility.golden import describe_shape, keep_promises, read_promise
 from compatibility.recording import work_to_the_end
 from compatibility.scenes import RECORDS, RELEASES, make_scene
 from compatibility.story import ENDING, Story, commit, tell_story
@@ -29,14 +29,17 @@ def test_names_that_a_run_shows_are_those_that_were_promised(coordinator: Coordi
     assert code == 1, output
     run = find_run(story)
 
-    keep_promise("variables", story.read_variables())
-    keep_promise("refs", list_refs(story))
-    keep_promise("commits", list_commits(story))
-    keep_promise("json-messages", {name: describe_shape(json.loads(text)) for name, text in told.items()})
-    keep_promise("events", list_events(read_events(coordinator, run)))
-    keep_promise("task-run-states", list_states(coordinator, run))
-    keep_promise("flow-run", describe_flow_run(coordinator, run))
-    keep_promise("artifacts", list_artifacts(coordinator, run))
+    found = {
+        "variables": story.read_variables(),
+        "refs": list_refs(story),
+        "commits": list_commits(story),
+        "json-messages": {name: describe_shape(json.loads(text)) for name, text in told.items()},
+        "events": list_events(read_events(coordinator, run)),
+        "task-run-states": list_states(coordinator, run),
+        "flow-run": describe_flow_run(coordinator, run),
+        "artifacts": list_artifacts(coordinator, run),
+    }
+    keep_promises(found)
     code, output = coordinator.run("status", story.top, "--json")
     assert describe_shape(json.loads(output)) == read_promise("json-ended")["status"]["json"]
 
