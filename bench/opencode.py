@@ -23,7 +23,7 @@ from flows.demo.provider import MODEL, find_program, provider_config
 from flows.demo.script import Message, Step, choose_step, find_place
 from tasks_lib.agents.backend import Need
 from tasks_lib.agents.opencode.backend import OpencodeBackend
-from tasks_lib.settings import DEFAULT_ROLE, Settings
+from tasks_lib.settings.schema import DEFAULT_ROLE, Settings
 
 SESSIONS, MANY = 20, 50
 CALLS = 8

@@ -14,11 +14,11 @@ from bench.common import ROOT, SHARED_MACHINE, Field, describe_machine, git, jud
 from tasks_lib.git.objects import Objects
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.taskreader import TaskReader
-from tasks_lib.graph import build_graph
+from tasks_lib.graph.run_plan import Plan
+from tasks_lib.graph.task_graph import build_graph
 from tasks_lib.life.project import load_project
 from tasks_lib.model import Status, Task
-from tasks_lib.plan import Plan
-from tasks_lib.taskfile import decode, encode, set_status
+from tasks_lib.taskfile.parsing import decode, encode, set_status
 
 FEW, MANY = 1_000, 10_000
 MOST_PREREQUISITES = 4

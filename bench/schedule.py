@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from statistics import mean
 
-from tasks_lib.forecast import find_bound, simulate
-from tasks_lib.graph import Graph, build_graph
+from tasks_lib.graph.forecast import find_bound, simulate
+from tasks_lib.graph.run_plan import Plan
+from tasks_lib.graph.task_graph import Graph, build_graph
 from tasks_lib.model import Merged, Scope, Status, Task
-from tasks_lib.plan import Plan
 
 SESSIONS = 8
 GRAPHS = 100

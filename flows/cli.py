@@ -339,7 +339,7 @@ def call() -> int:
 
 def explain(error: BaseException) -> int:
     """Say what went wrong, in sentences, and choose the exit code; raises again what nobody expected."""
-    from tasks_lib.report import ExitCode
+    from tasks_lib.reporting.run_report import ExitCode
 
     match error:
         case typer.Abort() | KeyboardInterrupt():

@@ -11,9 +11,9 @@ from pathlib import Path
 import platformdirs
 
 from tasks_lib.errors import InputError
-from tasks_lib.nearest import suggest
 from tasks_lib.process.files import write_atomically
 from tasks_lib.process.programs import find_program
+from tasks_lib.suggestions import suggest
 
 DATA_VARIABLE = "COORDINATOR_DATA_DIR"
 REGISTRY = "repositories.json"

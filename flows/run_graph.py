@@ -27,12 +27,12 @@ from flows.signals import on_hangup
 from flows.stale_runs import FLOW, OUTAGE, crash_stale, tag_flow_run
 from flows.states import describe_run
 from flows.telling import Telling, open_for_ending
+from tasks_lib.graph.run_plan import Plan
 from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.scheduler import Scheduler
 from tasks_lib.life.startup import OpenRun, open_run
-from tasks_lib.plan import Plan
-from tasks_lib.report import ExitCode, ReportRow, write_report
-from tasks_lib.spending import Spent
+from tasks_lib.reporting.run_report import ExitCode, ReportRow, write_report
+from tasks_lib.session.spending import Spent
 
 GARBAGE = (20_000, 10, 20)
 """How many new objects begin a collection (see `gc.set_threshold`): by Python's own measure every object of a long run

@@ -22,12 +22,12 @@ from prefect.tasks import Task as PrefectTask
 
 from flows.states import RETRY, describe_outcome
 from flows.telling import Telling
-from tasks_lib.graph import Graph
+from tasks_lib.graph.task_graph import Graph
 from tasks_lib.life.board import Board
 from tasks_lib.life.node import Retry
 from tasks_lib.life.scheduler import OpenNode, list_delays
 from tasks_lib.model import Skipped, Task
-from tasks_lib.settings import RetrySettings
+from tasks_lib.settings.schema import RetrySettings
 
 BEGIN_SECONDS = 60.0
 """How long Prefect may take to let a node begin: it asks its server about concurrency limits on the node's tags."""

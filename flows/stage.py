@@ -23,7 +23,7 @@ from flows.summary import print_summary
 from tasks_lib.errors import AgentError
 from tasks_lib.life.remains import end_processes
 from tasks_lib.life.startup import OpenRun
-from tasks_lib.report import EXIT_SENTENCES, INCOMPLETE, STOPPED_EARLY, ExitCode
+from tasks_lib.reporting.run_report import EXIT_SENTENCES, INCOMPLETE, STOPPED_EARLY, ExitCode
 
 T = TypeVar("T")
 STOP_SECONDS = 120.0

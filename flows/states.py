@@ -7,7 +7,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from tasks_lib import model
 from tasks_lib.life.node import Retry
-from tasks_lib.report import EXIT_SENTENCES, STOPPED_EARLY, ExitCode
+from tasks_lib.reporting.run_report import EXIT_SENTENCES, STOPPED_EARLY, ExitCode
 
 RETRY = "AttemptFailed"
 """The only state that Prefect retries; no task run ends in it."""

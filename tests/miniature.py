@@ -18,7 +18,7 @@ from graphs import run_git
 
 from tasks_lib.git.tasktext import block_text, complete_text
 from tasks_lib.model import Status
-from tasks_lib.taskfile import decode, encode, render_task
+from tasks_lib.taskfile.parsing import decode, encode, render_task
 
 MAX_TURNS = 6
 NOTIFY = """\

@@ -12,7 +12,7 @@ from miniature import Miniature
 
 from flows.demo_story import DemoStory, check_story, make_demo
 from tasks_lib.errors import InputError
-from tasks_lib.taskfile import parse_task
+from tasks_lib.taskfile.parsing import parse_task
 
 
 @pytest.fixture(scope="module")

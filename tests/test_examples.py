@@ -6,10 +6,10 @@ import pytest
 from graphs import make_repository
 
 from flows.demo_story import make_demo
-from tasks_lib.graph import check_graph
+from tasks_lib.graph.task_graph import check_graph
 from tasks_lib.model import Task
-from tasks_lib.settings import Settings, read_settings
-from tasks_lib.taskfile import parse_task
+from tasks_lib.settings.schema import Settings, read_settings
+from tasks_lib.taskfile.parsing import parse_task
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 

@@ -7,9 +7,9 @@ from checker import Meant, check, snapshot_user_state
 from graphs import BlockWith, Made, make_repository
 from miniature import Miniature
 
-from tasks_lib.graph import build_graph
+from tasks_lib.graph.task_graph import build_graph
 from tasks_lib.model import Task
-from tasks_lib.taskfile import parse_task
+from tasks_lib.taskfile.parsing import parse_task
 
 
 def read_tasks(made: Made) -> list[Task]:

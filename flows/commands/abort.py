@@ -8,7 +8,7 @@ from rich.console import Console
 from flows.commands.speaking import speak
 from flows.letters import Letter, Wish
 from tasks_lib.errors import InputError
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 
 def abort(path: Path, nodes: Sequence[str], *, is_all: bool, as_json: bool, console: Console) -> ExitCode:

@@ -11,9 +11,9 @@ from tasks_lib.errors import InputError
 from tasks_lib.git.lock import read_holder
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.board import VIEW_NAME, NodeView, read_view
-from tasks_lib.nearest import suggest
 from tasks_lib.process.web import bypass_loopback, is_loopback
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.suggestions import suggest
 
 
 def print_attach(path: Path, node: str) -> ExitCode:

@@ -23,7 +23,7 @@ from tasks_lib.life.project import load_project
 from tasks_lib.model import Status
 from tasks_lib.naming import flatten
 from tasks_lib.process.python import python_command
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 PLACE = "demo"
 DECISION = "docs/rounding-rule.txt"

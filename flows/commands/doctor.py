@@ -37,8 +37,8 @@ from tasks_lib.life.startup import NO_VERIFY
 from tasks_lib.life.surroundings import find_own_bin
 from tasks_lib.process.environment import scrub
 from tasks_lib.process.person import person_environment
-from tasks_lib.report import ExitCode
-from tasks_lib.settings import Settings
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.settings.schema import Settings
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 

@@ -10,11 +10,11 @@ from rich.console import Console
 from flows.commands.formats import Format
 from flows.commands.output import print_json, say
 from flows.commands.reading import Snapshot, find_outcomes, read_snapshot
-from tasks_lib.drawing import draw_dot, draw_mermaid, draw_svg
 from tasks_lib.errors import InputError
-from tasks_lib.graph import Graph, build_graph
+from tasks_lib.graph.drawing import draw_dot, draw_mermaid, draw_svg
+from tasks_lib.graph.task_graph import Graph, build_graph
 from tasks_lib.model import Status
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 SUFFIXES = {".svg": Format.SVG, ".mmd": Format.MERMAID, ".mermaid": Format.MERMAID}
 STATUSES = {"Blocked": Status.BLOCKED, "Failed": Status.FAILED, "running": Status.IN_PROGRESS}

@@ -17,8 +17,8 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.life.project import CONFIGURATION
 from tasks_lib.life.relocating import find_former_top, look_for_move
 from tasks_lib.process.programs import find_program
-from tasks_lib.report import ExitCode
-from tasks_lib.settings import starter_settings
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.settings.schema import starter_settings
 
 EXAMPLE = "example.md"
 EXAMPLE_TASK = """\

@@ -15,7 +15,7 @@ from tasks_lib.git.names import branch_ref
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.snapshots import Kept
 from tasks_lib.life.project import load_project
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 PRUNE_NAME = "cleanup --prune"
 DAY_SECONDS = 86_400

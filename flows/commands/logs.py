@@ -18,8 +18,8 @@ from tasks_lib.git.lock import read_holder
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.board import VIEW_NAME, read_view
 from tasks_lib.naming import flatten
-from tasks_lib.nearest import suggest
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.suggestions import suggest
 
 LOOK_SECONDS = 0.25
 """Between two looks at a file that is followed; no event of the system's is at hand on every platform."""

@@ -7,7 +7,7 @@ from rich.console import Console
 from flows.commands.speaking import speak
 from flows.letters import MOST_CHARS, Letter, Wish
 from tasks_lib.errors import InputError
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 
 def send_message(path: Path, node: str, text: str, *, as_json: bool, console: Console) -> ExitCode:

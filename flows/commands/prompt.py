@@ -22,9 +22,9 @@ from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.run import MAX_HISTORY
 from tasks_lib.life.work import next_record
 from tasks_lib.model import REVIEW_LEVEL, Status, Task
-from tasks_lib.nearest import suggest
-from tasks_lib.prompts import add_messages, write_review_prompt
-from tasks_lib.report import ExitCode
+from tasks_lib.prompts.agent_prompts import add_messages, write_review_prompt
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.suggestions import suggest
 
 
 @dataclass(frozen=True, slots=True)

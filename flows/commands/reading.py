@@ -9,7 +9,7 @@ from tasks_lib.git.lock import Holder, read_holder
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.board import VIEW_NAME, RunView, read_view
 from tasks_lib.life.project import Project, guess_tasks_dir, load_project, read_configuration
-from tasks_lib.settings import Settings
+from tasks_lib.settings.schema import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from tasks_lib.errors import InputError, SystemFailure
 from tasks_lib.git.lock import read_holder
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.board import VIEW_NAME, RunView, read_view
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 LOOK_SECONDS = 0.1
 START_SECONDS = 10.0

@@ -14,7 +14,7 @@ from flows.prefect_api import ask, find_ui
 from flows.server import LOOPBACK, Server, ServerError, mutex, read_running, serve
 from flows.signals import on_signals, raise_ended
 from tasks_lib.errors import InputError
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 LOOK_SECONDS = 5.0
 MISSES = 6

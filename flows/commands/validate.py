@@ -23,8 +23,8 @@ from tasks_lib.life.project import (
     read_checkout,
 )
 from tasks_lib.model import Task
-from tasks_lib.report import ExitCode
-from tasks_lib.settings import Settings
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.settings.schema import Settings
 
 
 @dataclass(frozen=True, slots=True)

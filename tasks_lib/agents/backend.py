@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tasks_lib.process.groups import GroupId
-from tasks_lib.spending import NOTHING, Allowance, Spent
+from tasks_lib.session.spending import NOTHING, Allowance, Spent
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from tasks_lib.agents.turns import ANSWER_BYTES, name_turn
 from tasks_lib.process.groups import Ended, end_groups, run_group
 from tasks_lib.process.programs import find_program
 from tasks_lib.process.shell import tail_of
-from tasks_lib.spending import Spent, find_excess, find_seconds_left
+from tasks_lib.session.spending import Spent, find_excess, find_seconds_left
 
 _PLACEHOLDERS = re.compile(r"\{(role|prompt_file|session)\}")
 

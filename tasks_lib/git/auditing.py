@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks_lib.audit import CommitFacts, FileChange, is_ours
 from tasks_lib.errors import InputError
 from tasks_lib.git.isolation import Isolation
 from tasks_lib.git.kept import list_kept
@@ -14,6 +13,7 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import PLAIN_HISTORY, Git
 from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.model import Task
+from tasks_lib.reporting.audit_rules import CommitFacts, FileChange, is_ours
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from tasks_lib.git.taskmerge import Settlement, TaskMerge
 from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.git.tasktext import block_text, complete_text, read_summary
 from tasks_lib.model import Task
-from tasks_lib.taskfile import decode, encode
+from tasks_lib.taskfile.parsing import decode, encode
 from tasks_lib.text import cut
 
 __all__ = ["Candidate", "Composer", "Conflict", "Landing", "NewTask"]

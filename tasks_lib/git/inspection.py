@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks_lib.endings import Finding
 from tasks_lib.git.abandoned import RELEASED
 from tasks_lib.git.branches import read_line
 from tasks_lib.git.merging import is_ancestor
@@ -13,6 +12,7 @@ from tasks_lib.git.objects import Change, Entry, Objects
 from tasks_lib.git.runner import Git
 from tasks_lib.naming import SOME, show, show_some
 from tasks_lib.process.files import read_regular
+from tasks_lib.session.turn_ending import Finding
 
 LINK_MODE, SUBMODULE_MODE = "120000", "160000"
 MAX_READ_BYTES = 1 << 20

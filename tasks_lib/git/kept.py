@@ -9,7 +9,7 @@ from tasks_lib.git.names import branch_ref
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.snapshots import KEPT_REFS, STAGED, Kept, list_kept
 from tasks_lib.naming import find_branch_fault, flatten
-from tasks_lib.nearest import suggest
+from tasks_lib.suggestions import suggest
 
 STASHED = "index on "
 """How the subject begins of a commit in which a stash holds what was staged."""

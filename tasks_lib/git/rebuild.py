@@ -9,7 +9,7 @@ from tasks_lib.git.objects import Change, Entry
 from tasks_lib.git.tasktext import read_summary
 from tasks_lib.model import Task
 from tasks_lib.process.private import private_directory
-from tasks_lib.taskfile import parse_task
+from tasks_lib.taskfile.parsing import parse_task
 
 _MERGE_FILE_FAILED = 128
 """`git merge-file` exits with the number of conflicts, at most 127; above is a failure."""

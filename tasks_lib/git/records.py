@@ -9,7 +9,7 @@ from typing import cast
 
 from tasks_lib.model import Notice, NoticeLevel
 from tasks_lib.process.files import find_unfinished, read_regular, write_atomically
-from tasks_lib.spending import NOTHING, Spent
+from tasks_lib.session.spending import NOTHING, Spent
 
 RECORD_NAME = "coordinator.json"
 NOTICES_NAME = "coordinator-notices.jsonl"

@@ -14,7 +14,7 @@ from tasks_lib.git.merging import is_ancestor
 from tasks_lib.git.names import commit_only
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git, Result
-from tasks_lib.nearest import suggest
+from tasks_lib.suggestions import suggest
 from tasks_lib.text import cut, fold_printable
 
 ANSWER_SECONDS = 60.0

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.objects import Entry, Objects
-from tasks_lib.graph import check_graph
+from tasks_lib.graph.task_graph import check_graph
 from tasks_lib.model import Task
 from tasks_lib.naming import MAX_MESSAGE, show
-from tasks_lib.taskfile import decode, parse_task, sketch_task
+from tasks_lib.taskfile.parsing import decode, parse_task, sketch_task
 
 SUFFIX = ".md"
 _CACHED_READINGS = 16

@@ -4,7 +4,7 @@ import re
 
 from tasks_lib.git.messages import make_line
 from tasks_lib.model import Status
-from tasks_lib.taskfile import add_dependency, adopt_sections, get_section, set_section, set_status
+from tasks_lib.taskfile.parsing import add_dependency, adopt_sections, get_section, set_section, set_status
 from tasks_lib.text import drop_controls
 
 NOTES, SUMMARY = "Notes", "Summary"

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from tasks_lib.errors import Fault
 from tasks_lib.git.candidate import Candidate, Landing
 from tasks_lib.git.taskreader import TaskReader
-from tasks_lib.graph import check_graph
+from tasks_lib.graph.task_graph import check_graph
 from tasks_lib.life.landing_results import GivenBack
 from tasks_lib.model import LEVELS_THAT_ADD_FILES
-from tasks_lib.prompts import MAX_LISTED
+from tasks_lib.prompts.agent_prompts import MAX_LISTED
 from tasks_lib.text import tell_rest
 
 MOST_GENERATIONS = 4

@@ -6,15 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from tasks_lib.audit import (
-    CommitFacts,
-    Reported,
-    Rule,
-    Violation,
-    find_unknown_digests,
-    judge_commit,
-    judge_report,
-)
 from tasks_lib.errors import GitError
 from tasks_lib.git.auditing import Chain, Examiner, find_unreadable, read_chain
 from tasks_lib.git.entries import list_entries
@@ -43,7 +34,16 @@ from tasks_lib.life.surroundings import REPOSITORY_MARKER, Kind, Surroundings
 from tasks_lib.model import Task
 from tasks_lib.process.private import name_owner, private_directory
 from tasks_lib.process.strays import find_marked
-from tasks_lib.settings import digest_verify
+from tasks_lib.reporting.audit_rules import (
+    CommitFacts,
+    Reported,
+    Rule,
+    Violation,
+    find_unknown_digests,
+    judge_commit,
+    judge_report,
+)
+from tasks_lib.settings.schema import digest_verify
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from tasks_lib.life.surroundings import Surroundings, find_own_bin
 from tasks_lib.process.environment import scrub
 from tasks_lib.process.person import person_environment
 from tasks_lib.process.private import private_directory
-from tasks_lib.settings import Settings
+from tasks_lib.settings.schema import Settings
 
 SERVER_LOG = "opencode.log"
 NO_AGENT = """no agent is configured; put into coordinator.yaml:

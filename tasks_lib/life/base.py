@@ -7,7 +7,7 @@ from tasks_lib.git.head import Head
 from tasks_lib.git.names import branch_ref
 from tasks_lib.git.remote import Remote
 from tasks_lib.git.repository import Repository
-from tasks_lib.settings import Settings
+from tasks_lib.settings.schema import Settings
 
 
 def open_head(

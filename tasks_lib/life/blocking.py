@@ -7,7 +7,7 @@ from tasks_lib.life.previous import BLOCKED
 from tasks_lib.life.work import Work
 from tasks_lib.model import HUMAN, Blocked, Status, Task
 from tasks_lib.naming import is_resolve_task, name_resolve_task
-from tasks_lib.taskfile import decode, get_section, render_task
+from tasks_lib.taskfile.parsing import decode, get_section, render_task
 
 
 @dataclass(frozen=True, slots=True)

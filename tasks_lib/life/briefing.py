@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.life.instructions import NO_INSTRUCTIONS, Instructions
 from tasks_lib.model import Task
-from tasks_lib.prompts import MAX_LISTED, Prerequisite, Setting, write_task_prompt
-from tasks_lib.settings import Settings
-from tasks_lib.taskfile import get_section
+from tasks_lib.prompts.agent_prompts import MAX_LISTED, Prerequisite, Setting, write_task_prompt
+from tasks_lib.settings.schema import Settings
+from tasks_lib.taskfile.parsing import get_section
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tasks_lib.bounds import MOST_IN_A_ROW
 from tasks_lib.git.runner import Git
+from tasks_lib.loop_limits import MOST_IN_A_ROW
 from tasks_lib.text import escape_unprintable
 
 FIRST_PAUSE_SECONDS = 30.0

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks_lib.errors import AgentError, ShellError
-from tasks_lib.gates import explain_broken, list_idle
 from tasks_lib.git.worktrees import Worktree
 from tasks_lib.life.copying import copy_listed
 from tasks_lib.life.run import Run
 from tasks_lib.life.surroundings import Kind
 from tasks_lib.process.shell import LinesEnded, run_lines, tail_of
-from tasks_lib.settings import Settings
+from tasks_lib.settings.schema import Settings
+from tasks_lib.verify_output import explain_broken, list_idle
 
 MAX_READ_BYTES = 1 << 20
 """What prints more has surely run something."""

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
-from tasks_lib.nearest import suggest
+from tasks_lib.suggestions import suggest
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from tasks_lib.endings import Finding
 from tasks_lib.git.branches import find_changes, read_line
 from tasks_lib.git.inspection import (
     Range,
@@ -19,6 +18,7 @@ from tasks_lib.git.submodules import find_stores, list_pointers, secure
 from tasks_lib.life.updating import find_start
 from tasks_lib.life.work import Work
 from tasks_lib.naming import show
+from tasks_lib.session.turn_ending import Finding
 
 MEBIBYTE = 1 << 20
 

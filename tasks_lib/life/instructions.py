@@ -9,8 +9,8 @@ from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.objects import Entry, Objects
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.project import CONFIGURATION, Project
-from tasks_lib.settings import Settings
-from tasks_lib.templates import DEFAULT, PromptName, TemplateFile, Templates, read_templates
+from tasks_lib.prompts.templates import DEFAULT, PromptName, TemplateFile, Templates, read_templates
+from tasks_lib.settings.schema import Settings
 
 AGENTS_FILE = "AGENTS.md"
 MAX_BYTES = 200_000

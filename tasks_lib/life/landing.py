@@ -5,8 +5,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from tasks_lib import prompts
-from tasks_lib.bounds import MOST_IN_A_ROW
 from tasks_lib.errors import CoordinatorError
 from tasks_lib.git.candidate import Candidate, Composer, Conflict, Landing
 from tasks_lib.git.head import FollowedBase, NeedsRebuild, Rewritten, Unchanged
@@ -21,7 +19,9 @@ from tasks_lib.life.rewriting import tell_rewritten
 from tasks_lib.life.run import Run
 from tasks_lib.life.slots import Slots
 from tasks_lib.life.verifying import Verifier, describe_broken, describe_vacuous
-from tasks_lib.settings import digest_verify
+from tasks_lib.loop_limits import MOST_IN_A_ROW
+from tasks_lib.prompts import agent_prompts
+from tasks_lib.settings.schema import digest_verify
 
 FIRST = float("-inf")
 """The rank of what needs no verify: it goes before every merge."""
@@ -211,7 +211,7 @@ class Lander:
 
     def _give_back_red(self, red: Red, head: str) -> GivenBack:
         templates = self._run.instructions.templates
-        prompt = prompts.write_red_prompt(red.line, red.how, red.tail, red.log, head, templates)
+        prompt = agent_prompts.write_red_prompt(red.line, red.how, red.tail, red.log, head, templates)
         return GivenBack(f"verify is red as merged: `{red.line}` {red.how}", prompt)
 
     async def _find_base_red(self, head: str) -> Held | None:

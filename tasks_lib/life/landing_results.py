@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from tasks_lib import prompts
 from tasks_lib.git.merging import Conflict
-from tasks_lib.templates import Templates
+from tasks_lib.prompts import agent_prompts
+from tasks_lib.prompts.templates import Templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ LandingResult = Landed | GivenBack | Held | Overtaken
 
 def give_back_conflict(conflict: Conflict, head: str, templates: Templates) -> GivenBack:
     """Have the session that wrote it resolve `conflict` with the commit `head`."""
-    prompt = prompts.write_conflict_prompt(
+    prompt = agent_prompts.write_conflict_prompt(
         conflict.paths, conflict.head_commits, conflict.branch_commits, head, templates
     )
     return GivenBack(f"conflicts with the head in {', '.join(conflict.paths[:3])}", prompt)

@@ -17,9 +17,9 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.git.snapshots import keep_state
 from tasks_lib.git.trash import POOL_NAME
 from tasks_lib.git.worktrees import Worktrees
-from tasks_lib.graph import Graph
+from tasks_lib.graph.task_graph import Graph
 from tasks_lib.naming import name_branches
-from tasks_lib.settings import Settings
+from tasks_lib.settings.schema import Settings
 
 _MADE = re.compile(r"\tbranch: Created from [0-9a-f]{40}(?:[0-9a-f]{24})?$")
 HISTORY = 10_000

@@ -7,7 +7,7 @@ from tasks_lib.errors import Fault
 from tasks_lib.life.project import CONFIGURATION
 from tasks_lib.life.run import Run
 from tasks_lib.model import REVIEW_LEVEL, Task
-from tasks_lib.settings import Settings
+from tasks_lib.settings.schema import Settings
 
 
 def find_needs(tasks: Iterable[Task], settings: Settings) -> list[Need]:

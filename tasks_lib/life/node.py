@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from tasks_lib import prompts
-from tasks_lib.endings import AttemptFailed, Done, SafeExit
 from tasks_lib.errors import GitError, InputError, ShellError, SystemFailure
 from tasks_lib.git.abandoned import keep_abandoned
 from tasks_lib.git.branches import read_line, read_state
@@ -29,8 +27,10 @@ from tasks_lib.life.slots import Seat
 from tasks_lib.life.unclean import list_excused, list_own
 from tasks_lib.life.work import FAILED_ATTEMPT, Work, open_work
 from tasks_lib.model import Aborted, Checked, Failed, Merged, Outcome, Stage, Verdict
-from tasks_lib.settings import digest_verify
-from tasks_lib.spending import Spent
+from tasks_lib.prompts import agent_prompts
+from tasks_lib.session.spending import Spent
+from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit
+from tasks_lib.settings.schema import digest_verify
 from tasks_lib.text import cut
 
 MAX_NOTES = 20
@@ -146,7 +146,7 @@ async def _review_and_land(work: Work, done: Done, priority: float) -> LandingRe
             if isinstance(ended, ReviewFailed):
                 return ended
             if not ended.verdict.is_approval:
-                prompt = prompts.write_changes_prompt(ended.report, run.instructions.templates)
+                prompt = agent_prompts.write_changes_prompt(ended.report, run.instructions.templates)
                 return GivenBack("the review asks for changes", prompt, True)
             work.note(reviewed=state.commit)
         reviewed = "approved"

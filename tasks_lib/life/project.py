@@ -19,15 +19,15 @@ from tasks_lib.git.taskreader import (
     find_name_fault,
     warn_special,
 )
-from tasks_lib.graph import Graph, build_graph, check_graph
+from tasks_lib.graph.task_graph import Graph, build_graph, check_graph
 from tasks_lib.life.base import find_unpushed, open_head, open_remote, require_remote
 from tasks_lib.model import Task
 from tasks_lib.naming import find_branch_fault, find_collision, name_branches, show
-from tasks_lib.settings import Settings, read_settings, read_taskgraph_tasks_dir
-from tasks_lib.settings_values import check_path
-from tasks_lib.taskfile import MAX_BYTES, sketch_task
+from tasks_lib.settings.schema import Settings, read_settings, read_taskgraph_tasks_dir
+from tasks_lib.settings.value_types import check_path
+from tasks_lib.taskfile.parsing import MAX_BYTES, sketch_task
 from tasks_lib.text import tell_rest
-from tasks_lib.yamlnodes import Scalar, read_yaml
+from tasks_lib.yaml_nodes import Scalar, read_yaml
 
 CONFIGURATION = "coordinator.yaml"
 TASKGRAPH = ".taskgraph.toml"

@@ -13,14 +13,14 @@ from tasks_lib.git.relocation import Relocation
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.sweep import find_old_logs, is_old
 from tasks_lib.git.trash import delete
-from tasks_lib.graph import Graph
+from tasks_lib.graph.task_graph import Graph
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
 from tasks_lib.naming import flatten
 from tasks_lib.process.files import find_unfinished
 from tasks_lib.process.groups import GroupId, end_group
 from tasks_lib.process.private import BRIEF, find_dead, name_owner
 from tasks_lib.process.strays import end_marked
-from tasks_lib.settings import Settings
+from tasks_lib.settings.schema import Settings
 
 WRITING_SECONDS = 60.0
 """Nobody writes a file of the data directory, which all coordinators share, this long."""

@@ -10,11 +10,11 @@ from tasks_lib.git.names import branch_ref
 from tasks_lib.git.publish import Pending, publish
 from tasks_lib.git.remote import Remote
 from tasks_lib.git.runner import Git
-from tasks_lib.graph import Graph
+from tasks_lib.graph.task_graph import Graph
 from tasks_lib.life.leftovers import HISTORY
 from tasks_lib.life.project import Project
 from tasks_lib.naming import name_branches
-from tasks_lib.settings import Settings
+from tasks_lib.settings.schema import Settings
 
 
 def sweep(remote: Remote, head: Head, graph: Graph, settings: Settings, branches: Mapping[str, str]) -> list[str]:

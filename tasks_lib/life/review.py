@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-from tasks_lib import prompts
 from tasks_lib.agents.backend import Session, TurnEnd, TurnSpec
-from tasks_lib.endings import AttemptFailed, Done, SafeExit, TurnFacts, Unfinished, decide_turn
 from tasks_lib.errors import ShellError
 from tasks_lib.life.session import ask, describe_session, set_up
 from tasks_lib.life.work import Work, new_session
 from tasks_lib.model import REVIEW_LEVEL, Stage, Verdict
+from tasks_lib.prompts import agent_prompts
+from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit, TurnFacts, Unfinished, decide_turn
 
 REVIEWERS = 2
 """How many reviewers are tried before one commit is given up on: a second one, if the first broke."""
@@ -67,7 +67,7 @@ async def _ask_for_verdict(work: Work, session: Session, commit: str) -> ReviewE
     run = work.run
     text = await run.thread(run.reader.text, commit, work.task.path) or ""
     head = run.head.last_seen()
-    prompt = prompts.write_review_prompt(
+    prompt = agent_prompts.write_review_prompt(
         work.task, text, work.branch, head, run.instructions.agents_md, run.instructions.templates
     )
     for number in range(1, run.settings.watch.nudges + 2):

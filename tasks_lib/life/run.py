@@ -16,7 +16,7 @@ from tasks_lib.git.objects import Objects
 from tasks_lib.git.records import Record
 from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.git.worktrees import Worktree, Worktrees
-from tasks_lib.graph import Graph, build_graph, check_graph
+from tasks_lib.graph.task_graph import Graph, build_graph, check_graph
 from tasks_lib.life.board import Board
 from tasks_lib.life.desk import Desk
 from tasks_lib.life.instructions import Instructions

@@ -13,7 +13,7 @@ from tasks_lib.life.inspecting import find_work
 from tasks_lib.life.work import Work
 from tasks_lib.model import NoticeLevel, Status
 from tasks_lib.naming import flatten
-from tasks_lib.taskfile import decode, get_section, parse_task
+from tasks_lib.taskfile.parsing import decode, get_section, parse_task
 
 _SESSION = "Session: "
 """The trailer by which a blocker of the coordinator's names the session that was blocked."""

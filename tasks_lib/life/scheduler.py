@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from tasks_lib.errors import InputError
-from tasks_lib.graph import Graph
+from tasks_lib.graph.run_plan import Plan
+from tasks_lib.graph.task_graph import Graph
 from tasks_lib.life.node import Retry, live
 from tasks_lib.life.slots import Seat
 from tasks_lib.life.startup import OpenRun
 from tasks_lib.model import Aborted, Failed, Outcome, Skipped, Task
-from tasks_lib.plan import Plan
-from tasks_lib.report import ExitCode, find_exit_code
-from tasks_lib.settings import RetrySettings
+from tasks_lib.reporting.run_report import ExitCode, find_exit_code
+from tasks_lib.settings.schema import RetrySettings
 
 OPEN_PER_SESSION = 2
 """How many nodes may be open for each session slot: those that wait in the queue leave their slot to others."""

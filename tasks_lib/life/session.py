@@ -5,18 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tasks_lib import prompts
 from tasks_lib.agents.backend import Session, SessionSpec, TurnEnd, TurnSpec
-from tasks_lib.endings import (
-    AttemptFailed,
-    Done,
-    Finding,
-    SafeExit,
-    TurnEnding,
-    TurnFacts,
-    Unfinished,
-    decide_turn,
-)
 from tasks_lib.errors import GitError
 from tasks_lib.git.branches import BranchState, digest_work, read_state
 from tasks_lib.git.nested import find_nested
@@ -35,7 +24,18 @@ from tasks_lib.life.unclean import list_own, note_setup, read_marks
 from tasks_lib.life.work import Work
 from tasks_lib.model import Stage, Status
 from tasks_lib.naming import flatten, show
-from tasks_lib.patience import name_moment
+from tasks_lib.prompts import agent_prompts
+from tasks_lib.session.next_action import name_moment
+from tasks_lib.session.turn_ending import (
+    AttemptFailed,
+    Done,
+    Finding,
+    SafeExit,
+    TurnEnding,
+    TurnFacts,
+    Unfinished,
+    decide_turn,
+)
 from tasks_lib.text import escape_unprintable
 
 ASKED_AGAIN = "Your model's provider did not answer for a while. Continue with your task where you were."
@@ -87,7 +87,7 @@ def take_messages(work: Work, prompt: str) -> str:
     said = work.record.messages
     if said:
         work.note(messages=())
-    return prompts.add_messages(prompt, said)
+    return agent_prompts.add_messages(prompt, said)
 
 
 async def take_turn(work: Work, prompt: str) -> TurnEnding:

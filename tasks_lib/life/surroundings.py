@@ -13,7 +13,7 @@ from tasks_lib.git.runner import local_variables
 from tasks_lib.process.environment import lead_path, scrub
 from tasks_lib.process.person import person_environment
 from tasks_lib.process.unattended import Refusals
-from tasks_lib.settings import Settings
+from tasks_lib.settings.schema import Settings
 
 REPOSITORY_MARKER = "COORDINATOR_REPOSITORY"
 """The variable by which a later coordinator recognises what an earlier one, killed, left running."""

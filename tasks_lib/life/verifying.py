@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tasks_lib.errors import GitError
-from tasks_lib.gates import KILLED
 from tasks_lib.git.proving import Prover, list_changed
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktrees import VERIFY, Worktree
@@ -13,6 +12,7 @@ from tasks_lib.life.checks import Green, Red, describe_idle, run_verify
 from tasks_lib.life.run import Run
 from tasks_lib.model import Stage
 from tasks_lib.naming import show_some
+from tasks_lib.verify_output import KILLED
 
 ALTERNATES = "objects/info/alternates"
 _CHECK_OUT = "git checkout"

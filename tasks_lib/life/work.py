@@ -22,7 +22,7 @@ from tasks_lib.life.slots import Seat
 from tasks_lib.life.updating import bring_up_to_date
 from tasks_lib.model import Stage, Task
 from tasks_lib.process.groups import GroupId, end_group
-from tasks_lib.spending import NOTHING, Spent
+from tasks_lib.session.spending import NOTHING, Spent
 
 FAILED_ATTEMPT = "attempt failed"
 """The stage of a record, besides those of `model.Stage` and BLOCKED, after which the next attempt begins."""

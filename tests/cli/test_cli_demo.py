@@ -12,7 +12,7 @@ from flows.demo_story import DemoStory, make_demo
 from flows.places import name_program
 from tasks_lib.errors import InputError
 from tasks_lib.git.lock import RunLock
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 
 @pytest.fixture

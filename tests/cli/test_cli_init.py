@@ -10,7 +10,7 @@ from helpers_cli import Main, Place, task_text
 from flows.commands.init import guess_verify
 from flows.places import list_repositories
 from tasks_lib.errors import InputError
-from tasks_lib.settings import read_settings
+from tasks_lib.settings.schema import read_settings
 
 
 def test_init_writes_a_configuration_and_a_task_that_are_in_order(bare_place: Place, main_here: Main) -> None:

@@ -19,8 +19,8 @@ from helpers_cli import Call, Main
 
 from flows.cli import app
 from flows.states import RETRY, describe_run
-from tasks_lib.report import ExitCode
-from tasks_lib.settings import settings_schema
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.settings.schema import settings_schema
 
 PLAIN = ("$defs", "$ref", "description", "properties", "title")
 """Keys of a schema that are for people, or that are resolved."""

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from tasks_lib import signs
-from tasks_lib.bounds import MOST_IN_A_ROW
-from tasks_lib.patience import Decision, End, Limits, LookAtWork, Wait, decide, name_moment
-from tasks_lib.signs import Event, Member, Retry, Snapshot, Tool
-from tasks_lib.spending import Spent
-from tasks_lib.watch import Watch, advance, begin, observe
+from tasks_lib.loop_limits import MOST_IN_A_ROW
+from tasks_lib.session import events as ev
+from tasks_lib.session.events import Event, Member, Retry, Snapshot, Tool
+from tasks_lib.session.next_action import Decision, End, Limits, LookAtWork, Wait, decide, name_moment
+from tasks_lib.session.spending import Spent
+from tasks_lib.session.state import Watch, advance, begin, observe
 
 ROOT, CHILD = "root", "child"
 LIMITS = Limits(stall_seconds=600, tool_seconds=3600, ends_at=7200, limit_seconds=900)
@@ -23,7 +23,7 @@ class Story:
         self.session: str = session
         self.work: str = "as it was"
         self.now: float = 1.0
-        self.watch: Watch = observe(observe(begin(ROOT, 0), signs.Sent(1, ROOT)), signs.Busy(1, session))
+        self.watch: Watch = observe(observe(begin(ROOT, 0), ev.Sent(1, ROOT)), ev.Busy(1, session))
         self.ended: End | None = None
 
     def hear(self, *heard: Event) -> "Story":
@@ -32,7 +32,7 @@ class Story:
             self.now += 1
             decision = self.decide()
             if isinstance(decision, LookAtWork):
-                self.watch = observe(self.watch, signs.Looked(self.now, decision.session, self.work))
+                self.watch = observe(self.watch, ev.Looked(self.now, decision.session, self.work))
                 decision = self.decide()
             if isinstance(decision, End):
                 self.ended = self.ended or decision
@@ -43,15 +43,15 @@ class Story:
 
     def step(self, *calls: tuple[str, str]) -> "Story":
         """One answer of the model, with what it told tools and what they answered."""
-        self.hear(signs.StepStarted(self.now, self.session))
+        self.hear(ev.StepStarted(self.now, self.session))
         for given, result in calls:
             call = f"call {self.now}"
-            self.hear(signs.ToolStarted(self.now, self.session, call, BASH))
-            self.hear(signs.ToolEnded(self.now, self.session, call, BASH, given, result))
-        return self.hear(signs.StepEnded(self.now, self.session, f"step {self.now}", Spent(calls=1)))
+            self.hear(ev.ToolStarted(self.now, self.session, call, BASH))
+            self.hear(ev.ToolEnded(self.now, self.session, call, BASH, given, result))
+        return self.hear(ev.StepEnded(self.now, self.session, f"step {self.now}", Spent(calls=1)))
 
     def compact(self, *, is_overflow: bool = False) -> "Story":
-        self.hear(signs.Compacted(self.now, self.session, f"part {self.now}", is_overflow))
+        self.hear(ev.Compacted(self.now, self.session, f"part {self.now}", is_overflow))
         return self.step()
 
 
@@ -125,12 +125,12 @@ def test_model_that_answers_without_calling_a_tool_or_ending_is_ended() -> None:
 
 def test_answers_to_what_persons_say_are_none_of_those() -> None:
     story = Story()
-    repeat(lambda _: story.step().hear(signs.Sent(story.now, ROOT)))
+    repeat(lambda _: story.step().hear(ev.Sent(story.now, ROOT)))
     assert story.ended is None
 
 
 def test_long_silence_of_a_model_that_thinks_is_no_setback() -> None:
-    story = Story().hear(*(signs.Grew(at, ROOT, is_thinking=True) for at in range(2, 5_000)))
+    story = Story().hear(*(ev.Grew(at, ROOT, is_thinking=True) for at in range(2, 5_000)))
     assert story.ended is None
 
 
@@ -140,13 +140,13 @@ def test_what_is_read_anew_counts_the_same() -> None:
     headway = dict(story.watch.headway)
     assert headway[ROOT].compactions == MOST_IN_A_ROW - 1
     read = Snapshot({ROOT: Member(is_busy=True)}, headway=headway, steps=dict(story.watch.steps))
-    story.hear(signs.Reread(story.now, ROOT, read)).step(("echo", "x")).compact()
+    story.hear(ev.Reread(story.now, ROOT, read)).step(("echo", "x")).compact()
     assert story.ended
 
 
 def test_what_is_heard_twice_counts_once() -> None:
-    part = signs.Compacted(2, ROOT, "p")
-    step = signs.StepEnded(3, ROOT, "s", Spent())
+    part = ev.Compacted(2, ROOT, "p")
+    step = ev.StepEnded(3, ROOT, "s", Spent())
     once, twice = fold([part, step]), fold([part, part, step, step])
     assert once.headway == twice.headway
 
@@ -159,8 +159,8 @@ def fold(events: Iterable[Event]) -> Watch:
 
 
 def test_prompts_reset_nothing_but_answers() -> None:
-    known = advance({}, signs.Compacted(1, ROOT, "p"))
-    assert advance(known, signs.Sent(2, ROOT)) == known
+    known = advance({}, ev.Compacted(1, ROOT, "p"))
+    assert advance(known, ev.Sent(2, ROOT)) == known
 
 
 # The wait for a provider.
@@ -168,8 +168,8 @@ def test_prompts_reset_nothing_but_answers() -> None:
 
 def limited(*waits: tuple[float, float]) -> Decision:
     """What is decided after retries heard at the first number that are due at the second."""
-    events = [signs.Retrying(at, ROOT, Retry(until, "Slow down", is_rate_limit=True)) for at, until in waits]
-    watch = fold([signs.Sent(1, ROOT), signs.Busy(1, ROOT), *events])
+    events = [ev.Retrying(at, ROOT, Retry(until, "Slow down", is_rate_limit=True)) for at, until in waits]
+    watch = fold([ev.Sent(1, ROOT), ev.Busy(1, ROOT), *events])
     return decide(watch, waits[-1][0], LIMITS)
 
 
@@ -195,19 +195,19 @@ def test_short_waits_without_an_answer_in_between_add_up() -> None:
 def test_an_answer_in_between_begins_the_wait_anew() -> None:
     watch = fold(
         [
-            signs.Sent(1, ROOT),
-            signs.Retrying(3, ROOT, Retry(600, is_rate_limit=True)),
-            signs.StepStarted(601, ROOT),
-            signs.StepEnded(602, ROOT, "s", Spent()),
-            signs.Retrying(603, ROOT, Retry(1_200, is_rate_limit=True)),
+            ev.Sent(1, ROOT),
+            ev.Retrying(3, ROOT, Retry(600, is_rate_limit=True)),
+            ev.StepStarted(601, ROOT),
+            ev.StepEnded(602, ROOT, "s", Spent()),
+            ev.Retrying(603, ROOT, Retry(1_200, is_rate_limit=True)),
         ]
     )
     assert isinstance(decide(watch, 603, LIMITS), Wait)
 
 
 def test_a_wait_that_only_a_poll_tells_of_is_bounded_as_well() -> None:
-    polled = signs.Polled(20, ROOT, {ROOT: Retry(90_000, is_rate_limit=True)})
-    found = decide(fold([signs.Sent(1, ROOT), signs.Busy(2, ROOT), polled]), 20, LIMITS)
+    polled = ev.Polled(20, ROOT, {ROOT: Retry(90_000, is_rate_limit=True)})
+    found = decide(fold([ev.Sent(1, ROOT), ev.Busy(2, ROOT), polled]), 20, LIMITS)
     assert isinstance(found, End)
     assert found.kind == "limit"
 

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks_lib.drawing import draw_dot, draw_mermaid, draw_svg
-from tasks_lib.graph import Graph, build_graph
+from tasks_lib.graph.drawing import draw_dot, draw_mermaid, draw_svg
+from tasks_lib.graph.task_graph import Graph, build_graph
 from tasks_lib.model import Status, Task
 
 SVG = "{http://www.w3.org/2000/svg}"

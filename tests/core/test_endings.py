@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.endings import (
+from tasks_lib.model import Verdict
+from tasks_lib.session.turn_ending import (
     MAX_PATHS_SAID,
     AttemptFailed,
     Done,
@@ -16,7 +17,6 @@ from tasks_lib.endings import (
     decide_turn,
     find_verdict,
 )
-from tasks_lib.model import Verdict
 
 WORKED = TurnFacts(status=0, answer="Done.", commit="c1", has_work=True)
 REVIEWED = TurnFacts(status=0, answer="Fine.\nVerdict: approved", commit="c1", has_work=False, is_review=True)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks_lib.forecast import ForecastRow, Policy, find_bound, forecast_table, simulate
-from tasks_lib.graph import Graph, build_graph
+from tasks_lib.graph.forecast import ForecastRow, Policy, find_bound, forecast_table, simulate
+from tasks_lib.graph.run_plan import Plan
+from tasks_lib.graph.task_graph import Graph, build_graph
 from tasks_lib.model import Merged, Scope, Status, Task
-from tasks_lib.plan import Plan
 
 
 def make(task_id: str, *depends_on: str, cost: int = 2, status: str = "pending", human: bool = False) -> Task:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks_lib.gates import explain_broken, find_no_test
+from tasks_lib.verify_output import explain_broken, find_no_test
 
 NONE = {
     "pytest": "============ test session starts ============\ncollected 0 items\n\n======= no tests ran in 0.01s =======",

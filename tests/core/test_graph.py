@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks_lib.errors import InputError
-from tasks_lib.graph import Graph, build_graph, check_graph
+from tasks_lib.graph.task_graph import Graph, build_graph, check_graph
 from tasks_lib.model import Scope, Status, Task
-from tasks_lib.nearest import find_nearest
+from tasks_lib.suggestions import find_nearest
 
 
 def make(task_id: str, *depends_on: str, cost: int = 2, status: Status = Status.PENDING) -> Task:

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from tasks_lib.bounds import MOST_IN_A_ROW
 from tasks_lib.errors import InputError
-from tasks_lib.graph import Graph, build_graph
+from tasks_lib.graph.run_plan import Changes, Plan
+from tasks_lib.graph.task_graph import Graph, build_graph
+from tasks_lib.loop_limits import MOST_IN_A_ROW
 from tasks_lib.model import Aborted, Blocked, Checked, Failed, Merged, Outcome, Scope, Skipped, Status, Task
-from tasks_lib.plan import Changes, Plan
 
 
 def make(

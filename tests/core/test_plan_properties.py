@@ -7,10 +7,10 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks_lib.graph import Graph, build_graph
+from tasks_lib.graph.run_plan import Changes, Plan
+from tasks_lib.graph.task_graph import Graph, build_graph
 from tasks_lib.model import Aborted, Blocked, Failed, Merged, Outcome, Scope, Status, Task
 from tasks_lib.naming import is_resolve_task, name_resolve_task
-from tasks_lib.plan import Changes, Plan
 
 EDITS = 12
 """What people do in one run; after that only sessions go on, so that a run has to come to its end."""

@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib import prompts
 from tasks_lib.model import REVIEW_LEVEL, Task
-from tasks_lib.prompts import Prerequisite, Setting
-from tasks_lib.templates import PLACEHOLDERS, PromptName, TemplateFile, Templates, read_templates
+from tasks_lib.prompts import agent_prompts
+from tasks_lib.prompts.agent_prompts import Prerequisite, Setting
+from tasks_lib.prompts.templates import PLACEHOLDERS, PromptName, TemplateFile, Templates, read_templates
 
 TASK = Task("team/api", "Build the API", "tasks/team/api.md")
 REVIEW = Task("check", "Look at it", "tasks/check.md", level=REVIEW_LEVEL)
@@ -14,7 +14,7 @@ SETTING = Setting(branch="feat/team/api", target="main", attempt=1, role="implem
 
 
 def test_first_prompt_holds_the_task_file_how_to_finish_and_how_to_stop() -> None:
-    text = prompts.write_task_prompt(TASK, "---\nid: team/api\n---\nBody\n", SETTING)
+    text = agent_prompts.write_task_prompt(TASK, "---\nid: team/api\n---\nBody\n", SETTING)
     assert text.startswith("# Task team/api: Build the API\n")
     assert "```markdown\n---\nid: team/api\n---\nBody\n```" in text
     assert "branch `feat/team/api`" in text
@@ -26,14 +26,14 @@ def test_first_prompt_holds_the_task_file_how_to_finish_and_how_to_stop() -> Non
 
 
 def test_first_prompt_of_a_review_asks_for_a_verdict_and_no_commit() -> None:
-    text = prompts.write_task_prompt(REVIEW, "x", SETTING)
+    text = agent_prompts.write_task_prompt(REVIEW, "x", SETTING)
     assert "Verdict: approved\nVerdict: approved with changes\nVerdict: changes requested" in text
     assert "git commit -m" not in text
 
 
 def test_prompt_tells_what_prerequisites_changed_and_cuts_a_long_list() -> None:
     before = [Prerequisite(f"p{number}", f"Part {number}", "It works.", " a | 1 +") for number in range(25)]
-    text = prompts.write_task_prompt(TASK, "x", SETTING, before)
+    text = agent_prompts.write_task_prompt(TASK, "x", SETTING, before)
     assert "### p0: Part 0\n\nIt works.\n\n```\n a | 1 +\n```" in text
     assert "### p19" in text
     assert "### p20" not in text
@@ -42,32 +42,32 @@ def test_prompt_tells_what_prerequisites_changed_and_cuts_a_long_list() -> None:
 
 def test_prompt_tells_earlier_notes_in_order_and_that_the_worktree_is_resumed() -> None:
     setting = Setting("feat/x", "main", 3, "r", is_resumed=True, notes=("Attempt 1 failed: a", "Given back: b"))
-    text = prompts.write_task_prompt(TASK, "x", setting)
+    text = agent_prompts.write_task_prompt(TASK, "x", setting)
     assert text.index("- Attempt 1 failed: a") < text.index("- Given back: b") < text.index("look at `git status`")
     assert "This is attempt 3" in text
 
 
 def test_instructions_of_the_project_are_told_whole_or_cut_with_a_word_about_the_rest() -> None:
-    text = prompts.write_task_prompt(TASK, "x", Setting("b", "main", 1, "r", instructions="# Style\nUse tabs.\n"))
+    text = agent_prompts.write_task_prompt(TASK, "x", Setting("b", "main", 1, "r", instructions="# Style\nUse tabs.\n"))
     assert "## Instructions of this project, from AGENTS.md\n\n```markdown\n# Style\nUse tabs.\n```\n\n## How" in text
-    cut = prompts.write_review_prompt(TASK, "x", "b", "f" * 40, "y" * (prompts.MAX_INSTRUCTION_CHARS + 7))
+    cut = agent_prompts.write_review_prompt(TASK, "x", "b", "f" * 40, "y" * (agent_prompts.MAX_INSTRUCTION_CHARS + 7))
     assert "… and 7 characters more; read the rest in `AGENTS.md`." in cut
-    assert "AGENTS.md" not in prompts.write_task_prompt(TASK, "x", SETTING)
+    assert "AGENTS.md" not in agent_prompts.write_task_prompt(TASK, "x", SETTING)
 
 
 def test_a_task_that_adds_task_files_is_not_told_to_leave_them_alone() -> None:
     planning = Task("plan", "Plan", "tasks/plan.md", level="planning")
-    assert "You may add task files" in prompts.write_task_prompt(planning, "x", SETTING)
-    assert "Do not edit other task files." in prompts.write_task_prompt(TASK, "x", SETTING)
+    assert "You may add task files" in agent_prompts.write_task_prompt(planning, "x", SETTING)
+    assert "Do not edit other task files." in agent_prompts.write_task_prompt(TASK, "x", SETTING)
 
 
 def write_all(templates: Templates, text: str = "x") -> dict[PromptName, str]:
     return {
-        "task": prompts.write_task_prompt(TASK, text, SETTING, (), templates),
-        "review": prompts.write_review_prompt(TASK, text, "feat/team/api", "f" * 40, "", templates),
-        "conflict": prompts.write_conflict_prompt([text], ["1 a"], ["2 b"], "f" * 40, templates),
-        "red": prompts.write_red_prompt("make", "exited with 2", text, "/log", "f" * 40, templates),
-        "changes": prompts.write_changes_prompt(text, templates),
+        "task": agent_prompts.write_task_prompt(TASK, text, SETTING, (), templates),
+        "review": agent_prompts.write_review_prompt(TASK, text, "feat/team/api", "f" * 40, "", templates),
+        "conflict": agent_prompts.write_conflict_prompt([text], ["1 a"], ["2 b"], "f" * 40, templates),
+        "red": agent_prompts.write_red_prompt("make", "exited with 2", text, "/log", "f" * 40, templates),
+        "changes": agent_prompts.write_changes_prompt(text, templates),
     }
 
 
@@ -87,16 +87,16 @@ def test_what_is_filled_in_is_not_filled_in_again() -> None:
 
 
 def test_what_persons_said_is_added_to_any_prompt_or_is_one_alone() -> None:
-    assert prompts.add_messages("Go on.\n", ()) == "Go on.\n"
-    assert prompts.add_messages("Go on.", ("Use `x`.", "No.")) == (
+    assert agent_prompts.add_messages("Go on.\n", ()) == "Go on.\n"
+    assert agent_prompts.add_messages("Go on.", ("Use `x`.", "No.")) == (
         "Go on.\n\nA person who watches this task says:\n\n```\nUse `x`.\n\nNo.\n```\n"
     )
-    assert prompts.add_messages("", ("No.",)).startswith("A person who")
+    assert agent_prompts.add_messages("", ("No.",)).startswith("A person who")
 
 
 @given(st.text(alphabet=st.sampled_from("`a\n #"), max_size=60))
 def test_fence_is_longer_than_any_run_of_backticks_inside(text: str) -> None:
-    first, *inside, last = prompts.fence(text).split("\n")
+    first, *inside, last = agent_prompts.fence(text).split("\n")
     assert first == last
     assert set(first) == {"`"}
     assert "\n".join(inside) == text.rstrip()
@@ -106,19 +106,19 @@ def test_fence_is_longer_than_any_run_of_backticks_inside(text: str) -> None:
 
 
 def test_conflict_prompt_names_paths_both_sides_and_the_commit_to_merge() -> None:
-    text = prompts.write_conflict_prompt(["a.txt", "b c.txt"], ["111 theirs"], ["222 mine"], "f" * 40)
+    text = agent_prompts.write_conflict_prompt(["a.txt", "b c.txt"], ["111 theirs"], ["222 mine"], "f" * 40)
     assert "- a.txt\n- b c.txt" in text
     assert text.index("111 theirs") < text.index("Yours:") < text.index("222 mine")
     assert f"git merge {'f' * 40}" in text
 
 
 def test_conflict_prompt_says_when_a_side_has_no_commits() -> None:
-    assert "- (nothing of its own)" in prompts.write_conflict_prompt(["a"], [], ["222 mine"], "f" * 40)
+    assert "- (nothing of its own)" in agent_prompts.write_conflict_prompt(["a"], [], ["222 mine"], "f" * 40)
 
 
 def test_red_prompt_holds_the_line_its_status_the_end_of_the_log_and_where_it_is() -> None:
-    tail = "start\n" + "x" * prompts.MAX_LOG_CHARS + "end"
-    text = prompts.write_red_prompt("make test", "exited with 2", tail, "/logs/verify.log", "f" * 40)
+    tail = "start\n" + "x" * agent_prompts.MAX_LOG_CHARS + "end"
+    text = agent_prompts.write_red_prompt("make test", "exited with 2", tail, "/logs/verify.log", "f" * 40)
     assert "`make test` exited with 2" in text
     assert "end" in text
     assert "start" not in text
@@ -126,7 +126,7 @@ def test_red_prompt_holds_the_line_its_status_the_end_of_the_log_and_where_it_is
 
 
 def test_review_prompt_says_what_to_compare_and_changes_prompt_what_was_said() -> None:
-    text = prompts.write_review_prompt(TASK, "body", "feat/team/api", "f" * 40)
+    text = agent_prompts.write_review_prompt(TASK, "body", "feat/team/api", "f" * 40)
     assert f"git diff {'f' * 40}...HEAD" in text
     assert text.rstrip().endswith("Verdict: changes requested")
-    assert "Line 3 is wrong." in prompts.write_changes_prompt("Line 3 is wrong.")
+    assert "Line 3 is wrong." in agent_prompts.write_changes_prompt("Line 3 is wrong.")

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.graph import Graph, build_graph
+from tasks_lib.graph.task_graph import Graph, build_graph
 from tasks_lib.model import Aborted, Blocked, Failed, Merged, Outcome, Status, Task
-from tasks_lib.report import EXIT_SENTENCES, ExitCode, ReportRow, find_exit_code, write_report
+from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, ReportRow, find_exit_code, write_report
 
 
 def make_graph(**statuses: str) -> Graph:

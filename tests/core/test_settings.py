@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from tasks_lib.errors import InputError
 from tasks_lib.model import Risk, Scope, Task
-from tasks_lib.settings import (
+from tasks_lib.settings.schema import (
     Settings,
     digest_verify,
     read_settings,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.spending import NOTHING, Allowance, Budget, Spent, add_up, find_excess, find_seconds_left
+from tasks_lib.session.spending import NOTHING, Allowance, Budget, Spent, add_up, find_excess, find_seconds_left
 
 AMOUNTS = st.builds(Spent, *[st.integers(0, 1000)] * 5)
 

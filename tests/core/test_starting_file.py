@@ -6,7 +6,7 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from tasks_lib.errors import InputError
-from tasks_lib.settings import read_settings, read_taskgraph_tasks_dir, starter_settings
+from tasks_lib.settings.schema import read_settings, read_taskgraph_tasks_dir, starter_settings
 
 PATH = "coordinator.yaml"
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tasks_lib.errors import InputError
 from tasks_lib.model import Status, Task
-from tasks_lib.taskfile import add_dependency, decode, encode, parse_task, set_status
+from tasks_lib.taskfile.parsing import add_dependency, decode, encode, parse_task, set_status
 
 NAMES = [
     ["name: Set up"],

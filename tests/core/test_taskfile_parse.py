@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks_lib.model import Impact, Risk, Scope, Status
-from tasks_lib.taskfile import get_section, parse_task, render_task
-from tasks_lib.yamlnodes import find_tag, quote, read_yaml, to_value
+from tasks_lib.taskfile.parsing import get_section, parse_task, render_task
+from tasks_lib.yaml_nodes import find_tag, quote, read_yaml, to_value
 
 PATH = "tasks/api.md"
 

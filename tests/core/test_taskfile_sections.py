@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks_lib.taskfile import adopt_sections, get_section, set_section
+from tasks_lib.taskfile.parsing import adopt_sections, get_section, set_section
 
 LINES = st.sampled_from(
     [

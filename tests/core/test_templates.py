@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks_lib.errors import InputError
-from tasks_lib.templates import (
+from tasks_lib.prompts.templates import (
     DEFAULT,
     NEEDED,
     PLACEHOLDERS,

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib import signs
-from tasks_lib.patience import (
+from tasks_lib.session import events as ev
+from tasks_lib.session.events import Event, Member, Problem, Reply, Request, Retry, Snapshot, Todo, Tool
+from tasks_lib.session.next_action import (
     LOOK_SECONDS,
     QUIET_SECONDS,
     RETRY_MARGIN_SECONDS,
@@ -25,15 +26,14 @@ from tasks_lib.patience import (
     decide,
     describe,
 )
-from tasks_lib.signs import Event, Member, Problem, Reply, Request, Retry, Snapshot, Todo, Tool
-from tasks_lib.spending import Allowance, Budget, Spent
-from tasks_lib.watch import Watch, begin, observe
+from tasks_lib.session.spending import Allowance, Budget, Spent
+from tasks_lib.session.state import Watch, begin, observe
 
 ROOT, CHILD = "root", "child"
 LIMITS = Limits(stall_seconds=600, tool_seconds=3600, ends_at=7200)
 BASH = Tool("bash", "npm test")
 TASK = Tool("task", "look", has_child=True)
-DONE = Snapshot({ROOT: signs.IDLE}, prompts=1, reply=Reply("done", "ok"), growth=9)
+DONE = Snapshot({ROOT: ev.IDLE}, prompts=1, reply=Reply("done", "ok"), growth=9)
 BUSY = Snapshot({ROOT: Member(is_busy=True)}, prompts=1, growth=5)
 
 
@@ -45,59 +45,59 @@ def see(*events: Event) -> Watch:
 
 
 def working(*events: Event) -> Watch:
-    return see(signs.Sent(1, ROOT), signs.Busy(2, ROOT), *events)
+    return see(ev.Sent(1, ROOT), ev.Busy(2, ROOT), *events)
 
 
 def test_a_prompt_is_waited_for_before_anything_is_asked() -> None:
-    watch = see(signs.Sent(1, ROOT))
+    watch = see(ev.Sent(1, ROOT))
     assert decide(watch, 1, LIMITS) == Wait(1 + LOOK_SECONDS)
     assert decide(watch, 1 + LOOK_SECONDS, LIMITS) == Read()
 
 
 def test_idle_is_confirmed_before_the_turn_is_over() -> None:
-    watch = working(signs.Idle(5, ROOT))
+    watch = working(ev.Idle(5, ROOT))
     assert decide(watch, 5, LIMITS) == Read()
-    assert decide(observe(watch, signs.Reread(5.1, ROOT, DONE)), 5.1, LIMITS) == Over()
+    assert decide(observe(watch, ev.Reread(5.1, ROOT, DONE)), 5.1, LIMITS) == Over()
 
 
 def test_a_message_that_is_not_whole_yet_is_waited_for_a_little() -> None:
     late = replace(DONE, reply=Reply("unfinished"))
-    watch = working(signs.Idle(5, ROOT), signs.Reread(5.1, ROOT, late))
+    watch = working(ev.Idle(5, ROOT), ev.Reread(5.1, ROOT, late))
     assert isinstance(decide(watch, 5.1, LIMITS), Wait)
     assert decide(watch, 5.4, LIMITS) == Read()
     assert decide(watch, 5 + SETTLE_SECONDS, LIMITS) == Over()
 
 
 def test_a_prompt_that_is_sent_meanwhile_keeps_the_turn_open() -> None:
-    watch = working(signs.Idle(5, ROOT), signs.Reread(5.1, ROOT, DONE), signs.Sent(5.2, ROOT))
+    watch = working(ev.Idle(5, ROOT), ev.Reread(5.1, ROOT, DONE), ev.Sent(5.2, ROOT))
     assert isinstance(decide(watch, 5.2, LIMITS), Wait)
     both = replace(DONE, prompts=2)
-    assert decide(observe(watch, signs.Reread(6, ROOT, both)), 6, LIMITS) == Over()
+    assert decide(observe(watch, ev.Reread(6, ROOT, both)), 6, LIMITS) == Over()
 
 
 def test_a_prompt_that_nothing_comes_of_is_given_up() -> None:
-    empty = Snapshot({ROOT: signs.IDLE})
-    watch = see(signs.Sent(1, ROOT), signs.Reread(1 + START_SECONDS, ROOT, empty))
+    empty = Snapshot({ROOT: ev.IDLE})
+    watch = see(ev.Sent(1, ROOT), ev.Reread(1 + START_SECONDS, ROOT, empty))
     assert decide(watch, 1 + START_SECONDS, LIMITS) == Over()
     assert watch.reply is None
 
 
 def test_a_refused_prompt_is_over_once_it_was_looked_at() -> None:
     problem = Problem("no such model", is_refusal=True)
-    watch = see(signs.Sent(1, ROOT), signs.ErrorSeen(1.1, ROOT, Problem("stack")), signs.ErrorSeen(1.2, ROOT, problem))
+    watch = see(ev.Sent(1, ROOT), ev.ErrorSeen(1.1, ROOT, Problem("stack")), ev.ErrorSeen(1.2, ROOT, problem))
     assert decide(watch, 1.2, LIMITS) == Read()
-    watch = observe(watch, signs.Reread(1.3, ROOT, Snapshot({ROOT: signs.IDLE}, prompts=1)))
+    watch = observe(watch, ev.Reread(1.3, ROOT, Snapshot({ROOT: ev.IDLE}, prompts=1)))
     assert decide(watch, 1.3, LIMITS) == Over()
     assert watch.problem == problem
 
 
 def test_an_error_that_the_agent_got_over_is_forgotten() -> None:
-    watch = working(signs.ErrorSeen(3, ROOT, Problem("too long")), signs.Idle(5, ROOT), signs.Reread(6, ROOT, DONE))
+    watch = working(ev.ErrorSeen(3, ROOT, Problem("too long")), ev.Idle(5, ROOT), ev.Reread(6, ROOT, DONE))
     assert watch.problem is None
 
 
 def test_an_error_of_a_child_is_not_the_turns() -> None:
-    assert working(signs.ErrorSeen(3, CHILD, Problem("no"))).problem is None
+    assert working(ev.ErrorSeen(3, CHILD, Problem("no"))).problem is None
 
 
 def test_a_quiet_session_is_asked_how_it_is() -> None:
@@ -107,63 +107,63 @@ def test_a_quiet_session_is_asked_how_it_is() -> None:
 
 
 def test_an_idle_that_was_lost_is_found_by_asking() -> None:
-    watch = working(signs.Polled(20, ROOT, {}))
+    watch = working(ev.Polled(20, ROOT, {}))
     assert decide(watch, 20, LIMITS) == Read()
 
 
 def test_polls_are_no_sign_of_life() -> None:
-    watch = working(*(signs.Polled(at, ROOT, {ROOT: None}) for at in range(20, 700, 15)))
+    watch = working(*(ev.Polled(at, ROOT, {ROOT: None}) for at in range(20, 700, 15)))
     assert watch.active_at == 2
 
 
 def test_silence_without_a_tool_is_a_stall_after_one_more_look() -> None:
-    watch = working(signs.Polled(602, ROOT, {ROOT: None}))
+    watch = working(ev.Polled(602, ROOT, {ROOT: None}))
     assert decide(watch, 602, LIMITS) == Read()
-    same = observe(observe(watch, signs.Reread(602, ROOT, BUSY)), signs.Reread(1203, ROOT, BUSY))
+    same = observe(observe(watch, ev.Reread(602, ROOT, BUSY)), ev.Reread(1203, ROOT, BUSY))
     found = decide(same, 1203, LIMITS)
     assert isinstance(found, End)
     assert found.kind == "stalled"
 
 
 def test_work_that_only_a_look_shows_is_life() -> None:
-    watch = observe(observe(working(), signs.Reread(602, ROOT, BUSY)), signs.Reread(700, ROOT, replace(BUSY, growth=6)))
+    watch = observe(observe(working(), ev.Reread(602, ROOT, BUSY)), ev.Reread(700, ROOT, replace(BUSY, growth=6)))
     assert watch.active_at == 700
 
 
 def test_a_tool_may_be_silent_for_longer() -> None:
-    watch = working(signs.ToolStarted(3, ROOT, "1", BASH), signs.Polled(3600, ROOT, {ROOT: None}))
+    watch = working(ev.ToolStarted(3, ROOT, "1", BASH), ev.Polled(3600, ROOT, {ROOT: None}))
     assert isinstance(decide(watch, 3600, LIMITS), Wait)
     assert decide(watch, 3603, LIMITS) == Read()
 
 
 def test_a_tool_that_waits_for_a_child_gives_no_time_of_its_own() -> None:
-    watch = working(signs.ToolStarted(3, ROOT, "1", TASK), signs.ChildOpened(3, ROOT, CHILD), signs.Busy(3, CHILD))
-    watch = observe(watch, signs.Polled(603, ROOT, {ROOT: None, CHILD: None}))
+    watch = working(ev.ToolStarted(3, ROOT, "1", TASK), ev.ChildOpened(3, ROOT, CHILD), ev.Busy(3, CHILD))
+    watch = observe(watch, ev.Polled(603, ROOT, {ROOT: None, CHILD: None}))
     assert decide(watch, 603, LIMITS) == Read()
-    busy = observe(watch, signs.ToolStarted(603, CHILD, "2", BASH))
+    busy = observe(watch, ev.ToolStarted(603, CHILD, "2", BASH))
     assert isinstance(decide(busy, 700, LIMITS), Poll)
 
 
 def test_a_childs_life_is_the_parents() -> None:
-    watch = working(signs.ChildOpened(3, ROOT, CHILD), signs.Grew(500, CHILD))
+    watch = working(ev.ChildOpened(3, ROOT, CHILD), ev.Grew(500, CHILD))
     assert watch.active_at == 500
     assert watch.is_busy
 
 
 def test_a_busy_child_keeps_the_turn_open() -> None:
-    watch = working(signs.ChildOpened(3, ROOT, CHILD), signs.Busy(4, CHILD), signs.Idle(5, ROOT))
+    watch = working(ev.ChildOpened(3, ROOT, CHILD), ev.Busy(4, CHILD), ev.Idle(5, ROOT))
     assert isinstance(decide(watch, 5, LIMITS), Wait)
 
 
 def test_a_retry_is_waited_for_with_a_margin() -> None:
-    watch = working(signs.Retrying(3, ROOT, Retry(2000, "rate limit", is_rate_limit=True)))
-    polled = observe(watch, signs.Polled(2050, ROOT, {ROOT: Retry(2000)}))
+    watch = working(ev.Retrying(3, ROOT, Retry(2000, "rate limit", is_rate_limit=True)))
+    polled = observe(watch, ev.Polled(2050, ROOT, {ROOT: Retry(2000)}))
     assert isinstance(decide(polled, 2050, LIMITS), Wait)
     assert decide(polled, 2000 + RETRY_MARGIN_SECONDS, LIMITS) == Read()
 
 
 def test_a_retry_after_the_turns_end_is_not_waited_for() -> None:
-    found = decide(working(signs.Retrying(3, ROOT, Retry(7201))), 3, LIMITS)
+    found = decide(working(ev.Retrying(3, ROOT, Retry(7201))), 3, LIMITS)
     assert isinstance(found, End)
     assert found.kind == "waits too long"
     assert "02:00:01" in found.sentence
@@ -171,29 +171,29 @@ def test_a_retry_after_the_turns_end_is_not_waited_for() -> None:
 
 def test_requests_are_answered_at_once_and_once() -> None:
     request = Request("r", CHILD, "permission")
-    watch = working(signs.Asked(3, CHILD, request), signs.Asked(3, CHILD, request))
+    watch = working(ev.Asked(3, CHILD, request), ev.Asked(3, CHILD, request))
     assert decide(watch, 3, LIMITS) == Answer((request,))
-    assert isinstance(decide(observe(watch, signs.Answered(4, CHILD, "r")), 4, LIMITS), Wait)
+    assert isinstance(decide(observe(watch, ev.Answered(4, CHILD, "r")), 4, LIMITS), Wait)
 
 
 def test_a_request_of_a_stranger_makes_the_tree_be_read() -> None:
-    watch = working(signs.Polled(20, ROOT, {ROOT: None}, (Request("r", CHILD, "question"),)))
+    watch = working(ev.Polled(20, ROOT, {ROOT: None}, (Request("r", CHILD, "question"),)))
     assert decide(watch, 20, LIMITS) == Read()
 
 
 def test_a_gap_makes_the_tree_be_read() -> None:
-    assert decide(working(signs.Gap(3, ROOT)), 3, LIMITS) == Read()
+    assert decide(working(ev.Gap(3, ROOT)), 3, LIMITS) == Read()
 
 
 def test_a_dead_server_is_waited_for_and_the_next_prompt_goes_on() -> None:
-    watch = working(signs.ToolStarted(3, ROOT, "1", BASH), signs.ServerDied(4, ROOT))
+    watch = working(ev.ToolStarted(3, ROOT, "1", BASH), ev.ServerDied(4, ROOT))
     assert decide(watch, 4, LIMITS) == Revive()
-    assert isinstance(decide(observe(watch, signs.Sent(8, ROOT)), 8, LIMITS), Wait)
+    assert isinstance(decide(observe(watch, ev.Sent(8, ROOT)), 8, LIMITS), Wait)
 
 
 def test_what_exceeds_a_budget_is_ended() -> None:
     limits = replace(LIMITS, allowances=(Allowance(Budget("budget.node", tokens=100), Spent(tokens=50)),))
-    step = signs.StepEnded(3, CHILD, "s", Spent(tokens=51, calls=1))
+    step = ev.StepEnded(3, CHILD, "s", Spent(tokens=51, calls=1))
     found = decide(working(step, step), 3, limits)
     assert found == End("excess", "budget.node.tokens is 100, and 101 were spent")
 
@@ -210,15 +210,15 @@ def test_a_budget_of_seconds_is_a_deadline() -> None:
     ("events", "said"),
     [
         ([], "working"),
-        ([signs.Grew(3, ROOT, is_thinking=True), signs.Grew(4, ROOT)], "thinking"),
-        ([signs.ToolStarted(3, ROOT, "1", BASH)], "bash: npm test"),
-        ([signs.ToolStarted(3, ROOT, "1", BASH), signs.ToolEnded(4, ROOT, "1", BASH)], "working"),
-        ([signs.ChildOpened(3, ROOT, CHILD), signs.ToolStarted(4, CHILD, "1", BASH)], "subagent: bash: npm test"),
-        ([signs.Retrying(3, ROOT, Retry(3600, is_rate_limit=True))], "retrying until 01:00:00 (rate limited)"),
-        ([signs.Retrying(3, ROOT, Retry(3600, "no route"))], "retrying until 01:00:00 (no route)"),
-        ([signs.Asked(3, ROOT, Request("r", ROOT, "question"))], "waiting for a question"),
-        ([signs.ServerDied(3, ROOT)], "waiting for the agent's server"),
-        ([signs.Idle(3, ROOT)], "starting"),
+        ([ev.Grew(3, ROOT, is_thinking=True), ev.Grew(4, ROOT)], "thinking"),
+        ([ev.ToolStarted(3, ROOT, "1", BASH)], "bash: npm test"),
+        ([ev.ToolStarted(3, ROOT, "1", BASH), ev.ToolEnded(4, ROOT, "1", BASH)], "working"),
+        ([ev.ChildOpened(3, ROOT, CHILD), ev.ToolStarted(4, CHILD, "1", BASH)], "subagent: bash: npm test"),
+        ([ev.Retrying(3, ROOT, Retry(3600, is_rate_limit=True))], "retrying until 01:00:00 (rate limited)"),
+        ([ev.Retrying(3, ROOT, Retry(3600, "no route"))], "retrying until 01:00:00 (no route)"),
+        ([ev.Asked(3, ROOT, Request("r", ROOT, "question"))], "waiting for a question"),
+        ([ev.ServerDied(3, ROOT)], "waiting for the agent's server"),
+        ([ev.Idle(3, ROOT)], "starting"),
     ],
 )
 def test_what_a_session_does_is_said_in_a_few_words(events: Sequence[Event], said: str) -> None:
@@ -230,21 +230,21 @@ times = st.floats(0, 100)
 calls = st.sampled_from(["1", "2"])
 requests = st.builds(Request, st.sampled_from(["p", "q"]), names, st.just("permission"))
 retries = st.builds(Retry, st.floats(0, 10_000))
-steps = st.builds(signs.StepEnded, times, names, calls, st.builds(Spent, st.integers(0, 9)))
+steps = st.builds(ev.StepEnded, times, names, calls, st.builds(Spent, st.integers(0, 9)))
 events = st.one_of(
-    *(st.builds(kind, times, names) for kind in (signs.Busy, signs.Idle, signs.StepStarted, signs.Gap, signs.Sent)),
-    st.builds(signs.ServerDied, times, st.just(ROOT)),
-    st.builds(signs.Retrying, times, names, retries),
-    st.builds(signs.Grew, times, names, st.booleans()),
-    st.builds(signs.ToolStarted, times, names, calls, st.sampled_from([BASH, TASK])),
-    st.builds(signs.ToolEnded, times, names, calls, st.just(BASH)),
+    *(st.builds(kind, times, names) for kind in (ev.Busy, ev.Idle, ev.StepStarted, ev.Gap, ev.Sent)),
+    st.builds(ev.ServerDied, times, st.just(ROOT)),
+    st.builds(ev.Retrying, times, names, retries),
+    st.builds(ev.Grew, times, names, st.booleans()),
+    st.builds(ev.ToolStarted, times, names, calls, st.sampled_from([BASH, TASK])),
+    st.builds(ev.ToolEnded, times, names, calls, st.just(BASH)),
     steps,
-    st.builds(signs.Asked, times, names, requests),
-    st.builds(signs.Answered, times, names, st.sampled_from(["p", "q"])),
-    st.builds(signs.TodosChanged, times, names, st.just((Todo("x"),))),
-    st.builds(signs.ErrorSeen, times, names, st.just(Problem("no"))),
-    st.builds(signs.ChildOpened, times, names, names),
-    st.builds(signs.Polled, times, st.just(ROOT), st.dictionaries(names, st.none() | retries)),
+    st.builds(ev.Asked, times, names, requests),
+    st.builds(ev.Answered, times, names, st.sampled_from(["p", "q"])),
+    st.builds(ev.TodosChanged, times, names, st.just((Todo("x"),))),
+    st.builds(ev.ErrorSeen, times, names, st.just(Problem("no"))),
+    st.builds(ev.ChildOpened, times, names, names),
+    st.builds(ev.Polled, times, st.just(ROOT), st.dictionaries(names, st.none() | retries)),
 )
 members = st.builds(Member, st.booleans(), st.just({}), st.none() | retries)
 replies = st.builds(Reply, st.sampled_from(["done", "cut off", "interrupted", "aborted", "failed", "unfinished"]))
@@ -273,7 +273,7 @@ def test_whatever_was_lost_doubled_or_reordered_a_reading_mends_it(
 ) -> None:
     mangled = [one for one in heard for _ in range(data.draw(st.integers(0, 2)))]
     random.Random(data.draw(st.integers())).shuffle(mangled)
-    read = signs.Reread(200, ROOT, snapshot)
+    read = ev.Reread(200, ROOT, snapshot)
     straight, bent = observe(see(*heard), read), observe(see(*mangled), read)
     if snapshot.reply is None:
         bent = replace(bent, problem=straight.problem)
@@ -282,7 +282,7 @@ def test_whatever_was_lost_doubled_or_reordered_a_reading_mends_it(
 
 @given(st.lists(events, max_size=30), st.lists(events, max_size=3))
 def test_events_that_come_twice_in_a_row_say_nothing_new(heard: list[Event], last: list[Event]) -> None:
-    counted = (signs.Sent,)
+    counted = (ev.Sent,)
     once = see(*heard, *last)
     twice = see(*heard, *(event for event in last for _ in range(1 if isinstance(event, counted) else 2)))
     assert once == twice
@@ -310,9 +310,9 @@ def carry_out(decision: Decision, now: float, snapshot: Snapshot, *, is_mute: bo
     """What is heard when `decision` is done; a server that is mute tells nothing but that it lives."""
     match decision:
         case Answer(asked):
-            return signs.Answered(now, ROOT, asked[0].id)
+            return ev.Answered(now, ROOT, asked[0].id)
         case Read() | Revive():
-            return signs.Reread(now, ROOT, Snapshot({ROOT: signs.IDLE}) if is_mute else snapshot)
+            return ev.Reread(now, ROOT, Snapshot({ROOT: ev.IDLE}) if is_mute else snapshot)
         case _:
             busy = {name: member.retry for name, member in snapshot.members.items() if member.is_busy}
-            return signs.Polled(now, ROOT, {} if is_mute else busy)
+            return ev.Polled(now, ROOT, {} if is_mute else busy)

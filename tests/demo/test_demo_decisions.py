@@ -12,8 +12,8 @@ from flows.demo.changes import read_patch
 from flows.demo.decisions import PROGRAM, decide
 from flows.demo.script import Step
 from flows.demo_story import PATHS, make_demo
-from tasks_lib.prompts import Setting, write_changes_prompt, write_task_prompt
-from tasks_lib.taskfile import parse_task
+from tasks_lib.prompts.agent_prompts import Setting, write_changes_prompt, write_task_prompt
+from tasks_lib.taskfile.parsing import parse_task
 
 Messages = list[dict[str, Any]]
 

@@ -21,7 +21,7 @@ from e2e.test_whole import find_run
 from graphs import Made, run_git
 
 from flows.server import Child
-from tasks_lib.report import INCOMPLETE
+from tasks_lib.reporting.run_report import INCOMPLETE
 
 __all__ = ["start"]
 pytestmark = pytest.mark.xdist_group("prefect")

@@ -10,8 +10,8 @@ from typing import Any
 from hostile_values import ANY, BOMB, BYTES, LINES, MEANT, MERGES, PATHS, SNIPPETS, TASK_KEYS, TEXTS, USUAL
 from taskstyles import write_task_file
 
-from tasks_lib.settings import settings_schema, starter_settings
-from tasks_lib.templates import PLACEHOLDERS, SHIPPED
+from tasks_lib.prompts.templates import PLACEHOLDERS, SHIPPED
+from tasks_lib.settings.schema import settings_schema, starter_settings
 
 TOP = Path(__file__).resolve().parents[2]
 

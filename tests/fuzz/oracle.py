@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from hostile import Case
 
 from tasks_lib.errors import Fault, InputError
-from tasks_lib.graph import build_graph, check_graph
+from tasks_lib.graph.task_graph import build_graph, check_graph
 from tasks_lib.model import Status, Task
 from tasks_lib.naming import name_branches
-from tasks_lib.settings import Settings, digest_verify, read_settings, read_taskgraph_tasks_dir
-from tasks_lib.taskfile import (
+from tasks_lib.prompts.templates import PLACEHOLDERS, TemplateFile, read_templates
+from tasks_lib.settings.schema import Settings, digest_verify, read_settings, read_taskgraph_tasks_dir
+from tasks_lib.taskfile.parsing import (
     add_dependency,
     decode,
     encode,
@@ -26,7 +27,6 @@ from tasks_lib.taskfile import (
     set_status,
     sketch_task,
 )
-from tasks_lib.templates import PLACEHOLDERS, TemplateFile, read_templates
 
 LONGEST_MESSAGE = 500
 LONGEST_PART = 255 - len(".lock")

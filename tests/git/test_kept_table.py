@@ -15,10 +15,10 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
 from tasks_lib.git.snapshots import list_kept
 from tasks_lib.git.worktrees import Worktree, Worktrees
-from tasks_lib.graph import build_graph
+from tasks_lib.graph.task_graph import build_graph
 from tasks_lib.life.leftovers import put_landed_away
 from tasks_lib.model import Status, Task
-from tasks_lib.settings import Settings
+from tasks_lib.settings.schema import Settings
 
 PRECIOUS = "precious\n"
 

@@ -14,16 +14,16 @@ import yaml
 
 from tasks_lib.git.records import RECORD_NAME, Record, read_record
 from tasks_lib.git.runner import Git
-from tasks_lib.graph import Graph
+from tasks_lib.graph.run_plan import Plan
+from tasks_lib.graph.task_graph import Graph
 from tasks_lib.life.board import RunView
 from tasks_lib.life.project import load_project
 from tasks_lib.life.scheduler import OpenNode, Scheduler
 from tasks_lib.life.startup import OpenRun, open_run
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
 from tasks_lib.model import Outcome, Skipped
-from tasks_lib.plan import Plan
 from tasks_lib.process.strays import find_marked
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 HANG_SECONDS = 60.0
 """No assertion: a test that would hang ends instead."""

@@ -16,7 +16,6 @@ from miniature import Miniature
 from pen import PATHS, START, TRAILERS, Pen, assert_says, write_rest, write_task
 
 from flows.commands.audit import judge_states
-from tasks_lib.audit import Rule, is_meant, judge_commit
 from tasks_lib.git.auditing import Examiner, read_chain
 from tasks_lib.git.entries import MAKING, write_slot
 from tasks_lib.git.objects import Objects
@@ -32,6 +31,7 @@ from tasks_lib.life.project import load_project
 from tasks_lib.life.remains import find_ownerless
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
 from tasks_lib.process.private import BRIEF, make_private, name_owner
+from tasks_lib.reporting.audit_rules import Rule, is_meant, judge_commit
 
 DEAD_PID = 4_194_305
 """No process has it: Linux counts to 4,194,304."""

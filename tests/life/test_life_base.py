@@ -13,8 +13,8 @@ from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.lock import admin_lock
 from tasks_lib.life.project import load_project
 from tasks_lib.life.startup import OpenRun
-from tasks_lib.report import ExitCode
-from tasks_lib.settings import digest_verify
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.settings.schema import digest_verify
 
 WAIT = "[ $id = a ] || await go\nwork"
 CHAIN: Tasks = {"a": {}, "b": {"depends_on": ["a"]}}

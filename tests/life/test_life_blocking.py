@@ -7,7 +7,7 @@ from helpers import Ground, Tasks, reach
 
 from tasks_lib.life.startup import OpenRun
 from tasks_lib.model import Blocked
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 NOTIFY = f"""
 notify() {{

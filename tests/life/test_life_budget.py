@@ -2,7 +2,7 @@
 
 from helpers import Ground
 
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 
 async def test_what_was_spent_is_in_the_trailer_and_the_record(ground: Ground) -> None:

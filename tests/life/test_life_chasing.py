@@ -6,7 +6,7 @@ import pytest
 from helpers import Ground, Worked
 
 from tasks_lib.life.chasing import Chase
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 TICKER = "git -c user.name=Ticker -c user.email=t@example.org"
 

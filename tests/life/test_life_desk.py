@@ -4,7 +4,7 @@ from helpers import Ground
 
 from tasks_lib.life.desk import Receipt
 from tasks_lib.life.startup import OpenRun
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 WAITS = "work; tell begun; await go"
 

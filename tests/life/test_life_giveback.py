@@ -4,7 +4,7 @@ from helpers import During, Ground, Tasks, reach
 
 from tasks_lib.life.startup import OpenRun
 from tasks_lib.model import Blocked, Merged
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 CLASH = """
 if [ $turn = 1 ]; then echo $id > same.txt; commit "feat($id): write"; [ $id = a ] || await landed; exit 0; fi

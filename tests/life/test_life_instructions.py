@@ -14,7 +14,7 @@ from tasks_lib.git.objects import Objects
 from tasks_lib.life.instructions import MAX_BYTES, NO_INSTRUCTIONS, Instructions, read_instructions
 from tasks_lib.life.project import load_project
 from tasks_lib.life.startup import OpenRun
-from tasks_lib.settings import read_settings
+from tasks_lib.settings.schema import read_settings
 
 OPENCODE = "agent: {backend: opencode}\n"
 

@@ -4,8 +4,8 @@ from helpers import Ground
 
 from tasks_lib.life.project import load_project
 from tasks_lib.model import Merged
-from tasks_lib.report import ExitCode
-from tasks_lib.settings import digest_verify
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.settings.schema import digest_verify
 
 
 async def test_node_lands_as_one_merge_commit_with_its_trailers(ground: Ground) -> None:

@@ -5,7 +5,7 @@ from checker import Meant, check, snapshot_user_state
 from e2e.opencode_ground import OpencodeGround, commit, node
 
 from flows.demo.script import Step
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 pytestmark = pytest.mark.xdist_group("opencode")
 SOON = {"retry-after-ms": "50"}

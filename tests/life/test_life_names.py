@@ -11,7 +11,7 @@ from tasks_lib.errors import InputError
 from tasks_lib.life.auditing import audit, verify_again
 from tasks_lib.life.project import load_project
 from tasks_lib.life.startup import OpenRun
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 CHAIN: Tasks = {"a": {}, "b": {"depends_on": ["a"]}}
 LANDED = ["Merge feat/b: Do b", "Merge feat/a: Do a", "Name files like refs", "Begin"]

@@ -22,7 +22,7 @@ from flows.demo.script import Step
 from tasks_lib.life.desk import Receipt
 from tasks_lib.life.startup import OpenRun
 from tasks_lib.model import Aborted, Blocked
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 pytestmark = pytest.mark.xdist_group("opencode")
 

@@ -16,7 +16,7 @@ from tasks_lib.agents.opencode.configuration import write_configuration, write_s
 from tasks_lib.agents.opencode.host import Address
 from tasks_lib.agents.opencode.server import Server, ServerPlan, connect, find_port
 from tasks_lib.errors import CoordinatorError, InputError
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 pytestmark = pytest.mark.xdist_group("opencode")
 PASSWORD = "a password of the person's"

@@ -26,7 +26,7 @@ from tasks_lib.naming import flatten
 from tasks_lib.process import private
 from tasks_lib.process.private import make_private, name_owner
 from tasks_lib.process.table import read_start
-from tasks_lib.settings import Settings
+from tasks_lib.settings.schema import Settings
 
 DEAD = (4_194_301, 12)
 """Number and start of a process that is none."""

@@ -4,7 +4,7 @@ import pytest
 from helpers import Ground
 
 from tasks_lib.model import Blocked, Checked, Failed
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 
 def say(verdict: str) -> str:

@@ -18,7 +18,7 @@ from tasks_lib.life.project import load_project
 from tasks_lib.life.startup import OpenRun, open_run
 from tasks_lib.life.work import open_work
 from tasks_lib.model import Stage
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 LONG = "echo half > half.txt; commit 'wip: half'; echo more > more.txt; sleep 1000 & echo $! > {pids}; tell begun; wait"
 

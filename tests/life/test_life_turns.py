@@ -3,7 +3,7 @@
 from helpers import Ground
 
 from tasks_lib.model import Blocked, Failed
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 
 async def test_uncommitted_files_are_nudged_by_name_and_then_land(ground: Ground) -> None:

@@ -7,7 +7,7 @@ import pytest
 from helpers import Ground, Worked, reach
 
 from tasks_lib.life.startup import OpenRun
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 TESTED = {"tests/test_all.sh": "test ! -e bad.txt\n", "src/a.txt": "a\n"}
 BAD = "echo x > bad.txt; commit bad; echo Done."

@@ -4,7 +4,7 @@ import checker
 import pytest
 from helpers import Ground
 
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 DAEMONS = """
 (setsid sh -c 'trap "" TERM; while :; do date >> late.txt; sleep 0.01; done' > /dev/null 2>&1 &)

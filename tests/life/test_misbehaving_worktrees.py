@@ -8,7 +8,7 @@ from helpers import Ground
 
 from tasks_lib.git.records import MAX_NOTICES_BYTES, append_notice, read_notices, read_record
 from tasks_lib.model import Notice, NoticeLevel
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 ONCE = "if [ $id = a ] && [ $attempt = 1 ]; then\n{deed}\nelse work; fi"
 LEFT_BRANCH = "the worktree is on {} instead of feat/a; its state is kept below refs/coordinator/kept/feat-a"

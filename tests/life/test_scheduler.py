@@ -9,8 +9,8 @@ from life.helpers import Ground, PlainLauncher, Tasks, opening_ground, reach, un
 from tasks_lib.life.scheduler import OpenNode, list_delays
 from tasks_lib.life.startup import OpenRun
 from tasks_lib.model import Failed, Skipped
-from tasks_lib.report import ExitCode
-from tasks_lib.settings import RetrySettings
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.settings.schema import RetrySettings
 
 LONG = {"attempts": 2, "delay_seconds": 120, "max_delay_seconds": 120}
 """The next attempt would come after `HANG_SECONDS`, when the test has failed."""

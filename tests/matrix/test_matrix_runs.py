@@ -12,7 +12,7 @@ from matrix.test_matrix_settings import HOOKS, SETTINGS, make_hooks
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.runner import Git, local_variables
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 CHAIN: Tasks = {"a": {}, "b": {"depends_on": ["a"]}}
 LANDED = ["Merge feat/b: Do b", "Merge feat/a: Do a", "Begin"]

@@ -6,7 +6,7 @@ from matrix.test_matrix_settings import unwritable
 
 from tasks_lib.errors import InputError
 from tasks_lib.life.startup import OpenRun
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 CHAIN: Tasks = {"a": {}, "b": {"depends_on": ["a"]}}
 WAIT = "[ $id = a ] || { tell begun; await go; }\nwork"

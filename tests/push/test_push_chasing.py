@@ -2,7 +2,7 @@
 
 from push.pushing_ground import PushingGround
 
-from tasks_lib.report import ExitCode
+from tasks_lib.reporting.run_report import ExitCode
 
 TICKER = "git -c user.name=Ticker -c user.email=t@example.org"
 ALWAYS = (

@@ -26,7 +26,7 @@ from tasks_lib.agents.opencode.server import ServerPlan
 from tasks_lib.agents.opencode.shells import Shells
 from tasks_lib.agents.opencode.theirs import Theirs, load_theirs
 from tasks_lib.errors import AgentError, Fault, InputError
-from tasks_lib.settings import Settings
+from tasks_lib.settings.schema import Settings
 
 OpenSession = Callable[[SessionSpec, Host, str, str, str], Session]
 """Makes a session from its spec, the host, the agent, the model, and the text that stands in for a role."""

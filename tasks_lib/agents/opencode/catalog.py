@@ -15,7 +15,7 @@ from tasks_lib.agents.backend import Need
 from tasks_lib.agents.opencode.host import Address
 from tasks_lib.agents.opencode.server import connect
 from tasks_lib.errors import AgentError
-from tasks_lib.nearest import suggest
+from tasks_lib.suggestions import suggest
 from tasks_lib.text import fold, list_some
 
 NameModel = Callable[[str, str], str]

@@ -15,7 +15,7 @@ from tasks_lib.agents.opencode.roles import Role
 from tasks_lib.agents.opencode.shapes import as_object
 from tasks_lib.agents.opencode.shells import write_private
 from tasks_lib.agents.opencode.theirs import CLOSED, SEEN, Theirs, combine_agent, combine_general
-from tasks_lib.settings import Settings
+from tasks_lib.settings.schema import Settings
 
 PLAN = "coordinator.json"
 FIXED: Mapping[str, Any] = {"autoupdate": False, "share": "disabled", "snapshot": False}

@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tasks_lib import signs
 from tasks_lib.agents.backend import SessionSpec
 from tasks_lib.agents.opencode.client import Client, Missing
 from tasks_lib.agents.opencode.events import Shared, Subscription, Wire
@@ -16,7 +15,8 @@ from tasks_lib.agents.opencode.host import Host, Seat
 from tasks_lib.agents.opencode.reading import Before, Tree, note_before, read_poll, read_requests, read_snapshot
 from tasks_lib.agents.opencode.shapes import Json, as_object
 from tasks_lib.errors import AgentError
-from tasks_lib.signs import Event, Polled, Request, Snapshot
+from tasks_lib.session import events as ev
+from tasks_lib.session.events import Event, Polled, Request, Snapshot
 
 READ_ONLY = [{"permission": "edit", "pattern": "*", "action": "deny"}]
 """Subagents of the session inherit this."""
@@ -118,7 +118,7 @@ class Conversation:
     async def _tell_of_death(self, generation: int) -> None:
         await self.seat.wait_until_dead(generation)
         if self._subscription is not None:
-            self._subscription.push(signs.ServerDied(time.time(), self.id))
+            self._subscription.push(ev.ServerDied(time.time(), self.id))
 
     async def outlast_death(self) -> None:
         """Give the host a moment to notice that a server which cannot be reached has died."""

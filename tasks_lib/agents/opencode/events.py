@@ -5,14 +5,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from tasks_lib import signs
 from tasks_lib.agents.opencode.client import Client
 from tasks_lib.agents.opencode.host import Address
 from tasks_lib.agents.opencode.shapes import Json, as_object
 from tasks_lib.agents.opencode.throttle import Throttle
 from tasks_lib.agents.opencode.translation import translate
 from tasks_lib.errors import AgentError
-from tasks_lib.signs import Event
+from tasks_lib.session import events as ev
+from tasks_lib.session.events import Event
 
 OPENED = "session.created"
 FIRST_PAUSE_SECONDS = 0.1
@@ -54,10 +54,10 @@ class Subscription:
 
 def _says_the_same(last: Event, event: Event) -> bool:
     match event:
-        case signs.Gap():
-            return isinstance(last, signs.Gap)
-        case signs.Grew(is_thinking=None):
-            return isinstance(last, signs.Grew) and last.session == event.session
+        case ev.Gap():
+            return isinstance(last, ev.Gap)
+        case ev.Grew(is_thinking=None):
+            return isinstance(last, ev.Grew) and last.session == event.session
         case _:
             return False
 
@@ -112,7 +112,7 @@ class Wire:
     def _tell_all(self) -> None:
         at = time.time()
         for subscription in set(self._routes.values()):
-            subscription.push(signs.Gap(at, subscription.root))
+            subscription.push(ev.Gap(at, subscription.root))
 
     def _dispatch(self, payload: Json) -> None:
         """Give an event to whom it concerns: by its session, or by the parent of a session that was opened."""
@@ -122,7 +122,7 @@ class Wire:
         if subscription is None:
             return
         for event in translate(payload, time.time(), subscription.model):
-            if isinstance(event, signs.ChildOpened):
+            if isinstance(event, ev.ChildOpened):
                 self.follow(subscription, event.child)
             subscription.push(event)
 

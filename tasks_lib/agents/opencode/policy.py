@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tasks_lib.signs import Request
+from tasks_lib.session.events import Request
 
 GO_ON = "Your last answer was cut off, because it was too long. Go on where it ends, in smaller steps."
 RESTARTED = (

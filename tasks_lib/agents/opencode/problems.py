@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from tasks_lib.agents.opencode.resets import find_reset
-from tasks_lib.signs import Problem
+from tasks_lib.session.events import Problem
 from tasks_lib.text import cut, fold
 
 _RATE = re.compile(r"\b429\b|rate.?limit|too many requests|overloaded|exhausted|throttl", re.IGNORECASE)

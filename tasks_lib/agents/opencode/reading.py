@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tasks_lib import signs
 from tasks_lib.agents.opencode.problems import ABORTED, read_problem
 from tasks_lib.agents.opencode.shapes import NOTHING, Json, as_object, as_objects
 from tasks_lib.agents.opencode.translation import read_part, read_permission, read_question, read_retry, read_todos
-from tasks_lib.bounds import Headway
-from tasks_lib.signs import Event, Member, Polled, Reply, ReplyKind, Request, Snapshot, Tool
-from tasks_lib.watch import advance
+from tasks_lib.loop_limits import Headway
+from tasks_lib.session import events as ev
+from tasks_lib.session.events import Event, Member, Polled, Reply, ReplyKind, Request, Snapshot, Tool
+from tasks_lib.session.state import advance
 
 _FINISHES: Mapping[str, ReplyKind] = {"tool-calls": "interrupted", "length": "cut off"}
 
@@ -53,7 +53,7 @@ def read_snapshot(tree: Tree, before: Before, at: float, model: str) -> tuple[Sn
     snapshot = Snapshot(
         members={name: _read_member(name, tree, new[name], at) for name in new},
         requests=read_requests(tree.permissions, tree.questions, set(new)),
-        steps={event.step: event.spent for event in events if isinstance(event, signs.StepEnded)},
+        steps={event.step: event.spent for event in events if isinstance(event, ev.StepEnded)},
         todos=read_todos(tree.todos),
         prompts=prompts,
         reply=_read_reply(new[tree.root], model),
@@ -69,7 +69,7 @@ def _read_headway(messages: Mapping[str, Sequence[Json]], at: float) -> Mapping[
     for name, found in messages.items():
         for message in found:
             if _info(message).get("role") == "user" and not any(_is_opencodes(part) for part in _parts(message)):
-                headway = advance(headway, signs.Sent(at, name))
+                headway = advance(headway, ev.Sent(at, name))
             for event in (event for part in _parts(message) for event in read_part(part, name, at)):
                 headway = advance(headway, event)
     return headway
@@ -95,12 +95,12 @@ def read_requests(
 def _read_member(name: str, tree: Tree, messages: Sequence[Json], at: float) -> Member:
     status = tree.statuses.get(name)
     if status is None:
-        return signs.IDLE
+        return ev.IDLE
     tools: dict[str, Tool] = {}
     # A tool that runs in an older message was broken off with the server, and will never be said to have ended.
     newest = next((one for one in reversed(messages) if _info(one).get("role") == "assistant"), NOTHING)
     for event in (event for part in _parts(newest) for event in read_part(part, name, at)):
-        if isinstance(event, signs.ToolStarted):
+        if isinstance(event, ev.ToolStarted):
             tools[event.call] = event.tool
     last = _parts(newest)[-1:]
     return Member(True, tools, read_retry(status, at), bool(last) and last[0].get("type") == "reasoning")

@@ -9,10 +9,10 @@ from typing import Any
 from tasks_lib.agents.backend import Need
 from tasks_lib.agents.opencode.permissions import Rule, Rules, find_pattern_fault
 from tasks_lib.errors import Fault, InputError
-from tasks_lib.frontmatter import find_block
 from tasks_lib.model import is_model_name
-from tasks_lib.nearest import suggest
-from tasks_lib.yamlnodes import Node, Scalar, Table, read_yaml, to_value
+from tasks_lib.suggestions import suggest
+from tasks_lib.taskfile.frontmatter import find_block
+from tasks_lib.yaml_nodes import Node, Scalar, Table, read_yaml, to_value
 
 PLACES = (".opencode/agents/", ".opencode/agent/")
 """Where a repository keeps roles; `a/b.md` there is the role `a/b`."""

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import assert_never
 
-from tasks_lib import signs
-from tasks_lib.signs import Event
+from tasks_lib.session import events as ev
+from tasks_lib.session.events import Event
 
 GIVEN = 500
 RESULT = 2000
@@ -25,26 +25,26 @@ class Transcript:
     def write(self, event: Event) -> None:
         """Add what `event` tells, if it is for a person to read."""
         match event:
-            case signs.TextEnded():
+            case ev.TextEnded():
                 self._once(event.part, event, "", _cut(event.text, TEXT))
-            case signs.ToolEnded():
+            case ev.ToolEnded():
                 title = f"{event.tool.name}{' failed' if event.is_failed else ''}"
                 self._once(event.call, event, title, f"{_cut(event.given, GIVEN)}\n→ {_tail(event.result)}")
-            case signs.Retrying():
+            case ev.Retrying():
                 self._once(f"retry {event.retry.until}", event, "the provider is asked again", event.retry.message)
-            case signs.ErrorSeen():
+            case ev.ErrorSeen():
                 self._once(f"error {event.problem.sentence}", event, "error", event.problem.sentence)
-            case signs.Compacted():
+            case ev.Compacted():
                 why = "the provider refused it as too long" if event.is_overflow else "it nearly fills the context"
                 self._once(event.part, event, "the conversation is made shorter", why)
-            case signs.Asked():
+            case ev.Asked():
                 self._once(event.request.id, event, f"asks ({event.request.kind})", event.request.text)
-            case signs.ServerDied():
+            case ev.ServerDied():
                 self.say("the server is gone", "", event.at)
             case (
-                signs.Busy() | signs.Idle() | signs.StepStarted() | signs.StepEnded() | signs.Grew()
-                | signs.ToolStarted() | signs.Answered() | signs.TodosChanged() | signs.ChildOpened() | signs.Gap()
-                | signs.Sent() | signs.Polled() | signs.Reread() | signs.Looked()
+                ev.Busy() | ev.Idle() | ev.StepStarted() | ev.StepEnded() | ev.Grew()
+                | ev.ToolStarted() | ev.Answered() | ev.TodosChanged() | ev.ChildOpened() | ev.Gap()
+                | ev.Sent() | ev.Polled() | ev.Reread() | ev.Looked()
             ):  # fmt: skip
                 return
             case _:

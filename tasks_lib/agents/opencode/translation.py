@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-from tasks_lib import signs
 from tasks_lib.agents.opencode.problems import is_rate_limit, read_problem
 from tasks_lib.agents.opencode.shapes import Json, as_object, as_objects
-from tasks_lib.signs import Event, Request, Retry, Todo, Tool
-from tasks_lib.spending import Spent
+from tasks_lib.session import events as ev
+from tasks_lib.session.events import Event, Request, Retry, Todo, Tool
+from tasks_lib.session.spending import Spent
 from tasks_lib.text import cut, fold
 
 _TITLE = 80
@@ -24,35 +24,35 @@ def translate(payload: Json, at: float, model: str = "") -> tuple[Event, ...]:
         case "session.status":
             return (read_status(as_object(properties.get("status")), session, at),)
         case "session.idle":
-            return (signs.Idle(at, session),)
+            return (ev.Idle(at, session),)
         case "session.created":
             return _read_created(as_object(properties.get("info")), at)
         case "session.error" if session:
-            return (signs.ErrorSeen(at, session, read_problem(as_object(properties.get("error")), model)),)
+            return (ev.ErrorSeen(at, session, read_problem(as_object(properties.get("error")), model)),)
         case "message.part.updated":
             return read_part(as_object(properties.get("part")), session, at)
         case "message.part.delta":
-            return (signs.Grew(at, session),)
+            return (ev.Grew(at, session),)
         case "todo.updated":
-            return (signs.TodosChanged(at, session, read_todos(as_objects(properties.get("todos")))),)
+            return (ev.TodosChanged(at, session, read_todos(as_objects(properties.get("todos")))),)
         case _:
             return _read_request(payload, properties, at)
 
 
 def _read_created(info: Json, at: float) -> tuple[Event, ...]:
     parent = info.get("parentID")
-    return (signs.ChildOpened(at, str(parent), str(info.get("id"))),) if parent else ()
+    return (ev.ChildOpened(at, str(parent), str(info.get("id"))),) if parent else ()
 
 
 def _read_request(payload: Json, properties: Json, at: float) -> tuple[Event, ...]:
     session = str(properties.get("sessionID") or "")
     match payload.get("type"):
         case "permission.asked":
-            return (signs.Asked(at, session, read_permission(properties)),)
+            return (ev.Asked(at, session, read_permission(properties)),)
         case "question.asked":
-            return (signs.Asked(at, session, read_question(properties)),)
+            return (ev.Asked(at, session, read_question(properties)),)
         case "permission.replied" | "question.replied" | "question.rejected":
-            return (signs.Answered(at, session, str(properties.get("requestID"))),)
+            return (ev.Answered(at, session, str(properties.get("requestID"))),)
         case _:
             return ()
 
@@ -61,8 +61,8 @@ def read_status(status: Json, session: str, at: float) -> Event:
     """Busy, idle or retrying, as the status of a session has it."""
     retry = read_retry(status, at)
     if retry:
-        return signs.Retrying(at, session, retry)
-    return signs.Idle(at, session) if status.get("type") == "idle" else signs.Busy(at, session)
+        return ev.Retrying(at, session, retry)
+    return ev.Idle(at, session) if status.get("type") == "idle" else ev.Busy(at, session)
 
 
 def read_retry(status: Json, at: float) -> Retry | None:
@@ -77,19 +77,19 @@ def read_part(part: Json, session: str, at: float) -> tuple[Event, ...]:
     """What a part of an agent's message says; a person's parts, which have no time, say nothing."""
     match part.get("type"):
         case "step-start":
-            return (signs.StepStarted(at, session),)
+            return (ev.StepStarted(at, session),)
         case "step-finish":
-            return (signs.StepEnded(at, session, str(part.get("id")), read_spent(part)),)
+            return (ev.StepEnded(at, session, str(part.get("id")), read_spent(part)),)
         case "tool":
             return (_read_tool(part, session, at),)
         case "compaction":
-            return (signs.Compacted(at, session, str(part.get("id")), is_overflow=bool(part.get("overflow"))),)
+            return (ev.Compacted(at, session, str(part.get("id")), is_overflow=bool(part.get("overflow"))),)
         case "reasoning":
-            return (signs.Grew(at, session, is_thinking=True),)
+            return (ev.Grew(at, session, is_thinking=True),)
         case "text" if time := as_object(part.get("time")):
             text = str(part.get("text") or "")
-            ended = signs.TextEnded(at, session, str(part.get("id")), text)
-            return (ended,) if time.get("end") else (signs.Grew(at, session, is_thinking=False),)
+            ended = ev.TextEnded(at, session, str(part.get("id")), text)
+            return (ended,) if time.get("end") else (ev.Grew(at, session, is_thinking=False),)
         case _:
             return ()
 
@@ -100,14 +100,14 @@ def _read_tool(part: Json, session: str, at: float) -> Event:
     tool = Tool(name, _say_given(given), has_child=name in _DELEGATES)
     match state.get("status"):
         case "running":
-            return signs.ToolStarted(at, session, call, tool)
+            return ev.ToolStarted(at, session, call, tool)
         case "completed":
-            return signs.ToolEnded(at, session, call, tool, _write_given(given), str(state.get("output") or ""))
+            return ev.ToolEnded(at, session, call, tool, _write_given(given), str(state.get("output") or ""))
         case "error":
             error = str(state.get("error") or "")
-            return signs.ToolEnded(at, session, call, tool, _write_given(given), error, is_failed=True)
+            return ev.ToolEnded(at, session, call, tool, _write_given(given), error, is_failed=True)
         case _:
-            return signs.Grew(at, session, is_thinking=False)
+            return ev.Grew(at, session, is_thinking=False)
 
 
 def _say_given(given: Json) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
-from tasks_lib import signs
 from tasks_lib.agents.backend import SessionSpec, TurnEnd
 from tasks_lib.agents.opencode.client import Unreachable
 from tasks_lib.agents.opencode.conversation import Conversation
@@ -17,7 +16,10 @@ from tasks_lib.agents.opencode.transcript import Transcript
 from tasks_lib.agents.opencode.views import ShownView, make_view
 from tasks_lib.agents.turns import ANSWER_BYTES
 from tasks_lib.errors import AgentError
-from tasks_lib.patience import (
+from tasks_lib.process.groups import end_groups
+from tasks_lib.session import events as ev
+from tasks_lib.session.events import Event, Problem, Reply, Request
+from tasks_lib.session.next_action import (
     Answer,
     Decision,
     End,
@@ -31,10 +33,8 @@ from tasks_lib.patience import (
     decide,
     describe_limit,
 )  # fmt: skip
-from tasks_lib.process.groups import end_groups
-from tasks_lib.signs import Event, Problem, Reply, Request
-from tasks_lib.spending import Allowance, Spent
-from tasks_lib.watch import Watch, begin, observe
+from tasks_lib.session.spending import Allowance, Spent
+from tasks_lib.session.state import Watch, begin, observe
 
 BOOT_SECONDS = 20.0
 """A session has begun at the first step of its model, or so long after its prompt: a model may be slow to begin."""
@@ -118,11 +118,11 @@ class Turn:
         try:
             await self._talk.say(text)
         except AgentError:
-            self._talk.listen().push(signs.Gap(time.time(), self._talk.id))
+            self._talk.listen().push(ev.Gap(time.time(), self._talk.id))
             return False
         else:
             self._transcript.say("a person says", text, time.time())
-            self._talk.listen().push(signs.Sent(time.time(), self._talk.id))
+            self._talk.listen().push(ev.Sent(time.time(), self._talk.id))
             return True
         finally:
             self._saying -= 1
@@ -181,7 +181,7 @@ class Turn:
 
     async def _send(self, text: str) -> None:
         # It counts as sent before it is, because what comes of it may be heard before we hear that it was taken.
-        self._take([signs.Sent(time.time(), self._talk.id)])
+        self._take([ev.Sent(time.time(), self._talk.id)])
         await self._talk.say(text)
 
     async def _follow(self) -> TurnEnd:
@@ -191,7 +191,7 @@ class Turn:
                 if end := await self._act(decision):
                     return end
             except Unreachable:
-                self._take([signs.ServerDied(time.time(), self._talk.id)])
+                self._take([ev.ServerDied(time.time(), self._talk.id)])
             await self._end_boot()
             self._show()
 
@@ -229,10 +229,10 @@ class Turn:
             self._watch = observe(self._watch, event)
             self._transcript.write(event)
             match event:
-                case signs.Retrying() if event.retry.is_rate_limit:
+                case ev.Retrying() if event.retry.is_rate_limit:
                     self._throttle.slow_down(min(event.retry.until, time.time() + self._seconds.limit_seconds))
-                case signs.StepStarted() | signs.Retrying() | signs.ErrorSeen() | signs.Reread() if self._boots_until:
-                    if not isinstance(event, signs.Reread) or event.snapshot.reply or self._watch.steps:
+                case ev.StepStarted() | ev.Retrying() | ev.ErrorSeen() | ev.Reread() if self._boots_until:
+                    if not isinstance(event, ev.Reread) or event.snapshot.reply or self._watch.steps:
                         self._boots_until = min(self._boots_until, event.at)
                 case _:
                     pass
@@ -253,21 +253,21 @@ class Turn:
         for request in requests:
             text = answer_request(request, self._spec.cwd)
             now = time.time()
-            self._take([signs.Asked(now, request.session, request)])
+            self._take([ev.Asked(now, request.session, request)])
             with suppress(AgentError):  # One that is still open will be seen again.
                 await self._talk.answer(request, text)
             self._transcript.say(f"answered ({request.kind})", text, time.time())
-            self._take([signs.Answered(time.time(), request.session, request.id)])
+            self._take([ev.Answered(time.time(), request.session, request.id)])
 
     async def _read(self) -> None:
         snapshot, events, at = await self._talk.read(self._before)
         for event in events:
             self._transcript.write(event)
-        self._take([signs.Reread(at, self._talk.id, snapshot)])
+        self._take([ev.Reread(at, self._talk.id, snapshot)])
 
     async def _look_at_work(self, session: str) -> None:
         work = await self._spec.look() if self._spec.look else ""
-        self._take([signs.Looked(time.time(), session, work)])
+        self._take([ev.Looked(time.time(), session, work)])
 
     async def _revive(self) -> TurnEnd | None:
         """Go on where the server answers again: with a word to the agent if it was started anew."""

@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tasks_lib.agents.backend import SessionView
-from tasks_lib.patience import describe, name_time
-from tasks_lib.watch import Watch
+from tasks_lib.session.next_action import describe, name_time
+from tasks_lib.session.state import Watch
 
 VIEW_SECONDS = 0.25
 

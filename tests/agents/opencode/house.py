@@ -16,7 +16,7 @@ from tasks_lib.agents.opencode.backend import OpencodeBackend
 from tasks_lib.agents.opencode.configuration import write_configuration, write_stub
 from tasks_lib.agents.opencode.host import Address, Host
 from tasks_lib.agents.opencode.server import ServerPlan, connect
-from tasks_lib.settings import Settings
+from tasks_lib.settings.schema import Settings
 
 SECONDS = 120.0
 

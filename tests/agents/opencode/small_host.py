@@ -24,7 +24,7 @@ from tasks_lib.agents.opencode.server import ServerPlan
 from tasks_lib.agents.opencode.session import OpencodeSession, SessionLimits, Shared
 from tasks_lib.agents.opencode.shells import Shells
 from tasks_lib.process.table import Claim, Row, find
-from tasks_lib.settings import Settings
+from tasks_lib.settings.schema import Settings
 
 PATIENCE = 300.0
 """Seconds after which a test that waits for an event gives up; none comes near it."""

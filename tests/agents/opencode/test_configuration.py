@@ -15,7 +15,7 @@ from tasks_lib.agents.opencode.configuration import (
 )
 from tasks_lib.agents.opencode.roles import load_shipped, read_roles
 from tasks_lib.agents.opencode.theirs import SEEN, Theirs, find_sources, read_theirs
-from tasks_lib.settings import Settings
+from tasks_lib.settings.schema import Settings
 
 
 def configure(theirs: Theirs | None = NOTHING, **agent: Any) -> dict[str, str]:

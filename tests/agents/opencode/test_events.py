@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tasks_lib import signs
 from tasks_lib.agents.opencode.client import Client, Unreachable, read_line
 from tasks_lib.agents.opencode.events import Subscription, Wire, Wires
 from tasks_lib.agents.opencode.host import Address
@@ -16,10 +15,11 @@ from tasks_lib.agents.opencode.problems import is_rate_limit
 from tasks_lib.agents.opencode.shapes import Json
 from tasks_lib.agents.opencode.transcript import Transcript
 from tasks_lib.agents.opencode.translation import translate
-from tasks_lib.patience import describe
-from tasks_lib.signs import Event
-from tasks_lib.spending import Spent
-from tasks_lib.watch import Watch, begin, observe
+from tasks_lib.session import events as ev
+from tasks_lib.session.events import Event
+from tasks_lib.session.next_action import describe
+from tasks_lib.session.spending import Spent
+from tasks_lib.session.state import Watch, begin, observe
 
 TRACES = Path(__file__).parent / "traces"
 ADDRESS = Address("http://127.0.0.1:1", "secret")
@@ -47,7 +47,7 @@ def test_tools_are_told_by_what_they_do() -> None:
     assert "write: /worktree/a.txt" in said
     assert not watch.is_busy
     assert watch.used == Spent(tokens=120 * len(watch.steps), cost=watch.used.cost, calls=len(watch.steps))
-    ended = [event for event in events if isinstance(event, signs.ToolEnded)]
+    ended = [event for event in events if isinstance(event, ev.ToolEnded)]
     assert ended[0].tool.name == "bash"
     assert ended[1].given.startswith("filePath: /worktree/a.txt")
 
@@ -63,7 +63,7 @@ def test_a_subagent_is_a_member_of_the_tree_and_asks_for_itself() -> None:
     watch, events, said = follow("subagent")
     assert len(watch.members) == 2
     assert "subagent: bash: cat /etc/hostname" in said
-    (asked,) = (event for event in events if isinstance(event, signs.Asked))
+    (asked,) = (event for event in events if isinstance(event, ev.Asked))
     assert asked.request.session != watch.root
     assert asked.request.text == "external_directory /etc/*"
     assert watch.requests == {}
@@ -74,7 +74,7 @@ def test_a_subagent_is_a_member_of_the_tree_and_asks_for_itself() -> None:
 def test_a_retry_says_until_when_and_why() -> None:
     watch, events, said = follow("rate_limit")
     assert said[1] == "retrying until 15:57:26 (rate limited)"
-    assert sum(isinstance(event, signs.Retrying) for event in events) == 5
+    assert sum(isinstance(event, ev.Retrying) for event in events) == 5
     assert watch.problem is not None
     assert watch.problem.is_rate_limit
 
@@ -146,14 +146,14 @@ def test_a_rate_limit_is_known_by_its_words_or_by_the_wait(
 def test_the_transcript_says_a_thing_once_and_keeps_it_short(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "session.log"
     _, events, _ = follow("subagent")
-    transcript = Transcript(log, root=next(event.session for event in events if isinstance(event, signs.ChildOpened)))
+    transcript = Transcript(log, root=next(event.session for event in events if isinstance(event, ev.ChildOpened)))
     for event in [*events, *events]:
         transcript.write(event)
     text = log.read_text()
     assert text.count("subagent bash failed") == 1
     assert text.count("parent done") == 1
     assert text.count("subagent asks (permission)\nexternal_directory /etc/*") == 1
-    long = signs.ToolEnded(0, "x", "9", signs.Tool("bash"), "command: y", "z" * 100_000)
+    long = ev.ToolEnded(0, "x", "9", ev.Tool("bash"), "command: y", "z" * 100_000)
     transcript.write(long)
     assert len(log.read_text()) < len(text) + 3000
     assert log.stat().st_mode & 0o077 == 0
@@ -192,8 +192,8 @@ async def test_each_session_hears_of_itself_and_its_children() -> None:
     line = Line()
     wire = make_wire(line)
     one, other = wire.subscribe("a", ""), wire.subscribe("b", "")
-    assert isinstance((await hear(one))[0], signs.Gap)
-    assert isinstance((await hear(other))[0], signs.Gap)
+    assert isinstance((await hear(one))[0], ev.Gap)
+    assert isinstance((await hear(other))[0], ev.Gap)
     line.feed.put_nowait(
         {"type": "session.created", "properties": {"sessionID": "c", "info": {"id": "c", "parentID": "a"}}}
     )
@@ -201,7 +201,7 @@ async def test_each_session_hears_of_itself_and_its_children() -> None:
     line.feed.put_nowait(idle("x"))
     line.feed.put_nowait(idle("b"))
     assert [event.session for event in await hear(other)] == ["b"]
-    assert [type(event) for event in one.take()] == [signs.ChildOpened, signs.Idle]
+    assert [type(event) for event in one.take()] == [ev.ChildOpened, ev.Idle]
     wire.leave(one)
     line.feed.put_nowait(idle("c"))
     line.feed.put_nowait(idle("b"))
@@ -218,9 +218,9 @@ async def test_a_stream_that_breaks_is_taken_up_and_everybody_looks() -> None:
     line.feed.put_nowait(None)
     line.feed.put_nowait(idle("a"))
     heard: list[Event] = []
-    while not any(isinstance(event, signs.Idle) for event in heard):
+    while not any(isinstance(event, ev.Idle) for event in heard):
         heard += await hear(one)
-    assert isinstance(heard[0], signs.Gap)
+    assert isinstance(heard[0], ev.Gap)
     await wire.close()
 
 
@@ -238,7 +238,7 @@ async def test_a_wire_is_closed_when_nobody_holds_it() -> None:
 async def test_of_a_text_that_grows_one_event_is_kept() -> None:
     subscription = Subscription("a", "")
     for _ in range(100):
-        subscription.push(signs.Grew(time.time(), "a"))
-    subscription.push(signs.Grew(time.time(), "b"))
+        subscription.push(ev.Grew(time.time(), "a"))
+    subscription.push(ev.Grew(time.time(), "b"))
     assert len(subscription.take()) == 2
     assert subscription.take() == []

@@ -8,7 +8,7 @@ from tasks_lib.agents.backend import Need
 from tasks_lib.agents.opencode.permissions import Rule
 from tasks_lib.agents.opencode.roles import Role, check_needs, load_shipped, read_roles
 from tasks_lib.errors import InputError
-from tasks_lib.settings import DEFAULT_ROLE, ROLES
+from tasks_lib.settings.schema import DEFAULT_ROLE, ROLES
 
 PLACE = ".opencode/agents/"
 

@@ -9,7 +9,7 @@ from html import escape
 from itertools import pairwise
 from unicodedata import east_asian_width
 
-from tasks_lib.graph import Graph
+from tasks_lib.graph.task_graph import Graph
 from tasks_lib.model import Task
 from tasks_lib.text import fold
 

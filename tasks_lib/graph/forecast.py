@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks_lib.graph import Graph
-from tasks_lib.plan import rank
+from tasks_lib.graph.run_plan import rank
+from tasks_lib.graph.task_graph import Graph
 
 Policy = Literal["priority", "fifo"]
 

@@ -13,8 +13,15 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.model import REVIEW_LEVEL, Risk, Scope, Task
 from tasks_lib.naming import MAX_MESSAGE, show
-from tasks_lib.settings_agent import PLACEHOLDERS, AgentSettings, BudgetLimits, BudgetSettings, check_not_filled_in
-from tasks_lib.settings_values import (
+from tasks_lib.prompts.templates import PromptName
+from tasks_lib.settings.agent_schema import (
+    PLACEHOLDERS,
+    AgentSettings,
+    BudgetLimits,
+    BudgetSettings,
+    check_not_filled_in,
+)
+from tasks_lib.settings.value_types import (
     DEFAULT_ROLE,
     KEPT_CONFIG,
     Count,
@@ -29,9 +36,8 @@ from tasks_lib.settings_values import (
     check_branch,
     check_path,
 )
-from tasks_lib.settings_yaml import read_model
-from tasks_lib.templates import PromptName
-from tasks_lib.yamlnodes import quote
+from tasks_lib.settings.yaml_reading import read_model
+from tasks_lib.yaml_nodes import quote
 
 __all__ = [
     "DEFAULT_ROLE",

@@ -8,13 +8,13 @@ from functools import lru_cache
 from typing import TypeVar
 
 from tasks_lib.errors import Fault
-from tasks_lib.frontmatter import DEPENDENCY_KEYS, add_dependency, decode, encode, find_block, set_status
 from tasks_lib.model import KNOWN_LEVELS, Impact, Risk, Scope, Status, Task, is_model_name
 from tasks_lib.naming import MAX_MESSAGE, find_hidden, find_id_fault, show
-from tasks_lib.nearest import suggest
-from tasks_lib.sections import adopt_sections, get_section, set_section
+from tasks_lib.suggestions import suggest
+from tasks_lib.taskfile.frontmatter import DEPENDENCY_KEYS, add_dependency, decode, encode, find_block, set_status
+from tasks_lib.taskfile.sections import adopt_sections, get_section, set_section
 from tasks_lib.text import fold_printable
-from tasks_lib.yamlnodes import Items, Node, Scalar, Table, quote, read_yaml, to_value
+from tasks_lib.yaml_nodes import Items, Node, Scalar, Table, quote, read_yaml, to_value
 
 __all__ = [
     "add_dependency",

@@ -10,7 +10,7 @@ import rustworkx as rx
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.model import Task
 from tasks_lib.naming import MAX_MESSAGE, show
-from tasks_lib.nearest import find_nearest
+from tasks_lib.suggestions import find_nearest
 
 _CYCLES_SHOWN = 10
 """A knot of nodes can hold more cycles than atoms exist; those shown are enough to start untying it."""

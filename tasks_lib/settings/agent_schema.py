@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tasks_lib.naming import show
-from tasks_lib.settings_values import (
+from tasks_lib.settings.value_types import (
     ConfigKey,
     Count,
     Dollars,

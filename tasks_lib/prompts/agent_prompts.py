@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks_lib.model import LEVELS_THAT_ADD_FILES, Task
-from tasks_lib.templates import DEFAULT, Templates
+from tasks_lib.prompts.templates import DEFAULT, Templates
 from tasks_lib.text import tell_rest
 
 MAX_LOG_CHARS = 6_000

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from tasks_lib.bounds import MOST_IN_A_ROW, describe_exhaustion
-from tasks_lib.signs import Member, Request
-from tasks_lib.spending import Allowance, find_excess, find_seconds_left
-from tasks_lib.watch import UNSEEN, Watch
+from tasks_lib.loop_limits import MOST_IN_A_ROW, describe_exhaustion
+from tasks_lib.session.events import Member, Request
+from tasks_lib.session.spending import Allowance, find_excess, find_seconds_left
+from tasks_lib.session.state import UNSEEN, Watch
 
 QUIET_SECONDS = 15.0
 """After so long without an event the session is asked how it is: an event may have been lost."""

@@ -4,10 +4,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from tasks_lib import bounds, signs
-from tasks_lib.bounds import UNTRIED, Headway
-from tasks_lib.signs import IDLE, Event, Member, Problem, Reply, Request, Todo
-from tasks_lib.spending import NOTHING, Spent, add_up
+from tasks_lib import loop_limits
+from tasks_lib.loop_limits import UNTRIED, Headway
+from tasks_lib.session import events as ev
+from tasks_lib.session.events import IDLE, Event, Member, Problem, Reply, Request, Todo
+from tasks_lib.session.spending import NOTHING, Spent, add_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +80,23 @@ def observe(watch: Watch, event: Event) -> Watch:
     """The watch after `event`. A snapshot replaces all that events said; only when there was life is remembered."""
     heard = replace(watch, heard_at=max(watch.heard_at, event.at))
     match event:
-        case signs.Reread():
+        case ev.Reread():
             return _take_snapshot(heard, event)
-        case signs.Polled():
+        case ev.Polled():
             return _take_poll(heard, event)
-        case signs.Gap():
+        case ev.Gap():
             return replace(heard, has_gap=True)
-        case signs.ServerDied():
+        case ev.ServerDied():
             return replace(heard, is_dead=True, members=dict.fromkeys(watch.members, IDLE), requests={})
-        case signs.Sent():
+        case ev.Sent():
             alive = replace(_live(heard, event.at), is_dead=False, problem=None)
             asked = replace(alive, sent=watch.sent + 1, asked_at=max(watch.asked_at, event.at))
             return replace(asked, headway=advance(watch.headway, event))
-        case signs.Looked():
+        case ev.Looked():
             return replace(heard, looks={**watch.looks, event.session: _compare(watch, event)})
-        case signs.Answered():
+        case ev.Answered():
             return replace(heard, requests={key: one for key, one in watch.requests.items() if key != event.request})
-        case signs.ErrorSeen():
+        case ev.ErrorSeen():
             return _take_error(heard, event)
         case _:
             progressing = replace(_live(heard, event.at), headway=advance(watch.headway, event, watch.steps))
@@ -106,22 +107,22 @@ def advance(known: Mapping[str, Headway], event: Event, steps: Collection[str] =
     """`known` after `event`; `steps` are those that were counted before. Events and readings both go through here."""
     before = known.get(event.session, UNTRIED)
     match event:
-        case signs.ToolStarted():
-            after = bounds.note_call(before)
-        case signs.ToolEnded():
-            after = bounds.note_result(before, event.tool.name, event.given, event.result)
-        case signs.StepEnded() if event.step not in steps:
-            after = bounds.note_step(before)
-        case signs.Compacted():
-            after = bounds.note_compaction(before, event.part, is_overflow=event.is_overflow)
-        case signs.Sent():
-            after = bounds.note_prompt(before)
+        case ev.ToolStarted():
+            after = loop_limits.note_call(before)
+        case ev.ToolEnded():
+            after = loop_limits.note_result(before, event.tool.name, event.given, event.result)
+        case ev.StepEnded() if event.step not in steps:
+            after = loop_limits.note_step(before)
+        case ev.Compacted():
+            after = loop_limits.note_compaction(before, event.part, is_overflow=event.is_overflow)
+        case ev.Sent():
+            after = loop_limits.note_prompt(before)
         case _:
             after = before
     return known if after == before else {**known, event.session: after}
 
 
-def _compare(watch: Watch, event: signs.Looked) -> Look:
+def _compare(watch: Watch, event: ev.Looked) -> Look:
     """Whether anything was done to the worktree since it was last looked at: then only what comes now counts."""
     before, seen = watch.looks.get(event.session), len(watch.headway.get(event.session, UNTRIED).parts)
     if before is None or before.work == event.work:
@@ -131,60 +132,60 @@ def _compare(watch: Watch, event: signs.Looked) -> Look:
 
 def _time_limit(watch: Watch, event: Event) -> Watch:
     match event:
-        case signs.Retrying() if event.retry.is_rate_limit and not watch.limited_at:
+        case ev.Retrying() if event.retry.is_rate_limit and not watch.limited_at:
             return replace(watch, limited_at=event.at)
-        case signs.StepEnded() | signs.ToolEnded() if watch.limited_at:
+        case ev.StepEnded() | ev.ToolEnded() if watch.limited_at:
             return replace(watch, limited_at=0.0)
         case _:
             return watch
 
 
-_Doing = signs.Busy | signs.Retrying | signs.StepStarted | signs.Grew | signs.ToolStarted | signs.ToolEnded
+_Doing = ev.Busy | ev.Retrying | ev.StepStarted | ev.Grew | ev.ToolStarted | ev.ToolEnded
 _Other = (
-    signs.Idle | signs.StepEnded | signs.TextEnded | signs.Asked | signs.TodosChanged | signs.ChildOpened
-    | signs.Compacted
+    ev.Idle | ev.StepEnded | ev.TextEnded | ev.Asked | ev.TodosChanged | ev.ChildOpened
+    | ev.Compacted
 )  # fmt: skip
 
 
 def _take_life(watch: Watch, event: _Doing | _Other) -> Watch:
     match event:
-        case signs.Idle():
+        case ev.Idle():
             return _fall_idle(watch, event.session, event.at)
-        case signs.StepEnded():
+        case ev.StepEnded():
             return _add_step(watch, event)
-        case signs.Asked():
+        case ev.Asked():
             return replace(watch, requests={**watch.requests, event.request.id: event.request})
-        case signs.TodosChanged():
+        case ev.TodosChanged():
             return replace(watch, todos=event.todos) if event.session == watch.root else watch
-        case signs.ChildOpened():
+        case ev.ChildOpened():
             return watch if event.child in watch.members else _put(watch, event.child, IDLE)
-        case signs.TextEnded() | signs.Compacted():
+        case ev.TextEnded() | ev.Compacted():
             return watch
         case _:
-            stepped = replace(watch, has_stepped=True) if isinstance(event, signs.StepStarted) else watch
+            stepped = replace(watch, has_stepped=True) if isinstance(event, ev.StepStarted) else watch
             return _put(stepped, event.session, _work(watch.members.get(event.session, IDLE), event))
 
 
 def _work(member: Member, event: _Doing) -> Member:
     match event:
-        case signs.Busy():
+        case ev.Busy():
             return replace(member, is_busy=True, retry=None)
-        case signs.Retrying():
+        case ev.Retrying():
             return replace(member, is_busy=True, retry=event.retry)
-        case signs.StepStarted():
+        case ev.StepStarted():
             return replace(member, is_busy=True, retry=None, is_thinking=False)
-        case signs.Grew():
+        case ev.Grew():
             thinks = member.is_thinking if event.is_thinking is None else event.is_thinking
             return replace(member, is_busy=True, retry=None, is_thinking=thinks)
-        case signs.ToolStarted():
+        case ev.ToolStarted():
             return replace(member, is_busy=True, tools={**member.tools, event.call: event.tool})
-        case signs.ToolEnded():
+        case ev.ToolEnded():
             return replace(member, tools={key: tool for key, tool in member.tools.items() if key != event.call})
         case _:
             assert_never(event)
 
 
-def _take_error(watch: Watch, event: signs.ErrorSeen) -> Watch:
+def _take_error(watch: Watch, event: ev.ErrorSeen) -> Watch:
     """Of several errors a refusal says most, else the first; a child's is an answer to its parent, which goes on."""
     known = watch.problem
     if event.session != watch.root or (known and (known.is_refusal or not event.problem.is_refusal)):
@@ -208,13 +209,13 @@ def _fall_idle(watch: Watch, session: str, at: float) -> Watch:
     return replace(_put(watch, session, IDLE), idle_at=max(watch.idle_at, at))
 
 
-def _add_step(watch: Watch, event: signs.StepEnded) -> Watch:
+def _add_step(watch: Watch, event: ev.StepEnded) -> Watch:
     if event.step in watch.steps:
         return watch
     return replace(watch, steps={**watch.steps, event.step: event.spent}, used=watch.used + event.spent)
 
 
-def _take_snapshot(watch: Watch, event: signs.Reread) -> Watch:
+def _take_snapshot(watch: Watch, event: ev.Reread) -> Watch:
     snapshot = event.snapshot
     has_grown = snapshot.growth != watch.growth
     fell_idle = watch.is_busy and not any(member.is_busy for member in snapshot.members.values())
@@ -244,7 +245,7 @@ def _is_limited(members: Mapping[str, Member]) -> bool:
     return any(member.retry and member.retry.is_rate_limit for member in members.values())
 
 
-def _take_poll(watch: Watch, event: signs.Polled) -> Watch:
+def _take_poll(watch: Watch, event: ev.Polled) -> Watch:
     for session, member in watch.members.items():
         if session not in event.busy:
             watch = _fall_idle(watch, session, event.at)

@@ -5,12 +5,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from tasks_lib.bounds import MOST_IN_A_ROW
 from tasks_lib.errors import InputError
-from tasks_lib.graph import Graph
+from tasks_lib.graph.task_graph import Graph
+from tasks_lib.loop_limits import MOST_IN_A_ROW
 from tasks_lib.model import Aborted, Blocked, Checked, Failed, Merged, Outcome, Skipped, Status, Task
 from tasks_lib.naming import is_resolve_task
-from tasks_lib.nearest import find_nearest
+from tasks_lib.suggestions import find_nearest
 
 _TAKEN_BACK = Failed(f"its merge was taken back {MOST_IN_A_ROW} times as others' commits came first; the work is kept")
 _CAUSES_SHOWN = 3

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from tasks_lib.model import is_model_name
 from tasks_lib.naming import find_branch_fault, find_id_fault, show
-from tasks_lib.nearest import suggest
+from tasks_lib.suggestions import suggest
 
 MAX_PART_BYTES, MAX_PATH_BYTES = 255, 1000
 """What most file systems take of one name, and what leaves room for the place that the repository lies at."""

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.naming import show
-from tasks_lib.nearest import find_nearest
+from tasks_lib.suggestions import find_nearest
 
 PromptName = Literal["task", "review", "conflict", "red", "changes"]
 

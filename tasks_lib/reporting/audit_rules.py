@@ -7,9 +7,9 @@ from enum import StrEnum
 
 from tasks_lib.model import LEVELS_THAT_ADD_FILES, Status, Task
 from tasks_lib.naming import flatten
-from tasks_lib.report import ExitCode
-from tasks_lib.sections import set_section
-from tasks_lib.taskfile import set_status
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.taskfile.parsing import set_status
+from tasks_lib.taskfile.sections import set_section
 from tasks_lib.text import fold
 
 _SHORT = 10

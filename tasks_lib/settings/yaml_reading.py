@@ -8,8 +8,8 @@ from pydantic.fields import FieldInfo
 
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.naming import MAX_MESSAGE, show
-from tasks_lib.nearest import suggest
-from tasks_lib.yamlnodes import Items, Node, Scalar, Table, quote, read_yaml, to_value
+from tasks_lib.suggestions import suggest
+from tasks_lib.yaml_nodes import Items, Node, Scalar, Table, quote, read_yaml, to_value
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = Sequence[str | int]

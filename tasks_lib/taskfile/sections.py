@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tasks_lib.frontmatter import find_block
+from tasks_lib.taskfile.frontmatter import find_block
 
 _FENCE = re.compile(r"( {0,3}(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*)(`{3,}(?=[^`]*$)|~{3,})")
 MAX_FENCE_INDENT = 3

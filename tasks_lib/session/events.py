@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks_lib.bounds import Headway
-from tasks_lib.spending import Spent
+from tasks_lib.loop_limits import Headway
+from tasks_lib.session.spending import Spent
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.model import Status
-from tasks_lib.yamlnodes import Items, Node, Scalar, Table, quote, read_yaml
+from tasks_lib.yaml_nodes import Items, Node, Scalar, Table, quote, read_yaml
 
 _OPENING = re.compile(r"\ufeff?---[ \t]*(?:\r?\n|\Z)")
 _CLOSING = re.compile(r"^---[ \t]*\r?$", re.MULTILINE)

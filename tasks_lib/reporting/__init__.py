@@ -1,0 +1,1 @@
+"""What is said of a run once it has ended: the exit code, the report, broken promises."""

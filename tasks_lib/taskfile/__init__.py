@@ -1,0 +1,1 @@
+"""Task files: parsing them, and changing single lines of them."""
