@@ -11,9 +11,9 @@ from pathlib import Path
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.runner import Git
-from tasks_lib.process.output import run_captured
-from tasks_lib.process.programs import find_program
-from tasks_lib.process.python import python_environment
+from tasks_lib.process.captured_output import run_captured
+from tasks_lib.process.program_lookup import find_program
+from tasks_lib.process.python_command import python_environment
 
 DATA = Path(__file__).resolve().parent / "demo"
 TEMPLATE_SUFFIX = "-tpl"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from coordinator_start import clean, is_own
 from flows.places import data_dir, own_directory
-from tasks_lib.process.person import replaced_environment
-from tasks_lib.process.web import PROXIES, bypass_loopback, is_loopback
+from tasks_lib.process.http_clients import PROXIES, bypass_loopback, is_loopback
+from tasks_lib.process.user_environment import replaced_environment
 
 STEERING = ("PREFECT_*", "OTEL_*", "LOGFIRE_*", "UVICORN_*", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS")
 """Variables of Prefect, and of what it is made of."""

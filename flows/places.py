@@ -12,7 +12,7 @@ import platformdirs
 
 from tasks_lib.errors import InputError
 from tasks_lib.process.files import write_atomically
-from tasks_lib.process.programs import find_program
+from tasks_lib.process.program_lookup import find_program
 from tasks_lib.suggestions import suggest
 
 DATA_VARIABLE = "COORDINATOR_DATA_DIR"

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from tasks_lib.errors import SystemFailure
-from tasks_lib.process.web import is_loopback, make_client
+from tasks_lib.process.http_clients import is_loopback, make_client
 
 _TRUE = ("1", "true", "t", "yes", "y", "on")
 

@@ -23,9 +23,9 @@ from flows.prefect_api import ask, find_ui
 from flows.signals import on_signals, pass_over
 from tasks_lib.errors import SystemFailure
 from tasks_lib.process.files import write_atomically
-from tasks_lib.process.programs import require_program
-from tasks_lib.process.python import python_command, python_environment
-from tasks_lib.process.web import make_client
+from tasks_lib.process.http_clients import make_client
+from tasks_lib.process.program_lookup import require_program
+from tasks_lib.process.python_command import python_command, python_environment
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 180

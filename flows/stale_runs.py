@@ -26,7 +26,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import PrefectException
 from prefect.states import Crashed
 
-from tasks_lib.process.private import is_running
+from tasks_lib.process.private_directories import is_running
 
 FLOW = "run-graph"
 ALIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 
-from tasks_lib.process.programs import own_path, require_program
+from tasks_lib.process.program_lookup import own_path, require_program
 
 MODULES = (
     "queue", "json", "typing", "logging", "asyncio", "httpx", "typer", "prefect", "uvicorn", "sqlalchemy", "pydantic",

@@ -13,7 +13,7 @@ import typer.main
 from flows.cli import app
 from flows.commands.formats import UP_PORT
 from tasks_lib.model import KNOWN_LEVELS
-from tasks_lib.process.environment import TURN_NAMES
+from tasks_lib.process.allowed_variables import TURN_NAMES
 from tasks_lib.prompts.templates import PLACEHOLDERS
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.settings.schema import DEFAULT_ROLE, KEPT_CONFIG, Settings, read_settings, settings_schema

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).resolve().parent.parent
-READER = "tasks_lib/process/output.py"
+READER = "tasks_lib/process/captured_output.py"
 AGENTS = ("flows/demo/agent.py",)
 """Not a program of the coordinator's: the demo's agent, which runs in a session of its own."""
 FILES = sorted(path for folder in ("tasks_lib", "flows") for path in (TOP / folder).rglob("*.py"))

@@ -26,7 +26,7 @@ from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.relocating import follow_repository, look_for_move, remember_place, require_disk
 from tasks_lib.life.remains import end_processes, find_ownerless, find_private, sweep
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
-from tasks_lib.process.strays import find_marked
+from tasks_lib.process.marked_processes import find_marked
 from tasks_lib.reporting.run_report import ExitCode
 
 RUN_NAME = "cleanup"

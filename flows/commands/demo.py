@@ -22,7 +22,7 @@ from tasks_lib.life.board import VIEW_NAME, NodeView, read_view
 from tasks_lib.life.project import load_project
 from tasks_lib.model import Status
 from tasks_lib.naming import flatten
-from tasks_lib.process.python import python_command
+from tasks_lib.process.python_command import python_command
 from tasks_lib.reporting.run_report import ExitCode
 
 PLACE = "demo"

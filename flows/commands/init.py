@@ -16,7 +16,7 @@ from tasks_lib.errors import InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.project import CONFIGURATION
 from tasks_lib.life.relocating import find_former_top, look_for_move
-from tasks_lib.process.programs import find_program
+from tasks_lib.process.program_lookup import find_program
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.settings.schema import starter_settings
 

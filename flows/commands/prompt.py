@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flows.commands.formats import PromptKind
 from flows.commands.output import print_json
-from tasks_lib.agents.opencode.roles import load_shipped, read_roles
+from tasks_lib.agents.opencode.config.roles import load_shipped, read_roles
 from tasks_lib.errors import InputError
 from tasks_lib.git.branches import read_diffstat
 from tasks_lib.git.head import Head

@@ -18,7 +18,7 @@ from flows.demo.agent import DECISIONS, HASTY_TESTS, SECONDS, USUAL_SECONDS, WOR
 from flows.demo.changes import Change, Edit, read_patch
 from flows.demo.script import DONE, Call, Message, Step, pieces_of, read_text
 from flows.demo_story import PATHS
-from tasks_lib.process.programs import find_program
+from tasks_lib.process.program_lookup import find_program
 
 PROGRAM = Path(__file__).resolve().parent / "agent.py"
 # A machine may have this Python only, under a name that is not on PATH.

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from tasks_lib.errors import InputError
-from tasks_lib.process.output import run_captured
-from tasks_lib.process.programs import find_program as which
+from tasks_lib.process.captured_output import run_captured
+from tasks_lib.process.program_lookup import find_program as which
 
 MODEL = "scripted/m1"
 """The scripted model's name to opencode, as `provider/model`."""

@@ -10,7 +10,7 @@ from typing import IO, TypeVar
 
 from tasks_lib.errors import GitError
 from tasks_lib.git.runner import git_environment, local_variables
-from tasks_lib.process.programs import require_program
+from tasks_lib.process.program_lookup import require_program
 
 Answer = TypeVar("Answer")
 _STOP_SECONDS = 5

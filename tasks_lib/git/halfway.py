@@ -12,7 +12,7 @@ from tasks_lib.git.relocation import Relocation
 from tasks_lib.git.runner import Git, list_running
 from tasks_lib.naming import SOME
 from tasks_lib.process.files import Stamp, read_stamp, remove_empty_parents, write_atomically
-from tasks_lib.process.holders import Place, find_git
+from tasks_lib.process.lock_holders import Place, find_git
 from tasks_lib.text import list_some
 
 MOVING_NAME = "moving.json"

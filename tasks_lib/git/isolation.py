@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from tasks_lib.git.entries import Worktree
 from tasks_lib.git.objects import Entry, Objects
 from tasks_lib.git.runner import Git
-from tasks_lib.process.private import make_private, name_owner
+from tasks_lib.process.private_directories import make_private, name_owner
 
 ATTRIBUTES = ".gitattributes"
 _MAX_ATTRIBUTE_BYTES = 100 << 20

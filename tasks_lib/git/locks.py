@@ -1,6 +1,6 @@
 """Decides which lock files of git are dead, and removes no others: the only place that removes one.
 
-A lock is removed only in two cases, and only if no process holds it (see `tasks_lib.process.holders`):
+A lock is removed only in two cases, and only if no process holds it (see `tasks_lib.process.lock_holders`):
 
 - It is coordinator's own: in an entry that carries coordinator's record, on a node's branch, or on a ref below
   `refs/coordinator/`. Agents that were ended leave such locks, and killed runs.
@@ -22,7 +22,7 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import list_running
 from tasks_lib.git.sweep import OLD_SECONDS, is_old
 from tasks_lib.process.files import read_stamp
-from tasks_lib.process.holders import Place, find_holder
+from tasks_lib.process.lock_holders import Place, find_holder
 
 OWN_SECONDS = 2.0
 """A lock of coordinator's own that is older has no holder that hides from us: such programs hold one for an instant."""

@@ -8,7 +8,7 @@ from tasks_lib.git.merging import Conflict, list_commits
 from tasks_lib.git.objects import Change, Entry
 from tasks_lib.git.tasktext import read_summary
 from tasks_lib.model import Task
-from tasks_lib.process.private import private_directory
+from tasks_lib.process.private_directories import private_directory
 from tasks_lib.taskfile.parsing import parse_task
 
 _MERGE_FILE_FAILED = 128

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks_lib.errors import GitError
-from tasks_lib.process.output import collect, end_captured, run_captured
-from tasks_lib.process.person import taken_out
-from tasks_lib.process.programs import own_path, require_program
-from tasks_lib.process.unattended import OWN_GIT
+from tasks_lib.process.captured_output import collect, end_captured, run_captured
+from tasks_lib.process.noninteractive import OWN_GIT
+from tasks_lib.process.program_lookup import own_path, require_program
+from tasks_lib.process.user_environment import taken_out
 
 _OPTIONS = (
     "-c", "core.hooksPath=/dev/null",  # A user's hooks would fire in every worktree, on ref updates too.

@@ -18,7 +18,7 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
 from tasks_lib.git.snapshots import KEPT_REFS, keep_commit, keep_state
 from tasks_lib.naming import flatten
-from tasks_lib.process.private import private_directory
+from tasks_lib.process.private_directories import private_directory
 
 _log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from tasks_lib.errors import SystemFailure
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.submodules import keep_submodules
+from tasks_lib.process.captured_output import run_captured
 from tasks_lib.process.files import remove_empty_parents
-from tasks_lib.process.output import run_captured
-from tasks_lib.process.programs import require_program
+from tasks_lib.process.program_lookup import require_program
 
 POOL_NAME = ".pool"
 TRASH_NAME = ".trash"

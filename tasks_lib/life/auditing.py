@@ -32,8 +32,8 @@ from tasks_lib.life.project import Project
 from tasks_lib.life.remains import find_private
 from tasks_lib.life.surroundings import REPOSITORY_MARKER, Kind, Surroundings
 from tasks_lib.model import Task
-from tasks_lib.process.private import name_owner, private_directory
-from tasks_lib.process.strays import find_marked
+from tasks_lib.process.marked_processes import find_marked
+from tasks_lib.process.private_directories import name_owner, private_directory
 from tasks_lib.reporting.audit_rules import (
     CommitFacts,
     Reported,

@@ -5,20 +5,20 @@ import os
 from pathlib import Path
 
 from tasks_lib.agents.backend import Backend, Session, SessionSpec
-from tasks_lib.agents.command import CommandBackend
+from tasks_lib.agents.command_backend import CommandBackend
 from tasks_lib.agents.opencode.backend import OpencodeBackend, find_data
-from tasks_lib.agents.opencode.host import Host
-from tasks_lib.agents.opencode.program import check_program
-from tasks_lib.agents.opencode.session import OpencodeSession, SessionLimits, Shared
+from tasks_lib.agents.opencode.servers.executable import check_program
+from tasks_lib.agents.opencode.servers.server_interface import Host
+from tasks_lib.agents.opencode.turns.session_adapter import OpencodeSession, SessionLimits, Shared
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.runner import local_variables
 from tasks_lib.life.instructions import Instructions, find_instruction_faults, read_project_instructions
 from tasks_lib.life.needs import find_needs
 from tasks_lib.life.project import Project
 from tasks_lib.life.surroundings import Surroundings, find_own_bin
-from tasks_lib.process.environment import scrub
-from tasks_lib.process.person import person_environment
-from tasks_lib.process.private import private_directory
+from tasks_lib.process.allowed_variables import scrub
+from tasks_lib.process.private_directories import private_directory
+from tasks_lib.process.user_environment import person_environment
 from tasks_lib.settings.schema import Settings
 
 SERVER_LOG = "opencode.log"

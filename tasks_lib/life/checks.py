@@ -9,7 +9,7 @@ from tasks_lib.git.worktrees import Worktree
 from tasks_lib.life.copying import copy_listed
 from tasks_lib.life.run import Run
 from tasks_lib.life.surroundings import Kind
-from tasks_lib.process.shell import LinesEnded, run_lines, tail_of
+from tasks_lib.process.shell_lines import LinesEnded, run_lines, tail_of
 from tasks_lib.settings.schema import Settings
 from tasks_lib.verify_output import explain_broken, list_idle
 

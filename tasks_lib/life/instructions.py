@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from posixpath import dirname, normpath
 
-from tasks_lib.agents.opencode.roles import PLACES, read_roles
+from tasks_lib.agents.opencode.config.roles import PLACES, read_roles
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.objects import Entry, Objects
 from tasks_lib.git.repository import Repository

@@ -17,9 +17,9 @@ from tasks_lib.graph.task_graph import Graph
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
 from tasks_lib.naming import flatten
 from tasks_lib.process.files import find_unfinished
-from tasks_lib.process.groups import GroupId, end_group
-from tasks_lib.process.private import BRIEF, find_dead, name_owner
-from tasks_lib.process.strays import end_marked
+from tasks_lib.process.marked_processes import end_marked
+from tasks_lib.process.private_directories import BRIEF, find_dead, name_owner
+from tasks_lib.process.process_groups import GroupId, end_group
 from tasks_lib.settings.schema import Settings
 
 WRITING_SECONDS = 60.0

@@ -28,7 +28,7 @@ from tasks_lib.life.remains import describe_takeover, end_processes, sweep
 from tasks_lib.life.run import Run
 from tasks_lib.life.surroundings import REPOSITORY_MARKER, Surroundings
 from tasks_lib.naming import name_branches
-from tasks_lib.process.private import name_owner, private_directory
+from tasks_lib.process.private_directories import name_owner, private_directory
 
 WATCH_SECONDS = 1.0
 """How often the base is looked at, for commits by another hand."""

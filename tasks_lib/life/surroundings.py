@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from tasks_lib.agents.launcher import write_launcher
-from tasks_lib.agents.opencode.theirs import find_sources
+from tasks_lib.agents.coordinator_on_path import write_launcher
+from tasks_lib.agents.opencode.config.user_config import find_sources
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import local_variables
-from tasks_lib.process.environment import lead_path, scrub
-from tasks_lib.process.person import person_environment
-from tasks_lib.process.unattended import Refusals
+from tasks_lib.process.allowed_variables import lead_path, scrub
+from tasks_lib.process.noninteractive import Refusals
+from tasks_lib.process.user_environment import person_environment
 from tasks_lib.settings.schema import Settings
 
 REPOSITORY_MARKER = "COORDINATOR_REPOSITORY"

@@ -21,7 +21,7 @@ from tasks_lib.life.run import Run
 from tasks_lib.life.slots import Seat
 from tasks_lib.life.updating import bring_up_to_date
 from tasks_lib.model import Stage, Task
-from tasks_lib.process.groups import GroupId, end_group
+from tasks_lib.process.process_groups import GroupId, end_group
 from tasks_lib.session.spending import NOTHING, Spent
 
 FAILED_ATTEMPT = "attempt failed"

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks_lib.agents.backend import Backend, Session, SessionSpec, TurnSpec
-from tasks_lib.agents.command import ANSWER_BYTES, CommandBackend, check_command, fill
+from tasks_lib.agents.command_backend import ANSWER_BYTES, CommandBackend, check_command, fill
 from tasks_lib.errors import AgentError
-from tasks_lib.process.environment import TURN_NAMES
-from tasks_lib.process.groups import GroupId
-from tasks_lib.process.table import Claim, find
+from tasks_lib.process.allowed_variables import TURN_NAMES
+from tasks_lib.process.process_groups import GroupId
+from tasks_lib.process.process_table import Claim, find
 
 FIRST = TurnSpec(attempt=2, turn=1, target="abc123")
 PATIENCE = 20

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import flows
-from tasks_lib.agents.launcher import write_launcher
-from tasks_lib.process.environment import lead_path
-from tasks_lib.process.python import python_command, python_options
+from tasks_lib.agents.coordinator_on_path import write_launcher
+from tasks_lib.process.allowed_variables import lead_path
+from tasks_lib.process.python_command import python_command, python_options
 
 
 def make_decoys(directory: Path) -> Path:

@@ -15,7 +15,7 @@ from flows.places import data_dir, own_directory
 from flows.prefect_api import ask
 from flows.server import ServerError, serve
 from tasks_lib.errors import SystemFailure
-from tasks_lib.process.person import person_environment
+from tasks_lib.process.user_environment import person_environment
 
 OURS = {"PREFECT_API_URL": "http://127.0.0.1:1/api", "PREFECT_HOME": "/ours"}
 THEIRS = "https://prefect.example/api"

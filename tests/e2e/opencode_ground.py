@@ -20,7 +20,7 @@ from flows.demo.script import Message, Step, choose_step, find_place, read_step,
 from tasks_lib.agents.opencode.backend import OpencodeBackend
 from tasks_lib.life.startup import OpenRun
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
-from tasks_lib.process.strays import find_marked
+from tasks_lib.process.marked_processes import find_marked
 
 OTHER_MODEL = "scripted/m2"
 SECONDS = 180.0

@@ -21,7 +21,7 @@ from push.pushing_ground import PushingGround
 
 from flows.stage import REPEAT_SECONDS
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
-from tasks_lib.process.strays import find_marked
+from tasks_lib.process.marked_processes import find_marked
 
 pytestmark = pytest.mark.xdist_group("prefect")
 END_SECONDS = 120

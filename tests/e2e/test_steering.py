@@ -14,8 +14,8 @@ from e2e.conftest import Coordinator
 from e2e.test_interrupt import deploy, wait_for_end
 from hostile_place import HostilePlace, opening_hostile_place
 
-from tasks_lib.process.programs import require_program
-from tasks_lib.process.python import ALLOWED
+from tasks_lib.process.program_lookup import require_program
+from tasks_lib.process.python_command import ALLOWED
 
 PROGRAM = Path(sys.executable).parent / "coordinator"
 SECONDS = 300

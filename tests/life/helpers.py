@@ -22,7 +22,7 @@ from tasks_lib.life.scheduler import OpenNode, Scheduler
 from tasks_lib.life.startup import OpenRun, open_run
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
 from tasks_lib.model import Outcome, Skipped
-from tasks_lib.process.strays import find_marked
+from tasks_lib.process.marked_processes import find_marked
 from tasks_lib.reporting.run_report import ExitCode
 
 HANG_SECONDS = 60.0

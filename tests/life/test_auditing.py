@@ -30,7 +30,7 @@ from tasks_lib.life.board import Board, NodeView, RunView, now_text
 from tasks_lib.life.project import load_project
 from tasks_lib.life.remains import find_ownerless
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
-from tasks_lib.process.private import BRIEF, make_private, name_owner
+from tasks_lib.process.private_directories import BRIEF, make_private, name_owner
 from tasks_lib.reporting.audit_rules import Rule, is_meant, judge_commit
 
 DEAD_PID = 4_194_305

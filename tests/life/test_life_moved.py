@@ -16,8 +16,8 @@ from tasks_lib.errors import InputError
 from tasks_lib.git.records import read_record, write_record
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.relocating import look_for_move
-from tasks_lib.process.private import make_private, name_owner
-from tasks_lib.process.table import read_start
+from tasks_lib.process.private_directories import make_private, name_owner
+from tasks_lib.process.process_table import read_start
 
 BLOCK = "echo draft > draft.txt; coordinator notify --level blocking 'Which currency?'"
 FINISH = 'cat draft.txt > found.txt; rm draft.txt; git add -A; git commit -qm "feat($id): found"'

@@ -12,9 +12,9 @@ from checker import Meant, check, snapshot_user_state
 from e2e.opencode_ground import OpencodeGround, commit, describe_opencode, node, read_system
 from opencode_parts import find_opencode
 
-from tasks_lib.agents.opencode.configuration import write_configuration, write_stub
-from tasks_lib.agents.opencode.host import Address
-from tasks_lib.agents.opencode.server import Server, ServerPlan, connect, find_port
+from tasks_lib.agents.opencode.config.config_directory import write_configuration, write_stub
+from tasks_lib.agents.opencode.servers.server_interface import Address
+from tasks_lib.agents.opencode.servers.server_process import Server, ServerPlan, connect, find_port
 from tasks_lib.errors import CoordinatorError, InputError
 from tasks_lib.reporting.run_report import ExitCode
 

@@ -23,9 +23,9 @@ from tasks_lib.life.project import load_project
 from tasks_lib.life.remains import end_processes
 from tasks_lib.life.startup import open_run
 from tasks_lib.naming import flatten
-from tasks_lib.process import private
-from tasks_lib.process.private import make_private, name_owner
-from tasks_lib.process.table import read_start
+from tasks_lib.process import private_directories
+from tasks_lib.process.private_directories import make_private, name_owner
+from tasks_lib.process.process_table import read_start
 from tasks_lib.settings.schema import Settings
 
 DEAD = (4_194_301, 12)
@@ -205,7 +205,7 @@ def test_private_directories_of_the_living_of_others_and_of_people_stay(ground: 
         path.mkdir(exist_ok=True)
     link = dead.with_name(f"{dead.name}link")
     link.symlink_to(ground.top)
-    assert private.find_dead(owner) == [dead]
+    assert private_directories.find_dead(owner) == [dead]
     open_and_close(ground.top)
     assert sorted(temporary.iterdir()) == sorted([*stay, link])
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import psutil
 
-from tasks_lib.process.groups import MARKER, Ended, run_group
-from tasks_lib.process.table import Claim, Row, find
+from tasks_lib.process.process_groups import MARKER, Ended, run_group
+from tasks_lib.process.process_table import Claim, Row, find
 
 PATH = os.environ["PATH"]
 PATIENCE = 20

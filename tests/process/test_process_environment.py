@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.process.environment import TURN_NAMES, lead_path, scrub
+from tasks_lib.process.allowed_variables import TURN_NAMES, lead_path, scrub
 
 names = st.one_of(
     st.sampled_from(

@@ -12,7 +12,7 @@ import pytest
 from shell_runner import PATH, Runner, find_marked, has_gone
 
 from tasks_lib.errors import AgentError
-from tasks_lib.process.groups import KEPT_LOG_BYTES, MARKER, MAX_LOG_BYTES, GroupId, end_groups, run_group
+from tasks_lib.process.process_groups import KEPT_LOG_BYTES, MARKER, MAX_LOG_BYTES, GroupId, end_groups, run_group
 
 
 async def test_both_outputs_are_appended_to_the_log_and_their_range_is_told(runner: Runner) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from shell_runner import PATH, PATIENCE, has_gone
 
-from tasks_lib.process.output import collect, end_captured, run_captured
+from tasks_lib.process.captured_output import collect, end_captured, run_captured
 
 ENVIRONMENT = {"PATH": PATH}
 

@@ -10,9 +10,9 @@ import pytest
 import coordinator_start
 from coordinator_start import clean, list_homes, needs_another_start
 from tasks_lib.errors import AgentError, SystemFailure
-from tasks_lib.process.groups import run_group
-from tasks_lib.process.programs import drop_relative, find_program, require_program
-from tasks_lib.process.python import python_command, python_environment
+from tasks_lib.process.process_groups import run_group
+from tasks_lib.process.program_lookup import drop_relative, find_program, require_program
+from tasks_lib.process.python_command import python_command, python_environment
 
 PROGRAM = Path(sys.executable).parent / "coordinator"
 TRAP = "raise SystemExit('trap {name}')\n"

@@ -9,8 +9,8 @@ import textwrap
 import pytest
 from shell_runner import PATH, Runner, find_marked
 
-from tasks_lib.process.groups import MARKER, GroupId, end_group
-from tasks_lib.process.table import Claim, find, is_alive, read_start
+from tasks_lib.process.process_groups import MARKER, GroupId, end_group
+from tasks_lib.process.process_table import Claim, find, is_alive, read_start
 
 
 def start_leader(session: str, script: str) -> "subprocess.Popen[bytes]":
@@ -86,7 +86,7 @@ async def test_what_left_the_group_is_found_without_any_record(session: str) -> 
 COORDINATOR = textwrap.dedent("""
     import asyncio, sys
     from pathlib import Path
-    from tasks_lib.process.groups import run_group
+    from tasks_lib.process.process_groups import run_group
     path, directory, session = sys.argv[1:]
     environment = {"PATH": path, "COORDINATOR_SESSION": session}
     def tell(group):
@@ -113,8 +113,8 @@ async def test_the_group_of_a_killed_coordinator_is_ended_by_the_next(runner: Ru
 
 INSIDE = textwrap.dedent("""
     import asyncio, os
-    from tasks_lib.process.groups import GroupId, end_group
-    from tasks_lib.process.table import read_start
+    from tasks_lib.process.process_groups import GroupId, end_group
+    from tasks_lib.process.process_table import read_start
     group = GroupId(os.getpgrp(), read_start(os.getpgrp()))
     print("ended", asyncio.run(end_group(group, 2, session=os.environ["COORDINATOR_SESSION"])))
 """)

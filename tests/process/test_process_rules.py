@@ -56,8 +56,8 @@ def hands_on_what_may_be_taken_out(node: ast.AST) -> bool:
 @pytest.mark.parametrize(
     ("find", "allowed"),
     [
-        (makes_a_client, {"tasks_lib/process/web.py"}),
-        (looks_for_a_program, {"tasks_lib/process/programs.py"}),
+        (makes_a_client, {"tasks_lib/process/http_clients.py"}),
+        (looks_for_a_program, {"tasks_lib/process/program_lookup.py"}),
         (hands_on_what_may_be_taken_out, set[str]()),
         # Agents of the demo are programs of the person's, in the environment of an agent.
         (starts_a_bare_name, set[str]()),
@@ -65,7 +65,7 @@ def hands_on_what_may_be_taken_out(node: ast.AST) -> bool:
             names_python,
             {
                 "coordinator_start/__init__.py",
-                "tasks_lib/process/python.py",
+                "tasks_lib/process/python_command.py",
                 "tasks_lib/life/surroundings.py",  # For the launcher, which takes its options from there.
                 "flows/demo/agent.py",
                 "flows/demo/decisions.py",

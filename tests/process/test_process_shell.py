@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks_lib.errors import AgentError
-from tasks_lib.process.groups import MARKER, GroupId
-from tasks_lib.process.shell import LinesEnded, run_lines, tail_of
-from tasks_lib.process.table import Claim, find
+from tasks_lib.process.process_groups import MARKER, GroupId
+from tasks_lib.process.process_table import Claim, find
+from tasks_lib.process.shell_lines import LinesEnded, run_lines, tail_of
 
 
 async def run(

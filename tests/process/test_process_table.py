@@ -5,7 +5,7 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.process.table import MARKER, Claim, GroupId, Row, read_portable, read_proc, select
+from tasks_lib.process.process_table import MARKER, Claim, GroupId, Row, read_portable, read_proc, select
 
 OWN_PID = 2
 OURS = "ours"

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tasks_lib.errors import SystemFailure
-from tasks_lib.process.web import bypass_loopback, is_loopback, make_async_client, make_client
+from tasks_lib.process.http_clients import bypass_loopback, is_loopback, make_async_client, make_client
 
 NAMES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 

@@ -10,21 +10,21 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tasks_lib.agents.backend import Need, Session, SessionSpec
-from tasks_lib.agents.opencode.catalog import Catalog, check_models, check_reach, read_catalog
-from tasks_lib.agents.opencode.configuration import (
+from tasks_lib.agents.opencode.config.config_directory import (
     check_permission,
     list_kept,
     make_configuration,
     write_configuration,
 )
-from tasks_lib.agents.opencode.fleet import Fleet
-from tasks_lib.agents.opencode.guest import Guesthouse
-from tasks_lib.agents.opencode.host import Host
-from tasks_lib.agents.opencode.program import check_program, find_program
-from tasks_lib.agents.opencode.roles import Role, check_needs, list_usable, load_shipped, read_roles
-from tasks_lib.agents.opencode.server import ServerPlan
-from tasks_lib.agents.opencode.shells import Shells
-from tasks_lib.agents.opencode.theirs import Theirs, load_theirs
+from tasks_lib.agents.opencode.config.roles import Role, check_needs, list_usable, load_shipped, read_roles
+from tasks_lib.agents.opencode.config.shell_environments import Shells
+from tasks_lib.agents.opencode.config.user_config import Theirs, load_theirs
+from tasks_lib.agents.opencode.servers.executable import check_program, find_program
+from tasks_lib.agents.opencode.servers.external_server import Guesthouse
+from tasks_lib.agents.opencode.servers.model_catalog import Catalog, check_models, check_reach, read_catalog
+from tasks_lib.agents.opencode.servers.server_interface import Host
+from tasks_lib.agents.opencode.servers.server_pool import Fleet
+from tasks_lib.agents.opencode.servers.server_process import ServerPlan
 from tasks_lib.errors import AgentError, Fault, InputError
 from tasks_lib.settings.schema import Settings
 

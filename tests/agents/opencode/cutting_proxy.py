@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import replace
 from pathlib import Path
 
-from tasks_lib.agents.opencode.host import Address, Host, Seat
+from tasks_lib.agents.opencode.servers.server_interface import Address, Host, Seat
 
 LOOPBACK = "127.0.0.1"
 BLOCK = 1 << 16

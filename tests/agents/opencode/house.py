@@ -13,9 +13,9 @@ from opencode_parts import find_opencode, provider_config, scripted
 
 from tasks_lib.agents.backend import Session, SessionSpec
 from tasks_lib.agents.opencode.backend import OpencodeBackend
-from tasks_lib.agents.opencode.configuration import write_configuration, write_stub
-from tasks_lib.agents.opencode.host import Address, Host
-from tasks_lib.agents.opencode.server import ServerPlan, connect
+from tasks_lib.agents.opencode.config.config_directory import write_configuration, write_stub
+from tasks_lib.agents.opencode.servers.server_interface import Address, Host
+from tasks_lib.agents.opencode.servers.server_process import ServerPlan, connect
 from tasks_lib.settings.schema import Settings
 
 SECONDS = 120.0

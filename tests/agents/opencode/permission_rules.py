@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 
-from tasks_lib.agents.opencode.permissions import Rule
+from tasks_lib.agents.opencode.config.permissions import Rule
 
 BUILT_IN: Sequence[Rule] = (
     Rule("*", "*", "allow"),

@@ -16,14 +16,14 @@ from opencode_parts import MODEL, find_opencode, provider_config, scripted
 
 from flows.demo.model import Decide, ModelServer
 from tasks_lib.agents.backend import SessionSpec, SessionView, TurnEnd, TurnSpec
-from tasks_lib.agents.opencode.configuration import make_configuration, write_configuration
-from tasks_lib.agents.opencode.fleet import Fleet
-from tasks_lib.agents.opencode.host import Host
-from tasks_lib.agents.opencode.roles import Role
-from tasks_lib.agents.opencode.server import ServerPlan
-from tasks_lib.agents.opencode.session import OpencodeSession, SessionLimits, Shared
-from tasks_lib.agents.opencode.shells import Shells
-from tasks_lib.process.table import Claim, Row, find
+from tasks_lib.agents.opencode.config.config_directory import make_configuration, write_configuration
+from tasks_lib.agents.opencode.config.roles import Role
+from tasks_lib.agents.opencode.config.shell_environments import Shells
+from tasks_lib.agents.opencode.servers.server_interface import Host
+from tasks_lib.agents.opencode.servers.server_pool import Fleet
+from tasks_lib.agents.opencode.servers.server_process import ServerPlan
+from tasks_lib.agents.opencode.turns.session_adapter import OpencodeSession, SessionLimits, Shared
+from tasks_lib.process.process_table import Claim, Row, find
 from tasks_lib.settings.schema import Settings
 
 PATIENCE = 300.0

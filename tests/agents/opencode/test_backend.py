@@ -17,10 +17,10 @@ from permission_rules import decide, find_last
 from flows.demo.model import ModelServer
 from tasks_lib.agents.backend import Need
 from tasks_lib.agents.opencode.backend import OpencodeBackend, find_data
-from tasks_lib.agents.opencode.catalog import Catalog, check_models, check_reach, understand
-from tasks_lib.agents.opencode.host import Address
-from tasks_lib.agents.opencode.permissions import Rule
-from tasks_lib.agents.opencode.server import Server, connect, find_port
+from tasks_lib.agents.opencode.config.permissions import Rule
+from tasks_lib.agents.opencode.servers.model_catalog import Catalog, check_models, check_reach, understand
+from tasks_lib.agents.opencode.servers.server_interface import Address
+from tasks_lib.agents.opencode.servers.server_process import Server, connect, find_port
 from tasks_lib.errors import AgentError, InputError
 
 pytestmark = [pytest.mark.xdist_group("opencode"), pytest.mark.asyncio(loop_scope="module")]

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tasks_lib.agents.opencode.client import Client, Missing, Unreachable
-from tasks_lib.agents.opencode.host import Address
+from tasks_lib.agents.opencode.api.client import Client, Missing, Unreachable
+from tasks_lib.agents.opencode.servers.server_interface import Address
 from tasks_lib.errors import AgentError
 
 DIRECTORY = Path("/some where/worktree")

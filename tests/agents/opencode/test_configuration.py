@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from tasks_lib.agents.opencode.configuration import (
+from tasks_lib.agents.opencode.config.config_directory import (
     NOTHING,
     PLAN,
     check_permission,
@@ -13,8 +13,8 @@ from tasks_lib.agents.opencode.configuration import (
     make_configuration,
     write_configuration,
 )
-from tasks_lib.agents.opencode.roles import load_shipped, read_roles
-from tasks_lib.agents.opencode.theirs import SEEN, Theirs, find_sources, read_theirs
+from tasks_lib.agents.opencode.config.roles import load_shipped, read_roles
+from tasks_lib.agents.opencode.config.user_config import SEEN, Theirs, find_sources, read_theirs
 from tasks_lib.settings.schema import Settings
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks_lib.agents.opencode.client import Client, Unreachable, read_line
-from tasks_lib.agents.opencode.events import Subscription, Wire, Wires
-from tasks_lib.agents.opencode.host import Address
-from tasks_lib.agents.opencode.problems import is_rate_limit
-from tasks_lib.agents.opencode.shapes import Json
-from tasks_lib.agents.opencode.transcript import Transcript
-from tasks_lib.agents.opencode.translation import translate
+from tasks_lib.agents.json_values import Json
+from tasks_lib.agents.opencode.api.client import Client, Unreachable, read_line
+from tasks_lib.agents.opencode.api.error_classification import is_rate_limit
+from tasks_lib.agents.opencode.api.event_stream import Subscription, Wire, Wires
+from tasks_lib.agents.opencode.api.event_translation import translate
+from tasks_lib.agents.opencode.servers.server_interface import Address
+from tasks_lib.agents.opencode.turns.transcript import Transcript
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event
 from tasks_lib.session.next_action import describe

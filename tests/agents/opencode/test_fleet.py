@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from house import find_carriers, is_answered, make_plan, make_stand_in
 
-from tasks_lib.agents.opencode.fleet import STARTS, Fleet
-from tasks_lib.agents.opencode.host import Host
-from tasks_lib.agents.opencode.shells import Shells
+from tasks_lib.agents.opencode.config.shell_environments import Shells
+from tasks_lib.agents.opencode.servers.server_interface import Host
+from tasks_lib.agents.opencode.servers.server_pool import STARTS, Fleet
 from tasks_lib.errors import AgentError
 
 pytestmark = pytest.mark.xdist_group("opencode")

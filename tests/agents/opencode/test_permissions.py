@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from permission_rules import decide, find_last
 from permission_rules import matches as matches_there
 
-from tasks_lib.agents.opencode.permissions import (
+from tasks_lib.agents.opencode.config.permissions import (
     DEFAULT_POLICY,
     Rule,
     Rules,
@@ -18,7 +18,7 @@ from tasks_lib.agents.opencode.permissions import (
     narrow,
     to_section,
 )
-from tasks_lib.agents.opencode.theirs import Theirs, combine_agent, combine_general
+from tasks_lib.agents.opencode.config.user_config import Theirs, combine_agent, combine_general
 
 PERMISSIONS = ("bash", "edit", "read", "external_directory", "webfetch", "*", "ba*", "e?it", "external_*")
 PATTERNS = ("*", "git *", "git push*", "*.env", "docs/*", "/tmp/*", "?", "rm *", "*push")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from opencode_parts import find_opencode
 
-from tasks_lib.agents.opencode.program import INSTALL, TESTED, check_program, check_version, find_program
+from tasks_lib.agents.opencode.servers.executable import INSTALL, TESTED, check_program, check_version, find_program
 
 pytestmark = pytest.mark.xdist_group("opencode")
 PATH = os.environ["PATH"]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tasks_lib.agents.opencode.problems import read_problem
-from tasks_lib.agents.opencode.resets import find_reset
+from tasks_lib.agents.opencode.api.error_classification import read_problem
+from tasks_lib.agents.opencode.api.rate_limit_headers import find_reset
 
 NOW = 1_795_708_800.0
 """2026-11-26 16:00:00 UTC."""

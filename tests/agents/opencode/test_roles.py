@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import pytest
 
 from tasks_lib.agents.backend import Need
-from tasks_lib.agents.opencode.permissions import Rule
-from tasks_lib.agents.opencode.roles import Role, check_needs, load_shipped, read_roles
+from tasks_lib.agents.opencode.config.permissions import Rule
+from tasks_lib.agents.opencode.config.roles import Role, check_needs, load_shipped, read_roles
 from tasks_lib.errors import InputError
 from tasks_lib.settings.schema import DEFAULT_ROLE, ROLES
 

@@ -14,9 +14,9 @@ from house import find_carriers, make_backend, make_worktree, run_shell, use_too
 
 from flows.demo.model import ModelServer
 from tasks_lib.agents.backend import Need
-from tasks_lib.agents.opencode.fleet import Fleet
-from tasks_lib.agents.opencode.host import Address
-from tasks_lib.agents.opencode.shells import Shells, name_file
+from tasks_lib.agents.opencode.config.shell_environments import Shells, name_file
+from tasks_lib.agents.opencode.servers.server_interface import Address
+from tasks_lib.agents.opencode.servers.server_pool import Fleet
 
 pytestmark = [
     pytest.mark.xdist_group("opencode"),

@@ -21,9 +21,9 @@ from house import (
 
 from flows.demo.model import ModelServer
 from tasks_lib.agents.backend import Need
-from tasks_lib.agents.opencode.fleet import Fleet
-from tasks_lib.agents.opencode.host import Address
-from tasks_lib.agents.opencode.server import Server, connect, find_port, read_health
+from tasks_lib.agents.opencode.servers.server_interface import Address
+from tasks_lib.agents.opencode.servers.server_pool import Fleet
+from tasks_lib.agents.opencode.servers.server_process import Server, connect, find_port, read_health
 from tasks_lib.errors import AgentError
 
 pytestmark = pytest.mark.xdist_group("opencode")

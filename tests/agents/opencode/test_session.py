@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 from small_host import Lab, bash, delegate, open_lab
 
-from tasks_lib.agents.opencode.session import SessionLimits
+from tasks_lib.agents.opencode.turns.session_adapter import SessionLimits
 from tasks_lib.session.spending import Allowance, Budget
 
 pytestmark = [pytest.mark.xdist_group("opencode"), pytest.mark.asyncio(loop_scope="module")]

@@ -10,7 +10,7 @@ import pytest_asyncio
 from small_host import Lab, open_lab
 
 from flows.demo.script import Call, Message, Step, choose_step, find_place, read_text
-from tasks_lib.agents.opencode.session import Shared
+from tasks_lib.agents.opencode.turns.session_adapter import Shared
 
 pytestmark = [pytest.mark.xdist_group("opencode"), pytest.mark.asyncio(loop_scope="module")]
 TOO_LONG = Step(error=400, message="prompt is too long: context_length_exceeded, the maximum is 10 tokens")

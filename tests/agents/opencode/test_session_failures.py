@@ -9,7 +9,7 @@ import pytest_asyncio
 from cutting_proxy import ProxyHost, open_proxy
 from small_host import Lab, bash, open_lab
 
-from tasks_lib.agents.opencode.session import Shared
+from tasks_lib.agents.opencode.turns.session_adapter import Shared
 
 pytestmark = [pytest.mark.xdist_group("opencode"), pytest.mark.asyncio(loop_scope="module")]
 SOON = {"retry-after-ms": "50"}

@@ -17,11 +17,11 @@ from house import Opened, find_carriers, make_backend, make_spec, make_worktree,
 from flows.demo.model import ModelServer
 from tasks_lib.agents.backend import Need
 from tasks_lib.agents.opencode.backend import OpencodeBackend
-from tasks_lib.agents.opencode.configuration import write_stub
-from tasks_lib.agents.opencode.fleet import Fleet
-from tasks_lib.agents.opencode.host import Address
-from tasks_lib.agents.opencode.server import connect
-from tasks_lib.agents.opencode.theirs import SEEN
+from tasks_lib.agents.opencode.config.config_directory import write_stub
+from tasks_lib.agents.opencode.config.user_config import SEEN
+from tasks_lib.agents.opencode.servers.server_interface import Address
+from tasks_lib.agents.opencode.servers.server_pool import Fleet
+from tasks_lib.agents.opencode.servers.server_process import connect
 from tasks_lib.errors import InputError
 
 pytestmark = [pytest.mark.xdist_group("opencode"), pytest.mark.asyncio(loop_scope="module")]

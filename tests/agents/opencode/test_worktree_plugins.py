@@ -1,18 +1,18 @@
 """What lies in a worktree is not taken into opencode's server."""
 
 import asyncio
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from house import make_plan, make_worktree
 
-from tasks_lib.agents.opencode import server as server_module
-from tasks_lib.agents.opencode.configuration import write_configuration
-from tasks_lib.agents.opencode.server import Server, connect
+from tasks_lib.agents.opencode.config.config_directory import write_configuration
+from tasks_lib.agents.opencode.servers.server_process import Server, connect
 
 pytestmark = pytest.mark.xdist_group("opencode")
 SECONDS = 60
-PLUGIN = Path(server_module.__file__).with_name("plugin.js")
+PLUGIN = files("tasks_lib.agents.opencode") / "plugin.js"
 
 
 def set_trap(worktree: Path, marks: Path) -> Path:

@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tasks_lib.agents.opencode.fleet import BOOTS
-from tasks_lib.agents.opencode.host import USERNAME, Address
-from tasks_lib.agents.opencode.program import check_version
-from tasks_lib.agents.opencode.server import read_health
+from tasks_lib.agents.opencode.servers.executable import check_version
+from tasks_lib.agents.opencode.servers.server_interface import USERNAME, Address
+from tasks_lib.agents.opencode.servers.server_pool import BOOTS
+from tasks_lib.agents.opencode.servers.server_process import read_health
 from tasks_lib.errors import AgentError
 
 

@@ -5,11 +5,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from tasks_lib.agents.opencode.client import Client
-from tasks_lib.agents.opencode.host import Address
-from tasks_lib.agents.opencode.shapes import Json, as_object
-from tasks_lib.agents.opencode.throttle import Throttle
-from tasks_lib.agents.opencode.translation import translate
+from tasks_lib.agents.json_values import Json, as_object
+from tasks_lib.agents.opencode.api.client import Client
+from tasks_lib.agents.opencode.api.event_translation import translate
+from tasks_lib.agents.opencode.api.throttle import Throttle
+from tasks_lib.agents.opencode.servers.server_interface import Address
 from tasks_lib.errors import AgentError
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event

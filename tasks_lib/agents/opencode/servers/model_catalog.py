@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from tasks_lib.agents.backend import Need
-from tasks_lib.agents.opencode.host import Address
-from tasks_lib.agents.opencode.server import connect
+from tasks_lib.agents.opencode.servers.server_interface import Address
+from tasks_lib.agents.opencode.servers.server_process import connect
 from tasks_lib.errors import AgentError
 from tasks_lib.suggestions import suggest
 from tasks_lib.text import fold, list_some

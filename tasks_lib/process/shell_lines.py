@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from tasks_lib.process.groups import MARKER, Ended, GroupId, end_groups, run_group
+from tasks_lib.process.process_groups import MARKER, Ended, GroupId, end_groups, run_group
 
 _SHELL = ("/bin/sh", "-c")
 """POSIX sh and not bash: it is in every image a wrapper may enter, and a line means the same everywhere."""

@@ -7,14 +7,14 @@ from contextlib import suppress
 from typing import Any
 
 from tasks_lib.agents.backend import SessionSpec, TurnEnd, TurnSpec
-from tasks_lib.agents.opencode.conversation import Conversation
-from tasks_lib.agents.opencode.events import Shared
-from tasks_lib.agents.opencode.host import Host
-from tasks_lib.agents.opencode.transcript import Transcript
-from tasks_lib.agents.opencode.turn import SessionLimits, Turn
-from tasks_lib.agents.turns import name_turn
+from tasks_lib.agents.opencode.api.event_stream import Shared
+from tasks_lib.agents.opencode.servers.server_interface import Host
+from tasks_lib.agents.opencode.turns.conversation import Conversation
+from tasks_lib.agents.opencode.turns.transcript import Transcript
+from tasks_lib.agents.opencode.turns.turn_runner import SessionLimits, Turn
+from tasks_lib.agents.turn_variables import name_turn
 from tasks_lib.errors import AgentError
-from tasks_lib.process.groups import end_groups
+from tasks_lib.process.process_groups import end_groups
 
 __all__ = ["OpencodeSession", "SessionLimits", "Shared"]
 CLOSE_SECONDS = 60.0

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tasks_lib.agents.opencode.host import Address
-from tasks_lib.agents.opencode.server import Server, ServerPlan
-from tasks_lib.agents.opencode.shells import Shells, write_private
+from tasks_lib.agents.opencode.config.shell_environments import Shells, write_private
+from tasks_lib.agents.opencode.servers.server_interface import Address
+from tasks_lib.agents.opencode.servers.server_process import Server, ServerPlan
 from tasks_lib.errors import AgentError
 
 SEATS = 25

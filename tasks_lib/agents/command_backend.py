@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks_lib.agents.backend import Need, SessionSpec, TurnEnd, TurnSpec
-from tasks_lib.agents.turns import ANSWER_BYTES, name_turn
-from tasks_lib.process.groups import Ended, end_groups, run_group
-from tasks_lib.process.programs import find_program
-from tasks_lib.process.shell import tail_of
+from tasks_lib.agents.turn_variables import ANSWER_BYTES, name_turn
+from tasks_lib.process.process_groups import Ended, end_groups, run_group
+from tasks_lib.process.program_lookup import find_program
+from tasks_lib.process.shell_lines import tail_of
 from tasks_lib.session.spending import Spent, find_excess, find_seconds_left
 
 _PLACEHOLDERS = re.compile(r"\{(role|prompt_file|session)\}")

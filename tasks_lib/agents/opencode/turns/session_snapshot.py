@@ -3,9 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tasks_lib.agents.opencode.problems import ABORTED, read_problem
-from tasks_lib.agents.opencode.shapes import NOTHING, Json, as_object, as_objects
-from tasks_lib.agents.opencode.translation import read_part, read_permission, read_question, read_retry, read_todos
+from tasks_lib.agents.json_values import NOTHING, Json, as_object, as_objects
+from tasks_lib.agents.opencode.api.error_classification import ABORTED, read_problem
+from tasks_lib.agents.opencode.api.event_translation import (
+    read_part,
+    read_permission,
+    read_question,
+    read_retry,
+    read_todos,
+)
 from tasks_lib.loop_limits import Headway
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event, Member, Polled, Reply, ReplyKind, Request, Snapshot, Tool

@@ -5,9 +5,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tasks_lib.process.output import run_captured
-from tasks_lib.process.private import private_directory
-from tasks_lib.process.programs import find_program as which
+from tasks_lib.process.captured_output import run_captured
+from tasks_lib.process.private_directories import private_directory
+from tasks_lib.process.program_lookup import find_program as which
 
 DEFAULT_COMMAND = ("opencode",)
 TESTED = "1.18.33"

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-from tasks_lib.agents.opencode.problems import is_rate_limit, read_problem
-from tasks_lib.agents.opencode.shapes import Json, as_object, as_objects
+from tasks_lib.agents.json_values import Json, as_object, as_objects
+from tasks_lib.agents.opencode.api.error_classification import is_rate_limit, read_problem
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event, Request, Retry, Todo, Tool
 from tasks_lib.session.spending import Spent

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import httpx
 
-from tasks_lib.agents.opencode.host import Address
-from tasks_lib.agents.opencode.shapes import Json, as_object
+from tasks_lib.agents.json_values import Json, as_object
+from tasks_lib.agents.opencode.servers.server_interface import Address
 from tasks_lib.errors import AgentError
-from tasks_lib.process.web import make_async_client
+from tasks_lib.process.http_clients import make_async_client
 from tasks_lib.text import cut, fold
 
 HEARTBEAT_SECONDS = 30.0

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks_lib.agents.opencode.permissions import Rule, Rules, Section, flatten, narrow
-from tasks_lib.agents.opencode.shapes import as_object
+from tasks_lib.agents.json_values import as_object
+from tasks_lib.agents.opencode.config.permissions import Rule, Rules, Section, flatten, narrow
 from tasks_lib.errors import AgentError
 
 SEEN = "seen.json"

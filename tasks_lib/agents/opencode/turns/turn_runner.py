@@ -7,16 +7,16 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
 from tasks_lib.agents.backend import SessionSpec, TurnEnd
-from tasks_lib.agents.opencode.client import Unreachable
-from tasks_lib.agents.opencode.conversation import Conversation
-from tasks_lib.agents.opencode.policy import GO_ON, LOST, RESTARTED, answer_request
-from tasks_lib.agents.opencode.reading import Before
-from tasks_lib.agents.opencode.throttle import Throttle
-from tasks_lib.agents.opencode.transcript import Transcript
-from tasks_lib.agents.opencode.views import ShownView, make_view
-from tasks_lib.agents.turns import ANSWER_BYTES
+from tasks_lib.agents.opencode.api.client import Unreachable
+from tasks_lib.agents.opencode.api.throttle import Throttle
+from tasks_lib.agents.opencode.turns.automatic_answers import GO_ON, LOST, RESTARTED, answer_request
+from tasks_lib.agents.opencode.turns.conversation import Conversation
+from tasks_lib.agents.opencode.turns.progress_view import ShownView, make_view
+from tasks_lib.agents.opencode.turns.session_snapshot import Before
+from tasks_lib.agents.opencode.turns.transcript import Transcript
+from tasks_lib.agents.turn_variables import ANSWER_BYTES
 from tasks_lib.errors import AgentError
-from tasks_lib.process.groups import end_groups
+from tasks_lib.process.process_groups import end_groups
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event, Problem, Reply, Request
 from tasks_lib.session.next_action import (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from coordinator_start import list_homes
 from tasks_lib.process.files import write_atomically
-from tasks_lib.process.python import python_options
+from tasks_lib.process.python_command import python_options
 
 NAME = "coordinator"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from tasks_lib.agents.opencode.resets import find_reset
+from tasks_lib.agents.opencode.api.rate_limit_headers import find_reset
 from tasks_lib.session.events import Problem
 from tasks_lib.text import cut, fold
 

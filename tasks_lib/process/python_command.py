@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from coordinator_start import list_homes, repeat_options
-from tasks_lib.process.programs import SYSTEM_PATH, drop_relative
+from tasks_lib.process.program_lookup import SYSTEM_PATH, drop_relative
 
 ALLOWED = (
     "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_*", "LOCPATH", "TZ", "TZDIR",

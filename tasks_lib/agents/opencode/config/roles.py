@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from tasks_lib.agents.backend import Need
-from tasks_lib.agents.opencode.permissions import Rule, Rules, find_pattern_fault
+from tasks_lib.agents.opencode.config.permissions import Rule, Rules, find_pattern_fault
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.model import is_model_name
 from tasks_lib.suggestions import suggest

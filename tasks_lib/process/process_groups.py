@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from tasks_lib.errors import AgentError
-from tasks_lib.process.programs import drop_relative, find_program
-from tasks_lib.process.table import MARKER, Claim, GroupId, Row, find, is_alive, read_start
+from tasks_lib.process.process_table import MARKER, Claim, GroupId, Row, find, is_alive, read_start
+from tasks_lib.process.program_lookup import drop_relative, find_program
 
 __all__ = ["MARKER", "Ended", "GroupId", "end_group", "end_groups", "run_group"]
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from tasks_lib.process.programs import find_program
+from tasks_lib.process.program_lookup import find_program
 
 EDITORS = (
     "GIT_EDITOR", "GIT_SEQUENCE_EDITOR", "EDITOR", "VISUAL", "FCEDIT",

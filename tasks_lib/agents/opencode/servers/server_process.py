@@ -12,16 +12,16 @@ from pathlib import Path
 
 import httpx
 
-from tasks_lib.agents.opencode.configuration import SERVER_MARK, write_stub
-from tasks_lib.agents.opencode.host import USERNAME, Address
-from tasks_lib.agents.opencode.program import check_version
-from tasks_lib.agents.opencode.theirs import USERS_SOURCES
+from tasks_lib.agents.opencode.config.config_directory import SERVER_MARK, write_stub
+from tasks_lib.agents.opencode.config.user_config import USERS_SOURCES
+from tasks_lib.agents.opencode.servers.executable import check_version
+from tasks_lib.agents.opencode.servers.server_interface import USERNAME, Address
 from tasks_lib.errors import AgentError
-from tasks_lib.process.groups import MARKER, GroupId, run_group
-from tasks_lib.process.programs import drop_relative
-from tasks_lib.process.shell import tail_of
-from tasks_lib.process.strays import end_marked
-from tasks_lib.process.web import bypass_loopback, make_async_client
+from tasks_lib.process.http_clients import bypass_loopback, make_async_client
+from tasks_lib.process.marked_processes import end_marked
+from tasks_lib.process.process_groups import MARKER, GroupId, run_group
+from tasks_lib.process.program_lookup import drop_relative
+from tasks_lib.process.shell_lines import tail_of
 
 BOOT_SECONDS = 120.0
 """A start takes 1 to 3 seconds; 18 were seen on two cores with much else to do."""

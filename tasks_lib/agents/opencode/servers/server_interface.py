@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tasks_lib.process.groups import GroupId
+from tasks_lib.process.process_groups import GroupId
 
 USERNAME = "opencode"
 

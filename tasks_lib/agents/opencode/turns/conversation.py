@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from tasks_lib.agents.backend import SessionSpec
-from tasks_lib.agents.opencode.client import Client, Missing
-from tasks_lib.agents.opencode.events import Shared, Subscription, Wire
-from tasks_lib.agents.opencode.host import Host, Seat
-from tasks_lib.agents.opencode.reading import Before, Tree, note_before, read_poll, read_requests, read_snapshot
-from tasks_lib.agents.opencode.shapes import Json, as_object
+from tasks_lib.agents.json_values import Json, as_object
+from tasks_lib.agents.opencode.api.client import Client, Missing
+from tasks_lib.agents.opencode.api.event_stream import Shared, Subscription, Wire
+from tasks_lib.agents.opencode.servers.server_interface import Host, Seat
+from tasks_lib.agents.opencode.turns.session_snapshot import (
+    Before,
+    Tree,
+    note_before,
+    read_poll,
+    read_requests,
+    read_snapshot,
+)
 from tasks_lib.errors import AgentError
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event, Polled, Request, Snapshot

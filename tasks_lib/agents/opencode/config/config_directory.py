@@ -10,11 +10,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tasks_lib.agents.opencode.permissions import find_pattern_fault, flatten, make_policy, to_section
-from tasks_lib.agents.opencode.roles import Role
-from tasks_lib.agents.opencode.shapes import as_object
-from tasks_lib.agents.opencode.shells import write_private
-from tasks_lib.agents.opencode.theirs import CLOSED, SEEN, Theirs, combine_agent, combine_general
+from tasks_lib.agents.json_values import as_object
+from tasks_lib.agents.opencode.config.permissions import find_pattern_fault, flatten, make_policy, to_section
+from tasks_lib.agents.opencode.config.roles import Role
+from tasks_lib.agents.opencode.config.shell_environments import write_private
+from tasks_lib.agents.opencode.config.user_config import CLOSED, SEEN, Theirs, combine_agent, combine_general
 from tasks_lib.settings.schema import Settings
 
 PLAN = "coordinator.json"

@@ -1,0 +1,1 @@
+"""What opencode's server answers and streams, translated."""

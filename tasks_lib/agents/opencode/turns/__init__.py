@@ -1,0 +1,1 @@
+"""A session of opencode, one turn after the other."""
