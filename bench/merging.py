@@ -8,11 +8,11 @@ from pathlib import Path
 from statistics import median
 
 from bench.common import SHARED_MACHINE, TARGET_BRANCH, copy_repository, git, import_branches, judge, lay_out
-from tasks_lib.git.candidate import Candidate, Composer, Landing
-from tasks_lib.git.head import Head
-from tasks_lib.git.objects import Objects
+from tasks_lib.git.commits.task_reader import TaskReader
+from tasks_lib.git.compose.commit_composer import Candidate, Composer, Landing
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.taskreader import TaskReader
 
 FILES = 20_000
 BRANCHES = 100

@@ -11,9 +11,9 @@ from pathlib import Path
 from statistics import median
 
 from bench.common import ROOT, SHARED_MACHINE, Field, describe_machine, git, judge, lay_out
-from tasks_lib.git.objects import Objects
+from tasks_lib.git.commits.task_reader import TaskReader
+from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.graph.task_graph import build_graph
 from tasks_lib.life.project import load_project

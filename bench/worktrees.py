@@ -7,7 +7,7 @@ from statistics import median
 
 from bench.common import SHARED_MACHINE, TARGET_BRANCH, Field, git, import_branches, judge, lay_out
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.worktrees import Worktree, Worktrees
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 
 POOLED_FILES = 5_000
 ROUNDS = 12

@@ -16,7 +16,7 @@ import yaml
 from checker_texts import TaskText, read_task
 from graphs import run_git
 
-from tasks_lib.git.tasktext import block_text, complete_text
+from tasks_lib.git.compose.task_file_text import block_text, complete_text
 from tasks_lib.model import Status
 from tasks_lib.taskfile.parsing import decode, encode, render_task
 

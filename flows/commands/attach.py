@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.lock import read_holder
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import read_holder
 from tasks_lib.life.board import VIEW_NAME, NodeView, read_view
 from tasks_lib.process.http_clients import bypass_loopback, is_loopback
 from tasks_lib.reporting.run_report import ExitCode

@@ -12,15 +12,15 @@ from flows.commands.output import count, print_json, say
 from flows.commands.settling import settle
 from flows.places import data_dir, name_program
 from tasks_lib.errors import BusyError, InputError
-from tasks_lib.git.entries import list_entries
-from tasks_lib.git.halfway import mend
-from tasks_lib.git.lock import RunLock, read_holder
-from tasks_lib.git.locks import find_dead
-from tasks_lib.git.nested import find_all_nested
-from tasks_lib.git.snapshots import KEPT_REFS, Kept, list_kept
-from tasks_lib.git.sweep import find_unfinished_files
-from tasks_lib.git.trash import POOL_NAME, list_trash
-from tasks_lib.git.worktrees import Worktrees
+from tasks_lib.git.kept.snapshots import KEPT_REFS, Kept, list_kept
+from tasks_lib.git.publish.interrupted_fast_forward import mend
+from tasks_lib.git.repository_lock import RunLock, read_holder
+from tasks_lib.git.worktree_admin import list_entries
+from tasks_lib.git.worktrees.deletion import POOL_NAME, list_trash
+from tasks_lib.git.worktrees.lifecycle import Worktrees
+from tasks_lib.git.worktrees.nested_worktrees import find_all_nested
+from tasks_lib.git.worktrees.stale_files import find_unfinished_files
+from tasks_lib.git.worktrees.stale_git_locks import find_dead
 from tasks_lib.life.leftovers import Leftovers, find_leftovers, put_landed_away
 from tasks_lib.life.project import Project, load_project
 from tasks_lib.life.relocating import follow_repository, look_for_move, remember_place, require_disk

@@ -16,7 +16,7 @@ from flows.demo.provider import find_program, write_section
 from flows.demo_story import DemoStory, check_story, make_demo
 from flows.places import data_dir, name_program
 from tasks_lib.errors import InputError
-from tasks_lib.git.lock import read_holder
+from tasks_lib.git.repository_lock import read_holder
 from tasks_lib.git.runner import Git
 from tasks_lib.life.board import VIEW_NAME, NodeView, read_view
 from tasks_lib.life.project import load_project

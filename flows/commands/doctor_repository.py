@@ -8,14 +8,14 @@ from pathlib import Path
 
 from flows.commands.findings import Check, fail, ok, warn
 from tasks_lib.errors import RemoteError
-from tasks_lib.git.entries import list_entries
-from tasks_lib.git.isolation import Isolation
-from tasks_lib.git.names import find_ambiguous
-from tasks_lib.git.objects import Objects
-from tasks_lib.git.places import find_missing, list_strangers
-from tasks_lib.git.proving import find_missing_filters, list_words
-from tasks_lib.git.remote import Pushed, Raced, Refused, Remote, Unreachable
+from tasks_lib.git.commits.isolated_git import Isolation
+from tasks_lib.git.inspection.worktree_content import find_missing_filters, list_words
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.publish.remote_branch import Pushed, Raced, Refused, Remote, Unreachable
+from tasks_lib.git.ref_names import find_ambiguous
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.worktree_admin import list_entries
+from tasks_lib.git.worktrees.placement import find_missing, list_strangers
 from tasks_lib.life.project import Project
 from tasks_lib.life.relocating import look_for_move
 from tasks_lib.text import list_some

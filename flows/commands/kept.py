@@ -9,11 +9,11 @@ from rich.console import Console
 from flows.commands.output import count, print_json, say
 from flows.places import name_program
 from tasks_lib.errors import InputError
-from tasks_lib.git.kept import find_kept, find_old, forget, restore
-from tasks_lib.git.lock import RunLock
-from tasks_lib.git.names import branch_ref
+from tasks_lib.git.kept.restore_and_prune import find_kept, find_old, forget, restore
+from tasks_lib.git.kept.snapshots import Kept
+from tasks_lib.git.ref_names import branch_ref
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.snapshots import Kept
+from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.life.project import load_project
 from tasks_lib.reporting.run_report import ExitCode
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from flows.commands.output import print_json, print_rows
 from flows.streams import is_output_gone
 from tasks_lib.errors import InputError
-from tasks_lib.git.lock import read_holder
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import read_holder
 from tasks_lib.life.board import VIEW_NAME, read_view
 from tasks_lib.naming import flatten
 from tasks_lib.reporting.run_report import ExitCode

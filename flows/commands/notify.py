@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.records import Record, append_notice, read_git_link, read_record
+from tasks_lib.git.session_record import Record, append_notice, read_git_link, read_record
 from tasks_lib.model import Notice, NoticeLevel
 
 

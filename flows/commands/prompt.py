@@ -9,12 +9,12 @@ from flows.commands.formats import PromptKind
 from flows.commands.output import print_json
 from tasks_lib.agents.opencode.config.roles import load_shipped, read_roles
 from tasks_lib.errors import InputError
-from tasks_lib.git.branches import read_diffstat
-from tasks_lib.git.head import Head
-from tasks_lib.git.lock import read_holder
-from tasks_lib.git.objects import Objects
-from tasks_lib.git.records import Record
-from tasks_lib.git.taskreader import TaskReader
+from tasks_lib.git.commits.branch_state import read_diffstat
+from tasks_lib.git.commits.task_reader import TaskReader
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.publish.queue_head import Head
+from tasks_lib.git.repository_lock import read_holder
+from tasks_lib.git.session_record import Record
 from tasks_lib.life.briefing import Attempt, Briefing, brief
 from tasks_lib.life.instructions import Instructions, read_instructions
 from tasks_lib.life.previous import count_attempts, is_work_left, read_previous

@@ -22,8 +22,8 @@ from flows.signals import ignore_background_stop
 from flows.stage import Stage
 from flows.streams import detach_output
 from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
-from tasks_lib.git.lock import read_dead_holder, read_holder
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import read_dead_holder, read_holder
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.life.backends import check_agent
 from tasks_lib.life.board import VIEW_NAME, Board, RunView, read_view

@@ -28,7 +28,7 @@ from flows.progress import (
 from flows.server import LOOPBACK
 from flows.streams import is_output_gone
 from tasks_lib.errors import InputError
-from tasks_lib.git.lock import Holder
+from tasks_lib.git.repository_lock import Holder
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.life.board import NodeView, RunView
 from tasks_lib.life.project import Project

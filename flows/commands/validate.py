@@ -9,10 +9,10 @@ from rich.console import Console
 from flows.commands.output import count, print_json, say
 from flows.commands.reading import Configuration, read_leniently
 from tasks_lib.errors import Fault, InputError
-from tasks_lib.git.head import Head
-from tasks_lib.git.objects import Objects
+from tasks_lib.git.commits.task_reader import TaskReader
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.life.base import open_head
 from tasks_lib.life.instructions import find_instruction_faults
 from tasks_lib.life.project import (

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError
-from tasks_lib.git.lock import admin_lock
-from tasks_lib.git.names import HEADS, branch_ref
+from tasks_lib.git.ref_names import HEADS, branch_ref
+from tasks_lib.git.repository_lock import admin_lock
 from tasks_lib.git.runner import MINIMUM_VERSION, Git, find_version
 from tasks_lib.process.files import write_atomically
 

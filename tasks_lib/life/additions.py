@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from tasks_lib.errors import Fault
-from tasks_lib.git.candidate import Candidate, Landing
-from tasks_lib.git.taskreader import TaskReader
+from tasks_lib.git.commits.task_reader import TaskReader
+from tasks_lib.git.compose.commit_composer import Candidate, Landing
 from tasks_lib.graph.task_graph import check_graph
 from tasks_lib.life.landing_results import GivenBack
 from tasks_lib.model import LEVELS_THAT_ADD_FILES

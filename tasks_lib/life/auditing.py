@@ -7,22 +7,22 @@ from datetime import datetime
 from pathlib import Path
 
 from tasks_lib.errors import GitError
-from tasks_lib.git.auditing import Chain, Examiner, find_unreadable, read_chain
-from tasks_lib.git.entries import list_entries
-from tasks_lib.git.head import QUEUE, Head
-from tasks_lib.git.isolation import CHECKING_OUT
-from tasks_lib.git.lock import read_dead_holder, read_holder
-from tasks_lib.git.locks import find_dead
-from tasks_lib.git.merging import is_ancestor
-from tasks_lib.git.names import commit_only
-from tasks_lib.git.nested import find_all_nested
-from tasks_lib.git.objects import Objects
+from tasks_lib.git.commits.isolated_git import CHECKING_OUT
+from tasks_lib.git.commits.merge_tree import is_ancestor
+from tasks_lib.git.commits.task_reader import TaskReader
+from tasks_lib.git.inspection.audited_commits import Chain, Examiner, find_unreadable, read_chain
+from tasks_lib.git.kept.snapshots import KEPT_REFS
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.publish.queue_head import QUEUE, Head
+from tasks_lib.git.ref_names import commit_only
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import read_dead_holder, read_holder
 from tasks_lib.git.runner import Git
-from tasks_lib.git.snapshots import KEPT_REFS
-from tasks_lib.git.sweep import find_unfinished_files
-from tasks_lib.git.taskreader import TaskReader
-from tasks_lib.git.trash import POOL_NAME, list_trash
+from tasks_lib.git.worktree_admin import list_entries
+from tasks_lib.git.worktrees.deletion import POOL_NAME, list_trash
+from tasks_lib.git.worktrees.nested_worktrees import find_all_nested
+from tasks_lib.git.worktrees.stale_files import find_unfinished_files
+from tasks_lib.git.worktrees.stale_git_locks import find_dead
 from tasks_lib.life.base import open_head
 from tasks_lib.life.board import VIEW_NAME, RunView, read_view
 from tasks_lib.life.checks import Green, Red, describe_idle, judge

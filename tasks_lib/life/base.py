@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from tasks_lib.errors import Fault, InputError, RemoteError
-from tasks_lib.git.head import Head
-from tasks_lib.git.names import branch_ref
-from tasks_lib.git.remote import Remote
+from tasks_lib.git.publish.queue_head import Head
+from tasks_lib.git.publish.remote_branch import Remote
+from tasks_lib.git.ref_names import branch_ref
 from tasks_lib.git.repository import Repository
 from tasks_lib.settings.schema import Settings
 

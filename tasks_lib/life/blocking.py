@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tasks_lib.git.candidate import Candidate, NewTask
+from tasks_lib.git.compose.commit_composer import Candidate, NewTask
 from tasks_lib.life.previous import BLOCKED
 from tasks_lib.life.work import Work
 from tasks_lib.model import HUMAN, Blocked, Status, Task

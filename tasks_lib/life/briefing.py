@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tasks_lib.git.taskreader import TaskReader
+from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.life.instructions import NO_INSTRUCTIONS, Instructions
 from tasks_lib.model import Task
 from tasks_lib.prompts.agent_prompts import MAX_LISTED, Prerequisite, Setting, write_task_prompt

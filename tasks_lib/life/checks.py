@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks_lib.errors import AgentError, ShellError
-from tasks_lib.git.worktrees import Worktree
+from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.life.copying import copy_listed
 from tasks_lib.life.run import Run
 from tasks_lib.life.surroundings import Kind

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks_lib.git.worktrees import Worktree
+from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.life.run import Run
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from tasks_lib.errors import GitError
-from tasks_lib.git.branches import read_shortstat
+from tasks_lib.git.commits.branch_state import read_shortstat
 from tasks_lib.life.work import Work
 
 GLANCE_SECONDS = 10.0

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from tasks_lib.git.branches import find_changes, read_line
-from tasks_lib.git.inspection import (
+from tasks_lib.git.commits.branch_state import find_changes, read_line
+from tasks_lib.git.commits.merge_tree import find_merge_base
+from tasks_lib.git.inspection.branch_commits import (
     Range,
     describe_lost_history,
     find_large,
@@ -12,9 +13,8 @@ from tasks_lib.git.inspection import (
     is_history_kept,
     list_own_commits,
 )
-from tasks_lib.git.merging import find_merge_base
-from tasks_lib.git.objects import Change
-from tasks_lib.git.submodules import find_stores, list_pointers, secure
+from tasks_lib.git.kept.submodules import find_stores, list_pointers, secure
+from tasks_lib.git.objects.object_database import Change
 from tasks_lib.life.updating import find_start
 from tasks_lib.life.work import Work
 from tasks_lib.naming import show

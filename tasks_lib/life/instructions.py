@@ -6,7 +6,7 @@ from posixpath import dirname, normpath
 
 from tasks_lib.agents.opencode.config.roles import PLACES, read_roles
 from tasks_lib.errors import Fault, InputError
-from tasks_lib.git.objects import Entry, Objects
+from tasks_lib.git.objects.object_database import Entry, Objects
 from tasks_lib.git.repository import Repository
 from tasks_lib.life.project import CONFIGURATION, Project
 from tasks_lib.prompts.templates import DEFAULT, PromptName, TemplateFile, Templates, read_templates

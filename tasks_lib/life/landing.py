@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from tasks_lib.errors import CoordinatorError
-from tasks_lib.git.candidate import Candidate, Composer, Conflict, Landing
-from tasks_lib.git.head import FollowedBase, NeedsRebuild, Rewritten, Unchanged
-from tasks_lib.git.rebuild import recompose
-from tasks_lib.git.snapshots import keep_commit
+from tasks_lib.git.compose.commit_composer import Candidate, Composer, Conflict, Landing
+from tasks_lib.git.compose.recompose import recompose
+from tasks_lib.git.kept.snapshots import keep_commit
+from tasks_lib.git.publish.queue_head import FollowedBase, NeedsRebuild, Rewritten, Unchanged
 from tasks_lib.life.additions import Additions, find_new_faults
 from tasks_lib.life.chasing import Chase, find_rest
 from tasks_lib.life.checks import Red

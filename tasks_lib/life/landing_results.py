@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tasks_lib.git.merging import Conflict
+from tasks_lib.git.commits.merge_tree import Conflict
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.prompts.templates import Templates
 

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks_lib.errors import GitError
-from tasks_lib.git.abandoned import keep_abandoned
-from tasks_lib.git.branches import read_state
-from tasks_lib.git.checkout import read_reason
-from tasks_lib.git.entries import list_entries
-from tasks_lib.git.head import Head
-from tasks_lib.git.merging import is_ancestor
-from tasks_lib.git.records import Record, read_record
+from tasks_lib.git.commits.branch_state import read_state
+from tasks_lib.git.commits.merge_tree import is_ancestor
+from tasks_lib.git.kept.snapshots import keep_state
+from tasks_lib.git.kept.unreferenced_commits import keep_abandoned
+from tasks_lib.git.publish.checkout_fast_forward import read_reason
+from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.snapshots import keep_state
-from tasks_lib.git.trash import POOL_NAME
-from tasks_lib.git.worktrees import Worktrees
+from tasks_lib.git.session_record import Record, read_record
+from tasks_lib.git.worktree_admin import list_entries
+from tasks_lib.git.worktrees.deletion import POOL_NAME
+from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.naming import name_branches
 from tasks_lib.settings.schema import Settings

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from tasks_lib.errors import GitError, InputError, ShellError, SystemFailure
-from tasks_lib.git.abandoned import keep_abandoned
-from tasks_lib.git.branches import read_line, read_state
-from tasks_lib.git.candidate import Landing
-from tasks_lib.git.snapshots import keep_state
+from tasks_lib.git.commits.branch_state import read_line, read_state
+from tasks_lib.git.compose.commit_composer import Landing
+from tasks_lib.git.kept.snapshots import keep_state
+from tasks_lib.git.kept.unreferenced_commits import keep_abandoned
 from tasks_lib.life.blocking import Blocker, block_node
 from tasks_lib.life.landing import (
     GivenBack,

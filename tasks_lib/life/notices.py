@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from tasks_lib.git.records import measure_notices, read_notices
+from tasks_lib.git.session_record import measure_notices, read_notices
 from tasks_lib.life.work import Work
 from tasks_lib.model import NoticeLevel
 from tasks_lib.text import cut, fold

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tasks_lib.errors import GitError
-from tasks_lib.git.branches import read_state
-from tasks_lib.git.entries import find_entry
-from tasks_lib.git.following import holds_work
-from tasks_lib.git.records import Record, read_git_link, read_record
+from tasks_lib.git.commits.branch_state import read_state
+from tasks_lib.git.publish.worktree_fast_forward import holds_work
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
+from tasks_lib.git.session_record import Record, read_git_link, read_record
+from tasks_lib.git.worktree_admin import find_entry
 from tasks_lib.model import Status, Task
 
 BLOCKED = "blocked"

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks_lib.errors import Fault, InputError
-from tasks_lib.git.checkout import read_reason
-from tasks_lib.git.head import Head
-from tasks_lib.git.names import HEADS, branch_ref
-from tasks_lib.git.objects import Objects
-from tasks_lib.git.remote import Remote
-from tasks_lib.git.repository import Repository
-from tasks_lib.git.taskreader import (
+from tasks_lib.git.commits.task_reader import (
     SUFFIX,
     Reading,
     TaskReader,
     find_name_fault,
     warn_special,
 )
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.publish.checkout_fast_forward import read_reason
+from tasks_lib.git.publish.queue_head import Head
+from tasks_lib.git.publish.remote_branch import Remote
+from tasks_lib.git.ref_names import HEADS, branch_ref
+from tasks_lib.git.repository import Repository
 from tasks_lib.graph.task_graph import Graph, build_graph, check_graph
 from tasks_lib.life.base import find_unpushed, open_head, open_remote, require_remote
 from tasks_lib.model import Task

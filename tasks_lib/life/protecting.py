@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from tasks_lib.git.names import branch_ref
-from tasks_lib.git.objects import Change
+from tasks_lib.git.objects.object_database import Change
+from tasks_lib.git.ref_names import branch_ref
 from tasks_lib.life.inspecting import find_work
 from tasks_lib.life.project import CONFIGURATION, TASKGRAPH
 from tasks_lib.life.work import Work

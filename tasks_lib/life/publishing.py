@@ -3,8 +3,8 @@
 import asyncio
 
 from tasks_lib.errors import CoordinatorError
-from tasks_lib.git.lock import admin_lock
-from tasks_lib.git.publish import Pending, publish
+from tasks_lib.git.publish.local_branch import Pending, publish
+from tasks_lib.git.repository_lock import admin_lock
 from tasks_lib.life.landing import Lander
 from tasks_lib.life.run import Run
 

@@ -1,6 +1,6 @@
 """Keeps what the sessions of a run have spent, at this moment and in all, and which budget that uses up."""
 
-from tasks_lib.git.records import Record
+from tasks_lib.git.session_record import Record
 from tasks_lib.session.spending import NOTHING, Allowance, Budget, Spent, add_up, find_excess
 from tasks_lib.settings.schema import BudgetLimits, BudgetSettings
 

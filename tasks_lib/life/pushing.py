@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import assert_never
 
 from tasks_lib.errors import CoordinatorError, RemoteError
-from tasks_lib.git.remote import Pushed, Raced, Refused, Remote, Unreachable
+from tasks_lib.git.publish.remote_branch import Pushed, Raced, Refused, Remote, Unreachable
 from tasks_lib.life.landing import Lander
 from tasks_lib.life.publishing import PAUSE_SECONDS, bring_along
 from tasks_lib.life.remote_leftovers import sweep, tell_stays

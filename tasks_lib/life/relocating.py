@@ -8,10 +8,10 @@ from typing import Any, cast
 import psutil
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.halfway import follow_move
-from tasks_lib.git.places import require_root
-from tasks_lib.git.relocation import Former, Relocation, find_relocation, relocate
+from tasks_lib.git.publish.interrupted_fast_forward import follow_move
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.worktrees.placement import require_root
+from tasks_lib.git.worktrees.relinking import Former, Relocation, find_relocation, relocate
 from tasks_lib.life.board import VIEW_NAME, read_view
 from tasks_lib.process.files import write_atomically
 

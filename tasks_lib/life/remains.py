@@ -5,14 +5,14 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks_lib.git.entries import list_entries
-from tasks_lib.git.kept import find_old, forget
-from tasks_lib.git.lock import Holder
-from tasks_lib.git.records import read_record
-from tasks_lib.git.relocation import Relocation
+from tasks_lib.git.kept.restore_and_prune import find_old, forget
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.sweep import find_old_logs, is_old
-from tasks_lib.git.trash import delete
+from tasks_lib.git.repository_lock import Holder
+from tasks_lib.git.session_record import read_record
+from tasks_lib.git.worktree_admin import list_entries
+from tasks_lib.git.worktrees.deletion import delete
+from tasks_lib.git.worktrees.relinking import Relocation
+from tasks_lib.git.worktrees.stale_files import find_old_logs, is_old
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
 from tasks_lib.naming import flatten

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 
 from tasks_lib.errors import RemoteError
-from tasks_lib.git.head import Head
-from tasks_lib.git.lock import admin_lock
-from tasks_lib.git.merging import is_ancestor
-from tasks_lib.git.names import branch_ref
-from tasks_lib.git.publish import Pending, publish
-from tasks_lib.git.remote import Remote
+from tasks_lib.git.commits.merge_tree import is_ancestor
+from tasks_lib.git.publish.local_branch import Pending, publish
+from tasks_lib.git.publish.queue_head import Head
+from tasks_lib.git.publish.remote_branch import Remote
+from tasks_lib.git.ref_names import branch_ref
+from tasks_lib.git.repository_lock import admin_lock
 from tasks_lib.git.runner import Git
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.life.leftovers import HISTORY

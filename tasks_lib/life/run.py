@@ -9,13 +9,13 @@ from typing import Any, ParamSpec, TypeVar
 
 from tasks_lib.agents.backend import Backend, Need
 from tasks_lib.errors import InputError
-from tasks_lib.git.branches import read_diffstat
-from tasks_lib.git.head import Head
-from tasks_lib.git.isolation import Isolation
-from tasks_lib.git.objects import Objects
-from tasks_lib.git.records import Record
-from tasks_lib.git.taskreader import TaskReader
-from tasks_lib.git.worktrees import Worktree, Worktrees
+from tasks_lib.git.commits.branch_state import read_diffstat
+from tasks_lib.git.commits.isolated_git import Isolation
+from tasks_lib.git.commits.task_reader import TaskReader
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.publish.queue_head import Head
+from tasks_lib.git.session_record import Record
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.graph.task_graph import Graph, build_graph, check_graph
 from tasks_lib.life.board import Board
 from tasks_lib.life.desk import Desk

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tasks_lib.git.branches import BranchState, read_line
-from tasks_lib.git.inspection import list_committed
-from tasks_lib.git.merging import find_merge_base
-from tasks_lib.git.records import measure_notices, read_notices
-from tasks_lib.git.snapshots import KEPT_REFS
+from tasks_lib.git.commits.branch_state import BranchState, read_line
+from tasks_lib.git.commits.merge_tree import find_merge_base
+from tasks_lib.git.inspection.branch_commits import list_committed
+from tasks_lib.git.kept.snapshots import KEPT_REFS
+from tasks_lib.git.session_record import measure_notices, read_notices
 from tasks_lib.life.inspecting import find_work
 from tasks_lib.life.work import Work
 from tasks_lib.model import NoticeLevel, Status

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tasks_lib.agents.backend import Session, SessionSpec, TurnEnd, TurnSpec
 from tasks_lib.errors import GitError
-from tasks_lib.git.branches import BranchState, digest_work, read_state
-from tasks_lib.git.nested import find_nested
-from tasks_lib.git.snapshots import KEPT_REFS
-from tasks_lib.git.tampering import explain_unreadable, find_damage
-from tasks_lib.git.worktrees import Worktree
+from tasks_lib.git.commits.branch_state import BranchState, digest_work, read_state
+from tasks_lib.git.kept.snapshots import KEPT_REFS
+from tasks_lib.git.worktrees.damage_repair import explain_unreadable, find_damage
+from tasks_lib.git.worktrees.lifecycle import Worktree
+from tasks_lib.git.worktrees.nested_worktrees import find_nested
 from tasks_lib.life.briefing import Attempt, Briefing, brief
 from tasks_lib.life.checks import run_setup
 from tasks_lib.life.copying import copy_listed, is_copied

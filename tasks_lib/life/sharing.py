@@ -3,8 +3,15 @@
 import threading
 from collections.abc import Callable, Collection, Mapping
 
+from tasks_lib.git.inspection.shared_git_state import (
+    PLACES,
+    Shared,
+    describe_changes,
+    drop_stashes,
+    read_settings,
+    read_shared,
+)
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.shared import PLACES, Shared, describe_changes, drop_stashes, read_settings, read_shared
 from tasks_lib.process.files import read_stamp
 
 

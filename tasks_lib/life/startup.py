@@ -10,9 +10,9 @@ from typing import Any
 
 from tasks_lib.agents.opencode.backend import find_data, forget_conversations, move_data
 from tasks_lib.errors import CoordinatorError, InputError
-from tasks_lib.git.halfway import mend
-from tasks_lib.git.lock import RunLock
-from tasks_lib.git.relocation import Relocation
+from tasks_lib.git.publish.interrupted_fast_forward import mend
+from tasks_lib.git.repository_lock import RunLock
+from tasks_lib.git.worktrees.relinking import Relocation
 from tasks_lib.life.backends import make_backend
 from tasks_lib.life.board import VIEW_NAME, Board, NodeView, RunView, now_text
 from tasks_lib.life.instructions import read_project_instructions

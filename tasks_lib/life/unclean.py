@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from tasks_lib.errors import GitError
-from tasks_lib.git.branches import BranchState, read_state
-from tasks_lib.git.proving import is_as_written
+from tasks_lib.git.commits.branch_state import BranchState, read_state
+from tasks_lib.git.inspection.worktree_content import is_as_written
 from tasks_lib.life.work import Work
 
 _MOST = 500

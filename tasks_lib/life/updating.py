@@ -3,12 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-from tasks_lib.git.branches import BranchState, read_line
-from tasks_lib.git.entries import Worktree
-from tasks_lib.git.following import bring_forward, find_state
-from tasks_lib.git.inspection import list_made
-from tasks_lib.git.merging import find_merge_base
-from tasks_lib.git.records import Record
+from tasks_lib.git.commits.branch_state import BranchState, read_line
+from tasks_lib.git.commits.merge_tree import find_merge_base
+from tasks_lib.git.inspection.branch_commits import list_made
+from tasks_lib.git.publish.worktree_fast_forward import bring_forward, find_state
+from tasks_lib.git.session_record import Record
+from tasks_lib.git.worktree_admin import Worktree
 from tasks_lib.life.copying import is_copied
 from tasks_lib.life.run import Run
 

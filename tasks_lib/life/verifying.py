@@ -5,9 +5,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tasks_lib.errors import GitError
-from tasks_lib.git.proving import Prover, list_changed
+from tasks_lib.git.inspection.worktree_content import Prover, list_changed
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.worktrees import VERIFY, Worktree
+from tasks_lib.git.worktrees.lifecycle import VERIFY, Worktree
 from tasks_lib.life.checks import Green, Red, describe_idle, run_verify
 from tasks_lib.life.run import Run
 from tasks_lib.model import Stage

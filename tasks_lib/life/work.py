@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from tasks_lib.agents.backend import Session, SessionView
 from tasks_lib.errors import GitError
-from tasks_lib.git.branches import BranchState
-from tasks_lib.git.merging import find_merge_base
-from tasks_lib.git.records import Record, clear_notices, write_record
-from tasks_lib.git.worktrees import Worktree
+from tasks_lib.git.commits.branch_state import BranchState
+from tasks_lib.git.commits.merge_tree import find_merge_base
+from tasks_lib.git.session_record import Record, clear_notices, write_record
+from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.life.desk import Receipt
 from tasks_lib.life.landing import Lander
 from tasks_lib.life.previous import BLOCKED, count_attempts, read_previous

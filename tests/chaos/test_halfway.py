@@ -10,8 +10,8 @@ from chaos.syscalls import is_possible
 from checker_traces import Before, snapshot_user_state
 from graphs import run_git
 
-from tasks_lib.git.halfway import Move, is_halfway, mend, remembered
-from tasks_lib.git.publish import Pending, Published, publish
+from tasks_lib.git.publish.interrupted_fast_forward import Move, is_halfway, mend, remembered
+from tasks_lib.git.publish.local_branch import Pending, Published, publish
 from tasks_lib.git.runner import Git
 
 pytestmark = pytest.mark.skipif(not is_possible(), reason="ptrace is not possible here")

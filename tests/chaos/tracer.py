@@ -29,7 +29,7 @@ SHIM_VARIABLE = "CHAOS_SHIM"
 PROGRAMS = ("git", "sh", "env", "nice", "rm")
 """What the coordinator starts by a name that it looks up itself."""
 FRAMES = 3
-_SHELLS = ("runner.py", "children.py", "records.py")
+_SHELLS = ("/runner.py", "/helper_process.py", "/session_record.py", "/files.py")
 """Modules through which all of git, or every record, goes: their frames would tell nothing apart."""
 _LOCKS = {fcntl.LOCK_EX: "take", fcntl.LOCK_EX | fcntl.LOCK_NB: "try", fcntl.LOCK_UN: "release"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC

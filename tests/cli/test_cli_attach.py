@@ -4,7 +4,7 @@ import os
 
 from helpers_cli import Call, Place
 
-from tasks_lib.git.lock import RunLock
+from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.life.board import Board, RunView, now_text
 from tasks_lib.model import Merged, Stage
 

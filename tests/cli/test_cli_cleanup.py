@@ -15,10 +15,10 @@ import pytest
 from helpers_cli import SETTINGS, Call, Main, Place, task_text
 
 from tasks_lib.errors import BusyError, InputError
-from tasks_lib.git.lock import RunLock
-from tasks_lib.git.records import Record, write_record
-from tasks_lib.git.snapshots import keep_state
-from tasks_lib.git.worktrees import Worktree, Worktrees
+from tasks_lib.git.kept.snapshots import keep_state
+from tasks_lib.git.repository_lock import RunLock
+from tasks_lib.git.session_record import Record, write_record
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
 
 

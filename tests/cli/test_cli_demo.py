@@ -11,7 +11,7 @@ from flows.demo.model import ModelServer
 from flows.demo_story import DemoStory, make_demo
 from flows.places import name_program
 from tasks_lib.errors import InputError
-from tasks_lib.git.lock import RunLock
+from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.reporting.run_report import ExitCode
 
 

@@ -18,7 +18,7 @@ from flows.commands.doctor_repository import (
     check_signing,
 )
 from flows.commands.findings import Check
-from tasks_lib.git.lock import RunLock
+from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.life.project import Project, load_project
 
 

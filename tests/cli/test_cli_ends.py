@@ -16,7 +16,7 @@ import pytest
 from helpers_cli import SETTINGS, Place
 
 from flows.signals import ENDING
-from tasks_lib.git.lock import RunLock
+from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.life.board import Board, NodeView, RunView, now_text
 from tasks_lib.naming import flatten
 

@@ -6,7 +6,7 @@ import pytest
 from helpers_cli import Call, Place
 
 from flows.letters import Answer, Letter, Wish, read_letter, read_receipt, write_letter, write_receipt
-from tasks_lib.git.lock import RunLock
+from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.life.board import Board, RunView, now_text
 
 

@@ -11,8 +11,8 @@ from helpers_cli import SETTINGS, Main, Place
 from names import FILES, crowd, list_refs
 
 from flows.commands.doctor_repository import check_branches, check_names
-from tasks_lib.git.snapshots import keep_state
-from tasks_lib.git.worktrees import Worktrees
+from tasks_lib.git.kept.snapshots import keep_state
+from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.life.project import load_project
 
 

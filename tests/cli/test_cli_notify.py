@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from helpers_cli import Call, Place
 
-from tasks_lib.git.records import Record, read_notices, write_record
-from tasks_lib.git.worktrees import Worktree, Worktrees
+from tasks_lib.git.session_record import Record, read_notices, write_record
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.model import Notice, NoticeLevel
 
 
@@ -56,5 +56,5 @@ def test_empty_text_is_refused(worktree: Worktree, call: Call) -> None:
 def test_notify_imports_neither_prefect_nor_git(worktree: Worktree, call: Call) -> None:
     done = call("notify", "quick", cwd=worktree.path, environment={"PYTHONPROFILEIMPORTTIME": "1"})
     modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "tasks_lib.git.records" in modules
+    assert "tasks_lib.git.session_record" in modules
     assert modules.isdisjoint({"prefect", "git", "httpx", "rustworkx", "rich.console", "asyncio"})

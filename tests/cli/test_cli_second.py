@@ -9,7 +9,7 @@ from helpers_cli import Call, Main, Place
 
 from flows.places import register
 from tasks_lib.errors import BusyError
-from tasks_lib.git.lock import RunLock
+from tasks_lib.git.repository_lock import RunLock
 
 WAYS = ("top", "below", "linked worktree", "symbolic link", "its own worktrees")
 

@@ -5,7 +5,7 @@ import os
 
 from helpers_cli import Call, Main, Place, task_text
 
-from tasks_lib.git.lock import RunLock
+from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.life.board import Board, NodeView, RunView, now_text
 from tasks_lib.model import Blocked, Failed, Merged, Stage
 

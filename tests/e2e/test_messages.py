@@ -16,7 +16,7 @@ from e2e.test_interrupt import deploy, status_of, wait_for_end
 from e2e.test_whole import find_run, make_flat
 from graphs import Made
 
-from tasks_lib.git.lock import RunLock
+from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.life.board import Board, RunView, now_text
 
 pytestmark = pytest.mark.xdist_group("prefect")

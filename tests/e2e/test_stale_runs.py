@@ -15,7 +15,7 @@ from e2e.test_whole import find_run, make_flat
 
 from flows.places import REGISTRY
 from flows.stale_runs import Origin, find_own_origin, name_repository, read_origin
-from tasks_lib.git.lock import RunLock
+from tasks_lib.git.repository_lock import RunLock
 
 pytestmark = pytest.mark.xdist_group("prefect")
 REFUSED = """

@@ -5,10 +5,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasks_lib.git.candidate import Composer, Landing
-from tasks_lib.git.objects import Objects
+from tasks_lib.git.commits.task_reader import TaskReader
+from tasks_lib.git.compose.commit_composer import Composer, Landing
+from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.runner import Git
-from tasks_lib.git.taskreader import TaskReader
 from tasks_lib.model import Task
 
 IDENTITY = {

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.candidate import Candidate, Conflict, NewTask
-from tasks_lib.git.messages import read_trailers
+from tasks_lib.git.commits.commit_messages import read_trailers
+from tasks_lib.git.compose.commit_composer import Candidate, Conflict, NewTask
 from tasks_lib.model import LEVELS_THAT_ADD_FILES, Status
 
 

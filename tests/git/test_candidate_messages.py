@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.git.messages import BODY_CHARS, read_trailers, replace_trailer, write_message
+from tasks_lib.git.commits.commit_messages import BODY_CHARS, read_trailers, replace_trailer, write_message
 
 _TRAILERS = {"Task": "api", "Verified": "d1gest"}
 

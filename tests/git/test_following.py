@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks_lib.git.branches import read_state
-from tasks_lib.git.following import bring_forward, find_state
-from tasks_lib.git.halfway import MOVING_NAME, Move
+from tasks_lib.git.commits.branch_state import read_state
+from tasks_lib.git.publish.interrupted_fast_forward import MOVING_NAME, Move
+from tasks_lib.git.publish.worktree_fast_forward import bring_forward, find_state
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.worktrees import Worktree, Worktrees
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from helpers_merge import Workshop, task_text
 
 from tasks_lib.errors import GitError, InputError
-from tasks_lib.git.candidate import Candidate, Conflict, NewTask
-from tasks_lib.git.head import FollowedBase, Head, NeedsRebuild, Rewritten, Unchanged
-from tasks_lib.git.rebuild import recompose
+from tasks_lib.git.compose.commit_composer import Candidate, Conflict, NewTask
+from tasks_lib.git.compose.recompose import recompose
+from tasks_lib.git.publish.queue_head import FollowedBase, Head, NeedsRebuild, Rewritten, Unchanged
 from tasks_lib.model import Status
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks_lib.git.kept import find_kept, restore
+from tasks_lib.git.kept.restore_and_prune import find_kept, restore
+from tasks_lib.git.kept.snapshots import keep_state
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
-from tasks_lib.git.snapshots import keep_state
-from tasks_lib.git.worktrees import Worktree, Worktrees
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 
 
 @pytest.fixture

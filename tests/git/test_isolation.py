@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks_lib.git.isolation import Isolation
-from tasks_lib.git.merging import Conflict, merge_trees
-from tasks_lib.git.objects import Objects
+from tasks_lib.git.commits.isolated_git import Isolation
+from tasks_lib.git.commits.merge_tree import Conflict, merge_trees
+from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
-from tasks_lib.git.worktrees import VERIFY, Worktree, Worktrees
+from tasks_lib.git.worktrees.lifecycle import VERIFY, Worktree, Worktrees
 
 UNION = "*.txt merge=union\n"
 FILES = {
@@ -334,4 +334,4 @@ def test_whole_commits_are_merged_in_one_place_only() -> None:
         for path in (root / folder).rglob("*.py")
         if '"merge-tree"' in path.read_text()
     ]
-    assert users == ["merging.py"]
+    assert users == ["merge_tree.py"]

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from tasks_lib.errors import GitError
-from tasks_lib.git import abandoned
-from tasks_lib.git.abandoned import keep_abandoned
-from tasks_lib.git.head import Head
-from tasks_lib.git.records import Record, write_record
+from tasks_lib.git.kept import unreferenced_commits
+from tasks_lib.git.kept.snapshots import list_kept
+from tasks_lib.git.kept.unreferenced_commits import keep_abandoned
+from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
-from tasks_lib.git.snapshots import list_kept
-from tasks_lib.git.worktrees import Worktree, Worktrees
+from tasks_lib.git.session_record import Record, write_record
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.graph.task_graph import build_graph
 from tasks_lib.life.leftovers import put_landed_away
 from tasks_lib.model import Status, Task
@@ -205,7 +205,7 @@ def test_commits_on_top_of_each_other_ask_git_nothing_and_keep_nothing(
     """The usual case is that of every node of every run, also in a worktree out of the pool."""
     for number in range(2):
         commit(worktree.git, f"file-{number}", f"{number}\n")
-        assert abandoned._list_noted(repository, worktree.git_dir, "feat/a") == ()  # pyright: ignore[reportPrivateUsage]
+        assert unreferenced_commits._list_noted(repository, worktree.git_dir, "feat/a") == ()  # pyright: ignore[reportPrivateUsage]
     worktrees = Worktrees(repository)
     leave_amended(worktree.git)
     assert keep_abandoned(repository, worktree.git_dir, "feat/a", "a")
@@ -213,7 +213,7 @@ def test_commits_on_top_of_each_other_ask_git_nothing_and_keep_nothing(
     again = worktrees.open_branch("feat/b", str(repository.branch_head("main")))
     assert again.git_dir == worktree.git_dir
     commit(again.git, "file", "other\n")
-    assert abandoned._list_noted(repository, again.git_dir, "feat/b") == ()  # pyright: ignore[reportPrivateUsage]
+    assert unreferenced_commits._list_noted(repository, again.git_dir, "feat/b") == ()  # pyright: ignore[reportPrivateUsage]
     assert len(list_kept(repository)) == 1
 
 

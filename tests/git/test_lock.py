@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from tasks_lib.errors import BusyError, InputError
-from tasks_lib.git.lock import RunLock, admin_lock, read_dead_holder, read_holder
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import RunLock, admin_lock, read_dead_holder, read_holder
 
 HOLD = """
 import sys
 from pathlib import Path
-from tasks_lib.git.lock import RunLock
+from tasks_lib.git.repository_lock import RunLock
 with RunLock(Path(sys.argv[1]), "first"):
     print("held", flush=True)
     sys.stdin.read()
@@ -131,7 +131,7 @@ WITHOUT_RIGHTS = """
 import os, sys
 from pathlib import Path
 from tasks_lib.errors import CoordinatorError
-from tasks_lib.git.lock import RunLock, read_holder
+from tasks_lib.git.repository_lock import RunLock, read_holder
 if os.getuid() == 0:
     os.setuid(65534)
 print(read_holder(Path(sys.argv[1])))

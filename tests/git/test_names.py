@@ -8,12 +8,12 @@ import pytest
 from names import FILES, crowd, list_refs
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.halfway import MOVING_NAME, Move, mend
-from tasks_lib.git.kept import find_kept, restore
-from tasks_lib.git.publish import Published, publish
+from tasks_lib.git.kept.restore_and_prune import find_kept, restore
+from tasks_lib.git.kept.snapshots import keep_state, list_kept
+from tasks_lib.git.publish.interrupted_fast_forward import MOVING_NAME, Move, mend
+from tasks_lib.git.publish.local_branch import Published, publish
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.snapshots import keep_state, list_kept
-from tasks_lib.git.worktrees import Worktrees
+from tasks_lib.git.worktrees.lifecycle import Worktrees
 
 HEAD_LIKE = ("refs/tags/HEAD", "refs/heads/HEAD", "refs/HEAD", "refs/remotes/HEAD/HEAD")
 
@@ -204,11 +204,12 @@ FORBIDDEN = {
 
 
 def test_no_source_asks_git_for_what_is_ambiguous() -> None:
-    """`tasks_lib/git/names.py` has the rules."""
+    """`tasks_lib/git/ref_names.py` has the rules."""
+    files = sorted(SOURCES.rglob("*.py"))
+    assert SOURCES / "git" / "ref_names.py" in files
     found = [
         f"{path.name}:{number}: {word} {why}"
-        for folder in ("git", "life")
-        for path in sorted((SOURCES / folder).glob("*.py"))
+        for path in files
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
         for word, why in FORBIDDEN.items()
         if word in line

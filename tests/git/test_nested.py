@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks_lib.git.lock import admin_lock
-from tasks_lib.git.nested import Keeper, find_foreign, find_nested
+from tasks_lib.git.kept.snapshots import list_kept
+from tasks_lib.git.kept.stashes import list_stashes
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import admin_lock
 from tasks_lib.git.runner import Git
-from tasks_lib.git.snapshots import list_kept
-from tasks_lib.git.stashes import list_stashes
-from tasks_lib.git.worktrees import Worktree, Worktrees
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
+from tasks_lib.git.worktrees.nested_worktrees import Keeper, find_foreign, find_nested
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks_lib.errors import GitError
-from tasks_lib.git.objects import Entry
+from tasks_lib.git.objects.object_database import Entry
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from helpers_merge import Workshop, task_text
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.publish import AlreadyThere, Pending, Published, publish
+from tasks_lib.git.publish.local_branch import AlreadyThere, Pending, Published, publish
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.git.records import (
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.session_record import (
     Record,
     append_notice,
     clear_notices,
@@ -18,7 +19,6 @@ from tasks_lib.git.records import (
     remove_record,
     write_record,
 )
-from tasks_lib.git.repository import Repository
 from tasks_lib.model import Notice, NoticeLevel
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))

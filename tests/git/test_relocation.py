@@ -10,12 +10,12 @@ import pytest
 from dying import run_in_child
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.halfway import MOVING_NAME, Move, follow_move, mend, remembered
-from tasks_lib.git.records import Record, read_record, write_record
-from tasks_lib.git.relocation import Former, find_relocation, relocate
+from tasks_lib.git.publish.interrupted_fast_forward import MOVING_NAME, Move, follow_move, mend, remembered
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
-from tasks_lib.git.worktrees import Worktrees
+from tasks_lib.git.session_record import Record, read_record, write_record
+from tasks_lib.git.worktrees.lifecycle import Worktrees
+from tasks_lib.git.worktrees.relinking import Former, find_relocation, relocate
 
 RECORD = Record("a", "feat/deep/a", attempt=3, pid=4_000, pid_started=7.0, session="s", conversation="c", notes=("n",))
 

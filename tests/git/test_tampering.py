@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tasks_lib.errors import GitError
-from tasks_lib.git.branches import read_state
+from tasks_lib.git.commits.branch_state import read_state
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.worktrees import Worktree, Worktrees
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from helpers_merge import Workshop, task_text
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.taskreader import TaskReader
+from tasks_lib.git.commits.task_reader import TaskReader
 
 
 @pytest.fixture

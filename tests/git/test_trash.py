@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks_lib.git.trash import DELETERS, FEW, delete_each
+from tasks_lib.git.worktrees.deletion import DELETERS, FEW, delete_each
 
 MANY = FEW + DELETERS + 1
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tasks_lib.errors import GitError, InputError
-from tasks_lib.git.entries import is_plain
-from tasks_lib.git.lock import admin_lock
-from tasks_lib.git.records import Record, append_notice, read_notices, read_record, write_record
+from tasks_lib.git.kept.snapshots import list_kept
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.snapshots import list_kept
-from tasks_lib.git.worktrees import Worktree, Worktrees
+from tasks_lib.git.repository_lock import admin_lock
+from tasks_lib.git.session_record import Record, append_notice, read_notices, read_record, write_record
+from tasks_lib.git.worktree_admin import is_plain
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.model import Notice, NoticeLevel
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.entries import MAKING, SLOT_NAME, list_entries
-from tasks_lib.git.lock import RunLock
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.worktrees import Worktrees
+from tasks_lib.git.repository_lock import RunLock
+from tasks_lib.git.worktree_admin import MAKING, SLOT_NAME, list_entries
+from tasks_lib.git.worktrees.lifecycle import Worktrees
 
 SOURCES = Path(__file__).parents[2] / "tasks_lib"
 
@@ -323,10 +323,10 @@ def test_git_in_another_worktree_does_not_hold_the_lock_of_this_one(repository: 
 
 
 def test_locks_are_removed_in_one_module_only() -> None:
-    """`halfway` removes those of a move that it wrote down itself, and that no git holds."""
+    """`interrupted_fast_forward` removes those of a move that it wrote down itself, and that no git holds."""
     removing = re.compile(r"lock\w*(\.unlink\(|\.rename\()|(unlink|remove)\(\w*lock")
     found = {path.name for path in SOURCES.rglob("*.py") if removing.search(path.read_text())}
-    assert found == {"locks.py", "halfway.py"}
+    assert found == {"stale_git_locks.py", "interrupted_fast_forward.py"}
 
 
 def test_nothing_of_ours_prunes_collects_or_repairs_what_a_person_has() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from dying import run_in_child
 
-from tasks_lib.git.entries import MAKING
-from tasks_lib.git.lock import RunLock
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.worktrees import Worktree, Worktrees
+from tasks_lib.git.repository_lock import RunLock
+from tasks_lib.git.worktree_admin import MAKING
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 
 BRANCHES = ("feat/first", "feat/deep/a", "feat/second", "feat/third")
 

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks_lib.errors import GitError
-from tasks_lib.git.commits import CommitWriter
-from tasks_lib.git.objects import Entry, Objects
+from tasks_lib.git.objects.commit_writer import CommitWriter
+from tasks_lib.git.objects.object_database import Entry, Objects
 from tasks_lib.git.runner import Git
 
 DATES = {"GIT_AUTHOR_DATE": "1700000000 +0130", "GIT_COMMITTER_DATE": "1700000001 -0800"}

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from tasks_lib.git.records import RECORD_NAME, Record, read_record
 from tasks_lib.git.runner import Git
+from tasks_lib.git.session_record import RECORD_NAME, Record, read_record
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.life.board import RunView

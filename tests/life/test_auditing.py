@@ -16,15 +16,15 @@ from miniature import Miniature
 from pen import PATHS, START, TRAILERS, Pen, assert_says, write_rest, write_task
 
 from flows.commands.audit import judge_states
-from tasks_lib.git.auditing import Examiner, read_chain
-from tasks_lib.git.entries import MAKING, write_slot
-from tasks_lib.git.objects import Objects
-from tasks_lib.git.records import Record, write_record
+from tasks_lib.git.commits.task_reader import TaskReader
+from tasks_lib.git.inspection.audited_commits import Examiner, read_chain
+from tasks_lib.git.kept.snapshots import keep_state
+from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
-from tasks_lib.git.snapshots import keep_state
-from tasks_lib.git.taskreader import TaskReader
-from tasks_lib.git.worktrees import Worktrees
+from tasks_lib.git.session_record import Record, write_record
+from tasks_lib.git.worktree_admin import MAKING, write_slot
+from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.life.auditing import Audit, audit, verify_again
 from tasks_lib.life.board import Board, NodeView, RunView, now_text
 from tasks_lib.life.project import load_project

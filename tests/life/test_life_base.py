@@ -10,7 +10,7 @@ import yaml
 from helpers import Ground, Tasks, reach, until
 
 from tasks_lib.errors import BusyError, InputError
-from tasks_lib.git.lock import admin_lock
+from tasks_lib.git.repository_lock import admin_lock
 from tasks_lib.life.project import load_project
 from tasks_lib.life.startup import OpenRun
 from tasks_lib.reporting.run_report import ExitCode

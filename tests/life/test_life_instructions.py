@@ -10,7 +10,7 @@ from helpers import Ground
 from flows.commands.formats import PromptKind
 from flows.commands.prompt import find_prompt
 from tasks_lib.errors import InputError
-from tasks_lib.git.objects import Objects
+from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.life.instructions import MAX_BYTES, NO_INSTRUCTIONS, Instructions, read_instructions
 from tasks_lib.life.project import load_project
 from tasks_lib.life.startup import OpenRun

@@ -14,11 +14,11 @@ import pytest
 from dying import run_in_child
 from helpers import Ground
 
-from tasks_lib.git.entries import MAKING, write_slot
-from tasks_lib.git.records import Record, write_record
+from tasks_lib.git.kept.snapshots import keep_state, list_kept
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.snapshots import keep_state, list_kept
-from tasks_lib.git.worktrees import Worktree, Worktrees
+from tasks_lib.git.session_record import Record, write_record
+from tasks_lib.git.worktree_admin import MAKING, write_slot
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.life.project import load_project
 from tasks_lib.life.remains import end_processes
 from tasks_lib.life.startup import open_run

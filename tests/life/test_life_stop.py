@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 from helpers import During, Ground
 
-from tasks_lib.git.head import Head
-from tasks_lib.git.records import write_record
+from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.runner import Git
+from tasks_lib.git.session_record import write_record
 from tasks_lib.life import node
 from tasks_lib.life.project import load_project
 from tasks_lib.life.startup import OpenRun, open_run

@@ -5,9 +5,9 @@ import subprocess
 import pytest
 from helpers import Ground
 
-from tasks_lib.git.isolation import Isolation
-from tasks_lib.git.merging import Conflict, merge_trees
-from tasks_lib.git.objects import Objects
+from tasks_lib.git.commits.isolated_git import Isolation
+from tasks_lib.git.commits.merge_tree import Conflict, merge_trees
+from tasks_lib.git.objects.object_database import Objects
 
 FILL = "git -c protocol.file.allow=always submodule --quiet update --init --recursive"
 SETUP = [FILL]

@@ -6,7 +6,7 @@ import checker
 import pytest
 from helpers import Ground
 
-from tasks_lib.git.records import MAX_NOTICES_BYTES, append_notice, read_notices, read_record
+from tasks_lib.git.session_record import MAX_NOTICES_BYTES, append_notice, read_notices, read_record
 from tasks_lib.model import Notice, NoticeLevel
 from tasks_lib.reporting.run_report import ExitCode
 

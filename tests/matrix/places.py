@@ -10,7 +10,7 @@ from pathlib import Path
 
 from checker_traces import git, read_blobs, text
 
-from tasks_lib.git.publish import AlreadyThere, Pending, Published, publish
+from tasks_lib.git.publish.local_branch import AlreadyThere, Pending, Published, publish
 from tasks_lib.git.runner import Git
 
 BASE = """

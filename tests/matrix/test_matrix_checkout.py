@@ -3,7 +3,7 @@
 import pytest
 from matrix.places import HEADS, MOVED, Place, expect_moved, expect_untouched
 
-from tasks_lib.git.publish import Pending, Published
+from tasks_lib.git.publish.local_branch import Pending, Published
 
 CLEAN = {f"clean, {name}": ("", name, MOVED) for name in HEADS}
 CASES: dict[str, tuple[str, str, str]] = {

@@ -3,7 +3,7 @@
 import pytest
 from matrix.places import Place, expect_moved, expect_untouched
 
-from tasks_lib.git.publish import Pending, Published
+from tasks_lib.git.publish.local_branch import Pending, Published
 
 STEP = "GIT_SEQUENCE_EDITOR='sed -i 1ibreak' git rebase -q -i"
 TO_TOPIC = "git checkout -q topic"

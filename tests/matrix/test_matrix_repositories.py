@@ -6,7 +6,7 @@ import pytest
 from matrix.places import Place, expect_admin, expect_moved, expect_untouched
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.publish import AlreadyThere, Pending, Published
+from tasks_lib.git.publish.local_branch import AlreadyThere, Pending, Published
 from tasks_lib.git.repository import Repository
 
 NOT_CHECKED_OUT = {

@@ -11,7 +11,7 @@ import pytest
 from checker_traces import git
 from matrix.places import Place, State, expect_admin, expect_moved, expect_untouched
 
-from tasks_lib.git.publish import Pending, Published
+from tasks_lib.git.publish.local_branch import Pending, Published
 from tasks_lib.life.surroundings import REPOSITORY_MARKER
 
 HOOKS = ("post-checkout", "post-merge", "pre-merge-commit", "reference-transaction", "post-index-change", "pre-auto-gc")

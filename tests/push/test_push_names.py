@@ -6,7 +6,7 @@ from names import crowd, list_refs
 from push.pushing_ground import PushingGround, completed
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.remote import Remote
+from tasks_lib.git.publish.remote_branch import Remote
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
 

@@ -15,8 +15,8 @@ from life.helpers import until
 from push.pushing_ground import PushingGround
 
 from tasks_lib.errors import GitError, RemoteError
-from tasks_lib.git.objects import Objects
-from tasks_lib.git.remote import Pushed, Raced, Refused, Remote, Unreachable
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.publish.remote_branch import Pushed, Raced, Refused, Remote, Unreachable
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
 

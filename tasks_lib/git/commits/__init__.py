@@ -1,0 +1,1 @@
+"""Commits, read and merged: branches, trees, messages, task files at a commit."""

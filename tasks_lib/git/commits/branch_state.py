@@ -1,0 +1,132 @@
+"""Reads what a branch holds: its head, what is not committed, what it changed and what it says."""
+
+import hashlib
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tasks_lib.git.objects.object_database import Change, Entry, Objects
+from tasks_lib.git.runner import Git
+
+STAT_WIDTH = 100
+STAT_FILES = 20
+MAX_LINE = 1_000
+MAX_DIGESTED = 1_000
+DIGESTED_BYTES = 1_000_000
+_SHORT = ("--shortstat", "--no-renames", "--no-ext-diff")
+NO_MODE = "000000"
+
+
+@dataclass(frozen=True, slots=True)
+class BranchState:
+    """A worktree's branch ("" if HEAD is detached), its commit, and the paths that are not committed."""
+
+    branch: str
+    commit: str
+    dirty: tuple[str, ...]
+
+
+def read_state(git: Git) -> BranchState:
+    """What `git status` says of the worktree that `git` runs in: one command."""
+    found = git.run("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all", "--no-renames").text
+    branch = commit = ""
+    dirty: list[str] = []
+    for entry in found.split("\0"):
+        match entry[:2]:
+            case "# ":
+                _, key, value = entry.split(" ", 2)
+                branch = value if key == "branch.head" and value != "(detached)" else branch
+                commit = value if key == "branch.oid" else commit
+            case "1 ":
+                dirty.append(entry.split(" ", 8)[8])
+            case "u ":
+                dirty.append(entry.split(" ", 10)[10])
+            case "? ":
+                dirty.append(entry[2:])
+            case _:
+                pass
+    return BranchState(branch, commit, tuple(dirty))
+
+
+def digest_work(git: Git) -> str:
+    """A text that is another exactly if the worktree that `git` runs in holds other work, committed or not.
+
+    Writing a file again with the same content does not count as work. Beyond a number of uncommitted files, and for
+    very large ones, only the size is compared.
+    """
+    state = read_state(git)
+    digest = hashlib.sha256(state.commit.encode())
+    for number, name in enumerate(sorted(state.dirty)):
+        path = git.directory / name
+        digest.update(f"\0{name}\0".encode("utf-8", "surrogateescape"))
+        with suppress(OSError):
+            if path.is_symlink():
+                digest.update(os.fsencode(path.readlink()))
+                continue
+            size = path.stat().st_size
+            digest.update(f"{size}\0".encode())
+            if number < MAX_DIGESTED and path.is_file():
+                with path.open("rb") as file:
+                    digest.update(file.read(DIGESTED_BYTES))
+    return digest.hexdigest()
+
+
+def find_changes(git: Git, head: str, commit: str) -> tuple[Change, ...]:
+    """What `commit` changed since it left `head`."""
+    options = ("--raw", "--no-renames", "--no-ext-diff", "--no-abbrev", "-z")
+    fields = git.run("diff", *options, f"{head}...{commit}", "--").text.split("\0")
+    changes: list[Change] = []
+    for about, path in zip(fields[::2], fields[1::2], strict=False):
+        old_mode, new_mode, old, new, _ = about.removeprefix(":").split(" ")
+        name = path.rpartition("/")[2]
+        sides = [
+            Entry(mode, name, oid) if mode != NO_MODE else None for mode, oid in ((old_mode, old), (new_mode, new))
+        ]
+        changes.append(Change(path, *sides))
+    return tuple(changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The first-parent line from one commit to another: its `commits` and their `subjects`, newest first.
+
+    `is_plain` says that it was followed to its start and has no merge, so that a diff of its ends is its work.
+    """
+
+    commits: tuple[str, ...]
+    subjects: tuple[str, ...]
+    is_plain: bool
+
+
+def read_line(objects: Objects, since: str, commit: str) -> Line:
+    """Follow first parents from `commit` back to `since`, at most `MAX_LINE` of them, without starting git."""
+    commits: list[str] = []
+    subjects: list[str] = []
+    is_plain = True
+    while commit != since and len(subjects) < MAX_LINE:
+        commits.append(commit)
+        header, _, message = objects.read(commit).partition(b"\n\n")
+        parents = [line[len(b"parent ") :].decode() for line in header.split(b"\n") if line.startswith(b"parent ")]
+        subjects.append(message.partition(b"\n")[0].decode("utf-8", "replace"))
+        is_plain = is_plain and len(parents) == 1
+        if not parents:
+            break
+        commit = parents[0]
+    return Line(tuple(commits), tuple(subjects), is_plain and commit == since)
+
+
+def read_shortstat(git: Git, base: str) -> str:
+    """What the worktree changes against `base`, committed or not, such as `3 files +40 -2`; "" for nothing."""
+    found = re.findall(r"(\d+) (file|insertion|deletion)", git.text("diff", *_SHORT, base, "--"))
+    counts = {what: count for count, what in found}
+    if not counts:
+        return ""
+    files = f"{counts['file']} file{'s' * (counts['file'] != '1')}"
+    return f"{files} +{counts.get('insertion', '0')} -{counts.get('deletion', '0')}"
+
+
+def read_diffstat(git: Git, merge: str) -> str:
+    """What `merge` changed against its first parent, as git's short table of files."""
+    stat = f"--stat={STAT_WIDTH},,{STAT_FILES}"
+    return git.text("diff", stat, "--no-renames", "--no-ext-diff", f"{merge}^1", merge, "--")

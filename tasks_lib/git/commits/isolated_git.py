@@ -1,0 +1,225 @@
+"""Has git read one repository's commits and nothing beside them: no attributes, settings or files of a checkout.
+
+Every merge in memory, and every checkout of what is verified, goes through here. Git takes much that is in no commit
+into account: `.gitattributes` as they lie in the directory that it runs in, `info/attributes`, sparse checkouts,
+`config.worktree`, line ends and merge defaults that a person prefers. Two machines, or the same one tomorrow, would
+then merge otherwise, and what was verified would not be the commit. Only the definitions of filters and merge drivers
+are taken from the person's settings, because no commit can hold a program; which file goes through which of them is
+what the commit says.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tasks_lib.git.objects.object_database import Entry, Objects
+from tasks_lib.git.runner import Git
+from tasks_lib.git.worktree_admin import Worktree
+from tasks_lib.process.private_directories import make_private, name_owner
+
+ATTRIBUTES = ".gitattributes"
+_MAX_ATTRIBUTE_BYTES = 100 << 20
+"""As git has it: a larger file of attributes is ignored."""
+_OWN_DIRECTORIES = frozenset(
+    {
+        *("branches", "coordinator", "hooks", "info", "logs", "lost-found", "modules", "objects", "rebase-apply"),
+        *("rebase-merge", "refs", "rr-cache", "sequencer", "worktrees"),
+    }
+)
+"""Git's own directories, and ours; what else lies there belongs to filters."""
+_REMEMBERED_TREES = 50_000
+_ALONE = {"GIT_ATTR_NOSYSTEM": "1", "GIT_LFS_SKIP_SMUDGE": "0"}
+_MERGING = (
+    "core.attributesFile=/dev/null",
+    "merge.default=text",
+    "merge.renames=true",
+    "merge.directoryRenames=conflict",
+    "merge.renameLimit=7000",
+    "merge.renormalize=false",
+    "merge.conflictStyle=merge",
+    "diff.algorithm=histogram",
+)
+"""Git's own defaults, for what a person may have set otherwise."""
+CHECKING_OUT = (
+    "core.attributesFile=/dev/null",
+    "core.autocrlf=false",
+    "core.eol=lf",
+    "core.safecrlf=false",
+    "core.sparseCheckout=false",
+    "index.sparse=false",
+    "core.untrackedCache=false",
+    "core.splitIndex=false",
+    "core.trustctime=true",
+    "core.checkStat=default",
+)
+"""What changes bytes, or hides that they were changed, as git has it by itself."""
+
+
+class Isolation:
+    """The repository that `git` runs in, without what lies beside its commits; several threads may call.
+
+    It has a directory of its own, `place` or a temporary one, which is removed with it.
+    """
+
+    def __init__(self, git: Git, place: Path | None = None) -> None:
+        self._git: Git = git
+        self._place: Path | None = place
+        self._lock: threading.RLock = threading.RLock()
+        self._disks: dict[int, tuple[str, ...]] = {}
+        self._found: OrderedDict[str, tuple[tuple[str, str], ...]] = OrderedDict()
+
+    def merging(self, objects: Objects, commit: str) -> Git:
+        """Git for merging onto `commit`: it runs where there is nothing but the `.gitattributes` of that commit."""
+        directory = self._write_attributes(objects, self.list_attributes(objects, commit))
+        place = {"GIT_DIR": str(self._common_dir), "GIT_WORK_TREE": str(directory), **self._shared}
+        return Git(directory, variables=place, settings=_MERGING)
+
+    def checking_out(self, worktree: Worktree) -> Git:
+        """Git for writing the files of `worktree`, and for comparing them with its commit; it knows no branch."""
+        self._link_stores()
+        place = {
+            "GIT_DIR": str(worktree.git_dir),
+            "GIT_WORK_TREE": str(worktree.path),
+            "GIT_COMMON_DIR": str(self._common_dir),
+            **self._shared,
+        }
+        return Git(worktree.path, variables=place, settings=(*CHECKING_OUT, *self._ask_disk(worktree.path)))
+
+    def _ask_disk(self, directory: Path) -> tuple[str, ...]:
+        device = directory.stat().st_dev
+        with self._lock:
+            if device not in self._disks:
+                self._disks[device] = _try_disk(directory)
+            return self._disks[device]
+
+    def list_attributes(self, objects: Objects, commit: str) -> tuple[tuple[str, str], ...]:
+        """The path and the blob of every file of attributes in `commit` that git would read."""
+        return self._list_below(objects, objects.find_tree(commit))
+
+    def read_attributes(self, objects: Objects, commit: str) -> Iterator[str]:
+        """The lines of attributes in `commit`, comments and empty ones apart."""
+        for _, oid in self.list_attributes(objects, commit):
+            for line in objects.read(oid).decode("utf-8", "surrogateescape").splitlines():
+                if line.strip() and not line.lstrip().startswith("#"):
+                    yield line.strip()
+
+    def _list_below(self, objects: Objects, tree: str) -> tuple[tuple[str, str], ...]:
+        with self._lock:
+            if tree in self._found:
+                self._found.move_to_end(tree)
+                return self._found[tree]
+        found = tuple(_find_below(objects.read_tree(tree), lambda oid: self._list_below(objects, oid)))
+        with self._lock:
+            self._found[tree] = found
+            while len(self._found) > _REMEMBERED_TREES:
+                self._found.popitem(last=False)
+        return found
+
+    def _write_attributes(self, objects: Objects, files: tuple[tuple[str, str], ...]) -> Path:
+        """A directory with exactly these files; each is checked, because agents can reach it."""
+        name = hashlib.sha256("".join(f"{path}\0{oid}\0" for path, oid in files).encode("utf-8", "replace")).hexdigest()
+        contents = {os.fsencode(path): objects.read(oid) for path, oid in files}
+        contents = {path: data for path, data in contents.items() if len(data) < _MAX_ATTRIBUTE_BYTES}
+        directory = self._root / "attributes" / name
+        with self._lock:
+            if not _holds_exactly(directory, contents):
+                shutil.rmtree(directory, ignore_errors=True)
+                directory.mkdir(parents=True)
+                for path, data in contents.items():
+                    file = directory / os.fsdecode(path)
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_bytes(data)
+        return directory
+
+    def _link_stores(self) -> None:
+        """Let filters find what they keep in the repository's git directory, such as the files of Git LFS."""
+        for found in self._real.iterdir():
+            link = self._common_dir / found.name
+            if found.name not in _OWN_DIRECTORIES and found.is_dir() and not os.path.lexists(link):
+                with suppress(FileExistsError):  # Several threads may be here.
+                    link.symlink_to(found)
+
+    @cached_property
+    def _root(self) -> Path:
+        if self._place is not None:
+            self._place.mkdir(parents=True, exist_ok=True)
+            return self._place
+        made = make_private(name_owner(self._real))
+        weakref.finalize(self, shutil.rmtree, made, ignore_errors=True)
+        return made
+
+    @cached_property
+    def _real(self) -> Path:
+        return Path(self._git.text("rev-parse", "--path-format=absolute", "--git-common-dir"))
+
+    @cached_property
+    def _shared(self) -> Mapping[str, str]:
+        objects, shallow = self._real / "objects", self._real / "shallow"
+        return {"GIT_OBJECT_DIRECTORY": str(objects), "GIT_SHALLOW_FILE": str(shallow), **_ALONE}
+
+    @cached_property
+    def _common_dir(self) -> Path:
+        """A git directory without refs, hooks and `info`, whose settings are the repository's own."""
+        with self._lock:
+            directory = self._root / "git"
+            (directory / "refs").mkdir(parents=True, exist_ok=True)
+            (directory / "HEAD").write_text("ref: refs/heads/none\n")
+            is_sha256 = self._git.text("rev-parse", "--show-object-format") == "sha256"
+            form = "[extensions]\n\tobjectFormat = sha256\n" if is_sha256 else ""
+            version = f"[core]\n\trepositoryformatversion = {int(is_sha256)}\n\tbare = false\n"
+            include = f"[include]\n\tpath = {_quote(str(self._real / 'config'))}\n"
+            text = f"{version}{form}{include}"
+            (directory / "config").write_text(text, "utf-8", "surrogateescape")
+            return directory
+
+
+def _find_below(
+    entries: Sequence[Entry], look: Callable[[str], Sequence[tuple[str, str]]]
+) -> Iterator[tuple[str, str]]:
+    for entry in entries:
+        if entry.is_tree:
+            yield from ((f"{entry.name}/{path}", oid) for path, oid in look(entry.oid))
+        elif entry.name == ATTRIBUTES and entry.is_file:  # Git does not follow one that is a symbolic link.
+            yield entry.name, entry.oid
+
+
+def _holds_exactly(directory: Path, contents: Mapping[bytes, bytes]) -> bool:
+    if not directory.is_dir():
+        return False
+    found = [path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir()]
+    names = {os.fsencode(path.relative_to(directory)): path for path in found}
+    return names.keys() == contents.keys() and all(
+        not path.is_symlink() and path.is_file() and path.read_bytes() == contents[name] for name, path in names.items()
+    )
+
+
+def _try_disk(directory: Path) -> tuple[str, ...]:
+    """What the disk can hold, since settings may be those of another disk, or a preference."""
+    try:
+        with TemporaryDirectory(prefix=".coordinator-", dir=directory) as place:
+            tried = Path(place) / "a"
+            tried.write_text("")
+            tried.chmod(0o644)
+            has_modes = not tried.stat().st_mode & 0o100
+            tried.chmod(0o755)
+            has_modes = has_modes and bool(tried.stat().st_mode & 0o100)
+            has_case = not (Path(place) / "A").exists()
+            (Path(place) / "link").symlink_to("a")
+    except OSError:
+        return ()
+    words = {"core.symlinks": True, **({"core.fileMode": True} if has_modes else {}), "core.ignoreCase": not has_case}
+    return tuple(f"{name}={str(value).lower()}" for name, value in words.items())
+
+
+def _quote(path: str) -> str:
+    escaped = re.sub(r'(["\\])', r"\\\1", path).replace("\n", "\\n").replace("\t", "\\t")
+    return f'"{escaped}"'

@@ -1,0 +1,1 @@
+"""Composes the commits that land, in memory."""

@@ -1,0 +1,229 @@
+"""Composes the commits that a head may move to, in memory: merges, checks and blockers; no ref moves here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tasks_lib.errors import Fault, InputError
+from tasks_lib.git.commits import commit_messages
+from tasks_lib.git.commits.commit_messages import make_line, write_message
+from tasks_lib.git.commits.isolated_git import Isolation
+from tasks_lib.git.commits.merge_tree import Conflict, describe_conflict, is_ancestor, merge_trees
+from tasks_lib.git.commits.task_reader import TaskReader
+from tasks_lib.git.compose.task_file_merge import Settlement, TaskMerge
+from tasks_lib.git.compose.task_file_text import block_text, complete_text, read_summary
+from tasks_lib.git.objects.commit_writer import CommitWriter
+from tasks_lib.git.objects.object_database import Entry, Objects
+from tasks_lib.git.runner import Git
+from tasks_lib.model import Task
+from tasks_lib.taskfile.parsing import decode, encode
+from tasks_lib.text import cut
+
+__all__ = ["Candidate", "Composer", "Conflict", "Landing", "NewTask"]
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """What is to land: the work of `task` on `branch`, at the commit `commit`.
+
+    `verified` is the digest of the verify commands, `reviewed` what the review said ("" for none), `summary` the
+    agent's report, used where the task file has no Summary; `identity` is laid over git's environment. `spent` says
+    what the node's sessions used.
+    """
+
+    task: Task
+    branch: str
+    commit: str
+    attempt: int
+    run: str
+    session: str
+    verified: str
+    reviewed: str = ""
+    summary: str = ""
+    identity: Mapping[str, str] = field(default_factory=dict[str, str])
+    spent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A commit that the head may move to once it is verified: its `tree`, and the `head` it was composed on."""
+
+    commit: str
+    tree: str
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task file to add: its id, its path relative to the top, and its text."""
+
+    id: str
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MergedTree:
+    """A tree with a branch merged and its task completed; `is_ancestor` if the head held the branch already."""
+
+    tree: str
+    summary: str
+    is_ancestor: bool
+
+
+class Composer:
+    """Composes commits of one repository; several threads may call. `identity` is laid over git's environment."""
+
+    def __init__(
+        self,
+        git: Git,
+        objects: Objects,
+        reader: TaskReader,
+        identity: Mapping[str, str] | None = None,
+        isolation: Isolation | None = None,
+    ) -> None:
+        self.git: Git = git
+        self._isolation: Isolation = isolation or Isolation(git)
+        self.objects: Objects = objects
+        self.reader: TaskReader = reader
+        self._commits: CommitWriter = CommitWriter(git, objects)
+        self._identity: Mapping[str, str] = dict(identity or {})
+
+    def compose_merge(self, landing: Landing, head: str) -> Candidate | Conflict:
+        """Merge the branch onto `head` in one commit whose tree says that the task is completed.
+
+        Raises InputError if the head has no task file of that id.
+        """
+        merged = self.merge_branch(landing.task, landing.commit, head, landing.summary)
+        if isinstance(merged, Conflict):
+            return merged
+        message = write_message(f"Merge {landing.branch}: {landing.task.name}", merged.summary, _list_trailers(landing))
+        parents = [head] if merged.is_ancestor else [head, landing.commit]
+        return self.commit(merged.tree, parents, message, landing.identity)
+
+    def compose_checked(self, landing: Landing, head: str) -> Candidate:
+        """Complete a node that made no commits: one commit that changes its task file alone.
+
+        Raises InputError if the head has no task file of that id.
+        """
+        path, _, before = self._read_own(landing.task, head)
+        text = complete_text(before, None, None, landing.summary)
+        tree = self._put_texts(head, {path: text})
+        subject = f"Check {landing.task.id}: {landing.task.name}"
+        message = write_message(subject, read_summary(text), _list_trailers(landing))
+        return self.commit(tree, [head], message, landing.identity)
+
+    def compose_blocker(
+        self,
+        task: Task,
+        head: str,
+        *,
+        reason: str,
+        notes: str,
+        resolve: NewTask | None,
+        attempt: int,
+        run: str,
+        session: str,
+    ) -> Candidate:
+        """Record that `task` is blocked: its status and Notes, and the task file that resolves it (None for none).
+
+        Raises InputError if the head has no task file of that id, or has a file where the new one is to be.
+        """
+        path, _, before = self._read_own(task, head)
+        texts = {path: block_text(before, reason, notes, resolve.id if resolve else "")}
+        if resolve:
+            self._check_free(resolve, head)
+            texts[resolve.path] = resolve.text
+        subject = f"blocked({task.id}): {cut(make_line(reason), commit_messages.REASON_CHARS)}"
+        trailers = {commit_messages.TASK: task.id, commit_messages.ATTEMPT: str(attempt), commit_messages.RUN: run}
+        message = write_message(subject, "", {**trailers, commit_messages.SESSION: session})
+        return self.commit(self._put_texts(head, texts), [head], message)
+
+    def merge_branch(self, task: Task, branch: str, head: str, summary: str) -> MergedTree | Conflict:
+        """Merge the commit `branch` onto `head` and complete `task` in the tree; `summary` is used where it has none.
+
+        Raises InputError if the head has no task file of that id.
+        """
+        path, entry, before = self._read_own(task, head)
+        merge = merge_trees(self._isolation, self.objects, head, branch)
+        if isinstance(merge, Conflict):
+            return merge
+        rules = TaskMerge(self.git, self.objects, self.reader, task, head, branch)
+        settled = rules.settle(merge)
+        if settled.conflicted:
+            found = describe_conflict(self.git, merge, settled.conflicted, head, branch)
+            said = (*found.messages, *settled.clashes.values())
+            return Conflict(found.paths, said, found.head_commits, found.branch_commits)
+        text = self._complete_own(path, entry, before, rules, branch, summary)
+        tree = self._put_settled(merge.tree, settled, path, entry, text)
+        was_there = branch == head or (
+            merge.tree == self.objects.find_tree(head) and is_ancestor(self.git, branch, head)
+        )
+        return MergedTree(tree, read_summary(text), was_there)
+
+    def find_task(self, task: Task, head: str) -> tuple[str, Entry]:
+        """Where the task file of `task.id` is at `head`. Raises InputError if it is nowhere, or broken there."""
+        entry = self.objects.find_entry(head, task.path)
+        if entry and entry.is_file:
+            # The blob that `task` was read from is the same file still; another must say that it is the same task.
+            found, faults = (task, ()) if entry.oid == task.blob else self.reader.parse(task.path, entry)
+            if found and found.id == task.id:
+                return task.path, entry
+            if found is None and faults:
+                raise InputError(faults)
+        moved = self.reader.read(head).find(task.id)
+        entry = self.objects.find_entry(head, moved.path) if moved else None
+        if moved and entry:
+            return moved.path, entry
+        raise InputError([Fault(task.path, 0, _describe_missing(task.id, head))])
+
+    def commit(
+        self, tree: str, parents: Sequence[str], message: str, identity: Mapping[str, str] | None = None
+    ) -> Candidate:
+        """Write a commit; the first of `parents` is the head it was composed on."""
+        environment = {**self._identity, **(identity or {})}
+        written = self._commits.write(tree, parents, message, environment)
+        return Candidate(written, tree, parents[0])
+
+    def _read_own(self, task: Task, head: str) -> tuple[str, Entry, str]:
+        path, entry = self.find_task(task, head)
+        return path, entry, decode(self.objects.read(entry.oid))
+
+    def _complete_own(self, path: str, entry: Entry, before: str, rules: TaskMerge, branch: str, summary: str) -> str:
+        theirs = self.objects.find_entry(branch, path)
+        if theirs is None or not theirs.is_file or theirs.oid == entry.oid:
+            return complete_text(before, None, None, summary)
+        base = self.reader.text(rules.base, path) if rules.base else None
+        return complete_text(before, self.reader.text(branch, path), base, summary)
+
+    def _put_settled(self, tree: str, settled: Settlement, path: str, entry: Entry, text: str) -> str:
+        own = Entry(entry.mode, entry.name, self.objects.write_blob(encode(text)))
+        return self.objects.put_entries(tree, {**settled.entries, path: own})
+
+    def _put_texts(self, head: str, texts: Mapping[str, str]) -> str:
+        blobs = {path: self.objects.write_blob(encode(text)) for path, text in texts.items()}
+        return self.objects.edit_tree(head, blobs)
+
+    def _check_free(self, resolve: NewTask, head: str) -> None:
+        if not self.reader.covers(resolve.path):
+            raise InputError([f'A task file cannot be added at "{resolve.path}": it is not below the task folder.'])
+        if self.objects.find_entry(head, resolve.path):
+            raise InputError([Fault(resolve.path, 0, f'is in the way of the new task "{resolve.id}"; rename it')])
+
+
+def _list_trailers(landing: Landing) -> dict[str, str]:
+    return {
+        commit_messages.TASK: landing.task.id,
+        commit_messages.ATTEMPT: str(landing.attempt),
+        commit_messages.RUN: landing.run,
+        commit_messages.SESSION: landing.session,
+        commit_messages.VERIFIED: landing.verified,
+        commit_messages.REVIEWED: landing.reviewed,
+        commit_messages.SPENT: landing.spent,
+    }
+
+
+def _describe_missing(task_id: str, head: str) -> str:
+    return (
+        f'the head ({head[:10]}) has no task file of id "{task_id}" any more, so its work cannot be recorded; '
+        "put the file back, or remove the branch"
+    )

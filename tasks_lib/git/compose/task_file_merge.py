@@ -1,0 +1,119 @@
+"""Decides which task files a merge may change: the head's stand, the node's own apart, and files that planning adds."""
+
+from dataclasses import dataclass, field
+
+from tasks_lib.git.commits.merge_tree import RawMerge, find_merge_base
+from tasks_lib.git.commits.task_reader import TaskReader
+from tasks_lib.git.objects.object_database import Change, Entry, Objects
+from tasks_lib.git.runner import Git
+from tasks_lib.model import LEVELS_THAT_ADD_FILES, Task
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What to change in the merged tree (an entry to put, None to remove), and what cannot be settled.
+
+    `conflicted` are paths for a person or an agent to put right; `clashes` says, by path, what git does not call a
+    conflict: a folder on one side and a task file on the other, or a new task file that cannot be used.
+    """
+
+    entries: dict[str, Entry | None] = field(default_factory=dict[str, Entry | None])
+    clashes: dict[str, str] = field(default_factory=dict[str, str])
+    conflicted: list[str] = field(default_factory=list[str])
+
+
+class TaskMerge:
+    """The settling of one merge of `branch` (the work of `task`) onto `head`."""
+
+    def __init__(self, git: Git, objects: Objects, reader: TaskReader, task: Task, head: str, branch: str) -> None:
+        self._git: Git = git
+        self._objects: Objects = objects
+        self._reader: TaskReader = reader
+        self._task: Task = task
+        self._head: str = head
+        self._branch: str = branch
+        self._settled: Settlement = Settlement()
+        self._added: dict[str, str] = {}
+        self._base: str | None = None
+        self._has_looked: bool = False
+
+    @property
+    def base(self) -> str | None:
+        """The merge base, found when first asked for, because most merges never need it."""
+        if not self._has_looked:
+            self._base = find_merge_base(self._git, self._head, self._branch)
+            self._has_looked = True
+        return self._base
+
+    def settle(self, merge: RawMerge) -> Settlement:
+        """Say what becomes of every task file that the merged tree has otherwise than the head."""
+        for change in self._objects.diff(self._head, merge.tree, self._reader.tasks_dir):
+            self._settle_change(change, change.path in merge.conflicted)
+        left = [path for path in merge.conflicted if not self._is_answered(path)]
+        self._settled.conflicted = sorted({*left, *self._settled.clashes})
+        return self._settled
+
+    def _settle_change(self, change: Change, is_conflict: bool) -> None:
+        path, old, new = change
+        if old and old.is_tree:
+            if self._has_task_files(path, self._head):
+                self._settled.clashes[path] = f"{path} is a folder with task files on the head and a file on the branch"
+        elif new and new.is_tree:
+            self._settle_folder(path, old, new)
+        elif self._is_task_file(path, old, new, *self._find_elsewhere(path, is_conflict)):
+            self._settle_file(path, old, new)
+
+    def _settle_folder(self, path: str, old: Entry | None, new: Entry) -> None:
+        if self._is_task_file(path, old):
+            self._settled.clashes[path] = f"{path} is a task file on the head and a folder on the branch"
+            return
+        for name, entry in self._objects.walk(new.oid):
+            if self._is_task_file(f"{path}/{name}", entry):
+                self._settle_file(f"{path}/{name}", None, entry)
+
+    def _settle_file(self, path: str, old: Entry | None, new: Entry | None) -> None:
+        if old is None and new is not None and self._may_add(path):
+            self._settle_added(path, new)
+        else:
+            self._settled.entries[path] = old
+
+    def _may_add(self, path: str) -> bool:
+        """Whether a file that the head has not may be added: planning does, but never what the head deleted."""
+        if self._task.level not in LEVELS_THAT_ADD_FILES:
+            return False
+        return self.base is None or self._objects.find_entry(self.base, path) is None
+
+    def _settle_added(self, path: str, new: Entry) -> None:
+        """Keep a new task. One that the head has at another path was renamed or copied, and is dropped."""
+        task, faults = self._reader.parse(path, new)
+        wrong = [str(fault) for fault in faults if not fault.is_warning]
+        if task is None or wrong:
+            # On the head it would stop the whole graph.
+            self._settled.clashes[path] = "\n".join(wrong) or f"{path} is no task file as merged"
+        elif self._reader.read(self._head).find(task.id):
+            self._settled.entries[path] = None
+        elif (first := self._added.setdefault(task.id, path)) != path:
+            self._settled.clashes[path] = f'{path} has the id "{task.id}", as {first} has; give each an id of its own'
+
+    def _is_answered(self, path: str) -> bool:
+        """Whether git's conflict at `path` is none, because the rule for task files says what stands there."""
+        if path in self._settled.entries:
+            return True
+        if not self._reader.covers(path):
+            return False
+        head = self._objects.find_entry(self._head, path)
+        branch, *base = self._find_elsewhere(path, is_conflict=True)
+        # Where neither side has it, it is the old name of what was renamed on both; the new names are settled alone.
+        return (head is None and branch is None) or self._is_task_file(path, head, branch, *base)
+
+    def _find_elsewhere(self, path: str, is_conflict: bool) -> list[Entry | None]:
+        """What the branch has at `path`, and in a conflict the merge base: one side may have deleted a task file that
+        is none any more on the other."""
+        commits = [self._branch, *([self.base] if is_conflict and self.base else [])]
+        return [self._objects.find_entry(commit, path) for commit in commits]
+
+    def _is_task_file(self, path: str, *entries: Entry | None) -> bool:
+        return self._reader.covers(path) and any(self._reader.is_task_file(path, e) for e in entries if e)
+
+    def _has_task_files(self, folder: str, commit: str) -> bool:
+        return any(self._is_task_file(path, entry) for path, entry in self._objects.walk(commit, folder))

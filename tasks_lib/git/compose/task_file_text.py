@@ -1,0 +1,71 @@
+"""Decides what a landing and a blocker write into a task file; nothing but the meant lines changes."""
+
+import re
+
+from tasks_lib.git.commits.commit_messages import make_line
+from tasks_lib.model import Status
+from tasks_lib.taskfile.parsing import add_dependency, adopt_sections, get_section, set_section, set_status
+from tasks_lib.text import drop_controls
+
+NOTES, SUMMARY = "Notes", "Summary"
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+
+
+def complete_text(head: str, branch: str | None, base: str | None, summary: str) -> str:
+    """The task file `head` as completed, with what the branch wrote into Notes and Summary since `base`.
+
+    `branch` and `base` are that file on the branch and where the branch began (None where it is not). `summary`
+    stands in for a Summary that nobody filled.
+    """
+    text = head
+    if branch is not None:
+        for heading in (NOTES, SUMMARY):
+            text = _adopt(text, branch, base, heading)
+    if summary.strip() and _is_unfilled(get_section(text, SUMMARY)):
+        text = set_section(text, SUMMARY, drop_controls(summary).strip())
+    return set_status(text, Status.COMPLETED)
+
+
+def block_text(head: str, reason: str, notes: str, resolve_id: str) -> str:
+    """The task file `head` as blocked for `reason`, with `notes` below the ones it has and `resolve_id` ("" for none)
+    among what it depends on."""
+    body = (get_section(head, NOTES) or "").strip()
+    for addition in (drop_controls(notes).strip(), f"Blocked: {make_line(reason)}"):
+        if addition and _flatten(addition) not in _flatten(body):
+            body = f"{body}\n\n{addition}" if body else addition
+    text = set_section(head, NOTES, body) if body else head
+    text = set_status(text, Status.BLOCKED)
+    return add_dependency(text, resolve_id) if resolve_id else text
+
+
+def read_summary(text: str | None) -> str:
+    """The Summary of a task file, or "" where nobody filled it."""
+    body = get_section(text, SUMMARY) if text is not None else None
+    return "" if body is None or _is_unfilled(body) else body.strip()
+
+
+def _adopt(text: str, branch: str, base: str | None, heading: str) -> str:
+    """`text` with the section as the branch wrote it; where the head's changed too since `base`, both are kept."""
+    before = get_section(base, heading) if base is not None else None
+    ours, theirs = get_section(text, heading), get_section(branch, heading)
+    if theirs is None or _is_same(theirs, before) or _is_same(theirs, ours):
+        return text
+    if _is_unfilled(ours) or _is_same(ours, before) or _flatten(ours or "") in _flatten(theirs):
+        return adopt_sections(text, branch, (heading,))
+    if _is_unfilled(theirs) or _flatten(theirs) in _flatten(ours or ""):
+        return text
+    return set_section(text, heading, f"{(ours or '').strip()}\n\n{theirs.strip()}")
+
+
+def _flatten(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+def _is_same(one: str | None, other: str | None) -> bool:
+    return _flatten(one or "") == _flatten(other or "")
+
+
+def _is_unfilled(body: str | None) -> bool:
+    """Whether a section holds nothing but comments and the quoted placeholder (`> To be filled …`) of templates."""
+    lines = _COMMENT.sub("", body or "").splitlines()
+    return all(not line.strip() or line.lstrip().startswith(">") for line in lines)

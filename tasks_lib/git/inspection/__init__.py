@@ -1,0 +1,1 @@
+"""Looks at what agents committed and at what worktrees hold; changes nothing."""

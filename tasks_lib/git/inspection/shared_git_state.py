@@ -1,0 +1,129 @@
+"""Reads what all worktrees of a repository share, and says what of it is other than it was: settings, files, refs."""
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+
+from tasks_lib.git.kept.snapshots import keep_commit
+from tasks_lib.git.kept.stashes import STASH, list_stashes
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.runner import Git
+from tasks_lib.git.worktrees.nested_worktrees import find_foreign
+from tasks_lib.naming import show
+from tasks_lib.process.files import read_regular, read_stamp
+from tasks_lib.text import tell_rest
+
+FILES = ("info/attributes", "info/exclude", "info/grafts", "objects/info/alternates", "shallow")
+PLACES = ("core.bare", "core.worktree", "core.repositoryformatversion")
+"""Settings by which git takes another directory, or none, for the working tree of the person."""
+MAX_FILE_BYTES = 1 << 20
+MAX_SHOWN = 8
+_OWN_REFS = ("refs/coordinator/", "refs/remotes/", "refs/prefetch/")
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Settings of the repository's own file by key, other files by name (their bytes, or how they look), refs.
+
+    `stamp` says whether the file of settings has to be read again. `stashes` are the commits of the list, `worktrees`
+    those of a person, or of nobody known: their directories, and the content of their HEAD.
+    """
+
+    settings: Mapping[str, Sequence[str]]
+    files: Mapping[str, object]
+    refs: Mapping[str, str]
+    stamp: object
+    stashes: Sequence[str] = ()
+    worktrees: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def read_shared(repository: Repository, known: Collection[str], before: Shared | None = None) -> Shared:
+    """What is shared now; `known` are full refs that are not looked at, `before` spares reading settings again."""
+    common = repository.common_dir
+    stamp = read_stamp(common / "config")
+    is_same = before is not None and before.stamp == stamp
+    settings = before.settings if before and is_same else read_settings(repository.git, common)
+    hooks = {f"hooks/{path.name}": read_stamp(path) for path in sorted((common / "hooks").glob("*"))}
+    files = {name: _read(common / name) for name in FILES}
+    rows = repository.git.text("for-each-ref", "--format=%(refname) %(objectname)").splitlines()
+    refs = {name: oid for name, _, oid in (row.rpartition(" ") for row in rows)}
+    foreign = {name: oid for name, oid in refs.items() if name not in known and not name.startswith(_OWN_REFS)}
+    stashes = tuple(stash.commit for stash in list_stashes(common))
+    worktrees = {str(entry.path): entry.head for entry in find_foreign(repository)}
+    return Shared(settings, {**files, **hooks}, foreign, stamp, stashes, worktrees)
+
+
+def drop_stashes(shared: Shared, commits: Collection[str]) -> Shared:
+    """`shared` as if these stashes had not been there: it was not another hand that took them out of the list."""
+    left = tuple(commit for commit in shared.stashes if commit not in commits)
+    refs = {name: oid for name, oid in shared.refs.items() if name != STASH or oid not in commits}
+    return replace(shared, stashes=left, refs={**({STASH: left[0]} if left else {}), **refs})
+
+
+def read_settings(git: Git, common_dir: Path) -> dict[str, tuple[str, ...]]:
+    """The settings in the repository's own file by key; {} where git cannot read it."""
+    listed = git.run("config", "--file", str(common_dir / "config"), "--list", "-z", accept=range(256)).text
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in listed.split("\0"):
+        key, _, value = entry.partition("\n")
+        if key:
+            found[key] = (*found.get(key, ()), value)
+    return found
+
+
+def describe_changes(git: Git, before: Shared, now: Shared) -> list[str]:
+    """What is other than it was, a few words each; a commit that a ref no longer holds is kept at a ref of ours."""
+    # Pushing with `-u` writes where a branch goes: everybody does that.
+    keys = {key for key in _find_other(before.settings, now.settings) if not key.startswith("branch.")}
+    said = [f"{show(key)} in .git/config" for key in sorted(keys)]
+    said += [f".git/{show(name)}" for name in sorted(_find_other(before.files, now.files))]
+    said += [_describe_ref(git, name, before.refs, now.refs) for name in sorted(_find_other(before.refs, now.refs))]
+    said += _describe_stashes(git, before, now)
+    said += [_describe_worktree(git, path, before, now) for path in sorted(before.worktrees.keys() ^ now.worktrees)]
+    return [one for one in (*said[:MAX_SHOWN], tell_rest(len(said), MAX_SHOWN, "and ")) if one]
+
+
+def _find_other(before: Mapping[str, object], now: Mapping[str, object]) -> set[str]:
+    return {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
+
+
+def _describe_ref(git: Git, name: str, before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    old, new = before.get(name, ""), now.get(name, "")
+    if not old:
+        return f"{show(name)} (made)"
+    what = "moved" if new else "deleted"
+    return f"{show(name)} ({what}, was {old[:12]}{_keep_if_lost(git, name.removeprefix('refs/'), old)})"
+
+
+def _keep_if_lost(git: Git, label: str, oid: str) -> str:
+    """Where a commit is kept that no ref holds any more, as the end of what is said of it."""
+    commit = git.resolve(oid)
+    # Any ref that holds it will do: then it is not lost.
+    if not commit or git.text("for-each-ref", "--count=1", f"--contains={commit}"):
+        return ""
+    return f"; it is kept at {keep_commit(git, label, commit)}"
+
+
+def _describe_stashes(git: Git, before: Shared, now: Shared) -> list[str]:
+    """Stashes that are gone from the list, the newest apart, which is a ref and said as that."""
+    listed = {*now.stashes, before.refs.get(STASH, "")}
+    gone = [commit for commit in before.stashes if commit not in listed]
+    return [f"a stash ({commit[:12]}, dropped{_keep_if_lost(git, 'stash', commit)})" for commit in gone]
+
+
+def _describe_worktree(git: Git, path: str, before: Shared, now: Shared) -> str:
+    if path in now.worktrees:
+        return f"the worktree {show(path)} (made)"
+    head = before.worktrees[path]
+    kept = "" if head.startswith("ref: ") else _keep_if_lost(git, f"worktree-{PurePath(path).name}", head)
+    return f"the worktree {show(path)} (removed{kept})"
+
+
+def _read(path: Path) -> object:
+    try:
+        return read_regular(path, MAX_FILE_BYTES)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return os.path.lexists(path)

@@ -1,0 +1,155 @@
+"""Proves that a worktree holds the tree of a commit, and says what of the commit no file can show here."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tasks_lib.git.commits.isolated_git import Isolation
+from tasks_lib.git.kept.snapshots import INDEX_PREFIX
+from tasks_lib.git.objects.object_database import Entry, Objects
+from tasks_lib.git.runner import Git
+from tasks_lib.git.worktree_admin import Worktree, has_hidden_files
+from tasks_lib.naming import show_some
+
+_CONVERTING = frozenset({"text", "crlf", "eol", "filter", "ident", "working-tree-encoding"})
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_LFS = "lfs"
+_STATUS = ("status", "--porcelain=v2", "-z", "--untracked-files=no", "--no-renames", "--ignore-submodules=all")
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """`wrong` says why the worktree is not the commit, "" if it is; `notes` what is to be told once in a run."""
+
+    wrong: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Prover:
+    """Compares worktrees with commits, as git has them without anything beside the commit. Call from one thread."""
+
+    def __init__(self, isolation: Isolation, objects: Objects, hash_bytes: int) -> None:
+        self._isolation: Isolation = isolation
+        self._objects: Objects = objects
+        self._hash_bytes: int = hash_bytes
+        self._seen: dict[tuple[tuple[str, str], ...], tuple[str, ...]] = {}
+
+    def prove(self, worktree: Worktree, commit: str) -> Proof:
+        """Say whether `worktree`, just checked out, holds `commit`, file for file."""
+        git = self._isolation.checking_out(worktree)
+        if (at := worktree.git.resolve("HEAD")) != commit:
+            return Proof(f"it is at {(at or 'no commit')[:12]}")
+        if has_hidden_files(worktree.git_dir / "index", self._hash_bytes):
+            return Proof("its index hides files")
+        changed = list_changed(git)
+        if lost := [path for path in changed if not self._is_as_written(git, worktree, commit, path)]:
+            return Proof(f"{show_some(lost)} {_count(lost, 'is', 'are')} not as in the commit")
+        return Proof(notes=self._take_notes(git, worktree, commit))
+
+    def _take_notes(self, git: Git, worktree: Worktree, commit: str) -> tuple[str, ...]:
+        """What was found when the attributes of `commit` were first seen: it is theirs, and costs a reading of all."""
+        key = self._isolation.list_attributes(self._objects, commit)
+        if key not in self._seen:
+            words = list_words(self._isolation.read_attributes(self._objects, commit))
+            names = {word.strip("-!").partition("=")[0] for word in words}
+            notes = [*find_missing_filters(git, words)]
+            if "filter" in names:
+                notes += _find_pointers(git, worktree)
+            if names & _CONVERTING:
+                notes += self._find_unclean(git, worktree, commit)
+            self._seen[key] = tuple(notes)
+        return self._seen[key]
+
+    def _find_unclean(self, git: Git, worktree: Worktree, commit: str) -> Iterator[str]:
+        """Files that git calls changed as soon as it has written them; an index made anew compares every content."""
+        with TemporaryDirectory(prefix=INDEX_PREFIX, dir=worktree.git_dir) as directory:
+            place = {"GIT_INDEX_FILE": str(Path(directory) / "index")}
+            git.run("read-tree", commit, environment=place)
+            git.run("update-index", "-q", "--refresh", environment=place, accept=(0, 1))
+            found = git.run("diff-files", "--name-only", "-z", "--ignore-submodules=all", environment=place).text
+        names = [name for name in found.split("\0") if name]
+        if unclean := [name for name in names if self._is_as_written(git, worktree, commit, name)]:
+            yield (
+                f"{show_some(unclean)} {_count(unclean, 'differs', 'differ')} from the commit as soon as git has "
+                f"written {_count(unclean, 'it', 'them')}, by line ends or a filter of .gitattributes. No agent is "
+                "charged with that; `git add --renormalize .` and a commit end it."
+            )
+
+    def _is_as_written(self, git: Git, worktree: Worktree, commit: str, path: str) -> bool:
+        entry = self._objects.find_entry(commit, path)
+        return entry is not None and is_as_written(git, worktree, entry, path)
+
+
+def list_changed(git: Git) -> list[str]:
+    """The tracked paths that differ from HEAD, in the index or as files."""
+    paths: list[str] = []
+    for entry in git.run(*_STATUS).text.split("\0"):
+        if entry[:2] in ("1 ", "u "):
+            paths.append(entry.split(" ", 8 if entry[0] == "1" else 10)[-1])
+    return paths
+
+
+def is_as_written(git: Git, worktree: Worktree, entry: Entry, path: str) -> bool:
+    """Whether the file at `path` is byte for byte what `git` writes there for `entry`, whatever git says of it now.
+
+    Git calls a file changed that it has only just written, where line ends or filters of the commit do not agree with
+    its content.
+    """
+    file = worktree.path / path
+    if not entry.is_file or file.is_symlink() or not file.is_file():
+        return False
+    if bool(file.stat().st_mode & 0o100) != (entry.mode == "100755"):
+        return False
+    written = git.run("cat-file", "--filters", f"--path={path}", entry.oid, accept=range(256))
+    return written.status == 0 and written.stdout == file.read_bytes()
+
+
+def list_words(lines: Iterable[str]) -> set[str]:
+    """The attributes that lines of a file of attributes set, such as `filter=lfs` and `-text`."""
+    return {word for line in lines for word in line.split()[1:]}
+
+
+def find_missing_filters(git: Git, words: Collection[str]) -> Iterator[str]:
+    """Filters and merge drivers that attributes (their `words`) name and that nobody configured."""
+    filters = {word.partition("=")[2] for word in words if word.startswith("filter=")}
+    if missing := sorted(filters - _list_configured(git, "filter", ("smudge", "process", "clean"))):
+        yield (
+            f"The filter {show_some(missing)} of .gitattributes is not configured here, so its files are not "
+            "converted: agents and `verify` see them as they are stored. Install it, and run again."
+        )
+    drivers = {word.partition("=")[2] for word in words if word.startswith("merge=")}
+    if missing := sorted(drivers - {"text", "binary", "union"} - _list_configured(git, "merge", ("driver",))):
+        yield (
+            f"The merge driver {show_some(missing)} of .gitattributes is not configured here, so its files are merged "
+            "as text. Configure it, and run again."
+        )
+
+
+def _list_configured(git: Git, section: str, keys: Collection[str]) -> set[str]:
+    pattern = rf"^{section}\..*\.({'|'.join(keys)})$"
+    found = git.run("config", "--includes", "--name-only", "-z", "--get-regexp", pattern, accept=(0, 1)).text
+    return {name.partition(".")[2].rpartition(".")[0] for name in found.split("\0") if name}
+
+
+def _find_pointers(git: Git, worktree: Worktree) -> Iterator[str]:
+    """Files of Git LFS that are pointers only: it is not installed, was told to skip them, or lacks the content."""
+    listed = git.run("ls-files", "-z").stdout
+    fields = git.run("check-attr", "--stdin", "-z", "filter", stdin=listed).text.split("\0")
+    paths = [path for path, value in zip(fields[::3], fields[2::3], strict=False) if value == _LFS]
+    if pointers := [path for path in paths if _read_start(worktree.path / path).startswith(_POINTER)]:
+        yield (
+            f"{show_some(pointers)} {_count(pointers, 'is a pointer', 'are pointers')} of Git LFS in the worktree and "
+            "not the content, and `verify` sees the pointer. Install git-lfs, run `git lfs fetch`, and run again."
+        )
+
+
+def _read_start(path: Path) -> bytes:
+    if path.is_symlink() or not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(len(_POINTER))
+
+
+def _count(paths: Sequence[str], one: str, many: str) -> str:
+    return one if len(paths) == 1 else many

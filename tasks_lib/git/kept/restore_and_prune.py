@@ -1,0 +1,78 @@
+"""Finds states that were kept, makes branches of them again, and forgets those that are old enough."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tasks_lib.errors import GitError, InputError
+from tasks_lib.git.kept.snapshots import KEPT_REFS, STAGED, Kept, list_kept
+from tasks_lib.git.ref_names import branch_ref
+from tasks_lib.git.repository import Repository
+from tasks_lib.naming import find_branch_fault, flatten
+from tasks_lib.suggestions import suggest
+
+STASHED = "index on "
+"""How the subject begins of a commit in which a stash holds what was staged."""
+_LEAST_DIGITS = 4
+"""Of an abbreviated commit, as git has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """`kept` is at `branch` now. `has_staged`: what was staged differs, and is the commit's second parent."""
+
+    kept: Kept
+    branch: str
+    has_staged: bool
+
+
+def find_kept(repository: Repository, name: str) -> Kept:
+    """The kept state that `name` means: its ref, the end of it (`pay/1`), a task's id, or a commit (4 digits or more).
+
+    Raises InputError if there is none, or if there are several, naming them.
+    """
+    kept = list_kept(repository)
+    short = name.removeprefix("refs/coordinator/").removeprefix("kept/")
+    exact = [one for one in kept if one.ref == f"{KEPT_REFS}/{short}"]
+    labelled = [one for one in kept if one.label == flatten(short)]
+    is_commit = re.fullmatch(rf"[0-9a-f]{{{_LEAST_DIGITS},}}", name) is not None
+    found = exact or labelled or [one for one in kept if is_commit and one.commit.startswith(name)]
+    match found:
+        case [one]:
+            return one
+        case []:
+            known = {one.label for one in kept}
+            hint = suggest(short, known) or ""
+            raise InputError([f'no kept state is called "{name}"{hint or "."} `coordinator cleanup` lists them.'])
+        case _:
+            listed = ", ".join(f"{one.ref} ({one.date.astimezone():%Y-%m-%d %H:%M})" for one in found)
+            raise InputError([f'"{name}" means {len(found)} kept states; name one of them: {listed}'])
+
+
+def restore(repository: Repository, kept: Kept, branch: str) -> Restored:
+    """Make `branch`, which must not be there, at the kept state. Raises InputError if it cannot be made."""
+    fault = find_branch_fault(branch)
+    if fault or not repository.git.succeeds("check-ref-format", branch_ref(branch)):
+        why = f", because {fault.replace('git reads', 'git reads it')}" if fault else ""
+        raise InputError([f'"{branch}" cannot be a branch{why}; give another name with `--to`'])
+    try:
+        is_made = repository.create_branch(branch, kept.commit)
+    except GitError as error:
+        raise InputError([f'"{branch}" cannot be made: {error.stderr}; give another name with `--to`']) from error
+    if not is_made:
+        raise InputError([f'the branch "{branch}" is there already; give another name with `--to`'])
+    parents = repository.git.text("rev-list", "--no-walk", "--parents", kept.commit).split()[1:]
+    subjects = [repository.git.text("log", "-n1", "--format=%s", parent) for parent in parents[1:2]]
+    return Restored(kept, branch, any(subject.startswith((STAGED, STASHED)) for subject in subjects))
+
+
+def find_old(repository: Repository, days: float, now: datetime) -> list[Kept]:
+    """The states that were kept more than `days` before `now` (aware), by label and number."""
+    limit = now - timedelta(days=days)
+    return [one for one in list_kept(repository) if one.date < limit]
+
+
+def forget(repository: Repository, kept: Kept) -> bool:
+    """Delete the ref of a kept state, if it is where it was listed; call holding the run's lock."""
+    done = repository.git.run("update-ref", "--no-deref", "-d", kept.ref, kept.commit, accept=(0, 1, 128))
+    return done.status == 0

@@ -1,0 +1,1 @@
+"""Git's objects, read and written without starting git for each."""

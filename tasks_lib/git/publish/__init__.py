@@ -1,0 +1,1 @@
+"""Moves refs and checkouts to what landed: the queue, a local branch, a remote branch."""

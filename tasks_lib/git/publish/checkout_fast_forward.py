@@ -1,0 +1,132 @@
+"""Fast-forwards a person's checkout as git accepts it, and not at all where that would cost a byte of theirs."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks_lib.git.commits.merge_tree import is_ancestor
+from tasks_lib.git.publish.interrupted_fast_forward import (
+    EVERY_STATUS,
+    Change,
+    Move,
+    exists,
+    look,
+    mend,
+    put_back,
+    remembered,
+)
+from tasks_lib.git.ref_names import commit_only
+from tasks_lib.git.runner import Git
+from tasks_lib.naming import SOME
+from tasks_lib.text import cut, list_some
+
+_REASON_CHARS = 600
+IN_PROGRESS = {
+    "MERGE_HEAD": "a merge",
+    "CHERRY_PICK_HEAD": "a cherry-pick",
+    "REVERT_HEAD": "a revert",
+    "sequencer/todo": "a row of cherry-picks or reverts",
+    "rebase-merge": "a rebase",
+    "rebase-apply/applying": "`git am`",
+    "rebase-apply": "a rebase",
+    "BISECT_LOG": "a bisect",
+}
+"""Files in a worktree's git directory that tell of something a person is in the middle of."""
+# A ref that another command of git holds at this moment is waited for: git writes the files before it moves the branch.
+CONFIGURATION = ("-c", "core.filesRefLockTimeout=3000")
+FAST_FORWARD = (
+    *("merge", "--ff-only", "--no-overwrite-ignore", "--no-autostash", "--no-squash", "--no-stat"),
+    *("--no-verify-signatures", "--no-progress"),
+)
+_UNMARKED = {"COORDINATOR_REPOSITORY": ""}
+"""After a kill of ours git comes to its end by itself: the next run would end it as a leftover, amid its files."""
+
+
+def fast_forward(path: Path, common_dir: Path, ref: str, base: str, head: str) -> str:
+    """Move the checkout at `path`, which has the branch `ref` at `base`, to `head`; why it waits, or "" if it moved.
+
+    `common_dir` is the git directory of the repository. Where it waits, no file, nothing staged and no ref is another
+    than before. Raises GitError if git does not work.
+    """
+    git = Git(path)
+    if not path.is_dir() or _find_common_dir(git) != common_dir:
+        return f"its checkout {path} is not there any more; `git worktree prune` forgets it."
+    # The list may be old by now, and `merge` moves whatever branch is checked out when it runs.
+    if (found := git.follow("HEAD")) != ref:
+        return f"the checkout {path} had {ref} a moment ago and has {found} now; it is tried again."
+    git_dir = Path(git.text("rev-parse", "--absolute-git-dir"))
+    if reason := _find_hindrance(path, git_dir, common_dir, ref):
+        return reason
+    before = look(git, git_dir, base, head)
+    if reason := _find_loss(git, path, before.changes, head):
+        return reason
+    original = None if before.original is None else before.original.decode()
+    with remembered(common_dir, Move(ref, base, head, str(git_dir), str(path), original)):
+        result = git.run(*CONFIGURATION, *FAST_FORWARD, commit_only(head), accept=EVERY_STATUS, environment=_UNMARKED)
+        if result.status != 0:
+            reason = f"git refused in {path}: {read_reason(result.stderr)}"
+            if result.status < 0:
+                mend(common_dir)  # It was killed, and its locks are there.
+            left = put_back(git, git_dir, before, base, head) if git.resolve(ref) != head else ""
+            return f"{reason} {left}" if left else reason
+    tip = git.resolve(ref)
+    if tip != head and not (tip and is_ancestor(git, head, tip)):
+        return f"the checkout {path} has {git.follow('HEAD')} since a moment ago, and {ref} did not move."
+    return ""
+
+
+def read_reason(stderr: str) -> str:
+    """Git's own first words: up to its advice, on one line."""
+    kept: list[str] = []
+    for line in stderr.splitlines():
+        words = line.strip()
+        if words.startswith(("Please ", "Aborting", "hint:", "Another git process")):
+            break
+        kept.append(words.removeprefix("error: ").removeprefix("fatal: "))
+    said = " ".join(word for word in kept if word) or stderr.strip() or "it did not say why"
+    return cut(said, _REASON_CHARS)
+
+
+def _find_common_dir(git: Git) -> Path | None:
+    found = git.run("rev-parse", "--path-format=absolute", "--git-common-dir", accept=(0, 128))
+    return Path(found.text).resolve() if found.status == 0 else None
+
+
+def _find_hindrance(path: Path, git_dir: Path, common_dir: Path, ref: str) -> str:
+    for name, what in IN_PROGRESS.items():
+        if (git_dir / name).exists():
+            return f"the checkout {path} is in the middle of {what}; finish or abort it."
+    for lock in (git_dir / "HEAD.lock", common_dir / f"{ref}.lock"):
+        if lock.exists():
+            return f"{lock} is there: a command of git is at work, or one was killed; then delete that file."
+    return ""
+
+
+# What a fast-forward would touch.
+
+
+def _find_loss(git: Git, path: Path, changes: Sequence[Change], head: str) -> str:
+    """What git itself would not refuse: writing a file again that a person deleted, and a filter that fails midway."""
+    written = [change.path for change in changes if change.new_mode != "000000"]
+    missing = {c.path for c in changes if "000000" not in (c.old_mode, c.new_mode) and not exists(path / c.path)}
+    if missing:
+        found = git.run("diff-files", "--name-only", "-z", "--diff-filter=D").text.split("\0")
+        if deleted := sorted(missing & set(found)):
+            named = list_some(deleted, SOME)
+            return f"{named} was deleted in {path} and would be written again; commit that, or put it back."
+    for name in _list_filtered(git, written):
+        tried = git.run("cat-file", "--filters", f"{head}:{name}", accept=EVERY_STATUS)
+        if tried.status != 0:
+            return f"a filter of {path} fails for {name}: {read_reason(tried.stderr)}"
+    return ""
+
+
+def _list_filtered(git: Git, paths: Sequence[str]) -> list[str]:
+    """The paths whose content goes through a program that the person has configured."""
+    if not git.succeeds("config", "--get-regexp", r"^filter\..*\.(smudge|process)$"):
+        return []
+    asked = os.fsencode("".join(f"{name}\0" for name in paths))
+    fields = git.run("check-attr", "--stdin", "-z", "filter", stdin=asked).text.split("\0")
+    return [
+        name for name, value in zip(fields[::3], fields[2::3], strict=False) if value not in ("unspecified", "unset")
+    ]

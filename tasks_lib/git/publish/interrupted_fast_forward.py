@@ -1,0 +1,232 @@
+"""Puts a person's checkout back where git stopped halfway: at once where git failed, later where all was killed."""
+
+import json
+import os
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from tasks_lib.git.runner import Git, list_running
+from tasks_lib.git.worktrees.relinking import Relocation
+from tasks_lib.naming import SOME
+from tasks_lib.process.files import Stamp, read_stamp, remove_empty_parents, write_atomically
+from tasks_lib.process.lock_holders import Place, find_git
+from tasks_lib.text import list_some
+
+MOVING_NAME = "moving.json"
+EVERY_STATUS = range(-64, 256)
+_LOCKS = ("index.lock", "HEAD.lock", "ORIG_HEAD.lock")
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A branch `ref` that git is moving from the commit `base` to `head`.
+
+    `path` is the checkout that goes with it, "" if there is none, `git_dir` its git directory, and `original` its
+    ORIG_HEAD, None where it had none.
+    """
+
+    ref: str
+    base: str
+    head: str
+    git_dir: str
+    path: str = ""
+    original: str | None = None
+
+
+@contextmanager
+def remembered(common_dir: Path, move: Move) -> Generator[None]:
+    """Have `move` written down for as long as the block runs, so that it is known of after a kill."""
+    record = common_dir / "coordinator" / MOVING_NAME
+    record.parent.mkdir(exist_ok=True)
+    write_atomically(record, json.dumps(asdict(move)).encode() + b"\n")
+    try:
+        yield
+    finally:
+        record.unlink(missing_ok=True)
+
+
+def mend(common_dir: Path) -> str:
+    """Put back the checkout that an earlier run was moving when it was killed; says so, "" if none was.
+
+    Locks that git left there go, files that it wrote or began to write are again what the index says, and what has
+    other bytes is a person's and stays. Nothing is done as long as git is at work there. Called in a thread, holding
+    the run's lock, when the processes of the earlier run have ended. Raises GitError if git does not work.
+    """
+    record = common_dir / "coordinator" / MOVING_NAME
+    move = _read_move(record)
+    if move is None:
+        record.unlink(missing_ok=True)
+        return ""
+    where = move.path or move.git_dir
+    places = [Place(Path(where)), Place(Path(move.git_dir))]
+    if busy := find_git(places, list_running()):
+        return f"{where}: git is at work there ({busy}); it is put right when that ends."
+    began = record.stat().st_mtime
+    locks = [Path(move.git_dir, name) for name in _LOCKS] + [common_dir / f"{move.ref}.lock"]
+    for lock in locks:
+        if lock.exists() and lock.stat().st_mtime >= began:
+            lock.unlink(missing_ok=True)
+    left = _mend_checkout(move) if move.path and Path(move.path).is_dir() else ""
+    record.unlink(missing_ok=True)
+    place = move.path or move.ref
+    return f"{place}: put right; a run was killed while git moved it to {move.head[:10]}.{left and ' '}{left}"
+
+
+def follow_move(common_dir: Path, relocation: Relocation) -> None:
+    """Have a move that a kill cut short name the checkout of this repository, which was moved, or is a copy.
+
+    A checkout outside of it is another's in a copy, and not looked at.
+    """
+    record = common_dir / "coordinator" / MOVING_NAME
+    move = _read_move(record)
+    if move is None:
+        return
+    git_dir = relocation.follow(Path(move.git_dir), common_dir) or Path(move.git_dir)
+    path = relocation.follow(Path(move.path), common_dir) if move.path else None
+    if move.path and path is None and not relocation.is_copy:
+        path = Path(move.path)
+    stamp = record.stat()
+    moved = replace(move, git_dir=str(git_dir), path=str(path or ""))
+    write_atomically(record, json.dumps(asdict(moved)).encode() + b"\n")
+    # By its time the locks of the move are told from others.
+    os.utime(record, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+
+def is_halfway(common_dir: Path) -> bool:
+    """Whether a move is still to be mended."""
+    return (common_dir / "coordinator" / MOVING_NAME).exists()
+
+
+def _read_move(record: Path) -> Move | None:
+    try:
+        return Move(**json.loads(record.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _mend_checkout(move: Move) -> str:
+    # By its git directory: where the repository was moved, a linked worktree elsewhere does not find it.
+    git_dir = Path(move.git_dir)
+    git = Git(Path(move.path), git_dir)
+    # Where the branch has moved, all is done: git moves it last. Where it is elsewhere, a person has gone on.
+    if git.resolve(move.ref) != move.base or git.follow("HEAD") != move.ref:
+        return ""
+    original = None if move.original is None else move.original.encode()
+    if _read(git_dir / "ORIG_HEAD") != original:
+        _write_original(git_dir / "ORIG_HEAD", original)
+    # In a copy every file is another than the index knows; `read-tree` would take each for changed.
+    git.run("update-index", "-q", "--refresh", accept=EVERY_STATUS)
+    git.run("read-tree", "-m", "-u", move.head, move.base, accept=EVERY_STATUS)
+    return _restore(git, list_changes(git, move.base, move.head))
+
+
+class Change(NamedTuple):
+    """A path that differs; the old mode is "000000" where it comes, the new one and its blob where it goes."""
+
+    path: str
+    old_mode: str
+    new_mode: str
+    new_blob: str
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """How the files that a fast-forward touches, the index and ORIG_HEAD looked before it."""
+
+    changes: tuple[Change, ...]
+    stamps: dict[str, Stamp | None]
+    index: Stamp | None
+    original: bytes | None
+
+
+def list_changes(git: Git, base: str, head: str) -> tuple[Change, ...]:
+    """The paths that differ between two commits."""
+    fields = git.text("diff-tree", "-r", "-z", "--no-renames", base, head).split("\0")
+    changes: list[Change] = []
+    for meta, name in zip(fields[::2], fields[1::2], strict=False):
+        old_mode, new_mode, _, new_blob, _ = meta.removeprefix(":").split(" ")
+        changes.append(Change(name, old_mode, new_mode, new_blob))
+    return tuple(changes)
+
+
+def look(git: Git, git_dir: Path, base: str, head: str) -> Before:
+    """What a fast-forward of the checkout from `base` to `head` would touch, as it is now."""
+    changes = list_changes(git, base, head)
+    stamps = {change.path: read_stamp(git.directory / change.path) for change in changes}
+    return Before(changes, stamps, read_stamp(git_dir / "index"), _read(git_dir / "ORIG_HEAD"))
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def put_back(git: Git, git_dir: Path, before: Before, base: str, head: str) -> str:
+    """Make the checkout what it was; what could not be put back is said.
+
+    Git looks before it writes, but it can fail after that: a folder that cannot be written, a filter, a ref that is
+    locked, a signal.
+    """
+    if before.original != _read(git_dir / "ORIG_HEAD"):
+        _write_original(git_dir / "ORIG_HEAD", before.original)
+    if read_stamp(git_dir / "index") != before.index:
+        # All files and the index were written, and the branch did not move. Where they were not this does nothing.
+        git.run("read-tree", "-m", "-u", head, base, accept=EVERY_STATUS)
+    changed = {name for name, stamp in before.stamps.items() if read_stamp(git.directory / name) != stamp}
+    return _restore(git, [change for change in before.changes if change.path in changed])
+
+
+def _write_original(path: Path, data: bytes | None) -> None:
+    if data is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_atomically(path, data)
+
+
+def _restore(git: Git, changes: Sequence[Change]) -> str:
+    """Take back what git wrote at the paths of `changes`, where the index still is what it was."""
+    if not changes:
+        return ""
+    differs = set(git.run("diff-files", "--name-only", "-z").text.split("\0"))
+    for change in changes:
+        place = git.directory / change.path
+        if change.old_mode == "000000" and _is_written(git, place, change):
+            place.unlink()
+            remove_empty_parents(place, git.directory)
+    lost = [
+        change.path
+        for change in changes
+        if change.path in differs
+        and (not exists(git.directory / change.path) or _is_written(git, git.directory / change.path, change))
+    ]
+    if lost:
+        paths = os.fsencode("".join(f"{name}\0" for name in lost))
+        git.run("checkout-index", "--force", "-u", "-z", "--stdin", stdin=paths, accept=EVERY_STATUS)
+    left = [name for name in lost if not exists(git.directory / name)]
+    return f"{list_some(left, SOME)} could not be written back; `git checkout -- PATH` does it." if left else ""
+
+
+def _is_written(git: Git, place: Path, change: Change) -> bool:
+    """Whether at `place` is what the fast-forward writes there, or the beginning of it."""
+    if place.is_symlink():
+        return (
+            change.new_mode == "120000"
+            and os.fsencode(place.readlink()) == git.run("cat-file", "blob", change.new_blob).stdout
+        )
+    if not place.is_file() or change.new_mode == "120000":
+        return False
+    found = git.run("hash-object", f"--path={change.path}", "--", str(place), accept=EVERY_STATUS)
+    return found.text == change.new_blob or _is_begun(git, place, change)
+
+
+def _is_begun(git: Git, place: Path, change: Change) -> bool:
+    asked = ("cat-file", "--filters", f"--path={change.path}", change.new_blob)
+    whole = git.run(*asked, accept=EVERY_STATUS)
+    return whole.status == 0 and whole.stdout.startswith(place.read_bytes())
+
+
+def exists(path: Path) -> bool:
+    """Whether anything is there, a link that leads nowhere too."""
+    return os.path.lexists(path)

@@ -1,0 +1,145 @@
+"""Moves the target branch forward to the head, only as git itself accepts it; what is in the way makes it wait."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks_lib.errors import InputError
+from tasks_lib.git.commits.merge_tree import is_ancestor
+from tasks_lib.git.publish.checkout_fast_forward import IN_PROGRESS, fast_forward, read_reason
+from tasks_lib.git.publish.interrupted_fast_forward import EVERY_STATUS, Move, is_halfway, mend, remembered
+from tasks_lib.git.runner import Git
+
+_BUSY_BRANCH = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
+"""Files that name the branch such a worktree goes back to; HEAD is detached meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The target is at `commit` now."""
+
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The target stays where it is, for `reason`; trying again later does no harm."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyThere:
+    """The target held the head already."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Checkout:
+    path: Path
+    branch: str
+
+
+def publish(
+    git: Git, target: str, head: str, lock: AbstractContextManager[object] | None = None
+) -> Published | Pending | AlreadyThere:
+    """Fast-forward the branch `target` to the commit `head`.
+
+    A checked-out branch is moved in its checkout alone, where git refuses if a changed, untracked or ignored file is
+    in the way; nothing is stashed or reset. `lock` is held while the worktrees are listed, because adding one at the
+    same moment makes that fail. Raises InputError if there is no such branch.
+    """
+    common_dir = Path(git.text("rev-parse", "--path-format=absolute", "--git-common-dir")).resolve()
+    if is_halfway(common_dir) and (line := mend(common_dir)) and is_halfway(common_dir):
+        return _wait(line)
+    ref = git.follow(f"refs/heads/{target}")
+    base = git.resolve(ref)
+    if base is None:
+        raise InputError([f'The target branch "{target}" does not exist; create it, or name another with `target`.'])
+    if base == head or is_ancestor(git, head, base):
+        return AlreadyThere()
+    if not is_ancestor(git, base, head):
+        return Pending(f'"{target}" has moved on to {base[:10]}, which the head does not hold yet.')
+    with lock or nullcontext():
+        checkouts = _list_checkouts(git)
+    if reason := _find_busy(common_dir, ref):
+        return _wait(f'"{target}" {reason}; it waits until that is done.')
+    holders = [checkout for checkout in checkouts if checkout.branch == ref]
+    if not holders:
+        return _move_ref(git, common_dir, Move(ref, base, head, str(common_dir)))
+    if len(holders) > 1:
+        places = ", ".join(str(holder.path) for holder in holders)
+        return _wait(f'"{target}" is checked out more than once ({places}); switch all but one to another branch.')
+    reason = fast_forward(holders[0].path, common_dir, ref, base, head)
+    return _wait(reason) if reason else Published(head)
+
+
+def _wait(reason: str) -> Pending:
+    # A path may hold anything; what is said stays on one line.
+    return Pending(reason.replace("\n", "\\n"))
+
+
+def _move_ref(git: Git, common_dir: Path, move: Move) -> Published | Pending:
+    command = ("update-ref", "-m", "coordinator: publish", move.ref, move.head, move.base)
+    with remembered(common_dir, move):
+        result = git.run(*command, accept=EVERY_STATUS)
+        if result.status < 0:
+            mend(common_dir)
+    return Published(move.head) if result.status == 0 else Pending(read_reason(result.stderr))
+
+
+def _list_checkouts(git: Git) -> list[_Checkout]:
+    """Every working tree of the repository, with the full ref of its branch ("" for a detached HEAD)."""
+    checkouts: list[_Checkout] = []
+    listed = git.run("worktree", "list", "--porcelain", "-z").stdout.decode("utf-8", "surrogateescape")
+    for block in listed.split("\0\0"):
+        fields = {name: value for name, _, value in (line.partition(" ") for line in block.split("\0"))}
+        if "worktree" in fields and "bare" not in fields:
+            path = Path(fields["worktree"]) if checkouts else _find_main(git, Path(fields["worktree"]))
+            checkouts.append(_Checkout(path, fields.get("branch", "")))
+    return checkouts
+
+
+def _find_main(git: Git, listed: Path) -> Path:
+    """The main working tree: git lists its own directory where that is not `.git` in it, as in a submodule."""
+    if (listed / ".git").exists():
+        return listed
+    found = git.run("rev-parse", "--show-toplevel", accept=(0, 128))
+    return Path(found.text) if found.status == 0 else listed
+
+
+def _find_busy(common_dir: Path, ref: str) -> str | None:
+    """What is under way in some working tree that the branch `ref` belongs to, though HEAD is detached there."""
+    for git_dir in _list_git_dirs(common_dir):
+        for name in _BUSY_BRANCH:
+            if _read_line(git_dir / name) in (ref, ref.removeprefix("refs/heads/")):
+                what = IN_PROGRESS["BISECT_LOG" if name == "BISECT_START" else name.partition("/")[0]]
+                return f"is in the middle of {what} ({_find_place(git_dir)})"
+        # `rebase --update-refs` lists other branches that it will move: a ref and two ids, line by line.
+        if ref in _read_lines(git_dir / "rebase-merge" / "update-refs"):
+            return f"is to be moved by a rebase ({_find_place(git_dir)})"
+    return None
+
+
+def _list_git_dirs(common_dir: Path) -> Iterator[Path]:
+    yield common_dir
+    worktrees = common_dir / "worktrees"
+    if worktrees.is_dir():
+        yield from sorted(worktrees.iterdir())
+
+
+def _find_place(git_dir: Path) -> Path:
+    place = _read_line(git_dir / "gitdir")
+    return Path(place).parent if place else git_dir.parent if git_dir.name == ".git" else git_dir
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8", "surrogateescape").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _read_line(path: Path) -> str:
+    lines = _read_lines(path)
+    return lines[0].strip() if lines else ""

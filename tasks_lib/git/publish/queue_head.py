@@ -1,0 +1,313 @@
+"""The queue's own ref: where the head is, how it moves, and what is to do when the base moved by another hand."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tasks_lib.errors import GitError, InputError
+from tasks_lib.git.commits import commit_messages
+from tasks_lib.git.commits.merge_tree import is_ancestor
+from tasks_lib.git.kept.snapshots import keep_commit
+from tasks_lib.git.runner import Git
+from tasks_lib.process.files import read_stamp
+
+QUEUE = "refs/coordinator/queue/"
+_REMOTES = "refs/remotes/"
+_TRIES = 5
+"""How often a reading that another process overtook is made again, before it is called a fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The base is where it was, or on the way to `head`, which stands, published or not."""
+
+    head: str
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedBase:
+    """Nothing of ours is unpublished, so the head is the base again: `head`."""
+
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsRebuild:
+    """The base moved while `commits` of ours (oldest first) were not published: they are to be made again on `base`.
+
+    Until then `head`, the value to move from, keeps them alive; their branches may be gone.
+    """
+
+    base: str
+    head: str
+    commits: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """The base does not hold `known_base` any more, on which our work stands: a person has to say what is meant."""
+
+    base: str
+    known_base: str
+
+
+Reconciled = Unchanged | FollowedBase | NeedsRebuild | Rewritten
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    queue: str | None
+    base: str
+    stamps: tuple[object, ...]
+
+
+class Head:
+    """The head of the queue for the branch `target`; moves are compare-and-swap, so several processes do no harm.
+
+    `remote_base` is a full ref (`refs/remotes/origin/main`) that stands for the base where work lands on a remote.
+    `on_intrusion` is for the one that alone may move the queue's ref, holding the run's lock: wherever else the ref is
+    found, it is put back, because nothing verified that; the commit is kept, and what was done is told in a sentence.
+    """
+
+    def __init__(
+        self,
+        git: Git,
+        target: str,
+        remote_base: str | None = None,
+        on_intrusion: Callable[[str], None] | None = None,
+    ) -> None:
+        self._git: Git = git
+        self.target: str = target
+        self.ref: str = QUEUE + target
+        self.base_ref: str = remote_base or f"refs/heads/{target}"
+        self._line: dict[str, int] = {}
+        # One value, replaced as a whole: what was read, and how the files looked before it was read.
+        self._known: _Known | None = None
+        self._writing: threading.RLock = threading.RLock()
+        self._on_intrusion: Callable[[str], None] | None = on_intrusion
+        # Where we put the ref ourselves, after the first reading; None while it is absent.
+        self._own: str | None = None
+        self._is_own_known: bool = False
+        self._times_put_back: int = 0
+
+    def base(self) -> str:
+        """The commit that the base is at. Raises InputError if there is no such branch."""
+        return self._read()[1]
+
+    def current(self) -> str:
+        """The head: the queue's ref, or the base where there is none. Raises InputError without a base."""
+        queue, base = self._read()
+        return queue or base
+
+    def last_seen(self) -> str:
+        """The head as it was last read or moved from here; reads it the first time.
+
+        For what may be a moment old: only `advance` decides, and it compares.
+        """
+        known = self._known
+        queue, base = (known.queue, known.base) if known else self._read()
+        return queue or base
+
+    def newest_seen(self) -> str:
+        """The head at this moment, or as it was last seen where it cannot be read: a person may have taken the base."""
+        try:
+            return self.current()
+        except InputError:
+            return self.last_seen()
+
+    def last_seen_base(self) -> str:
+        """The base as it was last read from here; reads it the first time."""
+        known = self._known
+        return known.base if known else self._read()[1]
+
+    def is_as_seen(self, base: str) -> bool:
+        """Whether nothing has moved since it was last read or moved from here, with the base at `base`; asks no git."""
+        known = self._known
+        return known is not None and known.base == base and self._stamp() == known.stamps
+
+    def contains(self, commit: str, head: str) -> bool:
+        """Whether `head` is `commit` or has it in its history; for moves of our own git is not asked."""
+        if commit == head:
+            return True
+        if commit in self._line and head in self._line:
+            return self._line[commit] < self._line[head]
+        return is_ancestor(self._git, commit, head)
+
+    def advance(self, old: str, new: str) -> bool:
+        """Move the head from `old` to `new`, a child of it; False if it was not at `old` any more.
+
+        Raises GitError when git cannot move it for another reason.
+        """
+        if not self.replace(old, new):
+            return False
+        # A line of our own moves, in which each commit has all before it.
+        if self._line.get(old) != len(self._line) - 1:
+            self._line = {old: 0}
+        self._line[new] = len(self._line)
+        return True
+
+    def replace(self, old: str, new: str) -> bool:
+        """Move the head from `old` to any `new`, which need not contain it; False if it was not at `old` any more."""
+        is_moved = self._swap(new, old)
+        if not is_moved:
+            queue, base = self._read()
+            is_moved = queue is None and base == old and self._swap(new, "0" * len(new))
+        if is_moved:
+            with self._writing:
+                if known := self._known:
+                    stamps = (read_stamp(self._files[0], follows_links=True), *known.stamps[1:])
+                    self._known = _Known(new, known.base, stamps)
+        return is_moved
+
+    def hold(self, commit: str) -> bool:
+        """Let the head be at `commit`, a base that has moved on, so that work lands on it and is published later.
+
+        False if the queue's ref is there already, which is then where the head is.
+        """
+        with self._writing:
+            queue, _ = self._read()
+            return queue is None and self._swap(commit, "0" * len(commit))
+
+    def is_pending(self) -> bool:
+        """Whether the head holds verified work that the base has not."""
+        queue, base = self._read()
+        return queue is not None and queue != base and not is_ancestor(self._git, queue, base)
+
+    def finish(self) -> None:
+        """Delete the queue's ref if all of it is published; otherwise, or if it moves meanwhile, it stays.
+
+        It stays, too, where the base is gone.
+        """
+        try:
+            queue, base = self._read()
+        except InputError:
+            return
+        if queue is not None and (queue == base or is_ancestor(self._git, queue, base)):
+            with self._writing:
+                deleted = self._git.run("update-ref", "-d", self.ref, queue, accept=(0, 1, 128))
+                self._own = None if deleted.status == 0 else self._own
+
+    def reconcile(self, known_base: str | None) -> Reconciled:
+        """Compare the head with the base, and follow the base where nothing of ours is in between.
+
+        `known_base` is where the base was when it was last looked at, None at the start. Raises InputError without a
+        base.
+        """
+        for _ in range(_TRIES):
+            queue, base = self._read_if_changed()
+            if known_base and known_base != base and not self.contains(known_base, base):
+                return Rewritten(base, known_base)
+            found = self._compare(queue, base, known_base)
+            if not isinstance(found, FollowedBase) or queue is None or self._swap(base, queue):
+                return found
+        raise GitError(("update-ref", self.ref), 1, "another process keeps moving it; is a second coordinator at work?")
+
+    def _compare(self, queue: str | None, base: str, known_base: str | None) -> Reconciled:
+        if queue is None:
+            return Unchanged(base, base) if known_base == base else FollowedBase(base)
+        if self.contains(base, queue):
+            return Unchanged(queue, base)
+        if self.contains(queue, base):
+            return FollowedBase(base)
+        commits = self._git.text("rev-list", "--first-parent", "--reverse", queue, f"^{base}").split()
+        # What another hand made was the base once, or the head would not stand on it.
+        foreign = [commit for commit in commits if commit_messages.TASK not in self.read_trailers(commit)]
+        return Rewritten(base, foreign[-1]) if foreign else NeedsRebuild(base, queue, tuple(commits))
+
+    def read_trailers(self, commit: str) -> dict[str, str]:
+        """The trailers of a commit of ours, by name; {} for one of another hand."""
+        raw = self._git.run("cat-file", "commit", commit).stdout.decode("utf-8", "replace")
+        return commit_messages.read_trailers(raw.partition("\n\n")[2])
+
+    def find_landed(self, head: str, limit: int) -> Mapping[str, str]:
+        """The id of each node that the last `limit` first-parent commits completed, with that commit."""
+        shape = "%H%x00%(trailers:key=Task,valueonly,separator=%x2C)%x00%s"
+        log = self._git.text("log", "--first-parent", f"--max-count={limit}", f"--format={shape}", head)
+        landed: dict[str, str] = {}
+        for line in log.split("\n"):
+            commit, task_id, subject = line.split("\0")
+            if task_id and subject.startswith(("Merge ", "Check ")):
+                landed.setdefault(task_id, commit)
+        return landed
+
+    def _read_if_changed(self) -> tuple[str | None, str]:
+        """As `_read`, but git is asked only when a file that holds a ref is another: it is replaced, never edited."""
+        known = self._known
+        if known and self._stamp() == known.stamps:
+            return known.queue, known.base
+        return self._read()
+
+    def _read(self) -> tuple[str | None, str]:
+        """Where the queue's ref (None if absent) and the base are, read at once."""
+        with self._writing:
+            for _ in range(_TRIES):
+                stamps = self._stamp()
+                listed = self._git.text("for-each-ref", "--format=%(objectname) %(refname)", self.ref, self.base_ref)
+                found = {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
+                if self.base_ref not in found:
+                    raise InputError([_describe_missing(self.target, self.base_ref)])
+                if self._is_own(found.get(self.ref)):
+                    self._known = _Known(found.get(self.ref), found[self.base_ref], stamps)
+                    return self._known.queue, self._known.base
+                self._put_back(found.get(self.ref))
+            raise GitError(("update-ref", self.ref), 1, "another process keeps moving it; is an agent at it?")
+
+    def _is_own(self, queue: str | None) -> bool:
+        if self._on_intrusion is None or not self._is_own_known:
+            self._own, self._is_own_known = queue, True
+        return queue == self._own
+
+    def _put_back(self, found: str | None) -> None:
+        """Undo a move by another hand, from `found`; the commit stays at a ref of its own."""
+        kept = keep_commit(self._git, f"queue-{self.target}", found) if found and self._git.resolve(found) else ""
+        before = found or "0" * len(self._own or "")
+        words = (self.ref, self._own, before) if self._own else ("-d", self.ref, before)
+        done = self._git.run("update-ref", "--no-deref", *words, accept=(0, 1, 128))
+        self._times_put_back += 1
+        if done.status == 0 and self._on_intrusion:
+            what = f"moved to {found[:12]}" if found else "deleted"
+            where = f" (kept at {kept})" if kept else ""
+            self._on_intrusion(
+                f"{self.ref} was {what} by another hand, which nothing verified{where}; it was put back."
+            )
+
+    @cached_property
+    def _files(self) -> tuple[Path, ...]:
+        common = self._git.directory / self._git.text("rev-parse", "--git-common-dir")
+        return common / self.ref, common / self.base_ref, common / "packed-refs"
+
+    def _stamp(self) -> tuple[object, ...]:
+        return tuple(read_stamp(path, follows_links=True) for path in self._files)
+
+    def _swap(self, new: str, old: str) -> bool:
+        """Set the ref from `old` (zeros: absent) to `new`; False if it was not `old`."""
+        command = ("update-ref", "-m", "coordinator: move the head", self.ref, new, old)
+        with self._writing:
+            for _ in range(_TRIES):
+                before = self._times_put_back
+                result = self._git.run(*command, accept=(0, 1, 128))
+                if result.status == 0:
+                    self._own, self._is_own_known = new, True
+                    return True
+                if (self._read()[0] or "0" * len(old)) != old:
+                    return False
+                if self._times_put_back == before:
+                    # It is where it was said to be, and nobody but us put it there, so something else is wrong.
+                    raise GitError(command, result.status, result.stderr)
+        raise GitError(command, 1, "another process keeps moving it; is an agent at it?")
+
+
+def _describe_missing(target: str, ref: str) -> str:
+    if ref.startswith(_REMOTES):
+        remote = ref.removeprefix(_REMOTES).removesuffix(f"/{target}")
+        return (
+            f"{remote}/{target} was not fetched yet ({ref}). `git fetch {remote}` does that, and so does a run; or "
+            "name another branch with `target` in coordinator.yaml."
+        )
+    return (
+        f'The target branch "{target}" does not exist ({ref}). '
+        "Create it, or name another with `target` in coordinator.yaml."
+    )

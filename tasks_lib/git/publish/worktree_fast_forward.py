@@ -1,0 +1,47 @@
+"""Moves a worktree whose branch has no commits of its own to the head, file by file or not at all."""
+
+from pathlib import Path
+
+from tasks_lib.errors import GitError
+from tasks_lib.git.commits.branch_state import BranchState, read_state
+from tasks_lib.git.commits.merge_tree import is_ancestor
+from tasks_lib.git.publish.checkout_fast_forward import CONFIGURATION, FAST_FORWARD, IN_PROGRESS
+from tasks_lib.git.publish.interrupted_fast_forward import EVERY_STATUS, Move, look, mend, put_back, remembered
+from tasks_lib.git.runner import Git
+from tasks_lib.git.worktree_admin import Worktree
+
+
+def bring_forward(worktree: Worktree, state: BranchState, head: str) -> bool:
+    """Fast-forward a worktree that git says is at `state` to the commit `head`; whether it is there now.
+
+    Only if it holds no work, and no ignored file is in the way. After a kill `find_state` puts back what was written.
+    """
+    git, git_dir = worktree.git, worktree.git_dir
+    if holds_work(git, git_dir, state, head):
+        return False
+    if state.commit == head:
+        return True
+    before = look(git, git_dir, state.commit, head)
+    original = None if before.original is None else before.original.decode("utf-8", "replace")
+    move = Move(f"refs/heads/{state.branch}", state.commit, head, str(git_dir), str(worktree.path), original)
+    with remembered(git_dir, move):
+        result = git.run(*CONFIGURATION, *FAST_FORWARD, head, accept=EVERY_STATUS)
+        if result.status != 0:
+            put_back(git, git_dir, before, state.commit, head)
+    return result.status == 0
+
+
+def holds_work(git: Git, git_dir: Path, state: BranchState, head: str) -> bool:
+    """Whether a worktree has anything that `head` has not: a commit, an uncommitted file, something in progress."""
+    if state.dirty or not state.branch or any((git_dir / name).exists() for name in IN_PROGRESS):
+        return True
+    return state.commit != head and not is_ancestor(git, state.commit, head)
+
+
+def find_state(worktree: Worktree) -> BranchState | None:
+    """What git says of a worktree that is taken up again, put back first if a kill left it halfway; None if nothing."""
+    try:
+        mend(worktree.git_dir)
+        return read_state(worktree.git)
+    except GitError:
+        return None

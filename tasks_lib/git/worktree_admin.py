@@ -1,0 +1,197 @@
+"""Reads git's administration of linked worktrees from its files, and tells coordinator's entries from all others.
+
+A command for each entry would cost too much. Coordinator touches only what carries its record: code that changes or
+removes an entry takes it from `list_entries`, which yields no others.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.runner import Git
+from tasks_lib.git.session_record import NOTICES_NAME, RECORD_NAME, read_git_link
+from tasks_lib.process.files import write_atomically
+
+MAKING = "coordinator: being made"
+"""The reason that git writes into an entry, before anything else, while coordinator makes it.
+
+It is the record of an entry that is not complete: a person's half-made one is locked as "initializing", or not at all.
+"""
+SLOT_NAME = "coordinator-slot"
+"""The record of a complete entry, written before the lock is taken off, for as long as the entry lasts."""
+_RECORDS = (SLOT_NAME, RECORD_NAME, NOTICES_NAME)
+_PLAIN_NAMES = frozenset(
+    {"HEAD", "ORIG_HEAD", "FETCH_HEAD", "COMMIT_EDITMSG", "commondir", "gitdir", "index", "logs", "refs"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Worktree:
+    """A linked worktree of ours: `git_dir` is its administration directory, `branch` None when it is detached.
+
+    `slot` is a number from 1 on that no other live worktree of the repository has; it lasts as long as the worktree,
+    in the pool and after a restart too. `is_resumed`: it was there already, and is as it was left. `is_new_branch`: its
+    branch was made with it, where it was to start.
+    """
+
+    path: Path
+    git_dir: Path
+    slot: int
+    branch: str | None = None
+    is_resumed: bool = False
+    is_new_branch: bool = False
+
+    @property
+    def git(self) -> Git:
+        """Runs git in this worktree, whatever an agent has made of the `.git` in it."""
+        return Git(self.path, self.git_dir)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An administration directory `admin` and the directory `path` that it says is its worktree.
+
+    `head` is the content of HEAD; `locked` the reason it is locked for, None when it is not.
+    """
+
+    admin: Path
+    path: Path
+    head: str
+    locked: str | None
+
+    @property
+    def branch(self) -> str | None:
+        """The branch checked out, or the one that a rebase or bisect in progress will return to."""
+        if self.head.startswith("ref: refs/heads/"):
+            return self.head.removeprefix("ref: refs/heads/")
+        for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"):
+            if found := _read_text(self.admin / name):
+                return found.removeprefix("refs/heads/")
+        return None
+
+    @property
+    def is_half_made(self) -> bool:
+        """Whether a run was ended while it made this; never so of a person's."""
+        return self.locked == MAKING
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the entry carries coordinator's record; what does not is a person's, whatever its path or branch."""
+        return self.is_half_made or any((self.admin / name).is_file() for name in _RECORDS)
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether the directory is there and says that it belongs to this entry."""
+        return read_git_link(self.path) == self.admin
+
+    @property
+    def slot(self) -> int | None:
+        words = _read_text(self.admin / SLOT_NAME) or ""
+        return int(words) if words.isdecimal() and int(words) > 0 else None
+
+
+def list_entries(repository: Repository) -> Iterator[Entry]:
+    """Every entry below `.worktrees` that carries coordinator's record, in the order of the administration's names."""
+    return (entry for entry in list_all(repository) if entry.is_ours and _is_below(repository, entry))
+
+
+def list_others(repository: Repository) -> list[Entry]:
+    """The entries below `.worktrees` that coordinator did not make, to be named and never changed."""
+    return [entry for entry in list_all(repository) if not entry.is_ours and _is_below(repository, entry)]
+
+
+def list_all(repository: Repository) -> Iterator[Entry]:
+    """Every entry that says where its worktree is, a person's too, wherever that is."""
+    root = repository.common_dir / "worktrees"
+    for admin in sorted(root.iterdir()) if root.is_dir() else []:
+        if entry := read_entry(admin):
+            yield entry
+
+
+def _is_below(repository: Repository, entry: Entry) -> bool:
+    return entry.path.is_relative_to(repository.worktrees_dir)
+
+
+def read_entry(admin: Path) -> Entry | None:
+    """The entry in `admin`, or None if it does not say where its worktree is."""
+    link = _read_text(admin / "gitdir")
+    if not link:
+        return None
+    # Since git 2.48 it may be relative. Not resolved: the worktree may have been replaced by a symbolic link.
+    path = Path(os.path.normpath(admin / link)).parent
+    return Entry(admin, path, _read_text(admin / "HEAD") or "", _read_text(admin / "locked"))
+
+
+def find_entry(repository: Repository, path: Path) -> Entry | None:
+    """The entry of the worktree at `path`, if both say that they belong together."""
+    admin = read_git_link(path)
+    if not admin or admin.parent != repository.common_dir / "worktrees":
+        return None
+    entry = read_entry(admin)
+    return entry if entry and entry.path == path else None
+
+
+def write_slot(admin: Path, slot: int) -> None:
+    """Note `slot` so that it survives a restart."""
+    write_atomically(admin / SLOT_NAME, f"{slot}\n".encode())
+
+
+def is_plain(worktree: Worktree, hash_bytes: int) -> bool:
+    """Whether nothing in the worktree's administration would reach into its next use.
+
+    Not so: a rebase or merge in progress, refs or settings of its own, a lock, submodules, and files that the index
+    hides from checkout (assume-unchanged, skip-worktree), which would keep one node's bytes for the next.
+    """
+    if (worktree.path / ".gitmodules").exists():
+        return False
+    names = {path.name for path in worktree.git_dir.iterdir()}
+    if any(name not in _PLAIN_NAMES and not name.startswith("coordinator") for name in names):
+        return False
+    if "refs" in names and any((worktree.git_dir / "refs").rglob("*")):
+        return False
+    return not has_hidden_files(worktree.git_dir / "index", hash_bytes)
+
+
+def has_hidden_files(index: Path, hash_bytes: int) -> bool:
+    """Whether an index marks files as assume-unchanged or skip-worktree; one of an unknown form counts as if.
+
+    An index is a header (signature, version, count) and entries: 40 bytes of stat data, an object id, 2 bytes of
+    flags (the highest bit is assume-unchanged, the next says that 2 more follow, whose second bit is
+    skip-worktree), the path and its end. Up to version 3 an entry is padded to 8 bytes, in version 4 the path
+    is a number of bytes to take from the one before and the rest.
+    """
+    data = index.read_bytes() if index.exists() else b""
+    if not data:
+        return False
+    signature, version, count = struct.unpack_from(">4sII", data)
+    if signature != b"DIRC" or version not in (2, 3, 4):
+        return True
+    start = 12
+    for _ in range(count):
+        at = start + 40 + hash_bytes
+        flags = data[at] << 8 | data[at + 1]
+        if flags & 0x8000:
+            return True
+        at += 2
+        if flags & 0x4000:
+            if data[at] & 0x40:
+                return True
+            at += 2
+        if version == 4:
+            # The number has 7 bits a byte, the highest says that more follow; it may be a zero byte itself.
+            while data[at] & 0x80:
+                at += 1
+            at += 1
+        end = data.index(b"\0", at)
+        start = end + 1 if version == 4 else start + ((end - start) // 8 + 1) * 8
+    return False
+
+
+def _read_text(path: Path) -> str | None:
+    try:
+        return os.fsdecode(path.read_bytes()).strip("\n")
+    except OSError:
+        return None

@@ -1,0 +1,1 @@
+"""Worktrees: opening, pooling, repairing, relinking and deleting them."""

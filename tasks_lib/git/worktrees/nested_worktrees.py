@@ -1,0 +1,180 @@
+"""Takes out what an agent made beside its branch, which git keeps elsewhere: worktrees of its own, and stashes.
+
+Every worktree passes here before it is moved, reused or removed: git would go on knowing what was inside, and commits
+that only such an entry holds would be gone with it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tasks_lib.errors import GitError
+from tasks_lib.git.kept.snapshots import keep_state
+from tasks_lib.git.kept.stashes import take_out_stashes
+from tasks_lib.git.kept.unreferenced_commits import keep_abandoned, keep_dangling
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.session_record import read_git_link, read_record
+from tasks_lib.git.worktree_admin import SLOT_NAME, Entry, Worktree, list_all
+from tasks_lib.git.worktrees.deletion import delete, delete_each, discard, keep_aside
+from tasks_lib.naming import show
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOut:
+    """Something that an agent made and that is gone from where it was: `what` it is, and where it is `kept`.
+
+    `kept` is a ref, or a directory; "" if it held nothing that is not elsewhere. `stash` is the commit of a stash.
+    """
+
+    what: str
+    label: str
+    kept: str
+    stash: str = ""
+
+    def __str__(self) -> str:
+        kept = f"; what it held is kept at {self.kept}" if self.kept else ""
+        return f"{self.what}, made inside the worktree of {self.label}, was removed{kept}."
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """How things are taken out: under which `lock`, and without the paths `copied`, a person's own; `say` is told."""
+
+    repository: Repository
+    lock: Callable[[], AbstractContextManager[object]]
+    copied: Sequence[str]
+    say: Callable[[str], None]
+
+    def take_out(self, worktree: Worktree, label: str = "", *, with_stashes: bool = True) -> list[TakenOut]:
+        """Keep, and then remove, every worktree that was made inside this one, and what was stashed on its branch.
+
+        What is kept is below `refs/coordinator/kept/<label>`; by default the node's id, as the record says, or the
+        branch. May be done again after a kill at any moment.
+        """
+        nested = find_nested(self.repository, worktree.path)
+        taken = self._take_out(nested, worktree, label, with_stashes=with_stashes)
+        for one in taken:
+            self.say(str(one))
+        return taken
+
+    def take_out_all(self) -> list[str]:
+        """As `take_out`, below every worktree of the coordinator's that git knows; says what was done, a line each."""
+        lines: list[str] = []
+        for owner, nested in find_all_nested(self.repository):
+            worktree = Worktree(owner.path, owner.admin, owner.slot or 0, owner.branch)
+            try:
+                lines += [str(taken) for taken in self._take_out(nested, worktree)]
+            except (GitError, OSError) as error:
+                lines.append(f"What was made inside {owner.path} could not be taken out and stays: {error}")
+        return lines
+
+    def _take_out(
+        self, nested: Sequence[Entry], worktree: Worktree, label: str = "", *, with_stashes: bool = True
+    ) -> list[TakenOut]:
+        label = label or _find_label(worktree)
+        taken = [TakenOut(_describe(entry, worktree.path), label, self._take_out_one(entry, label)) for entry in nested]
+        if not with_stashes:
+            return taken
+        others = {entry.branch for entry in nested if entry.branch}
+        stashes = take_out_stashes(self.repository, self.lock, worktree.branch or "", others, label)
+        return [
+            *taken,
+            *(TakenOut(f'The stash "{show(stash.said)}"', label, ref, stash.commit) for stash, ref in stashes),
+        ]
+
+    def _take_out_one(self, entry: Entry, label: str) -> str:
+        entry = _find_moved(entry)
+        kept = _keep(self.repository, entry, label, self.copied)
+        with self.lock():
+            gone = _discard(self.repository, entry)
+        delete_each(gone)
+        return kept
+
+
+def _find_label(worktree: Worktree) -> str:
+    record = read_record(worktree.git_dir)
+    return record.task_id if record else worktree.branch or "detached"
+
+
+def _describe(entry: Entry, place: Path) -> str:
+    on = f" (on {entry.branch})" if entry.branch else ""
+    return f"The worktree {show(str(entry.path.relative_to(place)))}{on}"
+
+
+def find_nested(repository: Repository, place: Path) -> list[Entry]:
+    """The entries of worktrees below `place` that are not the coordinator's, the deepest first."""
+    return _choose_below(list_all(repository), place)
+
+
+def find_all_nested(repository: Repository) -> list[tuple[Entry, list[Entry]]]:
+    """Each entry of the coordinator's, with those of other worktrees below it."""
+    found = list(list_all(repository))
+    return [(owner, _choose_below(found, owner.path)) for owner in found if owner.is_ours]
+
+
+def find_foreign(repository: Repository) -> list[Entry]:
+    """The entries of worktrees that are neither the coordinator's nor below one of its own: a person's, by path."""
+    root = repository.common_dir / "worktrees"
+    # A look at one file each, as long as there is none: this is asked after each turn of each agent.
+    if not root.is_dir() or all((admin / SLOT_NAME).exists() for admin in root.iterdir()):
+        return []
+    found = list(list_all(repository))
+    ours = {entry.path for entry in found if entry.is_ours}
+    foreign = [entry for entry in found if not entry.is_ours]
+    return sorted((one for one in foreign if ours.isdisjoint(one.path.parents)), key=lambda entry: entry.path)
+
+
+def _choose_below(entries: Iterable[Entry], place: Path) -> list[Entry]:
+    below = [entry for entry in entries if place in entry.path.parents and not entry.is_ours]
+    return sorted(below, key=lambda entry: (-len(entry.path.parts), entry.path))
+
+
+def _keep(repository: Repository, entry: Entry, label: str, copied: Sequence[str]) -> str:
+    """Keep what an entry's worktree holds and nothing else does; where it is kept, "" for nothing.
+
+    What git cannot read is renamed to `.worktrees/.kept-…`.
+    """
+    git = repository.git
+    if not _is_really_there(entry):
+        return keep_dangling(repository, entry, label) or ""
+    worktree = Worktree(entry.path, entry.admin, 0, entry.branch)
+    try:
+        head = worktree.git.resolve("HEAD")
+        held = head if head and _is_held(repository, head) else None
+        state = keep_state(worktree, label, "", landed=held, exclude=copied)
+        left = keep_abandoned(repository, entry.admin, entry.branch or "", label, head or "")
+        return " and ".join(ref for ref in (state, left) if ref)
+    except GitError:
+        left = keep_abandoned(repository, entry.admin, entry.branch or "", label, git.resolve(entry.head) or "")
+        return f"{keep_aside(repository, entry.path)}{f' and {left}' if left else ''}"
+
+
+def _is_really_there(entry: Entry) -> bool:
+    """Whether the directory is there, and not through a link that leads out of the worktree."""
+    return entry.path.is_dir() and entry.path.resolve() == entry.path
+
+
+def _is_held(repository: Repository, commit: str) -> bool:
+    """Whether a ref holds `commit`, so that it needs no other."""
+    return bool(repository.git.text("for-each-ref", "--count=1", "--format=%(refname)", f"--contains={commit}"))
+
+
+def _find_moved(entry: Entry) -> Entry:
+    """`entry`, at the directory beside its place that says it belongs to it, if it was moved by another hand."""
+    if entry.path.exists() or not entry.path.parent.is_dir():
+        return entry
+    beside = (place for place in sorted(entry.path.parent.iterdir()) if place.is_dir() and not place.is_symlink())
+    return next((replace(entry, path=place) for place in beside if read_git_link(place) == entry.admin), entry)
+
+
+def _discard(repository: Repository, entry: Entry) -> list[Path]:
+    """Take a worktree out of sight, under the caller's admin lock; return what is left to delete."""
+    # Without its link it is a folder like any other, perhaps one of the branch's own.
+    if not entry.is_linked or not _is_really_there(entry):
+        return discard(repository, entry.admin / "none", entry.admin)
+    try:
+        return discard(repository, entry.path, entry.admin)
+    except OSError:  # It is on a disk of its own, and cannot be renamed.
+        delete(entry.path)
+        return discard(repository, entry.admin / "none", entry.admin)

@@ -1,0 +1,146 @@
+"""Decides where the worktree of a branch goes, and what becomes of whatever is there already."""
+
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tasks_lib.errors import InputError
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.session_record import read_git_link, read_record
+from tasks_lib.git.worktree_admin import Entry, list_all, list_entries, list_others, read_entry
+from tasks_lib.git.worktrees.deletion import POOL_NAME, keep_aside
+from tasks_lib.git.worktrees.repair_after_kill import forget
+from tasks_lib.git.worktrees.stale_git_locks import WAIT_SECONDS, drop_own, find_branch_lock
+
+_TAKEN = re.compile(r" at '(?P<path>.+)'$", re.DOTALL)
+Tell = Callable[[str], object]
+
+
+def require_root(repository: Repository) -> None:
+    """Raise InputError unless worktrees can be made below `.worktrees`, and what was open there is still there."""
+    root = repository.worktrees_dir
+    if root.is_symlink():
+        told = "worktrees must stay in the repository. Remove the link; for another disk, mount it there"
+        raise InputError([f"{root} is a symbolic link, and {told}"])
+    if root.exists() and not root.is_dir():
+        raise InputError([_describe_file(root)])
+    if missing := find_missing(repository):
+        raise InputError([missing])
+
+
+def find_missing(repository: Repository) -> str:
+    """What to say where open work was below `.worktrees` and now nothing is there at all; "" where it is not so.
+
+    A disk may not be mounted, or the directory may have been moved away. To begin anew would make worktrees in the
+    place of those that come back, and would forget what was not committed in them.
+    """
+    root, pool = repository.worktrees_dir, repository.worktrees_dir / POOL_NAME
+    if root.is_dir() and any(root.iterdir()):
+        return ""
+    gone = [
+        entry.path
+        for entry in list_entries(repository)
+        if not entry.is_half_made and entry.path.parent != pool and read_record(entry.admin)
+    ]
+    if not gone:
+        return ""
+    named = ", ".join(str(path.relative_to(root)) for path in gone[:3]) + (" and more" if len(gone) > 3 else "")
+    return (
+        f"{root} is {'empty' if root.is_dir() else 'not there'}, and worktrees of open nodes were in it ({named}). "
+        "If it is on another disk, mount that; if it was moved, move it back. If it is gone for good, "
+        "`git worktree prune` forgets these worktrees, with what was not committed in them. Then run again."
+    )
+
+
+def find_place(repository: Repository, branch: str) -> Path:
+    """Where the worktree of `branch` goes. Raises InputError for a path that would not be below `.worktrees`."""
+    root = repository.worktrees_dir
+    place = root / branch
+    parts = branch.split("/")
+    if branch.startswith("-") or any(not part or part.startswith(".") for part in parts) or "\0" in branch:
+        raise InputError([f"branch {branch!r} cannot have a directory below {root}; give it another name"])
+    repository.require_no_alias(branch)
+    for directory in (place, *place.parents[: len(parts)]):
+        if directory.is_symlink():
+            raise InputError([f"{directory} is a symbolic link; worktrees must stay below {root}. Remove the link."])
+    for directory in place.parents[: len(parts) - 1]:
+        if os.path.lexists(directory / ".git"):
+            raise InputError([f"{place} would be inside the worktree {directory}; rename one of the branches"])
+    return place
+
+
+def require_lock_free(repository: Repository, branch: str) -> None:
+    """Remove a dead lock on `branch`; raises InputError if a living git holds it for long."""
+    lock = find_branch_lock(repository, branch)
+    said = drop_own(repository, lock, time.monotonic() + WAIT_SECONDS)
+    if said and lock.exists():
+        raise InputError([f"{said}: {branch} cannot be checked out until that ends"])
+
+
+def clear_way(repository: Repository, place: Path, tell: Tell) -> None:
+    """Have nothing at `place`; what is not a worktree is put aside, and told. Called under the admin lock.
+
+    Raises InputError for a worktree that is a person's, and for one that would be inside the new one.
+    """
+    root = repository.worktrees_dir
+    for entry in list(list_all(repository)):
+        if entry.path != place and entry.path.is_relative_to(place) and entry.is_linked:
+            raise InputError([f"{place} holds the worktree {entry.path}; rename one of the branches"])
+        if entry.path == place and not entry.is_ours:
+            raise InputError([describe_stranger(entry)])
+        if entry.path == place:
+            tell(forget(repository, entry))
+    for path in (*reversed([parent for parent in place.parents if parent.is_relative_to(root)]), place):
+        _clear_one(repository, path, tell, is_parent=path != place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _clear_one(repository: Repository, path: Path, tell: Tell, *, is_parent: bool) -> None:
+    if not os.path.lexists(path) or (is_parent and path.is_dir()):
+        return
+    if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+        path.rmdir()
+        return
+    if path == repository.worktrees_dir:
+        raise InputError([_describe_file(path)])
+    if _is_worktree_of_another(path):
+        raise InputError([f"{path} is a worktree of another repository; move it with `git worktree move`"])
+    tell(f"{path} was in the way and is not a worktree of coordinator's; it is kept as {keep_aside(repository, path)}")
+
+
+def _is_worktree_of_another(path: Path) -> bool:
+    """Whether some repository knows a worktree at `path`: a rename would break its link."""
+    admin = read_git_link(path)
+    if admin is None or admin == path / ".git":
+        return False
+    entry = read_entry(admin)
+    return entry is not None and entry.path == path
+
+
+def describe_stranger(entry: Entry) -> str:
+    """What is said of a person's worktree in the place of a node's."""
+    if not entry.path.exists():
+        how = "mount or move it back, or forget it with `git worktree prune`"
+        return f"git knows a worktree at {entry.path} that coordinator did not make and that is not there now; {how}"
+    how = "move it with `git worktree move`, or remove it with `git worktree remove`"
+    return f"{entry.path} is a worktree that coordinator did not make, in the place of a node's; {how}"
+
+
+def describe_taken(stderr: str) -> str:
+    """What is said where git refuses a branch because another worktree has it, in git's words."""
+    said = stderr.strip().removeprefix("fatal: ")
+    found = _TAKEN.search(said)
+    if found and not os.path.lexists(found["path"]):
+        return f"{said}, which is not there now; mount or move it back, or forget it with `git worktree prune`"
+    return f"{said}; check out another branch there, or remove it"
+
+
+def list_strangers(repository: Repository) -> list[Path]:
+    """The worktrees below `.worktrees` that coordinator did not make; it leaves them alone."""
+    return [entry.path for entry in list_others(repository)]
+
+
+def _describe_file(root: Path) -> str:
+    return f"{root} is a file; worktrees are made below a directory of that name. Rename the file."

@@ -1,0 +1,206 @@
+"""Decides whether a repository lies elsewhere than when it was last worked, and links its worktrees to where it is now.
+
+Git writes absolute paths both ways: the entry says where its worktree is, and the worktree's `.git` says where its
+entry is. In a copy both lead into the original, so that any git run in a worktree of the copy would write there; even
+`git worktree repair` does, which is why it is not used. Written here are only files of this repository: records and
+`gitdir` in its own git directory, and the `.git` of a worktree below its own `.worktrees`, where both that file and the
+entry carry each other's name. What a person made is left as it is.
+"""
+
+import os
+import uuid
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import admin_lock
+from tasks_lib.git.session_record import (
+    MAX_LINK_BYTES,
+    read_git_link,
+    read_record,
+    write_record,
+)
+from tasks_lib.git.worktree_admin import Entry, list_all, read_entry
+from tasks_lib.git.worktrees.repair_after_kill import forget
+from tasks_lib.process.files import UNFINISHED, read_regular, write_atomically
+
+_PREFIX = "gitdir: "
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """Where a repository was when a run last worked it: its common git directory and that one's inode, 0 if unknown."""
+
+    common_dir: Path
+    inode: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Relocation:
+    """A repository was at `former`, its common git directory then, and lies elsewhere now.
+
+    `is_copy`: what is at `former`, or was moved away from there, lives on as a repository of its own. Processes and
+    conversations that records name are that one's.
+    """
+
+    former: Path
+    is_copy: bool
+
+    def follow(self, path: Path, common_dir: Path) -> Path | None:
+        """Where `path` is now, of the git directory or the checkout around it; None if it was outside of both."""
+        for old, new in ((self.former, common_dir), (self.former.parent, common_dir.parent)):
+            if path.is_relative_to(old):
+                return new / path.relative_to(old)
+        return None
+
+
+def find_relocation(repository: Repository, former: Former | None) -> Relocation | None:
+    """How the repository was moved or copied since `former`, what a run last wrote down; None if it was not.
+
+    Without `former` the links of its own worktrees tell. Nothing is changed.
+    """
+    former = former or _guess_former(repository)
+    if former is None or former.common_dir == repository.common_dir:
+        return None
+    return Relocation(former.common_dir, _is_copy(repository, former))
+
+
+def _is_copy(repository: Repository, former: Former) -> bool:
+    is_same = former.inode in (0, repository.common_dir.stat().st_ino)
+    if not former.common_dir.is_dir():
+        # A move to another disk looks the same as a copy whose original was moved too: then nothing is ended.
+        return not is_same
+    if former.common_dir.samefile(repository.common_dir):
+        return False  # By another path: a mount, or a link on the way.
+    # Another repository may have been made at the old place.
+    return former.inode in (0, former.common_dir.stat().st_ino) or not is_same
+
+
+def _guess_former(repository: Repository) -> Former | None:
+    for entry in list_all(repository):
+        is_outside = not entry.path.is_relative_to(repository.worktrees_dir) and not entry.is_linked
+        if entry.is_ours and is_outside and (place := _find_new_place(repository, entry)):
+            link = _read_link(place)
+            if link and link.name == entry.admin.name and link.parent.name == "worktrees":
+                return Former(link.parents[1])
+            if not repository.is_bare:
+                above = entry.path.parents[len(place.relative_to(repository.worktrees_dir).parts)]
+                return Former(above / repository.common_dir.name)
+    return None
+
+
+def relocate(repository: Repository, relocation: Relocation) -> list[str]:
+    """Link the worktrees that carry coordinator's record to where the repository is now; say so, in one line.
+
+    Called by the holder of the run's lock, before anything is opened or ended. May be cut short at any moment and done
+    again. What of an entry is written last is what tells that it has to be done.
+    """
+    count, strangers = 0, _tell_strangers(repository, relocation)
+    with admin_lock(repository):
+        for entry in [one for one in list_all(repository) if one.is_ours]:
+            if _is_elsewhere_by_choice(repository, entry):
+                continue
+            has_record = _adapt_record(entry, relocation)
+            is_here = _link(repository, entry, relocation)
+            count += is_here and has_record
+            if relocation.is_copy and not is_here:
+                # It was not copied. The original has it, and what was staged in it is kept here too.
+                forget(repository, read_entry(entry.admin) or entry)
+    linked = f"{count} worktree{'s' * (count != 1)} of open nodes"
+    if relocation.is_copy:
+        said = f"This repository is a copy of {relocation.former}, or was moved from another disk"
+        return [f"{said}. Coordinator gave it {linked} of its own, and touched nothing there.", *strangers]
+    said = f"This repository was moved from {relocation.former}"
+    return [f"{said}. Coordinator linked {linked} to where it is now.", *strangers]
+
+
+def _tell_strangers(repository: Repository, relocation: Relocation) -> list[str]:
+    """What a person should know of worktrees of theirs that came along; those stay as they are."""
+    lines: list[str] = []
+    for entry in list_all(repository):
+        place = None if entry.is_ours else _find_new_place(repository, entry)
+        if place is None or place == entry.path or not place.is_dir() or not _is_of(place, entry, relocation):
+            continue
+        if relocation.is_copy:
+            lines.append(f"{place} still belongs to {relocation.former}: what git does in it, it does there.")
+        else:
+            lines.append(f"{place} is not linked to the repository any more: `git worktree repair {place}` does that.")
+    return lines
+
+
+def _is_elsewhere_by_choice(repository: Repository, entry: Entry) -> bool:
+    """Whether a person has moved the worktree out of our directory, and git knows."""
+    return entry.is_linked and not entry.path.is_relative_to(repository.worktrees_dir)
+
+
+def _adapt_record(entry: Entry, relocation: Relocation) -> bool:
+    """Have the record, if there is one, name no process of the original's, and no conversation: that knows a path."""
+    record = read_record(entry.admin)
+    if record is None:
+        return False
+    adapted = replace(record, conversation="")
+    if relocation.is_copy:
+        adapted = replace(adapted, pid=0, pid_started=0.0, session=uuid.uuid4().hex[:12])
+    write_record(entry.admin, adapted)
+    return True
+
+
+def _link(repository: Repository, entry: Entry, relocation: Relocation) -> bool:
+    """Link an entry and its worktree to each other; False where the worktree is not here."""
+    if entry.is_linked:
+        return True  # By paths from one to the other, as newer versions of git write on request.
+    place = _find_new_place(repository, entry)
+    if place is None or not place.is_relative_to(repository.worktrees_dir):
+        return False
+    if not relocation.is_copy:
+        _bring_along(entry, place, relocation)
+    is_here = _is_of(place, entry, relocation)
+    if is_here:
+        for left in place.glob(f".git{UNFINISHED}*"):
+            left.unlink()
+        write_atomically(place / ".git", os.fsencode(f"{_PREFIX}{entry.admin}\n"))
+    # Where it is not here either, so that the entry is one of ours that is gone, and not one of another repository.
+    write_atomically(entry.admin / "gitdir", os.fsencode(f"{place / '.git'}\n"))
+    return is_here
+
+
+def _find_new_place(repository: Repository, entry: Entry) -> Path | None:
+    """Where the worktree of an entry belongs now: at the same path below `.worktrees`."""
+    if entry.path.is_relative_to(repository.worktrees_dir):
+        return entry.path
+    name, parts = repository.worktrees_dir.name, entry.path.parts
+    if not repository.is_bare:
+        below = _after(parts, name)
+        return repository.worktrees_dir.joinpath(*below) if below else None
+    below = _after(parts, repository.worktrees_dir.parent.name)
+    return repository.worktrees_dir.joinpath(*below[1:]) if len(below) > 1 else None
+
+
+def _after(parts: tuple[str, ...], name: str) -> tuple[str, ...]:
+    last = max((at for at, part in enumerate(parts) if part == name), default=len(parts))
+    return parts[last + 1 :]
+
+
+def _bring_along(entry: Entry, place: Path, relocation: Relocation) -> None:
+    """The worktrees of a bare repository lie beside it, and do not move when it does."""
+    is_left = not os.path.lexists(place) and not relocation.former.exists()
+    if is_left and _is_of(entry.path, entry, relocation):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        entry.path.rename(place)
+
+
+def _is_of(place: Path, entry: Entry, relocation: Relocation) -> bool:
+    """Whether the directory at `place` says that it belongs to this entry, by its name now or by its former one."""
+    if place.is_symlink() or not place.is_dir() or place.resolve() != place:
+        return False
+    former = relocation.former / "worktrees" / entry.admin.name
+    return read_git_link(place) == entry.admin or _read_link(place) in (former, entry.admin)
+
+
+def _read_link(place: Path) -> Path | None:
+    """What the `.git` of a worktree says, as it is written: what it leads to may be another's, or gone."""
+    try:
+        words = os.fsdecode(read_regular(place / ".git", MAX_LINK_BYTES)).rstrip("\n")
+    except OSError:
+        return None
+    return Path(words.removeprefix(_PREFIX)) if words.startswith(_PREFIX) else None

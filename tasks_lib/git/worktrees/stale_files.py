@@ -1,0 +1,54 @@
+"""Finds what a kill left of our own small files in a repository: half-written ones, empty folders, old logs."""
+
+import os
+import time
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from tasks_lib.git.kept.snapshots import INDEX_PREFIX
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.worktree_admin import list_entries
+from tasks_lib.process.files import find_unfinished
+
+OLD_SECONDS = 10.0
+"""Nobody is still writing what was last written longer ago than this, unless a process says otherwise."""
+
+
+def is_old(path: Path, seconds: float = OLD_SECONDS) -> bool:
+    """Whether `path` was last written more than `seconds` ago; what is gone is not."""
+    try:
+        return time.time() - path.lstat().st_mtime > seconds
+    except FileNotFoundError:
+        return False
+
+
+def find_unfinished_files(repository: Repository) -> list[Path]:
+    """Files of ours that were being written when a run was killed; nobody but the run, or who asks, writes them now."""
+    admins = [entry.admin for entry in list_entries(repository)]
+    places = (repository.state_dir, repository.common_dir / "info", *admins)
+    files = [path for place in places for path in find_unfinished(place)]
+    return [*files, *(path for admin in admins for path in sorted(admin.glob(f"{INDEX_PREFIX}*")))]
+
+
+def find_old_logs(repository: Repository, open_nodes: Collection[str], seconds: float) -> list[Path]:
+    """Log files of nodes that are not `open_nodes` (ids, `/` as `-`), not written to for `seconds`."""
+    folders = repository.state_dir / "logs"
+    listed = sorted(folders.iterdir()) if folders.is_dir() else []
+    closed = (path for path in listed if path.is_dir() and not path.is_symlink() and path.name not in open_nodes)
+    return [log for folder in closed for log in sorted(folder.glob("*.log")) if is_old(log, seconds)]
+
+
+def remove_empty_folders_of_refs(repository: Repository, branches: Collection[str]) -> None:
+    """Remove the empty folders that deleted refs of ours leave when git is killed before it does so itself."""
+    tops = {branch.partition("/")[0] for branch in branches if "/" in branch}
+    for root in (repository.common_dir / "refs", repository.common_dir / "logs" / "refs"):
+        for place in (root / "coordinator", *(root / "heads" / top for top in sorted(tops))):
+            for folder in _list_folders(place):
+                # One that is not empty stays; git makes one again that goes at the moment it needs it.
+                with suppress(OSError):
+                    folder.rmdir()
+
+
+def _list_folders(top: Path) -> Iterator[Path]:
+    return (Path(folder) for folder, _, _ in os.walk(top, topdown=False))

@@ -1,0 +1,155 @@
+"""Decides which lock files of git are dead, and removes no others: the only place that removes one.
+
+A lock is removed only in two cases, and only if no process holds it (see `tasks_lib.process.lock_holders`):
+
+- It is coordinator's own: in an entry that carries coordinator's record, on a node's branch, or on a ref below
+  `refs/coordinator/`. Agents that were ended leave such locks, and killed runs.
+- It is one that runs take as well as persons (`packed-refs.lock`, `config.lock`), a run died in this repository, and
+  the lock was made since that run began.
+
+Every other lock is a person's. It is named and left, however old it is.
+"""
+
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import read_since
+from tasks_lib.git.runner import list_running
+from tasks_lib.git.worktree_admin import Entry, list_all, list_entries
+from tasks_lib.git.worktrees.stale_files import OLD_SECONDS, is_old
+from tasks_lib.process.files import read_stamp
+from tasks_lib.process.lock_holders import Place, find_holder
+
+OWN_SECONDS = 2.0
+"""A lock of coordinator's own that is older has no holder that hides from us: such programs hold one for an instant."""
+WAIT_SECONDS = 5.0
+"""How long a living command of git is waited for; most hold a lock for less than a second."""
+_PAUSE_SECONDS = 0.1
+_CLOCK_SECONDS = 1.0
+"""A file system's clock may be behind by so much."""
+_SHARED = ("packed-refs.lock", "config.lock")
+
+
+@dataclass(frozen=True, slots=True)
+class Locks:
+    """Lock files of git by whose they are: `own` are coordinator's, `shared` may be, `foreign` are a person's."""
+
+    own: tuple[Path, ...]
+    shared: tuple[Path, ...]
+    foreign: tuple[Path, ...]
+
+
+def find_locks(repository: Repository, branches: Collection[str]) -> Locks:
+    """The lock files of refs and settings that are there now; `branches` are those of the graph's nodes."""
+    common = repository.common_dir
+    heads = common / "refs" / "heads"
+    taken = {entry.branch for entry in list_entries(repository) if entry.branch}
+    ours = {heads / f"{branch}.lock" for branch in {*branches, *taken}}
+    found = sorted((common / "refs").rglob("*.lock"))
+    own = tuple(lock for lock in found if lock in ours or lock.is_relative_to(common / "refs" / "coordinator"))
+    shared = tuple(common / name for name in _SHARED if (common / name).exists())
+    beside = tuple(lock for lock in sorted(common.glob("*.lock")) if lock not in shared)
+    return Locks(own, shared, (*beside, *(lock for lock in found if lock not in own)))
+
+
+def find_entry_locks(entry: Entry) -> list[Path]:
+    """The lock files in the administration of an entry that carries coordinator's record."""
+    return sorted(entry.admin.rglob("*.lock")) if entry.is_ours else []
+
+
+def find_dead(repository: Repository, branches: Collection[str]) -> list[Path]:
+    """The locks of refs, settings and worktrees that `drop_ref_locks` and `drop_entry_locks` would remove now."""
+    locks = find_locks(repository, branches)
+    own = [*locks.own, *(lock for entry in list_entries(repository) for lock in find_entry_locks(entry))]
+    dead = [lock for lock in own if not _find_holder(repository, lock)]
+    return [
+        *dead,
+        *(lock for lock in locks.shared if _is_left(repository, lock) and not _find_holder(repository, lock)),
+    ]
+
+
+def drop_ref_locks(repository: Repository, branches: Collection[str]) -> list[str]:
+    """Remove the dead locks of refs and settings; a line for each of these, and for each that stays and is in the way.
+
+    Called by the holder of the run's lock, when the processes of an earlier run have ended. A living command is waited
+    for, `WAIT_SECONDS` for all of them.
+    """
+    locks = find_locks(repository, branches)
+    end = time.monotonic() + WAIT_SECONDS
+    lines = [line for lock in locks.own if (line := drop_own(repository, lock, end))]
+    for lock in locks.shared:
+        if not _is_left(repository, lock):
+            lines += _tell_foreign(lock)
+        elif line := drop_own(repository, lock, end):
+            lines.append(line)
+    return [*lines, *(line for lock in locks.foreign for line in _tell_foreign(lock))]
+
+
+def drop_entry_locks(repository: Repository, entry: Entry) -> list[str]:
+    """Remove the dead locks of a worktree of coordinator's and its branch; a line for each, and for each that stays."""
+    locks = find_entry_locks(entry)
+    if branch := entry.branch:
+        locks.append(find_branch_lock(repository, branch))
+    end = time.monotonic() + WAIT_SECONDS
+    return [line for lock in locks if (line := drop_own(repository, lock, end, entry))]
+
+
+def find_branch_lock(repository: Repository, branch: str) -> Path:
+    """Where git's lock on `branch` is, or would be."""
+    return repository.common_dir / "refs" / "heads" / f"{branch}.lock"
+
+
+def drop_own(repository: Repository, lock: Path, end: float, entry: Entry | None = None) -> str:
+    """Remove a lock of coordinator's own once it is dead; "" if it was gone before, else what was done or who holds it.
+
+    Who holds it is waited for until `end` (monotonic seconds). Call without the admin lock. `entry` is the worktree
+    that the lock belongs to, if any: agents in others have nothing to do with it.
+    """
+    while (stamp := read_stamp(lock)) is not None:
+        holder = _find_holder(repository, lock, entry)
+        if not holder and (_is_left(repository, lock) or is_old(lock, OWN_SECONDS)):
+            # What is there now may have been made since the look at it.
+            if read_stamp(lock) == stamp:
+                lock.unlink(missing_ok=True)
+                return f"{lock}: removed; who held it is gone"
+        elif time.monotonic() > end:  # Without a holder, it was made anew each time that it was looked at.
+            return f"{lock}: is held by {holder or 'a process that is not seen'} and stays"
+        time.sleep(_PAUSE_SECONDS)
+    return ""
+
+
+def find_git_at_work(repository: Repository, path: Path) -> str:
+    """The process that could be writing `path` in the git directory, such as "process 12 (git)", or ""."""
+    return _find_holder(repository, path)
+
+
+def _tell_foreign(lock: Path) -> list[str]:
+    said = f"a lock file that is not ours and older than {OLD_SECONDS:.0f} seconds; delete it if no git is at work"
+    return [f"{lock}: {said}"] if is_old(lock) else []
+
+
+def _is_left(repository: Repository, lock: Path) -> bool:
+    """Whether the lock was made since the run began that died here."""
+    since = read_since(repository.state_dir)
+    with suppress(OSError):
+        return since > 0 and lock.lstat().st_mtime >= since - _CLOCK_SECONDS
+    return False
+
+
+def _find_holder(repository: Repository, lock: Path, entry: Entry | None = None) -> str:
+    return find_holder(lock, _list_places(repository, lock, entry), list_running())
+
+
+def _list_places(repository: Repository, lock: Path, entry: Entry | None) -> Sequence[Place]:
+    """Where a command of git works that could hold `lock`."""
+    entry = entry or next((one for one in list_entries(repository) if lock.is_relative_to(one.admin)), None)
+    own = [Place(entry.path), Place(entry.admin)] if entry else []
+    if entry and lock.is_relative_to(entry.admin):
+        return own
+    main = Place(repository.top, but=repository.worktrees_dir if entry else None)
+    linked = [Place(one.path) for one in list_all(repository) if not one.path.is_relative_to(repository.worktrees_dir)]
+    return [*own, main, Place(repository.common_dir), *linked]
