@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from platform import machine, python_version
 
-from tasks_lib.life.board import RunView, read_view
+from tasks_lib.runtime.status_board import RunView, read_view
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET_BRANCH = "main"

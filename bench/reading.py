@@ -16,8 +16,8 @@ from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.repository import Repository
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.graph.task_graph import build_graph
-from tasks_lib.life.project import load_project
 from tasks_lib.model import Status, Task
+from tasks_lib.project.loading import load_project
 from tasks_lib.taskfile.parsing import decode, encode, set_status
 
 FEW, MANY = 1_000, 10_000

@@ -6,8 +6,8 @@ from contextvars import copy_context
 
 from prefect.events import emit_event
 
-from tasks_lib.life.board import Board, NodeView
 from tasks_lib.model import Stage
+from tasks_lib.runtime.status_board import Board, NodeView
 
 MOST_CHARS = 2_000
 """Of a reason or a message: an event as a whole may be 1.5 MB long, and nobody reads that."""

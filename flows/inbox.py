@@ -16,8 +16,8 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 
 from flows.letters import LETTER_PREFIX, Answer, Letter, Wish, read_letter, receipt_key, write_receipt
 from flows.telling import STOPS, Telling
-from tasks_lib.life.desk import Receipt
-from tasks_lib.life.run import Run
+from tasks_lib.runtime.run_context import Run
+from tasks_lib.runtime.user_requests import Receipt
 
 LOOK_SECONDS = 1.0
 """Prefect tells nobody of an input, so the run looks: 7 ms of a core each time, and half of this until it hears."""

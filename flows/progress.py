@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.commands.output import drop_empty
-from tasks_lib.life.board import Board, NodeView, RunView
 from tasks_lib.model import Stage
+from tasks_lib.runtime.status_board import Board, NodeView, RunView
 from tasks_lib.text import fold, tell_rest
 
 STYLES = {

@@ -27,10 +27,10 @@ from flows.signals import on_hangup
 from flows.stale_runs import FLOW, OUTAGE, crash_stale, tag_flow_run
 from flows.states import describe_run
 from flows.telling import Telling, open_for_ending
+from tasks_lib.engine.run_lifecycle import OpenRun, open_run
+from tasks_lib.engine.scheduler import Scheduler
 from tasks_lib.graph.run_plan import Plan
-from tasks_lib.life.project import Project, load_project
-from tasks_lib.life.scheduler import Scheduler
-from tasks_lib.life.startup import OpenRun, open_run
+from tasks_lib.project.loading import Project, load_project
 from tasks_lib.reporting.run_report import ExitCode, ReportRow, write_report
 from tasks_lib.session.spending import Spent
 

@@ -22,11 +22,11 @@ from prefect.tasks import Task as PrefectTask
 
 from flows.states import RETRY, describe_outcome
 from flows.telling import Telling
+from tasks_lib.engine.scheduler import OpenNode, list_delays
 from tasks_lib.graph.task_graph import Graph
-from tasks_lib.life.board import Board
-from tasks_lib.life.node import Retry
-from tasks_lib.life.scheduler import OpenNode, list_delays
 from tasks_lib.model import Skipped, Task
+from tasks_lib.node.attempt import Retry
+from tasks_lib.runtime.status_board import Board
 from tasks_lib.settings.schema import RetrySettings
 
 BEGIN_SECONDS = 60.0

@@ -11,7 +11,7 @@ from prefect.artifacts import acreate_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
-from tasks_lib.life.board import Board, NodeView, RunView
+from tasks_lib.runtime.status_board import Board, NodeView, RunView
 
 KEY = "coordinator-sessions"
 DESCRIPTION = "Nodes at work, and what their sessions do"

@@ -20,9 +20,9 @@ from flows.server import Server
 from flows.signals import NAMES, on_signals
 from flows.streams import close_output
 from flows.summary import print_summary
+from tasks_lib.cleanup.dead_run import end_processes
+from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import AgentError
-from tasks_lib.life.remains import end_processes
-from tasks_lib.life.startup import OpenRun
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, INCOMPLETE, STOPPED_EARLY, ExitCode
 
 T = TypeVar("T")

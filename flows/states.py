@@ -6,7 +6,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
 from tasks_lib import model
-from tasks_lib.life.node import Retry
+from tasks_lib.node.attempt import Retry
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, STOPPED_EARLY, ExitCode
 
 RETRY = "AttemptFailed"

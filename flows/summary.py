@@ -4,7 +4,7 @@ from rich.console import Console
 
 from flows.commands.output import print_rows, say
 from flows.progress import STYLES, sum_up
-from tasks_lib.life.board import RunView
+from tasks_lib.runtime.status_board import RunView
 
 HEADINGS = ("node", "ended", "attempt", "commit", "what")
 

@@ -17,8 +17,8 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound, PrefectException, PrefectSignal
 from prefect.states import Running
 
-from tasks_lib.life.board import Board
 from tasks_lib.reporting.run_report import INCOMPLETE
+from tasks_lib.runtime.status_board import Board
 from tasks_lib.text import fold
 
 T = TypeVar("T")

@@ -150,7 +150,7 @@ def test_every_loop_that_waits_stands_in_the_table_of_bounds() -> None:
 def find_waiting_loops() -> Iterator[str]:
     """Each function with a loop that may wait: one without a condition, one that awaits or sleeps, or tries again.
 
-    Named as `life/landing.py::land` or `flows/inbox.py::work`.
+    Named as `landing/merge_queue.py::land` or `flows/inbox.py::work`.
     """
     for path in [*sorted((TOP / "tasks_lib").rglob("*.py")), *sorted((TOP / "flows").rglob("*.py"))]:
         name = path.relative_to(TOP).as_posix().removeprefix("tasks_lib/")

@@ -10,9 +10,9 @@ from pathlib import Path
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import read_holder
-from tasks_lib.life.board import VIEW_NAME, NodeView, read_view
 from tasks_lib.process.http_clients import bypass_loopback, is_loopback
 from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.runtime.status_board import VIEW_NAME, NodeView, read_view
 from tasks_lib.suggestions import suggest
 
 

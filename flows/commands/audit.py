@@ -13,12 +13,12 @@ from flows.commands.output import count, print_json, say
 from flows.isolation import isolated
 from flows.prefect_api import ask
 from flows.server import find_api
+from tasks_lib.cleanup.repository_audit import Audit, audit, verify_again
 from tasks_lib.errors import InputError
-from tasks_lib.life.auditing import Audit, audit, verify_again
-from tasks_lib.life.board import RunView
-from tasks_lib.life.project import Project, load_project
+from tasks_lib.project.loading import Project, load_project
 from tasks_lib.reporting.audit_rules import Rule, Violation
 from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.runtime.status_board import RunView
 
 LIMIT = 1_000
 """First-parent commits that are looked at: some seconds."""

@@ -11,6 +11,9 @@ from flows.commands.kept import describe_kept
 from flows.commands.output import count, print_json, say
 from flows.commands.settling import settle
 from flows.places import data_dir, name_program
+from tasks_lib.cleanup.dead_run import end_processes, find_ownerless, find_private, sweep
+from tasks_lib.cleanup.landed_nodes import Leftovers, find_leftovers, put_landed_away
+from tasks_lib.cleanup.moved_repository import follow_repository, look_for_move, remember_place, require_disk
 from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.kept.snapshots import KEPT_REFS, Kept, list_kept
 from tasks_lib.git.publish.interrupted_fast_forward import mend
@@ -21,12 +24,9 @@ from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.git.worktrees.nested_worktrees import find_all_nested
 from tasks_lib.git.worktrees.stale_files import find_unfinished_files
 from tasks_lib.git.worktrees.stale_git_locks import find_dead
-from tasks_lib.life.leftovers import Leftovers, find_leftovers, put_landed_away
-from tasks_lib.life.project import Project, load_project
-from tasks_lib.life.relocating import follow_repository, look_for_move, remember_place, require_disk
-from tasks_lib.life.remains import end_processes, find_ownerless, find_private, sweep
-from tasks_lib.life.surroundings import REPOSITORY_MARKER
 from tasks_lib.process.marked_processes import find_marked
+from tasks_lib.project.child_environment import REPOSITORY_MARKER
+from tasks_lib.project.loading import Project, load_project
 from tasks_lib.reporting.run_report import ExitCode
 
 RUN_NAME = "cleanup"

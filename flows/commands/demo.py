@@ -18,12 +18,12 @@ from flows.places import data_dir, name_program
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository_lock import read_holder
 from tasks_lib.git.runner import Git
-from tasks_lib.life.board import VIEW_NAME, NodeView, read_view
-from tasks_lib.life.project import load_project
 from tasks_lib.model import Status
 from tasks_lib.naming import flatten
 from tasks_lib.process.python_command import python_command
+from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.runtime.status_board import VIEW_NAME, NodeView, read_view
 
 PLACE = "demo"
 DECISION = "docs/rounding-rule.txt"

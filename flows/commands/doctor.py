@@ -28,16 +28,16 @@ from flows.commands.output import count, print_json, say
 from flows.commands.reading import Snapshot, read_leniently, read_snapshot
 from flows.commands.validate import check_repository
 from tasks_lib.agents.command_backend import check_command
+from tasks_lib.engine.run_lifecycle import NO_VERIFY
 from tasks_lib.errors import CoordinatorError, Fault, InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import find_version, local_variables
-from tasks_lib.life.backends import NO_AGENT, examine_backend
-from tasks_lib.life.project import CONFIGURATION, Project
-from tasks_lib.life.startup import NO_VERIFY
-from tasks_lib.life.surroundings import find_own_bin
 from tasks_lib.process.allowed_variables import scrub
 from tasks_lib.process.user_environment import person_environment
+from tasks_lib.project.child_environment import find_own_bin
+from tasks_lib.project.loading import CONFIGURATION, Project
 from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.runtime.backend_factory import NO_AGENT, examine_backend
 from tasks_lib.settings.schema import Settings
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}

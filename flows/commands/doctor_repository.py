@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flows.commands.findings import Check, fail, ok, warn
+from tasks_lib.cleanup.moved_repository import look_for_move
 from tasks_lib.errors import RemoteError
 from tasks_lib.git.commits.isolated_git import Isolation
 from tasks_lib.git.inspection.worktree_content import find_missing_filters, list_words
@@ -16,8 +17,7 @@ from tasks_lib.git.ref_names import find_ambiguous
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktree_admin import list_entries
 from tasks_lib.git.worktrees.placement import find_missing, list_strangers
-from tasks_lib.life.project import Project
-from tasks_lib.life.relocating import look_for_move
+from tasks_lib.project.loading import Project
 from tasks_lib.text import list_some
 
 SHOWN = 3

@@ -12,11 +12,11 @@ from rich.console import Console
 from flows.commands.output import say
 from flows.commands.reading import read_leniently
 from flows.places import register
+from tasks_lib.cleanup.moved_repository import find_former_top, look_for_move
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository import Repository
-from tasks_lib.life.project import CONFIGURATION
-from tasks_lib.life.relocating import find_former_top, look_for_move
 from tasks_lib.process.program_lookup import find_program
+from tasks_lib.project.loading import CONFIGURATION
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.settings.schema import starter_settings
 

@@ -14,7 +14,7 @@ from tasks_lib.git.kept.snapshots import Kept
 from tasks_lib.git.ref_names import branch_ref
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import RunLock
-from tasks_lib.life.project import load_project
+from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
 
 PRUNE_NAME = "cleanup --prune"

@@ -16,9 +16,9 @@ from flows.streams import is_output_gone
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import read_holder
-from tasks_lib.life.board import VIEW_NAME, read_view
 from tasks_lib.naming import flatten
 from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.runtime.status_board import VIEW_NAME, read_view
 from tasks_lib.suggestions import suggest
 
 LOOK_SECONDS = 0.25

@@ -10,7 +10,7 @@ from flows.commands.output import count, print_json, print_rows, say
 from tasks_lib.graph.forecast import ForecastRow, forecast_table
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.graph.task_graph import Graph, build_graph
-from tasks_lib.life.project import Project, load_project
+from tasks_lib.project.loading import Project, load_project
 from tasks_lib.reporting.run_report import ExitCode
 
 SESSION_COUNTS = (1, 2, 4, 8, 16, 32)

@@ -15,15 +15,15 @@ from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository_lock import read_holder
 from tasks_lib.git.session_record import Record
-from tasks_lib.life.briefing import Attempt, Briefing, brief
-from tasks_lib.life.instructions import Instructions, read_instructions
-from tasks_lib.life.previous import count_attempts, is_work_left, read_previous
-from tasks_lib.life.project import Project, load_project
-from tasks_lib.life.run import MAX_HISTORY
-from tasks_lib.life.work import next_record
 from tasks_lib.model import REVIEW_LEVEL, Status, Task
+from tasks_lib.node.attempt_context import next_record
+from tasks_lib.node.first_prompt import Attempt, Briefing, brief
+from tasks_lib.node.previous_attempt import count_attempts, is_work_left, read_previous
+from tasks_lib.project.agent_instructions import Instructions, read_instructions
+from tasks_lib.project.loading import Project, load_project
 from tasks_lib.prompts.agent_prompts import add_messages, write_review_prompt
 from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.runtime.run_context import MAX_HISTORY
 from tasks_lib.suggestions import suggest
 
 

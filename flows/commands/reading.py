@@ -7,8 +7,8 @@ from pathlib import Path
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import Holder, read_holder
-from tasks_lib.life.board import VIEW_NAME, RunView, read_view
-from tasks_lib.life.project import Project, guess_tasks_dir, load_project, read_configuration
+from tasks_lib.project.loading import Project, guess_tasks_dir, load_project, read_configuration
+from tasks_lib.runtime.status_board import VIEW_NAME, RunView, read_view
 from tasks_lib.settings.schema import Settings
 
 

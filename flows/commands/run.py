@@ -21,17 +21,17 @@ from flows.server import Server, serve
 from flows.signals import ignore_background_stop
 from flows.stage import Stage
 from flows.streams import detach_output
+from tasks_lib.cleanup.moved_repository import find_former_top, look_for_move
+from tasks_lib.cleanup.remote_branches import tidy_remote
+from tasks_lib.engine.run_lifecycle import NO_VERIFY
 from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import read_dead_holder, read_holder
 from tasks_lib.graph.run_plan import Plan
-from tasks_lib.life.backends import check_agent
-from tasks_lib.life.board import VIEW_NAME, Board, RunView, read_view
-from tasks_lib.life.project import Project, load_project
-from tasks_lib.life.relocating import find_former_top, look_for_move
-from tasks_lib.life.remote_leftovers import tidy_remote
-from tasks_lib.life.startup import NO_VERIFY
+from tasks_lib.project.loading import Project, load_project
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, find_exit_code
+from tasks_lib.runtime.backend_factory import check_agent
+from tasks_lib.runtime.status_board import VIEW_NAME, Board, RunView, read_view
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State

@@ -30,10 +30,10 @@ from flows.streams import is_output_gone
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository_lock import Holder
 from tasks_lib.graph.run_plan import Plan
-from tasks_lib.life.board import NodeView, RunView
-from tasks_lib.life.project import Project
 from tasks_lib.model import Aborted, Blocked, Failed, Outcome, Task
+from tasks_lib.project.loading import Project
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, find_exit_code
+from tasks_lib.runtime.status_board import NodeView, RunView
 
 LANDED = ("Merged", "Checked", "Landed")
 HIDDEN = ("nodes", "messages", "place", "inode", "is_mounted")

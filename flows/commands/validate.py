@@ -13,16 +13,16 @@ from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository import Repository
-from tasks_lib.life.base import open_head
-from tasks_lib.life.instructions import find_instruction_faults
-from tasks_lib.life.project import (
+from tasks_lib.model import Task
+from tasks_lib.project.agent_instructions import find_instruction_faults
+from tasks_lib.project.loading import (
     bound_faults,
     find_branch_faults,
     find_claimed,
     find_uncommitted,
     read_checkout,
 )
-from tasks_lib.model import Task
+from tasks_lib.project.target_base import open_head
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.settings.schema import Settings
 

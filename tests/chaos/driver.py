@@ -19,12 +19,12 @@ from chaos.tracer import PROGRAMS, SHIM, SHIM_VARIABLE, Target, install
 from checker_traces import git, text
 from life.helpers import PlainLauncher
 
+from tasks_lib.cleanup.dead_run import find_ownerless
+from tasks_lib.cleanup.repository_audit import audit
+from tasks_lib.engine.run_lifecycle import open_run
+from tasks_lib.engine.scheduler import Scheduler
 from tasks_lib.graph.run_plan import Plan
-from tasks_lib.life.auditing import audit
-from tasks_lib.life.project import load_project
-from tasks_lib.life.remains import find_ownerless
-from tasks_lib.life.scheduler import Scheduler
-from tasks_lib.life.startup import open_run
+from tasks_lib.project.loading import load_project
 
 AUDITED = 1_000
 HANG_SECONDS = 60

@@ -5,8 +5,8 @@ import os
 from helpers_cli import Call, Place
 
 from tasks_lib.git.repository_lock import RunLock
-from tasks_lib.life.board import Board, RunView, now_text
 from tasks_lib.model import Merged, Stage
+from tasks_lib.runtime.status_board import Board, RunView, now_text
 
 LINE = "OPENCODE_SERVER_PASSWORD=x opencode attach http://127.0.0.1:1 --session s --dir '/a b'"
 

@@ -19,7 +19,7 @@ from tasks_lib.git.kept.snapshots import keep_state
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.git.session_record import Record, write_record
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
-from tasks_lib.life.surroundings import REPOSITORY_MARKER
+from tasks_lib.project.child_environment import REPOSITORY_MARKER
 
 
 @pytest.fixture(autouse=True)

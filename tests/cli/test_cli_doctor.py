@@ -19,7 +19,7 @@ from flows.commands.doctor_repository import (
 )
 from flows.commands.findings import Check
 from tasks_lib.git.repository_lock import RunLock
-from tasks_lib.life.project import Project, load_project
+from tasks_lib.project.loading import Project, load_project
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from helpers_cli import SETTINGS, Place
 
 from flows.signals import ENDING
 from tasks_lib.git.repository_lock import RunLock
-from tasks_lib.life.board import Board, NodeView, RunView, now_text
 from tasks_lib.naming import flatten
+from tasks_lib.runtime.status_board import Board, NodeView, RunView, now_text
 
 END_SECONDS = 120
 """No assertion: what would hang ends instead."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers_cli import Call, Main, Place
 
-from tasks_lib.life.board import Board, RunView, now_text
+from tasks_lib.runtime.status_board import Board, RunView, now_text
 
 NAMES = ("setup", "session-1", "review-1-1", "setup-review-1-1", "verify-0123456789ab", "session-2", "session-10")
 

@@ -7,7 +7,7 @@ from helpers_cli import Call, Place
 
 from flows.letters import Answer, Letter, Wish, read_letter, read_receipt, write_letter, write_receipt
 from tasks_lib.git.repository_lock import RunLock
-from tasks_lib.life.board import Board, RunView, now_text
+from tasks_lib.runtime.status_board import Board, RunView, now_text
 
 
 @pytest.mark.parametrize("words", [("message", "left", "hello"), ("abort", "left"), ("abort", "--all")])

@@ -13,7 +13,7 @@ from names import FILES, crowd, list_refs
 from flows.commands.doctor_repository import check_branches, check_names
 from tasks_lib.git.kept.snapshots import keep_state
 from tasks_lib.git.worktrees.lifecycle import Worktrees
-from tasks_lib.life.project import load_project
+from tasks_lib.project.loading import load_project
 
 
 @pytest.fixture

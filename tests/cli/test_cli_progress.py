@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from flows.progress import make_table, shorten_diffstat, sort_for_screen, sum_up, write_cost, write_number
-from tasks_lib.life.board import NodeView, RunView
 from tasks_lib.model import Stage
+from tasks_lib.runtime.status_board import NodeView, RunView
 
 SINCE = "2026-01-01T10:00:00+00:00"
 BUSY = NodeView(

@@ -6,8 +6,8 @@ import os
 from helpers_cli import Call, Main, Place, task_text
 
 from tasks_lib.git.repository_lock import RunLock
-from tasks_lib.life.board import Board, NodeView, RunView, now_text
 from tasks_lib.model import Blocked, Failed, Merged, Stage
+from tasks_lib.runtime.status_board import Board, NodeView, RunView, now_text
 
 
 def make_board(place: Place, run: str = "r1") -> Board:

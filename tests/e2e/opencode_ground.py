@@ -18,9 +18,9 @@ from opencode_parts import MODEL, find_opencode, provider_config, scripted
 from flows.demo.model import Body, ModelServer
 from flows.demo.script import Message, Step, choose_step, find_place, read_step, read_text
 from tasks_lib.agents.opencode.backend import OpencodeBackend
-from tasks_lib.life.startup import OpenRun
-from tasks_lib.life.surroundings import REPOSITORY_MARKER
+from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.process.marked_processes import find_marked
+from tasks_lib.project.child_environment import REPOSITORY_MARKER
 
 OTHER_MODEL = "scripted/m2"
 SECONDS = 180.0

@@ -20,8 +20,8 @@ from person import forget_the_person
 from push.pushing_ground import PushingGround
 
 from flows.stage import REPEAT_SECONDS
-from tasks_lib.life.surroundings import REPOSITORY_MARKER
 from tasks_lib.process.marked_processes import find_marked
+from tasks_lib.project.child_environment import REPOSITORY_MARKER
 
 pytestmark = pytest.mark.xdist_group("prefect")
 END_SECONDS = 120

@@ -17,7 +17,7 @@ from e2e.test_whole import find_run, make_flat
 from graphs import Made
 
 from tasks_lib.git.repository_lock import RunLock
-from tasks_lib.life.board import Board, RunView, now_text
+from tasks_lib.runtime.status_board import Board, RunView, now_text
 
 pytestmark = pytest.mark.xdist_group("prefect")
 GATE = "gate"

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from flows.cli import app, explain
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.runner import Git
-from tasks_lib.life.project import load_project
+from tasks_lib.project.loading import load_project
 
 LINK, SUBMODULE = "120000", "160000"
 SETTINGS = b'agent:\n  command: ["true"]\nverify: ["true"]\n'

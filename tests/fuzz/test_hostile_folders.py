@@ -12,7 +12,7 @@ from hostile_ground import GOOD, LINK, SUBMODULE, Ground
 
 from tasks_lib.git.repository import Repository
 from tasks_lib.graph.run_plan import Plan
-from tasks_lib.life.project import load_project, read_checkout
+from tasks_lib.project.loading import load_project, read_checkout
 
 COMMIT = b"1" * 40
 

@@ -8,7 +8,7 @@ from hostile import encode, quote_yaml
 from hostile_ground import GOOD, Ground, Said
 from hostile_values import BOMB, MERGES
 
-from tasks_lib.life.project import load_project
+from tasks_lib.project.loading import load_project
 
 IDS = {
     "up": "../x", "two dots": "..", "one dot": ".", "here": "./a", "root": "/etc/x", "empty part": "a//b", "last slash": "a/",

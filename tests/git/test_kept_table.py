@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks_lib.cleanup.landed_nodes import put_landed_away
 from tasks_lib.errors import GitError
 from tasks_lib.git.kept import unreferenced_commits
 from tasks_lib.git.kept.snapshots import list_kept
@@ -16,7 +17,6 @@ from tasks_lib.git.runner import Git
 from tasks_lib.git.session_record import Record, write_record
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.graph.task_graph import build_graph
-from tasks_lib.life.leftovers import put_landed_away
 from tasks_lib.model import Status, Task
 from tasks_lib.settings.schema import Settings
 

@@ -16,6 +16,8 @@ from miniature import Miniature
 from pen import PATHS, START, TRAILERS, Pen, assert_says, write_rest, write_task
 
 from flows.commands.audit import judge_states
+from tasks_lib.cleanup.dead_run import find_ownerless
+from tasks_lib.cleanup.repository_audit import Audit, audit, verify_again
 from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.inspection.audited_commits import Examiner, read_chain
 from tasks_lib.git.kept.snapshots import keep_state
@@ -25,13 +27,11 @@ from tasks_lib.git.runner import Git
 from tasks_lib.git.session_record import Record, write_record
 from tasks_lib.git.worktree_admin import MAKING, write_slot
 from tasks_lib.git.worktrees.lifecycle import Worktrees
-from tasks_lib.life.auditing import Audit, audit, verify_again
-from tasks_lib.life.board import Board, NodeView, RunView, now_text
-from tasks_lib.life.project import load_project
-from tasks_lib.life.remains import find_ownerless
-from tasks_lib.life.surroundings import REPOSITORY_MARKER
 from tasks_lib.process.private_directories import BRIEF, make_private, name_owner
+from tasks_lib.project.child_environment import REPOSITORY_MARKER
+from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.audit_rules import Rule, is_meant, judge_commit
+from tasks_lib.runtime.status_board import Board, NodeView, RunView, now_text
 
 DEAD_PID = 4_194_305
 """No process has it: Linux counts to 4,194,304."""

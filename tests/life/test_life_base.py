@@ -9,10 +9,10 @@ import pytest
 import yaml
 from helpers import Ground, Tasks, reach, until
 
+from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.repository_lock import admin_lock
-from tasks_lib.life.project import load_project
-from tasks_lib.life.startup import OpenRun
+from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.settings.schema import digest_verify
 

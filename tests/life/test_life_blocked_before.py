@@ -4,7 +4,7 @@ import pytest
 from helpers import Ground, until
 from test_life_blocking import NOTIFY
 
-from tasks_lib.life.startup import OpenRun
+from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.model import Blocked
 
 REASON = "The key is missing."

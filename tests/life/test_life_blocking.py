@@ -5,7 +5,7 @@ import sys
 import pytest
 from helpers import Ground, Tasks, reach
 
-from tasks_lib.life.startup import OpenRun
+from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.model import Blocked
 from tasks_lib.reporting.run_report import ExitCode
 

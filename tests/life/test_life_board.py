@@ -3,8 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tasks_lib.life.board import MESSAGE_CHARS, MOST_MESSAGES, Board, NodeView, RunView, read_view
 from tasks_lib.model import Blocked, Merged, Stage
+from tasks_lib.runtime.status_board import MESSAGE_CHARS, MOST_MESSAGES, Board, NodeView, RunView, read_view
 
 
 def make_board(tmp_path: Path) -> Board:

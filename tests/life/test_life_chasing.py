@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers import Ground, Worked
 
-from tasks_lib.life.chasing import Chase
+from tasks_lib.landing.moving_base import Chase
 from tasks_lib.reporting.run_report import ExitCode
 
 TICKER = "git -c user.name=Ticker -c user.email=t@example.org"

@@ -2,9 +2,9 @@
 
 from helpers import Ground
 
-from tasks_lib.life.desk import Receipt
-from tasks_lib.life.startup import OpenRun
+from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.runtime.user_requests import Receipt
 
 WAITS = "work; tell begun; await go"
 

@@ -2,7 +2,7 @@
 
 from helpers import During, Ground, Tasks, reach
 
-from tasks_lib.life.startup import OpenRun
+from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.model import Blocked, Merged
 from tasks_lib.reporting.run_report import ExitCode
 

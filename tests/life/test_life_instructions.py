@@ -9,11 +9,11 @@ from helpers import Ground
 
 from flows.commands.formats import PromptKind
 from flows.commands.prompt import find_prompt
+from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import InputError
 from tasks_lib.git.objects.object_database import Objects
-from tasks_lib.life.instructions import MAX_BYTES, NO_INSTRUCTIONS, Instructions, read_instructions
-from tasks_lib.life.project import load_project
-from tasks_lib.life.startup import OpenRun
+from tasks_lib.project.agent_instructions import MAX_BYTES, NO_INSTRUCTIONS, Instructions, read_instructions
+from tasks_lib.project.loading import load_project
 from tasks_lib.settings.schema import read_settings
 
 OPENCODE = "agent: {backend: opencode}\n"

@@ -2,8 +2,8 @@
 
 from helpers import Ground
 
-from tasks_lib.life.project import load_project
 from tasks_lib.model import Merged
+from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.settings.schema import digest_verify
 

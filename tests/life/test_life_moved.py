@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from helpers import Ground
 
+from tasks_lib.cleanup.moved_repository import look_for_move
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.session_record import read_record, write_record
-from tasks_lib.life.relocating import look_for_move
 from tasks_lib.process.private_directories import make_private, name_owner
 from tasks_lib.process.process_table import read_start
 

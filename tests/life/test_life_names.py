@@ -7,10 +7,10 @@ from checker import Meant, check, snapshot_user_state
 from helpers import Ground, Tasks
 from names import FILES, crowd, list_refs
 
+from tasks_lib.cleanup.repository_audit import audit, verify_again
+from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import InputError
-from tasks_lib.life.auditing import audit, verify_again
-from tasks_lib.life.project import load_project
-from tasks_lib.life.startup import OpenRun
+from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
 
 CHAIN: Tasks = {"a": {}, "b": {"depends_on": ["a"]}}

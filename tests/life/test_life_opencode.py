@@ -19,10 +19,10 @@ from e2e.opencode_ground import (
 )
 
 from flows.demo.script import Step
-from tasks_lib.life.desk import Receipt
-from tasks_lib.life.startup import OpenRun
+from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.model import Aborted, Blocked
 from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.runtime.user_requests import Receipt
 
 pytestmark = pytest.mark.xdist_group("opencode")
 

@@ -14,18 +14,18 @@ import pytest
 from dying import run_in_child
 from helpers import Ground
 
+from tasks_lib.cleanup.dead_run import end_processes
+from tasks_lib.engine.run_lifecycle import open_run
 from tasks_lib.git.kept.snapshots import keep_state, list_kept
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.session_record import Record, write_record
 from tasks_lib.git.worktree_admin import MAKING, write_slot
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
-from tasks_lib.life.project import load_project
-from tasks_lib.life.remains import end_processes
-from tasks_lib.life.startup import open_run
 from tasks_lib.naming import flatten
 from tasks_lib.process import private_directories
 from tasks_lib.process.private_directories import make_private, name_owner
 from tasks_lib.process.process_table import read_start
+from tasks_lib.project.loading import load_project
 from tasks_lib.settings.schema import Settings
 
 DEAD = (4_194_301, 12)

@@ -7,8 +7,8 @@ from helpers import Ground
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.life.run import GIT_THREADS
-from tasks_lib.life.slots import Slots
+from tasks_lib.runtime.run_context import GIT_THREADS
+from tasks_lib.runtime.session_slots import Slots
 
 
 async def test_never_more_sessions_than_max_sessions(ground: Ground) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 import psutil
 from helpers import During, Ground
 
+from tasks_lib.engine.run_lifecycle import OpenRun, open_run
 from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.runner import Git
 from tasks_lib.git.session_record import write_record
-from tasks_lib.life import node
-from tasks_lib.life.project import load_project
-from tasks_lib.life.startup import OpenRun, open_run
-from tasks_lib.life.work import open_work
 from tasks_lib.model import Stage
+from tasks_lib.node import attempt
+from tasks_lib.node.attempt_context import open_work
+from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
 
 LONG = "echo half > half.txt; commit 'wip: half'; echo more > more.txt; sleep 1000 & echo $! > {pids}; tell begun; wait"
@@ -138,7 +138,7 @@ async def test_what_a_killed_run_left_of_a_landed_node_is_put_away_by_the_next(g
         commit = Git(path).text("rev-parse", "HEAD")
         work.note(finished=commit)
         work.enter(Stage.VERIFY)
-        landing = await node._describe_landing(work, commit, "")  # pyright: ignore[reportPrivateUsage]
+        landing = await attempt._describe_landing(work, commit, "")  # pyright: ignore[reportPrivateUsage]
         await opened.lander.land(landing, 0)
         assert read_files(ground) == ["a.txt", "late.txt"]
     assert ground.has("a.txt")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from helpers import Ground, Worked, reach
 
-from tasks_lib.life.startup import OpenRun
+from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.reporting.run_report import ExitCode
 
 TESTED = {"tests/test_all.sh": "test ! -e bad.txt\n", "src/a.txt": "a\n"}

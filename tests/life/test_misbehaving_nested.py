@@ -5,8 +5,8 @@ import pytest
 from helpers import Ground
 from test_life_blocking import NOTIFY
 
+from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.git.runner import Git
-from tasks_lib.life.startup import OpenRun
 
 FUNCTIONS = (
     NOTIFY

@@ -4,7 +4,7 @@ import pytest
 from helpers import Ground
 
 from flows.commands.logs import calm
-from tasks_lib.life.board import read_view
+from tasks_lib.runtime.status_board import read_view
 
 EVIL = "\\033]0;owned\\007\\033[2J\\302\\233H"
 AGENT = f"""

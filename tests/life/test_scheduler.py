@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from life.helpers import Ground, PlainLauncher, Tasks, opening_ground, reach, until
 
-from tasks_lib.life.scheduler import OpenNode, list_delays
-from tasks_lib.life.startup import OpenRun
+from tasks_lib.engine.run_lifecycle import OpenRun
+from tasks_lib.engine.scheduler import OpenNode, list_delays
 from tasks_lib.model import Failed, Skipped
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.settings.schema import RetrySettings

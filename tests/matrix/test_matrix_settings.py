@@ -12,7 +12,7 @@ from checker_traces import git
 from matrix.places import Place, State, expect_admin, expect_moved, expect_untouched
 
 from tasks_lib.git.publish.local_branch import Pending, Published
-from tasks_lib.life.surroundings import REPOSITORY_MARKER
+from tasks_lib.project.child_environment import REPOSITORY_MARKER
 
 HOOKS = ("post-checkout", "post-merge", "pre-merge-commit", "reference-transaction", "post-index-change", "pre-auto-gc")
 SETTINGS: dict[str, str] = {

@@ -4,8 +4,8 @@ import pytest
 from life.helpers import Ground, Tasks
 from matrix.test_matrix_settings import unwritable
 
+from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import InputError
-from tasks_lib.life.startup import OpenRun
 from tasks_lib.reporting.run_report import ExitCode
 
 CHAIN: Tasks = {"a": {}, "b": {"depends_on": ["a"]}}

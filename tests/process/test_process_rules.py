@@ -66,7 +66,7 @@ def hands_on_what_may_be_taken_out(node: ast.AST) -> bool:
             {
                 "coordinator_start/__init__.py",
                 "tasks_lib/process/python_command.py",
-                "tasks_lib/life/surroundings.py",  # For the launcher, which takes its options from there.
+                "tasks_lib/project/child_environment.py",  # For the launcher, which takes its options from there.
                 "flows/demo/agent.py",
                 "flows/demo/decisions.py",
                 "flows/demo_story.py",

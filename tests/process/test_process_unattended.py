@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from shell_runner import PATH, Runner
 
-from tasks_lib.life.surroundings import write_settings
 from tasks_lib.process.noninteractive import ASKERS, EDITORS, PAGERS, SETTINGS, Refusals
+from tasks_lib.project.child_environment import write_settings
 
 HANG_SECONDS = 60.0
 """No assertion of time: what would wait for a person waits for ever, and is ended then."""

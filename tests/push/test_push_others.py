@@ -9,8 +9,8 @@ import pytest
 from life.helpers import reach, until
 from push.pushing_ground import Person, PushingGround, asking_for_a_password, completed, start_run
 
+from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import InputError
-from tasks_lib.life.startup import OpenRun
 
 WAIT = "[ $id = a ] || await go\nwork"
 

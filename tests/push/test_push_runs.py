@@ -5,8 +5,8 @@ import asyncio
 from life.helpers import write_task
 from push.pushing_ground import PushingGround, completed, run_quietly
 
+from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.git.runner import Git
-from tasks_lib.life.startup import OpenRun
 
 
 async def test_work_lands_on_the_remote_and_the_local_branch_comes_along(shared: PushingGround) -> None:

@@ -1,0 +1,1 @@
+"""What runs leave behind: finding it, removing it, auditing it."""

@@ -1,0 +1,78 @@
+"""Notices that a repository was moved or copied since it was last worked, and has its worktrees follow."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+
+from tasks_lib.errors import InputError
+from tasks_lib.git.publish.interrupted_fast_forward import follow_move
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.worktrees.placement import require_root
+from tasks_lib.git.worktrees.relinking import Former, Relocation, find_relocation, relocate
+from tasks_lib.process.files import write_atomically
+from tasks_lib.runtime.status_board import VIEW_NAME, read_view
+
+
+def look_for_move(repository: Repository) -> Relocation | None:
+    """How the repository was moved or copied since a run last worked it; None if it was not. Nothing is changed."""
+    view = read_view(repository.state_dir / VIEW_NAME)
+    return find_relocation(repository, Former(Path(view.place), view.inode) if view and view.place else None)
+
+
+def find_former_top(repository: Repository, relocation: Relocation | None) -> Path | None:
+    """The top that the repository had before it was moved; None if it was not moved, or is a copy."""
+    if relocation is None or relocation.is_copy:
+        return None
+    return relocation.former if repository.is_bare else relocation.former.parent
+
+
+def follow_repository(repository: Repository) -> tuple[Relocation | None, list[str]]:
+    """Have worktrees, records and an unfinished move of a checkout follow the repository; what was done, a line each.
+
+    Called in a thread, holding the run's lock, before anything is ended, opened, or written to `run.json`.
+    """
+    relocation = look_for_move(repository)
+    if relocation is None:
+        return None, []
+    lines = relocate(repository, relocation)
+    follow_move(repository.common_dir, relocation)
+    return relocation, lines
+
+
+def is_mounted(repository: Repository) -> bool:
+    """Whether `.worktrees` is on a disk of its own, or was when a run last worked here and still has its place."""
+    place, view = repository.worktrees_dir, read_view(repository.state_dir / VIEW_NAME)
+    return _is_mount(place) or (view is not None and view.is_mounted and place.is_dir())
+
+
+def _is_mount(place: Path) -> bool:
+    # A directory of the same disk that is mounted there too is only listed.
+    return os.path.ismount(place) or str(place) in {one.mountpoint for one in psutil.disk_partitions(all=True)}
+
+
+def require_disk(repository: Repository) -> None:
+    """Raise InputError where `.worktrees` cannot be used, or what was in it is away: nothing may be begun in its place.
+
+    Called before anything is opened, so that nothing is tidied there either.
+    """
+    place = repository.worktrees_dir
+    if is_mounted(repository) and not _is_mount(place):
+        how = "Mount it and run again; if it is gone for good, remove that directory"
+        raise InputError([f"{place} was on a disk of its own, which is not mounted now. {how}."])
+    require_root(repository)
+
+
+def remember_place(repository: Repository) -> None:
+    """Have `run.json` say where the repository is now, where no run begins that would write it anew."""
+    path = repository.state_dir / VIEW_NAME
+    try:
+        found: object = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return
+    if isinstance(found, dict):
+        words = cast("dict[str, Any]", found)
+        words |= {"place": str(repository.common_dir), "inode": repository.common_dir.stat().st_ino}
+        write_atomically(path, json.dumps(words).encode())

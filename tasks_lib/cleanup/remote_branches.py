@@ -1,0 +1,80 @@
+"""Decides which branches on the remote are those of landed nodes, and deletes them there without losing a commit."""
+
+from collections.abc import Mapping
+
+from tasks_lib.cleanup.landed_nodes import HISTORY
+from tasks_lib.errors import RemoteError
+from tasks_lib.git.commits.merge_tree import is_ancestor
+from tasks_lib.git.publish.local_branch import Pending, publish
+from tasks_lib.git.publish.queue_head import Head
+from tasks_lib.git.publish.remote_branch import Remote
+from tasks_lib.git.ref_names import branch_ref
+from tasks_lib.git.repository_lock import admin_lock
+from tasks_lib.git.runner import Git
+from tasks_lib.graph.task_graph import Graph
+from tasks_lib.naming import name_branches
+from tasks_lib.project.loading import Project
+from tasks_lib.settings.schema import Settings
+
+
+def sweep(remote: Remote, head: Head, graph: Graph, settings: Settings, branches: Mapping[str, str]) -> list[str]:
+    """Delete the branches that agents pushed for nodes that have landed on the remote; a line for each that stays.
+
+    `branches` is what the remote has. One that holds what did not land stays. Call in a thread.
+    """
+    found = find_landed_branches(remote, head, graph, settings, branches)
+    base = head.base()
+    ours = {name: commit for name, commit in found.items() if _holds(remote.git, base, commit)}
+    lines = [
+        f"{remote.name} keeps {name}: it has commits that did not land. If they are not needed: "
+        f"git push {remote.name} --delete {branch_ref(name)}"
+        for name in found.keys() - ours.keys()
+    ]
+    refused = remote.delete(ours) if ours else {}
+    lines += [f"{remote.name} keeps {name}, which has landed: {why}" for name, why in refused.items()]
+    return sorted(lines)
+
+
+def tidy_remote(project: Project) -> list[str]:
+    """Make up for what a kill after the last push left: branches on the remote, and the local one that lags behind.
+
+    Returns what could not be done, a line each. Call in a thread, when no run is going on.
+    """
+    remote, repository = project.open_remote(), project.repository
+    if remote is None:
+        return []
+    head = project.open_head()
+    try:
+        lines = sweep(remote, head, project.graph, project.settings, remote.list_branches())
+    except RemoteError as error:
+        lines = [str(error)]
+    if repository.branch_head(project.target):
+        found = publish(repository.git, project.target, head.base(), admin_lock(repository))
+        lines += [tell_stays(project, found.reason)] if isinstance(found, Pending) else []
+    return lines
+
+
+def tell_stays(project: Project, reason: str) -> str:
+    """What a person is told of a local branch that could not be brought along."""
+    return f"The local {project.target} stays where it is: {reason} {project.settings.land.remote} has it all."
+
+
+def find_landed_branches(
+    remote: Remote, head: Head, graph: Graph, settings: Settings, branches: Mapping[str, str]
+) -> dict[str, str]:
+    """Those of `branches` that are named as the branches of nodes that landed on the remote, with their commits."""
+    names = name_branches(graph.tasks.values(), settings.branch_prefix, target=remote.target)
+    candidates = {
+        task_id: names[task_id]
+        for task_id, task in graph.tasks.items()
+        if task.is_completed and names[task_id] in branches and names[task_id] != remote.target
+    }
+    if not candidates:
+        return {}  # As mostly, and then the history is not read.
+    landed = head.find_landed(head.base(), HISTORY)
+    return {name: branches[name] for task_id, name in candidates.items() if task_id in landed}
+
+
+def _holds(git: Git, base: str, commit: str) -> bool:
+    """Whether `base` has `commit`, of which there may be no copy here."""
+    return git.resolve(commit) is not None and is_ancestor(git, commit, base)

@@ -1,0 +1,233 @@
+"""Looks at a repository and this machine for everything that an audit judges; nothing is changed, nothing started."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tasks_lib.cleanup.dead_run import find_private
+from tasks_lib.cleanup.landed_nodes import find_leftovers
+from tasks_lib.errors import GitError
+from tasks_lib.git.commits.isolated_git import CHECKING_OUT
+from tasks_lib.git.commits.merge_tree import is_ancestor
+from tasks_lib.git.commits.task_reader import TaskReader
+from tasks_lib.git.inspection.audited_commits import Chain, Examiner, find_unreadable, read_chain
+from tasks_lib.git.kept.snapshots import KEPT_REFS
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.publish.queue_head import QUEUE, Head
+from tasks_lib.git.ref_names import commit_only
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import read_dead_holder, read_holder
+from tasks_lib.git.runner import Git
+from tasks_lib.git.worktree_admin import list_entries
+from tasks_lib.git.worktrees.deletion import POOL_NAME, list_trash
+from tasks_lib.git.worktrees.nested_worktrees import find_all_nested
+from tasks_lib.git.worktrees.stale_files import find_unfinished_files
+from tasks_lib.git.worktrees.stale_git_locks import find_dead
+from tasks_lib.model import Task
+from tasks_lib.process.marked_processes import find_marked
+from tasks_lib.process.private_directories import name_owner, private_directory
+from tasks_lib.project.child_environment import REPOSITORY_MARKER, Kind, Surroundings
+from tasks_lib.project.loading import Project
+from tasks_lib.project.target_base import open_head
+from tasks_lib.reporting.audit_rules import (
+    CommitFacts,
+    Reported,
+    Rule,
+    Violation,
+    find_unknown_digests,
+    judge_commit,
+    judge_report,
+)
+from tasks_lib.runtime.copied_files import copy_in
+from tasks_lib.runtime.setup_and_verify import Green, Red, describe_idle, judge
+from tasks_lib.runtime.status_board import VIEW_NAME, RunView, read_view
+from tasks_lib.settings.schema import digest_verify
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What was found: `notes` are no faults; `commits` and `worktrees` say how much was looked at.
+
+    `view` is what the last run wrote, None for nothing. `landed` are the merges of ours on the head, newest first.
+    """
+
+    violations: tuple[Violation, ...]
+    notes: tuple[str, ...]
+    commits: int
+    worktrees: int
+    view: RunView | None
+    landed: tuple[CommitFacts, ...]
+
+
+def audit(project: Project, limit: int) -> Audit:
+    """Judge the last `limit` commits of the head, and what lies about."""
+    repository = project.repository
+    holder = read_holder(repository.state_dir)
+    head = open_head(repository, project.settings, project.target)
+    tip = head.current()
+    chain = read_chain(repository.git, tip, limit)
+    violations, commits = _judge_chain(project, chain)
+    notes = [*_note_chain(project, chain, limit)]
+    if holder:
+        notes.append(f"{holder} is going on, so what it has open is not looked at, nor what it reports.")
+    else:
+        violations += _judge_left(project, head)
+        notes += _note_kill(repository)
+    found, more = _judge_queue(repository, project.target, head)
+    violations += [*found, *(Violation(Rule.KEPT, ref, why) for ref, why in find_unreadable(repository))]
+    view = read_view(repository.state_dir / VIEW_NAME)
+    if view and not holder:
+        violations += _judge_view(repository, view, chain, project.graph.tasks)
+    notes += more
+    merges = tuple(commit for commit in commits if commit.kind == "merge")
+    worktrees = sum(1 for _ in list_entries(repository))
+    return Audit(tuple(violations), tuple(notes), len(chain.ours), worktrees, view if not holder else None, merges)
+
+
+def _judge_chain(project: Project, chain: Chain) -> tuple[list[Violation], list[CommitFacts]]:
+    violations: list[Violation] = []
+    commits: list[CommitFacts] = []
+    with Objects(project.repository.git) as objects:
+        examiner = Examiner(project.repository.git, objects, TaskReader(objects, project.tasks_dir, project.target))
+        for commit in chain.ours:
+            try:
+                facts = examiner.examine(commit)
+            except GitError as error:
+                violations.append(Violation(Rule.MERGE, str(commit), f"cannot be read: {error.stderr}"))
+                continue
+            commits.append(facts)
+            violations += judge_commit(facts)
+    return violations, commits
+
+
+def _note_chain(project: Project, chain: Chain, limit: int) -> Iterator[str]:
+    if unknown := find_unknown_digests(chain.ours, digest_verify(project.settings)):
+        yield f"{unknown} commits were verified by other lines than `setup`, `verify` and `wrapper` have now."
+    if not chain.is_whole:
+        yield f"The history goes on below the last {limit} commits; `--limit` looks further."
+
+
+# What lies about.
+
+
+def _judge_left(project: Project, head: Head) -> list[Violation]:
+    repository = project.repository
+    left = find_leftovers(repository, head, project.graph, project.settings)
+    found = [(str(path), f'the worktree of "{record.task_id}", which has landed') for path, record in left.landed]
+    found += [(branch, "a branch whose work has landed") for branch, _ in left.branches]
+    found += [(str(path), what) for path, what in _find_files(project)]
+    found += [
+        (f"process {process.pid}", "was started by a run and still lives")
+        for process in find_marked(REPOSITORY_MARKER, str(repository.common_dir))
+    ]
+    return [Violation(Rule.LEFT, where, what) for where, what in found]
+
+
+def _find_files(project: Project) -> Iterator[tuple[Path, str]]:
+    repository = project.repository
+    pool = repository.worktrees_dir / POOL_NAME
+    for entry in list_entries(repository):
+        if entry.is_half_made or entry.path.parent == pool:
+            yield entry.path, "a worktree that a run was using when it was killed"
+        elif not entry.path.is_dir():
+            yield entry.path, "a worktree that is gone and that git still knows"
+    for _, nested in find_all_nested(repository):
+        yield from ((entry.path, "a worktree inside one of the coordinator's") for entry in nested)
+    for lock in find_dead(repository, tuple(project.name_branches().values())):
+        yield lock, "a lock that nobody holds any more"
+    for path in (*list_trash(repository), *find_unfinished_files(repository), *find_private(repository)):
+        yield path, "was left by a run that was killed"
+    if pool.is_dir() and not any(pool.iterdir()):
+        yield pool, "is empty and nobody's"
+
+
+def _note_kill(repository: Repository) -> Iterator[str]:
+    view = read_view(repository.state_dir / VIEW_NAME)
+    dead = read_dead_holder(repository.state_dir)
+    if dead or (view and not view.ended):
+        who = dead or f"run {view.run if view else ''}"
+        yield f"{who} ended without a word; `coordinator run` goes on, `coordinator cleanup` only puts away."
+
+
+# The head, and what is told of it.
+
+
+def _judge_queue(repository: Repository, target: str, head: Head) -> tuple[list[Violation], list[str]]:
+    git, violations, notes = repository.git, list[Violation](), list[str]()
+    rows = git.text("for-each-ref", "--format=%(refname) %(objectname) %(objecttype)", "refs/coordinator").splitlines()
+    for ref, commit, kind in (row.split(" ") for row in rows):
+        if ref.startswith(f"{KEPT_REFS}/"):
+            continue
+        branch = ref.removeprefix(QUEUE)
+        base = git.resolve(head.base_ref if branch == target else f"refs/heads/{branch}")
+        base = base if ref.startswith(QUEUE) else None
+        if base is None or kind != "commit":
+            what = f"belongs to no branch of this repository ({target} is the target)"
+            violations.append(Violation(Rule.LEFT, ref, what))
+        elif is_ancestor(git, commit, base):
+            if read_holder(repository.state_dir) is None:
+                violations.append(Violation(Rule.LEFT, ref, f"is left, though all of it is on {branch}"))
+        elif is_ancestor(git, base, commit):
+            count = git.text("rev-list", "--count", "--first-parent", f"{base}..{commit}")
+            notes.append(f"Publication is pending: {count} commits wait at {ref} for {branch}.")
+        else:
+            notes.append(f"{branch} has moved since: the next run makes what waits at {ref} again on it.")
+    return violations, notes
+
+
+def _judge_view(repository: Repository, view: RunView, chain: Chain, tasks: Mapping[str, Task]) -> Iterator[Violation]:
+    outcomes = {node.id: (node.outcome, node.commit) for node in view.nodes.values()}
+    landed = {commit.id: commit.task_id for commit in chain.ours}
+    if not chain.is_whole:
+        # What lies below the commits that were looked at is not said to be missing.
+        outcomes = {one: said for one, said in outcomes.items() if not said[1] or said[1] in landed}
+    is_latest = not chain.is_foreign_last and _is_written_before(repository, chain, view)
+    reported = Reported(view.run, bool(view.ended), view.exit_code, outcomes)
+    for what in judge_report(reported, landed, tasks, is_latest=is_latest):
+        yield Violation(Rule.REPORT, f"run {view.run}", what)
+
+
+def _is_written_before(repository: Repository, chain: Chain, view: RunView) -> bool:
+    """Whether the newest commit was made before the run had ended: then the head is as the run saw it."""
+    if not view.ended or not chain.ours:
+        return False
+    date = repository.git.text("log", "-n1", "--format=%cI", chain.ours[0].id)
+    return datetime.fromisoformat(date) <= datetime.fromisoformat(view.ended)
+
+
+# Verifying again.
+
+
+async def verify_again(project: Project, merges: Sequence[CommitFacts], limit: int) -> tuple[list[Violation], int]:
+    """Run `setup` and `verify` on the first `limit` of `merges` in a clone; what is red, and how many ran."""
+    chosen = merges[:limit] if project.settings.verify else ()
+    violations: list[Violation] = []
+    repository = project.repository
+    with private_directory(name_owner(repository.common_dir)) as private:
+        surroundings, clone = Surroundings(project.settings, repository, private), private / "clone"
+        words = ("clone", "--quiet", "--shared", "--no-checkout", "--", str(repository.common_dir), str(clone))
+        await asyncio.to_thread(repository.git.run, *words)
+
+        def see(kind: Kind) -> dict[str, str]:
+            # Without the mark: a run that begins meanwhile would take these for what a dead one left.
+            return {name: value for name, value in surroundings.of(kind, 1).items() if name != REPOSITORY_MARKER}
+
+        for commit in chosen:
+            await asyncio.to_thread(_check_out, project, clone, commit.id)
+            red = await judge(project.settings, see, clone, private / f"verify-{commit.id}.log")
+            if isinstance(red, Green) and red.is_vacuous:
+                violations.append(Violation(Rule.GREEN, str(commit), describe_idle(red)))
+            if isinstance(red, Red):
+                last = red.tail.strip().rpartition("\n")[2] or "no output"
+                violations.append(Violation(Rule.GREEN, str(commit), f"`{red.line}` {red.how}: {last}"))
+    return violations, len(chosen)
+
+
+def _check_out(project: Project, clone: Path, commit: str) -> None:
+    git = Git(clone, clone / ".git", settings=CHECKING_OUT)
+    git.run("checkout", "--quiet", "--force", "--detach", commit_only(commit), "--")
+    git.run("clean", "-ffdxq")
+    for name in project.settings.copy_paths:
+        copy_in(project.repository.top / name, clone, name)

@@ -1,0 +1,1 @@
+"""Opens a run, schedules its nodes, closes it."""

@@ -1,0 +1,225 @@
+"""Opens a run and closes it: who may work here, what an earlier run left, and that nothing of this one stays."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tasks_lib.agents.opencode.backend import find_data, forget_conversations, move_data
+from tasks_lib.cleanup.dead_run import describe_takeover, end_processes, sweep
+from tasks_lib.cleanup.landed_nodes import Leftovers, put_landed_away
+from tasks_lib.cleanup.moved_repository import follow_repository, is_mounted, require_disk
+from tasks_lib.errors import CoordinatorError, InputError
+from tasks_lib.git.publish.interrupted_fast_forward import mend
+from tasks_lib.git.repository_lock import RunLock
+from tasks_lib.git.worktrees.relinking import Relocation
+from tasks_lib.landing.completed_elsewhere import stop_overtaken
+from tasks_lib.landing.merge_queue import Lander
+from tasks_lib.landing.publish_local import Publisher
+from tasks_lib.landing.publish_remote import Pusher
+from tasks_lib.naming import name_branches
+from tasks_lib.process.private_directories import name_owner, private_directory
+from tasks_lib.project.agent_instructions import read_project_instructions
+from tasks_lib.project.child_environment import REPOSITORY_MARKER, Surroundings
+from tasks_lib.project.loading import Project
+from tasks_lib.runtime.agent_requirements import find_needs
+from tasks_lib.runtime.backend_factory import make_backend
+from tasks_lib.runtime.run_context import Run
+from tasks_lib.runtime.status_board import VIEW_NAME, Board, NodeView, RunView, now_text
+
+WATCH_SECONDS = 1.0
+"""How often the base is looked at, for commits by another hand."""
+WRITE_SECONDS = 0.5
+WRITTEN_A_SECOND = 1_000_000
+"""Bytes of `run.json`, which is written whole: 10,000 nodes that were worked make some 4 MB."""
+NO_VERIFY = (
+    "No `verify` is configured: what lands is not tested as merged. Put the lines that test this repository into "
+    "coordinator.yaml."
+)
+
+
+class OpenRun:
+    """A run with everything that works for it."""
+
+    def __init__(self, run: Run) -> None:
+        self.run: Run = run
+        self.relocation: Relocation | None = None
+        remote = run.project.open_remote()
+        self.lander: Lander = Lander(run, self._on_moved, look=lambda: remote and remote.fetch())
+        self.publisher: Publisher | Pusher = Pusher(run, self.lander, remote) if remote else Publisher(run, self.lander)
+
+    def _on_moved(self) -> None:
+        self.run.moved.set()
+        self.publisher.wake()
+
+
+@asynccontextmanager
+async def open_run(
+    project: Project,
+    run_id: str,
+    max_sessions: int,
+    on_open: Callable[[OpenRun], None] | None = None,
+    *,
+    data: Path | None = None,
+) -> AsyncGenerator[OpenRun]:
+    """Hold the repository for one run: what an earlier one left is put right first, and nothing of this one stays.
+
+    `data` is the coordinator's own data directory, for what a backend keeps from run to run; without one it keeps
+    nothing. Raises BusyError while another coordinator holds the repository, InputError if the agent that is
+    configured cannot be had, with every fault of it.
+    """
+    repository = project.repository
+    await asyncio.to_thread(repository.prepare)
+    view = RunView(
+        *(run_id, project.target, now_text(), os.getpid(), socket.gethostname()),
+        nodes=_list_nodes(project),
+        place=str(repository.common_dir),
+        inode=repository.common_dir.stat().st_ino,
+        is_mounted=is_mounted(repository),
+    )
+    with (
+        RunLock(repository.state_dir, run_id) as lock,
+        _marked(str(repository.common_dir)),
+        private_directory(name_owner(repository.common_dir)) as private,
+    ):
+        # First of all, and before anything is written that tells where the repository is.
+        relocation, moved = await asyncio.to_thread(follow_repository, repository)
+        await asyncio.to_thread(require_disk, repository)
+        board = Board(view, repository.state_dir / VIEW_NAME)
+        for line in moved:
+            board.say(line)
+        if lock.left and not (relocation and relocation.is_copy):
+            board.say(describe_takeover(lock.left, view.host))
+        if data and relocation and not relocation.is_copy:
+            await asyncio.to_thread(move_data, data, str(relocation.former), str(repository.common_dir))
+        surroundings = Surroundings(project.settings, repository, private)
+        instructions = await asyncio.to_thread(read_project_instructions, project)
+        backend = make_backend(project, instructions, surroundings, data or private, private)
+        run = Run(project, run_id, board, backend, surroundings, instructions, private, max_sessions)
+        opened = OpenRun(run)
+        opened.relocation = relocation
+        try:
+            if on_open:
+                on_open(opened)
+            left = await put_right(opened, data)
+            if data and not any(record.conversation for _, record in left.open):
+                await asyncio.to_thread(forget_conversations, find_data(data, str(repository.common_dir)))
+            await get_ready(run)
+            async with _beside(_watch_base(opened), opened.publisher.work(), _write_board(board)):
+                yield opened
+                await run.settle()
+                await opened.publisher.finish()
+        finally:
+            await _close(opened)
+
+
+def _list_nodes(project: Project) -> dict[str, NodeView]:
+    tasks = project.graph.tasks.values()
+    return {task.id: NodeView(task.id, task.name, outcome="Landed" if task.is_completed else "") for task in tasks}
+
+
+@contextmanager
+def _marked(value: str) -> Generator[None]:
+    """Mark this process, and so git and whatever else it starts, for the run that comes after a kill."""
+    os.environ[REPOSITORY_MARKER] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(REPOSITORY_MARKER, None)
+
+
+async def put_right(opened: OpenRun, data: Path | None = None) -> Leftovers:
+    """Take up what an earlier run left: its processes, half-made worktrees, landed leftovers, unpublished merges.
+
+    Returns what was found; nodes that are still open go on from there. Each step may be done twice, or be cut short.
+    """
+    run = opened.run
+    if not run.settings.verify:
+        run.board.say(NO_VERIFY)
+    for warning in (*run.project.warnings, *run.instructions.templates.warnings):
+        run.board.say(str(warning))
+    if count := await end_processes(run.repository, run.settings.watch.stop_seconds, opened.relocation):
+        run.board.say(f"Ended {count} processes that an earlier run had left.")
+    if line := await run.thread(mend, run.repository.common_dir):
+        run.board.say(line)
+    await run.thread(run.repository.exclude_worktrees)
+    branches = name_branches(run.graph.tasks.values(), run.settings.branch_prefix, target=run.head.target).values()
+    for line in await run.thread(run.worktrees.reconcile, tuple(branches)):
+        run.board.say(line)
+    if refusal := await opened.lander.follow_base():
+        if opened.lander.is_rewritten:
+            raise InputError([refusal])
+        run.board.say(f"{refusal}. Nothing lands until {run.project.base_name} moves.")
+    run.graph = await run.thread(run.read_graph_at, await run.thread(run.head.current))
+    _, left = await run.thread(put_landed_away, run.worktrees, run.head, run.graph, run.settings, run.id)
+    for line in await run.thread(sweep, run.repository, run.graph, run.settings, data, opened.relocation):
+        run.board.say(line)
+    return left
+
+
+async def get_ready(run: Run) -> None:
+    """See that the backend can do all that the graph will ask of it; raises InputError before any worktree is made."""
+    needs = find_needs(run.graph.tasks.values(), run.settings)
+    await run.backend.prepare(needs)
+    run.needs.update(needs)
+
+
+async def _watch_base(opened: OpenRun) -> None:
+    """Notice commits that a person makes on the target while the run goes on."""
+    run = opened.run
+    seen = await run.thread(run.head.base)
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        try:
+            base = await run.thread(run.head.base)
+            if base != seen:
+                if refusal := await opened.lander.follow_base():
+                    run.board.say(f"{refusal}. Nothing lands until {run.project.base_name} moves.")
+                stop_overtaken(run)
+                seen = base
+                run.moved.set()
+        except CoordinatorError as error:
+            run.board.say(f"{run.project.base_name} cannot be followed at the moment: {error}")
+
+
+async def _write_board(board: Board) -> None:
+    """Keep `run.json` close to what is shown; that of thousands of nodes is written less often."""
+    written, size = None, 0
+    while True:
+        if (view := board.view) != written:
+            written = view
+            size = await asyncio.to_thread(board.write)
+        await asyncio.sleep(max(WRITE_SECONDS, size / WRITTEN_A_SECOND))
+
+
+@asynccontextmanager
+async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+    """Do `works`, which never end, for as long as the block runs; one that breaks breaks the block."""
+    jobs = [asyncio.create_task(work) for work in works]
+    try:
+        yield
+        for job in jobs:
+            if job.done():
+                job.result()
+    finally:
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+
+async def _close(opened: OpenRun) -> None:
+    run = opened.run
+    try:
+        try:
+            await run.backend.close()
+        finally:
+            await run.settle()
+            await opened.lander.close()
+            await run.thread(run.worktrees.close)
+            await run.thread(run.head.finish)
+    finally:
+        # In a thread, so that signals are still heard while the threads for git end.
+        await asyncio.to_thread(run.close)

@@ -1,0 +1,1 @@
+"""The merge queue: verifying candidates, following the base, publishing."""

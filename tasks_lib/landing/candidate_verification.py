@@ -1,0 +1,143 @@
+"""Verifies commits in a worktree that is proved to hold them, and tells a broken gate from red work."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from tasks_lib.errors import GitError
+from tasks_lib.git.inspection.worktree_content import Prover, list_changed
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.worktrees.lifecycle import VERIFY, Worktree
+from tasks_lib.model import Stage
+from tasks_lib.naming import show_some
+from tasks_lib.runtime.run_context import Run
+from tasks_lib.runtime.setup_and_verify import Green, Red, describe_idle, run_verify
+from tasks_lib.verify_output import KILLED
+
+ALTERNATES = "objects/info/alternates"
+_CHECK_OUT = "git checkout"
+_TRIES = 2
+"""A worktree that is not the commit is thrown away; another one that is not either is no accident."""
+
+
+class Verifier:
+    """Runs `verify` on one commit at a time, and remembers which are green."""
+
+    def __init__(self, run: Run, verifying: Callable[[], AbstractContextManager[None]]) -> None:
+        """`verifying` makes the context in which `verify` runs."""
+        self._run = run
+        self._verifying = verifying
+        self._green: dict[str, Green] = {}
+        self._worktree: Worktree | None = None
+        self._prover = Prover(run.isolation, run.objects, run.repository.hash_bytes)
+        self._said: set[str] = set()
+        self._alternates = read_alternates(run.repository)
+
+    async def find_red(self, commit: str, node_id: str) -> Red | None:
+        """None if `verify` passes on `commit`, or none is configured; `node_id` is whose work it is, or ""."""
+        if not self._run.settings.verify or commit in self._green:
+            return None
+        if node_id:
+            self._run.board.enter(node_id, Stage.VERIFY)
+        log = self._run.log_path(node_id or "head", f"verify-{commit[:12]}")
+        result = await self._judge(commit, log)
+        if isinstance(result, Red) and result.broken == KILLED:
+            # What ran beside it may have needed the memory.
+            result = await self._judge(commit, log)
+        if isinstance(result, Red):
+            return result
+        self._green[commit] = result
+        return None
+
+    async def _judge(self, commit: str, log: Path) -> Green | Red:
+        held = await self._hold_worktree(commit)
+        if isinstance(held, Worktree):
+            with self._verifying():
+                return await run_verify(self._run, held, log, lambda: self._look_after_setup(held))
+        return Red(f"{_CHECK_OUT} {commit[:12]}", "does not give its tree", held, str(log), held)
+
+    def find_detour(self) -> str:
+        """Why objects that git finds now may be gone tomorrow, "" if they are where they were when the run began."""
+        if added := read_alternates(self._run.repository) - self._alternates:
+            where = self._run.repository.common_dir / ALTERNATES
+            return f"{where} leads to {show_some(sorted(added))} since this run began; take that line out"
+        return ""
+
+    def take_over(self, head: str, commit: str) -> None:
+        """`commit` changes nothing that `verify` looks at, so it is as green as `head`."""
+        if head in self._green:
+            self._green[commit] = self._green[head]
+
+    def idle_of(self, commit: str) -> Green:
+        """What of `verify` ran no test on `commit`, which is green."""
+        return self._green.get(commit, Green())
+
+    def say_once(self, message: str) -> None:
+        """Say something of the gate, once in a run."""
+        if message not in self._said:
+            self._said.add(message)
+            self._run.board.say(message)
+
+    async def close(self) -> None:
+        if self._worktree:
+            await self._run.thread(self._run.worktrees.release, self._worktree)
+            self._worktree = None
+
+    async def _hold_worktree(self, commit: str) -> Worktree | str:
+        """A worktree that holds `commit`, or why there is none."""
+        why = ""
+        for _ in range(_TRIES):
+            try:
+                worktree = await self._open_worktree(commit)
+                proof = await self._run.thread(self._prover.prove, worktree, commit)
+            except GitError as error:
+                why = str(error)
+                await self._drop_worktree()
+                continue
+            for note in (*self._run.worktrees.take_complaints(), *proof.notes):
+                self.say_once(note)
+            if not proof.wrong:
+                return worktree
+            why = f"{worktree.path}: {proof.wrong}"
+            await self._drop_worktree()
+        return why
+
+    async def _open_worktree(self, commit: str) -> Worktree:
+        if self._worktree is None:
+            self._worktree = await self._run.thread(self._run.worktrees.open_detached, commit, VERIFY)
+        else:
+            await self._run.thread(self._run.worktrees.switch, self._worktree, commit)
+        return self._worktree
+
+    async def _drop_worktree(self) -> None:
+        if self._worktree:
+            await self._run.thread(self._run.worktrees.remove, self._worktree)
+            self._worktree = None
+
+    async def _look_after_setup(self, worktree: Worktree) -> None:
+        """`setup` is the person's and may write what it likes; that `verify` then sees other files is said."""
+        if not self._run.settings.setup:
+            return
+        changed = await self._run.thread(list_changed, self._run.isolation.checking_out(worktree))
+        if changed:
+            self.say_once(f"`setup` changes files that are in git before `verify` sees them: {show_some(changed)}.")
+
+
+def read_alternates(repository: Repository) -> set[str]:
+    """The directories of other repositories that git takes objects of this one from."""
+    try:
+        return set((repository.common_dir / ALTERNATES).read_text("utf-8", "surrogateescape").splitlines())
+    except OSError:
+        return set()
+
+
+def describe_broken(red: Red, target: str) -> str:
+    """Why nothing can be verified, as a sentence without its end; the same happens without anybody's work."""
+    how = f"`{red.line}` {red.how} on {target} itself, without any of this work"
+    return f"The gate is broken: {how} ({red.broken}; log: {red.log})"
+
+
+def describe_vacuous(green: Green, target: str) -> str:
+    """Why a green that tested nothing lands nothing, and the ways on."""
+    ways = "Add a test, or a line to `verify` that checks something, such as a build"
+    return f"The gate is broken: on {target}, without any of this work, {describe_idle(green)}. {ways}"

@@ -1,0 +1,80 @@
+"""Publishes the head to the person's branch beside the run: the newest head wins, and what waits is said once."""
+
+import asyncio
+
+from tasks_lib.errors import CoordinatorError
+from tasks_lib.git.publish.local_branch import Pending, publish
+from tasks_lib.git.repository_lock import admin_lock
+from tasks_lib.landing.merge_queue import Lander
+from tasks_lib.runtime.run_context import Run
+
+PAUSE_SECONDS = 1.0
+"""A graph of quick nodes moves the head many times a second; a person's checkout need not follow each move."""
+
+
+class Publisher:
+    """Fast-forwards the target whenever the head has moved; a refusal waits for the next move and stops nothing."""
+
+    def __init__(self, run: Run, lander: Lander) -> None:
+        self._run = run
+        self._lander = lander
+        self._woken = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+        self._published: str = ""
+        self.pending: str = ""
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def work(self) -> None:
+        """Publish until cancelled."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            await self.publish_now()
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def publish_now(self) -> None:
+        """Publish the head as it is; why it waits, if it does, is in `pending` and said aloud when it changes."""
+        run = self._run
+        async with self._one_at_a_time:
+            try:
+                reason = await run.thread(self._publish)
+            except CoordinatorError as error:
+                reason = str(error)
+            if reason and reason != self.pending:
+                run.board.say(f"{run.project.target} is not moved yet: {reason}. Landed work waits at {run.head.ref}.")
+            self.pending = reason
+
+    async def settle(self) -> None:
+        """Called when nothing is at work any more, and again if the head moves by that: a base that was chased in vain
+        is followed once more then."""
+        if self._lander.is_behind and not self._run.is_stopping and not await self._lander.try_once_more():
+            await self.publish_now()
+
+    async def finish(self) -> None:
+        """Publish what there is, as the last thing of a run."""
+        await self.publish_now()
+
+    def _publish(self) -> str:
+        """Why it waits, "" if the target has it all. Called in a thread, by one at a time."""
+        run = self._run
+        head, base = run.head.current(), run.head.base()
+        if self._published and not run.head.contains(self._published, base):
+            # A person took it back. To move the branch forward again would undo that.
+            return f"it was rewritten and no longer contains {self._published[:12]}, which was published"
+        if reason := bring_along(run, head):
+            chase = self._lander.chase
+            return chase.explain() if chase.lost_in_a_row and not run.head.contains(base, head) else reason
+        self._published = head
+        run.head.finish()
+        return ""
+
+
+def bring_along(run: Run, commit: str) -> str:
+    """Move the local target branch to `commit` as git accepts it; why it stays, "" if it has it. Call in a thread."""
+    # Git would move the branch under a checkout that it does not know for one any more.
+    if detour := run.shared.find_detour():
+        return detour
+    result = publish(run.repository.git, run.project.target, commit, admin_lock(run.repository))
+    return result.reason if isinstance(result, Pending) else ""

@@ -1,0 +1,229 @@
+"""Publishes the head by pushing it: one push at a time, what others push is followed, a refusal stops no work."""
+
+import asyncio
+from contextlib import suppress
+from typing import assert_never
+
+from tasks_lib.cleanup.remote_branches import sweep, tell_stays
+from tasks_lib.errors import CoordinatorError, RemoteError
+from tasks_lib.git.publish.remote_branch import Pushed, Raced, Refused, Remote, Unreachable
+from tasks_lib.landing.merge_queue import Lander
+from tasks_lib.landing.publish_local import PAUSE_SECONDS, bring_along
+from tasks_lib.runtime.run_context import Interrupted, Run
+
+RACES = 3
+"""How often in a row a push is made again at once because somebody else's came first."""
+ROUNDS = 3
+"""How often, at the end of a run, so many pushes are begun again after a pause."""
+MAX_PAUSE_SECONDS = 300.0
+
+
+class Pusher:
+    """Pushes the head whenever it has moved, and sees what others push. What is pushed is the head and nothing else.
+
+    `pending` says why the remote has not all of the head, "" if it has.
+    """
+
+    def __init__(self, run: Run, lander: Lander, remote: Remote) -> None:
+        self._run = run
+        self._lander = lander
+        self._remote = remote
+        self._woken = asyncio.Event()
+        self._news = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+        self._refusal = ""
+        self._pause = 0.0
+        self._failures = 0
+        self._is_away = False
+        self._is_closing = False
+        self._said: set[str] = set()
+        self.pending: str = ""
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def work(self) -> None:
+        """Push, and watch the remote, until cancelled."""
+        await asyncio.gather(self._push_as_the_head_moves(), self._watch())
+
+    async def publish_now(self) -> None:
+        """Push the head as it is; why it waits, if it does, is in `pending` and said aloud when it changes."""
+        async with self._one_at_a_time:
+            try:
+                reason = await self._publish()
+            except CoordinatorError as error:
+                reason = self._fail(str(error))
+            if reason and reason != self.pending:
+                self._run.board.say(self._describe(reason))
+            self.pending = reason
+
+    async def settle(self) -> None:
+        """Called when nothing is at work any more, and again if the head moves by that: what others pushed may take
+        merges back, whose nodes are then worked again."""
+        await self.publish_now()
+        for _ in range(ROUNDS - 1):
+            if not self._pause or self._run.is_stopping:
+                return
+            if self._lander.chase.is_over:
+                if await self._lander.try_once_more():
+                    return
+                await self.publish_now()
+                return
+            await self._rest()
+            await self.publish_now()
+
+    async def finish(self) -> None:
+        """Push what there is, as the last thing of a run; nothing that has landed is taken back any more."""
+        self._is_closing = True
+        await self.publish_now()
+        try:
+            with self._run.waiting_for(f"an answer of {self._remote.name}"):
+                await self._sweep(await self._run.thread(self._remote.list_branches))
+        except CoordinatorError as error:
+            self._say_once(f"Branches of landed nodes were not looked for: {error}. The next run does that.")
+
+    # Pushing.
+
+    async def _push_as_the_head_moves(self) -> None:
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            await self.publish_now()
+            if self._pause:
+                await self._rest()
+                self.wake()
+            else:
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _rest(self) -> None:
+        """Wait until there is something new of the remote, or the pause has gone by."""
+        self._news.clear()
+        with suppress(TimeoutError, Interrupted):
+            await asyncio.wait_for(self._run.unless_stopped(self._news.wait(), ""), self._pause)
+
+    def _succeed(self) -> str:
+        self._pause, self._failures = 0.0, 0
+        return ""
+
+    def _fail(self, reason: str) -> str:
+        """The remote did not answer; each time the next pause is twice as long."""
+        self._failures += 1
+        self._pause = self._find_pause(self._failures)
+        return reason
+
+    def _find_pause(self, failures: int) -> float:
+        seconds = self._run.settings.land.fetch_seconds
+        return min(seconds * 2 ** max(0, min(failures, 30) - 1), max(seconds, MAX_PAUSE_SECONDS))
+
+    async def _publish(self) -> str:
+        """Bring the head to the remote; returns why it is not there, "" if it is."""
+        for _ in range(RACES):
+            if reason := self._refusal or await self._follow():
+                return reason
+            if self._lander.is_behind:
+                break
+            found = await self._run.thread(self._find_unpublished)
+            if isinstance(found, str):
+                await self._follow_here(found)
+                return self._succeed()
+            head, base = found
+            with self._run.waiting_for(f"the push to {self._remote.name} (git decides whether it landed)"):
+                result = await self._run.thread(self._remote.push, head, base)
+            match result:
+                case Pushed():
+                    self._lander.note_published(head)
+                    await self._follow_here(head)
+                    return self._succeed()
+                case Refused(words):
+                    self._refusal = f"{self._remote.name} refuses it: {words}"
+                    return self._refusal
+                case Unreachable(reason):
+                    return self._fail(f"{self._remote.name} does not answer: {reason}")
+                case Raced():
+                    with self._run.waiting_for(f"an answer of {self._remote.name}"):
+                        await self._run.thread(self._remote.fetch)
+                    await self._run.thread(self._lander.chase.lose, base, await self._run.thread(self._run.head.base))
+                    if self._lander.chase.is_over:
+                        break
+                case _:
+                    assert_never(result)
+        self._pause = self._run.settings.land.fetch_seconds
+        return self._lander.chase.explain()
+
+    def _find_unpublished(self) -> tuple[str, str] | str:
+        """The head and the base, or the base alone if it has all of the head."""
+        head, base = self._run.head.current(), self._run.head.base()
+        return base if self._run.head.contains(head, base) else (head, base)
+
+    async def _follow(self) -> str:
+        """Have our merges made again on what others pushed; returns why nothing may be pushed, "" if it may."""
+        if self._is_closing:
+            return await self._lander.find_rewritten()
+        try:
+            return await self._run.unless_stopped(self._lander.follow_base(), "")
+        except Interrupted:
+            return await self._lander.find_rewritten()
+
+    async def _follow_here(self, commit: str) -> None:
+        """The remote has `commit`: bring the local branch of that name along, if there is one and git accepts it."""
+        run = self._run
+        await run.thread(run.head.finish)
+        if await run.thread(run.repository.branch_head, run.project.target) is None:
+            return
+        if reason := await run.thread(bring_along, run, commit):
+            self._say_once(tell_stays(run.project, reason))
+
+    def _describe(self, reason: str) -> str:
+        where, ref = self._run.project.base_name, self._run.head.ref
+        if self._refusal:
+            return (
+                f"{where} is not moved: {reason}. Nothing is pushed any more in this run; landed work waits at {ref}."
+            )
+        return f"{where} is not moved yet: {reason}. Landed work waits at {ref}."
+
+    # Watching.
+
+    async def _watch(self) -> None:
+        """Look at the remote now and then, for what others push and for branches of ours that have landed."""
+        failures = 0
+        while True:
+            try:
+                await self._look()
+                failures = 0
+            except CoordinatorError as error:
+                failures += 1
+                self._say_away(str(error))
+            await asyncio.sleep(self._find_pause(failures))
+
+    async def _look(self) -> None:
+        run, remote = self._run, self._remote
+        with run.waiting_for(f"an answer of {remote.name}"):
+            branches = await run.thread(remote.list_branches)
+        if remote.target not in branches:
+            raise RemoteError(f"{remote.name} has no branch {remote.target} any more")
+        if self._is_away:
+            self._is_away = False
+            self._tell_news()
+        if branches[remote.target] != await run.thread(run.head.base):
+            await run.thread(remote.fetch, branches)
+            self._tell_news()
+        await self._sweep(branches)
+
+    def _tell_news(self) -> None:
+        self._news.set()
+        self.wake()
+
+    def _say_away(self, reason: str) -> None:
+        if not self._is_away:
+            self._run.board.say(f"{reason}. It is tried again; work goes on and lands here.")
+        self._is_away = True
+
+    async def _sweep(self, branches: dict[str, str]) -> None:
+        run = self._run
+        for line in await run.thread(sweep, self._remote, run.head, run.graph, run.settings, branches):
+            self._say_once(line)
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            self._run.board.say(line)

@@ -1,1 +1,0 @@
-"""The life of a node and of a run, put together from the adapters; knows no Prefect."""

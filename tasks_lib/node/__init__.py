@@ -1,0 +1,1 @@
+"""One attempt at a node, from its worktree to its end."""

@@ -1,0 +1,58 @@
+"""Says aloud what agents report from their worktrees, once each, soon after they report it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from tasks_lib.git.session_record import measure_notices, read_notices
+from tasks_lib.model import NoticeLevel
+from tasks_lib.node.attempt_context import Work
+from tasks_lib.text import cut, fold
+
+LOOK_SECONDS = 1.0
+"""How often the notices of a session at work are looked at; nothing is read unless their file has grown."""
+MAX_TOLD = 50
+"""How many notices of one attempt are said; an agent that reports in a loop must not drown everything else."""
+MAX_CHARS = 500
+
+
+@asynccontextmanager
+async def hearing(work: Work) -> AsyncGenerator[None]:
+    """Say the notices of the node's agent while the block runs, and those that are left when it ends by itself."""
+    listening = asyncio.create_task(_listen(work))
+    try:
+        yield
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+    await tell_new_notices(work)
+
+
+async def _listen(work: Work) -> None:
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        await tell_new_notices(work)
+
+
+async def tell_new_notices(work: Work) -> None:
+    """Say what was reported since the last look; what blocks is the turn's ending and is said as that."""
+    git_dir, seen = work.worktree.git_dir, work.notices_bytes
+    size = await work.run.thread(measure_notices, git_dir)
+    if size == seen:
+        return
+    # A file that became shorter is another one, and is read whole.
+    notices = await work.run.thread(read_notices, git_dir, seen if size > seen else 0)
+    first = work.notices_told
+    work.notices_told, work.notices_bytes = first + len(notices), size
+    for number, notice in enumerate(notices, first + 1):
+        if number <= MAX_TOLD and notice.level is not NoticeLevel.BLOCKING:
+            work.run.board.say(f"{work.task.id}: notice ({notice.level}): {cut(fold(notice.text), MAX_CHARS)}")
+        elif number == MAX_TOLD + 1:
+            work.run.board.say(f"{work.task.id}: {MAX_TOLD} notices were said; further ones of this attempt are not.")
+
+
+async def pass_over_notices(work: Work) -> None:
+    """Take what is there as said, by the run that the node is taken up from."""
+    work.notices_bytes = measure_notices(work.worktree.git_dir)
+    if work.notices_bytes:
+        work.notices_told = len(await work.run.thread(read_notices, work.worktree.git_dir))

@@ -1,0 +1,318 @@
+"""One attempt at a node, as a straight line of stages from its worktree to its end."""
+
+from dataclasses import dataclass
+
+from tasks_lib.errors import GitError, InputError, ShellError, SystemFailure
+from tasks_lib.git.commits.branch_state import read_line, read_state
+from tasks_lib.git.compose.commit_composer import Landing
+from tasks_lib.git.kept.snapshots import keep_state
+from tasks_lib.git.kept.unreferenced_commits import keep_abandoned
+from tasks_lib.landing.completed_elsewhere import find_overtaking, tell_overtaken
+from tasks_lib.landing.merge_queue import (
+    GivenBack,
+    Held,
+    Landed,
+    Lander,
+    LandingResult,
+    Overtaken,
+)
+from tasks_lib.model import Aborted, Checked, Failed, Merged, Outcome, Stage, Verdict
+from tasks_lib.node.agent_notices import pass_over_notices
+from tasks_lib.node.attempt_context import FAILED_ATTEMPT, Work, open_work
+from tasks_lib.node.blocking import Blocker, block_node
+from tasks_lib.node.branch_review import ReviewFailed, review_branch
+from tasks_lib.node.protected_paths import NeedsPerson, hold_back
+from tasks_lib.node.turn_loop import hold_session, prepare_worktree, write_first_prompt
+from tasks_lib.node.uncommitted_paths import list_excused, list_own
+from tasks_lib.prompts import agent_prompts
+from tasks_lib.runtime.agent_requirements import see_that_it_can_begin
+from tasks_lib.runtime.run_context import Interrupted, Run
+from tasks_lib.runtime.session_slots import Seat
+from tasks_lib.session.spending import Spent
+from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit
+from tasks_lib.settings.schema import digest_verify
+from tasks_lib.text import cut
+
+MAX_NOTES = 20
+MAX_NOTE_CHARS = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """This attempt failed for `reason`, and another one is due."""
+
+    reason: str
+
+
+async def live(run: Run, lander: Lander, task_id: str, seat: Seat, priority: float) -> Outcome | Retry:
+    """Live one attempt at a node to its end; `priority` is its rank in the queue, lowest first.
+
+    Holds a session slot only while an agent works. What can be expected of agents, git and the machine becomes an
+    outcome; a cancellation keeps the work and passes on.
+    """
+    ended = await _live(run, lander, task_id, seat, priority)
+    if not isinstance(ended, Retry):
+        run.desk.leave(task_id)
+    return ended
+
+
+async def _live(run: Run, lander: Lander, task_id: str, seat: Seat, priority: float) -> Outcome | Retry:
+    work: Work | None = None
+    try:
+        await run.unless_stopped(seat.take(), task_id)
+        # Its merge may have been taken back just now; then its branch, and not the head, is where its work is.
+        await lander.branches_are_back()
+        await run.settle_node(task_id)
+        await see_that_it_can_begin(run, task_id)
+        work = await open_work(run, lander, run.graph.tasks[task_id], seat)
+        if commit := await run.thread(find_overtaking, run, task_id):
+            return await _end_overtaken(work, commit)
+        await pass_over_notices(work)
+        return await _go_through_stages(work, priority)
+    except Interrupted:
+        if work and (commit := await run.thread(find_overtaking, run, task_id)):
+            return await _end_overtaken(work, commit)
+        return Aborted(_explain_stop(run, task_id))
+    except (SystemFailure, InputError, OSError) as failure:
+        return _end_broken(work, failure)
+    finally:
+        if work:
+            if work.session:
+                await work.session.close()
+            await run.thread(work.take_out)
+        seat.leave()
+
+
+def _explain_stop(run: Run, task_id: str) -> str:
+    if run.desk.is_aborted(task_id):
+        return "a person stopped it; the work is kept, and running again goes on"
+    # Why is said once, by the run: it is the same for every node.
+    because = ", for the reason that it gives" if run.halt_reason else ""
+    return f"the run was stopped{because}; the work is kept, and running again goes on"
+
+
+async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
+    if await _is_finished_already(work):
+        work.answer = work.record.answer
+        ending = Done(Verdict(work.record.verdict) if work.record.verdict else None)
+    else:
+        await prepare_worktree(work)
+        ending = await hold_session(work, await work.run.thread(write_first_prompt, work))
+    while True:
+        if not isinstance(ending, Done) or _is_refusal(ending):
+            return await _end_without_landing(work, ending)
+        match await _review_and_land(work, ending, priority):
+            case Landed() | Overtaken() as landed:
+                end = _end_landed if isinstance(landed, Landed) else _end_overtaken
+                return await end(work, landed.commit)
+            case Held(reason):
+                return Failed(f"not landed: {reason}")
+            case NeedsPerson(reason, notes, files):
+                blocked = await block_node(work, Blocker(reason, notes))
+                work.note(protected=files)
+                return blocked
+            case ReviewFailed(reason):
+                return Failed(f"the review {reason}; the work is kept, and the next run goes on with its review")
+            case GivenBack() as back:
+                if refusal := _count_round(work, back):
+                    return await block_node(work, Blocker(refusal, _cut(back.prompt)))
+                await work.unless_stopped(work.seat.take())
+                ending = await hold_session(work, back.prompt)
+
+
+async def _is_finished_already(work: Work) -> bool:
+    """Whether an earlier run accepted exactly what is on the branch, so that it only has to land."""
+    if not work.record.finished:
+        return False
+    state = work.state = await work.run.thread(read_state, work.worktree.git)
+    return state.commit == work.record.finished and not await work.run.thread(list_own, work, state)
+
+
+# Review and the queue.
+
+
+async def _review_and_land(work: Work, done: Done, priority: float) -> LandingResult | ReviewFailed | NeedsPerson:
+    run = work.run
+    state = work.state or await run.thread(read_state, work.worktree.git)
+    if work.record.finished != state.commit:
+        report = _extend_report(work.record.answer, work.answer)
+        work.note(finished=state.commit, answer=report, verdict=str(done.verdict or ""))
+    if held_back := await run.thread(hold_back, work, state.commit):
+        return held_back
+    reviewed = str(done.verdict or "")
+    if run.settings.wants_review(work.task):
+        if work.record.reviewed != state.commit:
+            ended = await work.unless_stopped(review_branch(work, state.commit))
+            if isinstance(ended, ReviewFailed):
+                return ended
+            if not ended.verdict.is_approval:
+                prompt = agent_prompts.write_changes_prompt(ended.report, run.instructions.templates)
+                return GivenBack("the review asks for changes", prompt, True)
+            work.note(reviewed=state.commit)
+        reviewed = "approved"
+    work.seat.leave()
+    run.moved.set()  # The free slot is for another node, which is started by whoever hears this.
+    work.enter(Stage.QUEUED)
+    landing = await _describe_landing(work, state.commit, reviewed)
+    return await work.unless_stopped(work.lander.land(landing, priority))
+
+
+async def _describe_landing(work: Work, commit: str, reviewed: str) -> Landing:
+    run, record = work.run, work.record
+    is_without_commits = work.task.is_review and commit == record.base
+    summary = record.answer.strip()
+    if not summary and not is_without_commits:
+        line = await run.thread(read_line, run.objects, record.base, commit)
+        summary = "\n".join(f"- {subject}" for subject in line.subjects)
+    return Landing(
+        task=run.graph.tasks.get(work.task.id, work.task),
+        branch=record.branch,
+        commit="" if is_without_commits else commit,
+        attempt=record.attempt,
+        run=run.id,
+        session=record.session,
+        verified=digest_verify(run.settings),
+        reviewed=reviewed,
+        summary=summary,
+        identity=run.identity,
+        spent=str(record.spent),
+    )
+
+
+def _count_round(work: Work, back: GivenBack) -> str:
+    """Note that work came back; returns why it may not go round once more, "" if it may."""
+    run, record = work.run, work.record
+    rounds = record.rounds + (not back.is_review)
+    review_rounds = record.review_rounds + back.is_review
+    work.note(
+        rounds=rounds,
+        review_rounds=review_rounds,
+        refused=record.finished,
+        finished="",
+        notes=_add_note(record.notes, f"Given back: {back.reason}"),
+    )
+    work.enter(Stage.GIVEN_BACK, back.reason)
+    if rounds > run.settings.land.give_backs:
+        return f"{back.reason}; it was given back {run.settings.land.give_backs} times"
+    if review_rounds > run.settings.review.max_rounds:
+        return f"{back.reason}; it went through {run.settings.review.max_rounds} rounds of review"
+    return ""
+
+
+# Endings.
+
+
+def _is_refusal(done: Done) -> bool:
+    return done.verdict is not None and not done.verdict.is_approval
+
+
+async def _end_without_landing(work: Work, ending: Done | SafeExit | AttemptFailed) -> Outcome | Retry:
+    match ending:
+        case SafeExit(reason):
+            return await block_node(work, Blocker(reason, _cut(work.answer)))
+        case Done():
+            return await block_node(work, Blocker("the review asks for changes", _cut(work.answer)))
+        case AttemptFailed(reason):
+            return await _end_attempt(work, reason)
+
+
+async def _end_attempt(work: Work, reason: str) -> Outcome | Retry:
+    purse, another = work.run.purse, Spent(turns=1)
+    if excess := purse.find_node_excess(work.record, another):
+        said = reason if excess in reason else f"{reason}; no further attempt can begin: {excess}"
+        return await block_node(work, Blocker(said, _cut(work.answer)))
+    if excess := purse.find_run_excess(another):
+        work.run.halt(f"{excess}; raise it in coordinator.yaml and run again, which goes on with what is kept")
+        work.note(stage=FAILED_ATTEMPT, notes=_add_note(work.record.notes, f"The run was stopped: {excess}"))
+        return Failed(reason)
+    if work.is_last_attempt():
+        attempts = work.run.settings.retry.attempts
+        said = f"{reason} (attempt {work.record.attempt}; {attempts} allowed)"
+        return await block_node(work, Blocker(said, _cut(work.answer)))
+    note = f"Attempt {work.record.attempt} failed: {reason}"
+    work.note(stage=FAILED_ATTEMPT, notes=_add_note(work.record.notes, note))
+    return Retry(reason)
+
+
+def _end_broken(work: Work | None, failure: SystemFailure | InputError | OSError) -> Outcome | Retry:
+    """Our own environment broke, or a person changed it meanwhile; a `setup` that failed may do better next time."""
+    if work and isinstance(failure, ShellError):
+        note = f"Attempt {work.record.attempt}: setup failed before the session began: {failure}"
+        work.note(notes=_add_note(work.record.notes, note))
+        if not work.is_last_attempt():
+            work.note(stage=FAILED_ATTEMPT)
+            return Retry(str(failure))
+    return Failed(str(failure))
+
+
+async def _end_landed(work: Work, commit: str) -> Outcome:
+    """The node is on the head; what it leaves is put away while its dependents already start."""
+    run = work.run
+    run.remember_landed(work.task.id, commit)
+    work.note(stage=str(Stage.LANDED))
+    run.records.pop(work.task.id, None)
+    is_merge = not (work.task.is_review and work.record.finished == work.record.base)
+    await run.thread(_release, work, work.record.finished)
+    deletion = run.thread(_delete_branch, work, commit)
+    run.in_background(work.task.id, deletion, f"delete {work.branch}, which has landed")
+    return Merged(commit) if is_merge else Checked(commit)
+
+
+async def _end_overtaken(work: Work, commit: str) -> Outcome:
+    """Somebody else has completed the node, so it is on the head; what was done here is kept at a ref."""
+    run = work.run
+    if work.session:
+        await work.session.close()
+        work.session = None
+    run.board.say(tell_overtaken(work.task.id, commit))
+    run.remember_landed(work.task.id, commit)
+    work.note(stage=str(Stage.LANDED))
+    await run.thread(_release, work, await run.thread(run.head.current))
+    await run.thread(_delete_branch, work, commit)
+    return Merged(commit)
+
+
+def _release(work: Work, landed: str) -> None:
+    """Give the worktree back, so that a dependent may take it, keeping at a ref what the commit `landed` has not."""
+    run = work.run
+    work.take_out()
+    try:
+        state = read_state(work.worktree.git)
+        own = list_own(work, state)
+        if state.commit != landed or own:
+            excused = (*run.settings.copy_paths, *list_excused(state, own))
+            keep_state(work.worktree, work.task.id, run.id, landed=landed, exclude=excused)
+        keep_abandoned(run.repository, work.worktree.git_dir, work.branch, work.task.id, state.commit)
+        work.state = state
+        run.worktrees.release(work.worktree)
+    except GitError as error:
+        said = f"Could not put {work.worktree.path} away: {error}. Nothing is lost; the next run tries again."
+        run.say_soon(said)
+
+
+def _delete_branch(work: Work, merge: str) -> None:
+    run, landed = work.run, work.record.finished
+    tip = work.state.commit if work.state else landed
+    run.repository.delete_branch(work.branch, tip)
+    head = run.head.last_seen()
+    if not run.head.contains(merge, head) and not run.head.contains(landed, head):
+        # The base moved meanwhile, and the merge was taken back: then the branch is all that holds the work.
+        run.repository.create_branch(work.branch, tip)
+
+
+def _extend_report(before: str, said: str) -> str:
+    """The report of the turns that were accepted: what mends it is added to the first, which tells of the work."""
+    before, said = before.strip(), said.strip()
+    if not before or not said or said in before:
+        return before or said
+    report = f"{before}\n\n{said}"
+    return cut(report, MAX_NOTE_CHARS)
+
+
+def _add_note(notes: tuple[str, ...], note: str) -> tuple[str, ...]:
+    return (*notes, _cut(note))[-MAX_NOTES:]
+
+
+def _cut(text: str) -> str:
+    text = text.strip()
+    return text if len(text) <= MAX_NOTE_CHARS else "…" + text[-MAX_NOTE_CHARS:]

@@ -1,0 +1,218 @@
+"""One dispatch of a node: its worktree, its record, and how the record goes on from what an earlier run left."""
+
+import uuid
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tasks_lib.agents.backend import Session, SessionView
+from tasks_lib.errors import GitError
+from tasks_lib.git.commits.branch_state import BranchState
+from tasks_lib.git.commits.merge_tree import find_merge_base
+from tasks_lib.git.session_record import Record, clear_notices, write_record
+from tasks_lib.git.worktrees.lifecycle import Worktree
+from tasks_lib.landing.merge_queue import Lander
+from tasks_lib.model import Stage, Task
+from tasks_lib.node.branch_start import bring_up_to_date
+from tasks_lib.node.previous_attempt import BLOCKED, count_attempts, read_previous
+from tasks_lib.process.process_groups import GroupId, end_group
+from tasks_lib.runtime.run_context import Run
+from tasks_lib.runtime.session_slots import Seat
+from tasks_lib.runtime.user_requests import Receipt
+from tasks_lib.session.spending import NOTHING, Spent
+
+FAILED_ATTEMPT = "attempt failed"
+"""The stage of a record, besides those of `model.Stage` and BLOCKED, after which the next attempt begins."""
+DEAF_STAGES = (Stage.QUEUED, Stage.VERIFY, Stage.REVIEW, Stage.LANDED)
+"""Where no prompt follows if all goes well, so that a message could be lost."""
+NO_VIEW = SessionView()
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Work:
+    """What the stages of one attempt hand on.
+
+    `task` is as the head has it, `state` what git last said of the worktree since nobody else has been at work in it,
+    `answer` what the agent said last. `notices_told` is how many of its notices were said, `notices_bytes` the size of
+    their file at that time.
+    """
+
+    run: Run
+    lander: Lander
+    task: Task
+    seat: Seat
+    worktree: Worktree
+    record: Record
+    is_resumed: bool = False
+    session: Session | None = None
+    state: BranchState | None = None
+    answer: str = ""
+    notices_told: int = 0
+    notices_bytes: int = 0
+    view: SessionView = NO_VIEW
+
+    @property
+    def branch(self) -> str:
+        return self.record.branch
+
+    async def unless_stopped(self, work: Awaitable[T]) -> T:
+        """The result of `work`, or Interrupted once the run, or this node, is stopped."""
+        return await self.run.unless_stopped(work, self.task.id)
+
+    def show(self, view: SessionView) -> None:
+        """The session, the author's or a reviewer's, does something else now, or has spent more."""
+        self.view = view
+        self.run.purse.show(self.record.session, view.spent)
+        todo = f"{view.todos_done}/{view.todos} {view.todo}".strip() if view.todos else ""
+        self.run.board.show(self.task.id, activity=view.activity, active_at=view.active_at, todo=todo)
+        self._show_spending(view.spent)
+
+    def spend(self, spent: Spent) -> None:
+        """A turn has used `spent`; it is counted for the attempt, the node and the run."""
+        self.run.purse.settle(self.record.session, spent)
+        self.note(spent=self.record.spent + spent, attempt_spent=self.record.attempt_spent + spent)
+        self.view = NO_VIEW
+        self.run.board.show(self.task.id, activity="", todo="")
+        self._show_spending(NOTHING)
+
+    def _show_spending(self, live: Spent) -> None:
+        spent, total = self.record.spent + live, self.run.purse.total
+        self.run.board.show(self.task.id, tokens=spent.tokens, cost=spent.cost)
+        self.run.board.show_spending(total.tokens, total.cost)
+
+    async def hear(self, text: str) -> Receipt:
+        """Bring a person's `text` to the agent: into its turn if it can be, else with its next prompt."""
+        if self.record.stage in DEAF_STAGES:
+            why = f"{self.task.id} is at the stage {self.record.stage}, where its agent is asked nothing more"
+            return Receipt(False, f"{why}; stop it with `abort` if its work must not land")
+        self.note(notes=(*self.record.notes, f"A person said: {text}"))
+        if self.record.stage == Stage.SESSION and self.session and await self.session.say(text):
+            return Receipt(True, f"{self.task.id} has it in its running turn")
+        self.note(messages=(*self.record.messages, text))
+        return Receipt(True, f"{self.task.id} gets it with its next prompt")
+
+    def note(self, **changes: Any) -> None:
+        """Change the record, on disk first: whoever comes after a kill reads it."""
+        self.record = replace(self.record, **changes, updated=datetime.now(UTC).isoformat(timespec="seconds"))
+        self.run.records[self.task.id] = self.record
+        # Without the directory an agent has deleted it; `reopen` makes it anew, and the record with it.
+        with suppress(FileNotFoundError):
+            write_record(self.worktree.git_dir, self.record)
+
+    def reopen(self, *, is_unreadable: bool = False) -> None:
+        """Make the worktree fit again that the agent, or another one, has damaged or led astray. Call in a thread."""
+        run = self.run
+        start = self.record.base or run.head.last_seen()
+        self.worktree = run.worktrees.reopen(
+            self.worktree, self.branch, start, is_unreadable=is_unreadable, label=self.task.id
+        )
+        self.state = None
+        self.note(slot=self.worktree.slot)
+
+    def take_out(self) -> None:
+        """Keep, and take out, what the agent made beside its branch; the next attempt is told. Call in a thread."""
+        try:
+            taken = self.run.worktrees.take_out(self.worktree, self.task.id)
+        except (GitError, OSError) as error:
+            self.run.say_soon(f"Could not take out what {self.task.id} made: {error}. The next run tries again.")
+            return
+        if stashes := [one.stash for one in taken if one.stash]:
+            self.run.shared.pass_over(stashes)
+        if taken:
+            self.note(notes=(*self.record.notes, *map(str, taken)))
+
+    def enter(self, stage: Stage, detail: str = "", log: Path | None = None) -> None:
+        """The node is at `stage` from now on: in the record, on the board, and in the log."""
+        self.note(stage=str(stage))
+        self.run.board.enter(
+            self.task.id,
+            stage,
+            detail,
+            attempt=self.record.attempt,
+            turn=self.record.turn,
+            worktree=str(self.worktree.path),
+            **({"log": str(log)} if log else {}),
+        )
+
+    def remember_group(self, group: GroupId) -> None:
+        self.note(pid=group.pid, pid_started=group.started)
+
+    def is_last_attempt(self) -> bool:
+        """Whether no attempt is left of those that `retry.attempts` allows since the node was last blocked."""
+        return self.record.attempt - self.record.allowance + 1 >= self.run.settings.retry.attempts
+
+
+def next_record(
+    previous: Record | None, task_id: str, branch: str, base: str, run_id: str, attempts_before: int
+) -> Record:
+    """The record of the attempt that begins now.
+
+    After a failed attempt, or a block, it is the next one; what was merely interrupted goes on under its number, and a
+    turn that was not over is taken again.
+    `attempts_before` are those that git tells of when no record is left.
+    """
+    if previous is None or previous.task_id != task_id:
+        attempt = attempts_before + 1
+        return Record(task_id, branch, attempt=attempt, allowance=attempt, session=new_session(), run=run_id, base=base)
+    if previous.stage == BLOCKED:
+        attempt = previous.attempt + 1
+        return replace(previous, attempt=attempt, allowance=attempt, turn=0, rounds=0, review_rounds=0,
+                       finished="", reviewed="", refused="", session=new_session(), run=run_id, conversation="",
+                       attempt_spent=NOTHING, forgiven=previous.spent)  # fmt: skip
+    if previous.stage == FAILED_ATTEMPT:
+        return replace(previous, attempt=previous.attempt + 1, turn=0, session=new_session(), run=run_id, finished="",
+                       conversation="", attempt_spent=NOTHING)  # fmt: skip
+    is_amid_turn = previous.stage == Stage.SESSION
+    return replace(previous, turn=max(0, previous.turn - is_amid_turn), run=run_id)
+
+
+def new_session() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
+    """Make or resume the node's worktree, ending what an earlier coordinator left running in it."""
+    head = run.head.last_seen()
+    branch = run.branch_of(task.id)
+    previous, worktree, before = await run.opening_thread(_open_worktree, run, task.id, branch, head)
+    if previous and previous.pid:
+        await end_group(
+            GroupId(previous.pid, previous.pid_started), run.settings.watch.stop_seconds, session=previous.session
+        )
+    is_found = previous is None and not worktree.is_new_branch
+    base = await run.thread(_find_base, run, branch, head) if is_found else head
+    record = next_record(previous, task.id, branch, base, run.id, before)
+    if previous is None or record.attempt != previous.attempt:
+        # Turns are counted anew in each attempt, so an old notice would be taken for one of this attempt's.
+        await run.thread(clear_notices, worktree.git_dir)
+    record, state = await run.opening_thread(bring_up_to_date, run, worktree, record, head)
+    # At the head with nothing uncommitted it is as a new one would be, unless its session goes on where it was.
+    is_begun = previous is not None and previous.attempt == record.attempt
+    is_fresh = state is not None and state.commit == head and not state.dirty and not is_begun
+    work = Work(
+        run, lander, task, seat, worktree, replace(record, slot=worktree.slot, pid=0),
+        is_resumed=worktree.is_resumed and not is_fresh, state=state,
+    )  # fmt: skip
+    run.desk.enter(task.id, work)
+    work.enter(Stage.WORKTREE, branch)
+    return work
+
+
+def _find_base(run: Run, branch: str, head: str) -> str:
+    """Where a branch that a killed coordinator left without a record began: the head may have moved on since."""
+    tip = run.repository.branch_head(branch)
+    return (tip and find_merge_base(run.repository.git, head, tip)) or head
+
+
+def _open_worktree(run: Run, task_id: str, branch: str, head: str) -> tuple[Record | None, Worktree, int]:
+    """The record that was left, the worktree, and the attempts that git tells of where no record was left."""
+    tasks = run.graph.tasks
+    # Read first: a worktree that an agent left on another branch is made anew, and its record goes with it. What this
+    # run has noted itself counts before what an agent may have written there.
+    previous = run.records.get(task_id) or read_previous(run.repository, tasks, task_id, branch, head)
+    worktree = run.worktrees.open_branch(branch, head)
+    return previous, worktree, 0 if previous else count_attempts(run.repository, tasks[task_id], head)

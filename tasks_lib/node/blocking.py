@@ -1,0 +1,84 @@
+"""Records on the head that a node cannot go on: its status, its notes, and the file that a person completes."""
+
+from dataclasses import dataclass
+
+from tasks_lib.git.compose.commit_composer import Candidate, NewTask
+from tasks_lib.model import HUMAN, Blocked, Status, Task
+from tasks_lib.naming import is_resolve_task, name_resolve_task
+from tasks_lib.node.attempt_context import Work
+from tasks_lib.node.previous_attempt import BLOCKED
+from tasks_lib.taskfile.parsing import decode, get_section, render_task
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """Why a node stops: `reason` in one sentence, `notes` what a person needs besides."""
+
+    reason: str
+    notes: str = ""
+
+
+async def block_node(work: Work, blocker: Blocker) -> Blocked:
+    """Commit the blocker to the head; the worktree and the branch stay as they are for the next attempt."""
+    run = work.run
+    task = run.graph.tasks.get(work.task.id, work.task)
+    agent_notes = await run.thread(read_new_notes, work)
+    notes = "\n\n".join(part for part in (agent_notes, blocker.notes.strip()) if part)
+    resolve_id = "" if is_resolve_task(task.id) else name_resolve_task(task.id, run.graph.tasks)
+    resolve = make_resolve_task(work, task, resolve_id, blocker.reason, notes) if resolve_id else None
+
+    def compose(head: str) -> Candidate:
+        return work.lander.composer.compose_blocker(
+            task,
+            head,
+            reason=blocker.reason,
+            notes=notes,
+            resolve=resolve,
+            attempt=work.record.attempt,
+            run=run.id,
+            session=work.record.session,
+        )
+
+    await work.lander.record(compose)
+    work.note(stage=BLOCKED)
+    return Blocked(blocker.reason, resolve_id)
+
+
+def make_resolve_task(work: Work, task: Task, resolve_id: str, reason: str, notes: str) -> NewTask:
+    """The task file that waits for a person; completing it on the target lets the node run again."""
+    target = work.run.project.target
+    body = f"""## Description
+Task `{task.id}` ({task.name}) is blocked:
+
+{reason}
+
+Its branch `{work.branch}` and its worktree hold what was done so far. `{task.path}` has the agent's notes.
+
+## Acceptance Criteria
+- [ ] What blocks it is resolved: in the code, in `{task.path}`, or outside.
+- [ ] This file says `status: completed`, committed on {target}; the next run then works `{task.id}` again.
+
+## Notes
+{notes or "(none)"}
+"""
+    text = render_task(
+        resolve_id,
+        f"Resolve what blocks {task.id}",
+        status=Status.PENDING,
+        level=None,
+        assignee=HUMAN,
+        depends_on=(),
+        body=body,
+    )
+    return NewTask(resolve_id, f"{work.run.project.tasks_dir}/{resolve_id}.md", text)
+
+
+def read_new_notes(work: Work) -> str:
+    """What the agent wrote under `## Notes` of its own task file beyond what stands at the head. Call in a thread."""
+    file = work.worktree.path / work.task.path
+    if file.is_symlink() or not file.is_file():
+        return ""
+    mine = (get_section(decode(file.read_bytes()), "Notes") or "").strip()
+    head = work.run.reader.text(work.run.head.current(), work.task.path) or ""
+    before = (get_section(head, "Notes") or "").strip()
+    return mine.removeprefix(before).strip() if before else mine

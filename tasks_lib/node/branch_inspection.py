@@ -1,0 +1,104 @@
+"""Has the commits of a node's branch inspected when a turn is over, before anything of them is accepted."""
+
+from collections.abc import Iterator
+
+from tasks_lib.git.commits.branch_state import find_changes, read_line
+from tasks_lib.git.commits.merge_tree import find_merge_base
+from tasks_lib.git.inspection.branch_commits import (
+    Range,
+    describe_lost_history,
+    find_large,
+    find_strange,
+    find_taken,
+    is_history_kept,
+    list_own_commits,
+)
+from tasks_lib.git.kept.submodules import find_stores, list_pointers, secure
+from tasks_lib.git.objects.object_database import Change
+from tasks_lib.naming import show
+from tasks_lib.node.attempt_context import Work
+from tasks_lib.node.branch_start import find_start
+from tasks_lib.session.turn_ending import Finding
+
+MEBIBYTE = 1 << 20
+
+
+def remember_fork(work: Work, commit: str) -> None:
+    """Note where the branch, at `commit` before its first turn, left the head. Call in a thread."""
+    if not work.record.fork:
+        head = work.run.head.last_seen()
+        fork = commit if commit == head else find_merge_base(work.run.repository.git, head, commit)
+        work.note(fork=fork or "")
+
+
+def follow_branch(work: Work, commit: str) -> None:
+    """Note where the branch, now at `commit`, begins, if it was fast-forwarded or rebased. Call in a thread.
+
+    What a person or another node landed is not the work of the agent that takes it in.
+    """
+    start = find_start(work.run, work.worktree.git_dir, work.record.base, commit)
+    if start != work.record.base:
+        work.note(base=start, fork=start)
+
+
+def look_at_branch(work: Work, commit: str) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+    """The paths that the branch changed up to `commit`, but for what it merged from the head, and what must not land.
+
+    Call in a thread.
+    """
+    run, git = work.run, work.run.repository.git
+    head = run.head.last_seen()
+    span = Range(work.record.fork, head, commit)
+    # A head that was made again on a base that moved may have lost the fork itself.
+    if span.fork and run.head.contains(span.fork, head) and not is_history_kept(git, run.objects, span.fork, commit):
+        return (), (describe_lost_history(span.fork, work.branch),)
+    changes = find_work(work, commit)
+    own = list_own_commits(git, run.objects, span)
+    findings = (
+        *find_taken(git, own, head, _list_other_branches(work), work.worktree.git_dir),
+        *find_large(run.objects, own, commit, run.settings.land.max_file_mb * MEBIBYTE),
+        *find_strange(run.objects, changes, commit),
+        *find_loose_pointers(work, commit, changes),
+    )
+    return tuple(change.path for change in changes), findings
+
+
+def find_loose_pointers(work: Work, commit: str, changes: tuple[Change, ...]) -> Iterator[Finding]:
+    """Submodules whose commit nothing that lasts would hold once the worktree is gone. Call in a thread."""
+    run, worktree = work.run, work.worktree
+    for pointer in list_pointers(run.repository.git, commit, changes):
+        stores = find_stores(run.repository, worktree.path, worktree.git_dir, pointer)
+        kept = secure(run.repository, stores, pointer, work.task.id, is_shared=run.project.is_remote)
+        where = f"{show(pointer.path)} is at {pointer.commit[:10]}"
+        if kept:
+            run.say_soon(
+                f"{work.task.id}: {where}, which is on no remote yet; it is kept in {kept}. Push it from there."
+            )
+        elif kept is None:
+            yield Finding(
+                f"{where}, a commit that is on no remote of the submodule",
+                "Push it to the submodule's remote, or point to a commit that is there. If you can do neither, do a "
+                "Safe Exit and say so.",
+            )
+
+
+def find_work(work: Work, commit: str) -> tuple[Change, ...]:
+    """What the branch changed up to `commit`, but for what it merged from the head. Call in a thread."""
+    run = work.run
+    if read_line(run.objects, work.record.base, commit).is_plain:
+        return tuple(run.objects.diff(work.record.base, commit))
+    return find_changes(run.repository.git, run.head.last_seen(), commit)
+
+
+def _list_other_branches(work: Work) -> dict[str, str]:
+    """The branches of other nodes that have not landed, with their commits."""
+    run = work.run
+    tasks = tuple(run.graph.tasks.values())
+    names = {run.branch_of(task.id) for task in tasks if not task.is_completed} - {work.branch}
+    if not names:
+        return {}
+    rows = run.repository.git.text(
+        "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads"
+    ).splitlines()
+    pairs = (row.partition(" ") for row in rows)
+    return {name: tip for tip, _, name in pairs if name in names}

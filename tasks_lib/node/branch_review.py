@@ -1,0 +1,99 @@
+"""Has a branch reviewed by another role before it may land, where the policy asks for it."""
+
+from dataclasses import dataclass, replace
+
+from tasks_lib.agents.backend import Session, TurnEnd, TurnSpec
+from tasks_lib.errors import ShellError
+from tasks_lib.model import REVIEW_LEVEL, Stage, Verdict
+from tasks_lib.node.attempt_context import Work, new_session
+from tasks_lib.node.turn_loop import ask, describe_session, set_up
+from tasks_lib.prompts import agent_prompts
+from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit, TurnFacts, Unfinished, decide_turn
+
+REVIEWERS = 2
+"""How many reviewers are tried before one commit is given up on: a second one, if the first broke."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewEnded:
+    """What the reviewer said, whose last line is `verdict`."""
+
+    verdict: Verdict
+    report: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewFailed:
+    """No reviewer came to a verdict, through no fault of the work; `reason` goes on from `the review`."""
+
+    reason: str
+
+
+async def review_branch(work: Work, commit: str) -> ReviewEnded | ReviewFailed:
+    """Have `commit` reviewed; a reviewer that breaks or gives no verdict says nothing of it: another is asked."""
+    round_number = work.record.review_rounds + 1
+    work.enter(Stage.REVIEW, f"round {round_number}")
+    ended = await _review_once(work, commit)
+    for _ in range(1, REVIEWERS):
+        if isinstance(ended, ReviewEnded):
+            break
+        work.enter(Stage.REVIEW, f"round {round_number} again: the review {ended.reason}")
+        ended = await _review_once(work, commit)
+    return ended
+
+
+async def _review_once(work: Work, commit: str) -> ReviewEnded | ReviewFailed:
+    """One review of `commit`, in a worktree of the reviewer's own whose changes are thrown away."""
+    run = work.run
+    worktree = await run.thread(run.worktrees.open_detached, commit, "review")
+    name = f"review-{work.record.attempt}-{work.record.review_rounds + 1}"
+    log = run.log_path(work.task.id, name)
+    role = run.settings.role_for(REVIEW_LEVEL)
+    spec = describe_session(work, worktree, new_session(), role, log)
+    session = run.backend.open(replace(spec, model=run.settings.agent.models.get(role, ""), is_read_only=True))
+    try:
+        # The reviewer runs the tests, so its worktree needs what that of the author has.
+        await set_up(work, worktree, run.log_path(work.task.id, f"setup-{name}"))
+        return await _ask_for_verdict(work, session, commit)
+    except ShellError as error:
+        return ReviewFailed(f"could not begin: setup failed: {error}")
+    finally:
+        await session.close()
+        await run.thread(run.worktrees.take_out, worktree, work.task.id)
+        await run.thread(run.worktrees.release, worktree)
+
+
+async def _ask_for_verdict(work: Work, session: Session, commit: str) -> ReviewEnded | ReviewFailed:
+    run = work.run
+    text = await run.thread(run.reader.text, commit, work.task.path) or ""
+    head = run.head.last_seen()
+    prompt = agent_prompts.write_review_prompt(
+        work.task, text, work.branch, head, run.instructions.agents_md, run.instructions.templates
+    )
+    for number in range(1, run.settings.watch.nudges + 2):
+        if excess := run.purse.refuse_turn(work.record, work.record.session):
+            return ReviewFailed(f"was not begun: {excess}")
+        end = await ask(work, session, prompt, TurnSpec(attempt=work.record.attempt, turn=number, target=head))
+        match decide_turn(_gather_facts(end, commit)):
+            case Done(verdict) if verdict is not None:
+                return ReviewEnded(verdict, end.answer)
+            case Unfinished(_, nudge):
+                prompt = nudge
+            case AttemptFailed(reason):
+                return ReviewFailed(f"failed: {reason}")
+            case Done() | SafeExit():
+                break
+    return ReviewFailed("ended without a verdict")
+
+
+def _gather_facts(end: TurnEnd, commit: str) -> TurnFacts:
+    return TurnFacts(
+        end.status,
+        end.answer,
+        commit,
+        has_work=False,
+        is_timed_out=end.timed_out,
+        error=end.error,
+        excess=end.excess,
+        is_review=True,
+    )

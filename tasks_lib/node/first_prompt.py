@@ -1,0 +1,70 @@
+"""Puts the first prompt of an attempt together from the repository, whether it is sent or only shown."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tasks_lib.git.commits.task_reader import TaskReader
+from tasks_lib.model import Task
+from tasks_lib.project.agent_instructions import NO_INSTRUCTIONS, Instructions
+from tasks_lib.prompts.agent_prompts import MAX_LISTED, Prerequisite, Setting, write_task_prompt
+from tasks_lib.settings.schema import Settings
+from tasks_lib.taskfile.parsing import get_section
+
+
+@dataclass(frozen=True, slots=True)
+class Briefing:
+    """What all first prompts of a run are made from.
+
+    `tasks` is the graph at the commit `head`, by id. `diffstat` says what the merge of a landed node changed, "" for
+    one that changed nothing.
+    """
+
+    settings: Settings
+    target: str
+    tasks: Mapping[str, Task]
+    reader: TaskReader
+    head: str
+    diffstat: Callable[[str], str]
+    instructions: Instructions = NO_INSTRUCTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Which attempt begins: its branch and number, and what is left of those before it, notes oldest first."""
+
+    branch: str
+    number: int
+    is_resumed: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def brief(briefing: Briefing, task: Task, attempt: Attempt) -> str:
+    """The prompt that begins or resumes `attempt` at `task`. Call in a thread."""
+    setting = Setting(
+        branch=attempt.branch,
+        target=briefing.target,
+        attempt=attempt.number,
+        role=briefing.settings.role_for(task.level),
+        is_resumed=attempt.is_resumed,
+        notes=attempt.notes,
+        instructions=briefing.instructions.agents_md,
+    )
+    text = briefing.reader.text(briefing.head, task.path) or ""
+    before = describe_prerequisites(briefing, task)
+    return write_task_prompt(task, text, setting, before, briefing.instructions.templates)
+
+
+def describe_prerequisites(briefing: Briefing, task: Task) -> list[Prerequisite]:
+    """What each completed prerequisite of `task` left: its Summary and the diffstat of its merge."""
+    found: list[Prerequisite] = []
+    for task_id in task.depends_on:
+        one = briefing.tasks.get(task_id)
+        if one is None:
+            continue
+        if len(found) >= MAX_LISTED:
+            # Only counted: neither is worth asking git for.
+            found.append(Prerequisite(task_id, one.name, "", ""))
+            continue
+        summary = get_section(briefing.reader.text(briefing.head, one.path) or "", "Summary") or ""
+        found.append(Prerequisite(task_id, one.name, summary, briefing.diffstat(task_id)))
+    return found

@@ -1,0 +1,41 @@
+"""Shows how much a session has changed so far, now and then while it works."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from tasks_lib.errors import GitError
+from tasks_lib.git.commits.branch_state import read_shortstat
+from tasks_lib.node.attempt_context import Work
+
+GLANCE_SECONDS = 10.0
+"""How often git is asked, and only when the session has shown life since."""
+
+
+@asynccontextmanager
+async def glancing(work: Work) -> AsyncGenerator[None]:
+    """Keep the board's `diffstat` of the node close to its worktree while the block runs."""
+    looking = asyncio.create_task(_look(work))
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+
+
+async def _look(work: Work) -> None:
+    seen = work.view.active_at
+    while True:
+        await asyncio.sleep(GLANCE_SECONDS)
+        if work.view.active_at != seen:
+            seen = work.view.active_at
+            await show_changes(work)
+
+
+async def show_changes(work: Work) -> None:
+    """Put on the board what the worktree changes against the commit that the branch began at."""
+    try:
+        found = await work.run.thread(read_shortstat, work.worktree.git, work.record.base)
+    except GitError:
+        return  # The agent may have broken its worktree; whoever judges the turn says so.
+    work.run.board.show(work.task.id, diffstat=found)

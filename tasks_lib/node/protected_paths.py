@@ -1,0 +1,57 @@
+"""Decides whether a branch changes files that only a person may let through, and what that person is told."""
+
+from dataclasses import dataclass
+
+from tasks_lib.git.objects.object_database import Change
+from tasks_lib.git.ref_names import branch_ref
+from tasks_lib.naming import show_some
+from tasks_lib.node.attempt_context import Work
+from tasks_lib.node.branch_inspection import find_work
+from tasks_lib.project.loading import CONFIGURATION, TASKGRAPH
+
+ALWAYS = (CONFIGURATION, TASKGRAPH)
+"""What says how the next run works: its commands, its limits, and what else is protected."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsPerson:
+    """The branch cannot land before a person allows it: `reason` in one sentence, `notes` how to look and to decide.
+
+    `files` are what is asked for, each with its content; noted in the record once the node is blocked, and not before,
+    they are what may land when it is worked again.
+    """
+
+    reason: str
+    notes: str
+    files: tuple[str, ...]
+
+
+def hold_back(work: Work, commit: str) -> NeedsPerson | None:
+    """None if the branch at `commit` changes nothing protected, or only as a person has allowed. Call in a thread."""
+    names = (*ALWAYS, *work.run.settings.protected_paths)
+    changes = [change for change in find_work(work, commit) if any(_touches(change.path, name) for name in names)]
+    shown = tuple(_identify(change) for change in changes)
+    if set(shown) <= set(work.record.protected):
+        return None
+    return _explain(work, [change.path for change in changes], shown)
+
+
+def _explain(work: Work, paths: list[str], files: tuple[str, ...]) -> NeedsPerson:
+    base = work.run.head.base_ref
+    return NeedsPerson(
+        f"it changes {show_some(paths)}, which only a person may let through",
+        f"Look at it: `git diff {base}...{branch_ref(work.branch)}`. Completing the resolve task allows these files as "
+        f"they are there now. To refuse them, take them out of {work.branch} first.",
+        files,
+    )
+
+
+def _touches(path: str, name: str) -> bool:
+    """Whether a change at `path` is one at or below `name`, or replaces a folder that `name` lies in."""
+    # Without regard to case, because some disks have none.
+    changed, protected = f"{path.casefold()}/", f"{name.rstrip('/').casefold()}/"
+    return changed.startswith(protected) or protected.startswith(changed)
+
+
+def _identify(change: Change) -> str:
+    return f"{change.new.mode} {change.new.oid} {change.path}" if change.new else f"deleted {change.path}"

@@ -1,0 +1,201 @@
+"""Decides whether an agent said since its turn began that it is blocked; what stood there before says nothing."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tasks_lib.git.commits.branch_state import BranchState, read_line
+from tasks_lib.git.commits.merge_tree import find_merge_base
+from tasks_lib.git.inspection.branch_commits import list_committed
+from tasks_lib.git.kept.snapshots import KEPT_REFS
+from tasks_lib.git.session_record import measure_notices, read_notices
+from tasks_lib.model import NoticeLevel, Status
+from tasks_lib.naming import flatten
+from tasks_lib.node.attempt_context import Work
+from tasks_lib.node.branch_inspection import find_work
+from tasks_lib.taskfile.parsing import decode, get_section, parse_task
+
+_SESSION = "Session: "
+"""The trailer by which a blocker of the coordinator's names the session that was blocked."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStart:
+    """What was there when a turn began: whatever the agent says is new only against this.
+
+    `own_file` is the node's task file in the worktree, None if there was none; `notices` the bytes of the notices
+    file; `target` the commit that the agent is told as COORDINATOR_TARGET.
+    """
+
+    state: BranchState
+    own_file: bytes | None
+    notices: int
+    target: str
+
+    @property
+    def commit(self) -> str:
+        return self.state.commit
+
+
+def note_turn_start(work: Work, state: BranchState) -> TurnStart:
+    """Take down what is there, right before a turn. Call in a thread."""
+    return TurnStart(state, read_own_file(work), measure_notices(work.worktree.git_dir), work.run.head.last_seen())
+
+
+def find_safe_exit(work: Work, start: TurnStart, after: BranchState) -> str:
+    """The reason of a Safe Exit said since `start`, "" for none: a notice, a commit, or the task file.
+
+    Call in a thread.
+    """
+    return _find_notice(work, start) or _find_commit(work, start, after) or _find_in_file(work, start, after)
+
+
+def _find_notice(work: Work, start: TurnStart) -> str:
+    git_dir = work.worktree.git_dir
+    # A file that became shorter is another one, and is read whole. The number of a turn comes again after a kill.
+    since = start.notices if measure_notices(git_dir) >= start.notices else 0
+    for notice in reversed(read_notices(git_dir, since)):
+        if notice.turn == work.record.turn and notice.level is NoticeLevel.BLOCKING:
+            return notice.text
+    return ""
+
+
+# Commits.
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    """Who wrote a commit and when, its subject, and the session that it names; a rebase keeps all of it."""
+
+    author: str
+    subject: str
+    session: str
+
+
+def _find_commit(work: Work, start: TurnStart, after: BranchState) -> str:
+    if after.commit == start.commit:
+        return ""
+    line = read_line(work.run.objects, start.commit, after.commit)
+    mark = f"blocked({work.task.id}):"
+    said = [pair for pair in zip(line.commits, line.subjects, strict=True) if pair[1].startswith(mark)]
+    if not said:
+        return ""
+    earlier = _list_earlier(work, start, mark)
+    written = {_read_commit(work, commit) for commit in earlier}
+    committed = list_committed(work.worktree.git_dir)
+    for commit, subject in said:
+        found = _read_commit(work, commit)
+        is_copy = found in written and commit not in committed
+        if commit not in earlier and not is_copy and found.session in ("", work.record.session):
+            return subject.removeprefix(mark).strip() or "blocked"
+    return ""
+
+
+def _list_earlier(work: Work, start: TurnStart, mark: str) -> set[str]:
+    """The commits of that subject that the branch held when the turn began, that the target holds, or that are kept."""
+    run = work.run
+    tips = {start.commit, start.target, run.head.newest_seen(), run.head.last_seen_base()}
+    kept = [f"--glob={KEPT_REFS}/{flatten(name)}" for name in (work.task.id, work.branch)]
+    listed = run.repository.git.text(
+        "log", "--format=%H", "--fixed-strings", f"--grep={mark}",
+        f"--glob=refs/remotes/*/{run.project.target}", *kept, *sorted(tips), "--",
+    )  # fmt: skip
+    return set(listed.split())
+
+
+def _read_commit(work: Work, commit: str) -> _Commit:
+    header, _, message = work.run.objects.read(commit).decode("utf-8", "replace").partition("\n\n")
+    author = next((line for line in header.split("\n") if line.startswith("author ")), "")
+    lines = message.split("\n")
+    session = next((line.removeprefix(_SESSION).strip() for line in lines if line.startswith(_SESSION)), "")
+    return _Commit(author, lines[0], session)
+
+
+# The task file.
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What a text of the task file says of a block. `is_certain`: the worktree's was surely made from it."""
+
+    is_blocked: bool
+    notes: Counter[str]
+    is_certain: bool = False
+
+
+def read_own_file(work: Work) -> bytes | None:
+    """The node's task file as it lies in the worktree; None if there is none. Call in a thread."""
+    file = work.worktree.path / work.task.path
+    return None if file.is_symlink() or not file.is_file() else file.read_bytes()
+
+
+def _find_in_file(work: Work, start: TurnStart, after: BranchState) -> str:
+    """What the task file in the worktree says of a block, "" unless this turn wrote that.
+
+    The status may come from the target, or be left from an earlier attempt, while the agent writes something else into
+    the file. Then its word is a line of the Notes that is new: one that speaks of being blocked, or any, if the turn
+    has done nothing else.
+    """
+    data = read_own_file(work)
+    if data is None or data == start.own_file or parse_status(data, work.task.path) is not Status.BLOCKED:
+        return ""
+    text = decode(data)
+    lines = _list_notes(text)
+    versions = list(_list_versions(work, start, after))
+    known: Counter[str] = Counter()
+    for version in versions:
+        known |= version.notes
+    fresh = list(_subtract(lines, known))
+    is_brought = any(one.is_blocked and (one.is_certain or one.notes <= Counter(lines)) for one in versions)
+    speaking = [line for line in fresh if "blocked" in line.casefold()]
+    if is_brought and not speaking and (not fresh or _has_new_work(work, start, after)):
+        return ""
+    said = next(iter([*speaking, *fresh, *(line for line in lines if "blocked" in line.casefold()), *lines]), "")
+    return said.strip("-* ").removeprefix("Blocked:").strip() or "the task file says blocked"
+
+
+def _has_new_work(work: Work, start: TurnStart, after: BranchState) -> bool:
+    """Whether the branch changes something else than it did when the turn began, its own task file apart."""
+    before, now = (
+        {(change.path, change.new) for change in find_work(work, commit) if change.path != work.task.path}
+        for commit in (start.commit, after.commit)
+    )
+    return before != now
+
+
+def _list_versions(work: Work, start: TurnStart, after: BranchState) -> Iterator[_Version]:
+    """What the worktree's file may have been made from: itself before the turn, and what the target had meanwhile."""
+    if start.own_file is not None:
+        yield _read_version(decode(start.own_file), work.task.path, is_certain=True)
+    run, git, path = work.run, work.run.repository.git, work.task.path
+    head = run.head.newest_seen()
+    merged = find_merge_base(git, head, after.commit)
+    between = git.text("rev-list", head, f"^{start.target}", "--", path).split() if head != start.target else ()
+    tips = dict.fromkeys(commit for commit in (merged, start.target, head, run.head.last_seen_base()) if commit)
+    new = set(git.text("rev-list", "--no-walk", *tips, f"^{start.commit}", "--").split()) if tips else set[str]()
+    for commit in dict.fromkeys((*(tip for tip in tips if tip in new), *between)):
+        if (text := run.reader.text(commit, path)) is not None:
+            yield _read_version(text, path, is_certain=commit == merged)
+
+
+def _read_version(text: str, path: str, *, is_certain: bool) -> _Version:
+    data = text.encode("utf-8", "surrogateescape")
+    return _Version(parse_status(data, path) is Status.BLOCKED, Counter(_list_notes(text)), is_certain)
+
+
+def _list_notes(text: str) -> list[str]:
+    return [line.strip() for line in (get_section(text, "Notes") or "").splitlines() if line.strip()]
+
+
+def _subtract(lines: list[str], known: Counter[str]) -> Iterator[str]:
+    left = known.copy()
+    for line in lines:
+        if left[line] > 0:
+            left[line] -= 1
+        else:
+            yield line
+
+
+def parse_status(data: bytes, path: str) -> Status | None:
+    task, _ = parse_task(data, path)
+    return task.status if task else None

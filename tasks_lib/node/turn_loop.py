@@ -1,0 +1,291 @@
+"""Holds an agent's session: turn after turn, until git shows that the work is done, blocked, or not coming."""
+
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from tasks_lib.agents.backend import Session, SessionSpec, TurnEnd, TurnSpec
+from tasks_lib.errors import GitError
+from tasks_lib.git.commits.branch_state import BranchState, digest_work, read_state
+from tasks_lib.git.kept.snapshots import KEPT_REFS
+from tasks_lib.git.worktrees.damage_repair import explain_unreadable, find_damage
+from tasks_lib.git.worktrees.lifecycle import Worktree
+from tasks_lib.git.worktrees.nested_worktrees import find_nested
+from tasks_lib.model import Stage, Status
+from tasks_lib.naming import flatten, show
+from tasks_lib.node.agent_notices import hearing
+from tasks_lib.node.attempt_context import Work
+from tasks_lib.node.branch_inspection import follow_branch, look_at_branch, remember_fork
+from tasks_lib.node.first_prompt import Attempt, Briefing, brief
+from tasks_lib.node.live_diffstat import glancing
+from tasks_lib.node.safe_exit import TurnStart, find_safe_exit, note_turn_start, parse_status
+from tasks_lib.node.uncommitted_paths import list_own, note_setup, read_marks
+from tasks_lib.prompts import agent_prompts
+from tasks_lib.runtime.copied_files import copy_listed, is_copied
+from tasks_lib.runtime.run_context import Interrupted
+from tasks_lib.runtime.setup_and_verify import run_setup
+from tasks_lib.session.next_action import name_moment
+from tasks_lib.session.turn_ending import (
+    AttemptFailed,
+    Done,
+    Finding,
+    SafeExit,
+    TurnEnding,
+    TurnFacts,
+    Unfinished,
+    decide_turn,
+)
+from tasks_lib.text import escape_unprintable
+
+ASKED_AGAIN = "Your model's provider did not answer for a while. Continue with your task where you were."
+
+
+async def prepare_worktree(work: Work) -> None:
+    """Make the node's worktree fit to work in; raises ShellError naming the line of `setup` that failed."""
+    log = work.run.log_path(work.task.id, "setup")
+    if not work.run.settings.setup:
+        await set_up(work, work.worktree, log)
+        return
+    work.enter(Stage.SETUP)
+    before = await work.run.thread(read_marks, work)
+    await set_up(work, work.worktree, log)
+    await work.run.thread(note_setup, work, before)
+
+
+async def set_up(work: Work, worktree: Worktree, log: Path) -> None:
+    """Copy the listed files in and run `setup`; raises ShellError naming the line that failed."""
+    await copy_listed(work.run, worktree)
+    if work.run.settings.setup:
+        await work.unless_stopped(run_setup(work.run, worktree, log))
+
+
+async def hold_session(work: Work, prompt: str) -> Done | SafeExit | AttemptFailed:
+    """Prompt the session, nudging it at most `watch.nudges` times, until a turn ends in one of these ways."""
+    nudges = work.run.settings.watch.nudges
+    while True:
+        prompt = take_messages(work, prompt)
+        if excess := work.run.purse.refuse_turn(work.record, work.record.session):
+            return AttemptFailed(f"no further turn was begun: {excess}")
+        ending = await take_turn(work, prompt)
+        if isinstance(ending, Done) and work.record.messages:
+            # A person spoke while the turn went on, and the agent has not heard it yet.
+            prompt = ""
+            continue
+        if not isinstance(ending, Unfinished):
+            return ending
+        if nudges == 0:
+            return AttemptFailed(f"{ending.reason}, after {work.run.settings.watch.nudges} nudges")
+        nudges -= 1
+        work.note(cautions=(*work.record.cautions, *ending.said_once))
+        prompt = ending.nudge
+        work.run.board.enter(work.task.id, Stage.SESSION, f"nudged: {ending.reason}")
+
+
+def take_messages(work: Work, prompt: str) -> str:
+    """`prompt` with what persons said since the last one, which counts as heard now."""
+    said = work.record.messages
+    if said:
+        work.note(messages=())
+    return agent_prompts.add_messages(prompt, said)
+
+
+async def take_turn(work: Work, prompt: str) -> TurnEnding:
+    """One prompt and what became of it, as git tells."""
+    run = work.run
+    start = await run.thread(look_before, work)
+    work.note(turn=work.record.turn + 1, turn_start=start.commit)
+    await run.thread(remember_fork, work, start.commit)
+    log = run.log_path(work.task.id, f"session-{work.record.attempt}")
+    work.enter(Stage.SESSION, f"turn {work.record.turn} as {run.settings.role_for(work.task.level)}", log=log)
+    async with hearing(work), glancing(work):
+        end = await work.unless_stopped(prompt_session(work, prompt, start.target))
+    work.answer = escape_unprintable(end.answer)
+    return await run.thread(judge_turn, work, start, end)
+
+
+def look_before(work: Work) -> TurnStart:
+    """The state of the worktree before a turn. Call in a thread.
+
+    While this agent waited, another one may have damaged the worktree: then it is made fit again.
+    """
+    work.run.shared.begin()
+    if damage := find_damage(work.worktree):
+        work.reopen()
+        work.run.say_soon(f"{work.task.id}: an agent {damage}, though not in a turn; it is there again.")
+    return note_turn_start(work, work.state or read_state(work.worktree.git))
+
+
+def judge_turn(work: Work, start: TurnStart, end: TurnEnd) -> TurnEnding:
+    """How the turn ended that began at `start`. Call in a thread."""
+    work.run.shared.compare(work.task.id)
+    if damage := find_damage(work.worktree):
+        return _fail_damaged(work, damage)
+    try:
+        after = work.state = read_state(work.worktree.git)
+    except GitError as error:
+        return _fail_damaged(work, explain_unreadable(error), is_unreadable=True)
+    if after.branch != work.branch:
+        work.reopen()
+        kept = f"its state is kept below {KEPT_REFS}/{flatten(work.branch)}"
+        return AttemptFailed(f"the worktree is on {after.branch or 'no branch'} instead of {work.branch}; {kept}")
+    follow_branch(work, after.commit)
+    return decide_turn(gather_facts(work, start, after, end))
+
+
+def _fail_damaged(work: Work, damage: str, *, is_unreadable: bool = False) -> AttemptFailed:
+    work.reopen(is_unreadable=is_unreadable)
+    return AttemptFailed(f"the agent {damage}; what is committed on {work.branch} is kept, and it goes on from there")
+
+
+async def prompt_session(work: Work, prompt: str, target: str) -> TurnEnd:
+    """Send `prompt` to the node's session, which is opened if it is not open; `target` is COORDINATOR_TARGET."""
+    run, record = work.run, work.record
+    if work.session is None:
+        role, log = run.settings.role_for(work.task.level), run.log_path(work.task.id, f"session-{record.attempt}")
+        spec = describe_session(work, work.worktree, record.session, role, log)
+        goes_on = replace(spec, conversation=record.conversation, on_conversation=partial(remember_conversation, work))
+        work.session = run.backend.open(goes_on)
+        run.board.show(work.task.id, role=role, model=spec.model or run.settings.agent.model)
+    turn = TurnSpec(attempt=record.attempt, turn=record.turn, target=target)
+    return await ask(work, work.session, prompt, turn)
+
+
+async def ask(work: Work, session: Session, prompt: str, turn: TurnSpec) -> TurnEnd:
+    """One turn of a session of this node, whose spending is counted however it ends.
+
+    A provider that asks for patience is asked again in the same conversation, which costs no attempt, until it has
+    given no answer for `watch.limit_seconds`. Raises Interrupted, and stops the run, then, and where the provider
+    refuses what no other session can do better.
+    """
+    run, limited_at = work.run, 0.0
+    while True:
+        end = await _ask_once(work, session, prompt, turn)
+        refusal = end.refusal
+        if end.is_limited and not refusal:
+            if run.purse.refuse_turn(work.record, work.record.session):
+                return end
+            now = time.time()
+            limited_at = now if end.spent.calls else limited_at or now - end.seconds
+            if now > limited_at + run.settings.watch.limit_seconds:
+                refusal = _tell_limited(end.error, limited_at, run.settings.watch.limit_seconds)
+        if refusal:
+            run.halt(refusal)
+            raise Interrupted
+        if not end.is_limited:
+            return end
+        prompt = ASKED_AGAIN
+
+
+async def _ask_once(work: Work, session: Session, prompt: str, turn: TurnSpec) -> TurnEnd:
+    try:
+        end = await session.prompt(prompt, turn)
+    except BaseException:
+        work.spend(work.view.spent)
+        raise
+    work.spend(end.spent)
+    return end
+
+
+def _tell_limited(error: str, since: float, limit_seconds: float) -> str:
+    return (
+        f"{error}; it has given no answer since {name_moment(since)} and does not say when it will, and "
+        f"watch.limit_seconds allows a wait of {limit_seconds:g} seconds; run again later, which continues with what "
+        "is kept"
+    )
+
+
+def remember_conversation(work: Work, conversation: str) -> None:
+    """Note what the backend calls the conversation, so that a later run goes on with it."""
+    work.note(conversation=conversation)
+    if work.session:
+        work.run.board.show(work.task.id, attach=work.session.attach_command())
+
+
+def describe_session(work: Work, worktree: Worktree, session: str, role: str, log: Path) -> SessionSpec:
+    """What a session of this node is told of itself."""
+    run, record = work.run, work.record
+    return SessionSpec(
+        session=session,
+        role=role,
+        task_id=work.task.id,
+        task_file=work.task.path,
+        branch=record.branch,
+        slot=worktree.slot,
+        cwd=worktree.path,
+        environment=run.environment("agent", worktree),
+        log=log,
+        prompt_directory=run.prompts / session,
+        turn_seconds=run.settings.watch.turn_seconds,
+        stop_seconds=run.settings.watch.stop_seconds,
+        on_start=work.remember_group,
+        model=run.settings.model_for(work.task, role),
+        title=f"{work.task.id}: {work.task.name}",
+        on_view=work.show,
+        allowances=lambda: run.purse.list_allowances(work.record, work.record.session),
+        look=lambda: run.thread(look_at_work, worktree),
+    )
+
+
+def look_at_work(worktree: Worktree) -> str:
+    """What the worktree holds, as a text to be compared; "" while that cannot be read. Call in a thread."""
+    try:
+        return digest_work(worktree.git)
+    except GitError:
+        return ""
+
+
+def gather_facts(work: Work, start: TurnStart, after: BranchState, end: TurnEnd) -> TurnFacts:
+    """Put together what git, the notices and the exit status say of the turn that began at `start`."""
+    own = work.task.path
+    changed: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    if after.commit != work.record.base:
+        changed, findings = look_at_branch(work, after.commit)
+    says_completed = own in changed and _status_on(work, after.commit) is Status.COMPLETED
+    said = escape_unprintable(find_safe_exit(work, start, after))
+    dirty = tuple(show(path) for path in list_dirty(work, after))
+    return TurnFacts(
+        status=end.status,
+        answer=work.answer,
+        commit=after.commit,
+        has_work=says_completed or any(path != own for path in changed),
+        dirty=dirty,
+        said_blocked=said,
+        is_timed_out=end.timed_out,
+        error=end.error,
+        refused=work.record.refused,
+        excess=end.excess,
+        is_review=work.task.is_review,
+        findings=tuple(one for one in findings if one.text not in work.record.cautions),
+    )
+
+
+def list_dirty(work: Work, state: BranchState) -> list[str]:
+    """The paths that the agent has left uncommitted: not a person's, and not a worktree that it made, which is kept."""
+    dirty = [path for path in list_own(work, state) if not is_copied(path, work.run.settings.copy_paths)]
+    if not any(path.endswith("/") for path in dirty):
+        return dirty
+    place = work.worktree.path
+    nested = {f"{entry.path.relative_to(place)}/" for entry in find_nested(work.run.repository, place)}
+    return [path for path in dirty if path not in nested]
+
+
+def _status_on(work: Work, commit: str) -> Status | None:
+    text = work.run.reader.text(commit, work.task.path)
+    return parse_status(text.encode("utf-8", "surrogateescape"), work.task.path) if text is not None else None
+
+
+def write_first_prompt(work: Work) -> str:
+    """The prompt that begins or resumes an attempt. Call in a thread."""
+    run, record = work.run, work.record
+    briefing = Briefing(
+        settings=run.settings,
+        target=run.project.target,
+        tasks=run.graph.tasks,
+        reader=run.reader,
+        head=run.head.last_seen(),
+        diffstat=run.diffstat,
+        instructions=run.instructions,
+    )
+    return brief(briefing, work.task, Attempt(record.branch, record.attempt, work.is_resumed, record.notes))

@@ -1,0 +1,1 @@
+"""A repository that is worked: its configuration, graph, instructions and environments."""

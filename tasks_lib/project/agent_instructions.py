@@ -1,0 +1,142 @@
+"""Reads what a repository itself says to agents, from one commit: AGENTS.md, its prompts and its roles."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from posixpath import dirname, normpath
+
+from tasks_lib.agents.opencode.config.roles import PLACES, read_roles
+from tasks_lib.errors import Fault, InputError
+from tasks_lib.git.objects.object_database import Entry, Objects
+from tasks_lib.git.repository import Repository
+from tasks_lib.project.loading import CONFIGURATION, Project
+from tasks_lib.prompts.templates import DEFAULT, PromptName, TemplateFile, Templates, read_templates
+from tasks_lib.settings.schema import Settings
+
+AGENTS_FILE = "AGENTS.md"
+MAX_BYTES = 200_000
+"""Of one file; whoever writes more for an agent to read has named the wrong file."""
+MAX_ROLES = 200
+_LINK = "120000"
+_MAX_LINKS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Instructions:
+    """`agents_md` is "" where there is none, or where the agent reads it by itself; `roles` maps path → text."""
+
+    agents_md: str = ""
+    templates: Templates = DEFAULT
+    roles: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+NO_INSTRUCTIONS = Instructions()
+
+
+def read_instructions(objects: Objects, commit: str, settings: Settings) -> Instructions:
+    """What stands in the repository at `commit`, an object id, for the agents that `settings` choose.
+
+    Raises InputError with every fault of these files: missing, too large, not UTF-8, an unknown placeholder.
+    """
+    reader = _Reader(objects, commit)
+    files = reader.read_prompts(settings.prompts)
+    is_opencode = settings.agent.backend == "opencode"
+    roles = reader.read_roles() if is_opencode else {}
+    # An agent of the backend `command`, and a server that a person started, find the file in the worktree.
+    agents_md = (reader.read(AGENTS_FILE) or "") if is_opencode and not settings.agent.url else ""
+    try:
+        templates = read_templates(files)
+    except InputError as error:
+        raise InputError({*reader.faults, *error.faults}) from None
+    if reader.faults:
+        raise InputError(set(reader.faults))
+    return Instructions(agents_md, templates, roles)
+
+
+def find_instruction_faults(repository: Repository, commit: str, settings: Settings) -> tuple[Fault, ...]:
+    """What is wrong, at `commit`, with what the repository says to agents; call in a thread."""
+    objects = Objects(repository.git)
+    faults: set[Fault] = set()
+    try:
+        instructions = read_instructions(objects, commit, settings)
+        faults.update(instructions.templates.warnings)
+        read_roles(instructions.roles)
+    except InputError as error:
+        faults.update(error.faults)
+    finally:
+        objects.close()
+    return tuple(sorted(faults))
+
+
+def read_project_instructions(project: Project) -> Instructions:
+    """What stands in the repository for agents, at the commit that the run begins at. Call in a thread."""
+    objects = Objects(project.repository.git)
+    try:
+        return read_instructions(objects, project.head, project.settings)
+    finally:
+        objects.close()
+
+
+class _Reader:
+    """Reads text files of one commit, and collects what is wrong with them."""
+
+    def __init__(self, objects: Objects, commit: str) -> None:
+        self.faults: list[Fault] = []
+        self._objects = objects
+        self._commit = commit
+
+    def read_prompts(self, paths: Mapping[PromptName, str]) -> dict[PromptName, TemplateFile]:
+        """The files that `prompts` names, but for those with faults."""
+        found: dict[PromptName, TemplateFile] = {}
+        for name, path in paths.items():
+            known = len(self.faults)
+            text = self.read(path)
+            if text is not None:
+                found[name] = TemplateFile(path, text)
+            elif len(self.faults) == known:
+                message = f'prompts.{name} names "{path}", which is no file at {self._commit[:10]}; commit it there'
+                self.faults.append(Fault(CONFIGURATION, 0, message))
+        return found
+
+    def read_roles(self) -> dict[str, str]:
+        """The roles of the repository, path → text."""
+        paths = list(self._list_roles())
+        if len(paths) > MAX_ROLES:
+            message = f"{len(paths)} files are below it; at most {MAX_ROLES} roles are read"
+            self.faults.append(Fault(dirname(paths[0]), 0, message))
+            return {}
+        return {path: text for path in paths if (text := self.read(path)) is not None}
+
+    def _list_roles(self) -> Iterator[str]:
+        for place in PLACES:
+            for path, _ in self._objects.walk(self._commit, place):
+                if path.endswith(".md"):
+                    yield path
+
+    def read(self, path: str) -> str | None:
+        """The text at `path`; None if there is none, or with a fault."""
+        entry = self._find_file(path)
+        if entry is None:
+            return None
+        data = self._objects.read(entry.oid)
+        if len(data) > MAX_BYTES:
+            self.faults.append(Fault(path, 0, f"has {len(data)} bytes; agents are told at most {MAX_BYTES} of a file"))
+            return None
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            message = f"the byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
+            self.faults.append(Fault(path, line, message))
+            return None
+
+    def _find_file(self, path: str) -> Entry | None:
+        """The file at `path`, through symbolic links that stay in the repository, such as one to CLAUDE.md."""
+        for _ in range(_MAX_LINKS):
+            entry = self._objects.find_entry(self._commit, path)
+            if entry is None or entry.mode != _LINK:
+                return entry if entry and entry.is_file else None
+            target = self._objects.read(entry.oid).decode("utf-8", "surrogateescape")
+            path = normpath(f"{dirname(path)}/{target}" if dirname(path) else target)
+            if target.startswith("/") or path.startswith("../"):
+                return None
+        return None

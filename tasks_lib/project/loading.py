@@ -1,0 +1,335 @@
+"""Reads a person's repository: its configuration and the graph at the head, with every fault at once."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks_lib.errors import Fault, InputError
+from tasks_lib.git.commits.task_reader import (
+    SUFFIX,
+    Reading,
+    TaskReader,
+    find_name_fault,
+    warn_special,
+)
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.publish.checkout_fast_forward import read_reason
+from tasks_lib.git.publish.queue_head import Head
+from tasks_lib.git.publish.remote_branch import Remote
+from tasks_lib.git.ref_names import HEADS, branch_ref
+from tasks_lib.git.repository import Repository
+from tasks_lib.graph.task_graph import Graph, build_graph, check_graph
+from tasks_lib.model import Task
+from tasks_lib.naming import find_branch_fault, find_collision, name_branches, show
+from tasks_lib.project.target_base import find_unpushed, open_head, open_remote, require_remote
+from tasks_lib.settings.schema import Settings, read_settings, read_taskgraph_tasks_dir
+from tasks_lib.settings.value_types import check_path
+from tasks_lib.taskfile.parsing import MAX_BYTES, sketch_task
+from tasks_lib.text import tell_rest
+from tasks_lib.yaml_nodes import Scalar, read_yaml
+
+CONFIGURATION = "coordinator.yaml"
+TASKGRAPH = ".taskgraph.toml"
+DEFAULT_TASKS_DIR = "tasks"
+SHOWN_FAULTS = 100
+"""More are counted and not said, where people read them; whoever mends a hundred checks again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A repository as a run begins: `head` is the commit that `graph` was read from; `warnings` stop nothing."""
+
+    repository: Repository
+    settings: Settings
+    target: str
+    tasks_dir: str
+    head: str
+    graph: Graph
+    warnings: tuple[Fault, ...]
+
+    def name_branches(self) -> dict[str, str]:
+        """The branch of each id."""
+        return name_branches(self.graph.tasks.values(), self.settings.branch_prefix, target=self.target)
+
+    def open_head(self, on_intrusion: Callable[[str], None] | None = None) -> Head:
+        """The head, as the configuration says where work lands; `on_intrusion` as `Head` has it."""
+        return open_head(self.repository, self.settings, self.target, on_intrusion)
+
+    def open_remote(self) -> Remote | None:
+        """The remote that work lands on, None where nothing is pushed."""
+        return open_remote(self.repository, self.settings, self.target)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether work lands on a remote."""
+        return self.settings.land.mode != "local"
+
+    @property
+    def base_name(self) -> str:
+        """What a person calls the base: `main`, or `origin/main`."""
+        return self.settings.land.base_name(self.target)
+
+    @property
+    def where(self) -> str:
+        """The base, for whoever only reads: `main`, or `origin/main as it was last fetched`."""
+        return f"{self.base_name} as it was last fetched" if self.is_remote else self.base_name
+
+
+def load_project(path: Path, environment: Mapping[str, str] | None = None, *, is_fetching: bool = False) -> Project:
+    """Read the repository at `path`; raises InputError naming every fault of configuration and task files.
+
+    Where work lands on a remote, the graph is what was last fetched from it; with `is_fetching` it is fetched first.
+    """
+    repository = Repository.open(path)
+    try:
+        settings, tasks_dir, target = read_configuration(repository, os.environ if environment is None else environment)
+    except InputError as error:
+        raise InputError(bound_faults({*error.faults, *_find_task_faults(repository)})) from error
+    if remote := open_remote(repository, settings, target):
+        require_remote(remote, is_fetching=is_fetching)
+    head = open_head(repository, settings, target).current()
+    reading = _read_tasks(repository, head, tasks_dir, target)
+    faults = (*reading.find_faults(), *find_branch_faults(reading.tasks, settings, target))
+    errors = [fault for fault in faults if not fault.is_warning]
+    if errors:
+        raise InputError(bound_faults(errors))
+    warnings = [fault for fault in faults if fault.is_warning]
+    warnings += find_uncommitted(repository, tasks_dir) + find_claimed(reading.tasks)
+    warnings += find_unpushed(repository, settings, target, head)
+    graph = build_graph(reading.tasks)
+    return Project(repository, settings, target, tasks_dir, head, graph, tuple(bound_faults(warnings)))
+
+
+def bound_faults(faults: Iterable[Fault]) -> list[Fault]:
+    """`faults`, sorted; of very many the first, and one that says where the others begin and how many they are."""
+    found = sorted(faults)
+    if len(found) <= SHOWN_FAULTS:
+        return found
+    first = found[SHOWN_FAULTS]
+    message = (
+        f"{tell_rest(len(found), SHOWN_FAULTS, '… and ')} from here on; `coordinator validate --json` names them all"
+    )
+    return [*found[:SHOWN_FAULTS], Fault(first.path, first.line, message, first.is_warning)]
+
+
+def _read_tasks(repository: Repository, head: str, tasks_dir: str, target: str) -> Reading:
+    objects = Objects(repository.git)
+    try:
+        return TaskReader(objects, tasks_dir, target).read(head)
+    finally:
+        objects.close()
+
+
+def _find_task_faults(repository: Repository) -> list[Fault]:
+    """The faults of the task files where they most likely are, when the configuration cannot say where that is."""
+    try:
+        branch = repository.default_target()
+        head = Head(repository.git, branch).current()
+        reading = _read_tasks(repository, head, _find_tasks_dir(repository, branch), branch)
+    except InputError:
+        return []
+    return [fault for fault in reading.find_faults() if not fault.is_warning]
+
+
+def find_branch_faults(tasks: Sequence[Task], settings: Settings, target: str) -> Iterator[Fault]:
+    """A fault if no name of a task's branch could be beside that of the target: `feat/x` beside `feat`."""
+    names = name_branches(tasks, settings.branch_prefix, target=target)
+    found = find_collision(target, names.values())
+    for task in tasks:
+        if names[task.id] == found:
+            message = f'id "{task.id}" makes the branch {found}, which cannot be beside the target {target}'
+            fix = "set another branch_prefix or target in coordinator.yaml"
+            yield Fault(task.path, task.lines.get("id", 0), f"{message}; {fix}")
+
+
+def guess_tasks_dir(repository: Repository, environment: Mapping[str, str]) -> str:
+    """Where the task files most likely are, when the configuration has faults."""
+    chosen: object = environment.get("COORDINATOR_TASKS_DIR")
+    try:
+        if not chosen:
+            text = _read_either(repository, CONFIGURATION, repository.default_target())
+            table, _ = read_yaml(text or "", CONFIGURATION)
+            pairs = table.pairs if table else ()
+            found = (value for key, value in pairs if key.value == "tasks_dir")
+            chosen = next((value.value for value in found if isinstance(value, Scalar)), None)
+        return check_path(chosen or DEFAULT_TASKS_DIR)
+    except (InputError, ValueError):
+        return DEFAULT_TASKS_DIR
+
+
+def _find_tasks_dir(repository: Repository, branch: str) -> str:
+    text = _read_either(repository, TASKGRAPH, branch)
+    return (read_taskgraph_tasks_dir(text, TASKGRAPH) if text else None) or DEFAULT_TASKS_DIR
+
+
+def read_configuration(repository: Repository, environment: Mapping[str, str]) -> tuple[Settings, str, str]:
+    """Settings, task folder and target; from the checkout, or where it has no such file from the target."""
+    branch = repository.default_target()
+    text = _read_either(repository, CONFIGURATION, branch)
+    settings = read_settings(text or "", CONFIGURATION, environment)
+    target = settings.target or branch
+    # Work that lands on a remote needs no branch here.
+    is_here = repository.branch_head(target) is not None
+    if settings.land.mode == "local" and not is_here:
+        raise InputError([Fault(CONFIGURATION, 0, _describe_no_branch(repository, target))])
+    target = _follow_alias(repository, target) if is_here else target
+    tasks_dir = settings.tasks_dir or _find_tasks_dir(repository, target)
+    return settings, tasks_dir.strip("/"), target
+
+
+def _describe_no_branch(repository: Repository, target: str) -> str:
+    """What a person is told who named what is not a local branch."""
+    told = f'target is "{target}", which is not a branch of this repository'
+    if repository.git.resolve(f"refs/tags/{target}"):
+        return f"{told} but a tag; name a branch"
+    if repository.git.resolve(f"refs/remotes/{target}"):
+        remote, _, branch = target.partition("/")
+        how = f'make the branch "{branch}" here, or set land to {{mode: push, remote: {remote}}}'
+        return f"{told} but of a remote; {how}"
+    return f"{told}; name one that is"
+
+
+def _follow_alias(repository: Repository, target: str) -> str:
+    """Where one branch is another name of a second one, the second is what moves; raises InputError if it cannot."""
+    ref = repository.git.follow(branch_ref(target))
+    name = ref.removeprefix(HEADS)
+    fault = find_branch_fault(name) if ref.startswith(HEADS) else "is not a branch"
+    if not fault:
+        return name
+    if name == target:
+        raise InputError([f'the target is "{name}", which {fault}; rename that branch, or set `target` to another'])
+    raise InputError([f'the branch "{target}" is another name of {ref}, which {fault}; set `target` to a branch'])
+
+
+def _read_either(repository: Repository, name: str, branch: str) -> str | None:
+    """The text of the file `name` at the top: of the checkout, or where that has none, of `branch`.
+
+    Raises InputError for what is no plain file of UTF-8 below the top.
+    """
+    file = repository.top / name
+    data = _read_checked_out(repository, file) if os.path.lexists(file) else _read_committed(repository, name, branch)
+    try:
+        return None if data is None else data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        message = f"the byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        raise InputError([Fault(name, line, message)]) from error
+
+
+def _read_checked_out(repository: Repository, file: Path) -> bytes:
+    """The content of `file`, which is there, but perhaps as something else."""
+    try:
+        if not file.resolve().is_relative_to(repository.top):
+            message = "is a symbolic link that leads out of the repository; put the file itself there"
+        elif not file.is_file():
+            message = "is no file, or a link that leads nowhere; put a file there, or take it away"
+        elif file.stat().st_size > MAX_BYTES:
+            message = f"has more than {MAX_BYTES} bytes; shorten it"
+        else:
+            return file.read_bytes()
+    except (OSError, RuntimeError) as error:  # A circle of links is a RuntimeError.
+        message = f"cannot be read: {show(getattr(error, 'strerror', None) or str(error))}"
+    raise InputError([Fault(file.name, 0, message)])
+
+
+def _read_committed(repository: Repository, name: str, branch: str) -> bytes | None:
+    commit = repository.branch_head(branch) or ""
+    found = repository.git.run("ls-tree", "-z", "--full-tree", commit, "--", name, accept=(0, 128))
+    if found.status or not found.text:
+        return None
+    mode, kind, oid = found.text.split("\t")[0].split()
+    if kind != "blob" or mode == "120000":
+        message = f"is no plain file on {branch}, but a link, a folder or a submodule; commit a file in its place"
+        raise InputError([Fault(name, 0, message)])
+    return repository.git.run("cat-file", "blob", oid).stdout
+
+
+def find_uncommitted(repository: Repository, tasks_dir: str) -> list[Fault]:
+    """A warning for each task file whose uncommitted state the graph does not see."""
+    if repository.top == repository.common_dir:
+        return []
+    found = repository.git.run(
+        *("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", f":(top,literal){tasks_dir}"),
+        accept=(0, 128),  # Git refuses to look below a link that stands where the folder is in git.
+        environment={"GIT_OPTIONAL_LOCKS": "0"},  # Whoever only looks writes no index.
+    )
+    if found.status and "beyond a symbolic link" not in found.stderr:
+        said = read_reason(found.stderr)
+        return [Fault("", 0, f"git cannot say whether task files have changes that are not committed: {said}", True)]
+    paths = [entry[3:] for entry in found.text.split("\0") if entry.endswith(SUFFIX)]
+    message = "has changes that are not committed; the graph is what is committed"
+    return [find_name_fault(path) or Fault(path, 0, message, True) for path in paths]
+
+
+def find_claimed(tasks: tuple[Task, ...]) -> list[Fault]:
+    """A warning for each file that says `in-progress`: nobody here works on it, so it counts as pending."""
+    return [
+        Fault(task.path, task.lines.get("status", 0), "status is in-progress; it counts as pending", True)
+        for task in tasks
+        if task.status == "in-progress"
+    ]
+
+
+def read_checkout(repository: Repository, tasks_dir: str) -> tuple[tuple[Task, ...], tuple[Fault, ...]]:
+    """The task files as they lie in the checkout, committed or not, for a person who is writing them.
+
+    Of files with faults there is what could be read of them.
+    """
+    top = repository.top
+    _require_folder(top, tasks_dir)
+    tasks: list[Task] = []
+    faults: list[Fault] = []
+    for file in _walk(top / tasks_dir, faults, top):
+        task, found = _read_task_file(file, file.relative_to(top).as_posix())
+        faults += found
+        tasks += [task] if task else []
+    return tuple(tasks), (*faults, *check_graph(tasks))
+
+
+def _read_task_file(file: Path, path: str) -> tuple[Task | None, tuple[Fault, ...]]:
+    if fault := find_name_fault(path):
+        return None, (fault,)
+    if file.is_symlink() or not file.is_file():
+        return None, (warn_special(path, "a symbolic link" if file.is_symlink() else "no plain file"),)
+    try:
+        with file.open("rb") as stream:
+            # One byte more than is taken shows that there are too many.
+            return sketch_task(stream.read(MAX_BYTES + 1), path)
+    except OSError as error:
+        return None, (Fault(path, 0, f"cannot be read: {error.strerror}"),)
+
+
+def _require_folder(top: Path, tasks_dir: str) -> None:
+    """Raise InputError unless `tasks_dir` is a folder of the checkout of `top`, and not of somewhere else."""
+    place = top
+    for part in tasks_dir.split("/"):
+        place /= part
+        name = place.relative_to(top)
+        what = ""
+        if place.is_symlink():
+            what = "is a symbolic link, whose files are not in git; put the folder itself there, or set tasks_dir"
+        elif not place.exists():
+            what = "is not there; make it, or set tasks_dir"
+        elif not place.is_dir():
+            what = "is no folder; put the task files into one, or set tasks_dir"
+        elif os.path.lexists(place / ".git"):
+            what = "is a repository of its own, such as a submodule, where nothing can land; set tasks_dir"
+        if what:
+            raise InputError([f'The folder "{tasks_dir}" cannot be read in {top}: {name} {what}'])
+
+
+def _walk(folder: Path, faults: list[Fault], top: Path) -> Iterator[Path]:
+    """Every markdown file below `folder`, sorted; no link is followed, and no repository inside is entered."""
+
+    def note(error: OSError) -> None:
+        path = os.path.relpath(error.filename, top)
+        faults.append(find_name_fault(path) or Fault(path, 0, f"cannot be read: {error.strerror}"))
+
+    for place, folders, files in os.walk(folder, onerror=note):
+        here = Path(place)
+        nested = [name for name in folders if os.path.lexists(here / name / ".git")]
+        paths = [(here / name).relative_to(top).as_posix() for name in nested]
+        faults += [find_name_fault(path) or warn_special(path, "a repository of its own") for path in paths]
+        folders[:] = sorted(set(folders) - {".git", *nested})
+        yield from (here / name for name in sorted(files) if name.endswith(SUFFIX))

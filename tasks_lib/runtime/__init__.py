@@ -1,0 +1,1 @@
+"""What the nodes of one run share while it lasts."""

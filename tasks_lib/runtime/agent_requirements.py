@@ -1,0 +1,51 @@
+"""Lists the roles and models that the sessions of a run will be opened with, so that what is missing shows early."""
+
+from collections.abc import Iterable
+
+from tasks_lib.agents.backend import Need
+from tasks_lib.errors import Fault
+from tasks_lib.model import REVIEW_LEVEL, Task
+from tasks_lib.project.loading import CONFIGURATION
+from tasks_lib.runtime.run_context import Run
+from tasks_lib.settings.schema import Settings
+
+
+def find_needs(tasks: Iterable[Task], settings: Settings) -> list[Need]:
+    """What working `tasks` needs: a role for the level of each, with its model, and a reviewer's where one reads it."""
+    open_tasks = [task for task in tasks if not task.is_completed and not task.is_human]
+    needs = [_describe_work(settings, task) for task in open_tasks]
+    if any(settings.wants_review(task) for task in open_tasks):
+        needs.append(_describe_review(settings))
+    found: dict[tuple[str, str], Need] = {}
+    for need in needs:
+        found.setdefault((need.role, need.model), need)
+    return list(found.values())
+
+
+def _describe_work(settings: Settings, task: Task) -> Need:
+    role = settings.role_for(task.level)
+    model = settings.model_for(task, role)
+    if model and model == task.model:
+        return Need(role, model, str(Fault(task.path, task.lines.get("model", 0), "model")))
+    return Need(role, model, _say_where(settings, role, model))
+
+
+def _describe_review(settings: Settings) -> Need:
+    # A task's own `model` is for whoever works it, not for whoever judges that.
+    role = settings.role_for(REVIEW_LEVEL)
+    model = settings.agent.models.get(role, "")
+    return Need(role, model, _say_where(settings, role, model))
+
+
+def _say_where(settings: Settings, role: str, model: str) -> str:
+    if model:
+        return f"{CONFIGURATION}: agent.models.{role}"
+    return f"{CONFIGURATION}: roles" if role in settings.roles.values() else CONFIGURATION
+
+
+async def see_that_it_can_begin(run: Run, task_id: str) -> None:
+    """Raise InputError if a node that joined the graph in mid-run asks for a role or a model that is not there."""
+    needs = [need for need in find_needs([run.graph.tasks[task_id]], run.settings) if need not in run.needs]
+    if needs:
+        await run.backend.prepare(needs)
+        run.needs.update(needs)

@@ -1,0 +1,114 @@
+"""Makes the backend that a repository's configuration names."""
+
+import asyncio
+import os
+from pathlib import Path
+
+from tasks_lib.agents.backend import Backend, Session, SessionSpec
+from tasks_lib.agents.command_backend import CommandBackend
+from tasks_lib.agents.opencode.backend import OpencodeBackend, find_data
+from tasks_lib.agents.opencode.servers.executable import check_program
+from tasks_lib.agents.opencode.servers.server_interface import Host
+from tasks_lib.agents.opencode.turns.session_adapter import OpencodeSession, SessionLimits, Shared
+from tasks_lib.errors import Fault, InputError
+from tasks_lib.git.runner import local_variables
+from tasks_lib.process.allowed_variables import scrub
+from tasks_lib.process.private_directories import private_directory
+from tasks_lib.process.user_environment import person_environment
+from tasks_lib.project.agent_instructions import Instructions, find_instruction_faults, read_project_instructions
+from tasks_lib.project.child_environment import Surroundings, find_own_bin
+from tasks_lib.project.loading import Project
+from tasks_lib.runtime.agent_requirements import find_needs
+from tasks_lib.settings.schema import Settings
+
+SERVER_LOG = "opencode.log"
+NO_AGENT = """no agent is configured; put into coordinator.yaml:
+agent:
+  backend: opencode
+  model: provider/model
+or, for any other program,
+agent:
+  command: [my-agent, --prompt, "{prompt_file}"]"""
+
+
+def anchor_program(settings: Settings, top: Path) -> Settings:
+    """`settings` in which a relative path to opencode is one of the repository at `top`, wherever this process is."""
+    command = settings.agent.command
+    if settings.agent.backend != "opencode" or not command or "/" not in command[0] or command[0].startswith("/"):
+        return settings
+    agent = settings.agent.model_copy(update={"command": (str(top / command[0]), *command[1:])})
+    return settings.model_copy(update={"agent": agent})
+
+
+def check_agent(project: Project) -> None:
+    """Say what can be seen of the agent without starting a server; raises InputError with every fault.
+
+    Call in a thread.
+    """
+    settings = anchor_program(project.settings, project.repository.top)
+    faults: list[Fault | str] = []
+    if settings.agent.backend == "command" and not settings.agent.command:
+        faults.append(NO_AGENT)
+    found = find_instruction_faults(project.repository, project.head, settings)
+    faults += [fault for fault in found if not fault.is_warning]
+    if settings.agent.backend == "opencode" and not settings.agent.url:
+        variables = scrub(
+            person_environment(), settings.env.agent, git_variables=local_variables(), own_bin=find_own_bin()
+        )
+        fault = check_program(settings.agent.command, variables.get("PATH", os.defpath), variables)
+        faults += [fault] if fault else []
+    if faults:
+        raise InputError(faults)
+
+
+def make_backend(
+    project: Project,
+    instructions: Instructions,
+    surroundings: Surroundings,
+    data: Path,
+    private: Path,
+    log: Path | None = None,
+) -> Backend:
+    """The backend of one run; nothing is started yet. `data` outlives the run, `private` is removed with it.
+
+    `log` is what a server prints, by default a file beside the logs of the nodes. Raises InputError if no agent is
+    named.
+    """
+    repository = project.repository
+    settings = anchor_program(project.settings, repository.top)
+    if settings.agent.backend == "command":
+        if not settings.agent.command:
+            raise InputError([NO_AGENT])
+        return CommandBackend(settings.agent.command, settings.wrapper)
+    watch = settings.watch
+    limits = SessionLimits(watch.stall_seconds, watch.tool_seconds, watch.limit_seconds)
+    shared = Shared()
+
+    def open_session(spec: SessionSpec, host: Host, agent: str, model: str, system: str) -> Session:
+        return OpencodeSession(spec, host, limits, shared, agent, model, system)
+
+    return OpencodeBackend(
+        settings,
+        surroundings.of_server(),
+        find_data(data, str(repository.common_dir)),
+        private,
+        instructions.roles,
+        log or repository.state_dir / "logs" / SERVER_LOG,
+        open_session,
+    )
+
+
+async def examine_backend(project: Project) -> None:
+    """See, as a run would, whether its sessions could be opened; all that this starts is ended again.
+
+    Raises InputError with every fault, AgentError if a server cannot be started.
+    """
+    with private_directory() as private:
+        surroundings = Surroundings(project.settings, project.repository, private)
+        instructions = await asyncio.to_thread(read_project_instructions, project)
+        # A data directory of its own: a run may be using the other one.
+        backend = make_backend(project, instructions, surroundings, private / "data", private, private / SERVER_LOG)
+        try:
+            await backend.prepare(find_needs(project.graph.tasks.values(), project.settings))
+        finally:
+            await backend.close()
