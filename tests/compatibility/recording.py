@@ -26,7 +26,8 @@ HELD = ("working", "given-back", "reviewed")
 def work_to_the_end(coordinator: Coordinator, story: Story) -> tuple[int, str, dict[str, str]]:
     """Work a story, and end its node `aborted`; the exit code, the output, and what other terminals were told."""
     process = coordinator.start("run", story.top)
-    ask_until(lambda: story.has_seen("aborted") or process.poll() is not None, bool)
+    # `landed` has ended by then, so nothing of it can be aborted.
+    ask_until(lambda: is_open_and_landed(story) or process.poll() is not None, bool)
     message = coordinator.run("message", "aborted", "Hurry", "--json", "--repo", story.top)
     abort = coordinator.run("abort", "aborted", "landed", "--json", "--repo", story.top)
     output, _ = process.communicate(timeout=300)
@@ -49,11 +50,18 @@ def kill_amid_work(coordinator: Coordinator, story: Story) -> None:
     (story.place / "hold").unlink()
 
 
+def is_open_and_landed(story: Story) -> bool:
+    return story.has_seen("aborted") and has_outcomes(story, "Checked")
+
+
 def is_halfway(story: Story) -> bool:
-    if not story.has_seen(*HELD):
-        return False
+    return story.has_seen(*HELD) and has_outcomes(story, "Merged", "Checked", "Blocked")
+
+
+def has_outcomes(story: Story, *names: str) -> bool:
+    """Whether the run says of some node each that it ended so."""
     view = (story.top / ".git" / "coordinator" / "run.json").read_text(encoding="utf-8")
-    return all(f'"outcome": "{name}"' in view for name in ("Merged", "Checked", "Blocked"))
+    return all(f'"outcome": "{name}"' in view for name in names)
 
 
 def record(release: Path, place: Path) -> None:
