@@ -25,7 +25,7 @@ opencode: setup ## Install the opencode that the tests drive (needs npm).
 	elif command -v npm >/dev/null 2>&1; then \
 		mkdir -p $(OPENCODE) && rm -f $(OPENCODE)/.ready \
 		&& cp tests/opencode/package.json tests/opencode/package-lock.json tests/opencode/.npmrc $(OPENCODE)/ \
-		&& npm ci --prefix $(OPENCODE) --loglevel=error && $(BIN)/python -m flows.demo.provider $(OPENCODE) \
+		&& npm ci --prefix $(OPENCODE) --loglevel=error && $(BIN)/python -m flows.demo.opencode_provider $(OPENCODE) \
 		&& touch $(OPENCODE)/.ready || [ "$$CI" != true ]; \
 	else \
 		echo "There is no npm here, so opencode is not installed and its tests are skipped." >&2; [ "$$CI" != true ]; \

@@ -18,9 +18,9 @@ import yaml
 
 from bench.bare_driver import drive
 from bench.common import SHARED_MACHINE, TARGET_BRANCH, BrokenRunError, Field, coordinate, git, judge
-from flows.demo.model import ModelServer
-from flows.demo.provider import MODEL, find_program, provider_config
-from flows.demo.script import Message, Step, choose_step, find_place
+from flows.demo.model_script import Message, Step, choose_step, find_place
+from flows.demo.model_server import ModelServer
+from flows.demo.opencode_provider import MODEL, find_program, provider_config
 from tasks_lib.agents.backend import Need
 from tasks_lib.agents.opencode.backend import OpencodeBackend
 from tasks_lib.settings.schema import DEFAULT_ROLE, Settings

@@ -12,7 +12,7 @@ import psutil
 
 from bench.common import SHARED_MACHINE, Edges, Field, coordinate, describe_machine, git, judge, lay_out
 from bench.overhead import draw_graph, find_start
-from flows.server import read_running
+from flows.prefect_server import read_running
 from tasks_lib.git.repository import Repository
 
 SESSIONS = 64

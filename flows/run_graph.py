@@ -17,16 +17,16 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows.announcing import announcing
-from flows.inbox import hearing
-from flows.isolation import in_own_directory, keep_out
-from flows.places import data_dir, find_repository
+from flows.data_directory import data_dir, find_repository
+from flows.prefect_events import announcing
+from flows.prefect_isolation import in_own_directory, keep_out
+from flows.prefect_reporting import Telling, open_for_ending
+from flows.prefect_states import describe_run
+from flows.request_inbox import hearing
 from flows.run_node import PrefectLauncher
 from flows.sessions_table import showing_sessions
-from flows.signals import on_hangup
-from flows.stale_runs import FLOW, OUTAGE, crash_stale, tag_flow_run
-from flows.states import describe_run
-from flows.telling import Telling, open_for_ending
+from flows.stale_flow_runs import FLOW, OUTAGE, crash_stale, tag_flow_run
+from flows.termination_signals import on_hangup
 from tasks_lib.engine.run_lifecycle import OpenRun, open_run
 from tasks_lib.engine.scheduler import Scheduler
 from tasks_lib.graph.run_plan import Plan

@@ -20,8 +20,8 @@ from prefect.exceptions import PrefectSignal
 from prefect.states import Completed
 from prefect.tasks import Task as PrefectTask
 
-from flows.states import RETRY, describe_outcome
-from flows.telling import Telling
+from flows.prefect_reporting import Telling
+from flows.prefect_states import RETRY, describe_outcome
 from tasks_lib.engine.scheduler import OpenNode, list_delays
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.model import Skipped, Task

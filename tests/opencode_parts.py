@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from flows.demo.provider import MODEL as MODEL
-from flows.demo.provider import find_installed
-from flows.demo.provider import provider_config as provider_config
+from flows.demo.opencode_provider import MODEL as MODEL
+from flows.demo.opencode_provider import find_installed
+from flows.demo.opencode_provider import provider_config as provider_config
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 INSTALLED = CHECKOUT / ".local" / "opencode"
@@ -40,5 +40,5 @@ def _look() -> tuple[Path | None, str]:
 
 
 def scripted(steps: Sequence[dict[str, Any]]) -> str:
-    """The block by which a prompt tells the scripted model what to do; see `flows.demo.script.read_step`."""
+    """The block by which a prompt tells the scripted model what to do; see `flows.demo.model_script.read_step`."""
     return f"```script\n{json.dumps(list(steps))}\n```"

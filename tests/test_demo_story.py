@@ -10,7 +10,7 @@ from checker import Meant, check, snapshot_user_state
 from graphs import run_git
 from miniature import Miniature
 
-from flows.demo_story import DemoStory, check_story, make_demo
+from flows.demo.story import DemoStory, check_story, make_demo
 from tasks_lib.errors import InputError
 from tasks_lib.taskfile.parsing import parse_task
 

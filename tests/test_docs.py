@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import typer.main
 
-from flows.cli import app
-from flows.commands.formats import UP_PORT
+from flows.cli.app import app
+from flows.cli.commands.option_values import UP_PORT
 from tasks_lib.model import KNOWN_LEVELS
 from tasks_lib.process.allowed_variables import TURN_NAMES
 from tasks_lib.prompts.templates import PLACEHOLDERS
@@ -150,7 +150,7 @@ def test_every_loop_that_waits_stands_in_the_table_of_bounds() -> None:
 def find_waiting_loops() -> Iterator[str]:
     """Each function with a loop that may wait: one without a condition, one that awaits or sleeps, or tries again.
 
-    Named as `landing/merge_queue.py::land` or `flows/inbox.py::work`.
+    Named as `landing/merge_queue.py::land` or `flows/request_inbox.py::work`.
     """
     for path in [*sorted((TOP / "tasks_lib").rglob("*.py")), *sorted((TOP / "flows").rglob("*.py"))]:
         name = path.relative_to(TOP).as_posix().removeprefix("tasks_lib/")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from graphs import make_repository
 
-from flows.demo_story import make_demo
+from flows.demo.story import make_demo
 from tasks_lib.graph.task_graph import check_graph
 from tasks_lib.model import Task
 from tasks_lib.settings.schema import Settings, read_settings

@@ -32,7 +32,7 @@ from chaos.driver import Defect
 from chaos.plans import Part, plan_calls, plan_cuts, plan_flows, plan_life, plan_pairs
 from chaos.sites import Kill
 
-from flows.server import end_child, find_free_port, start_child
+from flows.prefect_server import end_child, find_free_port, start_child
 
 MEMORY = Path("/dev/shm")
 SHOWN = 5

@@ -68,8 +68,9 @@ def plan_flows(root: Path, calm: Calm, port: int) -> list[Part]:
     parts: list[Part] = []
     for name, api in (("flows", f"http://{LOOPBACK}:{port}/api"), ("server", "")):
         effects = read_effects(trace_whole(root / f"{name}-calm", api))
-        wanted = "flows." if api else "flows.server"
+        wanted = "flows." if api else "flows.prefect_server"
         own = [effect for effect in effects if wanted in effect.signature.partition(" @ ")[2].partition(" < ")[0]]
+        require([] if own else [f"no side effect is told of as {wanted}"])
         kills = list_kills(own)
         told = f"{name}: {len(own)} side effects ({_tell(count_kinds(own))}); {len(kills)} kills"
         parts.append(Part(told, kills, partial(insist, try_whole, calm=calm, api=api)))

@@ -11,7 +11,7 @@ from helpers_cli import SETTINGS, Call, Main, Place, task_text
 from person import forget_the_person
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.app import app
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows.commands.demo import choose_program, clear_place, find_wrong, tell
-from flows.demo.model import ModelServer
-from flows.demo_story import DemoStory, make_demo
-from flows.places import name_program
+from flows.cli.commands.demo import choose_program, clear_place, find_wrong, tell
+from flows.data_directory import name_program
+from flows.demo.model_server import ModelServer
+from flows.demo.story import DemoStory, make_demo
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.reporting.run_report import ExitCode
@@ -52,7 +52,7 @@ def test_next_run_of_a_demo_with_opencode_is_told_to_have_its_model(story: DemoS
     output = io.StringIO()
     with ModelServer() as model:
         tell(story, [], Console(file=output), is_kept=True, model=model)
-    assert f"-m flows.demo.model --demo --port {model.port} &" in output.getvalue()
+    assert f"-m flows.demo.model_server --demo --port {model.port} &" in output.getvalue()
 
 
 def test_opencode_that_is_not_there_or_not_asked_for_is_said_before_anything_is_made(tmp_path: Path) -> None:

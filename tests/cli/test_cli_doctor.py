@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from helpers_cli import SETTINGS, Call, Place, task_text
 
-from flows.commands.doctor import check_programs, check_verify, list_checks
-from flows.commands.doctor_repository import (
+from flows.cli.commands.doctor import check_programs, check_verify, list_checks
+from flows.cli.commands.doctor_check import Check
+from flows.cli.commands.doctor_repository import (
     check_attributes,
     check_branches,
     check_case,
@@ -17,7 +18,6 @@ from flows.commands.doctor_repository import (
     check_shallow,
     check_signing,
 )
-from flows.commands.findings import Check
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.project.loading import Project, load_project
 

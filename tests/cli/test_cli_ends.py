@@ -15,7 +15,7 @@ import psutil
 import pytest
 from helpers_cli import SETTINGS, Place
 
-from flows.signals import ENDING
+from flows.termination_signals import ENDING
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.naming import flatten
 from tasks_lib.runtime.status_board import Board, NodeView, RunView, now_text

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from helpers_cli import Main, Place, task_text
 
-from flows.commands.init import guess_verify
-from flows.places import list_repositories
+from flows.cli.commands.init import guess_verify
+from flows.data_directory import list_repositories
 from tasks_lib.errors import InputError
 from tasks_lib.settings.schema import read_settings
 

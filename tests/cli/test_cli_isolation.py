@@ -10,10 +10,10 @@ from threading import Thread
 import pytest
 from helpers_cli import Place
 
-from flows.isolation import isolated, keep_out, their_settings
-from flows.places import data_dir, own_directory
+from flows.data_directory import data_dir, own_directory
 from flows.prefect_api import ask
-from flows.server import ServerError, serve
+from flows.prefect_isolation import isolated, keep_out, their_settings
+from flows.prefect_server import ServerError, serve
 from tasks_lib.errors import SystemFailure
 from tasks_lib.process.user_environment import person_environment
 

@@ -5,7 +5,7 @@ import os
 import pytest
 from helpers_cli import Call, Place
 
-from flows.letters import Answer, Letter, Wish, read_letter, read_receipt, write_letter, write_receipt
+from flows.request_messages import Answer, Letter, Wish, read_letter, read_receipt, write_letter, write_receipt
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.runtime.status_board import Board, RunView, now_text
 

@@ -10,7 +10,7 @@ import pytest
 from helpers_cli import SETTINGS, Main, Place
 from names import FILES, crowd, list_refs
 
-from flows.commands.doctor_repository import check_branches, check_names
+from flows.cli.commands.doctor_repository import check_branches, check_names
 from tasks_lib.git.kept.snapshots import keep_state
 from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.project.loading import load_project

@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from flows.progress import make_table, shorten_diffstat, sort_for_screen, sum_up, write_cost, write_number
+from flows.cli.display.progress_table import (
+    make_table,
+    shorten_diffstat,
+    sort_for_screen,
+    sum_up,
+    write_cost,
+    write_number,
+)
 from tasks_lib.model import Stage
 from tasks_lib.runtime.status_board import NodeView, RunView
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers_cli import Call, Main, Place
 
-from flows.places import register
+from flows.data_directory import register
 from tasks_lib.errors import BusyError
 from tasks_lib.git.repository_lock import RunLock
 

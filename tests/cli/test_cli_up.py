@@ -15,7 +15,7 @@ import psutil
 import pytest
 from helpers_cli import Call, Place, task_text
 
-from flows.commands.settling import SERVER_ENDED
+from flows.cli.commands.prefect_cleanup import SERVER_ENDED
 
 
 @contextmanager

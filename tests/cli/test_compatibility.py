@@ -17,8 +17,8 @@ from compatibility.story import Story, commit
 from graphs import run_git
 from helpers_cli import Call, Main
 
-from flows.cli import app
-from flows.states import RETRY, describe_run
+from flows.cli.app import app
+from flows.prefect_states import RETRY, describe_run
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.settings.schema import settings_schema
 

@@ -17,7 +17,7 @@ from compatibility.scenes import RECORDS, save_scene
 from compatibility.story import ENDING, KILLED, Story, tell_story
 from e2e.conftest import Coordinator, ask_until
 
-from flows.server import LOOPBACK, end_child, find_free_port, start_child
+from flows.prefect_server import LOOPBACK, end_child, find_free_port, start_child
 
 HELD = ("working", "given-back", "reviewed")
 """The sessions that are open when a run is killed."""

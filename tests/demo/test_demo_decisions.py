@@ -8,10 +8,10 @@ import pytest
 from graphs import run_git
 
 from flows.demo.agent import WORK
-from flows.demo.changes import read_patch
-from flows.demo.decisions import PROGRAM, decide
-from flows.demo.script import Step
-from flows.demo_story import PATHS, make_demo
+from flows.demo.model_decisions import PROGRAM, decide
+from flows.demo.model_script import Step
+from flows.demo.patch_edits import read_patch
+from flows.demo.story import PATHS, make_demo
 from tasks_lib.prompts.agent_prompts import Setting, write_changes_prompt, write_task_prompt
 from tasks_lib.taskfile.parsing import parse_task
 

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from opencode_parts import scripted
 
-from flows.demo.model import TITLE, ModelServer
-from flows.demo.script import Step, find_place, read_step
+from flows.demo.model_script import Step, find_place, read_step
+from flows.demo.model_server import TITLE, ModelServer
 
 Steps = Sequence[dict[str, Any]]
 MANY = 50
@@ -147,7 +147,7 @@ def test_word_that_means_nothing_in_a_script_is_refused_with_its_name(model: Mod
 
 
 def test_program_serves_and_ends_with_sigterm() -> None:
-    command = [sys.executable, "-m", "flows.demo.model", "--port", "0"]
+    command = [sys.executable, "-m", "flows.demo.model_server", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         url = process.stdout.readline().split()[-1]

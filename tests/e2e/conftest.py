@@ -14,7 +14,7 @@ import httpx
 import pytest
 from person import without_prefect
 
-from flows.server import LOOPBACK, Child, end_child, find_free_port, start_child
+from flows.prefect_server import LOOPBACK, Child, end_child, find_free_port, start_child
 
 T = TypeVar("T")
 RUN_SECONDS = 300

@@ -15,8 +15,8 @@ import psutil
 from life.helpers import Ground
 from opencode_parts import MODEL, find_opencode, provider_config, scripted
 
-from flows.demo.model import Body, ModelServer
-from flows.demo.script import Message, Step, choose_step, find_place, read_step, read_text
+from flows.demo.model_script import Message, Step, choose_step, find_place, read_step, read_text
+from flows.demo.model_server import Body, ModelServer
 from tasks_lib.agents.opencode.backend import OpencodeBackend
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.process.marked_processes import find_marked

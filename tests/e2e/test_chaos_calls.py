@@ -6,7 +6,7 @@ import pytest
 from chaos.sites import list_calls
 from chaos.whole_cases import run_whole_calmly, try_call
 
-from flows.server import Child
+from flows.prefect_server import Child
 
 pytestmark = pytest.mark.xdist_group("prefect")
 EXPECTED = (

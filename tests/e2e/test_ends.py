@@ -19,7 +19,7 @@ from graphs import Made
 from person import forget_the_person
 from push.pushing_ground import PushingGround
 
-from flows.stage import REPEAT_SECONDS
+from flows.cli.display.terminal_run import REPEAT_SECONDS
 from tasks_lib.process.marked_processes import find_marked
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
 

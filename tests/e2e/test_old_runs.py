@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ask_api, ask_until
 
-from flows.server import KEPT_RUN_SECONDS, LOOPBACK, Child, end_child, find_free_port, start_child
+from flows.prefect_server import KEPT_RUN_SECONDS, LOOPBACK, Child, end_child, find_free_port, start_child
 
 pytestmark = pytest.mark.xdist_group("prefect")
 

@@ -11,10 +11,10 @@ from checker import Meant, check, snapshot_user_state
 from e2e.conftest import RUN_SECONDS, Coordinator
 from opencode_parts import find_opencode
 
-from flows.demo.decisions import decide
-from flows.demo.model import ModelServer
-from flows.demo.provider import write_section
-from flows.demo_story import DemoStory, check_story, make_demo, tell_story
+from flows.demo.model_decisions import decide
+from flows.demo.model_server import ModelServer
+from flows.demo.opencode_provider import write_section
+from flows.demo.story import DemoStory, check_story, make_demo, tell_story
 
 pytestmark = pytest.mark.xdist_group("prefect")
 

@@ -11,7 +11,7 @@ from checker import Meant, check, snapshot_user_state
 from e2e.conftest import RUN_SECONDS, Coordinator
 from e2e.opencode_ground import OpencodeGround, bash, commit, isolate, node, opening, read_prompts, read_results
 
-from flows.demo.script import Step
+from flows.demo.model_script import Step
 
 pytestmark = pytest.mark.xdist_group("prefect")
 

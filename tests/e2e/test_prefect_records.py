@@ -20,7 +20,7 @@ from e2e.test_messages import Start, count_starts, done, make_gated, open_gate, 
 from e2e.test_whole import find_run
 from graphs import Made, run_git
 
-from flows.server import Child
+from flows.prefect_server import Child
 from tasks_lib.reporting.run_report import INCOMPLETE
 
 __all__ = ["start"]

@@ -13,8 +13,8 @@ from e2e.conftest import Coordinator, ask_until
 from e2e.test_messages import make_gated, open_gate
 from e2e.test_whole import find_run, make_flat
 
-from flows.places import REGISTRY
-from flows.stale_runs import Origin, find_own_origin, name_repository, read_origin
+from flows.data_directory import REGISTRY
+from flows.stale_flow_runs import Origin, find_own_origin, name_repository, read_origin
 from tasks_lib.git.repository_lock import RunLock
 
 pytestmark = pytest.mark.xdist_group("prefect")

@@ -15,7 +15,7 @@ from graphs import make_repository, run_git
 from miniature import Miniature
 from pen import PATHS, START, TRAILERS, Pen, assert_says, write_rest, write_task
 
-from flows.commands.audit import judge_states
+from flows.cli.commands.audit import judge_states
 from tasks_lib.cleanup.dead_run import find_ownerless
 from tasks_lib.cleanup.repository_audit import Audit, audit, verify_again
 from tasks_lib.git.commits.task_reader import TaskReader

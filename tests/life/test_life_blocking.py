@@ -14,7 +14,7 @@ notify() {{
   {sys.executable} - "$1" "$2" <<'END'
 import sys
 from pathlib import Path
-from flows.commands.notify import notify
+from flows.cli.commands.notify import notify
 from tasks_lib.model import NoticeLevel
 notify(Path(), NoticeLevel(sys.argv[1]), sys.argv[2])
 END

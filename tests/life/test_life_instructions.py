@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from helpers import Ground
 
-from flows.commands.formats import PromptKind
-from flows.commands.prompt import find_prompt
+from flows.cli.commands.option_values import PromptKind
+from flows.cli.commands.prompt import find_prompt
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import InputError
 from tasks_lib.git.objects.object_database import Objects

@@ -4,7 +4,7 @@ import pytest
 from checker import Meant, check, snapshot_user_state
 from e2e.opencode_ground import OpencodeGround, commit, node
 
-from flows.demo.script import Step
+from flows.demo.model_script import Step
 from tasks_lib.reporting.run_report import ExitCode
 
 pytestmark = pytest.mark.xdist_group("opencode")

@@ -18,7 +18,7 @@ from e2e.opencode_ground import (
     read_system,
 )
 
-from flows.demo.script import Step
+from flows.demo.model_script import Step
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.model import Aborted, Blocked
 from tasks_lib.reporting.run_report import ExitCode

@@ -3,7 +3,7 @@
 import pytest
 from helpers import Ground
 
-from flows.commands.logs import calm
+from flows.cli.commands.logs import calm
 from tasks_lib.runtime.status_board import read_view
 
 EVIL = "\\033]0;owned\\007\\033[2J\\302\\233H"

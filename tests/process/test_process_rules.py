@@ -68,8 +68,8 @@ def hands_on_what_may_be_taken_out(node: ast.AST) -> bool:
                 "tasks_lib/process/python_command.py",
                 "tasks_lib/project/child_environment.py",  # For the launcher, which takes its options from there.
                 "flows/demo/agent.py",
-                "flows/demo/decisions.py",
-                "flows/demo_story.py",
+                "flows/demo/model_decisions.py",
+                "flows/demo/story.py",
             },
         ),
     ],

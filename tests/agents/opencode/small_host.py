@@ -14,7 +14,7 @@ from typing import Any
 
 from opencode_parts import MODEL, find_opencode, provider_config, scripted
 
-from flows.demo.model import Decide, ModelServer
+from flows.demo.model_server import Decide, ModelServer
 from tasks_lib.agents.backend import SessionSpec, SessionView, TurnEnd, TurnSpec
 from tasks_lib.agents.opencode.config.config_directory import make_configuration, write_configuration
 from tasks_lib.agents.opencode.config.roles import Role

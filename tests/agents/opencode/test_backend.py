@@ -14,7 +14,7 @@ from house import Opened, find_carriers, make_backend, make_plan, make_spec, mak
 from opencode_parts import find_opencode
 from permission_rules import decide, find_last
 
-from flows.demo.model import ModelServer
+from flows.demo.model_server import ModelServer
 from tasks_lib.agents.backend import Need
 from tasks_lib.agents.opencode.backend import OpencodeBackend, find_data
 from tasks_lib.agents.opencode.config.permissions import Rule

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from house import find_carriers, make_backend, make_worktree, run_shell, use_tools, with_model
 
-from flows.demo.model import ModelServer
+from flows.demo.model_server import ModelServer
 from tasks_lib.agents.backend import Need
 from tasks_lib.agents.opencode.config.shell_environments import Shells, name_file
 from tasks_lib.agents.opencode.servers.server_interface import Address

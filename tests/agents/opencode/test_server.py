@@ -19,7 +19,7 @@ from house import (
     with_model,
 )
 
-from flows.demo.model import ModelServer
+from flows.demo.model_server import ModelServer
 from tasks_lib.agents.backend import Need
 from tasks_lib.agents.opencode.servers.server_interface import Address
 from tasks_lib.agents.opencode.servers.server_pool import Fleet

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from small_host import Lab, open_lab
 
-from flows.demo.script import Call, Message, Step, choose_step, find_place, read_text
+from flows.demo.model_script import Call, Message, Step, choose_step, find_place, read_text
 from tasks_lib.agents.opencode.turns.session_adapter import Shared
 
 pytestmark = [pytest.mark.xdist_group("opencode"), pytest.mark.asyncio(loop_scope="module")]

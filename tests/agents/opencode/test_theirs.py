@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from house import Opened, find_carriers, make_backend, make_spec, make_worktree, use_tools, with_model
 
-from flows.demo.model import ModelServer
+from flows.demo.model_server import ModelServer
 from tasks_lib.agents.backend import Need
 from tasks_lib.agents.opencode.backend import OpencodeBackend
 from tasks_lib.agents.opencode.config.config_directory import write_stub

@@ -1,0 +1,135 @@
+"""`coordinator doctor --audit`: judges what finished runs left in git, on this machine and in Prefect."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from flows.cli.display.output import count, print_json, say
+from flows.prefect_api import ask
+from flows.prefect_isolation import isolated
+from flows.prefect_server import find_api
+from tasks_lib.cleanup.repository_audit import Audit, audit, verify_again
+from tasks_lib.errors import InputError
+from tasks_lib.project.loading import Project, load_project
+from tasks_lib.reporting.audit_rules import Rule, Violation
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.runtime.status_board import RunView
+
+LIMIT = 1_000
+"""First-parent commits that are looked at: some seconds."""
+VERIFY_LIMIT = 10
+REQUEST_SECONDS = 10.0
+_STATES: Mapping[int, str] = {0: "COMPLETED", 1: "FAILED", 3: "FAILED", 130: "CANCELLED"}
+_OPEN = ("RUNNING", "PENDING", "SCHEDULED", "CANCELLING")
+
+
+def check_options(*, is_audit: bool, is_verify: bool, limit: int | None) -> None:
+    """Raise InputError for options that are the audit's alone."""
+    if not is_audit and (is_verify or limit is not None):
+        raise InputError(["`--verify` and `--limit` say what `--audit` looks at; give that too"])
+
+
+def audit_repository(path: Path, *, is_verify: bool, limit: int | None, as_json: bool, console: Console) -> ExitCode:
+    """Print a line for each promise that was broken; 1 if there is any. Raises InputError for what cannot be read."""
+    project = load_project(path)
+    found = audit(project, limit or LIMIT)
+    violations, notes, verified = list(found.violations), list(found.notes), 0
+    if is_verify:
+        red, verified = asyncio.run(verify_again(project, found.landed, limit or VERIFY_LIMIT))
+        violations += red
+    if found.view:
+        more, said = ask_prefect(project, found.view)
+        violations, notes = [*violations, *more], [*notes, *said]
+    if as_json:
+        print_json(describe(found, violations, notes, verified))
+    else:
+        _print(found, violations, notes, verified, console)
+    return ExitCode.BLOCKED if violations else ExitCode.COMPLETED
+
+
+def _print(
+    found: Audit, violations: Sequence[Violation], notes: Sequence[str], verified: int, console: Console
+) -> None:
+    for note in notes:
+        say(console, f"note: {note}", "yellow")
+    for violation in violations:
+        say(console, str(violation), "bold red")
+    again = f", {count(verified, 'commit')} verified again" if verified else ""
+    looked = f"{count(found.commits, 'commit')}, {count(found.worktrees, 'worktree')} looked at{again}"
+    verdict = f"{len(violations)} broken" if violations else "nothing wrong"
+    say(console, f"{verdict}: {looked}", "bold")
+
+
+def describe(found: Audit, violations: Sequence[Violation], notes: Sequence[str], verified: int) -> dict[str, object]:
+    """The same as plain values."""
+    return {
+        "violations": [{**asdict(one), "rule": one.rule.name.lower(), "promise": one.rule.value} for one in violations],
+        "notes": list(notes),
+        "commits": found.commits,
+        "worktrees": found.worktrees,
+        "verified": verified,
+    }
+
+
+def ask_prefect(project: Project, view: RunView) -> tuple[list[Violation], list[str]]:
+    """Compare what the last run wrote with what Prefect says of it, if a server answers; none is started."""
+    api = find_api()
+    if not api:
+        return [], ["No Prefect server answers, so what it says of the last run is not looked at."]
+    try:
+        with isolated(api), ask(api["PREFECT_API_URL"], REQUEST_SECONDS) as client:
+            violations = _compare(client, view)
+            return [*violations, *_find_dead(project)], []
+    except (httpx.HTTPError, ValueError) as error:
+        return [], [f"Prefect could not be asked of the last run: {error}"]
+
+
+def _compare(client: httpx.Client, view: RunView) -> list[Violation]:
+    answer = client.get(f"/flow_runs/{view.run}")
+    if answer.status_code in (404, 422):
+        return []  # Another server had it.
+    state = str(answer.raise_for_status().json().get("state_type"))
+    body = {"flow_runs": {"id": {"any_": [view.run]}}, "sort": "EXPECTED_START_TIME_ASC", "limit": 200}
+    tasks: list[dict[str, Any]] = []
+    while len(page := client.post("/task_runs/filter", json={**body, "offset": len(tasks)}).raise_for_status().json()):
+        tasks += page
+    return [Violation(Rule.REPORT, f"flow run {view.run}", what) for what in judge_states(view, state, tasks)]
+
+
+def judge_states(view: RunView, state: str, tasks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What Prefect says of a run that has ended and the run itself does not; `tasks` are task runs, oldest first."""
+    if not view.ended or view.exit_code is None:
+        return []
+    found: list[str] = []
+    if state != _STATES.get(view.exit_code, state):
+        found.append(f"is {state} in Prefect, though the run ended with {view.exit_code}")
+    last = {str(one["name"]): one for one in tasks}
+    for name, one in last.items():
+        node = view.nodes.get(name)
+        if one["state_type"] in _OPEN:
+            found.append(f'"{name}" is {one["state_type"]} in Prefect, though the run has ended')
+        elif node and node.outcome not in ("", "Landed", one["state_name"]):
+            found.append(f'"{name}" is {one["state_name"]} in Prefect, and {node.outcome} in what the run wrote')
+    return found
+
+
+def _find_dead(project: Project) -> list[Violation]:
+    from prefect.client.orchestration import get_client
+
+    from flows.stale_flow_runs import OUTAGE, find_stale
+
+    async def look() -> list[Violation]:
+        async with get_client() as client:
+            stale = await find_stale(client, project.repository.common_dir)
+        what = "is alive for Prefect, though its process is gone; the next run, or `coordinator cleanup`, says so there"
+        return [Violation(Rule.LEFT, f"flow run {run.id}", what) for run in stale]
+
+    try:
+        return asyncio.run(look())
+    except OUTAGE:
+        return []

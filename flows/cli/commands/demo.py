@@ -1,0 +1,168 @@
+"""`coordinator demo`: works a small repository with scripted agents, and says what a person would do next."""
+
+import shlex
+import shutil
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from flows.cli.commands.run import run_repository
+from flows.cli.display.output import say
+from flows.data_directory import data_dir, name_program
+from flows.demo.model_decisions import decide
+from flows.demo.model_server import ModelServer
+from flows.demo.opencode_provider import find_program, write_section
+from flows.demo.story import DemoStory, check_story, make_demo
+from tasks_lib.errors import InputError
+from tasks_lib.git.repository_lock import read_holder
+from tasks_lib.git.runner import Git
+from tasks_lib.model import Status
+from tasks_lib.naming import flatten
+from tasks_lib.process.python_command import python_command
+from tasks_lib.project.loading import load_project
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.runtime.status_board import VIEW_NAME, NodeView, read_view
+
+PLACE = "demo"
+DECISION = "docs/rounding-rule.txt"
+"""The file that the blocked node asks a person for."""
+
+
+def run_demo(
+    directory: Path | None,
+    sessions: int | None,
+    *,
+    is_kept: bool,
+    console: Console,
+    backend: str = "command",
+    opencode: Path | None = None,
+) -> ExitCode:
+    """Make the demo's repository, work it, and say what was to be seen. 0 when all of it went as told, else 1;
+    130 if it was interrupted.
+
+    Without `directory` it is made in the coordinator's data directory, in the place of an earlier one. With the
+    `backend` opencode the sessions are those of a real opencode, the program `opencode` if it is given. Raises
+    InputError if `directory` is not empty, an earlier demo is still being worked, or there is no opencode.
+    """
+    program = choose_program(backend, opencode)
+    place = directory.resolve() if directory else clear_place(data_dir() / PLACE)
+    with ExitStack() as stack:
+        model = stack.enter_context(ModelServer(decide)) if program else None
+        story = make_demo(place, agent=write_section(program, model.url) if program and model else "")
+        # Not before it is made: a directory that was refused is somebody's own.
+        if not is_kept:
+            stack.callback(shutil.rmtree, place, ignore_errors=True)
+        introduce(story, program, console)
+        code = run_repository(place, [], sessions, is_dry_run=False, port=0, console=console)
+        if code is ExitCode.INTERRUPTED:
+            say(console, f"The demo was interrupted; to begin anew: {name_program()} demo")
+            return code
+        wrong = find_wrong(story, code)
+        show_history(story, console)
+        tell(story, wrong, console, is_kept=is_kept, model=model)
+    return ExitCode.BLOCKED if wrong else ExitCode.COMPLETED
+
+
+def choose_program(backend: str, opencode: Path | None) -> Path | None:
+    """The opencode to run, None if none is asked for; raises InputError if what is asked for makes no sense."""
+    if backend == "opencode":
+        return find_program(opencode)
+    if opencode is not None:
+        raise InputError(["--opencode names a program that is not used; add --backend opencode, or take it out"])
+    return None
+
+
+def introduce(story: DemoStory, program: Path | None, console: Console) -> None:
+    """What is going to be seen."""
+    say(console, f"The demo's repository is {story.repository}: a small ledger program, {len(story.paths)} open tasks.")
+    if program:
+        say(console, f"The sessions are real ones of {program}; a scripted model stands in for a real one.\n")
+    else:
+        say(console, "Scripted agents stand in for real ones; everything else is as it would be with those.\n")
+
+
+def clear_place(place: Path) -> Path:
+    """Remove the repository of an earlier demo; raises InputError while it is being worked."""
+    if holder := read_holder(place / ".git" / "coordinator"):
+        raise InputError([f"the demo in {place} is still worked by {holder}; wait for it, or name another --directory"])
+    if place.exists():
+        shutil.rmtree(place)
+    return place
+
+
+def find_wrong(story: DemoStory, code: ExitCode) -> list[str]:
+    """What did not go as it was told."""
+    wrong = check_story(story.repository, story)
+    if code is not ExitCode.BLOCKED:
+        wrong.insert(0, f"the run ended with {int(code)}; 1 was told, since {story.blocked} is blocked")
+    return wrong
+
+
+def show_history(story: DemoStory, console: Console) -> None:
+    """What is on the target now."""
+    say(console, f"\ngit log --graph --oneline {story.target}", "bold")
+    say(console, Git(story.repository).text("log", "--graph", "--oneline", f"refs/heads/{story.target}", "--"))
+
+
+def tell(
+    story: DemoStory, wrong: list[str], console: Console, *, is_kept: bool, model: ModelServer | None = None
+) -> None:
+    """What happened, in plain words, and what a person would do now."""
+    say(console, "")
+    if wrong:
+        say(console, "Not all went as the demo tells:", "bold red")
+        for one in wrong:
+            say(console, f"  {one}")
+        return
+    first, second = story.conflicting
+    say(console, "What was to be seen:", "bold")
+    say(console, f"  {len(story.landed)} nodes landed on {story.target}, each tested as merged before it did.")
+    say(console, f"  {first} and {second} wrote the same lines; the later one got the conflict back and resolved it.")
+    say(console, f"  {story.red} broke a test at first; it got the log back, mended it, and landed.")
+    say(console, f"  {story.review} read what others wrote and gave its verdict, without a branch to merge.")
+    _tell_blocked(story, console)
+    if is_kept:
+        _tell_next(story, model, console)
+
+
+def _tell_blocked(story: DemoStory, console: Console) -> None:
+    node = _read_node(story)
+    reason = (node.reason if node else "").strip().rstrip(".")
+    say(console, f"  {story.blocked} is blocked, so the run ended with 1, as it should: {reason}.")
+    waits = " and ".join(story.skipped)
+    say(console, f"  {waits} {'waits' if len(story.skipped) == 1 else 'wait'} for it; all the rest went on.")
+
+
+def _read_node(story: DemoStory) -> NodeView | None:
+    view = read_view(story.repository / ".git" / "coordinator" / VIEW_NAME)
+    return view.nodes.get(story.blocked) if view else None
+
+
+def _tell_next(story: DemoStory, model: ModelServer | None, console: Console) -> None:
+    graph = load_project(story.repository).graph
+    stem = f"resolve-{flatten(story.blocked)}-"
+    found = [task for task in graph.tasks.values() if task.id.startswith(stem) and not task.is_completed]
+    say(console, "\nWhat a person would do now: decide, say so in the resolve task, and run again.", "bold")
+    say(console, f"  cd {story.repository}")
+    say(console, f"  echo 'half even' > {DECISION}")
+    for task in found:
+        say(console, f"  {_write_edit(task.path, task.status)}")
+    say(console, f"  git add {' '.join((DECISION, *(task.path for task in found)))}")
+    say(console, '  git commit -m "Choose the rounding rule"')
+    program = name_program()
+    if model:
+        # The repository's configuration has this port; the model itself ends with this program.
+        serve = shlex.join([*python_command("-m", "flows.demo.model_server"), "--demo", "--port", str(model.port)])
+        say(console, f"  {serve} &    (the scripted model; `kill %1` ends it)")
+    say(console, f"  {program} run")
+    say(console, "\nTo look around:", "bold")
+    say(console, f"  {program} up    (Prefect's UI, with this run in its history)")
+    say(console, f"  {program} status {story.repository}")
+    say(console, "The repository stays until the next demo; nothing else of it is left.")
+
+
+def _write_edit(path: str, status: Status) -> str:
+    in_place = "-i ''" if sys.platform == "darwin" else "-i"
+    return f"sed {in_place} 's/^status: {status.value}$/status: completed/' {path}"

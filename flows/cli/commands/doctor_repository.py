@@ -1,0 +1,206 @@
+"""Checks a repository for `coordinator doctor`: whether worktrees fit beside it, and branches and commits into it."""
+
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from flows.cli.commands.doctor_check import Check, fail, ok, warn
+from tasks_lib.cleanup.moved_repository import look_for_move
+from tasks_lib.errors import RemoteError
+from tasks_lib.git.commits.isolated_git import Isolation
+from tasks_lib.git.inspection.worktree_content import find_missing_filters, list_words
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.publish.remote_branch import Pushed, Raced, Refused, Remote, Unreachable
+from tasks_lib.git.ref_names import find_ambiguous
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.worktree_admin import list_entries
+from tasks_lib.git.worktrees.placement import find_missing, list_strangers
+from tasks_lib.project.loading import Project
+from tasks_lib.text import list_some
+
+SHOWN = 3
+"""How many of many are named in one sentence."""
+
+
+def check_identity(repository: Repository) -> Check:
+    """Somebody commits."""
+    if repository.identity():
+        text = "git knows no name and email here, so commits are made as Coordinator; set user.name and user.email"
+        return warn("identity", text)
+    return ok("identity", f"commits are made as {repository.git.text('var', 'GIT_AUTHOR_IDENT').rsplit(' ', 2)[0]}")
+
+
+def check_signing(repository: Repository) -> Check:
+    """Whether a person expects signed commits."""
+    found = repository.git.run("config", "--type=bool", "--get", "commit.gpgsign", accept=(0, 1, 128)).text
+    if found == "true":
+        text = (
+            "commit.gpgsign is set; commits of the coordinator and of agents are not signed, as nobody could be asked"
+        )
+        return warn("signing", text)
+    return ok("signing", "commits need no signature")
+
+
+def check_shallow(repository: Repository) -> Check:
+    """The history is there to merge with."""
+    if repository.git.text("rev-parse", "--is-shallow-repository") == "true":
+        return warn("history", "this clone is shallow, and merges may lack their base; run: git fetch --unshallow")
+    return ok("history", "the history is complete")
+
+
+def check_ignored(repository: Repository) -> Check:
+    """`.worktrees/` can be made, what was open in it is there, and git will not show it."""
+    place = repository.worktrees_dir
+    if place.is_symlink() or (place.exists() and not place.is_dir()):
+        return fail("worktrees", f"{place} is no directory; worktrees are made below one of that name. Rename it")
+    if missing := find_missing(repository):
+        return fail("worktrees", missing)
+    if not os.access(place if place.exists() else place.parent, os.W_OK):
+        return fail("worktrees", f"{place} cannot be written; worktrees are made there")
+    if repository.is_bare:
+        return ok("worktrees", f"they are made in {place}")
+    if repository.git.text("ls-files", "--", f":(top,literal){place.name}"):
+        return fail("worktrees", f"files below {place.name}/ are in git; worktrees are made there. Move those files")
+    if repository.git.succeeds("check-ignore", "--quiet", "--", f"{place.name}/x"):
+        return ok("worktrees", f"{place.name}/ is ignored")
+    exclude = repository.common_dir / "info" / "exclude"
+    if not os.access(exclude if exclude.exists() else repository.common_dir, os.W_OK):
+        return fail("worktrees", f"{exclude} cannot be written; put `/{place.name}/` into .gitignore yourself")
+    return ok("worktrees", f"{place.name}/ will be ignored through {exclude}")
+
+
+def check_place(repository: Repository) -> Iterator[Check]:
+    """Whether the repository was moved, or is a copy, since it was last worked."""
+    if moved := look_for_move(repository):
+        what = "is a copy of" if moved.is_copy else "was moved from"
+        yield ok("place", f"this repository {what} {moved.former}; the next run links its worktrees to this place")
+
+
+def check_strangers(repository: Repository) -> Iterator[Check]:
+    """Worktrees below `.worktrees` that a person made there."""
+    if found := list_strangers(repository):
+        named = ", ".join(str(path) for path in found[:SHOWN]) + (" and more" if len(found) > SHOWN else "")
+        yield ok("others", f"coordinator did not make {named}, and leaves that alone")
+
+
+def check_disk(project: Project) -> Check:
+    """There is room for a worktree a session, and one to verify in."""
+    repository = project.repository
+    rows = repository.git.text("ls-tree", "-r", "-l", "-z", project.head).split("\0")
+    sizes = (row.split("\t", 1)[0].split()[3] for row in rows if row)
+    size = sum(int(one) for one in sizes if one.isdecimal())
+    needed = size * (project.settings.max_sessions + 1)
+    free = shutil.disk_usage(_find_existing(repository.worktrees_dir)).free
+    text = f"{_write_bytes(free)} are free, {_write_bytes(needed)} needed for {project.settings.max_sessions} sessions"
+    if free < needed:
+        return fail("disk", f"{text}; lower max_sessions, or make room")
+    return ok("disk", text)
+
+
+def _find_existing(place: Path) -> Path:
+    return place if place.exists() else _find_existing(place.parent)
+
+
+def _write_bytes(number: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number} bytes"
+
+
+def check_remote(project: Project) -> Iterator[Check]:
+    """Where work lands on a remote: it answers, has the branch, and would take a push."""
+    remote = project.open_remote()
+    if remote is None:
+        return
+    try:
+        branches = remote.list_branches()
+    except RemoteError as error:
+        yield fail("remote", f"{error}; see that `git fetch {remote.name}` works without asking anything")
+        return
+    if remote.target not in branches:
+        yield fail("remote", f"{remote.name} has no branch {remote.target}; push it, or set `target`")
+        return
+    yield _check_push(project, remote, branches[remote.target])
+    if remote.uses_large_files(project.head) and not remote.has_lfs():
+        yield fail("large files", "the repository keeps files by git LFS, and git-lfs is not installed; install it")
+
+
+def _check_push(project: Project, remote: Remote, tip: str) -> Check:
+    base = project.open_head().base()
+    if tip != base:
+        how = f"run `git fetch {remote.name}` to see what a run would start from; it fetches by itself"
+        return warn("remote", f"{remote.name} answers, and has moved on since it was last fetched; {how}")
+    match remote.push(base, base, is_dry_run=True):
+        case Refused(words):
+            return fail("remote", f"{remote.name} would refuse a push: {words}")
+        case Raced(reason) | Unreachable(reason):
+            return fail("remote", f"{remote.name} does not take a push at the moment: {reason}")
+        case Pushed():
+            # Hooks and protected branches are asked only by a push that is meant.
+            return ok("remote", f"{remote.name} answers, and takes a push by you; what its rules say is not known yet")
+
+
+def check_branches(project: Project) -> Check:
+    """No branch is in the way of those that nodes get, and none of them is checked out by a person."""
+    repository = project.repository
+    ours = {entry.path for entry in list_entries(repository)}
+    # Not line by line: a path may hold a newline.
+    fields = repository.git.text("for-each-ref", "--format=%(refname)%00%(worktreepath)%00", "refs/heads").split("\0")
+    pairs = zip(fields[::2], fields[1::2], strict=False)
+    there = {ref.strip("\n").removeprefix("refs/heads/"): place for ref, place in pairs}
+    names = project.name_branches()
+    wanted = {names[task_id] for task_id, task in project.graph.tasks.items() if not task.is_completed}
+    in_the_way = sorted(
+        {one for one in there if any(name.startswith(f"{one}/") or one.startswith(f"{name}/") for name in wanted)}
+    )
+    if in_the_way:
+        named = ", ".join(in_the_way[:SHOWN])
+        text = f"the branch {named} is in the way of branches that tasks get; rename it, or set branch_prefix"
+        return fail("branches", text)
+    taken = sorted(name for name in wanted if there.get(name) and Path(there[name]) not in ours)
+    if taken:
+        where = f"{taken[0]} is checked out in {there[taken[0]]}"
+        return fail("branches", f"{where}; check out another branch there, since a task works on it")
+    return ok("branches", f"names like {project.settings.branch_prefix}<id> are free")
+
+
+def check_names(project: Project) -> Check:
+    """No tag or other ref is called like HEAD, the target, a task's branch or a commit."""
+    refs = project.repository.git.text("for-each-ref", "--format=%(refname)").splitlines()
+    names = project.name_branches()
+    open_tasks = [task_id for task_id, task in project.graph.tasks.items() if not task.is_completed]
+    found = find_ambiguous(refs, {project.target, *(names[task_id] for task_id in open_tasks)})
+    if not found:
+        return ok("names", "no tag is called like HEAD, a branch or a commit")
+    said = f"{list_some(found, SHOWN)} can be taken for HEAD, a branch or a commit"
+    how = f"rename them, or delete one with `git update-ref -d {found[0]}`"
+    return warn("names", f"{said} in what agents and you type, though not by a run; {how}")
+
+
+def check_attributes(project: Project) -> Iterator[Check]:
+    """Filters and merge drivers that the head's attributes name are configured here."""
+    git = project.repository.git
+    with Objects(git) as objects:
+        words = list_words(Isolation(git).read_attributes(objects, project.head))
+    missing = [warn("attributes", line) for line in find_missing_filters(git, words)]
+    yield from missing or [ok("attributes", "the filters and merge drivers that .gitattributes name are configured")]
+
+
+def check_case(project: Project) -> Check:
+    """No two paths are the same on a disk that does not tell case apart."""
+    repository = project.repository
+    paths = repository.git.text("ls-tree", "-r", "-z", "--name-only", project.head).split("\0")
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        groups[path.casefold()].append(path)
+    twins = [" and ".join(same) for same in groups.values() if len(same) > 1]
+    found = repository.git.run("config", "--type=bool", "--get", "core.ignorecase", accept=(0, 1, 128)).text
+    if not twins:
+        return ok("paths", "no two differ only by case")
+    text = f"{'; '.join(twins[:SHOWN])} differ only by case"
+    if found == "true":
+        return fail("paths", f"{text}, and this disk cannot hold both; rename one")
+    return warn("paths", f"{text}; a disk that does not tell case apart cannot hold both")

@@ -1,0 +1,81 @@
+"""`coordinator graph`: draws the graph at the head, coloured by what the last run made of it."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from flows.cli.commands.option_values import Format
+from flows.cli.commands.repository_snapshot import Snapshot, find_outcomes, read_snapshot
+from flows.cli.display.output import print_json, say
+from tasks_lib.errors import InputError
+from tasks_lib.graph.drawing import draw_dot, draw_mermaid, draw_svg
+from tasks_lib.graph.task_graph import Graph, build_graph
+from tasks_lib.model import Status
+from tasks_lib.reporting.run_report import ExitCode
+
+SUFFIXES = {".svg": Format.SVG, ".mmd": Format.MERMAID, ".mermaid": Format.MERMAID}
+STATUSES = {"Blocked": Status.BLOCKED, "Failed": Status.FAILED, "running": Status.IN_PROGRESS}
+
+
+def show_graph(path: Path, form: Format | None, output: Path | None, *, as_json: bool, console: Console) -> ExitCode:
+    """Write the drawing to `output`, or to standard output. Raises InputError, also if the file cannot be written."""
+    snapshot = read_snapshot(path)
+    if snapshot.project is None:
+        raise InputError(snapshot.faults)
+    graph, outcomes = snapshot.project.graph, find_outcomes(snapshot)
+    if as_json:
+        print_json(describe_graph(snapshot, graph, outcomes))
+        return ExitCode.COMPLETED
+    chosen = form or SUFFIXES.get(output.suffix.casefold() if output else "", Format.DOT)
+    text = draw(graph, chosen, outcomes)
+    if output is None:
+        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+        return ExitCode.COMPLETED
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError([f"{output} cannot be written ({error.strerror}); name another file"]) from error
+    say(console, f"Wrote {len(graph.tasks)} nodes to {output}.")
+    return ExitCode.COMPLETED
+
+
+def draw(graph: Graph, form: Format, outcomes: Mapping[str, str]) -> str:
+    """The drawing as text; `outcomes` go before what the task files say."""
+    match form:
+        case Format.SVG:
+            return draw_svg(graph, outcomes)
+        case Format.MERMAID:
+            return draw_mermaid(lay_over(graph, outcomes))
+        case Format.DOT:
+            return draw_dot(lay_over(graph, outcomes))
+
+
+def lay_over(graph: Graph, outcomes: Mapping[str, str]) -> Graph:
+    """`graph` with the status that an outcome comes to, for drawings that know task files only."""
+    known = {task_id: STATUSES[name] for task_id, name in outcomes.items() if name in STATUSES}
+    return build_graph(replace(t, status=known.get(t.id, t.status)) for t in graph.tasks.values()) if known else graph
+
+
+def describe_graph(snapshot: Snapshot, graph: Graph, outcomes: Mapping[str, str]) -> dict[str, object]:
+    """The graph as plain values, nodes in topological order."""
+    nodes: list[dict[str, object]] = []
+    for task_id in graph.order():
+        task = graph.tasks[task_id]
+        nodes.append(
+            {
+                "id": task_id,
+                "name": task.name,
+                "path": task.path,
+                "status": task.status.value,
+                "level": task.level,
+                "assignee": task.assignee,
+                "cost": task.cost,
+                "outcome": outcomes.get(task_id),
+                "depends_on": list(graph.prerequisites(task_id)),
+            }
+        )
+    edges = [[before, task_id] for task_id in graph.order() for before in graph.prerequisites(task_id)]
+    return {"head": snapshot.project.head if snapshot.project else None, "nodes": nodes, "edges": edges}

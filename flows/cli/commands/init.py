@@ -1,0 +1,171 @@
+"""`coordinator init`: writes a configuration and a first task file to begin with, and registers the repository."""
+
+import json
+import re
+import tomllib
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from flows.cli.commands.repository_snapshot import read_leniently
+from flows.cli.display.output import say
+from flows.data_directory import register
+from tasks_lib.cleanup.moved_repository import find_former_top, look_for_move
+from tasks_lib.errors import InputError
+from tasks_lib.git.repository import Repository
+from tasks_lib.process.program_lookup import find_program
+from tasks_lib.project.loading import CONFIGURATION
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.settings.schema import starter_settings
+
+EXAMPLE = "example.md"
+EXAMPLE_TASK = """\
+---
+# A task is a markdown file with these keys above its text. Any file name will do; the id names the branch.
+id: example
+name: Say what this task is for
+status: pending
+# Ids of the tasks that must be completed before this one starts.
+depends_on: []
+# How much it touches: single, narrow, moderate, broad or system.
+scope: narrow
+# How likely it is to go wrong: trivial, low, medium, high or critical. From high on a reviewer reads the branch.
+risk: low
+# planning, decomposition, implementation, review, research or architecture: it chooses the agent's role.
+level: implementation
+# No agent is sent to a task of a person. Take this line out to have it worked.
+assignee: human
+---
+
+## Description
+What is to be done, and why. The agent reads this whole file.
+
+## Acceptance Criteria
+- [ ] Something that can be checked.
+
+## References
+- Paths of files that the agent should read first.
+"""
+NO_TEST = "no test specified"
+"""Stands in the `test` script that `npm init` writes."""
+
+
+def init_repository(path: Path, console: Console) -> ExitCode:
+    """Write what is missing, register the repository, and say what to do next; nothing is overwritten.
+
+    Raises InputError if `path` is no repository with a checkout.
+    """
+    repository = Repository.open(path)
+    if repository.is_bare:
+        raise InputError([f"{repository.top} is bare and has no files to write beside; run this in a clone of it"])
+    has_opencode = find_program("opencode") is not None
+    wrote = [*_write_settings(repository.top, console, has_opencode=has_opencode)]
+    tasks_dir = read_leniently(repository).tasks_dir
+    wrote += _write_example(repository.top, tasks_dir, console)
+    name = register(repository.top, find_former_top(repository, look_for_move(repository)))
+    say(console, f'Registered as "{name}"; a flow run in Prefect may name it so.')
+    _say_next(wrote, tasks_dir, console, has_opencode=has_opencode and CONFIGURATION in wrote)
+    return ExitCode.COMPLETED
+
+
+def _write_settings(top: Path, console: Console, *, has_opencode: bool) -> list[str]:
+    file = top / CONFIGURATION
+    if file.exists() or file.is_symlink():
+        say(console, f"{CONFIGURATION} is there already; it was left as it is.")
+        return []
+    verify = guess_verify(top)
+    _write_new(file, starter_settings(verify, has_opencode=has_opencode))
+    say(console, f"Wrote {CONFIGURATION}{', with opencode as the agent' if has_opencode else ''}.")
+    if verify:
+        lines = ", ".join(f"`{line}`" for line in verify)
+        say(console, f"  verify is a guess from the files here: {lines}. Correct it if that is not how tests are run.")
+    else:
+        say(console, "  How tests are run here could not be guessed; put the lines under verify.", "yellow")
+    return [CONFIGURATION]
+
+
+def _write_example(top: Path, tasks_dir: str, console: Console) -> list[str]:
+    folder = top / tasks_dir
+    if folder.exists():
+        say(console, f"{tasks_dir}/ is there already; no example was written.")
+        return []
+    folder.mkdir(parents=True)
+    _write_new(folder / EXAMPLE, EXAMPLE_TASK)
+    say(console, f"Wrote {tasks_dir}/{EXAMPLE}, which is for a person until its `assignee` is taken out.")
+    return [f"{tasks_dir}/{EXAMPLE}"]
+
+
+def _write_new(file: Path, text: str) -> None:
+    try:
+        with file.open("x", encoding="utf-8") as sink:
+            sink.write(text)
+    except OSError as error:
+        raise InputError([f"{file} cannot be written: {error.strerror}"]) from error
+
+
+def _say_next(wrote: list[str], tasks_dir: str, console: Console, *, has_opencode: bool) -> None:
+    choose = "Choose a model (`opencode models` lists them)" if has_opencode else "Name your agent"
+    steps = [
+        f"{choose} under `agent` in {CONFIGURATION}, and look at `verify`.",
+        f"Write tasks in {tasks_dir}/, and check them: coordinator validate",
+        f"Commit them: git add {' '.join(wrote) or f'{CONFIGURATION} {tasks_dir}'} && git commit",
+        "See whether everything is in place: coordinator doctor",
+        "Work the graph: coordinator run",
+    ]
+    say(console, "\nNext:")
+    for number, step in enumerate(steps, 1):
+        say(console, f"  {number}. {step}")
+
+
+def guess_verify(top: Path) -> tuple[str, ...]:
+    """The shell lines that most likely test the repository at `top`; empty if nothing there tells."""
+    if re.search(r"^test\s*:(?!=)", _read(top / "Makefile"), re.MULTILINE):
+        return ("make test",)
+    guesses = (_guess_python(top), _guess_node(top), _guess_cargo(top), _guess_go(top))
+    return tuple(line for line in guesses if line)
+
+
+def _guess_python(top: Path) -> str:
+    project = _read(top / "pyproject.toml")
+    settings: dict[str, Any] = {}
+    with suppress(tomllib.TOMLDecodeError):
+        settings = tomllib.loads(project)
+    if (top / "tox.ini").is_file() or "tox" in settings.get("tool", {}):
+        return "tox"
+    texts = (project, _read(top / "setup.cfg"), *(_read(file) for file in sorted(top.glob("requirements*.txt"))))
+    lead = "uv run " if (top / "uv.lock").is_file() else "poetry run " if (top / "poetry.lock").is_file() else ""
+    if (top / "pytest.ini").is_file() or (top / "conftest.py").is_file() or any("pytest" in text for text in texts):
+        return f"{lead}pytest" if lead else "python3 -m pytest"
+    is_python = bool(project) or (top / "setup.py").is_file() or (top / "tests" / "__init__.py").is_file()
+    return f"{lead or ''}python3 -m unittest discover" if is_python and any(top.glob("test*/test_*.py")) else ""
+
+
+def _guess_node(top: Path) -> str:
+    try:
+        package: Any = json.loads(_read(top / "package.json") or "{}")
+        script = str(package["scripts"]["test"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+    if not script.strip() or NO_TEST in script:
+        return ""
+    for lock, program in (("pnpm-lock.yaml", "pnpm"), ("yarn.lock", "yarn"), ("bun.lock", "bun run")):
+        if (top / lock).is_file():
+            return f"{program} test"
+    return "npm test"
+
+
+def _guess_cargo(top: Path) -> str:
+    return "cargo test" if (top / "Cargo.toml").is_file() else ""
+
+
+def _guess_go(top: Path) -> str:
+    return "go test ./..." if (top / "go.mod").is_file() else ""
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,195 @@
+"""`coordinator logs`: prints what was written down while a node was set up, worked, reviewed and verified."""
+
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from rich.console import Console
+
+from flows.cli.display.output import print_json, print_rows
+from flows.standard_streams import is_output_gone
+from tasks_lib.errors import InputError
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import read_holder
+from tasks_lib.naming import flatten
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.runtime.status_board import VIEW_NAME, read_view
+from tasks_lib.suggestions import suggest
+
+LOOK_SECONDS = 0.25
+"""Between two looks at a file that is followed; no event of the system's is at hand on every platform."""
+BLOCK_BYTES = 1 << 16
+
+_STEERING = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]|\xc2[\x80-\x9f]|\x1b(?!\[[0-9;:]*m)")
+
+
+class LogKind(StrEnum):
+    """Which of a node's logs; the value is how the names of its files begin."""
+
+    SESSION = "session"
+    SETUP = "setup"
+    REVIEW = "review"
+    VERIFY = "verify"
+
+
+def choose_kind(*, is_setup: bool, is_review: bool, is_verify: bool) -> LogKind:
+    """The kind that a person asked for, a session's if for none; raises InputError for more than one."""
+    asked = {LogKind.SETUP: is_setup, LogKind.REVIEW: is_review, LogKind.VERIFY: is_verify}
+    kinds = [kind for kind, is_asked in asked.items() if is_asked] or [LogKind.SESSION]
+    if len(kinds) > 1:
+        raise InputError([f"choose one of {', '.join(f'--{kind}' for kind in kinds)}"])
+    return kinds[0]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLogs:
+    """The log files of `node`, which lie in `folder`."""
+
+    repository: Repository
+    node: str
+
+    @property
+    def folder(self) -> Path:
+        return self.repository.state_dir / "logs" / flatten(self.node)
+
+    def list(self) -> Sequence[Path]:
+        """Every file, the one that was written to last at the end."""
+        is_place = self.node not in ("", ".", "..") and self.folder.is_dir()
+        files = self.folder.glob("*.log") if is_place else ()
+        return sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name))
+
+    def find(self, kind: LogKind, attempt: int | None) -> Path | None:
+        """The newest file of `kind`, of `attempt` alone if one is given."""
+        found = [file for file in self.list() if _is_kind(file.stem, kind, attempt)]
+        return found[-1] if found else None
+
+
+def _is_kind(name: str, kind: LogKind, attempt: int | None) -> bool:
+    """`session-2`, `review-2-1`, `setup`, `verify-<commit>`; a reviewer's `setup-review-2-1` is only listed."""
+    if kind is LogKind.SETUP:
+        return name == kind
+    found = re.match(rf"{kind}-(\w+)", name)
+    return found is not None and (attempt is None or found[1] == str(attempt))
+
+
+def show_logs(
+    path: Path,
+    node: str,
+    kind: LogKind,
+    attempt: int | None,
+    *,
+    is_followed: bool,
+    is_list: bool,
+    as_json: bool,
+    console: Console,
+) -> ExitCode:
+    """Print the newest log of `kind`, or name all of them; followed, until the run ends.
+
+    Raises InputError if the node is unknown, or has no such log and will get none.
+    """
+    if as_json and not is_list:
+        raise InputError(["--json goes with --list; a log is printed as it was written"])
+    if attempt is not None and kind in (LogKind.SETUP, LogKind.VERIFY):
+        raise InputError([f"--attempt does not go with --{kind}: those logs are not told apart by it; see --list"])
+    repository = Repository.open(path)
+    logs = NodeLogs(repository, node)
+    if is_list:
+        _require(logs.list(), logs, "log")
+        list_logs(logs, console, as_json=as_json)
+        return ExitCode.COMPLETED
+    found = logs.find(kind, attempt)
+    if is_followed:
+        follow(logs, kind, attempt)
+    else:
+        _require([found] if found else [], logs, f"{kind} log")
+        if found:
+            copy(found, 0)
+    return ExitCode.COMPLETED
+
+
+def _require(found: Sequence[Path], logs: NodeLogs, what: str) -> None:
+    if found:
+        return
+    others = [file.stem for file in logs.list()]
+    if others:
+        raise InputError([f"{logs.node} has no such {what}; it has {', '.join(others)}"])
+    _require_node(logs)
+    raise InputError([f"{logs.node} has no {what} yet; `coordinator status` says where it is"])
+
+
+def _require_node(logs: NodeLogs) -> None:
+    view = read_view(logs.repository.state_dir / VIEW_NAME)
+    known: Mapping[str, object] = view.nodes if view else {}
+    if logs.node not in known and not logs.list():
+        raise InputError([f'"{logs.node}" is no node that a run has worked here{suggest(logs.node, known)}'])
+
+
+def list_logs(logs: NodeLogs, console: Console, *, as_json: bool) -> None:
+    """Name every log of a node, the newest last."""
+    files = [(file, file.stat()) for file in logs.list()]
+    if as_json:
+        print_json(
+            [
+                {"name": file.stem, "path": str(file), "bytes": stat.st_size, "written": _write_time(stat.st_mtime)}
+                for file, stat in files
+            ]
+        )
+        return
+    rows = [(file.stem, str(stat.st_size), _write_time(stat.st_mtime), str(file)) for file, stat in files]
+    print_rows(console, ("log", "bytes", "written", "file"), rows)
+
+
+def _write_time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def copy(file: Path, start: int) -> int:
+    """Put what stands in `file` from the byte `start` on to standard output; returns where it ends now.
+
+    On a terminal only colours are left of what steers it. A file that became shorter had its middle taken out.
+    """
+    is_seen = sys.stdout.isatty()
+    with file.open("rb") as source:
+        start = min(start, source.seek(0, 2))
+        source.seek(start)
+        while block := source.read(BLOCK_BYTES):
+            if block.endswith(b"\xc2"):  # The half of a control character that takes two bytes.
+                block += source.read(1)
+            sys.stdout.buffer.write(calm(block) if is_seen else block)
+            start += len(block)
+    sys.stdout.buffer.flush()
+    return start
+
+
+def calm(output: bytes) -> bytes:
+    """`output` of a program without what steers a terminal, but for colours, tabs and returns."""
+    return _STEERING.sub(b"", output)
+
+
+def follow(logs: NodeLogs, kind: LogKind, attempt: int | None) -> None:
+    """Print the newest log and what is added to it, then newer ones, until the run ends or nobody reads."""
+    _require_node(logs)
+    shown: Path | None = None
+    end = 0
+    while True:
+        # Whoever no longer holds the lock has written its last line.
+        is_alive = read_holder(logs.repository.state_dir) is not None
+        found = logs.find(kind, attempt)
+        if found and found != shown:
+            if shown:
+                copy(shown, end)
+            shown, end = found, 0
+            sys.stderr.write(f"==> {found} <==\n")
+        if shown:
+            end = copy(shown, end)
+        if not is_alive:
+            _require([shown] if shown else [], logs, f"{kind} log")
+            return
+        if is_output_gone():
+            return
+        time.sleep(LOOK_SECONDS)

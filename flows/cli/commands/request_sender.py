@@ -1,0 +1,159 @@
+"""Speaks to the run that works a repository, from another terminal: finds it, posts a letter, waits for its receipt."""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from http import HTTPStatus
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+
+from flows.cli.display.output import print_json, say
+from flows.prefect_api import ask
+from flows.request_messages import (
+    ANSWER_SECONDS,
+    Answer,
+    Letter,
+    new_key,
+    read_receipt,
+    receipt_key,
+    write_letter,
+)
+from tasks_lib.errors import InputError, SystemFailure
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import read_holder
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.runtime.status_board import VIEW_NAME, RunView, read_view
+
+LOOK_SECONDS = 0.1
+START_SECONDS = 10.0
+"""How long a run that is only starting may take to say where it can be reached."""
+REQUEST_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningRun:
+    """A run that is going on: `flow_run` is its id in Prefect, `api` the address of the API that it hears through."""
+
+    repository: Repository
+    flow_run: str
+    api: str
+    view: RunView
+
+    def is_alive(self) -> bool:
+        holder = read_holder(self.repository.state_dir)
+        return holder is not None and holder.run == self.flow_run
+
+
+def find_running(path: Path) -> RunningRun:
+    """The run that works the repository which `path` lies in; one that is only starting is waited for.
+
+    Raises InputError if there is none, SystemFailure if it does not say where it can be reached.
+    """
+    repository = Repository.open(path)
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        holder = read_holder(repository.state_dir)
+        if holder is None:
+            raise InputError([f"{repository.top}: no run is going on here; `coordinator run` starts one"])
+        view = read_view(repository.state_dir / VIEW_NAME)
+        if view and view.api and view.run == holder.run:
+            return RunningRun(repository, view.run, view.api, view)
+        if time.monotonic() > deadline:
+            raise SystemFailure(f"{repository.top}: {holder} has not said where it can be reached; try again later")
+        time.sleep(LOOK_SECONDS)
+
+
+def speak(path: Path, letter: Letter, *, as_json: bool, console: Console) -> ExitCode:
+    """Bring `letter` to the run of the repository, and print what became of it: 0 if all was done, 1 if not.
+
+    Raises InputError if no run is going on, SystemFailure if nobody answers.
+    """
+    run = find_running(path)
+    with ask(run.api, REQUEST_SECONDS) as client:
+        answers = Post(run, client).exchange(letter)
+    if as_json:
+        print_json({"run": run.flow_run, "wish": letter.wish, "answers": [asdict(answer) for answer in answers]})
+    else:
+        for answer in answers:
+            # As it is: a sentence may begin with an id.
+            say(console, answer.sentence, None if answer.is_done else "red")
+    return ExitCode.COMPLETED if all(answer.is_done for answer in answers) else ExitCode.BLOCKED
+
+
+class Post:
+    """One letter's way through Prefect and back."""
+
+    def __init__(self, run: RunningRun, client: httpx.Client) -> None:
+        self._run = run
+        self._client = client
+        self._inputs = f"flow_runs/{run.flow_run}/input"
+
+    def exchange(self, letter: Letter) -> Sequence[Answer]:
+        """Post `letter`, and return the answers to it. Whoever gives up takes the letter back, so it is not heard late.
+
+        Raises SystemFailure, saying whether the letter was heard, if there is no answer in time.
+        """
+        key = new_key()
+        dated = replace(letter, until=time.time() + ANSWER_SECONDS)
+        self._send("POST", self._inputs, {"key": key, "value": write_letter(dated), "sender": "coordinator"})
+        try:
+            answers = self._await_receipt(receipt_key(key))
+        except BaseException:
+            with suppress(SystemFailure):
+                self._take_back(key)
+            raise
+        if answers is not None:
+            return answers
+        raise SystemFailure(self._explain_silence(is_taken_back=self._take_back(key)))
+
+    def _await_receipt(self, key: str) -> Sequence[Answer] | None:
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while time.monotonic() < deadline:
+            # Whoever no longer works the repository has answered by now, if it ever does.
+            is_alive = self._run.is_alive()
+            answer = self._send("GET", f"{self._inputs}/{key}")
+            if answer is not None:
+                self._send("DELETE", f"{self._inputs}/{key}")
+                return read_receipt(answer.text)
+            if not is_alive:
+                return None
+            time.sleep(LOOK_SECONDS)
+        return None
+
+    def _take_back(self, key: str) -> bool:
+        """Whether the letter was still there, and so was not heard and will not be."""
+        return self._send("DELETE", f"{self._inputs}/{key}") is not None
+
+    def _explain_silence(self, *, is_taken_back: bool) -> str:
+        heard = "it was not heard, and is taken back" if is_taken_back else "it was heard, but not answered"
+        if not self._run.is_alive():
+            return f"the run ended meanwhile: {heard}. `coordinator status` says how it ended"
+        return f"the run did not answer within {ANSWER_SECONDS:.0f} seconds: {heard}. see `coordinator status`"
+
+    def _send(self, method: str, path: str, body: object = None) -> httpx.Response | None:
+        """The answer, or None where there is nothing (404); raises SystemFailure for any other refusal."""
+        try:
+            answer = self._client.request(method, path, json=body) if body else self._client.request(method, path)
+        except httpx.HTTPError as error:
+            raise SystemFailure(f"Prefect's server at {self._run.api} does not answer: {error}") from error
+        match answer.status_code:
+            case HTTPStatus.NOT_FOUND if method != "POST":
+                return None
+            case HTTPStatus.NOT_FOUND:
+                raise SystemFailure(
+                    "Prefect no longer has this run, so nothing can be said to it. It continues; to end it: Ctrl-C in "
+                    f"its terminal, or kill -TERM {self._run.view.pid} on {self._run.view.host}"
+                )
+            case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+                raise SystemFailure(
+                    f"Prefect's server at {self._run.api} refuses us ({answer.status_code}): set "
+                    "PREFECT_API_AUTH_STRING, or PREFECT_API_KEY, as for the run"
+                )
+            case _ if answer.is_success:
+                return answer
+            case _:
+                said = f"{answer.status_code} to {method} {path}"
+                raise SystemFailure(f"Prefect's server at {self._run.api} answers {said}")

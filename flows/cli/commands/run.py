@@ -1,0 +1,204 @@
+"""`coordinator run`: works a repository's graph in this terminal, with a server of its own where there is none."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import httpx
+from rich.console import Console
+
+from flows.cli.commands.prefect_cleanup import settle
+from flows.cli.display.output import say
+from flows.cli.display.terminal_run import Stage
+from flows.data_directory import register
+from flows.prefect_api import ask
+from flows.prefect_server import Server, serve
+from flows.standard_streams import detach_output
+from flows.termination_signals import ignore_background_stop
+from tasks_lib.cleanup.moved_repository import find_former_top, look_for_move
+from tasks_lib.cleanup.remote_branches import tidy_remote
+from tasks_lib.engine.run_lifecycle import NO_VERIFY
+from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import read_dead_holder, read_holder
+from tasks_lib.graph.run_plan import Plan
+from tasks_lib.project.loading import Project, load_project
+from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, find_exit_code
+from tasks_lib.runtime.backend_factory import check_agent
+from tasks_lib.runtime.status_board import VIEW_NAME, Board, RunView, read_view
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
+FLUSH_SECONDS = 30
+QUICK_FLUSH_SECONDS = 2
+"""Where Prefect has lost the run, or its server does not answer."""
+RECORD_SECONDS = 60
+
+
+def run_repository(
+    path: Path, only: Sequence[str], max_sessions: int | None, *, is_dry_run: bool, port: int, console: Console
+) -> ExitCode:
+    """Work the graph of the repository at `path`. Raises InputError or BusyError before anything was started."""
+    project = load_project(path, is_fetching=not is_dry_run)
+    plan = Plan(project.graph, only)
+    if is_dry_run:
+        show_dry_run(plan, project, max_sessions or project.settings.max_sessions, console)
+        return ExitCode.COMPLETED
+    check_agent(project)
+    if holder := read_holder(project.repository.state_dir):
+        raise BusyError(f"{project.repository.top} is worked by {holder} already; wait for it, or stop it")
+    # What a killed run left, in Prefect too, is put right by opening a run, even if nothing is left to work.
+    if not was_killed(project.repository) and (code := end_at_once(plan, project, only, console)) is not None:
+        for line in settle(project.repository.common_dir):
+            say(console, line, "yellow")
+        return code
+    repository = project.repository
+    name = register(repository.top, find_former_top(repository, look_for_move(repository)))
+    if not os.environ.get("PREFECT_API_URL"):
+        console.print("Starting Prefect's server (10 to 20 seconds) …", style="dim")
+    detach_output()
+    with ExitStack() as stack:
+        server = stack.enter_context(serve(port))
+        options = {"repository": name, "only": list(only), "max_sessions": max_sessions}
+        return drive(options, project.repository.common_dir, Stage(server, console, stack.close))
+
+
+def was_killed(repository: Repository) -> bool:
+    """Whether the last run here ended without a word: it died holding the lock, or before it had said how it ended."""
+    view = read_view(repository.state_dir / VIEW_NAME)
+    return read_dead_holder(repository.state_dir) is not None or (view is not None and not view.ended)
+
+
+def end_at_once(plan: Plan, project: Project, only: Sequence[str], console: Console) -> ExitCode | None:
+    """How a run ends that needs no server, and why, said; None where there is something to do."""
+    if has_nothing_to_do(project, only):
+        console.print(f"Every node is completed on {project.base_name}; there is nothing to do.")
+        for line in tidy_remote(project):
+            say(console, line, "yellow")
+        return ExitCode.COMPLETED
+    if plan.ready() or project.open_head().is_pending():
+        return None
+    return explain_wait(plan, project, only, console)
+
+
+def has_nothing_to_do(project: Project, only: Sequence[str]) -> bool:
+    """Whether the nodes asked for are completed and all of it is published."""
+    wanted = only or project.graph.tasks.keys()
+    is_completed = all(project.graph.tasks[task_id].is_completed for task_id in wanted)
+    left = project.repository.worktrees_dir.exists()
+    return is_completed and not left and not project.open_head().is_pending()
+
+
+def explain_wait(plan: Plan, project: Project, only: Sequence[str], console: Console) -> ExitCode:
+    """Say why nothing can start, which needs no server; the code is the one that a run would end with."""
+    say(console, "Nothing can start now:")
+    for task_id, reason in plan.waits().items():
+        say(console, f"  {task_id} {reason}")
+    code = find_exit_code(project.graph, only, {}, is_interrupted=False)
+    say(console, EXIT_SENTENCES[code], "bold")
+    return code
+
+
+def show_dry_run(plan: Plan, project: Project, sessions: int, console: Console) -> None:
+    """What would start, and why the rest waits."""
+    ready = plan.ready()
+    if project.is_remote:
+        say(console, f"On {project.where}:")
+    console.print("Would start now:" if ready else "Nothing would start.")
+    for task_id in ready[:sessions]:
+        task = project.graph.tasks[task_id]
+        say(console, f"  {task_id}: {task.name} (as {project.settings.role_for(task.level)})")
+    if len(ready) > sessions:
+        say(console, f"Ready, and waiting for one of {sessions} sessions: {', '.join(ready[sessions:])}")
+    for task_id, reason in plan.waits().items():
+        say(console, f"  {task_id} {reason}")
+    if not project.settings.verify:
+        console.print(NO_VERIFY, style="yellow")
+
+
+def drive(words: Mapping[str, Any], common_dir: Path, stage: Stage) -> ExitCode:
+    """Run the flow in this process and show it; Prefect is imported only now, as its settings are in place.
+
+    How the run ended is judged from git and stands on the board; what Prefect made of the flow run is not asked.
+    """
+    from prefect import tags
+    from prefect.exceptions import TerminationSignal
+
+    from flows.prefect_reporting import FAULTS
+    from flows.run_graph import RunOptions, on_begin, on_open, run_graph
+    from flows.stale_flow_runs import list_tags
+
+    ignore_background_stop()
+    options = RunOptions(**words)
+    logging.raiseExceptions = False  # Prefect's log worker would print each failure to reach the server.
+    tokens = on_begin.set(stage.begin), on_open.set(stage.open)
+    state: State[Any] | None = None
+    broke: BaseException | None = None
+    try:
+        # Tagged from its first moment on: whoever comes after a kill knows the flow run by that.
+        with stage.stack, tags(*list_tags(common_dir)), suppress(asyncio.CancelledError):
+            # Prefect's types do not know that a flow that is async is awaited for its state.
+            begin = cast("Callable[[], Awaitable[State[Any]]]", partial(run_graph, options, return_state=True))
+            state = asyncio.run(stage.perform(begin))
+    except (*FAULTS, TerminationSignal) as error:
+        broke = error
+    finally:
+        on_begin.reset(tokens[0])
+        on_open.reset(tokens[1])
+        flush(QUICK_FLUSH_SECONDS if broke or stage.is_incomplete() else FLUSH_SECONDS)
+    if stage.opened and stage.is_judged():
+        conclude(stage, stage.opened.run.board, broke)
+        return stage.say_goodbye()
+    if stage.presses or isinstance(broke, TerminationSignal) or (state is None and broke is None):
+        return ExitCode.INTERRUPTED
+    raise explain_break(state, broke)
+
+
+def conclude(stage: Stage, board: Board, broke: BaseException | None) -> None:
+    """Wait until Prefect has all of the run, or say that it does not."""
+    from flows.prefect_reporting import say_incomplete
+
+    if broke:
+        say_incomplete(board, broke)
+        board.write()
+    if not stage.is_incomplete():
+        wait_until_recorded(stage.server, board.view)
+
+
+def explain_break(state: "State[Any] | None", broke: BaseException | None) -> CoordinatorError:
+    """Why the run broke off before it could be judged."""
+    from flows.prefect_reporting import explain
+
+    if broke or state is None:
+        return SystemFailure(f"Prefect did not take the run: {explain(broke) if broke else 'no state'}. Run again.")
+    error: object = state.result(raise_on_failure=False)
+    return error if isinstance(error, CoordinatorError) else SystemFailure(f"the flow run broke: {state.message}")
+
+
+def flush(seconds: float) -> None:
+    """Send the last logs and states while the server is there; left to the interpreter's exit, they never arrive."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=seconds)
+    EventsWorker.drain_all(timeout=seconds)
+
+
+def wait_until_recorded(server: Server, view: RunView) -> None:
+    """Wait until the server, which records with a delay, has the end of every node that was worked."""
+    worked = sum(1 for node in view.nodes.values() if node.attempt)
+    ended = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]}}}
+    body = {"flow_runs": {"id": {"any_": [view.run]}}, "task_runs": ended}
+    deadline = time.monotonic() + RECORD_SECONDS
+    with suppress(httpx.HTTPError), ask(server.api, RECORD_SECONDS) as client:
+        while time.monotonic() < deadline:
+            if client.post("/task_runs/count", json=body).raise_for_status().json() >= worked:
+                return
+            time.sleep(0.1)

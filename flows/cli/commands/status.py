@@ -1,0 +1,298 @@
+"""`coordinator status`: how a run stands, from any terminal, during it and after; what the head says comes first."""
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from flows.cli.commands.option_values import UP_PORT
+from flows.cli.commands.repository_snapshot import Snapshot, read_snapshot
+from flows.cli.display.output import count, drop_empty, print_json, print_rows, say
+from flows.cli.display.progress_table import (
+    HEADINGS,
+    can_redraw,
+    describe,
+    elapsed,
+    find_last_activity,
+    make_table,
+    sort_for_screen,
+    sum_up,
+)
+from flows.prefect_server import LOOPBACK
+from flows.standard_streams import is_output_gone
+from tasks_lib.errors import InputError
+from tasks_lib.git.repository_lock import Holder
+from tasks_lib.graph.run_plan import Plan
+from tasks_lib.model import Aborted, Blocked, Failed, Outcome, Task
+from tasks_lib.project.loading import Project
+from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, find_exit_code
+from tasks_lib.runtime.status_board import NodeView, RunView
+
+LANDED = ("Merged", "Checked", "Landed")
+HIDDEN = ("nodes", "messages", "place", "inode", "is_mounted")
+"""Of what a run writes down: what is shown elsewhere, and what only the next run needs."""
+WATCH_SECONDS = 1.0
+OTHER_ROWS = 10
+"""Lines of the screen that a watched table leaves to what stands around it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a repository stands: `nodes` in topological order, then those that only the run knows."""
+
+    snapshot: Snapshot
+    nodes: tuple[NodeView, ...]
+    code: ExitCode
+    is_publication_pending: bool
+
+
+def show_status(path: Path, *, is_watched: bool, as_json: bool, console: Console) -> ExitCode:
+    """Print how the repository stands; watched, until the run that is going on ends or a person stops looking."""
+    if is_watched and as_json:
+        raise InputError(["--watch and --json do not go together; call `status --json` as often as it is needed"])
+    standing = find_standing(read_snapshot(path))
+    if is_watched and standing.snapshot.is_alive:
+        standing = watch(path, standing, console)
+    if as_json:
+        print_json(describe_standing(standing))
+    else:
+        print_standing(standing, console)
+    return standing.code
+
+
+def find_standing(snapshot: Snapshot) -> Standing:
+    """Put together what the head and the last run say; the head alone says what is completed."""
+    project = snapshot.project
+    if project is None:
+        nodes = tuple(snapshot.view.nodes.values()) if snapshot.view else ()
+        return Standing(snapshot, nodes, ExitCode.COMPLETED if snapshot.is_alive else ExitCode.BAD_INPUT, False)
+    plan = Plan(project.graph)
+    seen: Mapping[str, NodeView] = snapshot.view.nodes if snapshot.view else {}
+    waits, ready = plan.waits(), set(plan.ready())
+    nodes = [
+        _find_node(seen.get(task_id), snapshot, project.graph.tasks[task_id], waits.get(task_id, ""), task_id in ready)
+        for task_id in project.graph.order()
+    ]
+    gone = (node for node in seen.values() if node.id not in project.graph.tasks)
+    nodes += [replace(node, detail="no task file at the head") for node in gone]
+    is_pending = project.open_head().is_pending()
+    return Standing(snapshot, tuple(nodes), _judge(snapshot, project, ready), is_pending)
+
+
+def _find_node(seen: NodeView | None, snapshot: Snapshot, task: Task, wait: str, is_ready: bool) -> NodeView:
+    node = replace(seen, name=task.name) if seen else NodeView(task.id, task.name)
+    if task.is_completed:
+        return node if node.outcome in LANDED else replace(node, outcome="Landed", reason="", detail=task.name)
+    if node.outcome in LANDED:
+        # What was once landed is not at the head any more: a person has taken it back.
+        node = NodeView(task.id, task.name)
+    if node.outcome == "Blocked" and is_ready and not snapshot.is_alive:
+        return NodeView(task.id, task.name, detail=f"is ready again; was blocked: {node.reason}", attempt=node.attempt)
+    if node.stage and not node.outcome and not snapshot.is_alive:
+        return replace(node, outcome="interrupted", reason=f"was at {node.stage} when the run ended; its work is kept")
+    return node if node.stage else replace(node, detail=wait or "is ready")
+
+
+def _judge(snapshot: Snapshot, project: Project, ready: set[str]) -> ExitCode:
+    if snapshot.is_alive:
+        return ExitCode.COMPLETED
+    view = snapshot.view
+    is_interrupted = snapshot.was_killed or (view is not None and view.exit_code == ExitCode.INTERRUPTED)
+    outcomes = _find_bad_endings(view, ready) if view else {}
+    return find_exit_code(project.graph, (), outcomes, is_interrupted=is_interrupted)
+
+
+def _find_bad_endings(view: RunView, ready: set[str]) -> dict[str, Outcome]:
+    """What ended badly and still stands so; a blocked node that is ready again was unblocked since."""
+    found: dict[str, Outcome] = {}
+    for node in view.nodes.values():
+        match node.outcome:
+            case "Failed":
+                found[node.id] = Failed(node.reason)
+            case "Aborted":
+                found[node.id] = Aborted(node.reason)
+            case "Blocked" if node.id not in ready:
+                found[node.id] = Blocked(node.reason)
+            case _:
+                pass
+    return found
+
+
+def write_headline(standing: Standing) -> list[str]:
+    """What is going on, or how it ended, in a few lines."""
+    snapshot, view = standing.snapshot, standing.snapshot.view
+    lines: list[str] = []
+    if snapshot.holder:
+        lines.append(f"Going on: {_write_holder(snapshot.holder)}.")
+        lines.append(f"Running for {elapsed(view.started)}." if view else "It is starting.")
+    elif view is None:
+        lines.append("No run has worked here yet.")
+    elif snapshot.was_killed:
+        lines.append(f"The last run (process {view.pid} on {view.host}) was killed or broke off; nothing is lost.")
+        lines.append("Running again goes on from there: coordinator run")
+    else:
+        lines.append(f"The last run ended {_write_time(view.ended)} with {view.exit_code}.")
+    return [*lines, *_write_link(view.link, is_alive=snapshot.is_alive)] if view and view.link else lines
+
+
+def _write_link(link: str, *, is_alive: bool) -> list[str]:
+    """Where the run is shown; the server that it had for itself ended with it, and another has the same history."""
+    parts = urlsplit(link)
+    if is_alive or parts.hostname != LOOPBACK:
+        return [f"In Prefect's UI: {link}"]
+    return [f"In Prefect's UI, while `coordinator up` runs: http://{LOOPBACK}:{UP_PORT}{parts.path}"]
+
+
+def _write_holder(holder: Holder) -> str:
+    since = f", since {_write_time(holder.started)}" if holder.started else ""
+    return f"run {holder.run or '?'}, process {holder.pid or '?'} on {holder.host or '?'}{since}"
+
+
+def _write_time(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M:%S}" if moment else ""
+
+
+def write_ending(standing: Standing) -> list[str]:
+    """What the exit code means here, and what is left to do."""
+    snapshot = standing.snapshot
+    if snapshot.project is None:
+        return ["The configuration or the task files at the head cannot be used:", *map(str, snapshot.faults)]
+    if snapshot.is_alive:
+        return []
+    lines = [EXIT_SENTENCES[standing.code]]
+    if standing.code is ExitCode.BLOCKED and not any(n.outcome in ("Blocked", "Failed") for n in standing.nodes):
+        open_nodes = sum(node.outcome not in LANDED for node in standing.nodes)
+        lines = [f"{count(open_nodes, 'node')} not completed, and nobody at work. To go on: coordinator run"]
+    if standing.is_publication_pending:
+        where = snapshot.project.base_name
+        lines.append(f"Verified work waits to be published to {where}; the next run publishes it when git can.")
+    return lines
+
+
+def print_standing(standing: Standing, console: Console) -> None:
+    """Everything, for a person: once and in full."""
+    for line in write_headline(standing):
+        say(console, line)
+    if (project := standing.snapshot.project) and project.is_remote:
+        say(console, f"What is completed is read from {project.where}.")
+    for message in standing.snapshot.view.messages if standing.snapshot.view else ():
+        say(console, f"! {message}", "yellow")
+    if standing.nodes:
+        say(console, sum_up(standing.nodes, standing.snapshot.view), "bold")
+        print_nodes(standing.nodes, console)
+    for line in write_ending(standing):
+        say(console, line, "bold")
+
+
+def print_nodes(nodes: Sequence[NodeView], console: Console) -> None:
+    """Every node in a row: cut to the terminal's width, or in full where there is no terminal."""
+    if console.is_terminal:
+        console.print(make_table(nodes, len(nodes), console.width))
+        return
+    headings, rows = drop_empty(HEADINGS, [describe(node, is_wide=True) for node in nodes])
+    print_rows(console, headings, rows)
+
+
+def watch(path: Path, standing: Standing, console: Console) -> Standing:
+    """Show the run until it ends; returns how it stands then, or when a person stops looking."""
+    try:
+        with _open_screen(console) as screen:
+            while standing.snapshot.is_alive and not is_output_gone():
+                screen.show(standing)
+                time.sleep(WATCH_SECONDS)
+                standing = find_standing(read_snapshot(path))
+    except KeyboardInterrupt:
+        say(console, "Stopped looking; the run continues.")
+    return standing
+
+
+class _Screen:
+    """Shows standings as they come: drawn over each other in a terminal, elsewhere a line for each change."""
+
+    def __init__(self, console: Console, live: Live | None) -> None:
+        self._console = console
+        self._live = live
+        self._shown: dict[str, str] = {}
+
+    def show(self, standing: Standing) -> None:
+        if self._live:
+            rows = max(5, self._console.height - OTHER_ROWS)
+            self._live.update(_render(standing, rows, self._console.width), refresh=True)
+            return
+        for node in standing.nodes:
+            line = f"{node.outcome or node.stage}{f': {node.reason}' if node.reason else ''}"
+            if line and line != self._shown.get(node.id):
+                say(self._console, f"{datetime.now().astimezone():%H:%M:%S} {node.id}: {line}")
+            self._shown[node.id] = line
+
+
+@contextmanager
+def _open_screen(console: Console) -> Generator[_Screen]:
+    if not can_redraw(console):
+        yield _Screen(console, None)
+        return
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+        yield _Screen(console, live)
+
+
+def _render(standing: Standing, rows: int, width: int) -> Group:
+    """Those at work first, then what ended last, then what waits; as many as fit."""
+    messages: Sequence[str] = standing.snapshot.view.messages[-3:] if standing.snapshot.view else ()
+    return Group(
+        *(Text(line) for line in write_headline(standing)),
+        *(Text(f"! {message}", style="yellow") for message in messages),
+        Text(sum_up(standing.nodes, standing.snapshot.view), style="bold"),
+        make_table(sort_for_screen(standing.nodes), rows, width),
+    )
+
+
+def describe_standing(standing: Standing) -> dict[str, object]:
+    """Everything, for a program."""
+    snapshot, view, project = standing.snapshot, standing.snapshot.view, standing.snapshot.project
+    run: dict[str, object] | None = None
+    if view:
+        run = {key: value for key, value in asdict(view).items() if key not in HIDDEN}
+        run["was_killed"] = snapshot.was_killed
+    return {
+        "repository": str(snapshot.repository.top),
+        "target": project.target if project else view.target if view else None,
+        "base": project.base_name if project else None,
+        "head": project.head if project else None,
+        "is_alive": snapshot.is_alive,
+        "holder": asdict(snapshot.holder) if snapshot.holder else None,
+        "run": run,
+        "exit_code": int(standing.code),
+        "is_publication_pending": standing.is_publication_pending,
+        "messages": list(view.messages) if view else [],
+        "faults": [asdict(fault) for fault in snapshot.faults],
+        "counts": _count(standing.nodes),
+        "nodes": [_describe_node(node, project) for node in standing.nodes],
+    }
+
+
+def _count(nodes: Sequence[NodeView]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for node in nodes:
+        key = (
+            "landed" if node.outcome in LANDED else node.outcome.casefold() or ("working" if node.stage else "waiting")
+        )
+        counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def _describe_node(node: NodeView, project: Project | None) -> dict[str, object]:
+    task = project.graph.tasks.get(node.id) if project else None
+    seen = find_last_activity(node) if node.stage and not node.outcome else None
+    return {
+        **asdict(node),
+        "status": task.status.value if task else None,
+        "depends_on": list(task.depends_on) if task else [],
+        "last_activity": None if seen is None else datetime.fromtimestamp(seen, UTC).isoformat(),
+    }

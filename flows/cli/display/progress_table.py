@@ -1,0 +1,226 @@
+"""Shows a run while it goes on: a live table in a terminal, plain lines elsewhere."""
+
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from flows.cli.display.output import drop_empty
+from tasks_lib.model import Stage
+from tasks_lib.runtime.status_board import Board, NodeView, RunView
+from tasks_lib.text import fold, tell_rest
+
+STYLES = {
+    "Merged": "green",
+    "Checked": "green",
+    "Landed": "green",
+    "Blocked": "red",
+    "Failed": "red",
+    "Aborted": "yellow",
+    "Skipped": "yellow",
+}
+HEADINGS = ("node", "stage", "for", "quiet", "turn", "tokens", "cost", "todo", "changes", "what")
+"""`for` is how long the node is at its stage, `quiet` how long its session has shown no life."""
+RIGHT = ("for", "quiet", "turn", "tokens", "cost")
+WIDE = 140
+"""From this many columns on, cells are written out."""
+NARROW = 100
+"""Below it, what else `coordinator status --json` tells gives way to what a node does."""
+GIVING_WAY = ("cost", "todo", "changes")
+DUMB = ("", "dumb", "unknown")
+"""Values of TERM for terminals that only add lines."""
+MINIMUM_WIDTH = 20
+TALKING = (Stage.SESSION, Stage.REVIEW)
+
+
+@contextmanager
+def show(board: Board, console: Console) -> Generator[None]:
+    """Show what the board holds for as long as the block runs."""
+    if can_redraw(console):
+        with Live(_Screen(board), console=console, refresh_per_second=4, transient=True):
+            yield
+        return
+
+    def write(node: str, line: str) -> None:
+        said = f"{node}: {line}" if node else f"! {line}"
+        console.file.write(f"{datetime.now().astimezone():%H:%M:%S} {said}\n")
+        console.file.flush()
+
+    board.listen(write)
+    try:
+        yield
+    finally:
+        board.ignore(write)
+
+
+def can_redraw(console: Console) -> bool:
+    """Whether `console` is a terminal whose lines can be drawn over, and that shows this process at the moment.
+
+    A dumb one would show nothing at all, and one that a shell has taken back (`coordinator run &`) is the shell's.
+    """
+    if not console.is_terminal or os.environ.get("TERM", "").lower() in DUMB or console.width < MINIMUM_WIDTH:
+        return False
+    try:
+        return os.tcgetpgrp(console.file.fileno()) == os.getpgrp()
+    except (OSError, ValueError):
+        return True
+
+
+class _Screen:
+    """Renders the board anew each time the display refreshes."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        view = self._board.view
+        for message in view.messages[-3:]:
+            yield Text(f"! {message}", style="yellow")
+        yield Text(sum_up(view.nodes.values(), view), style="bold")
+        yield make_table(sort_for_screen(view.nodes.values()), max(5, options.max_height - 6), options.max_width)
+
+
+def count_nodes(nodes: Iterable[NodeView]) -> str:
+    """How many nodes are where, in one line."""
+    counts = Counter(_group(node) for node in nodes)
+    return " · ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def sum_up(nodes: Iterable[NodeView], run: RunView | None) -> str:
+    """How many nodes are where, and what their sessions have used so far, in one line."""
+    used = [f"{write_number(run.tokens)} tokens" if run.tokens else "", write_cost(run.cost)] if run else []
+    return " · ".join(part for part in (count_nodes(nodes), *used) if part)
+
+
+def _group(node: NodeView) -> str:
+    if node.outcome:
+        return {"Merged": "landed", "Checked": "landed", "Landed": "landed"}.get(node.outcome, node.outcome.lower())
+    return "working" if node.stage else "waiting"
+
+
+def sort_for_screen(nodes: Iterable[NodeView]) -> list[NodeView]:
+    """The nodes that are worked first, then those that ended in this run, last ones first, then those that wait."""
+
+    def rank(node: NodeView) -> tuple[int, float]:
+        if node.stage and not node.outcome:
+            return 0, 0.0
+        since = datetime.fromisoformat(node.since).timestamp() if node.since else 0.0
+        return (1, -since) if node.outcome and node.stage else (2 if not node.outcome else 3, 0.0)
+
+    return sorted(nodes, key=rank)
+
+
+def make_table(nodes: Sequence[NodeView], rows: int, width: int) -> Table:
+    """The first `rows` of `nodes` in a table that fits into `width` columns; what nobody has gets no column."""
+    shown = nodes[:rows]
+    headings, cells = drop_empty(HEADINGS, [_fit(node, width) for node in shown])
+    table = Table(expand=True, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in headings:
+        table.add_column(
+            heading,
+            no_wrap=True,
+            overflow="ellipsis",
+            justify="right" if heading in RIGHT else "left",
+            max_width=width // 5 if heading in ("node", "todo") else None,
+            ratio=1 if heading == "what" else None,
+        )
+    for node, row in zip(shown, cells, strict=True):
+        table.add_row(*(Text(fold(cell)) for cell in row), style=find_style(node))
+    if rest := tell_rest(len(nodes), len(shown), "… and "):
+        table.add_row(rest, style="dim")
+    return table
+
+
+def _fit(node: NodeView, width: int) -> list[str]:
+    cells = zip(HEADINGS, describe(node, is_wide=width >= WIDE), strict=True)
+    return ["" if width < NARROW and heading in GIVING_WAY else cell for heading, cell in cells]
+
+
+def find_style(node: NodeView) -> str:
+    """How a node's row looks: by how it ended, and faint while it waits."""
+    return STYLES.get(node.outcome, "" if node.stage else "dim")
+
+
+def describe(node: NodeView, *, is_wide: bool) -> tuple[str, ...]:
+    """The cells of a node's row, one for each of `HEADINGS`; where it is not wide, figures stand for words."""
+    is_active = bool(node.stage and not node.outcome)
+    is_talking = is_active and node.stage in TALKING
+    return (
+        node.id,
+        node.outcome or node.stage or "waits",
+        elapsed(node.since) if is_active else "",
+        find_quiet(node) if is_active else "",
+        f"{node.attempt}.{node.turn}" if node.attempt else "",
+        write_number(node.tokens),
+        write_cost(node.cost),
+        (node.todo if is_wide else node.todo.split(" ")[0]) if is_talking else "",
+        node.diffstat if is_wide else shorten_diffstat(node.diffstat),
+        (is_talking and node.activity) or node.reason or node.detail or node.name,
+    )
+
+
+def shorten_diffstat(diffstat: str) -> str:
+    """The lines of `3 files +1400 -2` alone: `+1.4k -2`."""
+    found: list[tuple[str, str]] = re.findall(r"([+-])(\d+)", diffstat)
+    return " ".join(f"{sign}{write_number(int(number)) or 0}" for sign, number in found)
+
+
+def write_number(number: int) -> str:
+    """`number` in five characters or fewer, "" for 0: 950, 12.3k, 123k, 1.2M."""
+    for size, sign in ((1_000_000, "M"), (1_000, "k")):
+        if number >= size:
+            scaled = number / size
+            return f"{scaled:.0f}{sign}" if scaled >= 99.95 else f"{scaled:.1f}{sign}"
+    return str(number) if number else ""
+
+
+def write_cost(dollars: float) -> str:
+    """`dollars` as a price, "" for nothing; small ones with more digits."""
+    if not dollars:
+        return ""
+    return f"${dollars:.2f}" if dollars >= 0.01 else f"${dollars:.4f}"
+
+
+def elapsed(since: str) -> str:
+    """How long ago `since` (ISO 8601, UTC) was, as 1:05 or 2:10:00."""
+    if not since:
+        return ""
+    return clock((datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds())
+
+
+def clock(seconds: float) -> str:
+    """`seconds` as m:ss, or h:mm:ss."""
+    minutes, rest = divmod(max(0, int(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def find_last_activity(node: NodeView) -> float | None:
+    """When the node's session last showed life, in seconds since the epoch: as it says itself, or by its log."""
+    if node.active_at:
+        return datetime.fromisoformat(node.active_at).timestamp()
+    try:
+        return Path(node.log).stat().st_mtime if node.log else None
+    except OSError:
+        return None
+
+
+def find_quiet(node: NodeView) -> str:
+    """How long ago that was."""
+    seen = find_last_activity(node)
+    return "" if seen is None else clock(time.time() - seen)
+
+
+def make_console() -> Console:
+    """The console that commands print to."""
+    return Console(file=sys.stdout, soft_wrap=False)

@@ -1,0 +1,220 @@
+"""Decides what the demo's model does next: it edits, tests and commits with tools, as `agent.py` does by itself.
+
+The first turn of a task is tool calls: a list of things to do, edits that make of the files what the task's patch
+makes of them, the tests, a commit. What came back, and whatever a tool refused, the model leaves to `agent.py`, which
+it starts in the shell; a review and a Safe Exit it does itself.
+"""
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from flows.demo.agent import DECISIONS, HASTY_TESTS, SECONDS, USUAL_SECONDS, WORK
+from flows.demo.model_script import DONE, Call, Message, Step, pieces_of, read_text
+from flows.demo.patch_edits import Change, Edit, read_patch
+from flows.demo.story import PATHS
+from tasks_lib.process.program_lookup import find_program
+
+PROGRAM = Path(__file__).resolve().parent / "agent.py"
+# A machine may have this Python only, under a name that is not on PATH.
+PYTHON = "python3" if find_program("python3") else shlex.quote(sys.executable)
+WORKED = {"edit": "Edit applied", "write": "Wrote file"}
+"""How the answer of a tool that changes files begins when it did."""
+VERDICT = "Verdict: approved with changes"
+"""Only a reviewer is told of it; other prompts may quote a verdict that was given."""
+CHARS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A tool call of this turn, and what came of it."""
+
+    tool: str
+    args: Mapping[str, Any]
+    text: str
+
+    @property
+    def has_failed(self) -> bool:
+        if self.tool == "bash":
+            found = re.findall(r"^exit status (\d+)$", self.text, re.MULTILINE)
+            return found[-1:] != ["0"]
+        return not self.text.startswith(WORKED.get(self.tool, ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """Where a conversation stands: `answers` and `results` are those since its last prompt."""
+
+    id: str
+    name: str
+    is_review: bool
+    is_first: bool
+    answers: int
+    results: tuple[Result, ...]
+
+
+def read_chat(messages: Sequence[Message]) -> Chat | None:
+    """What a conversation is about, read from the task file in its prompt; None if there is no task in it."""
+    prompts = [number for number, one in enumerate(messages) if one["role"] == "user"]
+    text = read_text(messages[prompts[0]]) if prompts else ""
+    task = re.search(r"^id: *(\S+)\nname: *(\S.*?) *$", text, re.MULTILINE)
+    if task is None or task[1] not in PATHS:
+        return None
+    since = messages[prompts[-1] + 1 :]
+    return Chat(
+        id=task[1],
+        name=task[2],
+        is_review=VERDICT in text,
+        is_first=len(prompts) == 1,
+        answers=sum(1 for one in since if one["role"] == "assistant"),
+        results=tuple(_read_results(since)),
+    )
+
+
+def _read_results(since: Sequence[Message]) -> list[Result]:
+    calls: dict[str, Any] = {}
+    results: list[Result] = []
+    for one in since:
+        asked: list[Any] = one.get("tool_calls") or []
+        calls |= {call["id"]: call["function"] for call in asked}
+        if one["role"] == "tool" and one["tool_call_id"] in calls:
+            call = calls[one["tool_call_id"]]
+            results.append(Result(call["name"], json.loads(call["arguments"]), read_text(one)))
+    return results
+
+
+def decide(messages: Sequence[Message], pace: float = 1.0) -> Step:
+    """The model's next answer; `pace` multiplies the seconds that it seems to think."""
+    chat = read_chat(messages)
+    step = Step(say=DONE) if chat is None else _choose(chat, pace)
+    length = sum(len(read_text(one)) for one in messages)
+    return replace(step, tokens_in=length // CHARS_PER_TOKEN, tokens_out=len(str(step)) // CHARS_PER_TOKEN)
+
+
+def _choose(chat: Chat, pace: float) -> Step:
+    if chat.is_review:
+        steps = plan_review(chat)
+    elif chat.is_first and not _find_failure(chat):
+        steps = plan_work(chat)
+    else:
+        return leave_to_program(chat, pace)
+    if chat.answers >= len(steps):
+        return Step(say=DONE)
+    step = steps[chat.answers]
+    return step if chat.answers else _slow_down(step, pace * SECONDS.get(chat.id, USUAL_SECONDS))
+
+
+def _slow_down(step: Step, seconds: float) -> Step:
+    return replace(step, slow=seconds / len(pieces_of(step)))
+
+
+def _find_failure(chat: Chat) -> Result | None:
+    """The first tool call that failed and should not have; that a decision is missing is for the plan to know."""
+    expected = _look_up(chat)
+    return next((one for one in chat.results if one.has_failed and one.args.get("command") != expected), None)
+
+
+def plan_work(chat: Chat) -> list[Step]:
+    """The answers of a first turn; what of it depends on a result is there once the result is."""
+    steps = [_begin(chat)]
+    if look := _look_up(chat):
+        steps.append(Step(think="A person has to have decided.", calls=(_call_shell(look),)))
+        if any(one.has_failed and one.args.get("command") == look for one in chat.results):
+            return steps + plan_safe_exit(chat)
+    changes = _read_changes(chat.id)
+    steps += [Step(calls=tuple(_call_edit(edit) for edit in change.edits)) for change in changes]
+    subject = f"feat({chat.id}): {chat.name}"
+    steps.append(Step(calls=(_call_tests(HASTY_TESTS.get(chat.id)),)))
+    steps.append(Step(calls=(_call_shell(f"git add -A && git commit -q -m {shlex.quote(subject)}"),)))
+    return [*steps, Step(calls=(_call_list(chat, done=3),)), Step(say=_read_work(chat.id, "report"))]
+
+
+def _begin(chat: Chat) -> Step:
+    paths = [change.path for change in _read_changes(chat.id) if not change.is_new]
+    reads = [Call("read", {"filePath": path}) for path in (PATHS[chat.id], *paths)]
+    think = f"The task is: {chat.name}. I read what is there, write it, run the tests, and commit."
+    return Step(think=think, calls=(_call_list(chat, done=0), *reads))
+
+
+def plan_safe_exit(chat: Chat) -> list[Step]:
+    """The answers of a session that needs a person: the task file says why, and that is committed."""
+    notes = _read_work(chat.id, "blocked")
+    path = PATHS[chat.id]
+    reason = notes.splitlines()[0].removeprefix("Blocked: ")
+    commit = f"git commit -q -m {shlex.quote(f'blocked({chat.id}): {reason}')} -- {path}"
+    status = {"filePath": path, "oldString": "status: pending", "newString": "status: blocked"}
+    return [
+        Step(think="Nobody has decided, and I must not.", calls=(Call("edit", status),)),
+        Step(calls=(_call_shell(f"cat >> {path} <<'NOTES'\n\n## Notes\n{notes}\nNOTES\n{commit}"),)),
+        Step(say=notes),
+    ]
+
+
+def plan_review(chat: Chat) -> list[Step]:
+    """The answers of a reviewer; the last line of the last one is the verdict."""
+    look = 'git diff --stat "$COORDINATOR_TARGET"...HEAD'
+    report = "The tests pass, and what the task asks for is there and tested."
+    return [
+        Step(think=f"I am to review: {chat.name}.", calls=(_call_shell(look),)),
+        Step(calls=(_call_tests(),)),
+        Step(say=f"{report}\n\nVerdict: {'changes requested' if _find_failure(chat) else 'approved'}"),
+    ]
+
+
+def leave_to_program(chat: Chat, pace: float) -> Step:
+    """Start the demo's agent program in the shell, and report what it reports."""
+    # It prints its report and nothing else, and is told nothing but by the environment.
+    command = f"{shlex.quote(sys.executable)} -B {shlex.quote(str(PROGRAM))} {pace} < /dev/null"
+    done = next((one for one in reversed(chat.results) if one.args.get("command") == command), None)
+    if done is not None:
+        return Step(say=done.text.strip() or DONE)
+    description = {"command": command, "description": "Do what is left of the task"}
+    return Step(think="I look at what came back, and mend it.", calls=(Call("bash", description),))
+
+
+def _look_up(chat: Chat) -> str:
+    needed = DECISIONS.get(chat.id)
+    return _with_status(f"cat {needed}") if needed else ""
+
+
+def _read_changes(task_id: str) -> list[Change]:
+    return read_patch(_read_work(task_id, "first", ".patch"))
+
+
+def _read_work(task_id: str, name: str, suffix: str = ".md") -> str:
+    file = WORK / task_id / f"{name}{suffix}"
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    return text if suffix == ".patch" else text.strip()
+
+
+def _call_edit(edit: Edit) -> Call:
+    if not edit.old:
+        return Call("write", {"filePath": edit.path, "content": edit.new})
+    return Call("edit", {"filePath": edit.path, "oldString": edit.old, "newString": edit.new})
+
+
+def _call_tests(modules: Sequence[str] | None = None) -> Call:
+    return _call_shell(shlex.join([PYTHON, "-B", "-m", "unittest", *(modules or ["discover"]), "-q"]))
+
+
+def _call_shell(command: str) -> Call:
+    return Call("bash", {"command": _with_status(command), "description": "Run a command"})
+
+
+def _with_status(command: str) -> str:
+    """The tool does not tell a command's exit status, so the command does."""
+    return command if command.endswith('echo "exit status $?"') else f'{command}\necho "exit status $?"'
+
+
+def _call_list(chat: Chat, done: int) -> Call:
+    items = ("Read the task", chat.name, "Run the tests and commit")
+    states = ["completed"] * done + ["in_progress"] + ["pending"] * len(items)
+    todos = [
+        {"content": item, "status": state, "priority": "medium"} for item, state in zip(items, states, strict=False)
+    ]
+    return Call("todowrite", {"todos": todos})

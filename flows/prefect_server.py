@@ -1,0 +1,313 @@
+"""Hides Prefect's own server as a child of ours: on loopback, with a data directory that all coordinators share."""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO, cast
+
+import httpx
+import psutil
+
+from flows.data_directory import data_dir, own_directory
+from flows.prefect_api import ask, find_ui
+from flows.prefect_isolation import isolated, their_settings
+from flows.termination_signals import on_signals, pass_over
+from tasks_lib.errors import SystemFailure
+from tasks_lib.process.files import write_atomically
+from tasks_lib.process.http_clients import make_client
+from tasks_lib.process.program_lookup import require_program
+from tasks_lib.process.python_command import python_command, python_environment
+
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 180
+STOP_SECONDS = 15
+LOG_TAIL_LINES = 15
+LOGIN_SECONDS = 30.0
+RECORD = "server.json"
+KEPT_RUN_SECONDS = 90 * 24 * 3600
+"""How long Prefect's own record of a run is kept; what landed is in git."""
+ONCE_RECORDED = ("-c", 'read -r go && exec "$@" < /dev/null', "sh")
+"""A server that nobody knows of would stay, beside another on the same database: it begins when its record is there."""
+NICE = ("-n", "5")
+"""The agents' work comes before its record: on a busy machine the UI lags a little instead of the run."""
+
+
+class ServerError(SystemFailure):
+    """Prefect's server did not start; the message holds the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A Prefect server that answers: `api` and `ui` are addresses, `is_ours` says that it ends with us."""
+
+    api: str
+    ui: str
+    is_ours: bool
+
+
+def find_api() -> dict[str, str]:
+    """What Prefect is told to reach a server that is there already, ours or another, for `isolated`; {} for none."""
+    if os.environ.get("PREFECT_API_URL"):
+        return their_settings() | quiet_settings()
+    home = data_dir() / "prefect"
+    child = read_running(home)
+    if child is None:
+        return {}
+    try:
+        wait_until_healthy(f"http://{LOOPBACK}:{child.port}/api", None, None)
+    except ServerError:
+        return {}
+    return server_settings(home, child.port) | quiet_settings()
+
+
+@contextmanager
+def serve(port: int = 0) -> Generator[Server]:
+    """A server for as long as the block runs: the one that PREFECT_API_URL names, or one of our own.
+
+    Prefect is isolated in the block (`isolation.py`), so enter this before it is imported. `port` 0 takes a free one.
+    Raises ServerError if it does not answer.
+    """
+    theirs = os.environ.get("PREFECT_API_URL")
+    if theirs:
+        wait_until_healthy(theirs, None, None)
+        require_login(theirs)
+        with isolated(their_settings() | quiet_settings()):
+            yield Server(theirs, find_ui(theirs), is_ours=False)
+        return
+    home = data_dir() / "prefect"
+    home.mkdir(exist_ok=True)
+    with (home / "users.lock").open("w") as users:
+        child: Child | None = None
+        try:
+            with mutex(home):
+                fcntl.flock(users, fcntl.LOCK_SH)
+                child = find_running(home, users) or start_child(home, port or find_free_port())
+            with isolated(server_settings(home, child.port) | quiet_settings()):
+                yield Server(f"http://{LOOPBACK}:{child.port}/api", f"http://{LOOPBACK}:{child.port}", is_ours=True)
+        finally:
+            # A second Ctrl-C must not leave the server running; ending it is bounded.
+            with on_signals(pass_over):
+                if child:
+                    with mutex(home):
+                        end_if_last(users, child, home)
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A server that a coordinator started; `started` is its start in seconds since the epoch, against reused pids."""
+
+    pid: int
+    started: float
+    port: int
+
+    def process(self) -> psutil.Process | None:
+        """The process itself, if it still runs."""
+        with suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
+
+
+@contextmanager
+def mutex(home: Path) -> Generator[None]:
+    """One coordinator at a time starts or ends the server of `home`, which all of them share."""
+    with (home / "start.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def read_running(home: Path) -> Child | None:
+    """The server of `home` whose process runs, whether or not it answers."""
+    try:
+        child = Child(**json.loads((home / RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return child if child.process() else None
+
+
+def find_running(home: Path, users: IO[str]) -> Child | None:
+    """The server of another coordinator, or of one that was killed, if it answers.
+
+    `users` is the lock that whoever uses it holds. One that does not answer is ended if nobody uses it; raises
+    ServerError if somebody does and it stays silent.
+    """
+    child = read_running(home)
+    if child is None:
+        return None
+    try:
+        wait_until_healthy(f"http://{LOOPBACK}:{child.port}/api", None, home / "server.log")
+    except ServerError:
+        if not is_last(users):
+            raise
+        end_child(child)
+        return None
+    return child
+
+
+def is_last(users: IO[str]) -> bool:
+    """Whether no other coordinator uses the server; our own use of it goes on."""
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        return False
+    fcntl.flock(users, fcntl.LOCK_SH)
+    return True
+
+
+def start_child(home: Path, port: int) -> Child:
+    """Start a server and wait until it answers. Raises ServerError, with nothing left running, if it does not."""
+    log = home / "server.log"
+    settings = server_settings(home, port)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [require_program("sh"), *ONCE_RECORDED, require_program("nice"), *NICE,
+             *python_command("-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port))],
+            cwd=own_directory(),
+            env=python_environment(os.environ, settings),
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # A Ctrl-C in our terminal is ours alone; the server outlives the last state.
+        )  # fmt: skip
+    child = Child(process.pid, psutil.Process(process.pid).create_time(), port)
+    try:
+        for left in home.glob(f"{RECORD}.*"):
+            left.unlink(missing_ok=True)  # Of a coordinator that was killed here.
+        write_atomically(home / RECORD, json.dumps(asdict(child)).encode())
+        with suppress(BrokenPipeError), cast("IO[bytes]", process.stdin) as go:
+            go.write(b"go\n")
+        wait_until_healthy(settings["PREFECT_API_URL"], process, log)
+    except BaseException:
+        with on_signals(pass_over):
+            end_child(child)
+            process.wait()
+        raise
+    return child
+
+
+def end_if_last(users: IO[str], child: Child, home: Path) -> None:
+    """End the server unless another coordinator uses it."""
+    if is_last(users):
+        end_child(child)
+        (home / RECORD).unlink(missing_ok=True)
+
+
+def end_idle_server() -> bool:
+    """End the server in our data directory if no coordinator uses it, as after a kill; whether there was one."""
+    home = data_dir() / "prefect"
+    if not (home / RECORD).exists():
+        return False
+    with (home / "users.lock").open("w") as users, mutex(home):
+        try:
+            # Asked for first: one that is in use may be too busy to answer, and would be taken for a dead one.
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        child = read_running(home)
+        if child:
+            end_if_last(users, child, home)
+        return child is not None and child.process() is None
+
+
+def server_settings(home: Path, port: int) -> dict[str, str]:
+    """What server and client share. The server's own address has to be told, or its UI calls another port."""
+    return {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://{LOOPBACK}:{port}/api",
+        "PREFECT_SERVER_API_HOST": LOOPBACK,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        # By default each change of a task run is a transaction of its own, which is most of the server's work.
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+        # A run of a thousand nodes leaves some 50 MB; without this the database would keep every run for ever.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(KEPT_RUN_SECONDS),
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def quiet_settings() -> dict[str, str]:
+    """Prefect's console lines would tear the progress display; its log in the UI has them all.
+
+    Its client would ask a server that has gone for minutes; the run does not wait for records.
+    """
+    return {
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_CLIENT_MAX_RETRIES": "3",
+        "PREFECT_API_REQUEST_TIMEOUT": "30",
+    }
+
+
+def find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_healthy(api: str, child: "subprocess.Popen[bytes] | None", log: Path | None) -> None:
+    """Return when the server at `api` answers; raises ServerError if it ends, or does not answer in time."""
+    deadline = time.monotonic() + (START_SECONDS if child else 10)
+    why = ""
+    # One client for all: each would read every certificate of the system, which is more work than what it asks.
+    with ask(api, 5) if api == os.environ.get("PREFECT_API_URL") else make_client(api, 5) as client:
+        while time.monotonic() < deadline:
+            if child and child.poll() is not None:
+                why = f"it exited with {child.returncode}"
+                break
+            try:
+                answer = client.get("/health")
+                if answer.is_success:
+                    return
+                why = f"it answers {answer.status_code}"
+            except httpx.HTTPError as error:
+                why = str(error) or type(error).__name__
+            time.sleep(0.1)
+    raise ServerError(f"no Prefect server at {api}: {why}.{read_tail(log)}")
+
+
+def require_login(api: str) -> None:
+    """Raise ServerError if the person's server wants another login: its health is told to anybody."""
+    with ask(api, LOGIN_SECONDS) as client, suppress(httpx.HTTPError):
+        status = client.get("/admin/version").status_code
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise ServerError(
+                f"the Prefect server at {api} refuses us ({status}): set PREFECT_API_KEY or PREFECT_API_AUTH_STRING in "
+                "the environment; a Prefect profile is not read"
+            )
+
+
+def read_tail(log: Path | None) -> str:
+    if log is None:
+        return " Start it, or unset PREFECT_API_URL to use one of our own."
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
+    return "\n".join([f" Its log, {log}, ends:", *lines])
+
+
+def end_child(child: Child) -> None:
+    """End the server and everything in its process group."""
+    process = child.process()
+    if process is None:
+        return
+    members = [process, *process.children(recursive=True)]
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+    _, alive = psutil.wait_procs(members, STOP_SECONDS)
+    for member in alive:
+        with suppress(psutil.Error):
+            member.kill()
+    psutil.wait_procs(alive, STOP_SECONDS)
