@@ -91,6 +91,7 @@ class Server:
         self._choose_port: Callable[[], int] = choose_port or find_port
         self._generation: int = 0
         self._address: Address | None = None
+        self._is_running: bool = False
         self._process: asyncio.Task[None] | None = None
         self._group: GroupId | None = None
         self._dead: dict[int, asyncio.Event] = {}
@@ -98,7 +99,7 @@ class Server:
     @property
     def address(self) -> Address | None:
         """Where the server answers, None while it does not run."""
-        return self._address
+        return self._address if self._is_running else None
 
     async def wait_until_dead(self, generation: int) -> None:
         """Return once the start number `generation` has ended, and all that it had started."""
@@ -165,7 +166,8 @@ class Server:
                 on_start=self._note_group,
             )
         finally:
-            self._address = None
+            # It may end before `start` has noted its address.
+            self._is_running = False
             try:
                 # A shell outlives the server that is killed, and has the marker of its session, not of the server.
                 await asyncio.shield(end_marked(SERVER_MARK, mark, plan.stop_seconds))
@@ -174,6 +176,7 @@ class Server:
 
     def _note_group(self, group: GroupId) -> None:
         self._group = group
+        self._is_running = True
 
     def _make_environment(self, mark: str) -> dict[str, str]:
         environment = {**drop_switches(self._plan.environment), **SWITCHES}
