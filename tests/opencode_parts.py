@@ -39,6 +39,17 @@ def _look() -> tuple[Path | None, str]:
     return program, ""
 
 
+def give_short_catalog(home: Path) -> None:
+    """Give the user of `home` a list of models that is empty, where opencode looks before it takes its own.
+
+    Its own names thousands, and it reads them for each worktree, which is most of the work of a session that is
+    scripted. The configuration of a test names its models itself; tests/agents/opencode/house.py keeps opencode's list.
+    """
+    catalog = home / ".cache" / "opencode" / "models.json"
+    catalog.parent.mkdir(parents=True, exist_ok=True)
+    catalog.write_text("{}", encoding="utf-8")
+
+
 def scripted(steps: Sequence[dict[str, Any]]) -> str:
     """The block by which a prompt tells the scripted model what to do; see `flows.demo.model_script.read_step`."""
     return f"```script\n{json.dumps(list(steps))}\n```"

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 from life.helpers import Ground
-from opencode_parts import MODEL, find_opencode, provider_config, scripted
+from opencode_parts import MODEL, find_opencode, give_short_catalog, provider_config, scripted
 
 from flows.demo.model_script import Message, Step, choose_step, find_place, read_step, read_text
 from flows.demo.model_server import Body, ModelServer
@@ -174,4 +174,5 @@ def isolate(place: Path) -> dict[str, str]:
     """Variables that keep a person's own settings of opencode, and of git, out of a test."""
     home = place / "home"
     home.mkdir(exist_ok=True)
+    give_short_catalog(home)
     return {"HOME": str(home), "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}

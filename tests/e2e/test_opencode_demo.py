@@ -9,6 +9,7 @@ import psutil
 import pytest
 from checker import Meant, check, snapshot_user_state
 from e2e.conftest import RUN_SECONDS, Coordinator
+from e2e.opencode_ground import isolate
 from opencode_parts import find_opencode
 
 from flows.demo.model_decisions import decide
@@ -61,7 +62,7 @@ def test_killing_the_server_of_opencode_in_mid_run_costs_no_node(
 ) -> None:
     story = make_demo(tmp_path / "demo", agent=write_section(find_opencode(), model.url))
     before = snapshot_user_state(story.repository)
-    process = coordinator.start("run", story.repository)
+    process = coordinator.start("run", story.repository, extra=isolate(tmp_path))
     model.wait_for(lambda requests: len(requests) >= 10, seconds=RUN_SECONDS)
 
     servers = find_servers(coordinator.data)

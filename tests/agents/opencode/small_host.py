@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from opencode_parts import MODEL, find_opencode, provider_config, scripted
+from opencode_parts import MODEL, find_opencode, give_short_catalog, provider_config, scripted
 
 from flows.demo.model_server import Decide, ModelServer
 from tasks_lib.agents.backend import SessionSpec, SessionView, TurnEnd, TurnSpec
@@ -177,6 +177,7 @@ def make_worktree(directory: Path) -> Path:
 async def open_lab(directory: Path, *, seats: int = 25, decide: Decide | None = None) -> AsyncGenerator[Lab]:
     """A lab whose servers are started by its first session and stopped at the end; `decide` as `ModelServer` has it."""
     program = find_opencode()
+    give_short_catalog(directory)
     with ModelServer(decide) as model:
         settings = Settings.model_validate(
             {
