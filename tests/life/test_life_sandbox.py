@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
-from helpers import Ground
+from helpers import Ground, opening_ground
 
 TOP = Path(__file__).resolve().parent.parent.parent
 INSTALLED = TOP / ".local/bubblewrap/usr/bin"
@@ -27,6 +29,13 @@ coordinator notify "reached $id"
 mktemp > /dev/null
 work
 """
+
+
+@pytest.fixture
+def ground() -> Iterator[Ground]:
+    """A place outside of /dev, where other tests may have theirs: the sandbox has a /dev of its own."""
+    with tempfile.TemporaryDirectory() as place, opening_ground(Path(place)) as made:
+        yield made
 
 
 @pytest.mark.skipif(shutil.which("bwrap", path=PROGRAMS) is None, reason="bubblewrap is not installed")
