@@ -23,7 +23,7 @@ _VERBS: Mapping[str, str] = {
 }
 
 
-class Announcer:
+class EventEmitter:
     """Turns what a board tells into events. What a session is doing at a moment is no event."""
 
     def __init__(self, board: Board, run: str, repository: str) -> None:
@@ -87,9 +87,9 @@ def _describe(node: NodeView) -> dict[str, str | int | float]:
 
 
 @contextmanager
-def announcing(board: Board, run: str, repository: str) -> Generator[Announcer]:
+def announcing(board: Board, run: str, repository: str) -> Generator[EventEmitter]:
     """Announce what happens on `board` for as long as the block runs, its beginning included."""
-    announcer = Announcer(board, run, repository)
+    announcer = EventEmitter(board, run, repository)
     board.listen(announcer.hear)
     announcer.announce("run.started", {"id": run, "nodes": len(board.view.nodes)})
     try:

@@ -35,7 +35,7 @@ PLACES = (
 """Variables that name a place, which a relative path would no longer mean elsewhere."""
 
 
-def their_settings() -> dict[str, str]:
+def external_server_settings() -> dict[str, str]:
     """What Prefect is told so that it reaches the server that PREFECT_API_URL names, and reads no profile."""
     told = {name: value for name, value in os.environ.items() if any(fnmatchcase(name, one) for one in THEIRS)}
     return {**told, "PREFECT_HOME": str(data_dir() / "prefect")}
@@ -46,7 +46,7 @@ def isolated(settings: Mapping[str, str]) -> Generator[None]:
     """Prefect may be imported and used in this block: it has `settings`, and works in a directory of coordinator's.
 
     `settings` are the only `PREFECT_*` variables. What programs of the person's get is as before: they are given
-    `person_environment()`. Call this once relative paths of the command line are resolved.
+    `user_environment()`. Call this once relative paths of the command line are resolved.
     """
     tempfile.gettempdir()  # It is remembered; a relative TMPDIR would mean another directory later.
     places = {name: str(Path(os.environ[name]).absolute()) for name in PLACES if os.environ.get(name)}
@@ -79,7 +79,7 @@ def in_own_directory() -> Generator[None]:
                 os.chdir(before)
 
 
-def keep_out(top: Path) -> None:
+def remove_from_import_path(top: Path) -> None:
     """Take what lies in the repository at `top` off the import path, as a worker may have put it there.
 
     What this very coordinator, or its virtual environment, needs stays: it may be the repository that is worked.

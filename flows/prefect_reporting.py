@@ -99,7 +99,7 @@ class Telling:
         self._heard = time.monotonic()
         self.lost.clear()
 
-    def hear_nothing(self, error: BaseException) -> None:
+    def note_no_answer(self, error: BaseException) -> None:
         """Prefect did not answer a look at the run, or does not have it; after a while, that counts as lost."""
         status = _find_status(error)
         is_certain = status in (HTTPStatus.NOT_FOUND, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)

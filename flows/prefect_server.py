@@ -19,7 +19,7 @@ import psutil
 
 from flows.data_directory import data_dir, own_directory
 from flows.prefect_api import ask, find_ui
-from flows.prefect_isolation import isolated, their_settings
+from flows.prefect_isolation import external_server_settings, isolated
 from flows.termination_signals import on_signals, pass_over
 from tasks_lib.errors import SystemFailure
 from tasks_lib.process.files import write_atomically
@@ -57,7 +57,7 @@ class Server:
 def find_api() -> dict[str, str]:
     """What Prefect is told to reach a server that is there already, ours or another, for `isolated`; {} for none."""
     if os.environ.get("PREFECT_API_URL"):
-        return their_settings() | quiet_settings()
+        return external_server_settings() | quiet_settings()
     home = data_dir() / "prefect"
     child = read_running(home)
     if child is None:
@@ -80,7 +80,7 @@ def serve(port: int = 0) -> Generator[Server]:
     if theirs:
         wait_until_healthy(theirs, None, None)
         require_login(theirs)
-        with isolated(their_settings() | quiet_settings()):
+        with isolated(external_server_settings() | quiet_settings()):
             yield Server(theirs, find_ui(theirs), is_ours=False)
         return
     home = data_dir() / "prefect"

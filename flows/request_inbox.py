@@ -15,9 +15,9 @@ from prefect.client.schemas.objects import FlowRunInput, State, StateType
 from prefect.exceptions import ObjectNotFound, PrefectException
 
 from flows.prefect_reporting import STOPS, Telling
-from flows.request_messages import LETTER_PREFIX, Answer, Letter, Wish, read_letter, receipt_key, write_receipt
+from flows.request_messages import REQUEST_PREFIX, Answer, UserRequest, Wish, read_request, receipt_key, write_receipt
 from tasks_lib.runtime.run_context import Run
-from tasks_lib.runtime.user_requests import Receipt
+from tasks_lib.runtime.user_requests import RequestResult
 
 LOOK_SECONDS = 1.0
 """Prefect tells nobody of an input, so the run looks: 7 ms of a core each time, and half of this until it hears."""
@@ -35,7 +35,7 @@ _OUTAGE = (httpx.HTTPError, PrefectException, OSError, ValueError, RuntimeError)
 """What reading from a server can raise that does not answer, or answers nonsense."""
 
 
-class Inbox:
+class RequestInbox:
     """The letters of one flow run. A letter is taken by deleting it, which succeeds once, so none is heard twice.
 
     A terminal that gives up deletes its letter in the same way: what it could take back was not heard.
@@ -57,7 +57,7 @@ class Inbox:
             try:
                 await asyncio.wait_for(self._look(with_state=looks % LOOKS_A_STATE == 0), LOOK_BOUND_SECONDS)
             except _OUTAGE as error:
-                self._telling.hear_nothing(error)
+                self._telling.note_no_answer(error)
                 self._logger.debug("the inbox could not be read: %s", error)
             looks += 1
             await asyncio.sleep(LOOK_SECONDS)
@@ -75,11 +75,11 @@ class Inbox:
             job.cancel()
 
     async def _take_letters(self) -> None:
-        for found in await self._client.filter_flow_run_input(self._flow_run, LETTER_PREFIX, MOST_LETTERS, set()):
+        for found in await self._client.filter_flow_run_input(self._flow_run, REQUEST_PREFIX, MOST_LETTERS, set()):
             if not await self._take(found):
                 continue
             try:
-                letter = read_letter(found.value)
+                letter = read_request(found.value)
             except ValueError as error:
                 self._logger.warning("An input of this flow run is no letter and is ignored: %s", error)
                 continue
@@ -100,13 +100,13 @@ class Inbox:
             return False  # Its sender has taken it back.
         return True
 
-    async def _handle(self, key: str, letter: Letter) -> None:
-        answers = await self._obey(letter)
+    async def _handle(self, key: str, letter: UserRequest) -> None:
+        answers = await self._perform(letter)
         for answer in answers:
             self._logger.info("Asked from a terminal: %s. %s", letter.wish, answer.sentence)
         await self._answer(key, answers)
 
-    async def _obey(self, letter: Letter) -> Sequence[Answer]:
+    async def _perform(self, letter: UserRequest) -> Sequence[Answer]:
         desk = self._run.desk
         match letter.wish:
             case Wish.MESSAGE:
@@ -151,7 +151,7 @@ class Inbox:
             self._run.stop()
 
 
-async def _hear(node: str, hearing: Awaitable[Receipt]) -> Answer:
+async def _hear(node: str, hearing: Awaitable[RequestResult]) -> Answer:
     try:
         receipt = await asyncio.wait_for(hearing, HEAR_SECONDS)
     except TimeoutError:
@@ -168,7 +168,7 @@ async def hearing(run: Run, flow_run: UUID | None, telling: Telling) -> AsyncGen
         yield
         return
     async with get_client() as client:
-        inbox = Inbox(run, flow_run, client, telling)
+        inbox = RequestInbox(run, flow_run, client, telling)
         job = asyncio.create_task(inbox.work(), name="inbox")
         try:
             yield

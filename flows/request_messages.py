@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import cast
 
-LETTER_PREFIX = "coordinator-message-"
+REQUEST_PREFIX = "coordinator-message-"
 RECEIPT_PREFIX = "coordinator-receipt-"
 MOST_CHARS = 65_536
 """Of the text of a letter; what is longer belongs into a file of the repository."""
-MOST_NODES = 1_000
+MAX_NODES = 1_000
 ANSWER_SECONDS = 10.0
 """How long a terminal waits for the receipt of its letter."""
 
@@ -25,7 +25,7 @@ class Wish(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class UserRequest:
     """One wish. A message has one node and a text, an abort has nodes, a stop has neither; nothing is ever run.
 
     `until` is when its sender stops waiting, in seconds since the epoch, 0 for never: a server that does not answer may
@@ -49,20 +49,20 @@ class Answer:
 
 def new_key() -> str:
     """The key of a new letter, unlike any other."""
-    return f"{LETTER_PREFIX}{uuid.uuid4()}"
+    return f"{REQUEST_PREFIX}{uuid.uuid4()}"
 
 
 def receipt_key(letter_key: str) -> str:
     """The key of the receipt for the letter at `letter_key`."""
-    return f"{RECEIPT_PREFIX}{letter_key.removeprefix(LETTER_PREFIX)}"
+    return f"{RECEIPT_PREFIX}{letter_key.removeprefix(REQUEST_PREFIX)}"
 
 
-def write_letter(letter: Letter) -> str:
+def write_request(letter: UserRequest) -> str:
     """`letter` as the value of an input."""
     return json.dumps(asdict(letter))
 
 
-def read_letter(value: str) -> Letter:
+def read_request(value: str) -> UserRequest:
     """The letter that an input holds; raises ValueError, saying what is wrong, for anything else."""
     found = _read_object(value)
     wish = found.get("wish")
@@ -71,7 +71,7 @@ def read_letter(value: str) -> Letter:
     until = found.get("until", 0)
     if not isinstance(until, int | float):
         raise ValueError("until is no time")  # noqa: TRY004 - One kind of error, as below.
-    letter = Letter(Wish(str(wish)), _read_nodes(found.get("nodes", [])), _read_text(found.get("text", "")), until)
+    letter = UserRequest(Wish(str(wish)), _read_nodes(found.get("nodes", [])), _read_text(found.get("text", "")), until)
     if letter.wish is Wish.MESSAGE and len(letter.nodes) != 1:
         raise ValueError("a message is for one node")
     if letter.wish is Wish.ABORT and not letter.nodes:
@@ -104,8 +104,8 @@ def _read_object(value: str) -> Mapping[str, object]:
 
 def _read_nodes(found: object) -> tuple[str, ...]:
     listed = cast("list[object]", found) if isinstance(found, list) else None
-    if listed is None or len(listed) > MOST_NODES or not all(isinstance(one, str) and one for one in listed):
-        raise ValueError(f"nodes is no list of at most {MOST_NODES} ids")
+    if listed is None or len(listed) > MAX_NODES or not all(isinstance(one, str) and one for one in listed):
+        raise ValueError(f"nodes is no list of at most {MAX_NODES} ids")
     return tuple(dict.fromkeys(str(one) for one in listed))
 
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from flows.data_directory import data_dir, find_repository
 from flows.prefect_events import announcing
-from flows.prefect_isolation import in_own_directory, keep_out
+from flows.prefect_isolation import in_own_directory, remove_from_import_path
 from flows.prefect_reporting import Telling, open_for_ending
 from flows.prefect_states import describe_run
 from flows.request_inbox import hearing
@@ -74,7 +74,7 @@ async def run_graph(options: RunOptions) -> State[Any]:
     if took := on_begin.get():
         took()
     top = find_repository(options.repository)
-    keep_out(top)
+    remove_from_import_path(top)
     with in_own_directory():
         return await work_repository(top, options)
 

@@ -1,7 +1,7 @@
 """Standard streams that outlive their readers: what cannot be written is dropped, and stops nothing.
 
 A closed terminal, a reader that has gone, a full disk or a stream that was closed before the start never ends what a
-command does. The command line makes its streams steady before anything else (`steady_streams`).
+command does. The command line makes its streams steady before anything else (`make_streams_resilient`).
 """
 
 import errno
@@ -27,7 +27,7 @@ MOST_WAITING_BYTES = 1 << 20
 CLOSE_SECONDS = 2.0
 
 
-class Outlet(io.RawIOBase):
+class ResilientStream(io.RawIOBase):
     """Writes to a file descriptor, and after the first failure to nowhere. `lost` is that failure."""
 
     def __init__(self, descriptor: int) -> None:
@@ -96,10 +96,10 @@ class Outlet(io.RawIOBase):
                 self.lost = error if isinstance(error, OSError) else OSError(str(error))
 
 
-_outlets: dict[int, Outlet] = {}
+_outlets: dict[int, ResilientStream] = {}
 
 
-def steady_streams() -> None:
+def make_streams_resilient() -> None:
     """Make the standard streams of this process steady; one that was closed leads nowhere from now on.
 
     To be called before any file is opened: it would get the number of a stream that is closed.
@@ -116,7 +116,7 @@ def steady_streams() -> None:
 
 
 def _wrap(descriptor: int, before: "TextIO | None") -> TextIO:
-    outlet = _outlets[descriptor] = Outlet(descriptor)
+    outlet = _outlets[descriptor] = ResilientStream(descriptor)
     is_unbuffered = isinstance(before, io.TextIOWrapper) and before.write_through
     return io.TextIOWrapper(
         io.BufferedWriter(outlet),

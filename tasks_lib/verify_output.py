@@ -124,6 +124,6 @@ def explain_broken(status: int, output: str) -> str:
     return ""
 
 
-def list_idle(outputs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+def list_untested_lines(outputs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Of lines and what each printed, those that ran no test, each with the words that say so."""
     return tuple((line, said) for line, output in outputs if (said := find_no_test(output)))

@@ -304,9 +304,9 @@ def notify(
 
 def main() -> None:
     """Run the command line; expected failures are said on standard error, without a traceback."""
-    from flows.standard_streams import close_output, steady_streams
+    from flows.standard_streams import close_output, make_streams_resilient
 
-    steady_streams()
+    make_streams_resilient()
     try:
         code = call()
     except Exception:  # Nobody expected it; what is said of it must be written before the streams are closed.

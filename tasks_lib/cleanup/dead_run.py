@@ -81,7 +81,7 @@ def find_private(repository: Repository, relocation: Relocation | None = None) -
     return sorted({path for owner in owners for path in find_dead(owner)})
 
 
-def find_ownerless(data: Path | None) -> list[Path]:
+def find_unattributed(data: Path | None) -> list[Path]:
     """What dead coordinators left where all repositories share a place; whose it was cannot be told.
 
     Anyone may delete it, and none may be blamed for it. `data` is the data directory.
@@ -99,7 +99,7 @@ def sweep(
     relocation: Relocation | None = None,
 ) -> list[str]:
     """Delete what nobody needs any more; say what, in a line each. Call in a thread, holding the run's lock."""
-    private = [*find_private(repository, relocation), *find_ownerless(data)]
+    private = [*find_private(repository, relocation), *find_unattributed(data)]
     lines = [f"{path}: deleted; a run that is dead had made it" for path in private if delete(path)]
     open_nodes = {flatten(task.id) for task in graph.tasks.values() if not task.is_completed}
     if days := settings.kept_days:

@@ -9,7 +9,7 @@ from tasks_lib.errors import GitError
 from tasks_lib.git.commits.branch_state import read_state
 from tasks_lib.git.commits.merge_tree import is_ancestor
 from tasks_lib.git.kept.snapshots import keep_state
-from tasks_lib.git.kept.unreferenced_commits import keep_abandoned
+from tasks_lib.git.kept.unreferenced_commits import keep_unreferenced
 from tasks_lib.git.publish.checkout_fast_forward import read_reason
 from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository import Repository
@@ -44,7 +44,7 @@ def find_leftovers(repository: Repository, head: Head, graph: Graph, settings: S
     landed: list[tuple[Path, Record]] = []
     still_open: list[tuple[Path, Record]] = []
     for entry in sorted(list_entries(repository), key=lambda entry: entry.path):
-        record = read_record(entry.admin) if entry.is_linked and not entry.is_half_made else None
+        record = read_record(entry.admin) if entry.is_linked and not entry.is_partial else None
         if record and entry.path.parent != pool:
             task = graph.tasks.get(record.task_id)
             (landed if task and task.is_completed else still_open).append((entry.path, record))
@@ -93,7 +93,7 @@ def _list_merged(repository: Repository, tip: str) -> dict[str, str]:
     return {ref.removeprefix("refs/heads/"): commit for ref, commit, taken in fields if not taken}
 
 
-def put_landed_away(
+def remove_landed(
     worktrees: Worktrees, head: Head, graph: Graph, settings: Settings, run_id: str
 ) -> tuple[list[str], Leftovers]:
     """Remove worktrees and branches of nodes that are completed at the head; say what was done, a line each.
@@ -110,12 +110,12 @@ def put_landed_away(
             continue
         state = read_state(worktree.git)
         ref = keep_state(worktree, record.task_id, run_id, landed=head.current(), exclude=settings.copy_paths)
-        left = keep_abandoned(repository, worktree.git_dir, record.branch, record.task_id, state.commit)
+        left = keep_unreferenced(repository, worktree.git_dir, record.branch, record.task_id, state.commit)
         worktrees.release(worktree)
         _delete_branch(worktrees, record.branch, state.commit)
         lines.append(f"{worktree.path}: removed; {record.task_id} has landed{_tell_kept(ref or left)}")
     for branch, commit in leftovers.branches:
-        keep_abandoned(repository, repository.state_dir / "none", branch, branch, commit)
+        keep_unreferenced(repository, repository.state_dir / "none", branch, branch, commit)
         if _delete_branch(worktrees, branch, commit):
             lines.append(f"{branch}: deleted; its work has landed")
     return lines, leftovers

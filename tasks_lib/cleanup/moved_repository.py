@@ -8,18 +8,18 @@ from typing import Any, cast
 import psutil
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.publish.interrupted_fast_forward import follow_move
+from tasks_lib.git.publish.interrupted_fast_forward import update_move_paths
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktrees.placement import require_root
-from tasks_lib.git.worktrees.relinking import Former, Relocation, find_relocation, relocate
+from tasks_lib.git.worktrees.relinking import FormerLocation, Relocation, find_relocation, relocate
 from tasks_lib.process.files import write_atomically
 from tasks_lib.runtime.status_board import VIEW_NAME, read_view
 
 
-def look_for_move(repository: Repository) -> Relocation | None:
+def find_move(repository: Repository) -> Relocation | None:
     """How the repository was moved or copied since a run last worked it; None if it was not. Nothing is changed."""
     view = read_view(repository.state_dir / VIEW_NAME)
-    return find_relocation(repository, Former(Path(view.place), view.inode) if view and view.place else None)
+    return find_relocation(repository, FormerLocation(Path(view.place), view.inode) if view and view.place else None)
 
 
 def find_former_top(repository: Repository, relocation: Relocation | None) -> Path | None:
@@ -29,16 +29,16 @@ def find_former_top(repository: Repository, relocation: Relocation | None) -> Pa
     return relocation.former if repository.is_bare else relocation.former.parent
 
 
-def follow_repository(repository: Repository) -> tuple[Relocation | None, list[str]]:
+def adopt_new_location(repository: Repository) -> tuple[Relocation | None, list[str]]:
     """Have worktrees, records and an unfinished move of a checkout follow the repository; what was done, a line each.
 
     Called in a thread, holding the run's lock, before anything is ended, opened, or written to `run.json`.
     """
-    relocation = look_for_move(repository)
+    relocation = find_move(repository)
     if relocation is None:
         return None, []
     lines = relocate(repository, relocation)
-    follow_move(repository.common_dir, relocation)
+    update_move_paths(repository.common_dir, relocation)
     return relocation, lines
 
 

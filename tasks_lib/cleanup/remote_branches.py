@@ -35,7 +35,7 @@ def sweep(remote: Remote, head: Head, graph: Graph, settings: Settings, branches
     return sorted(lines)
 
 
-def tidy_remote(project: Project) -> list[str]:
+def clean_up_remote(project: Project) -> list[str]:
     """Make up for what a kill after the last push left: branches on the remote, and the local one that lags behind.
 
     Returns what could not be done, a line each. Call in a thread, when no run is going on.
@@ -50,11 +50,11 @@ def tidy_remote(project: Project) -> list[str]:
         lines = [str(error)]
     if repository.branch_head(project.target):
         found = publish(repository.git, project.target, head.base(), admin_lock(repository))
-        lines += [tell_stays(project, found.reason)] if isinstance(found, Pending) else []
+        lines += [describe_local_branch_behind(project, found.reason)] if isinstance(found, Pending) else []
     return lines
 
 
-def tell_stays(project: Project, reason: str) -> str:
+def describe_local_branch_behind(project: Project, reason: str) -> str:
     """What a person is told of a local branch that could not be brought along."""
     return f"The local {project.target} stays where it is: {reason} {project.settings.land.remote} has it all."
 

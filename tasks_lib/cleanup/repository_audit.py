@@ -12,7 +12,7 @@ from tasks_lib.errors import GitError
 from tasks_lib.git.commits.isolated_git import CHECKING_OUT
 from tasks_lib.git.commits.merge_tree import is_ancestor
 from tasks_lib.git.commits.task_reader import TaskReader
-from tasks_lib.git.inspection.audited_commits import Chain, Examiner, find_unreadable, read_chain
+from tasks_lib.git.inspection.audited_commits import CommitChain, Examiner, find_unreadable, read_chain
 from tasks_lib.git.kept.snapshots import KEPT_REFS
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.publish.queue_head import QUEUE, Head
@@ -28,7 +28,7 @@ from tasks_lib.git.worktrees.stale_git_locks import find_dead
 from tasks_lib.model import Task
 from tasks_lib.process.marked_processes import find_marked
 from tasks_lib.process.private_directories import name_owner, private_directory
-from tasks_lib.project.child_environment import REPOSITORY_MARKER, Kind, Surroundings
+from tasks_lib.project.child_environment import REPOSITORY_MARKER, ChildEnvironments, Kind
 from tasks_lib.project.loading import Project
 from tasks_lib.project.target_base import open_head
 from tasks_lib.reporting.audit_rules import (
@@ -41,7 +41,7 @@ from tasks_lib.reporting.audit_rules import (
     judge_report,
 )
 from tasks_lib.runtime.copied_files import copy_in
-from tasks_lib.runtime.setup_and_verify import Green, Red, describe_idle, judge
+from tasks_lib.runtime.setup_and_verify import Green, Red, describe_untested_lines, judge
 from tasks_lib.runtime.status_board import VIEW_NAME, RunView, read_view
 from tasks_lib.settings.schema import digest_verify
 
@@ -86,7 +86,7 @@ def audit(project: Project, limit: int) -> Audit:
     return Audit(tuple(violations), tuple(notes), len(chain.ours), worktrees, view if not holder else None, merges)
 
 
-def _judge_chain(project: Project, chain: Chain) -> tuple[list[Violation], list[CommitFacts]]:
+def _judge_chain(project: Project, chain: CommitChain) -> tuple[list[Violation], list[CommitFacts]]:
     violations: list[Violation] = []
     commits: list[CommitFacts] = []
     with Objects(project.repository.git) as objects:
@@ -102,7 +102,7 @@ def _judge_chain(project: Project, chain: Chain) -> tuple[list[Violation], list[
     return violations, commits
 
 
-def _note_chain(project: Project, chain: Chain, limit: int) -> Iterator[str]:
+def _note_chain(project: Project, chain: CommitChain, limit: int) -> Iterator[str]:
     if unknown := find_unknown_digests(chain.ours, digest_verify(project.settings)):
         yield f"{unknown} commits were verified by other lines than `setup`, `verify` and `wrapper` have now."
     if not chain.is_whole:
@@ -129,7 +129,7 @@ def _find_files(project: Project) -> Iterator[tuple[Path, str]]:
     repository = project.repository
     pool = repository.worktrees_dir / POOL_NAME
     for entry in list_entries(repository):
-        if entry.is_half_made or entry.path.parent == pool:
+        if entry.is_partial or entry.path.parent == pool:
             yield entry.path, "a worktree that a run was using when it was killed"
         elif not entry.path.is_dir():
             yield entry.path, "a worktree that is gone and that git still knows"
@@ -177,7 +177,9 @@ def _judge_queue(repository: Repository, target: str, head: Head) -> tuple[list[
     return violations, notes
 
 
-def _judge_view(repository: Repository, view: RunView, chain: Chain, tasks: Mapping[str, Task]) -> Iterator[Violation]:
+def _judge_view(
+    repository: Repository, view: RunView, chain: CommitChain, tasks: Mapping[str, Task]
+) -> Iterator[Violation]:
     outcomes = {node.id: (node.outcome, node.commit) for node in view.nodes.values()}
     landed = {commit.id: commit.task_id for commit in chain.ours}
     if not chain.is_whole:
@@ -189,7 +191,7 @@ def _judge_view(repository: Repository, view: RunView, chain: Chain, tasks: Mapp
         yield Violation(Rule.REPORT, f"run {view.run}", what)
 
 
-def _is_written_before(repository: Repository, chain: Chain, view: RunView) -> bool:
+def _is_written_before(repository: Repository, chain: CommitChain, view: RunView) -> bool:
     """Whether the newest commit was made before the run had ended: then the head is as the run saw it."""
     if not view.ended or not chain.ours:
         return False
@@ -206,7 +208,7 @@ async def verify_again(project: Project, merges: Sequence[CommitFacts], limit: i
     violations: list[Violation] = []
     repository = project.repository
     with private_directory(name_owner(repository.common_dir)) as private:
-        surroundings, clone = Surroundings(project.settings, repository, private), private / "clone"
+        surroundings, clone = ChildEnvironments(project.settings, repository, private), private / "clone"
         words = ("clone", "--quiet", "--shared", "--no-checkout", "--", str(repository.common_dir), str(clone))
         await asyncio.to_thread(repository.git.run, *words)
 
@@ -218,7 +220,7 @@ async def verify_again(project: Project, merges: Sequence[CommitFacts], limit: i
             await asyncio.to_thread(_check_out, project, clone, commit.id)
             red = await judge(project.settings, see, clone, private / f"verify-{commit.id}.log")
             if isinstance(red, Green) and red.is_vacuous:
-                violations.append(Violation(Rule.GREEN, str(commit), describe_idle(red)))
+                violations.append(Violation(Rule.GREEN, str(commit), describe_untested_lines(red)))
             if isinstance(red, Red):
                 last = red.tail.strip().rpartition("\n")[2] or "no output"
                 violations.append(Violation(Rule.GREEN, str(commit), f"`{red.line}` {red.how}: {last}"))

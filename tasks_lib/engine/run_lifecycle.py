@@ -10,22 +10,22 @@ from typing import Any
 
 from tasks_lib.agents.opencode.backend import find_data, forget_conversations, move_data
 from tasks_lib.cleanup.dead_run import describe_takeover, end_processes, sweep
-from tasks_lib.cleanup.landed_nodes import Leftovers, put_landed_away
-from tasks_lib.cleanup.moved_repository import follow_repository, is_mounted, require_disk
+from tasks_lib.cleanup.landed_nodes import Leftovers, remove_landed
+from tasks_lib.cleanup.moved_repository import adopt_new_location, is_mounted, require_disk
 from tasks_lib.errors import CoordinatorError, InputError
 from tasks_lib.git.publish.interrupted_fast_forward import mend
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.git.worktrees.relinking import Relocation
-from tasks_lib.landing.completed_elsewhere import stop_overtaken
-from tasks_lib.landing.merge_queue import Lander
-from tasks_lib.landing.publish_local import Publisher
-from tasks_lib.landing.publish_remote import Pusher
+from tasks_lib.landing.completed_elsewhere import end_completed_elsewhere_nodes
+from tasks_lib.landing.merge_queue import MergeQueue
+from tasks_lib.landing.publish_local import LocalPublisher
+from tasks_lib.landing.publish_remote import RemotePublisher
 from tasks_lib.naming import name_branches
 from tasks_lib.process.private_directories import name_owner, private_directory
 from tasks_lib.project.agent_instructions import read_project_instructions
-from tasks_lib.project.child_environment import REPOSITORY_MARKER, Surroundings
+from tasks_lib.project.child_environment import REPOSITORY_MARKER, ChildEnvironments
 from tasks_lib.project.loading import Project
-from tasks_lib.runtime.agent_requirements import find_needs
+from tasks_lib.runtime.agent_requirements import find_agent_requirements
 from tasks_lib.runtime.backend_factory import make_backend
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.status_board import VIEW_NAME, Board, NodeView, RunView, now_text
@@ -48,8 +48,10 @@ class OpenRun:
         self.run: Run = run
         self.relocation: Relocation | None = None
         remote = run.project.open_remote()
-        self.lander: Lander = Lander(run, self._on_moved, look=lambda: remote and remote.fetch())
-        self.publisher: Publisher | Pusher = Pusher(run, self.lander, remote) if remote else Publisher(run, self.lander)
+        self.merge_queue: MergeQueue = MergeQueue(run, self._on_moved, look=lambda: remote and remote.fetch())
+        self.publisher: LocalPublisher | RemotePublisher = (
+            RemotePublisher(run, self.merge_queue, remote) if remote else LocalPublisher(run, self.merge_queue)
+        )
 
     def _on_moved(self) -> None:
         self.run.moved.set()
@@ -86,7 +88,7 @@ async def open_run(
         private_directory(name_owner(repository.common_dir)) as private,
     ):
         # First of all, and before anything is written that tells where the repository is.
-        relocation, moved = await asyncio.to_thread(follow_repository, repository)
+        relocation, moved = await asyncio.to_thread(adopt_new_location, repository)
         await asyncio.to_thread(require_disk, repository)
         board = Board(view, repository.state_dir / VIEW_NAME)
         for line in moved:
@@ -95,7 +97,7 @@ async def open_run(
             board.say(describe_takeover(lock.left, view.host))
         if data and relocation and not relocation.is_copy:
             await asyncio.to_thread(move_data, data, str(relocation.former), str(repository.common_dir))
-        surroundings = Surroundings(project.settings, repository, private)
+        surroundings = ChildEnvironments(project.settings, repository, private)
         instructions = await asyncio.to_thread(read_project_instructions, project)
         backend = make_backend(project, instructions, surroundings, data or private, private)
         run = Run(project, run_id, board, backend, surroundings, instructions, private, max_sessions)
@@ -104,11 +106,11 @@ async def open_run(
         try:
             if on_open:
                 on_open(opened)
-            left = await put_right(opened, data)
+            left = await clean_up_before_run(opened, data)
             if data and not any(record.conversation for _, record in left.open):
                 await asyncio.to_thread(forget_conversations, find_data(data, str(repository.common_dir)))
-            await get_ready(run)
-            async with _beside(_watch_base(opened), opened.publisher.work(), _write_board(board)):
+            await prepare_backend(run)
+            async with _running_alongside(_watch_base(opened), opened.publisher.work(), _write_board(board)):
                 yield opened
                 await run.settle()
                 await opened.publisher.finish()
@@ -131,7 +133,7 @@ def _marked(value: str) -> Generator[None]:
         os.environ.pop(REPOSITORY_MARKER, None)
 
 
-async def put_right(opened: OpenRun, data: Path | None = None) -> Leftovers:
+async def clean_up_before_run(opened: OpenRun, data: Path | None = None) -> Leftovers:
     """Take up what an earlier run left: its processes, half-made worktrees, landed leftovers, unpublished merges.
 
     Returns what was found; nodes that are still open go on from there. Each step may be done twice, or be cut short.
@@ -149,20 +151,20 @@ async def put_right(opened: OpenRun, data: Path | None = None) -> Leftovers:
     branches = name_branches(run.graph.tasks.values(), run.settings.branch_prefix, target=run.head.target).values()
     for line in await run.thread(run.worktrees.reconcile, tuple(branches)):
         run.board.say(line)
-    if refusal := await opened.lander.follow_base():
-        if opened.lander.is_rewritten:
+    if refusal := await opened.merge_queue.follow_base():
+        if opened.merge_queue.is_rewritten:
             raise InputError([refusal])
         run.board.say(f"{refusal}. Nothing lands until {run.project.base_name} moves.")
     run.graph = await run.thread(run.read_graph_at, await run.thread(run.head.current))
-    _, left = await run.thread(put_landed_away, run.worktrees, run.head, run.graph, run.settings, run.id)
+    _, left = await run.thread(remove_landed, run.worktrees, run.head, run.graph, run.settings, run.id)
     for line in await run.thread(sweep, run.repository, run.graph, run.settings, data, opened.relocation):
         run.board.say(line)
     return left
 
 
-async def get_ready(run: Run) -> None:
+async def prepare_backend(run: Run) -> None:
     """See that the backend can do all that the graph will ask of it; raises InputError before any worktree is made."""
-    needs = find_needs(run.graph.tasks.values(), run.settings)
+    needs = find_agent_requirements(run.graph.tasks.values(), run.settings)
     await run.backend.prepare(needs)
     run.needs.update(needs)
 
@@ -176,9 +178,9 @@ async def _watch_base(opened: OpenRun) -> None:
         try:
             base = await run.thread(run.head.base)
             if base != seen:
-                if refusal := await opened.lander.follow_base():
+                if refusal := await opened.merge_queue.follow_base():
                     run.board.say(f"{refusal}. Nothing lands until {run.project.base_name} moves.")
-                stop_overtaken(run)
+                end_completed_elsewhere_nodes(run)
                 seen = base
                 run.moved.set()
         except CoordinatorError as error:
@@ -196,7 +198,7 @@ async def _write_board(board: Board) -> None:
 
 
 @asynccontextmanager
-async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+async def _running_alongside(*works: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
     """Do `works`, which never end, for as long as the block runs; one that breaks breaks the block."""
     jobs = [asyncio.create_task(work) for work in works]
     try:
@@ -217,7 +219,7 @@ async def _close(opened: OpenRun) -> None:
             await run.backend.close()
         finally:
             await run.settle()
-            await opened.lander.close()
+            await opened.merge_queue.close()
             await run.thread(run.worktrees.close)
             await run.thread(run.head.finish)
     finally:

@@ -45,7 +45,7 @@ class OpenNode:
         self.outcome: Outcome | None = None
         self.changed: asyncio.Event = asyncio.Event()
         self._run = opened.run
-        self._lander = opened.lander
+        self._lander = opened.merge_queue
         self._rank = -float(priority)
         self._seat: Seat = opened.run.slots.seat(self._rank)
         self._delays = list_delays(opened.run.settings.retry)
@@ -57,7 +57,7 @@ class OpenNode:
     @property
     def is_to_end(self) -> bool:
         """Whether a person stopped the run, or this node."""
-        return self._run.is_stopping or self._run.desk.is_aborted(self.id)
+        return self._run.is_stopping or self._run.desk.is_abort_requested(self.id)
 
     async def attempt(self) -> Outcome | Retry:
         """Make one attempt; how the node ended, or that another attempt is due. Raises what breaks in our own code."""
@@ -118,7 +118,7 @@ class Scheduler:
     def __init__(self, opened: OpenRun, plan: Plan, launcher: Launcher) -> None:
         self._opened = opened
         self._run = opened.run
-        self._lander = opened.lander
+        self._lander = opened.merge_queue
         self._launcher = launcher
         self._nodes: dict[asyncio.Task[None], OpenNode] = {}
         self._read_head: str = ""
@@ -205,7 +205,7 @@ class Scheduler:
     async def _wait(self) -> None:
         """Wait for a node to end, for the head to move, or for a person to stop a node or the run."""
         await self._hear(self._run.moved, self._run.desk.has_changed)
-        self._end_waiting(self._run.desk.is_aborted)
+        self._end_waiting(self._run.desk.is_abort_requested)
         await self._finish_done()
         if self._run.is_stopping:
             await self._end_all()
@@ -246,7 +246,7 @@ class Scheduler:
     async def _finish(self, job: asyncio.Task[None]) -> None:
         node = self._nodes.pop(job)
         if node.outcome is None and node.is_waiting and job.cancelled():
-            who = "a person stopped it" if self._run.desk.is_aborted(node.id) else "the run was stopped"
+            who = "a person stopped it" if self._run.desk.is_abort_requested(node.id) else "the run was stopped"
             node.outcome = Aborted(f"{who} before its next attempt; the work is kept")
             await self._launcher.end(node)
         broke = "it was cancelled" if job.cancelled() else job.exception()

@@ -13,7 +13,7 @@ from tasks_lib.errors import GitError
 from tasks_lib.process.captured_output import collect, end_captured, run_captured
 from tasks_lib.process.noninteractive import OWN_GIT
 from tasks_lib.process.program_lookup import own_path, require_program
-from tasks_lib.process.user_environment import taken_out
+from tasks_lib.process.user_environment import removed_variables
 
 _OPTIONS = (
     "-c", "core.hooksPath=/dev/null",  # A user's hooks would fire in every worktree, on ref updates too.
@@ -90,7 +90,7 @@ def git_environment() -> dict[str, str]:
     The person's own proxies and certificates are among it, which Prefect in this process may not see. What git starts
     by name (ssh, filters, helpers) is never looked for in the directory where it runs.
     """
-    return {**taken_out(), **OWN_GIT, "PATH": own_path(), "LC_ALL": "C", **PLAIN_HISTORY}
+    return {**removed_variables(), **OWN_GIT, "PATH": own_path(), "LC_ALL": "C", **PLAIN_HISTORY}
 
 
 @cache

@@ -73,14 +73,14 @@ class Entry:
         return None
 
     @property
-    def is_half_made(self) -> bool:
+    def is_partial(self) -> bool:
         """Whether a run was ended while it made this; never so of a person's."""
         return self.locked == MAKING
 
     @property
     def is_ours(self) -> bool:
         """Whether the entry carries coordinator's record; what does not is a person's, whatever its path or branch."""
-        return self.is_half_made or any((self.admin / name).is_file() for name in _RECORDS)
+        return self.is_partial or any((self.admin / name).is_file() for name in _RECORDS)
 
     @property
     def is_linked(self) -> bool:

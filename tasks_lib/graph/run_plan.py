@@ -7,12 +7,12 @@ from typing import assert_never
 
 from tasks_lib.errors import InputError
 from tasks_lib.graph.task_graph import Graph
-from tasks_lib.loop_limits import MOST_IN_A_ROW
+from tasks_lib.loop_limits import MAX_IN_A_ROW
 from tasks_lib.model import Aborted, Blocked, Checked, Failed, Merged, Outcome, Skipped, Status, Task
 from tasks_lib.naming import is_resolve_task
 from tasks_lib.suggestions import find_nearest
 
-_TAKEN_BACK = Failed(f"its merge was taken back {MOST_IN_A_ROW} times as others' commits came first; the work is kept")
+_TAKEN_BACK = Failed(f"its merge was taken back {MAX_IN_A_ROW} times as others' commits came first; the work is kept")
 _CAUSES_SHOWN = 3
 """A reason is one sentence; three root causes are as many as one can read in it."""
 
@@ -138,7 +138,7 @@ class Plan:
 
         A node that was shown as completed and no longer is had its merge taken back: the base moved by somebody else's
         hand and the work did not fit any more. Its outcome Merged or Checked is dropped, and it may start again, until
-        that has happened `MOST_IN_A_ROW` times: then it has failed in this run.
+        that has happened `MAX_IN_A_ROW` times: then it has failed in this run.
         """
         before, self._graph = self._graph, graph
         changed = _find_changed(before, graph)
@@ -254,7 +254,7 @@ class Plan:
     def _drop_taken_back(self, task_id: str) -> None:
         if task_id in self._taken_back and isinstance(self._outcomes.get(task_id), Merged | Checked):
             del self._outcomes[task_id]
-            if self._times_taken_back[task_id] >= MOST_IN_A_ROW:
+            if self._times_taken_back[task_id] >= MAX_IN_A_ROW:
                 self._outcomes[task_id] = _TAKEN_BACK
 
     def _find_hold(self, task: Task) -> _Hold | None:

@@ -37,7 +37,7 @@ def find_new_tasks(reader: TaskReader, candidate: Candidate) -> tuple[str, ...]:
     return tuple(task.id for task in reader.read(candidate.commit).tasks if task.id not in known)
 
 
-class Additions:
+class AddedTasks:
     """The tasks that agents add in one run, and how far each of them is from those that a person wrote.
 
     Each landing of a planning node is progress, so a graph in which each adds two more would be worked for ever.

@@ -5,13 +5,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tasks_lib.errors import GitError
-from tasks_lib.git.inspection.worktree_content import Prover, list_changed
+from tasks_lib.git.inspection.worktree_content import ContentChecker, list_changed
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktrees.lifecycle import VERIFY, Worktree
 from tasks_lib.model import Stage
 from tasks_lib.naming import show_some
 from tasks_lib.runtime.run_context import Run
-from tasks_lib.runtime.setup_and_verify import Green, Red, describe_idle, run_verify
+from tasks_lib.runtime.setup_and_verify import Green, Red, describe_untested_lines, run_verify
 from tasks_lib.verify_output import KILLED
 
 ALTERNATES = "objects/info/alternates"
@@ -29,7 +29,7 @@ class Verifier:
         self._verifying = verifying
         self._green: dict[str, Green] = {}
         self._worktree: Worktree | None = None
-        self._prover = Prover(run.isolation, run.objects, run.repository.hash_bytes)
+        self._prover = ContentChecker(run.isolation, run.objects, run.repository.hash_bytes)
         self._said: set[str] = set()
         self._alternates = read_alternates(run.repository)
 
@@ -68,7 +68,7 @@ class Verifier:
         if head in self._green:
             self._green[commit] = self._green[head]
 
-    def idle_of(self, commit: str) -> Green:
+    def untested_lines_of(self, commit: str) -> Green:
         """What of `verify` ran no test on `commit`, which is green."""
         return self._green.get(commit, Green())
 
@@ -94,7 +94,7 @@ class Verifier:
                 why = str(error)
                 await self._drop_worktree()
                 continue
-            for note in (*self._run.worktrees.take_complaints(), *proof.notes):
+            for note in (*self._run.worktrees.take_warnings(), *proof.notes):
                 self.say_once(note)
             if not proof.wrong:
                 return worktree
@@ -140,4 +140,4 @@ def describe_broken(red: Red, target: str) -> str:
 def describe_vacuous(green: Green, target: str) -> str:
     """Why a green that tested nothing lands nothing, and the ways on."""
     ways = "Add a test, or a line to `verify` that checks something, such as a build"
-    return f"The gate is broken: on {target}, without any of this work, {describe_idle(green)}. {ways}"
+    return f"The gate is broken: on {target}, without any of this work, {describe_untested_lines(green)}. {ways}"

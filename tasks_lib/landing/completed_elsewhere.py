@@ -3,26 +3,26 @@
 from tasks_lib.runtime.run_context import MAX_HISTORY, Run
 
 
-def find_completion(run: Run, task_id: str, head: str) -> str:
+def find_completing_commit(run: Run, task_id: str, head: str) -> str:
     """The commit that completed a node on `head`, or `head` where nobody knows. Call in a thread."""
     return run.head.find_landed(head, MAX_HISTORY).get(task_id, head)
 
 
-def find_overtaking(run: Run, task_id: str) -> str:
+def find_completed_elsewhere(run: Run, task_id: str) -> str:
     """The commit by which somebody else has completed a node that is open here, "" if nobody has. Call in a thread."""
     head = run.head.last_seen()
     task = run.reader.read(head).find(task_id)
-    return find_completion(run, task_id, head) if task and task.is_completed else ""
+    return find_completing_commit(run, task_id, head) if task and task.is_completed else ""
 
 
-def stop_overtaken(run: Run) -> None:
+def end_completed_elsewhere_nodes(run: Run) -> None:
     """End the sessions of nodes that the base shows as completed; their work is kept. Call on the event loop."""
     tasks = run.reader.read(run.head.last_seen_base())
     for node_id in run.desk.open_nodes():
         if (task := tasks.find(node_id)) and task.is_completed:
-            run.desk.overtake(node_id)
+            run.desk.end_completed_elsewhere(node_id)
 
 
-def tell_overtaken(task_id: str, commit: str) -> str:
+def describe_completed_elsewhere(task_id: str, commit: str) -> str:
     """What a person is told of a node that was worked for nothing."""
     return f"{task_id} was completed by somebody else meanwhile ({commit[:12]}); what was done here is kept."

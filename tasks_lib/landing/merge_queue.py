@@ -10,16 +10,16 @@ from tasks_lib.git.compose.commit_composer import Candidate, Composer, Conflict,
 from tasks_lib.git.compose.recompose import recompose
 from tasks_lib.git.kept.snapshots import keep_commit
 from tasks_lib.git.publish.queue_head import FollowedBase, NeedsRebuild, Rewritten, Unchanged
-from tasks_lib.landing.added_tasks import Additions, find_new_faults
+from tasks_lib.landing.added_tasks import AddedTasks, find_new_faults
 from tasks_lib.landing.candidate_verification import Verifier, describe_broken, describe_vacuous
-from tasks_lib.landing.completed_elsewhere import find_completion, tell_overtaken
-from tasks_lib.landing.moving_base import Chase, find_rest
-from tasks_lib.landing.results import GivenBack, Held, Landed, LandingResult, Overtaken, give_back_conflict
-from tasks_lib.landing.rewritten_base import tell_rewritten
-from tasks_lib.loop_limits import MOST_IN_A_ROW
+from tasks_lib.landing.completed_elsewhere import describe_completed_elsewhere, find_completing_commit
+from tasks_lib.landing.moving_base import MovingBaseLimit, find_pause
+from tasks_lib.landing.results import CompletedElsewhere, GivenBack, Held, Landed, LandingResult, give_back_conflict
+from tasks_lib.landing.rewritten_base import describe_rewritten_base
+from tasks_lib.loop_limits import MAX_IN_A_ROW
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.runtime.run_context import Run
-from tasks_lib.runtime.session_slots import Slots
+from tasks_lib.runtime.session_slots import SessionSlots
 from tasks_lib.runtime.setup_and_verify import Red
 from tasks_lib.settings.schema import digest_verify
 
@@ -27,25 +27,27 @@ FIRST = float("-inf")
 """The rank of what needs no verify: it goes before every merge."""
 
 
-class Lander:
+class MergeQueue:
     """The merge queue of one run. Every move of the head goes through here, so that each is seen and published."""
 
     def __init__(self, run: Run, on_moved: Callable[[], None], look: Callable[[], object]) -> None:
         """`look`, called in a thread, brings news of the base that is elsewhere; it may raise CoordinatorError."""
         self._run = run
         self._look = look
-        self._turnstile = Slots(1)
+        self._queue_lock = SessionSlots(1)
         self._on_moved = on_moved
         self._composer = Composer(run.repository.git, run.objects, run.reader, run.identity, run.isolation)
         self._known_base: str | None = None
         self._has_changed = asyncio.Event()
         self._taking_back = asyncio.Lock()
         self._is_given_up = False
-        self._additions = Additions(run.reader)
+        self._additions = AddedTasks(run.reader)
         self.is_behind: bool = False
         """Whether the head stands on a base that has moved on, and is not made again on it for now."""
         self._landed: int = 0
-        self.chase: Chase = Chase(run.repository.git, run.project.base_name, is_remote=run.project.is_remote)
+        self.chase: MovingBaseLimit = MovingBaseLimit(
+            run.repository.git, run.project.base_name, is_remote=run.project.is_remote
+        )
         self._verifier = Verifier(run, self.chase.verifying)
         self.waiting_for_base: int = 0
         self.is_rewritten: bool = False
@@ -55,22 +57,22 @@ class Lander:
         """Land finished work; returns when it is on the head, or cannot get there as it is."""
         held = 0
         while True:
-            await self._turnstile.acquire(rank)
+            await self._queue_lock.acquire(rank)
             try:
                 seen = self._see()
                 result = await self._try_to_land(landing)
             finally:
-                self._turnstile.release()
+                self._queue_lock.release()
             if not isinstance(result, Held):
                 return result
             held += 1
             is_moved = await self._wait_for_base(result, held)
-            if not is_moved and (held >= MOST_IN_A_ROW or not await self._has_news_since(seen)):
+            if not is_moved and (held >= MAX_IN_A_ROW or not await self._has_news_since(seen)):
                 return result
 
     async def record(self, compose: Callable[[str], Candidate]) -> str:
         """Move the head to a commit of task files alone, made by `compose(head)`; returns that commit."""
-        await self._turnstile.acquire(FIRST)
+        await self._queue_lock.acquire(FIRST)
         try:
             while True:
                 head = self._run.head.last_seen()
@@ -79,18 +81,18 @@ class Lander:
                     self._verifier.take_over(head, candidate.commit)
                     return candidate.commit
         finally:
-            self._turnstile.release()
+            self._queue_lock.release()
 
     async def follow_base(self) -> str:
         """Take in what somebody else did to the base: follow it, or make our unpublished merges again on it.
 
         Returns why nothing may land, "" if it may.
         """
-        await self._turnstile.acquire(FIRST)
+        await self._queue_lock.acquire(FIRST)
         try:
             return await self._follow_base()
         finally:
-            self._turnstile.release()
+            self._queue_lock.release()
 
     def note_published(self, commit: str) -> None:
         """The base was moved to `commit` of ours: from now on that is what it must hold."""
@@ -98,7 +100,7 @@ class Lander:
         self.is_behind = False
         self.chase.win()
 
-    async def try_once_more(self) -> str:
+    async def follow_base_once_more(self) -> str:
         """Follow the base, now that nothing is at work, even if it was chased in vain; once for what has landed.
 
         Returns why nothing may be published, "" if it may.
@@ -112,9 +114,9 @@ class Lander:
         known, base = self._known_base, await self._run.thread(self._run.head.base)
         if known is None or await self._run.thread(self._run.head.contains, known, base):
             return ""
-        return await self._run.thread(tell_rewritten, self._run, base, known)
+        return await self._run.thread(describe_rewritten_base, self._run, base, known)
 
-    async def branches_are_back(self) -> None:
+    async def wait_for_restored_branches(self) -> None:
         """Return when no merge is being taken back: then each such node has its branch, and may be worked again."""
         async with self._taking_back:
             return
@@ -132,7 +134,7 @@ class Lander:
         return self._composer
 
     async def _try_to_land(self, landing: Landing) -> LandingResult:
-        for _ in range(MOST_IN_A_ROW + 1):
+        for _ in range(MAX_IN_A_ROW + 1):
             if refusal := await self._follow_base():
                 return Held(refusal)
             if detour := self._verifier.find_detour():
@@ -140,14 +142,16 @@ class Lander:
             head = self._run.head.last_seen()
             candidate = await self._run.thread(self._compose, landing, head)
             if candidate is None:
-                return Overtaken(await self._run.thread(find_completion, self._run, landing.task.id, head))
+                return CompletedElsewhere(
+                    await self._run.thread(find_completing_commit, self._run, landing.task.id, head)
+                )
             if isinstance(candidate, Conflict):
                 return give_back_conflict(candidate, head, self._run.instructions.templates)
             if back := await self._run.thread(self._additions.refuse, candidate, landing):
                 return back
             if red := await self._verifier.find_red(candidate.commit, landing.task.id):
                 return await self._find_base_red(head) or self._give_back_red(red, head)
-            if refusal := await self._weigh_idle(candidate):
+            if refusal := await self._judge_untested_lines(candidate):
                 return refusal
             if await self._advance_or_hold(candidate):
                 await self._run.thread(self._additions.note_landed, candidate, landing)
@@ -224,14 +228,14 @@ class Lander:
             return Held(describe_broken(red, target), is_broken=True)
         return Held(f"{target} itself is red without any of this work: `{red.line}` {red.how} (log: {red.log})")
 
-    async def _weigh_idle(self, candidate: Candidate) -> Held | GivenBack | None:
+    async def _judge_untested_lines(self, candidate: Candidate) -> Held | GivenBack | None:
         """What becomes of work on which a test runner ran no test, None if it may land: the head alone decides."""
-        green, target = self._verifier.idle_of(candidate.commit), self._run.project.base_name
+        green, target = self._verifier.untested_lines_of(candidate.commit), self._run.project.base_name
         if not green.idle:
             return None
         if held := await self._find_base_red(candidate.head):
             return held
-        before = dict(self._verifier.idle_of(candidate.head).idle)
+        before = dict(self._verifier.untested_lines_of(candidate.head).idle)
         for line, said in green.idle:
             if line not in before:
                 how = f"ran no test ({said}), though it runs some without this work"
@@ -256,7 +260,7 @@ class Lander:
         self._is_given_up = False
         try:
             await self._has_changed.wait()
-            rests_until = time.monotonic() + find_rest(times)
+            rests_until = time.monotonic() + find_pause(times)
             while not self._is_given_up and (left := rests_until - time.monotonic()) > 0:
                 self._has_changed.clear()
                 self._run.moved.set()
@@ -289,7 +293,7 @@ class Lander:
                 pass
             case FollowedBase(base):
                 self._on_moved()
-            case NeedsRebuild() if not self.chase.may_try:
+            case NeedsRebuild() if not self.chase.may_retry:
                 self.is_behind = True
                 return ""
             case NeedsRebuild(base, head, commits):
@@ -297,7 +301,7 @@ class Lander:
                     return refusal
             case Rewritten(base, known):
                 self.is_rewritten = True
-                return await run.thread(tell_rewritten, run, base, known)
+                return await run.thread(describe_rewritten_base, run, base, known)
         self.is_rewritten = False
         self.is_behind = False
         # Not as it was last seen: others look at the base too, and it may have moved since the head was compared.
@@ -376,8 +380,8 @@ class Lander:
     async def _tell_overtaken(self, commits: list[str], tip: str) -> None:
         for commit in commits:
             task_id = await self._run.thread(self._read_task_id, commit)
-            theirs = await self._run.thread(find_completion, self._run, task_id, tip)
-            self._run.board.say(tell_overtaken(task_id, theirs))
+            theirs = await self._run.thread(find_completing_commit, self._run, task_id, tip)
+            self._run.board.say(describe_completed_elsewhere(task_id, theirs))
             self._run.remember_landed(task_id, theirs)
             self._run.board.replace_commit(task_id, commit, theirs)
 

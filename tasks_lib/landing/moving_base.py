@@ -2,7 +2,7 @@
 
 A round is one verification, of work that is to land or that is made again on a base that moved. It is lost if the base
 moved meanwhile. A round that is not lost is progress and begins the count anew, so others who push often are followed
-for as long as work of ours gets through between two of their pushes. `MOST_IN_A_ROW` lost ones end the chase: work
+for as long as work of ours gets through between two of their pushes. `MAX_IN_A_ROW` lost ones end the chase: work
 lands on the head as it is, publishing it waits, and another round is run only after a pause that doubles each time,
 and once when nothing else is left to do. So whatever moves the base, a run comes to its end with a publication pending.
 """
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tasks_lib.git.runner import Git
-from tasks_lib.loop_limits import MOST_IN_A_ROW
+from tasks_lib.loop_limits import MAX_IN_A_ROW
 from tasks_lib.text import escape_unprintable
 
 FIRST_PAUSE_SECONDS = 30.0
@@ -25,7 +25,7 @@ _SLACK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Mover:
+class BaseCommit:
     """A commit that came while we verified; `at` is when it was made, as it says itself."""
 
     commit: str
@@ -34,21 +34,21 @@ class Mover:
     at: float
 
 
-def find_rest(times: int) -> float:
+def find_pause(times: int) -> float:
     """Seconds to wait before what came to nothing `times` in a row is tried again: at first none, then more."""
-    if times < MOST_IN_A_ROW:
+    if times < MAX_IN_A_ROW:
         return 0.0
-    return min(FIRST_PAUSE_SECONDS * 2 ** min(times - MOST_IN_A_ROW, 9), MOST_PAUSE_SECONDS)
+    return min(FIRST_PAUSE_SECONDS * 2 ** min(times - MAX_IN_A_ROW, 9), MOST_PAUSE_SECONDS)
 
 
-class Chase:
+class MovingBaseLimit:
     """The rounds of one run. Safe to call from threads one at a time, as the queue does."""
 
     def __init__(self, git: Git, base_name: str, *, is_remote: bool) -> None:
         self._git = git
         self._base_name = base_name
         self._what = "others pushed first" if is_remote else f"{base_name} moved while work was verified"
-        self._movers: list[Mover] = []
+        self._movers: list[BaseCommit] = []
         self._verified: list[tuple[float, float]] = []
         self._seen: str = ""
         self._next_at: float = 0.0
@@ -58,10 +58,10 @@ class Chase:
     @property
     def is_over(self) -> bool:
         """Whether so many rounds were lost in a row that the base is followed no more at once."""
-        return self.lost_in_a_row >= MOST_IN_A_ROW
+        return self.lost_in_a_row >= MAX_IN_A_ROW
 
     @property
-    def may_try(self) -> bool:
+    def may_retry(self) -> bool:
         """Whether a round may be run now that only brings unpublished work onto the base."""
         return not self.is_over or time.monotonic() >= self._next_at
 
@@ -94,11 +94,11 @@ class Chase:
             known = {one.commit: one for one in (*self._movers, *self._read_movers(before, after))}
             self._movers = list(known.values())
         self.lost_in_a_row += 1
-        self._next_at = time.monotonic() + find_rest(self.lost_in_a_row)
+        self._next_at = time.monotonic() + find_pause(self.lost_in_a_row)
 
     def explain(self) -> str:
         """Why publishing waits, and what moves the base: one sentence."""
-        often = f"{self._what}, {min(self.lost_in_a_row, MOST_IN_A_ROW)} times in a row"
+        often = f"{self._what}, {min(self.lost_in_a_row, MAX_IN_A_ROW)} times in a row"
         if not self._movers:
             return often
         told = ", ".join(f'{one.commit} "{one.subject}" by {one.author}' for one in self._movers[-_SAID:])
@@ -108,16 +108,16 @@ class Chase:
             advice = "; verify takes longer than it stays where it is"
         return f"{often}: {self._base_name} was moved by {told}{advice}"
 
-    def _came_in_verify(self, mover: Mover) -> bool:
+    def _came_in_verify(self, mover: BaseCommit) -> bool:
         return any(began - _SLACK_SECONDS <= mover.at <= ended + _SLACK_SECONDS for began, ended in self._verified)
 
-    def _read_movers(self, before: str, after: str) -> list[Mover]:
+    def _read_movers(self, before: str, after: str) -> list[BaseCommit]:
         shape = "%h%x00%ct%x00%an%x00%s"
         words = ("log", "--first-parent", "--reverse", f"--max-count={_READ}", f"--format={shape}")
         found = self._git.run(*words, after, f"^{before}", accept=(0, 128))
         rows = [line.split("\0", 3) for line in found.text.splitlines()] if found.status == 0 else []
         return [
-            Mover(row[0], escape_unprintable(row[3]), escape_unprintable(row[2]), float(row[1] or 0))
+            BaseCommit(row[0], escape_unprintable(row[3]), escape_unprintable(row[2]), float(row[1] or 0))
             for row in rows
             if len(row) == _FIELDS
         ]

@@ -5,19 +5,19 @@ import asyncio
 from tasks_lib.errors import CoordinatorError
 from tasks_lib.git.publish.local_branch import Pending, publish
 from tasks_lib.git.repository_lock import admin_lock
-from tasks_lib.landing.merge_queue import Lander
+from tasks_lib.landing.merge_queue import MergeQueue
 from tasks_lib.runtime.run_context import Run
 
 PAUSE_SECONDS = 1.0
 """A graph of quick nodes moves the head many times a second; a person's checkout need not follow each move."""
 
 
-class Publisher:
+class LocalPublisher:
     """Fast-forwards the target whenever the head has moved; a refusal waits for the next move and stops nothing."""
 
-    def __init__(self, run: Run, lander: Lander) -> None:
+    def __init__(self, run: Run, merge_queue: MergeQueue) -> None:
         self._run = run
-        self._lander = lander
+        self._lander = merge_queue
         self._woken = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._published: str = ""
@@ -49,7 +49,7 @@ class Publisher:
     async def settle(self) -> None:
         """Called when nothing is at work any more, and again if the head moves by that: a base that was chased in vain
         is followed once more then."""
-        if self._lander.is_behind and not self._run.is_stopping and not await self._lander.try_once_more():
+        if self._lander.is_behind and not self._run.is_stopping and not await self._lander.follow_base_once_more():
             await self.publish_now()
 
     async def finish(self) -> None:
@@ -63,7 +63,7 @@ class Publisher:
         if self._published and not run.head.contains(self._published, base):
             # A person took it back. To move the branch forward again would undo that.
             return f"it was rewritten and no longer contains {self._published[:12]}, which was published"
-        if reason := bring_along(run, head):
+        if reason := fast_forward_local_branch(run, head):
             chase = self._lander.chase
             return chase.explain() if chase.lost_in_a_row and not run.head.contains(base, head) else reason
         self._published = head
@@ -71,7 +71,7 @@ class Publisher:
         return ""
 
 
-def bring_along(run: Run, commit: str) -> str:
+def fast_forward_local_branch(run: Run, commit: str) -> str:
     """Move the local target branch to `commit` as git accepts it; why it stays, "" if it has it. Call in a thread."""
     # Git would move the branch under a checkout that it does not know for one any more.
     if detour := run.shared.find_detour():

@@ -4,11 +4,11 @@ import asyncio
 from contextlib import suppress
 from typing import assert_never
 
-from tasks_lib.cleanup.remote_branches import sweep, tell_stays
+from tasks_lib.cleanup.remote_branches import describe_local_branch_behind, sweep
 from tasks_lib.errors import CoordinatorError, RemoteError
 from tasks_lib.git.publish.remote_branch import Pushed, Raced, Refused, Remote, Unreachable
-from tasks_lib.landing.merge_queue import Lander
-from tasks_lib.landing.publish_local import PAUSE_SECONDS, bring_along
+from tasks_lib.landing.merge_queue import MergeQueue
+from tasks_lib.landing.publish_local import PAUSE_SECONDS, fast_forward_local_branch
 from tasks_lib.runtime.run_context import Interrupted, Run
 
 RACES = 3
@@ -18,15 +18,15 @@ ROUNDS = 3
 MAX_PAUSE_SECONDS = 300.0
 
 
-class Pusher:
+class RemotePublisher:
     """Pushes the head whenever it has moved, and sees what others push. What is pushed is the head and nothing else.
 
     `pending` says why the remote has not all of the head, "" if it has.
     """
 
-    def __init__(self, run: Run, lander: Lander, remote: Remote) -> None:
+    def __init__(self, run: Run, merge_queue: MergeQueue, remote: Remote) -> None:
         self._run = run
-        self._lander = lander
+        self._lander = merge_queue
         self._remote = remote
         self._woken = asyncio.Event()
         self._news = asyncio.Event()
@@ -65,7 +65,7 @@ class Pusher:
             if not self._pause or self._run.is_stopping:
                 return
             if self._lander.chase.is_over:
-                if await self._lander.try_once_more():
+                if await self._lander.follow_base_once_more():
                     return
                 await self.publish_now()
                 return
@@ -170,8 +170,8 @@ class Pusher:
         await run.thread(run.head.finish)
         if await run.thread(run.repository.branch_head, run.project.target) is None:
             return
-        if reason := await run.thread(bring_along, run, commit):
-            self._say_once(tell_stays(run.project, reason))
+        if reason := await run.thread(fast_forward_local_branch, run, commit):
+            self._say_once(describe_local_branch_behind(run.project, reason))
 
     def _describe(self, reason: str) -> str:
         where, ref = self._run.project.base_name, self._run.head.ref

@@ -32,13 +32,13 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Overtaken:
+class CompletedElsewhere:
     """Somebody else has completed the node meanwhile, at `commit` or before; this work is not needed."""
 
     commit: str
 
 
-LandingResult = Landed | GivenBack | Held | Overtaken
+LandingResult = Landed | GivenBack | Held | CompletedElsewhere
 
 
 def give_back_conflict(conflict: Conflict, head: str, templates: Templates) -> GivenBack:

@@ -3,7 +3,7 @@
 from tasks_lib.runtime.run_context import Run
 
 
-def tell_rewritten(run: Run, base: str, known: str) -> str:
+def describe_rewritten_base(run: Run, base: str, known: str) -> str:
     """What a person is told, and what to do, where `base` no longer holds the commit `known`. Call in a thread."""
     where = run.project.base_name
     said = f"{where} was rewritten: {base[:12]} no longer contains {known[:12]}"

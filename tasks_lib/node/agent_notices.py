@@ -25,16 +25,16 @@ async def hearing(work: Work) -> AsyncGenerator[None]:
     finally:
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
-    await tell_new_notices(work)
+    await report_new_notices(work)
 
 
 async def _listen(work: Work) -> None:
     while True:
         await asyncio.sleep(LOOK_SECONDS)
-        await tell_new_notices(work)
+        await report_new_notices(work)
 
 
-async def tell_new_notices(work: Work) -> None:
+async def report_new_notices(work: Work) -> None:
     """Say what was reported since the last look; what blocks is the turn's ending and is said as that."""
     git_dir, seen = work.worktree.git_dir, work.notices_bytes
     size = await work.run.thread(measure_notices, git_dir)
@@ -51,7 +51,7 @@ async def tell_new_notices(work: Work) -> None:
             work.run.board.say(f"{work.task.id}: {MAX_TOLD} notices were said; further ones of this attempt are not.")
 
 
-async def pass_over_notices(work: Work) -> None:
+async def skip_notices(work: Work) -> None:
     """Take what is there as said, by the run that the node is taken up from."""
     work.notices_bytes = measure_notices(work.worktree.git_dir)
     if work.notices_bytes:

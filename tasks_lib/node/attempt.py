@@ -6,26 +6,26 @@ from tasks_lib.errors import GitError, InputError, ShellError, SystemFailure
 from tasks_lib.git.commits.branch_state import read_line, read_state
 from tasks_lib.git.compose.commit_composer import Landing
 from tasks_lib.git.kept.snapshots import keep_state
-from tasks_lib.git.kept.unreferenced_commits import keep_abandoned
-from tasks_lib.landing.completed_elsewhere import find_overtaking, tell_overtaken
+from tasks_lib.git.kept.unreferenced_commits import keep_unreferenced
+from tasks_lib.landing.completed_elsewhere import describe_completed_elsewhere, find_completed_elsewhere
 from tasks_lib.landing.merge_queue import (
+    CompletedElsewhere,
     GivenBack,
     Held,
     Landed,
-    Lander,
     LandingResult,
-    Overtaken,
+    MergeQueue,
 )
 from tasks_lib.model import Aborted, Checked, Failed, Merged, Outcome, Stage, Verdict
-from tasks_lib.node.agent_notices import pass_over_notices
-from tasks_lib.node.attempt_context import FAILED_ATTEMPT, Work, open_work
+from tasks_lib.node.agent_notices import skip_notices
+from tasks_lib.node.attempt_context import FAILED_ATTEMPT, Work, open_attempt
 from tasks_lib.node.blocking import Blocker, block_node
 from tasks_lib.node.branch_review import ReviewFailed, review_branch
-from tasks_lib.node.protected_paths import NeedsPerson, hold_back
-from tasks_lib.node.turn_loop import hold_session, prepare_worktree, write_first_prompt
-from tasks_lib.node.uncommitted_paths import list_excused, list_own
+from tasks_lib.node.protected_paths import NeedsApproval, find_protected_changes
+from tasks_lib.node.turn_loop import prepare_worktree, run_turns, write_first_prompt
+from tasks_lib.node.uncommitted_paths import list_agent_changes, list_excused
 from tasks_lib.prompts import agent_prompts
-from tasks_lib.runtime.agent_requirements import see_that_it_can_begin
+from tasks_lib.runtime.agent_requirements import require_agent
 from tasks_lib.runtime.run_context import Interrupted, Run
 from tasks_lib.runtime.session_slots import Seat
 from tasks_lib.session.spending import Spent
@@ -44,34 +44,34 @@ class Retry:
     reason: str
 
 
-async def live(run: Run, lander: Lander, task_id: str, seat: Seat, priority: float) -> Outcome | Retry:
+async def live(run: Run, merge_queue: MergeQueue, task_id: str, seat: Seat, priority: float) -> Outcome | Retry:
     """Live one attempt at a node to its end; `priority` is its rank in the queue, lowest first.
 
     Holds a session slot only while an agent works. What can be expected of agents, git and the machine becomes an
     outcome; a cancellation keeps the work and passes on.
     """
-    ended = await _live(run, lander, task_id, seat, priority)
+    ended = await _live(run, merge_queue, task_id, seat, priority)
     if not isinstance(ended, Retry):
         run.desk.leave(task_id)
     return ended
 
 
-async def _live(run: Run, lander: Lander, task_id: str, seat: Seat, priority: float) -> Outcome | Retry:
+async def _live(run: Run, merge_queue: MergeQueue, task_id: str, seat: Seat, priority: float) -> Outcome | Retry:
     work: Work | None = None
     try:
         await run.unless_stopped(seat.take(), task_id)
         # Its merge may have been taken back just now; then its branch, and not the head, is where its work is.
-        await lander.branches_are_back()
-        await run.settle_node(task_id)
-        await see_that_it_can_begin(run, task_id)
-        work = await open_work(run, lander, run.graph.tasks[task_id], seat)
-        if commit := await run.thread(find_overtaking, run, task_id):
-            return await _end_overtaken(work, commit)
-        await pass_over_notices(work)
+        await merge_queue.wait_for_restored_branches()
+        await run.wait_for_node_background(task_id)
+        await require_agent(run, task_id)
+        work = await open_attempt(run, merge_queue, run.graph.tasks[task_id], seat)
+        if commit := await run.thread(find_completed_elsewhere, run, task_id):
+            return await _end_completed_elsewhere(work, commit)
+        await skip_notices(work)
         return await _go_through_stages(work, priority)
     except Interrupted:
-        if work and (commit := await run.thread(find_overtaking, run, task_id)):
-            return await _end_overtaken(work, commit)
+        if work and (commit := await run.thread(find_completed_elsewhere, run, task_id)):
+            return await _end_completed_elsewhere(work, commit)
         return Aborted(_explain_stop(run, task_id))
     except (SystemFailure, InputError, OSError) as failure:
         return _end_broken(work, failure)
@@ -84,7 +84,7 @@ async def _live(run: Run, lander: Lander, task_id: str, seat: Seat, priority: fl
 
 
 def _explain_stop(run: Run, task_id: str) -> str:
-    if run.desk.is_aborted(task_id):
+    if run.desk.is_abort_requested(task_id):
         return "a person stopped it; the work is kept, and running again goes on"
     # Why is said once, by the run: it is the same for every node.
     because = ", for the reason that it gives" if run.halt_reason else ""
@@ -97,17 +97,17 @@ async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
         ending = Done(Verdict(work.record.verdict) if work.record.verdict else None)
     else:
         await prepare_worktree(work)
-        ending = await hold_session(work, await work.run.thread(write_first_prompt, work))
+        ending = await run_turns(work, await work.run.thread(write_first_prompt, work))
     while True:
         if not isinstance(ending, Done) or _is_refusal(ending):
             return await _end_without_landing(work, ending)
         match await _review_and_land(work, ending, priority):
-            case Landed() | Overtaken() as landed:
-                end = _end_landed if isinstance(landed, Landed) else _end_overtaken
+            case Landed() | CompletedElsewhere() as landed:
+                end = _end_landed if isinstance(landed, Landed) else _end_completed_elsewhere
                 return await end(work, landed.commit)
             case Held(reason):
                 return Failed(f"not landed: {reason}")
-            case NeedsPerson(reason, notes, files):
+            case NeedsApproval(reason, notes, files):
                 blocked = await block_node(work, Blocker(reason, notes))
                 work.note(protected=files)
                 return blocked
@@ -117,7 +117,7 @@ async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
                 if refusal := _count_round(work, back):
                     return await block_node(work, Blocker(refusal, _cut(back.prompt)))
                 await work.unless_stopped(work.seat.take())
-                ending = await hold_session(work, back.prompt)
+                ending = await run_turns(work, back.prompt)
 
 
 async def _is_finished_already(work: Work) -> bool:
@@ -125,19 +125,19 @@ async def _is_finished_already(work: Work) -> bool:
     if not work.record.finished:
         return False
     state = work.state = await work.run.thread(read_state, work.worktree.git)
-    return state.commit == work.record.finished and not await work.run.thread(list_own, work, state)
+    return state.commit == work.record.finished and not await work.run.thread(list_agent_changes, work, state)
 
 
 # Review and the queue.
 
 
-async def _review_and_land(work: Work, done: Done, priority: float) -> LandingResult | ReviewFailed | NeedsPerson:
+async def _review_and_land(work: Work, done: Done, priority: float) -> LandingResult | ReviewFailed | NeedsApproval:
     run = work.run
     state = work.state or await run.thread(read_state, work.worktree.git)
     if work.record.finished != state.commit:
         report = _extend_report(work.record.answer, work.answer)
         work.note(finished=state.commit, answer=report, verdict=str(done.verdict or ""))
-    if held_back := await run.thread(hold_back, work, state.commit):
+    if held_back := await run.thread(find_protected_changes, work, state.commit):
         return held_back
     reviewed = str(done.verdict or "")
     if run.settings.wants_review(work.task):
@@ -154,7 +154,7 @@ async def _review_and_land(work: Work, done: Done, priority: float) -> LandingRe
     run.moved.set()  # The free slot is for another node, which is started by whoever hears this.
     work.enter(Stage.QUEUED)
     landing = await _describe_landing(work, state.commit, reviewed)
-    return await work.unless_stopped(work.lander.land(landing, priority))
+    return await work.unless_stopped(work.merge_queue.land(landing, priority))
 
 
 async def _describe_landing(work: Work, commit: str, reviewed: str) -> Landing:
@@ -258,13 +258,13 @@ async def _end_landed(work: Work, commit: str) -> Outcome:
     return Merged(commit) if is_merge else Checked(commit)
 
 
-async def _end_overtaken(work: Work, commit: str) -> Outcome:
+async def _end_completed_elsewhere(work: Work, commit: str) -> Outcome:
     """Somebody else has completed the node, so it is on the head; what was done here is kept at a ref."""
     run = work.run
     if work.session:
         await work.session.close()
         work.session = None
-    run.board.say(tell_overtaken(work.task.id, commit))
+    run.board.say(describe_completed_elsewhere(work.task.id, commit))
     run.remember_landed(work.task.id, commit)
     work.note(stage=str(Stage.LANDED))
     await run.thread(_release, work, await run.thread(run.head.current))
@@ -278,16 +278,16 @@ def _release(work: Work, landed: str) -> None:
     work.take_out()
     try:
         state = read_state(work.worktree.git)
-        own = list_own(work, state)
+        own = list_agent_changes(work, state)
         if state.commit != landed or own:
             excused = (*run.settings.copy_paths, *list_excused(state, own))
             keep_state(work.worktree, work.task.id, run.id, landed=landed, exclude=excused)
-        keep_abandoned(run.repository, work.worktree.git_dir, work.branch, work.task.id, state.commit)
+        keep_unreferenced(run.repository, work.worktree.git_dir, work.branch, work.task.id, state.commit)
         work.state = state
         run.worktrees.release(work.worktree)
     except GitError as error:
         said = f"Could not put {work.worktree.path} away: {error}. Nothing is lost; the next run tries again."
-        run.say_soon(said)
+        run.say_from_thread(said)
 
 
 def _delete_branch(work: Work, merge: str) -> None:

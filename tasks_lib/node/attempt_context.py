@@ -14,19 +14,19 @@ from tasks_lib.git.commits.branch_state import BranchState
 from tasks_lib.git.commits.merge_tree import find_merge_base
 from tasks_lib.git.session_record import Record, clear_notices, write_record
 from tasks_lib.git.worktrees.lifecycle import Worktree
-from tasks_lib.landing.merge_queue import Lander
+from tasks_lib.landing.merge_queue import MergeQueue
 from tasks_lib.model import Stage, Task
-from tasks_lib.node.branch_start import bring_up_to_date
+from tasks_lib.node.branch_start import update_unstarted_branch
 from tasks_lib.node.previous_attempt import BLOCKED, count_attempts, read_previous
 from tasks_lib.process.process_groups import GroupId, end_group
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.session_slots import Seat
-from tasks_lib.runtime.user_requests import Receipt
+from tasks_lib.runtime.user_requests import RequestResult
 from tasks_lib.session.spending import NOTHING, Spent
 
 FAILED_ATTEMPT = "attempt failed"
 """The stage of a record, besides those of `model.Stage` and BLOCKED, after which the next attempt begins."""
-DEAF_STAGES = (Stage.QUEUED, Stage.VERIFY, Stage.REVIEW, Stage.LANDED)
+STAGES_WITHOUT_AGENT = (Stage.QUEUED, Stage.VERIFY, Stage.REVIEW, Stage.LANDED)
 """Where no prompt follows if all goes well, so that a message could be lost."""
 NO_VIEW = SessionView()
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Work:
     """
 
     run: Run
-    lander: Lander
+    merge_queue: MergeQueue
     task: Task
     seat: Seat
     worktree: Worktree
@@ -84,16 +84,16 @@ class Work:
         self.run.board.show(self.task.id, tokens=spent.tokens, cost=spent.cost)
         self.run.board.show_spending(total.tokens, total.cost)
 
-    async def hear(self, text: str) -> Receipt:
+    async def hear(self, text: str) -> RequestResult:
         """Bring a person's `text` to the agent: into its turn if it can be, else with its next prompt."""
-        if self.record.stage in DEAF_STAGES:
+        if self.record.stage in STAGES_WITHOUT_AGENT:
             why = f"{self.task.id} is at the stage {self.record.stage}, where its agent is asked nothing more"
-            return Receipt(False, f"{why}; stop it with `abort` if its work must not land")
+            return RequestResult(False, f"{why}; stop it with `abort` if its work must not land")
         self.note(notes=(*self.record.notes, f"A person said: {text}"))
         if self.record.stage == Stage.SESSION and self.session and await self.session.say(text):
-            return Receipt(True, f"{self.task.id} has it in its running turn")
+            return RequestResult(True, f"{self.task.id} has it in its running turn")
         self.note(messages=(*self.record.messages, text))
-        return Receipt(True, f"{self.task.id} gets it with its next prompt")
+        return RequestResult(True, f"{self.task.id} gets it with its next prompt")
 
     def note(self, **changes: Any) -> None:
         """Change the record, on disk first: whoever comes after a kill reads it."""
@@ -118,7 +118,7 @@ class Work:
         try:
             taken = self.run.worktrees.take_out(self.worktree, self.task.id)
         except (GitError, OSError) as error:
-            self.run.say_soon(f"Could not take out what {self.task.id} made: {error}. The next run tries again.")
+            self.run.say_from_thread(f"Could not take out what {self.task.id} made: {error}. The next run tries again.")
             return
         if stashes := [one.stash for one in taken if one.stash]:
             self.run.shared.pass_over(stashes)
@@ -146,7 +146,7 @@ class Work:
         return self.record.attempt - self.record.allowance + 1 >= self.run.settings.retry.attempts
 
 
-def next_record(
+def make_next_record(
     previous: Record | None, task_id: str, branch: str, base: str, run_id: str, attempts_before: int
 ) -> Record:
     """The record of the attempt that begins now.
@@ -157,24 +157,26 @@ def next_record(
     """
     if previous is None or previous.task_id != task_id:
         attempt = attempts_before + 1
-        return Record(task_id, branch, attempt=attempt, allowance=attempt, session=new_session(), run=run_id, base=base)
+        return Record(
+            task_id, branch, attempt=attempt, allowance=attempt, session=new_session_id(), run=run_id, base=base
+        )
     if previous.stage == BLOCKED:
         attempt = previous.attempt + 1
         return replace(previous, attempt=attempt, allowance=attempt, turn=0, rounds=0, review_rounds=0,
-                       finished="", reviewed="", refused="", session=new_session(), run=run_id, conversation="",
+                       finished="", reviewed="", refused="", session=new_session_id(), run=run_id, conversation="",
                        attempt_spent=NOTHING, forgiven=previous.spent)  # fmt: skip
     if previous.stage == FAILED_ATTEMPT:
-        return replace(previous, attempt=previous.attempt + 1, turn=0, session=new_session(), run=run_id, finished="",
-                       conversation="", attempt_spent=NOTHING)  # fmt: skip
+        return replace(previous, attempt=previous.attempt + 1, turn=0, session=new_session_id(), run=run_id,
+                       finished="", conversation="", attempt_spent=NOTHING)  # fmt: skip
     is_amid_turn = previous.stage == Stage.SESSION
     return replace(previous, turn=max(0, previous.turn - is_amid_turn), run=run_id)
 
 
-def new_session() -> str:
+def new_session_id() -> str:
     return uuid.uuid4().hex[:12]
 
 
-async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
+async def open_attempt(run: Run, merge_queue: MergeQueue, task: Task, seat: Seat) -> Work:
     """Make or resume the node's worktree, ending what an earlier coordinator left running in it."""
     head = run.head.last_seen()
     branch = run.branch_of(task.id)
@@ -185,16 +187,16 @@ async def open_work(run: Run, lander: Lander, task: Task, seat: Seat) -> Work:
         )
     is_found = previous is None and not worktree.is_new_branch
     base = await run.thread(_find_base, run, branch, head) if is_found else head
-    record = next_record(previous, task.id, branch, base, run.id, before)
+    record = make_next_record(previous, task.id, branch, base, run.id, before)
     if previous is None or record.attempt != previous.attempt:
         # Turns are counted anew in each attempt, so an old notice would be taken for one of this attempt's.
         await run.thread(clear_notices, worktree.git_dir)
-    record, state = await run.opening_thread(bring_up_to_date, run, worktree, record, head)
+    record, state = await run.opening_thread(update_unstarted_branch, run, worktree, record, head)
     # At the head with nothing uncommitted it is as a new one would be, unless its session goes on where it was.
     is_begun = previous is not None and previous.attempt == record.attempt
     is_fresh = state is not None and state.commit == head and not state.dirty and not is_begun
     work = Work(
-        run, lander, task, seat, worktree, replace(record, slot=worktree.slot, pid=0),
+        run, merge_queue, task, seat, worktree, replace(record, slot=worktree.slot, pid=0),
         is_resumed=worktree.is_resumed and not is_fresh, state=state,
     )  # fmt: skip
     run.desk.enter(task.id, work)

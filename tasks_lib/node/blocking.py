@@ -28,7 +28,7 @@ async def block_node(work: Work, blocker: Blocker) -> Blocked:
     resolve = make_resolve_task(work, task, resolve_id, blocker.reason, notes) if resolve_id else None
 
     def compose(head: str) -> Candidate:
-        return work.lander.composer.compose_blocker(
+        return work.merge_queue.composer.compose_blocker(
             task,
             head,
             reason=blocker.reason,
@@ -39,7 +39,7 @@ async def block_node(work: Work, blocker: Blocker) -> Blocked:
             session=work.record.session,
         )
 
-    await work.lander.record(compose)
+    await work.merge_queue.record(compose)
     work.note(stage=BLOCKED)
     return Blocked(blocker.reason, resolve_id)
 

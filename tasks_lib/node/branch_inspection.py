@@ -7,9 +7,9 @@ from tasks_lib.git.commits.merge_tree import find_merge_base
 from tasks_lib.git.inspection.branch_commits import (
     Range,
     describe_lost_history,
+    find_foreign_commits,
     find_large,
-    find_strange,
-    find_taken,
+    find_unusual_entries,
     is_history_kept,
     list_own_commits,
 )
@@ -23,7 +23,7 @@ from tasks_lib.session.turn_ending import Finding
 MEBIBYTE = 1 << 20
 
 
-def remember_fork(work: Work, commit: str) -> None:
+def record_fork(work: Work, commit: str) -> None:
     """Note where the branch, at `commit` before its first turn, left the head. Call in a thread."""
     if not work.record.fork:
         head = work.run.head.last_seen()
@@ -41,7 +41,7 @@ def follow_branch(work: Work, commit: str) -> None:
         work.note(base=start, fork=start)
 
 
-def look_at_branch(work: Work, commit: str) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+def inspect_branch(work: Work, commit: str) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
     """The paths that the branch changed up to `commit`, but for what it merged from the head, and what must not land.
 
     Call in a thread.
@@ -55,15 +55,15 @@ def look_at_branch(work: Work, commit: str) -> tuple[tuple[str, ...], tuple[Find
     changes = find_work(work, commit)
     own = list_own_commits(git, run.objects, span)
     findings = (
-        *find_taken(git, own, head, _list_other_branches(work), work.worktree.git_dir),
+        *find_foreign_commits(git, own, head, _list_other_branches(work), work.worktree.git_dir),
         *find_large(run.objects, own, commit, run.settings.land.max_file_mb * MEBIBYTE),
-        *find_strange(run.objects, changes, commit),
-        *find_loose_pointers(work, commit, changes),
+        *find_unusual_entries(run.objects, changes, commit),
+        *find_unreachable_submodule_commits(work, commit, changes),
     )
     return tuple(change.path for change in changes), findings
 
 
-def find_loose_pointers(work: Work, commit: str, changes: tuple[Change, ...]) -> Iterator[Finding]:
+def find_unreachable_submodule_commits(work: Work, commit: str, changes: tuple[Change, ...]) -> Iterator[Finding]:
     """Submodules whose commit nothing that lasts would hold once the worktree is gone. Call in a thread."""
     run, worktree = work.run, work.worktree
     for pointer in list_pointers(run.repository.git, commit, changes):
@@ -71,7 +71,7 @@ def find_loose_pointers(work: Work, commit: str, changes: tuple[Change, ...]) ->
         kept = secure(run.repository, stores, pointer, work.task.id, is_shared=run.project.is_remote)
         where = f"{show(pointer.path)} is at {pointer.commit[:10]}"
         if kept:
-            run.say_soon(
+            run.say_from_thread(
                 f"{work.task.id}: {where}, which is on no remote yet; it is kept in {kept}. Push it from there."
             )
         elif kept is None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from tasks_lib.agents.backend import Session, TurnEnd, TurnSpec
 from tasks_lib.errors import ShellError
 from tasks_lib.model import REVIEW_LEVEL, Stage, Verdict
-from tasks_lib.node.attempt_context import Work, new_session
+from tasks_lib.node.attempt_context import Work, new_session_id
 from tasks_lib.node.turn_loop import ask, describe_session, set_up
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit, TurnFacts, Unfinished, decide_turn
@@ -49,7 +49,7 @@ async def _review_once(work: Work, commit: str) -> ReviewEnded | ReviewFailed:
     name = f"review-{work.record.attempt}-{work.record.review_rounds + 1}"
     log = run.log_path(work.task.id, name)
     role = run.settings.role_for(REVIEW_LEVEL)
-    spec = describe_session(work, worktree, new_session(), role, log)
+    spec = describe_session(work, worktree, new_session_id(), role, log)
     session = run.backend.open(replace(spec, model=run.settings.agent.models.get(role, ""), is_read_only=True))
     try:
         # The reviewer runs the tests, so its worktree needs what that of the author has.

@@ -6,7 +6,7 @@ from pathlib import Path
 from tasks_lib.git.commits.branch_state import BranchState, read_line
 from tasks_lib.git.commits.merge_tree import find_merge_base
 from tasks_lib.git.inspection.branch_commits import list_made
-from tasks_lib.git.publish.worktree_fast_forward import bring_forward, find_state
+from tasks_lib.git.publish.worktree_fast_forward import fast_forward_worktree, find_state
 from tasks_lib.git.session_record import Record
 from tasks_lib.git.worktree_admin import Worktree
 from tasks_lib.runtime.copied_files import is_copied
@@ -32,7 +32,9 @@ def find_start(run: Run, git_dir: Path, base: str, commit: str) -> str:
     return next((one for one in commits[held:] if one not in made), base)
 
 
-def bring_up_to_date(run: Run, worktree: Worktree, record: Record, head: str) -> tuple[Record, BranchState | None]:
+def update_unstarted_branch(
+    run: Run, worktree: Worktree, record: Record, head: str
+) -> tuple[Record, BranchState | None]:
     """Move a branch without commits of its own to `head` before its next attempt, its worktree with it.
 
     Returns the record with the branch's beginning, and the state where that is known. What is uncommitted stays where
@@ -45,6 +47,6 @@ def bring_up_to_date(run: Run, worktree: Worktree, record: Record, head: str) ->
         return record, state if state and state.branch == record.branch else None
     start = find_start(run, worktree.git_dir, record.base, state.commit)
     dirty = tuple(path for path in state.dirty if not is_copied(path, run.settings.copy_paths))
-    if start == state.commit and bring_forward(worktree, replace(state, dirty=dirty), head):
+    if start == state.commit and fast_forward_worktree(worktree, replace(state, dirty=dirty), head):
         start, state = head, replace(state, commit=head)
     return replace(record, base=start, fork=start if start != record.base else record.fork), state

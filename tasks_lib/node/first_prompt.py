@@ -12,7 +12,7 @@ from tasks_lib.taskfile.parsing import get_section
 
 
 @dataclass(frozen=True, slots=True)
-class Briefing:
+class PromptContext:
     """What all first prompts of a run are made from.
 
     `tasks` is the graph at the commit `head`, by id. `diffstat` says what the merge of a landed node changed, "" for
@@ -38,7 +38,7 @@ class Attempt:
     notes: tuple[str, ...] = ()
 
 
-def brief(briefing: Briefing, task: Task, attempt: Attempt) -> str:
+def brief(briefing: PromptContext, task: Task, attempt: Attempt) -> str:
     """The prompt that begins or resumes `attempt` at `task`. Call in a thread."""
     setting = Setting(
         branch=attempt.branch,
@@ -54,7 +54,7 @@ def brief(briefing: Briefing, task: Task, attempt: Attempt) -> str:
     return write_task_prompt(task, text, setting, before, briefing.instructions.templates)
 
 
-def describe_prerequisites(briefing: Briefing, task: Task) -> list[Prerequisite]:
+def describe_prerequisites(briefing: PromptContext, task: Task) -> list[Prerequisite]:
     """What each completed prerequisite of `task` left: its Summary and the diffstat of its merge."""
     found: list[Prerequisite] = []
     for task_id in task.depends_on:

@@ -13,7 +13,7 @@ GLANCE_SECONDS = 10.0
 
 
 @asynccontextmanager
-async def glancing(work: Work) -> AsyncGenerator[None]:
+async def updating_diffstat(work: Work) -> AsyncGenerator[None]:
     """Keep the board's `diffstat` of the node close to its worktree while the block runs."""
     looking = asyncio.create_task(_look(work))
     try:

@@ -55,7 +55,7 @@ def is_work_left(repository: Repository, branch: str, head: str) -> bool:
     One that has nothing beyond the commit `head` is moved there before the attempt, and begins as a new one does.
     """
     entry = find_entry(repository, repository.worktrees_dir / branch)
-    if entry is None or entry.is_half_made or entry.branch != branch:
+    if entry is None or entry.is_partial or entry.branch != branch:
         return False
     git = Git(entry.path, entry.admin)
     try:

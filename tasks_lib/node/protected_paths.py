@@ -14,7 +14,7 @@ ALWAYS = (CONFIGURATION, TASKGRAPH)
 
 
 @dataclass(frozen=True, slots=True)
-class NeedsPerson:
+class NeedsApproval:
     """The branch cannot land before a person allows it: `reason` in one sentence, `notes` how to look and to decide.
 
     `files` are what is asked for, each with its content; noted in the record once the node is blocked, and not before,
@@ -26,7 +26,7 @@ class NeedsPerson:
     files: tuple[str, ...]
 
 
-def hold_back(work: Work, commit: str) -> NeedsPerson | None:
+def find_protected_changes(work: Work, commit: str) -> NeedsApproval | None:
     """None if the branch at `commit` changes nothing protected, or only as a person has allowed. Call in a thread."""
     names = (*ALWAYS, *work.run.settings.protected_paths)
     changes = [change for change in find_work(work, commit) if any(_touches(change.path, name) for name in names)]
@@ -36,9 +36,9 @@ def hold_back(work: Work, commit: str) -> NeedsPerson | None:
     return _explain(work, [change.path for change in changes], shown)
 
 
-def _explain(work: Work, paths: list[str], files: tuple[str, ...]) -> NeedsPerson:
+def _explain(work: Work, paths: list[str], files: tuple[str, ...]) -> NeedsApproval:
     base = work.run.head.base_ref
-    return NeedsPerson(
+    return NeedsApproval(
         f"it changes {show_some(paths)}, which only a person may let through",
         f"Look at it: `git diff {base}...{branch_ref(work.branch)}`. Completing the resolve task allows these files as "
         f"they are there now. To refuse them, take them out of {work.branch} first.",

@@ -37,7 +37,7 @@ class TurnStart:
         return self.state.commit
 
 
-def note_turn_start(work: Work, state: BranchState) -> TurnStart:
+def record_turn_start(work: Work, state: BranchState) -> TurnStart:
     """Take down what is there, right before a turn. Call in a thread."""
     return TurnStart(state, read_own_file(work), measure_notices(work.worktree.git_dir), work.run.head.last_seen())
 

@@ -16,11 +16,11 @@ from tasks_lib.model import Stage, Status
 from tasks_lib.naming import flatten, show
 from tasks_lib.node.agent_notices import hearing
 from tasks_lib.node.attempt_context import Work
-from tasks_lib.node.branch_inspection import follow_branch, look_at_branch, remember_fork
-from tasks_lib.node.first_prompt import Attempt, Briefing, brief
-from tasks_lib.node.live_diffstat import glancing
-from tasks_lib.node.safe_exit import TurnStart, find_safe_exit, note_turn_start, parse_status
-from tasks_lib.node.uncommitted_paths import list_own, note_setup, read_marks
+from tasks_lib.node.branch_inspection import follow_branch, inspect_branch, record_fork
+from tasks_lib.node.first_prompt import Attempt, PromptContext, brief
+from tasks_lib.node.live_diffstat import updating_diffstat
+from tasks_lib.node.safe_exit import TurnStart, find_safe_exit, parse_status, record_turn_start
+from tasks_lib.node.uncommitted_paths import list_agent_changes, note_setup, read_content_marks
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.runtime.copied_files import copy_listed, is_copied
 from tasks_lib.runtime.run_context import Interrupted
@@ -48,7 +48,7 @@ async def prepare_worktree(work: Work) -> None:
         await set_up(work, work.worktree, log)
         return
     work.enter(Stage.SETUP)
-    before = await work.run.thread(read_marks, work)
+    before = await work.run.thread(read_content_marks, work)
     await set_up(work, work.worktree, log)
     await work.run.thread(note_setup, work, before)
 
@@ -60,11 +60,11 @@ async def set_up(work: Work, worktree: Worktree, log: Path) -> None:
         await work.unless_stopped(run_setup(work.run, worktree, log))
 
 
-async def hold_session(work: Work, prompt: str) -> Done | SafeExit | AttemptFailed:
+async def run_turns(work: Work, prompt: str) -> Done | SafeExit | AttemptFailed:
     """Prompt the session, nudging it at most `watch.nudges` times, until a turn ends in one of these ways."""
     nudges = work.run.settings.watch.nudges
     while True:
-        prompt = take_messages(work, prompt)
+        prompt = add_user_messages(work, prompt)
         if excess := work.run.purse.refuse_turn(work.record, work.record.session):
             return AttemptFailed(f"no further turn was begun: {excess}")
         ending = await take_turn(work, prompt)
@@ -82,7 +82,7 @@ async def hold_session(work: Work, prompt: str) -> Done | SafeExit | AttemptFail
         work.run.board.enter(work.task.id, Stage.SESSION, f"nudged: {ending.reason}")
 
 
-def take_messages(work: Work, prompt: str) -> str:
+def add_user_messages(work: Work, prompt: str) -> str:
     """`prompt` with what persons said since the last one, which counts as heard now."""
     said = work.record.messages
     if said:
@@ -93,18 +93,18 @@ def take_messages(work: Work, prompt: str) -> str:
 async def take_turn(work: Work, prompt: str) -> TurnEnding:
     """One prompt and what became of it, as git tells."""
     run = work.run
-    start = await run.thread(look_before, work)
+    start = await run.thread(read_state_before_turn, work)
     work.note(turn=work.record.turn + 1, turn_start=start.commit)
-    await run.thread(remember_fork, work, start.commit)
+    await run.thread(record_fork, work, start.commit)
     log = run.log_path(work.task.id, f"session-{work.record.attempt}")
     work.enter(Stage.SESSION, f"turn {work.record.turn} as {run.settings.role_for(work.task.level)}", log=log)
-    async with hearing(work), glancing(work):
+    async with hearing(work), updating_diffstat(work):
         end = await work.unless_stopped(prompt_session(work, prompt, start.target))
     work.answer = escape_unprintable(end.answer)
     return await run.thread(judge_turn, work, start, end)
 
 
-def look_before(work: Work) -> TurnStart:
+def read_state_before_turn(work: Work) -> TurnStart:
     """The state of the worktree before a turn. Call in a thread.
 
     While this agent waited, another one may have damaged the worktree: then it is made fit again.
@@ -112,8 +112,8 @@ def look_before(work: Work) -> TurnStart:
     work.run.shared.begin()
     if damage := find_damage(work.worktree):
         work.reopen()
-        work.run.say_soon(f"{work.task.id}: an agent {damage}, though not in a turn; it is there again.")
-    return note_turn_start(work, work.state or read_state(work.worktree.git))
+        work.run.say_from_thread(f"{work.task.id}: an agent {damage}, though not in a turn; it is there again.")
+    return record_turn_start(work, work.state or read_state(work.worktree.git))
 
 
 def judge_turn(work: Work, start: TurnStart, end: TurnEnd) -> TurnEnding:
@@ -223,11 +223,11 @@ def describe_session(work: Work, worktree: Worktree, session: str, role: str, lo
         title=f"{work.task.id}: {work.task.name}",
         on_view=work.show,
         allowances=lambda: run.purse.list_allowances(work.record, work.record.session),
-        look=lambda: run.thread(look_at_work, worktree),
+        look=lambda: run.thread(digest_worktree, worktree),
     )
 
 
-def look_at_work(worktree: Worktree) -> str:
+def digest_worktree(worktree: Worktree) -> str:
     """What the worktree holds, as a text to be compared; "" while that cannot be read. Call in a thread."""
     try:
         return digest_work(worktree.git)
@@ -241,7 +241,7 @@ def gather_facts(work: Work, start: TurnStart, after: BranchState, end: TurnEnd)
     changed: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     if after.commit != work.record.base:
-        changed, findings = look_at_branch(work, after.commit)
+        changed, findings = inspect_branch(work, after.commit)
     says_completed = own in changed and _status_on(work, after.commit) is Status.COMPLETED
     said = escape_unprintable(find_safe_exit(work, start, after))
     dirty = tuple(show(path) for path in list_dirty(work, after))
@@ -263,7 +263,7 @@ def gather_facts(work: Work, start: TurnStart, after: BranchState, end: TurnEnd)
 
 def list_dirty(work: Work, state: BranchState) -> list[str]:
     """The paths that the agent has left uncommitted: not a person's, and not a worktree that it made, which is kept."""
-    dirty = [path for path in list_own(work, state) if not is_copied(path, work.run.settings.copy_paths)]
+    dirty = [path for path in list_agent_changes(work, state) if not is_copied(path, work.run.settings.copy_paths)]
     if not any(path.endswith("/") for path in dirty):
         return dirty
     place = work.worktree.path
@@ -279,7 +279,7 @@ def _status_on(work: Work, commit: str) -> Status | None:
 def write_first_prompt(work: Work) -> str:
     """The prompt that begins or resumes an attempt. Call in a thread."""
     run, record = work.run, work.record
-    briefing = Briefing(
+    briefing = PromptContext(
         settings=run.settings,
         target=run.project.target,
         tasks=run.graph.tasks,

@@ -15,7 +15,7 @@ _MOST = 500
 _READ_BYTES = 1 << 20
 
 
-def read_marks(work: Work) -> dict[str, str]:
+def read_content_marks(work: Work) -> dict[str, str]:
     """The uncommitted paths of the worktree, each with a mark of what is there. Call in a thread."""
     with suppress(GitError):  # A worktree that an agent left broken is looked at, and repaired, before the turn.
         return {path: _mark(work.worktree.path / path) for path in read_state(work.worktree.git).dirty[:_MOST]}
@@ -24,14 +24,14 @@ def read_marks(work: Work) -> dict[str, str]:
 
 def note_setup(work: Work, before: dict[str, str]) -> None:
     """Remember what `setup` has left uncommitted since `before`. Call in a thread."""
-    now = read_marks(work)
+    now = read_content_marks(work)
     made = {path: mark for path, mark in now.items() if before.get(path) != mark}
     if made:
         known = {**_read(work), **made}
         work.note(prepared=tuple(f"{mark} {path}" for path, mark in sorted(known.items())))
 
 
-def list_own(work: Work, state: BranchState) -> tuple[str, ...]:
+def list_agent_changes(work: Work, state: BranchState) -> tuple[str, ...]:
     """Those of the uncommitted paths of `state` that its agent is asked about. Call in a thread."""
     known, git = _read(work), work.run.isolation.checking_out(work.worktree)
     own: list[str] = []

@@ -63,7 +63,7 @@ _KEYS = ("vi", "vim", "view", "vimdiff", "nvim")
 """Editors that wait for keys even without a terminal, where their standard error is a pipe; others give up."""
 
 
-class Refusals:
+class RefusingPrograms:
     """The programs that refuse, in `directory`, which is made; `programs` in it is to be put on a PATH.
 
     `gpg` is what a person signs with, as git is configured, and `search_path` where it is looked for: a passphrase is

@@ -78,14 +78,14 @@ async def run_group(
         began, log_start = time.monotonic(), _size(sink)
         with _open_output(log) as output:
             starting = _start(argv, cwd, {**environment, MARKER: marker}, source, output)
-            process, was_cancelled = await _settle(starting)
+            process, was_cancelled = await _await_despite_cancel(starting)
         claim = Claim((GroupId(process.pid, read_start(process.pid)),), marker, is_watched=True)
         try:
             _announce(claim.groups[0], on_start, was_cancelled)
             has_exited = await _watch(process, sink, log_start, timeout_seconds, on_output)
             ended, log_end = time.monotonic(), _bound(sink, log_start)
         except BaseException:
-            _, was_cancelled = await _settle(_end_and_reap(process, claim, stop_seconds))
+            _, was_cancelled = await _await_despite_cancel(_end_and_reap(process, claim, stop_seconds))
             if was_cancelled:
                 raise asyncio.CancelledError from None
             raise
@@ -267,7 +267,7 @@ async def _watch(
         exit_of.cancel()
 
 
-async def _settle(work: Coroutine[Any, Any, _T]) -> tuple[_T, bool]:
+async def _await_despite_cancel(work: Coroutine[Any, Any, _T]) -> tuple[_T, bool]:
     """Await `work` to its end even if cancelled meanwhile; returns its result, and whether that happened."""
     task, was_cancelled = asyncio.ensure_future(work), False
     while not task.done():
@@ -279,7 +279,7 @@ async def _settle(work: Coroutine[Any, Any, _T]) -> tuple[_T, bool]:
 
 
 async def _end(claim: Claim, stop_seconds: float) -> bool:
-    stopped, was_cancelled = await _settle(_terminate_then_kill(claim, stop_seconds))
+    stopped, was_cancelled = await _await_despite_cancel(_terminate_then_kill(claim, stop_seconds))
     if was_cancelled:
         raise asyncio.CancelledError
     return stopped

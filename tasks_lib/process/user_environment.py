@@ -11,12 +11,12 @@ from contextlib import contextmanager
 _taken: dict[str, str] = {}
 
 
-def person_environment() -> dict[str, str]:
+def user_environment() -> dict[str, str]:
     """The environment with what was taken out of it; the start of what a program of the person's may see."""
     return {**os.environ, **_taken}
 
 
-def taken_out() -> dict[str, str]:
+def removed_variables() -> dict[str, str]:
     """What is to be laid over `os.environ` for a program of the person's that inherits it."""
     return dict(_taken)
 

@@ -11,8 +11,8 @@ from tasks_lib.agents.opencode.config.user_config import find_sources
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import local_variables
 from tasks_lib.process.allowed_variables import lead_path, scrub
-from tasks_lib.process.noninteractive import Refusals
-from tasks_lib.process.user_environment import person_environment
+from tasks_lib.process.noninteractive import RefusingPrograms
+from tasks_lib.process.user_environment import user_environment
 from tasks_lib.settings.schema import Settings
 
 REPOSITORY_MARKER = "COORDINATOR_REPOSITORY"
@@ -28,7 +28,7 @@ QUIET_GIT: Mapping[str, str] = {
 Kind = Literal["setup", "agent", "verify"]
 
 
-class Surroundings:
+class ChildEnvironments:
     """The environments of one run's children. `private` is a directory of the run alone; it gets the launcher."""
 
     def __init__(self, settings: Settings, repository: Repository, private: Path) -> None:
@@ -36,31 +36,33 @@ class Surroundings:
         self._repository = repository
         self._launcher = write_launcher(private / "bin", sys.executable)
         gpg = repository.git.run("config", "--get", "gpg.program", accept=(0, 1)).text
-        self._refusals = Refusals(private / "refusals", person_environment().get("PATH", os.defpath), gpg or "gpg")
+        self._refusals = RefusingPrograms(
+            private / "refusals", user_environment().get("PATH", os.defpath), gpg or "gpg"
+        )
         self.identity: Mapping[str, str] = repository.identity()
 
     def of(self, kind: Kind, slot: int) -> dict[str, str]:
         """What a child in a worktree may see: the allowed variables, and nothing that leads out of the worktree."""
         return self._make(getattr(self._settings.env, kind)) | {"COORDINATOR_SLOT": str(slot)}
 
-    def of_server(self) -> dict[str, str]:
+    def for_server(self) -> dict[str, str]:
         """What a server that holds many sessions may see: what agents may, and what only it needs.
 
         That is the keys, and where the person's own configuration is: what they refuse there stays refused.
         """
         agent = self._settings.agent
         allowed = (*self._settings.env.agent, *agent.keys, *(SERVER_LOGIN if agent.url else ()))
-        return find_sources(person_environment(), Path.cwd()) | self._make(allowed)
+        return find_sources(user_environment(), Path.cwd()) | self._make(allowed)
 
     def _make(self, allowed: Sequence[str]) -> dict[str, str]:
-        variables = scrub(person_environment(), allowed, git_variables=local_variables(), own_bin=find_own_bin())
+        variables = scrub(user_environment(), allowed, git_variables=local_variables(), own_bin=find_own_bin())
         return {
             **lead_path(lead_path(variables, str(self._refusals.programs)), str(self._launcher)),
             **self.identity,
             REPOSITORY_MARKER: str(self._repository.common_dir),
             # Without its `.git` file a worktree would be taken for a directory of the repository around it.
             "GIT_CEILING_DIRECTORIES": str(self._repository.worktrees_dir),
-            **self._refusals.variables(person_environment(), allowed),
+            **self._refusals.variables(user_environment(), allowed),
             **write_settings({**self._refusals.git_settings(), **QUIET_GIT}),
         }
 

@@ -52,9 +52,9 @@ class Project:
         """The branch of each id."""
         return name_branches(self.graph.tasks.values(), self.settings.branch_prefix, target=self.target)
 
-    def open_head(self, on_intrusion: Callable[[str], None] | None = None) -> Head:
-        """The head, as the configuration says where work lands; `on_intrusion` as `Head` has it."""
-        return open_head(self.repository, self.settings, self.target, on_intrusion)
+    def open_head(self, on_foreign_move: Callable[[str], None] | None = None) -> Head:
+        """The head, as the configuration says where work lands; `on_foreign_move` as `Head` has it."""
+        return open_head(self.repository, self.settings, self.target, on_foreign_move)
 
     def open_remote(self) -> Remote | None:
         """The remote that work lands on, None where nothing is pushed."""

@@ -11,10 +11,10 @@ from tasks_lib.settings.schema import Settings
 
 
 def open_head(
-    repository: Repository, settings: Settings, target: str, on_intrusion: Callable[[str], None] | None = None
+    repository: Repository, settings: Settings, target: str, on_foreign_move: Callable[[str], None] | None = None
 ) -> Head:
-    """The head of the queue for `target`, on the base that the configuration names; `on_intrusion` as `Head` has it."""
-    return Head(repository.git, target, settings.land.base_ref(target), on_intrusion)
+    """The head of the queue for `target`, on the configured base; `on_foreign_move` as `Head` has it."""
+    return Head(repository.git, target, settings.land.base_ref(target), on_foreign_move)
 
 
 def open_remote(repository: Repository, settings: Settings, target: str) -> Remote | None:

@@ -10,7 +10,7 @@ from tasks_lib.runtime.run_context import Run
 from tasks_lib.settings.schema import Settings
 
 
-def find_needs(tasks: Iterable[Task], settings: Settings) -> list[Need]:
+def find_agent_requirements(tasks: Iterable[Task], settings: Settings) -> list[Need]:
     """What working `tasks` needs: a role for the level of each, with its model, and a reviewer's where one reads it."""
     open_tasks = [task for task in tasks if not task.is_completed and not task.is_human]
     needs = [_describe_work(settings, task) for task in open_tasks]
@@ -43,9 +43,11 @@ def _say_where(settings: Settings, role: str, model: str) -> str:
     return f"{CONFIGURATION}: roles" if role in settings.roles.values() else CONFIGURATION
 
 
-async def see_that_it_can_begin(run: Run, task_id: str) -> None:
+async def require_agent(run: Run, task_id: str) -> None:
     """Raise InputError if a node that joined the graph in mid-run asks for a role or a model that is not there."""
-    needs = [need for need in find_needs([run.graph.tasks[task_id]], run.settings) if need not in run.needs]
+    needs = [
+        need for need in find_agent_requirements([run.graph.tasks[task_id]], run.settings) if need not in run.needs
+    ]
     if needs:
         await run.backend.prepare(needs)
         run.needs.update(needs)

@@ -14,11 +14,11 @@ from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.runner import local_variables
 from tasks_lib.process.allowed_variables import scrub
 from tasks_lib.process.private_directories import private_directory
-from tasks_lib.process.user_environment import person_environment
+from tasks_lib.process.user_environment import user_environment
 from tasks_lib.project.agent_instructions import Instructions, find_instruction_faults, read_project_instructions
-from tasks_lib.project.child_environment import Surroundings, find_own_bin
+from tasks_lib.project.child_environment import ChildEnvironments, find_own_bin
 from tasks_lib.project.loading import Project
-from tasks_lib.runtime.agent_requirements import find_needs
+from tasks_lib.runtime.agent_requirements import find_agent_requirements
 from tasks_lib.settings.schema import Settings
 
 SERVER_LOG = "opencode.log"
@@ -53,7 +53,7 @@ def check_agent(project: Project) -> None:
     faults += [fault for fault in found if not fault.is_warning]
     if settings.agent.backend == "opencode" and not settings.agent.url:
         variables = scrub(
-            person_environment(), settings.env.agent, git_variables=local_variables(), own_bin=find_own_bin()
+            user_environment(), settings.env.agent, git_variables=local_variables(), own_bin=find_own_bin()
         )
         fault = check_program(settings.agent.command, variables.get("PATH", os.defpath), variables)
         faults += [fault] if fault else []
@@ -64,7 +64,7 @@ def check_agent(project: Project) -> None:
 def make_backend(
     project: Project,
     instructions: Instructions,
-    surroundings: Surroundings,
+    surroundings: ChildEnvironments,
     data: Path,
     private: Path,
     log: Path | None = None,
@@ -89,7 +89,7 @@ def make_backend(
 
     return OpencodeBackend(
         settings,
-        surroundings.of_server(),
+        surroundings.for_server(),
         find_data(data, str(repository.common_dir)),
         private,
         instructions.roles,
@@ -104,11 +104,11 @@ async def examine_backend(project: Project) -> None:
     Raises InputError with every fault, AgentError if a server cannot be started.
     """
     with private_directory() as private:
-        surroundings = Surroundings(project.settings, project.repository, private)
+        surroundings = ChildEnvironments(project.settings, project.repository, private)
         instructions = await asyncio.to_thread(read_project_instructions, project)
         # A data directory of its own: a run may be using the other one.
         backend = make_backend(project, instructions, surroundings, private / "data", private, private / SERVER_LOG)
         try:
-            await backend.prepare(find_needs(project.graph.tasks.values(), project.settings))
+            await backend.prepare(find_agent_requirements(project.graph.tasks.values(), project.settings))
         finally:
             await backend.close()

@@ -5,7 +5,7 @@ from tasks_lib.session.spending import NOTHING, Allowance, Budget, Spent, add_up
 from tasks_lib.settings.schema import BudgetLimits, BudgetSettings
 
 
-class Purse:
+class RunBudgets:
     """The budgets of one run. A session's spending is shown while a turn goes on, and settled when it has ended."""
 
     def __init__(self, budget: BudgetSettings) -> None:

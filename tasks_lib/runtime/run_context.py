@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 from tasks_lib.agents.backend import Backend, Need
 from tasks_lib.errors import InputError
 from tasks_lib.git.commits.branch_state import read_diffstat
-from tasks_lib.git.commits.isolated_git import Isolation
+from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.publish.queue_head import Head
@@ -19,13 +19,13 @@ from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.graph.task_graph import Graph, build_graph, check_graph
 from tasks_lib.naming import flatten, name_branches
 from tasks_lib.project.agent_instructions import Instructions
-from tasks_lib.project.child_environment import Kind, Surroundings
+from tasks_lib.project.child_environment import ChildEnvironments, Kind
 from tasks_lib.project.loading import Project
-from tasks_lib.runtime.budgets import Purse
-from tasks_lib.runtime.session_slots import Slots
-from tasks_lib.runtime.shared_state_watch import SharedWatch
+from tasks_lib.runtime.budgets import RunBudgets
+from tasks_lib.runtime.session_slots import SessionSlots
+from tasks_lib.runtime.shared_state_watch import SharedStateWatch
 from tasks_lib.runtime.status_board import Board
-from tasks_lib.runtime.user_requests import Desk
+from tasks_lib.runtime.user_requests import UserRequests
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Run:
         run_id: str,
         board: Board,
         backend: Backend,
-        surroundings: Surroundings,
+        surroundings: ChildEnvironments,
         instructions: Instructions,
         private: Path,
         max_sessions: int,
@@ -64,11 +64,11 @@ class Run:
         self.id: str = run_id
         self.board: Board = board
         self.backend: Backend = backend
-        self.slots: Slots = Slots(max_sessions)
+        self.slots: SessionSlots = SessionSlots(max_sessions)
         self.objects: Objects = Objects(project.repository.git)
         self.reader: TaskReader = TaskReader(self.objects, project.tasks_dir, project.target)
-        self.head: Head = project.open_head(on_intrusion=self.say_soon)
-        self.isolation: Isolation = Isolation(project.repository.git, private / "isolation")
+        self.head: Head = project.open_head(on_foreign_move=self.say_from_thread)
+        self.isolation: IsolatedGit = IsolatedGit(project.repository.git, private / "isolation")
         self.worktrees: Worktrees = Worktrees(
             project.repository,
             isolation=self.isolation,
@@ -76,13 +76,15 @@ class Run:
             setup_key=project.settings.setup_key,
             copied=project.settings.copy_paths,
             pool_size=2 * max_sessions + 1,
-            say=self.say_soon,
+            say=self.say_from_thread,
         )
         self.graph: Graph = project.graph
         self.identity: Mapping[str, str] = surroundings.identity
-        self.shared: SharedWatch = SharedWatch(project.repository, self.list_moving_refs, self.say_soon)
-        self.purse: Purse = Purse(project.settings.budget)
-        self.desk: Desk = Desk()
+        self.shared: SharedStateWatch = SharedStateWatch(
+            project.repository, self.list_moving_refs, self.say_from_thread
+        )
+        self.purse: RunBudgets = RunBudgets(project.settings.budget)
+        self.desk: UserRequests = UserRequests()
         self.records: dict[str, Record] = {}
         self.halt_reason: str = ""
         self.waits: dict[str, int] = {}
@@ -124,7 +126,7 @@ class Run:
                     await asyncio.wait([future])
             raise
 
-    def say_soon(self, message: str) -> None:
+    def say_from_thread(self, message: str) -> None:
         """Say something about the run, from a thread."""
         self._loop.call_soon_threadsafe(self.board.say, message)
 
@@ -162,7 +164,7 @@ class Run:
         `work` that comes to its end in spite of that, as a landing does whose head is moving, counts as any other.
         """
         job = asyncio.ensure_future(work)
-        stops = [asyncio.ensure_future(one.wait()) for one in (self._stopping, self.desk.abort_of(node_id))]
+        stops = [asyncio.ensure_future(one.wait()) for one in (self._stopping, self.desk.abort_event(node_id))]
         try:
             await asyncio.wait([job, *stops], return_when=asyncio.FIRST_COMPLETED)
             if not job.done():
@@ -185,7 +187,7 @@ class Run:
         self._last_jobs[node_id] = job
         job.add_done_callback(self._end_job)
 
-    async def settle_node(self, node_id: str) -> None:
+    async def wait_for_node_background(self, node_id: str) -> None:
         """Wait for what goes on in the background for a node that is worked again."""
         if job := self._last_jobs.pop(node_id, None):
             await asyncio.wait([job])

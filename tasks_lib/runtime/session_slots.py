@@ -4,7 +4,7 @@ import asyncio
 import heapq
 
 
-class Slots:
+class SessionSlots:
     """At most `size` sessions at a time; waiters are served by `rank`, lowest first, then in order of arrival."""
 
     def __init__(self, size: int) -> None:
@@ -51,7 +51,7 @@ class Slots:
 class Seat:
     """One node's hold on a slot, taken and left as its life goes on; both are harmless to repeat."""
 
-    def __init__(self, slots: Slots, rank: float, *, is_taken: bool = False) -> None:
+    def __init__(self, slots: SessionSlots, rank: float, *, is_taken: bool = False) -> None:
         self._slots = slots
         self._rank = rank
         self._is_taken = is_taken

@@ -11,7 +11,7 @@ from tasks_lib.project.child_environment import Kind
 from tasks_lib.runtime.copied_files import copy_listed
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.settings.schema import Settings
-from tasks_lib.verify_output import explain_broken, list_idle
+from tasks_lib.verify_output import explain_broken, list_untested_lines
 
 MAX_READ_BYTES = 1 << 20
 """What prints more has surely run something."""
@@ -28,7 +28,7 @@ class Green:
     is_vacuous: bool = False
 
 
-def describe_idle(green: Green) -> str:
+def describe_untested_lines(green: Green) -> str:
     """Which line ran no test, and the words that say so."""
     line, said = green.idle[0]
     return f"`{line}` runs no test ({said}), and no other line of `verify` checks anything"
@@ -85,7 +85,7 @@ async def judge(
         if kind == "setup" and after_setup:
             await after_setup()
         outputs = ((line, _read_output(log, start, end)) for line, start, end in ended.ran)
-        idle = list_idle(outputs) if kind == "verify" else ()
+        idle = list_untested_lines(outputs) if kind == "verify" else ()
     return Green(idle, bool(idle) and len(idle) == len(settings.verify))
 
 

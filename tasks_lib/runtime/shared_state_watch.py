@@ -15,7 +15,7 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.process.files import read_stamp
 
 
-class SharedWatch:
+class SharedStateWatch:
     """What a repository's worktrees share, since the first session of a run began. Call from threads.
 
     `list_known` names the full refs that a run, or the person by landing, moves all the time.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks_lib.loop_limits import Headway
+from tasks_lib.loop_limits import Progress
 from tasks_lib.session.spending import Spent
 
 
@@ -98,7 +98,7 @@ class Snapshot:
     prompts: int = 0
     reply: Reply | None = None
     growth: int = 0
-    headway: Mapping[str, Headway] = field(default_factory=dict[str, Headway])
+    headway: Mapping[str, Progress] = field(default_factory=dict[str, Progress])
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class Retrying(_Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Grew(_Event):
+class TextGrew(_Event):
     """A text grew; None where it cannot be told whether the model thinks or writes."""
 
     is_thinking: bool | None = None
@@ -223,11 +223,12 @@ class Polled(_Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Reread(_Event):
+class SnapshotTaken(_Event):
     snapshot: Snapshot
 
 
 Event = (
-    Busy | Idle | Retrying | StepStarted | StepEnded | Grew | TextEnded | ToolStarted | ToolEnded | Compacted | Looked
-    | Asked | Answered | TodosChanged | ErrorSeen | ChildOpened | Gap | ServerDied | Sent | Polled | Reread
+    Busy | Idle | Retrying | StepStarted | StepEnded | TextGrew | TextEnded | ToolStarted | ToolEnded | Compacted
+    | Looked | Asked | Answered | TodosChanged | ErrorSeen | ChildOpened | Gap | ServerDied | Sent | Polled
+    | SnapshotTaken
 )  # fmt: skip

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from tasks_lib.loop_limits import MOST_IN_A_ROW, describe_exhaustion
+from tasks_lib.loop_limits import MAX_IN_A_ROW, describe_exhaustion
 from tasks_lib.session.events import Member, Request
 from tasks_lib.session.spending import Allowance, find_excess, find_seconds_left
 from tasks_lib.session.state import UNSEEN, Watch
@@ -68,14 +68,14 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class LookAtWork:
+class InspectWorktree:
     """See what the worktree of `session` holds: its conversation was made shorter, and that should have come of it."""
 
     session: str
 
 
 @dataclass(frozen=True, slots=True)
-class Revive:
+class AwaitServer:
     """Wait for a server that answers, and go on there."""
 
 
@@ -84,7 +84,7 @@ class Over:
     """The turn is at its end; the watch's reply, or its problem, says how."""
 
 
-Decision = Wait | Answer | End | Poll | Read | LookAtWork | Revive | Over
+Decision = Wait | Answer | End | Poll | Read | InspectWorktree | AwaitServer | Over
 
 
 def decide(watch: Watch, now: float, limits: Limits) -> Decision:
@@ -95,7 +95,7 @@ def decide(watch: Watch, now: float, limits: Limits) -> Decision:
         seconds = limits.ends_at - watch.began
         return End("timed out", f"the turn took longer than {seconds:g} seconds: {describe(watch)}")
     if watch.is_dead:
-        return Revive()
+        return AwaitServer()
     if stuck := _find_stuck(watch):
         return stuck
     if watch.requests:
@@ -105,13 +105,13 @@ def decide(watch: Watch, now: float, limits: Limits) -> Decision:
     return _follow(watch, now, limits) if watch.is_busy else _confirm(watch, now, limits)
 
 
-def _find_stuck(watch: Watch) -> LookAtWork | End | None:
+def _find_stuck(watch: Watch) -> InspectWorktree | End | None:
     """What to do about a session that may go round without progress; None while none does."""
     for session, headway in watch.headway.items():
         setbacks = watch.setbacks(session)
         if setbacks and watch.looks.get(session, UNSEEN).compactions < len(headway.parts):
-            return LookAtWork(session)
-        if max(setbacks, headway.answers) >= MOST_IN_A_ROW:
+            return InspectWorktree(session)
+        if max(setbacks, headway.answers) >= MAX_IN_A_ROW:
             return End("no progress", describe_exhaustion(headway))
     return None
 

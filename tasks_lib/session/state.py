@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from tasks_lib import loop_limits
-from tasks_lib.loop_limits import UNTRIED, Headway
+from tasks_lib.loop_limits import UNTRIED, Progress
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import IDLE, Event, Member, Problem, Reply, Request, Todo
 from tasks_lib.session.spending import NOTHING, Spent, add_up
@@ -46,7 +46,7 @@ class Watch:
     members: Mapping[str, Member] = field(default_factory=dict[str, Member])
     requests: Mapping[str, Request] = field(default_factory=dict[str, Request])
     steps: Mapping[str, Spent] = field(default_factory=dict[str, Spent])
-    headway: Mapping[str, Headway] = field(default_factory=dict[str, Headway])
+    headway: Mapping[str, Progress] = field(default_factory=dict[str, Progress])
     looks: Mapping[str, Look] = field(default_factory=dict[str, Look])
     used: Spent = NOTHING
     todos: tuple[Todo, ...] = ()
@@ -80,7 +80,7 @@ def observe(watch: Watch, event: Event) -> Watch:
     """The watch after `event`. A snapshot replaces all that events said; only when there was life is remembered."""
     heard = replace(watch, heard_at=max(watch.heard_at, event.at))
     match event:
-        case ev.Reread():
+        case ev.SnapshotTaken():
             return _take_snapshot(heard, event)
         case ev.Polled():
             return _take_poll(heard, event)
@@ -103,7 +103,7 @@ def observe(watch: Watch, event: Event) -> Watch:
             return _take_life(_time_limit(progressing, event), event)
 
 
-def advance(known: Mapping[str, Headway], event: Event, steps: Collection[str] = ()) -> Mapping[str, Headway]:
+def advance(known: Mapping[str, Progress], event: Event, steps: Collection[str] = ()) -> Mapping[str, Progress]:
     """`known` after `event`; `steps` are those that were counted before. Events and readings both go through here."""
     before = known.get(event.session, UNTRIED)
     match event:
@@ -140,7 +140,7 @@ def _time_limit(watch: Watch, event: Event) -> Watch:
             return watch
 
 
-_Doing = ev.Busy | ev.Retrying | ev.StepStarted | ev.Grew | ev.ToolStarted | ev.ToolEnded
+_Doing = ev.Busy | ev.Retrying | ev.StepStarted | ev.TextGrew | ev.ToolStarted | ev.ToolEnded
 _Other = (
     ev.Idle | ev.StepEnded | ev.TextEnded | ev.Asked | ev.TodosChanged | ev.ChildOpened
     | ev.Compacted
@@ -174,7 +174,7 @@ def _work(member: Member, event: _Doing) -> Member:
             return replace(member, is_busy=True, retry=event.retry)
         case ev.StepStarted():
             return replace(member, is_busy=True, retry=None, is_thinking=False)
-        case ev.Grew():
+        case ev.TextGrew():
             thinks = member.is_thinking if event.is_thinking is None else event.is_thinking
             return replace(member, is_busy=True, retry=None, is_thinking=thinks)
         case ev.ToolStarted():
@@ -215,7 +215,7 @@ def _add_step(watch: Watch, event: ev.StepEnded) -> Watch:
     return replace(watch, steps={**watch.steps, event.step: event.spent}, used=watch.used + event.spent)
 
 
-def _take_snapshot(watch: Watch, event: ev.Reread) -> Watch:
+def _take_snapshot(watch: Watch, event: ev.SnapshotTaken) -> Watch:
     snapshot = event.snapshot
     has_grown = snapshot.growth != watch.growth
     fell_idle = watch.is_busy and not any(member.is_busy for member in snapshot.members.values())

@@ -19,7 +19,7 @@ from chaos.tracer import PROGRAMS, SHIM, SHIM_VARIABLE, Target, install
 from checker_traces import git, text
 from life.helpers import PlainLauncher
 
-from tasks_lib.cleanup.dead_run import find_ownerless
+from tasks_lib.cleanup.dead_run import find_unattributed
 from tasks_lib.cleanup.repository_audit import audit
 from tasks_lib.engine.run_lifecycle import open_run
 from tasks_lib.engine.scheduler import Scheduler
@@ -54,7 +54,7 @@ def audit_in_child(place: Path, repository: Path) -> list[str]:
     if child == 0:
         try:
             project = load_project(repository, {})
-            shared = (f"{path}: was left by a run that was killed" for path in find_ownerless(place / "data"))
+            shared = (f"{path}: was left by a run that was killed" for path in find_unattributed(place / "data"))
             said = [*audit(project, AUDITED).violations, *shared]
             found.write_text("".join(f"audit: {one}\n" for one in said), encoding="utf-8")
         except BaseException:

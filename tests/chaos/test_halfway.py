@@ -10,7 +10,7 @@ from chaos.syscalls import is_possible
 from checker_traces import Before, snapshot_user_state
 from graphs import run_git
 
-from tasks_lib.git.publish.interrupted_fast_forward import Move, is_halfway, mend, remembered
+from tasks_lib.git.publish.interrupted_fast_forward import Move, has_interrupted_move, mend, remembered
 from tasks_lib.git.publish.local_branch import Pending, Published, publish
 from tasks_lib.git.runner import Git
 
@@ -99,7 +99,7 @@ def test_a_move_that_was_cut_short_is_taken_back_and_made_again(
         was_cut = shop.die_in(cut, *command)
         locks += bool(shop.list_locks())
         assert "put right" in mend(shop.git_dir)
-        assert (shop.list_locks(), is_halfway(shop.git_dir)) == ([], False)
+        assert (shop.list_locks(), has_interrupted_move(shop.git_dir)) == ([], False)
         if run_git(shop.top, "rev-parse", "main") == shop.base:
             assert shop.look() == shop.before, f"cut at {cut}"
             assert (shop.git_dir / "ORIG_HEAD").read_text() == shop.original
@@ -137,7 +137,7 @@ def test_nothing_is_mended_while_git_is_at_work_there(tmp_path: Path) -> None:
     shop.die_in(3, *MERGE)
     with subprocess.Popen(["git", "cat-file", "--batch"], cwd=shop.top, stdin=subprocess.PIPE) as busy:
         assert "git is at work" in mend(shop.git_dir)
-        assert is_halfway(shop.git_dir)
+        assert has_interrupted_move(shop.git_dir)
         assert isinstance(publish(Git(shop.top), "main", shop.head), Pending)
         assert busy.stdin
         busy.stdin.close()

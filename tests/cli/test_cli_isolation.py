@@ -12,10 +12,10 @@ from helpers_cli import Place
 
 from flows.data_directory import data_dir, own_directory
 from flows.prefect_api import ask
-from flows.prefect_isolation import isolated, keep_out, their_settings
+from flows.prefect_isolation import external_server_settings, isolated, remove_from_import_path
 from flows.prefect_server import ServerError, serve
 from tasks_lib.errors import SystemFailure
-from tasks_lib.process.user_environment import person_environment
+from tasks_lib.process.user_environment import user_environment
 
 OURS = {"PREFECT_API_URL": "http://127.0.0.1:1/api", "PREFECT_HOME": "/ours"}
 THEIRS = "https://prefect.example/api"
@@ -48,7 +48,7 @@ def test_prefect_with_our_server_sees_our_settings_alone_and_the_person_loses_no
         gone = {"HTTPS_PROXY", "all_proxy", "NO_PROXY", "SSL_CERT_FILE", "OTEL_SERVICE_NAME", "WEB_CONCURRENCY"}
         assert not gone & os.environ.keys()
         assert Path.cwd() == own_directory()
-        given = person_environment()
+        given = user_environment()
         assert {name: given[name] for name in gone} == {name: before[name] for name in gone}
         # git reaches remotes as its person has it.
         seen = place.git.text("-c", "alias.show-it=!echo $HTTPS_PROXY $SSL_CERT_FILE", "show-it")
@@ -61,7 +61,7 @@ def test_a_server_of_the_persons_is_reached_as_they_say_but_without_their_profil
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", THEIRS)
-    with isolated(their_settings()):
+    with isolated(external_server_settings()):
         told = {name: value for name, value in os.environ.items() if name.upper().startswith("PREFECT_")}
         assert told == {
             "PREFECT_API_URL": THEIRS,
@@ -111,7 +111,7 @@ def test_nothing_of_the_repository_that_a_worker_works_is_on_its_import_path(
 ) -> None:
     kept = list(sys.path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "src"), "", "lib", *kept])
-    keep_out(tmp_path)
+    remove_from_import_path(tmp_path)
     assert not [entry for entry in sys.path if not entry.startswith("/") or entry.startswith(str(tmp_path))]
     assert {entry for entry in kept if "site-packages" in entry} <= set(sys.path)
 

@@ -5,7 +5,7 @@ import os
 import pytest
 from helpers_cli import Call, Place
 
-from flows.request_messages import Answer, Letter, Wish, read_letter, read_receipt, write_letter, write_receipt
+from flows.request_messages import Answer, UserRequest, Wish, read_receipt, read_request, write_receipt, write_request
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.runtime.status_board import Board, RunView, now_text
 
@@ -39,10 +39,14 @@ def test_server_that_is_gone_is_said_in_a_sentence(place: Place, call: Call) -> 
 
 @pytest.mark.parametrize(
     "letter",
-    [Letter(Wish.MESSAGE, ("a/b",), "- say\n\u2603"), Letter(Wish.ABORT, ("a", "b")), Letter(Wish.STOP, until=1.5)],
+    [
+        UserRequest(Wish.MESSAGE, ("a/b",), "- say\n\u2603"),
+        UserRequest(Wish.ABORT, ("a", "b")),
+        UserRequest(Wish.STOP, until=1.5),
+    ],
 )
-def test_letter_is_read_as_it_was_written(letter: Letter) -> None:
-    assert read_letter(write_letter(letter)) == letter
+def test_letter_is_read_as_it_was_written(letter: UserRequest) -> None:
+    assert read_request(write_request(letter)) == letter
 
 
 @pytest.mark.parametrize(
@@ -65,7 +69,7 @@ def test_letter_is_read_as_it_was_written(letter: Letter) -> None:
 )
 def test_what_is_no_letter_is_a_value_error(value: str) -> None:
     with pytest.raises(ValueError):
-        read_letter(value)
+        read_request(value)
 
 
 def test_receipt_is_read_as_it_was_written_and_nothing_else_is_one() -> None:

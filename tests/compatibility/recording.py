@@ -38,7 +38,7 @@ def kill_amid_work(coordinator: Coordinator, story: Story) -> None:
     """Work a story, and kill its run when everything that can end has ended; no process is left."""
     (story.place / "hold").touch()
     process = coordinator.start("run", story.top)
-    ask_until(lambda: is_halfway(story) or process.poll() is not None, bool)
+    ask_until(lambda: has_interrupted_move(story) or process.poll() is not None, bool)
     assert process.poll() is None, process.communicate()[0]
     running = psutil.Process(process.pid)
     children = running.children(recursive=True)
@@ -54,7 +54,7 @@ def is_open_and_landed(story: Story) -> bool:
     return story.has_seen("aborted") and has_outcomes(story, "Checked")
 
 
-def is_halfway(story: Story) -> bool:
+def has_interrupted_move(story: Story) -> bool:
     return story.has_seen(*HELD) and has_outcomes(story, "Merged", "Checked", "Blocked")
 
 

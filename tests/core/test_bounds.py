@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from tasks_lib.loop_limits import MOST_IN_A_ROW
+from tasks_lib.loop_limits import MAX_IN_A_ROW
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event, Member, Retry, Snapshot, Tool
-from tasks_lib.session.next_action import Decision, End, Limits, LookAtWork, Wait, decide, name_moment
+from tasks_lib.session.next_action import Decision, End, InspectWorktree, Limits, Wait, decide, name_moment
 from tasks_lib.session.spending import Spent
 from tasks_lib.session.state import Watch, advance, begin, observe
 
@@ -31,7 +31,7 @@ class Story:
             self.watch = observe(self.watch, event)
             self.now += 1
             decision = self.decide()
-            if isinstance(decision, LookAtWork):
+            if isinstance(decision, InspectWorktree):
                 self.watch = observe(self.watch, ev.Looked(self.now, decision.session, self.work))
                 decision = self.decide()
             if isinstance(decision, End):
@@ -63,7 +63,7 @@ def repeat(do: Callable[[int], object], times: int = 20) -> None:
 @pytest.mark.parametrize("session", [ROOT, CHILD])
 def test_conversation_that_is_refused_as_too_long_again_and_again_is_ended(session: str) -> None:
     story = Story(session)
-    repeat(lambda _: story.compact(is_overflow=True), MOST_IN_A_ROW - 1)
+    repeat(lambda _: story.compact(is_overflow=True), MAX_IN_A_ROW - 1)
     assert story.ended is None
     story.compact(is_overflow=True)
     assert story.ended
@@ -74,7 +74,7 @@ def test_conversation_that_is_refused_as_too_long_again_and_again_is_ended(sessi
 @pytest.mark.parametrize("is_same", [True, False])
 def test_session_that_is_compacted_after_every_step_is_ended(is_same: bool) -> None:
     story = Story()
-    repeat(lambda number: story.step(("echo", "x" if is_same else str(number))).compact(), MOST_IN_A_ROW)
+    repeat(lambda number: story.step(("echo", "x" if is_same else str(number))).compact(), MAX_IN_A_ROW)
     assert story.ended
     assert "nothing new in the worktree" in story.ended.sentence
 
@@ -88,7 +88,7 @@ def test_session_that_is_compacted_after_every_step_and_writes_each_time_goes_on
 
     repeat(write)
     assert story.ended is None
-    repeat(lambda _: story.step(("write", "done")).compact(), MOST_IN_A_ROW)
+    repeat(lambda _: story.step(("write", "done")).compact(), MAX_IN_A_ROW)
     assert story.ended
 
 
@@ -130,17 +130,17 @@ def test_answers_to_what_persons_say_are_none_of_those() -> None:
 
 
 def test_long_silence_of_a_model_that_thinks_is_no_setback() -> None:
-    story = Story().hear(*(ev.Grew(at, ROOT, is_thinking=True) for at in range(2, 5_000)))
+    story = Story().hear(*(ev.TextGrew(at, ROOT, is_thinking=True) for at in range(2, 5_000)))
     assert story.ended is None
 
 
 def test_what_is_read_anew_counts_the_same() -> None:
     story = Story()
-    repeat(lambda _: story.step(("echo", "x")).compact(), MOST_IN_A_ROW - 1)
+    repeat(lambda _: story.step(("echo", "x")).compact(), MAX_IN_A_ROW - 1)
     headway = dict(story.watch.headway)
-    assert headway[ROOT].compactions == MOST_IN_A_ROW - 1
+    assert headway[ROOT].compactions == MAX_IN_A_ROW - 1
     read = Snapshot({ROOT: Member(is_busy=True)}, headway=headway, steps=dict(story.watch.steps))
-    story.hear(ev.Reread(story.now, ROOT, read)).step(("echo", "x")).compact()
+    story.hear(ev.SnapshotTaken(story.now, ROOT, read)).step(("echo", "x")).compact()
     assert story.ended
 
 

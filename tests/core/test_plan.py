@@ -7,7 +7,7 @@ import pytest
 from tasks_lib.errors import InputError
 from tasks_lib.graph.run_plan import Changes, Plan
 from tasks_lib.graph.task_graph import Graph, build_graph
-from tasks_lib.loop_limits import MOST_IN_A_ROW
+from tasks_lib.loop_limits import MAX_IN_A_ROW
 from tasks_lib.model import Aborted, Blocked, Checked, Failed, Merged, Outcome, Scope, Skipped, Status, Task
 
 
@@ -360,7 +360,7 @@ def test_node_whose_merge_was_taken_back_may_be_worked_again() -> None:
 
 def test_node_whose_merge_is_taken_back_again_and_again_has_failed() -> None:
     plan = Plan(chain())
-    for times in range(1, MOST_IN_A_ROW + 1):
+    for times in range(1, MAX_IN_A_ROW + 1):
         assert "a" in plan.ready(), times
         land(plan, "a")
         plan.update(edit(plan.graph, a="pending"))

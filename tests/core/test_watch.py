@@ -15,13 +15,13 @@ from tasks_lib.session.next_action import (
     SETTLE_SECONDS,
     START_SECONDS,
     Answer,
+    AwaitServer,
     Decision,
     End,
     Limits,
     Over,
     Poll,
     Read,
-    Revive,
     Wait,
     decide,
     describe,
@@ -57,27 +57,27 @@ def test_a_prompt_is_waited_for_before_anything_is_asked() -> None:
 def test_idle_is_confirmed_before_the_turn_is_over() -> None:
     watch = working(ev.Idle(5, ROOT))
     assert decide(watch, 5, LIMITS) == Read()
-    assert decide(observe(watch, ev.Reread(5.1, ROOT, DONE)), 5.1, LIMITS) == Over()
+    assert decide(observe(watch, ev.SnapshotTaken(5.1, ROOT, DONE)), 5.1, LIMITS) == Over()
 
 
 def test_a_message_that_is_not_whole_yet_is_waited_for_a_little() -> None:
     late = replace(DONE, reply=Reply("unfinished"))
-    watch = working(ev.Idle(5, ROOT), ev.Reread(5.1, ROOT, late))
+    watch = working(ev.Idle(5, ROOT), ev.SnapshotTaken(5.1, ROOT, late))
     assert isinstance(decide(watch, 5.1, LIMITS), Wait)
     assert decide(watch, 5.4, LIMITS) == Read()
     assert decide(watch, 5 + SETTLE_SECONDS, LIMITS) == Over()
 
 
 def test_a_prompt_that_is_sent_meanwhile_keeps_the_turn_open() -> None:
-    watch = working(ev.Idle(5, ROOT), ev.Reread(5.1, ROOT, DONE), ev.Sent(5.2, ROOT))
+    watch = working(ev.Idle(5, ROOT), ev.SnapshotTaken(5.1, ROOT, DONE), ev.Sent(5.2, ROOT))
     assert isinstance(decide(watch, 5.2, LIMITS), Wait)
     both = replace(DONE, prompts=2)
-    assert decide(observe(watch, ev.Reread(6, ROOT, both)), 6, LIMITS) == Over()
+    assert decide(observe(watch, ev.SnapshotTaken(6, ROOT, both)), 6, LIMITS) == Over()
 
 
 def test_a_prompt_that_nothing_comes_of_is_given_up() -> None:
     empty = Snapshot({ROOT: ev.IDLE})
-    watch = see(ev.Sent(1, ROOT), ev.Reread(1 + START_SECONDS, ROOT, empty))
+    watch = see(ev.Sent(1, ROOT), ev.SnapshotTaken(1 + START_SECONDS, ROOT, empty))
     assert decide(watch, 1 + START_SECONDS, LIMITS) == Over()
     assert watch.reply is None
 
@@ -86,13 +86,13 @@ def test_a_refused_prompt_is_over_once_it_was_looked_at() -> None:
     problem = Problem("no such model", is_refusal=True)
     watch = see(ev.Sent(1, ROOT), ev.ErrorSeen(1.1, ROOT, Problem("stack")), ev.ErrorSeen(1.2, ROOT, problem))
     assert decide(watch, 1.2, LIMITS) == Read()
-    watch = observe(watch, ev.Reread(1.3, ROOT, Snapshot({ROOT: ev.IDLE}, prompts=1)))
+    watch = observe(watch, ev.SnapshotTaken(1.3, ROOT, Snapshot({ROOT: ev.IDLE}, prompts=1)))
     assert decide(watch, 1.3, LIMITS) == Over()
     assert watch.problem == problem
 
 
 def test_an_error_that_the_agent_got_over_is_forgotten() -> None:
-    watch = working(ev.ErrorSeen(3, ROOT, Problem("too long")), ev.Idle(5, ROOT), ev.Reread(6, ROOT, DONE))
+    watch = working(ev.ErrorSeen(3, ROOT, Problem("too long")), ev.Idle(5, ROOT), ev.SnapshotTaken(6, ROOT, DONE))
     assert watch.problem is None
 
 
@@ -119,14 +119,16 @@ def test_polls_are_no_sign_of_life() -> None:
 def test_silence_without_a_tool_is_a_stall_after_one_more_look() -> None:
     watch = working(ev.Polled(602, ROOT, {ROOT: None}))
     assert decide(watch, 602, LIMITS) == Read()
-    same = observe(observe(watch, ev.Reread(602, ROOT, BUSY)), ev.Reread(1203, ROOT, BUSY))
+    same = observe(observe(watch, ev.SnapshotTaken(602, ROOT, BUSY)), ev.SnapshotTaken(1203, ROOT, BUSY))
     found = decide(same, 1203, LIMITS)
     assert isinstance(found, End)
     assert found.kind == "stalled"
 
 
 def test_work_that_only_a_look_shows_is_life() -> None:
-    watch = observe(observe(working(), ev.Reread(602, ROOT, BUSY)), ev.Reread(700, ROOT, replace(BUSY, growth=6)))
+    watch = observe(
+        observe(working(), ev.SnapshotTaken(602, ROOT, BUSY)), ev.SnapshotTaken(700, ROOT, replace(BUSY, growth=6))
+    )
     assert watch.active_at == 700
 
 
@@ -145,7 +147,7 @@ def test_a_tool_that_waits_for_a_child_gives_no_time_of_its_own() -> None:
 
 
 def test_a_childs_life_is_the_parents() -> None:
-    watch = working(ev.ChildOpened(3, ROOT, CHILD), ev.Grew(500, CHILD))
+    watch = working(ev.ChildOpened(3, ROOT, CHILD), ev.TextGrew(500, CHILD))
     assert watch.active_at == 500
     assert watch.is_busy
 
@@ -187,7 +189,7 @@ def test_a_gap_makes_the_tree_be_read() -> None:
 
 def test_a_dead_server_is_waited_for_and_the_next_prompt_goes_on() -> None:
     watch = working(ev.ToolStarted(3, ROOT, "1", BASH), ev.ServerDied(4, ROOT))
-    assert decide(watch, 4, LIMITS) == Revive()
+    assert decide(watch, 4, LIMITS) == AwaitServer()
     assert isinstance(decide(observe(watch, ev.Sent(8, ROOT)), 8, LIMITS), Wait)
 
 
@@ -210,7 +212,7 @@ def test_a_budget_of_seconds_is_a_deadline() -> None:
     ("events", "said"),
     [
         ([], "working"),
-        ([ev.Grew(3, ROOT, is_thinking=True), ev.Grew(4, ROOT)], "thinking"),
+        ([ev.TextGrew(3, ROOT, is_thinking=True), ev.TextGrew(4, ROOT)], "thinking"),
         ([ev.ToolStarted(3, ROOT, "1", BASH)], "bash: npm test"),
         ([ev.ToolStarted(3, ROOT, "1", BASH), ev.ToolEnded(4, ROOT, "1", BASH)], "working"),
         ([ev.ChildOpened(3, ROOT, CHILD), ev.ToolStarted(4, CHILD, "1", BASH)], "subagent: bash: npm test"),
@@ -235,7 +237,7 @@ events = st.one_of(
     *(st.builds(kind, times, names) for kind in (ev.Busy, ev.Idle, ev.StepStarted, ev.Gap, ev.Sent)),
     st.builds(ev.ServerDied, times, st.just(ROOT)),
     st.builds(ev.Retrying, times, names, retries),
-    st.builds(ev.Grew, times, names, st.booleans()),
+    st.builds(ev.TextGrew, times, names, st.booleans()),
     st.builds(ev.ToolStarted, times, names, calls, st.sampled_from([BASH, TASK])),
     st.builds(ev.ToolEnded, times, names, calls, st.just(BASH)),
     steps,
@@ -273,7 +275,7 @@ def test_whatever_was_lost_doubled_or_reordered_a_reading_mends_it(
 ) -> None:
     mangled = [one for one in heard for _ in range(data.draw(st.integers(0, 2)))]
     random.Random(data.draw(st.integers())).shuffle(mangled)
-    read = ev.Reread(200, ROOT, snapshot)
+    read = ev.SnapshotTaken(200, ROOT, snapshot)
     straight, bent = observe(see(*heard), read), observe(see(*mangled), read)
     if snapshot.reply is None:
         bent = replace(bent, problem=straight.problem)
@@ -311,8 +313,8 @@ def carry_out(decision: Decision, now: float, snapshot: Snapshot, *, is_mute: bo
     match decision:
         case Answer(asked):
             return ev.Answered(now, ROOT, asked[0].id)
-        case Read() | Revive():
-            return ev.Reread(now, ROOT, Snapshot({ROOT: ev.IDLE}) if is_mute else snapshot)
+        case Read() | AwaitServer():
+            return ev.SnapshotTaken(now, ROOT, Snapshot({ROOT: ev.IDLE}) if is_mute else snapshot)
         case _:
             busy = {name: member.retry for name, member in snapshot.members.items() if member.is_busy}
             return ev.Polled(now, ROOT, {} if is_mute else busy)

@@ -8,7 +8,7 @@ import pytest
 
 from tasks_lib.git.commits.branch_state import read_state
 from tasks_lib.git.publish.interrupted_fast_forward import MOVING_NAME, Move
-from tasks_lib.git.publish.worktree_fast_forward import bring_forward, find_state
+from tasks_lib.git.publish.worktree_fast_forward import fast_forward_worktree, find_state
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 
@@ -32,7 +32,7 @@ def test_worktree_without_work_is_moved_with_its_branch(repository: Repository, 
     (worktree.path / "build").mkdir()
     (worktree.path / "build" / "cache").write_text("ignored\n")
     head = move_main(repository, {"README.md": "# New\n", "new.txt": "new\n"})
-    assert bring_forward(worktree, read_state(worktree.git), head)
+    assert fast_forward_worktree(worktree, read_state(worktree.git), head)
     state = read_state(worktree.git)
     assert (state.branch, state.commit, state.dirty) == ("feat/a", head, ())
     assert (worktree.path / "new.txt").read_text() == "new\n"
@@ -53,7 +53,7 @@ def test_kill_in_the_middle_is_put_back_and_then_it_is_moved(repository: Reposit
     found = find_state(worktree)
     assert found is not None
     assert found == state
-    assert bring_forward(worktree, found, head)
+    assert fast_forward_worktree(worktree, found, head)
     assert read_state(worktree.git).dirty == ()
     assert (worktree.path / "new.txt").read_text() == "new\n"
 
@@ -65,5 +65,5 @@ def test_filter_that_fails_midway_leaves_all_as_it_was(
     head = move_main(repository, {".gitattributes": "z.bin filter=broken\n", "new.txt": "new\n", "z.bin": "z\n"})
     repository.git.run("config", "filter.broken.smudge", "false")
     repository.git.run("config", "filter.broken.required", "true")
-    assert not bring_forward(worktree, state, head)
+    assert not fast_forward_worktree(worktree, state, head)
     assert read_state(worktree.git) == state

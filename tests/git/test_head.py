@@ -94,7 +94,7 @@ def test_advance_is_lost_when_the_base_moved_before_there_was_a_ref(shop: Worksh
 
 def test_advance_past_a_move_by_another_hand_puts_that_back_and_is_made(shop: Workshop) -> None:
     told: list[str] = []
-    head = Head(shop.git, "main", on_intrusion=told.append)
+    head = Head(shop.git, "main", on_foreign_move=told.append)
     begun = head.current()
     first, second, third = (land_on(shop, one) for one in (begun, begun, begun))
     assert head.advance(begun, first)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks_lib.git.commits.isolated_git import Isolation
+from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.commits.merge_tree import Conflict, merge_trees
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.repository import Repository
@@ -57,7 +57,7 @@ def part(repository: Repository) -> tuple[str, str]:
 def merge(repository: Repository, head: str, branch: str) -> tuple[str, ...]:
     """The paths that are in conflict."""
     with Objects(repository.git) as objects:
-        merged = merge_trees(Isolation(repository.git), objects, head, branch)
+        merged = merge_trees(IsolatedGit(repository.git), objects, head, branch)
     assert not isinstance(merged, Conflict)
     return merged.conflicted
 
@@ -172,7 +172,7 @@ def test_copy_of_the_attributes_that_somebody_changed_is_written_again(repositor
     head, branch = part(repository)
     head = commit(repository, {".gitattributes": "*.md text\n"})
     with Objects(repository.git) as objects:
-        isolation = Isolation(repository.git, tmp_path / "alone")
+        isolation = IsolatedGit(repository.git, tmp_path / "alone")
         for _ in range(2):
             merged = merge_trees(isolation, objects, head, branch)
             assert not isinstance(merged, Conflict)
@@ -188,7 +188,7 @@ def test_merge_works_in_a_shallow_and_in_a_bare_repository(repository: Repositor
         repository.git.run("clone", "--quiet", *options, f"file://{repository.top}", str(place))
         git = Git(place)
         with Objects(git) as objects:
-            merged = merge_trees(Isolation(git), objects, head, branch)
+            merged = merge_trees(IsolatedGit(git), objects, head, branch)
         assert not isinstance(merged, Conflict)
         assert merged.conflicted == ("log.txt",)
 

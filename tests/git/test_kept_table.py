@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks_lib.cleanup.landed_nodes import put_landed_away
+from tasks_lib.cleanup.landed_nodes import remove_landed
 from tasks_lib.errors import GitError
 from tasks_lib.git.kept import unreferenced_commits
 from tasks_lib.git.kept.snapshots import list_kept
-from tasks_lib.git.kept.unreferenced_commits import keep_abandoned
+from tasks_lib.git.kept.unreferenced_commits import keep_unreferenced
 from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
@@ -139,7 +139,7 @@ def go_because_it_landed(repository: Repository, worktree: Worktree) -> None:
     """As at the start of a run, and in `cleanup`: an earlier run was killed just after it landed."""
     task = Task(id="a", name="A", path="tasks/a.md", status=Status.COMPLETED)
     head = Head(repository.git, "main")
-    lines, _ = put_landed_away(Worktrees(repository), head, build_graph([task]), Settings(), "run")
+    lines, _ = remove_landed(Worktrees(repository), head, build_graph([task]), Settings(), "run")
     assert f"{worktree.path}: removed" in lines[0]
 
 
@@ -208,7 +208,7 @@ def test_commits_on_top_of_each_other_ask_git_nothing_and_keep_nothing(
         assert unreferenced_commits._list_noted(repository, worktree.git_dir, "feat/a") == ()  # pyright: ignore[reportPrivateUsage]
     worktrees = Worktrees(repository)
     leave_amended(worktree.git)
-    assert keep_abandoned(repository, worktree.git_dir, "feat/a", "a")
+    assert keep_unreferenced(repository, worktree.git_dir, "feat/a", "a")
     worktrees.release(worktree)
     again = worktrees.open_branch("feat/b", str(repository.branch_head("main")))
     assert again.git_dir == worktree.git_dir
@@ -224,12 +224,12 @@ def test_several_lines_of_work_are_kept_below_one_ref_and_once(repository: Repos
         commit(worktree.git, f"file-{number}", f"{number}\n")
         left.append(commit(worktree.git, f"more-{number}", f"{number}\n"))
         worktree.git.run("reset", "--quiet", "--hard", start)
-    first = keep_abandoned(repository, worktree.git_dir, "feat/a", "a")
+    first = keep_unreferenced(repository, worktree.git_dir, "feat/a", "a")
     assert first
     assert set(repository.git.text("rev-list", "--no-walk", "--parents", first).split()[1:]) == set(left)
-    assert keep_abandoned(repository, worktree.git_dir, "feat/a", "a") is None
+    assert keep_unreferenced(repository, worktree.git_dir, "feat/a", "a") is None
     repository.git.run("update-ref", "-d", first)
-    assert keep_abandoned(repository, worktree.git_dir, "feat/a", "a") == first
+    assert keep_unreferenced(repository, worktree.git_dir, "feat/a", "a") == first
 
 
 def test_logs_that_name_what_is_no_commit_any_more_stop_nothing(repository: Repository, worktree: Worktree) -> None:
@@ -237,10 +237,10 @@ def test_logs_that_name_what_is_no_commit_any_more_stop_nothing(repository: Repo
     log = worktree.git_dir / "logs" / "HEAD"
     gone = f"{'1' * 40} {'2' * 40} A <a@b> 1 +0000\treset: moving\n"
     log.write_text(f"{log.read_text()}{gone}no line\n\x00\tx\n")
-    assert keep_abandoned(repository, worktree.git_dir, "feat/a", "a")
+    assert keep_unreferenced(repository, worktree.git_dir, "feat/a", "a")
     log.unlink()
     (worktree.git_dir / "ORIG_HEAD").write_text("--all\n")
     try:
-        keep_abandoned(repository, worktree.git_dir, "feat/none", "b")
+        keep_unreferenced(repository, worktree.git_dir, "feat/none", "b")
     except GitError as error:
         pytest.fail(str(error))

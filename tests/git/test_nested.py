@@ -12,7 +12,7 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import admin_lock
 from tasks_lib.git.runner import Git
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
-from tasks_lib.git.worktrees.nested_worktrees import Keeper, find_foreign, find_nested
+from tasks_lib.git.worktrees.nested_worktrees import NestedRemover, find_foreign, find_nested
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def make_inside(worktree: Worktree) -> Path:
     return place
 
 
-def make_keeper(repository: Repository) -> Keeper:
-    return Keeper(repository, lambda: admin_lock(repository), (), lambda _: None)
+def make_keeper(repository: Repository) -> NestedRemover:
+    return NestedRemover(repository, lambda: admin_lock(repository), (), lambda _: None)
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def killed() -> Generator[None]:
 def test_kill_before_it_is_removed_keeps_it_once_all_the_same(repository: Repository, worktree: Worktree) -> None:
     place = make_inside(worktree)
     with pytest.raises(KeyboardInterrupt):
-        Keeper(repository, killed, (), lambda _: None).take_out(worktree, "a")
+        NestedRemover(repository, killed, (), lambda _: None).take_out(worktree, "a")
     assert place.exists()
     assert [kept.ref for kept in list_kept(repository)] == ["refs/coordinator/kept/a/1"]
     make_keeper(repository).take_out(worktree, "a")
@@ -58,7 +58,7 @@ def test_kill_between_the_directory_and_the_entry_is_put_right_by_the_next_run(
 ) -> None:
     place = make_inside(worktree)
     with pytest.raises(KeyboardInterrupt):
-        Keeper(repository, killed, (), lambda _: None).take_out(worktree, "feat/a")
+        NestedRemover(repository, killed, (), lambda _: None).take_out(worktree, "feat/a")
     trash = repository.worktrees_dir / ".trash"
     trash.mkdir()
     place.rename(trash / "sub-1")

@@ -10,12 +10,12 @@ import pytest
 from dying import run_in_child
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.publish.interrupted_fast_forward import MOVING_NAME, Move, follow_move, mend, remembered
+from tasks_lib.git.publish.interrupted_fast_forward import MOVING_NAME, Move, mend, remembered, update_move_paths
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
 from tasks_lib.git.session_record import Record, read_record, write_record
 from tasks_lib.git.worktrees.lifecycle import Worktrees
-from tasks_lib.git.worktrees.relinking import Former, find_relocation, relocate
+from tasks_lib.git.worktrees.relinking import FormerLocation, find_relocation, relocate
 
 RECORD = Record("a", "feat/deep/a", attempt=3, pid=4_000, pid_started=7.0, session="s", conversation="c", notes=("n",))
 
@@ -36,8 +36,8 @@ def open_node(repository: Repository) -> Path:
     return opened.path
 
 
-def find_former(repository: Repository) -> Former:
-    return Former(repository.common_dir, repository.common_dir.stat().st_ino)
+def find_former(repository: Repository) -> FormerLocation:
+    return FormerLocation(repository.common_dir, repository.common_dir.stat().st_ino)
 
 
 def read_tree(place: Path) -> dict[str, bytes]:
@@ -46,7 +46,7 @@ def read_tree(place: Path) -> dict[str, bytes]:
     return {str(path): str(path.stat().st_mtime_ns).encode() + path.read_bytes() for path in files}
 
 
-def follow(top: Path, former: Former | None) -> list[str]:
+def follow(top: Path, former: FormerLocation | None) -> list[str]:
     """What the start of a run does; returns what it says of the place."""
     repository = Repository.open(top)
     relocation = find_relocation(repository, former)
@@ -247,7 +247,7 @@ def test_checkout_that_a_kill_left_halfway_is_put_right_where_it_is_now(
     there = Repository.open(moved)
     relocation = find_relocation(there, former)
     assert relocation
-    follow_move(there.common_dir, relocation)
+    update_move_paths(there.common_dir, relocation)
     (moved / ".git" / "index.lock").touch()
     assert str(moved) in mend(there.common_dir)
     assert (moved / "README.md").read_text() == "# Example\n"

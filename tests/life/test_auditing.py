@@ -16,7 +16,7 @@ from miniature import Miniature
 from pen import PATHS, START, TRAILERS, Pen, assert_says, write_rest, write_task
 
 from flows.cli.commands.audit import judge_states
-from tasks_lib.cleanup.dead_run import find_ownerless
+from tasks_lib.cleanup.dead_run import find_unattributed
 from tasks_lib.cleanup.repository_audit import Audit, audit, verify_again
 from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.inspection.audited_commits import Examiner, read_chain
@@ -296,7 +296,7 @@ def test_what_dead_runs_of_other_repositories_left_in_shared_places_is_not_told_
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     own, shared, other = (make_dead_private(owner) for owner in (name_owner(pen.repo / ".git"), BRIEF, "0badcafe"))
     assert find(pen) == [f"{own}: was left by a run that was killed ({Rule.LEFT})"]
-    assert find_ownerless(None) == [shared]
+    assert find_unattributed(None) == [shared]
     assert other.is_dir()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers import Ground, Worked
 
-from tasks_lib.landing.moving_base import Chase
+from tasks_lib.landing.moving_base import MovingBaseLimit
 from tasks_lib.reporting.run_report import ExitCode
 
 TICKER = "git -c user.name=Ticker -c user.email=t@example.org"
@@ -85,9 +85,9 @@ async def test_verify_that_moves_refs_each_time_comes_to_an_end(ground: Ground, 
     assert count_ticks(ground.log("%s")) == 0 or "tick-" in worked.pending
 
 
-def make_chase(ground: Ground) -> Chase:
+def make_chase(ground: Ground) -> MovingBaseLimit:
     ground.make({"a": {}})
-    return Chase(ground.git, "main", is_remote=False)
+    return MovingBaseLimit(ground.git, "main", is_remote=False)
 
 
 def test_others_who_are_quick_are_followed_for_as_long_as_work_gets_through_in_between(ground: Ground) -> None:
@@ -98,7 +98,7 @@ def test_others_who_are_quick_are_followed_for_as_long_as_work_gets_through_in_b
         if number % 2:
             chase.win()
         assert not chase.is_over
-        assert chase.may_try
+        assert chase.may_retry
 
 
 def test_lost_rounds_end_the_chase_and_what_is_said_stays_the_same(ground: Ground) -> None:
@@ -111,10 +111,10 @@ def test_lost_rounds_end_the_chase_and_what_is_said_stays_the_same(ground: Groun
         assert chase.lost_in_a_row == number + 1
         if chase.is_over:
             said.add(chase.explain())
-    assert not chase.may_try
+    assert not chase.may_retry
     [line] = said
     assert line.startswith("main moved while work was verified, 3 times in a row: main was moved by ")
     assert 'By hand 2" by Ada; verify takes longer than it stays where it is' in line
     assert chase.claim_last_try(1)
-    assert chase.may_try
+    assert chase.may_retry
     assert not chase.claim_last_try(1)

@@ -4,7 +4,7 @@ from helpers import Ground
 
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.reporting.run_report import ExitCode
-from tasks_lib.runtime.user_requests import Receipt
+from tasks_lib.runtime.user_requests import RequestResult
 
 WAITS = "work; tell begun; await go"
 
@@ -12,7 +12,7 @@ WAITS = "work; tell begun; await go"
 async def test_a_message_in_a_turn_is_the_next_prompt_before_the_work_lands(ground: Ground) -> None:
     ground.make({"a": {}}, f"if [ $turn = 1 ]; then {WAITS}; else echo said > said.txt; commit mend; fi",
                 signals=["begun", "go"])  # fmt: skip
-    said: list[Receipt] = []
+    said: list[RequestResult] = []
 
     async def speak(opened: OpenRun) -> None:
         await ground.signals["begun"].wait()
@@ -20,7 +20,7 @@ async def test_a_message_in_a_turn_is_the_next_prompt_before_the_work_lands(grou
         ground.signals["go"].send()
 
     assert (await ground.work(during=speak)).names == {"a": "Merged"}
-    assert said == [Receipt(True, "a gets it with its next prompt")]
+    assert said == [RequestResult(True, "a gets it with its next prompt")]
     assert ground.turns() == ["a-1-1", "a-1-2"]
     assert "Use the metric system." in ground.turn("a-1-2")
     assert ground.has("said.txt")
@@ -43,7 +43,7 @@ async def test_a_message_survives_a_stop_and_begins_the_next_run(ground: Ground)
 
 async def test_what_is_said_to_nobody_is_answered_with_who_is_there(ground: Ground) -> None:
     ground.make({"alpha": {}}, WAITS, signals=["begun", "go"])
-    said: list[Receipt] = []
+    said: list[RequestResult] = []
 
     async def speak(opened: OpenRun) -> None:
         await ground.signals["begun"].wait()
@@ -84,7 +84,7 @@ async def test_a_message_to_a_node_whose_work_is_verified_is_refused_with_the_re
     signals = ground.place / "signals"
     verify = f"echo > {signals}/verifying; read -r _ < {signals}/go"
     ground.make({"a": {}}, verify=[verify], signals=["verifying", "go"])
-    said: list[Receipt] = []
+    said: list[RequestResult] = []
 
     async def speak(opened: OpenRun) -> None:
         await ground.signals["verifying"].wait()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import Ground
 
-from tasks_lib.cleanup.moved_repository import look_for_move
+from tasks_lib.cleanup.moved_repository import find_move
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.session_record import read_record, write_record
@@ -48,7 +48,7 @@ async def test_blocked_node_of_a_repository_that_was_moved_goes_on_with_its_file
     assert other.show("found.txt") == "draft\n"
     assert any("was moved from" in line and "1 worktree" in line for line in worked.view.messages)
     assert other.leftovers() == []
-    assert look_for_move(Repository.open(other.top)) is None
+    assert find_move(Repository.open(other.top)) is None
 
 
 async def test_blocked_node_of_a_copy_goes_on_there_and_then_in_the_original(ground: Ground) -> None:

@@ -22,7 +22,7 @@ from flows.demo.model_script import Step
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.model import Aborted, Blocked
 from tasks_lib.reporting.run_report import ExitCode
-from tasks_lib.runtime.user_requests import Receipt
+from tasks_lib.runtime.user_requests import RequestResult
 
 pytestmark = pytest.mark.xdist_group("opencode")
 
@@ -182,7 +182,7 @@ async def test_a_message_is_heard_in_the_turn_and_an_abort_ends_a_call_that_hang
         {"a": node(bash(f"{tell(oc, 'begun')}; {wait(oc, 'go')}"), commit("a")), "b": node({"hang": True})},
         signals=["begun", "go"],
     )
-    said: list[Receipt] = []
+    said: list[RequestResult] = []
 
     async def speak(opened: OpenRun) -> None:
         await oc.signals["begun"].wait()
@@ -194,7 +194,7 @@ async def test_a_message_is_heard_in_the_turn_and_an_abort_ends_a_call_that_hang
     worked = await oc.work(during=speak)
 
     assert worked.names == {"a": "Merged", "b": "Aborted"}
-    assert said[0] == Receipt(True, "a has it in its running turn")
+    assert said[0] == RequestResult(True, "a has it in its running turn")
     assert "Use the metric system." in read_prompts(oc.requests("a")[1])[-1]
     assert ", 1 turn, " in oc.trailer("Spent")
     assert isinstance(worked.outcomes["b"], Aborted)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks_lib.runtime.run_context import GIT_THREADS
-from tasks_lib.runtime.session_slots import Slots
+from tasks_lib.runtime.session_slots import SessionSlots
 
 
 async def test_never_more_sessions_than_max_sessions(ground: Ground) -> None:
@@ -62,7 +62,7 @@ async def test_only_works_what_is_named(ground: Ground) -> None:
 async def test_slots_serve_by_rank_then_arrival_and_lose_none_to_cancellation(
     waiters: Sequence[tuple[int, bool]], size: int
 ) -> None:
-    slots = Slots(size)
+    slots = SessionSlots(size)
     for _ in range(size):
         await slots.acquire(0)
     served: list[int] = []

@@ -16,7 +16,7 @@ from tasks_lib.git.runner import Git
 from tasks_lib.git.session_record import write_record
 from tasks_lib.model import Stage
 from tasks_lib.node import attempt
-from tasks_lib.node.attempt_context import open_work
+from tasks_lib.node.attempt_context import open_attempt
 from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
 
@@ -129,7 +129,7 @@ async def test_what_a_killed_run_left_of_a_landed_node_is_put_away_by_the_next(g
     project = load_project(ground.top, {})
     async with open_run(project, "killed", 1) as opened:
         seat = opened.run.slots.seat(0)
-        work = await open_work(opened.run, opened.lander, opened.run.graph.tasks["a"], seat)
+        work = await open_attempt(opened.run, opened.merge_queue, opened.run.graph.tasks["a"], seat)
         path = work.worktree.path
         (path / "a.txt").write_text("a\n")
         Git(path).run("add", "a.txt")
@@ -139,7 +139,7 @@ async def test_what_a_killed_run_left_of_a_landed_node_is_put_away_by_the_next(g
         work.note(finished=commit)
         work.enter(Stage.VERIFY)
         landing = await attempt._describe_landing(work, commit, "")  # pyright: ignore[reportPrivateUsage]
-        await opened.lander.land(landing, 0)
+        await opened.merge_queue.land(landing, 0)
         assert read_files(ground) == ["a.txt", "late.txt"]
     assert ground.has("a.txt")
     worked = await ground.work()

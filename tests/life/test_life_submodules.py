@@ -5,7 +5,7 @@ import subprocess
 import pytest
 from helpers import Ground
 
-from tasks_lib.git.commits.isolated_git import Isolation
+from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.commits.merge_tree import Conflict, merge_trees
 from tasks_lib.git.objects.object_database import Objects
 
@@ -130,6 +130,6 @@ async def test_both_sides_of_a_pointer_are_a_conflict_whatever_the_checkout_has(
         )
         sides.append(ground.at("HEAD"))
     with Objects(ground.git) as objects:
-        merged = merge_trees(Isolation(ground.git), objects, *sides)
+        merged = merge_trees(IsolatedGit(ground.git), objects, *sides)
     assert not isinstance(merged, Conflict)
     assert merged.conflicted == ("lib",)

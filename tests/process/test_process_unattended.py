@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from shell_runner import PATH, Runner
 
-from tasks_lib.process.noninteractive import ASKERS, EDITORS, PAGERS, SETTINGS, Refusals
+from tasks_lib.process.noninteractive import ASKERS, EDITORS, PAGERS, SETTINGS, RefusingPrograms
 from tasks_lib.project.child_environment import write_settings
 
 HANG_SECONDS = 60.0
@@ -53,7 +53,7 @@ gpgconf --kill gpg-agent; git commit -q --allow-empty -S -m x; status=$?; gpgcon
 
 
 def make_environment(directory: Path) -> Mapping[str, str]:
-    refusals = Refusals(directory / "refusals", PATH)
+    refusals = RefusingPrograms(directory / "refusals", PATH)
     home = directory / "home"
     home.mkdir()
     return {
@@ -186,7 +186,7 @@ async def test_a_terminal_that_an_agent_makes_gets_the_same_answers(runner: Runn
 
 
 def test_a_variable_that_is_named_in_full_is_theirs_unless_it_waits(tmp_path: Path) -> None:
-    refusals = Refusals(tmp_path)
+    refusals = RefusingPrograms(tmp_path)
     environ = dict.fromkeys((*ASKERS, *SETTINGS, *EDITORS, *PAGERS, "BROWSER"), "theirs")
     assert refusals.variables({}, [*environ]) == refusals.variables(environ, ["*", "GIT_*"])
     assert refusals.variables(environ, [*environ]).keys() == {*EDITORS, *PAGERS, "BROWSER"}

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flows.cli.commands.request_sender import speak
-from flows.request_messages import Letter, Wish
+from flows.request_messages import UserRequest, Wish
 from tasks_lib.errors import InputError
 from tasks_lib.reporting.run_report import ExitCode
 
@@ -20,5 +20,5 @@ def abort(path: Path, nodes: Sequence[str], *, is_all: bool, as_json: bool, cons
         raise InputError(["--all stops the whole run; leave the nodes away, or leave --all away"])
     if not is_all and not nodes:
         raise InputError(["name the nodes to end, or stop the whole run with --all"])
-    letter = Letter(Wish.STOP) if is_all else Letter(Wish.ABORT, tuple(nodes))
+    letter = UserRequest(Wish.STOP) if is_all else UserRequest(Wish.ABORT, tuple(nodes))
     return speak(path, letter, as_json=as_json, console=console)

@@ -11,9 +11,9 @@ from flows.cli.commands.kept_states import describe_kept
 from flows.cli.commands.prefect_cleanup import settle
 from flows.cli.display.output import count, print_json, say
 from flows.data_directory import data_dir, name_program
-from tasks_lib.cleanup.dead_run import end_processes, find_ownerless, find_private, sweep
-from tasks_lib.cleanup.landed_nodes import Leftovers, find_leftovers, put_landed_away
-from tasks_lib.cleanup.moved_repository import follow_repository, look_for_move, remember_place, require_disk
+from tasks_lib.cleanup.dead_run import end_processes, find_private, find_unattributed, sweep
+from tasks_lib.cleanup.landed_nodes import Leftovers, find_leftovers, remove_landed
+from tasks_lib.cleanup.moved_repository import adopt_new_location, find_move, remember_place, require_disk
 from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.kept.snapshots import KEPT_REFS, Kept, list_kept
 from tasks_lib.git.publish.interrupted_fast_forward import mend
@@ -49,7 +49,7 @@ def check_options(*, restore: str, to: str, is_prune: bool, older_than: float | 
 
 
 @dataclass(frozen=True, slots=True)
-class Tidied:
+class CleanupResult:
     """`lines` say what was done, or would be; `leftovers` are as they were found, `kept` as they are at the end."""
 
     lines: tuple[str, ...]
@@ -71,12 +71,12 @@ def clean_up(path: Path, *, is_dry_run: bool, as_json: bool, console: Console) -
     return ExitCode.COMPLETED
 
 
-def tidy(project: Project) -> Tidied:
+def tidy(project: Project) -> CleanupResult:
     """Put things away, holding the run's lock."""
     repository, settings = project.repository, project.settings
     repository.prepare()
     with RunLock(repository.state_dir, RUN_NAME):
-        relocation, lines = follow_repository(repository)
+        relocation, lines = adopt_new_location(repository)
         remember_place(repository)
         require_disk(repository)
         if ended := asyncio.run(end_processes(repository, settings.watch.stop_seconds, relocation)):
@@ -91,11 +91,11 @@ def tidy(project: Project) -> Tidied:
         lines += worktrees.reconcile(list_branches(project))
         if trash:
             lines.append(f"deleted {trash} directories that were thrown away before")
-        done, leftovers = put_landed_away(worktrees, head, project.graph, settings, RUN_NAME)
+        done, leftovers = remove_landed(worktrees, head, project.graph, settings, RUN_NAME)
         worktrees.close()
         head.finish()
         done += sweep(repository, project.graph, settings, data_dir(), relocation)
-    return Tidied((*lines, *done), leftovers, tuple(list_kept(repository)))
+    return CleanupResult((*lines, *done), leftovers, tuple(list_kept(repository)))
 
 
 def list_branches(project: Project) -> tuple[str, ...]:
@@ -103,11 +103,11 @@ def list_branches(project: Project) -> tuple[str, ...]:
     return tuple(project.name_branches().values())
 
 
-def look(project: Project) -> Tidied:
+def look(project: Project) -> CleanupResult:
     """What `tidy` would do; nothing is changed."""
     repository = project.repository
     leftovers = find_leftovers(repository, project.open_head(), project.graph, project.settings)
-    moved = look_for_move(repository)
+    moved = find_move(repository)
     lines = [f"worktrees would be linked to this place; the repository was at {moved.former}"] if moved else []
     lines += [
         f"process {process.pid}: would be ended; an earlier run had left it"
@@ -117,25 +117,25 @@ def look(project: Project) -> Tidied:
         lines += [f"{entry.path}: would be kept and removed; it is inside {owner.path}" for entry in nested]
     pool = repository.worktrees_dir / POOL_NAME
     for entry in list_entries(repository):
-        if entry.is_half_made or entry.path.parent == pool:
+        if entry.is_partial or entry.path.parent == pool:
             lines.append(f"{entry.path}: would be removed; an earlier run was ended while using it")
     lines += [f"{path}: would be deleted; it was thrown away before" for path in list_trash(repository)]
     lines += [f"{path}: would be removed; an earlier run was ended while writing it" for path in _find_files(project)]
     lines += [f"{path}: would be removed; {record.task_id} has landed" for path, record in leftovers.landed]
     lines += [f"{record.branch}: would be deleted; its work has landed" for _, record in leftovers.landed]
     lines += [f"{branch}: would be deleted; its work has landed" for branch, _ in leftovers.branches]
-    return Tidied(tuple(lines), leftovers, tuple(list_kept(repository)))
+    return CleanupResult(tuple(lines), leftovers, tuple(list_kept(repository)))
 
 
 def _find_files(project: Project) -> list[Path]:
     """Locks and files that `tidy` would remove."""
     repository = project.repository
     dead = find_dead(repository, list_branches(project))
-    outside = [*find_private(repository), *find_ownerless(data_dir())]
+    outside = [*find_private(repository), *find_unattributed(data_dir())]
     return [*dead, *find_unfinished_files(repository), *outside]
 
 
-def print_tidied(tidied: Tidied, project: Project, console: Console, *, is_dry_run: bool) -> None:
+def print_tidied(tidied: CleanupResult, project: Project, console: Console, *, is_dry_run: bool) -> None:
     """What was done, what stays because it did not land, and what is kept."""
     for line in tidied.lines:
         say(console, line)
@@ -161,7 +161,7 @@ def _print_kept(kept: Sequence[Kept], console: Console) -> None:
     say(console, f"Forget one: git update-ref -d {last}   The old ones: {name_program()} cleanup --prune")
 
 
-def describe(tidied: Tidied, *, is_dry_run: bool) -> dict[str, object]:
+def describe(tidied: CleanupResult, *, is_dry_run: bool) -> dict[str, object]:
     """The same as plain values."""
     return {
         "is_dry_run": is_dry_run,

@@ -33,7 +33,7 @@ from tasks_lib.errors import CoordinatorError, Fault, InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import find_version, local_variables
 from tasks_lib.process.allowed_variables import scrub
-from tasks_lib.process.user_environment import person_environment
+from tasks_lib.process.user_environment import user_environment
 from tasks_lib.project.child_environment import find_own_bin
 from tasks_lib.project.loading import CONFIGURATION, Project
 from tasks_lib.reporting.run_report import ExitCode
@@ -167,7 +167,7 @@ def check_programs(settings: Settings) -> Iterator[Check]:
     if not settings.agent.command:
         yield fail("agent", NO_AGENT)
         return
-    allowed = scrub(person_environment(), settings.env.agent, git_variables=local_variables(), own_bin=find_own_bin())
+    allowed = scrub(user_environment(), settings.env.agent, git_variables=local_variables(), own_bin=find_own_bin())
     search_path = allowed.get("PATH", os.defpath)
     if settings.wrapper:
         if fault := check_command(settings.wrapper, search_path):

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flows.cli.commands.doctor_check import Check, fail, ok, warn
-from tasks_lib.cleanup.moved_repository import look_for_move
+from tasks_lib.cleanup.moved_repository import find_move
 from tasks_lib.errors import RemoteError
-from tasks_lib.git.commits.isolated_git import Isolation
+from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.inspection.worktree_content import find_missing_filters, list_words
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.publish.remote_branch import Pushed, Raced, Refused, Remote, Unreachable
 from tasks_lib.git.ref_names import find_ambiguous
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktree_admin import list_entries
-from tasks_lib.git.worktrees.placement import find_missing, list_strangers
+from tasks_lib.git.worktrees.placement import find_missing, list_foreign_worktrees
 from tasks_lib.project.loading import Project
 from tasks_lib.text import list_some
 
@@ -73,14 +73,14 @@ def check_ignored(repository: Repository) -> Check:
 
 def check_place(repository: Repository) -> Iterator[Check]:
     """Whether the repository was moved, or is a copy, since it was last worked."""
-    if moved := look_for_move(repository):
+    if moved := find_move(repository):
         what = "is a copy of" if moved.is_copy else "was moved from"
         yield ok("place", f"this repository {what} {moved.former}; the next run links its worktrees to this place")
 
 
 def check_strangers(repository: Repository) -> Iterator[Check]:
     """Worktrees below `.worktrees` that a person made there."""
-    if found := list_strangers(repository):
+    if found := list_foreign_worktrees(repository):
         named = ", ".join(str(path) for path in found[:SHOWN]) + (" and more" if len(found) > SHOWN else "")
         yield ok("others", f"coordinator did not make {named}, and leaves that alone")
 
@@ -184,7 +184,7 @@ def check_attributes(project: Project) -> Iterator[Check]:
     """Filters and merge drivers that the head's attributes name are configured here."""
     git = project.repository.git
     with Objects(git) as objects:
-        words = list_words(Isolation(git).read_attributes(objects, project.head))
+        words = list_words(IsolatedGit(git).read_attributes(objects, project.head))
     missing = [warn("attributes", line) for line in find_missing_filters(git, words)]
     yield from missing or [ok("attributes", "the filters and merge drivers that .gitattributes name are configured")]
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from flows.cli.commands.repository_snapshot import read_leniently
 from flows.cli.display.output import say
 from flows.data_directory import register
-from tasks_lib.cleanup.moved_repository import find_former_top, look_for_move
+from tasks_lib.cleanup.moved_repository import find_former_top, find_move
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.process.program_lookup import find_program
@@ -64,7 +64,7 @@ def init_repository(path: Path, console: Console) -> ExitCode:
     wrote = [*_write_settings(repository.top, console, has_opencode=has_opencode)]
     tasks_dir = read_leniently(repository).tasks_dir
     wrote += _write_example(repository.top, tasks_dir, console)
-    name = register(repository.top, find_former_top(repository, look_for_move(repository)))
+    name = register(repository.top, find_former_top(repository, find_move(repository)))
     say(console, f'Registered as "{name}"; a flow run in Prefect may name it so.')
     _say_next(wrote, tasks_dir, console, has_opencode=has_opencode and CONFIGURATION in wrote)
     return ExitCode.COMPLETED

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flows.cli.commands.request_sender import speak
-from flows.request_messages import MOST_CHARS, Letter, Wish
+from flows.request_messages import MOST_CHARS, UserRequest, Wish
 from tasks_lib.errors import InputError
 from tasks_lib.reporting.run_report import ExitCode
 
@@ -19,4 +19,4 @@ def send_message(path: Path, node: str, text: str, *, as_json: bool, console: Co
         raise InputError(["there is no text; write what the agent is to be told, in quotes"])
     if len(text) > MOST_CHARS:
         raise InputError([f"the text is longer than {MOST_CHARS} characters; put it into a file, and name that"])
-    return speak(path, Letter(Wish.MESSAGE, (node,), text), as_json=as_json, console=console)
+    return speak(path, UserRequest(Wish.MESSAGE, (node,), text), as_json=as_json, console=console)

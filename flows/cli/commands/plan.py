@@ -17,7 +17,7 @@ SESSION_COUNTS = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class PlanSummary:
     """What is ahead. `groups` hold the open ids by depth; `effort` is that of `critical_path`, in units of effort."""
 
     open: int
@@ -46,13 +46,13 @@ def show_plan(path: Path, *, as_json: bool, console: Console) -> ExitCode:
     return ExitCode.COMPLETED
 
 
-def look_ahead(project: Project) -> Outlook:
+def look_ahead(project: Project) -> PlanSummary:
     """The outlook of a project, as its head stands."""
     graph, sessions = project.graph, project.settings.max_sessions
     ahead = keep_open(graph)
     plan, path = Plan(graph), graph.critical_path()
     ready = plan.ready()
-    return Outlook(
+    return PlanSummary(
         open=len(ahead.tasks),
         completed=len(graph.tasks) - len(ahead.tasks),
         groups=ahead.generations(),
@@ -83,7 +83,7 @@ def choose_counts(graph: Graph, sessions: int) -> Sequence[int]:
     return [number for number in counts if number <= max(enough, sessions)]
 
 
-def print_outlook(outlook: Outlook, project: Project, console: Console) -> None:
+def print_outlook(outlook: PlanSummary, project: Project, console: Console) -> None:
     """The outlook as a person reads it."""
     say(console, f"{count(outlook.open, 'node')} open, {outlook.completed} completed on {project.where}.", "bold")
     if not outlook.open:
@@ -112,7 +112,7 @@ def _write_forecast(row: ForecastRow, configured: int) -> tuple[str, str, str]:
     return f"{row.max_sessions}{mark}", f"{row.makespan:g}", f"{row.bound:g}"
 
 
-def _print_now(outlook: Outlook, project: Project, console: Console) -> None:
+def _print_now(outlook: PlanSummary, project: Project, console: Console) -> None:
     tasks = project.graph.tasks
     say(console, "\nWould start now:" if outlook.starts_now else "\nNothing would start now.")
     for task_id in outlook.starts_now:

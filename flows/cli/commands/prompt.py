@@ -16,8 +16,8 @@ from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository_lock import read_holder
 from tasks_lib.git.session_record import Record
 from tasks_lib.model import REVIEW_LEVEL, Status, Task
-from tasks_lib.node.attempt_context import next_record
-from tasks_lib.node.first_prompt import Attempt, Briefing, brief
+from tasks_lib.node.attempt_context import make_next_record
+from tasks_lib.node.first_prompt import Attempt, PromptContext, brief
 from tasks_lib.node.previous_attempt import count_attempts, is_work_left, read_previous
 from tasks_lib.project.agent_instructions import Instructions, read_instructions
 from tasks_lib.project.loading import Project, load_project
@@ -92,11 +92,11 @@ def _foresee_record(project: Project, task: Task, branch: str) -> Record:
     repository, head = project.repository, project.head
     previous = read_previous(repository, project.graph.tasks, task.id, branch, head)
     attempts_before = 0 if previous else count_attempts(repository, task, head)
-    return next_record(previous, task.id, branch, head, "", attempts_before)
+    return make_next_record(previous, task.id, branch, head, "", attempts_before)
 
 
 def _write_task(project: Project, reader: TaskReader, instructions: Instructions, task: Task, record: Record) -> str:
-    briefing = Briefing(
+    briefing = PromptContext(
         settings=project.settings,
         target=project.target,
         tasks=project.graph.tasks,

@@ -15,11 +15,11 @@ from flows.prefect_api import ask
 from flows.request_messages import (
     ANSWER_SECONDS,
     Answer,
-    Letter,
+    UserRequest,
     new_key,
     read_receipt,
     receipt_key,
-    write_letter,
+    write_request,
 )
 from tasks_lib.errors import InputError, SystemFailure
 from tasks_lib.git.repository import Repository
@@ -66,7 +66,7 @@ def find_running(path: Path) -> RunningRun:
         time.sleep(LOOK_SECONDS)
 
 
-def speak(path: Path, letter: Letter, *, as_json: bool, console: Console) -> ExitCode:
+def speak(path: Path, letter: UserRequest, *, as_json: bool, console: Console) -> ExitCode:
     """Bring `letter` to the run of the repository, and print what became of it: 0 if all was done, 1 if not.
 
     Raises InputError if no run is going on, SystemFailure if nobody answers.
@@ -91,14 +91,14 @@ class Post:
         self._client = client
         self._inputs = f"flow_runs/{run.flow_run}/input"
 
-    def exchange(self, letter: Letter) -> Sequence[Answer]:
+    def exchange(self, letter: UserRequest) -> Sequence[Answer]:
         """Post `letter`, and return the answers to it. Whoever gives up takes the letter back, so it is not heard late.
 
         Raises SystemFailure, saying whether the letter was heard, if there is no answer in time.
         """
         key = new_key()
         dated = replace(letter, until=time.time() + ANSWER_SECONDS)
-        self._send("POST", self._inputs, {"key": key, "value": write_letter(dated), "sender": "coordinator"})
+        self._send("POST", self._inputs, {"key": key, "value": write_request(dated), "sender": "coordinator"})
         try:
             answers = self._await_receipt(receipt_key(key))
         except BaseException:

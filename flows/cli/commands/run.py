@@ -21,8 +21,8 @@ from flows.prefect_api import ask
 from flows.prefect_server import Server, serve
 from flows.standard_streams import detach_output
 from flows.termination_signals import ignore_background_stop
-from tasks_lib.cleanup.moved_repository import find_former_top, look_for_move
-from tasks_lib.cleanup.remote_branches import tidy_remote
+from tasks_lib.cleanup.moved_repository import find_former_top, find_move
+from tasks_lib.cleanup.remote_branches import clean_up_remote
 from tasks_lib.engine.run_lifecycle import NO_VERIFY
 from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
 from tasks_lib.git.repository import Repository
@@ -60,7 +60,7 @@ def run_repository(
             say(console, line, "yellow")
         return code
     repository = project.repository
-    name = register(repository.top, find_former_top(repository, look_for_move(repository)))
+    name = register(repository.top, find_former_top(repository, find_move(repository)))
     if not os.environ.get("PREFECT_API_URL"):
         console.print("Starting Prefect's server (10 to 20 seconds) …", style="dim")
     detach_output()
@@ -80,7 +80,7 @@ def end_at_once(plan: Plan, project: Project, only: Sequence[str], console: Cons
     """How a run ends that needs no server, and why, said; None where there is something to do."""
     if has_nothing_to_do(project, only):
         console.print(f"Every node is completed on {project.base_name}; there is nothing to do.")
-        for line in tidy_remote(project):
+        for line in clean_up_remote(project):
             say(console, line, "yellow")
         return ExitCode.COMPLETED
     if plan.ready() or project.open_head().is_pending():

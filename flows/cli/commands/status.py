@@ -44,7 +44,7 @@ OTHER_ROWS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RepositoryStatus:
     """How a repository stands: `nodes` in topological order, then those that only the run knows."""
 
     snapshot: Snapshot
@@ -57,7 +57,7 @@ def show_status(path: Path, *, is_watched: bool, as_json: bool, console: Console
     """Print how the repository stands; watched, until the run that is going on ends or a person stops looking."""
     if is_watched and as_json:
         raise InputError(["--watch and --json do not go together; call `status --json` as often as it is needed"])
-    standing = find_standing(read_snapshot(path))
+    standing = find_status(read_snapshot(path))
     if is_watched and standing.snapshot.is_alive:
         standing = watch(path, standing, console)
     if as_json:
@@ -67,12 +67,12 @@ def show_status(path: Path, *, is_watched: bool, as_json: bool, console: Console
     return standing.code
 
 
-def find_standing(snapshot: Snapshot) -> Standing:
+def find_status(snapshot: Snapshot) -> RepositoryStatus:
     """Put together what the head and the last run say; the head alone says what is completed."""
     project = snapshot.project
     if project is None:
         nodes = tuple(snapshot.view.nodes.values()) if snapshot.view else ()
-        return Standing(snapshot, nodes, ExitCode.COMPLETED if snapshot.is_alive else ExitCode.BAD_INPUT, False)
+        return RepositoryStatus(snapshot, nodes, ExitCode.COMPLETED if snapshot.is_alive else ExitCode.BAD_INPUT, False)
     plan = Plan(project.graph)
     seen: Mapping[str, NodeView] = snapshot.view.nodes if snapshot.view else {}
     waits, ready = plan.waits(), set(plan.ready())
@@ -83,7 +83,7 @@ def find_standing(snapshot: Snapshot) -> Standing:
     gone = (node for node in seen.values() if node.id not in project.graph.tasks)
     nodes += [replace(node, detail="no task file at the head") for node in gone]
     is_pending = project.open_head().is_pending()
-    return Standing(snapshot, tuple(nodes), _judge(snapshot, project, ready), is_pending)
+    return RepositoryStatus(snapshot, tuple(nodes), _judge(snapshot, project, ready), is_pending)
 
 
 def _find_node(seen: NodeView | None, snapshot: Snapshot, task: Task, wait: str, is_ready: bool) -> NodeView:
@@ -125,7 +125,7 @@ def _find_bad_endings(view: RunView, ready: set[str]) -> dict[str, Outcome]:
     return found
 
 
-def write_headline(standing: Standing) -> list[str]:
+def write_headline(standing: RepositoryStatus) -> list[str]:
     """What is going on, or how it ended, in a few lines."""
     snapshot, view = standing.snapshot, standing.snapshot.view
     lines: list[str] = []
@@ -159,7 +159,7 @@ def _write_time(moment: str) -> str:
     return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M:%S}" if moment else ""
 
 
-def write_ending(standing: Standing) -> list[str]:
+def write_ending(standing: RepositoryStatus) -> list[str]:
     """What the exit code means here, and what is left to do."""
     snapshot = standing.snapshot
     if snapshot.project is None:
@@ -176,7 +176,7 @@ def write_ending(standing: Standing) -> list[str]:
     return lines
 
 
-def print_standing(standing: Standing, console: Console) -> None:
+def print_standing(standing: RepositoryStatus, console: Console) -> None:
     """Everything, for a person: once and in full."""
     for line in write_headline(standing):
         say(console, line)
@@ -200,14 +200,14 @@ def print_nodes(nodes: Sequence[NodeView], console: Console) -> None:
     print_rows(console, headings, rows)
 
 
-def watch(path: Path, standing: Standing, console: Console) -> Standing:
+def watch(path: Path, standing: RepositoryStatus, console: Console) -> RepositoryStatus:
     """Show the run until it ends; returns how it stands then, or when a person stops looking."""
     try:
         with _open_screen(console) as screen:
             while standing.snapshot.is_alive and not is_output_gone():
                 screen.show(standing)
                 time.sleep(WATCH_SECONDS)
-                standing = find_standing(read_snapshot(path))
+                standing = find_status(read_snapshot(path))
     except KeyboardInterrupt:
         say(console, "Stopped looking; the run continues.")
     return standing
@@ -221,7 +221,7 @@ class _Screen:
         self._live = live
         self._shown: dict[str, str] = {}
 
-    def show(self, standing: Standing) -> None:
+    def show(self, standing: RepositoryStatus) -> None:
         if self._live:
             rows = max(5, self._console.height - OTHER_ROWS)
             self._live.update(_render(standing, rows, self._console.width), refresh=True)
@@ -242,7 +242,7 @@ def _open_screen(console: Console) -> Generator[_Screen]:
         yield _Screen(console, live)
 
 
-def _render(standing: Standing, rows: int, width: int) -> Group:
+def _render(standing: RepositoryStatus, rows: int, width: int) -> Group:
     """Those at work first, then what ended last, then what waits; as many as fit."""
     messages: Sequence[str] = standing.snapshot.view.messages[-3:] if standing.snapshot.view else ()
     return Group(
@@ -253,7 +253,7 @@ def _render(standing: Standing, rows: int, width: int) -> Group:
     )
 
 
-def describe_standing(standing: Standing) -> dict[str, object]:
+def describe_standing(standing: RepositoryStatus) -> dict[str, object]:
     """Everything, for a program."""
     snapshot, view, project = standing.snapshot, standing.snapshot.view, standing.snapshot.project
     run: dict[str, object] | None = None

@@ -16,14 +16,14 @@ from tasks_lib.agents.opencode.config.config_directory import (
     make_configuration,
     write_configuration,
 )
-from tasks_lib.agents.opencode.config.roles import Role, check_needs, list_usable, load_shipped, read_roles
+from tasks_lib.agents.opencode.config.roles import Role, check_role_requirements, list_usable, load_shipped, read_roles
 from tasks_lib.agents.opencode.config.shell_environments import Shells
-from tasks_lib.agents.opencode.config.user_config import Theirs, load_theirs
+from tasks_lib.agents.opencode.config.user_config import Theirs, load_user_config
 from tasks_lib.agents.opencode.servers.executable import check_program, find_program
-from tasks_lib.agents.opencode.servers.external_server import Guesthouse
+from tasks_lib.agents.opencode.servers.external_server import ExternalServer
 from tasks_lib.agents.opencode.servers.model_catalog import Catalog, check_models, check_reach, read_catalog
 from tasks_lib.agents.opencode.servers.server_interface import Host
-from tasks_lib.agents.opencode.servers.server_pool import Fleet
+from tasks_lib.agents.opencode.servers.server_pool import ServerPool
 from tasks_lib.agents.opencode.servers.server_process import ServerPlan
 from tasks_lib.errors import AgentError, Fault, InputError
 from tasks_lib.settings.schema import Settings
@@ -83,7 +83,7 @@ class OpencodeBackend:
         self._roles: dict[str, Role] = {}
         self._catalog: Catalog | None = None
         self._theirs: Theirs | None = None
-        self._host: Fleet | Guesthouse | None = None
+        self._host: ServerPool | ExternalServer | None = None
         self._preparing: asyncio.Lock = asyncio.Lock()
 
     @property
@@ -106,7 +106,7 @@ class OpencodeBackend:
             if faults:
                 raise InputError(faults)
 
-    def _set_up(self) -> Fleet | Guesthouse:
+    def _set_up(self) -> ServerPool | ExternalServer:
         """Read the roles and write the configuration; raises InputError with every fault."""
         agent = self._settings.agent
         faults: list[Fault | str] = [*check_permission(agent.permission)]
@@ -122,10 +122,10 @@ class OpencodeBackend:
         self._private.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = find_program(agent.command, search_path)
         if agent.url:
-            return Guesthouse(agent.url, self._environment, command)
+            return ExternalServer(agent.url, self._environment, command)
         return self._make_fleet(command)
 
-    def _make_fleet(self, command: tuple[str, ...]) -> Fleet:
+    def _make_fleet(self, command: tuple[str, ...]) -> ServerPool:
         settings, environment = self._settings, self._environment
         shells = Shells(self._private / "shells")
         self._write_configuration(None)
@@ -138,7 +138,7 @@ class OpencodeBackend:
             settings.watch.stop_seconds,
             settings.wrapper,
         )
-        return Fleet(plan, shells, self._private / "password", secrets.token_urlsafe(32))
+        return ServerPool(plan, shells, self._private / "password", secrets.token_urlsafe(32))
 
     @property
     def _configuration(self) -> Path:
@@ -161,36 +161,39 @@ class OpencodeBackend:
 
     def _permit(self) -> None:
         """Let agents do what neither the run nor the person's own configuration refuses."""
-        self._theirs = load_theirs(self._configuration)
+        self._theirs = load_user_config(self._configuration)
         self._write_configuration(self._theirs)
 
-    async def _read_catalog(self, host: Fleet | Guesthouse) -> Catalog:
+    async def _read_catalog(self, host: ServerPool | ExternalServer) -> Catalog:
         probe = self._private / "probe"
         await asyncio.to_thread(probe.mkdir, mode=0o700, exist_ok=True)
         seat = await host.sit(0)
         try:
             catalog = await read_catalog(await seat.address(), probe)
         except AgentError as error:
-            if isinstance(host, Guesthouse):
+            if isinstance(host, ExternalServer):
                 raise InputError([f"coordinator.yaml: agent.url: {error}"]) from error
             raise
         finally:
             seat.leave()
-        if isinstance(host, Fleet) and not catalog.has_plugin:
+        if isinstance(host, ServerPool) and not catalog.has_plugin:
             raise AgentError(
                 f"opencode did not load the plugin that keeps secrets from shells; {self._log} may say why"
             )
-        if isinstance(host, Fleet) and self._theirs is None:
+        if isinstance(host, ServerPool) and self._theirs is None:
             await asyncio.to_thread(self._permit)
         return catalog
 
     def _check(self, needs: Sequence[Need], catalog: Catalog) -> list[Fault | str]:
         known = set(catalog.agents)
-        if isinstance(self._host, Guesthouse):
+        if isinstance(self._host, ExternalServer):
             known |= set(list_usable(self._roles.values()))
         named = [replace(need, where=self._find_naming(need)) for need in needs]
         disabled = self._theirs.disabled if self._theirs else ()
-        return [*check_needs(needs, known, self._roles, disabled), *check_models(named, self._name_model, catalog)]
+        return [
+            *check_role_requirements(needs, known, self._roles, disabled),
+            *check_models(named, self._name_model, catalog),
+        ]
 
     def _find_naming(self, need: Need) -> str:
         """Where the model of `need` is named, as the beginning of a message; `_name_model` has the same order."""
@@ -217,7 +220,7 @@ class OpencodeBackend:
         if self._host is None:
             raise AgentError("opencode was not made ready before a session was opened")
         agent, system = spec.role, ""
-        if isinstance(self._host, Guesthouse) and self._catalog and spec.role not in self._catalog.agents:
+        if isinstance(self._host, ExternalServer) and self._catalog and spec.role not in self._catalog.agents:
             role = self._roles.get(spec.role)
             agent, system = FALLBACK_AGENT, role.text if role else ""
         return self._open_session(spec, self._host, agent, self._name_model(spec.role, spec.model), system)

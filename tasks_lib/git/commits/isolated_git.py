@@ -64,7 +64,7 @@ CHECKING_OUT = (
 """What changes bytes, or hides that they were changed, as git has it by itself."""
 
 
-class Isolation:
+class IsolatedGit:
     """The repository that `git` runs in, without what lies beside its commits; several threads may call.
 
     It has a directory of its own, `place` or a temporary one, which is removed with it.

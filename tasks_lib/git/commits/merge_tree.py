@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tasks_lib.errors import GitError
-from tasks_lib.git.commits.isolated_git import Isolation
+from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.runner import Git
 
@@ -47,7 +47,7 @@ class Conflict:
     branch_commits: tuple[str, ...] = ()
 
 
-def merge_trees(isolation: Isolation, objects: Objects, head: str, branch: str) -> RawMerge | Conflict:
+def merge_trees(isolation: IsolatedGit, objects: Objects, head: str, branch: str) -> RawMerge | Conflict:
     """Merge the commit `branch` onto the commit `head`, with the attributes that `head` holds and no others.
 
     This is the only merge of whole commits, for landing and for the audit alike: both give the same tree on every

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.commits import commit_messages
 from tasks_lib.git.commits.commit_messages import make_line, write_message
-from tasks_lib.git.commits.isolated_git import Isolation
+from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.commits.merge_tree import Conflict, describe_conflict, is_ancestor, merge_trees
 from tasks_lib.git.commits.task_reader import TaskReader
-from tasks_lib.git.compose.task_file_merge import Settlement, TaskMerge
+from tasks_lib.git.compose.task_file_merge import TaskFileResolution, TaskMerge
 from tasks_lib.git.compose.task_file_text import block_text, complete_text, read_summary
 from tasks_lib.git.objects.commit_writer import CommitWriter
 from tasks_lib.git.objects.object_database import Entry, Objects
@@ -79,10 +79,10 @@ class Composer:
         objects: Objects,
         reader: TaskReader,
         identity: Mapping[str, str] | None = None,
-        isolation: Isolation | None = None,
+        isolation: IsolatedGit | None = None,
     ) -> None:
         self.git: Git = git
-        self._isolation: Isolation = isolation or Isolation(git)
+        self._isolation: IsolatedGit = isolation or IsolatedGit(git)
         self.objects: Objects = objects
         self.reader: TaskReader = reader
         self._commits: CommitWriter = CommitWriter(git, objects)
@@ -195,7 +195,7 @@ class Composer:
         base = self.reader.text(rules.base, path) if rules.base else None
         return complete_text(before, self.reader.text(branch, path), base, summary)
 
-    def _put_settled(self, tree: str, settled: Settlement, path: str, entry: Entry, text: str) -> str:
+    def _put_settled(self, tree: str, settled: TaskFileResolution, path: str, entry: Entry, text: str) -> str:
         own = Entry(entry.mode, entry.name, self.objects.write_blob(encode(text)))
         return self.objects.put_entries(tree, {**settled.entries, path: own})
 

@@ -10,7 +10,7 @@ from tasks_lib.model import LEVELS_THAT_ADD_FILES, Task
 
 
 @dataclass(slots=True)
-class Settlement:
+class TaskFileResolution:
     """What to change in the merged tree (an entry to put, None to remove), and what cannot be settled.
 
     `conflicted` are paths for a person or an agent to put right; `clashes` says, by path, what git does not call a
@@ -32,7 +32,7 @@ class TaskMerge:
         self._task: Task = task
         self._head: str = head
         self._branch: str = branch
-        self._settled: Settlement = Settlement()
+        self._settled: TaskFileResolution = TaskFileResolution()
         self._added: dict[str, str] = {}
         self._base: str | None = None
         self._has_looked: bool = False
@@ -45,7 +45,7 @@ class TaskMerge:
             self._has_looked = True
         return self._base
 
-    def settle(self, merge: RawMerge) -> Settlement:
+    def settle(self, merge: RawMerge) -> TaskFileResolution:
         """Say what becomes of every task file that the merged tree has otherwise than the head."""
         for change in self._objects.diff(self._head, merge.tree, self._reader.tasks_dir):
             self._settle_change(change, change.path in merge.conflicted)

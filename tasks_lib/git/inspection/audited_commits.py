@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.commits.commit_messages import read_trailers
-from tasks_lib.git.commits.isolated_git import Isolation
+from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.commits.merge_tree import Conflict, is_ancestor, merge_trees
 from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.kept.restore_and_prune import list_kept
@@ -17,7 +17,7 @@ from tasks_lib.reporting.audit_rules import CommitFacts, FileChange, is_ours
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class CommitChain:
     """The first-parent commits that were looked at, newest first: how many, those of ours, and who came last.
 
     `is_whole`: the history was read to its beginning.
@@ -29,7 +29,7 @@ class Chain:
     is_whole: bool
 
 
-def read_chain(git: Git, head: str, limit: int) -> Chain:
+def read_chain(git: Git, head: str, limit: int) -> CommitChain:
     """The commits of ours among the last `limit` first-parent commits of `head`, without what they changed."""
     form = "--format=%H%x01%P%x01%B"
     log = git.run(
@@ -44,7 +44,7 @@ def read_chain(git: Git, head: str, limit: int) -> Chain:
         if is_ours(subject, trailers):
             ours.append(CommitFacts(commit, subject, tuple(parents.split()), trailers))
     first = records[0].split("\x01", 1)[0] if records else ""
-    return Chain(len(records), tuple(ours), not ours or ours[0].id != first, len(records) < limit)
+    return CommitChain(len(records), tuple(ours), not ours or ours[0].id != first, len(records) < limit)
 
 
 class Examiner:
@@ -52,7 +52,7 @@ class Examiner:
 
     def __init__(self, git: Git, objects: Objects, reader: TaskReader) -> None:
         self._git: Git = git
-        self._isolation: Isolation = Isolation(git)
+        self._isolation: IsolatedGit = IsolatedGit(git)
         self._objects: Objects = objects
         self._reader: TaskReader = reader
 

@@ -59,7 +59,7 @@ def list_own_commits(git: Git, objects: Objects, span: Range) -> tuple[str, ...]
     return tuple(git.text("rev-list", f"--max-count={MAX_COMMITS}", span.commit, *landed, "--").split())
 
 
-def find_taken(
+def find_foreign_commits(
     git: Git, own: Collection[str], head: str, others: Mapping[str, str], git_dir: Path
 ) -> Iterator[Finding]:
     """Commits of `others` (a branch of an open node, and its commit), which were not made in the worktree `git_dir`."""
@@ -160,7 +160,7 @@ def _spread(objects: Objects, changes: Sequence[Change]) -> list[Change]:
     return found
 
 
-def find_strange(objects: Objects, changes: Sequence[Change], commit: str) -> Iterator[Finding]:
+def find_unusual_entries(objects: Objects, changes: Sequence[Change], commit: str) -> Iterator[Finding]:
     """Entries among `changes`, the work of the branch as a whole, that hardly can be meant."""
     spread = _spread(objects, changes)
     if names := [c.path for c in spread if c.new and any(_is_forbidden(part) for part in c.path.split("/"))]:

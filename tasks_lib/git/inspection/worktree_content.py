@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tasks_lib.git.commits.isolated_git import Isolation
+from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.kept.snapshots import INDEX_PREFIX
 from tasks_lib.git.objects.object_database import Entry, Objects
 from tasks_lib.git.runner import Git
@@ -19,33 +19,33 @@ _STATUS = ("status", "--porcelain=v2", "-z", "--untracked-files=no", "--no-renam
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class ContentCheck:
     """`wrong` says why the worktree is not the commit, "" if it is; `notes` what is to be told once in a run."""
 
     wrong: str = ""
     notes: tuple[str, ...] = ()
 
 
-class Prover:
+class ContentChecker:
     """Compares worktrees with commits, as git has them without anything beside the commit. Call from one thread."""
 
-    def __init__(self, isolation: Isolation, objects: Objects, hash_bytes: int) -> None:
-        self._isolation: Isolation = isolation
+    def __init__(self, isolation: IsolatedGit, objects: Objects, hash_bytes: int) -> None:
+        self._isolation: IsolatedGit = isolation
         self._objects: Objects = objects
         self._hash_bytes: int = hash_bytes
         self._seen: dict[tuple[tuple[str, str], ...], tuple[str, ...]] = {}
 
-    def prove(self, worktree: Worktree, commit: str) -> Proof:
+    def prove(self, worktree: Worktree, commit: str) -> ContentCheck:
         """Say whether `worktree`, just checked out, holds `commit`, file for file."""
         git = self._isolation.checking_out(worktree)
         if (at := worktree.git.resolve("HEAD")) != commit:
-            return Proof(f"it is at {(at or 'no commit')[:12]}")
+            return ContentCheck(f"it is at {(at or 'no commit')[:12]}")
         if has_hidden_files(worktree.git_dir / "index", self._hash_bytes):
-            return Proof("its index hides files")
+            return ContentCheck("its index hides files")
         changed = list_changed(git)
         if lost := [path for path in changed if not self._is_as_written(git, worktree, commit, path)]:
-            return Proof(f"{show_some(lost)} {_count(lost, 'is', 'are')} not as in the commit")
-        return Proof(notes=self._take_notes(git, worktree, commit))
+            return ContentCheck(f"{show_some(lost)} {_count(lost, 'is', 'are')} not as in the commit")
+        return ContentCheck(notes=self._take_notes(git, worktree, commit))
 
     def _take_notes(self, git: Git, worktree: Worktree, commit: str) -> tuple[str, ...]:
         """What was found when the attributes of `commit` were first seen: it is theirs, and costs a reading of all."""

@@ -23,7 +23,7 @@ _FETCH = (
 )
 
 
-def read_inner(worktree: Worktree, name: str) -> tuple[list[str], list[str]]:
+def read_embedded(worktree: Worktree, name: str) -> tuple[list[str], list[str]]:
     """What is to be kept of the repository at `name` (which ends with a slash): lines for `update-index -z
     --index-info`, and the commits that end its history, which the repository around it has from then on.
 

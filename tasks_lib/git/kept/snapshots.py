@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks_lib.git.kept.embedded_repositories import read_inner
+from tasks_lib.git.kept.embedded_repositories import read_embedded
 from tasks_lib.git.repository import COORDINATOR_IDENTITY, Repository
 from tasks_lib.git.runner import Git
 from tasks_lib.git.worktree_admin import Worktree, has_hidden_files
@@ -126,7 +126,7 @@ def _add_everything(worktree: Worktree, place: Mapping[str, str], exclude: Seque
     commits: list[str] = []
     for name in nested:
         if name.rstrip("/") not in {path.rstrip("/") for path in exclude}:
-            rows, tips = read_inner(worktree, name)
+            rows, tips = read_embedded(worktree, name)
             text = os.fsencode("".join(rows))
             git.run("update-index", "--add", "-z", "--index-info", stdin=text, environment=place)
             commits += tips

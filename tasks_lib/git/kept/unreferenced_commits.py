@@ -24,7 +24,7 @@ _MOST = 1_000
 """Commits that are looked at, the last ones: agents make dozens."""
 
 
-def keep_abandoned(repository: Repository, admin: Path, branch: str, label: str, held: str = "") -> str | None:
+def keep_unreferenced(repository: Repository, admin: Path, branch: str, label: str, held: str = "") -> str | None:
     """Keep what an agent committed and left behind, by amending, resetting, rebasing or on a detached HEAD.
 
     `admin` is the worktree's git directory, `branch` its branch ("" for none), `held` a commit that is safe elsewhere.
@@ -50,7 +50,7 @@ def keep_dangling(repository: Repository, entry: Entry, label: str) -> str | Non
     if head and staged and staged.status == 0 and staged.text != git.text("rev-parse", f"{head}^{{tree}}"):
         message = f"Staged in {label}, whose worktree is gone\n"
         kept = keep_commit(git, label, _commit(git, staged.text, [head], message))
-    return keep_abandoned(repository, entry.admin, entry.branch or "", label) or kept
+    return keep_unreferenced(repository, entry.admin, entry.branch or "", label) or kept
 
 
 def _list_noted(repository: Repository, admin: Path, branch: str) -> tuple[str, ...]:

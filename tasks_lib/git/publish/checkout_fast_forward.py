@@ -12,8 +12,8 @@ from tasks_lib.git.publish.interrupted_fast_forward import (
     exists,
     look,
     mend,
-    put_back,
     remembered,
+    restore_checkout,
 )
 from tasks_lib.git.ref_names import commit_only
 from tasks_lib.git.runner import Git
@@ -67,7 +67,7 @@ def fast_forward(path: Path, common_dir: Path, ref: str, base: str, head: str) -
             reason = f"git refused in {path}: {read_reason(result.stderr)}"
             if result.status < 0:
                 mend(common_dir)  # It was killed, and its locks are there.
-            left = put_back(git, git_dir, before, base, head) if git.resolve(ref) != head else ""
+            left = restore_checkout(git, git_dir, before, base, head) if git.resolve(ref) != head else ""
             return f"{reason} {left}" if left else reason
     tip = git.resolve(ref)
     if tip != head and not (tip and is_ancestor(git, head, tip)):

@@ -69,13 +69,13 @@ def mend(common_dir: Path) -> str:
     for lock in locks:
         if lock.exists() and lock.stat().st_mtime >= began:
             lock.unlink(missing_ok=True)
-    left = _mend_checkout(move) if move.path and Path(move.path).is_dir() else ""
+    left = _restore_interrupted_checkout(move) if move.path and Path(move.path).is_dir() else ""
     record.unlink(missing_ok=True)
     place = move.path or move.ref
     return f"{place}: put right; a run was killed while git moved it to {move.head[:10]}.{left and ' '}{left}"
 
 
-def follow_move(common_dir: Path, relocation: Relocation) -> None:
+def update_move_paths(common_dir: Path, relocation: Relocation) -> None:
     """Have a move that a kill cut short name the checkout of this repository, which was moved, or is a copy.
 
     A checkout outside of it is another's in a copy, and not looked at.
@@ -95,7 +95,7 @@ def follow_move(common_dir: Path, relocation: Relocation) -> None:
     os.utime(record, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
 
 
-def is_halfway(common_dir: Path) -> bool:
+def has_interrupted_move(common_dir: Path) -> bool:
     """Whether a move is still to be mended."""
     return (common_dir / "coordinator" / MOVING_NAME).exists()
 
@@ -107,7 +107,7 @@ def _read_move(record: Path) -> Move | None:
         return None
 
 
-def _mend_checkout(move: Move) -> str:
+def _restore_interrupted_checkout(move: Move) -> str:
     # By its git directory: where the repository was moved, a linked worktree elsewhere does not find it.
     git_dir = Path(move.git_dir)
     git = Git(Path(move.path), git_dir)
@@ -163,7 +163,7 @@ def _read(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def put_back(git: Git, git_dir: Path, before: Before, base: str, head: str) -> str:
+def restore_checkout(git: Git, git_dir: Path, before: Before, base: str, head: str) -> str:
     """Make the checkout what it was; what could not be put back is said.
 
     Git looks before it writes, but it can fail after that: a folder that cannot be written, a filter, a ref that is

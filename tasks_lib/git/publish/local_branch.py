@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks_lib.errors import InputError
 from tasks_lib.git.commits.merge_tree import is_ancestor
 from tasks_lib.git.publish.checkout_fast_forward import IN_PROGRESS, fast_forward, read_reason
-from tasks_lib.git.publish.interrupted_fast_forward import EVERY_STATUS, Move, is_halfway, mend, remembered
+from tasks_lib.git.publish.interrupted_fast_forward import EVERY_STATUS, Move, has_interrupted_move, mend, remembered
 from tasks_lib.git.runner import Git
 
 _BUSY_BRANCH = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
@@ -50,7 +50,7 @@ def publish(
     same moment makes that fail. Raises InputError if there is no such branch.
     """
     common_dir = Path(git.text("rev-parse", "--path-format=absolute", "--git-common-dir")).resolve()
-    if is_halfway(common_dir) and (line := mend(common_dir)) and is_halfway(common_dir):
+    if has_interrupted_move(common_dir) and (line := mend(common_dir)) and has_interrupted_move(common_dir):
         return _wait(line)
     ref = git.follow(f"refs/heads/{target}")
     base = git.resolve(ref)

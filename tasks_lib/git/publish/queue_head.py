@@ -68,8 +68,8 @@ class Head:
     """The head of the queue for the branch `target`; moves are compare-and-swap, so several processes do no harm.
 
     `remote_base` is a full ref (`refs/remotes/origin/main`) that stands for the base where work lands on a remote.
-    `on_intrusion` is for the one that alone may move the queue's ref, holding the run's lock: wherever else the ref is
-    found, it is put back, because nothing verified that; the commit is kept, and what was done is told in a sentence.
+    `on_foreign_move` is for the one that alone may move the queue's ref, holding the run's lock: wherever else the ref
+    is found, it is put back, because nothing verified that; the commit is kept, and it is told in a sentence.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Head:
         git: Git,
         target: str,
         remote_base: str | None = None,
-        on_intrusion: Callable[[str], None] | None = None,
+        on_foreign_move: Callable[[str], None] | None = None,
     ) -> None:
         self._git: Git = git
         self.target: str = target
@@ -87,7 +87,7 @@ class Head:
         # One value, replaced as a whole: what was read, and how the files looked before it was read.
         self._known: _Known | None = None
         self._writing: threading.RLock = threading.RLock()
-        self._on_intrusion: Callable[[str], None] | None = on_intrusion
+        self._on_intrusion: Callable[[str], None] | None = on_foreign_move
         # Where we put the ref ourselves, after the first reading; None while it is absent.
         self._own: str | None = None
         self._is_own_known: bool = False

@@ -6,12 +6,12 @@ from tasks_lib.errors import GitError
 from tasks_lib.git.commits.branch_state import BranchState, read_state
 from tasks_lib.git.commits.merge_tree import is_ancestor
 from tasks_lib.git.publish.checkout_fast_forward import CONFIGURATION, FAST_FORWARD, IN_PROGRESS
-from tasks_lib.git.publish.interrupted_fast_forward import EVERY_STATUS, Move, look, mend, put_back, remembered
+from tasks_lib.git.publish.interrupted_fast_forward import EVERY_STATUS, Move, look, mend, remembered, restore_checkout
 from tasks_lib.git.runner import Git
 from tasks_lib.git.worktree_admin import Worktree
 
 
-def bring_forward(worktree: Worktree, state: BranchState, head: str) -> bool:
+def fast_forward_worktree(worktree: Worktree, state: BranchState, head: str) -> bool:
     """Fast-forward a worktree that git says is at `state` to the commit `head`; whether it is there now.
 
     Only if it holds no work, and no ignored file is in the way. After a kill `find_state` puts back what was written.
@@ -27,7 +27,7 @@ def bring_forward(worktree: Worktree, state: BranchState, head: str) -> bool:
     with remembered(git_dir, move):
         result = git.run(*CONFIGURATION, *FAST_FORWARD, head, accept=EVERY_STATUS)
         if result.status != 0:
-            put_back(git, git_dir, before, state.commit, head)
+            restore_checkout(git, git_dir, before, state.commit, head)
     return result.status == 0
 
 

@@ -10,9 +10,9 @@ from itertools import count
 from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError
-from tasks_lib.git.commits.isolated_git import Isolation
+from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.kept.snapshots import keep_state
-from tasks_lib.git.kept.unreferenced_commits import RELEASED, keep_abandoned
+from tasks_lib.git.kept.unreferenced_commits import RELEASED, keep_unreferenced
 from tasks_lib.git.ref_names import commit_only
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import admin_lock
@@ -34,16 +34,16 @@ from tasks_lib.git.worktrees.deletion import (
     list_trash,
     remove_empty_directories,
 )
-from tasks_lib.git.worktrees.nested_worktrees import Keeper, TakenOut
+from tasks_lib.git.worktrees.nested_worktrees import NestedRemover, RemovedItem
 from tasks_lib.git.worktrees.placement import (
-    clear_way,
-    describe_stranger,
+    clear_path,
+    describe_foreign_worktree,
     describe_taken,
     find_place,
     require_lock_free,
     require_root,
 )
-from tasks_lib.git.worktrees.pooled_checkouts import Checkouts, Keeping
+from tasks_lib.git.worktrees.pooled_checkouts import CheckoutWriter, Keeping
 from tasks_lib.git.worktrees.repair_after_kill import drop_unfinished_files, settle
 from tasks_lib.git.worktrees.stale_files import remove_empty_folders_of_refs
 from tasks_lib.git.worktrees.stale_git_locks import drop_entry_locks, drop_ref_locks
@@ -74,15 +74,17 @@ class Worktrees:
         copied: Sequence[str] = (),
         pool_size: int = 8,
         lock: Callable[[], AbstractContextManager[object]] | None = None,
-        isolation: Isolation | None = None,
+        isolation: IsolatedGit | None = None,
         say: Callable[[str], None] = _log.warning,
     ) -> None:
         self.repository: Repository = repository
         self.pool_size: int = pool_size
         self._lock: Callable[[], AbstractContextManager[object]] = lock or (lambda: admin_lock(repository))
         self.say: Callable[[str], object] = say
-        self._keeper: Keeper = Keeper(repository, self._lock, tuple(copied), say)
-        self._checkouts: Checkouts = Checkouts(Keeping(keep, setup_key), isolation or Isolation(repository.git))
+        self._keeper: NestedRemover = NestedRemover(repository, self._lock, tuple(copied), say)
+        self._checkouts: CheckoutWriter = CheckoutWriter(
+            Keeping(keep, setup_key), isolation or IsolatedGit(repository.git)
+        )
         self._mutex: threading.Lock = threading.Lock()
         self._idle: list[tuple[str, Worktree]] = []  # What each was used for last, the newest at the end.
         self._purposes: dict[int, str] = {}
@@ -103,7 +105,7 @@ class Worktrees:
         require_lock_free(self.repository, branch)
         with self._lock():
             self._branches.add(branch)
-            clear_way(self.repository, place, self.say)
+            clear_path(self.repository, place, self.say)
         if reused := self._reuse_idle(branch, start, place):
             return reused
         with self._checkouts.turn_to_fill():
@@ -151,13 +153,13 @@ class Worktrees:
         """Move a worktree to verify in to another commit; ignored files stay by the same rule as in the pool."""
         self._checkouts.switch(worktree, commit, may_keep=True, is_exact=True)
 
-    def take_out(self, worktree: Worktree, label: str = "") -> "list[TakenOut]":
+    def take_out(self, worktree: Worktree, label: str = "") -> "list[RemovedItem]":
         """Keep and remove what was made inside a worktree beside its branch, and say so; `label` is the node's id."""
         return self._keeper.take_out(worktree, label)
 
-    def take_complaints(self) -> "list[str]":
+    def take_warnings(self) -> "list[str]":
         """What filters said that failed while files were written, each once; git writes the files without them."""
-        return self._checkouts.take_complaints()
+        return self._checkouts.take_warnings()
 
     def release(self, worktree: Worktree) -> None:
         """Give a worktree back: its record is gone, its branch free to be deleted, its files nobody's.
@@ -195,7 +197,7 @@ class Worktrees:
         """The worktrees of branches that are there, by path; pooled and half-made ones are not among them."""
         pool = self.repository.worktrees_dir / POOL_NAME
         with self._lock():
-            found = [entry for entry in list_entries(self.repository) if entry.is_linked and not entry.is_half_made]
+            found = [entry for entry in list_entries(self.repository) if entry.is_linked and not entry.is_partial]
         return [self._build(entry) for entry in sorted(found, key=lambda e: e.path) if entry.path.parent != pool]
 
     def close(self) -> None:
@@ -223,7 +225,7 @@ class Worktrees:
         for entry in list(list_entries(self.repository)):
             lines += drop_entry_locks(self.repository, entry) if entry.is_linked else []
         self._branches |= set(branches)
-        lines += self._keeper.take_out_all()
+        lines += self._keeper.remove_all_nested()
         with self._lock():
             lines += drop_unfinished_files(self.repository)
             lines += settle(self.repository)
@@ -242,8 +244,8 @@ class Worktrees:
         if entry is None:
             return None
         if not entry.is_ours:
-            raise InputError([describe_stranger(entry)])
-        if entry.is_half_made:
+            raise InputError([describe_foreign_worktree(entry)])
+        if entry.is_partial:
             self.remove(self._build(entry))
             return None
         for line in drop_entry_locks(self.repository, entry):
@@ -253,7 +255,7 @@ class Worktrees:
         # An agent left it elsewhere. The branch is where its work is looked for, so this is kept and made anew.
         worktree = self._build(entry)
         ref = keep_state(worktree, branch, "", exclude=self._keeper.copied)
-        keep_abandoned(self.repository, entry.admin, branch, branch, worktree.git.resolve("HEAD") or "")
+        keep_unreferenced(self.repository, entry.admin, branch, branch, worktree.git.resolve("HEAD") or "")
         _log.warning("%s was at %s and not on %s; its state is kept at %s", place, entry.head, branch, ref)
         self.remove(worktree)
         return None
@@ -329,7 +331,7 @@ class Worktrees:
 
     def _undo_add(self, place: Path, slot: int) -> None:
         entry = find_entry(self.repository, place)
-        if entry and entry.is_half_made:
+        if entry and entry.is_partial:
             self.remove(Worktree(place, entry.admin, slot))
         else:
             self._free_slot(slot)

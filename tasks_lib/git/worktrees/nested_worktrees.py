@@ -12,7 +12,7 @@ from pathlib import Path
 from tasks_lib.errors import GitError
 from tasks_lib.git.kept.snapshots import keep_state
 from tasks_lib.git.kept.stashes import take_out_stashes
-from tasks_lib.git.kept.unreferenced_commits import keep_abandoned, keep_dangling
+from tasks_lib.git.kept.unreferenced_commits import keep_dangling, keep_unreferenced
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.session_record import read_git_link, read_record
 from tasks_lib.git.worktree_admin import SLOT_NAME, Entry, Worktree, list_all
@@ -21,7 +21,7 @@ from tasks_lib.naming import show
 
 
 @dataclass(frozen=True, slots=True)
-class TakenOut:
+class RemovedItem:
     """Something that an agent made and that is gone from where it was: `what` it is, and where it is `kept`.
 
     `kept` is a ref, or a directory; "" if it held nothing that is not elsewhere. `stash` is the commit of a stash.
@@ -38,7 +38,7 @@ class TakenOut:
 
 
 @dataclass(frozen=True, slots=True)
-class Keeper:
+class NestedRemover:
     """How things are taken out: under which `lock`, and without the paths `copied`, a person's own; `say` is told."""
 
     repository: Repository
@@ -46,7 +46,7 @@ class Keeper:
     copied: Sequence[str]
     say: Callable[[str], None]
 
-    def take_out(self, worktree: Worktree, label: str = "", *, with_stashes: bool = True) -> list[TakenOut]:
+    def take_out(self, worktree: Worktree, label: str = "", *, with_stashes: bool = True) -> list[RemovedItem]:
         """Keep, and then remove, every worktree that was made inside this one, and what was stashed on its branch.
 
         What is kept is below `refs/coordinator/kept/<label>`; by default the node's id, as the record says, or the
@@ -58,7 +58,7 @@ class Keeper:
             self.say(str(one))
         return taken
 
-    def take_out_all(self) -> list[str]:
+    def remove_all_nested(self) -> list[str]:
         """As `take_out`, below every worktree of the coordinator's that git knows; says what was done, a line each."""
         lines: list[str] = []
         for owner, nested in find_all_nested(self.repository):
@@ -71,16 +71,18 @@ class Keeper:
 
     def _take_out(
         self, nested: Sequence[Entry], worktree: Worktree, label: str = "", *, with_stashes: bool = True
-    ) -> list[TakenOut]:
+    ) -> list[RemovedItem]:
         label = label or _find_label(worktree)
-        taken = [TakenOut(_describe(entry, worktree.path), label, self._take_out_one(entry, label)) for entry in nested]
+        taken = [
+            RemovedItem(_describe(entry, worktree.path), label, self._take_out_one(entry, label)) for entry in nested
+        ]
         if not with_stashes:
             return taken
         others = {entry.branch for entry in nested if entry.branch}
         stashes = take_out_stashes(self.repository, self.lock, worktree.branch or "", others, label)
         return [
             *taken,
-            *(TakenOut(f'The stash "{show(stash.said)}"', label, ref, stash.commit) for stash, ref in stashes),
+            *(RemovedItem(f'The stash "{show(stash.said)}"', label, ref, stash.commit) for stash, ref in stashes),
         ]
 
     def _take_out_one(self, entry: Entry, label: str) -> str:
@@ -143,10 +145,10 @@ def _keep(repository: Repository, entry: Entry, label: str, copied: Sequence[str
         head = worktree.git.resolve("HEAD")
         held = head if head and _is_held(repository, head) else None
         state = keep_state(worktree, label, "", landed=held, exclude=copied)
-        left = keep_abandoned(repository, entry.admin, entry.branch or "", label, head or "")
+        left = keep_unreferenced(repository, entry.admin, entry.branch or "", label, head or "")
         return " and ".join(ref for ref in (state, left) if ref)
     except GitError:
-        left = keep_abandoned(repository, entry.admin, entry.branch or "", label, git.resolve(entry.head) or "")
+        left = keep_unreferenced(repository, entry.admin, entry.branch or "", label, git.resolve(entry.head) or "")
         return f"{keep_aside(repository, entry.path)}{f' and {left}' if left else ''}"
 
 

@@ -42,7 +42,7 @@ def find_missing(repository: Repository) -> str:
     gone = [
         entry.path
         for entry in list_entries(repository)
-        if not entry.is_half_made and entry.path.parent != pool and read_record(entry.admin)
+        if not entry.is_partial and entry.path.parent != pool and read_record(entry.admin)
     ]
     if not gone:
         return ""
@@ -79,7 +79,7 @@ def require_lock_free(repository: Repository, branch: str) -> None:
         raise InputError([f"{said}: {branch} cannot be checked out until that ends"])
 
 
-def clear_way(repository: Repository, place: Path, tell: Tell) -> None:
+def clear_path(repository: Repository, place: Path, tell: Tell) -> None:
     """Have nothing at `place`; what is not a worktree is put aside, and told. Called under the admin lock.
 
     Raises InputError for a worktree that is a person's, and for one that would be inside the new one.
@@ -89,7 +89,7 @@ def clear_way(repository: Repository, place: Path, tell: Tell) -> None:
         if entry.path != place and entry.path.is_relative_to(place) and entry.is_linked:
             raise InputError([f"{place} holds the worktree {entry.path}; rename one of the branches"])
         if entry.path == place and not entry.is_ours:
-            raise InputError([describe_stranger(entry)])
+            raise InputError([describe_foreign_worktree(entry)])
         if entry.path == place:
             tell(forget(repository, entry))
     for path in (*reversed([parent for parent in place.parents if parent.is_relative_to(root)]), place):
@@ -119,7 +119,7 @@ def _is_worktree_of_another(path: Path) -> bool:
     return entry is not None and entry.path == path
 
 
-def describe_stranger(entry: Entry) -> str:
+def describe_foreign_worktree(entry: Entry) -> str:
     """What is said of a person's worktree in the place of a node's."""
     if not entry.path.exists():
         how = "mount or move it back, or forget it with `git worktree prune`"
@@ -137,7 +137,7 @@ def describe_taken(stderr: str) -> str:
     return f"{said}; check out another branch there, or remove it"
 
 
-def list_strangers(repository: Repository) -> list[Path]:
+def list_foreign_worktrees(repository: Repository) -> list[Path]:
     """The worktrees below `.worktrees` that coordinator did not make; it leaves them alone."""
     return [entry.path for entry in list_others(repository)]
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError
-from tasks_lib.git.commits.isolated_git import Isolation
+from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.kept.submodules import seed_submodules
 from tasks_lib.git.ref_names import branch_ref, commit_only
 from tasks_lib.git.runner import Git, Result
@@ -105,16 +105,16 @@ class Turns:
                 self._ready.notify_all()
 
 
-class Checkouts:
+class CheckoutWriter:
     """Writes working trees, no more at a time than there are cores for: more only take turns at the disk.
 
     Every file is written by a git that knows the commit alone (`isolation`): a sparse checkout of the person, their
     line ends or attributes of their own make no worktree another than its commit.
     """
 
-    def __init__(self, keeping: Keeping, isolation: Isolation) -> None:
+    def __init__(self, keeping: Keeping, isolation: IsolatedGit) -> None:
         self._keeping: Keeping = keeping
-        self._isolation: Isolation = isolation
+        self._isolation: IsolatedGit = isolation
         self._turns: Turns = Turns(os.cpu_count() or 1)
         self._stamps: dict[Path, object] = {}
         self._complaints: list[str] = []
@@ -167,7 +167,7 @@ class Checkouts:
             seed_submodules(worktree, worktree.git_dir.parent.parent, commit)
             self._stamp(worktree)
 
-    def take_complaints(self) -> list[str]:
+    def take_warnings(self) -> list[str]:
         """What filters said that failed, and that git does not require."""
         taken, self._complaints = self._complaints, []
         return taken

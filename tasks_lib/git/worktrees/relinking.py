@@ -28,7 +28,7 @@ _PREFIX = "gitdir: "
 
 
 @dataclass(frozen=True, slots=True)
-class Former:
+class FormerLocation:
     """Where a repository was when a run last worked it: its common git directory and that one's inode, 0 if unknown."""
 
     common_dir: Path
@@ -54,7 +54,7 @@ class Relocation:
         return None
 
 
-def find_relocation(repository: Repository, former: Former | None) -> Relocation | None:
+def find_relocation(repository: Repository, former: FormerLocation | None) -> Relocation | None:
     """How the repository was moved or copied since `former`, what a run last wrote down; None if it was not.
 
     Without `former` the links of its own worktrees tell. Nothing is changed.
@@ -65,7 +65,7 @@ def find_relocation(repository: Repository, former: Former | None) -> Relocation
     return Relocation(former.common_dir, _is_copy(repository, former))
 
 
-def _is_copy(repository: Repository, former: Former) -> bool:
+def _is_copy(repository: Repository, former: FormerLocation) -> bool:
     is_same = former.inode in (0, repository.common_dir.stat().st_ino)
     if not former.common_dir.is_dir():
         # A move to another disk looks the same as a copy whose original was moved too: then nothing is ended.
@@ -76,16 +76,16 @@ def _is_copy(repository: Repository, former: Former) -> bool:
     return former.inode in (0, former.common_dir.stat().st_ino) or not is_same
 
 
-def _guess_former(repository: Repository) -> Former | None:
+def _guess_former(repository: Repository) -> FormerLocation | None:
     for entry in list_all(repository):
         is_outside = not entry.path.is_relative_to(repository.worktrees_dir) and not entry.is_linked
         if entry.is_ours and is_outside and (place := _find_new_place(repository, entry)):
             link = _read_link(place)
             if link and link.name == entry.admin.name and link.parent.name == "worktrees":
-                return Former(link.parents[1])
+                return FormerLocation(link.parents[1])
             if not repository.is_bare:
                 above = entry.path.parents[len(place.relative_to(repository.worktrees_dir).parts)]
-                return Former(above / repository.common_dir.name)
+                return FormerLocation(above / repository.common_dir.name)
     return None
 
 

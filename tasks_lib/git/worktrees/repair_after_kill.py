@@ -44,7 +44,7 @@ def _settle_pool(repository: Repository) -> list[str]:
 
 
 def _settle_entry(repository: Repository, entry: Entry) -> list[str]:
-    if entry.is_half_made:
+    if entry.is_partial:
         is_ours = entry.is_linked or _is_barely_begun(entry.path)
         discard(repository, entry.path if is_ours else entry.admin / "none", entry.admin)
         return [f"{entry.path}: removed; an earlier run was ended while making it"]

@@ -79,8 +79,8 @@ class ProxyHost:
     async def sit(self, number: int | None = None) -> Seat:
         return _ProxySeat(await self._host.sit(number), self._proxy)
 
-    def write_shell(self, worktree: Path, environment: dict[str, str]) -> None:
-        self._host.write_shell(worktree, environment)
+    def write_shell_environment(self, worktree: Path, environment: dict[str, str]) -> None:
+        self._host.write_shell_environment(worktree, environment)
 
     @property
     def attach_prefix(self) -> str:

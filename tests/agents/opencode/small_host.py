@@ -20,7 +20,7 @@ from tasks_lib.agents.opencode.config.config_directory import make_configuration
 from tasks_lib.agents.opencode.config.roles import Role
 from tasks_lib.agents.opencode.config.shell_environments import Shells
 from tasks_lib.agents.opencode.servers.server_interface import Host
-from tasks_lib.agents.opencode.servers.server_pool import Fleet
+from tasks_lib.agents.opencode.servers.server_pool import ServerPool
 from tasks_lib.agents.opencode.servers.server_process import ServerPlan
 from tasks_lib.agents.opencode.turns.session_adapter import OpencodeSession, SessionLimits, Shared
 from tasks_lib.process.process_table import Claim, Row, find
@@ -196,7 +196,7 @@ async def open_lab(directory: Path, *, seats: int = 25, decide: Decide | None = 
         environment = {"PATH": os.environ["PATH"], "HOME": str(directory), "LANG": "C.UTF-8"}
         log = directory / "server.log"
         plan = ServerPlan((str(program),), environment, directory / "data", directory / "configuration", log, 5.0)
-        fleet = Fleet(plan, shells, directory / "password", "a password of the test", seats=seats)
+        fleet = ServerPool(plan, shells, directory / "password", "a password of the test", seats=seats)
         lab = Lab(directory, model, fleet)
         try:
             yield lab

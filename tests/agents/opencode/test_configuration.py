@@ -14,7 +14,7 @@ from tasks_lib.agents.opencode.config.config_directory import (
     write_configuration,
 )
 from tasks_lib.agents.opencode.config.roles import load_shipped, read_roles
-from tasks_lib.agents.opencode.config.user_config import SEEN, Theirs, find_sources, read_theirs
+from tasks_lib.agents.opencode.config.user_config import SEEN, Theirs, find_sources, read_user_config
 from tasks_lib.settings.schema import Settings
 
 
@@ -85,7 +85,7 @@ def test_before_a_persons_own_configuration_is_known_nothing_is_allowed() -> Non
 
 
 def test_agents_of_a_persons_own_are_bound_by_the_policy_too() -> None:
-    theirs = read_theirs(
+    theirs = read_user_config(
         {"permission": {"bash": {"touch *": "deny"}}, "agents": {"scout": {"permission": {"bash": "allow"}}}}
     )
     plan = json.loads(configure(permission={"bash": {"rm *": "deny"}}, theirs=theirs)[PLAN])
@@ -131,7 +131,7 @@ def test_directory_of_theirs_gives_way_and_its_main_file_counts(tmp_path: Path) 
 
 
 def test_refusal_whose_place_javascript_would_change_is_widened() -> None:
-    theirs = read_theirs({"permission": {"bash": {"*": "allow", "7": "deny", "8": "allow"}, "9": "deny"}})
+    theirs = read_user_config({"permission": {"bash": {"*": "allow", "7": "deny", "8": "allow"}, "9": "deny"}})
     assert [tuple(rule) for rule in theirs.permission] == [
         ("bash", "*", "allow"),
         ("bash", "7*", "deny"),
@@ -140,4 +140,6 @@ def test_refusal_whose_place_javascript_would_change_is_widened() -> None:
 
 
 def test_what_is_of_another_shape_says_nothing() -> None:
-    assert read_theirs({"permission": None, "agents": {"a": None, "b": {"permission": {"bash": None}}}}).agents == {}
+    assert (
+        read_user_config({"permission": None, "agents": {"a": None, "b": {"permission": {"bash": None}}}}).agents == {}
+    )

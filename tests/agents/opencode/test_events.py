@@ -11,7 +11,7 @@ import pytest
 from tasks_lib.agents.json_values import Json
 from tasks_lib.agents.opencode.api.client import Client, Unreachable, read_line
 from tasks_lib.agents.opencode.api.error_classification import is_rate_limit
-from tasks_lib.agents.opencode.api.event_stream import Subscription, Wire, Wires
+from tasks_lib.agents.opencode.api.event_stream import EventStreams, Subscription, Wire
 from tasks_lib.agents.opencode.api.event_translation import translate
 from tasks_lib.agents.opencode.servers.server_interface import Address
 from tasks_lib.agents.opencode.turns.transcript import Transcript
@@ -225,7 +225,7 @@ async def test_a_stream_that_breaks_is_taken_up_and_everybody_looks() -> None:
 
 
 async def test_a_wire_is_closed_when_nobody_holds_it() -> None:
-    wires = Wires()
+    wires = EventStreams()
     one, other = wires.hold(ADDRESS), wires.hold(ADDRESS)
     assert one is other
     await wires.release(one)
@@ -238,7 +238,7 @@ async def test_a_wire_is_closed_when_nobody_holds_it() -> None:
 async def test_of_a_text_that_grows_one_event_is_kept() -> None:
     subscription = Subscription("a", "")
     for _ in range(100):
-        subscription.push(ev.Grew(time.time(), "a"))
-    subscription.push(ev.Grew(time.time(), "b"))
+        subscription.push(ev.TextGrew(time.time(), "a"))
+    subscription.push(ev.TextGrew(time.time(), "b"))
     assert len(subscription.take()) == 2
     assert subscription.take() == []

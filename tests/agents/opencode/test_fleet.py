@@ -9,16 +9,16 @@ from house import find_carriers, is_answered, make_plan, make_stand_in
 
 from tasks_lib.agents.opencode.config.shell_environments import Shells
 from tasks_lib.agents.opencode.servers.server_interface import Host
-from tasks_lib.agents.opencode.servers.server_pool import STARTS, Fleet
+from tasks_lib.agents.opencode.servers.server_pool import STARTS, ServerPool
 from tasks_lib.errors import AgentError
 
 pytestmark = pytest.mark.xdist_group("opencode")
 
 
-def make_fleet(directory: Path, *, seats: int = 25, well_seconds: float = 60.0, **environment: str) -> Fleet:
+def make_fleet(directory: Path, *, seats: int = 25, well_seconds: float = 60.0, **environment: str) -> ServerPool:
     plan = make_plan(directory, make_stand_in(directory), environment=environment)
     shells = Shells(directory / "shells")
-    return Fleet(plan, shells, directory / "password", "secret word", seats=seats, well_seconds=well_seconds)
+    return ServerPool(plan, shells, directory / "password", "secret word", seats=seats, well_seconds=well_seconds)
 
 
 async def test_a_server_that_is_full_is_followed_by_another(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ async def test_a_fleet_that_is_closed_while_a_server_starts_leaves_none(tmp_path
 
 def test_the_line_that_attaches_hands_on_the_password_without_showing_it(tmp_path: Path) -> None:
     plan = make_plan(tmp_path, ("printenv",))
-    fleet = Fleet(plan, Shells(tmp_path / "shells"), tmp_path / "a password", "secret word")
+    fleet = ServerPool(plan, Shells(tmp_path / "shells"), tmp_path / "a password", "secret word")
     assert "secret" not in fleet.attach_prefix
     line = f"{fleet.attach_prefix} OPENCODE_SERVER_PASSWORD"
     assert subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout == "secret word\n"

@@ -6,7 +6,7 @@ import pytest
 
 from tasks_lib.agents.backend import Need
 from tasks_lib.agents.opencode.config.permissions import Rule
-from tasks_lib.agents.opencode.config.roles import Role, check_needs, load_shipped, read_roles
+from tasks_lib.agents.opencode.config.roles import Role, check_role_requirements, load_shipped, read_roles
 from tasks_lib.errors import InputError
 from tasks_lib.settings.schema import DEFAULT_ROLE, ROLES
 
@@ -109,7 +109,7 @@ def test_yaml_that_cannot_be_read_is_named_with_its_line() -> None:
 
 def test_a_missing_role_is_named_with_those_there_are() -> None:
     need = Need("code-reviwer", where="coordinator.yaml: roles")
-    (fault,) = check_needs([need, need], ["code-reviewer", "resolver"])
+    (fault,) = check_role_requirements([need, need], ["code-reviewer", "resolver"])
     assert fault.startswith("coordinator.yaml: roles: the role code-reviwer cannot be had")
     assert 'Did you mean "code-reviewer"?' in fault
     assert "There are code-reviewer, resolver" in fault
@@ -117,9 +117,9 @@ def test_a_missing_role_is_named_with_those_there_are() -> None:
 
 def test_a_role_that_a_file_disables_is_said_to_be() -> None:
     role = read("---\ndisable: true\n---\n", "resolver")
-    (fault,) = check_needs([Need("resolver")], ["build"], {"resolver": role})
+    (fault,) = check_role_requirements([Need("resolver")], ["build"], {"resolver": role})
     assert f"{PLACE}resolver.md disables it" in fault
 
 
 def test_roles_that_are_there_are_no_fault() -> None:
-    assert check_needs([Need("build")], ["build"]) == []
+    assert check_role_requirements([Need("build")], ["build"]) == []

@@ -22,7 +22,7 @@ from house import (
 from flows.demo.model_server import ModelServer
 from tasks_lib.agents.backend import Need
 from tasks_lib.agents.opencode.servers.server_interface import Address
-from tasks_lib.agents.opencode.servers.server_pool import Fleet
+from tasks_lib.agents.opencode.servers.server_pool import ServerPool
 from tasks_lib.agents.opencode.servers.server_process import Server, connect, find_port, read_health
 from tasks_lib.errors import AgentError
 
@@ -125,9 +125,11 @@ async def test_a_killed_server_takes_its_shells_along_and_comes_back_with_its_co
         backend = make_backend(tmp_path, with_model(model.url))
         try:
             await backend.prepare([Need("implementation-specialist")])
-            assert isinstance(backend.host, Fleet)
+            assert isinstance(backend.host, ServerPool)
             seat = await backend.host.sit(0)
-            backend.host.write_shell(worktree, {"PATH": os.environ["PATH"], "COORDINATOR_SESSION": f"s-{tmp_path}"})
+            backend.host.write_shell_environment(
+                worktree, {"PATH": os.environ["PATH"], "COORDINATOR_SESSION": f"s-{tmp_path}"}
+            )
             first = await seat.address()
             line = "setsid sleep 1000 > /dev/null 2>&1 & sleep 1000 > /dev/null 2>&1 & echo begun"
             assert "begun" in await run_shell(first, worktree, line)

@@ -20,7 +20,7 @@ from tasks_lib.agents.opencode.backend import OpencodeBackend
 from tasks_lib.agents.opencode.config.config_directory import write_stub
 from tasks_lib.agents.opencode.config.user_config import SEEN
 from tasks_lib.agents.opencode.servers.server_interface import Address
-from tasks_lib.agents.opencode.servers.server_pool import Fleet
+from tasks_lib.agents.opencode.servers.server_pool import ServerPool
 from tasks_lib.agents.opencode.servers.server_process import connect
 from tasks_lib.errors import InputError
 
@@ -127,9 +127,9 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Hous
         backend = make_backend(directory, agent, variables, roles)
         try:
             await backend.prepare([Need(ROLE)])
-            assert isinstance(backend.host, Fleet)
+            assert isinstance(backend.host, ServerPool)
             worktree = make_worktree(directory)
-            backend.host.write_shell(worktree, {"PATH": "/usr/bin:/bin"})
+            backend.host.write_shell_environment(worktree, {"PATH": "/usr/bin:/bin"})
             yield House(backend, await (await backend.host.sit()).address(), directory, worktree)
         finally:
             await backend.close()

@@ -56,8 +56,8 @@ def _says_the_same(last: Event, event: Event) -> bool:
     match event:
         case ev.Gap():
             return isinstance(last, ev.Gap)
-        case ev.Grew(is_thinking=None):
-            return isinstance(last, ev.Grew) and last.session == event.session
+        case ev.TextGrew(is_thinking=None):
+            return isinstance(last, ev.TextGrew) and last.session == event.session
         case _:
             return False
 
@@ -127,7 +127,7 @@ class Wire:
             subscription.push(event)
 
 
-class Wires:
+class EventStreams:
     """The wires of a run, one to each server; one that nobody holds any more is closed."""
 
     def __init__(self, make: Callable[[Address], Wire] = Wire) -> None:
@@ -151,6 +151,6 @@ class Wires:
 class Shared:
     """What all sessions of a run share; nothing of it is left once the last of them is closed."""
 
-    def __init__(self, throttle: Throttle | None = None, wires: Wires | None = None) -> None:
+    def __init__(self, throttle: Throttle | None = None, wires: EventStreams | None = None) -> None:
         self.throttle: Throttle = throttle or Throttle()
-        self.wires: Wires = wires or Wires()
+        self.wires: EventStreams = wires or EventStreams()

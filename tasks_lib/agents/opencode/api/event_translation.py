@@ -32,7 +32,7 @@ def translate(payload: Json, at: float, model: str = "") -> tuple[Event, ...]:
         case "message.part.updated":
             return read_part(as_object(properties.get("part")), session, at)
         case "message.part.delta":
-            return (ev.Grew(at, session),)
+            return (ev.TextGrew(at, session),)
         case "todo.updated":
             return (ev.TodosChanged(at, session, read_todos(as_objects(properties.get("todos")))),)
         case _:
@@ -85,11 +85,11 @@ def read_part(part: Json, session: str, at: float) -> tuple[Event, ...]:
         case "compaction":
             return (ev.Compacted(at, session, str(part.get("id")), is_overflow=bool(part.get("overflow"))),)
         case "reasoning":
-            return (ev.Grew(at, session, is_thinking=True),)
+            return (ev.TextGrew(at, session, is_thinking=True),)
         case "text" if time := as_object(part.get("time")):
             text = str(part.get("text") or "")
             ended = ev.TextEnded(at, session, str(part.get("id")), text)
-            return (ended,) if time.get("end") else (ev.Grew(at, session, is_thinking=False),)
+            return (ended,) if time.get("end") else (ev.TextGrew(at, session, is_thinking=False),)
         case _:
             return ()
 
@@ -107,7 +107,7 @@ def _read_tool(part: Json, session: str, at: float) -> Event:
             error = str(state.get("error") or "")
             return ev.ToolEnded(at, session, call, tool, _write_given(given), error, is_failed=True)
         case _:
-            return ev.Grew(at, session, is_thinking=False)
+            return ev.TextGrew(at, session, is_thinking=False)
 
 
 def _say_given(given: Json) -> str:

@@ -203,7 +203,7 @@ def _show(value: object) -> str:
     return "empty" if value is None else f'"{value}"'
 
 
-def check_needs(
+def check_role_requirements(
     needs: Iterable[Need],
     known: Iterable[str],
     roles: Mapping[str, Role] | None = None,

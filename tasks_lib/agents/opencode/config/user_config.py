@@ -19,7 +19,7 @@ from tasks_lib.agents.opencode.config.permissions import Rule, Rules, Section, f
 from tasks_lib.errors import AgentError
 
 SEEN = "seen.json"
-USERS_SOURCES = ("OPENCODE_CONFIG", "OPENCODE_CONFIG_CONTENT", "OPENCODE_PERMISSION")
+USER_CONFIG_VARIABLES = ("OPENCODE_CONFIG", "OPENCODE_CONFIG_CONTENT", "OPENCODE_PERMISSION")
 """Variables that hold, or name, a part of a person's own configuration, which may refuse something."""
 CLOSED: Rules = (Rule("**", "*", "deny"),)
 """What the files of a run say of permissions: nothing is allowed before the plugin has put the real rules over it.
@@ -46,7 +46,7 @@ def find_sources(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
 
     A directory of configuration (`OPENCODE_CONFIG_DIR`) gives way to that of a run, so its main file is named instead.
     """
-    found = {name: environ[name] for name in USERS_SOURCES if environ.get(name)}
+    found = {name: environ[name] for name in USER_CONFIG_VARIABLES if environ.get(name)}
     place = environ.get("OPENCODE_CONFIG_DIR")
     if place and "OPENCODE_CONFIG" not in found:
         files = [directory / place / name for name in ("opencode.json", "opencode.jsonc")]
@@ -56,7 +56,7 @@ def find_sources(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def read_theirs(seen: Mapping[str, Any]) -> Theirs:
+def read_user_config(seen: Mapping[str, Any]) -> Theirs:
     """What the plugin saw: `permission`, and `agents` with `permission` and `disable` of each."""
     agents = {name: as_object(agent) for name, agent in as_object(seen.get("agents")).items()}
     return Theirs(
@@ -75,11 +75,11 @@ def _read_rules(section: Any) -> Rules:
     return tuple(one for rule in flatten(said) if rule.permission != CLOSED[0].permission for one in _keep_place(rule))
 
 
-def load_theirs(configuration: Path) -> Theirs:
+def load_user_config(configuration: Path) -> Theirs:
     """What the plugin wrote into the directory `configuration`; the file is removed. Raises AgentError."""
     path = configuration / SEEN
     try:
-        return read_theirs(as_object(json.loads(path.read_text("utf-8"))))
+        return read_user_config(as_object(json.loads(path.read_text("utf-8"))))
     except (OSError, ValueError) as error:
         raise AgentError(f"opencode did not say what your own configuration allows ({error}); run again") from error
     finally:

@@ -13,7 +13,7 @@ from tasks_lib.agents.opencode.servers.server_process import read_health
 from tasks_lib.errors import AgentError
 
 
-class Guest:
+class ExternalServerLease:
     """A session's place on a server of the user's own."""
 
     number: int = 0
@@ -42,7 +42,7 @@ class Guest:
         """Do nothing: there is room as long as the server says so."""
 
 
-class Guesthouse:
+class ExternalServer:
     """A server of the user's own: neither started nor stopped, nor told what shells may see."""
 
     def __init__(self, url: str, environment: Mapping[str, str], command: tuple[str, ...] = ("opencode",)) -> None:
@@ -52,11 +52,11 @@ class Guesthouse:
         self._command: tuple[str, ...] = command
         self._boots: asyncio.Semaphore = asyncio.Semaphore(BOOTS)
 
-    async def sit(self, number: int | None = None) -> Guest:
+    async def sit(self, number: int | None = None) -> ExternalServerLease:
         """A seat; there is one server only."""
-        return Guest(self._address, self._boots)
+        return ExternalServerLease(self._address, self._boots)
 
-    def write_shell(self, worktree: Path, environment: dict[str, str]) -> None:
+    def write_shell_environment(self, worktree: Path, environment: dict[str, str]) -> None:
         """Do nothing: shells of that server have its own environment."""
 
     @property

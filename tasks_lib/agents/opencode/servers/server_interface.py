@@ -61,7 +61,7 @@ class Host(Protocol):
         """A seat on the server `number`, or on any with room. Starts nothing yet."""
         ...
 
-    def write_shell(self, worktree: Path, environment: dict[str, str]) -> None:
+    def write_shell_environment(self, worktree: Path, environment: dict[str, str]) -> None:
         """From now on shells that sessions open in `worktree` have exactly `environment`, and no key of ours."""
         ...
 

@@ -12,16 +12,16 @@ from tasks_lib.agents.opencode.servers.server_interface import Address
 from tasks_lib.agents.opencode.servers.server_process import Server, ServerPlan
 from tasks_lib.errors import AgentError
 
-SEATS = 25
+SESSIONS_PER_SERVER = 25
 """Sessions at work on one server; with more of them it needs so much memory that all of them stop moving."""
 BOOTS = 2
 """Sessions that begin at the same time, over all servers."""
 STARTS = 5
-"""How often a server may be started again without having been well for `WELL_SECONDS`."""
-WELL_SECONDS = 60.0
+"""How often a server may be started again without having been well for `HEALTHY_SECONDS`."""
+HEALTHY_SECONDS = 60.0
 
 
-class _Keeper:
+class _PooledServer:
     """One server, started by whoever needs it first, while all others wait for the same start."""
 
     def __init__(self, plan: ServerPlan, number: int, password: str, well_seconds: float) -> None:
@@ -66,11 +66,11 @@ class _Keeper:
         await self.server.stop()
 
 
-class FleetSeat:
+class PooledServerLease:
     """A session's place on one of our servers."""
 
-    def __init__(self, keeper: _Keeper, boots: asyncio.Semaphore) -> None:
-        self._keeper: _Keeper = keeper
+    def __init__(self, keeper: _PooledServer, boots: asyncio.Semaphore) -> None:
+        self._keeper: _PooledServer = keeper
         self._boots: asyncio.Semaphore = boots
         self._is_left: bool = False
         keeper.taken += 1
@@ -101,12 +101,12 @@ class FleetSeat:
             self._keeper.taken -= 1
 
 
-class Fleet:
+class ServerPool:
     """The servers of one run: `seats` sessions on each, and as many servers as that takes."""
 
     def __init__(
-        self, plan: ServerPlan, shells: Shells, password_file: Path, password: str, *, seats: int = SEATS,
-        boots: int = BOOTS, well_seconds: float = WELL_SECONDS,
+        self, plan: ServerPlan, shells: Shells, password_file: Path, password: str, *, seats: int = SESSIONS_PER_SERVER,
+        boots: int = BOOTS, well_seconds: float = HEALTHY_SECONDS,
     ) -> None:  # fmt: skip
         self._plan: ServerPlan = plan
         self._shells: Shells = shells
@@ -115,16 +115,16 @@ class Fleet:
         self._seats: int = seats
         self._boots: asyncio.Semaphore = asyncio.Semaphore(boots)
         self._well_seconds: float = well_seconds
-        self._keepers: dict[int, _Keeper] = {}
+        self._keepers: dict[int, _PooledServer] = {}
         self._closing: asyncio.Task[None] | None = None
 
-    async def sit(self, number: int | None = None) -> FleetSeat:
+    async def sit(self, number: int | None = None) -> PooledServerLease:
         """A seat on the server `number`, full or not, or on the first with room. Starts nothing."""
         chosen = self._find_room() if number is None else max(number, 0)
         keeper = self._keepers.get(chosen)
         if keeper is None:
-            keeper = self._keepers[chosen] = _Keeper(self._plan, chosen, self._password, self._well_seconds)
-        return FleetSeat(keeper, self._boots)
+            keeper = self._keepers[chosen] = _PooledServer(self._plan, chosen, self._password, self._well_seconds)
+        return PooledServerLease(keeper, self._boots)
 
     def _find_room(self) -> int:
         number = 0
@@ -132,7 +132,7 @@ class Fleet:
             number += 1
         return number
 
-    def write_shell(self, worktree: Path, environment: dict[str, str]) -> None:
+    def write_shell_environment(self, worktree: Path, environment: dict[str, str]) -> None:
         """From now on shells that sessions open in `worktree` have exactly `environment`."""
         self._shells.write(worktree, environment)
 

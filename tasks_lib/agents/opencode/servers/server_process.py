@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from tasks_lib.agents.opencode.config.config_directory import SERVER_MARK, write_stub
-from tasks_lib.agents.opencode.config.user_config import USERS_SOURCES
+from tasks_lib.agents.opencode.config.user_config import USER_CONFIG_VARIABLES
 from tasks_lib.agents.opencode.servers.executable import check_version
 from tasks_lib.agents.opencode.servers.server_interface import USERNAME, Address
 from tasks_lib.errors import AgentError
@@ -45,7 +45,7 @@ SWITCHES: Mapping[str, str] = {
 """No worktree has a say in how its sessions run, and nothing is fetched that nobody asked for."""
 
 _PASSED_ON = (
-    "OPENCODE_API_KEY", "OPENCODE_AUTH_CONTENT", "OPENCODE_MODELS_PATH", "OPENCODE_MODELS_URL", *USERS_SOURCES,
+    "OPENCODE_API_KEY", "OPENCODE_AUTH_CONTENT", "OPENCODE_MODELS_PATH", "OPENCODE_MODELS_URL", *USER_CONFIG_VARIABLES,
 )  # fmt: skip
 """Of opencode's own variables, those that say how models are reached, and where the user's configuration is."""
 _USERS_FILES = ("auth.json", "mcp-auth.json")

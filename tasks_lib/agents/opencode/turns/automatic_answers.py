@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tasks_lib.session.events import Request
 
-GO_ON = "Your last answer was cut off, because it was too long. Go on where it ends, in smaller steps."
+CONTINUE_PROMPT = "Your last answer was cut off, because it was too long. Go on where it ends, in smaller steps."
 RESTARTED = (
     "The server that you work on died and was started again; the command that ran then was ended. Look at the worktree "
     "(`git status`) and go on with your task where you were."

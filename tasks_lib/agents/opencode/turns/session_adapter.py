@@ -56,7 +56,7 @@ class OpencodeSession:
         Ended by a limit, an error or cancellation, the turn is broken off, and what its tools started is ended.
         """
         spec = self._spec
-        self._host.write_shell(spec.cwd, {**spec.environment, **name_turn(spec, turn)})
+        self._host.write_shell_environment(spec.cwd, {**spec.environment, **name_turn(spec, turn)})
         self._transcript.begin_turn()
         self._transcript.say(f"prompt (attempt {turn.attempt}, turn {turn.turn})", text, time.time())
         self._is_used = True

@@ -12,7 +12,7 @@ from tasks_lib.agents.opencode.api.event_translation import (
     read_retry,
     read_todos,
 )
-from tasks_lib.loop_limits import Headway
+from tasks_lib.loop_limits import Progress
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event, Member, Polled, Reply, ReplyKind, Request, Snapshot, Tool
 from tasks_lib.session.state import advance
@@ -69,9 +69,9 @@ def read_snapshot(tree: Tree, before: Before, at: float, model: str) -> tuple[Sn
     return snapshot, events
 
 
-def _read_headway(messages: Mapping[str, Sequence[Json]], at: float) -> Mapping[str, Headway]:
+def _read_headway(messages: Mapping[str, Sequence[Json]], at: float) -> Mapping[str, Progress]:
     """Whether each session gets on, by all that the turn's messages tell of; a prompt counts as when it was sent."""
-    headway: Mapping[str, Headway] = {}
+    headway: Mapping[str, Progress] = {}
     for name, found in messages.items():
         for message in found:
             if _info(message).get("role") == "user" and not any(_is_opencodes(part) for part in _parts(message)):

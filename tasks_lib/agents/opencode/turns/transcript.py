@@ -42,9 +42,9 @@ class Transcript:
             case ev.ServerDied():
                 self.say("the server is gone", "", event.at)
             case (
-                ev.Busy() | ev.Idle() | ev.StepStarted() | ev.StepEnded() | ev.Grew()
+                ev.Busy() | ev.Idle() | ev.StepStarted() | ev.StepEnded() | ev.TextGrew()
                 | ev.ToolStarted() | ev.Answered() | ev.TodosChanged() | ev.ChildOpened() | ev.Gap()
-                | ev.Sent() | ev.Polled() | ev.Reread() | ev.Looked()
+                | ev.Sent() | ev.Polled() | ev.SnapshotTaken() | ev.Looked()
             ):  # fmt: skip
                 return
             case _:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tasks_lib.agents.backend import SessionSpec, TurnEnd
 from tasks_lib.agents.opencode.api.client import Unreachable
 from tasks_lib.agents.opencode.api.throttle import Throttle
-from tasks_lib.agents.opencode.turns.automatic_answers import GO_ON, LOST, RESTARTED, answer_request
+from tasks_lib.agents.opencode.turns.automatic_answers import CONTINUE_PROMPT, LOST, RESTARTED, answer_request
 from tasks_lib.agents.opencode.turns.conversation import Conversation
 from tasks_lib.agents.opencode.turns.progress_view import ShownView, make_view
 from tasks_lib.agents.opencode.turns.session_snapshot import Before
@@ -21,14 +21,14 @@ from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event, Problem, Reply, Request
 from tasks_lib.session.next_action import (
     Answer,
+    AwaitServer,
     Decision,
     End,
+    InspectWorktree,
     Limits,
-    LookAtWork,
     Over,
     Poll,
     Read,
-    Revive,
     Wait,
     decide,
     describe_limit,
@@ -205,9 +205,9 @@ class Turn:
                 self._take([await self._talk.poll()])
             case Read():
                 await self._read()
-            case LookAtWork(session):
+            case InspectWorktree(session):
                 await self._look_at_work(session)
-            case Revive():
+            case AwaitServer():
                 return await self._revive()
             case Over() if self._saying:
                 await self._listen(self._ends_at)
@@ -231,8 +231,8 @@ class Turn:
             match event:
                 case ev.Retrying() if event.retry.is_rate_limit:
                     self._throttle.slow_down(min(event.retry.until, time.time() + self._seconds.limit_seconds))
-                case ev.StepStarted() | ev.Retrying() | ev.ErrorSeen() | ev.Reread() if self._boots_until:
-                    if not isinstance(event, ev.Reread) or event.snapshot.reply or self._watch.steps:
+                case ev.StepStarted() | ev.Retrying() | ev.ErrorSeen() | ev.SnapshotTaken() if self._boots_until:
+                    if not isinstance(event, ev.SnapshotTaken) or event.snapshot.reply or self._watch.steps:
                         self._boots_until = min(self._boots_until, event.at)
                 case _:
                     pass
@@ -263,7 +263,7 @@ class Turn:
         snapshot, events, at = await self._talk.read(self._before)
         for event in events:
             self._transcript.write(event)
-        self._take([ev.Reread(at, self._talk.id, snapshot)])
+        self._take([ev.SnapshotTaken(at, self._talk.id, snapshot)])
 
     async def _look_at_work(self, session: str) -> None:
         work = await self._spec.look() if self._spec.look else ""
@@ -303,8 +303,8 @@ class Turn:
                 return self._done(reply)
             case Reply("cut off") if self._continuations < CONTINUATIONS:
                 self._continuations += 1
-                await self._send(GO_ON)
-                self._transcript.say("prompt", GO_ON, time.time())
+                await self._send(CONTINUE_PROMPT)
+                self._transcript.say("prompt", CONTINUE_PROMPT, time.time())
                 return None
             case Reply("unfinished"):
                 # The server died and came again without our seeing it.
