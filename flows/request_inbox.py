@@ -107,7 +107,7 @@ class RequestInbox:
         await self._answer(key, answers)
 
     async def _perform(self, letter: UserRequest) -> Sequence[Answer]:
-        desk = self._run.desk
+        desk = self._run.requests
         match letter.wish:
             case Wish.MESSAGE:
                 return [await _hear(node, desk.tell(node, letter.text)) for node in letter.nodes]
@@ -138,7 +138,7 @@ class RequestInbox:
     def _explain_state(self, state: State[Any]) -> None:
         """Somebody set the state of the run by hand; a person who wants it to stop is told how."""
         name = state.name or state.type.value
-        if not self._run.is_stopping and name != self._explained:
+        if not self._run.stopping.is_requested and name != self._explained:
             self._explained = name
             self._run.board.say(
                 f"This run was set to {name} in Prefect. That does not stop it: cancel it there, or call "
@@ -146,9 +146,9 @@ class RequestInbox:
             )
 
     def _stop(self, why: str) -> None:
-        if not self._run.is_stopping:
+        if not self._run.stopping.is_requested:
             self._run.board.say(f"The run stops {why}: sessions are ended, and their work is kept.")
-            self._run.stop()
+            self._run.stopping.request()
 
 
 async def _hear(node: str, hearing: Awaitable[RequestResult]) -> Answer:

@@ -116,7 +116,7 @@ async def work_graph(project: Project, options: RunOptions) -> State[Any]:
             announcer = stack.enter_context(announcing(board, run_id, options.repository))
             async with hearing(opened.run, flow_run, telling), showing_sessions(board):
                 launcher = PrefectLauncher(board, opened.run.settings.retry, telling)
-                scheduler = Scheduler(opened, Plan(opened.run.graph, options.only), launcher)
+                scheduler = Scheduler(opened, Plan(opened.run.nodes.graph, options.only), launcher)
                 await scheduler.work()
         state = await finish(opened, scheduler, options, telling)
         ending = {"id": run_id, "exit_code": board.view.exit_code or 0, "state": state.name or ""}
@@ -129,7 +129,7 @@ async def tell_of_dead_runs(opened: OpenRun, own: UUID | None) -> None:
     moved = opened.relocation
     former = moved.former if moved and not moved.is_copy else None
     try:
-        telling = crash_stale(opened.run.repository.common_dir, own, former)
+        telling = crash_stale(opened.run.git.repository.common_dir, own, former)
         for line in await asyncio.wait_for(telling, STALE_SECONDS):
             opened.run.board.say(line)
     except OUTAGE as error:
@@ -145,7 +145,7 @@ def begin(opened: OpenRun) -> None:
         show(opened)
     else:
         # A worker's terminal was closed: agents have sessions of their own, and would work on unattended.
-        on_hangup(opened.run.stop)
+        on_hangup(opened.run.stopping.request)
 
 
 async def finish(opened: OpenRun, scheduler: Scheduler, options: RunOptions, telling: Telling) -> State[Any]:
@@ -158,12 +158,12 @@ async def finish(opened: OpenRun, scheduler: Scheduler, options: RunOptions, tel
     ]
     dropped = f"{view.dropped_messages} older messages are in the log of the run alone."
     messages = (*([dropped] if view.dropped_messages else []), *view.messages)
-    report = write_report(f"Run of {options.repository}", rows, messages, code, str(run.purse.total))
+    report = write_report(f"Run of {options.repository}", rows, messages, code, str(run.budgets.total))
     await telling.tell(
         lambda: acreate_markdown_artifact(report, key="coordinator-report", description="How each node ended")
     )
     detail = f"Publication is pending: {opened.publisher.pending}." if opened.publisher.pending else ""
-    state = describe_run(code, detail, run.halt_reason)
+    state = describe_run(code, detail, run.stopping.halt_reason)
     if run.id:
         await telling.tell(lambda: open_for_ending(UUID(run.id), state))
     run.board.close(int(code))

@@ -98,7 +98,7 @@ def sweep(
     data: Path | None,
     relocation: Relocation | None = None,
 ) -> list[str]:
-    """Delete what nobody needs any more; say what, in a line each. Call in a thread, holding the run's lock."""
+    """Delete what nobody needs any more; say what, in a line each. Call holding the run's lock."""
     private = [*find_private(repository, relocation), *find_unattributed(data)]
     lines = [f"{path}: deleted; a run that is dead had made it" for path in private if delete(path)]
     open_nodes = {flatten(task.id) for task in graph.tasks.values() if not task.is_completed}

@@ -98,7 +98,7 @@ def remove_landed(
 ) -> tuple[list[str], Leftovers]:
     """Remove worktrees and branches of nodes that are completed at the head; say what was done, a line each.
 
-    What is in them and did not land is kept at a ref first. Call in a thread, holding the run's lock.
+    What is in them and did not land is kept at a ref first. Call holding the run's lock.
     """
     repository = worktrees.repository
     leftovers = find_leftovers(repository, head, graph, settings)

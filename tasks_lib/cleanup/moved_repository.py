@@ -32,7 +32,7 @@ def find_former_top(repository: Repository, relocation: Relocation | None) -> Pa
 def adopt_new_location(repository: Repository) -> tuple[Relocation | None, list[str]]:
     """Have worktrees, records and an unfinished move of a checkout follow the repository; what was done, a line each.
 
-    Called in a thread, holding the run's lock, before anything is ended, opened, or written to `run.json`.
+    Called holding the run's lock, before anything is ended, opened, or written to `run.json`.
     """
     relocation = find_move(repository)
     if relocation is None:

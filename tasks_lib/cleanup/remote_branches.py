@@ -20,7 +20,7 @@ from tasks_lib.settings.schema import Settings
 def sweep(remote: Remote, head: Head, graph: Graph, settings: Settings, branches: Mapping[str, str]) -> list[str]:
     """Delete the branches that agents pushed for nodes that have landed on the remote; a line for each that stays.
 
-    `branches` is what the remote has. One that holds what did not land stays. Call in a thread.
+    `branches` is what the remote has. One that holds what did not land stays.
     """
     found = find_landed_branches(remote, head, graph, settings, branches)
     base = head.base()
@@ -38,7 +38,7 @@ def sweep(remote: Remote, head: Head, graph: Graph, settings: Settings, branches
 def clean_up_remote(project: Project) -> list[str]:
     """Make up for what a kill after the last push left: branches on the remote, and the local one that lags behind.
 
-    Returns what could not be done, a line each. Call in a thread, when no run is going on.
+    Returns what could not be done, a line each. Call when no run is going on.
     """
     remote, repository = project.open_remote(), project.repository
     if remote is None:

@@ -20,14 +20,15 @@ from tasks_lib.landing.completed_elsewhere import end_completed_elsewhere_nodes
 from tasks_lib.landing.merge_queue import MergeQueue
 from tasks_lib.landing.publish_local import LocalPublisher
 from tasks_lib.landing.publish_remote import RemotePublisher
-from tasks_lib.naming import name_branches
 from tasks_lib.process.private_directories import name_owner, private_directory
 from tasks_lib.project.agent_instructions import read_project_instructions
 from tasks_lib.project.child_environment import REPOSITORY_MARKER, ChildEnvironments
 from tasks_lib.project.loading import Project
+from tasks_lib.runtime.agent_access import AgentAccess
 from tasks_lib.runtime.agent_requirements import find_agent_requirements
 from tasks_lib.runtime.backend_factory import make_backend
 from tasks_lib.runtime.run_context import Run
+from tasks_lib.runtime.session_slots import SessionSlots
 from tasks_lib.runtime.status_board import VIEW_NAME, Board, NodeView, RunView, now_text
 
 WATCH_SECONDS = 1.0
@@ -54,7 +55,7 @@ class OpenRun:
         )
 
     def _on_moved(self) -> None:
-        self.run.moved.set()
+        self.run.changed.set()
         self.publisher.wake()
 
 
@@ -100,7 +101,9 @@ async def open_run(
         surroundings = ChildEnvironments(project.settings, repository, private)
         instructions = await asyncio.to_thread(read_project_instructions, project)
         backend = make_backend(project, instructions, surroundings, data or private, private)
-        run = Run(project, run_id, board, backend, surroundings, instructions, private, max_sessions)
+        slots = SessionSlots(max_sessions)
+        agents = AgentAccess(backend, slots, instructions, surroundings, private / "prompts")
+        run = Run(project, run_id, board, agents, private)
         opened = OpenRun(run)
         opened.relocation = relocation
         try:
@@ -112,7 +115,7 @@ async def open_run(
             await prepare_backend(run)
             async with _running_alongside(_watch_base(opened), opened.publisher.work(), _write_board(board)):
                 yield opened
-                await run.settle()
+                await run.background.wait()
                 await opened.publisher.finish()
         finally:
             await _close(opened)
@@ -141,48 +144,48 @@ async def clean_up_before_run(opened: OpenRun, data: Path | None = None) -> Left
     run = opened.run
     if not run.settings.verify:
         run.board.say(NO_VERIFY)
-    for warning in (*run.project.warnings, *run.instructions.templates.warnings):
+    for warning in (*run.project.warnings, *run.agents.instructions.templates.warnings):
         run.board.say(str(warning))
-    if count := await end_processes(run.repository, run.settings.watch.stop_seconds, opened.relocation):
+    if count := await end_processes(run.git.repository, run.settings.watch.stop_seconds, opened.relocation):
         run.board.say(f"Ended {count} processes that an earlier run had left.")
-    if line := await run.thread(mend, run.repository.common_dir):
+    if line := await run.git.call(mend, run.git.repository.common_dir):
         run.board.say(line)
-    await run.thread(run.repository.exclude_worktrees)
-    branches = name_branches(run.graph.tasks.values(), run.settings.branch_prefix, target=run.head.target).values()
-    for line in await run.thread(run.worktrees.reconcile, tuple(branches)):
+    await run.git.call(run.git.repository.exclude_worktrees)
+    branches = [run.nodes.branch_of(task_id) for task_id in run.nodes.graph.tasks]
+    for line in await run.git.call(run.git.worktrees.reconcile, tuple(branches)):
         run.board.say(line)
     if refusal := await opened.merge_queue.follow_base():
         if opened.merge_queue.is_rewritten:
             raise InputError([refusal])
         run.board.say(f"{refusal}. Nothing lands until {run.project.base_name} moves.")
-    run.graph = await run.thread(run.read_graph_at, await run.thread(run.head.current))
-    _, left = await run.thread(remove_landed, run.worktrees, run.head, run.graph, run.settings, run.id)
-    for line in await run.thread(sweep, run.repository, run.graph, run.settings, data, opened.relocation):
+    run.nodes.graph = await run.git.call(run.nodes.read_graph_at, await run.git.call(run.git.head.current))
+    _, left = await run.git.call(remove_landed, run.git.worktrees, run.git.head, run.nodes.graph, run.settings, run.id)
+    for line in await run.git.call(sweep, run.git.repository, run.nodes.graph, run.settings, data, opened.relocation):
         run.board.say(line)
     return left
 
 
 async def prepare_backend(run: Run) -> None:
     """See that the backend can do all that the graph will ask of it; raises InputError before any worktree is made."""
-    needs = find_agent_requirements(run.graph.tasks.values(), run.settings)
-    await run.backend.prepare(needs)
-    run.needs.update(needs)
+    needs = find_agent_requirements(run.nodes.graph.tasks.values(), run.settings)
+    await run.agents.backend.prepare(needs)
+    run.agents.requirements.update(needs)
 
 
 async def _watch_base(opened: OpenRun) -> None:
     """Notice commits that a person makes on the target while the run goes on."""
     run = opened.run
-    seen = await run.thread(run.head.base)
+    seen = await run.git.call(run.git.head.base)
     while True:
         await asyncio.sleep(WATCH_SECONDS)
         try:
-            base = await run.thread(run.head.base)
+            base = await run.git.call(run.git.head.base)
             if base != seen:
                 if refusal := await opened.merge_queue.follow_base():
                     run.board.say(f"{refusal}. Nothing lands until {run.project.base_name} moves.")
                 end_completed_elsewhere_nodes(run)
                 seen = base
-                run.moved.set()
+                run.changed.set()
         except CoordinatorError as error:
             run.board.say(f"{run.project.base_name} cannot be followed at the moment: {error}")
 
@@ -216,12 +219,12 @@ async def _close(opened: OpenRun) -> None:
     run = opened.run
     try:
         try:
-            await run.backend.close()
+            await run.agents.backend.close()
         finally:
-            await run.settle()
+            await run.background.wait()
             await opened.merge_queue.close()
-            await run.thread(run.worktrees.close)
-            await run.thread(run.head.finish)
+            await run.git.call(run.git.worktrees.close)
+            await run.git.call(run.git.head.finish)
     finally:
         # In a thread, so that signals are still heard while the threads for git end.
-        await asyncio.to_thread(run.close)
+        await asyncio.to_thread(run.git.close)

@@ -47,7 +47,7 @@ class OpenNode:
         self._run = opened.run
         self._lander = opened.merge_queue
         self._rank = -float(priority)
-        self._seat: Seat = opened.run.slots.seat(self._rank)
+        self._seat: Seat = opened.run.agents.slots.seat(self._rank)
         self._delays = list_delays(opened.run.settings.retry)
 
     @property
@@ -57,7 +57,7 @@ class OpenNode:
     @property
     def is_to_end(self) -> bool:
         """Whether a person stopped the run, or this node."""
-        return self._run.is_stopping or self._run.desk.is_abort_requested(self.id)
+        return self._run.stopping.is_requested or self._run.requests.is_abort_requested(self.id)
 
     async def attempt(self) -> Outcome | Retry:
         """Make one attempt; how the node ended, or that another attempt is due. Raises what breaks in our own code."""
@@ -75,7 +75,7 @@ class OpenNode:
             self.is_waiting = True
             self.failures.append(ended.reason)
             if self.is_to_end:  # It was stopped between its last stage and this.
-                self._run.desk.has_changed.set()
+                self._run.requests.has_changed.set()
         self.changed.set()
         return ended
 
@@ -89,7 +89,7 @@ class OpenNode:
     def close(self) -> None:
         """Leave the slot, and forget what persons wanted of this node; call when nothing works for it any more."""
         self._seat.leave()
-        self._run.desk.leave(self.id)
+        self._run.requests.leave(self.id)
 
 
 class Launcher(Protocol):
@@ -133,16 +133,16 @@ class Scheduler:
         try:
             await self._work()
         except asyncio.CancelledError:
-            self._run.stop()
+            self._run.stopping.request()
             await self._end_all()
             raise
-        if not self._run.is_stopping:
+        if not self._run.stopping.is_requested:
             await self._show_skips()
 
     def judge(self) -> ExitCode:
         """How the run ended, by the graph at the head."""
         # A run that gave up because no session could do better was stopped by what it met, and not by a person.
-        is_interrupted = self._run.is_stopping and not self._run.halt_reason
+        is_interrupted = self._run.stopping.is_requested and not self._run.stopping.halt_reason
         plan = self.plan
         return find_exit_code(plan.graph, plan.only, plan.outcomes, is_interrupted=is_interrupted)
 
@@ -153,27 +153,27 @@ class Scheduler:
             if self._nodes:
                 self._give_up_if_stuck()
                 await self._wait()
-            elif self._run.is_stopping or not await self._is_work_taken_back():
+            elif self._run.stopping.is_requested or not await self._is_work_taken_back():
                 return
 
     async def _is_work_taken_back(self) -> bool:
         """Publish, now that nothing is at work, and see whether that takes merges back which others' do not fit."""
         await self._opened.publisher.settle()
-        return self._run.head.last_seen() != self._read_head
+        return self._run.git.head.last_seen() != self._read_head
 
     async def _read_graph(self) -> None:
         """Take in what the head says now; faults in it are said, and the graph as it was goes on."""
-        head = self._run.head.last_seen()
+        head = self._run.git.head.last_seen()
         if head == self._read_head:
             return
         self._read_head = head
         try:
-            graph = await self._run.thread(self._run.read_graph_at, head)
+            graph = await self._run.git.call(self._run.nodes.read_graph_at, head)
         except InputError as error:
             self._run.board.say(f"The task files at {head[:12]} have faults; the graph stays as it was.\n{error}")
             return
         if graph is not self.plan.graph:
-            self._run.graph = graph
+            self._run.nodes.graph = graph
             changes = self.plan.update(graph)
             for task_id in changes.added:
                 self._run.board.add_node(task_id, graph.tasks[task_id].name)
@@ -184,9 +184,9 @@ class Scheduler:
     # Starting, and hearing what ended.
 
     def _start_ready(self) -> None:
-        if self._run.is_stopping:
+        if self._run.stopping.is_requested:
             return
-        room = min(self._run.slots.size * OPEN_PER_SESSION - len(self._nodes), self._run.slots.free)
+        room = min(self._run.agents.slots.size * OPEN_PER_SESSION - len(self._nodes), self._run.agents.slots.free)
         for task_id in self.plan.ready():
             if room <= 0:
                 return
@@ -204,17 +204,17 @@ class Scheduler:
 
     async def _wait(self) -> None:
         """Wait for a node to end, for the head to move, or for a person to stop a node or the run."""
-        await self._hear(self._run.moved, self._run.desk.has_changed)
-        self._end_waiting(self._run.desk.is_abort_requested)
+        await self._hear(self._run.changed, self._run.requests.has_changed)
+        self._end_waiting(self._run.requests.is_abort_requested)
         await self._finish_done()
-        if self._run.is_stopping:
+        if self._run.stopping.is_requested:
             await self._end_all()
 
     async def _end_all(self) -> None:
-        """Wait until every node has ended by itself; `run.stop` was called, so each does soon."""
+        """Wait until every node has ended by itself; `run.stopping.request` was called, so each does soon."""
         while self._nodes:
             self._end_waiting(lambda task_id: True)
-            await self._hear(self._run.desk.has_changed)
+            await self._hear(self._run.requests.has_changed)
             await self._finish_done()
 
     async def _hear(self, *signals: asyncio.Event) -> None:
@@ -246,7 +246,7 @@ class Scheduler:
     async def _finish(self, job: asyncio.Task[None]) -> None:
         node = self._nodes.pop(job)
         if node.outcome is None and node.is_waiting and job.cancelled():
-            who = "a person stopped it" if self._run.desk.is_abort_requested(node.id) else "the run was stopped"
+            who = "a person stopped it" if self._run.requests.is_abort_requested(node.id) else "the run was stopped"
             node.outcome = Aborted(f"{who} before its next attempt; the work is kept")
             await self._launcher.end(node)
         broke = "it was cancelled" if job.cancelled() else job.exception()

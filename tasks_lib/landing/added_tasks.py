@@ -21,7 +21,7 @@ def may_add_files(landing: Landing) -> bool:
 
 
 def find_new_faults(reader: TaskReader, candidate: Candidate) -> tuple[Fault, ...]:
-    """The errors in the task files of `candidate` that its head does not have, sorted. Call in a thread."""
+    """The errors in the task files of `candidate` that its head does not have, sorted."""
     errors = _find_errors(reader, candidate.commit)
     return tuple(sorted(errors - _find_errors(reader, candidate.head))) if errors else ()
 
@@ -32,7 +32,7 @@ def _find_errors(reader: TaskReader, commit: str) -> set[Fault]:
 
 
 def find_new_tasks(reader: TaskReader, candidate: Candidate) -> tuple[str, ...]:
-    """The ids of the tasks that `candidate` adds to its head. Call in a thread."""
+    """The ids of the tasks that `candidate` adds to its head."""
     known = {task.id for task in reader.read(candidate.head).tasks}
     return tuple(task.id for task in reader.read(candidate.commit).tasks if task.id not in known)
 
@@ -49,7 +49,7 @@ class AddedTasks:
         self._generation: dict[str, int] = {}
 
     def refuse(self, candidate: Candidate, landing: Landing) -> GivenBack | None:
-        """What the session has to change before the tasks that it adds may land. Call in a thread."""
+        """What the session has to change before the tasks that it adds may land."""
         if not may_add_files(landing):
             return None
         if faults := find_new_faults(self._reader, candidate):
@@ -62,7 +62,7 @@ class AddedTasks:
         return GivenBack(reason, MANY_GENERATIONS.format(reason=reason))
 
     def note_landed(self, candidate: Candidate, landing: Landing) -> None:
-        """The work of `landing` has landed with `candidate`. Call in a thread."""
+        """The work of `landing` has landed with `candidate`."""
         if may_add_files(landing):
             generation = self._generation.get(landing.task.id, 0) + 1
             self._generation |= dict.fromkeys(find_new_tasks(self._reader, candidate), generation)

@@ -29,9 +29,9 @@ class Verifier:
         self._verifying = verifying
         self._green: dict[str, Green] = {}
         self._worktree: Worktree | None = None
-        self._prover = ContentChecker(run.isolation, run.objects, run.repository.hash_bytes)
+        self._prover = ContentChecker(run.git.isolation, run.git.objects, run.git.repository.hash_bytes)
         self._said: set[str] = set()
-        self._alternates = read_alternates(run.repository)
+        self._alternates = read_alternates(run.git.repository)
 
     async def find_red(self, commit: str, node_id: str) -> Red | None:
         """None if `verify` passes on `commit`, or none is configured; `node_id` is whose work it is, or ""."""
@@ -58,8 +58,8 @@ class Verifier:
 
     def find_detour(self) -> str:
         """Why objects that git finds now may be gone tomorrow, "" if they are where they were when the run began."""
-        if added := read_alternates(self._run.repository) - self._alternates:
-            where = self._run.repository.common_dir / ALTERNATES
+        if added := read_alternates(self._run.git.repository) - self._alternates:
+            where = self._run.git.repository.common_dir / ALTERNATES
             return f"{where} leads to {show_some(sorted(added))} since this run began; take that line out"
         return ""
 
@@ -80,7 +80,7 @@ class Verifier:
 
     async def close(self) -> None:
         if self._worktree:
-            await self._run.thread(self._run.worktrees.release, self._worktree)
+            await self._run.git.call(self._run.git.worktrees.release, self._worktree)
             self._worktree = None
 
     async def _hold_worktree(self, commit: str) -> Worktree | str:
@@ -89,12 +89,12 @@ class Verifier:
         for _ in range(_TRIES):
             try:
                 worktree = await self._open_worktree(commit)
-                proof = await self._run.thread(self._prover.prove, worktree, commit)
+                proof = await self._run.git.call(self._prover.prove, worktree, commit)
             except GitError as error:
                 why = str(error)
                 await self._drop_worktree()
                 continue
-            for note in (*self._run.worktrees.take_warnings(), *proof.notes):
+            for note in (*self._run.git.worktrees.take_warnings(), *proof.notes):
                 self.say_once(note)
             if not proof.wrong:
                 return worktree
@@ -104,21 +104,21 @@ class Verifier:
 
     async def _open_worktree(self, commit: str) -> Worktree:
         if self._worktree is None:
-            self._worktree = await self._run.thread(self._run.worktrees.open_detached, commit, VERIFY)
+            self._worktree = await self._run.git.call(self._run.git.worktrees.open_detached, commit, VERIFY)
         else:
-            await self._run.thread(self._run.worktrees.switch, self._worktree, commit)
+            await self._run.git.call(self._run.git.worktrees.switch, self._worktree, commit)
         return self._worktree
 
     async def _drop_worktree(self) -> None:
         if self._worktree:
-            await self._run.thread(self._run.worktrees.remove, self._worktree)
+            await self._run.git.call(self._run.git.worktrees.remove, self._worktree)
             self._worktree = None
 
     async def _look_after_setup(self, worktree: Worktree) -> None:
         """`setup` is the person's and may write what it likes; that `verify` then sees other files is said."""
         if not self._run.settings.setup:
             return
-        changed = await self._run.thread(list_changed, self._run.isolation.checking_out(worktree))
+        changed = await self._run.git.call(list_changed, self._run.git.isolation.checking_out(worktree))
         if changed:
             self.say_once(f"`setup` changes files that are in git before `verify` sees them: {show_some(changed)}.")
 

@@ -1,26 +1,27 @@
 """Notices that somebody else has completed a node that is worked here, so that nothing lands twice."""
 
-from tasks_lib.runtime.run_context import MAX_HISTORY, Run
+from tasks_lib.runtime.node_registry import MAX_HISTORY
+from tasks_lib.runtime.run_context import Run
 
 
 def find_completing_commit(run: Run, task_id: str, head: str) -> str:
-    """The commit that completed a node on `head`, or `head` where nobody knows. Call in a thread."""
-    return run.head.find_landed(head, MAX_HISTORY).get(task_id, head)
+    """The commit that completed a node on `head`, or `head` where nobody knows."""
+    return run.git.head.find_landed(head, MAX_HISTORY).get(task_id, head)
 
 
 def find_completed_elsewhere(run: Run, task_id: str) -> str:
-    """The commit by which somebody else has completed a node that is open here, "" if nobody has. Call in a thread."""
-    head = run.head.last_seen()
-    task = run.reader.read(head).find(task_id)
+    """The commit by which somebody else has completed a node that is open here, "" if nobody has."""
+    head = run.git.head.last_seen()
+    task = run.git.reader.read(head).find(task_id)
     return find_completing_commit(run, task_id, head) if task and task.is_completed else ""
 
 
 def end_completed_elsewhere_nodes(run: Run) -> None:
     """End the sessions of nodes that the base shows as completed; their work is kept. Call on the event loop."""
-    tasks = run.reader.read(run.head.last_seen_base())
-    for node_id in run.desk.open_nodes():
+    tasks = run.git.reader.read(run.git.head.last_seen_base())
+    for node_id in run.requests.open_nodes():
         if (task := tasks.find(node_id)) and task.is_completed:
-            run.desk.end_completed_elsewhere(node_id)
+            run.requests.end_completed_elsewhere(node_id)
 
 
 def describe_completed_elsewhere(task_id: str, commit: str) -> str:

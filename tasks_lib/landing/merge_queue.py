@@ -31,22 +31,24 @@ class MergeQueue:
     """The merge queue of one run. Every move of the head goes through here, so that each is seen and published."""
 
     def __init__(self, run: Run, on_moved: Callable[[], None], look: Callable[[], object]) -> None:
-        """`look`, called in a thread, brings news of the base that is elsewhere; it may raise CoordinatorError."""
+        """`look` brings news of the base that is elsewhere; it may raise CoordinatorError."""
         self._run = run
         self._look = look
         self._queue_lock = SessionSlots(1)
         self._on_moved = on_moved
-        self._composer = Composer(run.repository.git, run.objects, run.reader, run.identity, run.isolation)
+        self._composer = Composer(
+            run.git.repository.git, run.git.objects, run.git.reader, run.agents.identity, run.git.isolation
+        )
         self._known_base: str | None = None
         self._has_changed = asyncio.Event()
         self._taking_back = asyncio.Lock()
         self._is_given_up = False
-        self._additions = AddedTasks(run.reader)
+        self._additions = AddedTasks(run.git.reader)
         self.is_behind: bool = False
         """Whether the head stands on a base that has moved on, and is not made again on it for now."""
         self._landed: int = 0
         self.chase: MovingBaseLimit = MovingBaseLimit(
-            run.repository.git, run.project.base_name, is_remote=run.project.is_remote
+            run.git.repository.git, run.project.base_name, is_remote=run.project.is_remote
         )
         self._verifier = Verifier(run, self.chase.verifying)
         self.waiting_for_base: int = 0
@@ -75,8 +77,8 @@ class MergeQueue:
         await self._queue_lock.acquire(FIRST)
         try:
             while True:
-                head = self._run.head.last_seen()
-                candidate = await self._run.thread(compose, head)
+                head = self._run.git.head.last_seen()
+                candidate = await self._run.git.call(compose, head)
                 if await self._advance_or_hold(candidate):
                     self._verifier.take_over(head, candidate.commit)
                     return candidate.commit
@@ -111,10 +113,10 @@ class MergeQueue:
 
     async def find_rewritten(self) -> str:
         """Why nothing may be published, "" if the base still holds what was published; nothing is moved by this."""
-        known, base = self._known_base, await self._run.thread(self._run.head.base)
-        if known is None or await self._run.thread(self._run.head.contains, known, base):
+        known, base = self._known_base, await self._run.git.call(self._run.git.head.base)
+        if known is None or await self._run.git.call(self._run.git.head.contains, known, base):
             return ""
-        return await self._run.thread(describe_rewritten_base, self._run, base, known)
+        return await self._run.git.call(describe_rewritten_base, self._run, base, known)
 
     async def wait_for_restored_branches(self) -> None:
         """Return when no merge is being taken back: then each such node has its branch, and may be worked again."""
@@ -139,22 +141,22 @@ class MergeQueue:
                 return Held(refusal)
             if detour := self._verifier.find_detour():
                 return Held(detour, is_broken=True)
-            head = self._run.head.last_seen()
-            candidate = await self._run.thread(self._compose, landing, head)
+            head = self._run.git.head.last_seen()
+            candidate = await self._run.git.call(self._compose, landing, head)
             if candidate is None:
                 return CompletedElsewhere(
-                    await self._run.thread(find_completing_commit, self._run, landing.task.id, head)
+                    await self._run.git.call(find_completing_commit, self._run, landing.task.id, head)
                 )
             if isinstance(candidate, Conflict):
-                return give_back_conflict(candidate, head, self._run.instructions.templates)
-            if back := await self._run.thread(self._additions.refuse, candidate, landing):
+                return give_back_conflict(candidate, head, self._run.agents.instructions.templates)
+            if back := await self._run.git.call(self._additions.refuse, candidate, landing):
                 return back
             if red := await self._verifier.find_red(candidate.commit, landing.task.id):
                 return await self._find_base_red(head) or self._give_back_red(red, head)
             if refusal := await self._judge_untested_lines(candidate):
                 return refusal
             if await self._advance_or_hold(candidate):
-                await self._run.thread(self._additions.note_landed, candidate, landing)
+                await self._run.git.call(self._additions.note_landed, candidate, landing)
                 self._landed += 1
                 self._has_changed.set()
                 return Landed(candidate.commit)
@@ -162,7 +164,7 @@ class MergeQueue:
 
     def _compose(self, landing: Landing, head: str) -> Candidate | Conflict | None:
         """The commit that would land it, None if its task is completed at `head` already."""
-        entry = self._run.objects.find_entry(head, landing.task.path)
+        entry = self._run.git.objects.find_entry(head, landing.task.path)
         is_as_known = entry is not None and entry.oid == landing.task.blob
         if landing.task.is_completed if is_as_known else self._is_completed(landing.task.id, head):
             return None
@@ -172,7 +174,7 @@ class MergeQueue:
 
     async def _advance(self, candidate: Candidate) -> bool:
         """Move the head to `candidate`; False if it was elsewhere."""
-        return await self._move(lambda: self._run.head.advance(candidate.head, candidate.commit))
+        return await self._move(lambda: self._run.git.head.advance(candidate.head, candidate.commit))
 
     async def _advance_or_hold(self, candidate: Candidate) -> bool:
         """As `_advance`. A base that has moved in too many rounds in a row is followed no more: the head stays where
@@ -180,17 +182,17 @@ class MergeQueue:
         """
         run, known = self._run, self._known_base or candidate.head
         is_moved = await self._advance(candidate)
-        if is_moved and run.head.is_as_seen(known):
+        if is_moved and run.git.head.is_as_seen(known):
             self._win_here()
         else:
-            base = await run.thread(run.head.base)
-            if is_moved and await run.thread(run.head.contains, base, candidate.commit):
+            base = await run.git.call(run.git.head.base)
+            if is_moved and await run.git.call(run.git.head.contains, base, candidate.commit):
                 return True
-            await run.thread(self.chase.lose, known, base)
+            await run.git.call(self.chase.lose, known, base)
         if is_moved or not self.chase.is_over:
             return is_moved
         self.is_behind = True
-        await run.thread(run.head.hold, candidate.head)
+        await run.git.call(run.git.head.hold, candidate.head)
         return await self._advance(candidate)
 
     def _win_here(self) -> None:
@@ -200,7 +202,7 @@ class MergeQueue:
 
     async def _move(self, work: Callable[[], bool]) -> bool:
         """Do `work`, which moves the head, in a thread; once begun it comes to its end, and what landed is known."""
-        moving = asyncio.ensure_future(self._run.thread(work))
+        moving = asyncio.ensure_future(self._run.git.call(work))
         try:
             is_moved = await asyncio.shield(moving)
         except asyncio.CancelledError:
@@ -214,7 +216,7 @@ class MergeQueue:
     # Verification.
 
     def _give_back_red(self, red: Red, head: str) -> GivenBack:
-        templates = self._run.instructions.templates
+        templates = self._run.agents.instructions.templates
         prompt = agent_prompts.write_red_prompt(red.line, red.how, red.tail, red.log, head, templates)
         return GivenBack(f"verify is red as merged: `{red.line}` {red.how}", prompt)
 
@@ -255,7 +257,7 @@ class MergeQueue:
         base = self._run.project.base_name
         until = f"until that works; run again then, or commit what it needs to {base}" if held.is_broken else ""
         self._verifier.say_once(f"The queue is held. {held.reason}. Nothing lands {until or f'until {base} moves'}.")
-        self._run.moved.set()
+        self._run.changed.set()
         self._has_changed.clear()
         self._is_given_up = False
         try:
@@ -263,7 +265,7 @@ class MergeQueue:
             rests_until = time.monotonic() + find_pause(times)
             while not self._is_given_up and (left := rests_until - time.monotonic()) > 0:
                 self._has_changed.clear()
-                self._run.moved.set()
+                self._run.changed.set()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._has_changed.wait(), left)
         finally:
@@ -273,21 +275,21 @@ class MergeQueue:
     # The base.
 
     def _see(self) -> tuple[str, str]:
-        return self._run.head.last_seen(), self._run.head.last_seen_base()
+        return self._run.git.head.last_seen(), self._run.git.head.last_seen_base()
 
     async def _has_news_since(self, seen: tuple[str, str]) -> bool:
         """Whether head and base, looked at this moment, are not as they were: what was red may be green just now."""
         with suppress(CoordinatorError):
-            await self._run.thread(self._look)
-        await self._run.thread(self._run.head.base)
+            await self._run.git.call(self._look)
+        await self._run.git.call(self._run.git.head.base)
         return self._see() != seen
 
     async def _follow_base(self) -> str:
         """Reconcile the head with the base; returns why nothing may land, "" if it may."""
         run = self._run
-        if self._known_base and run.head.is_as_seen(self._known_base) and not self.is_behind:
+        if self._known_base and run.git.head.is_as_seen(self._known_base) and not self.is_behind:
             return ""
-        found = await run.thread(run.head.reconcile, self._known_base)
+        found = await run.git.call(run.git.head.reconcile, self._known_base)
         match found:
             case Unchanged(_, base):
                 pass
@@ -301,7 +303,7 @@ class MergeQueue:
                     return refusal
             case Rewritten(base, known):
                 self.is_rewritten = True
-                return await run.thread(describe_rewritten_base, run, base, known)
+                return await run.git.call(describe_rewritten_base, run, base, known)
         self.is_rewritten = False
         self.is_behind = False
         # Not as it was last seen: others look at the base too, and it may have moved since the head was compared.
@@ -321,10 +323,10 @@ class MergeQueue:
         returned: list[str] = []
         overtaken: list[str] = []
         for commit in commits:
-            if await run.thread(self._is_overtaken, commit, tip):
+            if await run.git.call(self._is_overtaken, commit, tip):
                 overtaken.append(commit)
                 continue
-            made = await run.thread(recompose, self._composer, commit, tip, digest_verify(run.settings))
+            made = await run.git.call(recompose, self._composer, commit, tip, digest_verify(run.settings))
             if isinstance(made, Conflict) or await self._has_faults(made):
                 returned.append(commit)
             elif await self._verifier.find_red(made.commit, ""):
@@ -333,10 +335,10 @@ class MergeQueue:
                 returned.append(commit)
             else:
                 tip = made.commit
-        now = await run.thread(run.head.base)
+        now = await run.git.call(run.git.head.base)
         if now == base:
             self._win_here()
-        await run.thread(self.chase.lose, base, now)
+        await run.git.call(self.chase.lose, base, now)
         swapping = asyncio.ensure_future(self._swap_in(head, tip, returned, overtaken))
         try:
             await asyncio.shield(swapping)
@@ -349,14 +351,14 @@ class MergeQueue:
     async def _swap_in(self, head: str, tip: str, returned: list[str], overtaken: list[str]) -> None:
         run = self._run
         for commit in returned:
-            run.board.say(await run.thread(self._return_to_branch, commit))
+            run.board.say(await run.git.call(self._return_to_branch, commit))
         for commit in overtaken:
-            await run.thread(keep_commit, run.repository.git, self._read_task_id(commit), commit)
+            await run.git.call(keep_commit, run.git.repository.git, self._read_task_id(commit), commit)
         async with self._taking_back:
-            is_moved = await run.thread(run.head.replace, head, tip)
+            is_moved = await run.git.call(run.git.head.replace, head, tip)
             for commit in returned:
                 # Once more: its branch may have been there still, about to be deleted because it had landed.
-                await run.thread(self._return_to_branch, commit)
+                await run.git.call(self._return_to_branch, commit)
             if is_moved:
                 await self._tell_taken_back(returned)
                 await self._tell_overtaken(overtaken, tip)
@@ -364,37 +366,37 @@ class MergeQueue:
             self._on_moved()
 
     async def _has_faults(self, made: Candidate) -> bool:
-        return bool(await self._run.thread(find_new_faults, self._run.reader, made))
+        return bool(await self._run.git.call(find_new_faults, self._run.git.reader, made))
 
     def _read_task_id(self, commit: str) -> str:
-        return self._run.head.read_trailers(commit).get("Task", "")
+        return self._run.git.head.read_trailers(commit).get("Task", "")
 
     def _is_overtaken(self, commit: str, tip: str) -> bool:
         """Whether the node that a commit of ours is about was completed by somebody else."""
         return self._is_completed(self._read_task_id(commit), tip)
 
     def _is_completed(self, task_id: str, head: str) -> bool:
-        task = self._run.reader.read(head).find(task_id)
+        task = self._run.git.reader.read(head).find(task_id)
         return task is not None and task.is_completed
 
     async def _tell_overtaken(self, commits: list[str], tip: str) -> None:
         for commit in commits:
-            task_id = await self._run.thread(self._read_task_id, commit)
-            theirs = await self._run.thread(find_completing_commit, self._run, task_id, tip)
+            task_id = await self._run.git.call(self._read_task_id, commit)
+            theirs = await self._run.git.call(find_completing_commit, self._run, task_id, tip)
             self._run.board.say(describe_completed_elsewhere(task_id, theirs))
-            self._run.remember_landed(task_id, theirs)
+            self._run.nodes.remember_landed(task_id, theirs)
             self._run.board.replace_commit(task_id, commit, theirs)
 
     async def _tell_taken_back(self, commits: list[str]) -> None:
         for commit in commits:
-            if task_id := await self._run.thread(self._read_task_id, commit):
+            if task_id := await self._run.git.call(self._read_task_id, commit):
                 self._run.board.take_back(task_id, commit)
 
     def _return_to_branch(self, commit: str) -> str:
         """The work of a merge that no longer fits becomes its branch again, so that the node goes on from there."""
         task_id = self._read_task_id(commit)
-        parents = self._run.repository.git.text("rev-list", "--parents", "-n1", commit).split()[1:]
+        parents = self._run.git.repository.git.text("rev-list", "--parents", "-n1", commit).split()[1:]
         if len(parents) == 2 and task_id:
-            self._run.repository.create_branch(self._run.branch_of(task_id), parents[1])
+            self._run.git.repository.create_branch(self._run.nodes.branch_of(task_id), parents[1])
         target = self._run.project.base_name
         return f"{task_id or commit[:12]} no longer fits onto {target}; its work is on its branch, and is worked again."

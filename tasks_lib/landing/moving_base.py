@@ -86,7 +86,7 @@ class MovingBaseLimit:
         self.lost_in_a_row, self._next_at, self._movers = 0, 0.0, []
 
     def lose(self, before: str, after: str) -> None:
-        """The base moved from the commit `before` to `after` in a round, which came to nothing. Call in a thread."""
+        """The base moved from the commit `before` to `after` in a round, which came to nothing."""
         if before == after or after == self._seen:
             return
         self._seen = after

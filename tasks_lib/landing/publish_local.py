@@ -39,17 +39,23 @@ class LocalPublisher:
         run = self._run
         async with self._one_at_a_time:
             try:
-                reason = await run.thread(self._publish)
+                reason = await run.git.call(self._publish)
             except CoordinatorError as error:
                 reason = str(error)
             if reason and reason != self.pending:
-                run.board.say(f"{run.project.target} is not moved yet: {reason}. Landed work waits at {run.head.ref}.")
+                run.board.say(
+                    f"{run.project.target} is not moved yet: {reason}. Landed work waits at {run.git.head.ref}."
+                )
             self.pending = reason
 
     async def settle(self) -> None:
         """Called when nothing is at work any more, and again if the head moves by that: a base that was chased in vain
         is followed once more then."""
-        if self._lander.is_behind and not self._run.is_stopping and not await self._lander.follow_base_once_more():
+        if (
+            self._lander.is_behind
+            and not self._run.stopping.is_requested
+            and not await self._lander.follow_base_once_more()
+        ):
             await self.publish_now()
 
     async def finish(self) -> None:
@@ -57,24 +63,24 @@ class LocalPublisher:
         await self.publish_now()
 
     def _publish(self) -> str:
-        """Why it waits, "" if the target has it all. Called in a thread, by one at a time."""
+        """Why it waits, "" if the target has it all. Called by one at a time."""
         run = self._run
-        head, base = run.head.current(), run.head.base()
-        if self._published and not run.head.contains(self._published, base):
+        head, base = run.git.head.current(), run.git.head.base()
+        if self._published and not run.git.head.contains(self._published, base):
             # A person took it back. To move the branch forward again would undo that.
             return f"it was rewritten and no longer contains {self._published[:12]}, which was published"
         if reason := fast_forward_local_branch(run, head):
             chase = self._lander.chase
-            return chase.explain() if chase.lost_in_a_row and not run.head.contains(base, head) else reason
+            return chase.explain() if chase.lost_in_a_row and not run.git.head.contains(base, head) else reason
         self._published = head
-        run.head.finish()
+        run.git.head.finish()
         return ""
 
 
 def fast_forward_local_branch(run: Run, commit: str) -> str:
-    """Move the local target branch to `commit` as git accepts it; why it stays, "" if it has it. Call in a thread."""
+    """Move the local target branch to `commit` as git accepts it; why it stays, "" if it has it."""
     # Git would move the branch under a checkout that it does not know for one any more.
-    if detour := run.shared.find_detour():
+    if detour := run.shared_state.find_detour():
         return detour
-    result = publish(run.repository.git, run.project.target, commit, admin_lock(run.repository))
+    result = publish(run.git.repository.git, run.project.target, commit, admin_lock(run.git.repository))
     return result.reason if isinstance(result, Pending) else ""

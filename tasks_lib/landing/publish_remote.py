@@ -9,7 +9,8 @@ from tasks_lib.errors import CoordinatorError, RemoteError
 from tasks_lib.git.publish.remote_branch import Pushed, Raced, Refused, Remote, Unreachable
 from tasks_lib.landing.merge_queue import MergeQueue
 from tasks_lib.landing.publish_local import PAUSE_SECONDS, fast_forward_local_branch
-from tasks_lib.runtime.run_context import Interrupted, Run
+from tasks_lib.runtime.run_context import Run
+from tasks_lib.runtime.stopping import Interrupted
 
 RACES = 3
 """How often in a row a push is made again at once because somebody else's came first."""
@@ -62,7 +63,7 @@ class RemotePublisher:
         merges back, whose nodes are then worked again."""
         await self.publish_now()
         for _ in range(ROUNDS - 1):
-            if not self._pause or self._run.is_stopping:
+            if not self._pause or self._run.stopping.is_requested:
                 return
             if self._lander.chase.is_over:
                 if await self._lander.follow_base_once_more():
@@ -77,8 +78,8 @@ class RemotePublisher:
         self._is_closing = True
         await self.publish_now()
         try:
-            with self._run.waiting_for(f"an answer of {self._remote.name}"):
-                await self._sweep(await self._run.thread(self._remote.list_branches))
+            with self._run.stopping.waiting_for(f"an answer of {self._remote.name}"):
+                await self._sweep(await self._run.git.call(self._remote.list_branches))
         except CoordinatorError as error:
             self._say_once(f"Branches of landed nodes were not looked for: {error}. The next run does that.")
 
@@ -99,7 +100,7 @@ class RemotePublisher:
         """Wait until there is something new of the remote, or the pause has gone by."""
         self._news.clear()
         with suppress(TimeoutError, Interrupted):
-            await asyncio.wait_for(self._run.unless_stopped(self._news.wait(), ""), self._pause)
+            await asyncio.wait_for(self._run.stopping.unless_stopped(self._news.wait(), ""), self._pause)
 
     def _succeed(self) -> str:
         self._pause, self._failures = 0.0, 0
@@ -122,13 +123,13 @@ class RemotePublisher:
                 return reason
             if self._lander.is_behind:
                 break
-            found = await self._run.thread(self._find_unpublished)
+            found = await self._run.git.call(self._find_unpublished)
             if isinstance(found, str):
                 await self._follow_here(found)
                 return self._succeed()
             head, base = found
-            with self._run.waiting_for(f"the push to {self._remote.name} (git decides whether it landed)"):
-                result = await self._run.thread(self._remote.push, head, base)
+            with self._run.stopping.waiting_for(f"the push to {self._remote.name} (git decides whether it landed)"):
+                result = await self._run.git.call(self._remote.push, head, base)
             match result:
                 case Pushed():
                     self._lander.note_published(head)
@@ -140,9 +141,11 @@ class RemotePublisher:
                 case Unreachable(reason):
                     return self._fail(f"{self._remote.name} does not answer: {reason}")
                 case Raced():
-                    with self._run.waiting_for(f"an answer of {self._remote.name}"):
-                        await self._run.thread(self._remote.fetch)
-                    await self._run.thread(self._lander.chase.lose, base, await self._run.thread(self._run.head.base))
+                    with self._run.stopping.waiting_for(f"an answer of {self._remote.name}"):
+                        await self._run.git.call(self._remote.fetch)
+                    await self._run.git.call(
+                        self._lander.chase.lose, base, await self._run.git.call(self._run.git.head.base)
+                    )
                     if self._lander.chase.is_over:
                         break
                 case _:
@@ -152,29 +155,29 @@ class RemotePublisher:
 
     def _find_unpublished(self) -> tuple[str, str] | str:
         """The head and the base, or the base alone if it has all of the head."""
-        head, base = self._run.head.current(), self._run.head.base()
-        return base if self._run.head.contains(head, base) else (head, base)
+        head, base = self._run.git.head.current(), self._run.git.head.base()
+        return base if self._run.git.head.contains(head, base) else (head, base)
 
     async def _follow(self) -> str:
         """Have our merges made again on what others pushed; returns why nothing may be pushed, "" if it may."""
         if self._is_closing:
             return await self._lander.find_rewritten()
         try:
-            return await self._run.unless_stopped(self._lander.follow_base(), "")
+            return await self._run.stopping.unless_stopped(self._lander.follow_base(), "")
         except Interrupted:
             return await self._lander.find_rewritten()
 
     async def _follow_here(self, commit: str) -> None:
         """The remote has `commit`: bring the local branch of that name along, if there is one and git accepts it."""
         run = self._run
-        await run.thread(run.head.finish)
-        if await run.thread(run.repository.branch_head, run.project.target) is None:
+        await run.git.call(run.git.head.finish)
+        if await run.git.call(run.git.repository.branch_head, run.project.target) is None:
             return
-        if reason := await run.thread(fast_forward_local_branch, run, commit):
+        if reason := await run.git.call(fast_forward_local_branch, run, commit):
             self._say_once(describe_local_branch_behind(run.project, reason))
 
     def _describe(self, reason: str) -> str:
-        where, ref = self._run.project.base_name, self._run.head.ref
+        where, ref = self._run.project.base_name, self._run.git.head.ref
         if self._refusal:
             return (
                 f"{where} is not moved: {reason}. Nothing is pushed any more in this run; landed work waits at {ref}."
@@ -197,15 +200,15 @@ class RemotePublisher:
 
     async def _look(self) -> None:
         run, remote = self._run, self._remote
-        with run.waiting_for(f"an answer of {remote.name}"):
-            branches = await run.thread(remote.list_branches)
+        with run.stopping.waiting_for(f"an answer of {remote.name}"):
+            branches = await run.git.call(remote.list_branches)
         if remote.target not in branches:
             raise RemoteError(f"{remote.name} has no branch {remote.target} any more")
         if self._is_away:
             self._is_away = False
             self._tell_news()
-        if branches[remote.target] != await run.thread(run.head.base):
-            await run.thread(remote.fetch, branches)
+        if branches[remote.target] != await run.git.call(run.git.head.base):
+            await run.git.call(remote.fetch, branches)
             self._tell_news()
         await self._sweep(branches)
 
@@ -220,7 +223,7 @@ class RemotePublisher:
 
     async def _sweep(self, branches: dict[str, str]) -> None:
         run = self._run
-        for line in await run.thread(sweep, self._remote, run.head, run.graph, run.settings, branches):
+        for line in await run.git.call(sweep, self._remote, run.git.head, run.nodes.graph, run.settings, branches):
             self._say_once(line)
 
     def _say_once(self, line: str) -> None:

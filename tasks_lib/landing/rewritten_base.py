@@ -4,13 +4,13 @@ from tasks_lib.runtime.run_context import Run
 
 
 def describe_rewritten_base(run: Run, base: str, known: str) -> str:
-    """What a person is told, and what to do, where `base` no longer holds the commit `known`. Call in a thread."""
+    """What a person is told, and what to do, where `base` no longer holds the commit `known`."""
     where = run.project.base_name
     said = f"{where} was rewritten: {base[:12]} no longer contains {known[:12]}"
-    if run.head.is_pending():
+    if run.git.head.is_pending():
         how = " there" if run.project.is_remote else f" (`git merge {known}`)"
         return (
             f"{said}, on which landed work stands that is not published; bring it back{how}, "
-            f"or give that work up (`git update-ref -d {run.head.ref}`), and run again"
+            f"or give that work up (`git update-ref -d {run.git.head.ref}`), and run again"
         )
-    return f"{said}, which was published; look at `git reflog {run.head.base_ref}` and run again"
+    return f"{said}, which was published; look at `git reflog {run.git.head.base_ref}` and run again"

@@ -37,11 +37,11 @@ async def _listen(work: Work) -> None:
 async def report_new_notices(work: Work) -> None:
     """Say what was reported since the last look; what blocks is the turn's ending and is said as that."""
     git_dir, seen = work.worktree.git_dir, work.notices_bytes
-    size = await work.run.thread(measure_notices, git_dir)
+    size = await work.run.git.call(measure_notices, git_dir)
     if size == seen:
         return
     # A file that became shorter is another one, and is read whole.
-    notices = await work.run.thread(read_notices, git_dir, seen if size > seen else 0)
+    notices = await work.run.git.call(read_notices, git_dir, seen if size > seen else 0)
     first = work.notices_told
     work.notices_told, work.notices_bytes = first + len(notices), size
     for number, notice in enumerate(notices, first + 1):
@@ -55,4 +55,4 @@ async def skip_notices(work: Work) -> None:
     """Take what is there as said, by the run that the node is taken up from."""
     work.notices_bytes = measure_notices(work.worktree.git_dir)
     if work.notices_bytes:
-        work.notices_told = len(await work.run.thread(read_notices, work.worktree.git_dir))
+        work.notices_told = len(await work.run.git.call(read_notices, work.worktree.git_dir))

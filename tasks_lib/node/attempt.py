@@ -26,8 +26,9 @@ from tasks_lib.node.turn_loop import prepare_worktree, run_turns, write_first_pr
 from tasks_lib.node.uncommitted_paths import list_agent_changes, list_excused
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.runtime.agent_requirements import require_agent
-from tasks_lib.runtime.run_context import Interrupted, Run
+from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.session_slots import Seat
+from tasks_lib.runtime.stopping import Interrupted
 from tasks_lib.session.spending import Spent
 from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit
 from tasks_lib.settings.schema import digest_verify
@@ -52,25 +53,25 @@ async def live(run: Run, merge_queue: MergeQueue, task_id: str, seat: Seat, prio
     """
     ended = await _live(run, merge_queue, task_id, seat, priority)
     if not isinstance(ended, Retry):
-        run.desk.leave(task_id)
+        run.requests.leave(task_id)
     return ended
 
 
 async def _live(run: Run, merge_queue: MergeQueue, task_id: str, seat: Seat, priority: float) -> Outcome | Retry:
     work: Work | None = None
     try:
-        await run.unless_stopped(seat.take(), task_id)
+        await run.stopping.unless_stopped(seat.take(), task_id)
         # Its merge may have been taken back just now; then its branch, and not the head, is where its work is.
         await merge_queue.wait_for_restored_branches()
-        await run.wait_for_node_background(task_id)
+        await run.background.wait_for_node(task_id)
         await require_agent(run, task_id)
-        work = await open_attempt(run, merge_queue, run.graph.tasks[task_id], seat)
-        if commit := await run.thread(find_completed_elsewhere, run, task_id):
+        work = await open_attempt(run, merge_queue, run.nodes.graph.tasks[task_id], seat)
+        if commit := await run.git.call(find_completed_elsewhere, run, task_id):
             return await _end_completed_elsewhere(work, commit)
         await skip_notices(work)
         return await _go_through_stages(work, priority)
     except Interrupted:
-        if work and (commit := await run.thread(find_completed_elsewhere, run, task_id)):
+        if work and (commit := await run.git.call(find_completed_elsewhere, run, task_id)):
             return await _end_completed_elsewhere(work, commit)
         return Aborted(_explain_stop(run, task_id))
     except (SystemFailure, InputError, OSError) as failure:
@@ -79,15 +80,15 @@ async def _live(run: Run, merge_queue: MergeQueue, task_id: str, seat: Seat, pri
         if work:
             if work.session:
                 await work.session.close()
-            await run.thread(work.take_out)
+            await run.git.call(work.take_out)
         seat.leave()
 
 
 def _explain_stop(run: Run, task_id: str) -> str:
-    if run.desk.is_abort_requested(task_id):
+    if run.requests.is_abort_requested(task_id):
         return "a person stopped it; the work is kept, and running again goes on"
     # Why is said once, by the run: it is the same for every node.
-    because = ", for the reason that it gives" if run.halt_reason else ""
+    because = ", for the reason that it gives" if run.stopping.halt_reason else ""
     return f"the run was stopped{because}; the work is kept, and running again goes on"
 
 
@@ -97,7 +98,7 @@ async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
         ending = Done(Verdict(work.record.verdict) if work.record.verdict else None)
     else:
         await prepare_worktree(work)
-        ending = await run_turns(work, await work.run.thread(write_first_prompt, work))
+        ending = await run_turns(work, await work.run.git.call(write_first_prompt, work))
     while True:
         if not isinstance(ending, Done) or _is_refusal(ending):
             return await _end_without_landing(work, ending)
@@ -124,8 +125,8 @@ async def _is_finished_already(work: Work) -> bool:
     """Whether an earlier run accepted exactly what is on the branch, so that it only has to land."""
     if not work.record.finished:
         return False
-    state = work.state = await work.run.thread(read_state, work.worktree.git)
-    return state.commit == work.record.finished and not await work.run.thread(list_agent_changes, work, state)
+    state = work.state = await work.run.git.call(read_state, work.worktree.git)
+    return state.commit == work.record.finished and not await work.run.git.call(list_agent_changes, work, state)
 
 
 # Review and the queue.
@@ -133,11 +134,11 @@ async def _is_finished_already(work: Work) -> bool:
 
 async def _review_and_land(work: Work, done: Done, priority: float) -> LandingResult | ReviewFailed | NeedsApproval:
     run = work.run
-    state = work.state or await run.thread(read_state, work.worktree.git)
+    state = work.state or await run.git.call(read_state, work.worktree.git)
     if work.record.finished != state.commit:
         report = _extend_report(work.record.answer, work.answer)
         work.note(finished=state.commit, answer=report, verdict=str(done.verdict or ""))
-    if held_back := await run.thread(find_protected_changes, work, state.commit):
+    if held_back := await run.git.call(find_protected_changes, work, state.commit):
         return held_back
     reviewed = str(done.verdict or "")
     if run.settings.wants_review(work.task):
@@ -146,12 +147,12 @@ async def _review_and_land(work: Work, done: Done, priority: float) -> LandingRe
             if isinstance(ended, ReviewFailed):
                 return ended
             if not ended.verdict.is_approval:
-                prompt = agent_prompts.write_changes_prompt(ended.report, run.instructions.templates)
+                prompt = agent_prompts.write_changes_prompt(ended.report, run.agents.instructions.templates)
                 return GivenBack("the review asks for changes", prompt, True)
             work.note(reviewed=state.commit)
         reviewed = "approved"
     work.seat.leave()
-    run.moved.set()  # The free slot is for another node, which is started by whoever hears this.
+    run.changed.set()  # The free slot is for another node, which is started by whoever hears this.
     work.enter(Stage.QUEUED)
     landing = await _describe_landing(work, state.commit, reviewed)
     return await work.unless_stopped(work.merge_queue.land(landing, priority))
@@ -162,10 +163,10 @@ async def _describe_landing(work: Work, commit: str, reviewed: str) -> Landing:
     is_without_commits = work.task.is_review and commit == record.base
     summary = record.answer.strip()
     if not summary and not is_without_commits:
-        line = await run.thread(read_line, run.objects, record.base, commit)
+        line = await run.git.call(read_line, run.git.objects, record.base, commit)
         summary = "\n".join(f"- {subject}" for subject in line.subjects)
     return Landing(
-        task=run.graph.tasks.get(work.task.id, work.task),
+        task=run.nodes.graph.tasks.get(work.task.id, work.task),
         branch=record.branch,
         commit="" if is_without_commits else commit,
         attempt=record.attempt,
@@ -174,7 +175,7 @@ async def _describe_landing(work: Work, commit: str, reviewed: str) -> Landing:
         verified=digest_verify(run.settings),
         reviewed=reviewed,
         summary=summary,
-        identity=run.identity,
+        identity=run.agents.identity,
         spent=str(record.spent),
     )
 
@@ -217,12 +218,12 @@ async def _end_without_landing(work: Work, ending: Done | SafeExit | AttemptFail
 
 
 async def _end_attempt(work: Work, reason: str) -> Outcome | Retry:
-    purse, another = work.run.purse, Spent(turns=1)
+    purse, another = work.run.budgets, Spent(turns=1)
     if excess := purse.find_node_excess(work.record, another):
         said = reason if excess in reason else f"{reason}; no further attempt can begin: {excess}"
         return await block_node(work, Blocker(said, _cut(work.answer)))
     if excess := purse.find_run_excess(another):
-        work.run.halt(f"{excess}; raise it in coordinator.yaml and run again, which goes on with what is kept")
+        work.run.stopping.halt(f"{excess}; raise it in coordinator.yaml and run again, which goes on with what is kept")
         work.note(stage=FAILED_ATTEMPT, notes=_add_note(work.record.notes, f"The run was stopped: {excess}"))
         return Failed(reason)
     if work.is_last_attempt():
@@ -248,13 +249,13 @@ def _end_broken(work: Work | None, failure: SystemFailure | InputError | OSError
 async def _end_landed(work: Work, commit: str) -> Outcome:
     """The node is on the head; what it leaves is put away while its dependents already start."""
     run = work.run
-    run.remember_landed(work.task.id, commit)
+    run.nodes.remember_landed(work.task.id, commit)
     work.note(stage=str(Stage.LANDED))
-    run.records.pop(work.task.id, None)
+    run.nodes.records.pop(work.task.id, None)
     is_merge = not (work.task.is_review and work.record.finished == work.record.base)
-    await run.thread(_release, work, work.record.finished)
-    deletion = run.thread(_delete_branch, work, commit)
-    run.in_background(work.task.id, deletion, f"delete {work.branch}, which has landed")
+    await run.git.call(_release, work, work.record.finished)
+    deletion = run.git.call(_delete_branch, work, commit)
+    run.background.start(work.task.id, deletion, f"delete {work.branch}, which has landed")
     return Merged(commit) if is_merge else Checked(commit)
 
 
@@ -265,10 +266,10 @@ async def _end_completed_elsewhere(work: Work, commit: str) -> Outcome:
         await work.session.close()
         work.session = None
     run.board.say(describe_completed_elsewhere(work.task.id, commit))
-    run.remember_landed(work.task.id, commit)
+    run.nodes.remember_landed(work.task.id, commit)
     work.note(stage=str(Stage.LANDED))
-    await run.thread(_release, work, await run.thread(run.head.current))
-    await run.thread(_delete_branch, work, commit)
+    await run.git.call(_release, work, await run.git.call(run.git.head.current))
+    await run.git.call(_delete_branch, work, commit)
     return Merged(commit)
 
 
@@ -282,9 +283,9 @@ def _release(work: Work, landed: str) -> None:
         if state.commit != landed or own:
             excused = (*run.settings.copy_paths, *list_excused(state, own))
             keep_state(work.worktree, work.task.id, run.id, landed=landed, exclude=excused)
-        keep_unreferenced(run.repository, work.worktree.git_dir, work.branch, work.task.id, state.commit)
+        keep_unreferenced(run.git.repository, work.worktree.git_dir, work.branch, work.task.id, state.commit)
         work.state = state
-        run.worktrees.release(work.worktree)
+        run.git.worktrees.release(work.worktree)
     except GitError as error:
         said = f"Could not put {work.worktree.path} away: {error}. Nothing is lost; the next run tries again."
         run.say_from_thread(said)
@@ -293,11 +294,11 @@ def _release(work: Work, landed: str) -> None:
 def _delete_branch(work: Work, merge: str) -> None:
     run, landed = work.run, work.record.finished
     tip = work.state.commit if work.state else landed
-    run.repository.delete_branch(work.branch, tip)
-    head = run.head.last_seen()
-    if not run.head.contains(merge, head) and not run.head.contains(landed, head):
+    run.git.repository.delete_branch(work.branch, tip)
+    head = run.git.head.last_seen()
+    if not run.git.head.contains(merge, head) and not run.git.head.contains(landed, head):
         # The base moved meanwhile, and the merge was taken back: then the branch is all that holds the work.
-        run.repository.create_branch(work.branch, tip)
+        run.git.repository.create_branch(work.branch, tip)
 
 
 def _extend_report(before: str, said: str) -> str:

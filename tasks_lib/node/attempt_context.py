@@ -61,26 +61,26 @@ class Work:
 
     async def unless_stopped(self, work: Awaitable[T]) -> T:
         """The result of `work`, or Interrupted once the run, or this node, is stopped."""
-        return await self.run.unless_stopped(work, self.task.id)
+        return await self.run.stopping.unless_stopped(work, self.task.id)
 
     def show(self, view: SessionView) -> None:
         """The session, the author's or a reviewer's, does something else now, or has spent more."""
         self.view = view
-        self.run.purse.show(self.record.session, view.spent)
+        self.run.budgets.show(self.record.session, view.spent)
         todo = f"{view.todos_done}/{view.todos} {view.todo}".strip() if view.todos else ""
         self.run.board.show(self.task.id, activity=view.activity, active_at=view.active_at, todo=todo)
         self._show_spending(view.spent)
 
     def spend(self, spent: Spent) -> None:
         """A turn has used `spent`; it is counted for the attempt, the node and the run."""
-        self.run.purse.settle(self.record.session, spent)
+        self.run.budgets.settle(self.record.session, spent)
         self.note(spent=self.record.spent + spent, attempt_spent=self.record.attempt_spent + spent)
         self.view = NO_VIEW
         self.run.board.show(self.task.id, activity="", todo="")
         self._show_spending(NOTHING)
 
     def _show_spending(self, live: Spent) -> None:
-        spent, total = self.record.spent + live, self.run.purse.total
+        spent, total = self.record.spent + live, self.run.budgets.total
         self.run.board.show(self.task.id, tokens=spent.tokens, cost=spent.cost)
         self.run.board.show_spending(total.tokens, total.cost)
 
@@ -98,30 +98,30 @@ class Work:
     def note(self, **changes: Any) -> None:
         """Change the record, on disk first: whoever comes after a kill reads it."""
         self.record = replace(self.record, **changes, updated=datetime.now(UTC).isoformat(timespec="seconds"))
-        self.run.records[self.task.id] = self.record
+        self.run.nodes.records[self.task.id] = self.record
         # Without the directory an agent has deleted it; `reopen` makes it anew, and the record with it.
         with suppress(FileNotFoundError):
             write_record(self.worktree.git_dir, self.record)
 
     def reopen(self, *, is_unreadable: bool = False) -> None:
-        """Make the worktree fit again that the agent, or another one, has damaged or led astray. Call in a thread."""
+        """Make the worktree fit again that the agent, or another one, has damaged or led astray."""
         run = self.run
-        start = self.record.base or run.head.last_seen()
-        self.worktree = run.worktrees.reopen(
+        start = self.record.base or run.git.head.last_seen()
+        self.worktree = run.git.worktrees.reopen(
             self.worktree, self.branch, start, is_unreadable=is_unreadable, label=self.task.id
         )
         self.state = None
         self.note(slot=self.worktree.slot)
 
     def take_out(self) -> None:
-        """Keep, and take out, what the agent made beside its branch; the next attempt is told. Call in a thread."""
+        """Keep, and take out, what the agent made beside its branch; the next attempt is told."""
         try:
-            taken = self.run.worktrees.take_out(self.worktree, self.task.id)
+            taken = self.run.git.worktrees.take_out(self.worktree, self.task.id)
         except (GitError, OSError) as error:
             self.run.say_from_thread(f"Could not take out what {self.task.id} made: {error}. The next run tries again.")
             return
         if stashes := [one.stash for one in taken if one.stash]:
-            self.run.shared.pass_over(stashes)
+            self.run.shared_state.pass_over(stashes)
         if taken:
             self.note(notes=(*self.record.notes, *map(str, taken)))
 
@@ -178,20 +178,20 @@ def new_session_id() -> str:
 
 async def open_attempt(run: Run, merge_queue: MergeQueue, task: Task, seat: Seat) -> Work:
     """Make or resume the node's worktree, ending what an earlier coordinator left running in it."""
-    head = run.head.last_seen()
-    branch = run.branch_of(task.id)
-    previous, worktree, before = await run.opening_thread(_open_worktree, run, task.id, branch, head)
+    head = run.git.head.last_seen()
+    branch = run.nodes.branch_of(task.id)
+    previous, worktree, before = await run.git.call_opening(_open_worktree, run, task.id, branch, head)
     if previous and previous.pid:
         await end_group(
             GroupId(previous.pid, previous.pid_started), run.settings.watch.stop_seconds, session=previous.session
         )
     is_found = previous is None and not worktree.is_new_branch
-    base = await run.thread(_find_base, run, branch, head) if is_found else head
+    base = await run.git.call(_find_base, run, branch, head) if is_found else head
     record = make_next_record(previous, task.id, branch, base, run.id, before)
     if previous is None or record.attempt != previous.attempt:
         # Turns are counted anew in each attempt, so an old notice would be taken for one of this attempt's.
-        await run.thread(clear_notices, worktree.git_dir)
-    record, state = await run.opening_thread(update_unstarted_branch, run, worktree, record, head)
+        await run.git.call(clear_notices, worktree.git_dir)
+    record, state = await run.git.call_opening(update_unstarted_branch, run, worktree, record, head)
     # At the head with nothing uncommitted it is as a new one would be, unless its session goes on where it was.
     is_begun = previous is not None and previous.attempt == record.attempt
     is_fresh = state is not None and state.commit == head and not state.dirty and not is_begun
@@ -199,22 +199,22 @@ async def open_attempt(run: Run, merge_queue: MergeQueue, task: Task, seat: Seat
         run, merge_queue, task, seat, worktree, replace(record, slot=worktree.slot, pid=0),
         is_resumed=worktree.is_resumed and not is_fresh, state=state,
     )  # fmt: skip
-    run.desk.enter(task.id, work)
+    run.requests.enter(task.id, work)
     work.enter(Stage.WORKTREE, branch)
     return work
 
 
 def _find_base(run: Run, branch: str, head: str) -> str:
     """Where a branch that a killed coordinator left without a record began: the head may have moved on since."""
-    tip = run.repository.branch_head(branch)
-    return (tip and find_merge_base(run.repository.git, head, tip)) or head
+    tip = run.git.repository.branch_head(branch)
+    return (tip and find_merge_base(run.git.repository.git, head, tip)) or head
 
 
 def _open_worktree(run: Run, task_id: str, branch: str, head: str) -> tuple[Record | None, Worktree, int]:
     """The record that was left, the worktree, and the attempts that git tells of where no record was left."""
-    tasks = run.graph.tasks
+    tasks = run.nodes.graph.tasks
     # Read first: a worktree that an agent left on another branch is made anew, and its record goes with it. What this
     # run has noted itself counts before what an agent may have written there.
-    previous = run.records.get(task_id) or read_previous(run.repository, tasks, task_id, branch, head)
-    worktree = run.worktrees.open_branch(branch, head)
-    return previous, worktree, 0 if previous else count_attempts(run.repository, tasks[task_id], head)
+    previous = run.nodes.records.get(task_id) or read_previous(run.git.repository, tasks, task_id, branch, head)
+    worktree = run.git.worktrees.open_branch(branch, head)
+    return previous, worktree, 0 if previous else count_attempts(run.git.repository, tasks[task_id], head)

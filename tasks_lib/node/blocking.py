@@ -21,10 +21,10 @@ class Blocker:
 async def block_node(work: Work, blocker: Blocker) -> Blocked:
     """Commit the blocker to the head; the worktree and the branch stay as they are for the next attempt."""
     run = work.run
-    task = run.graph.tasks.get(work.task.id, work.task)
-    agent_notes = await run.thread(read_new_notes, work)
+    task = run.nodes.graph.tasks.get(work.task.id, work.task)
+    agent_notes = await run.git.call(read_new_notes, work)
     notes = "\n\n".join(part for part in (agent_notes, blocker.notes.strip()) if part)
-    resolve_id = "" if is_resolve_task(task.id) else name_resolve_task(task.id, run.graph.tasks)
+    resolve_id = "" if is_resolve_task(task.id) else name_resolve_task(task.id, run.nodes.graph.tasks)
     resolve = make_resolve_task(work, task, resolve_id, blocker.reason, notes) if resolve_id else None
 
     def compose(head: str) -> Candidate:
@@ -74,11 +74,11 @@ Its branch `{work.branch}` and its worktree hold what was done so far. `{task.pa
 
 
 def read_new_notes(work: Work) -> str:
-    """What the agent wrote under `## Notes` of its own task file beyond what stands at the head. Call in a thread."""
+    """What the agent wrote under `## Notes` of its own task file beyond what stands at the head."""
     file = work.worktree.path / work.task.path
     if file.is_symlink() or not file.is_file():
         return ""
     mine = (get_section(decode(file.read_bytes()), "Notes") or "").strip()
-    head = work.run.reader.text(work.run.head.current(), work.task.path) or ""
+    head = work.run.git.reader.text(work.run.git.head.current(), work.task.path) or ""
     before = (get_section(head, "Notes") or "").strip()
     return mine.removeprefix(before).strip() if before else mine

@@ -24,15 +24,15 @@ MEBIBYTE = 1 << 20
 
 
 def record_fork(work: Work, commit: str) -> None:
-    """Note where the branch, at `commit` before its first turn, left the head. Call in a thread."""
+    """Note where the branch, at `commit` before its first turn, left the head."""
     if not work.record.fork:
-        head = work.run.head.last_seen()
-        fork = commit if commit == head else find_merge_base(work.run.repository.git, head, commit)
+        head = work.run.git.head.last_seen()
+        fork = commit if commit == head else find_merge_base(work.run.git.repository.git, head, commit)
         work.note(fork=fork or "")
 
 
 def follow_branch(work: Work, commit: str) -> None:
-    """Note where the branch, now at `commit`, begins, if it was fast-forwarded or rebased. Call in a thread.
+    """Note where the branch, now at `commit`, begins, if it was fast-forwarded or rebased.
 
     What a person or another node landed is not the work of the agent that takes it in.
     """
@@ -42,33 +42,34 @@ def follow_branch(work: Work, commit: str) -> None:
 
 
 def inspect_branch(work: Work, commit: str) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
-    """The paths that the branch changed up to `commit`, but for what it merged from the head, and what must not land.
-
-    Call in a thread.
-    """
-    run, git = work.run, work.run.repository.git
-    head = run.head.last_seen()
+    """The paths that the branch changed up to `commit`, without what it merged from the head; what must not land."""
+    run, git = work.run, work.run.git.repository.git
+    head = run.git.head.last_seen()
     span = Range(work.record.fork, head, commit)
     # A head that was made again on a base that moved may have lost the fork itself.
-    if span.fork and run.head.contains(span.fork, head) and not is_history_kept(git, run.objects, span.fork, commit):
+    if (
+        span.fork
+        and run.git.head.contains(span.fork, head)
+        and not is_history_kept(git, run.git.objects, span.fork, commit)
+    ):
         return (), (describe_lost_history(span.fork, work.branch),)
     changes = find_work(work, commit)
-    own = list_own_commits(git, run.objects, span)
+    own = list_own_commits(git, run.git.objects, span)
     findings = (
         *find_foreign_commits(git, own, head, _list_other_branches(work), work.worktree.git_dir),
-        *find_large(run.objects, own, commit, run.settings.land.max_file_mb * MEBIBYTE),
-        *find_unusual_entries(run.objects, changes, commit),
+        *find_large(run.git.objects, own, commit, run.settings.land.max_file_mb * MEBIBYTE),
+        *find_unusual_entries(run.git.objects, changes, commit),
         *find_unreachable_submodule_commits(work, commit, changes),
     )
     return tuple(change.path for change in changes), findings
 
 
 def find_unreachable_submodule_commits(work: Work, commit: str, changes: tuple[Change, ...]) -> Iterator[Finding]:
-    """Submodules whose commit nothing that lasts would hold once the worktree is gone. Call in a thread."""
+    """Submodules whose commit nothing that lasts would hold once the worktree is gone."""
     run, worktree = work.run, work.worktree
-    for pointer in list_pointers(run.repository.git, commit, changes):
-        stores = find_stores(run.repository, worktree.path, worktree.git_dir, pointer)
-        kept = secure(run.repository, stores, pointer, work.task.id, is_shared=run.project.is_remote)
+    for pointer in list_pointers(run.git.repository.git, commit, changes):
+        stores = find_stores(run.git.repository, worktree.path, worktree.git_dir, pointer)
+        kept = secure(run.git.repository, stores, pointer, work.task.id, is_shared=run.project.is_remote)
         where = f"{show(pointer.path)} is at {pointer.commit[:10]}"
         if kept:
             run.say_from_thread(
@@ -83,21 +84,21 @@ def find_unreachable_submodule_commits(work: Work, commit: str, changes: tuple[C
 
 
 def find_work(work: Work, commit: str) -> tuple[Change, ...]:
-    """What the branch changed up to `commit`, but for what it merged from the head. Call in a thread."""
+    """What the branch changed up to `commit`, but for what it merged from the head."""
     run = work.run
-    if read_line(run.objects, work.record.base, commit).is_plain:
-        return tuple(run.objects.diff(work.record.base, commit))
-    return find_changes(run.repository.git, run.head.last_seen(), commit)
+    if read_line(run.git.objects, work.record.base, commit).is_plain:
+        return tuple(run.git.objects.diff(work.record.base, commit))
+    return find_changes(run.git.repository.git, run.git.head.last_seen(), commit)
 
 
 def _list_other_branches(work: Work) -> dict[str, str]:
     """The branches of other nodes that have not landed, with their commits."""
     run = work.run
-    tasks = tuple(run.graph.tasks.values())
-    names = {run.branch_of(task.id) for task in tasks if not task.is_completed} - {work.branch}
+    tasks = tuple(run.nodes.graph.tasks.values())
+    names = {run.nodes.branch_of(task.id) for task in tasks if not task.is_completed} - {work.branch}
     if not names:
         return {}
-    rows = run.repository.git.text(
+    rows = run.git.repository.git.text(
         "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads"
     ).splitlines()
     pairs = (row.partition(" ") for row in rows)

@@ -45,12 +45,12 @@ async def review_branch(work: Work, commit: str) -> ReviewEnded | ReviewFailed:
 async def _review_once(work: Work, commit: str) -> ReviewEnded | ReviewFailed:
     """One review of `commit`, in a worktree of the reviewer's own whose changes are thrown away."""
     run = work.run
-    worktree = await run.thread(run.worktrees.open_detached, commit, "review")
+    worktree = await run.git.call(run.git.worktrees.open_detached, commit, "review")
     name = f"review-{work.record.attempt}-{work.record.review_rounds + 1}"
     log = run.log_path(work.task.id, name)
     role = run.settings.role_for(REVIEW_LEVEL)
     spec = describe_session(work, worktree, new_session_id(), role, log)
-    session = run.backend.open(replace(spec, model=run.settings.agent.models.get(role, ""), is_read_only=True))
+    session = run.agents.backend.open(replace(spec, model=run.settings.agent.models.get(role, ""), is_read_only=True))
     try:
         # The reviewer runs the tests, so its worktree needs what that of the author has.
         await set_up(work, worktree, run.log_path(work.task.id, f"setup-{name}"))
@@ -59,19 +59,19 @@ async def _review_once(work: Work, commit: str) -> ReviewEnded | ReviewFailed:
         return ReviewFailed(f"could not begin: setup failed: {error}")
     finally:
         await session.close()
-        await run.thread(run.worktrees.take_out, worktree, work.task.id)
-        await run.thread(run.worktrees.release, worktree)
+        await run.git.call(run.git.worktrees.take_out, worktree, work.task.id)
+        await run.git.call(run.git.worktrees.release, worktree)
 
 
 async def _ask_for_verdict(work: Work, session: Session, commit: str) -> ReviewEnded | ReviewFailed:
     run = work.run
-    text = await run.thread(run.reader.text, commit, work.task.path) or ""
-    head = run.head.last_seen()
+    text = await run.git.call(run.git.reader.text, commit, work.task.path) or ""
+    head = run.git.head.last_seen()
     prompt = agent_prompts.write_review_prompt(
-        work.task, text, work.branch, head, run.instructions.agents_md, run.instructions.templates
+        work.task, text, work.branch, head, run.agents.instructions.agents_md, run.agents.instructions.templates
     )
     for number in range(1, run.settings.watch.nudges + 2):
-        if excess := run.purse.refuse_turn(work.record, work.record.session):
+        if excess := run.budgets.refuse_turn(work.record, work.record.session):
             return ReviewFailed(f"was not begun: {excess}")
         end = await ask(work, session, prompt, TurnSpec(attempt=work.record.attempt, turn=number, target=head))
         match decide_turn(_gather_facts(end, commit)):

@@ -14,18 +14,18 @@ from tasks_lib.runtime.run_context import Run
 
 
 def find_start(run: Run, git_dir: Path, base: str, commit: str) -> str:
-    """From which commit on a branch at `commit`, which began at `base`, has work of its own. Call in a thread.
+    """From which commit on a branch at `commit`, which began at `base`, has work of its own.
 
     It is the last commit on the branch's first-parent line that came from the target, `base` where none did: a merge
     that brings in the target leaves the beginning where it was, and so does a person who merges the branch by hand.
     `git_dir` is the worktree's, whose log tells which commits were made in it.
     """
-    if not base or commit == base or run.head.last_seen() == base == run.head.last_seen_base():
+    if not base or commit == base or run.git.head.last_seen() == base == run.git.head.last_seen_base():
         return base
-    git = run.repository.git
-    commits = read_line(run.objects, base, commit).commits
+    git = run.git.repository.git
+    commits = read_line(run.git.objects, base, commit).commits
     held = len(commits)
-    for tip in dict.fromkeys((run.head.newest_seen(), run.head.last_seen_base())):
+    for tip in dict.fromkeys((run.git.head.newest_seen(), run.git.head.last_seen_base())):
         if (met := find_merge_base(git, tip, commit)) in commits:
             held = min(held, commits.index(met))
     made = list_made(git_dir) or set[str]()
@@ -38,7 +38,7 @@ def update_unstarted_branch(
     """Move a branch without commits of its own to `head` before its next attempt, its worktree with it.
 
     Returns the record with the branch's beginning, and the state where that is known. What is uncommitted stays where
-    it is, and so does work that is finished and waits to land. Call in a thread.
+    it is, and so does work that is finished and waits to land.
     """
     if worktree.is_new_branch:
         return record, BranchState(record.branch, head, ())

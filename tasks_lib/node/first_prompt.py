@@ -39,7 +39,7 @@ class Attempt:
 
 
 def brief(briefing: PromptContext, task: Task, attempt: Attempt) -> str:
-    """The prompt that begins or resumes `attempt` at `task`. Call in a thread."""
+    """The prompt that begins or resumes `attempt` at `task`."""
     setting = Setting(
         branch=attempt.branch,
         target=briefing.target,

@@ -19,7 +19,7 @@ BLOCKED = "blocked"
 def read_previous(
     repository: Repository, tasks: Mapping[str, Task], task_id: str, branch: str, head: str
 ) -> Record | None:
-    """The record that an earlier attempt left, None if there is none. Call in a thread.
+    """The record that an earlier attempt left, None if there is none.
 
     A kill between the blocker's commit and the record's note of it is told by the commit. `tasks` is the graph at the
     commit `head`.

@@ -27,7 +27,7 @@ class NeedsApproval:
 
 
 def find_protected_changes(work: Work, commit: str) -> NeedsApproval | None:
-    """None if the branch at `commit` changes nothing protected, or only as a person has allowed. Call in a thread."""
+    """None if the branch at `commit` changes nothing protected, or only as a person has allowed."""
     names = (*ALWAYS, *work.run.settings.protected_paths)
     changes = [change for change in find_work(work, commit) if any(_touches(change.path, name) for name in names)]
     shown = tuple(_identify(change) for change in changes)
@@ -37,7 +37,7 @@ def find_protected_changes(work: Work, commit: str) -> NeedsApproval | None:
 
 
 def _explain(work: Work, paths: list[str], files: tuple[str, ...]) -> NeedsApproval:
-    base = work.run.head.base_ref
+    base = work.run.git.head.base_ref
     return NeedsApproval(
         f"it changes {show_some(paths)}, which only a person may let through",
         f"Look at it: `git diff {base}...{branch_ref(work.branch)}`. Completing the resolve task allows these files as "

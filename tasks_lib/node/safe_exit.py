@@ -38,15 +38,12 @@ class TurnStart:
 
 
 def record_turn_start(work: Work, state: BranchState) -> TurnStart:
-    """Take down what is there, right before a turn. Call in a thread."""
-    return TurnStart(state, read_own_file(work), measure_notices(work.worktree.git_dir), work.run.head.last_seen())
+    """Take down what is there, right before a turn."""
+    return TurnStart(state, read_own_file(work), measure_notices(work.worktree.git_dir), work.run.git.head.last_seen())
 
 
 def find_safe_exit(work: Work, start: TurnStart, after: BranchState) -> str:
-    """The reason of a Safe Exit said since `start`, "" for none: a notice, a commit, or the task file.
-
-    Call in a thread.
-    """
+    """The reason of a Safe Exit said since `start`, "" for none: a notice, a commit, or the task file."""
     return _find_notice(work, start) or _find_commit(work, start, after) or _find_in_file(work, start, after)
 
 
@@ -75,7 +72,7 @@ class _Commit:
 def _find_commit(work: Work, start: TurnStart, after: BranchState) -> str:
     if after.commit == start.commit:
         return ""
-    line = read_line(work.run.objects, start.commit, after.commit)
+    line = read_line(work.run.git.objects, start.commit, after.commit)
     mark = f"blocked({work.task.id}):"
     said = [pair for pair in zip(line.commits, line.subjects, strict=True) if pair[1].startswith(mark)]
     if not said:
@@ -94,9 +91,9 @@ def _find_commit(work: Work, start: TurnStart, after: BranchState) -> str:
 def _list_earlier(work: Work, start: TurnStart, mark: str) -> set[str]:
     """The commits of that subject that the branch held when the turn began, that the target holds, or that are kept."""
     run = work.run
-    tips = {start.commit, start.target, run.head.newest_seen(), run.head.last_seen_base()}
+    tips = {start.commit, start.target, run.git.head.newest_seen(), run.git.head.last_seen_base()}
     kept = [f"--glob={KEPT_REFS}/{flatten(name)}" for name in (work.task.id, work.branch)]
-    listed = run.repository.git.text(
+    listed = run.git.repository.git.text(
         "log", "--format=%H", "--fixed-strings", f"--grep={mark}",
         f"--glob=refs/remotes/*/{run.project.target}", *kept, *sorted(tips), "--",
     )  # fmt: skip
@@ -104,7 +101,7 @@ def _list_earlier(work: Work, start: TurnStart, mark: str) -> set[str]:
 
 
 def _read_commit(work: Work, commit: str) -> _Commit:
-    header, _, message = work.run.objects.read(commit).decode("utf-8", "replace").partition("\n\n")
+    header, _, message = work.run.git.objects.read(commit).decode("utf-8", "replace").partition("\n\n")
     author = next((line for line in header.split("\n") if line.startswith("author ")), "")
     lines = message.split("\n")
     session = next((line.removeprefix(_SESSION).strip() for line in lines if line.startswith(_SESSION)), "")
@@ -124,7 +121,7 @@ class _Version:
 
 
 def read_own_file(work: Work) -> bytes | None:
-    """The node's task file as it lies in the worktree; None if there is none. Call in a thread."""
+    """The node's task file as it lies in the worktree; None if there is none."""
     file = work.worktree.path / work.task.path
     return None if file.is_symlink() or not file.is_file() else file.read_bytes()
 
@@ -167,14 +164,14 @@ def _list_versions(work: Work, start: TurnStart, after: BranchState) -> Iterator
     """What the worktree's file may have been made from: itself before the turn, and what the target had meanwhile."""
     if start.own_file is not None:
         yield _read_version(decode(start.own_file), work.task.path, is_certain=True)
-    run, git, path = work.run, work.run.repository.git, work.task.path
-    head = run.head.newest_seen()
+    run, git, path = work.run, work.run.git.repository.git, work.task.path
+    head = run.git.head.newest_seen()
     merged = find_merge_base(git, head, after.commit)
     between = git.text("rev-list", head, f"^{start.target}", "--", path).split() if head != start.target else ()
-    tips = dict.fromkeys(commit for commit in (merged, start.target, head, run.head.last_seen_base()) if commit)
+    tips = dict.fromkeys(commit for commit in (merged, start.target, head, run.git.head.last_seen_base()) if commit)
     new = set(git.text("rev-list", "--no-walk", *tips, f"^{start.commit}", "--").split()) if tips else set[str]()
     for commit in dict.fromkeys((*(tip for tip in tips if tip in new), *between)):
-        if (text := run.reader.text(commit, path)) is not None:
+        if (text := run.git.reader.text(commit, path)) is not None:
             yield _read_version(text, path, is_certain=commit == merged)
 
 

@@ -23,8 +23,8 @@ from tasks_lib.node.safe_exit import TurnStart, find_safe_exit, parse_status, re
 from tasks_lib.node.uncommitted_paths import list_agent_changes, note_setup, read_content_marks
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.runtime.copied_files import copy_listed, is_copied
-from tasks_lib.runtime.run_context import Interrupted
 from tasks_lib.runtime.setup_and_verify import run_setup
+from tasks_lib.runtime.stopping import Interrupted
 from tasks_lib.session.next_action import name_moment
 from tasks_lib.session.turn_ending import (
     AttemptFailed,
@@ -48,9 +48,9 @@ async def prepare_worktree(work: Work) -> None:
         await set_up(work, work.worktree, log)
         return
     work.enter(Stage.SETUP)
-    before = await work.run.thread(read_content_marks, work)
+    before = await work.run.git.call(read_content_marks, work)
     await set_up(work, work.worktree, log)
-    await work.run.thread(note_setup, work, before)
+    await work.run.git.call(note_setup, work, before)
 
 
 async def set_up(work: Work, worktree: Worktree, log: Path) -> None:
@@ -65,7 +65,7 @@ async def run_turns(work: Work, prompt: str) -> Done | SafeExit | AttemptFailed:
     nudges = work.run.settings.watch.nudges
     while True:
         prompt = add_user_messages(work, prompt)
-        if excess := work.run.purse.refuse_turn(work.record, work.record.session):
+        if excess := work.run.budgets.refuse_turn(work.record, work.record.session):
             return AttemptFailed(f"no further turn was begun: {excess}")
         ending = await take_turn(work, prompt)
         if isinstance(ending, Done) and work.record.messages:
@@ -93,23 +93,23 @@ def add_user_messages(work: Work, prompt: str) -> str:
 async def take_turn(work: Work, prompt: str) -> TurnEnding:
     """One prompt and what became of it, as git tells."""
     run = work.run
-    start = await run.thread(read_state_before_turn, work)
+    start = await run.git.call(read_state_before_turn, work)
     work.note(turn=work.record.turn + 1, turn_start=start.commit)
-    await run.thread(record_fork, work, start.commit)
+    await run.git.call(record_fork, work, start.commit)
     log = run.log_path(work.task.id, f"session-{work.record.attempt}")
     work.enter(Stage.SESSION, f"turn {work.record.turn} as {run.settings.role_for(work.task.level)}", log=log)
     async with hearing(work), updating_diffstat(work):
         end = await work.unless_stopped(prompt_session(work, prompt, start.target))
     work.answer = escape_unprintable(end.answer)
-    return await run.thread(judge_turn, work, start, end)
+    return await run.git.call(judge_turn, work, start, end)
 
 
 def read_state_before_turn(work: Work) -> TurnStart:
-    """The state of the worktree before a turn. Call in a thread.
+    """The state of the worktree before a turn.
 
     While this agent waited, another one may have damaged the worktree: then it is made fit again.
     """
-    work.run.shared.begin()
+    work.run.shared_state.begin()
     if damage := find_damage(work.worktree):
         work.reopen()
         work.run.say_from_thread(f"{work.task.id}: an agent {damage}, though not in a turn; it is there again.")
@@ -117,8 +117,8 @@ def read_state_before_turn(work: Work) -> TurnStart:
 
 
 def judge_turn(work: Work, start: TurnStart, end: TurnEnd) -> TurnEnding:
-    """How the turn ended that began at `start`. Call in a thread."""
-    work.run.shared.compare(work.task.id)
+    """How the turn ended that began at `start`."""
+    work.run.shared_state.compare(work.task.id)
     if damage := find_damage(work.worktree):
         return _fail_damaged(work, damage)
     try:
@@ -145,7 +145,7 @@ async def prompt_session(work: Work, prompt: str, target: str) -> TurnEnd:
         role, log = run.settings.role_for(work.task.level), run.log_path(work.task.id, f"session-{record.attempt}")
         spec = describe_session(work, work.worktree, record.session, role, log)
         goes_on = replace(spec, conversation=record.conversation, on_conversation=partial(remember_conversation, work))
-        work.session = run.backend.open(goes_on)
+        work.session = run.agents.backend.open(goes_on)
         run.board.show(work.task.id, role=role, model=spec.model or run.settings.agent.model)
     turn = TurnSpec(attempt=record.attempt, turn=record.turn, target=target)
     return await ask(work, work.session, prompt, turn)
@@ -163,14 +163,14 @@ async def ask(work: Work, session: Session, prompt: str, turn: TurnSpec) -> Turn
         end = await _ask_once(work, session, prompt, turn)
         refusal = end.refusal
         if end.is_limited and not refusal:
-            if run.purse.refuse_turn(work.record, work.record.session):
+            if run.budgets.refuse_turn(work.record, work.record.session):
                 return end
             now = time.time()
             limited_at = now if end.spent.calls else limited_at or now - end.seconds
             if now > limited_at + run.settings.watch.limit_seconds:
                 refusal = _tell_limited(end.error, limited_at, run.settings.watch.limit_seconds)
         if refusal:
-            run.halt(refusal)
+            run.stopping.halt(refusal)
             raise Interrupted
         if not end.is_limited:
             return end
@@ -213,22 +213,22 @@ def describe_session(work: Work, worktree: Worktree, session: str, role: str, lo
         branch=record.branch,
         slot=worktree.slot,
         cwd=worktree.path,
-        environment=run.environment("agent", worktree),
+        environment=run.agents.environment("agent", worktree),
         log=log,
-        prompt_directory=run.prompts / session,
+        prompt_directory=run.agents.prompts / session,
         turn_seconds=run.settings.watch.turn_seconds,
         stop_seconds=run.settings.watch.stop_seconds,
         on_start=work.remember_group,
         model=run.settings.model_for(work.task, role),
         title=f"{work.task.id}: {work.task.name}",
         on_view=work.show,
-        allowances=lambda: run.purse.list_allowances(work.record, work.record.session),
-        look=lambda: run.thread(digest_worktree, worktree),
+        allowances=lambda: run.budgets.list_allowances(work.record, work.record.session),
+        look=lambda: run.git.call(digest_worktree, worktree),
     )
 
 
 def digest_worktree(worktree: Worktree) -> str:
-    """What the worktree holds, as a text to be compared; "" while that cannot be read. Call in a thread."""
+    """What the worktree holds, as a text to be compared; "" while that cannot be read."""
     try:
         return digest_work(worktree.git)
     except GitError:
@@ -267,25 +267,25 @@ def list_dirty(work: Work, state: BranchState) -> list[str]:
     if not any(path.endswith("/") for path in dirty):
         return dirty
     place = work.worktree.path
-    nested = {f"{entry.path.relative_to(place)}/" for entry in find_nested(work.run.repository, place)}
+    nested = {f"{entry.path.relative_to(place)}/" for entry in find_nested(work.run.git.repository, place)}
     return [path for path in dirty if path not in nested]
 
 
 def _status_on(work: Work, commit: str) -> Status | None:
-    text = work.run.reader.text(commit, work.task.path)
+    text = work.run.git.reader.text(commit, work.task.path)
     return parse_status(text.encode("utf-8", "surrogateescape"), work.task.path) if text is not None else None
 
 
 def write_first_prompt(work: Work) -> str:
-    """The prompt that begins or resumes an attempt. Call in a thread."""
+    """The prompt that begins or resumes an attempt."""
     run, record = work.run, work.record
     briefing = PromptContext(
         settings=run.settings,
         target=run.project.target,
-        tasks=run.graph.tasks,
-        reader=run.reader,
-        head=run.head.last_seen(),
-        diffstat=run.diffstat,
-        instructions=run.instructions,
+        tasks=run.nodes.graph.tasks,
+        reader=run.git.reader,
+        head=run.git.head.last_seen(),
+        diffstat=run.nodes.diffstat,
+        instructions=run.agents.instructions,
     )
     return brief(briefing, work.task, Attempt(record.branch, record.attempt, work.is_resumed, record.notes))

@@ -16,14 +16,14 @@ _READ_BYTES = 1 << 20
 
 
 def read_content_marks(work: Work) -> dict[str, str]:
-    """The uncommitted paths of the worktree, each with a mark of what is there. Call in a thread."""
+    """The uncommitted paths of the worktree, each with a mark of what is there."""
     with suppress(GitError):  # A worktree that an agent left broken is looked at, and repaired, before the turn.
         return {path: _mark(work.worktree.path / path) for path in read_state(work.worktree.git).dirty[:_MOST]}
     return {}
 
 
 def note_setup(work: Work, before: dict[str, str]) -> None:
-    """Remember what `setup` has left uncommitted since `before`. Call in a thread."""
+    """Remember what `setup` has left uncommitted since `before`."""
     now = read_content_marks(work)
     made = {path: mark for path, mark in now.items() if before.get(path) != mark}
     if made:
@@ -32,14 +32,14 @@ def note_setup(work: Work, before: dict[str, str]) -> None:
 
 
 def list_agent_changes(work: Work, state: BranchState) -> tuple[str, ...]:
-    """Those of the uncommitted paths of `state` that its agent is asked about. Call in a thread."""
-    known, git = _read(work), work.run.isolation.checking_out(work.worktree)
+    """Those of the uncommitted paths of `state` that its agent is asked about."""
+    known, git = _read(work), work.run.git.isolation.checking_out(work.worktree)
     own: list[str] = []
     for path in state.dirty[:_MOST]:
         if known.get(path) == _mark(work.worktree.path / path):
             continue
         # An agent's own git writes files by the person's settings, ours by those of the commit.
-        entry = work.run.objects.find_entry(state.commit, path) if state.commit else None
+        entry = work.run.git.objects.find_entry(state.commit, path) if state.commit else None
         writers = (git, work.worktree.git) if entry else ()
         if not entry or not any(is_as_written(one, work.worktree, entry, path) for one in writers):
             own.append(path)

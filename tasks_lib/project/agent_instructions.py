@@ -53,7 +53,7 @@ def read_instructions(objects: Objects, commit: str, settings: Settings) -> Inst
 
 
 def find_instruction_faults(repository: Repository, commit: str, settings: Settings) -> tuple[Fault, ...]:
-    """What is wrong, at `commit`, with what the repository says to agents; call in a thread."""
+    """What is wrong, at `commit`, with what the repository says to agents."""
     objects = Objects(repository.git)
     faults: set[Fault] = set()
     try:
@@ -68,7 +68,7 @@ def find_instruction_faults(repository: Repository, commit: str, settings: Setti
 
 
 def read_project_instructions(project: Project) -> Instructions:
-    """What stands in the repository for agents, at the commit that the run begins at. Call in a thread."""
+    """What stands in the repository for agents, at the commit that the run begins at."""
     objects = Objects(project.repository.git)
     try:
         return read_instructions(objects, project.head, project.settings)

@@ -46,8 +46,10 @@ def _say_where(settings: Settings, role: str, model: str) -> str:
 async def require_agent(run: Run, task_id: str) -> None:
     """Raise InputError if a node that joined the graph in mid-run asks for a role or a model that is not there."""
     needs = [
-        need for need in find_agent_requirements([run.graph.tasks[task_id]], run.settings) if need not in run.needs
+        need
+        for need in find_agent_requirements([run.nodes.graph.tasks[task_id]], run.settings)
+        if need not in run.agents.requirements
     ]
     if needs:
-        await run.backend.prepare(needs)
-        run.needs.update(needs)
+        await run.agents.backend.prepare(needs)
+        run.agents.requirements.update(needs)

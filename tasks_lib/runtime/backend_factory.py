@@ -41,10 +41,7 @@ def anchor_program(settings: Settings, top: Path) -> Settings:
 
 
 def check_agent(project: Project) -> None:
-    """Say what can be seen of the agent without starting a server; raises InputError with every fault.
-
-    Call in a thread.
-    """
+    """Say what can be seen of the agent without starting a server; raises InputError with every fault."""
     settings = anchor_program(project.settings, project.repository.top)
     faults: list[Fault | str] = []
     if settings.agent.backend == "command" and not settings.agent.command:

@@ -11,7 +11,7 @@ from tasks_lib.runtime.run_context import Run
 async def copy_listed(run: Run, worktree: Worktree) -> None:
     """Copy what `copy` in the configuration lists."""
     for name in run.settings.copy_paths:
-        await run.thread(copy_in, run.repository.top / name, worktree.path, name)
+        await run.git.call(copy_in, run.git.repository.top / name, worktree.path, name)
 
 
 def copy_in(source: Path, worktree: Path, name: str) -> None:

@@ -52,7 +52,7 @@ async def run_setup(run: Run, worktree: Worktree, log: Path) -> None:
     """Run the `setup` lines in `worktree`; raises ShellError naming the line that failed."""
     if not run.settings.setup:
         return
-    ended = await _run(run.settings, "setup", run.environment("setup", worktree), worktree.path, log)
+    ended = await _run(run.settings, "setup", run.agents.environment("setup", worktree), worktree.path, log)
     if not ended.is_green:
         raise ShellError(ended.failed_line, ended.status, ended.tail, str(log))
 
@@ -62,7 +62,9 @@ async def run_verify(
 ) -> Green | Red:
     """Make `worktree` as the agent's was, and run the `verify` lines; a `setup` that fails here is red as well."""
     await copy_listed(run, worktree)
-    return await judge(run.settings, lambda kind: run.environment(kind, worktree), worktree.path, log, after_setup)
+    return await judge(
+        run.settings, lambda kind: run.agents.environment(kind, worktree), worktree.path, log, after_setup
+    )
 
 
 async def judge(

@@ -120,7 +120,7 @@ async def work(repository: Path, data: Path) -> int:
     project = await asyncio.to_thread(load_project, repository)
     async with open_run(project, f"run-{os.getpid()}", project.settings.max_sessions, data=data) as opened:
         opened.run.board.listen(lambda node, line: print(f"{node or '-'}: {line}", flush=True))
-        scheduler = Scheduler(opened, Plan(opened.run.graph), PlainLauncher())
+        scheduler = Scheduler(opened, Plan(opened.run.nodes.graph), PlainLauncher())
         await scheduler.work()
     code = scheduler.judge()
     opened.run.board.close(int(code))

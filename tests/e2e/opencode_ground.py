@@ -137,9 +137,9 @@ def opening(place: Path) -> Generator[OpencodeGround]:
 
 async def find_server(opened: OpenRun) -> psutil.Process:
     """The process of the run's first server, which runs."""
-    assert isinstance(opened.run.backend, OpencodeBackend)
-    assert opened.run.backend.host
-    seat = await opened.run.backend.host.sit(0)
+    assert isinstance(opened.run.agents.backend, OpencodeBackend)
+    assert opened.run.agents.backend.host
+    seat = await opened.run.agents.backend.host.sit(0)
     address = await seat.address()
     seat.leave()
     assert address.group

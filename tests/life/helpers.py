@@ -250,7 +250,7 @@ class Ground:
         lines: list[str] = []
         async with open_run(project, f"run-{uuid.uuid4().hex[:6]}", max_sessions, data=self.data) as opened:
             opened.run.board.listen(lambda node_id, line: lines.append(f"{node_id}: {line}" if node_id else line))
-            scheduler = Scheduler(opened, Plan(opened.run.graph, only), launcher)
+            scheduler = Scheduler(opened, Plan(opened.run.nodes.graph, only), launcher)
             beside = asyncio.ensure_future(during(opened)) if during else None
             try:
                 await work_beside(scheduler, beside)

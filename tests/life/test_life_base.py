@@ -108,7 +108,7 @@ async def test_base_that_moves_again_while_merges_are_made_again_is_followed_as_
         ground.commit("By hand", {"hand.txt": "x\n"})
         await ground.signals["verifying"].wait()
         ground.commit("Once more", {"more.txt": "x\n"})
-        opened.run.head.base()  # As whoever watches does, at any moment.
+        opened.run.git.head.base()  # As whoever watches does, at any moment.
         ground.signals["on"].send()
         (ground.top / "a.txt").unlink()
         await opened.merge_queue.follow_base()
@@ -127,7 +127,7 @@ async def test_unpublished_merge_that_no_longer_fits_is_worked_again_from_its_br
 
     async def commit(opened: OpenRun) -> None:
         await reach(opened, "a: Merged")
-        await opened.run.settle()
+        await opened.run.background.wait()
         ground.commit("By hand", {"a.txt": "by hand\n"})
         await ground.signals["again"].wait()
         assert opened.run.board.view.nodes["a"].outcome == ""
@@ -158,12 +158,12 @@ async def test_work_taken_back_while_its_branch_is_being_deleted_is_not_lost(gro
 
     async def commit(opened: OpenRun) -> None:
         await ground.signals["begun"].wait()
-        with admin_lock(opened.run.repository):
+        with admin_lock(opened.run.git.repository):
             ground.signals["go"].send()
-            await until(lambda: opened.run.head.current() != ground.at())
+            await until(lambda: opened.run.git.head.current() != ground.at())
             ground.commit("By hand", {"a.txt": "by hand\n"})
             await opened.merge_queue.follow_base()
-        await opened.run.settle()
+        await opened.run.background.wait()
 
     await ground.work(during=commit)
     assert ground.show("a.txt") == "by hand\n"
@@ -207,7 +207,7 @@ async def test_worktrees_are_made_only_under_the_lock_of_their_administration(gr
 
     async def hold(opened: OpenRun) -> None:
         merged = asyncio.ensure_future(reach(opened, "a: Merged"))
-        with (opened.run.repository.state_dir / "worktrees.lock").open("w") as lock:
+        with (opened.run.git.repository.state_dir / "worktrees.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             inode = os.fstat(lock.fileno()).st_ino
             await until(lambda: merged.done() or is_waited_for(inode))
@@ -230,7 +230,7 @@ async def test_task_files_that_break_while_the_run_lives_are_an_error_with_every
         await ground.signals["begun"].wait()
         broken = ground.commit("Break", {"tasks/b.md": ground.show("tasks/b.md").replace("pending", "perhaps")})
         with pytest.raises(InputError, match=r"tasks/b\.md:4"):
-            opened.run.read_graph_at(broken)
+            opened.run.nodes.read_graph_at(broken)
         ground.git.run("revert", "--no-edit", "HEAD")
         ground.signals["go"].send(2)
 

@@ -162,7 +162,7 @@ async def test_notice_of_a_turn_that_was_killed_does_not_block_when_the_turn_is_
 
     async def stop(opened: OpenRun) -> None:
         await ground.signals["said"].wait()
-        opened.run.stop()
+        opened.run.stopping.request()
 
     assert (await ground.work(during=stop)).names == {"a": "Aborted"}
     worked = await ground.work()
@@ -213,7 +213,7 @@ async def test_work_that_a_person_merges_by_hand_in_the_turn_is_still_the_agents
     async def merge(opened: OpenRun) -> None:
         await ground.signals["done"].wait()
         ground.git.run("merge", "--quiet", how, "--no-edit", "feat/a")
-        await until(lambda: opened.run.head.last_seen() == ground.at())
+        await until(lambda: opened.run.git.head.last_seen() == ground.at())
         ground.signals["merged"].send()
 
     worked = await ground.work(during=merge)
@@ -246,7 +246,7 @@ async def test_branch_without_commits_is_moved_to_the_head_before_its_next_attem
     async def answer_meanwhile(opened: OpenRun) -> None:
         await ground.signals["begun"].wait()
         head = ground.commit("Bring the key", {"key.txt": "secret\n"})
-        await until(lambda: opened.run.head.last_seen() == head)
+        await until(lambda: opened.run.git.head.last_seen() == head)
         ground.signals["answered"].send()
 
     if failing == "blocks":

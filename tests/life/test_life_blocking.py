@@ -138,7 +138,7 @@ async def test_notices_of_a_turn_that_a_stop_ended_are_not_said_again(ground: Gr
 
     async def stop(opened: OpenRun) -> None:
         await reach(opened, ": a: notice (info): Half way.")
-        opened.run.stop()
+        opened.run.stopping.request()
 
     await ground.work(during=stop)
     assert not [line for line in (await ground.work()).lines if "notice" in line]

@@ -16,7 +16,7 @@ async def test_a_message_in_a_turn_is_the_next_prompt_before_the_work_lands(grou
 
     async def speak(opened: OpenRun) -> None:
         await ground.signals["begun"].wait()
-        said.append(await opened.run.desk.tell("a", "Use the metric system."))
+        said.append(await opened.run.requests.tell("a", "Use the metric system."))
         ground.signals["go"].send()
 
     assert (await ground.work(during=speak)).names == {"a": "Merged"}
@@ -31,8 +31,8 @@ async def test_a_message_survives_a_stop_and_begins_the_next_run(ground: Ground)
 
     async def speak(opened: OpenRun) -> None:
         await ground.signals["begun"].wait()
-        await opened.run.desk.tell("a", "Mind the gap.")
-        opened.run.stop()
+        await opened.run.requests.tell("a", "Mind the gap.")
+        opened.run.stopping.request()
 
     assert (await ground.work(during=speak)).names == {"a": "Aborted"}
     assert ground.record("feat/a").messages == ("Mind the gap.",)
@@ -47,11 +47,11 @@ async def test_what_is_said_to_nobody_is_answered_with_who_is_there(ground: Grou
 
     async def speak(opened: OpenRun) -> None:
         await ground.signals["begun"].wait()
-        said.append(await opened.run.desk.tell("alhpa", "Hello"))
-        said.append(await opened.run.desk.tell("zzz", "Hello"))
-        said.append(await opened.run.desk.tell("alpha", "  "))
-        said.append(await opened.run.desk.abort("beta"))
-        assert opened.run.desk.open_nodes() == ("alpha",)
+        said.append(await opened.run.requests.tell("alhpa", "Hello"))
+        said.append(await opened.run.requests.tell("zzz", "Hello"))
+        said.append(await opened.run.requests.tell("alpha", "  "))
+        said.append(await opened.run.requests.abort("beta"))
+        assert opened.run.requests.open_nodes() == ("alpha",)
         ground.signals["go"].send()
 
     assert (await ground.work(during=speak)).names == {"alpha": "Merged"}
@@ -67,7 +67,7 @@ async def test_one_node_is_aborted_and_the_others_land(ground: Ground) -> None:
 
     async def stop(opened: OpenRun) -> None:
         await ground.signals["begun"].wait()
-        assert (await opened.run.desk.abort("a")).is_done
+        assert (await opened.run.requests.abort("a")).is_done
 
     worked = await ground.work(during=stop)
     assert worked.names == {"a": "Aborted", "b": "Merged"}
@@ -88,7 +88,7 @@ async def test_a_message_to_a_node_whose_work_is_verified_is_refused_with_the_re
 
     async def speak(opened: OpenRun) -> None:
         await ground.signals["verifying"].wait()
-        said.append(await opened.run.desk.tell("a", "Wait!"))
+        said.append(await opened.run.requests.tell("a", "Wait!"))
         ground.signals["go"].send()
 
     assert (await ground.work(during=speak)).names == {"a": "Merged"}

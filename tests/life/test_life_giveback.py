@@ -161,7 +161,7 @@ async def test_turn_that_was_over_is_not_counted_again_after_a_stop_in_the_queue
 
     async def stop(opened: OpenRun) -> None:
         await ground.signals["verifying"].wait()
-        opened.run.stop()
+        opened.run.stopping.request()
 
     assert (await ground.work(during=stop)).names == {"a": "Aborted"}
     ground.commit(

@@ -113,7 +113,7 @@ async def test_what_is_shown_is_what_is_sent_after_a_stop_and_after_a_block(grou
 
     async def stop(opened: OpenRun) -> None:
         await ground.signals["begun"].wait()
-        opened.run.stop()
+        opened.run.stopping.request()
 
     assert (await ground.work(during=stop)).names == {"a": "Aborted"}
     shown = await asyncio.to_thread(show, ground, "a")

@@ -186,10 +186,10 @@ async def test_a_message_is_heard_in_the_turn_and_an_abort_ends_a_call_that_hang
 
     async def speak(opened: OpenRun) -> None:
         await oc.signals["begun"].wait()
-        said.append(await opened.run.desk.tell("a", "Use the metric system."))
+        said.append(await opened.run.requests.tell("a", "Use the metric system."))
         oc.signals["go"].send()
         await asyncio.to_thread(oc.model.wait_for, lambda _: oc.requests("b"))
-        said.append(await opened.run.desk.abort("b"))
+        said.append(await opened.run.requests.abort("b"))
 
     worked = await oc.work(during=speak)
 

@@ -7,7 +7,7 @@ from helpers import Ground
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.runtime.run_context import GIT_THREADS
+from tasks_lib.runtime.git_access import GIT_THREADS
 from tasks_lib.runtime.session_slots import SessionSlots
 
 

@@ -30,7 +30,7 @@ def is_running(pid: int) -> bool:
 def stop_at(ground: Ground, signal: str) -> During:
     async def stop(opened: OpenRun) -> None:
         await ground.signals[signal].wait()
-        opened.run.stop()
+        opened.run.stopping.request()
 
     return stop
 
@@ -87,11 +87,11 @@ async def test_stop_while_the_head_moves_reports_what_landed(ground: Ground) -> 
 
     async def stop(opened: OpenRun) -> None:
         await ground.signals["begun"].wait()
-        head = SlowHead(opened.run.repository.git, "main")
-        opened.run.head = head
+        head = SlowHead(opened.run.git.repository.git, "main")
+        opened.run.git.head = head
         ground.signals["go"].send()
         await asyncio.to_thread(head.is_moving.wait, 10)
-        opened.run.stop()
+        opened.run.stopping.request()
         await asyncio.sleep(0)
         head.may_move.set()
 
@@ -128,8 +128,8 @@ async def test_what_a_killed_run_left_of_a_landed_node_is_put_away_by_the_next(g
     ground.make({"a": {}})
     project = load_project(ground.top, {})
     async with open_run(project, "killed", 1) as opened:
-        seat = opened.run.slots.seat(0)
-        work = await open_attempt(opened.run, opened.merge_queue, opened.run.graph.tasks["a"], seat)
+        seat = opened.run.agents.slots.seat(0)
+        work = await open_attempt(opened.run, opened.merge_queue, opened.run.nodes.graph.tasks["a"], seat)
         path = work.worktree.path
         (path / "a.txt").write_text("a\n")
         Git(path).run("add", "a.txt")

@@ -179,7 +179,7 @@ async def test_nested_worktree_of_a_stopped_run_is_kept(ground: Ground) -> None:
 
     async def stop(opened: OpenRun) -> None:
         await ground.signals["made"].wait()
-        opened.run.stop()
+        opened.run.stopping.request()
 
     assert (await ground.work(during=stop)).names == {"a": "Aborted"}
     assert entries(ground) == ["a"]

@@ -41,7 +41,7 @@ async def test_node_that_a_person_stops_between_two_attempts_makes_no_further_on
 
     async def stop(opened: OpenRun) -> None:
         await until_waiting(launcher, "a")
-        assert (await opened.run.desk.abort("a")).is_done
+        assert (await opened.run.requests.abort("a")).is_done
         await reach(opened, "a: Aborted")
         ground.signals["go"].send()
 
@@ -58,7 +58,7 @@ async def test_run_that_is_stopped_between_two_attempts_ends_at_once_and_says_so
 
     async def stop(opened: OpenRun) -> None:
         await until_waiting(launcher, "a")
-        opened.run.stop()
+        opened.run.stopping.request()
 
     worked = await ground.work(during=stop, launcher=launcher)
     assert (worked.code, worked.names, worked.launcher.ended) == (ExitCode.INTERRUPTED, {"a": "Aborted"}, ["a"])

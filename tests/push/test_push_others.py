@@ -133,7 +133,7 @@ async def test_remote_that_always_loses_the_race_is_tried_three_times_and_then_w
     async def see(opened: OpenRun) -> None:
         await reach(opened, ": origin/main is not moved yet: others pushed first, 3 times in a row")
         assert (shared.hub_path / "lost").read_text().count(".") == 3
-        opened.run.stop()  # The pause is long; that a run does not wait for it when it is stopped is seen here, too.
+        opened.run.stopping.request()  # The pause is long; that a run does not wait for it when it is stopped is seen here, too.
 
     worked = await shared.work(during=see)
     assert worked.names == {"a": "Merged"}

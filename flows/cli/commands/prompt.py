@@ -23,7 +23,7 @@ from tasks_lib.project.agent_instructions import Instructions, read_instructions
 from tasks_lib.project.loading import Project, load_project
 from tasks_lib.prompts.agent_prompts import add_messages, write_review_prompt
 from tasks_lib.reporting.run_report import ExitCode
-from tasks_lib.runtime.run_context import MAX_HISTORY
+from tasks_lib.runtime.node_registry import MAX_HISTORY
 from tasks_lib.suggestions import suggest
 
 

@@ -115,19 +115,19 @@ class Stage:
             self._stop(self.opened, number)
 
     def _stop(self, opened: OpenRun, number: signal.Signals) -> None:
-        waits = f" Waiting for {' and '.join(opened.run.waits)} to end." if opened.run.waits else ""
-        self._said |= set(opened.run.waits)
+        waits = f" Waiting for {' and '.join(opened.run.stopping.waits)} to end." if opened.run.stopping.waits else ""
+        self._said |= set(opened.run.stopping.waits)
         self._tell(
             f"{NAMES[number]}: sessions are ended, and their work is kept.{waits} Press again to leave at once."
             if number is signal.SIGINT
             else f"{NAMES[number]}: sessions are ended, and their work is kept.{waits}"
         )
-        opened.run.stop()
+        opened.run.stopping.request()
 
     def _say_waits(self) -> None:
         """What began to be waited for since the run was told to stop."""
         if self.presses and self.opened:
-            for what in sorted(set(self.opened.run.waits) - self._said):
+            for what in sorted(set(self.opened.run.stopping.waits) - self._said):
                 self._said.add(what)
                 self._tell(f"Waiting for {what} to end. Press again to leave at once.")
 
@@ -161,7 +161,7 @@ class Stage:
         if self.opened:
             run = self.opened.run
             try:
-                await asyncio.wait_for(end_processes(run.repository, KILL_SECONDS), 5 * UNWIND_SECONDS)
+                await asyncio.wait_for(end_processes(run.git.repository, KILL_SECONDS), 5 * UNWIND_SECONDS)
             except (AgentError, OSError) as error:
                 self._tell(f"Not everything could be ended: {error}")
 
@@ -189,7 +189,9 @@ class Stage:
         view = self.opened.run.board.view
         code = ExitCode(view.exit_code or 0)
         print_summary(view, self._console)
-        self._console.print(STOPPED_EARLY if self.opened.run.halt_reason else EXIT_SENTENCES[code], style="bold")
+        self._console.print(
+            STOPPED_EARLY if self.opened.run.stopping.halt_reason else EXIT_SENTENCES[code], style="bold"
+        )
         if self.server.is_ours:
             say(self._console, f"To look at this run again in Prefect's UI: {name_program()} up")
         return code

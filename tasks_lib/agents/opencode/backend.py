@@ -49,7 +49,7 @@ def move_data(data: Path, former: str, repository: str) -> None:
 def forget_conversations(data: Path) -> None:
     """Remove what servers of earlier runs kept of their sessions in `data`; what they downloaded stays.
 
-    Call in a thread, while no server runs there.
+    Call while no server runs there.
     """
     for place in data.glob("*/data"):
         shutil.rmtree(place, ignore_errors=True)

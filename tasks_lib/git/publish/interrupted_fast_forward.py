@@ -52,7 +52,7 @@ def mend(common_dir: Path) -> str:
     """Put back the checkout that an earlier run was moving when it was killed; says so, "" if none was.
 
     Locks that git left there go, files that it wrote or began to write are again what the index says, and what has
-    other bytes is a person's and stays. Nothing is done as long as git is at work there. Called in a thread, holding
+    other bytes is a person's and stays. Nothing is done as long as git is at work there. Called holding
     the run's lock, when the processes of the earlier run have ended. Raises GitError if git does not work.
     """
     record = common_dir / "coordinator" / MOVING_NAME

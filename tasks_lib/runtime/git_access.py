@@ -1,0 +1,80 @@
+"""The repository as one run uses it, and the threads in which git works for it."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from tasks_lib.git.commits.isolated_git import IsolatedGit
+from tasks_lib.git.commits.task_reader import TaskReader
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.publish.queue_head import Head
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.worktrees.lifecycle import Worktrees
+from tasks_lib.project.loading import Project
+
+P = ParamSpec("P")
+T = TypeVar("T")
+GIT_THREADS = 8
+
+
+class GitAccess:
+    """Everything of git that the nodes of a run share.
+
+    All of it blocks, and so does every function that is handed any of it: `call` it from the event loop. `private` is
+    a directory of this run alone; `say` may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        private: Path,
+        max_sessions: int,
+        say: Callable[[str], None],
+    ) -> None:
+        settings = project.settings
+        self.repository: Repository = project.repository
+        self.objects: Objects = Objects(project.repository.git)
+        self.reader: TaskReader = TaskReader(self.objects, project.tasks_dir, project.target)
+        self.head: Head = project.open_head(on_foreign_move=say)
+        self.isolation: IsolatedGit = IsolatedGit(project.repository.git, private / "isolation")
+        self.worktrees: Worktrees = Worktrees(
+            project.repository,
+            isolation=self.isolation,
+            keep=settings.keep,
+            setup_key=settings.setup_key,
+            copied=settings.copy_paths,
+            pool_size=2 * max_sessions + 1,
+            say=say,
+        )
+        self._threads = ThreadPoolExecutor(GIT_THREADS, thread_name_prefix="git")
+        # Threads of their own, because there they wait for their turn at the disk, and others would wait behind them.
+        self._openers = ThreadPoolExecutor(max_sessions, thread_name_prefix="worktree")
+
+    async def call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a blocking `call` in a thread for git; once begun it is waited for even when we are cancelled."""
+        return await _wait_for(self._threads, lambda: call(*args, **kwargs))
+
+    async def call_opening(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `call`, for what makes a worktree: of each session that begins, one at a time."""
+        return await _wait_for(self._openers, lambda: call(*args, **kwargs))
+
+    def close(self) -> None:
+        """End the threads and git's helper processes; whoever ends the run closes the worktrees first."""
+        self._openers.shutdown(wait=True)
+        self._threads.shutdown(wait=True)
+        self.objects.close()
+
+
+async def _wait_for(threads: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+    future = asyncio.get_running_loop().run_in_executor(threads, call)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not future.done():
+            # Cancelled again, we still wait: who leaves at once ends the git that the thread waits for.
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
+        raise

@@ -1,0 +1,61 @@
+"""What a run knows of its nodes: the graph, their branches, their records, and what landed ones changed."""
+
+from tasks_lib.errors import InputError
+from tasks_lib.git.commits.branch_state import read_diffstat
+from tasks_lib.git.session_record import Record
+from tasks_lib.graph.task_graph import Graph, build_graph, check_graph
+from tasks_lib.naming import name_branches
+from tasks_lib.project.loading import Project
+from tasks_lib.runtime.git_access import GitAccess
+
+MAX_HISTORY = 100_000
+"""How many first-parent commits are searched for what landed before this run."""
+
+
+class NodeRegistry:
+    """The nodes of one run. `graph` is as last read from the head; `records` are of nodes that have not landed."""
+
+    def __init__(self, project: Project, git: GitAccess) -> None:
+        self.graph: Graph = project.graph
+        self.records: dict[str, Record] = {}
+        self._project = project
+        self._git = git
+        self._branches: dict[str, str] = {}
+        self._landed: dict[str, str] = {}
+        self._is_history_read = False
+        self._diffstats: dict[str, str] = {}
+
+    def branch_of(self, task_id: str) -> str:
+        """The branch of a node; a name once given in this run stays."""
+        if task_id not in self._branches:
+            prefix, target = self._project.settings.branch_prefix, self._project.target
+            self._branches = {**name_branches(self.graph.tasks.values(), prefix, target=target), **self._branches}
+        return self._branches[task_id]
+
+    def list_moving_refs(self) -> set[str]:
+        """The full refs that move while a run goes on as it should: the target, and the branches of nodes."""
+        branches = {self.branch_of(task_id) for task_id in tuple(self.graph.tasks)}
+        return {f"refs/heads/{branch}" for branch in (self._project.target, *branches)}
+
+    def diffstat(self, task_id: str) -> str:
+        """What the merge of a landed node changed, "" if it has none; asked of git once."""
+        if not self._is_history_read:
+            head = self._git.head
+            self._landed = {**head.find_landed(head.current(), MAX_HISTORY), **self._landed}
+            self._is_history_read = True
+        commit = self._landed.get(task_id)
+        if commit is None:
+            return ""
+        if commit not in self._diffstats:
+            self._diffstats[commit] = read_diffstat(self._git.repository.git, commit)
+        return self._diffstats[commit]
+
+    def remember_landed(self, task_id: str, commit: str) -> None:
+        self._landed[task_id] = commit
+
+    def read_graph_at(self, commit: str) -> Graph:
+        """The graph at `commit`; raises InputError naming every fault."""
+        reading = self._git.reader.read(commit)
+        if errors := [fault for fault in reading.faults if not fault.is_warning]:
+            raise InputError([*errors, *(fault for fault in check_graph(reading.tasks) if not fault.is_warning)])
+        return build_graph(reading.tasks, like=self.graph)
