@@ -14,6 +14,7 @@ from tasks_lib.cleanup.landed_nodes import Leftovers, remove_landed
 from tasks_lib.cleanup.moved_repository import adopt_new_location, is_mounted, require_disk
 from tasks_lib.errors import CoordinatorError, InputError
 from tasks_lib.git.publish.interrupted_fast_forward import mend
+from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.git.worktrees.relinking import Relocation
 from tasks_lib.landing.completed_elsewhere import end_completed_elsewhere_nodes
@@ -43,11 +44,11 @@ NO_VERIFY = (
 
 
 class OpenRun:
-    """A run with everything that works for it."""
+    """A run with everything that works for it; `relocation` is how the repository was moved since the last one."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, relocation: Relocation | None) -> None:
         self.run: Run = run
-        self.relocation: Relocation | None = None
+        self.relocation: Relocation | None = relocation
         remote = run.project.open_remote()
         self.merge_queue: MergeQueue = MergeQueue(run, self._on_moved, look=lambda: remote and remote.fetch())
         self.publisher: LocalPublisher | RemotePublisher = (
@@ -76,36 +77,15 @@ async def open_run(
     """
     repository = project.repository
     await asyncio.to_thread(repository.prepare)
-    view = RunView(
-        *(run_id, project.target, now_text(), os.getpid(), socket.gethostname()),
-        nodes=_list_nodes(project),
-        place=str(repository.common_dir),
-        inode=repository.common_dir.stat().st_ino,
-        is_mounted=is_mounted(repository),
-    )
+    view = _make_view(project, run_id)
     with (
         RunLock(repository.state_dir, run_id) as lock,
         _marked(str(repository.common_dir)),
         private_directory(name_owner(repository.common_dir)) as private,
     ):
-        # First of all, and before anything is written that tells where the repository is.
-        relocation, moved = await asyncio.to_thread(adopt_new_location, repository)
-        await asyncio.to_thread(require_disk, repository)
-        board = Board(view, repository.state_dir / VIEW_NAME)
-        for line in moved:
-            board.say(line)
-        if lock.left and not (relocation and relocation.is_copy):
-            board.say(describe_takeover(lock.left, view.host))
-        if data and relocation and not relocation.is_copy:
-            await asyncio.to_thread(move_data, data, str(relocation.former), str(repository.common_dir))
-        surroundings = ChildEnvironments(project.settings, repository, private)
-        instructions = await asyncio.to_thread(read_project_instructions, project)
-        backend = make_backend(project, instructions, surroundings, data or private, private)
-        slots = SessionSlots(max_sessions)
-        agents = AgentAccess(backend, slots, instructions, surroundings, private / "prompts")
-        run = Run(project, run_id, board, agents, private)
-        opened = OpenRun(run)
-        opened.relocation = relocation
+        board, relocation = await _take_over(repository, lock, view, data)
+        opened = OpenRun(await _make_run(project, board, max_sessions, data or private, private), relocation)
+        run = opened.run
         try:
             if on_open:
                 on_open(opened)
@@ -119,6 +99,45 @@ async def open_run(
                 await opened.publisher.finish()
         finally:
             await _close(opened)
+
+
+def _make_view(project: Project, run_id: str) -> RunView:
+    repository = project.repository
+    return RunView(
+        *(run_id, project.target, now_text(), os.getpid(), socket.gethostname()),
+        nodes=_list_nodes(project),
+        place=str(repository.common_dir),
+        inode=repository.common_dir.stat().st_ino,
+        is_mounted=is_mounted(repository),
+    )
+
+
+async def _take_over(
+    repository: Repository, lock: RunLock, view: RunView, data: Path | None
+) -> tuple[Board, Relocation | None]:
+    """The run's board, and how the repository was moved since the last run, once its paths are right again.
+
+    First of all, and before anything is written that tells where the repository is.
+    """
+    relocation, moved = await asyncio.to_thread(adopt_new_location, repository)
+    await asyncio.to_thread(require_disk, repository)
+    board = Board(view, repository.state_dir / VIEW_NAME)
+    for line in moved:
+        board.say(line)
+    is_copy = relocation is not None and relocation.is_copy
+    if lock.left and not is_copy:
+        board.say(describe_takeover(lock.left, view.host))
+    if data and relocation and not is_copy:
+        await asyncio.to_thread(move_data, data, str(relocation.former), str(repository.common_dir))
+    return board, relocation
+
+
+async def _make_run(project: Project, board: Board, max_sessions: int, data: Path, private: Path) -> Run:
+    environments = ChildEnvironments(project.settings, project.repository, private)
+    instructions = await asyncio.to_thread(read_project_instructions, project)
+    backend = make_backend(project, instructions, environments, data, private)
+    agents = AgentAccess(backend, SessionSlots(max_sessions), instructions, environments, private / "prompts")
+    return Run(project, board.view.run, board, agents, private)
 
 
 def _list_nodes(project: Project) -> dict[str, NodeView]:
