@@ -33,6 +33,12 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: where one waits, for a server or a grace period, no core does."""
+    return (os.cpu_count() or 1) + 1
+
+
 def compile_once() -> None:
     """Compile what tests start in hundreds of processes, which would each do so where none may write bytecode."""
     for package in ("coordinator_start", "flows", "tasks_lib", "tests"):

@@ -12,6 +12,7 @@ from chaos.sites import count_kinds, read_effects
 from checker_traces import text
 from graphs import RED
 
+pytestmark = pytest.mark.xdist_group("chaos")
 TESTS = Path(__file__).resolve().parent.parent
 SAMPLE = 10
 HANG_SECONDS = 600

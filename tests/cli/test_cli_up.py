@@ -17,6 +17,19 @@ from helpers_cli import Call, Place, task_text
 
 from flows.cli.commands.prefect_cleanup import SERVER_ENDED
 
+pytestmark = pytest.mark.xdist_group("up")
+
+
+@pytest.fixture(scope="module")
+def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One data directory for all tests here: whichever is first has Prefect make the tables of its database."""
+    return tmp_path_factory.mktemp("up")
+
+
+@pytest.fixture(autouse=True)
+def use_shared_data(shared_data: Path, own_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COORDINATOR_DATA_DIR", str(shared_data))
+
 
 @contextmanager
 def up(*options: str, number: signal.Signals = signal.SIGTERM) -> Generator["tuple[subprocess.Popen[str], str]"]:
@@ -31,7 +44,7 @@ def up(*options: str, number: signal.Signals = signal.SIGTERM) -> Generator["tup
         process.wait(60)
 
 
-def test_up_serves_the_ui_until_it_is_ended_and_leaves_nothing(tmp_path: Path) -> None:
+def test_up_serves_the_ui_until_it_is_ended_and_leaves_nothing(shared_data: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -42,7 +55,7 @@ def test_up_serves_the_ui_until_it_is_ended_and_leaves_nothing(tmp_path: Path) -
     assert process.returncode == 0
     assert children
     assert not [child for child in children if child.is_running()]
-    assert not (tmp_path / "data" / "prefect" / "server.json").exists()
+    assert not (shared_data / "prefect" / "server.json").exists()
 
 
 def test_run_with_nothing_to_do_ends_the_server_that_a_killed_coordinator_left(place: Place, call: Call) -> None:

@@ -1,9 +1,11 @@
 """One real Prefect server for all end-to-end tests, and the command line run as a person runs it."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -73,6 +75,17 @@ def ask_api(api: str, path: str, body: Mapping[str, object] | None = None) -> An
         lambda found: found.status_code != BUSY,
     )
     return answer.raise_for_status().json()
+
+
+def copy_database(server: Child, path: Path) -> None:
+    """Copy the database of `server`, which runs: a server that finds one starts in half the time, its tables are made."""
+    process = server.process()
+    assert process is not None
+    with (
+        closing(sqlite3.connect(Path(process.environ()["PREFECT_HOME"]) / "prefect.db")) as source,
+        closing(sqlite3.connect(path)) as target,
+    ):
+        source.backup(target)
 
 
 @pytest.fixture(scope="session")

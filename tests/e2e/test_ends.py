@@ -13,13 +13,14 @@ from typing import Any
 import psutil
 import pytest
 from checker import Meant, check, snapshot_user_state
-from e2e.conftest import Coordinator, ask_until, read_until
+from e2e.conftest import Coordinator, ask_until, copy_database, read_until
 from e2e.test_messages import count_starts, done, make_gated, open_gate
 from graphs import Made
 from person import forget_the_person
 from push.pushing_ground import PushingGround
 
 from flows.cli.display.terminal_run import REPEAT_SECONDS
+from flows.prefect_server import Child
 from tasks_lib.process.marked_processes import find_marked
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
 
@@ -191,10 +192,12 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 def test_terminal_that_is_closed_ends_a_run_its_agents_and_its_server(
-    begun: list["subprocess.Popen[Any]"], tmp_path: Path
+    server: Child, begun: list["subprocess.Popen[Any]"], tmp_path: Path
 ) -> None:
     made = make_gated(tmp_path, 1, 1)
     own = Coordinator(tmp_path / "data", "")
+    (own.data / "prefect").mkdir(parents=True)
+    copy_database(server, own.data / "prefect" / "prefect.db")
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", TAKE_TERMINAL, sys.executable, "-m", "flows.cli", "run", str(made.repository)],

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from conftest import ask_api, ask_until
+from e2e.conftest import ask_api, ask_until, copy_database
 
 from flows.prefect_server import KEPT_RUN_SECONDS, LOOPBACK, Child, end_child, find_free_port, start_child
 
@@ -21,7 +21,8 @@ def test_server_forgets_a_run_of_long_ago_and_no_other(server: Child, tmp_path: 
     flow = ask_api(api, "flows/", {"name": "run-graph"})["id"]
     for name in ages:
         ask_api(api, "flow_runs/", {"flow_id": flow, "name": name, "state": {"type": "COMPLETED"}})
-    copy_database(server, tmp_path / "prefect.db", ages)
+    copy_database(server, tmp_path / "prefect.db")
+    set_ages(tmp_path / "prefect.db", ages)
     child = start_child(tmp_path, find_free_port())
     try:
         left = ask_until(lambda: list_runs(child.port, ages), lambda names: len(names) < len(ages))
@@ -30,20 +31,13 @@ def test_server_forgets_a_run_of_long_ago_and_no_other(server: Child, tmp_path: 
     assert left == [name for name in ages if name.startswith("young")]
 
 
-def copy_database(server: Child, path: Path, ages: Mapping[str, int]) -> None:
-    """The database of `server`, where each run of `ages` ended so many days before the time from which they are kept."""
-    process = server.process()
-    assert process is not None
-    with (
-        closing(sqlite3.connect(Path(process.environ()["PREFECT_HOME"]) / "prefect.db")) as source,
-        closing(sqlite3.connect(path)) as connection,
-    ):
-        source.backup(connection)
-        with connection:
-            for name, days in ages.items():
-                ended = datetime.now(UTC) - timedelta(seconds=KEPT_RUN_SECONDS, days=days)
-                change = (f"{ended:%Y-%m-%d %H:%M:%S.%f}", name)
-                connection.execute("UPDATE flow_run SET end_time = ? WHERE name = ?", change)
+def set_ages(path: Path, ages: Mapping[str, int]) -> None:
+    """Let each run of `ages` have ended so many days before the time from which they are kept."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for name, days in ages.items():
+            ended = datetime.now(UTC) - timedelta(seconds=KEPT_RUN_SECONDS, days=days)
+            change = (f"{ended:%Y-%m-%d %H:%M:%S.%f}", name)
+            connection.execute("UPDATE flow_run SET end_time = ? WHERE name = ?", change)
 
 
 def list_runs(port: int, names: Mapping[str, int]) -> list[str]:

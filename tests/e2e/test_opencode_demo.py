@@ -17,7 +17,7 @@ from flows.demo.model_server import ModelServer
 from flows.demo.opencode_provider import write_section
 from flows.demo.story import DemoStory, check_story, make_demo, tell_story
 
-pytestmark = pytest.mark.xdist_group("prefect")
+pytestmark = pytest.mark.xdist_group("prefect and opencode")
 
 
 @pytest.fixture

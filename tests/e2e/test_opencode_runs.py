@@ -13,7 +13,7 @@ from e2e.opencode_ground import OpencodeGround, bash, commit, isolate, node, ope
 
 from flows.demo.model_script import Step
 
-pytestmark = pytest.mark.xdist_group("prefect")
+pytestmark = pytest.mark.xdist_group("prefect and opencode")
 
 
 @pytest.fixture

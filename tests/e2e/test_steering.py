@@ -17,6 +17,7 @@ from hostile_place import HostilePlace, opening_hostile_place
 from tasks_lib.process.program_lookup import require_program
 from tasks_lib.process.python_command import ALLOWED
 
+pytestmark = pytest.mark.xdist_group("steering")
 PROGRAM = Path(sys.executable).parent / "coordinator"
 SECONDS = 300
 
