@@ -24,7 +24,8 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH
 def leave_the_current_directory() -> None:
     """Take the current directory off the import path; starts Python again where its variables did more than that."""
     if needs_another_start(os.environ, is_ignored=bool(sys.flags.ignore_environment)):
-        sys.stdout.flush()
+        if sys.stdout:  # None where it was closed at the start.
+            sys.stdout.flush()
         script = os.path.abspath(sys.argv[0])  # noqa: PTH100
         program = [script] if os.path.basename(script) == "coordinator" else ["-m", "flows.cli"]  # noqa: PTH119
         os.execv(sys.executable, [sys.executable, *repeat_options(), *program, *sys.argv[1:]])  # noqa: S606

@@ -1,16 +1,20 @@
 """What all tests have in common: the signals that the programs they start can hear, and where and how quickly they run."""
 
+import atexit
 import compileall
 import os
 import shutil
 import signal
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 TOP = Path(__file__).resolve().parent.parent
 MEMORY = Path("/dev/shm")
+ROOT = "PYTEST_DEBUG_TEMPROOT"
 ROOM_BYTES = 4 << 30
 """A run of all tests takes a seventh of it."""
 
@@ -29,8 +33,18 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(number, signal.SIG_DFL)
     if not hasattr(config, "workerinput"):
         compile_once()
-        if is_roomy(MEMORY):
-            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+        if is_roomy(MEMORY) and ROOT not in os.environ:
+            root = tempfile.mkdtemp(prefix="coordinator-tests-", dir=MEMORY)
+            os.environ[ROOT] = root
+            atexit.register(remove_root, Path(root))  # After what pytest registers itself, which runs first.
+
+
+def remove_root(root: Path) -> None:
+    """Leave nothing in memory but the directories of tests that failed."""
+    with suppress(OSError):  # What failed is kept.
+        for place in sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True):
+            place.rmdir()
+        root.rmdir()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -67,6 +67,14 @@ def test_stream_that_was_closed_at_the_start_changes_nothing_else(closed: str, p
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("closed", CLOSED.values(), ids=list(CLOSED))
+def test_stream_that_was_closed_is_none_for_the_python_that_starts_itself_again_either(
+    closed: str, place: Place
+) -> None:
+    done = shell(f"PYTHONPATH=/elsewhere coordinator status {closed}", place)
+    assert (done.returncode, b"Traceback" in done.stderr) == (shell("coordinator status", place).returncode, False)
+
+
 @pytest.mark.parametrize("command", ["plan --json", "logs left"])
 def test_full_disk_under_the_output_of_a_reading_command_is_said_and_fails_it(command: str, logged: Place) -> None:
     done = shell(f"coordinator {command} > /dev/full", logged)
