@@ -24,7 +24,7 @@ from flows.prefect_server import Child
 from tasks_lib.reporting.run_report import INCOMPLETE
 
 __all__ = ["start"]
-pytestmark = pytest.mark.xdist_group("prefect")
+pytestmark = pytest.mark.xdist_group("prefect, with much waiting")
 
 
 def change(coordinator: Coordinator, method: str, path: str, body: object = None) -> None:

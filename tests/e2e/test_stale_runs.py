@@ -17,7 +17,7 @@ from flows.data_directory import REGISTRY
 from flows.stale_flow_runs import Origin, find_own_origin, name_repository, read_origin
 from tasks_lib.git.repository_lock import RunLock
 
-pytestmark = pytest.mark.xdist_group("prefect")
+pytestmark = pytest.mark.xdist_group("prefect, with much waiting")
 REFUSED = """
 import asyncio, sys
 from flows.run_graph import RunOptions, run_graph
