@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 TOP = Path(__file__).resolve().parent.parent
 MEMORY = Path("/dev/shm")
@@ -20,6 +21,9 @@ ROOM_BYTES = 4 << 30
 
 sys.dont_write_bytecode = False
 """Or each worker would compile every test anew."""
+
+settings.register_profile("coordinator", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("coordinator")  # A busy machine fails no test.
 
 
 def pytest_configure(config: pytest.Config) -> None:
