@@ -89,11 +89,11 @@ class OpencodeSession:
         try:
             if self._turn is not None:
                 await self._turn.break_off()
-            await self._talk.forget()
+            await self._talk.server.dispose(self._spec.cwd)
             if self._is_used:
                 await end_groups((), self._spec.stop_seconds, session=self._spec.session)
         finally:
-            await self._talk.leave()
+            await self._talk.server.leave()
 
 
 async def _finish(work: Coroutine[Any, Any, None]) -> None:

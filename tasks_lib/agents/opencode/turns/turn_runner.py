@@ -153,7 +153,7 @@ class Turn:
         talk = self._talk
         for is_last in (False, True):
             try:
-                await talk.reach()
+                await talk.server.reach()
                 await self._hold_boot()
                 was_lost = await talk.open()
                 talk.listen().take()
@@ -164,7 +164,7 @@ class Turn:
             except Unreachable:
                 if is_last:
                     raise
-                await talk.outlast_death()
+                await talk.server.outlast_death()
             else:
                 return
 
@@ -176,7 +176,7 @@ class Turn:
 
     async def _hold_boot(self) -> None:
         if self._talk.needs_boot and not self._boots_until:
-            await self._boot.enter_async_context(self._talk.seat.boot())
+            await self._boot.enter_async_context(self._talk.server.seat.boot())
             self._boots_until = time.time() + BOOT_SECONDS
 
     async def _send(self, text: str) -> None:
@@ -271,10 +271,10 @@ class Turn:
 
     async def _revive(self) -> TurnEnd | None:
         """Go on where the server answers again: with a word to the agent if it was started anew."""
-        generation = self._talk.generation
-        await self._talk.outlast_death()
-        await self._talk.reach()
-        if self._talk.generation == generation:
+        generation = self._talk.server.generation
+        await self._talk.server.outlast_death()
+        await self._talk.server.reach()
+        if self._talk.server.generation == generation:
             self._hiccups += 1
             if self._hiccups > HICCUPS:
                 return await self._give_up(f"opencode's server did not answer {HICCUPS} times, though it lives")
