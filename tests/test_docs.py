@@ -74,7 +74,7 @@ def test_the_roles_are_those_that_levels_have() -> None:
 
 
 def test_every_variable_of_a_turn_is_documented_and_no_other_is() -> None:
-    documented = ROW.findall(cut(read("docs/agents.md"), "## What it is told"))
+    documented = ROW.findall(cut(read("docs/agents.md"), "## What an agent is given"))
     assert {name for name, _ in documented} == set(TURN_NAMES)
 
 
