@@ -88,7 +88,7 @@ def test_every_placeholder_of_a_prompt_is_documented_and_no_other_is() -> None:
 
 def test_the_keys_that_opencodes_configuration_keeps_are_documented() -> None:
     section = cut(read("docs/configuration.md"), "## opencode")
-    said = re.search(r"a fault in `config`: ([^.]*)\.", section)
+    said = re.search(r"rejects them in `config`: ([^.]*)\.", section)
     assert said
     assert set(re.findall(r"`([a-z_]+)`", said[1])) == set(KEPT_CONFIG)
 
