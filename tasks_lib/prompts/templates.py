@@ -35,7 +35,7 @@ PLACEHOLDERS: Mapping[PromptName, Mapping[str, str]] = {
         "base": "the commit to compare it with",
         "task": "the whole task file, as a code block",
         "instructions": "the project's own AGENTS.md, with a heading",
-        "verdict": "the three lines of which the last has to be one",
+        "verdict": "the three lines that a review may end with",
     },
     "conflict": {
         "paths": "the paths in conflict, as a list",
