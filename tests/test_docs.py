@@ -49,6 +49,12 @@ def list_keys(schema: Mapping[str, Any], properties: Mapping[str, Any], before: 
             yield before + key, f"`{json.dumps(value.get('default', {}))}`"
 
 
+def list_anchors(page: Path) -> list[str]:
+    """The anchors of the headings of `page`, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+
+
 def get_commands() -> Mapping[str, Any]:
     return vars(typer.main.get_command(app))["commands"]
 
@@ -108,6 +114,13 @@ def test_relative_links_lead_to_files(page: Path) -> None:
     links = [link.partition("#")[0] for link in LINK.findall(page.read_text(encoding="utf-8"))]
     missing = [link for link in links if link and "://" not in link and not (page.parent / link).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_page)
+def test_links_to_headings_lead_to_headings(page: Path) -> None:
+    links = [link.partition("#") for link in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
+    targets = [(page.parent / path if path else page, anchor) for path, _, anchor in links if anchor]
+    assert [f"{target.name}#{anchor}" for target, anchor in targets if anchor not in list_anchors(target)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_page)
