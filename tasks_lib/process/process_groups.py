@@ -76,9 +76,8 @@ async def run_group(
     marker = environment.get(MARKER) or f"group-{uuid.uuid4().hex}"
     with _open_log(log) as sink, _open_input(stdin) as source:
         began, log_start = time.monotonic(), _size(sink)
-        with _open_output(log) as output:
-            starting = _start(argv, cwd, {**environment, MARKER: marker}, source, output)
-            process, was_cancelled = await _await_despite_cancel(starting)
+        starting = _start(argv, cwd, {**environment, MARKER: marker}, source, log)
+        process, was_cancelled = await _await_despite_cancel(starting)
         claim = Claim((GroupId(process.pid, read_start(process.pid)),), marker, is_watched=True)
         try:
             _announce(claim.groups[0], on_start, was_cancelled)
@@ -194,21 +193,22 @@ def _bound(sink: int, start: int) -> int:
 
 
 async def _start(
-    argv: Sequence[str], cwd: Path, environment: Mapping[str, str], source: IO[bytes] | None, output: int
+    argv: Sequence[str], cwd: Path, environment: Mapping[str, str], source: IO[bytes] | None, log: Path
 ) -> asyncio.subprocess.Process:
-    try:
-        return await asyncio.create_subprocess_exec(
-            *argv,
-            executable=_choose_file(argv[0], environment),
-            cwd=cwd,
-            env=environment,
-            stdin=source if source is not None else asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        raise AgentError(_describe(argv, cwd, environment.get("PATH", os.defpath), error)) from error
+    with _open_output(log) as output:
+        try:
+            return await asyncio.create_subprocess_exec(
+                *argv,
+                executable=_choose_file(argv[0], environment),
+                cwd=cwd,
+                env=environment,
+                stdin=source if source is not None else asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            raise AgentError(_describe(argv, cwd, environment.get("PATH", os.defpath), error)) from error
 
 
 def _choose_file(program: str, environment: Mapping[str, str]) -> str | None:
