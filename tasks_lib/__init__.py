@@ -1,1 +1,1 @@
-"""Everything of Coordinator that is not Prefect: a pure core at the root, packages for the outside world below."""
+"""Everything in Coordinator that does not need Prefect: a pure core, and packages that talk to the outside world."""

@@ -1,11 +1,11 @@
-"""The exceptions of the project, for broken input and broken systems; expected endings are outcomes (`model.Outcome`).
+"""The project's exceptions, for invalid input and failing systems. Expected endings are outcomes (`model.Outcome`).
 
 CoordinatorError
-├── InputError        what a person wrote is wrong: every fault at once, nothing was started (exit 2)
-├── BusyError         another coordinator holds this repository (exit 2)
-└── SystemFailure     something we rely on did not do its part
+├── InputError        the user's input is invalid: lists every fault, nothing was started (exit 2)
+├── BusyError         another coordinator is using this repository (exit 2)
+└── SystemFailure     something that the coordinator depends on failed
     ├── GitError      a git command failed
-    ├── RemoteError   a remote did not answer, or not with what was asked for
+    ├── RemoteError   a remote could not be reached, or gave an unexpected answer
     ├── ShellError    a line of `setup` failed
     └── AgentError    an agent could not be started
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """One thing that is wrong in one place: `path` relative to the repository, `line` 1-based, 0 for none."""
+    """One problem in one place; `path` is relative to the repository, `line` counts from 1 (0: no line)."""
 
     path: str
     line: int
@@ -29,11 +29,11 @@ class Fault:
 
 
 class CoordinatorError(Exception):
-    """The root of every exception that this project raises on purpose."""
+    """The base class of every exception that this project raises on purpose."""
 
 
 class InputError(CoordinatorError):
-    """What a person wrote cannot be used; `faults` names every place, sorted, with what to do."""
+    """The user's input is invalid; `faults` lists every problem, sorted by place, each with its fix."""
 
     def __init__(self, faults: Iterable[Fault | str]) -> None:
         found = (f if isinstance(f, Fault) else Fault("", 0, f) for f in faults)
@@ -42,15 +42,15 @@ class InputError(CoordinatorError):
 
 
 class BusyError(CoordinatorError):
-    """Another coordinator works on this repository; the message says who."""
+    """Another coordinator is using this repository; the message says which."""
 
 
-class SystemFailure(CoordinatorError):  # noqa: N818 - It is the name of a kind of failure, not of one error.
-    """Something outside did not do its part; the work is kept."""
+class SystemFailure(CoordinatorError):  # noqa: N818 - It names a kind of failure, not one error.
+    """Something outside the coordinator failed; the work is kept."""
 
 
 class GitError(SystemFailure):
-    """`git` exited with `status`; `stderr` is what it said."""
+    """`git` exited with `status`; `stderr` is its error output."""
 
     def __init__(self, command: Sequence[str], status: int, stderr: str) -> None:
         self.command: tuple[str, ...] = tuple(command)
@@ -60,11 +60,11 @@ class GitError(SystemFailure):
 
 
 class RemoteError(SystemFailure):
-    """A remote did not answer, or not with what was asked for; the message says which, and what git said."""
+    """A remote could not be reached, or gave an unexpected answer; the message names it and quotes git."""
 
 
 class ShellError(SystemFailure):
-    """A shell line of `setup` exited with `status`; `tail` is the end of what it printed, `log` where the rest is."""
+    """A shell line of `setup` exited with `status`; `tail` is the end of its output, `log` the file with all of it."""
 
     def __init__(self, line: str, status: int, tail: str, log: str) -> None:
         self.line: str = line
@@ -75,4 +75,4 @@ class ShellError(SystemFailure):
 
 
 class AgentError(SystemFailure):
-    """An agent could not be started; the message says which program and why."""
+    """An agent could not be started; the message names the program and the reason."""

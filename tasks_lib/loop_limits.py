@@ -1,28 +1,28 @@
-"""Decides what is progress, and when a loop over something outside has come round too often without any.
+"""Decides what counts as progress, and when a loop that waits for something outside has run too long without it.
 
-A bound counts in a row and is reset by progress, never by activity: an event, an answer or a commit that only repeats
-what was there brings nothing nearer to its end. docs/reliability.md lists every such loop with its bound.
+A limit counts consecutive rounds. Progress resets it, activity does not: an event, an answer or a commit that only
+repeats an earlier one is not progress. docs/reliability.md lists every such loop with its limit.
 """
 
 import hashlib
 from dataclasses import dataclass, replace
 
 MAX_IN_A_ROW = 3
-"""How often in a row something may come to nothing before it is ended."""
+"""How many consecutive failures are allowed before giving up."""
 STEPS_OF_PROGRESS = 2
-"""So many answers with something new are progress in a conversation: one alone is what each compaction repeats."""
+"""How many answers with something new count as progress; every compaction produces one of them by itself."""
 _REMEMBERED = 32
-"""How many results of tools are known, so that one that only repeats another is not new."""
+"""How many tool results are remembered, so that a repeated one is not counted as new."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Whether one session of a turn gets on, or only goes round.
+    """Whether one session of a turn makes progress or repeats itself.
 
-    `compactions` and `answers` count, in a row and without progress in between, how often its conversation was made
-    shorter, and how often its model answered without calling a tool and without ending its turn. `new_steps` are the
-    answers since the last compaction whose tools said something new. `is_overflow` says that the last compaction was
-    made because the provider refused the conversation as too long.
+    `compactions` and `answers` count how many times in a row, without progress in between, its conversation was
+    compacted, and its model answered without calling a tool or ending its turn. `new_steps` counts the answers since
+    the last compaction whose tools returned something new. `is_overflow`: the last compaction was made because the
+    provider rejected the conversation as too long.
     """
 
     compactions: int = 0
@@ -40,7 +40,7 @@ UNTRIED = Progress()
 
 
 def note_result(headway: Progress, tool: str, given: str, result: str) -> Progress:
-    """A tool came to its end; the same call with the same result as a recent one is nothing new."""
+    """Record that a tool finished; a call and result that were seen recently are not new."""
     digest = hashlib.sha256("\0".join((tool, given, result)).encode("utf-8", "replace")).hexdigest()[:16]
     known = replace(headway, called=True)
     if digest in headway.results:
@@ -49,19 +49,19 @@ def note_result(headway: Progress, tool: str, given: str, result: str) -> Progre
 
 
 def note_call(headway: Progress) -> Progress:
-    """A tool has begun."""
+    """Record that a tool was started."""
     return headway if headway.called else replace(headway, called=True)
 
 
 def note_step(headway: Progress) -> Progress:
-    """An answer of the model is whole; call once for each."""
+    """Record that the model finished an answer; call once for each."""
     new_steps = headway.new_steps + headway.is_new
     answers = 0 if headway.called else headway.answers + (not headway.is_summary)
     return replace(headway, new_steps=new_steps, answers=answers, called=False, is_new=False, is_summary=False)
 
 
 def note_compaction(headway: Progress, part: str, *, is_overflow: bool) -> Progress:
-    """The conversation is being made shorter; `part` is what tells of it, which may come twice."""
+    """Record that the conversation is being compacted; `part` identifies the message part, which may arrive twice."""
     if part in headway.parts:
         return headway
     is_first = headway.new_steps >= STEPS_OF_PROGRESS
@@ -78,23 +78,23 @@ def note_compaction(headway: Progress, part: str, *, is_overflow: bool) -> Progr
 
 
 def note_prompt(headway: Progress) -> Progress:
-    """Somebody spoke to the session: an answer that only says something is one again."""
+    """Record that the session was prompted: a text-only answer is a valid reply again."""
     return replace(headway, answers=0) if headway.answers else headway
 
 
 def describe_exhaustion(headway: Progress) -> str:
-    """Why a session whose bound is used up is ended, in one sentence."""
+    """Say in one clause why a session that reached its limit is ended."""
     if headway.answers >= MAX_IN_A_ROW:
         return (
-            f"the model answered {MAX_IN_A_ROW} times in a row without calling a tool, and its provider did not say "
-            "that it was done"
+            f"the model answered {MAX_IN_A_ROW} times in a row without calling a tool, and its provider did not report "
+            "the turn as finished"
         )
     if headway.is_overflow:
         return (
-            f"the provider refused the conversation as too long {MAX_IN_A_ROW} times in a row, though opencode "
-            "made it shorter each time; the task, or what its tools print, is too large for the model's context"
+            f"the provider rejected the conversation as too long {MAX_IN_A_ROW} times in a row, although opencode "
+            "compacted it each time; the task, or the output of its tools, is too large for the model's context"
         )
     return (
-        f"the conversation was made shorter {MAX_IN_A_ROW} times in a row without progress in between: nothing "
-        "new in the worktree, and hardly a step; the model's context is too small for what it is given"
+        f"the conversation was compacted {MAX_IN_A_ROW} times in a row without progress in between: nothing new in "
+        "the worktree and hardly any steps; the model's context is too small for this task"
     )

@@ -1,4 +1,4 @@
-"""The words of the project as values: task files, nodes' outcomes, what a turn and a session are."""
+"""The project's vocabulary as values: tasks, outcomes and stages of nodes, notices and verdicts of agents."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Literal
 
 
 class Status(StrEnum):
-    """What a task file says of itself in `status`."""
+    """The values of `status` in a task file."""
 
     PENDING = "pending"
     IN_PROGRESS = "in-progress"
@@ -39,7 +39,7 @@ SCOPE_COST: Mapping[Scope, int] = {
     Scope.SYSTEM: 5,
 }
 DEFAULT_COST = 2
-"""taskgraph's effort of a task file without `scope`."""
+"""taskgraph's effort for a task file without `scope`."""
 
 
 class Risk(StrEnum):
@@ -53,7 +53,7 @@ class Risk(StrEnum):
 
 
 class Impact(StrEnum):
-    """How far a failure of the task reaches."""
+    """How far the effects of a failure reach."""
 
     ISOLATED = "isolated"
     COMPONENT = "component"
@@ -62,10 +62,10 @@ class Impact(StrEnum):
 
 
 KNOWN_LEVELS = ("planning", "decomposition", "implementation", "review", "research", "architecture")
-"""`level` is an open word: others are warned about and taken as they are."""
+"""Other values of `level` are allowed, with a warning."""
 
 LEVELS_THAT_ADD_FILES = frozenset({"planning", "decomposition", "architecture"})
-"""Nodes of these levels may add task files; those of others may not."""
+"""Only nodes of these levels may add task files."""
 
 REVIEW_LEVEL = "review"
 RESEARCH_LEVEL = "research"
@@ -74,16 +74,16 @@ _MODEL = re.compile(r"[^\s/]+/\S+")
 
 
 def is_model_name(text: str) -> bool:
-    """Whether `text` names a language model as `provider/model`; the model's own name may hold further slashes."""
+    """Whether `text` names a language model as `provider/model`; the model's own name may contain more slashes."""
     return bool(_MODEL.fullmatch(text)) and text.isprintable()
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task file as read. `path` is relative to the repository, with `/`; `blob` is git's id of what was read.
+    """One task file. `path` is relative to the repository, with `/`; `blob` is the git blob id of its content.
 
-    `lines` maps each front matter key, as spelled in the file, to its 1-based line; `dependency_lines` each id in
-    `depends_on`. `model` is `provider/model`, "" for the usual one. `extra` holds the keys that nothing here reads.
+    `lines` maps each front matter key, as spelled in the file, to its line number (from 1); `dependency_lines` does the
+    same for each id in `depends_on`. `model` is `provider/model`, "" for the default. `extra` contains unknown keys.
     """
 
     id: str
@@ -122,12 +122,12 @@ class Task:
         return self.level == REVIEW_LEVEL
 
 
-# How a node ended. `Outcome` is what a run decides on; Prefect's states and the exit code are made from it.
+# How a node ended. A run makes its decisions from `Outcome`; Prefect's states and the exit code are derived from it.
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """The node's work is on the head, as `commit`."""
+    """The node's work was merged onto the head as `commit`."""
 
     commit: str
     name: Literal["Merged"] = "Merged"
@@ -135,7 +135,7 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A review node said its verdict without work of its own; `commit` records it on the head."""
+    """A review node finished without changes of its own; `commit` records this on the head."""
 
     commit: str
     name: Literal["Checked"] = "Checked"
@@ -143,7 +143,7 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The node cannot go on; `resolve_id` is the task that a person completes to let it run again ("" if none)."""
+    """The node cannot continue; it runs again once the task `resolve_id` ("" if none) is completed."""
 
     reason: str
     resolve_id: str = ""
@@ -152,7 +152,7 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Our own environment broke; the work is kept on the branch, and running again goes on."""
+    """The coordinator's environment failed; the work is kept on the branch, and the next run resumes it."""
 
     reason: str
     name: Literal["Failed"] = "Failed"
@@ -160,7 +160,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Aborted:
-    """A person stopped it; the work is kept."""
+    """The user stopped the node; its work is kept."""
 
     reason: str
     name: Literal["Aborted"] = "Aborted"
@@ -168,7 +168,7 @@ class Aborted:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """It never started; `reason` names what it waited for."""
+    """The node never started; `reason` says what it was waiting for."""
 
     reason: str
     name: Literal["Skipped"] = "Skipped"
@@ -178,7 +178,7 @@ Outcome = Merged | Checked | Blocked | Failed | Aborted | Skipped
 
 
 class Stage(StrEnum):
-    """A step of a node's life, as a person watching reads it."""
+    """A step in the life of a node, as shown to the user."""
 
     WORKTREE = "worktree"
     SETUP = "setup"
@@ -192,7 +192,7 @@ class Stage(StrEnum):
 
 
 class NoticeLevel(StrEnum):
-    """How much a notice of an agent asks for; only `blocking` ends an attempt."""
+    """How urgent an agent's notice is; only `blocking` ends an attempt."""
 
     INFO = "info"
     WARNING = "warning"
@@ -201,7 +201,7 @@ class NoticeLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What an agent reported from its worktree with `coordinator notify`; `turn` is the turn it was said in."""
+    """What an agent reported with `coordinator notify`; `turn` is the turn in which it did."""
 
     level: NoticeLevel
     text: str

@@ -1,7 +1,7 @@
-"""Reads what `verify` printed: whether it could run at all, and whether a test runner says that it ran no test.
+"""Reads the output of `verify`: whether it could run at all, and whether a test runner reports that it ran no tests.
 
-A gate that cannot run is broken, and says nothing of anybody's work. The words are those of the runners themselves,
-each as a line of its own; a text that only speaks of such words is not taken for them.
+A `verify` that cannot run is broken and says nothing about the work it was to verify. Patterns match whole lines that
+test runners print, so text that merely mentions them does not match.
 """
 
 import re
@@ -12,9 +12,9 @@ from tasks_lib.text import cut
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 _SIGNALS = 128
 _KILLED = 9
-KILLED = "it was killed; is there too little memory?"
+KILLED = "it was killed, possibly because memory ran out"
 _LAST_LINES = 40
-"""A runner that ran nothing has little to say, and says it at its end."""
+"""A runner that ran nothing prints little, and says so at the end."""
 _LINE_CHARS = 200
 
 _MISSING = re.compile(
@@ -93,10 +93,10 @@ _SOME_TEST = re.compile(
 
 
 def find_no_test(output: str) -> str:
-    """The line in which a runner says that it ran no test, "" if none does, or if another line tells of tests.
+    """The line in which a runner reports that it ran no tests; "" if there is none, or if another line reports tests.
 
-    `output` is all that one line of `verify` printed, without escape sequences. Of several packages or suites, one that
-    ran something is enough.
+    `output` is everything that one line of `verify` printed, without escape sequences. With several packages or suites,
+    it is enough that one of them ran something.
     """
     lines = [line.strip() for line in output.splitlines()]
     lines = [line for line in lines if line]
@@ -107,9 +107,9 @@ def find_no_test(output: str) -> str:
 
 
 def explain_broken(status: int, output: str) -> str:
-    """Why a line that ended with `status`, which is not 0, may have been unable to run; "" if nothing says so.
+    """Why a line that exited with `status` (not 0) may have been unable to run; "" if nothing indicates that.
 
-    Whether the gate is broken is seen where it runs without anybody's work: these words only say how.
+    This only words the reason. Whether `verify` is broken is decided by running it on the head alone.
     """
     lines = [line.strip() for line in output.splitlines() if line.strip()][-_LAST_LINES:]
     missing = next((line for line in reversed(lines) if _MISSING.search(line)), "")
@@ -118,12 +118,12 @@ def explain_broken(status: int, output: str) -> str:
     if status in (_NOT_EXECUTABLE, _NOT_FOUND):
         return "a program was not found" if status == _NOT_FOUND else "a program could not be executed"
     if said := find_no_test(output):
-        return f"it ran no test: {said}"
+        return f"it ran no tests: {said}"
     if status in (-_KILLED, _SIGNALS + _KILLED):
         return KILLED
     return ""
 
 
 def list_untested_lines(outputs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Of lines and what each printed, those that ran no test, each with the words that say so."""
+    """The lines that ran no tests, each with the output that says so; `outputs` pairs each line with its output."""
     return tuple((line, said) for line, output in outputs if (said := find_no_test(output)))

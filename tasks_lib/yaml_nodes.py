@@ -1,7 +1,7 @@
-"""Reads YAML into nodes that know their place in the text, and refuses what a person's file has no need of.
+"""Reads YAML into nodes that know their position in the text, and rejects features that task files do not need.
 
-Aliases, anchors, tags, duplicate keys, several documents and deep nesting are faults, so a file can neither grow when
-it is read nor make objects. Offsets and lines are of the text as given: an edit can replace one value and no more.
+Aliases, anchors, tags, duplicate keys, multiple documents and deep nesting are faults, so a file can neither expand
+when it is read nor create objects. Offsets and lines refer to the text as given, so an edit can replace one value only.
 """
 
 import re
@@ -17,32 +17,32 @@ from tasks_lib.naming import MAX_MESSAGE, show
 from tasks_lib.text import fold
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's reader where PyYAML was built with it; ten times as fast as the one in Python."""
+"""libyaml's loader if PyYAML was built with it: ten times as fast as the one in Python."""
 
 MAX_DEPTH = 32
 _MAX_DIGITS = 400
-"""Python reads longer numbers in base 16, and then refuses to write them."""
+"""Python can read longer numbers in base 16, but refuses to print them."""
 _UNPRINTABLE = re.compile(
     r"[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]|\r(?!\n)"
 )
-"""What YAML refuses, and what ends a line for YAML alone, where an edit would be put into the wrong place."""
+"""Characters that YAML rejects, and line breaks that only YAML knows, which would misplace an edit."""
 _COLON = re.compile(r"[ \t]*:")
 _PLAIN = re.compile(r"[^\W\d](?:[\w ./+-]*\w)?", re.ASCII)
 _AMBIGUOUS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 _RESOLVER: Any = Resolver()
 _HINTS = (
-    ("mapping values are not allowed", "quote a value that holds ': '"),
+    ("mapping values are not allowed", "quote a value that contains ': '"),
     ("cannot start any token", "indent with spaces, not tabs, and quote a value that starts with @, ` or %"),
-    ("could not find expected ':'", "write `key: value`, and indent the further lines of a long value"),
-    ("unexpected end of stream", "close the quote that is open"),
-    ("expected <block end>", "let all keys of one level start in the same column"),
+    ("could not find expected ':'", "write `key: value`, and indent the continuation lines of a long value"),
+    ("unexpected end of stream", "close the open quote"),
+    ("expected <block end>", "start all keys of one level in the same column"),
     ("expected alphabetic or numeric", "quote a value that starts with * or &"),
-    ("expected ',' or", "close the bracket that is open"),
+    ("expected ',' or", "close the open bracket"),
 )
 
 
 class Scalar(NamedTuple):
-    """A single value: `tag` is what YAML takes it for (`str`, `null`, `int`, `timestamp` …), `refused` if faulted."""
+    """A single value; `tag` is its YAML type (`str`, `null`, `int`, `timestamp` …), or `refused` if it is a fault."""
 
     value: str
     tag: str
@@ -63,7 +63,7 @@ class Items(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A mapping in the order of the text; no key stands twice."""
+    """A mapping in the order of the text, without duplicate keys."""
 
     pairs: "Sequence[tuple[Scalar, Node]]"
     start: int
@@ -76,7 +76,7 @@ Node = Scalar | Items | Table
 
 
 class _UnreadableError(Exception):
-    """Nothing after `index` can be read."""
+    """The text cannot be read beyond `index`."""
 
     def __init__(self, index: int, message: str) -> None:
         super().__init__(message)
@@ -88,13 +88,13 @@ def read_yaml(
 ) -> tuple[Table | None, tuple[Fault, ...]]:
     """Read one mapping from `text`, whose first line is line `first_line` of `path`.
 
-    The faults are all that were found. The table is None when the text could not be read to its end; an empty text
-    is a table without pairs. `what` names the text in messages.
+    Returns the table and every fault. The table is None if the text could not be read to its end; an empty text gives
+    a table without pairs. `what` names the text in messages.
     """
     reader = _Reader(text, path, first_line, what)
     try:
         if found := _UNPRINTABLE.search(text):
-            raise _UnreadableError(found.start(), f"holds the character {found.group()!a}; take it out")  # noqa: TRY301
+            raise _UnreadableError(found.start(), f"contains the character {found.group()!a}; remove it")  # noqa: TRY301
         return reader.read(loader), tuple(reader.faults)
     except _UnreadableError as error:
         reader.fault(error.index, f"{what} {error}")
@@ -113,7 +113,7 @@ def _explain(problem: str, context: str | None) -> str:
 
 
 class _Reader:
-    """Builds nodes from the events of one text, one level of brackets or indentation a call."""
+    """Builds nodes from the events of one text; each call reads one level of nesting."""
 
     def __init__(self, text: str, path: str, first_line: int, what: str) -> None:
         self.faults: list[Fault] = []
@@ -126,25 +126,25 @@ class _Reader:
         self._seen: tuple[int, int] = (0, first_line)
 
     def fault(self, index: int, message: str) -> None:
-        # An error at the very end is about the last line, not about the one after it.
+        # An error at the very end belongs to the last line, not to the one after it.
         inside = min(index, self._last)
         self.faults.append(Fault(self._path, self._line(inside), show(message, MAX_MESSAGE)))
 
     def _line(self, index: int) -> int:
-        """The line of `index`; events come in order, so lines are counted on from the last answer."""
+        """The line of `index`, counted from the previous answer, because events arrive in order."""
         seen, line = self._seen if self._seen[0] <= index else (0, self._first_line)
         self._seen = (index, line + self._text.count("\n", seen, index))
         return self._seen[1]
 
     def read(self, loader: Any) -> Table | None:
-        # What `yaml.parse` gives, without asking before each event whether there is one.
+        # Like `yaml.parse`, but without a check before each event.
         self._events = iter(loader(self._text).get_event, None)
         root: Node | None = None
         for event in self._events:
             if _is(event, yaml.DocumentStartEvent):
                 if root is not None:
                     raise _UnreadableError(
-                        event.start_mark.index, "holds a second document; take out the `---` or `...`"
+                        event.start_mark.index, "contains a second document; remove the `---` or `...`"
                     )
                 root = self._node(next(self._events), 0)
         if root is None or (isinstance(root, Scalar) and root.tag == "null"):
@@ -158,7 +158,7 @@ class _Reader:
     def _node(self, event: Any, depth: int) -> Node:
         start: int = event.start_mark.index
         if depth > MAX_DEPTH:
-            raise _UnreadableError(start, f"is nested more than {MAX_DEPTH} levels deep; make it flatter")
+            raise _UnreadableError(start, f"is nested more than {MAX_DEPTH} levels deep; flatten it")
         refusal = _find_refusal(event)
         if refusal:
             self.fault(start, refusal)
@@ -187,10 +187,10 @@ class _Reader:
                 self.fault(key.start, "a list or a mapping cannot be a key; write a word before the colon")
             elif key.tag != "refused" and key.value in lines:
                 first = lines[key.value]
-                self.fault(key.start, f'"{show(key.value)}" stands twice, first on line {first}; take one out')
+                self.fault(key.start, f'"{show(key.value)}" is given twice, first on line {first}; remove one')
             elif value.end == value.start and not _COLON.match(self._text, key.end):
-                # There is no place where a value could be put: `? key`, or `{key}`.
-                self.fault(key.start, f'"{show(key.value)}" has no colon; write `key: value`, or take it out')
+                # An edit could not put a value here: `? key`, or `{key}`.
+                self.fault(key.start, f'"{show(key.value)}" has no colon; write `key: value`, or remove it')
             else:
                 lines[key.value] = key.line
                 pairs.append((key, value))
@@ -203,12 +203,12 @@ def _is(event: Any, kind: type) -> bool:
 
 def _find_refusal(event: Any) -> str | None:
     if _is(event, yaml.AliasEvent):
-        return f"the alias *{show(event.anchor)} is refused; write the value out, or quote it if the star is meant"
+        return f"the alias *{show(event.anchor)} is not allowed; write out the value, or quote it if you mean a literal *"
     if event.anchor is not None:
-        return f"the anchor &{show(event.anchor)} is refused; take it out, or quote the value if the ampersand is meant"
+        return f"the anchor &{show(event.anchor)} is not allowed; remove it, or quote the value if you mean a literal &"
     if event.tag is not None:
         tag = str(event.tag).replace("tag:yaml.org,2002:", "!!")
-        return f"the tag {show(tag)} is refused; write the value without it, quoted if it is text"
+        return f"the tag {show(tag)} is not allowed; write the value without it, in quotes if it is text"
     return None
 
 
@@ -221,15 +221,15 @@ def _scalar(event: Any, line: int) -> Scalar:
 
 @lru_cache(maxsize=4096)
 def find_tag(word: str) -> str:
-    """What YAML 1.1 takes the unquoted `word` for: `str`, `null`, `bool`, `int`, `float`, `timestamp` …"""
+    """The YAML 1.1 type of the unquoted `word`: `str`, `null`, `bool`, `int`, `float`, `timestamp` …"""
     return str(_RESOLVER.resolve(yaml.ScalarNode, word, (True, False))).rpartition(":")[2]
 
 
 def to_value(node: Node) -> Any:
     """The plain value of `node`: None, bool, int, float, str, list, or dict with str keys.
 
-    Dates, numbers in base 8 or 60 and those of hundreds of digits stay text as written, because they are most often
-    meant as text.
+    Dates, numbers in base 8 or 60 and numbers with hundreds of digits stay text, because they are usually meant as
+    text.
     """
     if isinstance(node, Table):
         return {key.value: to_value(value) for key, value in node.pairs}
@@ -259,7 +259,7 @@ def _convert(node: Scalar) -> Any:
 
 
 def quote(text: str) -> str:
-    """`text` as YAML on one line, in any kind of list: as it is where YAML reads it back as text, else quoted."""
+    """`text` as a one-line YAML value for any kind of list, quoted unless YAML reads it back as the same text."""
     if _PLAIN.fullmatch(text) and text.casefold() not in _AMBIGUOUS and find_tag(text) == "str":
         return text
     if text.isprintable() and not _UNPRINTABLE.search(text):
@@ -274,5 +274,5 @@ def _escape(character: str) -> str:
     if character.isprintable() and not _UNPRINTABLE.match(character):
         return character
     if 0xD800 <= code <= 0xDFFF:
-        return "\ufffd"  # Half of a surrogate pair is no character, and YAML has no way to write it.
+        return "\ufffd"  # YAML cannot represent a lone surrogate.
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -94,10 +94,10 @@ BROKEN = {
         "ERROR: file or directory not found: tests\n\nno tests ran in 0.00s",
         "not found: tests",
     ),
-    "pytest": (5, "no tests ran in 0.00s", "it ran no test: no tests ran in 0.00s"),
+    "pytest": (5, "no tests ran in 0.00s", "it ran no tests: no tests ran in 0.00s"),
     "unittest": (5, "Ran 0 tests in 0.000s\n\nNO TESTS RAN", "it ran no test"),
-    "killed": (137, "", "too little memory"),
-    "killed itself": (-9, "", "too little memory"),
+    "killed": (137, "", "because memory ran out"),
+    "killed itself": (-9, "", "because memory ran out"),
 }
 
 RED = {

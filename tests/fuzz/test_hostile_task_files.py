@@ -22,14 +22,14 @@ IDS = {
 }  # fmt: skip
 FRONT = "---\nid: {}\nname: n\n{}\n---\n"
 CONTENTS: dict[str, tuple[bytes, int, str]] = {
-    "an alias bomb": (b"---\n" + BOMB.encode() + b"---\n", 2, "the anchor &a is refused"),
-    "a bomb of merges": (b"---\n" + MERGES.encode() + b"---\n", 2, "the anchor &a is refused"),
-    "a list in itself": (FRONT.format("a1", "x: &a [*a]").encode(), 4, "the anchor &a is refused"),
+    "an alias bomb": (b"---\n" + BOMB.encode() + b"---\n", 2, "the anchor &a is not allowed"),
+    "a bomb of merges": (b"---\n" + MERGES.encode() + b"---\n", 2, "the anchor &a is not allowed"),
+    "a list in itself": (FRONT.format("a1", "x: &a [*a]").encode(), 4, "the anchor &a is not allowed"),
     "an object": (FRONT.format("a2", "x: !!python/object/apply:os.system [id]").encode(), 4, "the tag !!python/object"),
-    "a tag as long as a page": (FRONT.format("a3", f"x: !{'t' * 5000} y").encode(), 4, "is refused"),
-    "a key twice": (FRONT.format("a4", "name: m").encode(), 4, '"name" stands twice'),
+    "a tag as long as a page": (FRONT.format("a3", f"x: !{'t' * 5000} y").encode(), 4, "is not allowed"),
+    "a key twice": (FRONT.format("a4", "name: m").encode(), 4, '"name" is given twice'),
     "a key without a colon": (FRONT.format("a5", "? status").encode(), 4, '"status" has no colon'),
-    "a binary": (b"---\nid: a6\nname: n\0\n---\n", 3, "holds the character '\\x00'"),
+    "a binary": (b"---\nid: a6\nname: n\0\n---\n", 3, "contains the character '\\x00'"),
     "not UTF-8": (b"---\nid: a7\nname: caf\xe9\n---\n", 3, "0xe9 is not UTF-8"),
     "not UTF-8 in the body": (b"---\nid: a8\nname: n\n---\n\n\xff\n", 6, "0xff is not UTF-8"),
     "UTF-16": ("---\nid: a9\nname: n\n---\n".encode("utf-16"), 1, "is UTF-16"),
@@ -58,7 +58,7 @@ CONTENTS: dict[str, tuple[bytes, int, str]] = {
     "dependencies as a number": (FRONT.format("c9", "depends_on: 3").encode(), 4, "is not a list"),
     "a date among dependencies": (FRONT.format("d1", "depends_on: [2024-01-01]").encode(), 4, "is a date in YAML"),
     "a list among dependencies": (FRONT.format("d2", "depends_on: [[a]]").encode(), 4, "holds a list"),
-    "merge keys": (FRONT.format("d3", "x: &b {y: z}\n<<: *b").encode(), 4, "the anchor &b is refused"),
+    "merge keys": (FRONT.format("d3", "x: &b {y: z}\n<<: *b").encode(), 4, "the anchor &b is not allowed"),
     "two documents": (FRONT.format("d4", "...\n--- x").encode(), 5, "second document"),
     "a model in a sentence": (FRONT.format("d5", "model: the best one").encode(), 4, "is not provider/model"),
 }  # fmt: skip

@@ -144,12 +144,12 @@ async def test_ids_and_prefixes_that_look_like_refs_are_names_like_others(
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("HEAD", "git reads as what is checked out"),
+        ("HEAD", "git reads as the current checkout"),
         ("refs/heads/main", "git reads as a full ref"),
-        ("cafe" * 10, "git reads as the id of an object"),
+        ("cafe" * 10, "git reads as an object id"),
         ("v1", "not a branch of this repository but a tag"),
         ("hub/main", "not a branch of this repository but of a remote"),
-        ("main^", "git refuses in a branch name"),
+        ("main^", "git does not allow in a branch name"),
         ("gone", "not a branch of this repository; name one"),
         ("feat", "cannot be beside the target feat"),
     ],

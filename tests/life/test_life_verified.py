@@ -304,4 +304,4 @@ async def test_verify_that_is_killed_once_is_tried_again_and_charged_to_nobody(g
 
 async def test_verify_that_is_always_killed_holds_the_queue(ground: Ground) -> None:
     ground.make({"a": {}}, verify=["kill -9 $$"])
-    await expect_held(ground, "is there too little memory?", nodes=["a"])
+    await expect_held(ground, "because memory ran out", nodes=["a"])

@@ -65,9 +65,9 @@ def bash(command: str) -> Step:
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        (TOO_LONG, "refused the conversation as too long 3 times in a row"),
-        (bash("echo the same"), "was made shorter 3 times in a row without progress"),
-        (bash("date +%s%N"), "was made shorter 3 times in a row without progress"),
+        (TOO_LONG, "rejected the conversation as too long 3 times in a row"),
+        (bash("echo the same"), "was compacted 3 times in a row without progress"),
+        (bash("date +%s%N"), "was compacted 3 times in a row without progress"),
         (Step(say="Well.", tokens_in=NEARLY_FULL), "3 times in a row without"),
         (Step(say="Well.", finish="unknown"), "3 times in a row without calling a tool"),
         (Step(finish="unknown"), "3 times in a row without calling a tool"),
