@@ -203,9 +203,9 @@ def _is(event: Any, kind: type) -> bool:
 
 def _find_refusal(event: Any) -> str | None:
     if _is(event, yaml.AliasEvent):
-        return f"the alias *{show(event.anchor)} is not allowed; write out the value, or quote it if you mean a literal *"
+        return f"the alias *{show(event.anchor)} is not allowed; write out the value, or quote it if the * is literal"
     if event.anchor is not None:
-        return f"the anchor &{show(event.anchor)} is not allowed; remove it, or quote the value if you mean a literal &"
+        return f"the anchor &{show(event.anchor)} is not allowed; remove it, or quote the value if the & is literal"
     if event.tag is not None:
         tag = str(event.tag).replace("tag:yaml.org,2002:", "!!")
         return f"the tag {show(tag)} is not allowed; write the value without it, in quotes if it is text"

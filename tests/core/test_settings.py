@@ -136,7 +136,7 @@ land: {mode: local, give_backs: 0}
         ("roles: {review: a b}", '1: roles.review is "a b"; write the name of a role, such as implementation-specialist'),
         ("env: {agent: [A=b]}", '1: env.agent item 1 is "A=b"; write the name of a variable or a glob such as `NPM_*`, without a value'),
         ("verify: [a]\nverify: [b]", '2: "verify" is given twice, first on line 1; remove one'),
-        ("verify: &v [a]", "1: the anchor &v is not allowed; remove it, or quote the value if you mean a literal &"),
+        ("verify: &v [a]", "1: the anchor &v is not allowed; remove it, or quote the value if the & is literal"),
         ("- a", "1: the file is not a mapping; write lines of `key: value`"),
         ("a: [", "1: the file is not valid YAML: did not find expected node content (while parsing a flow node); check the indentation and the quotes"),
         ("copy_paths: [a]", '1: "copy_paths" is no key in this version; there are agent, branch_prefix, budget, copy, env, keep, kept_days, land, max_sessions, prompts, protected_paths, retry, review, roles, setup, setup_key, target, tasks_dir, verify, watch, wrapper'),
