@@ -1,1 +1,1 @@
-"""`coordinator.yaml`: its schema, and reading it with every error named at once."""
+"""`coordinator.yaml`: its schema, and reading it with every error reported at once."""

@@ -1,5 +1,4 @@
-"""Says what can be set of agents: which backend runs their sessions, with which models and keys, and what they may
-spend."""
+"""The settings of agents: which backend runs their sessions, with which models and keys, and their budgets."""
 
 import json
 import re
@@ -24,70 +23,75 @@ from tasks_lib.settings.value_types import (
 )
 
 PLACEHOLDERS = ("role", "prompt_file", "session")
-"""What `agent.command` may hold between braces."""
+"""The placeholders that `agent.command` may contain in braces."""
 
 _PLACEHOLDER = re.compile(r"(?<!\$)\{([a-z_]+)\}")
 _UNITS = ("tokens", "cost", "turns", "seconds")
 
 
 def find_placeholders(words: tuple[str, ...]) -> tuple[str, ...]:
-    """What stands between braces in `words` and could be filled in, sorted; `${name}` is a shell's own."""
+    """The placeholder-like names in braces in `words`, sorted; `${name}` belongs to the shell and is left out."""
     return tuple(sorted({name for word in words for name in _PLACEHOLDER.findall(word)}))
 
 
 class AgentSettings(Section):
-    """How a session of a coding agent is run."""
+    """How sessions of a coding agent are run."""
 
-    # The backend comes first: what the others may say is checked against it.
+    # The backend comes first, because the other keys are validated against it.
     backend: Literal["opencode", "command"] = Field(
         default="command",
-        description="What runs a session: opencode's own server, or a program that is run once a turn.",
+        description="What runs a session: an opencode server, or a command that is run once per turn.",
     )
     command: tuple[Word, ...] = Field(
         default=(),
-        description="For `command`: program and arguments, run without a shell in the worktree once a turn, the prompt "
-        "on standard input; {role}, {prompt_file} and {session} are filled in. For `opencode`: how opencode is "
-        "started, if not as `opencode`.",
+        description="For `command`: the program and its arguments, run without a shell in the worktree once per turn, "
+        "with the prompt on standard input; {role}, {prompt_file} and {session} are replaced. For `opencode`: how to "
+        "start opencode, if not as `opencode`.",
     )
-    model: Model = Field(default="", description="`provider/model` for every role that names none; opencode only.")
+    model: Model = Field(
+        default="", description="The default model as `provider/model`, for roles without one; opencode only."
+    )
     models: Mapping[Role, Model] = Field(
-        default_factory=dict[str, str], description="`provider/model` for a role; opencode only."
+        default_factory=dict[str, str], description="The model for each role as `provider/model`; opencode only."
     )
     keys: tuple[Variable, ...] = Field(
         default=(),
-        description="Names or globs of variables that opencode's server needs and the agent's shell must not see, such "
-        "as ANTHROPIC_API_KEY.",
+        description="Names or globs of environment variables that the opencode server needs but the agent's shell must "
+        "not see, e.g. ANTHROPIC_API_KEY.",
     )
     config: Mapping[ConfigKey, Any] = Field(
         default_factory=dict[str, Any],
-        description="Further configuration for opencode, as in its own `opencode.json`: `provider`, `mcp` and so on.",
+        description="Additional opencode configuration, as in `opencode.json`: `provider`, `mcp` and so on.",
     )
     permission: Mapping[str, PermissionRule] = Field(
         default_factory=dict[str, Any],
-        description="What opencode's tools may do, as in its own configuration; roles can narrow it, never widen it.",
+        description="What opencode's tools may do, as in `opencode.json`; roles can restrict it but never extend it.",
     )
     url: str = Field(
         default="",
-        description="Address of an opencode server that runs already and is left running; its password is in "
-        "OPENCODE_SERVER_PASSWORD.",
+        description="Address of an opencode server that is already running and is never stopped; its password is read "
+        "from OPENCODE_SERVER_PASSWORD.",
     )
 
     @field_validator("command")
     @classmethod
     def _check_command(cls, command: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if command and not command[0].strip():
-            raise ValueError("starts with an empty word; the first is the program to run")
+            raise ValueError("starts with an empty word; the first word is the program to run")
         check_not_filled_in(command, info.data.get("backend"))
         unknown = set(find_placeholders(command)) - set(PLACEHOLDERS)
         if unknown:
-            raise ValueError(f"holds {_list_names(sorted(unknown))}; what is filled in is {_list_names(PLACEHOLDERS)}")
+            names = _list_names(sorted(unknown))
+            raise ValueError(f"contains {names}; the placeholders are {_list_names(PLACEHOLDERS)}")
         return command
 
     @field_validator("model", "models", "keys", "config", "permission", "url")
     @classmethod
     def _check_is_for_opencode(cls, value: Any, info: ValidationInfo) -> Any:
         if value and info.data.get("backend") == "command":
-            raise ValueError("is for opencode, and agent.backend is command; write `backend: opencode`, or take it out")
+            raise ValueError(
+                "is for opencode only, but agent.backend is command; set `backend: opencode`, or remove this key"
+            )
         return value
 
     @field_validator("config")
@@ -96,7 +100,7 @@ class AgentSettings(Section):
         try:
             json.dumps(config, allow_nan=False)
         except ValueError as error:
-            raise ValueError("holds a number that is too large for JSON; write another, or quote it") from error
+            raise ValueError("contains a number that is too large for JSON; change it, or quote it") from error
         return config
 
     @field_validator("url")
@@ -105,17 +109,17 @@ class AgentSettings(Section):
         idle = [f"agent.{name}" for name in ("command", "keys", "config", "permission") if info.data.get(name)]
         if url and idle:
             raise ValueError(
-                f"names a server that runs already, so {' and '.join(idle)} would do nothing; take out the one or the "
-                "other"
+                f"names a server that is already running, so {' and '.join(idle)} would have no effect; remove one or "
+                "the other"
             )
         return check_url(url)
 
 
 def check_not_filled_in(words: tuple[str, ...], backend: object) -> None:
-    """Raise ValueError if `words` start a server of opencode, and want something filled in for a session."""
+    """Raise ValueError if `words` start an opencode server but contain placeholders, which belong to one session."""
     if backend == "opencode" and (found := find_placeholders(words)):
         raise ValueError(
-            f"holds {_list_names(found)}; a server of opencode is started for all sessions, so take it out"
+            f"contains {_list_names(found)}; one opencode server is started for all sessions, so remove it"
         )
 
 
@@ -124,22 +128,24 @@ def _list_names(names: tuple[str, ...] | list[str]) -> str:
 
 
 class BudgetLimits(Section):
-    """What may be spent; 0 is no limit. What is over its budget is ended, and its work kept."""
+    """Spending limits; 0 means no limit. Sessions over budget are stopped, and their work is kept."""
 
     tokens: Count = Field(
-        default=0, ge=0, description="Tokens of input, output and reasoning; cached ones do not count."
+        default=0, ge=0, description="Input, output and reasoning tokens; cached tokens are not counted."
     )
-    cost: Dollars = Field(default=0, ge=0, description="US dollars, as opencode reckons them from the model's prices.")
-    turns: Count = Field(default=0, ge=0, description="Prompts, reminders and work that was given back among them.")
-    seconds: Seconds = Field(default=0, ge=0, description="Seconds in which sessions work; waiting is not counted.")
+    cost: Dollars = Field(default=0, ge=0, description="US dollars, as opencode computes them from the model's prices.")
+    turns: Count = Field(
+        default=0, ge=0, description="Prompts, including reminders and work that is returned to its session."
+    )
+    seconds: Seconds = Field(default=0, ge=0, description="Seconds in which sessions run; waiting is not counted.")
 
 
 class BudgetSettings(Section):
-    """What agents may spend, enforced while they work."""
+    """What agents may spend, enforced while they run."""
 
-    attempt: BudgetLimits = Field(default_factory=BudgetLimits, description="One attempt at a node.")
-    node: BudgetLimits = Field(default_factory=BudgetLimits, description="All attempts at a node together.")
-    run: BudgetLimits = Field(default_factory=BudgetLimits, description="All nodes of a run together.")
+    attempt: BudgetLimits = Field(default_factory=BudgetLimits, description="For one attempt at a node.")
+    node: BudgetLimits = Field(default_factory=BudgetLimits, description="For all attempts at a node together.")
+    run: BudgetLimits = Field(default_factory=BudgetLimits, description="For all nodes of a run together.")
 
     @model_validator(mode="after")
     def _check_order(self) -> "BudgetSettings":
@@ -152,11 +158,11 @@ class BudgetSettings(Section):
             if getattr(narrow, unit) > getattr(wide, unit) > 0
         ]
         if wrong:
-            raise ValueError(f"{', '.join(wrong)}; the wider budget would always end first, so raise it")
+            raise ValueError(f"{', '.join(wrong)}; the wider budget would always run out first, so raise it")
         return self
 
     def find_unknown_to_programs(self) -> tuple[str, ...]:
-        """The keys that are set and that the backend `command` cannot keep, since a program tells of neither."""
+        """The limits set here that the backend `command` cannot enforce, because programs do not report usage."""
         limits = {"attempt": self.attempt, "node": self.node, "run": self.run}
         units = ("tokens", "cost")
         return tuple(f"{scope}.{unit}" for scope, limit in limits.items() for unit in units if getattr(limit, unit))

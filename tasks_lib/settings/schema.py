@@ -1,4 +1,4 @@
-"""Says what can be set in `coordinator.yaml`, with its defaults and limits, and what follows from it."""
+"""The schema of `coordinator.yaml`: its keys with their defaults and limits, and what follows from them."""
 
 import hashlib
 import json
@@ -68,157 +68,168 @@ ROLES: Mapping[str, str] = {
     "planning": "decomposer",
 }
 _MAX_TOML = 10_000
-"""Characters: Python's reader takes time with the square of a key's dots, a minute for a hundred thousand."""
+"""Maximum characters: Python's parser is quadratic in the dots of a key and takes a minute for 100,000."""
 _PREFIX = "COORDINATOR_"
 _AGENT_VARIABLES = frozenset(
     _PREFIX + name
     for name in "TASK_ID TASK_FILE BRANCH WORKTREE ROLE ATTEMPT TURN SESSION TARGET SLOT DATA_DIR".split()  # noqa: SIM905
 )
-"""These say where a session is, or where data is kept; they never set anything here, `target` among them."""
+"""Variables that describe a session or the data directory. They never change a setting, not even `target`."""
 
 
 class EnvironmentSettings(Section):
-    """Which variables of this process a command sees besides the usual ones; PREFECT_* is never passed on."""
+    """Additional environment variables to pass to each kind of command; PREFECT_* is never passed on."""
 
-    setup: tuple[Variable, ...] = Field(default=(), description="Names or globs for the lines of `setup`.")
+    setup: tuple[Variable, ...] = Field(default=(), description="Names or globs of variables for `setup`.")
     agent: tuple[Variable, ...] = Field(
-        default=(), description="Names or globs for the agent, such as ANTHROPIC_API_KEY."
+        default=(), description="Names or globs of variables for the agent, e.g. ANTHROPIC_API_KEY."
     )
-    verify: tuple[Variable, ...] = Field(default=(), description="Names or globs for the lines of `verify`.")
+    verify: tuple[Variable, ...] = Field(default=(), description="Names or globs of variables for `verify`.")
 
 
 class ReviewSettings(Section):
-    """When a branch is read by a reviewer before it is merged."""
+    """When a branch is reviewed before it is merged."""
 
     when: Literal["auto", "always", "never"] = Field(
-        default="auto", description="`auto`: nodes of risk high or critical, or scope broad or system."
+        default="auto", description="`auto` reviews nodes with risk high or critical, or scope broad or system."
     )
     max_rounds: Count = Field(
-        default=2, ge=1, le=10, description="How often changes that were requested go back to the author."
+        default=2, ge=1, le=10, description="How many times requested changes are returned to the author."
     )
 
 
 class WatchSettings(Section):
-    """How long things may take, in seconds, before they are ended."""
+    """How long things may take, in seconds, before they are stopped."""
 
-    turn_seconds: Seconds = Field(default=7200, gt=0, description="One turn of an agent.")
+    turn_seconds: Seconds = Field(default=7200, gt=0, description="Maximum duration of one turn of an agent.")
     stall_seconds: Seconds = Field(
         default=600,
         gt=0,
-        description="Silence of a session that runs no tool, after which its turn is ended; opencode only.",
+        description="Stop a turn after this much silence while no tool is running; opencode only.",
     )
     tool_seconds: Seconds = Field(
         default=3600,
         gt=0,
-        description="Silence of a session while a tool runs, after which its turn is ended; opencode only.",
+        description="Stop a turn after this much silence while a tool is running; opencode only.",
     )
     limit_seconds: Seconds = Field(
         default=900,
         gt=0,
-        description="The longest wait for a provider that asks for patience; one that asks for more stops the run.",
+        description="Maximum wait for a provider's rate limit; the run stops if the provider asks for a longer one.",
     )
-    setup_seconds: Seconds = Field(default=1800, gt=0, description="All lines of `setup` together.")
-    verify_seconds: Seconds = Field(default=3600, gt=0, description="All lines of `verify` together.")
-    stop_seconds: Seconds = Field(default=10, gt=0, description="From asking a process to end until it is killed.")
+    setup_seconds: Seconds = Field(default=1800, gt=0, description="Maximum duration of all lines of `setup` together.")
+    verify_seconds: Seconds = Field(
+        default=3600, gt=0, description="Maximum duration of all lines of `verify` together."
+    )
+    stop_seconds: Seconds = Field(
+        default=10, gt=0, description="How long a process has to exit when asked to, before it is killed."
+    )
     nudges: Count = Field(
-        default=2, ge=0, le=2, description="How often a turn that changed nothing is followed by a reminder."
+        default=2, ge=0, le=2, description="How many reminders an agent gets when its turn ends unfinished."
     )
 
 
 class RetrySettings(Section):
-    """How often a node is tried, and how long to wait between attempts."""
+    """How many times a node is attempted, and how long to wait between attempts."""
 
-    attempts: Count = Field(default=3, ge=1, le=10, description="Attempts in all, the first included.")
+    attempts: Count = Field(default=3, ge=1, le=10, description="Maximum attempts, including the first.")
     delay_seconds: Seconds = Field(
-        default=10, ge=0, description="The wait before the second attempt; it doubles each time."
+        default=10, ge=0, description="Wait before the second attempt; doubles with each further attempt."
     )
-    max_delay_seconds: Seconds = Field(default=300, ge=0, description="The longest wait.")
+    max_delay_seconds: Seconds = Field(default=300, ge=0, description="Maximum wait between attempts.")
 
     @model_validator(mode="after")
     def _check_delays(self) -> "RetrySettings":
         if self.max_delay_seconds < self.delay_seconds:
             low, high = f"{self.max_delay_seconds:g}", f"{self.delay_seconds:g}"
             raise ValueError(
-                f"max_delay_seconds ({low}) is below delay_seconds ({high}); raise the one or lower the other"
+                f"max_delay_seconds ({low}) is below delay_seconds ({high}); raise the first or lower the second"
             )
         return self
 
 
 class LandSettings(Section):
-    """Where finished work goes."""
+    """Where finished work lands."""
 
     mode: Literal["local", "push"] = Field(
         default="local",
-        description="`local`: on the local branch, and nothing is pushed. `push`: on that branch of a remote.",
+        description="`local`: update the local branch and push nothing. `push`: push to the branch on a remote.",
     )
-    remote: RemoteName = Field(default="origin", description="For `push`: the remote, as `git remote` names it.")
+    remote: RemoteName = Field(default="origin", description="For `push`: the remote, as `git remote` lists it.")
     fetch_seconds: Seconds = Field(
-        default=30, gt=0, description="For `push`: how often the remote is asked for what others have pushed."
+        default=30, gt=0, description="For `push`: seconds between fetches of the remote's target branch."
     )
     give_backs: Count = Field(
-        default=3, ge=0, le=10, description="How often a conflict or a red verify goes back to the author."
+        default=3, ge=0, le=10, description="How many times a conflict or a failed verify is returned to the author."
     )
     max_file_mb: Count = Field(
-        default=100, ge=1, le=100_000, description="The largest file, in MiB, that a commit of an agent may hold."
+        default=100, ge=1, le=100_000, description="The largest file, in MiB, that an agent may commit."
     )
 
     def base_ref(self, target: str) -> str:
-        """The full ref that work on the branch `target` is based on."""
+        """The full ref that work for the branch `target` is based on."""
         return f"refs/heads/{target}" if self.mode == "local" else f"refs/remotes/{self.remote}/{target}"
 
     def base_name(self, target: str) -> str:
-        """What a person calls that ref: `main`, or `origin/main`."""
+        """The short name of that ref: `main` or `origin/main`."""
         return target if self.mode == "local" else f"{self.remote}/{target}"
 
 
 class Settings(Section):
-    """Everything that `coordinator.yaml` can say; every key may be left out."""
+    """The settings in `coordinator.yaml`; every key is optional."""
 
-    target: str = Field(default="", description="The branch that work lands on; empty: the one that is checked out.")
-    tasks_dir: str = Field(
-        default="", description="Where task files are; empty: as `.taskgraph.toml` says, else `tasks`."
+    target: str = Field(
+        default="", description="The branch that work lands on; defaults to the branch that is checked out."
     )
-    max_sessions: Count = Field(default=4, ge=1, le=256, description="How many agents work at the same time.")
-    agent: AgentSettings = Field(default_factory=AgentSettings, description="How a session is run.")
+    tasks_dir: str = Field(
+        default="", description="The directory of the task files; defaults to the one in `.taskgraph.toml`, or `tasks`."
+    )
+    max_sessions: Count = Field(default=4, ge=1, le=256, description="How many agents run at the same time.")
+    agent: AgentSettings = Field(default_factory=AgentSettings, description="How sessions are run.")
     roles: Mapping[str, Role] = Field(
         default_factory=dict[str, str],
-        description="The agent's role for a level, where it is to be another than usual.",
+        description="The agent's role for each level, where it differs from the default.",
     )
-    branch_prefix: str = Field(default="feat/", description="What stands before a task's id in the name of its branch.")
-    setup: tuple[Line, ...] = Field(default=(), description="Shell lines that make a new worktree ready.")
+    branch_prefix: str = Field(default="feat/", description="The prefix of branch names, before the task's id.")
+    setup: tuple[Line, ...] = Field(default=(), description="Shell lines that prepare a new worktree.")
     setup_key: tuple[RelativePath, ...] = Field(
-        default=(), description="Files that `setup` depends on, such as a lock file."
+        default=(), description="Files that `setup` depends on, e.g. a lock file."
     )
     keep: tuple[RelativePath, ...] = Field(
-        default=(), description="Paths that a pooled worktree keeps while `setup_key` is unchanged."
+        default=(), description="Paths that a reused worktree keeps while the `setup_key` files are unchanged."
     )
     copy_paths: tuple[RelativePath, ...] = Field(
-        default=(), alias="copy", description="Files not in git that are copied into each worktree, such as `.env`."
+        default=(), alias="copy", description="Files outside git to copy into each worktree, e.g. `.env`."
     )
-    verify: tuple[Line, ...] = Field(default=(), description="Shell lines that must pass on a merge before it lands.")
+    verify: tuple[Line, ...] = Field(
+        default=(), description="Shell lines that must pass on every merge before it lands."
+    )
     protected_paths: tuple[RelativePath, ...] = Field(
         default=(),
-        description="Files and folders that only a person may let a branch change; coordinator.yaml always is.",
+        description="Files and directories that a branch may change only with your approval; always includes "
+        "coordinator.yaml.",
     )
     wrapper: tuple[Word, ...] = Field(
-        default=(), description="Program and arguments put before setup, agent and verify."
+        default=(), description="A program and arguments to put in front of setup, agent and verify, e.g. a sandbox."
     )
-    env: EnvironmentSettings = Field(default_factory=EnvironmentSettings, description="Variables that are passed on.")
+    env: EnvironmentSettings = Field(
+        default_factory=EnvironmentSettings, description="Environment variables to pass on."
+    )
     review: ReviewSettings = Field(default_factory=ReviewSettings, description="When branches are reviewed.")
-    watch: WatchSettings = Field(default_factory=WatchSettings, description="Limits in seconds.")
+    watch: WatchSettings = Field(default_factory=WatchSettings, description="Time limits, in seconds.")
     budget: BudgetSettings = Field(default_factory=BudgetSettings, description="What agents may spend.")
     prompts: Mapping[PromptName, RelativePath] = Field(
         default_factory=dict[Any, str],
-        description="Files of this repository that stand in for the prompts that come with the coordinator.",
+        description="Files in this repository that replace the coordinator's own prompts.",
     )
     kept_days: Count = Field(
         default=30,
         ge=0,
         le=36_500,
-        description="Days after which a run forgets states that were kept, and logs of nodes that are done; 0: never.",
+        description="Days after which a run deletes saved states and the logs of finished nodes; 0 keeps them.",
     )
-    retry: RetrySettings = Field(default_factory=RetrySettings, description="Attempts and waits.")
-    land: LandSettings = Field(default_factory=LandSettings, description="Where work goes.")
+    retry: RetrySettings = Field(default_factory=RetrySettings, description="Attempts, and waits between them.")
+    land: LandSettings = Field(default_factory=LandSettings, description="Where and how finished work lands.")
 
     @field_validator("target")
     @classmethod
@@ -244,8 +255,8 @@ class Settings(Section):
             for shown in env.agent:
                 if fnmatchcase(key, shown) or fnmatchcase(shown, key):
                     raise ValueError(
-                        f'agent passes "{show(shown)}" on to the agent\'s shell, and agent.keys keeps "{show(key)}" '
-                        "from it; take one of them out"
+                        f'agent passes "{show(shown)}" on to the agent\'s shell, but agent.keys keeps "{show(key)}" '
+                        "from it; remove one of them"
                     )
         return env
 
@@ -254,8 +265,8 @@ class Settings(Section):
     def _check_budget_can_be_kept(cls, budget: BudgetSettings, info: ValidationInfo) -> BudgetSettings:
         if _get_backend(info) == "command" and (unknown := budget.find_unknown_to_programs()):
             raise ValueError(
-                f"sets {', '.join(unknown)}, and with agent.backend command nobody tells of tokens or cost; set turns "
-                "or seconds"
+                f"sets {', '.join(unknown)}, but agent.backend command does not report tokens or cost; limit turns or "
+                "seconds instead"
             )
         return budget
 
@@ -263,26 +274,26 @@ class Settings(Section):
     @classmethod
     def _check_prefix(cls, prefix: str) -> str:
         if not prefix:
-            raise ValueError("is empty, and a task could take the name of another branch; write one such as `feat/`")
+            raise ValueError("is empty, so a task could take the name of another branch; write one such as `feat/`")
         check_branch(f"{prefix}x")
         return prefix
 
     def role_for(self, level: str | None) -> str:
-        """The agent's role for a node of `level`: as `roles` says, else the usual one."""
+        """The agent's role for a node of `level`: the one in `roles`, else the default."""
         name = (level or "implementation").casefold()
         chosen = {key.casefold(): role for key, role in self.roles.items()}
         return chosen.get(name) or ROLES.get(name, DEFAULT_ROLE)
 
     def model_for(self, task: Task, role: str) -> str:
-        """`provider/model` for a session of `role` that works `task`; "" for the role's own, or the usual one.
+        """`provider/model` for a session of `role` for `task`; "" for the role's own model, or the default.
 
-        What the task file names is for the role that works it: who reviews its branch has the model of a reviewer.
+        The model that a task file names applies to the task's own role only; its reviewer uses the reviewer's model.
         """
         is_worker = role == self.role_for(task.level)
         return (task.model if is_worker else "") or self.agent.models.get(role, "")
 
     def wants_review(self, task: Task) -> bool:
-        """Whether the branch of `task` is reviewed before it is merged; a review node is not reviewed in its turn."""
+        """Whether the branch of `task` is reviewed before it is merged; review nodes are never reviewed themselves."""
         if task.is_review or self.review.when == "never":
             return False
         is_weighty = task.risk in (Risk.HIGH, Risk.CRITICAL) or task.scope in (Scope.BROAD, Scope.SYSTEM)
@@ -290,16 +301,16 @@ class Settings(Section):
 
 
 def _get_backend(info: ValidationInfo) -> str:
-    """The backend, "" where what was given for it is a fault of its own."""
+    """The backend, or "" if `agent` is invalid, which is reported separately."""
     agent = info.data.get("agent")
     return agent.backend if isinstance(agent, AgentSettings) else ""
 
 
 def read_settings(text: str, path: str, environment: Mapping[str, str]) -> Settings:
-    """The settings in `text`, the content of `path` ("" for none), with `COORDINATOR_*` variables above them.
+    """The settings in `text`, the content of `path` ("" for none), overridden by `COORDINATOR_*` variables.
 
-    `COORDINATOR_RETRY__ATTEMPTS=2` sets `retry.attempts`; lists are written as YAML. Variables that name no key, and
-    those that an agent gets, are passed over. Raises InputError with every fault: file and line, or the variable.
+    `COORDINATOR_RETRY__ATTEMPTS=2` sets `retry.attempts`; lists are written as YAML. Variables that match no key, and
+    those that agents are given, are ignored. Raises InputError with every fault: its file and line, or its variable.
     """
     return read_model(Settings, text, path, environment, _PREFIX, _AGENT_VARIABLES)
 
@@ -311,7 +322,7 @@ def settings_schema() -> dict[str, Any]:
 
 
 def digest_verify(settings: Settings) -> str:
-    """What stands in the trailer `Verified:`: 16 hex digits that change when what verifies does, or `none`."""
+    """The value of the trailer `Verified:`: 16 hex digits that identify how a merge is verified, or `none`."""
     if not settings.verify:
         return "none"
     parts = {"setup": settings.setup, "verify": settings.verify, "wrapper": settings.wrapper}
@@ -320,15 +331,15 @@ def digest_verify(settings: Settings) -> str:
 
 
 def read_taskgraph_tasks_dir(text: str, path: str) -> str | None:
-    """`[project] tasks_dir` of a `.taskgraph.toml`, or None if it does not say; raises InputError."""
+    """`[project] tasks_dir` of a `.taskgraph.toml`, or None if it is not set; raises InputError."""
     if len(text) > _MAX_TOML:
-        raise InputError([Fault(path, 0, f"has {len(text)} characters; at most {_MAX_TOML} are read, so shorten it")])
+        raise InputError([Fault(path, 0, f"has {len(text)} characters; the limit is {_MAX_TOML}, so shorten it")])
     try:
         document: Mapping[str, Any] = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        # Not TOMLDecodeError: a number that is too long has none.
+        # Not TOMLDecodeError: a number that is too long raises a plain ValueError.
         line = re.search(r"at line (\d+)", str(error))
-        message = f"is not valid TOML: {show(str(error), MAX_MESSAGE // 2)}; mend it"
+        message = f"is not valid TOML: {show(str(error), MAX_MESSAGE // 2)}; fix it"
         raise InputError([Fault(path, int(line[1]) if line else 0, message)]) from error
     project: Any = document.get("project", {})
     if not isinstance(project, Mapping):
@@ -346,19 +357,19 @@ def _find_line(text: str, key: str) -> int:
 
 
 def starter_settings(verify: Sequence[str], command: Sequence[str] = (), *, has_opencode: bool = False) -> str:
-    """A short `coordinator.yaml` to begin with; `verify` are shell lines, `command` an agent's argument list.
+    """A short `coordinator.yaml` to start from; `verify` are shell lines, `command` is the agent's argument list.
 
-    Without a command the agent is opencode, if it is there; else it is left for a person to name.
+    Without a command the agent is opencode if it is installed; otherwise the user has to fill it in.
     """
     lines = "".join(f"  - {quote(line)}\n" for line in verify)
     return f"""\
-# How tasks are worked on in this repository. Every key may be left out.
+# How coordinator runs the tasks of this repository. Every key is optional.
 
-# How many agents work at the same time.
+# How many agents run at the same time.
 max_sessions: 4
 
 {_OPENCODE_STARTER if has_opencode and not command else _start_command(command)}
-# Shell lines that make a new worktree ready.
+# Shell lines that prepare a new worktree.
 # setup:
 #   - npm ci
 
@@ -370,7 +381,7 @@ _OPENCODE_STARTER = """\
 # The agent: opencode, with the providers that you are logged in to (`opencode auth login`).
 agent:
   backend: opencode
-  # As `opencode models` lists it; left out, the one that your own opencode configuration names.
+  # As `opencode models` lists it; defaults to the model in your opencode configuration.
   # model: anthropic/claude-sonnet-4-5
 """
 
@@ -379,15 +390,15 @@ def _start_command(command: Sequence[str]) -> str:
     given = f"[{', '.join(map(quote, command))}]" if command else '[my-agent, --role, "{role}", "{prompt_file}"]'
     mark = "" if command else "# "
     text = f"""\
-# The agent: program and arguments, run without a shell in a worktree, the prompt on standard input.
-# {{role}}, {{prompt_file}} and {{session}} are filled in.
+# The agent: a program and its arguments, run without a shell in a worktree, with the prompt on standard input.
+# {{role}}, {{prompt_file}} and {{session}} are replaced.
 {mark}agent:
 {mark}  command: {given}
 """
     if command:
         return text
     return f"""{text}
-# Or opencode, once it is installed:
+# Or use opencode, once it is installed:
 # agent:
 #   backend: opencode
 #   model: anthropic/claude-sonnet-4-5

@@ -1,4 +1,4 @@
-"""Reads a YAML file and the variables above it into a model, and words every fault so that it can be mended."""
+"""Reads a YAML file and the variables that override it into a model, and says how to fix each fault."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, TypeGuard, TypeVar, cast, get_args, get_origin
@@ -14,19 +14,19 @@ from tasks_lib.yaml_nodes import Items, Node, Scalar, Table, quote, read_yaml, t
 Model = TypeVar("Model", bound=BaseModel)
 Location = Sequence[str | int]
 MAX_CHARS = 200_000
-"""Of a file: a hundred times what anybody wrote, and read in less than a second."""
+"""Maximum size of a file: a hundred times what is ever needed, and parsed in less than a second."""
 _NUMBERS = ("int_", "float_", "finite_", "greater_", "less_")
 
 
 class _Place(NamedTuple):
-    """Where a value was given: a file and a line, or a variable and 0."""
+    """Where a value was given: a file and its line, or a variable and 0."""
 
     path: str
     line: int
 
 
 class _Given(NamedTuple):
-    """What was given, as plain values, and where each of them was."""
+    """The given values, and the place of each."""
 
     values: dict[str, Any]
     places: dict[tuple[str | int, ...], _Place]
@@ -35,13 +35,13 @@ class _Given(NamedTuple):
 def read_model(
     model: type[Model], text: str, path: str, environment: Mapping[str, str], prefix: str, reserved: frozenset[str]
 ) -> Model:
-    """Read `text` into `model`; variables that start with `prefix` and name one of its keys stand above it.
+    """Read `text` into `model`; variables that start with `prefix` and name one of its keys override the file.
 
-    `__` leads into a section, and `reserved` names are passed over. A null in the file and an empty variable count as
-    not given. Raises InputError with every fault.
+    `__` separates a section from its key, and `reserved` names are ignored. A null in the file or an empty variable
+    counts as not given. Raises InputError with every fault.
     """
     if len(text) > MAX_CHARS:
-        raise InputError([Fault(path, 0, f"has {len(text)} characters; at most {MAX_CHARS} are read, so shorten it")])
+        raise InputError([Fault(path, 0, f"has {len(text)} characters; the limit is {MAX_CHARS}, so shorten it")])
     table, found = read_yaml(text, path, 1, what="the file")
     faults = list(found)
     given = _Given({}, {})
@@ -64,10 +64,10 @@ def read_model(
 def _collect(
     node: Node, location: tuple[str | int, ...], path: str, places: dict[tuple[str | int, ...], _Place]
 ) -> Any:
-    """The plain value of `node`, without keys that are null, noting where everything stands."""
+    """The plain value of `node`, without keys that are null; records in `places` where each value is."""
     places.setdefault(location, _Place(path, node.line))
     if isinstance(node, Items):
-        # What was refused when it was read has its fault already.
+        # Values that were rejected when the YAML was read have been reported already.
         items = [item for item in node.nodes if not isinstance(item, Scalar) or item.tag != "refused"]
         return [_collect(item, (*location, number), path, places) for number, item in enumerate(items)]
     if not isinstance(node, Table):
@@ -83,17 +83,17 @@ def _collect(
 
 
 def _overlay(model: type[BaseModel], given: _Given, name: str, keys: Sequence[str], text: str) -> list[Fault]:
-    """Put the variable `name` in the place of what the file says, if it names a key."""
+    """Override the file's value with the variable `name`, if that names a key."""
     annotation = _find_annotation(model, keys)
     if annotation is None or not text.strip():
         return []
     if any("\ud800" <= char <= "\udfff" for char in text):
-        return [Fault(name, 0, "its value holds bytes that are not UTF-8; write it in UTF-8")]
+        return [Fault(name, 0, "its value contains bytes that are not UTF-8; write it in UTF-8")]
     section = given.values
     for key in keys[:-1]:
         inner: Any = section.setdefault(key, {})
         if not isinstance(inner, dict):
-            return []  # The file's own value is a fault, and is named as one.
+            return []  # The file's own value is a fault and is reported as one.
         section = cast("dict[str, Any]", inner)
     for location in [known for known in given.places if known[: len(keys)] == tuple(keys)]:
         del given.places[location]
@@ -116,7 +116,7 @@ def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def _find_annotation(model: Any, keys: Sequence[str | int]) -> Any:
-    """The type of what stands at `keys`, or None if nothing does."""
+    """The type of the value at `keys`, or None if there is no such key."""
     for key in keys:
         if _is_section(model):
             info = _fields(model).get(str(key))
@@ -127,7 +127,7 @@ def _find_annotation(model: Any, keys: Sequence[str | int]) -> Any:
 
 
 def _get_value_type(mapping: Any) -> Any:
-    """The type of the values of `mapping`, without the checks that are written beside it."""
+    """The type of the values of `mapping`, without its validators."""
     value = get_args(mapping)[1]
     return get_args(value)[0] if get_origin(value) is Annotated else value
 
@@ -142,9 +142,9 @@ def _find_field(model: Any, location: Location) -> FieldInfo | None:
 
 
 def _index_places(given: _Given) -> dict[tuple[str | int, ...], _Place]:
-    """The places of all that was given, and of what it is in where that has none of its own.
+    """The place of every given value, and for each section without a place of its own that of a value in it.
 
-    What a variable sets far below has no line above it, and is named itself.
+    So a fault in a section that only a variable sets names that variable.
     """
     places = dict(given.places)
     for location, place in given.places.items():
@@ -154,13 +154,13 @@ def _index_places(given: _Given) -> dict[tuple[str | int, ...], _Place]:
 
 
 def _explain(model: type[BaseModel], places: Mapping[tuple[str | int, ...], _Place], detail: Any) -> Fault:
-    """One of pydantic's errors as a fault."""
+    """Turn one of pydantic's errors into a fault."""
     location = tuple(part for part in detail["loc"] if part != "[key]")
     above = (location[:end] for end in range(len(location), -1, -1))
     place = next((places[one] for one in above if one in places), _Place("", 0))
     message = _describe(model, location, detail)
     if place.line == 0 and detail["type"] in ("tuple_type", "list_type"):
-        message = f"{_name(location)} is not a list; write it as YAML, such as `[{quote(show(str(detail['input'])))}]`"
+        message = f"{_name(location)} is not a list; write it as YAML, e.g. `[{quote(show(str(detail['input'])))}]`"
     return Fault(place.path, place.line, show(message, MAX_MESSAGE))
 
 
@@ -182,7 +182,7 @@ def _describe(model: type[BaseModel], location: Location, detail: Any) -> str:
     if kind == "string_type":
         return f"{label} is {_show(value)}, not text; {_describe_text(value)}"
     if kind in ("model_type", "model_attributes_type", "mapping_type", "dict_type"):
-        return f"{label} is {_show(value)}; write its keys on lines of their own below it, indented"
+        return f"{label} is {_show(value)}; write its keys below it, indented, one per line"
     return f"{label}: {detail['msg']}"
 
 
@@ -206,13 +206,13 @@ def _describe_unknown(model: type[BaseModel], location: Location) -> str:
     known = sorted(_fields(section) if _is_section(section) else get_args(get_args(section)[0]))
     where = f" of {_name(location[:-1])}" if len(location) > 1 else ""
     hint = suggest(str(location[-1]).casefold(), known)
-    return f'"{show(str(location[-1]))}" is no key{where} in this version' + (hint or f"; there are {', '.join(known)}")
+    return f'"{show(str(location[-1]))}" is not a known key{where}' + (hint or f"; the keys are {', '.join(known)}")
 
 
 def _describe_choice(annotation: Any, value: object) -> str:
     words = [str(word) for word in get_args(annotation)]
     if len(words) == 1:
-        return f'this version has "{words[0]}" only'
+        return f'this version supports only "{words[0]}"'
     return f"use {', '.join(words[:-1])} or {words[-1]}{suggest(str(value).casefold(), words)}"
 
 
@@ -232,5 +232,5 @@ def _describe_range(info: FieldInfo | None) -> str:
 
 def _describe_text(value: object) -> str:
     if value is None:
-        return "take the item out, or write what it is to say"
+        return "remove the item, or fill it in"
     return "write text" if isinstance(value, Mapping | list | tuple) else f'quote it: "{_show(value)}"'

@@ -1,1 +1,1 @@
-"""Task files: parsing them, and changing single lines of them."""
+"""Task files: parsing them and editing single lines."""

@@ -1,6 +1,6 @@
-"""Finds the front matter of a task file and edits single values in it, leaving every other byte as it was.
+"""Finds the front matter of a task file and edits single values in it, leaving every other byte unchanged.
 
-Text is what `decode` gives: line endings, a byte order mark and bytes that are not UTF-8 survive `encode`.
+Texts come from `decode`: line endings, a byte order mark and bytes that are not UTF-8 survive the round trip.
 """
 
 import re
@@ -18,19 +18,19 @@ _UNNAMED = "task file"
 
 
 class Block(NamedTuple):
-    """Where the YAML between the two `---` lines stands: offsets in the text, the second -1 if it is never closed."""
+    """Offsets of the YAML between the two `---` lines; `end` is -1 if the front matter is never closed."""
 
     start: int
     end: int
 
 
 def decode(data: bytes) -> str:
-    """`data` as text that `encode` turns back into the same bytes."""
+    """Decode `data` into text that `encode` turns back into the same bytes."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def encode(text: str) -> bytes:
-    """The bytes of `text`, as `decode` took them."""
+    """The bytes from which `decode` made `text`."""
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -43,7 +43,7 @@ def find_block(text: str) -> Block | None:
 
 
 def set_status(text: str, status: Status) -> str:
-    """`text` with `status` in its front matter: the value replaced in its quotes, or a line added below the name.
+    """`text` with `status` in its front matter: replaces the value, keeping its quotes, or adds a line below the name.
 
     Raises InputError when the front matter cannot be read.
     """
@@ -51,16 +51,16 @@ def set_status(text: str, status: Status) -> str:
 
 
 def add_dependency(text: str, task_id: str) -> str:
-    """`text` with `task_id` at the end of its dependencies, in the style of the list that is there.
+    """`text` with `task_id` appended to its dependencies, in the style of the existing list.
 
-    Nothing changes when it is there already. Raises InputError when the front matter cannot be read, or its
-    `depends_on` is no list of words.
+    Nothing changes if it is already listed. Raises InputError when the front matter cannot be read, or `depends_on` is
+    not a list of words.
     """
     return _edit(text, lambda block, table: _put_dependency(block, table, task_id))
 
 
 def _edit(text: str, change: Callable[[str, Table], str]) -> str:
-    """Apply `change` to the YAML of the front matter, and make sure that what it wrote can be read."""
+    """Apply `change` to the YAML of the front matter."""
     block = find_block(text)
     if block is None or block.end < 0:
         raise InputError([Fault(_UNNAMED, 1, "has no front matter between two `---` lines; add it")])
@@ -77,7 +77,7 @@ def _read(block: str) -> Table:
 
 
 def _find(table: Table, *names: str) -> tuple[Scalar, Node] | None:
-    """The first of `names` that has a value, else the first that stands there without one."""
+    """The first of `names` that has a value, else the first that is given without one."""
     found = [pair for name in names for pair in table.pairs if pair[0].value == name]
     return next((pair for pair in found if not _is_null(pair[1])), found[0] if found else None)
 
@@ -99,9 +99,7 @@ def _put_status(block: str, table: Table, word: str) -> str:
     new = _replace(block, value, f"{quotes}{word}{quotes}")
     after = _find(_read(new), "status")
     if after is None or not isinstance(after[1], Scalar) or after[1].value != word:
-        raise InputError(
-            [Fault(_UNNAMED, key.line, f"status cannot be changed as it is written; write `status: {word}`")]
-        )
+        raise InputError([Fault(_UNNAMED, key.line, f"status cannot be changed as written; write `status: {word}`")])
     return new
 
 
@@ -123,13 +121,13 @@ def _put_dependency(block: str, table: Table, task_id: str) -> str:
     after = _find(_read(new), key.value)
     if after is None or _words(after[1]) != [*old, task_id]:
         raise InputError(
-            [Fault(_UNNAMED, key.line, f"{key.value} cannot be added to as it is written; write `{key.value}: [id]`")]
+            [Fault(_UNNAMED, key.line, f"{key.value} cannot be extended as written; write `{key.value}: [id]`")]
         )
     return new
 
 
 def _words(node: Node) -> list[str] | None:
-    """The texts of a list, nothing for a null; None when it is neither."""
+    """The words of a list, an empty list for a null, None for anything else."""
     if _is_null(node):
         return []
     if not isinstance(node, Items):
@@ -142,7 +140,7 @@ def _replace(block: str, node: Node, value: str) -> str:
     old = block[node.start : node.end]
     if not old:
         return f"{block[: node.start]} {value}{block[node.end :]}"
-    kept = old[len(old.rstrip()) :]  # The span of a block scalar (`|`) takes in its line ending.
+    kept = old[len(old.rstrip()) :]  # The span of a block scalar (`|`) includes its line ending.
     return block[: node.start] + value + kept + block[node.end :]
 
 
@@ -164,7 +162,7 @@ def _add_entry(block: str, table: Table, entry: str, after: Sequence[str]) -> st
 
 
 def _insert_line(block: str, end: int, column_of: int, line: str) -> str:
-    """Insert `line` below the value that ends at `end`, in the column and with the line ending of its neighbours."""
+    """Insert `line` below the value that ends at `end`, with the column and the line ending of its neighbours."""
     place = end if block[end - 1] == "\n" else block.index("\n", end) + 1
     column = column_of - (block.rfind("\n", 0, column_of) + 1)
     ending = "\r\n" if block.endswith("\r\n", 0, place) else "\n"

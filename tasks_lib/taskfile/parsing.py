@@ -1,4 +1,4 @@
-"""Decides what a task file says, or everything that is wrong with it; edits of it are made here by name, too."""
+"""Parses a task file into a task, or lists every fault in it; also exports the functions that edit task files."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,9 +30,9 @@ __all__ = [
 
 _Word = TypeVar("_Word", bound=StrEnum)
 MAX_BYTES = 1_000_000
-"""Of a task file; its agent is told the whole of it."""
+"""Maximum size of a task file, because its agent's prompt contains all of it."""
 MAX_FRONT_MATTER = 200_000
-"""Characters: some thousand dependencies, and read in less than a second."""
+"""Maximum characters: enough for thousands of dependencies, and parsed in less than a second."""
 MAX_NAME, MAX_WORD = 300, 200
 _UTF16 = (b"\xff\xfe-\0-\0-\0", b"\xfe\xff\0-\0-\0-")
 _KINDS = {"int": "a number", "float": "a number", "bool": "true or false", "timestamp": "a date"}
@@ -40,19 +40,19 @@ _LOOKALIKES = ("depends_on", "dependencies", "depends")
 
 
 def parse_task(data: bytes, path: str, blob: str = "") -> tuple[Task | None, tuple[Fault, ...]]:
-    """Read one task file; `path` is relative to the repository, `blob` git's id of `data`.
+    """Parse one task file; `path` is relative to the repository, `blob` is git's id of `data`.
 
-    None without faults: `data` has no front matter, so it is no task file. None with faults: it cannot be used, and
-    these are all the reasons. A task may come with warnings. Faults are in the order of their lines.
+    Returns the task, which may come with warnings, and all faults in the order of their lines. The task is None if the
+    file has errors. None without faults means that `data` has no front matter and so is not a task file.
     """
     task, found = sketch_task(data, path, blob)
     return (task if all(fault.is_warning for fault in found) else None), found
 
 
 def sketch_task(data: bytes, path: str, blob: str = "") -> tuple[Task | None, tuple[Fault, ...]]:
-    """As `parse_task`, but with what can be read of a file with faults: never to be worked, only to find more of them.
+    """Like `parse_task`, but returns what can be read of a faulty file, to find more faults and never to run it.
 
-    None where not even an id can be read.
+    The task is None if not even its id can be read.
     """
     if data.startswith(_UTF16):
         return None, (Fault(path, 1, "is UTF-16; save it as UTF-8"),)
@@ -61,12 +61,12 @@ def sketch_task(data: bytes, path: str, blob: str = "") -> tuple[Task | None, tu
     if block is None:
         return None, ()
     if len(data) > MAX_BYTES:
-        return None, (Fault(path, 0, f"has more than {MAX_BYTES} bytes, and an agent is told all of it; shorten it"),)
+        return None, (Fault(path, 0, f"has more than {MAX_BYTES} bytes, and all of it goes to an agent; shorten it"),)
     faults = _find_encoding_faults(data, path)
     if block.end < 0:
-        return None, (*faults, Fault(path, 1, "the front matter is never closed; add a line `---` below its last key"))
+        return None, (*faults, Fault(path, 1, "the front matter is never closed; add a `---` line below its last key"))
     if (size := block.end - block.start) > MAX_FRONT_MATTER:
-        message = f"the front matter has {size} characters; at most {MAX_FRONT_MATTER} are read, so shorten it"
+        message = f"the front matter has {size} characters; the limit is {MAX_FRONT_MATTER}, so shorten it"
         faults = (*faults, Fault(path, 1, message))
     if faults:
         return None, faults
@@ -113,7 +113,7 @@ def _read_task(form: "_Form", blob: str) -> Task:
 
 
 class _Form:
-    """Takes one key after the other out of a front matter, and collects what is wrong with them."""
+    """Reads the keys of a front matter one by one and collects their faults."""
 
     def __init__(self, table: Table, path: str) -> None:
         self.path: str = path
@@ -125,40 +125,40 @@ class _Form:
         self.faults.append(Fault(self.path, line, show(message, MAX_MESSAGE), is_warning))
 
     def _take(self, key: str) -> Node | None:
-        """The value of `key`; None when it is not given, is null, or was refused when it was read."""
+        """The value of `key`; None if it is missing, null, or was rejected when the YAML was read."""
         node = self._left.pop(key, None)
         return None if isinstance(node, Scalar) and node.tag in ("null", "refused") else node
 
     def _text(self, key: str) -> str | None:
-        """The value of `key` as it is, whatever characters it holds."""
+        """The value of `key` as it is written, with any characters."""
         node = self._take(key)
         return None if node is None else self._text_of(node, key, f"{key}: ")
 
     def text(self, key: str) -> str | None:
-        """The value of `key` without white space around it."""
+        """The value of `key` without surrounding white space."""
         text = self._text(key)
         return None if text is None else self._check_word(self.lines[key], key, text)
 
     def label(self, key: str) -> str | None:
-        """Like `text`, but a number or a date counts as the text that it is written as."""
+        """Like `text`, but numbers and dates are read as text too."""
         node = self._left.get(key)
         if isinstance(node, Scalar) and node.tag not in ("null", "refused", "str"):
             self._left[key] = node._replace(tag="str")
         return self.text(key)
 
     def _check_word(self, line: int, what: str, text: str) -> str | None:
-        """`text` without white space around it, if it is short enough and can be seen."""
+        """`text` without surrounding white space, if it is short enough and printable."""
         word = text.strip()
         if len(word) > MAX_WORD:
-            return self._fault(line, f"{what} has {len(word)} characters; at most {MAX_WORD} are taken")
+            return self._fault(line, f"{what} has {len(word)} characters; the limit is {MAX_WORD}")
         if hidden := find_hidden(word):
-            return self._fault(line, f"{what} holds the character {hidden!a}, which cannot be seen; take it out")
+            return self._fault(line, f"{what} contains the invisible character {hidden!a}; remove it")
         return word
 
     def _text_of(self, node: Node, what: str, before: str) -> str | None:
         if not isinstance(node, Scalar):
             kind = "a list" if isinstance(node, Items) else "a mapping"
-            return self._fault(node.line, f"{what} is {kind}; write one word or text")
+            return self._fault(node.line, f"{what} is {kind}; write a single text value")
         if node.tag == "str":
             return node.value
         kind, word = _KINDS.get(node.tag, "not text"), show(node.value)
@@ -171,26 +171,27 @@ class _Form:
         node = self._left.get("id")
         line = self.lines.get("id", 1)
         if node is not None and self._is_absent("id"):
-            self._fault(line, "id is empty; give the task a name that is unique")
+            self._fault(line, "id is empty; give the task a unique id")
         task_id = self._text("id")
         if task_id is None or (fault := find_id_fault(task_id)) is None:
             return task_id or ""
-        self._fault(line, f'id "{show(task_id)}" {fault}; use letters, digits, and `-`, `_`, `.` or `/` between them')
+        self._fault(line, f'id "{show(task_id)}" {fault}; use letters and digits, with `-`, `_`, `.` or `/` in between')
         return ""
 
     def name(self) -> str:
-        """The value of `name`, else of `title`, as one line, because it becomes the subject of a commit."""
+        """The value of `name`, else of `title`, on one line, because it becomes part of a commit's subject."""
         key = "title" if self._is_absent("name") else "name"
         if self._is_absent(key):
-            self._fault(self.lines.get("name", 1), "has no name; add a line such as `name: What is to be done`")
+            self._fault(self.lines.get("name", 1), "has no name; add a line such as `name: Describe the task`")
         text = self._text(key)
         for other in ("name", "title"):
             self._left.pop(other, None)
         name = fold_printable(text or "")
         if text is not None and not name:
-            self._fault(self.lines[key], f"{key} is empty; say what is to be done")
+            self._fault(self.lines[key], f"{key} is empty; describe the task in a few words")
         if len(name) > MAX_NAME:
-            self._fault(self.lines[key], f"{key} has {len(name)} characters; say it in {MAX_NAME}, and the rest below")
+            message = f"{key} has {len(name)} characters; shorten it to {MAX_NAME} and put the rest in the body"
+            self._fault(self.lines[key], message)
         return name
 
     def _is_absent(self, key: str) -> bool:
@@ -198,7 +199,7 @@ class _Form:
         return node is None or (isinstance(node, Scalar) and node.tag == "null")
 
     def word(self, key: str, words: type[_Word]) -> _Word | None:
-        """The value of `key` as one of `words`; case does not count, nor `_` or a space for `-`."""
+        """The value of `key` as one of `words`; ignores case, and accepts `_` or a space for `-`."""
         text = self.text(key)
         if text is None:
             return None
@@ -213,7 +214,8 @@ class _Form:
         text = self.text("level")
         if text is None or text.casefold() in KNOWN_LEVELS:
             return text and text.casefold()
-        message = f'level "{show(text)}" is not known and is taken as it is{suggest(text.casefold(), KNOWN_LEVELS)}'
+        hint = suggest(text.casefold(), KNOWN_LEVELS)
+        message = f'level "{show(text)}" is not a standard level and is used as given{hint}'
         self._fault(self.lines["level"], message, is_warning=True)
         return text
 
@@ -221,7 +223,7 @@ class _Form:
         text = self.text("model")
         if text is None or is_model_name(text):
             return text or ""
-        advice = "write it the way `opencode models` lists it, or take it out"
+        advice = "write it as `opencode models` lists it, or remove it"
         self._fault(self.lines["model"], f'model "{show(text)}" is not provider/model; {advice}')
         return ""
 
@@ -242,11 +244,11 @@ class _Form:
         if text is None:
             return
         if fault := find_id_fault(text):
-            self._fault(item.line, f'{key} names "{show(text)}", which is no id: it {fault}. Mend it, or take it out')
+            self._fault(item.line, f'{key} lists "{show(text)}", which is not a valid id: it {fault}. Fix or remove it')
         elif text == task_id:
-            self._fault(item.line, f'{key} names the task itself, "{text}"; take it out')
+            self._fault(item.line, f'{key} lists the task itself, "{text}"; remove it')
         elif text in found:
-            message = f'{key} names "{text}" twice, first on line {found[text]}; take one out'
+            message = f'{key} lists "{text}" twice, first on line {found[text]}; remove one'
             self._fault(item.line, message, is_warning=True)
         else:
             found[text] = item.line
@@ -261,12 +263,12 @@ class _Form:
     def _item_text(self, key: str, item: Node) -> str | None:
         if not isinstance(item, Scalar):
             return self._fault(
-                item.line, f"{key} holds a {'list' if isinstance(item, Items) else 'mapping'}; write one id an item"
+                item.line, f"{key} contains a {'list' if isinstance(item, Items) else 'mapping'}; write one id per item"
             )
         if item.tag == "refused":
             return None
         if not item.value.strip() or item.tag == "null":
-            return self._fault(item.line, f"{key} holds an empty item; take it out")
+            return self._fault(item.line, f"{key} contains an empty item; remove it")
         return self._text_of(item, f"{key} item", "")
 
     def tags(self) -> tuple[str, ...]:
@@ -280,10 +282,10 @@ class _Form:
         return tuple(word for word in found if word is not None)
 
     def rest(self) -> dict[str, object]:
-        """The keys that nothing took; a warning for those that look like a list of dependencies."""
+        """The keys that were not read, with a warning for those that look like a list of dependencies."""
         for key in self._left:
             if _is_like_dependencies(key):
-                message = f'"{show(key)}" is not read; write `depends_on` if the task is to wait for others'
+                message = f'"{show(key)}" is ignored; write `depends_on` if this task should wait for others'
                 self._fault(self.lines[key], message, is_warning=True)
         return {key: to_value(node) for key, node in self._left.items()}
 
@@ -303,7 +305,7 @@ def render_task(
     depends_on: Sequence[str] = (),
     body: str = "",
 ) -> str:
-    """The text of a new task file; `body` is the markdown below its front matter, taken as it is."""
+    """The text of a new task file; `body` is the markdown below its front matter, used unchanged."""
     lines = [
         "---",
         f"id: {quote(task_id)}",

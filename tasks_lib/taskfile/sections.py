@@ -1,7 +1,7 @@
-"""Finds and replaces the `## …` sections of a markdown text, leaving every byte outside them as it was.
+"""Finds and replaces the `## …` sections of a markdown text, leaving every byte outside them unchanged.
 
 A section starts at a level-2 heading (`## Notes`, outside code fences) and ends before the next heading of level 1
-or 2. Front matter is passed over. Where a heading stands several times, the first counts.
+or 2. Front matter is skipped. If a heading occurs several times, the first one counts.
 """
 
 import re
@@ -12,24 +12,24 @@ from tasks_lib.taskfile.frontmatter import find_block
 
 _FENCE = re.compile(r"( {0,3}(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*)(`{3,}(?=[^`]*$)|~{3,})")
 MAX_FENCE_INDENT = 3
-"""Markdown takes a line that is indented further for text."""
+"""Markdown treats a line that is indented further as text."""
 
 
 class _Section(NamedTuple):
-    """The lines of one section's body: the first, and the one after the last."""
+    """The line numbers of one section's body: the first line, and the line after the last."""
 
     first: int
     end: int
 
 
 class _Fences:
-    """Follows code fences from line to line; `closing` is the line that closes the one that is open, or ""."""
+    """Tracks code fences line by line; `closing` is the line that closes the open fence, or "" if none is open."""
 
     def __init__(self) -> None:
         self.closing: str = ""
 
     def is_inside(self, line: str) -> bool:
-        """Whether `line` (without its ending) belongs to a fenced block; the lines that open and close it do."""
+        """Whether `line` (without its ending) belongs to a fenced block, including its opening and closing lines."""
         if not self.closing:
             self._open(line)
             return bool(self.closing)
@@ -50,9 +50,9 @@ class _Fences:
 
 
 def get_section(text: str, heading: str) -> str | None:
-    """The body below `## <heading>` (case does not count), with `\\n` endings and without blank lines around it.
+    """The body below `## <heading>` (ignoring case), with `\\n` endings and without surrounding blank lines.
 
-    None when there is no such section, "" when it is empty.
+    None if there is no such section, "" if it is empty.
     """
     lines = _split(text)
     found = _find_sections(lines, _find_body(text), heading)
@@ -60,10 +60,10 @@ def get_section(text: str, heading: str) -> str | None:
 
 
 def set_section(text: str, heading: str, body: str) -> str:
-    """`text` with `body` below `## <heading>`, which is added at the end if it is missing.
+    """`text` with `body` below `## <heading>`; a missing heading is added at the end.
 
-    Line endings become those of the text. Headings of level 1 and 2 in `body` become level 3 and an open code fence is
-    closed, so that `body` stays one section.
+    `body` gets the line endings of the text. Its headings of level 1 and 2 become level 3, and an open code fence is
+    closed, so that it stays one section.
     """
     lines = _split(text)
     found = _find_sections(lines, _find_body(text), heading)
@@ -73,9 +73,9 @@ def set_section(text: str, heading: str, body: str) -> str:
 
 
 def adopt_sections(onto: str, source: str, headings: Sequence[str] = ("Notes", "Summary")) -> str:
-    """`onto` with the bodies of `headings` as they stand in `source`, verbatim, where they exist there and differ.
+    """`onto` with the bodies of `headings` copied verbatim from `source`, where they exist and differ.
 
-    A heading that stands several times is matched in order, and what `onto` lacks is added at its end.
+    Repeated headings are matched in order; sections that `onto` lacks are added at its end.
     """
     lines = _split(source)
     for heading in headings:
@@ -85,7 +85,7 @@ def adopt_sections(onto: str, source: str, headings: Sequence[str] = ("Notes", "
 
 
 def _adopt(onto: str, heading: str, bodies: Sequence[Sequence[str]]) -> str:
-    """Put each of `bodies` below the heading of its number, unless it stands there but for line endings."""
+    """Put each of `bodies` below the heading of its number, unless only the line endings differ."""
     lines = _split(onto)
     found = _find_sections(lines, _find_body(onto), heading)
     usual = _find_ending(lines)
@@ -100,7 +100,7 @@ def _adopt(onto: str, heading: str, bodies: Sequence[Sequence[str]]) -> str:
 
 
 def _end_lines(body: Sequence[str], usual: str) -> tuple[list[str], str]:
-    """`body` with an ending on every line and its open fence closed, and that ending: its own, else the `usual` one."""
+    """`body` with every line ended and an open fence closed, and the line ending used: its own, else `usual`."""
     ending = _find_ending(body) if any(line.endswith("\n") for line in body) else usual
     new = [line if line.endswith("\n") else line + ending for line in body]
     closing = _find_open_fence(body)
@@ -108,7 +108,7 @@ def _end_lines(body: Sequence[str], usual: str) -> tuple[list[str], str]:
 
 
 def _contain(body: str) -> list[str]:
-    """The lines of `body`, without endings, so that they cannot end the section they stand in."""
+    """The lines of `body`, without endings, changed so that they cannot end the section that contains them."""
     fences = _Fences()
     lines = _trim(body.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
     lines = [line if fences.is_inside(line) else _demote(line) for line in lines]
@@ -168,7 +168,7 @@ def _find_open_fence(lines: Sequence[str]) -> str:
 
 
 def _put(lines: Sequence[str], changes: Sequence[tuple[_Section, Sequence[str], str]]) -> str:
-    """Replace bodies of sections, in their order, by new lines; the last of each triple is their line ending."""
+    """Replace the bodies of sections, given in order, with new lines; each triple ends with their line ending."""
     done = 0
     parts: list[str] = []
     for section, new, ending in changes:
@@ -178,7 +178,7 @@ def _put(lines: Sequence[str], changes: Sequence[tuple[_Section, Sequence[str], 
 
 
 def _make_body(lines: Sequence[str], section: _Section, new: Sequence[str], ending: str) -> list[str]:
-    """What comes below the heading of `section`: the lines `new`, with the blank lines that stood around the old."""
+    """The new body of `section`: the lines `new`, surrounded by the same blank lines as the old body."""
     old = lines[section.first : section.end]
     core = _trim(old)
     if list(core) == list(new):
@@ -195,7 +195,7 @@ def _make_body(lines: Sequence[str], section: _Section, new: Sequence[str], endi
 
 
 def _append(text: str, heading: str, bodies: Sequence[tuple[Sequence[str], str]]) -> str:
-    """Add a section for each of `bodies` (lines, and their ending) at the end, below a fence that was never closed."""
+    """Add a section for each of `bodies` (lines, and their ending) at the end, after closing an open fence."""
     ending = bodies[0][1]
     lines = _split(text)
     closing = _find_open_fence(lines[_find_body(text) :])

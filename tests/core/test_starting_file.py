@@ -50,7 +50,7 @@ def test_the_tasks_directory_of_taskgraph_is_read(text: str, found: str | None) 
     ("text", "fault"),
     [
         ("[project]\ntasks_dir = 3", "2: tasks_dir is not text"),
-        ("[project]\n\ntasks_dir = '../x'", '3: tasks_dir is "../x", which holds `..`'),
+        ("[project]\n\ntasks_dir = '../x'", '3: tasks_dir is "../x", which contains `..`'),
         ("\nproject = 3", "2: project is not a table"),
         ("\n[project\n", "2: is not valid TOML"),
         ("a = " + "[" * 5000, " is not valid TOML"),

@@ -54,21 +54,21 @@ def test_a_file_without_front_matter_is_passed_over(data: bytes) -> None:
         ("status: compelted", '4: status "compelted" is not known; use pending, in-progress, completed, failed or blocked. Did you mean "completed"?'),
         ("x:\nrisk: hgih", '5: risk "hgih" is not known; use trivial, low, medium, high or critical. Did you mean "high"?'),
         ("impact: wide", '4: impact "wide" is not known; use isolated, component, phase or project'),
-        ("scope: [broad]", "4: scope is a list; write one word or text"),
-        ("level: reserch", '4: warning: level "reserch" is not known and is taken as it is. Did you mean "research"?'),
+        ("scope: [broad]", "4: scope is a list; write a single text value"),
+        ("level: reserch", '4: warning: level "reserch" is not a standard level and is used as given. Did you mean "research"?'),
         ("depends_on: a", "4: depends_on is not a list; write `depends_on: [a]`"),
         ("depends_on: [a, 1]", '4: depends_on item 1 is a number in YAML; quote it: `"1"`'),
-        ("depends_on:\n- a\n-", "6: depends_on holds an empty item; take it out"),
-        ("depends_on:\n- a: b", "5: depends_on holds a mapping; write one id an item"),
-        ("depends_on:\n- a\n- b\n- a", '7: warning: depends_on names "a" twice, first on line 5; take one out'),
-        ("depends_on: [b,\n api]", '5: depends_on names the task itself, "api"; take it out'),
+        ("depends_on:\n- a\n-", "6: depends_on contains an empty item; remove it"),
+        ("depends_on:\n- a: b", "5: depends_on contains a mapping; write one id per item"),
+        ("depends_on:\n- a\n- b\n- a", '7: warning: depends_on lists "a" twice, first on line 5; remove one'),
+        ("depends_on: [b,\n api]", '5: depends_on lists the task itself, "api"; remove it'),
         ("depends_on: [a]\ndependsOn: [b]", "5: depends_on and dependsOn are both given (lines 4 and 5); keep one list"),
-        ("dependson: [a]", '4: warning: "dependson" is not read; write `depends_on` if the task is to wait for others'),
+        ("dependson: [a]", '4: warning: "dependson" is ignored; write `depends_on` if this task should wait for others'),
         ("assignee: 2024-01-01", '4: assignee 2024-01-01 is a date in YAML; quote it: `assignee: "2024-01-01"`'),
         ("tags: x", "4: tags is not a list; write `tags: [x]`"),
-        ("model: sonnet", '4: model "sonnet" is not provider/model; write it the way `opencode models` lists it, or take it out'),
+        ("model: sonnet", '4: model "sonnet" is not provider/model; write it as `opencode models` lists it, or remove it'),
         ("model: 3", '4: model 3 is a number in YAML; quote it: `model: "3"`'),
-        ("x:\nmodel: a b/c", '5: model "a b/c" is not provider/model; write it the way `opencode models` lists it, or take it out'),
+        ("x:\nmodel: a b/c", '5: model "a b/c" is not provider/model; write it as `opencode models` lists it, or remove it'),
         ("name: again", '4: "name" is given twice, first on line 3; remove one'),
         ("x: *bold*", "4: the front matter is not valid YAML: did not find expected alphabetic or numeric character (while scanning an alias); quote a value that starts with * or &"),
         ("x: *bold", "4: the alias *bold is not allowed; write out the value, or quote it if the * is literal"),
@@ -91,15 +91,15 @@ def test_a_fault_says_where_and_what_to_do(block: str, fault: str) -> None:
     ("data", "fault"),
     [
         (b"---\nname: x\n---\n", "1: has no id; add a line such as `id: api`"),
-        (b"---\nid:\nname: x\n---\n", "2: id is empty; give the task a name that is unique"),
+        (b"---\nid:\nname: x\n---\n", "2: id is empty; give the task a unique id"),
         (b"---\nid: 1\nname: x\n---\n", '2: id 1 is a number in YAML; quote it: `id: "1"`'),
-        (b"---\nid: a\n---\n", "1: has no name; add a line such as `name: What is to be done`"),
-        (b"---\nid: a\nname: ' '\n---\n", "3: name is empty; say what is to be done"),
-        (b"---\nid: a\nname: x\n", "1: the front matter is never closed; add a line `---` below its last key"),
+        (b"---\nid: a\n---\n", "1: has no name; add a line such as `name: Describe the task`"),
+        (b"---\nid: a\nname: ' '\n---\n", "3: name is empty; describe the task in a few words"),
+        (b"---\nid: a\nname: x\n", "1: the front matter is never closed; add a `---` line below its last key"),
         (b"---\nid: a\nname: x\n---\n\n\xe9\n", "6: the byte 0xe9 is not UTF-8; save the file as UTF-8"),
         ("---\nid: a\n".encode("utf-16"), "1: is UTF-16; save it as UTF-8"),
         (b"---\n- a\n---\n", "2: the front matter is not a mapping; write lines of `key: value`"),
-        (b"---\nid: a\n--- \nname: x\n", "1: has no name; add a line such as `name: What is to be done`"),
+        (b"---\nid: a\n--- \nname: x\n", "1: has no name; add a line such as `name: Describe the task`"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(data: bytes, fault: str) -> None:
@@ -112,7 +112,7 @@ def test_a_file_that_cannot_be_used_says_why(data: bytes, fault: str) -> None:
 def test_an_unsafe_id_is_refused(task_id: str) -> None:
     _, found = parse_task(f"---\nid: '{task_id}'\nname: x\n---\n".encode(), PATH)
     assert [fault.line for fault in found] == [2]
-    assert "use letters, digits" in found[0].message
+    assert "use letters and digits" in found[0].message
 
 
 def test_all_faults_are_named_at_once_in_order() -> None:

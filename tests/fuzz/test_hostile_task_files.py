@@ -40,8 +40,8 @@ CONTENTS: dict[str, tuple[bytes, int, str]] = {
     "ten thousand dashes": (FRONT.format("b3", "x:\n" + "- " * 10_000).encode(), 5, "nested more than 32"),
     "ten megabytes": (FRONT.format("b4", "") .encode() + b"x" * 10_000_000, 0, "more than 1000000 bytes"),
     "a million dependencies": (FRONT.format("b5", f"depends_on: [{'a,' * 1_000_000}]").encode(), 0, "more than 1000000"),
-    "a hundred thousand dependencies": (FRONT.format("b6", f"depends_on: [{'ab,' * 100_000}]").encode(), 1, "at most 200000"),
-    "itself": (FRONT.format("b7", "depends_on: [b7]").encode(), 4, "names the task itself"),
+    "a hundred thousand dependencies": (FRONT.format("b6", f"depends_on: [{'ab,' * 100_000}]").encode(), 1, "the limit is 200000"),
+    "itself": (FRONT.format("b7", "depends_on: [b7]").encode(), 4, "lists the task itself"),
     "a number as id": (FRONT.format("1", "").encode(), 2, "id 1 is a number in YAML"),
     "a date as id": (FRONT.format("2024-01-01", "").encode(), 2, "is a date in YAML"),
     "a list as id": (FRONT.format("[a]", "").encode(), 2, "id is a list"),
@@ -52,12 +52,12 @@ CONTENTS: dict[str, tuple[bytes, int, str]] = {
     "null as name": (b"---\nid: c3\nname: ~\n---\n", 3, "has no name"),
     "a name of a page": (b"---\nid: c4\nname: " + b"n" * 5000 + b"\n---\n", 3, "has 5000 characters"),
     "a mapping as status": (FRONT.format("c5", "status: {a: b}").encode(), 4, "status is a mapping"),
-    "a status that cannot be seen": (FRONT.format("c6", 'status: "\\x1b[2J"').encode(), 4, "which cannot be seen"),
-    "a level of two lines": (FRONT.format("c7", 'level: "a\\nb"').encode(), 4, "which cannot be seen"),
+    "a status that cannot be seen": (FRONT.format("c6", 'status: "\\x1b[2J"').encode(), 4, "contains the invisible character"),
+    "a level of two lines": (FRONT.format("c7", 'level: "a\\nb"').encode(), 4, "contains the invisible character"),
     "dependencies as text": (FRONT.format("c8", "depends_on: a, b").encode(), 4, "is not a list"),
     "dependencies as a number": (FRONT.format("c9", "depends_on: 3").encode(), 4, "is not a list"),
     "a date among dependencies": (FRONT.format("d1", "depends_on: [2024-01-01]").encode(), 4, "is a date in YAML"),
-    "a list among dependencies": (FRONT.format("d2", "depends_on: [[a]]").encode(), 4, "holds a list"),
+    "a list among dependencies": (FRONT.format("d2", "depends_on: [[a]]").encode(), 4, "contains a list"),
     "merge keys": (FRONT.format("d3", "x: &b {y: z}\n<<: *b").encode(), 4, "the anchor &b is not allowed"),
     "two documents": (FRONT.format("d4", "...\n--- x").encode(), 5, "second document"),
     "a model in a sentence": (FRONT.format("d5", "model: the best one").encode(), 4, "is not provider/model"),
@@ -101,7 +101,7 @@ def test_an_id_that_could_leave_its_place_is_refused_in_one_line(said: Said, nam
 def test_a_dependency_on_what_can_be_no_id_is_refused_in_one_line(said: Said, name: str) -> None:
     (line,) = said.find(f"tasks/needs-{name}.md")
     assert line.startswith(f"tasks/needs-{name}.md:4: depends_on ")
-    assert "which is no id: it " in line or "holds an empty item" in line
+    assert "which is not a valid id: it " in line or "contains an empty item" in line
     assert line.isprintable()
     assert len(line) < 500
 
