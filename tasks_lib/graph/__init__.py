@@ -1,1 +1,1 @@
-"""The graph of nodes: its order, what may start next, how long it takes, how it is drawn."""
+"""The graph of nodes: its order, which nodes may start, how long a run takes, and drawings of it."""

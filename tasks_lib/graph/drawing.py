@@ -1,4 +1,4 @@
-"""Decides how a graph looks: as DOT, as Mermaid, and as an SVG that needs no program to lay it out."""
+"""Draws a graph as DOT, as Mermaid, and as an SVG that needs no layout program."""
 
 import re
 from bisect import bisect_right, insort
@@ -16,7 +16,7 @@ from tasks_lib.text import fold
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """How a state is shown: the word in the legend, and two CSS colours that dark text can be read on."""
+    """How a state is shown: its word in the legend, and two CSS colours on which dark text is readable."""
 
     word: str
     fill: str
@@ -34,19 +34,19 @@ _LOOKS = {
     "person": _Look("waits for a person", "#d5f3f4", "#0e7f88"),
 }
 _OUTCOMES = {"merged": "completed", "checked": "completed", "running": "in-progress"}
-"""The outcomes whose names are no states of their own."""
+"""The outcomes that are shown as the state of another name."""
 _INK, _EDGE, _PAPER = "#1c2128", "#7d8794", "#ffffff"
 
 _CHAR_WIDTH, _BOLD_WIDTH = 7.0, 8.0
-"""Pixels that a character of 12 px takes on average in DejaVu Sans, the widest of the fonts asked for."""
+"""The average width in pixels of a 12 px character in DejaVu Sans, the widest of the listed fonts."""
 _TEXT_COLUMNS = (14, 28)
-"""The narrowest and the widest a box may be, in characters."""
+"""The minimum and maximum width of a box, in characters."""
 _BOX_HEIGHT, _TRUNK_HEIGHT, _GAP_X, _GAP_Y, _MARGIN, _PADDING, _LEGEND = 42.0, 2.0, 64.0, 14.0, 20.0, 10.0, 34.0
 _SWEEPS = 12
-"""Barycentre sweeps settle after a handful; the best order seen is kept."""
+"""Barycentre sweeps converge after a few rounds; the best order found is kept."""
 
 _Vertex = tuple[int, str]
-"""(layer, id): the box of a node in its own layer, and in a later one the trunk of its edges passing through."""
+"""(layer, id): the box of a node in its own layer, or in a later layer the shared trunk of its edges."""
 
 
 def draw_dot(graph: Graph) -> str:
@@ -59,7 +59,7 @@ def draw_dot(graph: Graph) -> str:
         lines.append(f'  "{_quote_dot(before)}" -> "{_quote_dot(after)}";')
     lines += ["  subgraph cluster_legend {", '    label="status"; fontname="sans-serif"; color="#8a93a0";']
     for state in _list_states(map(_find_state, graph.tasks.values())):
-        # No id holds a colon: git would refuse its branch.
+        # No id contains a colon, because git does not allow one in a branch name.
         lines.append(f'    "legend:{state}" [label="{_LOOKS[state].word}", {_style_dot(state)}];')
     return "\n".join([*lines, "  }", "}", ""])
 
@@ -85,9 +85,9 @@ def draw_mermaid(graph: Graph) -> str:
 
 
 def draw_svg(graph: Graph, outcomes: Mapping[str, str] | None = None) -> str:
-    """The nodes of `graph` as one SVG document on a background of its own, layers of equal depth left to right.
+    """The nodes of `graph` as one SVG document with its own background, in layers of equal depth from left to right.
 
-    `outcomes` maps ids to the name of an `Outcome`, or to `running`; these go before what the task file says.
+    `outcomes` maps ids to the name of an `Outcome` or to `running`, which override the status in the task file.
     """
     states = {task_id: _find_state(task, (outcomes or {}).get(task_id, "")) for task_id, task in graph.tasks.items()}
     longest = max((_measure(text) for task in graph.tasks.values() for text in (task.id, task.name)), default=0)
@@ -115,12 +115,12 @@ markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0.5 L7.5 4 L0 7.5 Z" fill
 
 
 class _Layout:
-    """Where boxes and edges go: `layers` left to right, each top to bottom; `y` is a vertex's middle, in pixels."""
+    """Where boxes and edges go: `layers` left to right, each top to bottom; `y` is a vertex's centre in pixels."""
 
     def __init__(self, graph: Graph) -> None:
         self.depth: dict[str, int] = {i: number for number, group in enumerate(graph.generations()) for i in group}
         self.routes: list[list[_Vertex]] = [self._route(*edge) for edge in _list_edges(graph)]
-        # Lists and not sets: the order of a sum of floats shows in its last digit, and so in the drawing.
+        # Lists, not sets: the order in which floats are summed changes the last digit, and so the drawing.
         self._left: defaultdict[_Vertex, list[_Vertex]] = defaultdict(list)
         self._right: defaultdict[_Vertex, list[_Vertex]] = defaultdict(list)
         for before, after in dict.fromkeys(link for route in self.routes for link in pairwise(route)):
@@ -138,7 +138,7 @@ class _Layout:
         return _BOX_HEIGHT if self.is_box(vertex) else _TRUNK_HEIGHT
 
     def _route(self, before: str, after: str) -> list[_Vertex]:
-        """An edge over several layers passes between the boxes there; those of one node share a trunk."""
+        """Route an edge between the boxes of the layers that it crosses; the edges of one node share a trunk."""
         passed = range(self.depth[before], self.depth[after])
         return [*((layer, before) for layer in passed), (self.depth[after], after)]
 
@@ -156,7 +156,7 @@ class _Layout:
         return best
 
     def _sweep(self, layers: Sequence[Sequence[_Vertex]], *, is_rightward: bool) -> list[list[_Vertex]]:
-        """Put every vertex at the mean place of its neighbours on one side, layer after layer."""
+        """Move every vertex to the mean position of its neighbours on one side, layer by layer."""
         links = self._left if is_rightward else self._right
         place: dict[_Vertex, float] = {}
         swept: list[list[_Vertex]] = []
@@ -193,9 +193,9 @@ class _Layout:
         return {vertex: middle - highest + _MARGIN + _LEGEND for vertex, middle in y.items()}
 
     def _stack(self, layer: Sequence[_Vertex], wanted: Sequence[float]) -> dict[_Vertex, float]:
-        """Keep the order and the gaps of `layer` and come as near to `wanted` as that lets (least squares).
+        """Place `layer` as close to `wanted` as its order and gaps allow (least squares).
 
-        Taking from each the room above it leaves a problem of rising values, which merging of blocks solves.
+        After subtracting the space above each vertex this is isotonic regression, solved by merging blocks.
         """
         room, rooms = 0.0, list[float]()
         for index, vertex in enumerate(layer):
@@ -258,7 +258,7 @@ def _draw_rect(x: float, y: float, width: float, height: float, look: _Look) -> 
 
 
 def _draw_legend(states: Sequence[str]) -> tuple[str, float]:
-    """The legend in one row, and the width that it needs."""
+    """The legend in one row, and its width."""
     x = _MARGIN
     shown: list[str] = [] if states else [_draw_text(x, _MARGIN + 12, "There are no task files.", "400")]
     for state in states:
@@ -294,7 +294,7 @@ def _name_class(state: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """One line of characters that can be shown: XML refuses most of the others, even escaped."""
+    """`text` on one line, printable characters only: XML does not allow most others, even escaped."""
     return "".join(char for char in fold(text) if char.isprintable())
 
 
@@ -307,7 +307,7 @@ def _quote_dot(text: str) -> str:
 
 
 def _quote_mermaid(text: str) -> str:
-    """Punctuation as character codes: Mermaid takes much of it for its own syntax, Markdown or HTML."""
+    """Write punctuation as character codes, because Mermaid reads much of it as syntax, Markdown or HTML."""
     return re.sub(r"[^\w /,-]|_|^-", lambda found: f"#{ord(found.group())};", _clean(text))
 
 
@@ -316,7 +316,7 @@ def _measure(text: str) -> int:
 
 
 def _cut(text: str, columns: int, *, keeps_end: bool = False) -> str:
-    """At most `columns` wide; of an id the end is kept, for ids begin alike."""
+    """`text` at most `columns` wide; `keeps_end` is for ids, which often start alike."""
     shown = _clean(text)
     if _measure(shown) <= columns:
         return shown

@@ -1,4 +1,4 @@
-"""Foretells how long a run takes with a number of sessions, by playing it through on a clock of its own."""
+"""Forecasts how long a run takes with a given number of sessions, by simulating it."""
 
 import heapq
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ Policy = Literal["priority", "fifo"]
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """When each node starts and finishes, in the unit of the durations, from 0; `makespan` is the last finish."""
+    """When each node starts and finishes, from 0 on, in the unit of the durations; `makespan` is the last finish."""
 
     makespan: float
     starts: Mapping[str, float]
@@ -22,9 +22,9 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class ForecastRow:
-    """What `max_sessions` gives: the expected `makespan`, and the `bound` that no order of work can be under.
+    """The expected `makespan` with `max_sessions`, and the lower `bound` for any order of the nodes.
 
-    Both in units of effort (`Task.cost`: a `single` task is 1).
+    Both are in units of effort (`Task.cost`: a `single` task is 1).
     """
 
     max_sessions: int
@@ -35,19 +35,19 @@ class ForecastRow:
 def simulate(
     graph: Graph, max_sessions: int, durations: Mapping[str, float] | None = None, policy: Policy = "priority"
 ) -> Forecast:
-    """Work the open nodes of `graph` with at most `max_sessions` at once, each node ending well at its first attempt.
+    """Simulate running the open nodes of `graph` with `max_sessions`, each succeeding at its first attempt.
 
-    `durations` replaces `Task.cost` for the ids it holds. `priority` starts nodes in the order that `Plan` does, `fifo`
-    as they became ready, equal ones by id. A node for a person begins as soon as it can and takes no session. Raises
-    ValueError when `max_sessions` is under 1.
+    `durations` replaces `Task.cost` for the ids it contains. `priority` starts nodes in the order of `Plan`, `fifo` in
+    the order in which they become ready, ties by id. A node for a person starts as soon as it is ready and takes no
+    session. Raises ValueError when `max_sessions` is below 1.
     """
     if max_sessions < 1:
-        raise ValueError(f"max_sessions is {max_sessions}; at least 1 is needed to work anything")
+        raise ValueError(f"max_sessions is {max_sessions}; at least 1 is needed to run anything")
     return _Simulation(graph, max_sessions, _fill_durations(graph, durations), policy).play()
 
 
 def find_bound(graph: Graph, max_sessions: int, durations: Mapping[str, float] | None = None) -> float:
-    """The longer of the critical path and the work of sessions divided by their number: no schedule ends before it."""
+    """A lower bound for any schedule: the critical path, or the work of all sessions divided by their number."""
     lengths = _fill_durations(graph, durations)
     finishes: dict[str, float] = {}
     for task_id in (i for i in graph.order() if i in lengths):
@@ -63,13 +63,13 @@ def forecast_table(graph: Graph, sessions: Sequence[int]) -> tuple[ForecastRow, 
 
 
 def _fill_durations(graph: Graph, durations: Mapping[str, float] | None) -> dict[str, float]:
-    """The duration of each open node, and of no other."""
+    """The duration of each open node."""
     given = durations or {}
     return {i: given.get(i, float(task.cost)) for i, task in graph.tasks.items() if not task.is_completed}
 
 
 class _Simulation:
-    """One run on a fake clock: time jumps from one finish to the next."""
+    """One simulated run, in which time jumps from one finish to the next."""
 
     def __init__(self, graph: Graph, max_sessions: int, durations: Mapping[str, float], policy: Policy) -> None:
         self._graph: Graph = graph
@@ -108,7 +108,7 @@ class _Simulation:
         heapq.heappush(self._running, (now + self._durations[task_id], task_id))
 
     def _finish_all(self, now: float) -> list[str]:
-        """End what ends at `now`; return what that makes ready."""
+        """Finish the nodes that end at `now`; return the nodes that become ready."""
         found: list[str] = []
         while self._running and self._running[0][0] <= now:
             _, task_id = heapq.heappop(self._running)

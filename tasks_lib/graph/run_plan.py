@@ -1,4 +1,4 @@
-"""Decides which node starts next and why every other one waits; it does nothing itself."""
+"""Decides which nodes may start and why the others wait; it starts nothing itself."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -12,25 +12,25 @@ from tasks_lib.model import Aborted, Blocked, Checked, Failed, Merged, Outcome, 
 from tasks_lib.naming import is_resolve_task
 from tasks_lib.suggestions import find_nearest
 
-_TAKEN_BACK = Failed(f"its merge was taken back {MAX_IN_A_ROW} times as others' commits came first; the work is kept")
+_TAKEN_BACK = Failed(f"its merge was undone {MAX_IN_A_ROW} times because other commits came first; the work is kept")
 _CAUSES_SHOWN = 3
-"""A reason is one sentence; three root causes are as many as one can read in it."""
+"""A reason is one sentence, which more than three root causes would make unreadable."""
 
 Rank = tuple[int, int, str]
 
 
 def rank(graph: Graph) -> Mapping[str, Rank]:
-    """Map each id to its place in line, smallest first: longest remaining path, then most dependents, then id."""
+    """Map each id to its sort key in the queue: longest remaining path first, then most dependents, then id."""
     remaining = graph.remaining()
     return {task_id: (-remaining[task_id], -len(graph.dependents(task_id)), task_id) for task_id in graph.tasks}
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a new graph changed, as ids in topological order (`removed`: in the old graph's).
+    """What a new graph changed, as ids in its topological order (`removed`: in that of the old graph).
 
-    `completed` holds what is completed now and was not, `reopened` what was completed and is open again, `changed`
-    what else differs, `unblocked` what may be worked again.
+    `completed` are nodes that became completed, `reopened` nodes that no longer are, `changed` nodes that differ in
+    anything else, `unblocked` nodes that may run again.
     """
 
     added: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class _Setback:
-    """What was known of a node when it blocked: only what differs from this is new."""
+    """What was known about a node when it blocked; it stays blocked until something differs from this."""
 
     blob: str
     status: Status | None
@@ -52,21 +52,21 @@ class _Setback:
 
 @dataclass(frozen=True, slots=True)
 class _Hold:
-    """Why a node itself may not start: as a sentence about it, and as a clause after `needs <id>, which`."""
+    """Why a node itself may not start: as a predicate of the node, and as a clause after `needs <id>, which`."""
 
     wait: str
     cause: str
 
 
 class Plan:
-    """The state of one run over a graph: what runs, how what ran has ended, and so what may start.
+    """The state of one run over a graph: which nodes run, how the others ended, and so which may start.
 
-    `graph` is always as read from the head, and it alone says what is completed: `finish` never makes a dependent
-    ready, only `update` with a graph in which the prerequisite is completed does. Not safe to share between threads.
+    `graph` is always read from the head, and it alone says which nodes are completed: `finish` never makes a dependent
+    ready; only `update` with a graph in which the prerequisite is completed does. Not thread-safe.
     """
 
     def __init__(self, graph: Graph, only: Collection[str] = ()) -> None:
-        """Plan to work `only` those ids, or everything if it is empty. Raises InputError naming each unknown id."""
+        """Plan to run the ids in `only`, or all nodes if it is empty. Raises InputError naming each unknown id."""
         _check_only(graph, only)
         self._graph: Graph = graph
         self._only: frozenset[str] = frozenset(only)
@@ -87,7 +87,7 @@ class Plan:
 
     @property
     def only(self) -> frozenset[str]:
-        """The ids that are to be worked, none for all."""
+        """The ids that this run is limited to, empty for all."""
         return self._only
 
     @property
@@ -101,7 +101,7 @@ class Plan:
         return dict(self._outcomes)
 
     def priority(self, task_id: str) -> int:
-        """The longest remaining path from the open node `task_id`, in units of effort; KeyError if it is unknown."""
+        """The longest remaining path from the open node `task_id`, in units of effort; raises KeyError if unknown."""
         return -self._ranks[task_id][0]
 
     def ready(self) -> tuple[str, ...]:
@@ -111,7 +111,7 @@ class Plan:
         return self._line
 
     def start(self, task_id: str) -> None:
-        """Take note that `task_id` runs now. Raises ValueError unless it is ready."""
+        """Record that `task_id` is running now. Raises ValueError unless it is ready."""
         if task_id not in self._ready:
             raise ValueError(f"{task_id} is not ready and cannot be started")
         self._running.add(task_id)
@@ -120,12 +120,12 @@ class Plan:
         self._look_again((task_id,))
 
     def finish(self, task_id: str, outcome: Outcome) -> None:
-        """Take note how `task_id` ended. Raises ValueError unless it runs.
+        """Record how `task_id` ended. Raises ValueError unless it is running.
 
-        It may be told before or after the graph that shows the ending: both orders give the same plan.
+        May be called before or after `update` with the graph that shows the ending; the resulting plan is the same.
         """
         if task_id not in self._running:
-            raise ValueError(f"{task_id} does not run and cannot finish")
+            raise ValueError(f"{task_id} is not running and cannot finish")
         self._running.remove(task_id)
         self._outcomes[task_id] = outcome
         self._drop_taken_back(task_id)
@@ -134,15 +134,15 @@ class Plan:
         self._look_again((task_id,))
 
     def update(self, graph: Graph) -> Changes:
-        """Go on with `graph`, in which nodes may be new, edited, gone, completed or unblocked; say what differs.
+        """Continue with `graph`, in which nodes may be new, edited, gone, completed or unblocked; return what differs.
 
-        A node that was shown as completed and no longer is had its merge taken back: the base moved by somebody else's
-        hand and the work did not fit any more. Its outcome Merged or Checked is dropped, and it may start again, until
-        that has happened `MAX_IN_A_ROW` times: then it has failed in this run.
+        A node that was completed and no longer is had its merge undone: the base was moved by something else and the
+        work no longer merges. Its outcome Merged or Checked is dropped and it may start again; after `MAX_IN_A_ROW`
+        times it fails in this run.
         """
         before, self._graph = self._graph, graph
         changed = _find_changed(before, graph)
-        # What a node waits for is told by itself, by what it depends on, and by how it ended in this run.
+        # What a node waits for depends only on itself, on its prerequisites, and on how it ended in this run.
         affected = _add_dependents(changed, before, graph)
         was_blocked = {i for i in affected if i in before.tasks and self._is_blocked(before.tasks[i], before)}
         if not graph.shares_edges_with(before) or _moves_ranks(changed, before, graph):
@@ -154,16 +154,16 @@ class Plan:
         return _compare(before, graph, changed, unblocked)
 
     def waits(self) -> Mapping[str, str]:
-        """Say of each open node that neither runs nor is ready, in one sentence without a subject, why it waits."""
+        """Say why each open node that is neither running nor ready waits, as one sentence without its subject."""
         ready = set(self.ready())
         idle = (i for i in self._graph.order() if i not in self._running and i not in ready)
         return {i: self._explain_wait(self._graph.tasks[i]) for i in idle if not self._graph.tasks[i].is_completed}
 
     def skips(self) -> Mapping[str, str]:
-        """Say of each node that was to be worked and never started which root cause kept it from starting.
+        """Say for each node of this run that never started which root cause kept it from starting.
 
-        For the end of a run. Left out are nodes for a person (see `waiting_for_person`), and nodes that are ready,
-        which an interrupted run has: nothing that did not land holds them.
+        For the end of a run. Nodes for a person (see `waiting_for_person`) are left out, and so are the ready nodes of
+        an interrupted run, because nothing kept them from starting.
         """
         causes = self._trace_causes()
         ready = set(self.ready())
@@ -177,7 +177,7 @@ class Plan:
         return skipped
 
     def waiting_for_person(self) -> tuple[str, ...]:
-        """The open nodes that only a person can do and this run would need, in topological order."""
+        """The open nodes that this run needs and only a person can do, in topological order."""
         tasks = self._graph.tasks
         needed = set(self._only or tasks)
         for task_id in reversed(self._graph.order()):
@@ -189,7 +189,7 @@ class Plan:
         return not self._only or task_id in self._only
 
     def _look_again(self, task_ids: Iterable[str]) -> None:
-        """Find out which of `task_ids` are ready: those about which something is new."""
+        """Update whether each of `task_ids` is ready; call it for all nodes that something new may affect."""
         self._line = None
         for task_id in task_ids:
             task = self._graph.tasks.get(task_id)
@@ -204,7 +204,7 @@ class Plan:
         return self._find_hold(task) is None
 
     def _is_blocked(self, task: Task, graph: Graph) -> bool:
-        """Whether `task` waits for something new: since it blocked in this run, or because its file says so."""
+        """Whether `task` is blocked: in this run with nothing new since, or because its file says so."""
         has_setback = task.id in self._setbacks
         if task.is_completed or not (has_setback or task.status is Status.BLOCKED):
             return False
@@ -227,9 +227,10 @@ class Plan:
         return _Setback(task.blob, task.status, frozenset(resolved))
 
     def _refresh_setbacks(self) -> None:
-        """Once the graph shows a node as blocked, undoing just that is news too, whatever the file said before.
+        """Update what each blocked node is compared with, once the graph shows it as blocked.
 
-        So is the landing of a resolve task that had landed then and was opened again.
+        From then on, undoing that status counts as new, whatever the file said before. So does completing a resolve
+        task that was completed when the node blocked and was reopened since.
         """
         tasks = self._graph.tasks
         for task_id, setback in self._setbacks.items():
@@ -258,7 +259,7 @@ class Plan:
                 self._outcomes[task_id] = _TAKEN_BACK
 
     def _find_hold(self, task: Task) -> _Hold | None:
-        """Why `task` itself is held, whatever its prerequisites are; None if nothing but them can hold it."""
+        """Why `task` itself may not start, apart from its prerequisites; None if only they can keep it waiting."""
         hold = self._find_own_hold(task)
         if self._is_wanted(task.id):
             return hold
@@ -273,7 +274,7 @@ class Plan:
         if outcome and not isinstance(outcome, Blocked):
             return _describe_ending(outcome)
         if task.status is Status.FAILED:
-            return _Hold("status is failed: set it to pending to have it worked", "has status failed")
+            return _Hold("status is failed; set it to pending to run it again", "has status failed")
         return None
 
     def _explain_wait(self, task: Task) -> str:
@@ -281,7 +282,7 @@ class Plan:
         return hold.wait if hold else f"waits for {', '.join(_find_open(task, self._graph))}"
 
     def _trace_causes(self) -> Mapping[str, Sequence[tuple[str, str]]]:
-        """Map each open id to the (id, clause) of what holds it at the roots, itself if it is one, a few of them."""
+        """Map each open id to its first few root causes as (id, clause); a node can be its own root cause."""
         causes: dict[str, Sequence[tuple[str, str]]] = {}
         for task_id in self._graph.order():
             task = self._graph.tasks[task_id]
@@ -290,7 +291,7 @@ class Plan:
             hold = self._find_hold(task)
             inherited = dict.fromkeys(cause for i in _find_open(task, self._graph) for cause in causes[i])
             if hold or task_id in self._running or not inherited:
-                started = "still runs" if task_id in self._running else "was not started"
+                started = "is still running" if task_id in self._running else "was not started"
                 causes[task_id] = [(task_id, hold.cause if hold and task_id not in self._running else started)]
             else:
                 causes[task_id] = list(inherited)[: _CAUSES_SHOWN + 1]
@@ -301,7 +302,7 @@ def _check_only(graph: Graph, only: Collection[str]) -> None:
     faults: list[str] = []
     for task_id in sorted(set(only).difference(graph.tasks)):
         near = find_nearest(task_id, graph.tasks)
-        advice = f'Did you mean "{near}"?' if near else "`coordinator graph` lists the ids there are."
+        advice = f'Did you mean "{near}"?' if near else "`coordinator graph` lists all ids."
         faults.append(f'--only names "{task_id}", which no task file has. {advice}')
     if faults:
         raise InputError(faults)
@@ -318,18 +319,18 @@ def _find_resolves(task: Task) -> list[str]:
 def _explain_blocked(task: Task, outcome: Outcome | None, graph: Graph) -> str:
     waits = [task_id for task_id in _find_open(task, graph) if is_resolve_task(task_id)]
     if isinstance(outcome, Blocked) and outcome.resolve_id and outcome.resolve_id not in graph.tasks:
-        waits.append(outcome.resolve_id)  # The graph that shows the new task has not been read yet.
+        waits.append(outcome.resolve_id)  # The graph that contains the new task has not been read yet.
     if waits:
         return f"is blocked; waits for {', '.join(dict.fromkeys(waits))}"
     if isinstance(outcome, Blocked):
         return f"is blocked: {_cut(outcome.reason)}"
-    return "is blocked: set its status to pending to have it worked"
+    return "is blocked; set its status to pending to run it again"
 
 
 def _describe_ending(outcome: Merged | Checked | Failed | Aborted | Skipped) -> _Hold:
     match outcome:
         case Merged() | Checked():
-            return _Hold("has landed, and the head does not show it yet", "landed, but is not completed at the head")
+            return _Hold("has landed, but the head does not show it yet", "landed, but is not completed at the head")
         case Failed():
             return _Hold(f"failed in this run: {_cut(outcome.reason)}", "failed")
         case Aborted():
@@ -352,14 +353,14 @@ def _tell_causes(causes: Sequence[tuple[str, str]]) -> str:
 
 
 def _find_changed(before: Graph, after: Graph) -> set[str]:
-    """The ids that only one of the graphs has, or whose tasks differ."""
+    """The ids that only one of the graphs contains, or whose tasks differ."""
     old, new = before.tasks, after.tasks
     found = {i for i, task in new.items() if (known := old.get(i)) is not task and known != task}
     return found | (old.keys() - new.keys())
 
 
 def _add_dependents(changed: Iterable[str], before: Graph, after: Graph) -> set[str]:
-    """`changed`, and what depends on those directly in either graph."""
+    """`changed`, and their direct dependents in either graph."""
     found = set(changed)
     for task_id in tuple(found):
         for graph in (before, after):
@@ -368,10 +369,10 @@ def _add_dependents(changed: Iterable[str], before: Graph, after: Graph) -> set[
 
 
 def _moves_ranks(changed: Iterable[str], before: Graph, after: Graph) -> bool:
-    """Whether an open node may have another rank than before, in graphs of the same edges.
+    """Whether the rank of an open node may have changed between two graphs with the same edges.
 
-    No path of an open node leads through a completed one, so a landing on what is completed already moves none; only
-    its own rank, which is of no use any more, may be another.
+    Paths of open nodes never lead through completed ones. So a node that lands after all of its prerequisites changes
+    no rank but its own, which is no longer used.
     """
     for task_id in changed:
         old, new = before.tasks[task_id], after.tasks[task_id]
@@ -382,7 +383,7 @@ def _moves_ranks(changed: Iterable[str], before: Graph, after: Graph) -> bool:
 
 
 def _compare(before: Graph, after: Graph, changed: Collection[str], unblocked: Collection[str]) -> Changes:
-    """Say what differs, where only `changed` do; `unblocked` are to be put in order."""
+    """Say how two graphs differ, given the ids that do; also puts `unblocked` in order."""
     old, new = before.tasks, after.tasks
     kept = [i for i in after.order() if i in changed and i in old]
     added = tuple(i for i in after.order() if i not in old)

@@ -1,4 +1,4 @@
-"""Decides whether task files make a graph, and answers every question about its shape."""
+"""Builds the graph of task files, or lists its faults, and answers questions about its shape."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -13,16 +13,16 @@ from tasks_lib.naming import MAX_MESSAGE, show
 from tasks_lib.suggestions import find_nearest
 
 _CYCLES_SHOWN = 10
-"""A knot of nodes can hold more cycles than atoms exist; those shown are enough to start untying it."""
+"""A strongly connected component can contain far too many cycles to list; these are enough to start fixing it."""
 _COMPARISONS = 50_000
-"""Looking for a near match costs about 10 µs an id; past this many the faults are named without one."""
+"""Finding a close match costs about 10 µs per id; beyond this many, faults are reported without a suggestion."""
 
 _Digraph = rx.PyDiGraph[str, None]
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Task files and what depends on what: a value, without cycles. `tasks` maps ids to tasks in the order of ids.
+    """An immutable acyclic graph of tasks. `tasks` maps ids to tasks, sorted by id.
 
     Edges run prerequisite -> dependent. Every method raises KeyError for an id that is not in `tasks`.
     """
@@ -42,31 +42,31 @@ class Graph:
         return self._dependents[task_id]
 
     def order(self) -> tuple[str, ...]:
-        """Every id after all of its prerequisites; where that leaves a choice, the smaller id first."""
+        """All ids in topological order; ties are broken by id."""
         return self._order
 
     def shares_edges_with(self, other: "Graph") -> bool:
-        """Whether one was made like the other, so that they differ in nothing but what their tasks say."""
+        """Whether one graph was built `like` the other, so that only the content of their tasks can differ."""
         return self._order is other._order
 
     def generations(self) -> tuple[tuple[str, ...], ...]:
-        """The ids by depth: each group depends only on the groups before it. Sorted within a group."""
+        """The ids by depth: each group depends only on earlier groups. Sorted within a group."""
         layers = rx.topological_generations(self._digraph)
         return tuple(tuple(sorted(self._digraph[index] for index in layer)) for layer in layers)
 
     def ancestors(self, task_id: str) -> frozenset[str]:
-        """Everything that must be completed before `task_id`, near and far, without itself."""
+        """The ids that must be completed before `task_id`, directly or not, without itself."""
         return frozenset(self._digraph[i] for i in rx.ancestors(self._digraph, self._indices[task_id]))
 
     def descendants(self, task_id: str) -> frozenset[str]:
-        """Everything that waits for `task_id`, near and far, without itself."""
+        """The ids that depend on `task_id`, directly or not, without itself."""
         return frozenset(self._digraph[i] for i in rx.descendants(self._digraph, self._indices[task_id]))
 
     def remaining(self, weights: Mapping[str, int] | None = None) -> Mapping[str, int]:
-        """Map each id to the heaviest path from it to an end, itself included, in units of effort.
+        """Map each id to the weight of the heaviest path from it to an end, including itself, in units of effort.
 
-        `weights` replaces `Task.cost` for the ids it holds. Completed nodes weigh nothing, and no path of an open node
-        leads through one: what depends on a completed node does not wait for what that node once waited for.
+        `weights` replaces `Task.cost` for the ids it contains. Completed nodes weigh nothing, and paths of open nodes
+        do not lead through them, because dependents of a completed node no longer wait for its prerequisites.
         """
         given = weights or {}
         closed = {task_id for task_id, task in self.tasks.items() if task.is_completed}
@@ -80,7 +80,7 @@ class Graph:
         return paths
 
     def critical_path(self) -> tuple[str, ...]:
-        """The heaviest path of open nodes, first to last; equal ones by id. Empty when all is completed."""
+        """The heaviest path of open nodes, first to last, ties by id. Empty if all nodes are completed."""
         paths = self.remaining()
         choices: Collection[str] = [task_id for task_id, task in self.tasks.items() if not task.is_completed]
         path: list[str] = []
@@ -94,9 +94,9 @@ class Graph:
 
 
 def build_graph(tasks: Iterable[Task], like: Graph | None = None) -> Graph:
-    """Make the graph of `tasks`, in any order. Raises InputError with the faults of `check_graph` but for warnings.
+    """Build the graph of `tasks`, given in any order. Raises InputError with the errors that `check_graph` finds.
 
-    What depends on what is taken from the graph `like` where it is the same, as it is from landing to landing.
+    The edges of the graph `like` are reused if they are the same, as they usually are from one merge to the next.
     """
     given = tuple(tasks)
     by_id = {task.id: task for task in sorted(given, key=lambda task: task.id)}
@@ -115,7 +115,7 @@ def build_graph(tasks: Iterable[Task], like: Graph | None = None) -> Graph:
 
 
 def _has_edges_of(old: Mapping[str, Task], new: Mapping[str, Task]) -> bool:
-    """Whether the same ids depend on the same ones, in the same order; both are in the order of ids."""
+    """Whether both mappings, sorted by id, have the same ids with the same dependencies in the same order."""
     return len(old) == len(new) and all(
         one is other or (one.id == other.id and one.depends_on == other.depends_on)
         for one, other in zip(old.values(), new.values(), strict=True)
@@ -127,7 +127,7 @@ def _count_edges(by_id: Mapping[str, Task]) -> int:
 
 
 def _make_digraph(by_id: Mapping[str, Task]) -> tuple[_Digraph, dict[str, int]]:
-    """Edges for the dependencies that exist; those that do not are left out."""
+    """A digraph with an edge for each dependency that exists; unknown ones are left out."""
     digraph: _Digraph = rx.PyDiGraph(multigraph=False)
     indices = dict(zip(by_id, digraph.add_nodes_from(list(by_id)), strict=True))
     edges = [
@@ -141,17 +141,16 @@ def _make_digraph(by_id: Mapping[str, Task]) -> tuple[_Digraph, dict[str, int]]:
 
 
 def check_graph(tasks: Iterable[Task]) -> tuple[Fault, ...]:
-    """Name everything that keeps `tasks` from being a graph, all at once, sorted by place.
+    """Find every fault that keeps `tasks` from forming a valid graph, sorted by place.
 
-    Errors: an id that two files have, a dependency that no file has, each cycle. Warnings: ids that are equal but for
-    case.
+    Errors: duplicate ids, unknown dependencies, cycles. Warnings: ids that differ only by case.
     """
     given = sorted(tasks, key=lambda task: (task.id, task.path))
     by_id: dict[str, Task] = {}
     for task in given:
         by_id.setdefault(task.id, task)
     faults = (*_find_duplicates(given), *_find_unknown(given, by_id), *_find_cycles(by_id), *_find_twins(by_id))
-    # A cycle of thousands of ids is named by its ends.
+    # The message of a cycle of thousands of ids is cut in the middle.
     return tuple(sorted(replace(fault, message=show(fault.message, MAX_MESSAGE)) for fault in faults))
 
 
@@ -163,7 +162,7 @@ def _find_duplicates(tasks: Iterable[Task]) -> Iterator[Fault]:
         for position, task in enumerate(same):
             others = [other.path for index, other in enumerate(same) if index != position]
             if others:
-                message = f'id "{task_id}" is also the id of {_join(others)}. Give each file an id of its own.'
+                message = f'id "{task_id}" is also used in {_join(others)}. Give each file a unique id.'
                 yield Fault(task.path, task.lines.get("id", 0), message)
 
 
@@ -177,10 +176,9 @@ def _find_unknown(tasks: Iterable[Task], by_id: Mapping[str, Task]) -> Iterator[
                 is_affordable = (len(nearest) + 1) * len(by_id) <= _COMPARISONS
                 nearest[name] = find_nearest(name, by_id) if is_affordable else None
             near = nearest[name]
-            advice = f'Did you mean "{near}"?' if near else "Take it out, or add that task file."
-            yield Fault(
-                task.path, _find_line(task, name), f'depends_on names "{name}", which no task file has. {advice}'
-            )
+            advice = f'Did you mean "{near}"?' if near else "Remove it, or add that task file."
+            message = f'depends_on names "{name}", which no task file has. {advice}'
+            yield Fault(task.path, _find_line(task, name), message)
 
 
 def _find_cycles(by_id: Mapping[str, Task]) -> Iterator[Fault]:
@@ -194,17 +192,17 @@ def _find_cycles(by_id: Mapping[str, Task]) -> Iterator[Fault]:
             yield _describe_cycle(cycle, by_id)
         if len(cycles) > _CYCLES_SHOWN:
             first = by_id[min(knot.nodes())]
-            more = f"{knot.num_nodes()} task files depend on each other in more cycles than the {_CYCLES_SHOWN} named."
-            yield Fault(first.path, 0, f"{more} Break those and check again.")
+            more = f"{knot.num_nodes()} task files depend on each other in more than the {_CYCLES_SHOWN} cycles listed."
+            yield Fault(first.path, 0, f"{more} Break these and check again.")
 
 
 def _describe_cycle(cycle: Sequence[str], by_id: Mapping[str, Task]) -> Fault:
-    """Begin at the smallest id, so that one cycle reads the same however it was found."""
+    """Describe a cycle, starting at its smallest id, so that it always reads the same."""
     start = cycle.index(min(cycle))
     path = [*cycle[start:], *cycle[:start]]
     task = by_id[path[0]]
     shown = " -> ".join([*path, path[0]])
-    message = f"depends_on closes the cycle {shown}, so none of these can ever start. Take one dependency out."
+    message = f"depends_on closes the cycle {shown}, so none of these can ever start. Remove one dependency."
     return Fault(task.path, _find_line(task, path[-1]), message)
 
 

@@ -244,11 +244,11 @@ class _Form:
         if text is None:
             return
         if fault := find_id_fault(text):
-            self._fault(item.line, f'{key} lists "{show(text)}", which is not a valid id: it {fault}. Fix or remove it')
+            self._fault(item.line, f'{key} names "{show(text)}", which is not a valid id: it {fault}. Fix or remove it')
         elif text == task_id:
-            self._fault(item.line, f'{key} lists the task itself, "{text}"; remove it')
+            self._fault(item.line, f'{key} names the task itself, "{text}"; remove it')
         elif text in found:
-            message = f'{key} lists "{text}" twice, first on line {found[text]}; remove one'
+            message = f'{key} names "{text}" twice, first on line {found[text]}; remove one'
             self._fault(item.line, message, is_warning=True)
         else:
             found[text] = item.line

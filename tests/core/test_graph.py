@@ -54,7 +54,7 @@ def test_unknown_dependency_is_named_with_its_line_and_the_nearest_id() -> None:
 
 def test_unknown_dependency_with_nothing_near_says_what_to_do() -> None:
     assert str(check_graph([make("a", "quite-other")])[0]).endswith(
-        "which no task file has. Take it out, or add that task file."
+        "which no task file has. Remove it, or add that task file."
     )
 
 
@@ -66,20 +66,20 @@ def test_dependency_without_a_line_of_its_own_is_placed_at_the_key() -> None:
 def test_all_faults_are_named_at_once() -> None:
     tasks = [make("a", "b", "nowhere"), make("b", "a"), make("c", "c"), Task("c", "C", "tasks/c2.md", lines={"id": 3})]
     assert [str(fault) for fault in check_graph(tasks)] == [
-        "tasks/a.md:5: depends_on closes the cycle a -> b -> a, so none of these can ever start. Take one dependency out.",
-        'tasks/a.md:6: depends_on names "nowhere", which no task file has. Take it out, or add that task file.',
-        'tasks/c.md:2: id "c" is also the id of tasks/c2.md. Give each file an id of its own.',
-        "tasks/c.md:5: depends_on closes the cycle c -> c, so none of these can ever start. Take one dependency out.",
-        'tasks/c2.md:3: id "c" is also the id of tasks/c.md. Give each file an id of its own.',
+        "tasks/a.md:5: depends_on closes the cycle a -> b -> a, so none of these can ever start. Remove one dependency.",
+        'tasks/a.md:6: depends_on names "nowhere", which no task file has. Remove it, or add that task file.',
+        'tasks/c.md:2: id "c" is also used in tasks/c2.md. Give each file a unique id.',
+        "tasks/c.md:5: depends_on closes the cycle c -> c, so none of these can ever start. Remove one dependency.",
+        'tasks/c2.md:3: id "c" is also used in tasks/c.md. Give each file a unique id.',
     ]
 
 
 def test_id_of_three_files_names_the_two_others_in_each() -> None:
     faults = check_graph([Task("x", "X", f"tasks/{number}.md") for number in range(3)])
-    assert [(fault.path, fault.message.partition(" is also the id of ")[2]) for fault in faults] == [
-        ("tasks/0.md", "tasks/1.md and tasks/2.md. Give each file an id of its own."),
-        ("tasks/1.md", "tasks/0.md and tasks/2.md. Give each file an id of its own."),
-        ("tasks/2.md", "tasks/0.md and tasks/1.md. Give each file an id of its own."),
+    assert [(fault.path, fault.message.partition(" is also used in ")[2]) for fault in faults] == [
+        ("tasks/0.md", "tasks/1.md and tasks/2.md. Give each file a unique id."),
+        ("tasks/1.md", "tasks/0.md and tasks/2.md. Give each file a unique id."),
+        ("tasks/2.md", "tasks/0.md and tasks/1.md. Give each file a unique id."),
     ]
 
 
@@ -96,7 +96,7 @@ def test_knot_of_very_many_cycles_is_told_in_few_faults() -> None:
     faults = check_graph([make(name, *(other for other in names if other != name)) for name in names])
     assert len(faults) == 11
     assert any(
-        "30 task files depend on each other in more cycles than the 10 named" in fault.message for fault in faults
+        "30 task files depend on each other in more than the 10 cycles listed" in fault.message for fault in faults
     )
 
 

@@ -60,7 +60,7 @@ def test_nothing_starts_before_its_prerequisites_are_completed_in_the_graph() ->
     work(plan, "a")
     assert plan.ready() == ("x",)
     assert plan.waits() == {
-        "a": "has landed, and the head does not show it yet",
+        "a": "has landed, but the head does not show it yet",
         "b": "waits for a",
         "c": "waits for b",
     }
@@ -100,8 +100,8 @@ def test_nodes_for_a_person_are_never_ready_and_are_reported() -> None:
 @pytest.mark.parametrize(
     ("status", "reason"),
     [
-        ("failed", "status is failed: set it to pending to have it worked"),
-        ("blocked", "is blocked: set its status to pending to have it worked"),
+        ("failed", "status is failed; set it to pending to run it again"),
+        ("blocked", "is blocked; set its status to pending to run it again"),
     ],
 )
 def test_failed_and_blocked_files_wait_for_a_person(status: str, reason: str) -> None:
@@ -252,7 +252,7 @@ def test_interrupted_run_skips_only_what_a_bad_ending_holds() -> None:
     assert plan.skips() == {
         "b": "needs a, which was not started",
         "c": "needs bad, which failed",
-        "d": "needs run, which still runs",
+        "d": "needs run, which is still running",
     }
 
 
@@ -278,7 +278,7 @@ def test_only_with_unknown_ids_names_each_with_the_nearest() -> None:
         Plan(build_graph([make("auth-setup")]), only=["auth-stup", "zzz"])
     assert str(caught.value).splitlines() == [
         '--only names "auth-stup", which no task file has. Did you mean "auth-setup"?',
-        '--only names "zzz", which no task file has. `coordinator graph` lists the ids there are.',
+        '--only names "zzz", which no task file has. `coordinator graph` lists all ids.',
     ]
 
 
@@ -342,7 +342,7 @@ def test_misuse_is_refused() -> None:
     plan = Plan(chain())
     with pytest.raises(ValueError, match="b is not ready"):
         plan.start("b")
-    with pytest.raises(ValueError, match="a does not run"):
+    with pytest.raises(ValueError, match="a is not running"):
         plan.finish("a", Merged("c"))
 
 
@@ -365,7 +365,7 @@ def test_node_whose_merge_is_taken_back_again_and_again_has_failed() -> None:
         land(plan, "a")
         plan.update(edit(plan.graph, a="pending"))
     assert isinstance(plan.outcomes["a"], Failed)
-    assert "was taken back 3 times" in plan.outcomes["a"].reason
+    assert "was undone 3 times" in plan.outcomes["a"].reason
     assert "a" not in plan.ready()
 
 

@@ -41,7 +41,7 @@ CONTENTS: dict[str, tuple[bytes, int, str]] = {
     "ten megabytes": (FRONT.format("b4", "") .encode() + b"x" * 10_000_000, 0, "more than 1000000 bytes"),
     "a million dependencies": (FRONT.format("b5", f"depends_on: [{'a,' * 1_000_000}]").encode(), 0, "more than 1000000"),
     "a hundred thousand dependencies": (FRONT.format("b6", f"depends_on: [{'ab,' * 100_000}]").encode(), 1, "the limit is 200000"),
-    "itself": (FRONT.format("b7", "depends_on: [b7]").encode(), 4, "lists the task itself"),
+    "itself": (FRONT.format("b7", "depends_on: [b7]").encode(), 4, "names the task itself"),
     "a number as id": (FRONT.format("1", "").encode(), 2, "id 1 is a number in YAML"),
     "a date as id": (FRONT.format("2024-01-01", "").encode(), 2, "is a date in YAML"),
     "a list as id": (FRONT.format("[a]", "").encode(), 2, "id is a list"),
@@ -160,10 +160,10 @@ def test_a_circle_is_named_and_a_long_one_is_cut_short(ground: Ground) -> None:
     short, long, _ = ground.refuse().lines
     assert short == (
         "tasks/p0.md:4: depends_on closes the cycle p0 -> p1 -> p0, so none of these can ever start. "
-        "Take one dependency out."
+        "Remove one dependency."
     )
     assert long.startswith("tasks/r0.md:4: depends_on closes the cycle r0 -> r2999 -> ")
-    assert long.endswith("so none of these can ever start. Take one dependency out.")
+    assert long.endswith("so none of these can ever start. Remove one dependency.")
     assert "…" in long
 
 

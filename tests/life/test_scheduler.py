@@ -82,7 +82,7 @@ async def test_what_is_not_worked_is_shown_once_with_its_reason_in_the_order_of_
     skipped = [Skipped("needs b, which has status failed")] * 2
     assert list(worked.launcher.shown.items()) == [
         ("a", None),
-        ("b", Skipped("status is failed: set it to pending to have it worked")),
+        ("b", Skipped("status is failed; set it to pending to run it again")),
         ("c", skipped[0]),
         ("d", skipped[1]),
     ]
