@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tasks_lib.errors import GitError
 from tasks_lib.git.inspection.worktree_content import ContentChecker, list_changed
-from tasks_lib.git.repository import Repository
+from tasks_lib.git.objects.alternates import find_alternates_file, read_alternates
 from tasks_lib.git.worktrees.lifecycle import VERIFY, Worktree
 from tasks_lib.model import Stage
 from tasks_lib.naming import show_some
@@ -14,7 +14,6 @@ from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.setup_and_verify import Green, Red, describe_untested_lines, run_verify
 from tasks_lib.verify_output import KILLED
 
-ALTERNATES = "objects/info/alternates"
 _CHECK_OUT = "git checkout"
 _TRIES = 2
 """A worktree that is not the commit is thrown away; another one that is not either is no accident."""
@@ -31,7 +30,7 @@ class Verifier:
         self._worktree: Worktree | None = None
         self._prover = ContentChecker(run.git.isolation, run.git.objects, run.git.repository.hash_bytes)
         self._said: set[str] = set()
-        self._alternates = read_alternates(run.git.repository)
+        self._alternates = read_alternates(run.git.repository.common_dir)
 
     async def find_red(self, commit: str, node_id: str) -> Red | None:
         """None if `verify` passes on `commit`, or none is configured; `node_id` is whose work it is, or ""."""
@@ -58,8 +57,9 @@ class Verifier:
 
     def find_detour(self) -> str:
         """Why objects that git finds now may be gone tomorrow, "" if they are where they were when the run began."""
-        if added := read_alternates(self._run.git.repository) - self._alternates:
-            where = self._run.git.repository.common_dir / ALTERNATES
+        common_dir = self._run.git.repository.common_dir
+        if added := read_alternates(common_dir) - self._alternates:
+            where = find_alternates_file(common_dir)
             return f"{where} leads to {show_some(sorted(added))} since this run began; take that line out"
         return ""
 
@@ -121,14 +121,6 @@ class Verifier:
         changed = await self._run.git.call(list_changed, self._run.git.isolation.checking_out(worktree))
         if changed:
             self.say_once(f"`setup` changes files that are in git before `verify` sees them: {show_some(changed)}.")
-
-
-def read_alternates(repository: Repository) -> set[str]:
-    """The directories of other repositories that git takes objects of this one from."""
-    try:
-        return set((repository.common_dir / ALTERNATES).read_text("utf-8", "surrogateescape").splitlines())
-    except OSError:
-        return set()
 
 
 def describe_broken(red: Red, target: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from tasks_lib.errors import CoordinatorError
+from tasks_lib.git.commits.commit_history import read_parents
 from tasks_lib.git.compose.commit_composer import Candidate, Composer, Conflict, Landing
 from tasks_lib.git.compose.recompose import recompose
 from tasks_lib.git.kept.snapshots import keep_commit
@@ -395,7 +396,7 @@ class MergeQueue:
     def _return_to_branch(self, commit: str) -> str:
         """The work of a merge that no longer fits becomes its branch again, so that the node goes on from there."""
         task_id = self._read_task_id(commit)
-        parents = self._run.git.repository.git.text("rev-list", "--parents", "-n1", commit).split()[1:]
+        parents = read_parents(self._run.git.repository.git, commit)
         if len(parents) == 2 and task_id:
             self._run.git.repository.create_branch(self._run.nodes.branch_of(task_id), parents[1])
         target = self._run.project.base_name

@@ -10,8 +10,8 @@ and once when nothing else is left to do. So whatever moves the base, a run come
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
+from tasks_lib.git.commits.commit_history import CommitSummary, list_new_commits
 from tasks_lib.git.runner import Git
 from tasks_lib.loop_limits import MAX_IN_A_ROW
 from tasks_lib.text import escape_unprintable
@@ -22,16 +22,6 @@ _READ = 20
 _SAID = 3
 _SLACK_SECONDS = 1.0
 """git writes down whole seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class BaseCommit:
-    """A commit that came while we verified; `at` is when it was made, as it says itself."""
-
-    commit: str
-    subject: str
-    author: str
-    at: float
 
 
 def find_pause(times: int) -> float:
@@ -48,7 +38,7 @@ class MovingBaseLimit:
         self._git = git
         self._base_name = base_name
         self._what = "others pushed first" if is_remote else f"{base_name} moved while work was verified"
-        self._movers: list[BaseCommit] = []
+        self._movers: list[CommitSummary] = []
         self._verified: list[tuple[float, float]] = []
         self._seen: str = ""
         self._next_at: float = 0.0
@@ -91,7 +81,8 @@ class MovingBaseLimit:
             return
         self._seen = after
         if not self.is_over:  # What is said then stays the same, so that it is said once.
-            known = {one.commit: one for one in (*self._movers, *self._read_movers(before, after))}
+            new = list_new_commits(self._git, before, after, _READ)
+            known = {one.id: one for one in (*self._movers, *new)}
             self._movers = list(known.values())
         self.lost_in_a_row += 1
         self._next_at = time.monotonic() + find_pause(self.lost_in_a_row)
@@ -101,26 +92,17 @@ class MovingBaseLimit:
         often = f"{self._what}, {min(self.lost_in_a_row, MAX_IN_A_ROW)} times in a row"
         if not self._movers:
             return often
-        told = ", ".join(f'{one.commit} "{one.subject}" by {one.author}' for one in self._movers[-_SAID:])
+        told = ", ".join(_describe(one) for one in self._movers[-_SAID:])
         if all(self._came_in_verify(one) for one in self._movers):
             advice = "; all of these were made while verify ran: if verify, or what it starts, makes them, change that"
         else:
             advice = "; verify takes longer than it stays where it is"
         return f"{often}: {self._base_name} was moved by {told}{advice}"
 
-    def _came_in_verify(self, mover: BaseCommit) -> bool:
-        return any(began - _SLACK_SECONDS <= mover.at <= ended + _SLACK_SECONDS for began, ended in self._verified)
-
-    def _read_movers(self, before: str, after: str) -> list[BaseCommit]:
-        shape = "%h%x00%ct%x00%an%x00%s"
-        words = ("log", "--first-parent", "--reverse", f"--max-count={_READ}", f"--format={shape}")
-        found = self._git.run(*words, after, f"^{before}", accept=(0, 128))
-        rows = [line.split("\0", 3) for line in found.text.splitlines()] if found.status == 0 else []
-        return [
-            BaseCommit(row[0], escape_unprintable(row[3]), escape_unprintable(row[2]), float(row[1] or 0))
-            for row in rows
-            if len(row) == _FIELDS
-        ]
+    def _came_in_verify(self, mover: CommitSummary) -> bool:
+        at = mover.committed_at
+        return any(began - _SLACK_SECONDS <= at <= ended + _SLACK_SECONDS for began, ended in self._verified)
 
 
-_FIELDS = 4
+def _describe(commit: CommitSummary) -> str:
+    return f'{commit.id} "{escape_unprintable(commit.subject)}" by {escape_unprintable(commit.author)}'
