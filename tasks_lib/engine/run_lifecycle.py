@@ -50,14 +50,14 @@ class OpenRun:
         self.run: Run = run
         self.relocation: Relocation | None = relocation
         remote = run.project.open_remote()
-        self.merge_queue: MergeQueue = MergeQueue(run, self._on_moved, look=lambda: remote and remote.fetch())
+        self.merge_queue: MergeQueue = MergeQueue(run, self._on_moved, fetch_base=lambda: remote and remote.fetch())
         self.publisher: LocalPublisher | RemotePublisher = (
             RemotePublisher(run, self.merge_queue, remote) if remote else LocalPublisher(run, self.merge_queue)
         )
 
     def _on_moved(self) -> None:
         self.run.changed.set()
-        self.publisher.wake()
+        self.publisher.publish_soon()
 
 
 @asynccontextmanager
@@ -93,7 +93,7 @@ async def open_run(
             if data and not any(record.conversation for _, record in left.open):
                 await asyncio.to_thread(forget_conversations, find_data(data, str(repository.common_dir)))
             await prepare_backend(run)
-            async with _running_alongside(_watch_base(opened), opened.publisher.work(), _write_board(board)):
+            async with _running_alongside(_watch_base(opened), opened.publisher.keep_publishing(), _write_board(board)):
                 yield opened
                 await run.background.wait()
                 await opened.publisher.finish()

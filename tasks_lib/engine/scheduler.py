@@ -45,7 +45,7 @@ class OpenNode:
         self.outcome: Outcome | None = None
         self.changed: asyncio.Event = asyncio.Event()
         self._run = opened.run
-        self._lander = opened.merge_queue
+        self._merge_queue = opened.merge_queue
         self._rank = -float(priority)
         self._seat: Seat = opened.run.agents.slots.seat(self._rank)
         self._delays = list_delays(opened.run.settings.retry)
@@ -65,7 +65,7 @@ class OpenNode:
         self.attempts += 1
         self.changed.set()
         try:
-            ended = await live(self._run, self._lander, self.id, self._seat, self._rank)
+            ended = await live(self._run, self._merge_queue, self.id, self._seat, self._rank)
         except Exception as error:
             self.outcome = Failed(f"its attempt broke: {error!r}")
             raise
@@ -118,7 +118,7 @@ class Scheduler:
     def __init__(self, opened: OpenRun, plan: Plan, launcher: Launcher) -> None:
         self._opened = opened
         self._run = opened.run
-        self._lander = opened.merge_queue
+        self._merge_queue = opened.merge_queue
         self._launcher = launcher
         self._nodes: dict[asyncio.Task[None], OpenNode] = {}
         self._read_head: str = ""
@@ -158,7 +158,7 @@ class Scheduler:
 
     async def _is_work_taken_back(self) -> bool:
         """Publish, now that nothing is at work, and see whether that takes merges back which others' do not fit."""
-        await self._opened.publisher.settle()
+        await self._opened.publisher.publish_when_idle()
         return self._run.git.head.last_seen() != self._read_head
 
     async def _read_graph(self) -> None:
@@ -236,8 +236,8 @@ class Scheduler:
 
     def _give_up_if_stuck(self) -> None:
         """A queue held by a red base is waited for only while something else goes on."""
-        if self._lander.waiting_for_base == len(self._nodes):
-            self._lander.give_up()
+        if self._merge_queue.waiting_for_base == len(self._nodes):
+            self._merge_queue.give_up()
 
     async def _finish_done(self) -> None:
         for job in [job for job in self._nodes if job.done()]:

@@ -55,7 +55,7 @@ class Verifier:
                 return await run_verify(self._run, held, log, lambda: self._look_after_setup(held))
         return Red(f"{_CHECK_OUT} {commit[:12]}", "does not give its tree", held, str(log), held)
 
-    def find_detour(self) -> str:
+    def find_added_alternates(self) -> str:
         """Why objects that git finds now may be gone tomorrow, "" if they are where they were when the run began."""
         common_dir = self._run.git.repository.common_dir
         if added := read_alternates(common_dir) - self._alternates:
@@ -63,7 +63,7 @@ class Verifier:
             return f"{where} leads to {show_some(sorted(added))} since this run began; take that line out"
         return ""
 
-    def take_over(self, head: str, commit: str) -> None:
+    def reuse_result(self, head: str, commit: str) -> None:
         """`commit` changes nothing that `verify` looks at, so it is as green as `head`."""
         if head in self._green:
             self._green[commit] = self._green[head]

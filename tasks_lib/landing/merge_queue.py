@@ -31,10 +31,10 @@ FIRST = float("-inf")
 class MergeQueue:
     """The merge queue of one run. Every move of the head goes through here, so that each is seen and published."""
 
-    def __init__(self, run: Run, on_moved: Callable[[], None], look: Callable[[], object]) -> None:
-        """`look` brings news of the base that is elsewhere; it may raise CoordinatorError."""
+    def __init__(self, run: Run, on_moved: Callable[[], None], fetch_base: Callable[[], object]) -> None:
+        """`fetch_base` brings news of the base that is elsewhere; it may raise CoordinatorError."""
         self._run = run
-        self._look = look
+        self._fetch_base = fetch_base
         self._queue_lock = SessionSlots(1)
         self._on_moved = on_moved
         self._composer = Composer(
@@ -48,10 +48,10 @@ class MergeQueue:
         self.is_behind: bool = False
         """Whether the head stands on a base that has moved on, and is not made again on it for now."""
         self._landed: int = 0
-        self.chase: MovingBaseLimit = MovingBaseLimit(
+        self.moving_base_limit: MovingBaseLimit = MovingBaseLimit(
             run.git.repository.git, run.project.base_name, is_remote=run.project.is_remote
         )
-        self._verifier = Verifier(run, self.chase.verifying)
+        self._verifier = Verifier(run, self.moving_base_limit.verifying)
         self.waiting_for_base: int = 0
         self.is_rewritten: bool = False
         """Whether the base no longer holds what was published: then nothing lands until a person has looked."""
@@ -73,7 +73,7 @@ class MergeQueue:
             if not is_moved and (held >= MAX_IN_A_ROW or not await self._has_news_since(seen)):
                 return result
 
-    async def record(self, compose: Callable[[str], Candidate]) -> str:
+    async def commit_to_head(self, compose: Callable[[str], Candidate]) -> str:
         """Move the head to a commit of task files alone, made by `compose(head)`; returns that commit."""
         await self._queue_lock.acquire(FIRST)
         try:
@@ -81,7 +81,7 @@ class MergeQueue:
                 head = self._run.git.head.last_seen()
                 candidate = await self._run.git.call(compose, head)
                 if await self._advance_or_hold(candidate):
-                    self._verifier.take_over(head, candidate.commit)
+                    self._verifier.reuse_result(head, candidate.commit)
                     return candidate.commit
         finally:
             self._queue_lock.release()
@@ -101,15 +101,15 @@ class MergeQueue:
         """The base was moved to `commit` of ours: from now on that is what it must hold."""
         self._known_base = commit
         self.is_behind = False
-        self.chase.win()
+        self.moving_base_limit.reset_rounds()
 
     async def follow_base_once_more(self) -> str:
         """Follow the base, now that nothing is at work, even if it was chased in vain; once for what has landed.
 
         Returns why nothing may be published, "" if it may.
         """
-        if not self.chase.claim_last_try(self._landed):
-            return self.chase.explain()
+        if not self.moving_base_limit.claim_last_try(self._landed):
+            return self.moving_base_limit.explain()
         return await self.follow_base()
 
     async def find_rewritten(self) -> str:
@@ -140,8 +140,8 @@ class MergeQueue:
         for _ in range(MAX_IN_A_ROW + 1):
             if refusal := await self._follow_base():
                 return Held(refusal)
-            if detour := self._verifier.find_detour():
-                return Held(detour, is_broken=True)
+            if added := self._verifier.find_added_alternates():
+                return Held(added, is_broken=True)
             head = self._run.git.head.last_seen()
             candidate = await self._run.git.call(self._compose, landing, head)
             if candidate is None:
@@ -161,7 +161,7 @@ class MergeQueue:
                 self._landed += 1
                 self._has_changed.set()
                 return Landed(candidate.commit)
-        return Held(self.chase.explain())
+        return Held(self.moving_base_limit.explain())
 
     def _compose(self, landing: Landing, head: str) -> Candidate | Conflict | None:
         """The commit that would land it, None if its task is completed at `head` already."""
@@ -184,22 +184,22 @@ class MergeQueue:
         run, known = self._run, self._known_base or candidate.head
         is_moved = await self._advance(candidate)
         if is_moved and run.git.head.is_as_seen(known):
-            self._win_here()
+            self._reset_rounds_here()
         else:
             base = await run.git.call(run.git.head.base)
             if is_moved and await run.git.call(run.git.head.contains, base, candidate.commit):
                 return True
-            await run.git.call(self.chase.lose, known, base)
-        if is_moved or not self.chase.is_over:
+            await run.git.call(self.moving_base_limit.count_lost_round, known, base)
+        if is_moved or not self.moving_base_limit.is_reached:
             return is_moved
         self.is_behind = True
         await run.git.call(run.git.head.hold, candidate.head)
         return await self._advance(candidate)
 
-    def _win_here(self) -> None:
+    def _reset_rounds_here(self) -> None:
         # What is fetched of a remote says nothing of what it has: there only a push wins.
         if not self._run.project.is_remote:
-            self.chase.win()
+            self.moving_base_limit.reset_rounds()
 
     async def _move(self, work: Callable[[], bool]) -> bool:
         """Do `work`, which moves the head, in a thread; once begun it comes to its end, and what landed is known."""
@@ -281,7 +281,7 @@ class MergeQueue:
     async def _has_news_since(self, seen: tuple[str, str]) -> bool:
         """Whether head and base, looked at this moment, are not as they were: what was red may be green just now."""
         with suppress(CoordinatorError):
-            await self._run.git.call(self._look)
+            await self._run.git.call(self._fetch_base)
         await self._run.git.call(self._run.git.head.base)
         return self._see() != seen
 
@@ -296,7 +296,7 @@ class MergeQueue:
                 pass
             case FollowedBase(base):
                 self._on_moved()
-            case NeedsRebuild() if not self.chase.may_retry:
+            case NeedsRebuild() if not self.moving_base_limit.may_retry:
                 self.is_behind = True
                 return ""
             case NeedsRebuild(base, head, commits):
@@ -338,8 +338,8 @@ class MergeQueue:
                 tip = made.commit
         now = await run.git.call(run.git.head.base)
         if now == base:
-            self._win_here()
-        await run.git.call(self.chase.lose, base, now)
+            self._reset_rounds_here()
+        await run.git.call(self.moving_base_limit.count_lost_round, base, now)
         swapping = asyncio.ensure_future(self._swap_in(head, tip, returned, overtaken))
         try:
             await asyncio.shield(swapping)

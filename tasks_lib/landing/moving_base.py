@@ -46,21 +46,21 @@ class MovingBaseLimit:
         self.lost_in_a_row: int = 0
 
     @property
-    def is_over(self) -> bool:
+    def is_reached(self) -> bool:
         """Whether so many rounds were lost in a row that the base is followed no more at once."""
         return self.lost_in_a_row >= MAX_IN_A_ROW
 
     @property
     def may_retry(self) -> bool:
         """Whether a round may be run now that only brings unpublished work onto the base."""
-        return not self.is_over or time.monotonic() >= self._next_at
+        return not self.is_reached or time.monotonic() >= self._next_at
 
     def claim_last_try(self, landed: int) -> bool:
         """Allow one more round at once, now that nothing is at work; once for each state of `landed` nodes."""
         is_new, self._tried_at = self._tried_at != landed, landed
         if is_new:
             self._next_at = 0.0
-        return is_new or not self.is_over
+        return is_new or not self.is_reached
 
     @contextmanager
     def verifying(self) -> Generator[None]:
@@ -71,16 +71,16 @@ class MovingBaseLimit:
         finally:
             self._verified = [*self._verified, (began, time.time())][-_READ:]
 
-    def win(self) -> None:
-        """Work of ours got through."""
+    def reset_rounds(self) -> None:
+        """Work landed, or was published, before the base moved again."""
         self.lost_in_a_row, self._next_at, self._movers = 0, 0.0, []
 
-    def lose(self, before: str, after: str) -> None:
+    def count_lost_round(self, before: str, after: str) -> None:
         """The base moved from the commit `before` to `after` in a round, which came to nothing."""
         if before == after or after == self._seen:
             return
         self._seen = after
-        if not self.is_over:  # What is said then stays the same, so that it is said once.
+        if not self.is_reached:  # What is said then stays the same, so that it is said once.
             new = list_new_commits(self._git, before, after, _READ)
             known = {one.id: one for one in (*self._movers, *new)}
             self._movers = list(known.values())

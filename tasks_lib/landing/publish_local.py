@@ -17,20 +17,20 @@ class LocalPublisher:
 
     def __init__(self, run: Run, merge_queue: MergeQueue) -> None:
         self._run = run
-        self._lander = merge_queue
-        self._woken = asyncio.Event()
+        self._merge_queue = merge_queue
+        self._due = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._published: str = ""
         self.pending: str = ""
 
-    def wake(self) -> None:
-        self._woken.set()
+    def publish_soon(self) -> None:
+        self._due.set()
 
-    async def work(self) -> None:
+    async def keep_publishing(self) -> None:
         """Publish until cancelled."""
         while True:
-            await self._woken.wait()
-            self._woken.clear()
+            await self._due.wait()
+            self._due.clear()
             await self.publish_now()
             await asyncio.sleep(PAUSE_SECONDS)
 
@@ -48,13 +48,13 @@ class LocalPublisher:
                 )
             self.pending = reason
 
-    async def settle(self) -> None:
+    async def publish_when_idle(self) -> None:
         """Called when nothing is at work any more, and again if the head moves by that: a base that was chased in vain
         is followed once more then."""
         if (
-            self._lander.is_behind
+            self._merge_queue.is_behind
             and not self._run.stopping.is_requested
-            and not await self._lander.follow_base_once_more()
+            and not await self._merge_queue.follow_base_once_more()
         ):
             await self.publish_now()
 
@@ -70,8 +70,8 @@ class LocalPublisher:
             # A person took it back. To move the branch forward again would undo that.
             return f"it was rewritten and no longer contains {self._published[:12]}, which was published"
         if reason := fast_forward_local_branch(run, head):
-            chase = self._lander.chase
-            return chase.explain() if chase.lost_in_a_row and not run.git.head.contains(base, head) else reason
+            limit = self._merge_queue.moving_base_limit
+            return limit.explain() if limit.lost_in_a_row and not run.git.head.contains(base, head) else reason
         self._published = head
         run.git.head.finish()
         return ""

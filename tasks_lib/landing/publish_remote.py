@@ -27,9 +27,9 @@ class RemotePublisher:
 
     def __init__(self, run: Run, merge_queue: MergeQueue, remote: Remote) -> None:
         self._run = run
-        self._lander = merge_queue
+        self._merge_queue = merge_queue
         self._remote = remote
-        self._woken = asyncio.Event()
+        self._due = asyncio.Event()
         self._news = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._refusal = ""
@@ -40,10 +40,10 @@ class RemotePublisher:
         self._said: set[str] = set()
         self.pending: str = ""
 
-    def wake(self) -> None:
-        self._woken.set()
+    def publish_soon(self) -> None:
+        self._due.set()
 
-    async def work(self) -> None:
+    async def keep_publishing(self) -> None:
         """Push, and watch the remote, until cancelled."""
         await asyncio.gather(self._push_as_the_head_moves(), self._watch())
 
@@ -58,15 +58,15 @@ class RemotePublisher:
                 self._run.board.say(self._describe(reason))
             self.pending = reason
 
-    async def settle(self) -> None:
+    async def publish_when_idle(self) -> None:
         """Called when nothing is at work any more, and again if the head moves by that: what others pushed may take
         merges back, whose nodes are then worked again."""
         await self.publish_now()
         for _ in range(ROUNDS - 1):
             if not self._pause or self._run.stopping.is_requested:
                 return
-            if self._lander.chase.is_over:
-                if await self._lander.follow_base_once_more():
+            if self._merge_queue.moving_base_limit.is_reached:
+                if await self._merge_queue.follow_base_once_more():
                     return
                 await self.publish_now()
                 return
@@ -87,12 +87,12 @@ class RemotePublisher:
 
     async def _push_as_the_head_moves(self) -> None:
         while True:
-            await self._woken.wait()
-            self._woken.clear()
+            await self._due.wait()
+            self._due.clear()
             await self.publish_now()
             if self._pause:
                 await self._rest()
-                self.wake()
+                self.publish_soon()
             else:
                 await asyncio.sleep(PAUSE_SECONDS)
 
@@ -121,7 +121,7 @@ class RemotePublisher:
         for _ in range(RACES):
             if reason := self._refusal or await self._follow():
                 return reason
-            if self._lander.is_behind:
+            if self._merge_queue.is_behind:
                 break
             found = await self._run.git.call(self._find_unpublished)
             if isinstance(found, str):
@@ -132,7 +132,7 @@ class RemotePublisher:
                 result = await self._run.git.call(self._remote.push, head, base)
             match result:
                 case Pushed():
-                    self._lander.note_published(head)
+                    self._merge_queue.note_published(head)
                     await self._follow_here(head)
                     return self._succeed()
                 case Refused(words):
@@ -141,17 +141,21 @@ class RemotePublisher:
                 case Unreachable(reason):
                     return self._fail(f"{self._remote.name} does not answer: {reason}")
                 case Raced():
-                    with self._run.stopping.waiting_for(f"an answer of {self._remote.name}"):
-                        await self._run.git.call(self._remote.fetch)
-                    await self._run.git.call(
-                        self._lander.chase.lose, base, await self._run.git.call(self._run.git.head.base)
-                    )
-                    if self._lander.chase.is_over:
+                    await self._count_lost_push(base)
+                    if self._merge_queue.moving_base_limit.is_reached:
                         break
                 case _:
                     assert_never(result)
         self._pause = self._run.settings.land.fetch_seconds
-        return self._lander.chase.explain()
+        return self._merge_queue.moving_base_limit.explain()
+
+    async def _count_lost_push(self, base: str) -> None:
+        """Somebody else pushed first, onto `base`: fetch that, and count a lost round."""
+        call = self._run.git.call
+        with self._run.stopping.waiting_for(f"an answer of {self._remote.name}"):
+            await call(self._remote.fetch)
+        now = await call(self._run.git.head.base)
+        await call(self._merge_queue.moving_base_limit.count_lost_round, base, now)
 
     def _find_unpublished(self) -> tuple[str, str] | str:
         """The head and the base, or the base alone if it has all of the head."""
@@ -161,11 +165,11 @@ class RemotePublisher:
     async def _follow(self) -> str:
         """Have our merges made again on what others pushed; returns why nothing may be pushed, "" if it may."""
         if self._is_closing:
-            return await self._lander.find_rewritten()
+            return await self._merge_queue.find_rewritten()
         try:
-            return await self._run.stopping.unless_stopped(self._lander.follow_base(), "")
+            return await self._run.stopping.unless_stopped(self._merge_queue.follow_base(), "")
         except Interrupted:
-            return await self._lander.find_rewritten()
+            return await self._merge_queue.find_rewritten()
 
     async def _follow_here(self, commit: str) -> None:
         """The remote has `commit`: bring the local branch of that name along, if there is one and git accepts it."""
@@ -214,7 +218,7 @@ class RemotePublisher:
 
     def _tell_news(self) -> None:
         self._news.set()
-        self.wake()
+        self.publish_soon()
 
     def _say_away(self, reason: str) -> None:
         if not self._is_away:

@@ -39,7 +39,7 @@ async def block_node(work: Work, blocker: Blocker) -> Blocked:
             session=work.record.session,
         )
 
-    await work.merge_queue.record(compose)
+    await work.merge_queue.commit_to_head(compose)
     work.note(stage=BLOCKED)
     return Blocked(blocker.reason, resolve_id)
 

@@ -85,36 +85,36 @@ async def test_verify_that_moves_refs_each_time_comes_to_an_end(ground: Ground, 
     assert count_ticks(ground.log("%s")) == 0 or "tick-" in worked.pending
 
 
-def make_chase(ground: Ground) -> MovingBaseLimit:
+def make_limit(ground: Ground) -> MovingBaseLimit:
     ground.make({"a": {}})
     return MovingBaseLimit(ground.git, "main", is_remote=False)
 
 
 def test_others_who_are_quick_are_followed_for_as_long_as_work_gets_through_in_between(ground: Ground) -> None:
-    chase = make_chase(ground)
+    limit = make_limit(ground)
     for number in range(20):
         before = ground.at()
-        chase.lose(before, ground.commit(f"By hand {number}", {"hand.txt": f"{number}\n"}))
+        limit.count_lost_round(before, ground.commit(f"By hand {number}", {"hand.txt": f"{number}\n"}))
         if number % 2:
-            chase.win()
-        assert not chase.is_over
-        assert chase.may_retry
+            limit.reset_rounds()
+        assert not limit.is_reached
+        assert limit.may_retry
 
 
 def test_lost_rounds_end_the_chase_and_what_is_said_stays_the_same(ground: Ground) -> None:
-    chase, said = make_chase(ground), set[str]()
+    limit, said = make_limit(ground), set[str]()
     for number in range(6):
         before = ground.at()
         commit = ground.commit(f"By hand {number}", {"hand.txt": f"{number}\n"})
-        chase.lose(before, commit)
-        chase.lose(before, commit)
-        assert chase.lost_in_a_row == number + 1
-        if chase.is_over:
-            said.add(chase.explain())
-    assert not chase.may_retry
+        limit.count_lost_round(before, commit)
+        limit.count_lost_round(before, commit)
+        assert limit.lost_in_a_row == number + 1
+        if limit.is_reached:
+            said.add(limit.explain())
+    assert not limit.may_retry
     [line] = said
     assert line.startswith("main moved while work was verified, 3 times in a row: main was moved by ")
     assert 'By hand 2" by Ada; verify takes longer than it stays where it is' in line
-    assert chase.claim_last_try(1)
-    assert chase.may_retry
-    assert not chase.claim_last_try(1)
+    assert limit.claim_last_try(1)
+    assert limit.may_retry
+    assert not limit.claim_last_try(1)
