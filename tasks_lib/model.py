@@ -191,6 +191,17 @@ class Stage(StrEnum):
     ENDED = "ended"
 
 
+class AttemptEnd(StrEnum):
+    """How an attempt ended that did not land its work; the next one is a new attempt."""
+
+    FAILED = "attempt failed"
+    BLOCKED = "blocked"
+
+
+RecordStage = Stage | AttemptEnd
+"""What the record of a node says: the stage that its attempt is at, or how its last attempt ended."""
+
+
 class NoticeLevel(StrEnum):
     """How urgent an agent's notice is; only `blocking` ends an attempt."""
 

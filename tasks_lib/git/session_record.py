@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import cast
 
-from tasks_lib.model import Notice, NoticeLevel
+from tasks_lib.model import AttemptEnd, Notice, NoticeLevel, RecordStage, Stage
 from tasks_lib.process.files import find_unfinished, read_regular, write_atomically
 from tasks_lib.session.spending import NOTHING, Spent
 
@@ -45,7 +45,7 @@ class Record:
     session: str = ""
     run: str = ""
     slot: int = 0
-    stage: str = ""
+    stage: RecordStage | None = None
     base: str = ""
     turn_start: str = ""
     rounds: int = 0
@@ -96,12 +96,22 @@ def _build_record(found: dict[str, object]) -> Record | None:
             value = tuple(cast("list[object]", value))
         elif field.name in _SUMS and isinstance(value, dict):
             value = _build_spent(cast("dict[str, object]", value))
+        elif field.name == "stage":
+            if not isinstance(value, str):
+                return None
+            value = parse_stage(value)
         elif field.name == "pid_started" and type(value) is int:
             value = float(value)
         values[field.name] = value
     if not {"task_id", "branch"} <= values.keys() or not all(_has_type(*item) for item in values.items()):
         return None
     return Record(**values)  # pyright: ignore[reportArgumentType] - Each value's type was compared just above.
+
+
+def parse_stage(text: str) -> RecordStage | None:
+    """The stage that a record names; None for "" and for a word of another version, after which an attempt resumes."""
+    known: dict[str, RecordStage] = {str(one): one for kind in (Stage, AttemptEnd) for one in kind}
+    return known.get(text)
 
 
 def _build_spent(found: dict[str, object]) -> Spent:
@@ -115,6 +125,8 @@ def _build_spent(found: dict[str, object]) -> Spent:
 def _has_type(name: str, value: object) -> bool:
     if name in _LISTS:
         return isinstance(value, tuple) and all(isinstance(note, str) for note in cast("tuple[object, ...]", value))
+    if name == "stage":
+        return value is None or isinstance(value, Stage | AttemptEnd)
     # The exact type, because a bool is an int too.
     return type(value) is type(getattr(_EXAMPLE, name))
 
@@ -124,7 +136,8 @@ _EXAMPLE = Record("", "")
 
 def write_record(git_dir: Path, record: Record) -> None:
     """Write `record` so that a reader, or a kill at any moment, finds the old one or the new one."""
-    path, data = git_dir / RECORD_NAME, json.dumps(asdict(record), indent=1).encode() + b"\n"
+    values = {**asdict(record), "stage": record.stage or ""}
+    path, data = git_dir / RECORD_NAME, json.dumps(values, indent=1).encode() + b"\n"
     try:
         write_atomically(path, data)
     except IsADirectoryError:  # An agent's doing; nothing of ours is a directory there.

@@ -16,9 +16,9 @@ from tasks_lib.landing.merge_queue import (
     LandingResult,
     MergeQueue,
 )
-from tasks_lib.model import Aborted, Checked, Failed, Merged, Outcome, Stage, Verdict
+from tasks_lib.model import Aborted, AttemptEnd, Checked, Failed, Merged, Outcome, Stage, Verdict
 from tasks_lib.node.agent_notices import skip_notices
-from tasks_lib.node.attempt_context import FAILED_ATTEMPT, Work, open_attempt
+from tasks_lib.node.attempt_context import Work, open_attempt
 from tasks_lib.node.blocking import Blocker, block_node
 from tasks_lib.node.branch_review import ReviewFailed, review_branch
 from tasks_lib.node.protected_paths import NeedsApproval, find_protected_changes
@@ -224,14 +224,14 @@ async def _end_attempt(work: Work, reason: str) -> Outcome | Retry:
         return await block_node(work, Blocker(said, _cut(work.answer)))
     if excess := purse.find_run_excess(another):
         work.run.stopping.halt(f"{excess}; raise it in coordinator.yaml and run again, which goes on with what is kept")
-        work.note(stage=FAILED_ATTEMPT, notes=_add_note(work.record.notes, f"The run was stopped: {excess}"))
+        work.note(stage=AttemptEnd.FAILED, notes=_add_note(work.record.notes, f"The run was stopped: {excess}"))
         return Failed(reason)
     if work.is_last_attempt():
         attempts = work.run.settings.retry.attempts
         said = f"{reason} (attempt {work.record.attempt}; {attempts} allowed)"
         return await block_node(work, Blocker(said, _cut(work.answer)))
     note = f"Attempt {work.record.attempt} failed: {reason}"
-    work.note(stage=FAILED_ATTEMPT, notes=_add_note(work.record.notes, note))
+    work.note(stage=AttemptEnd.FAILED, notes=_add_note(work.record.notes, note))
     return Retry(reason)
 
 
@@ -241,7 +241,7 @@ def _end_broken(work: Work | None, failure: SystemFailure | InputError | OSError
         note = f"Attempt {work.record.attempt}: setup failed before the session began: {failure}"
         work.note(notes=_add_note(work.record.notes, note))
         if not work.is_last_attempt():
-            work.note(stage=FAILED_ATTEMPT)
+            work.note(stage=AttemptEnd.FAILED)
             return Retry(str(failure))
     return Failed(str(failure))
 
@@ -250,7 +250,7 @@ async def _end_landed(work: Work, commit: str) -> Outcome:
     """The node is on the head; what it leaves is put away while its dependents already start."""
     run = work.run
     run.nodes.remember_landed(work.task.id, commit)
-    work.note(stage=str(Stage.LANDED))
+    work.note(stage=Stage.LANDED)
     run.nodes.records.pop(work.task.id, None)
     is_merge = not (work.task.is_review and work.record.finished == work.record.base)
     await run.git.call(_release, work, work.record.finished)
@@ -267,7 +267,7 @@ async def _end_completed_elsewhere(work: Work, commit: str) -> Outcome:
         work.session = None
     run.board.say(describe_completed_elsewhere(work.task.id, commit))
     run.nodes.remember_landed(work.task.id, commit)
-    work.note(stage=str(Stage.LANDED))
+    work.note(stage=Stage.LANDED)
     await run.git.call(_release, work, await run.git.call(run.git.head.current))
     await run.git.call(_delete_branch, work, commit)
     return Merged(commit)

@@ -15,17 +15,15 @@ from tasks_lib.git.commits.merge_tree import find_merge_base
 from tasks_lib.git.session_record import Record, clear_notices, write_record
 from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.landing.merge_queue import MergeQueue
-from tasks_lib.model import Stage, Task
+from tasks_lib.model import AttemptEnd, Stage, Task
 from tasks_lib.node.branch_start import update_unstarted_branch
-from tasks_lib.node.previous_attempt import BLOCKED, count_attempts, read_previous
+from tasks_lib.node.previous_attempt import count_attempts, read_previous
 from tasks_lib.process.process_groups import GroupId, end_group
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.session_slots import Seat
 from tasks_lib.runtime.user_requests import RequestResult
 from tasks_lib.session.spending import NOTHING, Spent
 
-FAILED_ATTEMPT = "attempt failed"
-"""The stage of a record, besides those of `model.Stage` and BLOCKED, after which the next attempt begins."""
 STAGES_WITHOUT_AGENT = (Stage.QUEUED, Stage.VERIFY, Stage.REVIEW, Stage.LANDED)
 """Where no prompt follows if all goes well, so that a message could be lost."""
 NO_VIEW = SessionView()
@@ -90,7 +88,7 @@ class Work:
             why = f"{self.task.id} is at the stage {self.record.stage}, where its agent is asked nothing more"
             return RequestResult(False, f"{why}; stop it with `abort` if its work must not land")
         self.note(notes=(*self.record.notes, f"A person said: {text}"))
-        if self.record.stage == Stage.SESSION and self.session and await self.session.say(text):
+        if self.record.stage is Stage.SESSION and self.session and await self.session.say(text):
             return RequestResult(True, f"{self.task.id} has it in its running turn")
         self.note(messages=(*self.record.messages, text))
         return RequestResult(True, f"{self.task.id} gets it with its next prompt")
@@ -127,7 +125,7 @@ class Work:
 
     def enter(self, stage: Stage, detail: str = "", log: Path | None = None) -> None:
         """The node is at `stage` from now on: in the record, on the board, and in the log."""
-        self.note(stage=str(stage))
+        self.note(stage=stage)
         self.run.board.enter(
             self.task.id,
             stage,
@@ -160,15 +158,15 @@ def make_next_record(
         return Record(
             task_id, branch, attempt=attempt, allowance=attempt, session=new_session_id(), run=run_id, base=base
         )
-    if previous.stage == BLOCKED:
+    if previous.stage is AttemptEnd.BLOCKED:
         attempt = previous.attempt + 1
         return replace(previous, attempt=attempt, allowance=attempt, turn=0, rounds=0, review_rounds=0,
                        finished="", reviewed="", refused="", session=new_session_id(), run=run_id, conversation="",
                        attempt_spent=NOTHING, forgiven=previous.spent)  # fmt: skip
-    if previous.stage == FAILED_ATTEMPT:
+    if previous.stage is AttemptEnd.FAILED:
         return replace(previous, attempt=previous.attempt + 1, turn=0, session=new_session_id(), run=run_id,
                        finished="", conversation="", attempt_spent=NOTHING)  # fmt: skip
-    is_amid_turn = previous.stage == Stage.SESSION
+    is_amid_turn = previous.stage is Stage.SESSION
     return replace(previous, turn=max(0, previous.turn - is_amid_turn), run=run_id)
 
 

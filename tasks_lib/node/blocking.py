@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 from tasks_lib.git.compose.commit_composer import Candidate, NewTask
-from tasks_lib.model import HUMAN, Blocked, Status, Task
+from tasks_lib.model import HUMAN, AttemptEnd, Blocked, Status, Task
 from tasks_lib.naming import is_resolve_task, name_resolve_task
 from tasks_lib.node.attempt_context import Work
-from tasks_lib.node.previous_attempt import BLOCKED
 from tasks_lib.taskfile.parsing import decode, get_section, render_task
 
 
@@ -40,7 +39,7 @@ async def block_node(work: Work, blocker: Blocker) -> Blocked:
         )
 
     await work.merge_queue.commit_to_head(compose)
-    work.note(stage=BLOCKED)
+    work.note(stage=AttemptEnd.BLOCKED)
     return Blocked(blocker.reason, resolve_id)
 
 

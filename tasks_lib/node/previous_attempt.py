@@ -10,10 +10,7 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
 from tasks_lib.git.session_record import Record, read_git_link, read_record
 from tasks_lib.git.worktree_admin import find_entry
-from tasks_lib.model import Status, Task
-
-BLOCKED = "blocked"
-"""The stage of the record of a node that cannot go on."""
+from tasks_lib.model import AttemptEnd, Status, Task
 
 
 def read_previous(
@@ -27,8 +24,12 @@ def read_previous(
     git_dir = read_git_link(repository.worktrees_dir / branch)
     # By its name: until a run has linked it anew, the worktree of a copy says that it belongs to the original.
     found = read_record(repository.common_dir / "worktrees" / git_dir.name) if git_dir else None
-    if found and found.stage != BLOCKED and count_attempts(repository, tasks[task_id], head) == found.attempt:
-        return replace(found, stage=BLOCKED)
+    if (
+        found
+        and found.stage is not AttemptEnd.BLOCKED
+        and count_attempts(repository, tasks[task_id], head) == found.attempt
+    ):
+        return replace(found, stage=AttemptEnd.BLOCKED)
     return found
 
 

@@ -19,7 +19,7 @@ from tasks_lib.git.session_record import (
     remove_record,
     write_record,
 )
-from tasks_lib.model import Notice, NoticeLevel
+from tasks_lib.model import AttemptEnd, Notice, NoticeLevel, RecordStage, Stage
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -36,6 +36,19 @@ def test_unknown_keys_are_ignored_and_missing_ones_have_defaults(tmp_path: Path)
     assert read_record(tmp_path) == Record("a", "feat/a", pid_started=3.0)
 
 
+@pytest.mark.parametrize("stage", [None, *Stage, *AttemptEnd])
+def test_stage_is_written_as_the_text_that_it_always_was(tmp_path: Path, stage: RecordStage | None) -> None:
+    record = Record("a", "feat/a", stage=stage)
+    write_record(tmp_path, record)
+    assert json.loads((tmp_path / "coordinator.json").read_text())["stage"] == (stage or "")
+    assert read_record(tmp_path) == record
+
+
+def test_unknown_stage_reads_as_none(tmp_path: Path) -> None:
+    (tmp_path / "coordinator.json").write_text('{"task_id": "a", "branch": "feat/a", "stage": "later"}')
+    assert read_record(tmp_path) == Record("a", "feat/a")
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -48,6 +61,8 @@ def test_unknown_keys_are_ignored_and_missing_ones_have_defaults(tmp_path: Path)
         '{"task_id": "a", "branch": "b", "turn": true}',
         '{"task_id": "a", "branch": "b", "notes": [1]}',
         '{"task_id": "a", "branch": "b", "notes": "x"}',
+        '{"task_id": "a", "branch": "b", "stage": null}',
+        '{"task_id": "a", "branch": "b", "stage": 1}',
     ],
 )
 def test_broken_record_reads_as_none(tmp_path: Path, content: str) -> None:

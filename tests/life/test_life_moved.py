@@ -16,6 +16,7 @@ from tasks_lib.cleanup.moved_repository import find_move
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.session_record import read_record, write_record
+from tasks_lib.model import Stage
 from tasks_lib.process.private_directories import make_private, name_owner
 from tasks_lib.process.process_table import read_start
 
@@ -83,7 +84,7 @@ async def test_copy_made_while_the_original_is_worked_ends_none_of_its_processes
         record = read_record(admin)
         assert record
         group = {"pid": agent.pid, "pid_started": read_start(agent.pid), "session": "busy"}
-        write_record(admin, replace(record, stage="session", **group))
+        write_record(admin, replace(record, stage=Stage.SESSION, **group))
         (ground.top / ".git/coordinator/lock").write_text('{"run": "r1", "pid": 1, "host": "h"}')
         other = Ground(ground.place / "other", signals={})
         other.place.mkdir()

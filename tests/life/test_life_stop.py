@@ -184,7 +184,7 @@ async def test_kill_between_the_blocker_and_its_record_counts_as_blocked(ground:
     await ground.work()
     worktree = Git(ground.top / ".worktrees/feat/a")
     record = ground.record("feat/a")
-    write_record(Path(worktree.text("rev-parse", "--absolute-git-dir")), replace(record, stage="session"))
+    write_record(Path(worktree.text("rev-parse", "--absolute-git-dir")), replace(record, stage=Stage.SESSION))
     ground.set_status("resolve-a-1", "completed")
     ground.write_agent("work")
     assert (await ground.work()).names == {"a": "Merged"}
