@@ -17,14 +17,14 @@ def describe_outcome(outcome: model.Outcome | Retry) -> State[Any]:
     """The state of a node's task run."""
     match outcome:
         case model.Merged(commit) | model.Checked(commit):
-            return Completed(name=outcome.name, message=f"on the head as {commit[:12]}")
+            return Completed(name=str(outcome.name), message=f"on the head as {commit[:12]}")
         case model.Blocked(reason, resolve_id):
             hint = f" Complete `{resolve_id}` to let it run again." if resolve_id else ""
-            return Failed(name=outcome.name, message=f"{reason}.{hint}")
+            return Failed(name=str(outcome.name), message=f"{reason}.{hint}")
         case model.Failed(reason):
-            return Failed(name=outcome.name, message=reason)
+            return Failed(name=str(outcome.name), message=reason)
         case model.Aborted(reason) | model.Skipped(reason):
-            return Cancelled(name=outcome.name, message=reason)
+            return Cancelled(name=str(outcome.name), message=reason)
         case Retry(reason):
             return Failed(name=RETRY, message=reason)
         case _:

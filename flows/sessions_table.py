@@ -26,7 +26,7 @@ Row = dict[str, str | int | float]
 def list_rows(view: RunView, *, is_over: bool) -> Sequence[Row]:
     """A row for each node at work; once the run is over, for each node that was worked, with how it ended."""
     nodes = view.nodes.values()
-    shown = [node for node in nodes if (node.attempt if is_over else node.stage and not node.outcome)]
+    shown = [node for node in nodes if (node.attempt if is_over else node.is_running)]
     return [_write_row(node) for node in sorted(shown, key=lambda node: node.since)[-MOST_ROWS:]]
 
 

@@ -125,12 +125,40 @@ class Task:
 # How a node ended. A run makes its decisions from `Outcome`; Prefect's states and the exit code are derived from it.
 
 
+class OutcomeName(StrEnum):
+    """How a node has ended, as views and reports say it: the name of an `Outcome`, or what no run decides.
+
+    `NONE` is a node that has not ended, `LANDED` one that was completed before the run, and `INTERRUPTED` one that was
+    running when the run was killed.
+    """
+
+    NONE = ""
+    MERGED = "Merged"
+    CHECKED = "Checked"
+    BLOCKED = "Blocked"
+    FAILED = "Failed"
+    ABORTED = "Aborted"
+    SKIPPED = "Skipped"
+    LANDED = "Landed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def is_landed(self) -> bool:
+        """Whether the node is completed at the head."""
+        return self in (OutcomeName.MERGED, OutcomeName.CHECKED, OutcomeName.LANDED)
+
+
+def parse_outcome(text: object) -> OutcomeName:
+    """The outcome that `text` names; `NONE` for anything else."""
+    return next((name for name in OutcomeName if name == text), OutcomeName.NONE)
+
+
 @dataclass(frozen=True, slots=True)
 class Merged:
     """The node's work was merged onto the head as `commit`."""
 
     commit: str
-    name: Literal["Merged"] = "Merged"
+    name: Literal[OutcomeName.MERGED] = OutcomeName.MERGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +166,7 @@ class Checked:
     """A review node finished without changes of its own; `commit` records this on the head."""
 
     commit: str
-    name: Literal["Checked"] = "Checked"
+    name: Literal[OutcomeName.CHECKED] = OutcomeName.CHECKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +175,7 @@ class Blocked:
 
     reason: str
     resolve_id: str = ""
-    name: Literal["Blocked"] = "Blocked"
+    name: Literal[OutcomeName.BLOCKED] = OutcomeName.BLOCKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +183,7 @@ class Failed:
     """The coordinator's environment failed; the work is kept on the branch, and the next run resumes it."""
 
     reason: str
-    name: Literal["Failed"] = "Failed"
+    name: Literal[OutcomeName.FAILED] = OutcomeName.FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +191,7 @@ class Aborted:
     """The user stopped the node; its work is kept."""
 
     reason: str
-    name: Literal["Aborted"] = "Aborted"
+    name: Literal[OutcomeName.ABORTED] = OutcomeName.ABORTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +199,7 @@ class Skipped:
     """The node never started; `reason` says what it was waiting for."""
 
     reason: str
-    name: Literal["Skipped"] = "Skipped"
+    name: Literal[OutcomeName.SKIPPED] = OutcomeName.SKIPPED
 
 
 Outcome = Merged | Checked | Blocked | Failed | Aborted | Skipped

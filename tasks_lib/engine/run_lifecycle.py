@@ -21,6 +21,7 @@ from tasks_lib.landing.completed_elsewhere import end_completed_elsewhere_nodes
 from tasks_lib.landing.merge_queue import MergeQueue
 from tasks_lib.landing.publish_local import LocalPublisher
 from tasks_lib.landing.publish_remote import RemotePublisher
+from tasks_lib.model import OutcomeName
 from tasks_lib.process.private_directories import name_owner, private_directory
 from tasks_lib.project.agent_instructions import read_project_instructions
 from tasks_lib.project.child_environment import REPOSITORY_MARKER, ChildEnvironments
@@ -142,7 +143,8 @@ async def _make_run(project: Project, board: Board, max_sessions: int, data: Pat
 
 def _list_nodes(project: Project) -> dict[str, NodeView]:
     tasks = project.graph.tasks.values()
-    return {task.id: NodeView(task.id, task.name, outcome="Landed" if task.is_completed else "") for task in tasks}
+    outcomes = {task.id: OutcomeName.LANDED if task.is_completed else OutcomeName.NONE for task in tasks}
+    return {task.id: NodeView(task.id, task.name, outcome=outcomes[task.id]) for task in tasks}
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from tasks_lib.model import LEVELS_THAT_ADD_FILES, Status, Task
+from tasks_lib.model import LEVELS_THAT_ADD_FILES, OutcomeName, Status, Task
 from tasks_lib.naming import flatten
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.taskfile.parsing import set_status
@@ -15,7 +15,8 @@ from tasks_lib.text import fold
 _SHORT = 10
 _VERIFIED = re.compile(r"[0-9a-f]{16}|none")
 _BLOCKED = re.compile(r"blocked\((.+?)\): ")
-_WORKED = ("Merged", "Checked")
+_ENDED_WITH_COMMIT = (OutcomeName.MERGED, OutcomeName.CHECKED)
+_ENDED_BADLY = (OutcomeName.BLOCKED, OutcomeName.FAILED, OutcomeName.ABORTED)
 
 
 class Rule(StrEnum):
@@ -243,7 +244,7 @@ class Reported:
     run: str
     is_ended: bool
     exit_code: int | None
-    outcomes: Mapping[str, tuple[str, str]]
+    outcomes: Mapping[str, tuple[OutcomeName, str]]
 
 
 def judge_report(
@@ -256,12 +257,12 @@ def judge_report(
     """
     found: list[str] = []
     for task_id, (outcome, commit) in sorted(reported.outcomes.items()):
-        if outcome in _WORKED and landed.get(commit) != task_id:
+        if outcome in _ENDED_WITH_COMMIT and landed.get(commit) != task_id:
             told = commit[:_SHORT] or "no commit"
             found.append(f'says that "{task_id}" landed as {told}, which the head does not hold')
-        elif outcome not in (*_WORKED, "Landed", "") and is_latest and task_id in head and head[task_id].is_completed:
+        elif outcome and not outcome.is_landed and is_latest and task_id in head and head[task_id].is_completed:
             found.append(f'says that "{task_id}" ended as {outcome}, and it is completed')
-    bad = sorted(one for one, (outcome, _) in reported.outcomes.items() if outcome in ("Blocked", "Failed", "Aborted"))
+    bad = sorted(one for one, (outcome, _) in reported.outcomes.items() if outcome in _ENDED_BADLY)
     if reported.exit_code == ExitCode.COMPLETED and bad:
         found.append(f"ended with 0, though {', '.join(bad)} did not land")
     is_all = bool(head) and all(task.is_completed for task in head.values())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from tasks_lib.graph.task_graph import Graph
-from tasks_lib.model import Outcome, Status, Task
+from tasks_lib.model import Outcome, OutcomeName, Status, Task
 from tasks_lib.text import cut, fold
 
 
@@ -38,7 +38,7 @@ class ReportRow:
 
     id: str
     name: str
-    outcome: str
+    outcome: OutcomeName
     attempt: int = 0
     commit: str = ""
     reason: str = ""
@@ -85,7 +85,7 @@ def write_report(
     title: str, rows: Sequence[ReportRow], messages: Sequence[str], code: ExitCode, spent: str = ""
 ) -> str:
     """The report as markdown: a sentence, what all sessions `spent`, what was said aloud, and a table of the nodes."""
-    counts: dict[str, int] = {}
+    counts: dict[OutcomeName, int] = {}
     for row in rows:
         counts[row.outcome] = counts.get(row.outcome, 0) + 1
     summary = ", ".join(f"{count} {outcome or 'not worked'}" for outcome, count in sorted(counts.items()))

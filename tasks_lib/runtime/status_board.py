@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tasks_lib.model import Outcome, Stage
+from tasks_lib.model import Outcome, OutcomeName, Stage, parse_outcome
 from tasks_lib.process.files import write_atomically
 from tasks_lib.text import cut, escape_unprintable
 
@@ -50,9 +50,14 @@ class NodeView:
     todo: str = ""
     diffstat: str = ""
     attach: str = ""
-    outcome: str = ""
+    outcome: OutcomeName = OutcomeName.NONE
     reason: str = ""
     commit: str = ""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the node has started and not ended."""
+        return bool(self.stage) and self.outcome is OutcomeName.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,9 @@ class Board:
     def enter(self, node_id: str, stage: Stage, detail: str = "", **known: str | int) -> None:
         """Node `node_id` is at `stage` from now on, however it ended before; `known` are further fields of its view."""
         detail = escape_unprintable(detail)
-        before = replace(self._nodes.get(node_id, NodeView(node_id, node_id)), outcome="", reason="", commit="")
+        before = replace(
+            self._nodes.get(node_id, NodeView(node_id, node_id)), outcome=OutcomeName.NONE, reason="", commit=""
+        )
         self._nodes[node_id] = replace(before, stage=str(stage), detail=detail, since=now_text(), **known)  # pyright: ignore[reportArgumentType]
         self._tell(node_id, f"{stage}{f': {detail}' if detail else ''}")
 
@@ -189,7 +196,7 @@ class Board:
         before = self._nodes.get(node_id, NodeView(node_id, node_id))
         said = "its merge was taken back"
         self._nodes[node_id] = replace(
-            before, stage="", detail=said, since=now_text(), outcome="", reason="", commit=""
+            before, stage="", detail=said, since=now_text(), outcome=OutcomeName.NONE, reason="", commit=""
         )
         self._tell(node_id, said)
 
@@ -233,8 +240,13 @@ def read_view(path: Path) -> RunView | None:
     """The view that the last or the running coordinator wrote; None if there is none or it cannot be read."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        nodes = {key: NodeView(**value) for key, value in raw.pop("nodes").items()}
+        nodes = {key: _read_node(value) for key, value in raw.pop("nodes").items()}
         messages = tuple(raw.pop("messages", ()))
         return RunView(**raw, nodes=nodes, messages=messages)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _read_node(values: dict[str, Any]) -> NodeView:
+    known: dict[str, Any] = values | {"outcome": parse_outcome(values.get("outcome"))}
+    return NodeView(**known)

@@ -14,7 +14,7 @@ from flows.cli.display.progress_table import (
     write_cost,
     write_number,
 )
-from tasks_lib.model import Stage
+from tasks_lib.model import OutcomeName, Stage
 from tasks_lib.runtime.status_board import NodeView, RunView
 
 SINCE = "2026-01-01T10:00:00+00:00"
@@ -23,7 +23,7 @@ BUSY = NodeView(
     activity="bash: npm test", tokens=12_345, cost=0.42, todo="2/5 write tests", diffstat="3 files +1400 -2",
 )  # fmt: skip
 WAITING = NodeView("pay", "Take payments")
-LANDED = NodeView("mail", "Send mail", str(Stage.ENDED), since=SINCE, attempt=1, turn=1, outcome="Merged")
+LANDED = NodeView("mail", "Send mail", str(Stage.ENDED), since=SINCE, attempt=1, turn=1, outcome=OutcomeName.MERGED)
 
 
 def draw(width: int, *nodes: NodeView) -> list[str]:

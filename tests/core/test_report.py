@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks_lib.graph.task_graph import Graph, build_graph
-from tasks_lib.model import Aborted, Blocked, Failed, Merged, Outcome, Status, Task
+from tasks_lib.model import Aborted, Blocked, Failed, Merged, Outcome, OutcomeName, Status, Task
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, ReportRow, find_exit_code, write_report
 
 
@@ -96,9 +96,9 @@ def test_person_elsewhere_excuses_no_prerequisite_that_was_not_selected() -> Non
 
 def test_report_says_the_exit_what_was_said_and_one_row_a_node() -> None:
     rows = [
-        ReportRow("a", "Do a", "Merged", 1, "0123456789abcdef", spent="1200 tokens, $0.42"),
-        ReportRow("b", "Do | b", "Blocked", 2, "", "line one\nline two"),
-        ReportRow("c", "Do c", ""),
+        ReportRow("a", "Do a", OutcomeName.MERGED, 1, "0123456789abcdef", spent="1200 tokens, $0.42"),
+        ReportRow("b", "Do | b", OutcomeName.BLOCKED, 2, "", "line one\nline two"),
+        ReportRow("c", "Do c", OutcomeName.NONE),
     ]
     text = write_report("Run of x", rows, ["Queue\nheld"], ExitCode.BLOCKED, "9 turns")
     assert text.startswith("# Run of x\n")
@@ -113,7 +113,7 @@ def test_report_says_the_exit_what_was_said_and_one_row_a_node() -> None:
 
 @given(st.text(), st.text())
 def test_no_text_breaks_out_of_its_row(name: str, reason: str) -> None:
-    text = write_report("T", [ReportRow("a", name, "Failed", 1, "", reason)], [], ExitCode.BLOCKED)
+    text = write_report("T", [ReportRow("a", name, OutcomeName.FAILED, 1, "", reason)], [], ExitCode.BLOCKED)
     row = text.removesuffix("\n").rpartition("|---|\n")[2]
     assert len(row.splitlines()) == 1
     assert row.replace("\\|", "").count("|") == 8

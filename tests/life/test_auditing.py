@@ -27,6 +27,7 @@ from tasks_lib.git.runner import Git
 from tasks_lib.git.session_record import Record, write_record
 from tasks_lib.git.worktree_admin import MAKING, write_slot
 from tasks_lib.git.worktrees.lifecycle import Worktrees
+from tasks_lib.model import OutcomeName
 from tasks_lib.process.private_directories import BRIEF, make_private, name_owner
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
 from tasks_lib.project.loading import load_project
@@ -315,7 +316,10 @@ def write_view(pen: Pen, outcomes: dict[str, str], exit_code: int, ended: str = 
     """As a run writes of itself: every landed node with its own commit."""
     log = text(pen.repo, "log", "--first-parent", "--format=%(trailers:key=Task,valueonly,separator=)%x00%H", "main")
     commits = dict(line.split("\0") for line in log.splitlines())
-    nodes = {one: NodeView(one, one, outcome=said, commit=commits.get(one, "")) for one, said in outcomes.items()}
+    nodes = {
+        one: NodeView(one, one, outcome=OutcomeName(said), commit=commits.get(one, ""))
+        for one, said in outcomes.items()
+    }
     view = RunView("r-1", "main", now_text(), ended=ended or now_text(), exit_code=exit_code, nodes=nodes)
     (pen.repo / ".git/coordinator").mkdir(exist_ok=True)
     board = Board(view, pen.repo / ".git/coordinator/run.json")
@@ -364,7 +368,7 @@ def test_a_run_that_was_killed_is_said_and_one_that_goes_on_is_left_alone(pen: P
 
 
 def test_states_in_prefect_that_are_not_what_the_run_wrote_are_named() -> None:
-    nodes = {one: NodeView(one, one, outcome=said) for one, said in ENDED.items()}
+    nodes = {one: NodeView(one, one, outcome=OutcomeName(said)) for one, said in ENDED.items()}
     view = RunView("r-1", "main", "", ended="x", exit_code=1, nodes=nodes)
     tasks = [{"name": one, "state_name": said, "state_type": "COMPLETED"} for one, said in ENDED.items()]
     assert judge_states(view, "FAILED", [{**tasks[0], "state_name": "AttemptFailed"}, *tasks]) == []

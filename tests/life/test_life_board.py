@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tasks_lib.model import Blocked, Merged, Stage
+from tasks_lib.model import Blocked, Merged, OutcomeName, Stage
 from tasks_lib.runtime.status_board import MESSAGE_CHARS, MOST_MESSAGES, Board, NodeView, RunView, read_view
 
 
@@ -51,6 +51,17 @@ def test_others_read_what_the_board_shows_each_time_it_is_written(tmp_path: Path
         step()
         assert board.write() == (tmp_path / "run.json").stat().st_size
         assert read_view(tmp_path / "run.json") == board.view
+
+
+def test_outcome_of_another_version_reads_as_none_and_the_rest_is_shown(tmp_path: Path) -> None:
+    board = make_board(tmp_path)
+    board.end("a", Blocked("no key"))
+    board.write()
+    path = tmp_path / "run.json"
+    path.write_text(path.read_text().replace('"Blocked"', '"Postponed"'))
+    view = read_view(path)
+    assert view
+    assert (view.nodes["a"].outcome, view.nodes["a"].reason) == (OutcomeName.NONE, "no key")
 
 
 def test_board_can_be_written_while_nodes_are_added(tmp_path: Path) -> None:

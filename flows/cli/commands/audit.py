@@ -15,6 +15,7 @@ from flows.prefect_isolation import isolated
 from flows.prefect_server import find_api
 from tasks_lib.cleanup.repository_audit import Audit, audit, verify_again
 from tasks_lib.errors import InputError
+from tasks_lib.model import OutcomeName
 from tasks_lib.project.loading import Project, load_project
 from tasks_lib.reporting.audit_rules import Rule, Violation
 from tasks_lib.reporting.run_report import ExitCode
@@ -113,7 +114,7 @@ def judge_states(view: RunView, state: str, tasks: Sequence[Mapping[str, Any]]) 
         node = view.nodes.get(name)
         if one["state_type"] in _OPEN:
             found.append(f'"{name}" is {one["state_type"]} in Prefect, though the run has ended')
-        elif node and node.outcome not in ("", "Landed", one["state_name"]):
+        elif node and node.outcome not in (OutcomeName.NONE, OutcomeName.LANDED, one["state_name"]):
             found.append(f'"{name}" is {one["state_name"]} in Prefect, and {node.outcome} in what the run wrote')
     return found
 

@@ -13,11 +13,15 @@ from flows.cli.display.output import print_json, say
 from tasks_lib.errors import InputError
 from tasks_lib.graph.drawing import draw_dot, draw_mermaid, draw_svg
 from tasks_lib.graph.task_graph import Graph, build_graph
-from tasks_lib.model import Status
+from tasks_lib.model import OutcomeName, Status
 from tasks_lib.reporting.run_report import ExitCode
 
 SUFFIXES = {".svg": Format.SVG, ".mmd": Format.MERMAID, ".mermaid": Format.MERMAID}
-STATUSES = {"Blocked": Status.BLOCKED, "Failed": Status.FAILED, "running": Status.IN_PROGRESS}
+STATUSES: Mapping[str, Status] = {
+    OutcomeName.BLOCKED: Status.BLOCKED,
+    OutcomeName.FAILED: Status.FAILED,
+    "running": Status.IN_PROGRESS,
+}
 
 
 def show_graph(path: Path, form: Format | None, output: Path | None, *, as_json: bool, console: Console) -> ExitCode:

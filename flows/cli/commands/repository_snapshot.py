@@ -76,10 +76,10 @@ def find_outcomes(snapshot: Snapshot) -> dict[str, str]:
     tasks = snapshot.project.graph.tasks
     found: dict[str, str] = {}
     for node in snapshot.view.nodes.values():
-        if node.id not in tasks or tasks[node.id].is_completed or node.outcome in ("Merged", "Checked", "Landed"):
+        if node.id not in tasks or tasks[node.id].is_completed or node.outcome.is_landed:
             continue
         if node.outcome:
             found[node.id] = node.outcome
-        elif node.stage and snapshot.is_alive:
+        elif node.is_running and snapshot.is_alive:
             found[node.id] = "running"
     return found

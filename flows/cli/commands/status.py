@@ -1,6 +1,7 @@
 """`coordinator status`: how a run stands, from any terminal, during it and after; what the head says comes first."""
 
 import time
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,7 @@ from flows.cli.display.progress_table import (
     elapsed,
     find_last_activity,
     make_table,
+    name_group,
     sort_for_screen,
     sum_up,
 )
@@ -30,12 +32,11 @@ from flows.standard_streams import is_output_gone
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository_lock import Holder
 from tasks_lib.graph.run_plan import Plan
-from tasks_lib.model import Aborted, Blocked, Failed, Outcome, Task
+from tasks_lib.model import Aborted, Blocked, Failed, Outcome, OutcomeName, Task
 from tasks_lib.project.loading import Project
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, find_exit_code
 from tasks_lib.runtime.status_board import NodeView, RunView
 
-LANDED = ("Merged", "Checked", "Landed")
 HIDDEN = ("nodes", "messages", "place", "inode", "is_mounted")
 """Of what a run writes down: what is shown elsewhere, and what only the next run needs."""
 WATCH_SECONDS = 1.0
@@ -89,14 +90,16 @@ def find_status(snapshot: Snapshot) -> RepositoryStatus:
 def _find_node(seen: NodeView | None, snapshot: Snapshot, task: Task, wait: str, is_ready: bool) -> NodeView:
     node = replace(seen, name=task.name) if seen else NodeView(task.id, task.name)
     if task.is_completed:
-        return node if node.outcome in LANDED else replace(node, outcome="Landed", reason="", detail=task.name)
-    if node.outcome in LANDED:
+        is_shown = node.outcome.is_landed
+        return node if is_shown else replace(node, outcome=OutcomeName.LANDED, reason="", detail=task.name)
+    if node.outcome.is_landed:
         # What was once landed is not at the head any more: a person has taken it back.
         node = NodeView(task.id, task.name)
-    if node.outcome == "Blocked" and is_ready and not snapshot.is_alive:
+    if node.outcome is OutcomeName.BLOCKED and is_ready and not snapshot.is_alive:
         return NodeView(task.id, task.name, detail=f"is ready again; was blocked: {node.reason}", attempt=node.attempt)
-    if node.stage and not node.outcome and not snapshot.is_alive:
-        return replace(node, outcome="interrupted", reason=f"was at {node.stage} when the run ended; its work is kept")
+    if node.is_running and not snapshot.is_alive:
+        reason = f"was at {node.stage} when the run ended; its work is kept"
+        return replace(node, outcome=OutcomeName.INTERRUPTED, reason=reason)
     return node if node.stage else replace(node, detail=wait or "is ready")
 
 
@@ -114,11 +117,11 @@ def _find_bad_endings(view: RunView, ready: set[str]) -> dict[str, Outcome]:
     found: dict[str, Outcome] = {}
     for node in view.nodes.values():
         match node.outcome:
-            case "Failed":
+            case OutcomeName.FAILED:
                 found[node.id] = Failed(node.reason)
-            case "Aborted":
+            case OutcomeName.ABORTED:
                 found[node.id] = Aborted(node.reason)
-            case "Blocked" if node.id not in ready:
+            case OutcomeName.BLOCKED if node.id not in ready:
                 found[node.id] = Blocked(node.reason)
             case _:
                 pass
@@ -167,8 +170,9 @@ def write_ending(standing: RepositoryStatus) -> list[str]:
     if snapshot.is_alive:
         return []
     lines = [EXIT_SENTENCES[standing.code]]
-    if standing.code is ExitCode.BLOCKED and not any(n.outcome in ("Blocked", "Failed") for n in standing.nodes):
-        open_nodes = sum(node.outcome not in LANDED for node in standing.nodes)
+    has_failed = any(node.outcome in (OutcomeName.BLOCKED, OutcomeName.FAILED) for node in standing.nodes)
+    if standing.code is ExitCode.BLOCKED and not has_failed:
+        open_nodes = sum(not node.outcome.is_landed for node in standing.nodes)
         lines = [f"{count(open_nodes, 'node')} not completed, and nobody at work. To go on: coordinator run"]
     if standing.is_publication_pending:
         where = snapshot.project.base_name
@@ -272,24 +276,14 @@ def describe_standing(standing: RepositoryStatus) -> dict[str, object]:
         "is_publication_pending": standing.is_publication_pending,
         "messages": list(view.messages) if view else [],
         "faults": [asdict(fault) for fault in snapshot.faults],
-        "counts": _count(standing.nodes),
+        "counts": Counter(map(name_group, standing.nodes)),
         "nodes": [_describe_node(node, project) for node in standing.nodes],
     }
 
 
-def _count(nodes: Sequence[NodeView]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for node in nodes:
-        key = (
-            "landed" if node.outcome in LANDED else node.outcome.casefold() or ("working" if node.stage else "waiting")
-        )
-        counts[key] = counts.get(key, 0) + 1
-    return counts
-
-
 def _describe_node(node: NodeView, project: Project | None) -> dict[str, object]:
     task = project.graph.tasks.get(node.id) if project else None
-    seen = find_last_activity(node) if node.stage and not node.outcome else None
+    seen = find_last_activity(node) if node.is_running else None
     return {
         **asdict(node),
         "status": task.status.value if task else None,

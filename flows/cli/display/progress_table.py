@@ -5,7 +5,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,18 +16,18 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.cli.display.output import drop_empty
-from tasks_lib.model import Stage
+from tasks_lib.model import OutcomeName, Stage
 from tasks_lib.runtime.status_board import Board, NodeView, RunView
 from tasks_lib.text import fold, tell_rest
 
-STYLES = {
-    "Merged": "green",
-    "Checked": "green",
-    "Landed": "green",
-    "Blocked": "red",
-    "Failed": "red",
-    "Aborted": "yellow",
-    "Skipped": "yellow",
+STYLES: Mapping[OutcomeName, str] = {
+    OutcomeName.MERGED: "green",
+    OutcomeName.CHECKED: "green",
+    OutcomeName.LANDED: "green",
+    OutcomeName.BLOCKED: "red",
+    OutcomeName.FAILED: "red",
+    OutcomeName.ABORTED: "yellow",
+    OutcomeName.SKIPPED: "yellow",
 }
 HEADINGS = ("node", "stage", "for", "quiet", "turn", "tokens", "cost", "todo", "changes", "what")
 """`for` is how long the node is at its stage, `quiet` how long its session has shown no life."""
@@ -92,7 +92,7 @@ class _Screen:
 
 def count_nodes(nodes: Iterable[NodeView]) -> str:
     """How many nodes are where, in one line."""
-    counts = Counter(_group(node) for node in nodes)
+    counts = Counter(name_group(node) for node in nodes)
     return " · ".join(f"{count} {name}" for name, count in counts.items())
 
 
@@ -102,9 +102,10 @@ def sum_up(nodes: Iterable[NodeView], run: RunView | None) -> str:
     return " · ".join(part for part in (count_nodes(nodes), *used) if part)
 
 
-def _group(node: NodeView) -> str:
+def name_group(node: NodeView) -> str:
+    """The name under which `node` is counted."""
     if node.outcome:
-        return {"Merged": "landed", "Checked": "landed", "Landed": "landed"}.get(node.outcome, node.outcome.lower())
+        return "landed" if node.outcome.is_landed else node.outcome.casefold()
     return "working" if node.stage else "waiting"
 
 
@@ -112,7 +113,7 @@ def sort_for_screen(nodes: Iterable[NodeView]) -> list[NodeView]:
     """The nodes that are worked first, then those that ended in this run, last ones first, then those that wait."""
 
     def rank(node: NodeView) -> tuple[int, float]:
-        if node.stage and not node.outcome:
+        if node.is_running:
             return 0, 0.0
         since = datetime.fromisoformat(node.since).timestamp() if node.since else 0.0
         return (1, -since) if node.outcome and node.stage else (2 if not node.outcome else 3, 0.0)
@@ -153,13 +154,12 @@ def find_style(node: NodeView) -> str:
 
 def describe(node: NodeView, *, is_wide: bool) -> tuple[str, ...]:
     """The cells of a node's row, one for each of `HEADINGS`; where it is not wide, figures stand for words."""
-    is_active = bool(node.stage and not node.outcome)
-    is_talking = is_active and node.stage in TALKING
+    is_talking = node.is_running and node.stage in TALKING
     return (
         node.id,
         node.outcome or node.stage or "waits",
-        elapsed(node.since) if is_active else "",
-        find_quiet(node) if is_active else "",
+        elapsed(node.since) if node.is_running else "",
+        find_quiet(node) if node.is_running else "",
         f"{node.attempt}.{node.turn}" if node.attempt else "",
         write_number(node.tokens),
         write_cost(node.cost),
