@@ -52,7 +52,7 @@ def test_attach_says_why_there_is_no_session(place: Place, call: Call) -> None:
     assert {done.returncode for done in said.values()} == {2}
     assert {done.stdout for done in said.values()} == {""}
     assert "coordinator logs left --follow" in said["left"].stderr
-    assert "has ended as Merged" in said["right"].stderr
+    assert "ended as Merged" in said["right"].stderr
     assert "has no session yet" in said["top"].stderr
     assert 'Did you mean "left"?' in said["lef"].stderr
 
@@ -62,4 +62,4 @@ def test_attach_without_a_run_is_refused(place: Place, call: Call) -> None:
     board.enter("left", Stage.SESSION, attach=LINE)
     board.write()
     done = call("attach", "left", cwd=place.top)
-    assert (done.returncode, done.stdout, "no run is going on" in done.stderr) == (2, "", True)
+    assert (done.returncode, done.stdout, "no run is in progress" in done.stderr) == (2, "", True)

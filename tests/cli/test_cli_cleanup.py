@@ -69,7 +69,7 @@ def test_bytes_that_did_not_land_are_kept_and_listed(place: Place, main_here: Ma
     assert (code, landed.path.exists(), kept["ref"]) == (0, False, "refs/coordinator/kept/left/1")
     assert place.git.text("show", f"{kept['commit']}:draft.txt") == "not committed"
     again = main_here("cleanup", str(place.top))[1]
-    assert again.startswith("There was nothing to put away.")
+    assert again.startswith("There was nothing to clean up.")
     assert "cleanup --restore left/1" in again
 
 
@@ -196,10 +196,10 @@ def test_pruning_forgets_what_is_old_enough_and_says_its_age(place: Place, main_
     make_older(place, old, 31.5)
     make_older(place, young, 29.5)
     code, output = main_here("cleanup", str(place.top), "--prune", "--dry-run")
-    assert (code, output) == (0, f"{old}: kept 31 days ago, would be forgotten\n")
+    assert (code, output) == (0, f"{old}: saved 31 days ago, would be deleted\n")
     commit = place.git.text("rev-parse", old)
     code, output = main_here("cleanup", str(place.top), "--prune")
-    assert (code, output) == (0, f"{old}: kept 31 days ago, forgotten; it was {commit}\n")
+    assert (code, output) == (0, f"{old}: saved 31 days ago, deleted; it was {commit}\n")
     assert place.git.text("for-each-ref", "--format=%(refname)", "refs/coordinator") == young
     code, output = main_here("cleanup", str(place.top), "--prune", "--json")
     assert json.loads(output) == {"is_dry_run": False, "days": 30, "pruned": []}
@@ -211,7 +211,7 @@ def test_state_that_is_kept_again_is_young_again(place: Place, main_here: Main) 
     ref = keep(place, "left")
     make_older(place, ref, 40)
     assert keep(place, "left") == ref
-    assert "Nothing was kept more than 30 days ago" in main_here("cleanup", str(place.top), "--prune")[1]
+    assert "No saved state is older than 30 days" in main_here("cleanup", str(place.top), "--prune")[1]
 
 
 def test_pruning_waits_for_a_run_and_needs_to_know_how_old(place: Place, main_here: Main) -> None:

@@ -325,7 +325,7 @@ def test_narrow_and_dumb_terminals_show_something(width: str, terminal: str, pla
                 seen += block
         assert process.wait(END_SECONDS) == 1
     assert b"Traceback" not in seen
-    assert b"run has worked here yet" in seen
+    assert b"has been run here yet" in seen
 
 
 def test_dumb_terminal_is_told_in_lines_what_changes(place: Place) -> None:

@@ -20,7 +20,7 @@ def test_init_writes_a_configuration_and_a_task_that_are_in_order(bare_place: Pl
     settings = read_settings((bare_place.top / "coordinator.yaml").read_text(), "coordinator.yaml", {})
     assert settings.verify == ("cargo test",)
     assert list_repositories() == {"repository": bare_place.top}
-    assert main_here("validate", str(bare_place.top))[1].startswith("1 task file, 0 edges, no faults")
+    assert main_here("validate", str(bare_place.top))[1].startswith("1 task file, 0 edges, no errors")
     bare_place.commit({}, "Begin with the coordinator")
     found = json.loads(main_here("plan", "--json", str(bare_place.top))[1])
     assert (found["starts_now"], found["waiting_for_person"]) == ([], ["example"])
@@ -45,14 +45,14 @@ def test_init_offers_opencode_where_it_is_installed(
     assert (agent.backend, agent.command) == ("opencode" if has_opencode else "command", ())
     assert "  # model: anthropic/" in text or "#   model: anthropic/" in text
     assert ("with opencode as the agent" in output, "Choose a model" in output) == (has_opencode, has_opencode)
-    assert ("Name your agent" in output) != has_opencode
+    assert ("Set your agent's command" in output) != has_opencode
 
 
 def test_init_overwrites_nothing_and_may_be_called_again(place: Place, main_here: Main) -> None:
     before = {file: file.read_bytes() for file in place.top.rglob("*") if file.is_file() and ".git" not in file.parts}
     for _ in range(2):
         code, output = main_here("init", str(place.top))
-        assert (code, output.count("is there already")) == (0, 2)
+        assert (code, output.count("already exists")) == (0, 2)
     after = {file: file.read_bytes() for file in place.top.rglob("*") if file.is_file() and ".git" not in file.parts}
     assert after == before
     assert list_repositories() == {"repository": place.top}
@@ -69,7 +69,7 @@ def test_init_uses_the_task_folder_that_taskgraph_names(bare_place: Place, main_
 def test_init_refuses_a_bare_repository(bare_place: Place, main_here: Main) -> None:
     bare = bare_place.top.parent / "bare.git"
     bare_place.git.run("clone", "-q", "--bare", str(bare_place.top), str(bare))
-    with pytest.raises(InputError, match="is bare"):
+    with pytest.raises(InputError, match="is a bare repository"):
         main_here("init", str(bare))
 
 

@@ -66,7 +66,7 @@ def test_what_is_not_there_is_said(logged: Place, call: Call) -> None:
     assert {words: done.returncode for words, done in said.items()} == dict.fromkeys(said, 2)
     assert {done.stdout for done in said.values()} == {""}
     assert 'Did you mean "a/left"?' in said["a/lef"].stderr
-    assert "is no node" in said[".."].stderr
+    assert "no run here has a node" in said[".."].stderr
     assert "has no session log yet" in said["right"].stderr
-    assert "it has setup, session-1" in said["a/left --attempt 7"].stderr
-    assert "choose one of --setup, --verify" in said["a/left --setup --verify"].stderr
+    assert "its logs are setup, session-1" in said["a/left --attempt 7"].stderr
+    assert "give only one of --setup, --verify" in said["a/left --setup --verify"].stderr

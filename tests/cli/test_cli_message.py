@@ -14,15 +14,15 @@ from tasks_lib.runtime.status_board import Board, RunView, now_text
 def test_without_a_run_there_is_nobody_to_speak_to(place: Place, call: Call, words: tuple[str, ...]) -> None:
     done = call(*words, cwd=place.top)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "no run is going on here" in done.stderr
+    assert "no run is in progress here" in done.stderr
     assert "coordinator run" in done.stderr
 
 
 def test_message_without_text_and_abort_without_nodes_are_refused(place: Place, call: Call) -> None:
-    assert "there is no text" in call("message", "left", " ", cwd=place.top).stderr
+    assert "the message is empty" in call("message", "left", " ", cwd=place.top).stderr
     assert "--all" in call("abort", cwd=place.top).stderr
     both = call("abort", "left", "--all", cwd=place.top)
-    assert (both.returncode, "leave" in both.stderr) == (2, True)
+    assert (both.returncode, "not both" in both.stderr) == (2, True)
 
 
 def test_server_that_is_gone_is_said_in_a_sentence(place: Place, call: Call) -> None:

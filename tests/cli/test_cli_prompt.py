@@ -25,11 +25,11 @@ def test_a_task_that_waits_or_is_done_is_shown_with_a_remark(place: Place, main_
     def remark(task_id: str) -> list[str]:
         return json.loads(main_here("prompt", task_id, "--repo", str(place.top), "--json")[1])["remarks"]
 
-    assert remark("top") == ["It waits for left, right; what they change will be in the prompt, too."]
-    assert remark("base") == ["The task is completed, so nothing is sent."]
+    assert remark("top") == ["It waits for left, right; the prompt will then also contain their changes."]
+    assert remark("base") == ["The task is completed, so no prompt is sent."]
     place.commit(place.tasks(task_text("left", status="failed"), task_text("right", assignee="human")))
-    assert remark("left") == ["Its status is failed, so nothing is sent before a person has mended that."]
-    assert remark("right") == ["The task is for a person, so no agent is told anything."]
+    assert remark("left") == ["Its status is failed, so no prompt is sent until you change that."]
+    assert remark("right") == ["The task is assigned to a human, so no prompt is sent."]
 
 
 def test_the_prompt_of_a_review_says_what_is_compared(place: Place, main_here: Main) -> None:
@@ -38,11 +38,11 @@ def test_the_prompt_of_a_review_says_what_is_compared(place: Place, main_here: M
     head = place.git.text("rev-parse", "HEAD")
     assert (code, shown["kind"], shown["role"], shown["head"]) == (0, "review", "code-reviewer", head)
     assert f"git diff {head}...HEAD" in shown["prompt"]
-    assert shown["remarks"] == ["There is no branch feat/left yet; what is shown is the task as it is now."]
+    assert shown["remarks"] == ["There is no branch feat/left yet; this is the task as it is now."]
 
 
 def test_an_id_that_no_task_has_is_refused_with_the_nearest(place: Place, main_here: Main) -> None:
-    with pytest.raises(InputError, match=r'"lefd" is the id of no task\. Did you mean "left"\?'):
+    with pytest.raises(InputError, match=r'there is no task with the id "lefd"\. Did you mean "left"\?'):
         main_here("prompt", "lefd", "--repo", str(place.top))
 
 

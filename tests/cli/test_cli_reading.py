@@ -30,14 +30,14 @@ def test_validate_names_the_faults_of_every_file_at_once(place: Place, call: Cal
 
 
 def test_validate_says_what_it_read_when_nothing_is_wrong(place: Place, main_here: Main) -> None:
-    assert main_here("validate", str(place.top)) == (0, "4 task files, 4 edges, no faults\n")
+    assert main_here("validate", str(place.top)) == (0, "4 task files, 4 edges, no errors\n")
 
 
 def test_validate_reads_the_checkout_and_with_head_what_is_committed(place: Place, main_here: Main) -> None:
     place.write({"tasks/new.md": task_text("new", depends_on=("gone",))})
     assert main_here("validate", str(place.top))[0] == 2
     code, output = main_here("validate", "--head", str(place.top))
-    assert (code, output) == (0, "4 task files, 4 edges, no faults\n")
+    assert (code, output) == (0, "4 task files, 4 edges, no errors\n")
 
 
 def test_validate_marks_warnings_and_does_not_fail_for_them(place: Place, main_here: Main) -> None:
@@ -66,7 +66,7 @@ def test_commands_work_below_the_top_and_in_a_linked_worktree(place: Place, call
     place.git.run("worktree", "add", "-q", "--detach", str(place.top.parent / "linked"))
     (place.top / "docs").mkdir()
     for directory in (place.top / "docs", place.top.parent / "linked"):
-        assert call("validate", cwd=directory).stdout == "4 task files, 4 edges, no faults\n"
+        assert call("validate", cwd=directory).stdout == "4 task files, 4 edges, no errors\n"
 
 
 def test_bad_input_is_said_in_sentences_and_ends_with_2(place: Place, call: Call) -> None:

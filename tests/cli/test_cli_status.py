@@ -44,7 +44,8 @@ def test_run_that_goes_on_is_shown_with_its_holder_and_ends_with_0(place: Place,
     assert (code, found["is_alive"], found["counts"]) == (0, True, {"landed": 1, "working": 1, "waiting": 2})
     assert (nodes["left"]["stage"], nodes["left"]["outcome"]) == ("session", "")
     assert nodes["left"]["last_activity"]
-    for text in ("Going on: run r1", "http://127.0.0.1:5555/", "! Something to know", "2.3", "waits for left, right"):
+    shown = ("In progress: run r1", "http://127.0.0.1:5555/", "! Something to know", "2.3", "waits for left, right")
+    for text in shown:
         assert text in output
 
 

@@ -279,7 +279,7 @@ def test_next_attempt_after_a_kill_is_told_what_the_records_say(release: Path, m
     assert {name: one["attempt"] for name, one in told.items()} == attempts
     assert "Attempt 1 failed: `sh` exited with 1" in told["retried"]["prompt"]
     assert "Given back: the review asks for changes" in told["given-back"]["prompt"]
-    assert "accepted already" in " ".join(told["reviewed"]["remarks"])
+    assert "already accepted" in " ".join(told["reviewed"]["remarks"])
 
 
 def test_message_to_a_node_that_was_aborted_is_part_of_its_next_prompt(

@@ -60,8 +60,8 @@ def test_run_that_is_told_to_end_keeps_the_work_and_says_one_sentence(
     process.send_signal(number)  # `timeout`, and a terminal that closes, send theirs twice.
     output, _ = process.communicate(timeout=END_SECONDS)
     assert process.returncode == 130, output
-    assert "sessions are ended, and their work is kept" in output
-    assert "Leaving at once" not in output
+    assert "stopping the sessions; their work is kept" in output
+    assert "Exiting at once" not in output
     assert "Traceback" not in output
     assert not is_anything_left(made.repository)
     code, output = coordinator.run("status", made.repository)
@@ -86,7 +86,7 @@ def test_second_ctrl_c_leaves_at_once_with_nothing_running(
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=END_SECONDS)
     assert process.returncode == 130, seen + output
-    assert "Leaving at once" in output
+    assert "Exiting at once" in output
     assert not is_anything_left(made.repository)
 
 

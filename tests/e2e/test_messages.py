@@ -191,7 +191,7 @@ def test_message_that_nobody_hears_is_taken_back(coordinator: Coordinator, tmp_p
     with RunLock(state, run):
         code, output = coordinator.run("message", "flat-0", "Hello", "--repo", made.repository)
 
-    assert (code, "it was not heard, and is taken back" in output) == (1, True), output
+    assert (code, "the request was not read and was withdrawn" in output) == (1, True), output
     assert count_inputs(coordinator, run) == 0
 
 

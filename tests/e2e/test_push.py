@@ -41,7 +41,7 @@ def test_refused_push_is_pending_with_0_and_the_next_run_pushes(
 def test_commands_that_read_ask_no_remote_and_say_so_while_run_and_doctor_do(
     coordinator: Coordinator, shared: PushingGround
 ) -> None:
-    assert "ok   remote: origin answers" in coordinator.run("doctor", shared.top)[1]
+    assert "ok   remote: origin accepts a push from you" in coordinator.run("doctor", shared.top)[1]
     shared.hub_path.rename(shared.place / "away")
     for command in (("plan",), ("status",), ("validate", "--head"), ("run", "--dry-run")):
         assert "origin/main as it was last fetched" in coordinator.run(*command, shared.top)[1], command

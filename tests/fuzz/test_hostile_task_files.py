@@ -121,13 +121,13 @@ def test_a_hostile_file_is_refused_with_its_line(said: Said, name: str) -> None:
 )
 def test_what_has_no_front_matter_is_passed_over(ground: Ground, data: bytes) -> None:
     ground.commit({"tasks/x.md": data})
-    assert ground.accept().lines == ("1 task file, 0 edges, no faults",)
+    assert ground.accept().lines == ("1 task file, 0 edges, no errors",)
 
 
 @pytest.mark.parametrize("data", [b"\xef\xbb\xbf" + GOOD, GOOD.replace(b"\n", b"\r\n"), GOOD.rstrip(b"\n")])
 def test_a_mark_and_other_line_endings_are_taken(ground: Ground, data: bytes) -> None:
     ground.commit({"tasks/x.md": data.replace(b"good", b"other"), "tasks/good.md": None})
-    assert ground.accept().lines == ("1 task file, 0 edges, no faults",)
+    assert ground.accept().lines == ("1 task file, 0 edges, no errors",)
 
 
 def test_ids_that_disks_confuse_get_branches_that_they_do_not(ground: Ground) -> None:

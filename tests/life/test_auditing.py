@@ -372,10 +372,10 @@ def test_states_in_prefect_that_are_not_what_the_run_wrote_are_named() -> None:
     view = RunView("r-1", "main", "", ended="x", exit_code=1, nodes=nodes)
     tasks = [{"name": one, "state_name": said, "state_type": "COMPLETED"} for one, said in ENDED.items()]
     assert judge_states(view, "FAILED", [{**tasks[0], "state_name": "AttemptFailed"}, *tasks]) == []
-    assert_says(judge_states(view, "COMPLETED", tasks), "is COMPLETED in Prefect, though the run ended with 1")
+    assert_says(judge_states(view, "COMPLETED", tasks), "is COMPLETED in Prefect, but the run ended with 1")
     assert_says(judge_states(view, "FAILED", [{**tasks[0], "state_type": "RUNNING"}]), '"a" is RUNNING in Prefect')
     assert_says(
-        judge_states(view, "FAILED", [{**tasks[0], "state_name": "Failed"}]), '"a" is Failed in Prefect, and Merged'
+        judge_states(view, "FAILED", [{**tasks[0], "state_name": "Failed"}]), '"a" is Failed in Prefect, but Merged'
     )
     assert judge_states(replace(view, ended=""), "RUNNING", tasks) == []
 

@@ -1,1 +1,1 @@
-"""What each command of the command line does; `flows.cli.app` only reads the arguments."""
+"""The implementation of each command; `flows.cli.app` only parses the arguments."""

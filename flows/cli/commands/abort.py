@@ -1,4 +1,4 @@
-"""`coordinator abort`: ends nodes of the run that is going on, or all of it, from another terminal."""
+"""`coordinator abort`: aborts running nodes, or stops the whole run, from another terminal."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +12,13 @@ from tasks_lib.reporting.run_report import ExitCode
 
 
 def abort(path: Path, nodes: Sequence[str], *, is_all: bool, as_json: bool, console: Console) -> ExitCode:
-    """End `nodes`, keeping their work, while the others go on; with `is_all` stop the run as Ctrl-C does.
+    """Abort `nodes` and keep their work, while the others continue; with `is_all`, stop the run as Ctrl-C does.
 
-    Raises InputError if neither or both are asked for, and where no run is going on.
+    Raises InputError if neither or both are given, or if no run is in progress.
     """
     if is_all and nodes:
-        raise InputError(["--all stops the whole run; leave the nodes away, or leave --all away"])
+        raise InputError(["--all stops the whole run; give either nodes or --all, not both"])
     if not is_all and not nodes:
-        raise InputError(["name the nodes to end, or stop the whole run with --all"])
+        raise InputError(["name the nodes to abort, or use --all to stop the whole run"])
     letter = UserRequest(Wish.STOP) if is_all else UserRequest(Wish.ABORT, tuple(nodes))
     return speak(path, letter, as_json=as_json, console=console)

@@ -1,4 +1,4 @@
-"""`coordinator attach`: prints the shell line that opens a node's session in the agent's own interface."""
+"""`coordinator attach`: prints the shell command that opens a node's session in the agent's own interface."""
 
 import os
 import re
@@ -17,13 +17,13 @@ from tasks_lib.suggestions import suggest
 
 
 def print_attach(path: Path, node: str) -> ExitCode:
-    """Print that line and nothing else. Raises InputError, saying why, if there is no session to open."""
+    """Print only that command. Raises InputError with the reason if there is no session to open."""
     sys.stdout.write(f"{bypass_proxy(find_node_at_work(path, node).attach, os.environ)}\n")
     return ExitCode.COMPLETED
 
 
 def bypass_proxy(line: str, environment: Mapping[str, str]) -> str:
-    """`line`, so that it reaches a server on this machine from a shell with `environment`, which may have a proxy."""
+    """Return `line`, changed to bypass a proxy in `environment` if its server is on this machine."""
     url = re.search(r"https?://[^\s'\"]+", line)
     wanted = bypass_loopback(environment)
     if url is None or not is_loopback(url[0]) or wanted == dict(environment):
@@ -33,16 +33,16 @@ def bypass_proxy(line: str, environment: Mapping[str, str]) -> str:
 
 
 def find_node_at_work(path: Path, node: str) -> NodeView:
-    """The node as the run that is going on shows it; raises InputError unless its session can be opened."""
+    """The node as the current run shows it; raises InputError unless its session can be opened."""
     repository = Repository.open(path)
     holder = read_holder(repository.state_dir)
     if holder is None:
-        raise InputError([f"{repository.top}: no run is going on here, so there is no session to open"])
+        raise InputError([f"{repository.top}: no run is in progress here, so there is no session to open"])
     view = read_view(repository.state_dir / VIEW_NAME)
     nodes: Mapping[str, NodeView] = view.nodes if view and view.run == holder.run else {}
     found = nodes.get(node)
     if found is None:
-        raise InputError([f'"{node}" is no node of the run{suggest(node, nodes) or ""}'])
+        raise InputError([f'"{node}" is not a node of this run{suggest(node, nodes) or ""}'])
     if not found.attach:
         raise InputError([_explain(found)])
     return found
@@ -50,10 +50,10 @@ def find_node_at_work(path: Path, node: str) -> NodeView:
 
 def _explain(node: NodeView) -> str:
     if node.outcome:
-        return f"{node.id} has ended as {node.outcome}; `coordinator logs {node.id}` shows what its session said"
+        return f"{node.id} ended as {node.outcome}; `coordinator logs {node.id}` shows its session's log"
     if not node.stage:
-        return f"{node.id} has no session yet; `coordinator status` says what it waits for"
+        return f"{node.id} has no session yet; `coordinator status` shows what it is waiting for"
     return (
-        f"{node.id} (at {node.stage}) has no session that can be opened: it has not begun, or its backend has no "
-        f"interface of its own; `coordinator logs {node.id} --follow` shows what it does"
+        f"{node.id} (stage: {node.stage}) has no session that can be opened: it has not started, or its backend has no "
+        f"interface of its own; `coordinator logs {node.id} --follow` shows what it is doing"
     )

@@ -1,4 +1,4 @@
-"""`coordinator doctor --audit`: judges what finished runs left in git, on this machine and in Prefect."""
+"""`coordinator doctor --audit`: checks what finished runs left in git, on this machine and in Prefect."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.runtime.status_board import RunView
 
 LIMIT = 1_000
-"""First-parent commits that are looked at: some seconds."""
+"""How many first-parent commits are checked by default; takes some seconds."""
 VERIFY_LIMIT = 10
 REQUEST_SECONDS = 10.0
 _STATES: Mapping[int, str] = {0: "COMPLETED", 1: "FAILED", 3: "FAILED", 130: "CANCELLED"}
@@ -30,13 +30,13 @@ _OPEN = ("RUNNING", "PENDING", "SCHEDULED", "CANCELLING")
 
 
 def check_options(*, is_audit: bool, is_verify: bool, limit: int | None) -> None:
-    """Raise InputError for options that are the audit's alone."""
+    """Raise InputError for options that need --audit."""
     if not is_audit and (is_verify or limit is not None):
-        raise InputError(["`--verify` and `--limit` say what `--audit` looks at; give that too"])
+        raise InputError(["`--verify` and `--limit` only work with `--audit`; give that too"])
 
 
 def audit_repository(path: Path, *, is_verify: bool, limit: int | None, as_json: bool, console: Console) -> ExitCode:
-    """Print a line for each promise that was broken; 1 if there is any. Raises InputError for what cannot be read."""
+    """Print a line for each violation; returns 1 if there is any. Raises InputError for unreadable input."""
     project = load_project(path)
     found = audit(project, limit or LIMIT)
     violations, notes, verified = list(found.violations), list(found.notes), 0
@@ -61,13 +61,13 @@ def _print(
     for violation in violations:
         say(console, str(violation), "bold red")
     again = f", {count(verified, 'commit')} verified again" if verified else ""
-    looked = f"{count(found.commits, 'commit')}, {count(found.worktrees, 'worktree')} looked at{again}"
-    verdict = f"{len(violations)} broken" if violations else "nothing wrong"
+    looked = f"{count(found.commits, 'commit')} and {count(found.worktrees, 'worktree')} checked{again}"
+    verdict = count(len(violations), "violation") if violations else "no violations"
     say(console, f"{verdict}: {looked}", "bold")
 
 
 def describe(found: Audit, violations: Sequence[Violation], notes: Sequence[str], verified: int) -> dict[str, object]:
-    """The same as plain values."""
+    """Return the result as plain values."""
     return {
         "violations": [{**asdict(one), "rule": one.rule.name.lower(), "promise": one.rule.value} for one in violations],
         "notes": list(notes),
@@ -78,22 +78,22 @@ def describe(found: Audit, violations: Sequence[Violation], notes: Sequence[str]
 
 
 def ask_prefect(project: Project, view: RunView) -> tuple[list[Violation], list[str]]:
-    """Compare what the last run wrote with what Prefect says of it, if a server answers; none is started."""
+    """Compare the last run's own record with Prefect's, if a server answers; none is started."""
     api = find_api()
     if not api:
-        return [], ["No Prefect server answers, so what it says of the last run is not looked at."]
+        return [], ["No Prefect server is running, so its record of the last run was not checked."]
     try:
         with isolated(api), ask(api["PREFECT_API_URL"], REQUEST_SECONDS) as client:
             violations = _compare(client, view)
             return [*violations, *_find_dead(project)], []
     except (httpx.HTTPError, ValueError) as error:
-        return [], [f"Prefect could not be asked of the last run: {error}"]
+        return [], [f"Could not read Prefect's record of the last run: {error}"]
 
 
 def _compare(client: httpx.Client, view: RunView) -> list[Violation]:
     answer = client.get(f"/flow_runs/{view.run}")
     if answer.status_code in (404, 422):
-        return []  # Another server had it.
+        return []  # The run was on another server.
     state = str(answer.raise_for_status().json().get("state_type"))
     body = {"flow_runs": {"id": {"any_": [view.run]}}, "sort": "EXPECTED_START_TIME_ASC", "limit": 200}
     tasks: list[dict[str, Any]] = []
@@ -103,19 +103,19 @@ def _compare(client: httpx.Client, view: RunView) -> list[Violation]:
 
 
 def judge_states(view: RunView, state: str, tasks: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What Prefect says of a run that has ended and the run itself does not; `tasks` are task runs, oldest first."""
+    """Where Prefect's record of an ended run differs from the run's own; `tasks` are task runs, oldest first."""
     if not view.ended or view.exit_code is None:
         return []
     found: list[str] = []
     if state != _STATES.get(view.exit_code, state):
-        found.append(f"is {state} in Prefect, though the run ended with {view.exit_code}")
+        found.append(f"is {state} in Prefect, but the run ended with {view.exit_code}")
     last = {str(one["name"]): one for one in tasks}
     for name, one in last.items():
         node = view.nodes.get(name)
         if one["state_type"] in _OPEN:
-            found.append(f'"{name}" is {one["state_type"]} in Prefect, though the run has ended')
+            found.append(f'"{name}" is {one["state_type"]} in Prefect, but the run has ended')
         elif node and node.outcome not in (OutcomeName.NONE, OutcomeName.LANDED, one["state_name"]):
-            found.append(f'"{name}" is {one["state_name"]} in Prefect, and {node.outcome} in what the run wrote')
+            found.append(f'"{name}" is {one["state_name"]} in Prefect, but {node.outcome} in its own record')
     return found
 
 
@@ -127,7 +127,7 @@ def _find_dead(project: Project) -> list[Violation]:
     async def look() -> list[Violation]:
         async with get_client() as client:
             stale = await find_stale(client, project.repository.common_dir)
-        what = "is alive for Prefect, though its process is gone; the next run, or `coordinator cleanup`, says so there"
+        what = "is still running in Prefect, but its process is gone; `coordinator cleanup` or the next run fixes that"
         return [Violation(Rule.LEFT, f"flow run {run.id}", what) for run in stale]
 
     try:

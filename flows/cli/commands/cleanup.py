@@ -1,4 +1,4 @@
-"""`coordinator cleanup`: puts away what runs left behind, never work that did not land, and lists what is kept."""
+"""`coordinator cleanup`: removes what runs left behind, but never unlanded work, and lists saved states."""
 
 import asyncio
 from collections.abc import Sequence
@@ -33,16 +33,16 @@ RUN_NAME = "cleanup"
 
 
 def check_options(*, restore: str, to: str, is_prune: bool, older_than: float | None, is_dry_run: bool) -> None:
-    """Raise InputError for options that do not go together, naming each."""
+    """Raise InputError naming each conflict between the options."""
     faults = [
-        *(["`--restore` and `--prune` cannot be given at once; give one of them"] if restore and is_prune else []),
-        *(["`--to` says where `--restore` goes; give that too"] if to and not restore else []),
+        *(["`--restore` and `--prune` cannot be used together; give only one"] if restore and is_prune else []),
+        *(["`--to` only works with `--restore`; give that too"] if to and not restore else []),
         *(
-            ["`--older-than` says what `--prune` forgets; give that too"]
+            ["`--older-than` only works with `--prune`; give that too"]
             if older_than is not None and not is_prune
             else []
         ),
-        *(["`--restore` has no `--dry-run`; leave one of them out"] if restore and is_dry_run else []),
+        *(["`--restore` and `--dry-run` cannot be used together; give only one"] if restore and is_dry_run else []),
     ]
     if faults:
         raise InputError(faults)
@@ -50,7 +50,7 @@ def check_options(*, restore: str, to: str, is_prune: bool, older_than: float | 
 
 @dataclass(frozen=True, slots=True)
 class CleanupResult:
-    """`lines` say what was done, or would be; `leftovers` are as they were found, `kept` as they are at the end."""
+    """`lines` say what was done, or would be; `leftovers` are from before the cleanup, `kept` from after it."""
 
     lines: tuple[str, ...]
     leftovers: Leftovers
@@ -58,10 +58,10 @@ class CleanupResult:
 
 
 def clean_up(path: Path, *, is_dry_run: bool, as_json: bool, console: Console) -> ExitCode:
-    """Tidy the repository and say what was done. Raises BusyError while a run is going on, InputError for faults."""
+    """Clean up the repository and print what was done. Raises BusyError during a run, InputError for faults."""
     project = load_project(path)
     if holder := read_holder(project.repository.state_dir):
-        message = f"{project.repository.top} is worked by {holder}; wait for it to end, or stop it, then clean up"
+        message = f"{project.repository.top} is in use by {holder}; wait for it to end, or stop it, then clean up"
         raise BusyError(message)
     tidied = look(project) if is_dry_run else tidy(project)
     if as_json:
@@ -72,7 +72,7 @@ def clean_up(path: Path, *, is_dry_run: bool, as_json: bool, console: Console) -
 
 
 def tidy(project: Project) -> CleanupResult:
-    """Put things away, holding the run's lock."""
+    """Clean up while holding the run's lock."""
     repository, settings = project.repository, project.settings
     repository.prepare()
     with RunLock(repository.state_dir, RUN_NAME):
@@ -80,7 +80,7 @@ def tidy(project: Project) -> CleanupResult:
         remember_place(repository)
         require_disk(repository)
         if ended := asyncio.run(end_processes(repository, settings.watch.stop_seconds, relocation)):
-            lines.append(f"ended {count(ended, 'process')} that an earlier run had left")
+            lines.append(f"ended {count(ended, 'process')} left by an earlier run")
         if line := mend(repository.common_dir):
             lines.append(line)
         former = relocation.former if relocation and not relocation.is_copy else None
@@ -90,7 +90,7 @@ def tidy(project: Project) -> CleanupResult:
         trash = len(list_trash(repository))
         lines += worktrees.reconcile(list_branches(project))
         if trash:
-            lines.append(f"deleted {trash} directories that were thrown away before")
+            lines.append(f"deleted {count(trash, 'item')} that an earlier run had moved to the trash")
         done, leftovers = remove_landed(worktrees, head, project.graph, settings, RUN_NAME)
         worktrees.close()
         head.finish()
@@ -99,18 +99,18 @@ def tidy(project: Project) -> CleanupResult:
 
 
 def list_branches(project: Project) -> tuple[str, ...]:
-    """The branches of the graph's nodes."""
+    """List the branches of the graph's nodes."""
     return tuple(project.name_branches().values())
 
 
 def look(project: Project) -> CleanupResult:
-    """What `tidy` would do; nothing is changed."""
+    """Report what `tidy` would do, without changing anything."""
     repository = project.repository
     leftovers = find_leftovers(repository, project.open_head(), project.graph, project.settings)
     moved = find_move(repository)
-    lines = [f"worktrees would be linked to this place; the repository was at {moved.former}"] if moved else []
+    lines = [f"worktrees would be linked to this directory; the repository was at {moved.former}"] if moved else []
     lines += [
-        f"process {process.pid}: would be ended; an earlier run had left it"
+        f"process {process.pid}: would be ended; it was left by an earlier run"
         for process in find_marked(REPOSITORY_MARKER, str(repository.common_dir))
     ]
     for owner, nested in find_all_nested(repository):
@@ -118,9 +118,9 @@ def look(project: Project) -> CleanupResult:
     pool = repository.worktrees_dir / POOL_NAME
     for entry in list_entries(repository):
         if entry.is_partial or entry.path.parent == pool:
-            lines.append(f"{entry.path}: would be removed; an earlier run was ended while using it")
-    lines += [f"{path}: would be deleted; it was thrown away before" for path in list_trash(repository)]
-    lines += [f"{path}: would be removed; an earlier run was ended while writing it" for path in _find_files(project)]
+            lines.append(f"{entry.path}: would be removed; an earlier run was killed while using it")
+    lines += [f"{path}: would be deleted; it is in the trash" for path in list_trash(repository)]
+    lines += [f"{path}: would be removed; an earlier run was killed while writing it" for path in _find_files(project)]
     lines += [f"{path}: would be removed; {record.task_id} has landed" for path, record in leftovers.landed]
     lines += [f"{record.branch}: would be deleted; its work has landed" for _, record in leftovers.landed]
     lines += [f"{branch}: would be deleted; its work has landed" for branch, _ in leftovers.branches]
@@ -128,7 +128,7 @@ def look(project: Project) -> CleanupResult:
 
 
 def _find_files(project: Project) -> list[Path]:
-    """Locks and files that `tidy` would remove."""
+    """List the locks and files that `tidy` would remove."""
     repository = project.repository
     dead = find_dead(repository, list_branches(project))
     outside = [*find_private(repository), *find_unattributed(data_dir())]
@@ -136,13 +136,13 @@ def _find_files(project: Project) -> list[Path]:
 
 
 def print_tidied(tidied: CleanupResult, project: Project, console: Console, *, is_dry_run: bool) -> None:
-    """What was done, what stays because it did not land, and what is kept."""
+    """Print what was done, the unlanded work that stays, and the saved states."""
     for line in tidied.lines:
         say(console, line)
     if not tidied.lines:
-        say(console, "There was nothing to put away." if not is_dry_run else "There is nothing to put away.")
+        say(console, "There was nothing to clean up." if not is_dry_run else "There is nothing to clean up.")
     if tidied.leftovers.open:
-        say(console, "Stays, because its work has not landed; a run goes on with it:")
+        say(console, "Not removed, because the work has not landed; the next run continues it:")
         for path, record in tidied.leftovers.open:
             task = project.graph.tasks.get(record.task_id)
             say(console, f"  {path}: {record.task_id}, {task.status.value if task else 'which has no task file'}")
@@ -152,17 +152,17 @@ def print_tidied(tidied: CleanupResult, project: Project, console: Console, *, i
 def _print_kept(kept: Sequence[Kept], console: Console) -> None:
     if not kept:
         return
-    say(console, "Kept before something was removed, and in nobody's way:")
+    say(console, "Saved states, from before something was removed or reset:")
     for one in kept:
         say(console, f"  {one.date.astimezone():%Y-%m-%d %H:%M}  {one.ref}")
     last = kept[-1].ref
     short = last.removeprefix(f"{KEPT_REFS}/")
-    say(console, f"Look at one: git show {last}   Take it up: {name_program()} cleanup --restore {short}")
-    say(console, f"Forget one: git update-ref -d {last}   The old ones: {name_program()} cleanup --prune")
+    say(console, f"Show one: git show {last}   Restore it: {name_program()} cleanup --restore {short}")
+    say(console, f"Delete one: git update-ref -d {last}   Delete old ones: {name_program()} cleanup --prune")
 
 
 def describe(tidied: CleanupResult, *, is_dry_run: bool) -> dict[str, object]:
-    """The same as plain values."""
+    """Return the result as plain values."""
     return {
         "is_dry_run": is_dry_run,
         "done": list(tidied.lines),

@@ -1,4 +1,4 @@
-"""`coordinator doctor`: looks whether all that a run needs is in place, and says how to mend what is not."""
+"""`coordinator doctor`: checks that everything a run needs is in place, and says how to fix what is not."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def examine(path: Path, *, as_json: bool, console: Console) -> ExitCode:
-    """Print a line for each check; 2 if any fails."""
+    """Print a line for each check; returns 2 if any fails."""
     checks: list[Check] = []
     for check in list_checks(path):
         checks.append(check)
@@ -61,12 +61,12 @@ def examine(path: Path, *, as_json: bool, console: Console) -> ExitCode:
 def _summarize(checks: list[Check]) -> str:
     failures, warnings = (sum(check.level == level for check in checks) for level in ("fail", "warn"))
     if failures:
-        return f"{count(failures, 'check')} failed; a run would not go well before that is put right."
+        return f"{count(failures, 'check')} failed. Fix that before you start a run."
     return f"Ready to run, with {count(warnings, 'warning')}." if warnings else "Ready to run."
 
 
 def list_checks(path: Path) -> Iterator[Check]:
-    """Every check, the ones that others build on first."""
+    """Run every check, starting with those that others depend on."""
     yield check_data_dir()
     yield from check_prefect()
     yield check_server()
@@ -79,7 +79,7 @@ def list_checks(path: Path) -> Iterator[Check]:
     yield ok("repository", str(snapshot.repository.top))
     yield from _check_repository(snapshot.repository)
     yield from _check_input(snapshot)
-    # The configuration is read from the checkout, so what it names can be looked for before the head is in order.
+    # The configuration is read from the checkout, so what it names can be checked even if the head has errors.
     settings = snapshot.project.settings if snapshot.project else read_leniently(snapshot.repository).settings
     if settings:
         yield check_verify(settings)
@@ -90,9 +90,9 @@ def list_checks(path: Path) -> Iterator[Check]:
         yield from check_attributes(snapshot.project)
         yield from check_remote(snapshot.project)
     if snapshot.holder:
-        yield warn("run", f"{snapshot.holder} is going on; another cannot start before it ends")
+        yield warn("run", f"{snapshot.holder} is in progress; another run cannot start until it ends")
     else:
-        yield ok("run", "none is going on")
+        yield ok("run", "none is in progress")
 
 
 def _check_repository(repository: Repository) -> Iterator[Check]:
@@ -103,7 +103,7 @@ def _check_repository(repository: Repository) -> Iterator[Check]:
 
 
 def _check_input(snapshot: Snapshot) -> Iterator[Check]:
-    """Configuration and task files: those at the head, which a run works, and those in the checkout, which it will."""
+    """Check configuration and task files at the head, which a run uses, and in the checkout, which the next may use."""
     finding = check_repository(snapshot.repository)
     known = set(snapshot.faults)
     for fault in snapshot.faults:
@@ -111,7 +111,7 @@ def _check_input(snapshot: Snapshot) -> Iterator[Check]:
     for fault in finding.faults:
         if fault not in known:
             about = f"{_name(fault)} in the checkout"
-            # What is only in the checkout stops no run yet, but for the configuration, which is read from there.
+            # Errors that are only in the checkout do not stop a run yet, except those of the configuration.
             yield warn(about, str(fault))
     for fault in snapshot.project.warnings if snapshot.project else ():
         if fault.path in finding.uncommitted:
@@ -132,13 +132,13 @@ def _name(fault: Fault) -> str:
 
 
 def check_verify(settings: Settings) -> Check:
-    """What lands is tested."""
+    """Check that landed work is tested."""
     lines = ", ".join(f"`{line}`" for line in settings.verify)
     return ok("verify", lines) if lines else warn("verify", NO_VERIFY)
 
 
 def check_agent(settings: Settings, project: Project | None) -> Iterator[Check]:
-    """The agent can be had as the configuration says; `project` is None while the input has faults."""
+    """Check that the configured agent is available; `project` is None while the input has errors."""
     if settings.agent.backend == "opencode":
         yield from check_opencode(project)
     else:
@@ -146,9 +146,9 @@ def check_agent(settings: Settings, project: Project | None) -> Iterator[Check]:
 
 
 def check_opencode(project: Project | None) -> Iterator[Check]:
-    """A server of opencode's starts, or the one that is named answers, and has what the open tasks ask for."""
+    """Check that an opencode server starts, or the configured one answers, and has what the open tasks need."""
     if project is None:
-        yield warn("agent", "opencode is looked at once the input is in order")
+        yield warn("agent", "opencode was not checked; fix the errors above first")
         return
     try:
         asyncio.run(examine_backend(project))
@@ -159,11 +159,11 @@ def check_opencode(project: Project | None) -> Iterator[Check]:
         yield fail("agent", str(error))
     else:
         where = f"the server at {project.settings.agent.url}" if project.settings.agent.url else "a server of its own"
-        yield ok("agent", f"opencode, on {where}, has every role and model that the open tasks ask for")
+        yield ok("agent", f"opencode, on {where}, has every role and model that the open tasks need")
 
 
 def check_programs(settings: Settings) -> Iterator[Check]:
-    """The agent, and the wrapper around it, are programs on the PATH that they will be given."""
+    """Check that the agent and its wrapper are programs on the PATH that they will be given."""
     if not settings.agent.command:
         yield fail("agent", NO_AGENT)
         return
@@ -173,9 +173,9 @@ def check_programs(settings: Settings) -> Iterator[Check]:
         if fault := check_command(settings.wrapper, search_path):
             yield fail("wrapper", fault)
         else:
-            yield ok("wrapper", f"`{settings.wrapper[0]}` is there; it will look for the agent itself")
+            yield ok("wrapper", f"found `{settings.wrapper[0]}`; it looks up the agent itself")
         return
     if fault := check_command(settings.agent.command, search_path):
         yield fail("agent", fault)
     else:
-        yield ok("agent", f"`{settings.agent.command[0]}` is there, as {CONFIGURATION} names it")
+        yield ok("agent", f"found `{settings.agent.command[0]}`, as set in {CONFIGURATION}")

@@ -1,4 +1,4 @@
-"""What a check of `coordinator doctor` finds: a level and one sentence, with the fix where one is needed."""
+"""The result of a `coordinator doctor` check: a level and one sentence, with the fix if one is needed."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`about` says in a word or two what was looked at; `text` what was found."""
+    """`about` names what was checked in a word or two; `text` says what was found."""
 
     level: Literal["ok", "warn", "fail"]
     about: str

@@ -1,4 +1,4 @@
-"""Checks this machine for `coordinator doctor`: Prefect, its server, and where the coordinator keeps its data."""
+"""Checks this machine for `coordinator doctor`: Prefect, its server, and the coordinator's data directory."""
 
 import os
 from collections.abc import Iterator
@@ -18,34 +18,34 @@ PINNED = ("prefect", "fastapi")
 
 
 def check_prefect() -> Iterator[Check]:
-    """Prefect can be imported, and is of a version that was tried together with its web framework."""
+    """Check that Prefect can be imported, and that its version works with the installed web framework."""
     wanted = {one.name: one for one in map(Requirement, metadata.requires(DISTRIBUTION) or ())}
     for name in PINNED:
         try:
             found = metadata.version(name)
         except metadata.PackageNotFoundError:
-            yield fail(name, f"{name} is not installed; install the coordinator again")
+            yield fail(name, f"{name} is not installed; reinstall the coordinator")
             return
         if not wanted[name].specifier.contains(found, prereleases=True):
             needed = f"{name}{wanted[name].specifier}"
-            yield fail(name, f'{name} {found} does not work here; install it with: pip install "{needed}"')
+            yield fail(name, f'{name} {found} is not supported; install a supported version: pip install "{needed}"')
             return
     try:
-        # It reads settings while it is imported; coordinator's are beside the server's data.
+        # Prefect reads its settings on import; coordinator's are next to the server's data.
         with isolated({"PREFECT_HOME": str(data_dir() / "prefect")}):
             import_module("prefect")
     except Exception as error:
-        yield fail("prefect", f"prefect cannot be imported ({error}); install the coordinator again")
+        yield fail("prefect", f"prefect cannot be imported ({error}); reinstall the coordinator")
         return
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PINNED)
-    yield ok("prefect", f"{versions} work together")
+    yield ok("prefect", f"{versions} are compatible")
 
 
 def check_server() -> Check:
-    """The server that PREFECT_API_URL names answers; where none is named, a run starts one of its own."""
+    """Check that the server at PREFECT_API_URL answers; without that, a run starts its own server."""
     address = os.environ.get("PREFECT_API_URL", "")
     if not address:
-        return ok("server", "PREFECT_API_URL is not set; a run starts a server of its own")
+        return ok("server", "PREFECT_API_URL is not set; a run starts its own server")
     try:
         with ask(address, 5) as client:
             answer = client.get("/health")
@@ -53,16 +53,16 @@ def check_server() -> Check:
         why = str(error) or type(error).__name__
         return fail("server", f"{address} does not answer ({why}); start that server, or unset PREFECT_API_URL")
     if not answer.is_success:
-        return fail("server", f"{address} answers {answer.status_code}; it should be the address of a Prefect API")
+        return fail("server", f"{address} answered {answer.status_code}; set PREFECT_API_URL to a Prefect API")
     return ok("server", f"{address} answers")
 
 
 def check_data_dir() -> Check:
-    """The coordinator's own directory can be written."""
+    """Check that the coordinator's data directory is writable."""
     try:
         place = data_dir()
     except OSError as error:
-        return fail("data", f"the data directory cannot be made ({error}); set COORDINATOR_DATA_DIR to another")
+        return fail("data", f"the data directory cannot be created ({error}); set COORDINATOR_DATA_DIR to another")
     if not os.access(place, os.W_OK | os.X_OK):
-        return fail("data", f"{place} cannot be written; make it writable, or set COORDINATOR_DATA_DIR to another")
-    return ok("data", f"{place} can be written")
+        return fail("data", f"{place} is not writable; fix that, or set COORDINATOR_DATA_DIR to another directory")
+    return ok("data", f"{place} is writable")

@@ -1,4 +1,4 @@
-"""Checks a repository for `coordinator doctor`: whether worktrees fit beside it, and branches and commits into it."""
+"""Checks a repository for `coordinator doctor`: its worktrees, branches, names, commits and remote."""
 
 import os
 import shutil
@@ -21,81 +21,79 @@ from tasks_lib.project.loading import Project
 from tasks_lib.text import list_some
 
 SHOWN = 3
-"""How many of many are named in one sentence."""
+"""How many items of a long list a sentence names."""
 
 
 def check_identity(repository: Repository) -> Check:
-    """Somebody commits."""
+    """Check that git knows an author for commits."""
     if repository.identity():
-        text = "git knows no name and email here, so commits are made as Coordinator; set user.name and user.email"
+        text = "git has no name and email here, so commits get the author Coordinator; set user.name and user.email"
         return warn("identity", text)
-    return ok("identity", f"commits are made as {repository.git.text('var', 'GIT_AUTHOR_IDENT').rsplit(' ', 2)[0]}")
+    return ok("identity", f"commit author: {repository.git.text('var', 'GIT_AUTHOR_IDENT').rsplit(' ', 2)[0]}")
 
 
 def check_signing(repository: Repository) -> Check:
-    """Whether a person expects signed commits."""
+    """Check whether the user expects signed commits."""
     found = repository.git.run("config", "--type=bool", "--get", "commit.gpgsign", accept=(0, 1, 128)).text
     if found == "true":
-        text = (
-            "commit.gpgsign is set; commits of the coordinator and of agents are not signed, as nobody could be asked"
-        )
+        text = "commit.gpgsign is set, but commits by the coordinator and by agents are not signed, as that may prompt"
         return warn("signing", text)
-    return ok("signing", "commits need no signature")
+    return ok("signing", "commits do not need a signature")
 
 
 def check_shallow(repository: Repository) -> Check:
-    """The history is there to merge with."""
+    """Check that the history is complete, so that merges find their base."""
     if repository.git.text("rev-parse", "--is-shallow-repository") == "true":
-        return warn("history", "this clone is shallow, and merges may lack their base; run: git fetch --unshallow")
+        return warn("history", "this clone is shallow, so merges may not find their base; run: git fetch --unshallow")
     return ok("history", "the history is complete")
 
 
 def check_ignored(repository: Repository) -> Check:
-    """`.worktrees/` can be made, what was open in it is there, and git will not show it."""
+    """Check that `.worktrees/` can be created, that no worktree is missing from it, and that git ignores it."""
     place = repository.worktrees_dir
     if place.is_symlink() or (place.exists() and not place.is_dir()):
-        return fail("worktrees", f"{place} is no directory; worktrees are made below one of that name. Rename it")
+        return fail("worktrees", f"{place} is not a directory, but worktrees are created below it; rename it")
     if missing := find_missing(repository):
         return fail("worktrees", missing)
     if not os.access(place if place.exists() else place.parent, os.W_OK):
-        return fail("worktrees", f"{place} cannot be written; worktrees are made there")
+        return fail("worktrees", f"{place} is not writable, but worktrees are created there; make it writable")
     if repository.is_bare:
-        return ok("worktrees", f"they are made in {place}")
+        return ok("worktrees", f"they are created in {place}")
     if repository.git.text("ls-files", "--", f":(top,literal){place.name}"):
-        return fail("worktrees", f"files below {place.name}/ are in git; worktrees are made there. Move those files")
+        return fail("worktrees", f"git tracks files in {place.name}/, where worktrees are created; move those files")
     if repository.git.succeeds("check-ignore", "--quiet", "--", f"{place.name}/x"):
         return ok("worktrees", f"{place.name}/ is ignored")
     exclude = repository.common_dir / "info" / "exclude"
     if not os.access(exclude if exclude.exists() else repository.common_dir, os.W_OK):
-        return fail("worktrees", f"{exclude} cannot be written; put `/{place.name}/` into .gitignore yourself")
-    return ok("worktrees", f"{place.name}/ will be ignored through {exclude}")
+        return fail("worktrees", f"{exclude} is not writable; add `/{place.name}/` to .gitignore")
+    return ok("worktrees", f"{place.name}/ will be added to {exclude}")
 
 
 def check_place(repository: Repository) -> Iterator[Check]:
-    """Whether the repository was moved, or is a copy, since it was last worked."""
+    """Report whether the repository was moved or copied since the last run."""
     if moved := find_move(repository):
         what = "is a copy of" if moved.is_copy else "was moved from"
-        yield ok("place", f"this repository {what} {moved.former}; the next run links its worktrees to this place")
+        yield ok("place", f"this repository {what} {moved.former}; the next run links its worktrees to this directory")
 
 
 def check_strangers(repository: Repository) -> Iterator[Check]:
-    """Worktrees below `.worktrees` that a person made there."""
+    """Report worktrees in `.worktrees` that coordinator did not create."""
     if found := list_foreign_worktrees(repository):
         named = ", ".join(str(path) for path in found[:SHOWN]) + (" and more" if len(found) > SHOWN else "")
-        yield ok("others", f"coordinator did not make {named}, and leaves that alone")
+        yield ok("others", f"coordinator did not create {named}, and leaves it alone")
 
 
 def check_disk(project: Project) -> Check:
-    """There is room for a worktree a session, and one to verify in."""
+    """Check the disk space for a worktree per session, and one more for `verify`."""
     repository = project.repository
     rows = repository.git.text("ls-tree", "-r", "-l", "-z", project.head).split("\0")
     sizes = (row.split("\t", 1)[0].split()[3] for row in rows if row)
     size = sum(int(one) for one in sizes if one.isdecimal())
     needed = size * (project.settings.max_sessions + 1)
     free = shutil.disk_usage(_find_existing(repository.worktrees_dir)).free
-    text = f"{_write_bytes(free)} are free, {_write_bytes(needed)} needed for {project.settings.max_sessions} sessions"
+    text = f"{_write_bytes(free)} free, {_write_bytes(needed)} needed for {project.settings.max_sessions} sessions"
     if free < needed:
-        return fail("disk", f"{text}; lower max_sessions, or make room")
+        return fail("disk", f"{text}; lower max_sessions, or free some space")
     return ok("disk", text)
 
 
@@ -111,43 +109,43 @@ def _write_bytes(number: int) -> str:
 
 
 def check_remote(project: Project) -> Iterator[Check]:
-    """Where work lands on a remote: it answers, has the branch, and would take a push."""
+    """If work lands on a remote, check that it answers, has the target branch, and accepts a push."""
     remote = project.open_remote()
     if remote is None:
         return
     try:
         branches = remote.list_branches()
     except RemoteError as error:
-        yield fail("remote", f"{error}; see that `git fetch {remote.name}` works without asking anything")
+        yield fail("remote", f"{error}; make sure that `git fetch {remote.name}` works without a prompt")
         return
     if remote.target not in branches:
-        yield fail("remote", f"{remote.name} has no branch {remote.target}; push it, or set `target`")
+        yield fail("remote", f"{remote.name} has no branch {remote.target}; push it, or change `target`")
         return
     yield _check_push(project, remote, branches[remote.target])
     if remote.uses_large_files(project.head) and not remote.has_lfs():
-        yield fail("large files", "the repository keeps files by git LFS, and git-lfs is not installed; install it")
+        yield fail("large files", "the repository uses Git LFS, but git-lfs is not installed; install it")
 
 
 def _check_push(project: Project, remote: Remote, tip: str) -> Check:
     base = project.open_head().base()
     if tip != base:
-        how = f"run `git fetch {remote.name}` to see what a run would start from; it fetches by itself"
-        return warn("remote", f"{remote.name} answers, and has moved on since it was last fetched; {how}")
+        how = f"a run fetches first; to see what it would start from: git fetch {remote.name}"
+        return warn("remote", f"{remote.name} answers, but has new commits since the last fetch; {how}")
     match remote.push(base, base, is_dry_run=True):
         case Refused(words):
-            return fail("remote", f"{remote.name} would refuse a push: {words}")
+            return fail("remote", f"{remote.name} would reject a push: {words}")
         case Raced(reason) | Unreachable(reason):
-            return fail("remote", f"{remote.name} does not take a push at the moment: {reason}")
+            return fail("remote", f"{remote.name} cannot be pushed to right now: {reason}")
         case Pushed():
-            # Hooks and protected branches are asked only by a push that is meant.
-            return ok("remote", f"{remote.name} answers, and takes a push by you; what its rules say is not known yet")
+            # A dry run does not run hooks or check branch protection.
+            return ok("remote", f"{remote.name} accepts a push from you; its hooks and branch rules cannot be checked")
 
 
 def check_branches(project: Project) -> Check:
-    """No branch is in the way of those that nodes get, and none of them is checked out by a person."""
+    """Check that the branches of nodes can be created, and that none is checked out elsewhere."""
     repository = project.repository
     ours = {entry.path for entry in list_entries(repository)}
-    # Not line by line: a path may hold a newline.
+    # Not line by line: a path may contain a newline.
     fields = repository.git.text("for-each-ref", "--format=%(refname)%00%(worktreepath)%00", "refs/heads").split("\0")
     pairs = zip(fields[::2], fields[1::2], strict=False)
     there = {ref.strip("\n").removeprefix("refs/heads/"): place for ref, place in pairs}
@@ -158,39 +156,39 @@ def check_branches(project: Project) -> Check:
     )
     if in_the_way:
         named = ", ".join(in_the_way[:SHOWN])
-        text = f"the branch {named} is in the way of branches that tasks get; rename it, or set branch_prefix"
+        text = f"branches of tasks cannot be created next to {named}; rename that, or set branch_prefix"
         return fail("branches", text)
     taken = sorted(name for name in wanted if there.get(name) and Path(there[name]) not in ours)
     if taken:
         where = f"{taken[0]} is checked out in {there[taken[0]]}"
-        return fail("branches", f"{where}; check out another branch there, since a task works on it")
-    return ok("branches", f"names like {project.settings.branch_prefix}<id> are free")
+        return fail("branches", f"{where}; check out another branch there, since a task needs it")
+    return ok("branches", f"names like {project.settings.branch_prefix}<id> are available")
 
 
 def check_names(project: Project) -> Check:
-    """No tag or other ref is called like HEAD, the target, a task's branch or a commit."""
+    """Check that no tag or other ref is named like HEAD, the target, a task's branch or a commit."""
     refs = project.repository.git.text("for-each-ref", "--format=%(refname)").splitlines()
     names = project.name_branches()
     open_tasks = [task_id for task_id, task in project.graph.tasks.items() if not task.is_completed]
     found = find_ambiguous(refs, {project.target, *(names[task_id] for task_id in open_tasks)})
     if not found:
-        return ok("names", "no tag is called like HEAD, a branch or a commit")
-    said = f"{list_some(found, SHOWN)} can be taken for HEAD, a branch or a commit"
+        return ok("names", "no tag is named like HEAD, a branch or a commit")
+    said = f"{list_some(found, SHOWN)} can be mistaken for HEAD, a branch or a commit"
     how = f"rename them, or delete one with `git update-ref -d {found[0]}`"
-    return warn("names", f"{said} in what agents and you type, though not by a run; {how}")
+    return warn("names", f"{said} in commands that you or agents type, though not by a run; {how}")
 
 
 def check_attributes(project: Project) -> Iterator[Check]:
-    """Filters and merge drivers that the head's attributes name are configured here."""
+    """Check that the filters and merge drivers in the head's .gitattributes are configured here."""
     git = project.repository.git
     with Objects(git) as objects:
         words = list_words(IsolatedGit(git).read_attributes(objects, project.head))
     missing = [warn("attributes", line) for line in find_missing_filters(git, words)]
-    yield from missing or [ok("attributes", "the filters and merge drivers that .gitattributes name are configured")]
+    yield from missing or [ok("attributes", "the filters and merge drivers in .gitattributes are configured")]
 
 
 def check_case(project: Project) -> Check:
-    """No two paths are the same on a disk that does not tell case apart."""
+    """Check that no two paths are the same on a case-insensitive disk."""
     repository = project.repository
     paths = repository.git.text("ls-tree", "-r", "-z", "--name-only", project.head).split("\0")
     groups: defaultdict[str, list[str]] = defaultdict(list)
@@ -199,8 +197,8 @@ def check_case(project: Project) -> Check:
     twins = [" and ".join(same) for same in groups.values() if len(same) > 1]
     found = repository.git.run("config", "--type=bool", "--get", "core.ignorecase", accept=(0, 1, 128)).text
     if not twins:
-        return ok("paths", "no two differ only by case")
+        return ok("paths", "no two paths differ only by case")
     text = f"{'; '.join(twins[:SHOWN])} differ only by case"
     if found == "true":
-        return fail("paths", f"{text}, and this disk cannot hold both; rename one")
-    return warn("paths", f"{text}; a disk that does not tell case apart cannot hold both")
+        return fail("paths", f"{text}, but this disk is case-insensitive; rename one of them")
+    return warn("paths", f"{text}; they cannot be checked out on a case-insensitive disk")

@@ -1,4 +1,4 @@
-"""`coordinator graph`: draws the graph at the head, coloured by what the last run made of it."""
+"""`coordinator graph`: draws the graph at the head, coloured by the results of the last run."""
 
 import sys
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from rich.console import Console
 
 from flows.cli.commands.option_values import Format
 from flows.cli.commands.repository_snapshot import Snapshot, find_outcomes, read_snapshot
-from flows.cli.display.output import print_json, say
+from flows.cli.display.output import count, print_json, say
 from tasks_lib.errors import InputError
 from tasks_lib.graph.drawing import draw_dot, draw_mermaid, draw_svg
 from tasks_lib.graph.task_graph import Graph, build_graph
@@ -25,7 +25,7 @@ STATUSES: Mapping[str, Status] = {
 
 
 def show_graph(path: Path, form: Format | None, output: Path | None, *, as_json: bool, console: Console) -> ExitCode:
-    """Write the drawing to `output`, or to standard output. Raises InputError, also if the file cannot be written."""
+    """Write the drawing to `output`, or to standard output. Raises InputError if that fails or the input has faults."""
     snapshot = read_snapshot(path)
     if snapshot.project is None:
         raise InputError(snapshot.faults)
@@ -41,13 +41,13 @@ def show_graph(path: Path, form: Format | None, output: Path | None, *, as_json:
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError([f"{output} cannot be written ({error.strerror}); name another file"]) from error
-    say(console, f"Wrote {len(graph.tasks)} nodes to {output}.")
+        raise InputError([f"{output} cannot be written ({error.strerror}); choose another file"]) from error
+    say(console, f"Wrote {count(len(graph.tasks), 'node')} to {output}.")
     return ExitCode.COMPLETED
 
 
 def draw(graph: Graph, form: Format, outcomes: Mapping[str, str]) -> str:
-    """The drawing as text; `outcomes` go before what the task files say."""
+    """Draw the graph as text; `outcomes` take precedence over the status in the task files."""
     match form:
         case Format.SVG:
             return draw_svg(graph, outcomes)
@@ -58,13 +58,13 @@ def draw(graph: Graph, form: Format, outcomes: Mapping[str, str]) -> str:
 
 
 def lay_over(graph: Graph, outcomes: Mapping[str, str]) -> Graph:
-    """`graph` with the status that an outcome comes to, for drawings that know task files only."""
+    """Return `graph` with outcomes turned into statuses, for formats that only know those."""
     known = {task_id: STATUSES[name] for task_id, name in outcomes.items() if name in STATUSES}
     return build_graph(replace(t, status=known.get(t.id, t.status)) for t in graph.tasks.values()) if known else graph
 
 
 def describe_graph(snapshot: Snapshot, graph: Graph, outcomes: Mapping[str, str]) -> dict[str, object]:
-    """The graph as plain values, nodes in topological order."""
+    """The graph as plain values, with nodes in topological order."""
     nodes: list[dict[str, object]] = []
     for task_id in graph.order():
         task = graph.tasks[task_id]

@@ -1,4 +1,4 @@
-"""`coordinator init`: writes a configuration and a first task file to begin with, and registers the repository."""
+"""`coordinator init`: creates a starter configuration and an example task, and registers the repository."""
 
 import json
 import re
@@ -23,7 +23,7 @@ from tasks_lib.settings.schema import starter_settings
 EXAMPLE = "example.md"
 EXAMPLE_TASK = """\
 ---
-# A task is a markdown file with these keys above its text. Any file name will do; the id names the branch.
+# A task is a markdown file with these keys above its text. The file can have any name; the id names the branch.
 id: example
 name: Say what this task is for
 status: pending
@@ -31,16 +31,16 @@ status: pending
 depends_on: []
 # How much it touches: single, narrow, moderate, broad or system.
 scope: narrow
-# How likely it is to go wrong: trivial, low, medium, high or critical. From high on a reviewer reads the branch.
+# How likely it is to go wrong: trivial, low, medium, high or critical. From high on, a reviewer checks the branch.
 risk: low
-# planning, decomposition, implementation, review, research or architecture: it chooses the agent's role.
+# planning, decomposition, implementation, review, research or architecture; it determines the agent's role.
 level: implementation
-# No agent is sent to a task of a person. Take this line out to have it worked.
+# Agents do not work on a task that is assigned to a human. Remove this line to let an agent run it.
 assignee: human
 ---
 
 ## Description
-What is to be done, and why. The agent reads this whole file.
+What needs to be done, and why. The agent reads this whole file.
 
 ## Acceptance Criteria
 - [ ] Something that can be checked.
@@ -49,23 +49,23 @@ What is to be done, and why. The agent reads this whole file.
 - Paths of files that the agent should read first.
 """
 NO_TEST = "no test specified"
-"""Stands in the `test` script that `npm init` writes."""
+"""Part of the placeholder `test` script that `npm init` writes."""
 
 
 def init_repository(path: Path, console: Console) -> ExitCode:
-    """Write what is missing, register the repository, and say what to do next; nothing is overwritten.
+    """Create what is missing, register the repository, and print the next steps; nothing is overwritten.
 
-    Raises InputError if `path` is no repository with a checkout.
+    Raises InputError if `path` is not in a repository with a checkout.
     """
     repository = Repository.open(path)
     if repository.is_bare:
-        raise InputError([f"{repository.top} is bare and has no files to write beside; run this in a clone of it"])
+        raise InputError([f"{repository.top} is a bare repository without a checkout; run this in a clone of it"])
     has_opencode = find_program("opencode") is not None
     wrote = [*_write_settings(repository.top, console, has_opencode=has_opencode)]
     tasks_dir = read_leniently(repository).tasks_dir
     wrote += _write_example(repository.top, tasks_dir, console)
     name = register(repository.top, find_former_top(repository, find_move(repository)))
-    say(console, f'Registered as "{name}"; a flow run in Prefect may name it so.')
+    say(console, f'Registered as "{name}"; flow runs in Prefect use this name.')
     _say_next(wrote, tasks_dir, console, has_opencode=has_opencode and CONFIGURATION in wrote)
     return ExitCode.COMPLETED
 
@@ -73,27 +73,33 @@ def init_repository(path: Path, console: Console) -> ExitCode:
 def _write_settings(top: Path, console: Console, *, has_opencode: bool) -> list[str]:
     file = top / CONFIGURATION
     if file.exists() or file.is_symlink():
-        say(console, f"{CONFIGURATION} is there already; it was left as it is.")
+        say(console, f"{CONFIGURATION} already exists; it was not changed.")
         return []
     verify = guess_verify(top)
     _write_new(file, starter_settings(verify, has_opencode=has_opencode))
     say(console, f"Wrote {CONFIGURATION}{', with opencode as the agent' if has_opencode else ''}.")
     if verify:
         lines = ", ".join(f"`{line}`" for line in verify)
-        say(console, f"  verify is a guess from the files here: {lines}. Correct it if that is not how tests are run.")
+        say(
+            console,
+            f"  verify was guessed from the files here: {lines}. Change it if your tests run differently.",
+        )
     else:
-        say(console, "  How tests are run here could not be guessed; put the lines under verify.", "yellow")
+        say(console, "  No test command could be guessed; add yours under verify.", "yellow")
     return [CONFIGURATION]
 
 
 def _write_example(top: Path, tasks_dir: str, console: Console) -> list[str]:
     folder = top / tasks_dir
     if folder.exists():
-        say(console, f"{tasks_dir}/ is there already; no example was written.")
+        say(console, f"{tasks_dir}/ already exists; no example was written.")
         return []
     folder.mkdir(parents=True)
     _write_new(folder / EXAMPLE, EXAMPLE_TASK)
-    say(console, f"Wrote {tasks_dir}/{EXAMPLE}, which is for a person until its `assignee` is taken out.")
+    say(
+        console,
+        f"Wrote {tasks_dir}/{EXAMPLE}. It is assigned to a human; to let an agent run it, remove `assignee`.",
+    )
     return [f"{tasks_dir}/{EXAMPLE}"]
 
 
@@ -106,13 +112,13 @@ def _write_new(file: Path, text: str) -> None:
 
 
 def _say_next(wrote: list[str], tasks_dir: str, console: Console, *, has_opencode: bool) -> None:
-    choose = "Choose a model (`opencode models` lists them)" if has_opencode else "Name your agent"
+    choose = "Choose a model (`opencode models` lists them)" if has_opencode else "Set your agent's command"
     steps = [
-        f"{choose} under `agent` in {CONFIGURATION}, and look at `verify`.",
+        f"{choose} under `agent` in {CONFIGURATION}, and check `verify`.",
         f"Write tasks in {tasks_dir}/, and check them: coordinator validate",
         f"Commit them: git add {' '.join(wrote) or f'{CONFIGURATION} {tasks_dir}'} && git commit",
-        "See whether everything is in place: coordinator doctor",
-        "Work the graph: coordinator run",
+        "Check that everything is in place: coordinator doctor",
+        "Run the graph: coordinator run",
     ]
     say(console, "\nNext:")
     for number, step in enumerate(steps, 1):
@@ -120,7 +126,7 @@ def _say_next(wrote: list[str], tasks_dir: str, console: Console, *, has_opencod
 
 
 def guess_verify(top: Path) -> tuple[str, ...]:
-    """The shell lines that most likely test the repository at `top`; empty if nothing there tells."""
+    """The shell commands that most likely test the repository at `top`; empty if there is no clue."""
     if re.search(r"^test\s*:(?!=)", _read(top / "Makefile"), re.MULTILINE):
         return ("make test",)
     guesses = (_guess_python(top), _guess_node(top), _guess_cargo(top), _guess_go(top))

@@ -1,4 +1,4 @@
-"""`coordinator cleanup --restore` and `--prune`: makes a branch of a kept state again, or forgets old ones."""
+"""`coordinator cleanup --restore` and `--prune`: creates a branch from a saved state, or deletes old states."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -22,9 +22,9 @@ DAY_SECONDS = 86_400
 
 
 def restore_kept(path: Path, name: str, to: str, *, as_json: bool, console: Console) -> ExitCode:
-    """Make the branch `to` ("" for one of its own) at the kept state `name`.
+    """Create the branch `to` ("" for a default name) from the saved state `name`.
 
-    Raises InputError if `name` means none or several, or if the branch is there already.
+    Raises InputError if `name` matches no state or several, or if the branch already exists.
     """
     repository = Repository.open(path)
     kept = find_kept(repository, name)
@@ -33,24 +33,24 @@ def restore_kept(path: Path, name: str, to: str, *, as_json: bool, console: Cons
     if as_json:
         print_json({**describe_kept(kept), "branch": made.branch, "has_staged": made.has_staged})
         return ExitCode.COMPLETED
-    say(console, f"{made.branch} is at what was kept as {kept.ref} ({kept.commit[:10]}).")
+    say(console, f"Created branch {made.branch} from {kept.ref} ({kept.commit[:10]}).")
     if made.has_staged:
-        say(console, f"What was staged differed from it: git show {branch_ref(made.branch)}^2")
-    say(console, f"Look at it: git log --stat {branch_ref(made.branch)} --   Work on it: git switch {made.branch}")
-    say(console, "A run goes on with it if it is the branch of its node: give that with `--to` once it is free.")
-    say(console, f"It stays kept as well: git update-ref -d {kept.ref}")
+        say(console, f"The staged files were different; show them: git show {branch_ref(made.branch)}^2")
+    say(console, f"Show it: git log --stat {branch_ref(made.branch)} --   Switch to it: git switch {made.branch}")
+    say(console, "To let a run continue it, restore it with `--to` the node's own branch, once that name is free.")
+    say(console, f"The saved state was not removed; to delete it: git update-ref -d {kept.ref}")
     return ExitCode.COMPLETED
 
 
 def prune_kept(path: Path, days: float | None, *, is_dry_run: bool, as_json: bool, console: Console) -> ExitCode:
-    """Forget what was kept more than `days` ago, by default `kept_days` of the configuration.
+    """Delete the states saved more than `days` ago, by default `kept_days` of the configuration.
 
-    Raises BusyError while a run is going on, InputError if neither says how old.
+    Raises BusyError during a run, InputError if neither sets an age.
     """
     project = load_project(path)
     limit = project.settings.kept_days if days is None else days
     if days is None and limit == 0:
-        raise InputError(["kept_days is 0, which keeps states for ever; say how old with `--older-than DAYS`"])
+        raise InputError(["kept_days is 0, so saved states never expire; set an age with `--older-than DAYS`"])
     now = datetime.now(UTC)
     repository = project.repository
     with RunLock(repository.state_dir, PRUNE_NAME):
@@ -65,18 +65,18 @@ def prune_kept(path: Path, days: float | None, *, is_dry_run: bool, as_json: boo
 
 def _print_pruned(done: Sequence[Kept], limit: float, now: datetime, console: Console, *, is_dry_run: bool) -> None:
     for kept in done:
-        what = "would be forgotten" if is_dry_run else f"forgotten; it was {kept.commit}"
-        say(console, f"{kept.ref}: kept {count(count_days(kept, now), 'day')} ago, {what}")
+        what = "would be deleted" if is_dry_run else f"deleted; it was {kept.commit}"
+        say(console, f"{kept.ref}: saved {count(count_days(kept, now), 'day')} ago, {what}")
     if not done:
-        say(console, f"Nothing was kept more than {limit:g} days ago; `{name_program()} cleanup` lists what is kept.")
+        say(console, f"No saved state is older than {limit:g} days; `{name_program()} cleanup` lists them all.")
 
 
 def count_days(kept: Kept, now: datetime) -> int:
-    """How many whole days ago it was kept."""
+    """How many whole days ago the state was saved."""
     return max(0, int((now - kept.date).total_seconds() // DAY_SECONDS))
 
 
 def describe_kept(kept: Kept, now: datetime | None = None) -> dict[str, object]:
-    """A kept state as plain values."""
+    """A saved state as plain values."""
     age = {"days": count_days(kept, now)} if now else {}
     return {"ref": kept.ref, "commit": kept.commit, "date": kept.date.isoformat(), "label": kept.label, **age}

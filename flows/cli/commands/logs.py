@@ -1,4 +1,4 @@
-"""`coordinator logs`: prints what was written down while a node was set up, worked, reviewed and verified."""
+"""`coordinator logs`: prints the logs of a node's setup, sessions, reviews and verification."""
 
 import re
 import sys
@@ -22,14 +22,14 @@ from tasks_lib.runtime.status_board import VIEW_NAME, read_view
 from tasks_lib.suggestions import suggest
 
 LOOK_SECONDS = 0.25
-"""Between two looks at a file that is followed; no event of the system's is at hand on every platform."""
+"""How often a followed file is polled; file events are not available on every platform."""
 BLOCK_BYTES = 1 << 16
 
 _STEERING = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]|\xc2[\x80-\x9f]|\x1b(?!\[[0-9;:]*m)")
 
 
 class LogKind(StrEnum):
-    """Which of a node's logs; the value is how the names of its files begin."""
+    """The kinds of a node's logs; each value is the prefix of the file names."""
 
     SESSION = "session"
     SETUP = "setup"
@@ -38,17 +38,17 @@ class LogKind(StrEnum):
 
 
 def choose_kind(*, is_setup: bool, is_review: bool, is_verify: bool) -> LogKind:
-    """The kind that a person asked for, a session's if for none; raises InputError for more than one."""
+    """Choose the kind that was asked for, or the session log by default; raises InputError for more than one."""
     asked = {LogKind.SETUP: is_setup, LogKind.REVIEW: is_review, LogKind.VERIFY: is_verify}
     kinds = [kind for kind, is_asked in asked.items() if is_asked] or [LogKind.SESSION]
     if len(kinds) > 1:
-        raise InputError([f"choose one of {', '.join(f'--{kind}' for kind in kinds)}"])
+        raise InputError([f"give only one of {', '.join(f'--{kind}' for kind in kinds)}"])
     return kinds[0]
 
 
 @dataclass(frozen=True, slots=True)
 class NodeLogs:
-    """The log files of `node`, which lie in `folder`."""
+    """The log files of `node`, in `folder`."""
 
     repository: Repository
     node: str
@@ -58,13 +58,13 @@ class NodeLogs:
         return self.repository.state_dir / "logs" / flatten(self.node)
 
     def list(self) -> Sequence[Path]:
-        """Every file, the one that was written to last at the end."""
+        """List every file, the most recently written one last."""
         is_place = self.node not in ("", ".", "..") and self.folder.is_dir()
         files = self.folder.glob("*.log") if is_place else ()
         return sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name))
 
     def find(self, kind: LogKind, attempt: int | None) -> Path | None:
-        """The newest file of `kind`, of `attempt` alone if one is given."""
+        """Find the newest file of `kind`, or of that kind and `attempt`."""
         found = [file for file in self.list() if _is_kind(file.stem, kind, attempt)]
         return found[-1] if found else None
 
@@ -88,14 +88,14 @@ def show_logs(
     as_json: bool,
     console: Console,
 ) -> ExitCode:
-    """Print the newest log of `kind`, or name all of them; followed, until the run ends.
+    """Print the newest log of `kind`, or list all logs; if followed, until the run ends.
 
-    Raises InputError if the node is unknown, or has no such log and will get none.
+    Raises InputError if the node is unknown, or if it has no such log and will not get one.
     """
     if as_json and not is_list:
-        raise InputError(["--json goes with --list; a log is printed as it was written"])
+        raise InputError(["--json only works with --list; logs are printed as they were written"])
     if attempt is not None and kind in (LogKind.SETUP, LogKind.VERIFY):
-        raise InputError([f"--attempt does not go with --{kind}: those logs are not told apart by it; see --list"])
+        raise InputError([f"--attempt cannot be used with --{kind}, whose logs are not per attempt; see --list"])
     repository = Repository.open(path)
     logs = NodeLogs(repository, node)
     if is_list:
@@ -117,20 +117,20 @@ def _require(found: Sequence[Path], logs: NodeLogs, what: str) -> None:
         return
     others = [file.stem for file in logs.list()]
     if others:
-        raise InputError([f"{logs.node} has no such {what}; it has {', '.join(others)}"])
+        raise InputError([f"{logs.node} has no such {what}; its logs are {', '.join(others)}"])
     _require_node(logs)
-    raise InputError([f"{logs.node} has no {what} yet; `coordinator status` says where it is"])
+    raise InputError([f"{logs.node} has no {what} yet; `coordinator status` shows its stage"])
 
 
 def _require_node(logs: NodeLogs) -> None:
     view = read_view(logs.repository.state_dir / VIEW_NAME)
     known: Mapping[str, object] = view.nodes if view else {}
     if logs.node not in known and not logs.list():
-        raise InputError([f'"{logs.node}" is no node that a run has worked here{suggest(logs.node, known)}'])
+        raise InputError([f'no run here has a node "{logs.node}"{suggest(logs.node, known)}'])
 
 
 def list_logs(logs: NodeLogs, console: Console, *, as_json: bool) -> None:
-    """Name every log of a node, the newest last."""
+    """List every log of a node, the newest last."""
     files = [(file, file.stat()) for file in logs.list()]
     if as_json:
         print_json(
@@ -149,16 +149,16 @@ def _write_time(seconds: float) -> str:
 
 
 def copy(file: Path, start: int) -> int:
-    """Put what stands in `file` from the byte `start` on to standard output; returns where it ends now.
+    """Copy `file` from the byte `start` on to standard output; returns the file's end.
 
-    On a terminal only colours are left of what steers it. A file that became shorter had its middle taken out.
+    On a terminal, all control sequences except colours are removed. A file may shrink when its middle is cut out.
     """
     is_seen = sys.stdout.isatty()
     with file.open("rb") as source:
         start = min(start, source.seek(0, 2))
         source.seek(start)
         while block := source.read(BLOCK_BYTES):
-            if block.endswith(b"\xc2"):  # The half of a control character that takes two bytes.
+            if block.endswith(b"\xc2"):  # The first half of a two-byte control character.
                 block += source.read(1)
             sys.stdout.buffer.write(calm(block) if is_seen else block)
             start += len(block)
@@ -167,17 +167,17 @@ def copy(file: Path, start: int) -> int:
 
 
 def calm(output: bytes) -> bytes:
-    """`output` of a program without what steers a terminal, but for colours, tabs and returns."""
+    """Remove terminal control sequences from `output`, except colours, tabs and line ends."""
     return _STEERING.sub(b"", output)
 
 
 def follow(logs: NodeLogs, kind: LogKind, attempt: int | None) -> None:
-    """Print the newest log and what is added to it, then newer ones, until the run ends or nobody reads."""
+    """Print the newest log and what is added to it, then newer logs, until the run ends or the reader leaves."""
     _require_node(logs)
     shown: Path | None = None
     end = 0
     while True:
-        # Whoever no longer holds the lock has written its last line.
+        # Check the lock first: a run writes its last line before it releases the lock.
         is_alive = read_holder(logs.repository.state_dir) is not None
         found = logs.find(kind, attempt)
         if found and found != shown:

@@ -1,4 +1,4 @@
-"""`coordinator message`: says something to the agent that works a node, from another terminal."""
+"""`coordinator message`: sends a message to the agent of a running node, from another terminal."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from tasks_lib.reporting.run_report import ExitCode
 
 
 def send_message(path: Path, node: str, text: str, *, as_json: bool, console: Console) -> ExitCode:
-    """Bring `text` to the agent of `node`: into its turn if the backend can, else with its next prompt.
+    """Send `text` to the agent of `node`: during its turn if the backend supports that, else with the next prompt.
 
-    Raises InputError for an empty or an endless text, and where no run is going on.
+    Raises InputError if the text is empty or too long, or if no run is in progress.
     """
     if not text.strip():
-        raise InputError(["there is no text; write what the agent is to be told, in quotes"])
+        raise InputError(["the message is empty; write it in quotes after the node's id"])
     if len(text) > MOST_CHARS:
-        raise InputError([f"the text is longer than {MOST_CHARS} characters; put it into a file, and name that"])
+        raise InputError([f"the message is longer than {MOST_CHARS} characters; put it in a file and send its path"])
     return speak(path, UserRequest(Wish.MESSAGE, (node,), text), as_json=as_json, console=console)

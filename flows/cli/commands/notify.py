@@ -1,4 +1,4 @@
-"""`coordinator notify`: writes down what an agent reports from its worktree; no network, no git, no server."""
+"""`coordinator notify`: records what an agent reports from its worktree, without network, git or a server."""
 
 import sys
 from pathlib import Path
@@ -9,25 +9,25 @@ from tasks_lib.model import Notice, NoticeLevel
 
 
 def notify(directory: Path, level: NoticeLevel, text: str) -> None:
-    """Append the notice for the node whose worktree `directory` lies in, and say so in one line.
+    """Append the notice for the node whose worktree contains `directory`, and print one line.
 
-    Raises InputError outside of such a worktree, and for an empty text.
+    Raises InputError outside such a worktree, and for an empty text.
     """
     if not text.strip():
-        raise InputError(["there is no text; write what is to be reported, in quotes"])
+        raise InputError(["the text is empty; write what you want to report, in quotes"])
     git_dir, record = find_node(directory)
     try:
         append_notice(git_dir, Notice(level, text, record.turn))
     except OSError as error:
         raise InputError([f"the notice for {record.task_id} could not be written: {error}"]) from error
-    advice = " Commit what is coherent, and end your turn." if level is NoticeLevel.BLOCKING else ""
+    advice = " Commit the work that is coherent, and end your turn." if level is NoticeLevel.BLOCKING else ""
     sys.stdout.write(f"Noted for {record.task_id} ({level}).{advice}\n")
 
 
 def find_node(directory: Path) -> tuple[Path, Record]:
-    """The git directory and the record of the worktree around `directory`, looked for upwards.
+    """Find the git directory and the record of the worktree that contains `directory`.
 
-    A repository inside the worktree, such as a submodule, is passed by.
+    Repositories inside the worktree, such as submodules, are skipped.
     """
     start = directory.resolve()
     for place in (start, *start.parents):
@@ -35,4 +35,4 @@ def find_node(directory: Path) -> tuple[Path, Record]:
         record = read_record(git_dir) if git_dir else None
         if git_dir and record:
             return git_dir, record
-    raise InputError([f"{start} is in no worktree that the coordinator works in; run this in the worktree of the task"])
+    raise InputError([f"{start} is not in a worktree of a coordinator task; run this in the task's worktree"])

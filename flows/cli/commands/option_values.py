@@ -1,13 +1,13 @@
-"""Names values of the command line's options; nothing is imported here, since every command waits for it."""
+"""Values of command line options. Every command loads this module, so it imports nothing heavy."""
 
 from enum import StrEnum
 
 UP_PORT = 4200
-"""Where `coordinator up` shows Prefect's UI unless it is told another port."""
+"""Default port of `coordinator up`."""
 
 
 class Format(StrEnum):
-    """What a graph can be drawn as; the value is what stands behind `--format`."""
+    """Output formats of `coordinator graph --format`."""
 
     DOT = "dot"
     MERMAID = "mermaid"
@@ -15,14 +15,14 @@ class Format(StrEnum):
 
 
 class DemoBackend(StrEnum):
-    """What works the demo: its scripted agents, or sessions of a real opencode."""
+    """What runs the demo's nodes: scripted agents, or real opencode sessions."""
 
     COMMAND = "command"
     OPENCODE = "opencode"
 
 
 class PromptKind(StrEnum):
-    """Which prompt to show: of whoever works a task, or of whoever reviews its branch."""
+    """Which prompt to show: the one for the task, or the one for the review of its branch."""
 
     TASK = "task"
     REVIEW = "review"

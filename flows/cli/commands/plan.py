@@ -1,4 +1,4 @@
-"""`coordinator plan`: what can be worked together, what takes longest, when it would be done, and what starts now."""
+"""`coordinator plan`: shows what can run in parallel, the critical path, a forecast, and what would start now."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +18,7 @@ SESSION_COUNTS = (1, 2, 4, 8, 16, 32)
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """What is ahead. `groups` hold the open ids by depth; `effort` is that of `critical_path`, in units of effort."""
+    """What is left to do. `groups` are the open ids by depth; `effort` is that of `critical_path`, in units."""
 
     open: int
     completed: int
@@ -34,7 +34,7 @@ class PlanSummary:
 
 
 def show_plan(path: Path, *, as_json: bool, console: Console) -> ExitCode:
-    """Print the outlook of the graph at the head. Raises InputError naming every fault."""
+    """Print the plan for the graph at the head. Raises InputError naming every fault."""
     project = load_project(path)
     outlook = look_ahead(project)
     if as_json:
@@ -47,7 +47,7 @@ def show_plan(path: Path, *, as_json: bool, console: Console) -> ExitCode:
 
 
 def look_ahead(project: Project) -> PlanSummary:
-    """The outlook of a project, as its head stands."""
+    """Plan what is left to do at the project's head."""
     graph, sessions = project.graph, project.settings.max_sessions
     ahead = keep_open(graph)
     plan, path = Plan(graph), graph.critical_path()
@@ -68,7 +68,7 @@ def look_ahead(project: Project) -> PlanSummary:
 
 
 def keep_open(graph: Graph) -> Graph:
-    """The graph of what is not completed, without the edges from what is."""
+    """The graph of the nodes that are not completed, without edges from completed ones."""
     left = {task_id: task for task_id, task in graph.tasks.items() if not task.is_completed}
     return build_graph(
         replace(task, depends_on=tuple(one for one in task.depends_on if one in left)) for task in left.values()
@@ -76,7 +76,7 @@ def keep_open(graph: Graph) -> Graph:
 
 
 def choose_counts(graph: Graph, sessions: int) -> Sequence[int]:
-    """Numbers of sessions worth comparing: up to the first that as many as there are nodes could not beat."""
+    """Choose the session counts to compare, up to the first that more sessions would not improve on."""
     counts = sorted({*SESSION_COUNTS, sessions})
     last = forecast_table(graph, [max(len(graph.tasks), 1)])[0].makespan
     enough = next((row.max_sessions for row in forecast_table(graph, counts) if row.makespan <= last), counts[-1])
@@ -84,19 +84,19 @@ def choose_counts(graph: Graph, sessions: int) -> Sequence[int]:
 
 
 def print_outlook(outlook: PlanSummary, project: Project, console: Console) -> None:
-    """The outlook as a person reads it."""
+    """Print the plan as text."""
     say(console, f"{count(outlook.open, 'node')} open, {outlook.completed} completed on {project.where}.", "bold")
     if not outlook.open:
         return
-    say(console, "\nGroups that can be worked together, one after the other:")
+    say(console, "\nGroups that can run in parallel, in this order:")
     rows = [(str(number), str(len(ids)), ", ".join(ids)) for number, ids in enumerate(outlook.groups, 1)]
     _print_groups(rows, console)
     say(console, f"\nCritical path, {count(outlook.effort, 'unit')} of effort:")
     say(console, "  " + " -> ".join(outlook.critical_path))
-    say(console, "\nExpected finish, if every first attempt lands (in units of effort; a `single` task is 1):")
+    say(console, "\nExpected finish if every first attempt lands (in units of effort; a `single` task is 1):")
     print_rows(
         console,
-        ("sessions", "finish", "no order of work ends before"),
+        ("sessions", "finish", "earliest possible"),
         [_write_forecast(row, outlook.max_sessions) for row in outlook.forecast],
     )
     _print_now(outlook, project, console)
@@ -118,9 +118,9 @@ def _print_now(outlook: PlanSummary, project: Project, console: Console) -> None
     for task_id in outlook.starts_now:
         say(console, f"  {task_id}: {tasks[task_id].name} (as {project.settings.role_for(tasks[task_id].level)})")
     if outlook.ready_later:
-        say(console, f"Ready, and waiting for a session: {', '.join(outlook.ready_later)}")
+        say(console, f"Ready, but waiting for a free session: {', '.join(outlook.ready_later)}")
     if outlook.waiting_for_person:
-        say(console, "Waits for a person:")
+        say(console, "Waiting for a person:")
         for task_id in outlook.waiting_for_person:
             say(console, f"  {task_id}: {tasks[task_id].name} ({tasks[task_id].path})")
     stuck = [task_id for task_id, reason in outlook.waits.items() if not reason.startswith("waits for")]

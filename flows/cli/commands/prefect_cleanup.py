@@ -1,4 +1,4 @@
-"""Puts right in Prefect what a killed coordinator left there, where no run is begun that would."""
+"""Cleans up in Prefect after a killed coordinator, for commands that do not start a run."""
 
 import asyncio
 from pathlib import Path
@@ -6,21 +6,21 @@ from pathlib import Path
 from flows.prefect_isolation import isolated
 from flows.prefect_server import end_idle_server, find_api
 
-SERVER_ENDED = "ended the Prefect server that a killed run had left"
+SERVER_ENDED = "ended the Prefect server left by a killed run"
 
 
 def settle(common_dir: Path, former: Path | None = None) -> list[str]:
-    """Tell Prefect which runs of the repository with this git directory are dead, then end a server nobody uses.
+    """Mark dead runs of the repository with this git directory as Crashed in Prefect, then end an unused server.
 
-    `former` is where that directory was before the repository was moved. A line for each thing done. Runs that are
-    alive, here or elsewhere, are left alone.
+    `former` is where that directory was before the repository was moved. Returns a line for each action. Live runs,
+    here or elsewhere, are not touched.
     """
     lines = tell_prefect(common_dir, former)
     return [*lines, SERVER_ENDED] if end_idle_server() else lines
 
 
 def tell_prefect(common_dir: Path, former: Path | None = None) -> list[str]:
-    """Tell a server that answers which flow runs of this repository are dead; without one there is nobody to tell."""
+    """Mark dead flow runs of this repository as Crashed, if a Prefect server answers."""
     if not (api := find_api()):
         return []
     with isolated(api):
@@ -29,4 +29,4 @@ def tell_prefect(common_dir: Path, former: Path | None = None) -> list[str]:
         try:
             return asyncio.run(crash_stale(common_dir, former=former))
         except OUTAGE as error:
-            return [f"Prefect could not be told of runs that were killed: {error}. The next run tries again."]
+            return [f"Could not report killed runs to Prefect: {error}. The next run will try again."]

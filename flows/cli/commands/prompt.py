@@ -1,4 +1,4 @@
-"""`coordinator prompt`: shows what an agent would be told next, exactly as it would be sent; nothing is started."""
+"""`coordinator prompt`: prints the next prompt exactly as an agent would get it, without starting anything."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ from tasks_lib.suggestions import suggest
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A prompt and who would get it; `remarks` say why it would not be sent just now."""
+    """A prompt and its recipient; `remarks` say why it would not be sent right now."""
 
     task: str
     kind: str
@@ -45,8 +45,8 @@ class Shown:
 def show_prompt(path: Path, task_id: str, kind: PromptKind, *, as_json: bool) -> ExitCode:
     """Print the first prompt of the next attempt at a node, or of the review of its branch.
 
-    Who gets it is said on standard error, so that standard output is the prompt and nothing else. Raises InputError
-    naming every fault, and for an id that no task has.
+    The recipient goes to standard error, so that standard output is only the prompt. Raises InputError naming every
+    fault, and for an unknown id.
     """
     shown = find_prompt(load_project(path), task_id, kind)
     if as_json:
@@ -61,10 +61,10 @@ def show_prompt(path: Path, task_id: str, kind: PromptKind, *, as_json: bool) ->
 
 
 def find_prompt(project: Project, task_id: str, kind: PromptKind) -> Shown:
-    """What would be sent next, and to whom. Raises InputError."""
+    """Find what would be sent next, and to whom. Raises InputError."""
     task = project.graph.tasks.get(task_id)
     if task is None:
-        raise InputError([f'"{task_id}" is the id of no task{suggest(task_id, project.graph.tasks) or "."}'])
+        raise InputError([f'there is no task with the id "{task_id}"{suggest(task_id, project.graph.tasks) or "."}'])
     branch = project.name_branches()[task_id]
     record = _foresee_record(project, task, branch)
     is_review = kind is PromptKind.REVIEW
@@ -88,7 +88,7 @@ def find_prompt(project: Project, task_id: str, kind: PromptKind) -> Shown:
 
 
 def _foresee_record(project: Project, task: Task, branch: str) -> Record:
-    """The record that the next attempt would begin with."""
+    """The record that the next attempt would start with."""
     repository, head = project.repository, project.head
     previous = read_previous(repository, project.graph.tasks, task.id, branch, head)
     attempts_before = 0 if previous else count_attempts(repository, task, head)
@@ -124,7 +124,7 @@ def _write_review(project: Project, reader: TaskReader, instructions: Instructio
 
 
 def _find_model(project: Project, instructions: Instructions, task: Task, role: str, *, is_review: bool) -> str:
-    """`provider/model`, "" where the agent chooses it by itself."""
+    """`provider/model`, or "" if the agent chooses the model itself."""
     agent = project.settings.agent
     if agent.backend != "opencode":
         return ""
@@ -135,18 +135,18 @@ def _find_model(project: Project, instructions: Instructions, task: Task, role: 
 
 def _remark(project: Project, task: Task, record: Record, *, is_review: bool) -> Iterator[str]:
     if holder := read_holder(project.repository.state_dir):
-        yield f"{holder} is going on, and may have sent this, or something newer, already."
+        yield f"{holder} is in progress, and may already have sent this prompt or a newer one."
     if task.is_completed:
-        yield "The task is completed, so nothing is sent."
+        yield "The task is completed, so no prompt is sent."
     elif task.is_human:
-        yield "The task is for a person, so no agent is told anything."
+        yield "The task is assigned to a human, so no prompt is sent."
     elif task.status in (Status.FAILED, Status.BLOCKED):
-        yield f"Its status is {task.status}, so nothing is sent before a person has mended that."
+        yield f"Its status is {task.status}, so no prompt is sent until you change that."
     tasks = project.graph.tasks
     if waiting := [one for one in task.depends_on if one in tasks and not tasks[one].is_completed]:
-        yield f"It waits for {', '.join(waiting)}; what they change will be in the prompt, too."
+        yield f"It waits for {', '.join(waiting)}; the prompt will then also contain their changes."
     tip = project.repository.branch_head(record.branch)
     if is_review and not tip:
-        yield f"There is no branch {record.branch} yet; what is shown is the task as it is now."
+        yield f"There is no branch {record.branch} yet; this is the task as it is now."
     if not is_review and record.finished and record.finished == tip:
-        yield "Its work was accepted already, and only has to land."
+        yield "Its work is already accepted and only has to land."

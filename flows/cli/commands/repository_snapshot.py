@@ -1,4 +1,4 @@
-"""Reads a repository for commands that show it: every fault at once, and what head, lock and last run say together."""
+"""Reads a repository for the commands that show it: all its errors, and its head, lock and last run together."""
 
 import os
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tasks_lib.settings.schema import Settings
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What `coordinator.yaml` says; with `faults`, what is left of it: the task folder as well as it can be told."""
+    """What `coordinator.yaml` says. With `faults`, only `tasks_dir` is set, as a best guess."""
 
     settings: Settings | None
     tasks_dir: str
@@ -23,7 +23,7 @@ class Configuration:
 
 
 def read_leniently(repository: Repository) -> Configuration:
-    """The configuration, with its faults beside it, so that those of the task files can be told at the same time."""
+    """Read the configuration and return its faults with it, so they can be reported along with those of task files."""
     try:
         settings, tasks_dir, target = read_configuration(repository, os.environ)
     except InputError as error:
@@ -35,8 +35,7 @@ def read_leniently(repository: Repository) -> Configuration:
 class Snapshot:
     """A repository at one moment. `project` is None, with `faults`, where the head or the configuration is broken.
 
-    `view` is what the run wrote that is going on, or else the last one; None if there is none, or if the run that is
-    going on has written nothing yet.
+    `view` was written by the current run, or else by the last one; None if no run has written one yet.
     """
 
     repository: Repository
@@ -51,14 +50,14 @@ class Snapshot:
 
     @property
     def was_killed(self) -> bool:
-        """Whether the last run ended without a word: killed, or broken."""
+        """Whether the last run was killed or crashed, so that it never recorded how it ended."""
         return self.view is not None and not self.view.ended and not self.is_alive
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Look at the repository that `path` lies in. Raises InputError if it is none."""
+    """Read the repository that contains `path`. Raises InputError if there is none."""
     repository = Repository.open(path)
-    # The lock first: whoever no longer holds it has written its last view.
+    # Read the lock first: a run writes its last view before it releases the lock.
     holder = read_holder(repository.state_dir)
     view = read_view(repository.state_dir / VIEW_NAME)
     if holder and view and holder.run != view.run:
@@ -70,7 +69,7 @@ def read_snapshot(path: Path) -> Snapshot:
 
 
 def find_outcomes(snapshot: Snapshot) -> dict[str, str]:
-    """What the last run made of each node that is not completed at the head, in the words that a drawing takes."""
+    """The last run's outcome for each node that is not completed at the head, in the words that drawings use."""
     if snapshot.view is None or snapshot.project is None:
         return {}
     tasks = snapshot.project.graph.tasks

@@ -1,4 +1,4 @@
-"""Speaks to the run that works a repository, from another terminal: finds it, posts a letter, waits for its receipt."""
+"""Sends requests to a repository's current run from another terminal, and waits for the answers."""
 
 import time
 from collections.abc import Sequence
@@ -29,13 +29,13 @@ from tasks_lib.runtime.status_board import VIEW_NAME, RunView, read_view
 
 LOOK_SECONDS = 0.1
 START_SECONDS = 10.0
-"""How long a run that is only starting may take to say where it can be reached."""
+"""How long a starting run may take to record where it can be reached."""
 REQUEST_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class RunningRun:
-    """A run that is going on: `flow_run` is its id in Prefect, `api` the address of the API that it hears through."""
+    """A run in progress: `flow_run` is its id in Prefect, `api` the address of the API that it reads requests from."""
 
     repository: Repository
     flow_run: str
@@ -48,28 +48,28 @@ class RunningRun:
 
 
 def find_running(path: Path) -> RunningRun:
-    """The run that works the repository which `path` lies in; one that is only starting is waited for.
+    """Find the current run of the repository that contains `path`; waits for one that is starting.
 
-    Raises InputError if there is none, SystemFailure if it does not say where it can be reached.
+    Raises InputError if there is none, SystemFailure if it does not record where it can be reached.
     """
     repository = Repository.open(path)
     deadline = time.monotonic() + START_SECONDS
     while True:
         holder = read_holder(repository.state_dir)
         if holder is None:
-            raise InputError([f"{repository.top}: no run is going on here; `coordinator run` starts one"])
+            raise InputError([f"{repository.top}: no run is in progress here; `coordinator run` starts one"])
         view = read_view(repository.state_dir / VIEW_NAME)
         if view and view.api and view.run == holder.run:
             return RunningRun(repository, view.run, view.api, view)
         if time.monotonic() > deadline:
-            raise SystemFailure(f"{repository.top}: {holder} has not said where it can be reached; try again later")
+            raise SystemFailure(f"{repository.top}: {holder} cannot be reached yet; try again later")
         time.sleep(LOOK_SECONDS)
 
 
 def speak(path: Path, letter: UserRequest, *, as_json: bool, console: Console) -> ExitCode:
-    """Bring `letter` to the run of the repository, and print what became of it: 0 if all was done, 1 if not.
+    """Send `letter` to the repository's current run and print the answers; returns 0 if all succeeded, else 1.
 
-    Raises InputError if no run is going on, SystemFailure if nobody answers.
+    Raises InputError if no run is in progress, SystemFailure if there is no answer.
     """
     run = find_running(path)
     with ask(run.api, REQUEST_SECONDS) as client:
@@ -78,13 +78,13 @@ def speak(path: Path, letter: UserRequest, *, as_json: bool, console: Console) -
         print_json({"run": run.flow_run, "wish": letter.wish, "answers": [asdict(answer) for answer in answers]})
     else:
         for answer in answers:
-            # As it is: a sentence may begin with an id.
+            # Not capitalised: a sentence may begin with an id.
             say(console, answer.sentence, None if answer.is_done else "red")
     return ExitCode.COMPLETED if all(answer.is_done for answer in answers) else ExitCode.BLOCKED
 
 
 class Post:
-    """One letter's way through Prefect and back."""
+    """Sends one request through Prefect and receives its answers."""
 
     def __init__(self, run: RunningRun, client: httpx.Client) -> None:
         self._run = run
@@ -92,9 +92,9 @@ class Post:
         self._inputs = f"flow_runs/{run.flow_run}/input"
 
     def exchange(self, letter: UserRequest) -> Sequence[Answer]:
-        """Post `letter`, and return the answers to it. Whoever gives up takes the letter back, so it is not heard late.
+        """Post `letter` and return the answers. On giving up, the letter is withdrawn so that it is not read late.
 
-        Raises SystemFailure, saying whether the letter was heard, if there is no answer in time.
+        Raises SystemFailure, saying whether the letter was read, if there is no answer in time.
         """
         key = new_key()
         dated = replace(letter, until=time.time() + ANSWER_SECONDS)
@@ -112,7 +112,7 @@ class Post:
     def _await_receipt(self, key: str) -> Sequence[Answer] | None:
         deadline = time.monotonic() + ANSWER_SECONDS
         while time.monotonic() < deadline:
-            # Whoever no longer works the repository has answered by now, if it ever does.
+            # Check this first: a run that has ended has already answered, if it ever does.
             is_alive = self._run.is_alive()
             answer = self._send("GET", f"{self._inputs}/{key}")
             if answer is not None:
@@ -124,36 +124,36 @@ class Post:
         return None
 
     def _take_back(self, key: str) -> bool:
-        """Whether the letter was still there, and so was not heard and will not be."""
+        """Withdraw the letter; returns whether it was still there, and so was not read."""
         return self._send("DELETE", f"{self._inputs}/{key}") is not None
 
     def _explain_silence(self, *, is_taken_back: bool) -> str:
-        heard = "it was not heard, and is taken back" if is_taken_back else "it was heard, but not answered"
+        heard = "the request was not read and was withdrawn" if is_taken_back else "it was read, but not answered"
         if not self._run.is_alive():
-            return f"the run ended meanwhile: {heard}. `coordinator status` says how it ended"
-        return f"the run did not answer within {ANSWER_SECONDS:.0f} seconds: {heard}. see `coordinator status`"
+            return f"the run ended in the meantime: {heard}. `coordinator status` shows how it ended"
+        return f"the run did not answer within {ANSWER_SECONDS:.0f} seconds: {heard}. See `coordinator status`"
 
     def _send(self, method: str, path: str, body: object = None) -> httpx.Response | None:
-        """The answer, or None where there is nothing (404); raises SystemFailure for any other refusal."""
+        """Return the answer, or None for 404; raises SystemFailure for any other error."""
         try:
             answer = self._client.request(method, path, json=body) if body else self._client.request(method, path)
         except httpx.HTTPError as error:
-            raise SystemFailure(f"Prefect's server at {self._run.api} does not answer: {error}") from error
+            raise SystemFailure(f"the Prefect server at {self._run.api} does not answer: {error}") from error
         match answer.status_code:
             case HTTPStatus.NOT_FOUND if method != "POST":
                 return None
             case HTTPStatus.NOT_FOUND:
                 raise SystemFailure(
-                    "Prefect no longer has this run, so nothing can be said to it. It continues; to end it: Ctrl-C in "
-                    f"its terminal, or kill -TERM {self._run.view.pid} on {self._run.view.host}"
+                    "Prefect no longer has this run, so it cannot be reached. It continues; to stop it: Ctrl-C in its "
+                    f"terminal, or kill -TERM {self._run.view.pid} on {self._run.view.host}"
                 )
             case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
                 raise SystemFailure(
-                    f"Prefect's server at {self._run.api} refuses us ({answer.status_code}): set "
-                    "PREFECT_API_AUTH_STRING, or PREFECT_API_KEY, as for the run"
+                    f"the Prefect server at {self._run.api} rejected the login ({answer.status_code}): set "
+                    "PREFECT_API_AUTH_STRING or PREFECT_API_KEY as for the run"
                 )
             case _ if answer.is_success:
                 return answer
             case _:
                 said = f"{answer.status_code} to {method} {path}"
-                raise SystemFailure(f"Prefect's server at {self._run.api} answers {said}")
+                raise SystemFailure(f"the Prefect server at {self._run.api} answered {said}")

@@ -1,4 +1,4 @@
-"""`coordinator run`: works a repository's graph in this terminal, with a server of its own where there is none."""
+"""`coordinator run`: runs a repository's graph in this terminal, and starts a Prefect server if there is none."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ import httpx
 from rich.console import Console
 
 from flows.cli.commands.prefect_cleanup import settle
-from flows.cli.display.output import say
+from flows.cli.display.output import count, say
 from flows.cli.display.terminal_run import Stage
 from flows.data_directory import register
 from flows.prefect_api import ask
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 30
 QUICK_FLUSH_SECONDS = 2
-"""Where Prefect has lost the run, or its server does not answer."""
+"""Used if Prefect has lost the run, or its server does not answer."""
 RECORD_SECONDS = 60
 
 
 def run_repository(
     path: Path, only: Sequence[str], max_sessions: int | None, *, is_dry_run: bool, port: int, console: Console
 ) -> ExitCode:
-    """Work the graph of the repository at `path`. Raises InputError or BusyError before anything was started."""
+    """Run the graph of the repository at `path`. Raises InputError or BusyError before anything is started."""
     project = load_project(path, is_fetching=not is_dry_run)
     plan = Plan(project.graph, only)
     if is_dry_run:
@@ -53,8 +53,8 @@ def run_repository(
         return ExitCode.COMPLETED
     check_agent(project)
     if holder := read_holder(project.repository.state_dir):
-        raise BusyError(f"{project.repository.top} is worked by {holder} already; wait for it, or stop it")
-    # What a killed run left, in Prefect too, is put right by opening a run, even if nothing is left to work.
+        raise BusyError(f"{project.repository.top} is already in use by {holder}; wait for it to end, or stop it")
+    # Opening a run cleans up after a killed one, in Prefect too, even if nothing is left to do.
     if not was_killed(project.repository) and (code := end_at_once(plan, project, only, console)) is not None:
         for line in settle(project.repository.common_dir):
             say(console, line, "yellow")
@@ -62,7 +62,7 @@ def run_repository(
     repository = project.repository
     name = register(repository.top, find_former_top(repository, find_move(repository)))
     if not os.environ.get("PREFECT_API_URL"):
-        console.print("Starting Prefect's server (10 to 20 seconds) …", style="dim")
+        console.print("Starting the Prefect server (10 to 20 seconds) …", style="dim")
     detach_output()
     with ExitStack() as stack:
         server = stack.enter_context(serve(port))
@@ -71,13 +71,13 @@ def run_repository(
 
 
 def was_killed(repository: Repository) -> bool:
-    """Whether the last run here ended without a word: it died holding the lock, or before it had said how it ended."""
+    """Whether the last run was killed: it held the lock when it died, or did not record how it ended."""
     view = read_view(repository.state_dir / VIEW_NAME)
     return read_dead_holder(repository.state_dir) is not None or (view is not None and not view.ended)
 
 
 def end_at_once(plan: Plan, project: Project, only: Sequence[str], console: Console) -> ExitCode | None:
-    """How a run ends that needs no server, and why, said; None where there is something to do."""
+    """Print why there is nothing to run and return the exit code; None if there is something to do."""
     if has_nothing_to_do(project, only):
         console.print(f"Every node is completed on {project.base_name}; there is nothing to do.")
         for line in clean_up_remote(project):
@@ -89,7 +89,7 @@ def end_at_once(plan: Plan, project: Project, only: Sequence[str], console: Cons
 
 
 def has_nothing_to_do(project: Project, only: Sequence[str]) -> bool:
-    """Whether the nodes asked for are completed and all of it is published."""
+    """Whether the requested nodes are completed and published."""
     wanted = only or project.graph.tasks.keys()
     is_completed = all(project.graph.tasks[task_id].is_completed for task_id in wanted)
     left = project.repository.worktrees_dir.exists()
@@ -97,7 +97,7 @@ def has_nothing_to_do(project: Project, only: Sequence[str]) -> bool:
 
 
 def explain_wait(plan: Plan, project: Project, only: Sequence[str], console: Console) -> ExitCode:
-    """Say why nothing can start, which needs no server; the code is the one that a run would end with."""
+    """Print why nothing can start, and return the exit code that a run would end with."""
     say(console, "Nothing can start now:")
     for task_id, reason in plan.waits().items():
         say(console, f"  {task_id} {reason}")
@@ -107,16 +107,16 @@ def explain_wait(plan: Plan, project: Project, only: Sequence[str], console: Con
 
 
 def show_dry_run(plan: Plan, project: Project, sessions: int, console: Console) -> None:
-    """What would start, and why the rest waits."""
+    """Print what would start, and why the rest waits."""
     ready = plan.ready()
     if project.is_remote:
         say(console, f"On {project.where}:")
-    console.print("Would start now:" if ready else "Nothing would start.")
+    console.print("Would start now:" if ready else "Nothing would start now.")
     for task_id in ready[:sessions]:
         task = project.graph.tasks[task_id]
         say(console, f"  {task_id}: {task.name} (as {project.settings.role_for(task.level)})")
     if len(ready) > sessions:
-        say(console, f"Ready, and waiting for one of {sessions} sessions: {', '.join(ready[sessions:])}")
+        say(console, f"Ready, but waiting for one of {count(sessions, 'session')}: {', '.join(ready[sessions:])}")
     for task_id, reason in plan.waits().items():
         say(console, f"  {task_id} {reason}")
     if not project.settings.verify:
@@ -124,9 +124,9 @@ def show_dry_run(plan: Plan, project: Project, sessions: int, console: Console) 
 
 
 def drive(words: Mapping[str, Any], common_dir: Path, stage: Stage) -> ExitCode:
-    """Run the flow in this process and show it; Prefect is imported only now, as its settings are in place.
+    """Run the flow in this process and show it. Prefect is imported only now that its settings are in place.
 
-    How the run ended is judged from git and stands on the board; what Prefect made of the flow run is not asked.
+    The exit code comes from the board, which judges by git, and not from the state of the flow run in Prefect.
     """
     from prefect import tags
     from prefect.exceptions import TerminationSignal
@@ -137,14 +137,14 @@ def drive(words: Mapping[str, Any], common_dir: Path, stage: Stage) -> ExitCode:
 
     ignore_background_stop()
     options = RunOptions(**words)
-    logging.raiseExceptions = False  # Prefect's log worker would print each failure to reach the server.
+    logging.raiseExceptions = False  # Prefect's log worker would print every failure to reach the server.
     tokens = on_begin.set(stage.begin), on_open.set(stage.open)
     state: State[Any] | None = None
     broke: BaseException | None = None
     try:
-        # Tagged from its first moment on: whoever comes after a kill knows the flow run by that.
+        # Tagged from the start, so that the flow run can be identified after a kill.
         with stage.stack, tags(*list_tags(common_dir)), suppress(asyncio.CancelledError):
-            # Prefect's types do not know that a flow that is async is awaited for its state.
+            # Prefect's types do not cover awaiting an async flow for its state.
             begin = cast("Callable[[], Awaitable[State[Any]]]", partial(run_graph, options, return_state=True))
             state = asyncio.run(stage.perform(begin))
     except (*FAULTS, TerminationSignal) as error:
@@ -162,7 +162,7 @@ def drive(words: Mapping[str, Any], common_dir: Path, stage: Stage) -> ExitCode:
 
 
 def conclude(stage: Stage, board: Board, broke: BaseException | None) -> None:
-    """Wait until Prefect has all of the run, or say that it does not."""
+    """Wait until Prefect has recorded all of the run, or report that it has not."""
     from flows.prefect_reporting import say_incomplete
 
     if broke:
@@ -173,17 +173,17 @@ def conclude(stage: Stage, board: Board, broke: BaseException | None) -> None:
 
 
 def explain_break(state: "State[Any] | None", broke: BaseException | None) -> CoordinatorError:
-    """Why the run broke off before it could be judged."""
+    """Why the run failed before it could be judged."""
     from flows.prefect_reporting import explain
 
     if broke or state is None:
-        return SystemFailure(f"Prefect did not take the run: {explain(broke) if broke else 'no state'}. Run again.")
+        return SystemFailure(f"Prefect did not accept the run: {explain(broke) if broke else 'no state'}. Run again.")
     error: object = state.result(raise_on_failure=False)
-    return error if isinstance(error, CoordinatorError) else SystemFailure(f"the flow run broke: {state.message}")
+    return error if isinstance(error, CoordinatorError) else SystemFailure(f"the flow run failed: {state.message}")
 
 
 def flush(seconds: float) -> None:
-    """Send the last logs and states while the server is there; left to the interpreter's exit, they never arrive."""
+    """Send the last logs and events while the server is up; at interpreter exit it is too late."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
@@ -192,7 +192,7 @@ def flush(seconds: float) -> None:
 
 
 def wait_until_recorded(server: Server, view: RunView) -> None:
-    """Wait until the server, which records with a delay, has the end of every node that was worked."""
+    """Wait until the server, which records with a delay, has the end of every node that was run."""
     worked = sum(1 for node in view.nodes.values() if node.attempt)
     ended = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]}}}
     body = {"flow_runs": {"id": {"any_": [view.run]}}, "task_runs": ended}

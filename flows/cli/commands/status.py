@@ -1,4 +1,4 @@
-"""`coordinator status`: how a run stands, from any terminal, during it and after; what the head says comes first."""
+"""`coordinator status`: shows the state of a run during and after it; the head decides what is completed."""
 
 import time
 from collections import Counter
@@ -38,15 +38,15 @@ from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, find_exit_c
 from tasks_lib.runtime.status_board import NodeView, RunView
 
 HIDDEN = ("nodes", "messages", "place", "inode", "is_mounted")
-"""Of what a run writes down: what is shown elsewhere, and what only the next run needs."""
+"""Fields of a run's view that are shown elsewhere, or that only the next run needs."""
 WATCH_SECONDS = 1.0
 OTHER_ROWS = 10
-"""Lines of the screen that a watched table leaves to what stands around it."""
+"""Lines of the screen that a watched table leaves free for the lines around it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryStatus:
-    """How a repository stands: `nodes` in topological order, then those that only the run knows."""
+    """The state of a repository: `nodes` in topological order, then those that only the run knows."""
 
     snapshot: Snapshot
     nodes: tuple[NodeView, ...]
@@ -55,9 +55,9 @@ class RepositoryStatus:
 
 
 def show_status(path: Path, *, is_watched: bool, as_json: bool, console: Console) -> ExitCode:
-    """Print how the repository stands; watched, until the run that is going on ends or a person stops looking."""
+    """Print the state of the repository; if watched, until the current run ends or the user presses Ctrl-C."""
     if is_watched and as_json:
-        raise InputError(["--watch and --json do not go together; call `status --json` as often as it is needed"])
+        raise InputError(["--watch and --json cannot be used together; run `status --json` as often as you need"])
     standing = find_status(read_snapshot(path))
     if is_watched and standing.snapshot.is_alive:
         standing = watch(path, standing, console)
@@ -69,7 +69,7 @@ def show_status(path: Path, *, is_watched: bool, as_json: bool, console: Console
 
 
 def find_status(snapshot: Snapshot) -> RepositoryStatus:
-    """Put together what the head and the last run say; the head alone says what is completed."""
+    """Combine the head and the last run; only the head decides what is completed."""
     project = snapshot.project
     if project is None:
         nodes = tuple(snapshot.view.nodes.values()) if snapshot.view else ()
@@ -93,7 +93,7 @@ def _find_node(seen: NodeView | None, snapshot: Snapshot, task: Task, wait: str,
         is_shown = node.outcome.is_landed
         return node if is_shown else replace(node, outcome=OutcomeName.LANDED, reason="", detail=task.name)
     if node.outcome.is_landed:
-        # What was once landed is not at the head any more: a person has taken it back.
+        # It had landed, but is no longer at the head: someone reverted it.
         node = NodeView(task.id, task.name)
     if node.outcome is OutcomeName.BLOCKED and is_ready and not snapshot.is_alive:
         return NodeView(task.id, task.name, detail=f"is ready again; was blocked: {node.reason}", attempt=node.attempt)
@@ -113,7 +113,7 @@ def _judge(snapshot: Snapshot, project: Project, ready: set[str]) -> ExitCode:
 
 
 def _find_bad_endings(view: RunView, ready: set[str]) -> dict[str, Outcome]:
-    """What ended badly and still stands so; a blocked node that is ready again was unblocked since."""
+    """Nodes that ended badly and still count; a blocked node that is ready again was unblocked since."""
     found: dict[str, Outcome] = {}
     for node in view.nodes.values():
         match node.outcome:
@@ -129,24 +129,24 @@ def _find_bad_endings(view: RunView, ready: set[str]) -> dict[str, Outcome]:
 
 
 def write_headline(standing: RepositoryStatus) -> list[str]:
-    """What is going on, or how it ended, in a few lines."""
+    """Write what is running, or how the last run ended, in a few lines."""
     snapshot, view = standing.snapshot, standing.snapshot.view
     lines: list[str] = []
     if snapshot.holder:
-        lines.append(f"Going on: {_write_holder(snapshot.holder)}.")
-        lines.append(f"Running for {elapsed(view.started)}." if view else "It is starting.")
+        lines.append(f"In progress: {_write_holder(snapshot.holder)}.")
+        lines.append(f"Running for {elapsed(view.started)}." if view else "The run is starting.")
     elif view is None:
-        lines.append("No run has worked here yet.")
+        lines.append("Nothing has been run here yet.")
     elif snapshot.was_killed:
-        lines.append(f"The last run (process {view.pid} on {view.host}) was killed or broke off; nothing is lost.")
-        lines.append("Running again goes on from there: coordinator run")
+        lines.append(f"The last run (process {view.pid} on {view.host}) was killed or crashed; nothing is lost.")
+        lines.append("To continue it: coordinator run")
     else:
-        lines.append(f"The last run ended {_write_time(view.ended)} with {view.exit_code}.")
+        lines.append(f"The last run ended {_write_time(view.ended)} with exit code {view.exit_code}.")
     return [*lines, *_write_link(view.link, is_alive=snapshot.is_alive)] if view and view.link else lines
 
 
 def _write_link(link: str, *, is_alive: bool) -> list[str]:
-    """Where the run is shown; the server that it had for itself ended with it, and another has the same history."""
+    """Where the run is shown: its own server ended with it, but `coordinator up` has the same history."""
     parts = urlsplit(link)
     if is_alive or parts.hostname != LOOPBACK:
         return [f"In Prefect's UI: {link}"]
@@ -163,29 +163,29 @@ def _write_time(moment: str) -> str:
 
 
 def write_ending(standing: RepositoryStatus) -> list[str]:
-    """What the exit code means here, and what is left to do."""
+    """Write what the exit code means here, and what is left to do."""
     snapshot = standing.snapshot
     if snapshot.project is None:
-        return ["The configuration or the task files at the head cannot be used:", *map(str, snapshot.faults)]
+        return ["The configuration or the task files at the head are not valid:", *map(str, snapshot.faults)]
     if snapshot.is_alive:
         return []
     lines = [EXIT_SENTENCES[standing.code]]
     has_failed = any(node.outcome in (OutcomeName.BLOCKED, OutcomeName.FAILED) for node in standing.nodes)
     if standing.code is ExitCode.BLOCKED and not has_failed:
         open_nodes = sum(not node.outcome.is_landed for node in standing.nodes)
-        lines = [f"{count(open_nodes, 'node')} not completed, and nobody at work. To go on: coordinator run"]
+        lines = [f"{count(open_nodes, 'node')} not completed, and no run in progress. To continue: coordinator run"]
     if standing.is_publication_pending:
         where = snapshot.project.base_name
-        lines.append(f"Verified work waits to be published to {where}; the next run publishes it when git can.")
+        lines.append(f"Verified work waits to be published to {where}; the next run tries again.")
     return lines
 
 
 def print_standing(standing: RepositoryStatus, console: Console) -> None:
-    """Everything, for a person: once and in full."""
+    """Print the whole state as text."""
     for line in write_headline(standing):
         say(console, line)
     if (project := standing.snapshot.project) and project.is_remote:
-        say(console, f"What is completed is read from {project.where}.")
+        say(console, f"Completed nodes are read from {project.where}.")
     for message in standing.snapshot.view.messages if standing.snapshot.view else ():
         say(console, f"! {message}", "yellow")
     if standing.nodes:
@@ -196,7 +196,7 @@ def print_standing(standing: RepositoryStatus, console: Console) -> None:
 
 
 def print_nodes(nodes: Sequence[NodeView], console: Console) -> None:
-    """Every node in a row: cut to the terminal's width, or in full where there is no terminal."""
+    """Print a row for each node: cut to the terminal's width, or in full outside a terminal."""
     if console.is_terminal:
         console.print(make_table(nodes, len(nodes), console.width))
         return
@@ -205,7 +205,7 @@ def print_nodes(nodes: Sequence[NodeView], console: Console) -> None:
 
 
 def watch(path: Path, standing: RepositoryStatus, console: Console) -> RepositoryStatus:
-    """Show the run until it ends; returns how it stands then, or when a person stops looking."""
+    """Show the run until it ends or the user presses Ctrl-C; returns the last state."""
     try:
         with _open_screen(console) as screen:
             while standing.snapshot.is_alive and not is_output_gone():
@@ -213,12 +213,12 @@ def watch(path: Path, standing: RepositoryStatus, console: Console) -> Repositor
                 time.sleep(WATCH_SECONDS)
                 standing = find_status(read_snapshot(path))
     except KeyboardInterrupt:
-        say(console, "Stopped looking; the run continues.")
+        say(console, "Stopped watching; the run continues.")
     return standing
 
 
 class _Screen:
-    """Shows standings as they come: drawn over each other in a terminal, elsewhere a line for each change."""
+    """Shows the state as it changes: redrawn in a terminal, elsewhere as a line for each change."""
 
     def __init__(self, console: Console, live: Live | None) -> None:
         self._console = console
@@ -247,7 +247,7 @@ def _open_screen(console: Console) -> Generator[_Screen]:
 
 
 def _render(standing: RepositoryStatus, rows: int, width: int) -> Group:
-    """Those at work first, then what ended last, then what waits; as many as fit."""
+    """Render running nodes first, then the latest to end, then waiting ones; as many as fit."""
     messages: Sequence[str] = standing.snapshot.view.messages[-3:] if standing.snapshot.view else ()
     return Group(
         *(Text(line) for line in write_headline(standing)),
@@ -258,7 +258,7 @@ def _render(standing: RepositoryStatus, rows: int, width: int) -> Group:
 
 
 def describe_standing(standing: RepositoryStatus) -> dict[str, object]:
-    """Everything, for a program."""
+    """Return the whole state as plain values."""
     snapshot, view, project = standing.snapshot, standing.snapshot.view, standing.snapshot.project
     run: dict[str, object] | None = None
     if view:

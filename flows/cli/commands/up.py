@@ -1,4 +1,4 @@
-"""`coordinator up`: keeps the coordinator's own Prefect server running, for its UI and history, until Ctrl-C."""
+"""`coordinator up`: runs the coordinator's own Prefect server, for its UI and history, until Ctrl-C."""
 
 import os
 import socket
@@ -18,31 +18,31 @@ from tasks_lib.reporting.run_report import ExitCode
 
 LOOK_SECONDS = 5.0
 MISSES = 6
-"""A busy server may miss a few looks."""
+"""How many health checks in a row a busy server may miss."""
 
 
 def keep_up(port: int, console: Console) -> ExitCode:
-    """Start the server, or join the one that runs, and return on Ctrl-C, TERM or HUP, when nothing of it is left.
+    """Start the server, or share the running one; on Ctrl-C, TERM or HUP, stop it and return.
 
-    One that a run uses meanwhile stays until that ends. Raises InputError if `port` is taken, ServerError if the
-    server does not start or does not answer any more.
+    If a run still uses the server, it stays until that run ends. Raises InputError if `port` is taken, ServerError if
+    the server does not start or stops answering.
     """
     if theirs := os.environ.get("PREFECT_API_URL"):
-        say(console, f"PREFECT_API_URL names a server of yours, and runs are shown there: {find_ui(theirs)}")
+        say(console, f"PREFECT_API_URL is set, so runs are shown on that server: {find_ui(theirs)}")
         return ExitCode.COMPLETED
-    # Whatever was said to nobody, as after `>&-`, the server is there; a closed terminal ends it, as Ctrl-C does.
+    # The server runs even if the output is closed (`>&-`); a closed terminal ends it, as Ctrl-C does.
     with on_signals(raise_ended), suppress(KeyboardInterrupt):
         require_free(port)
-        say(console, "Starting Prefect's server (10 to 20 seconds) …", "dim")
+        say(console, "Starting the Prefect server (10 to 20 seconds) …", "dim")
         with serve(port) as server:
-            say(console, f"Prefect's UI with every run so far: {server.ui}")
-            say(console, "Ctrl-C ends it.")
+            say(console, f"Prefect's UI, with the history of all runs: {server.ui}")
+            say(console, "Press Ctrl-C to stop.")
             wait(server)
     return ExitCode.COMPLETED
 
 
 def require_free(port: int) -> None:
-    """Raise InputError if another program listens on `port`; 0 is any free one, and our own server is joined."""
+    """Raise InputError if another program listens on `port`; our own server is shared, and 0 picks a free port."""
     home = data_dir() / "prefect"
     home.mkdir(exist_ok=True)
     with mutex(home):
@@ -57,7 +57,7 @@ def require_free(port: int) -> None:
 
 
 def wait(server: Server) -> None:
-    """Look at the server from time to time; only a signal ends this, or ServerError when it is gone."""
+    """Check the server regularly until a signal; raises ServerError when it is gone."""
     missed = 0
     with ask(server.api, LOOK_SECONDS) as client:
         while missed < MISSES:
@@ -66,4 +66,4 @@ def wait(server: Server) -> None:
             with suppress(httpx.HTTPError):
                 if client.get("/health").is_success:
                     missed = 0
-    raise ServerError(f"the server at {server.ui} does not answer any more; `coordinator up` starts it again")
+    raise ServerError(f"the Prefect server at {server.ui} stopped answering; run `coordinator up` to restart it")

@@ -1,4 +1,4 @@
-"""`coordinator validate`: names everything that is wrong with the configuration and the task files, all at once."""
+"""`coordinator validate`: lists every error in the configuration and the task files."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -29,14 +29,14 @@ from tasks_lib.settings.schema import Settings
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was read: `faults` are sorted; `uncommitted` are paths of task files that a run would not see so."""
+    """What was read: `faults` are sorted; `uncommitted` are task files with changes that a run would not see."""
 
     task_files: int
     edges: int
     faults: tuple[Fault, ...]
     uncommitted: tuple[str, ...] = ()
     where: str = ""
-    """What was read, where that is not what one would think: a remote's branch."""
+    """Where the task files came from, if that is a remote's branch."""
 
     @property
     def has_errors(self) -> bool:
@@ -44,12 +44,12 @@ class Finding:
 
 
 def validate_repository(path: Path, *, at_head: bool, as_json: bool, console: Console) -> ExitCode:
-    """Print every fault, a line each, and say what was read. Raises InputError if `path` is no repository."""
+    """Print a line for each fault, then a summary. Raises InputError if `path` is not in a repository."""
     finding = check_repository(Repository.open(path), at_head=at_head)
     if as_json:
         print_json({"has_errors": finding.has_errors, **asdict(finding)})
     else:
-        # Apart, so that a thousand warnings hide no error.
+        # Errors first, so that many warnings cannot hide one.
         for is_warning in (False, True):
             for fault in bound_faults(fault for fault in finding.faults if fault.is_warning is is_warning):
                 say(console, str(fault))
@@ -58,7 +58,7 @@ def validate_repository(path: Path, *, at_head: bool, as_json: bool, console: Co
 
 
 def check_repository(repository: Repository, *, at_head: bool = False) -> Finding:
-    """Read configuration and task files, from the checkout or as they are at the head; a fault hides no other."""
+    """Read configuration and task files, from the checkout or the head, and collect all their faults."""
     configuration = read_leniently(repository)
     is_from_head = at_head or repository.is_bare
     try:
@@ -67,7 +67,7 @@ def check_repository(repository: Repository, *, at_head: bool = False) -> Findin
         else:
             tasks, found = read_checkout(repository, configuration.tasks_dir)
     except InputError as error:
-        # After a fault in the configuration the folder is a guess, and its absence says nothing.
+        # If the configuration has faults, the folder is a guess, so it does not matter that it is missing.
         tasks, found = (), () if configuration.faults else error.faults
     told = _find_instruction_faults(repository, configuration)
     taken = _find_branch_faults(tasks, configuration)
@@ -92,7 +92,7 @@ def _find_branch_faults(tasks: tuple[Task, ...], configuration: Configuration) -
 
 
 def _find_instruction_faults(repository: Repository, configuration: Configuration) -> tuple[Fault, ...]:
-    """Those of prompts and roles, which a run reads from the target."""
+    """Faults of prompts and roles, which a run reads from the target."""
     if configuration.settings is None:
         return ()
     return find_instruction_faults(repository, _open_head(repository, configuration).current(), configuration.settings)
@@ -100,7 +100,7 @@ def _find_instruction_faults(repository: Repository, configuration: Configuratio
 
 def _open_head(repository: Repository, configuration: Configuration) -> Head:
     target = configuration.target or repository.default_target()
-    # After a fault in the configuration the local branch is the best guess.
+    # If the configuration has faults, the local branch is the best guess.
     return open_head(repository, configuration.settings or Settings(), target)
 
 
@@ -115,12 +115,12 @@ def _read_head(repository: Repository, configuration: Configuration) -> tuple[tu
 
 
 def summarize(finding: Finding) -> str:
-    """`12 task files, 17 edges, no faults`, and what a run would not see."""
+    """Write `12 task files, 17 edges, no errors`, and what a run would not see."""
     warnings = sum(fault.is_warning for fault in finding.faults)
     errors = len(finding.faults) - warnings
     read = f"{count(finding.task_files, 'task file')}, {count(finding.edges, 'edge')}"
     found = [count(number, noun) for number, noun in ((errors, "error"), (warnings, "warning")) if number]
-    text = f"{f'{finding.where}: ' if finding.where else ''}{read}, {' and '.join(found) or 'no faults'}"
+    text = f"{f'{finding.where}: ' if finding.where else ''}{read}, {' and '.join(found) or 'no errors'}"
     if finding.uncommitted:
-        text += f"; {count(len(finding.uncommitted), 'file')} not committed: a run works what is committed"
+        text += f"; {count(len(finding.uncommitted), 'file')} not committed: a run only sees committed files"
     return text

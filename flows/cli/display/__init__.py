@@ -1,1 +1,1 @@
-"""What the command line prints, and how."""
+"""How the command line prints its output."""

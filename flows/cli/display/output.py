@@ -1,4 +1,4 @@
-"""Decides how commands print: tables and colours in a terminal, plain lines of full length elsewhere, or JSON."""
+"""How commands print: tables and colours in a terminal, full plain lines elsewhere, or JSON."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from tasks_lib.text import fold
 
 
 def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print `text` as it is: what stands in brackets is no markup, and no line is cut."""
+    """Print `text` as is: brackets are not markup, and lines are not cut."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -22,11 +22,11 @@ def print_json(value: object) -> None:
 
 
 LONGEST = 40
-"""Columns, of a cell other than the last in its row."""
+"""Maximum width in columns of any cell except the last in its row."""
 
 
 def make_rows_table(headings: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str]) -> Table:
-    """A table as wide as the terminal: the last column has what room is left, and what does not fit is cut."""
+    """Make a table as wide as the terminal. The last column gets the remaining width; text that does not fit is cut."""
     table = Table(box=None, pad_edge=False, expand=True)
     for heading in headings[:-1]:
         table.add_column(heading, no_wrap=True, overflow="ellipsis", max_width=LONGEST)
@@ -39,7 +39,7 @@ def make_rows_table(headings: Sequence[str], rows: Sequence[Sequence[str]], styl
 def drop_empty(
     headings: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Headings and rows without the columns in which no row has anything."""
+    """Remove the columns that are empty in every row."""
     used = [at for at in range(len(headings)) if any(row[at] for row in rows)]
     return tuple(headings[at] for at in used), tuple(tuple(row[at] for at in used) for row in rows)
 
@@ -47,7 +47,7 @@ def drop_empty(
 def print_rows(
     console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()
 ) -> None:
-    """Print rows of cells below `headings`: cut to the terminal's width, or in full where there is no terminal."""
+    """Print rows of cells below `headings`: cut to the terminal's width, or in full outside a terminal."""
     if console.is_terminal:
         console.print(make_rows_table(headings, rows, styles or [""] * len(rows)))
         return
@@ -58,6 +58,6 @@ def print_rows(
 
 
 def count(number: int, noun: str) -> str:
-    """`1 edge`, `2 edges`, `3 processes`."""
+    """Write `1 edge`, `2 edges` or `3 processes`."""
     plural = "es" if noun.endswith("s") else "s"
     return f"{number} {noun}{'' if number == 1 else plural}"

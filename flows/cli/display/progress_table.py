@@ -1,4 +1,4 @@
-"""Shows a run while it goes on: a live table in a terminal, plain lines elsewhere."""
+"""Shows a running run: a live table in a terminal, plain lines elsewhere."""
 
 import os
 import re
@@ -30,22 +30,22 @@ STYLES: Mapping[OutcomeName, str] = {
     OutcomeName.SKIPPED: "yellow",
 }
 HEADINGS = ("node", "stage", "for", "quiet", "turn", "tokens", "cost", "todo", "changes", "what")
-"""`for` is how long the node is at its stage, `quiet` how long its session has shown no life."""
+"""`for` is how long the node has been in its stage, `quiet` how long its session has been silent."""
 RIGHT = ("for", "quiet", "turn", "tokens", "cost")
 WIDE = 140
-"""From this many columns on, cells are written out."""
+"""From this width on, cells are written out in full."""
 NARROW = 100
-"""Below it, what else `coordinator status --json` tells gives way to what a node does."""
+"""Below this width, the columns in `GIVING_WAY` are dropped; `coordinator status --json` has them all."""
 GIVING_WAY = ("cost", "todo", "changes")
 DUMB = ("", "dumb", "unknown")
-"""Values of TERM for terminals that only add lines."""
+"""Values of TERM for terminals that cannot move the cursor."""
 MINIMUM_WIDTH = 20
 TALKING = (Stage.SESSION, Stage.REVIEW)
 
 
 @contextmanager
 def show(board: Board, console: Console) -> Generator[None]:
-    """Show what the board holds for as long as the block runs."""
+    """Show the board while the block runs."""
     if can_redraw(console):
         with Live(_Screen(board), console=console, refresh_per_second=4, transient=True):
             yield
@@ -64,9 +64,9 @@ def show(board: Board, console: Console) -> Generator[None]:
 
 
 def can_redraw(console: Console) -> bool:
-    """Whether `console` is a terminal whose lines can be drawn over, and that shows this process at the moment.
+    """Whether `console` is a terminal that can redraw lines, with this process in the foreground.
 
-    A dumb one would show nothing at all, and one that a shell has taken back (`coordinator run &`) is the shell's.
+    A dumb terminal would show nothing, and during `coordinator run &` the terminal belongs to the shell.
     """
     if not console.is_terminal or os.environ.get("TERM", "").lower() in DUMB or console.width < MINIMUM_WIDTH:
         return False
@@ -77,7 +77,7 @@ def can_redraw(console: Console) -> bool:
 
 
 class _Screen:
-    """Renders the board anew each time the display refreshes."""
+    """Renders the board on each refresh of the display."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
@@ -91,13 +91,13 @@ class _Screen:
 
 
 def count_nodes(nodes: Iterable[NodeView]) -> str:
-    """How many nodes are where, in one line."""
+    """Count the nodes by state, in one line."""
     counts = Counter(name_group(node) for node in nodes)
     return " · ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def sum_up(nodes: Iterable[NodeView], run: RunView | None) -> str:
-    """How many nodes are where, and what their sessions have used so far, in one line."""
+    """Count the nodes by state, and add the tokens and cost used so far, in one line."""
     used = [f"{write_number(run.tokens)} tokens" if run.tokens else "", write_cost(run.cost)] if run else []
     return " · ".join(part for part in (count_nodes(nodes), *used) if part)
 
@@ -110,7 +110,7 @@ def name_group(node: NodeView) -> str:
 
 
 def sort_for_screen(nodes: Iterable[NodeView]) -> list[NodeView]:
-    """The nodes that are worked first, then those that ended in this run, last ones first, then those that wait."""
+    """Sort running nodes first, then those that ended in this run (latest first), then those that wait."""
 
     def rank(node: NodeView) -> tuple[int, float]:
         if node.is_running:
@@ -122,7 +122,7 @@ def sort_for_screen(nodes: Iterable[NodeView]) -> list[NodeView]:
 
 
 def make_table(nodes: Sequence[NodeView], rows: int, width: int) -> Table:
-    """The first `rows` of `nodes` in a table that fits into `width` columns; what nobody has gets no column."""
+    """Make a table of the first `rows` of `nodes` that fits into `width` columns; empty columns are dropped."""
     shown = nodes[:rows]
     headings, cells = drop_empty(HEADINGS, [_fit(node, width) for node in shown])
     table = Table(expand=True, box=None, pad_edge=False, padding=(0, 1, 0, 0))
@@ -148,16 +148,16 @@ def _fit(node: NodeView, width: int) -> list[str]:
 
 
 def find_style(node: NodeView) -> str:
-    """How a node's row looks: by how it ended, and faint while it waits."""
+    """The style of a node's row: by its outcome, and dim while it waits."""
     return STYLES.get(node.outcome, "" if node.stage else "dim")
 
 
 def describe(node: NodeView, *, is_wide: bool) -> tuple[str, ...]:
-    """The cells of a node's row, one for each of `HEADINGS`; where it is not wide, figures stand for words."""
+    """The cells of a node's row, one for each of `HEADINGS`; shortened to figures unless `is_wide`."""
     is_talking = node.is_running and node.stage in TALKING
     return (
         node.id,
-        node.outcome or node.stage or "waits",
+        node.outcome or node.stage or "waiting",
         elapsed(node.since) if node.is_running else "",
         find_quiet(node) if node.is_running else "",
         f"{node.attempt}.{node.turn}" if node.attempt else "",
@@ -170,13 +170,13 @@ def describe(node: NodeView, *, is_wide: bool) -> tuple[str, ...]:
 
 
 def shorten_diffstat(diffstat: str) -> str:
-    """The lines of `3 files +1400 -2` alone: `+1.4k -2`."""
+    """Keep only the line counts of `3 files +1400 -2`: `+1.4k -2`."""
     found: list[tuple[str, str]] = re.findall(r"([+-])(\d+)", diffstat)
     return " ".join(f"{sign}{write_number(int(number)) or 0}" for sign, number in found)
 
 
 def write_number(number: int) -> str:
-    """`number` in five characters or fewer, "" for 0: 950, 12.3k, 123k, 1.2M."""
+    """Write `number` in at most five characters, "" for 0: 950, 12.3k, 123k, 1.2M."""
     for size, sign in ((1_000_000, "M"), (1_000, "k")):
         if number >= size:
             scaled = number / size
@@ -185,28 +185,28 @@ def write_number(number: int) -> str:
 
 
 def write_cost(dollars: float) -> str:
-    """`dollars` as a price, "" for nothing; small ones with more digits."""
+    """Write `dollars` as a price, "" for 0; small amounts with more digits."""
     if not dollars:
         return ""
     return f"${dollars:.2f}" if dollars >= 0.01 else f"${dollars:.4f}"
 
 
 def elapsed(since: str) -> str:
-    """How long ago `since` (ISO 8601, UTC) was, as 1:05 or 2:10:00."""
+    """The time since `since` (ISO 8601, UTC), as 1:05 or 2:10:00."""
     if not since:
         return ""
     return clock((datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds())
 
 
 def clock(seconds: float) -> str:
-    """`seconds` as m:ss, or h:mm:ss."""
+    """Write `seconds` as m:ss, or h:mm:ss."""
     minutes, rest = divmod(max(0, int(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def find_last_activity(node: NodeView) -> float | None:
-    """When the node's session last showed life, in seconds since the epoch: as it says itself, or by its log."""
+    """The session's last activity in seconds since the epoch: as reported, or by its log's modification time."""
     if node.active_at:
         return datetime.fromisoformat(node.active_at).timestamp()
     try:
@@ -216,11 +216,11 @@ def find_last_activity(node: NodeView) -> float | None:
 
 
 def find_quiet(node: NodeView) -> str:
-    """How long ago that was."""
+    """How long the session has been silent."""
     seen = find_last_activity(node)
     return "" if seen is None else clock(time.time() - seen)
 
 
 def make_console() -> Console:
-    """The console that commands print to."""
+    """Make the console that commands print to."""
     return Console(file=sys.stdout, soft_wrap=False)

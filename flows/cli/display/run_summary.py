@@ -1,4 +1,4 @@
-"""Prints how a run ended: the table of its nodes, why those that did not land did not, and what was said aloud."""
+"""Prints how a run ended: a table of its nodes, the reasons why some did not land, and the run's messages."""
 
 from rich.console import Console
 
@@ -10,10 +10,11 @@ HEADINGS = ("node", "ended", "attempt", "commit", "what")
 
 
 def print_summary(view: RunView, console: Console) -> None:
-    """Every node of the run in a row, then each reason in full, then each message, oldest first."""
+    """Print a row for each node, then each reason in full, then each message, oldest first."""
     nodes = list(view.nodes.values())
     rows = [
-        (n.id, n.outcome or n.stage or "waits", str(n.attempt or ""), n.commit[:10], n.reason or n.name) for n in nodes
+        (n.id, n.outcome or n.stage or "waiting", str(n.attempt or ""), n.commit[:10], n.reason or n.name)
+        for n in nodes
     ]
     print_rows(console, HEADINGS, rows, [STYLES.get(node.outcome, "") for node in nodes])
     say(console, sum_up(nodes, view), "bold")

@@ -1,7 +1,7 @@
-"""Where a run performs in a terminal: what is seen of it, and the signals by which a person ends it.
+"""Shows a run in a terminal, and handles the signals that stop it.
 
-The first signal ends the run gently: sessions are ended, their work is kept, and what is being waited for is said at
-once. The second leaves at once, and still leaves nothing running; so does the first, after `STOP_SECONDS`.
+The first signal stops the run gracefully: sessions are stopped, their work is kept, and the terminal shows what the run
+is waiting for. The second signal, or `STOP_SECONDS` after the first, exits at once and still leaves nothing running.
 """
 
 import asyncio
@@ -27,23 +27,23 @@ from tasks_lib.reporting.run_report import EXIT_SENTENCES, INCOMPLETE, STOPPED_E
 
 T = TypeVar("T")
 STOP_SECONDS = 120.0
-"""How long what is being ended may take, after the first signal and beside what agents are given to stop."""
+"""How long a graceful stop may take, in addition to the time that agents get to stop."""
 REPEAT_SECONDS = 0.5
-"""A signal that comes again so soon is the same one: `timeout` and closing terminals send theirs twice."""
+"""A repeated signal within this time counts as one: `timeout` and closing terminals send theirs twice."""
 UNWIND_SECONDS = 3.0
-"""How long a run that is left at once may take to close what it has open, before its processes are ended."""
+"""How long a run may take to close what it has open on an immediate exit, before its processes are ended."""
 KILL_SECONDS = 1.0
 END_SECONDS = 60.0
-"""How long Prefect may take to end its flow run, once all has been judged."""
+"""How long Prefect may take to end its flow run once the run has been judged."""
 LOST_END_SECONDS = 10.0
-"""The same where it has already been said that Prefect does not have all of the run."""
+"""The same if Prefect's record is already reported as incomplete."""
 LOOK_SECONDS = 0.5
 
 
 class Stage:
-    """Where the flow performs: its progress on the console, and the signals that stop it.
+    """Shows the flow's progress on the console, and stops it on a signal.
 
-    `leave` ends the server, for a way out on which the run itself cannot be waited for.
+    `leave` stops the server, for an exit that cannot wait for the run itself.
     """
 
     def __init__(self, server: Server, console: Console, leave: Callable[[], None]) -> None:
@@ -59,11 +59,11 @@ class Stage:
         self.opened: OpenRun | None = None
 
     def begin(self) -> None:
-        """The flow has begun: Prefect's handler of TERM, which is in place by then, gives way to ours."""
+        """Called when the flow has started: replaces the TERM handler that Prefect has installed by then."""
         self._take_signals()
 
     def open(self, opened: OpenRun) -> None:
-        """The run is open from now on, and can be seen and stopped."""
+        """Called when the run is open, and can be shown and stopped."""
         self.opened = opened
         self._console.print(f"Watch it at {opened.run.board.view.link}", highlight=False, soft_wrap=True)
         self.stack.enter_context(show(opened.run.board, self._console))
@@ -71,12 +71,12 @@ class Stage:
     # Ending.
 
     async def perform(self, begin: Callable[[], Awaitable[T]]) -> T:
-        """Do what `begin` begins, until it has ended or a person has lost patience."""
+        """Await `begin()` until it ends, or until the user or a deadline ends it."""
         loop = asyncio.get_running_loop()
         job = asyncio.ensure_future(begin())
 
         def hear(number: signal.Signals) -> None:
-            with suppress(RuntimeError):  # The loop is closed: what ends then ends within a bound.
+            with suppress(RuntimeError):  # The loop is closed, so the run is already ending.
                 loop.call_soon_threadsafe(self._hear, number, job)
 
         with on_signals(hear) as self._take_signals:
@@ -90,7 +90,7 @@ class Stage:
             return await job
 
     def _find_deadline(self) -> float:
-        """When what is going on has to be over, on the event loop's clock; 0 for never."""
+        """The deadline of what is running, on the event loop's clock; 0 for never."""
         if self.is_judged():
             seconds = LOST_END_SECONDS if self.is_incomplete() else END_SECONDS
             return asyncio.get_running_loop().time() + seconds
@@ -109,7 +109,7 @@ class Stage:
         if number is signal.SIGQUIT or self.presses > 1:
             self._begin_to_leave(job)
         elif self.opened is None:
-            self._tell(f"{NAMES[number]}: nothing was started yet.")
+            self._tell(f"{NAMES[number]}: nothing has been started yet.")
             job.cancel()
         else:
             self._stop(self.opened, number)
@@ -118,25 +118,25 @@ class Stage:
         waits = f" Waiting for {' and '.join(opened.run.stopping.waits)} to end." if opened.run.stopping.waits else ""
         self._said |= set(opened.run.stopping.waits)
         self._tell(
-            f"{NAMES[number]}: sessions are ended, and their work is kept.{waits} Press again to leave at once."
+            f"{NAMES[number]}: stopping the sessions; their work is kept.{waits} Press again to exit at once."
             if number is signal.SIGINT
-            else f"{NAMES[number]}: sessions are ended, and their work is kept.{waits}"
+            else f"{NAMES[number]}: stopping the sessions; their work is kept.{waits}"
         )
         opened.run.stopping.request()
 
     def _say_waits(self) -> None:
-        """What began to be waited for since the run was told to stop."""
+        """Print what else the run started to wait for since it was stopped."""
         if self.presses and self.opened:
             for what in sorted(set(self.opened.run.stopping.waits) - self._said):
                 self._said.add(what)
-                self._tell(f"Waiting for {what} to end. Press again to leave at once.")
+                self._tell(f"Waiting for {what} to end. Press again to exit at once.")
 
     def _tell(self, line: str) -> None:
         say(self._console, line)
 
     def _begin_to_leave(self, job: "asyncio.Future[T]") -> None:
         if self._leaving is None:
-            self._tell("Leaving at once: what still runs is ended. `coordinator run` continues from here.")
+            self._tell("Exiting at once; everything still running is ended. `coordinator run` continues from here.")
             self._leaving = asyncio.create_task(self._leave_at_once(job), name="leaving")
 
     async def _leave_at_once(self, job: "asyncio.Future[T]") -> None:
@@ -149,24 +149,24 @@ class Stage:
             await self._exit(ExitCode.INTERRUPTED)
 
     async def _give_up(self, job: "asyncio.Future[T]") -> None:
-        """What had to be over is not: Prefect's own end of a run that is judged, or what a stopped run waits for."""
+        """Handle a missed deadline: of Prefect's end of a judged run, or of a graceful stop."""
         if self.is_judged():
             await self._exit(self.say_goodbye())
-        self._tell(f"What still runs has not ended within {STOP_SECONDS:.0f} seconds.")
+        self._tell(f"Some processes have not ended within {STOP_SECONDS:.0f} seconds.")
         await self._end_all()
         await self._leave_at_once(job)
 
     async def _end_all(self) -> None:
-        """End every process of the run, git's too; what that leaves half done, the next run puts right."""
+        """End every process of the run, including git; the next run repairs what that leaves half done."""
         if self.opened:
             run = self.opened.run
             try:
                 await asyncio.wait_for(end_processes(run.git.repository, KILL_SECONDS), 5 * UNWIND_SECONDS)
             except (AgentError, OSError) as error:
-                self._tell(f"Not everything could be ended: {error}")
+                self._tell(f"Some processes could not be ended: {error}")
 
     async def _exit(self, code: ExitCode) -> None:
-        """Leave this process with nothing behind it: threads may hang, and are not waited for."""
+        """Exit this process and leave nothing running; threads may hang, so they are not waited for."""
         self.stack.close()
         await asyncio.to_thread(self._leave)
         close_output()
@@ -175,16 +175,16 @@ class Stage:
     # The end.
 
     def is_judged(self) -> bool:
-        """Whether it is known, from git, how the run ended."""
+        """Whether the run's result is known from git."""
         return self.opened is not None and self.opened.run.board.view.exit_code is not None
 
     def is_incomplete(self) -> bool:
-        """Whether it was said that Prefect does not have all of the run."""
+        """Whether Prefect's record of the run was reported as incomplete."""
         messages = self.opened.run.board.view.messages if self.opened else ()
         return any(message.startswith(INCOMPLETE) for message in messages)
 
     def say_goodbye(self) -> ExitCode:
-        """Say how it ended, and how to look at it later."""
+        """Print how the run ended and how to view it later, and return the exit code."""
         assert self.opened is not None
         view = self.opened.run.board.view
         code = ExitCode(view.exit_code or 0)
@@ -193,5 +193,5 @@ class Stage:
             STOPPED_EARLY if self.opened.run.stopping.halt_reason else EXIT_SENTENCES[code], style="bold"
         )
         if self.server.is_ours:
-            say(self._console, f"To look at this run again in Prefect's UI: {name_program()} up")
+            say(self._console, f"To view this run in Prefect's UI later: {name_program()} up")
         return code
