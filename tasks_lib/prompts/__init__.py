@@ -1,1 +1,1 @@
-"""What agents are told, and the templates for it."""
+"""The prompts for agents, and their templates."""

@@ -1,4 +1,4 @@
-"""Writes what an agent is told: the task, what came before, how to finish and how to stop safely."""
+"""Writes the prompts for agents: the task, what happened before, how to finish and how to stop safely."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Verdict: changes requested"""
 
 @dataclass(frozen=True, slots=True)
 class Prerequisite:
-    """What a landed prerequisite left: its `summary` and git's `diffstat` of its merge."""
+    """A completed prerequisite, with its `summary` and the `diffstat` of its merge."""
 
     id: str
     name: str
@@ -28,9 +28,9 @@ class Prerequisite:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where an attempt takes place; `notes` are those of earlier attempts and turns, oldest first.
+    """The circumstances of an attempt; `notes` are from earlier attempts and turns, oldest first.
 
-    `instructions` is the text of the project's AGENTS.md, "" for an agent that reads it by itself.
+    `instructions` is the text of the project's AGENTS.md, "" for an agent that reads the file itself.
     """
 
     branch: str
@@ -45,7 +45,7 @@ class Setting:
 def write_task_prompt(
     task: Task, text: str, setting: Setting, before: Sequence[Prerequisite] = (), templates: Templates = DEFAULT
 ) -> str:
-    """The first prompt of an attempt; `text` is the task file as it stands at the head."""
+    """The first prompt of an attempt; `text` is the task file at the head."""
     values = {
         "id": task.id,
         "name": task.name,
@@ -65,7 +65,7 @@ def write_task_prompt(
 
 
 def fence(text: str, language: str = "") -> str:
-    """`text` as a code block whose fence is longer than any run of backticks inside."""
+    """`text` as a code block whose fence is longer than any run of backticks in it."""
     longest = max((len(run) for run in _runs_of_backticks(text)), default=0)
     marks = "`" * max(3, longest + 1)
     return f"{marks}{language}\n{text.rstrip()}\n{marks}"
@@ -78,12 +78,12 @@ def _runs_of_backticks(text: str) -> list[str]:
 def _describe_prerequisites(before: Sequence[Prerequisite]) -> str:
     if not before:
         return ""
-    parts = ["## What the tasks before this one changed"]
+    parts = ["## What the prerequisites of this task changed"]
     for one in before[:MAX_LISTED]:
         parts.append(f"### {one.id}: {one.name}")
         parts += [part for part in (one.summary.strip(), fence(one.diffstat) if one.diffstat else "") if part]
     if rest := tell_rest(len(before), MAX_LISTED, "… and "):
-        parts.append(f"{rest}; `git log --first-parent` tells.")
+        parts.append(f"{rest}; see `git log --first-parent`.")
     return "\n\n".join(parts)
 
 
@@ -96,8 +96,8 @@ def _describe_earlier(setting: Setting) -> str:
         parts += [f"- {note}" if "\n" not in note else note for note in setting.notes]
     if setting.is_resumed:
         parts.append(
-            "The worktree holds what an earlier session left: look at `git status` and `git log` first and go on "
-            "from there. Others may have landed work since: `git merge $COORDINATOR_TARGET` brings it in."
+            "The worktree contains the work of an earlier session. Check `git status` and `git log` first and continue "
+            "from there. Other work may have landed since; merge it with `git merge $COORDINATOR_TARGET`."
         )
     return "\n\n".join(parts)
 
@@ -106,50 +106,50 @@ def _describe_instructions(text: str) -> str:
     if not text.strip():
         return ""
     shown = text.strip()
-    parts = ["## Instructions of this project, from AGENTS.md", fence(shown[:MAX_INSTRUCTION_CHARS], "markdown")]
+    parts = ["## Project instructions, from AGENTS.md", fence(shown[:MAX_INSTRUCTION_CHARS], "markdown")]
     if len(shown) > MAX_INSTRUCTION_CHARS:
-        parts.append(f"… and {len(shown) - MAX_INSTRUCTION_CHARS} characters more; read the rest in `AGENTS.md`.")
+        parts.append(f"… and {len(shown) - MAX_INSTRUCTION_CHARS} more characters; read the rest in `AGENTS.md`.")
     return "\n\n".join(parts)
 
 
 def _explain_finish(task: Task) -> str:
     others = (
-        "You may add task files; do not edit those that are there, but for your own."
+        "You may add task files, but do not edit existing ones other than your own."
         if task.level in LEVELS_THAT_ADD_FILES
         else "Do not edit other task files."
     )
     return f"""## How to finish
-1. Check every acceptance criterion; run the project's tests and checks.
-2. Commit everything that belongs to the task: `git commit -m "feat({task.id}): …"`. Leave no uncommitted file.
-3. End with a short report of what you did; it becomes the task's Summary.
+1. Check every acceptance criterion, and run the project's tests and checks.
+2. Commit everything that belongs to the task: `git commit -m "feat({task.id}): …"`. Leave no uncommitted files.
+3. End with a short report of what you did. It becomes the task's Summary.
 
-Do not merge into another branch, and do not push. {others} Your work is tested as
-merged; if it conflicts or fails there, it comes back to you."""
+Do not merge into other branches, and do not push. {others} Your work is merged and
+then verified; if it conflicts or fails verification, it is returned to you."""
 
 
 def _explain_review(task: Task) -> str:
     return f"""## How to finish
-This is a review: look at the work that task {task.id} names and say what you found. Changing files is not needed.
-End your report with one line, exactly one of:
+This task is a review: examine the work that task {task.id} names and report what you find. You do not need to change
+any files. End your report with exactly one of these lines:
 {VERDICTS}"""
 
 
 def _explain_safe_exit(task: Task) -> str:
     return f"""## Safe Exit
-Nobody answers questions while you work. Stop instead of forcing it when verification failed three times, when
-something outside blocks you, when the task is ambiguous, or when it grows beyond its scope. Commit coherent partial
-work, then say what you tried to do, what went wrong (the exact error), what you tried, and what would resolve it:
+Nobody answers questions while you work. Do not force a result: stop if verification fails three times, if something
+outside your worktree blocks you, if the task is ambiguous, or if it grows beyond its scope. Commit coherent partial
+work. Then report what you wanted to do, what went wrong (the exact error), what you tried, and what would resolve it:
     coordinator notify --level blocking "…"
-or set `status: blocked` and write it under `## Notes` in `{task.path}`, and commit that as
+Alternatively, set `status: blocked` in `{task.path}`, write the same under `## Notes` there, and commit that as
 `blocked({task.id}): <reason>`. Then exit."""
 
 
 def add_messages(prompt: str, messages: Sequence[str]) -> str:
-    """`prompt` with what persons said since the last one, oldest first."""
+    """`prompt` with the messages that the user sent since the last one, oldest first."""
     if not messages:
         return prompt
     said = fence("\n\n".join(messages))
-    return f"{prompt}\n\nA person who watches this task says:\n\n{said}\n".lstrip()
+    return f"{prompt}\n\nThe user says:\n\n{said}\n".lstrip()
 
 
 def write_conflict_prompt(
@@ -159,7 +159,7 @@ def write_conflict_prompt(
     target: str,
     templates: Templates = DEFAULT,
 ) -> str:
-    """The further turn of a session whose branch conflicts with the head; `target` is the head's commit."""
+    """The prompt for a session whose branch conflicts with the head; `target` is the head's commit."""
     values = {
         "paths": "\n".join(f"- {path}" for path in paths[:MAX_LISTED]),
         "theirs": _bullets(head_commits),
@@ -172,7 +172,7 @@ def write_conflict_prompt(
 def write_red_prompt(
     command: str, status: str, tail: str, log: str, target: str, templates: Templates = DEFAULT
 ) -> str:
-    """The further turn of a session whose work fails `verify` as merged with the head, commit `target`."""
+    """The prompt for a session whose work fails `verify` when merged with the head, commit `target`."""
     values = {
         "command": command,
         "status": status,
@@ -186,9 +186,9 @@ def write_red_prompt(
 def write_review_prompt(
     task: Task, text: str, branch: str, base: str, instructions: str = "", templates: Templates = DEFAULT
 ) -> str:
-    """What the reviewer of a branch is told; it works in a worktree of its own at the branch's head.
+    """The prompt for the reviewer of a branch, who gets a separate worktree at the head of the branch.
 
-    `text` is the task file there, `instructions` that of the project's AGENTS.md.
+    `text` is the task file there, `instructions` the text of the project's AGENTS.md.
     """
     values = {
         "id": task.id,
@@ -204,9 +204,9 @@ def write_review_prompt(
 
 
 def write_changes_prompt(report: str, templates: Templates = DEFAULT) -> str:
-    """The further turn of a session whose work a reviewer sent back with `report`."""
+    """The prompt for a session whose work a reviewer returned with `report`."""
     return templates.render("changes", {"report": fence(report[-MAX_LOG_CHARS:])})
 
 
 def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines[:MAX_LISTED]) or "- (nothing of its own)"
+    return "\n".join(f"- {line}" for line in lines[:MAX_LISTED]) or "- (no commits of its own)"

@@ -1,4 +1,4 @@
-"""Decides what the prompts look like: texts with placeholders, those that come with us or a repository's own."""
+"""The templates of the prompts: texts with placeholders, shipped with the coordinator or from the repository."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -52,7 +52,7 @@ PLACEHOLDERS: Mapping[PromptName, Mapping[str, str]] = {
     },
     "changes": {"report": "what the reviewer said, as a code block"},
 }
-"""What each prompt can be filled with, and what that is. What there is nothing to say of is empty."""
+"""The placeholders of each prompt, with their meaning. Their values may be empty."""
 
 NEEDED: Mapping[PromptName, tuple[str, ...]] = {
     "task": ("task", "earlier", "finish", "safe_exit"),
@@ -61,13 +61,13 @@ NEEDED: Mapping[PromptName, tuple[str, ...]] = {
     "red": ("command", "tail"),
     "changes": ("report",),
 }
-"""Without these an agent does not know what is asked of it, unless the text says so itself."""
+"""The placeholders that an agent needs to know what to do, unless the text covers the same itself."""
 
 SHIPPED: Mapping[PromptName, str] = {
     "task": """\
 # Task $id: $name
 
-You work as $role on branch `$branch`, in a git worktree of your own (the current directory).
+You are the $role for this task. Work on branch `$branch`, in your own git worktree (the current directory).
 This is attempt $attempt. The task file is `$path`:
 
 $task
@@ -85,57 +85,57 @@ $safe_exit
     "review": """\
 # Review of task $id: $name
 
-The branch `$branch` is checked out in the current directory. What it changes: `git diff $base...HEAD`. Its task:
+The branch `$branch` is checked out in the current directory. To see its changes, run `git diff $base...HEAD`. Its task:
 
 $task
 
 $instructions
 
 ## How to finish
-Check that every acceptance criterion is met, that the tests test it, and that nothing else was changed. Change no
-files. Say what has to change, with file and line. End with one line, exactly one of:
+Check that every acceptance criterion is met and covered by tests, and that nothing else was changed. Do not change any
+files. Report what has to change, with file and line. End with exactly one of these lines:
 $verdict
 """,
     "conflict": """\
-Your branch does not merge: others landed changes to the same lines. Both sides' intent has to stand.
+Your branch has merge conflicts with changes that landed in the meantime. Preserve the intent of both sides.
 
 Conflicting paths:
 $paths
 
-Landed on the other side:
+Commits that landed:
 $theirs
 
-Yours:
+Your commits:
 $ours
 
-Run `git merge $target` in your worktree (that commit is the current head, also in $COORDINATOR_TARGET), resolve the
-conflict so that both changes work, run the tests, and commit the merge.
+Run `git merge $target` in your worktree (this commit is the current head, also in $COORDINATOR_TARGET). Resolve the
+conflicts so that both changes work, run the tests, and commit the merge.
 """,
     "red": """\
-Your work, merged with what others landed meanwhile, does not pass the project's verification:
+Your work does not pass the project's verification when merged with the changes that landed in the meantime:
 `$command` $status. The end of its output:
 
 $tail
 
-The whole log is $log. To see it as it was tested, run `git merge $target` in your worktree (that commit is the
-current head, also in $COORDINATOR_TARGET). Find the cause, mend it, run the checks, and commit.
+The full log is $log. To reproduce the failure, run `git merge $target` in your worktree (this commit is the current
+head, also in $COORDINATOR_TARGET). Find and fix the cause, run the checks, and commit.
 """,
     "changes": """\
-A reviewer asks for changes before your work can land:
+A reviewer requests changes before your work can land:
 
 $report
 
-Make them, run the tests, and commit. Where you disagree, say why in your report.
+Make these changes, run the tests, and commit. If you disagree with any of them, explain why in your report.
 """,
 }
 
-# Lower case only, so that $COORDINATOR_TARGET and other variables of a shell stand as they are.
+# Lower case only, so that $COORDINATOR_TARGET and other shell variables stay unchanged.
 _PLACEHOLDER = re.compile(r"\$(?:(\$)|([a-z][a-z0-9_]*)|\{([a-z][^}\n]*)(\}?))")
 _ALONE = re.compile(r"\s*\$(?:([a-z][a-z0-9_]*)|\{([a-z][a-z0-9_]*)\})\s*")
 
 
 class TemplateFile(NamedTuple):
-    """A repository's own text for a prompt; `path` is relative to the repository."""
+    """A repository's replacement for a prompt; `path` is relative to the repository."""
 
     path: str
     text: str
@@ -143,16 +143,16 @@ class TemplateFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """A text for each prompt, in which every placeholder is known. `warnings` are what a person may want to mend."""
+    """A text for each prompt, with known placeholders only. `warnings` are possible mistakes in them."""
 
     texts: Mapping[PromptName, str]
     warnings: tuple[Fault, ...] = ()
 
     def render(self, name: PromptName, values: Mapping[str, str]) -> str:
-        """The text `name` with its placeholders filled in; `values` holds all of `PLACEHOLDERS[name]`.
+        """The text `name` with its placeholders replaced; `values` contains all of `PLACEHOLDERS[name]`.
 
-        A line that is nothing but a placeholder goes, with the empty lines after it, when there is nothing to say.
-        What is filled in is not looked at again. Ends with one newline.
+        A line that consists only of a placeholder with an empty value is dropped, with the blank lines after it.
+        Placeholders in values are not replaced. The result ends with one newline.
         """
         lines: list[str] = []
         is_dropping = False
@@ -174,9 +174,9 @@ DEFAULT = Templates(SHIPPED)
 
 
 def read_templates(overrides: Mapping[PromptName, TemplateFile]) -> Templates:
-    """The shipped texts, with those of `overrides` in their place.
+    """The shipped texts, replaced by those in `overrides`.
 
-    Raises InputError naming every placeholder that is not known, by file and line.
+    Raises InputError naming every unknown placeholder by file and line.
     """
     faults = [fault for name, file in overrides.items() for fault in _find_faults(name, file)]
     if faults:
@@ -189,7 +189,7 @@ def read_templates(overrides: Mapping[PromptName, TemplateFile]) -> Templates:
 
 def _find_faults(name: PromptName, file: TemplateFile) -> Iterator[Fault]:
     if not file.text.strip():
-        yield Fault(file.path, 0, f"is empty; write the prompt, or take prompts.{name} out of coordinator.yaml")
+        yield Fault(file.path, 0, f"is empty; write the prompt, or remove prompts.{name} from coordinator.yaml")
     for number, line in enumerate(file.text.split("\n"), 1):
         for found in _PLACEHOLDER.finditer(line):
             if message := _find_fault(name, found):
@@ -205,12 +205,12 @@ def _find_fault(name: PromptName, found: re.Match[str]) -> str:
         return f"`{show(found[0])}` is never closed; write `}}` after the name, or `$$` for a dollar sign"
     near = find_nearest(word, PLACEHOLDERS[name])
     known = ", ".join(f"${one}" for one in PLACEHOLDERS[name])
-    hint = f'. Did you mean "${near}"?' if near else f"; there are {known}"
-    return f'`{show(found[0])}` is no placeholder of the prompt "{name}", and a dollar sign is written `$$`{hint}'
+    hint = f'. Did you mean "${near}"?' if near else f". The placeholders are {known}"
+    return f'`{show(found[0])}` is not a placeholder of the prompt "{name}"; write `$$` for a dollar sign{hint}'
 
 
 def _find_missing(name: PromptName, file: TemplateFile) -> Iterator[Fault]:
     used = {found[2] or found[3] for found in _PLACEHOLDER.finditer(file.text)}
     if missing := [one for one in NEEDED[name] if one not in used]:
         listed = ", ".join(f"${one} ({PLACEHOLDERS[name][one]})" for one in missing)
-        yield Fault(file.path, 0, f"leaves out {listed}; put it in, unless the text says as much itself", True)
+        yield Fault(file.path, 0, f"does not use {listed}; add it, unless the text covers it itself", True)

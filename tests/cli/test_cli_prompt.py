@@ -13,7 +13,7 @@ def test_the_prompt_alone_is_printed_and_who_gets_it_is_said_beside(place: Place
     shown = call("prompt", "left", cwd=place.top)
     assert shown.returncode == 0
     assert shown.stdout.startswith(
-        "# Task left: Do left\n\nYou work as implementation-specialist on branch `feat/left`"
+        "# Task left: Do left\n\nYou are the implementation-specialist for this task. Work on branch `feat/left`"
     )
     assert "### base: Do base" in shown.stdout
     assert shown.stdout.endswith("Then exit.\n")
@@ -65,7 +65,7 @@ def test_the_repositorys_own_prompt_and_instructions_are_used_as_committed(place
 
     left = show("left")
     assert left["prompt"].startswith(
-        "Do left for $5.\n\n## Instructions of this project, from AGENTS.md\n\n```markdown\nUse tabs.\n```\n\n## How to"
+        "Do left for $5.\n\n## Project instructions, from AGENTS.md\n\n```markdown\nUse tabs.\n```\n\n## How to"
     )
     assert (left["model"], show("right")["model"]) == ("a/usual", "b/own")
     assert show("right", "--kind", "review")["model"] == "a/judge"

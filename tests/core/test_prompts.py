@@ -43,15 +43,15 @@ def test_prompt_tells_what_prerequisites_changed_and_cuts_a_long_list() -> None:
 def test_prompt_tells_earlier_notes_in_order_and_that_the_worktree_is_resumed() -> None:
     setting = Setting("feat/x", "main", 3, "r", is_resumed=True, notes=("Attempt 1 failed: a", "Given back: b"))
     text = agent_prompts.write_task_prompt(TASK, "x", setting)
-    assert text.index("- Attempt 1 failed: a") < text.index("- Given back: b") < text.index("look at `git status`")
+    assert text.index("- Attempt 1 failed: a") < text.index("- Given back: b") < text.index("Check `git status`")
     assert "This is attempt 3" in text
 
 
 def test_instructions_of_the_project_are_told_whole_or_cut_with_a_word_about_the_rest() -> None:
     text = agent_prompts.write_task_prompt(TASK, "x", Setting("b", "main", 1, "r", instructions="# Style\nUse tabs.\n"))
-    assert "## Instructions of this project, from AGENTS.md\n\n```markdown\n# Style\nUse tabs.\n```\n\n## How" in text
+    assert "## Project instructions, from AGENTS.md\n\n```markdown\n# Style\nUse tabs.\n```\n\n## How" in text
     cut = agent_prompts.write_review_prompt(TASK, "x", "b", "f" * 40, "y" * (agent_prompts.MAX_INSTRUCTION_CHARS + 7))
-    assert "… and 7 characters more; read the rest in `AGENTS.md`." in cut
+    assert "… and 7 more characters; read the rest in `AGENTS.md`." in cut
     assert "AGENTS.md" not in agent_prompts.write_task_prompt(TASK, "x", SETTING)
 
 
@@ -89,9 +89,9 @@ def test_what_is_filled_in_is_not_filled_in_again() -> None:
 def test_what_persons_said_is_added_to_any_prompt_or_is_one_alone() -> None:
     assert agent_prompts.add_messages("Go on.\n", ()) == "Go on.\n"
     assert agent_prompts.add_messages("Go on.", ("Use `x`.", "No.")) == (
-        "Go on.\n\nA person who watches this task says:\n\n```\nUse `x`.\n\nNo.\n```\n"
+        "Go on.\n\nThe user says:\n\n```\nUse `x`.\n\nNo.\n```\n"
     )
-    assert agent_prompts.add_messages("", ("No.",)).startswith("A person who")
+    assert agent_prompts.add_messages("", ("No.",)).startswith("The user says")
 
 
 @given(st.text(alphabet=st.sampled_from("`a\n #"), max_size=60))
@@ -108,12 +108,12 @@ def test_fence_is_longer_than_any_run_of_backticks_inside(text: str) -> None:
 def test_conflict_prompt_names_paths_both_sides_and_the_commit_to_merge() -> None:
     text = agent_prompts.write_conflict_prompt(["a.txt", "b c.txt"], ["111 theirs"], ["222 mine"], "f" * 40)
     assert "- a.txt\n- b c.txt" in text
-    assert text.index("111 theirs") < text.index("Yours:") < text.index("222 mine")
+    assert text.index("111 theirs") < text.index("Your commits:") < text.index("222 mine")
     assert f"git merge {'f' * 40}" in text
 
 
 def test_conflict_prompt_says_when_a_side_has_no_commits() -> None:
-    assert "- (nothing of its own)" in agent_prompts.write_conflict_prompt(["a"], [], ["222 mine"], "f" * 40)
+    assert "- (no commits of its own)" in agent_prompts.write_conflict_prompt(["a"], [], ["222 mine"], "f" * 40)
 
 
 def test_red_prompt_holds_the_line_its_status_the_end_of_the_log_and_where_it_is() -> None:

@@ -67,11 +67,11 @@ def test_a_line_with_nothing_to_say_leaves_no_gap(text: str, rendered: str) -> N
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("\n$tsak", ':2: `$tsak` is no placeholder of the prompt "task", and a dollar sign is written `$$`. Did you mean "$task"?'),
-        ("a ${finsh} b", ':1: `${finsh}` is no placeholder of the prompt "task", and a dollar sign is written `$$`. Did you mean "$finish"?'),
-        ("$zzzzzz", ':1: `$zzzzzz` is no placeholder of the prompt "task", and a dollar sign is written `$$`; there are $id, $name, $path, $role, $branch, $target, $attempt, $task, $prerequisites, $earlier, $instructions, $finish, $safe_exit'),
+        ("\n$tsak", ':2: `$tsak` is not a placeholder of the prompt "task"; write `$$` for a dollar sign. Did you mean "$task"?'),
+        ("a ${finsh} b", ':1: `${finsh}` is not a placeholder of the prompt "task"; write `$$` for a dollar sign. Did you mean "$finish"?'),
+        ("$zzzzzz", ':1: `$zzzzzz` is not a placeholder of the prompt "task"; write `$$` for a dollar sign. The placeholders are $id, $name, $path, $role, $branch, $target, $attempt, $task, $prerequisites, $earlier, $instructions, $finish, $safe_exit'),
         ("${task", ":1: `${task` is never closed; write `}` after the name, or `$$` for a dollar sign"),
-        (" \n", ": is empty; write the prompt, or take prompts.task out of coordinator.yaml"),
+        (" \n", ": is empty; write the prompt, or remove prompts.task from coordinator.yaml"),
     ],
 )  # fmt: skip
 def test_a_fault_says_where_and_what_to_do(text: str, fault: str) -> None:
@@ -94,8 +94,8 @@ def test_what_is_left_out_is_a_warning() -> None:
     read = read_templates({"task": TemplateFile("a.md", "$task $finish"), "changes": TemplateFile("b.md", "$report")})
     assert len(read.warnings) == 1
     assert str(read.warnings[0]) == (
-        "a.md: warning: leaves out $earlier (what happened in earlier attempts, with a heading), $safe_exit (how to "
-        "stop safely, with a heading); put it in, unless the text says as much itself"
+        "a.md: warning: does not use $earlier (what happened in earlier attempts, with a heading), $safe_exit (how to "
+        "stop safely, with a heading); add it, unless the text covers it itself"
     )
 
 

@@ -61,7 +61,7 @@ def test_a_coordinator_that_is_killed_goes_on_in_the_same_conversations(
     assert conversation.startswith("0:ses_")
     messages = oc.requests("slow")[-1]
     assert len(read_prompts(messages)) == 2
-    assert "The worktree holds what an earlier session left" in read_prompts(messages)[1]
+    assert "The worktree contains the work of an earlier session" in read_prompts(messages)[1]
     assert len(read_results(messages)) == 3
     assert "past it" in read_results(messages)[1]
 
@@ -79,7 +79,7 @@ def test_a_provider_that_refuses_the_key_stops_the_run_with_one_message(
     for part in (live, summary):
         assert part.count("The run stops: the provider of scripted/m1 refuses the key (401: Incorrect API key") == 1
         assert part.count("Incorrect API key") == 1
-    assert output.splitlines()[-1].startswith("The run stopped before its end")
+    assert output.splitlines()[-1].startswith("The run stopped early")
     assert oc.find_remains() == []
 
 

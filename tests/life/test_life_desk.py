@@ -38,7 +38,7 @@ async def test_a_message_survives_a_stop_and_begins_the_next_run(ground: Ground)
     assert ground.record("feat/a").messages == ("Mind the gap.",)
     ground.write_agent("work")
     assert (await ground.work()).names == {"a": "Merged"}
-    assert "A person who watches this task says:\n\n```\nMind the gap.\n```" in ground.turn("a-1-1")
+    assert "The user says:\n\n```\nMind the gap.\n```" in ground.turn("a-1-1")
 
 
 async def test_what_is_said_to_nobody_is_answered_with_who_is_there(ground: Ground) -> None:

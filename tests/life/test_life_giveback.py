@@ -32,7 +32,7 @@ async def test_conflict_is_given_back_with_both_sides_and_lands_when_resolved(gr
     assert variables["COORDINATOR_TARGET"] == worked.view.nodes["a"].commit
     prompt = ground.turn("b-1-2")
     assert "- same.txt" in prompt
-    landed, mine = prompt.split("Landed on the other side:")[1].split("Yours:")
+    landed, mine = prompt.split("Commits that landed:")[1].split("Your commits:")
     assert "feat(a): write" in landed
     assert "feat(b): write" in mine
     assert f"git merge {worked.view.nodes['a'].commit}" in prompt
@@ -69,7 +69,7 @@ async def test_red_verify_is_given_back_with_its_log(ground: Ground) -> None:
     prompt = ground.turn("a-1-2")
     assert "`echo sums differ; test ! -f n.txt || grep 2 n.txt` exited with 1" in prompt
     assert "sums differ" in prompt
-    log = prompt.split("The whole log is ")[1].split(". To see")[0]
+    log = prompt.split("The full log is ")[1].split(". To reproduce")[0]
     assert log.startswith(str(ground.top))
     assert ground.git.text("log", "--format=%s", "main").count("Merge") == 1
 

@@ -82,7 +82,7 @@ def test_every_fault_is_named_at_once(ground: Ground) -> None:
     assert [str(fault).partition(";")[0] for fault in caught.value.faults] == [
         f".opencode/agents/big.md: has {MAX_BYTES + 1} bytes",
         "AGENTS.md:2: the byte 0xef is not UTF-8",
-        'b.md:1: `$nothing` is no placeholder of the prompt "red", and a dollar sign is written `$$`',
+        'b.md:1: `$nothing` is not a placeholder of the prompt "red"; write `$$` for a dollar sign',
         f'coordinator.yaml: prompts.review names "gone.md", which is no file at {ground.at()[:10]}',
         f'coordinator.yaml: prompts.task names "folder", which is no file at {ground.at()[:10]}',
     ]
@@ -117,7 +117,7 @@ async def test_what_is_shown_is_what_is_sent_after_a_stop_and_after_a_block(grou
 
     assert (await ground.work(during=stop)).names == {"a": "Aborted"}
     shown = await asyncio.to_thread(show, ground, "a")
-    assert "look at `git status`" in shown
+    assert "Check `git status`" in shown
     ground.write_agent('rm -f half; [ $attempt = 1 ] && coordinator notify --level blocking "which?" || work')
     assert (await ground.work()).names == {"a": "Blocked"}
     assert ground.turn("a-1-1") == shown

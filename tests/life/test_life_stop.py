@@ -53,7 +53,7 @@ async def test_stop_ends_sessions_and_keeps_work_and_the_next_run_resumes_the_at
     after = ground.variables("a-1-1")
     for name in ("ATTEMPT", "TURN", "WORKTREE", "SESSION"):
         assert after[f"COORDINATOR_{name}"] == before[f"COORDINATOR_{name}"]
-    assert "The worktree holds what an earlier session left" in ground.turn("a-1-1")
+    assert "The worktree contains the work of an earlier session" in ground.turn("a-1-1")
     assert ground.trailer("Attempt", "main^") == "1"
     assert ground.leftovers() == []
 
