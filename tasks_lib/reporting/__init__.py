@@ -1,1 +1,1 @@
-"""What is said of a run once it has ended: the exit code, the report, broken promises."""
+"""What is reported about a run after its end: the exit code, the report, and what an audit finds."""

@@ -1,4 +1,4 @@
-"""Judges from the outside, by what git and the machine show, whether the promises of finished runs were kept."""
+"""Checks from the outside, by what git and the machine show, whether finished runs kept the coordinator's promises."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,21 +20,21 @@ _ENDED_BADLY = (OutcomeName.BLOCKED, OutcomeName.FAILED, OutcomeName.ABORTED)
 
 
 class Rule(StrEnum):
-    """A promise, in the words in which a broken one is told."""
+    """A promise of the coordinator, as reported when it is broken."""
 
-    FORM = "each commit of ours says whose it is, and how it came about"
-    COMPLETED = "a node is completed exactly from its own commit on"
+    FORM = "every commit of the coordinator names its node and how it was made"
+    COMPLETED = "a node becomes completed with its own commit, and stays completed"
     ORDER = "a node lands after everything that it depends on"
-    MERGE = "a merge is what git's merge gives, and lines of task files that were meant"
-    GREEN = "what landed passes verify"
-    LEFT = "nothing of a landed node, or of a killed run, is left"
-    KEPT = "what was kept can be read"
-    REPORT = "what a run reported happened"
+    MERGE = "a merge contains what git merges, plus the intended lines of task files"
+    GREEN = "everything that landed passes verify"
+    LEFT = "landed nodes and killed runs leave nothing behind"
+    KEPT = "saved states can be read"
+    REPORT = "a run's report matches what happened"
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A promise that was broken: `where` is a commit, a path or a ref."""
+    """A broken promise; `where` is a commit, a path or a ref."""
 
     rule: Rule
     where: str
@@ -46,7 +46,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """A task file that a commit changes: its text before and after, None where it is not."""
+    """A task file that a commit changes: its text before and after, None where it does not exist."""
 
     path: str
     before: str | None
@@ -55,10 +55,10 @@ class FileChange:
 
 @dataclass(frozen=True, slots=True)
 class CommitFacts:
-    """One commit of ours against its first parent.
+    """One commit of the coordinator, compared with its first parent.
 
-    `before` and `after` are the tasks by id; `files` the task files that differ. `strange` says of each other path why
-    it should not be as it is. `is_nothing_new`: the second parent was there already.
+    `before` and `after` are the tasks by id, `files` the task files that differ. `strange` says what is wrong with any
+    other path. `is_nothing_new`: the second parent was already part of the first.
     """
 
     id: str
@@ -77,7 +77,7 @@ class CommitFacts:
 
     @property
     def kind(self) -> str:
-        """`merge`, `check`, `blocker`, or "" where the subject is none of ours."""
+        """`merge`, `check`, `blocker`, or "" if the subject is not one of the coordinator's."""
         starts = {"Merge ": "merge", "Check ": "check", "blocked(": "blocker"}
         return next((kind for start, kind in starts.items() if self.subject.startswith(start)), "")
 
@@ -86,7 +86,7 @@ class CommitFacts:
 
 
 def is_ours(subject: str, trailers: Mapping[str, str]) -> bool:
-    """Whether a commit says that it is the coordinator's; persons write trailers `Task:` too."""
+    """Whether a commit claims to be the coordinator's; a trailer `Task:` alone may be the user's."""
     if not trailers.get("Task"):
         return False
     is_shaped = subject.startswith(("Merge ", "Check ", "blocked("))
@@ -94,7 +94,7 @@ def is_ours(subject: str, trailers: Mapping[str, str]) -> bool:
 
 
 def judge_commit(commit: CommitFacts) -> list[Violation]:
-    """What is wrong with one commit of ours."""
+    """Find what is wrong with one commit of the coordinator."""
     found = [
         *(Violation(Rule.FORM, str(commit), what) for what in _judge_form(commit)),
         *(Violation(Rule.COMPLETED, str(commit), what) for what in _judge_statuses(commit)),
@@ -106,7 +106,7 @@ def judge_commit(commit: CommitFacts) -> list[Violation]:
 
 def _judge_form(commit: CommitFacts) -> Iterator[str]:
     if not commit.kind:
-        yield "its subject is none of the coordinator's"
+        yield "its subject is not one of the coordinator's"
         return
     wanted = ("Attempt", "Run", "Session", *(() if commit.kind == "blocker" else ("Verified",)))
     for name in wanted:
@@ -114,14 +114,14 @@ def _judge_form(commit: CommitFacts) -> Iterator[str]:
             yield f"has no trailer {name}"
     attempt = commit.trailers.get("Attempt", "1")
     if not attempt.isdecimal() or int(attempt) < 1:
-        yield f"its Attempt is {attempt!r}, no number of an attempt"
+        yield f"its Attempt is {attempt!r}, which is not the number of an attempt"
     verified = commit.trailers.get("Verified", "none")
     if not _VERIFIED.fullmatch(verified):
-        yield f"its Verified is {verified!r}, no digest"
+        yield f"its Verified is {verified!r}, which is not a digest"
     if commit.before and commit.task_id not in commit.before:
         yield f'its Task is "{commit.task_id}", which no task file had'
     elif (task := commit.before.get(commit.task_id)) and not _is_named(commit, task):
-        yield f'its subject does not say "{task.id}" and its name'
+        yield f'its subject does not contain "{task.id}" and its name'
     yield from _judge_parents(commit)
 
 
@@ -135,18 +135,18 @@ def _is_named(commit: CommitFacts, task: Task) -> bool:
             return commit.subject == f"Check {task.id}: {name}"
         case _:
             branch, found, rest = commit.subject.removeprefix("Merge ").partition(": ")
-            # Where two ids cannot both be branches, one of them gets dashes and a digest.
+            # If two ids cannot both be branches, one of them has dashes and a digest.
             return bool(found) and rest == name and flatten(task.id).casefold() in flatten(branch).casefold()
 
 
 def _judge_parents(commit: CommitFacts) -> Iterator[str]:
     is_plain = commit.kind != "merge" or len(commit.parents) == 1
     if commit.kind != "merge" and len(commit.parents) != 1:
-        yield f"has {len(commit.parents)} parents, not one"
+        yield f"has {len(commit.parents)} parents instead of one"
     elif commit.kind == "merge" and len(commit.parents) not in (1, 2):
-        yield f"has {len(commit.parents)} parents, not the head and the branch"
+        yield f"has {len(commit.parents)} parents instead of the head and the branch"
     elif not is_plain and commit.is_nothing_new:
-        yield "merges what was on the head before"
+        yield "merges what was already on the head"
 
 
 def _judge_statuses(commit: CommitFacts) -> Iterator[str]:
@@ -156,16 +156,16 @@ def _judge_statuses(commit: CommitFacts) -> Iterator[str]:
     for one in sorted(after - before - own):
         yield f'completes "{one}", which is another node'
     for one in sorted(before - after):
-        yield f'"{one}" was completed and is not any more'
+        yield f'"{one}" was completed and no longer is'
     for one in sorted(own):
         if one in before:
-            yield f'"{one}" had landed already'
+            yield f'"{one}" had already landed'
         elif one not in after:
-            yield f'does not say that "{one}" is completed'
+            yield f'does not mark "{one}" as completed'
     if commit.kind == "blocker":
         task = commit.after.get(commit.task_id)
         if task is None or task.status is not Status.BLOCKED:
-            yield f'does not say that "{commit.task_id}" is blocked'
+            yield f'does not mark "{commit.task_id}" as blocked'
 
 
 def _judge_order(commit: CommitFacts) -> Iterator[str]:
@@ -186,13 +186,13 @@ def _judge_files(commit: CommitFacts) -> Iterator[str]:
             if task and task.id not in commit.before and not _may_add(commit, task):
                 yield f'adds the task "{task.id}" ({change.path})'
         elif own is None:
-            yield f"changes {change.path}, a task file that could not be read before"
+            yield f"changes {change.path}, a task file that was not readable before"
         elif own.id != commit.task_id:
             yield f'changes {change.path}, which is the task file of "{own.id}"'
         elif change.after is None:
             yield f"removes its task file {change.path}"
         elif not is_meant(change.before, change.after, commit.kind):
-            yield f"changes more of {change.path} than status, Notes and Summary"
+            yield f"changes more of {change.path} than its status, Notes and Summary"
 
 
 def _may_add(commit: CommitFacts, task: Task) -> bool:
@@ -203,7 +203,7 @@ def _may_add(commit: CommitFacts, task: Task) -> bool:
 
 
 def is_meant(before: str, after: str, kind: str) -> bool:
-    """Whether two texts of a task file differ in status, Notes and Summary alone, in a blocker in `depends_on` too."""
+    """Whether a task file's texts differ only in status, Notes and Summary; in a blocker also in `depends_on`."""
     old, new = _bare(before), _bare(after)
     if kind == "blocker":
         old, new = _without_dependencies(old), _without_dependencies(new)
@@ -215,7 +215,7 @@ def _bare(text: str) -> list[str]:
         text = set_section(text, heading, "")
     plain = set_status(text, Status.PENDING)
     lines = (line.rstrip() for line in plain.splitlines())
-    # The two headings may be written where there were none.
+    # The two headings may have been added.
     return [line for line in lines if line and line.lstrip("# ").rstrip(" #").casefold() not in ("notes", "summary")]
 
 
@@ -233,13 +233,13 @@ def _without_dependencies(lines: Sequence[str]) -> list[str]:
 
 
 def find_unknown_digests(commits: Sequence[CommitFacts], digest: str) -> int:
-    """How many commits were verified by something else than what is configured now; that is no fault of theirs."""
+    """How many commits were verified with other commands than those configured now, which is not a violation."""
     return sum(1 for one in commits if one.trailers.get("Verified", digest) != digest)
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What a run wrote of itself: how each node ended and by which commit, `ended` or not, and its exit code."""
+    """What a run reported: each node's outcome with its commit, whether the run ended, and its exit code."""
 
     run: str
     is_ended: bool
@@ -250,22 +250,22 @@ class Reported:
 def judge_report(
     reported: Reported, landed: Mapping[str, str], head: Mapping[str, Task], *, is_latest: bool
 ) -> list[str]:
-    """What a run says of itself and the head does not bear out.
+    """Find what a run reported that the head does not confirm.
 
-    `landed` maps each commit of ours on the head to its task, `head` are the tasks there; `is_latest` says that nobody
-    else has committed since the run ended.
+    `landed` maps each commit of the coordinator on the head to its task, `head` contains the tasks there; `is_latest`:
+    nothing was committed after the end of the run.
     """
     found: list[str] = []
     for task_id, (outcome, commit) in sorted(reported.outcomes.items()):
         if outcome in _ENDED_WITH_COMMIT and landed.get(commit) != task_id:
             told = commit[:_SHORT] or "no commit"
-            found.append(f'says that "{task_id}" landed as {told}, which the head does not hold')
+            found.append(f'reports that "{task_id}" landed as {told}, which is not on the head')
         elif outcome and not outcome.is_landed and is_latest and task_id in head and head[task_id].is_completed:
-            found.append(f'says that "{task_id}" ended as {outcome}, and it is completed')
+            found.append(f'reports that "{task_id}" ended as {outcome}, but it is completed')
     bad = sorted(one for one, (outcome, _) in reported.outcomes.items() if outcome in _ENDED_BADLY)
     if reported.exit_code == ExitCode.COMPLETED and bad:
-        found.append(f"ended with 0, though {', '.join(bad)} did not land")
+        found.append(f"ended with 0, although {', '.join(bad)} did not land")
     is_all = bool(head) and all(task.is_completed for task in head.values())
     if reported.is_ended and reported.exit_code not in (ExitCode.COMPLETED, None) and is_all and is_latest:
-        found.append(f"ended with {reported.exit_code}, though every node is completed")
+        found.append(f"ended with {reported.exit_code}, although every node is completed")
     return found

@@ -1,4 +1,4 @@
-"""Decides what a run is said to have done: its exit code, and the report that a person reads."""
+"""Decides a run's exit code and writes its report."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ class ExitCode(IntEnum):
 
 EXIT_SENTENCES: Mapping[ExitCode, str] = {
     ExitCode.COMPLETED: "Every node is completed.",
-    ExitCode.BLOCKED: "Something is blocked or failed; everything independent of it was worked.",
-    ExitCode.BAD_INPUT: "The input cannot be used; nothing was started.",
-    ExitCode.WAITING: "Nothing failed, but a person is waited for.",
-    ExitCode.INTERRUPTED: "The run was interrupted; everything is saved, and running again goes on.",
+    ExitCode.BLOCKED: "Something is blocked or failed; every node that does not depend on it was run.",
+    ExitCode.BAD_INPUT: "The input is invalid; nothing was started.",
+    ExitCode.WAITING: "Nothing failed; the run is waiting for a person.",
+    ExitCode.INTERRUPTED: "The run was interrupted and everything is saved; run again to continue.",
 }
-STOPPED_EARLY = "The run stopped before its end; running again goes on."
+STOPPED_EARLY = "The run stopped early; run again to continue."
 _LINE_CHARS = 300
 INCOMPLETE = "Prefect's record of this run is incomplete"
-"""How the one sentence begins that says what Prefect does not have."""
+"""The start of the message about records that Prefect lacks; the message is recognized by it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """One node as the report shows it; `commit` is abbreviated, `spent` in words, "" for what was not worked."""
+    """One node in the report; `commit` is shown abbreviated, `spent` is text, "" for a node that did not run."""
 
     id: str
     name: str
@@ -48,10 +48,10 @@ class ReportRow:
 def find_exit_code(
     graph: Graph, only: Collection[str], outcomes: Mapping[str, Outcome], *, is_interrupted: bool
 ) -> ExitCode:
-    """Judge a run by the graph at the head; `only` are the ids that were to be worked, empty for all.
+    """Decide the exit code from the graph at the head; `only` are the ids that the run was limited to, empty for all.
 
-    A person is waited for only if everything unfinished waits for persons alone: what is blocked or failed counts
-    wherever it stands in the way, and so does a prerequisite that nobody was asked to work.
+    A run is WAITING only if all its unfinished nodes wait for nothing but people. Otherwise it is BLOCKED: by a blocked
+    or failed node, in the selection or before it, or by a prerequisite that was not part of the selection.
     """
     wanted = [graph.tasks[task_id] for task_id in (only or graph.tasks) if task_id in graph.tasks]
     unfinished = [task for task in wanted if not task.is_completed]
@@ -66,7 +66,7 @@ def find_exit_code(
 
 
 def _find_in_the_way(graph: Graph, unfinished: Sequence[Task]) -> list[Task]:
-    """`unfinished` and every open node that they wait for, near and far, in the selection or not."""
+    """`unfinished` and every open node that they wait for, directly or not, in the selection or not."""
     found = {task.id for task in unfinished}
     for task_id in reversed(graph.order()):
         if task_id in found:
@@ -75,7 +75,7 @@ def _find_in_the_way(graph: Graph, unfinished: Sequence[Task]) -> list[Task]:
 
 
 def _waits_for_person(task: Task, graph: Graph, outcomes: Mapping[str, Outcome]) -> bool:
-    """Whether nothing but a person holds `task` itself; what it waits for is judged on its own."""
+    """Whether `task` itself waits only for a person; its open prerequisites are judged separately."""
     if outcomes.get(task.id) or task.status in (Status.BLOCKED, Status.FAILED):
         return False
     return task.is_human or any(not graph.tasks[i].is_completed for i in task.depends_on)
@@ -84,20 +84,20 @@ def _waits_for_person(task: Task, graph: Graph, outcomes: Mapping[str, Outcome])
 def write_report(
     title: str, rows: Sequence[ReportRow], messages: Sequence[str], code: ExitCode, spent: str = ""
 ) -> str:
-    """The report as markdown: a sentence, what all sessions `spent`, what was said aloud, and a table of the nodes."""
+    """The report as markdown: a summary, what all sessions `spent`, the run's messages, and a table of the nodes."""
     counts: dict[OutcomeName, int] = {}
     for row in rows:
         counts[row.outcome] = counts.get(row.outcome, 0) + 1
-    summary = ", ".join(f"{count} {outcome or 'not worked'}" for outcome, count in sorted(counts.items()))
+    summary = ", ".join(f"{count} {outcome or 'not run'}" for outcome, count in sorted(counts.items()))
     lines = [f"# {title}", "", f"{EXIT_SENTENCES[code]} {len(rows)} nodes: {summary}.", ""]
     if spent:
         lines += [f"The sessions of this run used {spent}.", ""]
     if messages:
-        lines += ["## Said during the run", "", *(f"- {cut(fold(message), _LINE_CHARS)}" for message in messages), ""]
+        lines += ["## Messages", "", *(f"- {cut(fold(message), _LINE_CHARS)}" for message in messages), ""]
     lines += [
         "## Nodes",
         "",
-        "| node | name | ended | attempt | spent | commit | why |",
+        "| node | name | outcome | attempt | spent | commit | reason |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [_write_row(row) for row in rows]
@@ -106,5 +106,5 @@ def write_report(
 
 def _write_row(row: ReportRow) -> str:
     attempt = str(row.attempt) if row.attempt else ""
-    cells = (f"`{row.id}`", row.name, row.outcome or "not worked", attempt, row.spent, row.commit[:12], row.reason)
+    cells = (f"`{row.id}`", row.name, row.outcome or "not run", attempt, row.spent, row.commit[:12], row.reason)
     return "| " + " | ".join(cut(fold(cell), _LINE_CHARS).replace("|", "\\|") for cell in cells) + " |"

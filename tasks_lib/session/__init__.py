@@ -1,1 +1,1 @@
-"""What is decided about a session, without IO: its state, the next action, how a turn ended, what was spent."""
+"""Decisions about an agent's session, without IO: its state, the next action, how a turn ended, what was spent."""

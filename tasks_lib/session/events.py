@@ -1,4 +1,4 @@
-"""The words in which it is told what an agent's session does: events, and a snapshot that stands for all of them."""
+"""The events that describe what an agent's session does, and the snapshot that can replace them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from tasks_lib.session.spending import Spent
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool at work; one that `has_child` only waits for another session of the tree."""
+    """A running tool; with `has_child` it only waits for another session of the tree."""
 
     name: str
     title: str = ""
@@ -19,7 +19,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The provider is asked again at `until`."""
+    """The provider will be asked again at `until`."""
 
     until: float
     message: str = ""
@@ -28,7 +28,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a session waits for somebody to answer; `text` is what it asks for."""
+    """A request that a session waits for; `text` is what it asks."""
 
     id: str
     session: str
@@ -46,9 +46,9 @@ class Todo:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a session did not go on; `is_refusal` says that no session could, as things are configured.
+    """Why a session did not continue; `is_refusal`: with this configuration no session could.
 
-    `until` is when its provider may be asked again, in seconds since the epoch, 0 where it did not say.
+    `until` is when its provider may be asked again, in seconds since the epoch, 0 if unknown.
     """
 
     sentence: str
@@ -62,7 +62,7 @@ ReplyKind = Literal["done", "cut off", "interrupted", "aborted", "failed", "unfi
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the agent last answered to the newest prompt; "unfinished" is one that nothing works at any more."""
+    """The agent's last answer to the newest prompt; "unfinished" is an answer that nothing is working on any more."""
 
     kind: ReplyKind
     text: str = ""
@@ -71,7 +71,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One session of the tree: whether it works, the tools it runs by call, the provider's retry it waits for."""
+    """One session of the tree: whether it is busy, its running tools by call, and the retry that it waits for."""
 
     is_busy: bool = False
     tools: Mapping[str, Tool] = field(default_factory=dict[str, Tool])
@@ -84,11 +84,11 @@ IDLE = Member()
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A session tree as it was read: it stands for all events before it.
+    """The state of a session tree as it was read; it replaces all earlier events.
 
-    `steps` are what each answer of a model in this turn used. `prompts` counts the prompts of this turn that the
-    session has, `reply` is the answer to the newest of them. `growth` is any number that differs when work was done.
-    `headway` says of each session whether it gets on.
+    `steps` is what each model answer in this turn used. `prompts` counts the prompts of this turn that the session
+    received, `reply` is the answer to the newest one. `growth` is a number that changes when work is done. `headway` is
+    the progress of each session.
     """
 
     members: Mapping[str, Member]
@@ -103,22 +103,22 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    """`at` is in seconds since the epoch; `session` may be that of any member of the tree."""
+    """`at` is in seconds since the epoch; `session` can be any member of the tree."""
 
     at: float
     session: str
 
 
 class Busy(_Event):
-    """The session works."""
+    """The session is busy."""
 
 
 class Idle(_Event):
-    """The session does nothing; it may be between two pieces of work."""
+    """The session is idle, possibly only between two steps."""
 
 
 class StepStarted(_Event):
-    """The model begins to answer."""
+    """The model started an answer."""
 
 
 class Gap(_Event):
@@ -126,7 +126,7 @@ class Gap(_Event):
 
 
 class ServerDied(_Event):
-    """The server is gone, or does not answer."""
+    """The server exited or does not respond."""
 
 
 class Sent(_Event):
@@ -140,7 +140,7 @@ class Retrying(_Event):
 
 @dataclass(frozen=True, slots=True)
 class TextGrew(_Event):
-    """A text grew; None where it cannot be told whether the model thinks or writes."""
+    """A text grew; `is_thinking` is None if it is unknown whether the model is thinking or writing."""
 
     is_thinking: bool | None = None
 
@@ -159,7 +159,7 @@ class ToolStarted(_Event):
 
 @dataclass(frozen=True, slots=True)
 class ToolEnded(_Event):
-    """`given` is what the tool was told, `result` what it answered, or why it failed."""
+    """`given` is the tool's input, `result` its output, or why it failed."""
 
     call: str
     tool: Tool
@@ -176,7 +176,7 @@ class StepEnded(_Event):
 
 @dataclass(frozen=True, slots=True)
 class Compacted(_Event):
-    """The conversation is made shorter; with `is_overflow` because the provider refused it as too long."""
+    """The conversation was compacted; with `is_overflow` because the provider rejected it as too long."""
 
     part: str
     is_overflow: bool = False
@@ -184,7 +184,7 @@ class Compacted(_Event):
 
 @dataclass(frozen=True, slots=True)
 class Looked(_Event):
-    """What the worktree holds was looked at: `work` is another text exactly if that is something else."""
+    """The worktree was inspected; `work` changes if and only if the content of the worktree does."""
 
     work: str
 
@@ -216,7 +216,7 @@ class ChildOpened(_Event):
 
 @dataclass(frozen=True, slots=True)
 class Polled(_Event):
-    """Who of the directory works and who waits for the provider, and what is asked; who is not named is idle."""
+    """The busy sessions of the directory with their retries, and the open requests; all other sessions are idle."""
 
     busy: Mapping[str, Retry | None]
     requests: tuple[Request, ...] = ()

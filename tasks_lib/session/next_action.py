@@ -1,4 +1,4 @@
-"""Decides what to do about a session: leave it alone, ask how it is, answer it, end it. Nothing waits for ever."""
+"""Decides the next action for a session: wait, poll, answer a request or end it. No wait is unbounded."""
 
 import math
 from dataclasses import dataclass
@@ -11,23 +11,23 @@ from tasks_lib.session.spending import Allowance, find_excess, find_seconds_left
 from tasks_lib.session.state import UNSEEN, Watch
 
 QUIET_SECONDS = 15.0
-"""After so long without an event the session is asked how it is: an event may have been lost."""
+"""How long a session may send no event before it is polled, in case an event was lost."""
 SETTLE_SECONDS = 2.0
-"""An agent may be seen idle a little before its last message is whole."""
+"""An agent may be reported idle shortly before its last message is complete."""
 START_SECONDS = 60.0
-"""How long a prompt that was accepted may stay without any sign of work."""
+"""How long an accepted prompt may show no sign of work."""
 REREAD_SECONDS = 0.2
 LOOK_SECONDS = 2.0
-"""How often a session is read that was asked and has not been heard of: it loads its worktree, and is left alone."""
+"""How often a session is read that was prompted but has sent nothing yet; it is still loading its worktree."""
 _LAST_MOMENT = datetime.max.replace(tzinfo=UTC).timestamp() - 1
 RETRY_MARGIN_SECONDS = 60.0
-"""How long after the moment that a provider named the next sign of life may come."""
+"""How long after the time named by a provider the session may stay silent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`stall_seconds` of silence are allowed without a tool, `tool_seconds` with one; the turn may last to `ends_at`,
-    and spend what `allowances` leave. A provider may ask for `limit_seconds` of patience before it answers again.
+    """`stall_seconds` of silence are allowed while no tool runs, `tool_seconds` while one does. The turn may last until
+    `ends_at` and spend what `allowances` leave. A provider may delay its answer by at most `limit_seconds`.
     """
 
     stall_seconds: float
@@ -39,7 +39,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Do nothing before `until`, unless something is heard."""
+    """Do nothing until `until`, unless an event arrives."""
 
     until: float
 
@@ -51,7 +51,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Abort the session; `sentence` says why. With "limit" no other session could do better."""
+    """Abort the session; `sentence` says why. "limit" would end any other session too."""
 
     kind: Literal["excess", "timed out", "stalled", "waits too long", "no progress", "limit"]
     sentence: str
@@ -59,7 +59,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """Ask who works, and what is asked."""
+    """Ask which sessions are busy and which requests are open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +69,26 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class InspectWorktree:
-    """See what the worktree of `session` holds: its conversation was made shorter, and that should have come of it."""
+    """Check the worktree for progress, because the conversation of `session` was compacted."""
 
     session: str
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitServer:
-    """Wait for a server that answers, and go on there."""
+    """Wait for a server that responds, and continue there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """The turn is at its end; the watch's reply, or its problem, says how."""
+    """The turn is over; the watch's reply or problem says how it ended."""
 
 
 Decision = Wait | Answer | End | Poll | Read | InspectWorktree | AwaitServer | Over
 
 
 def decide(watch: Watch, now: float, limits: Limits) -> Decision:
-    """Say what to do at `now`. No state is without a deadline: a wait ends at `limits.ends_at` at the latest."""
+    """Say what to do at `now`. Every state has a deadline: a wait ends at `limits.ends_at` at the latest."""
     if excess := find_excess(limits.allowances, watch.spent(now)):
         return End("excess", excess)
     if now >= limits.ends_at:
@@ -106,7 +106,7 @@ def decide(watch: Watch, now: float, limits: Limits) -> Decision:
 
 
 def _find_stuck(watch: Watch) -> InspectWorktree | End | None:
-    """What to do about a session that may go round without progress; None while none does."""
+    """What to do about a session that makes no progress; None if there is none."""
     for session, headway in watch.headway.items():
         setbacks = watch.setbacks(session)
         if setbacks and watch.looks.get(session, UNSEEN).compactions < len(headway.parts):
@@ -117,7 +117,7 @@ def _find_stuck(watch: Watch) -> InspectWorktree | End | None:
 
 
 def _confirm(watch: Watch, now: float, limits: Limits) -> Decision:
-    """What to do with a tree in which nothing works: see that it is so, and give a late message time to come."""
+    """What to do when no session is busy: confirm that, and allow time for a late message."""
     changed_at = max(watch.idle_at, watch.asked_at)
     is_confirmed = watch.reread_at >= changed_at
     has_begun = watch.reply is not None and watch.prompts >= watch.sent
@@ -135,19 +135,19 @@ def _confirm(watch: Watch, now: float, limits: Limits) -> Decision:
 
 
 def _follow(watch: Watch, now: float, limits: Limits) -> Decision:
-    """What to do with a tree in which something works: believe its events, but not for ever."""
+    """What to do while a session is busy: trust its events, but only for a limited time."""
     stalls_at = _find_stall(watch, limits)
     waiting = _waits_until(watch)
     if watch.limited_at and waiting > watch.limited_at + limits.limit_seconds:
         return End("limit", _explain_limit(watch, waiting, limits))
     if waiting > limits.ends_at:
         moment = name_moment(waiting)
-        sentence = f"the provider wants to be asked again at {moment} only, which is after the turn's last moment"
+        sentence = f"the provider accepts no request before {moment}, which is after the end of the turn"
         return End("waits too long", sentence)
     if now >= stalls_at:
         if watch.reread_at < stalls_at:
             return Read()
-        return End("stalled", f"nothing was heard for {now - watch.active_at:.0f} seconds: {describe(watch)}")
+        return End("stalled", f"the session was silent for {now - watch.active_at:.0f} seconds: {describe(watch)}")
     ask_at = watch.heard_at + QUIET_SECONDS
     return Poll() if now >= ask_at else Wait(min(ask_at, stalls_at, limits.ends_at, _spends_until(watch, limits)))
 
@@ -158,11 +158,11 @@ def _explain_limit(watch: Watch, waiting: float, limits: Limits) -> str:
 
 
 def describe_limit(until: float, limit_seconds: float, said: str) -> str:
-    """Why a run stops whose provider, which `said` so, is to be asked again at `until` only."""
+    """Why a run stops whose provider must not be asked again before `until`; `said` is the provider's message."""
     words = f" ({said})" if said else ""
     return (
-        f"the provider wants to be asked again at {name_moment(until)} only{words}, and watch.limit_seconds allows a "
-        f"wait of {limit_seconds:g} seconds; run again then, which continues with what is kept"
+        f"the provider accepts no request before {name_moment(until)}{words}, but watch.limit_seconds only allows "
+        f"a wait of {limit_seconds:g} seconds; run again after that time to continue"
     )
 
 
@@ -178,12 +178,12 @@ def _waits_until(watch: Watch) -> float:
 
 
 def _spends_until(watch: Watch, limits: Limits) -> float:
-    """When a budget of seconds will be used up."""
+    """When the budget of seconds will run out."""
     return watch.began + find_seconds_left(limits.allowances) + REREAD_SECONDS
 
 
 def describe(watch: Watch) -> str:
-    """What the session is doing, in a few words; of several members the one that was opened last."""
+    """What the session is doing, in a few words; of several busy members, the one opened last."""
     if watch.is_dead:
         return "waiting for the agent's server"
     if watch.requests:
@@ -208,7 +208,7 @@ def _describe_member(member: Member, now: float) -> str:
 
 
 def name_moment(at: float) -> str:
-    """Date, time and zone at `at`, seconds since the epoch: for whoever reads it on another day, or elsewhere."""
+    """The date, time and time zone at `at`, seconds since the epoch."""
     return _date(at).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -218,5 +218,5 @@ def name_time(at: float) -> str:
 
 
 def _date(at: float) -> datetime:
-    # A provider may name any number, and a calendar ends.
+    # A provider may name any number, but datetime has a limit.
     return datetime.fromtimestamp(min(max(at, 0.0), _LAST_MOMENT), UTC)

@@ -1,16 +1,16 @@
-"""Decides whether a session, a node or a run has spent what it may: tokens, money, turns, time."""
+"""Decides whether a session, a node or a run has exceeded its budget of tokens, money, turns or time."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 SECONDS_TO_SAY = 60
-"""From here on time is said in minutes."""
+"""From here on, durations are shown in minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What agents used: `tokens` of input, output and reasoning (not those read from a cache), `cost` in US dollars as
-    the provider's prices say, model `calls`, `turns` (prompts), and `seconds` in which a session worked.
+    """What agents used: input, output and reasoning `tokens` (without cached ones), `cost` in US dollars by the
+    provider's prices, model `calls`, `turns` (prompts), and `seconds` in which a session was running.
     """
 
     tokens: int = 0
@@ -38,7 +38,7 @@ class Spent:
         )
 
     def __str__(self) -> str:
-        """For a trailer and a report: `12345 tokens, $0.42, 8 calls, 3 turns, 12 min`; what is 0 is left out."""
+        """For trailers and reports: `12345 tokens, $0.42, 8 calls, 3 turns, 12 min`; zeros are left out."""
         parts = [f"{self.tokens} tokens"] if self.tokens else []
         parts += [f"${self.cost:.4f}" if self.cost < 0.01 else f"${self.cost:.2f}"] if self.cost else []
         parts += [f"{self.calls} calls"] if self.calls else []
@@ -61,7 +61,7 @@ def add_up(parts: Iterable[Spent]) -> Spent:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What may be spent, in the units of `Spent`; 0 is no limit. `name` is where it is set, such as `budget.node`."""
+    """Limits in the units of `Spent`; 0 means no limit. `name` is where they are set, e.g. `budget.node`."""
 
     name: str = ""
     tokens: int = 0
@@ -72,16 +72,16 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """A budget, and what was already spent of it before a session went on."""
+    """A budget, and what was spent of it before the current turn."""
 
     budget: Budget
     before: Spent = NOTHING
 
 
 def find_excess(allowances: Iterable[Allowance], spent: Spent) -> str:
-    """Which budget `spent` more than uses up, as words for a reason; "" while all of them hold.
+    """The budget that `spent` exceeds, as a clause for a reason; "" if there is none.
 
-    A budget is exceeded once more than it is spent; turns are what may begin, so `turns` of them may be spent whole.
+    A budget is exceeded once more than its limit is spent, so a limit of N turns allows N whole turns.
     """
     for allowance in allowances:
         if excess := _compare(allowance.budget, allowance.before + spent):
@@ -90,7 +90,7 @@ def find_excess(allowances: Iterable[Allowance], spent: Spent) -> str:
 
 
 def find_seconds_left(allowances: Iterable[Allowance]) -> float:
-    """How long a session may still work, in seconds; infinite if no budget says."""
+    """How long a session may still run, in seconds; infinite without a limit."""
     limits = (one for one in allowances if one.budget.seconds)
     return min((max(0.0, one.budget.seconds - one.before.seconds) for one in limits), default=float("inf"))
 
@@ -99,5 +99,5 @@ def _compare(budget: Budget, spent: Spent) -> str:
     for name in ("tokens", "cost", "turns", "seconds"):
         limit, used = getattr(budget, name), getattr(spent, name)
         if limit and used > limit:
-            return f"{budget.name}.{name} is {limit:g}, and {used:.6g} were spent"
+            return f"{budget.name}.{name} is {limit:g}, but {used:.6g} were spent"
     return ""

@@ -1,4 +1,4 @@
-"""Decides what a session is doing, from events that may come twice, late, in another order or never."""
+"""Decides what a session is doing, from events that may arrive twice, late, out of order or never."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ from tasks_lib.session.spending import NOTHING, Spent, add_up
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The worktree as it was when `compactions` of a session had been seen; those up to `excused` made progress."""
+    """The worktree after `compactions` of a session; up to the one numbered `excused`, there was progress."""
 
     compactions: int = 0
     work: str = ""
@@ -25,12 +25,11 @@ UNSEEN = Look()
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What is known of the turn of the session `root`, children included.
+    """What is known about the turn of the session `root` and its children.
 
-    `active_at` is the last sign of life, `idle_at` when a member last fell idle, `asked_at` the last prompt, of which
-    there were `sent`; `heard_at` is when anything was last heard, `reread_at` the last snapshot. `limited_at` is when
-    the provider began to ask for patience without giving an answer in between, 0 while it does not. `headway` and
-    `looks` say of each session whether it makes progress.
+    Times: `active_at` is the last activity, `idle_at` when a member last turned idle, `asked_at` the last prompt (of
+    `sent`), `heard_at` the last event of any kind, `reread_at` the last snapshot, `limited_at` when the provider began
+    to rate-limit without an answer since (0: it does not). `headway` and `looks` track the progress of each session.
     """
 
     root: str
@@ -62,22 +61,22 @@ class Watch:
         return any(member.is_busy for member in self.members.values())
 
     def setbacks(self, session: str) -> int:
-        """How often in a row the conversation of `session` was made shorter without progress in between."""
+        """How many times in a row the conversation of `session` was compacted without progress in between."""
         headway = self.headway.get(session, UNTRIED)
         return min(headway.compactions, len(headway.parts) - self.looks.get(session, UNSEEN).excused)
 
     def spent(self, now: float) -> Spent:
-        """What the turn used up to `now`, subagents included."""
+        """What the turn has used by `now`, including subagents."""
         return self.used + Spent(turns=1, seconds=max(0.0, now - self.began))
 
 
 def begin(root: str, now: float) -> Watch:
-    """The watch of a turn before anything was sent."""
+    """The watch of a turn before its first prompt."""
     return Watch(root, now, now, now, now, now, members={root: IDLE})
 
 
 def observe(watch: Watch, event: Event) -> Watch:
-    """The watch after `event`. A snapshot replaces all that events said; only when there was life is remembered."""
+    """The watch after `event`. A snapshot replaces what earlier events said, except for the times of activity."""
     heard = replace(watch, heard_at=max(watch.heard_at, event.at))
     match event:
         case ev.SnapshotTaken():
@@ -104,7 +103,7 @@ def observe(watch: Watch, event: Event) -> Watch:
 
 
 def advance(known: Mapping[str, Progress], event: Event, steps: Collection[str] = ()) -> Mapping[str, Progress]:
-    """`known` after `event`; `steps` are those that were counted before. Events and readings both go through here."""
+    """`known` after `event`; `steps` are the ones already counted. Used for live events and for history alike."""
     before = known.get(event.session, UNTRIED)
     match event:
         case ev.ToolStarted():
@@ -123,7 +122,7 @@ def advance(known: Mapping[str, Progress], event: Event, steps: Collection[str] 
 
 
 def _compare(watch: Watch, event: ev.Looked) -> Look:
-    """Whether anything was done to the worktree since it was last looked at: then only what comes now counts."""
+    """Compare the worktree with the last look; if it changed, only compactions from now on count."""
     before, seen = watch.looks.get(event.session), len(watch.headway.get(event.session, UNTRIED).parts)
     if before is None or before.work == event.work:
         return Look(seen, event.work, before.excused if before else 0)
@@ -186,7 +185,7 @@ def _work(member: Member, event: _Doing) -> Member:
 
 
 def _take_error(watch: Watch, event: ev.ErrorSeen) -> Watch:
-    """Of several errors a refusal says most, else the first; a child's is an answer to its parent, which goes on."""
+    """Keep a refusal, else the first error; errors of children are ignored, because their parent handles them."""
     known = watch.problem
     if event.session != watch.root or (known and (known.is_refusal or not event.problem.is_refusal)):
         return watch
@@ -252,7 +251,7 @@ def _take_poll(watch: Watch, event: ev.Polled) -> Watch:
         else:
             watch = _put(watch, session, replace(member, is_busy=True, retry=event.busy[session]))
     requests = {request.id: request for request in event.requests if request.session in watch.members}
-    # A session that is not known asks for something: it may be a child whose opening was not heard of.
+    # A request from an unknown session may come from a child whose opening was missed.
     if not watch.limited_at and _is_limited(watch.members):
         watch = replace(watch, limited_at=event.at)
     return replace(watch, requests=requests, has_gap=watch.has_gap or len(requests) < len(event.requests))

@@ -1,4 +1,4 @@
-"""Decides how a turn ended, from what git, the exit status and the agent's notices show; the chat decides nothing."""
+"""Decides how a turn ended from git, the exit status and the agent's notices, not from the conversation."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ MAX_PATHS_SAID = 10
 class Finding:
     """Something in the commits of a branch that must not land: what and where in one line, and what to do about it.
 
-    One that `is_said_once` may be meant: the session is told of it, and may then leave it as it is.
+    With `is_said_once` it may be intentional: it is reported to the session once, which may then leave it as it is.
     """
 
     text: str
@@ -24,13 +24,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class TurnFacts:
-    """What is known when a turn is over.
+    """What is known when a turn is over; texts are "" for none.
 
-    `commit` is the branch's head now. `has_work` says that the branch changes something besides its own task file, or
-    completes that file. `dirty` are uncommitted paths. `said_blocked` is the reason that was given since the turn
-    began, "" for none. `refused` is the commit that was given back to the session, "" for none. `excess` says which
-    budget ended the turn, "" for none. `is_review` marks the session of a reviewer, whose `answer` has to end in a
-    verdict. `findings` are what must not land of the branch, without what the session was told before and may leave.
+    `commit` is the branch's current head. `has_work`: the branch changes something besides its own task file, or
+    completes that file. `dirty` are uncommitted paths. `said_blocked` is the reason for a Safe Exit in this turn.
+    `refused` is the commit that was returned to the session. `excess` says which budget ended the turn. `is_review`
+    marks a reviewer's session, whose `answer` has to end in a verdict. `findings` are what must not land, without those
+    that were reported once and may stay.
     """
 
     status: int
@@ -49,7 +49,7 @@ class TurnFacts:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The work is committed and can go on to review and the queue; `verdict` is a reviewer's."""
+    """The work is committed and ready for review and the merge queue; `verdict` is a reviewer's."""
 
     verdict: Verdict | None = None
 
@@ -63,9 +63,9 @@ class SafeExit:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """The turn ended without an error and without the work; `nudge` is the text of a further turn.
+    """The turn ended without an error, but the work is not finished; `nudge` is the prompt of the next turn.
 
-    `said_once` are findings that need not be told again.
+    `said_once` are findings that are not reported again.
     """
 
     reason: str
@@ -75,7 +75,7 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class AttemptFailed:
-    """This attempt is over; another one may do better."""
+    """This attempt failed; another one may succeed."""
 
     reason: str
 
@@ -84,7 +84,7 @@ TurnEnding = Done | SafeExit | Unfinished | AttemptFailed
 
 
 def decide_turn(facts: TurnFacts) -> TurnEnding:
-    """Say how the turn ended. Safe Exit comes first: an agent that stops on purpose may exit with any status."""
+    """Say how the turn ended. Safe Exit is checked first, because an agent may use any exit status for it."""
     if facts.said_blocked:
         return SafeExit(facts.said_blocked)
     if facts.excess:
@@ -119,14 +119,14 @@ def _decide_work(facts: TurnFacts) -> TurnEnding:
     if not facts.has_work:
         return Unfinished(
             "the turn ended without a commit",
-            "Nothing is committed on your branch. Do the task and commit it; if you cannot, do a Safe Exit as the "
-            "task's instructions say.",
+            "Nothing is committed on your branch. Complete the task and commit it. If you cannot, do a Safe Exit as "
+            "described in the task's instructions.",
         )
     if facts.commit == facts.refused:
         return Unfinished(
-            "the work was given back, and the turn ended without a new commit",
-            "The work was given back to you and your branch has no new commit. Mend what was named and commit it; if "
-            "you cannot, do a Safe Exit as the task's instructions say.",
+            "the work was returned to its session, and the turn ended without a new commit",
+            "Your work was returned to you, but your branch has no new commit. Fix the reported problem and commit the "
+            "fix. If you cannot, do a Safe Exit as described in the task's instructions.",
         )
     return Done()
 
@@ -135,7 +135,7 @@ def _describe_findings(facts: TurnFacts) -> Unfinished:
     said = "\n".join(f"- {finding.text}. {finding.advice}" for finding in facts.findings)
     return Unfinished(
         "; ".join(finding.text for finding in facts.findings),
-        f"Your work cannot land as it is committed:\n{said}",
+        f"Your commits cannot be merged as they are:\n{said}",
         tuple(finding.text for finding in facts.findings if finding.is_said_once),
     )
 
@@ -146,7 +146,7 @@ def _uncommitted(facts: TurnFacts) -> Unfinished:
     return Unfinished(
         f"{len(facts.dirty)} paths are not committed ({', '.join(facts.dirty[:3])})",
         f"These paths in your worktree are not committed:\n{paths}{more}\n"
-        "Commit what belongs to the task, remove or ignore the rest.",
+        "Commit what belongs to the task, and remove or ignore the rest.",
     )
 
 
@@ -155,7 +155,7 @@ def _describe_status(status: int) -> str:
 
 
 def find_verdict(answer: str) -> Verdict | None:
-    """The verdict that the last line of `answer` with any text says; None for any other last line."""
+    """The verdict on the last non-blank line of `answer`, or None."""
     lines = [line.strip() for line in answer.splitlines() if line.strip()]
     found = _VERDICT.match(lines[-1]) if lines else None
     return Verdict(found.group(1).lower()) if found else None

@@ -181,8 +181,8 @@ def test_wait_beyond_the_limit_names_date_time_and_zone() -> None:
     found = limited((3, 86_403))
     assert isinstance(found, End)
     assert found.kind == "limit"
-    assert found.sentence.startswith("the provider wants to be asked again at 1970-01-02 00:00:03 UTC only (Slow down)")
-    assert "watch.limit_seconds allows a wait of 900 seconds" in found.sentence
+    assert found.sentence.startswith("the provider accepts no request before 1970-01-02 00:00:03 UTC (Slow down)")
+    assert "watch.limit_seconds only allows a wait of 900 seconds" in found.sentence
 
 
 def test_short_waits_without_an_answer_in_between_add_up() -> None:

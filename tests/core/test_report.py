@@ -103,12 +103,12 @@ def test_report_says_the_exit_what_was_said_and_one_row_a_node() -> None:
     text = write_report("Run of x", rows, ["Queue\nheld"], ExitCode.BLOCKED, "9 turns")
     assert text.startswith("# Run of x\n")
     assert EXIT_SENTENCES[ExitCode.BLOCKED] in text
-    assert "3 nodes: 1 not worked, 1 Blocked, 1 Merged." in text
+    assert "3 nodes: 1 not run, 1 Blocked, 1 Merged." in text
     assert "- Queue held\n" in text
     assert "| `a` | Do a | Merged | 1 | 1200 tokens, $0.42 | 0123456789ab |  |" in text
     assert "The sessions of this run used 9 turns." in text
     assert "| `b` | Do \\| b | Blocked | 2 |  |  | line one line two |" in text
-    assert "| `c` | Do c | not worked |  |  |  |  |" in text
+    assert "| `c` | Do c | not run |  |  |  |  |" in text
 
 
 @given(st.text(), st.text())

@@ -31,9 +31,9 @@ def test_a_budget_may_be_spent_whole_and_the_first_that_is_exceeded_is_named() -
     node, run = Budget("budget.node", tokens=100, turns=2), Budget("budget.run", cost=1.5)
     allowances = [Allowance(node, Spent(tokens=60)), Allowance(run, Spent(cost=1.0))]
     assert find_excess(allowances, Spent(tokens=40, cost=0.5, turns=2)) == ""
-    assert find_excess(allowances, Spent(tokens=41, cost=2)) == "budget.node.tokens is 100, and 101 were spent"
-    assert find_excess(allowances, Spent(cost=0.75)) == "budget.run.cost is 1.5, and 1.75 were spent"
-    assert find_excess(allowances, Spent(turns=3)) == "budget.node.turns is 2, and 3 were spent"
+    assert find_excess(allowances, Spent(tokens=41, cost=2)) == "budget.node.tokens is 100, but 101 were spent"
+    assert find_excess(allowances, Spent(cost=0.75)) == "budget.run.cost is 1.5, but 1.75 were spent"
+    assert find_excess(allowances, Spent(turns=3)) == "budget.node.turns is 2, but 3 were spent"
 
 
 @given(AMOUNTS)

@@ -197,7 +197,7 @@ def test_what_exceeds_a_budget_is_ended() -> None:
     limits = replace(LIMITS, allowances=(Allowance(Budget("budget.node", tokens=100), Spent(tokens=50)),))
     step = ev.StepEnded(3, CHILD, "s", Spent(tokens=51, calls=1))
     found = decide(working(step, step), 3, limits)
-    assert found == End("excess", "budget.node.tokens is 100, and 101 were spent")
+    assert found == End("excess", "budget.node.tokens is 100, but 101 were spent")
 
 
 def test_a_budget_of_seconds_is_a_deadline() -> None:

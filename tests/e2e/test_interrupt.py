@@ -24,7 +24,7 @@ def test_control_c_keeps_the_work_and_the_next_run_goes_on(coordinator: Coordina
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
-    assert "running again goes on" in output
+    assert "run again to continue" in output
     states = {one["state_name"] for one in read_task_runs(coordinator, find_run(made), 1)}
     assert states <= {"Aborted", "Merged"}
     assert "Aborted" in states

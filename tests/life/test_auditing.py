@@ -104,24 +104,24 @@ COMMITS: dict[str, tuple[Rule, str, Callable[[Pen], Any]]] = {
     "another's task": (
         Rule.FORM, 'its Task is "x", which no', lambda pen: pen.merge("a", trailers={"Task": "x", **TRAILERS})
     ),
-    "another's subject": (Rule.FORM, 'does not say "a"', lambda pen: pen.merge("a", subject="Merge feat/b/c: Do b/c")),
-    "no subject of ours": (Rule.FORM, "none of the coordinator's", lambda pen: pen.merge("a", subject="Squash a")),
+    "another's subject": (Rule.FORM, 'does not contain "a"', lambda pen: pen.merge("a", subject="Merge feat/b/c: Do b/c")),
+    "no subject of ours": (Rule.FORM, "not one of the coordinator's", lambda pen: pen.merge("a", subject="Squash a")),
     "a check of another": (
-        Rule.FORM, 'does not say "r"', lambda pen: pen.advance([pen.head], "Check a: Do a", pen.complete("r"), {"Task": "r", **TRAILERS})
+        Rule.FORM, 'does not contain "r"', lambda pen: pen.advance([pen.head], "Check a: Do a", pen.complete("r"), {"Task": "r", **TRAILERS})
     ),
-    "a blocker of another": (Rule.FORM, 'does not say "d"', lambda pen: pen.block("d", subject="blocked(a): no rule")),
+    "a blocker of another": (Rule.FORM, 'does not contain "d"', lambda pen: pen.block("d", subject="blocked(a): no rule")),
     "three parents": (Rule.FORM, "has 3 parents", make_octopus),
-    "a check with a branch": (Rule.FORM, "has 2 parents, not one", lambda pen: pen.advance(
+    "a check with a branch": (Rule.FORM, "has 2 parents instead of one", lambda pen: pen.advance(
         [pen.head, other(pen, "x")], "Check r: Do r", pen.complete("r"), {"Task": "r", **TRAILERS})),
-    "nothing new": (Rule.FORM, "merges what was on the head before", lambda pen: pen.merge(
+    "nothing new": (Rule.FORM, "merges what was already on the head", lambda pen: pen.merge(
         "a", parents=[foreign(pen), text(pen.repo, "rev-parse", "main")])),
-    "not completed": (Rule.COMPLETED, 'does not say that "a" is completed', lambda pen: pen.merge("a", completes=False)),
+    "not completed": (Rule.COMPLETED, 'does not mark "a" as completed', lambda pen: pen.merge("a", completes=False)),
     "another completed": (Rule.COMPLETED, 'completes "e"', lambda pen: pen.merge("a", files=pen.complete("e"))),
-    "completed no more": (Rule.COMPLETED, '"a" was completed and is not any more', lambda pen: (
+    "completed no more": (Rule.COMPLETED, '"a" was completed and no longer is', lambda pen: (
         pen.merge("a"), pen.merge("b/c", files={PATHS["a"]: START[PATHS["a"]]}))),
-    "landed twice": (Rule.COMPLETED, '"a" had landed already', lambda pen: (
+    "landed twice": (Rule.COMPLETED, '"a" had already landed', lambda pen: (
         pen.merge("a"), pen.merge("a", completes=False, files={"src/a.txt": "again\n"}))),
-    "blocked without saying so": (Rule.COMPLETED, 'does not say that "d" is blocked', lambda pen: pen.block(
+    "blocked without saying so": (Rule.COMPLETED, 'does not mark "d" as blocked', lambda pen: pen.block(
         "d", files={PATHS["d"]: pen.texts[PATHS["d"]]})),
     "before what it needs": (Rule.ORDER, 'landed before "a", which it depends on', lambda pen: pen.merge("b/c")),
     "evil merge": (Rule.MERGE, "src/base.txt is not what the merge gives", lambda pen: pen.merge("a", files={"src/base.txt": "evil\n"})),
@@ -135,7 +135,7 @@ COMMITS: dict[str, tuple[Rule, str, Callable[[Pen], Any]]] = {
         "a", files={PATHS["e"]: START[PATHS["e"]].replace("Do it.", "Do it!")})),
     "another's task file gone": (Rule.MERGE, 'which is the task file of "e"', lambda pen: pen.merge("a", files={PATHS["e"]: None})),
     "own task file gone": (Rule.MERGE, "removes its task file", lambda pen: pen.merge("a", files={PATHS["a"]: None})),
-    "own description": (Rule.MERGE, "more of tasks/a.md than status, Notes and Summary", lambda pen: pen.merge(
+    "own description": (Rule.MERGE, "more of tasks/a.md than its status, Notes and Summary", lambda pen: pen.merge(
         "a", files={PATHS["a"]: pen.complete("a")[PATHS["a"]].replace("Do it.", "Do it!")})),
     "a task added": (Rule.MERGE, 'adds the task "new"', lambda pen: pen.merge("a", files={"tasks/new.md": write_task("new")})),
     "a task added by a blocker": (Rule.MERGE, 'adds the task "new"', lambda pen: pen.block("d", files={"tasks/new.md": write_task("new")})),
@@ -334,9 +334,9 @@ ENDED = {"a": "Merged", "b/c": "Merged", "d": "Blocked", "r": "Checked", "e": "S
     ("changes", "exit_code", "said"),
     [
         ({}, 1, ""),
-        ({}, 0, "ended with 0, though d did not land"),
-        ({"e": "Merged"}, 1, 'says that "e" landed as no commit'),
-        ({"a": "Failed"}, 1, 'says that "a" ended as Failed, and it is completed'),
+        ({}, 0, "ended with 0, although d did not land"),
+        ({"e": "Merged"}, 1, 'reports that "e" landed as no commit'),
+        ({"a": "Failed"}, 1, 'reports that "a" ended as Failed, but it is completed'),
     ],
 )
 def test_a_report_that_git_does_not_bear_out_is_named(
@@ -356,7 +356,7 @@ def test_a_landing_that_was_rewritten_away_is_named_and_one_that_is_far_below_is
     assert look(pen, 1).violations == ()
     run_git(pen.repo, "reset", "-q", "--hard", "HEAD~2")
     pen.head = text(pen.repo, "rev-parse", "main")
-    assert_says(find(pen), 'says that "r" landed')
+    assert_says(find(pen), 'reports that "r" landed')
 
 
 def test_a_run_that_was_killed_is_said_and_one_that_goes_on_is_left_alone(pen: Pen) -> None:

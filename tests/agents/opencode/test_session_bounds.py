@@ -118,7 +118,7 @@ async def test_wait_of_a_day_is_refused_at_once_with_its_date(lab: Lab, mood: Mo
     assert end.status == 1
     assert end.refusal == end.error
     days = {time.strftime("%Y-%m-%d", time.gmtime(at)) for at in (until, time.time() + A_DAY)}
-    said = "the provider wants to be asked again at "
+    said = "the provider accepts no request before "
     assert end.refusal.startswith(said)
     assert end.refusal.removeprefix(said)[:10] in days
     assert " UTC only (" in end.refusal

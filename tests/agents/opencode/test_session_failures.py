@@ -56,7 +56,7 @@ async def test_a_rate_limit_for_good_holds_the_others_back(lab: Lab) -> None:
 async def test_a_wait_beyond_the_turns_end_is_not_waited_for(lab: Lab) -> None:
     end = await lab.open(shared=Shared()).do([{"error": 503, "headers": {"retry-after": "86400"}}])
     assert (end.status, end.timed_out) == (1, False)
-    assert end.error.startswith("the provider wants to be asked again at ")
+    assert end.error.startswith("the provider accepts no request before ")
 
 
 @pytest.mark.parametrize(
