@@ -342,7 +342,7 @@ def _describe_ending(outcome: Merged | Checked | Failed | Aborted | Skipped) -> 
 
 
 def _cut(reason: str) -> str:
-    """The first line of a reason, which may hold a log."""
+    """The first line of a reason, which may contain a log."""
     return next(iter(reason.strip().splitlines()), "no reason was given")
 
 

@@ -23,7 +23,7 @@ async def test_wait_of_a_day_stops_the_run_once_with_its_date_and_counts_no_atte
     assert worked.code is ExitCode.BLOCKED
     [said] = [line for line in worked.view.messages if "accepts no request" in line]
     assert said.startswith("The run stops: the provider accepts no request before 20")
-    assert " UTC only (Daily limit reached)" in said
+    assert " UTC (Daily limit reached)" in said
     assert set(worked.names.values()) == {"Aborted"}
     assert (oc.log("%s"), worked.retries) == (["Begin"], [])
     assert {oc.record(f"feat/{task_id}").attempt for task_id in worked.started} == {1}

@@ -121,5 +121,5 @@ async def test_wait_of_a_day_is_refused_at_once_with_its_date(lab: Lab, mood: Mo
     said = "the provider accepts no request before "
     assert end.refusal.startswith(said)
     assert end.refusal.removeprefix(said)[:10] in days
-    assert " UTC only (" in end.refusal
+    assert " UTC (" in end.refusal
     assert len(lab.model.requests) == 1
