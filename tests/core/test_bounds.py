@@ -1,4 +1,4 @@
-"""What ends a session that goes round without progress, and what must not end one that works."""
+"""Limits on loops: a session without progress is ended, a working one is not."""
 
 from collections.abc import Callable, Iterable
 
@@ -17,7 +17,7 @@ BASH = Tool("bash")
 
 
 class Story:
-    """The events of a turn, one a second; the worktree is looked at whenever that is due."""
+    """The events of a turn, one per second; the worktree is inspected whenever that is due."""
 
     def __init__(self, session: str = ROOT) -> None:
         self.session: str = session
@@ -42,7 +42,7 @@ class Story:
         return decide(self.watch, self.now, LIMITS)
 
     def step(self, *calls: tuple[str, str]) -> "Story":
-        """One answer of the model, with what it told tools and what they answered."""
+        """One answer of the model, with the input and output of its tools."""
         self.hear(ev.StepStarted(self.now, self.session))
         for given, result in calls:
             call = f"call {self.now}"
@@ -167,7 +167,7 @@ def test_prompts_reset_nothing_but_answers() -> None:
 
 
 def limited(*waits: tuple[float, float]) -> Decision:
-    """What is decided after retries heard at the first number that are due at the second."""
+    """The decision after retries; each pair is when one arrives and when it is due."""
     events = [ev.Retrying(at, ROOT, Retry(until, "Slow down", is_rate_limit=True)) for at, until in waits]
     watch = fold([ev.Sent(1, ROOT), ev.Busy(1, ROOT), *events])
     return decide(watch, waits[-1][0], LIMITS)

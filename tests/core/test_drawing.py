@@ -1,4 +1,4 @@
-"""The drawings: valid whatever ids and names hold, complete, and without overlaps."""
+"""Drawings of a graph are valid for any ids and names, complete, and free of overlaps."""
 
 import re
 from itertools import pairwise
@@ -33,7 +33,7 @@ def texts(svg: str) -> list[str]:
 
 
 def boxes(svg: str) -> dict[str, tuple[float, float, float, float]]:
-    """Map each box's title, up to the state, to its left, top, right and bottom."""
+    """Map each box's title, without the state, to its left, top, right and bottom."""
     found: dict[str, tuple[float, float, float, float]] = {}
     for group in ElementTree.fromstring(svg).iter(f"{SVG}g"):
         title, rect = group.find(f"{SVG}title"), group.find(f"{SVG}rect")

@@ -1,4 +1,4 @@
-"""How a turn ended, from what is known when it is over."""
+"""How a turn ended, decided from the facts known when it is over."""
 
 from dataclasses import replace
 

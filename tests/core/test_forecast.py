@@ -1,4 +1,4 @@
-"""The forecast: what a number of sessions gives, the same order of work as the plan's, and a bound that holds."""
+"""Forecasts of a run: times for a number of sessions, in the plan's order, and never below the lower bound."""
 
 from dataclasses import replace
 from random import Random
@@ -110,7 +110,7 @@ def test_schedule_is_feasible_and_never_under_the_bound(graph: Graph, sessions: 
 @settings(deadline=None)
 @given(graphs(), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_forecast_is_what_the_plan_does(graph: Graph, sessions: int, choice: Random) -> None:
-    # A forecast counts on blocked nodes being unblocked; the plan starts no such node by itself.
+    # A forecast assumes that blocked nodes get unblocked; the plan never starts such a node by itself.
     graph = build_graph(
         task if task.is_completed else replace(task, status=Status.PENDING) for task in graph.tasks.values()
     )

@@ -1,4 +1,4 @@
-"""What runners print when they run no test or cannot run, and what only looks like it."""
+"""Output of test runners that ran no tests or could not run, and output that only looks like it."""
 
 import pytest
 

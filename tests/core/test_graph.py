@@ -1,4 +1,4 @@
-"""The graph: every fault at once with its place, and its shape."""
+"""Graphs of task files: all faults at once, each with its place, and questions about the shape."""
 
 from itertools import pairwise
 

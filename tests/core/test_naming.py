@@ -1,4 +1,4 @@
-"""Which ids are safe, and the names made from them."""
+"""Which ids are valid, and the names that are made from them."""
 
 import subprocess
 

@@ -1,4 +1,4 @@
-"""The plan: what starts, in which order, and what every other node waits for."""
+"""The run plan: which nodes start, in which order, and what the others wait for."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def make(
 
 
 def edit(graph: Graph, *tasks: Task, without: str = "", **statuses: str) -> Graph:
-    """`graph` with some tasks replaced or added, and some statuses set as a commit would: with a blob of their own."""
+    """`graph` with some tasks replaced or added, and some statuses changed as a commit would: with a new blob."""
     merged = {**graph.tasks, **{task.id: task for task in tasks}}
     for task_id, status in statuses.items():
         old = merged[task_id]
@@ -46,7 +46,7 @@ def land(plan: Plan, task_id: str) -> None:
 
 
 def is_finished(plan: Plan) -> bool:
-    """Whether nothing runs and nothing can start until the graph changes."""
+    """Whether no node is running and none can start until the graph changes."""
     return not (plan.running or plan.ready())
 
 
@@ -182,7 +182,7 @@ def test_person_who_sets_a_blocked_node_to_pending_has_it_worked_again(blob: str
     work(plan, "a", Blocked("no key"))
     plan.update(edit(plan.graph, make("a", status="blocked", blob="1")))
     assert "a" not in plan.ready()
-    # Even the file's very first bytes are news once the head has shown it as blocked.
+    # Even the file's original content counts as new once the head has shown it as blocked.
     assert plan.update(edit(plan.graph, make("a", blob=blob))).unblocked == ("a",)
     assert "a" in plan.ready()
 

@@ -1,4 +1,4 @@
-"""The plan in random runs: nodes end in every way, people and agents edit the head, graphs are read late."""
+"""Property tests of the run plan: nodes end in any way, people and agents edit the head, graphs are read late."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
@@ -13,11 +13,11 @@ from tasks_lib.model import Aborted, Blocked, Failed, Merged, Outcome, Scope, St
 from tasks_lib.naming import is_resolve_task, name_resolve_task
 
 EDITS = 12
-"""What people do in one run; after that only sessions go on, so that a run has to come to its end."""
+"""How many things people do in one run; after that only sessions continue, so that the run has to end."""
 
 
 class Thorough(Plan):
-    """A plan that looks at every node after every step, where the other looks at those about which something is new."""
+    """A plan that checks every node after every step, instead of only those that a change may affect."""
 
     def _look_again(self, task_ids: Iterable[str]) -> None:
         super()._look_again({*task_ids, *self._graph.tasks})
@@ -32,7 +32,7 @@ class Thorough(Plan):
 
 
 class Twins(Plan):
-    """A plan whose graphs are made like the one before, beside a thorough one whose graphs are made anew."""
+    """A plan whose graphs reuse the previous one, compared with a thorough one whose graphs are built from scratch."""
 
     def __init__(self, graph: Graph, only: Collection[str] = ()) -> None:
         super().__init__(graph, only)
@@ -61,7 +61,7 @@ class Twins(Plan):
 
 
 class World:
-    """A head that sessions and people write to, and a plan that reads it now and then, checked at every start."""
+    """A head that sessions and people change, and a plan that reads it occasionally, checked at every start."""
 
     def __init__(self, choice: Random, *, has_trouble: bool) -> None:
         self.choice = choice
@@ -98,17 +98,17 @@ class World:
 
     def complete(self, task_id: str) -> None:
         self.commit(replace(self.head[task_id], status=Status.COMPLETED))
-        # One that was opened and has landed again between two readings is no news: the plan knows graphs, no history.
+        # A task that was reopened and landed again between two reads is not new: the plan sees graphs, not history.
         if self.is_news(task_id):
             self.news.update(i for i, task in self.head.items() if task_id in task.depends_on)
 
     def is_news(self, task_id: str) -> bool:
-        """Whether this is a resolve task which has landed since the plan last read the head."""
+        """Whether this is a resolve task that has landed since the plan last read the head."""
         read = self.plan.graph.tasks.get(task_id)
         return is_resolve_task(task_id) and self.head[task_id].is_completed and not (read and read.is_completed)
 
     def edit_head(self) -> None:
-        """One thing that a person does: a node of theirs, an unblocking, a new task, a new dependency."""
+        """One thing that a person does: completes their node, unblocks a node, adds a task or a dependency."""
         self.edits_left -= 1
         theirs = [i for i, task in self.head.items() if task.is_human and self.is_open(i)]
         blocked = [i for i, task in self.head.items() if task.status is Status.BLOCKED]
@@ -134,7 +134,7 @@ class World:
         chosen = self.head[self.choice.choice(sorted(self.head)[:-1] or sorted(self.head))]
         if chosen.depends_on and not chosen.is_completed:
             self.commit(replace(chosen, depends_on=(*chosen.depends_on, f"first{self.edits_left}")))
-            # Where the file goes on to say that the node is blocked, nobody said that it is to be worked.
+            # While the file still says that the node is blocked, nobody has asked for it to run.
             self.news.update({chosen.id} if chosen.status is not Status.BLOCKED else ())
 
     def start_first(self) -> None:
@@ -178,7 +178,7 @@ class World:
         return Blocked("stuck", resolve_id)
 
     def step(self) -> bool:
-        """Do one thing of those that can be done; False when the run is over."""
+        """Do one of the possible things; return False when the run is over."""
         ready, running = bool(self.plan.ready()), bool(self.plan.running)
         if self.edits_left and self.choice.random() < 0.3:
             self.edit_head()
@@ -198,7 +198,7 @@ class World:
         steps = 0
         while self.step():
             steps += 1
-            # Each node starts once, and again for each piece of news: people's edits and agents' resolve tasks.
+            # Each node starts once, and once more for each new thing: people's edits and agents' resolve tasks.
             assert steps < 2000
         assert (self.plan.running, self.plan.ready()) == (frozenset(), ())
 

@@ -1,4 +1,4 @@
-"""What agents are told."""
+"""The prompts for agents."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +22,7 @@ def test_first_prompt_holds_the_task_file_how_to_finish_and_how_to_stop() -> Non
     assert "coordinator notify --level blocking" in text
     assert "blocked(team/api): <reason>" in text
     assert "Verdict" not in text
-    assert "before" not in text.split("## How to finish")[0].replace("before this one", "")
+    assert "before" not in text.split("## How to finish")[0]
 
 
 def test_first_prompt_of_a_review_asks_for_a_verdict_and_no_commit() -> None:

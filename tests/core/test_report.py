@@ -9,7 +9,7 @@ from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, ReportRow, 
 
 
 def make_graph(**statuses: str) -> Graph:
-    """`human` as a status makes an open node of a person's."""
+    """The status `human` makes an open node for a person."""
     return build_graph(
         Task(
             task_id,
@@ -59,7 +59,7 @@ def test_only_what_was_asked_for_is_judged() -> None:
 
 
 def make_chain(*tasks: tuple[str, str, str]) -> Graph:
-    """Of (id, status, the one prerequisite or "")."""
+    """The graph of (id, status, the only prerequisite or "")."""
     return build_graph(
         Task(
             task_id,

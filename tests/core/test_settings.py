@@ -1,4 +1,4 @@
-"""What `coordinator.yaml` may say, what the environment changes in it, and how every fault is named."""
+"""Settings in `coordinator.yaml`, variables that override them, and the message for every fault."""
 
 import json
 
@@ -165,7 +165,9 @@ watch: {stall_seconds: 5, tool_seconds: 6}
     assert read.agent.config["provider"]["local"]["options"] == {"baseURL": "http://127.0.0.1:1/v1", "timeout": 5}
     rules = read.agent.permission["bash"]
     assert isinstance(rules, dict)
-    assert list(rules.items()) == [("*", "allow"), ("git push *", "deny")], "the order decides which counts"
+    assert list(rules.items()) == [("*", "allow"), ("git push *", "deny")], (
+        "the last match counts, so the order is kept"
+    )
     assert (read.budget.attempt.cost, read.budget.run.turns, read.budget.node.seconds) == (0.5, 3, 0)
     assert read.prompts == {"task": "prompts/task.md"}
     served = read_settings("agent: {backend: opencode, url: 'http://127.0.0.1:4096/'}", PATH, {})
@@ -176,8 +178,8 @@ def test_a_model_follows_from_the_task_file_then_the_role() -> None:
     read = read_settings("agent: {backend: opencode, model: a/usual, models: {code-reviewer: a/judge}}", PATH, {})
     plain, own = Task("a", "A", "tasks/a.md"), Task("b", "B", "tasks/b.md", model="b/own")
     assert read.model_for(own, "implementation-specialist") == "b/own"
-    assert read.model_for(own, "code-reviewer") == "a/judge", "the reviewer of its branch is another session"
-    assert read.model_for(plain, "implementation-specialist") == "", "the role may say, and else agent.model"
+    assert read.model_for(own, "code-reviewer") == "a/judge", "the reviewer uses the reviewer's model"
+    assert read.model_for(plain, "implementation-specialist") == "", "the role's own model or agent.model applies"
 
 
 def test_every_fault_of_an_agent_is_named_at_its_own_line() -> None:
@@ -301,7 +303,7 @@ def test_any_text_is_read_or_refused_with_faults(text: str, value: str) -> None:
     try:
         read_settings(f"verify: {text}", PATH, {"COORDINATOR_SETUP": value, "COORDINATOR_TASKS_DIR": value})
     except InputError as error:
-        assert error.faults  # noqa: PT017 - Both endings are right; a refusal must name something.
+        assert error.faults  # noqa: PT017 - Both endings are fine, but an error must list a fault.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What was spent, in words, and which budget that uses up."""
+"""Spending as text, and which budget it exceeds."""
 
 import pytest
 from hypothesis import given

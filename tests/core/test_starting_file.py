@@ -1,4 +1,4 @@
-"""The `coordinator.yaml` that `init` begins with, and the file of another tool that it may stand beside."""
+"""The `coordinator.yaml` that `init` writes, and taskgraph's file that may exist next to it."""
 
 import pytest
 from hypothesis import given

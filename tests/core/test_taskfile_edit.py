@@ -1,4 +1,4 @@
-"""Edits of front matter: only the lines that are meant change, and the file reads back as meant."""
+"""Edits of front matter change only the intended lines, and the file reads back as intended."""
 
 from dataclasses import replace
 
@@ -87,7 +87,7 @@ def read(text: str) -> Task:
 
 
 def difference(old: str, new: str) -> tuple[list[str], list[str]]:
-    """The lines of both texts that are left when equal ones are taken off both ends."""
+    """The lines of both texts that remain after removing equal lines at both ends."""
     before, after = old.split("\n"), new.split("\n")
     while before and after and before[0] == after[0]:
         del before[0], after[0]

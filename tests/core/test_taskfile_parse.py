@@ -1,4 +1,4 @@
-"""What a task file says, and that everything wrong with it is named at once with its line and the fix."""
+"""Parsing of task files: every fault is reported at once, with its line and the fix."""
 
 import pytest
 import yaml
@@ -13,7 +13,7 @@ PATH = "tasks/api.md"
 
 
 def faults(block: str) -> list[str]:
-    """The faults of a task file whose front matter ends with `block`, below an id and a name (lines 2 and 3)."""
+    """The faults of a task file whose front matter contains an id and a name (lines 2 and 3), then `block`."""
     task, found = parse_task(f"---\nid: api\nname: The API\n{block}\n---\n".encode(), PATH)
     assert (task is None) == any(not fault.is_warning for fault in found)
     return [str(fault) for fault in found]

@@ -1,4 +1,4 @@
-"""Sections of a task file: bodies are found, replaced and adopted, and everything else stays byte for byte."""
+"""Sections of a task file are found, replaced and adopted, and everything else stays unchanged byte for byte."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,7 +49,7 @@ def bare_lines(text: str) -> list[str]:
     return [line.removesuffix("\r") for line in text.split("\n")]
 
 
-# What can stand before and after a section without being part of it: every block ends outside a code fence.
+# What can surround a section without being part of it: every block ends outside a code fence.
 BLOCKS = st.sampled_from(
     [
         "text\n",
@@ -70,7 +70,7 @@ AFTER = st.lists(st.tuples(OTHER, PROSE).map("".join), max_size=2).map("".join)
 
 @st.composite
 def framed(draw: st.DrawFn) -> tuple[str, str, str]:
-    """What stands before a Notes section, its heading included; its body; what stands after it."""
+    """The text up to and including the heading of a Notes section, its body, and the text after it."""
     ending = draw(ENDINGS)
     front = draw(st.sampled_from(["", FRONT]))
     heading = draw(st.sampled_from(["## Notes\n", "## notes  \n", "   ##  NOTES ##\n"]))

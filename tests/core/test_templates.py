@@ -1,4 +1,4 @@
-"""What a repository's own prompts may say, and how every fault in them is named."""
+"""A repository's own prompts: their placeholders, and the message for every fault."""
 
 from typing import get_args
 
@@ -104,6 +104,6 @@ def test_any_text_is_rendered_or_refused(text: str, report: str) -> None:
     try:
         rendered = render(text, report)
     except InputError as error:
-        assert error.faults  # noqa: PT017 - Both endings are right; a refusal must name something.
+        assert error.faults  # noqa: PT017 - Both endings are fine, but an error must list a fault.
     else:
         assert rendered.endswith("\n")

@@ -1,4 +1,4 @@
-"""Text is folded, cut and made safe without losing what can be shown, and lists are told up to a number."""
+"""Text is folded, cut and made safe without losing printable characters, and long lists are shortened."""
 
 from hypothesis import given
 from hypothesis import strategies as st

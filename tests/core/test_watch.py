@@ -1,3 +1,5 @@
+"""Decisions about a session, from events that may be lost, doubled or out of order."""
+
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -262,7 +264,7 @@ snapshots = st.builds(
 
 
 def forget_times(watch: Watch) -> Watch:
-    """The state alone: when there was life, how often something was sent, and errors that no reading can tell."""
+    """The state without the times of activity, the number of prompts, and errors that no snapshot contains."""
     return replace(
         watch, active_at=0, idle_at=0, asked_at=0, heard_at=0, sent=0, has_stepped=False,
         problem=None if watch.reply else watch.problem,
@@ -292,7 +294,7 @@ def test_events_that_come_twice_in_a_row_say_nothing_new(heard: list[Event], las
 
 @given(st.lists(events, max_size=30), snapshots, st.booleans())
 def test_no_state_waits_for_ever(heard: list[Event], snapshot: Snapshot, is_mute: bool) -> None:
-    """Whatever was heard, and whatever is read from then on, the session is left in bounded steps."""
+    """After any events, and with any snapshots from then on, the session ends within a bounded number of steps."""
     limits, watch, now = Limits(60, 90, ends_at=400), see(*heard), 100.0
     for _ in range(20_000):
         decision = decide(watch, now, limits)
@@ -309,7 +311,7 @@ def test_no_state_waits_for_ever(heard: list[Event], snapshot: Snapshot, is_mute
 
 
 def carry_out(decision: Decision, now: float, snapshot: Snapshot, *, is_mute: bool) -> Event:
-    """What is heard when `decision` is done; a server that is mute tells nothing but that it lives."""
+    """The event that follows `decision`; a mute server only shows that it is alive."""
     match decision:
         case Answer(asked):
             return ev.Answered(now, ROOT, asked[0].id)
