@@ -136,7 +136,7 @@ any files. End your report with exactly one of these lines:
 
 def _explain_safe_exit(task: Task) -> str:
     return f"""## Safe Exit
-Nobody answers questions while you work. Do not force a result: stop if verification fails three times, if something
+Nobody can answer questions while you work. Do not force a result: stop if verification fails three times, if something
 outside your worktree blocks you, if the task is ambiguous, or if it grows beyond its scope. Commit coherent partial
 work. Then report what you wanted to do, what went wrong (the exact error), what you tried, and what would resolve it:
     coordinator notify --level blocking "…"
@@ -209,4 +209,4 @@ def write_changes_prompt(report: str, templates: Templates = DEFAULT) -> str:
 
 
 def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines[:MAX_LISTED]) or "- (no commits of its own)"
+    return "\n".join(f"- {line}" for line in lines[:MAX_LISTED]) or "- (none)"

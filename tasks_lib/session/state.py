@@ -122,7 +122,7 @@ def advance(known: Mapping[str, Progress], event: Event, steps: Collection[str] 
 
 
 def _compare(watch: Watch, event: ev.Looked) -> Look:
-    """Compare the worktree with the last look; if it changed, only compactions from now on count."""
+    """Compare the worktree with the last look; if it changed, only the newest compaction counts."""
     before, seen = watch.looks.get(event.session), len(watch.headway.get(event.session, UNTRIED).parts)
     if before is None or before.work == event.work:
         return Look(seen, event.work, before.excused if before else 0)

@@ -113,7 +113,7 @@ def test_conflict_prompt_names_paths_both_sides_and_the_commit_to_merge() -> Non
 
 
 def test_conflict_prompt_says_when_a_side_has_no_commits() -> None:
-    assert "- (no commits of its own)" in agent_prompts.write_conflict_prompt(["a"], [], ["222 mine"], "f" * 40)
+    assert "- (none)" in agent_prompts.write_conflict_prompt(["a"], [], ["222 mine"], "f" * 40)
 
 
 def test_red_prompt_holds_the_line_its_status_the_end_of_the_log_and_where_it_is() -> None:
