@@ -1,1 +1,1 @@
-"""What `coordinator demo` works with: a repository, scripted agents, and a scripted model."""
+"""The material of `coordinator demo`: a repository, scripted agents, and a scripted model."""

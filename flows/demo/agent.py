@@ -1,8 +1,8 @@
-"""The demo's scripted agent: it stands in for a coding agent, and edits, tests and commits as one would.
+"""The demo's scripted agent: it replaces a coding agent, and edits, tests and commits as one would.
 
-It runs in the worktree of one node, once a turn. What it changes is a patch in `work/<id>/`: `first.patch` is what it
-writes at first, `fix.patch` what it adds when its work was given back. A node with a `blocked.md` ends by Safe Exit
-as long as the file it asks for is missing. An argument multiplies the seconds it pretends to think.
+It runs once per turn, in the worktree of one node. Its changes are patches in `work/<id>/`: `first.patch` for the first
+turn, `fix.patch` for when the work was given back. A node with a `blocked.md` ends by Safe Exit as long as the file it
+asks for is missing. An argument multiplies the seconds it pretends to think.
 """
 
 import os
@@ -16,18 +16,18 @@ WORK = Path(__file__).resolve().parent / "work"
 TASKS = "tasks/"
 
 SECONDS = {"reports/by-month": 3.0, "reports/by-category": 2.5, "money/thousands": 2.0, "tax/rounding-options": 1.0}
-"""How long a turn pretends to think; the two reports take long enough to be written side by side."""
+"""How long a turn pretends to think; the two reports take long enough to overlap."""
 USUAL_SECONDS = 1.5
 
 HASTY_TESTS = {"money/thousands": ["tests.test_money"]}
-"""Whose first turn runs only these tests, and so misses what it breaks elsewhere."""
+"""Nodes whose first turn runs only these tests, and so misses what it breaks elsewhere."""
 
 DECISIONS = {"tax/rounding": "docs/rounding-rule.txt"}
-"""What a node needs from a person before it can go on."""
+"""The decision file that a node needs from a person before it can continue."""
 
 
 class Stopped(Exception):  # noqa: N818 - It is how a turn ends, not an error of this program.
-    """The turn cannot go on; the message is its report."""
+    """The turn cannot continue; the message is its report."""
 
 
 def run(*command: str, stdin: str = "", accept: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
@@ -66,7 +66,7 @@ class Turn:
 
 
 def start_clean() -> None:
-    """Go back to the last commit: an earlier turn may have been cut off in the middle of an edit."""
+    """Reset to the last commit: an earlier turn may have been interrupted during an edit."""
     if run("git", "status", "--porcelain").stdout:
         run("git", "reset", "-q", "--hard")
         run("git", "clean", "-fdq")
@@ -90,7 +90,7 @@ def list_conflicts() -> list[str]:
 
 
 def resolve(paths: list[str]) -> None:
-    """Keep both sides in sources; in task files the target's word stands. Stage the result."""
+    """Keep both sides in sources and the target's side in task files, and stage the result."""
     for path in paths:
         if path.startswith(TASKS):
             run("git", "checkout", "-q", "--theirs", "--", path)
@@ -101,14 +101,14 @@ def resolve(paths: list[str]) -> None:
 
 
 def keep_both(text: str) -> str:
-    """Take the markers of a conflict out and leave the lines of both sides."""
+    """Remove conflict markers and keep the lines of both sides."""
     marks = ("<<<<<<< ", ">>>>>>> ")
     lines = text.splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith(marks) and line.rstrip() != "=======")
 
 
 def apply(turn: Turn, name: str, subject: str) -> bool:
-    """Apply `work/<id>/<name>.patch`, test and commit; say whether there was anything to do."""
+    """Apply `work/<id>/<name>.patch`, test and commit; returns whether there was anything to do."""
     patch = turn.work / f"{name}.patch"
     commit_subject = f"{subject}({turn.id}): {turn.name}"
     done = run("git", "log", "--format=%s", f"{turn.target}..HEAD").stdout.splitlines()
@@ -123,7 +123,7 @@ def apply(turn: Turn, name: str, subject: str) -> bool:
 
 
 def run_tests(modules: list[str] | None = None) -> None:
-    """Run the tests of the worktree, or only some `modules` of them."""
+    """Run all tests of the worktree, or only some `modules`."""
     run(sys.executable, "-B", "-m", "unittest", *(modules or ["discover"]), "-q")
 
 
@@ -150,29 +150,29 @@ def read_report(turn: Turn, name: str) -> str:
 
 
 def exit_safely(turn: Turn) -> str:
-    """Write down in the task file why the node cannot go on, and commit that."""
+    """Write in the task file why the node cannot continue, and commit that."""
     notes = read_report(turn, "blocked")
     text = turn.task_file.read_text(encoding="utf-8").replace("status: pending", "status: blocked", 1)
     if notes not in text:
         turn.task_file.write_text(f"{text.rstrip()}\n\n## Notes\n{notes}\n", encoding="utf-8")
         run("git", "add", "--", str(turn.task_file))
     reason = notes.splitlines()[0].removeprefix("Blocked: ")
-    # A later attempt finds its notes already there, and says all the same that it is blocked still.
+    # A later attempt finds its notes already there, but still has to report that it is blocked.
     run("git", "commit", "-q", "--allow-empty", "-m", f"blocked({turn.id}): {reason}")
     return notes
 
 
 def review(turn: Turn) -> str:
-    """Run the tests and read what there is to read; the last line is the verdict."""
+    """Run the tests and review the changes; the last line is the verdict."""
     turn.think()
     run_tests()
     changed = run("git", "diff", "--stat", f"{turn.target}...HEAD").stdout.strip()
-    read = f"Read:\n{changed}" if changed else "Read the reports as they are on the target; their sums agree."
+    read = f"Read:\n{changed}" if changed else "Read the reports on the target; their sums agree."
     return f"{read}\n\nThe tests pass, and each report has its own.\n\nVerdict: approved"
 
 
 def main() -> int:
-    """Do the turn that the environment describes; the report is what is printed last."""
+    """Run the turn that the environment describes; the report is printed last."""
     sys.stdin.read()
     turn = Turn(os.environ, float(sys.argv[1]) if len(sys.argv) > 1 else 1.0)
     try:

@@ -1,8 +1,8 @@
 """Decides what the demo's model does next: it edits, tests and commits with tools, as `agent.py` does by itself.
 
-The first turn of a task is tool calls: a list of things to do, edits that make of the files what the task's patch
-makes of them, the tests, a commit. What came back, and whatever a tool refused, the model leaves to `agent.py`, which
-it starts in the shell; a review and a Safe Exit it does itself.
+The first turn of a task consists of tool calls: a todo list, the edits of the task's patch, the tests and a commit. For
+work that was given back, and when a tool failed, the model starts `agent.py` in the shell. Reviews and Safe Exits are
+tool calls too.
 """
 
 import json
@@ -21,18 +21,18 @@ from flows.demo.story import PATHS
 from tasks_lib.process.program_lookup import find_program
 
 PROGRAM = Path(__file__).resolve().parent / "agent.py"
-# A machine may have this Python only, under a name that is not on PATH.
+# This Python may be the only one, under a name that is not on PATH.
 PYTHON = "python3" if find_program("python3") else shlex.quote(sys.executable)
 WORKED = {"edit": "Edit applied", "write": "Wrote file"}
-"""How the answer of a tool that changes files begins when it did."""
+"""How the answer of a tool that changes files begins on success."""
 VERDICT = "Verdict: approved with changes"
-"""Only a reviewer is told of it; other prompts may quote a verdict that was given."""
+"""Only review prompts contain this text; other prompts may quote a given verdict."""
 CHARS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A tool call of this turn, and what came of it."""
+    """A tool call of this turn, and its result."""
 
     tool: str
     args: Mapping[str, Any]
@@ -48,7 +48,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """Where a conversation stands: `answers` and `results` are those since its last prompt."""
+    """The state of a conversation: `answers` and `results` are those since its last prompt."""
 
     id: str
     name: str
@@ -59,7 +59,7 @@ class Chat:
 
 
 def read_chat(messages: Sequence[Message]) -> Chat | None:
-    """What a conversation is about, read from the task file in its prompt; None if there is no task in it."""
+    """Read what a conversation is about from the task file in its prompt; None if there is no task in it."""
     prompts = [number for number, one in enumerate(messages) if one["role"] == "user"]
     text = read_text(messages[prompts[0]]) if prompts else ""
     task = re.search(r"^id: *(\S+)\nname: *(\S.*?) *$", text, re.MULTILINE)
@@ -89,7 +89,7 @@ def _read_results(since: Sequence[Message]) -> list[Result]:
 
 
 def decide(messages: Sequence[Message], pace: float = 1.0) -> Step:
-    """The model's next answer; `pace` multiplies the seconds that it seems to think."""
+    """Choose the model's next answer; `pace` multiplies the seconds that it pretends to think."""
     chat = read_chat(messages)
     step = Step(say=DONE) if chat is None else _choose(chat, pace)
     length = sum(len(read_text(one)) for one in messages)
@@ -114,16 +114,16 @@ def _slow_down(step: Step, seconds: float) -> Step:
 
 
 def _find_failure(chat: Chat) -> Result | None:
-    """The first tool call that failed and should not have; that a decision is missing is for the plan to know."""
+    """The first tool call that failed unexpectedly; a missing decision is expected."""
     expected = _look_up(chat)
     return next((one for one in chat.results if one.has_failed and one.args.get("command") != expected), None)
 
 
 def plan_work(chat: Chat) -> list[Step]:
-    """The answers of a first turn; what of it depends on a result is there once the result is."""
+    """The answers of a first turn, as far as the results so far determine them."""
     steps = [_begin(chat)]
     if look := _look_up(chat):
-        steps.append(Step(think="A person has to have decided.", calls=(_call_shell(look),)))
+        steps.append(Step(think="This needs a decision by a person.", calls=(_call_shell(look),)))
         if any(one.has_failed and one.args.get("command") == look for one in chat.results):
             return steps + plan_safe_exit(chat)
     changes = _read_changes(chat.id)
@@ -137,19 +137,19 @@ def plan_work(chat: Chat) -> list[Step]:
 def _begin(chat: Chat) -> Step:
     paths = [change.path for change in _read_changes(chat.id) if not change.is_new]
     reads = [Call("read", {"filePath": path}) for path in (PATHS[chat.id], *paths)]
-    think = f"The task is: {chat.name}. I read what is there, write it, run the tests, and commit."
+    think = f"The task is: {chat.name}. I read the files, make the change, run the tests, and commit."
     return Step(think=think, calls=(_call_list(chat, done=0), *reads))
 
 
 def plan_safe_exit(chat: Chat) -> list[Step]:
-    """The answers of a session that needs a person: the task file says why, and that is committed."""
+    """The answers of a session that needs a person: the reason goes into the task file and is committed."""
     notes = _read_work(chat.id, "blocked")
     path = PATHS[chat.id]
     reason = notes.splitlines()[0].removeprefix("Blocked: ")
     commit = f"git commit -q -m {shlex.quote(f'blocked({chat.id}): {reason}')} -- {path}"
     status = {"filePath": path, "oldString": "status: pending", "newString": "status: blocked"}
     return [
-        Step(think="Nobody has decided, and I must not.", calls=(Call("edit", status),)),
+        Step(think="Nobody has decided this, and I must not.", calls=(Call("edit", status),)),
         Step(calls=(_call_shell(f"cat >> {path} <<'NOTES'\n\n## Notes\n{notes}\nNOTES\n{commit}"),)),
         Step(say=notes),
     ]
@@ -158,9 +158,9 @@ def plan_safe_exit(chat: Chat) -> list[Step]:
 def plan_review(chat: Chat) -> list[Step]:
     """The answers of a reviewer; the last line of the last one is the verdict."""
     look = 'git diff --stat "$COORDINATOR_TARGET"...HEAD'
-    report = "The tests pass, and what the task asks for is there and tested."
+    report = "The tests pass, and what the task asks for is implemented and tested."
     return [
-        Step(think=f"I am to review: {chat.name}.", calls=(_call_shell(look),)),
+        Step(think=f"I have to review: {chat.name}.", calls=(_call_shell(look),)),
         Step(calls=(_call_tests(),)),
         Step(say=f"{report}\n\nVerdict: {'changes requested' if _find_failure(chat) else 'approved'}"),
     ]
@@ -168,13 +168,13 @@ def plan_review(chat: Chat) -> list[Step]:
 
 def leave_to_program(chat: Chat, pace: float) -> Step:
     """Start the demo's agent program in the shell, and report what it reports."""
-    # It prints its report and nothing else, and is told nothing but by the environment.
+    # It prints only its report, and gets all its input from the environment.
     command = f"{shlex.quote(sys.executable)} -B {shlex.quote(str(PROGRAM))} {pace} < /dev/null"
     done = next((one for one in reversed(chat.results) if one.args.get("command") == command), None)
     if done is not None:
         return Step(say=done.text.strip() or DONE)
-    description = {"command": command, "description": "Do what is left of the task"}
-    return Step(think="I look at what came back, and mend it.", calls=(Call("bash", description),))
+    description = {"command": command, "description": "Finish the task"}
+    return Step(think="I read the feedback and fix the work.", calls=(Call("bash", description),))
 
 
 def _look_up(chat: Chat) -> str:
@@ -207,7 +207,7 @@ def _call_shell(command: str) -> Call:
 
 
 def _with_status(command: str) -> str:
-    """The tool does not tell a command's exit status, so the command does."""
+    """The tool does not report a command's exit status, so the command prints it."""
     return command if command.endswith('echo "exit status $?"') else f'{command}\necho "exit status $?"'
 
 

@@ -1,4 +1,4 @@
-"""Decides what the scripted model answers next, from the script that a prompt carries."""
+"""Decides what the scripted model answers next, from the script in the prompt."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 Message = Mapping[str, Any]
-"""A message of a chat as OpenAI's API has it: `role`, `content`, `tool_calls`."""
+"""A chat message in OpenAI's format: `role`, `content`, `tool_calls`."""
 FENCE = re.compile(r"^[ \t]*```script\n(.*?)\n[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
 DONE = "done"
 
@@ -25,11 +25,11 @@ class Step:
     """One answer of the model, or one way of failing to give it.
 
     `think` comes before `say`, and both before the `calls`. With `error` the answer is that HTTP status, with
-    `headers` and the sentence `message`. `is_cut` breaks the connection in the middle of the answer, `hangs` stops
-    there until the server releases it or the client leaves, `is_garbage` sends what is no answer at all. Such a step
-    goes wrong `times` times for the same prompt and is left out from then on; 0 means always. `slow` are the seconds
-    between the pieces of the answer. `finish` stands for the usual reason of its end ("stop" or "tool_calls").
-    `tokens_in` and `tokens_out` are the usage that is told, of which `tokens_cached` were read from a cache.
+    `headers` and the text `message`. `is_cut` breaks the connection in the middle of the answer, `hangs` stops there
+    until the server releases it or the client disconnects, `is_garbage` sends an invalid answer. Such a step fails
+    `times` times for the same prompt and is then skipped; 0 means always. `slow` is the seconds between the pieces of
+    the answer. `finish` replaces the usual finish reason ("stop" or "tool_calls"). `tokens_in` and `tokens_out` are
+    the reported usage, of which `tokens_cached` were read from a cache.
     """
 
     say: str = ""
@@ -54,32 +54,34 @@ class Step:
 
 
 NAMES = {"cut": "is_cut", "hang": "hangs", "garbage": "is_garbage"}
-"""How a script writes some of Step's fields; the others have the same names."""
+"""Keys of a script that differ from the names of Step's fields."""
 
 
 def read_step(written: Mapping[str, Any]) -> Step:
-    """A step as a script writes it: `{"say": …}`, `{"tool": …, "args": {…}}`, `{"tools": [{"tool": …}, …]}`,
-    `{"error": 429, "headers": {…}, "times": 2}`, `{"cut": true}`, `{"hang": true}`, `{"garbage": true}`, and every
-    other field of `Step` by its name. Raises ValueError for a key that is none.
+    """Read a step as written in a script.
+
+    For example `{"say": …}`, `{"tool": …, "args": {…}}`, `{"tools": [{"tool": …}, …]}`, `{"cut": true}`,
+    `{"error": 429, "headers": {…}, "times": 2}`, `{"hang": true}`, `{"garbage": true}`, and every other field of
+    `Step` by its name. Raises ValueError for unknown keys.
     """
     left = {NAMES.get(key, key): value for key, value in written.items()}
     calls = [_read_call(one) for one in left.pop("tools", [])]
     if "tool" in left:
         calls.insert(0, Call(left.pop("tool"), left.pop("args", {})))
     if unknown := left.keys() - ({one.name for one in fields(Step)} - {"calls"}):
-        raise ValueError(f"a step of the script has {', '.join(sorted(unknown))}, which mean nothing: {written}")
+        raise ValueError(f"unknown keys in a step of the script: {', '.join(sorted(unknown))} in {written}")
     return Step(**left, calls=tuple(calls))
 
 
 def _read_call(written: Mapping[str, Any]) -> Call:
     if unknown := written.keys() - {"tool", "args"}:
-        raise ValueError(f"a tool of the script has {', '.join(sorted(unknown))}, which mean nothing: {written}")
+        raise ValueError(f"unknown keys in a tool of the script: {', '.join(sorted(unknown))} in {written}")
     return Call(written["tool"], written.get("args", {}))
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in a chat the script stands: the text of the prompt with it, and how many answers came since."""
+    """The position in a script: the prompt that contains it, and how many answers came since."""
 
     prompt: str
     steps: tuple[Step, ...]
@@ -87,7 +89,7 @@ class Place:
 
 
 def find_place(messages: Sequence[Message]) -> Place:
-    """The last script of a chat; no steps if there is none. Raises ValueError if the script cannot be read."""
+    """Find the last script in a chat; no steps if there is none. Raises ValueError if the script is invalid."""
     for number in range(len(messages) - 1, -1, -1):
         prompt = read_text(messages[number]) if messages[number]["role"] == "user" else ""
         if found := FENCE.search(prompt):
@@ -99,7 +101,7 @@ def find_place(messages: Sequence[Message]) -> Place:
 def _read_steps(text: str) -> tuple[Step, ...]:
     written: Any = json.loads(text)
     if not isinstance(written, list):
-        raise ValueError("a script is a list of steps")  # noqa: TRY004 - It is a fault of the script, not of the caller.
+        raise ValueError("a script is a list of steps")  # noqa: TRY004 - An error in the script, not of the caller.
     return tuple(read_step(one) for one in cast("list[Mapping[str, Any]]", written))
 
 
@@ -112,10 +114,10 @@ def read_text(message: Message) -> str:
 
 
 def choose_step(place: Place, failures: Mapping[tuple[str, int], int]) -> tuple[Step, tuple[str, int]]:
-    """The step to take at `place`, and its key in `failures`: how often each went wrong already.
+    """Choose the step at `place`; returns it with its key in `failures`, which counts how often each step failed.
 
-    Past the end of the script the answer is "done". A step that goes wrong brings no answer that would be counted,
-    so one that did so often enough is passed over.
+    Past the end of the script the answer is "done". A step that fails gives no answer that would be counted, so it is
+    skipped once it has failed often enough.
     """
     position = place.answers
     for number, step in enumerate(place.steps):
@@ -129,7 +131,7 @@ def choose_step(place: Place, failures: Mapping[tuple[str, int], int]) -> tuple[
 
 
 def pieces_of(step: Step) -> list[dict[str, Any]]:
-    """The answer in the pieces (`delta`) in which it is streamed: text word by word, each call in two halves."""
+    """Split the answer into the pieces (`delta`) that are streamed: text by words, each call in two halves."""
     pieces: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
     pieces += [{"reasoning_content": word} for word in _split(step.think)]
     pieces += [{"content": word} for word in _split(step.say)]
@@ -142,20 +144,20 @@ def pieces_of(step: Step) -> list[dict[str, Any]]:
 
 
 def _split(text: str, most: int = 12) -> list[str]:
-    """Cut a text after spaces, into `most` pieces or a few more."""
+    """Split a text after spaces into about `most` pieces."""
     words = re.findall(r"\S*\s*", text)
     size = max(1, -(-len(words) // most))
     return [piece for start in range(0, len(words), size) if (piece := "".join(words[start : start + size]))]
 
 
 def _piece_of_call(index: int, function: dict[str, str], *, is_first: bool) -> dict[str, Any]:
-    # The caller of this puts an identifier in, which has to be another one for each call of a chat.
+    # The caller fills in the id, which must be unique among the calls of a chat.
     head = {"id": "", "type": "function"} if is_first else {}
     return {"tool_calls": [{"index": index, **head, "function": function}]}
 
 
 def describe_usage(step: Step) -> dict[str, Any]:
-    """The usage of an answer, as OpenAI's API tells it."""
+    """The usage of an answer in OpenAI's format."""
     return {
         "prompt_tokens": step.tokens_in,
         "completion_tokens": step.tokens_out,

@@ -1,7 +1,7 @@
-"""Hides the scripted model: a server on loopback that speaks OpenAI's chat completions, so that no real one is needed.
+"""Serves the scripted model on loopback, as OpenAI's chat completions, so that no real model is needed.
 
-`python -m flows.demo.model_server --port N` serves what the scripts in the prompts say, until SIGTERM; with `--demo`,
-what the demo's tasks need.
+`python -m flows.demo.model_server --port N` answers as the scripts in the prompts say, until SIGTERM; with `--demo` it
+answers what the demo's tasks need.
 """
 
 import argparse
@@ -35,16 +35,16 @@ BACKLOG = 1024
 TITLE = "A scripted session"
 
 
-class Cut(Exception):  # noqa: N818 - It is thrown to break a connection, as the script says.
-    """Ends an answer in the middle."""
+class Cut(Exception):  # noqa: N818 - Raised to break a connection when the script says so.
+    """Cuts an answer off in the middle."""
 
 
 class ModelServer:
-    """A scripted model in a thread of its own, from `start` or `with` to `stop`; after that its port is free.
+    """A scripted model in its own thread, from `start` or `with` to `stop`, which frees its port.
 
-    With `decide` that function chooses each step from the messages of the chat, else the script in the prompt does;
-    it is called in the server's thread, must be quick, and no two calls overlap. `requests` are the bodies of all
-    requests so far, oldest first.
+    `decide` chooses each step from the messages of the chat; without it, the script in the prompt does. It is called in
+    the server's thread, must be quick, and is never called concurrently. `requests` are the bodies of all requests so
+    far, oldest first.
     """
 
     def __init__(self, decide: Decide | None = None, port: int = 0) -> None:
@@ -61,17 +61,17 @@ class ModelServer:
 
     @property
     def port(self) -> int:
-        """The port it has, or had."""
+        """The server's port, also after `stop`."""
         return self._port
 
     @property
     def url(self) -> str:
-        """The base address, as providers are configured with it."""
-        assert self._port, "the model has no port before it is started"
+        """The base URL for a provider's configuration."""
+        assert self._port, "the model has no port until it is started"
         return f"http://{LOOPBACK}:{self._port}/v1"
 
     def bind(self) -> None:
-        """Take the port; who connects from now on is answered as soon as the server runs."""
+        """Bind the port; connections wait until the server runs."""
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind((LOOPBACK, self._port))
@@ -83,7 +83,7 @@ class ModelServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the server with all it is answering."""
+        """Stop the server and abort open answers."""
         if self._thread.is_alive():
             self._server.should_exit = self._server.force_exit = True
             self._thread.join()
@@ -107,24 +107,24 @@ class ModelServer:
         self.stop()
 
     def release(self) -> None:
-        """Let all that hangs go on, now and from now on."""
+        """Let hanging answers continue, now and from now on."""
         self._loop.call_soon_threadsafe(self._released.set)
 
     def wait_for(self, predicate: Callable[[list[Body]], T], seconds: float = WAIT_SECONDS) -> T:
-        """Wait until `predicate` of the requests is true, and return what it returned; asked at each request.
+        """Wait until `predicate` of the requests is true, and return its value; it is checked at each request.
 
-        Raises TimeoutError after `seconds`. An event loop is to call `asyncio.to_thread(model.wait_for, …)`.
+        Raises TimeoutError after `seconds`. From an event loop, use `asyncio.to_thread(model.wait_for, …)`.
         """
         deadline = time.monotonic() + seconds
         with self._came:
             while not (found := predicate(self.requests)):
                 if not self._came.wait(deadline - time.monotonic()):
-                    raise TimeoutError(f"what was waited for did not come among {len(self.requests)} requests")
+                    raise TimeoutError(f"none of {len(self.requests)} requests met the condition")
             return found
 
     def _configure(self) -> uvicorn.Config:
         routes = [Route("/v1/chat/completions", self._chat, methods=["POST"]), Route("/v1/models", self._list_models)]
-        # A cut answer is an error to uvicorn, whose log would fill with it; its level stays above that.
+        # uvicorn logs each cut answer as an error; the log level is set above that.
         return uvicorn.Config(
             Starlette(routes=routes),
             lifespan="off",
@@ -177,7 +177,7 @@ class ModelServer:
 
 
 class _Answer:
-    """One answer on its way."""
+    """One answer in progress."""
 
     def __init__(self, model: str, step: Step, released: asyncio.Event) -> None:
         self._step = step
@@ -219,7 +219,7 @@ class _Answer:
         if self._step.is_cut:
             raise Cut
         if self._step.hangs:
-            # Starlette cancels this when the client leaves.
+            # Starlette cancels this when the client disconnects.
             await self._released.wait()
 
     def _event(self, choice: Body, **more: Body) -> str:
@@ -227,7 +227,7 @@ class _Answer:
 
 
 def _asks_for_title(body: Body) -> bool:
-    """Whether opencode asks for a session's title; such a request holds the prompt with its script too."""
+    """Whether opencode asks for a session's title; that request also contains the prompt with its script."""
     system = next((read_text(one) for one in body["messages"] if one["role"] == "system"), "")
     return not body.get("tools") and "title" in system[:200].lower()
 
@@ -247,12 +247,12 @@ def _refuse(status: int, message: str, headers: dict[str, str] | None = None) ->
 
 
 def main() -> None:
-    """Serve on the port that the command line names."""
-    parser = argparse.ArgumentParser(description="Serve a scripted model, whose answers are in the prompts.")
-    parser.add_argument("--port", type=int, required=True, help="the port on loopback; 0 takes a free one")
-    parser.add_argument("--demo", action="store_true", help="answer as the demo's tasks need it")
+    """Serve on the port given on the command line."""
+    parser = argparse.ArgumentParser(description="Serve a scripted model whose answers are in the prompts.")
+    parser.add_argument("--port", type=int, required=True, help="the port on loopback; 0 picks a free one")
+    parser.add_argument("--demo", action="store_true", help="answer what the demo's tasks need")
     chosen = parser.parse_args()
-    # Imported here, since what the demo does is nothing to a model that reads scripts.
+    # Imported here, as a model that reads scripts does not need the demo.
     from flows.demo.model_decisions import decide
 
     ModelServer(decide if chosen.demo else None, chosen.port).run()

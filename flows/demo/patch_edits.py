@@ -1,4 +1,4 @@
-"""Reads a patch as the edits of files that a coding agent would make, one text for another."""
+"""Reads a patch as edits that a coding agent would make, replacing one text with another."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ NOWHERE = "/dev/null"
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """In the file `path` the text `old` becomes `new`; a file that is new has no `old`."""
+    """Replace `old` with `new` in the file `path`; `old` is empty for a new file."""
 
     path: str
     old: str
@@ -16,7 +16,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """All edits of one file."""
+    """All edits to one file."""
 
     path: str
     is_new: bool
@@ -24,7 +24,7 @@ class Change:
 
 
 def read_patch(text: str) -> list[Change]:
-    """The changes of a patch as git writes it, for text files that are added or edited and end with a line's end."""
+    """Parse a git patch of added or edited text files that end with a newline."""
     return [_read_file(part) for part in text.split("diff --git ")[1:]]
 
 
@@ -37,7 +37,7 @@ def _read_file(part: str) -> Change:
 
 
 def _read_hunk(path: str, hunk: str) -> Edit:
-    # The hunk's own first line has the numbers, and git's guess at the function around it.
+    # The first line of a hunk has its line numbers, and git's guess at the enclosing function.
     body = [line for line in hunk.splitlines()[1:] if line[:1] in {" ", "-", "+"} or not line]
     old = [line[1:] for line in body if not line.startswith("+")]
     new = [line[1:] for line in body if not line.startswith("-")]

@@ -1,4 +1,4 @@
-"""Makes the demo's repository, and tells from git alone whether working it went as it was told."""
+"""Creates the demo's repository, and checks from git alone whether the run went as expected."""
 
 import json
 import os
@@ -17,11 +17,11 @@ from tasks_lib.process.python_command import python_environment
 
 DATA = Path(__file__).resolve().parent
 TEMPLATE_SUFFIX = "-tpl"
-"""Ends the names of the demo's Python files in the package, so that no tool here takes them for our own code."""
+"""Suffix of the demo's Python files in the package, so that tools do not take them for this project's code."""
 COMMAND_SECTION = """\
 agent:
   backend: command
-  # A scripted agent stands in for a real one: it edits, runs the tests and commits, in the worktree it is started in.
+  # A scripted agent instead of a real one: it edits, runs the tests and commits in the worktree it is started in.
   command: {command}"""
 TRAILERS = ("Task", "Attempt", "Run", "Session", "Verified")
 
@@ -30,9 +30,9 @@ TRAILERS = ("Task", "Attempt", "Run", "Session", "Verified")
 class DemoStory:
     """What happens in the demo when all goes well.
 
-    `landed` are the ids that are completed at the end by this run; `conflicting` two of them that write the same
-    lines, `red` one whose first turn breaks a test, `review` one that ends with a verdict. `blocked` needs a person,
-    and `skipped` waits for it. `features` maps each file to the texts that the end of it must hold.
+    `landed` are the ids that this run completes: `conflicting` are two of them that change the same lines, `red` is one
+    whose first turn breaks a test, `review` one that ends with a verdict. `blocked` needs a person, and `skipped`
+    waits for it. `features` maps each file to the texts that it must contain at the end.
     """
 
     repository: Path
@@ -73,13 +73,13 @@ FEATURES = {
 
 
 def make_demo(directory: Path, pace: float = 1.0, agent: str = "") -> DemoStory:
-    """Make the demo's repository in `directory`, which must be missing or empty; raise InputError if it is not.
+    """Create the demo's repository in `directory`; raises InputError unless that is missing or empty.
 
     `agent` is the section of that name in its configuration, "" for scripted agents; `pace` multiplies the seconds
-    that those pretend to think.
+    that they pretend to think.
     """
     if directory.exists() and any(directory.iterdir()):
-        raise InputError([f"{directory} is not empty. Name a directory that does not exist yet"])
+        raise InputError([f"{directory} is not empty; choose a directory that does not exist yet"])
     top = directory.resolve()
     top.mkdir(parents=True, exist_ok=True)
     git = Git(top)
@@ -95,7 +95,7 @@ def make_demo(directory: Path, pace: float = 1.0, agent: str = "") -> DemoStory:
 
 
 def tell_story(repository: Path) -> DemoStory:
-    """The story of a repository that `make_demo` made."""
+    """The story of a repository that `make_demo` created."""
     return DemoStory(
         repository=repository,
         landed=tuple(task_id for task_id in PATHS if task_id not in {BLOCKED, *SKIPPED}),
@@ -121,22 +121,22 @@ def _copy_files(top: Path, agent: str) -> None:
 
 
 def write_command_section(pace: float) -> str:
-    """The section `agent` for the scripted agents."""
+    """Write the `agent` section for the scripted agents."""
     command = [sys.executable, "-B", str(DATA / "agent.py"), str(pace)]
     return COMMAND_SECTION.format(command=json.dumps(command))
 
 
 def _fill_settings(text: str, agent: str) -> str:
-    # A machine may have this Python only, under a name that is not on PATH.
+    # This Python may be the only one, under a name that is not on PATH.
     python = "python3" if find_program("python3") else shlex.quote(sys.executable)
     verify = json.dumps(f"{python} -m unittest discover -q")
     return text.replace("@AGENT@", agent).replace("@VERIFY@", verify)
 
 
 def check_story(repository: Path, story: DemoStory) -> list[str]:
-    """What did not go as `story` tells, a sentence each; empty when all did.
+    """List what did not go as in `story`, a sentence each.
 
-    Reads the target's branch, so a head whose publication is pending counts as not landed.
+    Reads the target's branch, so unpublished merges on the head count as not landed.
     """
     git = Git(repository)
     return [
@@ -182,7 +182,7 @@ def _check_landed(git: Git, story: DemoStory) -> list[str]:
         if missing := [name for name in TRAILERS if not trailers.get(name)]:
             wrong.append(f"the commit of {task_id} lacks the trailers {', '.join(missing)}")
         if len(parents) != 2 and task_id != story.review:
-            wrong.append(f"the commit of {task_id} is no merge of its branch")
+            wrong.append(f"the commit of {task_id} is not a merge of its branch")
         if (status := _status(git, story, task_id)) != "completed":
             wrong.append(f"{task_id} landed, but its task file says {status or 'nothing'}")
     return wrong
@@ -198,7 +198,7 @@ def _check_blocked(git: Git, story: DemoStory) -> list[str]:
     resolve_id = f"resolve-{story.blocked.replace('/', '-')}-1"
     files = git.text("ls-tree", "-r", "-z", "--name-only", f"refs/heads/{story.target}", "--", "tasks").split("\0")
     if not any(f"id: {resolve_id}" in (_read(git, story, path) or "") for path in files if "resolve-" in path):
-        wrong.append(f"no task file has the id {resolve_id}, which a person is to complete")
+        wrong.append(f"no task file has the id {resolve_id}, which a person would complete")
     if resolve_id not in (_read(git, story, story.paths[story.blocked]) or ""):
         wrong.append(f"{story.blocked} does not depend on {resolve_id}")
     return wrong
@@ -233,7 +233,7 @@ def _check_tests(git: Git, story: DemoStory) -> list[str]:
         clone = Path(name) / "fresh"
         git.run("clone", "-q", "--branch", story.target, "--", str(git.directory), str(clone))
         command = [sys.executable, "-B", "-m", "unittest", "discover", "-q"]
-        # What is tested is the clone, so that is where Python starts; of the person's variables it needs none.
+        # Python starts in the clone that is tested; it needs none of the user's variables.
         done = run_captured(command, cwd=clone, environment=python_environment(os.environ, {}))
     said = done.stderr.decode("utf-8", "replace").strip()
     return [] if done.status == 0 else [f"the tests fail in a fresh checkout:\n{said}"]

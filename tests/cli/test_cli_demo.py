@@ -22,14 +22,14 @@ def story(tmp_path: Path) -> DemoStory:
 
 def test_repository_that_nobody_worked_is_not_taken_for_the_end_of_the_story(story: DemoStory) -> None:
     wrong = find_wrong(story, ExitCode.COMPLETED)
-    assert wrong[0].startswith("the run ended with 0; 1 was told")
+    assert wrong[0].startswith("the run ended with 0 instead of 1")
     assert len(wrong) > len(story.landed)
 
 
 def test_everything_that_went_wrong_is_told(story: DemoStory) -> None:
     output = io.StringIO()
     tell(story, ["this [/x]", "that"], Console(file=output), is_kept=True)
-    assert output.getvalue().splitlines()[1:] == ["Not all went as the demo tells:", "  this [/x]", "  that"]
+    assert output.getvalue().splitlines()[1:] == ["The demo did not go as expected:", "  this [/x]", "  that"]
 
 
 def test_next_steps_are_commands_that_can_be_copied(story: DemoStory) -> None:
@@ -42,7 +42,7 @@ def test_next_steps_are_commands_that_can_be_copied(story: DemoStory) -> None:
 def test_earlier_demo_makes_way_unless_it_is_being_worked(story: DemoStory) -> None:
     with (
         RunLock(story.repository / ".git" / "coordinator", "r1"),
-        pytest.raises(InputError, match="still worked by run r1"),
+        pytest.raises(InputError, match="still in use by run r1"),
     ):
         clear_place(story.repository)
     assert not clear_place(story.repository).exists()
@@ -58,5 +58,5 @@ def test_next_run_of_a_demo_with_opencode_is_told_to_have_its_model(story: DemoS
 def test_opencode_that_is_not_there_or_not_asked_for_is_said_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no program"):
         choose_program("opencode", tmp_path / "opencode")
-    with pytest.raises(InputError, match="add --backend opencode"):
+    with pytest.raises(InputError, match="only works with --backend opencode"):
         choose_program("command", tmp_path / "opencode")

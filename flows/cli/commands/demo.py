@@ -1,4 +1,4 @@
-"""`coordinator demo`: works a small repository with scripted agents, and says what a person would do next."""
+"""`coordinator demo`: runs scripted agents on a small repository, and shows what to do next."""
 
 import shlex
 import shutil
@@ -27,7 +27,7 @@ from tasks_lib.runtime.status_board import VIEW_NAME, NodeView, read_view
 
 PLACE = "demo"
 DECISION = "docs/rounding-rule.txt"
-"""The file that the blocked node asks a person for."""
+"""The file with the decision that the blocked node needs."""
 
 
 def run_demo(
@@ -39,25 +39,25 @@ def run_demo(
     backend: str = "command",
     opencode: Path | None = None,
 ) -> ExitCode:
-    """Make the demo's repository, work it, and say what was to be seen. 0 when all of it went as told, else 1;
-    130 if it was interrupted.
+    """Create the demo's repository, run it, and explain what happened.
 
-    Without `directory` it is made in the coordinator's data directory, in the place of an earlier one. With the
-    `backend` opencode the sessions are those of a real opencode, the program `opencode` if it is given. Raises
-    InputError if `directory` is not empty, an earlier demo is still being worked, or there is no opencode.
+    Returns 0 if everything went as expected, else 1, or 130 after an interruption. Without `directory`, the repository
+    is created in the coordinator's data directory and replaces an earlier demo. With the `backend` opencode, sessions
+    are real opencode sessions, of the program `opencode` if given. Raises InputError if `directory` is not empty, an
+    earlier demo is still running, or opencode is missing.
     """
     program = choose_program(backend, opencode)
     place = directory.resolve() if directory else clear_place(data_dir() / PLACE)
     with ExitStack() as stack:
         model = stack.enter_context(ModelServer(decide)) if program else None
         story = make_demo(place, agent=write_section(program, model.url) if program and model else "")
-        # Not before it is made: a directory that was refused is somebody's own.
+        # Only after `make_demo`: a directory that it refused belongs to the user.
         if not is_kept:
             stack.callback(shutil.rmtree, place, ignore_errors=True)
         introduce(story, program, console)
         code = run_repository(place, [], sessions, is_dry_run=False, port=0, console=console)
         if code is ExitCode.INTERRUPTED:
-            say(console, f"The demo was interrupted; to begin anew: {name_program()} demo")
+            say(console, f"The demo was interrupted; to start over: {name_program()} demo")
             return code
         wrong = find_wrong(story, code)
         show_history(story, console)
@@ -66,42 +66,42 @@ def run_demo(
 
 
 def choose_program(backend: str, opencode: Path | None) -> Path | None:
-    """The opencode to run, None if none is asked for; raises InputError if what is asked for makes no sense."""
+    """Find the opencode to run, None for the command backend; raises InputError if the options conflict."""
     if backend == "opencode":
         return find_program(opencode)
     if opencode is not None:
-        raise InputError(["--opencode names a program that is not used; add --backend opencode, or take it out"])
+        raise InputError(["--opencode only works with --backend opencode; add that, or remove --opencode"])
     return None
 
 
 def introduce(story: DemoStory, program: Path | None, console: Console) -> None:
-    """What is going to be seen."""
-    say(console, f"The demo's repository is {story.repository}: a small ledger program, {len(story.paths)} open tasks.")
+    """Print what the demo will show."""
+    say(console, f"The demo's repository is {story.repository}: a small program with {len(story.paths)} open tasks.")
     if program:
-        say(console, f"The sessions are real ones of {program}; a scripted model stands in for a real one.\n")
+        say(console, f"The sessions are real sessions of {program}, with a scripted model instead of a real one.\n")
     else:
-        say(console, "Scripted agents stand in for real ones; everything else is as it would be with those.\n")
+        say(console, "Scripted agents replace real ones; everything else works as it would with real agents.\n")
 
 
 def clear_place(place: Path) -> Path:
-    """Remove the repository of an earlier demo; raises InputError while it is being worked."""
+    """Remove the repository of an earlier demo; raises InputError while that is running."""
     if holder := read_holder(place / ".git" / "coordinator"):
-        raise InputError([f"the demo in {place} is still worked by {holder}; wait for it, or name another --directory"])
+        raise InputError([f"the demo in {place} is still in use by {holder}; wait for it, or set another --directory"])
     if place.exists():
         shutil.rmtree(place)
     return place
 
 
 def find_wrong(story: DemoStory, code: ExitCode) -> list[str]:
-    """What did not go as it was told."""
+    """List what did not go as expected."""
     wrong = check_story(story.repository, story)
     if code is not ExitCode.BLOCKED:
-        wrong.insert(0, f"the run ended with {int(code)}; 1 was told, since {story.blocked} is blocked")
+        wrong.insert(0, f"the run ended with {int(code)} instead of 1, although {story.blocked} should be blocked")
     return wrong
 
 
 def show_history(story: DemoStory, console: Console) -> None:
-    """What is on the target now."""
+    """Print the target's history."""
     say(console, f"\ngit log --graph --oneline {story.target}", "bold")
     say(console, Git(story.repository).text("log", "--graph", "--oneline", f"refs/heads/{story.target}", "--"))
 
@@ -109,19 +109,19 @@ def show_history(story: DemoStory, console: Console) -> None:
 def tell(
     story: DemoStory, wrong: list[str], console: Console, *, is_kept: bool, model: ModelServer | None = None
 ) -> None:
-    """What happened, in plain words, and what a person would do now."""
+    """Print what happened, and what you would do next."""
     say(console, "")
     if wrong:
-        say(console, "Not all went as the demo tells:", "bold red")
+        say(console, "The demo did not go as expected:", "bold red")
         for one in wrong:
             say(console, f"  {one}")
         return
     first, second = story.conflicting
-    say(console, "What was to be seen:", "bold")
-    say(console, f"  {len(story.landed)} nodes landed on {story.target}, each tested as merged before it did.")
-    say(console, f"  {first} and {second} wrote the same lines; the later one got the conflict back and resolved it.")
-    say(console, f"  {story.red} broke a test at first; it got the log back, mended it, and landed.")
-    say(console, f"  {story.review} read what others wrote and gave its verdict, without a branch to merge.")
+    say(console, "What happened:", "bold")
+    say(console, f"  {len(story.landed)} nodes landed on {story.target}, each tested as merged first.")
+    say(console, f"  {first} and {second} changed the same lines; the later one got the conflict back and resolved it.")
+    say(console, f"  {story.red} broke a test at first; it got the log back, fixed the test, and landed.")
+    say(console, f"  {story.review} reviewed the work of other nodes and gave a verdict; it has no branch to merge.")
     _tell_blocked(story, console)
     if is_kept:
         _tell_next(story, model, console)
@@ -130,9 +130,9 @@ def tell(
 def _tell_blocked(story: DemoStory, console: Console) -> None:
     node = _read_node(story)
     reason = (node.reason if node else "").strip().rstrip(".")
-    say(console, f"  {story.blocked} is blocked, so the run ended with 1, as it should: {reason}.")
+    say(console, f"  {story.blocked} is blocked, so the run ended with exit code 1, as intended: {reason}.")
     waits = " and ".join(story.skipped)
-    say(console, f"  {waits} {'waits' if len(story.skipped) == 1 else 'wait'} for it; all the rest went on.")
+    say(console, f"  {waits} {'waits' if len(story.skipped) == 1 else 'wait'} for it; all other nodes continued.")
 
 
 def _read_node(story: DemoStory) -> NodeView | None:
@@ -144,7 +144,7 @@ def _tell_next(story: DemoStory, model: ModelServer | None, console: Console) ->
     graph = load_project(story.repository).graph
     stem = f"resolve-{flatten(story.blocked)}-"
     found = [task for task in graph.tasks.values() if task.id.startswith(stem) and not task.is_completed]
-    say(console, "\nWhat a person would do now: decide, say so in the resolve task, and run again.", "bold")
+    say(console, "\nWhat to do next: decide, complete the resolve task, and run again.", "bold")
     say(console, f"  cd {story.repository}")
     say(console, f"  echo 'half even' > {DECISION}")
     for task in found:
@@ -153,14 +153,14 @@ def _tell_next(story: DemoStory, model: ModelServer | None, console: Console) ->
     say(console, '  git commit -m "Choose the rounding rule"')
     program = name_program()
     if model:
-        # The repository's configuration has this port; the model itself ends with this program.
+        # The repository's configuration uses this port, but the model ends with this program.
         serve = shlex.join([*python_command("-m", "flows.demo.model_server"), "--demo", "--port", str(model.port)])
-        say(console, f"  {serve} &    (the scripted model; `kill %1` ends it)")
+        say(console, f"  {serve} &    (the scripted model; `kill %1` stops it)")
     say(console, f"  {program} run")
-    say(console, "\nTo look around:", "bold")
+    say(console, "\nTo explore:", "bold")
     say(console, f"  {program} up    (Prefect's UI, with this run in its history)")
     say(console, f"  {program} status {story.repository}")
-    say(console, "The repository stays until the next demo; nothing else of it is left.")
+    say(console, "The repository stays until the next demo; nothing else is left behind.")
 
 
 def _write_edit(path: str, status: Status) -> str:
