@@ -6,6 +6,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 
+from tasks_lib.git.commits.commit import read_commit
 from tasks_lib.git.objects.object_database import Change, Entry, Objects
 from tasks_lib.git.runner import Git
 
@@ -106,13 +107,12 @@ def read_line(objects: Objects, since: str, commit: str) -> Line:
     is_plain = True
     while commit != since and len(subjects) < MAX_LINE:
         commits.append(commit)
-        header, _, message = objects.read(commit).partition(b"\n\n")
-        parents = [line[len(b"parent ") :].decode() for line in header.split(b"\n") if line.startswith(b"parent ")]
-        subjects.append(message.partition(b"\n")[0].decode("utf-8", "replace"))
-        is_plain = is_plain and len(parents) == 1
-        if not parents:
+        found = read_commit(objects, commit)
+        subjects.append(found.subject)
+        is_plain = is_plain and len(found.parents) == 1
+        if not found.parents:
             break
-        commit = parents[0]
+        commit = found.parents[0]
     return Line(tuple(commits), tuple(subjects), is_plain and commit == since)
 
 

@@ -1,8 +1,7 @@
 """Makes an unpublished commit of ours again on another parent, by the rules it was first composed by."""
 
-import re
-
 from tasks_lib.git.commits import commit_messages
+from tasks_lib.git.commits.commit import read_commit
 from tasks_lib.git.commits.merge_tree import Conflict, list_commits
 from tasks_lib.git.compose.commit_composer import Candidate, Composer
 from tasks_lib.git.compose.task_file_text import read_summary
@@ -22,20 +21,16 @@ def recompose(composer: Composer, commit: str, onto: str, verified: str) -> Cand
     stays, but `verified`, the digest of what verifies the new commit, replaces the one in it: settings may have changed
     since. A Conflict says, too, when the task is gone from `onto`.
     """
-    parents, message = _read_commit(composer, commit)
-    message = commit_messages.replace_trailer(message, commit_messages.VERIFIED, verified)
-    task_id = commit_messages.read_trailers(message).get(commit_messages.TASK, "")
+    old = read_commit(composer.objects, commit)
+    message = commit_messages.replace_trailer(old.message, commit_messages.VERIFIED, verified)
+    task_id = old.trailers.get(commit_messages.TASK, "")
     task = composer.reader.read(onto).find(task_id)
-    if not parents or task is None:
+    if not old.parents or task is None:
         return _explain(commit, f'its task "{task_id}" is not on the new base' if task_id else "it is not one of ours")
-    if len(parents) > 1:
-        return _merge_again(composer, commit, parents[1], onto, task, message)
-    return _apply_again(composer, commit, parents[0], onto, message)
-
-
-def _read_commit(composer: Composer, commit: str) -> tuple[list[str], str]:
-    header, _, message = composer.objects.read(commit).decode("utf-8", "replace").partition("\n\n")
-    return re.findall(r"^parent (\w+)$", header, re.MULTILINE), message
+    parent, *merged = old.parents
+    if merged:
+        return _merge_again(composer, commit, merged[0], onto, task, message)
+    return _apply_again(composer, commit, parent, onto, message)
 
 
 def _merge_again(

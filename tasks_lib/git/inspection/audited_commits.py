@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.commits.commit_messages import read_trailers
+from tasks_lib.git.commits.commit import read_first_parents
 from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.commits.merge_tree import Conflict, is_ancestor, merge_trees
 from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.kept.restore_and_prune import list_kept
 from tasks_lib.git.objects.object_database import Change, Entry, Objects
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.runner import PLAIN_HISTORY, Git
+from tasks_lib.git.runner import Git
 from tasks_lib.model import Task
 from tasks_lib.reporting.audit_rules import CommitFacts, FileChange, is_ours
 
@@ -31,20 +31,14 @@ class CommitChain:
 
 def read_chain(git: Git, head: str, limit: int) -> CommitChain:
     """The commits of ours among the last `limit` first-parent commits of `head`, without what they changed."""
-    form = "--format=%H%x01%P%x01%B"
-    log = git.run(
-        "log", "-z", "--first-parent", f"--max-count={limit}", form, "--no-show-signature", head, "--",
-        environment=PLAIN_HISTORY,
-    )  # fmt: skip
-    records = [record for record in log.stdout.decode("utf-8", "replace").split("\0") if record]
-    ours: list[CommitFacts] = []
-    for record in records:
-        commit, parents, message = record.split("\x01", 2)
-        subject, trailers = message.partition("\n")[0], read_trailers(message)
-        if is_ours(subject, trailers):
-            ours.append(CommitFacts(commit, subject, tuple(parents.split()), trailers))
-    first = records[0].split("\x01", 1)[0] if records else ""
-    return CommitChain(len(records), tuple(ours), not ours or ours[0].id != first, len(records) < limit)
+    commits = read_first_parents(git, head, limit)
+    ours = [
+        CommitFacts(commit.id, commit.subject, commit.parents, trailers)
+        for commit in commits
+        if is_ours(commit.subject, trailers := commit.trailers)
+    ]
+    is_foreign_last = not ours or ours[0].id != commits[0].id
+    return CommitChain(len(commits), tuple(ours), is_foreign_last, len(commits) < limit)
 
 
 class Examiner:

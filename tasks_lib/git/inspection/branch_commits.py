@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks_lib.git.commits.branch_state import read_line
+from tasks_lib.git.commits.commit import read_commit
 from tasks_lib.git.commits.merge_tree import is_ancestor
 from tasks_lib.git.kept.unreferenced_commits import RELEASED
 from tasks_lib.git.objects.object_database import Change, Entry, Objects
@@ -138,8 +139,7 @@ def _describe_large(path: str, size: int, max_bytes: int, holder: str) -> Findin
 
 def _list_changes(objects: Objects, commit: str) -> list[Change]:
     """What a commit has that none of its parents has."""
-    header, _, _ = objects.read(commit).partition(b"\n\n")
-    parents = [line[7:].decode() for line in header.split(b"\n") if line.startswith(b"parent ")]
+    parents = read_commit(objects, commit).parents
     if not parents:
         return [Change(path, None, entry) for path, entry in objects.walk(commit)]
     changes = _spread(objects, objects.diff(parents[0], commit))

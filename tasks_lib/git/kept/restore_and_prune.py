@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tasks_lib.errors import GitError, InputError
+from tasks_lib.git.commits.commit import read_commits
 from tasks_lib.git.kept.snapshots import KEPT_REFS, STAGED, Kept, list_kept
 from tasks_lib.git.ref_names import branch_ref
 from tasks_lib.git.repository import Repository
@@ -61,9 +62,9 @@ def restore(repository: Repository, kept: Kept, branch: str) -> Restored:
         raise InputError([f'"{branch}" cannot be made: {error.stderr}; give another name with `--to`']) from error
     if not is_made:
         raise InputError([f'the branch "{branch}" is there already; give another name with `--to`'])
-    parents = repository.git.text("rev-list", "--no-walk", "--parents", kept.commit).split()[1:]
-    subjects = [repository.git.text("log", "-n1", "--format=%s", parent) for parent in parents[1:2]]
-    return Restored(kept, branch, any(subject.startswith((STAGED, STASHED)) for subject in subjects))
+    (commit,) = read_commits(repository.git, [kept.commit])
+    staged = read_commits(repository.git, commit.parents[1:2])
+    return Restored(kept, branch, any(one.subject.startswith((STAGED, STASHED)) for one in staged))
 
 
 def find_old(repository: Repository, days: float, now: datetime) -> list[Kept]:

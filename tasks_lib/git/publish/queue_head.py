@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError
-from tasks_lib.git.commits import commit_messages
+from tasks_lib.git.commits.commit import parse_commit, read_first_parents
+from tasks_lib.git.commits.commit_messages import TASK
 from tasks_lib.git.commits.merge_tree import is_ancestor
 from tasks_lib.git.kept.snapshots import keep_commit
 from tasks_lib.git.runner import Git
@@ -214,23 +215,20 @@ class Head:
             return FollowedBase(base)
         commits = self._git.text("rev-list", "--first-parent", "--reverse", queue, f"^{base}").split()
         # What another hand made was the base once, or the head would not stand on it.
-        foreign = [commit for commit in commits if commit_messages.TASK not in self.read_trailers(commit)]
+        foreign = [commit for commit in commits if TASK not in self.read_trailers(commit)]
         return Rewritten(base, foreign[-1]) if foreign else NeedsRebuild(base, queue, tuple(commits))
 
     def read_trailers(self, commit: str) -> dict[str, str]:
         """The trailers of a commit of ours, by name; {} for one of another hand."""
-        raw = self._git.run("cat-file", "commit", commit).stdout.decode("utf-8", "replace")
-        return commit_messages.read_trailers(raw.partition("\n\n")[2])
+        return parse_commit(commit, self._git.run("cat-file", "commit", commit).stdout).trailers
 
     def find_landed(self, head: str, limit: int) -> Mapping[str, str]:
         """The id of each node that the last `limit` first-parent commits completed, with that commit."""
-        shape = "%H%x00%(trailers:key=Task,valueonly,separator=%x2C)%x00%s"
-        log = self._git.text("log", "--first-parent", f"--max-count={limit}", f"--format={shape}", head)
         landed: dict[str, str] = {}
-        for line in log.split("\n"):
-            commit, task_id, subject = line.split("\0")
-            if task_id and subject.startswith(("Merge ", "Check ")):
-                landed.setdefault(task_id, commit)
+        for commit in read_first_parents(self._git, head, limit):
+            # Most are of another hand, so the subject is asked first.
+            if commit.subject.startswith(("Merge ", "Check ")) and (task_id := commit.trailers.get(TASK)):
+                landed.setdefault(task_id, commit.id)
         return landed
 
     def _read_if_changed(self) -> tuple[str | None, str]:

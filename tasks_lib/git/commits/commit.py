@@ -1,0 +1,69 @@
+"""A commit as a value, and its parser: no other module takes a commit object apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from tasks_lib.git.commits.commit_messages import read_trailers
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.runner import Git
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit object, with undecodable bytes replaced.
+
+    `author` and `committer` are what git stores: name, address, seconds since the epoch and time zone.
+    """
+
+    id: str
+    tree: str
+    parents: tuple[str, ...]
+    author: str
+    committer: str
+    message: str
+
+    @property
+    def subject(self) -> str:
+        """The first line of the message."""
+        return self.message.partition("\n")[0]
+
+    @property
+    def trailers(self) -> dict[str, str]:
+        """The trailers of the message by name; of two with the same name the last."""
+        return read_trailers(self.message)
+
+    @property
+    def committed_at(self) -> datetime:
+        """When the commit was made, by its own account; aware."""
+        *_, seconds, zone = self.committer.split(" ")
+        offset = timedelta(hours=int(zone[1:3]), minutes=int(zone[3:5]))
+        return datetime.fromtimestamp(int(seconds), timezone(-offset if zone.startswith("-") else offset))
+
+
+def parse_commit(commit: str, data: bytes) -> Commit:
+    """The commit whose id is `commit` and whose object has the content `data`."""
+    header, _, message = data.decode("utf-8", "replace").partition("\n\n")
+    values: dict[str, list[str]] = {}
+    for line in header.split("\n"):
+        # Further lines of a signature start with a space, so they have no name.
+        name, _, value = line.partition(" ")
+        values.setdefault(name, []).append(value)
+    tree, author, committer = (values.get(name, [""])[0] for name in ("tree", "author", "committer"))
+    return Commit(commit, tree, tuple(values.get("parent", ())), author, committer, message)
+
+
+def read_commit(objects: Objects, commit: str) -> Commit:
+    """The commit with the id `commit`. Raises GitError if there is none."""
+    return parse_commit(commit, objects.read(commit))
+
+
+def read_commits(git: Git, commits: Sequence[str]) -> list[Commit]:
+    """The commits with these ids, in the same order. Raises GitError if one is missing."""
+    with Objects(git) as objects:
+        return [parse_commit(*pair) for pair in zip(commits, objects.read_each(commits), strict=True)]
+
+
+def read_first_parents(git: Git, head: str, limit: int) -> list[Commit]:
+    """The last `limit` commits on the first-parent line of `head`, newest first."""
+    return read_commits(git, git.text("rev-list", "--first-parent", f"--max-count={limit}", head).split())
