@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError
+from tasks_lib.git.git_program import MINIMUM_VERSION, find_version
 from tasks_lib.git.ref_names import HEADS, branch_ref
 from tasks_lib.git.repository_lock import admin_lock
-from tasks_lib.git.runner import MINIMUM_VERSION, Git, find_version
+from tasks_lib.git.runner import Git
 from tasks_lib.process.files import write_atomically
 
 COORDINATOR_IDENTITY = {

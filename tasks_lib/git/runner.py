@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks_lib.errors import GitError
-from tasks_lib.process.captured_output import collect, end_captured, run_captured
+from tasks_lib.git.git_program import local_variables
+from tasks_lib.process.captured_output import collect, end_captured
 from tasks_lib.process.noninteractive import OWN_GIT
 from tasks_lib.process.program_lookup import own_path, require_program
 from tasks_lib.process.user_environment import removed_variables
@@ -33,8 +34,6 @@ _OPTIONS = (
 )  # fmt: skip
 _WALKS = frozenset({"log", "rev-list", "diff", "diff-tree", "diff-index", "show"})
 """Commands that take revisions and then paths."""
-MINIMUM_VERSION = (2, 38)
-"""`merge-tree --write-tree` came with git 2.38."""
 PLAIN_HISTORY = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": "/dev/null/none"}
 """An environment for git in which every commit is what it says: agents share the refs and files that replace others."""
 
@@ -53,35 +52,12 @@ class Result:
         return self.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
 
 
-_FURTHER_VARIABLES = (
-    *("GIT_NAMESPACE", "GIT_CEILING_DIRECTORIES", "GIT_QUARANTINE_PATH", "GIT_ATTR_SOURCE", "GIT_REFLOG_ACTION"),
-    *("GIT_LITERAL_PATHSPECS", "GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS"),
-)
-"""Git does not name these itself, though a command of ours would mean something else, or fail, in a hook of git's."""
-
-
 _running: set[int] = set()
 
 
 def list_running() -> frozenset[int]:
     """The processes of the commands that this process runs at this moment, so that none is taken for a person's."""
     return frozenset(_running)
-
-
-@cache
-def local_variables() -> tuple[str, ...]:
-    """The names of environment variables that point git at one repository; inherited, they redirect even `git -C`."""
-    return (*_ask_plainly("rev-parse", "--local-env-vars").split(), *_FURTHER_VARIABLES)
-
-
-def _ask_plainly(*arguments: str) -> str:
-    """What git says without any variable of its own: inherited ones can make even `git version` fail."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    environment["PATH"] = own_path()
-    done = run_captured([require_program("git"), *arguments], environment=environment)
-    if done.status:
-        raise GitError(arguments, done.status, done.stderr.decode("utf-8", "replace"))
-    return done.stdout.decode()
 
 
 def git_environment() -> dict[str, str]:
@@ -221,8 +197,3 @@ def _find_command(arguments: Sequence[str]) -> str:
         elif not word.startswith("-"):
             return word
     return ""
-
-
-def find_version() -> tuple[int, ...]:
-    """The version of the git on PATH, such as (2, 39, 5)."""
-    return tuple(int(part) for part in _ask_plainly("version").split()[2].split(".") if part.isdigit())

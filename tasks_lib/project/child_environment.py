@@ -8,8 +8,8 @@ from typing import Literal
 
 from tasks_lib.agents.coordinator_on_path import write_launcher
 from tasks_lib.agents.opencode.config.user_config import find_sources
+from tasks_lib.git.git_program import local_variables
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.runner import local_variables
 from tasks_lib.process.allowed_variables import lead_path, scrub
 from tasks_lib.process.noninteractive import RefusingPrograms
 from tasks_lib.process.user_environment import user_environment

@@ -11,7 +11,7 @@ from tasks_lib.agents.opencode.servers.executable import check_program
 from tasks_lib.agents.opencode.servers.server_interface import Host
 from tasks_lib.agents.opencode.turns.session_adapter import OpencodeSession, SessionLimits, Shared
 from tasks_lib.errors import Fault, InputError
-from tasks_lib.git.runner import local_variables
+from tasks_lib.git.git_program import local_variables
 from tasks_lib.process.allowed_variables import scrub
 from tasks_lib.process.private_directories import private_directory
 from tasks_lib.process.user_environment import user_environment

@@ -11,7 +11,8 @@ from matrix.places import Place
 from matrix.test_matrix_settings import HOOKS, SETTINGS, make_hooks
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.runner import Git, local_variables
+from tasks_lib.git.git_program import local_variables
+from tasks_lib.git.runner import Git
 from tasks_lib.reporting.run_report import ExitCode
 
 CHAIN: Tasks = {"a": {}, "b": {"depends_on": ["a"]}}

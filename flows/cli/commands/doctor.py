@@ -30,8 +30,8 @@ from flows.cli.display.output import count, print_json, say
 from tasks_lib.agents.command_backend import check_command
 from tasks_lib.engine.run_lifecycle import NO_VERIFY
 from tasks_lib.errors import CoordinatorError, Fault, InputError
+from tasks_lib.git.git_program import find_version, local_variables
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.runner import find_version, local_variables
 from tasks_lib.process.allowed_variables import scrub
 from tasks_lib.process.user_environment import user_environment
 from tasks_lib.project.child_environment import find_own_bin

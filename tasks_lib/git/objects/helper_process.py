@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from tasks_lib.errors import GitError
-from tasks_lib.git.runner import git_environment, local_variables
+from tasks_lib.git.git_program import local_variables
+from tasks_lib.git.runner import git_environment
 from tasks_lib.process.program_lookup import require_program
 
 Answer = TypeVar("Answer")

@@ -1,0 +1,58 @@
+"""Finds and counts commits: by what their messages say, the paths they change and the history they are in."""
+
+from collections.abc import Collection, Iterable
+
+from tasks_lib.git.commits.commit import Commit, read_commits
+from tasks_lib.git.commits.merge_tree import is_ancestor
+from tasks_lib.git.runner import Git
+
+
+def find_last_by_subject(git: Git, head: str, start: str) -> Commit | None:
+    """The newest commit on the first-parent line of `head` with a line that begins with the text `start`."""
+    pattern = f"--grep=^{_escape_regex(start)}"
+    found = git.text("log", "-n1", "--first-parent", "--basic-regexp", pattern, "--format=%H", head)
+    return read_commits(git, [found])[0] if found else None
+
+
+def _escape_regex(text: str) -> str:
+    """`text` as a POSIX basic regular expression that matches exactly that."""
+    return "".join(f"\\{c}" if c in ".[]*^$\\" else c for c in text)
+
+
+def find_by_text(git: Git, text: str, tips: Collection[str], ref_globs: Iterable[str]) -> set[str]:
+    """The commits whose message has `text` in it, in the history of `tips` or of a ref that a pattern matches.
+
+    A pattern without a wildcard stands for every ref below it.
+    """
+    globs = (f"--glob={pattern}" for pattern in ref_globs)
+    found = git.text("log", "--format=%H", "--fixed-strings", f"--grep={text}", *globs, *sorted(tips), "--")
+    return set(found.split())
+
+
+def list_changing(git: Git, without: str, head: str, path: str) -> tuple[str, ...]:
+    """The commits in `head` and not in `without` that changed `path`, newest first."""
+    return tuple(git.text("rev-list", head, f"^{without}", "--", path).split()) if head != without else ()
+
+
+def exclude_contained(git: Git, commits: Collection[str], tip: str) -> set[str]:
+    """Those of `commits` that the history of `tip` does not contain."""
+    return set(git.text("rev-list", "--no-walk", *commits, f"^{tip}", "--").split()) if commits else set[str]()
+
+
+def count_commits(git: Git, tip: str, *without: str, is_first_parent: bool = False) -> int:
+    """How many commits `tip` has that none of `without` has; only those on its first-parent line if asked for.
+
+    All are ids or full refs.
+    """
+    line = ("--first-parent",) if is_first_parent else ()
+    return int(git.text("rev-list", "--count", *line, tip, *(f"^{one}" for one in without)))
+
+
+def is_contained(git: Git, commit: str, tip: str) -> bool:
+    """Whether the history of `tip` contains `commit`, which need not exist here."""
+    return git.resolve(commit) is not None and is_ancestor(git, commit, tip)
+
+
+def draw_history(git: Git, ref: str) -> str:
+    """The history of a full ref as git draws it: a line for each commit."""
+    return git.text("log", "--graph", "--oneline", ref, "--")

@@ -1,0 +1,37 @@
+"""Asks the git on PATH about itself: its version, and the variables by which it finds a repository."""
+
+import os
+from functools import cache
+
+from tasks_lib.errors import GitError
+from tasks_lib.process.captured_output import run_captured
+from tasks_lib.process.program_lookup import own_path, require_program
+
+MINIMUM_VERSION = (2, 38)
+"""`merge-tree --write-tree` came with git 2.38."""
+_FURTHER_VARIABLES = (
+    *("GIT_NAMESPACE", "GIT_CEILING_DIRECTORIES", "GIT_QUARANTINE_PATH", "GIT_ATTR_SOURCE", "GIT_REFLOG_ACTION"),
+    *("GIT_LITERAL_PATHSPECS", "GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS"),
+)
+"""Git does not name these itself, though a command of ours would mean something else, or fail, in a hook of git's."""
+
+
+def find_version() -> tuple[int, ...]:
+    """The version of the git on PATH, such as (2, 39, 5)."""
+    return tuple(int(part) for part in _ask_plainly("version").split()[2].split(".") if part.isdigit())
+
+
+@cache
+def local_variables() -> tuple[str, ...]:
+    """The names of environment variables that point git at one repository; inherited, they redirect even `git -C`."""
+    return (*_ask_plainly("rev-parse", "--local-env-vars").split(), *_FURTHER_VARIABLES)
+
+
+def _ask_plainly(*arguments: str) -> str:
+    """What git says without any variable of its own: inherited ones can make even `git version` fail."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment["PATH"] = own_path()
+    done = run_captured([require_program("git"), *arguments], environment=environment)
+    if done.status:
+        raise GitError(arguments, done.status, done.stderr.decode("utf-8", "replace"))
+    return done.stdout.decode()
