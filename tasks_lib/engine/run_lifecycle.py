@@ -17,8 +17,12 @@ from tasks_lib.git.publish.interrupted_fast_forward import mend
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.git.worktrees.relinking import Relocation
+from tasks_lib.landing.base_follower import BaseFollower
+from tasks_lib.landing.candidate_verification import Verifier
 from tasks_lib.landing.completed_elsewhere import end_completed_elsewhere_nodes
+from tasks_lib.landing.head_moves import HeadMoves
 from tasks_lib.landing.merge_queue import MergeQueue
+from tasks_lib.landing.moving_base import MovingBaseLimit
 from tasks_lib.landing.publish_local import LocalPublisher
 from tasks_lib.landing.publish_remote import RemotePublisher
 from tasks_lib.model import OutcomeName
@@ -51,9 +55,15 @@ class OpenRun:
         self.run: Run = run
         self.relocation: Relocation | None = relocation
         remote = run.project.open_remote()
-        self.merge_queue: MergeQueue = MergeQueue(run, self._on_moved, fetch_base=lambda: remote and remote.fetch())
+        moves = HeadMoves(run, self._on_moved)
+        limit = MovingBaseLimit(run.git.repository.git, run.project.base_name, is_remote=remote is not None)
+        verifier = Verifier(run, limit.verifying)
+        self.base_follower: BaseFollower = BaseFollower(
+            run, moves, verifier, limit, fetch_base=lambda: remote and remote.fetch()
+        )
+        self.merge_queue: MergeQueue = MergeQueue(run, moves, verifier, self.base_follower)
         self.publisher: LocalPublisher | RemotePublisher = (
-            RemotePublisher(run, self.merge_queue, remote) if remote else LocalPublisher(run, self.merge_queue)
+            RemotePublisher(run, self.base_follower, remote) if remote else LocalPublisher(run, self.base_follower)
         )
 
     def _on_moved(self) -> None:
@@ -175,8 +185,8 @@ async def clean_up_before_run(opened: OpenRun, data: Path | None = None) -> Left
     branches = [run.nodes.branch_of(task_id) for task_id in run.nodes.graph.tasks]
     for line in await run.git.call(run.git.worktrees.reconcile, tuple(branches)):
         run.board.say(line)
-    if refusal := await opened.merge_queue.follow_base():
-        if opened.merge_queue.is_rewritten:
+    if refusal := await opened.base_follower.follow_base():
+        if opened.base_follower.is_rewritten:
             raise InputError([refusal])
         run.board.say(f"{refusal}. Nothing lands until {run.project.base_name} moves.")
     run.nodes.graph = await run.git.call(run.nodes.read_graph_at, await run.git.call(run.git.head.current))
@@ -202,7 +212,7 @@ async def _watch_base(opened: OpenRun) -> None:
         try:
             base = await run.git.call(run.git.head.base)
             if base != seen:
-                if refusal := await opened.merge_queue.follow_base():
+                if refusal := await opened.base_follower.follow_base():
                     run.board.say(f"{refusal}. Nothing lands until {run.project.base_name} moves.")
                 end_completed_elsewhere_nodes(run)
                 seen = base

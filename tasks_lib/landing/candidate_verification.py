@@ -8,10 +8,12 @@ from tasks_lib.errors import GitError
 from tasks_lib.git.inspection.worktree_content import ContentChecker, list_changed
 from tasks_lib.git.objects.alternates import find_alternates_file, read_alternates
 from tasks_lib.git.worktrees.lifecycle import VERIFY, Worktree
+from tasks_lib.landing.results import Held
+from tasks_lib.landing.verify_results import hold_red_base
 from tasks_lib.model import Stage
 from tasks_lib.naming import show_some
 from tasks_lib.runtime.run_context import Run
-from tasks_lib.runtime.setup_and_verify import Green, Red, describe_untested_lines, run_verify
+from tasks_lib.runtime.setup_and_verify import Green, Red, run_verify
 from tasks_lib.verify_output import KILLED
 
 _CHECK_OUT = "git checkout"
@@ -47,6 +49,11 @@ class Verifier:
             return result
         self._green[commit] = result
         return None
+
+    async def find_base_red(self, head: str) -> Held | None:
+        """Why nothing can land: `verify` is red on `head` alone, so no session is to blame; None if it passes."""
+        red = await self.find_red(head, "")
+        return hold_red_base(red, self._run.project.base_name) if red else None
 
     async def _judge(self, commit: str, log: Path) -> Green | Red:
         held = await self._hold_worktree(commit)
@@ -121,15 +128,3 @@ class Verifier:
         changed = await self._run.git.call(list_changed, self._run.git.isolation.checking_out(worktree))
         if changed:
             self.say_once(f"`setup` changes files that are in git before `verify` sees them: {show_some(changed)}.")
-
-
-def describe_broken(red: Red, target: str) -> str:
-    """Why nothing can be verified, as a sentence without its end; the same happens without anybody's work."""
-    how = f"`{red.line}` {red.how} on {target} itself, without any of this work"
-    return f"The gate is broken: {how} ({red.broken}; log: {red.log})"
-
-
-def describe_vacuous(green: Green, target: str) -> str:
-    """Why a green that tested nothing lands nothing, and the ways on."""
-    ways = "Add a test, or a line to `verify` that checks something, such as a build"
-    return f"The gate is broken: on {target}, without any of this work, {describe_untested_lines(green)}. {ways}"

@@ -12,8 +12,13 @@ def find_completing_commit(run: Run, task_id: str, head: str) -> str:
 def find_completed_elsewhere(run: Run, task_id: str) -> str:
     """The commit by which somebody else has completed a node that is open here, "" if nobody has."""
     head = run.git.head.last_seen()
-    task = run.git.reader.read(head).find(task_id)
-    return find_completing_commit(run, task_id, head) if task and task.is_completed else ""
+    return find_completing_commit(run, task_id, head) if is_completed_at(run, task_id, head) else ""
+
+
+def is_completed_at(run: Run, task_id: str, commit: str) -> bool:
+    """Whether the task files at `commit` say that a node is completed."""
+    task = run.git.reader.read(commit).find(task_id)
+    return task is not None and task.is_completed
 
 
 def end_completed_elsewhere_nodes(run: Run) -> None:

@@ -5,7 +5,7 @@ import asyncio
 from tasks_lib.errors import CoordinatorError
 from tasks_lib.git.publish.local_branch import Pending, publish
 from tasks_lib.git.repository_lock import admin_lock
-from tasks_lib.landing.merge_queue import MergeQueue
+from tasks_lib.landing.base_follower import BaseFollower
 from tasks_lib.runtime.run_context import Run
 
 PAUSE_SECONDS = 1.0
@@ -15,9 +15,9 @@ PAUSE_SECONDS = 1.0
 class LocalPublisher:
     """Fast-forwards the target whenever the head has moved; a refusal waits for the next move and stops nothing."""
 
-    def __init__(self, run: Run, merge_queue: MergeQueue) -> None:
+    def __init__(self, run: Run, base_follower: BaseFollower) -> None:
         self._run = run
-        self._merge_queue = merge_queue
+        self._base_follower = base_follower
         self._due = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._published: str = ""
@@ -52,9 +52,9 @@ class LocalPublisher:
         """Called when nothing is at work any more, and again if the head moves by that: a base that was chased in vain
         is followed once more then."""
         if (
-            self._merge_queue.is_behind
+            self._base_follower.is_behind
             and not self._run.stopping.is_requested
-            and not await self._merge_queue.follow_base_once_more()
+            and not await self._base_follower.follow_base_once_more()
         ):
             await self.publish_now()
 
@@ -70,7 +70,7 @@ class LocalPublisher:
             # A person took it back. To move the branch forward again would undo that.
             return f"it was rewritten and no longer contains {self._published[:12]}, which was published"
         if reason := fast_forward_local_branch(run, head):
-            limit = self._merge_queue.moving_base_limit
+            limit = self._base_follower.moving_base_limit
             return limit.explain() if limit.lost_in_a_row and not run.git.head.contains(base, head) else reason
         self._published = head
         run.git.head.finish()

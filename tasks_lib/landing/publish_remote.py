@@ -7,7 +7,7 @@ from typing import assert_never
 from tasks_lib.cleanup.remote_branches import describe_local_branch_behind, sweep
 from tasks_lib.errors import CoordinatorError, RemoteError
 from tasks_lib.git.publish.remote_branch import Pushed, Raced, Refused, Remote, Unreachable
-from tasks_lib.landing.merge_queue import MergeQueue
+from tasks_lib.landing.base_follower import BaseFollower
 from tasks_lib.landing.publish_local import PAUSE_SECONDS, fast_forward_local_branch
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.stopping import Interrupted
@@ -25,9 +25,9 @@ class RemotePublisher:
     `pending` says why the remote has not all of the head, "" if it has.
     """
 
-    def __init__(self, run: Run, merge_queue: MergeQueue, remote: Remote) -> None:
+    def __init__(self, run: Run, base_follower: BaseFollower, remote: Remote) -> None:
         self._run = run
-        self._merge_queue = merge_queue
+        self._base_follower = base_follower
         self._remote = remote
         self._due = asyncio.Event()
         self._news = asyncio.Event()
@@ -65,8 +65,8 @@ class RemotePublisher:
         for _ in range(ROUNDS - 1):
             if not self._pause or self._run.stopping.is_requested:
                 return
-            if self._merge_queue.moving_base_limit.is_reached:
-                if await self._merge_queue.follow_base_once_more():
+            if self._base_follower.moving_base_limit.is_reached:
+                if await self._base_follower.follow_base_once_more():
                     return
                 await self.publish_now()
                 return
@@ -121,7 +121,7 @@ class RemotePublisher:
         for _ in range(RACES):
             if reason := self._refusal or await self._follow():
                 return reason
-            if self._merge_queue.is_behind:
+            if self._base_follower.is_behind:
                 break
             found = await self._run.git.call(self._find_unpublished)
             if isinstance(found, str):
@@ -132,7 +132,7 @@ class RemotePublisher:
                 result = await self._run.git.call(self._remote.push, head, base)
             match result:
                 case Pushed():
-                    self._merge_queue.note_published(head)
+                    self._base_follower.note_published(head)
                     await self._follow_here(head)
                     return self._succeed()
                 case Refused(words):
@@ -142,12 +142,12 @@ class RemotePublisher:
                     return self._fail(f"{self._remote.name} does not answer: {reason}")
                 case Raced():
                     await self._count_lost_push(base)
-                    if self._merge_queue.moving_base_limit.is_reached:
+                    if self._base_follower.moving_base_limit.is_reached:
                         break
                 case _:
                     assert_never(result)
         self._pause = self._run.settings.land.fetch_seconds
-        return self._merge_queue.moving_base_limit.explain()
+        return self._base_follower.moving_base_limit.explain()
 
     async def _count_lost_push(self, base: str) -> None:
         """Somebody else pushed first, onto `base`: fetch that, and count a lost round."""
@@ -155,7 +155,7 @@ class RemotePublisher:
         with self._run.stopping.waiting_for(f"an answer of {self._remote.name}"):
             await call(self._remote.fetch)
         now = await call(self._run.git.head.base)
-        await call(self._merge_queue.moving_base_limit.count_lost_round, base, now)
+        await call(self._base_follower.moving_base_limit.count_lost_round, base, now)
 
     def _find_unpublished(self) -> tuple[str, str] | str:
         """The head and the base, or the base alone if it has all of the head."""
@@ -165,11 +165,11 @@ class RemotePublisher:
     async def _follow(self) -> str:
         """Have our merges made again on what others pushed; returns why nothing may be pushed, "" if it may."""
         if self._is_closing:
-            return await self._merge_queue.find_rewritten()
+            return await self._base_follower.find_rewritten()
         try:
-            return await self._run.stopping.unless_stopped(self._merge_queue.follow_base(), "")
+            return await self._run.stopping.unless_stopped(self._base_follower.follow_base(), "")
         except Interrupted:
-            return await self._merge_queue.find_rewritten()
+            return await self._base_follower.find_rewritten()
 
     async def _follow_here(self, commit: str) -> None:
         """The remote has `commit`: bring the local branch of that name along, if there is one and git accepts it."""

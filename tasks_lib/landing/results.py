@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tasks_lib.git.commits.merge_tree import Conflict
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.prompts.templates import Templates
+from tasks_lib.runtime.setup_and_verify import Red
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +48,9 @@ def give_back_conflict(conflict: Conflict, head: str, templates: Templates) -> G
         conflict.paths, conflict.head_commits, conflict.branch_commits, head, templates
     )
     return GivenBack(f"conflicts with the head in {', '.join(conflict.paths[:3])}", prompt)
+
+
+def give_back_red(red: Red, head: str, templates: Templates) -> GivenBack:
+    """Have the session that wrote it fix what `verify` says of it as merged onto the commit `head`."""
+    prompt = agent_prompts.write_red_prompt(red.line, red.how, red.tail, red.log, head, templates)
+    return GivenBack(f"verify is red as merged: `{red.line}` {red.how}", prompt)

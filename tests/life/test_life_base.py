@@ -111,7 +111,7 @@ async def test_base_that_moves_again_while_merges_are_made_again_is_followed_as_
         opened.run.git.head.base()  # As whoever watches does, at any moment.
         ground.signals["on"].send()
         (ground.top / "a.txt").unlink()
-        await opened.merge_queue.follow_base()
+        await opened.base_follower.follow_base()
         await opened.publisher.publish_now()
 
     worked = await ground.work(during=commit)
@@ -162,7 +162,7 @@ async def test_work_taken_back_while_its_branch_is_being_deleted_is_not_lost(gro
             ground.signals["go"].send()
             await until(lambda: opened.run.git.head.current() != ground.at())
             ground.commit("By hand", {"a.txt": "by hand\n"})
-            await opened.merge_queue.follow_base()
+            await opened.base_follower.follow_base()
         await opened.run.background.wait()
 
     await ground.work(during=commit)
@@ -176,7 +176,7 @@ async def test_base_that_was_rewritten_under_what_was_published_stops_landing(gr
     async def rewrite(opened: OpenRun) -> None:
         await reach(opened, "a: Merged")
         await opened.publisher.publish_now()
-        await opened.merge_queue.follow_base()
+        await opened.base_follower.follow_base()
         ground.git.run("commit", "--amend", "--quiet", "-m", "Rewritten")
         ground.signals["go"].send()
 

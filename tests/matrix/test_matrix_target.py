@@ -16,7 +16,7 @@ LANDED = ["Merge feat/b: Do b", "Merge feat/a: Do a", "Begin"]
 async def begin(ground: Ground, opened: OpenRun) -> None:
     """Return when a has landed and is looked after, and b is at work."""
     await ground.signals["begun"].wait()
-    await opened.merge_queue.follow_base()
+    await opened.base_follower.follow_base()
 
 
 async def test_person_who_switches_to_another_branch_keeps_it_and_the_target_moves(ground: Ground) -> None:
@@ -104,7 +104,7 @@ async def test_target_that_was_rewritten_under_what_was_published_is_followed_by
     async def throw_away(opened: OpenRun) -> None:
         await begin(ground, opened)
         await opened.publisher.publish_now()
-        await opened.merge_queue.follow_base()
+        await opened.base_follower.follow_base()
         ground.git.run("reset", "--quiet", "--hard", "main~1")
         ground.signals["go"].send()
 

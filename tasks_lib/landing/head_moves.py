@@ -1,0 +1,66 @@
+"""Moves the head of one run: one caller at a time, lowest rank first, and every move is announced."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+from tasks_lib.git.compose.commit_composer import Candidate, Composer
+from tasks_lib.runtime.run_context import Run
+from tasks_lib.runtime.session_slots import SessionSlots
+
+FIRST = float("-inf")
+"""The rank of what needs no verify: it comes before every merge."""
+
+
+class HeadMoves:
+    """What the merge queue and the base follower share: composing commits, taking turns, and moving the head.
+
+    `changed` is set when work that is held may be able to land. `taking_back` is locked while merges are taken back,
+    until their nodes have their branches again. `landed` counts the nodes that have landed in this run.
+    """
+
+    def __init__(self, run: Run, on_moved: Callable[[], None]) -> None:
+        """`on_moved` is called on the event loop after each move."""
+        self._git = run.git
+        self._on_moved = on_moved
+        self._turns = SessionSlots(1)
+        self.composer: Composer = Composer(
+            run.git.repository.git, run.git.objects, run.git.reader, run.agents.identity, run.git.isolation
+        )
+        self.changed: asyncio.Event = asyncio.Event()
+        self.taking_back: asyncio.Lock = asyncio.Lock()
+        self.landed: int = 0
+
+    @asynccontextmanager
+    async def turn(self, rank: float) -> AsyncGenerator[None]:
+        """Let nobody else move the head while the block runs; callers wait by `rank`, lowest first."""
+        await self._turns.acquire(rank)
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    async def advance(self, candidate: Candidate) -> bool:
+        """Move the head to `candidate`; False if it was elsewhere.
+
+        A move that has begun is completed even when the caller is cancelled, and counts if it succeeds.
+        """
+        moving = asyncio.ensure_future(self._git.call(self._git.head.advance, candidate.head, candidate.commit))
+        try:
+            is_moved = await asyncio.shield(moving)
+        except asyncio.CancelledError:
+            if not await moving:
+                raise
+            is_moved = True
+        if is_moved:
+            self.announce()
+        return is_moved
+
+    def announce(self) -> None:
+        """Say that the head has moved, for whoever moved it without `advance`."""
+        self._on_moved()
+
+    def note_landed(self) -> None:
+        """A node has landed: work that is held may land now, and the base may be followed once more."""
+        self.landed += 1
+        self.changed.set()

@@ -1,0 +1,132 @@
+"""Makes unpublished merges again on a base that moved, and takes back those that no longer merge or verify there."""
+
+import asyncio
+from dataclasses import dataclass
+
+from tasks_lib.git.commits.commit_history import read_parents
+from tasks_lib.git.commits.merge_tree import Conflict
+from tasks_lib.git.compose.commit_composer import Candidate
+from tasks_lib.git.compose.recompose import recompose
+from tasks_lib.git.kept.snapshots import keep_commit
+from tasks_lib.landing.added_tasks import find_new_faults
+from tasks_lib.landing.candidate_verification import Verifier
+from tasks_lib.landing.completed_elsewhere import describe_completed_elsewhere, find_completing_commit, is_completed_at
+from tasks_lib.landing.head_moves import HeadMoves
+from tasks_lib.landing.results import Held
+from tasks_lib.runtime.run_context import Run
+from tasks_lib.settings.schema import digest_verify
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What replaces the unpublished commits: the head moves to `tip`.
+
+    `taken_back` no longer merge, or are red, on the new base; the nodes of `completed_elsewhere` were completed there
+    by somebody else. Both are commits of the old head, oldest first.
+    """
+
+    tip: str
+    taken_back: tuple[str, ...]
+    completed_elsewhere: tuple[str, ...]
+
+
+class MergeRebuilder:
+    """Rebuilds the unpublished commits of one run. Call it only while it is your turn to move the head."""
+
+    def __init__(self, run: Run, moves: HeadMoves, verifier: Verifier) -> None:
+        self._run = run
+        self._moves = moves
+        self._verifier = verifier
+
+    async def rebuild(self, base: str, commits: tuple[str, ...]) -> Rebuilt | Held:
+        """Make `commits`, oldest first, again on `base` and verify each of them; no ref moves.
+
+        Returns Held if `verify` is red without them, so that nothing says which of them are good.
+        """
+        call, tip = self._run.git.call, base
+        taken_back: list[str] = []
+        completed_elsewhere: list[str] = []
+        for commit in commits:
+            if await call(self._is_completed_elsewhere, commit, tip):
+                completed_elsewhere.append(commit)
+                continue
+            made = await call(self._compose, commit, tip)
+            if made is None:
+                taken_back.append(commit)
+            elif await self._verifier.find_red(made.commit, ""):
+                if held := await self._verifier.find_base_red(tip):
+                    return held
+                taken_back.append(commit)
+            else:
+                tip = made.commit
+        return Rebuilt(tip, tuple(taken_back), tuple(completed_elsewhere))
+
+    async def apply(self, head: str, rebuilt: Rebuilt) -> None:
+        """Move the head from `head` to what was rebuilt; nodes that were taken back have their branches again."""
+        applying = asyncio.ensure_future(self._apply(head, rebuilt))
+        try:
+            await asyncio.shield(applying)
+        except asyncio.CancelledError:
+            # The head may have moved by now, and whoever shows what landed has to know.
+            await applying
+            raise
+
+    async def _apply(self, head: str, rebuilt: Rebuilt) -> None:
+        run = self._run
+        for commit in rebuilt.taken_back:
+            run.board.say(await run.git.call(self._restore_branch, commit))
+        for commit in rebuilt.completed_elsewhere:
+            await run.git.call(self._keep, commit)
+        async with self._moves.taking_back:
+            is_moved = await run.git.call(run.git.head.replace, head, rebuilt.tip)
+            for commit in rebuilt.taken_back:
+                # Again, because the branch may still have been there, about to be deleted as landed.
+                await run.git.call(self._restore_branch, commit)
+            if is_moved:
+                await self._show_taken_back(rebuilt.taken_back)
+                await self._show_completed_elsewhere(rebuilt.completed_elsewhere, rebuilt.tip)
+        if is_moved:
+            self._moves.announce()
+
+    # Blocking: called in a thread for git.
+
+    def _compose(self, commit: str, onto: str) -> Candidate | None:
+        """`commit` made again on `onto`, None if it no longer merges or its task files have new errors there."""
+        made = recompose(self._moves.composer, commit, onto, digest_verify(self._run.settings))
+        if isinstance(made, Conflict) or find_new_faults(self._run.git.reader, made):
+            return None
+        return made
+
+    def _is_completed_elsewhere(self, commit: str, tip: str) -> bool:
+        """Whether somebody else completed the node that `commit` is about."""
+        return is_completed_at(self._run, self._read_task_id(commit), tip)
+
+    def _keep(self, commit: str) -> None:
+        keep_commit(self._run.git.repository.git, self._read_task_id(commit), commit)
+
+    def _read_task_id(self, commit: str) -> str:
+        return self._run.git.head.read_trailers(commit).get("Task", "")
+
+    def _restore_branch(self, commit: str) -> str:
+        """Create the branch of a merge that is taken back again, for the node's next run; returns a line about it."""
+        task_id = self._read_task_id(commit)
+        parents = read_parents(self._run.git.repository.git, commit)
+        if len(parents) > 1 and task_id:
+            self._run.git.repository.create_branch(self._run.nodes.branch_of(task_id), parents[1])
+        target = self._run.project.base_name
+        return f"{task_id or commit[:12]} no longer fits onto {target}; its work is on its branch, and is worked again."
+
+    # Showing what became of them.
+
+    async def _show_taken_back(self, commits: tuple[str, ...]) -> None:
+        for commit in commits:
+            if task_id := await self._run.git.call(self._read_task_id, commit):
+                self._run.board.take_back(task_id, commit)
+
+    async def _show_completed_elsewhere(self, commits: tuple[str, ...], tip: str) -> None:
+        for commit in commits:
+            task_id = await self._run.git.call(self._read_task_id, commit)
+            theirs = await self._run.git.call(find_completing_commit, self._run, task_id, tip)
+            self._run.board.say(describe_completed_elsewhere(task_id, theirs))
+            self._run.nodes.remember_landed(task_id, theirs)
+            self._run.board.replace_commit(task_id, commit, theirs)
