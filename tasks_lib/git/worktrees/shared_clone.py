@@ -1,4 +1,4 @@
-"""A clone for trying out commits: it shares the repository's objects and knows nothing of its branches and worktrees."""
+"""A clone for trying out commits: it shares the objects of the repository, but not its branches or worktrees."""
 
 from pathlib import Path
 
