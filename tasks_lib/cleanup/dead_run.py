@@ -1,26 +1,29 @@
-"""Puts away what a dead run left outside of its nodes' worktrees: processes, private directories, files, old states."""
+"""Finds what a dead run left outside of its nodes' worktrees, and ends its processes."""
 
 import asyncio
 import os
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks_lib.git.kept.restore_and_prune import find_old, forget
+import psutil
+
+from tasks_lib.git.kept.restore_and_prune import find_old
+from tasks_lib.git.kept.snapshots import Kept
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import Holder
 from tasks_lib.git.session_record import read_record
 from tasks_lib.git.worktree_admin import list_entries
-from tasks_lib.git.worktrees.deletion import delete
 from tasks_lib.git.worktrees.relinking import Relocation
 from tasks_lib.git.worktrees.stale_files import find_old_logs, is_old
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.naming import flatten
 from tasks_lib.process.files import find_unfinished
-from tasks_lib.process.marked_processes import end_marked
+from tasks_lib.process.marked_processes import end_marked, find_marked, find_marked_inside
 from tasks_lib.process.private_directories import BRIEF, find_dead, name_owner
-from tasks_lib.process.process_groups import GroupId, end_group
+from tasks_lib.process.process_groups import GroupId, end_group, find_group
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
-from tasks_lib.settings.schema import Settings
 
 WRITING_SECONDS = 60.0
 """Nobody writes a file of the data directory, which all coordinators share, this long."""
@@ -37,6 +40,39 @@ def describe_takeover(left: Holder, host: str) -> str:
     return f"Goes on after {left}, which ended without a word."
 
 
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A value of the mark that processes of a run carry; with `inside` only those that work there or below count."""
+
+    value: str
+    inside: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeftProcesses:
+    """What an earlier run left running: `marked` processes, and the `groups` of which records tell, beside those."""
+
+    marked: tuple[int, ...] = ()
+    groups: tuple[int, ...] = ()
+
+
+def find_processes(repository: Repository, relocation: Relocation | None = None) -> LeftProcesses:
+    """What `end_processes` would end now. Nothing is changed."""
+    found: list[psutil.Process] = []
+    for mark in _list_marks(repository, relocation):
+        inside = mark.inside
+        found += (
+            find_marked_inside(REPOSITORY_MARKER, mark.value, inside)
+            if inside
+            else find_marked(REPOSITORY_MARKER, mark.value)
+        )
+    marked = {process.pid for process in found}
+    is_copy = relocation is not None and relocation.is_copy  # Its records name processes of the original's.
+    groups = [] if is_copy else _list_groups(repository)
+    beside = {group.pid for group, session in groups if set(find_group(group, session)) - marked}
+    return LeftProcesses(tuple(sorted(marked)), tuple(sorted(beside)))
+
+
 async def end_processes(repository: Repository, stop_seconds: float, relocation: Relocation | None = None) -> int:
     """End what an earlier run left running: what carries its mark, and the groups that its records name.
 
@@ -44,18 +80,31 @@ async def end_processes(repository: Repository, stop_seconds: float, relocation:
     followed. What the original of a copy has running is never meant. Returns how many marked processes and groups there
     were. Raises AgentError for what cannot be ended.
     """
-    count = await end_marked(REPOSITORY_MARKER, str(repository.common_dir), stop_seconds)
+    count = 0
+    for mark in _list_marks(repository, relocation):
+        count += await end_marked(REPOSITORY_MARKER, mark.value, stop_seconds, inside=mark.inside)
+    for group, session in await asyncio.to_thread(_list_groups, repository):
+        count += await end_group(group, stop_seconds, session=session)
+    return count
+
+
+def _list_marks(repository: Repository, relocation: Relocation | None) -> list[_Mark]:
+    marks = [_Mark(str(repository.common_dir))]
     if relocation:
         # What had the old path as its mark works where the repository is now, or that path is nobody else's by now.
         is_free = not relocation.is_copy and _is_free(relocation.former, repository)
-        inside = None if is_free else repository.top
-        count += await end_marked(REPOSITORY_MARKER, str(relocation.former), stop_seconds, inside=inside)
-    for entry in await asyncio.to_thread(lambda: list(list_entries(repository))):
-        record = read_record(entry.admin)
-        if record and _has_group(record.pid):
-            group = GroupId(record.pid, record.pid_started)
-            count += await end_group(group, stop_seconds, session=record.session)
-    return count
+        marks.append(_Mark(str(relocation.former), None if is_free else repository.top))
+    return marks
+
+
+def _list_groups(repository: Repository) -> list[tuple[GroupId, str]]:
+    """The groups that records name and that there are, each with the marker of its session."""
+    records = (read_record(entry.admin) for entry in list_entries(repository))
+    return [
+        (GroupId(record.pid, record.pid_started), record.session)
+        for record in records
+        if record and _has_group(record.pid)
+    ]
 
 
 def _is_free(former: Path, repository: Repository) -> bool:
@@ -91,21 +140,12 @@ def find_unattributed(data: Path | None) -> list[Path]:
     return [*find_dead(BRIEF), *unfinished]
 
 
-def sweep(
-    repository: Repository,
-    graph: Graph,
-    settings: Settings,
-    data: Path | None,
-    relocation: Relocation | None = None,
-) -> list[str]:
-    """Delete what nobody needs any more; say what, in a line each. Call holding the run's lock."""
-    private = [*find_private(repository, relocation), *find_unattributed(data)]
-    lines = [f"{path}: deleted; a run that is dead had made it" for path in private if delete(path)]
-    open_nodes = {flatten(task.id) for task in graph.tasks.values() if not task.is_completed}
-    if days := settings.kept_days:
-        for log in find_old_logs(repository, open_nodes, days * DAY_SECONDS):
-            log.unlink(missing_ok=True)
-        forgotten = [one for one in find_old(repository, days, datetime.now(UTC)) if forget(repository, one)]
-        if forgotten:
-            lines.append(f"Forgot {len(forgotten)} states that were kept more than {days} days ago.")
-    return lines
+def find_closed_logs(repository: Repository, graph: Graph, days: float) -> list[Path]:
+    """The logs of nodes that are not open, not written to for `days`; none where that is 0."""
+    open_nodes: Collection[str] = {flatten(task.id) for task in graph.tasks.values() if not task.is_completed}
+    return find_old_logs(repository, open_nodes, days * DAY_SECONDS) if days else []
+
+
+def find_old_states(repository: Repository, days: float) -> list[Kept]:
+    """The states that were kept more than `days` ago; none where that is 0."""
+    return find_old(repository, days, datetime.now(UTC)) if days else []

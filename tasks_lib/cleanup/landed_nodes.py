@@ -1,7 +1,7 @@
 """Decides what of landed nodes is still lying about, and puts it away without losing a byte that did not land."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,52 +13,60 @@ from tasks_lib.git.kept.unreferenced_commits import keep_unreferenced
 from tasks_lib.git.publish.checkout_fast_forward import read_reason
 from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import HeldRunLock
 from tasks_lib.git.session_record import Record, read_record
-from tasks_lib.git.worktree_admin import list_entries
-from tasks_lib.git.worktrees.deletion import POOL_NAME
+from tasks_lib.git.worktree_admin import list_all, list_entries
 from tasks_lib.git.worktrees.lifecycle import Worktrees
+from tasks_lib.git.worktrees.repair_after_kill import StaleState, find_stale_worktrees
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.naming import name_branches
 from tasks_lib.settings.schema import Settings
 
 _MADE = re.compile(r"\tbranch: Created from [0-9a-f]{40}(?:[0-9a-f]{24})?$")
+BRANCH_DELETED = "deleted; its work has landed"
 HISTORY = 10_000
 """How many first-parent commits are searched for what landed; a branch is left behind by a kill, so by a late one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Leftovers:
+class NodeWorktrees:
     """`landed` are worktrees (path and record) of nodes that are completed at the head, `open` all others of ours.
 
     `branches` are the branches of completed nodes that have no worktree, each with its commit, which is on the head.
     """
 
-    landed: tuple[tuple[Path, Record], ...]
-    open: tuple[tuple[Path, Record], ...]
-    branches: tuple[tuple[str, str], ...]
+    landed: tuple[tuple[Path, Record], ...] = ()
+    open: tuple[tuple[Path, Record], ...] = ()
+    branches: tuple[tuple[str, str], ...] = ()
 
 
-def find_leftovers(repository: Repository, head: Head, graph: Graph, settings: Settings) -> Leftovers:
-    """Look for what earlier runs left; nothing is changed."""
-    pool = repository.worktrees_dir / POOL_NAME
+def find_node_worktrees(repository: Repository, head: Head, graph: Graph, settings: Settings) -> NodeWorktrees:
+    """Look for worktrees and branches that earlier runs left; nothing is changed."""
     landed: list[tuple[Path, Record]] = []
     still_open: list[tuple[Path, Record]] = []
+    stale = {one.admin for one in find_stale_worktrees(repository) if one.state is not StaleState.UNLINKED}
     for entry in sorted(list_entries(repository), key=lambda entry: entry.path):
-        record = read_record(entry.admin) if entry.is_linked and not entry.is_partial else None
-        if record and entry.path.parent != pool:
+        record = read_record(entry.admin) if entry.admin not in stale else None
+        if record:
             task = graph.tasks.get(record.task_id)
             (landed if task and task.is_completed else still_open).append((entry.path, record))
     taken = {record.branch for _, record in (*landed, *still_open)}
-    return Leftovers(tuple(landed), tuple(still_open), _find_branches(repository, head, graph, settings, taken))
+    taken |= {entry.branch for entry in list_all(repository) if entry.branch and entry.admin not in stale}
+    freed = {entry.branch for entry in list_all(repository) if entry.branch and entry.admin in stale} - taken
+    branches = _find_branches(repository, head, graph, settings, taken, freed)
+    return NodeWorktrees(tuple(landed), tuple(still_open), branches)
 
 
 def _find_branches(
-    repository: Repository, head: Head, graph: Graph, settings: Settings, taken: set[str]
+    repository: Repository, head: Head, graph: Graph, settings: Settings, taken: set[str], freed: set[str]
 ) -> tuple[tuple[str, str], ...]:
-    """The branches of landed nodes that are where they landed from: one elsewhere is a person's, made since."""
+    """The branches of landed nodes that are where they landed from: one elsewhere is a person's, made since.
+
+    `taken` are those that a worktree has; those that are `freed` a worktree had that is gone, though git knows it.
+    """
     tip = head.current()
     names = name_branches(graph.tasks.values(), settings.branch_prefix, target=head.target)
-    merged = _list_merged(repository, tip)
+    merged = _list_merged(repository, tip, freed)
     found: list[tuple[str, str]] = []
     landed: Mapping[str, str] = head.find_landed(tip, HISTORY) if merged else {}
     for task_id, commit in landed.items():
@@ -84,25 +92,24 @@ def _is_landed_from(repository: Repository, landed: str, branch: str, tip: str) 
     return is_made_by_id and bool(parents) and is_ancestor(repository.git, tip, parents[0])
 
 
-def _list_merged(repository: Repository, tip: str) -> dict[str, str]:
-    """The branches that `tip` contains and nobody has checked out, with their commits: one command."""
+def _list_merged(repository: Repository, tip: str, freed: Collection[str]) -> dict[str, str]:
+    """The branches that `tip` contains and nobody has checked out but those `freed`, with their commits."""
     # Whether and not where it is checked out: a path may hold a newline.
     shape = "--format=%(refname)%00%(objectname)%00%(if)%(worktreepath)%(then)taken%(end)"
     rows = repository.git.text("for-each-ref", shape, f"--merged={tip}", "refs/heads").split("\n")
-    fields = (row.split("\0") for row in rows if row)
-    return {ref.removeprefix("refs/heads/"): commit for ref, commit, taken in fields if not taken}
+    fields = (row.removeprefix("refs/heads/").split("\0") for row in rows if row)
+    return {branch: commit for branch, commit, taken in fields if not taken or branch in freed}
 
 
 def remove_landed(
-    worktrees: Worktrees, head: Head, graph: Graph, settings: Settings, run_id: str
-) -> tuple[list[str], Leftovers]:
-    """Remove worktrees and branches of nodes that are completed at the head; say what was done, a line each.
+    worktrees: Worktrees, head: Head, settings: Settings, run_id: str, found: NodeWorktrees, held: HeldRunLock
+) -> list[str]:
+    """Remove the worktrees and branches that `found` says have landed; say what was done, a line each.
 
-    What is in them and did not land is kept at a ref first. Call holding the run's lock.
+    What is in them and did not land is kept at a ref first.
     """
     repository = worktrees.repository
-    leftovers = find_leftovers(repository, head, graph, settings)
-    records = dict(leftovers.landed)
+    records = dict(found.landed)
     lines: list[str] = []
     for worktree in worktrees.list():
         record = records.get(worktree.path)
@@ -112,13 +119,19 @@ def remove_landed(
         ref = keep_state(worktree, record.task_id, run_id, landed=head.current(), exclude=settings.copy_paths)
         left = keep_unreferenced(repository, worktree.git_dir, record.branch, record.task_id, state.commit)
         worktrees.release(worktree)
-        _delete_branch(worktrees, record.branch, state.commit)
-        lines.append(f"{worktree.path}: removed; {record.task_id} has landed{_tell_kept(ref or left)}")
-    for branch, commit in leftovers.branches:
+        lines.append(f"{worktree.path}: {describe_landed(record)}{_tell_kept(ref or left)}")
+        if _delete_branch(worktrees, record.branch, state.commit):
+            lines.append(f"{record.branch}: {BRANCH_DELETED}")
+    for branch, commit in found.branches:
         keep_unreferenced(repository, repository.state_dir / "none", branch, branch, commit)
         if _delete_branch(worktrees, branch, commit):
-            lines.append(f"{branch}: deleted; its work has landed")
-    return lines, leftovers
+            lines.append(f"{branch}: {BRANCH_DELETED}")
+    return lines
+
+
+def describe_landed(record: Record) -> str:
+    """What is done about the worktree of a landed node, and why."""
+    return f"removed; {record.task_id} has landed"
 
 
 def _delete_branch(worktrees: Worktrees, branch: str, commit: str) -> bool:

@@ -10,6 +10,7 @@ import psutil
 from tasks_lib.errors import InputError
 from tasks_lib.git.publish.interrupted_fast_forward import update_move_paths
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import HeldRunLock
 from tasks_lib.git.worktrees.placement import require_root
 from tasks_lib.git.worktrees.relinking import FormerLocation, Relocation, find_relocation, relocate
 from tasks_lib.process.files import write_atomically
@@ -29,15 +30,15 @@ def find_former_top(repository: Repository, relocation: Relocation | None) -> Pa
     return relocation.former if repository.is_bare else relocation.former.parent
 
 
-def adopt_new_location(repository: Repository) -> tuple[Relocation | None, list[str]]:
+def adopt_new_location(repository: Repository, held: HeldRunLock) -> tuple[Relocation | None, list[str]]:
     """Have worktrees, records and an unfinished move of a checkout follow the repository; what was done, a line each.
 
-    Called holding the run's lock, before anything is ended, opened, or written to `run.json`.
+    Called before anything is ended, opened, or written to `run.json`.
     """
     relocation = find_move(repository)
     if relocation is None:
         return None, []
-    lines = relocate(repository, relocation)
+    lines = relocate(repository, relocation, held)
     update_move_paths(repository.common_dir, relocation)
     return relocation, lines
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from tasks_lib.cleanup.dead_run import find_private
-from tasks_lib.cleanup.landed_nodes import find_leftovers
+from tasks_lib.cleanup.leftovers import Kind as LeftoverKind
+from tasks_lib.cleanup.moved_repository import find_move
+from tasks_lib.cleanup.plan import Scope, find_leftovers
 from tasks_lib.errors import GitError
 from tasks_lib.git.commits.isolated_git import CHECKING_OUT
 from tasks_lib.git.commits.merge_tree import is_ancestor
@@ -21,12 +22,7 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import read_dead_holder, read_holder
 from tasks_lib.git.runner import Git
 from tasks_lib.git.worktree_admin import list_entries
-from tasks_lib.git.worktrees.deletion import POOL_NAME, list_trash
-from tasks_lib.git.worktrees.nested_worktrees import find_all_nested
-from tasks_lib.git.worktrees.stale_files import find_unfinished_files
-from tasks_lib.git.worktrees.stale_git_locks import find_dead
 from tasks_lib.model import Task
-from tasks_lib.process.marked_processes import find_marked
 from tasks_lib.process.private_directories import name_owner, private_directory
 from tasks_lib.project.child_environment import REPOSITORY_MARKER, ChildEnvironments, Kind
 from tasks_lib.project.loading import Project
@@ -44,6 +40,9 @@ from tasks_lib.runtime.copied_files import copy_in
 from tasks_lib.runtime.setup_and_verify import Green, Red, describe_untested_lines, judge
 from tasks_lib.runtime.status_board import VIEW_NAME, RunView, read_view
 from tasks_lib.settings.schema import digest_verify
+
+_AGED = (LeftoverKind.LOG, LeftoverKind.KEPT)
+"""What is removed because of its age alone, which breaks no promise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,9 @@ def audit(project: Project, limit: int) -> Audit:
     if holder:
         notes.append(f"{holder} is going on, so what it has open is not looked at, nor what it reports.")
     else:
-        violations += _judge_left(project, head)
+        left, aged = _judge_left(project, head)
+        violations += left
+        notes += aged
         notes += _note_kill(repository)
     found, more = _judge_queue(repository, project.target, head)
     violations += [*found, *(Violation(Rule.KEPT, ref, why) for ref, why in find_unreadable(repository))]
@@ -112,35 +113,21 @@ def _note_chain(project: Project, chain: CommitChain, limit: int) -> Iterator[st
 # What lies about.
 
 
-def _judge_left(project: Project, head: Head) -> list[Violation]:
-    repository = project.repository
-    left = find_leftovers(repository, head, project.graph, project.settings)
-    found = [(str(path), f'the worktree of "{record.task_id}", which has landed') for path, record in left.landed]
-    found += [(branch, "a branch whose work has landed") for branch, _ in left.branches]
-    found += [(str(path), what) for path, what in _find_files(project)]
-    found += [
-        (f"process {process.pid}", "was started by a run and still lives")
-        for process in find_marked(REPOSITORY_MARKER, str(repository.common_dir))
-    ]
-    return [Violation(Rule.LEFT, where, what) for where, what in found]
+def _judge_left(project: Project, head: Head) -> tuple[list[Violation], list[str]]:
+    """What is left that `cleanup` would remove, and what it would remove because it is old, which is no fault.
 
-
-def _find_files(project: Project) -> Iterator[tuple[Path, str]]:
+    The queue is judged apart. What dead coordinators left where all repositories share a place is nobody's.
+    """
     repository = project.repository
-    pool = repository.worktrees_dir / POOL_NAME
-    for entry in list_entries(repository):
-        if entry.is_partial or entry.path.parent == pool:
-            yield entry.path, "a worktree that a run was using when it was killed"
-        elif not entry.path.is_dir():
-            yield entry.path, "a worktree that is gone and that git still knows"
-    for _, nested in find_all_nested(repository):
-        yield from ((entry.path, "a worktree inside one of the coordinator's") for entry in nested)
-    for lock in find_dead(repository, tuple(project.name_branches().values())):
-        yield lock, "a lock that nobody holds any more"
-    for path in (*list_trash(repository), *find_unfinished_files(repository), *find_private(repository)):
-        yield path, "was left by a run that was killed"
-    if pool.is_dir() and not any(pool.iterdir()):
-        yield pool, "is empty and nobody's"
+    branches = tuple(project.name_branches().values())
+    moved = find_move(repository)
+    plan = find_leftovers(Scope(repository, project.settings, head, project.graph, branches, None, moved))
+    found = [one for one in plan.list() if one.kind not in (LeftoverKind.SHARED, LeftoverKind.QUEUE)]
+    when = "the next run, or `coordinator cleanup`,"
+    notes = [f"{one.where} {one.found}; {when} removes it." for one in found if one.kind in _AGED]
+    if moved:
+        notes.insert(0, f"The repository was at {moved.former}; {when} links its worktrees.")
+    return [Violation(Rule.LEFT, one.where, one.found) for one in found if one.kind not in _AGED], notes
 
 
 def _note_kill(repository: Repository) -> Iterator[str]:

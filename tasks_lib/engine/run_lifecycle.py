@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tasks_lib.agents.opencode.backend import find_data, forget_conversations, move_data
-from tasks_lib.cleanup.dead_run import describe_takeover, end_processes, sweep
-from tasks_lib.cleanup.landed_nodes import Leftovers, remove_landed
+from tasks_lib.cleanup.dead_run import describe_takeover
+from tasks_lib.cleanup.landed_nodes import NodeWorktrees
 from tasks_lib.cleanup.moved_repository import adopt_new_location, is_mounted, require_disk
+from tasks_lib.cleanup.plan import CleanupPlan, Scope, Stage, apply, find_leftovers, summarize
 from tasks_lib.errors import CoordinatorError, InputError
-from tasks_lib.git.publish.interrupted_fast_forward import mend
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.repository_lock import RunLock
+from tasks_lib.git.repository_lock import HeldRunLock, RunLock
 from tasks_lib.git.worktrees.relinking import Relocation
 from tasks_lib.landing.base_follower import BaseFollower
 from tasks_lib.landing.candidate_verification import Verifier
@@ -100,7 +100,7 @@ async def open_run(
         try:
             if on_open:
                 on_open(opened)
-            left = await clean_up_before_run(opened, data)
+            left = await clean_up_before_run(opened, lock, data)
             if data and not any(record.conversation for _, record in left.open):
                 await asyncio.to_thread(forget_conversations, find_data(data, str(repository.common_dir)))
             await prepare_backend(run)
@@ -124,13 +124,13 @@ def _make_view(project: Project, run_id: str) -> RunView:
 
 
 async def _take_over(
-    repository: Repository, lock: RunLock, view: RunView, data: Path | None
+    repository: Repository, lock: HeldRunLock, view: RunView, data: Path | None
 ) -> tuple[Board, Relocation | None]:
     """The run's board, and how the repository was moved since the last run, once its paths are right again.
 
     First of all, and before anything is written that tells where the repository is.
     """
-    relocation, moved = await asyncio.to_thread(adopt_new_location, repository)
+    relocation, moved = await asyncio.to_thread(adopt_new_location, repository, lock)
     await asyncio.to_thread(require_disk, repository)
     board = Board(view, repository.state_dir / VIEW_NAME)
     for line in moved:
@@ -167,7 +167,7 @@ def _marked(value: str) -> Generator[None]:
         os.environ.pop(REPOSITORY_MARKER, None)
 
 
-async def clean_up_before_run(opened: OpenRun, data: Path | None = None) -> Leftovers:
+async def clean_up_before_run(opened: OpenRun, held: HeldRunLock, data: Path | None = None) -> NodeWorktrees:
     """Take up what an earlier run left: its processes, half-made worktrees, landed leftovers, unpublished merges.
 
     Returns what was found; nodes that are still open go on from there. Each step may be done twice, or be cut short.
@@ -177,23 +177,27 @@ async def clean_up_before_run(opened: OpenRun, data: Path | None = None) -> Left
         run.board.say(NO_VERIFY)
     for warning in (*run.project.warnings, *run.agents.instructions.templates.warnings):
         run.board.say(str(warning))
-    if count := await end_processes(run.git.repository, run.settings.watch.stop_seconds, opened.relocation):
-        run.board.say(f"Ended {count} processes that an earlier run had left.")
-    if line := await run.git.call(mend, run.git.repository.common_dir):
-        run.board.say(line)
+    await _clean_up(opened, held, data, Stage.PROCESSES)
     await run.git.call(run.git.repository.exclude_worktrees)
-    branches = [run.nodes.branch_of(task_id) for task_id in run.nodes.graph.tasks]
-    for line in await run.git.call(run.git.worktrees.reconcile, tuple(branches)):
-        run.board.say(line)
+    await _clean_up(opened, held, data, Stage.REPOSITORY)
     if refusal := await opened.base_follower.follow_base():
         if opened.base_follower.is_rewritten:
             raise InputError([refusal])
         run.board.say(f"{refusal}. Nothing lands until {run.project.base_name} moves.")
     run.nodes.graph = await run.git.call(run.nodes.read_graph_at, await run.git.call(run.git.head.current))
-    _, left = await run.git.call(remove_landed, run.git.worktrees, run.git.head, run.nodes.graph, run.settings, run.id)
-    for line in await run.git.call(sweep, run.git.repository, run.nodes.graph, run.settings, data, opened.relocation):
+    return (await _clean_up(opened, held, data, Stage.NODES)).nodes
+
+
+async def _clean_up(opened: OpenRun, held: HeldRunLock, data: Path | None, stage: Stage) -> CleanupPlan:
+    """Find what an earlier run left and clean it up, one stage of it; returns what was found."""
+    run = opened.run
+    graph = run.nodes.graph
+    branches = tuple(run.nodes.branch_of(task_id) for task_id in graph.tasks)
+    scope = Scope(run.git.repository, run.settings, run.git.head, graph, branches, data, opened.relocation)
+    plan = await run.git.call(find_leftovers, scope, stage)
+    for line in summarize(await apply(plan, held, run.git.worktrees, run.id, run.git.call), run.settings):
         run.board.say(line)
-    return left
+    return plan
 
 
 async def prepare_backend(run: Run) -> None:

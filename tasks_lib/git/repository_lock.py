@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import Protocol, cast
 
 from tasks_lib.errors import BusyError, InputError
 
@@ -43,25 +43,35 @@ class HasStateDir(Protocol):
     def state_dir(self) -> Path: ...
 
 
+@dataclass(frozen=True, slots=True)
+class HeldRunLock:
+    """Proof that this process holds the run's lock of `state_dir`: a parameter of whatever is done only under it.
+
+    Only `with RunLock(...) as lock` makes one. `left` is who died, or broke off, holding it before; None for nobody.
+    """
+
+    state_dir: Path
+    left: Holder | None = None
+
+
 class RunLock:
     """The lock `<state_dir>/lock` that a run holds from its start to its end; use it as a context manager.
 
     It is a `flock`, so the kernel releases it when its holder dies. The file stays, since another process may be
     waiting on that very file; its content says who holds it. Entering raises BusyError while another holds it,
-    InputError if the file cannot be used. `left` is then the one who died, or broke off, holding it, None for nobody.
+    InputError if the file cannot be used.
     """
 
     def __init__(self, state_dir: Path, run: str) -> None:
         self.state_dir: Path = state_dir
         self.run: str = run
-        self.left: Holder | None = None
         self._descriptor: int | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> HeldRunLock:
         descriptor = _open(self.state_dir / "lock")
         try:
             _require(descriptor, self.state_dir)
-            self.left, since = _read_content(descriptor), _read_since(descriptor)
+            left, since = _read_content(descriptor), _read_since(descriptor)
             holder = Holder(socket.gethostname(), os.getpid(), self.run, datetime.now(UTC).isoformat())
             os.ftruncate(descriptor, 0)
             content = {**asdict(holder), "since": since}
@@ -70,7 +80,7 @@ class RunLock:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
-        return self
+        return HeldRunLock(self.state_dir, left)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -127,6 +127,11 @@ async def end_group(group: GroupId, stop_seconds: float, *, session: str = "") -
     return await _end(Claim((group,), session, is_watched=False), stop_seconds)
 
 
+def find_group(group: GroupId, session: str = "") -> list[int]:
+    """The numbers of the processes that `end_group` would end now."""
+    return [row.pid for row in find(Claim((group,), session, is_watched=False))]
+
+
 async def end_groups(groups: Sequence[GroupId], stop_seconds: float, *, session: str) -> bool:
     """End groups of this very process whose leaders have exited with members left, and what carries `session`.
 

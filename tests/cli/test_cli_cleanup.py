@@ -124,7 +124,7 @@ def test_process_that_a_killed_run_left_is_ended(place: Place, call: Call) -> No
     reaper.start()
     try:
         assert f"process {left.pid}: would be ended" in call("cleanup", "--dry-run", cwd=place.top).stdout
-        assert "ended 1 process" in call("cleanup", cwd=place.top).stdout
+        assert f"process {left.pid}: ended" in call("cleanup", cwd=place.top).stdout
         reaper.join()
         assert left.returncode == -signal.SIGTERM
         assert psutil.Process(other.pid).is_running()

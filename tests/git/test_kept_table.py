@@ -5,14 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from run_locks import reconcile
 
-from tasks_lib.cleanup.landed_nodes import remove_landed
+from tasks_lib.cleanup.landed_nodes import find_node_worktrees, remove_landed
 from tasks_lib.errors import GitError
 from tasks_lib.git.kept import unreferenced_commits
 from tasks_lib.git.kept.snapshots import list_kept
 from tasks_lib.git.kept.unreferenced_commits import keep_unreferenced
 from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.git.runner import Git
 from tasks_lib.git.session_record import Record, write_record
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
@@ -139,7 +141,9 @@ def go_because_it_landed(repository: Repository, worktree: Worktree) -> None:
     """As at the start of a run, and in `cleanup`: an earlier run was killed just after it landed."""
     task = Task(id="a", name="A", path="tasks/a.md", status=Status.COMPLETED)
     head = Head(repository.git, "main")
-    lines, _ = remove_landed(Worktrees(repository), head, build_graph([task]), Settings(), "run")
+    found = find_node_worktrees(repository, head, build_graph([task]), Settings())
+    with RunLock(repository.state_dir, "test") as held:
+        lines = remove_landed(Worktrees(repository), head, Settings(), "run", found, held)
     assert f"{worktree.path}: removed" in lines[0]
 
 
@@ -154,7 +158,7 @@ def go_because_it_is_on_another_branch(repository: Repository, worktree: Worktre
 
 def go_because_its_directory_is_gone(repository: Repository, worktree: Worktree) -> None:
     shutil.rmtree(worktree.path)
-    (line,) = (line for line in Worktrees(repository).reconcile() if "forgotten" in line)
+    (line,) = (line for line in reconcile(Worktrees(repository)) if "forgotten" in line)
     assert str(worktree.path) in line
 
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from run_locks import reconcile
 
 from tasks_lib.git.kept.snapshots import list_kept
 from tasks_lib.git.kept.stashes import list_stashes
@@ -62,7 +63,7 @@ def test_kill_between_the_directory_and_the_entry_is_put_right_by_the_next_run(
     trash = repository.worktrees_dir / ".trash"
     trash.mkdir()
     place.rename(trash / "sub-1")
-    lines = Worktrees(repository).reconcile(["feat/a"])
+    lines = reconcile(Worktrees(repository), ["feat/a"])
     assert [line for line in lines if "The worktree build/sub" in line]
     assert not trash.exists()
     assert find_nested(repository, worktree.path) == []
@@ -86,7 +87,7 @@ def test_only_what_is_neither_ours_nor_inside_is_a_persons(repository: Repositor
     mine = repository.top.parent / "mine"
     repository.git.run("worktree", "add", "--quiet", "--detach", str(mine))
     assert [entry.path for entry in find_foreign(repository)] == [mine]
-    Worktrees(repository).reconcile(["feat/a"])
+    reconcile(Worktrees(repository), ["feat/a"])
     assert [entry.path for entry in find_foreign(repository)] == [mine]
     assert mine.is_dir()
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from dying import run_in_child
+from run_locks import reconcile
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.publish.interrupted_fast_forward import MOVING_NAME, Move, mend, remembered, update_move_paths
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.git.runner import Git
 from tasks_lib.git.session_record import Record, read_record, write_record
 from tasks_lib.git.worktrees.lifecycle import Worktrees
@@ -50,8 +52,9 @@ def follow(top: Path, former: FormerLocation | None) -> list[str]:
     """What the start of a run does; returns what it says of the place."""
     repository = Repository.open(top)
     relocation = find_relocation(repository, former)
-    lines = relocate(repository, relocation) if relocation else []
-    Worktrees(repository).reconcile(["feat/deep/a"])
+    with RunLock(repository.state_dir, "test") as held:
+        lines = relocate(repository, relocation, held) if relocation else []
+        Worktrees(repository).reconcile(held, ["feat/deep/a"])
     return lines
 
 
@@ -266,12 +269,12 @@ def test_worktrees_on_a_disk_that_is_not_mounted_are_waited_for_and_found_again(
     before = read_tree(repository.common_dir / "worktrees")
     for _ in range(2):
         with pytest.raises(InputError, match=r"feat/deep/a.*mount that"):
-            Worktrees(repository).reconcile(["feat/deep/a"])
+            reconcile(Worktrees(repository), ["feat/deep/a"])
     assert read_tree(repository.common_dir / "worktrees") == before
     if left == "empty":
         repository.worktrees_dir.rmdir()
     disk.rename(repository.worktrees_dir)
-    Worktrees(repository).reconcile(["feat/deep/a"])
+    reconcile(Worktrees(repository), ["feat/deep/a"])
     assert Worktrees(repository).open_branch("feat/deep/a", "main").is_resumed
     assert (repository.worktrees_dir / "feat/deep/a/new.txt").read_text() == "new\n"
 
@@ -282,7 +285,7 @@ def test_worktrees_that_are_gone_for_good_are_forgotten_by_the_command_that_is_n
     open_node(repository)
     repository.worktrees_dir.rename(tmp_path / "gone")
     repository.git.run("worktree", "prune")
-    assert Worktrees(repository).reconcile(["feat/deep/a"]) == []
+    assert reconcile(Worktrees(repository), ["feat/deep/a"]) == []
     assert not Worktrees(repository).open_branch("feat/deep/a", "main").is_resumed
 
 
@@ -296,7 +299,8 @@ def test_nothing_is_written_where_the_link_names_another_entry(repository: Repos
     repository = Repository.open(moved)
     relocation = find_relocation(repository, former)
     assert relocation
-    relocate(repository, relocation)
+    with RunLock(repository.state_dir, "test") as held:
+        relocate(repository, relocation, held)
     assert link.read_bytes() == before
     assert os.path.lexists(link)
 

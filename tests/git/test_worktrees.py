@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from run_locks import reconcile
 
 from tasks_lib.errors import GitError, InputError
 from tasks_lib.git.kept.snapshots import list_kept
@@ -371,7 +372,7 @@ def test_worktrees_of_the_user_are_left_alone(repository: Repository, worktrees:
     repository.git.run("worktree", "add", "--quiet", "-b", "theirs", str(tmp_path / "theirs"))
     (tmp_path / "theirs").rename(tmp_path / "unmounted")
     worktrees.remove(worktrees.open_branch("feat/a", head_of(repository)))
-    worktrees.reconcile()
+    reconcile(worktrees)
     worktrees.close()
     (tmp_path / "unmounted").rename(tmp_path / "theirs")
     assert Repository.open(tmp_path / "theirs").top == repository.top

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from run_locks import reconcile
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository import Repository
@@ -42,9 +43,9 @@ def read_tree(*places: Path) -> dict[str, bytes]:
 
 def run_whole_life(repository: Repository, branches: tuple[str, ...] = ("feat/a", "feat/b")) -> list[str]:
     """All that a run does with worktrees, with a pool; returns what it said at its beginning."""
-    with RunLock(repository.state_dir, "r"):
+    with RunLock(repository.state_dir, "r") as held:
         worktrees = Worktrees(repository)
-        said = worktrees.reconcile(branches)
+        said = worktrees.reconcile(held, branches)
         for branch in branches:
             worktrees.release(worktrees.open_branch(branch, head_of(repository)))
         worktrees.release(worktrees.open_detached(head_of(repository), "verify"))
@@ -200,7 +201,7 @@ def test_persons_worktree_in_the_place_of_a_node_is_refused_by_name_and_stays(
         place.rename(repository.top.parent / "disk")
     before = read_tree(admin, place)
     worktrees = Worktrees(repository)
-    worktrees.reconcile(["feat/a"])
+    reconcile(worktrees, ["feat/a"])
     with pytest.raises(InputError, match=rf"{re.escape(str(place))}.* that coordinator did not make"):
         worktrees.open_branch("feat/a", head_of(repository))
     worktrees.close()
@@ -278,7 +279,7 @@ def test_lock_that_a_living_git_holds_is_waited_for_and_stays_however_old(reposi
     with stopped_git(repository, *words, cwd=cwd, **variables) as holder:
         assert Path(lock).exists(), list(repository.common_dir.rglob("*.lock"))
         os.utime(lock, (time.time() - 600, time.time() - 600))
-        said = Worktrees(repository).reconcile(["feat/a", "feat/b"])
+        said = reconcile(Worktrees(repository), ["feat/a", "feat/b"])
         assert Path(lock).exists()
         assert f"{lock}: is held by process {holder.pid} (git) and stays" in said
     assert holder.returncode == 0
@@ -301,11 +302,11 @@ def test_lock_that_another_program_has_open_is_held(repository: Repository) -> N
         assert editor.stdout
         editor.stdout.readline()
         os.utime(admin / "index.lock", (time.time() - 600, time.time() - 600))
-        (line,) = Worktrees(repository).reconcile(["feat/a"])
+        (line,) = reconcile(Worktrees(repository), ["feat/a"])
         assert f"is held by process {editor.pid}" in line
         assert (admin / "index.lock").exists()
         editor.communicate("")
-    (line,) = Worktrees(repository).reconcile(["feat/a"])
+    (line,) = reconcile(Worktrees(repository), ["feat/a"])
     assert "removed; who held it is gone" in line
     assert place.is_dir()
 
@@ -338,7 +339,7 @@ def test_half_made_by_us_is_recognised_from_the_first_file_that_git_writes(repos
     admin = repository.common_dir / "worktrees" / "a"
     admin.mkdir(parents=True)
     (admin / "locked").write_text(MAKING)
-    assert run_whole_life(repository) == [f"{admin}: removed; an earlier run was ended while making it"]
+    assert run_whole_life(repository) == [f"{admin}: removed; an earlier run was killed while making it"]
     assert not admin.exists()
 
 
@@ -364,7 +365,7 @@ def test_git_that_only_reads_holds_no_lock(repository: Repository, words: tuple[
     lock = repository.common_dir / "refs" / "heads" / "feat" / "a.lock"
     with subprocess.Popen(["git", *words], cwd=repository.top, stdin=subprocess.PIPE):
         lock.touch()
-        Worktrees(repository).reconcile(["feat/a"])
+        reconcile(Worktrees(repository), ["feat/a"])
     assert not lock.exists()
 
 

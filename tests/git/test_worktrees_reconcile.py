@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from dying import run_in_child
+from run_locks import reconcile
 
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import RunLock
@@ -28,7 +29,7 @@ def run_life(top: Path) -> None:
     """Every operation once, with a pool hit, a file of a session's left in the worktree of `feat/a`."""
     repository = Repository.open(top)
     worktrees, start = Worktrees(repository), head_of(repository)
-    worktrees.reconcile()
+    reconcile(worktrees)
     worktrees.release(worktrees.open_branch("feat/first", start))
     session = worktrees.open_branch("feat/deep/a", start)
     (session.path / "precious.txt").write_text("work")
@@ -43,8 +44,8 @@ def run_life(top: Path) -> None:
 def assert_nothing_leaks(repository: Repository) -> None:
     """Open, commit, release and delete every branch; then nothing is left of any worktree."""
     worktrees = Worktrees(repository)
-    worktrees.reconcile(BRANCHES)
-    assert Worktrees(repository).reconcile(BRANCHES) == []
+    reconcile(worktrees, BRANCHES)
+    assert reconcile(Worktrees(repository), BRANCHES) == []
     for branch in BRANCHES:
         opened = worktrees.open_branch(branch, head_of(repository))
         assert opened.git.text("status", "--porcelain") in ("", "?? precious.txt")
@@ -58,7 +59,7 @@ def assert_nothing_leaks(repository: Repository) -> None:
     assert not repository.worktrees_dir.exists()
     root = repository.common_dir / "worktrees"
     assert not root.exists() or list(root.iterdir()) == []
-    assert {path.name for path in repository.state_dir.iterdir()} == {"worktrees.lock"}
+    assert {path.name for path in repository.state_dir.iterdir()} == {"lock", "worktrees.lock"}
     assert list(repository.common_dir.rglob("*.lock")) == [repository.state_dir / "worktrees.lock"]
 
 
@@ -82,7 +83,7 @@ def test_work_in_a_session_survives_a_kill_at_any_later_step(repository: Reposit
     for moment in random.Random(11).sample(range(60), 8):
         run_in_child(lambda: run_life(repository.top), moment)
     worktrees = Worktrees(repository)
-    worktrees.reconcile()
+    reconcile(worktrees)
     resumed = worktrees.open_branch("feat/kept", head_of(repository))
     assert (resumed.is_resumed, resumed.slot) == (True, session.slot)
     assert (resumed.path / "precious.txt").read_text() == "work"
@@ -126,7 +127,7 @@ def test_half_made_entry_that_names_no_directory_is_removed_only_if_ours(reposit
         admin = repository.common_dir / "worktrees" / name
         admin.mkdir(parents=True)
         (admin / "locked").write_text(reason)
-    assert len(Worktrees(repository).reconcile()) == 1
+    assert len(reconcile(Worktrees(repository))) == 1
     assert [path.name for path in (repository.common_dir / "worktrees").iterdir()] == ["theirs"]
 
 
@@ -138,10 +139,10 @@ def test_entry_that_git_only_opened_is_removed_once_nobody_can_be_writing_it(
     admin.mkdir(parents=True)
     for name in written:
         (admin / name).write_bytes(b"")
-    Worktrees(repository).reconcile()
+    reconcile(Worktrees(repository))
     assert admin.is_dir()
     os.utime(admin, (time.time() - 60, time.time() - 60))
-    assert len(Worktrees(repository).reconcile()) == 1
+    assert len(reconcile(Worktrees(repository))) == 1
     assert not admin.exists()
 
 
@@ -151,7 +152,7 @@ def test_directory_in_which_git_only_opened_a_file_is_not_kept_aside(repository:
     repository.git.run("worktree", "add", "--quiet", *words, str(place), "main")
     (place / ".git").write_bytes(b"")
     worktrees = Worktrees(repository)
-    worktrees.reconcile()
+    reconcile(worktrees)
     worktrees.remove(worktrees.open_branch("feat/first", head_of(repository)))
     worktrees.close()
     assert not repository.worktrees_dir.exists()
@@ -188,7 +189,7 @@ def test_worktree_whose_link_was_deleted_is_linked_again_with_its_bytes(reposito
     (opened.path / "precious.txt").write_text("work")
     (opened.path / ".git").unlink()
     worktrees = Worktrees(repository)
-    (line,) = worktrees.reconcile()
+    (line,) = reconcile(worktrees)
     assert "linked to the repository again" in line
     assert worktrees.open_branch("feat/deep/a", head_of(repository)).is_resumed
     assert_nothing_leaks(repository)
@@ -207,14 +208,15 @@ def test_lock_of_all_refs_or_of_settings_is_removed_only_if_made_since_a_run_tha
     repository: Repository, name: str
 ) -> None:
     lock = make_old(repository.common_dir / name)
-    (line,) = Worktrees(repository).reconcile()
+    (line,) = reconcile(Worktrees(repository))
     assert line.startswith(f"{lock}: a lock file that is not ours")
     assert lock.exists()
     die_holding_the_lock(repository)
-    Worktrees(repository).reconcile()
+    reconcile(Worktrees(repository))
     assert lock.exists()
+    die_holding_the_lock(repository)
     os.utime(lock)
-    (line,) = Worktrees(repository).reconcile()
+    (line,) = reconcile(Worktrees(repository))
     assert str(lock) in line
     assert not lock.exists()
 
@@ -225,8 +227,7 @@ def test_lock_made_by_a_run_whose_successors_died_too_is_removed(repository: Rep
     lock.touch()
     for _ in range(2):
         die_holding_the_lock(repository)
-    with RunLock(repository.state_dir, "next"):
-        assert len(Worktrees(repository).reconcile()) == 1
+    assert len(reconcile(Worktrees(repository))) == 1
     assert not lock.exists()
 
 
@@ -247,11 +248,11 @@ def die_holding_the_lock(repository: Repository) -> None:
 )
 def test_old_lock_of_a_person_is_said_and_stays(repository: Repository, name: str) -> None:
     lock = make_old(repository.common_dir / name)
-    (line,) = Worktrees(repository).reconcile(BRANCHES)
+    (line,) = reconcile(Worktrees(repository), BRANCHES)
     assert line.startswith(f"{lock}: a lock file that is not ours")
     assert lock.exists()
     os.utime(lock)
-    assert Worktrees(repository).reconcile(BRANCHES) == []
+    assert reconcile(Worktrees(repository), BRANCHES) == []
 
 
 @pytest.mark.parametrize("name", ["refs/coordinator/queue/main.lock", "refs/heads/feat/deep/a.lock"])
@@ -259,7 +260,7 @@ def test_lock_of_our_own_refs_is_removed_at_once(repository: Repository, name: s
     lock = repository.common_dir / name
     lock.parent.mkdir(parents=True)
     lock.touch()
-    (line,) = Worktrees(repository).reconcile(BRANCHES)
+    (line,) = reconcile(Worktrees(repository), BRANCHES)
     assert str(lock) in line
     assert not lock.exists()
     assert not lock.parent.exists()
@@ -272,7 +273,7 @@ def test_lock_in_a_worktree_of_ours_is_removed_and_in_another_is_not(repository:
     theirs = repository.common_dir / "worktrees" / "mine"
     for admin in (ours, theirs):
         make_old(admin / name)
-    Worktrees(repository).reconcile(BRANCHES)
+    reconcile(Worktrees(repository), BRANCHES)
     assert ((ours / name).exists(), (theirs / name).exists()) == (False, True)
 
 
@@ -292,7 +293,7 @@ def test_files_that_were_being_written_are_removed_and_others_stay(repository: R
     (admin / "coordinator-index-x1").mkdir()
     (admin / "coordinator-index-x1" / "index").write_text("half")
     (info / "exclude.original").write_text("mine")
-    assert len(Worktrees(repository).reconcile()) == 5
+    assert len(reconcile(Worktrees(repository))) == 5
     assert [path for path in (*unfinished, admin / "coordinator-index-x1") if path.exists()] == []
     assert {path.name for path in info.iterdir()} >= {"exclude", "exclude.original"}
-    assert Worktrees(repository).reconcile() == []
+    assert reconcile(Worktrees(repository)) == []

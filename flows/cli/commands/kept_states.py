@@ -9,7 +9,7 @@ from rich.console import Console
 from flows.cli.display.output import count, print_json, say
 from flows.data_directory import name_program
 from tasks_lib.errors import InputError
-from tasks_lib.git.kept.restore_and_prune import find_kept, find_old, forget, restore
+from tasks_lib.git.kept.restore_and_prune import delete_kept, find_kept, find_old, restore
 from tasks_lib.git.kept.snapshots import Kept
 from tasks_lib.git.ref_names import branch_ref
 from tasks_lib.git.repository import Repository
@@ -53,9 +53,9 @@ def prune_kept(path: Path, days: float | None, *, is_dry_run: bool, as_json: boo
         raise InputError(["kept_days is 0, so saved states never expire; set an age with `--older-than DAYS`"])
     now = datetime.now(UTC)
     repository = project.repository
-    with RunLock(repository.state_dir, PRUNE_NAME):
+    with RunLock(repository.state_dir, PRUNE_NAME) as lock:
         old = find_old(repository, limit, now)
-        done = old if is_dry_run else [kept for kept in old if forget(repository, kept)]
+        done = old if is_dry_run else [kept for kept in old if delete_kept(repository, kept, lock)]
     if as_json:
         print_json({"is_dry_run": is_dry_run, "days": limit, "pruned": [describe_kept(kept, now) for kept in done]})
     else:

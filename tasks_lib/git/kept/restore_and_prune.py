@@ -9,6 +9,7 @@ from tasks_lib.git.commits.commit import read_commits
 from tasks_lib.git.kept.snapshots import KEPT_REFS, STAGED, Kept, list_kept
 from tasks_lib.git.ref_names import branch_ref
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import HeldRunLock
 from tasks_lib.naming import find_branch_fault, flatten
 from tasks_lib.suggestions import suggest
 
@@ -73,7 +74,7 @@ def find_old(repository: Repository, days: float, now: datetime) -> list[Kept]:
     return [one for one in list_kept(repository) if one.date < limit]
 
 
-def forget(repository: Repository, kept: Kept) -> bool:
-    """Delete the ref of a kept state, if it is where it was listed; call holding the run's lock."""
+def delete_kept(repository: Repository, kept: Kept, lock: HeldRunLock) -> bool:
+    """Delete the ref of a kept state; False if it is not where it was listed any more."""
     done = repository.git.run("update-ref", "--no-deref", "-d", kept.ref, kept.commit, accept=(0, 1, 128))
     return done.status == 0

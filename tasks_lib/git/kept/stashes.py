@@ -34,15 +34,8 @@ def list_stashes(common_dir: Path) -> list[Stash]:
     return [Stash(*row) for row in reversed(_read_log(common_dir / "logs" / STASH))]
 
 
-def take_out_stashes(
-    repository: Repository,
-    lock: Callable[[], AbstractContextManager[object]],
-    branch: str,
-    others: Collection[str],
-    label: str,
-) -> list[tuple[Stash, str]]:
-    """Keep at refs, and take out of the list, what was stashed on a node's `branch`, or on the branches `others` that
-    were made since; return each with its ref.
+def find_own_stashes(repository: Repository, branch: str, others: Collection[str]) -> list[tuple[int, Stash]]:
+    """What was stashed on a node's `branch`, or on the branches `others` that were made since, with their numbers.
 
     Since `branch` was made it can have been checked out in the node's own worktree alone, so that no person made them.
     """
@@ -51,13 +44,25 @@ def take_out_stashes(
     if began is None or not (stashes := list_stashes(common)):
         return []
     own = {branch, *(name for name in others if (_find_beginning(common, name) or 0) >= began)}
+    return [(number, one) for number, one in enumerate(stashes) if one.branch in own and one.seconds >= began]
+
+
+def take_out_stashes(
+    repository: Repository,
+    lock: Callable[[], AbstractContextManager[object]],
+    branch: str,
+    others: Collection[str],
+    label: str,
+) -> list[tuple[Stash, str]]:
+    """Keep at refs, and take out of the list, what `find_own_stashes` finds; return each with its ref."""
+    if not find_own_stashes(repository, branch, others):
+        return []
     kept: list[tuple[Stash, str]] = []
     with lock():
         # The last first, so that the numbers of those before it stay.
-        for number, stash in reversed(list(enumerate(stashes))):
-            if stash.branch in own and stash.seconds >= began:
-                kept.append((stash, keep_commit(repository.git, label, stash.commit)))
-                _drop(repository, number, stash)
+        for number, stash in reversed(find_own_stashes(repository, branch, others)):
+            kept.append((stash, keep_commit(repository.git, label, stash.commit)))
+            _drop(repository, number, stash)
     return kept
 
 

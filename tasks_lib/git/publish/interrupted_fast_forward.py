@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from tasks_lib.git.repository_lock import HeldRunLock
 from tasks_lib.git.runner import Git, list_running
 from tasks_lib.git.worktrees.relinking import Relocation
 from tasks_lib.naming import SOME
@@ -35,6 +36,11 @@ class Move:
     path: str = ""
     original: str | None = None
 
+    @property
+    def place(self) -> str:
+        """What is said to be moved: the checkout, or the branch where none goes with it."""
+        return self.path or self.ref
+
 
 @contextmanager
 def remembered(common_dir: Path, move: Move) -> Generator[None]:
@@ -48,12 +54,17 @@ def remembered(common_dir: Path, move: Move) -> Generator[None]:
         record.unlink(missing_ok=True)
 
 
+def restore_interrupted(common_dir: Path, held: HeldRunLock) -> str:
+    """As `mend`, of what an earlier run began. Call when its processes have ended."""
+    return mend(common_dir)
+
+
 def mend(common_dir: Path) -> str:
     """Put back the checkout that an earlier run was moving when it was killed; says so, "" if none was.
 
     Locks that git left there go, files that it wrote or began to write are again what the index says, and what has
-    other bytes is a person's and stays. Nothing is done as long as git is at work there. Called holding
-    the run's lock, when the processes of the earlier run have ended. Raises GitError if git does not work.
+    other bytes is a person's and stays. Nothing is done as long as git is at work there. For a move that an earlier
+    run may have begun call `restore_interrupted`. Raises GitError if git does not work.
     """
     record = common_dir / "coordinator" / MOVING_NAME
     move = _read_move(record)
@@ -71,8 +82,17 @@ def mend(common_dir: Path) -> str:
             lock.unlink(missing_ok=True)
     left = _restore_interrupted_checkout(move) if move.path and Path(move.path).is_dir() else ""
     record.unlink(missing_ok=True)
-    place = move.path or move.ref
-    return f"{place}: put right; a run was killed while git moved it to {move.head[:10]}.{left and ' '}{left}"
+    return f"{move.place}: {describe_restored(move)}{left and ' '}{left}"
+
+
+def describe_restored(move: Move) -> str:
+    """What is done about a move that was cut short, and why."""
+    return f"put right; a run was killed while git moved it to {move.head[:10]}."
+
+
+def read_interrupted(common_dir: Path) -> Move | None:
+    """The move that a kill cut short, None if there is none."""
+    return _read_move(common_dir / "coordinator" / MOVING_NAME)
 
 
 def update_move_paths(common_dir: Path, relocation: Relocation) -> None:

@@ -177,16 +177,23 @@ class Head:
         queue, base = self._read()
         return queue is not None and queue != base and not is_ancestor(self._git, queue, base)
 
+    def is_published(self) -> bool:
+        """Whether the queue's ref is there, though all of it is published; not so where the base is gone."""
+        return self._find_published() is not None
+
+    def _find_published(self) -> str | None:
+        try:
+            queue, base = self._read()
+        except InputError:
+            return None
+        return queue if queue is not None and (queue == base or is_ancestor(self._git, queue, base)) else None
+
     def finish(self) -> None:
         """Delete the queue's ref if all of it is published; otherwise, or if it moves meanwhile, it stays.
 
         It stays, too, where the base is gone.
         """
-        try:
-            queue, base = self._read()
-        except InputError:
-            return
-        if queue is not None and (queue == base or is_ancestor(self._git, queue, base)):
+        if (queue := self._find_published()) is not None:
             with self._writing:
                 deleted = self._git.run("update-ref", "-d", self.ref, queue, accept=(0, 1, 128))
                 self._own = None if deleted.status == 0 else self._own

@@ -15,7 +15,7 @@ from tasks_lib.git.kept.snapshots import keep_state
 from tasks_lib.git.kept.unreferenced_commits import RELEASED, keep_unreferenced
 from tasks_lib.git.ref_names import commit_only
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.repository_lock import admin_lock
+from tasks_lib.git.repository_lock import HeldRunLock, admin_lock
 from tasks_lib.git.session_record import clear_notices, remove_record
 from tasks_lib.git.worktree_admin import (
     MAKING,
@@ -214,21 +214,21 @@ class Worktrees:
         with self._lock():
             remove_empty_directories(self.repository, sorted(self._branches))
 
-    def reconcile(self, branches: Collection[str] = ()) -> "list[str]":
-        """Put right what a killed run left; say what was done, a line each. Called first, holding the run's lock.
+    def reconcile(self, held: HeldRunLock, branches: Collection[str] = ()) -> "list[str]":
+        """Put right what a killed run left; say what was done, a line each. Called first.
 
         `branches` are those of the graph's nodes. Raises InputError if `.worktrees` is not a directory of the
         repository's own, or if all that was in it is gone.
         """
         require_root(self.repository)
-        lines = drop_ref_locks(self.repository, branches)
+        lines = drop_ref_locks(self.repository, branches, held)
         for entry in list(list_entries(self.repository)):
             lines += drop_entry_locks(self.repository, entry) if entry.is_linked else []
         self._branches |= set(branches)
         lines += self._keeper.remove_all_nested()
         with self._lock():
             lines += drop_unfinished_files(self.repository)
-            lines += settle(self.repository)
+            lines += settle(self.repository, held)
             remove_empty_folders_of_refs(self.repository, branches)
         self._delete(list_trash(self.repository))
         with self._lock():

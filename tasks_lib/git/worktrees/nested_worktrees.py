@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tasks_lib.errors import GitError
 from tasks_lib.git.kept.snapshots import keep_state
-from tasks_lib.git.kept.stashes import take_out_stashes
+from tasks_lib.git.kept.stashes import Stash, find_own_stashes, take_out_stashes
 from tasks_lib.git.kept.unreferenced_commits import keep_dangling, keep_unreferenced
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.session_record import read_git_link, read_record
@@ -34,7 +34,15 @@ class RemovedItem:
 
     def __str__(self) -> str:
         kept = f"; what it held is kept at {self.kept}" if self.kept else ""
-        return f"{self.what}, made inside the worktree of {self.label}, was removed{kept}."
+        return f"{_describe_inside(self.what, self.label)}, was removed{kept}."
+
+
+@dataclass(frozen=True, slots=True)
+class NestedItem:
+    """Something that an agent made and that is to be taken out: what it is, and its path, or the commit of a stash."""
+
+    what: str
+    where: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +86,11 @@ class NestedRemover:
         ]
         if not with_stashes:
             return taken
-        others = {entry.branch for entry in nested if entry.branch}
+        others = _list_branches(nested)
         stashes = take_out_stashes(self.repository, self.lock, worktree.branch or "", others, label)
         return [
             *taken,
-            *(RemovedItem(f'The stash "{show(stash.said)}"', label, ref, stash.commit) for stash, ref in stashes),
+            *(RemovedItem(_describe_stash(stash), label, ref, stash.commit) for stash, ref in stashes),
         ]
 
     def _take_out_one(self, entry: Entry, label: str) -> str:
@@ -92,6 +100,30 @@ class NestedRemover:
             gone = _discard(self.repository, entry)
         delete_each(gone)
         return kept
+
+
+def find_nested_items(repository: Repository) -> list[NestedItem]:
+    """What `NestedRemover.remove_all_nested` would take out now. Nothing is changed."""
+    items: list[NestedItem] = []
+    for owner, nested in find_all_nested(repository):
+        label = _find_label(Worktree(owner.path, owner.admin, owner.slot or 0, owner.branch))
+        found = [(_describe(entry, owner.path), str(entry.path)) for entry in nested]
+        stashes = find_own_stashes(repository, owner.branch or "", _list_branches(nested))
+        found += [(_describe_stash(stash), stash.commit) for _, stash in stashes]
+        items += [NestedItem(_describe_inside(what, label), where) for what, where in found]
+    return items
+
+
+def _describe_inside(what: str, label: str) -> str:
+    return f"{what}, made inside the worktree of {label}"
+
+
+def _describe_stash(stash: Stash) -> str:
+    return f'The stash "{show(stash.said)}"'
+
+
+def _list_branches(entries: Iterable[Entry]) -> set[str]:
+    return {entry.branch for entry in entries if entry.branch}
 
 
 def _find_label(worktree: Worktree) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.repository_lock import admin_lock
+from tasks_lib.git.repository_lock import HeldRunLock, admin_lock
 from tasks_lib.git.session_record import (
     MAX_LINK_BYTES,
     read_git_link,
@@ -89,11 +89,11 @@ def _guess_former(repository: Repository) -> FormerLocation | None:
     return None
 
 
-def relocate(repository: Repository, relocation: Relocation) -> list[str]:
+def relocate(repository: Repository, relocation: Relocation, held: HeldRunLock) -> list[str]:
     """Link the worktrees that carry coordinator's record to where the repository is now; say so, in one line.
 
-    Called by the holder of the run's lock, before anything is opened or ended. May be cut short at any moment and done
-    again. What of an entry is written last is what tells that it has to be done.
+    Called before anything is opened or ended. May be cut short at any moment and done again. What of an entry is
+    written last is what tells that it has to be done.
     """
     count, strangers = 0, _tell_strangers(repository, relocation)
     with admin_lock(repository):

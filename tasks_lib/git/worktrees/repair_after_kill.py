@@ -1,64 +1,110 @@
 """Decides what a killed run left half done in the administration of worktrees, and puts it right."""
 
-import os
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
+from typing import assert_never
 
 from tasks_lib.git.kept.unreferenced_commits import keep_dangling
 from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import HeldRunLock
 from tasks_lib.git.session_record import read_git_link, read_record
 from tasks_lib.git.worktree_admin import MAKING, Entry, list_entries, read_entry
 from tasks_lib.git.worktrees.deletion import POOL_NAME, delete, discard
 from tasks_lib.git.worktrees.stale_files import find_unfinished_files, is_old
 from tasks_lib.git.worktrees.stale_git_locks import find_git_at_work
 
+UNFINISHED_DID = "removed; an earlier run was killed while writing it"
 
-def settle(repository: Repository) -> list[str]:
-    """Take every half-made, pooled and dangling worktree of coordinator's out of sight; say what was done, a line each.
 
-    Called under the admin lock, by the holder of the run's lock, before anything is opened. Pooled worktrees hold
-    nobody's work, and may be in the middle of a checkout, so they are dropped and made anew. What does not carry
-    coordinator's record (see `Entry.is_ours`) stays as it is, in the pool's directory too.
+class StaleState(Enum):
+    """What a kill left of a worktree; the value says what is done about it, and why."""
+
+    HALF_MADE = "removed; an earlier run was killed while making it"
+    POOLED = "removed; it was pooled by an earlier run"
+    UNLINKED = "linked to the repository again; its .git was gone"
+    GONE = "forgotten; its worktree is not there any more"
+    FOREIGN = "is not coordinator's, and stays"
+
+
+@dataclass(frozen=True, slots=True)
+class StaleWorktree:
+    """A worktree at `path` that nobody may use as it is; `entry` is what git knows of it, `admin` where."""
+
+    state: StaleState
+    path: Path
+    admin: Path | None = None
+    entry: Entry | None = None
+
+
+def find_stale_worktrees(repository: Repository) -> list[StaleWorktree]:
+    """Every half-made, pooled and dangling worktree of coordinator's, in the order in which they are dealt with.
+
+    Pooled worktrees hold nobody's work, and may be in the middle of a checkout. What does not carry coordinator's
+    record (see `Entry.is_ours`) is none of them; in the pool's directory it is FOREIGN, to be named. Nothing is
+    changed.
     """
-    lines = _settle_pool(repository)
-    for entry in list(list_entries(repository)):
-        lines += _settle_entry(repository, entry)
-    return [*lines, *_settle_nameless(repository)]
+    pooled = _find_pooled(repository)
+    judged = (_judge(repository, entry) for entry in list_entries(repository))
+    stale = [one for one in judged if one]
+    known = {(one.path, one.admin) for one in stale}
+    return [*(one for one in pooled if (one.path, one.admin) not in known), *stale, *_find_nameless(repository)]
 
 
-def _settle_pool(repository: Repository) -> list[str]:
-    """Drop what is in the pool's directory and belongs to an entry of coordinator's, which may name another place.
+def settle(repository: Repository, held: HeldRunLock) -> list[str]:
+    """Take what `find_stale_worktrees` finds out of sight, or link it again; say what was done, a line each.
+
+    Called under the admin lock, before anything is opened. Pooled worktrees are made anew.
+    """
+    return [_settle(repository, stale) for stale in find_stale_worktrees(repository)]
+
+
+def _find_pooled(repository: Repository) -> list[StaleWorktree]:
+    """What is in the pool's directory. The entry that it belongs to may name another place.
 
     A move renames the directory and then writes where it went.
     """
     pool = repository.worktrees_dir / POOL_NAME
-    lines: list[str] = []
+    found: list[StaleWorktree] = []
     for path in sorted(pool.iterdir()) if pool.is_dir() else []:
         admin = read_git_link(path)
         entry = read_entry(admin) if admin and admin.parent == repository.common_dir / "worktrees" else None
-        if entry and entry.is_ours:
-            discard(repository, path, None)
-            lines.append(f"{path}: removed; it was pooled by an earlier run")
-        else:
-            lines.append(f"{path}: is not coordinator's, and stays")
-    return lines
+        is_ours = entry is not None and entry.is_ours
+        state = StaleState.POOLED if is_ours else StaleState.FOREIGN
+        found.append(StaleWorktree(state, path, admin if is_ours else None))
+    return found
 
 
-def _settle_entry(repository: Repository, entry: Entry) -> list[str]:
+def _judge(repository: Repository, entry: Entry) -> StaleWorktree | None:
+    """What is to be done about an entry of coordinator's, if anything."""
     if entry.is_partial:
-        is_ours = entry.is_linked or _is_barely_begun(entry.path)
-        discard(repository, entry.path if is_ours else entry.admin / "none", entry.admin)
-        return [f"{entry.path}: removed; an earlier run was ended while making it"]
+        return StaleWorktree(StaleState.HALF_MADE, entry.path, entry.admin, entry)
     if entry.path.parent == repository.worktrees_dir / POOL_NAME:
-        place = _find_moved(repository, entry)
-        lines = [f"{place}: removed; it was pooled by an earlier run"] if os.path.lexists(place) else []
-        discard(repository, place, entry.admin)
-        return lines
+        return StaleWorktree(StaleState.POOLED, _find_moved(repository, entry), entry.admin, entry)
     if entry.is_linked:
-        return []
-    if entry.path.is_dir() and not (entry.path / ".git").exists():
-        (entry.path / ".git").write_text(f"gitdir: {entry.admin}\n", "utf-8")
-        return [f"{entry.path}: linked to the repository again; its .git was gone"]
-    return [forget(repository, entry)]
+        return None
+    is_unlinked = entry.path.is_dir() and not (entry.path / ".git").exists()
+    return StaleWorktree(StaleState.UNLINKED if is_unlinked else StaleState.GONE, entry.path, entry.admin, entry)
+
+
+def _settle(repository: Repository, stale: StaleWorktree) -> str:
+    path, admin, entry = stale.path, stale.admin, stale.entry
+    match stale.state:
+        case StaleState.FOREIGN:
+            return f"{path}: {stale.state.value}"
+        case StaleState.HALF_MADE:
+            is_ours = entry is not None and (entry.is_linked or _is_barely_begun(path))
+            discard(repository, path if is_ours or admin is None else admin / "none", admin)
+        case StaleState.POOLED:
+            # The directory goes first; without an entry of this place the one that it belongs to is dealt with apart.
+            discard(repository, path, admin if entry else None)
+        case StaleState.UNLINKED:
+            (path / ".git").write_text(f"gitdir: {admin}\n", "utf-8")
+        case StaleState.GONE:
+            return forget(repository, entry) if entry else ""
+        case _:
+            assert_never(stale.state)
+    return f"{path}: {stale.state.value}"
 
 
 def forget(repository: Repository, entry: Entry) -> str:
@@ -67,7 +113,7 @@ def forget(repository: Repository, entry: Entry) -> str:
     kept = keep_dangling(repository, entry, record.task_id if record else entry.branch or entry.admin.name)
     discard(repository, entry.admin / "none", entry.admin)
     said = f"; what git still held of it is kept at {kept}" if kept else ""
-    return f"{entry.path}: forgotten; its worktree is not there any more{said}"
+    return f"{entry.path}: {StaleState.GONE.value}{said}"
 
 
 def _find_moved(repository: Repository, entry: Entry) -> Path:
@@ -76,15 +122,14 @@ def _find_moved(repository: Repository, entry: Entry) -> Path:
     return moved if entry.branch and read_git_link(moved) == entry.admin else entry.path
 
 
-def _settle_nameless(repository: Repository) -> list[str]:
+def _find_nameless(repository: Repository) -> list[StaleWorktree]:
     # Git locks an entry first and then writes where its worktree is; the reason says that it was for us.
     root = repository.common_dir / "worktrees"
-    lines: list[str] = []
-    for admin in sorted(root.iterdir()) if root.is_dir() else []:
-        if read_entry(admin) is None and (_is_locked_by_us(admin) or _is_dead_start(repository, admin)):
-            discard(repository, admin / "none", admin)
-            lines.append(f"{admin}: removed; an earlier run was ended while making it")
-    return lines
+    return [
+        StaleWorktree(StaleState.HALF_MADE, admin, admin)
+        for admin in (sorted(root.iterdir()) if root.is_dir() else [])
+        if read_entry(admin) is None and (_is_locked_by_us(admin) or _is_dead_start(repository, admin))
+    ]
 
 
 def _is_locked_by_us(admin: Path) -> bool:
@@ -115,4 +160,4 @@ def drop_unfinished_files(repository: Repository) -> list[str]:
     found = find_unfinished_files(repository)
     for path in found:
         delete(path)
-    return [f"{path}: removed; an earlier run was ended while writing it" for path in found]
+    return [f"{path}: {UNFINISHED_DID}" for path in found]

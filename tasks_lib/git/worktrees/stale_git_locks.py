@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.repository_lock import read_since
+from tasks_lib.git.repository_lock import HeldRunLock, read_since
 from tasks_lib.git.runner import list_running
 from tasks_lib.git.worktree_admin import Entry, list_all, list_entries
 from tasks_lib.git.worktrees.stale_files import OLD_SECONDS, is_old
@@ -31,6 +31,7 @@ WAIT_SECONDS = 5.0
 _PAUSE_SECONDS = 0.1
 _CLOCK_SECONDS = 1.0
 """A file system's clock may be behind by so much."""
+DROPPED = "removed; who held it is gone"
 _SHARED = ("packed-refs.lock", "config.lock")
 
 
@@ -64,7 +65,8 @@ def find_entry_locks(entry: Entry) -> list[Path]:
 def find_dead(repository: Repository, branches: Collection[str]) -> list[Path]:
     """The locks of refs, settings and worktrees that `drop_ref_locks` and `drop_entry_locks` would remove now."""
     locks = find_locks(repository, branches)
-    own = [*locks.own, *(lock for entry in list_entries(repository) for lock in find_entry_locks(entry))]
+    entries = [entry for entry in list_entries(repository) if entry.is_linked]
+    own = [*locks.own, *(lock for entry in entries for lock in find_entry_locks(entry))]
     dead = [lock for lock in own if not _find_holder(repository, lock)]
     return [
         *dead,
@@ -72,11 +74,11 @@ def find_dead(repository: Repository, branches: Collection[str]) -> list[Path]:
     ]
 
 
-def drop_ref_locks(repository: Repository, branches: Collection[str]) -> list[str]:
+def drop_ref_locks(repository: Repository, branches: Collection[str], held: HeldRunLock) -> list[str]:
     """Remove the dead locks of refs and settings; a line for each of these, and for each that stays and is in the way.
 
-    Called by the holder of the run's lock, when the processes of an earlier run have ended. A living command is waited
-    for, `WAIT_SECONDS` for all of them.
+    Call when the processes of an earlier run have ended. A living command is waited for, `WAIT_SECONDS` for all of
+    them.
     """
     locks = find_locks(repository, branches)
     end = time.monotonic() + WAIT_SECONDS
@@ -87,6 +89,13 @@ def drop_ref_locks(repository: Repository, branches: Collection[str]) -> list[st
         elif line := drop_own(repository, lock, end):
             lines.append(line)
     return [*lines, *(line for lock in locks.foreign for line in _tell_foreign(lock))]
+
+
+def describe_foreign_locks(repository: Repository, branches: Collection[str]) -> list[str]:
+    """What `drop_ref_locks` says of the locks that it does not touch: a line for each that is old."""
+    locks = find_locks(repository, branches)
+    shared = (lock for lock in locks.shared if not _is_left(repository, lock))
+    return [line for lock in (*shared, *locks.foreign) for line in _tell_foreign(lock)]
 
 
 def drop_entry_locks(repository: Repository, entry: Entry) -> list[str]:
@@ -115,7 +124,7 @@ def drop_own(repository: Repository, lock: Path, end: float, entry: Entry | None
             # What is there now may have been made since the look at it.
             if read_stamp(lock) == stamp:
                 lock.unlink(missing_ok=True)
-                return f"{lock}: removed; who held it is gone"
+                return f"{lock}: {DROPPED}"
         elif time.monotonic() > end:  # Without a holder, it was made anew each time that it was looked at.
             return f"{lock}: is held by {holder or 'a process that is not seen'} and stays"
         time.sleep(_PAUSE_SECONDS)

@@ -1,0 +1,58 @@
+"""The words for what dead runs leave: what is done about each kind and why, and what an audit says of it."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from tasks_lib.git.worktrees.repair_after_kill import StaleState
+
+
+class Kind(Enum):
+    """What a leftover is."""
+
+    PROCESS = auto()
+    INTERRUPTED = auto()
+    LOCK = auto()
+    NESTED = auto()
+    UNFINISHED = auto()
+    STALE = auto()
+    TRASH = auto()
+    EMPTY = auto()
+    LANDED = auto()
+    BRANCH = auto()
+    QUEUE = auto()
+    PRIVATE = auto()
+    SHARED = auto()
+    LOG = auto()
+    KEPT = auto()
+
+
+LEFT_BY_KILL = "was left by a run that was killed"
+LEFT_IN_USE = "a worktree that a run was using when it was killed"
+STALE_WORDS = {
+    StaleState.HALF_MADE: LEFT_IN_USE,
+    StaleState.POOLED: LEFT_IN_USE,
+    StaleState.UNLINKED: "a worktree whose .git is gone",
+    StaleState.GONE: "a worktree that is gone and that git still knows",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """One thing that a dead run left: `where` it is, what is `done` about it, and what an audit says was `found`.
+
+    `subject` is how the sentence of what is done begins, by default `where` and a colon.
+    """
+
+    kind: Kind
+    where: str
+    done: str
+    found: str
+    subject: str = ""
+
+    def describe_plan(self) -> str:
+        """What would be done, as a line."""
+        return f"{self.subject or f'{self.where}:'} would be {self.done}"
+
+    def describe_done(self) -> str:
+        """What was done, as a line; something may follow, such as where a state is kept."""
+        return f"{self.subject} was {self.done}" if self.subject else f"{self.where}: {self.done}"

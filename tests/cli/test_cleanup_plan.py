@@ -1,0 +1,186 @@
+"""The dry run, `cleanup`, the audit and the start of a run name the same: all that killed runs can leave, at once."""
+
+import asyncio
+import json
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import psutil
+import pytest
+from helpers_cli import Main, Place, task_text
+
+from tasks_lib.cleanup.leftovers import Kind
+from tasks_lib.cleanup.plan import CleanupPlan, Scope, find_leftovers
+from tasks_lib.cleanup.repository_audit import audit
+from tasks_lib.engine.run_lifecycle import open_run
+from tasks_lib.git.kept.snapshots import keep_state
+from tasks_lib.git.publish.interrupted_fast_forward import Move, remembered
+from tasks_lib.git.session_record import Record, write_record
+from tasks_lib.git.worktree_admin import MAKING, write_slot
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
+from tasks_lib.process.private_directories import BRIEF, make_private, name_owner
+from tasks_lib.process.process_table import read_start
+from tasks_lib.project.child_environment import REPOSITORY_MARKER
+from tasks_lib.project.loading import load_project
+
+DEAD_PID = 4_194_305
+"""No process has it: Linux counts to 4,194,304."""
+DAY_SECONDS = 86_400
+NODES = ("left", "right", "gone", "bare", "nest", "closed")
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place for temporary files of this test's alone."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+
+def age(path: Path, seconds: float) -> None:
+    """Have `path` last written `seconds` ago."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.utime(path, (time.time() - seconds, time.time() - seconds))
+
+
+def open_node(place: Place, task_id: str) -> Worktree:
+    opened = Worktrees(place.repository).open_branch(f"feat/{task_id}", place.git.text("rev-parse", "main"))
+    write_record(opened.git_dir, Record(task_id, f"feat/{task_id}"))
+    (opened.path / f"{task_id}.txt").write_text("work\n")
+    opened.git.run("add", "--all")
+    opened.git.run("commit", "--quiet", "--message", f"Work on {task_id}")
+    return opened
+
+
+def land(place: Place, task_id: str) -> None:
+    place.git.run("merge", "--quiet", "--no-ff", "--no-commit", f"feat/{task_id}")
+    done = place.tasks(task_text(task_id, status="completed"))
+    place.commit(done, f"Merge feat/{task_id}: Do {task_id}\n\nTask: {task_id}")
+
+
+def leave_worktrees(place: Place) -> None:
+    """Worktrees of nodes that landed (one whose directory, one whose `.git` is gone), of an open one, and half a one."""
+    opened = {task_id: open_node(place, task_id) for task_id in NODES}
+    for task_id in ("left", "gone", "bare", "closed"):
+        land(place, task_id)
+    Worktrees(place.repository).remove(opened["closed"])
+    opened["gone"].path.rename(place.top.parent / "elsewhere")
+    (opened["bare"].path / ".git").unlink()
+    nested = opened["nest"]
+    nested.git.run("worktree", "add", "--quiet", "--detach", "inner")
+    (nested.path / "nest.txt").write_text("stashed\n")
+    nested.git.run("stash", "--quiet")
+    half_made = ["worktree", "add", "-q", "--no-checkout", "--lock", "--reason", MAKING, "-b", "feat/half"]
+    place.git.run(*half_made, str(place.repository.worktrees_dir / "feat" / "half"), "main")
+    place.git.run("worktree", "add", "-q", "--detach", str(place.repository.worktrees_dir / ".pool" / "9"), "main")
+    write_slot(place.repository.common_dir / "worktrees" / "9", 9)
+    nameless = place.repository.common_dir / "worktrees" / "begun"
+    nameless.mkdir()
+    (nameless / "locked").write_text(MAKING)
+
+
+def leave_files(place: Place) -> None:
+    """Locks, files, directories, logs, states and refs; an unfinished move of the checkout."""
+    repository, common = place.repository, place.repository.common_dir
+    right = common / "worktrees" / "right"
+    draft = place.repository.worktrees_dir / "feat" / "right" / "draft.txt"
+    draft.write_text("old\n")
+    worktree = next(one for one in Worktrees(repository).list() if one.branch == "feat/right")
+    age(common / "logs" / str(keep_state(worktree, "right", "run")), 40 * DAY_SECONDS)
+    draft.unlink()
+    for lock in (right / "index.lock", common / "refs/heads/feat/right.lock", common / "refs/coordinator/x.lock"):
+        age(lock, 60)
+    age(common / "refs/heads/mine.lock", 60)
+    for path in (repository.state_dir / "run.json.coordinator-x", right / "coordinator.json.coordinator-x"):
+        age(path, 60)
+    age(repository.state_dir / "logs" / "left" / "session-1.log", 40 * DAY_SECONDS)
+    (repository.worktrees_dir / ".trash" / "x").mkdir(parents=True)
+    (repository.state_dir / ".trash" / "y").mkdir(parents=True)
+    for owner in (name_owner(common), BRIEF):
+        made = make_private(owner)
+        made.rename(made.with_name(made.name.replace(f"-{os.getpid()}-", f"-{DEAD_PID}-")))
+    tip = place.git.text("rev-parse", "main")
+    place.git.run("update-ref", "refs/coordinator/queue/main", tip)
+    with remembered(common, Move("refs/heads/main", f"{tip}", tip, str(common), str(place.top))):
+        written = (repository.state_dir / "moving.json").read_bytes()
+    (repository.state_dir / "moving.json").write_bytes(written)
+
+
+@pytest.fixture
+def left(place: Place) -> Generator[Place]:
+    """A repository with all of it, and two processes: one with the mark, and one that a record alone names."""
+    place.commit(place.tasks(*(task_text(task_id) for task_id in NODES)), "Plan")
+    place.repository.prepare()
+    place.repository.exclude_worktrees()
+    leave_worktrees(place)
+    leave_files(place)
+    marked = {**os.environ, REPOSITORY_MARKER: str(place.repository.common_dir)}
+    processes = [
+        subprocess.Popen(["sleep", "600"], env=marked),
+        subprocess.Popen(["sleep", "600"], start_new_session=True),
+    ]
+    record = Record("right", "feat/right", pid=processes[1].pid, pid_started=read_start(processes[1].pid))
+    write_record(place.repository.common_dir / "worktrees" / "right", record)
+    # Whoever reaps them stands in for init, which has the orphans of a killed run.
+    reapers = [threading.Thread(target=process.wait) for process in processes]
+    for reaper in reapers:
+        reaper.start()
+    yield place
+    for process in processes:
+        if psutil.pid_exists(process.pid):
+            process.kill()
+    for reaper in reapers:
+        reaper.join()
+
+
+def read_plan(place: Place) -> CleanupPlan:
+    project = load_project(place.top, {})
+    branches = tuple(project.name_branches().values())
+    return find_leftovers(Scope(project.repository, project.settings, project.open_head(), project.graph, branches))
+
+
+def test_what_the_dry_run_lists_is_what_cleanup_then_does(left: Place, main_here: Main) -> None:
+    kinds = {one.kind for one in read_plan(left).list()}
+    assert set(Kind) - kinds == {Kind.EMPTY}
+    planned = json.loads(main_here("cleanup", "--dry-run", "--json", str(left.top))[1])
+    done = json.loads(main_here("cleanup", "--json", str(left.top))[1])
+    expected = [line.replace(", would be ", ", was ").replace(" would be ", " ") for line in planned["done"]]
+    assert [line for line in expected if not any(said.startswith(line) for said in done["done"])] == []
+    assert [said for said in done["done"] if not any(said.startswith(line) for line in expected)] == []
+    assert len(done["done"]) == len(expected)
+    assert done["open"] == planned["open"]
+    assert read_plan(left).list() == []
+    assert json.loads(main_here("cleanup", "--json", str(left.top))[1])["done"] == list(read_plan(left).notices)
+
+
+def test_the_audit_names_what_the_plan_has(left: Place) -> None:
+    found = audit(load_project(left.top, {}), 10)
+    said = "\n".join([*(str(one) for one in found.violations), *found.notes])
+    assert [one for one in read_plan(left).list() if one.kind is not Kind.SHARED and one.where not in said] == []
+
+
+def test_a_run_leaves_nothing_of_it_either(left: Place) -> None:
+    async def work() -> list[str]:
+        project = await asyncio.to_thread(load_project, left.top, {})
+        async with open_run(project, "next", 1) as opened:
+            return list(opened.run.board.view.messages)
+
+    messages = asyncio.run(work())
+    assert "Ended 2 processes that an earlier run had left." in messages
+    assert read_plan(left).list() == []
+
+
+def test_a_state_that_is_kept_again_while_it_is_planned_to_be_forgotten_stays(place: Place, main_here: Main) -> None:
+    worktree = open_node(place, "left")
+    (worktree.path / "draft.txt").write_text("only here\n")
+    land(place, "left")
+    landed = place.git.text("rev-parse", "main")
+    ref = str(keep_state(worktree, "left", "cleanup", landed=landed))
+    age(place.repository.common_dir / "logs" / ref, 40 * DAY_SECONDS)
+    main_here("cleanup", str(place.top))
+    assert place.git.text("for-each-ref", "--format=%(refname)", "refs/coordinator/kept") == ref
