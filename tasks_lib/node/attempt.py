@@ -8,14 +8,8 @@ from tasks_lib.git.compose.commit_composer import Landing
 from tasks_lib.git.kept.snapshots import keep_state
 from tasks_lib.git.kept.unreferenced_commits import keep_unreferenced
 from tasks_lib.landing.completed_elsewhere import describe_completed_elsewhere, find_completed_elsewhere
-from tasks_lib.landing.merge_queue import (
-    CompletedElsewhere,
-    GivenBack,
-    Held,
-    Landed,
-    LandingResult,
-    MergeQueue,
-)
+from tasks_lib.landing.merge_queue import MergeQueue
+from tasks_lib.landing.results import CompletedElsewhere, GivenBack, Held, Landed, LandingResult
 from tasks_lib.model import Aborted, AttemptEnd, Checked, Failed, Merged, Outcome, Stage, Verdict
 from tasks_lib.node.agent_notices import skip_notices
 from tasks_lib.node.attempt_context import Work, open_attempt
