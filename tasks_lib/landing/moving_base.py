@@ -1,10 +1,10 @@
-"""Bounds how often a run chases a base that moves whenever it has verified: its own tail, or others who are quick.
+"""Bounds how often a run follows a base that moves whenever it has verified: because of the run, or of quick others.
 
 A round is one verification, of work that is to land or that is made again on a base that moved. It is lost if the base
-moved meanwhile. A round that is not lost is progress and begins the count anew, so others who push often are followed
-for as long as work of ours gets through between two of their pushes. `MAX_IN_A_ROW` lost ones end the chase: work
-lands on the head as it is, publishing it waits, and another round is run only after a pause that doubles each time,
-and once when nothing else is left to do. So whatever moves the base, a run comes to its end with a publication pending.
+moved meanwhile. A round that is not lost is progress and resets the count, so others who push often are followed for as
+long as work gets through between two of their pushes. After `MAX_IN_A_ROW` lost rounds the base is no longer followed:
+work lands on the head as it is, publishing waits, and another round is run only after a pause that doubles each time,
+and once when no node is left to run. So whatever moves the base, a run ends, with a publication pending.
 """
 
 import time
@@ -25,7 +25,7 @@ _SLACK_SECONDS = 1.0
 
 
 def find_pause(times: int) -> float:
-    """Seconds to wait before what came to nothing `times` in a row is tried again: at first none, then more."""
+    """Seconds to wait before what failed `times` in a row is tried again: at first none, then longer and longer."""
     if times < MAX_IN_A_ROW:
         return 0.0
     return min(FIRST_PAUSE_SECONDS * 2 ** min(times - MAX_IN_A_ROW, 9), MOST_PAUSE_SECONDS)

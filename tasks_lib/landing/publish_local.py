@@ -49,8 +49,10 @@ class LocalPublisher:
             self.pending = reason
 
     async def publish_when_idle(self) -> None:
-        """Called when nothing is at work any more, and again if the head moves by that: a base that was chased in vain
-        is followed once more then."""
+        """Follow a base past the limit once more, now that no node is running, and publish.
+
+        Called again if that moves the head.
+        """
         if (
             self._base_follower.is_behind
             and not self._run.stopping.is_requested

@@ -4,11 +4,12 @@ import asyncio
 from contextlib import suppress
 from typing import assert_never
 
-from tasks_lib.cleanup.remote_branches import describe_local_branch_behind, sweep
-from tasks_lib.errors import CoordinatorError, RemoteError
+from tasks_lib.cleanup.remote_branches import describe_local_branch_behind
+from tasks_lib.errors import CoordinatorError
 from tasks_lib.git.publish.remote_branch import Pushed, Raced, Refused, Remote, Unreachable
 from tasks_lib.landing.base_follower import BaseFollower
 from tasks_lib.landing.publish_local import PAUSE_SECONDS, fast_forward_local_branch
+from tasks_lib.landing.remote_watch import RemoteWatch, find_retry_pause
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.stopping import Interrupted
 
@@ -16,11 +17,10 @@ RACES = 3
 """How often in a row a push is made again at once because somebody else's came first."""
 ROUNDS = 3
 """How often, at the end of a run, so many pushes are begun again after a pause."""
-MAX_PAUSE_SECONDS = 300.0
 
 
 class RemotePublisher:
-    """Pushes the head whenever it has moved, and sees what others push. What is pushed is the head and nothing else.
+    """Pushes the head, and nothing else, whenever it has moved or others have pushed.
 
     `pending` says why the remote has not all of the head, "" if it has.
     """
@@ -35,9 +35,8 @@ class RemotePublisher:
         self._refusal = ""
         self._pause = 0.0
         self._failures = 0
-        self._is_away = False
         self._is_closing = False
-        self._said: set[str] = set()
+        self._remote_watch = RemoteWatch(run, remote, self._tell_news)
         self.pending: str = ""
 
     def publish_soon(self) -> None:
@@ -45,7 +44,7 @@ class RemotePublisher:
 
     async def keep_publishing(self) -> None:
         """Push, and watch the remote, until cancelled."""
-        await asyncio.gather(self._push_as_the_head_moves(), self._watch())
+        await asyncio.gather(self._push_as_the_head_moves(), self._remote_watch.watch())
 
     async def publish_now(self) -> None:
         """Push the head as it is; why it waits, if it does, is in `pending` and said aloud when it changes."""
@@ -59,8 +58,10 @@ class RemotePublisher:
             self.pending = reason
 
     async def publish_when_idle(self) -> None:
-        """Called when nothing is at work any more, and again if the head moves by that: what others pushed may take
-        merges back, whose nodes are then worked again."""
+        """Push, now that no node is running; what others pushed may take merges back, whose nodes then run again.
+
+        Called again if that moves the head.
+        """
         await self.publish_now()
         for _ in range(ROUNDS - 1):
             if not self._pause or self._run.stopping.is_requested:
@@ -77,11 +78,11 @@ class RemotePublisher:
         """Push what there is, as the last thing of a run; nothing that has landed is taken back any more."""
         self._is_closing = True
         await self.publish_now()
-        try:
-            with self._run.stopping.waiting_for(f"an answer of {self._remote.name}"):
-                await self._sweep(await self._run.git.call(self._remote.list_branches))
-        except CoordinatorError as error:
-            self._say_once(f"Branches of landed nodes were not looked for: {error}. The next run does that.")
+        await self._remote_watch.delete_landed_branches()
+
+    def _tell_news(self) -> None:
+        self._news.set()
+        self.publish_soon()
 
     # Pushing.
 
@@ -109,12 +110,8 @@ class RemotePublisher:
     def _fail(self, reason: str) -> str:
         """The remote did not answer; each time the next pause is twice as long."""
         self._failures += 1
-        self._pause = self._find_pause(self._failures)
+        self._pause = find_retry_pause(self._run.settings.land.fetch_seconds, self._failures)
         return reason
-
-    def _find_pause(self, failures: int) -> float:
-        seconds = self._run.settings.land.fetch_seconds
-        return min(seconds * 2 ** max(0, min(failures, 30) - 1), max(seconds, MAX_PAUSE_SECONDS))
 
     async def _publish(self) -> str:
         """Bring the head to the remote; returns why it is not there, "" if it is."""
@@ -178,7 +175,7 @@ class RemotePublisher:
         if await run.git.call(run.git.repository.branch_head, run.project.target) is None:
             return
         if reason := await run.git.call(fast_forward_local_branch, run, commit):
-            self._say_once(describe_local_branch_behind(run.project, reason))
+            self._remote_watch.say_once(describe_local_branch_behind(run.project, reason))
 
     def _describe(self, reason: str) -> str:
         where, ref = self._run.project.base_name, self._run.git.head.ref
@@ -187,50 +184,3 @@ class RemotePublisher:
                 f"{where} is not moved: {reason}. Nothing is pushed any more in this run; landed work waits at {ref}."
             )
         return f"{where} is not moved yet: {reason}. Landed work waits at {ref}."
-
-    # Watching.
-
-    async def _watch(self) -> None:
-        """Look at the remote now and then, for what others push and for branches of ours that have landed."""
-        failures = 0
-        while True:
-            try:
-                await self._look()
-                failures = 0
-            except CoordinatorError as error:
-                failures += 1
-                self._say_away(str(error))
-            await asyncio.sleep(self._find_pause(failures))
-
-    async def _look(self) -> None:
-        run, remote = self._run, self._remote
-        with run.stopping.waiting_for(f"an answer of {remote.name}"):
-            branches = await run.git.call(remote.list_branches)
-        if remote.target not in branches:
-            raise RemoteError(f"{remote.name} has no branch {remote.target} any more")
-        if self._is_away:
-            self._is_away = False
-            self._tell_news()
-        if branches[remote.target] != await run.git.call(run.git.head.base):
-            await run.git.call(remote.fetch, branches)
-            self._tell_news()
-        await self._sweep(branches)
-
-    def _tell_news(self) -> None:
-        self._news.set()
-        self.publish_soon()
-
-    def _say_away(self, reason: str) -> None:
-        if not self._is_away:
-            self._run.board.say(f"{reason}. It is tried again; work goes on and lands here.")
-        self._is_away = True
-
-    async def _sweep(self, branches: dict[str, str]) -> None:
-        run = self._run
-        for line in await run.git.call(sweep, self._remote, run.git.head, run.nodes.graph, run.settings, branches):
-            self._say_once(line)
-
-    def _say_once(self, line: str) -> None:
-        if line not in self._said:
-            self._said.add(line)
-            self._run.board.say(line)
