@@ -79,7 +79,7 @@ def test_session_that_is_compacted_after_every_step_is_ended(is_same: bool) -> N
     assert "nothing new in the worktree" in story.ended.sentence
 
 
-def test_session_that_is_compacted_after_every_step_and_writes_each_time_goes_on() -> None:
+def test_session_that_is_compacted_after_every_step_but_writes_each_time_continues() -> None:
     story = Story()
 
     def write(number: int) -> None:
@@ -92,19 +92,19 @@ def test_session_that_is_compacted_after_every_step_and_writes_each_time_goes_on
     assert story.ended
 
 
-def test_session_that_reads_much_between_its_compactions_goes_on() -> None:
+def test_session_that_reads_a_lot_between_compactions_continues() -> None:
     story = Story()
     repeat(lambda number: story.step(("read", f"a{number}")).step(("read", f"b{number}")).compact())
     assert story.ended is None
 
 
-def test_the_same_results_again_are_no_progress_between_compactions() -> None:
+def test_repeated_results_between_compactions_are_not_progress() -> None:
     story = Story()
     repeat(lambda _: story.step(("read", "a")).step(("read", "b")).step(("read", "c")).compact(), 5)
     assert story.ended
 
 
-def test_compactions_far_apart_in_a_long_turn_end_nothing() -> None:
+def test_compactions_far_apart_do_not_end_a_long_turn() -> None:
     story = Story()
 
     def work(number: int) -> None:
@@ -123,18 +123,18 @@ def test_model_that_answers_without_calling_a_tool_or_ending_is_ended() -> None:
     assert "3 times in a row without calling a tool" in story.ended.sentence
 
 
-def test_answers_to_what_persons_say_are_none_of_those() -> None:
+def test_answers_to_messages_of_the_user_do_not_count() -> None:
     story = Story()
     repeat(lambda _: story.step().hear(ev.Sent(story.now, ROOT)))
     assert story.ended is None
 
 
-def test_long_silence_of_a_model_that_thinks_is_no_setback() -> None:
+def test_long_silence_of_a_thinking_model_does_not_count() -> None:
     story = Story().hear(*(ev.TextGrew(at, ROOT, is_thinking=True) for at in range(2, 5_000)))
     assert story.ended is None
 
 
-def test_what_is_read_anew_counts_the_same() -> None:
+def test_progress_counts_the_same_after_a_snapshot() -> None:
     story = Story()
     repeat(lambda _: story.step(("echo", "x")).compact(), MAX_IN_A_ROW - 1)
     headway = dict(story.watch.headway)
@@ -144,7 +144,7 @@ def test_what_is_read_anew_counts_the_same() -> None:
     assert story.ended
 
 
-def test_what_is_heard_twice_counts_once() -> None:
+def test_events_that_arrive_twice_count_once() -> None:
     part = ev.Compacted(2, ROOT, "p")
     step = ev.StepEnded(3, ROOT, "s", Spent())
     once, twice = fold([part, step]), fold([part, part, step, step])
@@ -158,7 +158,7 @@ def fold(events: Iterable[Event]) -> Watch:
     return watch
 
 
-def test_prompts_reset_nothing_but_answers() -> None:
+def test_prompts_reset_only_the_count_of_answers() -> None:
     known = advance({}, ev.Compacted(1, ROOT, "p"))
     assert advance(known, ev.Sent(2, ROOT)) == known
 
@@ -173,7 +173,7 @@ def limited(*waits: tuple[float, float]) -> Decision:
     return decide(watch, waits[-1][0], LIMITS)
 
 
-def test_wait_within_the_limit_is_waited_for() -> None:
+def test_wait_within_the_limit_is_allowed() -> None:
     assert isinstance(limited((3, 800)), Wait)
 
 
@@ -192,7 +192,7 @@ def test_short_waits_without_an_answer_in_between_add_up() -> None:
     assert found.kind == "limit"
 
 
-def test_an_answer_in_between_begins_the_wait_anew() -> None:
+def test_an_answer_in_between_restarts_the_wait() -> None:
     watch = fold(
         [
             ev.Sent(1, ROOT),
@@ -205,7 +205,7 @@ def test_an_answer_in_between_begins_the_wait_anew() -> None:
     assert isinstance(decide(watch, 603, LIMITS), Wait)
 
 
-def test_a_wait_that_only_a_poll_tells_of_is_bounded_as_well() -> None:
+def test_a_wait_that_only_a_poll_reports_is_bounded_too() -> None:
     polled = ev.Polled(20, ROOT, {ROOT: Retry(90_000, is_rate_limit=True)})
     found = decide(fold([ev.Sent(1, ROOT), ev.Busy(2, ROOT), polled]), 20, LIMITS)
     assert isinstance(found, End)
@@ -213,5 +213,5 @@ def test_a_wait_that_only_a_poll_tells_of_is_bounded_as_well() -> None:
 
 
 @pytest.mark.parametrize("at", [-1.0, 0.0, 1e12, 1e300, float("inf")])
-def test_any_number_that_a_provider_names_has_a_name(at: float) -> None:
+def test_any_time_that_a_provider_names_can_be_shown(at: float) -> None:
     assert name_moment(at).endswith(" UTC")

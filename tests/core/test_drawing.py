@@ -57,7 +57,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     return build_graph(tasks)
 
 
-def test_dot_quotes_what_ids_and_names_hold() -> None:
+def test_dot_escapes_ids_and_names() -> None:
     lines = [line.strip() for line in draw_dot(nasty()).splitlines()]
     assert '"graph/build-1.x" -> "a\\"b";' in lines
     assert '"a\\"b" -> "end";' in lines
@@ -69,7 +69,7 @@ def test_dot_quotes_what_ids_and_names_hold() -> None:
         assert len(re.findall(r'(?<!\\)(?:\\\\)*"', line)) % 2 == 0
 
 
-def test_dot_colours_by_status_and_says_what_the_colours_mean() -> None:
+def test_dot_colours_nodes_by_status_and_has_a_legend() -> None:
     dot = draw_dot(nasty())
     legend = re.findall(r'"legend:([\w-]+)" \[label="([^"]+)", fillcolor="(#\w+)"', dot)
     assert [(state, word) for state, word, _ in legend] == [
@@ -82,7 +82,7 @@ def test_dot_colours_by_status_and_says_what_the_colours_mean() -> None:
     assert re.search(rf'"end" \[label="end", fillcolor="{blocked}"', dot)
 
 
-def test_mermaid_holds_no_syntax_from_names() -> None:
+def test_mermaid_contains_no_syntax_from_names() -> None:
     text = draw_mermaid(nasty())
     assert text.startswith("flowchart LR\n")
     labels = re.findall(r'^  n\d+\["(.*)"\]:::\w+$', text, re.MULTILINE)
@@ -117,12 +117,12 @@ def test_svg_cuts_long_ids_at_the_start_and_names_at_the_end() -> None:
     assert shown[2] == "Construct the index of the grap…"
 
 
-def test_wide_characters_are_cut_by_the_room_they_take() -> None:
+def test_wide_characters_are_cut_by_their_width() -> None:
     shown = texts(draw_svg(build_graph([make("a", name="漢字" * 20)])))
     assert shown[2] == "漢字" * 7 + "漢…"
 
 
-def test_svg_shows_outcomes_before_what_the_files_say() -> None:
+def test_svg_prefers_outcomes_to_the_status_in_files() -> None:
     graph = build_graph([make(i) for i in ("merged", "checked", "running", "skipped", "odd", "plain")])
     outcomes = {"merged": "Merged", "checked": "Checked", "running": "running", "skipped": "Skipped", "odd": "strange"}
     shown = fills(draw_svg(graph, outcomes))
@@ -133,14 +133,14 @@ def test_svg_shows_outcomes_before_what_the_files_say() -> None:
     assert len({shown["skipped"], shown["plain"], shown["running"], shown["merged"]}) == 4
 
 
-def test_empty_graph_is_drawn_as_such() -> None:
+def test_empty_graph_is_drawn() -> None:
     graph = build_graph([])
     assert texts(draw_svg(graph)) == ["There are no task files."]
     assert draw_dot(graph).startswith("digraph tasks {")
     assert draw_mermaid(graph).startswith("flowchart LR\n")
 
 
-def test_order_of_boxes_avoids_crossings_that_need_not_be() -> None:
+def test_order_of_boxes_avoids_needless_crossings() -> None:
     names = ["a", "b", "c"]
     graph = build_graph([*map(make, names), make("x", "c"), make("y", "b"), make("z", "a")])
     found = boxes(draw_svg(graph))
@@ -167,7 +167,7 @@ def test_boxes_never_overlap_and_edges_run_to_the_right(graph: Graph) -> None:
 
 
 @given(graphs())
-def test_a_graph_is_always_drawn_the_same(graph: Graph) -> None:
+def test_drawing_is_deterministic(graph: Graph) -> None:
     again = build_graph(reversed(list(graph.tasks.values())))
     assert (draw_svg(graph), draw_dot(graph), draw_mermaid(graph)) == (
         draw_svg(again),

@@ -31,7 +31,7 @@ def test_safe_exit_comes_before_everything_else() -> None:
     assert decide_turn(worst) == SafeExit("no key")
 
 
-def test_time_limit_fails_the_attempt_before_its_status_is_looked_at() -> None:
+def test_time_limit_fails_the_attempt_whatever_its_status() -> None:
     ending = decide_turn(replace(WORKED, is_timed_out=True, status=-15))
     assert isinstance(ending, AttemptFailed)
     assert "watch.turn_seconds" in ending.reason
@@ -41,7 +41,7 @@ def test_time_limit_fails_the_attempt_before_its_status_is_looked_at() -> None:
     ("status", "error", "reason"),
     [(3, "", "status 3"), (-9, "", "signal 9"), (500, "the server said 500", "the server said 500")],
 )
-def test_status_fails_the_attempt_although_there_is_work(status: int, error: str, reason: str) -> None:
+def test_nonzero_status_fails_the_attempt_despite_committed_work(status: int, error: str, reason: str) -> None:
     ending = decide_turn(replace(WORKED, status=status, error=error))
     assert isinstance(ending, AttemptFailed)
     assert reason in ending.reason
@@ -62,7 +62,7 @@ def test_no_work_is_unfinished() -> None:
     assert "Nothing is committed" in ending.nudge
 
 
-def test_work_that_was_given_back_has_to_move_the_branch() -> None:
+def test_returned_work_needs_a_new_commit() -> None:
     assert isinstance(decide_turn(replace(WORKED, refused="c1")), Unfinished)
     assert decide_turn(replace(WORKED, refused="c0")) == Done()
 
@@ -111,7 +111,7 @@ FACTS = st.builds(
 
 
 @given(FACTS)
-def test_nothing_is_done_that_is_dirty_failed_late_or_without_what_it_owes(facts: TurnFacts) -> None:
+def test_turn_that_is_dirty_failed_late_or_incomplete_is_not_done(facts: TurnFacts) -> None:
     ending = decide_turn(facts)
     assert isinstance(ending, SafeExit) == bool(facts.said_blocked)
     if isinstance(ending, Done):

@@ -44,7 +44,7 @@ def count_at(starts: dict[str, float], finishes: dict[str, float], now: float) -
     return sum(starts[i] <= now < finishes[i] for i in starts)
 
 
-def test_forecast_of_a_small_graph_is_as_by_hand() -> None:
+def test_forecast_of_a_small_graph_matches_a_manual_calculation() -> None:
     graph = build_graph([make("a", cost=1), make("b", cost=3), make("c", "a", cost=4), make("d", "a", "b", cost=1)])
     forecast = simulate(graph, 2)
     assert forecast.starts == {"a": 0, "b": 0, "c": 1, "d": 3}
@@ -88,7 +88,7 @@ def test_no_sessions_are_refused() -> None:
         simulate(build_graph([]), 0)
 
 
-def test_table_has_a_row_for_each_number_of_sessions() -> None:
+def test_table_has_a_row_per_number_of_sessions() -> None:
     graph = build_graph([make(name) for name in "abcd"])
     assert forecast_table(graph, (1, 3, 8)) == (ForecastRow(1, 8, 8), ForecastRow(3, 4, 8 / 3), ForecastRow(8, 2, 2))
 
@@ -109,7 +109,7 @@ def test_schedule_is_feasible_and_never_under_the_bound(graph: Graph, sessions: 
 
 @settings(deadline=None)
 @given(graphs(), st.integers(1, 4), st.randoms(use_true_random=False))
-def test_forecast_is_what_the_plan_does(graph: Graph, sessions: int, choice: Random) -> None:
+def test_forecast_matches_the_order_of_the_plan(graph: Graph, sessions: int, choice: Random) -> None:
     # A forecast assumes that blocked nodes get unblocked; the plan never starts such a node by itself.
     graph = build_graph(
         task if task.is_completed else replace(task, status=Status.PENDING) for task in graph.tasks.values()

@@ -113,13 +113,13 @@ RED = {
 
 
 @pytest.mark.parametrize("output", NONE.values(), ids=NONE.keys())
-def test_runner_that_ran_no_test_is_heard(output: str) -> None:
+def test_runner_that_ran_no_tests_is_detected(output: str) -> None:
     assert find_no_test(output) in [line.strip() for line in output.splitlines()]
     assert find_no_test(output)
 
 
 @pytest.mark.parametrize("output", SOME.values(), ids=SOME.keys())
-def test_runner_that_ran_something_and_mere_words_are_not_taken_for_it(output: str) -> None:
+def test_runner_that_ran_tests_and_mere_mentions_are_not_detected(output: str) -> None:
     assert find_no_test(output) == ""
 
 
@@ -129,5 +129,5 @@ def test_gate_that_cannot_run_says_why(status: int, output: str, said: str) -> N
 
 
 @pytest.mark.parametrize(("status", "output"), RED.values(), ids=RED.keys())
-def test_red_work_is_not_called_a_broken_gate(status: int, output: str) -> None:
+def test_failing_work_is_not_reported_as_a_broken_gate(status: int, output: str) -> None:
     assert explain_broken(status, output) == ""

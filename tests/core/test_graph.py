@@ -52,7 +52,7 @@ def test_unknown_dependency_is_named_with_its_line_and_the_nearest_id() -> None:
     ]
 
 
-def test_unknown_dependency_with_nothing_near_says_what_to_do() -> None:
+def test_unknown_dependency_without_a_close_match_says_what_to_do() -> None:
     assert str(check_graph([make("a", "quite-other")])[0]).endswith(
         "which no task file has. Remove it, or add that task file."
     )
@@ -91,7 +91,7 @@ def test_each_of_several_cycles_is_named_along_its_edges() -> None:
     ]
 
 
-def test_knot_of_very_many_cycles_is_told_in_few_faults() -> None:
+def test_huge_number_of_cycles_is_reported_in_few_faults() -> None:
     names = [f"k{number}" for number in range(30)]
     faults = check_graph([make(name, *(other for other in names if other != name)) for name in names])
     assert len(faults) == 11
@@ -100,7 +100,7 @@ def test_knot_of_very_many_cycles_is_told_in_few_faults() -> None:
     )
 
 
-def test_ids_that_differ_only_by_case_are_warned_about_and_still_make_a_graph() -> None:
+def test_ids_that_differ_only_by_case_cause_a_warning_only() -> None:
     tasks = [make("API"), make("api", "API")]
     (fault,) = check_graph(tasks)
     assert (
@@ -155,13 +155,13 @@ def test_unknown_id_is_a_key_error() -> None:
             ask("nobody")
 
 
-def test_completed_nodes_weigh_nothing_and_leave_the_critical_path() -> None:
+def test_completed_nodes_weigh_nothing_and_are_not_on_the_critical_path() -> None:
     graph = diamond(a=Status.COMPLETED, b=Status.COMPLETED)
     assert graph.remaining() == {"a": 4, "b": 2, "c": 4, "d": 2}
     assert graph.critical_path() == ("c", "d")
 
 
-def test_no_open_node_is_measured_through_a_completed_one() -> None:
+def test_paths_of_open_nodes_do_not_lead_through_completed_ones() -> None:
     graph = build_graph([make("a", cost=1), make("b", "a", status=Status.COMPLETED), make("c", "b", cost=5)])
     assert graph.remaining() == {"a": 1, "b": 5, "c": 5}
     assert graph.critical_path() == ("c",)
@@ -222,14 +222,14 @@ def test_ancestors_and_descendants_mirror_each_other(tasks: list[Task]) -> None:
 
 
 @given(task_lists(), task_lists())
-def test_graph_that_is_made_like_another_is_the_graph_of_its_own_tasks(tasks: list[Task], others: list[Task]) -> None:
+def test_graph_built_like_another_contains_its_own_tasks(tasks: list[Task], others: list[Task]) -> None:
     like, anew = build_graph(tasks, like=build_graph(others)), build_graph(tasks)
     assert (like.tasks, like.order(), like.generations()) == (anew.tasks, anew.order(), anew.generations())
     assert [like.dependents(i) for i in like.tasks] == [anew.dependents(i) for i in anew.tasks]
     assert like.remaining() == anew.remaining()
 
 
-def test_landing_leaves_the_edges_as_they_are_and_a_new_dependency_does_not() -> None:
+def test_landing_keeps_the_edges_but_a_new_dependency_does_not() -> None:
     before = diamond()
     landed = build_graph(diamond(a=Status.COMPLETED).tasks.values(), like=before)
     assert landed.shares_edges_with(before)
@@ -243,7 +243,7 @@ def test_landing_leaves_the_edges_as_they_are_and_a_new_dependency_does_not() ->
     assert fewer.dependents("a") == ("b",)
 
 
-def test_faults_are_found_in_a_graph_that_is_to_be_like_another() -> None:
+def test_faults_are_found_when_building_a_graph_like_another() -> None:
     before = diamond()
     for task in (make("a"), make("e", "none")):
         with pytest.raises(InputError):

@@ -39,13 +39,13 @@ def test_plain_ids_are_safe(task_id: str) -> None:
         "x" * (MAX_ID_BYTES + 1), "ß" * MAX_ID_BYTES, "cafe\u0301", "a\u200bb", "\u202ea", "a\u2028b", "a\x85b",
     ],
 )  # fmt: skip
-def test_id_that_could_leave_its_place_or_be_an_option_is_refused(task_id: str) -> None:
+def test_id_that_could_leave_its_directory_or_be_an_option_is_refused(task_id: str) -> None:
     assert find_id_fault(task_id)
 
 
 @given(st.text(alphabet="ab/.-@{~^: \\\x7f*lock", min_size=1, max_size=8))
 @settings(max_examples=60, deadline=None)
-def test_git_takes_every_id_that_is_found_safe(task_id: str) -> None:
+def test_git_accepts_every_valid_id(task_id: str) -> None:
     if find_id_fault(task_id) is None:
         checked = subprocess.run(
             ["git", "check-ref-format", "--branch", f"feat/{task_id}"], capture_output=True, check=False
@@ -64,7 +64,7 @@ def test_branches_never_collide_as_refs_not_even_by_case(ids: set[str]) -> None:
 
 
 @given(st.sets(IDS, max_size=8).flatmap(lambda ids: st.permutations(sorted(ids))))
-def test_names_do_not_depend_on_the_order_of_tasks(ids: list[str]) -> None:
+def test_branch_names_do_not_depend_on_the_order_of_tasks(ids: list[str]) -> None:
     assert name_branches(map(make_task, ids), target="main") == name_branches(
         map(make_task, sorted(ids)), target="main"
     )
@@ -81,14 +81,14 @@ def test_id_below_another_becomes_one_flat_part() -> None:
     assert names["a/b"].startswith("feat/a-b.")
 
 
-def test_no_branch_is_the_target_or_needs_its_place() -> None:
+def test_no_branch_equals_or_conflicts_with_the_target() -> None:
     for target in ("feat/a", "feat/A", "feat/a/b/c", "feat/a/b"):
         names = name_branches(map(make_task, ("a", "a/b")), target=target)
         assert find_collision(target, names.values()) is None
     assert find_collision("feat", name_branches([make_task("a")], target="feat").values()) is not None
 
 
-def test_an_id_made_up_to_take_the_name_of_another_does_not_get_it() -> None:
+def test_an_id_crafted_to_take_the_branch_of_another_does_not_get_it() -> None:
     ids = ["a", "a/b"]
     for _ in range(3):
         ids.append(name_branches(map(make_task, ids), target="main")["a/b"].removeprefix("feat/"))
@@ -96,7 +96,7 @@ def test_an_id_made_up_to_take_the_name_of_another_does_not_get_it() -> None:
 
 
 @pytest.mark.parametrize(("one", "other"), [("caf\xe9", "CAF\xc9"), ("\ufb01x", "fix"), ("stra\xdfe", "strasse")])
-def test_look_alikes_get_branches_that_every_disk_tells_apart(one: str, other: str) -> None:
+def test_look_alikes_get_branches_that_every_file_system_distinguishes(one: str, other: str) -> None:
     first, second = name_branches(map(make_task, (one, other)), target="main").values()
     assert "." not in first
     assert "." in second
@@ -111,7 +111,7 @@ def test_resolve_task_of_a_long_id_has_an_id_that_is_safe() -> None:
 
 
 @given(st.text(max_size=200), st.integers(10, 90))
-def test_what_is_shown_of_a_text_is_one_short_line(text: str, chars: int) -> None:
+def test_text_is_shown_on_one_short_line(text: str, chars: int) -> None:
     shown = show(text, chars)
     assert shown.isprintable()
     assert len(shown) <= chars

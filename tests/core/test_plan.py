@@ -82,7 +82,7 @@ def test_longest_remaining_path_is_first_then_most_dependents_then_the_smaller_i
     assert [plan.priority(task_id) for task_id in plan.ready()] == [6, 3, 3, 3, 3]
 
 
-def test_in_progress_without_a_run_of_ours_counts_as_pending() -> None:
+def test_in_progress_without_a_run_counts_as_pending() -> None:
     assert Plan(build_graph([make("a", status="in-progress")])).ready() == ("a",)
 
 
@@ -113,7 +113,7 @@ def test_failed_and_blocked_files_wait_for_a_person(status: str, reason: str) ->
     assert plan.waiting_for_person() == ()
 
 
-def test_blocked_file_whose_resolve_task_is_completed_is_worked() -> None:
+def test_blocked_file_whose_resolve_task_is_completed_runs() -> None:
     tasks = [make("a", "resolve-a-1", status="blocked"), make("resolve-a-1", human=True)]
     plan = Plan(build_graph(tasks))
     assert plan.ready() == ()
@@ -149,7 +149,7 @@ def test_blocked_node_runs_again_when_its_resolve_task_is_completed(is_told_firs
     assert plan.ready() == ("a", "x")
 
 
-def test_resolve_task_that_was_completed_before_is_not_news() -> None:
+def test_resolve_task_that_was_completed_before_is_not_new() -> None:
     plan = Plan(build_graph([make("a", "resolve-a-1", status="blocked"), make("resolve-a-1", status="completed")]))
     work(plan, "a", Blocked("still no key"))
     plan.update(edit(plan.graph, make("other")))
@@ -157,7 +157,7 @@ def test_resolve_task_that_was_completed_before_is_not_news() -> None:
     assert plan.waits()["a"] == "is blocked: still no key"
 
 
-def test_resolve_task_that_comes_with_its_completion_is_news() -> None:
+def test_resolve_task_that_arrives_completed_is_new() -> None:
     plan = Plan(chain())
     work(plan, "a", Blocked("no key", "resolve-a-1"))
     resolved = make("resolve-a-1", status="completed")
@@ -167,7 +167,7 @@ def test_resolve_task_that_comes_with_its_completion_is_news() -> None:
     assert "a" in plan.ready()
 
 
-def test_resolve_task_completed_before_the_ending_is_told_is_news() -> None:
+def test_resolve_task_completed_before_the_outcome_is_recorded_is_new() -> None:
     plan = Plan(chain())
     plan.start("a")
     resolved = make("resolve-a-1", status="completed")
@@ -177,7 +177,7 @@ def test_resolve_task_completed_before_the_ending_is_told_is_news() -> None:
 
 
 @pytest.mark.parametrize("blob", ["2", "0"])
-def test_person_who_sets_a_blocked_node_to_pending_has_it_worked_again(blob: str) -> None:
+def test_blocked_node_that_a_person_sets_to_pending_runs_again(blob: str) -> None:
     plan = Plan(chain())
     work(plan, "a", Blocked("no key"))
     plan.update(edit(plan.graph, make("a", status="blocked", blob="1")))
@@ -187,7 +187,7 @@ def test_person_who_sets_a_blocked_node_to_pending_has_it_worked_again(blob: str
     assert "a" in plan.ready()
 
 
-def test_edit_of_a_file_that_stays_blocked_is_not_news() -> None:
+def test_edit_of_a_file_that_stays_blocked_is_not_new() -> None:
     plan = Plan(chain())
     work(plan, "a", Blocked("no key"))
     for blob in "12":
@@ -234,7 +234,7 @@ def test_blocked_node_skips_its_dependents_and_nothing_else() -> None:
     assert plan.waiting_for_person() == ("resolve-a-1",)
 
 
-def test_skip_names_several_root_causes_and_counts_on() -> None:
+def test_skip_names_several_root_causes_and_says_if_there_are_more() -> None:
     roots = [make(name) for name in "abcd"]
     plan = Plan(build_graph([*roots, make("mid", "b", "a"), make("two", "mid"), make("all", "mid", "c", "d")]))
     for name, outcome in zip("abcd", [Blocked("x"), Failed("x"), Aborted("x"), Failed("x")], strict=True):
@@ -245,7 +245,7 @@ def test_skip_names_several_root_causes_and_counts_on() -> None:
     )
 
 
-def test_interrupted_run_skips_only_what_a_bad_ending_holds() -> None:
+def test_interrupted_run_skips_waiting_nodes_but_not_ready_ones() -> None:
     plan = Plan(build_graph([make("a"), make("b", "a"), make("bad"), make("c", "bad"), make("run"), make("d", "run")]))
     work(plan, "bad", Failed("x"))
     plan.start("run")
@@ -256,7 +256,7 @@ def test_interrupted_run_skips_only_what_a_bad_ending_holds() -> None:
     }
 
 
-def test_reason_of_many_lines_is_told_by_its_first() -> None:
+def test_reason_of_many_lines_is_cut_to_its_first() -> None:
     plan = Plan(chain())
     work(plan, "a", Failed("git broke\nand this is its log\n"))
     assert plan.waits()["a"] == "failed in this run: git broke"
@@ -264,7 +264,7 @@ def test_reason_of_many_lines_is_told_by_its_first() -> None:
     assert plan.waits()["x"] == "failed in this run: no reason was given"
 
 
-def test_only_works_the_named_nodes_and_nothing_else() -> None:
+def test_only_runs_the_named_nodes_and_nothing_else() -> None:
     plan = Plan(chain(), only=["a", "c"])
     assert plan.ready() == ("a",)
     assert plan.waits() == {"b": "is not in --only", "c": "waits for b", "x": "is not in --only"}
@@ -290,7 +290,7 @@ def test_only_reports_the_people_its_nodes_need_and_no_others() -> None:
     assert plan.skips() == {"end": "needs mid, which is not in --only"}
 
 
-def test_only_says_more_of_an_outsider_that_cannot_be_worked_anyway() -> None:
+def test_only_names_the_real_cause_of_an_unselected_node_that_could_not_run() -> None:
     plan = Plan(build_graph([make("a", status="failed"), make("b", "a")]), only=["b"])
     assert plan.waits() == {"a": "is not in --only", "b": "waits for a"}
     assert plan.skips() == {"b": "needs a, which has status failed"}
@@ -310,7 +310,7 @@ def test_new_graph_says_what_it_changed() -> None:
     assert plan.update(changed) == Changes()
 
 
-def test_node_may_gain_a_prerequisite_in_mid_run() -> None:
+def test_node_may_gain_a_prerequisite_during_a_run() -> None:
     plan = Plan(chain())
     plan.update(edit(plan.graph, make("x", "first"), make("first")))
     assert set(plan.ready()) == {"a", "first"}
@@ -346,7 +346,7 @@ def test_misuse_is_refused() -> None:
         plan.finish("a", Merged("c"))
 
 
-def test_node_whose_merge_was_taken_back_may_be_worked_again() -> None:
+def test_node_whose_merge_was_undone_may_run_again() -> None:
     plan = Plan(chain())
     land(plan, "a")
     assert plan.update(edit(plan.graph, a="pending")) == Changes(reopened=("a",))
@@ -369,7 +369,7 @@ def test_node_whose_merge_is_taken_back_again_and_again_has_failed() -> None:
     assert "a" not in plan.ready()
 
 
-def test_merge_that_was_taken_back_before_its_node_ended_is_no_outcome() -> None:
+def test_merge_that_was_undone_before_its_node_ended_is_not_an_outcome() -> None:
     plan = Plan(chain())
     plan.start("a")
     plan.update(edit(plan.graph, a="completed"))
@@ -379,7 +379,7 @@ def test_merge_that_was_taken_back_before_its_node_ended_is_no_outcome() -> None
     assert "a" in plan.ready()
 
 
-def test_merge_that_was_taken_back_and_made_again_stands() -> None:
+def test_merge_that_was_undone_and_made_again_counts() -> None:
     plan = Plan(chain())
     plan.start("a")
     for status in ("completed", "pending", "completed"):
@@ -388,7 +388,7 @@ def test_merge_that_was_taken_back_and_made_again_stands() -> None:
     assert plan.outcomes == {"a": Merged("c0ffee")}
 
 
-def test_taking_back_frees_no_node_that_failed() -> None:
+def test_undone_merge_does_not_restart_a_failed_node() -> None:
     plan = Plan(build_graph([make("a", status="completed")]))
     plan.update(edit(plan.graph, a="pending"))
     work(plan, "a", Failed("broke"))

@@ -205,7 +205,7 @@ class World:
 
 @settings(max_examples=300, deadline=None)
 @given(st.randoms(use_true_random=False))
-def test_every_node_starts_rightly_and_ends_with_an_account(choice: Random) -> None:
+def test_every_node_starts_correctly_and_is_accounted_for(choice: Random) -> None:
     world = World(choice, has_trouble=True)
     world.run()
     plan, tasks = world.plan, world.plan.graph.tasks
@@ -232,7 +232,7 @@ def test_every_node_completes_when_every_session_succeeds(choice: Random) -> Non
 
 @settings(max_examples=100, deadline=None)
 @given(st.randoms(use_true_random=False))
-def test_any_edit_of_the_head_gives_the_order_that_a_new_plan_has(choice: Random) -> None:
+def test_any_edit_of_the_head_gives_the_order_of_a_new_plan(choice: Random) -> None:
     plan = Twins(World(choice, has_trouble=True).plan.graph)
     for _ in range(6):
         tasks = dict(plan.graph.tasks)

@@ -13,7 +13,7 @@ REVIEW = Task("check", "Look at it", "tasks/check.md", level=REVIEW_LEVEL)
 SETTING = Setting(branch="feat/team/api", target="main", attempt=1, role="implementation-specialist")
 
 
-def test_first_prompt_holds_the_task_file_how_to_finish_and_how_to_stop() -> None:
+def test_first_prompt_contains_the_task_file_how_to_finish_and_how_to_stop() -> None:
     text = agent_prompts.write_task_prompt(TASK, "---\nid: team/api\n---\nBody\n", SETTING)
     assert text.startswith("# Task team/api: Build the API\n")
     assert "```markdown\n---\nid: team/api\n---\nBody\n```" in text
@@ -31,7 +31,7 @@ def test_first_prompt_of_a_review_asks_for_a_verdict_and_no_commit() -> None:
     assert "git commit -m" not in text
 
 
-def test_prompt_tells_what_prerequisites_changed_and_cuts_a_long_list() -> None:
+def test_prompt_lists_what_prerequisites_changed_and_cuts_a_long_list() -> None:
     before = [Prerequisite(f"p{number}", f"Part {number}", "It works.", " a | 1 +") for number in range(25)]
     text = agent_prompts.write_task_prompt(TASK, "x", SETTING, before)
     assert "### p0: Part 0\n\nIt works.\n\n```\n a | 1 +\n```" in text
@@ -40,14 +40,14 @@ def test_prompt_tells_what_prerequisites_changed_and_cuts_a_long_list() -> None:
     assert "and 5 more" in text
 
 
-def test_prompt_tells_earlier_notes_in_order_and_that_the_worktree_is_resumed() -> None:
+def test_prompt_lists_earlier_notes_in_order_and_mentions_the_resumed_worktree() -> None:
     setting = Setting("feat/x", "main", 3, "r", is_resumed=True, notes=("Attempt 1 failed: a", "Given back: b"))
     text = agent_prompts.write_task_prompt(TASK, "x", setting)
     assert text.index("- Attempt 1 failed: a") < text.index("- Given back: b") < text.index("Check `git status`")
     assert "This is attempt 3" in text
 
 
-def test_instructions_of_the_project_are_told_whole_or_cut_with_a_word_about_the_rest() -> None:
+def test_project_instructions_are_included_whole_or_cut_with_a_note() -> None:
     text = agent_prompts.write_task_prompt(TASK, "x", Setting("b", "main", 1, "r", instructions="# Style\nUse tabs.\n"))
     assert "## Project instructions, from AGENTS.md\n\n```markdown\n# Style\nUse tabs.\n```\n\n## How" in text
     cut = agent_prompts.write_review_prompt(TASK, "x", "b", "f" * 40, "y" * (agent_prompts.MAX_INSTRUCTION_CHARS + 7))
@@ -55,7 +55,7 @@ def test_instructions_of_the_project_are_told_whole_or_cut_with_a_word_about_the
     assert "AGENTS.md" not in agent_prompts.write_task_prompt(TASK, "x", SETTING)
 
 
-def test_a_task_that_adds_task_files_is_not_told_to_leave_them_alone() -> None:
+def test_a_task_that_adds_task_files_may_do_so() -> None:
     planning = Task("plan", "Plan", "tasks/plan.md", level="planning")
     assert "You may add task files" in agent_prompts.write_task_prompt(planning, "x", SETTING)
     assert "Do not edit other task files." in agent_prompts.write_task_prompt(TASK, "x", SETTING)
@@ -71,7 +71,7 @@ def write_all(templates: Templates, text: str = "x") -> dict[PromptName, str]:
     }
 
 
-def test_every_placeholder_of_every_prompt_is_filled_in() -> None:
+def test_every_placeholder_of_every_prompt_is_replaced() -> None:
     own: dict[PromptName, TemplateFile] = {
         name: TemplateFile("p.md", "\n".join(f"<{one}>${{{one}}}" for one in known))
         for name, known in PLACEHOLDERS.items()
@@ -81,12 +81,12 @@ def test_every_placeholder_of_every_prompt_is_filled_in() -> None:
         assert "$" not in text.replace("$COORDINATOR_TARGET", "")
 
 
-def test_what_is_filled_in_is_not_filled_in_again() -> None:
+def test_placeholders_in_values_are_not_replaced() -> None:
     said = "costs $5, ${id}, $$, $task and $nothing"
     assert all(said in text for text in write_all(read_templates({}), said).values())
 
 
-def test_what_persons_said_is_added_to_any_prompt_or_is_one_alone() -> None:
+def test_messages_of_the_user_are_added_to_a_prompt_or_form_one() -> None:
     assert agent_prompts.add_messages("Go on.\n", ()) == "Go on.\n"
     assert agent_prompts.add_messages("Go on.", ("Use `x`.", "No.")) == (
         "Go on.\n\nThe user says:\n\n```\nUse `x`.\n\nNo.\n```\n"
@@ -116,7 +116,7 @@ def test_conflict_prompt_says_when_a_side_has_no_commits() -> None:
     assert "- (none)" in agent_prompts.write_conflict_prompt(["a"], [], ["222 mine"], "f" * 40)
 
 
-def test_red_prompt_holds_the_line_its_status_the_end_of_the_log_and_where_it_is() -> None:
+def test_red_prompt_contains_the_line_its_status_the_end_of_the_log_and_its_path() -> None:
     tail = "start\n" + "x" * agent_prompts.MAX_LOG_CHARS + "end"
     text = agent_prompts.write_red_prompt("make test", "exited with 2", tail, "/logs/verify.log", "f" * 40)
     assert "`make test` exited with 2" in text
@@ -125,7 +125,7 @@ def test_red_prompt_holds_the_line_its_status_the_end_of_the_log_and_where_it_is
     assert "/logs/verify.log" in text
 
 
-def test_review_prompt_says_what_to_compare_and_changes_prompt_what_was_said() -> None:
+def test_review_prompt_says_what_to_compare_and_changes_prompt_quotes_the_review() -> None:
     text = agent_prompts.write_review_prompt(TASK, "body", "feat/team/api", "f" * 40)
     assert f"git diff {'f' * 40}...HEAD" in text
     assert text.rstrip().endswith("Verdict: changes requested")

@@ -32,7 +32,7 @@ def test_everything_completed_at_the_head_is_success_even_when_interrupted() -> 
     assert judge(graph, interrupted=True) is ExitCode.COMPLETED
 
 
-def test_what_was_said_to_be_merged_counts_only_if_the_head_says_so() -> None:
+def test_merged_outcome_counts_only_if_the_head_confirms_it() -> None:
     assert judge(make_graph(a="pending"), a=Merged("c")) is ExitCode.BLOCKED
 
 
@@ -43,16 +43,16 @@ def test_blocked_or_failed_nodes_make_the_run_fail() -> None:
     assert judge(make_graph(a="failed")) is ExitCode.BLOCKED
 
 
-def test_person_is_waited_for_when_nothing_failed() -> None:
+def test_run_waits_for_a_person_when_nothing_failed() -> None:
     assert judge(make_graph(a="completed", b="human")) is ExitCode.WAITING
     assert judge(make_graph(a="blocked", b="human")) is ExitCode.BLOCKED
 
 
-def test_interruption_is_told_before_what_is_unfinished() -> None:
+def test_interruption_takes_precedence_over_unfinished_nodes() -> None:
     assert judge(make_graph(a="pending"), interrupted=True, a=Aborted("x")) is ExitCode.INTERRUPTED
 
 
-def test_only_what_was_asked_for_is_judged() -> None:
+def test_only_the_selection_is_judged() -> None:
     graph = make_graph(a="completed", b="blocked", c="human")
     assert judge(graph, "a") is ExitCode.COMPLETED
     assert judge(graph, "a", "b") is ExitCode.BLOCKED
@@ -73,7 +73,7 @@ def make_chain(*tasks: tuple[str, str, str]) -> Graph:
     )
 
 
-def test_blocked_prerequisite_outside_the_selection_is_no_waiting_for_a_person() -> None:
+def test_blocked_prerequisite_outside_the_selection_is_not_waiting_for_a_person() -> None:
     graph = make_chain(
         ("person", "human", ""), ("stuck", "blocked", ""), ("mid", "pending", "stuck"), ("a", "pending", "mid")
     )
@@ -81,7 +81,7 @@ def test_blocked_prerequisite_outside_the_selection_is_no_waiting_for_a_person()
     assert judge(graph, "a", "person") is ExitCode.BLOCKED
 
 
-def test_person_outside_the_selection_who_holds_all_of_it_is_waited_for() -> None:
+def test_run_waits_for_a_person_outside_the_selection_who_blocks_all_of_it() -> None:
     graph = make_chain(
         ("person", "human", ""), ("mid", "pending", "person"), ("a", "pending", "mid"), ("x", "blocked", "")
     )
@@ -89,12 +89,12 @@ def test_person_outside_the_selection_who_holds_all_of_it_is_waited_for() -> Non
     assert judge(graph, "a", "x") is ExitCode.BLOCKED
 
 
-def test_person_elsewhere_excuses_no_prerequisite_that_was_not_selected() -> None:
+def test_person_elsewhere_does_not_excuse_an_unselected_prerequisite() -> None:
     graph = make_chain(("person", "human", ""), ("mid", "pending", ""), ("a", "pending", "mid"))
     assert judge(graph, "a") is ExitCode.BLOCKED
 
 
-def test_report_says_the_exit_what_was_said_and_one_row_a_node() -> None:
+def test_report_contains_the_exit_the_messages_and_one_row_per_node() -> None:
     rows = [
         ReportRow("a", "Do a", OutcomeName.MERGED, 1, "0123456789abcdef", spent="1200 tokens, $0.42"),
         ReportRow("b", "Do | b", OutcomeName.BLOCKED, 2, "", "line one\nline two"),

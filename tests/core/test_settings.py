@@ -27,7 +27,7 @@ def faults(text: str, **environment: str) -> list[str]:
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "verify:\nretry:\nreview:\n  when:\n", "{}"])
-def test_nothing_given_is_every_default(text: str) -> None:
+def test_no_input_gives_every_default(text: str) -> None:
     read = read_settings(text, PATH, {})
     assert read == Settings()
     assert (read.target, read.tasks_dir, read.max_sessions, read.branch_prefix, read.verify) == ("", "", 4, "feat/", ())
@@ -146,7 +146,7 @@ def test_a_fault_says_where_and_what_to_do(text: str, fault: str) -> None:
     assert faults(text) == [f"{PATH}:{fault}"]
 
 
-def test_everything_that_opencode_can_be_told_is_read() -> None:
+def test_every_key_for_opencode_is_read() -> None:
     text = """
 agent:
   backend: opencode
@@ -182,7 +182,7 @@ def test_a_model_follows_from_the_task_file_then_the_role() -> None:
     assert read.model_for(plain, "implementation-specialist") == "", "the role's own model or agent.model applies"
 
 
-def test_every_fault_of_an_agent_is_named_at_its_own_line() -> None:
+def test_every_fault_of_an_agent_is_reported_at_its_own_line() -> None:
     found = faults("agent:\n  model: x\n  config: {share: auto}\n  url: h\n")
     assert [fault.split(":")[1:3] for fault in found] == [
         ["2", ' agent.model is "x"; write it as provider/model, as `opencode models` lists it'],
@@ -191,7 +191,7 @@ def test_every_fault_of_an_agent_is_named_at_its_own_line() -> None:
     ]
 
 
-def test_all_faults_of_file_and_environment_are_named_at_once() -> None:
+def test_all_faults_of_file_and_environment_are_reported_at_once() -> None:
     found = faults("max_sessions: x\nfoo: 1\nverify: a\n", COORDINATOR_RETRY__ATTEMPTS="0", COORDINATOR_SETUP="[a")
     assert [fault.partition(" ")[0] for fault in found] == [
         "COORDINATOR_RETRY__ATTEMPTS:",
@@ -206,16 +206,16 @@ def test_all_faults_of_file_and_environment_are_named_at_once() -> None:
     "pattern",
     ["PREFECT_API_KEY", "PREFECT_*", "*", "**", "P*", "*_KEY", "???????_*", "[P]REFECT_X", "PRE*T_?", "PREFECT?", "*Y"],
 )
-def test_no_pattern_that_can_match_prefects_own_variables_is_taken(pattern: str) -> None:
+def test_pattern_that_can_match_prefects_own_variables_is_refused(pattern: str) -> None:
     assert "which can match PREFECT_*" in faults(f"env: {{agent: ['{pattern}']}}")[0]
 
 
 @pytest.mark.parametrize("pattern", ["PATH", "P", "PREFECT", "NPM_*", "PREFERENCE_*", "A*_KEY", "prefect_*", "???"])
-def test_a_pattern_that_cannot_match_them_is_taken(pattern: str) -> None:
+def test_pattern_that_cannot_match_them_is_accepted(pattern: str) -> None:
     assert read_settings(f"env: {{agent: ['{pattern}']}}", PATH, {}).env.agent == (pattern,)
 
 
-def test_variables_stand_above_the_file() -> None:
+def test_variables_override_the_file() -> None:
     environment = {
         "COORDINATOR_MAX_SESSIONS": "8",
         "COORDINATOR_RETRY__ATTEMPTS": "2",
@@ -248,7 +248,7 @@ def test_variables_stand_above_the_file() -> None:
     assert (read.budget.run.cost, read.prompts) == (2.5, {"red": "red.md"})
 
 
-def test_variables_that_name_no_key_or_belong_to_an_agent_set_nothing() -> None:
+def test_variables_that_match_no_key_or_belong_to_an_agent_are_ignored() -> None:
     names = [
         "TASK_ID",
         "TASK_FILE",
@@ -274,7 +274,7 @@ def test_variables_that_name_no_key_or_belong_to_an_agent_set_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["BRANCH_PREFIX", "LAND__REMOTE", "AGENT__MODELS__X", "VERIFY", "MAX_SESSIONS"])
-def test_a_variable_that_is_no_text_is_refused_whatever_its_key_holds(name: str) -> None:
+def test_a_variable_that_is_not_utf8_is_refused_whatever_its_key(name: str) -> None:
     said = faults("", **{f"COORDINATOR_{name}": "\udcff"})
     assert said == [f"COORDINATOR_{name}: its value contains bytes that are not UTF-8; write it in UTF-8"]
 
@@ -319,11 +319,11 @@ def test_any_text_is_read_or_refused_with_faults(text: str, value: str) -> None:
         ("planning", "decomposer"),
     ],
 )
-def test_a_level_has_its_usual_role(level: str | None, role: str) -> None:
+def test_a_level_has_its_default_role(level: str | None, role: str) -> None:
     assert Settings().role_for(level) == role
 
 
-def test_review_is_wanted_for_what_is_risky_or_wide() -> None:
+def test_review_is_wanted_for_risky_or_broad_tasks() -> None:
     def wants(when: str, **task: object) -> bool:
         read = read_settings(f"review: {{when: {when}}}", PATH, {})
         return read.wants_review(Task("a", "A", "tasks/a.md", **task))  # pyright: ignore[reportArgumentType]
@@ -353,7 +353,7 @@ def test_the_schema_describes_every_key() -> None:
     assert json.loads(json.dumps(schema)) == schema
 
 
-def test_the_digest_changes_with_what_verifies_and_with_nothing_else() -> None:
+def test_the_digest_changes_with_the_verification_and_nothing_else() -> None:
     one = Settings(verify=("make",))
     others = [
         Settings(verify=("make", "x")),

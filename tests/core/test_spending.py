@@ -18,7 +18,7 @@ AMOUNTS = st.builds(Spent, *[st.integers(0, 1000)] * 5)
         (Spent(seconds=0.4), ""),
     ],
 )
-def test_what_was_spent_is_said_without_what_is_nothing(spent: Spent, words: str) -> None:
+def test_spending_is_shown_without_zeros(spent: Spent, words: str) -> None:
     assert str(spent) == words
 
 
@@ -37,7 +37,7 @@ def test_a_budget_may_be_spent_whole_and_the_first_that_is_exceeded_is_named() -
 
 
 @given(AMOUNTS)
-def test_without_a_limit_nothing_is_too_much(spent: Spent) -> None:
+def test_without_a_limit_nothing_is_excess(spent: Spent) -> None:
     assert find_excess([Allowance(Budget("budget.run"), spent)], spent) == ""
 
 

@@ -133,7 +133,7 @@ def test_adding_a_dependency_changes_one_line_and_nothing_else(text: str, task_i
 
 @settings(max_examples=200, deadline=None)
 @given(task_texts(), st.lists(IDS, max_size=4), st.sampled_from(Status))
-def test_edits_can_follow_each_other(text: str, ids: list[str], status: Status) -> None:
+def test_edits_can_be_combined(text: str, ids: list[str], status: Status) -> None:
     old = read(text)
     for task_id in ids:
         text = add_dependency(text, task_id)
@@ -212,12 +212,12 @@ def test_bytes_that_are_not_utf8_survive_an_edit() -> None:
         "---\nx: y\n---\n",
     ],
 )
-def test_text_that_cannot_be_edited_is_refused_with_a_place(text: str) -> None:
+def test_text_that_cannot_be_edited_is_refused_with_its_place(text: str) -> None:
     with pytest.raises(InputError, match=r"task file:\d+: "):
         set_status(text, Status.BLOCKED)
 
 
 @pytest.mark.parametrize("value", ["a", "{a: b}", "[[a]]", "\n  - [a]", "[a: b]"])
-def test_a_dependency_is_not_added_to_what_is_no_list_of_ids(value: str) -> None:
+def test_a_dependency_is_not_added_to_a_value_that_is_not_a_list_of_ids(value: str) -> None:
     with pytest.raises(InputError, match="depends_on is not a list of ids"):
         add_dependency(f"---\nid: a\nname: b\ndepends_on: {value}\n---\n", "c")

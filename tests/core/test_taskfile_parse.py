@@ -44,7 +44,7 @@ def test_a_task_file_is_read_whole_with_its_lines() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"# Title\n", b"\n---\nid: a\n---\n", b"----\n", b"--- x\n", b"\xff\xfe"])
-def test_a_file_without_front_matter_is_passed_over(data: bytes) -> None:
+def test_a_file_without_front_matter_is_ignored(data: bytes) -> None:
     assert parse_task(data, PATH) == (None, ())
 
 
@@ -181,7 +181,7 @@ def test_reading_never_raises_on_any_front_matter_and_names_lines_inside_it(bloc
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=30).map("".join))
-def test_the_reader_in_python_says_the_same_as_libyaml(block: str) -> None:
+def test_the_reader_in_python_agrees_with_libyaml(block: str) -> None:
     fast, fast_faults = read_yaml(block, PATH)
     slow, slow_faults = read_yaml(block, PATH, loader=yaml.SafeLoader)
     if fast is not None and slow is not None:
@@ -240,7 +240,7 @@ def test_a_rendered_task_reads_back(name: str, depends_on: list[str], note: str)
     assert get_section(text, "Notes") is not None
 
 
-def test_a_rendered_task_looks_as_if_written_by_hand() -> None:
+def test_a_rendered_task_looks_hand_written() -> None:
     text = render_task(
         "resolve-a-1", "Unblock a: the key", assignee="human", depends_on=["b"], body="## Description\ntext\n"
     )

@@ -135,7 +135,7 @@ def test_adopted_sections_are_verbatim_and_the_rest_stays(
 
 @settings(max_examples=200, deadline=None)
 @given(texts(), texts())
-def test_adopting_never_changes_what_is_alike(onto: str, source: str) -> None:
+def test_adopting_never_changes_equal_sections(onto: str, source: str) -> None:
     assert adopt_sections(onto, onto) == onto
     new = adopt_sections(onto, source)
     assert adopt_sections(new, source) == new
@@ -158,7 +158,7 @@ def test_a_section_is_added_outside_a_fence_that_was_never_closed() -> None:
     assert get_section(new, "Notes") == "a"
 
 
-def test_a_comment_in_front_matter_is_no_heading() -> None:
+def test_a_comment_in_front_matter_is_not_a_heading() -> None:
     assert get_section(FRONT, "Notes") is None
     assert set_section(FRONT.rstrip("\n"), "Notes", "a") == FRONT + "\n## Notes\n\na"
 
@@ -169,12 +169,12 @@ def test_notes_that_swallow_the_file_in_an_open_fence_do_not_swallow_what_follow
     assert get_section(new, "Notes") == "```\nlog\n\n## Other\n```"
 
 
-def test_a_section_that_stands_twice_is_adopted_in_order() -> None:
+def test_a_repeated_section_is_adopted_in_order() -> None:
     new = adopt_sections("## Notes\n\n## End\n", "## Notes\na\n## Notes\nBlocked: b\n")
     assert new == "## Notes\n\na\n\n## End\n\n## Notes\n\nBlocked: b\n"
 
 
-def test_an_empty_section_is_told_from_a_missing_one() -> None:
+def test_an_empty_section_differs_from_a_missing_one() -> None:
     assert get_section("## Notes\n\n## Summary", "notes") == ""
     assert get_section("## Notes\n\n## Summary", "Summary") == ""
     assert get_section("## Notes\n", "Summary") is None

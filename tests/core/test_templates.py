@@ -31,7 +31,7 @@ def faults(text: str) -> list[str]:
     return [str(fault) for fault in caught.value.faults]
 
 
-def test_the_shipped_texts_use_every_placeholder_that_is_needed_and_have_no_fault() -> None:
+def test_the_shipped_texts_use_every_needed_placeholder_and_have_no_faults() -> None:
     assert set(SHIPPED) == set(PLACEHOLDERS) == set(NEEDED) == set(get_args(PromptName))
     read = read_templates({name: TemplateFile(f"{name}.md", text) for name, text in SHIPPED.items()})
     assert read == Templates(SHIPPED) == DEFAULT
@@ -47,7 +47,7 @@ def test_the_shipped_texts_use_every_placeholder_that_is_needed_and_have_no_faul
         ("\ufeffa\n\n\n", "a\n"),
     ],
 )
-def test_placeholders_are_filled_in_and_a_shells_variables_stay(text: str, rendered: str) -> None:
+def test_placeholders_are_replaced_and_shell_variables_stay(text: str, rendered: str) -> None:
     assert render(text) == rendered
 
 
@@ -60,7 +60,7 @@ def test_placeholders_are_filled_in_and_a_shells_variables_stay(text: str, rende
         ("a $report\n\nb", "a \n\nb\n"),
     ],
 )
-def test_a_line_with_nothing_to_say_leaves_no_gap(text: str, rendered: str) -> None:
+def test_a_line_with_an_empty_value_leaves_no_gap(text: str, rendered: str) -> None:
     assert render(text, report="") == rendered
 
 
@@ -90,7 +90,7 @@ def test_all_faults_of_all_files_are_named_at_once() -> None:
     ]
 
 
-def test_what_is_left_out_is_a_warning() -> None:
+def test_a_missing_placeholder_is_a_warning() -> None:
     read = read_templates({"task": TemplateFile("a.md", "$task $finish"), "changes": TemplateFile("b.md", "$report")})
     assert len(read.warnings) == 1
     assert str(read.warnings[0]) == (

@@ -16,7 +16,7 @@ def test_folded_text_is_one_line_of_the_same_words(text: str) -> None:
     assert fold_printable(text) == fold_printable(fold(text)) == fold(fold_printable(text))
 
 
-def test_what_cannot_be_seen_parts_words_only_where_that_is_meant() -> None:
+def test_unprintable_characters_separate_words_only_in_fold_printable() -> None:
     assert (fold("a\x00 \n b\t"), fold_printable("a\x00\x1bb\u200bc")) == ("a\x00 b", "a b c")
 
 
@@ -27,7 +27,7 @@ def test_cut_text_is_no_longer_than_allowed_and_begins_as_it_was(text: str, char
     assert (short == text) if len(text) <= chars else (short.endswith("…") and text.startswith(short[:-1]))
 
 
-def test_no_blank_stands_before_the_ellipsis() -> None:
+def test_no_space_precedes_the_ellipsis() -> None:
     assert (cut("abcdef", 4), cut("ab cdef", 4), cut("abcd", 4)) == ("abc…", "ab…", "abcd")
 
 
@@ -40,7 +40,7 @@ def test_text_without_controls_can_be_written_anywhere(text: str) -> None:
 
 
 @given(st.text(st.characters()))
-def test_escaped_text_keeps_its_lines_and_steers_no_terminal(text: str) -> None:
+def test_escaped_text_keeps_its_lines_and_is_safe_for_a_terminal(text: str) -> None:
     shown = escape_unprintable(text)
     assert [line.replace("\t", "") for line in shown.split("\n") if not line.replace("\t", "").isprintable()] == []
     assert shown.count("\n") == text.count("\n")
@@ -48,13 +48,13 @@ def test_escaped_text_keeps_its_lines_and_steers_no_terminal(text: str) -> None:
 
 
 @given(LISTS, st.integers(1, 6))
-def test_a_list_is_told_whole_or_up_to_a_number_with_how_many_more(words: list[str], most: int) -> None:
+def test_a_list_is_shown_whole_or_shortened_with_the_number_left(words: list[str], most: int) -> None:
     named, _, rest = list_some(words, most).partition(" and ")
     assert named == ", ".join(words[:most])
     assert rest == (f"{len(words) - most} more" if len(words) > most else "")
     assert show_some(words, most).endswith(tell_rest(len(words), most))
 
 
-def test_how_the_rest_is_told() -> None:
+def test_the_number_left_is_worded() -> None:
     assert (tell_rest(3, 3), tell_rest(5, 3), tell_rest(5, 3, "… and ")) == ("", " and 2 more", "… and 2 more")
     assert show_some(["a\n", "b", "c", "d"]) == "a\\n, b, c and 1 more"

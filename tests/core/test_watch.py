@@ -50,19 +50,19 @@ def working(*events: Event) -> Watch:
     return see(ev.Sent(1, ROOT), ev.Busy(2, ROOT), *events)
 
 
-def test_a_prompt_is_waited_for_before_anything_is_asked() -> None:
+def test_a_new_prompt_gets_time_before_the_session_is_read() -> None:
     watch = see(ev.Sent(1, ROOT))
     assert decide(watch, 1, LIMITS) == Wait(1 + LOOK_SECONDS)
     assert decide(watch, 1 + LOOK_SECONDS, LIMITS) == Read()
 
 
-def test_idle_is_confirmed_before_the_turn_is_over() -> None:
+def test_idle_is_confirmed_before_the_turn_ends() -> None:
     watch = working(ev.Idle(5, ROOT))
     assert decide(watch, 5, LIMITS) == Read()
     assert decide(observe(watch, ev.SnapshotTaken(5.1, ROOT, DONE)), 5.1, LIMITS) == Over()
 
 
-def test_a_message_that_is_not_whole_yet_is_waited_for_a_little() -> None:
+def test_an_incomplete_message_gets_a_little_more_time() -> None:
     late = replace(DONE, reply=Reply("unfinished"))
     watch = working(ev.Idle(5, ROOT), ev.SnapshotTaken(5.1, ROOT, late))
     assert isinstance(decide(watch, 5.1, LIMITS), Wait)
@@ -77,14 +77,14 @@ def test_a_prompt_that_is_sent_meanwhile_keeps_the_turn_open() -> None:
     assert decide(observe(watch, ev.SnapshotTaken(6, ROOT, both)), 6, LIMITS) == Over()
 
 
-def test_a_prompt_that_nothing_comes_of_is_given_up() -> None:
+def test_a_prompt_without_any_effect_is_given_up() -> None:
     empty = Snapshot({ROOT: ev.IDLE})
     watch = see(ev.Sent(1, ROOT), ev.SnapshotTaken(1 + START_SECONDS, ROOT, empty))
     assert decide(watch, 1 + START_SECONDS, LIMITS) == Over()
     assert watch.reply is None
 
 
-def test_a_refused_prompt_is_over_once_it_was_looked_at() -> None:
+def test_a_refused_prompt_is_over_once_confirmed() -> None:
     problem = Problem("no such model", is_refusal=True)
     watch = see(ev.Sent(1, ROOT), ev.ErrorSeen(1.1, ROOT, Problem("stack")), ev.ErrorSeen(1.2, ROOT, problem))
     assert decide(watch, 1.2, LIMITS) == Read()
@@ -93,32 +93,32 @@ def test_a_refused_prompt_is_over_once_it_was_looked_at() -> None:
     assert watch.problem == problem
 
 
-def test_an_error_that_the_agent_got_over_is_forgotten() -> None:
+def test_an_error_that_the_agent_recovered_from_is_forgotten() -> None:
     watch = working(ev.ErrorSeen(3, ROOT, Problem("too long")), ev.Idle(5, ROOT), ev.SnapshotTaken(6, ROOT, DONE))
     assert watch.problem is None
 
 
-def test_an_error_of_a_child_is_not_the_turns() -> None:
+def test_an_error_of_a_child_does_not_end_the_turn() -> None:
     assert working(ev.ErrorSeen(3, CHILD, Problem("no"))).problem is None
 
 
-def test_a_quiet_session_is_asked_how_it_is() -> None:
+def test_a_quiet_session_is_polled() -> None:
     watch = working()
     assert decide(watch, 2, LIMITS) == Wait(2 + QUIET_SECONDS)
     assert decide(watch, 2 + QUIET_SECONDS, LIMITS) == Poll()
 
 
-def test_an_idle_that_was_lost_is_found_by_asking() -> None:
+def test_a_lost_idle_event_is_found_by_polling() -> None:
     watch = working(ev.Polled(20, ROOT, {}))
     assert decide(watch, 20, LIMITS) == Read()
 
 
-def test_polls_are_no_sign_of_life() -> None:
+def test_polls_are_not_activity() -> None:
     watch = working(*(ev.Polled(at, ROOT, {ROOT: None}) for at in range(20, 700, 15)))
     assert watch.active_at == 2
 
 
-def test_silence_without_a_tool_is_a_stall_after_one_more_look() -> None:
+def test_silence_without_a_tool_is_a_stall_after_one_more_read() -> None:
     watch = working(ev.Polled(602, ROOT, {ROOT: None}))
     assert decide(watch, 602, LIMITS) == Read()
     same = observe(observe(watch, ev.SnapshotTaken(602, ROOT, BUSY)), ev.SnapshotTaken(1203, ROOT, BUSY))
@@ -127,7 +127,7 @@ def test_silence_without_a_tool_is_a_stall_after_one_more_look() -> None:
     assert found.kind == "stalled"
 
 
-def test_work_that_only_a_look_shows_is_life() -> None:
+def test_work_that_only_a_read_shows_is_activity() -> None:
     watch = observe(
         observe(working(), ev.SnapshotTaken(602, ROOT, BUSY)), ev.SnapshotTaken(700, ROOT, replace(BUSY, growth=6))
     )
@@ -140,7 +140,7 @@ def test_a_tool_may_be_silent_for_longer() -> None:
     assert decide(watch, 3603, LIMITS) == Read()
 
 
-def test_a_tool_that_waits_for_a_child_gives_no_time_of_its_own() -> None:
+def test_a_tool_that_waits_for_a_child_does_not_extend_the_time() -> None:
     watch = working(ev.ToolStarted(3, ROOT, "1", TASK), ev.ChildOpened(3, ROOT, CHILD), ev.Busy(3, CHILD))
     watch = observe(watch, ev.Polled(603, ROOT, {ROOT: None, CHILD: None}))
     assert decide(watch, 603, LIMITS) == Read()
@@ -148,7 +148,7 @@ def test_a_tool_that_waits_for_a_child_gives_no_time_of_its_own() -> None:
     assert isinstance(decide(busy, 700, LIMITS), Poll)
 
 
-def test_a_childs_life_is_the_parents() -> None:
+def test_activity_of_a_child_counts_for_its_parent() -> None:
     watch = working(ev.ChildOpened(3, ROOT, CHILD), ev.TextGrew(500, CHILD))
     assert watch.active_at == 500
     assert watch.is_busy
@@ -159,43 +159,43 @@ def test_a_busy_child_keeps_the_turn_open() -> None:
     assert isinstance(decide(watch, 5, LIMITS), Wait)
 
 
-def test_a_retry_is_waited_for_with_a_margin() -> None:
+def test_a_retry_is_allowed_with_a_margin() -> None:
     watch = working(ev.Retrying(3, ROOT, Retry(2000, "rate limit", is_rate_limit=True)))
     polled = observe(watch, ev.Polled(2050, ROOT, {ROOT: Retry(2000)}))
     assert isinstance(decide(polled, 2050, LIMITS), Wait)
     assert decide(polled, 2000 + RETRY_MARGIN_SECONDS, LIMITS) == Read()
 
 
-def test_a_retry_after_the_turns_end_is_not_waited_for() -> None:
+def test_a_retry_after_the_end_of_the_turn_ends_it() -> None:
     found = decide(working(ev.Retrying(3, ROOT, Retry(7201))), 3, LIMITS)
     assert isinstance(found, End)
     assert found.kind == "waits too long"
     assert "02:00:01" in found.sentence
 
 
-def test_requests_are_answered_at_once_and_once() -> None:
+def test_requests_are_answered_immediately_and_only_once() -> None:
     request = Request("r", CHILD, "permission")
     watch = working(ev.Asked(3, CHILD, request), ev.Asked(3, CHILD, request))
     assert decide(watch, 3, LIMITS) == Answer((request,))
     assert isinstance(decide(observe(watch, ev.Answered(4, CHILD, "r")), 4, LIMITS), Wait)
 
 
-def test_a_request_of_a_stranger_makes_the_tree_be_read() -> None:
+def test_a_request_of_an_unknown_session_triggers_a_read() -> None:
     watch = working(ev.Polled(20, ROOT, {ROOT: None}, (Request("r", CHILD, "question"),)))
     assert decide(watch, 20, LIMITS) == Read()
 
 
-def test_a_gap_makes_the_tree_be_read() -> None:
+def test_a_gap_triggers_a_read() -> None:
     assert decide(working(ev.Gap(3, ROOT)), 3, LIMITS) == Read()
 
 
-def test_a_dead_server_is_waited_for_and_the_next_prompt_goes_on() -> None:
+def test_a_dead_server_is_awaited_and_the_next_prompt_continues() -> None:
     watch = working(ev.ToolStarted(3, ROOT, "1", BASH), ev.ServerDied(4, ROOT))
     assert decide(watch, 4, LIMITS) == AwaitServer()
     assert isinstance(decide(observe(watch, ev.Sent(8, ROOT)), 8, LIMITS), Wait)
 
 
-def test_what_exceeds_a_budget_is_ended() -> None:
+def test_a_turn_that_exceeds_a_budget_is_ended() -> None:
     limits = replace(LIMITS, allowances=(Allowance(Budget("budget.node", tokens=100), Spent(tokens=50)),))
     step = ev.StepEnded(3, CHILD, "s", Spent(tokens=51, calls=1))
     found = decide(working(step, step), 3, limits)
@@ -225,7 +225,7 @@ def test_a_budget_of_seconds_is_a_deadline() -> None:
         ([ev.Idle(3, ROOT)], "starting"),
     ],
 )
-def test_what_a_session_does_is_said_in_a_few_words(events: Sequence[Event], said: str) -> None:
+def test_the_activity_of_a_session_is_described(events: Sequence[Event], said: str) -> None:
     assert describe(working(*events)) == said
 
 
@@ -272,7 +272,7 @@ def forget_times(watch: Watch) -> Watch:
 
 
 @given(st.lists(events, max_size=30), st.data(), snapshots)
-def test_whatever_was_lost_doubled_or_reordered_a_reading_mends_it(
+def test_a_snapshot_repairs_lost_doubled_and_reordered_events(
     heard: list[Event], data: st.DataObject, snapshot: Snapshot
 ) -> None:
     mangled = [one for one in heard for _ in range(data.draw(st.integers(0, 2)))]
@@ -285,7 +285,7 @@ def test_whatever_was_lost_doubled_or_reordered_a_reading_mends_it(
 
 
 @given(st.lists(events, max_size=30), st.lists(events, max_size=3))
-def test_events_that_come_twice_in_a_row_say_nothing_new(heard: list[Event], last: list[Event]) -> None:
+def test_events_that_come_twice_in_a_row_change_nothing(heard: list[Event], last: list[Event]) -> None:
     counted = (ev.Sent,)
     once = see(*heard, *last)
     twice = see(*heard, *(event for event in last for _ in range(1 if isinstance(event, counted) else 2)))

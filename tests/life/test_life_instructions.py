@@ -82,7 +82,7 @@ def test_every_fault_is_named_at_once(ground: Ground) -> None:
     assert [str(fault).partition(";")[0] for fault in caught.value.faults] == [
         f".opencode/agents/big.md: has {MAX_BYTES + 1} bytes",
         "AGENTS.md:2: the byte 0xef is not UTF-8",
-        'b.md:1: `$nothing` is not a placeholder of the prompt "red"; write `$$` for a dollar sign',
+        'b.md:1: `$nothing` is not a placeholder of the prompt "red"',
         f'coordinator.yaml: prompts.review names "gone.md", which is no file at {ground.at()[:10]}',
         f'coordinator.yaml: prompts.task names "folder", which is no file at {ground.at()[:10]}',
     ]
