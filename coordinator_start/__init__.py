@@ -1,8 +1,7 @@
-"""Starts the command line so that no module of the current directory, and no variable of Python's own, steers it.
+"""Starts the command line free of modules in the current directory and of Python's own environment variables.
 
-Its name is one that no repository has: `flows`, and any module of the standard library, may well be found in a
-repository whose person has set `PYTHONPATH=.`. Before that is dealt with, nothing is imported here but what every
-Python has imported already.
+The package has a name that no repository uses: with `PYTHONPATH=.`, a repository could provide `flows` or any module
+of the standard library. Until that is ruled out, only modules that Python has already loaded are imported here.
 """
 
 import os
@@ -17,12 +16,12 @@ HARMLESS = frozenset({
     "PYTHONPROFILEIMPORTTIME", "PYTHONTRACEMALLOC", "PYTHONASYNCIODEBUG", "PYTHONVERBOSE", "PYTHONPERFSUPPORT",
     "PYTHONMALLOC", "PYTHONMALLOCSTATS",
 })  # fmt: skip
-"""Variables that say how Python works and what it tells of that, not what is imported or what code means."""
+"""Variables that affect how Python runs or what it reports, but not what is imported or what code means."""
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - Paths import too much.
 
 
 def leave_the_current_directory() -> None:
-    """Take the current directory off the import path; starts Python again where its variables did more than that."""
+    """Remove the current directory from the import path; restarts Python if its variables had other effects."""
     if needs_another_start(os.environ, is_ignored=bool(sys.flags.ignore_environment)):
         if sys.stdout:  # None where it was closed at the start.
             sys.stdout.flush()
@@ -33,24 +32,24 @@ def leave_the_current_directory() -> None:
 
 
 def needs_another_start(environment: Mapping[str, str], *, is_ignored: bool) -> bool:
-    """Whether Python took something from its own variables that may lead into a repository, or change what code does.
+    """Whether a variable may have made Python import from a repository, or changed what code does.
 
-    Where PYTHONPATH is how coordinator itself is found, it has to stay.
+    If PYTHONPATH is how coordinator itself is found, it has to stay.
     """
     names = {name for name, value in environment.items() if name.startswith("PYTHON") and value} - HARMLESS
     return bool(names) and not is_ignored and not list_homes(environment)
 
 
 def list_homes(environment: Mapping[str, str]) -> list[str]:
-    """The directories on PYTHONPATH from which coordinator itself is imported, as after `pip install --target`."""
+    """The directories on PYTHONPATH from which coordinator itself is imported, e.g. after `pip install --target`."""
     given = environment.get("PYTHONPATH", "").split(os.pathsep)
     return [entry for entry in given if os.path.isabs(entry) and os.path.realpath(entry) == os.path.realpath(_ROOT)]  # noqa: PTH117
 
 
 def repeat_options() -> list[str]:
-    """Options for Python: nothing of its variables or of the current directory; the rest as this process has it.
+    """Options that make Python ignore its variables and the current directory; otherwise like this process.
 
-    Without `-s` where the user's own site directory is in use, since coordinator may be installed there.
+    Without `-s` if the user's site directory is in use, since coordinator may be installed there.
     """
     options = ["-EP"] if site.ENABLE_USER_SITE else ["-I"]
     if sys.dont_write_bytecode:
@@ -63,7 +62,7 @@ def repeat_options() -> list[str]:
 
 
 def clean(search_path: list[str]) -> list[str]:
-    """`search_path` without relative entries and without the current directory, unless that is Python's or ours."""
+    """`search_path` without relative entries and the current directory, unless that is Python's or coordinator's."""
     try:
         here = os.path.realpath(os.getcwd())  # noqa: PTH109
     except OSError:
@@ -73,7 +72,7 @@ def clean(search_path: list[str]) -> list[str]:
 
 
 def is_own(entry: str) -> bool:
-    """Whether a directory on the import path is Python's library, or holds installed packages or coordinator."""
+    """Whether a directory on the import path contains Python's library, installed packages or coordinator."""
     library = os.path.dirname(os.__file__)  # noqa: PTH120
     own = [library, os.path.join(library, "lib-dynload"), *site.getsitepackages(), _ROOT]  # noqa: PTH118
     return os.path.realpath(entry) in map(os.path.realpath, own)

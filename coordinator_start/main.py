@@ -1,10 +1,10 @@
-"""The program `coordinator`."""
+"""The entry point of the `coordinator` program."""
 
 from coordinator_start import leave_the_current_directory
 
 
 def main() -> None:
-    """Run the command line, imported only now that nothing of the current directory can stand in for it."""
+    """Run the command line, imported only now that the current directory cannot replace it."""
     leave_the_current_directory()
     from flows.cli.app import main as run
 

@@ -1,4 +1,4 @@
-"""Decides where the coordinator keeps what is its own on this machine, and which repositories it may work on."""
+"""The coordinator's data directory on this machine, and the repositories that flows may use."""
 
 import json
 import os
@@ -20,7 +20,7 @@ REGISTRY = "repositories.json"
 
 
 def data_dir() -> Path:
-    """The coordinator's own directory, made if need be: $COORDINATOR_DATA_DIR, else where this system keeps data."""
+    """The coordinator's data directory, created if missing: $COORDINATOR_DATA_DIR, else this system's default."""
     chosen = os.environ.get(DATA_VARIABLE)
     path = Path(chosen).expanduser() if chosen else platformdirs.user_data_path("coordinator")
     path.mkdir(parents=True, exist_ok=True)
@@ -28,14 +28,14 @@ def data_dir() -> Path:
 
 
 def own_directory() -> Path:
-    """An empty directory for processes of coordinator's to work in: programs read settings from where they start."""
+    """An empty working directory for coordinator's processes: programs read settings from where they start."""
     path = data_dir() / "empty"
     path.mkdir(mode=0o700, exist_ok=True)
     return path
 
 
 def list_repositories() -> Mapping[str, Path]:
-    """The repositories that flows may work on, by name."""
+    """The repositories that flows may use, by name."""
     try:
         found = json.loads((data_dir() / REGISTRY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -44,9 +44,9 @@ def list_repositories() -> Mapping[str, Path]:
 
 
 def register(path: Path, former: Path | None = None) -> str:
-    """Remember the repository at `path` (its top), so that a flow run may name it; returns its name.
+    """Register the repository at `path` (its top) for flow runs, and return its name.
 
-    One that was moved here from `former` keeps its name, unless there is something at that path again.
+    One that was moved here from `former` keeps its name, unless something exists at that path again.
     """
     known = dict(list_repositories())
     for name, place in known.items():
@@ -69,24 +69,24 @@ def _remember(known: Mapping[str, Path], name: str) -> str:
 
 
 def find_repository(name: str) -> Path:
-    """The path of a registered repository, by its name or its path.
+    """Find a registered repository by its name or path.
 
-    Raises InputError for any other: whoever may start a flow run must not be able to choose what is executed.
+    Raises InputError for any other: starting a flow run must not allow choosing what is executed.
     """
     known = list_repositories()
     for known_name, place in known.items():
         if name in (known_name, str(place)):
             if not place.is_dir():
-                how = "which is not there. If it was moved, run `coordinator init` where it is now"
+                how = "which does not exist. If it was moved, run `coordinator init` at its new path"
                 raise InputError([f'the repository "{known_name}" is registered at {place}, {how}.'])
             return place
     listed = ", ".join(known) or "none yet"
-    message = f'"{name}" is no registered repository{suggest(name, known) or "."} Known: {listed}.'
-    raise InputError([f"{message} Run `coordinator init` in it."])
+    message = f'"{name}" is not a registered repository{suggest(name, known) or "."} Registered: {listed}.'
+    raise InputError([f"{message} To register it, run `coordinator init` in it."])
 
 
 def name_program() -> str:
-    """How this command line is called from a shell here, so that what is printed can be copied and run."""
+    """How to call this program from the current shell, so that printed commands can be copied and run."""
     found = find_program("coordinator")
     program = Path(sys.argv[0])
     is_found = bool(found) and program.exists() and Path(str(found)).samefile(program)

@@ -1,4 +1,4 @@
-"""Makes the clients by which commands ask Prefect's API themselves, without importing Prefect."""
+"""HTTP clients for Prefect's API, for commands that do not import Prefect."""
 
 import base64
 import json
@@ -15,21 +15,21 @@ _TRUE = ("1", "true", "t", "yes", "y", "on")
 
 
 def ask(api: str, seconds: float) -> httpx.Client:
-    """A client of the API at `api` whose requests may take `seconds`, with what Prefect's own client would say.
+    """Make a client of the API at `api` with a timeout of `seconds`, and the headers of Prefect's own client.
 
-    Raises SystemFailure if a setting of the person's cannot be used.
+    Raises SystemFailure if one of the user's settings is invalid.
     """
     headers = {**_read_headers(), **authorize()} if _is_theirs(api) else {}
     return make_client(api, seconds, headers=headers, verify=_choose_certificates() if _is_theirs(api) else True)
 
 
 def find_ui(api: str) -> str:
-    """The address of the UI that the server of the API at `api` has, without an end."""
+    """The address of the UI of the server with the API at `api`, without a trailing slash."""
     return api.removesuffix("/").removesuffix("/api")
 
 
 def authorize() -> dict[str, str]:
-    """The header by which Prefect's own client would say who we are."""
+    """The authorization header that Prefect's own client would send."""
     if login := os.environ.get("PREFECT_API_AUTH_STRING"):
         return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
     key = os.environ.get("PREFECT_API_KEY")
@@ -37,7 +37,7 @@ def authorize() -> dict[str, str]:
 
 
 def _is_theirs(api: str) -> bool:
-    """Whether the person's login is for the server at `api`: a file that an agent can write may have named another."""
+    """Whether the user's login is for the server at `api`, which may come from a file that agents can write."""
     theirs = os.environ.get("PREFECT_API_URL")
     return not theirs or _find_origin(theirs) == _find_origin(api)
 
@@ -69,4 +69,4 @@ def _choose_certificates() -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=file)
     except OSError as error:
-        raise SystemFailure(f"PREFECT_API_SSL_CERT_FILE names {file}, which cannot be used: {error}") from error
+        raise SystemFailure(f"PREFECT_API_SSL_CERT_FILE is {file}, which cannot be used: {error}") from error

@@ -1,4 +1,4 @@
-"""Tells Prefect's automations what happens in a run, as events `coordinator.<node|session|merge|run>.<verb>`."""
+"""Emits events for Prefect automations: `coordinator.<node|session|merge|run>.<verb>`."""
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,9 +10,9 @@ from tasks_lib.model import Stage
 from tasks_lib.runtime.status_board import Board, NodeView
 
 MOST_CHARS = 2_000
-"""Of a reason or a message: an event as a whole may be 1.5 MB long, and nobody reads that."""
+"""Maximum length of a reason or message in an event."""
 MOST_OF_A_NODE = 200
-"""Events that one node may have in a run. Attempts, turns and rounds are bounded, so only a fault meets this."""
+"""Maximum number of events per node. Attempts, turns and rounds are limited, so only a bug reaches this."""
 _VERBS: Mapping[str, str] = {
     Stage.WORKTREE: "node.started",
     Stage.SESSION: "session.prompted",
@@ -24,7 +24,7 @@ _VERBS: Mapping[str, str] = {
 
 
 class EventEmitter:
-    """Turns what a board tells into events. What a session is doing at a moment is no event."""
+    """Turns changes on a board into events; a session's current activity is not an event."""
 
     def __init__(self, board: Board, run: str, repository: str) -> None:
         self._board = board
@@ -32,11 +32,11 @@ class EventEmitter:
         self._repository = repository
         self._last: dict[str, tuple[str, ...]] = {}
         self._counts: dict[str, int] = {}
-        # Events are told from the middle of task runs, and would be looked up as theirs, one by one.
+        # Emitted inside a task run, each event would trigger a lookup of that task run.
         self._context = copy_context()
 
     def hear(self, node_id: str, line: str) -> None:
-        """A listener of the board."""
+        """Listen to the board."""
         if not node_id:
             self.announce("run.said", {"message": line})
         elif (node := self._board.node(node_id)) and self._is_news(node):
@@ -50,7 +50,7 @@ class EventEmitter:
         return is_news
 
     def announce(self, verb: str, payload: Mapping[str, str | int | float], node_id: str = "") -> None:
-        """Hand an event to Prefect, which sends it from a thread of its own."""
+        """Hand an event to Prefect, which sends it from its own thread."""
         kind = "node" if node_id else "run"
         resource = {
             "prefect.resource.id": f"coordinator.{kind}.{self._repository}.{node_id or self._run}",
@@ -59,7 +59,7 @@ class EventEmitter:
             "coordinator.run": self._run,
         } | ({"coordinator.node": node_id} if node_id else {})
         cut = {key: value[:MOST_CHARS] if isinstance(value, str) else value for key, value in payload.items()}
-        with suppress(Exception):  # What cannot be told must not stop what is told of.
+        with suppress(Exception):  # A failure to emit an event must not stop the run.
             self._context.run(emit_event, f"coordinator.{verb}", resource=resource, payload=cut)
 
 
@@ -88,7 +88,7 @@ def _describe(node: NodeView) -> dict[str, str | int | float]:
 
 @contextmanager
 def announcing(board: Board, run: str, repository: str) -> Generator[EventEmitter]:
-    """Announce what happens on `board` for as long as the block runs, its beginning included."""
+    """Emit events for `board`, including the start, while the block runs."""
     announcer = EventEmitter(board, run, repository)
     board.listen(announcer.hear)
     announcer.announce("run.started", {"id": run, "nodes": len(board.view.nodes)})

@@ -1,8 +1,8 @@
-"""Decides what Prefect in this process can take from where it is started: nothing that a repository or a shell holds.
+"""Isolates Prefect in this process from the settings of the repository and the user's shell.
 
-Prefect reads `.env`, `prefect.toml` and `pyproject.toml` of the current directory, a profile below the home directory,
-and every `PREFECT_*` variable. A repository that is a Prefect project has them for itself. So code that lets Prefect
-work in this process enters `isolated` first, before Prefect is imported.
+Prefect reads `.env`, `prefect.toml` and `pyproject.toml` in the current directory, a profile in the home directory, and
+every `PREFECT_*` variable. A repository that is a Prefect project has these for its own use. So code that uses Prefect
+in this process enters `isolated` before importing it.
 """
 
 import os
@@ -19,41 +19,41 @@ from tasks_lib.process.http_clients import PROXIES, bypass_loopback, is_loopback
 from tasks_lib.process.user_environment import replaced_environment
 
 STEERING = ("PREFECT_*", "OTEL_*", "LOGFIRE_*", "UVICORN_*", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS")
-"""Variables of Prefect, and of what it is made of."""
+"""Variables that configure Prefect and its libraries."""
 OUTSIDE = (*(name.upper() for name in PROXIES), "SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
-"""What is for servers on other machines: to reach one of our own it can only do harm."""
+"""Variables for servers on other machines; they can only break connections to a local one."""
 THEIRS = (
     "PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_API_TLS_INSECURE_SKIP_VERIFY",
     "PREFECT_API_SSL_CERT_FILE", "PREFECT_API_REQUEST_TIMEOUT", "PREFECT_API_ENABLE_HTTP2", "PREFECT_UI_URL",
     "PREFECT_CLIENT_*", "PREFECT_CLOUD_*",
 )  # fmt: skip
-"""How a server of the person's is reached, where PREFECT_API_URL names one."""
+"""Variables for reaching the user's own server, if PREFECT_API_URL is set."""
 PLACES = (
     "COORDINATOR_DATA_DIR", "XDG_DATA_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "PREFECT_API_SSL_CERT_FILE",
     "OPENCODE_CONFIG", "OPENCODE_CONFIG_DIR",
 )  # fmt: skip
-"""Variables that name a place, which a relative path would no longer mean elsewhere."""
+"""Variables with paths, which are made absolute because the working directory changes."""
 
 
 def external_server_settings() -> dict[str, str]:
-    """What Prefect is told so that it reaches the server that PREFECT_API_URL names, and reads no profile."""
+    """Settings with which Prefect reaches the server at PREFECT_API_URL, and reads no profile."""
     told = {name: value for name, value in os.environ.items() if any(fnmatchcase(name, one) for one in THEIRS)}
     return {**told, "PREFECT_HOME": str(data_dir() / "prefect")}
 
 
 @contextmanager
 def isolated(settings: Mapping[str, str]) -> Generator[None]:
-    """Prefect may be imported and used in this block: it has `settings`, and works in a directory of coordinator's.
+    """Allow Prefect to be imported and used in the block, with `settings` and in coordinator's own directory.
 
-    `settings` are the only `PREFECT_*` variables. What programs of the person's get is as before: they are given
-    `user_environment()`. Call this once relative paths of the command line are resolved.
+    `settings` are the only `PREFECT_*` variables. The user's programs are not affected: they get `user_environment()`.
+    Call this after resolving relative paths from the command line.
     """
-    tempfile.gettempdir()  # It is remembered; a relative TMPDIR would mean another directory later.
+    tempfile.gettempdir()  # Cache it now; a relative TMPDIR would mean another directory later.
     places = {name: str(Path(os.environ[name]).absolute()) for name in PLACES if os.environ.get(name)}
     api = settings.get("PREFECT_API_URL", "")
     steering = (*STEERING, *(OUTSIDE if not api or is_loopback(api) else ()))
     given = {**places, **settings}
-    sys.argv[0] = os.path.abspath(sys.argv[0])  # noqa: PTH100 - It stays a link, where it is one.
+    sys.argv[0] = os.path.abspath(sys.argv[0])  # noqa: PTH100 - Keeps a symbolic link.
 
     def is_steering(name: str) -> bool:
         return any(fnmatchcase(name.upper(), one) for one in steering)
@@ -68,7 +68,7 @@ def isolated(settings: Mapping[str, str]) -> Generator[None]:
 
 @contextmanager
 def in_own_directory() -> Generator[None]:
-    """Be in a directory of coordinator's own for as long as the block runs."""
+    """Change to coordinator's own directory while the block runs."""
     before = _find_here()
     os.chdir(own_directory())
     try:
@@ -80,9 +80,9 @@ def in_own_directory() -> Generator[None]:
 
 
 def remove_from_import_path(top: Path) -> None:
-    """Take what lies in the repository at `top` off the import path, as a worker may have put it there.
+    """Remove entries inside the repository at `top` from the import path, where a worker may have put them.
 
-    What this very coordinator, or its virtual environment, needs stays: it may be the repository that is worked.
+    Entries that this coordinator or its virtual environment needs stay, as the repository may be its own.
     """
     inside = [entry for entry in sys.path if Path(entry).resolve().is_relative_to(top.resolve())]
     sys.path[:] = [entry for entry in clean(sys.path) if entry not in inside or is_own(entry)]

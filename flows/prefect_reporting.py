@@ -1,6 +1,6 @@
-"""Tells Prefect what happens in a run. Prefect's records are never relied on: what it does not take is said once.
+"""Reports a run to Prefect. Prefect's records are never relied on, and a failure is reported once per run.
 
-Every call that a run makes to Prefect's API goes through `Telling`, which bounds it and never raises. Git decides what
+Every call of a run to Prefect's API goes through `Telling`, which limits its time and never raises. Git decides what
 landed, the exit code and the report, with or without Prefect.
 """
 
@@ -23,22 +23,22 @@ from tasks_lib.text import fold
 
 T = TypeVar("T")
 FAULTS = (httpx.HTTPError, PrefectException, PrefectSignal, OSError, ValueError, RuntimeError)
-"""What Prefect's client and engine raise when a server refuses, has lost, or does not answer what it is asked."""
+"""What Prefect's client and engine raise if a server rejects a request, has lost the run, or does not answer."""
 TELL_SECONDS = 20.0
-"""How long one call may take. Prefect's client repeats a call for a minute and more if a server has gone."""
+"""How long one call may take. Prefect's client retries for over a minute if a server is gone."""
 LOST_SECONDS = 30.0
-"""How long a server may be away before nothing more is told; it is looked for all the time, and told again."""
+"""How long a server may be unreachable before calls to it stop; they resume when it answers again."""
 STOPS = (StateType.CANCELLING, StateType.CANCELLED)
-"""The states by which a person stops a run in Prefect's UI."""
+"""The states that a run gets when someone cancels it in Prefect's UI."""
 
 
 def explain(error: BaseException) -> str:
-    """Why Prefect does not have what it was told, in a few words."""
+    """Explain in a few words why Prefect has no record of something."""
     match _find_status(error):
         case HTTPStatus.NOT_FOUND:
             return "it no longer has this run (deleted, or another database?)"
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN as status:
-            return f"its server refuses the login of this run ({int(status)})"
+            return f"its server rejects this run's login ({int(status)})"
         case int() as status:
             return f"its server answered {int(status)}"
         case None if isinstance(error, httpx.TransportError | TimeoutError | OSError):
@@ -54,13 +54,13 @@ def _find_status(error: BaseException) -> int | None:
 
 
 def say_incomplete(board: Board, error: BaseException) -> None:
-    """Say, once in a run, that Prefect does not have all of it, and why."""
+    """Report, once per run, that Prefect's record is incomplete, and why."""
     if not any(message.startswith(INCOMPLETE) for message in board.view.messages):
-        board.say(f"{INCOMPLETE}: {explain(error)}. Git has all of it, and decides the exit code.")
+        board.say(f"{INCOMPLETE}: {explain(error)}. Git has the complete record, and decides the exit code.")
 
 
 class Telling:
-    """What one run tells Prefect. `lost` is set while Prefect cannot be told anything."""
+    """The calls of one run to Prefect. `lost` is set while Prefect cannot be reached."""
 
     def __init__(self) -> None:
         self._board: Board | None = None
@@ -73,13 +73,13 @@ class Telling:
         return self.lost.is_set()
 
     def show_on(self, board: Board) -> None:
-        """Say on `board` what Prefect does not take, from now on and until now."""
+        """Report past and future failures on `board`."""
         self._board = board
         if self._fault:
             say_incomplete(board, self._fault)
 
     async def tell(self, call: Callable[[], Awaitable[T]], seconds: float = TELL_SECONDS) -> T | None:
-        """What `call` answers, or None if Prefect does not take it; raises nothing but a cancellation."""
+        """Return the result of `call`, or None if it fails; raises only a cancellation."""
         if self.is_lost:
             return None
         try:
@@ -89,18 +89,18 @@ class Telling:
             return None
 
     def miss(self, error: BaseException) -> None:
-        """Something is missing in Prefect because of `error`."""
+        """Note that Prefect's record is incomplete because of `error`."""
         self._fault = error
         if self._board:
             say_incomplete(self._board, error)
 
     def hear(self) -> None:
-        """Prefect answered, and has the run."""
+        """Note that Prefect answered and has the run."""
         self._heard = time.monotonic()
         self.lost.clear()
 
     def note_no_answer(self, error: BaseException) -> None:
-        """Prefect did not answer a look at the run, or does not have it; after a while, that counts as lost."""
+        """Note that Prefect did not answer, or does not have the run; after a while it counts as lost."""
         status = _find_status(error)
         is_certain = status in (HTTPStatus.NOT_FOUND, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
         if is_certain or time.monotonic() - self._heard > LOST_SECONDS:
@@ -109,9 +109,9 @@ class Telling:
 
 
 async def open_for_ending(flow_run: UUID, final: State[object]) -> None:
-    """See that Prefect will accept `final`, and still has the run: a state that somebody set by hand is put back.
+    """Make sure that Prefect accepts `final`: resets a state that someone set manually to Running.
 
-    Cancelling is how a person stops a run, and stays if the run ended by that. Raises one of FAULTS.
+    A cancelled state stays if the run ended because of it. Raises one of FAULTS.
     """
     async with get_client() as client:
         state = (await client.read_flow_run(flow_run)).state

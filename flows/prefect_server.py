@@ -1,4 +1,4 @@
-"""Hides Prefect's own server as a child of ours: on loopback, with a data directory that all coordinators share."""
+"""Runs Prefect's server as a child process on loopback, with a data directory that all coordinators share."""
 
 import fcntl
 import json
@@ -34,20 +34,20 @@ LOG_TAIL_LINES = 15
 LOGIN_SECONDS = 30.0
 RECORD = "server.json"
 KEPT_RUN_SECONDS = 90 * 24 * 3600
-"""How long Prefect's own record of a run is kept; what landed is in git."""
+"""How long Prefect keeps its record of a run; landed work is in git."""
 ONCE_RECORDED = ("-c", 'read -r go && exec "$@" < /dev/null', "sh")
-"""A server that nobody knows of would stay, beside another on the same database: it begins when its record is there."""
+"""Starts the server only after its record is written; an unrecorded one could not be stopped or shared later."""
 NICE = ("-n", "5")
-"""The agents' work comes before its record: on a busy machine the UI lags a little instead of the run."""
+"""Gives agents priority over the server: on a busy machine the UI may lag, but not the run."""
 
 
 class ServerError(SystemFailure):
-    """Prefect's server did not start; the message holds the end of its log."""
+    """Prefect's server did not start; the message contains the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A Prefect server that answers: `api` and `ui` are addresses, `is_ours` says that it ends with us."""
+    """A running Prefect server: `api` and `ui` are addresses, `is_ours` says whether this process stops it."""
 
     api: str
     ui: str
@@ -55,7 +55,7 @@ class Server:
 
 
 def find_api() -> dict[str, str]:
-    """What Prefect is told to reach a server that is there already, ours or another, for `isolated`; {} for none."""
+    """The settings for `isolated` with which Prefect reaches a running server, ours or another; {} if there is none."""
     if os.environ.get("PREFECT_API_URL"):
         return external_server_settings() | quiet_settings()
     home = data_dir() / "prefect"
@@ -71,10 +71,10 @@ def find_api() -> dict[str, str]:
 
 @contextmanager
 def serve(port: int = 0) -> Generator[Server]:
-    """A server for as long as the block runs: the one that PREFECT_API_URL names, or one of our own.
+    """Provide a server while the block runs: the one at PREFECT_API_URL, or else our own.
 
-    Prefect is isolated in the block (`isolation.py`), so enter this before it is imported. `port` 0 takes a free one.
-    Raises ServerError if it does not answer.
+    Prefect is isolated in the block (`prefect_isolation.py`), so enter this before importing it. `port` 0 picks a free
+    port. Raises ServerError if the server does not answer.
     """
     theirs = os.environ.get("PREFECT_API_URL")
     if theirs:
@@ -94,7 +94,7 @@ def serve(port: int = 0) -> Generator[Server]:
             with isolated(server_settings(home, child.port) | quiet_settings()):
                 yield Server(f"http://{LOOPBACK}:{child.port}/api", f"http://{LOOPBACK}:{child.port}", is_ours=True)
         finally:
-            # A second Ctrl-C must not leave the server running; ending it is bounded.
+            # A second Ctrl-C must not leave the server running; stopping it has a time limit.
             with on_signals(pass_over):
                 if child:
                     with mutex(home):
@@ -103,14 +103,14 @@ def serve(port: int = 0) -> Generator[Server]:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A server that a coordinator started; `started` is its start in seconds since the epoch, against reused pids."""
+    """A server started by a coordinator; `started` (seconds since the epoch) protects against reused pids."""
 
     pid: int
     started: float
     port: int
 
     def process(self) -> psutil.Process | None:
-        """The process itself, if it still runs."""
+        """The server's process, if it is still running."""
         with suppress(psutil.Error):
             process = psutil.Process(self.pid)
             if abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE:
@@ -120,14 +120,14 @@ class Child:
 
 @contextmanager
 def mutex(home: Path) -> Generator[None]:
-    """One coordinator at a time starts or ends the server of `home`, which all of them share."""
+    """Let only one coordinator at a time start or stop the shared server of `home`."""
     with (home / "start.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def read_running(home: Path) -> Child | None:
-    """The server of `home` whose process runs, whether or not it answers."""
+    """Read the server of `home` if its process is running, whether or not it answers."""
     try:
         child = Child(**json.loads((home / RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -136,10 +136,10 @@ def read_running(home: Path) -> Child | None:
 
 
 def find_running(home: Path, users: IO[str]) -> Child | None:
-    """The server of another coordinator, or of one that was killed, if it answers.
+    """Find the server of another coordinator, or of one that was killed, if it answers.
 
-    `users` is the lock that whoever uses it holds. One that does not answer is ended if nobody uses it; raises
-    ServerError if somebody does and it stays silent.
+    Every coordinator that uses the server holds the lock `users`. A server that does not answer is stopped if nobody
+    else uses it; raises ServerError if somebody does.
     """
     child = read_running(home)
     if child is None:
@@ -155,7 +155,7 @@ def find_running(home: Path, users: IO[str]) -> Child | None:
 
 
 def is_last(users: IO[str]) -> bool:
-    """Whether no other coordinator uses the server; our own use of it goes on."""
+    """Whether no other coordinator uses the server; keeps our own lock on it."""
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -178,12 +178,12 @@ def start_child(home: Path, port: int) -> Child:
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # A Ctrl-C in our terminal is ours alone; the server outlives the last state.
+            start_new_session=True,  # So that Ctrl-C does not reach the server, which has to record the last states.
         )  # fmt: skip
     child = Child(process.pid, psutil.Process(process.pid).create_time(), port)
     try:
         for left in home.glob(f"{RECORD}.*"):
-            left.unlink(missing_ok=True)  # Of a coordinator that was killed here.
+            left.unlink(missing_ok=True)  # Left by a coordinator that was killed here.
         write_atomically(home / RECORD, json.dumps(asdict(child)).encode())
         with suppress(BrokenPipeError), cast("IO[bytes]", process.stdin) as go:
             go.write(b"go\n")
@@ -197,20 +197,20 @@ def start_child(home: Path, port: int) -> Child:
 
 
 def end_if_last(users: IO[str], child: Child, home: Path) -> None:
-    """End the server unless another coordinator uses it."""
+    """Stop the server unless another coordinator uses it."""
     if is_last(users):
         end_child(child)
         (home / RECORD).unlink(missing_ok=True)
 
 
 def end_idle_server() -> bool:
-    """End the server in our data directory if no coordinator uses it, as after a kill; whether there was one."""
+    """Stop the server in our data directory if no coordinator uses it, e.g. after a kill; returns whether it did."""
     home = data_dir() / "prefect"
     if not (home / RECORD).exists():
         return False
     with (home / "users.lock").open("w") as users, mutex(home):
         try:
-            # Asked for first: one that is in use may be too busy to answer, and would be taken for a dead one.
+            # Check the lock first: a server in use may be too busy to answer, and would be taken for dead.
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
@@ -221,7 +221,7 @@ def end_idle_server() -> bool:
 
 
 def server_settings(home: Path, port: int) -> dict[str, str]:
-    """What server and client share. The server's own address has to be told, or its UI calls another port."""
+    """Settings of both server and client. Without the server's address, its UI would call another port."""
     return {
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://{LOOPBACK}:{port}/api",
@@ -229,10 +229,10 @@ def server_settings(home: Path, port: int) -> dict[str, str]:
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-        # By default each change of a task run is a transaction of its own, which is most of the server's work.
+        # By default each task run change is a separate transaction, which is most of the server's work.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
-        # A run of a thousand nodes leaves some 50 MB; without this the database would keep every run for ever.
+        # A run of a thousand nodes takes about 50 MB; without this the database would keep every run forever.
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(KEPT_RUN_SECONDS),
         "DO_NOT_TRACK": "1",
@@ -240,9 +240,9 @@ def server_settings(home: Path, port: int) -> dict[str, str]:
 
 
 def quiet_settings() -> dict[str, str]:
-    """Prefect's console lines would tear the progress display; its log in the UI has them all.
+    """Settings that keep Prefect's log off the console, where it would break the progress display.
 
-    Its client would ask a server that has gone for minutes; the run does not wait for records.
+    They also limit retries: Prefect's client would retry for minutes if the server is gone.
     """
     return {
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
@@ -260,10 +260,10 @@ def find_free_port() -> int:
 
 
 def wait_until_healthy(api: str, child: "subprocess.Popen[bytes] | None", log: Path | None) -> None:
-    """Return when the server at `api` answers; raises ServerError if it ends, or does not answer in time."""
+    """Wait until the server at `api` answers; raises ServerError if it exits, or does not answer in time."""
     deadline = time.monotonic() + (START_SECONDS if child else 10)
     why = ""
-    # One client for all: each would read every certificate of the system, which is more work than what it asks.
+    # One client for all requests: each new one would load all certificates of the system.
     with ask(api, 5) if api == os.environ.get("PREFECT_API_URL") else make_client(api, 5) as client:
         while time.monotonic() < deadline:
             if child and child.poll() is not None:
@@ -273,7 +273,7 @@ def wait_until_healthy(api: str, child: "subprocess.Popen[bytes] | None", log: P
                 answer = client.get("/health")
                 if answer.is_success:
                     return
-                why = f"it answers {answer.status_code}"
+                why = f"it answered {answer.status_code}"
             except httpx.HTTPError as error:
                 why = str(error) or type(error).__name__
             time.sleep(0.1)
@@ -281,25 +281,25 @@ def wait_until_healthy(api: str, child: "subprocess.Popen[bytes] | None", log: P
 
 
 def require_login(api: str) -> None:
-    """Raise ServerError if the person's server wants another login: its health is told to anybody."""
+    """Raise ServerError if the user's server rejects our login; the health check does not need one."""
     with ask(api, LOGIN_SECONDS) as client, suppress(httpx.HTTPError):
         status = client.get("/admin/version").status_code
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise ServerError(
-                f"the Prefect server at {api} refuses us ({status}): set PREFECT_API_KEY or PREFECT_API_AUTH_STRING in "
-                "the environment; a Prefect profile is not read"
+                f"the Prefect server at {api} rejected the login ({status}): set PREFECT_API_KEY or "
+                "PREFECT_API_AUTH_STRING in the environment; Prefect profiles are not read"
             )
 
 
 def read_tail(log: Path | None) -> str:
     if log is None:
-        return " Start it, or unset PREFECT_API_URL to use one of our own."
+        return " Start it, or unset PREFECT_API_URL to let coordinator start its own."
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
-    return "\n".join([f" Its log, {log}, ends:", *lines])
+    return "\n".join([f" Its log, {log}, ends with:", *lines])
 
 
 def end_child(child: Child) -> None:
-    """End the server and everything in its process group."""
+    """Stop the server and everything in its process group."""
     process = child.process()
     if process is None:
         return

@@ -1,4 +1,4 @@
-"""Says outcomes in Prefect's words: the name and the type of a state for each way a node or a run can end."""
+"""Maps outcomes to Prefect states: the name and type of a state for each way a node or a run can end."""
 
 from typing import Any, assert_never
 
@@ -14,7 +14,7 @@ RETRY = "AttemptFailed"
 
 
 def describe_outcome(outcome: model.Outcome | Retry) -> State[Any]:
-    """The state of a node's task run."""
+    """The final state of a node's task run."""
     match outcome:
         case model.Merged(commit) | model.Checked(commit):
             return Completed(name=str(outcome.name), message=f"on the head as {commit[:12]}")
@@ -32,7 +32,7 @@ def describe_outcome(outcome: model.Outcome | Retry) -> State[Any]:
 
 
 def describe_run(code: ExitCode, detail: str, halt_reason: str = "") -> State[Any]:
-    """The state of the flow run: completed only when every node is. `halt_reason` says why it stopped early, if so."""
+    """The final state of the flow run: Completed only if every node is. `halt_reason` says why it stopped early."""
     sentence = f"{STOPPED_EARLY} {halt_reason}." if halt_reason else EXIT_SENTENCES[code]
     message = f"{sentence} {detail}".strip()
     match code:

@@ -1,4 +1,4 @@
-"""Hears what is said to a running graph through Prefect, and answers it: letters as run inputs, and a cancellation."""
+"""Receives requests to a run through Prefect, and answers them: flow run inputs, and a cancellation."""
 
 import asyncio
 import time
@@ -20,25 +20,25 @@ from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.user_requests import RequestResult
 
 LOOK_SECONDS = 1.0
-"""Prefect tells nobody of an input, so the run looks: 7 ms of a core each time, and half of this until it hears."""
+"""How often the run polls, as Prefect does not announce inputs; a poll takes 7 ms of CPU time."""
 LOOKS_A_STATE = 2
-"""Its own state it reads with every other look, so within 2 seconds."""
+"""The run reads its own state on every second poll, so within 2 seconds."""
 HEAR_SECONDS = 8.0
-"""How long one node may take to hear, so that the terminal gets its answer before it gives up."""
+"""How long a node may take to handle a request, so that the terminal gets an answer before it gives up."""
 LOOK_BOUND_SECONDS = 15.0
-"""How long one look may take; Prefect's client would ask a server that has gone for a minute."""
+"""How long one poll may take; Prefect's client would retry for a minute if the server is gone."""
 CLOSE_SECONDS = 5.0
 MOST_LETTERS = 20
-"""At a look; the rest is there at the next."""
+"""Maximum number of letters per poll; the rest is read by the next."""
 TRIES = 3
 _OUTAGE = (httpx.HTTPError, PrefectException, OSError, ValueError, RuntimeError)
-"""What reading from a server can raise that does not answer, or answers nonsense."""
+"""What reading can raise if a server does not answer, or answers with garbage."""
 
 
 class RequestInbox:
-    """The letters of one flow run. A letter is taken by deleting it, which succeeds once, so none is heard twice.
+    """The letters to one flow run. A letter is taken by deleting it, which succeeds only once, so none is read twice.
 
-    A terminal that gives up deletes its letter in the same way: what it could take back was not heard.
+    A terminal that gives up also deletes its letter: if that succeeds, the letter was not read.
     """
 
     def __init__(self, run: Run, flow_run: UUID, client: PrefectClient, telling: Telling) -> None:
@@ -51,7 +51,7 @@ class RequestInbox:
         self._explained = ""
 
     async def work(self) -> None:
-        """Look again and again; a server that does not answer is asked again later, and nothing else suffers."""
+        """Poll until cancelled; if the server does not answer, try again later."""
         looks = 0
         while True:
             try:
@@ -68,7 +68,7 @@ class RequestInbox:
         await self._take_letters()
 
     async def close(self) -> None:
-        """Let what was taken be answered, within a bound."""
+        """Wait for the answers to letters already taken, for a limited time."""
         if self._jobs:
             await asyncio.wait(self._jobs, timeout=CLOSE_SECONDS)
         for job in self._jobs:
@@ -81,12 +81,12 @@ class RequestInbox:
             try:
                 letter = read_request(found.value)
             except ValueError as error:
-                self._logger.warning("An input of this flow run is no letter and is ignored: %s", error)
+                self._logger.warning("Ignored an input of this flow run that is not a valid request: %s", error)
                 continue
             if letter.until and time.time() > letter.until:
-                self._logger.warning("What a terminal said came too late and is ignored: %s", letter.wish)
+                self._logger.warning("Ignored a request from a terminal that came too late: %s", letter.wish)
                 continue
-            # In a task of its own, so that an agent that is slow to hear keeps nobody waiting.
+            # In its own task, so that a slow agent does not delay other requests.
             job = asyncio.create_task(self._handle(found.key, letter), name=found.key)
             self._jobs.add(job)
             job.add_done_callback(self._jobs.discard)
@@ -97,13 +97,13 @@ class RequestInbox:
         except (httpx.HTTPStatusError, ObjectNotFound) as error:
             if isinstance(error, httpx.HTTPStatusError) and error.response.status_code != HTTPStatus.NOT_FOUND:
                 raise
-            return False  # Its sender has taken it back.
+            return False  # The sender withdrew it.
         return True
 
     async def _handle(self, key: str, letter: UserRequest) -> None:
         answers = await self._perform(letter)
         for answer in answers:
-            self._logger.info("Asked from a terminal: %s. %s", letter.wish, answer.sentence)
+            self._logger.info("Request from a terminal: %s. %s", letter.wish, answer.sentence)
         await self._answer(key, answers)
 
     async def _perform(self, letter: UserRequest) -> Sequence[Answer]:
@@ -114,8 +114,8 @@ class RequestInbox:
             case Wish.ABORT:
                 return [await _hear(node, desk.abort(node)) for node in letter.nodes]
             case Wish.STOP:
-                self._stop("as asked from another terminal")
-                return [Answer("", True, "the run stops: sessions are ended, and their work is kept")]
+                self._stop("because another terminal requested it")
+                return [Answer("", True, "the run is stopping; its sessions are ended and their work is kept")]
 
     async def _answer(self, key: str, answers: Sequence[Answer]) -> None:
         for _ in range(TRIES):
@@ -127,7 +127,7 @@ class RequestInbox:
                 return
 
     async def _read_state(self) -> None:
-        """Prefect leaves it to a flow that no worker runs to notice that it was cancelled."""
+        """Check for a cancellation: without a worker, the flow itself has to notice it."""
         state = (await self._client.read_flow_run(self._flow_run)).state
         self._telling.hear()
         if state and state.type in STOPS:
@@ -136,18 +136,18 @@ class RequestInbox:
             self._explain_state(state)
 
     def _explain_state(self, state: State[Any]) -> None:
-        """Somebody set the state of the run by hand; a person who wants it to stop is told how."""
+        """Explain how to stop the run, as someone set its state manually."""
         name = state.name or state.type.value
         if not self._run.stopping.is_requested and name != self._explained:
             self._explained = name
             self._run.board.say(
-                f"This run was set to {name} in Prefect. That does not stop it: cancel it there, or call "
+                f"This run was set to {name} in Prefect, which does not stop it. To stop it, cancel it there or run "
                 "`coordinator abort --all`."
             )
 
     def _stop(self, why: str) -> None:
         if not self._run.stopping.is_requested:
-            self._run.board.say(f"The run stops {why}: sessions are ended, and their work is kept.")
+            self._run.board.say(f"Stopping the run {why}; its sessions are ended and their work is kept.")
             self._run.stopping.request()
 
 
@@ -155,15 +155,15 @@ async def _hear(node: str, hearing: Awaitable[RequestResult]) -> Answer:
     try:
         receipt = await asyncio.wait_for(hearing, HEAR_SECONDS)
     except TimeoutError:
-        return Answer(node, False, f"{node} did not hear it within {HEAR_SECONDS:.0f} seconds; it is busy, try again")
-    except Exception as error:  # What a backend could not do is the sender's to know, and ends nothing.
+        return Answer(node, False, f"{node} is busy and did not respond within {HEAR_SECONDS:.0f} seconds; try again")
+    except Exception as error:  # Report a backend's failure to the sender instead of ending the run.
         return Answer(node, False, f"{node} could not be reached: {error}")
     return Answer(node, receipt.is_done, receipt.sentence)
 
 
 @asynccontextmanager
 async def hearing(run: Run, flow_run: UUID | None, telling: Telling) -> AsyncGenerator[None]:
-    """Hear what is said to `run` for as long as the block runs; without a flow run there is nothing to hear."""
+    """Receive requests to `run` while the block runs; without a flow run there are none."""
     if flow_run is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""The Prefect flow: read the graph, plan it, work what is ready until nothing is left, publish, report."""
+"""The Prefect flow: reads the graph, plans it, runs what is ready until nothing is left, publishes and reports."""
 
 import asyncio
 import gc
@@ -35,18 +35,18 @@ from tasks_lib.reporting.run_report import ExitCode, ReportRow, write_report
 from tasks_lib.session.spending import Spent
 
 GARBAGE = (20_000, 10, 20)
-"""How many new objects begin a collection (see `gc.set_threshold`): by Python's own measure every object of a long run
-is looked at every few seconds, which was an eighth of the coordinator's processor time at a thousand nodes."""
+"""Thresholds for `gc.set_threshold`. With Python's defaults, garbage collection scans every object of a long run every
+few seconds, which took an eighth of the coordinator's CPU time at a thousand nodes."""
 STALE_SECONDS = 60.0
-"""For telling Prefect of dead runs, which may have had a thousand nodes; the next run does the rest."""
+"""Time limit for marking dead runs in Prefect, which may have a thousand nodes; the next run does the rest."""
 on_begin: ContextVar[Callable[[], None] | None] = ContextVar("on_begin", default=None)
-"""Called as soon as the flow has begun: Prefect has put its own handler of TERM in place by then."""
+"""Called when the flow starts; by then Prefect has installed its own TERM handler."""
 on_open: ContextVar[Callable[[OpenRun], None] | None] = ContextVar("on_open", default=None)
-"""Called with the run once it is open, so that a command line in the same process can show and stop it."""
+"""Called with the run once it is open, so that the command line in the same process can show and stop it."""
 
 
 class RunOptions(BaseModel):
-    """What to work, and how much at a time."""
+    """Parameters of the flow: what to run, and how much at a time."""
 
     model_config = ConfigDict(extra="forbid", title="Run a task graph")
 
@@ -54,23 +54,23 @@ class RunOptions(BaseModel):
         title="Repository", description="Name or path of a registered repository (`coordinator init` registers one)."
     )
     only: list[str] = Field(
-        default=[], title="Only these nodes", description="Ids of the nodes to work; empty works the whole graph."
+        default=[], title="Only these nodes", description="Ids of the nodes to run; leave empty to run the whole graph."
     )
     max_sessions: int | None = Field(
         default=None,
         ge=1,
         le=256,
         title="Sessions at a time",
-        description="How many agents may work at once; empty takes the repository's own `max_sessions`.",
+        description="How many agents run in parallel; leave empty to use the repository's `max_sessions`.",
     )
     dry_run: bool = Field(
-        default=False, title="Dry run", description="Only say what would start, and why the rest waits."
+        default=False, title="Dry run", description="Only show what would start, and why the rest waits."
     )
 
 
 @flow(name=FLOW, flow_run_name="{options.repository}", persist_result=False, retries=0)
 async def run_graph(options: RunOptions) -> State[Any]:
-    """Work the task graph of a registered repository and land what passes its verification."""
+    """Run the task graph of a registered repository, and land what passes its verification."""
     if took := on_begin.get():
         took()
     top = find_repository(options.repository)
@@ -80,7 +80,7 @@ async def run_graph(options: RunOptions) -> State[Any]:
 
 
 async def work_repository(top: Path, options: RunOptions) -> State[Any]:
-    """Read the repository at `top`, and work it or say what would be worked."""
+    """Read the repository at `top`, then run its graph or report what would run."""
     project = await asyncio.to_thread(load_project, top, is_fetching=not options.dry_run)
     plan = Plan(project.graph, options.only)
     if options.dry_run:
@@ -94,7 +94,7 @@ async def work_repository(top: Path, options: RunOptions) -> State[Any]:
 
 
 async def work_graph(project: Project, options: RunOptions) -> State[Any]:
-    """Open the run, work it, and say how it went."""
+    """Open the run, run the graph, and report the result."""
     gc.set_threshold(*GARBAGE)
     context = FlowRunContext.get()
     logger = get_run_logger()
@@ -105,9 +105,9 @@ async def work_graph(project: Project, options: RunOptions) -> State[Any]:
     telling = Telling()
     if seen:
         await telling.tell(lambda: tag_flow_run(seen, project.repository.common_dir))
-    # The tags are the flow run's; a node's task run has its own.
+    # The tags belong to the flow run; a node's task run has its own.
     with TagsContext(current_tags=set()), ExitStack() as stack:
-        # What comes after the inner block, the judgement, is still announced.
+        # The judgement after the inner block is still announced.
         async with open_run(project, run_id, sessions, begin, data=data_dir()) as opened:
             board = opened.run.board
             board.listen(lambda node, line: None if node else logger.warning(line))
@@ -125,7 +125,7 @@ async def work_graph(project: Project, options: RunOptions) -> State[Any]:
 
 
 async def tell_of_dead_runs(opened: OpenRun, own: UUID | None) -> None:
-    """Tell Prefect of earlier runs of this repository that were killed: by itself it never notices."""
+    """Mark killed runs of this repository as Crashed in Prefect, which does not notice by itself."""
     moved = opened.relocation
     former = moved.former if moved and not moved.is_copy else None
     try:
@@ -133,30 +133,30 @@ async def tell_of_dead_runs(opened: OpenRun, own: UUID | None) -> None:
         for line in await asyncio.wait_for(telling, STALE_SECONDS):
             opened.run.board.say(line)
     except OUTAGE as error:
-        opened.run.board.say(f"Prefect could not be told of runs that were killed: {error}. The next run tries again.")
+        opened.run.board.say(f"Could not report killed runs to Prefect: {error}. The next run will try again.")
 
 
 def begin(opened: OpenRun) -> None:
-    """Write down where the run can be seen and spoken to, and show it to the command line, if one asked to see it."""
+    """Record where the run can be viewed and reached, and pass it to the command line if there is one."""
     api = PREFECT_API_URL.value() or ""
     link = f"{api.removesuffix('/').removesuffix('/api')}/runs/flow-run/{opened.run.id}" if api else ""
     opened.run.board.set_link(link, api)
     if show := on_open.get():
         show(opened)
     else:
-        # A worker's terminal was closed: agents have sessions of their own, and would work on unattended.
+        # Stop if the worker's terminal is closed: agents run in their own sessions, and would continue unattended.
         on_hangup(opened.run.stopping.request)
 
 
 async def finish(opened: OpenRun, scheduler: Scheduler, options: RunOptions, telling: Telling) -> State[Any]:
-    """Judge the run by the head, write the report, and say what is left to a person."""
+    """Judge the run by the head, write the report, and return the final state."""
     run, plan, code = opened.run, scheduler.plan, scheduler.judge()
     view = run.board.view
     rows = [
         ReportRow(n.id, n.name, n.outcome, n.attempt, n.commit, n.reason, str(Spent(n.tokens, n.cost)))
         for n in (view.nodes[task_id] for task_id in plan.graph.order() if task_id in view.nodes)
     ]
-    dropped = f"{view.dropped_messages} older messages are in the log of the run alone."
+    dropped = f"{view.dropped_messages} older messages are only in the run's log."
     messages = (*([dropped] if view.dropped_messages else []), *view.messages)
     report = write_report(f"Run of {options.repository}", rows, messages, code, str(run.budgets.total))
     await telling.tell(
@@ -171,7 +171,7 @@ async def finish(opened: OpenRun, scheduler: Scheduler, options: RunOptions, tel
 
 
 def describe_plan(plan: Plan) -> str:
-    """What would start now, and why the rest waits, as markdown."""
+    """Describe what would start now, and why the rest waits, in markdown."""
     ready, waits = plan.ready(), plan.waits()
     lines = [
         "Would start now, in this order:",
@@ -180,7 +180,7 @@ def describe_plan(plan: Plan) -> str:
     if not ready:
         lines.append("- nothing")
     if waits:
-        lines += ["", "Waits:", *(f"- `{task_id}` {reason}" for task_id, reason in waits.items())]
+        lines += ["", "Waiting:", *(f"- `{task_id}` {reason}" for task_id, reason in waits.items())]
     return "\n".join(lines)
 
 

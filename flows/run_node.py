@@ -1,7 +1,7 @@
-"""The Prefect task that every node of the graph is: one attempt a try, and Prefect's own retries in between.
+"""The Prefect task for a node: each attempt is one try, and Prefect does the retries.
 
-What an attempt returned is how a node ended, whatever becomes of its task run. A node that Prefect does not let begin,
-or whose task run breaks, is worked without that record; it has as many attempts as the settings say, either way.
+The attempt decides how a node ended, whatever happens to its task run. If Prefect does not start a node, or its task
+run fails, the node runs without a record in Prefect. The settings limit the number of attempts either way.
 """
 
 import asyncio
@@ -30,15 +30,15 @@ from tasks_lib.runtime.status_board import Board
 from tasks_lib.settings.schema import RetrySettings
 
 BEGIN_SECONDS = 60.0
-"""How long Prefect may take to let a node begin: it asks its server about concurrency limits on the node's tags."""
+"""How long Prefect may take to start a node: it checks concurrency limits on the node's tags first."""
 STOP_SECONDS = 2.0
-"""The same once the node is to end: it then ends without Prefect."""
+"""The same once the node has to end: it then ends without Prefect."""
 END_SECONDS = 15.0
-"""How long Prefect may take, once a node has ended, to end its task run."""
+"""How long Prefect may take to end a task run once its node has ended."""
 
 
 class PrefectLauncher:
-    """Gives each node a task run, which waits for the states of its prerequisites, and so has its edges in the UI."""
+    """Gives each node a task run that waits for its prerequisites' states, so that the UI shows the edges."""
 
     def __init__(self, board: Board, policy: RetrySettings, telling: Telling) -> None:
         self._board = board
@@ -64,7 +64,7 @@ class PrefectLauncher:
             self._nodes.pop(node.id)
 
     async def attempt(self, node_id: str) -> State[Any]:
-        """Make one attempt, in the task run of a node."""
+        """Make one attempt at a node, in its task run."""
         self._retrying.pop(node_id, None)
         with self._logging(node_id):
             ended = await self._nodes[node_id].attempt()
@@ -85,7 +85,7 @@ class PrefectLauncher:
             return
         async with get_client() as client:
             for node_id, skipped in endings.items():
-                state = describe_outcome(skipped) if skipped else Completed(message="It was completed before this run.")
+                state = describe_outcome(skipped) if skipped else Completed(message="Completed before this run.")
                 await self._show(client, node_id, state, graph.prerequisites(node_id))
 
     async def _show(self, client: PrefectClient, node_id: str, state: State[Any], before: Sequence[str]) -> None:
@@ -104,17 +104,17 @@ class PrefectLauncher:
         if made is None:
             return
         details = state.state_details.model_copy(update={"task_run_id": made.id})
-        # A completed state without a result is no prerequisite for Prefect, so the copy that we hand on has one.
+        # Prefect does not accept a completed state without a result as a prerequisite, so this copy has one.
         self._states[node_id] = state.model_copy(update={"state_details": details, "data": True})
 
     async def _work_in_prefect(self, node: OpenNode, before: Sequence[State[Any]]) -> None:
-        """Work `node` as a task run; it has no outcome yet if Prefect broke that, or did not let it begin in time."""
+        """Run `node` as a task run; it has no outcome if Prefect failed, or did not start it in time."""
         job = asyncio.ensure_future(_call(self._task, node.id, before))
         try:
             await self._watch(job, node)
             if job.done() and not job.cancelled():
                 self._states[node.id] = job.result()
-        except (Exception, PrefectSignal) as error:  # What an attempt itself raises is noted as its outcome.
+        except (Exception, PrefectSignal) as error:  # Errors of the attempt itself are already its outcome.
             if node.outcome is None:
                 self._telling.miss(error)
         finally:
@@ -123,12 +123,12 @@ class PrefectLauncher:
                 await asyncio.wait([job], timeout=END_SECONDS)
 
     async def _watch(self, job: "asyncio.Future[State[Any]]", node: OpenNode) -> None:
-        """Return when `job` has ended, or Prefect has had its time to begin it, or to end it once the node ended."""
+        """Return when `job` has ended, or when Prefect took too long to start it, or to end it after the node."""
         while not job.done():
             seconds = _find_patience(node)
             waits = [asyncio.ensure_future(one.wait()) for one in (node.changed, self._telling.lost)]
             try:
-                # An attempt that is being made is not disturbed by anything that becomes of Prefect.
+                # A failure of Prefect does not interrupt an attempt in progress.
                 heard = waits if seconds else waits[:1]
                 await asyncio.wait([job, *heard], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -142,13 +142,13 @@ class PrefectLauncher:
 
     def _say_held(self, node: OpenNode) -> None:
         self._board.say(
-            f"Prefect did not let {node.id} begin within {BEGIN_SECONDS:.0f} seconds (a concurrency limit on one of "
-            "its tags?): it is worked without Prefect's record. `max_sessions` is what limits a run."
+            f"Prefect did not start {node.id} within {BEGIN_SECONDS:.0f} seconds (is there a concurrency limit on one "
+            "of its tags?). It runs without a record in Prefect. To limit a run, use `max_sessions` instead."
         )
 
     @contextmanager
     def _logging(self, node_id: str) -> Generator[None]:
-        """Write what is said of a node into Prefect's log: its task run's, or else the flow run's."""
+        """Copy the board's lines about a node to Prefect's log: of its task run, or else of the flow run."""
         logger = get_run_logger()
 
         def tell(about: str, line: str) -> None:
@@ -166,24 +166,24 @@ current_launcher: ContextVar[PrefectLauncher] = ContextVar("current_launcher")
 
 
 def is_retryable(task: PrefectTask[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Only a recorded failure of an attempt is tried again; never Blocked, never what broke on our side."""
+    """Retry only recorded failures of an attempt; never Blocked nodes or internal errors."""
     return state.name == RETRY
 
 
 @task(name="node", task_run_name="{node}", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=is_retryable)
 async def run_node(node: str) -> State[Any]:
-    """Work one node of the graph: worktree, setup, session, review, queue, verify, landing."""
+    """Run one node of the graph: worktree, setup, session, review, queue, verify, landing."""
     return await current_launcher.get().attempt(node)
 
 
 async def _call(task: PrefectTask[..., Any], node: str, before: Sequence[State[Any]]) -> State[Any]:
-    # Prefect's types do not know that a task that is async is awaited for its state.
+    # Prefect's types do not cover awaiting an async task for its state.
     called: Awaitable[State[Any]] = task(node, wait_for=before, return_state=True)
     return await called
 
 
 def _find_patience(node: OpenNode) -> float | None:
-    """How long Prefect may take until something changes, in seconds; None while an attempt is made or due."""
+    """How many seconds Prefect may take until something changes; None while an attempt is in progress or due."""
     if node.outcome:
         return END_SECONDS
     if node.attempts:
@@ -192,11 +192,11 @@ def _find_patience(node: OpenNode) -> float | None:
 
 
 def with_policy(policy: RetrySettings) -> PrefectTask[..., Any]:
-    """`run_node` with attempts that follow on each other as `policy` says."""
+    """`run_node` with the retries that `policy` sets."""
     delays = list_delays(policy)
     return run_node.with_options(retries=len(delays), retry_delay_seconds=delays or 0)
 
 
 def list_tags(task: Task) -> list[str]:
-    """The tags of a node's task run: its level, and those of its task file."""
+    """The tags of a node's task run: its level and the tags of its task file."""
     return [tag for tag in (task.level, *task.tags) if tag]

@@ -1,4 +1,4 @@
-"""Shows the sessions of a run in Prefect's UI: one table artifact, kept up to date and never in the run's way."""
+"""Shows the sessions of a run in Prefect's UI as one table artifact, without ever holding up the run."""
 
 import asyncio
 import json
@@ -14,9 +14,9 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from tasks_lib.runtime.status_board import Board, NodeView, RunView
 
 KEY = "coordinator-sessions"
-DESCRIPTION = "Nodes at work, and what their sessions do"
+DESCRIPTION = "Running nodes, and what their sessions are doing"
 UPDATE_SECONDS = 10.0
-"""Each change of an artifact costs the server 10 to 80 ms, and its page is loaded anew by hand."""
+"""An update costs the server 10 to 80 ms, and users have to reload the page to see it."""
 CLOSE_SECONDS = 10.0
 MOST_ROWS = 200
 
@@ -24,7 +24,7 @@ Row = dict[str, str | int | float]
 
 
 def list_rows(view: RunView, *, is_over: bool) -> Sequence[Row]:
-    """A row for each node at work; once the run is over, for each node that was worked, with how it ended."""
+    """List a row for each running node; once the run is over, for each node that ran, with its outcome."""
     nodes = view.nodes.values()
     shown = [node for node in nodes if (node.attempt if is_over else node.is_running)]
     return [_write_row(node) for node in sorted(shown, key=lambda node: node.since)[-MOST_ROWS:]]
@@ -45,7 +45,7 @@ def _write_row(node: NodeView) -> Row:
 
 
 class SessionsTable:
-    """The artifact of one run, made at the first need and changed in place: a new one each time would pile up."""
+    """The artifact of one run, created on first use and updated in place, so that artifacts do not pile up."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
@@ -54,20 +54,20 @@ class SessionsTable:
         self._logger = get_run_logger()
 
     async def work(self) -> None:
-        """Keep the table up to date, at most once in `UPDATE_SECONDS`."""
+        """Keep the table up to date, with one update per `UPDATE_SECONDS` at most."""
         while True:
             await self.update(is_over=False)
             await asyncio.sleep(UPDATE_SECONDS)
 
     async def update(self, *, is_over: bool) -> None:
-        """Show what the board says now, if it is new; whatever the server says to that, the run goes on."""
+        """Show the board's current state if it has changed; the run continues even if that fails."""
         rows = list_rows(self._board.view, is_over=is_over)
         if rows == self._shown:
             return
         try:
             await self._write(rows)
-        except Exception as error:  # The table is for looking at: no fault of it may end a run.
-            self._logger.debug("the table of sessions could not be shown: %s", error)
+        except Exception as error:  # The table is only informative: its errors must not end a run.
+            self._logger.debug("the table of sessions could not be updated: %s", error)
         else:
             self._shown = rows
 
@@ -82,7 +82,7 @@ class SessionsTable:
 
 @asynccontextmanager
 async def showing_sessions(board: Board) -> AsyncGenerator[None]:
-    """Show the sessions for as long as the block runs, and once more when it is over."""
+    """Show the sessions while the block runs, and once more when it is over."""
     table = SessionsTable(board)
     job = asyncio.create_task(table.work(), name="sessions table")
     try:

@@ -1,4 +1,4 @@
-"""Finds flow runs of a repository whose coordinator died without telling Prefect, and says there that they crashed."""
+"""Finds flow runs whose coordinator was killed, and marks them as Crashed in Prefect."""
 
 import os
 import socket
@@ -30,18 +30,18 @@ from tasks_lib.process.private_directories import is_running
 
 FLOW = "run-graph"
 ALIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
-"""A run that is only scheduled was never begun, and may begin yet."""
+"""Not SCHEDULED: such a run was never started, and may still start."""
 _ALIVE_TASKS = (*ALIVE, StateType.SCHEDULED)
-"""A node that waits for its next attempt is scheduled."""
+"""A node that waits for its next attempt is SCHEDULED."""
 OUTAGE = (httpx.HTTPError, PrefectException, OSError)
-"""What a server that does not answer, or not in time, raises."""
+"""What is raised if a server does not answer, or not in time."""
 _PAGE = 200
 _PAGES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a flow run is worked: by the process `pid` on `host` that began at `started` (seconds since the epoch)."""
+    """The process that executes a flow run: `pid` on `host`, started at `started` (seconds since the epoch)."""
 
     host: str
     pid: int
@@ -53,12 +53,12 @@ class Origin:
 
 
 def find_own_origin() -> Origin:
-    """Of this process."""
+    """Return the origin of this process."""
     return Origin(socket.gethostname(), os.getpid(), int(psutil.Process().create_time()))
 
 
 def read_origin(tags: Collection[str]) -> Origin | None:
-    """What the tags of a flow run say of where it is worked; None if they do not."""
+    """Read the origin of a flow run from its tags; None if they do not contain it."""
     for tag in tags:
         match tag.rsplit(":", 2):
             case [kind_and_host, pid, started] if kind_and_host.startswith("process:"):
@@ -70,20 +70,20 @@ def read_origin(tags: Collection[str]) -> Origin | None:
 
 
 def name_repository(common_dir: Path, former: Path | None = None) -> str:
-    """The tag of all flow runs that work the repository with this git directory; a copy of it elsewhere has another.
+    """The tag of all flow runs on the repository with this git directory; a copy of it has another tag.
 
-    With `former`, the tag that they had when the directory was there.
+    With `former`, the tag from when the repository was there.
     """
     return f"repository:{former or common_dir}#{common_dir.stat().st_ino:x}"
 
 
 def list_tags(common_dir: Path) -> list[str]:
-    """The tags by which a flow run of this process, on the repository of `common_dir`, is known after its death."""
+    """The tags that identify a flow run of this process on the repository of `common_dir`, even after a kill."""
     return [name_repository(common_dir), find_own_origin().tag]
 
 
 async def tag_flow_run(flow_run: FlowRun, common_dir: Path) -> None:
-    """See that a flow run has its tags: one that a worker began has those of its deployment alone."""
+    """Add the tags to a flow run: one started by a worker only has those of its deployment."""
     wanted = list_tags(common_dir)
     if not set(wanted) <= set(flow_run.tags):
         async with get_client() as client:
@@ -94,10 +94,10 @@ async def tag_flow_run(flow_run: FlowRun, common_dir: Path) -> None:
 async def find_stale(
     client: PrefectClient, common_dir: Path, own: UUID | None = None, former: Path | None = None
 ) -> list[FlowRun]:
-    """The flow runs on this repository that Prefect takes for alive and whose process on this host is gone.
+    """Find the flow runs on this repository that are alive in Prefect but whose process on this host is gone.
 
-    `own` is the run that asks, `former` where the repository was before it was moved. Those of other hosts are never
-    among them: from here nobody can tell.
+    `own` is the calling run, `former` the repository's path before it was moved. Runs on other hosts are not included,
+    as their processes cannot be checked from here.
     """
     found = await client.read_flow_runs(
         flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])),
@@ -116,7 +116,7 @@ def _is_dead(run: FlowRun) -> bool:
 
 
 async def crash_stale(common_dir: Path, own: UUID | None = None, former: Path | None = None) -> list[str]:
-    """Set the runs that `find_stale` finds, and what is open of their task runs, to Crashed; a line for each."""
+    """Set the runs that `find_stale` finds, and their open task runs, to Crashed; returns a line for each run."""
     async with get_client() as client:
         lines: list[str] = []
         stale = await find_stale(client, common_dir, own)
@@ -124,11 +124,11 @@ async def crash_stale(common_dir: Path, own: UUID | None = None, former: Path | 
         for run in stale:
             origin = read_origin(run.tags)
             who = f"process {origin.pid} on {origin.host}" if origin else "its process"
-            message = f"Its coordinator ({who}) ended without a word; the work is kept, and another run goes on."
-            # Its tasks first: after a kill in between, the flow run is still found.
+            message = f"Its coordinator ({who}) exited uncleanly. The work is kept, and the next run continues it."
+            # Task runs first: after a kill in between, the flow run is still found.
             await _crash_tasks(client, run.id, message)
             await client.set_flow_run_state(run.id, Crashed(message=message), force=True)
-            lines.append(f"Prefect is told that the flow run {run.name} ({run.id}) crashed: {who} is gone.")
+            lines.append(f"Marked flow run {run.name} ({run.id}) as Crashed in Prefect: {who} is gone.")
         return lines
 
 

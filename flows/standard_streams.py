@@ -1,7 +1,7 @@
-"""Standard streams that outlive their readers: what cannot be written is dropped, and stops nothing.
+"""Standard streams that outlive their readers: output that cannot be written is dropped, and does not stop a command.
 
-A closed terminal, a reader that has gone, a full disk or a stream that was closed before the start never ends what a
-command does. The command line makes its streams steady before anything else (`make_streams_resilient`).
+That covers a closed terminal, a reader that exited, a full disk, and streams that were closed before the start. The
+command line sets up its streams before anything else (`make_streams_resilient`).
 """
 
 import errno
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 STDOUT, STDERR = 1, 2
 READER_LEFT = (errno.EPIPE, errno.ECONNRESET, errno.EIO)
-"""A pipe's reader has ended, or a terminal was closed: nobody misses anything."""
+"""A pipe's reader exited, or a terminal was closed, so nobody misses the output."""
 BUSY_SECONDS = 10.0
-"""How long a reader may keep a command waiting whose stream is set not to block."""
+"""How long a slow reader may hold up a command if its stream is non-blocking."""
 MOST_WAITING_BYTES = 1 << 20
-"""What a reader that has stopped reading (a pager, Ctrl-S) may miss of a run before output is dropped."""
+"""How much output is buffered for a reader that stopped reading (a pager, Ctrl-S) before it is dropped."""
 CLOSE_SECONDS = 2.0
 
 
 class ResilientStream(io.RawIOBase):
-    """Writes to a file descriptor, and after the first failure to nowhere. `lost` is that failure."""
+    """Writes to a file descriptor, and discards everything after the first failure, which is kept in `lost`."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class ResilientStream(io.RawIOBase):
         return os.isatty(self._descriptor)
 
     def write(self, data: "Buffer", /) -> int:
-        """Write or drop all of `data`; never raises, and says that all of it was written."""
+        """Write or drop `data`; never raises, and always reports it as written."""
         block = bytes(data)
         if self._waiting is None:
             self._write(block)
@@ -58,21 +58,21 @@ class ResilientStream(io.RawIOBase):
         return len(block)
 
     def detach(self) -> None:
-        """Let a thread write from now on, so that a reader that has stopped reading keeps nobody waiting."""
+        """Write in a thread from now on, so that a reader that stopped reading cannot block the run."""
         if self._waiting is None:
             self._waiting = queue.SimpleQueue()
             self._writer = threading.Thread(target=self._empty, name="output", daemon=True)
             self._writer.start()
 
     def settle(self, seconds: float) -> None:
-        """Wait until everything is written, for at most so long."""
+        """Wait at most `seconds` until everything is written."""
         if self._waiting and self._writer:
             self._waiting.put(None)
             self._writer.join(seconds)
             self._waiting = None if not self._writer.is_alive() else self._waiting
 
     def is_gone(self) -> bool:
-        """Whether nobody reads this any more; a pipe says so before anything more is written."""
+        """Whether the reader is gone; a pipe shows that even before the next write."""
         if self.lost:
             return True
         poll = select.poll()
@@ -100,9 +100,9 @@ _outlets: dict[int, ResilientStream] = {}
 
 
 def make_streams_resilient() -> None:
-    """Make the standard streams of this process steady; one that was closed leads nowhere from now on.
+    """Replace the standard streams of this process; closed ones are opened on the null device.
 
-    To be called before any file is opened: it would get the number of a stream that is closed.
+    Call this before any file is opened, which would get the descriptor of a closed stream.
     """
     for descriptor in (0, STDOUT, STDERR):
         try:
@@ -121,7 +121,7 @@ def _wrap(descriptor: int, before: "TextIO | None") -> TextIO:
     return io.TextIOWrapper(
         io.BufferedWriter(outlet),
         encoding=before.encoding if before else None,
-        # A name that is not text, or a sign that the terminal's encoding lacks, ends nothing either.
+        # Names that are not text, or characters outside the terminal's encoding, must not raise either.
         errors="backslashreplace",
         line_buffering=is_unbuffered or descriptor == STDERR or outlet.isatty(),
         write_through=is_unbuffered,
@@ -129,18 +129,18 @@ def _wrap(descriptor: int, before: "TextIO | None") -> TextIO:
 
 
 def detach_output() -> None:
-    """Let nobody who reads the output hold up what is done from now on."""
+    """From now on, do not let readers of the output block the command."""
     for outlet in _outlets.values():
         outlet.detach()
 
 
 def is_output_gone() -> bool:
-    """Whether nobody reads standard output any more."""
+    """Whether the reader of standard output is gone."""
     return STDOUT in _outlets and _outlets[STDOUT].is_gone()
 
 
 def close_output() -> OSError | None:
-    """Write what is left, for a bounded time; why standard output could not be written, unless its reader left."""
+    """Flush within a time limit; returns why standard output could not be written, unless its reader is gone."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     for outlet in _outlets.values():

@@ -1,7 +1,7 @@
-"""Hears the signals that tell a process to end, in one way for every command: Ctrl-C, TERM, a closed terminal, QUIT.
+"""Handles termination signals the same way for every command: Ctrl-C, TERM, a closed terminal, QUIT.
 
-Outside of a run each raises `Ended`, so that everything that is open is closed on the way out, and the command ends
-with 130. A signal that the starter of a command has it ignore (`nohup`) stays ignored.
+Outside a run, each raises `Ended`, so that everything that is open is closed and the command exits with 130. A signal
+that was ignored when the command started (`nohup`) stays ignored.
 """
 
 import signal
@@ -20,19 +20,19 @@ NAMES = {
 
 
 class Ended(KeyboardInterrupt):
-    """A signal told this process to end."""
+    """This process received a termination signal."""
 
 
 def is_ignored(number: signal.Signals) -> bool:
-    """Whether the starter of this process had it ignore `number`; a script's `&` does that to Ctrl-C, and is heard."""
+    """Whether this process was started with `number` ignored; never for Ctrl-C, which a script's `&` ignores."""
     return number is not signal.SIGINT and signal.getsignal(number) is signal.SIG_IGN
 
 
 @contextmanager
 def on_signals(hear: Callable[[signal.Signals], object]) -> Generator[Callable[[], None]]:
-    """Call `hear` in the main thread for each signal while the block runs; yields what takes them back.
+    """Call `hear` in the main thread for each signal while the block runs; yields a function that installs it again.
 
-    Prefect puts a handler of its own in the place of that for TERM when a flow begins.
+    That is needed because Prefect replaces the TERM handler when a flow starts.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -57,22 +57,22 @@ def on_signals(hear: Callable[[signal.Signals], object]) -> Generator[Callable[[
 
 
 def raise_ended(number: signal.Signals) -> None:
-    """What a command does unless it says otherwise."""
+    """The default handler of a command."""
     raise Ended(NAMES[number])
 
 
 def pass_over(number: signal.Signals) -> None:
-    """What is done while something is being ended that has a bound of its own."""
+    """Ignore signals while something ends that has its own time limit."""
 
 
 def on_hangup(hear: Callable[[], object]) -> None:
-    """Call `hear` on the running event loop when the terminal of this process is closed; for a flow of a worker."""
-    import asyncio  # Only here: agents call `notify` often, and that needs no event loop.
+    """Call `hear` on the running event loop when this process's terminal is closed; for flows run by a worker."""
+    import asyncio  # Imported here because agents run `notify` often, which needs no event loop.
 
     if not is_ignored(signal.SIGHUP) and threading.current_thread() is threading.main_thread():
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hear)
 
 
 def ignore_background_stop() -> None:
-    """Let this process write to its terminal from the background: being stopped for that would stop a whole run."""
+    """Let this process write to its terminal from the background; otherwise that would suspend the whole run."""
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)

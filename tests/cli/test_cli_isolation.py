@@ -98,7 +98,7 @@ def test_login_is_sent_to_the_server_that_it_is_for(monkeypatch: pytest.MonkeyPa
 def test_certificates_are_taken_as_prefect_takes_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PREFECT_API_URL", THEIRS)
     monkeypatch.setenv("PREFECT_API_SSL_CERT_FILE", str(tmp_path / "none.pem"))
-    with pytest.raises(SystemFailure, match="PREFECT_API_SSL_CERT_FILE names"):
+    with pytest.raises(SystemFailure, match="PREFECT_API_SSL_CERT_FILE is"):
         ask(THEIRS, 1)
     monkeypatch.setenv("PREFECT_API_SSL_CERT_FILE", ssl.get_default_verify_paths().cafile or "")
     ask(THEIRS, 1).close()
@@ -126,6 +126,6 @@ def test_a_server_that_wants_a_login_is_named_before_anything_starts(monkeypatch
     with ThreadingHTTPServer(("127.0.0.1", 0), Closed) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{server.server_port}/api")
-        with pytest.raises(ServerError, match=r"refuses us \(401\): set PREFECT_API_KEY"), serve():
+        with pytest.raises(ServerError, match=r"rejected the login \(401\): set PREFECT_API_KEY"), serve():
             pass
         server.shutdown()

@@ -81,7 +81,7 @@ def test_second_ctrl_c_leaves_at_once_with_nothing_running(
     begun.append(process)
     ask_until((tmp_path / "up").exists, bool)
     process.send_signal(signal.SIGINT)
-    seen = read_until(process, "Ctrl-C: sessions are ended")
+    seen = read_until(process, "Ctrl-C: stopping the sessions")
     pause(REPEAT_SECONDS)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=END_SECONDS)

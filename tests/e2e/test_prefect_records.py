@@ -199,4 +199,4 @@ def test_concurrency_limit_on_a_tag_delays_a_node_for_a_bounded_time(coordinator
     finally:
         change(coordinator, "DELETE", "v2/concurrency_limits/tag:held")
     assert code == 0, output
-    assert "Prefect did not let flat-0 begin" in output
+    assert "Prefect did not start flat-0" in output

@@ -77,7 +77,7 @@ def test_a_killed_run_is_told_to_prefect_by_the_next_and_no_other_is(coordinator
     assert (after["state_type"], f"process {process.pid} on" in after["state"]["message"]) == ("CRASHED", True)
     assert read_states(coordinator, killed) == ["CRASHED", "CRASHED"]
     assert read_run(coordinator, pending)["state_type"] == "CRASHED"
-    assert f"({killed}) crashed" in output
+    assert f"({killed}) as Crashed" in output
     states = {name: read_run(coordinator, run)["state_type"] for name, run in others.items()}
     assert states == dict.fromkeys(others, "RUNNING") | {"that was never begun": "SCHEDULED"}
     assert read_run(coordinator, find_run(made))["state_type"] == "COMPLETED"
