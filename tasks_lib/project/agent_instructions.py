@@ -93,7 +93,7 @@ class _Reader:
             if text is not None:
                 found[name] = TemplateFile(path, text)
             elif len(self.faults) == known:
-                message = f'prompts.{name} names "{path}", which is no file at {self._commit[:10]}; commit it there'
+                message = f'prompts.{name} names "{path}", which is not a file at commit {self._commit[:10]}; commit it'
                 self.faults.append(Fault(CONFIGURATION, 0, message))
         return found
 
@@ -101,7 +101,7 @@ class _Reader:
         """The roles of the repository, path → text."""
         paths = list(self._list_roles())
         if len(paths) > MAX_ROLES:
-            message = f"{len(paths)} files are below it; at most {MAX_ROLES} roles are read"
+            message = f"contains {len(paths)} files; at most {MAX_ROLES} roles are read"
             self.faults.append(Fault(dirname(paths[0]), 0, message))
             return {}
         return {path: text for path in paths if (text := self.read(path)) is not None}
@@ -119,7 +119,7 @@ class _Reader:
             return None
         data = self._objects.read(entry.oid)
         if len(data) > MAX_BYTES:
-            self.faults.append(Fault(path, 0, f"has {len(data)} bytes; agents are told at most {MAX_BYTES} of a file"))
+            self.faults.append(Fault(path, 0, f"has {len(data)} bytes; agents are given at most {MAX_BYTES} of a file"))
             return None
         try:
             return data.decode("utf-8")

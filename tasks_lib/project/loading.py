@@ -108,7 +108,7 @@ def bound_faults(faults: Iterable[Fault]) -> list[Fault]:
         return found
     first = found[SHOWN_FAULTS]
     message = (
-        f"{tell_rest(len(found), SHOWN_FAULTS, '… and ')} from here on; `coordinator validate --json` names them all"
+        f"{tell_rest(len(found), SHOWN_FAULTS, '… and ')} from here on; `coordinator validate --json` lists them all"
     )
     return [*found[:SHOWN_FAULTS], Fault(first.path, first.line, message, first.is_warning)]
 
@@ -138,7 +138,7 @@ def find_branch_faults(tasks: Sequence[Task], settings: Settings, target: str) -
     found = find_collision(target, names.values())
     for task in tasks:
         if names[task.id] == found:
-            message = f'id "{task.id}" makes the branch {found}, which cannot be beside the target {target}'
+            message = f'id "{task.id}" needs branch {found}, which git cannot create next to target {target}'
             fix = "set another branch_prefix or target in coordinator.yaml"
             yield Fault(task.path, task.lines.get("id", 0), f"{message}; {fix}")
 
@@ -182,12 +182,12 @@ def _describe_no_branch(repository: Repository, target: str) -> str:
     """What a person is told who named what is not a local branch."""
     told = f'target is "{target}", which is not a branch of this repository'
     if repository.git.resolve(f"refs/tags/{target}"):
-        return f"{told} but a tag; name a branch"
+        return f"{told} but a tag; set it to a branch"
     if repository.git.resolve(f"refs/remotes/{target}"):
         remote, _, branch = target.partition("/")
-        how = f'make the branch "{branch}" here, or set land to {{mode: push, remote: {remote}}}'
-        return f"{told} but of a remote; {how}"
-    return f"{told}; name one that is"
+        how = f'create the branch "{branch}" here, or set land to {{mode: push, remote: {remote}}}'
+        return f"{told} but a branch of a remote; {how}"
+    return f"{told}; set it to one that is"
 
 
 def _follow_alias(repository: Repository, target: str) -> str:
@@ -199,7 +199,7 @@ def _follow_alias(repository: Repository, target: str) -> str:
         return name
     if name == target:
         raise InputError([f'the target is "{name}", which {fault}; rename that branch, or set `target` to another'])
-    raise InputError([f'the branch "{target}" is another name of {ref}, which {fault}; set `target` to a branch'])
+    raise InputError([f'the branch "{target}" is a symbolic ref to {ref}, which {fault}; set `target` to a branch'])
 
 
 def _read_either(repository: Repository, name: str, branch: str) -> str | None:
@@ -221,9 +221,9 @@ def _read_checked_out(repository: Repository, file: Path) -> bytes:
     """The content of `file`, which is there, but perhaps as something else."""
     try:
         if not file.resolve().is_relative_to(repository.top):
-            message = "is a symbolic link that leads out of the repository; put the file itself there"
+            message = "is a symbolic link that points outside the repository; replace it with the file itself"
         elif not file.is_file():
-            message = "is no file, or a link that leads nowhere; put a file there, or take it away"
+            message = "is not a regular file, or is a broken link; replace or remove it"
         elif file.stat().st_size > MAX_BYTES:
             message = f"has more than {MAX_BYTES} bytes; shorten it"
         else:
@@ -240,7 +240,7 @@ def _read_committed(repository: Repository, name: str, branch: str) -> bytes | N
         return None
     mode, kind, oid = found.text.split("\t")[0].split()
     if kind != "blob" or mode == "120000":
-        message = f"is no plain file on {branch}, but a link, a folder or a submodule; commit a file in its place"
+        message = f"is a link, a folder or a submodule on {branch}; commit a regular file in its place"
         raise InputError([Fault(name, 0, message)])
     return repository.git.run("cat-file", "blob", oid).stdout
 
@@ -256,9 +256,9 @@ def find_uncommitted(repository: Repository, tasks_dir: str) -> list[Fault]:
     )
     if found.status and "beyond a symbolic link" not in found.stderr:
         said = read_reason(found.stderr)
-        return [Fault("", 0, f"git cannot say whether task files have changes that are not committed: {said}", True)]
+        return [Fault("", 0, f"git cannot say whether task files have uncommitted changes: {said}", True)]
     paths = [entry[3:] for entry in found.text.split("\0") if entry.endswith(SUFFIX)]
-    message = "has changes that are not committed; the graph is what is committed"
+    message = "has uncommitted changes; the graph is read from what is committed"
     return [find_name_fault(path) or Fault(path, 0, message, True) for path in paths]
 
 
@@ -291,7 +291,7 @@ def _read_task_file(file: Path, path: str) -> tuple[Task | None, tuple[Fault, ..
     if fault := find_name_fault(path):
         return None, (fault,)
     if file.is_symlink() or not file.is_file():
-        return None, (warn_special(path, "a symbolic link" if file.is_symlink() else "no plain file"),)
+        return None, (warn_special(path, "a symbolic link" if file.is_symlink() else "not a regular file"),)
     try:
         with file.open("rb") as stream:
             # One byte more than is taken shows that there are too many.
@@ -308,13 +308,13 @@ def _require_folder(top: Path, tasks_dir: str) -> None:
         name = place.relative_to(top)
         what = ""
         if place.is_symlink():
-            what = "is a symbolic link, whose files are not in git; put the folder itself there, or set tasks_dir"
+            what = "is a symbolic link, whose files are not in git; replace it with the folder, or set tasks_dir"
         elif not place.exists():
-            what = "is not there; make it, or set tasks_dir"
+            what = "does not exist; create it, or set tasks_dir"
         elif not place.is_dir():
-            what = "is no folder; put the task files into one, or set tasks_dir"
+            what = "is not a folder; move the task files into one, or set tasks_dir"
         elif os.path.lexists(place / ".git"):
-            what = "is a repository of its own, such as a submodule, where nothing can land; set tasks_dir"
+            what = "is a separate repository, such as a submodule, where nothing can land; set tasks_dir"
         if what:
             raise InputError([f'The folder "{tasks_dir}" cannot be read in {top}: {name} {what}'])
 
@@ -330,6 +330,6 @@ def _walk(folder: Path, faults: list[Fault], top: Path) -> Iterator[Path]:
         here = Path(place)
         nested = [name for name in folders if os.path.lexists(here / name / ".git")]
         paths = [(here / name).relative_to(top).as_posix() for name in nested]
-        faults += [find_name_fault(path) or warn_special(path, "a repository of its own") for path in paths]
+        faults += [find_name_fault(path) or warn_special(path, "a separate repository") for path in paths]
         folders[:] = sorted(set(folders) - {".git", *nested})
         yield from (here / name for name in sorted(files) if name.endswith(SUFFIX))

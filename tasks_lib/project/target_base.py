@@ -33,15 +33,15 @@ def require_remote(remote: Remote, *, is_fetching: bool) -> None:
     try:
         branches = remote.list_branches()
         if remote.target not in branches:
-            how = f"`git push {remote.name} {branch_ref(remote.target)}` makes it, or name another with `target`"
+            how = f"create it with `git push {remote.name} {branch_ref(remote.target)}`, or set `target`"
             raise InputError([f"{remote.name} has no branch {remote.target}, so there is nothing to land on; {how}"])
         if branch_ref(remote.target) in branches:
             ref = branch_ref(remote.target)
-            how = f"rename that one, or delete it (`git push {remote.name} --delete {branch_ref(ref)}`)"
-            raise InputError([f"{remote.name} has a branch called {ref} too, and git then pushes to neither; {how}"])
+            how = f"rename that branch, or delete it (`git push {remote.name} --delete {branch_ref(ref)}`)"
+            raise InputError([f"{remote.name} also has a branch called {ref}, so git pushes to neither; {how}"])
         remote.fetch(branches)
     except RemoteError as error:
-        how = f"see that `git fetch {remote.name}` works without asking anything, or set land.mode to local"
+        how = f"make sure that `git fetch {remote.name}` works without prompting, or set land.mode to local"
         raise InputError([f"{error}; {how}"]) from error
 
 
@@ -53,6 +53,6 @@ def find_unpushed(repository: Repository, settings: Settings, target: str, head:
     number = int(repository.git.text("rev-list", "--count", *revisions))
     if not number:
         return []
-    has = f"{target} has {number} commit{'s' if number > 1 else ''} that {settings.land.base_name(target)} has not"
-    how = f"`git push {settings.land.remote} {branch_ref(target)}` makes them count"
-    return [Fault("", 0, f"{has}, and nothing here starts from them; {how}", True)]
+    ahead = f"{number} commit{'s' if number > 1 else ''} ahead of {settings.land.base_name(target)}"
+    how = f"push so that nodes see them (`git push {settings.land.remote} {branch_ref(target)}`)"
+    return [Fault("", 0, f"{target} is {ahead}; {how}", True)]

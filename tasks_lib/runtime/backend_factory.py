@@ -22,7 +22,7 @@ from tasks_lib.runtime.agent_requirements import find_agent_requirements
 from tasks_lib.settings.schema import Settings
 
 SERVER_LOG = "opencode.log"
-NO_AGENT = """no agent is configured; put into coordinator.yaml:
+NO_AGENT = """no agent is configured; add to coordinator.yaml:
 agent:
   backend: opencode
   model: provider/model

@@ -46,8 +46,8 @@ class SharedStateWatch:
             said = describe_changes(self._repository.git, before, self._seen) if before else []
         if said:
             self._say(
-                f"While {task_id} was worked, what all worktrees share was changed, by its agent or another hand: "
-                f"{', '.join(said)}. Look at it; the run goes on."
+                f"Shared git state changed while {task_id} was running: {', '.join(said)}. "
+                "Please check it; the run continues."
             )
 
     def pass_over(self, stashes: Collection[str]) -> None:
@@ -65,7 +65,7 @@ class SharedStateWatch:
                 return ""
             now = _choose_places(read_settings(git, common))
             if changed := [name for name in PLACES if now.get(name) != self._places.get(name)]:
-                return f"{', '.join(changed)} in .git/config was changed while agents worked; put it back as it was."
+                return f"{', '.join(changed)} in .git/config changed while agents were running; restore it."
             self._stamp = stamp
             return ""
 

@@ -194,7 +194,7 @@ class Board:
 
     def _reopen(self, node_id: str) -> None:
         before = self._nodes.get(node_id, NodeView(node_id, node_id))
-        said = "its merge was taken back"
+        said = "its merge was undone"
         self._nodes[node_id] = replace(
             before, stage="", detail=said, since=now_text(), outcome=OutcomeName.NONE, reason="", commit=""
         )

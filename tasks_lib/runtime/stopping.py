@@ -41,7 +41,7 @@ class Stopping:
         """Stop because no session can do better as things are; said once, however many sessions find it out."""
         if not self.halt_reason:
             self.halt_reason = reason
-            self._say(f"The run stops: {reason}")
+            self._say(f"The run is stopping: {reason}")
         self.request()
 
     @contextmanager

@@ -67,7 +67,7 @@ class UserRequests:
         if party is None:
             return self._explain_absence(node_id)
         if not text.strip():
-            return RequestResult(False, f"nothing was said to {node_id}: the message is empty")
+            return RequestResult(False, f"nothing was sent to {node_id}: the message is empty")
         return await party.hear(text.strip())
 
     async def abort(self, node_id: str) -> RequestResult:
@@ -81,4 +81,4 @@ class UserRequests:
     def _explain_absence(self, node_id: str) -> RequestResult:
         known = ", ".join(sorted(self._parties)) or "none"
         hint = suggest(node_id, self._parties)
-        return RequestResult(False, f'"{node_id}" is not at work{hint or f"; those that are: {known}"}')
+        return RequestResult(False, f'"{node_id}" is not running{hint or f"; running nodes: {known}"}')

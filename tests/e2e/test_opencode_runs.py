@@ -77,7 +77,9 @@ def test_a_provider_that_refuses_the_key_stops_the_run_with_one_message(
     assert code == 1, output
     live, summary = output.split("\nnode ")
     for part in (live, summary):
-        assert part.count("The run stops: the provider of scripted/m1 refuses the key (401: Incorrect API key") == 1
+        assert (
+            part.count("The run is stopping: the provider of scripted/m1 refuses the key (401: Incorrect API key") == 1
+        )
         assert part.count("Incorrect API key") == 1
     assert output.splitlines()[-1].startswith("The run stopped early")
     assert oc.find_remains() == []

@@ -97,7 +97,7 @@ def test_a_configuration_that_is_a_link_to_elsewhere_is_refused(ground: Ground, 
     assert "secret" not in "".join(said.lines)
     # A bare clone has no checkout, and reads the commit.
     ground.git.run("config", "core.bare", "true")
-    assert f"{name}: is no plain file on main" in str(ground.load()[0])
+    assert f"{name}: is a link, a folder or a submodule on main" in str(ground.load()[0])
 
 
 def test_a_link_inside_the_repository_is_followed(ground: Ground) -> None:
@@ -110,12 +110,12 @@ def test_a_link_inside_the_repository_is_followed(ground: Ground) -> None:
 @pytest.mark.parametrize("name", ["coordinator.yaml", ".taskgraph.toml"])
 def test_a_configuration_that_is_a_folder_a_pipe_or_a_submodule_is_refused(ground: Ground, name: str) -> None:
     ground.commit({name: None, f"{name}/x": b"x"})
-    assert ground.refuse().lines[0].startswith(f"{name}: is no file")
+    assert ground.refuse().lines[0].startswith(f"{name}: is not a regular file")
     ground.commit({f"{name}/x": None, name: b"1" * 40}, {name: SUBMODULE})
-    assert ground.refuse().lines[0].startswith(f"{name}: is no file")
+    assert ground.refuse().lines[0].startswith(f"{name}: is not a regular file")
     (ground.top / name).rmdir()
     os.mkfifo(ground.top / name)
-    assert ground.refuse().lines[0].startswith(f"{name}: is no file")
+    assert ground.refuse().lines[0].startswith(f"{name}: is not a regular file")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_a_task_folder_that_is_a_link_is_refused_wherever_it_leads(ground: Groun
     said = ground.refuse()
     assert "tasks is a symbolic link" in said.lines[0]
     assert "secret" not in "".join(said.lines)
-    assert "what is called so is a symbolic link" in str(ground.load()[0])
+    assert "that path is a symbolic link" in str(ground.load()[0])
 
 
 def test_a_task_folder_below_a_link_is_refused(ground: Ground) -> None:
@@ -44,23 +44,23 @@ def test_a_task_folder_that_became_a_link_in_the_checkout_alone_is_refused(groun
 
 def test_a_task_folder_that_is_a_submodule_is_refused(ground: Ground) -> None:
     ground.commit({"tasks/good.md": None, "tasks": COMMIT}, {"tasks": SUBMODULE})
-    assert "what is called so is a submodule" in str(ground.load()[0])
+    assert "that path is a submodule" in str(ground.load()[0])
     inner = ground.top / "tasks"
     (inner / ".git").write_text("gitdir: ../.git/modules/tasks\n")
     (inner / "x.md").write_bytes(GOOD)
     said = ground.refuse()
-    assert "tasks is a repository of its own, such as a submodule" in said.lines[0]
+    assert "tasks is a separate repository, such as a submodule" in said.lines[0]
 
 
 def test_a_task_folder_that_is_a_file_is_refused(ground: Ground) -> None:
     ground.commit({"tasks/good.md": None, "tasks": GOOD})
-    assert "tasks is no folder" in ground.refuse().lines[0]
-    assert "what is called so is a file" in str(ground.load()[0])
+    assert "tasks is not a folder" in ground.refuse().lines[0]
+    assert "that path is a file" in str(ground.load()[0])
 
 
 def test_a_task_folder_that_is_absent_is_refused(ground: Ground) -> None:
     ground.commit({"tasks/good.md": None, "README.md": b"Nothing.\n"})
-    assert "tasks is not there" in ground.refuse().lines[0]
+    assert "tasks does not exist" in ground.refuse().lines[0]
 
 
 def test_links_among_task_files_are_passed_over_and_never_followed(ground: Ground) -> None:
@@ -87,7 +87,7 @@ def test_a_pipe_among_task_files_is_not_waited_for(ground: Ground) -> None:
     tasks, faults = read_checkout(Repository.open(ground.top), "tasks")
     assert [task.id for task in tasks] == ["good"]
     assert [str(fault) for fault in faults] == [
-        "tasks/pipe.md: warning: is no plain file; task files are plain files, so it is passed over"
+        "tasks/pipe.md: warning: is not a regular file, so it is skipped; task files must be regular files"
     ]
 
 
@@ -111,7 +111,7 @@ def test_a_file_whose_name_cannot_be_written_is_passed_over_with_a_warning(groun
     ground.git.run("commit", "--quiet", "--message", "Odd")
     said = ground.accept()
     assert len(said.lines) == 2
-    assert "so it is passed over; rename it" in said.lines[0]
+    assert "so it is skipped; rename it" in said.lines[0]
     assert [*load_project(ground.top).graph.tasks] == ["good"]
     file.write_bytes(data + b"changed\n")
     assert ground.call("validate").code == 0
@@ -127,7 +127,7 @@ def test_paths_that_git_itself_would_not_make_are_no_task_files(ground: Ground) 
         top = ground.git.run("mktree", stdin=f"040000 tree {odd}\ttasks\n".encode()).text
         commit = ground.git.text("commit-tree", top, "-m", "Odd")
         ground.git.run("update-ref", "refs/heads/main", commit)
-        assert "so it is passed over" in str(load_project(ground.top).warnings[0])
+        assert "so it is skipped" in str(load_project(ground.top).warnings[0])
         assert [*load_project(ground.top).graph.tasks] == []
 
 
@@ -183,7 +183,7 @@ def test_of_ten_thousand_wrong_files_a_hundred_are_said_and_all_can_be_asked_for
     before = ground.look()
     said = ground.call("validate")
     assert (said.code, len(said.lines)) == (2, 102)
-    assert "… and 9900 more from here on; `coordinator validate --json` names them all" in said.lines[100]
+    assert "… and 9900 more from here on; `coordinator validate --json` lists them all" in said.lines[100]
     assert said.lines[101] == "10001 task files, 10000 edges, 10000 errors"
     assert len(ground.load()) == 101
     every = json.loads("\n".join(ground.call("validate", "--json").lines))

@@ -200,8 +200,10 @@ def test_a_prefix_that_could_not_be_beside_the_target_is_refused(ground: Ground)
     ground.commit({"tasks/x.md": b"---\nid: x\nname: n\n---\n", "tasks/good.md": None})
     ground.git.run("branch", "-m", "feat")
     (line,) = ground.refuse().lines[:-1]
-    assert line.startswith('tasks/x.md:2: id "x" makes the branch feat/x')
-    assert line.endswith("cannot be beside the target feat; set another branch_prefix or target in coordinator.yaml")
+    assert line.startswith('tasks/x.md:2: id "x" needs branch feat/x')
+    assert line.endswith(
+        "git cannot create next to target feat; set another branch_prefix or target in coordinator.yaml"
+    )
 
 
 def test_what_names_show_can_be_printed(ground: Ground) -> None:

@@ -141,7 +141,7 @@ async def test_unpublished_merge_that_no_longer_fits_is_worked_again_from_its_br
     worked = await ground.work(during=commit)
     assert worked.names == {"a": "Merged", "b": "Merged"}
     assert worked.started == ["a", "b", "a"]
-    assert "a: its merge was taken back" in worked.lines
+    assert "a: its merge was undone" in worked.lines
     assert worked.view.nodes["a"].commit in ground.log("%H")
     assert worked.code is ExitCode.COMPLETED
     assert ground.show("a.txt") == "both\n"

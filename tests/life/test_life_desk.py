@@ -57,7 +57,7 @@ async def test_what_is_said_to_nobody_is_answered_with_who_is_there(ground: Grou
     assert (await ground.work(during=speak)).names == {"alpha": "Merged"}
     assert [receipt.is_done for receipt in said] == [False] * 4
     assert 'Did you mean "alpha"?' in said[0].sentence
-    assert "those that are: alpha" in said[1].sentence
+    assert "running nodes: alpha" in said[1].sentence
     assert "empty" in said[2].sentence
 
 

@@ -83,8 +83,8 @@ def test_every_fault_is_named_at_once(ground: Ground) -> None:
         f".opencode/agents/big.md: has {MAX_BYTES + 1} bytes",
         "AGENTS.md:2: the byte 0xef is not UTF-8",
         'b.md:1: `$nothing` is not a placeholder of the prompt "red"',
-        f'coordinator.yaml: prompts.review names "gone.md", which is no file at {ground.at()[:10]}',
-        f'coordinator.yaml: prompts.task names "folder", which is no file at {ground.at()[:10]}',
+        f'coordinator.yaml: prompts.review names "gone.md", which is not a file at commit {ground.at()[:10]}',
+        f'coordinator.yaml: prompts.task names "folder", which is not a file at commit {ground.at()[:10]}',
     ]
 
 

@@ -22,7 +22,7 @@ async def test_wait_of_a_day_stops_the_run_once_with_its_date_and_counts_no_atte
 
     assert worked.code is ExitCode.BLOCKED
     [said] = [line for line in worked.view.messages if "accepts no request" in line]
-    assert said.startswith("The run stops: the provider accepts no request before 20")
+    assert said.startswith("The run is stopping: the provider accepts no request before 20")
     assert " UTC (Daily limit reached)" in said
     assert set(worked.names.values()) == {"Aborted"}
     assert (oc.log("%s"), worked.retries) == (["Begin"], [])
@@ -42,7 +42,7 @@ async def test_limit_without_a_time_stops_the_run_once_its_patience_is_used_up(o
 
     worked = await oc.work()
 
-    [said] = [line for line in worked.view.messages if line.startswith("The run stops: ")]
+    [said] = [line for line in worked.view.messages if line.startswith("The run is stopping: ")]
     assert "watch.limit_seconds" in said
     assert (set(worked.names.values()), worked.retries) == ({"Aborted"}, [])
     assert {oc.record(f"feat/{task_id}").attempt for task_id in worked.started} == {1}

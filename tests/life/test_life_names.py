@@ -148,10 +148,10 @@ async def test_ids_and_prefixes_that_look_like_refs_are_names_like_others(
         ("refs/heads/main", "git reads as a full ref"),
         ("cafe" * 10, "git reads as an object id"),
         ("v1", "not a branch of this repository but a tag"),
-        ("hub/main", "not a branch of this repository but of a remote"),
+        ("hub/main", "not a branch of this repository but a branch of a remote"),
         ("main^", "git does not allow in a branch name"),
-        ("gone", "not a branch of this repository; name one"),
-        ("feat", "cannot be beside the target feat"),
+        ("gone", "not a branch of this repository; set it to one"),
+        ("feat", "git cannot create next to target feat"),
     ],
 )
 async def test_target_that_is_not_a_branch_is_refused_with_what_it_is(ground: Ground, target: str, said: str) -> None:
@@ -215,7 +215,7 @@ async def test_target_that_is_an_alias_of_no_branch_is_refused(ground: Ground) -
     ground.make({"a": {}})
     ground.git.run("update-ref", "refs/remotes/origin/main", ground.at())
     ground.git.run("symbolic-ref", "refs/heads/main", "refs/remotes/origin/main")
-    with pytest.raises(InputError, match="another name of refs/remotes/origin/main, which is not a branch"):
+    with pytest.raises(InputError, match="symbolic ref to refs/remotes/origin/main, which is not a branch"):
         load_project(ground.top, {})
 
 

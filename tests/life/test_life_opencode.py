@@ -153,7 +153,7 @@ async def test_a_key_that_is_refused_stops_the_run_once_and_costs_no_attempt(oc:
     assert worked.code is ExitCode.BLOCKED
     assert (oc.log("%s"), worked.retries) == (["Begin"], [])
     [said] = [line for line in worked.view.messages if "Incorrect API key" in line]
-    assert said.startswith("The run stops: the provider of scripted/m1 refuses the key (401")
+    assert said.startswith("The run is stopping: the provider of scripted/m1 refuses the key (401")
     assert [name for name in worked.names.values() if name != "Aborted"] == []
     assert len(worked.started) <= 3
     assert {oc.record(f"feat/{task_id}").attempt for task_id in worked.started} == {1}

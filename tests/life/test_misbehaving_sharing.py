@@ -4,7 +4,7 @@ import checker
 import pytest
 from helpers import Ground
 
-SAID = "While a was worked, what all worktrees share was changed, by its agent or another hand: {}. Look at it; the run goes on."
+SAID = "Shared git state changed while a was running: {}. Please check it; the run continues."
 DEEDS = {
     "git config filter.x.smudge evil; git config alias.st status": "alias.st in .git/config, filter.x.smudge in .git/config",
     "git config core.sshCommand evil": "core.sshcommand in .git/config",
@@ -55,7 +55,7 @@ async def test_setting_that_hides_the_checkout_makes_publishing_wait(ground: Gro
     before = checker.snapshot_user_state(ground.top)
     worked = await ground.work()
     assert worked.names == {"a": "Merged"}
-    assert f"{key} in .git/config was changed while agents worked" in worked.pending
+    assert f"{key} in .git/config changed while agents were running" in worked.pending
     ground.git.run("config", "--file", str(ground.top / ".git" / "config"), "--unset", "core.worktree", accept=(0, 5))
     ground.git.run("config", "--file", str(ground.top / ".git" / "config"), "core.bare", "false")
     meant = checker.Meant({"a": "completed"}, may_be_pending=True)

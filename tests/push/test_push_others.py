@@ -50,7 +50,7 @@ async def test_merge_that_conflicts_with_what_was_pushed_first_goes_back_to_its_
     worked = await shared.work()
     assert worked.names == {"a": "Merged"}
     assert worked.started == ["a", "a"]
-    assert "a: its merge was taken back" in worked.lines
+    assert "a: its merge was undone" in worked.lines
     assert shared.hub.text("show", "main:a.txt") == "both"
     assert shared.hub_log() == ["Merge feat/a: Do a", "By Ann", "Begin"]
     assert shared.leftovers() == []

@@ -47,12 +47,12 @@ def find_name_fault(path: str) -> Fault | None:
     """A warning if the path of a file, from git or the disk, cannot be written into messages, commits and variables."""
     # Git makes no tree with such a name, and reads one that somebody else made.
     if _NO_PATH.search(path):
-        return _warn(show(_unescape(path), MAX_MESSAGE), "has a path that no checkout can have, so it is passed over")
+        return _warn(show(_unescape(path), MAX_MESSAGE), "has a path that cannot be checked out, so it is skipped")
     if path.isprintable():
         return None
     is_decoded = not any("\ud800" <= one <= "\udfff" for one in path)
-    what = "with characters that cannot be seen" if is_decoded else "that is not UTF-8"
-    return _warn(show(_unescape(path), MAX_MESSAGE), f"has a name {what}, so it is passed over; rename it")
+    what = "with invisible characters" if is_decoded else "that is not UTF-8"
+    return _warn(show(_unescape(path), MAX_MESSAGE), f"has a name {what}, so it is skipped; rename it")
 
 
 def _unescape(path: str) -> str:
@@ -157,10 +157,10 @@ class TaskReader:
 
     def _describe_missing(self, commit: str, found: Entry | None) -> str:
         where = f'The branch "{self._target}"' if self._target else "The commit"
-        what = f"; what is called so is {_describe(found)}" if found else ""
+        what = f"; that path is {_describe(found)}" if found else ""
         return (
             f'{where} (at {commit[:10]}) has no folder "{self.tasks_dir}"{what}. '
-            "Commit the task files there, or name their folder with `tasks_dir` in coordinator.yaml."
+            "Commit the task files there, or set `tasks_dir` in coordinator.yaml to their folder."
         )
 
 
@@ -177,7 +177,7 @@ def _describe(entry: Entry) -> str:
 
 def warn_special(path: str, what: str) -> Fault:
     """The warning that `path` is `what`, and no task file therefore."""
-    return _warn(path, f"is {what}; task files are plain files, so it is passed over")
+    return _warn(path, f"is {what}, so it is skipped; task files must be regular files")
 
 
 def _warn(path: str, message: str) -> Fault:
