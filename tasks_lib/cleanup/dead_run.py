@@ -101,9 +101,9 @@ def _list_groups(repository: Repository) -> list[tuple[GroupId, str]]:
     """The groups that records name and that there are, each with the marker of its session."""
     records = (read_record(entry.admin) for entry in list_entries(repository))
     return [
-        (GroupId(record.pid, record.pid_started), record.session)
+        (GroupId(record.turn.pid, record.turn.pid_started), record.attempt.session)
         for record in records
-        if record and _has_group(record.pid)
+        if record and _has_group(record.turn.pid)
     ]
 
 

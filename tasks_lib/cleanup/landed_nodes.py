@@ -14,12 +14,13 @@ from tasks_lib.git.publish.checkout_fast_forward import read_reason
 from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import HeldRunLock
-from tasks_lib.git.session_record import Record, read_record
+from tasks_lib.git.session_record import read_record
 from tasks_lib.git.worktree_admin import list_all, list_entries
 from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.git.worktrees.repair_after_kill import StaleState, find_stale_worktrees
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.naming import name_branches
+from tasks_lib.session.attempt_record import Record
 from tasks_lib.settings.schema import Settings
 
 _MADE = re.compile(r"\tbranch: Created from [0-9a-f]{40}(?:[0-9a-f]{24})?$")

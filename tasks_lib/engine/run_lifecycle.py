@@ -101,7 +101,7 @@ async def open_run(
             if on_open:
                 on_open(opened)
             left = await clean_up_before_run(opened, lock, data)
-            if data and not any(record.conversation for _, record in left.open):
+            if data and not any(record.turn.conversation for _, record in left.open):
                 await asyncio.to_thread(forget_conversations, find_data(data, str(repository.common_dir)))
             await prepare_backend(run)
             async with _running_alongside(_watch_base(opened), opened.publisher.keep_publishing(), _write_board(board)):

@@ -3,13 +3,13 @@
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import cast
 
-from tasks_lib.model import AttemptEnd, Notice, NoticeLevel, RecordStage, Stage
+from tasks_lib.model import Notice, NoticeLevel
 from tasks_lib.process.files import find_unfinished, read_regular, write_atomically
-from tasks_lib.session.spending import NOTHING, Spent
+from tasks_lib.session.attempt_record import Record
+from tasks_lib.session.record_format import describe_record, parse_record
 
 RECORD_NAME = "coordinator.json"
 NOTICES_NAME = "coordinator-notices.jsonl"
@@ -21,60 +21,6 @@ MAX_NOTICE_CHARS = 16_000
 MAX_LINK_BYTES = 1 << 14
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What a rerun has to know of a node at work; commits are full ids, "" for none.
-
-    `base` is the head when the branch was made or the attempt began, `turn_start` the branch's commit when the last
-    turn began, `finished` the one accepted for landing, `reviewed` the one approved. `rounds` counts how often
-    work was given back. `pid_started` is the process's start in seconds since the epoch, so that a reused pid is not
-    taken for it. `notes` are those of earlier attempts, oldest first. `updated` is ISO 8601 in UTC. `allowance` is the
-    attempt from which `retry.attempts` is counted; `refused` the commit that was given back, `review_rounds` how often
-    by a reviewer. `answer` and `verdict` are what the agent said of the work that is finished. `conversation` is the
-    backend's own name of the session's conversation; `messages` are a person's, to be part of the next prompt. `spent`
-    is what all attempts of the node have used, `attempt_spent` what this one has, `forgiven` what had been used when a
-    person let a blocked node go on. `fork` is the commit of the head that the branch began at, `cautions` are findings
-    that the session was told and may leave as they are, `protected` the files that a person was asked to allow,
-    `prepared` what `setup` left uncommitted: a mark of the content, and the path.
-    """
-
-    task_id: str
-    branch: str
-    attempt: int = 1
-    turn: int = 0
-    session: str = ""
-    run: str = ""
-    slot: int = 0
-    stage: RecordStage | None = None
-    base: str = ""
-    turn_start: str = ""
-    rounds: int = 0
-    finished: str = ""
-    reviewed: str = ""
-    pid: int = 0
-    pid_started: float = 0.0
-    notes: tuple[str, ...] = ()
-    updated: str = ""
-    allowance: int = 1
-    refused: str = ""
-    review_rounds: int = 0
-    answer: str = ""
-    verdict: str = ""
-    conversation: str = ""
-    messages: tuple[str, ...] = ()
-    spent: Spent = NOTHING
-    attempt_spent: Spent = NOTHING
-    forgiven: Spent = NOTHING
-    fork: str = ""
-    cautions: tuple[str, ...] = ()
-    protected: tuple[str, ...] = ()
-    prepared: tuple[str, ...] = ()
-
-
-_LISTS = ("notes", "messages", "cautions", "protected", "prepared")
-_SUMS = ("spent", "attempt_spent", "forgiven")
-
-
 def read_record(git_dir: Path) -> Record | None:
     """The record in `git_dir`; None if there is none or it cannot be read. Unknown keys are ignored."""
     try:
@@ -83,61 +29,12 @@ def read_record(git_dir: Path) -> Record | None:
         return None
     if not isinstance(found, dict):
         return None
-    return _build_record(cast("dict[str, object]", found))
-
-
-def _build_record(found: dict[str, object]) -> Record | None:
-    values: dict[str, object] = {}
-    for field in fields(Record):
-        if field.name not in found:
-            continue
-        value = found[field.name]
-        if field.name in _LISTS and isinstance(value, list):
-            value = tuple(cast("list[object]", value))
-        elif field.name in _SUMS and isinstance(value, dict):
-            value = _build_spent(cast("dict[str, object]", value))
-        elif field.name == "stage":
-            if not isinstance(value, str):
-                return None
-            value = parse_stage(value)
-        elif field.name == "pid_started" and type(value) is int:
-            value = float(value)
-        values[field.name] = value
-    if not {"task_id", "branch"} <= values.keys() or not all(_has_type(*item) for item in values.items()):
-        return None
-    return Record(**values)  # pyright: ignore[reportArgumentType] - Each value's type was compared just above.
-
-
-def parse_stage(text: str) -> RecordStage | None:
-    """The stage that a record names; None for "" and for a word of another version, after which an attempt resumes."""
-    known: dict[str, RecordStage] = {str(one): one for kind in (Stage, AttemptEnd) for one in kind}
-    return known.get(text)
-
-
-def _build_spent(found: dict[str, object]) -> Spent:
-    """Numbers alone count, in the type that each has; what is missing or something else is 0."""
-    known = {name: found.get(name) for name in asdict(NOTHING)}
-    return Spent(
-        **{name: type(getattr(NOTHING, name))(value) for name, value in known.items() if type(value) in (int, float)}
-    )  # pyright: ignore[reportArgumentType, reportCallIssue] - Each is turned into its field's type.
-
-
-def _has_type(name: str, value: object) -> bool:
-    if name in _LISTS:
-        return isinstance(value, tuple) and all(isinstance(note, str) for note in cast("tuple[object, ...]", value))
-    if name == "stage":
-        return value is None or isinstance(value, Stage | AttemptEnd)
-    # The exact type, because a bool is an int too.
-    return type(value) is type(getattr(_EXAMPLE, name))
-
-
-_EXAMPLE = Record("", "")
+    return parse_record(cast("dict[str, object]", found))
 
 
 def write_record(git_dir: Path, record: Record) -> None:
     """Write `record` so that a reader, or a kill at any moment, finds the old one or the new one."""
-    values = {**asdict(record), "stage": record.stage or ""}
-    path, data = git_dir / RECORD_NAME, json.dumps(values, indent=1).encode() + b"\n"
+    path, data = git_dir / RECORD_NAME, json.dumps(describe_record(record), indent=1).encode() + b"\n"
     try:
         write_atomically(path, data)
     except IsADirectoryError:  # An agent's doing; nothing of ours is a directory there.

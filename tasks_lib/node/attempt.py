@@ -88,8 +88,8 @@ def _explain_stop(run: Run, task_id: str) -> str:
 
 async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
     if await _is_finished_already(work):
-        work.answer = work.record.answer
-        ending = Done(Verdict(work.record.verdict) if work.record.verdict else None)
+        work.answer = work.record.acceptance.answer
+        ending = Done(Verdict(work.record.acceptance.verdict) if work.record.acceptance.verdict else None)
     else:
         await prepare_worktree(work)
         ending = await run_turns(work, await work.run.git.call(write_first_prompt, work))
@@ -104,7 +104,7 @@ async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
                 return Failed(f"not landed: {reason}")
             case NeedsApproval(reason, notes, files):
                 blocked = await block_node(work, Blocker(reason, notes))
-                work.note(protected=files)
+                work.note(findings=work.record.findings.with_protected(files))
                 return blocked
             case ReviewFailed(reason):
                 return Failed(f"the review {reason}; the work is kept, and the next run goes on with its review")
@@ -117,10 +117,11 @@ async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
 
 async def _is_finished_already(work: Work) -> bool:
     """Whether an earlier run accepted exactly what is on the branch, so that it only has to land."""
-    if not work.record.finished:
+    if not work.record.acceptance.finished:
         return False
     state = work.state = await work.run.git.call(read_state, work.worktree.git)
-    return state.commit == work.record.finished and not await work.run.git.call(list_agent_changes, work, state)
+    is_accepted = state.commit == work.record.acceptance.finished
+    return is_accepted and not await work.run.git.call(list_agent_changes, work, state)
 
 
 # Review and the queue.
@@ -129,21 +130,21 @@ async def _is_finished_already(work: Work) -> bool:
 async def _review_and_land(work: Work, done: Done, priority: float) -> LandingResult | ReviewFailed | NeedsApproval:
     run = work.run
     state = work.state or await run.git.call(read_state, work.worktree.git)
-    if work.record.finished != state.commit:
-        report = _extend_report(work.record.answer, work.answer)
-        work.note(finished=state.commit, answer=report, verdict=str(done.verdict or ""))
+    if work.record.acceptance.finished != state.commit:
+        report = _extend_report(work.record.acceptance.answer, work.answer)
+        work.note(acceptance=work.record.acceptance.accept(state.commit, report, done.verdict))
     if held_back := await run.git.call(find_protected_changes, work, state.commit):
         return held_back
     reviewed = str(done.verdict or "")
     if run.settings.wants_review(work.task):
-        if work.record.reviewed != state.commit:
+        if work.record.acceptance.reviewed != state.commit:
             ended = await work.unless_stopped(review_branch(work, state.commit))
             if isinstance(ended, ReviewFailed):
                 return ended
             if not ended.verdict.is_approval:
                 prompt = agent_prompts.write_changes_prompt(ended.report, run.agents.instructions.templates)
                 return GivenBack("the review asks for changes", prompt, True)
-            work.note(reviewed=state.commit)
+            work.note(acceptance=work.record.acceptance.approve(state.commit))
         reviewed = "approved"
     work.seat.leave()
     run.changed.set()  # The free slot is for another node, which is started by whoever hears this.
@@ -154,42 +155,39 @@ async def _review_and_land(work: Work, done: Done, priority: float) -> LandingRe
 
 async def _describe_landing(work: Work, commit: str, reviewed: str) -> Landing:
     run, record = work.run, work.record
-    is_without_commits = work.task.is_review and commit == record.base
-    summary = record.answer.strip()
+    is_without_commits = work.task.is_review and commit == record.attempt.base
+    summary = record.acceptance.answer.strip()
     if not summary and not is_without_commits:
-        line = await run.git.call(read_line, run.git.objects, record.base, commit)
+        line = await run.git.call(read_line, run.git.objects, record.attempt.base, commit)
         summary = "\n".join(f"- {subject}" for subject in line.subjects)
     return Landing(
         task=run.nodes.graph.tasks.get(work.task.id, work.task),
         branch=record.branch,
         commit="" if is_without_commits else commit,
-        attempt=record.attempt,
+        attempt=record.attempt.number,
         run=run.id,
-        session=record.session,
+        session=record.attempt.session,
         verified=digest_verify(run.settings),
         reviewed=reviewed,
         summary=summary,
         identity=run.agents.identity,
-        spent=str(record.spent),
+        spent=str(record.spending.node),
     )
 
 
 def _count_round(work: Work, back: GivenBack) -> str:
     """Note that work came back; returns why it may not go round once more, "" if it may."""
     run, record = work.run, work.record
-    rounds = record.rounds + (not back.is_review)
-    review_rounds = record.review_rounds + back.is_review
+    rounds = record.rounds.add(is_review=back.is_review)
     work.note(
         rounds=rounds,
-        review_rounds=review_rounds,
-        refused=record.finished,
-        finished="",
+        acceptance=record.acceptance.refuse(),
         notes=_add_note(record.notes, f"Given back: {back.reason}"),
     )
     work.enter(Stage.GIVEN_BACK, back.reason)
-    if rounds > run.settings.land.give_backs:
+    if rounds.landing > run.settings.land.give_backs:
         return f"{back.reason}; it was given back {run.settings.land.give_backs} times"
-    if review_rounds > run.settings.review.max_rounds:
+    if rounds.review > run.settings.review.max_rounds:
         return f"{back.reason}; it went through {run.settings.review.max_rounds} rounds of review"
     return ""
 
@@ -222,9 +220,9 @@ async def _end_attempt(work: Work, reason: str) -> Outcome | Retry:
         return Failed(reason)
     if work.is_last_attempt():
         attempts = work.run.settings.retry.attempts
-        said = f"{reason} (attempt {work.record.attempt}; {attempts} allowed)"
+        said = f"{reason} (attempt {work.record.attempt.number}; {attempts} allowed)"
         return await block_node(work, Blocker(said, _cut(work.answer)))
-    note = f"Attempt {work.record.attempt} failed: {reason}"
+    note = f"Attempt {work.record.attempt.number} failed: {reason}"
     work.note(stage=AttemptEnd.FAILED, notes=_add_note(work.record.notes, note))
     return Retry(reason)
 
@@ -232,7 +230,7 @@ async def _end_attempt(work: Work, reason: str) -> Outcome | Retry:
 def _end_broken(work: Work | None, failure: SystemFailure | InputError | OSError) -> Outcome | Retry:
     """Our own environment broke, or a person changed it meanwhile; a `setup` that failed may do better next time."""
     if work and isinstance(failure, ShellError):
-        note = f"Attempt {work.record.attempt}: setup failed before the session began: {failure}"
+        note = f"Attempt {work.record.attempt.number}: setup failed before the session began: {failure}"
         work.note(notes=_add_note(work.record.notes, note))
         if not work.is_last_attempt():
             work.note(stage=AttemptEnd.FAILED)
@@ -246,8 +244,8 @@ async def _end_landed(work: Work, commit: str) -> Outcome:
     run.nodes.remember_landed(work.task.id, commit)
     work.note(stage=Stage.LANDED)
     run.nodes.records.pop(work.task.id, None)
-    is_merge = not (work.task.is_review and work.record.finished == work.record.base)
-    await run.git.call(_release, work, work.record.finished)
+    is_merge = not (work.task.is_review and work.record.acceptance.finished == work.record.attempt.base)
+    await run.git.call(_release, work, work.record.acceptance.finished)
     deletion = run.git.call(_delete_branch, work, commit)
     run.background.start(work.task.id, deletion, f"delete {work.branch}, which has landed")
     return Merged(commit) if is_merge else Checked(commit)
@@ -286,7 +284,7 @@ def _release(work: Work, landed: str) -> None:
 
 
 def _delete_branch(work: Work, merge: str) -> None:
-    run, landed = work.run, work.record.finished
+    run, landed = work.run, work.record.acceptance.finished
     tip = work.state.commit if work.state else landed
     run.git.repository.delete_branch(work.branch, tip)
     head = run.git.head.last_seen()

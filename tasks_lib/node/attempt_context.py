@@ -3,25 +3,34 @@
 import uuid
 from collections.abc import Awaitable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tasks_lib.agents.backend import Session, SessionView
 from tasks_lib.errors import GitError
 from tasks_lib.git.commits.branch_state import BranchState
 from tasks_lib.git.commits.merge_tree import find_merge_base
-from tasks_lib.git.session_record import Record, clear_notices, write_record
+from tasks_lib.git.session_record import clear_notices, write_record
 from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.landing.merge_queue import MergeQueue
-from tasks_lib.model import AttemptEnd, Stage, Task
+from tasks_lib.model import AttemptEnd, RecordStage, Stage, Task
 from tasks_lib.node.branch_start import update_unstarted_branch
 from tasks_lib.node.previous_attempt import count_attempts, read_previous
 from tasks_lib.process.process_groups import GroupId, end_group
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.session_slots import Seat
 from tasks_lib.runtime.user_requests import RequestResult
+from tasks_lib.session.attempt_record import (
+    Acceptance,
+    AttemptIdentity,
+    Findings,
+    Record,
+    Rounds,
+    Spending,
+    TurnRecord,
+)
 from tasks_lib.session.spending import NOTHING, Spent
 
 STAGES_WITHOUT_AGENT = (Stage.QUEUED, Stage.VERIFY, Stage.REVIEW, Stage.LANDED)
@@ -64,21 +73,21 @@ class Work:
     def show(self, view: SessionView) -> None:
         """The session, the author's or a reviewer's, does something else now, or has spent more."""
         self.view = view
-        self.run.budgets.show(self.record.session, view.spent)
+        self.run.budgets.show(self.record.attempt.session, view.spent)
         todo = f"{view.todos_done}/{view.todos} {view.todo}".strip() if view.todos else ""
         self.run.board.show(self.task.id, activity=view.activity, active_at=view.active_at, todo=todo)
         self._show_spending(view.spent)
 
     def spend(self, spent: Spent) -> None:
         """A turn has used `spent`; it is counted for the attempt, the node and the run."""
-        self.run.budgets.settle(self.record.session, spent)
-        self.note(spent=self.record.spent + spent, attempt_spent=self.record.attempt_spent + spent)
+        self.run.budgets.settle(self.record.attempt.session, spent)
+        self.note(spending=self.record.spending.add(spent))
         self.view = NO_VIEW
         self.run.board.show(self.task.id, activity="", todo="")
         self._show_spending(NOTHING)
 
     def _show_spending(self, live: Spent) -> None:
-        spent, total = self.record.spent + live, self.run.budgets.total
+        spent, total = self.record.spending.node + live, self.run.budgets.total
         self.run.board.show(self.task.id, tokens=spent.tokens, cost=spent.cost)
         self.run.board.show_spending(total.tokens, total.cost)
 
@@ -90,12 +99,33 @@ class Work:
         self.note(notes=(*self.record.notes, f"A person said: {text}"))
         if self.record.stage is Stage.SESSION and self.session and await self.session.say(text):
             return RequestResult(True, f"{self.task.id} has it in its running turn")
-        self.note(messages=(*self.record.messages, text))
+        self.note(turn=self.record.turn.add_message(text))
         return RequestResult(True, f"{self.task.id} gets it with its next prompt")
 
-    def note(self, **changes: Any) -> None:
-        """Change the record, on disk first: whoever comes after a kill reads it."""
-        self.record = replace(self.record, **changes, updated=datetime.now(UTC).isoformat(timespec="seconds"))
+    def note(
+        self,
+        *,
+        stage: RecordStage | None = None,
+        attempt: AttemptIdentity | None = None,
+        turn: TurnRecord | None = None,
+        acceptance: Acceptance | None = None,
+        rounds: Rounds | None = None,
+        spending: Spending | None = None,
+        findings: Findings | None = None,
+        notes: tuple[str, ...] | None = None,
+    ) -> None:
+        """Change these parts of the record, on disk first: the next run reads it after a kill."""
+        self.record = self.record.change(
+            stage=stage,
+            attempt=attempt,
+            turn=turn,
+            acceptance=acceptance,
+            rounds=rounds,
+            spending=spending,
+            findings=findings,
+            notes=notes,
+            updated=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
         self.run.nodes.records[self.task.id] = self.record
         # Without the directory an agent has deleted it; `reopen` makes it anew, and the record with it.
         with suppress(FileNotFoundError):
@@ -104,12 +134,12 @@ class Work:
     def reopen(self, *, is_unreadable: bool = False) -> None:
         """Make the worktree fit again that the agent, or another one, has damaged or led astray."""
         run = self.run
-        start = self.record.base or run.git.head.last_seen()
+        start = self.record.attempt.base or run.git.head.last_seen()
         self.worktree = run.git.worktrees.reopen(
             self.worktree, self.branch, start, is_unreadable=is_unreadable, label=self.task.id
         )
         self.state = None
-        self.note(slot=self.worktree.slot)
+        self.note(attempt=self.record.attempt.with_slot(self.worktree.slot))
 
     def take_out(self) -> None:
         """Keep, and take out, what the agent made beside its branch; the next attempt is told."""
@@ -130,18 +160,18 @@ class Work:
             self.task.id,
             stage,
             detail,
-            attempt=self.record.attempt,
-            turn=self.record.turn,
+            attempt=self.record.attempt.number,
+            turn=self.record.turn.number,
             worktree=str(self.worktree.path),
             **({"log": str(log)} if log else {}),
         )
 
     def remember_group(self, group: GroupId) -> None:
-        self.note(pid=group.pid, pid_started=group.started)
+        self.note(turn=self.record.turn.with_process(group.pid, group.started))
 
     def is_last_attempt(self) -> bool:
         """Whether no attempt is left of those that `retry.attempts` allows since the node was last blocked."""
-        return self.record.attempt - self.record.allowance + 1 >= self.run.settings.retry.attempts
+        return self.record.attempt.number - self.record.attempt.allowance + 1 >= self.run.settings.retry.attempts
 
 
 def make_next_record(
@@ -154,20 +184,12 @@ def make_next_record(
     `attempts_before` are those that git tells of when no record is left.
     """
     if previous is None or previous.task_id != task_id:
-        attempt = attempts_before + 1
-        return Record(
-            task_id, branch, attempt=attempt, allowance=attempt, session=new_session_id(), run=run_id, base=base
-        )
-    if previous.stage is AttemptEnd.BLOCKED:
-        attempt = previous.attempt + 1
-        return replace(previous, attempt=attempt, allowance=attempt, turn=0, rounds=0, review_rounds=0,
-                       finished="", reviewed="", refused="", session=new_session_id(), run=run_id, conversation="",
-                       attempt_spent=NOTHING, forgiven=previous.spent)  # fmt: skip
-    if previous.stage is AttemptEnd.FAILED:
-        return replace(previous, attempt=previous.attempt + 1, turn=0, session=new_session_id(), run=run_id,
-                       finished="", conversation="", attempt_spent=NOTHING)  # fmt: skip
-    is_amid_turn = previous.stage is Stage.SESSION
-    return replace(previous, turn=max(0, previous.turn - is_amid_turn), run=run_id)
+        number = attempts_before + 1
+        attempt = AttemptIdentity(number, number, session=new_session_id(), run=run_id, base=base)
+        return Record(task_id, branch, attempt=attempt)
+    if isinstance(previous.stage, AttemptEnd):
+        return previous.begin_next(new_session_id(), run_id)
+    return previous.resume(run_id)
 
 
 def new_session_id() -> str:
@@ -179,22 +201,24 @@ async def open_attempt(run: Run, merge_queue: MergeQueue, task: Task, seat: Seat
     head = run.git.head.last_seen()
     branch = run.nodes.branch_of(task.id)
     previous, worktree, before = await run.git.call_opening(_open_worktree, run, task.id, branch, head)
-    if previous and previous.pid:
-        await end_group(
-            GroupId(previous.pid, previous.pid_started), run.settings.watch.stop_seconds, session=previous.session
-        )
+    if previous and previous.turn.pid:
+        group = GroupId(previous.turn.pid, previous.turn.pid_started)
+        await end_group(group, run.settings.watch.stop_seconds, session=previous.attempt.session)
     is_found = previous is None and not worktree.is_new_branch
     base = await run.git.call(_find_base, run, branch, head) if is_found else head
     record = make_next_record(previous, task.id, branch, base, run.id, before)
-    if previous is None or record.attempt != previous.attempt:
+    if previous is None or record.attempt.number != previous.attempt.number:
         # Turns are counted anew in each attempt, so an old notice would be taken for one of this attempt's.
         await run.git.call(clear_notices, worktree.git_dir)
     record, state = await run.git.call_opening(update_unstarted_branch, run, worktree, record, head)
     # At the head with nothing uncommitted it is as a new one would be, unless its session goes on where it was.
-    is_begun = previous is not None and previous.attempt == record.attempt
+    is_begun = previous is not None and previous.attempt.number == record.attempt.number
     is_fresh = state is not None and state.commit == head and not state.dirty and not is_begun
+    record = record.change(
+        attempt=record.attempt.with_slot(worktree.slot), turn=record.turn.with_process(0, record.turn.pid_started)
+    )
     work = Work(
-        run, merge_queue, task, seat, worktree, replace(record, slot=worktree.slot, pid=0),
+        run, merge_queue, task, seat, worktree, record,
         is_resumed=worktree.is_resumed and not is_fresh, state=state,
     )  # fmt: skip
     run.requests.enter(task.id, work)

@@ -33,9 +33,9 @@ async def block_node(work: Work, blocker: Blocker) -> Blocked:
             reason=blocker.reason,
             notes=notes,
             resolve=resolve,
-            attempt=work.record.attempt,
+            attempt=work.record.attempt.number,
             run=run.id,
-            session=work.record.session,
+            session=work.record.attempt.session,
         )
 
     await work.merge_queue.commit_to_head(compose)

@@ -25,10 +25,10 @@ MEBIBYTE = 1 << 20
 
 def record_fork(work: Work, commit: str) -> None:
     """Note where the branch, at `commit` before its first turn, left the head."""
-    if not work.record.fork:
+    if not work.record.attempt.fork:
         head = work.run.git.head.last_seen()
         fork = commit if commit == head else find_merge_base(work.run.git.repository.git, head, commit)
-        work.note(fork=fork or "")
+        work.note(attempt=work.record.attempt.with_fork(fork or ""))
 
 
 def follow_branch(work: Work, commit: str) -> None:
@@ -36,16 +36,16 @@ def follow_branch(work: Work, commit: str) -> None:
 
     What a person or another node landed is not the work of the agent that takes it in.
     """
-    start = find_start(work.run, work.worktree.git_dir, work.record.base, commit)
-    if start != work.record.base:
-        work.note(base=start, fork=start)
+    start = find_start(work.run, work.worktree.git_dir, work.record.attempt.base, commit)
+    if start != work.record.attempt.base:
+        work.note(attempt=work.record.attempt.start_at(start))
 
 
 def inspect_branch(work: Work, commit: str) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
     """The paths that the branch changed up to `commit`, without what it merged from the head; what must not land."""
     run, git = work.run, work.run.git.repository.git
     head = run.git.head.last_seen()
-    span = Range(work.record.fork, head, commit)
+    span = Range(work.record.attempt.fork, head, commit)
     # A head that was made again on a base that moved may have lost the fork itself.
     if (
         span.fork
@@ -86,8 +86,8 @@ def find_unreachable_submodule_commits(work: Work, commit: str, changes: tuple[C
 def find_work(work: Work, commit: str) -> tuple[Change, ...]:
     """What the branch changed up to `commit`, but for what it merged from the head."""
     run = work.run
-    if read_line(run.git.objects, work.record.base, commit).is_plain:
-        return tuple(run.git.objects.diff(work.record.base, commit))
+    if read_line(run.git.objects, work.record.attempt.base, commit).is_plain:
+        return tuple(run.git.objects.diff(work.record.attempt.base, commit))
     return find_changes(run.git.repository.git, run.git.head.last_seen(), commit)
 
 

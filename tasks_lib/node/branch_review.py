@@ -31,7 +31,7 @@ class ReviewFailed:
 
 async def review_branch(work: Work, commit: str) -> ReviewEnded | ReviewFailed:
     """Have `commit` reviewed; a reviewer that breaks or gives no verdict says nothing of it: another is asked."""
-    round_number = work.record.review_rounds + 1
+    round_number = work.record.rounds.review + 1
     work.enter(Stage.REVIEW, f"round {round_number}")
     ended = await _review_once(work, commit)
     for _ in range(1, REVIEWERS):
@@ -46,7 +46,7 @@ async def _review_once(work: Work, commit: str) -> ReviewEnded | ReviewFailed:
     """One review of `commit`, in a worktree of the reviewer's own whose changes are thrown away."""
     run = work.run
     worktree = await run.git.call(run.git.worktrees.open_detached, commit, "review")
-    name = f"review-{work.record.attempt}-{work.record.review_rounds + 1}"
+    name = f"review-{work.record.attempt.number}-{work.record.rounds.review + 1}"
     log = run.log_path(work.task.id, name)
     role = run.settings.role_for(REVIEW_LEVEL)
     spec = describe_session(work, worktree, new_session_id(), role, log)
@@ -71,9 +71,9 @@ async def _ask_for_verdict(work: Work, session: Session, commit: str) -> ReviewE
         work.task, text, work.branch, head, run.agents.instructions.agents_md, run.agents.instructions.templates
     )
     for number in range(1, run.settings.watch.nudges + 2):
-        if excess := run.budgets.refuse_turn(work.record, work.record.session):
+        if excess := run.budgets.refuse_turn(work.record, work.record.attempt.session):
             return ReviewFailed(f"was not begun: {excess}")
-        end = await ask(work, session, prompt, TurnSpec(attempt=work.record.attempt, turn=number, target=head))
+        end = await ask(work, session, prompt, TurnSpec(attempt=work.record.attempt.number, turn=number, target=head))
         match decide_turn(_gather_facts(end, commit)):
             case Done(verdict) if verdict is not None:
                 return ReviewEnded(verdict, end.answer)

@@ -7,10 +7,10 @@ from tasks_lib.git.commits.branch_state import BranchState, read_line
 from tasks_lib.git.commits.merge_tree import find_merge_base
 from tasks_lib.git.inspection.branch_commits import list_made
 from tasks_lib.git.publish.worktree_fast_forward import fast_forward_worktree, find_state
-from tasks_lib.git.session_record import Record
 from tasks_lib.git.worktree_admin import Worktree
 from tasks_lib.runtime.copied_files import is_copied
 from tasks_lib.runtime.run_context import Run
+from tasks_lib.session.attempt_record import Record
 
 
 def find_start(run: Run, git_dir: Path, base: str, commit: str) -> str:
@@ -43,10 +43,10 @@ def update_unstarted_branch(
     if worktree.is_new_branch:
         return record, BranchState(record.branch, head, ())
     state = find_state(worktree)
-    if state is None or state.branch != record.branch or record.finished:
+    if state is None or state.branch != record.branch or record.acceptance.finished:
         return record, state if state and state.branch == record.branch else None
-    start = find_start(run, worktree.git_dir, record.base, state.commit)
+    start = find_start(run, worktree.git_dir, record.attempt.base, state.commit)
     dirty = tuple(path for path in state.dirty if not is_copied(path, run.settings.copy_paths))
     if start == state.commit and fast_forward_worktree(worktree, replace(state, dirty=dirty), head):
         start, state = head, replace(state, commit=head)
-    return replace(record, base=start, fork=start if start != record.base else record.fork), state
+    return record.change(attempt=record.attempt.start_at(start)), state

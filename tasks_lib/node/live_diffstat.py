@@ -35,7 +35,7 @@ async def _look(work: Work) -> None:
 async def show_changes(work: Work) -> None:
     """Put on the board what the worktree changes against the commit that the branch began at."""
     try:
-        found = await work.run.git.call(read_shortstat, work.worktree.git, work.record.base)
+        found = await work.run.git.call(read_shortstat, work.worktree.git, work.record.attempt.base)
     except GitError:
         return  # The agent may have broken its worktree; whoever judges the turn says so.
     work.run.board.show(work.task.id, diffstat=found)

@@ -1,16 +1,16 @@
 """Reads what earlier attempts at a node left: the record in its worktree, or the commit that says it was blocked."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from tasks_lib.errors import GitError
 from tasks_lib.git.commits.branch_state import read_state
 from tasks_lib.git.publish.worktree_fast_forward import holds_work
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
-from tasks_lib.git.session_record import Record, read_git_link, read_record
+from tasks_lib.git.session_record import read_git_link, read_record
 from tasks_lib.git.worktree_admin import find_entry
 from tasks_lib.model import AttemptEnd, Status, Task
+from tasks_lib.session.attempt_record import Record
 
 
 def read_previous(
@@ -27,9 +27,9 @@ def read_previous(
     if (
         found
         and found.stage is not AttemptEnd.BLOCKED
-        and count_attempts(repository, tasks[task_id], head) == found.attempt
+        and count_attempts(repository, tasks[task_id], head) == found.attempt.number
     ):
-        return replace(found, stage=AttemptEnd.BLOCKED)
+        return found.change(stage=AttemptEnd.BLOCKED)
     return found
 
 

@@ -31,7 +31,7 @@ def find_protected_changes(work: Work, commit: str) -> NeedsApproval | None:
     names = (*ALWAYS, *work.run.settings.protected_paths)
     changes = [change for change in find_work(work, commit) if any(_touches(change.path, name) for name in names)]
     shown = tuple(_identify(change) for change in changes)
-    if set(shown) <= set(work.record.protected):
+    if set(shown) <= set(work.record.findings.protected):
         return None
     return _explain(work, [change.path for change in changes], shown)
 

@@ -52,7 +52,7 @@ def _find_notice(work: Work, start: TurnStart) -> str:
     # A file that became shorter is another one, and is read whole. The number of a turn comes again after a kill.
     since = start.notices if measure_notices(git_dir) >= start.notices else 0
     for notice in reversed(read_notices(git_dir, since)):
-        if notice.turn == work.record.turn and notice.level is NoticeLevel.BLOCKING:
+        if notice.turn == work.record.turn.number and notice.level is NoticeLevel.BLOCKING:
             return notice.text
     return ""
 
@@ -83,7 +83,7 @@ def _find_commit(work: Work, start: TurnStart, after: BranchState) -> str:
     for commit, subject in said:
         found = _read_commit(work, commit)
         is_copy = found in written and commit not in committed
-        if commit not in earlier and not is_copy and found.session in ("", work.record.session):
+        if commit not in earlier and not is_copy and found.session in ("", work.record.attempt.session):
             return subject.removeprefix(mark).strip() or "blocked"
     return ""
 

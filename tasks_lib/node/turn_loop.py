@@ -65,10 +65,10 @@ async def run_turns(work: Work, prompt: str) -> Done | SafeExit | AttemptFailed:
     nudges = work.run.settings.watch.nudges
     while True:
         prompt = add_user_messages(work, prompt)
-        if excess := work.run.budgets.refuse_turn(work.record, work.record.session):
+        if excess := work.run.budgets.refuse_turn(work.record, work.record.attempt.session):
             return AttemptFailed(f"no further turn was begun: {excess}")
         ending = await take_turn(work, prompt)
-        if isinstance(ending, Done) and work.record.messages:
+        if isinstance(ending, Done) and work.record.turn.messages:
             # A person spoke while the turn went on, and the agent has not heard it yet.
             prompt = ""
             continue
@@ -77,16 +77,16 @@ async def run_turns(work: Work, prompt: str) -> Done | SafeExit | AttemptFailed:
         if nudges == 0:
             return AttemptFailed(f"{ending.reason}, after {work.run.settings.watch.nudges} nudges")
         nudges -= 1
-        work.note(cautions=(*work.record.cautions, *ending.said_once))
+        work.note(findings=work.record.findings.add_cautions(ending.said_once))
         prompt = ending.nudge
         work.run.board.enter(work.task.id, Stage.SESSION, f"nudged: {ending.reason}")
 
 
 def add_user_messages(work: Work, prompt: str) -> str:
     """`prompt` with what persons said since the last one, which counts as heard now."""
-    said = work.record.messages
+    said = work.record.turn.messages
     if said:
-        work.note(messages=())
+        work.note(turn=work.record.turn.without_messages())
     return agent_prompts.add_messages(prompt, said)
 
 
@@ -94,10 +94,10 @@ async def take_turn(work: Work, prompt: str) -> TurnEnding:
     """One prompt and what became of it, as git tells."""
     run = work.run
     start = await run.git.call(read_state_before_turn, work)
-    work.note(turn=work.record.turn + 1, turn_start=start.commit)
+    work.note(turn=work.record.turn.begin(start.commit))
     await run.git.call(record_fork, work, start.commit)
-    log = run.log_path(work.task.id, f"session-{work.record.attempt}")
-    work.enter(Stage.SESSION, f"turn {work.record.turn} as {run.settings.role_for(work.task.level)}", log=log)
+    said = f"turn {work.record.turn.number} as {run.settings.role_for(work.task.level)}"
+    work.enter(Stage.SESSION, said, log=_find_session_log(work))
     async with hearing(work), updating_diffstat(work):
         end = await work.unless_stopped(prompt_session(work, prompt, start.target))
     work.answer = escape_unprintable(end.answer)
@@ -142,13 +142,19 @@ async def prompt_session(work: Work, prompt: str, target: str) -> TurnEnd:
     """Send `prompt` to the node's session, which is opened if it is not open; `target` is COORDINATOR_TARGET."""
     run, record = work.run, work.record
     if work.session is None:
-        role, log = run.settings.role_for(work.task.level), run.log_path(work.task.id, f"session-{record.attempt}")
-        spec = describe_session(work, work.worktree, record.session, role, log)
-        goes_on = replace(spec, conversation=record.conversation, on_conversation=partial(remember_conversation, work))
-        work.session = run.agents.backend.open(goes_on)
+        role = run.settings.role_for(work.task.level)
+        spec = describe_session(work, work.worktree, record.attempt.session, role, _find_session_log(work))
+        on_conversation = partial(remember_conversation, work)
+        work.session = run.agents.backend.open(
+            replace(spec, conversation=record.turn.conversation, on_conversation=on_conversation)
+        )
         run.board.show(work.task.id, role=role, model=spec.model or run.settings.agent.model)
-    turn = TurnSpec(attempt=record.attempt, turn=record.turn, target=target)
+    turn = TurnSpec(attempt=record.attempt.number, turn=record.turn.number, target=target)
     return await ask(work, work.session, prompt, turn)
+
+
+def _find_session_log(work: Work) -> Path:
+    return work.run.log_path(work.task.id, f"session-{work.record.attempt.number}")
 
 
 async def ask(work: Work, session: Session, prompt: str, turn: TurnSpec) -> TurnEnd:
@@ -163,7 +169,7 @@ async def ask(work: Work, session: Session, prompt: str, turn: TurnSpec) -> Turn
         end = await _ask_once(work, session, prompt, turn)
         refusal = end.refusal
         if end.is_limited and not refusal:
-            if run.budgets.refuse_turn(work.record, work.record.session):
+            if run.budgets.refuse_turn(work.record, work.record.attempt.session):
                 return end
             now = time.time()
             limited_at = now if end.spent.calls else limited_at or now - end.seconds
@@ -197,7 +203,7 @@ def _tell_limited(error: str, since: float, limit_seconds: float) -> str:
 
 def remember_conversation(work: Work, conversation: str) -> None:
     """Note what the backend calls the conversation, so that a later run goes on with it."""
-    work.note(conversation=conversation)
+    work.note(turn=work.record.turn.with_conversation(conversation))
     if work.session:
         work.run.board.show(work.task.id, attach=work.session.attach_command())
 
@@ -222,7 +228,7 @@ def describe_session(work: Work, worktree: Worktree, session: str, role: str, lo
         model=run.settings.model_for(work.task, role),
         title=f"{work.task.id}: {work.task.name}",
         on_view=work.show,
-        allowances=lambda: run.budgets.list_allowances(work.record, work.record.session),
+        allowances=lambda: run.budgets.list_allowances(work.record, work.record.attempt.session),
         look=lambda: run.git.call(digest_worktree, worktree),
     )
 
@@ -240,7 +246,7 @@ def gather_facts(work: Work, start: TurnStart, after: BranchState, end: TurnEnd)
     own = work.task.path
     changed: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
-    if after.commit != work.record.base:
+    if after.commit != work.record.attempt.base:
         changed, findings = inspect_branch(work, after.commit)
     says_completed = own in changed and _status_on(work, after.commit) is Status.COMPLETED
     said = escape_unprintable(find_safe_exit(work, start, after))
@@ -254,10 +260,10 @@ def gather_facts(work: Work, start: TurnStart, after: BranchState, end: TurnEnd)
         said_blocked=said,
         is_timed_out=end.timed_out,
         error=end.error,
-        refused=work.record.refused,
+        refused=work.record.acceptance.refused,
         excess=end.excess,
         is_review=work.task.is_review,
-        findings=tuple(one for one in findings if one.text not in work.record.cautions),
+        findings=tuple(one for one in findings if one.text not in work.record.findings.cautions),
     )
 
 
@@ -288,4 +294,4 @@ def write_first_prompt(work: Work) -> str:
         diffstat=run.nodes.diffstat,
         instructions=run.agents.instructions,
     )
-    return brief(briefing, work.task, Attempt(record.branch, record.attempt, work.is_resumed, record.notes))
+    return brief(briefing, work.task, Attempt(record.branch, record.attempt.number, work.is_resumed, record.notes))

@@ -28,7 +28,8 @@ def note_setup(work: Work, before: dict[str, str]) -> None:
     made = {path: mark for path, mark in now.items() if before.get(path) != mark}
     if made:
         known = {**_read(work), **made}
-        work.note(prepared=tuple(f"{mark} {path}" for path, mark in sorted(known.items())))
+        marks = tuple(f"{mark} {path}" for path, mark in sorted(known.items()))
+        work.note(findings=work.record.findings.with_prepared(marks))
 
 
 def list_agent_changes(work: Work, state: BranchState) -> tuple[str, ...]:
@@ -52,7 +53,7 @@ def list_excused(state: BranchState, own: Collection[str]) -> tuple[str, ...]:
 
 
 def _read(work: Work) -> dict[str, str]:
-    pairs = (line.partition(" ") for line in work.record.prepared)
+    pairs = (line.partition(" ") for line in work.record.findings.prepared)
     return {path: mark for mark, _, path in pairs}
 
 

@@ -1,6 +1,6 @@
 """Keeps what the sessions of a run have spent, at this moment and in all, and which budget that uses up."""
 
-from tasks_lib.git.session_record import Record
+from tasks_lib.session.attempt_record import Record
 from tasks_lib.session.spending import NOTHING, Allowance, Budget, Spent, add_up, find_excess
 from tasks_lib.settings.schema import BudgetLimits, BudgetSettings
 
@@ -33,8 +33,8 @@ class RunBudgets:
         """What a turn of `session` may spend: of the attempt, of the node since it was last blocked, of the run."""
         others = self._settled + add_up(spent for name, spent in self._live.items() if name != session)
         return [
-            Allowance(self._attempt, record.attempt_spent),
-            Allowance(self._node, record.spent - record.forgiven),
+            Allowance(self._attempt, record.spending.attempt),
+            Allowance(self._node, record.spending.since_unblocked),
             Allowance(self._run, others),
         ]
 
@@ -48,7 +48,7 @@ class RunBudgets:
 
     def find_node_excess(self, record: Record, more: Spent = NOTHING) -> str:
         """What the node of `record` has used up, "" while something is left; `more` is asked for besides."""
-        return find_excess([Allowance(self._node, record.spent - record.forgiven)], more)
+        return find_excess([Allowance(self._node, record.spending.since_unblocked)], more)
 
 
 def _make_budget(name: str, limits: BudgetLimits) -> Budget:

@@ -2,11 +2,11 @@
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.commits.branch_state import read_diffstat
-from tasks_lib.git.session_record import Record
 from tasks_lib.graph.task_graph import Graph, build_graph, check_graph
 from tasks_lib.naming import name_branches
 from tasks_lib.project.loading import Project
 from tasks_lib.runtime.git_access import GitAccess
+from tasks_lib.session.attempt_record import Record
 
 MAX_HISTORY = 100_000
 """How many first-parent commits are searched for what landed before this run."""

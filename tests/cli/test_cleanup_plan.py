@@ -124,7 +124,8 @@ def left(place: Place) -> Generator[Place]:
         subprocess.Popen(["sleep", "600"], env=marked),
         subprocess.Popen(["sleep", "600"], start_new_session=True),
     ]
-    record = Record("right", "feat/right", pid=processes[1].pid, pid_started=read_start(processes[1].pid))
+    turn = TurnRecord(pid=processes[1].pid, pid_started=read_start(processes[1].pid))
+    record = Record("right", "feat/right", turn=turn)
     write_record(place.repository.common_dir / "worktrees" / "right", record)
     # Whoever reaps them stands in for init, which has the orphans of a killed run.
     reapers = [threading.Thread(target=process.wait) for process in processes]

@@ -17,9 +17,10 @@ from helpers_cli import SETTINGS, Call, Main, Place, task_text
 from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.kept.snapshots import keep_state
 from tasks_lib.git.repository_lock import RunLock
-from tasks_lib.git.session_record import Record, write_record
+from tasks_lib.git.session_record import write_record
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
+from tasks_lib.session.attempt_record import Record
 
 
 @pytest.fixture(autouse=True)

@@ -5,16 +5,17 @@ from pathlib import Path
 import pytest
 from helpers_cli import Call, Place
 
-from tasks_lib.git.session_record import Record, read_notices, write_record
+from tasks_lib.git.session_record import read_notices, write_record
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.model import Notice, NoticeLevel
+from tasks_lib.session.attempt_record import Record, TurnRecord
 
 
 @pytest.fixture
 def worktree(place: Place) -> Worktree:
     """The worktree of `left`, in the third turn of its session."""
     opened = Worktrees(place.repository).open_branch("feat/left", place.git.text("rev-parse", "main"))
-    write_record(opened.git_dir, Record("left", "feat/left", turn=3))
+    write_record(opened.git_dir, Record("left", "feat/left", turn=TurnRecord(3)))
     return opened
 
 

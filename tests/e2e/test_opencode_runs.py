@@ -46,7 +46,7 @@ def test_a_coordinator_that_is_killed_goes_on_in_the_same_conversations(
     asyncio.run(asyncio.wait_for(oc.signals["begun"].wait(), RUN_SECONDS))
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    conversation = oc.record("feat/slow").conversation
+    conversation = oc.record("feat/slow").turn.conversation
     left, child = oc.find_processes(), psutil.Process(int(pid.read_text()))
     assert child in left
     killed.touch()

@@ -16,10 +16,11 @@ from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.git.runner import Git
-from tasks_lib.git.session_record import Record, write_record
+from tasks_lib.git.session_record import write_record
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.graph.task_graph import build_graph
 from tasks_lib.model import Status, Task
+from tasks_lib.session.attempt_record import Record
 from tasks_lib.settings.schema import Settings
 
 PRECIOUS = "precious\n"

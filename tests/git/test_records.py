@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.session_record import (
-    Record,
     append_notice,
     clear_notices,
     read_git_link,
@@ -20,11 +19,23 @@ from tasks_lib.git.session_record import (
     write_record,
 )
 from tasks_lib.model import AttemptEnd, Notice, NoticeLevel, RecordStage, Stage
+from tasks_lib.session.attempt_record import AttemptIdentity, Record, TurnRecord
 
+RECORDS = Path(__file__).parents[1] / "compatibility" / "records"
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 
-@given(st.builds(Record, task_id=texts, branch=texts, attempt=st.integers(), notes=st.lists(texts).map(tuple)))
+@given(
+    st.builds(
+        Record,
+        task_id=texts,
+        branch=texts,
+        stage=st.sampled_from([None, *Stage, *AttemptEnd]),
+        attempt=st.builds(AttemptIdentity, st.integers(), session=texts),
+        turn=st.builds(TurnRecord, st.integers(), messages=st.lists(texts).map(tuple)),
+        notes=st.lists(texts).map(tuple),
+    )
+)
 def test_record_reads_back_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, record: Record) -> None:
     git_dir = tmp_path_factory.mktemp("git-dir")
     write_record(git_dir, record)
@@ -33,7 +44,15 @@ def test_record_reads_back_as_it_was_written(tmp_path_factory: pytest.TempPathFa
 
 def test_unknown_keys_are_ignored_and_missing_ones_have_defaults(tmp_path: Path) -> None:
     (tmp_path / "coordinator.json").write_text('{"task_id": "a", "branch": "feat/a", "pid_started": 3, "later": [1]}')
-    assert read_record(tmp_path) == Record("a", "feat/a", pid_started=3.0)
+    assert read_record(tmp_path) == Record("a", "feat/a", turn=TurnRecord(pid_started=3.0))
+
+
+@pytest.mark.parametrize("path", sorted(RECORDS.glob("**/coordinator.json")), ids=lambda path: path.parent.name)
+def test_record_of_a_release_is_written_back_byte_for_byte(tmp_path: Path, path: Path) -> None:
+    record = read_record(path.parent)
+    assert record
+    write_record(tmp_path, record)
+    assert (tmp_path / "coordinator.json").read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("stage", [None, *Stage, *AttemptEnd])

@@ -15,11 +15,18 @@ from tasks_lib.git.publish.interrupted_fast_forward import MOVING_NAME, Move, me
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.git.runner import Git
-from tasks_lib.git.session_record import Record, read_record, write_record
+from tasks_lib.git.session_record import read_record, write_record
 from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.git.worktrees.relinking import FormerLocation, find_relocation, relocate
+from tasks_lib.session.attempt_record import AttemptIdentity, Record, TurnRecord
 
-RECORD = Record("a", "feat/deep/a", attempt=3, pid=4_000, pid_started=7.0, session="s", conversation="c", notes=("n",))
+RECORD = Record(
+    "a",
+    "feat/deep/a",
+    attempt=AttemptIdentity(3, session="s"),
+    turn=TurnRecord(conversation="c", pid=4_000, pid_started=7.0),
+    notes=("n",),
+)
 
 
 def open_node(repository: Repository) -> Path:
@@ -68,7 +75,7 @@ def assert_is_resumed(top: Path) -> Record:
     assert repository.branch_head("feat/deep/a") == Git(opened.path).resolve("HEAD")
     record = read_record(opened.git_dir)
     assert record
-    assert (record.attempt, record.notes, record.conversation) == (3, ("n",), "")
+    assert (record.attempt.number, record.notes, record.turn.conversation) == (3, ("n",), "")
     return record
 
 
@@ -105,7 +112,7 @@ def test_work_in_a_repository_that_was_moved_is_found_again(
     assert ("was moved from" if is_sure else "is a copy of") in said[0]
     assert "1 worktree of open nodes" in said[0]
     record = assert_is_resumed(moved)
-    assert (record.pid, record.session == "s") == ((4_000, True) if is_sure else (0, False))
+    assert (record.turn.pid, record.attempt.session == "s") == ((4_000, True) if is_sure else (0, False))
     assert read_tree(repository.top) == other
     assert follow(moved, find_former(Repository.open(moved))) == []
 
@@ -132,7 +139,7 @@ def test_copy_has_worktrees_of_its_own_and_never_writes_into_the_original(
     before = read_tree(original)
     said = follow(copied, former)
     record = assert_is_resumed(copied)
-    assert (record.pid, record.session == "s") == (0, False)
+    assert (record.turn.pid, record.attempt.session == "s") == (0, False)
     assert "is a copy of" in said[0]
     assert "still belongs to" in said[1]
     worktrees = Worktrees(Repository.open(copied))
@@ -213,7 +220,7 @@ def test_repository_by_another_path_to_the_same_directory_is_not_a_copy(reposito
     try:
         assert "was moved from" in follow(other, find_former(repository))[0]
         record = assert_is_resumed(other)
-        assert (record.pid, record.session) == (4_000, "s")
+        assert (record.turn.pid, record.attempt.session) == (4_000, "s")
     finally:
         subprocess.run(["umount", str(other)], check=True)
 
@@ -323,4 +330,4 @@ def test_links_by_relative_paths_stay_as_they_are(repository: Repository, go: Ca
     assert [link.read_bytes() for link in links] == before
     record = read_record(links[1].parent)
     assert record
-    assert (record.pid == 0) == (go is copy_all)
+    assert (record.turn.pid == 0) == (go is copy_all)

@@ -14,10 +14,11 @@ from tasks_lib.errors import GitError, InputError
 from tasks_lib.git.kept.snapshots import list_kept
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import admin_lock
-from tasks_lib.git.session_record import Record, append_notice, read_notices, read_record, write_record
+from tasks_lib.git.session_record import append_notice, read_notices, read_record, write_record
 from tasks_lib.git.worktree_admin import is_plain
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.model import Notice, NoticeLevel
+from tasks_lib.session.attempt_record import Record
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import yaml
 from tasks_lib.engine.run_lifecycle import OpenRun, open_run
 from tasks_lib.engine.scheduler import OpenNode, Scheduler
 from tasks_lib.git.runner import Git
-from tasks_lib.git.session_record import RECORD_NAME, Record, read_record
+from tasks_lib.git.session_record import RECORD_NAME, read_record
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.model import Outcome, Skipped
@@ -24,6 +24,7 @@ from tasks_lib.project.child_environment import REPOSITORY_MARKER
 from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.runtime.status_board import RunView
+from tasks_lib.session.attempt_record import Record
 
 HANG_SECONDS = 60.0
 """No assertion: a test that would hang ends instead."""

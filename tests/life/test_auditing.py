@@ -24,7 +24,7 @@ from tasks_lib.git.kept.snapshots import keep_state
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
-from tasks_lib.git.session_record import Record, write_record
+from tasks_lib.git.session_record import write_record
 from tasks_lib.git.worktree_admin import MAKING, write_slot
 from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.model import OutcomeName
@@ -33,6 +33,7 @@ from tasks_lib.project.child_environment import REPOSITORY_MARKER
 from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.audit_rules import Rule, is_meant, judge_commit
 from tasks_lib.runtime.status_board import Board, NodeView, RunView, now_text
+from tasks_lib.session.attempt_record import Record
 
 DEAD_PID = 4_194_305
 """No process has it: Linux counts to 4,194,304."""

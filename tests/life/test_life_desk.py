@@ -35,7 +35,7 @@ async def test_a_message_survives_a_stop_and_begins_the_next_run(ground: Ground)
         opened.run.stopping.request()
 
     assert (await ground.work(during=speak)).names == {"a": "Aborted"}
-    assert ground.record("feat/a").messages == ("Mind the gap.",)
+    assert ground.record("feat/a").turn.messages == ("Mind the gap.",)
     ground.write_agent("work")
     assert (await ground.work()).names == {"a": "Merged"}
     assert "The user says:\n\n```\nMind the gap.\n```" in ground.turn("a-1-1")

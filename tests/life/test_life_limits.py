@@ -26,7 +26,7 @@ async def test_wait_of_a_day_stops_the_run_once_with_its_date_and_counts_no_atte
     assert " UTC (Daily limit reached)" in said
     assert set(worked.names.values()) == {"Aborted"}
     assert (oc.log("%s"), worked.retries) == (["Begin"], [])
-    assert {oc.record(f"feat/{task_id}").attempt for task_id in worked.started} == {1}
+    assert {oc.record(f"feat/{task_id}").attempt.number for task_id in worked.started} == {1}
     assert len(oc.model.requests) <= 3
     assert oc.find_remains() == []
     oc.mind.refusal = None
@@ -45,4 +45,4 @@ async def test_limit_without_a_time_stops_the_run_once_its_patience_is_used_up(o
     [said] = [line for line in worked.view.messages if line.startswith("The run is stopping: ")]
     assert "watch.limit_seconds" in said
     assert (set(worked.names.values()), worked.retries) == ({"Aborted"}, [])
-    assert {oc.record(f"feat/{task_id}").attempt for task_id in worked.started} == {1}
+    assert {oc.record(f"feat/{task_id}").attempt.number for task_id in worked.started} == {1}

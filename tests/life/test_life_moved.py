@@ -6,7 +6,6 @@ import subprocess
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,8 +82,9 @@ async def test_copy_made_while_the_original_is_worked_ends_none_of_its_processes
     with living(COORDINATOR_REPOSITORY=str(ground.top / ".git"), COORDINATOR_SESSION="busy") as agent:
         record = read_record(admin)
         assert record
-        group = {"pid": agent.pid, "pid_started": read_start(agent.pid), "session": "busy"}
-        write_record(admin, replace(record, stage=Stage.SESSION, **group))
+        turn = record.turn.with_process(agent.pid, read_start(agent.pid))
+        attempt = record.attempt.with_session("busy")
+        write_record(admin, record.change(stage=Stage.SESSION, attempt=attempt, turn=turn))
         (ground.top / ".git/coordinator/lock").write_text('{"run": "r1", "pid": 1, "host": "h"}')
         other = Ground(ground.place / "other", signals={})
         other.place.mkdir()

@@ -156,7 +156,7 @@ async def test_a_key_that_is_refused_stops_the_run_once_and_costs_no_attempt(oc:
     assert said.startswith("The run is stopping: the provider of scripted/m1 refuses the key (401")
     assert [name for name in worked.names.values() if name != "Aborted"] == []
     assert len(worked.started) <= 3
-    assert {oc.record(f"feat/{task_id}").attempt for task_id in worked.started} == {1}
+    assert {oc.record(f"feat/{task_id}").attempt.number for task_id in worked.started} == {1}
     assert oc.find_remains() == []
     oc.mind.refusal = None
     worked = await oc.work(max_sessions=3)
@@ -198,7 +198,7 @@ async def test_a_message_is_heard_in_the_turn_and_an_abort_ends_a_call_that_hang
     assert "Use the metric system." in read_prompts(oc.requests("a")[1])[-1]
     assert ", 1 turn, " in oc.trailer("Spent")
     assert isinstance(worked.outcomes["b"], Aborted)
-    assert oc.record("feat/b").conversation.startswith("0:ses_")
+    assert oc.record("feat/b").turn.conversation.startswith("0:ses_")
 
 
 ROLE = """---

@@ -18,7 +18,7 @@ from tasks_lib.cleanup.dead_run import end_processes
 from tasks_lib.engine.run_lifecycle import open_run
 from tasks_lib.git.kept.snapshots import keep_state, list_kept
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.session_record import Record, write_record
+from tasks_lib.git.session_record import write_record
 from tasks_lib.git.worktree_admin import MAKING, write_slot
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.naming import flatten
@@ -26,6 +26,7 @@ from tasks_lib.process import private_directories
 from tasks_lib.process.private_directories import make_private, name_owner
 from tasks_lib.process.process_table import read_start
 from tasks_lib.project.loading import load_project
+from tasks_lib.session.attempt_record import AttemptIdentity, Record, TurnRecord
 from tasks_lib.settings.schema import Settings
 
 DEAD = (4_194_301, 12)
@@ -216,11 +217,19 @@ def test_group_that_a_record_names_is_ended_though_it_carries_no_mark(ground: Gr
     clean = {"PATH": os.environ["PATH"]}
     left, other = (subprocess.Popen(["sleep", "600"], env=clean, start_new_session=True) for _ in range(2))
     try:
-        record = Record("a", "feat/a", pid=left.pid, pid_started=read_start(left.pid), session="s")
+        record = Record(
+            "a",
+            "feat/a",
+            attempt=AttemptIdentity(session="s"),
+            turn=TurnRecord(pid=left.pid, pid_started=read_start(left.pid)),
+        )
         write_record(opened.git_dir, record)
         # The number of one that is gone belongs to somebody else now.
         write_record(
-            open_node(ground, "b").git_dir, Record("b", "feat/b", pid=other.pid, pid_started=12.0, session="t")
+            open_node(ground, "b").git_dir,
+            Record(
+                "b", "feat/b", attempt=AttemptIdentity(session="t"), turn=TurnRecord(pid=other.pid, pid_started=12.0)
+            ),
         )
         count = asyncio.run(end_processes(Repository.open(ground.top), Settings().watch.stop_seconds))
         assert (count, left.wait(), other.poll()) == (1, -signal.SIGTERM, None)

@@ -126,7 +126,7 @@ async def test_broken_reviewer_is_replaced_once_and_never_the_fault_of_the_autho
     }
     assert ground.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1"]
     record = ground.record("feat/a")
-    assert (record.finished, record.review_rounds, record.refused) == (ground.at("feat/a"), 0, "")
+    assert (record.acceptance.finished, record.rounds.review, record.acceptance.refused) == (ground.at("feat/a"), 0, "")
     ground.write_agent(say("approved"))
     assert (await ground.work()).names == {"a": "Merged"}
     assert ground.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1", "a-1-1-review2"]
@@ -157,4 +157,7 @@ async def test_setup_that_fails_for_the_reviewer_costs_the_author_no_attempt(gro
     outcome = (await ground.work()).outcomes["a"]
     assert isinstance(outcome, Failed)
     assert outcome.reason.startswith("the review could not begin: setup failed: `test ! -f a.txt` exited with 1")
-    assert (ground.record("feat/a").attempt, ground.record("feat/a").finished) == (1, ground.at("feat/a"))
+    assert (ground.record("feat/a").attempt.number, ground.record("feat/a").acceptance.finished) == (
+        1,
+        ground.at("feat/a"),
+    )

@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -136,7 +135,7 @@ async def test_what_a_killed_run_left_of_a_landed_node_is_put_away_by_the_next(g
         Git(path).run("commit", "-qm", "feat(a): write")
         (path / "late.txt").write_text("late\n")
         commit = Git(path).text("rev-parse", "HEAD")
-        work.note(finished=commit)
+        work.note(acceptance=work.record.acceptance.accept(commit, "", None))
         work.enter(Stage.VERIFY)
         landing = await attempt._describe_landing(work, commit, "")  # pyright: ignore[reportPrivateUsage]
         await opened.merge_queue.land(landing, 0)
@@ -184,7 +183,7 @@ async def test_kill_between_the_blocker_and_its_record_counts_as_blocked(ground:
     await ground.work()
     worktree = Git(ground.top / ".worktrees/feat/a")
     record = ground.record("feat/a")
-    write_record(Path(worktree.text("rev-parse", "--absolute-git-dir")), replace(record, stage=Stage.SESSION))
+    write_record(Path(worktree.text("rev-parse", "--absolute-git-dir")), record.change(stage=Stage.SESSION))
     ground.set_status("resolve-a-1", "completed")
     ground.write_agent("work")
     assert (await ground.work()).names == {"a": "Merged"}

@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.session_record import Record, append_notice, read_git_link, read_record
+from tasks_lib.git.session_record import append_notice, read_git_link, read_record
 from tasks_lib.model import Notice, NoticeLevel
+from tasks_lib.session.attempt_record import Record
 
 
 def notify(directory: Path, level: NoticeLevel, text: str) -> None:
@@ -17,7 +18,7 @@ def notify(directory: Path, level: NoticeLevel, text: str) -> None:
         raise InputError(["the text is empty; write what you want to report, in quotes"])
     git_dir, record = find_node(directory)
     try:
-        append_notice(git_dir, Notice(level, text, record.turn))
+        append_notice(git_dir, Notice(level, text, record.turn.number))
     except OSError as error:
         raise InputError([f"the notice for {record.task_id} could not be written: {error}"]) from error
     advice = " Commit the work that is coherent, and end your turn." if level is NoticeLevel.BLOCKING else ""

@@ -14,7 +14,6 @@ from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository_lock import read_holder
-from tasks_lib.git.session_record import Record
 from tasks_lib.model import REVIEW_LEVEL, Status, Task
 from tasks_lib.node.attempt_context import make_next_record
 from tasks_lib.node.first_prompt import Attempt, PromptContext, brief
@@ -24,6 +23,7 @@ from tasks_lib.project.loading import Project, load_project
 from tasks_lib.prompts.agent_prompts import add_messages, write_review_prompt
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.runtime.node_registry import MAX_HISTORY
+from tasks_lib.session.attempt_record import Record
 from tasks_lib.suggestions import suggest
 
 
@@ -80,7 +80,7 @@ def find_prompt(project: Project, task_id: str, kind: PromptKind) -> Shown:
         role=role,
         model=_find_model(project, instructions, task, role, is_review=is_review),
         branch=branch,
-        attempt=record.attempt,
+        attempt=record.attempt.number,
         head=project.head,
         remarks=tuple(_remark(project, task, record, is_review=is_review)),
         prompt=text.encode("utf-8", "replace").decode(),
@@ -106,8 +106,8 @@ def _write_task(project: Project, reader: TaskReader, instructions: Instructions
         instructions=instructions,
     )
     is_resumed = is_work_left(project.repository, record.branch, project.head)
-    attempt = Attempt(record.branch, record.attempt, is_resumed, record.notes)
-    return add_messages(brief(briefing, task, attempt), record.messages)
+    attempt = Attempt(record.branch, record.attempt.number, is_resumed, record.notes)
+    return add_messages(brief(briefing, task, attempt), record.turn.messages)
 
 
 def _read_diffstats(project: Project) -> Callable[[str], str]:
@@ -148,5 +148,5 @@ def _remark(project: Project, task: Task, record: Record, *, is_review: bool) ->
     tip = project.repository.branch_head(record.branch)
     if is_review and not tip:
         yield f"There is no branch {record.branch} yet; this is the task as it is now."
-    if not is_review and record.finished and record.finished == tip:
+    if not is_review and record.acceptance.finished and record.acceptance.finished == tip:
         yield "Its work is already accepted and only has to land."

@@ -9,7 +9,7 @@ entry carry each other's name. What a person made is left as it is.
 
 import os
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tasks_lib.git.repository import Repository
@@ -138,9 +138,10 @@ def _adapt_record(entry: Entry, relocation: Relocation) -> bool:
     record = read_record(entry.admin)
     if record is None:
         return False
-    adapted = replace(record, conversation="")
+    adapted = record.change(turn=record.turn.with_conversation(""))
     if relocation.is_copy:
-        adapted = replace(adapted, pid=0, pid_started=0.0, session=uuid.uuid4().hex[:12])
+        attempt = adapted.attempt.with_session(uuid.uuid4().hex[:12])
+        adapted = adapted.change(attempt=attempt, turn=adapted.turn.with_process(0, 0.0))
     write_record(entry.admin, adapted)
     return True
 

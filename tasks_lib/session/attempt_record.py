@@ -1,0 +1,224 @@
+"""What a rerun has to know of a node that has not landed, and how each step of an attempt changes it."""
+
+from dataclasses import dataclass, replace
+
+from tasks_lib.model import AttemptEnd, RecordStage, Stage, Verdict
+from tasks_lib.session.spending import NOTHING, Spent
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptIdentity:
+    """Which attempt it is, and where it began; commits are full ids, "" for none.
+
+    `allowance` is the attempt from which `retry.attempts` is counted, `slot` the number of the worktree. `base` is the
+    head when the branch was made or the attempt began, `fork` the commit of the head that the branch began at.
+    """
+
+    number: int = 1
+    allowance: int = 1
+    session: str = ""
+    run: str = ""
+    slot: int = 0
+    base: str = ""
+    fork: str = ""
+
+    def with_session(self, session: str) -> "AttemptIdentity":
+        return replace(self, session=session)
+
+    def with_slot(self, slot: int) -> "AttemptIdentity":
+        return replace(self, slot=slot)
+
+    def with_fork(self, commit: str) -> "AttemptIdentity":
+        return replace(self, fork=commit)
+
+    def start_at(self, commit: str) -> "AttemptIdentity":
+        """The branch has no work of its own before `commit`."""
+        return replace(self, base=commit, fork=commit if commit != self.base else self.fork)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRecord:
+    """The last turn of the attempt, and what is to be part of the next prompt.
+
+    `start` is the branch's commit when the turn began. `conversation` is the backend's name of the session's
+    conversation, `messages` are the user's. `pid_started` is the start of the process `pid` in seconds since the epoch,
+    so that a reused pid is not taken for it.
+    """
+
+    number: int = 0
+    start: str = ""
+    conversation: str = ""
+    messages: tuple[str, ...] = ()
+    pid: int = 0
+    pid_started: float = 0.0
+
+    def begin(self, start: str) -> "TurnRecord":
+        """The next turn begins with the branch at `start`."""
+        return replace(self, number=self.number + 1, start=start)
+
+    def add_message(self, text: str) -> "TurnRecord":
+        return replace(self, messages=(*self.messages, text))
+
+    def without_messages(self) -> "TurnRecord":
+        return replace(self, messages=())
+
+    def with_conversation(self, conversation: str) -> "TurnRecord":
+        return replace(self, conversation=conversation)
+
+    def with_process(self, pid: int, started: float) -> "TurnRecord":
+        return replace(self, pid=pid, pid_started=started)
+
+    def restart(self) -> "TurnRecord":
+        """Turns are counted anew, in a new conversation."""
+        return replace(self, number=0, conversation="")
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What was accepted of the work: commits are full ids, "" for none.
+
+    `finished` is accepted for landing, `reviewed` was approved, `refused` was given back. `answer` and `verdict` are
+    what the agent said of the finished work.
+    """
+
+    finished: str = ""
+    reviewed: str = ""
+    refused: str = ""
+    answer: str = ""
+    verdict: str = ""
+
+    def accept(self, commit: str, answer: str, verdict: Verdict | None) -> "Acceptance":
+        return replace(self, finished=commit, answer=answer, verdict=str(verdict or ""))
+
+    def approve(self, commit: str) -> "Acceptance":
+        return replace(self, reviewed=commit)
+
+    def refuse(self) -> "Acceptance":
+        """The finished work is given back."""
+        return replace(self, refused=self.finished, finished="")
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """How often the work was given back: by the merge queue (`landing`), and by a reviewer (`review`)."""
+
+    landing: int = 0
+    review: int = 0
+
+    def add(self, *, is_review: bool) -> "Rounds":
+        return Rounds(self.landing + (not is_review), self.review + is_review)
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What all attempts of the node have used, and what this one has.
+
+    `forgiven` is what the node had used when it was last unblocked.
+    """
+
+    node: Spent = NOTHING
+    attempt: Spent = NOTHING
+    forgiven: Spent = NOTHING
+
+    @property
+    def since_unblocked(self) -> Spent:
+        """What `budget.node` limits."""
+        return self.node - self.forgiven
+
+    def add(self, spent: Spent) -> "Spending":
+        return replace(self, node=self.node + spent, attempt=self.attempt + spent)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found in the worktree and must not be reported again.
+
+    `cautions` are findings that the session was told and may ignore, `protected` the files that the user was asked to
+    allow, `prepared` what `setup` left uncommitted: a mark of the content, and the path.
+    """
+
+    cautions: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
+    prepared: tuple[str, ...] = ()
+
+    def add_cautions(self, cautions: tuple[str, ...]) -> "Findings":
+        return replace(self, cautions=(*self.cautions, *cautions))
+
+    def with_protected(self, paths: tuple[str, ...]) -> "Findings":
+        return replace(self, protected=paths)
+
+    def with_prepared(self, marks: tuple[str, ...]) -> "Findings":
+        return replace(self, prepared=marks)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of a node that has not landed.
+
+    `stage` is None before its first stage. `notes` are those of all attempts, oldest first. `updated` is ISO 8601 in
+    UTC.
+    """
+
+    task_id: str
+    branch: str
+    stage: RecordStage | None = None
+    attempt: AttemptIdentity = AttemptIdentity()
+    turn: TurnRecord = TurnRecord()
+    acceptance: Acceptance = Acceptance()
+    rounds: Rounds = Rounds()
+    spending: Spending = Spending()
+    findings: Findings = Findings()
+    notes: tuple[str, ...] = ()
+    updated: str = ""
+
+    def change(
+        self,
+        *,
+        stage: RecordStage | None = None,
+        attempt: AttemptIdentity | None = None,
+        turn: TurnRecord | None = None,
+        acceptance: Acceptance | None = None,
+        rounds: Rounds | None = None,
+        spending: Spending | None = None,
+        findings: Findings | None = None,
+        notes: tuple[str, ...] | None = None,
+        updated: str | None = None,
+    ) -> "Record":
+        """The record with the parts that are given; unlike `replace`, a type checker knows them."""
+        return Record(
+            self.task_id,
+            self.branch,
+            stage or self.stage,
+            attempt or self.attempt,
+            turn or self.turn,
+            acceptance or self.acceptance,
+            rounds or self.rounds,
+            spending or self.spending,
+            findings or self.findings,
+            self.notes if notes is None else notes,
+            self.updated if updated is None else updated,
+        )
+
+    def begin_next(self, session: str, run: str) -> "Record":
+        """The record of the attempt after one that failed or was blocked; only the latter is counted anew."""
+        number = self.attempt.number + 1
+        attempt = replace(self.attempt, number=number, session=session, run=run)
+        following = self.change(
+            attempt=attempt,
+            turn=self.turn.restart(),
+            acceptance=replace(self.acceptance, finished=""),
+            spending=replace(self.spending, attempt=NOTHING),
+        )
+        if self.stage is not AttemptEnd.BLOCKED:
+            return following
+        return following.change(
+            attempt=replace(attempt, allowance=number),
+            acceptance=replace(self.acceptance, finished="", reviewed="", refused=""),
+            rounds=Rounds(),
+            spending=replace(following.spending, forgiven=self.spending.node),
+        )
+
+    def resume(self, run: str) -> "Record":
+        """The record of the same attempt in another run; a turn that had not ended is taken again."""
+        number = max(0, self.turn.number - (self.stage is Stage.SESSION))
+        return self.change(attempt=replace(self.attempt, run=run), turn=replace(self.turn, number=number))
