@@ -3,7 +3,8 @@
 import asyncio
 from dataclasses import dataclass
 
-from tasks_lib.git.commits.commit_history import read_parents
+from tasks_lib.git.commits.commit import read_commit
+from tasks_lib.git.commits.commit_messages import TASK
 from tasks_lib.git.commits.merge_tree import Conflict
 from tasks_lib.git.compose.commit_composer import Candidate
 from tasks_lib.git.compose.recompose import recompose
@@ -105,14 +106,14 @@ class MergeRebuilder:
         keep_commit(self._run.git.repository.git, self._read_task_id(commit), commit)
 
     def _read_task_id(self, commit: str) -> str:
-        return self._run.git.head.read_trailers(commit).get("Task", "")
+        return read_commit(self._run.git.objects, commit).trailers.get(TASK, "")
 
     def _restore_branch(self, commit: str) -> str:
         """Create the branch of a merge that is taken back again, for the node's next run; returns a line about it."""
-        task_id = self._read_task_id(commit)
-        parents = read_parents(self._run.git.repository.git, commit)
-        if len(parents) > 1 and task_id:
-            self._run.git.repository.create_branch(self._run.nodes.branch_of(task_id), parents[1])
+        merge = read_commit(self._run.git.objects, commit)
+        task_id = merge.trailers.get(TASK, "")
+        if len(merge.parents) > 1 and task_id:
+            self._run.git.repository.create_branch(self._run.nodes.branch_of(task_id), merge.parents[1])
         target = self._run.project.base_name
         return f"{task_id or commit[:12]} no longer fits onto {target}; its work is on its branch, and is worked again."
 

@@ -1,8 +1,8 @@
-"""The parents of a commit, what came onto a branch, and the alternates of a repository, as git has them."""
+"""What came onto a branch, and the alternates of a repository, as git has them."""
 
 from pathlib import Path
 
-from tasks_lib.git.commits.commit_history import list_new_commits, read_parents
+from tasks_lib.git.commits.commit_history import list_new_commits
 from tasks_lib.git.objects.alternates import find_alternates_file, read_alternates
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
@@ -11,14 +11,6 @@ from tasks_lib.git.runner import Git
 def commit(git: Git, subject: str, *parents: str) -> str:
     words = [word for parent in parents for word in ("-p", parent)]
     return git.text("commit-tree", *words, "-m", subject, "HEAD^{tree}")
-
-
-def test_parents_are_in_order(repository: Repository) -> None:
-    git = repository.git
-    root = git.text("rev-parse", "HEAD")
-    ours, theirs = commit(git, "Ours", root), commit(git, "Theirs", root)
-    assert read_parents(git, root) == ()
-    assert read_parents(git, commit(git, "Merge", ours, theirs)) == (ours, theirs)
 
 
 def test_new_commits_are_those_of_the_first_parent_line_oldest_first(repository: Repository) -> None:

@@ -1,4 +1,4 @@
-"""Reads commits and their history: the parents of one, and what came onto a branch between two of them."""
+"""Lists the commits that came onto a branch between two of its states."""
 
 from dataclasses import dataclass
 
@@ -15,11 +15,6 @@ class CommitSummary:
     committed_at: float
     author: str
     subject: str
-
-
-def read_parents(git: Git, commit: str) -> tuple[str, ...]:
-    """The parents of `commit`, the first one first."""
-    return tuple(git.text("rev-list", "--no-walk", "--parents", commit).split()[1:])
 
 
 def list_new_commits(git: Git, before: str, after: str, limit: int) -> tuple[CommitSummary, ...]:
