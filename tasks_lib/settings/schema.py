@@ -91,17 +91,17 @@ class ReviewSettings(Section):
     """When a branch is reviewed before it is merged."""
 
     when: Literal["auto", "always", "never"] = Field(
-        default="auto", description="`auto` reviews nodes with risk high or critical, or scope broad or system."
+        default="auto", description="`auto`: nodes with risk high or critical, or scope broad or system."
     )
     max_rounds: Count = Field(
-        default=2, ge=1, le=10, description="How many times requested changes are returned to the author."
+        default=2, ge=1, le=10, description="How often requested changes are returned to the author."
     )
 
 
 class WatchSettings(Section):
     """How long things may take, in seconds, before they are stopped."""
 
-    turn_seconds: Seconds = Field(default=7200, gt=0, description="Maximum duration of one turn of an agent.")
+    turn_seconds: Seconds = Field(default=7200, gt=0, description="Time limit for one turn of an agent.")
     stall_seconds: Seconds = Field(
         default=600,
         gt=0,
@@ -117,12 +117,10 @@ class WatchSettings(Section):
         gt=0,
         description="Maximum wait for a provider's rate limit; the run stops if the provider asks for a longer one.",
     )
-    setup_seconds: Seconds = Field(default=1800, gt=0, description="Maximum duration of all lines of `setup` together.")
-    verify_seconds: Seconds = Field(
-        default=3600, gt=0, description="Maximum duration of all lines of `verify` together."
-    )
+    setup_seconds: Seconds = Field(default=1800, gt=0, description="Time limit for all lines of `setup` together.")
+    verify_seconds: Seconds = Field(default=3600, gt=0, description="Time limit for all lines of `verify` together.")
     stop_seconds: Seconds = Field(
-        default=10, gt=0, description="How long a process has to exit when asked to, before it is killed."
+        default=10, gt=0, description="Time a process has to exit when asked, before it is killed."
     )
     nudges: Count = Field(
         default=2, ge=0, le=2, description="How many reminders an agent gets when its turn ends unfinished."
@@ -193,7 +191,7 @@ class Settings(Section):
     branch_prefix: str = Field(default="feat/", description="The prefix of branch names, before the task's id.")
     setup: tuple[Line, ...] = Field(default=(), description="Shell lines that prepare a new worktree.")
     setup_key: tuple[RelativePath, ...] = Field(
-        default=(), description="Files that `setup` depends on, e.g. a lock file."
+        default=(), description="Files that `setup` depends on, e.g. lock files."
     )
     keep: tuple[RelativePath, ...] = Field(
         default=(), description="Paths that a reused worktree keeps while the `setup_key` files are unchanged."
@@ -201,20 +199,15 @@ class Settings(Section):
     copy_paths: tuple[RelativePath, ...] = Field(
         default=(), alias="copy", description="Files outside git to copy into each worktree, e.g. `.env`."
     )
-    verify: tuple[Line, ...] = Field(
-        default=(), description="Shell lines that must pass on every merge before it lands."
-    )
+    verify: tuple[Line, ...] = Field(default=(), description="Shell lines that must pass on a merge before it lands.")
     protected_paths: tuple[RelativePath, ...] = Field(
         default=(),
-        description="Files and directories that a branch may change only with your approval; always includes "
-        "coordinator.yaml.",
+        description="Paths that a branch may change only with your approval; coordinator.yaml always is one of them.",
     )
     wrapper: tuple[Word, ...] = Field(
         default=(), description="A program and arguments to put in front of setup, agent and verify, e.g. a sandbox."
     )
-    env: EnvironmentSettings = Field(
-        default_factory=EnvironmentSettings, description="Environment variables to pass on."
-    )
+    env: EnvironmentSettings = Field(default_factory=EnvironmentSettings, description="Variables to pass on.")
     review: ReviewSettings = Field(default_factory=ReviewSettings, description="When branches are reviewed.")
     watch: WatchSettings = Field(default_factory=WatchSettings, description="Time limits, in seconds.")
     budget: BudgetSettings = Field(default_factory=BudgetSettings, description="What agents may spend.")
