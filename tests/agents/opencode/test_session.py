@@ -181,7 +181,7 @@ async def test_a_budget_ends_the_turn_that_exceeds_it(lab: Lab) -> None:
     one = lab.open(allowances=lambda: [allowance])
     end = await one.do([*[bash(f"echo {number}") for number in range(20)], {"say": "never"}])
     assert end.status == 1
-    assert end.excess.startswith("budget.node.tokens is 300, and ")
+    assert end.excess.startswith("budget.node.tokens is 300, but ")
     assert 300 < end.spent.tokens < 20 * 120
 
 
