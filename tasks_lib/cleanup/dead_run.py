@@ -34,10 +34,10 @@ def describe_takeover(left: Holder, host: str) -> str:
     """What is said when the lock of one who died is taken over on `host`."""
     if left.host and left.host != host:
         return (
-            f"The lock was left by {left}, and this is {host}. If that one is alive, its lock cannot be seen from "
-            "here, as on some network file systems: end one of the two."
+            f"The lock was left by {left}, and this host is {host}. If that run is still alive, its lock is not "
+            "visible from here, as on some network file systems: stop one of the two."
         )
-    return f"Goes on after {left}, which ended without a word."
+    return f"Resuming after {left}, which exited uncleanly."
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,9 +140,11 @@ def _delete_branch(worktrees: Worktrees, branch: str, commit: str) -> bool:
     try:
         return worktrees.repository.delete_branch(branch, commit)
     except GitError as error:
-        worktrees.say(f"{branch} has landed and is still there: {read_reason(error.stderr)} The next run tries again.")
+        worktrees.say(
+            f"{branch} has landed but could not be deleted: {read_reason(error.stderr)} The next run tries again."
+        )
         return False
 
 
 def _tell_kept(ref: str | None) -> str:
-    return f"; what else was in it is kept at {ref}" if ref else ""
+    return f"; the rest of its content is kept at {ref}" if ref else ""

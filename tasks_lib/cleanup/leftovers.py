@@ -31,8 +31,8 @@ LEFT_IN_USE = "a worktree that a run was using when it was killed"
 STALE_WORDS = {
     StaleState.HALF_MADE: LEFT_IN_USE,
     StaleState.POOLED: LEFT_IN_USE,
-    StaleState.UNLINKED: "a worktree whose .git is gone",
-    StaleState.GONE: "a worktree that is gone and that git still knows",
+    StaleState.UNLINKED: "a worktree whose .git is missing",
+    StaleState.GONE: "a worktree that is gone but still registered with git",
 }
 
 

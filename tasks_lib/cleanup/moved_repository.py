@@ -62,7 +62,7 @@ def require_disk(repository: Repository) -> None:
     place = repository.worktrees_dir
     if is_mounted(repository) and not _is_mount(place):
         how = "Mount it and run again; if it is gone for good, remove that directory"
-        raise InputError([f"{place} was on a disk of its own, which is not mounted now. {how}."])
+        raise InputError([f"{place} was on a separate disk, which is not mounted now. {how}."])
     require_root(repository)
 
 

@@ -162,7 +162,7 @@ def _find_of_nodes(plan: CleanupPlan) -> CleanupPlan:
 
 
 def _list_processes(plan: CleanupPlan) -> Iterator[Leftover]:
-    done, found = "ended; it was left by an earlier run", "was started by a run and still lives"
+    done, found = "ended; it was left by an earlier run", "was started by a run and is still running"
     for pid in plan.processes.marked:
         yield Leftover(Kind.PROCESS, f"process {pid}", done, found)
     for pid in plan.processes.groups:
@@ -171,12 +171,12 @@ def _list_processes(plan: CleanupPlan) -> Iterator[Leftover]:
 
 def _list_repository(plan: CleanupPlan) -> Iterator[Leftover]:
     if move := plan.interrupted:
-        found = "was left as git was moving it, by a run that was killed"
+        found = "was left half-moved by a run that was killed while git was moving it"
         yield Leftover(Kind.INTERRUPTED, move.place, describe_restored(move), found)
     for lock in plan.locks:
-        yield Leftover(Kind.LOCK, str(lock), DROPPED, "a lock that nobody holds any more")
+        yield Leftover(Kind.LOCK, str(lock), DROPPED, "a stale lock")
     for item in plan.nested:
-        found = f"is inside one of the coordinator's worktrees ({item.what})"
+        found = f"is inside one of Coordinator's worktrees ({item.what})"
         yield Leftover(Kind.NESTED, item.where, "removed", found, f"{item.what},")
     for path in plan.unfinished:
         yield Leftover(Kind.UNFINISHED, str(path), UNFINISHED_DID, LEFT_BY_KILL)
@@ -185,7 +185,7 @@ def _list_repository(plan: CleanupPlan) -> Iterator[Leftover]:
     for path in plan.trash:
         yield Leftover(Kind.TRASH, str(path), "deleted; an earlier run had moved it to the trash", LEFT_BY_KILL)
     for path in plan.empty:
-        yield Leftover(Kind.EMPTY, str(path), "removed; it is empty", "is empty and nobody's")
+        yield Leftover(Kind.EMPTY, str(path), "removed; it is empty", "is empty and unused")
 
 
 def _list_nodes(plan: CleanupPlan) -> Iterator[Leftover]:
@@ -199,20 +199,23 @@ def _list_nodes(plan: CleanupPlan) -> Iterator[Leftover]:
 def _list_aged(plan: CleanupPlan) -> Iterator[Leftover]:
     for kind, paths in ((Kind.PRIVATE, plan.private), (Kind.SHARED, plan.shared)):
         for path in paths:
-            yield Leftover(kind, str(path), "deleted; a run that is dead had made it", LEFT_BY_KILL)
+            yield Leftover(kind, str(path), "deleted; an earlier run that was killed had made it", LEFT_BY_KILL)
     days = plan.scope.settings.kept_days
     for path in plan.logs:
         yield Leftover(Kind.LOG, str(path), f"deleted; it is older than {days} days", f"is older than {days} days")
     for one in plan.kept:
         said = f"was kept more than {days} days ago"
-        yield Leftover(Kind.KEPT, one.ref, f"forgotten; it {said}", said)
+        yield Leftover(Kind.KEPT, one.ref, f"deleted; it {said}", said)
 
 
 def _list_queue(plan: CleanupPlan) -> Iterator[Leftover]:
     if plan.queue:
         target = plan.scope.head.target
         yield Leftover(
-            Kind.QUEUE, plan.queue, f"deleted; all of it is on {target}", f"is left, though all of it is on {target}"
+            Kind.QUEUE,
+            plan.queue,
+            f"deleted; {target} contains all of it",
+            f"is left over, although {target} contains all of it",
         )
 
 
@@ -298,7 +301,7 @@ def summarize(done: Iterable[Done], settings: Settings) -> list[str]:
     found = list(done)
     ended, forgotten = (sum(one.kind is kind for one in found) for kind in _COUNTED)
     return [
-        *([f"Ended {ended} processes that an earlier run had left."] if ended else []),
+        *([f"Ended {ended} processes that an earlier run had left running."] if ended else []),
         *(one.line for one in found if one.kind not in (*_COUNTED, *_QUIET)),
-        *([f"Forgot {forgotten} states that were kept more than {settings.kept_days} days ago."] if forgotten else []),
+        *([f"Deleted {forgotten} states that were kept more than {settings.kept_days} days ago."] if forgotten else []),
     ]

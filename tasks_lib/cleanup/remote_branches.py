@@ -26,12 +26,12 @@ def sweep(remote: Remote, head: Head, graph: Graph, settings: Settings, branches
     base = head.base()
     ours = {name: commit for name, commit in found.items() if _holds(remote.git, base, commit)}
     lines = [
-        f"{remote.name} keeps {name}: it has commits that did not land. If they are not needed: "
+        f"{remote.name} keeps {name}, because it has commits that did not land. To delete it anyway: "
         f"git push {remote.name} --delete {branch_ref(name)}"
         for name in found.keys() - ours.keys()
     ]
     refused = remote.delete(ours) if ours else {}
-    lines += [f"{remote.name} keeps {name}, which has landed: {why}" for name, why in refused.items()]
+    lines += [f"{remote.name} still has {name}, which has landed: {why}" for name, why in refused.items()]
     return sorted(lines)
 
 
@@ -56,7 +56,7 @@ def clean_up_remote(project: Project) -> list[str]:
 
 def describe_local_branch_behind(project: Project, reason: str) -> str:
     """What a person is told of a local branch that could not be brought along."""
-    return f"The local {project.target} stays where it is: {reason} {project.settings.land.remote} has it all."
+    return f"The local {project.target} was not updated: {reason} {project.settings.land.remote} has everything."
 
 
 def find_landed_branches(

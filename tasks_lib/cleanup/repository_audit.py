@@ -70,7 +70,7 @@ def audit(project: Project, limit: int) -> Audit:
     violations, commits = _judge_chain(project, chain)
     notes = [*_note_chain(project, chain, limit)]
     if holder:
-        notes.append(f"{holder} is going on, so what it has open is not looked at, nor what it reports.")
+        notes.append(f"{holder} is in progress, so its open work and its report are not checked.")
     else:
         left, aged = _judge_left(project, head)
         violations += left
@@ -105,9 +105,9 @@ def _judge_chain(project: Project, chain: CommitChain) -> tuple[list[Violation],
 
 def _note_chain(project: Project, chain: CommitChain, limit: int) -> Iterator[str]:
     if unknown := find_unknown_digests(chain.ours, digest_verify(project.settings)):
-        yield f"{unknown} commits were verified by other lines than `setup`, `verify` and `wrapper` have now."
+        yield f"{unknown} commits were verified with other `setup`, `verify` and `wrapper` lines than the current ones."
     if not chain.is_whole:
-        yield f"The history goes on below the last {limit} commits; `--limit` looks further."
+        yield f"Only the last {limit} commits were checked; `--limit` checks more."
 
 
 # What lies about.
@@ -135,7 +135,7 @@ def _note_kill(repository: Repository) -> Iterator[str]:
     dead = read_dead_holder(repository.state_dir)
     if dead or (view and not view.ended):
         who = dead or f"run {view.run if view else ''}"
-        yield f"{who} ended without a word; `coordinator run` goes on, `coordinator cleanup` only puts away."
+        yield f"{who} exited uncleanly; `coordinator run` resumes it, `coordinator cleanup` only cleans up."
 
 
 # The head, and what is told of it.
@@ -151,16 +151,16 @@ def _judge_queue(repository: Repository, target: str, head: Head) -> tuple[list[
         base = git.resolve(head.base_ref if branch == target else f"refs/heads/{branch}")
         base = base if ref.startswith(QUEUE) else None
         if base is None or kind != "commit":
-            what = f"belongs to no branch of this repository ({target} is the target)"
+            what = f"does not belong to any branch of this repository ({target} is the target)"
             violations.append(Violation(Rule.LEFT, ref, what))
         elif is_ancestor(git, commit, base):
             if read_holder(repository.state_dir) is None:
-                violations.append(Violation(Rule.LEFT, ref, f"is left, though all of it is on {branch}"))
+                violations.append(Violation(Rule.LEFT, ref, f"is left over, although {branch} contains all of it"))
         elif is_ancestor(git, base, commit):
             count = git.text("rev-list", "--count", "--first-parent", f"{base}..{commit}")
             notes.append(f"Publication is pending: {count} commits wait at {ref} for {branch}.")
         else:
-            notes.append(f"{branch} has moved since: the next run makes what waits at {ref} again on it.")
+            notes.append(f"{branch} has moved since: the next run recreates on it what waits at {ref}.")
     return violations, notes
 
 

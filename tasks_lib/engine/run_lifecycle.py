@@ -43,7 +43,7 @@ WRITE_SECONDS = 0.5
 WRITTEN_A_SECOND = 1_000_000
 """Bytes of `run.json`, which is written whole: 10,000 nodes that were worked make some 4 MB."""
 NO_VERIFY = (
-    "No `verify` is configured: what lands is not tested as merged. Put the lines that test this repository into "
+    "No `verify` is configured: what lands is not tested as merged. Add the commands that test this repository to "
     "coordinator.yaml."
 )
 

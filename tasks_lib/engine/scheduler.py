@@ -67,7 +67,7 @@ class OpenNode:
         try:
             ended = await live(self._run, self._merge_queue, self.id, self._seat, self._rank)
         except Exception as error:
-            self.outcome = Failed(f"its attempt broke: {error!r}")
+            self.outcome = Failed(f"its attempt failed unexpectedly: {error!r}")
             raise
         if not isinstance(ended, Retry):
             self.outcome = ended
@@ -246,11 +246,11 @@ class Scheduler:
     async def _finish(self, job: asyncio.Task[None]) -> None:
         node = self._nodes.pop(job)
         if node.outcome is None and node.is_waiting and job.cancelled():
-            who = "a person stopped it" if self._run.requests.is_abort_requested(node.id) else "the run was stopped"
+            who = "stopped on request" if self._run.requests.is_abort_requested(node.id) else "the run was stopped"
             node.outcome = Aborted(f"{who} before its next attempt; the work is kept")
             await self._launcher.end(node)
         broke = "it was cancelled" if job.cancelled() else job.exception()
-        said = f"its task run broke: {broke}" if broke else "its task run ended without saying how"
+        said = f"its task run crashed: {broke}" if broke else "its task run ended without an outcome"
         outcome = node.outcome or Failed(said)
         node.close()
         self.plan.finish(node.id, outcome)

@@ -54,11 +54,11 @@ class AddedTasks:
             return None
         if faults := find_new_faults(self._reader, candidate):
             prompt = write_faults_prompt(faults, candidate.head)
-            return GivenBack(f"its task files make no graph: {faults[0]}", prompt)
+            return GivenBack(f"its task files do not form a valid graph: {faults[0]}", prompt)
         generation = self._generation.get(landing.task.id, 0)
         if generation < MOST_GENERATIONS or not find_new_tasks(self._reader, candidate):
             return None
-        reason = f"it adds tasks, and was itself added {generation} steps of planning after a person's task"
+        reason = f"it adds tasks, and was itself added {generation} planning steps below a task that a person wrote"
         return GivenBack(reason, MANY_GENERATIONS.format(reason=reason))
 
     def note_landed(self, candidate: Candidate, landing: Landing) -> None:
@@ -68,7 +68,7 @@ class AddedTasks:
             self._generation |= dict.fromkeys(find_new_tasks(self._reader, candidate), generation)
 
 
-MANY_GENERATIONS = """Planning has been handed on too often: {reason}. Remove the task files that you added. Do the task
+MANY_GENERATIONS = """Planning has been delegated too often: {reason}. Remove the task files that you added. Do the task
 itself if it is small enough; otherwise do a Safe Exit, so that a person decides how to divide it."""
 
 
@@ -76,9 +76,9 @@ def write_faults_prompt(faults: Sequence[Fault], head: str) -> str:
     """The further turn of a session whose task files do not fit the graph of `head`, a commit."""
     listed = "\n".join(f"- {fault}" for fault in faults[:MAX_LISTED])
     more = tell_rest(len(faults), MAX_LISTED, "\n… and ")
-    return f"""Together with the task files that are on the other side, yours make no graph that can be worked:
+    return f"""Together with the task files on the head, your task files do not form a valid graph:
 
 {listed}{more}
 
 To see the files as they were checked, run `git merge {head}` in your worktree (that commit is the current head, also
-in $COORDINATOR_TARGET). Mend what is named in the task files that you added, and commit."""
+in $COORDINATOR_TARGET). Fix these faults in the task files that you added, and commit."""

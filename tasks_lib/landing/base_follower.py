@@ -126,7 +126,7 @@ class BaseFollower:
         """Replace the unpublished commits by ones on the new base; returns why that cannot be done, "" if it was."""
         run = self._run
         count = len(needed.commits)
-        run.board.say(f"{run.project.base_name} moved: {count} unpublished commits are made again on it.")
+        run.board.say(f"{run.project.base_name} moved: recreating {count} unpublished commits on it.")
         rebuilt = await self._rebuilder.rebuild(needed.base, needed.commits)
         if isinstance(rebuilt, Held):
             return rebuilt.reason

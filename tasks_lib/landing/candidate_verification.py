@@ -60,14 +60,14 @@ class Verifier:
         if isinstance(held, Worktree):
             with self._verifying():
                 return await run_verify(self._run, held, log, lambda: self._look_after_setup(held))
-        return Red(f"{_CHECK_OUT} {commit[:12]}", "does not give its tree", held, str(log), held)
+        return Red(f"{_CHECK_OUT} {commit[:12]}", "does not produce its files", held, str(log), held)
 
     def find_added_alternates(self) -> str:
         """Why objects that git finds now may be gone tomorrow, "" if they are where they were when the run began."""
         common_dir = self._run.git.repository.common_dir
         if added := read_alternates(common_dir) - self._alternates:
             where = find_alternates_file(common_dir)
-            return f"{where} leads to {show_some(sorted(added))} since this run began; take that line out"
+            return f"{where} was changed during this run and now lists {show_some(sorted(added))}; remove that line"
         return ""
 
     def reuse_result(self, head: str, commit: str) -> None:
@@ -127,4 +127,4 @@ class Verifier:
             return
         changed = await self._run.git.call(list_changed, self._run.git.isolation.checking_out(worktree))
         if changed:
-            self.say_once(f"`setup` changes files that are in git before `verify` sees them: {show_some(changed)}.")
+            self.say_once(f"`setup` changes tracked files before `verify` runs: {show_some(changed)}.")

@@ -31,4 +31,4 @@ def end_completed_elsewhere_nodes(run: Run) -> None:
 
 def describe_completed_elsewhere(task_id: str, commit: str) -> str:
     """What a person is told of a node that was worked for nothing."""
-    return f"{task_id} was completed by somebody else meanwhile ({commit[:12]}); what was done here is kept."
+    return f"{task_id} was completed by someone else ({commit[:12]}); the work done here is kept."

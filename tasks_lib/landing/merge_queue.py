@@ -159,8 +159,10 @@ class MergeQueue:
         """
         self.waiting_for_base += 1
         base = self._run.project.base_name
-        until = f"until that works; run again then, or commit what it needs to {base}" if held.is_broken else ""
-        self._verifier.say_once(f"The queue is held. {held.reason}. Nothing lands {until or f'until {base} moves'}.")
+        until = f"until that works; fix it and run again, or commit the fix to {base}" if held.is_broken else ""
+        self._verifier.say_once(
+            f"The merge queue is on hold. {held.reason}. Nothing lands {until or f'until {base} moves'}."
+        )
         self._run.changed.set()
         self._moves.changed.clear()
         self._is_given_up = False

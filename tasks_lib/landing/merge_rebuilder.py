@@ -115,7 +115,9 @@ class MergeRebuilder:
         if len(merge.parents) > 1 and task_id:
             self._run.git.repository.create_branch(self._run.nodes.branch_of(task_id), merge.parents[1])
         target = self._run.project.base_name
-        return f"{task_id or commit[:12]} no longer fits onto {target}; its work is on its branch, and is worked again."
+        return (
+            f"{task_id or commit[:12]} no longer merges onto {target}; its branch is kept and the node will run again."
+        )
 
     # Showing what became of them.
 

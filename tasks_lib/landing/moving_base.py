@@ -37,7 +37,7 @@ class MovingBaseLimit:
     def __init__(self, git: Git, base_name: str, *, is_remote: bool) -> None:
         self._git = git
         self._base_name = base_name
-        self._what = "others pushed first" if is_remote else f"{base_name} moved while work was verified"
+        self._what = "others pushed first" if is_remote else f"{base_name} moved while work was being verified"
         self._movers: list[CommitSummary] = []
         self._verified: list[tuple[float, float]] = []
         self._seen: str = ""
@@ -94,9 +94,11 @@ class MovingBaseLimit:
             return often
         told = ", ".join(_describe(one) for one in self._movers[-_SAID:])
         if all(self._came_in_verify(one) for one in self._movers):
-            advice = "; all of these were made while verify ran: if verify, or what it starts, makes them, change that"
+            advice = (
+                "; all of them were made while verify ran: if verify or a program it starts makes them, change that"
+            )
         else:
-            advice = "; verify takes longer than it stays where it is"
+            advice = "; verify takes longer than the time between these commits"
         return f"{often}: {self._base_name} was moved by {told}{advice}"
 
     def _came_in_verify(self, mover: CommitSummary) -> bool:

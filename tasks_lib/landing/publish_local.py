@@ -44,7 +44,7 @@ class LocalPublisher:
                 reason = str(error)
             if reason and reason != self.pending:
                 run.board.say(
-                    f"{run.project.target} is not moved yet: {reason}. Landed work waits at {run.git.head.ref}."
+                    f"{run.project.target} has not been updated yet: {reason}. Landed work waits at {run.git.head.ref}."
                 )
             self.pending = reason
 
@@ -70,7 +70,7 @@ class LocalPublisher:
         head, base = run.git.head.current(), run.git.head.base()
         if self._published and not run.git.head.contains(self._published, base):
             # A person took it back. To move the branch forward again would undo that.
-            return f"it was rewritten and no longer contains {self._published[:12]}, which was published"
+            return f"it was rewritten and no longer contains {self._published[:12]}, which had been published"
         if reason := fast_forward_local_branch(run, head):
             limit = self._base_follower.moving_base_limit
             return limit.explain() if limit.lost_in_a_row and not run.git.head.contains(base, head) else reason

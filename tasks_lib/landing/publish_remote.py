@@ -125,7 +125,7 @@ class RemotePublisher:
                 await self._follow_here(found)
                 return self._succeed()
             head, base = found
-            with self._run.stopping.waiting_for(f"the push to {self._remote.name} (git decides whether it landed)"):
+            with self._run.stopping.waiting_for(f"the push to {self._remote.name} (git will report whether it landed)"):
                 result = await self._run.git.call(self._remote.push, head, base)
             match result:
                 case Pushed():
@@ -133,7 +133,7 @@ class RemotePublisher:
                     await self._follow_here(head)
                     return self._succeed()
                 case Refused(words):
-                    self._refusal = f"{self._remote.name} refuses it: {words}"
+                    self._refusal = f"{self._remote.name} refuses the push: {words}"
                     return self._refusal
                 case Unreachable(reason):
                     return self._fail(f"{self._remote.name} does not answer: {reason}")
@@ -149,7 +149,7 @@ class RemotePublisher:
     async def _count_lost_push(self, base: str) -> None:
         """Somebody else pushed first, onto `base`: fetch that, and count a lost round."""
         call = self._run.git.call
-        with self._run.stopping.waiting_for(f"an answer of {self._remote.name}"):
+        with self._run.stopping.waiting_for(f"an answer from {self._remote.name}"):
             await call(self._remote.fetch)
         now = await call(self._run.git.head.base)
         await call(self._base_follower.moving_base_limit.count_lost_round, base, now)
@@ -180,7 +180,5 @@ class RemotePublisher:
     def _describe(self, reason: str) -> str:
         where, ref = self._run.project.base_name, self._run.git.head.ref
         if self._refusal:
-            return (
-                f"{where} is not moved: {reason}. Nothing is pushed any more in this run; landed work waits at {ref}."
-            )
-        return f"{where} is not moved yet: {reason}. Landed work waits at {ref}."
+            return f"{where} has not been updated: {reason}. This run pushes nothing more; landed work waits at {ref}."
+        return f"{where} has not been updated yet: {reason}. Landed work waits at {ref}."

@@ -41,10 +41,12 @@ class RemoteWatch:
     async def delete_landed_branches(self) -> None:
         """Delete the branches of landed nodes on the remote, at the end of a run."""
         try:
-            with self._run.stopping.waiting_for(f"an answer of {self._remote.name}"):
+            with self._run.stopping.waiting_for(f"an answer from {self._remote.name}"):
                 await self._delete_landed(await self._run.git.call(self._remote.list_branches))
         except CoordinatorError as error:
-            self.say_once(f"Branches of landed nodes were not looked for: {error}. The next run does that.")
+            self.say_once(
+                f"Could not clean up branches of landed nodes on the remote: {error}. The next run tries again."
+            )
 
     def say_once(self, line: str) -> None:
         """Say something about the remote, once in a run."""
@@ -54,10 +56,10 @@ class RemoteWatch:
 
     async def _look(self) -> None:
         run, remote = self._run, self._remote
-        with run.stopping.waiting_for(f"an answer of {remote.name}"):
+        with run.stopping.waiting_for(f"an answer from {remote.name}"):
             branches = await run.git.call(remote.list_branches)
         if remote.target not in branches:
-            raise RemoteError(f"{remote.name} has no branch {remote.target} any more")
+            raise RemoteError(f"{remote.name} no longer has a branch {remote.target}")
         if self._is_away:
             self._is_away = False
             self._on_news()
@@ -68,7 +70,7 @@ class RemoteWatch:
 
     def _say_away(self, reason: str) -> None:
         if not self._is_away:
-            self._run.board.say(f"{reason}. It is tried again; work goes on and lands here.")
+            self._run.board.say(f"{reason}. The run retries; nodes continue to run and land locally.")
         self._is_away = True
 
     async def _delete_landed(self, branches: Mapping[str, str]) -> None:

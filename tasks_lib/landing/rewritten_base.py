@@ -10,7 +10,7 @@ def describe_rewritten_base(run: Run, base: str, known: str) -> str:
     if run.git.head.is_pending():
         how = " there" if run.project.is_remote else f" (`git merge {known}`)"
         return (
-            f"{said}, on which landed work stands that is not published; bring it back{how}, "
-            f"or give that work up (`git update-ref -d {run.git.head.ref}`), and run again"
+            f"{said}, on which unpublished landed work is based; restore it{how}, "
+            f"or discard that work (`git update-ref -d {run.git.head.ref}`), and run again"
         )
-    return f"{said}, which was published; look at `git reflog {run.git.head.base_ref}` and run again"
+    return f"{said}, which was published; check `git reflog {run.git.head.base_ref}` and run again"

@@ -22,7 +22,7 @@ def judge_untested_lines(green: Green, on_head: Green, target: str) -> Red | Hel
     known = dict(on_head.idle)
     for line, said in green.idle:
         if line not in known:
-            return Red(line, f"ran no test ({said}), though it runs some without this work", said, "")
+            return Red(line, f"ran no test ({said}), although it runs some without this work", said, "")
     if green.is_vacuous:
         return Held(_describe_vacuous(green, target), is_broken=True)
     line, said = green.idle[0]

@@ -48,7 +48,9 @@ async def report_new_notices(work: Work) -> None:
         if number <= MAX_TOLD and notice.level is not NoticeLevel.BLOCKING:
             work.run.board.say(f"{work.task.id}: notice ({notice.level}): {cut(fold(notice.text), MAX_CHARS)}")
         elif number == MAX_TOLD + 1:
-            work.run.board.say(f"{work.task.id}: {MAX_TOLD} notices were said; further ones of this attempt are not.")
+            work.run.board.say(
+                f"{work.task.id}: {MAX_TOLD} notices were shown; further notices of this attempt are not."
+            )
 
 
 async def skip_notices(work: Work) -> None:

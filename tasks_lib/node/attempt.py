@@ -80,10 +80,10 @@ async def _live(run: Run, merge_queue: MergeQueue, task_id: str, seat: Seat, pri
 
 def _explain_stop(run: Run, task_id: str) -> str:
     if run.requests.is_abort_requested(task_id):
-        return "a person stopped it; the work is kept, and running again goes on"
+        return "stopped on request; the work is kept, and the next run resumes it"
     # Why is said once, by the run: it is the same for every node.
-    because = ", for the reason that it gives" if run.stopping.halt_reason else ""
-    return f"the run was stopped{because}; the work is kept, and running again goes on"
+    because = " (see its message)" if run.stopping.halt_reason else ""
+    return f"the run was stopped{because}; the work is kept, and the next run resumes it"
 
 
 async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
@@ -107,7 +107,7 @@ async def _go_through_stages(work: Work, priority: float) -> Outcome | Retry:
                 work.note(findings=work.record.findings.with_protected(files))
                 return blocked
             case ReviewFailed(reason):
-                return Failed(f"the review {reason}; the work is kept, and the next run goes on with its review")
+                return Failed(f"the review {reason}; the work is kept, and the next run continues with its review")
             case GivenBack() as back:
                 if refusal := _count_round(work, back):
                     return await block_node(work, Blocker(refusal, _cut(back.prompt)))
@@ -212,10 +212,10 @@ async def _end_without_landing(work: Work, ending: Done | SafeExit | AttemptFail
 async def _end_attempt(work: Work, reason: str) -> Outcome | Retry:
     purse, another = work.run.budgets, Spent(turns=1)
     if excess := purse.find_node_excess(work.record, another):
-        said = reason if excess in reason else f"{reason}; no further attempt can begin: {excess}"
+        said = reason if excess in reason else f"{reason}; no further attempt can start: {excess}"
         return await block_node(work, Blocker(said, _cut(work.answer)))
     if excess := purse.find_run_excess(another):
-        work.run.stopping.halt(f"{excess}; raise it in coordinator.yaml and run again, which goes on with what is kept")
+        work.run.stopping.halt(f"{excess}; raise it in coordinator.yaml and run again, which resumes from what is kept")
         work.note(stage=AttemptEnd.FAILED, notes=_add_note(work.record.notes, f"The run was stopped: {excess}"))
         return Failed(reason)
     if work.is_last_attempt():
@@ -230,7 +230,7 @@ async def _end_attempt(work: Work, reason: str) -> Outcome | Retry:
 def _end_broken(work: Work | None, failure: SystemFailure | InputError | OSError) -> Outcome | Retry:
     """Our own environment broke, or a person changed it meanwhile; a `setup` that failed may do better next time."""
     if work and isinstance(failure, ShellError):
-        note = f"Attempt {work.record.attempt.number}: setup failed before the session began: {failure}"
+        note = f"Attempt {work.record.attempt.number}: setup failed before the session started: {failure}"
         work.note(notes=_add_note(work.record.notes, note))
         if not work.is_last_attempt():
             work.note(stage=AttemptEnd.FAILED)
@@ -279,7 +279,7 @@ def _release(work: Work, landed: str) -> None:
         work.state = state
         run.git.worktrees.release(work.worktree)
     except GitError as error:
-        said = f"Could not put {work.worktree.path} away: {error}. Nothing is lost; the next run tries again."
+        said = f"Could not clean up {work.worktree.path}: {error}. Nothing is lost; the next run tries again."
         run.say_from_thread(said)
 
 

@@ -94,13 +94,13 @@ class Work:
     async def hear(self, text: str) -> RequestResult:
         """Bring a person's `text` to the agent: into its turn if it can be, else with its next prompt."""
         if self.record.stage in STAGES_WITHOUT_AGENT:
-            why = f"{self.task.id} is at the stage {self.record.stage}, where its agent is asked nothing more"
+            why = f"{self.task.id} is at the stage {self.record.stage}, where its agent gets no more prompts"
             return RequestResult(False, f"{why}; stop it with `abort` if its work must not land")
         self.note(notes=(*self.record.notes, f"A person said: {text}"))
         if self.record.stage is Stage.SESSION and self.session and await self.session.say(text):
-            return RequestResult(True, f"{self.task.id} has it in its running turn")
+            return RequestResult(True, f"{self.task.id} received it in its current turn")
         self.note(turn=self.record.turn.add_message(text))
-        return RequestResult(True, f"{self.task.id} gets it with its next prompt")
+        return RequestResult(True, f"{self.task.id} will get it with its next prompt")
 
     def note(
         self,
@@ -146,7 +146,9 @@ class Work:
         try:
             taken = self.run.git.worktrees.take_out(self.worktree, self.task.id)
         except (GitError, OSError) as error:
-            self.run.say_from_thread(f"Could not take out what {self.task.id} made: {error}. The next run tries again.")
+            self.run.say_from_thread(
+                f"Could not remove what {self.task.id} made beside its branch: {error}. The next run tries again."
+            )
             return
         if stashes := [one.stash for one in taken if one.stash]:
             self.run.shared_state.pass_over(stashes)

@@ -51,11 +51,11 @@ Task `{task.id}` ({task.name}) is blocked:
 
 {reason}
 
-Its branch `{work.branch}` and its worktree hold what was done so far. `{task.path}` has the agent's notes.
+Its branch `{work.branch}` and its worktree contain the work done so far. `{task.path}` has the agent's notes.
 
 ## Acceptance Criteria
 - [ ] What blocks it is resolved: in the code, in `{task.path}`, or outside.
-- [ ] This file says `status: completed`, committed on {target}; the next run then works `{task.id}` again.
+- [ ] This file says `status: completed`, committed on {target}; the next run then starts `{task.id}` again.
 
 ## Notes
 {notes or "(none)"}

@@ -73,11 +73,11 @@ def find_unreachable_submodule_commits(work: Work, commit: str, changes: tuple[C
         where = f"{show(pointer.path)} is at {pointer.commit[:10]}"
         if kept:
             run.say_from_thread(
-                f"{work.task.id}: {where}, which is on no remote yet; it is kept in {kept}. Push it from there."
+                f"{work.task.id}: {where}, which is not on any remote yet; it is kept in {kept}. Push it from there."
             )
         elif kept is None:
             yield Finding(
-                f"{where}, a commit that is on no remote of the submodule",
+                f"{where}, a commit that is not on any remote of the submodule",
                 "Push it to the submodule's remote, or point to a commit that is there. If you can do neither, do a "
                 "Safe Exit and say so.",
             )

@@ -56,7 +56,7 @@ async def _review_once(work: Work, commit: str) -> ReviewEnded | ReviewFailed:
         await set_up(work, worktree, run.log_path(work.task.id, f"setup-{name}"))
         return await _ask_for_verdict(work, session, commit)
     except ShellError as error:
-        return ReviewFailed(f"could not begin: setup failed: {error}")
+        return ReviewFailed(f"could not start: setup failed: {error}")
     finally:
         await session.close()
         await run.git.call(run.git.worktrees.take_out, worktree, work.task.id)
@@ -72,7 +72,7 @@ async def _ask_for_verdict(work: Work, session: Session, commit: str) -> ReviewE
     )
     for number in range(1, run.settings.watch.nudges + 2):
         if excess := run.budgets.refuse_turn(work.record, work.record.attempt.session):
-            return ReviewFailed(f"was not begun: {excess}")
+            return ReviewFailed(f"was not started: {excess}")
         end = await ask(work, session, prompt, TurnSpec(attempt=work.record.attempt.number, turn=number, target=head))
         match decide_turn(_gather_facts(end, commit)):
             case Done(verdict) if verdict is not None:

@@ -39,9 +39,9 @@ def find_protected_changes(work: Work, commit: str) -> NeedsApproval | None:
 def _explain(work: Work, paths: list[str], files: tuple[str, ...]) -> NeedsApproval:
     base = work.run.git.head.base_ref
     return NeedsApproval(
-        f"it changes {show_some(paths)}, which only a person may let through",
-        f"Look at it: `git diff {base}...{branch_ref(work.branch)}`. Completing the resolve task allows these files as "
-        f"they are there now. To refuse them, take them out of {work.branch} first.",
+        f"it changes {show_some(paths)}, which only a person may approve",
+        f"Review it: `git diff {base}...{branch_ref(work.branch)}`. Completing the resolve task approves these files "
+        f"as they are there now. To reject them, remove them from {work.branch} first.",
         files,
     )
 

@@ -38,7 +38,7 @@ from tasks_lib.session.turn_ending import (
 )
 from tasks_lib.text import escape_unprintable
 
-ASKED_AGAIN = "Your model's provider did not answer for a while. Continue with your task where you were."
+ASKED_AGAIN = "Your model's provider did not answer for a while. Continue with your task where you left off."
 
 
 async def prepare_worktree(work: Work) -> None:
@@ -66,7 +66,7 @@ async def run_turns(work: Work, prompt: str) -> Done | SafeExit | AttemptFailed:
     while True:
         prompt = add_user_messages(work, prompt)
         if excess := work.run.budgets.refuse_turn(work.record, work.record.attempt.session):
-            return AttemptFailed(f"no further turn was begun: {excess}")
+            return AttemptFailed(f"no further turn was started: {excess}")
         ending = await take_turn(work, prompt)
         if isinstance(ending, Done) and work.record.turn.messages:
             # A person spoke while the turn went on, and the agent has not heard it yet.
@@ -112,7 +112,7 @@ def read_state_before_turn(work: Work) -> TurnStart:
     work.run.shared_state.begin()
     if damage := find_damage(work.worktree):
         work.reopen()
-        work.run.say_from_thread(f"{work.task.id}: an agent {damage}, though not in a turn; it is there again.")
+        work.run.say_from_thread(f"{work.task.id}: an agent {damage}, outside of any turn; it has been restored.")
     return record_turn_start(work, work.state or read_state(work.worktree.git))
 
 
@@ -127,7 +127,7 @@ def judge_turn(work: Work, start: TurnStart, end: TurnEnd) -> TurnEnding:
         return _fail_damaged(work, explain_unreadable(error), is_unreadable=True)
     if after.branch != work.branch:
         work.reopen()
-        kept = f"its state is kept below {KEPT_REFS}/{flatten(work.branch)}"
+        kept = f"its state is kept under {KEPT_REFS}/{flatten(work.branch)}"
         return AttemptFailed(f"the worktree is on {after.branch or 'no branch'} instead of {work.branch}; {kept}")
     follow_branch(work, after.commit)
     return decide_turn(gather_facts(work, start, after, end))
@@ -135,7 +135,9 @@ def judge_turn(work: Work, start: TurnStart, end: TurnEnd) -> TurnEnding:
 
 def _fail_damaged(work: Work, damage: str, *, is_unreadable: bool = False) -> AttemptFailed:
     work.reopen(is_unreadable=is_unreadable)
-    return AttemptFailed(f"the agent {damage}; what is committed on {work.branch} is kept, and it goes on from there")
+    return AttemptFailed(
+        f"the agent {damage}; the commits on {work.branch} are kept, and the next attempt continues from there"
+    )
 
 
 async def prompt_session(work: Work, prompt: str, target: str) -> TurnEnd:
@@ -195,9 +197,9 @@ async def _ask_once(work: Work, session: Session, prompt: str, turn: TurnSpec) -
 
 def _tell_limited(error: str, since: float, limit_seconds: float) -> str:
     return (
-        f"{error}; it has given no answer since {name_moment(since)} and does not say when it will, and "
-        f"watch.limit_seconds allows a wait of {limit_seconds:g} seconds; run again later, which continues with what "
-        "is kept"
+        f"{error}; it has not answered since {name_moment(since)} and does not say when it will, and "
+        f"watch.limit_seconds allows a wait of {limit_seconds:g} seconds; run again later to resume from "
+        "what is kept"
     )
 
 

@@ -20,7 +20,8 @@ from tasks_lib.cleanup.repository_audit import audit
 from tasks_lib.engine.run_lifecycle import open_run
 from tasks_lib.git.kept.snapshots import keep_state
 from tasks_lib.git.publish.interrupted_fast_forward import Move, remembered
-from tasks_lib.git.session_record import Record, write_record
+from tasks_lib.git.session_record import write_record
+from tasks_lib.session.attempt_record import Record, TurnRecord
 from tasks_lib.git.worktree_admin import MAKING, write_slot
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.process.private_directories import BRIEF, make_private, name_owner
@@ -172,7 +173,7 @@ def test_a_run_leaves_nothing_of_it_either(left: Place) -> None:
             return list(opened.run.board.view.messages)
 
     messages = asyncio.run(work())
-    assert "Ended 2 processes that an earlier run had left." in messages
+    assert "Ended 2 processes that an earlier run had left running." in messages
     assert read_plan(left).list() == []
 
 

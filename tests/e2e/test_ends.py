@@ -121,7 +121,7 @@ def test_ctrl_c_during_a_push_says_at_once_what_it_waits_for_and_git_decides(
     coordinator: Coordinator, shared: PushingGround, begun: list["subprocess.Popen[Any]"], tmp_path: Path
 ) -> None:
     process = interrupt_a_push(coordinator, shared, begun)
-    read_until(process, "the push to origin (git decides whether it landed)")
+    read_until(process, "the push to origin (git will report whether it landed)")
     (tmp_path / "gate").write_text("go\n", encoding="utf-8")
     output, _ = process.communicate(timeout=END_SECONDS)
     assert process.returncode == 0, output  # It was all done: git decides.

@@ -140,7 +140,7 @@ def test_node_that_waits_for_its_next_attempt_can_be_aborted(
 
     assert told[0] == 0, told[1]
     assert process.returncode == 1, output
-    assert "a person stopped it" in output
+    assert "stopped on request" in output
 
 
 def test_abort_of_all_stops_the_run_and_running_again_finishes(

@@ -25,7 +25,7 @@ def test_refused_push_is_pending_with_0_and_the_next_run_pushes(
     shared.hook("pre-receive", "echo main is protected >&2; exit 1")
     code, output = coordinator.run("run", shared.top)
     assert code == 0, output
-    assert "origin refuses it: main is protected" in output
+    assert "origin refuses the push: main is protected" in output
     assert shared.hub_log() == ["Begin"]
     assert "waits to be published to origin/main" in coordinator.run("status", shared.top)[1]
     shared.unhook("pre-receive")

@@ -58,7 +58,9 @@ def test_a_run_that_kept_its_promises_has_nothing_wrong(pen: Pen) -> None:
     write_rest(pen)
     found = look(pen)
     assert (found.violations, found.commits) == ((), 4)
-    assert found.notes == ("3 commits were verified by other lines than `setup`, `verify` and `wrapper` have now.",)
+    assert found.notes == (
+        "3 commits were verified with other `setup`, `verify` and `wrapper` lines than the current ones.",
+    )
     assert "--limit" in look(pen, 2).notes[1]
     assert look(pen, 2).violations == ()
 
@@ -242,13 +244,13 @@ LEFT: dict[str, tuple[str, Callable[[Pen], Any]]] = {
     "half-made": (".worktrees/feat/x: a worktree that a run was using", leave_half_made),
     "pooled": (".pool/1: a worktree that a run was using", leave_pooled),
     "gone": ("feat/x: a worktree that is gone", leave_gone),
-    "lock": ("feat/a.lock: a lock that nobody holds", leave_file("refs/heads/feat/a.lock")),
-    "lock of ours": ("main.lock: a lock that nobody holds", leave_file("refs/coordinator/queue/main.lock")),
+    "lock": ("feat/a.lock: a stale lock", leave_file("refs/heads/feat/a.lock")),
+    "lock of ours": ("main.lock: a stale lock", leave_file("refs/coordinator/queue/main.lock")),
     "half-written": ("run.json.coordinator-x: was left", leave_file("coordinator/run.json.coordinator-x")),
     "trash": ("x: was left by a run that was killed", leave_file("coordinator/.trash/x")),
-    "published queue": ("queue/main: is left, though all of it is on main", lambda pen: run_git(pen.repo, "update-ref", "refs/coordinator/queue/main", "main")),
-    "queue of nothing": ("queue/x: belongs to no branch", lambda pen: run_git(pen.repo, "update-ref", "refs/coordinator/queue/x", "main")),
-    "strange ref": ("refs/coordinator/x: belongs to no branch", lambda pen: run_git(pen.repo, "update-ref", "refs/coordinator/x", "main")),
+    "published queue": ("queue/main: is left over, although main contains all of it", lambda pen: run_git(pen.repo, "update-ref", "refs/coordinator/queue/main", "main")),
+    "queue of nothing": ("queue/x: does not belong to any branch", lambda pen: run_git(pen.repo, "update-ref", "refs/coordinator/queue/x", "main")),
+    "strange ref": ("refs/coordinator/x: does not belong to any branch", lambda pen: run_git(pen.repo, "update-ref", "refs/coordinator/x", "main")),
     "broken kept": ("refs/coordinator/kept/e/1: fatal: missing blob", leave_broken_kept),
 }  # fmt: skip
 
@@ -268,7 +270,7 @@ def test_a_lock_is_looked_for_at_the_branch_that_a_node_has_beside_the_target(pe
     leave_file("refs/heads/feat/e.lock")(pen)
     leave_file(f"refs/heads/{branch}.lock")(pen)
     found = [str(one) for one in audit(project, 1000).violations]
-    assert_says(found, f"{branch}.lock: a lock that nobody holds")
+    assert_says(found, f"{branch}.lock: a stale lock")
     assert not any("feat/e.lock" in one for one in found)
 
 
@@ -277,7 +279,7 @@ def test_a_process_that_is_left_is_named_and_one_of_another_repository_is_not(pe
     left = subprocess.Popen(["sleep", "600"], env=marked)
     other = subprocess.Popen(["sleep", "600"], env={**marked, REPOSITORY_MARKER: "/elsewhere"})
     try:
-        assert find(pen) == [f"process {left.pid}: was started by a run and still lives ({Rule.LEFT})"]
+        assert find(pen) == [f"process {left.pid}: was started by a run and is still running ({Rule.LEFT})"]
     finally:
         for process in (left, other):
             process.kill()
@@ -365,7 +367,7 @@ def test_a_run_that_was_killed_is_said_and_one_that_goes_on_is_left_alone(pen: P
     pen.publish()
     board = Board(replace(write_view(pen, {}, 0), ended="", exit_code=None), pen.repo / ".git/coordinator/run.json")
     board.write()
-    assert_says(look(pen).notes, "run r-1 ended without a word")
+    assert_says(look(pen).notes, "run r-1 exited uncleanly")
 
 
 def test_states_in_prefect_that_are_not_what_the_run_wrote_are_named() -> None:

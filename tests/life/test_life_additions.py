@@ -28,7 +28,9 @@ async def test_added_task_files_that_stay_wrong_never_land(ground: Ground) -> No
     ground.make({"plan": {"level": "decomposition"}}, ADD + agent, land={"give_backs": 1})
     outcome = (await ground.work()).outcomes["plan"]
     assert isinstance(outcome, Blocked)
-    assert outcome.reason.startswith("its task files make no graph: tasks/new.md:5: depends_on closes the cycle")
+    assert outcome.reason.startswith(
+        "its task files do not form a valid graph: tasks/new.md:5: depends_on closes the cycle"
+    )
     assert not ground.has("tasks/new.md")
 
 
@@ -57,5 +59,5 @@ async def test_planning_that_adds_more_planning_each_time_comes_to_an_end(ground
     assert worked.started == ["p", "px", "pxx", "pxxx", "pxxxx"]
     last = worked.outcomes["pxxxx"]
     assert isinstance(last, Blocked)
-    assert "added 4 steps of planning after a person's task" in last.reason
-    assert "Planning has been handed on too often" in ground.turn("pxxxx-1-2")
+    assert "added 4 planning steps below a task that a person wrote" in last.reason
+    assert "Planning has been delegated too often" in ground.turn("pxxxx-1-2")

@@ -67,7 +67,7 @@ async def test_unpublished_merge_is_made_again_and_verified_again_on_a_base_that
     async def commit(opened: OpenRun) -> None:
         await reach(opened, "a: Merged")
         ground.commit("By hand", {"hand.txt": "x\n"})
-        await reach(opened, ": main moved: 1 unpublished commits are made again on it.")
+        await reach(opened, ": main moved: recreating 1 unpublished commits on it.")
         (ground.top / "a.txt").unlink()
         ground.signals["go"].send()
 

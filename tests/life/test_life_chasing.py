@@ -113,8 +113,8 @@ def test_lost_rounds_end_the_chase_and_what_is_said_stays_the_same(ground: Groun
             said.add(limit.explain())
     assert not limit.may_retry
     [line] = said
-    assert line.startswith("main moved while work was verified, 3 times in a row: main was moved by ")
-    assert 'By hand 2" by Ada; verify takes longer than it stays where it is' in line
+    assert line.startswith("main moved while work was being verified, 3 times in a row: main was moved by ")
+    assert 'By hand 2" by Ada; verify takes longer than the time between these commits' in line
     assert limit.claim_last_try(1)
     assert limit.may_retry
     assert not limit.claim_last_try(1)

@@ -20,7 +20,7 @@ async def test_a_message_in_a_turn_is_the_next_prompt_before_the_work_lands(grou
         ground.signals["go"].send()
 
     assert (await ground.work(during=speak)).names == {"a": "Merged"}
-    assert said == [RequestResult(True, "a gets it with its next prompt")]
+    assert said == [RequestResult(True, "a will get it with its next prompt")]
     assert ground.turns() == ["a-1-1", "a-1-2"]
     assert "Use the metric system." in ground.turn("a-1-2")
     assert ground.has("said.txt")
@@ -71,7 +71,7 @@ async def test_one_node_is_aborted_and_the_others_land(ground: Ground) -> None:
 
     worked = await ground.work(during=stop)
     assert worked.names == {"a": "Aborted", "b": "Merged"}
-    assert "a person stopped it" in str(worked.outcomes["a"])
+    assert "stopped on request" in str(worked.outcomes["a"])
     assert worked.code is ExitCode.BLOCKED
     assert ground.show("half.txt", "feat/a") == "half\n"
     ground.write_agent("work")

@@ -88,7 +88,7 @@ async def test_red_base_holds_the_queue_blames_nobody_and_costs_no_second_sessio
     worked = await ground.work()
     assert worked.names == {"a": "Failed", "b": "Failed"}
     assert "main itself is red" in worked.view.nodes["a"].reason
-    assert any(message.startswith("The queue is held.") for message in worked.view.messages)
+    assert any(message.startswith("The merge queue is on hold.") for message in worked.view.messages)
     assert ground.log("%s") == ["Begin"]
     assert ground.turns() == ["a-1-1", "b-1-1"]
     ground.git.run("rm", "-q", "broken")
@@ -114,7 +114,7 @@ async def test_work_held_for_a_red_base_lands_on_work_that_mends_it(ground: Grou
     (ground.top / ".git" / "index.lock").touch()  # The branch itself cannot move, so that only the head does.
 
     async def release(opened: OpenRun) -> None:
-        await reach(opened, ": The queue is held.")
+        await reach(opened, ": The merge queue is on hold.")
         ground.signals["go"].send()
 
     worked = await ground.work(during=release)
@@ -133,7 +133,7 @@ async def test_held_queue_goes_on_when_the_base_is_mended_while_the_run_lives(gr
     ground.make(GRAPH, agent, verify=["test ! -f broken"], files={"broken": "x\n"}, signals=["go"])
 
     async def mend(opened: OpenRun) -> None:
-        await reach(opened, ": The queue is held.")
+        await reach(opened, ": The merge queue is on hold.")
         ground.git.run("rm", "-q", "broken")
         ground.git.run("commit", "-qm", "Mend")
         await reach(opened, "a: Merged")

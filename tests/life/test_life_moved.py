@@ -91,7 +91,7 @@ async def test_copy_made_while_the_original_is_worked_ends_none_of_its_processes
         subprocess.run(["cp", "-a", str(ground.top), str(other.place)], check=True)  # noqa: ASYNC221
         worked = await other.work()
         assert (worked.names, agent.poll()) == ({"a": "Merged"}, None)
-        assert not any("ended without a word" in line for line in worked.view.messages)
+        assert not any("exited uncleanly" in line for line in worked.view.messages)
 
 
 async def test_what_a_killed_run_left_running_is_ended_after_a_move_too(

@@ -166,10 +166,10 @@ def test_what_is_put_right_is_said_and_logs_of_open_nodes_and_young_ones_stay(gr
     make_remains(ground)
     said = "\n".join(open_and_close(ground.top))
     for part in (
-        "Goes on after run dead (process 1",
+        "Resuming after run dead (process 1",
         "while making it",
         "while writing it",
-        "a run that is dead had made",
+        "an earlier run that was killed had made",
     ):
         assert part in said
     logs = ground.top / ".git/coordinator/logs"

@@ -122,7 +122,7 @@ async def test_broken_reviewer_is_replaced_once_and_never_the_fault_of_the_autho
     ground.make({"a": {"risk": "high"}}, agent, review={"max_rounds": 1}, watch={"nudges": 0})
     worked = await ground.work()
     assert worked.outcomes == {
-        "a": Failed(f"the review {reason}; the work is kept, and the next run goes on with its review")
+        "a": Failed(f"the review {reason}; the work is kept, and the next run continues with its review")
     }
     assert ground.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1"]
     record = ground.record("feat/a")
@@ -156,7 +156,7 @@ async def test_setup_that_fails_for_the_reviewer_costs_the_author_no_attempt(gro
     ground.make({"a": {"risk": "high"}}, say("approved"), setup=["test ! -f a.txt"])
     outcome = (await ground.work()).outcomes["a"]
     assert isinstance(outcome, Failed)
-    assert outcome.reason.startswith("the review could not begin: setup failed: `test ! -f a.txt` exited with 1")
+    assert outcome.reason.startswith("the review could not start: setup failed: `test ! -f a.txt` exited with 1")
     assert (ground.record("feat/a").attempt.number, ground.record("feat/a").acceptance.finished) == (
         1,
         ground.at("feat/a"),

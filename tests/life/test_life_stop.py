@@ -175,7 +175,7 @@ async def test_process_that_an_earlier_run_left_is_ended_before_its_node_goes_on
     stray = subprocess.Popen(["sleep", "1000"], env=environment)  # noqa: ASYNC220 - It only starts.
     worked = await ground.work()
     assert not is_running(stray.pid)
-    assert "Ended 1 processes that an earlier run had left." in worked.view.messages
+    assert "Ended 1 processes that an earlier run had left running." in worked.view.messages
 
 
 async def test_kill_between_the_blocker_and_its_record_counts_as_blocked(ground: Ground) -> None:

@@ -43,7 +43,7 @@ async def test_commit_of_a_submodule_made_in_a_worktree_lands_and_lasts(ground: 
         sh(ground, "rm -rf lib .git/modules; mkdir lib; git config --remove-section submodule.lib")
     worked = await ground.work()
     assert worked.names == {"a": "Merged"}, "\n".join(worked.lines)
-    assert sum("which is on no remote yet; it is kept in" in line for line in worked.lines) == 1
+    assert sum("which is not on any remote yet; it is kept in" in line for line in worked.lines) == 1
     sh(ground, "git submodule --quiet update --init")
     assert sh(ground, "git rev-parse HEAD; cat x", at="lib").split() == [find_pointer(ground), "1", "2"]
     assert ground.leftovers() == []
@@ -85,7 +85,7 @@ async def test_pointer_to_a_commit_that_is_nowhere_is_given_back(ground: Ground)
     )
     worked = await ground.work()
     assert worked.names == {"a": "Blocked"}, "\n".join(worked.lines)
-    assert "a commit that is on no remote of the submodule" in ground.turn("a-1-2")
+    assert "a commit that is not on any remote of the submodule" in ground.turn("a-1-2")
 
 
 async def test_pointer_that_the_remote_gives_away_lands(ground: Ground) -> None:

@@ -65,7 +65,7 @@ async def test_session_that_leaves_its_branch_fails_its_attempt_and_nothing_is_l
     ground.make({"a": {}}, "[ $attempt = 2 ] || { git checkout -q --detach; echo x > lost.txt; exit 0; }\nwork")
     worked = await ground.work()
     assert worked.retries == [
-        ("a", "the worktree is on no branch instead of feat/a; its state is kept below refs/coordinator/kept/feat-a")
+        ("a", "the worktree is on no branch instead of feat/a; its state is kept under refs/coordinator/kept/feat-a")
     ]
     assert worked.names == {"a": "Merged"}
     kept = ground.git.text("for-each-ref", "--format=%(refname)", "refs/coordinator/kept").splitlines()

@@ -120,7 +120,7 @@ async def test_setup_that_changes_files_in_git_is_said_once_and_charged_to_nobod
                 setup=setup, verify=["test -e lock.txt"], files={"lock.txt": "locked\n"})  # fmt: skip
     worked = await ground.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}, worked.lines
-    assert count(worked, "`setup` changes files that are in git before `verify` sees them: lock.txt") == 1
+    assert count(worked, "`setup` changes tracked files before `verify` runs: lock.txt") == 1
     assert ground.turns() == ["a-1-1", "b-1-1"]
     assert ground.show("lock.txt") == "locked\n"
     assert ground.leftovers() == []
@@ -176,7 +176,7 @@ async def expect_held(ground: Ground, *said: str, nodes: Sequence[str] = ("a", "
     worked = await ground.work()
     assert worked.names == dict.fromkeys(nodes, "Failed"), worked.lines
     assert worked.code is ExitCode.BLOCKED
-    assert count(worked, "The queue is held. The gate is broken:") == 1, worked.lines
+    assert count(worked, "The merge queue is on hold. The gate is broken:") == 1, worked.lines
     for words in said:
         assert count(worked, words) >= 1, worked.lines
     assert count(worked, "given back") == 0
@@ -247,7 +247,7 @@ async def test_first_tests_of_a_project_land_and_then_so_does_what_was_held(grou
     ground.make({"a": {}, "b": {}}, agent, verify=verify, signals=["held"])
 
     async def let_b_end(opened: OpenRun) -> None:
-        await reach(opened, ": The queue is held.")
+        await reach(opened, ": The merge queue is on hold.")
         ground.signals["held"].send()
 
     worked = await ground.work(during=let_b_end)
@@ -279,7 +279,7 @@ async def test_commit_that_cannot_be_checked_out_holds_the_queue_or_goes_back(gr
     ground.commit("Filter", {".gitattributes": "*.bin filter=f\n"})
     worked = await ground.work()
     assert worked.names == {"a": "Failed"}
-    assert count(worked, "The queue is held. The gate is broken: `git checkout") == 1, worked.lines
+    assert count(worked, "The merge queue is on hold. The gate is broken: `git checkout") == 1, worked.lines
     assert ground.turns() == ["a-1-1"]
 
 
@@ -290,7 +290,7 @@ async def test_store_that_an_agent_borrows_objects_from_holds_the_queue(ground: 
     ground.make({"a": {}}, f"git init -q {other}; {borrow}; work", verify=["true"])
     worked = await ground.work()
     assert worked.names == {"a": "Failed"}, worked.lines
-    assert count(worked, "since this run began; take that line out. Nothing lands until that works") == 1
+    assert count(worked, "; remove that line. Nothing lands until that works") == 1
     assert ground.log("%s") == ["Begin"]
 
 

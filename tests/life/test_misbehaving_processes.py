@@ -54,7 +54,7 @@ async def test_locks_of_what_is_shared_are_named_and_stop_no_run(ground: Ground)
     assert ground.has("a.txt")
     again = await ground.work()
     assert again.code is ExitCode.COMPLETED
-    assert any("feat/a has landed and is still there" in line for line in again.view.messages)
+    assert any("feat/a has landed but could not be deleted" in line for line in again.view.messages)
     locks = sorted((ground.top / ".git").glob("*.lock"))
     assert [path.name for path in locks] == ["config.lock", "packed-refs.lock"]
     assert all(any(str(lock) in line for line in again.view.messages) for lock in locks)

@@ -5,7 +5,7 @@ from helpers import Ground
 
 from tasks_lib.model import Blocked
 
-REASON = "it changes {}, which only a person may let through"
+REASON = "it changes {}, which only a person may approve"
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ async def test_protected_change_waits_for_a_person_and_others_land(ground: Groun
     worked = await ground.work()
     assert worked.names == {"a": "Blocked", "b": "Merged"}
     assert said in worked.view.nodes["a"].reason
-    assert "which only a person may let through" in worked.view.nodes["a"].reason
+    assert "which only a person may approve" in worked.view.nodes["a"].reason
     assert "git diff refs/heads/main...refs/heads/feat/a" in ground.show("tasks/resolve-a-1.md")
     assert ground.show("coordinator.yaml") == settings
     assert ground.show("ci/old.sh") == "true\n"

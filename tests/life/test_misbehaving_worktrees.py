@@ -11,8 +11,8 @@ from tasks_lib.model import Notice, NoticeLevel
 from tasks_lib.reporting.run_report import ExitCode
 
 ONCE = "if [ $id = a ] && [ $attempt = 1 ]; then\n{deed}\nelse work; fi"
-LEFT_BRANCH = "the worktree is on {} instead of feat/a; its state is kept below refs/coordinator/kept/feat-a"
-DAMAGED = "the agent {}; what is committed on feat/a is kept, and it goes on from there"
+LEFT_BRANCH = "the worktree is on {} instead of feat/a; its state is kept under refs/coordinator/kept/feat-a"
+DAMAGED = "the agent {}; the commits on feat/a are kept, and the next attempt continues from there"
 PARTIAL = "echo 1 > part.txt; commit 'feat(a): part'"
 WAYS = {
     "commits on a branch of its own": ("git checkout -q -b mine; echo 1 > part.txt; commit Part", LEFT_BRANCH.format("mine")),

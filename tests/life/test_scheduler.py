@@ -48,7 +48,7 @@ async def test_node_that_a_person_stops_between_two_attempts_makes_no_further_on
     worked = await ground.work(during=stop, launcher=launcher)
     assert worked.names == {"a": "Aborted", "b": "Merged"}
     assert (worked.launcher.ended, len(worked.retries)) == (["a"], 1)
-    assert "a person stopped it before its next attempt" in str(worked.outcomes["a"])
+    assert "stopped on request before its next attempt" in str(worked.outcomes["a"])
 
 
 async def test_run_that_is_stopped_between_two_attempts_ends_at_once_and_says_so(ground: Ground) -> None:
@@ -113,8 +113,8 @@ class BrokenLauncher(PlainLauncher):
 async def test_launcher_that_breaks_fails_its_node_and_nothing_else(ground: Ground) -> None:
     ground.make({"breaks": {}, "forgets": {}, "works": {}})
     worked = await ground.work(launcher=BrokenLauncher())
-    assert worked.outcomes["breaks"] == Failed("its task run broke: no such thing")
-    assert worked.outcomes["forgets"] == Failed("its task run ended without saying how")
+    assert worked.outcomes["breaks"] == Failed("its task run crashed: no such thing")
+    assert worked.outcomes["forgets"] == Failed("its task run ended without an outcome")
     assert (worked.outcomes["works"].name, worked.code) == ("Merged", ExitCode.BLOCKED)
 
 

@@ -85,7 +85,7 @@ async def test_red_base_holds_the_queue_and_takes_no_merge_back(shared: PushingG
     refuse_once(shared, ann.commit("Break", {"broken": "x\n"}))
 
     async def mend(opened: OpenRun) -> None:
-        await reach(opened, ": origin/main is not moved yet: origin/main itself is red")
+        await reach(opened, ": origin/main has not been updated yet: origin/main itself is red")
         assert shared.hub_log() == ["Break", "Begin"]
         assert opened.run.board.view.nodes["a"].outcome == "Merged"
         ann.git.run("rm", "--quiet", "broken")
@@ -131,7 +131,7 @@ async def test_remote_that_always_loses_the_race_is_tried_three_times_and_then_w
     shared.hook("update", lose)
 
     async def see(opened: OpenRun) -> None:
-        await reach(opened, ": origin/main is not moved yet: others pushed first, 3 times in a row")
+        await reach(opened, ": origin/main has not been updated yet: others pushed first, 3 times in a row")
         assert (shared.hub_path / "lost").read_text().count(".") == 3
         opened.run.stopping.request()  # The pause is long; that a run does not wait for it when it is stopped is seen here, too.
 
@@ -181,7 +181,7 @@ async def test_remote_that_is_away_for_a_while_is_tried_again_and_said_once(shar
         await shared.signals["begun"].wait()
         shared.hub_path.rename(away)
         shared.signals["go"].send()
-        await reach(opened, ": origin/main is not moved yet: origin does not answer")
+        await reach(opened, ": origin/main has not been updated yet: origin does not answer")
         away.rename(shared.hub_path)
         await until(lambda: len(shared.hub_log()) > 1)
         shared.signals["go"].send()
@@ -190,7 +190,7 @@ async def test_remote_that_is_away_for_a_while_is_tried_again_and_said_once(shar
     assert set(worked.names.values()) == {"Merged"}
     assert worked.pending == ""
     assert len(shared.hub_log()) == 3
-    assert sum("It is tried again" in line for line in worked.lines) <= 1
+    assert sum("The run retries" in line for line in worked.lines) <= 1
     assert shared.leftovers() == []
 
 
@@ -283,7 +283,7 @@ async def test_node_that_somebody_else_completed_is_given_up_and_its_work_is_kep
     assert shared.leftovers() == ["refs/coordinator/kept/a/1"]
     assert shared.show("half.txt", "refs/coordinator/kept/a/1") == "half\n"
     assert shared.show("a.txt", "refs/coordinator/kept/a/1") == "a\n"
-    assert any(line.startswith("a was completed by somebody else meanwhile") for line in worked.lines)
+    assert any(line.startswith("a was completed by someone else") for line in worked.lines)
 
 
 async def test_merge_of_a_node_that_somebody_else_completed_first_is_dropped_and_kept(shared: PushingGround) -> None:

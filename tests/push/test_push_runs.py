@@ -34,7 +34,7 @@ async def test_graph_and_branch_points_come_from_the_remote_and_not_from_the_loc
     assert "`git push origin refs/heads/main`" in said[0]
     assert "Not pushed" not in shared.hub.text("log", "--format=%s", "--all")
     assert shared.log("%s")[0] == "Not pushed"
-    assert sum("The local main stays where it is" in line for line in worked.lines) == 1
+    assert sum("The local main was not updated" in line for line in worked.lines) == 1
     assert worked.pending == ""
 
 
@@ -54,7 +54,7 @@ async def test_local_changes_in_the_way_keep_the_local_branch_and_not_the_remote
     assert shared.hub_log() == ["Merge feat/b: Do b", "Merge feat/a: Do a", "Begin"]
     assert (shared.top / "a.txt").read_text() == "mine\n"
     assert shared.log("%s") == ["Begin"]
-    assert sum("The local main stays where it is" in line for line in worked.lines) == 1
+    assert sum("The local main was not updated" in line for line in worked.lines) == 1
     assert shared.leftovers() == []
 
 
@@ -138,7 +138,7 @@ async def test_branch_that_an_agent_pushed_goes_when_it_has_landed_and_stays_whe
     worked = await shared.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
     assert shared.hub_branches() == ["feat/b", "feat/other", "main"]
-    assert sum("keeps feat/b: it has commits that did not land" in line for line in worked.lines) == 1
+    assert sum("keeps feat/b, because it has commits that did not land" in line for line in worked.lines) == 1
     assert shared.git.run("config", "--get-regexp", "^branch", accept=(0, 1)).text == ""
 
 
@@ -174,5 +174,5 @@ async def test_commit_of_a_submodule_has_to_be_on_its_remote_before_others_get_t
     worked = await shared.work()
     assert worked.names == {"a": "Merged"}, worked.lines
     assert shared.turns() == ["a-1-1", "a-1-2"]
-    assert "a commit that is on no remote of the submodule" in shared.turn("a-1-2")
+    assert "a commit that is not on any remote of the submodule" in shared.turn("a-1-2")
     assert shared.hub.text("rev-parse", "main:lib") == git.text("rev-parse", "two")
