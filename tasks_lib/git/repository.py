@@ -114,7 +114,7 @@ class Repository:
             return
         if content.startswith(b"ref:"):
             ref, other = branch_ref(branch), content.removeprefix(b"ref:").decode("utf-8", "replace").strip()
-            raise InputError([f"{ref} is another name of {other}; `git symbolic-ref --delete {ref}` takes it away"])
+            raise InputError([f"{ref} is a symbolic ref to {other}; remove it with `git symbolic-ref --delete {ref}`"])
 
     def create_branch(self, branch: str, start: str) -> bool:
         """Make `branch` at the commit `start`; False if it exists already."""
@@ -156,7 +156,7 @@ def _require_version() -> None:
         raise InputError(["git is not on PATH. Install git 2.38 or newer."]) from error
     if version < MINIMUM_VERSION:
         has, needs = (".".join(map(str, parts)) for parts in (version, MINIMUM_VERSION))
-        raise InputError([f"git {has} is too old: {needs} or newer is needed (merge-tree --write-tree)."])
+        raise InputError([f"git {has} is too old: {needs} or newer is required (merge-tree --write-tree)."])
 
 
 def _explain_unusable(path: Path, error: GitError) -> str:
@@ -166,9 +166,9 @@ def _explain_unusable(path: Path, error: GitError) -> str:
         # Git's last line is the command, with the directory as git means it.
         advice = f"If you trust it: {lines[-1].strip()}"
     elif "not a git repository" in error.stderr:
-        advice = "`git init` makes one."
+        advice = "`git init` creates one."
     else:
-        advice = "A git that is newer, or a repository that is mended, may help."
+        advice = "Try a newer git, or repair the repository."
     return f"{path} cannot be used as a git repository: {said}. {advice}"
 
 
@@ -192,4 +192,6 @@ def _require_usable(repository: Repository) -> None:
         raise InputError([f"{top} has no commit yet. Commit something first: worktrees start from a commit."])
     storage = git.run("config", "--get", "extensions.refStorage", accept=(0, 1)).text
     if storage not in ("", "files"):
-        raise InputError([f"{top} keeps its refs as {storage}. `git refs migrate --ref-format=files` makes it usable."])
+        raise InputError(
+            [f"{top} stores its refs as {storage}. Run `git refs migrate --ref-format=files` to make it usable."]
+        )

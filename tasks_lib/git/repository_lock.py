@@ -168,13 +168,13 @@ def _open_plain(path: Path, flags: int) -> int:
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)
-    raise OSError(errno.EINVAL, "it is no plain file", str(path))
+    raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
 def _describe_unusable(path: Path, error: OSError) -> InputError:
     why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
     return InputError(
-        [f"{path} cannot be used as a lock: {why}. Make it a file that you may write, or remove it if no run goes on."]
+        [f"{path} cannot be used as a lock: {why}. Make it a writable file, or remove it if no run is in progress."]
     )
 
 
@@ -241,6 +241,6 @@ def _read_content(descriptor: int) -> Holder | None:
 def _describe_busy(descriptor: int, state_dir: Path) -> str:
     holder = _read_content(descriptor) or Holder()
     return (
-        f"{state_dir.parent}: {holder} works on this repository. Wait for it to end, or end it, and start again; "
+        f"{state_dir.parent}: {holder} is using this repository. Wait for it to end, or stop it, and try again; "
         "`coordinator status` shows what it does."
     )

@@ -140,7 +140,7 @@ class Git:
     ) -> "subprocess.Popen[bytes]":
         # GitPython would run the command where we are ourselves, which may be the person's checkout.
         if not self.directory.is_dir() or not os.access(self.directory, os.X_OK):
-            raise GitError(arguments, -1, f"{self.directory} is not there, or cannot be entered")
+            raise GitError(arguments, -1, f"{self.directory} does not exist, or cannot be entered")
         variables = {**git_environment(), **self._place, **environment}
         # GitPython lays `env` over this process's own environment, so what must not be there is unset by `env`.
         foreign = [name for name in local_variables() if name in os.environ and name not in variables]

@@ -63,7 +63,7 @@ def append_notice(git_dir: Path, notice: Notice) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
     try:
         if os.fstat(descriptor).st_size > limit:
-            raise OSError(f"{path}: too much was reported already; this notice is not kept")
+            raise OSError(f"{path}: too many notices were reported already; this one is not kept")
         if os.write(descriptor, line) != len(line):
             raise OSError(f"{path}: the notice was cut short; the disk may be full")
     finally:

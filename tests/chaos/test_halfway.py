@@ -98,7 +98,7 @@ def test_a_move_that_was_cut_short_is_taken_back_and_made_again(
         shop = Shop(tmp_path / str(cut), branch)
         was_cut = shop.die_in(cut, *command)
         locks += bool(shop.list_locks())
-        assert "put right" in mend(shop.git_dir)
+        assert "repaired" in mend(shop.git_dir)
         assert (shop.list_locks(), has_interrupted_move(shop.git_dir)) == ([], False)
         if run_git(shop.top, "rev-parse", "main") == shop.base:
             assert shop.look() == shop.before, f"cut at {cut}"
@@ -136,10 +136,10 @@ def test_nothing_is_mended_while_git_is_at_work_there(tmp_path: Path) -> None:
     shop = Shop(tmp_path / "repository")
     shop.die_in(3, *MERGE)
     with subprocess.Popen(["git", "cat-file", "--batch"], cwd=shop.top, stdin=subprocess.PIPE) as busy:
-        assert "git is at work" in mend(shop.git_dir)
+        assert "git is running" in mend(shop.git_dir)
         assert has_interrupted_move(shop.git_dir)
         assert isinstance(publish(Git(shop.top), "main", shop.head), Pending)
         assert busy.stdin
         busy.stdin.close()
-    assert "put right" in mend(shop.git_dir)
+    assert "repaired" in mend(shop.git_dir)
     assert isinstance(publish(Git(shop.top), "main", shop.head), Published)

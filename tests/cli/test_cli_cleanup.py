@@ -169,9 +169,9 @@ def test_kept_state_becomes_a_branch_by_whatever_name(place: Place, main_here: M
 @pytest.mark.parametrize(
     ("name", "to", "why"),
     [
-        ("left", "main", 'the branch "main" is there already'),
-        ("left", "", '"left" means 2 kept states; name one of them: refs/coordinator/kept/left/1'),
-        ("left/1", "main/x", '"main/x" cannot be made'),
+        ("left", "main", 'the branch "main" already exists'),
+        ("left", "", '"left" matches 2 kept states; name one of them: refs/coordinator/kept/left/1'),
+        ("left/1", "main/x", '"main/x" cannot be created'),
         ("left/1", "-x", '"-x" cannot be a branch'),
         ("left/1", "a..b", '"a..b" cannot be a branch'),
         ("left/3", "", 'no kept state is called "left/3"'),

@@ -263,7 +263,7 @@ def test_a_commit_that_is_not_ours_is_not_made_again(shop: Workshop, message: st
     foreign = shop.commit({"src.txt": "mine\n"}, message)
     found = recompose(shop.composer, foreign, base, "d1gest")
     assert isinstance(found, Conflict)
-    assert "cannot be made again" in found.messages[0]
+    assert "cannot be recreated" in found.messages[0]
 
 
 def test_a_task_that_the_new_base_deleted_is_a_conflict(shop: Workshop, head: Head) -> None:

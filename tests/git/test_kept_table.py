@@ -159,7 +159,7 @@ def go_because_it_is_on_another_branch(repository: Repository, worktree: Worktre
 
 def go_because_its_directory_is_gone(repository: Repository, worktree: Worktree) -> None:
     shutil.rmtree(worktree.path)
-    (line,) = (line for line in reconcile(Worktrees(repository)) if "forgotten" in line)
+    (line,) = (line for line in reconcile(Worktrees(repository)) if "no longer exists" in line)
     assert str(worktree.path) in line
 
 

@@ -116,7 +116,7 @@ def make_link(lock: Path) -> None:
 
 @pytest.mark.parametrize(
     ("make", "why"),
-    [(make_link, "symbolic link"), (Path.mkdir, "irectory"), (os.mkfifo, "no plain file")],
+    [(make_link, "symbolic link"), (Path.mkdir, "irectory"), (os.mkfifo, "not a regular file")],
 )
 def test_lock_that_is_no_file_is_said_and_not_followed(tmp_path: Path, make: Callable[[Path], None], why: str) -> None:
     make(tmp_path / "lock")

@@ -72,7 +72,7 @@ def test_checkout_that_a_kill_left_halfway_is_put_back_beside_a_tag_called_head(
     move = Move("refs/heads/main", base, new, str(repository.common_dir), str(repository.top))
     (repository.state_dir).mkdir()
     (repository.state_dir / MOVING_NAME).write_text(json.dumps(asdict(move)))
-    assert "put right" in mend(repository.common_dir)
+    assert "repaired" in mend(repository.common_dir)
     assert (repository.top / "README.md").read_text() == "# Example\n"
     assert repository.git.text("status", "--porcelain") == ""
 

@@ -25,7 +25,7 @@ def test_worktree_that_is_gone_is_an_error_and_not_the_directory_that_we_are_in(
     (repository.top / "README.md").write_text("A person is at work here.\n")
     monkeypatch.chdir(repository.top)
     shutil.rmtree(worktree.path)
-    with pytest.raises(GitError, match="is not there"):
+    with pytest.raises(GitError, match="does not exist"):
         worktree.git.run("checkout", "--force", "--detach", "main")
     assert (repository.top / "README.md").read_text() == "A person is at work here.\n"
 

@@ -150,7 +150,7 @@ def test_worktree_is_never_made_inside_or_around_another(repository: Repository,
     outer = worktrees.open_branch("feat/a", start)
     with pytest.raises(InputError, match="inside the worktree"):
         worktrees.open_branch("feat/a/b", start)
-    with pytest.raises(InputError, match="holds the worktree"):
+    with pytest.raises(InputError, match="contains the worktree"):
         worktrees.open_branch("feat", start)
     assert status(outer) == ""
 
@@ -290,7 +290,7 @@ def test_verification_never_gets_what_an_agent_left_in_kept_paths(repository: Re
 
 @pytest.mark.parametrize("name", ["/etc", "../x", "a/../../b", ""])
 def test_kept_path_that_leaves_the_worktree_is_refused(repository: Repository, name: str) -> None:
-    with pytest.raises(InputError, match="leaves the worktree"):
+    with pytest.raises(InputError, match="is outside the worktree"):
         Worktrees(repository, keep=[name])
 
 

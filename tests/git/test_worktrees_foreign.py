@@ -307,7 +307,7 @@ def test_lock_that_another_program_has_open_is_held(repository: Repository) -> N
         assert (admin / "index.lock").exists()
         editor.communicate("")
     (line,) = reconcile(Worktrees(repository), ["feat/a"])
-    assert "removed; who held it is gone" in line
+    assert "removed; the process that held it is gone" in line
     assert place.is_dir()
 
 
@@ -339,7 +339,7 @@ def test_half_made_by_us_is_recognised_from_the_first_file_that_git_writes(repos
     admin = repository.common_dir / "worktrees" / "a"
     admin.mkdir(parents=True)
     (admin / "locked").write_text(MAKING)
-    assert run_whole_life(repository) == [f"{admin}: removed; an earlier run was killed while making it"]
+    assert run_whole_life(repository) == [f"{admin}: removed; an earlier run was killed while creating it"]
     assert not admin.exists()
 
 
@@ -375,6 +375,6 @@ def test_branch_that_a_worktree_has_which_is_away_is_refused_with_what_helps(rep
     with pytest.raises(InputError, match="check out another branch there"):
         Worktrees(repository).open_branch("feat/a", head_of(repository))
     place.rename(repository.top.parent / "away")
-    with pytest.raises(InputError, match=f"{place}', which is not there now; mount or move it back"):
+    with pytest.raises(InputError, match=f"{place}', which does not exist now; mount it or move it back"):
         Worktrees(repository).open_branch("feat/a", head_of(repository))
     assert (repository.common_dir / "worktrees" / "mine").is_dir()

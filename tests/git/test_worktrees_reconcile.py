@@ -209,7 +209,7 @@ def test_lock_of_all_refs_or_of_settings_is_removed_only_if_made_since_a_run_tha
 ) -> None:
     lock = make_old(repository.common_dir / name)
     (line,) = reconcile(Worktrees(repository))
-    assert line.startswith(f"{lock}: a lock file that is not ours")
+    assert line.startswith(f"{lock}: a lock file that is not Coordinator's")
     assert lock.exists()
     die_holding_the_lock(repository)
     reconcile(Worktrees(repository))
@@ -249,7 +249,7 @@ def die_holding_the_lock(repository: Repository) -> None:
 def test_old_lock_of_a_person_is_said_and_stays(repository: Repository, name: str) -> None:
     lock = make_old(repository.common_dir / name)
     (line,) = reconcile(Worktrees(repository), BRANCHES)
-    assert line.startswith(f"{lock}: a lock file that is not ours")
+    assert line.startswith(f"{lock}: a lock file that is not Coordinator's")
     assert lock.exists()
     os.utime(lock)
     assert reconcile(Worktrees(repository), BRANCHES) == []

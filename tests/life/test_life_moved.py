@@ -170,5 +170,5 @@ async def test_persons_worktree_in_the_place_of_a_node_fails_that_node_alone(gro
     (mine / "mine.txt").write_text("mine\n")
     worked = await ground.work()
     assert worked.names == {"a": "Failed", "b": "Merged"}
-    assert "a worktree that coordinator did not make" in str(worked.outcomes["a"])
+    assert "a worktree that Coordinator did not create" in str(worked.outcomes["a"])
     assert (mine / "mine.txt").read_text() == "mine\n"

@@ -167,7 +167,7 @@ def test_what_is_put_right_is_said_and_logs_of_open_nodes_and_young_ones_stay(gr
     said = "\n".join(open_and_close(ground.top))
     for part in (
         "Resuming after run dead (process 1",
-        "while making it",
+        "while creating it",
         "while writing it",
         "an earlier run that was killed had made",
     ):
@@ -186,7 +186,7 @@ def test_states_kept_long_ago_are_forgotten_in_one_line_and_younger_ones_stay(gr
         (opened.path / "draft.txt").write_text(f"{number}\n")
         keep_long_ago(opened, "a", days)
     said = open_and_close(ground.top)
-    assert [line for line in said if "kept" in line] == ["Forgot 2 states that were kept more than 7 days ago."]
+    assert [line for line in said if "kept" in line] == ["Deleted 2 states that were kept more than 7 days ago."]
     assert [one.ref.rpartition("/")[2] for one in list_kept(Repository.open(ground.top))] == ["2"]
 
 

@@ -9,7 +9,7 @@ TWICE = "if [ $turn = 1 ]; then {deed}; else {mend}; fi"
 FRESH = "git reset -q --hard {fork}; work"
 AGAIN = "echo more >> more.txt; commit 'feat(a): more'"
 MARKS = "printf '<<<<<<< HEAD\\na\\n=======\\nb\\n>>>>>>> other\\n' > notes.txt"
-REWRITTEN = "feat/a no longer holds {fork:.10}, the commit that it began at: its history was rewritten"
+REWRITTEN = "feat/a no longer contains {fork:.10}, the commit that it started from: its history was rewritten"
 
 
 async def land_after_one_nudge(ground: Ground, deed: str, mend: str, **more: str) -> str:
@@ -64,7 +64,7 @@ esac
     worked = await ground.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
     prompt = ground.turn("b-1-2")
-    assert "it holds 1 commits of feat/a, which has not landed" in prompt
+    assert "it contains 1 commits of feat/a, which has not landed" in prompt
     assert ground.turns() == ["a-1-1", "b-1-1", "b-1-2"]
     assert ground.git.text("rev-list", "--count", "main") == "5"
 
@@ -125,7 +125,7 @@ async def test_repository_added_by_accident_is_given_back(ground: Ground) -> Non
 async def test_link_out_of_the_repository_is_told_once(ground: Ground) -> None:
     links = "ln -s /etc/passwd out; ln -s ../up up; mkdir d; ln -s ../README.md d/fine; ln -s .git/config config"
     prompt = await land_after_one_nudge(ground, f"{links}; work", "true")
-    assert "config, out, up: a symbolic link that leads out of the repository" in prompt
+    assert "config, out, up: a symbolic link that points outside the repository" in prompt
 
 
 async def test_entry_that_git_would_not_check_out_is_given_back(ground: Ground) -> None:

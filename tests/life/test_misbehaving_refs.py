@@ -23,7 +23,7 @@ async def test_commit_that_an_agent_puts_into_the_queue_is_never_published(groun
     worked = await ground.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
     assert ground.log("%s") == ["Merge feat/b: Do b", "Merge feat/a: Do a", "Begin"]
-    said = [message for message in worked.view.messages if "by another hand" in message]
+    said = [message for message in worked.view.messages if "by something else" in message]
     assert len(said) == 1
     kept = ground.git.text("for-each-ref", "--format=%(refname)", "refs/coordinator/kept/queue-main").split()
     assert kept[0] in said[0]
@@ -51,5 +51,5 @@ async def test_queue_that_an_agent_deletes_is_put_back_with_all_that_landed(grou
     (ground.top / "a.txt").write_text("in the way\n")
     worked = await ground.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
-    assert any("was deleted by another hand" in message for message in worked.view.messages)
+    assert any("was deleted by something else" in message for message in worked.view.messages)
     assert ground.log("%s", QUEUE) == ["Merge feat/b: Do b", "Merge feat/a: Do a", "Begin"]

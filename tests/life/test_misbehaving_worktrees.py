@@ -24,21 +24,21 @@ WAYS = {
     "makes .git a pipe": ("rm .git; mkfifo .git", DAMAGED.format("deleted or changed the .git of its worktree")),
     "makes a repository of its own": (
         "rm .git; git init -q .; git add -A; git commit -qm Own",
-        DAMAGED.format("put a repository of its own in the place of its worktree's .git"),
+        DAMAGED.format("replaced its worktree's .git with a repository of its own"),
     ),
-    "deletes its worktree": ("cd ..; rm -rf a", DAMAGED.format("deleted its worktree, or moved it away")),
-    "moves its worktree": ("cd ..; mv a b2", DAMAGED.format("deleted its worktree, or moved it away")),
+    "deletes its worktree": ("cd ..; rm -rf a", DAMAGED.format("deleted or moved its worktree")),
+    "moves its worktree": ("cd ..; mv a b2", DAMAGED.format("deleted or moved its worktree")),
     "moves its worktree with git": (
         "git worktree move . ../../elsewhere",
-        DAMAGED.format("deleted its worktree, or moved it away"),
+        DAMAGED.format("deleted or moved its worktree"),
     ),
     "removes its worktree with git": (
         "top=$PWD; cd ../../..; git worktree remove --force $top",
-        DAMAGED.format("deleted its worktree, or moved it away"),
+        DAMAGED.format("deleted or moved its worktree"),
     ),
     "deletes what git knows of it": (
         "rm -rf $(git rev-parse --git-dir)",
-        DAMAGED.format("deleted what git knows of its worktree"),
+        DAMAGED.format("deleted git's administrative files for its worktree"),
     ),
     "breaks its index": (
         "git read-tree --empty; head -c 100 /dev/zero > $(git rev-parse --git-dir)/index",
@@ -72,7 +72,7 @@ async def test_link_in_the_place_of_a_worktree_leads_nothing_of_ours_elsewhere(g
     deed = f"cd ..; mv a {ground.place}/moved; ln -s {elsewhere} a"
     ground.make({"a": {}}, ONCE.format(deed=deed))
     worked = await ground.work()
-    assert worked.retries == [("a", DAMAGED.format(f"replaced its worktree by a link to {elsewhere}"))]
+    assert worked.retries == [("a", DAMAGED.format(f"replaced its worktree with a link to {elsewhere}"))]
     assert worked.names == {"a": "Merged"}
     assert [path.name for path in elsewhere.iterdir()] == ["precious"]
     assert ground.leftovers() == []
@@ -144,7 +144,7 @@ printf '\\n{"level": "blocking", "text": "no way", "turn": 1}\\n' >> $d/coordina
 def test_notices_file_does_not_grow_for_ever_and_a_block_still_fits(ground: Ground) -> None:
     for _ in range(MAX_NOTICES_BYTES // 16_000 + 1):
         append_notice(ground.place, Notice(NoticeLevel.INFO, "x" * 1_000_000, 1))
-    with pytest.raises(OSError, match="too much was reported"):
+    with pytest.raises(OSError, match="too many notices were reported"):
         append_notice(ground.place, Notice(NoticeLevel.INFO, "x", 1))
     append_notice(ground.place, Notice(NoticeLevel.BLOCKING, "no way", 1))
     assert read_notices(ground.place)[-1].text == "no way"

@@ -13,7 +13,7 @@ OF_THE_TARGET = {
     "merge not committed": ("git merge -q --no-ff --no-commit topic", "a merge"),
     "cherry-pick": ("git cherry-pick topic || :", "a cherry-pick"),
     "cherry-pick, between two": ("git cherry-pick topic topic~1 || :; git add -A; git commit -q --no-edit",
-                                 "a row of cherry-picks"),
+                                 "a series of cherry-picks"),
     "revert": ("git merge -q topic; git revert topic~1 || :", "a revert"),
     "rebase by merges": (f"{STEP} HEAD", "a rebase"),
     "rebase by patches": (("git commit -q --allow-empty -m x; printf 'x\\n' > landed.txt; git commit -q -a -m Mine; "

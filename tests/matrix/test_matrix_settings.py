@@ -185,7 +185,7 @@ def test_filter_that_fails_only_once_git_is_writing_is_taken_back(place: Place) 
     found = place.publish(commit)
     assert isinstance(found, Pending)
     assert "landed.txt" in found.reason
-    assert "could not be written back" not in found.reason
+    assert "could not be restored" not in found.reason
     expect_untouched_but_index(place, before)
 
 

@@ -97,7 +97,7 @@ async def test_directory_that_is_called_like_a_remote_without_an_address_is_not_
     shared.git.run("config", "--unset", "remote.origin.url")
     Git(shared.place).run("clone", "--quiet", "--bare", str(shared.hub_path), str(shared.top / "origin"))
     before = list_refs(Git(shared.top / "origin"))
-    with pytest.raises(InputError, match="has no address"):
+    with pytest.raises(InputError, match="has no URL"):
         await shared.work()
     assert list_refs(Git(shared.top / "origin")) == before
 

@@ -301,7 +301,7 @@ async def test_merge_of_a_node_that_somebody_else_completed_first_is_dropped_and
 FAULTS: Mapping[str, tuple[Mapping[str, str], str]] = {
     "no such remote": (
         {"remote": "orign"},
-        'land.remote is "orign", which is no remote of this repository. Did you mean "origin"?',
+        'land.remote is "orign", which is not a remote of this repository. Did you mean "origin"?',
     ),
     "no such branch": ({}, "origin has no branch main, so there is nothing to land on"),
     "cannot be reached": ({}, "origin does not answer: "),

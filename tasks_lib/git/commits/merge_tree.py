@@ -61,7 +61,7 @@ def merge_trees(isolation: IsolatedGit, objects: Objects, head: str, branch: str
     if result.status != 128 and _OBJECT_ID.fullmatch(fields[0]):  # A bad revision exits with 1 too, without a tree.
         return _parse(fields)
     if _UNRELATED in result.stderr:
-        return Conflict((), ("The branch has no commit in common with the head; make it anew from the head.",))
+        return Conflict((), ("The branch has no commit in common with the head; recreate it from the head.",))
     raise GitError(("merge-tree", *options, head, branch), result.status, result.stderr)
 
 

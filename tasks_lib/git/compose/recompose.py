@@ -26,7 +26,9 @@ def recompose(composer: Composer, commit: str, onto: str, verified: str) -> Cand
     task_id = old.trailers.get(commit_messages.TASK, "")
     task = composer.reader.read(onto).find(task_id)
     if not old.parents or task is None:
-        return _explain(commit, f'its task "{task_id}" is not on the new base' if task_id else "it is not one of ours")
+        return _explain(
+            commit, f'its task "{task_id}" is not on the new base' if task_id else "it was not made by Coordinator"
+        )
     parent, *merged = old.parents
     if merged:
         return _merge_again(composer, commit, merged[0], onto, task, message)
@@ -49,7 +51,7 @@ def _apply_again(composer: Composer, commit: str, parent: str, onto: str, messag
     failed: list[str] = []
     for change in composer.objects.diff(parent, commit):
         if not _is_of_task_files(composer, change):
-            return _explain(commit, f"it changes {change.path}, which is no task file")
+            return _explain(commit, f"it changes {change.path}, which is not a task file")
         entry = _apply_change(composer, change, composer.objects.find_entry(onto, change.path))
         if entry is None:
             failed.append(change.path)
@@ -96,4 +98,4 @@ def _merge_file(composer: Composer, found: Entry, old: Entry, new: Entry) -> byt
 
 
 def _explain(commit: str, why: str) -> Conflict:
-    return Conflict((), (f"{commit[:10]} cannot be made again on the new base: {why}.",))
+    return Conflict((), (f"{commit[:10]} cannot be recreated on the new base: {why}.",))

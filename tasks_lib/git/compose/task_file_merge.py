@@ -89,11 +89,11 @@ class TaskMerge:
         wrong = [str(fault) for fault in faults if not fault.is_warning]
         if task is None or wrong:
             # On the head it would stop the whole graph.
-            self._settled.clashes[path] = "\n".join(wrong) or f"{path} is no task file as merged"
+            self._settled.clashes[path] = "\n".join(wrong) or f"{path} is not a valid task file after the merge"
         elif self._reader.read(self._head).find(task.id):
             self._settled.entries[path] = None
         elif (first := self._added.setdefault(task.id, path)) != path:
-            self._settled.clashes[path] = f'{path} has the id "{task.id}", as {first} has; give each an id of its own'
+            self._settled.clashes[path] = f'{path} has the same id "{task.id}" as {first}; give each its own id'
 
     def _is_answered(self, path: str) -> bool:
         """Whether git's conflict at `path` is none, because the rule for task files says what stands there."""

@@ -84,7 +84,7 @@ class Examiner:
                 return (), (merge.messages[0],)
             expected = merge.tree
             strange += [
-                f"{path} is in conflict, and was put together by neither side"
+                f"{path} is in conflict, and neither side resolved it"
                 for path in merge.conflicted
                 if not self._reader.covers(path)
             ]

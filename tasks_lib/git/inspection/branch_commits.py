@@ -45,9 +45,9 @@ def is_history_kept(git: Git, objects: Objects, fork: str, commit: str) -> bool:
 
 def describe_lost_history(fork: str, branch: str) -> Finding:
     return Finding(
-        f"{branch} no longer holds {fork[:10]}, the commit that it began at: its history was rewritten",
-        f"Put your own changes as new commits on top of {fork[:10]}, with `git reset --soft {fork}` if your files are "
-        "as they should be, and leave the commits before it as they are.",
+        f"{branch} no longer contains {fork[:10]}, the commit that it started from: its history was rewritten",
+        f"Commit your own changes anew on top of {fork[:10]}, with `git reset --soft {fork}` if your files are "
+        "as they should be, and leave the commits before it unchanged.",
     )
 
 
@@ -77,7 +77,7 @@ def find_foreign_commits(
     first = next(commit for commit in own if commit in taken)
     names = [name for name, tip in sorted(others.items()) if is_ancestor(git, first, tip)]
     yield Finding(
-        f"it holds {len(taken)} commits of {', '.join(names[:SOME])}, which has not landed ({first[:10]})",
+        f"it contains {len(taken)} commits of {', '.join(names[:SOME])}, which has not landed ({first[:10]})",
         "Work of another task lands with that task. Take those commits out of your branch (`git rebase --onto`); if "
         "you cannot do without them, do a Safe Exit and say which task yours should depend on.",
     )
@@ -128,11 +128,11 @@ def find_large(objects: Objects, own: Sequence[str], commit: str, max_bytes: int
 
 
 def _describe_large(path: str, size: int, max_bytes: int, holder: str) -> Finding:
-    removed = f"; it was removed later, but commit {holder[:10]} still holds it" if holder else ""
+    removed = f"; it was removed later, but commit {holder[:10]} still contains it" if holder else ""
     limit = f"more than land.max_file_mb allows ({max_bytes // _MEBIBYTE})"
     return Finding(
         f"{show(path)} has {size / _MEBIBYTE:.0f} MiB, {limit}{removed}",
-        "Removing it in a further commit leaves it in the history: make your commits again without it (`git reset "
+        "Removing it in another commit leaves it in the history: recreate your commits without it (`git reset "
         "--soft`, or `git rebase -i`).",
     )
 
@@ -165,7 +165,7 @@ def find_unusual_entries(objects: Objects, changes: Sequence[Change], commit: st
     spread = _spread(objects, changes)
     if names := [c.path for c in spread if c.new and any(_is_forbidden(part) for part in c.path.split("/"))]:
         yield Finding(
-            f"{show_some(names)}: git refuses to check out such a name", "Take these paths out of your commits."
+            f"{show_some(names)}: git refuses to check out such a name", "Remove these paths from your commits."
         )
     if links := [c.path for c in spread if _is_new(c, SUBMODULE_MODE)]:
         declared = _list_submodules(objects, commit)
@@ -173,18 +173,18 @@ def find_unusual_entries(objects: Objects, changes: Sequence[Change], commit: st
             yield Finding(
                 f"{show_some(inner)}: a repository inside the worktree; only a link to it is committed, "
                 "none of its files",
-                "Remove the `.git` in it, then `git rm --cached` it and add its files; or take it out of your commits.",
+                "Remove the `.git` in it, then `git rm --cached` it and add its files; or remove it from your commits.",
             )
     if outside := [c.path for c in spread if _is_new(c, LINK_MODE) and _leads_out(objects, c)]:
         yield Finding(
-            f"{show_some(outside)}: a symbolic link that leads out of the repository",
-            "Elsewhere it leads to nothing, or to something else. If it is meant so, end your turn as it is.",
+            f"{show_some(outside)}: a symbolic link that points outside the repository",
+            "Elsewhere it points to nothing, or to something else. If that is intended, end your turn as it is.",
             is_said_once=True,
         )
     if marked := [c.path for c in _choose_readable(objects, spread) if _adds_markers(objects, c)]:
         yield Finding(
             f"conflict markers are committed in {show_some(marked)}",
-            "Resolve what is between them and commit. If they are meant to be there, end your turn as it is.",
+            "Resolve the conflicts and commit. If the markers are intended, end your turn as it is.",
             is_said_once=True,
         )
 

@@ -91,7 +91,7 @@ def _find_other(before: Mapping[str, object], now: Mapping[str, object]) -> set[
 def _describe_ref(git: Git, name: str, before: Mapping[str, str], now: Mapping[str, str]) -> str:
     old, new = before.get(name, ""), now.get(name, "")
     if not old:
-        return f"{show(name)} (made)"
+        return f"{show(name)} (created)"
     what = "moved" if new else "deleted"
     return f"{show(name)} ({what}, was {old[:12]}{_keep_if_lost(git, name.removeprefix('refs/'), old)})"
 
@@ -114,7 +114,7 @@ def _describe_stashes(git: Git, before: Shared, now: Shared) -> list[str]:
 
 def _describe_worktree(git: Git, path: str, before: Shared, now: Shared) -> str:
     if path in now.worktrees:
-        return f"the worktree {show(path)} (made)"
+        return f"the worktree {show(path)} (created)"
     head = before.worktrees[path]
     kept = "" if head.startswith("ref: ") else _keep_if_lost(git, f"worktree-{PurePath(path).name}", head)
     return f"the worktree {show(path)} (removed{kept})"

@@ -44,7 +44,7 @@ class ContentChecker:
             return ContentCheck("its index hides files")
         changed = list_changed(git)
         if lost := [path for path in changed if not self._is_as_written(git, worktree, commit, path)]:
-            return ContentCheck(f"{show_some(lost)} {_count(lost, 'is', 'are')} not as in the commit")
+            return ContentCheck(f"{show_some(lost)} {_count(lost, 'differs', 'differ')} from the commit")
         return ContentCheck(notes=self._take_notes(git, worktree, commit))
 
     def _take_notes(self, git: Git, worktree: Worktree, commit: str) -> tuple[str, ...]:
@@ -72,8 +72,8 @@ class ContentChecker:
         if unclean := [name for name in names if self._is_as_written(git, worktree, commit, name)]:
             yield (
                 f"{show_some(unclean)} {_count(unclean, 'differs', 'differ')} from the commit as soon as git has "
-                f"written {_count(unclean, 'it', 'them')}, by line ends or a filter of .gitattributes. No agent is "
-                "charged with that; `git add --renormalize .` and a commit end it."
+                f"written {_count(unclean, 'it', 'them')}, because of line endings or a filter of .gitattributes. No "
+                "agent is blamed for it; to fix it, run `git add --renormalize .` and commit."
             )
 
     def _is_as_written(self, git: Git, worktree: Worktree, commit: str, path: str) -> bool:
@@ -116,7 +116,7 @@ def find_missing_filters(git: Git, words: Collection[str]) -> Iterator[str]:
     if missing := sorted(filters - _list_configured(git, "filter", ("smudge", "process", "clean"))):
         yield (
             f"The filter {show_some(missing)} of .gitattributes is not configured here, so its files are not "
-            "converted: agents and `verify` see them as they are stored. Install it, and run again."
+            "converted: agents and `verify` see them as stored in git. Configure it, and run again."
         )
     drivers = {word.partition("=")[2] for word in words if word.startswith("merge=")}
     if missing := sorted(drivers - {"text", "binary", "union"} - _list_configured(git, "merge", ("driver",))):
@@ -139,8 +139,8 @@ def _find_pointers(git: Git, worktree: Worktree) -> Iterator[str]:
     paths = [path for path, value in zip(fields[::3], fields[2::3], strict=False) if value == _LFS]
     if pointers := [path for path in paths if _read_start(worktree.path / path).startswith(_POINTER)]:
         yield (
-            f"{show_some(pointers)} {_count(pointers, 'is a pointer', 'are pointers')} of Git LFS in the worktree and "
-            "not the content, and `verify` sees the pointer. Install git-lfs, run `git lfs fetch`, and run again."
+            f"{show_some(pointers)} {_count(pointers, 'is a pointer', 'are pointers')} of Git LFS in the worktree, "
+            "and `verify` sees a pointer instead of the content. Install git-lfs, run `git lfs fetch`, and run again."
         )
 
 

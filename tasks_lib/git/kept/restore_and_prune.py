@@ -48,7 +48,7 @@ def find_kept(repository: Repository, name: str) -> Kept:
             raise InputError([f'no kept state is called "{name}"{hint or "."} `coordinator cleanup` lists them.'])
         case _:
             listed = ", ".join(f"{one.ref} ({one.date.astimezone():%Y-%m-%d %H:%M})" for one in found)
-            raise InputError([f'"{name}" means {len(found)} kept states; name one of them: {listed}'])
+            raise InputError([f'"{name}" matches {len(found)} kept states; name one of them: {listed}'])
 
 
 def restore(repository: Repository, kept: Kept, branch: str) -> Restored:
@@ -60,9 +60,9 @@ def restore(repository: Repository, kept: Kept, branch: str) -> Restored:
     try:
         is_made = repository.create_branch(branch, kept.commit)
     except GitError as error:
-        raise InputError([f'"{branch}" cannot be made: {error.stderr}; give another name with `--to`']) from error
+        raise InputError([f'"{branch}" cannot be created: {error.stderr}; give another name with `--to`']) from error
     if not is_made:
-        raise InputError([f'the branch "{branch}" is there already; give another name with `--to`'])
+        raise InputError([f'the branch "{branch}" already exists; give another name with `--to`'])
     (commit,) = read_commits(repository.git, [kept.commit])
     staged = read_commits(repository.git, commit.parents[1:2])
     return Restored(kept, branch, any(one.subject.startswith((STAGED, STASHED)) for one in staged))

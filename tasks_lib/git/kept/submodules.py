@@ -157,9 +157,9 @@ def keep_submodules(repository: Repository, path: Path, git_dir: Path) -> list[s
             commits = dict.fromkeys((*_list_unpushed(own), *_snapshot(own, store)))
             refs += [_take(repository, store, one, label) for one in commits if not _holds(lasting, one, ())]
         except GitError as error:
-            _log.warning("what the submodule store %s holds could not be kept: %s", store, error)
+            _log.warning("could not keep the content of the submodule store %s: %s", store, error)
     if refs:
-        _log.warning("%s: what its submodules alone held is kept at %s", path, ", ".join(refs))
+        _log.warning("%s: commits that only its submodules had are kept at %s", path, ", ".join(refs))
     return refs
 
 

@@ -25,7 +25,7 @@ IN_PROGRESS = {
     "MERGE_HEAD": "a merge",
     "CHERRY_PICK_HEAD": "a cherry-pick",
     "REVERT_HEAD": "a revert",
-    "sequencer/todo": "a row of cherry-picks or reverts",
+    "sequencer/todo": "a series of cherry-picks or reverts",
     "rebase-merge": "a rebase",
     "rebase-apply/applying": "`git am`",
     "rebase-apply": "a rebase",
@@ -50,10 +50,10 @@ def fast_forward(path: Path, common_dir: Path, ref: str, base: str, head: str) -
     """
     git = Git(path)
     if not path.is_dir() or _find_common_dir(git) != common_dir:
-        return f"its checkout {path} is not there any more; `git worktree prune` forgets it."
+        return f"its checkout {path} no longer exists; `git worktree prune` removes it from the list."
     # The list may be old by now, and `merge` moves whatever branch is checked out when it runs.
     if (found := git.follow("HEAD")) != ref:
-        return f"the checkout {path} had {ref} a moment ago and has {found} now; it is tried again."
+        return f"the checkout {path} switched from {ref} to {found} just now; the run tries again."
     git_dir = Path(git.text("rev-parse", "--absolute-git-dir"))
     if reason := _find_hindrance(path, git_dir, common_dir, ref):
         return reason
@@ -71,7 +71,7 @@ def fast_forward(path: Path, common_dir: Path, ref: str, base: str, head: str) -
             return f"{reason} {left}" if left else reason
     tip = git.resolve(ref)
     if tip != head and not (tip and is_ancestor(git, head, tip)):
-        return f"the checkout {path} has {git.follow('HEAD')} since a moment ago, and {ref} did not move."
+        return f"the checkout {path} switched to {git.follow('HEAD')} just now, and {ref} did not move."
     return ""
 
 
@@ -83,7 +83,7 @@ def read_reason(stderr: str) -> str:
         if words.startswith(("Please ", "Aborting", "hint:", "Another git process")):
             break
         kept.append(words.removeprefix("error: ").removeprefix("fatal: "))
-    said = " ".join(word for word in kept if word) or stderr.strip() or "it did not say why"
+    said = " ".join(word for word in kept if word) or stderr.strip() or "it gave no reason"
     return cut(said, _REASON_CHARS)
 
 
@@ -98,7 +98,7 @@ def _find_hindrance(path: Path, git_dir: Path, common_dir: Path, ref: str) -> st
             return f"the checkout {path} is in the middle of {what}; finish or abort it."
     for lock in (git_dir / "HEAD.lock", common_dir / f"{ref}.lock"):
         if lock.exists():
-            return f"{lock} is there: a command of git is at work, or one was killed; then delete that file."
+            return f"{lock} exists: a git command is running, or one was killed; in that case delete the file."
     return ""
 
 
@@ -113,7 +113,7 @@ def _find_loss(git: Git, path: Path, changes: Sequence[Change], head: str) -> st
         found = git.run("diff-files", "--name-only", "-z", "--diff-filter=D").text.split("\0")
         if deleted := sorted(missing & set(found)):
             named = list_some(deleted, SOME)
-            return f"{named} was deleted in {path} and would be written again; commit that, or put it back."
+            return f"{named} was deleted in {path} and would be written again; commit that, or restore it."
     for name in _list_filtered(git, written):
         tried = git.run("cat-file", "--filters", f"{head}:{name}", accept=EVERY_STATUS)
         if tried.status != 0:

@@ -74,7 +74,7 @@ def mend(common_dir: Path) -> str:
     where = move.path or move.git_dir
     places = [Place(Path(where)), Place(Path(move.git_dir))]
     if busy := find_git(places, list_running()):
-        return f"{where}: git is at work there ({busy}); it is put right when that ends."
+        return f"{where}: git is running there ({busy}); the checkout is repaired when that ends."
     began = record.stat().st_mtime
     locks = [Path(move.git_dir, name) for name in _LOCKS] + [common_dir / f"{move.ref}.lock"]
     for lock in locks:
@@ -87,7 +87,7 @@ def mend(common_dir: Path) -> str:
 
 def describe_restored(move: Move) -> str:
     """What is done about a move that was cut short, and why."""
-    return f"put right; a run was killed while git moved it to {move.head[:10]}."
+    return f"repaired; a run was killed while git moved it to {move.head[:10]}."
 
 
 def read_interrupted(common_dir: Path) -> Move | None:
@@ -225,7 +225,7 @@ def _restore(git: Git, changes: Sequence[Change]) -> str:
         paths = os.fsencode("".join(f"{name}\0" for name in lost))
         git.run("checkout-index", "--force", "-u", "-z", "--stdin", stdin=paths, accept=EVERY_STATUS)
     left = [name for name in lost if not exists(git.directory / name)]
-    return f"{list_some(left, SOME)} could not be written back; `git checkout -- PATH` does it." if left else ""
+    return f"{list_some(left, SOME)} could not be restored; run `git checkout -- PATH` for each." if left else ""
 
 
 def _is_written(git: Git, place: Path, change: Change) -> bool:

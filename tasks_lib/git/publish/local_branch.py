@@ -55,15 +55,15 @@ def publish(
     ref = git.follow(f"refs/heads/{target}")
     base = git.resolve(ref)
     if base is None:
-        raise InputError([f'The target branch "{target}" does not exist; create it, or name another with `target`.'])
+        raise InputError([f'The target branch "{target}" does not exist; create it, or set `target` to another.'])
     if base == head or is_ancestor(git, head, base):
         return AlreadyThere()
     if not is_ancestor(git, base, head):
-        return Pending(f'"{target}" has moved on to {base[:10]}, which the head does not hold yet.')
+        return Pending(f'"{target}" has moved to {base[:10]}, which the head does not contain yet.')
     with lock or nullcontext():
         checkouts = _list_checkouts(git)
     if reason := _find_busy(common_dir, ref):
-        return _wait(f'"{target}" {reason}; it waits until that is done.')
+        return _wait(f'"{target}" {reason}; publishing waits until that is done.')
     holders = [checkout for checkout in checkouts if checkout.branch == ref]
     if not holders:
         return _move_ref(git, common_dir, Move(ref, base, head, str(common_dir)))

@@ -211,7 +211,7 @@ class Head:
             found = self._compare(queue, base, known_base)
             if not isinstance(found, FollowedBase) or queue is None or self._swap(base, queue):
                 return found
-        raise GitError(("update-ref", self.ref), 1, "another process keeps moving it; is a second coordinator at work?")
+        raise GitError(("update-ref", self.ref), 1, "another process keeps moving it; is a second coordinator running?")
 
     def _compare(self, queue: str | None, base: str, known_base: str | None) -> Reconciled:
         if queue is None:
@@ -258,7 +258,7 @@ class Head:
                     self._known = _Known(found.get(self.ref), found[self.base_ref], stamps)
                     return self._known.queue, self._known.base
                 self._put_back(found.get(self.ref))
-            raise GitError(("update-ref", self.ref), 1, "another process keeps moving it; is an agent at it?")
+            raise GitError(("update-ref", self.ref), 1, "another process keeps moving it; is it an agent?")
 
     def _is_own(self, queue: str | None) -> bool:
         if self._on_intrusion is None or not self._is_own_known:
@@ -273,11 +273,13 @@ class Head:
         done = self._git.run("update-ref", "--no-deref", *words, accept=(0, 1, 128))
         self._times_put_back += 1
         if done.status == 0 and self._on_intrusion:
-            what = f"moved to {found[:12]}" if found else "deleted"
-            where = f" (kept at {kept})" if kept else ""
-            self._on_intrusion(
-                f"{self.ref} was {what} by another hand, which nothing verified{where}; it was put back."
+            what = (
+                f"moved by something else to an unverified commit {found[:12]}"
+                if found
+                else "deleted by something else"
             )
+            where = f" (kept at {kept})" if kept else ""
+            self._on_intrusion(f"{self.ref} was {what}{where}; restored.")
 
     @cached_property
     def _files(self) -> tuple[Path, ...]:
@@ -302,17 +304,17 @@ class Head:
                 if self._times_put_back == before:
                     # It is where it was said to be, and nobody but us put it there, so something else is wrong.
                     raise GitError(command, result.status, result.stderr)
-        raise GitError(command, 1, "another process keeps moving it; is an agent at it?")
+        raise GitError(command, 1, "another process keeps moving it; is it an agent?")
 
 
 def _describe_missing(target: str, ref: str) -> str:
     if ref.startswith(_REMOTES):
         remote = ref.removeprefix(_REMOTES).removesuffix(f"/{target}")
         return (
-            f"{remote}/{target} was not fetched yet ({ref}). `git fetch {remote}` does that, and so does a run; or "
-            "name another branch with `target` in coordinator.yaml."
+            f"{remote}/{target} has not been fetched yet ({ref}). `git fetch {remote}` fetches it, and so does a run; "
+            "or set `target` in coordinator.yaml to another branch."
         )
     return (
         f'The target branch "{target}" does not exist ({ref}). '
-        "Create it, or name another with `target` in coordinator.yaml."
+        "Create it, or set `target` in coordinator.yaml to another."
     )

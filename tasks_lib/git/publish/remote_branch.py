@@ -107,18 +107,16 @@ class Remote:
         known = self.git.text("remote").splitlines()
         # A word that is no remote is a path to git, and `land` means one that a person has set up.
         if self.name not in known:
-            there = f"; there are {', '.join(known)}" if known else ", and there is none at all"
+            there = f"; there are {', '.join(known)}" if known else ", and there are no remotes"
             hint = suggest(self.name, known) or there
-            raise InputError([f'land.remote is "{self.name}", which is no remote of this repository{hint}'])
+            raise InputError([f'land.remote is "{self.name}", which is not a remote of this repository{hint}'])
         # Git would take the name for a path then, and a directory that is called so for the remote.
         if not self.git.succeeds("config", "--get-all", f"remote.{self.name}.url"):
-            raise InputError(
-                [f"the remote {self.name} has no address; `git remote set-url {self.name} URL` gives it one"]
-            )
+            raise InputError([f"the remote {self.name} has no URL; set it with `git remote set-url {self.name} URL`"])
         moved = self.git.follow(self.tracking_ref)
         if not moved.startswith("refs/remotes/"):
-            how = f"`git symbolic-ref --delete {self.tracking_ref}` takes that name away"
-            raise InputError([f"{self.tracking_ref} is another name of {moved}, which a fetch would move; {how}"])
+            how = f"remove it with `git symbolic-ref --delete {self.tracking_ref}`"
+            raise InputError([f"{self.tracking_ref} is a symbolic ref to {moved}, which a fetch would move; {how}"])
 
     def list_branches(self) -> dict[str, str]:
         """Every branch that the remote has, by short name, with its commit. Raises RemoteError."""
@@ -147,7 +145,7 @@ class Remote:
     def push(self, head: str, base: str, *, is_dry_run: bool = False) -> PushResult:
         """Move the remote's branch from the commit `base` to `head`, only if it is at `base`, and only forward."""
         if not is_ancestor(self.git, base, head):
-            return Raced(f"it moved on to {base[:10]}")
+            return Raced(f"it moved to {base[:10]}")
         if not is_dry_run and (failure := self._push_large_files(head)):
             return failure
         lease = f"--force-with-lease={self._branch_ref}:{base}"
@@ -210,7 +208,7 @@ class Remote:
         if not self.uses_large_files(head):
             return None
         if not self.has_lfs():
-            return Refused("it keeps files by git LFS, and git-lfs is not installed here; install it and run again")
+            return Refused("it stores files with Git LFS, and git-lfs is not installed here; install it and run again")
         result = self._try("lfs", "push", self.name, head, seconds=TRANSFER_SECONDS)
         if isinstance(result, Unreachable):
             return result
@@ -278,7 +276,7 @@ def _judge(result: Result, ref: str, head: str) -> PushResult:
         return Pushed(head)
     refusals = [summary for flag, _, summary in rows if flag == "!"]
     if _AMBIGUOUS in result.stderr:
-        return Refused(f"it has a tag or a branch that is called {ref} itself, so git cannot tell which is meant")
+        return Refused(f"it has a tag or a branch that is itself named {ref}, so git cannot tell which is meant")
     if not refusals:
         return _explain_failure(result)
     said = _make_safe(" ".join(refusals))
@@ -300,7 +298,7 @@ def _read_words(stderr: str, *, only_remote: bool = False) -> str:
     own = [line.removeprefix("fatal: ").removeprefix("error: ") for line in lines if not line.startswith("remote:")]
     own = [line for line in own if not line.startswith(("hint:", "Please make sure", "and the repository", "To "))]
     chosen = [word for word in remote if _make_safe(word)] or ([] if only_remote else own)
-    return _make_safe(" ".join(chosen)) or ("" if only_remote else "it did not say why")
+    return _make_safe(" ".join(chosen)) or ("" if only_remote else "it gave no reason")
 
 
 def _make_safe(said: str) -> str:

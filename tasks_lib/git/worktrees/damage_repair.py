@@ -16,15 +16,15 @@ def find_damage(worktree: Worktree) -> str:
     """What was done, as the words after "the agent", or "" if the worktree is where and what it was."""
     path, link = worktree.path, worktree.path / ".git"
     if path.is_symlink():
-        return f"replaced its worktree by a link to {path.readlink()}"
+        return f"replaced its worktree with a link to {path.readlink()}"
     if not path.is_dir():
-        return "deleted its worktree, or moved it away"
+        return "deleted or moved its worktree"
     if not _is_administered(worktree):
-        return "deleted what git knows of its worktree"
+        return "deleted git's administrative files for its worktree"
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         return "made its worktree inaccessible"
     if not link.is_symlink() and link.is_dir():
-        return "put a repository of its own in the place of its worktree's .git"
+        return "replaced its worktree's .git with a repository of its own"
     if link.is_symlink() or read_git_link(path) != worktree.git_dir:
         return "deleted or changed the .git of its worktree"
     return ""

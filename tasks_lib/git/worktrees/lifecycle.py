@@ -140,7 +140,7 @@ class Worktrees:
             try:
                 self._checkouts.switch(worktree, commit, may_keep=last == purpose, is_exact=is_exact)
             except GitError as error:
-                _log.info("%s was not reusable, another is made: %s", worktree.path, error)
+                _log.info("%s was not reusable, creating another: %s", worktree.path, error)
                 self.remove(worktree)
             else:
                 self._purposes[worktree.slot] = purpose
@@ -267,7 +267,7 @@ class Worktrees:
         try:
             return self._reuse(worktree, branch, start, place, may_keep=purpose == "branch")
         except GitError as error:
-            _log.info("%s was not reusable, another is made: %s", worktree.path, error)
+            _log.info("%s was not reusable, creating another: %s", worktree.path, error)
             self.remove(worktree)
             return None
 
@@ -295,7 +295,7 @@ class Worktrees:
             if "already checked out" in error.stderr or "already used by worktree" in error.stderr:
                 raise InputError([describe_taken(error.stderr)]) from error
             if "invalid reference" in error.stderr:
-                told = f"git takes refs/tags/{branch}, which is not a commit, for the branch; delete or rename it"
+                told = f"git mistakes refs/tags/{branch}, which is not a commit, for the branch; delete or rename it"
                 raise InputError([told]) from error
             raise
         return replace(made, is_new_branch=not exists)
@@ -327,7 +327,7 @@ class Worktrees:
     def _require_entry(self, place: Path) -> Entry:
         if entry := find_entry(self.repository, place):
             return entry
-        raise GitError(["worktree", "add"], 0, f"{place} was added, but git does not know it")
+        raise GitError(["worktree", "add"], 0, f"{place} was added, but git does not list it")
 
     def _undo_add(self, place: Path, slot: int) -> None:
         entry = find_entry(self.repository, place)
@@ -384,4 +384,4 @@ class Worktrees:
     def _delete(self, paths: Sequence[Path]) -> None:
         for path, is_gone in zip(paths, delete_each(paths), strict=True):
             if not is_gone:
-                _log.warning("%s could not be deleted; delete it by hand", path)
+                _log.warning("%s could not be deleted; delete it manually", path)

@@ -33,7 +33,7 @@ class RemovedItem:
     stash: str = ""
 
     def __str__(self) -> str:
-        kept = f"; what it held is kept at {self.kept}" if self.kept else ""
+        kept = f"; its content is kept at {self.kept}" if self.kept else ""
         return f"{_describe_inside(self.what, self.label)}, was removed{kept}."
 
 
@@ -74,7 +74,7 @@ class NestedRemover:
             try:
                 lines += [str(taken) for taken in self._take_out(nested, worktree)]
             except (GitError, OSError) as error:
-                lines.append(f"What was made inside {owner.path} could not be taken out and stays: {error}")
+                lines.append(f"Could not remove the worktrees created inside {owner.path}; they stay: {error}")
         return lines
 
     def _take_out(
@@ -115,7 +115,7 @@ def find_nested_items(repository: Repository) -> list[NestedItem]:
 
 
 def _describe_inside(what: str, label: str) -> str:
-    return f"{what}, made inside the worktree of {label}"
+    return f"{what}, created inside the worktree of {label}"
 
 
 def _describe_stash(stash: Stash) -> str:

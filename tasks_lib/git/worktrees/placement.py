@@ -48,9 +48,9 @@ def find_missing(repository: Repository) -> str:
         return ""
     named = ", ".join(str(path.relative_to(root)) for path in gone[:3]) + (" and more" if len(gone) > 3 else "")
     return (
-        f"{root} is {'empty' if root.is_dir() else 'not there'}, and worktrees of open nodes were in it ({named}). "
-        "If it is on another disk, mount that; if it was moved, move it back. If it is gone for good, "
-        "`git worktree prune` forgets these worktrees, with what was not committed in them. Then run again."
+        f"{root} {'is empty' if root.is_dir() else 'does not exist'}, and worktrees of open nodes were in it ({named})."
+        " If it is on another disk, mount that; if it was moved, move it back. If it is gone for good, "
+        "`git worktree prune` removes these worktrees and their uncommitted changes. Then run again."
     )
 
 
@@ -87,7 +87,7 @@ def clear_path(repository: Repository, place: Path, tell: Tell) -> None:
     root = repository.worktrees_dir
     for entry in list(list_all(repository)):
         if entry.path != place and entry.path.is_relative_to(place) and entry.is_linked:
-            raise InputError([f"{place} holds the worktree {entry.path}; rename one of the branches"])
+            raise InputError([f"{place} contains the worktree {entry.path}; rename one of the branches"])
         if entry.path == place and not entry.is_ours:
             raise InputError([describe_foreign_worktree(entry)])
         if entry.path == place:
@@ -107,7 +107,9 @@ def _clear_one(repository: Repository, path: Path, tell: Tell, *, is_parent: boo
         raise InputError([_describe_file(path)])
     if _is_worktree_of_another(path):
         raise InputError([f"{path} is a worktree of another repository; move it with `git worktree move`"])
-    tell(f"{path} was in the way and is not a worktree of coordinator's; it is kept as {keep_aside(repository, path)}")
+    tell(
+        f"{path} was in the way and is not one of Coordinator's worktrees; it is kept as {keep_aside(repository, path)}"
+    )
 
 
 def _is_worktree_of_another(path: Path) -> bool:
@@ -122,10 +124,12 @@ def _is_worktree_of_another(path: Path) -> bool:
 def describe_foreign_worktree(entry: Entry) -> str:
     """What is said of a person's worktree in the place of a node's."""
     if not entry.path.exists():
-        how = "mount or move it back, or forget it with `git worktree prune`"
-        return f"git knows a worktree at {entry.path} that coordinator did not make and that is not there now; {how}"
+        how = "mount it or move it back, or remove it with `git worktree prune`"
+        return (
+            f"git lists a worktree at {entry.path} that Coordinator did not create and that does not exist now; {how}"
+        )
     how = "move it with `git worktree move`, or remove it with `git worktree remove`"
-    return f"{entry.path} is a worktree that coordinator did not make, in the place of a node's; {how}"
+    return f"{entry.path} is a worktree that Coordinator did not create, where a node's worktree should be; {how}"
 
 
 def describe_taken(stderr: str) -> str:
@@ -133,7 +137,7 @@ def describe_taken(stderr: str) -> str:
     said = stderr.strip().removeprefix("fatal: ")
     found = _TAKEN.search(said)
     if found and not os.path.lexists(found["path"]):
-        return f"{said}, which is not there now; mount or move it back, or forget it with `git worktree prune`"
+        return f"{said}, which does not exist now; mount it or move it back, or remove it with `git worktree prune`"
     return f"{said}; check out another branch there, or remove it"
 
 
@@ -143,4 +147,4 @@ def list_foreign_worktrees(repository: Repository) -> list[Path]:
 
 
 def _describe_file(root: Path) -> str:
-    return f"{root} is a file; worktrees are made below a directory of that name. Rename the file."
+    return f"{root} is a file; worktrees are created in a directory of that name. Rename the file."

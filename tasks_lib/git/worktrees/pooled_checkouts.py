@@ -31,7 +31,9 @@ class Keeping:
     """
 
     def __init__(self, keep: Sequence[str], setup_key: Sequence[str]) -> None:
-        if faults := [f"`{name}` leaves the worktree; name a path below it" for name in _find_leaving(keep, setup_key)]:
+        if faults := [
+            f"`{name}` is outside the worktree; name a path below it" for name in _find_leaving(keep, setup_key)
+        ]:
             raise InputError(faults)
         self.keep: tuple[str, ...] = tuple(keep)
         self.setup_key: tuple[str, ...] = tuple(setup_key)
@@ -177,7 +179,7 @@ class CheckoutWriter:
             if line.startswith("error: external filter"):
                 said = line.removeprefix("error: ")
                 self._complaints.append(
-                    f"Git wrote files of worktrees as they are stored: {said}. Fix it and run again."
+                    f"Git wrote files to worktrees without their filter: {said}. Fix it and run again."
                 )
 
     def _stamp(self, worktree: Worktree) -> None:

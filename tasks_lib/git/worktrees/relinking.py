@@ -109,9 +109,9 @@ def relocate(repository: Repository, relocation: Relocation, held: HeldRunLock) 
     linked = f"{count} worktree{'s' * (count != 1)} of open nodes"
     if relocation.is_copy:
         said = f"This repository is a copy of {relocation.former}, or was moved from another disk"
-        return [f"{said}. Coordinator gave it {linked} of its own, and touched nothing there.", *strangers]
+        return [f"{said}. Coordinator created its own {linked} and changed nothing in the original.", *strangers]
     said = f"This repository was moved from {relocation.former}"
-    return [f"{said}. Coordinator linked {linked} to where it is now.", *strangers]
+    return [f"{said}. Coordinator relinked {linked}.", *strangers]
 
 
 def _tell_strangers(repository: Repository, relocation: Relocation) -> list[str]:
@@ -122,9 +122,9 @@ def _tell_strangers(repository: Repository, relocation: Relocation) -> list[str]
         if place is None or place == entry.path or not place.is_dir() or not _is_of(place, entry, relocation):
             continue
         if relocation.is_copy:
-            lines.append(f"{place} still belongs to {relocation.former}: what git does in it, it does there.")
+            lines.append(f"{place} still belongs to {relocation.former}: git commands in it change that repository.")
         else:
-            lines.append(f"{place} is not linked to the repository any more: `git worktree repair {place}` does that.")
+            lines.append(f"{place} is no longer linked to the repository; run `git worktree repair {place}`.")
     return lines
 
 

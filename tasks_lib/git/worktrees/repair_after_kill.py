@@ -20,11 +20,11 @@ UNFINISHED_DID = "removed; an earlier run was killed while writing it"
 class StaleState(Enum):
     """What a kill left of a worktree; the value says what is done about it, and why."""
 
-    HALF_MADE = "removed; an earlier run was killed while making it"
+    HALF_MADE = "removed; an earlier run was killed while creating it"
     POOLED = "removed; it was pooled by an earlier run"
-    UNLINKED = "linked to the repository again; its .git was gone"
-    GONE = "forgotten; its worktree is not there any more"
-    FOREIGN = "is not coordinator's, and stays"
+    UNLINKED = "linked to the repository again; its .git was missing"
+    GONE = "removed from git; its worktree no longer exists"
+    FOREIGN = "was not created by Coordinator, and stays"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def forget(repository: Repository, entry: Entry) -> str:
     record = read_record(entry.admin)
     kept = keep_dangling(repository, entry, record.task_id if record else entry.branch or entry.admin.name)
     discard(repository, entry.admin / "none", entry.admin)
-    said = f"; what git still held of it is kept at {kept}" if kept else ""
+    said = f"; what git still had of it is kept at {kept}" if kept else ""
     return f"{entry.path}: {StaleState.GONE.value}{said}"
 
 

@@ -31,7 +31,7 @@ WAIT_SECONDS = 5.0
 _PAUSE_SECONDS = 0.1
 _CLOCK_SECONDS = 1.0
 """A file system's clock may be behind by so much."""
-DROPPED = "removed; who held it is gone"
+DROPPED = "removed; the process that held it is gone"
 _SHARED = ("packed-refs.lock", "config.lock")
 
 
@@ -126,7 +126,7 @@ def drop_own(repository: Repository, lock: Path, end: float, entry: Entry | None
                 lock.unlink(missing_ok=True)
                 return f"{lock}: {DROPPED}"
         elif time.monotonic() > end:  # Without a holder, it was made anew each time that it was looked at.
-            return f"{lock}: is held by {holder or 'a process that is not seen'} and stays"
+            return f"{lock}: is held by {holder or 'an unknown process'} and stays"
         time.sleep(_PAUSE_SECONDS)
     return ""
 
@@ -137,7 +137,7 @@ def find_git_at_work(repository: Repository, path: Path) -> str:
 
 
 def _tell_foreign(lock: Path) -> list[str]:
-    said = f"a lock file that is not ours and older than {OLD_SECONDS:.0f} seconds; delete it if no git is at work"
+    said = f"a lock file that is not Coordinator's, over {OLD_SECONDS:.0f} seconds old; delete it if no git is running"
     return [f"{lock}: {said}"] if is_old(lock) else []
 
 
