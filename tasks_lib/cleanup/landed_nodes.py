@@ -1,17 +1,19 @@
 """Decides what of landed nodes is still lying about, and puts it away without losing a byte that did not land."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks_lib.errors import GitError
 from tasks_lib.git.commits.branch_state import read_state
+from tasks_lib.git.commits.commit_history import read_parents
 from tasks_lib.git.commits.merge_tree import is_ancestor
 from tasks_lib.git.kept.snapshots import keep_state
 from tasks_lib.git.kept.unreferenced_commits import keep_unreferenced
 from tasks_lib.git.publish.checkout_fast_forward import read_reason
 from tasks_lib.git.publish.queue_head import Head
+from tasks_lib.git.ref_listing import list_merged_branches
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import HeldRunLock
 from tasks_lib.git.session_record import read_record
@@ -67,7 +69,7 @@ def _find_branches(
     """
     tip = head.current()
     names = name_branches(graph.tasks.values(), settings.branch_prefix, target=head.target)
-    merged = _list_merged(repository, tip, freed)
+    merged = list_merged_branches(repository.git, tip, freed)
     found: list[tuple[str, str]] = []
     landed: Mapping[str, str] = head.find_landed(tip, HISTORY) if merged else {}
     for task_id, commit in landed.items():
@@ -84,22 +86,13 @@ def _is_landed_from(repository: Repository, landed: str, branch: str, tip: str) 
     That is the second parent of a merge. A review without commits left its branch where it was made: on the head as it
     was then, by a full id, which is told by the log of the branch where git keeps one.
     """
-    parents = repository.git.text("rev-list", "--no-walk", "--parents", landed).split()[1:]
+    parents = read_parents(repository.git, landed)
     if len(parents) > 1:
         return tip == parents[1]
     log = repository.common_dir / "logs" / "refs" / "heads" / branch
     rows = log.read_text("utf-8", "surrogateescape").splitlines() if log.is_file() else []
     is_made_by_id = all(_MADE.search(row) for row in rows)
     return is_made_by_id and bool(parents) and is_ancestor(repository.git, tip, parents[0])
-
-
-def _list_merged(repository: Repository, tip: str, freed: Collection[str]) -> dict[str, str]:
-    """The branches that `tip` contains and nobody has checked out but those `freed`, with their commits."""
-    # Whether and not where it is checked out: a path may hold a newline.
-    shape = "--format=%(refname)%00%(objectname)%00%(if)%(worktreepath)%(then)taken%(end)"
-    rows = repository.git.text("for-each-ref", shape, f"--merged={tip}", "refs/heads").split("\n")
-    fields = (row.removeprefix("refs/heads/").split("\0") for row in rows if row)
-    return {branch: commit for branch, commit, taken in fields if not taken or branch in freed}
 
 
 def remove_landed(

@@ -4,24 +4,24 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from tasks_lib.cleanup.leftovers import Kind as LeftoverKind
 from tasks_lib.cleanup.moved_repository import find_move
 from tasks_lib.cleanup.plan import Scope, find_leftovers
 from tasks_lib.errors import GitError
-from tasks_lib.git.commits.isolated_git import CHECKING_OUT
+from tasks_lib.git.commits.commit import read_commits
+from tasks_lib.git.commits.commit_history import count_first_parents
 from tasks_lib.git.commits.merge_tree import is_ancestor
 from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.inspection.audited_commits import CommitChain, Examiner, find_unreadable, read_chain
 from tasks_lib.git.kept.snapshots import KEPT_REFS
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.publish.queue_head import QUEUE, Head
-from tasks_lib.git.ref_names import commit_only
+from tasks_lib.git.ref_listing import list_ref_types
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import read_dead_holder, read_holder
-from tasks_lib.git.runner import Git
 from tasks_lib.git.worktree_admin import list_entries
+from tasks_lib.git.worktrees.shared_clone import SharedClone
 from tasks_lib.model import Task
 from tasks_lib.process.private_directories import name_owner, private_directory
 from tasks_lib.project.child_environment import REPOSITORY_MARKER, ChildEnvironments, Kind
@@ -143,8 +143,7 @@ def _note_kill(repository: Repository) -> Iterator[str]:
 
 def _judge_queue(repository: Repository, target: str, head: Head) -> tuple[list[Violation], list[str]]:
     git, violations, notes = repository.git, list[Violation](), list[str]()
-    rows = git.text("for-each-ref", "--format=%(refname) %(objectname) %(objecttype)", "refs/coordinator").splitlines()
-    for ref, commit, kind in (row.split(" ") for row in rows):
+    for ref, commit, kind in list_ref_types(git, "refs/coordinator"):
         if ref.startswith(f"{KEPT_REFS}/"):
             continue
         branch = ref.removeprefix(QUEUE)
@@ -157,7 +156,7 @@ def _judge_queue(repository: Repository, target: str, head: Head) -> tuple[list[
             if read_holder(repository.state_dir) is None:
                 violations.append(Violation(Rule.LEFT, ref, f"is left over, although {branch} contains all of it"))
         elif is_ancestor(git, base, commit):
-            count = git.text("rev-list", "--count", "--first-parent", f"{base}..{commit}")
+            count = count_first_parents(git, base, commit)
             notes.append(f"Publication is pending: {count} commits wait at {ref} for {branch}.")
         else:
             notes.append(f"{branch} has moved since: the next run recreates on it what waits at {ref}.")
@@ -182,8 +181,8 @@ def _is_written_before(repository: Repository, chain: CommitChain, view: RunView
     """Whether the newest commit was made before the run had ended: then the head is as the run saw it."""
     if not view.ended or not chain.ours:
         return False
-    date = repository.git.text("log", "-n1", "--format=%cI", chain.ours[0].id)
-    return datetime.fromisoformat(date) <= datetime.fromisoformat(view.ended)
+    (newest,) = read_commits(repository.git, [chain.ours[0].id])
+    return newest.committed_at <= datetime.fromisoformat(view.ended)
 
 
 # Verifying again.
@@ -195,9 +194,8 @@ async def verify_again(project: Project, merges: Sequence[CommitFacts], limit: i
     violations: list[Violation] = []
     repository = project.repository
     with private_directory(name_owner(repository.common_dir)) as private:
-        surroundings, clone = ChildEnvironments(project.settings, repository, private), private / "clone"
-        words = ("clone", "--quiet", "--shared", "--no-checkout", "--", str(repository.common_dir), str(clone))
-        await asyncio.to_thread(repository.git.run, *words)
+        surroundings = ChildEnvironments(project.settings, repository, private)
+        clone = SharedClone(repository, private / "clone")
 
         def see(kind: Kind) -> dict[str, str]:
             # Without the mark: a run that begins meanwhile would take these for what a dead one left.
@@ -205,7 +203,7 @@ async def verify_again(project: Project, merges: Sequence[CommitFacts], limit: i
 
         for commit in chosen:
             await asyncio.to_thread(_check_out, project, clone, commit.id)
-            red = await judge(project.settings, see, clone, private / f"verify-{commit.id}.log")
+            red = await judge(project.settings, see, clone.place, private / f"verify-{commit.id}.log")
             if isinstance(red, Green) and red.is_vacuous:
                 violations.append(Violation(Rule.GREEN, str(commit), describe_untested_lines(red)))
             if isinstance(red, Red):
@@ -214,9 +212,7 @@ async def verify_again(project: Project, merges: Sequence[CommitFacts], limit: i
     return violations, len(chosen)
 
 
-def _check_out(project: Project, clone: Path, commit: str) -> None:
-    git = Git(clone, clone / ".git", settings=CHECKING_OUT)
-    git.run("checkout", "--quiet", "--force", "--detach", commit_only(commit), "--")
-    git.run("clean", "-ffdxq")
+def _check_out(project: Project, clone: SharedClone, commit: str) -> None:
+    clone.check_out(commit)
     for name in project.settings.copy_paths:
-        copy_in(project.repository.top / name, clone, name)
+        copy_in(project.repository.top / name, clone.place, name)

@@ -1,5 +1,7 @@
 """Lists refs by their full names, and branches with where they are checked out."""
 
+from collections.abc import Collection
+
 from tasks_lib.git.ref_names import HEADS
 from tasks_lib.git.runner import Git
 
@@ -28,9 +30,13 @@ def list_branch_checkouts(git: Git) -> dict[str, str]:
     return {ref.strip("\n").removeprefix(HEADS): place for ref, place in zip(fields[::2], fields[1::2], strict=False)}
 
 
-def list_merged_branches(git: Git, tip: str) -> dict[str, str]:
-    """The branches that the commit `tip` contains and that are checked out nowhere, with their commits."""
+def list_merged_branches(git: Git, tip: str, freed: Collection[str] = ()) -> dict[str, str]:
+    """The branches that the commit `tip` contains and that are checked out nowhere, with their commits.
+
+    Those `freed` count as checked out nowhere, whatever git still says.
+    """
     # Whether and not where it is checked out: a path may hold a newline.
     shape = "--format=%(refname)%00%(objectname)%00%(if)%(worktreepath)%(then)taken%(end)"
     fields = (row.split("\0") for row in git.text("for-each-ref", shape, f"--merged={tip}", "refs/heads").split("\n"))
-    return {row[0].removeprefix(HEADS): row[1] for row in fields if len(row) > 1 and not row[2]}
+    found = ((row[0].removeprefix(HEADS), row[1], bool(row[2])) for row in fields if len(row) > 1)
+    return {name: commit for name, commit, is_taken in found if not is_taken or name in freed}

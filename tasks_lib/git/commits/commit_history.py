@@ -17,6 +17,11 @@ class CommitSummary:
     subject: str
 
 
+def count_first_parents(git: Git, before: str, after: str) -> int:
+    """How many first-parent commits `after` has that `before` does not contain."""
+    return int(git.text("rev-list", "--count", "--first-parent", f"{before}..{after}"))
+
+
 def list_new_commits(git: Git, before: str, after: str, limit: int) -> tuple[CommitSummary, ...]:
     """The last `limit` first-parent commits of `after` that `before` does not contain, oldest first.
 
