@@ -4,13 +4,12 @@ from collections.abc import Mapping
 
 from tasks_lib.cleanup.landed_nodes import HISTORY
 from tasks_lib.errors import RemoteError
-from tasks_lib.git.commits.merge_tree import is_ancestor
+from tasks_lib.git.commits.commit_search import is_contained
 from tasks_lib.git.publish.local_branch import Pending, publish
 from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.publish.remote_branch import Remote
 from tasks_lib.git.ref_names import branch_ref
 from tasks_lib.git.repository_lock import admin_lock
-from tasks_lib.git.runner import Git
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.naming import name_branches
 from tasks_lib.project.loading import Project
@@ -24,7 +23,7 @@ def sweep(remote: Remote, head: Head, graph: Graph, settings: Settings, branches
     """
     found = find_landed_branches(remote, head, graph, settings, branches)
     base = head.base()
-    ours = {name: commit for name, commit in found.items() if _holds(remote.git, base, commit)}
+    ours = {name: commit for name, commit in found.items() if is_contained(remote.git, commit, base)}
     lines = [
         f"{remote.name} keeps {name}, because it has commits that did not land. To delete it anyway: "
         f"git push {remote.name} --delete {branch_ref(name)}"
@@ -73,8 +72,3 @@ def find_landed_branches(
         return {}  # As mostly, and then the history is not read.
     landed = head.find_landed(head.base(), HISTORY)
     return {name: branches[name] for task_id, name in candidates.items() if task_id in landed}
-
-
-def _holds(git: Git, base: str, commit: str) -> bool:
-    """Whether `base` has `commit`, of which there may be no copy here."""
-    return git.resolve(commit) is not None and is_ancestor(git, commit, base)

@@ -10,7 +10,7 @@ from tasks_lib.cleanup.moved_repository import find_move
 from tasks_lib.cleanup.plan import Scope, find_leftovers
 from tasks_lib.errors import GitError
 from tasks_lib.git.commits.commit import read_commits
-from tasks_lib.git.commits.commit_history import count_first_parents
+from tasks_lib.git.commits.commit_search import count_commits
 from tasks_lib.git.commits.merge_tree import is_ancestor
 from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.inspection.audited_commits import CommitChain, Examiner, find_unreadable, read_chain
@@ -156,7 +156,7 @@ def _judge_queue(repository: Repository, target: str, head: Head) -> tuple[list[
             if read_holder(repository.state_dir) is None:
                 violations.append(Violation(Rule.LEFT, ref, f"is left over, although {branch} contains all of it"))
         elif is_ancestor(git, base, commit):
-            count = count_first_parents(git, base, commit)
+            count = count_commits(git, commit, base, is_first_parent=True)
             notes.append(f"Publication is pending: {count} commits wait at {ref} for {branch}.")
         else:
             notes.append(f"{branch} has moved since: the next run recreates on it what waits at {ref}.")

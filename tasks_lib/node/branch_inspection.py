@@ -15,6 +15,7 @@ from tasks_lib.git.inspection.branch_commits import (
 )
 from tasks_lib.git.kept.submodules import find_stores, list_pointers, secure
 from tasks_lib.git.objects.object_database import Change
+from tasks_lib.git.ref_listing import list_branches
 from tasks_lib.naming import show
 from tasks_lib.node.attempt_context import Work
 from tasks_lib.node.branch_start import find_start
@@ -98,8 +99,4 @@ def _list_other_branches(work: Work) -> dict[str, str]:
     names = {run.nodes.branch_of(task.id) for task in tasks if not task.is_completed} - {work.branch}
     if not names:
         return {}
-    rows = run.git.repository.git.text(
-        "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads"
-    ).splitlines()
-    pairs = (row.partition(" ") for row in rows)
-    return {name: tip for tip, _, name in pairs if name in names}
+    return {name: tip for name, tip in list_branches(run.git.repository.git).items() if name in names}

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 
-from tasks_lib.errors import GitError
-from tasks_lib.git.commits.branch_state import read_state
-from tasks_lib.git.publish.worktree_fast_forward import holds_work
+from tasks_lib.git.commits.commit_messages import ATTEMPT
+from tasks_lib.git.commits.commit_search import find_last_by_subject
+from tasks_lib.git.publish.worktree_fast_forward import holds_work_at
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.runner import Git
 from tasks_lib.git.session_record import read_git_link, read_record
 from tasks_lib.git.worktree_admin import find_entry
 from tasks_lib.model import AttemptEnd, Status, Task
@@ -37,17 +36,9 @@ def count_attempts(repository: Repository, task: Task, head: str) -> int:
     """How many attempts the commits of `head` tell of: the `Attempt:` of the last blocker of `task`, else 0."""
     if task.status is not Status.BLOCKED:
         return 0
-    pattern = f"^blocked({task.id}):"
-    found = repository.git.run(
-        "log", "-n1", "--first-parent", "--basic-regexp", f"--grep={escape_regex(pattern)}",
-        "--format=%(trailers:key=Attempt,valueonly)", head,
-    )  # fmt: skip
-    return int(found.text.strip()) if found.text.strip().isdigit() else 0
-
-
-def escape_regex(pattern: str) -> str:
-    """`pattern`, a literal but for a leading `^`, as a POSIX basic regular expression."""
-    return "".join(f"\\{c}" if c in ".[]*$\\" else c for c in pattern)
+    blocker = find_last_by_subject(repository.git, head, f"blocked({task.id}):")
+    attempt = blocker.trailers.get(ATTEMPT, "") if blocker else ""
+    return int(attempt) if attempt.isdigit() else 0
 
 
 def is_work_left(repository: Repository, branch: str, head: str) -> bool:
@@ -58,8 +49,4 @@ def is_work_left(repository: Repository, branch: str, head: str) -> bool:
     entry = find_entry(repository, repository.worktrees_dir / branch)
     if entry is None or entry.is_partial or entry.branch != branch:
         return False
-    git = Git(entry.path, entry.admin)
-    try:
-        return holds_work(git, entry.admin, read_state(git), head)
-    except GitError:
-        return True
+    return holds_work_at(entry, head)

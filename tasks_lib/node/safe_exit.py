@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tasks_lib.git.commits.branch_state import BranchState, read_line
+from tasks_lib.git.commits.commit import read_commit
+from tasks_lib.git.commits.commit_messages import SESSION, find_value
+from tasks_lib.git.commits.commit_search import exclude_contained, find_by_text, list_changing
 from tasks_lib.git.commits.merge_tree import find_merge_base
 from tasks_lib.git.inspection.branch_commits import list_committed
 from tasks_lib.git.kept.snapshots import KEPT_REFS
@@ -14,9 +17,6 @@ from tasks_lib.naming import flatten
 from tasks_lib.node.attempt_context import Work
 from tasks_lib.node.branch_inspection import find_work
 from tasks_lib.taskfile.parsing import decode, get_section, parse_task
-
-_SESSION = "Session: "
-"""The trailer by which a blocker of the coordinator's names the session that was blocked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def _find_notice(work: Work, start: TurnStart) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Commit:
+class _Origin:
     """Who wrote a commit and when, its subject, and the session that it names; a rebase keeps all of it."""
 
     author: str
@@ -78,10 +78,10 @@ def _find_commit(work: Work, start: TurnStart, after: BranchState) -> str:
     if not said:
         return ""
     earlier = _list_earlier(work, start, mark)
-    written = {_read_commit(work, commit) for commit in earlier}
+    written = {_read_origin(work, commit) for commit in earlier}
     committed = list_committed(work.worktree.git_dir)
     for commit, subject in said:
-        found = _read_commit(work, commit)
+        found = _read_origin(work, commit)
         is_copy = found in written and commit not in committed
         if commit not in earlier and not is_copy and found.session in ("", work.record.attempt.session):
             return subject.removeprefix(mark).strip() or "blocked"
@@ -92,20 +92,13 @@ def _list_earlier(work: Work, start: TurnStart, mark: str) -> set[str]:
     """The commits of that subject that the branch held when the turn began, that the target holds, or that are kept."""
     run = work.run
     tips = {start.commit, start.target, run.git.head.newest_seen(), run.git.head.last_seen_base()}
-    kept = [f"--glob={KEPT_REFS}/{flatten(name)}" for name in (work.task.id, work.branch)]
-    listed = run.git.repository.git.text(
-        "log", "--format=%H", "--fixed-strings", f"--grep={mark}",
-        f"--glob=refs/remotes/*/{run.project.target}", *kept, *sorted(tips), "--",
-    )  # fmt: skip
-    return set(listed.split())
+    kept = [f"{KEPT_REFS}/{flatten(name)}" for name in (work.task.id, work.branch)]
+    return find_by_text(run.git.repository.git, mark, tips, [f"refs/remotes/*/{run.project.target}", *kept])
 
 
-def _read_commit(work: Work, commit: str) -> _Commit:
-    header, _, message = work.run.git.objects.read(commit).decode("utf-8", "replace").partition("\n\n")
-    author = next((line for line in header.split("\n") if line.startswith("author ")), "")
-    lines = message.split("\n")
-    session = next((line.removeprefix(_SESSION).strip() for line in lines if line.startswith(_SESSION)), "")
-    return _Commit(author, lines[0], session)
+def _read_origin(work: Work, commit: str) -> _Origin:
+    found = read_commit(work.run.git.objects, commit)
+    return _Origin(found.author, found.subject, find_value(found.message, SESSION))
 
 
 # The task file.
@@ -167,9 +160,9 @@ def _list_versions(work: Work, start: TurnStart, after: BranchState) -> Iterator
     run, git, path = work.run, work.run.git.repository.git, work.task.path
     head = run.git.head.newest_seen()
     merged = find_merge_base(git, head, after.commit)
-    between = git.text("rev-list", head, f"^{start.target}", "--", path).split() if head != start.target else ()
+    between = list_changing(git, start.target, head, path)
     tips = dict.fromkeys(commit for commit in (merged, start.target, head, run.git.head.last_seen_base()) if commit)
-    new = set(git.text("rev-list", "--no-walk", *tips, f"^{start.commit}", "--").split()) if tips else set[str]()
+    new = exclude_contained(git, tips, start.commit)
     for commit in dict.fromkeys((*(tip for tip in tips if tip in new), *between)):
         if (text := run.git.reader.text(commit, path)) is not None:
             yield _read_version(text, path, is_certain=commit == merged)

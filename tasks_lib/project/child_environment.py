@@ -8,6 +8,7 @@ from typing import Literal
 
 from tasks_lib.agents.coordinator_on_path import write_launcher
 from tasks_lib.agents.opencode.config.user_config import find_sources
+from tasks_lib.git.git_config import read_setting
 from tasks_lib.git.git_program import local_variables
 from tasks_lib.git.repository import Repository
 from tasks_lib.process.allowed_variables import lead_path, scrub
@@ -35,7 +36,7 @@ class ChildEnvironments:
         self._settings = settings
         self._repository = repository
         self._launcher = write_launcher(private / "bin", sys.executable)
-        gpg = repository.git.run("config", "--get", "gpg.program", accept=(0, 1)).text
+        gpg = read_setting(repository.git, "gpg.program")
         self._refusals = RefusingPrograms(
             private / "refusals", user_environment().get("PATH", os.defpath), gpg or "gpg"
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks_lib.errors import Fault, InputError
+from tasks_lib.errors import Fault, GitError, InputError
 from tasks_lib.git.commits.task_reader import (
     SUFFIX,
     Reading,
@@ -13,6 +13,7 @@ from tasks_lib.git.commits.task_reader import (
     find_name_fault,
     warn_special,
 )
+from tasks_lib.git.inspection.checkout_files import list_uncommitted
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.publish.checkout_fast_forward import read_reason
 from tasks_lib.git.publish.queue_head import Head
@@ -234,30 +235,26 @@ def _read_checked_out(repository: Repository, file: Path) -> bytes:
 
 
 def _read_committed(repository: Repository, name: str, branch: str) -> bytes | None:
-    commit = repository.branch_head(branch) or ""
-    found = repository.git.run("ls-tree", "-z", "--full-tree", commit, "--", name, accept=(0, 128))
-    if found.status or not found.text:
+    commit = repository.branch_head(branch)
+    if commit is None:
         return None
-    mode, kind, oid = found.text.split("\t")[0].split()
-    if kind != "blob" or mode == "120000":
-        message = f"is a link, a folder or a submodule on {branch}; commit a regular file in its place"
-        raise InputError([Fault(name, 0, message)])
-    return repository.git.run("cat-file", "blob", oid).stdout
+    with Objects(repository.git) as objects:
+        entry = objects.find_entry(commit, name)
+        if entry and not entry.is_file:
+            message = f"is a link, a folder or a submodule on {branch}; commit a regular file in its place"
+            raise InputError([Fault(name, 0, message)])
+        return objects.read(entry.oid) if entry else None
 
 
 def find_uncommitted(repository: Repository, tasks_dir: str) -> list[Fault]:
     """A warning for each task file whose uncommitted state the graph does not see."""
     if repository.top == repository.common_dir:
         return []
-    found = repository.git.run(
-        *("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", f":(top,literal){tasks_dir}"),
-        accept=(0, 128),  # Git refuses to look below a link that stands where the folder is in git.
-        environment={"GIT_OPTIONAL_LOCKS": "0"},  # Whoever only looks writes no index.
-    )
-    if found.status and "beyond a symbolic link" not in found.stderr:
-        said = read_reason(found.stderr)
+    try:
+        paths = [path for path in list_uncommitted(repository.git, tasks_dir) if path.endswith(SUFFIX)]
+    except GitError as error:
+        said = read_reason(error.stderr)
         return [Fault("", 0, f"git cannot say whether task files have uncommitted changes: {said}", True)]
-    paths = [entry[3:] for entry in found.text.split("\0") if entry.endswith(SUFFIX)]
     message = "has uncommitted changes; the graph is read from what is committed"
     return [find_name_fault(path) or Fault(path, 0, message, True) for path in paths]
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from tasks_lib.errors import Fault, InputError, RemoteError
+from tasks_lib.git.commits.commit_search import count_commits
 from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.publish.remote_branch import Remote
 from tasks_lib.git.ref_names import branch_ref
@@ -49,8 +50,7 @@ def find_unpushed(repository: Repository, settings: Settings, target: str, head:
     """A warning for commits on the local branch that the remote has not: no part of a run that lands there."""
     if settings.land.mode == "local" or repository.branch_head(target) is None:
         return []
-    revisions = (branch_ref(target), f"^{settings.land.base_ref(target)}", f"^{head}")
-    number = int(repository.git.text("rev-list", "--count", *revisions))
+    number = count_commits(repository.git, branch_ref(target), settings.land.base_ref(target), head)
     if not number:
         return []
     ahead = f"{number} commit{'s' if number > 1 else ''} ahead of {settings.land.base_name(target)}"

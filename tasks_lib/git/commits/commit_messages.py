@@ -37,6 +37,15 @@ def read_trailers(message: str) -> dict[str, str]:
     return {match[1]: match[2].strip() for match in found if match} if all(found) else {}
 
 
+def find_value(message: str, name: str) -> str:
+    """What the first line `name: …` of `message` says, "" for none.
+
+    For commits that an agent rebased or amended, which may no longer end with their trailers.
+    """
+    lines = (line.partition(": ") for line in message.split("\n"))
+    return next((value.strip() for key, _, value in lines if key == name and value), "")
+
+
 def replace_trailer(message: str, name: str, value: str) -> str:
     """`message` with the value of its trailer `name` replaced; unchanged if it has no such trailer."""
     if name not in read_trailers(message):

@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 
 from tasks_lib.git.kept.snapshots import keep_commit
 from tasks_lib.git.kept.stashes import STASH, list_stashes
+from tasks_lib.git.ref_listing import list_refs
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
 from tasks_lib.git.worktrees.nested_worktrees import find_foreign
@@ -46,8 +47,7 @@ def read_shared(repository: Repository, known: Collection[str], before: Shared |
     settings = before.settings if before and is_same else read_settings(repository.git, common)
     hooks = {f"hooks/{path.name}": read_stamp(path) for path in sorted((common / "hooks").glob("*"))}
     files = {name: _read(common / name) for name in FILES}
-    rows = repository.git.text("for-each-ref", "--format=%(refname) %(objectname)").splitlines()
-    refs = {name: oid for name, _, oid in (row.rpartition(" ") for row in rows)}
+    refs = list_refs(repository.git)
     foreign = {name: oid for name, oid in refs.items() if name not in known and not name.startswith(_OWN_REFS)}
     stashes = tuple(stash.commit for stash in list_stashes(common))
     worktrees = {str(entry.path): entry.head for entry in find_foreign(repository)}

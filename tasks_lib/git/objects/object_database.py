@@ -89,6 +89,12 @@ class Objects:
             sizes |= {fields[0]: int(fields[2]) for line in lines if len(fields := line.split(" ")) == 3}
         return sizes
 
+    def measure_tree(self, treeish: str) -> int:
+        """The size in bytes of all files below `treeish`."""
+        blobs = [entry.oid for _, entry in self.walk(treeish)]
+        sizes = self.measure(tuple(dict.fromkeys(blobs)))
+        return sum(sizes.get(oid, 0) for oid in blobs)
+
     def read_each(self, oids: Sequence[str]) -> Iterator[bytes]:
         """The raw content of each object, in the order of their full ids. Raises GitError where there is none.
 

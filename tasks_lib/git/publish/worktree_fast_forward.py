@@ -8,7 +8,7 @@ from tasks_lib.git.commits.merge_tree import is_ancestor
 from tasks_lib.git.publish.checkout_fast_forward import CONFIGURATION, FAST_FORWARD, IN_PROGRESS
 from tasks_lib.git.publish.interrupted_fast_forward import EVERY_STATUS, Move, look, mend, remembered, restore_checkout
 from tasks_lib.git.runner import Git
-from tasks_lib.git.worktree_admin import Worktree
+from tasks_lib.git.worktree_admin import Entry, Worktree
 
 
 def fast_forward_worktree(worktree: Worktree, state: BranchState, head: str) -> bool:
@@ -36,6 +36,15 @@ def holds_work(git: Git, git_dir: Path, state: BranchState, head: str) -> bool:
     if state.dirty or not state.branch or any((git_dir / name).exists() for name in IN_PROGRESS):
         return True
     return state.commit != head and not is_ancestor(git, state.commit, head)
+
+
+def holds_work_at(entry: Entry, head: str) -> bool:
+    """As `holds_work`, of the worktree that `entry` tells of; True where git cannot say."""
+    git = Git(entry.path, entry.admin)
+    try:
+        return holds_work(git, entry.admin, read_state(git), head)
+    except GitError:
+        return True
 
 
 def find_state(worktree: Worktree) -> BranchState | None:
