@@ -5,12 +5,16 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.runner import Git
+from tasks_lib.git.commits.commit import Commit, read_first_parents
+from tasks_lib.git.new_repository import clone_branch, commit_files, create_repository
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.ref_names import branch_ref
+from tasks_lib.git.repository import Repository
 from tasks_lib.process.captured_output import run_captured
 from tasks_lib.process.program_lookup import find_program
 from tasks_lib.process.python_command import python_environment
@@ -23,6 +27,9 @@ agent:
   backend: command
   # A scripted agent instead of a real one: it edits, runs the tests and commits in the worktree it is started in.
   command: {command}"""
+SETTINGS = {"user.name": "Demo", "user.email": "demo@localhost", "commit.gpgsign": "false"}
+MAX_COMMITS = 1_000
+"""More than the demo makes, even if it is run again and again."""
 TRAILERS = ("Task", "Attempt", "Run", "Session", "Verified")
 
 
@@ -82,15 +89,10 @@ def make_demo(directory: Path, pace: float = 1.0, agent: str = "") -> DemoStory:
         raise InputError([f"{directory} is not empty; choose a directory that does not exist yet"])
     top = directory.resolve()
     top.mkdir(parents=True, exist_ok=True)
-    git = Git(top)
-    git.run("init", "-q", "-b", "main")
-    for key, value in (("user.name", "Demo"), ("user.email", "demo@localhost"), ("commit.gpgsign", "false")):
-        git.run("config", key, value)
+    git = create_repository(top, "main", SETTINGS)
     _copy_files(top, agent or write_command_section(pace))
-    git.run("add", "--", ".gitignore", "README.md", "ledger", "tests")
-    git.run("commit", "-q", "-m", "Keep entries and print a statement")
-    git.run("add", "-A")
-    git.run("commit", "-q", "-m", "Plan release 0.2")
+    commit_files(git, "Keep entries and print a statement", (".gitignore", "README.md", "ledger", "tests"))
+    commit_files(git, "Plan release 0.2")
     return tell_story(top)
 
 
@@ -138,100 +140,96 @@ def check_story(repository: Path, story: DemoStory) -> list[str]:
 
     Reads the target's branch, so unpublished merges on the head count as not landed.
     """
-    git = Git(repository)
-    return [
-        *_check_landed(git, story),
-        *_check_blocked(git, story),
-        *_check_skipped(git, story),
-        *_check_features(git, story),
-        *_check_tests(git, story),
-    ]
+    opened = Repository.open(repository)
+    commits = read_first_parents(opened.git, branch_ref(story.target), MAX_COMMITS)
+    with Objects(opened.git) as objects:
+        target = _Target(objects, commits)
+        return [
+            *_check_landed(target, story),
+            *_check_blocked(target, story),
+            *_check_skipped(target, story),
+            *_check_features(target, story),
+            *_check_tests(opened, story),
+        ]
 
 
-def _read(git: Git, story: DemoStory, path: str) -> str | None:
-    found = git.run("cat-file", "blob", f"refs/heads/{story.target}:{path}", accept=(0, 128))
-    return found.text if found.status == 0 else None
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """The target's branch: its `commits`, first parents only, newest first."""
+
+    objects: Objects
+    commits: Sequence[Commit]
+
+    def read(self, path: str, commit: str = "") -> str | None:
+        """The text of the file at `path`, at the tip or at an earlier commit; None if there is none."""
+        entry = self.objects.find_entry(commit or self.commits[0].id, path)
+        return self.objects.read(entry.oid).decode("utf-8", "replace") if entry and entry.is_file else None
+
+    def read_first(self, path: str) -> str | None:
+        """The text that the file at `path` had when it was added."""
+        texts = (self.read(path, commit.id) for commit in reversed(self.commits))
+        return next((text for text in texts if text is not None), None)
+
+    def read_status(self, path: str) -> str:
+        """The status in the task file at `path`."""
+        lines = (self.read(path) or "").splitlines()
+        return next((line.partition(":")[2].strip() for line in lines if line.startswith("status:")), "")
 
 
-def _status(git: Git, story: DemoStory, task_id: str) -> str:
-    lines = (_read(git, story, story.paths[task_id]) or "").splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("status:")), "")
-
-
-def _read_commits(git: Git, story: DemoStory) -> list[tuple[str, list[str], dict[str, str]]]:
-    """Subject, parents and trailers of each commit on the target, first parents only, newest first."""
-    fields = "%s%x01%P%x01%(trailers:only=true,unfold=true)"
-    log = git.text("log", "--first-parent", "-z", f"--format={fields}", f"refs/heads/{story.target}", "--")
-    commits: list[tuple[str, list[str], dict[str, str]]] = []
-    for record in log.rstrip("\0").split("\0"):
-        subject, parents, trailers = record.split("\x01")
-        pairs = (line.partition(": ") for line in trailers.splitlines())
-        commits.append((subject, parents.split(), {key: value for key, _, value in pairs}))
-    return commits
-
-
-def _check_landed(git: Git, story: DemoStory) -> list[str]:
+def _check_landed(target: _Target, story: DemoStory) -> list[str]:
     wrong: list[str] = []
-    commits = _read_commits(git, story)
+    ours = [(c, c.trailers) for c in target.commits if not c.subject.startswith("blocked(")]
     for task_id in story.landed:
-        mine = [c for c in commits if c[2].get("Task") == task_id and not c[0].startswith("blocked(")]
+        mine = [(commit, trailers) for commit, trailers in ours if trailers.get("Task") == task_id]
         if len(mine) != 1:
             wrong.append(f"{task_id} has {len(mine)} commits on {story.target}; one was expected")
             continue
-        _, parents, trailers = mine[0]
+        commit, trailers = mine[0]
         if missing := [name for name in TRAILERS if not trailers.get(name)]:
             wrong.append(f"the commit of {task_id} lacks the trailers {', '.join(missing)}")
-        if len(parents) != 2 and task_id != story.review:
+        if len(commit.parents) != 2 and task_id != story.review:
             wrong.append(f"the commit of {task_id} is not a merge of its branch")
-        if (status := _status(git, story, task_id)) != "completed":
+        if (status := target.read_status(story.paths[task_id])) != "completed":
             wrong.append(f"{task_id} landed, but its task file says {status or 'nothing'}")
     return wrong
 
 
-def _check_blocked(git: Git, story: DemoStory) -> list[str]:
+def _check_blocked(target: _Target, story: DemoStory) -> list[str]:
     wrong: list[str] = []
-    subjects = [subject for subject, _, _ in _read_commits(git, story)]
-    if not any(subject.startswith(f"blocked({story.blocked}): ") for subject in subjects):
+    if not any(commit.subject.startswith(f"blocked({story.blocked}): ") for commit in target.commits):
         wrong.append(f"{story.target} has no commit blocked({story.blocked})")
-    if (status := _status(git, story, story.blocked)) != "blocked":
+    if (status := target.read_status(story.paths[story.blocked])) != "blocked":
         wrong.append(f"{story.blocked} should be blocked, but its task file says {status or 'nothing'}")
     resolve_id = f"resolve-{story.blocked.replace('/', '-')}-1"
-    files = git.text("ls-tree", "-r", "-z", "--name-only", f"refs/heads/{story.target}", "--", "tasks").split("\0")
-    if not any(f"id: {resolve_id}" in (_read(git, story, path) or "") for path in files if "resolve-" in path):
+    files = [path for path, _ in target.objects.walk(target.commits[0].id, "tasks")]
+    if not any(f"id: {resolve_id}" in (target.read(path) or "") for path in files if "resolve-" in path):
         wrong.append(f"no task file has the id {resolve_id}, which a person would complete")
-    if resolve_id not in (_read(git, story, story.paths[story.blocked]) or ""):
+    if resolve_id not in (target.read(story.paths[story.blocked]) or ""):
         wrong.append(f"{story.blocked} does not depend on {resolve_id}")
     return wrong
 
 
-def _check_skipped(git: Git, story: DemoStory) -> list[str]:
+def _check_skipped(target: _Target, story: DemoStory) -> list[str]:
     return [
         f"{task_id} should be untouched, but its task file has changed"
         for task_id in story.skipped
-        if _read(git, story, story.paths[task_id]) != _first_text(git, story, story.paths[task_id])
+        if target.read(story.paths[task_id]) != target.read_first(story.paths[task_id])
     ]
 
 
-def _first_text(git: Git, story: DemoStory, path: str) -> str:
-    start = git.text(
-        "log", "--first-parent", "--diff-filter=A", "--format=%H", f"refs/heads/{story.target}", "--", path
-    )
-    return git.text("cat-file", "blob", f"{start.splitlines()[-1]}:{path}")
-
-
-def _check_features(git: Git, story: DemoStory) -> list[str]:
+def _check_features(target: _Target, story: DemoStory) -> list[str]:
     return [
         f"{path} lacks {wanted!r}"
         for path, texts in story.features.items()
         for wanted in texts
-        if wanted not in (_read(git, story, path) or "")
+        if wanted not in (target.read(path) or "")
     ]
 
 
-def _check_tests(git: Git, story: DemoStory) -> list[str]:
+def _check_tests(repository: Repository, story: DemoStory) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="coordinator-demo-") as name:
         clone = Path(name) / "fresh"
-        git.run("clone", "-q", "--branch", story.target, "--", str(git.directory), str(clone))
+        clone_branch(repository, story.target, clone)
         command = [sys.executable, "-B", "-m", "unittest", "discover", "-q"]
         # Python starts in the clone that is tested; it needs none of the user's variables.
         done = run_captured(command, cwd=clone, environment=python_environment(os.environ, {}))

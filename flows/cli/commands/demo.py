@@ -16,8 +16,10 @@ from flows.demo.model_server import ModelServer
 from flows.demo.opencode_provider import find_program, write_section
 from flows.demo.story import DemoStory, check_story, make_demo
 from tasks_lib.errors import InputError
+from tasks_lib.git.commits.commit_search import draw_history
+from tasks_lib.git.ref_names import branch_ref
+from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import read_holder
-from tasks_lib.git.runner import Git
 from tasks_lib.model import Status
 from tasks_lib.naming import flatten
 from tasks_lib.process.python_command import python_command
@@ -103,7 +105,7 @@ def find_wrong(story: DemoStory, code: ExitCode) -> list[str]:
 def show_history(story: DemoStory, console: Console) -> None:
     """Print the target's history."""
     say(console, f"\ngit log --graph --oneline {story.target}", "bold")
-    say(console, Git(story.repository).text("log", "--graph", "--oneline", f"refs/heads/{story.target}", "--"))
+    say(console, draw_history(Repository.open(story.repository).git, branch_ref(story.target)))
 
 
 def tell(

@@ -10,9 +10,13 @@ from flows.cli.commands.doctor_check import Check, fail, ok, warn
 from tasks_lib.cleanup.moved_repository import find_move
 from tasks_lib.errors import RemoteError
 from tasks_lib.git.commits.isolated_git import IsolatedGit
+from tasks_lib.git.git_config import is_enabled
+from tasks_lib.git.inspection.checkout_files import has_tracked_files, is_ignored
+from tasks_lib.git.inspection.repository_facts import is_shallow, read_author
 from tasks_lib.git.inspection.worktree_content import find_missing_filters, list_words
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.publish.remote_branch import Pushed, Raced, Refused, Remote, Unreachable
+from tasks_lib.git.ref_listing import list_branch_checkouts, list_refs
 from tasks_lib.git.ref_names import find_ambiguous
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktree_admin import list_entries
@@ -29,13 +33,12 @@ def check_identity(repository: Repository) -> Check:
     if repository.identity():
         text = "git has no name and email here, so commits get the author Coordinator; set user.name and user.email"
         return warn("identity", text)
-    return ok("identity", f"commit author: {repository.git.text('var', 'GIT_AUTHOR_IDENT').rsplit(' ', 2)[0]}")
+    return ok("identity", f"commit author: {read_author(repository.git)}")
 
 
 def check_signing(repository: Repository) -> Check:
     """Check whether the user expects signed commits."""
-    found = repository.git.run("config", "--type=bool", "--get", "commit.gpgsign", accept=(0, 1, 128)).text
-    if found == "true":
+    if is_enabled(repository.git, "commit.gpgsign"):
         text = "commit.gpgsign is set, but commits by the coordinator and by agents are not signed, as that may prompt"
         return warn("signing", text)
     return ok("signing", "commits do not need a signature")
@@ -43,7 +46,7 @@ def check_signing(repository: Repository) -> Check:
 
 def check_shallow(repository: Repository) -> Check:
     """Check that the history is complete, so that merges find their base."""
-    if repository.git.text("rev-parse", "--is-shallow-repository") == "true":
+    if is_shallow(repository.git):
         return warn("history", "this clone is shallow, so merges may not find their base; run: git fetch --unshallow")
     return ok("history", "the history is complete")
 
@@ -59,9 +62,9 @@ def check_ignored(repository: Repository) -> Check:
         return fail("worktrees", f"{place} is not writable, but worktrees are created there; make it writable")
     if repository.is_bare:
         return ok("worktrees", f"they are created in {place}")
-    if repository.git.text("ls-files", "--", f":(top,literal){place.name}"):
+    if has_tracked_files(repository.git, place.name):
         return fail("worktrees", f"git tracks files in {place.name}/, where worktrees are created; move those files")
-    if repository.git.succeeds("check-ignore", "--quiet", "--", f"{place.name}/x"):
+    if is_ignored(repository.git, f"{place.name}/x"):
         return ok("worktrees", f"{place.name}/ is ignored")
     exclude = repository.common_dir / "info" / "exclude"
     if not os.access(exclude if exclude.exists() else repository.common_dir, os.W_OK):
@@ -86,10 +89,8 @@ def check_strangers(repository: Repository) -> Iterator[Check]:
 def check_disk(project: Project) -> Check:
     """Check the disk space for a worktree per session, and one more for `verify`."""
     repository = project.repository
-    rows = repository.git.text("ls-tree", "-r", "-l", "-z", project.head).split("\0")
-    sizes = (row.split("\t", 1)[0].split()[3] for row in rows if row)
-    size = sum(int(one) for one in sizes if one.isdecimal())
-    needed = size * (project.settings.max_sessions + 1)
+    with Objects(repository.git) as objects:
+        needed = objects.measure_tree(project.head) * (project.settings.max_sessions + 1)
     free = shutil.disk_usage(_find_existing(repository.worktrees_dir)).free
     text = f"{_write_bytes(free)} free, {_write_bytes(needed)} needed for {project.settings.max_sessions} sessions"
     if free < needed:
@@ -145,10 +146,7 @@ def check_branches(project: Project) -> Check:
     """Check that the branches of nodes can be created, and that none is checked out elsewhere."""
     repository = project.repository
     ours = {entry.path for entry in list_entries(repository)}
-    # Not line by line: a path may contain a newline.
-    fields = repository.git.text("for-each-ref", "--format=%(refname)%00%(worktreepath)%00", "refs/heads").split("\0")
-    pairs = zip(fields[::2], fields[1::2], strict=False)
-    there = {ref.strip("\n").removeprefix("refs/heads/"): place for ref, place in pairs}
+    there = list_branch_checkouts(repository.git)
     names = project.name_branches()
     wanted = {names[task_id] for task_id, task in project.graph.tasks.items() if not task.is_completed}
     in_the_way = sorted(
@@ -167,7 +165,7 @@ def check_branches(project: Project) -> Check:
 
 def check_names(project: Project) -> Check:
     """Check that no tag or other ref is named like HEAD, the target, a task's branch or a commit."""
-    refs = project.repository.git.text("for-each-ref", "--format=%(refname)").splitlines()
+    refs = list_refs(project.repository.git)
     names = project.name_branches()
     open_tasks = [task_id for task_id, task in project.graph.tasks.items() if not task.is_completed]
     found = find_ambiguous(refs, {project.target, *(names[task_id] for task_id in open_tasks)})
@@ -190,15 +188,15 @@ def check_attributes(project: Project) -> Iterator[Check]:
 def check_case(project: Project) -> Check:
     """Check that no two paths are the same on a case-insensitive disk."""
     repository = project.repository
-    paths = repository.git.text("ls-tree", "-r", "-z", "--name-only", project.head).split("\0")
+    with Objects(repository.git) as objects:
+        paths = sorted(path for path, _ in objects.walk(project.head))
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for path in paths:
         groups[path.casefold()].append(path)
     twins = [" and ".join(same) for same in groups.values() if len(same) > 1]
-    found = repository.git.run("config", "--type=bool", "--get", "core.ignorecase", accept=(0, 1, 128)).text
     if not twins:
         return ok("paths", "no two paths differ only by case")
     text = f"{'; '.join(twins[:SHOWN])} differ only by case"
-    if found == "true":
+    if is_enabled(repository.git, "core.ignorecase"):
         return fail("paths", f"{text}, but this disk is case-insensitive; rename one of them")
     return warn("paths", f"{text}; they cannot be checked out on a case-insensitive disk")
