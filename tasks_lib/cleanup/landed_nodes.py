@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks_lib.errors import GitError
 from tasks_lib.git.commits.branch_state import read_state
-from tasks_lib.git.commits.commit_history import read_parents
+from tasks_lib.git.commits.commit import read_commits
 from tasks_lib.git.commits.merge_tree import is_ancestor
 from tasks_lib.git.kept.snapshots import keep_state
 from tasks_lib.git.kept.unreferenced_commits import keep_unreferenced
@@ -86,7 +86,8 @@ def _is_landed_from(repository: Repository, landed: str, branch: str, tip: str) 
     That is the second parent of a merge. A review without commits left its branch where it was made: on the head as it
     was then, by a full id, which is told by the log of the branch where git keeps one.
     """
-    parents = read_parents(repository.git, landed)
+    (merge,) = read_commits(repository.git, [landed])
+    parents = merge.parents
     if len(parents) > 1:
         return tip == parents[1]
     log = repository.common_dir / "logs" / "refs" / "heads" / branch

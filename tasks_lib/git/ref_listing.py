@@ -33,10 +33,10 @@ def list_branch_checkouts(git: Git) -> dict[str, str]:
 def list_merged_branches(git: Git, tip: str, freed: Collection[str] = ()) -> dict[str, str]:
     """The branches that the commit `tip` contains and that are checked out nowhere, with their commits.
 
-    Those `freed` count as checked out nowhere, whatever git still says.
+    Those `freed` are listed even where git still knows a worktree of them.
     """
     # Whether and not where it is checked out: a path may hold a newline.
     shape = "--format=%(refname)%00%(objectname)%00%(if)%(worktreepath)%(then)taken%(end)"
-    fields = (row.split("\0") for row in git.text("for-each-ref", shape, f"--merged={tip}", "refs/heads").split("\n"))
-    found = ((row[0].removeprefix(HEADS), row[1], bool(row[2])) for row in fields if len(row) > 1)
-    return {name: commit for name, commit, is_taken in found if not is_taken or name in freed}
+    rows = git.text("for-each-ref", shape, f"--merged={tip}", "refs/heads").split("\n")
+    fields = (row.removeprefix(HEADS).split("\0") for row in rows if row)
+    return {branch: commit for branch, commit, taken in fields if not taken or branch in freed}
