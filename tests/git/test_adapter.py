@@ -26,7 +26,7 @@ def find_git(source: str, subcommands: set[str]) -> Iterator[tuple[int, str]]:
         match node:
             case ast.Attribute(attr=name, value=owner) if name in RUNNING and is_git(owner):
                 yield node.lineno, f"calls `{name}` of the adapter's runner"
-            case ast.Call(func=ast.Attribute(attr=name), args=[ast.Constant(value=word), *_]) if (
+            case ast.Call(func=ast.Attribute(attr=name), args=[ast.Constant(value=word), _, *_]) if (
                 name in RUNNING and word in subcommands
             ):
                 yield node.lineno, f"runs `git {word}`"
