@@ -1,1 +1,1 @@
-"""Runs programs in process groups that end with their work: agents, and the lines of `setup` and `verify`."""
+"""Runs agents and the shell lines of `setup` and `verify` in process groups that end when their work ends."""

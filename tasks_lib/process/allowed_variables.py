@@ -1,4 +1,4 @@
-"""Decides which variables of our own environment reach an agent, `setup` and `verify`: an allow-list, no secrets."""
+"""Decides which environment variables reach an agent, `setup` and `verify`: an allow-list without secrets."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -15,15 +15,15 @@ DEFAULT_NAMES = (
 )  # fmt: skip
 """What programs need to find themselves, their files and their certificates.
 
-Left out with care: proxies (their URLs hold passwords), `SSH_AUTH_SOCK` and `XDG_RUNTIME_DIR` (sockets to a person's
-keys), and whatever else a person must have meant to hand on.
+Left out on purpose: proxies (their URLs contain passwords), `SSH_AUTH_SOCK` and `XDG_RUNTIME_DIR` (sockets that give
+access to the user's keys), and everything else that the user should pass on explicitly.
 """
 
 TURN_NAMES = (
     "COORDINATOR_TASK_ID", "COORDINATOR_TASK_FILE", "COORDINATOR_BRANCH", "COORDINATOR_WORKTREE", "COORDINATOR_ROLE",
     "COORDINATOR_ATTEMPT", "COORDINATOR_TURN", "COORDINATOR_SESSION", "COORDINATOR_TARGET", "COORDINATOR_SLOT",
 )  # fmt: skip
-"""What a turn is told of itself. Never inherited: a coordinator that runs inside a session is not that session."""
+"""Variables that describe a turn. Never inherited: a coordinator started inside a session is not that session."""
 
 _NEVER = ("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_", "PREFECT_")
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -32,11 +32,11 @@ _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 def scrub(
     environ: Mapping[str, str], allow: Sequence[str], *, git_variables: Iterable[str] = (), own_bin: str = ""
 ) -> dict[str, str]:
-    """The part of `environ` that a program of the user's may see: the default names, and those in `allow`.
+    """Return the part of `environ` that the user's programs may see: the default names, and those in `allow`.
 
-    `allow` holds names or globs. `PREFECT_*`, `git_variables` (which point git at one repository), the settings git
-    takes from `GIT_CONFIG_KEY_*`, and a turn's own variables never pass, whatever `allow` says. `own_bin`, the
-    programs of the coordinator's own virtual environment, is taken out of PATH.
+    `allow` contains names or globs. `PREFECT_*`, `git_variables` (which point git at one repository), the settings that
+    git reads from `GIT_CONFIG_KEY_*`, and the variables of a turn never pass, whatever `allow` says. `own_bin`, the
+    `bin` directory of the coordinator's own virtual environment, is removed from PATH.
     """
     never = {*git_variables, *TURN_NAMES}
     patterns = (*DEFAULT_NAMES, *allow)
@@ -53,11 +53,11 @@ def scrub(
 
 
 def _drop(directory: str, search_path: str) -> str:
-    # An empty entry means the current directory, so it stays as it is; an empty PATH would mean nothing else.
+    # An empty entry means the current directory, so it is kept. An empty PATH would mean only the current directory.
     entries = [entry for entry in search_path.split(":") if not entry or normpath(entry) != normpath(directory)]
     return ":".join(entries) or _SYSTEM_PATH
 
 
 def lead_path(environment: Mapping[str, str], directory: str) -> dict[str, str]:
-    """`environment` with `directory` first on its PATH."""
+    """Return `environment` with `directory` first on its PATH."""
     return {**environment, "PATH": f"{directory}:{environment.get('PATH') or _SYSTEM_PATH}"}

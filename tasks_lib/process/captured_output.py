@@ -1,8 +1,8 @@
-"""Reads what a program prints until that program ends, whoever else holds its output open.
+"""Reads what a program prints until it exits, even if another process keeps its output open.
 
-The one rule: wait for the process that was started, never for the end of what it shares. A program can leave another
-one behind that keeps its pipes: an ssh its master connection, a hook a server, a shell line whatever it starts with
-`&`. So nothing here or elsewhere calls `communicate`, or `run` with `capture_output`; `tests/test_waiting.py` looks.
+The rule: wait for the process that was started, never for the end of its pipes. A program can leave another process
+behind that inherited them: ssh its master connection, a hook a server, a shell line anything that it starts with `&`.
+So no module calls `communicate`, or `run` with `capture_output`; `tests/test_waiting.py` checks this.
 """
 
 import os
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import IO
 
 _LOOK_SECONDS = 0.05
-"""How often the process is looked at while its pipes are open and silent."""
+"""How often to check whether the process has exited while its pipes are open and silent."""
 _CHUNK_BYTES = 1 << 16
 _LAST_READS = 64
-"""Enough for the fullest pipe, 1 MiB: all is read that the process wrote, and a writer without end is not followed."""
+"""Enough for a full pipe, at most 1 MiB: all that the process wrote is read, but an endless writer is not followed."""
 _GRACE_SECONDS = 5.0
 
 
@@ -36,9 +36,9 @@ class Captured:
 def run_captured(
     argv: Sequence[str], *, cwd: Path | None = None, environment: Mapping[str, str], seconds: float | None = None
 ) -> Captured:
-    """Run `argv` in a session of its own, with nothing on its standard input, and return what it printed.
+    """Run `argv` in its own session, with nothing on its standard input, and return what it printed.
 
-    Raises OSError if it cannot be started, and TimeoutExpired after `seconds`; its group is ended then.
+    Raises OSError if it cannot be started, and TimeoutExpired after `seconds`, once its process group has been ended.
     """
     process = subprocess.Popen(
         argv,
@@ -60,10 +60,10 @@ def run_captured(
 def collect(
     process: "subprocess.Popen[bytes]", stdin: bytes = b"", seconds: float | None = None
 ) -> tuple[bytes, bytes]:
-    """Hand `stdin` to `process`, wait for its end, and return what was in its standard output and error by then.
+    """Write `stdin` to `process`, wait for it to exit, and return what its standard output and error contained by then.
 
-    The pipes are closed then: what another process still writes into them is for nobody. Raises TimeoutExpired after
-    `seconds`; the process runs on, and its pipes are open.
+    Then the pipes are closed, so what another process still writes into them is lost. Raises TimeoutExpired after
+    `seconds`; in that case the process keeps running and its pipes stay open.
     """
     deadline = time.monotonic() + seconds if seconds is not None else None
     with _Pipes(process, stdin) as pipes:
@@ -78,7 +78,7 @@ def collect(
 
 
 def end_captured(process: "subprocess.Popen[bytes]") -> None:
-    """End the group that `process` leads; asked first, because git removes its lock files when it is asked."""
+    """End the group that `process` leads: TERM first, because git removes its lock files on TERM."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
@@ -91,12 +91,12 @@ def end_captured(process: "subprocess.Popen[bytes]") -> None:
 def _close(process: "subprocess.Popen[bytes]") -> None:
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe:
-            with suppress(OSError):  # What was still buffered for a dead process has no reader.
+            with suppress(OSError):  # Flushing buffered input fails once the process is dead.
                 pipe.close()
 
 
 class _Pipes:
-    """The pipes of one process, moved without ever waiting for one of them alone."""
+    """The pipes of one process, read and written without ever blocking on one of them."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", stdin: bytes) -> None:
         self.read: dict[IO[bytes] | None, bytes] = {None: b"", process.stdout: b"", process.stderr: b""}
@@ -126,7 +126,7 @@ class _Pipes:
         return bool(self._selector.get_map())
 
     def move(self, seconds: float) -> None:
-        """Read and write what can be now; wait for that at most `seconds`."""
+        """Read and write what is possible now; wait at most `seconds` for that."""
         for key, event in self._selector.select(seconds):
             if event & selectors.EVENT_WRITE:
                 self._write_some(key.fd)
@@ -134,7 +134,7 @@ class _Pipes:
                 self._read_some(key.fd)
 
     def read_last(self) -> None:
-        """Read what is in the pipes at this moment, and join all that was read."""
+        """Read what is in the pipes now, and join everything that was read."""
         for pipe in self._outputs:
             number = pipe.fileno()
             for _ in range(_LAST_READS):
@@ -143,7 +143,7 @@ class _Pipes:
             self.read[pipe] = b"".join(self._parts[number])
 
     def _read_some(self, number: int) -> bool:
-        """Whether something was read; a pipe at its end is watched no longer."""
+        """Return whether something was read; a pipe at its end is no longer polled."""
         try:
             found = os.read(number, _CHUNK_BYTES)
         except BlockingIOError:
@@ -159,7 +159,7 @@ class _Pipes:
             self._left = self._left[os.write(number, self._left[:_CHUNK_BYTES]) :]
         except BlockingIOError:
             return
-        except BrokenPipeError:  # It wants to read no more; its exit status says what that means.
+        except BrokenPipeError:  # It has stopped reading; its exit status says what that means.
             self._left = self._left[:0]
         if not self._left and self._stdin:
             self._selector.unregister(number)

@@ -1,4 +1,4 @@
-"""Hides how files are read, replaced and compared so that neither a kill nor what an agent put there does harm."""
+"""Reads, replaces and compares files so that neither a kill nor a file that an agent put there causes harm."""
 
 import os
 import stat
@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 UNFINISHED = ".coordinator-"
-"""Stands in the name of a file that is being written and not yet in its place; nobody else names files so."""
+"""Part of the name of a file that is still being written; nothing else names files like this."""
 Stamp = tuple[int, int, int, int]
 
 
@@ -18,11 +18,11 @@ def write_atomically(
     unfinished: Path | None = None,
     is_durable: bool = False,
 ) -> None:
-    """Replace the content of `path` by `data`; a reader sees the old one or the new one.
+    """Replace the content of `path` with `data`; a reader sees either the old content or the new.
 
-    `mode` is by default that of the old file, 0644 where there is none. `unfinished`, by default `path` with
-    `UNFINISHED`, is how the name of the file begins until it is whole. It is forced to disk only if `is_durable`:
-    otherwise a power failure may take what was written last, which costs a number or a view, never work.
+    `mode` defaults to that of the old file, or to 0644 if there is none. `unfinished` is the prefix of the temporary
+    file's path, by default `path` followed by `UNFINISHED`. The file is synced to disk only if `is_durable`: otherwise
+    a power failure can lose the last write, which costs a number or a view, never an agent's work.
     """
     begun = unfinished or path.with_name(f"{path.name}{UNFINISHED}")
     descriptor, name = tempfile.mkstemp(prefix=begun.name, dir=begun.parent)
@@ -44,14 +44,14 @@ def _find_mode(path: Path) -> int:
 
 
 def find_unfinished(directory: Path) -> list[Path]:
-    """What a kill left of writing a file in `directory`; who calls knows that nobody is writing there now."""
+    """Return the files that a killed writer left in `directory`; call this only while nothing is writing there."""
     return sorted(directory.glob(f"?*{UNFINISHED}*")) if directory.is_dir() else []
 
 
 def read_regular(path: Path, limit: int, start: int = 0) -> bytes:
-    """The bytes of a regular file from `start` on, at most the last `limit` of them; raises OSError for anything else.
+    """Return at most the last `limit` bytes of a regular file, from `start` on; raises OSError for anything else.
 
-    An agent may have put a pipe there, which would hold its reader for ever, or a link to an endless device.
+    An agent may have put a pipe there, which would block its reader forever, or a link to an endless device.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -59,8 +59,8 @@ def read_regular(path: Path, limit: int, start: int = 0) -> bytes:
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(f"{path} is a directory")
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(f"{path} is no regular file")
-        # Not before: a directory is refused there, and its descriptor stays open.
+            raise OSError(f"{path} is not a regular file")
+        # Only now, because `fdopen` refuses a directory and then leaves its descriptor open.
         with os.fdopen(descriptor, "rb", closefd=False) as source:
             source.seek(max(start, found.st_size - limit))
             return source.read(limit)
@@ -69,7 +69,7 @@ def read_regular(path: Path, limit: int, start: int = 0) -> bytes:
 
 
 def read_stamp(path: Path, *, follows_links: bool = False) -> Stamp | None:
-    """How a file looks from outside: another value means that it may be another; None if there is none."""
+    """Return a file's identity, size and times, to detect that it changed; None if the file does not exist."""
     try:
         found = path.stat(follow_symlinks=follows_links)
     except OSError:
@@ -78,7 +78,7 @@ def read_stamp(path: Path, *, follows_links: bool = False) -> Stamp | None:
 
 
 def remove_empty_parents(path: Path, top: Path) -> None:
-    """Remove the directories above `path` that are empty, up to `top`, which stays; nothing outside of `top`."""
+    """Remove the empty directories above `path`, up to but not including `top`; nothing outside `top`."""
     for parent in path.parents:
         if parent == top or not parent.is_relative_to(top):
             return

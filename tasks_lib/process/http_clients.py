@@ -1,7 +1,7 @@
-"""Makes every HTTP client of coordinator's: what is on this machine is asked directly, never through a proxy.
+"""Makes every HTTP client of coordinator: requests to this machine are direct, never through a proxy.
 
-A proxy of the environment is for the world outside. A loopback address that goes through one is asked on another
-machine, with our passwords. `tests/process/test_process_rules.py` finds whoever makes a client elsewhere.
+A proxy from the environment is for other machines. A request to a loopback address that goes through it reaches another
+machine, along with passwords. `tests/process/test_process_rules.py` checks that no other module makes a client.
 """
 
 import ssl
@@ -19,7 +19,7 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "ws_proxy", "w
 
 
 def is_loopback(url: str) -> bool:
-    """Whether `url` names this very machine; False for what is not an address."""
+    """Return whether `url` names this machine; False if it is not an address."""
     try:
         host = (urlsplit(url).hostname or "").rstrip(".")
     except ValueError:
@@ -37,7 +37,7 @@ def is_loopback(url: str) -> bool:
 def make_client(
     url: str, seconds: float, *, headers: Mapping[str, str] | None = None, verify: ssl.SSLContext | bool = True
 ) -> httpx.Client:
-    """A client whose paths are below `url`; other machines are asked through the person's proxy, if there is one.
+    """Make a client for paths below `url`; other machines are reached through the user's proxy, if there is one.
 
     Raises SystemFailure if that proxy, or the certificates that the environment names, cannot be used.
     """
@@ -45,7 +45,7 @@ def make_client(
         return httpx.Client(base_url=url, headers=headers, timeout=seconds, **_choose(url, verify))
     except (ImportError, ValueError, OSError) as error:
         raise SystemFailure(
-            f"{url} cannot be asked: {error}. See the proxy and certificate variables in the environment "
+            f"{url} cannot be reached: {error}. Check the proxy and certificate variables in the environment "
             "(HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE)"
         ) from error
 
@@ -57,8 +57,8 @@ def make_async_client(
     auth: tuple[str, str] | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> httpx.AsyncClient:
-    """A client that asks `url` directly, wherever that is; `transport` is for tests."""
-    # Certificates are read only where they are needed: that takes longer than a call.
+    """Make a client that connects to `url` directly, wherever it is; `transport` is for tests."""
+    # Load certificates only where they are needed, because that takes longer than a call.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
     direct = transport or httpx.AsyncHTTPTransport(verify=url.startswith("https:"), limits=limits)
     return httpx.AsyncClient(base_url=url, auth=auth, timeout=timeout, transport=direct, trust_env=False)
@@ -70,7 +70,7 @@ def _choose(url: str, verify: ssl.SSLContext | bool) -> dict[str, Any]:
 
 
 def bypass_loopback(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` in which this machine is an exception to every proxy; unchanged where there is no proxy."""
+    """Return `environment` with this machine excluded from every proxy; unchanged if there is no proxy."""
     if not any(name.lower() in PROXIES and name.lower() != "no_proxy" for name in environment):
         return dict(environment)
     given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""

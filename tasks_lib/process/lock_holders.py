@@ -1,9 +1,9 @@
-"""Finds the living process that holds a lock file of git, since a lock says nothing of who made it.
+"""Finds the running process that holds a git lock file, because the file does not say who created it.
 
-Git closes a lock file while it still holds it (a commit with its editor open, a hook), so an open file proves that it
-is held and the lack of one proves nothing. Held is therefore also what any living git could hold: one that works in
-the repository, but for commands that only read. A process of which nothing can be read counts as such where the lock
-is its user's.
+Git closes a lock file while it still holds it (a commit with its editor open, a hook). So an open file proves that the
+lock is held, but a closed one proves nothing. Therefore a lock also counts as held if any git process is running in the
+repository, except for commands that only read. A process that cannot be inspected counts as such if it runs as the user
+who owns the lock.
 """
 
 import os
@@ -18,7 +18,7 @@ import psutil
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A directory with all below it, without what is below `but`."""
+    """A directory and everything below it, except what is below `but`."""
 
     path: Path
     but: Path | None = None
@@ -41,15 +41,15 @@ _READERS = frozenset(
     }
     | {"merge-base", "name-rev", "rev-list", "rev-parse", "shortlog", "show", "show-ref", "upload-pack", "whatchanged"}
 )
-"""Commands that hold no lock while they wait: for their pager, for an editor that asks them, for a client."""
+"""Commands that hold no lock while they wait for a pager, an editor or a client."""
 _VALUED = ("-c", "-C", "--git-dir", "--work-tree", "--namespace", "--super-prefix", "--config-env", "--exec-path")
 
 
 def find_holder(lock: Path, places: Sequence[Place], spared: Collection[int] = ()) -> str:
-    """Who holds `lock`, such as "process 12 (git)", or "" if nobody can.
+    """Return the process that holds `lock`, e.g. "process 12 (git)", or "" if none can.
 
-    `places` are where a git that could hold it works. This process is never meant, nor are those of `spared`, the
-    commands of git that it runs itself, with what they start. Reads the whole process table.
+    `places` are the directories in which a git process could hold it. This process is ignored, and so are `spared`, the
+    git commands that it runs itself, with their children. Reads the whole process table.
     """
     for process in _list_others(spared):
         with suppress(psutil.Error, OSError):
@@ -60,7 +60,7 @@ def find_holder(lock: Path, places: Sequence[Place], spared: Collection[int] = (
 
 
 def find_git(places: Sequence[Place], spared: Collection[int] = ()) -> str:
-    """A git that is at work in `places`, whatever it does, such as "process 12 (git)", or "" if none is."""
+    """Return a git process that is running in `places`, e.g. "process 12 (git)", or "" if there is none."""
     for process in _list_others(spared):
         with suppress(psutil.Error, OSError):
             if is_git(process) and _is_at(process, places, places[0].path):
@@ -82,7 +82,7 @@ def _name(process: psutil.Process) -> str:
 
 
 def _find_command(words: Sequence[str]) -> str:
-    """The command of git that a command line names, such as "log"; "" if it cannot be told."""
+    """Return the git command in a command line, e.g. "log"; "" if it cannot be determined."""
     rest = iter(words[1:])
     for word in rest:
         if word in _VALUED:
@@ -93,7 +93,7 @@ def _find_command(words: Sequence[str]) -> str:
 
 
 def is_git(process: psutil.Process) -> bool:
-    """Whether the process is git, or a helper that git starts."""
+    """Return whether the process is git, or a helper that git starts."""
     name = process.name()
     return name in ("git", "git.exe") or name.startswith("git-")
 
@@ -114,11 +114,11 @@ def _is_at(process: psutil.Process, places: Sequence[Place], lock: Path) -> bool
 
 
 def _read_places(process: psutil.Process) -> list[str]:
-    """The directories that a command of git was told of by its variables and options, such as `-C` and `--git-dir`."""
+    """Return the directories that variables and options such as `-C` and `--git-dir` give to a git command."""
     variables = process.environ()
     named = [variables[name] for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR") if name in variables]
     words = process.cmdline()
     named += [word.partition("=")[2] for word in words if word.startswith(("--git-dir=", "--work-tree="))]
     named += [after for word, after in pairwise(words) if word in ("-C", "--git-dir", "--work-tree")]
-    # Before it has changed to a directory that is named from where it was started.
+    # A relative path counts from where the command was started, before it changes its directory.
     return [os.path.normpath(Path(process.cwd()) / name) for name in named]

@@ -1,4 +1,4 @@
-"""Finds and ends what an earlier coordinator, killed, left running: processes that carry a mark of ours."""
+"""Finds and ends processes that a killed coordinator left running: those with its marker in their environment."""
 
 import asyncio
 from contextlib import suppress
@@ -10,11 +10,11 @@ import psutil
 from tasks_lib.errors import AgentError
 
 ROUNDS = 5
-"""What is being ended may start others meanwhile; what still lives after so many rounds cannot be ended."""
+"""A process that is being ended may start others; what is still running after this many rounds cannot be ended."""
 
 
 def find_marked(name: str, value: str) -> list[psutil.Process]:
-    """The processes whose environment has `name` set to `value`, other than this one and those that started it."""
+    """Return the processes that have `name` set to `value`, except this process and its ancestors."""
     mine = psutil.Process()
     spared = {mine.pid, *(parent.pid for parent in mine.parents())}
     found: list[psutil.Process] = []
@@ -26,7 +26,7 @@ def find_marked(name: str, value: str) -> list[psutil.Process]:
 
 
 def find_marked_inside(name: str, value: str, place: Path) -> list[psutil.Process]:
-    """Those that `find_marked` finds that work in `place` or below: a directory that is moved takes them along."""
+    """Return those of `find_marked` that run in `place` or below: they follow a directory that is moved."""
     found: list[psutil.Process] = []
     for process in find_marked(name, value):
         with suppress(psutil.Error, OSError):
@@ -36,10 +36,9 @@ def find_marked_inside(name: str, value: str, place: Path) -> list[psutil.Proces
 
 
 async def end_marked(name: str, value: str, stop_seconds: float, *, inside: Path | None = None) -> int:
-    """End every process that `find_marked` finds: TERM, then KILL after `stop_seconds`; returns how many there were.
+    """End every process that `find_marked` finds: TERM, then KILL after `stop_seconds`; return how many there were.
 
-    With `inside` only those that work there or below.
-    Raises AgentError for what cannot be ended.
+    With `inside`, only those that run there or below. Raises AgentError if one cannot be ended.
     """
     ended: set[int] = set()
     for _ in range(ROUNDS):

@@ -1,8 +1,8 @@
-"""Decides what answers where a program would wait for a person: nobody is there, so the answer is no, at once, and why.
+"""Decides what happens when a program would wait for user input: it is refused at once, with a reason.
 
-Two things keep a program from waiting. `run_group` starts everything in a session of its own, without a terminal, and
-with a file or nothing as standard input: whatever reads an answer finds the end of it. What asks by starting another
-program (an editor, a pager, a dialog for a password) is given one of these, which says in a sentence why it refuses.
+Two things keep a program from waiting. `run_group` starts everything in its own session, without a terminal, and with a
+file or nothing as standard input, so reading an answer finds the end of the file. A program that asks by starting
+another one (an editor, a pager, a password dialog) gets a program from here that refuses and says why.
 """
 
 import os
@@ -23,12 +23,12 @@ PAGERS = (
     "AWS_PAGER",
 )  # fmt: skip
 ASKERS = ("GIT_ASKPASS", "SSH_ASKPASS", "SUDO_ASKPASS")
-"""What asks for a password. A person can have one that answers by itself, so it can be handed on by its full name."""
+"""Programs that ask for a password. One that needs no input can be passed on by naming its variable in full."""
 SETTINGS: Mapping[str, str] = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_MERGE_AUTOEDIT": "no",
     "GCM_INTERACTIVE": "never",
-    "SSH_ASKPASS_REQUIRE": "force",  # Else ssh asks on a terminal first, if an agent makes one.
+    "SSH_ASKPASS_REQUIRE": "force",  # Otherwise ssh asks on a terminal first, if an agent creates one.
     "DEBIAN_FRONTEND": "noninteractive",
     "APT_LISTCHANGES_FRONTEND": "none",
     "NEEDRESTART_MODE": "l",
@@ -41,11 +41,11 @@ SETTINGS: Mapping[str, str] = {
     "CONAN_NON_INTERACTIVE": "1",
     "TF_INPUT": "0",
 }
-"""How programs are told that nobody is there. None of these says yes for a person, nor changes what a program does
-beside that: `CI` and the `--yes` of a package manager would, so they are for a line or an agent to set."""
+"""Tell programs that nobody is there. None of these answers yes for the user or changes anything else that a program
+does; `CI` and a package manager's `--yes` would, so a shell line or an agent has to set them."""
 OWN_GIT: Mapping[str, str] = {
     "GIT_TERMINAL_PROMPT": "0",
-    # Empty, and not left out: git would take `core.askPass` or `SSH_ASKPASS` then, and those open a dialog.
+    # Empty rather than unset: otherwise git uses `core.askPass` or `SSH_ASKPASS`, which open a dialog.
     "GIT_ASKPASS": "",
     "SSH_ASKPASS": "",
     "SSH_ASKPASS_REQUIRE": "never",
@@ -55,19 +55,19 @@ OWN_GIT: Mapping[str, str] = {
     "GIT_MERGE_AUTOEDIT": "no",
     "GIT_PAGER": "cat",
 }
-"""For git as the coordinator runs it. Credential helpers and an ssh-agent answer without a person, so they still do."""
+"""For git as coordinator runs it. Credential helpers and an ssh-agent need no input, so they still work."""
 
 
 _GPG = ("gpg", "gpg2")
 _KEYS = ("vi", "vim", "view", "vimdiff", "nvim")
-"""Editors that wait for keys even without a terminal, where their standard error is a pipe; others give up."""
+"""Editors that wait for keys even without a terminal if their standard error is a pipe; others give up."""
 
 
 class RefusingPrograms:
-    """The programs that refuse, in `directory`, which is made; `programs` in it is to be put on a PATH.
+    """Creates the programs that refuse, in `directory`; `programs` in it is to be put on a PATH.
 
-    `gpg` is what a person signs with, as git is configured, and `search_path` where it is looked for: a passphrase is
-    asked for by a program that gpg's own agent starts, on the screen of the person, and no variable keeps it from that.
+    `gpg` is the program that git is configured to sign with, and `search_path` is where to look for it. A passphrase is
+    asked for by a program that gpg's own agent starts, on the user's screen, and no variable prevents that.
     """
 
     def __init__(self, directory: Path, search_path: str = "", gpg: str = "gpg") -> None:
@@ -87,10 +87,10 @@ class RefusingPrograms:
         self._window: Path = _write(directory, "window")
 
     def variables(self, environ: Mapping[str, str], named: Sequence[str] = ()) -> dict[str, str]:
-        """What makes programs ask these: to be laid over an environment.
+        """Return variables that make programs start these, to be merged over an environment.
 
-        A variable of `environ` that `named` has in full, not by a glob, is left as it is, unless it is an editor, a
-        pager or a browser: those wait for a person whatever a person meant by naming them.
+        A variable of `environ` that `named` lists in full, not by a glob, is kept, unless it is an editor, a pager or a
+        browser: those wait for input even if the user named them on purpose.
         """
         editor, window = (shlex.quote(str(path)) for path in (self._editor, self._window))
         asked = {**dict.fromkeys(ASKERS, str(self._password)), **SETTINGS}
@@ -103,7 +103,7 @@ class RefusingPrograms:
         }
 
     def git_settings(self) -> dict[str, str]:
-        """Settings of git for the same: what it has no variables for. A signature is asked for by a dialog, too."""
+        """Return git settings for what has no variables, e.g. signing, which asks with a dialog too."""
         tools = {
             f"{kind}.{key}": "coordinator" for kind in ("merge", "diff") for key in ("tool", "guitool")
         }  # fmt: skip

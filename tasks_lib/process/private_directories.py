@@ -1,4 +1,4 @@
-"""Makes directories for a while outside of any repository, and knows those whose maker died before it removed them."""
+"""Makes temporary directories outside any repository, and finds those whose process died before removing them."""
 
 import hashlib
 import os
@@ -15,26 +15,26 @@ from pathlib import Path
 import psutil
 
 BRIEF = "brief"
-"""The owner of a directory that serves one step of ours alone, of whichever repository, and no agent."""
+"""The owner of a directory for one step of coordinator itself, in any repository, and never for an agent."""
 _NAME = re.compile(r"coordinator-(?P<owner>\w+)-(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)-\w+")
 _TOLERANCE_SECONDS = 2
 
 
 def name_owner(place: Path, called: Path | None = None) -> str:
-    """The owner of directories that serve the repository whose common git directory is `place`; was `called` once."""
+    """Return the owner of directories for the repository with the common git directory `place`, formerly `called`."""
     found = place.stat()
     return _digest(f"{called or place}\0{found.st_dev}\0{found.st_ino}")
 
 
 def make_private(owner: str = BRIEF) -> Path:
-    """A new directory that only this user may enter; its name says whose it is and which process made it."""
+    """Make a directory that only this user may enter; its name contains its owner and the process that made it."""
     pid, started = os.getpid(), int(psutil.Process().create_time())
     return Path(tempfile.mkdtemp(prefix=f"coordinator-{owner}-{_name_machine()}-{pid}-{started}-"))
 
 
 @contextmanager
 def private_directory(owner: str = BRIEF) -> Generator[Path]:
-    """A directory as of `make_private`, for as long as the block runs."""
+    """Provide a directory made by `make_private` for as long as the block runs."""
     place = make_private(owner)
     try:
         yield place
@@ -43,7 +43,7 @@ def private_directory(owner: str = BRIEF) -> Generator[Path]:
 
 
 def find_dead(owner: str) -> list[Path]:
-    """The directories of `owner`, of this user and machine, whose makers are gone."""
+    """Return the directories of `owner`, on this machine and of this user, whose processes are gone."""
     places = (path for path in Path(tempfile.gettempdir()).glob("coordinator-*") if _NAME.fullmatch(path.name))
     return sorted(path for path in places if _is_dead(path, owner))
 
@@ -56,7 +56,7 @@ def _is_dead(path: Path, owner: str) -> bool:
 
 
 def is_running(pid: int, started: int) -> bool:
-    """Whether the process that had the number `pid` and began at `started` (seconds since the epoch) still runs."""
+    """Return whether the process `pid` that started at `started` (seconds since the epoch) is still running."""
     try:
         process = psutil.Process(pid)
         is_same = abs(process.create_time() - started) <= _TOLERANCE_SECONDS
@@ -75,7 +75,7 @@ def _is_own(path: Path) -> bool:
 
 @cache
 def _name_machine() -> str:
-    # In another container a process number means somebody else, even where both have one name and one /tmp.
+    # A pid means another process in another container, even if both share a host name and /tmp.
     namespace = Path("/proc/self/ns/pid")
     return _digest(f"{socket.gethostname()}\0{namespace.readlink() if namespace.is_symlink() else ''}")
 

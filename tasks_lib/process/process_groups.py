@@ -1,4 +1,4 @@
-"""Runs a program in a process group of its own and hides how that group, and all that left it, is ended."""
+"""Runs a program in its own process group, and ends that group with every process that left it."""
 
 import asyncio
 import os
@@ -19,14 +19,14 @@ from tasks_lib.process.program_lookup import drop_relative, find_program
 __all__ = ["MARKER", "Ended", "GroupId", "end_group", "end_groups", "run_group"]
 
 _OUTPUT_SECONDS = 0.5
-"""How often the log's size is looked at."""
+"""How often to check the size of the log."""
 MAX_LOG_BYTES = 64 << 20
-"""How much one program may leave in its log; of more than that the first and the last `KEPT_LOG_BYTES` stay."""
+"""How much of one program's output its log keeps; of more than that, only the first and last `KEPT_LOG_BYTES`."""
 KEPT_LOG_BYTES = 8 << 20
 _FIRST_POLL_SECONDS = 0.01
 _LAST_POLL_SECONDS = 0.2
 _KILL_SECONDS = 10.0
-"""How long a killed process may take to go; the kernel frees the memory of a large one first."""
+"""How long a killed process may take to exit; the kernel first frees its memory, which can be large."""
 _T = TypeVar("_T")
 
 
@@ -34,11 +34,10 @@ _T = TypeVar("_T")
 class Ended:
     """How a program ended.
 
-    `status` is its exit status, negative for the signal that ended it. `stopped` says that processes of it still ran
-    at its end and were ended by us, as they are whenever it `timed_out`; `left_running`, that some were left on
-    request. `started` and `ended` are monotonic seconds. Its output is in the log from byte `log_start` up to
-    `log_end`, without its middle if it was longer than `MAX_LOG_BYTES`; what a process that outlived it wrote comes
-    after that.
+    `status` is its exit status, negative for a signal. `stopped` says that some of its processes were still running
+    when it ended and were then ended, as always if it `timed_out`; `left_running`, that some were kept on request.
+    `started` and `ended` are monotonic seconds. Its output is in the log from byte `log_start` up to `log_end`, without
+    the middle if it was longer than `MAX_LOG_BYTES`; output of a process that outlived it comes after that.
     """
 
     status: int
@@ -64,14 +63,14 @@ async def run_group(
     on_output: Callable[[], None] | None = None,
     keep_background: bool = False,
 ) -> Ended:
-    """Run `argv` to its exit in `cwd` with exactly `environment`, its output appended to `log`.
+    """Run `argv` until it exits, in `cwd`, with exactly `environment`, and append its output to `log`.
 
-    The end is the program's exit: nothing is waited for that holds its output open. Then, as on a timeout and on
-    cancellation, whatever is left is sent TERM and, `stop_seconds` later, KILL: its group, its descendants, and every
-    process with the same marker; no two groups that run at once may share one. (Only what gave up its group, its
-    parent and its marker, all three, cannot be found.) With `keep_background` what is left at a normal exit stays.
-    `on_start` is called before the program is waited for; `on_output` when the log has grown, at most twice a second.
-    Raises AgentError if the program cannot be started, and if a process is left that cannot be ended.
+    Waits only for the program itself, not for others that keep its output open. Then, as on a timeout or cancellation,
+    every remaining process gets TERM and, after `stop_seconds`, KILL: the program's group, its descendants, and every
+    process with the same marker, which groups that run at the same time must not share. (Only a process that left its
+    group, its parent and its marker cannot be found.) With `keep_background`, processes that remain after a normal exit
+    are kept. `on_start` is called before waiting for the program; `on_output` when the log has grown, at most twice a
+    second. Raises AgentError if the program cannot be started, or if a process cannot be ended.
     """
     marker = environment.get(MARKER) or f"group-{uuid.uuid4().hex}"
     with _open_log(log) as sink, _open_input(stdin) as source:
@@ -97,12 +96,12 @@ async def run_group(
 
 async def _end_and_reap(process: asyncio.subprocess.Process, claim: Claim, stop_seconds: float) -> None:
     await _end(claim, stop_seconds)
-    # A process whose memory the kernel still frees counts as ended, and has its ports until it is reaped.
+    # A process whose memory is still being freed counts as ended, but keeps its ports until it is reaped.
     await process.wait()
 
 
 def _announce(group: GroupId, on_start: Callable[[GroupId], None] | None, was_cancelled: bool) -> None:
-    """Tell of the start even when it was cancelled meanwhile: the record comes first, whatever happens then."""
+    """Call `on_start` even if cancelled meanwhile: the group must be recorded first."""
     if on_start:
         on_start(group)
     if was_cancelled:
@@ -110,19 +109,18 @@ def _announce(group: GroupId, on_start: Callable[[GroupId], None] | None, was_ca
 
 
 async def _conclude(claim: Claim, stop_seconds: float, keep_background: bool) -> tuple[bool, bool]:
-    """End what is left, or keep it; returns whether something was stopped, and whether something runs on."""
+    """End or keep the remaining processes; return whether any was stopped, and whether any is still running."""
     if keep_background:
         return False, bool(find(Claim(claim.groups, "", is_watched=True)))
     return await _end(claim, stop_seconds), False
 
 
 async def end_group(group: GroupId, stop_seconds: float, *, session: str = "") -> bool:
-    """End a group that an earlier coordinator recorded, and every process that carries `session` as its marker.
+    """End a group that an earlier coordinator recorded, and every process that has `session` as its marker.
 
-    `group` counts only if its leader is the very process recorded (or carries the marker) or, when that one is gone,
-    if a member carries the marker; so a number that the system gave to somebody else since is never signalled.
-    TERM, then KILL after `stop_seconds`. Returns whether anything was found alive. Raises AgentError for what
-    cannot be ended.
+    `group` counts only if its leader is the recorded process (or has the marker) or, once that one is gone, if a member
+    has the marker. So a pid that the system has reused is never signalled. TERM, then KILL after `stop_seconds`.
+    Returns whether any process was found. Raises AgentError if one cannot be ended.
     """
     return await _end(Claim((group,), session, is_watched=False), stop_seconds)
 
@@ -133,9 +131,9 @@ def find_group(group: GroupId, session: str = "") -> list[int]:
 
 
 async def end_groups(groups: Sequence[GroupId], stop_seconds: float, *, session: str) -> bool:
-    """End groups of this very process whose leaders have exited with members left, and what carries `session`.
+    """End groups of this process whose leaders have exited but members remain, and every process marked `session`.
 
-    Returns whether anything was found alive. Raises AgentError for what cannot be ended.
+    Returns whether any process was found. Raises AgentError if one cannot be ended.
     """
     return await _end(Claim(tuple(groups), session, is_watched=True), stop_seconds)
 
@@ -143,8 +141,8 @@ async def end_groups(groups: Sequence[GroupId], stop_seconds: float, *, session:
 @contextmanager
 def _open_log(log: Path) -> Generator[int]:
     log.parent.mkdir(parents=True, exist_ok=True)
-    # Appending, so that programs which share a log never write over one another; private, as it may hold secrets.
-    # Whatever else stands in its place, a pipe or a link, an agent has put there: logs are below the shared directory.
+    # Append, so that programs that share a log never overwrite one another; private, as it may contain secrets.
+    # A pipe or a link at this path was put there by an agent, since logs are below the shared directory.
     if log.is_symlink() or (log.exists() and not log.is_file()):
         log.rename(log.with_name(f"{log.name}.not-a-log-{uuid.uuid4().hex[:8]}"))
     sink = os.open(log, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -156,7 +154,7 @@ def _open_log(log: Path) -> Generator[int]:
 
 @contextmanager
 def _open_output(log: Path) -> Generator[int]:
-    """The log as a program gets it, which cannot be read: vi and less read keys from their standard error at last."""
+    """Open the log for a program, write-only: vi and less fall back to reading keys from their standard error."""
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         yield output
@@ -166,7 +164,7 @@ def _open_output(log: Path) -> Generator[int]:
 
 @contextmanager
 def _open_input(stdin: bytes | None) -> Generator[IO[bytes] | None]:
-    """A file without a name and not a pipe: a program that never reads it holds nobody up."""
+    """Provide `stdin` as an unnamed file, not a pipe, so that a program that never reads it blocks nothing."""
     if stdin is None:
         yield None
         return
@@ -181,9 +179,9 @@ def _size(sink: int) -> int:
 
 
 def _bound(sink: int, start: int) -> int:
-    """Take the middle out of what was written since `start` if it is too long; returns the size of the log then.
+    """Remove the middle of what was written since `start` if it is too long; return the new size of the log.
 
-    What is written in this very moment may be lost. The program goes on: it appends, so it writes after what is kept.
+    Output written at this very moment may be lost. The program continues, and appends after what was kept.
     """
     size = _size(sink)
     if size - start <= MAX_LOG_BYTES:
@@ -191,7 +189,7 @@ def _bound(sink: int, start: int) -> int:
     tail = os.pread(sink, KEPT_LOG_BYTES, size - KEPT_LOG_BYTES)
     left_out = size - start - 2 * KEPT_LOG_BYTES
     os.ftruncate(sink, start + KEPT_LOG_BYTES)
-    note = f"\n[{left_out} bytes are left out here: one program may leave {MAX_LOG_BYTES >> 20} MiB in its log]\n"
+    note = f"\n[{left_out} bytes omitted here: a log keeps at most {MAX_LOG_BYTES >> 20} MiB of one program]\n"
     for part in (note.encode(), tail):
         os.write(sink, part)
     return _size(sink)
@@ -217,9 +215,9 @@ async def _start(
 
 
 def _choose_file(program: str, environment: Mapping[str, str]) -> str | None:
-    """What `program` means on the absolute entries of its PATH: an empty entry would mean the worktree.
+    """Look `program` up in the absolute entries of its PATH, because an empty entry would mean the worktree.
 
-    None for a path, which is looked up in the worktree and means that. Raises FileNotFoundError, or PermissionError.
+    None for a path, which is relative to the worktree on purpose. Raises FileNotFoundError, or PermissionError.
     """
     if "/" in program or not program:
         return None
@@ -235,9 +233,9 @@ def _describe(argv: Sequence[str], cwd: Path, search_path: str, error: Exception
     where = f"in {cwd}" if "/" in program else f"on PATH ({search_path})"
     match error:
         case FileNotFoundError() if not cwd.is_dir():
-            return f"{cwd} is not there, so `{program}` cannot run in it: run again, which makes the worktree anew"
+            return f"{cwd} does not exist, so `{program}` cannot run in it: run again, which recreates the worktree"
         case FileNotFoundError() if find_program(str(cwd / program) if "/" in program else program, search_path):
-            return f"`{program}` names an interpreter in its first line that is not there: correct its #! line"
+            return f"the interpreter in the first line of `{program}` does not exist: correct its #! line"
         case FileNotFoundError() | NotADirectoryError():
             return f"`{program}` was not found {where}: install it, or correct the command in coordinator.yaml"
         case PermissionError():
@@ -253,7 +251,7 @@ async def _watch(
     timeout_seconds: float,
     on_output: Callable[[], None] | None,
 ) -> bool:
-    """Wait for the exit; False if `timeout_seconds` passed before it. `start` is the size of the log before it."""
+    """Wait for the exit; False if `timeout_seconds` passed first. `start` is the size of the log at the start."""
     seen = start
     deadline = time.monotonic() + timeout_seconds
     exit_of = asyncio.ensure_future(process.wait())
@@ -273,11 +271,11 @@ async def _watch(
 
 
 async def _await_despite_cancel(work: Coroutine[Any, Any, _T]) -> tuple[_T, bool]:
-    """Await `work` to its end even if cancelled meanwhile; returns its result, and whether that happened."""
+    """Await `work` to its end even if cancelled meanwhile; return its result, and whether that happened."""
     task, was_cancelled = asyncio.ensure_future(work), False
     while not task.done():
         try:
-            await asyncio.wait({task})  # Unlike a bare await this leaves the task alone when we are cancelled.
+            await asyncio.wait({task})  # Unlike a bare await, this does not cancel the task when we are cancelled.
         except asyncio.CancelledError:
             was_cancelled = True
     return task.result(), was_cancelled
@@ -297,7 +295,7 @@ async def _terminate_then_kill(claim: Claim, stop_seconds: float) -> bool:
     try:
         await _terminate(claim, found, stop_seconds)
     finally:
-        # Even when the event loop is torn down while we wait: nothing may outlive it.
+        # Even if the event loop is closed while we wait: no process may outlive it.
         _send(claim, find(claim), signal.SIGKILL)
     await _wait_for_last(claim)
     return True
@@ -305,12 +303,12 @@ async def _terminate_then_kill(claim: Claim, stop_seconds: float) -> bool:
 
 async def _terminate(claim: Claim, found: list[Row], stop_seconds: float) -> None:
     deadline = time.monotonic() + stop_seconds
-    # Ended by the clock too: a program that starts its successor when it is told to end would be told so for ever.
+    # The deadline applies here too: a program that starts its successor on TERM would get TERM forever.
     while found and time.monotonic() < deadline:
         _send(claim, found, signal.SIGTERM)
         if not await _are_gone(found, deadline):
             return
-        found = find(claim)  # Those that were started since the last look.
+        found = find(claim)  # Include processes that were started since the last check.
 
 
 async def _are_gone(rows: Sequence[Row], deadline: float) -> bool:
@@ -329,13 +327,13 @@ async def _wait_for_last(claim: Claim) -> None:
     while left := find(claim):
         if time.monotonic() > deadline:
             numbers = ", ".join(str(row.pid) for row in left)
-            raise AgentError(f"processes {numbers} cannot be ended: look at them with `ps`, end them, and run again")
+            raise AgentError(f"processes {numbers} cannot be ended: inspect them with `ps`, end them, and run again")
         _send(claim, left, signal.SIGKILL)
         await _are_gone(left, min(deadline, time.monotonic() + 1))
 
 
 def _send(claim: Claim, rows: Sequence[Row], number: signal.Signals) -> None:
-    """Signal each of `rows` once: the claim's groups whole, since they may be forking, the others one by one."""
+    """Signal each of `rows` once: the claim's groups as a whole, since they may be forking, the others one by one."""
     groups = {row.group for row in rows} & {group.pid for group in claim.groups} - {os.getpgrp()}
     for pid in groups:
         with suppress(ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""Decides which processes of this machine are ours: by their group, their ancestors and the marker they carry."""
+"""Decides which processes belong to a session: by their group, their ancestors and the marker they carry."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ START_TOLERANCE_SECONDS = 1.5
 _MARKER_START = f"\0{MARKER}=".encode()
 _KTHREADD = 2
 _READ_BYTES = 1 << 17
-"""The kernel tells start times since boot; the boot's wall time is rounded and moves a little when the clock is set."""
+"""Start times count from boot; the boot's wall time is rounded and shifts a little when the clock is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class GroupId:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One process: who it is, its parent, its group and session, and the value of its marker ("" for none)."""
+    """One process: its identity, parent, group and session, and the value of its marker ("" for none)."""
 
     pid: int
     parent: int
@@ -41,11 +41,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What is to be found: `groups`, and all that carries `marker` ("" for none).
+    """What to find: `groups`, and everything that carries `marker` ("" for none).
 
-    `is_watched` says that the leaders were this process's own children until a moment ago. A number that an earlier
-    coordinator wrote down proves nothing once its leader is gone: such a group is ours only if a member carries
-    the marker.
+    `is_watched` says that the leaders were this process's own children until a moment ago. A pid that an earlier
+    coordinator recorded proves nothing once its leader is gone: such a group counts only if a member carries the
+    marker.
     """
 
     groups: tuple[GroupId, ...]
@@ -54,7 +54,7 @@ class Claim:
 
 
 def find(claim: Claim) -> list[Row]:
-    """The living processes that `claim` covers, never this process or one that it descends from.
+    """Return the running processes that `claim` covers, never this process or one of its ancestors.
 
     Reads the whole process table: about 11 ms for 300 processes on Linux, three times that elsewhere.
     """
@@ -62,7 +62,7 @@ def find(claim: Claim) -> list[Row]:
 
 
 def select(rows: Iterable[Row], claim: Claim, own_pid: int) -> list[Row]:
-    """The rows that `claim` covers: its groups, the marked, and the descendants of both; zombies left out."""
+    """Return the rows that `claim` covers: its groups, marked processes, and descendants of both; no zombies."""
     by_pid = {row.pid: row for row in rows}
     marked = {row.pid for row in by_pid.values() if claim.marker and row.marker == claim.marker}
     grouped = {pid for group in claim.groups for pid in _members(by_pid, group, claim, marked)}
@@ -71,7 +71,7 @@ def select(rows: Iterable[Row], claim: Claim, own_pid: int) -> list[Row]:
 
 
 def _members(by_pid: Mapping[int, Row], group: GroupId, claim: Claim, marked: set[int]) -> set[int]:
-    if group.pid <= 1:  # 0 means "none recorded"; signalling group 0 or 1 would reach ourselves or everybody.
+    if group.pid <= 1:  # 0 means "none recorded"; signalling group 0 or 1 would reach this process or all of them.
         return set()
     members = {row.pid for row in by_pid.values() if group.pid in (row.group, row.session)}
     leader = by_pid.get(group.pid)
@@ -105,7 +105,7 @@ def _lineage(by_pid: Mapping[int, Row], pid: int) -> set[int]:
 
 
 def is_alive(row: Row) -> bool:
-    """Whether the process of `row` still runs; a zombie does not, nor does another with its number."""
+    """Return whether the process of `row` is running; not if it is a zombie, or another one has its pid."""
     try:
         process = psutil.Process(row.pid)
         is_same = abs(process.create_time() - row.started) < START_TOLERANCE_SECONDS
@@ -115,7 +115,7 @@ def is_alive(row: Row) -> bool:
 
 
 def read_start(pid: int) -> float:
-    """When process `pid` started, in seconds since the epoch; 0.0 if it is gone."""
+    """Return when process `pid` started, in seconds since the epoch; 0.0 if it is gone."""
     try:
         return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
@@ -123,22 +123,22 @@ def read_start(pid: int) -> float:
 
 
 def read_table() -> list[Row]:
-    """Every process that can be seen; what may not be read of one is left empty."""
+    """Return every visible process; what cannot be read of one is left empty."""
     return read_proc() if sys.platform == "linux" else read_portable()
 
 
 def read_proc() -> list[Row]:
-    """The table from /proc, which costs a third of what psutil's portable reading does."""
+    """Read the table from /proc, which takes a third of the time of psutil's portable reading."""
     boot, ticks = psutil.boot_time(), os.sysconf("SC_CLK_TCK")
-    # Threads of the kernel are most of the table, and have no environment. In a container number 2 is somebody else.
+    # Kernel threads are most of the table, and have no environment. In a container, pid 2 is another process.
     kernel = _KTHREADD if b"(kthreadd)" in _read_bytes(f"/proc/{_KTHREADD}/stat") else -1
     rows: list[Row] = []
     for name in os.listdir("/proc"):  # noqa: PTH208 - Half of the scan's time would go to making Path objects.
         if name.isdigit():
             stat = _read_bytes(f"/proc/{name}/stat")
             if not stat:
-                continue  # It ended meanwhile.
-            # The program's name stands in parentheses and may hold any byte, so the fields count from the last one.
+                continue  # It has ended meanwhile.
+            # The program's name is in parentheses and may contain any byte, so count fields from the last one.
             fields = stat[stat.rindex(b")") + 2 :].split()
             parent, group, session = (int(field) for field in fields[1:4])
             started = int(fields[19]) / ticks + boot
@@ -149,14 +149,14 @@ def read_proc() -> list[Row]:
 
 
 def _read_marker(name: str) -> str:
-    """The marker in a process's environment; "" for another user's process, or one that has ended."""
+    """Return the marker in a process's environment; "" for another user's process, or one that has ended."""
     environment = b"\0" + _read_bytes(f"/proc/{name}/environ")
     _, found, rest = environment.partition(_MARKER_START)
     return rest.partition(b"\0")[0].decode("utf-8", "surrogateescape") if found else ""
 
 
 def _read_bytes(path: str) -> bytes:
-    """A file of /proc, b"" if it cannot be read; without the layers of `open`, because there are hundreds a scan."""
+    """Return a file of /proc, b"" if it cannot be read; `os.open` is faster, and there are hundreds per scan."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -174,7 +174,7 @@ def _read_bytes(path: str) -> bytes:
 
 
 def read_portable() -> list[Row]:
-    """The table as psutil sees it, for systems without /proc."""
+    """Read the table with psutil, for systems without /proc."""
     rows: list[Row] = []
     for process in psutil.process_iter():
         try:

@@ -1,4 +1,4 @@
-"""Runs the shell lines of `setup` and `verify` in order and says what failed, with the end of what it printed."""
+"""Runs the shell lines of `setup` and `verify` in order, and reports what failed with the end of its output."""
 
 import re
 import time
@@ -11,10 +11,10 @@ from pathlib import Path
 from tasks_lib.process.process_groups import MARKER, Ended, GroupId, end_groups, run_group
 
 _SHELL = ("/bin/sh", "-c")
-"""POSIX sh and not bash: it is in every image a wrapper may enter, and a line means the same everywhere."""
+"""POSIX sh rather than bash: every image that a wrapper may enter has it, and a line means the same everywhere."""
 _ESCAPES = re.compile(
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # Operating system commands: titles and links.
-    r"|\x1b\[[0-?]*[ -/]*[@-~]?"  # Control sequences: colours, moves, erasing.
+    r"|\x1b\[[0-?]*[ -/]*[@-~]?"  # Control sequences: colours, cursor moves, erasing.
     r"|\x1b[ -/]*[0-~]?"
 )
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -24,9 +24,9 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 class LinesEnded:
     """How a list of shell lines ended.
 
-    `failed_line` is the line that was not green ("" if all were), `status` its exit status (negative for a signal),
-    `tail` the end of what that line, or the last one, printed. The whole is in the log, from byte `log_start` up to
-    `log_end`; `ran` has each line that was run with where in the log it printed.
+    `failed_line` is the line that failed ("" if none did), `status` its exit status (negative for a signal), `tail` the
+    end of what that line, or the last one, printed. The whole output is in the log from byte `log_start` up to
+    `log_end`; `ran` contains each line that was run and where its output is in the log.
     """
 
     is_green: bool
@@ -50,11 +50,11 @@ async def run_lines(
     stop_seconds: float,
     on_start: Callable[[GroupId], None] | None = None,
 ) -> LinesEnded:
-    """Run each of `lines` with `wrapper` and a shell, up to the first that fails; `timeout_seconds` is for all.
+    """Run `lines` with `wrapper` and a shell, up to the first that fails; `timeout_seconds` is for all of them.
 
-    What a line leaves running in the background (a database for the tests) runs on until the last line is done, and
-    is ended then. `on_start` is called for each line. Raises AgentError, as `run_group` does, if the wrapper cannot
-    be started, which says nothing about the lines.
+    What a line leaves running in the background (e.g. a database for the tests) keeps running until the last line has
+    ended, and is then ended. `on_start` is called for each line. Raises AgentError, as `run_group` does, if the wrapper
+    cannot be started, which says nothing about the lines.
     """
     marked = {**environment, MARKER: environment.get(MARKER) or f"lines-{uuid.uuid4().hex}"}
     deadline, kept = time.monotonic() + timeout_seconds, list[GroupId]()
@@ -105,19 +105,19 @@ def _size_of(log: Path) -> int:
 
 
 def tail_of(log: Path, start: int, end: int, max_bytes: int = 4000, max_lines: int = 60) -> str:
-    """The end of the bytes from `start` up to `end` of `log`, as a person would have seen it on a terminal.
+    """Return the end of bytes `start` to `end` of `log`, as it would have looked on a terminal.
 
-    At most `max_bytes`, cut at the start of a line if there is one, and `max_lines`. Undecodable bytes are replaced,
-    escape sequences and control characters are taken out, and of a line that was written over with carriage
-    returns the last state is kept.
+    At most `max_bytes`, cut at the start of a line if there is one, and at most `max_lines`. Undecodable bytes are
+    replaced, escape sequences and control characters are removed, and of a line that was overwritten with carriage
+    returns only the last state is kept.
     """
     first = max(start, end - max_bytes, 0)
-    # One byte more is read, to see whether the cut falls on the start of a line by itself.
+    # Read one byte more, to see whether the cut is already at the start of a line.
     try:
         with log.open("rb") as source:
             source.seek(max(first - 1, start))
             found = source.read(max(end - max(first - 1, start), 0))
-    except FileNotFoundError:  # An agent can delete it: logs lie below the directory that all worktrees share.
+    except FileNotFoundError:  # An agent can delete it: logs are below the directory that all worktrees share.
         return ""
     if first > start:
         _, newline, rest = found.partition(b"\n")

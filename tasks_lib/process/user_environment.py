@@ -1,7 +1,7 @@
-"""Keeps what programs of the person's get apart from what may steer this process itself.
+"""Keeps variables for the user's programs apart from those that may influence this process.
 
-While Prefect works in this process, the variables that would steer it are taken out of `os.environ`. git, agents,
-`setup` and `verify` are the person's programs all the same, and get what the person gave: they take it from here.
+While Prefect runs in this process, the variables that would influence it are removed from `os.environ`. git, agents,
+`setup` and `verify` are the user's programs and still get what the user set: they take it from here.
 """
 
 import os
@@ -12,18 +12,18 @@ _taken: dict[str, str] = {}
 
 
 def user_environment() -> dict[str, str]:
-    """The environment with what was taken out of it; the start of what a program of the person's may see."""
+    """Return the environment including the removed variables: the basis of what the user's programs may see."""
     return {**os.environ, **_taken}
 
 
 def removed_variables() -> dict[str, str]:
-    """What is to be laid over `os.environ` for a program of the person's that inherits it."""
+    """Return what to merge over `os.environ` for a user's program that inherits it."""
     return dict(_taken)
 
 
 @contextmanager
 def replaced_environment(is_steering: Callable[[str], bool], settings: Mapping[str, str]) -> Generator[None]:
-    """Take what is steering out of this process's environment, and put `settings` in, for as long as the block runs."""
+    """Remove steering variables from this process's environment and set `settings` for as long as the block runs."""
     before, hidden = dict(os.environ), dict(_taken)
     for name in [name for name in os.environ if is_steering(name)]:
         _taken.setdefault(name, os.environ.pop(name))

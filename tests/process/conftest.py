@@ -1,4 +1,4 @@
-"""A marker for each test, and the proof that no process of the test is left."""
+"""A marker for each test, and a check that no process of the test is left running."""
 
 import os
 import signal

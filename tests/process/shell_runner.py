@@ -1,4 +1,4 @@
-"""What the tests of processes share: shell scripts that are run, and a look at who is left."""
+"""Runs shell scripts for the process tests, and finds the processes that they leave running."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from tasks_lib.process.process_table import Claim, Row, find
 
 PATH = os.environ["PATH"]
 PATIENCE = 20
-"""Seconds after which a test that waits for an event gives up; none comes near it."""
+"""Seconds after which a test stops waiting for an event; far more than any needs."""
 
 
 def find_marked(session: str) -> list[Row]:
@@ -28,7 +28,7 @@ def has_gone(pid: int) -> bool:
 
 
 class Runner:
-    """Runs shell scripts in a directory of the test's own; `events` is a pipe with a name for what they tell."""
+    """Runs shell scripts in the test's own directory; they report events through the named pipe `events`."""
 
     def __init__(self, directory: Path, session: str) -> None:
         self.directory = directory

@@ -1,4 +1,4 @@
-"""What of our environment is handed on."""
+"""Which environment variables are passed on."""
 
 from hypothesis import given
 from hypothesis import strategies as st

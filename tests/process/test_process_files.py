@@ -1,4 +1,4 @@
-"""A file is replaced whole or not at all, read only where it is one, and its empty folders go no further than meant."""
+"""Files are replaced atomically, only regular files are read, and empty parents are removed only up to a given top."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Process groups, with real processes that do everything to stay alive."""
+"""Process groups, with real processes that do everything they can to stay alive."""
 
 import asyncio
 import os
@@ -67,7 +67,7 @@ async def test_a_member_of_the_group_without_the_marker_is_ended_too(runner: Run
 
 
 async def test_a_descendant_without_group_and_marker_is_ended_while_its_parent_lives(runner: Runner) -> None:
-    # `setsid --fork` would lose the parent; here it is still a child when the time is up.
+    # `setsid --fork` would lose the parent; here the process is still a child when the timeout expires.
     ended = await runner.run("env -i setsid sleep 1000 & echo $!; wait", timeout_seconds=1)
     assert ended.timed_out
     assert has_gone(int(runner.output()))
@@ -126,7 +126,7 @@ threading.Thread(target=threading.Event().wait, daemon=True).start()
 open("events", "w").write(str(listening.getsockname()[1]))
 threading.Event().wait()
 """
-"""The kernel is a while at work on its memory, during which the process counts as ended and its port as taken."""
+"""The kernel takes a while to free its memory; until then the process counts as ended, but its port is taken."""
 
 
 async def test_a_cancelled_program_is_gone_with_its_port(runner: Runner) -> None:
@@ -240,7 +240,7 @@ async def test_a_file_that_is_not_executable_is_named_with_what_to_do(tmp_path: 
 async def test_a_missing_interpreter_is_told_from_a_missing_program(tmp_path: Path) -> None:
     (tmp_path / "agent").write_text("#!/no/such/interpreter\n")
     (tmp_path / "agent").chmod(0o755)
-    with pytest.raises(AgentError, match="names an interpreter in its first line"):
+    with pytest.raises(AgentError, match=r"the interpreter in the first line of `.*` does not exist"):
         await start(tmp_path, "./agent")
 
 
@@ -252,7 +252,7 @@ async def test_a_file_of_no_known_format_is_said_to_be_one(tmp_path: Path) -> No
 
 
 async def test_a_directory_that_is_gone_is_told_from_a_missing_program(tmp_path: Path) -> None:
-    with pytest.raises(AgentError, match="gone is not there"):
+    with pytest.raises(AgentError, match="gone does not exist"):
         await start(tmp_path / "gone", "sh")
 
 
@@ -263,14 +263,14 @@ async def start(directory: Path, program: str) -> None:
 
 async def test_a_log_that_is_filled_keeps_its_beginning_and_its_end(runner: Runner) -> None:
     fill = f"head -c {MAX_LOG_BYTES + 5_000_000} /dev/zero | tr '\\0' x"
-    # Between the cut and what is written again after it the log is shorter than both ends together.
+    # Once the middle is cut out, and until more is appended, the log is shorter than the limit.
     size = f"size=$(stat -c %s {runner.log})"
     wait = f"until {size}; [ $size -lt {MAX_LOG_BYTES} ] && [ $size -gt {2 * KEPT_LOG_BYTES} ]; do sleep 0.05; done"
     ended = await runner.run(f"echo first; {fill}; {wait}; echo; echo last")
     text = runner.output()
     assert text.startswith("first\nxxx")
     assert text.endswith("xxx\nlast\n")
-    assert "bytes are left out here: one program may leave 64 MiB in its log]" in text
+    assert "bytes omitted here: a log keeps at most 64 MiB of one program]" in text
     assert len(text) == ended.log_end - ended.log_start < 2 * KEPT_LOG_BYTES + 1000
 
 

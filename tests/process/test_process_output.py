@@ -1,4 +1,4 @@
-"""What a program printed, read up to its own end, whoever holds its output open."""
+"""Output is read until the program exits, even if another process keeps its pipes open."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def start(script: str) -> "subprocess.Popen[bytes]":
 
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[Path]:
-    """A file for the number of a process that a test leaves running, which is ended with it."""
+    """A file for the pid of a process that a test leaves running; the process is ended after the test."""
     path = tmp_path / "holder"
     yield path
     os.kill(int(path.read_text()), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""How Python processes of coordinator's start: what they take from their directory and their variables."""
+"""How coordinator's Python processes start: what they read from their directory and environment."""
 
 import os
 import subprocess
@@ -90,12 +90,12 @@ def test_command_line_works_among_modules_that_are_named_as_those_it_needs(
 ) -> None:
     here = set_traps(tmp_path / "here", "queue", "typer", "click", "rich", "httpx", "dataclasses", "json", "platform")
     if command[0] == str(PROGRAM):
-        set_traps(here, "flows", "tasks_lib")  # With `-m` it is the caller who asks for what is here.
+        set_traps(here, "flows", "tasks_lib")  # With `-m` the caller asks for modules from the current directory.
     done = subprocess.run(
         [*command, "notify", "it's", "$this"], cwd=here, env={**os.environ, **variables}, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.returncode, "in no worktree" in done.stderr, "trap" in done.stderr) == (2, True, False), done.stderr
+    assert (done.returncode, "is not in a worktree" in done.stderr, "trap" in done.stderr) == (2, True, False), done.stderr
 
 
 def test_programs_are_looked_for_in_absolute_places_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Groups that an earlier coordinator recorded, some of them long gone and their numbers given to others."""
+"""Groups that an earlier coordinator recorded, some of them gone and their pids reused."""
 
 import os
 import signal

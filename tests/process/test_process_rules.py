@@ -1,4 +1,4 @@
-"""Rules of the source that keep a repository and a shell from steering coordinator's own processes."""
+"""Source rules that keep a repository or a shell from influencing coordinator's own processes."""
 
 import ast
 import re
@@ -13,14 +13,14 @@ Find = Callable[[ast.AST], bool]
 
 
 def name_of(node: ast.AST) -> str:
-    """`a.b.c` for such an expression, else ""."""
+    """Return `a.b.c` for such an expression, else ""."""
     if isinstance(node, ast.Attribute):
         return f"{name_of(node.value)}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else ""
 
 
 def where(find: Find) -> set[str]:
-    """The files in which `find` is true of a part of the source, relative to the checkout."""
+    """Return the files that contain a syntax node for which `find` is true, relative to the checkout."""
     return {str(path.relative_to(ROOT)) for path in FILES if any(map(find, ast.walk(ast.parse(path.read_text()))))}
 
 
@@ -39,7 +39,7 @@ def looks_for_a_program(node: ast.AST) -> bool:
 
 
 def starts_a_bare_name(node: ast.AST) -> bool:
-    """Whether a program is started by a name that the system would look for, on PATH as it is."""
+    """Return whether a program is started by a bare name, which the system would look up on the unfiltered PATH."""
     starts = ("run", "Popen", "call", "check_call", "check_output")
     if not isinstance(node, ast.Call) or name_of(node.func) not in {f"subprocess.{one}" for one in starts}:
         return False
@@ -49,7 +49,7 @@ def starts_a_bare_name(node: ast.AST) -> bool:
 
 
 def hands_on_what_may_be_taken_out(node: ast.AST) -> bool:
-    """`scrub(os.environ, …)`: while Prefect works in this process, that is not what the person gave."""
+    """`scrub(os.environ, …)`: while Prefect runs in this process, that is not what the user set."""
     return isinstance(node, ast.Call) and name_of(node.func) == "scrub" and name_of(node.args[0]) == "os.environ"
 
 
@@ -59,14 +59,14 @@ def hands_on_what_may_be_taken_out(node: ast.AST) -> bool:
         (makes_a_client, {"tasks_lib/process/http_clients.py"}),
         (looks_for_a_program, {"tasks_lib/process/program_lookup.py"}),
         (hands_on_what_may_be_taken_out, set[str]()),
-        # Agents of the demo are programs of the person's, in the environment of an agent.
+        # The demo's agents are the user's programs, and run in an agent's environment.
         (starts_a_bare_name, set[str]()),
         (
             names_python,
             {
                 "coordinator_start/__init__.py",
                 "tasks_lib/process/python_command.py",
-                "tasks_lib/project/child_environment.py",  # For the launcher, which takes its options from there.
+                "tasks_lib/project/child_environment.py",  # For the launcher, which uses its options.
                 "flows/demo/agent.py",
                 "flows/demo/model_decisions.py",
                 "flows/demo/story.py",
@@ -91,7 +91,7 @@ def test_prefect_is_imported_late_only_where_it_is_isolated() -> None:
     trees = {path: ast.parse(path.read_text()) for path in FILES}
     early = {path for path, tree in trees.items() if any(one.split(".")[0] == "prefect" for one in top_imports(tree))}
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in early}
-    # What imports those at its own top is such a module as well.
+    # A module that imports one of those at its top level counts too.
     while more := {p for p, tree in trees.items() if p not in early and modules & set(top_imports(tree))}:
         early |= more
         modules |= {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in more}
@@ -100,7 +100,7 @@ def test_prefect_is_imported_late_only_where_it_is_isolated() -> None:
     for path in late:
         text = path.read_text()
         is_isolated = re.search(r"(with |enter_context\()(isolated|serve)\(", text)
-        assert is_isolated, f"{path} imports Prefect as it finds it"
+        assert is_isolated, f"{path} imports Prefect without isolating it first"
 
 
 def top_imports(tree: ast.Module) -> list[str]:

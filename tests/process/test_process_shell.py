@@ -1,4 +1,4 @@
-"""Shell lines and the end of what they print, with a real shell."""
+"""Shell lines and the end of their output, with a real shell."""
 
 import os
 from collections.abc import Sequence

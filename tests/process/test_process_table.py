@@ -1,4 +1,4 @@
-"""Which processes are ours, decided from tables of them."""
+"""Which processes belong to a session, decided from process tables."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What asks a person gets a no at once, and a sentence that says why: real programs, as agents and lines start them."""
+"""Programs that ask for input are refused at once, with a reason: real ones, as agents and shell lines start them."""
 
 import shutil
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from tasks_lib.process.noninteractive import ASKERS, EDITORS, PAGERS, SETTINGS, 
 from tasks_lib.project.child_environment import write_settings
 
 HANG_SECONDS = 60.0
-"""No assertion of time: what would wait for a person waits for ever, and is ended then."""
+"""Not an assertion about time: a program that waits for input would wait forever, and is ended after this long."""
 BEGIN = """\
 printf '#!/bin/sh\\nexec sleep 1000\\n' > dialog && chmod +x dialog && dialog=$PWD/dialog
 git init -q repo && cd repo && git config user.name a && git config user.email a@b
@@ -67,7 +67,7 @@ def make_environment(directory: Path) -> Mapping[str, str]:
 
 
 async def ask(runner: Runner, script: str, stdin: bytes | None = None) -> tuple[int, str]:
-    """The status of a script of sh and what it printed; fails if it waits."""
+    """Return the status of an sh script and what it printed; fails if it waits for input."""
     runner.more = make_environment(runner.directory)
     ended = await runner.run(script, timeout_seconds=HANG_SECONDS, stdin=stdin)
     assert not ended.timed_out, runner.output()[-2000:]
@@ -90,22 +90,22 @@ REFUSED = {
     "list of commits": ("git rebase -i HEAD~1", "nobody is here to edit the list of commits: set GIT_SEQUENCE_EDITOR"),
     "patch": ("echo x > f; git add -e", "nobody is here to edit"),
     "settings": ("git config -e && exit 1", "nobody is here to edit"),
-    "merge tool": ("conflict merge; git reset -q f; git checkout -q -m f; git mergetool", "look at a window"),
-    "difference tool": ("git difftool HEAD~1; exit 1", "look at a window"),
-    "difference tool with a window": ("git difftool --gui HEAD~1; exit 1", "look at a window"),
-    "typing error": ("git config help.autoCorrect prompt; git comit", "is not a git command"),
+    "merge tool": ("conflict merge; git reset -q f; git checkout -q -m f; git mergetool", "use a window"),
+    "diff tool": ("git difftool HEAD~1; exit 1", "use a window"),
+    "diff tool with a window": ("git difftool --gui HEAD~1; exit 1", "use a window"),
+    "typo": ("git config help.autoCorrect prompt; git comit", "is not a git command"),
     "another program's editor": ('"$EDITOR" notes.txt', "nobody is here to edit notes.txt"),
     "another program's visual editor": ('"$VISUAL" notes.txt', "nobody is here to edit notes.txt"),
     "editor of this machine": ("sensible-editor notes.txt", "nobody is here to edit notes.txt"),
     "vi": ("vi notes.txt", "nobody is here to type into vi"),
     "vi whose output is a pipe": ("vi notes.txt 2>&1 | cat; exit 1", "nobody is here to type into vi"),
     "vi with options": ("vi -n notes.txt", "Error reading input, exiting"),
-    "browser": ("python3 -m webbrowser http://127.0.0.1:9 ; exit 1", "nobody is here to look at a window"),
+    "browser": ("python3 -m webbrowser http://127.0.0.1:9 ; exit 1", "nobody is here to use a window"),
     "passphrase of a key": (
         "ssh-keygen -q -t ed25519 -N secret -f key && ssh-keygen -y -f key",
         'nobody is here to answer "Enter passphrase',
     ),
-    "passphrase for an agent of keys": (
+    "passphrase for ssh-agent": (
         "ssh-keygen -q -t ed25519 -N secret -f key && ssh-agent ssh-add key",
         'nobody is here to answer "Enter passphrase',
     ),
@@ -150,9 +150,9 @@ ALLOWED = {
     "amend with its patch": ("git commit -q -v --amend; git log -1 --format=%s", "two"),
     "amend without editing": ("git commit -q --amend --no-edit; git log -1 --format=%s", "two"),
     "fixup": ("echo x > f; git commit -qa --fixup=HEAD; GIT_SEQUENCE_EDITOR=true git rebase -q -i --autosquash HEAD~2; git log -1 --format=%s", "two"),
-    "editor of one's own": ("EDITOR=: GIT_EDITOR='echo mine >' git commit -q --allow-empty; git log -1 --format=%s", "mine"),
-    "commits that a person signs": ("git config commit.gpgSign true; git commit -q --allow-empty -m x; git log -1 --format=%s", "x"),
-    "tags that a person signs": ("git config tag.gpgSign true; git config tag.forceSignAnnotated true; git tag -a -m x v; git tag", "v"),
+    "editor set by the user": ("EDITOR=: GIT_EDITOR='echo mine >' git commit -q --allow-empty; git log -1 --format=%s", "mine"),
+    "commits that are signed": ("git config commit.gpgSign true; git commit -q --allow-empty -m x; git log -1 --format=%s", "x"),
+    "tags that are signed": ("git config tag.gpgSign true; git config tag.forceSignAnnotated true; git tag -a -m x v; git tag", "v"),
     "pager": ("git log --format=%s", "two"),
     "pager that is asked for": ("git --paginate log --format=%s", "two"),
     "less": ("git log --format=%s | less", "two"),

@@ -1,4 +1,4 @@
-"""What goes through a proxy, and what never does."""
+"""Which requests go through a proxy, and which never do."""
 
 import socket
 from threading import Thread
@@ -19,7 +19,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class OneAnswer:
-    """A port that answers its first request, and remembers it."""
+    """A port that answers its first request and keeps it."""
 
     def __init__(self) -> None:
         self.heard: bytes = b""
@@ -73,7 +73,7 @@ def test_a_proxy_or_certificates_that_cannot_be_used_are_a_sentence(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(SystemFailure, match=r"https://prefect\.example cannot be asked"):
+    with pytest.raises(SystemFailure, match=r"https://prefect\.example cannot be reached"):
         make_client("https://prefect.example", 30)
 
 

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Stands in for the editor of a person, who is not there. A message that git has made already is left as it is; what
-# somebody would have to write is refused, so that git, or whoever asks, stops at once.
+# Runs in place of an editor, because nobody is there to type. A message that git has already prepared is kept. Anything
+# that someone would have to write is refused, so that git, or another caller, stops at once.
 say() { echo "coordinator: nobody is here to $1" >&2; }
 
-# Whether the message in $file is more than white space, comments, and the patch that `commit --verbose` shows.
+# Succeeds if the message in $file contains more than white space, comments, and the patch of `commit --verbose`.
 has_message() {
     mark=$(git config --get core.commentString || git config --get core.commentChar) 2> /dev/null
     case $mark in '' | auto) mark='#' ;; esac
@@ -19,16 +19,16 @@ for word; do file=$word; done
 case ${file##*/} in
 COMMIT_EDITMSG | MERGE_MSG | SQUASH_MSG | TAG_EDITMSG | NOTES_EDITMSG | EDIT_DESCRIPTION)
     if has_message; then
-        say 'edit the message, so it stays as it is; give another with -m TEXT'
+        say 'edit the message, so it is used unchanged; to give another, use -m TEXT'
         exit 0
     fi
     say 'write the message: give it with -m TEXT or -F FILE'
     ;;
 git-rebase-todo)
-    say 'edit the list of commits: set GIT_SEQUENCE_EDITOR to a command that edits it, or to true to take it as it is'
+    say 'edit the list of commits: set GIT_SEQUENCE_EDITOR to a command that edits it, or to true to keep it unchanged'
     ;;
 *)
-    say "edit ${file:-a file}: give the text in the command, such as -m TEXT, or change the file by another command"
+    say "edit ${file:-a file}: give the text as an option such as -m TEXT, or change the file with another command"
     ;;
 esac
 exit 1

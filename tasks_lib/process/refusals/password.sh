@@ -1,4 +1,4 @@
 #!/bin/sh
-# Stands in for the dialog that asks a person, who is not there, for a password, a passphrase or a yes.
-echo "coordinator: nobody is here to answer \"${1:-a question}\", so the answer is no: use what needs no question" >&2
+# Runs in place of a dialog for a password, a passphrase or a confirmation, because nobody is there to answer.
+echo "coordinator: nobody is here to answer \"${1:-a question}\": refused; use a command that does not ask" >&2
 exit 1

@@ -1,4 +1,4 @@
 #!/bin/sh
-# Stands in for a program with a window: a merge tool, a difference viewer, a browser.
-echo "coordinator: nobody is here to look at a window: work on the files themselves, or in the command line" >&2
+# Runs in place of a program with a window: a merge tool, a diff viewer, a browser.
+echo "coordinator: nobody is here to use a window: edit the files directly, or use the command line" >&2
 exit 1
