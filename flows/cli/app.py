@@ -1,11 +1,5 @@
 """The command line: parses arguments, calls the commands, and turns errors into messages and exit codes."""
 
-if __name__ == "__main__":
-    # With `-m`, Python looks for modules in the current directory before its own library.
-    from coordinator_start import leave_the_current_directory
-
-    leave_the_current_directory()
-
 import os
 import sys
 import traceback
