@@ -95,7 +95,9 @@ def test_command_line_works_among_modules_that_are_named_as_those_it_needs(
         [*command, "notify", "it's", "$this"], cwd=here, env={**os.environ, **variables}, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.returncode, "is not in a worktree" in done.stderr, "trap" in done.stderr) == (2, True, False), done.stderr
+    assert (done.returncode, "is not in a worktree" in done.stderr, "trap" in done.stderr) == (2, True, False), (
+        done.stderr
+    )
 
 
 def test_programs_are_looked_for_in_absolute_places_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

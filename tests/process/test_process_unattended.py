@@ -44,12 +44,13 @@ git commit -q --allow-empty -S -m x"""
 
 
 SIGN_BY_GPG = """\
-mkdir -m 700 ../gpg && export GNUPGHOME=$PWD/../gpg
+mktemp -d > ../gpg && export GNUPGHOME=$(cat ../gpg) && trap 'rm -rf "$GNUPGHOME"' EXIT
 key() { gpg --batch -q --pinentry-mode loopback --passphrase "$2" --quick-gen-key "$1" default default never; }
 key 'a <a@b>' secret 2> /dev/null && echo "pinentry-program $dialog" > $GNUPGHOME/gpg-agent.conf
 gpgconf --kill gpg-agent; git config user.signingKey a@b
 gpg --batch --pinentry-mode loopback --passphrase secret -q -s -o signed f && test -s signed || echo no exception
 gpgconf --kill gpg-agent; git commit -q --allow-empty -S -m x; status=$?; gpgconf --kill gpg-agent; exit $status"""
+"""The home of gpg is not in the test's directory, whose path can be too long for the socket of gpg's agent."""
 
 
 def make_environment(directory: Path) -> Mapping[str, str]:
