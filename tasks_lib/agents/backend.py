@@ -1,4 +1,4 @@
-"""Decides what a coding agent is to its callers: a session that is opened, prompted turn by turn, and closed."""
+"""Defines the interface of a coding agent: a session is opened, prompted turn by turn, and closed."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from tasks_lib.session.spending import NOTHING, Allowance, Spent
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A role that sessions will be opened with, and the model for it ("" for the role's own, or the usual one).
+    """A role that sessions will be opened with, and its model ("" for the role's own, or the default).
 
-    `where` says what asks for it, as the beginning of a message: `tasks/a.md:4: model` or `coordinator.yaml: roles`.
+    `where` says what asks for it, as the start of a message: `tasks/a.md:4: model` or `coordinator.yaml: roles`.
     """
 
     role: str
@@ -23,11 +23,11 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class SessionView:
-    """What a session is doing right now, for a person who watches.
+    """What a session is doing right now, for a user who watches it.
 
-    `activity` is a few words such as `bash: npm test` or `retrying until 12:03:04 (rate limited)`; `active_at` is when
-    it last showed life, ISO 8601 in UTC. `todos_done` of `todos` items of the agent's own list are done, `todo` is the
-    one it is at. `spent` is that of the turn at work, subagents included.
+    `activity` is a few words such as `bash: npm test` or `retrying until 12:03:04 (rate limited)`; `active_at` is the
+    time of its last activity, ISO 8601 in UTC. The agent's own todo list has `todos` items, of which `todos_done` are
+    done; `todo` is the current one. `spent` is that of the current turn, subagents included.
     """
 
     activity: str = ""
@@ -40,19 +40,19 @@ class SessionView:
 
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
-    """What a session is for and where it works.
+    """What a session is for and where it runs.
 
-    `session` is unique among all that live on this machine. `cwd` is the worktree, `task_file` relative to it.
-    `environment` is complete: a program of the session sees this, and the turn's variables, and nothing else. `log`
-    is appended to. `prompt_directory` is outside the worktree and is removed by the caller. `turn_seconds` bounds one
-    turn; `stop_seconds` is how long what is told to end may take. `on_start` is called with each process group that
-    the session starts, before anything waits for it; a backend that starts none never calls it.
+    `session` is unique among all sessions on this machine. `cwd` is the worktree, `task_file` is relative to it.
+    `environment` is complete: the session's programs see it and the turn's variables, and nothing else. `log` is
+    appended to. `prompt_directory` is outside the worktree and is removed by the caller. `turn_seconds` limits one
+    turn; `stop_seconds` is how long processes may take to end. `on_start` is called with each process group that the
+    session starts, before anything waits for it; a backend that starts none never calls it.
 
-    `model` is `provider/model`, "" for the role's own or the usual one. `conversation` is what `on_conversation` told
-    of an earlier session whose conversation goes on, "" for a new one; what it holds is the backend's own. `on_view`
-    is called when what the session does changes, at most a few times a second, and must be quick. `allowances` are
-    what may still be spent, asked whenever more was; a turn that spends more is ended. `look` tells what the worktree
-    holds, in a text that is another exactly if that is: progress that no chat shows. A session that `is_read_only` may
+    `model` is `provider/model`, "" for the role's own or the default. `conversation` is what `on_conversation` received
+    from an earlier session whose conversation continues, "" for a new one; its format is the backend's own. `on_view`
+    is called when the session's activity changes, at most a few times a second, and must be quick. `allowances` are
+    what may still be spent, checked whenever more was; a turn that spends more is ended. `look` returns a text that
+    changes exactly when the worktree's content does: progress that no chat shows. A session that `is_read_only` may
     change no file.
     """
 
@@ -81,7 +81,7 @@ class SessionSpec:
 
 @dataclass(frozen=True, slots=True)
 class TurnSpec:
-    """Which turn a prompt opens: `turn` counts from 1 in each `attempt`, `target` is the head's commit right now."""
+    """The turn that a prompt starts: `turn` counts from 1 in each `attempt`, `target` is the head's current commit."""
 
     attempt: int
     turn: int
@@ -90,14 +90,14 @@ class TurnSpec:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnd:
-    """How a turn ended; what it did is read from git.
+    """How a turn ended; what the agent did is read from git.
 
-    `status` is 0 exactly if the agent itself ended well (an exit status, negative for a signal; an HTTP backend
-    has others). `answer` is the last of what it printed, at most 4,000 bytes of it. `error` is "" or a sentence.
-    `spent` is what the turn used, as far as the backend knows; `turns` and `seconds` always are known. `excess` says
-    which budget was used up, if that ended the turn. `refusal` says why no session can succeed as things are
-    configured (a key or a model that the provider refuses); the whole run stops then. `is_limited` says that the
-    provider only asked for patience: the same session may be prompted again, and waits itself until that makes sense.
+    `status` is 0 only if the agent itself ended successfully (an exit status, negative for a signal; an HTTP backend
+    has others). `answer` is the end of what it printed, at most 4,000 bytes. `error` is "" or a sentence. `spent` is
+    what the turn used, as far as the backend knows; `turns` and `seconds` are always known. `excess` says which budget
+    was exhausted, if that ended the turn. `refusal` says why no session can succeed with this configuration (e.g. the
+    provider rejects the key or the model); the whole run stops then. `is_limited` says that the provider only asked to
+    wait: the same session may be prompted again, and waits by itself until that makes sense.
     """
 
     status: int
@@ -115,39 +115,39 @@ class Session(Protocol):
     """One agent conversation; one turn at a time."""
 
     async def prompt(self, text: str, turn: TurnSpec) -> TurnEnd:
-        """Say `text` and wait for the end of the turn; cancelling ends the turn and all that it started.
+        """Send `text` and wait for the end of the turn; cancelling ends the turn and everything that it started.
 
         Raises AgentError if the agent cannot be started or reached.
         """
         ...
 
     async def say(self, text: str) -> bool:
-        """Hand `text` to the agent in the middle of its turn; False if the backend, or the moment, has no way to."""
+        """Send `text` to the agent during its turn; False if the backend does not support it, or not right now."""
         ...
 
     def attach_command(self) -> str:
-        """A shell line that opens the conversation in the agent's own interface, "" if there is none."""
+        """Return a shell line that opens the conversation in the agent's own interface, "" if there is none."""
         ...
 
     async def close(self) -> None:
-        """End what is left of the session; closing twice does nothing more."""
+        """End what is left of the session; closing it again does nothing."""
         ...
 
 
 class Backend(Protocol):
-    """A way of reaching an agent. Opened before any worktree of a run is made, closed when its last session is."""
+    """A way of reaching an agent. Opened before a run makes any worktree, closed after its last session."""
 
     async def prepare(self, needs: Sequence[Need]) -> None:
-        """See that sessions as `needs` lists can be opened, starting what that takes.
+        """Make sure that sessions as listed in `needs` can be opened, and start what they require.
 
-        Raises InputError, with every fault and what to do about it, before any session is opened.
+        Raises InputError, with every fault and how to fix it, before any session is opened.
         """
         ...
 
     async def close(self) -> None:
-        """End everything of the backend's that is left; closing twice does nothing more."""
+        """End everything that the backend still runs; closing it again does nothing."""
         ...
 
     def open(self, spec: SessionSpec) -> Session:
-        """A session for `spec`; nothing is started before its first prompt."""
+        """Open a session for `spec`; nothing is started before its first prompt."""
         ...

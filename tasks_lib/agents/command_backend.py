@@ -1,4 +1,4 @@
-"""Hides a coding agent that is a program: run once a turn, the prompt on standard input, its exit the turn's end."""
+"""Hides an agent that is a program: run once per turn, with the prompt on standard input, until it exits."""
 
 import os
 import re
@@ -17,22 +17,22 @@ _PLACEHOLDERS = re.compile(r"\{(role|prompt_file|session)\}")
 
 
 class CommandBackend:
-    """Runs `wrapper + command`, an argument list and no shell line, in the worktree.
+    """Runs `wrapper + command`, an argument list rather than a shell line, in the worktree.
 
-    In both `{role}`, `{prompt_file}` and `{session}` are filled in; other braces stay as they are.
+    `{role}`, `{prompt_file}` and `{session}` are replaced in both; other braces are kept.
     """
 
     def __init__(self, command: Sequence[str], wrapper: Sequence[str] = ()) -> None:
         self._argv: tuple[str, ...] = (*wrapper, *command)
 
     async def prepare(self, needs: Sequence[Need]) -> None:
-        """Do nothing: roles and models are the program's own affair, and it is started once a turn."""
+        """Do nothing: the program chooses its roles and models itself, and is started once per turn."""
 
     async def close(self) -> None:
         """Do nothing: each turn ends what it started."""
 
     def open(self, spec: SessionSpec) -> "CommandSession":
-        """A session for `spec`; nothing is started before its first prompt."""
+        """Open a session for `spec`; nothing is started before its first prompt."""
         return CommandSession(self._argv, spec)
 
 
@@ -47,7 +47,7 @@ class CommandSession:
     async def prompt(self, text: str, turn: TurnSpec) -> TurnEnd:
         """Run the program for one turn; raises AgentError if it cannot be started.
 
-        When this returns no process of the turn is left, whatever it forked.
+        When this returns, no process of the turn is left, whatever it forked.
         """
         spec = self._spec
         allowances = spec.allowances() if spec.allowances else ()
@@ -71,26 +71,26 @@ class CommandSession:
         error = _describe(self._argv, ended, spec.turn_seconds)
         seconds = ended.ended - ended.started
         spent = Spent(turns=1, seconds=seconds)
-        # A program tells of no tokens; of what can be known, time alone ends a turn that goes on.
+        # A program does not report tokens, so time is the only budget that can end a turn.
         excess = find_excess(allowances, spent) if ended.timed_out and left < spec.turn_seconds else ""
         return TurnEnd(ended.status, ended.timed_out, answer, error, seconds, spent, excess)
 
     async def say(self, text: str) -> bool:
-        """False: a program that reads its prompt once hears nothing more in that turn."""
+        """Return False: a program that reads its prompt once receives nothing more in that turn."""
         return False
 
     def attach_command(self) -> str:
-        """None: there is nothing to attach to."""
+        """Return "": there is nothing to attach to."""
         return ""
 
     async def close(self) -> None:
-        """End whatever still carries the session's marker, if a turn was broken off: one that ended leaves nothing."""
+        """End processes with the session's marker if a turn was interrupted; a turn that ended leaves none."""
         if self._may_have_left:
             await end_groups((), self._spec.stop_seconds, session=self._spec.session)
 
 
 def fill(argv: Sequence[str], names: Mapping[str, str]) -> list[str]:
-    """`argv` with each `{name}` replaced, once: what is filled in is not looked at again."""
+    """Return `argv` with each `{name}` replaced, once: the inserted text is not searched again."""
     return [_PLACEHOLDERS.sub(lambda found: names[found[1]], word) for word in argv]
 
 
@@ -119,9 +119,9 @@ def _name_signal(number: int) -> str:
 
 
 def check_command(command: Sequence[str], search_path: str) -> str | None:
-    """The sentence that says why `command` cannot be run, or None; `search_path` is the agent's PATH.
+    """Return a sentence that says why `command` cannot be run, or None; `search_path` is the agent's PATH.
 
-    A relative path is looked up in each worktree, so nothing can be said of it here.
+    A relative path is looked up in each worktree, so it cannot be checked here.
     """
     if not command or not command[0]:
         return "agent.command is empty: name the agent's program and its arguments in coordinator.yaml"

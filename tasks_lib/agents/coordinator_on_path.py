@@ -1,4 +1,4 @@
-"""Hides how `coordinator` comes onto an agent's PATH without the rest of our virtual environment."""
+"""Puts `coordinator` onto an agent's PATH without the rest of the virtual environment."""
 
 import os
 import shlex
@@ -12,11 +12,11 @@ NAME = "coordinator"
 
 
 def write_launcher(directory: Path, python: str) -> Path:
-    """Make `directory`, holding only an executable `coordinator` that runs our command line with `python`.
+    """Make `directory` with nothing but an executable `coordinator`, which runs the command line with `python`.
 
-    It imports nothing from where it is called: a worktree may have packages named `flows` or `tasks_lib` of its own.
-    Returns `directory`, to be put first on a PATH. `python` is the absolute path of an interpreter that we are
-    installed for. Idempotent; a program that is being started meanwhile sees the old file or the new one.
+    It imports nothing from where it is called: a worktree may have its own packages named `flows` or `tasks_lib`.
+    Returns `directory`, to be put first on a PATH. `python` is the absolute path of an interpreter that has coordinator
+    installed. Idempotent; a program that is being started meanwhile sees either the old file or the new one.
     """
     directory.mkdir(parents=True, exist_ok=True)
     options = shlex.join(python_options())
@@ -26,6 +26,6 @@ def write_launcher(directory: Path, python: str) -> Path:
     path = directory / NAME
     if path.is_file() and os.access(path, os.X_OK) and path.read_text() == wanted:
         return directory
-    # Beside the directory and not in it, so that a kill in between leaves nothing strange on the PATH.
+    # Next to the directory rather than in it, so that a kill in between leaves no other file on the PATH.
     write_atomically(path, wanted.encode(), mode=0o755, unfinished=directory.parent / f".{NAME}-")
     return directory

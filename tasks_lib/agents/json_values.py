@@ -1,4 +1,4 @@
-"""Hides that what opencode sends may have another shape than it should: a missing object is an empty one."""
+"""Tolerates unexpected shapes in what opencode sends: a missing object counts as an empty one."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -9,10 +9,10 @@ NOTHING: Json = {}
 
 
 def as_object(value: Any) -> Json:
-    """`value` if it is an object, else an empty one."""
+    """Return `value` if it is an object, otherwise an empty one."""
     return cast("Json", value) if isinstance(value, Mapping) else {}
 
 
 def as_objects(value: Any) -> list[Json]:
-    """The objects in `value`; none if it is no list."""
+    """Return the objects in `value`; none if it is not a list."""
     return [as_object(one) for one in cast("list[Any]", value)] if isinstance(value, list) else []

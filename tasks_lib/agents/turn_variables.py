@@ -1,4 +1,4 @@
-"""Decides what every agent is told of its turn, whatever runs it, and how much of its answer is kept."""
+"""Decides which variables describe a turn to every agent, and how much of its answer is kept."""
 
 from tasks_lib.agents.backend import SessionSpec, TurnSpec
 
@@ -6,7 +6,7 @@ ANSWER_BYTES = 4000
 
 
 def name_turn(spec: SessionSpec, turn: TurnSpec) -> dict[str, str]:
-    """The variables that tell the agent where it is; `environment.TURN_NAMES` lists them."""
+    """Return the variables that describe the turn; `environment.TURN_NAMES` lists them."""
     return {
         "COORDINATOR_TASK_ID": spec.task_id,
         "COORDINATOR_TASK_FILE": spec.task_file,

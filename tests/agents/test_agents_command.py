@@ -1,4 +1,4 @@
-"""The command backend, with agents that are real programs and badly behaved."""
+"""The command backend, with agents that are real, misbehaving programs."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The `coordinator` that agents find on their PATH."""
+"""The `coordinator` program that agents find on their PATH."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from tasks_lib.process.python_command import python_command, python_options
 
 
 def make_decoys(directory: Path) -> Path:
-    """A worktree with modules that are named as ours are."""
+    """A worktree with modules named like coordinator's own."""
     for package in ("flows", "tasks_lib"):
         (directory / package).mkdir(parents=True)
         (directory / package / "__init__.py").write_text("print('decoy')\n")

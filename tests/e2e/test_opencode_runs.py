@@ -92,7 +92,7 @@ def test_a_role_that_is_not_there_ends_with_2_before_anything_is_made(
 
     code, output = coordinator.run("run", oc.top, extra=alone)
     assert code == 2, output
-    assert "the role implementer cannot be had" in output
-    assert "There are architect, build, code-reviewer" in " ".join(output.split())
+    assert "the role implementer is not available" in output
+    assert "Available roles: architect, build, code-reviewer" in " ".join(output.split())
     assert oc.leftovers() == []
     assert oc.find_remains() == []

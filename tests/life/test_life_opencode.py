@@ -110,7 +110,7 @@ async def test_a_server_that_is_killed_costs_no_node_and_no_attempt(oc: Opencode
     for name in ("shell", "asks"):
         first, again = read_prompts(oc.requests(name)[-1])
         assert f"id: {name}" in first
-        assert "died and was started again" in again
+        assert "died and was restarted" in again
     assert len(oc.list_ports()) == 2
 
 

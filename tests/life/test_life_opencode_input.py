@@ -49,7 +49,7 @@ async def test_opencode_of_another_version(oc: OpencodeGround) -> None:
     program.write_text("#!/bin/sh\necho 9.9.9\n")
     program.chmod(0o755)
     said = await refuse(oc, {"command": [str(program)]})
-    assert f"`{program}` is opencode 9.9.9; 1.18.33 or a later 1.18 is needed" in said
+    assert f"`{program}` is opencode 9.9.9; 1.18.33 or a later 1.18 is required" in said
 
 
 async def test_opencode_at_a_relative_path_is_that_of_the_repository(oc: OpencodeGround) -> None:
@@ -63,11 +63,11 @@ async def test_unknown_roles_and_models_and_a_provider_that_is_not_there_are_all
     nowhere = f"http://127.0.0.1:{find_port()}/v1"
     agent = {**describe_opencode(nowhere), "model": "scripted/m9"}
     said = await refuse(oc, agent, roles={"implementation": "implementer"}, files={"tasks/b.md": TASK})
-    assert "coordinator.yaml: roles: the role implementer cannot be had: there is none of this name" in said
-    assert "There are architect, build, code-reviewer" in said
-    wrong = "coordinator.yaml: agent.model: the model scripted/m9 cannot be had: scripted has none of this name"
+    assert "coordinator.yaml: roles: the role implementer is not available: no role has this name" in said
+    assert "Available roles: architect, build, code-reviewer" in said
+    wrong = "coordinator.yaml: agent.model: the model scripted/m9 is not available: scripted has no model of this name"
     assert f"{wrong}; it has m1, m2." in said
-    assert "tasks/b.md:5: model: the model elsewhere/m1 cannot be had: no provider elsewhere can be used" in said
+    assert "tasks/b.md:5: model: the model elsewhere/m1 is not available: there is no usable provider elsewhere" in said
     assert f"the provider scripted cannot be reached at {nowhere}: Connection refused; see that it runs" in said
 
 

@@ -1,1 +1,1 @@
-"""Hides opencode, version 1: its server, its configuration, its HTTP interface and its stream of events."""
+"""Hides opencode, version 1: its server, its configuration, its HTTP interface and its event stream."""

@@ -1,4 +1,4 @@
-"""Hides opencode as a backend: servers are got ready, what sessions will need is looked for, sessions are opened."""
+"""Makes opencode a backend: prepares servers, checks that they have what sessions need, and opens sessions."""
 
 import asyncio
 import hashlib
@@ -29,38 +29,38 @@ from tasks_lib.errors import AgentError, Fault, InputError
 from tasks_lib.settings.schema import Settings
 
 OpenSession = Callable[[SessionSpec, Host, str, str, str], Session]
-"""Makes a session from its spec, the host, the agent, the model, and the text that stands in for a role."""
+"""Makes a session from its spec, the host, the agent, the model, and the text that replaces a role."""
 FALLBACK_AGENT = "build"
-"""The agent of opencode's own that is told a role's text, on a server that does not have the role."""
+"""opencode's own agent that gets a role's text as instructions, on a server that does not have the role."""
 
 
 def find_data(data: Path, repository: str) -> Path:
-    """Where in the coordinator's data directory the servers for `repository`, its git directory, keep theirs."""
+    """Return where servers for the git directory `repository` keep data, in the coordinator's data directory `data`."""
     return data / "opencode" / hashlib.sha256(repository.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def move_data(data: Path, former: str, repository: str) -> None:
-    """Have what is kept for the repository that was at `former` be kept for it where it is now."""
+    """Move the data of a repository that was at `former` to its current place."""
     old, new = find_data(data, former), find_data(data, repository)
     if old.is_dir() and not new.exists():
         old.rename(new)
 
 
 def forget_conversations(data: Path) -> None:
-    """Remove what servers of earlier runs kept of their sessions in `data`; what they downloaded stays.
+    """Remove the sessions that servers of earlier runs stored in `data`; what they downloaded is kept.
 
-    Call while no server runs there.
+    Call this only while no server runs there.
     """
     for place in data.glob("*/data"):
         shutil.rmtree(place, ignore_errors=True)
 
 
 class OpencodeBackend:
-    """Sessions on servers of opencode's: our own, or one of the user's (`agent.url`).
+    """Sessions on opencode servers: coordinator's own, or one that the user runs (`agent.url`).
 
-    `environment` is what servers may see, the variables of `agent.keys` among it. `data` is kept from run to run,
-    `private` is this run's alone and removed by the caller. `roles` are the repository's, path → text, as they stand
-    on the target. `log` is what the servers print.
+    `environment` is what servers may see, including the variables of `agent.keys`. `data` is kept from run to run,
+    `private` is for this run only and is removed by the caller. `roles` are the repository's, path → text, as they are
+    on the target. Servers write to `log`.
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class OpencodeBackend:
 
     @property
     def host(self) -> Host | None:
-        """Whoever keeps the servers, None before sessions were got ready for."""
+        """The owner of the servers, None before `prepare`."""
         return self._host
 
     async def prepare(self, needs: Sequence[Need]) -> None:
-        """See that sessions as `needs` lists can be opened; starts the first server, if that is ours and not running.
+        """Make sure that sessions as listed in `needs` can be opened; starts the first server unless it is running.
 
         Raises InputError with every fault, AgentError if the server cannot be started.
         """
@@ -145,7 +145,7 @@ class OpencodeBackend:
         return self._private / "configuration"
 
     def _write_configuration(self, theirs: Theirs | None) -> None:
-        """Write the files that servers read for each worktree anew; before `theirs` is known they allow nothing."""
+        """Rewrite the files that servers read for each worktree; before `theirs` is known they allow nothing."""
         settings, environment = self._settings, self._environment
         keys = [name for name in environment if any(fnmatchcase(name, key) for key in settings.agent.keys)]
         scratch = next((environment[name] for name in ("TMPDIR", "TMP", "TEMP") if environment.get(name)), "/tmp")  # noqa: S108 - It is where opencode tells agents to put such files.
@@ -160,7 +160,7 @@ class OpencodeBackend:
         write_configuration(self._configuration, found)
 
     def _permit(self) -> None:
-        """Let agents do what neither the run nor the person's own configuration refuses."""
+        """Let agents do what neither the run nor the user's own configuration refuses."""
         self._theirs = load_user_config(self._configuration)
         self._write_configuration(self._theirs)
 
@@ -196,7 +196,7 @@ class OpencodeBackend:
         ]
 
     def _find_naming(self, need: Need) -> str:
-        """Where the model of `need` is named, as the beginning of a message; `_name_model` has the same order."""
+        """Return where the model of `need` is named, as the start of a message; same order as `_name_model`."""
         role = self._roles.get(need.role)
         if need.model:
             return need.where
@@ -208,7 +208,7 @@ class OpencodeBackend:
         return "opencode's own configuration"
 
     def _name_model(self, role: str, model: str) -> str:
-        """The model of a session: what the repository names before what the person does; "" if nothing names one."""
+        """Return a session's model: the repository's choice before the user's; "" if neither names one."""
         mine, catalog = self._roles.get(role), self._catalog
         theirs = catalog.agents.get(role, "") if catalog else ""
         usual = self._settings.agent.model
@@ -216,9 +216,9 @@ class OpencodeBackend:
         return next((name for name in (model, *known) if name), catalog.usual_model if catalog else "")
 
     def open(self, spec: SessionSpec) -> Session:
-        """A session for `spec`; nothing is started before its first prompt."""
+        """Open a session for `spec`; nothing is started before its first prompt."""
         if self._host is None:
-            raise AgentError("opencode was not made ready before a session was opened")
+            raise AgentError("the opencode backend must be prepared before a session is opened")
         agent, system = spec.role, ""
         if isinstance(self._host, ExternalServer) and self._catalog and spec.role not in self._catalog.agents:
             role = self._roles.get(spec.role)
@@ -226,6 +226,6 @@ class OpencodeBackend:
         return self._open_session(spec, self._host, agent, self._name_model(spec.role, spec.model), system)
 
     async def close(self) -> None:
-        """Stop every server of ours; closing twice does nothing more."""
+        """Stop every server that coordinator started; closing it again does nothing."""
         if self._host:
             await self._host.close()

@@ -1,5 +1,5 @@
-// The coordinator's part inside opencode: it decides what a shell of an agent sees, and has the last word on permissions.
-// Loaded once for each worktree. What it is to do stands in coordinator.json beside opencode.json.
+// Coordinator's plugin for opencode: decides which environment an agent's shell gets, and sets the final permissions.
+// Loaded once for each worktree. Its instructions are in coordinator.json, next to opencode.json.
 import { createHash } from "node:crypto"
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -17,13 +17,13 @@ const plan = () => read(place("coordinator.json")) ?? {}
 
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value)
 
-// Of two lists what both name, if it is one of what is allowed; else what either names.
+// For lists of what is allowed, what both contain; for other lists, what either contains.
 const joinLists = (key, theirs, ours) =>
   key === "enabled_providers" || key === "whitelist"
     ? theirs.filter((one) => ours.includes(one))
     : [...new Set([...theirs, ...ours])]
 
-// `ours` over `theirs`, but what they refuse stays refused. `{env:NAME}` is filled in, as opencode does in files.
+// Merges `ours` over `theirs`, but what they refuse stays refused. Replaces `{env:NAME}`, as opencode does in files.
 const overlay = (key, theirs, ours) => {
   if (typeof ours === "string") return ours.replace(/\{env:([^}]+)\}/g, (_, name) => process.env[name] ?? "")
   if (Array.isArray(ours)) return Array.isArray(theirs) ? joinLists(key, theirs, ours) : ours
@@ -36,8 +36,8 @@ const overlay = (key, theirs, ours) => {
   return isRefusal ? theirs : ours
 }
 
-// opencode 1.18 reads configuration a second time, for what will be its next version, and there imports whatever plugins
-// a worktree has, whatever the switches say. Such a file is empty for this process from here on.
+// opencode 1.18 reads configuration a second time, for its next version, and then imports any plugins in a worktree,
+// whatever the switches say. From here on, this process loads those files as empty modules.
 globalThis.Bun?.plugin?.({
   name: "coordinator",
   setup: (build) => build.onLoad({ filter: /[\\/]\.worktrees[\\/]/ }, () => ({ contents: "export {}", loader: "js" })),
@@ -47,20 +47,20 @@ export const Coordinator = async ({ directory }) => ({
   config: async (config) => {
     const { agents, permission, fixed, beside, seen } = plan()
     if (!fixed) return
-    config.username = "coordinator" // By this the coordinator sees that its part was loaded.
+    config.username = "coordinator" // Tells the coordinator that this plugin was loaded.
     for (const [key, value] of Object.entries(beside)) config[key] = overlay(key, config[key], value)
     Object.assign(config, fixed)
     if (seen) {
       const found = Object.entries(config.agent ?? {}).map(([name, { permission, disable }]) => [name, { permission, disable }])
       writeFileSync(place(seen), JSON.stringify({ permission: config.permission, agents: Object.fromEntries(found) }), { mode: 0o600 })
-      return // The files of the run refuse everything until the coordinator has read this.
+      return // The run's files refuse everything until the coordinator has read this.
     }
     config.permission = permission
-    // Of an agent that came after the coordinator looked nobody knows what it may do.
+    // An agent that was added after the coordinator read the configuration is denied everything.
     for (const [name, agent] of Object.entries(config.agent ?? {}))
       agent.permission = Object.hasOwn(agents, name) ? agents[name] : { "*": "deny" }
   },
-  // Read anew for each shell, because a turn has variables of its own. `undefined` takes a variable away.
+  // Read again for each shell, because variables change with each turn. `undefined` removes a variable.
   "shell.env": async (_input, output) => {
     const { shells, keep, always } = plan()
     const file = shells && join(shells, createHash("sha256").update(directory).digest("hex") + ".json")

@@ -1,4 +1,4 @@
-"""A proxy before opencode's server that can cut its streams of events, and keep them cut."""
+"""A proxy in front of opencode's server that can cut its event streams, and keep them cut."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -13,7 +13,7 @@ BLOCK = 1 << 16
 
 
 class CuttingProxy:
-    """Passes every connection on to `port`; a stream of events only while `is_open`."""
+    """Forwards every connection to `port`, but an event stream only while `is_open`."""
 
     def __init__(self) -> None:
         self.port: int = 0
@@ -23,7 +23,7 @@ class CuttingProxy:
         self._writers: set[asyncio.StreamWriter] = set()
 
     def cut(self) -> None:
-        """Break all streams of events, and those that will come."""
+        """Cut all event streams, and any that are opened later."""
         self._is_open = False
         for writer in self._writers:
             writer.transport.abort()
@@ -47,7 +47,7 @@ class CuttingProxy:
     async def _pass_on(
         self, reader: asyncio.StreamReader, there: asyncio.StreamWriter, writer: asyncio.StreamWriter
     ) -> None:
-        """Pass requests on, and take note of a connection, used for others before or not, that becomes a stream."""
+        """Forward requests, and record a connection that becomes a stream, even if it was used for other requests before."""
         with suppress(OSError):
             while block := await reader.read(BLOCK):
                 if block.startswith(b"GET /global/event"):

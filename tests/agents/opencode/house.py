@@ -1,4 +1,4 @@
-"""What tests of opencode's servers share: places for a user, plans, and a way to let an agent use its tools."""
+"""Shared by the tests of opencode servers: a user's directories, plans, and a way to let an agent use its tools."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Answer)
 print(f"opencode server listening on http://127.0.0.1:{port}", flush=True)
 server.serve_forever()
 """
-"""A program that starts as opencode does, in a tenth of the time, for what does not depend on what it answers."""
+"""A program that starts like opencode in a tenth of the time, for tests that do not depend on its answers."""
 
 
 def make_stand_in(directory: Path) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ def make_stand_in(directory: Path) -> tuple[str, ...]:
 
 
 def make_user(directory: Path) -> dict[str, str]:
-    """A home with nothing in it, and the variables that a server may see there."""
+    """An empty home directory, and the variables that a server may see there."""
     home = directory / "home"
     home.mkdir(exist_ok=True)
     return {"PATH": os.environ["PATH"], "HOME": str(home), "COORDINATOR_REPOSITORY": str(directory)}
@@ -78,7 +78,7 @@ def make_worktree(directory: Path, name: str = "worktree") -> Path:
 
 
 class Opened:
-    """What a backend opened, instead of a session."""
+    """Records what a backend would open, in place of a session."""
 
     def __init__(self, spec: SessionSpec, host: Host, agent: str, model: str, system: str) -> None:
         self.spec: SessionSpec = spec
@@ -118,7 +118,7 @@ def with_model(url: str, **more: Any) -> dict[str, Any]:
 async def use_tools(
     address: Address, worktree: Path, steps: Sequence[dict[str, Any]], agent: str = "implementation-specialist"
 ) -> list[dict[str, Any]]:
-    """Let an agent in `worktree` take `steps`; returns the state of each tool call: `status`, `output`, `error`."""
+    """Let an agent in `worktree` take `steps`; return the state of each tool call: `status`, `output`, `error`."""
     where = {"directory": str(worktree)}
     async with connect(address, SECONDS) as client:
         made = await client.post("/session", params=where, json={"title": "a test", "agent": agent})
@@ -130,7 +130,7 @@ async def use_tools(
 
 
 async def run_shell(address: Address, worktree: Path, line: str, agent: str = "implementation-specialist") -> str:
-    """What a line prints in the shell of an agent, or the error that the agent gets instead."""
+    """Return what a line prints in an agent's shell, or the error that the agent gets instead."""
     step = {"tool": "bash", "args": {"command": line, "description": "a line"}}
     (state,) = await use_tools(address, worktree, [step], agent)
     return str(state.get("output") or state.get("error"))
@@ -145,7 +145,7 @@ async def is_answered(address: Address) -> bool:
 
 
 def find_carriers(name: str, value: str) -> list[psutil.Process]:
-    """The processes whose environment has `name` set to `value`."""
+    """Return the processes whose environment has `name` set to `value`."""
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         try:

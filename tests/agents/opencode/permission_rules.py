@@ -1,4 +1,4 @@
-"""opencode's own way of deciding, written down once more from what the real one does."""
+"""opencode's own way of deciding permissions, reimplemented from what the real one does."""
 
 import re
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""What the tests of sessions share: real servers with a scripted model, worktrees, and sessions that are watched."""
+"""Shared by the session tests: real servers with a scripted model, worktrees, and sessions whose views are recorded."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ from tasks_lib.process.process_table import Claim, Row, find
 from tasks_lib.settings.schema import Settings
 
 PATIENCE = 300.0
-"""Seconds after which a test that waits for an event gives up; none comes near it."""
+"""Seconds after which a test stops waiting for an event; far more than any needs."""
 ROLE = "worker"
 GIT = {
     name: value
@@ -38,7 +38,7 @@ STEADY = SessionLimits(stall_seconds=60, tool_seconds=60)
 
 
 class Watcher:
-    """Keeps the views of a session, and lets a test wait for one."""
+    """Records the views of a session, and lets a test wait for one."""
 
     def __init__(self) -> None:
         self.views: list[SessionView] = []
@@ -57,7 +57,7 @@ class Watcher:
 
 
 class Opened:
-    """A session with its worktree, and what was seen of it."""
+    """A session with its worktree, and the views of it."""
 
     def __init__(self, session: OpencodeSession, spec: SessionSpec, watcher: Watcher, conversations: list[str]) -> None:
         self.session: OpencodeSession = session
@@ -80,14 +80,14 @@ class Opened:
 
     @property
     def left(self) -> list[Row]:
-        """The processes that carry the session's marker."""
+        """Return the processes that carry the session's marker."""
         return find(Claim((), self.spec.session, is_watched=False))
 
     def git(self, *words: str) -> str:
         return run_git(self.spec.cwd, *words)
 
     def make_bell(self) -> Path:
-        """A pipe in the worktree: whoever writes into it wakes `hear`."""
+        """A pipe in the worktree: writing into it wakes `hear`."""
         path = self.spec.cwd / "bell"
         path.unlink(missing_ok=True)
         os.mkfifo(path)
@@ -120,7 +120,7 @@ class Lab:
         is_fresh: bool = False,
         **changes: Any,
     ) -> Opened:
-        """A session in the worktree that all share, because opening one takes seconds, or in a fresh one, or as `like`."""
+        """Open a session in the shared worktree, because opening one takes seconds, or in a fresh one, or that of `like`."""
         watcher, conversations, name = Watcher(), list[str](), f"test-{uuid.uuid4().hex}"
         spec = SessionSpec(
             session=name,
@@ -149,7 +149,7 @@ class Lab:
         return directory if directory.exists() else make_worktree(directory)
 
     async def kill_server(self) -> None:
-        """Kill the server outright, as the system does when memory runs out."""
+        """Kill the server, as the system does when memory runs out."""
         seat = await self.host.sit(0)
         address = await seat.address()
         assert address.group is not None

@@ -1,4 +1,4 @@
-"""opencode as a backend: what is missing is said before any session is opened, and nobody's configuration loosens it."""
+"""opencode as a backend: faults are reported before any session is opened, and no configuration loosens permissions."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ LOOSE: Any = {
     },
     "provider": {"mine": {"npm": "@ai-sdk/openai-compatible", "options": {"apiKey": "x"}, "models": {"u1": {}}}},
 }
-"""A user's own configuration that allows much more than ours; what one refuses is in `test_theirs.py`."""
+"""A user's own configuration that allows much more than the run's; refusals are tested in `test_theirs.py`."""
 
 ROLES = {
     ".opencode/agents/loose/one.md": "---\nmode: subagent\npermission: {external_directory: allow, '*': allow, "
@@ -54,7 +54,7 @@ class House:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[House]:
-    """A backend that was got ready, for a user whose own configuration allows much."""
+    """A prepared backend, for a user whose own configuration allows a lot."""
     directory = tmp_path_factory.mktemp("backend")
     theirs = directory / "home" / ".config" / "opencode"
     (theirs / "node_modules").mkdir(parents=True)
@@ -124,7 +124,7 @@ async def test_a_role_of_the_repository_is_narrower_where_it_says_so(house: Hous
 
 
 async def test_the_real_one_decides_as_the_tests_of_permissions_reckon(house: House) -> None:
-    """The rules that a server lists begin with what it has built in, in the order that these tests assume."""
+    """The rules that a server lists begin with its built-in ones, in the order that these tests assume."""
     found = (await rules_of(house))["implementation-specialist"]
     for permission in ("bash", "edit", "read", "doom_loop", "question", "webfetch"):
         for subject in ("git push x", "git", "/w/.env", "/w/.env.example", "a", "*"):
@@ -165,12 +165,13 @@ async def test_what_is_missing_is_said_all_at_once_with_what_there_is(house: Hou
         await house.backend.prepare(needs)
     text = str(caught.value)
     assert len(caught.value.faults) == 4
-    assert 'code-reviwer cannot be had: there is none of this name. Did you mean "code-reviewer"?' in text
+    assert 'code-reviwer is not available: no role has this name. Did you mean "code-reviewer"?' in text
     assert ".opencode/agents/resolver.md disables it" in text
     assert (
-        "tasks/a.md:4: model: the model scripted/m2 cannot be had: scripted has none of this name; it has m1." in text
+        "tasks/a.md:4: model: the model scripted/m2 is not available: scripted has no model of this name; its models: m1."
+        in text
     )
-    assert 'no provider scriptd can be used. Did you mean "scripted"?' in text
+    assert 'there is no usable provider scriptd. Did you mean "scripted"?' in text
 
 
 async def test_sessions_get_their_role_and_the_nearest_model(house: House, tmp_path: Path) -> None:
@@ -241,7 +242,7 @@ async def test_a_server_of_the_users_of_another_version_is_refused(tmp_path: Pat
     try:
         assert program.stdout
         assert b"listening" in await program.stdout.readline()
-        with pytest.raises(InputError, match=r"is opencode 1\.17\.0; 1\.18\.33 or a later 1\.18 is needed"):
+        with pytest.raises(InputError, match=r"is opencode 1\.17\.0; 1\.18\.33 or a later 1\.18 is required"):
             await make_backend(tmp_path, {"url": address.url}).prepare([])
     finally:
         program.kill()
@@ -253,7 +254,7 @@ NOWHERE = Catalog({"build": ""}, {"b": ("m1",), "a": ("m1",)}, "", {})
 
 async def test_no_model_at_all_is_said_once() -> None:
     (fault,) = check_models([Need("build"), Need("plan")], lambda _role, model: model, NOWHERE)
-    assert "no model is named: write `model: provider/model` below `agent`" in fault
+    assert "no model is set: write `model: provider/model` below `agent`" in fault
     assert "a, b." in fault
 
 

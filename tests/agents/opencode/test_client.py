@@ -1,4 +1,4 @@
-"""What opencode's server answers, and what is made of it."""
+"""What opencode's server answers, and how the client handles it."""
 
 import json
 from collections.abc import Callable
@@ -54,8 +54,8 @@ async def test_a_permission_is_rejected_with_a_message_and_a_question_answered()
     [
         (httpx.Response(401), "refuses the password: set OPENCODE_SERVER_PASSWORD"),
         (httpx.Response(500, text="out\nof order"), "answered /session/status with 500: out of order"),
-        (httpx.Response(200, text="<html>"), "with no JSON: is it opencode's server?"),
-        (httpx.Response(200, json=[]), "with something else than it is asked for"),
+        (httpx.Response(200, text="<html>"), "with JSON: is it opencode's server?"),
+        (httpx.Response(200, json=[]), "with unexpected data"),
     ],
 )
 async def test_an_answer_that_cannot_be_used_is_a_sentence(answer: httpx.Response, said: str) -> None:
@@ -102,6 +102,6 @@ async def test_a_stream_ends_with_an_error_and_passes_over_noise() -> None:
         async for payload in client.stream():
             seen.append(payload["type"])
 
-    with pytest.raises(Unreachable, match="ended its stream"):
+    with pytest.raises(Unreachable, match="closed its event stream"):
         await listen()
     assert seen == ["server.connected", "session.idle"]

@@ -1,4 +1,4 @@
-"""What opencode's events mean, by streams that a real server sent."""
+"""What opencode's events mean, based on streams recorded from a real server."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ def read_trace(name: str) -> list[tuple[float, Json]]:
 
 
 def follow(name: str) -> tuple[Watch, list[Event], list[str]]:
-    """The watch at the end of a trace, the events in it, and what was said of it on the way."""
+    """Return the watch at the end of a trace, its events, and the descriptions on the way."""
     trace = read_trace(name)
     events = [event for at, payload in trace for event in translate(payload, at, "p/m")]
     root = next(payload["properties"]["info"]["id"] for _, payload in trace if payload["type"] == "session.created")
@@ -82,7 +82,7 @@ def test_a_retry_says_until_when_and_why() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("unknown_model", "Model not found: scripted/nope: `opencode models` lists"),
+        ("unknown_model", "Model not found: scripted/nope: run `opencode models`"),
         ("unknown_role", 'Agent not found: "nope". Available agents: build, '),
         ("refused_key", "the provider of p/m refuses the key (401: scripted)"),
     ],
@@ -160,7 +160,7 @@ def test_the_transcript_says_a_thing_once_and_keeps_it_short(tmp_path: Path) -> 
 
 
 class Line(Client):
-    """A client whose stream is what a test feeds it."""
+    """A client whose event stream is provided by the test."""
 
     def __init__(self) -> None:
         super().__init__(ADDRESS)

@@ -1,4 +1,4 @@
-"""How many servers there are, who starts them, and when nobody does any more."""
+"""How many servers there are, what starts them, and when they are no longer restarted."""
 
 import asyncio
 import subprocess
@@ -50,7 +50,7 @@ async def test_many_who_ask_at_once_get_one_server_each_with_places_of_its_own(t
     finally:
         await fleet.close()
     assert not await is_answered(addresses[0])
-    with pytest.raises(AgentError, match="the run ends"):
+    with pytest.raises(AgentError, match="the run is ending"):
         await seats[0].address()
 
 

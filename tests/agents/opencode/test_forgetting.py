@@ -1,4 +1,4 @@
-"""What servers of earlier runs keep, and what of it goes once nothing is open any more."""
+"""What servers of earlier runs store, and what of it is removed once nothing is open."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What tools may do: a policy, and roles that can narrow it and never widen it."""
+"""What tools may do: a policy, and roles that can narrow it but never widen it."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def refused_by(found: Rules, permission: str, subject: str) -> bool:
 
 
 def as_opencode_reads(policy: Rules, role: Rules) -> Rules:
-    """The global section and then the role's, as they are written to files and merged."""
+    """Return the global section followed by the role's, as they are written to files and merged."""
     return (*flatten(to_section(policy)), *flatten(to_section(narrow(policy, role))))
 
 
@@ -145,7 +145,7 @@ def test_a_role_that_refuses_some_keeps_what_the_policy_allows_of_the_rest() -> 
 
 
 def test_allowing_by_name_holds_where_both_refuse_the_rest() -> None:
-    """The usual way to write a list of what is allowed, on both sides; one of them is a person's own configuration."""
+    """The usual form of an allow-list, on both sides; one of them is a user's own configuration."""
     policy = make_policy({"*": "deny", "bash": {"*": "deny", "git *": "allow", "ls *": "allow"}, "edit": "allow"})
     role = flatten({"*": "ask", "bash": {"*": "ask", "git *": "allow", "make": "allow"}, "edit": "allow"})
     both = as_opencode_reads(policy, role)
@@ -182,11 +182,11 @@ def test_what_the_policy_asks_about_no_role_can_allow() -> None:
 
 
 def test_a_pattern_whose_place_javascript_would_change_is_refused() -> None:
-    assert "cannot be kept in its place" in (find_pattern_fault("bash", "123") or "")
+    assert "whose position would be lost" in (find_pattern_fault("bash", "123") or "")
     assert find_pattern_fault("bash", "")
     assert find_pattern_fault("bash", "git *") is None
 
 
 def test_patterns_that_opencode_takes_no_configuration_with_are_refused() -> None:
-    assert "takes no patterns" in (find_pattern_fault("webfetch", "https://example.org/*") or "")
+    assert "does not accept patterns" in (find_pattern_fault("webfetch", "https://example.org/*") or "")
     assert find_pattern_fault("webfetch", "*") is None

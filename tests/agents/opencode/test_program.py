@@ -1,4 +1,4 @@
-"""Which opencode can be used: found, starting, and of a version that was tried."""
+"""Which opencode can be used: it exists, starts, and has a tested version."""
 
 import os
 from pathlib import Path

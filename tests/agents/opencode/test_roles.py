@@ -1,4 +1,4 @@
-"""Roles: those that come along, those of a repository above them, and what is wrong with one by file and line."""
+"""Roles: shipped ones, a repository's that override them, and faults by file and line."""
 
 from collections.abc import Mapping
 
@@ -110,9 +110,9 @@ def test_yaml_that_cannot_be_read_is_named_with_its_line() -> None:
 def test_a_missing_role_is_named_with_those_there_are() -> None:
     need = Need("code-reviwer", where="coordinator.yaml: roles")
     (fault,) = check_role_requirements([need, need], ["code-reviewer", "resolver"])
-    assert fault.startswith("coordinator.yaml: roles: the role code-reviwer cannot be had")
+    assert fault.startswith("coordinator.yaml: roles: the role code-reviwer is not available")
     assert 'Did you mean "code-reviewer"?' in fault
-    assert "There are code-reviewer, resolver" in fault
+    assert "Available roles: code-reviewer, resolver" in fault
 
 
 def test_a_role_that_a_file_disables_is_said_to_be() -> None:

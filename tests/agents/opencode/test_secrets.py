@@ -1,4 +1,4 @@
-"""What an agent of opencode's can see of secrets: each line of docs/security.md, with the real program."""
+"""What an opencode agent can see of secrets: each line of docs/security.md, with the real program."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ class House:
         return self.directory / "home" / ".local" / "share" / "opencode" / "auth.json"
 
     def make_worktree(self, name: str, **environment: str) -> Path:
-        """A worktree in which shells have exactly `environment`, and what programs need to be found."""
+        """Make a worktree in which shells have exactly `environment`, and a PATH."""
         worktree = make_worktree(self.directory, name)
         self.fleet.write_shell_environment(worktree, {"PATH": os.environ["PATH"], **environment})
         return worktree
@@ -103,7 +103,7 @@ async def test_a_file_of_variables_that_is_broken_opens_nothing(house: House) ->
 
 
 async def test_a_program_that_looks_for_the_servers_environment_finds_it(house: House) -> None:
-    """It cannot be avoided: the same user may read it. The page says so."""
+    """This cannot be avoided, because it is the same user; docs/security.md says so."""
     assert house.address.group
     line = f"tr '\\0' '\\n' < /proc/{house.address.group.pid}/environ"
     found = await run_shell(house.address, house.make_worktree("proc"), line)
@@ -112,7 +112,7 @@ async def test_a_program_that_looks_for_the_servers_environment_finds_it(house: 
 
 
 async def test_a_program_that_looks_for_logins_and_configuration_finds_them(house: House) -> None:
-    """It cannot be avoided: the same user may read them. The page says so."""
+    """This cannot be avoided, because it is the same user; docs/security.md says so."""
     worktree = house.make_worktree("files")
     read = f"python3 -c \"print(open('{house.login}').read())\""
     assert LOGIN in await run_shell(house.address, worktree, read)

@@ -1,4 +1,4 @@
-"""One real server of opencode's: started, seen to be well, killed, ended with all that it had opened."""
+"""One real opencode server: started, checked for health, killed, and ended with everything that it had opened."""
 
 import asyncio
 import os

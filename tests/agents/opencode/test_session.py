@@ -64,12 +64,12 @@ async def test_a_conversation_that_is_gone_or_is_elsewhere_begins_anew_and_says_
     first = lab.open()
     await first.do([{"say": "first"}])
     for conversation in ("0:ses_nothing", first.conversations[0]):
-        # A worktree of its own, as another attempt may have: the tools of the old conversation work in the old one.
+        # Another worktree, as another attempt may have: the tools of the old conversation run in the old one.
         other = lab.open(conversation=conversation, is_fresh=True)
         assert (await other.do([{"say": "ok"}])).status == 0
         assert other.conversations[0] != conversation
         prompt = str(lab.model.requests[-1]["messages"][-1]["content"])
-        assert prompt.startswith("(What was said before in this conversation is lost.")
+        assert prompt.startswith("(The earlier messages of this conversation are lost.")
 
 
 async def test_a_permission_that_is_asked_for_is_refused_with_advice(lab: Lab) -> None:
@@ -87,7 +87,7 @@ async def test_a_question_is_answered_and_the_turn_goes_on(lab: Lab) -> None:
     asked = [{"question": text, "header": "q", "options": [{"label": "a", "description": "A"}]} for text in "xy"]
     end = await one.do([{"tool": "question", "args": {"questions": asked}}, {"say": "went on"}])
     assert (end.status, end.answer) == (0, "went on")
-    assert "Decide by the task file" in str(lab.model.requests[-1]["messages"][-1]["content"])
+    assert "Decide based on the task file" in str(lab.model.requests[-1]["messages"][-1]["content"])
 
 
 async def test_a_subagents_tokens_count_and_its_requests_are_answered(lab: Lab) -> None:

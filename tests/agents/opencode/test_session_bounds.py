@@ -1,4 +1,4 @@
-"""Providers and models that would be asked for ever: each turn ends after a few requests, with a real opencode."""
+"""Providers and models that would be asked forever: each turn ends after a few requests, with a real opencode."""
 
 import itertools
 import time
@@ -15,14 +15,14 @@ from tasks_lib.agents.opencode.turns.session_adapter import Shared
 pytestmark = [pytest.mark.xdist_group("opencode"), pytest.mark.asyncio(loop_scope="module")]
 TOO_LONG = Step(error=400, message="prompt is too long: context_length_exceeded, the maximum is 10 tokens")
 NEARLY_FULL = 99_000
-"""Tokens of an answer after which opencode makes the conversation shorter."""
+"""Tokens of an answer after which opencode compacts the conversation."""
 A_DAY = 86_400
 FEW = 40
-"""Requests. It takes 4 to 6; but opencode does not wait for us, and on a busy machine we may hear of them late."""
+"""Requests. It takes 4 to 6; but opencode does not wait, and on a busy machine their events may arrive late."""
 
 
 class Mood:
-    """A model that summarises whatever it is asked to, and else answers with `steps`, the last again and again."""
+    """A model that writes summaries when asked, and otherwise answers with `steps`, repeating the last."""
 
     def __init__(self) -> None:
         self.steps: Sequence[Step] = ()

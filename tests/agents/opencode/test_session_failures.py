@@ -13,7 +13,7 @@ from tasks_lib.agents.opencode.turns.session_adapter import Shared
 
 pytestmark = [pytest.mark.xdist_group("opencode"), pytest.mark.asyncio(loop_scope="module")]
 SOON = {"retry-after-ms": "50"}
-"""opencode obeys this, and so a provider that fails for good does so within a second instead of 67."""
+"""opencode obeys this, so a provider that keeps failing fails for good within a second instead of 67."""
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -49,7 +49,7 @@ async def test_a_rate_limit_for_good_holds_the_others_back(lab: Lab) -> None:
     shared = Shared()
     end = await lab.open(shared=shared).do([{"error": 429, "headers": SOON}])
     assert (end.status, end.refusal) == (1, "")
-    assert "is asked too often (429" in end.error
+    assert "gets too many requests (429" in end.error
     assert shared.throttle.until > time.time() + 30
 
 
@@ -66,7 +66,7 @@ async def test_a_wait_beyond_the_turns_end_is_not_waited_for(lab: Lab) -> None:
         (400, "API key not valid", "the provider of scripted/m1 refuses the key (400: API key not valid)"),
         (403, "No access", "the provider of scripted/m1 refuses the model to this key (403: No access)"),
         (404, "No such model", "the provider of scripted/m1 does not have the model (404: No such model)"),
-        (402, "Credit is used up", "the provider of scripted/m1 wants to be paid first (402: Credit is used up)"),
+        (402, "Credit is used up", "the provider of scripted/m1 requires payment (402: Credit is used up)"),
     ],
 )
 async def test_what_no_session_could_mend_is_a_refusal(lab: Lab, status: int, message: str, said: str) -> None:
@@ -153,12 +153,12 @@ async def test_a_server_killed_in_the_middle_of_a_tool_costs_nothing(lab: Lab) -
     seen = len(lab.model.requests)
     await lab.kill_server()
     end = await turn
-    assert "died and was started again" in str(lab.model.requests[seen]["messages"][-1]["content"])
+    assert "died and was restarted" in str(lab.model.requests[seen]["messages"][-1]["content"])
     assert (end.status, end.answer) == (0, "committed")
     assert len(one.conversations) == 1
     assert one.git("log", "-1", "--format=%s") == "Kept"
     assert one.left == []
-    assert "the server is gone" in one.log
+    assert "the server has died" in one.log
 
 
 async def test_a_server_that_died_between_turns_is_started_again(lab: Lab) -> None:

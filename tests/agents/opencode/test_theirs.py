@@ -1,6 +1,6 @@
-"""What a person's own configuration of opencode refuses stays refused: every place of theirs beside all of ours.
+"""What a user's own opencode configuration refuses stays refused: every user place combined with every run place.
 
-One real server for all: each place refuses a word of its own and allows those of all the others, so each pair is there.
+One real server for all: each place refuses its own word and allows those of all others, so every pair is covered.
 """
 
 import json
@@ -31,9 +31,9 @@ THEIRS = (
     "config.json", "opencode.json", "OPENCODE_CONFIG", "OPENCODE_CONFIG_CONTENT", "OPENCODE_PERMISSION", "agent",
     "agent-file",
 )  # fmt: skip
-"""The places of a person's own: for all agents, and for one that has the name of a role, written in two places."""
+"""The user's places: for all agents, and for an agent with the name of a role, in two files."""
 OURS = ("policy", "role")
-"""`agent.permission` in coordinator.yaml, and a role of the repository."""
+"""The run's places: `agent.permission` in coordinator.yaml, and a role of the repository."""
 PLACES = (*THEIRS, *OURS)
 
 
@@ -42,14 +42,14 @@ def word_of(place: str) -> str:
 
 
 def section(place: str, **more: Any) -> dict[str, Any]:
-    """Refuses `touch <place>`, and allows all that other sides refuse. On one side opencode's own order holds."""
+    """Refuse `touch <place>`, and allow everything that the other side refuses. Within one side, opencode's order applies."""
     mine = THEIRS if place in THEIRS else (place,)
     others = {f"touch {word_of(other)}": "allow" for other in PLACES if other not in mine}
     return {"bash": {**others, f"touch {word_of(place)}": "deny"}, **more}
 
 
 def write_theirs(directory: Path, url: str) -> dict[str, str]:
-    """Write a person's configuration; returns the variables that belong to it."""
+    """Write a user's configuration; return the variables that belong to it."""
     home = directory / "home" / ".config" / "opencode"
     write_stub(home)
     (home / "agent").mkdir()
@@ -149,7 +149,7 @@ async def test_what_one_place_refuses_no_other_gives_back(house: House) -> None:
 
 
 async def test_an_agent_of_theirs_is_bound_by_the_policy_and_by_its_own_side(house: House) -> None:
-    """Its own word stands above theirs for all agents, as in their own opencode; the run's policy it cannot loosen."""
+    """A role's own rules override the user's for all agents, as in opencode itself; but they cannot loosen the run's policy."""
     lines = [bash(f"touch {word_of(place)}-loose") for place in ("policy", "free")]
     states = await use_tools(house.address, house.worktree, [bash("touch policy"), *lines], "loose")
     assert [state["status"] for state in states] == ["error", "completed", "completed"]
@@ -198,7 +198,7 @@ async def test_model_that_the_repository_names_stands_above_that_of_an_agent_of_
 
 
 async def test_agent_that_a_person_disabled_is_named(house: House) -> None:
-    with pytest.raises(InputError, match="your own configuration of opencode disables the agent of this name"):
+    with pytest.raises(InputError, match="your own opencode configuration disables the agent with this name"):
         await house.backend.prepare([Need("architect")])
 
 

@@ -1,4 +1,4 @@
-"""What lies in a worktree is not taken into opencode's server."""
+"""Plugins in a worktree are not loaded into opencode's server."""
 
 import asyncio
 from importlib.resources import files
@@ -41,7 +41,7 @@ async def test_plugin_of_a_worktree_is_not_loaded_by_a_server_that_has_just_star
                 session = answer.raise_for_status().json()["id"]
                 body = {"parts": [{"type": "text", "text": "x"}]}
                 await client.post(f"/session/{session}/prompt_async", params={"directory": str(place)}, json=body)
-            # That one is loaded shows that this opencode still does so, and by now it has seen the other.
+            # Loading this one shows that opencode still does so, and that it has seen the other by now.
             async with asyncio.timeout(SECONDS):
                 while not theirs.exists():
                     await client.get("/agent", params={"directory": str(outside)})

@@ -1,1 +1,1 @@
-"""What opencode's server answers and streams, translated."""
+"""Translates what opencode's server answers and streams."""

@@ -1,4 +1,4 @@
-"""Hides opencode's HTTP interface: the calls that sessions need, and what goes wrong with them as sentences."""
+"""Hides opencode's HTTP interface: the calls that sessions need, with errors as sentences."""
 
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -14,27 +14,27 @@ from tasks_lib.process.http_clients import make_async_client
 from tasks_lib.text import cut, fold
 
 HEARTBEAT_SECONDS = 30.0
-"""A stream of events says something every 10 seconds; after so long a silence it is broken."""
+"""An event stream sends something every 10 seconds; after this long a silence it is broken."""
 CONNECT_SECONDS = 10.0
 CALL_SECONDS = 60.0
 OPEN_SECONDS = 180.0
-"""A server's first request for a worktree reads the worktree, and others may be reading theirs."""
+"""A server's first request for a worktree reads the worktree, and other sessions may be reading theirs."""
 CLOSE_SECONDS = 15.0
 _TEXT = 300
 
 
 class Unreachable(AgentError):  # noqa: N818 - A state of the server, which some act on.
-    """The server does not answer, or broke off."""
+    """The server does not answer, or closed the connection."""
 
 
 class Missing(AgentError):  # noqa: N818 - As above.
-    """What was asked for is not there."""
+    """The requested object does not exist."""
 
 
 class Client:
-    """Calls of one server. Raises Unreachable, Missing, and AgentError for everything else that it refuses.
+    """Calls of one server. Raises Unreachable, Missing, and AgentError for everything else that the server refuses.
 
-    `directory` always is the worktree, which chooses opencode's instance. `transport` is for tests.
+    `directory` is always the worktree, which selects opencode's instance. `transport` is for tests.
     """
 
     def __init__(self, address: Address, transport: httpx.AsyncBaseTransport | None = None) -> None:
@@ -50,27 +50,27 @@ class Client:
         await self._http.aclose()
 
     async def create(self, directory: Path, body: Json) -> str:
-        """Make a session; returns its id. Answers well even to an agent that does not exist."""
+        """Create a session and return its id. This succeeds even for an agent that does not exist."""
         found = await self._object("POST", "/session", directory, body, seconds=OPEN_SECONDS)
         return str(found["id"])
 
     async def prompt(self, session: str, directory: Path, body: Json) -> None:
-        """Say something to a session; that it was taken says nothing of whether it can be worked on."""
+        """Send a prompt to a session; success does not mean that opencode can act on it."""
         await self._call("POST", f"/session/{session}/prompt_async", directory, body)
 
     async def abort(self, session: str, directory: Path) -> None:
         await self._call("POST", f"/session/{session}/abort", directory)
 
     async def read_session(self, session: str, directory: Path) -> Json:
-        """The session; raises Missing if the server has none of that id."""
+        """Return the session; raises Missing if the server has none with that id."""
         return await self._object("GET", f"/session/{session}", directory, seconds=OPEN_SECONDS)
 
     async def read_statuses(self, directory: Path) -> Mapping[str, Json]:
-        """The sessions of the directory that are not idle, by id."""
+        """Return the sessions of the directory that are not idle, by id."""
         return cast("Mapping[str, Json]", await self._object("GET", "/session/status", directory))
 
     async def read_messages(self, session: str, directory: Path) -> list[Json]:
-        """All messages of the session, oldest first, each with `info` and `parts`."""
+        """Return all messages of the session, oldest first, each with `info` and `parts`."""
         return await self._list(f"/session/{session}/message", directory)
 
     async def read_children(self, session: str, directory: Path) -> list[Json]:
@@ -80,27 +80,27 @@ class Client:
         return await self._list(f"/session/{session}/todo", directory)
 
     async def read_permissions(self, directory: Path) -> list[Json]:
-        """The requests for permission that wait for an answer."""
+        """Return the pending permission requests."""
         return await self._list("/permission", directory)
 
     async def read_questions(self, directory: Path) -> list[Json]:
         return await self._list("/question", directory)
 
     async def reject_permission(self, request: str, directory: Path, message: str) -> None:
-        """Reject with a message, so that the agent goes on; without one its turn would stop."""
+        """Reject with a message, so that the agent continues; without one its turn would stop."""
         body = {"reply": "reject", "message": message}
         await self._call("POST", f"/permission/{request}/reply", directory, body)
 
     async def answer_question(self, request: str, directory: Path, answers: Sequence[Sequence[str]]) -> None:
-        """Answer in words of our own, so that the agent goes on; a rejection would stop its turn."""
+        """Answer with a text, so that the agent continues; a rejection would stop its turn."""
         await self._call("POST", f"/question/{request}/reply", directory, {"answers": answers})
 
     async def dispose(self, directory: Path) -> None:
-        """Let the server forget the directory, with all that runs in it."""
+        """Make the server unload the directory, with everything that runs in it."""
         await self._call("POST", "/instance/dispose", directory, seconds=CLOSE_SECONDS)
 
     async def stream(self) -> AsyncGenerator[Json, None]:
-        """The payloads of events of all directories, as they come; raises Unreachable when the stream breaks."""
+        """Yield the payloads of events of all directories as they arrive; raises Unreachable if the stream breaks."""
         timeout = httpx.Timeout(HEARTBEAT_SECONDS, connect=CONNECT_SECONDS, pool=None)
         try:
             async with self._http.stream("GET", "/global/event", timeout=timeout) as answer:
@@ -112,24 +112,20 @@ class Client:
                         yield payload
         except httpx.HTTPError as error:
             raise self._describe(error) from error
-        raise Unreachable(f"opencode's server at {self.address.url} ended its stream of events")
+        raise Unreachable(f"opencode's server at {self.address.url} closed its event stream")
 
     async def _object(
         self, method: str, path: str, directory: Path, body: Json | None = None, *, seconds: float = CALL_SECONDS
     ) -> Json:
         found = await self._call(method, path, directory, body, seconds=seconds)
         if not isinstance(found, dict):
-            raise AgentError(
-                f"opencode's server at {self.address.url} answered {path} with something else than it is asked for"
-            )
+            raise AgentError(f"opencode's server at {self.address.url} answered {path} with unexpected data")
         return cast("Json", found)
 
     async def _list(self, path: str, directory: Path) -> list[Json]:
         found = await self._call("GET", path, directory)
         if not isinstance(found, list):
-            raise AgentError(
-                f"opencode's server at {self.address.url} answered {path} with something else than it is asked for"
-            )
+            raise AgentError(f"opencode's server at {self.address.url} answered {path} with unexpected data")
         return cast("list[Json]", found)
 
     async def _call(
@@ -146,7 +142,7 @@ class Client:
         try:
             return answer.json() if answer.content else None
         except ValueError as error:
-            raise AgentError(f"{self.address.url} answered {path} with no JSON: is it opencode's server?") from error
+            raise AgentError(f"{self.address.url} did not answer {path} with JSON: is it opencode's server?") from error
 
     def _describe(self, error: httpx.HTTPError) -> AgentError:
         url = self.address.url
@@ -170,7 +166,7 @@ class Client:
 
 
 def read_line(line: str) -> Json | None:
-    """The payload in a line of the stream of events; None for an empty line, and for what only repeats another."""
+    """Return the payload in a line of the event stream; None for an empty line, and for a mere repetition."""
     if not line.startswith("data:") or '"payload":{"type":"sync"' in line:
         return None
     try:

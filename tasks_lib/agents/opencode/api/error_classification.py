@@ -1,4 +1,4 @@
-"""Decides what an error that opencode tells of means: for a turn, for all sessions, or that all are too fast."""
+"""Decides what an error from opencode means: for a turn, for all sessions, or that requests must slow down."""
 
 import re
 import time
@@ -28,7 +28,7 @@ ABORTED = "MessageAbortedError"
 
 
 def read_problem(error: Mapping[str, Any], model: str) -> Problem:
-    """The problem that `error` (`name`, `data`) is to a session of `model` ("" if it names none)."""
+    """Return the problem that `error` (`name`, `data`) is for a session of `model` ("" if it names none)."""
     name, data = str(error.get("name", "")), cast("Mapping[str, Any]", error.get("data") or {})
     said, status = _read_message(str(data.get("message", "")) or name), data.get("statusCode")
     whose = f"the provider of {model}" if model else "the model's provider"
@@ -42,26 +42,27 @@ def read_problem(error: Mapping[str, Any], model: str) -> Problem:
         )
     if said.startswith("Model not found"):
         return Problem(
-            f"{said.rstrip('.')}: `opencode models` lists those that can be used; correct the model", is_refusal=True
+            f"{said.rstrip('.')}: run `opencode models` to list the available ones, and correct the model",
+            is_refusal=True,
         )
     if said.startswith("Agent not found"):
         return Problem(f"{said}: correct the role in coordinator.yaml", is_refusal=True)
     if name == "ContextOverflowError":
         return Problem(f"the conversation is too long for {model or 'the model'}: {said}")
     if name == ABORTED:
-        return Problem("the turn was broken off in opencode's own interface")
-    return Problem(f"{whose} answered {status}: {said}" if status else f"opencode could not go on: {said}")
+        return Problem("the turn was aborted in opencode's own interface")
+    return Problem(f"{whose} answered {status}: {said}" if status else f"opencode could not continue: {said}")
 
 
 def _judge_status(status: int, said: str, whose: str) -> Problem:
     is_about_key = status == 401 or bool(_KEY.search(said))
     if status in (401, 400, 403) and is_about_key:
         return Problem(
-            f"{whose} refuses the key ({status}: {said}): correct it, it is a variable or `opencode auth login`'s",
+            f"{whose} refuses the key ({status}: {said}): correct the variable, or run `opencode auth login` again",
             is_refusal=True,
         )
     if status == 402 or _QUOTA.search(said):
-        return Problem(f"{whose} wants to be paid first ({status}: {said}): look at the account", is_refusal=True)
+        return Problem(f"{whose} requires payment ({status}: {said}): check the account", is_refusal=True)
     if status == 404 or (status == 400 and _MODEL.search(said)):
         return Problem(
             f"{whose} does not have the model ({status}: {said}): correct the model in coordinator.yaml",
@@ -73,26 +74,26 @@ def _judge_status(status: int, said: str, whose: str) -> Problem:
         )
     if status == 429 or _is_overload(status, said):
         return Problem(
-            f"{whose} is asked too often ({status}: {said}), after all of opencode's retries", is_rate_limit=True
+            f"{whose} gets too many requests ({status}: {said}), after all of opencode's retries", is_rate_limit=True
         )
     return Problem(f"{whose} answered {status}: {said}")
 
 
 def _is_overload(status: int, said: str) -> bool:
-    """Whether an error of a provider's own says that too many ask: others do, and later it will answer."""
+    """Return whether a provider's error says that it is overloaded and will answer later."""
     return status == _OVERLOADED or (status >= _SERVER_ERRORS and bool(_RATE.search(said)))
 
 
 def is_rate_limit(message: str, attempt: int, wait_seconds: float) -> bool:
-    """Whether a retry is one of a provider that is asked too often.
+    """Return whether a retry is due to a provider's rate limit.
 
-    opencode tells no status: it is known by its words, or by a wait that is not opencode's own of 2, 4, 8… seconds,
-    which only a provider's `Retry-After` makes so. An event that came late makes the wait look a little shorter.
+    opencode does not report the status, so this decides by the message, or by a wait other than opencode's own 2, 4,
+    8… seconds, which only a provider's `Retry-After` causes. If the event came late, the wait looks a little shorter.
     """
     own = _BACKOFF_SECONDS * 2 ** max(0, attempt - 1)
     return bool(_RATE.search(message)) or not own * _LATE <= wait_seconds <= own + _TOLERANCE_SECONDS
 
 
 def _read_message(text: str) -> str:
-    """The message of an error on one line, without its name and its stack."""
+    """Return the message of an error on one line, without its name and its stack trace."""
     return cut(_ERROR_NAME.sub("", fold(text.split("\n    at ")[0])), _TEXT)

@@ -1,4 +1,4 @@
-"""Hides the stream of a server's events: one for all sessions, taken up again whenever it breaks."""
+"""Hides a server's event stream: one for all sessions, reopened whenever it breaks."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ LAST_PAUSE_SECONDS = 5.0
 
 
 class Subscription:
-    """What one session, and the children that it opens, hears. `model` names its model where an error does not."""
+    """The events of one session and its child sessions. `model` names its model where an error does not."""
 
     def __init__(self, root: str, model: str) -> None:
         self.root: str = root
@@ -29,7 +29,7 @@ class Subscription:
         self._wake: asyncio.Event = asyncio.Event()
 
     def push(self, event: Event) -> None:
-        """Add an event; that a text grows, or that something may be lost, is enough to hear once."""
+        """Add an event; consecutive events that only repeat that a text grows, or that events were lost, are merged."""
         last = self._events[-1] if self._events else None
         if not (last and _says_the_same(last, event)):
             self._events.append(event)
@@ -46,7 +46,7 @@ class Subscription:
                 return
 
     def take(self) -> list[Event]:
-        """All events since the last call, oldest first."""
+        """Return all events since the last call, oldest first."""
         taken = list(self._events)
         self._events.clear()
         return taken
@@ -63,7 +63,7 @@ def _says_the_same(last: Event, event: Event) -> bool:
 
 
 class Wire:
-    """A server's client, and its stream of events while somebody listens."""
+    """A server's client, and its event stream while there are subscribers."""
 
     def __init__(self, address: Address) -> None:
         self.client: Client = Client(address)
@@ -72,18 +72,18 @@ class Wire:
         self._task: asyncio.Task[None] | None = None
 
     def subscribe(self, root: str, model: str) -> Subscription:
-        """Hear of the session `root` from now on; the stream is opened for the first who listens."""
+        """Receive events of the session `root` from now on; the first subscriber opens the stream."""
         subscription = self._routes[root] = Subscription(root, model)
         if self._task is None:
             self._task = asyncio.create_task(self._listen())
         return subscription
 
     def follow(self, subscription: Subscription, child: str) -> None:
-        """Let the subscriber hear of a child of its session, too."""
+        """Send events of a child of its session to the subscriber, too."""
         self._routes.setdefault(child, subscription)
 
     def leave(self, subscription: Subscription) -> None:
-        """Hear nothing more."""
+        """Stop receiving events."""
         self._routes = {name: one for name, one in self._routes.items() if one is not subscription}
 
     async def close(self) -> None:
@@ -99,7 +99,7 @@ class Wire:
             try:
                 async for payload in self.client.stream():
                     if payload.get("type") == "server.connected":
-                        # What was said before this is not said again, so everybody has to look.
+                        # Events from before this are not repeated, so every subscriber has to poll.
                         pause = FIRST_PAUSE_SECONDS
                         self._tell_all()
                     else:
@@ -107,7 +107,7 @@ class Wire:
             except AgentError:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LAST_PAUSE_SECONDS)
-                self._tell_all()  # As long as there is no stream, everybody has to look now and then.
+                self._tell_all()  # While there is no stream, every subscriber has to poll now and then.
 
     def _tell_all(self) -> None:
         at = time.time()
@@ -115,7 +115,7 @@ class Wire:
             subscription.push(ev.Gap(at, subscription.root))
 
     def _dispatch(self, payload: Json) -> None:
-        """Give an event to whom it concerns: by its session, or by the parent of a session that was opened."""
+        """Pass an event to its subscribers: by its session, or by the parent of a newly opened session."""
         properties = as_object(payload.get("properties"))
         name = as_object(properties.get("info")).get("parentID") if payload.get("type") == OPENED else None
         subscription = self._routes.get(str(name or properties.get("sessionID")))
@@ -128,14 +128,14 @@ class Wire:
 
 
 class EventStreams:
-    """The wires of a run, one to each server; one that nobody holds any more is closed."""
+    """The wires of a run, one per server; a wire that is no longer used is closed."""
 
     def __init__(self, make: Callable[[Address], Wire] = Wire) -> None:
         self._make: Callable[[Address], Wire] = make
         self._wires: dict[Address, Wire] = {}
 
     def hold(self, address: Address) -> Wire:
-        """The wire to that start of that server, until it is released."""
+        """Return the wire to this start of the server; call `release` when done."""
         wire = self._wires.get(address) or self._make(address)
         self._wires[address] = wire
         wire.holders += 1

@@ -1,4 +1,4 @@
-"""Decides what opencode's events, messages and requests mean for the watch of a session."""
+"""Translates opencode's events, messages and requests into session events."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -12,12 +12,12 @@ from tasks_lib.text import cut, fold
 
 _TITLE = 80
 _GIVEN = ("command", "filePath", "path", "pattern", "query", "url", "description", "name")
-"""Of a tool's input the one that says most, in this order."""
+"""The key of a tool's input that is the most informative, in this order."""
 _DELEGATES = ("task",)
 
 
 def translate(payload: Json, at: float, model: str = "") -> tuple[Event, ...]:
-    """What one event of the stream says, received `at`; nothing for those that do not matter."""
+    """Return what one event of the stream means, received `at`; nothing for irrelevant events."""
     properties = as_object(payload.get("properties"))
     session = str(properties.get("sessionID") or "")
     match payload.get("type"):
@@ -58,7 +58,7 @@ def _read_request(payload: Json, properties: Json, at: float) -> tuple[Event, ..
 
 
 def read_status(status: Json, session: str, at: float) -> Event:
-    """Busy, idle or retrying, as the status of a session has it."""
+    """Return busy, idle or retrying, according to the session's status."""
     retry = read_retry(status, at)
     if retry:
         return ev.Retrying(at, session, retry)
@@ -66,7 +66,7 @@ def read_status(status: Json, session: str, at: float) -> Event:
 
 
 def read_retry(status: Json, at: float) -> Retry | None:
-    """The retry that a status tells of, None for another status."""
+    """Return the retry in a status, None for another status."""
     if status.get("type") != "retry":
         return None
     until, message = float(status.get("next") or 0) / 1000, str(status.get("message") or "")
@@ -74,7 +74,7 @@ def read_retry(status: Json, at: float) -> Retry | None:
 
 
 def read_part(part: Json, session: str, at: float) -> tuple[Event, ...]:
-    """What a part of an agent's message says; a person's parts, which have no time, say nothing."""
+    """Return what a part of an agent's message means; parts of a user's message, which have no time, are ignored."""
     match part.get("type"):
         case "step-start":
             return (ev.StepStarted(at, session),)
@@ -120,14 +120,14 @@ def _write_given(given: Json) -> str:
 
 
 def read_spent(part: Json) -> Spent:
-    """What one answer of a model used; tokens that were read from a cache, or written to it, do not count."""
+    """Return what one answer of a model used; tokens read from or written to a cache do not count."""
     tokens = as_object(part.get("tokens"))
     counted = sum(int(tokens.get(name) or 0) for name in ("input", "output", "reasoning"))
     return Spent(tokens=counted, cost=float(part.get("cost") or 0.0), calls=1)
 
 
 def read_permission(request: Json) -> Request:
-    """A request for permission, from an event or from the list of those that are open."""
+    """Return a permission request, from an event or from the list of pending ones."""
     patterns = ", ".join(str(one) for one in cast("Sequence[Any]", request.get("patterns") or ()))
     text = f"{request.get('permission')} {patterns}".strip()
     return Request(str(request.get("id")), str(request.get("sessionID")), "permission", text)
@@ -140,7 +140,7 @@ def read_question(request: Json) -> Request:
 
 
 def read_todos(todos: Sequence[Json]) -> tuple[Todo, ...]:
-    """The agent's own list; what it cancelled is left out."""
+    """Return the agent's own todo list, without what it cancelled."""
     return tuple(
         Todo(str(one.get("content")), one.get("status") == "completed", one.get("status") == "in_progress")
         for one in todos

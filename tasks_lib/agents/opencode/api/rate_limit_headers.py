@@ -1,4 +1,4 @@
-"""Decides when a provider that refused may be asked again, from the headers of its answer."""
+"""Decides when a provider that refused a request may be asked again, from the headers of its answer."""
 
 import math
 import re
@@ -10,13 +10,13 @@ _RESET = re.compile(r"(?:x-|anthropic-)?ratelimit-(?:(?P<before>[a-z-]+)-)?reset
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _UNITS = (86_400.0, 3_600.0, 60.0, 1.0, 0.001)
 _EPOCH = 1e9
-"""A number above is a moment and not a duration, in milliseconds if it is above a thousand times that."""
+"""Larger numbers are points in time rather than durations, in milliseconds if larger than a thousand times this."""
 
 
 def find_reset(headers: Mapping[str, str], now: float) -> float:
-    """The moment that `headers` name, in seconds since the epoch; 0 if they name none.
+    """Return the time that `headers` name, in seconds since the epoch; 0 if they name none.
 
-    Of a limit that still has something left (`…-remaining-…`), the reset says nothing.
+    The reset of a limit that is not exhausted (`…-remaining-…`) is ignored.
     """
     lower = {name.lower(): value.strip() for name, value in headers.items()}
     if milliseconds := _read_number(lower.get("retry-after-ms", "")):

@@ -1,14 +1,14 @@
-"""Hides how the sessions of a run slow down together when their provider says that they ask too often."""
+"""Slows all sessions of a run down together when their provider says that it gets too many requests."""
 
 import asyncio
 import time
 
 SPACING_SECONDS = 0.25
-"""Those who waited do not go on all at once, or the provider would refuse them again."""
+"""Waiting prompts are not sent all at once, or the provider would refuse them again."""
 
 
 class Throttle:
-    """Shared by all sessions of a run: while it holds, no prompt is sent."""
+    """Shared by all sessions of a run: while it is active, no prompt is sent."""
 
     def __init__(self) -> None:
         self._until: float = 0.0
@@ -16,15 +16,15 @@ class Throttle:
 
     @property
     def until(self) -> float:
-        """Until when prompts wait, in seconds since the epoch; a moment that has passed if they do not."""
+        """Until when prompts wait, in seconds since the epoch; in the past if they do not."""
         return self._until
 
     def slow_down(self, until: float) -> None:
-        """Hold prompts back until then; a wait that is too long for a run is the caller's to refuse."""
+        """Hold prompts back until then; the caller has to refuse a wait that is too long for a run."""
         self._until = max(self._until, until)
 
     async def wait(self) -> None:
-        """Return once prompts may be sent; one caller after another if they had to wait."""
+        """Return once prompts may be sent; callers that had to wait return one after another."""
         if self._until <= time.time() and not self._turn.locked():
             return
         async with self._turn:
@@ -35,4 +35,4 @@ class Throttle:
         left = self._until - time.time()
         if left > 0:
             await asyncio.sleep(left)
-            await self._outlast()  # It may have been made longer meanwhile.
+            await self._outlast()  # The wait may have been extended meanwhile.

@@ -1,1 +1,1 @@
-"""What opencode is told: roles, permissions, shells, beside the user's own configuration."""
+"""What opencode gets from coordinator beside the user's own configuration: roles, permissions, shell environments."""

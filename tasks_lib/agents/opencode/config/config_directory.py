@@ -1,7 +1,7 @@
-"""Decides what stands in the directory from which opencode takes its configuration, so that nothing enters a worktree.
+"""Decides what is in the directory from which opencode reads its configuration, so that no worktree is changed.
 
-The files refuse everything, in case our part inside opencode is not loaded. That part puts over the merged result what
-holds: the rules of the run and the person's own, which only it sees apart (`theirs.py`).
+The files refuse everything, in case coordinator's plugin is not loaded. The plugin then replaces the merged result with
+the rules of the run combined with the user's own, which only the plugin can see separately (`user_config.py`).
 """
 
 import json
@@ -19,15 +19,15 @@ from tasks_lib.settings.schema import Settings
 
 PLAN = "coordinator.json"
 FIXED: Mapping[str, Any] = {"autoupdate": False, "share": "disabled", "snapshot": False}
-"""What no configuration changes: versions are chosen, nothing is published, and git keeps what agents do."""
+"""Settings that no configuration overrides: versions are pinned, nothing is published, and git keeps agents' work."""
 USUAL: Mapping[str, Any] = {"lsp": False, "formatter": False}
-"""What `agent.config` may say otherwise: servers for languages and formatters are downloads, and change files."""
+"""Defaults that `agent.config` may override: language servers and formatters are downloaded, and change files."""
 
 NOTHING = Theirs()
 BESIDE = ("disabled_providers", "enabled_providers", "lsp", "formatter")
-"""Keys of `agent.config` that stand beside the person's own word instead of above it: they can refuse something."""
+"""Keys of `agent.config` that are merged with the user's own instead of overriding them: they can refuse something."""
 BESIDE_BELOW: Mapping[str, Sequence[str]] = {"mcp": ("enabled",), "provider": ("blacklist", "whitelist")}
-"""The same, of each entry below a key."""
+"""The same, for each entry below a key."""
 
 STUB: Mapping[str, str] = {
     "package-lock.json": '{"lockfileVersion":3,"packages":{"":{"dependencies":{"@opencode-ai/plugin":"*"}}}}\n',
@@ -45,12 +45,12 @@ def make_configuration(
     scratch: Sequence[str] = (),
     theirs: Theirs | None = NOTHING,
 ) -> dict[str, str]:
-    """The files of the directory, path → text.
+    """Return the files of the directory, path → text.
 
-    `shells` is where the environments of shells are, `keep` names the variables that a shell may have for which there
-    is none, and `scratch` are patterns of places outside the worktree that anybody may use. Without `theirs` nothing
-    is allowed, and what the person's own configuration says is written to `SEEN`. Secrets are never in it:
-    `agent.config` names variables, as `{env:NAME}`.
+    `shells` is where the environments of shells are, `keep` names the variables that a shell without one may have, and
+    `scratch` are patterns of places outside the worktree that every agent may use. Without `theirs` nothing is allowed,
+    and the user's own configuration is written to `SEEN`. The files never contain secrets: `agent.config` names
+    variables, as `{env:NAME}`.
     """
     plan = {
         "fixed": FIXED,
@@ -70,7 +70,7 @@ def make_configuration(
 
 
 def _permit(settings: Settings, roles: Mapping[str, Role], scratch: Sequence[str], theirs: Theirs) -> dict[str, Any]:
-    """What every agent may do, and what each of those that are known may."""
+    """Return the permissions of any agent, and those of each known agent."""
     policy = make_policy(settings.agent.permission, scratch)
     rules = {name: theirs.rules_of(name) for name in theirs.agents}
     asked = {name: role.permission for name, role in roles.items()}
@@ -82,10 +82,9 @@ def _permit(settings: Settings, roles: Mapping[str, Role], scratch: Sequence[str
 
 
 def take_beside(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`agent.config` as a file can have it, and the rest, which could undo a refusal of the person's.
+    """Split `agent.config` into what a file can contain, and the rest, which could undo a refusal by the user.
 
-    The rest is laid over theirs by the plugin: opencode itself would let the later word count, and lists replace
-    each other.
+    The plugin merges the rest over the user's: opencode itself would let the later value win, and replaces lists.
     """
     plain, beside = {**config}, dict[str, Any]()
     for key in BESIDE:
@@ -110,7 +109,7 @@ def _split(entry: Any, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
 
 
 SERVER_MARK = "COORDINATOR_SERVER"
-"""The variable by which everything that a server has started is found, sessions' shells among it."""
+"""The variable that marks everything that a server has started, including sessions' shells."""
 MARKS = (SERVER_MARK, "COORDINATOR_REPOSITORY")
 
 
@@ -128,9 +127,9 @@ def _configure(settings: Settings) -> dict[str, Any]:
 
 
 def write_role(role: Role, permission: Mapping[str, Any]) -> str:
-    """A role as opencode reads it, with `permission` in place of what the role asks for.
+    """Return a role as opencode reads it, with `permission` in place of what the role asks for.
 
-    The front matter is JSON, which is YAML too. In these files opencode replaces no `{env:…}` and no `{file:…}`.
+    The front matter is JSON, which is also YAML. opencode does not replace `{env:…}` or `{file:…}` in these files.
     """
     front = {**role.options, "permission": permission}
     if front.get("mode") != "subagent":
@@ -144,13 +143,13 @@ def _dump(value: Mapping[str, Any]) -> str:
 
 
 def check_permission(section: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the patterns of `agent.permission`."""
+    """Return what is wrong with the patterns of `agent.permission`."""
     found = [(rule.permission, find_pattern_fault(rule.permission, rule.pattern)) for rule in flatten(section)]
     return [f"coordinator.yaml: agent.permission.{name} {fault}" for name, fault in found if fault]
 
 
 def write_configuration(directory: Path, content: Mapping[str, str]) -> None:
-    """Write `content` into `directory`, for nobody else to read."""
+    """Write `content` into `directory`, readable only by this user."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in ("node_modules/x", *content):
         for place in reversed(Path(path).parents):
@@ -160,11 +159,11 @@ def write_configuration(directory: Path, content: Mapping[str, str]) -> None:
 
 
 def write_stub(directory: Path) -> None:
-    """Make `directory` an opencode configuration that says nothing, and into which nothing is installed."""
+    """Make `directory` an empty opencode configuration, into which opencode installs nothing."""
     write_configuration(directory, STUB)
 
 
 def list_kept(names: Iterable[str], keys: Iterable[str]) -> list[str]:
-    """Of the variables of a server, those that any shell may have: no keys, and no places that are the server's."""
+    """Return those variables of a server that any shell may have: no keys, and no directories of the server itself."""
     hidden = set(keys)
     return sorted(name for name in {*names, *MARKS} if name not in hidden and not name.startswith(("XDG_", "OPENCODE")))

@@ -1,7 +1,7 @@
 """Decides what opencode's tools may do: the policy of a run, and how a role narrows it.
 
-opencode's own rule is that of all rules whose permission and pattern match, the last one counts. A rule that says
-`ask` counts as a refusal here, because nobody is there to be asked.
+In opencode, the last rule whose permission and pattern match applies. A rule that says `ask` counts as a refusal here,
+because nobody is there to answer.
 """
 
 import re
@@ -10,11 +10,11 @@ from functools import cache
 from typing import NamedTuple
 
 Section = Mapping[str, str | Mapping[str, str]]
-"""What `permission` holds in opencode's configuration: an action for a permission, or one for each pattern."""
+"""The value of `permission` in opencode's configuration: an action per permission, or one per pattern."""
 
 
 class Rule(NamedTuple):
-    """What is done about a `permission` (`bash`, `edit`, `*` …) for what matches `pattern`."""
+    """The action for a `permission` (`bash`, `edit`, `*` …) on what matches `pattern`."""
 
     permission: str
     pattern: str
@@ -35,20 +35,20 @@ DEFAULT_POLICY: Rules = (
     Rule("read", "*.env.*", "deny"),
     Rule("read", "*.env.example", "allow"),
 )
-"""What opencode itself would ask about; everything else it allows."""
+"""What opencode itself would ask about; it allows everything else."""
 
 NAMES = (
     "read", "edit", "glob", "grep", "list", "bash", "task", "external_directory", "todowrite", "todoread", "question",
     "webfetch", "websearch", "codesearch", "lsp", "doom_loop", "skill", "plan_enter", "plan_exit",
 )  # fmt: skip
-"""The permissions that opencode has itself. Servers of tools add others, which only globs are about."""
+"""opencode's own permissions. MCP servers add others, which only globs match."""
 
 ONE_WORD = ("doom_loop", "question", "todowrite", "webfetch", "websearch")
-"""The permissions that opencode refuses patterns for."""
+"""The permissions for which opencode rejects patterns."""
 
 
 def flatten(section: Section) -> Rules:
-    """The rules of `section` in opencode's order."""
+    """Return the rules of `section` in opencode's order."""
     found: list[Rule] = []
     for permission, value in section.items():
         patterns = {"*": value} if isinstance(value, str) else value
@@ -57,10 +57,10 @@ def flatten(section: Section) -> Rules:
 
 
 def make_policy(extra: Section, scratch: Sequence[str] = ()) -> Rules:
-    """The defaults with `extra` (`agent.permission`) above them; `scratch` are patterns of directories for anybody.
+    """Return the defaults, then `extra` (`agent.permission`); `scratch` are patterns of directories for every agent.
 
-    `*` among the permissions is about what neither names. Allowing that is what opencode does anyway, and said aloud
-    would also undo what opencode denies its own agents.
+    A `*` permission covers what neither names. opencode allows that anyway, and an explicit rule would also undo what
+    opencode denies its own agents.
     """
     basis = [*DEFAULT_POLICY[:1], *(Rule("external_directory", place, "allow") for place in scratch)]
     basis += DEFAULT_POLICY[1:]
@@ -72,13 +72,12 @@ def make_policy(extra: Section, scratch: Sequence[str] = ()) -> Rules:
 
 
 def narrow(policy: Rules, role: Rules) -> Rules:
-    """`role` as far as `policy` lets it: whatever either refuses is refused.
+    """Return `role` restricted by `policy`: whatever either refuses is refused.
 
-    The role's rules come first, and those of the policy have the last word. What the policy allows by way of
-    exception stays where the role allows it too, and goes where the role refuses it; where the role speaks of a part
-    of it, the role's refusals follow, or it goes if the role makes exceptions there. Rules for `*` and other globs of
-    permissions are applied to each permission by its name, so that what is refused in general undoes nothing that
-    both allow by name.
+    The role's rules come first, the policy's last. An exception that the policy allows is kept if the role allows it
+    too, and dropped if the role refuses it. If the role only covers a part of it, the role's refusals follow it, or the
+    exception is dropped if the role makes exceptions there. Rules for `*` and other globs of permissions are applied to
+    each permission by name, so that a general refusal does not undo what both allow by name.
     """
     general = [_join(*(tuple(rule for rule in side if _is_glob(rule.permission)) for side in (role, policy)))]
     named = [_join(*(_find_rules(name, side) for side in (role, policy))) for name in _list_names((*role, *policy))]
@@ -86,7 +85,7 @@ def narrow(policy: Rules, role: Rules) -> Rules:
 
 
 def _list_names(rules: Rules) -> list[str]:
-    """The permissions that some of `rules` is about, in the order in which they come up."""
+    """Return the permissions that any of `rules` covers, in order of appearance."""
     named = [rule.permission for rule in rules if not _is_glob(rule.permission)]
     globs = {rule.permission for rule in rules if _is_glob(rule.permission)}
     known = [name for name in NAMES if any(matches(glob, name) for glob in globs)]
@@ -94,7 +93,7 @@ def _list_names(rules: Rules) -> list[str]:
 
 
 def _find_rules(name: str, rules: Rules) -> Rules:
-    """The rules of `rules` that are about the permission `name`, each said of it alone."""
+    """Return those of `rules` that cover the permission `name`, rewritten for it alone."""
     return tuple(rule._replace(permission=name) for rule in rules if matches(rule.permission, name))
 
 
@@ -114,27 +113,27 @@ def _join(first: Rules, last: Rules) -> Rules:
 
 
 def _judge(spoken: Sequence[Rule], rule: Rule) -> bool | None:
-    """Whether `spoken`, rules that overlap with `rule`, allow all that it is about; None for a part of it."""
+    """Return whether `spoken`, rules that overlap with `rule`, allow everything it covers; None if only a part."""
     seen: set[bool] = set()
     for other in reversed(spoken):
         seen.add(other.allows)
         if covers(other.permission, rule.permission) and covers(other.pattern, rule.pattern):
             break
     else:
-        seen.add(True)  # What nobody speaks of is not refused.
+        seen.add(True)  # What no rule covers is allowed.
     return seen.pop() if len(seen) == 1 else None
 
 
 @cache
 def matches(pattern: str, text: str) -> bool:
-    """Whether opencode takes `text` for what `pattern` is about; `git *` is about `git` alone, too."""
+    """Return whether opencode matches `text` with `pattern`; `git *` matches `git` alone too."""
     words = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
     words = re.sub(r"\\ \.\*$", r"( .*)?", words)
     return re.fullmatch(words, text, re.DOTALL) is not None
 
 
 def covers(wide: str, narrow: str) -> bool:
-    """Whether `wide` is about all that the pattern `narrow` is about; said too seldom rather than too often."""
+    """Return whether `wide` matches everything that the pattern `narrow` matches; False if in doubt."""
     if wide in ("*", narrow):
         return True
     start = wide.removesuffix("*")
@@ -142,7 +141,7 @@ def covers(wide: str, narrow: str) -> bool:
 
 
 def _overlap(one: Rule, other: Rule) -> bool:
-    """Whether both may be about the same thing; said too often rather than too seldom."""
+    """Return whether both may match the same thing; True if in doubt."""
     return _may_meet(one.permission, other.permission) and _may_meet(one.pattern, other.pattern)
 
 
@@ -167,9 +166,9 @@ def _has_exceptions(rules: Iterable[Rule]) -> bool:
 
 
 def to_section(rules: Sequence[Rule]) -> dict[str, str | dict[str, str]]:
-    """`rules` as a mapping, in which a permission stands once: where its last rule stood.
+    """Return `rules` as a mapping, in which a permission appears once: where its last rule was.
 
-    What would thereby come after a refusal that it came before, and undo it, is left out.
+    A rule that would thereby move behind a refusal, and undo it, is dropped.
     """
     last = {rule.permission: place for place, rule in enumerate(rules)}
     groups: dict[str, dict[str, str]] = {name: {} for name in sorted(last, key=last.__getitem__)}
@@ -177,7 +176,7 @@ def to_section(rules: Sequence[Rule]) -> dict[str, str | dict[str, str]]:
         passed = rules[place + 1 : last[rule.permission]]
         if rule.allows and any(_refuses_beside(other, rule) for other in passed):
             continue
-        if rule.pattern == "*":  # It is about all that came before.
+        if rule.pattern == "*":  # It overrides everything before it.
             groups[rule.permission].clear()
         groups[rule.permission].pop(rule.pattern, None)
         groups[rule.permission][rule.pattern] = rule.action
@@ -193,10 +192,10 @@ def _shorten(patterns: dict[str, str]) -> str | dict[str, str]:
 
 
 def find_pattern_fault(permission: str, pattern: str) -> str | None:
-    """What is wrong with a `pattern` of a `permission`, if anything."""
+    """Return what is wrong with a `pattern` of a `permission`, or None."""
     if permission in ONE_WORD and pattern != "*":
-        return "takes no patterns; write one of allow, ask and deny after it"
+        return "does not accept patterns; write allow, ask or deny after it"
     if pattern.isdigit() or pattern == "__proto__":
-        # JavaScript keeps whole numbers before all other keys, so that the order, which decides, would be lost.
-        return f'has the pattern "{pattern}", which cannot be kept in its place; write it as "{pattern}*"'
+        # JavaScript puts integer keys before all others, which would change the order of the rules.
+        return f'has the pattern "{pattern}", whose position would be lost; write it as "{pattern}*"'
     return None if pattern else "has an empty pattern; write `*` for everything"

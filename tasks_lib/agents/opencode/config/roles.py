@@ -1,4 +1,4 @@
-"""Decides which roles there are, what each is told and may do: those of a repository above the ones that come along."""
+"""Decides which roles there are, and what they are told and may do; a repository's roles override the shipped ones."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,9 +28,9 @@ _PASSED_OVER = ("color", "prompt", "name")
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A role as it was written: `options` are opencode's keys but for its permissions, `text` is its instruction.
+    """A role as written: `options` are opencode's keys except for its permissions, `text` is its instructions.
 
-    `permission` is what it asks for, not what it gets. `where` is its file, "" for one that comes along.
+    `permission` is what it asks for, not what it gets. `where` is its file, "" for a shipped role.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Role:
 
     @property
     def model(self) -> str:
-        """`provider/model`, "" if it names none."""
+        """`provider/model`, "" if the role names none."""
         return str(self.options.get("model", ""))
 
 
 def load_shipped() -> dict[str, Role]:
-    """The roles that come along with the coordinator."""
+    """Return the roles that are shipped with coordinator."""
     directory = files("tasks_lib.agents.opencode") / "roles"
     texts = {entry.name: entry.read_text("utf-8") for entry in directory.iterdir() if entry.name.endswith(".md")}
     roles = read_roles({PLACES[0] + name: text for name, text in sorted(texts.items())})
@@ -58,7 +58,7 @@ def load_shipped() -> dict[str, Role]:
 
 
 def read_roles(texts: Mapping[str, str]) -> dict[str, Role]:
-    """The roles in `texts`, path → content; paths elsewhere than in `PLACES` are passed over.
+    """Return the roles in `texts`, path → content; paths outside `PLACES` are ignored.
 
     Raises InputError with every fault, by file and line.
     """
@@ -69,9 +69,9 @@ def read_roles(texts: Mapping[str, str]) -> dict[str, Role]:
         if name is None:
             continue
         if not _NAME.fullmatch(name):
-            faults.append(Fault(path, 0, f'makes the role "{name}"; rename it with letters, digits, `-`, `_` and `.`'))
+            faults.append(Fault(path, 0, f'defines the role "{name}"; use only letters, digits, `-`, `_` and `.`'))
         elif name in roles:
-            faults.append(Fault(path, 0, f"makes the role {name}, as {roles[name].where} does; take one of them out"))
+            faults.append(Fault(path, 0, f"defines the role {name}, as does {roles[name].where}; remove one of them"))
         else:
             role, found = read_role(name, path, texts[path])
             faults += found
@@ -87,12 +87,12 @@ def _name(path: str) -> str | None:
 
 
 def read_role(name: str, path: str, text: str) -> tuple[Role, list[Fault]]:
-    """The role in `text`, the content of `path`, as far as it can be read, and what is wrong with it."""
+    """Return the role in `text`, the content of `path`, as far as it can be read, and what is wrong with it."""
     block = find_block(text)
     if block is None:
         return Role(name, text.strip(), {}, where=path), []
     if block.end < 0:
-        return Role(name, "", {}, where=path), [Fault(path, 1, "its front matter is never closed; add a `---` line")]
+        return Role(name, "", {}, where=path), [Fault(path, 1, "its front matter is not closed; add a `---` line")]
     body = text[block.end :].split("\n", 1)
     table, found = read_yaml(text[block.start : block.end], path, 2)
     reader = _Reader(path, list(found))
@@ -114,7 +114,7 @@ class _Reader:
     def read(self, table: Table) -> dict[str, Any]:
         options: dict[str, Any] = {}
         nodes = {key.value: (key, node) for key, node in table.pairs}
-        # opencode reads the old way of writing it first, so that the new one has the last word.
+        # opencode applies the old form first, so that the new one takes precedence.
         for key, node in (nodes[name] for name in ("tools", "permission") if name in nodes):
             self._read_tools(node) if key.value == "tools" else self._read_permission(key, node)
         for name, (key, node) in nodes.items():
@@ -129,7 +129,7 @@ class _Reader:
         return options
 
     def _read_tools(self, node: Node) -> None:
-        """`tools: {bash: false}`, the old way; `true` says nothing, because what is not refused is allowed."""
+        """Read `tools: {bash: false}`, the old form; `true` means nothing, because what is not refused is allowed."""
         if not isinstance(node, Table):
             self._fault(node.line, "tools is not a mapping; write `permission:` with lines such as `bash: deny`")
             return
@@ -172,17 +172,17 @@ class _Reader:
     def _is_permission(self, key: Scalar) -> bool:
         if _PERMISSION.fullmatch(key.value):
             return True
-        self._fault(key.line, f'"{key.value}" is no name of a permission; write one such as bash, edit or webfetch')
+        self._fault(key.line, f'"{key.value}" is not a permission; write e.g. bash, edit or webfetch')
         return False
 
 
 def _check_option(name: str, value: object) -> str | None:
-    """What is wrong with the value of one of opencode's keys; a key that is not known goes to the model's provider."""
+    """Return what is wrong with the value of an opencode key; unknown keys are passed to the model's provider."""
     match name:
         case "mode" if value not in _MODES:
             return f"mode is {_show(value)}; write primary, subagent or all"
         case "model" if not isinstance(value, str) or not is_model_name(value):
-            return f"model is {_show(value)}; write it as provider/model, the way `opencode models` lists it"
+            return f"model is {_show(value)}; write it as provider/model, as listed by `opencode models`"
         case "description" | "variant" if not isinstance(value, str):
             return f"{name} is {_show(value)}; write text"
         case "temperature" | "top_p" if isinstance(value, bool) or not isinstance(value, int | float):
@@ -192,7 +192,7 @@ def _check_option(name: str, value: object) -> str | None:
         case "disable" | "hidden" if not isinstance(value, bool):
             return f"{name} is {_show(value)}; write true or false"
         case "options" if not isinstance(value, Mapping):
-            return f"options is {_show(value)}; write its keys on lines of their own below it, indented"
+            return f"options is {_show(value)}; write its keys on separate, indented lines below it"
         case _:
             return None
 
@@ -209,9 +209,9 @@ def check_role_requirements(
     roles: Mapping[str, Role] | None = None,
     refused: Collection[str] = (),
 ) -> list[str]:
-    """A sentence for each needed role that is not among `known`; `roles` tells which of them somebody has disabled.
+    """Return a sentence for each needed role that is not in `known`; `roles` says which of them are disabled.
 
-    `refused` are the agents that a person's own configuration disables.
+    `refused` are the agents that the user's own configuration disables.
     """
     names = sorted(known)
     faults: dict[str, str] = {}
@@ -220,16 +220,16 @@ def check_role_requirements(
             continue
         disabled = (roles or {}).get(need.role)
         if disabled and disabled.is_disabled:
-            reason = f"{disabled.where} disables it; take `disable` out, or give the level another role"
+            reason = f"{disabled.where} disables it; remove `disable` there, or choose another role"
         elif need.role in refused:
-            place = "your own configuration of opencode disables the agent of this name"
-            reason = f"{place}; take `disable` out there, or give the level another role"
+            place = "your own opencode configuration disables the agent with this name"
+            reason = f"{place}; remove `disable` there, or choose another role"
         else:
-            reason = f"there is none of this name{suggest(need.role, names) or '.'} There are {', '.join(names)}"
-        faults[need.role] = f"{need.where or 'coordinator.yaml'}: the role {need.role} cannot be had: {reason}"
+            reason = f"no role has this name{suggest(need.role, names) or '.'} Available roles: {', '.join(names)}"
+        faults[need.role] = f"{need.where or 'coordinator.yaml'}: the role {need.role} is not available: {reason}"
     return list(faults.values())
 
 
 def list_usable(roles: Iterable[Role]) -> Sequence[str]:
-    """The names of the roles that are not disabled."""
+    """Return the names of the roles that are not disabled."""
     return sorted(role.name for role in roles if not role.is_disabled)

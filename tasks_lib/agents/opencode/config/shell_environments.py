@@ -1,4 +1,4 @@
-"""Hides how a shell that opencode starts gets exactly the environment of its session: a file for each worktree."""
+"""Gives each shell that opencode starts exactly the environment of its session: one file per worktree."""
 
 import hashlib
 import json
@@ -10,24 +10,24 @@ from tasks_lib.process.files import write_atomically
 
 
 class Shells:
-    """The environments of shells, in `directory`; opencode's plugin reads one anew whenever a shell is started."""
+    """The environments of shells, in `directory`; opencode's plugin rereads one whenever it starts a shell."""
 
     def __init__(self, directory: Path) -> None:
         self.directory: Path = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def write(self, worktree: Path, environment: Mapping[str, str]) -> None:
-        """From now on shells in `worktree` have exactly `environment`; one that starts meanwhile has the old one."""
+        """From now on shells in `worktree` have exactly `environment`; a shell being started may get the old one."""
         text = json.dumps(dict(environment))
         for path in {str(worktree), str(worktree.resolve())}:
             write_private(self.directory / name_file(path), text)
 
 
 def name_file(worktree: str) -> str:
-    """The name of the file for the absolute path `worktree`, as opencode spells it."""
+    """Return the name of the file for the absolute path `worktree`, as opencode spells it."""
     return f"{hashlib.sha256(os.fsencode(worktree)).hexdigest()}.json"
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write `path` whole, for nobody else to read; a reader sees the old content or the new one."""
+    """Write `path` atomically, readable only by this user; a reader sees either the old content or the new."""
     write_atomically(path, text.encode("utf-8", "surrogateescape"), mode=0o600)

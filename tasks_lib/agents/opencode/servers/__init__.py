@@ -1,1 +1,1 @@
-"""Servers of opencode: our own processes, a pool of them, or one that the user runs."""
+"""opencode servers: coordinator's own processes in a pool, or one that the user runs."""

@@ -1,4 +1,4 @@
-"""Decides whether the opencode that a configuration names can be used: found, starting, of a version that was tried."""
+"""Decides whether the configured opencode can be used: that it exists, starts, and has a tested version."""
 
 import re
 import subprocess
@@ -13,16 +13,16 @@ DEFAULT_COMMAND = ("opencode",)
 TESTED = "1.18.33"
 INSTALL = f"npm install -g opencode-ai@{TESTED}"
 _OLDEST = 33
-"""Of 1.18; what the tests were run with. Others may differ in what they answer, and in what they let agents do."""
+"""Of 1.18; the version that the tests run with. Others may answer differently, and let agents do other things."""
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 _SECONDS = 60
 """A first start on a cold machine reads 170 MB."""
 
 
 def check_program(command: Sequence[str], search_path: str, environment: Mapping[str, str] | None = None) -> str | None:
-    """The sentence that says why `command` (without `serve`) cannot be used as opencode, or None.
+    """Return a sentence that says why `command` (without `serve`) cannot be used as opencode, or None.
 
-    `search_path` is the PATH that it will have, `environment` what else it needs to start. Runs it once, for a second.
+    `search_path` is its PATH, `environment` what else it needs to start. Runs it once, which takes a second.
     """
     program, *rest = command or DEFAULT_COMMAND
     path = which(program, search_path)
@@ -31,32 +31,32 @@ def check_program(command: Sequence[str], search_path: str, environment: Mapping
         return f"`{program}` {where}: install it with `{INSTALL}`, or name it in agent.command"
     with private_directory() as directory:
         place = str(directory)
-        # Even to tell its version opencode makes directories in these places.
+        # opencode creates directories in these places even to print its version.
         places = {f"XDG_{kind}_HOME": place for kind in ("CACHE", "CONFIG", "DATA", "STATE")}
         variables = {**(environment or {}), "PATH": search_path, **places}
         try:
             done = run_captured([path, *rest, "--version"], cwd=directory, environment=variables, seconds=_SECONDS)
         except (OSError, subprocess.TimeoutExpired) as error:
-            return f"`{program} --version` cannot be run: {error}; install it anew with `{INSTALL}`"
+            return f"`{program} --version` cannot be run: {error}; reinstall it with `{INSTALL}`"
     said = (done.stdout or done.stderr).decode("utf-8", "replace").strip()
     if done.status:
-        return f"`{program} --version` exited with {done.status}: {said[-300:]}; install it anew with `{INSTALL}`"
+        return f"`{program} --version` exited with {done.status}: {said[-300:]}; reinstall it with `{INSTALL}`"
     return check_version(said, f"`{program}`")
 
 
 def check_version(version: str, what: str) -> str | None:
-    """The sentence that says why `version` of `what` is not supported, or None."""
+    """Return a sentence that says why `version` of `what` is not supported, or None."""
     found = _VERSION.search(version)
     if found is None:
-        return f"{what} does not say its version but `{version[:80]}`: is it opencode? `{INSTALL}` installs it"
+        return f"{what} reports `{version[:80]}` as its version: is it opencode? Install it with `{INSTALL}`"
     major, minor, patch = (int(part) for part in found.groups())
     if (major, minor) == (1, 18) and patch >= _OLDEST:
         return None
-    return f"{what} is opencode {found[0]}; 1.18.{_OLDEST} or a later 1.18 is needed: `{INSTALL}`"
+    return f"{what} is opencode {found[0]}; 1.18.{_OLDEST} or a later 1.18 is required: `{INSTALL}`"
 
 
 def find_program(command: Sequence[str], search_path: str) -> tuple[str, ...]:
-    """`command`, or the usual one, with its program as an absolute path where it can be found."""
+    """Return `command`, or the default one, with its program as an absolute path if it can be found."""
     program, *rest = command or DEFAULT_COMMAND
     found = which(program, search_path)
     return (str(Path(found).absolute()) if found else program, *rest)

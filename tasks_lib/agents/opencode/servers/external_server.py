@@ -1,4 +1,4 @@
-"""Hides a server of the user's own, which runs before a run begins and goes on after it."""
+"""Hides a server that the user runs, which is started before a run and continues after it."""
 
 import asyncio
 import shlex
@@ -14,7 +14,7 @@ from tasks_lib.errors import AgentError
 
 
 class ExternalServerLease:
-    """A session's place on a server of the user's own."""
+    """A session's place on a server that the user runs."""
 
     number: int = 0
 
@@ -23,27 +23,27 @@ class ExternalServerLease:
         self._boots: asyncio.Semaphore = boots
 
     async def address(self) -> Address:
-        """The server's address, if it answers as it should; raises AgentError with what to do."""
+        """Return the server's address, if the server is usable; raises AgentError with what to do."""
         if fault := check_version(await read_health(self._address), f"the server at {self._address.url}"):
             raise AgentError(fault)
         return self._address
 
     async def wait_until_dead(self, generation: int) -> None:
-        """Never return: whether it lives is the user's affair."""
+        """Never return: the user decides when the server stops."""
         await asyncio.Event().wait()
 
     @asynccontextmanager
     async def boot(self) -> AsyncGenerator[None]:
-        """Hold while a session begins."""
+        """Enter while a session begins; only a few may at the same time."""
         async with self._boots:
             yield
 
     def leave(self) -> None:
-        """Do nothing: there is room as long as the server says so."""
+        """Do nothing: the server itself limits its sessions."""
 
 
 class ExternalServer:
-    """A server of the user's own: neither started nor stopped, nor told what shells may see."""
+    """A server that the user runs: coordinator neither starts nor stops it, nor sets the environment of its shells."""
 
     def __init__(self, url: str, environment: Mapping[str, str], command: tuple[str, ...] = ("opencode",)) -> None:
         password = environment.get("OPENCODE_SERVER_PASSWORD", "")
@@ -53,15 +53,15 @@ class ExternalServer:
         self._boots: asyncio.Semaphore = asyncio.Semaphore(BOOTS)
 
     async def sit(self, number: int | None = None) -> ExternalServerLease:
-        """A seat; there is one server only."""
+        """Return a seat; there is only one server."""
         return ExternalServerLease(self._address, self._boots)
 
     def write_shell_environment(self, worktree: Path, environment: dict[str, str]) -> None:
-        """Do nothing: shells of that server have its own environment."""
+        """Do nothing: shells of that server have the server's own environment."""
 
     @property
     def attach_prefix(self) -> str:
-        """The program; the password is in the user's own environment."""
+        """Return the program; the password is in the user's own environment."""
         return shlex.join(self._command)
 
     async def close(self) -> None:

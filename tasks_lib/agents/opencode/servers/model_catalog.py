@@ -1,4 +1,4 @@
-"""Decides whether a server has the models that sessions need, and whether somebody answers for them."""
+"""Decides whether a server has the models that sessions need, and whether their providers can be reached."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from tasks_lib.suggestions import suggest
 from tasks_lib.text import fold, list_some
 
 NameModel = Callable[[str, str], str]
-"""The model of a session, from its role and the one that is asked for; "" if nothing names one."""
+"""Returns a session's model, from its role and the requested model; "" if neither names one."""
 _FIRST_SECONDS = 120.0
 """The first request for a directory took 7 seconds on a cold machine."""
 _REACH_SECONDS = 10.0
@@ -28,11 +28,11 @@ _LISTED = 8
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """What a server can do: its `agents` with the model of each ("" for the usual), `models` of each usable provider.
+    """What a server offers: its `agents` with the model of each ("" for the default), and `models` per usable provider.
 
     `usual_model` is what its configuration names, "" for none. `addresses` are those that the configuration gives to
-    providers, else the ones that opencode lists; of some providers it lists none. `has_plugin` says that our part
-    inside opencode is at work.
+    providers, otherwise those that opencode lists; for some providers it lists none. `has_plugin` says that
+    coordinator's plugin is loaded.
     """
 
     agents: Mapping[str, str]
@@ -55,12 +55,12 @@ async def read_catalog(address: Address, directory: Path) -> Catalog:
                 await client.post("/instance/dispose", params=places)
         return understand(agents, providers, configuration)
     except httpx.HTTPStatusError as error:
-        raise AgentError(f"opencode's server does not accept its configuration: {_quote(error.response)}") from error
+        raise AgentError(f"opencode's server rejected its configuration: {_quote(error.response)}") from error
     except httpx.HTTPError as error:
         reason = str(error) or type(error).__name__
         raise AgentError(f"opencode's server at {address.url} does not answer: {reason}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AgentError(f"opencode's server at {address.url} answers in another way than expected: {error}") from error
+        raise AgentError(f"opencode's server at {address.url} gave an unexpected answer: {error}") from error
 
 
 def _quote(answer: httpx.Response) -> str:
@@ -68,7 +68,7 @@ def _quote(answer: httpx.Response) -> str:
 
 
 def understand(agents: Any, providers: Any, configuration: Any) -> Catalog:
-    """The catalog that a server's answers to `/agent`, `/config/providers` and `/config` make.
+    """Return the catalog from a server's answers to `/agent`, `/config/providers` and `/config`.
 
     Raises ValueError, KeyError, TypeError or AttributeError for answers of another shape.
     """
@@ -85,7 +85,7 @@ def understand(agents: Any, providers: Any, configuration: Any) -> Catalog:
 
 
 def _find_listed_url(provider: Any) -> str:
-    """The address that all models of a provider have in common, "" for none."""
+    """Return the address that all models of a provider share, "" for none."""
     found = {_find_model_url(model) for model in provider["models"].values()}
     return found.pop() if len(found) == 1 else ""
 
@@ -105,7 +105,7 @@ def _join(model: Any) -> str:
 
 
 def check_models(needs: Iterable[Need], name_model: NameModel, catalog: Catalog) -> list[str]:
-    """A sentence for each model that sessions need and the server has not."""
+    """Return a sentence for each model that sessions need and the server does not have."""
     faults: dict[str, str] = {}
     for need in needs:
         model = name_model(need.role, need.model)
@@ -117,21 +117,21 @@ def check_models(needs: Iterable[Need], name_model: NameModel, catalog: Catalog)
 def _find_fault(model: str, catalog: Catalog) -> str | None:
     if not model:
         return (
-            "coordinator.yaml: no model is named: write `model: provider/model` below `agent`, the way "
-            f"`opencode models` lists it; providers that can be used: {_list(catalog.models)}"
+            "coordinator.yaml: no model is set: write `model: provider/model` below `agent`, as listed by "
+            f"`opencode models`; available providers: {_list(catalog.models)}"
         )
     provider, _, name = model.partition("/")
     if provider not in catalog.models:
         return (
-            f"the model {model} cannot be had: no provider {provider} can be used"
-            f"{suggest(provider, catalog.models) or f'; there are {_list(catalog.models)}'} Log in with `opencode auth "
-            "login`, name the variable of its key in agent.keys, or describe the provider in agent.config"
+            f"the model {model} is not available: there is no usable provider {provider}"
+            f"{suggest(provider, catalog.models) or f'; available providers: {_list(catalog.models)}'} Run `opencode "
+            "auth login`, list the variable of its key in agent.keys, or define the provider in agent.config"
         )
     known = catalog.models[provider]
     if name in known:
         return None
-    hint = suggest(name, known) or f"; it has {_list(known)}"
-    return f"the model {model} cannot be had: {provider} has none of this name{hint}"
+    hint = suggest(name, known) or f"; its models: {_list(known)}"
+    return f"the model {model} is not available: {provider} has no model of this name{hint}"
 
 
 def _list(words: Iterable[str]) -> str:
@@ -141,9 +141,9 @@ def _list(words: Iterable[str]) -> str:
 async def check_reach(
     needs: Iterable[Need], name_model: NameModel, catalog: Catalog, environment: Mapping[str, str]
 ) -> list[str]:
-    """A sentence for each needed provider at whose address nobody listens.
+    """Return a sentence for each needed provider whose address does not accept connections.
 
-    Only that somebody does is looked at, and only without a proxy; providers without a known address are not asked.
+    Only opens a connection, and only if no proxy is set; providers without a known address are not checked.
     """
     if any(name.lower().endswith("_proxy") for name in environment):
         return []
@@ -151,15 +151,15 @@ async def check_reach(
     asked = [(name, catalog.addresses[name]) for name in sorted(providers) if name in catalog.addresses]
     found = await asyncio.gather(*(_knock(url) for _, url in asked))
     return [
-        f"the provider {name} cannot be reached at {url}: {reason}; see that it runs and that this machine gets there, "
-        "or correct its baseURL in agent.config"
+        f"the provider {name} cannot be reached at {url}: {reason}; check that it is running and reachable from this "
+        "machine, or correct its baseURL in agent.config"
         for (name, url), reason in zip(asked, found, strict=True)
         if reason
     ]
 
 
 async def _knock(url: str) -> str:
-    """Why nobody can be reached at `url`, "" if somebody can."""
+    """Return why `url` cannot be reached, "" if it can."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
@@ -171,7 +171,7 @@ async def _knock(url: str) -> str:
     except TimeoutError:
         return f"no answer within {_REACH_SECONDS:g} seconds"
     except OSError as error:
-        # asyncio puts words of its own where the system's are.
+        # asyncio replaces the system's message with its own.
         number = error.errno or 0
         return os.strerror(number) if number > 0 else error.strerror or str(error)
     writer.close()

@@ -1,4 +1,4 @@
-"""Decides what a session needs of whoever keeps opencode's servers: an address that answers, and turns at booting."""
+"""Defines what a session needs from the owner of opencode's servers: a working address, and its turn to boot."""
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ USERNAME = "opencode"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server that was seen healthy.
+    """A server that was healthy when checked.
 
-    `number` names its data directory, so a conversation is found again on the server of the same number; `generation`
-    counts its starts. `group` is the server's process group, None for a server that is not ours.
+    `number` identifies its data directory, so a conversation is found again on the server with the same number;
+    `generation` counts its starts. `group` is the server's process group, None for a server that the user runs.
     """
 
     url: str
@@ -27,45 +27,45 @@ class Address:
 
 
 class Seat(Protocol):
-    """A session's place on one server, held from its opening to its close."""
+    """A session's place on one server, from its opening until it is closed."""
 
     @property
     def number(self) -> int:
-        """Which server this is a seat on."""
+        """The number of the server."""
         ...
 
     async def address(self) -> Address:
-        """The server's address, once it is healthy; starts it, or starts it again if it has died.
+        """Return the server's address once it is healthy; starts it, or restarts it if it has died.
 
         Raises AgentError if it cannot be started, or does not answer.
         """
         ...
 
     async def wait_until_dead(self, generation: int) -> None:
-        """Return once the server that was started as `generation` is gone; for a server not ours, never."""
+        """Return once the server that was started as `generation` is gone; never for a server that the user runs."""
         ...
 
     def boot(self) -> AbstractAsyncContextManager[None]:
-        """Hold while a session is created and begins its first step: few do so at once, or the server drowns."""
+        """Enter while a session is created and begins its first step: only a few may, or the server is overloaded."""
         ...
 
     def leave(self) -> None:
-        """Give the seat back; leaving twice does nothing more."""
+        """Give the seat back; calling it again does nothing."""
         ...
 
 
 class Host(Protocol):
-    """Whoever keeps the servers of a run."""
+    """The owner of a run's servers."""
 
     async def sit(self, number: int | None = None) -> Seat:
-        """A seat on the server `number`, or on any with room. Starts nothing yet."""
+        """Return a seat on the server `number`, or on any with room. Starts nothing yet."""
         ...
 
     def write_shell_environment(self, worktree: Path, environment: dict[str, str]) -> None:
-        """From now on shells that sessions open in `worktree` have exactly `environment`, and no key of ours."""
+        """From now on shells that sessions open in `worktree` have exactly `environment`, and no provider keys."""
         ...
 
     @property
     def attach_prefix(self) -> str:
-        """What stands before `attach URL …` on a command line: the program, and how it gets the password."""
+        """Return what precedes `attach URL …` on a command line: the program, and how it gets the password."""
         ...

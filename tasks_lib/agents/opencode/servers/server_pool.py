@@ -1,4 +1,4 @@
-"""Decides how many servers a run has and which session sits where, and starts again the ones that die."""
+"""Decides how many servers a run has and which session uses which, and restarts servers that die."""
 
 import asyncio
 import shlex
@@ -13,16 +13,16 @@ from tasks_lib.agents.opencode.servers.server_process import Server, ServerPlan
 from tasks_lib.errors import AgentError
 
 SESSIONS_PER_SERVER = 25
-"""Sessions at work on one server; with more of them it needs so much memory that all of them stop moving."""
+"""Active sessions per server; with more of them it needs so much memory that none of them makes progress."""
 BOOTS = 2
-"""Sessions that begin at the same time, over all servers."""
+"""Sessions that may begin at the same time, over all servers."""
 STARTS = 5
-"""How often a server may be started again without having been well for `HEALTHY_SECONDS`."""
+"""How often a server may be restarted without having been healthy for `HEALTHY_SECONDS`."""
 HEALTHY_SECONDS = 60.0
 
 
 class _PooledServer:
-    """One server, started by whoever needs it first, while all others wait for the same start."""
+    """One server, started by the first caller that needs it, while the others wait for the same start."""
 
     def __init__(self, plan: ServerPlan, number: int, password: str, well_seconds: float) -> None:
         self.server: Server = Server(plan, number, password)
@@ -37,14 +37,14 @@ class _PooledServer:
         if found := self.server.address:
             return found
         if self._is_closed:
-            raise AgentError("opencode's server was stopped, because the run ends")
+            raise AgentError("opencode's server was stopped, because the run is ending")
         if self._starting is None or self._starting.done():
             self._starting = asyncio.create_task(self._start())
             self._starting.add_done_callback(lambda done: done.cancelled() or done.exception())
-        # One of those who wait may be cancelled; the start is everybody's.
+        # A cancelled caller must not cancel the start, which others wait for too.
         await asyncio.wait({self._starting})
         if self._starting.cancelled():
-            raise AgentError("opencode's server was stopped, because the run ends")
+            raise AgentError("opencode's server was stopped, because the run is ending")
         return self._starting.result()
 
     async def _start(self) -> Address:
@@ -53,7 +53,7 @@ class _PooledServer:
         if self._in_a_row > STARTS:
             raise AgentError(
                 f"opencode's server died {STARTS} times in a row within {self._well_seconds:g} seconds of its start; "
-                f"its log says why: {self.server.log}"
+                f"see its log: {self.server.log}"
             )
         self._started = time.monotonic()
         return await self.server.start()
@@ -67,7 +67,7 @@ class _PooledServer:
 
 
 class PooledServerLease:
-    """A session's place on one of our servers."""
+    """A session's place on a server of the pool."""
 
     def __init__(self, keeper: _PooledServer, boots: asyncio.Semaphore) -> None:
         self._keeper: _PooledServer = keeper
@@ -77,32 +77,32 @@ class PooledServerLease:
 
     @property
     def number(self) -> int:
-        """Which server this is a seat on."""
+        """The number of the server."""
         return self._keeper.server.number
 
     async def address(self) -> Address:
-        """The server's address, once it is well; raises AgentError if it cannot be started."""
+        """Return the server's address once it is healthy; raises AgentError if it cannot be started."""
         return await self._keeper.address()
 
     async def wait_until_dead(self, generation: int) -> None:
-        """Return once that start of the server has ended, and every shell that it had opened with it."""
+        """Return once that start of the server has ended, along with every shell that it had opened."""
         await self._keeper.server.wait_until_dead(generation)
 
     @asynccontextmanager
     async def boot(self) -> AsyncGenerator[None]:
-        """Hold while a session begins."""
+        """Enter while a session begins; only a few may at the same time."""
         async with self._boots:
             yield
 
     def leave(self) -> None:
-        """Give the seat back; leaving twice does nothing more."""
+        """Give the seat back; calling it again does nothing."""
         if not self._is_left:
             self._is_left = True
             self._keeper.taken -= 1
 
 
 class ServerPool:
-    """The servers of one run: `seats` sessions on each, and as many servers as that takes."""
+    """The servers of one run: `seats` sessions on each, and as many servers as needed."""
 
     def __init__(
         self, plan: ServerPlan, shells: Shells, password_file: Path, password: str, *, seats: int = SESSIONS_PER_SERVER,
@@ -119,7 +119,7 @@ class ServerPool:
         self._closing: asyncio.Task[None] | None = None
 
     async def sit(self, number: int | None = None) -> PooledServerLease:
-        """A seat on the server `number`, full or not, or on the first with room. Starts nothing."""
+        """Return a seat on the server `number`, even if full, or on the first with room. Starts nothing."""
         chosen = self._find_room() if number is None else max(number, 0)
         keeper = self._keepers.get(chosen)
         if keeper is None:
@@ -138,14 +138,14 @@ class ServerPool:
 
     @property
     def attach_prefix(self) -> str:
-        """The program, with the password from a file that only the user can read: no list of processes shows it."""
+        """Return the program, with its password from a private file, so that no process list shows it."""
         if not self._password_file.exists():
             write_private(self._password_file, self._password)
         source = shlex.quote(str(self._password_file))
         return f'OPENCODE_SERVER_PASSWORD="$(cat {source})" {shlex.join(self._plan.command)}'
 
     async def close(self) -> None:
-        """Stop all servers at once, even when cancelled meanwhile; closing twice does nothing more."""
+        """Stop all servers at once, even when cancelled meanwhile; closing it again does nothing."""
         if self._closing is None:
             self._closing = asyncio.create_task(self._close())
         was_cancelled = False

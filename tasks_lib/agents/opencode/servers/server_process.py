@@ -1,4 +1,4 @@
-"""Hides one server of opencode's that is ours: its places, its port, how it is started, seen to be well, and ended."""
+"""Runs one opencode server: its directories and port, how it is started, checked for health, and ended."""
 
 import asyncio
 import secrets
@@ -24,17 +24,17 @@ from tasks_lib.process.program_lookup import drop_relative
 from tasks_lib.process.shell_lines import tail_of
 
 BOOT_SECONDS = 120.0
-"""A start takes 1 to 3 seconds; 18 were seen on two cores with much else to do."""
+"""A start takes 1 to 3 seconds; on two busy cores it has taken 18."""
 PORTS = 4
-"""How many ports are tried: one that was free a moment ago may be taken meanwhile."""
+"""How many ports to try: one that was free a moment ago may be taken meanwhile."""
 _FOR_EVER = 10 * 365 * 86400.0
 _LOOK_SECONDS = 0.05
-"""How often the log is looked at while a server boots: a request in that time would hang, and nothing else tells."""
+"""How often to check the log while a server boots: a request would hang then, and there is no other signal."""
 _HEALTH_SECONDS = 15.0
 _DISPOSE_SECONDS = 5.0
 _LISTENING = "listening on http"
 _TAKEN = "ServeError"
-"""What opencode says of a port that it cannot have."""
+"""What opencode prints if it cannot have the port."""
 
 SWITCHES: Mapping[str, str] = {
     f"OPENCODE_DISABLE_{name}": "1"
@@ -42,12 +42,12 @@ SWITCHES: Mapping[str, str] = {
         "AUTOUPDATE MODELS_FETCH SHARE LSP_DOWNLOAD DEFAULT_PLUGINS CLAUDE_CODE PROJECT_CONFIG TERMINAL_TITLE".split()  # noqa: SIM905
     )
 }
-"""No worktree has a say in how its sessions run, and nothing is fetched that nobody asked for."""
+"""No worktree influences how its sessions run, and nothing is downloaded without being asked for."""
 
 _PASSED_ON = (
     "OPENCODE_API_KEY", "OPENCODE_AUTH_CONTENT", "OPENCODE_MODELS_PATH", "OPENCODE_MODELS_URL", *USER_CONFIG_VARIABLES,
 )  # fmt: skip
-"""Of opencode's own variables, those that say how models are reached, and where the user's configuration is."""
+"""opencode's own variables that say how to reach models, and where the user's configuration is."""
 _USERS_FILES = ("auth.json", "mcp-auth.json")
 _USERS_CONFIGURATION = (
     "*.json", "*.jsonc", "*.md", "agent", "agents", "command", "commands", "mode", "modes", "plugin", "plugins",
@@ -59,10 +59,10 @@ _USERS_CONFIGURATION = (
 class ServerPlan:
     """How servers are started.
 
-    `command` is the program and its arguments before `serve`, `wrapper` what stands before it. `environment` is what
-    they may see, without what is added here. `data` holds a directory for each server, kept from run to run, because
-    conversations are in it. `configuration` is a directory that `write_configuration` made. `log` is appended to;
-    servers beyond the first have logs of their own beside it.
+    `command` is the program and its arguments before `serve`, `wrapper` is put before it. `environment` is what they
+    may see, without what is added here. `data` has a directory for each server, kept from run to run, because it
+    contains conversations. `configuration` is a directory made by `write_configuration`. `log` is appended to; servers
+    after the first have their own logs next to it.
     """
 
     command: tuple[str, ...]
@@ -78,7 +78,7 @@ class ServerPlan:
 
 
 class Server:
-    """One server, and its data directory; it may be started again and again, one at a time."""
+    """One server, and its data directory; it may be restarted any number of times, but runs only once at a time."""
 
     def __init__(
         self, plan: ServerPlan, number: int, password: str = "", choose_port: Callable[[], int] | None = None
@@ -98,18 +98,18 @@ class Server:
 
     @property
     def address(self) -> Address | None:
-        """Where the server answers, None while it does not run."""
+        """Where the server answers, None while it is not running."""
         return self._address if self._is_running else None
 
     async def wait_until_dead(self, generation: int) -> None:
-        """Return once the start number `generation` has ended, and all that it had started."""
+        """Return once the start number `generation` has ended, with everything that it had started."""
         if dead := self._dead.get(generation):
             await dead.wait()
 
     async def start(self) -> Address:
-        """Start the server, which must not be running, and wait until it is well; raises AgentError.
+        """Start the server, which must not be running, and wait until it is healthy; raises AgentError.
 
-        A start that is cancelled leaves nothing.
+        A start that is cancelled leaves nothing running.
         """
         if self._process:
             await asyncio.wait({self._process})
@@ -125,13 +125,13 @@ class Server:
                 with suppress(AgentError):
                     await self._end()
                 raise
-        raise AgentError(f"opencode found {PORTS} ports taken that were free just before; run again")
+        raise AgentError(f"{PORTS} ports for opencode were free but then taken by other programs; run again")
 
     async def _boot(self, port: int) -> Address | None:
         """Start the program on `port`; None if the port was taken meanwhile."""
         before = await asyncio.to_thread(_size, self.log)
         self._process = asyncio.create_task(self._run(port, self._generation))
-        # Whoever waits for the death of a server learns nothing more from how it came about.
+        # Waiting for the server's death must not raise what caused it.
         self._process.add_done_callback(lambda done: done.cancelled() or done.exception())
         deadline = time.monotonic() + BOOT_SECONDS
         while not (said := await asyncio.to_thread(_read_from, self.log, before)).count(_LISTENING):
@@ -139,7 +139,7 @@ class Server:
                 self._process.result()
                 if _TAKEN in said:
                     return None
-                raise AgentError(f"opencode's server ended while it started{self._quote(before)}")
+                raise AgentError(f"opencode's server exited while starting{self._quote(before)}")
             if time.monotonic() > deadline:
                 raise AgentError(
                     f"opencode's server did not start within {BOOT_SECONDS:g} seconds{self._quote(before)}"
@@ -152,7 +152,7 @@ class Server:
         return address
 
     async def _run(self, port: int, generation: int) -> None:
-        """Run the program to its end, and then end all that it has started, sessions' shells included."""
+        """Run the program until it exits, then end everything that it has started, including sessions' shells."""
         plan, mark = self._plan, f"opencode-{uuid.uuid4().hex}"
         command = (*plan.wrapper, *plan.command, "serve", "--hostname", "127.0.0.1", "--port", str(port), "--no-mdns")
         try:
@@ -166,10 +166,10 @@ class Server:
                 on_start=self._note_group,
             )
         finally:
-            # It may end before `start` has noted its address.
+            # It may end before `start` has recorded its address.
             self._is_running = False
             try:
-                # A shell outlives the server that is killed, and has the marker of its session, not of the server.
+                # A shell outlives a killed server, and has the marker of its session, not of the server.
                 await asyncio.shield(end_marked(SERVER_MARK, mark, plan.stop_seconds))
             finally:
                 self._dead[generation].set()
@@ -181,10 +181,10 @@ class Server:
     def _make_environment(self, mark: str) -> dict[str, str]:
         environment = {**drop_switches(self._plan.environment), **SWITCHES}
         environment |= {f"XDG_{kind}_HOME": str(self._places / kind.lower()) for kind in ("DATA", "STATE", "CACHE")}
-        # What opencode itself runs in a worktree, git for one, is not the worktree's. Shells have their own PATH.
+        # Programs that opencode itself runs, e.g. git, must not come from the worktree. Shells have their own PATH.
         environment["PATH"] = drop_relative(environment.get("PATH", ""))
         if not has_configuration(self._plan.environment):
-            # Else opencode would make the user's directory, and install into it.
+            # Otherwise opencode would create the user's directory, and install packages into it.
             environment["XDG_CONFIG_HOME"] = str(self._places / "config")
         models = find_home(self._plan.environment, "CACHE") / "opencode" / "models.json"
         if models.is_file():
@@ -202,7 +202,7 @@ class Server:
         return f". The end of {self.log}:\n{tail}" if tail else f"; {self.log} is empty"
 
     async def stop(self) -> None:
-        """End the server and all that it has started; stopping what does not run does nothing."""
+        """End the server and everything that it has started; does nothing if it is not running."""
         address, self._address = self._address, None
         if address and self._process and not self._process.done():
             with suppress(httpx.HTTPError):
@@ -221,14 +221,14 @@ class Server:
 
 
 def connect(address: Address, seconds: float) -> httpx.AsyncClient:
-    """A client for `address` whose requests may take `seconds`."""
+    """Return a client for `address` whose requests may take `seconds`."""
     return make_async_client(address.url, seconds, auth=(address.username, address.password))
 
 
 async def load_plugin(address: Address, directory: Path) -> None:
-    """Have the server load its configuration in `directory`, of its own, before it does so in a worktree.
+    """Make the server load its configuration in `directory`, which is private, before it does so in a worktree.
 
-    It imports the plugins of a worktree whatever its switches say, unless the plugin that stops it is there already.
+    It imports the plugins of a worktree whatever its switches say, unless coordinator's plugin is already loaded.
     """
     places = {"directory": str(directory)}
     async with connect(address, BOOT_SECONDS) as client:
@@ -238,7 +238,7 @@ async def load_plugin(address: Address, directory: Path) -> None:
 
 
 async def read_health(address: Address) -> str:
-    """The version that the server at `address` says it is; raises AgentError, with what to do."""
+    """Return the version that the server at `address` reports; raises AgentError, with what to do."""
     try:
         async with connect(address, _HEALTH_SECONDS) as client:
             answer = await client.get("/global/health")
@@ -261,7 +261,7 @@ async def read_health(address: Address) -> str:
 def prepare_places(places: Path, environment: Mapping[str, str]) -> None:
     """Make a server's own directories, with the user's logins in them.
 
-    Links and no copies: opencode writes renewed tokens through them, and a copy would make the user's own invalid.
+    Links rather than copies: opencode writes renewed tokens through them, and a copy would invalidate the user's own.
     """
     for kind in ("", "data/opencode", "state", "cache", "cwd"):
         (places / kind).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -276,7 +276,7 @@ def prepare_places(places: Path, environment: Mapping[str, str]) -> None:
 
 
 def has_configuration(environment: Mapping[str, str]) -> bool:
-    """Whether the user has configured opencode for all repositories."""
+    """Return whether the user has configured opencode for all repositories."""
     directory = find_home(environment, "CONFIG") / "opencode"
     names = {entry.name for entry in directory.iterdir()} if directory.is_dir() else set[str]()
     return any(
@@ -287,7 +287,7 @@ def has_configuration(environment: Mapping[str, str]) -> bool:
 
 
 def drop_switches(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` without what would change how opencode works: some of it would leave our plugin out."""
+    """Return `environment` without opencode's switches: some of them would keep coordinator's plugin from loading."""
     return {
         name: value for name, value in environment.items() if not name.startswith("OPENCODE_") or name in _PASSED_ON
     }
@@ -297,13 +297,13 @@ _HOMES: Mapping[str, str] = {"DATA": ".local/share", "CONFIG": ".config", "CACHE
 
 
 def find_home(environment: Mapping[str, str], kind: str) -> Path:
-    """The user's own `XDG_<kind>_HOME`, or where it is without one."""
+    """Return the user's own `XDG_<kind>_HOME`, or its default."""
     given = environment.get(f"XDG_{kind}_HOME")
     return Path(given) if given else Path(environment.get("HOME") or Path.home()) / _HOMES[kind]
 
 
 def find_port() -> int:
-    """A port that is free now: opencode takes a fixed one when it is to choose."""
+    """Return a port that is free now: opencode uses a fixed one if it may choose."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,1 +1,1 @@
-"""A session of opencode, one turn after the other."""
+"""An opencode session, one turn after another."""

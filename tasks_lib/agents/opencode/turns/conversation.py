@@ -1,4 +1,4 @@
-"""Hides how a session of opencode is spoken to: its id, its prompts, what is heard of it, and what it shows."""
+"""Hides how coordinator talks to an opencode session: its id, its prompts, its events, and its current state."""
 
 import asyncio
 import shlex
@@ -28,11 +28,11 @@ from tasks_lib.session.events import Event, Polled, Request, Snapshot
 READ_ONLY = [{"permission": "edit", "pattern": "*", "action": "deny"}]
 """Subagents of the session inherit this."""
 _DEPTH = 8
-"""How far subagents of subagents are followed."""
+"""How deep subagents of subagents are followed."""
 
 
 class Conversation:
-    """A session of opencode's on a server that `host` keeps; it outlives a restart of that server.
+    """An opencode session on a server of `host`; it survives a restart of that server.
 
     `agent` is opencode's role, `model` is `provider/model` or "", `system` is added to its instructions.
     """
@@ -53,11 +53,11 @@ class Conversation:
 
     @property
     def needs_boot(self) -> bool:
-        """Whether this start of the server has yet to read the worktree, which few may let it do at once."""
+        """Whether this start of the server has yet to read the worktree; only a few sessions may cause that at once."""
         return self._booted != self.server.generation
 
     async def open(self) -> bool:
-        """See that there is a session, and make one if not; True if an earlier conversation is lost."""
+        """Make sure that there is a session, and create one if not; True if an earlier conversation is lost."""
         if self._is_known:
             return False
         was_lost = bool(self.id) and not await self._is_there()
@@ -72,7 +72,7 @@ class Conversation:
         return was_lost
 
     async def _is_there(self) -> bool:
-        """Whether the earlier session exists, for this very worktree: its tools would work in another one."""
+        """Return whether the earlier session exists for this worktree: otherwise its tools would run in another one."""
         try:
             found = await self.server.client.read_session(self.id, self._directory)
         except Missing:
@@ -80,14 +80,14 @@ class Conversation:
         return _is_same(str(found.get("directory")), self._directory)
 
     def listen(self) -> Subscription:
-        """Hear of the session, and of the death of its server; the same subscription while the server lives."""
+        """Subscribe to the session, and to the death of its server; the same subscription while the server lives."""
         if self._subscription is None:
             assert self.server.wire is not None
             self._subscription = self.server.wire.subscribe(self.id, self.model)
         return self._subscription
 
     def ignore(self) -> None:
-        """Hear nothing more: between turns nobody would take what is heard."""
+        """Unsubscribe: between turns nothing would take the events."""
         if self.server.wire is not None and self._subscription is not None:
             self.server.wire.leave(self._subscription)
             self._subscription = None
@@ -97,7 +97,7 @@ class Conversation:
             self._subscription.push(ev.ServerDied(time.time(), self.id))
 
     async def say(self, text: str) -> None:
-        """Send a prompt, or steer a session that works; that it was taken says nothing more."""
+        """Send a prompt, or steer a running session; success only means that opencode accepted it."""
         provider, _, model = self.model.partition("/")
         body: dict[str, Any] = {"agent": self._agent, "parts": [{"type": "text", "text": text}]}
         body |= {"model": {"providerID": provider, "modelID": model}} if model else {}
@@ -106,14 +106,14 @@ class Conversation:
         self._booted = self.server.generation
 
     async def note_before(self) -> Before:
-        """What the conversation holds before a turn."""
+        """Return what the conversation contains before a turn."""
         if self._is_new:
             self._is_new = False
             return Before()
         return note_before(await self._read_tree(Before()))
 
     async def read(self, before: Before) -> tuple[Snapshot, tuple[Event, ...], float]:
-        """The turn as it is, the events that are told by it, and when that was."""
+        """Return the current state of the turn, the events in its messages, and the time of reading."""
         at = time.time()
         tree = await self._read_tree(before)
         if self.server.wire is not None and self._subscription is not None:
@@ -123,7 +123,7 @@ class Conversation:
         return snapshot, events, at
 
     async def poll(self) -> Polled:
-        """Who works, and what is asked."""
+        """Return which sessions are busy, and the pending requests."""
         at, client, directory = time.time(), self.server.client, self._directory
         statuses, permissions, questions = await asyncio.gather(
             client.read_statuses(directory), client.read_permissions(directory), client.read_questions(directory)
@@ -132,7 +132,7 @@ class Conversation:
 
     async def _read_tree(self, before: Before) -> Tree:
         client, directory = self.server.client, self._directory
-        # The statuses come first: what is idle then has all its messages, or gets the last of them in a moment.
+        # Statuses first: a session that is idle in them has all its messages, or gets the last of them in a moment.
         statuses = await client.read_statuses(directory)
         messages, todos, permissions, questions, children = await asyncio.gather(
             client.read_messages(self.id, directory),
@@ -155,7 +155,7 @@ class Conversation:
         return children
 
     async def answer(self, request: Request, text: str) -> None:
-        """Answer so that the agent goes on; one that was answered meanwhile needs no more."""
+        """Answer so that the agent continues; a request that was answered meanwhile is ignored."""
         with suppress(Missing):
             if request.kind == "permission":
                 await self.server.client.reject_permission(request.id, self._directory, text)
@@ -163,7 +163,7 @@ class Conversation:
                 await self.server.client.answer_question(request.id, self._directory, [[text]] * request.parts)
 
     async def abort(self, names: Iterable[str]) -> None:
-        """Break off what the sessions `names` do."""
+        """Abort what the sessions `names` are doing."""
         await asyncio.gather(*(self._abort(name) for name in names))
 
     async def _abort(self, name: str) -> None:
@@ -171,11 +171,11 @@ class Conversation:
             await self.server.client.abort(name, self._directory)
 
     async def busy(self) -> Mapping[str, Json]:
-        """The sessions of the worktree that are not idle."""
+        """Return the sessions of the worktree that are not idle."""
         return await self.server.client.read_statuses(self._directory)
 
     def attach_command(self) -> str:
-        """The line that opens the conversation in opencode's own interface; "" while there is none."""
+        """Return the line that opens the conversation in opencode's own interface; "" if there is none yet."""
         if self.server.wire is None or not self.id:
             return ""
         words = ("attach", self.server.client.address.url, "--session", self.id, "--dir", str(self._directory))

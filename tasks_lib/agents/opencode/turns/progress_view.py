@@ -1,4 +1,4 @@
-"""Decides what is shown of a session while it works, and how often."""
+"""Decides what is shown of a running session, and how often."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ VIEW_SECONDS = 0.25
 
 
 def make_view(watch: Watch, now: float, waits_until: float = 0.0) -> SessionView:
-    """What `watch` shows at `now`; until `waits_until` nothing may be asked of the provider."""
+    """Return the view of `watch` at `now`; no request may be sent to the provider until `waits_until`."""
     current = next((todo.text for todo in watch.todos if todo.is_current), "")
     activity = f"waiting until {name_time(waits_until)} (rate limited)" if waits_until > now else describe(watch)
     return SessionView(
@@ -27,7 +27,7 @@ def make_view(watch: Watch, now: float, waits_until: float = 0.0) -> SessionView
 
 
 class ShownView:
-    """Shows views through `show`, at most four a second, and none that says nothing new."""
+    """Passes views to `show`, at most four a second, and only if they changed."""
 
     def __init__(self, show: Callable[[SessionView], None] | None) -> None:
         self._show: Callable[[SessionView], None] | None = show
@@ -37,7 +37,7 @@ class ShownView:
         """When a view that was held back may be shown; 0 if there is none."""
 
     def offer(self, view: SessionView, *, is_last: bool = False) -> None:
-        """Show `view` if it is new and the last one is old enough, or if it `is_last`."""
+        """Show `view` if it changed and the last one is old enough, or if it `is_last`."""
         now, self.due_at = time.time(), 0.0
         if self._show is None or _stripped(view) == _stripped(self._shown):
             return
@@ -49,5 +49,5 @@ class ShownView:
 
 
 def _stripped(view: SessionView | None) -> SessionView | None:
-    """Without the seconds, which change always."""
+    """Return `view` without the seconds, which always change."""
     return replace(view, spent=replace(view.spent, seconds=0.0)) if view else None

@@ -1,4 +1,4 @@
-"""Hides where a conversation's server is: the seat on it, its address, and that it may die and be started anew."""
+"""Hides which server a conversation uses: its seat, its address, and that the server may die and be restarted."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,9 +14,9 @@ _GONE_SECONDS = 2.0
 
 
 class ServerConnection:
-    """One conversation's connection to a server of `host`: the one numbered `wanted`, or any.
+    """One conversation's connection to a server of `host`: number `wanted`, or any.
 
-    `on_death` is called when the server has died, `on_release` before the connection to it is given up.
+    `on_death` is called when the server has died, `on_release` before the connection is given up.
     """
 
     def __init__(
@@ -38,26 +38,26 @@ class ServerConnection:
 
     @property
     def seat(self) -> Seat:
-        assert self._seat is not None, "a conversation sits down before it is spoken in"
+        assert self._seat is not None, "call `reach` before using the seat"
         return self._seat
 
     @property
     def client(self) -> Client:
-        assert self.wire is not None, "a conversation reaches its server before it is spoken in"
+        assert self.wire is not None, "call `reach` before using the client"
         return self.wire.client
 
     @property
     def generation(self) -> int:
-        """Which start of the server this is."""
+        """The generation (start) of the server."""
         return self.client.address.generation
 
     @property
     def attach_prefix(self) -> str:
-        """The words that come before `attach` in a shell."""
+        """The words that precede `attach` on a command line."""
         return self._host.attach_prefix
 
     async def reach(self) -> None:
-        """Take a seat, and see that the server answers, started anew if it has died; raises AgentError."""
+        """Take a seat and make sure that the server answers, restarting it if it has died; raises AgentError."""
         if self._seat is None:
             self._seat = await self._host.sit(self._wanted)
         address = await self._seat.address()
@@ -73,13 +73,13 @@ class ServerConnection:
             await asyncio.wait({self._death}, timeout=_GONE_SECONDS)
 
     async def dispose(self, directory: Path) -> None:
-        """Let the server forget the worktree, if it is running and is ours."""
+        """Make the server unload the worktree, if it is running and is coordinator's own."""
         if self.wire is not None and self._death is not None and not self._death.done() and self.client.address.group:
             with suppress(AgentError):
                 await self.client.dispose(directory)
 
     async def leave(self) -> None:
-        """Give back the seat and the wire; leaving twice does nothing more."""
+        """Give back the seat and the wire; calling it again does nothing."""
         await self._release()
         if self._seat is not None:
             self._seat.leave()

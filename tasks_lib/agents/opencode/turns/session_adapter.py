@@ -1,4 +1,4 @@
-"""Hides a session of opencode: prompted turn by turn over its server, with nothing of it left once it is closed."""
+"""Adapts an opencode session to the `Session` interface: prompted turn by turn, with nothing left once it is closed."""
 
 import asyncio
 import time
@@ -18,14 +18,14 @@ from tasks_lib.process.process_groups import end_groups
 
 __all__ = ["OpencodeSession", "SessionLimits", "Shared"]
 CLOSE_SECONDS = 60.0
-"""How long ending a session may take, with all that it started; what is left then is the server's end's to clear."""
+"""How long ending a session and everything it started may take; ending the server ends what is left after that."""
 
 
 class OpencodeSession:
-    """A session with the role `agent`, on a server that `host` keeps; `shared` is one object for all of a run.
+    """A session with the role `agent`, on a server of `host`; `shared` is one object for the whole run.
 
-    `model` is `provider/model`, or "" for that of the specification, then of the role. `system` is added to the
-    role's instructions, where the role itself is not the server's.
+    `model` is `provider/model`, or "" for the specification's, then the role's. `system` is added to the role's
+    instructions, for a role that the server does not have.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class OpencodeSession:
         self._is_closed: bool = False
 
     async def prompt(self, text: str, turn: TurnSpec) -> TurnEnd:
-        """Say `text` and follow the turn to its end; raises AgentError if no server can be reached.
+        """Send `text` and follow the turn to its end; raises AgentError if no server can be reached.
 
-        Ended by a limit, an error or cancellation, the turn is broken off, and what its tools started is ended.
+        On a limit, an error or cancellation, the turn is aborted, and everything that its tools started is ended.
         """
         spec = self._spec
         self._host.write_shell_environment(spec.cwd, {**spec.environment, **name_turn(spec, turn)})
@@ -72,15 +72,15 @@ class OpencodeSession:
         return end
 
     async def say(self, text: str) -> bool:
-        """Steer the turn at work; False if there is none."""
+        """Steer the running turn; False if there is none."""
         return self._turn is not None and await self._turn.say(text)
 
     def attach_command(self) -> str:
-        """A shell line that opens the conversation in opencode's own interface, "" before the first prompt."""
+        """Return a shell line that opens the conversation in opencode's own interface, "" before the first prompt."""
         return self._talk.attach_command()
 
     async def close(self) -> None:
-        """Let the server forget the worktree, end what is left, and give back the seat; once."""
+        """Make the server unload the worktree, end what is left, and give back the seat; only once."""
         if not self._is_closed:
             self._is_closed = True
             await _finish(self._close())
@@ -97,7 +97,7 @@ class OpencodeSession:
 
 
 async def _finish(work: Coroutine[Any, Any, None]) -> None:
-    """Await `work`, even if cancelled meanwhile, for `CLOSE_SECONDS` at most; that it failed hides nothing else."""
+    """Await `work`, even if cancelled meanwhile, for at most `CLOSE_SECONDS`; an error in it must not hide another."""
     task, was_cancelled = asyncio.ensure_future(asyncio.wait_for(work, CLOSE_SECONDS)), False
     while not task.done():
         try:

@@ -1,4 +1,4 @@
-"""Decides what a session tree that was read is: who works, what was spent, and how the newest prompt was answered."""
+"""Decides the state of a session tree: which sessions are busy, what was spent, and the answer to the last prompt."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,9 +22,9 @@ _FINISHES: Mapping[str, ReplyKind] = {"tool-calls": "interrupted", "length": "cu
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """What was read: the messages of each session, oldest first, `statuses` of those that are not idle, and the rest.
+    """What was read: the messages of each session, oldest first, `statuses` of those that are not idle, and more.
 
-    `updated` is when each child last changed, as opencode says it.
+    `updated` is when each child last changed, according to opencode.
     """
 
     root: str
@@ -38,19 +38,19 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What a tree held when a turn began, which is none of the turn's."""
+    """What a tree contained when a turn began, which does not belong to the turn."""
 
     messages: frozenset[str] = frozenset()
     updated: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 def note_before(tree: Tree) -> Before:
-    """What `tree` holds already."""
+    """Return what `tree` already contains."""
     return Before(frozenset(_id(one) for found in tree.messages.values() for one in found), dict(tree.updated))
 
 
 def read_snapshot(tree: Tree, before: Before, at: float, model: str) -> tuple[Snapshot, tuple[Event, ...]]:
-    """The turn as `tree` shows it, and the events that its messages tell of, oldest first."""
+    """Return the turn as `tree` shows it, and the events in its messages, oldest first."""
     new = {name: [one for one in found if _id(one) not in before.messages] for name, found in tree.messages.items()}
     parts = [(name, part) for name, found in new.items() for one in found for part in _parts(one)]
     events = tuple(event for name, part in parts for event in read_part(part, name, at))
@@ -70,7 +70,7 @@ def read_snapshot(tree: Tree, before: Before, at: float, model: str) -> tuple[Sn
 
 
 def _read_headway(messages: Mapping[str, Sequence[Json]], at: float) -> Mapping[str, Progress]:
-    """Whether each session gets on, by all that the turn's messages tell of; a prompt counts as when it was sent."""
+    """Return each session's progress, from all of the turn's messages; a prompt counts from when it was sent."""
     headway: Mapping[str, Progress] = {}
     for name, found in messages.items():
         for message in found:
@@ -82,7 +82,7 @@ def _read_headway(messages: Mapping[str, Sequence[Json]], at: float) -> Mapping[
 
 
 def _is_opencodes(part: Json) -> bool:
-    """Whether opencode itself, and no person, put a part into a prompt."""
+    """Return whether opencode itself, rather than a user, added a part to a prompt."""
     return part.get("type") == "compaction" or bool(part.get("synthetic"))
 
 
@@ -93,7 +93,7 @@ def read_poll(statuses: Mapping[str, Json], requests: tuple[Request, ...], root:
 def read_requests(
     permissions: Sequence[Json], questions: Sequence[Json], names: set[str] | None
 ) -> tuple[Request, ...]:
-    """The open requests, of the sessions in `names` or of all."""
+    """Return the pending requests, of the sessions in `names` or of all."""
     found = [*map(read_permission, permissions), *map(read_question, questions)]
     return tuple(request for request in found if names is None or request.session in names)
 
@@ -103,7 +103,7 @@ def _read_member(name: str, tree: Tree, messages: Sequence[Json], at: float) -> 
     if status is None:
         return ev.IDLE
     tools: dict[str, Tool] = {}
-    # A tool that runs in an older message was broken off with the server, and will never be said to have ended.
+    # A tool that runs in an older message was interrupted with the server, and will never be reported as ended.
     newest = next((one for one in reversed(messages) if _info(one).get("role") == "assistant"), NOTHING)
     for event in (event for part in _parts(newest) for event in read_part(part, name, at)):
         if isinstance(event, ev.ToolStarted):
@@ -113,7 +113,7 @@ def _read_member(name: str, tree: Tree, messages: Sequence[Json], at: float) -> 
 
 
 def _read_reply(messages: Sequence[Json], model: str) -> Reply | None:
-    """The answer to the newest prompt: the newest message, unless that is the prompt itself."""
+    """Return the answer to the last prompt: the last message, unless that is the prompt itself."""
     if not messages or _info(messages[-1]).get("role") != "assistant":
         return None
     info = _info(messages[-1])

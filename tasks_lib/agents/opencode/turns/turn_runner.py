@@ -1,4 +1,4 @@
-"""Follows one turn of an opencode session to its end: what is heard goes into the watch, what that decides is done."""
+"""Follows one turn of an opencode session to its end: events update the watch, and its decisions are carried out."""
 
 import asyncio
 import time
@@ -37,15 +37,15 @@ from tasks_lib.session.spending import Allowance, Spent
 from tasks_lib.session.state import Watch, begin, observe
 
 BOOT_SECONDS = 20.0
-"""A session has begun at the first step of its model, or so long after its prompt: a model may be slow to begin."""
+"""A session's boot ends at the first step of its model, or this long after its prompt: a model may be slow to begin."""
 RESTARTS = 3
-"""How often in a turn a conversation goes on after its server died."""
+"""How often per turn a conversation continues after its server died."""
 HICCUPS = 10
-"""How often in a turn a server may fail to answer and yet live."""
+"""How often per turn a server may fail to answer without having died."""
 CONTINUATIONS = 3
-"""How often in a turn an agent whose answer was too long is told to go on."""
+"""How often per turn an agent whose answer was too long is told to continue."""
 RATE_SECONDS = 60.0
-"""How long all sessions wait after a provider refused one of them in spite of all retries."""
+"""How long all sessions wait after a provider refused one of them despite all retries."""
 _ALLOWANCE_SECONDS = 0.25
 _FIRST_LOOK_SECONDS = 0.05
 _LAST_LOOK_SECONDS = 0.4
@@ -53,8 +53,8 @@ _LAST_LOOK_SECONDS = 0.4
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """Seconds of silence after which a turn is ended, without a tool at work and with one, and the longest wait for a
-    provider that asks for patience."""
+    """Seconds of silence after which a turn is ended, without and with a running tool, and the longest wait for a
+    provider's rate limit."""
 
     stall_seconds: float
     tool_seconds: float
@@ -62,7 +62,7 @@ class SessionLimits:
 
 
 class Turn:
-    """One prompt and all that follows from it, up to the end of the agent's turn."""
+    """One prompt and everything that follows from it, up to the end of the agent's turn."""
 
     def __init__(
         self,
@@ -93,14 +93,14 @@ class Turn:
         self._is_open: bool = False
 
     async def run(self, text: str) -> TurnEnd:
-        """Say `text` and follow the turn to its end; raises AgentError if the server cannot be reached."""
+        """Send `text` and follow the turn to its end; raises AgentError if the server cannot be reached."""
         async with self._boot:
             try:
                 async with asyncio.timeout(self._ends_at - time.time()):
                     await self._begin(text)
             except TimeoutError:
                 await self.break_off()
-                sentence = f"the turn could not begin within {self._spec.turn_seconds:g} seconds"
+                sentence = f"the turn did not start within {self._spec.turn_seconds:g} seconds"
                 return self._fail(sentence, timed_out=True)
             self._is_open = True
             try:
@@ -111,7 +111,7 @@ class Turn:
                 self._show(is_last=True)
 
     async def say(self, text: str) -> bool:
-        """Steer the agent while it works; False if the turn is not at work, or the server does not answer."""
+        """Steer the agent while it is working; False if the turn is not running, or the server does not answer."""
         if not self._is_open:
             return False
         self._saying += 1
@@ -121,14 +121,14 @@ class Turn:
             self._talk.listen().push(ev.Gap(time.time(), self._talk.id))
             return False
         else:
-            self._transcript.say("a person says", text, time.time())
+            self._transcript.say("message from a user", text, time.time())
             self._talk.listen().push(ev.Sent(time.time(), self._talk.id))
             return True
         finally:
             self._saying -= 1
 
     async def break_off(self) -> None:
-        """End whatever the turn does, and see that it did end; what cannot be reached is left."""
+        """Abort what the turn is doing, and make sure that it ended; what cannot be reached is left."""
         self._is_open = False
         if not self._watch.sent:
             return
@@ -137,7 +137,7 @@ class Turn:
             await self._talk.abort(self._watch.members)
             await self.end_shells()
             while self._watch.members.keys() & (await self._talk.busy()).keys() and time.time() < deadline:
-                # opencode tells no event of an abort in all cases, so it is asked.
+                # opencode does not always send an event for an abort, so poll it.
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LAST_LOOK_SECONDS)
                 await self._talk.abort(self._watch.members)
@@ -145,7 +145,7 @@ class Turn:
         await self.end_shells()
 
     async def end_shells(self) -> None:
-        """End what tools left running: they carry the session's marker, wherever they went."""
+        """End what tools left running: those processes carry the session's marker, wherever they moved."""
         await end_groups((), self._spec.stop_seconds, session=self._spec.session)
 
     async def _begin(self, text: str) -> None:
@@ -169,7 +169,7 @@ class Turn:
                 return
 
     async def _pause(self) -> None:
-        """Wait while the provider of some session wants to be left alone."""
+        """Wait while the provider's rate limit holds prompts of all sessions back."""
         if self._throttle.until > time.time():
             self._view.offer(make_view(self._watch, time.time(), waits_until=self._throttle.until), is_last=True)
         await self._throttle.wait()
@@ -180,7 +180,7 @@ class Turn:
             self._boots_until = time.time() + BOOT_SECONDS
 
     async def _send(self, text: str) -> None:
-        # It counts as sent before it is, because what comes of it may be heard before we hear that it was taken.
+        # Mark it as sent first, because its events may arrive before the server's response.
         self._take([ev.Sent(time.time(), self._talk.id)])
         await self._talk.say(text)
 
@@ -218,7 +218,7 @@ class Turn:
         return None
 
     async def _listen(self, until: float) -> None:
-        """Wait for something to be heard, no longer than anything else is due."""
+        """Wait for an event, but no longer than until anything else is due."""
         due = min(until, self._boots_until or until, self._view.due_at or until)
         subscription = self._talk.listen()
         await subscription.wait(due - time.time())
@@ -254,7 +254,7 @@ class Turn:
             text = answer_request(request, self._spec.cwd)
             now = time.time()
             self._take([ev.Asked(now, request.session, request)])
-            with suppress(AgentError):  # One that is still open will be seen again.
+            with suppress(AgentError):  # A request that is still pending will be seen again.
                 await self._talk.answer(request, text)
             self._transcript.say(f"answered ({request.kind})", text, time.time())
             self._take([ev.Answered(time.time(), request.session, request.id)])
@@ -270,14 +270,14 @@ class Turn:
         self._take([ev.Looked(time.time(), session, work)])
 
     async def _revive(self) -> TurnEnd | None:
-        """Go on where the server answers again: with a word to the agent if it was started anew."""
+        """Continue once the server answers again; if it was restarted, tell the agent."""
         generation = self._talk.server.generation
         await self._talk.server.outlast_death()
         await self._talk.server.reach()
         if self._talk.server.generation == generation:
             self._hiccups += 1
             if self._hiccups > HICCUPS:
-                return await self._give_up(f"opencode's server did not answer {HICCUPS} times, though it lives")
+                return await self._give_up(f"opencode's server is running but failed to answer {HICCUPS} times")
             await self._read()
             return None
         return await self._go_on_after_death()
@@ -286,18 +286,18 @@ class Turn:
         self._restarts += 1
         await self.end_shells()
         if self._restarts > RESTARTS:
-            return await self._give_up(f"opencode's server died {self._restarts} times in this turn; its log says why")
+            return await self._give_up(f"opencode's server died {self._restarts} times in this turn; see its log")
         await self._hold_boot()
         self._talk.listen()
         await self._send(RESTARTED)
-        self._transcript.say("prompt: the server was started again", RESTARTED, time.time())
+        self._transcript.say("prompt: the server was restarted", RESTARTED, time.time())
         return None
 
     async def _conclude(self, reply: Reply | None) -> TurnEnd | None:
-        """The end of a turn whose agent does nothing any more; None if it was told to go on."""
+        """Return the end of a turn whose agent is idle; None if it was told to continue."""
         match reply:
             case None:
-                problem = self._watch.problem or Problem("opencode took the prompt and never began to work on it")
+                problem = self._watch.problem or Problem("opencode accepted the prompt but never started on it")
                 return self._refuse(problem)
             case Reply("done"):
                 return self._done(reply)
@@ -307,7 +307,7 @@ class Turn:
                 self._transcript.say("prompt", CONTINUE_PROMPT, time.time())
                 return None
             case Reply("unfinished"):
-                # The server died and came again without our seeing it.
+                # The server died and was restarted without our noticing.
                 return await self._go_on_after_death()
             case _:
                 return self._refuse(reply.problem or Problem(_ENDINGS[reply.kind]))
@@ -321,7 +321,7 @@ class Turn:
         await self.break_off()
         match decision.kind:
             case "excess":
-                return self._fail(f"a budget is used up: {decision.sentence}", excess=decision.sentence)
+                return self._fail(f"a budget is exhausted: {decision.sentence}", excess=decision.sentence)
             case "timed out":
                 return self._fail(decision.sentence, timed_out=True)
             case "limit":
@@ -361,12 +361,12 @@ class Turn:
 
 _ENDINGS = {
     "cut off": "the agent's answers were too long for its model, one after another",
-    "interrupted": "the agent stopped after a tool: a request of it was rejected in opencode's own interface",
-    "aborted": "the turn was broken off in opencode's own interface",
-    "failed": "the model's provider ended the answer without a reason",
+    "interrupted": "the agent stopped after a tool: one of its requests was rejected in opencode's own interface",
+    "aborted": "the turn was aborted in opencode's own interface",
+    "failed": "the model's provider ended the answer without giving a reason",
 }
 
 
 def _tail(text: str) -> str:
-    """The end of `text`, at most `ANSWER_BYTES` of it."""
+    """Return the end of `text`, at most `ANSWER_BYTES` of it."""
     return text.encode("utf-8", "replace")[-ANSWER_BYTES:].decode("utf-8", "ignore")
