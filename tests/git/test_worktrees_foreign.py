@@ -202,7 +202,7 @@ def test_persons_worktree_in_the_place_of_a_node_is_refused_by_name_and_stays(
     before = read_tree(admin, place)
     worktrees = Worktrees(repository)
     reconcile(worktrees, ["feat/a"])
-    with pytest.raises(InputError, match=rf"{re.escape(str(place))}.* that coordinator did not make"):
+    with pytest.raises(InputError, match=rf"{re.escape(str(place))}.* that Coordinator did not create"):
         worktrees.open_branch("feat/a", head_of(repository))
     worktrees.close()
     assert read_tree(admin, place) == before

@@ -229,7 +229,7 @@ async def test_branch_that_takes_the_tests_away_has_them_given_back(ground: Grou
     worked = await ground.work()
     assert worked.names == {"a": "Merged"}
     assert ground.turns() == ["a-1-1", "a-1-2"]
-    assert "ran no test (1..0), though it runs some without this work" in ground.turn("a-1-2")
+    assert "ran no test (1..0), although it runs some without this work" in ground.turn("a-1-2")
     assert ground.has("tests/test_all.sh")
 
 
