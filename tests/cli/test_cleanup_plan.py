@@ -21,13 +21,13 @@ from tasks_lib.engine.run_lifecycle import open_run
 from tasks_lib.git.kept.snapshots import keep_state
 from tasks_lib.git.publish.interrupted_fast_forward import Move, remembered
 from tasks_lib.git.session_record import write_record
-from tasks_lib.session.attempt_record import Record, TurnRecord
 from tasks_lib.git.worktree_admin import MAKING, write_slot
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.process.private_directories import BRIEF, make_private, name_owner
 from tasks_lib.process.process_table import read_start
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
 from tasks_lib.project.loading import load_project
+from tasks_lib.session.attempt_record import Record, TurnRecord
 
 DEAD_PID = 4_194_305
 """No process has it: Linux counts to 4,194,304."""
