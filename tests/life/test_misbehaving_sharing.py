@@ -12,8 +12,8 @@ DEEDS = {
     "echo '#' >> $common/info/exclude": ".git/info/exclude",
     "mkdir -p $common/hooks; echo exit 1 > $common/hooks/commit-msg; chmod +x $common/hooks/commit-msg": ".git/hooks/commit-msg",
     ": > $common/info/grafts": ".git/info/grafts",
-    "echo s > s.txt; git stash -qu": "refs/stash (made)",
-    "git branch mine": "refs/heads/mine (made)",
+    "echo s > s.txt; git stash -qu": "refs/stash (created)",
+    "git branch mine": "refs/heads/mine (created)",
 }
 
 
@@ -24,14 +24,14 @@ async def test_what_an_agent_changes_of_what_is_shared_is_said_once(ground: Grou
     ground.write_agent(f'commit() {{ git add -A && git commit -q --no-verify -m "$1"; }}\n{agent}')
     worked = await ground.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
-    assert [message for message in worked.view.messages if "share" in message] == [SAID.format(DEEDS[deed])]
+    assert [message for message in worked.view.messages if "Shared git state" in message] == [SAID.format(DEEDS[deed])]
     assert ground.trailer("Task") == "b"
 
 
 async def test_pushing_with_upstream_and_working_as_usual_is_not_said(ground: Ground) -> None:
     ground.make({"a": {}, "b": {}}, "work; git config branch.feat/a.remote origin; git gc -q")
     worked = await ground.work()
-    assert [message for message in worked.view.messages if "share" in message] == []
+    assert [message for message in worked.view.messages if "Shared git state" in message] == []
 
 
 async def test_branch_and_tag_that_an_agent_deletes_are_kept(ground: Ground) -> None:
@@ -41,7 +41,7 @@ async def test_branch_and_tag_that_an_agent_deletes_are_kept(ground: Ground) -> 
     for name, commit in (("heads/theirs", tip), ("tags/v1", ground.at()), ("heads/moved", other)):
         ground.git.run("update-ref", f"refs/{name}", commit)
     worked = await ground.work()
-    said = next(message for message in worked.view.messages if "share" in message)
+    said = next(message for message in worked.view.messages if "Shared git state" in message)
     assert f"refs/heads/theirs (deleted, was {tip:.12}; it is kept at refs/coordinator/kept/heads-theirs/1)" in said
     assert f"refs/heads/moved (moved, was {other:.12}; it is kept at refs/coordinator/kept/heads-moved/1)" in said
     assert "refs/tags/v1 (deleted" in said

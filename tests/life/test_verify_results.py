@@ -9,7 +9,9 @@ NO_TESTS = ("pytest", "no tests ran")
 
 def test_line_that_runs_tests_on_the_head_and_none_on_the_work_blames_the_work() -> None:
     found = judge_untested_lines(Green((NO_TESTS,), is_vacuous=True), Green(), "main")
-    assert found == Red("pytest", "ran no test (no tests ran), although it runs some without this work", NO_TESTS[1], "")
+    assert found == Red(
+        "pytest", "ran no test (no tests ran), although it runs some without this work", NO_TESTS[1], ""
+    )
 
 
 def test_verify_that_tests_nothing_on_the_head_either_holds_the_queue_as_broken() -> None:
