@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from checker import Meant, check, snapshot_user_state
 from checker_texts import find_text_faults
-from graphs import run_git
-from pen import PATHS, START, STATUSES, TRAILERS, VERIFY, Pen, assert_says, write_rest, write_task
+from generated_graphs import run_git
+from history_writer import PATHS, START, STATUSES, TRAILERS, VERIFY, Pen, assert_says, write_rest, write_task
 
 
 @pytest.fixture

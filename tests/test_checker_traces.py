@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from checker import Before, Meant, check, snapshot_user_state
-from graphs import run_git
-from pen import CHECK, STATUSES, Pen, assert_says, write_rest
+from generated_graphs import run_git
+from history_writer import CHECK, STATUSES, Pen, assert_says, write_rest
 
 
 @pytest.fixture

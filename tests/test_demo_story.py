@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from checker import Meant, check, snapshot_user_state
-from graphs import run_git
-from miniature import Miniature
+from generated_graphs import run_git
+from minimal_coordinator import Miniature
 
 from flows.demo.story import DemoStory, check_story, make_demo
 from tasks_lib.errors import InputError

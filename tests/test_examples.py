@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from graphs import make_repository
+from generated_graphs import make_repository
 
 from flows.demo.story import make_demo
 from tasks_lib.graph.task_graph import check_graph

@@ -8,7 +8,7 @@
 - After revisions comes `--`, which `Git.run` adds, or git would ask whether a file is meant.
 - What git says is read from full refs: where a tag is called main, the short form of the branch is `heads/main`.
 
-`tests/git/test_names.py` keeps the words that break these rules out of the sources.
+`tests/git/test_ambiguous_names.py` keeps the words that break these rules out of the sources.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 The rule: wait for the process that was started, never for the end of its pipes. A program can leave another process
 behind that inherited them: ssh its master connection, a hook a server, a shell line anything that it starts with `&`.
-So no module calls `communicate`, or `run` with `capture_output`; `tests/test_waiting.py` checks this.
+So no module calls `communicate`, or `run` with `capture_output`; `tests/test_no_blocking_reads.py` checks this.
 """
 
 import os

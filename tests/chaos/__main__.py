@@ -27,10 +27,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import cast
 
-from chaos.cases import Verdict
-from chaos.driver import Defect
-from chaos.plans import Part, plan_calls, plan_cuts, plan_flows, plan_life, plan_pairs
-from chaos.sites import Kill
+from chaos.forked_run import Defect
+from chaos.kill_cases import Verdict
+from chaos.kill_plans import Part, plan_calls, plan_cuts, plan_flows, plan_life, plan_pairs
+from chaos.kill_points import Kill
 
 from flows.prefect_server import end_child, find_free_port, start_child
 

@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from chaos.sites import count_kinds, read_effects
+from chaos.kill_points import count_kinds, read_effects
 from checker_traces import text
-from graphs import RED
+from generated_graphs import RED
 
 pytestmark = pytest.mark.xdist_group("chaos")
 TESTS = Path(__file__).resolve().parent.parent

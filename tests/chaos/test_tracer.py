@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from chaos.driver import make_shim
+from chaos.forked_run import make_shim
 from chaos.syscalls import is_possible
 
 SCRIPT = """\

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from helpers_cli import SETTINGS, Call, Main, Place, task_text
-from person import forget_the_person
+from cli_fixtures import SETTINGS, Call, Main, Place, task_text
 from typer.testing import CliRunner
+from user_isolation import forget_the_person
 
 from flows.cli.app import app
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers_cli import Main, Place, task_text
+from cli_fixtures import Main, Place, task_text
 
 from tasks_lib.cleanup.leftovers import Kind
 from tasks_lib.cleanup.plan import CleanupPlan, Scope, find_leftovers

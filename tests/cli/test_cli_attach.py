@@ -2,7 +2,7 @@
 
 import os
 
-from helpers_cli import Call, Place
+from cli_fixtures import Call, Place
 
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.model import Merged, Stage

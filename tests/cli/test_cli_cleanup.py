@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers_cli import SETTINGS, Call, Main, Place, task_text
+from cli_fixtures import SETTINGS, Call, Main, Place, task_text
 
 from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.kept.snapshots import keep_state

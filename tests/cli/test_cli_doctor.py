@@ -4,7 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from helpers_cli import SETTINGS, Call, Place, task_text
+from cli_fixtures import SETTINGS, Call, Place, task_text
 
 from flows.cli.commands.doctor import check_programs, check_verify, list_checks
 from flows.cli.commands.doctor_check import Check

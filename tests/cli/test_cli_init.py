@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers_cli import Main, Place, task_text
+from cli_fixtures import Main, Place, task_text
 
 from flows.cli.commands.init import guess_verify
 from flows.data_directory import list_repositories

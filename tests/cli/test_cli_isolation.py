@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from helpers_cli import Place
+from cli_fixtures import Place
 
 from flows.data_directory import data_dir, own_directory
 from flows.prefect_api import ask

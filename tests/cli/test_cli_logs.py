@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers_cli import Call, Main, Place
+from cli_fixtures import Call, Main, Place
 
 from tasks_lib.runtime.status_board import Board, RunView, now_text
 

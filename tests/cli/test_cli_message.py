@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from helpers_cli import Call, Place
+from cli_fixtures import Call, Place
 
 from flows.request_messages import Answer, UserRequest, Wish, read_receipt, read_request, write_receipt, write_request
 from tasks_lib.git.repository_lock import RunLock

@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from helpers_cli import SETTINGS, Main, Place
-from names import FILES, crowd, list_refs
+from ambiguous_names import FILES, crowd, list_refs
+from cli_fixtures import SETTINGS, Main, Place
 
 from flows.cli.commands.doctor_repository import check_branches, check_names
 from tasks_lib.git.kept.snapshots import keep_state

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from helpers_cli import Call, Place
+from cli_fixtures import Call, Place
 
 from tasks_lib.git.session_record import read_notices, write_record
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers_cli import SETTINGS, Call, Main, Place, task_text
+from cli_fixtures import SETTINGS, Call, Main, Place, task_text
 
 from tasks_lib.errors import InputError
 

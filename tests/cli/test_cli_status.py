@@ -3,7 +3,7 @@
 import json
 import os
 
-from helpers_cli import Call, Main, Place, task_text
+from cli_fixtures import Call, Main, Place, task_text
 
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.model import Blocked, Failed, Merged, Stage

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from helpers_cli import Call, Place, task_text
+from cli_fixtures import Call, Place, task_text
 
 from flows.cli.commands.prefect_cleanup import SERVER_ENDED
 

@@ -11,11 +11,11 @@ from typing import Any, cast
 
 import pytest
 import typer
+from cli_fixtures import Call, Main
 from compatibility.golden import describe_shape, keep_promise
 from compatibility.scenes import RECORDS, RELEASES, make_scene
 from compatibility.story import Story, commit
-from graphs import run_git
-from helpers_cli import Call, Main
+from generated_graphs import run_git
 
 from flows.cli.app import app
 from flows.prefect_states import RETRY, describe_run

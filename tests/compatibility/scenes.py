@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from compatibility.story import Story, begin
-from graphs import run_git
+from generated_graphs import run_git
 
 RECORDS = Path(__file__).parent / "records"
 RELEASES = sorted(path.name for path in RECORDS.iterdir()) if RECORDS.is_dir() else []

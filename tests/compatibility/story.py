@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from graphs import run_git
+from generated_graphs import run_git
 
 HERE = Path(__file__).parent
 NODES: Mapping[str, Mapping[str, object]] = {

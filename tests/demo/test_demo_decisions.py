@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from graphs import run_git
+from generated_graphs import run_git
 
 from flows.demo.agent import WORK
 from flows.demo.model_decisions import PROGRAM, decide

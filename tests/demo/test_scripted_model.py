@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from opencode_parts import scripted
+from opencode_scripts import scripted
 
 from flows.demo.model_script import Step, find_place, read_step
 from flows.demo.model_server import TITLE, ModelServer

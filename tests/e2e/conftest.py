@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
-from person import without_prefect
+from user_isolation import without_prefect
 
 from flows.prefect_server import LOOPBACK, Child, end_child, find_free_port, start_child
 

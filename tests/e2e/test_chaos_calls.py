@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from chaos.sites import list_calls
-from chaos.whole_cases import run_whole_calmly, try_call
+from chaos.cli_kill_cases import run_whole_calmly, try_call
+from chaos.kill_points import list_calls
 
 from flows.prefect_server import Child
 

@@ -15,8 +15,8 @@ from compatibility.recording import work_to_the_end
 from compatibility.scenes import RECORDS, RELEASES, make_scene
 from compatibility.story import ENDING, Story, commit, tell_story
 from e2e.conftest import Coordinator, ask_until
-from e2e.test_whole import read_task_runs
-from graphs import run_git
+from e2e.test_whole_runs import read_task_runs
+from generated_graphs import run_git
 
 pytestmark = pytest.mark.xdist_group("prefect")
 WORKED = 11

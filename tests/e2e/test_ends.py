@@ -15,9 +15,9 @@ import pytest
 from checker import Meant, check, snapshot_user_state
 from e2e.conftest import Coordinator, ask_until, copy_database, read_until
 from e2e.test_messages import count_starts, done, make_gated, open_gate
-from graphs import Made
-from person import forget_the_person
-from push.pushing_ground import PushingGround
+from generated_graphs import Made
+from push.remote_harness import PushingGround
+from user_isolation import forget_the_person
 
 from flows.cli.display.terminal_run import REPEAT_SECONDS
 from flows.prefect_server import Child

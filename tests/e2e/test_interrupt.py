@@ -10,8 +10,8 @@ import pytest
 from checker import Meant, check, snapshot_user_state
 from checker_traces import text
 from e2e.conftest import Coordinator, ask_until, read_until
-from e2e.test_whole import find_run, make_flat, read_task_runs
-from graphs import Made, make_repository, run_git
+from e2e.test_whole_runs import find_run, make_flat, read_task_runs
+from generated_graphs import Made, make_repository, run_git
 
 pytestmark = pytest.mark.xdist_group("prefect")
 

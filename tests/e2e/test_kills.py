@@ -11,7 +11,7 @@ import pytest
 from checker import Meant, check, snapshot_user_state
 from checker_traces import read_lines, text
 from e2e.conftest import Coordinator
-from graphs import Made, make_repository
+from generated_graphs import Made, make_repository
 
 pytestmark = pytest.mark.xdist_group("prefect")
 POLL_SECONDS = 0.005

@@ -13,8 +13,8 @@ import pytest
 from checker import Meant, check, snapshot_user_state
 from e2e.conftest import Coordinator, ask_until, read_until
 from e2e.test_interrupt import deploy, status_of, wait_for_end
-from e2e.test_whole import find_run, make_flat
-from graphs import Made
+from e2e.test_whole_runs import find_run, make_flat
+from generated_graphs import Made
 
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.runtime.status_board import Board, RunView, now_text

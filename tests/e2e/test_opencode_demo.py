@@ -9,8 +9,8 @@ import psutil
 import pytest
 from checker import Meant, check, snapshot_user_state
 from e2e.conftest import RUN_SECONDS, Coordinator
-from e2e.opencode_ground import isolate
-from opencode_parts import find_opencode
+from e2e.opencode_harness import isolate
+from opencode_scripts import find_opencode
 
 from flows.demo.model_decisions import decide
 from flows.demo.model_server import ModelServer

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from checker import Meant, check, snapshot_user_state
 from e2e.conftest import RUN_SECONDS, Coordinator
-from e2e.opencode_ground import OpencodeGround, bash, commit, isolate, node, opening, read_prompts, read_results
+from e2e.opencode_harness import OpencodeGround, bash, commit, isolate, node, opening, read_prompts, read_results
 
 from flows.demo.model_script import Step
 

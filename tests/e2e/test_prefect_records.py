@@ -17,8 +17,8 @@ from chaos.prefect_proxy import Proxy, open_proxy
 from checker import Meant, check, snapshot_user_state
 from e2e.conftest import BUSY, Coordinator, ask_until
 from e2e.test_messages import Start, count_starts, done, make_gated, open_gate, start
-from e2e.test_whole import find_run
-from graphs import Made, run_git
+from e2e.test_whole_runs import find_run
+from generated_graphs import Made, run_git
 
 from flows.prefect_server import Child
 from tasks_lib.reporting.run_report import INCOMPLETE

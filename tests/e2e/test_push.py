@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from e2e.conftest import Coordinator
-from person import forget_the_person
-from push.pushing_ground import PushingGround
+from push.remote_harness import PushingGround
+from user_isolation import forget_the_person
 
 pytestmark = pytest.mark.xdist_group("prefect")
 

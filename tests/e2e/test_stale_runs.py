@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from e2e.conftest import Coordinator, ask_until
 from e2e.test_messages import make_gated, open_gate
-from e2e.test_whole import find_run, make_flat
+from e2e.test_whole_runs import find_run, make_flat
 
 from flows.data_directory import REGISTRY
 from flows.stale_flow_runs import Origin, find_own_origin, name_repository, read_origin

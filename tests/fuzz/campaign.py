@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from time import perf_counter
 
-from hostile import make_case
+from hostile_input import make_case
 from oracle import Judgement, judge
 
 SECONDS_A_CASE = 30

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from hostile_ground import Ground
-from person import forget_the_person
+from hostile_repository import Ground
+from user_isolation import forget_the_person
 
 
 @pytest.fixture(autouse=True)

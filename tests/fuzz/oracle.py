@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from hostile import Case
+from hostile_input import Case
 
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.graph.task_graph import build_graph, check_graph

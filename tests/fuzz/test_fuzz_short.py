@@ -3,7 +3,7 @@
 import random
 
 from campaign import SEED, Tally, describe, try_case
-from hostile import KINDS, Case, encode, list_keys, make_case, mutate, write_key
+from hostile_input import KINDS, Case, encode, list_keys, make_case, mutate, write_key
 from hostile_values import SNIPPETS, TEXTS
 from hypothesis import given, settings
 from hypothesis import strategies as st

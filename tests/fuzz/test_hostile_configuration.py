@@ -3,8 +3,8 @@
 import os
 
 import pytest
-from hostile import encode, list_keys, quote_yaml, write_key
-from hostile_ground import LINK, SUBMODULE, Ground, is_clear
+from hostile_input import encode, list_keys, quote_yaml, write_key
+from hostile_repository import LINK, SUBMODULE, Ground, is_clear
 from hostile_values import BOMB, MERGES, SNIPPETS, TEXTS
 
 KEYS = list_keys()

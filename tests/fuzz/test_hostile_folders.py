@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hostile_ground import GOOD, LINK, SUBMODULE, Ground
+from hostile_repository import GOOD, LINK, SUBMODULE, Ground
 
 from tasks_lib.git.repository import Repository
 from tasks_lib.graph.run_plan import Plan

@@ -4,8 +4,8 @@ import json
 import unicodedata
 
 import pytest
-from hostile import encode, quote_yaml
-from hostile_ground import GOOD, Ground, Said
+from hostile_input import encode, quote_yaml
+from hostile_repository import GOOD, Ground, Said
 from hostile_values import BOMB, MERGES
 
 from tasks_lib.project.loading import load_project

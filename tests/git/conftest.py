@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from person import forget_the_person
+from user_isolation import forget_the_person
 
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git

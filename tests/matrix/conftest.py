@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from life.helpers import Ground, opening_ground
-from matrix.places import Place, make_template
+from matrix.checkout_states import Place, make_template
+from run_harness import Ground, opening_ground
 
 
 @pytest.fixture(autouse=True)

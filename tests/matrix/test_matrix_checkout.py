@@ -1,7 +1,7 @@
 """Publishing into a checkout in every state: it is moved exactly, or not a byte of the person's is another."""
 
 import pytest
-from matrix.places import HEADS, MOVED, Place, expect_moved, expect_untouched
+from matrix.checkout_states import HEADS, MOVED, Place, expect_moved, expect_untouched
 
 from tasks_lib.git.publish.local_branch import Pending, Published
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from matrix.places import Place, expect_admin, expect_moved, expect_untouched
+from matrix.checkout_states import Place, expect_admin, expect_moved, expect_untouched
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.publish.local_branch import AlreadyThere, Pending, Published

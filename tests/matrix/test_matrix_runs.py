@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from life.helpers import Ground, Tasks
-from matrix.places import Place
+from matrix.checkout_states import Place
 from matrix.test_matrix_settings import HOOKS, SETTINGS, make_hooks
+from run_harness import Ground, Tasks
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.git_program import local_variables

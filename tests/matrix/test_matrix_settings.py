@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from checker_traces import git
-from matrix.places import Place, State, expect_admin, expect_moved, expect_untouched
+from matrix.checkout_states import Place, State, expect_admin, expect_moved, expect_untouched
 
 from tasks_lib.git.publish.local_branch import Pending, Published
 from tasks_lib.project.child_environment import REPOSITORY_MARKER

@@ -1,8 +1,8 @@
 """Whole runs while a person does something to the target: nothing is lost, it is said, and a rerun goes on."""
 
 import pytest
-from life.helpers import Ground, Tasks
 from matrix.test_matrix_settings import unwritable
+from run_harness import Ground, Tasks
 
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import InputError

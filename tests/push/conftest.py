@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from life.helpers import tidied
-from person import forget_the_person
-from push.pushing_ground import PushingGround
+from push.remote_harness import PushingGround
+from run_harness import tidied
+from user_isolation import forget_the_person
 
 
 @pytest.fixture(autouse=True)

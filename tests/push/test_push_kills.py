@@ -4,7 +4,7 @@ import asyncio
 import signal
 
 import pytest
-from push.pushing_ground import PushingGround, completed, start_run
+from push.remote_harness import PushingGround, completed, start_run
 
 KILL = "kill -9 $(cat ../coordinator.pid)"
 

@@ -1,9 +1,9 @@
 """Work that lands on a remote whose refs, and whose name, git could take for something else."""
 
 import pytest
-from life.helpers import Tasks
-from names import crowd, list_refs
-from push.pushing_ground import PushingGround, completed
+from ambiguous_names import crowd, list_refs
+from push.remote_harness import PushingGround, completed
+from run_harness import Tasks
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.publish.remote_branch import Remote

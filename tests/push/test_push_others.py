@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 
 import pytest
-from life.helpers import reach, until
-from push.pushing_ground import Person, PushingGround, asking_for_a_password, completed, start_run
+from push.remote_harness import Person, PushingGround, asking_for_a_password, completed, start_run
+from run_harness import reach, until
 
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import InputError

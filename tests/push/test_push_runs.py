@@ -2,8 +2,8 @@
 
 import asyncio
 
-from life.helpers import write_task
-from push.pushing_ground import PushingGround, completed, run_quietly
+from push.remote_harness import PushingGround, completed, run_quietly
+from run_harness import write_task
 
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.git.runner import Git

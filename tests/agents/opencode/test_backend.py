@@ -10,9 +10,18 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from house import Opened, find_carriers, make_backend, make_plan, make_spec, make_stand_in, make_worktree, with_model
-from opencode_parts import find_opencode
+from opencode_scripts import find_opencode
 from permission_rules import decide, find_last
+from server_fixtures import (
+    Opened,
+    find_carriers,
+    make_backend,
+    make_plan,
+    make_spec,
+    make_stand_in,
+    make_worktree,
+    with_model,
+)
 
 from flows.demo.model_server import ModelServer
 from tasks_lib.agents.backend import Need

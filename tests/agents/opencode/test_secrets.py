@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from house import find_carriers, make_backend, make_worktree, run_shell, use_tools, with_model
+from server_fixtures import find_carriers, make_backend, make_worktree, run_shell, use_tools, with_model
 
 from flows.demo.model_server import ModelServer
 from tasks_lib.agents.backend import Need

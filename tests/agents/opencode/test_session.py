@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 import pytest_asyncio
-from small_host import Lab, bash, delegate, open_lab
+from session_fixtures import Lab, bash, delegate, open_lab
 
 from tasks_lib.agents.opencode.turns.session_adapter import SessionLimits
 from tasks_lib.session.spending import Allowance, Budget

@@ -7,7 +7,7 @@ from email.utils import formatdate
 
 import pytest
 import pytest_asyncio
-from small_host import Lab, open_lab
+from session_fixtures import Lab, open_lab
 
 from flows.demo.model_script import Call, Message, Step, choose_step, find_place, read_text
 from tasks_lib.agents.opencode.turns.session_adapter import Shared

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 import pytest_asyncio
-from cutting_proxy import ProxyHost, open_proxy
-from small_host import Lab, bash, open_lab
+from disconnecting_proxy import ProxyHost, open_proxy
+from session_fixtures import Lab, bash, open_lab
 
 from tasks_lib.agents.opencode.turns.session_adapter import Shared
 

@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from house import make_plan, make_worktree
+from server_fixtures import make_plan, make_worktree
 
 from tasks_lib.agents.opencode.config.config_directory import write_configuration
 from tasks_lib.agents.opencode.servers.server_process import Server, connect

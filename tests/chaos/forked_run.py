@@ -1,0 +1,163 @@
+"""Works a graph through the life of nodes as the flow does, without Prefect, in a process that is forked for it.
+
+The fork saves the second that importing takes. A driver may be broken on purpose, to see that this is found out.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from chaos.tracer import PROGRAMS, SHIM, SHIM_VARIABLE, Target, install
+from checker_traces import git, text
+from run_harness import PlainLauncher
+
+from tasks_lib.cleanup.dead_run import find_unattributed
+from tasks_lib.cleanup.repository_audit import audit
+from tasks_lib.engine.run_lifecycle import open_run
+from tasks_lib.engine.scheduler import Scheduler
+from tasks_lib.graph.run_plan import Plan
+from tasks_lib.project.loading import load_project
+
+AUDITED = 1_000
+HANG_SECONDS = 60
+"""No assertion: a run that hangs is ended, and reported as a fault."""
+Defect = Literal["", "careless", "stray", "twice"]
+"""`careless` makes room by deleting worktrees and branches at the start, `stray` leaves a process in a worktree,
+`twice` lands the last merge once more."""
+
+
+def run_in_child(place: Path, repository: Path, log: Path, trace: Path, target: Target | None, defect: Defect) -> int:
+    """Work the graph of `repository` in a child; its exit code, negative for the signal that ended it.
+
+    `place` holds all that belongs to the case: a directory for temporary files, and the programs of the shim.
+    """
+    make_shim(place / "bin")
+    child = os.fork()
+    if child == 0:
+        _become_driver(place, repository, log, trace, target, defect)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def audit_in_child(place: Path, repository: Path) -> list[str]:
+    """What the coordinator itself finds broken in `repository`, as `coordinator doctor --audit` says it."""
+    found = place / "audit"
+    child = os.fork()
+    if child == 0:
+        try:
+            project = load_project(repository, {})
+            shared = (f"{path}: was left by a run that was killed" for path in find_unattributed(place / "data"))
+            said = [*audit(project, AUDITED).violations, *shared]
+            found.write_text("".join(f"audit: {one}\n" for one in said), encoding="utf-8")
+        except BaseException:
+            found.write_text(f"audit: {traceback.format_exc()}", encoding="utf-8")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    return found.read_text(encoding="utf-8").splitlines()
+
+
+def make_shim(directory: Path) -> None:
+    """Put the shim under the name of each program that the coordinator starts, into `directory`.
+
+    That directory comes first on the coordinator's PATH, which is where it looks its programs up. Without an order the
+    program itself is started at once, by a shell, which takes a millisecond.
+    """
+    if directory.exists():
+        return
+    ordered = directory / "ordered"
+    ordered.mkdir(parents=True)
+    for name in PROGRAMS:
+        texts = {
+            ordered / name: f"#!{sys.executable} -SEs\n{SHIM.read_text(encoding='utf-8')}",
+            directory / name: (
+                f'#!/bin/sh\n[ -z "${SHIM_VARIABLE}" ] && exec {shutil.which(name)} "$@"\nexec {ordered / name} "$@"\n'
+            ),
+        }
+        for path, script in texts.items():
+            path.write_text(script, encoding="utf-8")
+            path.chmod(0o700)
+    (ordered / "syscalls.py").symlink_to(SHIM.with_name("syscalls.py"))
+
+
+def _become_driver(
+    place: Path, repository: Path, log: Path, trace: Path, target: Target | None, defect: Defect
+) -> None:
+    code = 70
+    try:
+        sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        temporary = place / "tmp"
+        temporary.mkdir(exist_ok=True)
+        programs = str(place / "bin")
+        os.environ |= {"TMPDIR": str(temporary), "CHAOS_BIN": programs, "PATH": f"{programs}:{os.environ['PATH']}"}
+        os.environ |= {"GIT_TRACE2_EVENT": str(trace.with_suffix(".git"))} if target is None else {}
+        tempfile.tempdir = None
+        signal.alarm(2 * HANG_SECONDS)  # Where even the event loop hangs.
+        install(trace, target, {str(place): "<place>", sys.executable: "<python>"})
+        if defect:
+            _DEFECTS[defect](repository, is_end=False)
+        code = asyncio.run(asyncio.wait_for(work(repository, place / "data"), HANG_SECONDS))
+        if defect:
+            _DEFECTS[defect](repository, is_end=True)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+async def work(repository: Path, data: Path) -> int:
+    """Work the graph of `repository`; the exit code of the command line."""
+    project = await asyncio.to_thread(load_project, repository)
+    async with open_run(project, f"run-{os.getpid()}", project.settings.max_sessions, data=data) as opened:
+        opened.run.board.listen(lambda node, line: print(f"{node or '-'}: {line}", flush=True))
+        scheduler = Scheduler(opened, Plan(opened.run.nodes.graph), PlainLauncher())
+        await scheduler.work()
+    code = scheduler.judge()
+    opened.run.board.close(int(code))
+    return int(code)
+
+
+# Drivers with a defect.
+
+
+def _be_careless(repository: Path, *, is_end: bool) -> None:
+    if is_end:
+        return
+    shutil.rmtree(repository / ".worktrees", ignore_errors=True)
+    git(repository, "worktree", "prune")
+    for branch in text(repository, "branch", "--format=%(refname:short)", "--list", "feat/*").splitlines():
+        git(repository, "branch", "-q", "-D", branch)
+
+
+def _leave_a_process(repository: Path, *, is_end: bool) -> None:
+    if is_end:
+        here = {**os.environ, "COORDINATOR_WORKTREE": f"{repository.resolve()}/.worktrees/feat/x"}
+        subprocess.Popen(["sleep", "60"], env=here, start_new_session=True)
+
+
+def _land_twice(repository: Path, *, is_end: bool) -> None:
+    if not is_end:
+        return
+    last = text(repository, "rev-list", "--merges", "-n1", "main")
+    message = git(repository, "log", "-n1", "--format=%B", last)
+    tip = text(repository, "rev-parse", "main")
+    parents = ("-p", tip, "-p", f"{last}^2")
+    again = git(repository, "commit-tree", f"{tip}^{{tree}}", *parents, stdin=message).decode().strip()
+    git(repository, "update-ref", "refs/heads/main", again)
+
+
+_DEFECTS: dict[Defect, Callable[..., None]] = {
+    "careless": _be_careless,
+    "stray": _leave_a_process,
+    "twice": _land_twice,
+}

@@ -1,0 +1,153 @@
+"""Kills a run, runs again, and judges from the outside whether it ended as if nobody had disturbed it."""
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from chaos.forked_run import Defect, audit_in_child, run_in_child
+from chaos.kill_points import Kill
+from chaos.tracer import Target
+from checker import Before, Meant, check, snapshot_user_state
+from checker_traces import read_lines, text
+from generated_graphs import AGENT, RED, RESEARCH, RIVALS, Made, make_repository, run_git
+from scripted_agent import set_status
+
+NODES, SEED = 14, 3
+DONE = (*RIVALS, RESEARCH, "graph")
+KILLED = -9
+TRIES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Calm:
+    """How a run ends that nobody disturbs: its exit code, and every file of the target."""
+
+    code: int
+    files: dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one kill. Not `struck`: the side effect did not come up in this run, which ended undisturbed."""
+
+    kill: Kill
+    struck: bool
+    reruns: int
+    faults: tuple[str, ...]
+
+
+def make_case(place: Path) -> Made:
+    """The small graph, in `place`: two that conflict, one red first, a review, one that needs it, blocked ones.
+
+    The agent of the red one works in a worktree inside its own as well, and leaves a program running.
+    """
+    # By way of `env`, so that the shim can stand in for it.
+    command = ["env", sys.executable, "-S", "-E", "-s", "-B", str(AGENT), str(place / "plan.json")]
+    agent = {"backend": "command", "command": command}
+    made = make_repository(place, nodes=NODES, seed=SEED, seconds=(0, 0), settings={"agent": agent})
+    made.behave(RED, daemon=True, nested=True)
+    # Done before, to be quick: what these do, others do as well.
+    for task_id in DONE:
+        set_status(str(made.repository / made.paths[task_id]), b"completed")
+    run_git(made.repository, "commit", "-q", "-a", "-m", "Have some of it")
+    return made
+
+
+def run_calmly(place: Path, target: Target | None = None) -> tuple[Calm, list[str]]:
+    """A run that nobody disturbs, traced into `place`/trace, and what is wrong with it: that ought to be nothing."""
+    made = make_case(place)
+    before = snapshot_user_state(made.repository)
+    code = run_in_child(place, made.repository, place / "log", place / "trace", target, "")
+    faults = find_faults(place, made, check(made.repository, before=before, meant=Meant(made.expected, made.verify)))
+    return Calm(code, read_lines(made.repository)), faults
+
+
+def try_kill(place: Path, kill: Kill, *, calm: Calm, defect: Defect = "") -> Verdict:
+    """Kill a run, run again until one comes to its end, and judge; `place` is removed where all is well."""
+    made = make_case(place)
+    before = snapshot_user_state(made.repository)
+    targets = [kill.first, *([kill.then] if kill.then else []), None]
+    codes: list[int] = []
+    for number, target in enumerate(targets):
+        log = place / f"log-{number}"
+        codes.append(run_in_child(place, made.repository, log, place / f"trace-{number}", target, defect))
+    faults = judge(place, made, before, codes[-1], calm)
+    if not faults:
+        shutil.rmtree(place, ignore_errors=True)
+    return Verdict(kill, codes[0] == KILLED, len(codes) - 1, tuple(faults))
+
+
+def insist(attempt: Callable[..., Verdict], place: Path, kill: Kill, **given: Any) -> Verdict:
+    """`attempt` the kill; where that did not come up so often in a run, an earlier one of the same kind, at last the first."""
+    verdict, target = attempt(place, kill, **given), kill.first
+    for number in range(TRIES):
+        if verdict.struck or verdict.faults:
+            break
+        target = replace(target, occurrence=max(1, target.occurrence // 2), cut=(target.cut + 1) // 2)
+        tried = attempt(place.with_name(f"{place.name}-{number}"), replace(kill, first=target), **given)
+        verdict = replace(tried, kill=kill)
+    return verdict
+
+
+def judge(place: Path, made: Made, before: Before, code: int, calm: Calm) -> list[str]:
+    """What is not as after an undisturbed run, or breaks a promise."""
+    faults = [] if code == calm.code else [f"the exit code is {code} and not {calm.code}"]
+    meant = Meant(made.expected, made.verify, sample=3)
+    faults += find_faults(place, made, check(made.repository, before=before, meant=meant))
+    now = read_lines(made.repository)
+    changed = sorted(path for path in now.keys() | calm.files.keys() if now.get(path) != calm.files.get(path))
+    return faults + [f"{path} is not as in an undisturbed run" for path in changed]
+
+
+def find_faults(place: Path, made: Made, found: list[str]) -> list[str]:
+    """What the checker `found`, and what it cannot know: agents alive twice, lost commits, temporary files, processes."""
+    faults = list(found)
+    faults += [
+        f"two agents of {line['id']} were alive at once" for line in made.read_journal() if line["event"] == "twice"
+    ]
+    faults += find_lost_commits(made)
+    faults += audit_in_child(place, made.repository)
+    temporary = place / "tmp"
+    left = sorted(temporary.iterdir()) if temporary.exists() else []
+    # Python itself tries with a file of a few bytes whether the directory can be written to.
+    faults += [f"{path} is left" for path in left if not path.is_file() or path.stat().st_size > len(b"blat")]
+    return faults + end_processes(place)
+
+
+def find_lost_commits(made: Made) -> list[str]:
+    """Commits of agents that no ref leads to any more.
+
+    Those of the coordinator's own hand are made again. So are those that git was killed in the middle of making: no
+    turn ended with them, and another commit has the same files.
+    """
+    listed = text(made.repository, "fsck", "--unreachable", "--no-reflogs", "--no-progress", "--connectivity-only")
+    ids = [line.split()[2] for line in listed.splitlines() if line.startswith("unreachable commit ")]
+    told = {line.get("commit") for line in made.read_journal()}
+    kept = set(text(made.repository, "log", "--all", "--format=%T").splitlines())
+    rows = [text(made.repository, "log", "-n1", "--format=%H %T %s", one).split(" ", 2) for one in ids]
+    lost = ((commit, subject) for commit, tree, subject in rows if commit in told or tree not in kept)
+    return [f"the commit {commit[:10]} {subject} is lost" for commit, subject in lost if subject.startswith("feat(")]
+
+
+def end_processes(place: Path) -> list[str]:
+    """End what still works in `place`, or was started for it, and say what that was."""
+    needle, faults = os.fsencode(place), list[str]()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            has_it = needle in (entry / "environ").read_bytes() or needle in os.fsencode((entry / "cwd").readlink())
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+        except OSError:
+            continue
+        if has_it and command:
+            faults.append(f"process {entry.name} is left: {command}")
+            with suppress(ProcessLookupError):
+                os.kill(int(entry.name), signal.SIGKILL)
+    return faults

@@ -1,0 +1,286 @@
+"""Makes repositories with a generated graph of task files, worked by `scripted_agent.py`, for end-to-end tests."""
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from task_file_styles import write_task_file
+
+AGENT = Path(__file__).resolve().parent / "scripted_agent.py"
+LEFT, RIGHT = "shared/left", "shared/right"
+RIVALS = ("rivals/one", "rivals/two")
+RED, BLOCKED, REVIEW, RESEARCH = "red-first", "needs/decision", "checks/review", "look.around"
+AFTER_BLOCKED = ("needs/after", "needs/after-that")
+DECISION = "docs/decision.txt"
+"""The blocked node goes on once the target has this file."""
+BASE_PATH = "src/base.txt"
+BlockWith = Literal["task-file", "notify", "commit"]
+
+CHECK = """\
+#!/bin/sh
+# Red if a source is marked BROKEN or holds the marks of a conflict, or if both rivals are in without their bridge.
+if grep -rnE '^(BROKEN|<<<<<<< |>>>>>>> )' src; then
+    echo "a source is broken"
+    exit 1
+fi
+if [ -e src/rival-one.txt ] && [ -e src/rival-two.txt ] && [ ! -e src/bridge.txt ]; then
+    echo "rival-one.txt and rival-two.txt need src/bridge.txt"
+    exit 1
+fi
+"""
+VERIFY = ("sh check.sh",)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A generated repository. `edges` maps each id to what it depends on, `paths` to its task file.
+
+    `expected` maps every id to its status at the end of a run in which all goes as planned, the resolve task that
+    the blocked node gets included. `skipped` depend on `blocked`, directly or not. `conflicting` write the same
+    lines; `rivals` are each green alone and red together.
+    """
+
+    repository: Path
+    plan_path: Path
+    journal: Path
+    edges: Mapping[str, tuple[str, ...]]
+    paths: Mapping[str, str]
+    completed_before: tuple[str, ...]
+    expected: Mapping[str, str]
+    conflicting: tuple[str, str] = (LEFT, RIGHT)
+    rivals: tuple[str, str] = (RIVALS[0], RIVALS[1])
+    red: str = RED
+    review: str = REVIEW
+    blocked: str = BLOCKED
+    skipped: tuple[str, ...] = AFTER_BLOCKED
+    resolve_id: str = "resolve-needs-decision-1"
+    decision: str = DECISION
+    verify: tuple[str, ...] = VERIFY
+    tasks_dir: str = "tasks"
+
+    @property
+    def landing(self) -> tuple[str, ...]:
+        """The ids that land in a run in which all goes as planned."""
+        done = (task_id for task_id, status in self.expected.items() if status == "completed")
+        return tuple(task_id for task_id in done if task_id not in self.completed_before)
+
+    def behave(self, task_id: str, **options: Any) -> None:
+        """Change what the agent of `task_id` does; None takes an option away. See `scripted_agent.py` for them."""
+        plan = json.loads(self.plan_path.read_text(encoding="utf-8"))
+        node = plan["nodes"].setdefault(task_id, {}) | options
+        plan["nodes"][task_id] = {key: value for key, value in node.items() if value is not None}
+        fresh = self.plan_path.with_suffix(".new")
+        fresh.write_text(json.dumps(plan, indent=1), encoding="utf-8")
+        fresh.replace(self.plan_path)
+
+    def read_journal(self) -> list[dict[str, Any]]:
+        """What the agents noted, oldest first: see `scripted_agent.note`."""
+        if not self.journal.exists():
+            return []
+        return [json.loads(line) for line in self.journal.read_text(encoding="utf-8").splitlines()]
+
+    def count_most_at_once(self) -> int:
+        """How many sessions were at work at the same moment, at most."""
+        now = most = 0
+        for line in self.read_journal():
+            now += {"start": 1, "end": -1}.get(line["event"], 0)
+            most = max(most, now)
+        return most
+
+
+def make_repository(
+    directory: Path,
+    *,
+    nodes: int = 30,
+    seed: int = 0,
+    block_with: BlockWith = "task-file",
+    seconds: tuple[float, float] = (0.0, 0.05),
+    meet: bool = True,
+    with_oddities: bool = True,
+    settings: Mapping[str, Any] | None = None,
+) -> Made:
+    """Make a repository of `nodes` task files (14 at least) in `directory`/repository, plan and journal beside it.
+
+    A session takes between the two `seconds` besides its git commands. With `meet`, the conflicting pair and the
+    rivals wait for each other, so that the conflict happens with any two sessions or more; without it, one session
+    is enough. `with_oddities` adds a daemon, uncommitted work and edits of foreign task files. `settings` are laid
+    over the top keys of `coordinator.yaml`.
+    """
+    if nodes < len(_special_edges()) + 3:
+        raise ValueError(f"nodes is {nodes}; at least {len(_special_edges()) + 3} are needed for every special one")
+    rng = random.Random(seed)
+    edges, completed = _make_edges(nodes, rng)
+    paths = {task_id: _choose_path(task_id, rng) for task_id in edges}
+    plan = _make_plan(edges, completed, rng, seconds, meet, block_with)
+    if with_oddities:
+        _add_oddities(plan, edges, completed, paths)
+    expected = dict.fromkeys(edges, "completed") | {BLOCKED: "blocked"} | dict.fromkeys(AFTER_BLOCKED, "pending")
+    made = Made(
+        repository=directory / "repository",
+        plan_path=directory / "plan.json",
+        journal=directory / "journal.jsonl",
+        edges=edges,
+        paths=paths,
+        completed_before=completed,
+        expected=expected | {"resolve-needs-decision-1": "pending"},
+    )
+    _write_repository(made, rng, settings or {})
+    made.plan_path.write_text(json.dumps({"journal": str(made.journal), "nodes": plan}, indent=1), encoding="utf-8")
+    return made
+
+
+def _special_edges() -> dict[str, tuple[str, ...]]:
+    return {
+        LEFT: (),
+        RIGHT: (),
+        RIVALS[0]: (LEFT, RIGHT),
+        RIVALS[1]: (LEFT, RIGHT),
+        RED: (),
+        RESEARCH: (RED,),
+        BLOCKED: (RED,),
+        AFTER_BLOCKED[0]: (BLOCKED, LEFT),
+        AFTER_BLOCKED[1]: (AFTER_BLOCKED[0],),
+        REVIEW: (*RIVALS, RED),
+        "after/review": (REVIEW, RESEARCH),
+    }
+
+
+def _make_edges(nodes: int, rng: random.Random) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """Every id in an order in which it may run, with what it depends on; and those completed from the start."""
+    edges: dict[str, tuple[str, ...]] = {}
+    count = max(2, nodes // 10)
+    fillers = _name_fillers(nodes - len(_special_edges()), count, rng)
+    completed = tuple(fillers[:count])
+    for task_id in completed:
+        edges[task_id] = tuple(rng.sample(list(edges), k=min(len(edges), rng.randint(0, 2))))
+    for task_id, needed in _special_edges().items():
+        edges[task_id] = needed or tuple(rng.sample(completed, k=rng.randint(0, 1)))
+    may_need = [task_id for task_id in edges if task_id not in {BLOCKED, *AFTER_BLOCKED}]
+    for task_id in fillers[len(completed) :]:
+        edges[task_id] = tuple(rng.sample(may_need, k=min(len(may_need), rng.choice((0, 1, 1, 2, 2, 3)))))
+        may_need.append(task_id)
+    return edges, completed
+
+
+def _name_fillers(count: int, completed: int, rng: random.Random) -> list[str]:
+    names: list[str] = []
+    shapes = ("{area}/{word}-{n}", "{word}.{n}", "{area}_{n}", "{area}/{word}/{n}x", "{word}-{n}")
+    for number in range(count):
+        area, word = rng.choice(("core", "db", "net", "ui")), rng.choice(("index", "parse", "store", "view"))
+        names.append(rng.choice(shapes).format(area=area, word=word, n=number))
+    # `graph` beside `graph/construction` cannot both be branches under one prefix: that has to be coped with.
+    return [*names[:completed], "graph", "graph/construction", "deep/er/nested", *names[completed:]][:count]
+
+
+def _choose_path(task_id: str, rng: random.Random) -> str:
+    """An id need not equal the path of its file."""
+    flat = task_id.replace("/", "-")
+    return rng.choice((f"tasks/{task_id}.md", f"tasks/{flat}.md", f"tasks/phase-{rng.randint(1, 3)}/{flat}.md"))
+
+
+def _make_plan(
+    edges: Mapping[str, Sequence[str]],
+    completed: Sequence[str],
+    rng: random.Random,
+    seconds: tuple[float, float],
+    meet: bool,
+    block_with: BlockWith,
+) -> dict[str, dict[str, Any]]:
+    plan: dict[str, dict[str, Any]] = {}
+    for task_id in edges:
+        if task_id not in completed:
+            flat = task_id.replace("/", "-")
+            plan[task_id] = {"seconds": rng.uniform(*seconds), "write": {f"src/{flat}.txt": f"{task_id}\n"}}
+    for task_id, other in ((LEFT, RIGHT), (RIGHT, LEFT)):
+        plan[task_id] |= {"append": {"src/shared.txt": f"{task_id}\n"}} | ({"meet": other} if meet else {})
+    for number, (task_id, other) in enumerate(zip(RIVALS, reversed(RIVALS), strict=True)):
+        mine, theirs = ("src/rival-one.txt", "src/rival-two.txt")[:: -1 if number else 1]
+        plan[task_id] |= {"write": {mine: f"{task_id}\n"}, "bridge": {"if": theirs, "src/bridge.txt": "both\n"}}
+        plan[task_id] |= {"meet": other} if meet else {}
+    plan[RED] |= {"red_first": {"src/red-first.txt": "BROKEN\n"}}
+    plan[BLOCKED] |= {"block_with": block_with, "block_until": DECISION}
+    plan[REVIEW] = {"review": True, "verdicts": ["approved"]}
+    return plan
+
+
+def _add_oddities(
+    plan: dict[str, dict[str, Any]],
+    edges: Mapping[str, Sequence[str]],
+    completed: Sequence[str],
+    paths: Mapping[str, str],
+) -> None:
+    """What agents do besides their task, one oddity a node, as far as there are nodes for it."""
+    oddities: tuple[dict[str, Any], ...] = (
+        {"edit_own_task_file": True},
+        {"edit_other_task_file": paths[AFTER_BLOCKED[1]]},
+        {"leave_dirty": True},
+        {"daemon": True},
+        {"edit_own_task_file": True, "edit_other_task_file": paths[completed[0]]},
+    )
+    plain = (task_id for task_id in edges if task_id not in completed and task_id not in _special_edges())
+    for task_id, oddity in zip(plain, oddities, strict=False):
+        plan[task_id] |= oddity
+
+
+def _write_repository(made: Made, rng: random.Random, settings: Mapping[str, Any]) -> None:
+    top = made.repository
+    top.mkdir(parents=True)
+    files = {
+        "check.sh": CHECK.encode(),
+        "coordinator.yaml": yaml.safe_dump({**_default_settings(made), **settings}, sort_keys=False).encode(),
+        BASE_PATH: b"base\n",
+        "src/shared.txt": b"first\n",
+        "tasks/README.md": b"# Tasks\n\nThis file has no front matter, so it is no task.\n",
+    }
+    for task_id, needed in made.edges.items():
+        status = "completed" if task_id in made.completed_before else "pending"
+        level = {REVIEW: "review", RESEARCH: "research"}.get(task_id, "implementation")
+        files[made.paths[task_id]] = write_task_file(task_id, needed, status, level, rng)
+    for path, data in files.items():
+        (top / path).parent.mkdir(parents=True, exist_ok=True)
+        (top / path).write_bytes(data)
+    run_git(top, "init", "-q", "-b", "main")
+    with (top / ".git" / "config").open("a", encoding="utf-8") as file:
+        file.write(CONFIG)
+    run_git(top, "add", "-A")
+    run_git(top, "commit", "-q", "-m", "Plan it all")
+
+
+CONFIG = """\
+[user]
+name = Tester
+email = tester@localhost
+[commit]
+gpgsign = false
+[core]
+autocrlf = false
+[gc]
+auto = 0
+"""
+
+
+def _default_settings(made: Made) -> dict[str, Any]:
+    # Without `site` the agent starts in half the time.
+    command = [sys.executable, "-S", "-E", "-s", "-B", str(AGENT), str(made.plan_path)]
+    return {
+        "target": "main",
+        "max_sessions": 4,
+        "agent": {"backend": "command", "command": command},
+        "verify": list(made.verify),
+        "retry": {"attempts": 3, "delay_seconds": 0},
+        "watch": {"stop_seconds": 2},
+    }
+
+
+def run_git(directory: Path, *arguments: str) -> str:
+    """Standard output of `git *arguments` in `directory`, without the last newline; raises on failure."""
+    done = subprocess.run(["git", *arguments], cwd=directory, capture_output=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"git {' '.join(arguments)} exited with {done.returncode}: {done.stderr.decode()}")
+    return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n")

@@ -1,0 +1,55 @@
+"""What tests with the real opencode share: where it is, scripts for the scripted model, and the configuration of that."""
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.demo.opencode_provider import MODEL as MODEL
+from flows.demo.opencode_provider import find_installed
+from flows.demo.opencode_provider import provider_config as provider_config
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+INSTALLED = CHECKOUT / ".local" / "opencode"
+
+
+def find_opencode() -> Path:
+    """The checkout's own opencode. Without it the test is skipped aloud, or failed where `CI` is set."""
+    found, reason = _look()
+    if found is not None:
+        return found
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@cache
+def _look() -> tuple[Path | None, str]:
+    program = find_installed(INSTALLED)
+    if program is None:
+        return None, f"there is no opencode in {INSTALLED}; `make opencode` installs it, which needs npm"
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        return None, f"{program} does not start here: {(done.stderr or done.stdout).strip()}"
+    return program, ""
+
+
+def give_short_catalog(home: Path) -> None:
+    """Give the user of `home` a list of models that is empty, where opencode looks before it takes its own.
+
+    Its own names thousands, and it reads them for each worktree, which is most of the work of a session that is
+    scripted. The configuration of a test names its models itself; tests/agents/opencode/server_fixtures.py keeps opencode's list.
+    """
+    catalog = home / ".cache" / "opencode" / "models.json"
+    catalog.parent.mkdir(parents=True, exist_ok=True)
+    catalog.write_text("{}", encoding="utf-8")
+
+
+def scripted(steps: Sequence[dict[str, Any]]) -> str:
+    """The block by which a prompt tells the scripted model what to do; see `flows.demo.model_script.read_step`."""
+    return f"```script\n{json.dumps(list(steps))}\n```"

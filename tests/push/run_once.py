@@ -1,0 +1,21 @@
+"""One run on a PushingGround that is there already, in a process of its own that a test can kill: `run_once.py PLACE`."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+from push.remote_harness import PushingGround
+
+
+def main() -> None:
+    """Work it, and print how that ended as JSON."""
+    ground = PushingGround(Path(sys.argv[1]))
+    (ground.place / "coordinator.pid").write_text(str(os.getpid()))
+    worked = asyncio.run(ground.work())
+    print(json.dumps({"names": worked.names, "pending": worked.pending, "lines": list(worked.lines)}))
+
+
+if __name__ == "__main__":
+    main()

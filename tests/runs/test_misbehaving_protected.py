@@ -1,0 +1,61 @@
+"""Branches that change what says how the next run works, or what a person protects: they wait for that person."""
+
+import pytest
+from run_harness import Ground
+
+from tasks_lib.model import Blocked
+
+REASON = "it changes {}, which only a person may approve"
+
+
+@pytest.mark.parametrize(
+    ("deed", "said"),
+    [
+        ("echo 'verify: []' >> coordinator.yaml", "coordinator.yaml"),
+        ("git rm -q coordinator.yaml", "coordinator.yaml"),
+        ("mkdir -p ci/deep; echo x > ci/deep/run.sh", "ci/deep/run.sh"),
+        ("git rm -qr ci; ln -s elsewhere ci; git add ci", "it changes ci,"),
+        ("echo x > CI/a 2> /dev/null || { mkdir CI; echo x > CI/a; }", "CI/a"),
+    ],
+)
+async def test_protected_change_waits_for_a_person_and_others_land(ground: Ground, deed: str, said: str) -> None:
+    agent = f"[ $id = b ] || {{ {deed}; }}\nwork"
+    ground.make({"a": {}, "b": {}}, agent, protected_paths=["ci/"], files={"ci/old.sh": "true\n"})
+    settings = ground.show("coordinator.yaml")
+    worked = await ground.work()
+    assert worked.names == {"a": "Blocked", "b": "Merged"}
+    assert said in worked.view.nodes["a"].reason
+    assert "which only a person may approve" in worked.view.nodes["a"].reason
+    assert "git diff refs/heads/main...refs/heads/feat/a" in ground.show("tasks/resolve-a-1.md")
+    assert ground.show("coordinator.yaml") == settings
+    assert ground.show("ci/old.sh") == "true\n"
+    assert not ground.has("a.txt")
+
+
+async def test_exactly_what_a_person_allowed_lands(ground: Ground) -> None:
+    agent = "[ $attempt = 1 ] || { [ -f $id.txt ] && exit 0; }\necho '# mine' >> coordinator.yaml; work"
+    ground.make({"a": {}}, agent)
+    worked = await ground.work()
+    assert worked.outcomes["a"] == Blocked(REASON.format("coordinator.yaml"), "resolve-a-1")
+    ground.set_status("resolve-a-1", "completed")
+    worked = await ground.work()
+    assert worked.names == {"a": "Merged"}
+    assert ground.show("coordinator.yaml").endswith("# mine\n")
+    assert ground.leftovers() == []
+
+
+async def test_another_change_than_the_allowed_one_waits_again(ground: Ground) -> None:
+    ground.make({"a": {}}, 'echo "# $attempt" >> coordinator.yaml; echo $attempt > a.txt; commit Work')
+    await ground.work()
+    ground.set_status("resolve-a-1", "completed")
+    worked = await ground.work()
+    assert worked.outcomes["a"] == Blocked(REASON.format("coordinator.yaml"), "resolve-a-2")
+    assert "# 1" not in ground.show("coordinator.yaml")
+
+
+async def test_own_configuration_of_a_run_is_never_read_from_a_branch(ground: Ground) -> None:
+    """What a worktree says of `verify` counts neither for its own branch nor for the next node of the same run."""
+    ground.make({"a": {}, "b": {}}, "echo 'verify: [\"false\"]' > coordinator.yaml; work", verify=["true"])
+    worked = await ground.work()
+    assert worked.names == {"a": "Blocked", "b": "Blocked"}
+    assert REASON.format("coordinator.yaml") == worked.view.nodes["b"].reason

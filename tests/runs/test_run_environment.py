@@ -1,0 +1,139 @@
+"""What agents, setup and verify see: their variables, their files, and nothing of the hub's."""
+
+import pytest
+from run_harness import Ground
+
+SECRETS = {"PREFECT_API_KEY": "hub", "GITHUB_TOKEN": "hub", "SSH_AUTH_SOCK": "/hub", "COORDINATOR_DATA_DIR": "/hub"}
+
+
+def read_variables(text: str) -> dict[str, str]:
+    return {key: value for key, _, value in (line.partition("=") for line in text.splitlines())}
+
+
+async def test_agent_setup_and_verify_see_what_is_allowed_and_no_secret(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**SECRETS, "MODEL_KEY": "m", "NPM_HOME": "n", "DB_URL": "d"}.items():
+        monkeypatch.setenv(name, value)
+    ground.make(
+        {"a": {}},
+        setup=[f"env > {ground.place}/setup.env"],
+        verify=[f"env > {ground.place}/verify.env"],
+        env={"agent": ["MODEL_*"], "setup": ["NPM_*"], "verify": ["DB_URL"]},
+    )
+    assert (await ground.work()).names == {"a": "Merged"}
+    seen = {
+        "agent": ground.variables("a-1-1"),
+        "verify": read_variables((ground.place / "verify.env").read_text()),
+        "setup": read_variables((ground.place / "setup.env").read_text()),
+    }
+    for variables in seen.values():
+        assert not set(SECRETS) & set(variables)
+        assert not [name for name in variables if name.startswith("PREFECT_")]
+        assert int(variables["COORDINATOR_SLOT"]) > 0
+    allowed = {"MODEL_KEY", "NPM_HOME", "DB_URL"}
+    assert {work: set(variables) & allowed for work, variables in seen.items()} == {
+        "agent": {"MODEL_KEY"},
+        "setup": {"NPM_HOME"},
+        "verify": {"DB_URL"},
+    }
+
+
+async def test_turn_is_told_where_it_is(ground: Ground) -> None:
+    ground.make({"a": {"level": "research"}}, target="main")
+    await ground.work()
+    told = {name: value for name, value in ground.variables("a-1-1").items() if name.startswith("COORDINATOR_")}
+    session = told.pop("COORDINATOR_SESSION")
+    slot = told.pop("COORDINATOR_SLOT")
+    assert session
+    assert slot.isdecimal()
+    worktree = str((ground.top / ".worktrees/research/a").resolve())
+    assert told == {
+        "COORDINATOR_TASK_ID": "a",
+        "COORDINATOR_TASK_FILE": "tasks/a.md",
+        "COORDINATOR_BRANCH": "research/a",
+        "COORDINATOR_WORKTREE": worktree,
+        "COORDINATOR_ROLE": "poc-specialist",
+        "COORDINATOR_ATTEMPT": "1",
+        "COORDINATOR_TURN": "1",
+        "COORDINATOR_TARGET": ground.at("main^"),
+        "COORDINATOR_REPOSITORY": str((ground.top / ".git").resolve()),
+    }
+    assert ground.turn("a-1-1", "cwd").strip() == worktree
+    assert "coordinator-" in ground.variables("a-1-1")["PATH"].split(":")[0]
+
+
+async def test_slots_of_live_worktrees_are_unique(ground: Ground) -> None:
+    nodes = [f"n{number}" for number in range(4)]
+    ground.make({name: {} for name in nodes}, "tell begun; await go; work", signals=["begun", "go"])
+
+    async def let_all_begin(_: object) -> None:
+        for _node in nodes:
+            await ground.signals["begun"].wait()
+        ground.signals["go"].send(len(nodes))
+
+    await ground.work(during=let_all_begin)
+    assert len({ground.variables(f"{name}-1-1")["COORDINATOR_SLOT"] for name in nodes}) == len(nodes)
+
+
+async def test_listed_files_are_copied_in_and_are_never_dirt_nor_landed(ground: Ground) -> None:
+    ground.make(
+        {"a": {}},
+        "cp .env seen.txt; ls etc >> seen.txt; git add seen.txt; git commit -qm 'feat(a): see'",
+        copy=[".env", "etc", "missing"],
+    )
+    (ground.top / ".env").write_text("KEY=1\n")
+    (ground.top / "etc").mkdir()
+    (ground.top / "etc" / "local.toml").write_text("")
+    worked = await ground.work()
+    assert worked.names == {"a": "Merged"}
+    assert ground.turns() == ["a-1-1"]
+    assert ground.show("seen.txt") == "KEY=1\nlocal.toml\n"
+    assert not ground.has(".env")
+    assert ground.leftovers() == []
+
+
+async def test_copy_never_writes_through_a_link_that_an_agent_left(ground: Ground) -> None:
+    outside = ground.place / "outside"
+    agent = (
+        f"[ $attempt = 2 ] || {{ ln -sfn {outside} .env; ln -sfn {ground.place} etc; exit 1; }}\nrm -rf etc .env\nwork"
+    )
+    ground.make({"a": {}}, agent, copy=[".env", "etc/local.toml"])
+    (ground.top / ".env").write_text("KEY=1\n")
+    (ground.top / "etc").mkdir()
+    (ground.top / "etc" / "local.toml").write_text("")
+    outside.write_text("untouched\n")
+    await ground.work()
+    assert ground.turns() == ["a-1-1", "a-2-1"]
+    assert outside.read_text() == "untouched\n"
+    assert not (ground.place / "local.toml").exists()
+
+
+async def test_setup_runs_in_the_worktree_before_the_agent_and_in_that_of_verify(ground: Ground) -> None:
+    ground.make(
+        {"a": {}}, "test -f built.tmp\nwork", setup=["echo x > built.tmp"], verify=["test -f built.tmp", "test -f a.txt"],
+        files={".gitignore": "*.tmp\n"},
+    )  # fmt: skip
+    assert (await ground.work()).names == {"a": "Merged"}
+
+
+async def test_commits_are_made_in_the_name_of_who_runs_it(ground: Ground) -> None:
+    ground.make({"a": {}})
+    await ground.work()
+    assert set(ground.git.text("log", "--format=%an <%ae> %cn").splitlines()) == {"Ada <ada@example.org> Ada"}
+
+
+async def test_setup_that_fails_is_told_to_the_next_attempt(ground: Ground) -> None:
+    ground.make({"a": {}}, setup=[f"mkdir {ground.place}/once && {{ echo no such wheel; exit 4; }} || true"])
+    worked = await ground.work()
+    assert worked.names == {"a": "Merged"}
+    assert [task_id for task_id, _ in worked.retries] == ["a"]
+    prompt = ground.turn("a-2-1")
+    assert "Attempt 1: setup failed before the session began" in prompt
+    assert "no such wheel" in prompt
+
+
+async def test_verify_sees_the_copied_files_that_the_agent_saw(ground: Ground) -> None:
+    ground.make({"a": {}}, verify=["test -s .env"], copy=[".env"], files={".gitignore": ".env\n"})
+    (ground.top / ".env").write_text("PORT=1\n", encoding="utf-8")
+    assert (await ground.work()).names == {"a": "Merged"}

@@ -1,0 +1,147 @@
+"""What a repository says to its agents, read from one commit, and what agents are told then."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from run_harness import Ground
+
+from flows.cli.commands.option_values import PromptKind
+from flows.cli.commands.prompt import find_prompt
+from tasks_lib.engine.run_lifecycle import OpenRun
+from tasks_lib.errors import InputError
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.project.agent_instructions import MAX_BYTES, NO_INSTRUCTIONS, Instructions, read_instructions
+from tasks_lib.project.loading import load_project
+from tasks_lib.settings.schema import read_settings
+
+OPENCODE = "agent: {backend: opencode}\n"
+
+
+def read(ground: Ground, settings: str = OPENCODE) -> Instructions:
+    with Objects(ground.git) as objects:
+        return read_instructions(objects, ground.at(), read_settings(settings, "coordinator.yaml", {}))
+
+
+def show(ground: Ground, task_id: str, kind: PromptKind = PromptKind.TASK) -> str:
+    return find_prompt(load_project(ground.top, {}), task_id, kind).prompt
+
+
+def test_nothing_there_is_nothing_to_say(ground: Ground) -> None:
+    ground.make({})
+    assert read(ground) == NO_INSTRUCTIONS
+
+
+def test_what_is_committed_is_read_and_what_is_not_is_not(ground: Ground) -> None:
+    files = {
+        "AGENTS.md": "Use tabs.\n",
+        ".opencode/agents/team/scout.md": "Look.\n",
+        ".opencode/agent/old.md": "Old.\n",
+        ".opencode/agents/notes.txt": "no role",
+        "prompts/red.md": "$command: $tail\n",
+    }
+    ground.make({}, files=files)
+    (ground.top / "AGENTS.md").write_text("not committed")
+    found = read(ground, OPENCODE + "prompts: {red: prompts/red.md}\n")
+    assert found.agents_md == "Use tabs.\n"
+    assert found.roles == {".opencode/agents/team/scout.md": "Look.\n", ".opencode/agent/old.md": "Old.\n"}
+    assert found.templates.texts["red"] == "$command: $tail\n"
+
+
+@pytest.mark.parametrize(
+    "settings", ["agent: {command: [x]}\n", "agent: {backend: opencode, url: 'http://127.0.0.1:4096'}\n"]
+)
+def test_agents_that_find_agents_md_in_the_worktree_are_not_told_it_twice(ground: Ground, settings: str) -> None:
+    ground.make({}, files={"AGENTS.md": "Use tabs.\n"})
+    assert read(ground, settings).agents_md == ""
+
+
+def test_a_link_is_followed_as_long_as_it_stays_in_the_repository(ground: Ground) -> None:
+    ground.make({}, files={"docs/agents/all.md": "Use tabs.\n"})
+    for name, target in (("AGENTS.md", "docs/ours.md"), ("docs/ours.md", "agents/all.md")):
+        (ground.top / name).symlink_to(target)
+    ground.git.run("add", "AGENTS.md", "docs/ours.md")
+    ground.git.run("commit", "--quiet", "--message", "Link")
+    assert read(ground).agents_md == "Use tabs.\n"
+    for target in ("../outside.md", "/etc/passwd", "AGENTS.md"):
+        (ground.top / "AGENTS.md").unlink()
+        (ground.top / "AGENTS.md").symlink_to(target)
+        ground.git.run("commit", "--quiet", "--all", "--message", "Link elsewhere")
+        assert read(ground).agents_md == ""
+
+
+def test_every_fault_is_named_at_once(ground: Ground) -> None:
+    files = {".opencode/agents/big.md": "x" * (MAX_BYTES + 1), "b.md": "$nothing\n", "folder/x.md": "x"}
+    ground.make({}, files=files)
+    (ground.top / "AGENTS.md").write_bytes(b"fine\nna\xefve\n")
+    ground.git.run("add", "AGENTS.md")
+    ground.git.run("commit", "--quiet", "--message", "Latin")
+    with pytest.raises(InputError) as caught:
+        read(ground, OPENCODE + "prompts: {task: folder, red: b.md, review: gone.md}\n")
+    assert [str(fault).partition(";")[0] for fault in caught.value.faults] == [
+        f".opencode/agents/big.md: has {MAX_BYTES + 1} bytes",
+        "AGENTS.md:2: the byte 0xef is not UTF-8",
+        'b.md:1: `$nothing` is not a placeholder of the prompt "red"',
+        f'coordinator.yaml: prompts.review names "gone.md", which is not a file at commit {ground.at()[:10]}',
+        f'coordinator.yaml: prompts.task names "folder", which is not a file at commit {ground.at()[:10]}',
+    ]
+
+
+async def test_what_is_shown_is_what_is_sent(ground: Ground) -> None:
+    ground.make({"a": {}, "b": {"depends_on": ["a"]}})
+    shown = await asyncio.to_thread(show, ground, "a")
+    await ground.work(only=["a"])
+    assert ground.turn("a-1-1") == shown
+    shown = await asyncio.to_thread(show, ground, "b")
+    assert "Wrote a.txt." in shown
+    assert re.search(r"a\.txt +\| +1 \+", shown)
+    await ground.work()
+    assert ground.turn("b-1-1") == shown
+
+
+async def test_a_prompt_of_the_repositorys_own_is_sent_in_the_place_of_ours(ground: Ground) -> None:
+    ground.make({"a": {}}, prompts={"task": "own.md"}, files={"own.md": "Do $id for $HOME.\n\n$earlier\n\n$finish\n"})
+    shown = await asyncio.to_thread(show, ground, "a")
+    assert shown.startswith("Do a for $HOME.\n\n## How to finish\n")
+    await ground.work()
+    assert ground.turn("a-1-1") == shown
+
+
+async def test_what_is_shown_is_what_is_sent_after_a_stop_and_after_a_block(ground: Ground) -> None:
+    ground.make({"a": {}}, "echo half > half; tell begun; await go", signals=["begun", "go"])
+
+    async def stop(opened: OpenRun) -> None:
+        await ground.signals["begun"].wait()
+        opened.run.stopping.request()
+
+    assert (await ground.work(during=stop)).names == {"a": "Aborted"}
+    shown = await asyncio.to_thread(show, ground, "a")
+    assert "Check `git status`" in shown
+    ground.write_agent('rm -f half; [ $attempt = 1 ] && coordinator notify --level blocking "which?" || work')
+    assert (await ground.work()).names == {"a": "Blocked"}
+    assert ground.turn("a-1-1") == shown
+    ground.set_status("resolve-a-1", "completed")
+    shown = await asyncio.to_thread(show, ground, "a")
+    assert "This is attempt 2." in shown
+    assert (await ground.work()).names == {"a": "Merged"}
+    assert ground.turn("a-2-1") == shown
+
+
+async def test_what_is_shown_of_a_review_is_what_is_sent(ground: Ground) -> None:
+    ground.make(
+        {"a": {}},
+        'if [ $role = code-reviewer ]; then tell asked; await go; echo "Verdict: approved"; else work; fi',
+        signals=["asked", "go"],
+        review={"when": "always"},
+    )
+    shown: list[str] = []
+
+    async def look(_: OpenRun) -> None:
+        await ground.signals["asked"].wait()
+        shown.append(await asyncio.to_thread(show, ground, "a", PromptKind.REVIEW))
+        ground.signals["go"].send()
+
+    assert (await ground.work(during=look)).names == {"a": "Merged"}
+    reviews = [Path(name).name for name in ground.turns() if "review" in name]
+    assert [ground.turn(name) for name in reviews] == shown

@@ -1,0 +1,239 @@
+"""The start of a run puts right whatever an earlier one left, however often it is itself cut short while it does so."""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from killed_process import run_in_child
+from run_harness import Ground
+
+from tasks_lib.cleanup.dead_run import end_processes
+from tasks_lib.engine.run_lifecycle import open_run
+from tasks_lib.git.kept.snapshots import keep_state, list_kept
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.session_record import write_record
+from tasks_lib.git.worktree_admin import MAKING, write_slot
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
+from tasks_lib.naming import flatten
+from tasks_lib.process import private_directories
+from tasks_lib.process.private_directories import make_private, name_owner
+from tasks_lib.process.process_table import read_start
+from tasks_lib.project.loading import load_project
+from tasks_lib.session.attempt_record import AttemptIdentity, Record, TurnRecord
+from tasks_lib.settings.schema import Settings
+
+DEAD = (4_194_301, 12)
+"""Number and start of a process that is none."""
+DAY_SECONDS = 86_400
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place for temporary directories of this test's alone."""
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return place
+
+
+def open_node(ground: Ground, task_id: str) -> Worktree:
+    """The worktree of a node in which an agent has committed."""
+    opened = Worktrees(Repository.open(ground.top)).open_branch(f"feat/{task_id}", ground.at())
+    write_record(opened.git_dir, Record(task_id, f"feat/{task_id}"))
+    (opened.path / f"{flatten(task_id)}.txt").write_text("work\n")
+    opened.git.run("add", "--all")
+    opened.git.run("commit", "--quiet", "--message", f"Work on {task_id}")
+    return opened
+
+
+def land(ground: Ground, task_id: str) -> None:
+    ground.git.run("merge", "--quiet", "--no-ff", "--no-commit", f"feat/{task_id}")
+    path = ground.top / f"tasks/{task_id}.md"
+    path.write_text(path.read_text().replace("status: pending", "status: completed"))
+    ground.git.run("commit", "--quiet", "--all", "--message", f"Merge feat/{task_id}: Do it\n\nTask: {task_id}")
+
+
+def make_dead_private(ground: Ground) -> Path:
+    """The private directory of a run of this repository whose process is gone."""
+    place = make_private(name_owner(ground.top / ".git"))
+    words = place.name.split("-")
+    return place.rename(place.with_name("-".join([*words[:3], *map(str, DEAD), words[5]])))
+
+
+def age(path: Path, seconds: float) -> None:
+    """Have `path` last written `seconds` ago."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.utime(path, (time.time() - seconds, time.time() - seconds))
+
+
+def make_remains(ground: Ground) -> None:
+    """All that killed runs can leave, at once."""
+    ground.make({"a": {}, "b": {}, "c/deep": {}, "d": {}})
+    repository = Repository.open(ground.top)
+    repository.prepare()
+    repository.exclude_worktrees()
+    landed, other, still_open = (open_node(ground, task_id) for task_id in ("a", "b", "c/deep"))
+    for task_id in ("a", "b"):
+        land(ground, task_id)
+    Worktrees(repository).remove(other)
+    (landed.path / "draft.txt").write_text("not landed\n")
+    (still_open.path / "draft.txt").write_text("not committed\n")
+    half_made = ["worktree", "add", "-q", "--no-checkout", "--lock", "--reason", MAKING, "-b", "feat/d"]
+    ground.git.run(*half_made, str(repository.worktrees_dir / "feat" / "d"), "main")
+    ground.git.run("worktree", "add", "-q", "--detach", str(repository.worktrees_dir / ".pool" / "9"), "main")
+    write_slot(repository.common_dir / "worktrees" / "9", 9)
+    for folder in (repository.worktrees_dir / ".trash" / "x", repository.common_dir / "refs/heads/feat/gone/deep"):
+        folder.mkdir(parents=True)
+    ground.git.run("update-ref", "refs/coordinator/queue/main", "main~1")
+    for name in ("refs/heads/feat/c/deep.lock", "refs/coordinator/queue/main.lock"):
+        age(repository.common_dir / name, 0)
+    age(still_open.git_dir / "index.lock", 0)
+    age(repository.state_dir / "run.json.coordinator-x", 0)
+    for task_id, days in (("a", 40), ("b", 20), ("c-deep", 40)):
+        age(repository.state_dir / "logs" / task_id / "session-1.log", days * DAY_SECONDS)
+    (repository.state_dir / "lock").write_text('{"host": "", "pid": 1, "run": "dead"}')
+    make_dead_private(ground)
+
+
+def keep_long_ago(worktree: Worktree, label: str, days: int) -> None:
+    """Keep a state as if it had been kept `days` ago."""
+    log = worktree.git_dir.parent.parent / "logs" / str(keep_state(worktree, label, "run"))
+    age(log, days * DAY_SECONDS)
+
+
+def open_and_close(top: Path) -> list[str]:
+    """A run that opens and works nothing; returns what it said."""
+
+    async def work() -> list[str]:
+        project = await asyncio.to_thread(load_project, top, {})
+        async with open_run(project, "next", 1) as opened:
+            return list(opened.run.board.view.messages)
+
+    return asyncio.run(work())
+
+
+def describe(ground: Ground, temporary: Path) -> list[str]:
+    """All that a run may leave, without what has another name each time: kept states by their trees and parents."""
+    common = ground.top / ".git"
+    own = (ground.top / ".worktrees", common / "worktrees", common / "coordinator", common / "refs", temporary)
+    files = [
+        f"{path.relative_to(ground.place)}" for place in own for path in place.rglob("*") if "kept" not in path.parts
+    ]
+    refs = ground.git.text("for-each-ref", "--format=%(refname) %(tree) %(parent)").splitlines()
+    return sorted([*files, *refs, (common / "coordinator" / "lock").read_text()])
+
+
+def test_whatever_moment_putting_right_is_killed_at_the_next_ends_the_same(ground: Ground, temporary: Path) -> None:
+    make_remains(ground)
+    backup = ground.place / "backup"
+
+    def restore() -> None:
+        for place in (ground.top / ".git", ground.top, temporary):
+            for path in place.iterdir():
+                # The directory itself stays: by it a repository is told from a copy.
+                if path.name != ".git":
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        for place in (ground.top, temporary):
+            shutil.copytree(backup / place.name, place, symlinks=True, dirs_exist_ok=True)
+
+    for place in (ground.top, temporary):
+        shutil.copytree(place, backup / place.name, symlinks=True)
+    total = run_in_child(lambda: open_and_close(ground.top), None)
+    calm = describe(ground, temporary)
+    assert "repository/.worktrees/feat/c/deep/draft.txt" in calm
+    left = [line for line in calm if line.endswith(".lock") or ".coordinator-" in line or "temporary" in line]
+    assert left == ["repository/.git/coordinator/worktrees.lock"]
+    assert [one.label for one in list_kept(Repository.open(ground.top))] == ["a"]
+    open_and_close(ground.top)
+    assert describe(ground, temporary) == calm
+    for moment in sorted(random.Random(5).sample(range(total), 6)):
+        restore()
+        run_in_child(lambda: open_and_close(ground.top), moment)
+        run_in_child(lambda: open_and_close(ground.top), moment // 5)
+        open_and_close(ground.top)
+        assert describe(ground, temporary) == calm, moment
+
+
+def test_what_is_put_right_is_said_and_logs_of_open_nodes_and_young_ones_stay(ground: Ground) -> None:
+    make_remains(ground)
+    said = "\n".join(open_and_close(ground.top))
+    for part in (
+        "Resuming after run dead (process 1",
+        "while creating it",
+        "while writing it",
+        "an earlier run that was killed had made",
+    ):
+        assert part in said
+    logs = ground.top / ".git/coordinator/logs"
+    assert sorted(str(path.relative_to(logs)) for path in logs.rglob("*.log")) == [
+        "b/session-1.log",
+        "c-deep/session-1.log",
+    ]
+
+
+def test_states_kept_long_ago_are_forgotten_in_one_line_and_younger_ones_stay(ground: Ground) -> None:
+    ground.make({"a": {}}, kept_days=7)
+    opened = open_node(ground, "a")
+    for number, days in enumerate((8, 6, 20)):
+        (opened.path / "draft.txt").write_text(f"{number}\n")
+        keep_long_ago(opened, "a", days)
+    said = open_and_close(ground.top)
+    assert [line for line in said if "kept" in line] == ["Deleted 2 states that were kept more than 7 days ago."]
+    assert [one.ref.rpartition("/")[2] for one in list_kept(Repository.open(ground.top))] == ["2"]
+
+
+def test_private_directories_of_the_living_of_others_and_of_people_stay(ground: Ground, temporary: Path) -> None:
+    ground.make({"a": {}})
+    owner = name_owner(ground.top / ".git")
+    dead = make_dead_private(ground)
+    alive, other = make_private(owner), make_private("0badcafe")
+    stay = [
+        alive,
+        other.rename(other.with_name(other.name.replace(f"-{os.getpid()}-", f"-{DEAD[0]}-"))),
+        dead.with_name(dead.name.replace(dead.name.split("-")[2], "0badcafe")),
+        temporary / "coordinator-notes",
+        temporary / f"{dead.name}.txt",
+    ]
+    for path in stay:
+        path.mkdir(exist_ok=True)
+    link = dead.with_name(f"{dead.name}link")
+    link.symlink_to(ground.top)
+    assert private_directories.find_dead(owner) == [dead]
+    open_and_close(ground.top)
+    assert sorted(temporary.iterdir()) == sorted([*stay, link])
+
+
+def test_group_that_a_record_names_is_ended_though_it_carries_no_mark(ground: Ground) -> None:
+    ground.make({"a": {}})
+    opened = open_node(ground, "a")
+    clean = {"PATH": os.environ["PATH"]}
+    left, other = (subprocess.Popen(["sleep", "600"], env=clean, start_new_session=True) for _ in range(2))
+    try:
+        record = Record(
+            "a",
+            "feat/a",
+            attempt=AttemptIdentity(session="s"),
+            turn=TurnRecord(pid=left.pid, pid_started=read_start(left.pid)),
+        )
+        write_record(opened.git_dir, record)
+        # The number of one that is gone belongs to somebody else now.
+        write_record(
+            open_node(ground, "b").git_dir,
+            Record(
+                "b", "feat/b", attempt=AttemptIdentity(session="t"), turn=TurnRecord(pid=other.pid, pid_started=12.0)
+            ),
+        )
+        count = asyncio.run(end_processes(Repository.open(ground.top), Settings().watch.stop_seconds))
+        assert (count, left.wait(), other.poll()) == (1, -signal.SIGTERM, None)
+    finally:
+        for process in (left, other):
+            process.kill()
+            process.wait()

@@ -1,0 +1,189 @@
+"""Work that does not land as it is: conflicts, a red verify, and a base that is red itself."""
+
+from run_harness import During, Ground, Tasks, reach
+
+from tasks_lib.engine.run_lifecycle import OpenRun
+from tasks_lib.model import Blocked, Merged
+from tasks_lib.reporting.run_report import ExitCode
+
+CLASH = """
+if [ $turn = 1 ]; then echo $id > same.txt; commit "feat($id): write"; [ $id = a ] || await landed; exit 0; fi
+"""
+GRAPH: Tasks = {"a": {}, "b": {}}
+
+
+def after_a(ground: Ground) -> During:
+    async def release(opened: OpenRun) -> None:
+        await reach(opened, "a: Merged")
+        ground.signals["landed"].send()
+
+    return release
+
+
+async def test_conflict_is_given_back_with_both_sides_and_lands_when_resolved(ground: Ground) -> None:
+    resolve = "git merge -q $COORDINATOR_TARGET || :; printf 'a\\nb\\n' > same.txt; commit 'Resolve'; echo Both."
+    ground.make(GRAPH, CLASH + resolve, signals=["landed"])
+    worked = await ground.work(during=after_a(ground))
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert ground.show("same.txt") == "a\nb\n"
+    assert ground.turns() == ["a-1-1", "b-1-1", "b-1-2"]
+    variables = ground.variables("b-1-2")
+    assert variables["COORDINATOR_TURN"] == "2"
+    assert variables["COORDINATOR_TARGET"] == worked.view.nodes["a"].commit
+    prompt = ground.turn("b-1-2")
+    assert "- same.txt" in prompt
+    landed, mine = prompt.split("Commits that landed:")[1].split("Your commits:")
+    assert "feat(a): write" in landed
+    assert "feat(b): write" in mine
+    assert f"git merge {worked.view.nodes['a'].commit}" in prompt
+    assert variables["COORDINATOR_SESSION"] == ground.variables("b-1-1")["COORDINATOR_SESSION"]
+    assert ground.leftovers() == []
+
+
+async def test_conflict_that_is_never_resolved_blocks_when_no_give_back_is_left(ground: Ground) -> None:
+    again = "echo $turn >> other.txt; commit 'Something else'"
+    ground.make(GRAPH, CLASH + again, signals=["landed"], land={"give_backs": 2})
+    worked = await ground.work(during=after_a(ground))
+    reason = "conflicts with the head in same.txt; it was given back 2 times"
+    assert worked.outcomes["b"] == Blocked(reason, "resolve-b-1")
+    assert ground.turns() == ["a-1-1", "b-1-1", "b-1-2", "b-1-3"]
+    assert ground.show("same.txt") == "a\n"
+
+
+async def test_turn_given_back_that_does_not_move_the_branch_is_nudged(ground: Ground) -> None:
+    then = "[ $turn = 2 ] || { git merge -q $COORDINATOR_TARGET || :; echo both > same.txt; commit 'Resolve'; }"
+    ground.make(GRAPH, CLASH + then, signals=["landed"])
+    worked = await ground.work(during=after_a(ground))
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert "your branch has no new commit" in ground.turn("b-1-3")
+
+
+async def test_red_verify_is_given_back_with_its_log(ground: Ground) -> None:
+    ground.make(
+        {"a": {}},
+        'echo $turn > n.txt; commit "feat($id): $turn"',
+        verify=["true", "echo sums differ; test ! -f n.txt || grep 2 n.txt"],
+    )
+    worked = await ground.work()
+    assert worked.names == {"a": "Merged"}
+    prompt = ground.turn("a-1-2")
+    assert "`echo sums differ; test ! -f n.txt || grep 2 n.txt` exited with 1" in prompt
+    assert "sums differ" in prompt
+    log = prompt.split("The full log is ")[1].split(". To reproduce")[0]
+    assert log.startswith(str(ground.top))
+    assert ground.git.text("log", "--format=%s", "main").count("Merge") == 1
+
+
+async def test_work_given_back_goes_before_nodes_that_have_not_begun(ground: Ground) -> None:
+    agent = 'echo $turn > $id.txt; commit "feat($id): $turn"'
+    ground.make({"a": {}, "b": {}, "c": {}}, agent, verify=["test ! -f a.txt || grep 2 a.txt"])
+    worked = await ground.work(max_sessions=1, only=["a", "b", "c"])
+    order = [line.partition(" as ")[0] for line in worked.lines if ": session: turn" in line]
+    assert set(worked.names.values()) == {"Merged"}
+    assert order.index("a: session: turn 2") < order.index("c: session: turn 1")
+
+
+async def test_red_base_holds_the_queue_blames_nobody_and_costs_no_second_session(ground: Ground) -> None:
+    ground.make({"a": {}, "b": {}}, verify=["test ! -f broken"], files={"broken": "x\n"})
+    worked = await ground.work()
+    assert worked.names == {"a": "Failed", "b": "Failed"}
+    assert "main itself is red" in worked.view.nodes["a"].reason
+    assert any(message.startswith("The merge queue is on hold.") for message in worked.view.messages)
+    assert ground.log("%s") == ["Begin"]
+    assert ground.turns() == ["a-1-1", "b-1-1"]
+    ground.git.run("rm", "-q", "broken")
+    ground.git.run("commit", "-qm", "Mend")
+    mended = await ground.work()
+    assert set(mended.names.values()) == {"Merged"}
+    assert mended.code is ExitCode.COMPLETED
+    assert ground.turns() == ["a-1-1", "b-1-1"]
+    assert ground.leftovers() == []
+
+
+async def test_base_that_is_mended_while_it_is_found_red_fails_nobody(ground: Ground) -> None:
+    mend = f"git -C {ground.top} rm -q broken && git -C {ground.top} commit -qm Mend"
+    ground.make({"a": {}}, verify=[f"test ! -f broken || {{ {mend}; false; }}"], files={"broken": "x\n"})
+    worked = await ground.work()
+    assert worked.names == {"a": "Merged"}
+    assert ground.log("%s") == ["Merge feat/a: Do a", "Mend", "Begin"]
+    assert ground.turns() == ["a-1-1"]
+
+
+async def test_work_held_for_a_red_base_lands_on_work_that_mends_it(ground: Ground) -> None:
+    ground.make(GRAPH, "[ $id = b ] || await go\nwork", verify=["test -f a.txt"], signals=["go"])
+    (ground.top / ".git" / "index.lock").touch()  # The branch itself cannot move, so that only the head does.
+
+    async def release(opened: OpenRun) -> None:
+        await reach(opened, ": The merge queue is on hold.")
+        ground.signals["go"].send()
+
+    worked = await ground.work(during=release)
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert ground.log("%s") == ["Begin"]
+    assert ground.git.text("log", "--first-parent", "--format=%s", "refs/coordinator/queue/main").splitlines() == [
+        "Merge feat/b: Do b",
+        "Merge feat/a: Do a",
+        "Begin",
+    ]
+    assert sorted(ground.turns()) == ["a-1-1", "b-1-1"]
+
+
+async def test_held_queue_goes_on_when_the_base_is_mended_while_the_run_lives(ground: Ground) -> None:
+    agent = "[ $id = b ] && await go\nwork"
+    ground.make(GRAPH, agent, verify=["test ! -f broken"], files={"broken": "x\n"}, signals=["go"])
+
+    async def mend(opened: OpenRun) -> None:
+        await reach(opened, ": The merge queue is on hold.")
+        ground.git.run("rm", "-q", "broken")
+        ground.git.run("commit", "-qm", "Mend")
+        await reach(opened, "a: Merged")
+        ground.signals["go"].send()
+
+    worked = await ground.work(during=mend)
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert ground.turns() == ["a-1-1", "b-1-1"]
+
+
+async def test_turn_that_was_over_is_not_counted_again_after_a_stop_in_the_queue(ground: Ground) -> None:
+    """The first turn was done; what is given back in the next run is the second."""
+    ground.make(
+        {"a": {}},
+        'echo $turn > n.txt; commit "feat(a): $turn"',
+        verify=["tell verifying; await never"],
+        signals=["verifying", "never"],
+    )
+    text = ground.show("coordinator.yaml")
+    signals = ground.place / "signals"
+    waits = text.replace("tell verifying", f"echo > {signals}/verifying").replace(
+        "await never", f"read x < {signals}/never"
+    )
+    ground.commit("Wait", {"coordinator.yaml": waits})
+
+    async def stop(opened: OpenRun) -> None:
+        await ground.signals["verifying"].wait()
+        opened.run.stopping.request()
+
+    assert (await ground.work(during=stop)).names == {"a": "Aborted"}
+    ground.commit(
+        "Test", {"coordinator.yaml": text.replace("tell verifying; await never", "test ! -f n.txt || grep 2 n.txt")}
+    )
+    worked = await ground.work()
+    assert worked.outcomes == {"a": Merged(ground.at())}
+    assert ground.turns() == ["a-1-1", "a-1-2"]
+
+
+async def test_summary_keeps_the_first_report_and_adds_what_later_turns_said(ground: Ground) -> None:
+    agent = "echo $turn > n.txt; commit \"feat($id): $turn\"; [ $turn = 1 ] && echo 'Wrote it.' || echo 'Mended it.'"
+    ground.make({"a": {}}, agent, verify=["test ! -f n.txt || grep 2 n.txt"])
+    assert (await ground.work()).names == {"a": "Merged"}
+    assert "Wrote it.\n\nMended it." in ground.show("tasks/a.md").split("## Summary")[1]
+
+
+async def test_report_of_many_turns_is_bounded_and_begins_with_the_first(ground: Ground) -> None:
+    agent = "echo $turn > n.txt; commit $turn; echo \"Turn $turn.\"; yes word | head -n 700 | tr '\\n' ' '; echo $turn"
+    ground.make({"a": {}}, agent, verify=["test ! -f n.txt || grep 3 n.txt"])
+    assert (await ground.work()).names == {"a": "Merged"}
+    summary = ground.show("tasks/a.md").split("## Summary")[1].strip()
+    assert summary.startswith("Turn 1.")
+    assert "Turn 2." in summary
+    assert len(summary) == 4000

@@ -1,0 +1,66 @@
+"""The sandbox that docs/security.md shows, as it stands there, around a real agent."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from run_harness import Ground, opening_ground
+
+TOP = Path(__file__).resolve().parent.parent.parent
+INSTALLED = TOP / ".local/bubblewrap/usr/bin"
+PROGRAMS = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}{INSTALLED}"
+AGENT = """
+try() { ( eval "$1" ) > /dev/null 2>&1 && echo "$1" >> escaped.txt || :; }
+try 'echo x > ../../../README.md'
+try 'git config core.editor evil'
+try 'git update-ref refs/heads/main HEAD'
+try 'git update-ref refs/coordinator/queue/main HEAD'
+try 'git branch mine'
+try 'echo x > ../x'
+try 'echo x > "$(git rev-parse --git-common-dir)/hooks/post-commit"'
+try "echo x > $HOME/x"
+(setsid env -i tail -f "$0" > /dev/null 2>&1 &)
+coordinator notify "reached $id"
+mktemp > /dev/null
+work
+"""
+
+
+@pytest.fixture
+def ground() -> Iterator[Ground]:
+    """A place outside of /dev, where other tests may have theirs: the sandbox has a /dev of its own."""
+    with tempfile.TemporaryDirectory() as place, opening_ground(Path(place)) as made:
+        yield made
+
+
+@pytest.mark.skipif(shutil.which("bwrap", path=PROGRAMS) is None, reason="bubblewrap is not installed")
+async def test_documented_sandbox_lets_work_through_and_nothing_else(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", PROGRAMS)
+    text = (TOP / "docs" / "security.md").read_text()
+    wrapper = yaml.safe_load(text.split("```yaml\n", 1)[1].split("```", 1)[0])["wrapper"]
+    ground.make({"a": {}, "b": {}}, AGENT, wrapper=wrapper, verify=["test -f README.md"], setup=["true"])
+    # The journal of the tests lies outside of the worktree, where the sandbox lets nobody write.
+    script = (ground.place / "agent.sh").read_text()
+    begin = script.index("J=")
+    (ground.place / "agent.sh").write_text(script[:begin] + script[script.index("id=$COORDINATOR_TASK_ID") :])
+    worked = await ground.work()
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert not ground.has("escaped.txt"), ground.show("escaped.txt")
+    assert any("reached a" in line for line in worked.lines)
+    assert ground.leftovers() == []
+    assert end_daemons(str(ground.place / "agent.sh")) == []
+
+
+def end_daemons(watched: str) -> list[int]:
+    """End the daemons that are left, which gave up group, parent and environment; returns their numbers."""
+    left = [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["tail", "-f", watched]]
+    for one in left:
+        one.kill()
+    return [one.pid for one in left]

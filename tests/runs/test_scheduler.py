@@ -1,0 +1,125 @@
+"""The scheduler as users run it: what starts when, what a person stops, and what is shown of the rest."""
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from run_harness import Ground, PlainLauncher, Tasks, opening_ground, reach, until
+
+from tasks_lib.engine.run_lifecycle import OpenRun
+from tasks_lib.engine.scheduler import OpenNode, list_delays
+from tasks_lib.model import Failed, Skipped
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.settings.schema import RetrySettings
+
+LONG = {"attempts": 2, "delay_seconds": 120, "max_delay_seconds": 120}
+"""The next attempt would come after `HANG_SECONDS`, when the test has failed."""
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Generator[Ground]:
+    with opening_ground(tmp_path) as made:
+        yield made
+
+
+async def until_waiting(launcher: PlainLauncher, node_id: str) -> None:
+    """Return when an attempt at `node_id` has failed and the next one is due."""
+    await until(lambda: node_id in launcher.open and launcher.open[node_id].is_waiting)
+
+
+async def test_node_starts_only_when_nothing_works_for_what_it_depends_on(ground: Ground) -> None:
+    """The launcher itself asserts it; a dependent becomes ready on the head before its prerequisite has ended."""
+    ground.make({"a": {}, "b": {"depends_on": ["a"]}, "c": {"depends_on": ["a"]}, "d": {"depends_on": ["b", "c"]}})
+    worked = await ground.work()
+    assert (worked.code, worked.started[0], worked.started[-1]) == (ExitCode.COMPLETED, "a", "d")
+
+
+async def test_node_that_a_person_stops_between_two_attempts_makes_no_further_one(ground: Ground) -> None:
+    ground.make({"a": {}, "b": {}}, '[ "$id" = b ] && { await go; work; exit; }; exit 3', signals=["go"], retry=LONG)
+
+    launcher = PlainLauncher()
+
+    async def stop(opened: OpenRun) -> None:
+        await until_waiting(launcher, "a")
+        assert (await opened.run.requests.abort("a")).is_done
+        await reach(opened, "a: Aborted")
+        ground.signals["go"].send()
+
+    worked = await ground.work(during=stop, launcher=launcher)
+    assert worked.names == {"a": "Aborted", "b": "Merged"}
+    assert (worked.launcher.ended, len(worked.retries)) == (["a"], 1)
+    assert "stopped on request before its next attempt" in str(worked.outcomes["a"])
+
+
+async def test_run_that_is_stopped_between_two_attempts_ends_at_once_and_says_so(ground: Ground) -> None:
+    ground.make({"a": {}, "b": {"depends_on": ["a"]}}, "exit 3", retry=LONG)
+
+    launcher = PlainLauncher()
+
+    async def stop(opened: OpenRun) -> None:
+        await until_waiting(launcher, "a")
+        opened.run.stopping.request()
+
+    worked = await ground.work(during=stop, launcher=launcher)
+    assert (worked.code, worked.names, worked.launcher.ended) == (ExitCode.INTERRUPTED, {"a": "Aborted"}, ["a"])
+    assert "the run was stopped before its next attempt" in str(worked.outcomes["a"])
+    assert worked.launcher.shown == {}
+
+
+async def test_what_is_not_worked_is_shown_once_with_its_reason_in_the_order_of_the_graph(ground: Ground) -> None:
+    tasks: Tasks = {
+        "a": {},
+        "b": {"depends_on": ["a"]},
+        "c": {"depends_on": ["b"]},
+        "d": {"depends_on": ["c"]},
+        "e": {},
+    }
+    ground.make(tasks)
+    ground.set_status("a", "completed")
+    ground.set_status("e", "completed")
+    ground.set_status("b", "failed")
+    worked = await ground.work()
+    skipped = [Skipped("needs b, which has status failed")] * 2
+    assert list(worked.launcher.shown.items()) == [
+        ("a", None),
+        ("b", Skipped("status is failed; set it to pending to run it again")),
+        ("c", skipped[0]),
+        ("d", skipped[1]),
+    ]
+    assert [node.outcome for node in worked.view.nodes.values()] == [
+        "Landed",
+        "Skipped",
+        "Skipped",
+        "Skipped",
+        "Landed",
+    ]
+    assert worked.code is ExitCode.BLOCKED
+
+
+class BrokenLauncher(PlainLauncher):
+    """Breaks as it starts a node, works one and breaks then, or forgets one."""
+
+    async def start(self, node: OpenNode) -> None:
+        match node.id:
+            case "breaks":
+                raise RuntimeError("no such thing")
+            case "forgets":
+                return
+            case _:
+                await super().start(node)
+                raise RuntimeError("too late to matter")
+
+
+async def test_launcher_that_breaks_fails_its_node_and_nothing_else(ground: Ground) -> None:
+    ground.make({"breaks": {}, "forgets": {}, "works": {}})
+    worked = await ground.work(launcher=BrokenLauncher())
+    assert worked.outcomes["breaks"] == Failed("its task run crashed: no such thing")
+    assert worked.outcomes["forgets"] == Failed("its task run ended without an outcome")
+    assert (worked.outcomes["works"].name, worked.code) == ("Merged", ExitCode.BLOCKED)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "delays"), [(1, []), (4, [10.0, 20.0, 30.0])], ids=["one attempt", "four attempts"]
+)
+def test_delays_double_up_to_their_bound(attempts: int, delays: list[float]) -> None:
+    assert list_delays(RetrySettings(attempts=attempts, delay_seconds=10, max_delay_seconds=30)) == delays
