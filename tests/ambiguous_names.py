@@ -19,7 +19,7 @@ FILES: Mapping[str, str] = dict.fromkeys(("HEAD", "main", "refs/heads/main", "or
 """For a commit: `git log main` asks whether the file is meant."""
 
 
-def crowd(git: Git, commit: str, ids: Collection[str] = ()) -> dict[str, str]:
+def create_ambiguous_names(git: Git, commit: str, ids: Collection[str] = ()) -> dict[str, str]:
     """Make them all at `commit`, and a branch and a tag called like each of `ids`; returns every ref that is there."""
     short = {one[:12] for one in ids}
     made = [f"refs/tags/{name}" for name in (*TAGS, *ids, *short)]

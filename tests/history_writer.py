@@ -54,7 +54,7 @@ def _quote(text: str) -> list[str]:
     return [f"data {len(text.encode())}", text]
 
 
-class Pen:
+class HistoryWriter:
     """Writes a run's history by hand: `head` is where it stands, and nothing is published before `publish`."""
 
     def __init__(self, directory: Path) -> None:
@@ -137,7 +137,7 @@ class Pen:
         return check(self.repo, before=self.before, meant=meant)
 
 
-def write_rest(pen: Pen, *done: str) -> None:
+def write_rest(pen: HistoryWriter, *done: str) -> None:
     """The rest of a run as promised, without what is `done`."""
     steps: dict[str, Callable[[], str]] = {
         "a": lambda: pen.merge("a"),

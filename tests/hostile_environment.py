@@ -44,7 +44,7 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
-class HostilePlace:
+class HostileEnvironment:
     """The repository at `top`; `marks` is a file with a line for each trap that went off."""
 
     place: Path
@@ -126,10 +126,10 @@ class HostilePlace:
 
 
 @contextmanager
-def opening_hostile_place(place: Path, agent: str) -> Generator[HostilePlace]:
+def open_hostile_environment(place: Path, agent: str) -> Generator[HostileEnvironment]:
     """A repository with one task, which `agent`, a line for the shell, is to work; its traps are committed or ignored."""
     listener = Listener()
-    made = HostilePlace(place, listener)
+    made = HostileEnvironment(place, listener)
     made.top.mkdir(parents=True)
     made.git("init", "--quiet", "--initial-branch=main")
     for key, value in (("user.name", "Ada"), ("user.email", "ada@example.org")):
@@ -151,7 +151,7 @@ def _write(top: Path, files: Mapping[str, str]) -> None:
         (top / name).write_text(text, encoding="utf-8")
 
 
-def _list_repository(made: HostilePlace, agent: str) -> dict[str, str]:
+def _list_repository(made: HostileEnvironment, agent: str) -> dict[str, str]:
     api = f"http://127.0.0.1:{made.listener.port}/api"
     server = f'[server.database]\nconnection_url = "sqlite+aiosqlite:///{made.database}"\n'
     toml = f'profiles_path = "{made.home}/.prefect/profiles.toml"\n[api]\nurl = "{api}"\n{server}'
@@ -186,11 +186,11 @@ def _list_repository(made: HostilePlace, agent: str) -> dict[str, str]:
     }
 
 
-def _write_trap(made: HostilePlace, name: str) -> str:
+def _write_trap(made: HostileEnvironment, name: str) -> str:
     return f'with open({str(made.marks)!r}, "a") as marks:\n    marks.write("module {name}\\n")\nraise ImportError\n'
 
 
-def _list_home(made: HostilePlace) -> dict[str, str]:
+def _list_home(made: HostileEnvironment) -> dict[str, str]:
     profile = f'active = "theirs"\n[profiles.theirs]\nPREFECT_API_URL = "http://127.0.0.1:{made.listener.port}/api"\n'
     database = f'PREFECT_SERVER_DATABASE_CONNECTION_URL = "sqlite+aiosqlite:///{made.database}"\n'
     return {

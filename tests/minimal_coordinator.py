@@ -28,7 +28,7 @@ printf '%s' "$4" > "$(git rev-parse --git-dir)/notice"
 """
 
 
-class Miniature:
+class MinimalCoordinator:
     """Works the repository at `top` with the agent and verify of its `coordinator.yaml`."""
 
     def __init__(self, top: Path, path: Path) -> None:
@@ -88,7 +88,7 @@ class Miniature:
 class Session:
     """One node's worktree and its turns."""
 
-    def __init__(self, owner: Miniature, path: str, task: TaskText) -> None:
+    def __init__(self, owner: MinimalCoordinator, path: str, task: TaskText) -> None:
         self.owner, self.path, self.task = owner, path, task
         prefix = "research" if task.level == "research" else "feat"
         self.branch = f"{prefix}/{task.id.replace('/', '-')}"
@@ -229,4 +229,4 @@ class Session:
 
 
 if __name__ == "__main__":
-    Miniature(Path(sys.argv[1]), Path(sys.argv[2])).work()
+    MinimalCoordinator(Path(sys.argv[1]), Path(sys.argv[2])).work()

@@ -78,7 +78,7 @@ class Signal:
 
 
 @dataclass(slots=True)
-class Worked:
+class RunResult:
     """How a run went."""
 
     outcomes: Mapping[str, Outcome]
@@ -232,7 +232,7 @@ class Ground:
         environment: Mapping[str, str] | None = None,
         at: Path | None = None,
         launcher: "PlainLauncher | None" = None,
-    ) -> Worked:
+    ) -> RunResult:
         """One run, from opening to closing; `during` goes on beside it, `at` is where it is begun instead of the top."""
         launcher = launcher or PlainLauncher()
         working = self._work(at or self.top, only, max_sessions, during, environment or {}, launcher)
@@ -246,7 +246,7 @@ class Ground:
         during: During | None,
         environment: Mapping[str, str],
         launcher: "PlainLauncher",
-    ) -> Worked:
+    ) -> RunResult:
         project = await asyncio.to_thread(load_project, at, environment, is_fetching=True)
         lines: list[str] = []
         async with open_run(project, f"run-{uuid.uuid4().hex[:6]}", max_sessions, data=self.data) as opened:
@@ -259,7 +259,7 @@ class Ground:
                 if beside:
                     beside.cancel()
             plan = scheduler.plan
-        return Worked(
+        return RunResult(
             plan.outcomes, launcher, plan.skips(), scheduler.judge(), opened.run.board.view, opened.publisher.pending, lines
         )  # fmt: skip
 
@@ -268,7 +268,7 @@ class Ground:
             one.close()
 
 
-AnyGround = TypeVar("AnyGround", bound=Ground)
+AnyHarness = TypeVar("AnyHarness", bound=Ground)
 
 
 class PlainLauncher:
@@ -325,7 +325,7 @@ def write_task(task_id: str, body: str = "", status: str = "pending", **front: A
 
 
 @contextmanager
-def tidied(ground: AnyGround) -> Generator[AnyGround]:
+def tidied(ground: AnyHarness) -> Generator[AnyHarness]:
     """Use `ground`; at the end no process that a run of it started may be alive."""
     yield ground
     left = find_marked(REPOSITORY_MARKER, str((ground.top / ".git").resolve()))
@@ -336,7 +336,7 @@ def tidied(ground: AnyGround) -> Generator[AnyGround]:
 
 
 @contextmanager
-def opening_ground(place: Path) -> Generator[Ground]:
+def open_harness(place: Path) -> Generator[Ground]:
     """A place for one repository, tidied up at the end."""
     with tidied(Ground(place)) as made:
         yield made

@@ -10,20 +10,20 @@ import pytest
 from checker import Meant, check, snapshot_user_state
 from checker_texts import find_text_faults
 from generated_graphs import run_git
-from history_writer import PATHS, START, STATUSES, TRAILERS, VERIFY, Pen, assert_says, write_rest, write_task
+from history_writer import PATHS, START, STATUSES, TRAILERS, VERIFY, HistoryWriter, assert_says, write_rest, write_task
 
 
 @pytest.fixture
-def pen(tmp_path: Path) -> Pen:
-    return Pen(tmp_path)
+def pen(tmp_path: Path) -> HistoryWriter:
+    return HistoryWriter(tmp_path)
 
 
-def test_a_run_that_kept_its_promises_has_no_faults(pen: Pen) -> None:
+def test_a_run_that_kept_its_promises_has_no_faults(pen: HistoryWriter) -> None:
     write_rest(pen)
     assert pen.read_faults(verify=VERIFY) == []
 
 
-def test_a_red_merge_is_said(pen: Pen) -> None:
+def test_a_red_merge_is_said(pen: HistoryWriter) -> None:
     pen.merge("a", files={"src/a.txt": "BROKEN\n"})
     pen.merge("b/c", files={"src/a.txt": "mended\n"})
     write_rest(pen, "a", "b/c")
@@ -32,26 +32,26 @@ def test_a_red_merge_is_said(pen: Pen) -> None:
     assert len(faults) == 1
 
 
-def test_a_sample_holds_the_first_and_the_last_merge(pen: Pen) -> None:
+def test_a_sample_holds_the_first_and_the_last_merge(pen: HistoryWriter) -> None:
     pen.merge("a", files={"src/a.txt": "BROKEN\n"})
     pen.merge("b/c")
     write_rest(pen, "a", "b/c")
     assert len([fault for fault in pen.read_faults(verify=VERIFY, sample=2) if "is red" in fault]) == 2
 
 
-def test_a_dependent_that_landed_first_is_said(pen: Pen) -> None:
+def test_a_dependent_that_landed_first_is_said(pen: HistoryWriter) -> None:
     pen.merge("b/c")
     write_rest(pen, "b/c")
     assert_says(pen.read_faults(), "Merge feat/b/c", "landed before a")
 
 
-def test_a_second_merge_of_a_node_is_said(pen: Pen) -> None:
+def test_a_second_merge_of_a_node_is_said(pen: HistoryWriter) -> None:
     write_rest(pen)
     pen.merge("a", completes=False, files={"src/again.txt": "again\n", "src/a.txt": "a again\n"})
     assert_says(pen.read_faults(), "a landed 2 times")
 
 
-def test_missing_trailers_are_said(pen: Pen) -> None:
+def test_missing_trailers_are_said(pen: HistoryWriter) -> None:
     pen.merge("a", trailers={"Task": "a"})
     write_rest(pen, "a")
     faults = pen.read_faults()
@@ -59,26 +59,26 @@ def test_missing_trailers_are_said(pen: Pen) -> None:
         assert_says(faults, "Merge feat/a", f"lacks the trailer {name}")
 
 
-def test_a_merge_without_its_task_is_said(pen: Pen) -> None:
+def test_a_merge_without_its_task_is_said(pen: HistoryWriter) -> None:
     pen.merge("a", trailers=TRAILERS)
     write_rest(pen, "a")
     assert_says(pen.read_faults(), "Merge feat/a", "was not made by the coordinator")
 
 
-def test_a_commit_by_somebody_else_is_said_unless_it_is_known(pen: Pen) -> None:
+def test_a_commit_by_somebody_else_is_said_unless_it_is_known(pen: HistoryWriter) -> None:
     other = pen.advance([pen.head], "Tidy up", {"src/other.txt": "other\n"}, {"Note": "by hand"})
     write_rest(pen)
     assert_says(pen.read_faults(), "Tidy up", "was not made by the coordinator")
     assert pen.read_faults(foreign=[other]) == []
 
 
-def test_a_squashed_merge_is_said(pen: Pen) -> None:
+def test_a_squashed_merge_is_said(pen: HistoryWriter) -> None:
     pen.merge("a", parents=[pen.head])
     write_rest(pen, "a")
     assert_says(pen.read_faults(), "Merge feat/a", "1 parents, not 2")
 
 
-def test_a_merge_of_nothing_is_said(pen: Pen) -> None:
+def test_a_merge_of_nothing_is_said(pen: HistoryWriter) -> None:
     root = pen.head
     pen.merge("a")
     pen.merge("b/c", parents=[pen.head, root])
@@ -86,19 +86,19 @@ def test_a_merge_of_nothing_is_said(pen: Pen) -> None:
     assert_says(pen.read_faults(), "Merge feat/b/c", "merges nothing new")
 
 
-def test_a_subject_that_names_another_node_is_said(pen: Pen) -> None:
+def test_a_subject_that_names_another_node_is_said(pen: HistoryWriter) -> None:
     pen.merge("a", subject="Merge feat/e: Do e")
     write_rest(pen, "a")
     assert_says(pen.read_faults(), "does not say a and its name")
 
 
-def test_a_landing_that_does_not_complete_is_said(pen: Pen) -> None:
+def test_a_landing_that_does_not_complete_is_said(pen: HistoryWriter) -> None:
     pen.merge("a", completes=False)
     write_rest(pen, "a")
     assert_says(pen.read_faults(), "does not complete a")
 
 
-def test_a_merge_that_completes_another_node_is_said(pen: Pen) -> None:
+def test_a_merge_that_completes_another_node_is_said(pen: HistoryWriter) -> None:
     pen.merge("a", files=pen.complete("e"))
     write_rest(pen, "a")
     faults = pen.read_faults(statuses={**STATUSES, "e": "completed"})
@@ -106,7 +106,7 @@ def test_a_merge_that_completes_another_node_is_said(pen: Pen) -> None:
     assert_says(faults, "tasks/e.md", "another node's task file changed")
 
 
-def test_a_node_that_is_no_longer_completed_is_said(pen: Pen) -> None:
+def test_a_node_that_is_no_longer_completed_is_said(pen: HistoryWriter) -> None:
     pen.merge("a")
     pen.merge("b/c", files={PATHS["a"]: START[PATHS["a"]]})
     write_rest(pen, "a", "b/c")
@@ -136,13 +136,13 @@ def test_a_line_of_the_task_file_that_was_not_meant_is_said(old: str, new: str, 
     assert_says(find_text_faults(before.encode(), after.replace(old, new, 1).encode()), said)
 
 
-def test_a_description_that_a_merge_changed_is_said(pen: Pen) -> None:
+def test_a_description_that_a_merge_changed_is_said(pen: HistoryWriter) -> None:
     pen.merge("a", files={PATHS["a"]: pen.complete("a")[PATHS["a"]].replace("Do it.", "Do it!")})
     write_rest(pen, "a")
     assert_says(pen.read_faults(), "Merge feat/a", "tasks/a.md", "body changed")
 
 
-def test_endings_that_were_not_kept_are_said(pen: Pen) -> None:
+def test_endings_that_were_not_kept_are_said(pen: HistoryWriter) -> None:
     pen.merge("a")
     text = pen.complete("b/c")[PATHS["b/c"]]
     pen.merge("b/c", files={PATHS["b/c"]: text.replace("Did it.\r\n", "Did it.\n")})
@@ -150,7 +150,7 @@ def test_endings_that_were_not_kept_are_said(pen: Pen) -> None:
     assert_says(pen.read_faults(), "tasks/deep/b.md", "LF in a file of CRLF")
 
 
-def test_a_heading_in_a_code_fence_opens_no_section(pen: Pen) -> None:
+def test_a_heading_in_a_code_fence_opens_no_section(pen: HistoryWriter) -> None:
     fenced = "\n```\n## Notes\n{}\n```\n"
     pen.texts[PATHS["a"]] += fenced.format("one")
     pen.head = pen.commit([pen.head], "Fence it", {PATHS["a"]: pen.texts[PATHS["a"]]})
@@ -162,7 +162,7 @@ def test_a_heading_in_a_code_fence_opens_no_section(pen: Pen) -> None:
     assert_says(pen.read_faults(), "tasks/a.md", "body changed")
 
 
-def test_a_task_file_that_is_gone_is_said(pen: Pen) -> None:
+def test_a_task_file_that_is_gone_is_said(pen: HistoryWriter) -> None:
     pen.merge("a", files={PATHS["e"]: None})
     write_rest(pen, "a")
     faults = pen.read_faults()
@@ -170,7 +170,7 @@ def test_a_task_file_that_is_gone_is_said(pen: Pen) -> None:
     assert_says(faults, "no task file has the id e")
 
 
-def test_a_task_that_was_added_by_an_implementation_is_said(pen: Pen) -> None:
+def test_a_task_that_was_added_by_an_implementation_is_said(pen: HistoryWriter) -> None:
     pen.merge("a", files={"tasks/new.md": write_task("new")})
     write_rest(pen, "a")
     faults = pen.read_faults()
@@ -178,21 +178,21 @@ def test_a_task_that_was_added_by_an_implementation_is_said(pen: Pen) -> None:
     assert_says(faults, "the task new was not meant to exist")
 
 
-def test_a_blocker_that_changes_sources_is_said(pen: Pen) -> None:
+def test_a_blocker_that_changes_sources_is_said(pen: HistoryWriter) -> None:
     pen.merge("a")
     pen.block("d", files={"src/partial.txt": "half\n"})
     write_rest(pen, "a", "d")
     assert_says(pen.read_faults(), "blocked(d)", "src/partial.txt, which is no task file")
 
 
-def test_a_check_that_changes_sources_is_said(pen: Pen) -> None:
+def test_a_check_that_changes_sources_is_said(pen: HistoryWriter) -> None:
     pen.merge("a")
     pen.check("r", files={"src/review.txt": "seen\n"})
     write_rest(pen, "a", "r")
     assert_says(pen.read_faults(), "Check r", "src/review.txt, which is no task file")
 
 
-def test_a_blocker_that_loses_a_dependency_or_a_comment_is_said(pen: Pen) -> None:
+def test_a_blocker_that_loses_a_dependency_or_a_comment_is_said(pen: HistoryWriter) -> None:
     pen.merge("a")
     wanted = pen.commit([pen.head], "try", {})
     pen.block("d")
@@ -208,7 +208,7 @@ def test_a_blocker_that_loses_a_dependency_or_a_comment_is_said(pen: Pen) -> Non
         assert_says(faults, "tasks/d.md", said)
 
 
-def test_a_block_list_that_was_written_anew_is_said(pen: Pen) -> None:
+def test_a_block_list_that_was_written_anew_is_said(pen: HistoryWriter) -> None:
     pen.texts[PATHS["d"]] = pen.texts[PATHS["d"]].replace("depends_on: [a]   # in order", "depends_on:\n  - a\n  - 'r'")
     pen.head = pen.commit([pen.head], "List it", {PATHS["d"]: pen.texts[PATHS["d"]]})
     pen.publish()
@@ -225,7 +225,7 @@ def test_a_block_list_that_was_written_anew_is_said(pen: Pen) -> None:
         assert len([fault for fault in faults if "written anew" in fault]) == count, faults
 
 
-def test_a_blocked_node_without_its_commit_and_its_resolve_task_is_said(pen: Pen) -> None:
+def test_a_blocked_node_without_its_commit_and_its_resolve_task_is_said(pen: HistoryWriter) -> None:
     pen.merge("a")
     text = pen.texts[PATHS["d"]].replace("status: pending", "status: blocked")
     quiet = pen.advance([pen.head], "Give up on d", {PATHS["d"]: text}, {"Note": "by hand"})
@@ -237,12 +237,12 @@ def test_a_blocked_node_without_its_commit_and_its_resolve_task_is_said(pen: Pen
     assert_says(faults, "without notes")
 
 
-def test_a_status_that_was_not_meant_is_said(pen: Pen) -> None:
+def test_a_status_that_was_not_meant_is_said(pen: HistoryWriter) -> None:
     write_rest(pen)
     assert_says(pen.read_faults(statuses={**STATUSES, "e": "completed"}), "e is pending, not completed")
 
 
-def test_the_command_says_the_same_and_ends_with_one(pen: Pen, tmp_path: Path) -> None:
+def test_the_command_says_the_same_and_ends_with_one(pen: HistoryWriter, tmp_path: Path) -> None:
     write_rest(pen)
     pen.publish()
     (tmp_path / "before.json").write_text(json.dumps(asdict(pen.before)))

@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 from checker import Before, Meant, check, snapshot_user_state
 from generated_graphs import run_git
-from history_writer import CHECK, STATUSES, Pen, assert_says, write_rest
+from history_writer import CHECK, STATUSES, HistoryWriter, assert_says, write_rest
 
 
 @pytest.fixture
-def pen(tmp_path: Path) -> Pen:
-    return Pen(tmp_path)
+def pen(tmp_path: Path) -> HistoryWriter:
+    return HistoryWriter(tmp_path)
 
 
 # The user's own state.
 
 
-def find_state_faults(pen: Pen, change: Callable[[], object], before: Before | None = None) -> list[str]:
+def find_state_faults(pen: HistoryWriter, change: Callable[[], object], before: Before | None = None) -> list[str]:
     """What is said when `change` happens to the user's checkout after a run as promised."""
     pen.before = before or snapshot_user_state(pen.repo)
     write_rest(pen)
@@ -31,7 +31,7 @@ def find_state_faults(pen: Pen, change: Callable[[], object], before: Before | N
     return check(pen.repo, before=pen.before, meant=Meant(STATUSES))
 
 
-def test_local_work_that_a_fast_forward_left_alone_is_no_fault(pen: Pen) -> None:
+def test_local_work_that_a_fast_forward_left_alone_is_no_fault(pen: HistoryWriter) -> None:
     (pen.repo / "src" / "base.txt").write_text("mine\n")
     (pen.repo / "notes.txt").write_text("mine\n")
     run_git(pen.repo, "stash", "push", "-q", "--", "src/base.txt")
@@ -41,40 +41,40 @@ def test_local_work_that_a_fast_forward_left_alone_is_no_fault(pen: Pen) -> None
     assert find_state_faults(pen, lambda: None) == []
 
 
-def test_a_dirty_file_that_changed_is_said(pen: Pen) -> None:
+def test_a_dirty_file_that_changed_is_said(pen: HistoryWriter) -> None:
     file = pen.repo / "src" / "base.txt"
     file.write_text("mine\n")
     assert_says(find_state_faults(pen, lambda: file.write_text("theirs\n")), "local changes", "src/base.txt")
 
 
-def test_an_untracked_file_that_is_gone_is_said(pen: Pen) -> None:
+def test_an_untracked_file_that_is_gone_is_said(pen: HistoryWriter) -> None:
     file = pen.repo / "notes.txt"
     file.write_text("mine\n")
     assert_says(find_state_faults(pen, file.unlink), "local changes", "notes.txt")
 
 
-def test_something_staged_that_is_no_longer_is_said(pen: Pen) -> None:
+def test_something_staged_that_is_no_longer_is_said(pen: HistoryWriter) -> None:
     (pen.repo / "check.sh").write_text(CHECK + "# mine\n")
     run_git(pen.repo, "add", "check.sh")
     assert_says(find_state_faults(pen, lambda: run_git(pen.repo, "reset", "-q")), "staged", "check.sh")
 
 
-def test_a_stash_that_is_gone_is_said(pen: Pen) -> None:
+def test_a_stash_that_is_gone_is_said(pen: HistoryWriter) -> None:
     (pen.repo / "src" / "base.txt").write_text("mine\n")
     run_git(pen.repo, "stash", "push", "-q")
     assert_says(find_state_faults(pen, lambda: run_git(pen.repo, "stash", "drop", "-q")), "the stash changed")
 
 
-def test_another_branch_in_the_checkout_is_said(pen: Pen) -> None:
+def test_another_branch_in_the_checkout_is_said(pen: HistoryWriter) -> None:
     assert_says(find_state_faults(pen, lambda: run_git(pen.repo, "checkout", "-q", "-b", "other")), "HEAD was")
 
 
-def test_a_branch_of_the_user_that_moved_is_said(pen: Pen) -> None:
+def test_a_branch_of_the_user_that_moved_is_said(pen: HistoryWriter) -> None:
     run_git(pen.repo, "branch", "mine")
     assert_says(find_state_faults(pen, lambda: run_git(pen.repo, "branch", "-D", "mine")), "refs/heads/mine", "gone")
 
 
-def test_a_rewritten_target_is_said(pen: Pen) -> None:
+def test_a_rewritten_target_is_said(pen: HistoryWriter) -> None:
     pen.merge("a")
     pen.publish()
     seen = snapshot_user_state(pen.repo)
@@ -83,7 +83,7 @@ def test_a_rewritten_target_is_said(pen: Pen) -> None:
     assert_says(find_state_faults(pen, lambda: None, before=seen), "no fast-forward")
 
 
-def test_an_index_that_changed_in_a_checkout_that_stood_still_is_said(pen: Pen) -> None:
+def test_an_index_that_changed_in_a_checkout_that_stood_still_is_said(pen: HistoryWriter) -> None:
     run_git(pen.repo, "checkout", "-q", "-b", "mine")
     before = snapshot_user_state(pen.repo)
     write_rest(pen)
@@ -97,14 +97,14 @@ def test_an_index_that_changed_in_a_checkout_that_stood_still_is_said(pen: Pen) 
 
 
 @contextmanager
-def finished(pen: Pen) -> Generator[Callable[[], list[str]]]:
+def finished(pen: HistoryWriter) -> Generator[Callable[[], list[str]]]:
     """A finished run; the value says what the checker says of it now."""
     write_rest(pen)
     pen.publish()
     yield lambda: check(pen.repo, before=pen.before, meant=Meant(STATUSES))
 
 
-def test_a_worktree_of_a_landed_node_is_said(pen: Pen) -> None:
+def test_a_worktree_of_a_landed_node_is_said(pen: HistoryWriter) -> None:
     with finished(pen) as look:
         run_git(pen.repo, "worktree", "add", "-q", "-b", "feat/b/c", ".worktrees/feat/b/c", pen.head)
         faults = look()
@@ -113,7 +113,7 @@ def test_a_worktree_of_a_landed_node_is_said(pen: Pen) -> None:
         assert_says(faults, ".worktrees/feat/b/c is left")
 
 
-def test_a_worktree_of_a_node_that_did_not_land_may_stay(pen: Pen) -> None:
+def test_a_worktree_of_a_node_that_did_not_land_may_stay(pen: HistoryWriter) -> None:
     with finished(pen) as look:
         run_git(pen.repo, "worktree", "add", "-q", "-b", "feat/d", ".worktrees/feat/d", pen.head)
         record = pen.repo / ".git" / "worktrees" / "d" / "coordinator.json"
@@ -123,7 +123,7 @@ def test_a_worktree_of_a_node_that_did_not_land_may_stay(pen: Pen) -> None:
         assert_says(look(), "the record worktrees/d/coordinator.json of a is left")
 
 
-def test_a_pooled_worktree_is_said(pen: Pen) -> None:
+def test_a_pooled_worktree_is_said(pen: HistoryWriter) -> None:
     with finished(pen) as look:
         run_git(pen.repo, "worktree", "add", "-q", "--detach", ".worktrees/.pool/1", pen.head)
         faults = look()
@@ -131,20 +131,20 @@ def test_a_pooled_worktree_is_said(pen: Pen) -> None:
         assert_says(faults, ".worktrees/.pool is left")
 
 
-def test_a_registered_worktree_without_its_directory_is_said(pen: Pen) -> None:
+def test_a_registered_worktree_without_its_directory_is_said(pen: HistoryWriter) -> None:
     with finished(pen) as look:
         run_git(pen.repo, "worktree", "add", "-q", "-b", "feat/d", ".worktrees/feat/d", pen.head)
         (pen.repo / ".worktrees" / "feat" / "d").rename(pen.repo.parent / "moved")
         assert_says(look(), "registered and gone")
 
 
-def test_an_empty_directory_of_worktrees_is_said(pen: Pen) -> None:
+def test_an_empty_directory_of_worktrees_is_said(pen: HistoryWriter) -> None:
     with finished(pen) as look:
         (pen.repo / ".worktrees").mkdir()
         assert_says(look(), ".worktrees is left")
 
 
-def test_refs_of_the_coordinator_are_said_except_kept_ones(pen: Pen) -> None:
+def test_refs_of_the_coordinator_are_said_except_kept_ones(pen: HistoryWriter) -> None:
     with finished(pen) as look:
         run_git(pen.repo, "update-ref", "refs/coordinator/kept/d/1", pen.head)
         assert look() == []
@@ -155,14 +155,14 @@ def test_refs_of_the_coordinator_are_said_except_kept_ones(pen: Pen) -> None:
         assert_says(faults, "refs/coordinator/queue/main is left, though everything is published")
 
 
-def test_a_head_that_is_not_published_is_said_unless_it_may_be(pen: Pen) -> None:
+def test_a_head_that_is_not_published_is_said_unless_it_may_be(pen: HistoryWriter) -> None:
     write_rest(pen)
     run_git(pen.repo, "update-ref", "refs/coordinator/queue/main", pen.head)
     assert_says(check(pen.repo, before=pen.before, meant=Meant(STATUSES)), "is not published on main")
     assert check(pen.repo, before=pen.before, meant=Meant(STATUSES, may_be_pending=True)) == []
 
 
-def test_lock_files_are_said(pen: Pen) -> None:
+def test_lock_files_are_said(pen: HistoryWriter) -> None:
     names = ("index.lock", "refs/heads/main.lock", "packed-refs.lock")
     with finished(pen) as look:
         for name in names:
@@ -172,7 +172,7 @@ def test_lock_files_are_said(pen: Pen) -> None:
             assert_says(faults, f"the lock file {name} is left")
 
 
-def test_strange_files_of_the_coordinator_are_said(pen: Pen) -> None:
+def test_strange_files_of_the_coordinator_are_said(pen: HistoryWriter) -> None:
     with finished(pen) as look:
         home = pen.repo / ".git" / "coordinator"
         (home / "logs").mkdir(parents=True)
@@ -183,14 +183,14 @@ def test_strange_files_of_the_coordinator_are_said(pen: Pen) -> None:
         assert_says(look(), "coordinator/state.json is left")
 
 
-def test_notices_without_a_record_are_said(pen: Pen) -> None:
+def test_notices_without_a_record_are_said(pen: HistoryWriter) -> None:
     with finished(pen) as look:
         (pen.repo / ".git" / "coordinator-notices.jsonl").touch()
         assert_says(look(), "notices", "without a record")
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
-def test_a_process_of_a_session_is_said(pen: Pen) -> None:
+def test_a_process_of_a_session_is_said(pen: HistoryWriter) -> None:
     with finished(pen) as look:
         place = pen.repo / ".worktrees" / "feat" / "a"
         environment = {**os.environ, "COORDINATOR_WORKTREE": str(place), "COORDINATOR_TASK_ID": "a"}
@@ -205,7 +205,7 @@ def test_a_process_of_a_session_is_said(pen: Pen) -> None:
         assert look() == []
 
 
-def test_a_run_that_was_stopped_midway_may_leave_things(pen: Pen) -> None:
+def test_a_run_that_was_stopped_midway_may_leave_things(pen: HistoryWriter) -> None:
     with finished(pen):
         run_git(pen.repo, "worktree", "add", "-q", "-b", "feat/a", ".worktrees/feat/a", pen.head)
     assert pen.read_faults(has_ended=False) == []

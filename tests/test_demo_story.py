@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from checker import Meant, check, snapshot_user_state
 from generated_graphs import run_git
-from minimal_coordinator import Miniature
+from minimal_coordinator import MinimalCoordinator
 
 from flows.demo.story import DemoStory, check_story, make_demo
 from tasks_lib.errors import InputError
@@ -21,7 +21,7 @@ def worked(tmp_path_factory: pytest.TempPathFactory) -> DemoStory:
     directory = tmp_path_factory.mktemp("demo")
     story = make_demo(directory / "demo", pace=0.0)
     before = snapshot_user_state(story.repository)
-    Miniature(story.repository, directory / "bin").work()
+    MinimalCoordinator(story.repository, directory / "bin").work()
     meant = Meant(
         statuses={
             "ledger-core": "completed",
@@ -69,7 +69,7 @@ def test_the_decision_of_a_person_lets_the_blocked_agent_go_on(worked: DemoStory
     }
     variables |= {"ATTEMPT": "2", "TURN": "1", "TARGET": run_git(clone, "rev-parse", "HEAD")}
     ours = {f"COORDINATOR_{name}": value for name, value in variables.items()}
-    command = Miniature(clone, tmp_path / "bin").command
+    command = MinimalCoordinator(clone, tmp_path / "bin").command
     done = subprocess.run(command, cwd=clone, env={**os.environ, **ours}, input=b"", check=False)
     assert done.returncode == 0
     assert run_git(clone, "log", "-1", "--format=%s") == "feat(tax/rounding): Round tax on every entry"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from checker import Meant, check, snapshot_user_state
 from generated_graphs import BlockWith, Made, make_repository
-from minimal_coordinator import Miniature
+from minimal_coordinator import MinimalCoordinator
 
 from tasks_lib.graph.task_graph import build_graph
 from tasks_lib.model import Task
@@ -45,7 +45,7 @@ def test_too_few_nodes_are_refused(tmp_path: Path) -> None:
 def test_a_worked_graph_ends_as_planned(tmp_path: Path, block_with: BlockWith, nodes: int) -> None:
     made = make_repository(tmp_path, nodes=nodes, seed=nodes, block_with=block_with, seconds=(0.0, 0.0))
     before = snapshot_user_state(made.repository)
-    Miniature(made.repository, tmp_path / "bin").work()
+    MinimalCoordinator(made.repository, tmp_path / "bin").work()
     meant = Meant(made.expected, made.verify, sample=None if block_with == "task-file" else 2)
     assert check(made.repository, before=before, meant=meant) == []
     again = {line["id"] for line in made.read_journal() if line["turn"] > 1}

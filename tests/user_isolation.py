@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 
-def forget_the_person(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+def isolate_user_settings(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     """No settings of the person who runs the tests take part in them."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(place / "no-settings"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from chaos.forked_run import make_shim
-from chaos.kill_cases import KILLED, Calm, Verdict, find_faults, judge, make_case
+from chaos.kill_cases import KILLED, UndisturbedRun, Verdict, find_faults, judge, make_case
 from chaos.kill_points import Kill
 from chaos.prefect_proxy import LOOPBACK, open_proxy
 from chaos.traced_start import ORDER
@@ -79,16 +79,16 @@ async def run_through_proxy(place: Path, made: Made, port: int, target: Target |
     return code, proxy.calls
 
 
-def run_whole_calmly(place: Path, port: int) -> tuple[Calm, list[str], list[str]]:
+def run_whole_calmly(place: Path, port: int) -> tuple[UndisturbedRun, list[str], list[str]]:
     """An undisturbed run through the proxy: how it ends, the calls that it makes, and what is wrong with it."""
     made = make_case(place)
     before = snapshot_user_state(made.repository)
     code, calls = asyncio.run(run_through_proxy(place, made, port, None))
     faults = find_faults(place, made, check(made.repository, before=before, meant=Meant(made.expected, made.verify)))
-    return Calm(code, read_lines(made.repository)), calls, faults
+    return UndisturbedRun(code, read_lines(made.repository)), calls, faults
 
 
-def try_call(place: Path, kill: Kill, *, calm: Calm, port: int) -> Verdict:
+def try_call(place: Path, kill: Kill, *, calm: UndisturbedRun, port: int) -> Verdict:
     """Kill at a call to the server at `port`, run again, and judge."""
     made = make_case(place)
     before = snapshot_user_state(made.repository)
@@ -99,7 +99,7 @@ def try_call(place: Path, kill: Kill, *, calm: Calm, port: int) -> Verdict:
     return conclude(place, kill, first, faults)
 
 
-def try_whole(place: Path, kill: Kill, *, calm: Calm, api: str) -> Verdict:
+def try_whole(place: Path, kill: Kill, *, calm: UndisturbedRun, api: str) -> Verdict:
     """Kill at a side effect of the command line or the flow, run again, and judge; without `api` it starts a server."""
     made = make_case(place)
     before = snapshot_user_state(made.repository)

@@ -25,7 +25,7 @@ TRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Calm:
+class UndisturbedRun:
     """How a run ends that nobody disturbs: its exit code, and every file of the target."""
 
     code: int
@@ -59,16 +59,16 @@ def make_case(place: Path) -> Made:
     return made
 
 
-def run_calmly(place: Path, target: Target | None = None) -> tuple[Calm, list[str]]:
+def run_undisturbed(place: Path, target: Target | None = None) -> tuple[UndisturbedRun, list[str]]:
     """A run that nobody disturbs, traced into `place`/trace, and what is wrong with it: that ought to be nothing."""
     made = make_case(place)
     before = snapshot_user_state(made.repository)
     code = run_in_child(place, made.repository, place / "log", place / "trace", target, "")
     faults = find_faults(place, made, check(made.repository, before=before, meant=Meant(made.expected, made.verify)))
-    return Calm(code, read_lines(made.repository)), faults
+    return UndisturbedRun(code, read_lines(made.repository)), faults
 
 
-def try_kill(place: Path, kill: Kill, *, calm: Calm, defect: Defect = "") -> Verdict:
+def try_kill(place: Path, kill: Kill, *, calm: UndisturbedRun, defect: Defect = "") -> Verdict:
     """Kill a run, run again until one comes to its end, and judge; `place` is removed where all is well."""
     made = make_case(place)
     before = snapshot_user_state(made.repository)
@@ -83,7 +83,7 @@ def try_kill(place: Path, kill: Kill, *, calm: Calm, defect: Defect = "") -> Ver
     return Verdict(kill, codes[0] == KILLED, len(codes) - 1, tuple(faults))
 
 
-def insist(attempt: Callable[..., Verdict], place: Path, kill: Kill, **given: Any) -> Verdict:
+def retry_kill(attempt: Callable[..., Verdict], place: Path, kill: Kill, **given: Any) -> Verdict:
     """`attempt` the kill; where that did not come up so often in a run, an earlier one of the same kind, at last the first."""
     verdict, target = attempt(place, kill, **given), kill.first
     for number in range(TRIES):
@@ -95,7 +95,7 @@ def insist(attempt: Callable[..., Verdict], place: Path, kill: Kill, **given: An
     return verdict
 
 
-def judge(place: Path, made: Made, before: Before, code: int, calm: Calm) -> list[str]:
+def judge(place: Path, made: Made, before: Before, code: int, calm: UndisturbedRun) -> list[str]:
     """What is not as after an undisturbed run, or breaks a promise."""
     faults = [] if code == calm.code else [f"the exit code is {code} and not {calm.code}"]
     meant = Meant(made.expected, made.verify, sample=3)

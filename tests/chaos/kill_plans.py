@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chaos.cli_kill_cases import run_whole_calmly, trace_whole, try_call, try_whole
 from chaos.forked_run import Defect
-from chaos.kill_cases import Calm, Verdict, insist, run_calmly, try_kill
+from chaos.kill_cases import UndisturbedRun, Verdict, retry_kill, run_undisturbed, try_kill
 from chaos.kill_points import Kill, count_kinds, list_calls, list_cuts, list_kills, list_pairs, read_calls, read_effects
 from chaos.prefect_proxy import LOOPBACK
 from chaos.syscalls import is_possible
@@ -26,44 +26,44 @@ class Part:
     attempt: Try
 
 
-def plan_life(root: Path, defect: Defect, *, every: bool) -> tuple[Part, Calm]:
+def plan_life(root: Path, defect: Defect, *, every: bool) -> tuple[Part, UndisturbedRun]:
     """The life of nodes without Prefect: files, processes, locks."""
-    calm, faults = run_calmly(root / "calm")
+    calm, faults = run_undisturbed(root / "calm")
     require(faults)
     effects = read_effects(root / "calm" / "trace")
     kills = list_kills(effects, every=every)
     sites = len({effect.signature for effect in effects})
     told = f"life: {len(effects)} side effects ({_tell(count_kinds(effects))}) at {sites} sites; {len(kills)} kills"
-    return Part(told, kills, partial(insist, try_kill, calm=calm, defect=defect)), calm
+    return Part(told, kills, partial(retry_kill, try_kill, calm=calm, defect=defect)), calm
 
 
-def plan_cuts(root: Path, calm: Calm, seed: int) -> Part:
+def plan_cuts(root: Path, calm: UndisturbedRun, seed: int) -> Part:
     """Kills of the coordinator with what it has started, between two of the system calls of that."""
     if not is_possible():
-        return Part("cuts: ptrace is not possible here", (), partial(insist, try_kill, calm=calm))
-    run_calmly(root / "count", Target("count", calls=str(root / "calls")))
+        return Part("cuts: ptrace is not possible here", (), partial(retry_kill, try_kill, calm=calm))
+    run_undisturbed(root / "count", Target("count", calls=str(root / "calls")))
     calls = read_calls(root / "calls")
     cuts = list_cuts(read_effects(root / "count" / "trace"), calls, seed)
     told = f"cuts: {sum(map(len, calls.values()))} changes by {len(calls)} processes; {len(cuts)} kills"
-    return Part(told, cuts, partial(insist, try_kill, calm=calm))
+    return Part(told, cuts, partial(retry_kill, try_kill, calm=calm))
 
 
-def plan_pairs(calm: Calm, kills: Sequence[Kill], count: int, seed: int) -> Part:
+def plan_pairs(calm: UndisturbedRun, kills: Sequence[Kill], count: int, seed: int) -> Part:
     """Kills out of `kills` whose rerun is killed as well."""
     pairs = list_pairs(kills, count, len(kills), seed)
-    return Part(f"pairs: {len(pairs)} kills whose rerun is killed too", pairs, partial(insist, try_kill, calm=calm))
+    return Part(f"pairs: {len(pairs)} kills whose rerun is killed too", pairs, partial(retry_kill, try_kill, calm=calm))
 
 
-def plan_calls(root: Path, port: int, *, every: bool) -> tuple[Part, Calm]:
+def plan_calls(root: Path, port: int, *, every: bool) -> tuple[Part, UndisturbedRun]:
     """What `coordinator run` says to Prefect's server, which listens at `port`."""
     calm, calls, faults = run_whole_calmly(root / "calls-calm", port)
     require(faults)
     kills = list_calls(calls, every=every)
     told = f"calls: {len(calls)} that change something, of {len(set(calls))} kinds; {len(kills)} kills"
-    return Part(told, kills, partial(insist, try_call, calm=calm, port=port)), calm
+    return Part(told, kills, partial(retry_kill, try_call, calm=calm, port=port)), calm
 
 
-def plan_flows(root: Path, calm: Calm, port: int) -> list[Part]:
+def plan_flows(root: Path, calm: UndisturbedRun, port: int) -> list[Part]:
     """What the command line and the flow do themselves, with the server at `port` and with one of their own."""
     parts: list[Part] = []
     for name, api in (("flows", f"http://{LOOPBACK}:{port}/api"), ("server", "")):
@@ -73,7 +73,7 @@ def plan_flows(root: Path, calm: Calm, port: int) -> list[Part]:
         require([] if own else [f"no side effect is told of as {wanted}"])
         kills = list_kills(own)
         told = f"{name}: {len(own)} side effects ({_tell(count_kinds(own))}); {len(kills)} kills"
-        parts.append(Part(told, kills, partial(insist, try_whole, calm=calm, api=api)))
+        parts.append(Part(told, kills, partial(retry_kill, try_whole, calm=calm, api=api)))
     return parts
 
 

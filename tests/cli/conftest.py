@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli_fixtures import SETTINGS, Call, Main, Place, task_text
 from typer.testing import CliRunner
-from user_isolation import forget_the_person
+from user_isolation import isolate_user_settings
 
 from flows.cli.app import app
 
@@ -17,7 +17,7 @@ from flows.cli.app import app
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No settings of the person who runs the tests take part in them, and none of their data is touched."""
-    forget_the_person(monkeypatch, tmp_path)
+    isolate_user_settings(monkeypatch, tmp_path)
     monkeypatch.setenv("COORDINATOR_DATA_DIR", str(tmp_path / "data"))
 
 

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ambiguous_names import FILES, crowd, list_refs
+from ambiguous_names import FILES, create_ambiguous_names, list_refs
 from cli_fixtures import SETTINGS, Main, Place
 
 from flows.cli.commands.doctor_repository import check_branches, check_names
@@ -21,7 +21,7 @@ def crowded(place: Place) -> Place:
     """All such names, at a commit without task files."""
     old = place.git.text("rev-list", "--max-parents=0", "refs/heads/main")
     begun = place.commit(dict(FILES), "Name files like refs")
-    crowd(place.git, old, [begun])
+    create_ambiguous_names(place.git, old, [begun])
     return place
 
 

@@ -71,7 +71,7 @@ def read_results(body: Body) -> list[str]:
 
 
 @dataclass(slots=False)
-class OpencodeGround(Ground):
+class OpencodeHarness(Ground):
     """A repository whose agent is opencode; `agent` is laid over that section of coordinator.yaml."""
 
     hang_seconds: float = SECONDS
@@ -123,9 +123,9 @@ def is_listening(port: int) -> bool:
 
 
 @contextmanager
-def opening(place: Path) -> Generator[OpencodeGround]:
+def opening(place: Path) -> Generator[OpencodeHarness]:
     """A place for one repository; at the end nothing of its runs may be alive."""
-    ground = OpencodeGround(place, data=place / "data")
+    ground = OpencodeHarness(place, data=place / "data")
     with ground.model:
         yield ground
     remains = ground.find_remains()

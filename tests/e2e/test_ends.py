@@ -16,8 +16,8 @@ from checker import Meant, check, snapshot_user_state
 from e2e.conftest import Coordinator, ask_until, copy_database, read_until
 from e2e.test_messages import count_starts, done, make_gated, open_gate
 from generated_graphs import Made
-from push.remote_harness import PushingGround
-from user_isolation import forget_the_person
+from push.remote_harness import RemoteHarness
+from user_isolation import isolate_user_settings
 
 from flows.cli.display.terminal_run import REPEAT_SECONDS
 from flows.prefect_server import Child
@@ -96,10 +96,10 @@ def pause(seconds: float) -> None:
 
 
 @pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PushingGround:
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemoteHarness:
     """A repository and its remote, whose hook holds each push until it is let go."""
-    forget_the_person(monkeypatch, tmp_path)
-    ground = PushingGround(tmp_path)
+    isolate_user_settings(monkeypatch, tmp_path)
+    ground = RemoteHarness(tmp_path)
     ground.make({"a": {}})
     os.mkfifo(tmp_path / "gate")
     ground.hook("pre-receive", f"touch {tmp_path}/pushing; read -r _ < {tmp_path}/gate")
@@ -107,7 +107,7 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PushingGround:
 
 
 def interrupt_a_push(
-    coordinator: Coordinator, shared: PushingGround, begun: list["subprocess.Popen[Any]"]
+    coordinator: Coordinator, shared: RemoteHarness, begun: list["subprocess.Popen[Any]"]
 ) -> "subprocess.Popen[str]":
     """A run that was told to end while its remote holds a push."""
     process = coordinator.start("run", shared.top)
@@ -118,7 +118,7 @@ def interrupt_a_push(
 
 
 def test_ctrl_c_during_a_push_says_at_once_what_it_waits_for_and_git_decides(
-    coordinator: Coordinator, shared: PushingGround, begun: list["subprocess.Popen[Any]"], tmp_path: Path
+    coordinator: Coordinator, shared: RemoteHarness, begun: list["subprocess.Popen[Any]"], tmp_path: Path
 ) -> None:
     process = interrupt_a_push(coordinator, shared, begun)
     read_until(process, "the push to origin (git will report whether it landed)")
@@ -129,7 +129,7 @@ def test_ctrl_c_during_a_push_says_at_once_what_it_waits_for_and_git_decides(
 
 
 def test_second_ctrl_c_during_a_push_leaves_it_to_the_next_run(
-    coordinator: Coordinator, shared: PushingGround, begun: list["subprocess.Popen[Any]"], tmp_path: Path
+    coordinator: Coordinator, shared: RemoteHarness, begun: list["subprocess.Popen[Any]"], tmp_path: Path
 ) -> None:
     process = interrupt_a_push(coordinator, shared, begun)
     read_until(process, "the push to origin")

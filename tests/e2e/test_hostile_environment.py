@@ -12,7 +12,7 @@ import psutil
 import pytest
 from e2e.conftest import Coordinator
 from e2e.test_interrupt import deploy, wait_for_end
-from hostile_environment import HostilePlace, opening_hostile_place
+from hostile_environment import HostileEnvironment, open_hostile_environment
 
 from tasks_lib.process.program_lookup import require_program
 from tasks_lib.process.python_command import ALLOWED
@@ -29,13 +29,13 @@ def write_agent() -> str:
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostilePlace]:
-    with opening_hostile_place(tmp_path_factory.mktemp("hostile"), write_agent()) as made:
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostileEnvironment]:
+    with open_hostile_environment(tmp_path_factory.mktemp("hostile"), write_agent()) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def server(hostile: HostilePlace) -> Iterator[str]:
+def server(hostile: HostileEnvironment) -> Iterator[str]:
     """The address that `coordinator up`, started in the repository, says."""
     process = subprocess.Popen(
         [PROGRAM, "up", "--port", "0"],
@@ -60,7 +60,7 @@ def server(hostile: HostilePlace) -> Iterator[str]:
 
 @pytest.mark.parametrize("proxy", ["http", "socks5h"])
 def test_run_in_a_hostile_repository_lands_and_nothing_there_is_read(
-    hostile: HostilePlace, server: str, proxy: str
+    hostile: HostileEnvironment, server: str, proxy: str
 ) -> None:
     task_id = f"run-{proxy}"
     add_task(hostile, task_id)
@@ -77,7 +77,7 @@ def test_run_in_a_hostile_repository_lands_and_nothing_there_is_read(
     assert sorted(path.name for path in (hostile.data / "empty").iterdir()) == []
 
 
-def test_server_has_an_environment_and_a_directory_of_its_own(hostile: HostilePlace, server: str) -> None:
+def test_server_has_an_environment_and_a_directory_of_its_own(hostile: HostileEnvironment, server: str) -> None:
     port = int(server.rpartition(":")[2])
     found = [one.pid for one in psutil.net_connections("tcp") if one.laddr and one.laddr.port == port and one.pid]
     process = psutil.Process(found[0])
@@ -90,7 +90,7 @@ def test_server_has_an_environment_and_a_directory_of_its_own(hostile: HostilePl
 
 
 @pytest.mark.parametrize("words", [["doctor"], ["doctor", "--audit"], ["cleanup"], ["status"], ["validate"], ["plan"]])
-def test_other_commands_take_nothing_from_there(hostile: HostilePlace, server: str, words: list[str]) -> None:
+def test_other_commands_take_nothing_from_there(hostile: HostileEnvironment, server: str, words: list[str]) -> None:
     done = subprocess.run(
         [PROGRAM, *words], cwd=hostile.top, env=hostile.environment(), stdin=subprocess.DEVNULL,
         capture_output=True, text=True, check=False, timeout=SECONDS,
@@ -100,7 +100,9 @@ def test_other_commands_take_nothing_from_there(hostile: HostilePlace, server: s
     assert hostile.find_harm() == []
 
 
-def test_worker_that_is_started_in_the_repository_takes_nothing_from_it(hostile: HostilePlace, server: str) -> None:
+def test_worker_that_is_started_in_the_repository_takes_nothing_from_it(
+    hostile: HostileEnvironment, server: str
+) -> None:
     add_task(hostile, "by-worker")
     hostile.git("rm", "--quiet", "--force", "tasks/a.md")
     hostile.git("commit", "--quiet", "--message", "Leave out a")
@@ -124,7 +126,7 @@ def test_worker_that_is_started_in_the_repository_takes_nothing_from_it(hostile:
     assert hostile.find_harm() == []
 
 
-def write_worker_environment(hostile: HostilePlace, coordinator: Coordinator) -> dict[str, str]:
+def write_worker_environment(hostile: HostileEnvironment, coordinator: Coordinator) -> dict[str, str]:
     """The shell of a person who starts a worker: it is theirs, so what would break Prefect itself is not in it."""
     theirs = hostile.environment({"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"})
     spoiling = ("PREFECT_", "PYTHON", "SSL", "OTEL_", "WEB_CONCURRENCY")
@@ -132,7 +134,7 @@ def write_worker_environment(hostile: HostilePlace, coordinator: Coordinator) ->
     return kept | {"PREFECT_API_URL": coordinator.api, "PREFECT_WORKER_QUERY_SECONDS": "2"}
 
 
-def add_task(hostile: HostilePlace, task_id: str) -> None:
+def add_task(hostile: HostileEnvironment, task_id: str) -> None:
     text = f"---\nid: {task_id}\nname: Do it\ndepends_on: []\nstatus: pending\n---\nText.\n"
     (hostile.top / "tasks" / f"{task_id}.md").write_text(text)
     hostile.git("add", "tasks")

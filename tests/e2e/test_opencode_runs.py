@@ -9,7 +9,7 @@ import psutil
 import pytest
 from checker import Meant, check, snapshot_user_state
 from e2e.conftest import RUN_SECONDS, Coordinator
-from e2e.opencode_harness import OpencodeGround, bash, commit, isolate, node, opening, read_prompts, read_results
+from e2e.opencode_harness import OpencodeHarness, bash, commit, isolate, node, opening, read_prompts, read_results
 
 from flows.demo.model_script import Step
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.xdist_group("prefect and opencode")
 
 
 @pytest.fixture
-def oc(tmp_path: Path) -> Iterator[OpencodeGround]:
+def oc(tmp_path: Path) -> Iterator[OpencodeHarness]:
     with opening(tmp_path) as ground:
         yield ground
 
@@ -29,7 +29,7 @@ def alone(tmp_path: Path) -> Mapping[str, str]:
 
 
 def test_a_coordinator_that_is_killed_goes_on_in_the_same_conversations(
-    coordinator: Coordinator, oc: OpencodeGround, alone: Mapping[str, str]
+    coordinator: Coordinator, oc: OpencodeHarness, alone: Mapping[str, str]
 ) -> None:
     pid, killed, begun = oc.place / "pid", oc.place / "killed", oc.signal_path("begun")
     first = bash(f"test -e {killed} || {{ sleep 1000 & echo $! > {pid}; echo > {begun}; wait; }}; echo past it")
@@ -67,7 +67,7 @@ def test_a_coordinator_that_is_killed_goes_on_in_the_same_conversations(
 
 
 def test_a_provider_that_refuses_the_key_stops_the_run_with_one_message(
-    coordinator: Coordinator, oc: OpencodeGround, alone: Mapping[str, str]
+    coordinator: Coordinator, oc: OpencodeHarness, alone: Mapping[str, str]
 ) -> None:
     oc.make({f"n{number}": node(commit(f"n{number}")) for number in range(5)})
     oc.mind.refusal = Step(error=401, message="Incorrect API key provided")
@@ -86,7 +86,7 @@ def test_a_provider_that_refuses_the_key_stops_the_run_with_one_message(
 
 
 def test_a_role_that_is_not_there_ends_with_2_before_anything_is_made(
-    coordinator: Coordinator, oc: OpencodeGround, alone: Mapping[str, str]
+    coordinator: Coordinator, oc: OpencodeHarness, alone: Mapping[str, str]
 ) -> None:
     oc.make({"a": node(commit("a"))}, roles={"implementation": "implementer"})
 

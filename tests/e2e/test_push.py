@@ -4,23 +4,23 @@ from pathlib import Path
 
 import pytest
 from e2e.conftest import Coordinator
-from push.remote_harness import PushingGround
-from user_isolation import forget_the_person
+from push.remote_harness import RemoteHarness
+from user_isolation import isolate_user_settings
 
 pytestmark = pytest.mark.xdist_group("prefect")
 
 
 @pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PushingGround:
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemoteHarness:
     """A repository and its remote, with one task."""
-    forget_the_person(monkeypatch, tmp_path)
-    ground = PushingGround(tmp_path)
+    isolate_user_settings(monkeypatch, tmp_path)
+    ground = RemoteHarness(tmp_path)
     ground.make({"a": {}})
     return ground
 
 
 def test_refused_push_is_pending_with_0_and_the_next_run_pushes(
-    coordinator: Coordinator, shared: PushingGround
+    coordinator: Coordinator, shared: RemoteHarness
 ) -> None:
     shared.hook("pre-receive", "echo main is protected >&2; exit 1")
     code, output = coordinator.run("run", shared.top)
@@ -39,7 +39,7 @@ def test_refused_push_is_pending_with_0_and_the_next_run_pushes(
 
 
 def test_commands_that_read_ask_no_remote_and_say_so_while_run_and_doctor_do(
-    coordinator: Coordinator, shared: PushingGround
+    coordinator: Coordinator, shared: RemoteHarness
 ) -> None:
     assert "ok   remote: origin accepts a push from you" in coordinator.run("doctor", shared.top)[1]
     shared.hub_path.rename(shared.place / "away")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from user_isolation import forget_the_person
+from user_isolation import isolate_user_settings
 
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
@@ -12,7 +12,7 @@ from tasks_lib.git.runner import Git
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No settings of the person who runs the tests take part in them."""
-    forget_the_person(monkeypatch, tmp_path)
+    isolate_user_settings(monkeypatch, tmp_path)
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def task_text(
     return end.join(lines)
 
 
-class Workshop:
+class MergeFixture:
     """A repository in `top`: a branch main with `src.txt` and task files, and short ways to make commits."""
 
     def __init__(self, top: Path, files: Mapping[str, str | bytes | None]) -> None:

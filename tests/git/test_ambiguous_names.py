@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from ambiguous_names import FILES, crowd, list_refs
+from ambiguous_names import FILES, create_ambiguous_names, list_refs
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.kept.restore_and_prune import find_kept, restore
@@ -52,7 +52,7 @@ def test_checkout_is_published_to_whatever_else_is_called_head(repository: Repos
 def test_checkout_is_published_to_among_all_names_at_once(repository: Repository, old: str) -> None:
     base = at(repository, "refs/heads/main")
     new = commit_on(repository, base)
-    before = crowd(repository.git, old, [base, new])
+    before = create_ambiguous_names(repository.git, old, [base, new])
     assert publish(repository.git, "main", new) == Published(new)
     assert list_refs(repository.git) == before | {"refs/heads/main": new}
     assert repository.git.text("status", "--porcelain") == ""
@@ -122,7 +122,7 @@ def test_worktree_is_at_the_commit_whatever_is_called_by_its_id(repository: Repo
     """Git takes a tag for the start of a branch, and a branch for what is to be checked out, before the object."""
     base = at(repository, "refs/heads/main")
     more = commit_on(repository, base)
-    crowd(repository.git, old, [base, more])
+    create_ambiguous_names(repository.git, old, [base, more])
     worktrees = Worktrees(repository)
     opened = [worktrees.open_branch("feat/a", base), worktrees.open_detached(base, "verify")]
     assert [worktree.git.resolve("HEAD") for worktree in opened] == [base, base]
@@ -140,7 +140,7 @@ def test_worktree_is_at_the_commit_whatever_is_called_by_its_id(repository: Repo
 
 def test_branch_that_is_there_is_opened_and_not_the_tag(repository: Repository, old: str) -> None:
     base = at(repository, "refs/heads/main")
-    crowd(repository.git, old)
+    create_ambiguous_names(repository.git, old)
     repository.create_branch("feat/a", base)
     opened = Worktrees(repository).open_branch("feat/a", old)
     assert (opened.git.follow("HEAD"), opened.git.resolve("HEAD")) == ("refs/heads/feat/a", base)
@@ -177,7 +177,7 @@ def test_kept_state_is_found_and_restored_among_all_names(repository: Repository
     (worktree.path / "mine.txt").write_text("mine\n")
     keep_state(worktree, "a", "run-1")
     kept = list_kept(repository)[0]
-    crowd(repository.git, old, [kept.commit])
+    create_ambiguous_names(repository.git, old, [kept.commit])
     repository.git.run("update-ref", f"refs/tags/{kept.ref}", old)
     made = restore(repository, find_kept(repository, kept.commit[:8]), "restored/a")
     assert at(repository, "refs/heads/restored/a") == made.kept.commit == kept.commit

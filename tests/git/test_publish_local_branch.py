@@ -5,14 +5,14 @@ from pathlib import Path
 from threading import Lock
 
 import pytest
-from merge_fixtures import Workshop, task_text
+from merge_fixtures import MergeFixture, task_text
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.publish.local_branch import AlreadyThere, Pending, Published, publish
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Workshop]:
+def shop(tmp_path: Path) -> Iterator[MergeFixture]:
     files: dict[str, str | bytes | None] = {
         "landed.txt": "old\n",
         "mine.txt": "mine\n",
@@ -20,18 +20,18 @@ def shop(tmp_path: Path) -> Iterator[Workshop]:
         ".gitignore": "*.log\n",
         "tasks/a.md": task_text("a"),
     }
-    found = Workshop(tmp_path / "repo", files)
+    found = MergeFixture(tmp_path / "repo", files)
     yield found
     found.close()
 
 
 @pytest.fixture
-def work(shop: Workshop) -> str:
+def work(shop: MergeFixture) -> str:
     """A commit on top of main that changes one file and adds two."""
     return shop.branch("work", {"landed.txt": "new\n", "added.txt": "added\n"})
 
 
-def test_a_checkout_is_fast_forwarded_and_what_is_dirty_elsewhere_stays(shop: Workshop, work: str) -> None:
+def test_a_checkout_is_fast_forwarded_and_what_is_dirty_elsewhere_stays(shop: MergeFixture, work: str) -> None:
     shop.write({"mine.txt": "stashed\n"})
     shop.sh("stash", "-q")
     shop.write({"staged.txt": "staged change\n"})
@@ -47,14 +47,14 @@ def test_a_checkout_is_fast_forwarded_and_what_is_dirty_elsewhere_stays(shop: Wo
     assert publish(shop.git, "main", work) == AlreadyThere()
 
 
-def test_after_the_way_is_free_it_is_published(shop: Workshop, work: str) -> None:
+def test_after_the_way_is_free_it_is_published(shop: MergeFixture, work: str) -> None:
     shop.write({"added.txt": "precious\n"})
     assert isinstance(publish(shop.git, "main", work), Pending)
     (shop.top / "added.txt").rename(shop.top / "kept.txt")
     assert publish(shop.git, "main", work) == Published(work)
 
 
-def test_a_branch_that_is_checked_out_nowhere_is_moved_by_its_ref(shop: Workshop, work: str) -> None:
+def test_a_branch_that_is_checked_out_nowhere_is_moved_by_its_ref(shop: MergeFixture, work: str) -> None:
     shop.sh("checkout", "-q", "-b", "elsewhere")
     index = (shop.top / ".git/index").read_bytes()
     with_lock = Lock()
@@ -65,7 +65,7 @@ def test_a_branch_that_is_checked_out_nowhere_is_moved_by_its_ref(shop: Workshop
     assert (shop.top / ".git/index").read_bytes() == index
 
 
-def test_a_base_that_moved_meanwhile_is_pending_and_not_lost(shop: Workshop, work: str) -> None:
+def test_a_base_that_moved_meanwhile_is_pending_and_not_lost(shop: MergeFixture, work: str) -> None:
     moved = shop.commit({"x": "x"})
     assert isinstance(publish(shop.git, "main", work), Pending)
     assert shop.tip() == moved
@@ -74,8 +74,8 @@ def test_a_base_that_moved_meanwhile_is_pending_and_not_lost(shop: Workshop, wor
 class _Meddler:
     """A lock at whose release a person does something: between the checks of `publish` and its move."""
 
-    def __init__(self, shop: Workshop, *commands: tuple[str, ...]) -> None:
-        self._shop: Workshop = shop
+    def __init__(self, shop: MergeFixture, *commands: tuple[str, ...]) -> None:
+        self._shop: MergeFixture = shop
         self._commands: tuple[tuple[str, ...], ...] = commands
 
     def __enter__(self) -> None:
@@ -86,13 +86,13 @@ class _Meddler:
             self._shop.sh(*command)
 
 
-def test_a_commit_between_check_and_move_is_not_lost(shop: Workshop, work: str) -> None:
+def test_a_commit_between_check_and_move_is_not_lost(shop: MergeFixture, work: str) -> None:
     found = publish(shop.git, "main", work, _Meddler(shop, ("commit", "-q", "--allow-empty", "-m", "quick")))
     assert isinstance(found, Pending)
     assert shop.sh("log", "-1", "--format=%s", "main") == "quick"
 
 
-def test_a_ref_that_moves_between_check_and_move_is_not_lost(shop: Workshop, work: str) -> None:
+def test_a_ref_that_moves_between_check_and_move_is_not_lost(shop: MergeFixture, work: str) -> None:
     quick = shop.branch("other", {"y": "y"})
     shop.sh("checkout", "-q", "-b", "elsewhere")
     found = publish(shop.git, "main", work, _Meddler(shop, ("update-ref", "refs/heads/main", quick)))
@@ -100,13 +100,13 @@ def test_a_ref_that_moves_between_check_and_move_is_not_lost(shop: Workshop, wor
     assert shop.tip("main") == quick
 
 
-def test_a_switch_between_check_and_move_moves_no_other_branch(shop: Workshop, work: str) -> None:
+def test_a_switch_between_check_and_move_moves_no_other_branch(shop: MergeFixture, work: str) -> None:
     base = shop.tip()
     found = publish(shop.git, "main", work, _Meddler(shop, ("checkout", "-q", "-b", "elsewhere")))
     assert isinstance(found, Pending)
     assert shop.tip("elsewhere") == shop.tip("main") == base
 
 
-def test_missing_target_says_what_to_do(shop: Workshop, work: str) -> None:
+def test_missing_target_says_what_to_do(shop: MergeFixture, work: str) -> None:
     with pytest.raises(InputError, match="does not exist"):
         publish(shop.git, "gone", work)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from merge_fixtures import Workshop, task_text
+from merge_fixtures import MergeFixture, task_text
 
 from tasks_lib.errors import GitError, InputError
 from tasks_lib.git.compose.commit_composer import Candidate, Conflict, NewTask
@@ -17,20 +17,20 @@ from tasks_lib.model import Status
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Workshop]:
+def shop(tmp_path: Path) -> Iterator[MergeFixture]:
     files: dict[str, str | bytes | None] = {"src.txt": "one\ntwo\nthree\n"}
     tasks: dict[str, str | bytes | None] = {f"tasks/{name}.md": task_text(name) for name in ("a", "b", "c")}
-    found = Workshop(tmp_path / "repo", {**files, **tasks})
+    found = MergeFixture(tmp_path / "repo", {**files, **tasks})
     yield found
     found.close()
 
 
 @pytest.fixture
-def head(shop: Workshop) -> Head:
+def head(shop: MergeFixture) -> Head:
     return Head(shop.git, "main")
 
 
-def land(shop: Workshop, head: Head, task_id: str, files: dict[str, str | bytes | None]) -> str:
+def land(shop: MergeFixture, head: Head, task_id: str, files: dict[str, str | bytes | None]) -> str:
     """Merge a branch of one commit onto the head, and say which commit it became."""
     commit = shop.branch(f"feat/{task_id}", files)
     found = shop.composer.compose_merge(shop.landing(task_id, commit), head.current())
@@ -39,7 +39,7 @@ def land(shop: Workshop, head: Head, task_id: str, files: dict[str, str | bytes 
     return found.commit
 
 
-def remake(shop: Workshop, head: Head, known: str) -> str:
+def remake(shop: MergeFixture, head: Head, known: str) -> str:
     """Make every unpublished commit again, and move the head."""
     needed = head.reconcile(known)
     assert isinstance(needed, NeedsRebuild)
@@ -52,23 +52,23 @@ def remake(shop: Workshop, head: Head, known: str) -> str:
     return onto
 
 
-def test_without_a_ref_the_head_is_the_base(shop: Workshop, head: Head) -> None:
+def test_without_a_ref_the_head_is_the_base(shop: MergeFixture, head: Head) -> None:
     assert head.current() == head.base() == shop.tip()
     assert not head.is_pending()
 
 
-def test_missing_target_says_what_to_do(shop: Workshop) -> None:
+def test_missing_target_says_what_to_do(shop: MergeFixture) -> None:
     with pytest.raises(InputError, match=r'"gone" does not exist.*`target`'):
         Head(shop.git, "gone").current()
 
 
-def test_a_target_that_only_begins_alike_is_another(shop: Workshop) -> None:
+def test_a_target_that_only_begins_alike_is_another(shop: MergeFixture) -> None:
     shop.sh("branch", "release/1")
     with pytest.raises(InputError):
         Head(shop.git, "release").base()
 
 
-def test_advance_moves_the_queue_ref_and_not_the_branch(shop: Workshop, head: Head) -> None:
+def test_advance_moves_the_queue_ref_and_not_the_branch(shop: MergeFixture, head: Head) -> None:
     base = shop.tip()
     commit = land(shop, head, "a", {"n": "n"})
     assert (head.current(), head.base()) == (commit, base)
@@ -77,7 +77,7 @@ def test_advance_moves_the_queue_ref_and_not_the_branch(shop: Workshop, head: He
     assert head.find_landed(commit, 10) == {"a": commit}
 
 
-def test_advance_from_where_the_head_is_not_is_lost(shop: Workshop, head: Head) -> None:
+def test_advance_from_where_the_head_is_not_is_lost(shop: MergeFixture, head: Head) -> None:
     old = shop.tip()
     commit = land(shop, head, "a", {"n": "n"})
     other = shop.composer.compose_checked(shop.landing("b", old), old)
@@ -85,14 +85,14 @@ def test_advance_from_where_the_head_is_not_is_lost(shop: Workshop, head: Head) 
     assert head.current() == commit
 
 
-def test_advance_is_lost_when_the_base_moved_before_there_was_a_ref(shop: Workshop, head: Head) -> None:
+def test_advance_is_lost_when_the_base_moved_before_there_was_a_ref(shop: MergeFixture, head: Head) -> None:
     old = shop.tip()
     other = shop.composer.compose_checked(shop.landing("b", old), old)
     shop.commit({"x": "x"})
     assert not head.advance(old, other.commit)
 
 
-def test_advance_past_a_move_by_another_hand_puts_that_back_and_is_made(shop: Workshop) -> None:
+def test_advance_past_a_move_by_another_hand_puts_that_back_and_is_made(shop: MergeFixture) -> None:
     told: list[str] = []
     head = Head(shop.git, "main", on_foreign_move=told.append)
     begun = head.current()
@@ -104,12 +104,12 @@ def test_advance_past_a_move_by_another_hand_puts_that_back_and_is_made(shop: Wo
     assert len(told) == 1
 
 
-def land_on(shop: Workshop, parent: str) -> str:
+def land_on(shop: MergeFixture, parent: str) -> str:
     """A commit on `parent`, unlike any other."""
     return shop.git.text("commit-tree", "-p", parent, "-m", uuid.uuid4().hex, f"{parent}^{{tree}}")
 
 
-def test_advance_that_git_cannot_make_is_an_error(shop: Workshop, head: Head) -> None:
+def test_advance_that_git_cannot_make_is_an_error(shop: MergeFixture, head: Head) -> None:
     commit = land(shop, head, "a", {"n": "n"})
     lock = shop.top / ".git" / f"{head.ref}.lock"
     lock.touch()
@@ -118,7 +118,7 @@ def test_advance_that_git_cannot_make_is_an_error(shop: Workshop, head: Head) ->
 
 
 @pytest.mark.parametrize("has_ref", [False, True])
-def test_of_many_that_advance_at_once_one_wins(shop: Workshop, head: Head, has_ref: bool) -> None:
+def test_of_many_that_advance_at_once_one_wins(shop: MergeFixture, head: Head, has_ref: bool) -> None:
     if has_ref:
         land(shop, head, "a", {"n": "n"})
     old = head.current()
@@ -134,7 +134,7 @@ def test_of_many_that_advance_at_once_one_wins(shop: Workshop, head: Head, has_r
     assert won == [head.current()]
 
 
-def test_finish_deletes_the_ref_only_when_all_is_published(shop: Workshop, head: Head) -> None:
+def test_finish_deletes_the_ref_only_when_all_is_published(shop: MergeFixture, head: Head) -> None:
     commit = land(shop, head, "a", {"n": "n"})
     head.finish()
     assert head.is_pending()
@@ -146,7 +146,7 @@ def test_finish_deletes_the_ref_only_when_all_is_published(shop: Workshop, head:
     head.finish()
 
 
-def test_reconcile_without_a_ref_follows_the_base(shop: Workshop, head: Head) -> None:
+def test_reconcile_without_a_ref_follows_the_base(shop: MergeFixture, head: Head) -> None:
     base = shop.tip()
     assert head.reconcile(None) == FollowedBase(base)
     assert head.reconcile(base) == Unchanged(base, base)
@@ -154,13 +154,13 @@ def test_reconcile_without_a_ref_follows_the_base(shop: Workshop, head: Head) ->
     assert head.reconcile(base) == FollowedBase(moved)
 
 
-def test_reconcile_leaves_a_pending_publication(shop: Workshop, head: Head) -> None:
+def test_reconcile_leaves_a_pending_publication(shop: MergeFixture, head: Head) -> None:
     base = shop.tip()
     commit = land(shop, head, "a", {"n": "n"})
     assert head.reconcile(None) == head.reconcile(base) == Unchanged(commit, base)
 
 
-def test_reconcile_follows_a_base_that_went_on_from_the_head(shop: Workshop, head: Head) -> None:
+def test_reconcile_follows_a_base_that_went_on_from_the_head(shop: MergeFixture, head: Head) -> None:
     commit = land(shop, head, "a", {"n": "n"})
     shop.sh("merge", "-q", "--ff-only", commit)
     moved = shop.commit({"x": "x"})
@@ -169,7 +169,7 @@ def test_reconcile_follows_a_base_that_went_on_from_the_head(shop: Workshop, hea
     assert shop.tip(head.ref) == moved
 
 
-def test_reconcile_lists_what_must_be_made_again_oldest_first(shop: Workshop, head: Head) -> None:
+def test_reconcile_lists_what_must_be_made_again_oldest_first(shop: MergeFixture, head: Head) -> None:
     base = shop.tip()
     commits = (land(shop, head, "a", {"n": "n"}), land(shop, head, "b", {"m": "m"}))
     moved = shop.commit({"x": "x"})
@@ -178,7 +178,7 @@ def test_reconcile_lists_what_must_be_made_again_oldest_first(shop: Workshop, he
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_a_rewritten_base_is_told_and_nothing_moves(shop: Workshop, head: Head, is_known: bool) -> None:
+def test_a_rewritten_base_is_told_and_nothing_moves(shop: MergeFixture, head: Head, is_known: bool) -> None:
     base = shop.commit({"x": "x"})
     commit = land(shop, head, "a", {"n": "n"})
     shop.sh("commit", "-q", "--amend", "-m", "amended")
@@ -186,7 +186,7 @@ def test_a_rewritten_base_is_told_and_nothing_moves(shop: Workshop, head: Head, 
     assert head.current() == commit
 
 
-def test_a_base_that_was_reset_behind_what_was_published_is_rewritten(shop: Workshop, head: Head) -> None:
+def test_a_base_that_was_reset_behind_what_was_published_is_rewritten(shop: MergeFixture, head: Head) -> None:
     base = shop.tip()
     commit = land(shop, head, "a", {"n": "n"})
     shop.sh("merge", "-q", "--ff-only", commit)
@@ -194,7 +194,7 @@ def test_a_base_that_was_reset_behind_what_was_published_is_rewritten(shop: Work
     assert head.reconcile(commit) == Rewritten(base, commit)
 
 
-def test_merges_are_made_again_on_the_moved_base(shop: Workshop, head: Head) -> None:
+def test_merges_are_made_again_on_the_moved_base(shop: MergeFixture, head: Head) -> None:
     base = shop.tip()
     first = land(shop, head, "a", {"n": "n", "tasks/a.md": task_text("a").replace("> To be", "Was\n> To be")})
     land(shop, head, "b", {"m": "m"})
@@ -212,7 +212,7 @@ def test_merges_are_made_again_on_the_moved_base(shop: Workshop, head: Head) -> 
     assert head.reconcile(moved) == Unchanged(new, moved)
 
 
-def test_report_in_the_summary_survives_being_made_again(shop: Workshop) -> None:
+def test_report_in_the_summary_survives_being_made_again(shop: MergeFixture) -> None:
     commit = shop.branch("feat/a", {"n": "n"})
     found = shop.composer.compose_merge(shop.landing("a", commit, summary="The report."), shop.tip())
     assert isinstance(found, Candidate)
@@ -222,7 +222,7 @@ def test_report_in_the_summary_survives_being_made_again(shop: Workshop) -> None
     assert "Verified: other" in shop.sh("log", "-1", "--format=%B", again.commit)
 
 
-def test_checks_and_blockers_are_applied_again(shop: Workshop, head: Head) -> None:
+def test_checks_and_blockers_are_applied_again(shop: MergeFixture, head: Head) -> None:
     base = shop.tip()
     checked = shop.composer.compose_checked(shop.landing("a", base, summary="Fine."), base)
     assert head.advance(base, checked.commit)
@@ -239,7 +239,7 @@ def test_checks_and_blockers_are_applied_again(shop: Workshop, head: Head) -> No
     assert shop.show(top, new.path) == new.text
 
 
-def test_a_source_conflict_with_the_new_base_is_reported(shop: Workshop, head: Head) -> None:
+def test_a_source_conflict_with_the_new_base_is_reported(shop: MergeFixture, head: Head) -> None:
     commit = land(shop, head, "a", {"src.txt": "one\nTWO\nthree\n"})
     moved = shop.commit({"src.txt": "one\ndos\nthree\n"}, "Spanish")
     found = recompose(shop.composer, commit, moved, "d1gest")
@@ -248,7 +248,7 @@ def test_a_source_conflict_with_the_new_base_is_reported(shop: Workshop, head: H
     assert [line.partition(" ")[2] for line in found.head_commits] == ["Spanish"]
 
 
-def test_a_check_whose_lines_changed_on_the_new_base_is_a_conflict(shop: Workshop) -> None:
+def test_a_check_whose_lines_changed_on_the_new_base_is_a_conflict(shop: MergeFixture) -> None:
     checked = shop.composer.compose_checked(shop.landing("a", shop.tip()), shop.tip())
     moved = shop.commit({"tasks/a.md": task_text("a", status="failed")}, "A person")
     found = recompose(shop.composer, checked.commit, moved, "d1gest")
@@ -258,7 +258,7 @@ def test_a_check_whose_lines_changed_on_the_new_base_is_a_conflict(shop: Worksho
 
 
 @pytest.mark.parametrize("message", ["By a person", "Forged\n\nTask: a\nRun: r\n"])
-def test_a_commit_that_is_not_ours_is_not_made_again(shop: Workshop, message: str) -> None:
+def test_a_commit_that_is_not_ours_is_not_made_again(shop: MergeFixture, message: str) -> None:
     base = shop.tip()
     foreign = shop.commit({"src.txt": "mine\n"}, message)
     found = recompose(shop.composer, foreign, base, "d1gest")
@@ -266,7 +266,7 @@ def test_a_commit_that_is_not_ours_is_not_made_again(shop: Workshop, message: st
     assert "cannot be recreated" in found.messages[0]
 
 
-def test_a_task_that_the_new_base_deleted_is_a_conflict(shop: Workshop, head: Head) -> None:
+def test_a_task_that_the_new_base_deleted_is_a_conflict(shop: MergeFixture, head: Head) -> None:
     commit = land(shop, head, "a", {"n": "n"})
     found = recompose(shop.composer, commit, shop.commit({"tasks/a.md": None}), "d1gest")
     assert isinstance(found, Conflict)

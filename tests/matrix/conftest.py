@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from matrix.checkout_states import Place, make_template
-from run_harness import Ground, opening_ground
+from run_harness import Ground, open_harness
 
 
 @pytest.fixture(autouse=True)
@@ -35,5 +35,5 @@ def place(template: Path, tmp_path: Path) -> Place:
 @pytest.fixture
 def ground(tmp_path: Path) -> Iterator[Ground]:
     """A place for one repository that a run works."""
-    with opening_ground(tmp_path) as made:
+    with open_harness(tmp_path) as made:
         yield made

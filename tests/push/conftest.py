@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from push.remote_harness import PushingGround
+from push.remote_harness import RemoteHarness
 from run_harness import tidied
-from user_isolation import forget_the_person
+from user_isolation import isolate_user_settings
 
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    forget_the_person(monkeypatch, tmp_path)
+    isolate_user_settings(monkeypatch, tmp_path)
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Iterator[PushingGround]:
+def shared(tmp_path: Path) -> Iterator[RemoteHarness]:
     """A place for a repository and its remote."""
-    with tidied(PushingGround(tmp_path)) as made:
+    with tidied(RemoteHarness(tmp_path)) as made:
         yield made

@@ -52,7 +52,7 @@ class Person:
 
 
 @dataclass(slots=True)
-class PushingGround(Ground):
+class RemoteHarness(Ground):
     """A repository `top` with `land.mode: push`, the bare remote `hub`, and a judge's clone of how it began."""
 
     name: str = "origin"

@@ -1,4 +1,4 @@
-"""One run on a PushingGround that is there already, in a process of its own that a test can kill: `run_once.py PLACE`."""
+"""One run on a RemoteHarness that is there already, in a process of its own that a test can kill: `run_once.py PLACE`."""
 
 import asyncio
 import json
@@ -6,12 +6,12 @@ import os
 import sys
 from pathlib import Path
 
-from push.remote_harness import PushingGround
+from push.remote_harness import RemoteHarness
 
 
 def main() -> None:
     """Work it, and print how that ended as JSON."""
-    ground = PushingGround(Path(sys.argv[1]))
+    ground = RemoteHarness(Path(sys.argv[1]))
     (ground.place / "coordinator.pid").write_text(str(os.getpid()))
     worked = asyncio.run(ground.work())
     print(json.dumps({"names": worked.names, "pending": worked.pending, "lines": list(worked.lines)}))

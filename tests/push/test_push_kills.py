@@ -4,14 +4,14 @@ import asyncio
 import signal
 
 import pytest
-from push.remote_harness import PushingGround, completed, start_run
+from push.remote_harness import RemoteHarness, completed, start_run
 
 KILL = "kill -9 $(cat ../coordinator.pid)"
 
 
 @pytest.mark.parametrize("moment", ["pre-receive", "post-receive"])
 async def test_kill_before_and_after_the_remote_took_a_push_loses_nothing_and_lands_nothing_twice(
-    shared: PushingGround, moment: str
+    shared: RemoteHarness, moment: str
 ) -> None:
     shared.make(
         {"a": {}, "b": {"depends_on": ["a"]}}, "[ -f $id.txt ] || work; git push -q origin HEAD", verify=["true"]
@@ -32,7 +32,7 @@ async def test_kill_before_and_after_the_remote_took_a_push_loses_nothing_and_la
     assert [turn for turn in shared.turns() if turn.startswith("a")] == ["a-1-1"]
 
 
-async def test_kill_after_the_last_push_is_made_up_for_by_a_run_that_has_nothing_to_work(shared: PushingGround) -> None:
+async def test_kill_after_the_last_push_is_made_up_for_by_a_run_that_has_nothing_to_work(shared: RemoteHarness) -> None:
     shared.make({"a": {}}, "work; git push -q origin HEAD")
     shared.hook("post-receive", f"while read -r _ _ ref; do [ $ref != refs/heads/main ] || {KILL}; done")
     killed = start_run(shared.place)

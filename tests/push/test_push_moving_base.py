@@ -1,6 +1,6 @@
 """A remote whose branch moves whenever work is verified or pushed: the run ends, and says what moves it."""
 
-from push.remote_harness import PushingGround
+from push.remote_harness import RemoteHarness
 
 from tasks_lib.reporting.run_report import ExitCode
 
@@ -12,7 +12,7 @@ ALWAYS = (
 """A hook of the remote's that always lets another commit come first."""
 
 
-def tick(ground: PushingGround) -> str:
+def tick(ground: RemoteHarness) -> str:
     """A line of verify that pushes a commit to the target, as one does that records its results there."""
     made = f"{TICKER} commit-tree -p FETCH_HEAD -m tick-$(date +%s%N) 'FETCH_HEAD^{{tree}}'"
     return f"git fetch -q {ground.url} main && git push -q {ground.url} $({made}):refs/heads/main"
@@ -22,7 +22,7 @@ def count(subjects: list[str], start: str) -> int:
     return sum(subject.startswith(start) for subject in subjects)
 
 
-async def test_verify_that_pushes_to_the_target_ends_with_a_publication_pending(shared: PushingGround) -> None:
+async def test_verify_that_pushes_to_the_target_ends_with_a_publication_pending(shared: RemoteHarness) -> None:
     shared.make({"a": {}, "b": {"depends_on": ["a"]}, "c": {}}, verify=[tick(shared)])
     worked = await shared.work()
     assert worked.names == dict.fromkeys("abc", "Merged")
@@ -34,7 +34,7 @@ async def test_verify_that_pushes_to_the_target_ends_with_a_publication_pending(
     assert count(shared.hub_log(), "tick-") < 30
 
 
-async def test_remote_that_always_wins_the_race_ends_with_a_publication_pending(shared: PushingGround) -> None:
+async def test_remote_that_always_wins_the_race_ends_with_a_publication_pending(shared: RemoteHarness) -> None:
     shared.make({"a": {}, "b": {}}, verify=["true"])
     shared.hook("update", ALWAYS)
     worked = await shared.work()

@@ -1,8 +1,8 @@
 """Work that lands on a remote whose refs, and whose name, git could take for something else."""
 
 import pytest
-from ambiguous_names import crowd, list_refs
-from push.remote_harness import PushingGround, completed
+from ambiguous_names import create_ambiguous_names, list_refs
+from push.remote_harness import RemoteHarness, completed
 from run_harness import Tasks
 
 from tasks_lib.errors import InputError
@@ -20,7 +20,7 @@ NAME_ALL = (
 THERE = ("refs/tags/HEAD", "refs/tags/main", "refs/heads/x/main", "refs/heads/HEAD", "refs/heads/heads/main")
 
 
-async def test_what_was_verified_is_pushed_whatever_is_called_by_its_id(shared: PushingGround) -> None:
+async def test_what_was_verified_is_pushed_whatever_is_called_by_its_id(shared: RemoteHarness) -> None:
     """Git pushes a tag that is called by the digits of a commit, and not the commit."""
     shared.make(PAIR, verify=[NAME_ALL])
     worked = await shared.work()
@@ -31,7 +31,7 @@ async def test_what_was_verified_is_pushed_whatever_is_called_by_its_id(shared: 
     assert shared.judge(completed("a", "b"), verify=["true"]) == []
 
 
-async def test_work_lands_on_the_branch_among_all_names_here_and_there(shared: PushingGround) -> None:
+async def test_work_lands_on_the_branch_among_all_names_here_and_there(shared: RemoteHarness) -> None:
     shared.make(
         PAIR, "work; git push -q origin $(git show-ref --verify --hash HEAD)^0:refs/heads/feat/$id", verify=["true"]
     )
@@ -39,7 +39,7 @@ async def test_work_lands_on_the_branch_among_all_names_here_and_there(shared: P
     shared.commit("Begin again", {"x.txt": "x\n"})
     shared.git.run("push", "--quiet", "origin", "refs/heads/main")
     begun = shared.git.text("rev-parse", "refs/heads/main")
-    here = crowd(shared.git, old, [begun])
+    here = create_ambiguous_names(shared.git, old, [begun])
     for ref in THERE:
         shared.hub.run("update-ref", ref, old)
     there = list_refs(shared.hub)
@@ -55,7 +55,7 @@ async def test_work_lands_on_the_branch_among_all_names_here_and_there(shared: P
     assert subjects == [*LANDED[:2], "Begin again", "Begin"]
 
 
-async def test_remote_with_a_branch_called_like_the_ref_is_refused_before_work_begins(shared: PushingGround) -> None:
+async def test_remote_with_a_branch_called_like_the_ref_is_refused_before_work_begins(shared: RemoteHarness) -> None:
     """Git pushes to neither of them."""
     shared.make({"a": {}})
     shared.hub.run("update-ref", "refs/heads/refs/heads/main", "refs/heads/main")
@@ -66,7 +66,7 @@ async def test_remote_with_a_branch_called_like_the_ref_is_refused_before_work_b
 
 
 async def test_remote_with_a_tag_called_like_the_ref_is_said_to_refuse_and_not_to_be_away(
-    shared: PushingGround,
+    shared: RemoteHarness,
 ) -> None:
     shared.make({"a": {}})
     shared.hub.run("update-ref", "refs/tags/refs/heads/main", "refs/heads/main")
@@ -80,7 +80,7 @@ async def test_remote_with_a_tag_called_like_the_ref_is_said_to_refuse_and_not_t
 
 
 @pytest.mark.parametrize("name", ["main", "feat/a", "heads", "tasks", "a=b"])
-async def test_remote_may_be_called_like_a_branch_or_a_folder(shared: PushingGround, name: str) -> None:
+async def test_remote_may_be_called_like_a_branch_or_a_folder(shared: RemoteHarness, name: str) -> None:
     shared.name = name
     shared.make({"a": {}})
     shared.git.run("config", f"remote.{name}.mirror", "true")
@@ -91,7 +91,7 @@ async def test_remote_may_be_called_like_a_branch_or_a_folder(shared: PushingGro
 
 
 async def test_directory_that_is_called_like_a_remote_without_an_address_is_not_pushed_to(
-    shared: PushingGround,
+    shared: RemoteHarness,
 ) -> None:
     shared.make({"a": {}})
     shared.git.run("config", "--unset", "remote.origin.url")
@@ -102,7 +102,7 @@ async def test_directory_that_is_called_like_a_remote_without_an_address_is_not_
     assert list_refs(Git(shared.top / "origin")) == before
 
 
-async def test_settings_of_a_person_for_pushing_change_nothing(shared: PushingGround) -> None:
+async def test_settings_of_a_person_for_pushing_change_nothing(shared: RemoteHarness) -> None:
     shared.make({"a": {}})
     shared.git.run("tag", "v1")
     shared.git.run("remote", "add", "other", str(shared.place / "nowhere"))
@@ -126,7 +126,7 @@ async def test_settings_of_a_person_for_pushing_change_nothing(shared: PushingGr
     assert not [ref for ref in list_refs(shared.git) if "copies" in ref]
 
 
-def test_push_and_delete_take_no_ref_that_only_ends_alike(shared: PushingGround) -> None:
+def test_push_and_delete_take_no_ref_that_only_ends_alike(shared: RemoteHarness) -> None:
     shared.make({"a": {}})
     base = shared.at()
     for ref in ("refs/heads/x/main", "refs/heads/x/feat/a", "refs/heads/feat/a", "refs/tags/feat/a"):
@@ -142,7 +142,7 @@ def test_push_and_delete_take_no_ref_that_only_ends_alike(shared: PushingGround)
     ]
 
 
-async def test_tracking_ref_in_the_way_is_named_and_the_remote_is_not_said_to_be_away(shared: PushingGround) -> None:
+async def test_tracking_ref_in_the_way_is_named_and_the_remote_is_not_said_to_be_away(shared: RemoteHarness) -> None:
     """The remote had a branch `main/x` once, and git keeps what it was at until it is pruned."""
     shared.make({"a": {}})
     shared.git.run("update-ref", "-d", "refs/remotes/origin/main")
@@ -166,7 +166,7 @@ async def test_tracking_ref_in_the_way_is_named_and_the_remote_is_not_said_to_be
 )
 @pytest.mark.parametrize("is_clean", [True, False])
 async def test_push_moves_no_branch_here_whatever_is_fetched_where(
-    shared: PushingGround, spec: str, is_clean: bool
+    shared: RemoteHarness, spec: str, is_clean: bool
 ) -> None:
     """Git writes what it pushed to where `remote.origin.fetch` says: under a checkout, whose files stay behind."""
     shared.make({"a": {}}, "work; git push -q origin HEAD:refs/heads/feat/a")
@@ -185,7 +185,7 @@ async def test_push_moves_no_branch_here_whatever_is_fetched_where(
     assert shared.git.text("status", "--porcelain") == ("" if is_clean else "?? a.txt")
 
 
-async def test_tracking_ref_that_is_another_name_of_a_branch_here_is_refused(shared: PushingGround) -> None:
+async def test_tracking_ref_that_is_another_name_of_a_branch_here_is_refused(shared: RemoteHarness) -> None:
     """A fetch would move that branch under the checkout."""
     shared.make({"a": {}})
     shared.git.run("symbolic-ref", "refs/remotes/origin/main", "refs/heads/main")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 import pytest
-from push.remote_harness import Person, PushingGround, asking_for_a_password, completed, start_run
+from push.remote_harness import Person, RemoteHarness, asking_for_a_password, completed, start_run
 from run_harness import reach, until
 
 from tasks_lib.engine.run_lifecycle import OpenRun
@@ -15,7 +15,7 @@ from tasks_lib.errors import InputError
 WAIT = "[ $id = a ] || await go\nwork"
 
 
-async def test_somebody_who_pushes_all_the_time_loses_nothing_and_holds_nothing_up(shared: PushingGround) -> None:
+async def test_somebody_who_pushes_all_the_time_loses_nothing_and_holds_nothing_up(shared: RemoteHarness) -> None:
     ids = [f"n{number}" for number in range(8)]
     verify = ["test ! -f broken", "test -f README.md"]
     shared.make({one: {} for one in ids}, verify=verify)
@@ -42,7 +42,7 @@ async def test_somebody_who_pushes_all_the_time_loses_nothing_and_holds_nothing_
     assert shared.leftovers() == []
 
 
-async def test_merge_that_conflicts_with_what_was_pushed_first_goes_back_to_its_agent(shared: PushingGround) -> None:
+async def test_merge_that_conflicts_with_what_was_pushed_first_goes_back_to_its_agent(shared: RemoteHarness) -> None:
     resolve = "git merge -q $COORDINATOR_TARGET || :; echo both > a.txt; commit 'Resolve'"
     agent = f"[ -f a.txt ] && {{ {resolve}; exit 0; }}\nwork"
     shared.make({"a": {}}, agent, verify=["true"])
@@ -56,14 +56,14 @@ async def test_merge_that_conflicts_with_what_was_pushed_first_goes_back_to_its_
     assert shared.leftovers() == []
 
 
-def refuse_once(shared: PushingGround, commit: str) -> None:
+def refuse_once(shared: RemoteHarness, commit: str) -> None:
     """The first of our pushes comes a moment later than that of `commit`, which lies in Ann's clone."""
     Person(shared.place / "ann").git.run("push", "--quiet", "origin", f"{commit}:refs/hidden/ann")
     move = f"unset GIT_QUARANTINE_PATH; git update-ref refs/heads/main {commit} $2; git update-ref -d refs/hidden/ann"
     shared.hook("update", f"git rev-parse -q --verify refs/hidden/ann >/dev/null || exit 0\n{move}")
 
 
-async def test_merge_that_is_red_on_what_was_pushed_first_is_never_pushed(shared: PushingGround) -> None:
+async def test_merge_that_is_red_on_what_was_pushed_first_is_never_pushed(shared: RemoteHarness) -> None:
     agent = "[ -f a.txt ] && { git merge -q $COORDINATOR_TARGET; : > mended; commit 'Mend'; exit 0; }\nwork"
     shared.make({"a": {}}, agent, verify=["test ! -f limit -o ! -f a.txt -o -f mended"])
     refuse_once(shared, shared.join("ann").commit("Limit", {"limit": "x\n"}))
@@ -79,7 +79,7 @@ async def test_merge_that_is_red_on_what_was_pushed_first_is_never_pushed(shared
     )
 
 
-async def test_red_base_holds_the_queue_and_takes_no_merge_back(shared: PushingGround) -> None:
+async def test_red_base_holds_the_queue_and_takes_no_merge_back(shared: RemoteHarness) -> None:
     shared.make({"a": {}, "b": {}}, WAIT, verify=["test ! -f broken"], signals=["go"])
     ann = shared.join("ann")
     refuse_once(shared, ann.commit("Break", {"broken": "x\n"}))
@@ -101,7 +101,7 @@ async def test_red_base_holds_the_queue_and_takes_no_merge_back(shared: PushingG
     assert shared.hub_log()[2:] == ["Really mend", "Mend", "Break", "Begin"]
 
 
-async def test_remote_is_looked_at_once_more_before_work_fails_for_a_red_base(shared: PushingGround) -> None:
+async def test_remote_is_looked_at_once_more_before_work_fails_for_a_red_base(shared: RemoteHarness) -> None:
     land, files = {"fetch_seconds": 1000}, {"broken": "x\n"}
     shared.make({"a": {}}, WAIT, land=land, verify=["test ! -f broken"], files=files, signals=["go"])
     ann = shared.join("ann")
@@ -120,7 +120,7 @@ async def test_remote_is_looked_at_once_more_before_work_fails_for_a_red_base(sh
 
 
 async def test_remote_that_always_loses_the_race_is_tried_three_times_and_then_waited_for(
-    shared: PushingGround,
+    shared: RemoteHarness,
 ) -> None:
     shared.make({"a": {}}, land={"fetch_seconds": 1000})
     lose = (
@@ -143,7 +143,7 @@ async def test_remote_that_always_loses_the_race_is_tried_three_times_and_then_w
     assert shared.hub_log() == ["Merge feat/a: Do a", "Other", "Other", "Other", "Begin"]
 
 
-async def test_refusal_is_shown_in_the_remotes_own_words_and_stops_publishing_alone(shared: PushingGround) -> None:
+async def test_refusal_is_shown_in_the_remotes_own_words_and_stops_publishing_alone(shared: RemoteHarness) -> None:
     shared.make({"a": {}, "b": {"depends_on": ["a"]}})
     say = r"printf '\033[31mmain is protected:\033[0m ask Bo\n\n' >&2; echo no >> ../refusals; exit 1"
     shared.hook("pre-receive", say)
@@ -163,7 +163,7 @@ async def test_refusal_is_shown_in_the_remotes_own_words_and_stops_publishing_al
     assert shared.leftovers() == []
 
 
-async def test_hook_that_refuses_the_target_alone_and_a_hub_without_force_are_understood(shared: PushingGround) -> None:
+async def test_hook_that_refuses_the_target_alone_and_a_hub_without_force_are_understood(shared: RemoteHarness) -> None:
     shared.make({"a": {}})
     shared.hub.run("config", "receive.denyNonFastForwards", "true")
     shared.hook("update", '[ "$1" != refs/heads/main ] || { echo "only by review"; exit 1; }')
@@ -173,7 +173,7 @@ async def test_hook_that_refuses_the_target_alone_and_a_hub_without_force_are_un
     assert shared.hub_log() == ["Begin"]
 
 
-async def test_remote_that_is_away_for_a_while_is_tried_again_and_said_once(shared: PushingGround) -> None:
+async def test_remote_that_is_away_for_a_while_is_tried_again_and_said_once(shared: RemoteHarness) -> None:
     shared.make({"a": {}, "b": {}}, "[ $id = a ] && tell begun; await go; work", signals=["begun", "go"])
     away = shared.hub_path.with_name("away")
 
@@ -194,7 +194,7 @@ async def test_remote_that_is_away_for_a_while_is_tried_again_and_said_once(shar
     assert shared.leftovers() == []
 
 
-async def test_remote_that_stays_away_costs_no_work_and_the_next_run_pushes(shared: PushingGround) -> None:
+async def test_remote_that_stays_away_costs_no_work_and_the_next_run_pushes(shared: RemoteHarness) -> None:
     shared.make({"a": {}}, "mv $HUB $HUB.away; work", land={"fetch_seconds": 0.1}, env={"agent": ["HUB"]})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUB", str(shared.hub_path))
@@ -207,7 +207,7 @@ async def test_remote_that_stays_away_costs_no_work_and_the_next_run_pushes(shar
     assert shared.leftovers() == []
 
 
-async def test_target_that_is_rewritten_by_force_stops_landing_and_is_never_overwritten(shared: PushingGround) -> None:
+async def test_target_that_is_rewritten_by_force_stops_landing_and_is_never_overwritten(shared: RemoteHarness) -> None:
     shared.make({"a": {}, "b": {}}, WAIT, signals=["go"])
     ann = shared.join("ann")
 
@@ -225,7 +225,7 @@ async def test_target_that_is_rewritten_by_force_stops_landing_and_is_never_over
     assert shared.hub_log() == ["Rewritten"]
 
 
-async def test_target_that_was_wound_back_by_force_does_not_get_back_what_was_dropped(shared: PushingGround) -> None:
+async def test_target_that_was_wound_back_by_force_does_not_get_back_what_was_dropped(shared: RemoteHarness) -> None:
     shared.make({"a": {}, "b": {}}, WAIT, signals=["go"], land={"fetch_seconds": 1000})
     ann = shared.join("ann")
     dropped = ann.share("A secret", {"secret": "x\n"})
@@ -241,10 +241,10 @@ async def test_target_that_was_wound_back_by_force_does_not_get_back_what_was_dr
     assert "was rewritten" in worked.pending
 
 
-async def test_two_coordinators_on_two_clones_land_each_node_once(shared: PushingGround) -> None:
+async def test_two_coordinators_on_two_clones_land_each_node_once(shared: RemoteHarness) -> None:
     ids = ["a", "b", "c"]
     shared.make({one: {} for one in ids}, "work", verify=["true"])
-    second = PushingGround(shared.place / "second")
+    second = RemoteHarness(shared.place / "second")
     second.place.mkdir()
     second.journal.mkdir()
     second.top.symlink_to(shared.join("twin").top)
@@ -263,7 +263,7 @@ async def test_two_coordinators_on_two_clones_land_each_node_once(shared: Pushin
     assert shared.hub_branches() == ["main"]
 
 
-async def test_node_that_somebody_else_completed_is_given_up_and_its_work_is_kept(shared: PushingGround) -> None:
+async def test_node_that_somebody_else_completed_is_given_up_and_its_work_is_kept(shared: RemoteHarness) -> None:
     agent = "tell begun; work; echo half > half.txt; await never"
     shared.make(
         {"a": {}, "b": {"depends_on": ["a"]}}, f"[ $id = b ] && {{ work; exit; }}\n{agent}", signals=["begun", "never"]
@@ -286,7 +286,7 @@ async def test_node_that_somebody_else_completed_is_given_up_and_its_work_is_kep
     assert any(line.startswith("a was completed by someone else") for line in worked.lines)
 
 
-async def test_merge_of_a_node_that_somebody_else_completed_first_is_dropped_and_kept(shared: PushingGround) -> None:
+async def test_merge_of_a_node_that_somebody_else_completed_first_is_dropped_and_kept(shared: RemoteHarness) -> None:
     shared.make({"a": {}})
     by_hand = {"tasks/a.md": shared.show("tasks/a.md").replace("pending", "completed")}
     refuse_once(shared, shared.join("ann").commit("By hand", by_hand))
@@ -310,7 +310,7 @@ FAULTS: Mapping[str, tuple[Mapping[str, str], str]] = {
 
 
 @pytest.mark.parametrize("what", FAULTS)
-async def test_remote_that_cannot_be_used_is_one_line_and_nothing_is_started(shared: PushingGround, what: str) -> None:
+async def test_remote_that_cannot_be_used_is_one_line_and_nothing_is_started(shared: RemoteHarness, what: str) -> None:
     land, said = FAULTS[what]
     shared.make({"a": {}}, land=land)
     with contextlib.ExitStack() as stack:

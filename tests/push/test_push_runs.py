@@ -2,14 +2,14 @@
 
 import asyncio
 
-from push.remote_harness import PushingGround, completed, run_quietly
+from push.remote_harness import RemoteHarness, completed, run_quietly
 from run_harness import write_task
 
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.git.runner import Git
 
 
-async def test_work_lands_on_the_remote_and_the_local_branch_comes_along(shared: PushingGround) -> None:
+async def test_work_lands_on_the_remote_and_the_local_branch_comes_along(shared: RemoteHarness) -> None:
     shared.make({"a": {}, "b": {"depends_on": ["a"]}}, verify=["test -f README.md"])
     worked = await shared.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
@@ -21,7 +21,7 @@ async def test_work_lands_on_the_remote_and_the_local_branch_comes_along(shared:
 
 
 async def test_graph_and_branch_points_come_from_the_remote_and_not_from_the_local_branch(
-    shared: PushingGround,
+    shared: RemoteHarness,
 ) -> None:
     shared.make({"a": {}}, "git log --format=%s > ../seen; work")
     shared.join("ann").share("Plan", {"tasks/b.md": write_task("b")})
@@ -38,7 +38,7 @@ async def test_graph_and_branch_points_come_from_the_remote_and_not_from_the_loc
     assert worked.pending == ""
 
 
-async def test_nothing_is_pushed_unless_the_configuration_says_so(shared: PushingGround) -> None:
+async def test_nothing_is_pushed_unless_the_configuration_says_so(shared: RemoteHarness) -> None:
     shared.make({"a": {}}, land={"mode": "local"})
     worked = await shared.work()
     assert worked.names == {"a": "Merged"}
@@ -46,7 +46,7 @@ async def test_nothing_is_pushed_unless_the_configuration_says_so(shared: Pushin
     assert shared.log("%s")[0] == "Merge feat/a: Do a"
 
 
-async def test_local_changes_in_the_way_keep_the_local_branch_and_not_the_remote(shared: PushingGround) -> None:
+async def test_local_changes_in_the_way_keep_the_local_branch_and_not_the_remote(shared: RemoteHarness) -> None:
     shared.make({"a": {}, "b": {"depends_on": ["a"]}})
     (shared.top / "a.txt").write_text("mine\n")
     worked = await shared.work()
@@ -58,7 +58,7 @@ async def test_local_changes_in_the_way_keep_the_local_branch_and_not_the_remote
     assert shared.leftovers() == []
 
 
-async def test_target_need_not_be_checked_out_nor_be_there_at_all(shared: PushingGround) -> None:
+async def test_target_need_not_be_checked_out_nor_be_there_at_all(shared: RemoteHarness) -> None:
     shared.make({"a": {}}, target="main")
     shared.git.run("switch", "--quiet", "-c", "mine")
     shared.git.run("branch", "-D", "main")
@@ -83,7 +83,7 @@ CONFIGURATIONS = {
 }
 
 
-async def test_settings_of_git_change_nothing_of_what_is_fetched_and_pushed(shared: PushingGround) -> None:
+async def test_settings_of_git_change_nothing_of_what_is_fetched_and_pushed(shared: RemoteHarness) -> None:
     shared.make({"a": {}}, "tell begun; await go; work", signals=["begun", "go"])
     ann = shared.join("ann")
     ann.git.run("tag", "v1")
@@ -105,7 +105,7 @@ async def test_settings_of_git_change_nothing_of_what_is_fetched_and_pushed(shar
     assert refs == ["refs/heads/main", "refs/heads/mine", "refs/remotes/origin/main", "refs/tags/mine-too"]
 
 
-async def test_remote_may_have_another_name_and_an_address_that_is_rewritten(shared: PushingGround) -> None:
+async def test_remote_may_have_another_name_and_an_address_that_is_rewritten(shared: RemoteHarness) -> None:
     shared.name = "hub"
     shared.make({"a": {}})
     shared.git.run("remote", "set-url", "hub", "work:hub.git")
@@ -115,7 +115,7 @@ async def test_remote_may_have_another_name_and_an_address_that_is_rewritten(sha
     assert shared.leftovers() == []
 
 
-async def test_shallow_clone_lands_as_any_other(shared: PushingGround) -> None:
+async def test_shallow_clone_lands_as_any_other(shared: RemoteHarness) -> None:
     shared.make({"a": {}})
     for number in range(3):
         shared.join(f"p{number}").share(f"Commit {number}", {f"{number}.txt": "x\n"})
@@ -129,7 +129,7 @@ async def test_shallow_clone_lands_as_any_other(shared: PushingGround) -> None:
 
 
 async def test_branch_that_an_agent_pushed_goes_when_it_has_landed_and_stays_when_it_holds_more(
-    shared: PushingGround,
+    shared: RemoteHarness,
 ) -> None:
     push = "git push -q -u origin HEAD"
     more = "git push -q origin $(git commit-tree -p HEAD -m more HEAD^{tree}):refs/heads/feat/b"
@@ -142,7 +142,7 @@ async def test_branch_that_an_agent_pushed_goes_when_it_has_landed_and_stays_whe
     assert shared.git.run("config", "--get-regexp", "^branch", accept=(0, 1)).text == ""
 
 
-async def test_branch_on_the_remote_that_may_not_be_deleted_is_said_and_stops_nothing(shared: PushingGround) -> None:
+async def test_branch_on_the_remote_that_may_not_be_deleted_is_said_and_stops_nothing(shared: RemoteHarness) -> None:
     shared.make({"a": {}}, "work; git push -q origin HEAD")
     shared.hub.run("config", "receive.denyDeletes", "true")
     worked = await shared.work()
@@ -151,7 +151,7 @@ async def test_branch_on_the_remote_that_may_not_be_deleted_is_said_and_stops_no
 
 
 async def test_commit_of_a_submodule_has_to_be_on_its_remote_before_others_get_the_pointer(
-    shared: PushingGround,
+    shared: RemoteHarness,
 ) -> None:
     agent = (
         '[ "$turn" != 2 ] || { git -C lib push -q origin HEAD:refs/heads/two; echo Pushed.; exit 0; };'

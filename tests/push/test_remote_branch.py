@@ -11,7 +11,7 @@ from threading import Thread
 
 import psutil
 import pytest
-from push.remote_harness import PushingGround
+from push.remote_harness import RemoteHarness
 from run_harness import until
 
 from tasks_lib.errors import GitError, RemoteError
@@ -22,13 +22,13 @@ from tasks_lib.git.runner import Git
 
 
 @pytest.fixture
-def remote(shared: PushingGround) -> Remote:
+def remote(shared: RemoteHarness) -> Remote:
     """The remote of a repository without tasks; a question has to be answered at once."""
     shared.make({})
     return Remote(Repository.open(shared.top), "origin", "main", answer_seconds=30)
 
 
-def commit(shared: PushingGround) -> tuple[str, str]:
+def commit(shared: RemoteHarness) -> tuple[str, str]:
     """Where main was, and where it is after one more commit."""
     return shared.at(), shared.commit("More", {"more.txt": "x\n"})
 
@@ -63,7 +63,7 @@ def asking_hub() -> Generator[str]:
         server.shutdown()
 
 
-def put_program(shared: PushingGround, monkeypatch: pytest.MonkeyPatch, name: str, body: str) -> Path:
+def put_program(shared: RemoteHarness, monkeypatch: pytest.MonkeyPatch, name: str, body: str) -> Path:
     """A program of sh on the PATH; it may write to the file that is returned."""
     folder = shared.place / "programs"
     folder.mkdir()
@@ -74,7 +74,7 @@ def put_program(shared: PushingGround, monkeypatch: pytest.MonkeyPatch, name: st
 
 
 def test_push_moves_the_branch_and_the_tracking_ref_whatever_the_refspec_is(
-    shared: PushingGround, remote: Remote
+    shared: RemoteHarness, remote: Remote
 ) -> None:
     base, head = commit(shared)
     shared.git.run("config", "--replace-all", "remote.origin.fetch", "+refs/heads/other:refs/remotes/origin/other")
@@ -83,14 +83,14 @@ def test_push_moves_the_branch_and_the_tracking_ref_whatever_the_refspec_is(
     assert remote.push(head, head) == Pushed(head)
 
 
-def test_dry_push_changes_nothing(shared: PushingGround, remote: Remote) -> None:
+def test_dry_push_changes_nothing(shared: RemoteHarness, remote: Remote) -> None:
     base, head = commit(shared)
     assert remote.push(head, base, is_dry_run=True) == Pushed(head)
     assert shared.at_hub("main") == shared.at("refs/remotes/origin/main") == base
 
 
 def test_push_never_takes_away_a_commit_and_never_gives_back_one_that_was_dropped(
-    shared: PushingGround, remote: Remote
+    shared: RemoteHarness, remote: Remote
 ) -> None:
     base, head = commit(shared)
     theirs = shared.join("ann").share("By Ann", {"ann.txt": "x\n"})
@@ -105,13 +105,13 @@ def test_push_never_takes_away_a_commit_and_never_gives_back_one_that_was_droppe
     assert shared.at_hub("main") == base
 
 
-def test_a_lock_on_the_branch_is_no_refusal(shared: PushingGround, remote: Remote) -> None:
+def test_a_lock_on_the_branch_is_no_refusal(shared: RemoteHarness, remote: Remote) -> None:
     base, head = commit(shared)
     (shared.hub_path / "refs/heads/main.lock").touch()
     assert isinstance(remote.push(head, base), Raced)
 
 
-def test_words_of_a_refusal_are_printable_bounded_and_without_passwords(shared: PushingGround, remote: Remote) -> None:
+def test_words_of_a_refusal_are_printable_bounded_and_without_passwords(shared: RemoteHarness, remote: Remote) -> None:
     base, head = commit(shared)
     escapes = r"printf '\033]0;title\007\033[1;31mNo\033[0m \302\233m see https://me:secret@hub.example/rules\r\n' >&2"
     shared.hook("pre-receive", f"{escapes}; yes many words | head -1000 >&2; exit 1")
@@ -126,7 +126,7 @@ def test_words_of_a_refusal_are_printable_bounded_and_without_passwords(shared: 
 
 
 def test_no_permission_is_a_refusal_and_a_network_that_is_away_is_not(
-    shared: PushingGround, remote: Remote, monkeypatch: pytest.MonkeyPatch
+    shared: RemoteHarness, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, head = commit(shared)
     shared.git.run("remote", "set-url", "origin", "ssh://hub/x")
@@ -139,7 +139,7 @@ def test_no_permission_is_a_refusal_and_a_network_that_is_away_is_not(
 
 
 async def test_remote_that_never_answers_is_given_up_with_all_that_was_started(
-    shared: PushingGround, remote: Remote, monkeypatch: pytest.MonkeyPatch
+    shared: RemoteHarness, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pid = shared.place / "pid"
     shared.git.run("remote", "set-url", "origin", "ssh://hub/x")
@@ -152,7 +152,7 @@ async def test_remote_that_never_answers_is_given_up_with_all_that_was_started(
 
 @pytest.mark.parametrize("held", ["> /dev/null", "2> /dev/null", ""])
 def test_what_ssh_leaves_in_the_background_is_not_waited_for(
-    shared: PushingGround, remote: Remote, monkeypatch: pytest.MonkeyPatch, held: str
+    shared: RemoteHarness, remote: Remote, monkeypatch: pytest.MonkeyPatch, held: str
 ) -> None:
     """A master connection (`ControlPersist`) holds git's standard error for as long as it lives."""
     pids = shared.place / "pids"
@@ -174,7 +174,7 @@ def test_what_ssh_leaves_in_the_background_is_not_waited_for(
 
 @pytest.mark.parametrize("asking", ["GIT_ASKPASS", "SSH_ASKPASS", "core.askPass"])
 def test_no_dialog_for_a_password_is_opened(
-    shared: PushingGround, remote: Remote, monkeypatch: pytest.MonkeyPatch, asking: str
+    shared: RemoteHarness, remote: Remote, monkeypatch: pytest.MonkeyPatch, asking: str
 ) -> None:
     program = put_program(shared, monkeypatch, "dialog", 'echo "$*" >> "$(dirname "$0")/said"; sleep 1000')
     if asking == "core.askPass":
@@ -192,7 +192,7 @@ def test_no_dialog_for_a_password_is_opened(
 
 
 def test_credential_helper_that_needs_no_person_answers(
-    shared: PushingGround, remote: Remote, monkeypatch: pytest.MonkeyPatch
+    shared: RemoteHarness, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = put_program(
         shared, monkeypatch, "helper", 'echo "$1" >> "$(dirname "$0")/said"; echo username=ada; echo password=x'
@@ -206,7 +206,7 @@ def test_credential_helper_that_needs_no_person_answers(
 
 
 def test_a_partial_clone_asks_nobody_for_what_it_has_not_got(
-    shared: PushingGround, monkeypatch: pytest.MonkeyPatch
+    shared: RemoteHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Git fetches it in the middle of a command that has nothing to do with a remote."""
     shared.make({})
@@ -226,7 +226,7 @@ def test_a_partial_clone_asks_nobody_for_what_it_has_not_got(
 
 
 def test_ssh_is_told_to_ask_nobody_and_keeps_what_a_person_has_set(
-    shared: PushingGround, remote: Remote, monkeypatch: pytest.MonkeyPatch
+    shared: RemoteHarness, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = put_program(shared, monkeypatch, "ssh", 'echo "$SSH_ASKPASS_REQUIRE $*" > "$(dirname "$0")/said"; exit 255')
     shared.git.run("remote", "set-url", "origin", "ssh://hub/x")
@@ -236,7 +236,7 @@ def test_ssh_is_told_to_ask_nobody_and_keeps_what_a_person_has_set(
     assert said.read_text().startswith("never -i /my/key -oBatchMode=yes -oConnectTimeout=")
 
 
-def test_hooks_of_a_person_are_not_run_by_a_push(shared: PushingGround, remote: Remote) -> None:
+def test_hooks_of_a_person_are_not_run_by_a_push(shared: RemoteHarness, remote: Remote) -> None:
     base, head = commit(shared)
     hook = shared.top / ".git/hooks/pre-push"
     hook.write_text("#!/bin/sh\nexit 1\n")
@@ -245,7 +245,7 @@ def test_hooks_of_a_person_are_not_run_by_a_push(shared: PushingGround, remote: 
 
 
 def test_large_files_are_pushed_first_and_without_git_lfs_nothing_is(
-    shared: PushingGround, remote: Remote, monkeypatch: pytest.MonkeyPatch
+    shared: RemoteHarness, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, _ = commit(shared)
     assert not remote.uses_large_files(base)
@@ -262,7 +262,7 @@ def test_large_files_are_pushed_first_and_without_git_lfs_nothing_is(
     assert said.read_text() == f"push origin {head} {base}\n"
 
 
-def test_branches_are_deleted_only_where_they_are_known_to_be(shared: PushingGround, remote: Remote) -> None:
+def test_branches_are_deleted_only_where_they_are_known_to_be(shared: RemoteHarness, remote: Remote) -> None:
     base, head = commit(shared)
     shared.git.run("push", "--quiet", "origin", f"{base}:refs/heads/feat/a", f"{head}:refs/heads/feat/b")
     assert remote.list_branches() == {"main": base, "feat/a": base, "feat/b": head}

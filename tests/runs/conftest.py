@@ -5,25 +5,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e.opencode_harness import OpencodeGround, isolate, opening
-from run_harness import Ground, opening_ground
-from user_isolation import forget_the_person
+from e2e.opencode_harness import OpencodeHarness, isolate, opening
+from run_harness import Ground, open_harness
+from user_isolation import isolate_user_settings
 
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    forget_the_person(monkeypatch, tmp_path)
+    isolate_user_settings(monkeypatch, tmp_path)
 
 
 @pytest.fixture
 def ground(tmp_path: Path) -> Iterator[Ground]:
     """A place for one repository; at the end no process that a run of it started may be alive."""
-    with opening_ground(tmp_path) as made:
+    with open_harness(tmp_path) as made:
         yield made
 
 
 @pytest.fixture
-def oc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpencodeGround]:
+def oc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpencodeHarness]:
     """A place for one repository that the real opencode works; nothing of its runs may outlive the test."""
     for name in [name for name in os.environ if name.startswith(("XDG_", "OPENCODE"))]:
         monkeypatch.delenv(name)

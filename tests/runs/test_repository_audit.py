@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from checker_traces import text
 from generated_graphs import make_repository, run_git
-from history_writer import PATHS, START, TRAILERS, Pen, assert_says, write_rest, write_task
-from minimal_coordinator import Miniature
+from history_writer import PATHS, START, TRAILERS, HistoryWriter, assert_says, write_rest, write_task
+from minimal_coordinator import MinimalCoordinator
 
 from flows.cli.commands.audit import judge_states
 from tasks_lib.cleanup.dead_run import find_unattributed
@@ -40,21 +40,21 @@ DEAD_PID = 4_194_305
 
 
 @pytest.fixture
-def pen(tmp_path: Path) -> Pen:
-    return Pen(tmp_path)
+def pen(tmp_path: Path) -> HistoryWriter:
+    return HistoryWriter(tmp_path)
 
 
-def look(pen: Pen, limit: int = 1000) -> Audit:
+def look(pen: HistoryWriter, limit: int = 1000) -> Audit:
     if text(pen.repo, "rev-parse", "main") != pen.head:
         pen.publish()
     return audit(load_project(pen.repo, {}), limit)
 
 
-def find(pen: Pen) -> list[str]:
+def find(pen: HistoryWriter) -> list[str]:
     return [str(violation) for violation in look(pen).violations]
 
 
-def test_a_run_that_kept_its_promises_has_nothing_wrong(pen: Pen) -> None:
+def test_a_run_that_kept_its_promises_has_nothing_wrong(pen: HistoryWriter) -> None:
     write_rest(pen)
     found = look(pen)
     assert (found.violations, found.commits) == ((), 4)
@@ -67,7 +67,7 @@ def test_a_run_that_kept_its_promises_has_nothing_wrong(pen: Pen) -> None:
 
 def test_a_graph_of_every_kind_of_node_and_style_of_file_has_nothing_wrong(tmp_path: Path) -> None:
     made = make_repository(tmp_path, nodes=20, seed=1)
-    Miniature(made.repository, tmp_path / "path").work()
+    MinimalCoordinator(made.repository, tmp_path / "path").work()
     found = audit(load_project(made.repository, {}), 1000)
     assert (found.violations, found.commits) == ((), len(made.landing) + 1)
 
@@ -76,11 +76,11 @@ def without(name: str) -> dict[str, str]:
     return {"Task": "a"} | {key: value for key, value in TRAILERS.items() if key != name}
 
 
-def other(pen: Pen, name: str) -> str:
+def other(pen: HistoryWriter, name: str) -> str:
     return pen.commit([pen.head], f"Work on {name}", {f"src/{name}.txt": f"{name}\n"})
 
 
-def make_octopus(pen: Pen) -> None:
+def make_octopus(pen: HistoryWriter) -> None:
     start, merge = pen.head, pen.merge("a")
     parents = [word for parent in (f"{merge}^1", f"{merge}^2", start) for word in ("-p", parent)]
     message = text(pen.repo, "log", "-n1", "--format=%B", merge)
@@ -89,11 +89,11 @@ def make_octopus(pen: Pen) -> None:
     pen.head = run_git(pen.repo, "commit-tree", f"{merge}^{{tree}}", *parents, "-m", message)
 
 
-def foreign(pen: Pen) -> str:
+def foreign(pen: HistoryWriter) -> str:
     return pen.advance([pen.head], "By hand", {"src/hand.txt": "hand\n"}, {"Note": "by hand"})
 
 
-COMMITS: dict[str, tuple[Rule, str, Callable[[Pen], Any]]] = {
+COMMITS: dict[str, tuple[Rule, str, Callable[[HistoryWriter], Any]]] = {
     "no attempt": (Rule.FORM, "has no trailer Attempt", lambda pen: pen.merge("a", trailers=without("Attempt"))),
     "no run": (Rule.FORM, "has no trailer Run", lambda pen: pen.merge("a", trailers=without("Run"))),
     "no session": (Rule.FORM, "has no trailer Session", lambda pen: pen.merge("a", trailers=without("Session"))),
@@ -146,13 +146,13 @@ COMMITS: dict[str, tuple[Rule, str, Callable[[Pen], Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def shared_pen(tmp_path_factory: pytest.TempPathFactory) -> Pen:
+def shared_pen(tmp_path_factory: pytest.TempPathFactory) -> HistoryWriter:
     """One repository for all broken commits: nothing of them is published, so each begins where the last one did."""
-    return Pen(tmp_path_factory.mktemp("shared"))
+    return HistoryWriter(tmp_path_factory.mktemp("shared"))
 
 
 @pytest.mark.parametrize("name", COMMITS)
-def test_a_commit_that_breaks_a_promise_is_named(shared_pen: Pen, name: str) -> None:
+def test_a_commit_that_breaks_a_promise_is_named(shared_pen: HistoryWriter, name: str) -> None:
     pen, (rule, said, write) = shared_pen, COMMITS[name]
     pen.head, pen.texts = pen.before.commit, dict(START)
     write(pen)
@@ -164,7 +164,7 @@ def test_a_commit_that_breaks_a_promise_is_named(shared_pen: Pen, name: str) -> 
     assert_says(found, said, f"({rule})")
 
 
-def test_what_persons_commit_is_not_judged(pen: Pen) -> None:
+def test_what_persons_commit_is_not_judged(pen: HistoryWriter) -> None:
     pen.merge("a")
     pen.advance([pen.head], "Tidy", {PATHS["a"]: START[PATHS["a"]], "src/x.txt": "x\n"}, {"Task": "PROJ-12"})
     pen.merge("a", files={"src/a.txt": "again\n"}, parents=[])
@@ -188,7 +188,7 @@ def test_lines_that_were_not_meant_are_told_from_those_that_were(old: str, new: 
 # What lies about.
 
 
-def open_landed(pen: Pen) -> tuple[Repository, Path]:
+def open_landed(pen: HistoryWriter) -> tuple[Repository, Path]:
     """A worktree with a record of node a, which has landed; its git directory."""
     write_rest(pen)
     pen.publish()
@@ -199,30 +199,30 @@ def open_landed(pen: Pen) -> tuple[Repository, Path]:
     return repository, opened.git_dir
 
 
-def leave_branch(pen: Pen) -> None:
+def leave_branch(pen: HistoryWriter) -> None:
     _, git_dir = open_landed(pen)
     Worktrees(Repository.open(pen.repo)).remove(
         next(one for one in Worktrees(Repository.open(pen.repo)).list() if one.git_dir == git_dir)
     )
 
 
-def leave_half_made(pen: Pen) -> None:
+def leave_half_made(pen: HistoryWriter) -> None:
     run_git(pen.repo, "worktree", "add", "-q", "--lock", "--reason", MAKING, "-b", "feat/x", ".worktrees/feat/x")
 
 
-def leave_pooled(pen: Pen) -> None:
+def leave_pooled(pen: HistoryWriter) -> None:
     run_git(pen.repo, "worktree", "add", "-q", "--detach", ".worktrees/.pool/1")
     write_slot(pen.repo / ".git/worktrees/1", 1)
 
 
-def leave_gone(pen: Pen) -> None:
+def leave_gone(pen: HistoryWriter) -> None:
     run_git(pen.repo, "worktree", "add", "-q", "--detach", ".worktrees/feat/x")
     write_slot(pen.repo / ".git/worktrees/x", 1)
     (pen.repo / ".worktrees/feat/x").rename(pen.repo.parent / "elsewhere")
 
 
-def leave_file(name: str) -> Callable[[Pen], None]:
-    def leave(pen: Pen) -> None:
+def leave_file(name: str) -> Callable[[HistoryWriter], None]:
+    def leave(pen: HistoryWriter) -> None:
         path = pen.repo / ".git" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -230,7 +230,7 @@ def leave_file(name: str) -> Callable[[Pen], None]:
     return leave
 
 
-def leave_broken_kept(pen: Pen) -> None:
+def leave_broken_kept(pen: HistoryWriter) -> None:
     worktree = Worktrees(Repository.open(pen.repo)).open_branch("feat/e", pen.head)
     (worktree.path / "draft").write_text("only here\n")
     ref = keep_state(worktree, "e", "run")
@@ -238,7 +238,7 @@ def leave_broken_kept(pen: Pen) -> None:
     (pen.repo / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
 
 
-LEFT: dict[str, tuple[str, Callable[[Pen], Any]]] = {
+LEFT: dict[str, tuple[str, Callable[[HistoryWriter], Any]]] = {
     "worktree": ('feat/a: the worktree of "a", which has landed', open_landed),
     "branch": ("feat/a: a branch whose work has landed", leave_branch),
     "half-made": (".worktrees/feat/x: a worktree that a run was using", leave_half_made),
@@ -256,14 +256,14 @@ LEFT: dict[str, tuple[str, Callable[[Pen], Any]]] = {
 
 
 @pytest.mark.parametrize("name", LEFT)
-def test_what_is_left_lying_about_is_named(pen: Pen, name: str) -> None:
+def test_what_is_left_lying_about_is_named(pen: HistoryWriter, name: str) -> None:
     said, leave = LEFT[name]
     leave(pen)
     pen.head = text(pen.repo, "rev-parse", "main")
     assert_says(find(pen), said)
 
 
-def test_a_lock_is_looked_for_at_the_branch_that_a_node_has_beside_the_target(pen: Pen) -> None:
+def test_a_lock_is_looked_for_at_the_branch_that_a_node_has_beside_the_target(pen: HistoryWriter) -> None:
     run_git(pen.repo, "branch", "--move", "main", "feat/e")
     project = load_project(pen.repo, {})
     branch = project.name_branches()["e"]
@@ -274,7 +274,7 @@ def test_a_lock_is_looked_for_at_the_branch_that_a_node_has_beside_the_target(pe
     assert not any("feat/e.lock" in one for one in found)
 
 
-def test_a_process_that_is_left_is_named_and_one_of_another_repository_is_not(pen: Pen) -> None:
+def test_a_process_that_is_left_is_named_and_one_of_another_repository_is_not(pen: HistoryWriter) -> None:
     marked = {**os.environ, REPOSITORY_MARKER: str(Repository.open(pen.repo).common_dir)}
     left = subprocess.Popen(["sleep", "600"], env=marked)
     other = subprocess.Popen(["sleep", "600"], env={**marked, REPOSITORY_MARKER: "/elsewhere"})
@@ -293,7 +293,7 @@ def make_dead_private(owner: str) -> Path:
 
 
 def test_what_dead_runs_of_other_repositories_left_in_shared_places_is_not_told_of_this_one(
-    pen: Pen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pen: HistoryWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -304,7 +304,7 @@ def test_what_dead_runs_of_other_repositories_left_in_shared_places_is_not_told_
     assert other.is_dir()
 
 
-def test_a_pending_publication_is_no_fault_and_is_said(pen: Pen) -> None:
+def test_a_pending_publication_is_no_fault_and_is_said(pen: HistoryWriter) -> None:
     write_rest(pen)
     run_git(pen.repo, "update-ref", "refs/coordinator/queue/main", pen.head)
     found = audit(load_project(pen.repo, {}), 1000)
@@ -315,7 +315,7 @@ def test_a_pending_publication_is_no_fault_and_is_said(pen: Pen) -> None:
 # What was reported.
 
 
-def write_view(pen: Pen, outcomes: dict[str, str], exit_code: int, ended: str = "") -> RunView:
+def write_view(pen: HistoryWriter, outcomes: dict[str, str], exit_code: int, ended: str = "") -> RunView:
     """As a run writes of itself: every landed node with its own commit."""
     log = text(pen.repo, "log", "--first-parent", "--format=%(trailers:key=Task,valueonly,separator=)%x00%H", "main")
     commits = dict(line.split("\0") for line in log.splitlines())
@@ -343,7 +343,7 @@ ENDED = {"a": "Merged", "b/c": "Merged", "d": "Blocked", "r": "Checked", "e": "S
     ],
 )
 def test_a_report_that_git_does_not_bear_out_is_named(
-    pen: Pen, changes: dict[str, str], exit_code: int, said: str
+    pen: HistoryWriter, changes: dict[str, str], exit_code: int, said: str
 ) -> None:
     write_rest(pen)
     pen.publish()
@@ -352,7 +352,7 @@ def test_a_report_that_git_does_not_bear_out_is_named(
     assert len(find(pen)) == bool(said)
 
 
-def test_a_landing_that_was_rewritten_away_is_named_and_one_that_is_far_below_is_not(pen: Pen) -> None:
+def test_a_landing_that_was_rewritten_away_is_named_and_one_that_is_far_below_is_not(pen: HistoryWriter) -> None:
     write_rest(pen)
     pen.publish()
     write_view(pen, ENDED, 1)
@@ -362,7 +362,7 @@ def test_a_landing_that_was_rewritten_away_is_named_and_one_that_is_far_below_is
     assert_says(find(pen), 'reports that "r" landed')
 
 
-def test_a_run_that_was_killed_is_said_and_one_that_goes_on_is_left_alone(pen: Pen) -> None:
+def test_a_run_that_was_killed_is_said_and_one_that_goes_on_is_left_alone(pen: HistoryWriter) -> None:
     write_rest(pen)
     pen.publish()
     board = Board(replace(write_view(pen, {}, 0), ended="", exit_code=None), pen.repo / ".git/coordinator/run.json")
@@ -383,7 +383,7 @@ def test_states_in_prefect_that_are_not_what_the_run_wrote_are_named() -> None:
     assert judge_states(replace(view, ended=""), "RUNNING", tasks) == []
 
 
-def test_verifying_again_finds_what_is_red_and_leaves_nothing(pen: Pen, tmp_path: Path) -> None:
+def test_verifying_again_finds_what_is_red_and_leaves_nothing(pen: HistoryWriter, tmp_path: Path) -> None:
     pen.merge("a", files={"src/a.txt": "BROKEN\n"})
     pen.merge("b/c", files={"src/a.txt": "mended\n"})
     pen.advance([pen.head], "Set it up", {"coordinator.yaml": "verify: [sh check.sh]\n"}, {"Note": "by hand"})

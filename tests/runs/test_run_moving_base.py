@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from run_harness import Ground, Worked
+from run_harness import Ground, RunResult
 
 from tasks_lib.landing.moving_base import MovingBaseLimit
 from tasks_lib.reporting.run_report import ExitCode
@@ -26,7 +26,7 @@ def stop_ticking(ground: Ground) -> None:
     ground.commit("Mend verify", {"coordinator.yaml": f"{text[:start]}verify: ['true']\n{text[end:]}"})
 
 
-def see_explained(worked: Worked) -> None:
+def see_explained(worked: RunResult) -> None:
     assert '"tick-' in worked.pending
     assert "by Ticker" in worked.pending
     assert "made while verify ran" in worked.pending

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from ambiguous_names import FILES, crowd, list_refs
+from ambiguous_names import FILES, create_ambiguous_names, list_refs
 from checker import Meant, check, snapshot_user_state
 from run_harness import Ground, Tasks
 
@@ -28,7 +28,7 @@ def crowded(ground: Ground, tasks: Tasks, agent: str = WORK, verify: str = NAME_
     ground.make(tasks, agent, verify=[verify], **settings)
     old = ground.at()
     begun = ground.commit("Name files like refs", FILES)
-    return crowd(ground.git, old, [begun])
+    return create_ambiguous_names(ground.git, old, [begun])
 
 
 def subjects(ground: Ground, ref: str = "refs/heads/main") -> list[str]:

@@ -1,7 +1,7 @@
 """A run waits for nobody: what an agent, setup and verify ask a person is answered with no at once, and they see why."""
 
 import pytest
-from e2e.opencode_harness import OpencodeGround, bash, commit, node, read_results
+from e2e.opencode_harness import OpencodeHarness, bash, commit, node, read_results
 from run_harness import Ground
 
 ASKS = """\
@@ -57,7 +57,7 @@ async def test_agent_setup_and_verify_are_answered_with_no_and_see_why(
 
 @pytest.mark.xdist_group("opencode")
 async def test_shell_of_opencode_is_answered_with_no_and_the_model_sees_why(
-    oc: OpencodeGround, monkeypatch: pytest.MonkeyPatch
+    oc: OpencodeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     oc.make({"a": node(bash(f"( set +e\n{ASKS} ) 2>&1"), bash("python3; read -r x; echo ended"), commit("a"))})
     wait_everywhere(oc, monkeypatch)

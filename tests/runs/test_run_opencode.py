@@ -7,7 +7,7 @@ from checker import Meant, check, snapshot_user_state
 from e2e.opencode_harness import (
     OTHER_MODEL,
     REVIEWING,
-    OpencodeGround,
+    OpencodeHarness,
     bash,
     commit,
     delegate,
@@ -27,15 +27,15 @@ from tasks_lib.runtime.user_requests import RequestResult
 pytestmark = pytest.mark.xdist_group("opencode")
 
 
-def tell(oc: OpencodeGround, name: str) -> str:
+def tell(oc: OpencodeHarness, name: str) -> str:
     return f"echo > {oc.signal_path(name)}"
 
 
-def wait(oc: OpencodeGround, name: str) -> str:
+def wait(oc: OpencodeHarness, name: str) -> str:
     return f"read -r _ < {oc.signal_path(name)}"
 
 
-async def test_a_graph_lands_with_a_conflict_a_review_and_a_safe_exit(oc: OpencodeGround) -> None:
+async def test_a_graph_lands_with_a_conflict_a_review_and_a_safe_exit(oc: OpencodeHarness) -> None:
     mend = bash("git merge -q $COORDINATOR_TARGET; printf 'both\\n' > shared.txt; git commit -qam 'fix: take both'")
 
     def rival(mine: str, other: str) -> dict[str, object]:
@@ -81,7 +81,7 @@ async def test_a_graph_lands_with_a_conflict_a_review_and_a_safe_exit(oc: Openco
     assert worked.code is ExitCode.BLOCKED
 
 
-async def test_a_server_that_is_killed_costs_no_node_and_no_attempt(oc: OpencodeGround) -> None:
+async def test_a_server_that_is_killed_costs_no_node_and_no_attempt(oc: OpencodeHarness) -> None:
     pid = oc.place / "pid"
     begin = f"sleep 1000 & echo $! > {pid}; {tell(oc, 'begun')}; wait"
     look = f"read -r child < {pid}; if kill -0 $child; then echo alive; else echo gone; fi > child.txt"
@@ -114,7 +114,7 @@ async def test_a_server_that_is_killed_costs_no_node_and_no_attempt(oc: Opencode
     assert len(oc.list_ports()) == 2
 
 
-async def test_permissions_and_questions_are_answered_and_stall_nothing(oc: OpencodeGround) -> None:
+async def test_permissions_and_questions_are_answered_and_stall_nothing(oc: OpencodeHarness) -> None:
     question = {"question": "Which?", "header": "q", "options": [{"label": "a", "description": "A"}]}
     oc.agent = {"permission": {"external_directory": "ask", "question": "allow"}}
     oc.make(
@@ -142,7 +142,7 @@ async def test_permissions_and_questions_are_answered_and_stall_nothing(oc: Open
     assert "Nobody is here to answer" in read_results(oc.requests("asks")[-1])[0]
 
 
-async def test_a_key_that_is_refused_stops_the_run_once_and_costs_no_attempt(oc: OpencodeGround) -> None:
+async def test_a_key_that_is_refused_stops_the_run_once_and_costs_no_attempt(oc: OpencodeHarness) -> None:
     ids = [f"n{number}" for number in range(5)]
     oc.make({task_id: node(commit(task_id)) for task_id in ids})
     before = snapshot_user_state(oc.top)
@@ -165,7 +165,7 @@ async def test_a_key_that_is_refused_stops_the_run_once_and_costs_no_attempt(oc:
     assert oc.log("%(trailers:key=Attempt,valueonly,separator=)", "--merges") == ["1"] * 5
 
 
-async def test_a_node_that_uses_too_many_tokens_is_ended_in_mid_turn(oc: OpencodeGround) -> None:
+async def test_a_node_that_uses_too_many_tokens_is_ended_in_mid_turn(oc: OpencodeHarness) -> None:
     greedy = node({**bash("echo half > half.txt"), "tokens_in": 9000}, {"hang": True}, commit("greedy"))
     oc.make({"greedy": greedy, "modest": node(commit("modest"))}, budget={"node": {"tokens": 5000}})
 
@@ -177,7 +177,7 @@ async def test_a_node_that_uses_too_many_tokens_is_ended_in_mid_turn(oc: Opencod
     assert len(oc.requests("greedy")) <= 2
 
 
-async def test_a_message_is_heard_in_the_turn_and_an_abort_ends_a_call_that_hangs(oc: OpencodeGround) -> None:
+async def test_a_message_is_heard_in_the_turn_and_an_abort_ends_a_call_that_hangs(oc: OpencodeHarness) -> None:
     oc.make(
         {"a": node(bash(f"{tell(oc, 'begun')}; {wait(oc, 'go')}"), commit("a")), "b": node({"hang": True})},
         signals=["begun", "go"],
@@ -211,7 +211,7 @@ Whistle while you work.
 """
 
 
-async def test_roles_and_instructions_come_from_the_target_and_stay_for_the_run(oc: OpencodeGround) -> None:
+async def test_roles_and_instructions_come_from_the_target_and_stay_for_the_run(oc: OpencodeHarness) -> None:
     role = ".opencode/agents/implementation-specialist.md"
     change = f"for word in Hum; do echo $word instead. > {role}; echo $word always. > AGENTS.md; done"
     oc.make(

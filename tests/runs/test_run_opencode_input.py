@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from checker import Meant, check, snapshot_user_state
-from e2e.opencode_harness import OpencodeGround, commit, describe_opencode, node, read_system
+from e2e.opencode_harness import OpencodeHarness, commit, describe_opencode, node, read_system
 from opencode_scripts import find_opencode
 
 from tasks_lib.agents.opencode.config.config_directory import write_configuration, write_stub
@@ -23,7 +23,7 @@ PASSWORD = "a password of the person's"
 ROLE = ".opencode/agents/implementation-specialist.md"
 
 
-async def refuse(oc: OpencodeGround, agent: Mapping[str, Any], **settings: Any) -> str:
+async def refuse(oc: OpencodeHarness, agent: Mapping[str, Any], **settings: Any) -> str:
     """What a run says that cannot begin; it leaves nothing."""
     oc.agent = dict(agent)
     oc.make({"a": node(commit("a"))}, **settings)
@@ -36,7 +36,7 @@ async def refuse(oc: OpencodeGround, agent: Mapping[str, Any], **settings: Any) 
     return str(caught.value)
 
 
-async def test_opencode_that_is_not_on_path(oc: OpencodeGround, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_opencode_that_is_not_on_path(oc: OpencodeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     places = [place for place in os.environ["PATH"].split(":") if not os.access(f"{place}/opencode", os.X_OK)]
     monkeypatch.setenv("PATH", ":".join(places))
     said = await refuse(oc, {"command": []})
@@ -44,7 +44,7 @@ async def test_opencode_that_is_not_on_path(oc: OpencodeGround, monkeypatch: pyt
     assert "npm install -g opencode-ai@1.18.33" in said
 
 
-async def test_opencode_of_another_version(oc: OpencodeGround) -> None:
+async def test_opencode_of_another_version(oc: OpencodeHarness) -> None:
     program = oc.place / "other"
     program.write_text("#!/bin/sh\necho 9.9.9\n")
     program.chmod(0o755)
@@ -52,13 +52,13 @@ async def test_opencode_of_another_version(oc: OpencodeGround) -> None:
     assert f"`{program}` is opencode 9.9.9; 1.18.33 or a later 1.18 is required" in said
 
 
-async def test_opencode_at_a_relative_path_is_that_of_the_repository(oc: OpencodeGround) -> None:
+async def test_opencode_at_a_relative_path_is_that_of_the_repository(oc: OpencodeHarness) -> None:
     said = await refuse(oc, {"command": ["./tools/opencode"]}, files={"tools/opencode": "not a program\n"})
     assert said.startswith(f"`{oc.top}/tools/opencode` is not an executable file")
 
 
 async def test_unknown_roles_and_models_and_a_provider_that_is_not_there_are_all_said_at_once(
-    oc: OpencodeGround,
+    oc: OpencodeHarness,
 ) -> None:
     nowhere = f"http://127.0.0.1:{find_port()}/v1"
     agent = {**describe_opencode(nowhere), "model": "scripted/m9"}
@@ -74,21 +74,21 @@ async def test_unknown_roles_and_models_and_a_provider_that_is_not_there_are_all
 TASK = "---\nid: b\nname: Do b\nstatus: pending\nmodel: elsewhere/m1\n---\n\n## Description\nDo it.\n"
 
 
-async def test_a_role_with_broken_front_matter_is_named_by_file_and_line(oc: OpencodeGround) -> None:
+async def test_a_role_with_broken_front_matter_is_named_by_file_and_line(oc: OpencodeHarness) -> None:
     text = "---\ndescription: works\nmode: primery\npermission:\n  bash: maybe\n---\nWork.\n"
     said = await refuse(oc, {}, files={ROLE: text})
     assert f"{ROLE}:3: mode is" in said
     assert f"{ROLE}:5: permission.bash is" in said
 
 
-async def test_an_address_where_nobody_listens(oc: OpencodeGround) -> None:
+async def test_an_address_where_nobody_listens(oc: OpencodeHarness) -> None:
     url = f"http://127.0.0.1:{find_port()}"
     said = await refuse(oc, {"url": url})
     assert said.startswith(f"coordinator.yaml: agent.url: opencode's server at {url} cannot be reached")
 
 
 @asynccontextmanager
-async def serving(oc: OpencodeGround) -> AsyncGenerator[Address]:
+async def serving(oc: OpencodeHarness) -> AsyncGenerator[Address]:
     """A server that a person started, with a configuration of the person's own."""
     place = oc.place / "person"
     write_configuration(
@@ -107,7 +107,7 @@ async def serving(oc: OpencodeGround) -> AsyncGenerator[Address]:
 
 
 async def test_a_persons_server_is_worked_with_and_left_as_it_was(
-    oc: OpencodeGround, monkeypatch: pytest.MonkeyPatch
+    oc: OpencodeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving(oc) as address, connect(address, 60) as client:
         where = {"directory": str(oc.place / "home")}

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from e2e.opencode_harness import OpencodeGround, bash, commit, node, read_results
+from e2e.opencode_harness import OpencodeHarness, bash, commit, node, read_results
 from hostile_environment import Listener
 
 pytestmark = pytest.mark.xdist_group("opencode")
@@ -14,7 +14,7 @@ export const Trap = async () => ({{}})
 
 
 async def test_opencode_reaches_what_is_on_this_machine_without_the_proxy_and_runs_nothing_of_the_repository(
-    oc: OpencodeGround, monkeypatch: pytest.MonkeyPatch
+    oc: OpencodeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listener, marks = Listener(), oc.place / "marks"
     trap = f"#!/bin/sh\necho $0 >> {marks}\nexit 97\n"

@@ -2,7 +2,7 @@
 
 import pytest
 from checker import Meant, check, snapshot_user_state
-from e2e.opencode_harness import OpencodeGround, commit, node
+from e2e.opencode_harness import OpencodeHarness, commit, node
 
 from flows.demo.model_script import Step
 from tasks_lib.reporting.run_report import ExitCode
@@ -12,7 +12,7 @@ SOON = {"retry-after-ms": "50"}
 """opencode obeys this, and so gives up after its five retries at once."""
 
 
-async def test_wait_of_a_day_stops_the_run_once_with_its_date_and_counts_no_attempt(oc: OpencodeGround) -> None:
+async def test_wait_of_a_day_stops_the_run_once_with_its_date_and_counts_no_attempt(oc: OpencodeHarness) -> None:
     ids = [f"n{number}" for number in range(5)]
     oc.make({task_id: node(commit(task_id)) for task_id in ids})
     before = snapshot_user_state(oc.top)
@@ -36,7 +36,7 @@ async def test_wait_of_a_day_stops_the_run_once_with_its_date_and_counts_no_atte
     assert oc.log("%(trailers:key=Attempt,valueonly,separator=)", "--merges") == ["1"] * 5
 
 
-async def test_limit_without_a_time_stops_the_run_once_its_patience_is_used_up(oc: OpencodeGround) -> None:
+async def test_limit_without_a_time_stops_the_run_once_its_patience_is_used_up(oc: OpencodeHarness) -> None:
     oc.make({"a": node(commit("a")), "b": node(commit("b"))}, watch={"limit_seconds": 0.01}, review={"when": "never"})
     oc.mind.refusal = Step(error=529, headers=SOON, message="Overloaded")
 

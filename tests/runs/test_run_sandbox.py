@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from run_harness import Ground, opening_ground
+from run_harness import Ground, open_harness
 
 TOP = Path(__file__).resolve().parent.parent.parent
 INSTALLED = TOP / ".local/bubblewrap/usr/bin"
@@ -34,7 +34,7 @@ work
 @pytest.fixture
 def ground() -> Iterator[Ground]:
     """A place outside of /dev, where other tests may have theirs: the sandbox has a /dev of its own."""
-    with tempfile.TemporaryDirectory() as place, opening_ground(Path(place)) as made:
+    with tempfile.TemporaryDirectory() as place, open_harness(Path(place)) as made:
         yield made
 
 

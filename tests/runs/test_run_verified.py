@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 
 import pytest
-from run_harness import Ground, Worked, reach
+from run_harness import Ground, RunResult, reach
 
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.reporting.run_report import ExitCode
@@ -74,7 +74,7 @@ async def test_attributes_of_the_target_count_while_another_branch_is_checked_ou
 # What the worktree cannot show.
 
 
-def count(worked: Worked, words: str) -> int:
+def count(worked: RunResult, words: str) -> int:
     return sum(words in line for line in worked.lines)
 
 
@@ -172,7 +172,7 @@ async def test_file_that_is_unclean_by_itself_and_edited_is_the_agents(ground: G
 # The gate.
 
 
-async def expect_held(ground: Ground, *said: str, nodes: Sequence[str] = ("a", "b")) -> Worked:
+async def expect_held(ground: Ground, *said: str, nodes: Sequence[str] = ("a", "b")) -> RunResult:
     worked = await ground.work()
     assert worked.names == dict.fromkeys(nodes, "Failed"), worked.lines
     assert worked.code is ExitCode.BLOCKED

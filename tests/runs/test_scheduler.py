@@ -4,7 +4,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from run_harness import Ground, PlainLauncher, Tasks, opening_ground, reach, until
+from run_harness import Ground, PlainLauncher, Tasks, open_harness, reach, until
 
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.engine.scheduler import OpenNode, list_delays
@@ -18,7 +18,7 @@ LONG = {"attempts": 2, "delay_seconds": 120, "max_delay_seconds": 120}
 
 @pytest.fixture
 def ground(tmp_path: Path) -> Generator[Ground]:
-    with opening_ground(tmp_path) as made:
+    with open_harness(tmp_path) as made:
         yield made
 
 

@@ -42,7 +42,7 @@ server.serve_forever()
 """A program that starts like opencode in a tenth of the time, for tests that do not depend on its answers."""
 
 
-def make_stand_in(directory: Path) -> tuple[str, ...]:
+def make_fake_program(directory: Path) -> tuple[str, ...]:
     program = directory / "stand_in.py"
     program.write_text(STAND_IN)
     return (sys.executable, str(program))

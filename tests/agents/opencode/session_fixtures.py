@@ -98,7 +98,7 @@ class Opened:
             return await asyncio.to_thread(bell.read_text)
 
 
-class Lab:
+class SessionFixture:
     """Servers of one test module."""
 
     def __init__(self, directory: Path, model: ModelServer, host: Host) -> None:
@@ -174,7 +174,7 @@ def make_worktree(directory: Path) -> Path:
 
 
 @asynccontextmanager
-async def open_lab(directory: Path, *, seats: int = 25, decide: Decide | None = None) -> AsyncGenerator[Lab]:
+async def open_lab(directory: Path, *, seats: int = 25, decide: Decide | None = None) -> AsyncGenerator[SessionFixture]:
     """A lab whose servers are started by its first session and stopped at the end; `decide` as `ModelServer` has it."""
     program = find_opencode()
     give_short_catalog(directory)
@@ -197,7 +197,7 @@ async def open_lab(directory: Path, *, seats: int = 25, decide: Decide | None = 
         log = directory / "server.log"
         plan = ServerPlan((str(program),), environment, directory / "data", directory / "configuration", log, 5.0)
         fleet = ServerPool(plan, shells, directory / "password", "a password of the test", seats=seats)
-        lab = Lab(directory, model, fleet)
+        lab = SessionFixture(directory, model, fleet)
         try:
             yield lab
         finally:

@@ -16,9 +16,9 @@ from server_fixtures import (
     Opened,
     find_carriers,
     make_backend,
+    make_fake_program,
     make_plan,
     make_spec,
-    make_stand_in,
     make_worktree,
     with_model,
 )
@@ -240,10 +240,10 @@ async def test_a_server_of_the_users_that_is_not_there_is_said_to_be_missing(tmp
 
 
 async def test_a_server_of_the_users_of_another_version_is_refused(tmp_path: Path) -> None:
-    stand_in = Server(make_plan(tmp_path, make_stand_in(tmp_path)), 0)
+    stand_in = Server(make_plan(tmp_path, make_fake_program(tmp_path)), 0)
     address = await stand_in.start()
     await stand_in.stop()
-    plan = make_plan(tmp_path, make_stand_in(tmp_path), environment={"STAND_IN_VERSION": "1.17.0"})
+    plan = make_plan(tmp_path, make_fake_program(tmp_path), environment={"STAND_IN_VERSION": "1.17.0"})
     port = address.url.rpartition(":")[2]
     program = await asyncio.create_subprocess_exec(
         *plan.command, "--port", port, env=plan.environment, stdout=asyncio.subprocess.PIPE

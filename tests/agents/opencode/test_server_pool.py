@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from server_fixtures import find_carriers, is_answered, make_plan, make_stand_in
+from server_fixtures import find_carriers, is_answered, make_fake_program, make_plan
 
 from tasks_lib.agents.opencode.config.shell_environments import Shells
 from tasks_lib.agents.opencode.servers.server_interface import Host
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.xdist_group("opencode")
 
 
 def make_fleet(directory: Path, *, seats: int = 25, well_seconds: float = 60.0, **environment: str) -> ServerPool:
-    plan = make_plan(directory, make_stand_in(directory), environment=environment)
+    plan = make_plan(directory, make_fake_program(directory), environment=environment)
     shells = Shells(directory / "shells")
     return ServerPool(plan, shells, directory / "password", "secret word", seats=seats, well_seconds=well_seconds)
 

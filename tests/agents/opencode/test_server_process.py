@@ -12,8 +12,8 @@ from server_fixtures import (
     find_carriers,
     is_answered,
     make_backend,
+    make_fake_program,
     make_plan,
-    make_stand_in,
     make_worktree,
     run_shell,
     with_model,
@@ -77,7 +77,7 @@ async def test_a_program_that_cannot_be_started_is_named(tmp_path: Path) -> None
 
 
 async def test_a_server_of_another_version_is_not_taken(tmp_path: Path) -> None:
-    plan = make_plan(tmp_path, make_stand_in(tmp_path), environment={"STAND_IN_VERSION": "2.0.0"})
+    plan = make_plan(tmp_path, make_fake_program(tmp_path), environment={"STAND_IN_VERSION": "2.0.0"})
     with pytest.raises(AgentError, match=r"opencode 2\.0\.0"):
         await Server(plan, 0).start()
     assert find_carriers("COORDINATOR_REPOSITORY", str(tmp_path)) == []
@@ -95,7 +95,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_wrapper_stands_before_the_program(tmp_path: Path) -> None:
-    server = Server(make_plan(tmp_path, make_stand_in(tmp_path), wrapper=("env", "WRAPPED=yes")), 0)
+    server = Server(make_plan(tmp_path, make_fake_program(tmp_path), wrapper=("env", "WRAPPED=yes")), 0)
     process = leader_of(await server.start())
     try:
         assert process.environ()["WRAPPED"] == "yes"

@@ -7,7 +7,7 @@ from email.utils import formatdate
 
 import pytest
 import pytest_asyncio
-from session_fixtures import Lab, open_lab
+from session_fixtures import SessionFixture, open_lab
 
 from flows.demo.model_script import Call, Message, Step, choose_step, find_place, read_text
 from tasks_lib.agents.opencode.turns.session_adapter import Shared
@@ -46,13 +46,13 @@ MOOD = Mood()
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Lab]:
+async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[SessionFixture]:
     async with open_lab(tmp_path_factory.mktemp("lab"), decide=MOOD) as opened:
         yield opened
 
 
 @pytest.fixture
-def mood(lab: Lab) -> Mood:
+def mood(lab: SessionFixture) -> Mood:
     lab.model.requests.clear()
     MOOD.steps, MOOD.answers = (), 0
     return MOOD
@@ -86,7 +86,7 @@ def bash(command: str) -> Step:
     ],
 )
 async def test_turn_that_goes_round_without_progress_ends_after_a_few_requests(
-    lab: Lab, mood: Mood, step: Step, said: str
+    lab: SessionFixture, mood: Mood, step: Step, said: str
 ) -> None:
     mood.steps = [step]
     end = await lab.open(shared=Shared()).prompt("Do it.")
@@ -95,7 +95,9 @@ async def test_turn_that_goes_round_without_progress_ends_after_a_few_requests(
     assert len(lab.model.requests) <= FEW
 
 
-async def test_turn_that_is_compacted_after_every_step_and_gets_on_is_left_alone(lab: Lab, mood: Mood) -> None:
+async def test_turn_that_is_compacted_after_every_step_and_gets_on_is_left_alone(
+    lab: SessionFixture, mood: Mood
+) -> None:
     mood.steps = [*(bash(f"echo {number} > progress.txt") for number in range(6)), Step(say="All of it.")]
     numbers = itertools.count()
 
@@ -109,7 +111,9 @@ async def test_turn_that_is_compacted_after_every_step_and_gets_on_is_left_alone
 
 @pytest.mark.parametrize("status", [429, 503, 529])
 @pytest.mark.parametrize("is_date", [False, True], ids=["seconds", "date"])
-async def test_wait_of_a_day_is_refused_at_once_with_its_date(lab: Lab, mood: Mood, status: int, is_date: bool) -> None:
+async def test_wait_of_a_day_is_refused_at_once_with_its_date(
+    lab: SessionFixture, mood: Mood, status: int, is_date: bool
+) -> None:
     until = time.time() + A_DAY
     mood.steps = [
         Step(error=status, headers={"retry-after": formatdate(until, usegmt=True) if is_date else str(A_DAY)})
