@@ -6,14 +6,14 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
 from tasks_lib import model
-from tasks_lib.node.attempt import Retry
+from tasks_lib.node.attempt import AttemptRetry
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, STOPPED_EARLY, ExitCode
 
 RETRY = "AttemptFailed"
 """The only state that Prefect retries; no task run ends in it."""
 
 
-def describe_outcome(outcome: model.Outcome | Retry) -> State[Any]:
+def describe_outcome(outcome: model.Outcome | AttemptRetry) -> State[Any]:
     """The final state of a node's task run."""
     match outcome:
         case model.Merged(commit) | model.Checked(commit):
@@ -25,7 +25,7 @@ def describe_outcome(outcome: model.Outcome | Retry) -> State[Any]:
             return Failed(name=str(outcome.name), message=reason)
         case model.Aborted(reason) | model.Skipped(reason):
             return Cancelled(name=str(outcome.name), message=reason)
-        case Retry(reason):
+        case AttemptRetry(reason):
             return Failed(name=RETRY, message=reason)
         case _:
             assert_never(outcome)

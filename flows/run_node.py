@@ -25,7 +25,7 @@ from flows.prefect_states import RETRY, describe_outcome
 from tasks_lib.engine.scheduler import OpenNode, list_delays
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.model import Skipped, Task
-from tasks_lib.node.attempt import Retry
+from tasks_lib.node.attempt import AttemptRetry
 from tasks_lib.runtime.status_board import Board
 from tasks_lib.settings.schema import RetrySettings
 
@@ -68,7 +68,7 @@ class PrefectLauncher:
         self._retrying.pop(node_id, None)
         with self._logging(node_id):
             ended = await self._nodes[node_id].attempt()
-        if isinstance(ended, Retry) and (context := TaskRunContext.get()):
+        if isinstance(ended, AttemptRetry) and (context := TaskRunContext.get()):
             self._retrying[node_id] = context.task_run.id
         return describe_outcome(ended)
 

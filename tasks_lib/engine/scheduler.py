@@ -13,9 +13,9 @@ from tasks_lib.errors import InputError
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.model import Aborted, Failed, Outcome, Skipped, Task
-from tasks_lib.node.attempt import Retry, live
+from tasks_lib.node.attempt import AttemptRetry, run_attempt
 from tasks_lib.reporting.run_report import ExitCode, find_exit_code
-from tasks_lib.runtime.session_slots import Seat
+from tasks_lib.runtime.session_slots import SlotLease
 from tasks_lib.settings.schema import RetrySettings
 
 OPEN_PER_SESSION = 2
@@ -47,7 +47,7 @@ class OpenNode:
         self._run = opened.run
         self._merge_queue = opened.merge_queue
         self._rank = -float(priority)
-        self._seat: Seat = opened.run.agents.slots.seat(self._rank)
+        self._slot_lease: SlotLease = opened.run.agents.slots.lease(self._rank)
         self._delays = list_delays(opened.run.settings.retry)
 
     @property
@@ -59,17 +59,17 @@ class OpenNode:
         """Whether a person stopped the run, or this node."""
         return self._run.stopping.is_requested or self._run.requests.is_abort_requested(self.id)
 
-    async def attempt(self) -> Outcome | Retry:
+    async def attempt(self) -> Outcome | AttemptRetry:
         """Make one attempt; how the node ended, or that another attempt is due. Raises what breaks in our own code."""
         self.is_waiting = False
         self.attempts += 1
         self.changed.set()
         try:
-            ended = await live(self._run, self._merge_queue, self.id, self._seat, self._rank)
+            ended = await run_attempt(self._run, self._merge_queue, self.id, self._slot_lease, self._rank)
         except Exception as error:
             self.outcome = Failed(f"its attempt failed unexpectedly: {error!r}")
             raise
-        if not isinstance(ended, Retry):
+        if not isinstance(ended, AttemptRetry):
             self.outcome = ended
         else:
             self.is_waiting = True
@@ -88,7 +88,7 @@ class OpenNode:
 
     def close(self) -> None:
         """Leave the slot, and forget what persons wanted of this node; call when nothing works for it any more."""
-        self._seat.leave()
+        self._slot_lease.release()
         self._run.requests.leave(self.id)
 
 

@@ -20,7 +20,7 @@ from tasks_lib.node.branch_start import update_unstarted_branch
 from tasks_lib.node.previous_attempt import count_attempts, read_previous
 from tasks_lib.process.process_groups import GroupId, end_group
 from tasks_lib.runtime.run_context import Run
-from tasks_lib.runtime.session_slots import Seat
+from tasks_lib.runtime.session_slots import SlotLease
 from tasks_lib.runtime.user_requests import RequestResult
 from tasks_lib.session.attempt_record import (
     Acceptance,
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Work:
+class AttemptContext:
     """What the stages of one attempt hand on.
 
     `task` is as the head has it, `state` what git last said of the worktree since nobody else has been at work in it,
@@ -51,7 +51,7 @@ class Work:
     run: Run
     merge_queue: MergeQueue
     task: Task
-    seat: Seat
+    slot_lease: SlotLease
     worktree: Worktree
     record: Record
     is_resumed: bool = False
@@ -66,9 +66,9 @@ class Work:
     def branch(self) -> str:
         return self.record.branch
 
-    async def unless_stopped(self, work: Awaitable[T]) -> T:
-        """The result of `work`, or Interrupted once the run, or this node, is stopped."""
-        return await self.run.stopping.unless_stopped(work, self.task.id)
+    async def unless_stopped(self, job: Awaitable[T]) -> T:
+        """The result of `job`, or Interrupted once the run, or this node, is stopped."""
+        return await self.run.stopping.unless_stopped(job, self.task.id)
 
     def show(self, view: SessionView) -> None:
         """The session, the author's or a reviewer's, does something else now, or has spent more."""
@@ -91,7 +91,7 @@ class Work:
         self.run.board.show(self.task.id, tokens=spent.tokens, cost=spent.cost)
         self.run.board.show_spending(total.tokens, total.cost)
 
-    async def hear(self, text: str) -> RequestResult:
+    async def receive_message(self, text: str) -> RequestResult:
         """Bring a person's `text` to the agent: into its turn if it can be, else with its next prompt."""
         if self.record.stage in STAGES_WITHOUT_AGENT:
             why = f"{self.task.id} is at the stage {self.record.stage}, where its agent gets no more prompts"
@@ -141,7 +141,7 @@ class Work:
         self.state = None
         self.note(attempt=self.record.attempt.with_slot(self.worktree.slot))
 
-    def take_out(self) -> None:
+    def remove_nested(self) -> None:
         """Keep, and take out, what the agent made beside its branch; the next attempt is told."""
         try:
             taken = self.run.git.worktrees.take_out(self.worktree, self.task.id)
@@ -198,7 +198,7 @@ def new_session_id() -> str:
     return uuid.uuid4().hex[:12]
 
 
-async def open_attempt(run: Run, merge_queue: MergeQueue, task: Task, seat: Seat) -> Work:
+async def open_attempt(run: Run, merge_queue: MergeQueue, task: Task, slot_lease: SlotLease) -> AttemptContext:
     """Make or resume the node's worktree, ending what an earlier coordinator left running in it."""
     head = run.git.head.last_seen()
     branch = run.nodes.branch_of(task.id)
@@ -219,13 +219,13 @@ async def open_attempt(run: Run, merge_queue: MergeQueue, task: Task, seat: Seat
     record = record.change(
         attempt=record.attempt.with_slot(worktree.slot), turn=record.turn.with_process(0, record.turn.pid_started)
     )
-    work = Work(
-        run, merge_queue, task, seat, worktree, record,
+    context = AttemptContext(
+        run, merge_queue, task, slot_lease, worktree, record,
         is_resumed=worktree.is_resumed and not is_fresh, state=state,
     )  # fmt: skip
-    run.requests.enter(task.id, work)
-    work.enter(Stage.WORKTREE, branch)
-    return work
+    run.requests.enter(task.id, context)
+    context.enter(Stage.WORKTREE, branch)
+    return context
 
 
 def _find_base(run: Run, branch: str, head: str) -> str:

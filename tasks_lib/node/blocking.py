@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tasks_lib.git.compose.commit_composer import Candidate, NewTask
 from tasks_lib.model import HUMAN, AttemptEnd, Blocked, Status, Task
 from tasks_lib.naming import is_resolve_task, name_resolve_task
-from tasks_lib.node.attempt_context import Work
+from tasks_lib.node.attempt_context import AttemptContext
 from tasks_lib.taskfile.parsing import decode, get_section, render_task
 
 
@@ -17,41 +17,41 @@ class Blocker:
     notes: str = ""
 
 
-async def block_node(work: Work, blocker: Blocker) -> Blocked:
+async def block_node(context: AttemptContext, blocker: Blocker) -> Blocked:
     """Commit the blocker to the head; the worktree and the branch stay as they are for the next attempt."""
-    run = work.run
-    task = run.nodes.graph.tasks.get(work.task.id, work.task)
-    agent_notes = await run.git.call(read_new_notes, work)
+    run = context.run
+    task = run.nodes.graph.tasks.get(context.task.id, context.task)
+    agent_notes = await run.git.call(read_new_notes, context)
     notes = "\n\n".join(part for part in (agent_notes, blocker.notes.strip()) if part)
     resolve_id = "" if is_resolve_task(task.id) else name_resolve_task(task.id, run.nodes.graph.tasks)
-    resolve = make_resolve_task(work, task, resolve_id, blocker.reason, notes) if resolve_id else None
+    resolve = make_resolve_task(context, task, resolve_id, blocker.reason, notes) if resolve_id else None
 
     def compose(head: str) -> Candidate:
-        return work.merge_queue.composer.compose_blocker(
+        return context.merge_queue.composer.compose_blocker(
             task,
             head,
             reason=blocker.reason,
             notes=notes,
             resolve=resolve,
-            attempt=work.record.attempt.number,
+            attempt=context.record.attempt.number,
             run=run.id,
-            session=work.record.attempt.session,
+            session=context.record.attempt.session,
         )
 
-    await work.merge_queue.commit_to_head(compose)
-    work.note(stage=AttemptEnd.BLOCKED)
+    await context.merge_queue.commit_to_head(compose)
+    context.note(stage=AttemptEnd.BLOCKED)
     return Blocked(blocker.reason, resolve_id)
 
 
-def make_resolve_task(work: Work, task: Task, resolve_id: str, reason: str, notes: str) -> NewTask:
+def make_resolve_task(context: AttemptContext, task: Task, resolve_id: str, reason: str, notes: str) -> NewTask:
     """The task file that waits for a person; completing it on the target lets the node run again."""
-    target = work.run.project.target
+    target = context.run.project.target
     body = f"""## Description
 Task `{task.id}` ({task.name}) is blocked:
 
 {reason}
 
-Its branch `{work.branch}` and its worktree contain the work done so far. `{task.path}` has the agent's notes.
+Its branch `{context.branch}` and its worktree contain the work done so far. `{task.path}` has the agent's notes.
 
 ## Acceptance Criteria
 - [ ] What blocks it is resolved: in the code, in `{task.path}`, or outside.
@@ -69,15 +69,15 @@ Its branch `{work.branch}` and its worktree contain the work done so far. `{task
         depends_on=(),
         body=body,
     )
-    return NewTask(resolve_id, f"{work.run.project.tasks_dir}/{resolve_id}.md", text)
+    return NewTask(resolve_id, f"{context.run.project.tasks_dir}/{resolve_id}.md", text)
 
 
-def read_new_notes(work: Work) -> str:
+def read_new_notes(context: AttemptContext) -> str:
     """What the agent wrote under `## Notes` of its own task file beyond what stands at the head."""
-    file = work.worktree.path / work.task.path
+    file = context.worktree.path / context.task.path
     if file.is_symlink() or not file.is_file():
         return ""
     mine = (get_section(decode(file.read_bytes()), "Notes") or "").strip()
-    head = work.run.git.reader.text(work.run.git.head.current(), work.task.path) or ""
+    head = context.run.git.reader.text(context.run.git.head.current(), context.task.path) or ""
     before = (get_section(head, "Notes") or "").strip()
     return mine.removeprefix(before).strip() if before else mine

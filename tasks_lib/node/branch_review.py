@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from tasks_lib.agents.backend import Session, TurnEnd, TurnSpec
 from tasks_lib.errors import ShellError
 from tasks_lib.model import REVIEW_LEVEL, Stage, Verdict
-from tasks_lib.node.attempt_context import Work, new_session_id
-from tasks_lib.node.turn_loop import ask, describe_session, set_up
+from tasks_lib.node.attempt_context import AttemptContext, new_session_id
+from tasks_lib.node.turn_loop import describe_session, prompt_until_answered, set_up
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit, TurnFacts, Unfinished, decide_turn
 
@@ -29,51 +29,53 @@ class ReviewFailed:
     reason: str
 
 
-async def review_branch(work: Work, commit: str) -> ReviewEnded | ReviewFailed:
+async def review_branch(context: AttemptContext, commit: str) -> ReviewEnded | ReviewFailed:
     """Have `commit` reviewed; a reviewer that breaks or gives no verdict says nothing of it: another is asked."""
-    round_number = work.record.rounds.review + 1
-    work.enter(Stage.REVIEW, f"round {round_number}")
-    ended = await _review_once(work, commit)
+    round_number = context.record.rounds.review + 1
+    context.enter(Stage.REVIEW, f"round {round_number}")
+    ended = await _review_once(context, commit)
     for _ in range(1, REVIEWERS):
         if isinstance(ended, ReviewEnded):
             break
-        work.enter(Stage.REVIEW, f"round {round_number} again: the review {ended.reason}")
-        ended = await _review_once(work, commit)
+        context.enter(Stage.REVIEW, f"round {round_number} again: the review {ended.reason}")
+        ended = await _review_once(context, commit)
     return ended
 
 
-async def _review_once(work: Work, commit: str) -> ReviewEnded | ReviewFailed:
+async def _review_once(context: AttemptContext, commit: str) -> ReviewEnded | ReviewFailed:
     """One review of `commit`, in a worktree of the reviewer's own whose changes are thrown away."""
-    run = work.run
+    run = context.run
     worktree = await run.git.call(run.git.worktrees.open_detached, commit, "review")
-    name = f"review-{work.record.attempt.number}-{work.record.rounds.review + 1}"
-    log = run.log_path(work.task.id, name)
+    name = f"review-{context.record.attempt.number}-{context.record.rounds.review + 1}"
+    log = run.log_path(context.task.id, name)
     role = run.settings.role_for(REVIEW_LEVEL)
-    spec = describe_session(work, worktree, new_session_id(), role, log)
+    spec = describe_session(context, worktree, new_session_id(), role, log)
     session = run.agents.backend.open(replace(spec, model=run.settings.agent.models.get(role, ""), is_read_only=True))
     try:
         # The reviewer runs the tests, so its worktree needs what that of the author has.
-        await set_up(work, worktree, run.log_path(work.task.id, f"setup-{name}"))
-        return await _ask_for_verdict(work, session, commit)
+        await set_up(context, worktree, run.log_path(context.task.id, f"setup-{name}"))
+        return await _ask_for_verdict(context, session, commit)
     except ShellError as error:
         return ReviewFailed(f"could not start: setup failed: {error}")
     finally:
         await session.close()
-        await run.git.call(run.git.worktrees.take_out, worktree, work.task.id)
+        await run.git.call(run.git.worktrees.take_out, worktree, context.task.id)
         await run.git.call(run.git.worktrees.release, worktree)
 
 
-async def _ask_for_verdict(work: Work, session: Session, commit: str) -> ReviewEnded | ReviewFailed:
-    run = work.run
-    text = await run.git.call(run.git.reader.text, commit, work.task.path) or ""
+async def _ask_for_verdict(context: AttemptContext, session: Session, commit: str) -> ReviewEnded | ReviewFailed:
+    run = context.run
+    text = await run.git.call(run.git.reader.text, commit, context.task.path) or ""
     head = run.git.head.last_seen()
     prompt = agent_prompts.write_review_prompt(
-        work.task, text, work.branch, head, run.agents.instructions.agents_md, run.agents.instructions.templates
+        context.task, text, context.branch, head, run.agents.instructions.agents_md, run.agents.instructions.templates
     )
     for number in range(1, run.settings.watch.nudges + 2):
-        if excess := run.budgets.refuse_turn(work.record, work.record.attempt.session):
+        if excess := run.budgets.refuse_turn(context.record, context.record.attempt.session):
             return ReviewFailed(f"was not started: {excess}")
-        end = await ask(work, session, prompt, TurnSpec(attempt=work.record.attempt.number, turn=number, target=head))
+        end = await prompt_until_answered(
+            context, session, prompt, TurnSpec(attempt=context.record.attempt.number, turn=number, target=head)
+        )
         match decide_turn(_gather_facts(end, commit)):
             case Done(verdict) if verdict is not None:
                 return ReviewEnded(verdict, end.answer)

@@ -13,7 +13,7 @@ from tasks_lib.runtime.run_context import Run
 from tasks_lib.session.attempt_record import Record
 
 
-def find_start(run: Run, git_dir: Path, base: str, commit: str) -> str:
+def find_branch_start(run: Run, git_dir: Path, base: str, commit: str) -> str:
     """From which commit on a branch at `commit`, which began at `base`, has work of its own.
 
     It is the last commit on the branch's first-parent line that came from the target, `base` where none did: a merge
@@ -45,7 +45,7 @@ def update_unstarted_branch(
     state = find_state(worktree)
     if state is None or state.branch != record.branch or record.acceptance.finished:
         return record, state if state and state.branch == record.branch else None
-    start = find_start(run, worktree.git_dir, record.attempt.base, state.commit)
+    start = find_branch_start(run, worktree.git_dir, record.attempt.base, state.commit)
     dirty = tuple(path for path in state.dirty if not is_copied(path, run.settings.copy_paths))
     if start == state.commit and fast_forward_worktree(worktree, replace(state, dirty=dirty), head):
         start, state = head, replace(state, commit=head)

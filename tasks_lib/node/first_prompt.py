@@ -29,7 +29,7 @@ class PromptContext:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class AttemptInfo:
     """Which attempt begins: its branch and number, and what is left of those before it, notes oldest first."""
 
     branch: str
@@ -38,7 +38,7 @@ class Attempt:
     notes: tuple[str, ...] = ()
 
 
-def brief(briefing: PromptContext, task: Task, attempt: Attempt) -> str:
+def compose_first_prompt(briefing: PromptContext, task: Task, attempt: AttemptInfo) -> str:
     """The prompt that begins or resumes `attempt` at `task`."""
     setting = Setting(
         branch=attempt.branch,

@@ -6,16 +6,16 @@ from contextlib import asynccontextmanager
 
 from tasks_lib.errors import GitError
 from tasks_lib.git.commits.branch_state import read_shortstat
-from tasks_lib.node.attempt_context import Work
+from tasks_lib.node.attempt_context import AttemptContext
 
 GLANCE_SECONDS = 10.0
 """How often git is asked, and only when the session has shown life since."""
 
 
 @asynccontextmanager
-async def updating_diffstat(work: Work) -> AsyncGenerator[None]:
+async def updating_diffstat(context: AttemptContext) -> AsyncGenerator[None]:
     """Keep the board's `diffstat` of the node close to its worktree while the block runs."""
-    looking = asyncio.create_task(_look(work))
+    looking = asyncio.create_task(_look(context))
     try:
         yield
     finally:
@@ -23,19 +23,19 @@ async def updating_diffstat(work: Work) -> AsyncGenerator[None]:
         await asyncio.gather(looking, return_exceptions=True)
 
 
-async def _look(work: Work) -> None:
-    seen = work.view.active_at
+async def _look(context: AttemptContext) -> None:
+    seen = context.view.active_at
     while True:
         await asyncio.sleep(GLANCE_SECONDS)
-        if work.view.active_at != seen:
-            seen = work.view.active_at
-            await show_changes(work)
+        if context.view.active_at != seen:
+            seen = context.view.active_at
+            await show_changes(context)
 
 
-async def show_changes(work: Work) -> None:
+async def show_changes(context: AttemptContext) -> None:
     """Put on the board what the worktree changes against the commit that the branch began at."""
     try:
-        found = await work.run.git.call(read_shortstat, work.worktree.git, work.record.attempt.base)
+        found = await context.run.git.call(read_shortstat, context.worktree.git, context.record.attempt.base)
     except GitError:
         return  # The agent may have broken its worktree; whoever judges the turn says so.
-    work.run.board.show(work.task.id, diffstat=found)
+    context.run.board.show(context.task.id, diffstat=found)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tasks_lib.git.objects.object_database import Change
 from tasks_lib.git.ref_names import branch_ref
 from tasks_lib.naming import show_some
-from tasks_lib.node.attempt_context import Work
+from tasks_lib.node.attempt_context import AttemptContext
 from tasks_lib.node.branch_inspection import find_work
 from tasks_lib.project.loading import CONFIGURATION, TASKGRAPH
 
@@ -26,22 +26,22 @@ class NeedsApproval:
     files: tuple[str, ...]
 
 
-def find_protected_changes(work: Work, commit: str) -> NeedsApproval | None:
+def find_protected_changes(context: AttemptContext, commit: str) -> NeedsApproval | None:
     """None if the branch at `commit` changes nothing protected, or only as a person has allowed."""
-    names = (*ALWAYS, *work.run.settings.protected_paths)
-    changes = [change for change in find_work(work, commit) if any(_touches(change.path, name) for name in names)]
+    names = (*ALWAYS, *context.run.settings.protected_paths)
+    changes = [change for change in find_work(context, commit) if any(_touches(change.path, name) for name in names)]
     shown = tuple(_identify(change) for change in changes)
-    if set(shown) <= set(work.record.findings.protected):
+    if set(shown) <= set(context.record.findings.protected):
         return None
-    return _explain(work, [change.path for change in changes], shown)
+    return _explain(context, [change.path for change in changes], shown)
 
 
-def _explain(work: Work, paths: list[str], files: tuple[str, ...]) -> NeedsApproval:
-    base = work.run.git.head.base_ref
+def _explain(context: AttemptContext, paths: list[str], files: tuple[str, ...]) -> NeedsApproval:
+    base = context.run.git.head.base_ref
     return NeedsApproval(
         f"it changes {show_some(paths)}, which only a person may approve",
-        f"Review it: `git diff {base}...{branch_ref(work.branch)}`. Completing the resolve task approves these files "
-        f"as they are there now. To reject them, remove them from {work.branch} first.",
+        f"Review it: `git diff {base}...{branch_ref(context.branch)}`. Completing the resolve task approves these "
+        f"files as they are there now. To reject them, remove them from {context.branch} first.",
         files,
     )
 

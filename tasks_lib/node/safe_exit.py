@@ -14,7 +14,7 @@ from tasks_lib.git.kept.snapshots import KEPT_REFS
 from tasks_lib.git.session_record import measure_notices, read_notices
 from tasks_lib.model import NoticeLevel, Status
 from tasks_lib.naming import flatten
-from tasks_lib.node.attempt_context import Work
+from tasks_lib.node.attempt_context import AttemptContext
 from tasks_lib.node.branch_inspection import find_work
 from tasks_lib.taskfile.parsing import decode, get_section, parse_task
 
@@ -37,22 +37,24 @@ class TurnStart:
         return self.state.commit
 
 
-def record_turn_start(work: Work, state: BranchState) -> TurnStart:
+def record_turn_start(context: AttemptContext, state: BranchState) -> TurnStart:
     """Take down what is there, right before a turn."""
-    return TurnStart(state, read_own_file(work), measure_notices(work.worktree.git_dir), work.run.git.head.last_seen())
+    return TurnStart(
+        state, read_own_file(context), measure_notices(context.worktree.git_dir), context.run.git.head.last_seen()
+    )
 
 
-def find_safe_exit(work: Work, start: TurnStart, after: BranchState) -> str:
+def find_safe_exit(context: AttemptContext, start: TurnStart, after: BranchState) -> str:
     """The reason of a Safe Exit said since `start`, "" for none: a notice, a commit, or the task file."""
-    return _find_notice(work, start) or _find_commit(work, start, after) or _find_in_file(work, start, after)
+    return _find_notice(context, start) or _find_commit(context, start, after) or _find_in_file(context, start, after)
 
 
-def _find_notice(work: Work, start: TurnStart) -> str:
-    git_dir = work.worktree.git_dir
+def _find_notice(context: AttemptContext, start: TurnStart) -> str:
+    git_dir = context.worktree.git_dir
     # A file that became shorter is another one, and is read whole. The number of a turn comes again after a kill.
     since = start.notices if measure_notices(git_dir) >= start.notices else 0
     for notice in reversed(read_notices(git_dir, since)):
-        if notice.turn == work.record.turn.number and notice.level is NoticeLevel.BLOCKING:
+        if notice.turn == context.record.turn.number and notice.level is NoticeLevel.BLOCKING:
             return notice.text
     return ""
 
@@ -69,35 +71,35 @@ class _Origin:
     session: str
 
 
-def _find_commit(work: Work, start: TurnStart, after: BranchState) -> str:
+def _find_commit(context: AttemptContext, start: TurnStart, after: BranchState) -> str:
     if after.commit == start.commit:
         return ""
-    line = read_line(work.run.git.objects, start.commit, after.commit)
-    mark = f"blocked({work.task.id}):"
+    line = read_line(context.run.git.objects, start.commit, after.commit)
+    mark = f"blocked({context.task.id}):"
     said = [pair for pair in zip(line.commits, line.subjects, strict=True) if pair[1].startswith(mark)]
     if not said:
         return ""
-    earlier = _list_earlier(work, start, mark)
-    written = {_read_origin(work, commit) for commit in earlier}
-    committed = list_committed(work.worktree.git_dir)
+    earlier = _list_earlier(context, start, mark)
+    written = {_read_origin(context, commit) for commit in earlier}
+    committed = list_committed(context.worktree.git_dir)
     for commit, subject in said:
-        found = _read_origin(work, commit)
+        found = _read_origin(context, commit)
         is_copy = found in written and commit not in committed
-        if commit not in earlier and not is_copy and found.session in ("", work.record.attempt.session):
+        if commit not in earlier and not is_copy and found.session in ("", context.record.attempt.session):
             return subject.removeprefix(mark).strip() or "blocked"
     return ""
 
 
-def _list_earlier(work: Work, start: TurnStart, mark: str) -> set[str]:
+def _list_earlier(context: AttemptContext, start: TurnStart, mark: str) -> set[str]:
     """The commits of that subject that the branch held when the turn began, that the target holds, or that are kept."""
-    run = work.run
+    run = context.run
     tips = {start.commit, start.target, run.git.head.newest_seen(), run.git.head.last_seen_base()}
-    kept = [f"{KEPT_REFS}/{flatten(name)}" for name in (work.task.id, work.branch)]
+    kept = [f"{KEPT_REFS}/{flatten(name)}" for name in (context.task.id, context.branch)]
     return find_by_text(run.git.repository.git, mark, tips, [f"refs/remotes/*/{run.project.target}", *kept])
 
 
-def _read_origin(work: Work, commit: str) -> _Origin:
-    found = read_commit(work.run.git.objects, commit)
+def _read_origin(context: AttemptContext, commit: str) -> _Origin:
+    found = read_commit(context.run.git.objects, commit)
     return _Origin(found.author, found.subject, find_value(found.message, SESSION))
 
 
@@ -113,51 +115,51 @@ class _Version:
     is_certain: bool = False
 
 
-def read_own_file(work: Work) -> bytes | None:
+def read_own_file(context: AttemptContext) -> bytes | None:
     """The node's task file as it lies in the worktree; None if there is none."""
-    file = work.worktree.path / work.task.path
+    file = context.worktree.path / context.task.path
     return None if file.is_symlink() or not file.is_file() else file.read_bytes()
 
 
-def _find_in_file(work: Work, start: TurnStart, after: BranchState) -> str:
+def _find_in_file(context: AttemptContext, start: TurnStart, after: BranchState) -> str:
     """What the task file in the worktree says of a block, "" unless this turn wrote that.
 
     The status may come from the target, or be left from an earlier attempt, while the agent writes something else into
     the file. Then its word is a line of the Notes that is new: one that speaks of being blocked, or any, if the turn
     has done nothing else.
     """
-    data = read_own_file(work)
-    if data is None or data == start.own_file or parse_status(data, work.task.path) is not Status.BLOCKED:
+    data = read_own_file(context)
+    if data is None or data == start.own_file or parse_status(data, context.task.path) is not Status.BLOCKED:
         return ""
     text = decode(data)
     lines = _list_notes(text)
-    versions = list(_list_versions(work, start, after))
+    versions = list(_list_versions(context, start, after))
     known: Counter[str] = Counter()
     for version in versions:
         known |= version.notes
     fresh = list(_subtract(lines, known))
     is_brought = any(one.is_blocked and (one.is_certain or one.notes <= Counter(lines)) for one in versions)
     speaking = [line for line in fresh if "blocked" in line.casefold()]
-    if is_brought and not speaking and (not fresh or _has_new_work(work, start, after)):
+    if is_brought and not speaking and (not fresh or _has_new_work(context, start, after)):
         return ""
     said = next(iter([*speaking, *fresh, *(line for line in lines if "blocked" in line.casefold()), *lines]), "")
     return said.strip("-* ").removeprefix("Blocked:").strip() or "the task file says blocked"
 
 
-def _has_new_work(work: Work, start: TurnStart, after: BranchState) -> bool:
+def _has_new_work(context: AttemptContext, start: TurnStart, after: BranchState) -> bool:
     """Whether the branch changes something else than it did when the turn began, its own task file apart."""
     before, now = (
-        {(change.path, change.new) for change in find_work(work, commit) if change.path != work.task.path}
+        {(change.path, change.new) for change in find_work(context, commit) if change.path != context.task.path}
         for commit in (start.commit, after.commit)
     )
     return before != now
 
 
-def _list_versions(work: Work, start: TurnStart, after: BranchState) -> Iterator[_Version]:
+def _list_versions(context: AttemptContext, start: TurnStart, after: BranchState) -> Iterator[_Version]:
     """What the worktree's file may have been made from: itself before the turn, and what the target had meanwhile."""
     if start.own_file is not None:
-        yield _read_version(decode(start.own_file), work.task.path, is_certain=True)
-    run, git, path = work.run, work.run.git.repository.git, work.task.path
+        yield _read_version(decode(start.own_file), context.task.path, is_certain=True)
+    run, git, path = context.run, context.run.git.repository.git, context.task.path
     head = run.git.head.newest_seen()
     merged = find_merge_base(git, head, after.commit)
     between = list_changing(git, start.target, head, path)

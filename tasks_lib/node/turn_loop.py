@@ -14,10 +14,10 @@ from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.git.worktrees.nested_worktrees import find_nested
 from tasks_lib.model import Stage, Status
 from tasks_lib.naming import flatten, show
-from tasks_lib.node.agent_notices import hearing
-from tasks_lib.node.attempt_context import Work
+from tasks_lib.node.agent_notices import relaying_notices
+from tasks_lib.node.attempt_context import AttemptContext
 from tasks_lib.node.branch_inspection import follow_branch, inspect_branch, record_fork
-from tasks_lib.node.first_prompt import Attempt, PromptContext, brief
+from tasks_lib.node.first_prompt import AttemptInfo, PromptContext, compose_first_prompt
 from tasks_lib.node.live_diffstat import updating_diffstat
 from tasks_lib.node.safe_exit import TurnStart, find_safe_exit, parse_status, record_turn_start
 from tasks_lib.node.uncommitted_paths import list_agent_changes, note_setup, read_content_marks
@@ -41,137 +41,137 @@ from tasks_lib.text import escape_unprintable
 ASKED_AGAIN = "Your model's provider did not answer for a while. Continue with your task where you left off."
 
 
-async def prepare_worktree(work: Work) -> None:
+async def prepare_worktree(context: AttemptContext) -> None:
     """Make the node's worktree fit to work in; raises ShellError naming the line of `setup` that failed."""
-    log = work.run.log_path(work.task.id, "setup")
-    if not work.run.settings.setup:
-        await set_up(work, work.worktree, log)
+    log = context.run.log_path(context.task.id, "setup")
+    if not context.run.settings.setup:
+        await set_up(context, context.worktree, log)
         return
-    work.enter(Stage.SETUP)
-    before = await work.run.git.call(read_content_marks, work)
-    await set_up(work, work.worktree, log)
-    await work.run.git.call(note_setup, work, before)
+    context.enter(Stage.SETUP)
+    before = await context.run.git.call(read_content_marks, context)
+    await set_up(context, context.worktree, log)
+    await context.run.git.call(note_setup, context, before)
 
 
-async def set_up(work: Work, worktree: Worktree, log: Path) -> None:
+async def set_up(context: AttemptContext, worktree: Worktree, log: Path) -> None:
     """Copy the listed files in and run `setup`; raises ShellError naming the line that failed."""
-    await copy_listed(work.run, worktree)
-    if work.run.settings.setup:
-        await work.unless_stopped(run_setup(work.run, worktree, log))
+    await copy_listed(context.run, worktree)
+    if context.run.settings.setup:
+        await context.unless_stopped(run_setup(context.run, worktree, log))
 
 
-async def run_turns(work: Work, prompt: str) -> Done | SafeExit | AttemptFailed:
+async def run_turns(context: AttemptContext, prompt: str) -> Done | SafeExit | AttemptFailed:
     """Prompt the session, nudging it at most `watch.nudges` times, until a turn ends in one of these ways."""
-    nudges = work.run.settings.watch.nudges
+    nudges = context.run.settings.watch.nudges
     while True:
-        prompt = add_user_messages(work, prompt)
-        if excess := work.run.budgets.refuse_turn(work.record, work.record.attempt.session):
+        prompt = add_user_messages(context, prompt)
+        if excess := context.run.budgets.refuse_turn(context.record, context.record.attempt.session):
             return AttemptFailed(f"no further turn was started: {excess}")
-        ending = await take_turn(work, prompt)
-        if isinstance(ending, Done) and work.record.turn.messages:
+        ending = await run_turn(context, prompt)
+        if isinstance(ending, Done) and context.record.turn.messages:
             # A person spoke while the turn went on, and the agent has not heard it yet.
             prompt = ""
             continue
         if not isinstance(ending, Unfinished):
             return ending
         if nudges == 0:
-            return AttemptFailed(f"{ending.reason}, after {work.run.settings.watch.nudges} nudges")
+            return AttemptFailed(f"{ending.reason}, after {context.run.settings.watch.nudges} nudges")
         nudges -= 1
-        work.note(findings=work.record.findings.add_cautions(ending.said_once))
+        context.note(findings=context.record.findings.add_cautions(ending.said_once))
         prompt = ending.nudge
-        work.run.board.enter(work.task.id, Stage.SESSION, f"nudged: {ending.reason}")
+        context.run.board.enter(context.task.id, Stage.SESSION, f"nudged: {ending.reason}")
 
 
-def add_user_messages(work: Work, prompt: str) -> str:
+def add_user_messages(context: AttemptContext, prompt: str) -> str:
     """`prompt` with what persons said since the last one, which counts as heard now."""
-    said = work.record.turn.messages
+    said = context.record.turn.messages
     if said:
-        work.note(turn=work.record.turn.without_messages())
+        context.note(turn=context.record.turn.without_messages())
     return agent_prompts.add_messages(prompt, said)
 
 
-async def take_turn(work: Work, prompt: str) -> TurnEnding:
+async def run_turn(context: AttemptContext, prompt: str) -> TurnEnding:
     """One prompt and what became of it, as git tells."""
-    run = work.run
-    start = await run.git.call(read_state_before_turn, work)
-    work.note(turn=work.record.turn.begin(start.commit))
-    await run.git.call(record_fork, work, start.commit)
-    said = f"turn {work.record.turn.number} as {run.settings.role_for(work.task.level)}"
-    work.enter(Stage.SESSION, said, log=_find_session_log(work))
-    async with hearing(work), updating_diffstat(work):
-        end = await work.unless_stopped(prompt_session(work, prompt, start.target))
-    work.answer = escape_unprintable(end.answer)
-    return await run.git.call(judge_turn, work, start, end)
+    run = context.run
+    start = await run.git.call(read_state_before_turn, context)
+    context.note(turn=context.record.turn.begin(start.commit))
+    await run.git.call(record_fork, context, start.commit)
+    said = f"turn {context.record.turn.number} as {run.settings.role_for(context.task.level)}"
+    context.enter(Stage.SESSION, said, log=_find_session_log(context))
+    async with relaying_notices(context), updating_diffstat(context):
+        end = await context.unless_stopped(prompt_session(context, prompt, start.target))
+    context.answer = escape_unprintable(end.answer)
+    return await run.git.call(judge_turn, context, start, end)
 
 
-def read_state_before_turn(work: Work) -> TurnStart:
+def read_state_before_turn(context: AttemptContext) -> TurnStart:
     """The state of the worktree before a turn.
 
     While this agent waited, another one may have damaged the worktree: then it is made fit again.
     """
-    work.run.shared_state.begin()
-    if damage := find_damage(work.worktree):
-        work.reopen()
-        work.run.say_from_thread(f"{work.task.id}: an agent {damage}, outside of any turn; it has been restored.")
-    return record_turn_start(work, work.state or read_state(work.worktree.git))
+    context.run.shared_state.begin()
+    if damage := find_damage(context.worktree):
+        context.reopen()
+        context.run.say_from_thread(f"{context.task.id}: an agent {damage}, outside of any turn; it has been restored.")
+    return record_turn_start(context, context.state or read_state(context.worktree.git))
 
 
-def judge_turn(work: Work, start: TurnStart, end: TurnEnd) -> TurnEnding:
+def judge_turn(context: AttemptContext, start: TurnStart, end: TurnEnd) -> TurnEnding:
     """How the turn ended that began at `start`."""
-    work.run.shared_state.compare(work.task.id)
-    if damage := find_damage(work.worktree):
-        return _fail_damaged(work, damage)
+    context.run.shared_state.compare(context.task.id)
+    if damage := find_damage(context.worktree):
+        return _fail_damaged(context, damage)
     try:
-        after = work.state = read_state(work.worktree.git)
+        after = context.state = read_state(context.worktree.git)
     except GitError as error:
-        return _fail_damaged(work, explain_unreadable(error), is_unreadable=True)
-    if after.branch != work.branch:
-        work.reopen()
-        kept = f"its state is kept under {KEPT_REFS}/{flatten(work.branch)}"
-        return AttemptFailed(f"the worktree is on {after.branch or 'no branch'} instead of {work.branch}; {kept}")
-    follow_branch(work, after.commit)
-    return decide_turn(gather_facts(work, start, after, end))
+        return _fail_damaged(context, explain_unreadable(error), is_unreadable=True)
+    if after.branch != context.branch:
+        context.reopen()
+        kept = f"its state is kept under {KEPT_REFS}/{flatten(context.branch)}"
+        return AttemptFailed(f"the worktree is on {after.branch or 'no branch'} instead of {context.branch}; {kept}")
+    follow_branch(context, after.commit)
+    return decide_turn(gather_facts(context, start, after, end))
 
 
-def _fail_damaged(work: Work, damage: str, *, is_unreadable: bool = False) -> AttemptFailed:
-    work.reopen(is_unreadable=is_unreadable)
+def _fail_damaged(context: AttemptContext, damage: str, *, is_unreadable: bool = False) -> AttemptFailed:
+    context.reopen(is_unreadable=is_unreadable)
     return AttemptFailed(
-        f"the agent {damage}; the commits on {work.branch} are kept, and the next attempt continues from there"
+        f"the agent {damage}; the commits on {context.branch} are kept, and the next attempt continues from there"
     )
 
 
-async def prompt_session(work: Work, prompt: str, target: str) -> TurnEnd:
+async def prompt_session(context: AttemptContext, prompt: str, target: str) -> TurnEnd:
     """Send `prompt` to the node's session, which is opened if it is not open; `target` is COORDINATOR_TARGET."""
-    run, record = work.run, work.record
-    if work.session is None:
-        role = run.settings.role_for(work.task.level)
-        spec = describe_session(work, work.worktree, record.attempt.session, role, _find_session_log(work))
-        on_conversation = partial(remember_conversation, work)
-        work.session = run.agents.backend.open(
+    run, record = context.run, context.record
+    if context.session is None:
+        role = run.settings.role_for(context.task.level)
+        spec = describe_session(context, context.worktree, record.attempt.session, role, _find_session_log(context))
+        on_conversation = partial(remember_conversation, context)
+        context.session = run.agents.backend.open(
             replace(spec, conversation=record.turn.conversation, on_conversation=on_conversation)
         )
-        run.board.show(work.task.id, role=role, model=spec.model or run.settings.agent.model)
+        run.board.show(context.task.id, role=role, model=spec.model or run.settings.agent.model)
     turn = TurnSpec(attempt=record.attempt.number, turn=record.turn.number, target=target)
-    return await ask(work, work.session, prompt, turn)
+    return await prompt_until_answered(context, context.session, prompt, turn)
 
 
-def _find_session_log(work: Work) -> Path:
-    return work.run.log_path(work.task.id, f"session-{work.record.attempt.number}")
+def _find_session_log(context: AttemptContext) -> Path:
+    return context.run.log_path(context.task.id, f"session-{context.record.attempt.number}")
 
 
-async def ask(work: Work, session: Session, prompt: str, turn: TurnSpec) -> TurnEnd:
+async def prompt_until_answered(context: AttemptContext, session: Session, prompt: str, turn: TurnSpec) -> TurnEnd:
     """One turn of a session of this node, whose spending is counted however it ends.
 
     A provider that asks for patience is asked again in the same conversation, which costs no attempt, until it has
     given no answer for `watch.limit_seconds`. Raises Interrupted, and stops the run, then, and where the provider
     refuses what no other session can do better.
     """
-    run, limited_at = work.run, 0.0
+    run, limited_at = context.run, 0.0
     while True:
-        end = await _ask_once(work, session, prompt, turn)
+        end = await _prompt_once(context, session, prompt, turn)
         refusal = end.refusal
         if end.is_limited and not refusal:
-            if run.budgets.refuse_turn(work.record, work.record.attempt.session):
+            if run.budgets.refuse_turn(context.record, context.record.attempt.session):
                 return end
             now = time.time()
             limited_at = now if end.spent.calls else limited_at or now - end.seconds
@@ -185,13 +185,13 @@ async def ask(work: Work, session: Session, prompt: str, turn: TurnSpec) -> Turn
         prompt = ASKED_AGAIN
 
 
-async def _ask_once(work: Work, session: Session, prompt: str, turn: TurnSpec) -> TurnEnd:
+async def _prompt_once(context: AttemptContext, session: Session, prompt: str, turn: TurnSpec) -> TurnEnd:
     try:
         end = await session.prompt(prompt, turn)
     except BaseException:
-        work.spend(work.view.spent)
+        context.spend(context.view.spent)
         raise
-    work.spend(end.spent)
+    context.spend(end.spent)
     return end
 
 
@@ -203,21 +203,21 @@ def _tell_limited(error: str, since: float, limit_seconds: float) -> str:
     )
 
 
-def remember_conversation(work: Work, conversation: str) -> None:
+def remember_conversation(context: AttemptContext, conversation: str) -> None:
     """Note what the backend calls the conversation, so that a later run goes on with it."""
-    work.note(turn=work.record.turn.with_conversation(conversation))
-    if work.session:
-        work.run.board.show(work.task.id, attach=work.session.attach_command())
+    context.note(turn=context.record.turn.with_conversation(conversation))
+    if context.session:
+        context.run.board.show(context.task.id, attach=context.session.attach_command())
 
 
-def describe_session(work: Work, worktree: Worktree, session: str, role: str, log: Path) -> SessionSpec:
+def describe_session(context: AttemptContext, worktree: Worktree, session: str, role: str, log: Path) -> SessionSpec:
     """What a session of this node is told of itself."""
-    run, record = work.run, work.record
+    run, record = context.run, context.record
     return SessionSpec(
         session=session,
         role=role,
-        task_id=work.task.id,
-        task_file=work.task.path,
+        task_id=context.task.id,
+        task_file=context.task.path,
         branch=record.branch,
         slot=worktree.slot,
         cwd=worktree.path,
@@ -226,11 +226,11 @@ def describe_session(work: Work, worktree: Worktree, session: str, role: str, lo
         prompt_directory=run.agents.prompts / session,
         turn_seconds=run.settings.watch.turn_seconds,
         stop_seconds=run.settings.watch.stop_seconds,
-        on_start=work.remember_group,
-        model=run.settings.model_for(work.task, role),
-        title=f"{work.task.id}: {work.task.name}",
-        on_view=work.show,
-        allowances=lambda: run.budgets.list_allowances(work.record, work.record.attempt.session),
+        on_start=context.remember_group,
+        model=run.settings.model_for(context.task, role),
+        title=f"{context.task.id}: {context.task.name}",
+        on_view=context.show,
+        allowances=lambda: run.budgets.list_allowances(context.record, context.record.attempt.session),
         look=lambda: run.git.call(digest_worktree, worktree),
     )
 
@@ -243,50 +243,52 @@ def digest_worktree(worktree: Worktree) -> str:
         return ""
 
 
-def gather_facts(work: Work, start: TurnStart, after: BranchState, end: TurnEnd) -> TurnFacts:
+def gather_facts(context: AttemptContext, start: TurnStart, after: BranchState, end: TurnEnd) -> TurnFacts:
     """Put together what git, the notices and the exit status say of the turn that began at `start`."""
-    own = work.task.path
+    own = context.task.path
     changed: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
-    if after.commit != work.record.attempt.base:
-        changed, findings = inspect_branch(work, after.commit)
-    says_completed = own in changed and _status_on(work, after.commit) is Status.COMPLETED
-    said = escape_unprintable(find_safe_exit(work, start, after))
-    dirty = tuple(show(path) for path in list_dirty(work, after))
+    if after.commit != context.record.attempt.base:
+        changed, findings = inspect_branch(context, after.commit)
+    says_completed = own in changed and _status_on(context, after.commit) is Status.COMPLETED
+    said = escape_unprintable(find_safe_exit(context, start, after))
+    dirty = tuple(show(path) for path in list_dirty(context, after))
     return TurnFacts(
         status=end.status,
-        answer=work.answer,
+        answer=context.answer,
         commit=after.commit,
         has_work=says_completed or any(path != own for path in changed),
         dirty=dirty,
         said_blocked=said,
         is_timed_out=end.timed_out,
         error=end.error,
-        refused=work.record.acceptance.refused,
+        refused=context.record.acceptance.refused,
         excess=end.excess,
-        is_review=work.task.is_review,
-        findings=tuple(one for one in findings if one.text not in work.record.findings.cautions),
+        is_review=context.task.is_review,
+        findings=tuple(one for one in findings if one.text not in context.record.findings.cautions),
     )
 
 
-def list_dirty(work: Work, state: BranchState) -> list[str]:
+def list_dirty(context: AttemptContext, state: BranchState) -> list[str]:
     """The paths that the agent has left uncommitted: not a person's, and not a worktree that it made, which is kept."""
-    dirty = [path for path in list_agent_changes(work, state) if not is_copied(path, work.run.settings.copy_paths)]
+    dirty = [
+        path for path in list_agent_changes(context, state) if not is_copied(path, context.run.settings.copy_paths)
+    ]
     if not any(path.endswith("/") for path in dirty):
         return dirty
-    place = work.worktree.path
-    nested = {f"{entry.path.relative_to(place)}/" for entry in find_nested(work.run.git.repository, place)}
+    place = context.worktree.path
+    nested = {f"{entry.path.relative_to(place)}/" for entry in find_nested(context.run.git.repository, place)}
     return [path for path in dirty if path not in nested]
 
 
-def _status_on(work: Work, commit: str) -> Status | None:
-    text = work.run.git.reader.text(commit, work.task.path)
-    return parse_status(text.encode("utf-8", "surrogateescape"), work.task.path) if text is not None else None
+def _status_on(context: AttemptContext, commit: str) -> Status | None:
+    text = context.run.git.reader.text(commit, context.task.path)
+    return parse_status(text.encode("utf-8", "surrogateescape"), context.task.path) if text is not None else None
 
 
-def write_first_prompt(work: Work) -> str:
+def write_first_prompt(context: AttemptContext) -> str:
     """The prompt that begins or resumes an attempt."""
-    run, record = work.run, work.record
+    run, record = context.run, context.record
     briefing = PromptContext(
         settings=run.settings,
         target=run.project.target,
@@ -296,4 +298,6 @@ def write_first_prompt(work: Work) -> str:
         diffstat=run.nodes.diffstat,
         instructions=run.agents.instructions,
     )
-    return brief(briefing, work.task, Attempt(record.branch, record.attempt.number, work.is_resumed, record.notes))
+    return compose_first_prompt(
+        briefing, context.task, AttemptInfo(record.branch, record.attempt.number, context.is_resumed, record.notes)
+    )

@@ -8,41 +8,41 @@ from pathlib import Path
 from tasks_lib.errors import GitError
 from tasks_lib.git.commits.branch_state import BranchState, read_state
 from tasks_lib.git.inspection.worktree_content import is_as_written
-from tasks_lib.node.attempt_context import Work
+from tasks_lib.node.attempt_context import AttemptContext
 
 _MOST = 500
 """So many paths of `setup` are remembered, and so many asked about: more is a folder that should be ignored."""
 _READ_BYTES = 1 << 20
 
 
-def read_content_marks(work: Work) -> dict[str, str]:
+def read_content_marks(context: AttemptContext) -> dict[str, str]:
     """The uncommitted paths of the worktree, each with a mark of what is there."""
     with suppress(GitError):  # A worktree that an agent left broken is looked at, and repaired, before the turn.
-        return {path: _mark(work.worktree.path / path) for path in read_state(work.worktree.git).dirty[:_MOST]}
+        return {path: _mark(context.worktree.path / path) for path in read_state(context.worktree.git).dirty[:_MOST]}
     return {}
 
 
-def note_setup(work: Work, before: dict[str, str]) -> None:
+def note_setup(context: AttemptContext, before: dict[str, str]) -> None:
     """Remember what `setup` has left uncommitted since `before`."""
-    now = read_content_marks(work)
+    now = read_content_marks(context)
     made = {path: mark for path, mark in now.items() if before.get(path) != mark}
     if made:
-        known = {**_read(work), **made}
+        known = {**_read(context), **made}
         marks = tuple(f"{mark} {path}" for path, mark in sorted(known.items()))
-        work.note(findings=work.record.findings.with_prepared(marks))
+        context.note(findings=context.record.findings.with_prepared(marks))
 
 
-def list_agent_changes(work: Work, state: BranchState) -> tuple[str, ...]:
+def list_agent_changes(context: AttemptContext, state: BranchState) -> tuple[str, ...]:
     """Those of the uncommitted paths of `state` that its agent is asked about."""
-    known, git = _read(work), work.run.git.isolation.checking_out(work.worktree)
+    known, git = _read(context), context.run.git.isolation.checking_out(context.worktree)
     own: list[str] = []
     for path in state.dirty[:_MOST]:
-        if known.get(path) == _mark(work.worktree.path / path):
+        if known.get(path) == _mark(context.worktree.path / path):
             continue
         # An agent's own git writes files by the person's settings, ours by those of the commit.
-        entry = work.run.git.objects.find_entry(state.commit, path) if state.commit else None
-        writers = (git, work.worktree.git) if entry else ()
-        if not entry or not any(is_as_written(one, work.worktree, entry, path) for one in writers):
+        entry = context.run.git.objects.find_entry(state.commit, path) if state.commit else None
+        writers = (git, context.worktree.git) if entry else ()
+        if not entry or not any(is_as_written(one, context.worktree, entry, path) for one in writers):
             own.append(path)
     return (*own, *state.dirty[_MOST:])
 
@@ -52,8 +52,8 @@ def list_excused(state: BranchState, own: Collection[str]) -> tuple[str, ...]:
     return tuple(path for path in state.dirty if path not in own)
 
 
-def _read(work: Work) -> dict[str, str]:
-    pairs = (line.partition(" ") for line in work.record.findings.prepared)
+def _read(context: AttemptContext) -> dict[str, str]:
+    pairs = (line.partition(" ") for line in context.record.findings.prepared)
     return {path: mark for mark, _, path in pairs}
 
 

@@ -18,10 +18,10 @@ class SessionSlots:
         """How many may begin now; 0 while somebody waits."""
         return 0 if self._waiting else self.size - self._held
 
-    def seat(self, rank: float) -> "Seat":
-        """A seat that is taken already; call only while `free` is above 0."""
+    def lease(self, rank: float) -> "SlotLease":
+        """A slot that is acquired already; call only while `free` is above 0."""
         self._held += 1
-        return Seat(self, rank, is_taken=True)
+        return SlotLease(self, rank, is_taken=True)
 
     async def acquire(self, rank: float) -> None:
         """Take a slot, waiting for one if need be; a cancelled waiter takes none."""
@@ -48,20 +48,20 @@ class SessionSlots:
         self._held -= 1
 
 
-class Seat:
-    """One node's hold on a slot, taken and left as its life goes on; both are harmless to repeat."""
+class SlotLease:
+    """A slot that one node acquires and releases as it needs one; both are harmless to repeat."""
 
     def __init__(self, slots: SessionSlots, rank: float, *, is_taken: bool = False) -> None:
         self._slots = slots
         self._rank = rank
         self._is_taken = is_taken
 
-    async def take(self) -> None:
+    async def acquire(self) -> None:
         if not self._is_taken:
             await self._slots.acquire(self._rank)
             self._is_taken = True
 
-    def leave(self) -> None:
+    def release(self) -> None:
         if self._is_taken:
             self._is_taken = False
             self._slots.release()

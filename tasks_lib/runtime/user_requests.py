@@ -18,7 +18,7 @@ class RequestResult:
 class MessageRecipient(Protocol):
     """A node that is open: one that is worked, waits in the queue, or waits for its next attempt."""
 
-    async def hear(self, text: str) -> RequestResult:
+    async def receive_message(self, text: str) -> RequestResult:
         """Bring `text` to the agent, at once or with its next prompt."""
         ...
 
@@ -68,7 +68,7 @@ class UserRequests:
             return self._explain_absence(node_id)
         if not text.strip():
             return RequestResult(False, f"nothing was sent to {node_id}: the message is empty")
-        return await party.hear(text.strip())
+        return await party.receive_message(text.strip())
 
     async def abort(self, node_id: str) -> RequestResult:
         """End the work on `node_id`, keeping what is there."""

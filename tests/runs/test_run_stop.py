@@ -127,8 +127,8 @@ async def test_what_a_killed_run_left_of_a_landed_node_is_put_away_by_the_next(g
     ground.make({"a": {}})
     project = load_project(ground.top, {})
     async with open_run(project, "killed", 1) as opened:
-        seat = opened.run.agents.slots.seat(0)
-        work = await open_attempt(opened.run, opened.merge_queue, opened.run.nodes.graph.tasks["a"], seat)
+        lease = opened.run.agents.slots.lease(0)
+        work = await open_attempt(opened.run, opened.merge_queue, opened.run.nodes.graph.tasks["a"], lease)
         path = work.worktree.path
         (path / "a.txt").write_text("a\n")
         Git(path).run("add", "a.txt")

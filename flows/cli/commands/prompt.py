@@ -16,7 +16,7 @@ from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository_lock import read_holder
 from tasks_lib.model import REVIEW_LEVEL, Status, Task
 from tasks_lib.node.attempt_context import make_next_record
-from tasks_lib.node.first_prompt import Attempt, PromptContext, brief
+from tasks_lib.node.first_prompt import AttemptInfo, PromptContext, compose_first_prompt
 from tasks_lib.node.previous_attempt import count_attempts, is_work_left, read_previous
 from tasks_lib.project.agent_instructions import Instructions, read_instructions
 from tasks_lib.project.loading import Project, load_project
@@ -106,8 +106,8 @@ def _write_task(project: Project, reader: TaskReader, instructions: Instructions
         instructions=instructions,
     )
     is_resumed = is_work_left(project.repository, record.branch, project.head)
-    attempt = Attempt(record.branch, record.attempt.number, is_resumed, record.notes)
-    return add_messages(brief(briefing, task, attempt), record.turn.messages)
+    attempt = AttemptInfo(record.branch, record.attempt.number, is_resumed, record.notes)
+    return add_messages(compose_first_prompt(briefing, task, attempt), record.turn.messages)
 
 
 def _read_diffstats(project: Project) -> Callable[[str], str]:
