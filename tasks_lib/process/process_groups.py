@@ -68,8 +68,8 @@ async def run_group(
     Waits only for the program itself, not for others that keep its output open. Then, as on a timeout or cancellation,
     every remaining process gets TERM and, after `stop_seconds`, KILL: the program's group, its descendants, and every
     process with the same marker, which groups that run at the same time must not share. With `keep_background`, those
-    that remain after a normal exit are kept. `on_start` is called before waiting, `on_output` when the log has grown, at
-    most twice a second. Raises AgentError if the program cannot be started, or if a process cannot be ended.
+    that remain after a normal exit are kept. `on_start` is called before waiting, `on_output` when the log has grown,
+    at most twice a second. Raises AgentError if the program cannot be started, or if a process cannot be ended.
     """
     marker = environment.get(MARKER) or f"group-{uuid.uuid4().hex}"
     with _open_log(log) as sink, _open_input(stdin) as source:
