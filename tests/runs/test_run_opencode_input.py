@@ -66,9 +66,9 @@ async def test_unknown_roles_and_models_and_a_provider_that_is_not_there_are_all
     assert "coordinator.yaml: roles: the role implementer is not available: no role has this name" in said
     assert "Available roles: architect, build, code-reviewer" in said
     wrong = "coordinator.yaml: agent.model: the model scripted/m9 is not available: scripted has no model of this name"
-    assert f"{wrong}; it has m1, m2." in said
+    assert f"{wrong}; its models: m1, m2." in said
     assert "tasks/b.md:5: model: the model elsewhere/m1 is not available: there is no usable provider elsewhere" in said
-    assert f"the provider scripted cannot be reached at {nowhere}: Connection refused; see that it runs" in said
+    assert f"the provider scripted cannot be reached at {nowhere}: Connection refused; check that it is running" in said
 
 
 TASK = "---\nid: b\nname: Do b\nstatus: pending\nmodel: elsewhere/m1\n---\n\n## Description\nDo it.\n"
