@@ -53,7 +53,7 @@ def test_demo_with_opencode_lands_all_that_the_scripted_agents_land(coordinator:
     assert code == 0, output
     story = tell_story(place)
     assert check_story(place, story) == []
-    assert "is blocked, so the run ended with 1" in output
+    assert "is blocked, so the run ended with exit code 1" in output
     assert find_servers(coordinator.data) == []
 
 
