@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         compile_once()
         if is_roomy(MEMORY) and ROOT not in os.environ:
-            root = tempfile.mkdtemp(prefix="coordinator-tests-", dir=MEMORY)
+            root = tempfile.mkdtemp(prefix="pytest-", dir=MEMORY)
             os.environ[ROOT] = root
             atexit.register(remove_root, Path(root))  # After what pytest registers itself, which runs first.
 

@@ -175,7 +175,7 @@ def test_new_task_files_that_would_break_the_graph_go_back(shop: MergeFixture) -
     assert isinstance(found, Conflict)
     assert found.paths == ("tasks/x.md", "tasks/z.md")
     assert "tasks/x.md:3" in found.messages[0]
-    assert "id of its own" in found.messages[1]
+    assert "give each its own id" in found.messages[1]
 
 
 def test_a_task_file_that_broke_on_the_head_says_where(shop: MergeFixture) -> None:

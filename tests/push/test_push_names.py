@@ -72,7 +72,7 @@ async def test_remote_with_a_tag_called_like_the_ref_is_said_to_refuse_and_not_t
     shared.hub.run("update-ref", "refs/tags/refs/heads/main", "refs/heads/main")
     worked = await shared.work()
     assert worked.names == {"a": "Merged"}
-    assert "called refs/heads/main itself" in worked.pending
+    assert "itself named refs/heads/main" in worked.pending
     assert "does not answer" not in worked.pending
     shared.hub.run("update-ref", "-d", "refs/tags/refs/heads/main")
     assert (await shared.work()).pending == ""

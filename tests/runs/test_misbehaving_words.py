@@ -24,7 +24,7 @@ async def test_no_escape_of_an_agents_reaches_what_a_person_sees(ground: Ground)
     assert set(worked.names.values()) == {"Blocked"}
     view = read_view(ground.top / ".git" / "coordinator" / "run.json")
     assert view
-    reasons = [node.reason for node in worked.view.nodes.values()]
+    reasons = [worked.view.nodes[node_id].reason for node_id in ("b", "c", "d")]
     outcomes = [getattr(outcome, "reason", "") for outcome in worked.outcomes.values()]
     assert all("\\x1b]0;owned\\x07" in reason for reason in (*reasons, *outcomes))
     for text in (*worked.lines, *worked.view.messages, *reasons, *outcomes, str(view)):

@@ -172,7 +172,7 @@ async def test_notice_of_a_turn_that_was_killed_does_not_block_when_the_turn_is_
 async def test_reviewers_words_do_not_block_the_author(ground: Ground) -> None:
     agent = """
 [ "$role" = code-reviewer ] && {
-  git commit -q --allow-empty -m 'blocked(a): by the reviewer'; notify blocking 'by the reviewer'
+  git commit -q --allow-empty -m 'blocked(a): by the reviewer'; notify blocking 'by the reviewer' || :
   echo 'Verdict: approved'; exit 0
 }
 work

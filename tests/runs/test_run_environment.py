@@ -129,7 +129,7 @@ async def test_setup_that_fails_is_told_to_the_next_attempt(ground: Ground) -> N
     assert worked.names == {"a": "Merged"}
     assert [task_id for task_id, _ in worked.retries] == ["a"]
     prompt = ground.turn("a-2-1")
-    assert "Attempt 1: setup failed before the session began" in prompt
+    assert "Attempt 1: setup failed before the session started" in prompt
     assert "no such wheel" in prompt
 
 
