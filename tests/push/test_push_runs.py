@@ -29,7 +29,7 @@ async def test_graph_and_branch_points_come_from_the_remote_and_not_from_the_loc
     worked = await shared.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
     assert not shared.hub_has("tasks/c.md")
-    said = [line for line in worked.view.messages if "main has 1 commit that origin/main has not" in line]
+    said = [line for line in worked.view.messages if "main is 1 commit ahead of origin/main" in line]
     assert len(said) == 1
     assert "`git push origin refs/heads/main`" in said[0]
     assert "Not pushed" not in shared.hub.text("log", "--format=%s", "--all")
@@ -147,7 +147,7 @@ async def test_branch_on_the_remote_that_may_not_be_deleted_is_said_and_stops_no
     shared.hub.run("config", "receive.denyDeletes", "true")
     worked = await shared.work()
     assert (worked.names, worked.pending, worked.code) == ({"a": "Merged"}, "", 0)
-    assert any(line.startswith("origin keeps feat/a, which has landed: error: denying") for line in worked.lines)
+    assert any(line.startswith("origin still has feat/a, which has landed: error: denying") for line in worked.lines)
 
 
 async def test_commit_of_a_submodule_has_to_be_on_its_remote_before_others_get_the_pointer(
