@@ -98,7 +98,10 @@ def test_a_submodule_among_task_files_is_passed_over(ground: Ground) -> None:
     said = ground.call("validate")
     assert (said.code, said.lines[0].partition(" is ")[0]) == (0, "tasks/sub: warning:")
     warnings = [str(fault).partition(";")[0] for fault in load_project(ground.top).warnings]
-    assert warnings == ["tasks/odd.md: warning: is a submodule, so it is skipped", "tasks/sub: warning: is a submodule, so it is skipped"]
+    assert warnings == [
+        "tasks/odd.md: warning: is a submodule, so it is skipped",
+        "tasks/sub: warning: is a submodule, so it is skipped",
+    ]
 
 
 @pytest.mark.parametrize("name", ["a\nb.md", "a\tb.md", "\x1b[2J.md", "\u202ex.md", "caf\udce9.md", "new\nline/x.md"])
