@@ -1,1 +1,1 @@
-"""The git adapter: worktrees, the head, merging and publishing, task files as git holds them."""
+"""The git adapter: worktrees, the head, merging and publishing, and the task files in commits."""

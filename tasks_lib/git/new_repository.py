@@ -1,4 +1,4 @@
-"""Makes repositories: a new one with its first commits, and a clone of one branch."""
+"""Creates repositories: a new one with its first commits, or a clone of one branch."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from tasks_lib.git.runner import Git
 
 
 def create_repository(top: Path, branch: str, settings: Mapping[str, str]) -> Git:
-    """Make an empty repository in the directory `top`, on `branch`, with these settings of its own."""
+    """Create an empty repository in the directory `top`, on `branch`, with `settings` in its own config."""
     git = Git(top)
     git.run("init", "--quiet", "--initial-branch", branch)
     for key, value in settings.items():
@@ -17,7 +17,7 @@ def create_repository(top: Path, branch: str, settings: Mapping[str, str]) -> Gi
 
 
 def commit_files(git: Git, message: str, paths: Sequence[str] = ()) -> None:
-    """Commit the files at `paths`; without any, everything that is not ignored."""
+    """Commit the files at `paths`, or everything that is not ignored if `paths` is empty."""
     git.run("add", *(("--", *paths) if paths else ("--all",)))
     git.run("commit", "--quiet", "--message", message)
 

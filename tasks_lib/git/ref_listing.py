@@ -1,4 +1,4 @@
-"""Lists refs by their full names, and branches with where they are checked out."""
+"""Lists refs by their full names, and branches with the worktrees that have them checked out."""
 
 from collections.abc import Collection
 
@@ -7,35 +7,35 @@ from tasks_lib.git.runner import Git
 
 
 def list_refs(git: Git, prefix: str = "refs") -> dict[str, str]:
-    """The object of each full ref below `prefix`; no object is read."""
+    """Map each full ref below `prefix` to its object id, without reading any object."""
     rows = git.text("for-each-ref", "--format=%(refname) %(objectname)", prefix).splitlines()
     return {name: oid for name, _, oid in (row.rpartition(" ") for row in rows)}
 
 
 def list_ref_types(git: Git, prefix: str) -> list[tuple[str, str, str]]:
-    """Each full ref below `prefix`, its object, and what that is (`commit`, `tag` and so on)."""
+    """List each full ref below `prefix` with its object id and object type (`commit`, `tag` and so on)."""
     rows = git.text("for-each-ref", "--format=%(refname) %(objectname) %(objecttype)", prefix).splitlines()
     return [(name, oid, kind) for name, oid, kind in (row.split(" ") for row in rows)]
 
 
 def list_branches(git: Git) -> dict[str, str]:
-    """The commit of each branch."""
+    """Map each branch to its commit."""
     return {name.removeprefix(HEADS): oid for name, oid in list_refs(git, "refs/heads").items()}
 
 
 def list_branch_checkouts(git: Git) -> dict[str, str]:
-    """The worktree that each branch is checked out in, "" if in none."""
-    # Not line by line: a path may hold a newline.
+    """Map each branch to the worktree that has it checked out, or to ""."""
+    # Not split by line: a path may contain a newline.
     fields = git.text("for-each-ref", "--format=%(refname)%00%(worktreepath)%00", "refs/heads").split("\0")
     return {ref.strip("\n").removeprefix(HEADS): place for ref, place in zip(fields[::2], fields[1::2], strict=False)}
 
 
 def list_merged_branches(git: Git, tip: str, freed: Collection[str] = ()) -> dict[str, str]:
-    """The branches that the commit `tip` contains and that are checked out nowhere, with their commits.
+    """Map the branches that are merged into the commit `tip` and not checked out anywhere to their commits.
 
-    Those `freed` are listed even where git still knows a worktree of them.
+    Branches in `freed` are listed even if git still has a worktree for them.
     """
-    # Whether and not where it is checked out: a path may hold a newline.
+    # Only whether it is checked out, not where: a path may contain a newline.
     shape = "--format=%(refname)%00%(objectname)%00%(if)%(worktreepath)%(then)taken%(end)"
     rows = git.text("for-each-ref", shape, f"--merged={tip}", "refs/heads").split("\n")
     fields = (row.removeprefix(HEADS).split("\0") for row in rows if row)

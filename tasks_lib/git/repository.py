@@ -1,4 +1,4 @@
-"""Finds a repository's places on disk, and reads and changes its branches by full names only."""
+"""Locates a repository's directories, and reads and changes its branches by full ref names only."""
 
 from pathlib import Path
 
@@ -14,18 +14,18 @@ COORDINATOR_IDENTITY = {
     for role in ("AUTHOR", "COMMITTER")
     for part, value in (("NAME", "Coordinator"), ("EMAIL", "coordinator@localhost"))
 }
-"""Who commits when nobody is configured: an environment for git."""
+"""The environment for git that sets the author and committer when no identity is configured."""
 
 _EXCLUDED = "/.worktrees/"
 
 
 class Repository:
-    """A repository's places; `git` runs in `top`.
+    """A repository and its directories; `git` runs in `top`.
 
     `top` is the main working tree, or the git directory of a bare repository; `common_dir` is the git directory that
-    all worktrees share; `state_dir` is the coordinator's own directory in it. `worktrees_dir` is `.worktrees` in the
-    main working tree, or `.worktrees/<name>` beside a bare repository, since several may lie in one directory. All
-    are absolute, without symbolic links. `hash_bytes` is the length of an object id: 20, or 32 with SHA-256.
+    all worktrees share; `state_dir` is Coordinator's own directory in it. `worktrees_dir` is `.worktrees` in the main
+    working tree, or `.worktrees/<name>` next to a bare repository, since one directory may contain several. All paths
+    are absolute, without symbolic links. `hash_bytes` is the length of an object id in bytes: 20, or 32 with SHA-256.
     """
 
     def __init__(self, top: Path, common_dir: Path, *, is_bare: bool = False, hash_bytes: int = 20) -> None:
@@ -39,9 +39,10 @@ class Repository:
 
     @staticmethod
     def open(path: Path) -> "Repository":
-        """The repository that `path` lies in, be it the top, a directory below, or a linked worktree.
+        """Open the repository that contains `path`: its top, a directory below it, or a linked worktree.
 
-        Raises InputError if it is no directory, no repository, has no commit, or if git is too old.
+        Raises InputError if `path` is not a directory or not in a repository, if the repository has no commit, or if
+        git is too old.
         """
         if not path.is_dir():
             raise InputError([f"{path} is not a directory. Name the directory of a git repository."])
@@ -61,7 +62,7 @@ class Repository:
         return repository
 
     def prepare(self) -> None:
-        """Make the state directory and `logs/` in it. Raises InputError where the repository cannot be written."""
+        """Create the state directory and `logs/` in it. Raises InputError if the repository is not writable."""
         try:
             (self.state_dir / "logs").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -69,10 +70,10 @@ class Repository:
             raise InputError([message]) from error
 
     def default_target(self) -> str:
-        """The branch that work lands on when nothing names one: that of the main working tree.
+        """Return the target branch to use when none is set: the one checked out in the main working tree.
 
-        When it is detached, or its branch has no commit: `init.defaultBranch`, `main` or `master`, the first that
-        exists. Raises InputError when none does.
+        If HEAD is detached or its branch has no commit, the first of `init.defaultBranch`, `main` and `master` that
+        exists. Raises InputError if none does.
         """
         named = self.git.follow("HEAD").removeprefix(HEADS)
         configured = self.git.run("config", "--get", "init.defaultBranch", accept=(0, 1)).text
@@ -84,7 +85,7 @@ class Repository:
         )
 
     def exclude_worktrees(self) -> None:
-        """Have git ignore `.worktrees/` in this clone, keeping what `info/exclude` holds."""
+        """Make git ignore `.worktrees/` in this clone by adding it to `info/exclude`, keeping the existing lines."""
         path = self.common_dir / "info" / "exclude"
         with admin_lock(self):
             content = path.read_bytes() if path.exists() else b""
@@ -95,7 +96,7 @@ class Repository:
             write_atomically(path, content + gap + _EXCLUDED.encode() + b"\n")
 
     def identity(self) -> dict[str, str]:
-        """The environment to commit with: nothing where git knows who commits, else the coordinator's own name."""
+        """Return the environment to commit with: empty if git has an identity configured, else COORDINATOR_IDENTITY."""
         is_known = all(
             self.git.run("var", name, accept=(0, 1, 128)).status == 0
             for name in ("GIT_COMMITTER_IDENT", "GIT_AUTHOR_IDENT")
@@ -103,7 +104,7 @@ class Repository:
         return {} if is_known else dict(COORDINATOR_IDENTITY)
 
     def branch_head(self, branch: str) -> str | None:
-        """The commit that `branch` is at, or None if there is no such branch."""
+        """Return the commit at the tip of `branch`, or None if there is no such branch."""
         return self.git.resolve(branch_ref(branch))
 
     def require_no_alias(self, branch: str) -> None:
@@ -117,19 +118,20 @@ class Repository:
             raise InputError([f"{ref} is a symbolic ref to {other}; remove it with `git symbolic-ref --delete {ref}`"])
 
     def create_branch(self, branch: str, start: str) -> bool:
-        """Make `branch` at the commit `start`; False if it exists already."""
+        """Create `branch` at the commit `start`; return False if it already exists. Raises GitError if git refuses."""
         if self.git.run("update-ref", f"refs/heads/{branch}", start, "", accept=(0, 1, 128)).status == 0:
             return True
         if self.branch_head(branch):
             return False
-        # Not there and not made: once more, for git's own words.
+        # It neither exists nor was created: try again, so that GitError carries git's message.
         self.git.run("update-ref", f"refs/heads/{branch}", start, "")
         return True
 
     def delete_branch(self, branch: str, expected: str) -> bool:
-        """Delete `branch` if it is at the commit `expected`, and its section in git's config.
+        """Delete `branch` and its section in git's config if it is at the commit `expected`.
 
-        True when the branch is gone, also if it was before; False, and nothing deleted, when it is elsewhere.
+        Returns True if the branch is gone, even if it was before; False, with nothing deleted, if it is at another
+        commit.
         """
         deletion = ("update-ref", "--no-deref", "-d", f"refs/heads/{branch}", expected)
         if self.git.run(*deletion, accept=(0, 1, 128)).status != 0:
@@ -142,7 +144,7 @@ class Repository:
         return True
 
     def _forget_branch_settings(self, branch: str) -> None:
-        # An agent's `push -u` writes them. Looked for in the file, because a command for nothing costs more.
+        # An agent's `push -u` writes them. Reading the file is cheaper than running a command that finds nothing.
         config = self.common_dir / "config"
         if config.exists() and f'[branch "{branch}"]'.encode() in config.read_bytes():
             with admin_lock(self):
@@ -163,7 +165,7 @@ def _explain_unusable(path: Path, error: GitError) -> str:
     lines = error.stderr.strip().splitlines()
     said = " ".join(lines[:2]).split(" To add an exception")[0].removeprefix("fatal: ").replace("\t", "").rstrip(".")
     if "dubious ownership" in error.stderr:
-        # Git's last line is the command, with the directory as git means it.
+        # Git's last line is the command, with the directory as git expects it.
         advice = f"If you trust it: {lines[-1].strip()}"
     elif "not a git repository" in error.stderr:
         advice = "`git init` creates one."
@@ -179,14 +181,14 @@ def _find_top(git: Git, common_dir: Path, *, is_main: bool) -> tuple[Path, bool]
             return Path(top.text).resolve(), False
     if git.run("config", "--file", str(common_dir / "config"), "--bool", "core.bare", accept=(0, 1)).text == "true":
         return common_dir, True
-    # A submodule's git directory, or one made with --separate-git-dir, says itself where its working tree is.
+    # A submodule's git directory, or one made with --separate-git-dir, records where its working tree is.
     setting = git.run("config", "--file", str(common_dir / "config"), "core.worktree", accept=(0, 1)).text
     return (common_dir / setting).resolve() if setting else common_dir.parent, False
 
 
 def _require_usable(repository: Repository) -> None:
     git, top = repository.git, repository.top
-    # Not `rev-list --all`: it stumbles over the HEAD of a worktree that a run is adding just now.
+    # Not `rev-list --all`: it fails on the HEAD of a worktree that a run is adding at that moment.
     has_ref = git.text("for-each-ref", "--count=1", "--format=%(objectname)")
     if not has_ref and git.resolve("HEAD") is None:
         raise InputError([f"{top} has no commit yet. Commit something first: worktrees start from a commit."])

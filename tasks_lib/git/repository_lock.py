@@ -1,4 +1,4 @@
-"""Decides who may work on a repository: one run at a time, and one change of its worktrees at a time."""
+"""Locks a repository: one run at a time, and one change to its worktrees at a time."""
 
 import errno
 import fcntl
@@ -19,12 +19,12 @@ from tasks_lib.errors import BusyError, InputError
 
 _TRIES = 10
 _PAUSE_SECONDS = 0.02
-"""Somebody who only asks who holds the lock has it for microseconds, so a refusal is believed after a few tries."""
+"""A process that only queries the holder takes the lock for microseconds, so only several refusals mean it is busy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a run's lock: `started` is ISO 8601 in UTC; what could not be read is "" or 0."""
+    """The holder of the run lock: `started` is ISO 8601 in UTC; fields that could not be read are "" or 0."""
 
     host: str = ""
     pid: int = 0
@@ -37,7 +37,7 @@ class Holder:
 
 
 class HasStateDir(Protocol):
-    """What `admin_lock` needs of a repository."""
+    """The part of a repository that `admin_lock` needs."""
 
     @property
     def state_dir(self) -> Path: ...
@@ -45,9 +45,10 @@ class HasStateDir(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HeldRunLock:
-    """Proof that this process holds the run's lock of `state_dir`: a parameter of whatever is done only under it.
+    """Proof that this process holds the run lock of `state_dir`; functions that require the lock take it.
 
-    Only `with RunLock(...) as lock` makes one. `left` is who died, or broke off, holding it before; None for nobody.
+    Only `with RunLock(...) as lock` creates one. `left` is the previous holder if it died or was interrupted while
+    holding the lock, else None.
     """
 
     state_dir: Path
@@ -55,11 +56,11 @@ class HeldRunLock:
 
 
 class RunLock:
-    """The lock `<state_dir>/lock` that a run holds from its start to its end; use it as a context manager.
+    """The lock `<state_dir>/lock` that a run holds from start to end; use it as a context manager.
 
-    It is a `flock`, so the kernel releases it when its holder dies. The file stays, since another process may be
-    waiting on that very file; its content says who holds it. Entering raises BusyError while another holds it,
-    InputError if the file cannot be used.
+    It is a `flock`, so the kernel releases it when its holder dies. The file is never removed, since another process
+    may be waiting on it; its content describes the holder. Entering raises BusyError while another process holds it,
+    and InputError if the file cannot be used.
     """
 
     def __init__(self, state_dir: Path, run: str) -> None:
@@ -92,22 +93,22 @@ class RunLock:
 
 
 def read_holder(state_dir: Path) -> Holder | None:
-    """Who holds the run's lock at this moment, or None if nobody does."""
+    """Return the current holder of the run lock, or None if it is free."""
     is_held, said = _look(state_dir)
     return (said or Holder()) if is_held else None
 
 
 def read_dead_holder(state_dir: Path) -> Holder | None:
-    """Who held the run's lock last and died holding it, or None if it is held, or was given back."""
+    """Return the last holder of the run lock if it died holding it; None if the lock is held or was released."""
     is_held, said = _look(state_dir)
     return None if is_held else said
 
 
 def read_since(state_dir: Path) -> float:
-    """When the first of the runs in a row began that died here, in seconds since the epoch; 0 where none did.
+    """Return when the first of the latest consecutive runs that died here started, in seconds since the epoch, or 0.
 
-    What such a run left was made since then. The holder of the lock carries it on until it gives the lock back, so that
-    a run that dies while it puts right what another left loses nothing of it.
+    Everything that such runs left behind was created since then. The holder of the lock keeps the time in the file
+    until it releases the lock, so that it survives a run that dies while cleaning up after another.
     """
     try:
         descriptor = _open_plain(state_dir / "lock", os.O_RDONLY)
@@ -122,15 +123,15 @@ def read_since(state_dir: Path) -> float:
 
 
 def _look(state_dir: Path) -> tuple[bool, Holder | None]:
-    """Whether somebody holds the run's lock, and what its content says."""
+    """Return whether the run lock is held, and the holder that its file describes."""
     try:
-        # To read is enough, and is what another user's lock allows.
+        # Read access is enough, and is all that another user's lock file allows.
         descriptor = _open_plain(state_dir / "lock", os.O_RDONLY)
     except FileNotFoundError:
         return False, None
     except OSError as error:
         raise _describe_unusable(state_dir / "lock", error) from error
-    # Shared, so that two who ask at once do not take each other for a holder.
+    # Shared, so that two concurrent queries do not mistake each other for a holder.
     is_free = _take(descriptor, fcntl.LOCK_SH)
     try:
         return not is_free, _read_content(descriptor)
@@ -140,11 +141,11 @@ def _look(state_dir: Path) -> tuple[bool, Holder | None]:
 
 @contextmanager
 def admin_lock(repository: HasStateDir) -> Generator[None, None, None]:
-    """Hold the lock around worktree add, move, remove, prune and list, around fetches and writes of git's config.
+    """Hold the lock for worktree add, move, remove, prune and list, for fetches, and for writes to git's config.
 
-    Without it one parallel `worktree add` in ten fails. It is the file `worktrees.lock` beside the run's lock, since
-    a command that is no run takes it too. Each holder opens the file anew, and a `flock` belongs to what was opened,
-    so it excludes the threads of one process as well. Not to be taken twice by one thread: it would wait for itself.
+    Without it, one parallel `worktree add` in ten fails. It is the file `worktrees.lock` next to the run lock, since
+    commands that are not runs take it too. Each holder opens the file again, and a `flock` belongs to the open file
+    description, so it also excludes threads of the same process. Not reentrant: a thread that takes it twice deadlocks.
     """
     descriptor = _open(repository.state_dir / "worktrees.lock")
     try:
@@ -163,7 +164,7 @@ def _open(path: Path) -> int:
 
 
 def _open_plain(path: Path, flags: int) -> int:
-    # Never through a symbolic link: what it leads to would be cut to nothing. Nor may a pipe in its place hold us up.
+    # Never follow a symbolic link: its target would be truncated. Never block on a pipe in the file's place either.
     descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
@@ -198,7 +199,7 @@ def _require(descriptor: int, state_dir: Path) -> None:
 
 
 def _release(descriptor: int) -> None:
-    # Unlocked aloud: a child that is between fork and exec still has the descriptor, and would hold the lock on.
+    # Unlock explicitly: a child between fork and exec still has the descriptor, and would keep the lock.
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     os.close(descriptor)
 
@@ -212,7 +213,7 @@ def _read_words(descriptor: int) -> dict[str, object]:
 
 
 def _read_since(descriptor: int) -> str:
-    """Since when runs have died here without one that came to its end, as they wrote it; "" for none."""
+    """Return when the first run started that died here since one ended properly, as the file has it; "" for none."""
     words = _read_words(descriptor)
     return str(words.get("since") or words.get("started") or "")
 
@@ -225,7 +226,7 @@ def _parse_time(text: object) -> float:
 
 
 def _read_content(descriptor: int) -> Holder | None:
-    """What a holder wrote, with nothing in it where that cannot be read; None where nothing is written."""
+    """Return the holder that the file describes: empty if unreadable, None if the file is empty."""
     if not os.pread(descriptor, 4096, 0).strip():
         return None
     words = _read_words(descriptor)

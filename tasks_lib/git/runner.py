@@ -1,4 +1,4 @@
-"""Runs git: one place that knows the options, the environment and the errors of every command of ours."""
+"""Runs git: the one place that defines the options, environment and errors of all of Coordinator's git commands."""
 
 import os
 import subprocess
@@ -18,29 +18,29 @@ from tasks_lib.process.user_environment import removed_variables
 
 _OPTIONS = (
     "-c", "core.hooksPath=/dev/null",  # A user's hooks would fire in every worktree, on ref updates too.
-    "-c", "core.fsmonitor=false",  # A program that an agent names in the shared settings would be started by ours.
+    "-c", "core.fsmonitor=false",  # Our commands would start a program that an agent named in the shared config.
     "-c", "log.showSignature=false",
-    "-c", "submodule.recurse=false",  # A submodule in a person's checkout is theirs to update.
+    "-c", "submodule.recurse=false",  # Updating a submodule in the user's checkout is up to the user.
     "-c", "gc.auto=0",
-    "-c", "maintenance.auto=false",  # A kill would leave its lock, which ends a person's own maintenance for good.
+    "-c", "maintenance.auto=false",  # If killed, it leaves its lock, which blocks the user's maintenance for good.
     "-c", "core.fsync=committed",
     "-c", "core.quotePath=false",
-    "-c", "core.warnAmbiguousRefs=false",  # Names of ours are not ambiguous, and a warning would be read as a reason.
+    "-c", "core.warnAmbiguousRefs=false",  # Our names are unambiguous; a warning would be reported as an error.
     "-c", "advice.detachedHead=false",
-    "-c", "color.ui=false",  # What we read looks the same wherever we run.
+    "-c", "color.ui=false",  # Output that we parse must look the same everywhere.
     "-c", "color.diff=false",
     "-c", "i18n.logOutputEncoding=UTF-8",
     "-c", "trailer.separators=:",
 )  # fmt: skip
 _WALKS = frozenset({"log", "rev-list", "diff", "diff-tree", "diff-index", "show"})
-"""Commands that take revisions and then paths."""
+"""Commands that take revisions followed by paths."""
 PLAIN_HISTORY = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": "/dev/null/none"}
-"""An environment for git in which every commit is what it says: agents share the refs and files that replace others."""
+"""An environment for git that ignores replace refs and grafts, which any agent could write to alter history."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a command answered: exit `status`, raw `stdout`, decoded `stderr`."""
+    """The result of a command: exit `status`, raw `stdout`, decoded `stderr`."""
 
     status: int
     stdout: bytes
@@ -48,7 +48,7 @@ class Result:
 
     @property
     def text(self) -> str:
-        """Standard output without the last newline, undecodable bytes as surrogates."""
+        """Standard output without trailing newlines, undecodable bytes as surrogates."""
         return self.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
 
 
@@ -56,22 +56,22 @@ _running: set[int] = set()
 
 
 def list_running() -> frozenset[int]:
-    """The processes of the commands that this process runs at this moment, so that none is taken for a person's."""
+    """Return the ids of the git processes that this process is running, so that none is mistaken for the user's."""
     return frozenset(_running)
 
 
 def git_environment() -> dict[str, str]:
-    """What every git of coordinator's has over this process's environment.
+    """Return the variables that every git command of Coordinator's adds to this process's environment.
 
-    The person's own proxies and certificates are among it, which Prefect in this process may not see. What git starts
-    by name (ssh, filters, helpers) is never looked for in the directory where it runs.
+    They include the user's own proxies and certificates, which are hidden from Prefect in this process. Programs that
+    git starts by name (ssh, filters, helpers) are never looked up in the directory where it runs.
     """
     return {**removed_variables(), **OWN_GIT, "PATH": own_path(), "LC_ALL": "C", **PLAIN_HISTORY}
 
 
 @cache
 def _load_gitpython() -> Any:
-    """GitPython, imported when it is needed: it runs a git at once, and takes that from a variable or from PATH."""
+    """Import GitPython on first use: on import it runs a git that it finds through a variable or PATH."""
     name = "GIT_PYTHON_GIT_EXECUTABLE"
     before = os.environ.get(name)
     os.environ[name] = require_program("git")
@@ -84,11 +84,11 @@ def _load_gitpython() -> Any:
 
 
 class Git:
-    """Runs git commands in `directory`, each in a session of its own so that a Ctrl-C does not reach them.
+    """Runs git commands in `directory`, each in a session of its own so that a Ctrl-C does not reach it.
 
-    With `git_dir` the directory is the working tree of exactly that git directory. Otherwise git looks for one, which
-    in a worktree whose `.git` an agent has removed is the repository around it: the person's own checkout.
-    `variables` are laid over the environment of every command, `settings` (`core.eol=lf`) over what is configured.
+    With `git_dir`, `directory` is the working tree of exactly that git directory. Without it, git discovers one, which
+    in a worktree whose `.git` an agent has removed is that of the enclosing repository: the user's own checkout.
+    `variables` override the environment of every command, `settings` (`core.eol=lf`) the git configuration.
     """
 
     def __init__(
@@ -113,10 +113,10 @@ class Git:
         environment: Mapping[str, str] | None = None,
         seconds: float | None = None,
     ) -> Result:
-        """Run `git *arguments`; `environment` is laid over this process's cleaned one.
+        """Run `git *arguments`; `environment` overrides this process's cleaned one.
 
-        Raises GitError when the exit status is not in `accept`, or when it has not ended after `seconds`: then it and
-        all that it started are ended. Only git itself is waited for, not what it leaves behind.
+        Raises GitError if the exit status is not in `accept`, or if git has not exited after `seconds`; then it and
+        all processes that it started are ended. Waits only for git itself, not for processes that it leaves running.
         """
         process = self._start(arguments, stdin is not None, environment or {})
         _running.add(process.pid)
@@ -126,7 +126,7 @@ class Git:
             end_captured(process)
             raise GitError(arguments, process.returncode, f"it did not end within {seconds:g} seconds") from None
         except BaseException:
-            end_captured(process)  # A signal ends this program; git, in a session of its own, does not hear it.
+            end_captured(process)  # A signal may be ending this program; git, in its own session, does not get it.
             raise
         finally:
             _running.discard(process.pid)
@@ -138,11 +138,11 @@ class Git:
     def _start(
         self, arguments: Sequence[str], has_input: bool, environment: Mapping[str, str]
     ) -> "subprocess.Popen[bytes]":
-        # GitPython would run the command where we are ourselves, which may be the person's checkout.
+        # GitPython would run the command in our own working directory, which may be the user's checkout.
         if not self.directory.is_dir() or not os.access(self.directory, os.X_OK):
             raise GitError(arguments, -1, f"{self.directory} does not exist, or cannot be entered")
         variables = {**git_environment(), **self._place, **environment}
-        # GitPython lays `env` over this process's own environment, so what must not be there is unset by `env`.
+        # GitPython adds `env` to this process's environment, so the program `env` unsets what must not be there.
         foreign = [name for name in local_variables() if name in os.environ and name not in variables]
         unset = [word for name in foreign for word in ("-u", name)]
         program = [*([require_program("env"), *unset] if unset else []), require_program("git")]
@@ -154,21 +154,21 @@ class Git:
             start_new_session=True,
         )
         process: subprocess.Popen[bytes] = handle.proc
-        handle.proc = None  # `collect` owns it now; GitPython would end it when `handle` is collected.
+        handle.proc = None  # `collect` owns it now; GitPython would end it when `handle` is garbage-collected.
         return process
 
     def text(self, *arguments: str) -> str:
-        """Standard output of `git *arguments`, without the last newline."""
+        """Run `git *arguments` and return its standard output without trailing newlines."""
         return self.run(*arguments).text
 
     def succeeds(self, *arguments: str) -> bool:
-        """Whether `git *arguments` exits with 0; 1 is no, anything else raises GitError."""
+        """Run `git *arguments`; return True for exit status 0, False for 1. Any other raises GitError."""
         return self.run(*arguments, accept=(0, 1)).status == 0
 
     def resolve(self, revision: str) -> str | None:
-        """The commit that `revision` names, or None: `HEAD`, exactly that full ref, or the id of a commit or a tag."""
+        """Return the commit of `revision` (`HEAD`, exactly that full ref, or the id of a commit or tag), or None."""
         if revision == "HEAD" or revision.startswith("refs/"):
-            # `rev-parse` would look for a tag or a branch of that name where there is no such ref.
+            # If there is no such ref, `rev-parse` would try a tag or a branch of that name.
             words = ("show-ref", "--verify", "--hash", "--", revision)
         else:
             words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
@@ -176,16 +176,16 @@ class Git:
         return found.text or None if found.status == 0 else None
 
     def follow(self, ref: str) -> str:
-        """The full ref at the end of a chain of symbolic ones, such as HEAD's branch; `ref` itself where it is none.
+        """Return the full ref at the end of a chain of symbolic refs, such as HEAD's branch, or `ref` itself.
 
-        That is the ref which checkouts have and which moves; it need not exist. `HEAD` stays if it is detached.
+        It is the ref that is checked out and that moves; it need not exist. For a detached `HEAD`, returns `HEAD`.
         """
         found = self.run("symbolic-ref", "--quiet", ref, accept=(0, 1, 128))
         return found.text if found.status == 0 and found.text else ref
 
 
 def _end_revisions(arguments: Sequence[str]) -> Sequence[str]:
-    """`arguments`, with `--` after revisions: a file that is called like one of them makes git refuse otherwise."""
+    """Return `arguments` with `--` after the revisions; otherwise git refuses a revision that is also a file's name."""
     return [*arguments, "--"] if _find_command(arguments) in _WALKS and "--" not in arguments else arguments
 
 

@@ -1,4 +1,4 @@
-"""Hides how the record of a session and the notices of its agent are kept in the worktree's git directory."""
+"""Stores the record of a session and its agent's notices in the worktree's git directory."""
 
 import json
 import os
@@ -14,15 +14,15 @@ from tasks_lib.session.record_format import describe_record, parse_record
 RECORD_NAME = "coordinator.json"
 NOTICES_NAME = "coordinator-notices.jsonl"
 MAX_RECORD_BYTES = 4 << 20
-"""Twenty notes and a report are far below it; what is larger was not written by us."""
+"""Far more than twenty notes and a report; a larger file was not written by Coordinator."""
 MAX_NOTICES_BYTES = 1 << 20
-"""So much of the notices is read, from their end on, and not much more is written: an agent may report in a loop."""
+"""How much of the notices is read, from the end, and about how much is written: an agent may report in a loop."""
 MAX_NOTICE_CHARS = 16_000
 MAX_LINK_BYTES = 1 << 14
 
 
 def read_record(git_dir: Path) -> Record | None:
-    """The record in `git_dir`; None if there is none or it cannot be read. Unknown keys are ignored."""
+    """Read the record in `git_dir`; None if there is none or it is unreadable. Unknown keys are ignored."""
     try:
         found: object = json.loads(read_regular(git_dir / RECORD_NAME, MAX_RECORD_BYTES))
     except (OSError, ValueError, RecursionError):
@@ -33,31 +33,31 @@ def read_record(git_dir: Path) -> Record | None:
 
 
 def write_record(git_dir: Path, record: Record) -> None:
-    """Write `record` so that a reader, or a kill at any moment, finds the old one or the new one."""
+    """Write `record` atomically: after a kill, or during a concurrent read, the file is the old or the new one."""
     path, data = git_dir / RECORD_NAME, json.dumps(describe_record(record), indent=1).encode() + b"\n"
     try:
         write_atomically(path, data)
-    except IsADirectoryError:  # An agent's doing; nothing of ours is a directory there.
+    except IsADirectoryError:  # An agent made it; Coordinator never creates a directory there.
         shutil.rmtree(path)
         write_atomically(path, data)
 
 
 def remove_record(git_dir: Path) -> None:
-    """Remove the record and what a kill left of writing it; none being there is fine."""
+    """Remove the record, and unfinished writes that a kill left behind, if any."""
     (git_dir / RECORD_NAME).unlink(missing_ok=True)
     for leftover in find_unfinished(git_dir):
         leftover.unlink(missing_ok=True)
 
 
 def append_notice(git_dir: Path, notice: Notice) -> None:
-    """Append `notice`; several processes may do so at once, since each line is one appending write.
+    """Append `notice`; several processes may do so concurrently, since each line is a single appending write.
 
-    A text is cut at `MAX_NOTICE_CHARS`. Raises OSError when the notices are `MAX_NOTICES_BYTES` long already; one
-    that blocks is written even then, up to twice as many.
+    The text is cut at `MAX_NOTICE_CHARS`. Raises OSError if the file is already longer than `MAX_NOTICES_BYTES`; for
+    a blocking notice, the limit is twice that.
     """
     path = git_dir / NOTICES_NAME
     words = {"level": notice.level.value, "text": notice.text[:MAX_NOTICE_CHARS], "turn": notice.turn}
-    # A newline in front too: after a torn line this one still starts on a line of its own.
+    # A leading newline too, so that after a torn line this one still starts on its own line.
     line = b"\n" + json.dumps(words).encode() + b"\n"
     limit = MAX_NOTICES_BYTES * (2 if notice.level is NoticeLevel.BLOCKING else 1)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
@@ -71,9 +71,9 @@ def append_notice(git_dir: Path, notice: Notice) -> None:
 
 
 def read_notices(git_dir: Path, start: int = 0) -> tuple[Notice, ...]:
-    """The notices from byte `start` on, oldest first, of the last `MAX_NOTICES_BYTES`; none where that is no file.
+    """Read the notices from byte `start` on, oldest first, at most the last `MAX_NOTICES_BYTES`.
 
-    A torn or foreign line is passed over.
+    Returns none if there is no regular file. Lines that are torn or not ours are skipped.
     """
     try:
         lines = read_regular(git_dir / NOTICES_NAME, MAX_NOTICES_BYTES, start).split(b"\n")
@@ -83,7 +83,7 @@ def read_notices(git_dir: Path, start: int = 0) -> tuple[Notice, ...]:
 
 
 def measure_notices(git_dir: Path) -> int:
-    """The bytes of the notices, 0 where there are none."""
+    """Return the size of the notices in bytes, 0 if there are none."""
     try:
         return (git_dir / NOTICES_NAME).lstat().st_size
     except OSError:
@@ -101,7 +101,7 @@ def _parse_notice(line: bytes) -> Notice | None:
 
 
 def clear_notices(git_dir: Path) -> None:
-    """Forget the notices; none being there is fine."""
+    """Delete the notices, if any."""
     path = git_dir / NOTICES_NAME
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -109,10 +109,10 @@ def clear_notices(git_dir: Path) -> None:
 
 
 def read_git_link(place: Path) -> Path | None:
-    """The git directory that `.git` in `place` is or points to, or None."""
+    """Return the git directory that `.git` in `place` is or points to, or None."""
     link = place / ".git"
     try:
-        # Not text that must decode: a path on disk is bytes.
+        # A path on disk is bytes and need not decode as text.
         words = os.fsdecode(read_regular(link, MAX_LINK_BYTES))
     except IsADirectoryError:
         return link

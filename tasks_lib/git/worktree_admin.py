@@ -1,7 +1,7 @@
-"""Reads git's administration of linked worktrees from its files, and tells coordinator's entries from all others.
+"""Reads git's administrative files of linked worktrees, and distinguishes Coordinator's entries from all others.
 
-A command for each entry would cost too much. Coordinator touches only what carries its record: code that changes or
-removes an entry takes it from `list_entries`, which yields no others.
+A git command for each entry would cost too much. Coordinator touches only entries that carry its record: code that
+changes or removes an entry takes it from `list_entries`, which yields no others.
 """
 
 import os
@@ -16,12 +16,12 @@ from tasks_lib.git.session_record import NOTICES_NAME, RECORD_NAME, read_git_lin
 from tasks_lib.process.files import write_atomically
 
 MAKING = "coordinator: being made"
-"""The reason that git writes into an entry, before anything else, while coordinator makes it.
+"""The lock reason that git writes into an entry, before anything else, while Coordinator creates it.
 
-It is the record of an entry that is not complete: a person's half-made one is locked as "initializing", or not at all.
+It is the record of an incomplete entry: one that the user left incomplete is locked as "initializing", or not at all.
 """
 SLOT_NAME = "coordinator-slot"
-"""The record of a complete entry, written before the lock is taken off, for as long as the entry lasts."""
+"""The record of a complete entry, written before it is unlocked and kept for as long as the entry exists."""
 _RECORDS = (SLOT_NAME, RECORD_NAME, NOTICES_NAME)
 _PLAIN_NAMES = frozenset(
     {"HEAD", "ORIG_HEAD", "FETCH_HEAD", "COMMIT_EDITMSG", "commondir", "gitdir", "index", "logs", "refs"}
@@ -30,11 +30,11 @@ _PLAIN_NAMES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Worktree:
-    """A linked worktree of ours: `git_dir` is its administration directory, `branch` None when it is detached.
+    """One of Coordinator's linked worktrees: `git_dir` is its administrative directory, `branch` None if detached.
 
-    `slot` is a number from 1 on that no other live worktree of the repository has; it lasts as long as the worktree,
-    in the pool and after a restart too. `is_resumed`: it was there already, and is as it was left. `is_new_branch`: its
-    branch was made with it, where it was to start.
+    `slot` is a number, 1 or more, that is unique among the repository's live worktrees; the worktree keeps it in the
+    pool and across restarts. `is_resumed`: it already existed and is as it was left. `is_new_branch`: its branch was
+    created with it, at the requested start.
     """
 
     path: Path
@@ -46,15 +46,15 @@ class Worktree:
 
     @property
     def git(self) -> Git:
-        """Runs git in this worktree, whatever an agent has made of the `.git` in it."""
+        """Git for this worktree, which works whatever an agent has done to its `.git`."""
         return Git(self.path, self.git_dir)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An administration directory `admin` and the directory `path` that it says is its worktree.
+    """A worktree's administrative directory `admin` and the worktree `path` that it names.
 
-    `head` is the content of HEAD; `locked` the reason it is locked for, None when it is not.
+    `head` is the content of HEAD; `locked` is the lock reason, None if it is not locked.
     """
 
     admin: Path
@@ -74,17 +74,17 @@ class Entry:
 
     @property
     def is_partial(self) -> bool:
-        """Whether a run was ended while it made this; never so of a person's."""
+        """Whether a run ended while it was creating this entry; never true of the user's entries."""
         return self.locked == MAKING
 
     @property
     def is_ours(self) -> bool:
-        """Whether the entry carries coordinator's record; what does not is a person's, whatever its path or branch."""
+        """Whether the entry carries Coordinator's record; any other is the user's, whatever its path or branch."""
         return self.is_partial or any((self.admin / name).is_file() for name in _RECORDS)
 
     @property
     def is_linked(self) -> bool:
-        """Whether the directory is there and says that it belongs to this entry."""
+        """Whether the worktree directory exists and its `.git` points to this entry."""
         return read_git_link(self.path) == self.admin
 
     @property
@@ -94,17 +94,17 @@ class Entry:
 
 
 def list_entries(repository: Repository) -> Iterator[Entry]:
-    """Every entry below `.worktrees` that carries coordinator's record, in the order of the administration's names."""
+    """List the entries below `.worktrees` that carry Coordinator's record, sorted by administrative directory."""
     return (entry for entry in list_all(repository) if entry.is_ours and _is_below(repository, entry))
 
 
 def list_others(repository: Repository) -> list[Entry]:
-    """The entries below `.worktrees` that coordinator did not make, to be named and never changed."""
+    """List the entries below `.worktrees` that Coordinator did not create: to be reported, never changed."""
     return [entry for entry in list_all(repository) if not entry.is_ours and _is_below(repository, entry)]
 
 
 def list_all(repository: Repository) -> Iterator[Entry]:
-    """Every entry that says where its worktree is, a person's too, wherever that is."""
+    """List every entry that names its worktree, including the user's, wherever that is."""
     root = repository.common_dir / "worktrees"
     for admin in sorted(root.iterdir()) if root.is_dir() else []:
         if entry := read_entry(admin):
@@ -116,17 +116,17 @@ def _is_below(repository: Repository, entry: Entry) -> bool:
 
 
 def read_entry(admin: Path) -> Entry | None:
-    """The entry in `admin`, or None if it does not say where its worktree is."""
+    """Return the entry in `admin`, or None if it does not name its worktree."""
     link = _read_text(admin / "gitdir")
     if not link:
         return None
-    # Since git 2.48 it may be relative. Not resolved: the worktree may have been replaced by a symbolic link.
+    # Since git 2.48 it may be relative. Symbolic links are not resolved: one may have replaced the worktree.
     path = Path(os.path.normpath(admin / link)).parent
     return Entry(admin, path, _read_text(admin / "HEAD") or "", _read_text(admin / "locked"))
 
 
 def find_entry(repository: Repository, path: Path) -> Entry | None:
-    """The entry of the worktree at `path`, if both say that they belong together."""
+    """Return the entry of the worktree at `path`, if both point to each other, else None."""
     admin = read_git_link(path)
     if not admin or admin.parent != repository.common_dir / "worktrees":
         return None
@@ -135,15 +135,15 @@ def find_entry(repository: Repository, path: Path) -> Entry | None:
 
 
 def write_slot(admin: Path, slot: int) -> None:
-    """Note `slot` so that it survives a restart."""
+    """Write `slot` to the entry, so that it survives a restart."""
     write_atomically(admin / SLOT_NAME, f"{slot}\n".encode())
 
 
 def is_plain(worktree: Worktree, hash_bytes: int) -> bool:
-    """Whether nothing in the worktree's administration would reach into its next use.
+    """Whether nothing in the worktree's administrative directory would affect its next use.
 
-    Not so: a rebase or merge in progress, refs or settings of its own, a lock, submodules, and files that the index
-    hides from checkout (assume-unchanged, skip-worktree), which would keep one node's bytes for the next.
+    False with a rebase or merge in progress, refs or settings of its own, a lock, submodules, or files that the index
+    hides from checkout (assume-unchanged, skip-worktree), which would pass one node's bytes on to the next.
     """
     if (worktree.path / ".gitmodules").exists():
         return False
@@ -156,12 +156,12 @@ def is_plain(worktree: Worktree, hash_bytes: int) -> bool:
 
 
 def has_hidden_files(index: Path, hash_bytes: int) -> bool:
-    """Whether an index marks files as assume-unchanged or skip-worktree; one of an unknown form counts as if.
+    """Whether an index marks files as assume-unchanged or skip-worktree; an unknown format counts as if it did.
 
     An index is a header (signature, version, count) and entries: 40 bytes of stat data, an object id, 2 bytes of
-    flags (the highest bit is assume-unchanged, the next says that 2 more follow, whose second bit is
-    skip-worktree), the path and its end. Up to version 3 an entry is padded to 8 bytes, in version 4 the path
-    is a number of bytes to take from the one before and the rest.
+    flags (the highest bit is assume-unchanged; the next means that 2 more follow, whose second-highest bit is
+    skip-worktree), the path and a NUL. Up to version 3, entries are padded to 8 bytes; in version 4, the path is a
+    number of bytes to remove from the end of the previous path, and the bytes to append.
     """
     data = index.read_bytes() if index.exists() else b""
     if not data:
@@ -181,7 +181,7 @@ def has_hidden_files(index: Path, hash_bytes: int) -> bool:
                 return True
             at += 2
         if version == 4:
-            # The number has 7 bits a byte, the highest says that more follow; it may be a zero byte itself.
+            # The number has 7 bits a byte, the highest bit means that more follow; it may itself be a zero byte.
             while data[at] & 0x80:
                 at += 1
             at += 1
