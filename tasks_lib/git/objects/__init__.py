@@ -1,1 +1,1 @@
-"""Git's objects, read and written without starting git for each."""
+"""Git objects, read and written without starting a git process for each."""

@@ -1,4 +1,4 @@
-"""Writes commit objects in the name of whoever git says commits here."""
+"""Writes commit objects with the author and committer that git is configured to use."""
 
 import os
 import threading
@@ -13,7 +13,7 @@ _DATES = ("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE")
 
 
 class CommitWriter:
-    """Writes commits of one repository; several threads may call. Git is asked once for each name it commits in."""
+    """Writes commits to one repository; thread-safe. Queries git once per identity."""
 
     def __init__(self, git: Git, objects: Objects) -> None:
         self._git: Git = git
@@ -22,18 +22,18 @@ class CommitWriter:
         self._names: dict[tuple[tuple[str, str], ...], tuple[str, ...]] = {}
 
     def write(self, tree: str, parents: Sequence[str], message: str, environment: Mapping[str, str]) -> str:
-        """Write a commit and return its id; `environment` is laid over this process's, and says who commits.
+        """Write a commit and return its id; `environment` overrides this process's, and may set the identity.
 
-        Raises GitError where git knows nobody.
+        Raises GitError if git has no identity to commit with.
         """
         lines = [f"tree {tree}", *(f"parent {parent}" for parent in dict.fromkeys(parents))]
         lines += [f"{role} {stamp}" for role, stamp in zip(_ROLES, self._list_stamps(environment), strict=True)]
         return self._objects.write("commit", "\n".join([*lines, "", message]).encode("utf-8", "replace"))
 
     def _list_stamps(self, environment: Mapping[str, str]) -> Sequence[str]:
-        """Name, address and time of author and committer."""
+        """Return the name, address and time of the author and of the committer."""
         if any(name in environment or name in os.environ for name in _DATES):
-            return self._ask(environment)  # Whoever sets a date means that one.
+            return self._ask(environment)  # A date that is set explicitly must be used.
         key = tuple(sorted(environment.items()))
         with self._lock:
             if key not in self._names:

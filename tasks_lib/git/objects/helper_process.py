@@ -1,4 +1,4 @@
-"""Hides git's long-lived helper processes: one request, one answer, started again when they died."""
+"""Runs git's long-lived helper processes: one request, one answer, and a restart if a process has died."""
 
 import os
 import subprocess
@@ -16,17 +16,17 @@ from tasks_lib.process.program_lookup import require_program
 Answer = TypeVar("Answer")
 _STOP_SECONDS = 5
 _TRIES = 2
-"""A helper that died while it was idle is found dead by the next request; a second death is a fault of its own."""
+"""The first try may find a helper that died while idle; if a fresh one dies too, something is wrong."""
 
 
-class Died(Exception):  # noqa: N818 - It is an event between a child and its reader, never seen outside.
+class Died(Exception):  # noqa: N818 - An event between a child and its reader, never raised to callers.
     """The helper closed its output in the middle of an answer."""
 
 
 class Child:
-    """A git process that reads requests from its standard input; several threads may ask, one at a time.
+    """A git process that reads requests from its standard input; thread-safe, one request at a time.
 
-    It is in a session of its own, so that a Ctrl-C does not reach it, and ends by itself when its input closes.
+    It runs in a session of its own, so that a Ctrl-C does not reach it, and exits when its input is closed.
     """
 
     def __init__(self, directory: Path, arguments: Sequence[str]) -> None:
@@ -38,14 +38,14 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """The process id of the helper, or None while there is none."""
+        """The process id of the helper, or None if it is not running."""
         process = self._process
         return process.pid if process else None
 
     def ask(self, request: bytes, read_answer: Callable[[IO[bytes]], Answer]) -> Answer:
-        """Send `request` and return what `read_answer` makes of the output.
+        """Send `request` and return what `read_answer` parses from the output.
 
-        `read_answer` raises Died at an early end. Raises GitError when the helper died twice in a row.
+        `read_answer` raises Died if the output ends early. Raises GitError if the helper dies twice in a row.
         """
         with self._lock:
             for _ in range(_TRIES):
@@ -55,19 +55,19 @@ class Child:
                 except (OSError, Died):
                     self._stop()
                 except BaseException:
-                    # Half an answer may be left in the pipe; the next request must not read it.
+                    # The pipe may still contain half an answer, which the next request must not read.
                     self._stop()
                     raise
             raise GitError(self._arguments, -1, "the process ended in the middle of an answer, twice")
 
     def close(self) -> None:
-        """End the helper; the next request starts another."""
+        """End the helper; the next request starts a new one."""
         with self._lock:
             self._stop()
 
     def _start(self) -> "subprocess.Popen[bytes]":
         inherited = {name: os.environ[name] for name in os.environ.keys() - set(local_variables())}
-        # A helper fetches what a partial clone has not got, so it may ask, too.
+        # The helper fetches objects missing from a partial clone, so it too could prompt for credentials.
         environment = {**inherited, **git_environment()}
         process = subprocess.Popen(
             [require_program("git"), "-c", "core.fsync=committed", *self._arguments],
@@ -97,12 +97,12 @@ def _exchange(process: "subprocess.Popen[bytes]", request: bytes, read_answer: C
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Close the pipes of `process` and wait for it; killed only when it does not go, and it writes nothing by then."""
+    """Close the pipes of `process` and wait for it; kill it only if it does not exit: by then it writes nothing."""
     for pipe in (process.stdin, process.stdout):
         if pipe:
             try:
                 pipe.close()
-            except OSError:  # What was still buffered for a dead process has no reader.
+            except OSError:  # Data still buffered for a dead process has no reader.
                 continue
     try:
         process.wait(_STOP_SECONDS)

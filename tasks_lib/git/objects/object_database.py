@@ -1,4 +1,4 @@
-"""Reads and writes git objects with few processes: read through one child, trees edited and written in memory."""
+"""Reads and writes git objects with few processes: one child reads objects; trees are edited in memory."""
 
 import re
 import threading
@@ -19,13 +19,13 @@ _MODES = {b"100644": "100644", b"100755": "100755", b"40000": TREE_MODE, b"12000
 _ENTRIES = {size: re.compile(rb"(\d+) ([^\0]+)\0(.{%d})" % size, re.DOTALL) for size in (20, 32)}
 _MEASURED_AT_ONCE = 400
 _ASKED_AT_ONCE = 60
-"""Ids of 64 digits and a newline below 4,096 bytes: what any pipe holds, so that neither side waits for the other."""
+"""60 ids of 64 digits and a newline fit into 4,096 bytes, which any pipe can buffer, so that neither side blocks."""
 _CACHED_ENTRIES = 100_000
-"""Entries of parsed trees that are kept, some 40 MB; a head and the candidates on it have fewer, and share them."""
+"""Tree entries kept in the cache, about 40 MB; a head and the candidates on it have fewer, and share them."""
 
 
 class Entry(NamedTuple):
-    """One line of a tree: `mode` has six digits, `name` is one path part (undecodable bytes as surrogates)."""
+    """An entry of a tree: `mode` has six digits, `name` is one path component (undecodable bytes as surrogates)."""
 
     mode: str
     name: str
@@ -37,14 +37,14 @@ class Entry(NamedTuple):
 
     @property
     def is_file(self) -> bool:
-        """A regular file: no symbolic link, no submodule."""
+        """Whether it is a regular file, not a symbolic link or a submodule."""
         return self.mode in _FILE_MODES
 
 
 class Change(NamedTuple):
-    """A path that differs between two trees; a side is None where there is nothing.
+    """A path that differs between two trees; a side is None if the path does not exist there.
 
-    One side is a tree only where the other is not: then a directory stands where the other has a file.
+    A side is a tree only if the other is something else: a directory on one side is a file on the other.
     """
 
     path: str
@@ -53,7 +53,7 @@ class Change(NamedTuple):
 
 
 class Objects:
-    """The object database of one repository; every method may be called from several threads."""
+    """The object database of one repository; thread-safe."""
 
     def __init__(self, git: Git) -> None:
         self._reader: Child = Child(git.directory, ("cat-file", "--batch"))
@@ -70,18 +70,18 @@ class Objects:
         self.close()
 
     def close(self) -> None:
-        """End the helper process; a later call starts it again."""
+        """End the helper processes; a later call starts them again."""
         self._reader.close()
         self._measurer.close()
 
     def read(self, oid: str) -> bytes:
-        """The raw content of the object that `oid` names. Raises GitError if there is none."""
+        """Return the raw content of the object `oid`. Raises GitError if there is none."""
         return self._ask(oid)[1]
 
     def measure(self, oids: Sequence[str]) -> dict[str, int]:
-        """The size in bytes of each object, without reading it; one that is missing is left out."""
+        """Map each object to its size in bytes, without reading its content; missing objects are left out."""
         sizes: dict[str, int] = {}
-        # Few at a time, so that neither side waits for the other to empty a full pipe.
+        # In batches, so that neither side blocks on a full pipe.
         for start in range(0, len(oids), _MEASURED_AT_ONCE):
             part = oids[start : start + _MEASURED_AT_ONCE]
             request = "".join(f"{oid}\n" for oid in part).encode()
@@ -90,29 +90,29 @@ class Objects:
         return sizes
 
     def measure_tree(self, treeish: str) -> int:
-        """The size in bytes of all files below `treeish`."""
+        """Return the total size in bytes of all files below `treeish`."""
         blobs = [entry.oid for _, entry in self.walk(treeish)]
         sizes = self.measure(tuple(dict.fromkeys(blobs)))
         return sum(sizes.get(oid, 0) for oid in blobs)
 
     def read_each(self, oids: Sequence[str]) -> Iterator[bytes]:
-        """The raw content of each object, in the order of their full ids. Raises GitError where there is none.
+        """Yield the raw content of each object in the order of `oids`, full ids. Raises GitError if one is missing.
 
-        Many are asked for at once: each question and answer costs two changes of process, more on a busy machine.
+        Requests are batched: each exchange costs two context switches, and more on a busy machine.
         """
         for start in range(0, len(oids), _ASKED_AT_ONCE):
             names = oids[start : start + _ASKED_AT_ONCE]
             yield from (data for _, data in self._ask_all(names))
 
     def read_tree(self, treeish: str) -> tuple[Entry, ...]:
-        """The entries of the tree, or of the commit's tree, that `treeish` (an object id) names, in git's order."""
+        """Return the entries of the tree `treeish` (the id of a tree or a commit), in git's order."""
         with self._lock:
             if treeish in self._trees:
                 self._trees.move_to_end(treeish)
                 return self._trees[treeish]
         oid, data = self._ask(f"{treeish}^{{tree}}")
         entries = parse_tree(data, len(oid) // 2)
-        if len(treeish) == len(oid):  # A name that is no full id may mean something else tomorrow.
+        if len(treeish) == len(oid):  # Any name but a full id may later refer to something else.
             self._cache(treeish, entries)
         return entries
 
@@ -126,11 +126,11 @@ class Objects:
                 self._cached_entries -= len(self._trees.popitem(last=False)[1])
 
     def find_tree(self, commit: str) -> str:
-        """The id of the tree of `commit`. Raises GitError if there is none."""
+        """Return the id of the tree of `commit`. Raises GitError if there is none."""
         return self._ask(f"{commit}^{{tree}}")[0]
 
     def find_entry(self, treeish: str, path: str) -> Entry | None:
-        """The entry at `path` ("" or "." is the tree itself), or None."""
+        """Return the entry at `path` ("" or "." is the tree itself), or None."""
         parts = [part for part in path.split("/") if part not in ("", ".")]
         entry: Entry | None = Entry(TREE_MODE, "", treeish)
         for part in parts:
@@ -140,7 +140,7 @@ class Objects:
         return entry
 
     def walk(self, treeish: str, under: str = "") -> Iterator[tuple[str, Entry]]:
-        """Every path below the folder `under` that is no folder, with its entry; paths start at the top."""
+        """Yield every path below the folder `under` except folders, relative to the top, with its entry."""
         start = self.find_entry(treeish, under)
         if start is None or not start.is_tree:
             return
@@ -155,9 +155,9 @@ class Objects:
                     yield path, entry
 
     def diff(self, old: str, new: str, under: str = "") -> list[Change]:
-        """What differs between two trees below the folder `under`, by path; equal subtrees are not opened.
+        """List the differences between two trees below the folder `under`, sorted by path; equal subtrees are not read.
 
-        A folder that one side has not at all is listed file by file.
+        A folder that exists on one side only is listed file by file.
         """
         before, after = self.find_entry(old, under), self.find_entry(new, under)
         return list(self._diff(_normalize(under), before, after))
@@ -177,7 +177,7 @@ class Objects:
             yield from self._diff(f"{path}/{name}" if path else name, gone.get(name), come.get(name))
 
     def write(self, kind: str, data: bytes) -> str:
-        """Write `data` as an object of the given kind (`blob`, `tree`, `commit`), durably, and return its id."""
+        """Write `data` durably as an object of the given kind (`blob`, `tree`, `commit`) and return its id."""
         return self._writer.write(kind, data)
 
     def write_blob(self, data: bytes) -> str:
@@ -185,9 +185,9 @@ class Objects:
         return self.write("blob", data)
 
     def edit_tree(self, treeish: str, changes: Mapping[str, str | None]) -> str:
-        """Write `treeish` with the blobs of `changes` put at their paths, and the paths of None removed.
+        """Write a copy of `treeish` with each blob of `changes` at its path (None removes the path) and return its id.
 
-        A path that exists as a file keeps its mode, another becomes a plain file. Folders that become empty vanish.
+        An existing file keeps its mode; any other path becomes a regular file. Folders that become empty are dropped.
         Raises ValueError for a path that git would refuse.
         """
         edits: dict[str, tuple[str | None, str] | None] = {}
@@ -196,12 +196,12 @@ class Objects:
         return self._edit(treeish, edits) or self._write_tree(())
 
     def put_entries(self, treeish: str, entries: Mapping[str, Entry | None]) -> str:
-        """Like `edit_tree`, with the mode taken from the given entry."""
+        """Like `edit_tree`, but take the mode from the given entries."""
         edits = {_check_path(path): (entry.mode, entry.oid) if entry else None for path, entry in entries.items()}
         return self._edit(treeish, edits) or self._write_tree(())
 
     def _edit(self, treeish: str | None, edits: Mapping[str, tuple[str | None, str] | None]) -> str | None:
-        """The id of the edited tree, or None if nothing is left in it."""
+        """Return the id of the edited tree, or None if it would be empty."""
         entries = {entry.name: entry for entry in self.read_tree(treeish)} if treeish else {}
         below: dict[str, dict[str, tuple[str | None, str] | None]] = {}
         for path, edit in edits.items():
@@ -214,7 +214,7 @@ class Objects:
             found = entries.get(name)
             folder = found.oid if found and found.is_tree else None
             if folder is None and not any(inner.values()):
-                continue  # Nothing to remove: there is no such folder.
+                continue  # All edits are removals, and the folder does not exist.
             edited = self._edit(folder, inner)
             _apply(entries, name, (TREE_MODE, edited) if edited else None)
         return self._write_tree(entries.values()) if entries else None
@@ -261,9 +261,9 @@ def _check_path(path: str) -> str:
 
 
 def parse_tree(data: bytes, id_bytes: int) -> tuple[Entry, ...]:
-    """The entries of a raw tree object whose ids are `id_bytes` long (20 for SHA-1, 32 for SHA-256)."""
+    """Parse a raw tree object with ids of `id_bytes` bytes (20 for SHA-1, 32 for SHA-256)."""
     pattern = _ENTRIES[id_bytes]
-    # Spelled out for speed: a folder of a thousand files is read anew after each landing in it.
+    # Written out for speed: a folder of a thousand files is read again after each landing in it.
     return tuple(
         [
             Entry(_MODES.get(mode) or mode.decode("ascii").zfill(6), name.decode("utf-8", "surrogateescape"), oid.hex())
@@ -273,7 +273,7 @@ def parse_tree(data: bytes, id_bytes: int) -> tuple[Entry, ...]:
 
 
 def serialize_tree(entries: Iterable[Entry]) -> bytes:
-    """The raw tree object of `entries`, which are in git's order."""
+    """Return the raw tree object of `entries`, which must be in git's order."""
     parts: list[bytes] = []
     for mode, name, oid in entries:
         parts += (f"{mode.lstrip('0')} {name}\0".encode("utf-8", "surrogateescape"), bytes.fromhex(oid))
@@ -281,7 +281,7 @@ def serialize_tree(entries: Iterable[Entry]) -> bytes:
 
 
 def _sorting_name(entry: Entry) -> bytes:
-    # Git orders folders as if their names ended with a slash.
+    # Git sorts folders as if their names ended with a slash.
     name = entry.name.encode("utf-8", "surrogateescape")
     return name + b"/" if entry.is_tree else name
 
@@ -298,7 +298,10 @@ def _read_lines(count: int, pipe: IO[bytes]) -> list[str]:
 
 
 def _read_object(pipe: IO[bytes]) -> tuple[str, bytes] | None:
-    """One answer of `cat-file --batch`: `<oid> <type> <size>`, the content and a newline; None if it is missing."""
+    """Read one answer of `cat-file --batch` (`<oid> <type> <size>`, content, newline) as id and content.
+
+    None if the object is missing or ambiguous.
+    """
     header = _read_line(pipe).split(" ")
     if header[-1] in ("missing", "ambiguous") or len(header) < 3:
         return None

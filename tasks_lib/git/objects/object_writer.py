@@ -1,4 +1,4 @@
-"""Writes git objects without starting git, each whole and on disk before its id is given out."""
+"""Writes git objects without starting git; each is complete and on disk before its id is returned."""
 
 import hashlib
 import threading
@@ -10,19 +10,19 @@ from tasks_lib.git.runner import Git
 from tasks_lib.process.files import write_atomically
 
 _COMPRESSION = 1
-"""As git has it for loose objects; they are packed anew by the next `gc`."""
+"""Git's own default for loose objects; the next `gc` repacks them."""
 _OBJECT_MODE = 0o444
 
 
 class ObjectWriter:
-    """Writes objects of one repository as git does; several threads may call."""
+    """Writes objects to one repository the way git does; thread-safe."""
 
     def __init__(self, git: Git) -> None:
         self._git: Git = git
         self._lock: threading.Lock = threading.Lock()
 
     def write(self, kind: str, data: bytes) -> str:
-        """Write `data` as a `blob`, `tree` or `commit`, in the form that the object has, and return its id."""
+        """Write `data`, the raw content of a `blob`, `tree` or `commit`, and return the object id."""
         with self._lock:
             folder, algorithm = self._folder, self._algorithm
         if folder is None:
@@ -34,7 +34,7 @@ class ObjectWriter:
 
     @cached_property
     def _folder(self) -> Path | None:
-        """Where loose objects are; None where a group shares them, whose rights git knows best."""
+        """The directory of loose objects; None if a group shares the repository: then git must set the permissions."""
         if self._git.run("config", "--get", "core.sharedRepository", accept=(0, 1)).status == 0:
             return None
         return self._git.directory / self._git.text("rev-parse", "--git-path", "objects")
@@ -45,11 +45,11 @@ class ObjectWriter:
 
 
 def _write_durably(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, forced to disk before it has that name.
+    """Write `data` to `path`, flushed to disk before it is renamed to that name.
 
-    As `core.fsync=committed` does: a ref must not outlive, through a power failure, what it reaches. A file that is
-    there already is written again, because one that an agent's git wrote may not be on disk yet.
+    Like `core.fsync=committed`: after a power failure, no ref may point to objects that were lost. A file that already
+    exists is written again, because one that an agent's git wrote may not be on disk yet.
     """
     path.parent.mkdir(exist_ok=True)
-    # The name is one that `git gc` takes for rubbish, should we be killed before the rename.
+    # If we are killed before the rename, `git gc` removes a file of this name.
     write_atomically(path, data, mode=_OBJECT_MODE, unfinished=path.with_name("tmp_obj_"), is_durable=True)
