@@ -1,1 +1,1 @@
-"""Commits, read and merged: branches, trees, messages, task files at a commit."""
+"""Reads and merges commits: branch state, trees, messages, and the task files in a commit."""

@@ -1,4 +1,4 @@
-"""Reads what a branch holds: its head, what is not committed, what it changed and what it says."""
+"""Reads the state of a branch: its head, uncommitted paths, changes and commit subjects."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ NO_MODE = "000000"
 
 @dataclass(frozen=True, slots=True)
 class BranchState:
-    """A worktree's branch ("" if HEAD is detached), its commit, and the paths that are not committed."""
+    """A worktree's branch ("" if HEAD is detached), its commit, and the paths with uncommitted changes."""
 
     branch: str
     commit: str
@@ -29,7 +29,7 @@ class BranchState:
 
 
 def read_state(git: Git) -> BranchState:
-    """What `git status` says of the worktree that `git` runs in: one command."""
+    """Read the state of the worktree that `git` runs in, with one `git status`."""
     found = git.run("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all", "--no-renames").text
     branch = commit = ""
     dirty: list[str] = []
@@ -51,10 +51,10 @@ def read_state(git: Git) -> BranchState:
 
 
 def digest_work(git: Git) -> str:
-    """A text that is another exactly if the worktree that `git` runs in holds other work, committed or not.
+    """Return a digest that changes exactly when the work in `git`'s worktree changes, committed or not.
 
-    Writing a file again with the same content does not count as work. Beyond a number of uncommitted files, and for
-    very large ones, only the size is compared.
+    Rewriting a file with the same content does not count as a change. Of the uncommitted files after the first
+    MAX_DIGESTED, only the size is compared, and of larger files only the size and the first DIGESTED_BYTES.
     """
     state = read_state(git)
     digest = hashlib.sha256(state.commit.encode())
@@ -74,7 +74,7 @@ def digest_work(git: Git) -> str:
 
 
 def find_changes(git: Git, head: str, commit: str) -> tuple[Change, ...]:
-    """What `commit` changed since it left `head`."""
+    """List what `commit` changed since its merge base with `head`."""
     options = ("--raw", "--no-renames", "--no-ext-diff", "--no-abbrev", "-z")
     fields = git.run("diff", *options, f"{head}...{commit}", "--").text.split("\0")
     changes: list[Change] = []
@@ -90,9 +90,10 @@ def find_changes(git: Git, head: str, commit: str) -> tuple[Change, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The first-parent line from one commit to another: its `commits` and their `subjects`, newest first.
+    """The first-parent history between two commits: its `commits` and their `subjects`, newest first.
 
-    `is_plain` says that it was followed to its start and has no merge, so that a diff of its ends is its work.
+    `is_plain` means that it was followed to its start and contains no merge, so that a diff of its ends is exactly the
+    work done on it.
     """
 
     commits: tuple[str, ...]
@@ -101,7 +102,7 @@ class Line:
 
 
 def read_line(objects: Objects, since: str, commit: str) -> Line:
-    """Follow first parents from `commit` back to `since`, at most `MAX_LINE` of them, without starting git."""
+    """Follow first parents from `commit` back to `since`, at most `MAX_LINE` commits, without starting git."""
     commits: list[str] = []
     subjects: list[str] = []
     is_plain = True
@@ -117,7 +118,7 @@ def read_line(objects: Objects, since: str, commit: str) -> Line:
 
 
 def read_shortstat(git: Git, base: str) -> str:
-    """What the worktree changes against `base`, committed or not, such as `3 files +40 -2`; "" for nothing."""
+    """Return the worktree's changes against `base`, committed or not, as `3 files +40 -2`; "" if there are none."""
     found = re.findall(r"(\d+) (file|insertion|deletion)", git.text("diff", *_SHORT, base, "--"))
     counts = {what: count for count, what in found}
     if not counts:
@@ -127,6 +128,6 @@ def read_shortstat(git: Git, base: str) -> str:
 
 
 def read_diffstat(git: Git, merge: str) -> str:
-    """What `merge` changed against its first parent, as git's short table of files."""
+    """Return git's diffstat of `merge` against its first parent."""
     stat = f"--stat={STAT_WIDTH},,{STAT_FILES}"
     return git.text("diff", stat, "--no-renames", "--no-ext-diff", f"{merge}^1", merge, "--")

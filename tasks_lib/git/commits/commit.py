@@ -1,4 +1,4 @@
-"""A commit as a value, and its parser: no other module takes a commit object apart."""
+"""A commit as a value, and its parser: no other module parses commit objects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from tasks_lib.git.runner import Git
 class Commit:
     """A commit object, with undecodable bytes replaced.
 
-    `author` and `committer` are what git stores: name, address, seconds since the epoch and time zone.
+    `author` and `committer` are as git stores them: name, address, seconds since the epoch and time zone.
     """
 
     id: str
@@ -30,23 +30,23 @@ class Commit:
 
     @property
     def trailers(self) -> dict[str, str]:
-        """The trailers of the message by name; of two with the same name the last."""
+        """The trailers of the message by name; if a name occurs twice, the last value."""
         return read_trailers(self.message)
 
     @property
     def committed_at(self) -> datetime:
-        """When the commit was made, by its own account; aware."""
+        """The committer date, timezone-aware."""
         *_, seconds, zone = self.committer.split(" ")
         offset = timedelta(hours=int(zone[1:3]), minutes=int(zone[3:5]))
         return datetime.fromtimestamp(int(seconds), timezone(-offset if zone.startswith("-") else offset))
 
 
 def parse_commit(commit: str, data: bytes) -> Commit:
-    """The commit whose id is `commit` and whose object has the content `data`."""
+    """Parse `data`, the raw content of the commit object with the id `commit`."""
     header, _, message = data.decode("utf-8", "replace").partition("\n\n")
     values: dict[str, list[str]] = {}
     for line in header.split("\n"):
-        # Further lines of a signature start with a space, so they have no name.
+        # Continuation lines of a signature start with a space, so they have no name.
         name, _, value = line.partition(" ")
         values.setdefault(name, []).append(value)
     tree, author, committer = (values.get(name, [""])[0] for name in ("tree", "author", "committer"))
@@ -54,16 +54,16 @@ def parse_commit(commit: str, data: bytes) -> Commit:
 
 
 def read_commit(objects: Objects, commit: str) -> Commit:
-    """The commit with the id `commit`. Raises GitError if there is none."""
+    """Read the commit with the id `commit`. Raises GitError if there is none."""
     return parse_commit(commit, objects.read(commit))
 
 
 def read_commits(git: Git, commits: Sequence[str]) -> list[Commit]:
-    """The commits with these ids, in the same order. Raises GitError if one is missing."""
+    """Read the commits with these ids, in the same order. Raises GitError if one is missing."""
     with Objects(git) as objects:
         return [parse_commit(*pair) for pair in zip(commits, objects.read_each(commits), strict=True)]
 
 
 def read_first_parents(git: Git, head: str, limit: int) -> list[Commit]:
-    """The last `limit` commits on the first-parent line of `head`, newest first."""
+    """Read the last `limit` commits in the first-parent history of `head`, newest first."""
     return read_commits(git, git.text("rev-list", "--first-parent", f"--max-count={limit}", head).split())

@@ -1,4 +1,4 @@
-"""Lists the commits that came onto a branch between two of its states."""
+"""Lists the commits added to a branch between two of its states."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ _FIELDS = ("%h", "%ct", "%an", "%s")
 
 @dataclass(frozen=True, slots=True)
 class CommitSummary:
-    """A commit by its abbreviated id; `committed_at` is in seconds since the epoch, as the commit itself says."""
+    """A commit with its abbreviated id; `committed_at` is its committer date in seconds since the epoch."""
 
     id: str
     committed_at: float
@@ -18,14 +18,14 @@ class CommitSummary:
 
 
 def count_first_parents(git: Git, before: str, after: str) -> int:
-    """How many first-parent commits `after` has that `before` does not contain."""
+    """Count the commits in the first-parent history of `after` that are not in `before`."""
     return int(git.text("rev-list", "--count", "--first-parent", f"{before}..{after}"))
 
 
 def list_new_commits(git: Git, before: str, after: str, limit: int) -> tuple[CommitSummary, ...]:
-    """The last `limit` first-parent commits of `after` that `before` does not contain, oldest first.
+    """List the last `limit` commits in the first-parent history of `after` that are not in `before`, oldest first.
 
-    Empty where one of the two does not exist.
+    Empty if either commit does not exist.
     """
     words = ("--first-parent", "--reverse", f"--max-count={limit}", f"--format={'%x00'.join(_FIELDS)}")
     found = git.run("log", *words, after, f"^{before}", accept=(0, 128))

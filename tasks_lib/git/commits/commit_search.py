@@ -1,4 +1,4 @@
-"""Finds and counts commits: by what their messages say, the paths they change and the history they are in."""
+"""Finds and counts commits by their messages, the paths they change and the history that contains them."""
 
 from collections.abc import Collection, Iterable
 
@@ -8,21 +8,21 @@ from tasks_lib.git.runner import Git
 
 
 def find_last_by_subject(git: Git, head: str, start: str) -> Commit | None:
-    """The newest commit on the first-parent line of `head` with a line that begins with the text `start`."""
+    """Find the newest commit in the first-parent history of `head` with a message line that starts with `start`."""
     pattern = f"--grep=^{_escape_regex(start)}"
     found = git.text("log", "-n1", "--first-parent", "--basic-regexp", pattern, "--format=%H", head)
     return read_commits(git, [found])[0] if found else None
 
 
 def _escape_regex(text: str) -> str:
-    """`text` as a POSIX basic regular expression that matches exactly that."""
+    """Escape `text` as a POSIX basic regular expression that matches it literally."""
     return "".join(f"\\{c}" if c in ".[]*^$\\" else c for c in text)
 
 
 def find_by_text(git: Git, text: str, tips: Collection[str], ref_globs: Iterable[str]) -> set[str]:
-    """The commits whose message has `text` in it, in the history of `tips` or of a ref that a pattern matches.
+    """Find the commits whose message contains `text`, in the history of `tips` or of refs that match a pattern.
 
-    A pattern without a wildcard stands for every ref below it.
+    A pattern without a wildcard matches every ref below it.
     """
     globs = (f"--glob={pattern}" for pattern in ref_globs)
     found = git.text("log", "--format=%H", "--fixed-strings", f"--grep={text}", *globs, *sorted(tips), "--")
@@ -30,29 +30,29 @@ def find_by_text(git: Git, text: str, tips: Collection[str], ref_globs: Iterable
 
 
 def list_changing(git: Git, without: str, head: str, path: str) -> tuple[str, ...]:
-    """The commits in `head` and not in `without` that changed `path`, newest first."""
+    """List the commits in `head` but not in `without` that changed `path`, newest first."""
     return tuple(git.text("rev-list", head, f"^{without}", "--", path).split()) if head != without else ()
 
 
 def exclude_contained(git: Git, commits: Collection[str], tip: str) -> set[str]:
-    """Those of `commits` that the history of `tip` does not contain."""
+    """Return those of `commits` that are not in the history of `tip`."""
     return set(git.text("rev-list", "--no-walk", *commits, f"^{tip}", "--").split()) if commits else set[str]()
 
 
 def count_commits(git: Git, tip: str, *without: str, is_first_parent: bool = False) -> int:
-    """How many commits `tip` has that none of `without` has; only those on its first-parent line if asked for.
+    """Count the commits in `tip` but not in any of `without`; with `is_first_parent`, only its first-parent history.
 
-    All are ids or full refs.
+    All arguments are ids or full refs.
     """
     line = ("--first-parent",) if is_first_parent else ()
     return int(git.text("rev-list", "--count", *line, tip, *(f"^{one}" for one in without)))
 
 
 def is_contained(git: Git, commit: str, tip: str) -> bool:
-    """Whether the history of `tip` contains `commit`, which need not exist here."""
+    """Whether the history of `tip` contains `commit`; False if `commit` does not exist here."""
     return git.resolve(commit) is not None and is_ancestor(git, commit, tip)
 
 
 def draw_history(git: Git, ref: str) -> str:
-    """The history of a full ref as git draws it: a line for each commit."""
+    """Return `git log --graph --oneline` of a full ref: a line for each commit."""
     return git.text("log", "--graph", "--oneline", ref, "--")

@@ -1,11 +1,11 @@
-"""Has git read one repository's commits and nothing beside them: no attributes, settings or files of a checkout.
+"""Makes git read a repository's commits and nothing else: no attributes, settings or files of a checkout.
 
-Every merge in memory, and every checkout of what is verified, goes through here. Git takes much that is in no commit
-into account: `.gitattributes` as they lie in the directory that it runs in, `info/attributes`, sparse checkouts,
-`config.worktree`, line ends and merge defaults that a person prefers. Two machines, or the same one tomorrow, would
-then merge otherwise, and what was verified would not be the commit. Only the definitions of filters and merge drivers
-are taken from the person's settings, because no commit can hold a program; which file goes through which of them is
-what the commit says.
+Every merge in memory, and every checkout of a commit to verify, goes through here. Git considers much that is not in
+any commit: the `.gitattributes` in the directory that it runs in, `info/attributes`, sparse checkouts,
+`config.worktree`, and the user's settings for line endings and merges. Two machines, or the same one tomorrow, would
+then produce different merges, and the verified files would not be those of the commit. Only the definitions of filters
+and merge drivers come from the user's settings, because a commit cannot contain a program; the commit determines which
+file uses which of them.
 """
 
 import hashlib
@@ -28,14 +28,14 @@ from tasks_lib.process.private_directories import make_private, name_owner
 
 ATTRIBUTES = ".gitattributes"
 _MAX_ATTRIBUTE_BYTES = 100 << 20
-"""As git has it: a larger file of attributes is ignored."""
+"""Git's own limit: it ignores a larger attributes file."""
 _OWN_DIRECTORIES = frozenset(
     {
         *("branches", "coordinator", "hooks", "info", "logs", "lost-found", "modules", "objects", "rebase-apply"),
         *("rebase-merge", "refs", "rr-cache", "sequencer", "worktrees"),
     }
 )
-"""Git's own directories, and ours; what else lies there belongs to filters."""
+"""Git's own directories and Coordinator's; any other directory there belongs to a filter."""
 _REMEMBERED_TREES = 50_000
 _ALONE = {"GIT_ATTR_NOSYSTEM": "1", "GIT_LFS_SKIP_SMUDGE": "0"}
 _MERGING = (
@@ -48,7 +48,7 @@ _MERGING = (
     "merge.conflictStyle=merge",
     "diff.algorithm=histogram",
 )
-"""Git's own defaults, for what a person may have set otherwise."""
+"""Git's own defaults, for settings that the user may have changed."""
 CHECKING_OUT = (
     "core.attributesFile=/dev/null",
     "core.autocrlf=false",
@@ -61,13 +61,13 @@ CHECKING_OUT = (
     "core.trustctime=true",
     "core.checkStat=default",
 )
-"""What changes bytes, or hides that they were changed, as git has it by itself."""
+"""Fixed values for settings that change bytes on checkout, or hide that files were changed."""
 
 
 class IsolatedGit:
-    """The repository that `git` runs in, without what lies beside its commits; several threads may call.
+    """Git for the repository that `git` runs in, isolated from everything but its commits; thread-safe.
 
-    It has a directory of its own, `place` or a temporary one, which is removed with it.
+    It uses a directory of its own: `place`, or a temporary one that is removed with the object.
     """
 
     def __init__(self, git: Git, place: Path | None = None) -> None:
@@ -78,13 +78,13 @@ class IsolatedGit:
         self._found: OrderedDict[str, tuple[tuple[str, str], ...]] = OrderedDict()
 
     def merging(self, objects: Objects, commit: str) -> Git:
-        """Git for merging onto `commit`: it runs where there is nothing but the `.gitattributes` of that commit."""
+        """Return a Git for merges onto `commit`: it runs in a directory with only its `.gitattributes`."""
         directory = self._write_attributes(objects, self.list_attributes(objects, commit))
         place = {"GIT_DIR": str(self._common_dir), "GIT_WORK_TREE": str(directory), **self._shared}
         return Git(directory, variables=place, settings=_MERGING)
 
     def checking_out(self, worktree: Worktree) -> Git:
-        """Git for writing the files of `worktree`, and for comparing them with its commit; it knows no branch."""
+        """Return a Git to check out the files of `worktree` and compare them with its commit; it has no branches."""
         self._link_stores()
         place = {
             "GIT_DIR": str(worktree.git_dir),
@@ -102,11 +102,11 @@ class IsolatedGit:
             return self._disks[device]
 
     def list_attributes(self, objects: Objects, commit: str) -> tuple[tuple[str, str], ...]:
-        """The path and the blob of every file of attributes in `commit` that git would read."""
+        """List the path and the blob id of every attributes file in `commit` that git would read."""
         return self._list_below(objects, objects.find_tree(commit))
 
     def read_attributes(self, objects: Objects, commit: str) -> Iterator[str]:
-        """The lines of attributes in `commit`, comments and empty ones apart."""
+        """Yield the lines of all attributes files in `commit`, without comments and empty lines."""
         for _, oid in self.list_attributes(objects, commit):
             for line in objects.read(oid).decode("utf-8", "surrogateescape").splitlines():
                 if line.strip() and not line.lstrip().startswith("#"):
@@ -125,7 +125,7 @@ class IsolatedGit:
         return found
 
     def _write_attributes(self, objects: Objects, files: tuple[tuple[str, str], ...]) -> Path:
-        """A directory with exactly these files; each is checked, because agents can reach it."""
+        """Return a directory with exactly these files; their content is checked, because agents can write to it."""
         name = hashlib.sha256("".join(f"{path}\0{oid}\0" for path, oid in files).encode("utf-8", "replace")).hexdigest()
         contents = {os.fsencode(path): objects.read(oid) for path, oid in files}
         contents = {path: data for path, data in contents.items() if len(data) < _MAX_ATTRIBUTE_BYTES}
@@ -141,11 +141,11 @@ class IsolatedGit:
         return directory
 
     def _link_stores(self) -> None:
-        """Let filters find what they keep in the repository's git directory, such as the files of Git LFS."""
+        """Let filters find their data in the repository's git directory, such as the files of Git LFS."""
         for found in self._real.iterdir():
             link = self._common_dir / found.name
             if found.name not in _OWN_DIRECTORIES and found.is_dir() and not os.path.lexists(link):
-                with suppress(FileExistsError):  # Several threads may be here.
+                with suppress(FileExistsError):  # Another thread created it.
                     link.symlink_to(found)
 
     @cached_property
@@ -168,7 +168,7 @@ class IsolatedGit:
 
     @cached_property
     def _common_dir(self) -> Path:
-        """A git directory without refs, hooks and `info`, whose settings are the repository's own."""
+        """A git directory without refs, hooks and `info`, with the repository's own config."""
         with self._lock:
             directory = self._root / "git"
             (directory / "refs").mkdir(parents=True, exist_ok=True)
@@ -188,7 +188,7 @@ def _find_below(
     for entry in entries:
         if entry.is_tree:
             yield from ((f"{entry.name}/{path}", oid) for path, oid in look(entry.oid))
-        elif entry.name == ATTRIBUTES and entry.is_file:  # Git does not follow one that is a symbolic link.
+        elif entry.name == ATTRIBUTES and entry.is_file:  # Git ignores one that is a symbolic link.
             yield entry.name, entry.oid
 
 
@@ -203,7 +203,10 @@ def _holds_exactly(directory: Path, contents: Mapping[bytes, bytes]) -> bool:
 
 
 def _try_disk(directory: Path) -> tuple[str, ...]:
-    """What the disk can hold, since settings may be those of another disk, or a preference."""
+    """Probe what the file system supports, since the config may come from another one, or be a preference.
+
+    Returns settings (`core.ignoreCase=false`), none if the probe fails.
+    """
     try:
         with TemporaryDirectory(prefix=".coordinator-", dir=directory) as place:
             tried = Path(place) / "a"

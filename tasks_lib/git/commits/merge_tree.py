@@ -1,4 +1,4 @@
-"""Merges two commits in memory with git's own merge, and says what a conflict is about; no ref and no file changes."""
+"""Merges two commits in memory with `git merge-tree`, and describes conflicts; no ref or file changes."""
 
 import re
 from collections.abc import Collection
@@ -17,7 +17,7 @@ _UNRELATED = "refusing to merge unrelated histories"
 
 
 class Message(NamedTuple):
-    """What git said while merging: the `paths` it is about, its `kind` (`CONFLICT (contents)`, `Auto-merging` …)."""
+    """A message from git's merge: `paths` it is about, `kind` (`CONFLICT (contents)`, `Auto-merging` …) and text."""
 
     paths: tuple[str, ...]
     kind: str
@@ -26,7 +26,7 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RawMerge:
-    """The tree that git wrote, with conflict markers at `conflicted`, and its messages."""
+    """The tree that git wrote, with conflict markers at the paths `conflicted`, and its messages."""
 
     tree: str
     conflicted: tuple[str, ...]
@@ -35,10 +35,10 @@ class RawMerge:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Two sides cannot be put together: `paths` where (may be empty), git's `messages`.
+    """The two sides cannot be merged: the conflicting `paths` (may be empty) and git's `messages`.
 
-    `head_commits` and `branch_commits` are `abc1234 subject` lines, newest first, of what touched those paths on
-    either side since they parted.
+    `head_commits` and `branch_commits` are `abc1234 subject` lines, newest first, of the commits on either side that
+    touched those paths since the merge base.
     """
 
     paths: tuple[str, ...]
@@ -48,11 +48,11 @@ class Conflict:
 
 
 def merge_trees(isolation: IsolatedGit, objects: Objects, head: str, branch: str) -> RawMerge | Conflict:
-    """Merge the commit `branch` onto the commit `head`, with the attributes that `head` holds and no others.
+    """Merge the commit `branch` onto the commit `head`, using only the attributes in `head`.
 
-    This is the only merge of whole commits, for landing and for the audit alike: both give the same tree on every
-    machine, whatever a checkout holds. A Conflict only when the two share no history. Raises GitError for anything but
-    a merge or a conflict.
+    All merges of whole commits go through here, for landing and for the audit: both produce the same tree on every
+    machine, whatever is checked out. Returns a Conflict only if the two share no history; other conflicts are in the
+    RawMerge. Raises GitError for any other failure.
     """
     options = ("--write-tree", "-z", "--name-only", "--messages")
     git = isolation.merging(objects, head)
@@ -66,11 +66,11 @@ def merge_trees(isolation: IsolatedGit, objects: Objects, head: str, branch: str
 
 
 def _parse(fields: list[str]) -> RawMerge:
-    """`<tree>`, the conflicted paths, an empty field; then for each message a count, the paths, a kind, a text."""
+    """Parse `<tree>`, the conflicted paths, an empty field; then per message a path count, paths, kind, text."""
     end = fields.index("", 1) if "" in fields[1:] else len(fields)
     messages: list[Message] = []
     position = end + 1
-    # Of submodules git adds advice that is in no such form.
+    # For submodules, git appends advice that is not in this format.
     while position < len(fields) and fields[position].isdecimal():
         count = int(fields[position])
         paths = tuple(fields[position + 1 : position + 1 + count])
@@ -81,7 +81,7 @@ def _parse(fields: list[str]) -> RawMerge:
 
 
 def describe_conflict(git: Git, merge: RawMerge, paths: Collection[str], head: str, branch: str) -> Conflict:
-    """What a person or an agent needs to put the `paths` together again."""
+    """Return what the user or an agent needs to resolve the conflict in `paths`."""
     about = [m for m in merge.messages if m.kind.startswith("CONFLICT") and (not m.paths or set(m.paths) & set(paths))]
     return Conflict(
         tuple(sorted(paths)),
@@ -92,7 +92,7 @@ def describe_conflict(git: Git, merge: RawMerge, paths: Collection[str], head: s
 
 
 def list_commits(git: Git, without: str, of: str, paths: Collection[str]) -> tuple[str, ...]:
-    """`abc1234 subject` of the commits in `of` and not in `without` that touched `paths`, newest first, at most 20."""
+    """List the commits in `of` but not in `without` that touched `paths` as `abc1234 subject`, the newest 20."""
     if not paths:
         return ()
     log = ("--literal-pathspecs", "log", f"--max-count={_SHOWN_COMMITS}", "--format=%h %s", "--no-show-signature")
@@ -101,10 +101,10 @@ def list_commits(git: Git, without: str, of: str, paths: Collection[str]) -> tup
 
 
 def find_merge_base(git: Git, head: str, branch: str) -> str | None:
-    """A best common ancestor of two commits, or None if they share no history."""
+    """Return a best common ancestor of two commits, or None if they share no history."""
     return git.run("merge-base", head, branch, accept=(0, 1)).text.partition("\n")[0] or None
 
 
 def is_ancestor(git: Git, old: str, new: str) -> bool:
-    """Whether the commit `new` holds the commit `old`. Raises GitError if one of them does not exist."""
+    """Whether `old` is `new` or an ancestor of it. Raises GitError if one of them does not exist."""
     return git.succeeds("merge-base", "--is-ancestor", old, new)

@@ -1,4 +1,4 @@
-"""Reads the task files of a commit: what has not changed since the last reading is not read again."""
+"""Reads the task files in a commit; files unchanged since the last reading are not read again."""
 
 import re
 import threading
@@ -23,10 +23,10 @@ _Parsed = tuple[Task | None, tuple[Fault, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The task files of `commit`, sorted by path, and what is wrong or odd with them.
+    """The task files in `commit`, sorted by path, and their errors and warnings.
 
-    Files without front matter are no task files, and are passed over in silence. `sketches` are what could be read of
-    files with faults: they count when faults of the graph are looked for, and for nothing else.
+    Files without front matter are not task files and are skipped silently. `sketches` are what could be read of files
+    with errors: they are used only to check the graph.
     """
 
     commit: str
@@ -35,17 +35,17 @@ class Reading:
     sketches: tuple[Task, ...] = ()
 
     def find_faults(self) -> tuple[Fault, ...]:
-        """Everything that is wrong with the files, alone and together."""
+        """Return all faults: those of single files and those of the graph."""
         return (*self.faults, *check_graph((*self.tasks, *self.sketches)))
 
     def find(self, task_id: str) -> Task | None:
-        """The task of that id, or None."""
+        """Return the task with that id, or None."""
         return next((task for task in self.tasks if task.id == task_id), None)
 
 
 def find_name_fault(path: str) -> Fault | None:
-    """A warning if the path of a file, from git or the disk, cannot be written into messages, commits and variables."""
-    # Git makes no tree with such a name, and reads one that somebody else made.
+    """Return a warning if a path, from git or disk, cannot be used in messages, commits and environment variables."""
+    # Git does not create a tree with such a name, but reads one that another program created.
     if _NO_PATH.search(path):
         return _warn(show(_unescape(path), MAX_MESSAGE), "has a path that cannot be checked out, so it is skipped")
     if path.isprintable():
@@ -56,14 +56,14 @@ def find_name_fault(path: str) -> Fault | None:
 
 
 def _unescape(path: str) -> str:
-    """`path` with bytes that are not UTF-8 as `\\xe9`."""
+    """Return `path` with bytes that are not UTF-8 written as `\\xe9`."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class TaskReader:
-    """Reads `tasks_dir` (relative to the top; "." is the top itself) at any commit; several threads may read at once.
+    """Reads the task files below `tasks_dir` (relative to the top; "." is the top) at any commit; thread-safe.
 
-    `target` is the branch that a message about a missing folder names.
+    `target` is the branch to name in the message about a missing folder.
     """
 
     def __init__(self, objects: Objects, tasks_dir: str, target: str = "") -> None:
@@ -75,9 +75,9 @@ class TaskReader:
         self._readings: OrderedDict[str, Reading] = OrderedDict()
 
     def read(self, commit: str) -> Reading:
-        """Every task file at `commit` (an object id), recursively.
+        """Read every task file at `commit` (an object id), recursively.
 
-        Raises InputError if the folder is not there. Files with errors are not among the tasks.
+        Files with errors are not among the tasks. Raises InputError if the folder does not exist.
         """
         with self._lock:
             if commit in self._readings:
@@ -90,25 +90,25 @@ class TaskReader:
             return reading
 
     def text(self, commit: str, path: str) -> str | None:
-        """The text of the file at `path`, or None if there is none; bytes that are not UTF-8 become `?`."""
+        """Return the text of the file at `path`, or None if there is none; bytes that are not UTF-8 become `?`."""
         entry = self._objects.find_entry(commit, path)
         if entry is None or not entry.is_file:
             return None
         return decode(self._objects.read(entry.oid)).encode("utf-8", "replace").decode()
 
     def covers(self, path: str) -> bool:
-        """Whether `path` is a markdown file below the folder of task files."""
+        """Whether `path` is a Markdown file below the task folder."""
         return path.endswith(SUFFIX) and (not self.tasks_dir or path.startswith(f"{self.tasks_dir}/"))
 
     def is_task_file(self, path: str, entry: Entry) -> bool:
-        """Whether `entry` is a plain file with front matter, be it right or wrong."""
+        """Whether `entry` is a regular file with front matter, valid or not."""
         if not entry.is_file:
             return False
         task, faults = parse_task(self._objects.read(entry.oid), path, entry.oid)
         return task is not None or bool(faults)
 
     def parse(self, path: str, entry: Entry) -> tuple[Task | None, tuple[Fault, ...]]:
-        """The task in the file `entry` at `path`; (None, ()) for a file without front matter."""
+        """Parse the file `entry` at `path` into its task and faults; (None, ()) for a file without front matter."""
         return _find_obstacle(path, entry) or parse_task(self._objects.read(entry.oid), path, entry.oid)
 
     def _read(self, commit: str) -> Reading:
@@ -130,7 +130,7 @@ class TaskReader:
         return Reading(commit, found_tasks, tuple(sorted(faults)), tuple(sketch for sketch in sketches if sketch))
 
     def _list_files(self, commit: str, faults: list[Fault]) -> list[tuple[str, Entry]]:
-        """Whatever has the name of a task file at `commit`; `faults` gets what is said of anything else."""
+        """List all entries named like a task file at `commit`; append a warning to `faults` for each submodule."""
         files: list[tuple[str, Entry]] = []
         for path, entry in self._objects.walk(commit, self.tasks_dir):
             if path.endswith(SUFFIX):
@@ -140,9 +140,9 @@ class TaskReader:
         return files
 
     def _parse_all(self, files: list[tuple[str, Entry]]) -> dict[tuple[str, Entry], _Parsed]:
-        """What each of `files` says, in their order; what the last reading held is not read again.
+        """Parse each of `files`, in order; files that were in the last reading are not parsed again.
 
-        A path has one blob at a time, so what is not among them is dropped: the next reading is a small step on.
+        The results for other files are dropped: a path has one blob at a time, and the next reading differs little.
         """
         parsed: dict[tuple[str, Entry], _Parsed | None] = {file: self._parsed.get(file) for file in files}
         unread: list[tuple[str, Entry]] = []
@@ -165,7 +165,7 @@ class TaskReader:
 
 
 def _find_obstacle(path: str, entry: Entry) -> _Parsed | None:
-    """What is said of a file that is not read; None for one that is."""
+    """Return the warning for a file that must be skipped; None for one to read."""
     if fault := find_name_fault(path):
         return None, (fault,)
     return None if entry.is_file else (None, (warn_special(path, _describe(entry)),))
@@ -176,7 +176,7 @@ def _describe(entry: Entry) -> str:
 
 
 def warn_special(path: str, what: str) -> Fault:
-    """The warning that `path` is `what`, and no task file therefore."""
+    """Return the warning that `path` is `what` and therefore skipped."""
     return _warn(path, f"is {what}, so it is skipped; task files must be regular files")
 
 
