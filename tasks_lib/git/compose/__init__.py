@@ -1,1 +1,1 @@
-"""Composes the commits that land, in memory."""
+"""Composes the commits to land, in memory."""

@@ -1,4 +1,4 @@
-"""Composes the commits that a head may move to, in memory: merges, checks and blockers; no ref moves here."""
+"""Composes the commits that the head may move to, in memory: merges, checks and blockers; moves no ref."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +23,10 @@ __all__ = ["Candidate", "Composer", "Conflict", "Landing", "NewTask"]
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """What is to land: the work of `task` on `branch`, at the commit `commit`.
+    """The work to land: that of `task` on `branch`, at the commit `commit`.
 
-    `verified` is the digest of the verify commands, `reviewed` what the review said ("" for none), `summary` the
-    agent's report, used where the task file has no Summary; `identity` is laid over git's environment. `spent` says
+    `verified` is the digest of the verify commands, `reviewed` the result of the review ("" for none), `summary` the
+    agent's report, used if the task file has no Summary; `identity` is added to git's environment. `spent` describes
     what the node's sessions used.
     """
 
@@ -45,7 +45,7 @@ class Landing:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A commit that the head may move to once it is verified: its `tree`, and the `head` it was composed on."""
+    """A commit that the head may move to once it is verified, with its `tree` and the `head` it was composed on."""
 
     commit: str
     tree: str
@@ -63,7 +63,7 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class MergedTree:
-    """A tree with a branch merged and its task completed; `is_ancestor` if the head held the branch already."""
+    """A tree with a branch merged and its task completed; `is_ancestor` if the head already contains the branch."""
 
     tree: str
     summary: str
@@ -71,7 +71,7 @@ class MergedTree:
 
 
 class Composer:
-    """Composes commits of one repository; several threads may call. `identity` is laid over git's environment."""
+    """Composes commits in one repository; thread-safe. `identity` is added to git's environment."""
 
     def __init__(
         self,
@@ -89,9 +89,9 @@ class Composer:
         self._identity: Mapping[str, str] = dict(identity or {})
 
     def compose_merge(self, landing: Landing, head: str) -> Candidate | Conflict:
-        """Merge the branch onto `head` in one commit whose tree says that the task is completed.
+        """Merge the branch onto `head` in one commit whose tree also marks the task as completed.
 
-        Raises InputError if the head has no task file of that id.
+        Raises InputError if the head has no task file with that id.
         """
         merged = self.merge_branch(landing.task, landing.commit, head, landing.summary)
         if isinstance(merged, Conflict):
@@ -101,9 +101,9 @@ class Composer:
         return self.commit(merged.tree, parents, message, landing.identity)
 
     def compose_checked(self, landing: Landing, head: str) -> Candidate:
-        """Complete a node that made no commits: one commit that changes its task file alone.
+        """Complete a node that made no commits, with one commit that changes only its task file.
 
-        Raises InputError if the head has no task file of that id.
+        Raises InputError if the head has no task file with that id.
         """
         path, _, before = self._read_own(landing.task, head)
         text = complete_text(before, None, None, landing.summary)
@@ -124,9 +124,9 @@ class Composer:
         run: str,
         session: str,
     ) -> Candidate:
-        """Record that `task` is blocked: its status and Notes, and the task file that resolves it (None for none).
+        """Record that `task` is blocked: set its status and Notes, and add the task file `resolve`, if any.
 
-        Raises InputError if the head has no task file of that id, or has a file where the new one is to be.
+        Raises InputError if the head has no task file with that id, or already has a file at the new one's path.
         """
         path, _, before = self._read_own(task, head)
         texts = {path: block_text(before, reason, notes, resolve.id if resolve else "")}
@@ -139,9 +139,9 @@ class Composer:
         return self.commit(self._put_texts(head, texts), [head], message)
 
     def merge_branch(self, task: Task, branch: str, head: str, summary: str) -> MergedTree | Conflict:
-        """Merge the commit `branch` onto `head` and complete `task` in the tree; `summary` is used where it has none.
+        """Merge the commit `branch` onto `head` and complete `task` in the tree; `summary` is used if it lacks one.
 
-        Raises InputError if the head has no task file of that id.
+        Raises InputError if the head has no task file with that id.
         """
         path, entry, before = self._read_own(task, head)
         merge = merge_trees(self._isolation, self.objects, head, branch)
@@ -161,10 +161,10 @@ class Composer:
         return MergedTree(tree, read_summary(text), was_there)
 
     def find_task(self, task: Task, head: str) -> tuple[str, Entry]:
-        """Where the task file of `task.id` is at `head`. Raises InputError if it is nowhere, or broken there."""
+        """Find the path and entry of `task`'s file at `head`. Raises InputError if it is missing or invalid there."""
         entry = self.objects.find_entry(head, task.path)
         if entry and entry.is_file:
-            # The blob that `task` was read from is the same file still; another must say that it is the same task.
+            # The file is unchanged if `task` was read from the same blob; otherwise its id must match.
             found, faults = (task, ()) if entry.oid == task.blob else self.reader.parse(task.path, entry)
             if found and found.id == task.id:
                 return task.path, entry
@@ -179,7 +179,7 @@ class Composer:
     def commit(
         self, tree: str, parents: Sequence[str], message: str, identity: Mapping[str, str] | None = None
     ) -> Candidate:
-        """Write a commit; the first of `parents` is the head it was composed on."""
+        """Write a commit; the first of `parents` is the head that it is composed on."""
         environment = {**self._identity, **(identity or {})}
         written = self._commits.write(tree, parents, message, environment)
         return Candidate(written, tree, parents[0])

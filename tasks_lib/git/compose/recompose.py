@@ -1,4 +1,4 @@
-"""Makes an unpublished commit of ours again on another parent, by the rules it was first composed by."""
+"""Recreates one of Coordinator's unpublished commits on another parent, by the rules that first composed it."""
 
 from tasks_lib.git.commits import commit_messages
 from tasks_lib.git.commits.commit import read_commit
@@ -11,15 +11,15 @@ from tasks_lib.process.private_directories import private_directory
 from tasks_lib.taskfile.parsing import parse_task
 
 _MERGE_FILE_FAILED = 128
-"""`git merge-file` exits with the number of conflicts, at most 127; above is a failure."""
+"""`git merge-file` exits with the number of conflicts, at most 127; a greater status is a failure."""
 
 
 def recompose(composer: Composer, commit: str, onto: str, verified: str) -> Candidate | Conflict:
-    """Make `commit`, one of our own unpublished commits, again with `onto` as its first parent.
+    """Recreate `commit`, one of Coordinator's unpublished commits, with `onto` as its first parent.
 
-    A merge is merged again; a commit of task files alone has its changes applied again, file by file. The message
-    stays, but `verified`, the digest of what verifies the new commit, replaces the one in it: settings may have changed
-    since. A Conflict says, too, when the task is gone from `onto`.
+    A merge is merged again; the changes of a commit of only task files are applied again, file by file. The message is
+    kept, except that `verified`, the digest of the verify commands for the new commit, replaces the old one: settings
+    may have changed since. Also returns a Conflict if `onto` no longer has the task.
     """
     old = read_commit(composer.objects, commit)
     message = commit_messages.replace_trailer(old.message, commit_messages.VERIFIED, verified)
@@ -59,19 +59,19 @@ def _apply_again(composer: Composer, commit: str, parent: str, onto: str, messag
     if failed:
         theirs = list_commits(composer.git, commit, onto, failed)
         said = tuple(f"{path} was changed on the new base in the same lines" for path in failed)
-        # The new base is the side that work lands on; ours is the commit to be made again.
+        # The new base is the head side of the conflict; the commit to recreate is the branch side.
         return Conflict(tuple(sorted(failed)), said, theirs, list_commits(composer.git, onto, commit, failed))
     return composer.commit(composer.objects.put_entries(onto, entries), [onto], message)
 
 
 def _is_of_task_files(composer: Composer, change: Change) -> bool:
-    """Whether a change adds or edits a task file, which is all that our commits without a branch do."""
+    """Whether a change adds or edits a task file; Coordinator's commits without a branch do nothing else."""
     new = change.new
     return new is not None and composer.reader.covers(change.path) and composer.reader.is_task_file(change.path, new)
 
 
 def _apply_change(composer: Composer, change: Change, found: Entry | None) -> Entry | None:
-    """What stands at the path on the new base, or None if the change does not fit there."""
+    """Return the entry for the path on the new base, or None if the change does not apply there."""
     path, old, new = change
     if found in (old, new):
         return new
@@ -82,12 +82,12 @@ def _apply_change(composer: Composer, change: Change, found: Entry | None) -> En
         return None
     task, faults = parse_task(data, path)
     if task is None or any(not fault.is_warning for fault in faults):
-        return None  # Lines that merge side by side can still say a thing twice.
+        return None  # A clean merge can still define the same thing twice.
     return Entry(found.mode, found.name, composer.objects.write_blob(data))
 
 
 def _merge_file(composer: Composer, found: Entry, old: Entry, new: Entry) -> bytes | None:
-    """The three-way merge of one file, or None for a conflict."""
+    """Return the three-way merge of one file, or None if it conflicts."""
     with private_directory() as directory:
         names = [directory / name for name in ("base", "before", "ours")]
         for name, entry in zip(names, (found, old, new), strict=True):

@@ -1,4 +1,4 @@
-"""Decides which task files a merge may change: the head's stand, the node's own apart, and files that planning adds."""
+"""Decides which task files a merge may change: only the node's own, and new ones if the node plans."""
 
 from dataclasses import dataclass, field
 
@@ -11,10 +11,10 @@ from tasks_lib.model import LEVELS_THAT_ADD_FILES, Task
 
 @dataclass(slots=True)
 class TaskFileResolution:
-    """What to change in the merged tree (an entry to put, None to remove), and what cannot be settled.
+    """The changes to make in the merged tree (an entry to put, or None to remove), and the remaining conflicts.
 
-    `conflicted` are paths for a person or an agent to put right; `clashes` says, by path, what git does not call a
-    conflict: a folder on one side and a task file on the other, or a new task file that cannot be used.
+    `conflicted` are paths that the user or an agent has to resolve; `clashes` describes, by path, what git does not
+    report as a conflict: a folder on one side and a task file on the other, or a new task file that cannot be used.
     """
 
     entries: dict[str, Entry | None] = field(default_factory=dict[str, Entry | None])
@@ -23,7 +23,7 @@ class TaskFileResolution:
 
 
 class TaskMerge:
-    """The settling of one merge of `branch` (the work of `task`) onto `head`."""
+    """Resolves the task files in one merge of `branch` (the work of `task`) onto `head`."""
 
     def __init__(self, git: Git, objects: Objects, reader: TaskReader, task: Task, head: str, branch: str) -> None:
         self._git: Git = git
@@ -39,14 +39,14 @@ class TaskMerge:
 
     @property
     def base(self) -> str | None:
-        """The merge base, found when first asked for, because most merges never need it."""
+        """The merge base, computed on first use, because most merges do not need it."""
         if not self._has_looked:
             self._base = find_merge_base(self._git, self._head, self._branch)
             self._has_looked = True
         return self._base
 
     def settle(self, merge: RawMerge) -> TaskFileResolution:
-        """Say what becomes of every task file that the merged tree has otherwise than the head."""
+        """Decide what to do with every task file that differs between the merged tree and the head."""
         for change in self._objects.diff(self._head, merge.tree, self._reader.tasks_dir):
             self._settle_change(change, change.path in merge.conflicted)
         left = [path for path in merge.conflicted if not self._is_answered(path)]
@@ -78,17 +78,17 @@ class TaskMerge:
             self._settled.entries[path] = old
 
     def _may_add(self, path: str) -> bool:
-        """Whether a file that the head has not may be added: planning does, but never what the head deleted."""
+        """Whether a file that the head lacks may be added: only by planning, and not if the head deleted it."""
         if self._task.level not in LEVELS_THAT_ADD_FILES:
             return False
         return self.base is None or self._objects.find_entry(self.base, path) is None
 
     def _settle_added(self, path: str, new: Entry) -> None:
-        """Keep a new task. One that the head has at another path was renamed or copied, and is dropped."""
+        """Keep the file of a new task; drop one whose task the head has at another path: it was renamed or copied."""
         task, faults = self._reader.parse(path, new)
         wrong = [str(fault) for fault in faults if not fault.is_warning]
         if task is None or wrong:
-            # On the head it would stop the whole graph.
+            # On the head, it would make the whole graph invalid.
             self._settled.clashes[path] = "\n".join(wrong) or f"{path} is not a valid task file after the merge"
         elif self._reader.read(self._head).find(task.id):
             self._settled.entries[path] = None
@@ -96,19 +96,21 @@ class TaskMerge:
             self._settled.clashes[path] = f'{path} has the same id "{task.id}" as {first}; give each its own id'
 
     def _is_answered(self, path: str) -> bool:
-        """Whether git's conflict at `path` is none, because the rule for task files says what stands there."""
+        """Whether git's conflict at `path` is already resolved by the rules for task files."""
         if path in self._settled.entries:
             return True
         if not self._reader.covers(path):
             return False
         head = self._objects.find_entry(self._head, path)
         branch, *base = self._find_elsewhere(path, is_conflict=True)
-        # Where neither side has it, it is the old name of what was renamed on both; the new names are settled alone.
+        # If neither side has it, both renamed it, and this is the old name; the new names are resolved separately.
         return (head is None and branch is None) or self._is_task_file(path, head, branch, *base)
 
     def _find_elsewhere(self, path: str, is_conflict: bool) -> list[Entry | None]:
-        """What the branch has at `path`, and in a conflict the merge base: one side may have deleted a task file that
-        is none any more on the other."""
+        """Return the entry at `path` on the branch and, in a conflict, at the merge base.
+
+        The merge base, because one side may have deleted a task file that is no longer one on the other side.
+        """
         commits = [self._branch, *([self.base] if is_conflict and self.base else [])]
         return [self._objects.find_entry(commit, path) for commit in commits]
 

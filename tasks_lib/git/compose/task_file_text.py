@@ -1,4 +1,4 @@
-"""Decides what a landing and a blocker write into a task file; nothing but the meant lines changes."""
+"""Decides what a landing or a blocker writes into a task file; no other lines change."""
 
 import re
 
@@ -12,10 +12,10 @@ _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
 def complete_text(head: str, branch: str | None, base: str | None, summary: str) -> str:
-    """The task file `head` as completed, with what the branch wrote into Notes and Summary since `base`.
+    """Return the task file `head` marked as completed, with what the branch wrote into Notes and Summary.
 
-    `branch` and `base` are that file on the branch and where the branch began (None where it is not). `summary`
-    stands in for a Summary that nobody filled.
+    `branch` and `base` are the same file on the branch and at the merge base (None if it does not exist there).
+    `summary` is used if the Summary was not filled in.
     """
     text = head
     if branch is not None:
@@ -27,8 +27,10 @@ def complete_text(head: str, branch: str | None, base: str | None, summary: str)
 
 
 def block_text(head: str, reason: str, notes: str, resolve_id: str) -> str:
-    """The task file `head` as blocked for `reason`, with `notes` below the ones it has and `resolve_id` ("" for none)
-    among what it depends on."""
+    """Return the task file `head` marked as blocked for `reason`.
+
+    `notes` are appended to its Notes, and `resolve_id` ("" for none) is added to its dependencies.
+    """
     body = (get_section(head, NOTES) or "").strip()
     for addition in (drop_controls(notes).strip(), f"Blocked: {make_line(reason)}"):
         if addition and _flatten(addition) not in _flatten(body):
@@ -39,13 +41,13 @@ def block_text(head: str, reason: str, notes: str, resolve_id: str) -> str:
 
 
 def read_summary(text: str | None) -> str:
-    """The Summary of a task file, or "" where nobody filled it."""
+    """Return the Summary of a task file, or "" if it was not filled in."""
     body = get_section(text, SUMMARY) if text is not None else None
     return "" if body is None or _is_unfilled(body) else body.strip()
 
 
 def _adopt(text: str, branch: str, base: str | None, heading: str) -> str:
-    """`text` with the section as the branch wrote it; where the head's changed too since `base`, both are kept."""
+    """Return `text` with the section from the branch; if the head changed it too since `base`, both are kept."""
     before = get_section(base, heading) if base is not None else None
     ours, theirs = get_section(text, heading), get_section(branch, heading)
     if theirs is None or _is_same(theirs, before) or _is_same(theirs, ours):
@@ -66,6 +68,6 @@ def _is_same(one: str | None, other: str | None) -> bool:
 
 
 def _is_unfilled(body: str | None) -> bool:
-    """Whether a section holds nothing but comments and the quoted placeholder (`> To be filled …`) of templates."""
+    """Whether a section contains only comments and the quoted placeholder (`> To be filled …`) of templates."""
     lines = _COMMENT.sub("", body or "").splitlines()
     return all(not line.strip() or line.lstrip().startswith(">") for line in lines)
