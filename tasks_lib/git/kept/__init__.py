@@ -1,1 +1,1 @@
-"""States kept at refs before anything is removed, and what has to be kept."""
+"""Keeps states at refs before anything is removed, and finds out what has to be kept."""

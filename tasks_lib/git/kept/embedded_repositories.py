@@ -1,4 +1,4 @@
-"""Brings what a repository inside a worktree holds, its files and its commits, into the repository around it."""
+"""Copies the files and commits of a repository inside a worktree into the enclosing repository."""
 
 import os
 import stat
@@ -14,7 +14,7 @@ from tasks_lib.git.session_record import read_git_link
 from tasks_lib.git.worktree_admin import Worktree
 
 _ARCHIVE = ".git.tar"
-"""Beside the files of a repository whose commits cannot be fetched: all that git had of it."""
+"""An archive of the git directory, kept next to the files of a repository whose commits cannot be fetched."""
 _MAX_TIPS = 100
 _FETCH = (
     *("-c", "protocol.version=2", "-c", "protocol.file.allow=always", "-c", "fetch.fsckObjects=false"),
@@ -24,10 +24,11 @@ _FETCH = (
 
 
 def read_embedded(worktree: Worktree, name: str) -> tuple[list[str], list[str]]:
-    """What is to be kept of the repository at `name` (which ends with a slash): lines for `update-index -z
-    --index-info`, and the commits that end its history, which the repository around it has from then on.
+    """Return what to keep of the repository at `name` (which ends with a slash).
 
-    Not the commits that a remote of it has, nor those of a worktree of the repository around it.
+    That is lines for `update-index -z --index-info`, and the tips of its history, which are fetched into the enclosing
+    repository. Commits that are on one of its remotes are left out, as are those of a worktree of the enclosing
+    repository.
     """
     rows = _list_files(worktree, name)
     if _is_worktree_of(worktree, worktree.path / name):
@@ -36,7 +37,7 @@ def read_embedded(worktree: Worktree, name: str) -> tuple[list[str], list[str]]:
     if not tips:
         return rows, []
     if not _is_partial(worktree.path / name):
-        with suppress(GitError):  # It has other kinds of ids, or is broken.
+        with suppress(GitError):  # It uses another object format, or is broken.
             worktree.git.run(*_FETCH, str(worktree.path / name), *tips)
             return rows, tips
     return [*rows, *_archive(worktree, name)], []
@@ -73,7 +74,7 @@ def _is_worktree_of(worktree: Worktree, place: Path) -> bool:
 
 
 def _find_tips(place: Path) -> list[str]:
-    """The commits that end what only this repository holds, by its refs or by its logs."""
+    """Return the tips of the commits that only this repository has, reachable from its refs or reflogs."""
     options = ("--parents", "--topo-order", "--ignore-missing", "--reflog", "--all", "--not", "--remotes")
     found = Git(place).run("rev-list", *options, accept=(0, 128, 129)).text
     rows = [line.split(" ") for line in found.splitlines()]
@@ -82,14 +83,14 @@ def _find_tips(place: Path) -> list[str]:
 
 
 def _is_partial(place: Path) -> bool:
-    """Whether part of the history is missing, so that a fetch of it would give a broken one."""
+    """Whether part of the history is missing, so that fetching from it would yield a broken history."""
     git = Git(place)
     filters = git.run("config", "--get-regexp", r"^(extensions\.partialclone|remote\..*\.promisor)$", accept=(0, 1))
     return filters.status == 0 or git.text("rev-parse", "--is-shallow-repository") == "true"
 
 
 def _archive(worktree: Worktree, name: str) -> list[str]:
-    """A line for `update-index` of an archive of the repository's git directory."""
+    """Write an archive of the repository's git directory as a blob and return its line for `update-index`."""
     git_dir = read_git_link(worktree.path / name)
     if git_dir is None:
         return []

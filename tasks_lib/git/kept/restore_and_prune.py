@@ -1,4 +1,4 @@
-"""Finds states that were kept, makes branches of them again, and forgets those that are old enough."""
+"""Finds kept states, restores them as branches, and deletes old ones."""
 
 import re
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from tasks_lib.naming import find_branch_fault, flatten
 from tasks_lib.suggestions import suggest
 
 STASHED = "index on "
-"""How the subject begins of a commit in which a stash holds what was staged."""
+"""The start of the subject of the commit in which `git stash` saves the index."""
 _LEAST_DIGITS = 4
-"""Of an abbreviated commit, as git has it."""
+"""The minimum length of an abbreviated commit id, the same as git's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """`kept` is at `branch` now. `has_staged`: what was staged differs, and is the commit's second parent."""
+    """`kept` was restored as `branch`. `has_staged`: the staged content differs and is the commit's second parent."""
 
     kept: Kept
     branch: str
@@ -29,9 +29,9 @@ class Restored:
 
 
 def find_kept(repository: Repository, name: str) -> Kept:
-    """The kept state that `name` means: its ref, the end of it (`pay/1`), a task's id, or a commit (4 digits or more).
+    """Find the kept state by `name`: its ref, the end of the ref (`pay/1`), a task id, or a commit (4 digits or more).
 
-    Raises InputError if there is none, or if there are several, naming them.
+    Raises InputError if there is none, or if there are several, which the message lists.
     """
     kept = list_kept(repository)
     short = name.removeprefix("refs/coordinator/").removeprefix("kept/")
@@ -52,7 +52,7 @@ def find_kept(repository: Repository, name: str) -> Kept:
 
 
 def restore(repository: Repository, kept: Kept, branch: str) -> Restored:
-    """Make `branch`, which must not be there, at the kept state. Raises InputError if it cannot be made."""
+    """Create `branch` at the kept state. Raises InputError if it already exists or cannot be created."""
     fault = find_branch_fault(branch)
     if fault or not repository.git.succeeds("check-ref-format", branch_ref(branch)):
         why = f", because {fault.replace('git reads', 'git reads it')}" if fault else ""
@@ -69,12 +69,12 @@ def restore(repository: Repository, kept: Kept, branch: str) -> Restored:
 
 
 def find_old(repository: Repository, days: float, now: datetime) -> list[Kept]:
-    """The states that were kept more than `days` before `now` (aware), by label and number."""
+    """List the states kept more than `days` before `now` (timezone-aware), sorted by label and number."""
     limit = now - timedelta(days=days)
     return [one for one in list_kept(repository) if one.date < limit]
 
 
 def delete_kept(repository: Repository, kept: Kept, lock: HeldRunLock) -> bool:
-    """Delete the ref of a kept state; False if it is not where it was listed any more."""
+    """Delete the ref of a kept state; return False if the ref has changed since it was listed."""
     done = repository.git.run("update-ref", "--no-deref", "-d", kept.ref, kept.commit, accept=(0, 1, 128))
     return done.status == 0

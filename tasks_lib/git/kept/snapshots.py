@@ -1,4 +1,4 @@
-"""Keeps the state of a worktree, uncommitted and untracked files too, at a ref of its own before it is deleted."""
+"""Keeps the state of a worktree, including uncommitted and untracked files, at a ref before it is deleted."""
 
 import os
 import shutil
@@ -16,15 +16,15 @@ from tasks_lib.naming import flatten
 
 KEPT_REFS = "refs/coordinator/kept"
 STAGED = "Staged in "
-"""How the subject begins of a commit that holds what was staged in a worktree."""
+"""The start of the subject of a commit of what was staged in a worktree."""
 INDEX_PREFIX = "coordinator-index-"
-"""Of the directory in a worktree's git directory that holds a copy of its index for a moment."""
+"""The prefix of the temporary directory, in a worktree's git directory, for a copy of its index."""
 _MAX_TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A state that was kept: `date` is when it was last found worth keeping, aware; `label` says whose, `/` as `-`."""
+    """A kept state: `date` (aware) is when it was last kept; `label` says what it belongs to, with `-` for `/`."""
 
     ref: str
     commit: str
@@ -37,11 +37,12 @@ def keep_state(
 ) -> str | None:
     """Keep a worktree's head and its uncommitted and untracked files as a commit, and return its ref.
 
-    The ref is `refs/coordinator/kept/<label, / as ->/<n>`, made and never moved. The commit's tree is the working
-    tree without ignored files and the paths `exclude`; its first parent is the head, a second one holds what was
-    staged, where that is neither, and further ones are the commits of repositories inside the worktree, whose files
-    are in the tree. None when nothing would be lost: the tree is the head's, and `landed` contains
-    the head. A state that is kept already gets no second ref. The worktree and its index are not touched.
+    The ref is `refs/coordinator/kept/<label, / as ->/<n>`, which is created and never moved. The commit's tree is the
+    working tree without ignored files and the paths `exclude`. Its first parent is the head; a second one contains the
+    staged state, if that differs from both the head and the tree; further ones are the commits of repositories inside
+    the worktree, whose files are in the tree. Returns None if nothing would be lost: the tree is the head's, and
+    `landed` contains the head. A state that is already kept gets no second ref. The worktree and its index are not
+    changed.
     """
     git = worktree.git
     head = git.resolve("HEAD")
@@ -51,7 +52,7 @@ def keep_state(
     is_clean = tree == head_tree and not has_staged and not inner
     if is_clean and head and landed and git.succeeds("merge-base", "--is-ancestor", head, landed):
         return None
-    # On an orphan branch of an agent's there is no head, and so no parent.
+    # If an agent is on an orphan branch, there is no head, and so no parent.
     parents = [head] if head else []
     if staged and has_staged:
         parents.append(_commit(git, staged, parents, f"{STAGED}{label}\n"))
@@ -60,7 +61,10 @@ def keep_state(
 
 
 def keep_commit(git: Git, label: str, commit: str) -> str:
-    """Keep `commit` itself at a ref `refs/coordinator/kept/<label, / as ->/<n>`, and return that; it is kept once."""
+    """Keep `commit` itself at a ref `refs/coordinator/kept/<label, / as ->/<n>` and return the ref.
+
+    If the label already has a ref to it, that one is returned.
+    """
     place = f"{KEPT_REFS}/{flatten(label)}"
     rows = [
         line.split("\0") for line in git.text("for-each-ref", "--format=%(refname)%00%(objectname)", place).splitlines()
@@ -72,7 +76,7 @@ def keep_commit(git: Git, label: str, commit: str) -> str:
 
 
 def list_kept(repository: Repository) -> list[Kept]:
-    """Every state that was kept, by label and number."""
+    """List all kept states, sorted by label and number."""
     form = "--format=%(refname)%00%(objectname)%00%(committerdate:iso-strict)"
     rows = (line.split("\0") for line in repository.git.text("for-each-ref", form, KEPT_REFS).splitlines())
     logs = repository.common_dir / "logs"
@@ -93,9 +97,9 @@ def _number(ref: str) -> int:
 
 
 def _write_trees(worktree: Worktree, head: str | None, exclude: Sequence[str]) -> tuple[str | None, str, list[str]]:
-    """The trees of what is staged (None amid a conflict) and of the working tree, by way of a copy of the index.
+    """Write the trees of the index (None during a conflict) and of the working tree, using a copy of the index.
 
-    Third, the last commits of the repositories in the working tree.
+    Returns both, and the tips of the repositories inside the working tree.
     """
     with tempfile.TemporaryDirectory(prefix=INDEX_PREFIX, dir=worktree.git_dir) as directory:
         index = Path(directory) / "index"
@@ -106,7 +110,7 @@ def _write_trees(worktree: Worktree, head: str | None, exclude: Sequence[str]) -
         staged = git.run("write-tree", accept=(0, 128), environment=place)
         hash_bytes = 32 if git.text("rev-parse", "--show-object-format") == "sha256" else 20
         if not real.exists() or has_hidden_files(index, hash_bytes):
-            # A copy would hide the same files from `add`; one made anew compares every file.
+            # A copy would hide the same files from `add`; a new index compares every file.
             index.unlink(missing_ok=True)
             git.run("read-tree", head or "--empty", environment=place)
         inner = _add_everything(worktree, place, exclude)
@@ -115,13 +119,13 @@ def _write_trees(worktree: Worktree, head: str | None, exclude: Sequence[str]) -
 
 
 def _add_everything(worktree: Worktree, place: Mapping[str, str], exclude: Sequence[str]) -> list[str]:
-    """Add the working tree to the index `place`; returns the last commits of repositories in it, which are ours now."""
+    """Add the working tree to the index `place`; return the tips of repositories inside it, now fetched into ours."""
     git = worktree.git
     others = git.run("ls-files", "-z", "--others", "--exclude-standard", environment=place).text.split("\0")
-    # Git lists a repository inside ours as one name with a slash, and would keep none of its files.
+    # Git lists an embedded repository as one name with a slash, and would keep none of its files.
     nested = [name for name in others if name.endswith("/")]
     outside = [f":(exclude,top,literal){name.rstrip('/')}" for name in (*exclude, *nested)]
-    # Exit 1 is a file that could not be read; the others are kept all the same.
+    # Exit status 1 means that a file could not be read; the others are still added.
     git.run("add", "-A", "--ignore-errors", "--", ":(top)", *outside, accept=(0, 1), environment=place)
     commits: list[str] = []
     for name in nested:
@@ -149,10 +153,10 @@ def _make_ref(git: Git, label: str, tree: str, parents: Sequence[str], message: 
 
 
 def _create_ref(git: Git, place: str, first: int, commit: str) -> str:
-    """Make a ref `<place>/<n>` that is not there yet, with the lowest n from `first` on."""
+    """Create a new ref `<place>/<n>`, with the lowest free n from `first` on."""
     for number in range(first, first + _MAX_TRIES):
         ref = f"{place}/{number}"
-        # With a log, whose file says since when: what is kept may be an old commit.
+        # With a reflog, whose file time is the date of keeping: the kept commit itself may be old.
         if git.run("update-ref", "--create-reflog", ref, commit, "", accept=(0, 1, 128)).status == 0:
             return ref
     git.run("update-ref", "--create-reflog", f"{place}/{first + _MAX_TRIES}", commit, "")
@@ -160,7 +164,7 @@ def _create_ref(git: Git, place: str, first: int, commit: str) -> str:
 
 
 def _renew(git: Git, ref: str) -> str:
-    """What is found worth keeping once more is as old as that."""
+    """Reset the age of a kept state that has been kept again; return `ref`."""
     log = Path(git.directory, git.text("rev-parse", "--git-path", f"logs/{ref}"))
     if log.exists():
         os.utime(log)

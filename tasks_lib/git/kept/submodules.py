@@ -1,7 +1,7 @@
-"""Finds out who holds a submodule's commit, and keeps what is in the store of a worktree alone and would go with it.
+"""Finds out which store has a submodule's commit, and keeps what would be lost with a worktree's own store.
 
-A linked worktree has stores of its own for its submodules, in its git directory. A commit that an agent makes there is
-nowhere else: a pointer to it may land only once a remote, or the repository's own store, holds it.
+A linked worktree has its own stores for its submodules, in its git directory. A commit that an agent makes there exists
+nowhere else: a pointer to it may land only once a remote, or the repository's own store, has it.
 """
 
 import logging
@@ -28,12 +28,12 @@ _MOST_REFS = 100
 _FETCH = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
 _LOCAL = {"GIT_ALLOW_PROTOCOL": "file"}
 _PROTOCOLS = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}
-"""An agent writes the address, and no other protocol may run a program that it names."""
+"""An agent can set the URL, and other protocols could run a program that it names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """The submodule at `path`, called `name` in .gitmodules, is to be at `commit`, which `url` should have."""
+    """The submodule at `path`, named `name` in .gitmodules, points to `commit`, which `url` should have."""
 
     path: str
     commit: str
@@ -43,9 +43,9 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Git directories of one submodule: `lasting` of the repository, `own` of a worktree; either may be missing.
+    """Git directories of one submodule: `lasting` in the repository, `own` in a worktree; either may be missing.
 
-    `place` is where its files are in the person's checkout.
+    `place` is the path of its files in the user's checkout.
     """
 
     lasting: Path
@@ -54,7 +54,7 @@ class Stores:
 
 
 def list_pointers(git: Git, commit: str, changes: Sequence[Change]) -> list[Pointer]:
-    """The submodules that `changes`, up to `commit`, point to another commit; those that .gitmodules names."""
+    """List the submodules whose pointers `changes`, up to `commit`, add or move, if `.gitmodules` names them."""
     moved = {c.path: c.new.oid for c in changes if c.new and c.new.mode == SUBMODULE_MODE and c.new != c.old}
     return _match(git, commit, moved) if moved else []
 
@@ -72,12 +72,12 @@ def _match(git: Git, commit: str, moved: Mapping[str, str]) -> list[Pointer]:
 
 
 def _is_safe(name: str) -> bool:
-    """Git refuses such names too: they would lead out of its directory of modules."""
+    """Whether the name stays within git's `modules` directory; git refuses other names too."""
     return bool(name) and not name.startswith(("/", "-")) and ".." not in name.split("/")
 
 
 def find_stores(repository: Repository, worktree: Path, git_dir: Path, pointer: Pointer) -> Stores:
-    """The stores of a submodule, for the worktree at `worktree` whose git directory is `git_dir`."""
+    """Return the stores of a submodule for the worktree at `worktree` whose git directory is `git_dir`."""
     own = git_dir / "modules" / pointer.name
     inside = worktree / pointer.path / ".git"
     is_inside = not own.is_dir() and inside.is_dir() and not inside.is_symlink()
@@ -86,11 +86,11 @@ def find_stores(repository: Repository, worktree: Path, git_dir: Path, pointer: 
 
 
 def secure(repository: Repository, stores: Stores, pointer: Pointer, label: str, *, is_shared: bool) -> str | None:
-    """See to it that the commit of `pointer` is held where it lasts; None if that cannot be.
+    """Ensure that the commit of `pointer` is in a place that lasts; return None if that is not possible.
 
-    A remote is best. With `is_shared`, others get the pointer, and only a remote will do. Otherwise it is kept at a ref
-    in the repository's own store of the submodule, which is made if need be; returns that store and ref, "" if nothing
-    had to be kept.
+    A remote is preferred. With `is_shared`, others get the pointer, and only a remote will do. Otherwise the commit is
+    kept at a ref in the repository's own store of the submodule, which is created if necessary. Returns that store and
+    ref, or "" if nothing had to be kept.
     """
     lasting = ("refs/remotes",) if is_shared else ()
     if _holds(stores.lasting, pointer.commit, lasting) or _holds(stores.own, pointer.commit, ("refs/remotes",)):
@@ -102,7 +102,7 @@ def secure(repository: Repository, stores: Stores, pointer: Pointer, label: str,
 
 
 def _secure_inner(repository: Repository, stores: Stores, pointer: Pointer, label: str) -> bool:
-    """The same for the submodules of a submodule whose commit no remote has; False if one of them cannot be held."""
+    """Secure the nested submodules of one whose commit no remote has; return False if that fails for any of them."""
     for one, inner in _list_inner(stores, pointer):
         if secure(repository, inner, one, label, is_shared=False) is None:
             return False
@@ -117,13 +117,13 @@ def _list_inner(stores: Stores, pointer: Pointer) -> Iterator[tuple[Pointer, Sto
 
 
 def _list_links(git: Git, commit: str) -> dict[str, str]:
-    """The paths of all submodules in `commit`, with the commits that they are to be at."""
+    """Map the path of each submodule in `commit` to the commit that it points to."""
     rows = (row.partition("\t") for row in git.text("ls-tree", "-r", "-z", commit).split("\0"))
     return {path: about.split(" ")[2] for about, _, path in rows if about.startswith(SUBMODULE_MODE)}
 
 
 def seed_submodules(worktree: Worktree, common_dir: Path, commit: str) -> None:
-    """Give a new worktree the commits of submodules that were kept, since no remote would: `setup` finds them there."""
+    """Copy kept submodule commits, which no remote has, into a new worktree's stores, where `setup` finds them."""
     if not (worktree.path / ".gitmodules").exists() or not (common_dir / "modules").is_dir():
         return
     for pointer in _match(worktree.git, commit, _list_links(worktree.git, commit)):
@@ -132,7 +132,7 @@ def seed_submodules(worktree: Worktree, common_dir: Path, commit: str) -> None:
 
 
 def _seed(stores: Stores, pointer: Pointer) -> None:
-    """From the repository's store, here called `own`, into that of a worktree, here called `lasting`."""
+    """Copy from the repository's store, here `own`, into the worktree's, here `lasting`, with nested submodules."""
     if not _holds(stores.own, pointer.commit, (KEPT_REFS,)):
         return
     if not _holds(stores.lasting, pointer.commit, ()):
@@ -143,9 +143,9 @@ def _seed(stores: Stores, pointer: Pointer) -> None:
 
 
 def keep_submodules(repository: Repository, path: Path, git_dir: Path) -> list[str]:
-    """Keep what only the submodules of a worktree hold, commits and uncommitted files, at refs of the repository.
+    """Keep commits and uncommitted files that exist only in a worktree's submodules at refs of the repository.
 
-    The worktree at `path`, which may be gone, has the git directory `git_dir`. Returns the refs.
+    The worktree at `path`, which may no longer exist, has the git directory `git_dir`. Returns the refs.
     """
     root, refs = git_dir / "modules", list[str]()
     is_ours = path.is_relative_to(repository.worktrees_dir)
@@ -180,7 +180,7 @@ def _list_stores(root: Path) -> Iterator[Path]:
 
 
 def _list_unpushed(own: Git) -> list[str]:
-    """The ends of what was made here and no remote-tracking ref holds: branches, a stash, HEAD."""
+    """List the tips (of branches, the stash, HEAD) that no remote-tracking ref contains."""
     rows = own.run("for-each-ref", "--format=%(objectname)", "refs/heads", "refs/stash", accept=range(256)).text.split()
     tips = [*rows, *([head] if (head := own.resolve("HEAD")) else [])]
     return [
@@ -191,7 +191,7 @@ def _list_unpushed(own: Git) -> list[str]:
 
 
 def _snapshot(own: Git, store: Path) -> list[str]:
-    """A commit of the uncommitted files of a submodule, none if there are none."""
+    """Commit the uncommitted files of a submodule and return the commit id, or none if it is clean."""
     place = own.run("config", "--file", str(store / "config"), "core.worktree", accept=range(256)).text
     path = Path(os.path.normpath(store / place)) if place else None
     if path is None or not path.is_dir() or path.is_symlink():
@@ -201,16 +201,16 @@ def _snapshot(own: Git, store: Path) -> list[str]:
     return [commit] if ref and (commit := own.resolve(ref)) else []
 
 
-# Who holds a commit.
+# Which store or remote has a commit.
 
 
 def _open(store: Path) -> Git | None:
-    # Its own `core.worktree` may name a directory that is not there.
+    # Its `core.worktree` may name a directory that does not exist.
     return Git(store, store) if (store / "HEAD").is_file() else None
 
 
 def _holds(store: Path, commit: str, refs: Sequence[str]) -> bool:
-    """Whether a ref below `refs` (none: any) in `store` holds `commit`."""
+    """Whether a ref below `refs` (any ref if empty) in `store` contains `commit`."""
     git = _open(store)
     if git is None:
         return False
@@ -224,7 +224,7 @@ def _has(store: Path, commit: str) -> bool:
 
 
 def _is_on_remote(repository: Repository, stores: Stores, pointer: Pointer) -> bool:
-    """Whether the remote gives the commit away; it is fetched to a place that is thrown away."""
+    """Whether the commit can be fetched from the remote; it is fetched into a temporary repository."""
     url = _find_url(repository, stores, pointer)
     if not url:
         return False
@@ -251,7 +251,7 @@ def _find_url(repository: Repository, stores: Stores, pointer: Pointer) -> str:
     return f"{scheme}{slashes}{posixpath.normpath(posixpath.join(rest, pointer.url))}"
 
 
-# Keeping.
+# Keep a commit in the repository's own store.
 
 
 def _keep(stores: Stores, pointer: Pointer, label: str, url: str) -> str:
@@ -265,7 +265,7 @@ def _keep(stores: Stores, pointer: Pointer, label: str, url: str) -> str:
 
 
 def _make_store(stores: Stores, url: str) -> Git:
-    """The repository's own store, as `git submodule update --init` would make it and goes on to use it."""
+    """Create the repository's own store as `git submodule update --init` would, so that it can use it later."""
     making = stores.lasting.with_name(f"{stores.lasting.name}.coordinator")
     making.mkdir(parents=True, exist_ok=True)
     Git(making).run("init", "--quiet", "--bare")

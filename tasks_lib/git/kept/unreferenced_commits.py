@@ -1,4 +1,4 @@
-"""Finds the commits that nothing but a worktree's own administration holds, so that they can be kept before it goes."""
+"""Finds commits reachable only from a worktree's administrative directory, and keeps them before it is removed."""
 
 import re
 from collections.abc import Iterator
@@ -10,26 +10,26 @@ from tasks_lib.git.runner import Git
 from tasks_lib.git.worktree_admin import Entry
 
 RELEASED = "coordinator: released"
-"""Stands in the log of a pooled worktree's HEAD where its next use begins."""
+"""The HEAD reflog message of a pooled worktree that marks where its next use begins."""
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _SPECIAL = (
     *("ORIG_HEAD", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "MERGE_AUTOSTASH", "rebase-apply/autostash"),
     *("rebase-merge/autostash", "rebase-merge/orig-head", "rebase-merge/stopped-sha", "rebase-apply/orig-head"),
 )
-"""Files in which git notes a commit while it is in the middle of something."""
+"""Files in which git records a commit while an operation is in progress."""
 _LINEAR = ("commit:", "commit (initial)", "commit (merge)", "merge ", "cherry-pick", "revert", "branch: Created")
-"""What is written to a log when the new commit has the old one in its history."""
+"""Starts of reflog messages for which the new commit descends from the old one."""
 _REFS = ("--branches", "--tags", "--remotes", "--glob=refs/coordinator", "--glob=refs/stash")
 _MOST = 1_000
-"""Commits that are looked at, the last ones: agents make dozens."""
+"""How many commits are examined, the latest ones: agents make dozens."""
 
 
 def keep_unreferenced(repository: Repository, admin: Path, branch: str, label: str, held: str = "") -> str | None:
-    """Keep what an agent committed and left behind, by amending, resetting, rebasing or on a detached HEAD.
+    """Keep commits that an agent left unreferenced by amending, resetting, rebasing or on a detached HEAD.
 
-    `admin` is the worktree's git directory, `branch` its branch ("" for none), `held` a commit that is safe elsewhere.
-    Returns the ref at which the commits are kept, all of them below one, or None if there are none. Asks git only if
-    the logs tell of something that is no mere commit on top of another.
+    `admin` is the worktree's git directory, `branch` its branch ("" for none), `held` a commit that is kept elsewhere.
+    Returns the single ref from which all the commits are reachable, or None if there are none. Runs git only if the
+    reflogs show anything but commits on top of one another.
     """
     found = _list_noted(repository, admin, branch)
     if not found:
@@ -41,7 +41,7 @@ def keep_unreferenced(repository: Repository, admin: Path, branch: str, label: s
 
 
 def keep_dangling(repository: Repository, entry: Entry, label: str) -> str | None:
-    """Keep what git still holds for a worktree whose directory is gone: what was staged, and what was left behind."""
+    """Keep the staged state and unreferenced commits of a worktree whose directory is gone; return a ref, if any."""
     git = repository.git
     head = git.resolve(entry.head.removeprefix("ref: "))
     place = {"GIT_INDEX_FILE": str(entry.admin / "index")}
@@ -54,7 +54,7 @@ def keep_dangling(repository: Repository, entry: Entry, label: str) -> str | Non
 
 
 def _list_noted(repository: Repository, admin: Path, branch: str) -> tuple[str, ...]:
-    """The commits that the administration names, the last first; none if all of them are one line that HEAD holds."""
+    """List the commits that the administrative files name, latest first; none if HEAD's linear history has them all."""
     rows = _read_log(admin / "logs" / "HEAD")
     starts = [at for at, (_, _, said) in enumerate(rows) if said.startswith(RELEASED)]
     rows = rows[starts[-1] + 1 :] if starts else rows
@@ -75,7 +75,7 @@ def _is_linear(rows: list[tuple[str, str, str]]) -> bool:
 
 
 def _read_log(path: Path) -> list[tuple[str, str, str]]:
-    """The lines of a log of a ref, oldest first: the old commit, the new one, and what was done."""
+    """Parse a reflog, oldest entry first, as old commit, new commit and message."""
     rows: list[tuple[str, str, str]] = []
     for line in _read_text(path).split("\n"):
         who, _, said = line.partition("\t")
@@ -101,9 +101,9 @@ def _read_text(path: Path) -> str:
 
 
 def _find_tips(git: Git, commits: tuple[str, ...], held: str) -> tuple[str, ...]:
-    """Those of `commits` that no ref and not `held` has in its history, without those that another of them has."""
+    """Return the tips among those of `commits` that are not reachable from any ref or from `held`."""
     wanted = "".join(f"{oid}\n" for oid in (*commits, *([f"^{held}"] if held else []))).encode()
-    # By `--ignore-missing` what a collection of garbage has already taken stops nothing.
+    # With `--ignore-missing`, commits that were already garbage-collected cause no error.
     options = ("--parents", "--ignore-missing", "--topo-order")
     found = git.run("rev-list", *options, "--not", *_REFS, "--not", "--stdin", stdin=wanted)
     rows = [line.split(" ") for line in found.text.splitlines()]
@@ -112,14 +112,14 @@ def _find_tips(git: Git, commits: tuple[str, ...], held: str) -> tuple[str, ...]
 
 
 def _join(git: Git, label: str, commits: tuple[str, ...]) -> str:
-    """One commit that holds them all, with the files of the first."""
+    """Write one commit with all of `commits` as parents and the files of the first."""
     message = f"Kept: {label}, {len(commits)} lines of work that were left behind\n"
     return _commit(git, f"{commits[0]}^{{tree}}", commits, message)
 
 
 def _commit(git: Git, tree: str, parents: tuple[str, ...] | list[str], message: str) -> str:
     words = [word for parent in parents for word in ("-p", parent)]
-    # The same date each time: whoever keeps it again makes the same commit, which is kept once.
+    # A fixed date: keeping the same state again creates the same commit, which is kept only once.
     date = git.text("log", "-n1", "--format=%cI", parents[0])
     same = {**COORDINATOR_IDENTITY, "GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
     return git.run("commit-tree", tree, *words, stdin=message.encode(), environment=same).text
