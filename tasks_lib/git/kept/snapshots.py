@@ -24,7 +24,7 @@ _MAX_TRIES = 100
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A kept state: `date` (aware) is when it was last kept; `label` says what it belongs to, with `-` for `/`."""
+    """A kept state: `date` (aware) is when it was last kept; `label` is what it belongs to, with `-` for `/`."""
 
     ref: str
     commit: str
@@ -63,7 +63,7 @@ def keep_state(
 def keep_commit(git: Git, label: str, commit: str) -> str:
     """Keep `commit` itself at a ref `refs/coordinator/kept/<label, / as ->/<n>` and return the ref.
 
-    If the label already has a ref to it, that one is returned.
+    If the label already has a ref to it, that ref is renewed and returned.
     """
     place = f"{KEPT_REFS}/{flatten(label)}"
     rows = [

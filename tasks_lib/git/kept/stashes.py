@@ -1,4 +1,4 @@
-"""Tells the stashes that agents made from a person's, all of which are in one list, and takes an agent's out of it."""
+"""Distinguishes agents' stashes from the user's in the shared stash list, and removes an agent's from it."""
 
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
@@ -14,8 +14,10 @@ _MAX_LOG_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Stash:
-    """One entry of the list: its `commit`, when it was made (seconds since the epoch), what git says of it, and the
-    `branch` that it was made on, "" for none."""
+    """An entry of the stash list: its `commit`, creation time (seconds since the epoch) and reflog message `said`.
+
+    `branch` is the branch that it was made on, "" for none.
+    """
 
     commit: str
     seconds: int
@@ -30,14 +32,15 @@ class Stash:
 
 
 def list_stashes(common_dir: Path) -> list[Stash]:
-    """The list as git numbers it, the newest first; read from its file, since a command for nothing costs more."""
+    """List the stashes in git's order, newest first; read from the reflog, since a command costs more."""
     return [Stash(*row) for row in reversed(_read_log(common_dir / "logs" / STASH))]
 
 
 def find_own_stashes(repository: Repository, branch: str, others: Collection[str]) -> list[tuple[int, Stash]]:
-    """What was stashed on a node's `branch`, or on the branches `others` that were made since, with their numbers.
+    """Find stashes made on a node's `branch`, or on those of the branches `others` that are newer, with their numbers.
 
-    Since `branch` was made it can have been checked out in the node's own worktree alone, so that no person made them.
+    Only stashes made since `branch` was created: since then it can have been checked out only in the node's own
+    worktree, so the user did not make them.
     """
     common = repository.common_dir
     began = _find_beginning(common, branch)
@@ -54,12 +57,12 @@ def take_out_stashes(
     others: Collection[str],
     label: str,
 ) -> list[tuple[Stash, str]]:
-    """Keep at refs, and take out of the list, what `find_own_stashes` finds; return each with its ref."""
+    """Keep what `find_own_stashes` finds at refs, and drop it from the stash list; return each stash with its ref."""
     if not find_own_stashes(repository, branch, others):
         return []
     kept: list[tuple[Stash, str]] = []
     with lock():
-        # The last first, so that the numbers of those before it stay.
+        # Highest number first, so that the numbers of the others stay the same.
         for number, stash in reversed(find_own_stashes(repository, branch, others)):
             kept.append((stash, keep_commit(repository.git, label, stash.commit)))
             _drop(repository, number, stash)
@@ -70,26 +73,26 @@ def _drop(repository: Repository, number: int, stash: Stash) -> None:
     git, common = repository.git, repository.common_dir
     before = list_stashes(common)
     if number >= len(before) or before[number] != stash:
-        return  # Somebody is at the list at this moment; it is kept, and stays there too.
+        return  # Another process is changing the list; the stash is kept, and also stays in the list.
     deletion = ("reflog", "delete", "--updateref", "--rewrite", f"{STASH}@{{{number}}}")
     if git.run(*deletion, accept=range(256)).status != 0:
-        return  # The list is locked: it is kept, and stays there too.
+        return  # The list is locked; the stash is kept, and also stays in the list.
     left = list_stashes(common)
     if not left:
         git.run("update-ref", "-d", STASH, stash.commit, accept=(0, 1, 128))
     for one in before:
-        if one != stash and one not in left:  # Ours had become another's number.
+        if one != stash and one not in left:  # Our number had come to mean another stash, so restore that one.
             git.run("stash", "store", "--message", one.said, one.commit, accept=(0, 1, 128))
 
 
 def _find_beginning(common_dir: Path, branch: str) -> int | None:
-    """When `branch` was made, by git's log of it; None where there is none."""
+    """Return when `branch` was created according to its reflog, or None if it has none."""
     rows = _read_log(common_dir / "logs" / "refs" / "heads" / branch) if branch else []
     return rows[0][1] if rows else None
 
 
 def _read_log(path: Path) -> list[tuple[str, int, str]]:
-    """The rows of a log of a ref, oldest first: the new commit, when, and what was done."""
+    """Parse a reflog, oldest entry first, as new commit, time and message; empty above `_MAX_LOG_BYTES`."""
     try:
         if path.stat().st_size > _MAX_LOG_BYTES:
             return []
