@@ -45,7 +45,7 @@ class HasStateDir(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HeldRunLock:
-    """Proof that this process holds the run lock of `state_dir`; functions that require the lock take it.
+    """Proof that this process holds the run lock of `state_dir`; functions that need the lock take it as a parameter.
 
     Only `with RunLock(...) as lock` creates one. `left` is the previous holder if it died or was interrupted while
     holding the lock, else None.
@@ -105,7 +105,7 @@ def read_dead_holder(state_dir: Path) -> Holder | None:
 
 
 def read_since(state_dir: Path) -> float:
-    """Return when the first of the latest consecutive runs that died here started, in seconds since the epoch, or 0.
+    """Return the start of the first run that died here since one last ended properly, in epoch seconds; 0 for none.
 
     Everything that such runs left behind was created since then. The holder of the lock keeps the time in the file
     until it releases the lock, so that it survives a run that dies while cleaning up after another.
@@ -213,7 +213,7 @@ def _read_words(descriptor: int) -> dict[str, object]:
 
 
 def _read_since(descriptor: int) -> str:
-    """Return when the first run started that died here since one ended properly, as the file has it; "" for none."""
+    """Return the start, in ISO 8601, of the first run that died here since one last ended properly; "" for none."""
     words = _read_words(descriptor)
     return str(words.get("since") or words.get("started") or "")
 

@@ -73,7 +73,7 @@ def append_notice(git_dir: Path, notice: Notice) -> None:
 def read_notices(git_dir: Path, start: int = 0) -> tuple[Notice, ...]:
     """Read the notices from byte `start` on, oldest first, at most the last `MAX_NOTICES_BYTES`.
 
-    Returns none if there is no regular file. Lines that are torn or not ours are skipped.
+    Returns an empty tuple if there is no regular file. Torn or foreign lines are skipped.
     """
     try:
         lines = read_regular(git_dir / NOTICES_NAME, MAX_NOTICES_BYTES, start).split(b"\n")
