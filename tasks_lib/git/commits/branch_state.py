@@ -53,8 +53,8 @@ def read_state(git: Git) -> BranchState:
 def digest_work(git: Git) -> str:
     """Return a digest that changes exactly when the work in `git`'s worktree changes, committed or not.
 
-    Rewriting a file with the same content does not count as a change. Of the uncommitted files after the first
-    MAX_DIGESTED, only the size is compared, and of larger files only the size and the first DIGESTED_BYTES.
+    Rewriting a file with the same content does not count as a change. Of uncommitted files beyond the first
+    MAX_DIGESTED, only the size is compared; of files over DIGESTED_BYTES, only the size and that many bytes.
     """
     state = read_state(git)
     digest = hashlib.sha256(state.commit.encode())
