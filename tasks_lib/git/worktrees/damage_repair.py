@@ -1,4 +1,4 @@
-"""Says what an agent has done to its worktree so that nobody can work in it, and makes it fit again in its place."""
+"""Describes how an agent made its worktree unusable, and repairs the worktree in place."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ from tasks_lib.process.files import write_atomically
 
 
 def find_damage(worktree: Worktree) -> str:
-    """What was done, as the words after "the agent", or "" if the worktree is where and what it was."""
+    """What the agent did, as the words after "the agent", or "" if the worktree is intact and in its place."""
     path, link = worktree.path, worktree.path / ".git"
     if path.is_symlink():
         return f"replaced its worktree with a link to {path.readlink()}"
@@ -31,10 +31,10 @@ def find_damage(worktree: Worktree) -> str:
 
 
 def relink(repository: Repository, worktree: Worktree) -> bool:
-    """Make a damaged worktree be there again, with the files that it has; False if git knows nothing of it any more.
+    """Repair a damaged worktree, with the files that it has; False if git's administrative files for it are gone.
 
-    What an agent put in the place of the worktree, or of its `.git`, is renamed to `.worktrees/.kept-…`; a link is
-    taken away, and what it leads to is not touched. A directory that is gone is made anew from the branch.
+    Anything that an agent put in place of the worktree, or of its `.git`, is renamed to `.worktrees/.kept-…`; a
+    symbolic link is removed, and its target is not touched. A missing directory is recreated from the branch.
     """
     path, link = worktree.path, worktree.path / ".git"
     if path.is_symlink():
@@ -59,7 +59,7 @@ def relink(repository: Repository, worktree: Worktree) -> bool:
 
 
 def explain_unreadable(error: GitError) -> str:
-    """What was done to a worktree of which git says `error`, as the words after "the agent"."""
+    """What the agent did to a worktree for which git reports `error`, as the words after "the agent"."""
     lines = error.stderr.splitlines()
     return f"left its worktree so that git cannot read it ({lines[0] if lines else f'status {error.status}'})"
 
@@ -69,7 +69,7 @@ def _is_administered(worktree: Worktree) -> bool:
 
 
 def _bring_back(repository: Repository, worktree: Worktree) -> None:
-    """Rename the worktree back if it was only moved: to where git says, beside its place, or beside all of ours."""
+    """Rename the worktree back if it was only moved: to the path that git has, next to it, or below `.worktrees`."""
     entry = read_entry(worktree.git_dir) if worktree.git_dir.is_dir() else None
     folders = [folder for folder in (worktree.path.parent, repository.worktrees_dir) if folder.is_dir()]
     places = [place for folder in folders for place in sorted(folder.iterdir())]
@@ -78,7 +78,7 @@ def _bring_back(repository: Repository, worktree: Worktree) -> None:
             worktree.path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 place.rename(worktree.path)
-            except OSError:  # It may be on another disk; the branch holds what was committed.
+            except OSError:  # It may be on another disk; the branch contains what was committed.
                 continue
             return
 

@@ -20,16 +20,16 @@ POOL_NAME = ".pool"
 TRASH_NAME = ".trash"
 KEPT_PREFIX = ".kept-"
 FEW = 4
-"""Directories that are deleted in this process, one after the other: a worktree or two, each with its entry."""
+"""Up to so many paths are deleted in this process, one after the other: a worktree or two, each with its entry."""
 DELETERS = 4
 
 
 def discard(repository: Repository, path: Path, admin: Path | None) -> list[Path]:
-    """Take a worktree out of sight by two renames, under the caller's admin lock; return what is left to delete.
+    """Move a worktree to the trash with two renames, under the caller's admin lock; return the paths to delete.
 
-    The directory goes first: an entry without a directory is dropped at the next start, a directory without
-    an entry would look like somebody's. The stores of submodules go with the entry, so what only they hold is kept
-    first; what `verify` and reviewers did in the pool is nobody's work.
+    The directory goes first: the next start drops an entry without a directory, but a directory without an entry
+    would look like the user's. The repositories of submodules go with the entry, so what only they contain is kept
+    first, except in the pool: what `verify` and reviewers did there is not work to keep.
     """
     gone: list[Path] = []
     if admin and path.parent != repository.worktrees_dir / POOL_NAME:
@@ -37,7 +37,7 @@ def discard(repository: Repository, path: Path, admin: Path | None) -> list[Path
     if os.path.lexists(path):
         gone.append(_rename_into(repository.worktrees_dir / TRASH_NAME, path))
     if admin and admin.exists():
-        # By a rename and not by git, which deletes file by file, and would prune a user's own worktrees as well.
+        # Renamed and not removed by git, which deletes file by file and would also prune the user's own worktrees.
         gone.append(_rename_into(repository.state_dir / TRASH_NAME, admin))
     return gone
 
@@ -48,13 +48,13 @@ def _rename_into(trash: Path, path: Path) -> Path:
 
 
 def list_trash(repository: Repository) -> list[Path]:
-    """What was discarded and not yet deleted, by this run or a killed one."""
+    """The paths that this run or a killed one discarded and that are not yet deleted."""
     trashes = (repository.worktrees_dir / TRASH_NAME, repository.state_dir / TRASH_NAME)
     return [path for trash in trashes if trash.is_dir() for path in trash.iterdir()]
 
 
 def delete(path: Path) -> bool:
-    """Delete a file or a whole directory, also one that its owner may not write; False when something stays."""
+    """Delete a file or a whole directory, even one its owner has no write permission on; False if something remains."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return True
@@ -66,10 +66,10 @@ def delete(path: Path) -> bool:
 
 
 def delete_each(paths: Sequence[Path]) -> list[bool]:
-    """Delete several; False for each of which something stays.
+    """Delete several paths; False for each of which something remains.
 
-    Many are deleted by a few processes at once: what a whole run leaves is long out of memory, so that the disk is
-    waited for, and threads of ours would take turns at each file.
+    Many paths are deleted by a few `rm` processes in parallel: what a whole run leaves is no longer cached, so deletion
+    waits for the disk, and threads of this process would take turns at each file.
     """
     if len(paths) > FEW:
         parts = [paths[start::DELETERS] for start in range(DELETERS)]
@@ -81,20 +81,20 @@ def delete_each(paths: Sequence[Path]) -> list[bool]:
 def _delete_tree(path: Path) -> None:
     try:
         shutil.rmtree(path, ignore_errors=True)
-    except RecursionError:  # Deeper than Python goes.
+    except RecursionError:  # The tree is deeper than Python can recurse.
         _remove_all([path])
 
 
 def _remove_all(paths: Sequence[Path]) -> None:
-    """As `rm` does: it has no limit of depth, nor one for the length of a path."""
+    """Delete with `rm`, which has no limit on depth or on the length of a path."""
     with suppress(OSError, SystemFailure):
         run_captured([require_program("rm"), "-rf", "--", *map(str, paths)], environment=os.environ)
 
 
 def make_writable(path: Path) -> None:
-    """Give the owner every right on `path` and the directories below: module caches are made read-only.
+    """Give the owner full permissions on `path` and all directories below it: module caches are created read-only.
 
-    A directory whose path is longer than the system allows is passed over, with all below it.
+    A directory whose path is longer than the system allows is skipped, with everything below it.
     """
     waiting = [str(path)]
     while waiting:
@@ -111,7 +111,7 @@ def _allow(directory: Path) -> None:
 
 
 def keep_aside(repository: Repository, path: Path) -> Path:
-    """Rename what is at `path` and not ours to a `.kept-…` name that is free, and return it."""
+    """Rename `path`, which is not coordinator's, to a free `.kept-…` name, and return the new path."""
     name = "-".join(path.relative_to(repository.worktrees_dir).parts)
     number = 1
     while os.path.lexists(kept := repository.worktrees_dir / f"{KEPT_PREFIX}{name}-{number}"):
@@ -120,9 +120,9 @@ def keep_aside(repository: Repository, path: Path) -> Path:
 
 
 def remove_empty_directories(repository: Repository, branches: Iterable[str]) -> None:
-    """Remove the empty directories that are coordinator's: pool, trash, those above its `branches`, `.worktrees`.
+    """Remove coordinator's directories that are empty: the pool, the trash, the parents of `branches`, `.worktrees`.
 
-    An empty directory of another name is a person's: the place of a disk, or of a worktree that git is about to make.
+    Any other empty directory is the user's: a mount point, or the place of a worktree that git is about to create.
     """
     _remove_if_empty(repository.state_dir / TRASH_NAME)
     for name in (POOL_NAME, TRASH_NAME):

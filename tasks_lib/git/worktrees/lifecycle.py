@@ -1,4 +1,4 @@
-"""Opens, pools and removes the worktrees that sessions and verification work in, each at a place nobody else has."""
+"""Opens, pools and removes the worktrees that sessions and verification run in, each at a path of its own."""
 
 import logging
 import os
@@ -52,17 +52,18 @@ from tasks_lib.process.files import remove_empty_parents
 __all__ = ["VERIFY", "Worktree", "Worktrees"]
 
 VERIFY = "verify"
-"""The purpose of a worktree that decides what lands."""
+"""The purpose of a worktree in which the verification runs that decides what lands."""
 
 _log = logging.getLogger(__name__)
 
 
 class Worktrees:
-    """The worktrees of a repository; one instance a run, used by several threads at once.
+    """The worktrees of a repository; one instance per run, used by several threads at once.
 
-    `keep` are ignored paths that a pooled worktree keeps while the files `setup_key` are the same; `copied` are paths
-    that are a person's, and never kept at a ref. At most `pool_size` idle worktrees are pooled. `lock` makes the
-    context in which git's administration is changed; `say` is told what was found and put aside.
+    `keep` are ignored paths that a pooled worktree keeps while the `setup_key` files are unchanged; `copied` are paths
+    that belong to the user and are never kept at a ref. At most `pool_size` idle worktrees are pooled. `lock` returns
+    the context in which git's administrative files are changed; `say` is called with each message about something that
+    was found and kept elsewhere.
     """
 
     def __init__(
@@ -86,18 +87,18 @@ class Worktrees:
             Keeping(keep, setup_key), isolation or IsolatedGit(repository.git)
         )
         self._mutex: threading.Lock = threading.Lock()
-        self._idle: list[tuple[str, Worktree]] = []  # What each was used for last, the newest at the end.
+        self._idle: list[tuple[str, Worktree]] = []  # Each with its last purpose, the most recent at the end.
         self._purposes: dict[int, str] = {}
         self._slots: set[int] = {slot for entry in list_entries(repository) if (slot := entry.slot)}
         self._branches: set[str] = {entry.branch for entry in list_entries(repository) if entry.branch}
 
     def open_branch(self, branch: str, start: str) -> Worktree:
-        """The worktree of `branch` at `.worktrees/<branch>`: resumed untouched, or made where the branch is.
+        """The worktree of `branch` at `.worktrees/<branch>`: resumed untouched, or created at the branch's commit.
 
-        A branch that does not exist is made at the commit `start`. What is in the way and not a worktree is renamed to
-        `.worktrees/.kept-…`, and told. Raises InputError if the path would leave `.worktrees` or be inside another
-        worktree, if it is a person's worktree, or if the branch is checked out elsewhere; GitError if git cannot make
-        it.
+        A branch that does not exist is created at the commit `start`. Anything in the way that is not a worktree is
+        renamed to `.worktrees/.kept-…` and reported. Raises InputError if the path would leave `.worktrees` or be
+        inside another worktree, if it is a worktree of the user's, or if the branch is checked out elsewhere; GitError
+        if git cannot create the worktree.
         """
         place = find_place(self.repository, branch)
         if resumed := self._resume(branch, place):
@@ -109,15 +110,15 @@ class Worktrees:
         if reused := self._reuse_idle(branch, start, place):
             return reused
         with self._checkouts.turn_to_fill():
-            # While others were at it, one may have come back.
+            # A worktree may have been released while this thread waited for its turn.
             return self._reuse_idle(branch, start, place) or self._add_branch(branch, start, place)
 
     def reopen(
         self, worktree: Worktree, branch: str, start: str, *, is_unreadable: bool = False, label: str = ""
     ) -> Worktree:
-        """The worktree of `branch` again, after its agent damaged it or left the branch; its files are kept.
+        """Reopen the worktree of `branch` after its agent damaged it or left the branch; its files are kept.
 
-        One that `is_unreadable` to git is made anew, and what was in its directory is renamed to `.worktrees/.kept-…`.
+        One that `is_unreadable` to git is created anew, and its old directory is renamed to `.worktrees/.kept-…`.
         """
         with self._lock():
             is_there = relink(self.repository, worktree) and not is_unreadable
@@ -131,8 +132,8 @@ class Worktrees:
     def open_detached(self, commit: str, purpose: str) -> Worktree:
         """A worktree at `.worktrees/.pool/<n>`, detached at `commit`.
 
-        It has ignored files of an earlier use only when that was for the same `purpose`, so that what an agent
-        left is never part of a verification. To verify in, none is taken that an agent has had.
+        Ignored files of an earlier use stay only if that had the same `purpose`, so that nothing an agent left is ever
+        part of a verification. For VERIFY, a worktree that an agent has used is never taken.
         """
         is_exact = purpose == VERIFY
         if idle := self._take_idle(purpose, is_only=is_exact):
@@ -150,21 +151,22 @@ class Worktrees:
             return self._add(self._pool_place(slot), slot, ["--detach"], commit_only(commit), purpose=purpose)
 
     def switch(self, worktree: Worktree, commit: str) -> None:
-        """Move a worktree to verify in to another commit; ignored files stay by the same rule as in the pool."""
+        """Move a verification worktree to another commit; ignored files stay by the same rule as in the pool."""
         self._checkouts.switch(worktree, commit, may_keep=True, is_exact=True)
 
     def take_out(self, worktree: Worktree, label: str = "") -> "list[RemovedItem]":
-        """Keep and remove what was made inside a worktree beside its branch, and say so; `label` is the node's id."""
+        """Keep, remove and report what was created in a worktree outside its branch; `label` is the node's id."""
         return self._keeper.take_out(worktree, label)
 
     def take_warnings(self) -> "list[str]":
-        """What filters said that failed while files were written, each once; git writes the files without them."""
+        """Errors of filters that failed while files were written, each once; git writes those files unfiltered."""
         return self._checkouts.take_warnings()
 
     def release(self, worktree: Worktree) -> None:
-        """Give a worktree back: its record is gone, its branch free to be deleted, its files nobody's.
+        """Return a worktree to the pool: its record goes, its branch may be deleted, its files overwritten.
 
-        Whoever wants them keeps the state first. One that could reach into its next use is removed instead.
+        A caller that needs the files keeps the state first. A worktree that could affect its next use is removed
+        instead.
         """
         self._keeper.take_out(worktree, with_stashes=False)
         if not self._is_poolable(worktree):
@@ -185,7 +187,7 @@ class Worktrees:
             self._idle.append((self._purposes.pop(worktree.slot, "branch"), pooled))
 
     def remove(self, worktree: Worktree) -> None:
-        """Remove a worktree, whatever is in it. Its branch stays."""
+        """Remove a worktree with everything in it. Its branch stays."""
         self._keeper.take_out(worktree, with_stashes=False)
         with self._lock():
             gone = discard(self.repository, worktree.path, worktree.git_dir)
@@ -194,14 +196,14 @@ class Worktrees:
         self._delete(gone)
 
     def list(self) -> "list[Worktree]":
-        """The worktrees of branches that are there, by path; pooled and half-made ones are not among them."""
+        """The existing worktrees of branches, sorted by path, without pooled and half-made ones."""
         pool = self.repository.worktrees_dir / POOL_NAME
         with self._lock():
             found = [entry for entry in list_entries(self.repository) if entry.is_linked and not entry.is_partial]
         return [self._build(entry) for entry in sorted(found, key=lambda e: e.path) if entry.path.parent != pool]
 
     def close(self) -> None:
-        """End a run: the pool, the trash and empty directories go; worktrees of branches stay."""
+        """Clean up at the end of a run: the pool, the trash and empty directories go; worktrees of branches stay."""
         with self._mutex:
             self._idle.clear()
         pool = self.repository.worktrees_dir / POOL_NAME
@@ -215,10 +217,10 @@ class Worktrees:
             remove_empty_directories(self.repository, sorted(self._branches))
 
     def reconcile(self, held: HeldRunLock, branches: Collection[str] = ()) -> "list[str]":
-        """Put right what a killed run left; say what was done, a line each. Called first.
+        """Repair what a killed run left; return one line for each thing done. Call this before any other method.
 
-        `branches` are those of the graph's nodes. Raises InputError if `.worktrees` is not a directory of the
-        repository's own, or if all that was in it is gone.
+        `branches` are those of the graph's nodes. Raises InputError if `.worktrees` is not a directory inside the
+        repository, or if everything that was in it is gone.
         """
         require_root(self.repository)
         lines = drop_ref_locks(self.repository, branches, held)
@@ -252,7 +254,7 @@ class Worktrees:
             self.say(line)
         if entry.branch == branch:
             return self._build(entry, is_resumed=True)
-        # An agent left it elsewhere. The branch is where its work is looked for, so this is kept and made anew.
+        # An agent left its branch. Work is looked for on the branch, so keep this state and create the worktree anew.
         worktree = self._build(entry)
         ref = keep_state(worktree, branch, "", exclude=self._keeper.copied)
         keep_unreferenced(self.repository, entry.admin, branch, branch, worktree.git.resolve("HEAD") or "")
@@ -320,7 +322,7 @@ class Worktrees:
         return worktree
 
     def _run_add(self, place: Path, words: Sequence[str], commit: str) -> None:
-        # Locked with our reason from git's first write on: that tells a half-made one from one that is complete.
+        # Locked with coordinator's reason from git's first write on, which marks a worktree as half-made.
         options = ("--no-checkout", "--lock", "--reason", MAKING)
         self.repository.git.run("worktree", "add", "--quiet", *options, *words, "--", str(place), commit)
 
@@ -337,9 +339,10 @@ class Worktrees:
             self._free_slot(slot)
 
     def _retire(self, worktree: Worktree, place: Path) -> None:
-        # HEAD alone is detached, where it is: no file is looked at, and the branch can be deleted.
+        # Only HEAD is detached, at its commit: git inspects no file, and the branch can be deleted.
         worktree.git.run("update-ref", "--no-deref", "-m", RELEASED, "HEAD", "HEAD")
-        # What it names was kept, where need be. The next node would be asked about it, and git would walk back to it.
+        # Its commit was kept where necessary. If it stayed, it would be held against the next node, and git would walk
+        # history back to it.
         (worktree.git_dir / "ORIG_HEAD").unlink(missing_ok=True)
         with self._lock():
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -370,7 +373,7 @@ class Worktrees:
 
     def _claim_slot(self) -> int:
         with self._mutex:
-            # What is a person's in the pool's directory stays where it is.
+            # The user's own files in the pool's directory stay where they are.
             free = (number for number in count(1) if number not in self._slots)
             slot = next(number for number in free if not os.path.lexists(self._pool_place(number)))
             self._slots.add(slot)

@@ -1,7 +1,7 @@
-"""Takes out what an agent made beside its branch, which git keeps elsewhere: worktrees of its own, and stashes.
+"""Keeps and removes what an agent created outside its branch and git stores elsewhere: nested worktrees and stashes.
 
-Every worktree passes here before it is moved, reused or removed: git would go on knowing what was inside, and commits
-that only such an entry holds would be gone with it.
+Every worktree passes through here before it is moved, reused or removed: otherwise git would still list what was
+inside, and commits that only such an entry references would be lost with it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -22,9 +22,9 @@ from tasks_lib.naming import show
 
 @dataclass(frozen=True, slots=True)
 class RemovedItem:
-    """Something that an agent made and that is gone from where it was: `what` it is, and where it is `kept`.
+    """Something that an agent created and that was removed: `what` it was, and where its content is `kept`.
 
-    `kept` is a ref, or a directory; "" if it held nothing that is not elsewhere. `stash` is the commit of a stash.
+    `kept` is a ref or a directory; "" if all its content exists elsewhere. `stash` is the commit of a stash.
     """
 
     what: str
@@ -39,7 +39,7 @@ class RemovedItem:
 
 @dataclass(frozen=True, slots=True)
 class NestedItem:
-    """Something that an agent made and that is to be taken out: what it is, and its path, or the commit of a stash."""
+    """Something that an agent created and that is to be removed: what it is, and its path or the commit of a stash."""
 
     what: str
     where: str
@@ -47,7 +47,7 @@ class NestedItem:
 
 @dataclass(frozen=True, slots=True)
 class NestedRemover:
-    """How things are taken out: under which `lock`, and without the paths `copied`, a person's own; `say` is told."""
+    """Removes things under `lock`, without keeping the user's own paths `copied`; `say` is called with each report."""
 
     repository: Repository
     lock: Callable[[], AbstractContextManager[object]]
@@ -55,10 +55,10 @@ class NestedRemover:
     say: Callable[[str], None]
 
     def take_out(self, worktree: Worktree, label: str = "", *, with_stashes: bool = True) -> list[RemovedItem]:
-        """Keep, and then remove, every worktree that was made inside this one, and what was stashed on its branch.
+        """Keep and then remove every worktree that was created inside this one, and the stashes of its branch.
 
-        What is kept is below `refs/coordinator/kept/<label>`; by default the node's id, as the record says, or the
-        branch. May be done again after a kill at any moment.
+        Content is kept below `refs/coordinator/kept/<label>`; the label defaults to the node's id from the record, or
+        to the branch. Can be repeated after a kill at any moment.
         """
         nested = find_nested(self.repository, worktree.path)
         taken = self._take_out(nested, worktree, label, with_stashes=with_stashes)
@@ -67,7 +67,7 @@ class NestedRemover:
         return taken
 
     def remove_all_nested(self) -> list[str]:
-        """As `take_out`, below every worktree of the coordinator's that git knows; says what was done, a line each."""
+        """As `take_out`, for every coordinator worktree that git lists; return one line for each thing done."""
         lines: list[str] = []
         for owner, nested in find_all_nested(self.repository):
             worktree = Worktree(owner.path, owner.admin, owner.slot or 0, owner.branch)
@@ -103,7 +103,7 @@ class NestedRemover:
 
 
 def find_nested_items(repository: Repository) -> list[NestedItem]:
-    """What `NestedRemover.remove_all_nested` would take out now. Nothing is changed."""
+    """What `NestedRemover.remove_all_nested` would remove now. Changes nothing."""
     items: list[NestedItem] = []
     for owner, nested in find_all_nested(repository):
         label = _find_label(Worktree(owner.path, owner.admin, owner.slot or 0, owner.branch))
@@ -137,20 +137,20 @@ def _describe(entry: Entry, place: Path) -> str:
 
 
 def find_nested(repository: Repository, place: Path) -> list[Entry]:
-    """The entries of worktrees below `place` that are not the coordinator's, the deepest first."""
+    """The entries of worktrees below `place` that are not coordinator's, deepest first."""
     return _choose_below(list_all(repository), place)
 
 
 def find_all_nested(repository: Repository) -> list[tuple[Entry, list[Entry]]]:
-    """Each entry of the coordinator's, with those of other worktrees below it."""
+    """Each of coordinator's entries, with those of other worktrees below it."""
     found = list(list_all(repository))
     return [(owner, _choose_below(found, owner.path)) for owner in found if owner.is_ours]
 
 
 def find_foreign(repository: Repository) -> list[Entry]:
-    """The entries of worktrees that are neither the coordinator's nor below one of its own: a person's, by path."""
+    """The entries of the user's worktrees, neither coordinator's nor below one of its own, sorted by path."""
     root = repository.common_dir / "worktrees"
-    # A look at one file each, as long as there is none: this is asked after each turn of each agent.
+    # Checks only one file per entry while there are none: this runs after each turn of each agent.
     if not root.is_dir() or all((admin / SLOT_NAME).exists() for admin in root.iterdir()):
         return []
     found = list(list_all(repository))
@@ -165,7 +165,7 @@ def _choose_below(entries: Iterable[Entry], place: Path) -> list[Entry]:
 
 
 def _keep(repository: Repository, entry: Entry, label: str, copied: Sequence[str]) -> str:
-    """Keep what an entry's worktree holds and nothing else does; where it is kept, "" for nothing.
+    """Keep what only an entry's worktree contains; return where it is kept, "" if there was nothing to keep.
 
     What git cannot read is renamed to `.worktrees/.kept-…`.
     """
@@ -185,17 +185,17 @@ def _keep(repository: Repository, entry: Entry, label: str, copied: Sequence[str
 
 
 def _is_really_there(entry: Entry) -> bool:
-    """Whether the directory is there, and not through a link that leads out of the worktree."""
+    """Whether the directory exists, and not through a symbolic link out of the worktree."""
     return entry.path.is_dir() and entry.path.resolve() == entry.path
 
 
 def _is_held(repository: Repository, commit: str) -> bool:
-    """Whether a ref holds `commit`, so that it needs no other."""
+    """Whether `commit` is reachable from a ref, so that it needs no other."""
     return bool(repository.git.text("for-each-ref", "--count=1", "--format=%(refname)", f"--contains={commit}"))
 
 
 def _find_moved(entry: Entry) -> Entry:
-    """`entry`, at the directory beside its place that says it belongs to it, if it was moved by another hand."""
+    """`entry`, with the path of a sibling directory whose `.git` names it, if something moved the worktree there."""
     if entry.path.exists() or not entry.path.parent.is_dir():
         return entry
     beside = (place for place in sorted(entry.path.parent.iterdir()) if place.is_dir() and not place.is_symlink())
@@ -203,12 +203,12 @@ def _find_moved(entry: Entry) -> Entry:
 
 
 def _discard(repository: Repository, entry: Entry) -> list[Path]:
-    """Take a worktree out of sight, under the caller's admin lock; return what is left to delete."""
-    # Without its link it is a folder like any other, perhaps one of the branch's own.
+    """Move a worktree to the trash, under the caller's admin lock; return the paths to delete."""
+    # Without its link it is an ordinary folder, perhaps one that belongs to the branch.
     if not entry.is_linked or not _is_really_there(entry):
         return discard(repository, entry.admin / "none", entry.admin)
     try:
         return discard(repository, entry.path, entry.admin)
-    except OSError:  # It is on a disk of its own, and cannot be renamed.
+    except OSError:  # It is on another disk and cannot be renamed.
         delete(entry.path)
         return discard(repository, entry.admin / "none", entry.admin)

@@ -1,4 +1,4 @@
-"""Decides where the worktree of a branch goes, and what becomes of whatever is there already."""
+"""Decides where the worktree of a branch goes, and what happens to anything that is already there."""
 
 import os
 import re
@@ -19,7 +19,7 @@ Tell = Callable[[str], object]
 
 
 def require_root(repository: Repository) -> None:
-    """Raise InputError unless worktrees can be made below `.worktrees`, and what was open there is still there."""
+    """Raise InputError unless worktrees can be created below `.worktrees` and the open ones still exist."""
     root = repository.worktrees_dir
     if root.is_symlink():
         told = "worktrees must stay in the repository. Remove the link; for another disk, mount it there"
@@ -31,10 +31,10 @@ def require_root(repository: Repository) -> None:
 
 
 def find_missing(repository: Repository) -> str:
-    """What to say where open work was below `.worktrees` and now nothing is there at all; "" where it is not so.
+    """The error to report if `.worktrees` had worktrees of open nodes and is now empty or missing; "" if not.
 
-    A disk may not be mounted, or the directory may have been moved away. To begin anew would make worktrees in the
-    place of those that come back, and would forget what was not committed in them.
+    A disk may not be mounted, or the directory may have been moved. Starting over would create worktrees in the place
+    of those that come back, and forget their uncommitted changes.
     """
     root, pool = repository.worktrees_dir, repository.worktrees_dir / POOL_NAME
     if root.is_dir() and any(root.iterdir()):
@@ -55,7 +55,7 @@ def find_missing(repository: Repository) -> str:
 
 
 def find_place(repository: Repository, branch: str) -> Path:
-    """Where the worktree of `branch` goes. Raises InputError for a path that would not be below `.worktrees`."""
+    """Where the worktree of `branch` goes. Raises InputError for a path outside `.worktrees` or in another worktree."""
     root = repository.worktrees_dir
     place = root / branch
     parts = branch.split("/")
@@ -72,7 +72,7 @@ def find_place(repository: Repository, branch: str) -> Path:
 
 
 def require_lock_free(repository: Repository, branch: str) -> None:
-    """Remove a dead lock on `branch`; raises InputError if a living git holds it for long."""
+    """Remove a dead lock on `branch`. Raises InputError if a running git still holds it after `WAIT_SECONDS`."""
     lock = find_branch_lock(repository, branch)
     said = drop_own(repository, lock, time.monotonic() + WAIT_SECONDS)
     if said and lock.exists():
@@ -80,9 +80,9 @@ def require_lock_free(repository: Repository, branch: str) -> None:
 
 
 def clear_path(repository: Repository, place: Path, tell: Tell) -> None:
-    """Have nothing at `place`; what is not a worktree is put aside, and told. Called under the admin lock.
+    """Clear `place`: rename what is not a worktree, and pass `tell` a line on it. Call under the admin lock.
 
-    Raises InputError for a worktree that is a person's, and for one that would be inside the new one.
+    Raises InputError if there is a worktree of the user's, or one that would be inside the new one.
     """
     root = repository.worktrees_dir
     for entry in list(list_all(repository)):
@@ -113,7 +113,7 @@ def _clear_one(repository: Repository, path: Path, tell: Tell, *, is_parent: boo
 
 
 def _is_worktree_of_another(path: Path) -> bool:
-    """Whether some repository knows a worktree at `path`: a rename would break its link."""
+    """Whether a repository has a worktree at `path`, whose link a rename would break."""
     admin = read_git_link(path)
     if admin is None or admin == path / ".git":
         return False
@@ -122,7 +122,7 @@ def _is_worktree_of_another(path: Path) -> bool:
 
 
 def describe_foreign_worktree(entry: Entry) -> str:
-    """What is said of a person's worktree in the place of a node's."""
+    """The error for a worktree of the user's in the place of a node's."""
     if not entry.path.exists():
         how = "mount it or move it back, or remove it with `git worktree prune`"
         return (
@@ -133,7 +133,7 @@ def describe_foreign_worktree(entry: Entry) -> str:
 
 
 def describe_taken(stderr: str) -> str:
-    """What is said where git refuses a branch because another worktree has it, in git's words."""
+    """The error for a branch that another worktree has checked out; `stderr` is git's refusal."""
     said = stderr.strip().removeprefix("fatal: ")
     found = _TAKEN.search(said)
     if found and not os.path.lexists(found["path"]):
@@ -142,7 +142,7 @@ def describe_taken(stderr: str) -> str:
 
 
 def list_foreign_worktrees(repository: Repository) -> list[Path]:
-    """The worktrees below `.worktrees` that coordinator did not make; it leaves them alone."""
+    """The worktrees below `.worktrees` that coordinator did not create; it leaves them alone."""
     return [entry.path for entry in list_others(repository)]
 
 

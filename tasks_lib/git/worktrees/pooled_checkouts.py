@@ -1,4 +1,4 @@
-"""Decides how a used worktree becomes one at another commit, and which of its ignored files may stay."""
+"""Decides how a used worktree is switched to another commit, and which of its ignored files may stay."""
 
 import hashlib
 import os
@@ -18,16 +18,16 @@ from tasks_lib.git.worktrees.deletion import make_writable
 from tasks_lib.process.files import read_regular, read_stamp
 
 PARALLEL = ("-c", "checkout.workers=0", "-c", "checkout.thresholdForParallelism=1000")
-"""As many workers as there are cores where that pays: for a hundred files, git's own threshold, they cost more."""
+"""One worker per core, where that pays off: at a hundred files, git's own threshold, workers cost more."""
 _SUBMODULE = "160000 "
 _KEY_BYTES = 64 << 20
-"""A lock file of a large project has a few MB."""
+"""The most that is read of a `setup_key` file; the lock file of a large project has a few MB."""
 
 
 class Keeping:
-    """The rule of what a pooled worktree keeps: the paths `keep`, while the files `setup_key` are the same.
+    """The rule for what a pooled worktree keeps: the paths `keep`, while the `setup_key` files are unchanged.
 
-    Both are relative to the worktree's top. Raises InputError for one that leaves it.
+    Both are relative to the top of the worktree. Raises InputError for a path outside it.
     """
 
     def __init__(self, keep: Sequence[str], setup_key: Sequence[str]) -> None:
@@ -39,7 +39,7 @@ class Keeping:
         self.setup_key: tuple[str, ...] = tuple(setup_key)
 
     def digest(self, top: Path) -> str:
-        """A digest of the setup key's files as they are on disk, because that is what `setup` worked from."""
+        """A digest of the setup key's files as they are on disk, because that is what `setup` used."""
         digest = hashlib.sha256()
         for name in self.setup_key if self.keep else ():
             content = _read_content(top / name)
@@ -47,7 +47,7 @@ class Keeping:
         return digest.hexdigest()
 
     def list_exclusions(self) -> list[str]:
-        """Options for `git clean`: the paths are anchored, so that none can become an option or a negation."""
+        """Options for `git clean`; the paths are anchored, so that none can be read as an option or a negation."""
         return [word for name in self.keep for word in ("-e", f"/{name.removeprefix('./').lstrip('/')}")]
 
 
@@ -57,7 +57,7 @@ def _find_leaving(*lists: Sequence[str]) -> list[str]:
 
 def _read_content(path: Path) -> bytes:
     try:
-        # An agent may have left a pipe there, which would never end.
+        # An agent may have left a pipe there, and a plain read of it would never return.
         return (
             b"link " + os.fsencode(path.readlink()) if path.is_symlink() else b"file " + read_regular(path, _KEY_BYTES)
         )
@@ -66,9 +66,10 @@ def _read_content(path: Path) -> bytes:
 
 
 class Turns:
-    """At most one turn a core at a time of each kind; while somebody changes a tree, only one whole tree is written.
+    """At most one turn of each kind per core; while a tree is being changed, only one whole tree is written.
 
-    A change is a reuse, which a dependent waits for; whole trees are the first checkouts of nodes that have time.
+    A change reuses a worktree, and a dependent waits for it; whole trees are the first checkouts of nodes that can
+    wait.
     """
 
     def __init__(self, cores: int) -> None:
@@ -108,10 +109,10 @@ class Turns:
 
 
 class CheckoutWriter:
-    """Writes working trees, no more at a time than there are cores for: more only take turns at the disk.
+    """Writes working trees, at most one per core at a time: more would only take turns at the disk.
 
-    Every file is written by a git that knows the commit alone (`isolation`): a sparse checkout of the person, their
-    line ends or attributes of their own make no worktree another than its commit.
+    Every file is written by a git that knows only the commit (`isolation`), so that the user's sparse checkout,
+    line-ending settings or own attributes cannot make a worktree differ from its commit.
     """
 
     def __init__(self, keeping: Keeping, isolation: IsolatedGit) -> None:
@@ -122,11 +123,11 @@ class CheckoutWriter:
         self._complaints: list[str] = []
 
     def turn_to_fill(self) -> AbstractContextManager[None]:
-        """The turn that `fill` is called in; it is waited for."""
+        """The context to call `fill` in; entering it waits for a turn."""
         return self._turns.fill()
 
     def fill(self, worktree: Worktree) -> None:
-        """Write every file of a worktree that was made without any."""
+        """Write every file of a worktree that was created with `--no-checkout`."""
         forget_sparse_settings(worktree)
         commit = worktree.git.resolve("HEAD") or ""
         self._hear(self._isolation.checking_out(worktree).run(*PARALLEL, "read-tree", "--reset", "-u", commit))
@@ -134,18 +135,18 @@ class CheckoutWriter:
         self._stamp(worktree)
 
     def switch(self, worktree: Worktree, commit: str, *, may_keep: bool, is_exact: bool = False) -> None:
-        """Detach at `commit` and clean; `is_exact` trusts nothing that other commands have written to the index."""
+        """Detach at `commit` and clean; with `is_exact`, trust nothing that other commands wrote to the index."""
         self._change(worktree, commit, may_keep=may_keep, is_exact=is_exact)
 
     def start_branch(self, worktree: Worktree, branch: str, start: str, *, may_keep: bool) -> None:
-        """Make `branch` at `start`, check it out and clean. Raises GitError when the branch exists."""
-        # Made and never moved: a branch may hold work, whoever made it since we looked.
+        """Create `branch` at `start`, check it out and clean. Raises GitError if the branch exists."""
+        # Create it, never move it: a branch created since the last check may contain work.
         worktree.git.run("branch", "--no-track", "--", branch, commit_only(start))
         self._change(worktree, start, may_keep=may_keep)
         _attach(worktree, branch)
 
     def continue_branch(self, worktree: Worktree, branch: str, *, may_keep: bool) -> None:
-        """Check `branch` out where it is, and clean."""
+        """Check out the existing `branch` and clean. Raises GitError if it does not exist."""
         commit = worktree.git.resolve(branch_ref(branch))
         if commit is None:
             raise GitError(("checkout", branch), 1, f"there is no branch {branch}")
@@ -170,7 +171,7 @@ class CheckoutWriter:
             self._stamp(worktree)
 
     def take_warnings(self) -> list[str]:
-        """What filters said that failed, and that git does not require."""
+        """Errors of failed filters that are not `required`, each returned once."""
         taken, self._complaints = self._complaints, []
         return taken
 
@@ -186,7 +187,7 @@ class CheckoutWriter:
         self._stamps[worktree.git_dir] = _look_at_index(worktree)
 
     def _clean(self, worktree: Worktree, exclusions: Sequence[str]) -> None:
-        # Twice forced, because an agent's own clone inside the worktree is passed over otherwise.
+        # Forced twice, because git otherwise skips a clone that an agent made inside the worktree.
         command = ("clean", "-ffdxq", *exclusions)
         try:
             worktree.git.run(*command)
@@ -196,7 +197,7 @@ class CheckoutWriter:
 
 
 def forget_sparse_settings(worktree: Worktree) -> None:
-    """Remove what makes a worktree sparse: `git worktree add` copies it from the person's checkout, which keeps it."""
+    """Remove what makes a worktree sparse: `git worktree add` copies it from the user's checkout, which keeps it."""
     (worktree.git_dir / "config.worktree").unlink(missing_ok=True)
     (worktree.git_dir / "info" / "sparse-checkout").unlink(missing_ok=True)
     with suppress(OSError):
@@ -204,7 +205,7 @@ def forget_sparse_settings(worktree: Worktree) -> None:
 
 
 def empty_submodules(worktree: Worktree) -> None:
-    """Make submodules empty again, as in a new worktree: one that is filled stays at its commit when ours changes."""
+    """Empty submodules, as in a new worktree: a populated one stays at its commit when the superproject changes."""
     if not (worktree.path / ".gitmodules").exists():
         return
     for row in worktree.git.text("ls-files", "--stage", "-z").split("\0"):
@@ -217,7 +218,7 @@ def empty_submodules(worktree: Worktree) -> None:
 
 
 def _look_at_index(worktree: Worktree) -> object:
-    """How the index looks from outside; another value means that somebody wrote it."""
+    """The stamp of the index file; a different value means that something wrote it."""
     return read_stamp(worktree.git_dir / "index", follows_links=True)
 
 
@@ -226,7 +227,7 @@ def _attach(worktree: Worktree, branch: str) -> None:
 
 
 def _read_files_again(git: Git, worktree: Worktree) -> None:
-    """Compare every file by its content: an index can hide files, or vouch for bytes that another git has written."""
+    """Compare every file by content: an index can hide files, or vouch for bytes that another git command wrote."""
     (worktree.git_dir / "index").unlink(missing_ok=True)
     git.run("read-tree", "HEAD")
     git.run("update-index", "-q", "--refresh", accept=(0, 1))

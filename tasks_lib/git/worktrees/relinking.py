@@ -1,10 +1,10 @@
-"""Decides whether a repository lies elsewhere than when it was last worked, and links its worktrees to where it is now.
+"""Decides whether a repository was moved or copied since its last run, and relinks its worktrees to where it is now.
 
-Git writes absolute paths both ways: the entry says where its worktree is, and the worktree's `.git` says where its
-entry is. In a copy both lead into the original, so that any git run in a worktree of the copy would write there; even
-`git worktree repair` does, which is why it is not used. Written here are only files of this repository: records and
-`gitdir` in its own git directory, and the `.git` of a worktree below its own `.worktrees`, where both that file and the
-entry carry each other's name. What a person made is left as it is.
+Git writes absolute paths in both directions: the entry names the path of its worktree, and the worktree's `.git` names
+the path of its entry. In a copy both lead into the original, so any git command run in a worktree of the copy would
+write there; even `git worktree repair` does, which is why it is not used. This module writes only files of this
+repository: records and `gitdir` in its own git directory, and the `.git` of a worktree below its own `.worktrees`, if
+that file and the entry name each other. Worktrees that the user created are left as they are.
 """
 
 import os
@@ -29,7 +29,7 @@ _PREFIX = "gitdir: "
 
 @dataclass(frozen=True, slots=True)
 class FormerLocation:
-    """Where a repository was when a run last worked it: its common git directory and that one's inode, 0 if unknown."""
+    """Where a repository was in its last run: its common git directory, and the inode of that, 0 if unknown."""
 
     common_dir: Path
     inode: int = 0
@@ -37,17 +37,17 @@ class FormerLocation:
 
 @dataclass(frozen=True, slots=True)
 class Relocation:
-    """A repository was at `former`, its common git directory then, and lies elsewhere now.
+    """A repository whose common git directory was at `former`, and is somewhere else now.
 
-    `is_copy`: what is at `former`, or was moved away from there, lives on as a repository of its own. Processes and
-    conversations that records name are that one's.
+    `is_copy`: the repository at `former`, or moved away from there, still exists separately. Processes and
+    conversations named in records belong to that one.
     """
 
     former: Path
     is_copy: bool
 
     def follow(self, path: Path, common_dir: Path) -> Path | None:
-        """Where `path` is now, of the git directory or the checkout around it; None if it was outside of both."""
+        """Where `path`, in the git directory or the checkout around it, is now; None if it was outside both."""
         for old, new in ((self.former, common_dir), (self.former.parent, common_dir.parent)):
             if path.is_relative_to(old):
                 return new / path.relative_to(old)
@@ -55,9 +55,9 @@ class Relocation:
 
 
 def find_relocation(repository: Repository, former: FormerLocation | None) -> Relocation | None:
-    """How the repository was moved or copied since `former`, what a run last wrote down; None if it was not.
+    """How the repository was moved or copied since `former`, which the last run recorded; None if it was not.
 
-    Without `former` the links of its own worktrees tell. Nothing is changed.
+    Without `former`, the links of its own worktrees are used instead. Changes nothing.
     """
     former = former or _guess_former(repository)
     if former is None or former.common_dir == repository.common_dir:
@@ -68,11 +68,11 @@ def find_relocation(repository: Repository, former: FormerLocation | None) -> Re
 def _is_copy(repository: Repository, former: FormerLocation) -> bool:
     is_same = former.inode in (0, repository.common_dir.stat().st_ino)
     if not former.common_dir.is_dir():
-        # A move to another disk looks the same as a copy whose original was moved too: then nothing is ended.
+        # A move to another disk looks like a copy whose original was moved too; treated as a copy, no process is ended.
         return not is_same
     if former.common_dir.samefile(repository.common_dir):
-        return False  # By another path: a mount, or a link on the way.
-    # Another repository may have been made at the old place.
+        return False  # The same directory by another path: a mount, or a symbolic link in the path.
+    # Another repository may have been created at the old path.
     return former.inode in (0, former.common_dir.stat().st_ino) or not is_same
 
 
@@ -90,10 +90,10 @@ def _guess_former(repository: Repository) -> FormerLocation | None:
 
 
 def relocate(repository: Repository, relocation: Relocation, held: HeldRunLock) -> list[str]:
-    """Link the worktrees that carry coordinator's record to where the repository is now; say so, in one line.
+    """Link the worktrees that have coordinator's record to where the repository is now; return the lines to report.
 
-    Called before anything is opened or ended. May be cut short at any moment and done again. What of an entry is
-    written last is what tells that it has to be done.
+    Call before any worktree is opened or process ended. It can be killed at any moment and repeated: the last file
+    written for an entry is the one that shows whether the entry is still to be linked.
     """
     count, strangers = 0, _tell_strangers(repository, relocation)
     with admin_lock(repository):
@@ -104,7 +104,7 @@ def relocate(repository: Repository, relocation: Relocation, held: HeldRunLock) 
             is_here = _link(repository, entry, relocation)
             count += is_here and has_record
             if relocation.is_copy and not is_here:
-                # It was not copied. The original has it, and what was staged in it is kept here too.
+                # It was not copied. The original has it; what was staged in it is kept here too.
                 forget(repository, read_entry(entry.admin) or entry)
     linked = f"{count} worktree{'s' * (count != 1)} of open nodes"
     if relocation.is_copy:
@@ -115,7 +115,7 @@ def relocate(repository: Repository, relocation: Relocation, held: HeldRunLock) 
 
 
 def _tell_strangers(repository: Repository, relocation: Relocation) -> list[str]:
-    """What a person should know of worktrees of theirs that came along; those stay as they are."""
+    """What the user should know about their own worktrees that came along; those are left as they are."""
     lines: list[str] = []
     for entry in list_all(repository):
         place = None if entry.is_ours else _find_new_place(repository, entry)
@@ -129,12 +129,15 @@ def _tell_strangers(repository: Repository, relocation: Relocation) -> list[str]
 
 
 def _is_elsewhere_by_choice(repository: Repository, entry: Entry) -> bool:
-    """Whether a person has moved the worktree out of our directory, and git knows."""
+    """Whether the user moved the worktree out of coordinator's directory in a way that git knows."""
     return entry.is_linked and not entry.path.is_relative_to(repository.worktrees_dir)
 
 
 def _adapt_record(entry: Entry, relocation: Relocation) -> bool:
-    """Have the record, if there is one, name no process of the original's, and no conversation: that knows a path."""
+    """Remove the conversation from the record, since it refers to the old path; False if there is no record.
+
+    In a copy, the record also gets a new session, and no longer names a process of the original's.
+    """
     record = read_record(entry.admin)
     if record is None:
         return False
@@ -147,9 +150,9 @@ def _adapt_record(entry: Entry, relocation: Relocation) -> bool:
 
 
 def _link(repository: Repository, entry: Entry, relocation: Relocation) -> bool:
-    """Link an entry and its worktree to each other; False where the worktree is not here."""
+    """Link an entry and its worktree to each other; False if the worktree is not here."""
     if entry.is_linked:
-        return True  # By paths from one to the other, as newer versions of git write on request.
+        return True  # With relative paths, as newer versions of git write on request.
     place = _find_new_place(repository, entry)
     if place is None or not place.is_relative_to(repository.worktrees_dir):
         return False
@@ -160,13 +163,13 @@ def _link(repository: Repository, entry: Entry, relocation: Relocation) -> bool:
         for left in place.glob(f".git{UNFINISHED}*"):
             left.unlink()
         write_atomically(place / ".git", os.fsencode(f"{_PREFIX}{entry.admin}\n"))
-    # Where it is not here either, so that the entry is one of ours that is gone, and not one of another repository.
+    # Written even if it is not here: the entry is then of a worktree that is gone, not of another repository's.
     write_atomically(entry.admin / "gitdir", os.fsencode(f"{place / '.git'}\n"))
     return is_here
 
 
 def _find_new_place(repository: Repository, entry: Entry) -> Path | None:
-    """Where the worktree of an entry belongs now: at the same path below `.worktrees`."""
+    """Where the worktree of an entry belongs now: the same path below this repository's `.worktrees`."""
     if entry.path.is_relative_to(repository.worktrees_dir):
         return entry.path
     name, parts = repository.worktrees_dir.name, entry.path.parts
@@ -183,7 +186,7 @@ def _after(parts: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 
 def _bring_along(entry: Entry, place: Path, relocation: Relocation) -> None:
-    """The worktrees of a bare repository lie beside it, and do not move when it does."""
+    """Move the worktree of a bare repository: it is beside the repository, so it does not move with it."""
     is_left = not os.path.lexists(place) and not relocation.former.exists()
     if is_left and _is_of(entry.path, entry, relocation):
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -191,7 +194,7 @@ def _bring_along(entry: Entry, place: Path, relocation: Relocation) -> None:
 
 
 def _is_of(place: Path, entry: Entry, relocation: Relocation) -> bool:
-    """Whether the directory at `place` says that it belongs to this entry, by its name now or by its former one."""
+    """Whether the `.git` of the directory at `place` names this entry, at its current or its former path."""
     if place.is_symlink() or not place.is_dir() or place.resolve() != place:
         return False
     former = relocation.former / "worktrees" / entry.admin.name
@@ -199,7 +202,7 @@ def _is_of(place: Path, entry: Entry, relocation: Relocation) -> bool:
 
 
 def _read_link(place: Path) -> Path | None:
-    """What the `.git` of a worktree says, as it is written: what it leads to may be another's, or gone."""
+    """The path in the `.git` of a worktree, unresolved: its target may belong to another repository, or be gone."""
     try:
         words = os.fsdecode(read_regular(place / ".git", MAX_LINK_BYTES)).rstrip("\n")
     except OSError:

@@ -1,4 +1,4 @@
-"""Decides what a killed run left half done in the administration of worktrees, and puts it right."""
+"""Finds what a killed run left incomplete in the administrative files of worktrees, and repairs or removes it."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -18,7 +18,7 @@ UNFINISHED_DID = "removed; an earlier run was killed while writing it"
 
 
 class StaleState(Enum):
-    """What a kill left of a worktree; the value says what is done about it, and why."""
+    """What a kill left of a worktree; the value is the text that reports what is done about it, and why."""
 
     HALF_MADE = "removed; an earlier run was killed while creating it"
     POOLED = "removed; it was pooled by an earlier run"
@@ -29,7 +29,7 @@ class StaleState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StaleWorktree:
-    """A worktree at `path` that nobody may use as it is; `entry` is what git knows of it, `admin` where."""
+    """A worktree at `path` that must not be used as it is; `entry` is git's entry for it, `admin` the entry's path."""
 
     state: StaleState
     path: Path
@@ -38,11 +38,11 @@ class StaleWorktree:
 
 
 def find_stale_worktrees(repository: Repository) -> list[StaleWorktree]:
-    """Every half-made, pooled and dangling worktree of coordinator's, in the order in which they are dealt with.
+    """Every half-made, pooled and dangling worktree of coordinator's, in the order in which they are handled.
 
-    Pooled worktrees hold nobody's work, and may be in the middle of a checkout. What does not carry coordinator's
-    record (see `Entry.is_ours`) is none of them; in the pool's directory it is FOREIGN, to be named. Nothing is
-    changed.
+    Pooled worktrees contain no one's work, and may have been killed during a checkout. A worktree without coordinator's
+    record (see `Entry.is_ours`) is left out, except in the pool's directory, where it is FOREIGN so that it is
+    reported. Changes nothing.
     """
     pooled = _find_pooled(repository)
     judged = (_judge(repository, entry) for entry in list_entries(repository))
@@ -52,17 +52,17 @@ def find_stale_worktrees(repository: Repository) -> list[StaleWorktree]:
 
 
 def settle(repository: Repository, held: HeldRunLock) -> list[str]:
-    """Take what `find_stale_worktrees` finds out of sight, or link it again; say what was done, a line each.
+    """Discard or relink what `find_stale_worktrees` finds; return one line for each on what was done.
 
-    Called under the admin lock, before anything is opened. Pooled worktrees are made anew.
+    Call under the admin lock, before any worktree is opened. Pooled worktrees are discarded and created anew later.
     """
     return [_settle(repository, stale) for stale in find_stale_worktrees(repository)]
 
 
 def _find_pooled(repository: Repository) -> list[StaleWorktree]:
-    """What is in the pool's directory. The entry that it belongs to may name another place.
+    """Each directory in the pool. The entry that it links to may name another path.
 
-    A move renames the directory and then writes where it went.
+    `git worktree move` renames the directory first and then updates the entry.
     """
     pool = repository.worktrees_dir / POOL_NAME
     found: list[StaleWorktree] = []
@@ -76,7 +76,7 @@ def _find_pooled(repository: Repository) -> list[StaleWorktree]:
 
 
 def _judge(repository: Repository, entry: Entry) -> StaleWorktree | None:
-    """What is to be done about an entry of coordinator's, if anything."""
+    """The state of one of coordinator's entries, or None if it needs nothing done."""
     if entry.is_partial:
         return StaleWorktree(StaleState.HALF_MADE, entry.path, entry.admin, entry)
     if entry.path.parent == repository.worktrees_dir / POOL_NAME:
@@ -96,7 +96,7 @@ def _settle(repository: Repository, stale: StaleWorktree) -> str:
             is_ours = entry is not None and (entry.is_linked or _is_barely_begun(path))
             discard(repository, path if is_ours or admin is None else admin / "none", admin)
         case StaleState.POOLED:
-            # The directory goes first; without an entry of this place the one that it belongs to is dealt with apart.
+            # The directory goes first. If no entry names this path, the entry that it links to is handled separately.
             discard(repository, path, admin if entry else None)
         case StaleState.UNLINKED:
             (path / ".git").write_text(f"gitdir: {admin}\n", "utf-8")
@@ -108,7 +108,7 @@ def _settle(repository: Repository, stale: StaleWorktree) -> str:
 
 
 def forget(repository: Repository, entry: Entry) -> str:
-    """Drop the administration of a worktree that is gone, keeping what only it still holds; say so, in a line."""
+    """Drop the entry of a worktree that is gone, and keep what only the entry still references; return a line on it."""
     record = read_record(entry.admin)
     kept = keep_dangling(repository, entry, record.task_id if record else entry.branch or entry.admin.name)
     discard(repository, entry.admin / "none", entry.admin)
@@ -117,13 +117,13 @@ def forget(repository: Repository, entry: Entry) -> str:
 
 
 def _find_moved(repository: Repository, entry: Entry) -> Path:
-    # A move renames the directory and then writes where it went; between the two only the directory itself knows.
+    # A move renames the directory and then updates the entry; in between, only the directory's `.git` shows the link.
     moved = repository.worktrees_dir / (entry.branch or "")
     return moved if entry.branch and read_git_link(moved) == entry.admin else entry.path
 
 
 def _find_nameless(repository: Repository) -> list[StaleWorktree]:
-    # Git locks an entry first and then writes where its worktree is; the reason says that it was for us.
+    # Git locks an entry before it writes the worktree's path; the lock's reason shows that it was for coordinator.
     root = repository.common_dir / "worktrees"
     return [
         StaleWorktree(StaleState.HALF_MADE, admin, admin)
@@ -138,13 +138,13 @@ def _is_locked_by_us(admin: Path) -> bool:
 
 
 def _is_dead_start(repository: Repository, admin: Path) -> bool:
-    """Whether git was ended before it wrote anything here: nothing that anybody could miss, and nobody writes it."""
+    """Whether git was killed before it wrote any content here: nothing can be lost, and no process is writing it."""
     is_empty = all(path.name in ("locked", "gitdir") and _has_nothing(path) for path in admin.iterdir())
     return is_empty and is_old(admin) and not find_git_at_work(repository, admin / "locked")
 
 
 def _is_barely_begun(path: Path) -> bool:
-    """Whether git made the directory and at most an empty `.git` in it: it opens a file before it writes to it."""
+    """Whether git created the directory and at most an empty `.git` in it: it opens a file before writing to it."""
     if path.is_symlink() or not path.is_dir():
         return False
     found = list(path.iterdir())
@@ -156,7 +156,7 @@ def _has_nothing(path: Path) -> bool:
 
 
 def drop_unfinished_files(repository: Repository) -> list[str]:
-    """Remove the files of coordinator's that a killed run was writing; say which."""
+    """Remove coordinator's files that a killed run was still writing; return one line for each."""
     found = find_unfinished_files(repository)
     for path in found:
         delete(path)

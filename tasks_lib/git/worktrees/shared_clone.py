@@ -9,14 +9,14 @@ from tasks_lib.git.runner import Git
 
 
 class SharedClone:
-    """A clone of `repository` at `place`, which is made there, empty, when the first commit is checked out."""
+    """A clone of `repository` at `place`, created (with `--no-checkout`) when the first commit is checked out."""
 
     def __init__(self, repository: Repository, place: Path) -> None:
         self._repository: Repository = repository
         self.place: Path = place
 
     def check_out(self, commit: str) -> None:
-        """Have the clone hold exactly the files of `commit`."""
+        """Make the clone contain exactly the files of `commit`."""
         if not self.place.exists():
             source = str(self._repository.common_dir)
             self._repository.git.run("clone", "--quiet", "--shared", "--no-checkout", "--", source, str(self.place))

@@ -1,4 +1,4 @@
-"""Finds what a kill left of our own small files in a repository: half-written ones, empty folders, old logs."""
+"""Finds coordinator's own small files that can be deleted after a kill: half-written ones, empty folders, old logs."""
 
 import os
 import time
@@ -12,11 +12,11 @@ from tasks_lib.git.worktree_admin import list_entries
 from tasks_lib.process.files import find_unfinished
 
 OLD_SECONDS = 10.0
-"""Nobody is still writing what was last written longer ago than this, unless a process says otherwise."""
+"""A file last written longer ago than this is no longer being written, unless a process is found that could be."""
 
 
 def is_old(path: Path, seconds: float = OLD_SECONDS) -> bool:
-    """Whether `path` was last written more than `seconds` ago; what is gone is not."""
+    """Whether `path` was last written more than `seconds` ago; False if it no longer exists."""
     try:
         return time.time() - path.lstat().st_mtime > seconds
     except FileNotFoundError:
@@ -24,7 +24,7 @@ def is_old(path: Path, seconds: float = OLD_SECONDS) -> bool:
 
 
 def find_unfinished_files(repository: Repository) -> list[Path]:
-    """Files of ours that were being written when a run was killed; nobody but the run, or who asks, writes them now."""
+    """Coordinator's files that a killed run was writing. Call only where no other process can be writing such files."""
     admins = [entry.admin for entry in list_entries(repository)]
     places = (repository.state_dir, repository.common_dir / "info", *admins)
     files = [path for place in places for path in find_unfinished(place)]
@@ -32,7 +32,7 @@ def find_unfinished_files(repository: Repository) -> list[Path]:
 
 
 def find_old_logs(repository: Repository, open_nodes: Collection[str], seconds: float) -> list[Path]:
-    """Log files of nodes that are not `open_nodes` (ids, `/` as `-`), not written to for `seconds`."""
+    """Log files of nodes not in `open_nodes` (ids with `/` written as `-`), last written more than `seconds` ago."""
     folders = repository.state_dir / "logs"
     listed = sorted(folders.iterdir()) if folders.is_dir() else []
     closed = (path for path in listed if path.is_dir() and not path.is_symlink() and path.name not in open_nodes)
@@ -40,12 +40,12 @@ def find_old_logs(repository: Repository, open_nodes: Collection[str], seconds: 
 
 
 def remove_empty_folders_of_refs(repository: Repository, branches: Collection[str]) -> None:
-    """Remove the empty folders that deleted refs of ours leave when git is killed before it does so itself."""
+    """Remove empty folders of coordinator's deleted refs, which stay if git is killed before it removes them itself."""
     tops = {branch.partition("/")[0] for branch in branches if "/" in branch}
     for root in (repository.common_dir / "refs", repository.common_dir / "logs" / "refs"):
         for place in (root / "coordinator", *(root / "heads" / top for top in sorted(tops))):
             for folder in _list_folders(place):
-                # One that is not empty stays; git makes one again that goes at the moment it needs it.
+                # A folder that is not empty stays; git recreates one that disappears just when it needs it.
                 with suppress(OSError):
                     folder.rmdir()
 

@@ -1,13 +1,15 @@
-"""Decides which lock files of git are dead, and removes no others: the only place that removes one.
+"""Decides which lock files of git are dead, and removes only those.
+
+Apart from this, only `interrupted_fast_forward` removes locks: those of the move that it restores.
 
 A lock is removed only in two cases, and only if no process holds it (see `tasks_lib.process.lock_holders`):
 
-- It is coordinator's own: in an entry that carries coordinator's record, on a node's branch, or on a ref below
-  `refs/coordinator/`. Agents that were ended leave such locks, and killed runs.
-- It is one that runs take as well as persons (`packed-refs.lock`, `config.lock`), a run died in this repository, and
-  the lock was made since that run began.
+- It is coordinator's own: in an entry that has coordinator's record, on a node's branch, or on a ref below
+  `refs/coordinator/`. Agents that were ended and runs that were killed leave such locks.
+- It is one that both runs and users take (`packed-refs.lock`, `config.lock`), a run died in this repository, and the
+  lock was created since that run began.
 
-Every other lock is a person's. It is named and left, however old it is.
+Every other lock is the user's. It is reported and left in place, however old it is.
 """
 
 import time
@@ -25,19 +27,19 @@ from tasks_lib.process.files import read_stamp
 from tasks_lib.process.lock_holders import Place, find_holder
 
 OWN_SECONDS = 2.0
-"""A lock of coordinator's own that is older has no holder that hides from us: such programs hold one for an instant."""
+"""A lock of coordinator's own that is older has no undetected holder: such programs hold a lock only for an instant."""
 WAIT_SECONDS = 5.0
-"""How long a living command of git is waited for; most hold a lock for less than a second."""
+"""How long to wait for a running git command; most hold a lock for less than a second."""
 _PAUSE_SECONDS = 0.1
 _CLOCK_SECONDS = 1.0
-"""A file system's clock may be behind by so much."""
+"""How far the clock of a file system may be behind."""
 DROPPED = "removed; the process that held it is gone"
 _SHARED = ("packed-refs.lock", "config.lock")
 
 
 @dataclass(frozen=True, slots=True)
 class Locks:
-    """Lock files of git by whose they are: `own` are coordinator's, `shared` may be, `foreign` are a person's."""
+    """Lock files of git by owner: `own` are coordinator's, `shared` may be, `foreign` are the user's."""
 
     own: tuple[Path, ...]
     shared: tuple[Path, ...]
@@ -45,7 +47,7 @@ class Locks:
 
 
 def find_locks(repository: Repository, branches: Collection[str]) -> Locks:
-    """The lock files of refs and settings that are there now; `branches` are those of the graph's nodes."""
+    """The lock files of refs and settings that exist now; `branches` are those of the graph's nodes."""
     common = repository.common_dir
     heads = common / "refs" / "heads"
     taken = {entry.branch for entry in list_entries(repository) if entry.branch}
@@ -58,7 +60,7 @@ def find_locks(repository: Repository, branches: Collection[str]) -> Locks:
 
 
 def find_entry_locks(entry: Entry) -> list[Path]:
-    """The lock files in the administration of an entry that carries coordinator's record."""
+    """The lock files in the directory of an entry that has coordinator's record; none for other entries."""
     return sorted(entry.admin.rglob("*.lock")) if entry.is_ours else []
 
 
@@ -75,10 +77,9 @@ def find_dead(repository: Repository, branches: Collection[str]) -> list[Path]:
 
 
 def drop_ref_locks(repository: Repository, branches: Collection[str], held: HeldRunLock) -> list[str]:
-    """Remove the dead locks of refs and settings; a line for each of these, and for each that stays and is in the way.
+    """Remove dead locks of refs and settings; return a line for each, and for each that stays and is in the way.
 
-    Call when the processes of an earlier run have ended. A living command is waited for, `WAIT_SECONDS` for all of
-    them.
+    Call when the processes of an earlier run have ended. Waits up to `WAIT_SECONDS` in total for running commands.
     """
     locks = find_locks(repository, branches)
     end = time.monotonic() + WAIT_SECONDS
@@ -92,14 +93,14 @@ def drop_ref_locks(repository: Repository, branches: Collection[str], held: Held
 
 
 def describe_foreign_locks(repository: Repository, branches: Collection[str]) -> list[str]:
-    """What `drop_ref_locks` says of the locks that it does not touch: a line for each that is old."""
+    """The lines that `drop_ref_locks` returns for locks that it does not touch: one for each that is old."""
     locks = find_locks(repository, branches)
     shared = (lock for lock in locks.shared if not _is_left(repository, lock))
     return [line for lock in (*shared, *locks.foreign) for line in _tell_foreign(lock)]
 
 
 def drop_entry_locks(repository: Repository, entry: Entry) -> list[str]:
-    """Remove the dead locks of a worktree of coordinator's and its branch; a line for each, and for each that stays."""
+    """Remove the dead locks of a coordinator worktree and its branch; return a line for each, removed or left."""
     locks = find_entry_locks(entry)
     if branch := entry.branch:
         locks.append(find_branch_lock(repository, branch))
@@ -108,31 +109,31 @@ def drop_entry_locks(repository: Repository, entry: Entry) -> list[str]:
 
 
 def find_branch_lock(repository: Repository, branch: str) -> Path:
-    """Where git's lock on `branch` is, or would be."""
+    """The path of git's lock on `branch`, whether it exists or not."""
     return repository.common_dir / "refs" / "heads" / f"{branch}.lock"
 
 
 def drop_own(repository: Repository, lock: Path, end: float, entry: Entry | None = None) -> str:
-    """Remove a lock of coordinator's own once it is dead; "" if it was gone before, else what was done or who holds it.
+    """Remove one of coordinator's own locks once it is dead; return what was done or what holds it, "" if it was gone.
 
-    Who holds it is waited for until `end` (monotonic seconds). Call without the admin lock. `entry` is the worktree
-    that the lock belongs to, if any: agents in others have nothing to do with it.
+    Waits for the holder until `end` (monotonic seconds). Call without the admin lock. `entry` is the worktree that the
+    lock belongs to, if any: agents in other worktrees cannot hold it.
     """
     while (stamp := read_stamp(lock)) is not None:
         holder = _find_holder(repository, lock, entry)
         if not holder and (_is_left(repository, lock) or is_old(lock, OWN_SECONDS)):
-            # What is there now may have been made since the look at it.
+            # The lock may have been replaced since its stamp was read.
             if read_stamp(lock) == stamp:
                 lock.unlink(missing_ok=True)
                 return f"{lock}: {DROPPED}"
-        elif time.monotonic() > end:  # Without a holder, it was made anew each time that it was looked at.
+        elif time.monotonic() > end:  # Without a holder, it was recreated before every check.
             return f"{lock}: is held by {holder or 'an unknown process'} and stays"
         time.sleep(_PAUSE_SECONDS)
     return ""
 
 
 def find_git_at_work(repository: Repository, path: Path) -> str:
-    """The process that could be writing `path` in the git directory, such as "process 12 (git)", or ""."""
+    """The process that could be writing `path` in the git directory, such as "process 12 (git)"; "" if none."""
     return _find_holder(repository, path)
 
 
@@ -142,7 +143,7 @@ def _tell_foreign(lock: Path) -> list[str]:
 
 
 def _is_left(repository: Repository, lock: Path) -> bool:
-    """Whether the lock was made since the run began that died here."""
+    """Whether the lock was created after the start of the run that died here."""
     since = read_since(repository.state_dir)
     with suppress(OSError):
         return since > 0 and lock.lstat().st_mtime >= since - _CLOCK_SECONDS
@@ -154,7 +155,7 @@ def _find_holder(repository: Repository, lock: Path, entry: Entry | None = None)
 
 
 def _list_places(repository: Repository, lock: Path, entry: Entry | None) -> Sequence[Place]:
-    """Where a command of git works that could hold `lock`."""
+    """The directories in which a git command that could hold `lock` runs."""
     entry = entry or next((one for one in list_entries(repository) if lock.is_relative_to(one.admin)), None)
     own = [Place(entry.path), Place(entry.admin)] if entry else []
     if entry and lock.is_relative_to(entry.admin):
