@@ -1,1 +1,1 @@
-"""Moves refs and checkouts to what landed: the queue, a local branch, a remote branch."""
+"""Moves refs and checkouts to what landed: the queue's ref, a local branch, a remote branch."""

@@ -1,4 +1,4 @@
-"""Fast-forwards a person's checkout as git accepts it, and not at all where that would cost a byte of theirs."""
+"""Fast-forwards the user's checkout as git accepts it, and not at all if that would lose any of the user's data."""
 
 import os
 from collections.abc import Sequence
@@ -31,27 +31,27 @@ IN_PROGRESS = {
     "rebase-apply": "a rebase",
     "BISECT_LOG": "a bisect",
 }
-"""Files in a worktree's git directory that tell of something a person is in the middle of."""
-# A ref that another command of git holds at this moment is waited for: git writes the files before it moves the branch.
+"""Files in a worktree's git directory that show an operation in progress."""
+# Wait for a ref that another git command has locked: git writes the files before it moves the branch.
 CONFIGURATION = ("-c", "core.filesRefLockTimeout=3000")
 FAST_FORWARD = (
     *("merge", "--ff-only", "--no-overwrite-ignore", "--no-autostash", "--no-squash", "--no-stat"),
     *("--no-verify-signatures", "--no-progress"),
 )
 _UNMARKED = {"COORDINATOR_REPOSITORY": ""}
-"""After a kill of ours git comes to its end by itself: the next run would end it as a leftover, amid its files."""
+"""Lets git finish after coordinator is killed; if marked, the next run would end it while it is writing files."""
 
 
 def fast_forward(path: Path, common_dir: Path, ref: str, base: str, head: str) -> str:
-    """Move the checkout at `path`, which has the branch `ref` at `base`, to `head`; why it waits, or "" if it moved.
+    """Move the checkout at `path`, whose branch `ref` is at `base`, to `head`; return why it waits, "" if it moved.
 
-    `common_dir` is the git directory of the repository. Where it waits, no file, nothing staged and no ref is another
-    than before. Raises GitError if git does not work.
+    `common_dir` is the common git directory of the repository. If it waits, files, index and refs are as before.
+    Raises GitError if git fails.
     """
     git = Git(path)
     if not path.is_dir() or _find_common_dir(git) != common_dir:
         return f"its checkout {path} no longer exists; `git worktree prune` removes it from the list."
-    # The list may be old by now, and `merge` moves whatever branch is checked out when it runs.
+    # The list may be outdated by now, and `merge` moves the branch that is checked out when it runs.
     if (found := git.follow("HEAD")) != ref:
         return f"the checkout {path} switched from {ref} to {found} just now; the run tries again."
     git_dir = Path(git.text("rev-parse", "--absolute-git-dir"))
@@ -66,7 +66,7 @@ def fast_forward(path: Path, common_dir: Path, ref: str, base: str, head: str) -
         if result.status != 0:
             reason = f"git refused in {path}: {read_reason(result.stderr)}"
             if result.status < 0:
-                mend(common_dir)  # It was killed, and its locks are there.
+                mend(common_dir)  # Git was killed and left its locks.
             left = restore_checkout(git, git_dir, before, base, head) if git.resolve(ref) != head else ""
             return f"{reason} {left}" if left else reason
     tip = git.resolve(ref)
@@ -76,7 +76,7 @@ def fast_forward(path: Path, common_dir: Path, ref: str, base: str, head: str) -
 
 
 def read_reason(stderr: str) -> str:
-    """Git's own first words: up to its advice, on one line."""
+    """Git's error message up to its advice, on one line."""
     kept: list[str] = []
     for line in stderr.splitlines():
         words = line.strip()
@@ -106,7 +106,7 @@ def _find_hindrance(path: Path, git_dir: Path, common_dir: Path, ref: str) -> st
 
 
 def _find_loss(git: Git, path: Path, changes: Sequence[Change], head: str) -> str:
-    """What git itself would not refuse: writing a file again that a person deleted, and a filter that fails midway."""
+    """Why not to fast-forward though git would: it would recreate a file the user deleted, or a filter fails midway."""
     written = [change.path for change in changes if change.new_mode != "000000"]
     missing = {c.path for c in changes if "000000" not in (c.old_mode, c.new_mode) and not exists(path / c.path)}
     if missing:
@@ -122,7 +122,7 @@ def _find_loss(git: Git, path: Path, changes: Sequence[Change], head: str) -> st
 
 
 def _list_filtered(git: Git, paths: Sequence[str]) -> list[str]:
-    """The paths whose content goes through a program that the person has configured."""
+    """The paths whose content goes through a filter program that the user has configured."""
     if not git.succeeds("config", "--get-regexp", r"^filter\..*\.(smudge|process)$"):
         return []
     asked = os.fsencode("".join(f"{name}\0" for name in paths))

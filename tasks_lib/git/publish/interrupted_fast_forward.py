@@ -1,4 +1,4 @@
-"""Puts a person's checkout back where git stopped halfway: at once where git failed, later where all was killed."""
+"""Restores a checkout after an incomplete fast-forward: at once if git failed, in the next run after a kill."""
 
 import json
 import os
@@ -25,8 +25,8 @@ _LOCKS = ("index.lock", "HEAD.lock", "ORIG_HEAD.lock")
 class Move:
     """A branch `ref` that git is moving from the commit `base` to `head`.
 
-    `path` is the checkout that goes with it, "" if there is none, `git_dir` its git directory, and `original` its
-    ORIG_HEAD, None where it had none.
+    `path` is the checkout that moves with it, "" if there is none, `git_dir` its git directory, and `original` its
+    ORIG_HEAD, None if it had none.
     """
 
     ref: str
@@ -38,13 +38,13 @@ class Move:
 
     @property
     def place(self) -> str:
-        """What is said to be moved: the checkout, or the branch where none goes with it."""
+        """What messages name as moved: the checkout, or the branch if it has none."""
         return self.path or self.ref
 
 
 @contextmanager
 def remembered(common_dir: Path, move: Move) -> Generator[None]:
-    """Have `move` written down for as long as the block runs, so that it is known of after a kill."""
+    """Record `move` in a file while the block runs, so that it can be found after a kill."""
     record = common_dir / "coordinator" / MOVING_NAME
     record.parent.mkdir(exist_ok=True)
     write_atomically(record, json.dumps(asdict(move)).encode() + b"\n")
@@ -55,16 +55,16 @@ def remembered(common_dir: Path, move: Move) -> Generator[None]:
 
 
 def restore_interrupted(common_dir: Path, held: HeldRunLock) -> str:
-    """As `mend`, of what an earlier run began. Call when its processes have ended."""
+    """As `mend`, for a move that an earlier run began. Call when its processes have ended."""
     return mend(common_dir)
 
 
 def mend(common_dir: Path) -> str:
-    """Put back the checkout that an earlier run was moving when it was killed; says so, "" if none was.
+    """Restore the checkout that a run was moving when it was killed; return a line on it, "" if there was none.
 
-    Locks that git left there go, files that it wrote or began to write are again what the index says, and what has
-    other bytes is a person's and stays. Nothing is done as long as git is at work there. For a move that an earlier
-    run may have begun call `restore_interrupted`. Raises GitError if git does not work.
+    Removes locks that git left there, and restores files that it wrote or began to write to what the index records; a
+    file with any other content is the user's and stays. Changes nothing while git is running there. For a move that an
+    earlier run may have begun, call `restore_interrupted`. Raises GitError if git fails.
     """
     record = common_dir / "coordinator" / MOVING_NAME
     move = _read_move(record)
@@ -86,19 +86,19 @@ def mend(common_dir: Path) -> str:
 
 
 def describe_restored(move: Move) -> str:
-    """What is done about a move that was cut short, and why."""
+    """What is reported about an interrupted move that was restored."""
     return f"repaired; a run was killed while git moved it to {move.head[:10]}."
 
 
 def read_interrupted(common_dir: Path) -> Move | None:
-    """The move that a kill cut short, None if there is none."""
+    """The move that a kill interrupted, or None."""
     return _read_move(common_dir / "coordinator" / MOVING_NAME)
 
 
 def update_move_paths(common_dir: Path, relocation: Relocation) -> None:
-    """Have a move that a kill cut short name the checkout of this repository, which was moved, or is a copy.
+    """Update the paths of an interrupted move after this repository was moved or copied.
 
-    A checkout outside of it is another's in a copy, and not looked at.
+    In a copy, a checkout outside the repository belongs to the original and is left out.
     """
     record = common_dir / "coordinator" / MOVING_NAME
     move = _read_move(record)
@@ -111,12 +111,12 @@ def update_move_paths(common_dir: Path, relocation: Relocation) -> None:
     stamp = record.stat()
     moved = replace(move, git_dir=str(git_dir), path=str(path or ""))
     write_atomically(record, json.dumps(asdict(moved)).encode() + b"\n")
-    # By its time the locks of the move are told from others.
+    # The record's modification time distinguishes the locks of this move from older ones.
     os.utime(record, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
 
 
 def has_interrupted_move(common_dir: Path) -> bool:
-    """Whether a move is still to be mended."""
+    """Whether an interrupted move is still to be restored."""
     return (common_dir / "coordinator" / MOVING_NAME).exists()
 
 
@@ -128,23 +128,23 @@ def _read_move(record: Path) -> Move | None:
 
 
 def _restore_interrupted_checkout(move: Move) -> str:
-    # By its git directory: where the repository was moved, a linked worktree elsewhere does not find it.
+    # With an explicit git directory: if the repository was moved, a linked worktree elsewhere does not find it.
     git_dir = Path(move.git_dir)
     git = Git(Path(move.path), git_dir)
-    # Where the branch has moved, all is done: git moves it last. Where it is elsewhere, a person has gone on.
+    # If the branch has moved, the move is complete: git moves it last. If it is elsewhere, the user moved it since.
     if git.resolve(move.ref) != move.base or git.follow("HEAD") != move.ref:
         return ""
     original = None if move.original is None else move.original.encode()
     if _read(git_dir / "ORIG_HEAD") != original:
         _write_original(git_dir / "ORIG_HEAD", original)
-    # In a copy every file is another than the index knows; `read-tree` would take each for changed.
+    # In a copy no file matches the stat data in the index, so `read-tree` would take each for changed.
     git.run("update-index", "-q", "--refresh", accept=EVERY_STATUS)
     git.run("read-tree", "-m", "-u", move.head, move.base, accept=EVERY_STATUS)
     return _restore(git, list_changes(git, move.base, move.head))
 
 
 class Change(NamedTuple):
-    """A path that differs; the old mode is "000000" where it comes, the new one and its blob where it goes."""
+    """A path that differs: `old_mode` is "000000" if it is added, `new_mode` and `new_blob` zeros if it is deleted."""
 
     path: str
     old_mode: str
@@ -154,7 +154,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """How the files that a fast-forward touches, the index and ORIG_HEAD looked before it."""
+    """The files that a fast-forward touches, the index and ORIG_HEAD, as they were before it."""
 
     changes: tuple[Change, ...]
     stamps: dict[str, Stamp | None]
@@ -173,7 +173,7 @@ def list_changes(git: Git, base: str, head: str) -> tuple[Change, ...]:
 
 
 def look(git: Git, git_dir: Path, base: str, head: str) -> Before:
-    """What a fast-forward of the checkout from `base` to `head` would touch, as it is now."""
+    """Record what a fast-forward of the checkout from `base` to `head` would touch, as it is now."""
     changes = list_changes(git, base, head)
     stamps = {change.path: read_stamp(git.directory / change.path) for change in changes}
     return Before(changes, stamps, read_stamp(git_dir / "index"), _read(git_dir / "ORIG_HEAD"))
@@ -184,15 +184,15 @@ def _read(path: Path) -> bytes | None:
 
 
 def restore_checkout(git: Git, git_dir: Path, before: Before, base: str, head: str) -> str:
-    """Make the checkout what it was; what could not be put back is said.
+    """Restore the checkout after a failed fast-forward; return a sentence on what could not be restored, or "".
 
-    Git looks before it writes, but it can fail after that: a folder that cannot be written, a filter, a ref that is
-    locked, a signal.
+    Git checks before it writes, but can still fail after that: on a folder that is not writable, a filter, a locked
+    ref, or a signal.
     """
     if before.original != _read(git_dir / "ORIG_HEAD"):
         _write_original(git_dir / "ORIG_HEAD", before.original)
     if read_stamp(git_dir / "index") != before.index:
-        # All files and the index were written, and the branch did not move. Where they were not this does nothing.
+        # All files and the index were written, but the branch did not move. Otherwise this does nothing.
         git.run("read-tree", "-m", "-u", head, base, accept=EVERY_STATUS)
     changed = {name for name, stamp in before.stamps.items() if read_stamp(git.directory / name) != stamp}
     return _restore(git, [change for change in before.changes if change.path in changed])
@@ -206,7 +206,7 @@ def _write_original(path: Path, data: bytes | None) -> None:
 
 
 def _restore(git: Git, changes: Sequence[Change]) -> str:
-    """Take back what git wrote at the paths of `changes`, where the index still is what it was."""
+    """Undo what git wrote at the paths of `changes`, where the index is still what it was."""
     if not changes:
         return ""
     differs = set(git.run("diff-files", "--name-only", "-z").text.split("\0"))
@@ -229,7 +229,7 @@ def _restore(git: Git, changes: Sequence[Change]) -> str:
 
 
 def _is_written(git: Git, place: Path, change: Change) -> bool:
-    """Whether at `place` is what the fast-forward writes there, or the beginning of it."""
+    """Whether the file at `place` is what the fast-forward writes there, or the beginning of it."""
     if place.is_symlink():
         return (
             change.new_mode == "120000"
@@ -248,5 +248,5 @@ def _is_begun(git: Git, place: Path, change: Change) -> bool:
 
 
 def exists(path: Path) -> bool:
-    """Whether anything is there, a link that leads nowhere too."""
+    """Whether anything is at `path`, including a broken symbolic link."""
     return os.path.lexists(path)

@@ -1,4 +1,4 @@
-"""Moves the target branch forward to the head, only as git itself accepts it; what is in the way makes it wait."""
+"""Fast-forwards the local target branch to the head, only as git accepts it; anything in the way makes it wait."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -12,26 +12,26 @@ from tasks_lib.git.publish.interrupted_fast_forward import EVERY_STATUS, Move, h
 from tasks_lib.git.runner import Git
 
 _BUSY_BRANCH = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
-"""Files that name the branch such a worktree goes back to; HEAD is detached meanwhile."""
+"""Files that name the branch to which a rebase or bisect returns; HEAD is detached meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The target is at `commit` now."""
+    """The target is now at `commit`."""
 
     commit: str
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The target stays where it is, for `reason`; trying again later does no harm."""
+    """The target stays where it is because of `reason`; it is safe to try again later."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class AlreadyThere:
-    """The target held the head already."""
+    """The target already contained the head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ def publish(
 ) -> Published | Pending | AlreadyThere:
     """Fast-forward the branch `target` to the commit `head`.
 
-    A checked-out branch is moved in its checkout alone, where git refuses if a changed, untracked or ignored file is
-    in the way; nothing is stashed or reset. `lock` is held while the worktrees are listed, because adding one at the
-    same moment makes that fail. Raises InputError if there is no such branch.
+    A checked-out branch is moved only through its checkout, where git refuses if a changed, untracked or ignored file
+    is in the way; nothing is stashed or reset. `lock` is held while the worktrees are listed, because listing fails if
+    one is added at the same moment. Raises InputError if the branch does not exist.
     """
     common_dir = Path(git.text("rev-parse", "--path-format=absolute", "--git-common-dir")).resolve()
     if has_interrupted_move(common_dir) and (line := mend(common_dir)) and has_interrupted_move(common_dir):
@@ -75,7 +75,7 @@ def publish(
 
 
 def _wait(reason: str) -> Pending:
-    # A path may hold anything; what is said stays on one line.
+    # A path may contain a newline; the reason must stay on one line.
     return Pending(reason.replace("\n", "\\n"))
 
 
@@ -101,7 +101,7 @@ def _list_checkouts(git: Git) -> list[_Checkout]:
 
 
 def _find_main(git: Git, listed: Path) -> Path:
-    """The main working tree: git lists its own directory where that is not `.git` in it, as in a submodule."""
+    """The main working tree. Git lists its git directory instead if that is not its `.git`, as in a submodule."""
     if (listed / ".git").exists():
         return listed
     found = git.run("rev-parse", "--show-toplevel", accept=(0, 128))
@@ -109,13 +109,13 @@ def _find_main(git: Git, listed: Path) -> Path:
 
 
 def _find_busy(common_dir: Path, ref: str) -> str | None:
-    """What is under way in some working tree that the branch `ref` belongs to, though HEAD is detached there."""
+    """The operation in progress, in any working tree, on the branch `ref`, although HEAD is detached there."""
     for git_dir in _list_git_dirs(common_dir):
         for name in _BUSY_BRANCH:
             if _read_line(git_dir / name) in (ref, ref.removeprefix("refs/heads/")):
                 what = IN_PROGRESS["BISECT_LOG" if name == "BISECT_START" else name.partition("/")[0]]
                 return f"is in the middle of {what} ({_find_place(git_dir)})"
-        # `rebase --update-refs` lists other branches that it will move: a ref and two ids, line by line.
+        # `rebase --update-refs` lists other branches that it will move: for each a ref and two ids, one per line.
         if ref in _read_lines(git_dir / "rebase-merge" / "update-refs"):
             return f"is to be moved by a rebase ({_find_place(git_dir)})"
     return None

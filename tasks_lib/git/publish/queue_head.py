@@ -1,4 +1,4 @@
-"""The queue's own ref: where the head is, how it moves, and what is to do when the base moved by another hand."""
+"""The queue's own ref: where the head is, how it moves, and what to do if something else moved the base."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -17,12 +17,12 @@ from tasks_lib.process.files import read_stamp
 QUEUE = "refs/coordinator/queue/"
 _REMOTES = "refs/remotes/"
 _TRIES = 5
-"""How often a reading that another process overtook is made again, before it is called a fault."""
+"""How often a read that another process overtook is retried before it is an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """The base is where it was, or on the way to `head`, which stands, published or not."""
+    """The base has not moved, or is in the history of `head`, which stays valid, published or not."""
 
     head: str
     base: str
@@ -30,14 +30,14 @@ class Unchanged:
 
 @dataclass(frozen=True, slots=True)
 class FollowedBase:
-    """Nothing of ours is unpublished, so the head is the base again: `head`."""
+    """No work is unpublished, so the head is the base again: `head`."""
 
     head: str
 
 
 @dataclass(frozen=True, slots=True)
 class NeedsRebuild:
-    """The base moved while `commits` of ours (oldest first) were not published: they are to be made again on `base`.
+    """The base moved while the queue's `commits` (oldest first) were unpublished: recreate them on `base`.
 
     Until then `head`, the value to move from, keeps them alive; their branches may be gone.
     """
@@ -49,7 +49,7 @@ class NeedsRebuild:
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """The base does not hold `known_base` any more, on which our work stands: a person has to say what is meant."""
+    """The base no longer contains `known_base`, on which the queue's work is built: the user has to decide."""
 
     base: str
     known_base: str
@@ -66,11 +66,12 @@ class _Known:
 
 
 class Head:
-    """The head of the queue for the branch `target`; moves are compare-and-swap, so several processes do no harm.
+    """The head of the queue for the branch `target`. Moves are compare-and-swap, so several processes are safe.
 
-    `remote_base` is a full ref (`refs/remotes/origin/main`) that stands for the base where work lands on a remote.
-    `on_foreign_move` is for the one that alone may move the queue's ref, holding the run's lock: wherever else the ref
-    is found, it is put back, because nothing verified that; the commit is kept, and it is told in a sentence.
+    `remote_base` is a full ref (`refs/remotes/origin/main`) that is the base if work lands on a remote.
+    `on_foreign_move` is for the one process that may move the queue's ref, which has the run's lock: if the ref is
+    found anywhere else, it is restored, because nothing verified that commit; the commit is kept, and the callback is
+    called with a sentence about it.
     """
 
     def __init__(
@@ -85,52 +86,52 @@ class Head:
         self.ref: str = QUEUE + target
         self.base_ref: str = remote_base or f"refs/heads/{target}"
         self._line: dict[str, int] = {}
-        # One value, replaced as a whole: what was read, and how the files looked before it was read.
+        # One value, replaced as a whole: what was read, and the stamps of the files before the read.
         self._known: _Known | None = None
         self._writing: threading.RLock = threading.RLock()
         self._on_intrusion: Callable[[str], None] | None = on_foreign_move
-        # Where we put the ref ourselves, after the first reading; None while it is absent.
+        # Where this object last put the ref, or first read it; None while it is absent.
         self._own: str | None = None
         self._is_own_known: bool = False
         self._times_put_back: int = 0
 
     def base(self) -> str:
-        """The commit that the base is at. Raises InputError if there is no such branch."""
+        """The commit of the base. Raises InputError if the branch does not exist."""
         return self._read()[1]
 
     def current(self) -> str:
-        """The head: the queue's ref, or the base where there is none. Raises InputError without a base."""
+        """The head: the queue's ref, or the base if there is none. Raises InputError without a base."""
         queue, base = self._read()
         return queue or base
 
     def last_seen(self) -> str:
-        """The head as it was last read or moved from here; reads it the first time.
+        """The head as this object last read or moved it; reads it the first time.
 
-        For what may be a moment old: only `advance` decides, and it compares.
+        For uses where it may be slightly out of date: only `advance` decides, and it compares.
         """
         known = self._known
         queue, base = (known.queue, known.base) if known else self._read()
         return queue or base
 
     def newest_seen(self) -> str:
-        """The head at this moment, or as it was last seen where it cannot be read: a person may have taken the base."""
+        """The current head, or the last seen one if it cannot be read: the user may have deleted the base."""
         try:
             return self.current()
         except InputError:
             return self.last_seen()
 
     def last_seen_base(self) -> str:
-        """The base as it was last read from here; reads it the first time."""
+        """The base as this object last read it; reads it the first time."""
         known = self._known
         return known.base if known else self._read()[1]
 
     def is_as_seen(self, base: str) -> bool:
-        """Whether nothing has moved since it was last read or moved from here, with the base at `base`; asks no git."""
+        """Whether nothing has moved since the last read or move here, with the base at `base`; does not run git."""
         known = self._known
         return known is not None and known.base == base and self._stamp() == known.stamps
 
     def contains(self, commit: str, head: str) -> bool:
-        """Whether `head` is `commit` or has it in its history; for moves of our own git is not asked."""
+        """Whether `head` is `commit` or has it in its history; does not run git for this object's own moves."""
         if commit == head:
             return True
         if commit in self._line and head in self._line:
@@ -138,20 +139,20 @@ class Head:
         return is_ancestor(self._git, commit, head)
 
     def advance(self, old: str, new: str) -> bool:
-        """Move the head from `old` to `new`, a child of it; False if it was not at `old` any more.
+        """Move the head from `old` to `new`, a child of it; False if it was no longer at `old`.
 
-        Raises GitError when git cannot move it for another reason.
+        Raises GitError if git cannot move it for another reason.
         """
         if not self.replace(old, new):
             return False
-        # A line of our own moves, in which each commit has all before it.
+        # A line of this object's own moves, in which each commit contains all before it.
         if self._line.get(old) != len(self._line) - 1:
             self._line = {old: 0}
         self._line[new] = len(self._line)
         return True
 
     def replace(self, old: str, new: str) -> bool:
-        """Move the head from `old` to any `new`, which need not contain it; False if it was not at `old` any more."""
+        """Move the head from `old` to any `new`, which need not contain it; False if it was no longer at `old`."""
         is_moved = self._swap(new, old)
         if not is_moved:
             queue, base = self._read()
@@ -164,21 +165,21 @@ class Head:
         return is_moved
 
     def hold(self, commit: str) -> bool:
-        """Let the head be at `commit`, a base that has moved on, so that work lands on it and is published later.
+        """Set the head to `commit`, a base that has since moved, so that work lands on it and is published later.
 
-        False if the queue's ref is there already, which is then where the head is.
+        False if the queue's ref already exists, which is then the head.
         """
         with self._writing:
             queue, _ = self._read()
             return queue is None and self._swap(commit, "0" * len(commit))
 
     def is_pending(self) -> bool:
-        """Whether the head holds verified work that the base has not."""
+        """Whether the head has verified work that the base has not."""
         queue, base = self._read()
         return queue is not None and queue != base and not is_ancestor(self._git, queue, base)
 
     def is_published(self) -> bool:
-        """Whether the queue's ref is there, though all of it is published; not so where the base is gone."""
+        """Whether the queue's ref exists although all of it is published; False if the base is gone."""
         return self._find_published() is not None
 
     def _find_published(self) -> str | None:
@@ -189,20 +190,17 @@ class Head:
         return queue if queue is not None and (queue == base or is_ancestor(self._git, queue, base)) else None
 
     def finish(self) -> None:
-        """Delete the queue's ref if all of it is published; otherwise, or if it moves meanwhile, it stays.
-
-        It stays, too, where the base is gone.
-        """
+        """Delete the queue's ref if all of it is published; it stays if it moves meanwhile, or if the base is gone."""
         if (queue := self._find_published()) is not None:
             with self._writing:
                 deleted = self._git.run("update-ref", "-d", self.ref, queue, accept=(0, 1, 128))
                 self._own = None if deleted.status == 0 else self._own
 
     def reconcile(self, known_base: str | None) -> Reconciled:
-        """Compare the head with the base, and follow the base where nothing of ours is in between.
+        """Compare the head with the base, and follow the base if no unpublished work is in between.
 
-        `known_base` is where the base was when it was last looked at, None at the start. Raises InputError without a
-        base.
+        `known_base` is the base as last seen, None at the start. Raises InputError without a base, and GitError if
+        another process keeps moving the queue's ref.
         """
         for _ in range(_TRIES):
             queue, base = self._read_if_changed()
@@ -221,32 +219,32 @@ class Head:
         if self.contains(queue, base):
             return FollowedBase(base)
         commits = self._git.text("rev-list", "--first-parent", "--reverse", queue, f"^{base}").split()
-        # What another hand made was the base once, or the head would not stand on it.
+        # A commit that coordinator did not create was the base once, or the head would not be built on it.
         foreign = [commit for commit in commits if TASK not in self.read_trailers(commit)]
         return Rewritten(base, foreign[-1]) if foreign else NeedsRebuild(base, queue, tuple(commits))
 
     def read_trailers(self, commit: str) -> dict[str, str]:
-        """The trailers of a commit of ours, by name; {} for one of another hand."""
+        """The trailers of one of coordinator's commits, by name; {} for any other commit."""
         return parse_commit(commit, self._git.run("cat-file", "commit", commit).stdout).trailers
 
     def find_landed(self, head: str, limit: int) -> Mapping[str, str]:
-        """The id of each node that the last `limit` first-parent commits completed, with that commit."""
+        """The id of each node that the last `limit` first-parent commits of `head` completed, with that commit."""
         landed: dict[str, str] = {}
         for commit in read_first_parents(self._git, head, limit):
-            # Most are of another hand, so the subject is asked first.
+            # Most commits are not coordinator's, so check the subject first.
             if commit.subject.startswith(("Merge ", "Check ")) and (task_id := commit.trailers.get(TASK)):
                 landed.setdefault(task_id, commit.id)
         return landed
 
     def _read_if_changed(self) -> tuple[str | None, str]:
-        """As `_read`, but git is asked only when a file that holds a ref is another: it is replaced, never edited."""
+        """As `_read`, but run git only if a file of a ref changed: git replaces such files, never edits them."""
         known = self._known
         if known and self._stamp() == known.stamps:
             return known.queue, known.base
         return self._read()
 
     def _read(self) -> tuple[str | None, str]:
-        """Where the queue's ref (None if absent) and the base are, read at once."""
+        """The commits of the queue's ref (None if absent) and the base, read at once."""
         with self._writing:
             for _ in range(_TRIES):
                 stamps = self._stamp()
@@ -266,7 +264,7 @@ class Head:
         return queue == self._own
 
     def _put_back(self, found: str | None) -> None:
-        """Undo a move by another hand, from `found`; the commit stays at a ref of its own."""
+        """Undo a move to `found` that something else made; the commit is kept at a ref of its own."""
         kept = keep_commit(self._git, f"queue-{self.target}", found) if found and self._git.resolve(found) else ""
         before = found or "0" * len(self._own or "")
         words = (self.ref, self._own, before) if self._own else ("-d", self.ref, before)
@@ -290,7 +288,7 @@ class Head:
         return tuple(read_stamp(path, follows_links=True) for path in self._files)
 
     def _swap(self, new: str, old: str) -> bool:
-        """Set the ref from `old` (zeros: absent) to `new`; False if it was not `old`."""
+        """Set the ref from `old` (zeros: absent) to `new`; False if it was not at `old`."""
         command = ("update-ref", "-m", "coordinator: move the head", self.ref, new, old)
         with self._writing:
             for _ in range(_TRIES):
@@ -302,7 +300,7 @@ class Head:
                 if (self._read()[0] or "0" * len(old)) != old:
                     return False
                 if self._times_put_back == before:
-                    # It is where it was said to be, and nobody but us put it there, so something else is wrong.
+                    # The ref is at `old` and was not just restored, so the update failed for another reason.
                     raise GitError(command, result.status, result.stderr)
         raise GitError(command, 1, "another process keeps moving it; is it an agent?")
 

@@ -1,4 +1,4 @@
-"""Speaks to the remote that work lands on: what it has, fetching that, pushing to it, and why it says no."""
+"""Talks to the remote that work lands on: lists its branches, fetches, pushes, and explains why a push failed."""
 
 import os
 import re
@@ -18,9 +18,9 @@ from tasks_lib.suggestions import suggest
 from tasks_lib.text import cut, fold_printable
 
 ANSWER_SECONDS = 60.0
-"""For a question. A server that is busy takes seconds; one that takes longer is as good as away."""
+"""For a query. A busy server takes seconds; one that takes longer is as good as unreachable."""
 TRANSFER_SECONDS = 900.0
-"""For a fetch or a push, whose size nobody knows. A transfer that stalls ends long before, by what `_OPTIONS` say."""
+"""For a fetch or a push, whose size is unknown. A transfer that stalls ends long before, because of `_OPTIONS`."""
 SAID_CHARS = 600
 _OPTIONS = (
     "-c", "http.lowSpeedLimit=100", "-c", "http.lowSpeedTime=60",
@@ -28,7 +28,7 @@ _OPTIONS = (
 )  # fmt: skip
 _SSH_OPTIONS = "-oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=4"
 _FETCH = (
-    # Without `--refmap=` a mirror's refspec would write over local branches.
+    # Without `--refmap=`, a mirror's refspec would overwrite local branches.
     "fetch", "--quiet", "--refmap=", "--no-tags", "--no-prune", "--no-write-fetch-head",
     "--no-recurse-submodules", "--no-auto-maintenance",
 )  # fmt: skip
@@ -38,46 +38,46 @@ _RACE = re.compile(
     r"|incorrect old value|already been updated|is at \w+ but expected",
     re.IGNORECASE,
 )
-"""What servers say, in one word or another, of a branch that another push moved, or moves at this moment."""
+"""The different messages of servers about a branch that another push has moved or is moving."""
 _DENIED = re.compile(
     r"permission denied|permission to .* denied|access denied|authentication failed|error: 40[13]"
     r"|could not read (username|password)|terminal prompts disabled|host key verification failed",
     re.IGNORECASE,
 )
 _COPY = "coordinator-copy"
-"""What a copy of the remote is called, for one command."""
+"""The name, for one command, of a copy of the remote's configuration."""
 _NO = "COORDINATOR_NO"
-"""A variable that holds `false`, for a setting whose key cannot be written before a value."""
+"""An environment variable set to `false`, for a setting that cannot be passed as `-c KEY=VALUE`."""
 _AMBIGUOUS = "matches more than one"
-"""What git says where the remote has `refs/tags/refs/heads/main` beside `refs/heads/main`."""
+"""Git's message if the remote has `refs/tags/refs/heads/main` as well as `refs/heads/main`."""
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.?)")
 _LOGIN = re.compile(r"://[^/@\s]*@")
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """The remote's branch is at `commit` now."""
+    """The remote's branch is now at `commit`."""
 
     commit: str
 
 
 @dataclass(frozen=True, slots=True)
 class Raced:
-    """The remote's branch is, or was at that moment, another's to move; with what that one pushed it may do."""
+    """Another push has moved or was moving the remote's branch; on top of what it pushed, a new push may succeed."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The remote does not want it, and says why in its own `words`."""
+    """The push was refused; `words` is the explanation, the remote's own if it gave one."""
 
     words: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """The remote did not answer; trying again later may do."""
+    """The remote did not answer; a later attempt may succeed."""
 
     reason: str
 
@@ -86,9 +86,9 @@ PushResult = Pushed | Raced | Refused | Unreachable
 
 
 class Remote:
-    """The branch `target` of the remote `name`; blocking, to be called in threads.
+    """The branch `target` of the remote `name`. The methods block, so call them in threads.
 
-    Nobody is ever asked for a password. A question has to be answered within `answer_seconds`.
+    Never prompts for a password. A query has to be answered within `answer_seconds`.
     """
 
     def __init__(
@@ -103,14 +103,14 @@ class Remote:
         self._answer_seconds = answer_seconds
 
     def require(self) -> None:
-        """Raise InputError unless the remote is one that git knows."""
+        """Raise InputError unless git has this remote, with a URL and a tracking ref that a fetch can update."""
         known = self.git.text("remote").splitlines()
-        # A word that is no remote is a path to git, and `land` means one that a person has set up.
+        # Git takes any other name for a path, but `land` means a remote that the user has set up.
         if self.name not in known:
             there = f"; there are {', '.join(known)}" if known else ", and there are no remotes"
             hint = suggest(self.name, known) or there
             raise InputError([f'land.remote is "{self.name}", which is not a remote of this repository{hint}'])
-        # Git would take the name for a path then, and a directory that is called so for the remote.
+        # Without a URL, git would take the name for a path, and a directory of that name for the remote.
         if not self.git.succeeds("config", "--get-all", f"remote.{self.name}.url"):
             raise InputError([f"the remote {self.name} has no URL; set it with `git remote set-url {self.name} URL`"])
         moved = self.git.follow(self.tracking_ref)
@@ -119,22 +119,22 @@ class Remote:
             raise InputError([f"{self.tracking_ref} is a symbolic ref to {moved}, which a fetch would move; {how}"])
 
     def list_branches(self) -> dict[str, str]:
-        """Every branch that the remote has, by short name, with its commit. Raises RemoteError."""
+        """The commit of every branch on the remote, by short name. Raises RemoteError."""
         result = self._ask("ls-remote", "--heads", "--", self.name)
         rows = (line.split("\t") for line in result.text.splitlines())
         return {row[1].removeprefix("refs/heads/"): row[0] for row in rows if len(row) == 2}
 
     def fetch(self, branches: Mapping[str, str] | None = None) -> str:
-        """Bring what the remote's branch has to the tracking ref; returns its commit.
+        """Fetch the remote's branch to the tracking ref; return its commit.
 
-        `branches` is what the remote has, if that is known. Raises RemoteError; nothing is changed then.
+        `branches` is the result of `list_branches`, if it is known. If this raises RemoteError, nothing has changed.
         """
         tip = (self.list_branches() if branches is None else branches).get(self.target)
         if tip is None:
             raise RemoteError(f"{self.name} has no branch {self.target}")
         if self.git.resolve(self.tracking_ref) == tip:
             return tip
-        # The lock is not held while the remote is only asked, so that one that is away stops no worktree.
+        # The lock is not held during the query above, so that an unreachable remote does not block worktrees.
         with admin_lock(self._repository):
             self._ask(*_FETCH, "--", self.name, f"+{self._branch_ref}:{self.tracking_ref}", seconds=TRANSFER_SECONDS)
         found = self.git.resolve(self.tracking_ref)
@@ -143,7 +143,7 @@ class Remote:
         return found
 
     def push(self, head: str, base: str, *, is_dry_run: bool = False) -> PushResult:
-        """Move the remote's branch from the commit `base` to `head`, only if it is at `base`, and only forward."""
+        """Move the remote's branch from commit `base` to `head`, only if it is at `base` and only as a fast-forward."""
         if not is_ancestor(self.git, base, head):
             return Raced(f"it moved to {base[:10]}")
         if not is_dry_run and (failure := self._push_large_files(head)):
@@ -157,13 +157,13 @@ class Remote:
             return result
         judged = _judge(result, self._branch_ref, head)
         if isinstance(judged, Pushed) and not is_dry_run:
-            # Git does it only where the remote's own refspec has this branch. Who fetched meanwhile knows better.
+            # Git does this only if the remote's own refspec includes this branch. A fetch meanwhile is more recent.
             command = ("update-ref", "-m", "coordinator: push", self.tracking_ref, head, base)
             self.git.run(*command, accept=(0, 1, 128))
         return judged
 
     def delete(self, branches: Mapping[str, str]) -> dict[str, str]:
-        """Delete branches of the remote, each only if it is at its commit; why not, for those that stay."""
+        """Delete branches of the remote, each only if it is at its commit; return the reason for each that stays."""
         leases = [f"--force-with-lease=refs/heads/{name}:{commit}" for name, commit in branches.items()]
         settings, pushed = self._find_pushed()
         result = self._try(*settings, *_PUSH, *leases, "--", pushed, *(f":refs/heads/{name}" for name in branches))
@@ -174,10 +174,11 @@ class Remote:
         return {name: words for name in branches if f"refs/heads/{name}" not in deleted}
 
     def _find_pushed(self) -> tuple[tuple[str, ...], str]:
-        """Options for git, and the remote that a push names.
+        """Options for git, and the name of the remote to push to.
 
-        After a push git writes what the remote's `fetch` says. Where that is a branch here, as `refs/heads/*` or a
-        mirror has it, it would move under a checkout: then it is a copy of the remote that has no `fetch`.
+        After a push, git updates the refs that the remote's `fetch` maps to. If those are local branches, as with
+        `refs/heads/*` or a mirror, one would move under a checkout; the push then names a copy of the remote's
+        configuration without `fetch`.
         """
         start = f"remote.{self.name}."
         entries = self.git.text("config", "-z", "--list").split("\0")
@@ -192,7 +193,7 @@ class Remote:
         return tuple(word for key, value in kept for word in ("-c", f"remote.{_COPY}.{key}={value}")), _COPY
 
     def uses_large_files(self, commit: str) -> bool:
-        """Whether files of `commit` are kept by git LFS."""
+        """Whether files of `commit` are stored with Git LFS."""
         place = self._repository.common_dir / "info" / "attributes"
         if place.is_file() and b"filter=lfs" in place.read_bytes():
             return True
@@ -200,11 +201,11 @@ class Remote:
         return self.git.succeeds("grep", "--quiet", *pattern, commit, "--", ":(top,glob)**/.gitattributes")
 
     def has_lfs(self) -> bool:
-        """Whether git LFS is installed."""
+        """Whether Git LFS is installed."""
         return self.git.run("lfs", "version", accept=range(256)).status == 0
 
     def _push_large_files(self, head: str) -> Refused | Unreachable | None:
-        # Its hook, which would push them, is not run, as no hook of a person's is.
+        # The hook of Git LFS, which would push them, does not run, because no hook of the user's does.
         if not self.uses_large_files(head):
             return None
         if not self.has_lfs():
@@ -215,12 +216,12 @@ class Remote:
         return _explain_failure(result) if result.status else None
 
     def _ask(self, *arguments: str, seconds: float | None = None) -> Result:
-        """What the remote answers. Raises RemoteError."""
+        """Run a git command that queries the remote, and return its result. Raises RemoteError if it fails."""
         result = self._try(*arguments, seconds=seconds)
         if isinstance(result, Unreachable):
             raise RemoteError(f"{self.name} does not answer: {result.reason}")
         if result.status:
-            # Nothing that is asked takes a lock there.
+            # No query takes a lock on the remote, so the locked ref is a local one.
             what = "cannot be fetched" if "cannot lock ref" in result.stderr else "does not answer"
             raise RemoteError(f"{self.name} {what}: {_read_words(result.stderr)}")
         return result
@@ -229,7 +230,7 @@ class Remote:
         limit = seconds or self._answer_seconds
         try:
             return self.git.run(
-                # Not by `-c`, for which a `=` in the name of the remote ends the key.
+                # Not with `-c`, where a `=` in the name of the remote ends the key.
                 *(*_OPTIONS, f"--config-env=remote.{self.name}.mirror={_NO}", *arguments),
                 accept=range(-64, 256),
                 environment={**self._environment, _NO: "false"},
@@ -240,19 +241,19 @@ class Remote:
 
     @cached_property
     def _environment(self) -> dict[str, str]:
-        """Nothing that could ask a person, who is not there, beside what all git of ours is told (`OWN_GIT`)."""
+        """Variables that keep ssh from prompting, as no one is there to answer; all git commands also get `OWN_GIT`."""
         configured = self.git.run("config", "--get", "core.sshCommand", accept=(0, 1)).text
         command = os.environ.get("GIT_SSH_COMMAND") or configured
         if not command and os.environ.get("GIT_SSH"):
             return {}
         command = command or "ssh"
-        # Another program than OpenSSH need not know these options, and has no terminal to ask on either.
+        # A program other than OpenSSH may not know these options, and has no terminal to prompt on either.
         is_openssh = PurePath(_find_program(command)).name == "ssh"
         return {"GIT_SSH_COMMAND": f"{command} {_SSH_OPTIONS}"} if is_openssh else {}
 
 
 def _writes_branches(refspec: str) -> bool:
-    """Whether a branch that is fetched or pushed is written elsewhere than among the tracking refs."""
+    """Whether a refspec writes fetched or pushed branches anywhere other than to remote-tracking refs."""
     source, _, here = refspec.removeprefix("+").partition(":")
     return bool(here) and not here.startswith("refs/remotes/") and not source.startswith("refs/tags/")
 
@@ -265,7 +266,7 @@ def _find_program(command: str) -> str:
 
 
 def _read_rows(result: Result) -> list[list[str]]:
-    """What `push --porcelain` says of each ref: a flag, `from:to`, and a summary with the reason."""
+    """The rows of `push --porcelain`, one per ref: a flag, `from:to`, and a summary with the reason."""
     rows = (line.split("\t") for line in result.text.splitlines())
     return [row for row in rows if len(row) == 3 and len(row[0]) == 1]
 
@@ -292,7 +293,7 @@ def _explain_failure(result: Result) -> Refused | Unreachable:
 
 
 def _read_words(stderr: str, *, only_remote: bool = False) -> str:
-    """What was said, on one line: the remote's own words where there are any, else git's up to its advice."""
+    """The message on one line: the remote's own words if there are any, else git's up to its advice."""
     lines = [line.strip() for line in re.split(r"[\r\n]+", stderr)]
     remote = [line.removeprefix("remote:").strip() for line in lines if line.startswith("remote:")]
     own = [line.removeprefix("fatal: ").removeprefix("error: ") for line in lines if not line.startswith("remote:")]
@@ -302,5 +303,5 @@ def _read_words(stderr: str, *, only_remote: bool = False) -> str:
 
 
 def _make_safe(said: str) -> str:
-    """`said` on one line, not too long, without escapes for terminals, and without passwords in addresses."""
+    """`said` on one line, cut to `SAID_CHARS`, without terminal escapes, and without passwords in URLs."""
     return cut(_LOGIN.sub("://", fold_printable(_ESCAPE.sub("", said))), SAID_CHARS)

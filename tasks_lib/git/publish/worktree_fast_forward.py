@@ -1,4 +1,4 @@
-"""Moves a worktree whose branch has no commits of its own to the head, file by file or not at all."""
+"""Fast-forwards a worktree whose branch has no commits of its own to the head, completely or not at all."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from tasks_lib.git.worktree_admin import Entry, Worktree
 
 
 def fast_forward_worktree(worktree: Worktree, state: BranchState, head: str) -> bool:
-    """Fast-forward a worktree that git says is at `state` to the commit `head`; whether it is there now.
+    """Fast-forward a worktree whose state is `state` to the commit `head`; return whether it is there now.
 
-    Only if it holds no work, and no ignored file is in the way. After a kill `find_state` puts back what was written.
+    Moves it only if it has no work and no ignored file is in the way. After a kill, `find_state` restores it.
     """
     git, git_dir = worktree.git, worktree.git_dir
     if holds_work(git, git_dir, state, head):
@@ -32,14 +32,14 @@ def fast_forward_worktree(worktree: Worktree, state: BranchState, head: str) -> 
 
 
 def holds_work(git: Git, git_dir: Path, state: BranchState, head: str) -> bool:
-    """Whether a worktree has anything that `head` has not: a commit, an uncommitted file, something in progress."""
+    """Whether a worktree has anything that `head` has not: a commit, an uncommitted file, an operation in progress."""
     if state.dirty or not state.branch or any((git_dir / name).exists() for name in IN_PROGRESS):
         return True
     return state.commit != head and not is_ancestor(git, state.commit, head)
 
 
 def holds_work_at(entry: Entry, head: str) -> bool:
-    """As `holds_work`, of the worktree that `entry` tells of; True where git cannot say."""
+    """As `holds_work`, for the worktree of `entry`; True if git cannot read it."""
     git = Git(entry.path, entry.admin)
     try:
         return holds_work(git, entry.admin, read_state(git), head)
@@ -48,7 +48,7 @@ def holds_work_at(entry: Entry, head: str) -> bool:
 
 
 def find_state(worktree: Worktree) -> BranchState | None:
-    """What git says of a worktree that is taken up again, put back first if a kill left it halfway; None if nothing."""
+    """The state of a worktree to resume, after restoring an interrupted move; None if git cannot read it."""
     try:
         mend(worktree.git_dir)
         return read_state(worktree.git)
