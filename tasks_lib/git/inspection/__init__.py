@@ -1,1 +1,1 @@
-"""Looks at what agents committed and at what worktrees hold; changes nothing."""
+"""Inspects the commits of agents and the content of worktrees; changes neither."""

@@ -1,4 +1,4 @@
-"""Reads what an audit judges: each commit of ours with what it changed, and what git itself would have made of it."""
+"""Reads what an audit checks: each of coordinator's commits, what it changed, and what git would have produced."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from tasks_lib.reporting.audit_rules import CommitFacts, FileChange, is_ours
 
 @dataclass(frozen=True, slots=True)
 class CommitChain:
-    """The first-parent commits that were looked at, newest first: how many, those of ours, and who came last.
+    """The first-parent commits that were read, newest first: how many, coordinator's, and whether the newest is not.
 
     `is_whole`: the history was read to its beginning.
     """
@@ -30,7 +30,7 @@ class CommitChain:
 
 
 def read_chain(git: Git, head: str, limit: int) -> CommitChain:
-    """The commits of ours among the last `limit` first-parent commits of `head`, without what they changed."""
+    """Coordinator's commits among the last `limit` first-parent commits of `head`, without what they changed."""
     commits = read_first_parents(git, head, limit)
     ours = [
         CommitFacts(commit.id, commit.subject, commit.parents, trailers)
@@ -42,7 +42,7 @@ def read_chain(git: Git, head: str, limit: int) -> CommitChain:
 
 
 class Examiner:
-    """Reads the facts of single commits; several threads may."""
+    """Reads the facts of single commits; safe to use from several threads."""
 
     def __init__(self, git: Git, objects: Objects, reader: TaskReader) -> None:
         self._git: Git = git
@@ -51,7 +51,7 @@ class Examiner:
         self._reader: TaskReader = reader
 
     def examine(self, commit: CommitFacts) -> CommitFacts:
-        """`commit` with all that is to be known of it. Raises GitError where objects are missing."""
+        """`commit` with all its facts filled in. Raises GitError if objects are missing."""
         if not commit.parents:
             return commit
         first = commit.parents[0]
@@ -76,7 +76,7 @@ class Examiner:
             return {}
 
     def _compare(self, commit: CommitFacts, first: str) -> tuple[tuple[FileChange, ...], tuple[str, ...]]:
-        """The task files that changed against the first parent, and what else is not as it should be."""
+        """The task files that changed from the first parent, and a description of each unexpected difference."""
         expected, strange = first, list[str]()
         if commit.kind == "merge" and len(commit.parents) == 2:
             merge = merge_trees(self._isolation, self._objects, first, commit.parents[1])
@@ -96,7 +96,7 @@ class Examiner:
         return tuple(change for change in changes if change), tuple(strange)
 
     def _list_paths(self, changes: Sequence[Change]) -> list[str]:
-        """Every path that differs; a folder that stands for a file is opened."""
+        """Every path that differs; a folder on either side is expanded to its files."""
         found: set[str] = set()
         for path, *sides in changes:
             for side in sides:
@@ -115,13 +115,13 @@ class Examiner:
 
     def _read_change(self, path: str, first: str, commit: str) -> FileChange | None:
         if not self._is_task_file(path, first):
-            # What was no task file before merges as any other; it counts once it is one.
+            # A file that was not a task file before is merged like any other; it counts once it is one.
             return FileChange(path, None, self._reader.text(commit, path)) if self._is_task_file(path, commit) else None
         return FileChange(path, self._reader.text(first, path), self._reader.text(commit, path))
 
 
 def find_unreadable(repository: Repository) -> list[tuple[str, str]]:
-    """The kept refs of which something is missing, each with git's words."""
+    """The kept refs with missing objects, each with the first line of git's error."""
     git = repository.git
     refs = [kept.ref for kept in list_kept(repository)]
     options = ("rev-list", "--objects", "--quiet")

@@ -1,4 +1,4 @@
-"""Finds what must not land in the commits that a branch adds: lost history, others' work, huge or strange files."""
+"""Finds what must not land in the commits that a branch adds: lost history, others' work, huge or unusual files."""
 
 import posixpath
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,17 +18,17 @@ from tasks_lib.session.turn_ending import Finding
 LINK_MODE, SUBMODULE_MODE = "120000", "160000"
 MAX_READ_BYTES = 1 << 20
 MAX_READ_FILES = 2_000
-"""Files beyond these are not looked through for conflict markers: nobody resolves a conflict in them by hand."""
+"""Files beyond these limits are not searched for conflict markers: no one resolves conflicts in them manually."""
 MAX_COMMITS = 10_000
 MAX_LOG_BYTES = 8 << 20
 _MEBIBYTE = 1 << 20
 _MAKING = ("commit", "rebase", "cherry-pick", "revert", "am")
-"""How git begins to tell of a commit that it made, and did not only move to."""
+"""How a reflog message begins for a commit that git created, and did not only move to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What a branch adds: from `fork`, the head's commit that it began at ("" for none), to its own `commit`.
+    """What a branch adds: from `fork`, the head's commit that it started from ("" for none), to its own `commit`.
 
     `head` is the head now.
     """
@@ -39,7 +39,7 @@ class Range:
 
 
 def is_history_kept(git: Git, objects: Objects, fork: str, commit: str) -> bool:
-    """Whether the branch at `commit` still holds the commit that it began at."""
+    """Whether the branch at `commit` still contains `fork`, the commit that it started from."""
     return read_line(objects, fork, commit).is_plain or is_ancestor(git, fork, commit)
 
 
@@ -63,14 +63,14 @@ def list_own_commits(git: Git, objects: Objects, span: Range) -> tuple[str, ...]
 def find_foreign_commits(
     git: Git, own: Collection[str], head: str, others: Mapping[str, str], git_dir: Path
 ) -> Iterator[Finding]:
-    """Commits of `others` (a branch of an open node, and its commit), which were not made in the worktree `git_dir`."""
+    """Commits of `others` (branches of open nodes, with their commits) that were not made in the worktree `git_dir`."""
     tips = sorted({tip for tip in others.values() if tip != head})
     if not tips or not own:
         return
     listed = git.text("rev-list", f"--max-count={MAX_COMMITS}", *tips, f"^{head}", "--").split()
     shared = set(listed) & set(own)
     made = list_made(git_dir) if shared else None
-    # Without git's log of the worktree nobody can say who made a commit; what ends another branch is surely its own.
+    # Without the worktree's reflog no one knows who made a commit, but the tip of another branch is surely its own.
     taken = shared - made if made is not None else shared if shared & set(tips) else set[str]()
     if not taken:
         return
@@ -84,25 +84,25 @@ def find_foreign_commits(
 
 
 def list_committed(git_dir: Path) -> set[str]:
-    """The commits that `git commit` made in a worktree, not a rebase or cherry-pick, as git's log of its HEAD tells."""
+    """The commits that `git commit`, not a rebase or cherry-pick, made in a worktree, from the reflog of its HEAD."""
     return {oid for oid, said in _read_log(git_dir) or () if said.startswith(("commit:", "commit (initial):"))}
 
 
 def _read_log(git_dir: Path) -> list[tuple[str, str]] | None:
-    """Where HEAD went and what was done, oldest first; None if there is no log."""
+    """The reflog of HEAD, oldest first, as pairs of commit and message; None if there is no reflog."""
     try:
         lines = read_regular(git_dir / "logs" / "HEAD", MAX_LOG_BYTES).decode("utf-8", "replace").splitlines()
     except OSError:
         return None
     parts = (line.partition("\t") for line in lines)
     rows = [(ids.split(" ")[1], message) for ids, _, message in parts if ids.count(" ") > 0]
-    # A pooled worktree has been another node's before.
+    # A pooled worktree may have belonged to another node before.
     starts = [number for number, (_, message) in enumerate(rows) if message.startswith(RELEASED)]
     return rows[starts[-1] + 1 :] if starts else rows
 
 
 def list_made(git_dir: Path) -> set[str] | None:
-    """The commits that were made in a worktree, as git's log of its HEAD tells; None if there is no log."""
+    """The commits that were made in a worktree, from the reflog of its HEAD; None if there is no reflog."""
     rows = _read_log(git_dir)
     made: set[str] = set()
     for oid, message in rows or ():
@@ -113,7 +113,7 @@ def list_made(git_dir: Path) -> set[str] | None:
 
 
 def find_large(objects: Objects, own: Sequence[str], commit: str, max_bytes: int) -> Iterator[Finding]:
-    """Files of more than `max_bytes` in any of the commits `own`, not only in the last; none of them is read."""
+    """Files of more than `max_bytes` in any of the commits `own`, not only in the last; their content is not read."""
     added: dict[str, tuple[str, str]] = {}
     for one in own:
         for change in _list_changes(objects, one):
@@ -149,7 +149,7 @@ def _list_changes(objects: Objects, commit: str) -> list[Change]:
 
 
 def _spread(objects: Objects, changes: Sequence[Change]) -> list[Change]:
-    """`changes`, with the files of a folder that took the place of a file."""
+    """`changes`, with each folder that replaced a file expanded to its files."""
     found: list[Change] = []
     for change in changes:
         if change.new and change.new.is_tree:
@@ -161,7 +161,7 @@ def _spread(objects: Objects, changes: Sequence[Change]) -> list[Change]:
 
 
 def find_unusual_entries(objects: Objects, changes: Sequence[Change], commit: str) -> Iterator[Finding]:
-    """Entries among `changes`, the work of the branch as a whole, that hardly can be meant."""
+    """Entries among `changes`, the work of the branch as a whole, that are unlikely to be intended."""
     spread = _spread(objects, changes)
     if names := [c.path for c in spread if c.new and any(_is_forbidden(part) for part in c.path.split("/"))]:
         yield Finding(
@@ -225,7 +225,7 @@ def _adds_markers(objects: Objects, change: Change) -> bool:
 
 
 def _count_markers(data: bytes) -> int:
-    """How many whole sets of conflict markers, each at the start of a line and in their order."""
+    """How many complete sets of conflict markers `data` has, each at the start of a line and in order."""
     if b"<<<<<<< " not in data or b"\0" in data[:8000]:
         return 0
     wanted, count = (b"<<<<<<< ", b"=======", b">>>>>>> "), 0

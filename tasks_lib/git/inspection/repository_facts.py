@@ -1,14 +1,14 @@
-"""Says what a person should know of a repository before work begins: who commits in it, and how deep its history is."""
+"""Reads what the user should know of a repository before a run: who commits in it, and whether it is shallow."""
 
 from tasks_lib.git.runner import Git
 
 
 def read_author(git: Git) -> str:
-    """Who commits here: name and address, as git writes them."""
-    # The last two words are the time and its zone.
+    """The author of commits made here: name and address, as git writes them."""
+    # The last two words are the timestamp and the time zone.
     return git.text("var", "GIT_AUTHOR_IDENT").rsplit(" ", 2)[0]
 
 
 def is_shallow(git: Git) -> bool:
-    """Whether older history was left out of the clone."""
+    """Whether this is a shallow clone, without older history."""
     return git.text("rev-parse", "--is-shallow-repository") == "true"

@@ -1,4 +1,4 @@
-"""Reads what all worktrees of a repository share, and says what of it is other than it was: settings, files, refs."""
+"""Reads what all worktrees of a repository share (settings, files, refs), and describes what has changed in it."""
 
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -17,7 +17,7 @@ from tasks_lib.text import tell_rest
 
 FILES = ("info/attributes", "info/exclude", "info/grafts", "objects/info/alternates", "shallow")
 PLACES = ("core.bare", "core.worktree", "core.repositoryformatversion")
-"""Settings by which git takes another directory, or none, for the working tree of the person."""
+"""Settings that make git use another directory, or none, as the user's working tree."""
 MAX_FILE_BYTES = 1 << 20
 MAX_SHOWN = 8
 _OWN_REFS = ("refs/coordinator/", "refs/remotes/", "refs/prefetch/")
@@ -25,10 +25,10 @@ _OWN_REFS = ("refs/coordinator/", "refs/remotes/", "refs/prefetch/")
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """Settings of the repository's own file by key, other files by name (their bytes, or how they look), refs.
+    """The repository's own settings by key, other files by name (their bytes, or their stamp), and refs.
 
-    `stamp` says whether the file of settings has to be read again. `stashes` are the commits of the list, `worktrees`
-    those of a person, or of nobody known: their directories, and the content of their HEAD.
+    `stamp` shows whether the config file has to be read again. `stashes` are the commits of the stash list.
+    `worktrees` are the user's or of unknown origin: the content of HEAD by directory.
     """
 
     settings: Mapping[str, Sequence[str]]
@@ -40,7 +40,7 @@ class Shared:
 
 
 def read_shared(repository: Repository, known: Collection[str], before: Shared | None = None) -> Shared:
-    """What is shared now; `known` are full refs that are not looked at, `before` spares reading settings again."""
+    """The shared state now; `known` are full refs to ignore, `before` avoids reading unchanged settings again."""
     common = repository.common_dir
     stamp = read_stamp(common / "config")
     is_same = before is not None and before.stamp == stamp
@@ -55,14 +55,14 @@ def read_shared(repository: Repository, known: Collection[str], before: Shared |
 
 
 def drop_stashes(shared: Shared, commits: Collection[str]) -> Shared:
-    """`shared` as if these stashes had not been there: it was not another hand that took them out of the list."""
+    """`shared` without these stashes, so that their removal, by coordinator itself, does not count as a change."""
     left = tuple(commit for commit in shared.stashes if commit not in commits)
     refs = {name: oid for name, oid in shared.refs.items() if name != STASH or oid not in commits}
     return replace(shared, stashes=left, refs={**({STASH: left[0]} if left else {}), **refs})
 
 
 def read_settings(git: Git, common_dir: Path) -> dict[str, tuple[str, ...]]:
-    """The settings in the repository's own file by key; {} where git cannot read it."""
+    """The settings in the repository's own config file by key; {} if git cannot read it."""
     listed = git.run("config", "--file", str(common_dir / "config"), "--list", "-z", accept=range(256)).text
     found: dict[str, tuple[str, ...]] = {}
     for entry in listed.split("\0"):
@@ -73,8 +73,8 @@ def read_settings(git: Git, common_dir: Path) -> dict[str, tuple[str, ...]]:
 
 
 def describe_changes(git: Git, before: Shared, now: Shared) -> list[str]:
-    """What is other than it was, a few words each; a commit that a ref no longer holds is kept at a ref of ours."""
-    # Pushing with `-u` writes where a branch goes: everybody does that.
+    """What changed, a few words each; a commit that no ref contains any more is kept at a ref of coordinator's."""
+    # `git push -u` writes the upstream of a branch, and is too common to report.
     keys = {key for key in _find_other(before.settings, now.settings) if not key.startswith("branch.")}
     said = [f"{show(key)} in .git/config" for key in sorted(keys)]
     said += [f".git/{show(name)}" for name in sorted(_find_other(before.files, now.files))]
@@ -97,16 +97,16 @@ def _describe_ref(git: Git, name: str, before: Mapping[str, str], now: Mapping[s
 
 
 def _keep_if_lost(git: Git, label: str, oid: str) -> str:
-    """Where a commit is kept that no ref holds any more, as the end of what is said of it."""
+    """Where a commit that no ref contains any more is now kept, as the end of its description; "" if one does."""
     commit = git.resolve(oid)
-    # Any ref that holds it will do: then it is not lost.
+    # If any ref at all contains it, it is not lost.
     if not commit or git.text("for-each-ref", "--count=1", f"--contains={commit}"):
         return ""
     return f"; it is kept at {keep_commit(git, label, commit)}"
 
 
 def _describe_stashes(git: Git, before: Shared, now: Shared) -> list[str]:
-    """Stashes that are gone from the list, the newest apart, which is a ref and said as that."""
+    """Stashes that are gone from the list, except the newest, which is a ref and is reported as one."""
     listed = {*now.stashes, before.refs.get(STASH, "")}
     gone = [commit for commit in before.stashes if commit not in listed]
     return [f"a stash ({commit[:12]}, dropped{_keep_if_lost(git, 'stash', commit)})" for commit in gone]

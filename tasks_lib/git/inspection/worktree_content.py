@@ -1,4 +1,4 @@
-"""Proves that a worktree holds the tree of a commit, and says what of the commit no file can show here."""
+"""Proves that a worktree contains the tree of a commit, and notes what its files cannot show of the commit here."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ _STATUS = ("status", "--porcelain=v2", "-z", "--untracked-files=no", "--no-renam
 
 @dataclass(frozen=True, slots=True)
 class ContentCheck:
-    """`wrong` says why the worktree is not the commit, "" if it is; `notes` what is to be told once in a run."""
+    """`wrong` is why the worktree does not match the commit, "" if it does; `notes` are to be reported once per run."""
 
     wrong: str = ""
     notes: tuple[str, ...] = ()
 
 
 class ContentChecker:
-    """Compares worktrees with commits, as git has them without anything beside the commit. Call from one thread."""
+    """Compares worktrees with commits as git checks them out using only the commit's settings. Call from one thread."""
 
     def __init__(self, isolation: IsolatedGit, objects: Objects, hash_bytes: int) -> None:
         self._isolation: IsolatedGit = isolation
@@ -36,7 +36,7 @@ class ContentChecker:
         self._seen: dict[tuple[tuple[str, str], ...], tuple[str, ...]] = {}
 
     def prove(self, worktree: Worktree, commit: str) -> ContentCheck:
-        """Say whether `worktree`, just checked out, holds `commit`, file for file."""
+        """Check whether `worktree`, just checked out, matches `commit` file for file."""
         git = self._isolation.checking_out(worktree)
         if (at := worktree.git.resolve("HEAD")) != commit:
             return ContentCheck(f"it is at {(at or 'no commit')[:12]}")
@@ -48,7 +48,7 @@ class ContentChecker:
         return ContentCheck(notes=self._take_notes(git, worktree, commit))
 
     def _take_notes(self, git: Git, worktree: Worktree, commit: str) -> tuple[str, ...]:
-        """What was found when the attributes of `commit` were first seen: it is theirs, and costs a reading of all."""
+        """The notes on the attributes of `commit`, found once for each set of them, because that reads every file."""
         key = self._isolation.list_attributes(self._objects, commit)
         if key not in self._seen:
             words = list_words(self._isolation.read_attributes(self._objects, commit))
@@ -62,7 +62,7 @@ class ContentChecker:
         return self._seen[key]
 
     def _find_unclean(self, git: Git, worktree: Worktree, commit: str) -> Iterator[str]:
-        """Files that git calls changed as soon as it has written them; an index made anew compares every content."""
+        """A note on files that git reports as changed right after writing them; a new index compares every content."""
         with TemporaryDirectory(prefix=INDEX_PREFIX, dir=worktree.git_dir) as directory:
             place = {"GIT_INDEX_FILE": str(Path(directory) / "index")}
             git.run("read-tree", commit, environment=place)
@@ -82,7 +82,7 @@ class ContentChecker:
 
 
 def list_changed(git: Git) -> list[str]:
-    """The tracked paths that differ from HEAD, in the index or as files."""
+    """The tracked paths that differ from HEAD, in the index or in the working tree."""
     paths: list[str] = []
     for entry in git.run(*_STATUS).text.split("\0"):
         if entry[:2] in ("1 ", "u "):
@@ -91,9 +91,9 @@ def list_changed(git: Git) -> list[str]:
 
 
 def is_as_written(git: Git, worktree: Worktree, entry: Entry, path: str) -> bool:
-    """Whether the file at `path` is byte for byte what `git` writes there for `entry`, whatever git says of it now.
+    """Whether the file at `path` is byte for byte what `git` writes there for `entry`, whatever `git status` reports.
 
-    Git calls a file changed that it has only just written, where line ends or filters of the commit do not agree with
+    Git reports a file that it has just written as changed if the commit's line endings or filters do not agree with
     its content.
     """
     file = worktree.path / path
@@ -106,12 +106,12 @@ def is_as_written(git: Git, worktree: Worktree, entry: Entry, path: str) -> bool
 
 
 def list_words(lines: Iterable[str]) -> set[str]:
-    """The attributes that lines of a file of attributes set, such as `filter=lfs` and `-text`."""
+    """The attributes that lines of a gitattributes file set, such as `filter=lfs` and `-text`."""
     return {word for line in lines for word in line.split()[1:]}
 
 
 def find_missing_filters(git: Git, words: Collection[str]) -> Iterator[str]:
-    """Filters and merge drivers that attributes (their `words`) name and that nobody configured."""
+    """A note on filters, and one on merge drivers, that attributes (`words`) name and that are not configured."""
     filters = {word.partition("=")[2] for word in words if word.startswith("filter=")}
     if missing := sorted(filters - _list_configured(git, "filter", ("smudge", "process", "clean"))):
         yield (
@@ -133,7 +133,7 @@ def _list_configured(git: Git, section: str, keys: Collection[str]) -> set[str]:
 
 
 def _find_pointers(git: Git, worktree: Worktree) -> Iterator[str]:
-    """Files of Git LFS that are pointers only: it is not installed, was told to skip them, or lacks the content."""
+    """A note on files that are only Git LFS pointers: LFS is not installed, skips them, or lacks the content."""
     listed = git.run("ls-files", "-z").stdout
     fields = git.run("check-attr", "--stdin", "-z", "filter", stdin=listed).text.split("\0")
     paths = [path for path, value in zip(fields[::3], fields[2::3], strict=False) if value == _LFS]
