@@ -18,9 +18,9 @@ from tasks_lib.reporting.audit_rules import CommitFacts, FileChange, is_ours
 
 @dataclass(frozen=True, slots=True)
 class CommitChain:
-    """The first-parent commits that were read, newest first: how many, coordinator's, and whether the newest is not.
+    """The first-parent commits that were read, newest first: their `count`, and coordinator's commits.
 
-    `is_whole`: the history was read to its beginning.
+    `is_foreign_last`: the newest commit is not coordinator's. `is_whole`: the history was read to its beginning.
     """
 
     count: int

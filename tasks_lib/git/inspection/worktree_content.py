@@ -1,4 +1,4 @@
-"""Proves that a worktree contains the tree of a commit, and notes what its files cannot show of the commit here."""
+"""Proves that a worktree contains the tree of a commit, and notes what cannot be checked out faithfully here."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -102,11 +102,11 @@ def _find_hindrance(path: Path, git_dir: Path, common_dir: Path, ref: str) -> st
     return ""
 
 
-# What a fast-forward would touch.
+# Checks of what a fast-forward would touch.
 
 
 def _find_loss(git: Git, path: Path, changes: Sequence[Change], head: str) -> str:
-    """Why not to fast-forward though git would: it would recreate a file the user deleted, or a filter fails midway."""
+    """Why a fast-forward that git accepts would do harm: it recreates a deleted file, or a filter fails midway."""
     written = [change.path for change in changes if change.new_mode != "000000"]
     missing = {c.path for c in changes if "000000" not in (c.old_mode, c.new_mode) and not exists(path / c.path)}
     if missing:

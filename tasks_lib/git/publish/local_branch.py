@@ -109,7 +109,7 @@ def _find_main(git: Git, listed: Path) -> Path:
 
 
 def _find_busy(common_dir: Path, ref: str) -> str | None:
-    """The operation in progress, in any working tree, on the branch `ref`, although HEAD is detached there."""
+    """The operation in progress on the branch `ref` in any working tree, where HEAD is detached meanwhile."""
     for git_dir in _list_git_dirs(common_dir):
         for name in _BUSY_BRANCH:
             if _read_line(git_dir / name) in (ref, ref.removeprefix("refs/heads/")):

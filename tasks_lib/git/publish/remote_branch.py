@@ -38,7 +38,7 @@ _RACE = re.compile(
     r"|incorrect old value|already been updated|is at \w+ but expected",
     re.IGNORECASE,
 )
-"""The different messages of servers about a branch that another push has moved or is moving."""
+"""The various server messages about a branch that another push has moved or is moving."""
 _DENIED = re.compile(
     r"permission denied|permission to .* denied|access denied|authentication failed|error: 40[13]"
     r"|could not read (username|password)|terminal prompts disabled|host key verification failed",
@@ -63,7 +63,7 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class Raced:
-    """Another push has moved or was moving the remote's branch; on top of what it pushed, a new push may succeed."""
+    """Another push has moved or was moving the remote's branch; after merging that, a push may succeed."""
 
     reason: str
 
@@ -241,7 +241,7 @@ class Remote:
 
     @cached_property
     def _environment(self) -> dict[str, str]:
-        """Variables that keep ssh from prompting, as no one is there to answer; all git commands also get `OWN_GIT`."""
+        """Variables that keep ssh from prompting, as no one can answer; all git commands also get `OWN_GIT`."""
         configured = self.git.run("config", "--get", "core.sshCommand", accept=(0, 1)).text
         command = os.environ.get("GIT_SSH_COMMAND") or configured
         if not command and os.environ.get("GIT_SSH"):

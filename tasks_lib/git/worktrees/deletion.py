@@ -20,7 +20,7 @@ POOL_NAME = ".pool"
 TRASH_NAME = ".trash"
 KEPT_PREFIX = ".kept-"
 FEW = 4
-"""Up to so many paths are deleted in this process, one after the other: a worktree or two, each with its entry."""
+"""Up to this many paths are deleted in this process, one after the other: one or two worktrees with their entries."""
 DELETERS = 4
 
 

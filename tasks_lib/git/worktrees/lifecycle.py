@@ -52,7 +52,7 @@ from tasks_lib.process.files import remove_empty_parents
 __all__ = ["VERIFY", "Worktree", "Worktrees"]
 
 VERIFY = "verify"
-"""The purpose of a worktree in which the verification runs that decides what lands."""
+"""The purpose of worktrees in which the verification for landing runs."""
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Worktrees:
 
     `keep` are ignored paths that a pooled worktree keeps while the `setup_key` files are unchanged; `copied` are paths
     that belong to the user and are never kept at a ref. At most `pool_size` idle worktrees are pooled. `lock` returns
-    the context in which git's administrative files are changed; `say` is called with each message about something that
+    the context in which git's administrative files are changed; `say` is called with a message for each thing that
     was found and kept elsewhere.
     """
 
@@ -217,7 +217,7 @@ class Worktrees:
             remove_empty_directories(self.repository, sorted(self._branches))
 
     def reconcile(self, held: HeldRunLock, branches: Collection[str] = ()) -> "list[str]":
-        """Repair what a killed run left; return one line for each thing done. Call this before any other method.
+        """Repair what a killed run left; return one line per action. Call this before any other method.
 
         `branches` are those of the graph's nodes. Raises InputError if `.worktrees` is not a directory inside the
         repository, or if everything that was in it is gone.
@@ -341,7 +341,7 @@ class Worktrees:
     def _retire(self, worktree: Worktree, place: Path) -> None:
         # Only HEAD is detached, at its commit: git inspects no file, and the branch can be deleted.
         worktree.git.run("update-ref", "--no-deref", "-m", RELEASED, "HEAD", "HEAD")
-        # Its commit was kept where necessary. If it stayed, it would be held against the next node, and git would walk
+        # Its commit was kept where necessary. Left here, it would be attributed to the next node, and git would walk
         # history back to it.
         (worktree.git_dir / "ORIG_HEAD").unlink(missing_ok=True)
         with self._lock():

@@ -47,7 +47,7 @@ class NestedItem:
 
 @dataclass(frozen=True, slots=True)
 class NestedRemover:
-    """Removes things under `lock`, without keeping the user's own paths `copied`; `say` is called with each report."""
+    """Removes what agents created, under `lock`; the user's `copied` paths are not kept; `say` gets each message."""
 
     repository: Repository
     lock: Callable[[], AbstractContextManager[object]]
@@ -67,7 +67,7 @@ class NestedRemover:
         return taken
 
     def remove_all_nested(self) -> list[str]:
-        """As `take_out`, for every coordinator worktree that git lists; return one line for each thing done."""
+        """As `take_out`, for every coordinator worktree that git lists; return one line per action."""
         lines: list[str] = []
         for owner, nested in find_all_nested(self.repository):
             worktree = Worktree(owner.path, owner.admin, owner.slot or 0, owner.branch)

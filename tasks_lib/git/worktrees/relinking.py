@@ -29,7 +29,7 @@ _PREFIX = "gitdir: "
 
 @dataclass(frozen=True, slots=True)
 class FormerLocation:
-    """Where a repository was in its last run: its common git directory, and the inode of that, 0 if unknown."""
+    """Where a repository was in its last run: its common git directory and that directory's inode, 0 if unknown."""
 
     common_dir: Path
     inode: int = 0
@@ -68,7 +68,8 @@ def find_relocation(repository: Repository, former: FormerLocation | None) -> Re
 def _is_copy(repository: Repository, former: FormerLocation) -> bool:
     is_same = former.inode in (0, repository.common_dir.stat().st_ino)
     if not former.common_dir.is_dir():
-        # A move to another disk looks like a copy whose original was moved too; treated as a copy, no process is ended.
+        # A move to another disk looks like a copy whose original was moved too. Both are treated as copies, so that no
+        # process is ended.
         return not is_same
     if former.common_dir.samefile(repository.common_dir):
         return False  # The same directory by another path: a mount, or a symbolic link in the path.

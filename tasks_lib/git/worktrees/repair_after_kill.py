@@ -18,7 +18,7 @@ UNFINISHED_DID = "removed; an earlier run was killed while writing it"
 
 
 class StaleState(Enum):
-    """What a kill left of a worktree; the value is the text that reports what is done about it, and why."""
+    """What a kill left of a worktree; the value is the reported text: what is done about it, and why."""
 
     HALF_MADE = "removed; an earlier run was killed while creating it"
     POOLED = "removed; it was pooled by an earlier run"
@@ -52,7 +52,7 @@ def find_stale_worktrees(repository: Repository) -> list[StaleWorktree]:
 
 
 def settle(repository: Repository, held: HeldRunLock) -> list[str]:
-    """Discard or relink what `find_stale_worktrees` finds; return one line for each on what was done.
+    """Discard or relink what `find_stale_worktrees` finds; return one line per worktree on what was done.
 
     Call under the admin lock, before any worktree is opened. Pooled worktrees are discarded and created anew later.
     """

@@ -9,7 +9,7 @@ from tasks_lib.git.runner import Git
 
 
 class SharedClone:
-    """A clone of `repository` at `place`, created (with `--no-checkout`) when the first commit is checked out."""
+    """A clone of `repository` at `place`, created when the first commit is checked out."""
 
     def __init__(self, repository: Repository, place: Path) -> None:
         self._repository: Repository = repository

@@ -60,7 +60,7 @@ def find_locks(repository: Repository, branches: Collection[str]) -> Locks:
 
 
 def find_entry_locks(entry: Entry) -> list[Path]:
-    """The lock files in the directory of an entry that has coordinator's record; none for other entries."""
+    """The lock files in the administrative directory of an entry with coordinator's record; none for other entries."""
     return sorted(entry.admin.rglob("*.lock")) if entry.is_ours else []
 
 
