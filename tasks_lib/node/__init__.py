@@ -1,1 +1,1 @@
-"""One attempt at a node, from its worktree to its end."""
+"""Runs one attempt at a node, from opening its worktree to its outcome."""

@@ -1,4 +1,4 @@
-"""Says aloud what agents report from their worktrees, once each, soon after they report it."""
+"""Shows the notices that agents write in their worktrees on the board, once each, within about a second."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -10,15 +10,15 @@ from tasks_lib.node.attempt_context import AttemptContext
 from tasks_lib.text import cut, fold
 
 LOOK_SECONDS = 1.0
-"""How often the notices of a session at work are looked at; nothing is read unless their file has grown."""
+"""How often the notices file of a running session is checked; it is read only if its size has changed."""
 MAX_TOLD = 50
-"""How many notices of one attempt are said; an agent that reports in a loop must not drown everything else."""
+"""How many notices of one attempt are shown, so that an agent that reports in a loop does not drown everything else."""
 MAX_CHARS = 500
 
 
 @asynccontextmanager
 async def relaying_notices(context: AttemptContext) -> AsyncGenerator[None]:
-    """Say the notices of the node's agent while the block runs, and those that are left when it ends by itself."""
+    """Show the notices of the node's agent while the block runs, and the rest if it ends without an error."""
     listening = asyncio.create_task(_listen(context))
     try:
         yield
@@ -35,12 +35,12 @@ async def _listen(context: AttemptContext) -> None:
 
 
 async def report_new_notices(context: AttemptContext) -> None:
-    """Say what was reported since the last look; what blocks is the turn's ending and is said as that."""
+    """Show the notices added since the last call, except blocking ones, which are reported as the end of the turn."""
     git_dir, seen = context.worktree.git_dir, context.notices_bytes
     size = await context.run.git.call(measure_notices, git_dir)
     if size == seen:
         return
-    # A file that became shorter is another one, and is read whole.
+    # A file that has become shorter was replaced, so it is read from its beginning.
     notices = await context.run.git.call(read_notices, git_dir, seen if size > seen else 0)
     first = context.notices_told
     context.notices_told, context.notices_bytes = first + len(notices), size
@@ -54,7 +54,7 @@ async def report_new_notices(context: AttemptContext) -> None:
 
 
 async def skip_notices(context: AttemptContext) -> None:
-    """Take what is there as said, by the run that the node is taken up from."""
+    """Treat the existing notices as shown: the earlier run that this attempt resumes has shown them."""
     context.notices_bytes = measure_notices(context.worktree.git_dir)
     if context.notices_bytes:
         context.notices_told = len(await context.run.git.call(read_notices, context.worktree.git_dir))

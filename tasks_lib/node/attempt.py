@@ -1,4 +1,4 @@
-"""One attempt at a node, as a straight line of stages from its worktree to its end."""
+"""Runs one attempt at a node as a sequence of stages, from opening its worktree to its outcome."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ MAX_NOTE_CHARS = 4_000
 
 @dataclass(frozen=True, slots=True)
 class AttemptRetry:
-    """This attempt failed for `reason`, and another one is due."""
+    """The attempt failed because of `reason`, and another attempt is due."""
 
     reason: str
 
@@ -42,10 +42,10 @@ class AttemptRetry:
 async def run_attempt(
     run: Run, merge_queue: MergeQueue, task_id: str, slot_lease: SlotLease, priority: float
 ) -> Outcome | AttemptRetry:
-    """Live one attempt at a node to its end; `priority` is its rank in the queue, lowest first.
+    """Run one attempt at a node to its end; `priority` is its rank in the merge queue, lowest first.
 
-    Holds a session slot only while an agent works. What can be expected of agents, git and the machine becomes an
-    outcome; a cancellation keeps the work and passes on.
+    Occupies a session slot only while an agent is running. Expected failures of agents, git and the machine become
+    outcomes. A cancellation keeps the work and propagates.
     """
     ended = await _run_attempt(run, merge_queue, task_id, slot_lease, priority)
     if not isinstance(ended, AttemptRetry):
@@ -59,7 +59,7 @@ async def _run_attempt(
     context: AttemptContext | None = None
     try:
         await run.stopping.unless_stopped(slot_lease.acquire(), task_id)
-        # Its merge may have been taken back just now; then its branch, and not the head, is where its work is.
+        # Its merge may have just been taken back; its work is then on its branch, and not on the head.
         await merge_queue.wait_for_restored_branches()
         await run.background.wait_for_node(task_id)
         await require_agent(run, task_id)
@@ -85,7 +85,7 @@ async def _run_attempt(
 def _explain_stop(run: Run, task_id: str) -> str:
     if run.requests.is_abort_requested(task_id):
         return "stopped on request; the work is kept, and the next run resumes it"
-    # Why is said once, by the run: it is the same for every node.
+    # The reason is the same for every node, so the run reports it once.
     because = " (see its message)" if run.stopping.halt_reason else ""
     return f"the run was stopped{because}; the work is kept, and the next run resumes it"
 
@@ -120,7 +120,7 @@ async def _go_through_stages(context: AttemptContext, priority: float) -> Outcom
 
 
 async def _is_finished_already(context: AttemptContext) -> bool:
-    """Whether an earlier run accepted exactly what is on the branch, so that it only has to land."""
+    """Whether an earlier run accepted exactly what is on the branch, so that it only needs to land."""
     if not context.record.acceptance.finished:
         return False
     state = context.state = await context.run.git.call(read_state, context.worktree.git)
@@ -153,7 +153,7 @@ async def _review_and_land(
             context.note(acceptance=context.record.acceptance.approve(state.commit))
         reviewed = "approved"
     context.slot_lease.release()
-    run.changed.set()  # The free slot is for another node, which is started by whoever hears this.
+    run.changed.set()  # The scheduler, which waits for this event, can start another node in the free slot.
     context.enter(Stage.QUEUED)
     landing = await _describe_landing(context, state.commit, reviewed)
     return await context.unless_stopped(context.merge_queue.land(landing, priority))
@@ -182,7 +182,7 @@ async def _describe_landing(context: AttemptContext, commit: str, reviewed: str)
 
 
 def _count_round(context: AttemptContext, back: GivenBack) -> str:
-    """Note that work came back; returns why it may not go round once more, "" if it may."""
+    """Record that the work was given back; return why the session may not have another round, or "" if it may."""
     run, record = context.run, context.record
     rounds = record.rounds.add(is_review=back.is_review)
     context.note(
@@ -240,7 +240,7 @@ async def _end_attempt(context: AttemptContext, reason: str) -> Outcome | Attemp
 def _end_broken(
     context: AttemptContext | None, failure: SystemFailure | InputError | OSError
 ) -> Outcome | AttemptRetry:
-    """Our own environment broke, or a person changed it meanwhile; a `setup` that failed may do better next time."""
+    """End an attempt whose environment broke or was changed by the user; only a failed `setup` is retried."""
     if context and isinstance(failure, ShellError):
         note = f"Attempt {context.record.attempt.number}: setup failed before the session started: {failure}"
         context.note(notes=_add_note(context.record.notes, note))
@@ -251,7 +251,7 @@ def _end_broken(
 
 
 async def _end_landed(context: AttemptContext, commit: str) -> Outcome:
-    """The node is on the head; what it leaves is put away while its dependents already start."""
+    """End a node that is on the head; its branch is deleted in the background while its dependents start."""
     run = context.run
     run.nodes.remember_landed(context.task.id, commit)
     context.note(stage=Stage.LANDED)
@@ -264,7 +264,7 @@ async def _end_landed(context: AttemptContext, commit: str) -> Outcome:
 
 
 async def _end_completed_elsewhere(context: AttemptContext, commit: str) -> Outcome:
-    """Somebody else has completed the node, so it is on the head; what was done here is kept at a ref."""
+    """End a node that somebody else has completed, so that it is on the head; the work done here is kept at a ref."""
     run = context.run
     if context.session:
         await context.session.close()
@@ -278,7 +278,7 @@ async def _end_completed_elsewhere(context: AttemptContext, commit: str) -> Outc
 
 
 def _release(context: AttemptContext, landed: str) -> None:
-    """Give the worktree back, so that a dependent may take it, keeping at a ref what the commit `landed` has not."""
+    """Release the worktree for reuse by a dependent; keep whatever the commit `landed` does not contain at a ref."""
     run = context.run
     context.remove_nested()
     try:
@@ -301,12 +301,12 @@ def _delete_branch(context: AttemptContext, merge: str) -> None:
     run.git.repository.delete_branch(context.branch, tip)
     head = run.git.head.last_seen()
     if not run.git.head.contains(merge, head) and not run.git.head.contains(landed, head):
-        # The base moved meanwhile, and the merge was taken back: then the branch is all that holds the work.
+        # The base moved meanwhile and the merge was taken back, so only the branch contains the work.
         run.git.repository.create_branch(context.branch, tip)
 
 
 def _extend_report(before: str, said: str) -> str:
-    """The report of the turns that were accepted: what mends it is added to the first, which tells of the work."""
+    """Append the report of a fix to the earlier report, which describes the work itself; cut to `MAX_NOTE_CHARS`."""
     before, said = before.strip(), said.strip()
     if not before or not said or said in before:
         return before or said

@@ -1,4 +1,4 @@
-"""One dispatch of a node: its worktree, its record, and how the record goes on from what an earlier run left."""
+"""Opens an attempt at a node: its worktree, and its record, which continues from what an earlier run left."""
 
 import uuid
 from collections.abc import Awaitable
@@ -34,18 +34,18 @@ from tasks_lib.session.attempt_record import (
 from tasks_lib.session.spending import NOTHING, Spent
 
 STAGES_WITHOUT_AGENT = (Stage.QUEUED, Stage.VERIFY, Stage.REVIEW, Stage.LANDED)
-"""Where no prompt follows if all goes well, so that a message could be lost."""
+"""The stages after which no prompt follows if all goes well, so that a message could be lost."""
 NO_VIEW = SessionView()
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class AttemptContext:
-    """What the stages of one attempt hand on.
+    """State that the stages of one attempt share.
 
-    `task` is as the head has it, `state` what git last said of the worktree since nobody else has been at work in it,
-    `answer` what the agent said last. `notices_told` is how many of its notices were said, `notices_bytes` the size of
-    their file at that time.
+    `task` is the task as it is on the head. `state` is the last state that git reported for the worktree, None if
+    something else may have changed the worktree since. `answer` is the agent's last answer. `notices_told` is the
+    number of its notices that were shown, `notices_bytes` the size of their file at that time.
     """
 
     run: Run
@@ -67,11 +67,11 @@ class AttemptContext:
         return self.record.branch
 
     async def unless_stopped(self, job: Awaitable[T]) -> T:
-        """The result of `job`, or Interrupted once the run, or this node, is stopped."""
+        """Return the result of `job`; raise Interrupted once the run or this node is stopped."""
         return await self.run.stopping.unless_stopped(job, self.task.id)
 
     def show(self, view: SessionView) -> None:
-        """The session, the author's or a reviewer's, does something else now, or has spent more."""
+        """Update the board and the budgets with the state of a session, the author's or a reviewer's."""
         self.view = view
         self.run.budgets.show(self.record.attempt.session, view.spent)
         todo = f"{view.todos_done}/{view.todos} {view.todo}".strip() if view.todos else ""
@@ -79,7 +79,7 @@ class AttemptContext:
         self._show_spending(view.spent)
 
     def spend(self, spent: Spent) -> None:
-        """A turn has used `spent`; it is counted for the attempt, the node and the run."""
+        """Count what a turn has used toward the attempt, the node and the run."""
         self.run.budgets.settle(self.record.attempt.session, spent)
         self.note(spending=self.record.spending.add(spent))
         self.view = NO_VIEW
@@ -92,7 +92,7 @@ class AttemptContext:
         self.run.board.show_spending(total.tokens, total.cost)
 
     async def receive_message(self, text: str) -> RequestResult:
-        """Bring a person's `text` to the agent: into its turn if it can be, else with its next prompt."""
+        """Deliver the user's `text` to the agent: in its current turn if possible, otherwise with its next prompt."""
         if self.record.stage in STAGES_WITHOUT_AGENT:
             why = f"{self.task.id} is at the stage {self.record.stage}, where its agent gets no more prompts"
             return RequestResult(False, f"{why}; stop it with `abort` if its work must not land")
@@ -114,7 +114,7 @@ class AttemptContext:
         findings: Findings | None = None,
         notes: tuple[str, ...] | None = None,
     ) -> None:
-        """Change these parts of the record, on disk first: the next run reads it after a kill."""
+        """Change these parts of the record, and write it to disk: after a kill, the next run reads it from there."""
         self.record = self.record.change(
             stage=stage,
             attempt=attempt,
@@ -127,12 +127,12 @@ class AttemptContext:
             updated=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         self.run.nodes.records[self.task.id] = self.record
-        # Without the directory an agent has deleted it; `reopen` makes it anew, and the record with it.
+        # If the directory is missing, an agent has deleted it; `reopen` creates it again, and the record with it.
         with suppress(FileNotFoundError):
             write_record(self.worktree.git_dir, self.record)
 
     def reopen(self, *, is_unreadable: bool = False) -> None:
-        """Make the worktree fit again that the agent, or another one, has damaged or led astray."""
+        """Restore a worktree that this agent or another one has damaged or left on another branch."""
         run = self.run
         start = self.record.attempt.base or run.git.head.last_seen()
         self.worktree = run.git.worktrees.reopen(
@@ -142,7 +142,7 @@ class AttemptContext:
         self.note(attempt=self.record.attempt.with_slot(self.worktree.slot))
 
     def remove_nested(self) -> None:
-        """Keep, and take out, what the agent made beside its branch; the next attempt is told."""
+        """Keep and remove what the agent made besides its branch, and note it for the next attempt."""
         try:
             taken = self.run.git.worktrees.take_out(self.worktree, self.task.id)
         except (GitError, OSError) as error:
@@ -156,7 +156,7 @@ class AttemptContext:
             self.note(notes=(*self.record.notes, *map(str, taken)))
 
     def enter(self, stage: Stage, detail: str = "", log: Path | None = None) -> None:
-        """The node is at `stage` from now on: in the record, on the board, and in the log."""
+        """Move the node to `stage` in the record, on the board, and in the log."""
         self.note(stage=stage)
         self.run.board.enter(
             self.task.id,
@@ -172,18 +172,18 @@ class AttemptContext:
         self.note(turn=self.record.turn.with_process(group.pid, group.started))
 
     def is_last_attempt(self) -> bool:
-        """Whether no attempt is left of those that `retry.attempts` allows since the node was last blocked."""
+        """Whether the node has used all attempts that `retry.attempts` allows since it was last blocked."""
         return self.record.attempt.number - self.record.attempt.allowance + 1 >= self.run.settings.retry.attempts
 
 
 def make_next_record(
     previous: Record | None, task_id: str, branch: str, base: str, run_id: str, attempts_before: int
 ) -> Record:
-    """The record of the attempt that begins now.
+    """Make the record of the attempt that begins now.
 
-    After a failed attempt, or a block, it is the next one; what was merely interrupted goes on under its number, and a
-    turn that was not over is taken again.
-    `attempts_before` are those that git tells of when no record is left.
+    After a failed or blocked attempt, a new attempt begins. An interrupted attempt continues under its number and
+    repeats a turn that had not ended. `attempts_before` is the number of earlier attempts according to git, for when no
+    record is left.
     """
     if previous is None or previous.task_id != task_id:
         number = attempts_before + 1
@@ -199,7 +199,7 @@ def new_session_id() -> str:
 
 
 async def open_attempt(run: Run, merge_queue: MergeQueue, task: Task, slot_lease: SlotLease) -> AttemptContext:
-    """Make or resume the node's worktree, ending what an earlier coordinator left running in it."""
+    """Create or resume the node's worktree, and end processes that an earlier coordinator left running in it."""
     head = run.git.head.last_seen()
     branch = run.nodes.branch_of(task.id)
     previous, worktree, before = await run.git.call_opening(_open_worktree, run, task.id, branch, head)
@@ -210,10 +210,10 @@ async def open_attempt(run: Run, merge_queue: MergeQueue, task: Task, slot_lease
     base = await run.git.call(_find_base, run, branch, head) if is_found else head
     record = make_next_record(previous, task.id, branch, base, run.id, before)
     if previous is None or record.attempt.number != previous.attempt.number:
-        # Turns are counted anew in each attempt, so an old notice would be taken for one of this attempt's.
+        # Each attempt numbers its turns from the start, so an old notice would be taken for one of this attempt.
         await run.git.call(clear_notices, worktree.git_dir)
     record, state = await run.git.call_opening(update_unstarted_branch, run, worktree, record, head)
-    # At the head with nothing uncommitted it is as a new one would be, unless its session goes on where it was.
+    # A clean worktree at the head is the same as a new one, unless its session continues an interrupted attempt.
     is_begun = previous is not None and previous.attempt.number == record.attempt.number
     is_fresh = state is not None and state.commit == head and not state.dirty and not is_begun
     record = record.change(
@@ -229,16 +229,16 @@ async def open_attempt(run: Run, merge_queue: MergeQueue, task: Task, slot_lease
 
 
 def _find_base(run: Run, branch: str, head: str) -> str:
-    """Where a branch that a killed coordinator left without a record began: the head may have moved on since."""
+    """Find where a branch began that a killed coordinator left without a record; the head may have moved since."""
     tip = run.git.repository.branch_head(branch)
     return (tip and find_merge_base(run.git.repository.git, head, tip)) or head
 
 
 def _open_worktree(run: Run, task_id: str, branch: str, head: str) -> tuple[Record | None, Worktree, int]:
-    """The record that was left, the worktree, and the attempts that git tells of where no record was left."""
+    """Return the previous record, the worktree, and, if no record was left, the number of attempts according to git."""
     tasks = run.nodes.graph.tasks
-    # Read first: a worktree that an agent left on another branch is made anew, and its record goes with it. What this
-    # run has noted itself counts before what an agent may have written there.
+    # The record is read first, because a worktree that an agent left on another branch is recreated and loses its
+    # record. This run's own copy takes precedence over the file, which an agent may have changed.
     previous = run.nodes.records.get(task_id) or read_previous(run.git.repository, tasks, task_id, branch, head)
     worktree = run.git.worktrees.open_branch(branch, head)
     return previous, worktree, 0 if previous else count_attempts(run.git.repository, tasks[task_id], head)

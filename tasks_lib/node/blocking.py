@@ -1,4 +1,4 @@
-"""Records on the head that a node cannot go on: its status, its notes, and the file that a person completes."""
+"""Records on the head that a node is blocked: its status, its notes, and the resolve task for the user."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,14 @@ from tasks_lib.taskfile.parsing import decode, get_section, render_task
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """Why a node stops: `reason` in one sentence, `notes` what a person needs besides."""
+    """Why a node is blocked: `reason` in one sentence, and `notes` with whatever else the user needs to know."""
 
     reason: str
     notes: str = ""
 
 
 async def block_node(context: AttemptContext, blocker: Blocker) -> Blocked:
-    """Commit the blocker to the head; the worktree and the branch stay as they are for the next attempt."""
+    """Commit the blocker to the head; the worktree and the branch are kept unchanged for the next attempt."""
     run = context.run
     task = run.nodes.graph.tasks.get(context.task.id, context.task)
     agent_notes = await run.git.call(read_new_notes, context)
@@ -44,7 +44,7 @@ async def block_node(context: AttemptContext, blocker: Blocker) -> Blocked:
 
 
 def make_resolve_task(context: AttemptContext, task: Task, resolve_id: str, reason: str, notes: str) -> NewTask:
-    """The task file that waits for a person; completing it on the target lets the node run again."""
+    """Make the resolve task, a task file for the user; once it is completed on the target, the node can run again."""
     target = context.run.project.target
     body = f"""## Description
 Task `{task.id}` ({task.name}) is blocked:
@@ -73,7 +73,7 @@ Its branch `{context.branch}` and its worktree contain the work done so far. `{t
 
 
 def read_new_notes(context: AttemptContext) -> str:
-    """What the agent wrote under `## Notes` of its own task file beyond what stands at the head."""
+    """Return what the agent added to `## Notes` in its own task file compared with the head."""
     file = context.worktree.path / context.task.path
     if file.is_symlink() or not file.is_file():
         return ""

@@ -1,4 +1,4 @@
-"""Has the commits of a node's branch inspected when a turn is over, before anything of them is accepted."""
+"""Inspects the commits of a node's branch when a turn has ended, before any of them are accepted."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ MEBIBYTE = 1 << 20
 
 
 def record_fork(context: AttemptContext, commit: str) -> None:
-    """Note where the branch, at `commit` before its first turn, left the head."""
+    """Record where the branch, at `commit` before its first turn, forked from the head."""
     if not context.record.attempt.fork:
         head = context.run.git.head.last_seen()
         fork = commit if commit == head else find_merge_base(context.run.git.repository.git, head, commit)
@@ -33,9 +33,9 @@ def record_fork(context: AttemptContext, commit: str) -> None:
 
 
 def follow_branch(context: AttemptContext, commit: str) -> None:
-    """Note where the branch, now at `commit`, begins, if it was fast-forwarded or rebased.
+    """Record where the branch, now at `commit`, begins if it was fast-forwarded or rebased.
 
-    What a person or another node landed is not the work of the agent that takes it in.
+    Commits that the user made or another node landed do not count as work of the agent that brings them in.
     """
     start = find_branch_start(context.run, context.worktree.git_dir, context.record.attempt.base, commit)
     if start != context.record.attempt.base:
@@ -43,11 +43,11 @@ def follow_branch(context: AttemptContext, commit: str) -> None:
 
 
 def inspect_branch(context: AttemptContext, commit: str) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
-    """The paths that the branch changed up to `commit`, without what it merged from the head; what must not land."""
+    """Return the paths that the branch changed up to `commit`, without merges from the head, and what must not land."""
     run, git = context.run, context.run.git.repository.git
     head = run.git.head.last_seen()
     span = Range(context.record.attempt.fork, head, commit)
-    # A head that was made again on a base that moved may have lost the fork itself.
+    # A head that was recreated on a base that moved may no longer contain the fork itself.
     if (
         span.fork
         and run.git.head.contains(span.fork, head)
@@ -68,7 +68,10 @@ def inspect_branch(context: AttemptContext, commit: str) -> tuple[tuple[str, ...
 def find_unreachable_submodule_commits(
     context: AttemptContext, commit: str, changes: tuple[Change, ...]
 ) -> Iterator[Finding]:
-    """Submodules whose commit nothing that lasts would hold once the worktree is gone."""
+    """Yield a finding for each submodule whose commit would be lost once the worktree is removed.
+
+    Commits that exist only in the worktree are kept in the repository first, where possible.
+    """
     run, worktree = context.run, context.worktree
     for pointer in list_pointers(run.git.repository.git, commit, changes):
         stores = find_stores(run.git.repository, worktree.path, worktree.git_dir, pointer)
@@ -87,7 +90,7 @@ def find_unreachable_submodule_commits(
 
 
 def find_work(context: AttemptContext, commit: str) -> tuple[Change, ...]:
-    """What the branch changed up to `commit`, but for what it merged from the head."""
+    """Return the changes that the branch made up to `commit`, without those that it merged from the head."""
     run = context.run
     if read_line(run.git.objects, context.record.attempt.base, commit).is_plain:
         return tuple(run.git.objects.diff(context.record.attempt.base, commit))
@@ -95,7 +98,7 @@ def find_work(context: AttemptContext, commit: str) -> tuple[Change, ...]:
 
 
 def _list_other_branches(context: AttemptContext) -> dict[str, str]:
-    """The branches of other nodes that have not landed, with their commits."""
+    """Return the branches of other nodes that have not landed, with their commits."""
     run = context.run
     tasks = tuple(run.nodes.graph.tasks.values())
     names = {run.nodes.branch_of(task.id) for task in tasks if not task.is_completed} - {context.branch}

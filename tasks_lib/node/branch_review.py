@@ -1,4 +1,4 @@
-"""Has a branch reviewed by another role before it may land, where the policy asks for it."""
+"""Has another role review a branch before it may land, where the settings require a review."""
 
 from dataclasses import dataclass, replace
 
@@ -11,12 +11,12 @@ from tasks_lib.prompts import agent_prompts
 from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit, TurnFacts, Unfinished, decide_turn
 
 REVIEWERS = 2
-"""How many reviewers are tried before one commit is given up on: a second one, if the first broke."""
+"""How many reviewers are tried for one commit: a second one runs only if the first gave no verdict."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewEnded:
-    """What the reviewer said, whose last line is `verdict`."""
+    """The reviewer's report and the verdict from its last line."""
 
     verdict: Verdict
     report: str
@@ -24,13 +24,13 @@ class ReviewEnded:
 
 @dataclass(frozen=True, slots=True)
 class ReviewFailed:
-    """No reviewer came to a verdict, through no fault of the work; `reason` goes on from `the review`."""
+    """No reviewer gave a verdict, through no fault of the work; `reason` completes a sentence after `the review`."""
 
     reason: str
 
 
 async def review_branch(context: AttemptContext, commit: str) -> ReviewEnded | ReviewFailed:
-    """Have `commit` reviewed; a reviewer that breaks or gives no verdict says nothing of it: another is asked."""
+    """Have `commit` reviewed; if a reviewer fails or gives no verdict, another one is asked, up to `REVIEWERS`."""
     round_number = context.record.rounds.review + 1
     context.enter(Stage.REVIEW, f"round {round_number}")
     ended = await _review_once(context, commit)
@@ -43,7 +43,7 @@ async def review_branch(context: AttemptContext, commit: str) -> ReviewEnded | R
 
 
 async def _review_once(context: AttemptContext, commit: str) -> ReviewEnded | ReviewFailed:
-    """One review of `commit`, in a worktree of the reviewer's own whose changes are thrown away."""
+    """Run one review of `commit` in a separate worktree, whose changes are discarded."""
     run = context.run
     worktree = await run.git.call(run.git.worktrees.open_detached, commit, "review")
     name = f"review-{context.record.attempt.number}-{context.record.rounds.review + 1}"
@@ -52,7 +52,7 @@ async def _review_once(context: AttemptContext, commit: str) -> ReviewEnded | Re
     spec = describe_session(context, worktree, new_session_id(), role, log)
     session = run.agents.backend.open(replace(spec, model=run.settings.agent.models.get(role, ""), is_read_only=True))
     try:
-        # The reviewer runs the tests, so its worktree needs what that of the author has.
+        # The reviewer runs the tests, so its worktree needs the same setup as the author's.
         await set_up(context, worktree, run.log_path(context.task.id, f"setup-{name}"))
         return await _ask_for_verdict(context, session, commit)
     except ShellError as error:

@@ -1,4 +1,4 @@
-"""Says from which commit on a branch holds work of its own, and moves one that holds none to the head."""
+"""Finds the commit from which a branch has work of its own, and moves a branch that has none to the head."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +14,11 @@ from tasks_lib.session.attempt_record import Record
 
 
 def find_branch_start(run: Run, git_dir: Path, base: str, commit: str) -> str:
-    """From which commit on a branch at `commit`, which began at `base`, has work of its own.
+    """Find the commit after which a branch at `commit`, which began at `base`, has work of its own.
 
-    It is the last commit on the branch's first-parent line that came from the target, `base` where none did: a merge
-    that brings in the target leaves the beginning where it was, and so does a person who merges the branch by hand.
-    `git_dir` is the worktree's, whose log tells which commits were made in it.
+    That is the last commit on the branch's first-parent line that came from the target, or `base` if there is none.
+    Neither merging the target into the branch nor a manual merge of the branch by the user changes it. `git_dir` is
+    the worktree's git directory, whose reflog shows which commits were made in it.
     """
     if not base or commit == base or run.git.head.last_seen() == base == run.git.head.last_seen_base():
         return base
@@ -35,10 +35,10 @@ def find_branch_start(run: Run, git_dir: Path, base: str, commit: str) -> str:
 def update_unstarted_branch(
     run: Run, worktree: Worktree, record: Record, head: str
 ) -> tuple[Record, BranchState | None]:
-    """Move a branch without commits of its own to `head` before its next attempt, its worktree with it.
+    """Fast-forward a branch without commits of its own, and its worktree, to `head` before its next attempt.
 
-    Returns the record with the branch's beginning, and the state where that is known. What is uncommitted stays where
-    it is, and so does work that is finished and waits to land.
+    Returns the record with the start of the branch, and the state of the worktree, None if it is not known. A branch
+    is not moved if it has uncommitted changes or finished work that is waiting to land.
     """
     if worktree.is_new_branch:
         return record, BranchState(record.branch, head, ())

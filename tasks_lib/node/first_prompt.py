@@ -1,4 +1,4 @@
-"""Puts the first prompt of an attempt together from the repository, whether it is sent or only shown."""
+"""Composes the first prompt of an attempt from the repository, whether it is sent or only shown."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from tasks_lib.taskfile.parsing import get_section
 
 @dataclass(frozen=True, slots=True)
 class PromptContext:
-    """What all first prompts of a run are made from.
+    """The inputs common to all first prompts of a run.
 
-    `tasks` is the graph at the commit `head`, by id. `diffstat` says what the merge of a landed node changed, "" for
-    one that changed nothing.
+    `tasks` are the tasks of the graph at the commit `head`, by id. `diffstat` returns what the merge of a landed node
+    changed, "" if it changed nothing.
     """
 
     settings: Settings
@@ -30,7 +30,7 @@ class PromptContext:
 
 @dataclass(frozen=True, slots=True)
 class AttemptInfo:
-    """Which attempt begins: its branch and number, and what is left of those before it, notes oldest first."""
+    """The attempt that begins: its branch and number, and the notes of earlier attempts, oldest first."""
 
     branch: str
     number: int
@@ -39,7 +39,7 @@ class AttemptInfo:
 
 
 def compose_first_prompt(briefing: PromptContext, task: Task, attempt: AttemptInfo) -> str:
-    """The prompt that begins or resumes `attempt` at `task`."""
+    """Write the prompt that begins or resumes `attempt` at `task`."""
     setting = Setting(
         branch=attempt.branch,
         target=briefing.target,
@@ -55,14 +55,14 @@ def compose_first_prompt(briefing: PromptContext, task: Task, attempt: AttemptIn
 
 
 def describe_prerequisites(briefing: PromptContext, task: Task) -> list[Prerequisite]:
-    """What each completed prerequisite of `task` left: its Summary and the diffstat of its merge."""
+    """Return the Summary and the merge's diffstat of each completed prerequisite of `task`."""
     found: list[Prerequisite] = []
     for task_id in task.depends_on:
         one = briefing.tasks.get(task_id)
         if one is None:
             continue
         if len(found) >= MAX_LISTED:
-            # Only counted: neither is worth asking git for.
+            # The prompt only counts these, so git is not asked for their Summary and diffstat.
             found.append(Prerequisite(task_id, one.name, "", ""))
             continue
         summary = get_section(briefing.reader.text(briefing.head, one.path) or "", "Summary") or ""

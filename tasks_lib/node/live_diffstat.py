@@ -1,4 +1,4 @@
-"""Shows how much a session has changed so far, now and then while it works."""
+"""Shows at intervals how much a running session has changed so far."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -9,12 +9,12 @@ from tasks_lib.git.commits.branch_state import read_shortstat
 from tasks_lib.node.attempt_context import AttemptContext
 
 GLANCE_SECONDS = 10.0
-"""How often git is asked, and only when the session has shown life since."""
+"""How often git is asked, and only if the session has been active since the last time."""
 
 
 @asynccontextmanager
 async def updating_diffstat(context: AttemptContext) -> AsyncGenerator[None]:
-    """Keep the board's `diffstat` of the node close to its worktree while the block runs."""
+    """Keep the node's `diffstat` on the board up to date while the block runs."""
     looking = asyncio.create_task(_look(context))
     try:
         yield
@@ -33,9 +33,9 @@ async def _look(context: AttemptContext) -> None:
 
 
 async def show_changes(context: AttemptContext) -> None:
-    """Put on the board what the worktree changes against the commit that the branch began at."""
+    """Show on the board what the worktree changes compared with the commit that the branch began at."""
     try:
         found = await context.run.git.call(read_shortstat, context.worktree.git, context.record.attempt.base)
     except GitError:
-        return  # The agent may have broken its worktree; whoever judges the turn says so.
+        return  # The agent may have broken its worktree; `judge_turn` reports that.
     context.run.board.show(context.task.id, diffstat=found)

@@ -1,4 +1,4 @@
-"""Reads what earlier attempts at a node left: the record in its worktree, or the commit that says it was blocked."""
+"""Reads what earlier attempts at a node left: the record in its worktree, or the commit that marks it as blocked."""
 
 from collections.abc import Mapping
 
@@ -15,13 +15,13 @@ from tasks_lib.session.attempt_record import Record
 def read_previous(
     repository: Repository, tasks: Mapping[str, Task], task_id: str, branch: str, head: str
 ) -> Record | None:
-    """The record that an earlier attempt left, None if there is none.
+    """Return the record that an earlier attempt left, None if there is none.
 
-    A kill between the blocker's commit and the record's note of it is told by the commit. `tasks` is the graph at the
-    commit `head`.
+    If the coordinator was killed after committing a blocker but before noting it in the record, the returned record is
+    marked as blocked because of the commit. `tasks` are the tasks of the graph at the commit `head`, by id.
     """
     git_dir = read_git_link(repository.worktrees_dir / branch)
-    # By its name: until a run has linked it anew, the worktree of a copy says that it belongs to the original.
+    # By name, because in a copied repository the worktree's link points to the original until a run relinks it.
     found = read_record(repository.common_dir / "worktrees" / git_dir.name) if git_dir else None
     if (
         found
@@ -33,7 +33,7 @@ def read_previous(
 
 
 def count_attempts(repository: Repository, task: Task, head: str) -> int:
-    """How many attempts the commits of `head` tell of: the `Attempt:` of the last blocker of `task`, else 0."""
+    """Return the `Attempt:` trailer of the last blocker of `task` in the history of `head`, 0 if there is none."""
     if task.status is not Status.BLOCKED:
         return 0
     blocker = find_last_by_subject(repository.git, head, f"blocked({task.id}):")
@@ -44,7 +44,7 @@ def count_attempts(repository: Repository, task: Task, head: str) -> int:
 def is_work_left(repository: Repository, branch: str, head: str) -> bool:
     """Whether the next attempt continues in a worktree that an earlier one left on `branch` with work in it.
 
-    One that has nothing beyond the commit `head` is moved there before the attempt, and begins as a new one does.
+    A worktree with nothing beyond the commit `head` is moved there before the attempt and then counts as new.
     """
     entry = find_entry(repository, repository.worktrees_dir / branch)
     if entry is None or entry.is_partial or entry.branch != branch:

@@ -1,4 +1,4 @@
-"""Decides whether a branch changes files that only a person may let through, and what that person is told."""
+"""Decides whether a branch changes files that need the user's approval, and how the user is asked."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,16 @@ from tasks_lib.node.branch_inspection import find_work
 from tasks_lib.project.loading import CONFIGURATION, TASKGRAPH
 
 ALWAYS = (CONFIGURATION, TASKGRAPH)
-"""What says how the next run works: its commands, its limits, and what else is protected."""
+"""The files that determine how the next run works: its commands, its limits, and what else is protected."""
 
 
 @dataclass(frozen=True, slots=True)
 class NeedsApproval:
-    """The branch cannot land before a person allows it: `reason` in one sentence, `notes` how to look and to decide.
+    """The branch cannot land before the user approves it.
 
-    `files` are what is asked for, each with its content; noted in the record once the node is blocked, and not before,
-    they are what may land when it is worked again.
+    `reason` is one sentence, and `notes` explains how to review and decide. `files` identify the changes to approve,
+    each with its content; they are stored in the record only once the node is blocked, and may then land when it runs
+    again.
     """
 
     reason: str
@@ -27,7 +28,7 @@ class NeedsApproval:
 
 
 def find_protected_changes(context: AttemptContext, commit: str) -> NeedsApproval | None:
-    """None if the branch at `commit` changes nothing protected, or only as a person has allowed."""
+    """Return None if the branch at `commit` changes nothing protected, or only what the user has approved."""
     names = (*ALWAYS, *context.run.settings.protected_paths)
     changes = [change for change in find_work(context, commit) if any(_touches(change.path, name) for name in names)]
     shown = tuple(_identify(change) for change in changes)
@@ -47,8 +48,8 @@ def _explain(context: AttemptContext, paths: list[str], files: tuple[str, ...]) 
 
 
 def _touches(path: str, name: str) -> bool:
-    """Whether a change at `path` is one at or below `name`, or replaces a folder that `name` lies in."""
-    # Without regard to case, because some disks have none.
+    """Whether a change at `path` is at or below `name`, or replaces a folder that contains `name`."""
+    # Ignores case, because some file systems do.
     changed, protected = f"{path.casefold()}/", f"{name.rstrip('/').casefold()}/"
     return changed.startswith(protected) or protected.startswith(changed)
 

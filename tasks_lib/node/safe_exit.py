@@ -1,4 +1,4 @@
-"""Decides whether an agent said since its turn began that it is blocked; what stood there before says nothing."""
+"""Decides whether an agent has reported since its turn began that it is blocked; earlier reports do not count."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ from tasks_lib.taskfile.parsing import decode, get_section, parse_task
 
 @dataclass(frozen=True, slots=True)
 class TurnStart:
-    """What was there when a turn began: whatever the agent says is new only against this.
+    """The state when a turn began; what the agent reports counts as new only compared with this.
 
-    `own_file` is the node's task file in the worktree, None if there was none; `notices` the bytes of the notices
-    file; `target` the commit that the agent is told as COORDINATOR_TARGET.
+    `own_file` is the content of the node's task file in the worktree, None if there was none; `notices` the size of
+    the notices file in bytes; `target` the commit that the agent gets as COORDINATOR_TARGET.
     """
 
     state: BranchState
@@ -38,20 +38,21 @@ class TurnStart:
 
 
 def record_turn_start(context: AttemptContext, state: BranchState) -> TurnStart:
-    """Take down what is there, right before a turn."""
+    """Record the current state; call right before a turn."""
     return TurnStart(
         state, read_own_file(context), measure_notices(context.worktree.git_dir), context.run.git.head.last_seen()
     )
 
 
 def find_safe_exit(context: AttemptContext, start: TurnStart, after: BranchState) -> str:
-    """The reason of a Safe Exit said since `start`, "" for none: a notice, a commit, or the task file."""
+    """Return the reason of a Safe Exit since `start`, "" if none: from a notice, a commit, or the task file."""
     return _find_notice(context, start) or _find_commit(context, start, after) or _find_in_file(context, start, after)
 
 
 def _find_notice(context: AttemptContext, start: TurnStart) -> str:
     git_dir = context.worktree.git_dir
-    # A file that became shorter is another one, and is read whole. The number of a turn comes again after a kill.
+    # A file that has become shorter was replaced, so it is read from its beginning. Older notices are left out because
+    # after a kill the same turn number is used again.
     since = start.notices if measure_notices(git_dir) >= start.notices else 0
     for notice in reversed(read_notices(git_dir, since)):
         if notice.turn == context.record.turn.number and notice.level is NoticeLevel.BLOCKING:
@@ -64,7 +65,7 @@ def _find_notice(context: AttemptContext, start: TurnStart) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """Who wrote a commit and when, its subject, and the session that it names; a rebase keeps all of it."""
+    """A commit's author and author date, its subject, and the session that it names; a rebase keeps all of these."""
 
     author: str
     subject: str
@@ -91,7 +92,7 @@ def _find_commit(context: AttemptContext, start: TurnStart, after: BranchState) 
 
 
 def _list_earlier(context: AttemptContext, start: TurnStart, mark: str) -> set[str]:
-    """The commits of that subject that the branch held when the turn began, that the target holds, or that are kept."""
+    """Return the commits with `mark` that the branch had at the turn's start, that the target has, or that are kept."""
     run = context.run
     tips = {start.commit, start.target, run.git.head.newest_seen(), run.git.head.last_seen_base()}
     kept = [f"{KEPT_REFS}/{flatten(name)}" for name in (context.task.id, context.branch)]
@@ -108,7 +109,10 @@ def _read_origin(context: AttemptContext, commit: str) -> _Origin:
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """What a text of the task file says of a block. `is_certain`: the worktree's was surely made from it."""
+    """What one version of the task file says about a block.
+
+    `is_certain` means that the file in the worktree was certainly made from this version.
+    """
 
     is_blocked: bool
     notes: Counter[str]
@@ -116,17 +120,17 @@ class _Version:
 
 
 def read_own_file(context: AttemptContext) -> bytes | None:
-    """The node's task file as it lies in the worktree; None if there is none."""
+    """Return the content of the node's task file in the worktree, None if it is not a regular file."""
     file = context.worktree.path / context.task.path
     return None if file.is_symlink() or not file.is_file() else file.read_bytes()
 
 
 def _find_in_file(context: AttemptContext, start: TurnStart, after: BranchState) -> str:
-    """What the task file in the worktree says of a block, "" unless this turn wrote that.
+    """Return the reason for a block from the task file in the worktree, "" unless this turn wrote it.
 
-    The status may come from the target, or be left from an earlier attempt, while the agent writes something else into
-    the file. Then its word is a line of the Notes that is new: one that speaks of being blocked, or any, if the turn
-    has done nothing else.
+    The status may come from the target or from an earlier attempt, while the agent changes something else in the file.
+    In that case, only a new line of the Notes counts: one that contains "blocked", or any line if the turn has done
+    nothing else.
     """
     data = read_own_file(context)
     if data is None or data == start.own_file or parse_status(data, context.task.path) is not Status.BLOCKED:
@@ -147,7 +151,7 @@ def _find_in_file(context: AttemptContext, start: TurnStart, after: BranchState)
 
 
 def _has_new_work(context: AttemptContext, start: TurnStart, after: BranchState) -> bool:
-    """Whether the branch changes something else than it did when the turn began, its own task file apart."""
+    """Whether the branch's changes, apart from its own task file, differ from those when the turn began."""
     before, now = (
         {(change.path, change.new) for change in find_work(context, commit) if change.path != context.task.path}
         for commit in (start.commit, after.commit)
@@ -156,7 +160,7 @@ def _has_new_work(context: AttemptContext, start: TurnStart, after: BranchState)
 
 
 def _list_versions(context: AttemptContext, start: TurnStart, after: BranchState) -> Iterator[_Version]:
-    """What the worktree's file may have been made from: itself before the turn, and what the target had meanwhile."""
+    """Yield what the worktree's file may be based on: itself before the turn, and the target's versions since."""
     if start.own_file is not None:
         yield _read_version(decode(start.own_file), context.task.path, is_certain=True)
     run, git, path = context.run, context.run.git.repository.git, context.task.path

@@ -1,4 +1,4 @@
-"""Holds an agent's session: turn after turn, until git shows that the work is done, blocked, or not coming."""
+"""Runs an agent's session turn by turn until git shows that the work is done or blocked, or the attempt has failed."""
 
 import time
 from dataclasses import replace
@@ -42,7 +42,7 @@ ASKED_AGAIN = "Your model's provider did not answer for a while. Continue with y
 
 
 async def prepare_worktree(context: AttemptContext) -> None:
-    """Make the node's worktree fit to work in; raises ShellError naming the line of `setup` that failed."""
+    """Prepare the node's worktree for its agent; raises ShellError naming the line of `setup` that failed."""
     log = context.run.log_path(context.task.id, "setup")
     if not context.run.settings.setup:
         await set_up(context, context.worktree, log)
@@ -54,14 +54,14 @@ async def prepare_worktree(context: AttemptContext) -> None:
 
 
 async def set_up(context: AttemptContext, worktree: Worktree, log: Path) -> None:
-    """Copy the listed files in and run `setup`; raises ShellError naming the line that failed."""
+    """Copy the configured files into the worktree and run `setup`; raises ShellError naming the line that failed."""
     await copy_listed(context.run, worktree)
     if context.run.settings.setup:
         await context.unless_stopped(run_setup(context.run, worktree, log))
 
 
 async def run_turns(context: AttemptContext, prompt: str) -> Done | SafeExit | AttemptFailed:
-    """Prompt the session, nudging it at most `watch.nudges` times, until a turn ends in one of these ways."""
+    """Prompt the session until it is done, does a Safe Exit, or fails; nudges it at most `watch.nudges` times."""
     nudges = context.run.settings.watch.nudges
     while True:
         prompt = add_user_messages(context, prompt)
@@ -69,7 +69,7 @@ async def run_turns(context: AttemptContext, prompt: str) -> Done | SafeExit | A
             return AttemptFailed(f"no further turn was started: {excess}")
         ending = await run_turn(context, prompt)
         if isinstance(ending, Done) and context.record.turn.messages:
-            # A person spoke while the turn went on, and the agent has not heard it yet.
+            # The user sent a message during the turn, and the agent has not received it yet.
             prompt = ""
             continue
         if not isinstance(ending, Unfinished):
@@ -83,7 +83,7 @@ async def run_turns(context: AttemptContext, prompt: str) -> Done | SafeExit | A
 
 
 def add_user_messages(context: AttemptContext, prompt: str) -> str:
-    """`prompt` with what persons said since the last one, which counts as heard now."""
+    """Return `prompt` with the user's messages since the last one, and mark them as delivered."""
     said = context.record.turn.messages
     if said:
         context.note(turn=context.record.turn.without_messages())
@@ -91,7 +91,7 @@ def add_user_messages(context: AttemptContext, prompt: str) -> str:
 
 
 async def run_turn(context: AttemptContext, prompt: str) -> TurnEnding:
-    """One prompt and what became of it, as git tells."""
+    """Send one prompt, and judge from git how the turn ended."""
     run = context.run
     start = await run.git.call(read_state_before_turn, context)
     context.note(turn=context.record.turn.begin(start.commit))
@@ -105,9 +105,9 @@ async def run_turn(context: AttemptContext, prompt: str) -> TurnEnding:
 
 
 def read_state_before_turn(context: AttemptContext) -> TurnStart:
-    """The state of the worktree before a turn.
+    """Return the state of the worktree before a turn.
 
-    While this agent waited, another one may have damaged the worktree: then it is made fit again.
+    Restores the worktree first if another agent has damaged it while this one was waiting.
     """
     context.run.shared_state.begin()
     if damage := find_damage(context.worktree):
@@ -117,7 +117,7 @@ def read_state_before_turn(context: AttemptContext) -> TurnStart:
 
 
 def judge_turn(context: AttemptContext, start: TurnStart, end: TurnEnd) -> TurnEnding:
-    """How the turn ended that began at `start`."""
+    """Decide how the turn that began at `start` ended."""
     context.run.shared_state.compare(context.task.id)
     if damage := find_damage(context.worktree):
         return _fail_damaged(context, damage)
@@ -141,7 +141,7 @@ def _fail_damaged(context: AttemptContext, damage: str, *, is_unreadable: bool =
 
 
 async def prompt_session(context: AttemptContext, prompt: str, target: str) -> TurnEnd:
-    """Send `prompt` to the node's session, which is opened if it is not open; `target` is COORDINATOR_TARGET."""
+    """Send `prompt` to the node's session, opening it if needed; `target` is the value of COORDINATOR_TARGET."""
     run, record = context.run, context.record
     if context.session is None:
         role = run.settings.role_for(context.task.level)
@@ -160,11 +160,11 @@ def _find_session_log(context: AttemptContext) -> Path:
 
 
 async def prompt_until_answered(context: AttemptContext, session: Session, prompt: str, turn: TurnSpec) -> TurnEnd:
-    """One turn of a session of this node, whose spending is counted however it ends.
+    """Run one turn of a session of this node; its spending is counted however it ends.
 
-    A provider that asks for patience is asked again in the same conversation, which costs no attempt, until it has
-    given no answer for `watch.limit_seconds`. Raises Interrupted, and stops the run, then, and where the provider
-    refuses what no other session can do better.
+    If the provider limits requests, it is prompted again in the same conversation, which does not use up an attempt.
+    Stops the run and raises Interrupted if the provider has not answered for `watch.limit_seconds`, or if it refuses
+    with an error that every other session would get as well.
     """
     run, limited_at = context.run, 0.0
     while True:
@@ -204,14 +204,14 @@ def _tell_limited(error: str, since: float, limit_seconds: float) -> str:
 
 
 def remember_conversation(context: AttemptContext, conversation: str) -> None:
-    """Note what the backend calls the conversation, so that a later run goes on with it."""
+    """Record the backend's id of the conversation, so that a later run can continue it."""
     context.note(turn=context.record.turn.with_conversation(conversation))
     if context.session:
         context.run.board.show(context.task.id, attach=context.session.attach_command())
 
 
 def describe_session(context: AttemptContext, worktree: Worktree, session: str, role: str, log: Path) -> SessionSpec:
-    """What a session of this node is told of itself."""
+    """Describe a session of this node to the backend."""
     run, record = context.run, context.record
     return SessionSpec(
         session=session,
@@ -236,7 +236,7 @@ def describe_session(context: AttemptContext, worktree: Worktree, session: str, 
 
 
 def digest_worktree(worktree: Worktree) -> str:
-    """What the worktree holds, as a text to be compared; "" while that cannot be read."""
+    """Return a digest of the worktree's content, to compare with another; "" while it cannot be read."""
     try:
         return digest_work(worktree.git)
     except GitError:
@@ -244,7 +244,7 @@ def digest_worktree(worktree: Worktree) -> str:
 
 
 def gather_facts(context: AttemptContext, start: TurnStart, after: BranchState, end: TurnEnd) -> TurnFacts:
-    """Put together what git, the notices and the exit status say of the turn that began at `start`."""
+    """Collect the facts from git, the notices and the exit status about the turn that began at `start`."""
     own = context.task.path
     changed: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
@@ -270,7 +270,7 @@ def gather_facts(context: AttemptContext, start: TurnStart, after: BranchState, 
 
 
 def list_dirty(context: AttemptContext, state: BranchState) -> list[str]:
-    """The paths that the agent has left uncommitted: not a person's, and not a worktree that it made, which is kept."""
+    """Return the paths that the agent left uncommitted, without copied files and nested worktrees, which are kept."""
     dirty = [
         path for path in list_agent_changes(context, state) if not is_copied(path, context.run.settings.copy_paths)
     ]
@@ -287,7 +287,7 @@ def _status_on(context: AttemptContext, commit: str) -> Status | None:
 
 
 def write_first_prompt(context: AttemptContext) -> str:
-    """The prompt that begins or resumes an attempt."""
+    """Write the prompt that begins or resumes an attempt."""
     run, record = context.run, context.record
     briefing = PromptContext(
         settings=run.settings,

@@ -1,4 +1,4 @@
-"""Says which uncommitted paths are an agent's: not what git itself wrote so, nor what `setup` left as it is."""
+"""Tells an agent's uncommitted changes from those that git itself or `setup` made."""
 
 import hashlib
 from collections.abc import Collection
@@ -11,19 +11,19 @@ from tasks_lib.git.inspection.worktree_content import is_as_written
 from tasks_lib.node.attempt_context import AttemptContext
 
 _MOST = 500
-"""So many paths of `setup` are remembered, and so many asked about: more is a folder that should be ignored."""
+"""How many paths of `setup` are recorded, and how many are checked; more are a sign of a folder to be ignored."""
 _READ_BYTES = 1 << 20
 
 
 def read_content_marks(context: AttemptContext) -> dict[str, str]:
-    """The uncommitted paths of the worktree, each with a mark of what is there."""
-    with suppress(GitError):  # A worktree that an agent left broken is looked at, and repaired, before the turn.
+    """Return the uncommitted paths of the worktree, each with a digest of its content; at most `_MOST`."""
+    with suppress(GitError):  # A worktree that an agent left broken is repaired before the turn.
         return {path: _mark(context.worktree.path / path) for path in read_state(context.worktree.git).dirty[:_MOST]}
     return {}
 
 
 def note_setup(context: AttemptContext, before: dict[str, str]) -> None:
-    """Remember what `setup` has left uncommitted since `before`."""
+    """Record the uncommitted paths that `setup` has made or changed since `before`."""
     now = read_content_marks(context)
     made = {path: mark for path, mark in now.items() if before.get(path) != mark}
     if made:
@@ -33,13 +33,13 @@ def note_setup(context: AttemptContext, before: dict[str, str]) -> None:
 
 
 def list_agent_changes(context: AttemptContext, state: BranchState) -> tuple[str, ...]:
-    """Those of the uncommitted paths of `state` that its agent is asked about."""
+    """Return the uncommitted paths of `state` that the agent has to commit or remove."""
     known, git = _read(context), context.run.git.isolation.checking_out(context.worktree)
     own: list[str] = []
     for path in state.dirty[:_MOST]:
         if known.get(path) == _mark(context.worktree.path / path):
             continue
-        # An agent's own git writes files by the person's settings, ours by those of the commit.
+        # The agent's git checks out files with the user's settings, coordinator's git with those of the commit.
         entry = context.run.git.objects.find_entry(state.commit, path) if state.commit else None
         writers = (git, context.worktree.git) if entry else ()
         if not entry or not any(is_as_written(one, context.worktree, entry, path) for one in writers):
@@ -48,7 +48,7 @@ def list_agent_changes(context: AttemptContext, state: BranchState) -> tuple[str
 
 
 def list_excused(state: BranchState, own: Collection[str]) -> tuple[str, ...]:
-    """The uncommitted paths of `state` that are not among `own`."""
+    """Return the uncommitted paths of `state` that are not in `own`."""
     return tuple(path for path in state.dirty if path not in own)
 
 
