@@ -1,1 +1,1 @@
-"""The merge queue: verifying candidates, following the base, publishing."""
+"""Lands finished work: the merge queue, verifying candidates, following the base, publishing."""

@@ -1,4 +1,4 @@
-"""Decides whether the task files that a node adds make a graph together with those of the head."""
+"""Decides whether the task files that a node adds form a valid graph together with those on the head."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,16 @@ from tasks_lib.prompts.agent_prompts import MAX_LISTED
 from tasks_lib.text import tell_rest
 
 MOST_GENERATIONS = 4
-"""A plan, its parts and what these are divided into are three; more is planning about planning."""
+"""A plan, its parts, and their subtasks are three generations; with more, agents only plan further planning."""
 
 
 def may_add_files(landing: Landing) -> bool:
-    """Whether files of this landing can change the graph; of other levels' only the node's own file is taken."""
+    """Whether this landing may add task files; from nodes of other levels, only the node's own task file is taken."""
     return landing.commit != "" and landing.task.level in LEVELS_THAT_ADD_FILES
 
 
 def find_new_faults(reader: TaskReader, candidate: Candidate) -> tuple[Fault, ...]:
-    """The errors in the task files of `candidate` that its head does not have, sorted."""
+    """Return the errors in the task files of `candidate` that its head does not have, sorted."""
     errors = _find_errors(reader, candidate.commit)
     return tuple(sorted(errors - _find_errors(reader, candidate.head))) if errors else ()
 
@@ -32,16 +32,16 @@ def _find_errors(reader: TaskReader, commit: str) -> set[Fault]:
 
 
 def find_new_tasks(reader: TaskReader, candidate: Candidate) -> tuple[str, ...]:
-    """The ids of the tasks that `candidate` adds to its head."""
+    """Return the ids of the tasks that `candidate` adds to its head."""
     known = {task.id for task in reader.read(candidate.head).tasks}
     return tuple(task.id for task in reader.read(candidate.commit).tasks if task.id not in known)
 
 
 class AddedTasks:
-    """The tasks that agents add in one run, and how far each of them is from those that a person wrote.
+    """The tasks that agents add in one run, and how many generations each is from a task that the user wrote.
 
-    Each landing of a planning node is progress, so a graph in which each adds two more would be worked for ever.
-    Therefore tasks that were added by added ones, by added ones and so on are taken for `MOST_GENERATIONS` only.
+    Each landing of a planning node is progress, so a graph in which each one adds two more would run forever.
+    Therefore added tasks may add further tasks for at most `MOST_GENERATIONS` generations.
     """
 
     def __init__(self, reader: TaskReader) -> None:
@@ -49,7 +49,7 @@ class AddedTasks:
         self._generation: dict[str, int] = {}
 
     def refuse(self, candidate: Candidate, landing: Landing) -> GivenBack | None:
-        """What the session has to change before the tasks that it adds may land."""
+        """Return what the session has to change before the tasks that it adds may land, None if nothing."""
         if not may_add_files(landing):
             return None
         if faults := find_new_faults(self._reader, candidate):
@@ -62,7 +62,7 @@ class AddedTasks:
         return GivenBack(reason, MANY_GENERATIONS.format(reason=reason))
 
     def note_landed(self, candidate: Candidate, landing: Landing) -> None:
-        """The work of `landing` has landed with `candidate`."""
+        """Record that the work of `landing` has landed with `candidate`."""
         if may_add_files(landing):
             generation = self._generation.get(landing.task.id, 0) + 1
             self._generation |= dict.fromkeys(find_new_tasks(self._reader, candidate), generation)
@@ -73,7 +73,7 @@ itself if it is small enough; otherwise do a Safe Exit, so that a person decides
 
 
 def write_faults_prompt(faults: Sequence[Fault], head: str) -> str:
-    """The further turn of a session whose task files do not fit the graph of `head`, a commit."""
+    """Write the next prompt for a session whose task files form no valid graph with those at the commit `head`."""
     listed = "\n".join(f"- {fault}" for fault in faults[:MAX_LISTED])
     more = tell_rest(len(faults), MAX_LISTED, "\n… and ")
     return f"""Together with the task files on the head, your task files do not form a valid graph:

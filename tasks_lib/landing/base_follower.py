@@ -1,4 +1,4 @@
-"""Follows the base: notices that somebody else moved it, and brings the head and its unpublished merges onto it."""
+"""Follows the base: detects that something else moved it, and brings the head and its unpublished merges onto it."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,9 +18,9 @@ from tasks_lib.runtime.run_context import Run
 class BaseFollower:
     """Keeps the head of one run on its base.
 
-    `is_behind` says that the base has moved past the limit for moving bases: the head stays where it is, and publishing
-    waits. `is_rewritten` says that the base no longer contains what was published: nothing lands until someone has
-    decided what is meant.
+    `is_behind` is set when the base has moved more often than the limit for moving bases allows: the head stays where
+    it is, and publishing waits. `is_rewritten` is set when the base no longer contains what was published: nothing
+    lands until the user has resolved this.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class BaseFollower:
         limit: MovingBaseLimit,
         fetch_base: Callable[[], object],
     ) -> None:
-        """`fetch_base` fetches the base where it is on a remote; it may raise CoordinatorError."""
+        """`fetch_base` fetches the base if it is on a remote; it may raise CoordinatorError."""
         self._run = run
         self._moves = moves
         self._fetch_base = fetch_base
@@ -44,12 +44,12 @@ class BaseFollower:
     # For publishing, and for watching the base.
 
     async def follow_base(self) -> str:
-        """Bring the head onto the base if somebody else moved it; returns why nothing may land, "" if it may."""
+        """Bring the head onto the base if something else moved it; return why nothing may land, "" if it may."""
         async with self._moves.turn(FIRST):
             return await self.follow_in_turn()
 
     async def follow_base_once_more(self) -> str:
-        """As `follow_base`, even past the limit: for when no node is running, once for what has landed so far.
+        """Like `follow_base`, but even past the limit; for when no node is running, once per number of landed nodes.
 
         Returns why nothing may be published, "" if it may.
         """
@@ -58,7 +58,7 @@ class BaseFollower:
         return await self.follow_base()
 
     async def find_rewritten(self) -> str:
-        """Why nothing may be published, "" if the base still contains what was published; nothing is moved."""
+        """Return why nothing may be published, "" if the base still contains what was published; moves nothing."""
         run, known = self._run, self._known_base
         base = await run.git.call(run.git.head.base)
         if known is None or await run.git.call(run.git.head.contains, known, base):
@@ -66,15 +66,15 @@ class BaseFollower:
         return await run.git.call(describe_rewritten_base, run, base, known)
 
     def note_published(self, commit: str) -> None:
-        """The base was moved to `commit` of the head: from now on it must contain that."""
+        """Record that the base was moved to `commit` of the head, which it must contain from now on."""
         self._known_base = commit
         self.is_behind = False
         self.moving_base_limit.reset_rounds()
 
-    # For the merge queue, while it is its turn to move the head.
+    # For the merge queue, during its turn to move the head.
 
     async def follow_in_turn(self) -> str:
-        """As `follow_base`, for a caller whose turn it is already."""
+        """Like `follow_base`, for a caller that already has the turn."""
         head = self._run.git.head
         if self._known_base and head.is_as_seen(self._known_base) and not self.is_behind:
             return ""
@@ -96,7 +96,10 @@ class BaseFollower:
         return ""
 
     async def count_round(self, candidate: Candidate, *, is_moved: bool) -> None:
-        """Count a verification of `candidate`, which the head moved to or not: lost if the base moved meanwhile."""
+        """Count one verification of `candidate` as a round, lost if the base moved meanwhile.
+
+        `is_moved` is whether the head was moved to `candidate`.
+        """
         call, head = self._run.git.call, self._run.git.head
         known = self._known_base or candidate.head
         if is_moved and head.is_as_seen(known):
@@ -107,23 +110,23 @@ class BaseFollower:
             await call(self.moving_base_limit.count_lost_round, known, base)
 
     async def hold_head(self, commit: str) -> None:
-        """Stop following the base for now: the head stays at `commit`, and what lands there is published later."""
+        """Stop following the base for now: the head stays at `commit`, and work that lands on it is published later."""
         self.is_behind = True
         await self._run.git.call(self._run.git.head.hold, commit)
 
     def last_seen(self) -> tuple[str, str]:
-        """Head and base as they were last read."""
+        """Return the head and the base as last read."""
         return self._run.git.head.last_seen(), self._run.git.head.last_seen_base()
 
     async def has_news_since(self, seen: tuple[str, str]) -> bool:
-        """Whether head or base, read again now, differ from `seen`: then what was red may be green."""
+        """Read head and base again; return whether they differ from `seen`, so that a red `verify` may pass now."""
         with suppress(CoordinatorError):
             await self._run.git.call(self._fetch_base)
         await self._run.git.call(self._run.git.head.base)
         return self.last_seen() != seen
 
     async def _rebuild(self, needed: NeedsRebuild) -> str:
-        """Replace the unpublished commits by ones on the new base; returns why that cannot be done, "" if it was."""
+        """Replace the unpublished commits with new ones on the new base; return why that failed, "" if it did not."""
         run = self._run
         count = len(needed.commits)
         run.board.say(f"{run.project.base_name} moved: recreating {count} unpublished commits on it.")
@@ -138,7 +141,7 @@ class BaseFollower:
         return ""
 
     def _note_followed(self, base: str) -> None:
-        """The head is on `base`, which others may have moved again since it was compared."""
+        """Record that the head is on `base`, which may have moved again since it was compared."""
         self.is_rewritten = False
         self.is_behind = False
         if base != self._known_base:
@@ -146,6 +149,6 @@ class BaseFollower:
             self._moves.changed.set()
 
     def _reset_local_rounds(self) -> None:
-        # What was fetched does not say where the branch of a remote is now; there only a push resets the rounds.
+        # A fetch does not show where the remote branch is now, so with a remote only a push resets the rounds.
         if not self._run.project.is_remote:
             self.moving_base_limit.reset_rounds()

@@ -1,4 +1,4 @@
-"""Verifies commits in a worktree that is proved to hold them, and tells a broken gate from red work."""
+"""Verifies commits in a worktree whose content is checked against them, and tells a broken gate from red work."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,14 +18,14 @@ from tasks_lib.verify_output import KILLED
 
 _CHECK_OUT = "git checkout"
 _TRIES = 2
-"""A worktree that is not the commit is thrown away; another one that is not either is no accident."""
+"""A worktree that differs from its commit is discarded; if a second one differs as well, it is not by chance."""
 
 
 class Verifier:
-    """Runs `verify` on one commit at a time, and remembers which are green."""
+    """Runs `verify` on one commit at a time, and remembers the green ones."""
 
     def __init__(self, run: Run, verifying: Callable[[], AbstractContextManager[None]]) -> None:
-        """`verifying` makes the context in which `verify` runs."""
+        """`verifying` returns the context manager in which `verify` runs."""
         self._run = run
         self._verifying = verifying
         self._green: dict[str, Green] = {}
@@ -35,7 +35,7 @@ class Verifier:
         self._alternates = read_alternates(run.git.repository.common_dir)
 
     async def find_red(self, commit: str, node_id: str) -> Red | None:
-        """None if `verify` passes on `commit`, or none is configured; `node_id` is whose work it is, or ""."""
+        """Return None if `verify` passes on `commit` or is not configured; `node_id` is the node it is for, or ""."""
         if not self._run.settings.verify or commit in self._green:
             return None
         if node_id:
@@ -43,7 +43,7 @@ class Verifier:
         log = self._run.log_path(node_id or "head", f"verify-{commit[:12]}")
         result = await self._judge(commit, log)
         if isinstance(result, Red) and result.broken == KILLED:
-            # What ran beside it may have needed the memory.
+            # It may have been killed because something else running at the same time needed the memory.
             result = await self._judge(commit, log)
         if isinstance(result, Red):
             return result
@@ -51,7 +51,7 @@ class Verifier:
         return None
 
     async def find_base_red(self, head: str) -> Held | None:
-        """Why nothing can land: `verify` is red on `head` alone, so no session is to blame; None if it passes."""
+        """Return None if `verify` passes on `head` alone, else why nothing can land: then no session is to blame."""
         red = await self.find_red(head, "")
         return hold_red_base(red, self._run.project.base_name) if red else None
 
@@ -63,7 +63,7 @@ class Verifier:
         return Red(f"{_CHECK_OUT} {commit[:12]}", "does not produce its files", held, str(log), held)
 
     def find_added_alternates(self) -> str:
-        """Why objects that git finds now may be gone tomorrow, "" if they are where they were when the run began."""
+        """Return which alternates were added during this run, whose objects may be missing later; "" if none."""
         common_dir = self._run.git.repository.common_dir
         if added := read_alternates(common_dir) - self._alternates:
             where = find_alternates_file(common_dir)
@@ -71,16 +71,16 @@ class Verifier:
         return ""
 
     def reuse_result(self, head: str, commit: str) -> None:
-        """`commit` changes nothing that `verify` looks at, so it is as green as `head`."""
+        """Reuse the result of `head` for `commit`, which changes nothing that `verify` checks."""
         if head in self._green:
             self._green[commit] = self._green[head]
 
     def untested_lines_of(self, commit: str) -> Green:
-        """What of `verify` ran no test on `commit`, which is green."""
+        """Return the result for `commit`, which is green, with the lines of `verify` that ran no test."""
         return self._green.get(commit, Green())
 
     def say_once(self, message: str) -> None:
-        """Say something of the gate, once in a run."""
+        """Show a message about the gate, once per run."""
         if message not in self._said:
             self._said.add(message)
             self._run.board.say(message)
@@ -91,7 +91,7 @@ class Verifier:
             self._worktree = None
 
     async def _hold_worktree(self, commit: str) -> Worktree | str:
-        """A worktree that holds `commit`, or why there is none."""
+        """Return a worktree that contains exactly `commit`, or why there is none."""
         why = ""
         for _ in range(_TRIES):
             try:
@@ -122,7 +122,7 @@ class Verifier:
             self._worktree = None
 
     async def _look_after_setup(self, worktree: Worktree) -> None:
-        """`setup` is the person's and may write what it likes; that `verify` then sees other files is said."""
+        """Report tracked files that `setup` changed before `verify`; it may do so, because it is the user's."""
         if not self._run.settings.setup:
             return
         changed = await self._run.git.call(list_changed, self._run.git.isolation.checking_out(worktree))

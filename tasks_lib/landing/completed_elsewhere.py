@@ -1,28 +1,28 @@
-"""Notices that somebody else has completed a node that is worked here, so that nothing lands twice."""
+"""Detects that somebody else has completed a node that is running here, so that nothing lands twice."""
 
 from tasks_lib.runtime.node_registry import MAX_HISTORY
 from tasks_lib.runtime.run_context import Run
 
 
 def find_completing_commit(run: Run, task_id: str, head: str) -> str:
-    """The commit that completed a node on `head`, or `head` where nobody knows."""
+    """Return the commit that completed a node on `head`, or `head` if it is not found."""
     return run.git.head.find_landed(head, MAX_HISTORY).get(task_id, head)
 
 
 def find_completed_elsewhere(run: Run, task_id: str) -> str:
-    """The commit by which somebody else has completed a node that is open here, "" if nobody has."""
+    """Return the commit with which somebody else has completed a node that is open here, "" if nobody has."""
     head = run.git.head.last_seen()
     return find_completing_commit(run, task_id, head) if is_completed_at(run, task_id, head) else ""
 
 
 def is_completed_at(run: Run, task_id: str, commit: str) -> bool:
-    """Whether the task files at `commit` say that a node is completed."""
+    """Whether a node is completed according to the task files at `commit`."""
     task = run.git.reader.read(commit).find(task_id)
     return task is not None and task.is_completed
 
 
 def end_completed_elsewhere_nodes(run: Run) -> None:
-    """End the sessions of nodes that the base shows as completed; their work is kept. Call on the event loop."""
+    """End the sessions of nodes that are completed on the base; their work is kept. Call on the event loop."""
     tasks = run.git.reader.read(run.git.head.last_seen_base())
     for node_id in run.requests.open_nodes():
         if (task := tasks.find(node_id)) and task.is_completed:
@@ -30,5 +30,5 @@ def end_completed_elsewhere_nodes(run: Run) -> None:
 
 
 def describe_completed_elsewhere(task_id: str, commit: str) -> str:
-    """What a person is told of a node that was worked for nothing."""
+    """Describe to the user a node that ran here although somebody else has completed it."""
     return f"{task_id} was completed by someone else ({commit[:12]}); the work done here is kept."

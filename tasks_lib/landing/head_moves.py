@@ -1,4 +1,4 @@
-"""Moves the head of one run: one caller at a time, lowest rank first, and every move is announced."""
+"""Moves the head of one run, one caller at a time, lowest rank first, and announces every move."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -9,18 +9,18 @@ from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.session_slots import SessionSlots
 
 FIRST = float("-inf")
-"""The rank of what needs no verify: it comes before every merge."""
+"""The rank of callers that do not need to verify: they come before every merge."""
 
 
 class HeadMoves:
     """What the merge queue and the base follower share: composing commits, taking turns, and moving the head.
 
-    `changed` is set when work that is held may be able to land. `taking_back` is locked while merges are taken back,
-    until their nodes have their branches again. `landed` counts the nodes that have landed in this run.
+    `changed` is set when work that was held may be able to land. `taking_back` is locked while merges are taken back,
+    until the branches of their nodes are restored. `landed` counts the nodes that have landed in this run.
     """
 
     def __init__(self, run: Run, on_moved: Callable[[], None]) -> None:
-        """`on_moved` is called on the event loop after each move."""
+        """`on_moved` is called on the event loop after each move of the head."""
         self._git = run.git
         self._on_moved = on_moved
         self._turns = SessionSlots(1)
@@ -33,7 +33,7 @@ class HeadMoves:
 
     @asynccontextmanager
     async def turn(self, rank: float) -> AsyncGenerator[None]:
-        """Let nobody else move the head while the block runs; callers wait by `rank`, lowest first."""
+        """Prevent other callers from moving the head while the block runs; they wait by `rank`, lowest first."""
         await self._turns.acquire(rank)
         try:
             yield
@@ -41,9 +41,9 @@ class HeadMoves:
             self._turns.release()
 
     async def advance(self, candidate: Candidate) -> bool:
-        """Move the head to `candidate`; False if it was elsewhere.
+        """Move the head to `candidate`; return False if the head was not where `candidate` expects it.
 
-        A move that has begun is completed even when the caller is cancelled, and counts if it succeeds.
+        A move that has begun is completed even if the caller is cancelled; if it succeeds, the cancellation is ignored.
         """
         moving = asyncio.ensure_future(self._git.call(self._git.head.advance, candidate.head, candidate.commit))
         try:
@@ -57,10 +57,10 @@ class HeadMoves:
         return is_moved
 
     def announce(self) -> None:
-        """Say that the head has moved, for whoever moved it without `advance`."""
+        """Announce that the head has moved; call after moving it without `advance`."""
         self._on_moved()
 
     def note_landed(self) -> None:
-        """A node has landed: work that is held may land now, and the base may be followed once more."""
+        """Count a landed node: work that was held may land now, and the base may be followed once more."""
         self.landed += 1
         self.changed.set()

@@ -1,4 +1,4 @@
-"""Brings accepted work onto the head, one at a time: merged in memory, verified as merged, compared and swapped in."""
+"""Lands accepted work on the head one node at a time: merge in memory, verify the merge, compare-and-swap the head."""
 
 import asyncio
 import time
@@ -44,7 +44,7 @@ class MergeQueue:
         return self._moves.composer
 
     async def land(self, landing: Landing, rank: float) -> LandingResult:
-        """Land finished work; returns when it is on the head, or cannot get there as it is."""
+        """Land finished work; return once it is on the head, or cannot land as it is."""
         held = 0
         while True:
             async with self._moves.turn(rank):
@@ -58,7 +58,7 @@ class MergeQueue:
                 return result
 
     async def commit_to_head(self, compose: Callable[[str], Candidate]) -> str:
-        """Move the head to a commit of task files alone, made by `compose(head)`; returns that commit."""
+        """Move the head to a commit made by `compose(head)` that changes only task files; return that commit."""
         async with self._moves.turn(FIRST):
             while True:
                 head = self._run.git.head.last_seen()
@@ -68,12 +68,12 @@ class MergeQueue:
                     return candidate.commit
 
     async def wait_for_restored_branches(self) -> None:
-        """Return when no merge is being taken back: then each such node has its branch, and may run again."""
+        """Wait while merges are being taken back; afterwards their nodes have their branches again and may run."""
         async with self._moves.taking_back:
             return
 
     def give_up(self) -> None:
-        """Nothing else can make progress: stop waiting for the base to be fixed."""
+        """Stop waiting for the base to be fixed; call when nothing else can make progress."""
         self._is_given_up = True
         self._moves.changed.set()
 
@@ -99,7 +99,7 @@ class MergeQueue:
         return Held(self._base_follower.moving_base_limit.explain())
 
     def _compose(self, landing: Landing, head: str) -> Candidate | GivenBack | CompletedElsewhere:
-        """The commit on `head` that would land it, or why there is none. Blocking."""
+        """Compose the commit on `head` that would land `landing`, or return why there is none. Blocking."""
         entry = self._run.git.objects.find_entry(head, landing.task.path)
         is_as_known = entry is not None and entry.oid == landing.task.blob
         if landing.task.is_completed if is_as_known else is_completed_at(self._run, landing.task.id, head):
@@ -112,7 +112,7 @@ class MergeQueue:
         return made
 
     async def _find_refusal(self, candidate: Candidate, landing: Landing) -> Held | GivenBack | None:
-        """Why `candidate` may not land, None if it may: what it adds is sound, and `verify` passes on it."""
+        """Return why `candidate` may not land, None if the tasks that it adds are valid and `verify` passes on it."""
         if back := await self._run.git.call(self._additions.refuse, candidate, landing):
             return back
         if red := await self._verifier.find_red(candidate.commit, landing.task.id):
@@ -120,7 +120,7 @@ class MergeQueue:
         return await self._judge_untested_lines(candidate)
 
     async def _judge_untested_lines(self, candidate: Candidate) -> Held | GivenBack | None:
-        """What becomes of work on which a test runner ran no test, None if it may land."""
+        """Decide what happens to work on which a line of `verify` ran no test; None if it may land."""
         green = self._verifier.untested_lines_of(candidate.commit)
         if not green.idle:
             return None
@@ -140,10 +140,10 @@ class MergeQueue:
         return give_back_red(red, candidate.head, self._run.agents.instructions.templates)
 
     async def _move_head(self, candidate: Candidate) -> bool:
-        """Move the head to `candidate`; False if it was elsewhere.
+        """Move the head to `candidate`; return False if the head was not where `candidate` expects it.
 
-        A base that has moved in too many rounds in a row is no longer followed: the head stays where `candidate` was
-        made, which lands there and is published later.
+        A base that has moved in too many rounds in a row is no longer followed: the head is held where `candidate` was
+        composed, so that it lands there and is published later.
         """
         is_moved = await self._moves.advance(candidate)
         await self._base_follower.count_round(candidate, is_moved=is_moved)
@@ -153,9 +153,9 @@ class MergeQueue:
         return await self._moves.advance(candidate)
 
     async def _wait_for_base(self, held: Held, times: int) -> bool:
-        """Wait until the base has moved or work has landed; False if nothing else makes progress meanwhile.
+        """Wait until the base has moved or work has landed; return False if nothing else can make progress meanwhile.
 
-        Work that was held `times` in a row, three or more, also waits for a pause that grows each time.
+        Work that was held three or more `times` in a row also waits for a pause that grows each time.
         """
         self.waiting_for_base += 1
         base = self._run.project.base_name

@@ -1,4 +1,4 @@
-"""Makes unpublished merges again on a base that moved, and takes back those that no longer merge or verify there."""
+"""Recreates unpublished merges on a base that moved, and takes back those that no longer merge or verify there."""
 
 import asyncio
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from tasks_lib.settings.schema import digest_verify
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What replaces the unpublished commits: the head moves to `tip`.
+    """The replacement of the unpublished commits: the head moves to `tip`.
 
-    `taken_back` no longer merge, or are red, on the new base; the nodes of `completed_elsewhere` were completed there
-    by somebody else. Both are commits of the old head, oldest first.
+    Commits in `taken_back` no longer merge or are red on the new base; the nodes of those in `completed_elsewhere` were
+    completed there by somebody else. Both contain commits of the old head, oldest first.
     """
 
     tip: str
@@ -32,7 +32,7 @@ class Rebuilt:
 
 
 class MergeRebuilder:
-    """Rebuilds the unpublished commits of one run. Call it only while it is your turn to move the head."""
+    """Rebuilds the unpublished commits of one run. Call it only during a turn to move the head."""
 
     def __init__(self, run: Run, moves: HeadMoves, verifier: Verifier) -> None:
         self._run = run
@@ -40,9 +40,9 @@ class MergeRebuilder:
         self._verifier = verifier
 
     async def rebuild(self, base: str, commits: tuple[str, ...]) -> Rebuilt | Held:
-        """Make `commits`, oldest first, again on `base` and verify each of them; no ref moves.
+        """Recreate `commits`, oldest first, on `base` and verify each of them; moves no ref.
 
-        Returns Held if `verify` is red without them, so that nothing says which of them are good.
+        Returns Held if `verify` is red without them, because then it cannot show which of them are good.
         """
         call, tip = self._run.git.call, base
         taken_back: list[str] = []
@@ -63,12 +63,12 @@ class MergeRebuilder:
         return Rebuilt(tip, tuple(taken_back), tuple(completed_elsewhere))
 
     async def apply(self, head: str, rebuilt: Rebuilt) -> None:
-        """Move the head from `head` to what was rebuilt; nodes that were taken back have their branches again."""
+        """Move the head from `head` to `rebuilt.tip`, and restore the branches of nodes whose merges are taken back."""
         applying = asyncio.ensure_future(self._apply(head, rebuilt))
         try:
             await asyncio.shield(applying)
         except asyncio.CancelledError:
-            # The head may have moved by now, and whoever shows what landed has to know.
+            # The head may have moved already, and the board must show what landed.
             await applying
             raise
 
@@ -81,7 +81,7 @@ class MergeRebuilder:
         async with self._moves.taking_back:
             is_moved = await run.git.call(run.git.head.replace, head, rebuilt.tip)
             for commit in rebuilt.taken_back:
-                # Again, because the branch may still have been there, about to be deleted as landed.
+                # Again, because before, the branch may still have existed and been about to be deleted as landed.
                 await run.git.call(self._restore_branch, commit)
             if is_moved:
                 await self._show_taken_back(rebuilt.taken_back)
@@ -89,17 +89,17 @@ class MergeRebuilder:
         if is_moved:
             self._moves.announce()
 
-    # Blocking: called in a thread for git.
+    # These block; call them in a git thread.
 
     def _compose(self, commit: str, onto: str) -> Candidate | None:
-        """`commit` made again on `onto`, None if it no longer merges or its task files have new errors there."""
+        """Recreate `commit` on `onto`; None if it no longer merges or its task files have new errors there."""
         made = recompose(self._moves.composer, commit, onto, digest_verify(self._run.settings))
         if isinstance(made, Conflict) or find_new_faults(self._run.git.reader, made):
             return None
         return made
 
     def _is_completed_elsewhere(self, commit: str, tip: str) -> bool:
-        """Whether somebody else completed the node that `commit` is about."""
+        """Whether somebody else has completed the node of `commit` at `tip`."""
         return is_completed_at(self._run, self._read_task_id(commit), tip)
 
     def _keep(self, commit: str) -> None:
@@ -109,7 +109,7 @@ class MergeRebuilder:
         return read_commit(self._run.git.objects, commit).trailers.get(TASK, "")
 
     def _restore_branch(self, commit: str) -> str:
-        """Create the branch of a merge that is taken back again, for the node's next run; returns a line about it."""
+        """Recreate the branch of a merge that is taken back, for the node's next attempt; return a message about it."""
         merge = read_commit(self._run.git.objects, commit)
         task_id = merge.trailers.get(TASK, "")
         if len(merge.parents) > 1 and task_id:
@@ -119,7 +119,7 @@ class MergeRebuilder:
             f"{task_id or commit[:12]} no longer merges onto {target}; its branch is kept and the node will run again."
         )
 
-    # Showing what became of them.
+    # Showing the results.
 
     async def _show_taken_back(self, commits: tuple[str, ...]) -> None:
         for commit in commits:

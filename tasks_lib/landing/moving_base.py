@@ -1,10 +1,10 @@
-"""Bounds how often a run follows a base that moves whenever it has verified: because of the run, or of quick others.
+"""Limits how often a run follows a base that moves during every verification, whether the run or others move it.
 
-A round is one verification, of work that is to land or that is made again on a base that moved. It is lost if the base
-moved meanwhile. A round that is not lost is progress and resets the count, so others who push often are followed for as
-long as work gets through between two of their pushes. After `MAX_IN_A_ROW` lost rounds the base is no longer followed:
-work lands on the head as it is, publishing waits, and another round is run only after a pause that doubles each time,
-and once when no node is left to run. So whatever moves the base, a run ends, with a publication pending.
+A round is one verification, of work that is about to land or that is recreated on a base that moved. It is lost if the
+base moved meanwhile. A round that is not lost is progress and resets the count, so a base to which others push often is
+followed as long as work gets through between two pushes. After `MAX_IN_A_ROW` lost rounds the base is no longer
+followed: work lands on the head as it is, publishing waits, and another round runs only after a pause that doubles each
+time, and once more when no node is left to run. So whatever moves the base, a run ends, with publishing still pending.
 """
 
 import time
@@ -21,18 +21,21 @@ MOST_PAUSE_SECONDS = 300.0
 _READ = 20
 _SAID = 3
 _SLACK_SECONDS = 1.0
-"""git writes down whole seconds."""
+"""git stores commit times in whole seconds."""
 
 
 def find_pause(times: int) -> float:
-    """Seconds to wait before what failed `times` in a row is tried again: at first none, then longer and longer."""
+    """Return the seconds to wait after `times` failures in a row: 0 below `MAX_IN_A_ROW`, then doubling each time.
+
+    At most `MOST_PAUSE_SECONDS`.
+    """
     if times < MAX_IN_A_ROW:
         return 0.0
     return min(FIRST_PAUSE_SECONDS * 2 ** min(times - MAX_IN_A_ROW, 9), MOST_PAUSE_SECONDS)
 
 
 class MovingBaseLimit:
-    """The rounds of one run. Safe to call from threads one at a time, as the queue does."""
+    """Counts the rounds of one run. May be called from any thread, but only one at a time, as the queue does."""
 
     def __init__(self, git: Git, base_name: str, *, is_remote: bool) -> None:
         self._git = git
@@ -47,16 +50,16 @@ class MovingBaseLimit:
 
     @property
     def is_reached(self) -> bool:
-        """Whether so many rounds were lost in a row that the base is followed no more at once."""
+        """Whether so many rounds were lost in a row that the base is no longer followed immediately."""
         return self.lost_in_a_row >= MAX_IN_A_ROW
 
     @property
     def may_retry(self) -> bool:
-        """Whether a round may be run now that only brings unpublished work onto the base."""
+        """Whether a round that only brings unpublished work onto the base may run now."""
         return not self.is_reached or time.monotonic() >= self._next_at
 
     def claim_last_try(self, landed: int) -> bool:
-        """Allow one more round at once, now that nothing is at work; once for each state of `landed` nodes."""
+        """Allow one more round immediately, when nothing is running; once for each number of `landed` nodes."""
         is_new, self._tried_at = self._tried_at != landed, landed
         if is_new:
             self._next_at = 0.0
@@ -64,7 +67,7 @@ class MovingBaseLimit:
 
     @contextmanager
     def verifying(self) -> Generator[None]:
-        """Remember when a verification went on."""
+        """Record when a verification began and ended."""
         began = time.time()
         try:
             yield
@@ -72,15 +75,15 @@ class MovingBaseLimit:
             self._verified = [*self._verified, (began, time.time())][-_READ:]
 
     def reset_rounds(self) -> None:
-        """Work landed, or was published, before the base moved again."""
+        """Reset the count; call when work has landed or was published before the base moved again."""
         self.lost_in_a_row, self._next_at, self._movers = 0, 0.0, []
 
     def count_lost_round(self, before: str, after: str) -> None:
-        """The base moved from the commit `before` to `after` in a round, which came to nothing."""
+        """Count a lost round, in which the base moved from the commit `before` to `after`; each move counts once."""
         if before == after or after == self._seen:
             return
         self._seen = after
-        if not self.is_reached:  # What is said then stays the same, so that it is said once.
+        if not self.is_reached:  # Afterwards the explanation stays the same, so that it is shown only once.
             new = list_new_commits(self._git, before, after, _READ)
             known = {one.id: one for one in (*self._movers, *new)}
             self._movers = list(known.values())
@@ -88,7 +91,7 @@ class MovingBaseLimit:
         self._next_at = time.monotonic() + find_pause(self.lost_in_a_row)
 
     def explain(self) -> str:
-        """Why publishing waits, and what moves the base: one sentence."""
+        """Explain in one sentence why publishing waits, and what moves the base."""
         often = f"{self._what}, {min(self.lost_in_a_row, MAX_IN_A_ROW)} times in a row"
         if not self._movers:
             return often

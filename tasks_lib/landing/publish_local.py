@@ -1,4 +1,4 @@
-"""Publishes the head to the person's branch beside the run: the newest head wins, and what waits is said once."""
+"""Publishes the newest head to the user's local branch during the run, and reports once why publishing waits."""
 
 import asyncio
 
@@ -9,11 +9,14 @@ from tasks_lib.landing.base_follower import BaseFollower
 from tasks_lib.runtime.run_context import Run
 
 PAUSE_SECONDS = 1.0
-"""A graph of quick nodes moves the head many times a second; a person's checkout need not follow each move."""
+"""A graph of quick nodes moves the head many times a second; the user's checkout need not follow each move."""
 
 
 class LocalPublisher:
-    """Fast-forwards the target whenever the head has moved; a refusal waits for the next move and stops nothing."""
+    """Fast-forwards the target whenever the head has moved; after a refusal, nodes continue and the next move retries.
+
+    `pending` is why the target does not have all of the head, "" if it does.
+    """
 
     def __init__(self, run: Run, base_follower: BaseFollower) -> None:
         self._run = run
@@ -35,7 +38,7 @@ class LocalPublisher:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def publish_now(self) -> None:
-        """Publish the head as it is; why it waits, if it does, is in `pending` and said aloud when it changes."""
+        """Publish the current head; if that has to wait, set `pending` to the reason and show it if it is new."""
         run = self._run
         async with self._one_at_a_time:
             try:
@@ -49,7 +52,7 @@ class LocalPublisher:
             self.pending = reason
 
     async def publish_when_idle(self) -> None:
-        """Follow a base past the limit once more, now that no node is running, and publish.
+        """Follow a base past the limit once more and publish; call when no node is running.
 
         Called again if that moves the head.
         """
@@ -61,15 +64,15 @@ class LocalPublisher:
             await self.publish_now()
 
     async def finish(self) -> None:
-        """Publish what there is, as the last thing of a run."""
+        """Publish what has landed, as the last step of a run."""
         await self.publish_now()
 
     def _publish(self) -> str:
-        """Why it waits, "" if the target has it all. Called by one at a time."""
+        """Publish the head; return why that waits, "" if the target has all of it. Call from one thread at a time."""
         run = self._run
         head, base = run.git.head.current(), run.git.head.base()
         if self._published and not run.git.head.contains(self._published, base):
-            # A person took it back. To move the branch forward again would undo that.
+            # The user has taken it back, and moving the branch forward again would undo that.
             return f"it was rewritten and no longer contains {self._published[:12]}, which had been published"
         if reason := fast_forward_local_branch(run, head):
             limit = self._base_follower.moving_base_limit
@@ -80,8 +83,8 @@ class LocalPublisher:
 
 
 def fast_forward_local_branch(run: Run, commit: str) -> str:
-    """Move the local target branch to `commit` as git accepts it; why it stays, "" if it has it."""
-    # Git would move the branch under a checkout that it does not know for one any more.
+    """Move the local target branch to `commit` if git accepts it; return why it stays, "" if it has the commit."""
+    # Git would otherwise move the branch of a checkout that it no longer recognizes as one.
     if detour := run.shared_state.find_detour():
         return detour
     result = publish(run.git.repository.git, run.project.target, commit, admin_lock(run.git.repository))

@@ -1,4 +1,4 @@
-"""Publishes the head by pushing it: one push at a time, what others push is followed, a refusal stops no work."""
+"""Publishes the head by pushing it, one push at a time; follows what others push, and a refusal stops no node."""
 
 import asyncio
 from contextlib import suppress
@@ -14,15 +14,15 @@ from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.stopping import Interrupted
 
 RACES = 3
-"""How often in a row a push is made again at once because somebody else's came first."""
+"""How many pushes are tried in a row, without a pause, when others push first."""
 ROUNDS = 3
-"""How often, at the end of a run, so many pushes are begun again after a pause."""
+"""How many times, at the end of a run, up to `RACES` pushes are tried, with a pause in between."""
 
 
 class RemotePublisher:
     """Pushes the head, and nothing else, whenever it has moved or others have pushed.
 
-    `pending` says why the remote has not all of the head, "" if it has.
+    `pending` is why the remote does not have all of the head, "" if it does.
     """
 
     def __init__(self, run: Run, base_follower: BaseFollower, remote: Remote) -> None:
@@ -43,11 +43,11 @@ class RemotePublisher:
         self._due.set()
 
     async def keep_publishing(self) -> None:
-        """Push, and watch the remote, until cancelled."""
+        """Push and watch the remote until cancelled."""
         await asyncio.gather(self._push_as_the_head_moves(), self._remote_watch.watch())
 
     async def publish_now(self) -> None:
-        """Push the head as it is; why it waits, if it does, is in `pending` and said aloud when it changes."""
+        """Push the current head; if that has to wait, set `pending` to the reason and show it if it is new."""
         async with self._one_at_a_time:
             try:
                 reason = await self._publish()
@@ -58,7 +58,7 @@ class RemotePublisher:
             self.pending = reason
 
     async def publish_when_idle(self) -> None:
-        """Push, now that no node is running; what others pushed may take merges back, whose nodes then run again.
+        """Push when no node is running; following what others pushed may take back merges, whose nodes then run again.
 
         Called again if that moves the head.
         """
@@ -75,7 +75,7 @@ class RemotePublisher:
             await self.publish_now()
 
     async def finish(self) -> None:
-        """Push what there is, as the last thing of a run; nothing that has landed is taken back any more."""
+        """Push what has landed, as the last step of a run; from now on no merge is taken back."""
         self._is_closing = True
         await self.publish_now()
         await self._remote_watch.delete_landed_branches()
@@ -98,7 +98,7 @@ class RemotePublisher:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _rest(self) -> None:
-        """Wait until there is something new of the remote, or the pause has gone by."""
+        """Wait until there is news from the remote, the pause is over, or the run is stopped."""
         self._news.clear()
         with suppress(TimeoutError, Interrupted):
             await asyncio.wait_for(self._run.stopping.unless_stopped(self._news.wait(), ""), self._pause)
@@ -108,13 +108,13 @@ class RemotePublisher:
         return ""
 
     def _fail(self, reason: str) -> str:
-        """The remote did not answer; each time the next pause is twice as long."""
+        """Count a failed attempt to reach the remote, which doubles the next pause up to a maximum; return `reason`."""
         self._failures += 1
         self._pause = find_retry_pause(self._run.settings.land.fetch_seconds, self._failures)
         return reason
 
     async def _publish(self) -> str:
-        """Bring the head to the remote; returns why it is not there, "" if it is."""
+        """Push the head to the remote; return why it is not there, "" if it is."""
         for _ in range(RACES):
             if reason := self._refusal or await self._follow():
                 return reason
@@ -147,7 +147,7 @@ class RemotePublisher:
         return self._base_follower.moving_base_limit.explain()
 
     async def _count_lost_push(self, base: str) -> None:
-        """Somebody else pushed first, onto `base`: fetch that, and count a lost round."""
+        """Fetch what somebody else pushed first onto `base`, and count a lost round."""
         call = self._run.git.call
         with self._run.stopping.waiting_for(f"an answer from {self._remote.name}"):
             await call(self._remote.fetch)
@@ -155,12 +155,12 @@ class RemotePublisher:
         await call(self._base_follower.moving_base_limit.count_lost_round, base, now)
 
     def _find_unpublished(self) -> tuple[str, str] | str:
-        """The head and the base, or the base alone if it has all of the head."""
+        """Return the head and the base, or only the base if it contains the head."""
         head, base = self._run.git.head.current(), self._run.git.head.base()
         return base if self._run.git.head.contains(head, base) else (head, base)
 
     async def _follow(self) -> str:
-        """Have our merges made again on what others pushed; returns why nothing may be pushed, "" if it may."""
+        """Recreate the unpublished merges on what others pushed; return why nothing may be pushed, "" if it may."""
         if self._is_closing:
             return await self._base_follower.find_rewritten()
         try:
@@ -169,7 +169,7 @@ class RemotePublisher:
             return await self._base_follower.find_rewritten()
 
     async def _follow_here(self, commit: str) -> None:
-        """The remote has `commit`: bring the local branch of that name along, if there is one and git accepts it."""
+        """Fast-forward the local target branch to `commit`, which the remote has, if it exists and git accepts it."""
         run = self._run
         await run.git.call(run.git.head.finish)
         if await run.git.call(run.git.repository.branch_head, run.project.target) is None:

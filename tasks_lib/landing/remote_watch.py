@@ -1,4 +1,4 @@
-"""Watches the remote beside a run: notices what others push, and deletes there the branches of landed nodes."""
+"""Watches the remote during a run: detects what others push, and deletes the branches of landed nodes there."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -12,12 +12,15 @@ MAX_PAUSE_SECONDS = 300.0
 
 
 def find_retry_pause(seconds: float, failures: int) -> float:
-    """Seconds until a remote is asked again: `seconds` at first, and twice as long after each of several failures."""
+    """Return the seconds until a remote is asked again: `seconds`, doubled with each failure after the first.
+
+    At most `MAX_PAUSE_SECONDS`, or `seconds` if that is longer.
+    """
     return min(seconds * 2 ** max(0, min(failures, 30) - 1), max(seconds, MAX_PAUSE_SECONDS))
 
 
 class RemoteWatch:
-    """Watches the remote of one run; `on_news` is called when the base has moved there, or the remote answers again."""
+    """Watches the remote of one run; calls `on_news` when the base has moved there or the remote answers again."""
 
     def __init__(self, run: Run, remote: Remote, on_news: Callable[[], None]) -> None:
         self._run = run
@@ -27,7 +30,7 @@ class RemoteWatch:
         self._said: set[str] = set()
 
     async def watch(self) -> None:
-        """Look at the remote again and again, until cancelled."""
+        """Check the remote repeatedly until cancelled."""
         failures = 0
         while True:
             try:
@@ -39,7 +42,7 @@ class RemoteWatch:
             await asyncio.sleep(find_retry_pause(self._run.settings.land.fetch_seconds, failures))
 
     async def delete_landed_branches(self) -> None:
-        """Delete the branches of landed nodes on the remote, at the end of a run."""
+        """Delete the branches of landed nodes on the remote; call at the end of a run."""
         try:
             with self._run.stopping.waiting_for(f"an answer from {self._remote.name}"):
                 await self._delete_landed(await self._run.git.call(self._remote.list_branches))
@@ -49,7 +52,7 @@ class RemoteWatch:
             )
 
     def say_once(self, line: str) -> None:
-        """Say something about the remote, once in a run."""
+        """Show a message about the remote, once per run."""
         if line not in self._said:
             self._said.add(line)
             self._run.board.say(line)

@@ -1,4 +1,4 @@
-"""What can become of finished work that is to land."""
+"""Defines the possible results of landing finished work."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ from tasks_lib.runtime.setup_and_verify import Red
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """The head is at `commit`, or was when this landed."""
+    """The work has landed: the head moved to `commit`."""
 
     commit: str
 
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """The session that wrote it has to mend it: `prompt` is its further turn, `reason` one sentence."""
+    """The session that did the work has to fix it: `prompt` is for its next turn, `reason` one sentence."""
 
     reason: str
     prompt: str
@@ -26,7 +26,7 @@ class GivenBack:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Nothing can land, through no fault of this work; `is_broken` if `verify` cannot run or tests nothing."""
+    """Nothing can land, through no fault of this work; `is_broken` means that `verify` cannot run or tests nothing."""
 
     reason: str
     is_broken: bool = False
@@ -34,7 +34,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class CompletedElsewhere:
-    """Somebody else has completed the node meanwhile, at `commit` or before; this work is not needed."""
+    """Somebody else has completed the node meanwhile, at or before `commit`, so this work is not needed."""
 
     commit: str
 
@@ -43,7 +43,7 @@ LandingResult = Landed | GivenBack | Held | CompletedElsewhere
 
 
 def give_back_conflict(conflict: Conflict, head: str, templates: Templates) -> GivenBack:
-    """Have the session that wrote it resolve `conflict` with the commit `head`."""
+    """Ask the session that did the work to resolve `conflict` with the commit `head`."""
     prompt = agent_prompts.write_conflict_prompt(
         conflict.paths, conflict.head_commits, conflict.branch_commits, head, templates
     )
@@ -51,6 +51,6 @@ def give_back_conflict(conflict: Conflict, head: str, templates: Templates) -> G
 
 
 def give_back_red(red: Red, head: str, templates: Templates) -> GivenBack:
-    """Have the session that wrote it fix what `verify` says of it as merged onto the commit `head`."""
+    """Ask the session that did the work to fix what `verify` reports on its merge onto the commit `head`."""
     prompt = agent_prompts.write_red_prompt(red.line, red.how, red.tail, red.log, head, templates)
     return GivenBack(f"verify is red as merged: `{red.line}` {red.how}", prompt)

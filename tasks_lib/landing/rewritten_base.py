@@ -1,10 +1,10 @@
-"""Says what became of a base that was rewritten under what was published on it."""
+"""Explains that the base was rewritten and no longer contains what was published on it."""
 
 from tasks_lib.runtime.run_context import Run
 
 
 def describe_rewritten_base(run: Run, base: str, known: str) -> str:
-    """What a person is told, and what to do, where `base` no longer holds the commit `known`."""
+    """Tell the user that `base` no longer contains the commit `known`, and what to do about it."""
     where = run.project.base_name
     said = f"{where} was rewritten: {base[:12]} no longer contains {known[:12]}"
     if run.git.head.is_pending():
