@@ -1,1 +1,1 @@
-"""Opens a run, schedules its nodes, closes it."""
+"""Opens a run, schedules its nodes, and closes it."""

@@ -1,4 +1,4 @@
-"""Opens a run and closes it: who may work here, what an earlier run left, and that nothing of this one stays."""
+"""Opens and closes a run: locks the repository, cleans up after earlier runs, and leaves nothing running."""
 
 import asyncio
 import os
@@ -38,10 +38,10 @@ from tasks_lib.runtime.session_slots import SessionSlots
 from tasks_lib.runtime.status_board import VIEW_NAME, Board, NodeView, RunView, now_text
 
 WATCH_SECONDS = 1.0
-"""How often the base is looked at, for commits by another hand."""
+"""How often the base is checked for commits that this run did not make."""
 WRITE_SECONDS = 0.5
 WRITTEN_A_SECOND = 1_000_000
-"""Bytes of `run.json`, which is written whole: 10,000 nodes that were worked make some 4 MB."""
+"""Bytes of `run.json`, which is written whole: with 10,000 nodes that have run it is about 4 MB."""
 NO_VERIFY = (
     "No `verify` is configured: what lands is not tested as merged. Add the commands that test this repository to "
     "coordinator.yaml."
@@ -49,7 +49,10 @@ NO_VERIFY = (
 
 
 class OpenRun:
-    """A run with everything that works for it; `relocation` is how the repository was moved since the last one."""
+    """A run with its merge queue, base follower and publisher.
+
+    `relocation` describes how the repository was moved or copied since the last run, None if it was not.
+    """
 
     def __init__(self, run: Run, relocation: Relocation | None) -> None:
         self.run: Run = run
@@ -80,11 +83,11 @@ async def open_run(
     *,
     data: Path | None = None,
 ) -> AsyncGenerator[OpenRun]:
-    """Hold the repository for one run: what an earlier one left is put right first, and nothing of this one stays.
+    """Lock the repository for one run, clean up what an earlier run left, and close the run when the block ends.
 
-    `data` is the coordinator's own data directory, for what a backend keeps from run to run; without one it keeps
-    nothing. Raises BusyError while another coordinator holds the repository, InputError if the agent that is
-    configured cannot be had, with every fault of it.
+    `data` is coordinator's own data directory, where a backend keeps data between runs; without it the backend keeps
+    nothing. Raises BusyError while another coordinator holds the lock, and InputError with all faults if the configured
+    agent is not available.
     """
     repository = project.repository
     await asyncio.to_thread(repository.prepare)
@@ -126,9 +129,9 @@ def _make_view(project: Project, run_id: str) -> RunView:
 async def _take_over(
     repository: Repository, lock: HeldRunLock, view: RunView, data: Path | None
 ) -> tuple[Board, Relocation | None]:
-    """The run's board, and how the repository was moved since the last run, once its paths are right again.
+    """Fix the paths of a repository that was moved; return the run's board, and how it was moved since the last run.
 
-    First of all, and before anything is written that tells where the repository is.
+    Call first, before anything is written that records where the repository is.
     """
     relocation, moved = await asyncio.to_thread(adopt_new_location, repository, lock)
     await asyncio.to_thread(require_disk, repository)
@@ -159,7 +162,7 @@ def _list_nodes(project: Project) -> dict[str, NodeView]:
 
 @contextmanager
 def _marked(value: str) -> Generator[None]:
-    """Mark this process, and so git and whatever else it starts, for the run that comes after a kill."""
+    """Mark this process and all that it starts, such as git, so that the next run can find them after a kill."""
     os.environ[REPOSITORY_MARKER] = value
     try:
         yield
@@ -168,9 +171,10 @@ def _marked(value: str) -> Generator[None]:
 
 
 async def clean_up_before_run(opened: OpenRun, held: HeldRunLock, data: Path | None = None) -> NodeWorktrees:
-    """Take up what an earlier run left: its processes, half-made worktrees, landed leftovers, unpublished merges.
+    """Clean up what an earlier run left: processes, incomplete worktrees, landed nodes, unpublished merges.
 
-    Returns what was found; nodes that are still open go on from there. Each step may be done twice, or be cut short.
+    Returns the nodes' worktrees that were found; nodes that are still open continue from there. Every step may be
+    repeated or interrupted.
     """
     run = opened.run
     if not run.settings.verify:
@@ -189,7 +193,7 @@ async def clean_up_before_run(opened: OpenRun, held: HeldRunLock, data: Path | N
 
 
 async def _clean_up(opened: OpenRun, held: HeldRunLock, data: Path | None, stage: Stage) -> CleanupPlan:
-    """Find what an earlier run left and clean it up, one stage of it; returns what was found."""
+    """Find what an earlier run left in one stage of the cleanup, and clean it up; return what was found."""
     run = opened.run
     graph = run.nodes.graph
     branches = tuple(run.nodes.branch_of(task_id) for task_id in graph.tasks)
@@ -201,14 +205,14 @@ async def _clean_up(opened: OpenRun, held: HeldRunLock, data: Path | None, stage
 
 
 async def prepare_backend(run: Run) -> None:
-    """See that the backend can do all that the graph will ask of it; raises InputError before any worktree is made."""
+    """Prepare the backend for all that the graph requires; raises InputError before any worktree is created."""
     needs = find_agent_requirements(run.nodes.graph.tasks.values(), run.settings)
     await run.agents.backend.prepare(needs)
     run.agents.requirements.update(needs)
 
 
 async def _watch_base(opened: OpenRun) -> None:
-    """Notice commits that a person makes on the target while the run goes on."""
+    """Follow commits that others make on the target during the run."""
     run = opened.run
     seen = await run.git.call(run.git.head.base)
     while True:
@@ -226,7 +230,7 @@ async def _watch_base(opened: OpenRun) -> None:
 
 
 async def _write_board(board: Board) -> None:
-    """Keep `run.json` close to what is shown; that of thousands of nodes is written less often."""
+    """Keep `run.json` up to date with the board; for thousands of nodes it is written less often."""
     written, size = None, 0
     while True:
         if (view := board.view) != written:
@@ -237,7 +241,7 @@ async def _write_board(board: Board) -> None:
 
 @asynccontextmanager
 async def _running_alongside(*works: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
-    """Do `works`, which never end, for as long as the block runs; one that breaks breaks the block."""
+    """Run `works`, which never end, while the block runs; if one has failed, raise its error after the block."""
     jobs = [asyncio.create_task(work) for work in works]
     try:
         yield
@@ -261,5 +265,5 @@ async def _close(opened: OpenRun) -> None:
             await run.git.call(run.git.worktrees.close)
             await run.git.call(run.git.head.finish)
     finally:
-        # In a thread, so that signals are still heard while the threads for git end.
+        # In a thread, so that signals are still handled while the git threads end.
         await asyncio.to_thread(run.git.close)

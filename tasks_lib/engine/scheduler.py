@@ -1,7 +1,7 @@
-"""Works a plan: starts what is ready, hears what ended, re-reads the graph as the head moves, until nothing is left.
+"""Runs a plan: starts ready nodes, collects their outcomes, and rereads the graph when the head moves, to the end.
 
-A launcher starts nodes and shows them: Prefect's does in a flow, one of plain asyncio in tests. All else is here, so
-that what is tested is what users run.
+A launcher starts and shows nodes: Prefect implements it in a flow, plain asyncio in tests. Everything else is here, so
+that tests run the same scheduler as users.
 """
 
 import asyncio
@@ -19,22 +19,22 @@ from tasks_lib.runtime.session_slots import SlotLease
 from tasks_lib.settings.schema import RetrySettings
 
 OPEN_PER_SESSION = 2
-"""How many nodes may be open for each session slot: those that wait in the queue leave their slot to others."""
+"""How many nodes may be open per session slot; nodes in the merge queue release their slot to others."""
 
 
 def list_delays(policy: RetrySettings) -> list[float]:
-    """How long to wait before each attempt but the first, in seconds."""
+    """Return the delay before each attempt after the first, in seconds."""
     return [
         float(min(policy.delay_seconds * 2**number, policy.max_delay_seconds)) for number in range(policy.attempts - 1)
     ]
 
 
 class OpenNode:
-    """A node from its start to its end: the attempts that were made at it in this run, and how it ended.
+    """A node that was started in this run: its attempts, and its outcome.
 
-    `is_waiting` says that an attempt failed and the next one has not begun; `changed` is set when an attempt begins or
-    ends, and when the node is to end. `failures` are the reasons of the attempts that failed; `outcome` is None until
-    the node has ended.
+    `is_waiting` is True after an attempt failed until the next one begins. `changed` is set when an attempt begins or
+    ends, and when the node is to end. `failures` are the reasons of the failed attempts, oldest first; `outcome` is
+    None until the node has ended.
     """
 
     def __init__(self, opened: OpenRun, task: Task, priority: int) -> None:
@@ -56,11 +56,14 @@ class OpenNode:
 
     @property
     def is_to_end(self) -> bool:
-        """Whether a person stopped the run, or this node."""
+        """Whether the run or this node was stopped."""
         return self._run.stopping.is_requested or self._run.requests.is_abort_requested(self.id)
 
     async def attempt(self) -> Outcome | AttemptRetry:
-        """Make one attempt; how the node ended, or that another attempt is due. Raises what breaks in our own code."""
+        """Make one attempt; return the node's outcome, or AttemptRetry if another attempt is due.
+
+        Unexpected exceptions are raised, after the outcome is set to Failed.
+        """
         self.is_waiting = False
         self.attempts += 1
         self.changed.set()
@@ -74,46 +77,46 @@ class OpenNode:
         else:
             self.is_waiting = True
             self.failures.append(ended.reason)
-            if self.is_to_end:  # It was stopped between its last stage and this.
+            if self.is_to_end:  # It was stopped after the last stage of the attempt.
                 self._run.requests.has_changed.set()
         self.changed.set()
         return ended
 
     async def work(self) -> None:
-        """Make the attempts that are left, with the delays that the settings want between them."""
+        """Make the remaining attempts, with the configured delays between them."""
         while self.outcome is None and self.attempts <= len(self._delays):
             if self.attempts:
                 await asyncio.sleep(self._delays[self.attempts - 1])
             await self.attempt()
 
     def close(self) -> None:
-        """Leave the slot, and forget what persons wanted of this node; call when nothing works for it any more."""
+        """Release the slot and drop the user's requests for this node; call when nothing runs for it any more."""
         self._slot_lease.release()
         self._run.requests.leave(self.id)
 
 
 class Launcher(Protocol):
-    """What brings nodes to life, and shows them where people look."""
+    """Starts nodes, and shows them to the user."""
 
     async def start(self, node: OpenNode) -> None:
-        """See to it that `node.attempt` is called until it returns an outcome; `node.work` is the plain way to do so.
+        """Call `node.attempt` until it returns an outcome; `node.work` is the simplest way to do that.
 
-        Cancelled if the node is to end while it waits for its next attempt. What is raised before the node has an
-        outcome makes it Failed.
+        Cancelled if the node is to end while it is waiting for its next attempt. An exception raised before the node
+        has an outcome makes it Failed.
         """
         ...
 
     async def end(self, node: OpenNode) -> None:
-        """Show that `node` ended while it waited for an attempt that will not come; its outcome says why."""
+        """Show that `node` ended while it was waiting for its next attempt; its outcome has the reason."""
         ...
 
     async def show(self, graph: Graph, endings: Mapping[str, Skipped | None]) -> None:
-        """Show nodes of `graph` that are not worked, in the order given: skipped, or None for completed before."""
+        """Show nodes of `graph` that do not run, in the given order: Skipped, or None if completed before this run."""
         ...
 
 
 class Scheduler:
-    """The ready-queue of one run."""
+    """Schedules the nodes of one run."""
 
     def __init__(self, opened: OpenRun, plan: Plan, launcher: Launcher) -> None:
         self._opened = opened
@@ -125,9 +128,9 @@ class Scheduler:
         self.plan: Plan = plan
 
     async def work(self) -> None:
-        """Return when nothing runs and nothing can start, or the run was stopped and every session has ended.
+        """Return when nothing is running and nothing can start, or the run was stopped and every session has ended.
 
-        A cancellation stops the sessions, waits for them, and passes on.
+        A cancellation stops the sessions, waits for them, and propagates.
         """
         await self._show_completed()
         try:
@@ -140,8 +143,8 @@ class Scheduler:
             await self._show_skips()
 
     def judge(self) -> ExitCode:
-        """How the run ended, by the graph at the head."""
-        # A run that gave up because no session could do better was stopped by what it met, and not by a person.
+        """Return the exit code of the run, judged by the graph at the head."""
+        # A halted run stopped itself because no other session could do better, so the user did not interrupt it.
         is_interrupted = self._run.stopping.is_requested and not self._run.stopping.halt_reason
         plan = self.plan
         return find_exit_code(plan.graph, plan.only, plan.outcomes, is_interrupted=is_interrupted)
@@ -157,12 +160,12 @@ class Scheduler:
                 return
 
     async def _is_work_taken_back(self) -> bool:
-        """Publish, now that nothing is at work, and see whether that takes merges back which others' do not fit."""
+        """Publish while no node is running; return whether that moved the head, e.g. because it took back merges."""
         await self._opened.publisher.publish_when_idle()
         return self._run.git.head.last_seen() != self._read_head
 
     async def _read_graph(self) -> None:
-        """Take in what the head says now; faults in it are said, and the graph as it was goes on."""
+        """Reread the graph if the head has moved; if it has faults, report them and keep the previous graph."""
         head = self._run.git.head.last_seen()
         if head == self._read_head:
             return
@@ -181,7 +184,7 @@ class Scheduler:
                 if outcome := self.plan.outcomes.get(task_id):
                     self._run.board.end(task_id, outcome)
 
-    # Starting, and hearing what ended.
+    # Starting nodes, and collecting those that ended.
 
     def _start_ready(self) -> None:
         if self._run.stopping.is_requested:
@@ -190,7 +193,7 @@ class Scheduler:
         for task_id in self.plan.ready():
             if room <= 0:
                 return
-            # A prerequisite is on the head a moment before its task run has a state, and the edge needs that state.
+            # A prerequisite lands on the head shortly before its task run has a state, and the edge needs that state.
             if self.plan.running.isdisjoint(self.plan.graph.prerequisites(task_id)):
                 self._start(task_id)
                 room -= 1
@@ -203,7 +206,7 @@ class Scheduler:
         self._nodes[asyncio.create_task(self._launcher.start(node), name=task_id)] = node
 
     async def _wait(self) -> None:
-        """Wait for a node to end, for the head to move, or for a person to stop a node or the run."""
+        """Wait for a node to end, for the head to move, or for a request to stop a node or the run."""
         await self._hear(self._run.changed, self._run.requests.has_changed)
         self._end_waiting(self._run.requests.is_abort_requested)
         await self._finish_done()
@@ -211,7 +214,7 @@ class Scheduler:
             await self._end_all()
 
     async def _end_all(self) -> None:
-        """Wait until every node has ended by itself; `run.stopping.request` was called, so each does soon."""
+        """Wait until every node has ended; call after `run.stopping.request`, which makes each of them end soon."""
         while self._nodes:
             self._end_waiting(lambda task_id: True)
             await self._hear(self._run.requests.has_changed)
@@ -227,7 +230,7 @@ class Scheduler:
                 signal.clear()
 
     def _end_waiting(self, is_to_end: Callable[[str], bool]) -> None:
-        """End those that wait for an attempt to begin; one that works hears of it where it works."""
+        """Cancel nodes that are waiting for their next attempt; a running attempt reacts to the request itself."""
         for job, node in self._nodes.items():
             if is_to_end(node.id):
                 node.changed.set()
@@ -235,7 +238,7 @@ class Scheduler:
                     job.cancel()
 
     def _give_up_if_stuck(self) -> None:
-        """A queue held by a red base is waited for only while something else goes on."""
+        """Stop waiting for the base if all open nodes wait for it, because then nothing else can fix it."""
         if self._merge_queue.waiting_for_base == len(self._nodes):
             self._merge_queue.give_up()
 
@@ -256,17 +259,17 @@ class Scheduler:
         self.plan.finish(node.id, outcome)
         self._run.board.end(node.id, outcome)
 
-    # What is shown and not worked.
+    # Showing nodes that do not run.
 
     async def _show_completed(self) -> None:
-        """Show what was completed before this run and is needed in it, so that every edge is drawn."""
+        """Show completed prerequisites of this run's nodes, so that every edge is drawn."""
         graph = self.plan.graph
         wanted = [task for task in graph.tasks.values() if not task.is_completed]
         needed = {one for task in wanted for one in task.depends_on if graph.tasks[one].is_completed}
         await self._launcher.show(graph, {task_id: None for task_id in graph.order() if task_id in needed})
 
     async def _show_skips(self) -> None:
-        """Show each node that never started with the reason."""
+        """Show each node that was never started, with the reason."""
         graph, skips = self.plan.graph, self.plan.skips()
         endings = {task_id: Skipped(skips[task_id]) for task_id in graph.order() if task_id in skips}
         for task_id, skipped in endings.items():
