@@ -1,1 +1,1 @@
-"""What the nodes of one run share while it lasts."""
+"""What the nodes of one run share while it is in progress."""

@@ -1,4 +1,4 @@
-"""What all sessions of one run need: the backend, slots, instructions, environments."""
+"""Groups what all sessions of a run need: the backend, slots, instructions and environments."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,10 +13,10 @@ from tasks_lib.runtime.session_slots import SessionSlots
 
 @dataclass(frozen=True, slots=True)
 class AgentAccess:
-    """Shared by all sessions.
+    """Shared by all sessions of a run.
 
-    `prompts` is the directory for prompts that a program reads from a file, `requirements` what the backend was seen to
-    be ready for.
+    `prompts` is the directory for prompts that a program reads from a file; `requirements` are the needs that the
+    backend has been checked for.
     """
 
     backend: Backend
@@ -28,9 +28,9 @@ class AgentAccess:
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """The variables that say who commits."""
+        """The environment variables with the committer's name and address."""
         return self.environments.identity
 
     def environment(self, kind: Kind, worktree: Worktree) -> dict[str, str]:
-        """What a child in `worktree` may see."""
+        """Return the environment of a child process in `worktree`."""
         return self.environments.of(kind, worktree.slot)

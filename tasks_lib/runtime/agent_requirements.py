@@ -1,4 +1,4 @@
-"""Lists the roles and models that the sessions of a run will be opened with, so that what is missing shows early."""
+"""Lists the roles and models that a run's sessions will use, so that missing ones are reported early."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from tasks_lib.settings.schema import Settings
 
 
 def find_agent_requirements(tasks: Iterable[Task], settings: Settings) -> list[Need]:
-    """What working `tasks` needs: a role for the level of each, with its model, and a reviewer's where one reads it."""
+    """Return the role and model for the level of each of `tasks`, and the reviewer's if any of them is reviewed."""
     open_tasks = [task for task in tasks if not task.is_completed and not task.is_human]
     needs = [_describe_work(settings, task) for task in open_tasks]
     if any(settings.wants_review(task) for task in open_tasks):
@@ -31,7 +31,7 @@ def _describe_work(settings: Settings, task: Task) -> Need:
 
 
 def _describe_review(settings: Settings) -> Need:
-    # A task's own `model` is for whoever works it, not for whoever judges that.
+    # A task's own `model` is for its agent, not for its reviewer.
     role = settings.role_for(REVIEW_LEVEL)
     model = settings.agent.models.get(role, "")
     return Need(role, model, _say_where(settings, role, model))
@@ -44,7 +44,7 @@ def _say_where(settings: Settings, role: str, model: str) -> str:
 
 
 async def require_agent(run: Run, task_id: str) -> None:
-    """Raise InputError if a node that joined the graph in mid-run asks for a role or a model that is not there."""
+    """Raise InputError if a node that was added during the run needs a role or a model that does not exist."""
     needs = [
         need
         for need in find_agent_requirements([run.nodes.graph.tasks[task_id]], run.settings)

@@ -1,4 +1,4 @@
-"""Makes the backend that a repository's configuration names."""
+"""Creates the backend that a repository's configuration names."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ agent:
 
 
 def anchor_program(settings: Settings, top: Path) -> Settings:
-    """`settings` in which a relative path to opencode is one of the repository at `top`, wherever this process is."""
+    """Return `settings` with a relative path to opencode resolved against `top`, not the current directory."""
     command = settings.agent.command
     if settings.agent.backend != "opencode" or not command or "/" not in command[0] or command[0].startswith("/"):
         return settings
@@ -41,7 +41,7 @@ def anchor_program(settings: Settings, top: Path) -> Settings:
 
 
 def check_agent(project: Project) -> None:
-    """Say what can be seen of the agent without starting a server; raises InputError with every fault."""
+    """Check everything about the agent that needs no running server. Raises InputError with every fault."""
     settings = anchor_program(project.settings, project.repository.top)
     faults: list[Fault | str] = []
     if settings.agent.backend == "command" and not settings.agent.command:
@@ -66,10 +66,10 @@ def make_backend(
     private: Path,
     log: Path | None = None,
 ) -> Backend:
-    """The backend of one run; nothing is started yet. `data` outlives the run, `private` is removed with it.
+    """Create the backend of one run without starting it. `data` outlives the run, `private` is removed with it.
 
-    `log` is what a server prints, by default a file beside the logs of the nodes. Raises InputError if no agent is
-    named.
+    `log` is the file for a server's output, by default one next to the nodes' logs. Raises InputError if no agent is
+    configured.
     """
     repository = project.repository
     settings = anchor_program(project.settings, repository.top)
@@ -96,14 +96,14 @@ def make_backend(
 
 
 async def examine_backend(project: Project) -> None:
-    """See, as a run would, whether its sessions could be opened; all that this starts is ended again.
+    """Check that a run could open its sessions; everything that this starts is stopped again.
 
     Raises InputError with every fault, AgentError if a server cannot be started.
     """
     with private_directory() as private:
         surroundings = ChildEnvironments(project.settings, project.repository, private)
         instructions = await asyncio.to_thread(read_project_instructions, project)
-        # A data directory of its own: a run may be using the other one.
+        # It gets its own data directory, because a run may be using the usual one.
         backend = make_backend(project, instructions, surroundings, private / "data", private, private / SERVER_LOG)
         try:
             await backend.prepare(find_agent_requirements(project.graph.tasks.values(), project.settings))

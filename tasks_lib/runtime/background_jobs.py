@@ -1,4 +1,4 @@
-"""Work for nodes that goes on beside everything else, such as deleting a branch that has landed."""
+"""Runs work for nodes in the background, such as deleting a branch that has landed."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class BackgroundJobs:
-    """The background work of one run; what fails is told to `say`, and not raised."""
+    """The background jobs of one run; failures are passed to `say`, not raised."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
@@ -14,19 +14,19 @@ class BackgroundJobs:
         self._last: dict[str, asyncio.Task[None]] = {}
 
     def start(self, node_id: str, work: Coroutine[Any, Any, None], what: str) -> None:
-        """Do `work` for a node; `what` completes "Could not …" where it fails."""
+        """Start `work` for a node; `what` completes the message "Could not …" if it fails."""
         job = asyncio.create_task(work, name=what)
         self._jobs.add(job)
         self._last[node_id] = job
         job.add_done_callback(self._end)
 
     async def wait_for_node(self, node_id: str) -> None:
-        """Wait for the last that was started for a node."""
+        """Wait for the job that was started last for a node."""
         if job := self._last.pop(node_id, None):
             await asyncio.wait([job])
 
     async def wait(self) -> None:
-        """Wait for everything."""
+        """Wait for all jobs, including those started meanwhile."""
         while self._jobs:
             await asyncio.wait(self._jobs)
 

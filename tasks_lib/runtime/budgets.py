@@ -1,4 +1,4 @@
-"""Keeps what the sessions of a run have spent, at this moment and in all, and which budget that uses up."""
+"""Tracks what the sessions of a run spend, during a turn and in total, and which budgets are exhausted."""
 
 from tasks_lib.session.attempt_record import Record
 from tasks_lib.session.spending import NOTHING, Allowance, Budget, Spent, add_up, find_excess
@@ -6,7 +6,7 @@ from tasks_lib.settings.schema import BudgetLimits, BudgetSettings
 
 
 class RunBudgets:
-    """The budgets of one run. A session's spending is shown while a turn goes on, and settled when it has ended."""
+    """The budgets of one run. Spending is shown while a turn is running, and settled when it has ended."""
 
     def __init__(self, budget: BudgetSettings) -> None:
         self._attempt = _make_budget("budget.attempt", budget.attempt)
@@ -21,16 +21,16 @@ class RunBudgets:
         return self._settled + add_up(self._live.values())
 
     def show(self, session: str, spent: Spent) -> None:
-        """`session` has spent so much in the turn that goes on."""
+        """Record what `session` has spent so far in its current turn."""
         self._live[session] = spent
 
     def settle(self, session: str, spent: Spent) -> None:
-        """The turn of `session` is over, and has used `spent`."""
+        """Record that the turn of `session` has ended and used `spent`."""
         self._live.pop(session, None)
         self._settled += spent
 
     def list_allowances(self, record: Record, session: str) -> list[Allowance]:
-        """What a turn of `session` may spend: of the attempt, of the node since it was last blocked, of the run."""
+        """Return a turn's allowances: of the attempt, of the node since it was last blocked, of the run."""
         others = self._settled + add_up(spent for name, spent in self._live.items() if name != session)
         return [
             Allowance(self._attempt, record.spending.attempt),
@@ -39,15 +39,15 @@ class RunBudgets:
         ]
 
     def refuse_turn(self, record: Record, session: str) -> str:
-        """Why another turn may not begin, "" if it may."""
+        """Return why another turn may not begin, "" if it may."""
         return find_excess(self.list_allowances(record, session), Spent(turns=1))
 
     def find_run_excess(self, more: Spent = NOTHING) -> str:
-        """What the run as a whole has used up, "" while something is left; `more` is asked for besides."""
+        """Return which limit the run exceeds with `more` on top of its spending, "" if none."""
         return find_excess([Allowance(self._run, self.total)], more)
 
     def find_node_excess(self, record: Record, more: Spent = NOTHING) -> str:
-        """What the node of `record` has used up, "" while something is left; `more` is asked for besides."""
+        """Return which limit the node of `record` exceeds with `more` on top of its spending, "" if none."""
         return find_excess([Allowance(self._node, record.spending.since_unblocked)], more)
 
 

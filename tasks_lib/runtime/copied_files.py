@@ -1,4 +1,4 @@
-"""Copies the listed files of the person's checkout, which are not in git, into a worktree, and nowhere else."""
+"""Copies untracked files that the configuration lists from the user's checkout into a worktree, never outside it."""
 
 import shutil
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from tasks_lib.runtime.run_context import Run
 
 
 async def copy_listed(run: Run, worktree: Worktree) -> None:
-    """Copy what `copy` in the configuration lists."""
+    """Copy the files and folders that `copy` in the configuration lists."""
     for name in run.settings.copy_paths:
         await run.git.call(copy_in, run.git.repository.top / name, worktree.path, name)
 
 
 def copy_in(source: Path, worktree: Path, name: str) -> None:
-    """Copy one listed file or folder to `name` in a worktree; what is not there is passed over.
+    """Copy one listed file or folder to `name` in a worktree; does nothing if `source` does not exist.
 
-    A symbolic link in its place, which an agent may have left, is taken away: it could lead out of the worktree.
+    Symbolic links in its place, which an agent may have left, are removed first: they could point outside the worktree.
     """
     target = worktree / name
     for place in (*reversed(target.relative_to(worktree).parents), target.relative_to(worktree)):
@@ -32,7 +32,7 @@ def copy_in(source: Path, worktree: Path, name: str) -> None:
 
 
 def drop_links(source: Path, target: Path) -> None:
-    """Take away each symbolic link below `target` that stands where `source` has something."""
+    """Remove each symbolic link below `target` whose path also exists in `source`."""
     for path in source.rglob("*"):
         place = target / path.relative_to(source)
         if place.is_symlink():
@@ -40,5 +40,5 @@ def drop_links(source: Path, target: Path) -> None:
 
 
 def is_copied(path: str, copied: Sequence[str]) -> bool:
-    """Whether `path` is, or lies below, one of the paths that are a person's and were copied in."""
+    """Return whether `path` is, or is below, one of the paths that were copied from the user's checkout."""
     return any(path == name or path.startswith(f"{name.rstrip('/')}/") for name in copied)

@@ -1,4 +1,4 @@
-"""The repository as one run uses it, and the threads in which git works for it."""
+"""Gives the nodes of a run access to the repository, and the threads in which git runs."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,10 +21,10 @@ GIT_THREADS = 8
 
 
 class GitAccess:
-    """Everything of git that the nodes of a run share.
+    """The git objects that the nodes of a run share.
 
-    All of it blocks, and so does every function that is handed any of it: `call` it from the event loop. `private` is
-    a directory of this run alone; `say` may be called from any thread.
+    All of them block, and so does every function that takes one of them: use `call` from the event loop. `private` is
+    this run's own directory; `say` may be called from any thread.
     """
 
     def __init__(
@@ -50,19 +50,19 @@ class GitAccess:
             say=say,
         )
         self._threads = ThreadPoolExecutor(GIT_THREADS, thread_name_prefix="git")
-        # Threads of their own, because there they wait for their turn at the disk, and others would wait behind them.
+        # A separate pool: these calls wait for their turn at the disk, and would make others wait behind them.
         self._openers = ThreadPoolExecutor(max_sessions, thread_name_prefix="worktree")
 
     async def call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a blocking `call` in a thread for git; once begun it is waited for even when we are cancelled."""
+        """Run a blocking `call` in a git thread; once submitted it is awaited even if the caller is cancelled."""
         return await _wait_for(self._threads, lambda: call(*args, **kwargs))
 
     async def call_opening(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `call`, for what makes a worktree: of each session that begins, one at a time."""
+        """Like `call`, for creating worktrees; each session that starts makes one such call at a time."""
         return await _wait_for(self._openers, lambda: call(*args, **kwargs))
 
     def close(self) -> None:
-        """End the threads and git's helper processes; whoever ends the run closes the worktrees first."""
+        """End the threads and git's helper processes; close the worktrees first."""
         self._openers.shutdown(wait=True)
         self._threads.shutdown(wait=True)
         self.objects.close()
@@ -74,7 +74,7 @@ async def _wait_for(threads: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
         while not future.done():
-            # Cancelled again, we still wait: who leaves at once ends the git that the thread waits for.
+            # Keep waiting even if cancelled again: leaving now would end the git process that the thread waits for.
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([future])
         raise

@@ -1,4 +1,4 @@
-"""What a run knows of its nodes: the graph, their branches, their records, and what landed ones changed."""
+"""Keeps what a run knows about its nodes: the graph, branches, records, and the diffstats of landed nodes."""
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.commits.branch_state import read_diffstat
@@ -9,11 +9,11 @@ from tasks_lib.runtime.git_access import GitAccess
 from tasks_lib.session.attempt_record import Record
 
 MAX_HISTORY = 100_000
-"""How many first-parent commits are searched for what landed before this run."""
+"""How many first-parent commits to search for nodes that landed before this run."""
 
 
 class NodeRegistry:
-    """The nodes of one run. `graph` is as last read from the head; `records` are of nodes that have not landed."""
+    """The nodes of one run. `graph` was last read from the head; `records` are those of nodes that have not landed."""
 
     def __init__(self, project: Project, git: GitAccess) -> None:
         self.graph: Graph = project.graph
@@ -26,19 +26,19 @@ class NodeRegistry:
         self._diffstats: dict[str, str] = {}
 
     def branch_of(self, task_id: str) -> str:
-        """The branch of a node; a name once given in this run stays."""
+        """Return the branch of a node; its name does not change during a run."""
         if task_id not in self._branches:
             prefix, target = self._project.settings.branch_prefix, self._project.target
             self._branches = {**name_branches(self.graph.tasks.values(), prefix, target=target), **self._branches}
         return self._branches[task_id]
 
     def list_moving_refs(self) -> set[str]:
-        """The full refs that move while a run goes on as it should: the target, and the branches of nodes."""
+        """Return the full refs that a run is expected to move: the target and the branches of nodes."""
         branches = {self.branch_of(task_id) for task_id in tuple(self.graph.tasks)}
         return {f"refs/heads/{branch}" for branch in (self._project.target, *branches)}
 
     def diffstat(self, task_id: str) -> str:
-        """What the merge of a landed node changed, "" if it has none; asked of git once."""
+        """Return the diffstat of a landed node's merge, "" if it has none; git is called only once for each."""
         if not self._is_history_read:
             head = self._git.head
             self._landed = {**head.find_landed(head.current(), MAX_HISTORY), **self._landed}
@@ -54,7 +54,7 @@ class NodeRegistry:
         self._landed[task_id] = commit
 
     def read_graph_at(self, commit: str) -> Graph:
-        """The graph at `commit`; raises InputError naming every fault."""
+        """Return the graph at `commit`. Raises InputError naming every fault."""
         reading = self._git.reader.read(commit)
         if errors := [fault for fault in reading.faults if not fault.is_warning]:
             raise InputError([*errors, *(fault for fault in check_graph(reading.tasks) if not fault.is_warning)])

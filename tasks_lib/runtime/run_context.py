@@ -1,4 +1,4 @@
-"""What every node shares while one run lasts, made of what each of its callers needs."""
+"""Composes what all nodes of a run share: git, agents, budgets, user requests, stopping and the status board."""
 
 import asyncio
 from pathlib import Path
@@ -18,10 +18,10 @@ from tasks_lib.settings.schema import Settings
 
 
 class Run:
-    """One run over one repository. Made when the run lock is held, closed when nothing of the run is left.
+    """One run over one repository. Create it once the run lock is held; close it when nothing of the run is left.
 
-    `private` is a directory of this run alone, for what agents need and no worktree may hold; the caller removes it.
-    `changed` is set when more may be able to start: the head moved, a slot is free, or a stop was requested.
+    `private` is this run's own directory for files that agents need but no worktree may contain; the caller removes
+    it. `changed` is set when more nodes may be able to start: the head moved, a slot is free, or a stop was requested.
     """
 
     def __init__(self, project: Project, run_id: str, board: Board, agents: AgentAccess, private: Path) -> None:
@@ -46,11 +46,11 @@ class Run:
         return self.project.settings
 
     def say_from_thread(self, message: str) -> None:
-        """Say something about the run, from a thread."""
+        """Report a message about the run from a thread."""
         self._loop.call_soon_threadsafe(self.board.say, message)
 
     def log_path(self, node_id: str, name: str) -> Path:
-        """The log file of one node, `name` such as `session-1`; its directory is made."""
+        """Return the path of a node's log, with a `name` such as `session-1`; creates its directory."""
         folder = self.git.repository.state_dir / "logs" / flatten(node_id)
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{name}.log"

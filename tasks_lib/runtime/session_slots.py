@@ -1,11 +1,11 @@
-"""Hands out session slots: whoever goes on comes before whoever begins, then by priority."""
+"""Hands out session slots: nodes that continue come before nodes that start, then by priority."""
 
 import asyncio
 import heapq
 
 
 class SessionSlots:
-    """At most `size` sessions at a time; waiters are served by `rank`, lowest first, then in order of arrival."""
+    """Allows `size` sessions at a time; waiters are served by `rank`, lowest first, then in order of arrival."""
 
     def __init__(self, size: int) -> None:
         self.size: int = size
@@ -15,16 +15,16 @@ class SessionSlots:
 
     @property
     def free(self) -> int:
-        """How many may begin now; 0 while somebody waits."""
+        """How many sessions may start now; 0 while any node is waiting."""
         return 0 if self._waiting else self.size - self._held
 
     def lease(self, rank: float) -> "SlotLease":
-        """A slot that is acquired already; call only while `free` is above 0."""
+        """Return a slot that is already acquired; call it only while `free` is above 0."""
         self._held += 1
         return SlotLease(self, rank, is_taken=True)
 
     async def acquire(self, rank: float) -> None:
-        """Take a slot, waiting for one if need be; a cancelled waiter takes none."""
+        """Acquire a slot, waiting for one if necessary; a cancelled waiter does not take one."""
         if self.free > 0:
             self._held += 1
             return
@@ -39,7 +39,7 @@ class SessionSlots:
             raise
 
     def release(self) -> None:
-        """Give a slot back; it goes straight to the first who waits."""
+        """Release a slot; it is handed directly to the first waiter."""
         while self._waiting:
             _, _, turn = heapq.heappop(self._waiting)
             if not turn.done():
@@ -49,7 +49,7 @@ class SessionSlots:
 
 
 class SlotLease:
-    """A slot that one node acquires and releases as it needs one; both are harmless to repeat."""
+    """A slot that a node acquires and releases as needed; repeating either does nothing."""
 
     def __init__(self, slots: SessionSlots, rank: float, *, is_taken: bool = False) -> None:
         self._slots = slots

@@ -1,4 +1,4 @@
-"""Runs the repository's own `setup` and `verify` lines in a worktree, and says green or red."""
+"""Runs the repository's `setup` and `verify` lines in a worktree, and reports green or red."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from tasks_lib.settings.schema import Settings
 from tasks_lib.verify_output import explain_broken, list_untested_lines
 
 MAX_READ_BYTES = 1 << 20
-"""What prints more has surely run something."""
+"""A line that prints more than this has certainly run a test."""
 
 
 @dataclass(frozen=True, slots=True)
 class Green:
-    """Every line exited with 0; `idle` are lines of `verify` whose runner says that it ran no test, with its words.
+    """Every line exited with 0. `idle` are `verify` lines whose runner reports that it ran no tests, with its words.
 
-    `is_vacuous`: no other line of `verify` checked anything.
+    `is_vacuous` means that no other line of `verify` checked anything.
     """
 
     idle: tuple[tuple[str, str], ...] = ()
@@ -29,16 +29,16 @@ class Green:
 
 
 def describe_untested_lines(green: Green) -> str:
-    """Which line ran no test, and the words that say so."""
+    """Return a sentence naming a line that ran no tests, with its runner's words."""
     line, said = green.idle[0]
     return f"`{line}` runs no test ({said}), and no other line of `verify` checks anything"
 
 
 @dataclass(frozen=True, slots=True)
 class Red:
-    """`line` did not pass; `how` says in words how it ended, `tail` is the end of its output, `log` all of it.
+    """`line` did not pass; `how` describes how it ended, `tail` is the end of its output, `log` contains all of it.
 
-    `broken` says why it may have been unable to run at all, "" if nothing says so.
+    `broken` is why it may have been unable to run in the first place, "" if there is no sign of that.
     """
 
     line: str
@@ -49,7 +49,7 @@ class Red:
 
 
 async def run_setup(run: Run, worktree: Worktree, log: Path) -> None:
-    """Run the `setup` lines in `worktree`; raises ShellError naming the line that failed."""
+    """Run the `setup` lines in `worktree`. Raises ShellError naming the line that failed."""
     if not run.settings.setup:
         return
     ended = await _run(run.settings, "setup", run.agents.environment("setup", worktree), worktree.path, log)
@@ -60,7 +60,7 @@ async def run_setup(run: Run, worktree: Worktree, log: Path) -> None:
 async def run_verify(
     run: Run, worktree: Worktree, log: Path, after_setup: Callable[[], Awaitable[None]] | None = None
 ) -> Green | Red:
-    """Make `worktree` as the agent's was, and run the `verify` lines; a `setup` that fails here is red as well."""
+    """Prepare `worktree` like the agent's, and run the `verify` lines; a failed `setup` is red as well."""
     await copy_listed(run, worktree)
     return await judge(
         run.settings, lambda kind: run.agents.environment(kind, worktree), worktree.path, log, after_setup
@@ -74,13 +74,13 @@ async def judge(
     log: Path,
     after_setup: Callable[[], Awaitable[None]] | None = None,
 ) -> Green | Red:
-    """Run the `setup` and `verify` lines in `cwd`, each kind with what `see` makes; `after_setup` comes in between."""
+    """Run the `setup` and `verify` lines in `cwd` with the environments from `see`; `after_setup` runs in between."""
     kinds: tuple[Kind, ...] = ("setup", "verify")
     idle: tuple[tuple[str, str], ...] = ()
     for kind in kinds:
         try:
             ended = await _run(settings, kind, see(kind), cwd, log)
-        except AgentError as error:  # The wrapper cannot be started, which says nothing of the lines.
+        except AgentError as error:  # The wrapper cannot be started, which says nothing about the lines.
             return Red(" ".join(settings.wrapper) or kind, "could not be started", str(error), str(log), str(error))
         if not ended.is_green:
             return _describe_red(settings, kind, ended, log)

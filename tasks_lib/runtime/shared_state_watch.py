@@ -1,4 +1,4 @@
-"""Watches what agents share with the person, and says in a line what of it changed while one of them worked."""
+"""Watches the git state that agents share with the user, and reports what changed while one of them was running."""
 
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -16,9 +16,9 @@ from tasks_lib.process.files import read_stamp
 
 
 class SharedStateWatch:
-    """What a repository's worktrees share, since the first session of a run began. Call from threads.
+    """The state that a repository's worktrees share, since the first session of a run began. Call from threads.
 
-    `list_known` names the full refs that a run, or the person by landing, moves all the time.
+    `list_known` returns the full refs that the run, or the user by landing, moves all the time.
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class SharedStateWatch:
         self._lock = threading.Lock()
 
     def begin(self) -> None:
-        """A session is about to begin: what is there now is the person's, if it is the first."""
+        """Call before each session; the first call records the user's own state."""
         with self._lock:
             if self._seen is None:
                 self._seen = read_shared(self._repository, self._list_known())
                 self._stamp, self._places = self._seen.stamp, _choose_places(self._seen.settings)
 
     def compare(self, task_id: str) -> None:
-        """A turn of node `task_id` is over: say what changed since the last look."""
+        """Call after a turn of node `task_id`: report what changed since the last call."""
         with self._lock:
             before, self._seen = self._seen, read_shared(self._repository, self._list_known(), self._seen)
             said = describe_changes(self._repository.git, before, self._seen) if before else []
@@ -51,13 +51,13 @@ class SharedStateWatch:
             )
 
     def pass_over(self, stashes: Collection[str]) -> None:
-        """These stashes of agents were taken out of the list by the coordinator itself."""
+        """Record that coordinator itself removed these agents' stashes, so that `compare` does not report it."""
         with self._lock:
             if self._seen is not None:
                 self._seen = drop_stashes(self._seen, stashes)
 
     def find_detour(self) -> str:
-        """Why git would not find the person's working tree any more, "" if it does as when sessions began."""
+        """Return why git would no longer find the user's working tree, "" if it still does as when sessions began."""
         common, git = self._repository.common_dir, self._repository.git
         with self._lock:
             stamp = read_stamp(common / "config")

@@ -1,6 +1,6 @@
-"""Holds what is going on in a run, for whoever looks: the progress on screen, and `run.json` for other terminals.
+"""Keeps the state of a run for display: the progress on screen, and `run.json` for other terminals.
 
-What agents say reaches a terminal from here only, so nothing stays in it that could steer one.
+Agents' output reaches terminals only through this module, so everything that could control a terminal is escaped here.
 """
 
 import json
@@ -17,19 +17,20 @@ from tasks_lib.text import cut, escape_unprintable
 
 MOST_MESSAGES = 200
 MESSAGE_CHARS = 4_000
-"""Ten thousand faults make one message; a person reads its beginning, and `coordinator validate` has them all."""
+"""Ten thousand faults make one message; users read its beginning, and `coordinator validate` lists them all."""
 VIEW_NAME = "run.json"
-"""In a repository's own directory: what its run shows."""
+"""The file with the view of a repository's run, in the repository's state directory."""
 Listener = Callable[[str, str], None]
-"""Hears of everything: the id of the node that a line is about ("" for the run as a whole), and the line."""
+"""Called for every event with the id of the node that a line is about ("" for the whole run), and the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """What a person sees of one node. Times are ISO 8601, UTC; `log` is the file its session writes to.
+    """What users see of one node. Times are ISO 8601, UTC; `log` is the file its session writes to.
 
-    `activity` is what the session does right now, `active_at` when it last showed life, `todo` how far it is in its own
-    list. `tokens` and `cost` (US dollars) are those of all attempts. `attach` is a shell line that opens the session.
+    `activity` is what the session is doing now, `active_at` when it was last active, `todo` its progress through its
+    own todo list. `tokens` and `cost` (US dollars) are those of all attempts. `attach` is a shell line that opens the
+    session.
     """
 
     id: str
@@ -56,18 +57,18 @@ class NodeView:
 
     @property
     def is_running(self) -> bool:
-        """Whether the node has started and not ended."""
+        """Whether the node has started but not ended."""
         return bool(self.stage) and self.outcome is OutcomeName.NONE
 
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """The run as a whole: who works it, where to look, what it says aloud, what its sessions have used so far.
+    """What users see of the whole run: its process, its links, its messages, and what its sessions have used so far.
 
-    `link` is the run's page in Prefect's UI, `api` the address of the API that the run talks to. `dropped_messages` is
-    how many older messages the run's log alone has. `place` is the common git directory and `inode` its number,
-    by which a repository that was moved is told from a copy; `is_mounted` says that `.worktrees` is on a disk of its
-    own.
+    `link` is the run's page in Prefect's UI, `api` the address of the Prefect API that the run uses.
+    `dropped_messages` counts older messages that are only in the run's log. `place` is the common git directory and
+    `inode` its inode number, which distinguishes a moved repository from a copy. `is_mounted` means that `.worktrees`
+    is on a separate disk.
     """
 
     run: str
@@ -94,7 +95,7 @@ def now_text() -> str:
 
 
 class Board:
-    """The live view of one run. Calls come from the event loop; listeners are called at once and must be quick."""
+    """The live view of one run. Call it from the event loop; listeners are called synchronously and must be quick."""
 
     def __init__(self, view: RunView, path: Path) -> None:
         self._view = view
@@ -111,11 +112,11 @@ class Board:
         return replace(self._view, nodes=dict(self._nodes))
 
     def node(self, node_id: str) -> NodeView | None:
-        """What is shown of one node, without a copy of all others; None if it is not known."""
+        """Return the view of one node without copying all others; None if it is unknown."""
         return self._nodes.get(node_id)
 
     def listen(self, listener: Listener) -> None:
-        """Call `listener` for each thing that happens."""
+        """Call `listener` for every event."""
         self._listeners.append(listener)
 
     def ignore(self, listener: Listener) -> None:
@@ -123,9 +124,9 @@ class Board:
         self._listeners.remove(listener)
 
     def say(self, message: str) -> None:
-        """Something about the run that must not be missed.
+        """Report a message about the run that users must not miss.
 
-        Listeners hear it whole and each time; the view keeps the newest, each once, and cut.
+        Listeners get every message in full; the view keeps the newest ones, truncated and without duplicates.
         """
         message = escape_unprintable(message)
         kept = cut(message, MESSAGE_CHARS)
@@ -139,7 +140,7 @@ class Board:
         self._nodes.setdefault(node_id, NodeView(node_id, name))
 
     def enter(self, node_id: str, stage: Stage, detail: str = "", **known: str | int) -> None:
-        """Node `node_id` is at `stage` from now on, however it ended before; `known` are further fields of its view."""
+        """Set the stage of a node and clear any earlier outcome; `known` are further fields of its view."""
         detail = escape_unprintable(detail)
         before = replace(
             self._nodes.get(node_id, NodeView(node_id, node_id)), outcome=OutcomeName.NONE, reason="", commit=""
@@ -148,17 +149,17 @@ class Board:
         self._tell(node_id, f"{stage}{f': {detail}' if detail else ''}")
 
     def show(self, node_id: str, **known: str | int | float) -> None:
-        """What a session does changed; nobody is told, whoever looks sees it."""
+        """Update fields of a node's view without calling listeners."""
         known = {name: escape_unprintable(value) if isinstance(value, str) else value for name, value in known.items()}
         if before := self._nodes.get(node_id):
             self._nodes[node_id] = replace(before, **known)  # pyright: ignore[reportArgumentType]
 
     def show_spending(self, tokens: int, cost: float) -> None:
-        """What all sessions of the run have used so far."""
+        """Update what all sessions of the run have used so far."""
         self._view = replace(self._view, tokens=tokens, cost=cost)
 
     def end(self, node_id: str, outcome: Outcome) -> None:
-        """Node `node_id` has ended so; a merge that was taken back meanwhile is no end."""
+        """Record the outcome of a node; if its merge has been taken back by now, reopen the node instead."""
         commit = getattr(outcome, "commit", "")
         if commit in self._taken_back:
             self._reopen(node_id)
@@ -179,14 +180,14 @@ class Board:
         self._tell(node_id, f"{outcome.name}{f': {reason}' if reason else ''}")
 
     def replace_commit(self, node_id: str, old: str, new: str) -> None:
-        """Node `node_id` did not land by `old` after all, but by `new`, whether its end was told yet or not."""
+        """Record that a node landed as `new` instead of `old`; call it before or after `end`."""
         self._replaced[old] = new
         view = self._nodes.get(node_id)
         if view and view.commit == old:
             self._nodes[node_id] = replace(view, commit=new)
 
     def take_back(self, node_id: str, commit: str) -> None:
-        """`commit`, by which node `node_id` landed, is on the head no longer, whether its end was told yet or not."""
+        """Record that `commit`, the merge of a node, is no longer on the head; call it before or after `end`."""
         self._taken_back.add(commit)
         view = self._nodes.get(node_id)
         if view and view.commit == commit:
@@ -212,12 +213,12 @@ class Board:
             listener(node_id, line)
 
     def write(self) -> int:
-        """Put the view where other processes read it, whole or not at all; returns its size in bytes.
+        """Write the view atomically to the file that other processes read; return its size in bytes.
 
-        May be called in a thread. A node that is as it was is not put into words again: there may be thousands.
+        May be called from a thread. Only nodes that changed are serialized again, because there may be thousands.
         """
         with self._writing:
-            view, nodes = self._view, dict(self._nodes)  # Copied at once, since the event loop goes on.
+            view, nodes = self._view, dict(self._nodes)  # Copied first, because the event loop keeps running.
             for node_id, node in nodes.items():
                 if node_id not in self._written or self._written[node_id][0] is not node:
                     self._written[node_id] = (node, f"{json.dumps(node_id)}: {json.dumps(_list_set(node))}")
@@ -228,7 +229,7 @@ class Board:
 
 
 def _list_set(view: NodeView | RunView) -> dict[str, object]:
-    """The fields of a view, but for the nodes of a run and what has the value that it has from the start."""
+    """Return the fields of a view that differ from their defaults, without the nodes of a run."""
     return {name.name: value for name in fields(view) if not _is_unset(name, value := getattr(view, name.name))}
 
 
@@ -237,7 +238,7 @@ def _is_unset(name: "Field[Any]", value: object) -> bool:
 
 
 def read_view(path: Path) -> RunView | None:
-    """The view that the last or the running coordinator wrote; None if there is none or it cannot be read."""
+    """Return the view that the current or the last run wrote; None if it is missing or cannot be read."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         nodes = {key: _read_node(value) for key, value in raw.pop("nodes").items()}

@@ -1,4 +1,4 @@
-"""How a run is stopped: what asks for it, what a stop has to wait for, and work that ends with it."""
+"""Stops a run: records requests to stop and what a stop has to wait for, and cancels work."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
@@ -10,14 +10,14 @@ from tasks_lib.runtime.user_requests import UserRequests
 T = TypeVar("T")
 
 
-class Interrupted(Exception):  # noqa: N818 - Nothing went wrong: a person stopped the run, or the node.
-    """The run, or the node, is being stopped; whoever sees this keeps the work and ends."""
+class Interrupted(Exception):  # noqa: N818 - Nothing went wrong: the user stopped the run or the node.
+    """The run or the node is being stopped; the code that handles this keeps the work and ends."""
 
 
 class Stopping:
-    """Whether one run is to end, and why; `waits` counts what a stop would have to wait for now.
+    """Whether a run has to stop, and why; `waits` counts what a stop would currently have to wait for.
 
-    `on_request` is called whenever a stop is asked for, `say` when the run stops by itself.
+    `on_request` is called whenever a stop is requested, `say` when the run stops by itself.
     """
 
     def __init__(self, requests: UserRequests, on_request: Callable[[], None], say: Callable[[str], None]) -> None:
@@ -33,12 +33,12 @@ class Stopping:
         return self._event.is_set()
 
     def request(self) -> None:
-        """Stop the sessions and keep the work; nothing new begins."""
+        """Stop the sessions, keep their work, and start nothing new."""
         self._event.set()
         self._on_request()
 
     def halt(self, reason: str) -> None:
-        """Stop because no session can do better as things are; said once, however many sessions find it out."""
+        """Stop because no session can succeed at the moment; only the first reason is kept and reported."""
         if not self.halt_reason:
             self.halt_reason = reason
             self._say(f"The run is stopping: {reason}")
@@ -46,7 +46,7 @@ class Stopping:
 
     @contextmanager
     def waiting_for(self, what: str) -> Generator[None]:
-        """Note that a stop has to wait for `what`, such as "the push to origin", while the block runs."""
+        """Record that a stop has to wait for `what`, e.g. "the push to origin", while the block runs."""
         self.waits[what] = self.waits.get(what, 0) + 1
         try:
             yield
@@ -56,10 +56,10 @@ class Stopping:
                 del self.waits[what]
 
     async def unless_stopped(self, work: Awaitable[T], node_id: str) -> T:
-        """The result of `work` for a node, or Interrupted, with `work` cancelled and waited for, once the run is
-        stopping or a person stops the node.
+        """Return the result of `work` for a node; if the run or the node is stopped, cancel and await `work`.
 
-        `work` that comes to its end in spite of that, as a landing does whose head is moving, counts as any other.
+        Raises Interrupted if `work` was cancelled. If it completes in spite of that, as a landing does while it is
+        moving the head, its result is returned as usual.
         """
         job = asyncio.ensure_future(work)
         stops = [asyncio.ensure_future(one.wait()) for one in (self._event, self._requests.abort_event(node_id))]

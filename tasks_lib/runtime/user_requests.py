@@ -1,4 +1,4 @@
-"""Takes what a person says to a running graph, and brings it to the node that it is meant for."""
+"""Passes the user's requests to the running nodes that they are for."""
 
 import asyncio
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from tasks_lib.suggestions import suggest
 
 @dataclass(frozen=True, slots=True)
 class RequestResult:
-    """What became of it; where `is_done` is False, `sentence` says why, and what to do."""
+    """The result of a request; if `is_done` is False, `sentence` says why, and what to do."""
 
     is_done: bool
     sentence: str
 
 
 class MessageRecipient(Protocol):
-    """A node that is open: one that is worked, waits in the queue, or waits for its next attempt."""
+    """An open node: one that is running, is waiting in the queue, or is waiting for its next attempt."""
 
     async def receive_message(self, text: str) -> RequestResult:
-        """Bring `text` to the agent, at once or with its next prompt."""
+        """Pass `text` to the agent, immediately or with its next prompt."""
         ...
 
 
 class UserRequests:
-    """Whoever is open in a run, and what persons want of them. Everything happens on the run's event loop."""
+    """The open nodes of a run and the user's requests to them. Call it only on the run's event loop."""
 
     def __init__(self) -> None:
         self._parties: dict[str, MessageRecipient] = {}
@@ -33,36 +33,36 @@ class UserRequests:
         self.has_changed: asyncio.Event = asyncio.Event()
 
     def open_nodes(self) -> tuple[str, ...]:
-        """The ids of the nodes that are open."""
+        """Return the ids of the open nodes."""
         return tuple(self._parties)
 
     def enter(self, node_id: str, party: MessageRecipient) -> None:
-        """`party` is who hears what is said to `node_id` from now on."""
+        """Pass messages for `node_id` to `party` from now on."""
         self._parties[node_id] = party
 
     def leave(self, node_id: str) -> None:
-        """Node `node_id` has ended; what was wanted of it is forgotten."""
+        """Forget a node that has ended, with the requests for it."""
         self._parties.pop(node_id, None)
         self._aborts.pop(node_id, None)
         self._overtaken.discard(node_id)
 
     def abort_event(self, node_id: str) -> asyncio.Event:
-        """Set once `node_id` is to end: a person wants it, or somebody else has completed it."""
+        """Return an event that is set when `node_id` has to end: the user asked, or it was completed elsewhere."""
         return self._aborts.setdefault(node_id, asyncio.Event())
 
     def is_abort_requested(self, node_id: str) -> bool:
-        """Whether a person wants `node_id` to end."""
+        """Return whether the user asked `node_id` to end."""
         is_to_end = node_id in self._aborts and self._aborts[node_id].is_set()
         return is_to_end and node_id not in self._overtaken
 
     def end_completed_elsewhere(self, node_id: str) -> None:
-        """End the work on `node_id`, which somebody else has completed."""
+        """End the work on `node_id`, which has been completed elsewhere."""
         if not self.abort_event(node_id).is_set():
             self._overtaken.add(node_id)
             self.abort_event(node_id).set()
 
     async def tell(self, node_id: str, text: str) -> RequestResult:
-        """Bring `text` to the agent that works `node_id`."""
+        """Pass `text` to the agent of `node_id`."""
         party = self._parties.get(node_id)
         if party is None:
             return self._explain_absence(node_id)
@@ -71,7 +71,7 @@ class UserRequests:
         return await party.receive_message(text.strip())
 
     async def abort(self, node_id: str) -> RequestResult:
-        """End the work on `node_id`, keeping what is there."""
+        """End the work on `node_id` and keep what it has so far."""
         if node_id not in self._parties:
             return self._explain_absence(node_id)
         self.abort_event(node_id).set()
