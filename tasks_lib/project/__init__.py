@@ -1,1 +1,1 @@
-"""A repository that is worked: its configuration, graph, instructions and environments."""
+"""The repository that a run uses: its configuration, graph, agent instructions and child environments."""

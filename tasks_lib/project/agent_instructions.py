@@ -1,4 +1,4 @@
-"""Reads what a repository itself says to agents, from one commit: AGENTS.md, its prompts and its roles."""
+"""Reads a repository's instructions for agents from one commit: AGENTS.md, its prompts and its roles."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from tasks_lib.settings.schema import Settings
 
 AGENTS_FILE = "AGENTS.md"
 MAX_BYTES = 200_000
-"""Of one file; whoever writes more for an agent to read has named the wrong file."""
+"""The limit for one file; a larger one is almost certainly the wrong file."""
 MAX_ROLES = 200
 _LINK = "120000"
 _MAX_LINKS = 5
@@ -22,7 +22,7 @@ _MAX_LINKS = 5
 
 @dataclass(frozen=True, slots=True)
 class Instructions:
-    """`agents_md` is "" where there is none, or where the agent reads it by itself; `roles` maps path → text."""
+    """`agents_md` is "" if there is none, or if the agent reads it by itself; `roles` maps path → text."""
 
     agents_md: str = ""
     templates: Templates = DEFAULT
@@ -33,15 +33,15 @@ NO_INSTRUCTIONS = Instructions()
 
 
 def read_instructions(objects: Objects, commit: str, settings: Settings) -> Instructions:
-    """What stands in the repository at `commit`, an object id, for the agents that `settings` choose.
+    """Read the instructions at `commit`, an object id, for the agent that `settings` choose.
 
-    Raises InputError with every fault of these files: missing, too large, not UTF-8, an unknown placeholder.
+    Raises InputError with every fault in these files: missing, too large, not UTF-8, an unknown placeholder.
     """
     reader = _Reader(objects, commit)
     files = reader.read_prompts(settings.prompts)
     is_opencode = settings.agent.backend == "opencode"
     roles = reader.read_roles() if is_opencode else {}
-    # An agent of the backend `command`, and a server that a person started, find the file in the worktree.
+    # Agents of the backend `command`, and a server that the user started, find the file in the worktree.
     agents_md = (reader.read(AGENTS_FILE) or "") if is_opencode and not settings.agent.url else ""
     try:
         templates = read_templates(files)
@@ -53,7 +53,7 @@ def read_instructions(objects: Objects, commit: str, settings: Settings) -> Inst
 
 
 def find_instruction_faults(repository: Repository, commit: str, settings: Settings) -> tuple[Fault, ...]:
-    """What is wrong, at `commit`, with what the repository says to agents."""
+    """Return the faults of the repository's instructions for agents at `commit`."""
     objects = Objects(repository.git)
     faults: set[Fault] = set()
     try:
@@ -68,7 +68,7 @@ def find_instruction_faults(repository: Repository, commit: str, settings: Setti
 
 
 def read_project_instructions(project: Project) -> Instructions:
-    """What stands in the repository for agents, at the commit that the run begins at."""
+    """Read the project's instructions for agents at the commit from which the run starts."""
     objects = Objects(project.repository.git)
     try:
         return read_instructions(objects, project.head, project.settings)
@@ -77,7 +77,7 @@ def read_project_instructions(project: Project) -> Instructions:
 
 
 class _Reader:
-    """Reads text files of one commit, and collects what is wrong with them."""
+    """Reads text files of one commit and collects their faults."""
 
     def __init__(self, objects: Objects, commit: str) -> None:
         self.faults: list[Fault] = []
@@ -85,7 +85,7 @@ class _Reader:
         self._commit = commit
 
     def read_prompts(self, paths: Mapping[PromptName, str]) -> dict[PromptName, TemplateFile]:
-        """The files that `prompts` names, but for those with faults."""
+        """Return the files that `prompts` names, except those with faults."""
         found: dict[PromptName, TemplateFile] = {}
         for name, path in paths.items():
             known = len(self.faults)
@@ -98,7 +98,7 @@ class _Reader:
         return found
 
     def read_roles(self) -> dict[str, str]:
-        """The roles of the repository, path → text."""
+        """Return the repository's roles, path → text."""
         paths = list(self._list_roles())
         if len(paths) > MAX_ROLES:
             message = f"contains {len(paths)} files; at most {MAX_ROLES} roles are read"
@@ -113,7 +113,7 @@ class _Reader:
                     yield path
 
     def read(self, path: str) -> str | None:
-        """The text at `path`; None if there is none, or with a fault."""
+        """Return the text at `path`; None if there is no such file, or it has a fault."""
         entry = self._find_file(path)
         if entry is None:
             return None
@@ -130,7 +130,7 @@ class _Reader:
             return None
 
     def _find_file(self, path: str) -> Entry | None:
-        """The file at `path`, through symbolic links that stay in the repository, such as one to CLAUDE.md."""
+        """Find the file at `path`, following symbolic links within the repository, such as one to CLAUDE.md."""
         for _ in range(_MAX_LINKS):
             entry = self._objects.find_entry(self._commit, path)
             if entry is None or entry.mode != _LINK:

@@ -1,4 +1,4 @@
-"""Decides what programs that a run starts can see of this machine: allowed variables, who commits, no way out."""
+"""Makes the environments of a run's child processes: allowed variables, the committer, nothing outside the worktree."""
 
 import os
 import sys
@@ -17,20 +17,20 @@ from tasks_lib.process.user_environment import user_environment
 from tasks_lib.settings.schema import Settings
 
 REPOSITORY_MARKER = "COORDINATOR_REPOSITORY"
-"""The variable by which a later coordinator recognises what an earlier one, killed, left running."""
+"""The variable by which a later coordinator recognises processes that a killed one left running."""
 SERVER_LOGIN = ("OPENCODE_SERVER_PASSWORD", "OPENCODE_SERVER_USERNAME")
-"""How we log in to a server of the user's; a server of ours has a password of its own, which shells never see."""
+"""Credentials for the user's own server; coordinator's server has its own password, which shells never see."""
 QUIET_GIT: Mapping[str, str] = {
-    # A collection of garbage would race with our own git.
+    # Garbage collection would race with coordinator's own git processes.
     "gc.auto": "0",
-    # It would find nothing to do, and its lock, left by a kill, would end a person's own maintenance for good.
+    # It would find nothing to do, and its lock, if left by a kill, would block the user's own maintenance forever.
     "maintenance.auto": "false",
 }
 Kind = Literal["setup", "agent", "verify"]
 
 
 class ChildEnvironments:
-    """The environments of one run's children. `private` is a directory of the run alone; it gets the launcher."""
+    """The environments of one run's child processes. The launcher is written to `private`, the run's own directory."""
 
     def __init__(self, settings: Settings, repository: Repository, private: Path) -> None:
         self._settings = settings
@@ -43,13 +43,13 @@ class ChildEnvironments:
         self.identity: Mapping[str, str] = repository.identity()
 
     def of(self, kind: Kind, slot: int) -> dict[str, str]:
-        """What a child in a worktree may see: the allowed variables, and nothing that leads out of the worktree."""
+        """Return a child's environment in a worktree: the allowed variables, and nothing that points outside it."""
         return self._make(getattr(self._settings.env, kind)) | {"COORDINATOR_SLOT": str(slot)}
 
     def for_server(self) -> dict[str, str]:
-        """What a server that holds many sessions may see: what agents may, and what only it needs.
+        """Return the environment of a server for many sessions: the agents' variables and what only the server needs.
 
-        That is the keys, and where the person's own configuration is: what they refuse there stays refused.
+        That is the API keys, and the location of the user's own configuration: what it refuses stays refused.
         """
         agent = self._settings.agent
         allowed = (*self._settings.env.agent, *agent.keys, *(SERVER_LOGIN if agent.url else ()))
@@ -61,7 +61,7 @@ class ChildEnvironments:
             **lead_path(lead_path(variables, str(self._refusals.programs)), str(self._launcher)),
             **self.identity,
             REPOSITORY_MARKER: str(self._repository.common_dir),
-            # Without its `.git` file a worktree would be taken for a directory of the repository around it.
+            # Without this, a worktree that lost its `.git` file would count as part of the repository around it.
             "GIT_CEILING_DIRECTORIES": str(self._repository.worktrees_dir),
             **self._refusals.variables(user_environment(), allowed),
             **write_settings({**self._refusals.git_settings(), **QUIET_GIT}),
@@ -69,7 +69,7 @@ class ChildEnvironments:
 
 
 def write_settings(settings: Mapping[str, str]) -> dict[str, str]:
-    """`settings` of git's as variables, which stand above every file of its configuration."""
+    """Return git `settings` as environment variables, which override every git configuration file."""
     variables = {"GIT_CONFIG_COUNT": str(len(settings))}
     for number, (name, value) in enumerate(settings.items()):
         variables |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
@@ -77,5 +77,5 @@ def write_settings(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def find_own_bin() -> str:
-    """The programs of the virtual environment that we are installed in, which agents do not get; "" for none."""
+    """Return the `bin` of coordinator's virtual environment, which agents must not see; "" if there is none."""
     return str(Path(sys.prefix) / "bin") if sys.prefix != sys.base_prefix else ""

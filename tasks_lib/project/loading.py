@@ -1,4 +1,4 @@
-"""Reads a person's repository: its configuration and the graph at the head, with every fault at once."""
+"""Loads a repository's configuration and the graph at the head, and reports all faults at once."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,12 +34,12 @@ CONFIGURATION = "coordinator.yaml"
 TASKGRAPH = ".taskgraph.toml"
 DEFAULT_TASKS_DIR = "tasks"
 SHOWN_FAULTS = 100
-"""More are counted and not said, where people read them; whoever mends a hundred checks again."""
+"""In output for users, further faults are only counted: after fixing a hundred, they validate again anyway."""
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A repository as a run begins: `head` is the commit that `graph` was read from; `warnings` stop nothing."""
+    """A repository at the start of a run. `graph` was read from the commit `head`; `warnings` do not prevent a run."""
 
     repository: Repository
     settings: Settings
@@ -50,15 +50,15 @@ class Project:
     warnings: tuple[Fault, ...]
 
     def name_branches(self) -> dict[str, str]:
-        """The branch of each id."""
+        """Return the branch of each task id."""
         return name_branches(self.graph.tasks.values(), self.settings.branch_prefix, target=self.target)
 
     def open_head(self, on_foreign_move: Callable[[str], None] | None = None) -> Head:
-        """The head, as the configuration says where work lands; `on_foreign_move` as `Head` has it."""
+        """Open the head on which the configuration lands work; `on_foreign_move` as in `Head`."""
         return open_head(self.repository, self.settings, self.target, on_foreign_move)
 
     def open_remote(self) -> Remote | None:
-        """The remote that work lands on, None where nothing is pushed."""
+        """Return the remote that work lands on, None if nothing is pushed."""
         return open_remote(self.repository, self.settings, self.target)
 
     @property
@@ -68,19 +68,19 @@ class Project:
 
     @property
     def base_name(self) -> str:
-        """What a person calls the base: `main`, or `origin/main`."""
+        """The user's name for the base: `main` or `origin/main`."""
         return self.settings.land.base_name(self.target)
 
     @property
     def where(self) -> str:
-        """The base, for whoever only reads: `main`, or `origin/main as it was last fetched`."""
+        """The base as read-only commands describe it: `main` or `origin/main as it was last fetched`."""
         return f"{self.base_name} as it was last fetched" if self.is_remote else self.base_name
 
 
 def load_project(path: Path, environment: Mapping[str, str] | None = None, *, is_fetching: bool = False) -> Project:
-    """Read the repository at `path`; raises InputError naming every fault of configuration and task files.
+    """Load the repository at `path`. Raises InputError naming every fault in the configuration and the task files.
 
-    Where work lands on a remote, the graph is what was last fetched from it; with `is_fetching` it is fetched first.
+    If work lands on a remote, the graph is the one last fetched from it; with `is_fetching` it is fetched first.
     """
     repository = Repository.open(path)
     try:
@@ -103,7 +103,7 @@ def load_project(path: Path, environment: Mapping[str, str] | None = None, *, is
 
 
 def bound_faults(faults: Iterable[Fault]) -> list[Fault]:
-    """`faults`, sorted; of very many the first, and one that says where the others begin and how many they are."""
+    """Return `faults`, sorted; beyond `SHOWN_FAULTS`, one more says how many others there are and where they start."""
     found = sorted(faults)
     if len(found) <= SHOWN_FAULTS:
         return found
@@ -123,7 +123,7 @@ def _read_tasks(repository: Repository, head: str, tasks_dir: str, target: str) 
 
 
 def _find_task_faults(repository: Repository) -> list[Fault]:
-    """The faults of the task files where they most likely are, when the configuration cannot say where that is."""
+    """Return the faults of the task files in their most likely folder; for when the configuration cannot be read."""
     try:
         branch = repository.default_target()
         head = Head(repository.git, branch).current()
@@ -134,7 +134,7 @@ def _find_task_faults(repository: Repository) -> list[Fault]:
 
 
 def find_branch_faults(tasks: Sequence[Task], settings: Settings, target: str) -> Iterator[Fault]:
-    """A fault if no name of a task's branch could be beside that of the target: `feat/x` beside `feat`."""
+    """Yield a fault for a task whose branch cannot exist next to the target, e.g. `feat/x` next to `feat`."""
     names = name_branches(tasks, settings.branch_prefix, target=target)
     found = find_collision(target, names.values())
     for task in tasks:
@@ -145,7 +145,7 @@ def find_branch_faults(tasks: Sequence[Task], settings: Settings, target: str) -
 
 
 def guess_tasks_dir(repository: Repository, environment: Mapping[str, str]) -> str:
-    """Where the task files most likely are, when the configuration has faults."""
+    """Return the most likely folder of the task files; for when the configuration has faults."""
     chosen: object = environment.get("COORDINATOR_TASKS_DIR")
     try:
         if not chosen:
@@ -165,12 +165,12 @@ def _find_tasks_dir(repository: Repository, branch: str) -> str:
 
 
 def read_configuration(repository: Repository, environment: Mapping[str, str]) -> tuple[Settings, str, str]:
-    """Settings, task folder and target; from the checkout, or where it has no such file from the target."""
+    """Return settings, task folder and target; a file that the checkout lacks is read from the target branch."""
     branch = repository.default_target()
     text = _read_either(repository, CONFIGURATION, branch)
     settings = read_settings(text or "", CONFIGURATION, environment)
     target = settings.target or branch
-    # Work that lands on a remote needs no branch here.
+    # Work that lands on a remote needs no local branch.
     is_here = repository.branch_head(target) is not None
     if settings.land.mode == "local" and not is_here:
         raise InputError([Fault(CONFIGURATION, 0, _describe_no_branch(repository, target))])
@@ -180,7 +180,7 @@ def read_configuration(repository: Repository, environment: Mapping[str, str]) -
 
 
 def _describe_no_branch(repository: Repository, target: str) -> str:
-    """What a person is told who named what is not a local branch."""
+    """Return the message for a configured target that is not a local branch."""
     told = f'target is "{target}", which is not a branch of this repository'
     if repository.git.resolve(f"refs/tags/{target}"):
         return f"{told} but a tag; set it to a branch"
@@ -192,7 +192,7 @@ def _describe_no_branch(repository: Repository, target: str) -> str:
 
 
 def _follow_alias(repository: Repository, target: str) -> str:
-    """Where one branch is another name of a second one, the second is what moves; raises InputError if it cannot."""
+    """Return the branch that `target` points to if it is a symbolic ref. Raises InputError if that is not usable."""
     ref = repository.git.follow(branch_ref(target))
     name = ref.removeprefix(HEADS)
     fault = find_branch_fault(name) if ref.startswith(HEADS) else "is not a branch"
@@ -204,9 +204,9 @@ def _follow_alias(repository: Repository, target: str) -> str:
 
 
 def _read_either(repository: Repository, name: str, branch: str) -> str | None:
-    """The text of the file `name` at the top: of the checkout, or where that has none, of `branch`.
+    """Return the text of the file `name` at the top level of the checkout, or of `branch` if the checkout has none.
 
-    Raises InputError for what is no plain file of UTF-8 below the top.
+    Raises InputError unless it is a regular UTF-8 file inside the repository.
     """
     file = repository.top / name
     data = _read_checked_out(repository, file) if os.path.lexists(file) else _read_committed(repository, name, branch)
@@ -219,7 +219,7 @@ def _read_either(repository: Repository, name: str, branch: str) -> str | None:
 
 
 def _read_checked_out(repository: Repository, file: Path) -> bytes:
-    """The content of `file`, which is there, but perhaps as something else."""
+    """Return the content of `file`. Raises InputError if the path is not a regular file."""
     try:
         if not file.resolve().is_relative_to(repository.top):
             message = "is a symbolic link that points outside the repository; replace it with the file itself"
@@ -229,7 +229,7 @@ def _read_checked_out(repository: Repository, file: Path) -> bytes:
             message = f"has more than {MAX_BYTES} bytes; shorten it"
         else:
             return file.read_bytes()
-    except (OSError, RuntimeError) as error:  # A circle of links is a RuntimeError.
+    except (OSError, RuntimeError) as error:  # A loop of links raises RuntimeError.
         message = f"cannot be read: {show(getattr(error, 'strerror', None) or str(error))}"
     raise InputError([Fault(file.name, 0, message)])
 
@@ -247,7 +247,7 @@ def _read_committed(repository: Repository, name: str, branch: str) -> bytes | N
 
 
 def find_uncommitted(repository: Repository, tasks_dir: str) -> list[Fault]:
-    """A warning for each task file whose uncommitted state the graph does not see."""
+    """Return a warning for each task file with uncommitted changes, which are not part of the graph."""
     if repository.top == repository.common_dir:
         return []
     try:
@@ -260,7 +260,7 @@ def find_uncommitted(repository: Repository, tasks_dir: str) -> list[Fault]:
 
 
 def find_claimed(tasks: tuple[Task, ...]) -> list[Fault]:
-    """A warning for each file that says `in-progress`: nobody here works on it, so it counts as pending."""
+    """Return a warning for each task whose status is `in-progress`: it is not running here, so it counts as pending."""
     return [
         Fault(task.path, task.lines.get("status", 0), "status is in-progress; it counts as pending", True)
         for task in tasks
@@ -269,9 +269,9 @@ def find_claimed(tasks: tuple[Task, ...]) -> list[Fault]:
 
 
 def read_checkout(repository: Repository, tasks_dir: str) -> tuple[tuple[Task, ...], tuple[Fault, ...]]:
-    """The task files as they lie in the checkout, committed or not, for a person who is writing them.
+    """Read the task files in the checkout, committed or not, for a user who is writing them.
 
-    Of files with faults there is what could be read of them.
+    Files with faults are included as far as they could be read.
     """
     top = repository.top
     _require_folder(top, tasks_dir)
@@ -291,14 +291,14 @@ def _read_task_file(file: Path, path: str) -> tuple[Task | None, tuple[Fault, ..
         return None, (warn_special(path, "a symbolic link" if file.is_symlink() else "not a regular file"),)
     try:
         with file.open("rb") as stream:
-            # One byte more than is taken shows that there are too many.
+            # Reads one byte more than allowed, to detect a file that is too large.
             return sketch_task(stream.read(MAX_BYTES + 1), path)
     except OSError as error:
         return None, (Fault(path, 0, f"cannot be read: {error.strerror}"),)
 
 
 def _require_folder(top: Path, tasks_dir: str) -> None:
-    """Raise InputError unless `tasks_dir` is a folder of the checkout of `top`, and not of somewhere else."""
+    """Raise InputError unless `tasks_dir` is a folder that belongs to the checkout at `top`."""
     place = top
     for part in tasks_dir.split("/"):
         place /= part
@@ -317,7 +317,7 @@ def _require_folder(top: Path, tasks_dir: str) -> None:
 
 
 def _walk(folder: Path, faults: list[Fault], top: Path) -> Iterator[Path]:
-    """Every markdown file below `folder`, sorted; no link is followed, and no repository inside is entered."""
+    """Yield every Markdown file below `folder`, sorted; links and nested repositories are not followed."""
 
     def note(error: OSError) -> None:
         path = os.path.relpath(error.filename, top)

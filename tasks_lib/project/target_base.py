@@ -1,4 +1,4 @@
-"""Says what a run's work is based on: the local target branch, or a remote's, fetched so that nobody is asked."""
+"""Opens the base of a run's work: the local target branch, or a remote's, which is fetched without prompting."""
 
 from collections.abc import Callable
 
@@ -14,19 +14,19 @@ from tasks_lib.settings.schema import Settings
 def open_head(
     repository: Repository, settings: Settings, target: str, on_foreign_move: Callable[[str], None] | None = None
 ) -> Head:
-    """The head of the queue for `target`, on the configured base; `on_foreign_move` as `Head` has it."""
+    """Open the queue's head for `target` on the configured base; `on_foreign_move` as in `Head`."""
     return Head(repository.git, target, settings.land.base_ref(target), on_foreign_move)
 
 
 def open_remote(repository: Repository, settings: Settings, target: str) -> Remote | None:
-    """The remote that work on `target` lands on, None where nothing is pushed."""
+    """Return the remote that work on `target` lands on, None if nothing is pushed."""
     return None if settings.land.mode == "local" else Remote(repository, settings.land.remote, target)
 
 
 def require_remote(remote: Remote, *, is_fetching: bool) -> None:
-    """See that there is such a remote and, unless nothing is to be fetched, that it has the branch.
+    """Check that the remote exists; with `is_fetching`, also that it has the branch, and fetch.
 
-    Raises InputError, which says what to do.
+    Raises InputError that says what to do.
     """
     remote.require()
     if not is_fetching:
@@ -47,7 +47,7 @@ def require_remote(remote: Remote, *, is_fetching: bool) -> None:
 
 
 def find_unpushed(repository: Repository, settings: Settings, target: str, head: str) -> list[Fault]:
-    """A warning for commits on the local branch that the remote has not: no part of a run that lands there."""
+    """Return a warning if the local branch is ahead of the remote: a run that lands there does not see its commits."""
     if settings.land.mode == "local" or repository.branch_head(target) is None:
         return []
     number = count_commits(repository.git, branch_ref(target), settings.land.base_ref(target), head)
