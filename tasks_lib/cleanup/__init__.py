@@ -1,1 +1,1 @@
-"""What runs leave behind: finding it, removing it, auditing it."""
+"""Finds, removes and audits what runs leave behind."""

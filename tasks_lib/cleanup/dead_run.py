@@ -1,4 +1,4 @@
-"""Finds what a dead run left outside of its nodes' worktrees, and ends its processes."""
+"""Finds what a dead run left outside its nodes' worktrees, and ends its processes."""
 
 import asyncio
 import os
@@ -26,12 +26,12 @@ from tasks_lib.process.process_groups import GroupId, end_group, find_group
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
 
 WRITING_SECONDS = 60.0
-"""Nobody writes a file of the data directory, which all coordinators share, this long."""
+"""Writing a file to the data directory that all coordinators share never takes this long."""
 DAY_SECONDS = 86_400.0
 
 
 def describe_takeover(left: Holder, host: str) -> str:
-    """What is said when the lock of one who died is taken over on `host`."""
+    """Return the message for taking over the lock of a dead run on `host`."""
     if left.host and left.host != host:
         return (
             f"The lock was left by {left}, and this host is {host}. If that run is still alive, its lock is not "
@@ -42,7 +42,7 @@ def describe_takeover(left: Holder, host: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """A value of the mark that processes of a run carry; with `inside` only those that work there or below count."""
+    """A value of the marker of a run's processes; with `inside`, only processes that run there or below count."""
 
     value: str
     inside: Path | None = None
@@ -50,14 +50,14 @@ class _Mark:
 
 @dataclass(frozen=True, slots=True)
 class LeftProcesses:
-    """What an earlier run left running: `marked` processes, and the `groups` of which records tell, beside those."""
+    """What an earlier run left running: `marked` processes, and further process `groups` that records name."""
 
     marked: tuple[int, ...] = ()
     groups: tuple[int, ...] = ()
 
 
 def find_processes(repository: Repository, relocation: Relocation | None = None) -> LeftProcesses:
-    """What `end_processes` would end now. Nothing is changed."""
+    """Return what `end_processes` would end now. Changes nothing."""
     found: list[psutil.Process] = []
     for mark in _list_marks(repository, relocation):
         inside = mark.inside
@@ -67,18 +67,18 @@ def find_processes(repository: Repository, relocation: Relocation | None = None)
             else find_marked(REPOSITORY_MARKER, mark.value)
         )
     marked = {process.pid for process in found}
-    is_copy = relocation is not None and relocation.is_copy  # Its records name processes of the original's.
+    is_copy = relocation is not None and relocation.is_copy  # A copy's records name processes of the original.
     groups = [] if is_copy else _list_groups(repository)
     beside = {group.pid for group, session in groups if set(find_group(group, session)) - marked}
     return LeftProcesses(tuple(sorted(marked)), tuple(sorted(beside)))
 
 
 async def end_processes(repository: Repository, stop_seconds: float, relocation: Relocation | None = None) -> int:
-    """End what an earlier run left running: what carries its mark, and the groups that its records name.
+    """End what an earlier run left running: processes with its marker, and the groups that its records name.
 
-    TERM, then KILL after `stop_seconds`. `relocation` is how the repository was moved since; call it when records have
-    followed. What the original of a copy has running is never meant. Returns how many marked processes and groups there
-    were. Raises AgentError for what cannot be ended.
+    Sends TERM, then KILL after `stop_seconds`. `relocation` is how the repository was moved since; call this once its
+    records have been updated. The processes of a copy's original are left alone. Returns how many marked processes and
+    groups there were. Raises AgentError if one cannot be ended.
     """
     count = 0
     for mark in _list_marks(repository, relocation):
@@ -91,14 +91,14 @@ async def end_processes(repository: Repository, stop_seconds: float, relocation:
 def _list_marks(repository: Repository, relocation: Relocation | None) -> list[_Mark]:
     marks = [_Mark(str(repository.common_dir))]
     if relocation:
-        # What had the old path as its mark works where the repository is now, or that path is nobody else's by now.
+        # A process marked with the old path counts if it runs in the new location, or if no other repository is there.
         is_free = not relocation.is_copy and _is_free(relocation.former, repository)
         marks.append(_Mark(str(relocation.former), None if is_free else repository.top))
     return marks
 
 
 def _list_groups(repository: Repository) -> list[tuple[GroupId, str]]:
-    """The groups that records name and that there are, each with the marker of its session."""
+    """Return the existing groups that records name, each with the marker of its session."""
     records = (read_record(entry.admin) for entry in list_entries(repository))
     return [
         (GroupId(record.turn.pid, record.turn.pid_started), record.attempt.session)
@@ -112,7 +112,7 @@ def _is_free(former: Path, repository: Repository) -> bool:
 
 
 def _has_group(pid: int) -> bool:
-    """Whether there is a process group of that number at all, ours or another's; a scan of all processes is dear."""
+    """Return whether a process group with this number exists, no matter whose; avoids a slow scan of all processes."""
     try:
         os.killpg(pid, 0) if pid > 1 else None
     except ProcessLookupError:
@@ -123,7 +123,7 @@ def _has_group(pid: int) -> bool:
 
 
 def find_private(repository: Repository, relocation: Relocation | None = None) -> list[Path]:
-    """The directories outside of the repository that dead runs of it left, by the name that each of them carries."""
+    """Return the directories that dead runs of the repository left outside it; their names identify the repository."""
     owners = {name_owner(repository.common_dir)}
     if relocation and not relocation.is_copy:
         owners.add(name_owner(repository.common_dir, relocation.former))
@@ -131,9 +131,9 @@ def find_private(repository: Repository, relocation: Relocation | None = None) -
 
 
 def find_unattributed(data: Path | None) -> list[Path]:
-    """What dead coordinators left where all repositories share a place; whose it was cannot be told.
+    """Return what dead coordinators left in places that all repositories share; its repository is unknown.
 
-    Anyone may delete it, and none may be blamed for it. `data` is the data directory.
+    Any run may delete it, but it is not a fault of any one repository. `data` is the data directory.
     """
     shared = (data, data / "prefect") if data else ()
     unfinished = [path for place in shared for path in find_unfinished(place) if is_old(path, WRITING_SECONDS)]
@@ -141,11 +141,11 @@ def find_unattributed(data: Path | None) -> list[Path]:
 
 
 def find_closed_logs(repository: Repository, graph: Graph, days: float) -> list[Path]:
-    """The logs of nodes that are not open, not written to for `days`; none where that is 0."""
+    """Return logs of nodes that are not open, if not written to for `days`; none if that is 0."""
     open_nodes: Collection[str] = {flatten(task.id) for task in graph.tasks.values() if not task.is_completed}
     return find_old_logs(repository, open_nodes, days * DAY_SECONDS) if days else []
 
 
 def find_old_states(repository: Repository, days: float) -> list[Kept]:
-    """The states that were kept more than `days` ago; none where that is 0."""
+    """Return the states that were kept more than `days` ago; none if that is 0."""
     return find_old(repository, days, datetime.now(UTC)) if days else []

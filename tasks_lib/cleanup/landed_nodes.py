@@ -1,4 +1,4 @@
-"""Decides what of landed nodes is still lying about, and puts it away without losing a byte that did not land."""
+"""Finds leftover worktrees and branches of landed nodes, and removes them without losing anything that did not land."""
 
 import re
 from collections.abc import Mapping
@@ -28,14 +28,14 @@ from tasks_lib.settings.schema import Settings
 _MADE = re.compile(r"\tbranch: Created from [0-9a-f]{40}(?:[0-9a-f]{24})?$")
 BRANCH_DELETED = "deleted; its work has landed"
 HISTORY = 10_000
-"""How many first-parent commits are searched for what landed; a branch is left behind by a kill, so by a late one."""
+"""How many first-parent commits to search for landed nodes; branches are left by a kill, so their merges are recent."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeWorktrees:
-    """`landed` are worktrees (path and record) of nodes that are completed at the head, `open` all others of ours.
+    """`landed` are worktrees (path and record) of nodes that are completed at the head, `open` coordinator's others.
 
-    `branches` are the branches of completed nodes that have no worktree, each with its commit, which is on the head.
+    `branches` are branches of completed nodes without a worktree, each with its commit, which the head contains.
     """
 
     landed: tuple[tuple[Path, Record], ...] = ()
@@ -44,7 +44,7 @@ class NodeWorktrees:
 
 
 def find_node_worktrees(repository: Repository, head: Head, graph: Graph, settings: Settings) -> NodeWorktrees:
-    """Look for worktrees and branches that earlier runs left; nothing is changed."""
+    """Find worktrees and branches that earlier runs left. Changes nothing."""
     landed: list[tuple[Path, Record]] = []
     still_open: list[tuple[Path, Record]] = []
     stale = {one.admin for one in find_stale_worktrees(repository) if one.state is not StaleState.UNLINKED}
@@ -63,9 +63,10 @@ def find_node_worktrees(repository: Repository, head: Head, graph: Graph, settin
 def _find_branches(
     repository: Repository, head: Head, graph: Graph, settings: Settings, taken: set[str], freed: set[str]
 ) -> tuple[tuple[str, str], ...]:
-    """The branches of landed nodes that are where they landed from: one elsewhere is a person's, made since.
+    """Return branches of landed nodes that are still where they landed from; any other was created by the user since.
 
-    `taken` are those that a worktree has; those that are `freed` a worktree had that is gone, though git knows it.
+    `taken` are branches that a worktree has checked out; `freed` are those of worktrees that are gone but still
+    registered with git.
     """
     tip = head.current()
     names = name_branches(graph.tasks.values(), settings.branch_prefix, target=head.target)
@@ -81,10 +82,10 @@ def _find_branches(
 
 
 def _is_landed_from(repository: Repository, landed: str, branch: str, tip: str) -> bool:
-    """Whether `branch`, at `tip`, is what the commit `landed` brought to the head.
+    """Return whether `branch`, at `tip`, is what the commit `landed` brought to the head.
 
-    That is the second parent of a merge. A review without commits left its branch where it was made: on the head as it
-    was then, by a full id, which is told by the log of the branch where git keeps one.
+    That is the second parent of a merge. A review without commits left its branch where it was created: at the head of
+    that time, from a full object id, which the branch's reflog shows if git keeps one.
     """
     (merge,) = read_commits(repository.git, [landed])
     parents = merge.parents
@@ -99,9 +100,9 @@ def _is_landed_from(repository: Repository, landed: str, branch: str, tip: str) 
 def remove_landed(
     worktrees: Worktrees, head: Head, settings: Settings, run_id: str, found: NodeWorktrees, held: HeldRunLock
 ) -> list[str]:
-    """Remove the worktrees and branches that `found` says have landed; say what was done, a line each.
+    """Remove the landed worktrees and branches in `found`; return a line for each thing done.
 
-    What is in them and did not land is kept at a ref first.
+    Content that did not land is first kept at a ref.
     """
     repository = worktrees.repository
     records = dict(found.landed)
@@ -125,12 +126,12 @@ def remove_landed(
 
 
 def describe_landed(record: Record) -> str:
-    """What is done about the worktree of a landed node, and why."""
+    """Return what is done with the worktree of a landed node, and why."""
     return f"removed; {record.task_id} has landed"
 
 
 def _delete_branch(worktrees: Worktrees, branch: str, commit: str) -> bool:
-    """Whether `branch` is gone. What git refuses, as while somebody holds a lock, is left to the next run, and said."""
+    """Return whether `branch` is gone. If git refuses, e.g. because of a lock, report it; the next run tries again."""
     try:
         return worktrees.repository.delete_branch(branch, commit)
     except GitError as error:

@@ -1,4 +1,4 @@
-"""The words for what dead runs leave: what is done about each kind and why, and what an audit says of it."""
+"""Describes what dead runs leave: what is done about each kind and why, and how an audit reports it."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -7,7 +7,7 @@ from tasks_lib.git.worktrees.repair_after_kill import StaleState
 
 
 class Kind(Enum):
-    """What a leftover is."""
+    """The kind of a leftover."""
 
     PROCESS = auto()
     INTERRUPTED = auto()
@@ -38,9 +38,9 @@ STALE_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """One thing that a dead run left: `where` it is, what is `done` about it, and what an audit says was `found`.
+    """One thing that a dead run left: `where` it is, what is `done` about it, and what an audit reports as `found`.
 
-    `subject` is how the sentence of what is done begins, by default `where` and a colon.
+    `subject` starts the sentence about what is done, by default `where` and a colon.
     """
 
     kind: Kind
@@ -50,9 +50,9 @@ class Leftover:
     subject: str = ""
 
     def describe_plan(self) -> str:
-        """What would be done, as a line."""
+        """Return a line about what would be done."""
         return f"{self.subject or f'{self.where}:'} would be {self.done}"
 
     def describe_done(self) -> str:
-        """What was done, as a line; something may follow, such as where a state is kept."""
+        """Return a line about what was done; more may be appended, such as where a state is kept."""
         return f"{self.subject} was {self.done}" if self.subject else f"{self.where}: {self.done}"

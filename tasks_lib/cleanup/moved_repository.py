@@ -1,4 +1,4 @@
-"""Notices that a repository was moved or copied since it was last worked, and has its worktrees follow."""
+"""Detects that a repository was moved or copied since its last run, and relinks its worktrees."""
 
 import json
 import os
@@ -18,22 +18,22 @@ from tasks_lib.runtime.status_board import VIEW_NAME, read_view
 
 
 def find_move(repository: Repository) -> Relocation | None:
-    """How the repository was moved or copied since a run last worked it; None if it was not. Nothing is changed."""
+    """Return how the repository was moved or copied since its last run; None if it was not. Changes nothing."""
     view = read_view(repository.state_dir / VIEW_NAME)
     return find_relocation(repository, FormerLocation(Path(view.place), view.inode) if view and view.place else None)
 
 
 def find_former_top(repository: Repository, relocation: Relocation | None) -> Path | None:
-    """The top that the repository had before it was moved; None if it was not moved, or is a copy."""
+    """Return the repository's top directory before it was moved; None if it was not moved, or is a copy."""
     if relocation is None or relocation.is_copy:
         return None
     return relocation.former if repository.is_bare else relocation.former.parent
 
 
 def adopt_new_location(repository: Repository, held: HeldRunLock) -> tuple[Relocation | None, list[str]]:
-    """Have worktrees, records and an unfinished move of a checkout follow the repository; what was done, a line each.
+    """Point worktrees, records and an interrupted checkout update to the new location; return a line per action.
 
-    Called before anything is ended, opened, or written to `run.json`.
+    Call it before any process is ended, anything is opened, or `run.json` is written.
     """
     relocation = find_move(repository)
     if relocation is None:
@@ -44,20 +44,20 @@ def adopt_new_location(repository: Repository, held: HeldRunLock) -> tuple[Reloc
 
 
 def is_mounted(repository: Repository) -> bool:
-    """Whether `.worktrees` is on a disk of its own, or was when a run last worked here and still has its place."""
+    """Return whether `.worktrees` is on a separate disk, or was during the last run and its directory still exists."""
     place, view = repository.worktrees_dir, read_view(repository.state_dir / VIEW_NAME)
     return _is_mount(place) or (view is not None and view.is_mounted and place.is_dir())
 
 
 def _is_mount(place: Path) -> bool:
-    # A directory of the same disk that is mounted there too is only listed.
+    # A bind mount from the same disk is found only in the list of mounts.
     return os.path.ismount(place) or str(place) in {one.mountpoint for one in psutil.disk_partitions(all=True)}
 
 
 def require_disk(repository: Repository) -> None:
-    """Raise InputError where `.worktrees` cannot be used, or what was in it is away: nothing may be begun in its place.
+    """Raise InputError if `.worktrees` cannot be used, or its disk is not mounted: its mount point must stay unused.
 
-    Called before anything is opened, so that nothing is tidied there either.
+    Call it before anything is opened, so that nothing is cleaned up there either.
     """
     place = repository.worktrees_dir
     if is_mounted(repository) and not _is_mount(place):
@@ -67,7 +67,7 @@ def require_disk(repository: Repository) -> None:
 
 
 def remember_place(repository: Repository) -> None:
-    """Have `run.json` say where the repository is now, where no run begins that would write it anew."""
+    """Update the repository's location in `run.json`, for when no run starts that would rewrite the file."""
     path = repository.state_dir / VIEW_NAME
     try:
         found: object = json.loads(path.read_bytes())

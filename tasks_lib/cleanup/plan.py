@@ -1,6 +1,6 @@
-"""One plan of cleaning up: finds all that dead runs left, without changing anything, and does what a plan says.
+"""Plans and applies a cleanup: finds everything that dead runs left without changing anything, then removes it.
 
-A run's start, `coordinator cleanup`, its dry run and the audit all use it, so that they cannot disagree.
+The start of a run, `coordinator cleanup`, its dry run and the audit all use the same plan, so they cannot disagree.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ from tasks_lib.settings.schema import Settings
 
 
 class Stage(Flag):
-    """A part of a plan that is found and done at once; what an earlier one does can leave more for the next."""
+    """A part of a plan that is found and applied together; applying one can leave more for the next to find."""
 
     PROCESSES = auto()
     REPOSITORY = auto()
@@ -61,10 +61,10 @@ class Stage(Flag):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What is cleaned up: a repository with its head, its graph there, and the `branches` of the graph's nodes.
+    """What to clean up: a repository with its head, the graph at the head, and the `branches` of the graph's nodes.
 
-    `data` is the coordinator's data directory, None for none. `relocation` is how the repository was moved since a run
-    last had it, None if it was not.
+    `data` is coordinator's data directory, None to skip it. `relocation` is how the repository was moved since its
+    last run, None if it was not.
     """
 
     repository: Repository
@@ -78,10 +78,10 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class CleanupPlan:
-    """What dead runs left, and so what `apply` does, as it was found in `scope`; `stages` are those looked for.
+    """What dead runs left in `scope`, and therefore what `apply` removes; `stages` are those that were searched.
 
-    `notices` are lines about what is in the way and not coordinator's: it stays. `queue` is the queue's ref where all
-    of it is published, "" otherwise; `empty` are directories of coordinator's in which nothing is.
+    `notices` are lines about obstacles that are not coordinator's; they stay. `queue` is the queue's ref if all of it
+    has been published, "" otherwise; `empty` are coordinator's empty directories.
     """
 
     scope: Scope
@@ -103,7 +103,7 @@ class CleanupPlan:
     queue: str = ""
 
     def list(self) -> "list[Leftover]":
-        """Everything in it, in the order in which it is dealt with."""
+        """Return everything in the plan, in the order in which it is handled."""
         return [
             *_list_processes(self),
             *_list_repository(self),
@@ -114,7 +114,7 @@ class CleanupPlan:
 
 
 def find_leftovers(scope: Scope, stages: Stage = Stage.ALL) -> CleanupPlan:
-    """Look for what dead runs left; nothing is changed."""
+    """Find what dead runs left. Changes nothing."""
     plan = CleanupPlan(scope, stages)
     if Stage.PROCESSES in stages:
         plan = replace(plan, processes=find_processes(scope.repository, scope.relocation))
@@ -158,7 +158,7 @@ def _find_of_nodes(plan: CleanupPlan) -> CleanupPlan:
     )
 
 
-# What is said of it.
+# How it is described.
 
 
 def _list_processes(plan: CleanupPlan) -> Iterator[Leftover]:
@@ -219,12 +219,12 @@ def _list_queue(plan: CleanupPlan) -> Iterator[Leftover]:
         )
 
 
-# Doing it.
+# Applying it.
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What was done about something of a `kind`, as a line; None for what more than one kind can be."""
+    """A line about what was done to a leftover of this `kind`; None if the kind is ambiguous."""
 
     kind: Kind | None
     line: str
@@ -237,10 +237,10 @@ async def apply(
     run_id: str,
     call: Callable[[Callable[[], list[Done]]], Awaitable[list[Done]]] = asyncio.to_thread,
 ) -> list[Done]:
-    """Do what `plan` says, each step of which may be cut short and done again; say what was done, a line each.
+    """Apply `plan` and return what was done; every step may be interrupted and repeated.
 
-    What has not landed is kept at a ref first. Each step looks again, under git's own locks, before it removes
-    anything. `call` runs what blocks. Raises AgentError for a process that cannot be ended.
+    Content that has not landed is first kept at a ref. Each step checks again, under git's own locks, before it removes
+    anything. `call` runs blocking functions. Raises AgentError if a process cannot be ended.
     """
     done = await _end_processes(plan) if plan.processes != LeftProcesses() else []
     if Stage.REPOSITORY in plan.stages:
@@ -256,7 +256,7 @@ async def _end_processes(plan: CleanupPlan) -> list[Done]:
     scope = plan.scope
     count = await end_processes(scope.repository, scope.settings.watch.stop_seconds, scope.relocation)
     done = [Done(Kind.PROCESS, one.describe_done()) for one in _list_processes(plan)]
-    # While they were being ended, they may have started others.
+    # They may have started other processes while they were being ended.
     return [
         *done,
         *(Done(Kind.PROCESS, "another process: ended; one of these had started it") for _ in range(count - len(done))),
@@ -276,7 +276,7 @@ def _apply_to_nodes(plan: CleanupPlan, held: HeldRunLock, worktrees: Worktrees, 
     scope, repository, days = plan.scope, plan.scope.repository, plan.scope.settings.kept_days
     lines = remove_landed(worktrees, scope.head, scope.settings, run_id, plan.nodes, held)
     gone = {str(path) for path in (*plan.private, *plan.shared) if delete(path)}
-    # A log may have been written to since, and a state kept again, which makes it young.
+    # Since then a log may have been written to, or a state kept again, so that it is no longer old.
     for log in set(find_closed_logs(repository, scope.graph, days)) & set(plan.logs):
         log.unlink(missing_ok=True)
         gone.add(str(log))
@@ -297,7 +297,7 @@ _QUIET = (Kind.TRASH, Kind.EMPTY, Kind.LOG, Kind.QUEUE)
 
 
 def summarize(done: Iterable[Done], settings: Settings) -> list[str]:
-    """What a run says at its start of what was done: one line for all of a kind of which there may be many."""
+    """Return the lines that a run prints at its start about what was done; one line for all of a numerous kind."""
     found = list(done)
     ended, forgotten = (sum(one.kind is kind for one in found) for kind in _COUNTED)
     return [

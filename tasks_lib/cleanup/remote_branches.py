@@ -1,4 +1,4 @@
-"""Decides which branches on the remote are those of landed nodes, and deletes them there without losing a commit."""
+"""Decides which branches on the remote belong to landed nodes, and deletes them without losing a commit."""
 
 from collections.abc import Mapping
 
@@ -17,9 +17,9 @@ from tasks_lib.settings.schema import Settings
 
 
 def sweep(remote: Remote, head: Head, graph: Graph, settings: Settings, branches: Mapping[str, str]) -> list[str]:
-    """Delete the branches that agents pushed for nodes that have landed on the remote; a line for each that stays.
+    """Delete branches that agents pushed for nodes that have landed on the remote; return a line for each that stays.
 
-    `branches` is what the remote has. One that holds what did not land stays.
+    `branches` are those of the remote. A branch with commits that did not land stays.
     """
     found = find_landed_branches(remote, head, graph, settings, branches)
     base = head.base()
@@ -35,9 +35,9 @@ def sweep(remote: Remote, head: Head, graph: Graph, settings: Settings, branches
 
 
 def clean_up_remote(project: Project) -> list[str]:
-    """Make up for what a kill after the last push left: branches on the remote, and the local one that lags behind.
+    """Clean up after a kill that followed the last push: branches on the remote, and a local branch that is behind.
 
-    Returns what could not be done, a line each. Call when no run is going on.
+    Returns a line for each thing that could not be done. Call it when no run is in progress.
     """
     remote, repository = project.open_remote(), project.repository
     if remote is None:
@@ -54,14 +54,14 @@ def clean_up_remote(project: Project) -> list[str]:
 
 
 def describe_local_branch_behind(project: Project, reason: str) -> str:
-    """What a person is told of a local branch that could not be brought along."""
+    """Return the message for a local branch that could not be updated."""
     return f"The local {project.target} was not updated: {reason} {project.settings.land.remote} has everything."
 
 
 def find_landed_branches(
     remote: Remote, head: Head, graph: Graph, settings: Settings, branches: Mapping[str, str]
 ) -> dict[str, str]:
-    """Those of `branches` that are named as the branches of nodes that landed on the remote, with their commits."""
+    """Return those of `branches` with the names of nodes' branches that landed on the remote, with their commits."""
     names = name_branches(graph.tasks.values(), settings.branch_prefix, target=remote.target)
     candidates = {
         task_id: names[task_id]
@@ -69,6 +69,6 @@ def find_landed_branches(
         if task.is_completed and names[task_id] in branches and names[task_id] != remote.target
     }
     if not candidates:
-        return {}  # As mostly, and then the history is not read.
+        return {}  # The usual case; it avoids reading the history.
     landed = head.find_landed(head.base(), HISTORY)
     return {name: branches[name] for task_id, name in candidates.items() if task_id in landed}

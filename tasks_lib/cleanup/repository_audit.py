@@ -1,4 +1,4 @@
-"""Looks at a repository and this machine for everything that an audit judges; nothing is changed, nothing started."""
+"""Audits a repository and what its runs left on this machine, without changing or starting anything."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,14 +42,14 @@ from tasks_lib.runtime.status_board import VIEW_NAME, RunView, read_view
 from tasks_lib.settings.schema import digest_verify
 
 _AGED = (LeftoverKind.LOG, LeftoverKind.KEPT)
-"""What is removed because of its age alone, which breaks no promise."""
+"""What is removed only because of its age, which is not a violation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What was found: `notes` are no faults; `commits` and `worktrees` say how much was looked at.
+    """The findings: `notes` are not faults; `commits` and `worktrees` are the numbers of those that were checked.
 
-    `view` is what the last run wrote, None for nothing. `landed` are the merges of ours on the head, newest first.
+    `view` is what the last run wrote, None if nothing. `landed` are coordinator's merges on the head, newest first.
     """
 
     violations: tuple[Violation, ...]
@@ -61,7 +61,7 @@ class Audit:
 
 
 def audit(project: Project, limit: int) -> Audit:
-    """Judge the last `limit` commits of the head, and what lies about."""
+    """Audit the last `limit` commits of the head, and what runs left."""
     repository = project.repository
     holder = read_holder(repository.state_dir)
     head = open_head(repository, project.settings, project.target)
@@ -110,13 +110,13 @@ def _note_chain(project: Project, chain: CommitChain, limit: int) -> Iterator[st
         yield f"Only the last {limit} commits were checked; `--limit` checks more."
 
 
-# What lies about.
+# What runs left.
 
 
 def _judge_left(project: Project, head: Head) -> tuple[list[Violation], list[str]]:
-    """What is left that `cleanup` would remove, and what it would remove because it is old, which is no fault.
+    """Return violations for what `cleanup` would remove, and notes for what it would remove only because it is old.
 
-    The queue is judged apart. What dead coordinators left where all repositories share a place is nobody's.
+    The queue is judged separately. What dead coordinators left in shared places belongs to no one repository.
     """
     repository = project.repository
     branches = tuple(project.name_branches().values())
@@ -138,7 +138,7 @@ def _note_kill(repository: Repository) -> Iterator[str]:
         yield f"{who} exited uncleanly; `coordinator run` resumes it, `coordinator cleanup` only cleans up."
 
 
-# The head, and what is told of it.
+# The head, and what is reported about it.
 
 
 def _judge_queue(repository: Repository, target: str, head: Head) -> tuple[list[Violation], list[str]]:
@@ -169,7 +169,7 @@ def _judge_view(
     outcomes = {node.id: (node.outcome, node.commit) for node in view.nodes.values()}
     landed = {commit.id: commit.task_id for commit in chain.ours}
     if not chain.is_whole:
-        # What lies below the commits that were looked at is not said to be missing.
+        # Commits older than those that were checked are not reported as missing.
         outcomes = {one: said for one, said in outcomes.items() if not said[1] or said[1] in landed}
     is_latest = not chain.is_foreign_last and _is_written_before(repository, chain, view)
     reported = Reported(view.run, bool(view.ended), view.exit_code, outcomes)
@@ -178,7 +178,7 @@ def _judge_view(
 
 
 def _is_written_before(repository: Repository, chain: CommitChain, view: RunView) -> bool:
-    """Whether the newest commit was made before the run had ended: then the head is as the run saw it."""
+    """Return whether the newest commit was made before the run ended: then the head is the one that the run left."""
     if not view.ended or not chain.ours:
         return False
     (newest,) = read_commits(repository.git, [chain.ours[0].id])
@@ -189,7 +189,7 @@ def _is_written_before(repository: Repository, chain: CommitChain, view: RunView
 
 
 async def verify_again(project: Project, merges: Sequence[CommitFacts], limit: int) -> tuple[list[Violation], int]:
-    """Run `setup` and `verify` on the first `limit` of `merges` in a clone; what is red, and how many ran."""
+    """Run `setup` and `verify` on the first `limit` of `merges` in a clone; return the red ones and how many ran."""
     chosen = merges[:limit] if project.settings.verify else ()
     violations: list[Violation] = []
     repository = project.repository
@@ -198,7 +198,7 @@ async def verify_again(project: Project, merges: Sequence[CommitFacts], limit: i
         clone = SharedClone(repository, private / "clone")
 
         def see(kind: Kind) -> dict[str, str]:
-            # Without the mark: a run that begins meanwhile would take these for what a dead one left.
+            # Without the marker: a run that starts meanwhile would take these processes for those of a dead run.
             return {name: value for name, value in surroundings.of(kind, 1).items() if name != REPOSITORY_MARKER}
 
         for commit in chosen:
