@@ -28,7 +28,7 @@ ABORTED = "MessageAbortedError"
 
 
 def read_problem(error: Mapping[str, Any], model: str) -> Problem:
-    """Return the problem that `error` (`name`, `data`) is for a session of `model` ("" if it names none)."""
+    """Classify `error` (`name`, `data`) of a session with `model` ("" if it names none)."""
     name, data = str(error.get("name", "")), cast("Mapping[str, Any]", error.get("data") or {})
     said, status = _read_message(str(data.get("message", "")) or name), data.get("statusCode")
     whose = f"the provider of {model}" if model else "the model's provider"

@@ -20,7 +20,7 @@ class Throttle:
         return self._until
 
     def slow_down(self, until: float) -> None:
-        """Hold prompts back until then; the caller has to refuse a wait that is too long for a run."""
+        """Delay prompts until then; the caller has to refuse a wait that is too long for a run."""
         self._until = max(self._until, until)
 
     async def wait(self) -> None:

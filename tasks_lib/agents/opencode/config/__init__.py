@@ -1,1 +1,1 @@
-"""What opencode gets from coordinator beside the user's own configuration: roles, permissions, shell environments."""
+"""What coordinator adds to the user's opencode configuration: roles, permissions, shell environments."""

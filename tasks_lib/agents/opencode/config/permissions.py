@@ -1,7 +1,7 @@
 """Decides what opencode's tools may do: the policy of a run, and how a role narrows it.
 
 In opencode, the last rule whose permission and pattern match applies. A rule that says `ask` counts as a refusal here,
-because nobody is there to answer.
+because no user is there to answer.
 """
 
 import re

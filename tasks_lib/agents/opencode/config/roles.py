@@ -1,4 +1,4 @@
-"""Decides which roles there are, and what they are told and may do; a repository's roles override the shipped ones."""
+"""Decides which roles exist, their instructions and permissions; a repository's roles override the shipped ones."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -50,7 +50,7 @@ class Seat(Protocol):
         ...
 
     def leave(self) -> None:
-        """Give the seat back; calling it again does nothing."""
+        """Release the seat; calling it again does nothing."""
         ...
 
 

@@ -95,7 +95,7 @@ class PooledServerLease:
             yield
 
     def leave(self) -> None:
-        """Give the seat back; calling it again does nothing."""
+        """Release the seat; calling it again does nothing."""
         if not self._is_left:
             self._is_left = True
             self._keeper.taken -= 1

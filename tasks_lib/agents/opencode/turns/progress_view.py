@@ -34,7 +34,7 @@ class ShownView:
         self._shown: SessionView | None = None
         self._shown_at: float = 0.0
         self.due_at: float = 0.0
-        """When a view that was held back may be shown; 0 if there is none."""
+        """When a delayed view may be shown; 0 if there is none."""
 
     def offer(self, view: SessionView, *, is_last: bool = False) -> None:
         """Show `view` if it changed and the last one is old enough, or if it `is_last`."""

@@ -79,7 +79,7 @@ class ServerConnection:
                 await self.client.dispose(directory)
 
     async def leave(self) -> None:
-        """Give back the seat and the wire; calling it again does nothing."""
+        """Release the seat and the wire; calling it again does nothing."""
         await self._release()
         if self._seat is not None:
             self._seat.leave()

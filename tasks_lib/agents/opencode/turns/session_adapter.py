@@ -80,7 +80,7 @@ class OpencodeSession:
         return self._talk.attach_command()
 
     async def close(self) -> None:
-        """Make the server unload the worktree, end what is left, and give back the seat; only once."""
+        """Make the server unload the worktree, end what is left, and release the seat; only once."""
         if not self._is_closed:
             self._is_closed = True
             await _finish(self._close())

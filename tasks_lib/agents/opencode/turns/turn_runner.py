@@ -169,7 +169,7 @@ class Turn:
                 return
 
     async def _pause(self) -> None:
-        """Wait while the provider's rate limit holds prompts of all sessions back."""
+        """Wait while the provider's rate limit delays the prompts of all sessions."""
         if self._throttle.until > time.time():
             self._view.offer(make_view(self._watch, time.time(), waits_until=self._throttle.until), is_last=True)
         await self._throttle.wait()
@@ -294,7 +294,7 @@ class Turn:
         return None
 
     async def _conclude(self, reply: Reply | None) -> TurnEnd | None:
-        """Return the end of a turn whose agent is idle; None if it was told to continue."""
+        """Return the end of a turn whose agent is idle; None if it was prompted to continue."""
         match reply:
             case None:
                 problem = self._watch.problem or Problem("opencode accepted the prompt but never started on it")
