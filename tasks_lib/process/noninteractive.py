@@ -41,7 +41,7 @@ SETTINGS: Mapping[str, str] = {
     "CONAN_NON_INTERACTIVE": "1",
     "TF_INPUT": "0",
 }
-"""Tell programs that nobody is there. None of these answers yes for the user or changes anything else that a program
+"""Tell programs that no user is present. None of these answers yes for the user or changes anything else that a program
 does; `CI` and a package manager's `--yes` would, so a shell line or an agent has to set them."""
 OWN_GIT: Mapping[str, str] = {
     "GIT_TERMINAL_PROMPT": "0",
