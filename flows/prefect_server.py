@@ -55,7 +55,7 @@ class Server:
 
 
 def find_api() -> dict[str, str]:
-    """The settings for `isolated` with which Prefect reaches a running server, ours or another; {} if there is none."""
+    """The settings for `isolated` with which Prefect reaches a running server, own or external; {} if there is none."""
     if os.environ.get("PREFECT_API_URL"):
         return external_server_settings() | quiet_settings()
     home = data_dir() / "prefect"

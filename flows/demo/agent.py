@@ -1,7 +1,7 @@
 """The demo's scripted agent: it replaces a coding agent, and edits, tests and commits as one would.
 
 It runs once per turn, in the worktree of one node. Its changes are patches in `work/<id>/`: `first.patch` for the first
-turn, `fix.patch` for when the work was given back. A node with a `blocked.md` ends by Safe Exit as long as the file it
+turn, `fix.patch` for when the work was sent back. A node with a `blocked.md` ends by Safe Exit as long as the file it
 asks for is missing. An argument multiplies the seconds it pretends to think.
 """
 
@@ -23,7 +23,7 @@ HASTY_TESTS = {"money/thousands": ["tests.test_money"]}
 """Nodes whose first turn runs only these tests, and so misses what it breaks elsewhere."""
 
 DECISIONS = {"tax/rounding": "docs/rounding-rule.txt"}
-"""The decision file that a node needs from a person before it can continue."""
+"""The decision file that a node needs from the user before it can continue."""
 
 
 class Stopped(Exception):  # noqa: N818 - It is how a turn ends, not an error of this program.

@@ -1,7 +1,7 @@
 """Decides what the demo's model does next: it edits, tests and commits with tools, as `agent.py` does by itself.
 
 The first turn of a task consists of tool calls: a todo list, the edits of the task's patch, the tests and a commit. For
-work that was given back, and when a tool failed, the model starts `agent.py` in the shell. Reviews and Safe Exits are
+work that was sent back, and when a tool failed, the model starts `agent.py` in the shell. Reviews and Safe Exits are
 tool calls too.
 """
 
@@ -142,7 +142,7 @@ def _begin(chat: Chat) -> Step:
 
 
 def plan_safe_exit(chat: Chat) -> list[Step]:
-    """The answers of a session that needs a person: the reason goes into the task file and is committed."""
+    """The answers of a session that needs the user: the reason goes into the task file and is committed."""
     notes = _read_work(chat.id, "blocked")
     path = PATHS[chat.id]
     reason = notes.splitlines()[0].removeprefix("Blocked: ")

@@ -38,7 +38,7 @@ class DemoStory:
     """What happens in the demo when all goes well.
 
     `landed` are the ids that this run completes: `conflicting` are two of them that change the same lines, `red` is one
-    whose first turn breaks a test, `review` one that ends with a verdict. `blocked` needs a person, and `skipped`
+    whose first turn breaks a test, `review` one that ends with a verdict. `blocked` needs the user, and `skipped`
     waits for it. `features` maps each file to the texts that it must contain at the end.
     """
 
