@@ -1,4 +1,4 @@
-"""Refs and files that bear the names of others: whatever git could take for a branch, a commit or HEAD, all at once."""
+"""Makes refs and files with misleading names: everything git could mistake for a branch, a commit or HEAD, at once."""
 
 from collections.abc import Collection, Mapping
 
@@ -16,11 +16,11 @@ BRANCHES = (
 )
 OTHERS = ("HEAD", "main", "feat/a", "remotes/main/HEAD", "remotes/HEAD/HEAD", "remotes/feat/a/HEAD")
 FILES: Mapping[str, str] = dict.fromkeys(("HEAD", "main", "refs/heads/main", "origin/main", "feat/a"), "a file\n")
-"""For a commit: `git log main` asks whether the file is meant."""
+"""Files named like revisions: `git log main` then asks whether the file or the revision is meant."""
 
 
 def create_ambiguous_names(git: Git, commit: str, ids: Collection[str] = ()) -> dict[str, str]:
-    """Make them all at `commit`, and a branch and a tag called like each of `ids`; returns every ref that is there."""
+    """Create all of them at `commit`, plus a branch and a tag named after each of `ids`; return every ref."""
     short = {one[:12] for one in ids}
     made = [f"refs/tags/{name}" for name in (*TAGS, *ids, *short)]
     made += [f"refs/heads/{name}" for name in (*BRANCHES, *ids)]
@@ -32,6 +32,6 @@ def create_ambiguous_names(git: Git, commit: str, ids: Collection[str] = ()) -> 
 
 
 def list_refs(git: Git) -> dict[str, str]:
-    """Every ref with its object."""
+    """Map every ref to its object id."""
     rows = git.text("for-each-ref", "--format=%(objectname) %(refname)").splitlines()
     return {ref: oid for oid, _, ref in (row.partition(" ") for row in rows)}

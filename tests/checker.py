@@ -1,9 +1,9 @@
-"""Checks from plain git alone that a run kept its promises; it shares no code with what it checks.
+"""Checks with plain git alone that a run kept its promises; shares no code with the coordinator.
 
     python tests/checker.py snapshot REPOSITORY [TARGET] > before.json    before the run
     python tests/checker.py check REPOSITORY before.json meant.json       after it
 
-`meant.json` holds the fields of `Meant`. Prints one line for each broken promise; exits with 1 if there is any.
+`meant.json` contains the fields of `Meant`. Prints one line for each broken promise; exits with 1 if there are any.
 """
 
 import json
@@ -37,12 +37,12 @@ _BLOCKED = re.compile(r"blocked\((.+?)\): ")
 
 @dataclass(frozen=True, slots=True)
 class Meant:
-    """What the run was meant to come to.
+    """The expected result of a run.
 
     `statuses` maps every id to its status at the end. `verify` and `setup` are shell lines. `foreign` are commits
-    that others made on the target meanwhile. With `sample`, `verify` runs on so many of the commits only, the first
-    and the last among them. `may_be_pending` allows a head that is not published yet. With `has_ended` false, the
-    run was stopped midway: leftovers are not looked for.
+    that others made on the target during the run. With `sample`, `verify` runs on only that many of the commits,
+    including the first and the last. `may_be_pending` allows a head that is not published yet. With `has_ended`
+    false, the run was stopped midway, so leftovers are not checked.
     """
 
     statuses: Mapping[str, str]
@@ -65,7 +65,7 @@ class Commit:
     trailers: Mapping[str, str]
     kind: str
     files: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    """Path to blob of everything below the tasks directory."""
+    """Path to blob id of every task file below the tasks directory."""
 
     @property
     def task(self) -> str:
@@ -80,7 +80,7 @@ class Commit:
 
 
 def check(repo: Path, *, target: str = "main", before: Before, meant: Meant) -> list[str]:
-    """Every promise that the run on `repo` broke since `before`, a sentence each; empty when it kept all."""
+    """Return one sentence for each promise that the run on `repo` broke since `before`; empty if it kept them all."""
     base = resolve(repo, f"refs/heads/{target}")
     pending = resolve(repo, f"refs/coordinator/queue/{target}")
     head = pending or base
@@ -93,7 +93,7 @@ def check(repo: Path, *, target: str = "main", before: Before, meant: Meant) -> 
     faults += history.find_status_faults()
     faults += history.find_red_commits()
     branches = {commit.branch for commit in history.commits if commit.branch}
-    # With a publication pending, the user's branch has to stand where it stood or at one of our commits.
+    # With a publication pending, the user's branch must be where it was or at one of the coordinator's commits.
     faults += find_state_faults(repo, before, branches)
     if meant.has_ended:
         faults += find_leftovers(repo, target, {c.task for c in history.landings}, branches)
@@ -101,7 +101,7 @@ def check(repo: Path, *, target: str = "main", before: Before, meant: Meant) -> 
 
 
 class History:
-    """The first-parent chain from where the target stood to the head, with the task files of each commit."""
+    """The first-parent chain from the target's position before the run to the head, with each commit's task files."""
 
     def __init__(self, repo: Path, start: str, head: str, meant: Meant) -> None:
         self.repo = repo
@@ -134,7 +134,7 @@ class History:
         return {path: meta.split()[2] for meta, path in pairs if path.endswith(".md")}
 
     def _tasks(self, commit: Commit) -> dict[str, tuple[str, TaskText]]:
-        """Each id with its path and what the file says."""
+        """Map each task id to its path and parsed task file."""
         read = ((path, read_task(self._blobs[blob])) for path, blob in commit.files.items())
         return {task.id: (path, task) for path, task in read if task is not None}
 
@@ -145,7 +145,7 @@ class History:
         return list(zip([self.start, *self.commits], self.commits, strict=False))
 
     def find_shape_faults(self) -> list[str]:
-        """One commit of the promised form for each node that landed, and nothing else on the target."""
+        """Each node that landed has one commit of the promised form, and the target has no other commits."""
         faults = [
             f"{commit} was not made by the coordinator"
             for commit in self.commits
@@ -182,13 +182,13 @@ class History:
         elif commit.kind == "check":
             is_right = commit.subject == f"Check {task.id}: {name}"
         else:
-            # Where two ids cannot both be refs, one of the branches has its slashes as dashes.
+            # Where two ids cannot both be refs, one of the branches has dashes in place of slashes.
             is_named = task.id.replace("/", "-") in commit.branch.replace("/", "-")
             is_right = is_named and commit.subject == f"Merge {commit.branch}: {name}"
         return [] if is_right else [f"{commit} does not say {task.id} and its name in its subject"]
 
     def find_order_faults(self) -> list[str]:
-        """What a node depends on, as the final tree says it, was completed before the node landed."""
+        """Every prerequisite of a node, as listed in the final tree, was completed before the node landed."""
         faults: list[str] = []
         final = self._tasks(self.commits[-1] if self.commits else self.start)
         for previous, commit in self._steps():
@@ -199,7 +199,7 @@ class History:
         return faults
 
     def find_completion_faults(self) -> list[str]:
-        """A node is completed exactly from its own commit on."""
+        """A node is completed from its own commit onwards and not before."""
         faults: list[str] = []
         for previous, commit in self._steps():
             old, new = self._statuses(previous), self._statuses(commit)
@@ -213,7 +213,7 @@ class History:
         return faults
 
     def find_text_faults(self) -> list[str]:
-        """In task files nothing but the meant lines changed, and blockers and checks changed nothing else."""
+        """Only the expected lines of task files changed, and blockers and checks changed nothing but task files."""
         faults: list[str] = []
         for previous, commit in self._steps():
             if commit.kind == "foreign":
@@ -235,7 +235,7 @@ class History:
         new = self._blobs[new_blob] if new_blob else None
         before, after = read_task(old) if old else None, read_task(new) if new else None
         if before is None and (after is None or old is not None):
-            return []  # No task file: it merges as any other.
+            return []  # Not a task file: it merges like any other.
         if before is None and after is not None:
             return self._judge_added(previous, commit, after)
         if before is None or old is None or new is None or after is None:
@@ -257,7 +257,7 @@ class History:
         return next((one for one in sorted(new) if one.startswith("resolve-")), "")
 
     def find_status_faults(self) -> list[str]:
-        """Every id ended as meant; one that was blocked in this run has its commit, notes and resolve task."""
+        """Every id has the expected status; one blocked in this run has its commit, notes and resolve task."""
         final = self._tasks(self.commits[-1] if self.commits else self.start)
         faults = [f"no task file has the id {one}" for one in self.meant.statuses if one not in final]
         faults += [f"the task {one} was not meant to exist" for one in final if one not in self.meant.statuses]
@@ -281,7 +281,7 @@ class History:
         return faults
 
     def find_red_commits(self) -> list[str]:
-        """Commits with source that `verify` does not pass on, each in a checkout of a fresh clone."""
+        """Commits with source on which `verify` fails, each checked out in a fresh clone."""
         commits = _choose([commit for commit in self.commits if commit.kind == "merge"], self.meant.sample)
         if not commits or not self.meant.verify:
             return []
@@ -308,7 +308,7 @@ def _choose(commits: list[Commit], sample: int | None) -> list[Commit]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one of the two commands that the module's description shows."""
+    """Run one of the two commands shown in the module docstring."""
     match arguments:
         case ["snapshot", repo, *target]:
             print(json.dumps(asdict(snapshot_user_state(Path(repo), *target[:1])), indent=1))

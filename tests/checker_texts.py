@@ -1,4 +1,4 @@
-"""Says which lines of a task file changed, by comparing text; knows nothing of how the coordinator edits."""
+"""Finds which lines of a task file changed by comparing text, independently of how the coordinator edits them."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ MEANT_SECTIONS = (b"notes", b"summary")
 
 @dataclass(frozen=True, slots=True)
 class TaskText:
-    """What a task file says, as far as the checker reads it."""
+    """The parts of a task file that the checker reads."""
 
     id: str
     name: str
@@ -26,7 +26,7 @@ class TaskText:
 
 
 def read_task(data: bytes) -> TaskText | None:
-    """The task file in `data`, or None if it has no front matter with an id."""
+    """Parse the task file in `data`; None if it has no front matter with an id."""
     front, _ = split_front(data)
     if front is None:
         return None
@@ -46,7 +46,7 @@ def read_task(data: bytes) -> TaskText | None:
 
 
 def split_front(data: bytes) -> tuple[list[bytes] | None, list[bytes]]:
-    """The lines of the front matter without its `---` lines (None if there is none), and the lines after it."""
+    """Split into the front matter's lines without its `---` lines (None if it has none) and the lines after it."""
     lines = data.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True)
     if not lines or lines[0].rstrip() != b"---":
         return None, lines
@@ -57,9 +57,9 @@ def split_front(data: bytes) -> tuple[list[bytes] | None, list[bytes]]:
 
 
 def find_text_faults(before: bytes, after: bytes, *, may_need: str = "") -> list[str]:
-    """What changed from `before` to `after` besides the status, Notes and Summary.
+    """Describe what changed from `before` to `after` besides the status, Notes and Summary.
 
-    `may_need` is an id that may have been added to what the task depends on, "" for none.
+    `may_need` is an id that may have been added to `depends_on`, "" for none.
     """
     front_before, body_before = split_front(before)
     front_after, body_after = split_front(after)
@@ -93,7 +93,7 @@ def _blank_status(lines: list[bytes]) -> list[bytes]:
 
 
 def _take_needed_out(front: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """The front matter without the lines of `depends_on`, and those lines."""
+    """Split the front matter into the other lines and those of `depends_on`."""
     start = next((n for n, line in enumerate(front) if _NEEDED.match(line)), None)
     if start is None:
         return front, []
@@ -119,7 +119,7 @@ def _compare_needed(before: list[bytes], after: list[bytes], may_need: str) -> l
 
 
 def _split_list(lines: list[bytes]) -> list[bytes]:
-    """The lines of a block list, with their indentation; the words of a flow list, with their quotes."""
+    """The items of a list: of a block list its lines with indentation, of a flow list its words with quotes."""
     if any(line.lstrip().startswith(b"- ") for line in lines):
         return [line.rstrip() for line in lines[1:]]
     return re.findall(rb"[^\s,\[\]]+", b"".join(lines))
@@ -135,7 +135,7 @@ def _read_needed(lines: list[bytes]) -> list[str]:
 
 
 def _take_sections_out(body: list[bytes]) -> bytes:
-    """The body without Notes and Summary, and without the white space at its end (a section may be put there)."""
+    """The body without Notes, Summary and trailing whitespace (a section may be appended there)."""
     kept: list[bytes] = []
     fence = b""
     is_meant = False
@@ -157,7 +157,7 @@ def _follow_fence(fence: bytes, mark: bytes, line: bytes) -> bytes:
 
 
 def _compare_endings(before: bytes, after: bytes) -> list[str]:
-    """A file in one kind of line ending stays in it."""
+    """A file with a single kind of line ending keeps it."""
     crlf, lf = before.count(b"\r\n"), before.count(b"\n")
     if crlf and crlf == lf and after.count(b"\r\n") != after.count(b"\n"):
         return ["lines end with LF in a file of CRLF"]

@@ -1,4 +1,4 @@
-"""Says what a run left behind in a repository and on the machine, and whether the user's own state is as it was."""
+"""Finds what a run left behind in a repository and on the machine, and what it changed of the user's own state."""
 
 import hashlib
 import json
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 def git(repo: Path, *arguments: str, accept: Collection[int] = (0,), stdin: bytes = b"") -> bytes:
-    """Raw output of `git *arguments`; raises RuntimeError for an exit status that is not in `accept`."""
+    """Return the raw output of `git *arguments`; raises RuntimeError for an exit status that is not in `accept`."""
     hidden = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-c", "core.quotePath=false", "-c", "core.warnAmbiguousRefs=false", *arguments]
-    # Without optional locks, looking at the repository leaves the index as it was.
+    # Without optional locks, reading the repository does not rewrite the index.
     environment = {**hidden, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     done = subprocess.run(command, cwd=repo, capture_output=True, check=False, env=environment, input=stdin)
     if done.returncode not in accept:
@@ -26,13 +26,13 @@ def text(repo: Path, *arguments: str, accept: Collection[int] = (0,)) -> str:
 
 
 def read_pairs(lines: Iterable[str], between: str) -> dict[str, str]:
-    """Each line as a key and a value; the value is "" where `between` is not in the line."""
+    """Split each line at `between` into a key and a value; the value is "" for a line without it."""
     parts = (line.partition(between) for line in lines)
     return {key: value for key, _, value in parts}
 
 
 def read_blobs(repo: Path, blobs: Collection[str]) -> dict[str, bytes]:
-    """The content of each blob, all of them read by one process."""
+    """Map each blob id to its content, all read by one git process."""
     answer = git(repo, "cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in blobs).encode())
     contents: dict[str, bytes] = {}
     position = 0
@@ -45,14 +45,14 @@ def read_blobs(repo: Path, blobs: Collection[str]) -> dict[str, bytes]:
 
 
 def resolve(repo: Path, revision: str) -> str:
-    """The commit that `revision` names, "" if none: HEAD or exactly that full ref, whatever else is called so."""
+    """The commit that `revision` names, "" if none: HEAD or exactly that full ref, whatever else has the same name."""
     if revision == "HEAD" or revision.startswith("refs/"):
         return text(repo, "show-ref", "--verify", "--hash", "--", revision, accept=(0, 1, 128))
     return text(repo, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", accept=(0, 1, 128))
 
 
 def read_lines(repository: Path, revision: str = "refs/heads/main") -> dict[str, list[str]]:
-    """Every file but the configuration, its lines sorted: what two nodes append to one file has either order."""
+    """Map every file but the configuration to its sorted lines: two nodes append to one file in either order."""
     listed = text(repository, "ls-tree", "-r", "-z", revision).split("\0")
     entries = (entry.split("\t", 1) for entry in listed if entry)
     blobs = {path: meta.split()[2] for meta, path in entries if path != "coordinator.yaml"}
@@ -62,10 +62,10 @@ def read_lines(repository: Path, revision: str = "refs/heads/main") -> dict[str,
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The user's state at one moment: what a run must leave alone, and where the target stood.
+    """The user's state at one moment: what a run must leave alone, and the target's commit.
 
-    `dirty` maps each changed or untracked path of the checkout to a digest of its bytes ("" if it is not there),
-    `staged` each staged path to what is staged. `refs` are all refs, `ignored` paths are not looked at.
+    `dirty` maps each changed or untracked path of the checkout to a digest of its bytes ("" if the file is missing),
+    `staged` maps each staged path to what is staged. `refs` are all refs; ignored paths are not read.
     """
 
     target: str
@@ -117,7 +117,7 @@ def _read_refs(repo: Path) -> dict[str, str]:
 
 
 def find_state_faults(repo: Path, before: Before, is_ours: Collection[str]) -> list[str]:
-    """How the user's state differs from `before`, a fast-forward apart; `is_ours` are branches that may be gone."""
+    """How the user's state differs from `before`, apart from a fast-forward; `is_ours` are branches that may be gone."""
     now = snapshot_user_state(repo, before.target)
     faults: list[str] = []
     if now.head != before.head:
@@ -162,7 +162,7 @@ OWN_FILES = {"lock", "worktrees.lock", "run.json", "logs"}
 
 
 def find_leftovers(repo: Path, target: str, landed: Collection[str], branches: Collection[str]) -> list[str]:
-    """What is still there of nodes that landed: `landed` are their ids, `branches` the names their merges tell."""
+    """What remains of nodes that landed: `landed` are their ids, `branches` the names in their merge commits."""
     common = Path(repo, text(repo, "rev-parse", "--git-common-dir")).resolve()
     return [
         *_find_worktrees(repo, landed, branches),
@@ -186,7 +186,7 @@ def _find_worktrees(repo: Path, landed: Collection[str], branches: Collection[st
             faults.append(f"a worktree without a branch is left at {path.relative_to(repo.resolve())}")
         elif facts.get("branch", "").removeprefix("refs/heads/") in branches:
             faults.append(f"the worktree of {facts['branch']} is left, though it landed")
-    # A directory can be left without being registered, so the directories are looked at too.
+    # A directory can remain without being registered, so the directories are checked too.
     named = {f"feat/{task_id}" for task_id in landed} | {f"research/{task_id}" for task_id in landed} | set(branches)
     faults += [f".worktrees/{name} is left" for name in sorted(named) if (home / name / ".git").exists()]
     if home.is_dir():
@@ -217,7 +217,7 @@ def _find_refs(repo: Path, target: str, branches: Collection[str]) -> list[str]:
 
 def _find_files(common: Path, landed: Collection[str]) -> list[str]:
     home = common / "coordinator"
-    # What is held by flock stays as a file: to take it away would let two hold it.
+    # A flock lock file stays: with the file removed, two processes could hold the lock.
     locks = (path for path in sorted(common.rglob("*.lock")) if path != home / "worktrees.lock")
     faults = [f"the lock file {path.relative_to(common)} is left" for path in locks]
     if home.is_dir():
@@ -241,7 +241,7 @@ def _read_task_id(record: Path) -> str:
 
 
 def _find_processes(repo: Path) -> list[str]:
-    """Processes with COORDINATOR_ variables that work in this repository; others may be at work in theirs."""
+    """Processes with COORDINATOR_ variables that run in this repository; others may be running in their own."""
     home = str(repo.resolve() / ".worktrees") + "/"
     faults: list[str] = []
     for entry in Path("/proc").iterdir():
@@ -252,7 +252,7 @@ def _find_processes(repo: Path) -> list[str]:
             place = os.fsdecode((entry / "cwd").readlink())
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
         except OSError:
-            continue  # It ended meanwhile, or is not ours to look at.
+            continue  # It has exited, or we may not read it.
         ours = [os.fsdecode(one) for one in variables if one.startswith(b"COORDINATOR_")]
         worktree = next((one.partition("=")[2] for one in ours if one.startswith("COORDINATOR_WORKTREE=")), "")
         if ours and f"{worktree}/".startswith(home) | f"{place}/".startswith(home):

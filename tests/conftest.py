@@ -1,4 +1,4 @@
-"""What all tests have in common: the signals that the programs they start can hear, and where and how quickly they run."""
+"""Set-up shared by all tests: the signals that child processes receive, and where and how fast the tests run."""
 
 import atexit
 import compileall
@@ -17,20 +17,20 @@ TOP = Path(__file__).resolve().parent.parent
 MEMORY = Path("/dev/shm")
 ROOT = "PYTEST_DEBUG_TEMPROOT"
 ROOM_BYTES = 4 << 30
-"""A run of all tests takes a seventh of it."""
+"""A run of all tests uses a seventh of it."""
 
 sys.dont_write_bytecode = False
-"""Or each worker would compile every test anew."""
+"""Otherwise each worker would compile every test again."""
 
 settings.register_profile("coordinator", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("coordinator")  # A busy machine fails no test.
+settings.load_profile("coordinator")  # A busy machine must not fail a test.
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hear every signal, even where these tests were started by `nohup` or with `&`, which have some ignored.
+    """Restore the default handling of every signal, since `nohup` and `&` start the tests with some ignored.
 
-    What is ignored stays ignored in every program that is started, and coordinator honours that, so a test that ends
-    one by a signal would wait for ever.
+    Child processes inherit ignored signals, and the coordinator honours that, so a test that ends one with a signal
+    would wait forever.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
@@ -40,12 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
         if is_roomy(MEMORY) and ROOT not in os.environ:
             root = tempfile.mkdtemp(prefix="pytest-", dir=MEMORY)
             os.environ[ROOT] = root
-            atexit.register(remove_root, Path(root))  # After what pytest registers itself, which runs first.
+            atexit.register(remove_root, Path(root))  # Runs after pytest's own exit handlers.
 
 
 def remove_root(root: Path) -> None:
-    """Leave nothing in memory but the directories of tests that failed."""
-    with suppress(OSError):  # What failed is kept.
+    """Keep nothing in memory but the directories of failed tests."""
+    with suppress(OSError):  # Directories of failed tests are kept.
         for place in sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True):
             place.rmdir()
         root.rmdir()
@@ -53,20 +53,20 @@ def remove_root(root: Path) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are cores: where one waits, for a server or a grace period, no core does."""
+    """Use one worker more than there are cores, so that no core idles while one waits for a server or a grace period."""
     return (os.cpu_count() or 1) + 1
 
 
 def compile_once() -> None:
-    """Compile what tests start in hundreds of processes, which would each do so where none may write bytecode."""
+    """Compile the modules that hundreds of test processes import; each would do so itself where bytecode isn't written."""
     for package in ("coordinator_start", "flows", "tasks_lib", "tests"):
         compileall.compile_dir(TOP / package, quiet=2)
 
 
 def is_roomy(place: Path) -> bool:
-    """Whether programs can be run from `place`, and the repositories of all tests have room there.
+    """Whether programs can be executed from `place` and the repositories of all tests fit there.
 
-    In memory, git and Prefect need not wait for a disk each time they make sure that something is kept.
+    In memory, git and Prefect do not wait for a disk on each fsync.
     """
     if not os.access(place, os.W_OK | os.X_OK) or os.statvfs(place).f_flag & os.ST_NOEXEC:
         return False

@@ -1,4 +1,4 @@
-"""Makes repositories with a generated graph of task files, worked by `scripted_agent.py`, for end-to-end tests."""
+"""Makes repositories with a generated graph of task files, run by `scripted_agent.py`, for end-to-end tests."""
 
 import json
 import random
@@ -18,7 +18,7 @@ RIVALS = ("rivals/one", "rivals/two")
 RED, BLOCKED, REVIEW, RESEARCH = "red-first", "needs/decision", "checks/review", "look.around"
 AFTER_BLOCKED = ("needs/after", "needs/after-that")
 DECISION = "docs/decision.txt"
-"""The blocked node goes on once the target has this file."""
+"""The blocked node continues once the target has this file."""
 BASE_PATH = "src/base.txt"
 BlockWith = Literal["task-file", "notify", "commit"]
 
@@ -41,9 +41,9 @@ VERIFY = ("sh check.sh",)
 class Made:
     """A generated repository. `edges` maps each id to what it depends on, `paths` to its task file.
 
-    `expected` maps every id to its status at the end of a run in which all goes as planned, the resolve task that
-    the blocked node gets included. `skipped` depend on `blocked`, directly or not. `conflicting` write the same
-    lines; `rivals` are each green alone and red together.
+    `expected` maps every id to its status at the end of a run that goes as planned, including the resolve task that
+    the blocked node gets. `skipped` depend on `blocked`, directly or indirectly. `conflicting` write the same lines;
+    `rivals` are each green alone and red together.
     """
 
     repository: Path
@@ -66,12 +66,12 @@ class Made:
 
     @property
     def landing(self) -> tuple[str, ...]:
-        """The ids that land in a run in which all goes as planned."""
+        """The ids that land in a run that goes as planned."""
         done = (task_id for task_id, status in self.expected.items() if status == "completed")
         return tuple(task_id for task_id in done if task_id not in self.completed_before)
 
     def behave(self, task_id: str, **options: Any) -> None:
-        """Change what the agent of `task_id` does; None takes an option away. See `scripted_agent.py` for them."""
+        """Change what the agent of `task_id` does; None removes an option. `scripted_agent.py` lists the options."""
         plan = json.loads(self.plan_path.read_text(encoding="utf-8"))
         node = plan["nodes"].setdefault(task_id, {}) | options
         plan["nodes"][task_id] = {key: value for key, value in node.items() if value is not None}
@@ -80,13 +80,13 @@ class Made:
         fresh.replace(self.plan_path)
 
     def read_journal(self) -> list[dict[str, Any]]:
-        """What the agents noted, oldest first: see `scripted_agent.note`."""
+        """The agents' journal, oldest entry first; see `scripted_agent.note`."""
         if not self.journal.exists():
             return []
         return [json.loads(line) for line in self.journal.read_text(encoding="utf-8").splitlines()]
 
     def count_most_at_once(self) -> int:
-        """How many sessions were at work at the same moment, at most."""
+        """The largest number of sessions that ran at the same time."""
         now = most = 0
         for line in self.read_journal():
             now += {"start": 1, "end": -1}.get(line["event"], 0)
@@ -105,12 +105,12 @@ def make_repository(
     with_oddities: bool = True,
     settings: Mapping[str, Any] | None = None,
 ) -> Made:
-    """Make a repository of `nodes` task files (14 at least) in `directory`/repository, plan and journal beside it.
+    """Make a repository of `nodes` task files (at least 14) in `directory`/repository, with plan and journal next to it.
 
-    A session takes between the two `seconds` besides its git commands. With `meet`, the conflicting pair and the
-    rivals wait for each other, so that the conflict happens with any two sessions or more; without it, one session
-    is enough. `with_oddities` adds a daemon, uncommitted work and edits of foreign task files. `settings` are laid
-    over the top keys of `coordinator.yaml`.
+    A session takes between the two `seconds`, not counting its git commands. With `meet`, the conflicting pair and the
+    rivals wait for each other, so that they conflict with any number of sessions from two; without it, one session
+    is enough. `with_oddities` adds a daemon, uncommitted work and edits to other nodes' task files. `settings`
+    override top-level keys of `coordinator.yaml`.
     """
     if nodes < len(_special_edges()) + 3:
         raise ValueError(f"nodes is {nodes}; at least {len(_special_edges()) + 3} are needed for every special one")
@@ -152,7 +152,7 @@ def _special_edges() -> dict[str, tuple[str, ...]]:
 
 
 def _make_edges(nodes: int, rng: random.Random) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """Every id in an order in which it may run, with what it depends on; and those completed from the start."""
+    """Every id with its prerequisites, in a valid order to run them; and the ids completed from the start."""
     edges: dict[str, tuple[str, ...]] = {}
     count = max(2, nodes // 10)
     fillers = _name_fillers(nodes - len(_special_edges()), count, rng)
@@ -174,12 +174,12 @@ def _name_fillers(count: int, completed: int, rng: random.Random) -> list[str]:
     for number in range(count):
         area, word = rng.choice(("core", "db", "net", "ui")), rng.choice(("index", "parse", "store", "view"))
         names.append(rng.choice(shapes).format(area=area, word=word, n=number))
-    # `graph` beside `graph/construction` cannot both be branches under one prefix: that has to be coped with.
+    # `graph` and `graph/construction` cannot both be branches under one prefix: the coordinator must cope with that.
     return [*names[:completed], "graph", "graph/construction", "deep/er/nested", *names[completed:]][:count]
 
 
 def _choose_path(task_id: str, rng: random.Random) -> str:
-    """An id need not equal the path of its file."""
+    """An id need not match the path of its file."""
     flat = task_id.replace("/", "-")
     return rng.choice((f"tasks/{task_id}.md", f"tasks/{flat}.md", f"tasks/phase-{rng.randint(1, 3)}/{flat}.md"))
 
@@ -215,7 +215,7 @@ def _add_oddities(
     completed: Sequence[str],
     paths: Mapping[str, str],
 ) -> None:
-    """What agents do besides their task, one oddity a node, as far as there are nodes for it."""
+    """Side effects of agents besides their task, one oddity per node as far as the nodes suffice."""
     oddities: tuple[dict[str, Any], ...] = (
         {"edit_own_task_file": True},
         {"edit_other_task_file": paths[AFTER_BLOCKED[1]]},
@@ -266,7 +266,7 @@ auto = 0
 
 
 def _default_settings(made: Made) -> dict[str, Any]:
-    # Without `site` the agent starts in half the time.
+    # Without `site`, the agent starts in half the time.
     command = [sys.executable, "-S", "-E", "-s", "-B", str(AGENT), str(made.plan_path)]
     return {
         "target": "main",
@@ -279,7 +279,7 @@ def _default_settings(made: Made) -> dict[str, Any]:
 
 
 def run_git(directory: Path, *arguments: str) -> str:
-    """Standard output of `git *arguments` in `directory`, without the last newline; raises on failure."""
+    """Return the standard output of `git *arguments` in `directory` without the final newline; raises on failure."""
     done = subprocess.run(["git", *arguments], cwd=directory, capture_output=True, check=False)
     if done.returncode:
         raise RuntimeError(f"git {' '.join(arguments)} exited with {done.returncode}: {done.stderr.decode()}")

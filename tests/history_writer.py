@@ -1,4 +1,4 @@
-"""Writes the history of a run by hand, with plain git, as promised or broken in one place."""
+"""Writes the history of a run with plain git, either as promised or broken in one place."""
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +55,7 @@ def _quote(text: str) -> list[str]:
 
 
 class HistoryWriter:
-    """Writes a run's history by hand: `head` is where it stands, and nothing is published before `publish`."""
+    """Writes a run's history commit by commit: `head` is the last one, and nothing is published before `publish`."""
 
     def __init__(self, directory: Path) -> None:
         self.repo = directory / "repository"
@@ -72,7 +72,7 @@ class HistoryWriter:
         self.before = snapshot_user_state(self.repo)
 
     def commit(self, parents: Sequence[str], message: str, files: Files) -> str:
-        """A commit on the first of `parents` with `files` changed (None takes one away); no ref stays moved."""
+        """Write a commit on the first of `parents` with `files` changed (None removes one), without moving any ref."""
         lines = ["commit refs/pen", "mark :1", "committer T <t@localhost> now", *_quote(message)]
         lines += [f"{word} {parent}" for word, parent in zip(("from", "merge"), parents, strict=False)]
         for path, text in files.items():
@@ -83,7 +83,7 @@ class HistoryWriter:
         return done.stdout.decode().strip()
 
     def complete(self, task_id: str) -> dict[str, str]:
-        """The task file of `task_id` as completed, with a Summary."""
+        """The task file of `task_id` with status completed and a Summary."""
         path = PATHS[task_id]
         end = "\r\n" if "\r\n" in self.texts[path] else "\n"
         text = self.texts[path].replace("status: pending", "status: completed")
@@ -105,7 +105,7 @@ class HistoryWriter:
         completes: bool = True,
         parents: Sequence[str] = (),
     ) -> str:
-        """Land `task_id`; what is not told otherwise is as promised."""
+        """Land `task_id`; whatever the arguments do not change is as promised."""
         source = {f"src/{task_id.replace('/', '-')}.txt": f"{task_id}\n"}
         branch = self.commit([self.head], f"feat({task_id}): done", source)
         changes: dict[str, str | None] = {**source, **(self.complete(task_id) if completes else {}), **(files or {})}
@@ -131,14 +131,14 @@ class HistoryWriter:
         run_git(self.repo, "merge", "-q", "--ff-only", self.head)
 
     def read_faults(self, **changes: object) -> list[str]:
-        """Publish, and say what the checker says; `changes` are laid over what was meant."""
+        """Publish, and return the checker's faults; `changes` override fields of `Meant`."""
         self.publish()
         meant = replace(Meant(STATUSES), **changes)  # pyright: ignore[reportArgumentType]
         return check(self.repo, before=self.before, meant=meant)
 
 
 def write_rest(pen: HistoryWriter, *done: str) -> None:
-    """The rest of a run as promised, without what is `done`."""
+    """Write the rest of a run as promised, without the steps in `done`."""
     steps: dict[str, Callable[[], str]] = {
         "a": lambda: pen.merge("a"),
         "b/c": lambda: pen.merge("b/c"),
@@ -151,5 +151,5 @@ def write_rest(pen: HistoryWriter, *done: str) -> None:
 
 
 def assert_says(faults: Sequence[str], *parts: str) -> None:
-    """One of `faults` holds all `parts`."""
+    """Assert that one of `faults` contains all `parts`."""
     assert [fault for fault in faults if all(part in fault for part in parts)], faults

@@ -1,4 +1,4 @@
-"""A repository, a home and a shell that hold all that could steer a process of coordinator's; each trap tells."""
+"""A repository, a home and a shell full of traps that could steer a coordinator process; each records that it fired."""
 
 import os
 import socket
@@ -15,13 +15,13 @@ MODULES = (
     "queue", "json", "typing", "logging", "asyncio", "httpx", "typer", "prefect", "uvicorn", "sqlalchemy", "pydantic",
     "git", "psutil", "yaml", "flows", "tasks_lib", "usercustomize",
 )  # fmt: skip
-"""Modules at the top of the repository. Those that Python has loaded before any program begins are not among them."""
+"""Modules at the top of the repository, except those that Python loads before any program starts."""
 PROGRAMS = ("git", "sh", "nice", "env", "rm", "python", "python3", "prefect", "opencode", "bwrap", "nproc")
 TASK = "---\nid: a\nname: Do a\ndepends_on: []\nstatus: pending\n---\nText.\n"
 
 
 class Listener:
-    """A port where nobody should call; `calls` counts who does."""
+    """A port that nothing should connect to; `calls` counts the connections."""
 
     def __init__(self) -> None:
         self.calls: int = 0
@@ -45,7 +45,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class HostileEnvironment:
-    """The repository at `top`; `marks` is a file with a line for each trap that went off."""
+    """The repository at `top`; `marks` is a file with a line for each trap that fired."""
 
     place: Path
     listener: Listener
@@ -80,14 +80,14 @@ class HostileEnvironment:
         ).stdout.strip()
 
     def find_harm(self) -> list[str]:
-        """What went off, what was asked, and what was changed that is the person's."""
+        """The traps that fired, any connection to the listener, and any change to the user's database."""
         told = self.marks.read_text().splitlines() if self.marks.exists() else []
         asked = ["the proxy, or a server that only the repository names, was asked"] if self.listener.calls else []
         is_same = self.database.read_bytes() == b"theirs" and not list(self.top.glob("mine.db-*"))
         return [*told, *asked, *([] if is_same else ["the person's database was opened"])]
 
     def environment(self, extra: Mapping[str, str] | None = None, *, proxy: str = "http") -> dict[str, str]:
-        """A shell in which everything is set that could do harm; `proxy` is the scheme of its proxy."""
+        """The environment of a shell with every harmful variable set; `proxy` is the scheme of its proxy."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "PYTHON"))}
         address = f"{proxy}://127.0.0.1:{self.listener.port}"
         proxies = dict.fromkeys(("HTTP_PROXY", "https_proxy", "ALL_PROXY", "http_proxy", "all_proxy"), address)
@@ -127,7 +127,7 @@ class HostileEnvironment:
 
 @contextmanager
 def open_hostile_environment(place: Path, agent: str) -> Generator[HostileEnvironment]:
-    """A repository with one task, which `agent`, a line for the shell, is to work; its traps are committed or ignored."""
+    """Make a repository with one task that `agent`, a shell line, runs; its traps are committed or ignored."""
     listener = Listener()
     made = HostileEnvironment(place, listener)
     made.top.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Runs work in a process of its own that kills itself between two of its steps."""
+"""Runs a function in a child process that kills itself between two of its steps."""
 
 import os
 import signal
@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable
 
 STEPS = frozenset({"subprocess.Popen", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "tempfile.mkstemp"})
-"""Between two of these nothing changes on disk."""
+"""Audit events: nothing changes on disk between two of them."""
 
 
 def run_in_child(work: Callable[[], object], kill_at: int | None) -> int:
-    """Run `work` in a process of its own that kills itself before its `kill_at`-th step; return the steps it did."""
+    """Run `work` in a child process that kills itself before its `kill_at`-th step; return how many steps it did."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,7 +1,7 @@
-"""A coordinator in miniature: works a graph wave by wave with plain git, so that agents and checker can be tested.
+"""A minimal coordinator that runs a graph wave by wave with plain git, to test agents and checker.
 
-It is what the real one is not: all sessions of a wave begin together from the same head and land one after another,
-nothing survives a kill, and whatever goes wrong beyond a conflict, a red verify or a Safe Exit raises.
+Unlike the real one, it starts all sessions of a wave together from the same head and lands them one after another,
+nothing survives a kill, and any failure other than a conflict, a red verify or a Safe Exit raises.
 """
 
 import contextlib
@@ -29,10 +29,10 @@ printf '%s' "$4" > "$(git rev-parse --git-dir)/notice"
 
 
 class MinimalCoordinator:
-    """Works the repository at `top` with the agent and verify of its `coordinator.yaml`."""
+    """Runs the graph of the repository at `top` with the agent and verify of its `coordinator.yaml`."""
 
     def __init__(self, top: Path, path: Path) -> None:
-        """`path` is a directory for the `coordinator` command that agents find on their PATH."""
+        """Put the `coordinator` command into the directory `path`, which comes first on the agents' PATH."""
         self.top = top
         settings = yaml.safe_load((top / "coordinator.yaml").read_text(encoding="utf-8"))
         self.command: list[str] = settings["agent"]["command"]
@@ -45,7 +45,7 @@ class MinimalCoordinator:
         (top / ".git" / "info" / "exclude").write_text("/.worktrees/\n", encoding="utf-8")
 
     def work(self) -> None:
-        """Work every node that gets ready, until none is."""
+        """Run nodes as they become ready, until none is left."""
         while ready := self._find_ready():
             sessions = [Session(self, path, task) for path, task in ready]
             for session in sessions:
@@ -76,7 +76,7 @@ class MinimalCoordinator:
         return status == 0
 
     def publish(self, tree: str, parents: Sequence[str], message: str, must_verify: bool = True) -> bool:
-        """Commit `tree` and fast-forward the checkout to it; False, and nothing moved, if verify is red on it."""
+        """Commit `tree` and fast-forward the checkout to it; return False and move nothing if verify is red on it."""
         words = [word for parent in parents for word in ("-p", parent)]
         commit = run_git(self.top, "commit-tree", tree, *words, "-m", message)
         if must_verify and not self.is_green(commit):
@@ -129,14 +129,14 @@ class Session:
             )
 
     def finish(self) -> None:
-        """Wait for the turn, and give it back until the node landed or is blocked."""
+        """Wait for the turn to end, and return the work to the agent until the node has landed or is blocked."""
         while not self._is_over():
             self.begin_turn()
 
     def _is_over(self) -> bool:
         status = self.process.wait()
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)  # What the agent left behind.
+            os.killpg(self.process.pid, signal.SIGKILL)  # Whatever the agent left running.
         log = self.owner.path / f"{self.branch.replace('/', '-')}.log"
         self.answer = log.read_text(encoding="utf-8")[-4000:]
         if notes := self._find_blocker():
@@ -183,7 +183,7 @@ class Session:
         entries = run_git(top, "ls-tree", "-r", head, "--", "tasks").splitlines()
         tasks: dict[str, bytes | str] = {path: meta.split()[2] for meta, path in (one.split("\t") for one in entries)}
         after = complete_text(before, decode((self.worktree / self.path).read_bytes()), before, self.answer)
-        # Task files stand as the head has them, so the branch is merged as if it had not touched them.
+        # Task files stay as on the head, so the branch is merged as if it had not touched them.
         ours = self._edit_tree(branch, tasks)
         helper = run_git(top, "commit-tree", ours, "-p", branch, "-m", "without task files")
         merge = subprocess.run(
@@ -196,7 +196,7 @@ class Session:
         return self.owner.publish(tree, [head, branch], f"Merge {self.branch}: {name}\n\n{self._write_trailers()}")
 
     def _edit_tree(self, start: str, files: Mapping[str, bytes | str]) -> str:
-        """The tree of `start` with `files` put in, each given by its content or by the id of its blob."""
+        """Return the tree of `start` with `files` added, each given as content or as a blob id."""
         index = self.owner.path / "index"
         index.unlink(missing_ok=True)
         environment = {**os.environ, "GIT_INDEX_FILE": str(index)}
@@ -218,7 +218,7 @@ class Session:
         return done.stdout.decode().strip()
 
     def clean_up(self) -> None:
-        """Take worktree and branch away, of a blocked node the worktree alone."""
+        """Remove worktree and branch, or only the worktree of a blocked node."""
         run_git(self.owner.top, "worktree", "remove", "--force", str(self.worktree))
         statuses = {task.id: task.status for task in self.owner.read_tasks().values()}
         if statuses[self.task.id] == "completed":

@@ -1,4 +1,4 @@
-"""What tests with the real opencode share: where it is, scripts for the scripted model, and the configuration of that."""
+"""Shared by tests with the real opencode: its location, scripts for the scripted model, and the model's configuration."""
 
 import json
 import os
@@ -19,7 +19,7 @@ INSTALLED = CHECKOUT / ".local" / "opencode"
 
 
 def find_opencode() -> Path:
-    """The checkout's own opencode. Without it the test is skipped aloud, or failed where `CI` is set."""
+    """The opencode in the checkout. Without it, the test is skipped with a reason, or fails if `CI` is set."""
     found, reason = _look()
     if found is not None:
         return found
@@ -40,10 +40,11 @@ def _look() -> tuple[Path | None, str]:
 
 
 def give_short_catalog(home: Path) -> None:
-    """Give the user of `home` a list of models that is empty, where opencode looks before it takes its own.
+    """Put an empty list of models into `home`, where opencode looks before it uses its built-in list.
 
-    Its own names thousands, and it reads them for each worktree, which is most of the work of a session that is
-    scripted. The configuration of a test names its models itself; tests/agents/opencode/server_fixtures.py keeps opencode's list.
+    The built-in list has thousands of models, and opencode reads it for each worktree, which is most of the work of a
+    scripted session. A test's configuration names its models itself; tests/agents/opencode/server_fixtures.py keeps
+    opencode's list.
     """
     catalog = home / ".cache" / "opencode" / "models.json"
     catalog.parent.mkdir(parents=True, exist_ok=True)
@@ -51,5 +52,5 @@ def give_short_catalog(home: Path) -> None:
 
 
 def scripted(steps: Sequence[dict[str, Any]]) -> str:
-    """The block by which a prompt tells the scripted model what to do; see `flows.demo.model_script.read_step`."""
+    """The block in a prompt that tells the scripted model what to do; see `flows.demo.model_script.read_step`."""
     return f"```script\n{json.dumps(list(steps))}\n```"

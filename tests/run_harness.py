@@ -1,4 +1,4 @@
-"""A repository, an agent of sh, and a launcher without Prefect: what the tests of the life of nodes stand on."""
+"""A repository, an agent in sh, and a launcher without Prefect: the harness for tests that run nodes."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ from tasks_lib.runtime.status_board import RunView
 from tasks_lib.session.attempt_record import Record
 
 HANG_SECONDS = 60.0
-"""No assertion: a test that would hang ends instead."""
+"""Not an assertion: it ends a test that would hang."""
 PRELUDE = """\
 set -e
 J={journal}/$(echo "$COORDINATOR_TASK_ID" | tr / -)-$COORDINATOR_ATTEMPT-$COORDINATOR_TURN
@@ -48,7 +48,7 @@ Tasks = Mapping[str, Mapping[str, Any]]
 
 
 class Signal:
-    """A fifo between a test and an agent, held open on both ends, so that only reading ever waits."""
+    """A fifo between a test and an agent, kept open at both ends so that only reads block."""
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path)
@@ -58,7 +58,7 @@ class Signal:
         os.write(self._descriptor, b"\n" * times)
 
     async def wait(self) -> None:
-        """Return when the agent has told once more."""
+        """Return when the agent has signalled once more."""
         while not self._is_told():
             readable = asyncio.Event()
             asyncio.get_running_loop().add_reader(self._descriptor, readable.set)
@@ -79,7 +79,7 @@ class Signal:
 
 @dataclass(slots=True)
 class RunResult:
-    """How a run went."""
+    """The result of a run."""
 
     outcomes: Mapping[str, Outcome]
     launcher: "PlainLauncher"
@@ -91,12 +91,12 @@ class RunResult:
 
     @property
     def started(self) -> list[str]:
-        """The ids in the order they were started."""
+        """The ids in the order in which they started."""
         return self.launcher.started
 
     @property
     def retries(self) -> list[tuple[str, str]]:
-        """The ids and reasons of the attempts that failed and were followed by another."""
+        """The ids and reasons of failed attempts that were followed by another."""
         return self.launcher.retries
 
     @property
@@ -106,12 +106,12 @@ class RunResult:
 
 @dataclass(slots=True)
 class Ground:
-    """One repository `top` with task files, and a journal of the turns that its agent was given."""
+    """A repository `top` with task files, and a journal of the turns given to its agent."""
 
     place: Path
     signals: dict[str, Signal] = field(default_factory=dict[str, Signal])
     data: Path | None = None
-    """What backends keep from run to run is kept here."""
+    """Where backends store what they keep between runs."""
     hang_seconds: float = HANG_SECONDS
 
     @property
@@ -136,8 +136,8 @@ class Ground:
         files: Mapping[str, str] | None = None,
         **settings: Any,
     ) -> None:
-        """Make the repository. `tasks` maps ids to front matter besides id, name and status; `agent` is the body of a
-        script of sh; `settings` go into coordinator.yaml."""
+        """Make the repository. `tasks` maps ids to front matter besides id, name and status; `agent` is the body of an
+        sh script; `settings` go into coordinator.yaml."""
         for folder in (self.top, self.journal, self.place / "signals"):
             folder.mkdir()
         self.signals |= {name: Signal(self.place / "signals" / name) for name in signals}
@@ -164,7 +164,7 @@ class Ground:
         (self.place / "agent.sh").write_text(prelude + body + "\n")
 
     def commit(self, subject: str, files: Mapping[str, str]) -> str:
-        """A commit of a person's on the checkout."""
+        """Commit in the checkout as the user would."""
         for name, text in files.items():
             path = self.top / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ class Ground:
         return self.at("HEAD")
 
     def set_status(self, task_id: str, status: str) -> str:
-        """A person's commit on main that changes the status of a task file."""
+        """Commit a change of a task file's status on main as the user would."""
         path = f"tasks/{task_id}.md"
         lines = self.show(path).splitlines()
         text = "\n".join(f"status: {status}" if line.startswith("status:") else line for line in lines)
@@ -196,7 +196,7 @@ class Ground:
         return self.git.text("log", "-n1", f"--format=%(trailers:key={name},valueonly)", revision).strip()
 
     def turn(self, name: str, kind: str = "prompt") -> str:
-        """What turn `<id>-<attempt>-<turn>` was told (`prompt`), saw (`env`), and where it was (`cwd`)."""
+        """What the journal has of turn `<id>-<attempt>-<turn>`: its `prompt`, environment (`env`) or directory (`cwd`)."""
         return (self.journal / f"{name}.{kind}").read_text()
 
     def turns(self) -> list[str]:
@@ -213,7 +213,7 @@ class Ground:
         return found
 
     def leftovers(self) -> list[str]:
-        """Branches, worktrees and refs of ours that are there besides main."""
+        """The coordinator's branches, worktrees and refs that exist besides main."""
         refs = self.git.text("for-each-ref", "--format=%(refname)").splitlines()
         worktrees = self.git.text("worktree", "list", "--porcelain").split("\n\n")[1:]
         below = self.top / ".worktrees"
@@ -233,7 +233,7 @@ class Ground:
         at: Path | None = None,
         launcher: "PlainLauncher | None" = None,
     ) -> RunResult:
-        """One run, from opening to closing; `during` goes on beside it, `at` is where it is begun instead of the top."""
+        """Do one run from opening to closing; `during` runs concurrently, `at` is the starting directory in place of `top`."""
         launcher = launcher or PlainLauncher()
         working = self._work(at or self.top, only, max_sessions, during, environment or {}, launcher)
         return await asyncio.wait_for(working, self.hang_seconds)
@@ -272,7 +272,7 @@ AnyHarness = TypeVar("AnyHarness", bound=Ground)
 
 
 class PlainLauncher:
-    """Works nodes with asyncio alone; it notes what it is told, and that no node starts beside its prerequisites."""
+    """Runs nodes with asyncio alone; records its calls, and asserts that no node starts while a prerequisite runs."""
 
     def __init__(self) -> None:
         self.open: dict[str, OpenNode] = {}
@@ -301,7 +301,7 @@ class PlainLauncher:
 
 
 async def work_beside(scheduler: Scheduler, beside: "asyncio.Future[None] | None") -> None:
-    """Work to the end; a test's part that fails meanwhile ends it, as an agent may wait for it."""
+    """Run to the end; a failure of the test's own part ends the run, since an agent may be waiting for that part."""
     job = asyncio.ensure_future(scheduler.work())
     try:
         await asyncio.wait([job, *([beside] if beside else [])], return_when=asyncio.FIRST_EXCEPTION)
@@ -316,7 +316,7 @@ async def work_beside(scheduler: Scheduler, beside: "asyncio.Future[None] | None
 
 
 def write_task(task_id: str, body: str = "", status: str = "pending", **front: Any) -> str:
-    """A task file as people write them: a comment in the front matter, Notes that are empty, a checklist."""
+    """A task file as people write them: a comment in the front matter, empty Notes, a checklist."""
     rows = yaml.safe_dump(front, sort_keys=False) if front else ""
     return (
         f"---\nid: {task_id}\nname: Do {task_id}  # by hand\nstatus: {status}\n{rows}---\n\n"
@@ -326,7 +326,7 @@ def write_task(task_id: str, body: str = "", status: str = "pending", **front: A
 
 @contextmanager
 def tidied(ground: AnyHarness) -> Generator[AnyHarness]:
-    """Use `ground`; at the end no process that a run of it started may be alive."""
+    """Yield `ground`, and assert at the end that no process started by its runs is alive."""
     yield ground
     left = find_marked(REPOSITORY_MARKER, str((ground.top / ".git").resolve()))
     for process in left:
@@ -337,19 +337,19 @@ def tidied(ground: AnyHarness) -> Generator[AnyHarness]:
 
 @contextmanager
 def open_harness(place: Path) -> Generator[Ground]:
-    """A place for one repository, tidied up at the end."""
+    """A harness for one repository, cleaned up at the end."""
     with tidied(Ground(place)) as made:
         yield made
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    """Return when `is_so()`, for what nobody tells of: the state of a ref, or of a lock."""
+    """Poll until `is_so()`, for state without events, such as a ref or a lock."""
     while not is_so():  # noqa: ASYNC110 - There is no event to wait for.
         await asyncio.sleep(0.005)
 
 
 async def reach(opened: OpenRun, line: str) -> None:
-    """Return when the board tells of `line`, such as `a: queued`."""
+    """Return when the board reports `line`, such as `a: queued`."""
     found = asyncio.Event()
 
     def hear(node_id: str, said: str) -> None:

@@ -1,30 +1,30 @@
-"""An agent whose whole behaviour is a plan file: it writes, commits, stops or misbehaves as the plan says of its node.
+"""An agent driven by a plan file: it writes, commits, stops or misbehaves as the plan specifies for its node.
 
     python -S -E -s -B scripted_agent.py PLAN.json
 
-The plan is `{"journal": PATH, "nodes": {ID: {...}}}`. What a node may say (all optional):
+The plan is `{"journal": PATH, "nodes": {ID: {...}}}`. The keys of a node (all optional):
 
     seconds: float              how long a turn takes besides its git commands
     write: {PATH: TEXT}         files of the repository that it writes
-    append: {PATH: LINE}        lines put at the end of files; what a conflict leaves is resolved by keeping both sides
+    append: {PATH: LINE}        lines appended to files; a conflict is resolved by keeping both sides
     meet: ID                    waits until a session of that node has begun too (at most `meet_seconds`, 20)
     red_first: {PATH: TEXT}     what it writes in the first turn of the first attempt, in place of `write`
-    bridge: {if: PATH, PATH: TEXT}   when given back: files it writes if the file `if` is there after the merge
+    bridge: {if: PATH, PATH: TEXT}   when work is returned: files it writes if the file `if` exists after the merge
     block_with: "task-file" | "notify" | "commit"     ends by Safe Exit, in that convention
     block_until: PATH           … as long as this file is missing
     edit_own_task_file: true    sets `status: completed` and a Summary itself, and commits that
-    edit_other_task_file: PATH  changes a task file that is not its own
+    edit_other_task_file: PATH  changes another node's task file
     leave_dirty: true           the first turn ends without a commit
-    exit_status: int            the first attempt ends with this status, without a commit
-    daemon: true                leaves a process behind that never ends by itself
+    exit_status: int            the first attempt exits with this status, without a commit
+    daemon: true                leaves a process running that never exits by itself
     review: true                commits nothing; ends with a verdict
-    verdicts: [TEXT, ...]       what it says as code-reviewer, one for each review; the last one repeats
+    verdicts: [TEXT, ...]       its verdicts as code-reviewer, one for each review; the last one repeats
     nested: true                leaves a worktree inside its own, with a commit on no branch and an uncommitted file
     report: TEXT                what it prints last
 
-Each turn leaves a line in the journal when it begins and one when it ends, with wall-clock seconds; and a line
+Each turn writes a line to the journal when it begins and one when it ends, with wall-clock seconds; and a line
 `twice` if another agent of the same node is still alive.
-Starting quickly matters more here than comfort: no site, no pathlib, no re.
+Start-up time matters more here than convenience: no site, no pathlib, no re.
 """
 
 import fcntl
@@ -73,7 +73,7 @@ def git(*arguments: str) -> None:
 
 
 def note(journal: str, event: str, **more: object) -> None:
-    """Append one line to the journal, whole: other agents do so at the same time."""
+    """Append one line to the journal atomically: other agents write at the same time."""
     names = ("ROLE", "SESSION", "SLOT", "BRANCH")
     line = {"id": ID, "event": event, "time": time.time(), "attempt": ATTEMPT, "turn": TURN, "pid": os.getpid()}
     line.update({name.lower(): ENV.get("COORDINATOR_" + name, "") for name in names})
@@ -83,7 +83,7 @@ def note(journal: str, event: str, **more: object) -> None:
 
 
 def read_head() -> str:
-    """The commit that the worktree is at, read from git's files, which costs no process; "" where that tells nothing."""
+    """The worktree's HEAD commit, read from git's files to avoid starting a process; "" if they do not have it."""
     try:
         admin = read(".git").decode().removeprefix("gitdir: ").strip()
         ref = read(f"{admin}/HEAD").decode().strip()
@@ -98,16 +98,16 @@ def read_journal(journal: str) -> list[dict[str, Any]]:
 
 
 def meet(journal: str, other: str, seconds: float) -> None:
-    """Wait until a session of `other` has begun, so that both branches come from the same head."""
+    """Wait until a session of `other` has begun, so that both branches start from the same head."""
     deadline = time.monotonic() + seconds
     while not any(line["id"] == other for line in read_journal(journal)) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
 
 
 def catch_up(own: str) -> None:
-    """Merge the target; keep both sides of a source, and the target's side of a task file."""
+    """Merge the target, keeping both sides of a source file and the target's side of a task file."""
     target = ENV.get("COORDINATOR_TARGET", "")
-    # What git says of a conflict is kept out of the report: which side of a pair meets it is chance.
+    # Git's conflict messages are kept out of the report: which of the two nodes gets the conflict is chance.
     merge = ["git", "merge", "-q", "--no-edit", target]
     if not target or subprocess.call(merge, stdout=subprocess.DEVNULL) == 0:
         return
@@ -147,14 +147,15 @@ def add_section(path: str, heading: str, body: str) -> None:
 
 
 def commit(subject: str, allow_empty: bool = False) -> None:
-    """Commit all, as this process: the same work done again within a second would be the same commit, and never lost."""
+    """Commit everything with this process's id, or the same work repeated within a second would be the same commit, and
+    its loss would go unnoticed."""
     git("add", "-A", "--", ".", f":!{NESTED}")
     if allow_empty or run("git", "diff", "--cached", "--quiet"):
         git("-c", f"committer.name=agent {os.getpid()}", "commit", "-q", "--allow-empty", "-m", subject)
 
 
 def block(how: str, own: str) -> str:
-    """End by Safe Exit; returns what is said."""
+    """End by Safe Exit; return the report."""
     reason = "a person has to decide between two rules"
     said = f"Blocked: {reason}\n\nTried both; each satisfies the task."
     if how == "task-file":
@@ -171,7 +172,7 @@ def block(how: str, own: str) -> str:
 
 
 def edit(plan: dict[str, Any], own: str) -> None:
-    """Write what the plan says for this turn."""
+    """Write the files that the plan has for this turn."""
     files: dict[str, str] = dict(plan.get("write", {}))
     if IS_FIRST:
         files.update(plan.get("red_first", {}))
@@ -192,7 +193,7 @@ def edit(plan: dict[str, Any], own: str) -> None:
 
 
 def leave_nested() -> None:
-    """Work in a worktree inside this one, as an agent with agents of its own does."""
+    """Work in a worktree inside this one, as an agent with subagents does."""
     if not is_there(NESTED):
         git("worktree", "add", "-q", "--detach", NESTED)
     write(f"{NESTED}/sub.txt", f"{ID} {os.getpid()}\n".encode())
@@ -210,7 +211,7 @@ def answer_review(plan: dict[str, Any], journal: str) -> str:
 
 
 def take_turn(plan: dict[str, Any], journal: str) -> str:
-    """Do one turn; returns the report."""
+    """Do one turn; return the report."""
     own = ENV["COORDINATOR_TASK_FILE"]
     if "meet" in plan:
         meet(journal, plan["meet"], plan.get("meet_seconds", 20))
@@ -235,7 +236,7 @@ def take_turn(plan: dict[str, Any], journal: str) -> str:
 
 
 def main() -> None:
-    """Take the turn that the environment describes."""
+    """Do the turn that the environment describes."""
     prompt = sys.stdin.read()
     whole = json.loads(read(sys.argv[1]))
     plan = whole["nodes"].get(ID, {})

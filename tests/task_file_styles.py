@@ -1,4 +1,4 @@
-"""Writes task files in the many hands they are written by: endings, list styles, comments, quotes, spacing."""
+"""Writes task files in the many styles that people use: line endings, list styles, comments, quotes, spacing."""
 
 import random
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ BODIES = (
 
 
 def write_task_file(task_id: str, needed: Sequence[str], status: str, level: str, rng: random.Random) -> bytes:
-    """One task file; nearly every one comes out differently, and all mean the same."""
+    """One task file; nearly all differ in style, and all mean the same."""
     lines = [
         f"{rng.choice(('id: ', 'id:   '))}{task_id}",
         _write_name(task_id, rng),

@@ -1,4 +1,4 @@
-"""Each promise about commits and task files is broken here once, by hand, and the checker has to say so."""
+"""Breaks each promise about commits and task files once; the checker must report it."""
 
 import json
 import subprocess

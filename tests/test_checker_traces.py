@@ -1,4 +1,4 @@
-"""Each promise about the user's own state, and about what may be left, is broken here once; the checker has to say so."""
+"""Breaks each promise about the user's own state and about leftovers once; the checker must report it."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def pen(tmp_path: Path) -> HistoryWriter:
 
 
 def find_state_faults(pen: HistoryWriter, change: Callable[[], object], before: Before | None = None) -> list[str]:
-    """What is said when `change` happens to the user's checkout after a run as promised."""
+    """The faults reported when `change` happens to the user's checkout after a correct run."""
     pen.before = before or snapshot_user_state(pen.repo)
     write_rest(pen)
     pen.publish()
@@ -93,12 +93,12 @@ def test_an_index_that_changed_in_a_checkout_that_stood_still_is_said(pen: Histo
     assert_says(check(pen.repo, before=before, meant=Meant(STATUSES)), "the index is not the same bytes")
 
 
-# What is left behind.
+# Leftovers.
 
 
 @contextmanager
 def finished(pen: HistoryWriter) -> Generator[Callable[[], list[str]]]:
-    """A finished run; the value says what the checker says of it now."""
+    """A finished run; calling the value returns the checker's current faults."""
     write_rest(pen)
     pen.publish()
     yield lambda: check(pen.repo, before=pen.before, meant=Meant(STATUSES))
@@ -194,7 +194,7 @@ def test_a_process_of_a_session_is_said(pen: HistoryWriter) -> None:
     with finished(pen) as look:
         place = pen.repo / ".worktrees" / "feat" / "a"
         environment = {**os.environ, "COORDINATOR_WORKTREE": str(place), "COORDINATOR_TASK_ID": "a"}
-        # It says that it runs before it is looked for: until then its environment is still that of the parent.
+        # Search only once it reports that it runs: until then its environment is still the parent's.
         program = "import sys; print('up', flush=True); sys.stdin.read()"
         command = [sys.executable, "-S", "-E", "-c", program]
         with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

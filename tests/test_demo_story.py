@@ -1,4 +1,4 @@
-"""The demo's agents really do what its story tells, and the story notices when they did not."""
+"""The demo's agents do what its story describes, and the story notices when they did not."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from tasks_lib.taskfile.parsing import parse_task
 
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory: pytest.TempPathFactory) -> DemoStory:
-    """The demo's repository after its graph was worked, without the agents' pauses."""
+    """The demo's repository after a run of its graph, without the agents' pauses."""
     directory = tmp_path_factory.mktemp("demo")
     story = make_demo(directory / "demo", pace=0.0)
     before = snapshot_user_state(story.repository)

@@ -1,4 +1,4 @@
-"""What the documentation says can be looked up: keys and defaults, commands and options, links, limits of size."""
+"""Checks the documentation against the code: keys and defaults, commands and options, links, size limits."""
 
 import ast
 import json
@@ -35,12 +35,12 @@ def read(page: str) -> str:
 
 
 def cut(text: str, heading: str) -> str:
-    """The part of `text` below `heading`, up to the next heading of level 2."""
+    """The part of `text` from `heading` to the next heading of level 2."""
     return text.split(f"\n{heading}\n", 1)[1].split("\n## ", 1)[0]
 
 
 def list_keys(schema: Mapping[str, Any], properties: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Every key that can be set, with its default as the documentation writes it."""
+    """Map every key that can be set to its default as the documentation writes it."""
     for key, value in properties.items():
         if reference := value.get("$ref"):
             section = schema["$defs"][reference.rpartition("/")[2]]
@@ -50,7 +50,7 @@ def list_keys(schema: Mapping[str, Any], properties: Mapping[str, Any], before: 
 
 
 def list_anchors(page: Path) -> list[str]:
-    """The anchors of the headings of `page`, as GitHub makes them."""
+    """The anchors of the headings of `page`, as GitHub generates them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
 
@@ -60,7 +60,7 @@ def get_commands() -> Mapping[str, Any]:
 
 
 def list_named_commands(text: str) -> list[tuple[str, list[str]]]:
-    """The commands that a page names, each with the options that it gives them."""
+    """Map each command that a page mentions to the options it shows for it."""
     return [(name, re.findall(r"(?<!\S)--?[a-z][a-z-]*", rest)) for name, rest in NAMED_COMMAND.findall(text)]
 
 
@@ -154,16 +154,16 @@ def _has_test(path: Path, name: str) -> bool:
 
 
 def test_every_loop_that_waits_stands_in_the_table_of_bounds() -> None:
-    """Whoever adds a loop over something outside says what ends it; see `find_waiting_loops` for which these are."""
+    """A new loop that waits for something outside must document what ends it; `find_waiting_loops` defines which count."""
     section = cut(read("docs/reliability.md"), "## The loops and their bounds")
     named = {f"{file}::{name}" for file, name in re.findall(r"`([\w/]+\.py)::((?!test_)\w+)`", section)}
     assert named == set(find_waiting_loops())
 
 
 def find_waiting_loops() -> Iterator[str]:
-    """Each function with a loop that may wait: one without a condition, one that awaits or sleeps, or tries again.
+    """Yield each function with a loop that may wait: one without a condition, or one that awaits, sleeps or retries.
 
-    Named as `landing/merge_queue.py::land` or `flows/request_inbox.py::work`.
+    Names look like `landing/merge_queue.py::land` or `flows/request_inbox.py::work`.
     """
     for path in [*sorted((TOP / "tasks_lib").rglob("*.py")), *sorted((TOP / "flows").rglob("*.py"))]:
         name = path.relative_to(TOP).as_posix().removeprefix("tasks_lib/")
@@ -175,7 +175,7 @@ def find_waiting_loops() -> Iterator[str]:
 
 def waits(node: ast.AST) -> bool:
     if isinstance(node, ast.For):
-        # `for _ in range(TRIES)` tries again.
+        # `for _ in range(TRIES)` is a retry.
         return ast.unparse(node.target) == "_" and re.search(r"[A-Z]{3}", ast.unparse(node.iter)) is not None
     if not isinstance(node, ast.While):
         return False

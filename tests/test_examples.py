@@ -1,4 +1,4 @@
-"""What is shown to readers, and what the demo and the generated graphs are configured with, is read without a fault."""
+"""The examples shown to readers and the configurations of the demo and the generated graphs load without errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Generated graphs are what they say: worked by their agents they conflict, turn red and block once, as planned."""
+"""Generated graphs behave as described: run by their agents, they conflict, turn red and block once, as planned."""
 
 from pathlib import Path
 

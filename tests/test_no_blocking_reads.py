@@ -1,4 +1,4 @@
-"""Nothing waits for the end of a pipe: one place reads what programs print, and all are started without a terminal."""
+"""Nothing waits for a pipe's EOF: one module reads programs' output, and all programs start without a terminal."""
 
 import ast
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 TOP = Path(__file__).resolve().parent.parent
 READER = "tasks_lib/process/captured_output.py"
 AGENTS = ("flows/demo/agent.py",)
-"""Not a program of the coordinator's: the demo's agent, which runs in a session of its own."""
+"""Not the coordinator's own code: the demo's agent, which runs in a session of its own."""
 FILES = sorted(path for folder in ("tasks_lib", "flows") for path in (TOP / folder).rglob("*.py"))
 WAITING = {"communicate", "check_output", "getoutput", "getstatusoutput"}
 SHELLS = {"os.popen", "os.system"}
@@ -25,7 +25,7 @@ def name_of(call: ast.Call) -> str:
 
 
 def find_faults(text: str) -> Iterator[str]:
-    """What waits for more than the program, or starts one that could find a terminal or read our standard input."""
+    """Yield calls that wait for more than the program, or start one that could find a terminal or read our stdin."""
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, ast.Call):
             continue

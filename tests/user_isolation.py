@@ -1,4 +1,4 @@
-"""Keeps the settings and the data of the person who runs the tests out of them."""
+"""Keeps the settings and data of the user who runs the tests out of them."""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import pytest
 
 
 def isolate_user_settings(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
-    """No settings of the person who runs the tests take part in them."""
+    """Isolate the tests from the settings of the user who runs them."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(place / "no-settings"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     for name in list(os.environ):
@@ -17,5 +17,5 @@ def isolate_user_settings(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
 
 
 def without_prefect(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` without the person's own Prefect settings, which are for a server of theirs."""
+    """`environment` without the user's own Prefect settings, which are for a server of theirs."""
     return {name: value for name, value in environment.items() if not name.upper().startswith("PREFECT_")}
