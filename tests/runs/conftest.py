@@ -1,4 +1,4 @@
-"""A repository with an agent of sh, for tests of the life of nodes; nothing of a test may outlive it."""
+"""Fixtures for tests that run nodes: a repository with an sh agent; no process of a test may outlive it."""
 
 import os
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def ground(tmp_path: Path) -> Iterator[Ground]:
-    """A place for one repository; at the end no process that a run of it started may be alive."""
+    """A harness for one repository; at the end no process started by its runs may be alive."""
     with open_harness(tmp_path) as made:
         yield made
 
 
 @pytest.fixture
 def oc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpencodeHarness]:
-    """A place for one repository that the real opencode works; nothing of its runs may outlive the test."""
+    """A harness for one repository with the real opencode as agent; no process of its runs may outlive the test."""
     for name in [name for name in os.environ if name.startswith(("XDG_", "OPENCODE"))]:
         monkeypatch.delenv(name)
     for name, value in isolate(tmp_path).items():

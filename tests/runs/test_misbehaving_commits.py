@@ -1,4 +1,4 @@
-"""Commits that must not land: history made anew, work of others, huge files, entries that nobody meant."""
+"""Commits that must not land: rewritten history, other people's work, huge files, unintended tree entries."""
 
 import pytest
 from run_harness import Ground
@@ -13,14 +13,14 @@ REWRITTEN = "feat/a no longer contains {fork:.10}, the commit that it started fr
 
 
 async def land_after_one_nudge(ground: Ground, deed: str, mend: str, **more: str) -> str:
-    """Work one node whose first turn does `deed` and whose second does `mend`; returns what the second was told."""
+    """Run one node whose first turn does `deed` and whose second does `mend`; return the second turn's prompt."""
     ground.make({"a": {}}, "exit 1", files={"old.txt": "1\n"})
     fork = ground.commit("Second", {"second.txt": "2\n"})
     ground.write_agent(TWICE.format(deed=deed, mend=mend.format(fork=fork)))
     worked = await ground.work()
     assert worked.names == {"a": "Merged"}
     assert ground.turns() == ["a-1-1", "a-1-2"]
-    # What the agent gave up of its history is kept.
+    # Commits that the agent dropped from its history are kept.
     assert [ref for ref in ground.leftovers() if not ref.startswith("refs/coordinator/kept/a/")] == []
     return ground.turn("a-1-2")
 

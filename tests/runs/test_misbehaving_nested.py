@@ -1,4 +1,4 @@
-"""Agents that make worktrees, stashes and repositories of their own: kept when their node ends, and nothing is left."""
+"""Agents that make worktrees, stashes and repositories of their own: kept when the node ends, without leftovers."""
 
 import checker
 import pytest
@@ -34,7 +34,7 @@ SECOND = f"git worktree add -q --detach {IGNORED}; inside {IGNORED}; git -C {IGN
 
 
 def kept_files(ground: Ground) -> dict[str, str]:
-    """The files of all states that were kept, by path."""
+    """Map each path to its content, over all kept states."""
     found: dict[str, str] = {}
     for ref in ground.git.text("for-each-ref", "--format=%(refname)", "refs/coordinator/kept").splitlines():
         for path in ground.git.text("ls-tree", "-r", "--name-only", ref).splitlines():
@@ -43,13 +43,13 @@ def kept_files(ground: Ground) -> dict[str, str]:
 
 
 def entries(ground: Ground) -> list[str]:
-    """The names that git has for worktrees."""
+    """The names of git's worktree entries."""
     place = ground.top / ".git" / "worktrees"
     return sorted(path.name for path in place.iterdir()) if place.exists() else []
 
 
 def held(ground: Ground, subject: str) -> int:
-    """How many commits of that subject some ref holds."""
+    """The number of commits with that subject that are reachable from a ref."""
     return len(ground.git.text("log", "--all", "--format=%H", f"--grep=^{subject}$").splitlines())
 
 
@@ -74,7 +74,7 @@ async def test_worktree_inside_a_worktree_is_kept_and_gone_when_its_node_has_lan
 
 
 async def test_nested_worktree_that_became_a_folder_of_the_branch_stays_for_the_next_attempt(ground: Ground) -> None:
-    """Told that a repository inside its worktree cannot land, an agent removes the link and commits the files."""
+    """Since a repository inside its worktree cannot land, the agent removes the link and commits the files."""
     make = "git worktree add -q --detach sub; inside sub; rm sub/.git; echo more > sub/more.txt; git add sub; git commit -qm Sub; exit 3"
     ground.make({"a": {}}, f"{FUNCTIONS}[ $attempt = 1 ] && {{ {make}; }}\ncat sub/loose.txt; git status --short; work")
     worked = await ground.work()
@@ -241,7 +241,7 @@ async def test_worktree_elsewhere_is_named_and_left_alone(ground: Ground) -> Non
     assert theirs.is_dir()
     assert entries(ground) == ["theirs"]
     (said,) = [line for line in worked.lines if "Shared git state" in line]
-    # A long path is cut in the middle.
+    # A long path is truncated in the middle.
     assert f"{theirs.name} (created)" in said
     assert f"{mine.name} (removed; it is kept at refs/coordinator/kept/worktree-mine/1)" in said
     assert held(ground, "Mine") == 1

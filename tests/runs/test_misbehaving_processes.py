@@ -1,4 +1,4 @@
-"""What an agent leaves running or locked: it is ended, waited for or put right, and the node lands all the same."""
+"""Processes and locks that an agent leaves: they are ended, waited for or cleared, and the node lands all the same."""
 
 import checker
 import pytest
@@ -15,7 +15,7 @@ for n in 1 2 3 4 5 6 7 8; do sh -c 'sleep 1000 & sleep 1000 & sleep 1000' & done
 
 
 async def test_daemons_are_ended_before_the_worktree_is_judged(ground: Ground) -> None:
-    """One of them writes into the worktree without end: had it lived, the tree would never be clean again."""
+    """One of them writes into the worktree endlessly: if it survived, the tree would never be clean again."""
     ground.make(
         {"a": {}},
         f"{DAEMONS}\necho late.txt > .gitignore; work; exec > /dev/null 2>&1 <&-; true",
@@ -47,7 +47,7 @@ async def test_what_an_agent_leaves_in_its_worktree_stops_nobody(ground: Ground,
 
 
 async def test_locks_of_what_is_shared_are_named_and_stop_no_run(ground: Ground) -> None:
-    """No run died, so nothing proves that a lock is not somebody's: it stays, and what it is in the way of waits."""
+    """No run died, so nothing proves that a lock is stale: it stays, and whatever it blocks waits."""
     common = "$(git rev-parse --path-format=absolute --git-common-dir)"
     ground.make({"a": {}}, f"work; touch -d '1 minute ago' {common}/config.lock {common}/packed-refs.lock")
     assert (await ground.work()).names == {"a": "Merged"}

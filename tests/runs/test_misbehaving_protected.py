@@ -1,4 +1,4 @@
-"""Branches that change what says how the next run works, or what a person protects: they wait for that person."""
+"""Branches that change the coordinator's configuration or protected paths: they wait for the user."""
 
 import pytest
 from run_harness import Ground
@@ -54,7 +54,7 @@ async def test_another_change_than_the_allowed_one_waits_again(ground: Ground) -
 
 
 async def test_own_configuration_of_a_run_is_never_read_from_a_branch(ground: Ground) -> None:
-    """What a worktree says of `verify` counts neither for its own branch nor for the next node of the same run."""
+    """A change of `verify` in a worktree affects neither its own branch nor the next node of the same run."""
     ground.make({"a": {}, "b": {}}, "echo 'verify: [\"false\"]' > coordinator.yaml; work", verify=["true"])
     worked = await ground.work()
     assert worked.names == {"a": "Blocked", "b": "Blocked"}

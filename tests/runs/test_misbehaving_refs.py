@@ -1,4 +1,4 @@
-"""Agents that move what is not theirs: the queue's ref, the target, branches and tags."""
+"""Agents that move refs they do not own: the queue's ref, the target, branches and tags."""
 
 import pytest
 from run_harness import Ground
@@ -32,7 +32,7 @@ async def test_commit_that_an_agent_puts_into_the_queue_is_never_published(groun
 
 
 async def test_commit_that_verify_itself_puts_into_the_queue_is_never_published(ground: Ground) -> None:
-    """The head is compared before it is swapped, and what is found there is put back and kept."""
+    """The head moves by compare-and-swap; an unexpected commit there is kept, and the head is restored."""
     other = (
         f"if ! test -f {{top}}/.git/once; then touch {{top}}/.git/once; "
         f"new=$(git -C {{top}} commit-tree -p main -m Other main^{{{{tree}}}}); git -C {{top}} update-ref {QUEUE} $new; fi"
@@ -45,7 +45,7 @@ async def test_commit_that_verify_itself_puts_into_the_queue_is_never_published(
 
 
 async def test_queue_that_an_agent_deletes_is_put_back_with_all_that_landed(ground: Ground) -> None:
-    """The person's file in the way keeps the first merge unpublished."""
+    """The user's file in the way keeps the first merge unpublished."""
     agent = f"[ $id = a ] || git update-ref -d {QUEUE}\nwork"
     ground.make({"a": {}, "b": {"depends_on": ["a"]}}, agent)
     (ground.top / "a.txt").write_text("in the way\n")

@@ -1,4 +1,4 @@
-"""Agents that change what all worktrees share with the person: told in a line, kept, and never followed blindly."""
+"""Agents that change git state shared with the user: reported in one line, kept, and never followed blindly."""
 
 import checker
 import pytest

@@ -1,4 +1,4 @@
-"""What agents print, report and name never steers the terminal of the person who watches."""
+"""Text from agents (output, reports, names) never sends control sequences to the user's terminal."""
 
 import pytest
 from run_harness import Ground

@@ -1,4 +1,4 @@
-"""Agents that break their worktree, or what git knows of it: one attempt fails, and nobody else notices."""
+"""Agents that break their worktree or its git metadata: one attempt fails, and no other node is affected."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A run that kept its promises has nothing wrong, and each promise that is broken once, by hand, is named."""
+"""The audit finds nothing wrong after a correct run, and names each promise that a test breaks."""
 
 import asyncio
 import os
@@ -36,7 +36,7 @@ from tasks_lib.runtime.status_board import Board, NodeView, RunView, now_text
 from tasks_lib.session.attempt_record import Record
 
 DEAD_PID = 4_194_305
-"""No process has it: Linux counts to 4,194,304."""
+"""Not the pid of any process: Linux counts to 4,194,304."""
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ COMMITS: dict[str, tuple[Rule, str, Callable[[HistoryWriter], Any]]] = {
 
 @pytest.fixture(scope="module")
 def shared_pen(tmp_path_factory: pytest.TempPathFactory) -> HistoryWriter:
-    """One repository for all broken commits: nothing of them is published, so each begins where the last one did."""
+    """One repository for all broken commits: none is published, so each starts from the same state."""
     return HistoryWriter(tmp_path_factory.mktemp("shared"))
 
 
@@ -185,11 +185,11 @@ def test_lines_that_were_not_meant_are_told_from_those_that_were(old: str, new: 
     assert not is_meant(before, after.replace(old, new, 1), "merge")
 
 
-# What lies about.
+# Leftovers.
 
 
 def open_landed(pen: HistoryWriter) -> tuple[Repository, Path]:
-    """A worktree with a record of node a, which has landed; its git directory."""
+    """Make a worktree and a record of node a, which has landed; return the repository and the worktree's git directory."""
     write_rest(pen)
     pen.publish()
     repository = Repository.open(pen.repo)
@@ -287,7 +287,7 @@ def test_a_process_that_is_left_is_named_and_one_of_another_repository_is_not(pe
 
 
 def make_dead_private(owner: str) -> Path:
-    """A temporary directory of `owner` whose maker is gone."""
+    """Make a temporary directory of `owner` whose creating process is dead."""
     made = make_private(owner)
     return made.rename(made.with_name(made.name.replace(f"-{os.getpid()}-", f"-{DEAD_PID}-")))
 
@@ -312,11 +312,11 @@ def test_a_pending_publication_is_no_fault_and_is_said(pen: HistoryWriter) -> No
     assert_says(found.notes, "Publication is pending: 4 commits wait at refs/coordinator/queue/main")
 
 
-# What was reported.
+# Reports.
 
 
 def write_view(pen: HistoryWriter, outcomes: dict[str, str], exit_code: int, ended: str = "") -> RunView:
-    """As a run writes of itself: every landed node with its own commit."""
+    """Write the run's own report: every landed node with its own commit."""
     log = text(pen.repo, "log", "--first-parent", "--format=%(trailers:key=Task,valueonly,separator=)%x00%H", "main")
     commits = dict(line.split("\0") for line in log.splitlines())
     nodes = {

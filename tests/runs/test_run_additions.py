@@ -1,4 +1,4 @@
-"""Task files that planning nodes add: they join the graph, or go back to the session that wrote them."""
+"""Task files that planning nodes add: they join the graph, or are returned to the session that wrote them."""
 
 from run_harness import Ground
 

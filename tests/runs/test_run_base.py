@@ -1,4 +1,4 @@
-"""Commits by another hand while a run goes on: the base moves, and work is made again on it."""
+"""Commits by others during a run: the base moves, and landed work is recreated on it."""
 
 import asyncio
 import fcntl
@@ -21,7 +21,7 @@ CHAIN: Tasks = {"a": {}, "b": {"depends_on": ["a"]}}
 
 
 def block_publication(ground: Ground) -> None:
-    """An uncommitted file of a person's lies where landed work has one."""
+    """Put an uncommitted file of the user's where landed work has one."""
     (ground.top / "a.txt").write_text("mine\n")
 
 
@@ -108,7 +108,7 @@ async def test_base_that_moves_again_while_merges_are_made_again_is_followed_as_
         ground.commit("By hand", {"hand.txt": "x\n"})
         await ground.signals["verifying"].wait()
         ground.commit("Once more", {"more.txt": "x\n"})
-        opened.run.git.head.base()  # As whoever watches does, at any moment.
+        opened.run.git.head.base()  # Observers may read it at any moment.
         ground.signals["on"].send()
         (ground.top / "a.txt").unlink()
         await opened.base_follower.follow_base()
@@ -149,7 +149,7 @@ async def test_unpublished_merge_that_no_longer_fits_is_worked_again_from_its_br
 
 
 async def test_work_taken_back_while_its_branch_is_being_deleted_is_not_lost(ground: Ground) -> None:
-    """The worktree is given back under the lock that is held here, so the branch goes after the merge was dropped."""
+    """The worktree is released under the lock held here, so the branch is deleted after the merge was undone."""
     agent = (
         "[ -f a.txt ] && { git commit -q --allow-empty -m 'blocked(a): not now'; exit 0; }\ntell begun; await go; work"
     )
@@ -202,7 +202,7 @@ async def test_second_coordinator_on_a_repository_is_refused_and_does_no_harm(gr
 
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux says who waits for a lock")
 async def test_worktrees_are_made_only_under_the_lock_of_their_administration(ground: Ground) -> None:
-    """Without it one parallel `git worktree add` in ten fails."""
+    """Without it, one parallel `git worktree add` in ten fails."""
     ground.make({"a": {}})
 
     async def hold(opened: OpenRun) -> None:

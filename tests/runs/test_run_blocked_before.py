@@ -1,4 +1,4 @@
-"""A node that was blocked once: what an earlier turn, or the coordinator itself, said of that blocks it no second time."""
+"""A node that was blocked before: text from an earlier turn or the coordinator itself must not block it again."""
 
 import pytest
 from run_harness import Ground, until
@@ -31,7 +31,7 @@ BRINGS = {
 
 
 def answer(ground: Ground, task_id: str = "a") -> None:
-    """A person's commits on main: the answer, and that the resolve task is done."""
+    """Commit on main as the user would: the answer, and the resolve task as completed."""
     ground.commit("Bring the key", {"key.txt": "secret\n"})
     ground.set_status(f"resolve-{task_id}-1", "completed")
 
@@ -68,7 +68,7 @@ SAYS = {
     [*((say, say) for say in SAYS), ("notice", "file"), ("commit", "file")],
 )
 async def test_block_that_is_said_again_blocks_again(ground: Ground, first: str, say: str) -> None:
-    """Each attempt takes in what landed and then says the same words; a person sets the file to pending between."""
+    """Each attempt merges what landed and then blocks with the same words; the user resets the file in between."""
     again = f"git merge -q --no-edit -X ours $COORDINATOR_TARGET; {SAYS[say]}; exit 0"
     tidy = "git checkout -q -- tasks" if first == "uncommitted file" else ":"
     clock = 'export GIT_AUTHOR_DATE="@170000000$attempt +0000"\n'
@@ -123,7 +123,7 @@ work
 @pytest.mark.parametrize(
     ("words", "ends"),
     [
-        ("It is done now.", "Merged"),  # With work committed beside it.
+        ("It is done now.", "Merged"),  # With work committed besides.
         ("Still blocked: no network.", "Blocked"),
     ],
 )
@@ -156,7 +156,7 @@ async def test_blocker_of_another_node_says_nothing_of_this_one(ground: Ground) 
 
 
 async def test_notice_of_a_turn_that_was_killed_does_not_block_when_the_turn_is_taken_again(ground: Ground) -> None:
-    """The number of a turn comes again after a stop, and the file of notices holds both."""
+    """A turn's number is reused after a stop, so the notices file contains notices of both turns."""
     agent = f"[ ! -f seen.tmp ] && {{ : > seen.tmp; notify blocking '{REASON}'; tell said; await never; }}\nwork"
     ground.make({"a": {}}, NOTIFY + agent, signals=["said", "never"], files={".gitignore": "*.tmp\n"})
 
@@ -183,7 +183,7 @@ work
 
 
 async def test_agent_that_only_takes_in_the_target_has_done_nothing(ground: Ground) -> None:
-    """A person's commits on the target, fast-forwarded to, are not the agent's work, and complete no node."""
+    """The user's commits on the target, fast-forwarded to, are not the agent's work and do not complete a node."""
     first = FIRST.format(deed=LEFT["an uncommitted file"])
     ground.make({"a": {}}, f"{NOTIFY}{first}rm -f half.txt; git merge -q $COORDINATOR_TARGET", retry={"attempts": 1})
     await ground.work()

@@ -1,4 +1,4 @@
-"""Safe Exit in every convention, what it writes on the head, and how a blocked node comes back."""
+"""Safe Exit in every convention, the commit that it adds to the head, and how a blocked node resumes."""
 
 import sys
 
@@ -53,7 +53,7 @@ async def test_safe_exit_blocks_the_node_and_skips_its_dependents_alone(ground: 
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_node_that_is_unblocked_between_runs_is_worked_again(ground: Ground, way: str) -> None:
-    """What was said in the first attempt blocks no second one, be it a notice, a commit or the task file."""
+    """The first attempt's notice, commit or task file does not block the second attempt."""
     ground.make(GRAPH, WAYS[way])
     await ground.work()
     if way == "dirty-file":
@@ -161,7 +161,7 @@ async def test_blocked_node_is_not_dispatched_again_without_news(ground: Ground)
 
 
 async def test_blocker_on_the_head_does_not_vouch_for_a_red_base(ground: Ground) -> None:
-    """A blocker needs no verify, but it says nothing of the source below it either."""
+    """A blocker needs no verify, but neither does it prove that the source below it is green."""
     agent = (
         "[ $id = a ] && { git commit -q --allow-empty -m 'blocked(a): no'; exit 0; }\n[ $turn = 1 ] && await go\nwork"
     )

@@ -1,4 +1,4 @@
-"""Budgets: what an attempt, a node and a run may spend, and where it is written what was spent."""
+"""Budgets: what an attempt, a node and a run may spend, and where spending is recorded."""
 
 from run_harness import Ground
 

@@ -1,4 +1,4 @@
-"""What agents, setup and verify see: their variables, their files, and nothing of the hub's."""
+"""What agents, setup and verify see: their variables and files, and nothing of the hub's."""
 
 import pytest
 from run_harness import Ground

@@ -1,4 +1,4 @@
-"""What a repository says to its agents, read from one commit, and what agents are told then."""
+"""A repository's instructions for agents, read from one commit, and the prompts that result."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""A node that lands: what it leaves in the repository, and what it does not."""
+"""A node that lands: what stays in the repository, and what does not."""
 
 from run_harness import Ground
 

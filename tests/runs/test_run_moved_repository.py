@@ -1,4 +1,4 @@
-"""A node goes on with its uncommitted work wherever its repository is now, and a copy leaves the original alone."""
+"""A node continues with its uncommitted work after its repository moves, and a copy leaves the original alone."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ DEAD = (4_194_301, 12)
 
 
 async def block(ground: Ground) -> None:
-    """Work the node `a` until it is blocked with a file that is not committed, then take away what blocks it."""
+    """Run node `a` until it is blocked with an uncommitted file, then unblock it."""
     ground.make({"a": {}}, BLOCK)
     assert (await ground.work()).names == {"a": "Blocked"}
     assert (ground.top / ".worktrees/feat/a/draft.txt").read_text() == "draft\n"
@@ -67,7 +67,7 @@ async def test_blocked_node_of_a_copy_goes_on_there_and_then_in_the_original(gro
 
 @contextmanager
 def living(**variables: str) -> Generator["subprocess.Popen[bytes]"]:
-    """A process of a run that still goes on, with the variables that its own have."""
+    """A process with the environment variables of a run that is still active."""
     process = subprocess.Popen(["sleep", "600"], env={**os.environ, **variables}, start_new_session=True)
     try:
         yield process
@@ -134,7 +134,7 @@ async def test_mount_point_is_never_removed_nor_written_to_while_its_disk_is_awa
     place.mkdir()
     disk.mkdir()
     mount = ["mount", "--bind", str(disk), str(place)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:  # noqa: ASYNC221 - It takes no time.
+    if subprocess.run(mount, capture_output=True, check=False).returncode:  # noqa: ASYNC221 - It returns at once.
         pytest.skip("only root may mount")
     try:
         assert (await ground.work()).names == {"a": "Merged"}

@@ -1,4 +1,4 @@
-"""A base that moves whenever work is verified: the run comes to its end, and says what moves it."""
+"""A base that moves on every verify: the run ends, and reports what moves it."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ TICKER = "git -c user.name=Ticker -c user.email=t@example.org"
 
 
 def tick(place: Path) -> str:
-    """A line of verify that commits on the checked out branch of the repository at `place`."""
+    """A verify line that commits to the checked-out branch of the repository at `place`."""
     return f"{TICKER} -C {place} commit -q --allow-empty -m tick-$(date +%s%N)"
 
 
@@ -56,7 +56,7 @@ async def test_red_verify_that_commits_on_the_target_is_not_run_for_ever(ground:
 
 
 async def test_merge_that_is_taken_back_again_and_again_is_given_up(ground: Ground) -> None:
-    """Each verify commits what conflicts with the work that it verified."""
+    """Each verify commits a change that conflicts with the work it verified."""
     clash = f"echo $(date +%s%N) > {ground.top}/a.txt && git -C {ground.top} add a.txt && {tick(ground.top)}"
     agent = "git merge -q -X ours $COORDINATOR_TARGET || :; echo $(date +%s%N) > a.txt; commit Work"
     ground.make({"a": {}}, agent, verify=[f"[ -f {ground.place}/calm ] || {{ {clash}; }}"])

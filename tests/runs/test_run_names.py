@@ -1,4 +1,4 @@
-"""Whole runs in a repository whose tags, branches and files are called like HEAD, the target, branches and commits."""
+"""Whole runs in a repository with tags, branches and files named like HEAD, the target, branches and commits."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ NAME_ALL = (
     "old=$(git show-ref --verify --hash refs/tags/HEAD); id=$(git show-ref --verify --hash HEAD);"
     "for place in tags heads; do git update-ref refs/$place/$id $old; done"
 )
-"""Gives the name of the commit that is checked out to a tag and to a branch."""
+"""Names a tag and a branch after the id of the checked-out commit."""
 WORK = 'echo $id > $id.txt; git add -A; git commit -q -m "feat($id): write"; echo Wrote.'
 
 
 def crowded(ground: Ground, tasks: Tasks, agent: str = WORK, verify: str = NAME_ALL, **settings: Any) -> dict[str, str]:
-    """A repository with all such names at its first commit; returns every ref that is there."""
+    """Make a repository with all such names at its first commit; return every ref."""
     ground.make(tasks, agent, verify=[verify], **settings)
     old = ground.at()
     begun = ground.commit("Name files like refs", FILES)
@@ -36,7 +36,7 @@ def subjects(ground: Ground, ref: str = "refs/heads/main") -> list[str]:
 
 
 def others(ground: Ground, before: dict[str, str]) -> dict[str, str]:
-    """Refs that are not as before, without those that `verify` names after commits."""
+    """Refs that differ from `before`, except those that `verify` names after commits."""
     now = list_refs(ground.git)
     changed = {ref: now.get(ref, "") for ref in now.keys() | before.keys() if now.get(ref) != before.get(ref)}
     return {ref: oid for ref, oid in changed.items() if len(ref.rpartition("/")[2]) != 40}
@@ -78,7 +78,7 @@ async def test_graph_is_worked_among_all_names_at_once(ground: Ground, is_packed
 async def test_conflict_is_given_back_and_resolved_among_all_names(ground: Ground) -> None:
     resolve = "git merge -q $COORDINATOR_TARGET || :; printf 'a\\nb\\n' > same.txt; git add -A; git commit -qm Resolve"
     agent = f"if [ $turn = 1 ]; then echo $id > same.txt; git add -A; git commit -qm Work; else {resolve}; fi"
-    # The commit that the agent is told to merge must have no namesake: its own git does not move HEAD then.
+    # No ref may have the name of the commit that the agent is asked to merge, or the agent's own git does not move HEAD.
     before = crowded(ground, {"a": {}, "b": {}}, agent, verify="true")
     worked = await ground.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
@@ -102,7 +102,7 @@ async def test_safe_exit_and_kept_states_are_as_anywhere_among_all_names(ground:
 
 
 async def test_run_that_was_stopped_goes_on_on_its_branch_among_all_names(ground: Ground) -> None:
-    """The branch has no worktree any more: it is opened by its name, which a tag has too."""
+    """The branch no longer has a worktree: it is opened by its name, which a tag has too."""
     agent = f"{WORK}; exit 3"
     crowded(ground, {"a": {}}, agent, retry={"attempts": 1})
     assert (await ground.work()).names == {"a": "Blocked"}

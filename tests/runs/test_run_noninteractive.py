@@ -1,4 +1,4 @@
-"""A run waits for nobody: what an agent, setup and verify ask a person is answered with no at once, and they see why."""
+"""A run never waits for input: prompts from agent, setup and verify are refused at once, with the reason."""
 
 import pytest
 from e2e.opencode_harness import OpencodeHarness, bash, commit, node, read_results
@@ -25,7 +25,7 @@ SAID = (
 
 
 def wait_everywhere(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings of a person whose editor, pager and dialogs wait until somebody comes."""
+    """Configure the user's editor, pager and dialogs so that they wait for input indefinitely."""
     dialog = ground.place / "dialog"
     dialog.write_text("#!/bin/sh\nexec sleep 1000\n")
     dialog.chmod(0o755)

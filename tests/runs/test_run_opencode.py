@@ -1,4 +1,4 @@
-"""Whole runs with the real opencode and a scripted model, without Prefect: what lands, what is left, what is said."""
+"""Whole runs with the real opencode and a scripted model, without Prefect: landed work, leftovers and messages."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What a run says that cannot have opencode as it is configured, before anything is made; and a person's own server."""
+"""Errors of a run that cannot use opencode as configured, raised before it creates anything; and the user's server."""
 
 import json
 import os
@@ -24,7 +24,7 @@ ROLE = ".opencode/agents/implementation-specialist.md"
 
 
 async def refuse(oc: OpencodeHarness, agent: Mapping[str, Any], **settings: Any) -> str:
-    """What a run says that cannot begin; it leaves nothing."""
+    """Return the error of a run that cannot start, and assert that it leaves nothing."""
     oc.agent = dict(agent)
     oc.make({"a": node(commit("a"))}, **settings)
     with pytest.raises(CoordinatorError) as caught:
@@ -89,7 +89,7 @@ async def test_an_address_where_nobody_listens(oc: OpencodeHarness) -> None:
 
 @asynccontextmanager
 async def serving(oc: OpencodeHarness) -> AsyncGenerator[Address]:
-    """A server that a person started, with a configuration of the person's own."""
+    """A server started by the user, with the user's own configuration."""
     place = oc.place / "person"
     write_configuration(
         place / "configuration", {"opencode.json": json.dumps(describe_opencode(oc.model.url)["config"])}

@@ -1,4 +1,4 @@
-"""opencode's server, in a repository and a shell that hold all that could steer it."""
+"""opencode's server in a repository and a shell full of settings that could steer it."""
 
 import os
 
@@ -47,4 +47,4 @@ async def test_opencode_reaches_what_is_on_this_machine_without_the_proxy_and_ru
     assert listener.calls == 0
     assert (marks.read_text() if marks.exists() else "") == ""
     seen = read_results(oc.requests("a")[-1])[0]
-    assert seen.strip() == "NO_PROXY=example.org"  # A shell has what its person gave, as ever.
+    assert seen.strip() == "NO_PROXY=example.org"  # As always, a shell has the variables that its user set.

@@ -1,4 +1,4 @@
-"""A provider that asks for patience, with the real opencode: short waits cost nothing, long ones stop the run once."""
+"""Provider rate limits, with the real opencode: short waits cost nothing, a long one stops the run once."""
 
 import pytest
 from checker import Meant, check, snapshot_user_state
@@ -9,7 +9,7 @@ from tasks_lib.reporting.run_report import ExitCode
 
 pytestmark = pytest.mark.xdist_group("opencode")
 SOON = {"retry-after-ms": "50"}
-"""opencode obeys this, and so gives up after its five retries at once."""
+"""opencode honours this header, so it gives up almost at once, after its five retries."""
 
 
 async def test_wait_of_a_day_stops_the_run_once_with_its_date_and_counts_no_attempt(oc: OpencodeHarness) -> None:

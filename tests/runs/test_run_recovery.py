@@ -1,4 +1,4 @@
-"""The start of a run puts right whatever an earlier one left, however often it is itself cut short while it does so."""
+"""The start of a run recovers from whatever an earlier run left, however often recovery itself is interrupted."""
 
 import asyncio
 import os
@@ -30,13 +30,13 @@ from tasks_lib.session.attempt_record import AttemptIdentity, Record, TurnRecord
 from tasks_lib.settings.schema import Settings
 
 DEAD = (4_194_301, 12)
-"""Number and start of a process that is none."""
+"""Pid and start time of a process that does not exist."""
 DAY_SECONDS = 86_400
 
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A place for temporary directories of this test's alone."""
+    """A directory for this test's temporary files only."""
     place = tmp_path / "temporary"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
@@ -44,7 +44,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def open_node(ground: Ground, task_id: str) -> Worktree:
-    """The worktree of a node in which an agent has committed."""
+    """Make a node's worktree with an agent's commit in it."""
     opened = Worktrees(Repository.open(ground.top)).open_branch(f"feat/{task_id}", ground.at())
     write_record(opened.git_dir, Record(task_id, f"feat/{task_id}"))
     (opened.path / f"{flatten(task_id)}.txt").write_text("work\n")
@@ -61,21 +61,21 @@ def land(ground: Ground, task_id: str) -> None:
 
 
 def make_dead_private(ground: Ground) -> Path:
-    """The private directory of a run of this repository whose process is gone."""
+    """Make the private directory of a run of this repository whose process is dead."""
     place = make_private(name_owner(ground.top / ".git"))
     words = place.name.split("-")
     return place.rename(place.with_name("-".join([*words[:3], *map(str, DEAD), words[5]])))
 
 
 def age(path: Path, seconds: float) -> None:
-    """Have `path` last written `seconds` ago."""
+    """Create `path` if needed and set its mtime to `seconds` ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     os.utime(path, (time.time() - seconds, time.time() - seconds))
 
 
 def make_remains(ground: Ground) -> None:
-    """All that killed runs can leave, at once."""
+    """Make everything that killed runs can leave, at once."""
     ground.make({"a": {}, "b": {}, "c/deep": {}, "d": {}})
     repository = Repository.open(ground.top)
     repository.prepare()
@@ -104,13 +104,13 @@ def make_remains(ground: Ground) -> None:
 
 
 def keep_long_ago(worktree: Worktree, label: str, days: int) -> None:
-    """Keep a state as if it had been kept `days` ago."""
+    """Keep a state, dated `days` ago."""
     log = worktree.git_dir.parent.parent / "logs" / str(keep_state(worktree, label, "run"))
     age(log, days * DAY_SECONDS)
 
 
 def open_and_close(top: Path) -> list[str]:
-    """A run that opens and works nothing; returns what it said."""
+    """Open and close a run without running any node; return its messages."""
 
     async def work() -> list[str]:
         project = await asyncio.to_thread(load_project, top, {})
@@ -121,7 +121,7 @@ def open_and_close(top: Path) -> list[str]:
 
 
 def describe(ground: Ground, temporary: Path) -> list[str]:
-    """All that a run may leave, without what has another name each time: kept states by their trees and parents."""
+    """Everything that a run may leave, without names that vary: kept states are described by their trees and parents."""
     common = ground.top / ".git"
     own = (ground.top / ".worktrees", common / "worktrees", common / "coordinator", common / "refs", temporary)
     files = [
@@ -138,7 +138,7 @@ def test_whatever_moment_putting_right_is_killed_at_the_next_ends_the_same(groun
     def restore() -> None:
         for place in (ground.top / ".git", ground.top, temporary):
             for path in place.iterdir():
-                # The directory itself stays: by it a repository is told from a copy.
+                # The directory itself stays: it distinguishes a repository from a copy.
                 if path.name != ".git":
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         for place in (ground.top, temporary):
@@ -224,7 +224,7 @@ def test_group_that_a_record_names_is_ended_though_it_carries_no_mark(ground: Gr
             turn=TurnRecord(pid=left.pid, pid_started=read_start(left.pid)),
         )
         write_record(opened.git_dir, record)
-        # The number of one that is gone belongs to somebody else now.
+        # The pid of a dead process now belongs to another one.
         write_record(
             open_node(ground, "b").git_dir,
             Record(

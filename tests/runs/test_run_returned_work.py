@@ -1,4 +1,4 @@
-"""Work that does not land as it is: conflicts, a red verify, and a base that is red itself."""
+"""Work that is returned to its session: conflicts, a red verify, and a base that is red itself."""
 
 from run_harness import During, Ground, Tasks, reach
 
@@ -111,7 +111,7 @@ async def test_base_that_is_mended_while_it_is_found_red_fails_nobody(ground: Gr
 
 async def test_work_held_for_a_red_base_lands_on_work_that_mends_it(ground: Ground) -> None:
     ground.make(GRAPH, "[ $id = b ] || await go\nwork", verify=["test -f a.txt"], signals=["go"])
-    (ground.top / ".git" / "index.lock").touch()  # The branch itself cannot move, so that only the head does.
+    (ground.top / ".git" / "index.lock").touch()  # The branch itself cannot move, so only the head does.
 
     async def release(opened: OpenRun) -> None:
         await reach(opened, ": The merge queue is on hold.")
@@ -145,7 +145,7 @@ async def test_held_queue_goes_on_when_the_base_is_mended_while_the_run_lives(gr
 
 
 async def test_turn_that_was_over_is_not_counted_again_after_a_stop_in_the_queue(ground: Ground) -> None:
-    """The first turn was done; what is given back in the next run is the second."""
+    """The first turn had ended; the work returned in the next run starts the second."""
     ground.make(
         {"a": {}},
         'echo $turn > n.txt; commit "feat(a): $turn"',

@@ -1,4 +1,4 @@
-"""Review nodes, and the review of a branch where the policy asks for one."""
+"""Review nodes, and the review of a branch where the policy requires one."""
 
 import pytest
 from run_harness import Ground

@@ -1,4 +1,4 @@
-"""The sandbox that docs/security.md shows, as it stands there, around a real agent."""
+"""The sandbox from docs/security.md, exactly as printed there, around a real agent."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ work
 
 @pytest.fixture
 def ground() -> Iterator[Ground]:
-    """A place outside of /dev, where other tests may have theirs: the sandbox has a /dev of its own."""
+    """A harness outside /dev, where other tests may have theirs, because the sandbox has its own /dev."""
     with tempfile.TemporaryDirectory() as place, open_harness(Path(place)) as made:
         yield made
 
@@ -46,7 +46,7 @@ async def test_documented_sandbox_lets_work_through_and_nothing_else(
     text = (TOP / "docs" / "security.md").read_text()
     wrapper = yaml.safe_load(text.split("```yaml\n", 1)[1].split("```", 1)[0])["wrapper"]
     ground.make({"a": {}, "b": {}}, AGENT, wrapper=wrapper, verify=["test -f README.md"], setup=["true"])
-    # The journal of the tests lies outside of the worktree, where the sandbox lets nobody write.
+    # The tests' journal is outside the worktree, where the sandbox denies writes.
     script = (ground.place / "agent.sh").read_text()
     begin = script.index("J=")
     (ground.place / "agent.sh").write_text(script[:begin] + script[script.index("id=$COORDINATOR_TASK_ID") :])
@@ -59,7 +59,7 @@ async def test_documented_sandbox_lets_work_through_and_nothing_else(
 
 
 def end_daemons(watched: str) -> list[int]:
-    """End the daemons that are left, which gave up group, parent and environment; returns their numbers."""
+    """End remaining daemons, which have left their group, parent and environment; return their pids."""
     left = [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["tail", "-f", watched]]
     for one in left:
         one.kill()

@@ -1,4 +1,4 @@
-"""How many sessions there are at a time, and who comes first."""
+"""How many sessions run at a time, and in which order they start."""
 
 import asyncio
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ async def test_never_more_sessions_than_max_sessions(ground: Ground) -> None:
 
 
 async def test_node_in_the_queue_frees_its_slot_for_another_session(ground: Ground) -> None:
-    """Verify of the first waits for the session of the second: with a slot held, neither could go on."""
+    """The first node's verify waits for the second's session: if the first kept its slot, neither could continue."""
     go = ground.place / "signals" / "go"
     ground.make(
         {"a": {}, "b": {}}, "[ $id = b ] && tell go\nwork", verify=[f"test -f b.txt || read x < {go}"], signals=["go"]
@@ -32,7 +32,7 @@ async def test_node_in_the_queue_frees_its_slot_for_another_session(ground: Grou
 
 
 async def test_first_agent_begins_while_the_worktrees_of_others_are_still_written(ground: Ground) -> None:
-    """A filter writes the first worktree, and goes on with others when an agent has begun."""
+    """A filter writes the first worktree, and writes the others only once an agent has begun."""
     count = 2 * GIT_THREADS
     begun = ground.place / "signals" / "begun"
     tell_all = f"yes '' | head -n {count} > {begun}; work"

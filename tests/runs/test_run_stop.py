@@ -1,4 +1,4 @@
-"""Stopping a run, killing one, and what the next run makes of it."""
+"""Stopping a run, killing one, and how the next run recovers."""
 
 import asyncio
 import os
@@ -68,7 +68,7 @@ async def test_stop_during_verify_aborts_and_the_next_run_lands_without_a_sessio
 
 
 class SlowHead(Head):
-    """The head, moving only when a test lets it."""
+    """A head that moves only when the test lets it."""
 
     def __init__(self, git: Git, target: str) -> None:
         super().__init__(git, target)
@@ -123,7 +123,7 @@ async def test_cancelled_run_keeps_work_and_leaves_no_process(ground: Ground) ->
 
 
 async def test_what_a_killed_run_left_of_a_landed_node_is_put_away_by_the_next(ground: Ground) -> None:
-    """Killed right after the head moved: worktree, record and branch are still there."""
+    """The run was killed right after the head moved: worktree, record and branch still exist."""
     ground.make({"a": {}})
     project = load_project(ground.top, {})
     async with open_run(project, "killed", 1) as opened:
@@ -172,7 +172,7 @@ async def test_branch_of_a_landed_node_that_moved_on_is_kept(ground: Ground) -> 
 async def test_process_that_an_earlier_run_left_is_ended_before_its_node_goes_on(ground: Ground) -> None:
     ground.make({"a": {}})
     environment = {**os.environ, "COORDINATOR_REPOSITORY": str((ground.top / ".git").resolve())}
-    stray = subprocess.Popen(["sleep", "1000"], env=environment)  # noqa: ASYNC220 - It only starts.
+    stray = subprocess.Popen(["sleep", "1000"], env=environment)  # noqa: ASYNC220 - It is only started here.
     worked = await ground.work()
     assert not is_running(stray.pid)
     assert "Ended 1 processes that an earlier run had left running." in worked.view.messages
@@ -198,7 +198,7 @@ async def test_branch_that_a_person_makes_after_its_node_landed_stays(ground: Gr
     await ground.work()
     assert ground.leftovers() == ["refs/heads/feat/a", "refs/heads/feat/r"]
     ground.git.run("branch", "-D", "feat/a", "feat/r")
-    # Where a kill leaves the branch of a node without commits: made by id, on the head as it was then.
+    # As a kill leaves the branch of a node without commits: created by id, on the head as it was then.
     ground.git.run("branch", "feat/r", ground.git.text("log", "--format=%P", "--grep=^Check ", "main"))
     await ground.work()
     assert ground.leftovers() == []

@@ -1,4 +1,4 @@
-"""Submodules: a pointer lands only where its commit lasts, and what only a worktree's store holds is kept."""
+"""Submodules: a pointer lands only if its commit persists, and objects only in a worktree's store are kept."""
 
 import subprocess
 
@@ -22,7 +22,7 @@ def sh(ground: Ground, lines: str, *, at: str = ".") -> str:
 
 
 def make(ground: Ground, agent: str, setup: list[str] = SETUP) -> None:
-    """A repository with the submodule lib, whose remote is beside it."""
+    """Make a repository with the submodule lib, whose remote is next to it."""
     ground.make({"a": {}}, agent, setup=setup, verify=["true"])
     sh(
         ground,
@@ -101,7 +101,7 @@ async def test_pointer_that_the_remote_gives_away_lands(ground: Ground) -> None:
 
 
 async def test_work_in_a_submodule_that_was_not_committed_above_is_kept(ground: Ground) -> None:
-    """A branch of the submodule that no pointer names, and a file that was never added."""
+    """A submodule branch that no pointer refers to, and a file that was never added."""
     agent = (
         "cd lib; git config user.name A; git config user.email a@b; git checkout -q -b idea; echo idea > idea;"
         "git add idea; git commit -q -m idea; git checkout -q main; echo loose > loose; cd ..; work; "
@@ -116,7 +116,7 @@ async def test_work_in_a_submodule_that_was_not_committed_above_is_kept(ground: 
 
 
 async def test_both_sides_of_a_pointer_are_a_conflict_whatever_the_checkout_has(ground: Ground) -> None:
-    """Git would take the newer one if the checkout's own store has both; elsewhere it would not."""
+    """Git would take the newer commit if the checkout's own store has both, but not otherwise."""
     make(ground, POINT)
     base = ground.at()
     sh(ground, "git config user.name A; git config user.email a@b", at="lib")

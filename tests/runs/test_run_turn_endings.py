@@ -1,4 +1,4 @@
-"""How turns and attempts end, and what follows."""
+"""How turns and attempts end, and what happens next."""
 
 from run_harness import Ground
 

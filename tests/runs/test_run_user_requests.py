@@ -1,4 +1,4 @@
-"""What a person says to a running graph: messages, and the end of one node while the others go on."""
+"""User requests to a running graph: messages, and aborting one node while the others continue."""
 
 from run_harness import Ground
 

@@ -1,4 +1,4 @@
-"""What was verified is what landed: the worktree holds the commit, and a gate that cannot run lands nothing."""
+"""Exactly what was verified lands: the worktree matches the commit, and a gate that cannot run lands nothing."""
 
 import subprocess
 from collections.abc import Callable, Sequence
@@ -71,7 +71,7 @@ async def test_attributes_of_the_target_count_while_another_branch_is_checked_ou
     assert sorted(ground.show("log.txt").splitlines()) == ["a", "b", "first"]
 
 
-# What the worktree cannot show.
+# What the worktree does not show.
 
 
 def count(worked: RunResult, words: str) -> int:
@@ -270,7 +270,7 @@ async def test_linter_as_the_only_gate_is_none_of_that(ground: Ground) -> None:
 
 
 async def test_commit_that_cannot_be_checked_out_holds_the_queue_or_goes_back(ground: Ground) -> None:
-    """A required filter that breaks once agents have their worktrees; nobody's work is at fault."""
+    """A required filter breaks once agents have their worktrees; no node's work is at fault."""
     ground.make({"a": {}}, f"work; echo false > {ground.place}/filter", verify=["true"], files={"x.bin": "x\n"})
     (ground.place / "filter").write_text("cat\n")
     ground.git.run("config", "filter.f.smudge", f"sh {ground.place}/filter")
@@ -284,7 +284,7 @@ async def test_commit_that_cannot_be_checked_out_holds_the_queue_or_goes_back(gr
 
 
 async def test_store_that_an_agent_borrows_objects_from_holds_the_queue(ground: Ground) -> None:
-    """What stands on its objects would be broken once it is gone."""
+    """Commits that rely on its objects would break once it is gone."""
     other = ground.place / "other"
     borrow = f"echo {other}/.git/objects >> $(git rev-parse --git-path objects/info/alternates)"
     ground.make({"a": {}}, f"git init -q {other}; {borrow}; work", verify=["true"])

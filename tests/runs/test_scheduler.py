@@ -1,4 +1,4 @@
-"""The scheduler as users run it: what starts when, what a person stops, and what is shown of the rest."""
+"""The scheduler as users run it: what starts when, what the user stops, and what is shown for the rest."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -13,7 +13,7 @@ from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.settings.schema import RetrySettings
 
 LONG = {"attempts": 2, "delay_seconds": 120, "max_delay_seconds": 120}
-"""The next attempt would come after `HANG_SECONDS`, when the test has failed."""
+"""The next attempt would come after `HANG_SECONDS`, by which time the test has failed."""
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ async def until_waiting(launcher: PlainLauncher, node_id: str) -> None:
 
 
 async def test_node_starts_only_when_nothing_works_for_what_it_depends_on(ground: Ground) -> None:
-    """The launcher itself asserts it; a dependent becomes ready on the head before its prerequisite has ended."""
+    """The launcher asserts it; a dependent becomes ready on the head before its prerequisite's session has ended."""
     ground.make({"a": {}, "b": {"depends_on": ["a"]}, "c": {"depends_on": ["a"]}, "d": {"depends_on": ["b", "c"]}})
     worked = await ground.work()
     assert (worked.code, worked.started[0], worked.started[-1]) == (ExitCode.COMPLETED, "a", "d")
@@ -97,7 +97,7 @@ async def test_what_is_not_worked_is_shown_once_with_its_reason_in_the_order_of_
 
 
 class BrokenLauncher(PlainLauncher):
-    """Breaks as it starts a node, works one and breaks then, or forgets one."""
+    """Raises when starting a node, raises after running one, or never runs one."""
 
     async def start(self, node: OpenNode) -> None:
         match node.id:

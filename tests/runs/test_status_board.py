@@ -1,4 +1,4 @@
-"""The board: what is shown of a node whose end is taken back, and what others read of it, which is bounded."""
+"""The board: how it shows a node whose outcome is undone, and the bounds on what others read from it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

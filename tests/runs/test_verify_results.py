@@ -1,4 +1,4 @@
-"""What a result of `verify` means for the work, decided from values alone."""
+"""What a result of `verify` means for the work, tested with plain values."""
 
 from tasks_lib.landing.results import Held
 from tasks_lib.landing.verify_results import hold_red_base, judge_untested_lines
