@@ -1,4 +1,4 @@
-"""A real repository for the tests of the git adapter."""
+"""Fixtures for tests of the git adapter: a real repository, isolated from the user's settings."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tasks_lib.git.runner import Git
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No settings of the person who runs the tests take part in them."""
+    """Isolate the tests from the settings of the user who runs them."""
     isolate_user_settings(monkeypatch, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""A real repository with task files, and the parts that compose commits on it."""
+"""A real repository with task files, and the objects that compose commits in it."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ IDENTITY = {
 def task_text(
     task_id: str, *, level: str = "implementation", status: str = "pending", notes: str = "", end: str = "\n"
 ) -> str:
-    """A task file as people write them, with a comment and a placeholder in Summary."""
+    """A task file as people write it, with a comment and a placeholder in Summary."""
     lines = [
         "---",
         f"id: {task_id}  # fixed",
@@ -47,7 +47,7 @@ def task_text(
 
 
 class MergeFixture:
-    """A repository in `top`: a branch main with `src.txt` and task files, and short ways to make commits."""
+    """A repository in `top` with `src.txt` and task files on main, and helpers to make commits."""
 
     def __init__(self, top: Path, files: Mapping[str, str | bytes | None]) -> None:
         self.top: Path = top
@@ -62,7 +62,7 @@ class MergeFixture:
         self.commit(files)
 
     def sh(self, *arguments: str, at: Path | None = None) -> str:
-        """Plain git, as a person runs it; standard output."""
+        """Run plain git as a user would; return its standard output."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | {"LC_ALL": "C"}
         run = subprocess.run(["git", *arguments], cwd=at or self.top, capture_output=True, check=False, env=environment)
         assert run.returncode == 0, run.stderr.decode()
@@ -79,14 +79,14 @@ class MergeFixture:
             path.write_bytes(content.encode() if isinstance(content, str) else content)
 
     def commit(self, files: Mapping[str, str | bytes | None], message: str = "change") -> str:
-        """Commit files on the branch that is checked out, and return the commit."""
+        """Commit files on the checked-out branch and return the commit id."""
         self.write(files)
         self.sh("add", "-A")
         self.sh("commit", "-q", "--allow-empty", "-m", message)
         return self.sh("rev-parse", "HEAD")
 
     def branch(self, name: str, files: Mapping[str, str | bytes | None], start: str = "main") -> str:
-        """Make a branch with one commit, and return to main."""
+        """Make a branch with one commit and check out main again."""
         self.sh("checkout", "-q", "-b", name, start)
         commit = self.commit(files, f"work on {name}")
         self.sh("checkout", "-q", "main")
@@ -96,7 +96,7 @@ class MergeFixture:
         return self.sh("rev-parse", revision)
 
     def show(self, commit: str, path: str) -> str | None:
-        """The file at a commit, or None."""
+        """The content of the file at `commit`, or None."""
         entry = self.objects.find_entry(commit, path)
         return self.objects.read(entry.oid).decode() if entry else None
 
@@ -109,7 +109,7 @@ class MergeFixture:
         return found
 
     def landing(self, task_id: str, commit: str, **values: object) -> Landing:
-        """What is to land for a task of main; `values` replace fields."""
+        """The `Landing` of a task on main; `values` replace its fields."""
         given: dict[str, object] = {
             "task": self.task(task_id),
             "branch": f"feat/{task_id}",

@@ -1,4 +1,4 @@
-"""What is done only while the run's lock is held, for tests that are about something else."""
+"""Operations that need the run lock, for tests that are about something else."""
 
 from collections.abc import Collection
 
@@ -7,6 +7,6 @@ from tasks_lib.git.worktrees.lifecycle import Worktrees
 
 
 def reconcile(worktrees: Worktrees, branches: Collection[str] = ()) -> list[str]:
-    """`worktrees.reconcile` as a run does it at its start."""
+    """Call `worktrees.reconcile` under the run lock, as a run does when it starts."""
     with RunLock(worktrees.repository.state_dir, "test") as held:
         return worktrees.reconcile(held, branches)

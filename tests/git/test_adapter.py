@@ -1,4 +1,4 @@
-"""Only `tasks_lib/git` knows git: nothing else writes its command lines or reads what it prints."""
+"""Only `tasks_lib/git` knows git: no other module builds its command lines or parses its output."""
 
 import ast
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ADAPTER = ROOT / "tasks_lib" / "git"
 AGENT = ROOT / "flows" / "demo" / "agent.py"
-"""A stand-in for an agent, which runs as a program of its own and imports nothing of ours."""
+"""A stand-in for an agent, which runs as a separate program and imports nothing from the coordinator."""
 RUNNING = {"run", "text", "succeeds"}
 FORMATS = ("--format=", "--pretty=", "%(refname", "%(objectname", "%(trailers", "%x00", "%x01")
 
@@ -21,7 +21,7 @@ def list_subcommands() -> set[str]:
 
 
 def find_git(source: str, subcommands: set[str]) -> Iterator[tuple[int, str]]:
-    """The lines of `source` that run git by its subcommands, and what each of them does."""
+    """Yield each line of `source` that runs a git subcommand, and how it does."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Attribute(attr=name, value=owner) if name in RUNNING and is_git(owner):
@@ -41,7 +41,7 @@ def find_git(source: str, subcommands: set[str]) -> Iterator[tuple[int, str]]:
 
 
 def is_git(owner: ast.expr) -> bool:
-    """Whether an expression is called `git`, or makes a `Git`."""
+    """Whether an expression is named `git` or constructs a `Git`."""
     match owner:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name in ("git", "_git")
@@ -62,7 +62,7 @@ def is_program(word: ast.expr) -> bool:
 
 
 def is_argument(word: ast.expr, subcommands: set[str]) -> bool:
-    """Whether `word` may come after `git` in a command line; a constant must be a subcommand or an option."""
+    """Whether `word` can follow `git` in a command line; a constant must be a subcommand or an option."""
     return not isinstance(word, ast.Constant) or str(word.value).startswith("-") or word.value in subcommands
 
 

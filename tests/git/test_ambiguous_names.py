@@ -1,4 +1,4 @@
-"""Names that git finds ambiguous: the ref, the commit and the branch that are meant are taken, and no other."""
+"""Names that are ambiguous to git: the intended ref, commit or branch is used, and no other."""
 
 import json
 from dataclasses import asdict
@@ -20,7 +20,7 @@ HEAD_LIKE = ("refs/tags/HEAD", "refs/heads/HEAD", "refs/HEAD", "refs/remotes/HEA
 
 @pytest.fixture
 def old(repository: Repository) -> str:
-    """The first of two commits of main."""
+    """The first of two commits on main."""
     first = at(repository, "refs/heads/main")
     for name, text in FILES.items():
         (repository.top / name).parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def old(repository: Repository) -> str:
 
 
 def at(repository: Repository, ref: str) -> str:
-    """The commit of a full ref, by git's own plumbing."""
+    """The commit of a full ref, read with git's own plumbing."""
     rows = repository.git.text("for-each-ref", "--format=%(objectname) %(refname)", ref).splitlines()
     return next(oid for oid, _, name in (row.partition(" ") for row in rows) if name == ref)
 
@@ -119,7 +119,7 @@ def test_default_of_another_setting_is_a_branch_and_no_expression(repository: Re
 
 
 def test_worktree_is_at_the_commit_whatever_is_called_by_its_id(repository: Repository, old: str) -> None:
-    """Git takes a tag for the start of a branch, and a branch for what is to be checked out, before the object."""
+    """Git prefers a tag as a branch's start point, and a branch as what to check out, over the object of that id."""
     base = at(repository, "refs/heads/main")
     more = commit_on(repository, base)
     create_ambiguous_names(repository.git, old, [base, more])
@@ -155,7 +155,7 @@ def test_tag_of_a_file_in_the_way_of_a_branch_is_named(repository: Repository, o
 
 
 def test_branch_that_is_another_name_of_the_target_is_refused(repository: Repository, old: str) -> None:
-    """A commit on it would move the target, and nothing would have verified that."""
+    """A commit on it would move the target unverified."""
     repository.git.run("symbolic-ref", "refs/heads/feat/a", "refs/heads/main")
     with pytest.raises(InputError, match="symbolic-ref --delete refs/heads/feat/a"):
         Worktrees(repository).open_branch("feat/a", old)
@@ -204,7 +204,7 @@ FORBIDDEN = {
 
 
 def test_no_source_asks_git_for_what_is_ambiguous() -> None:
-    """`tasks_lib/git/ref_names.py` has the rules."""
+    """The rules are in `tasks_lib/git/ref_names.py`."""
     files = sorted(SOURCES.rglob("*.py"))
     assert SOURCES / "git" / "ref_names.py" in files
     found = [

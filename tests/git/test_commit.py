@@ -1,4 +1,4 @@
-"""A commit as it is read from its object: parents, people, time and message."""
+"""Parsing a commit object: parents, author and committer, time and message."""
 
 from datetime import datetime
 
@@ -35,7 +35,7 @@ def make_commit(repository: Repository, subject: str, *parents: str) -> str:
 
 
 def test_commit_is_taken_apart_whatever_its_signature_says() -> None:
-    # Git writes an empty line of a signature as a space.
+    # Git writes an empty line in a signature as a single space.
     commit = parse_commit("5" * 40, SIGNED.replace(b"\n\n committer", b"\n \n committer"))
     assert (commit.tree, commit.parents) == ("1" * 40, ("2" * 40, "3" * 40))
     assert commit.author == "Ada <ada@example.org> 1700000000 +0100"

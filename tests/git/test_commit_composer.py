@@ -1,4 +1,4 @@
-"""Candidates: what a merge, a check and a blocker change, and what they leave alone."""
+"""Candidates: what a merge, a check and a blocker commit change, and what they leave alone."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -345,7 +345,7 @@ _EDITS = st.dictionaries(
 
 
 def edit(shop: MergeFixture, commit: str, edits: Mapping[str, str]) -> str:
-    """A commit on top of `commit`, made without a working tree; what is not there cannot be removed."""
+    """Make a commit on top of `commit` without a working tree; only existing paths can be removed."""
     changes: dict[str, str | None] = {}
     for path, how in edits.items():
         text = task_text(path.removeprefix("tasks/").removesuffix(".md"), status=how if how[0] in "cfb" else "pending")

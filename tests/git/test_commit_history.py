@@ -1,4 +1,4 @@
-"""What came onto a branch, and the alternates of a repository, as git has them."""
+"""The commits that came onto a branch, and a repository's alternates, as git reports them."""
 
 from pathlib import Path
 

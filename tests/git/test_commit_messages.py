@@ -1,4 +1,4 @@
-"""Messages of commits: what a body says can forge nothing."""
+"""Commit messages: text in a body cannot forge trailers."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What an agent does to its worktree and to the git directory that it shares never leads our own git astray."""
+"""Damage by an agent to its worktree or the shared git directory never misleads the coordinator's own git."""
 
 import os
 import shutil
@@ -67,7 +67,7 @@ def test_programs_and_histories_of_an_agents_are_no_part_of_our_git(
 
 
 def make_deep(place: Path) -> None:
-    """Directories so deep that no path names the last one, and Python's own removal of a tree gives up."""
+    """Make directories nested so deeply that the innermost path exceeds PATH_MAX and `shutil.rmtree` gives up."""
     place.mkdir()
     make = "import os, sys; os.chdir(sys.argv[1])\nfor _ in range(1200): os.mkdir('dddd'); os.chdir('dddd')"
     subprocess.run([sys.executable, "-c", make, str(place)], check=True)

@@ -1,4 +1,4 @@
-"""What is thrown away is gone, one or many, whatever an agent made of it; what cannot go is said."""
+"""Deletion removes one directory or many, whatever an agent did to them, and reports what it cannot remove."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_all_of_it_is_deleted_and_nothing_beside_it(tmp_path: Path, count: int) 
 
 
 def refuse(path: Path, *, ignore_errors: bool) -> None:
-    """Deletes nothing, as where the disk is mounted for reading alone."""
+    """Delete nothing, as on a read-only file system."""
 
 
 @pytest.mark.parametrize("count", [1, MANY])

@@ -1,4 +1,4 @@
-"""A repository inside a worktree is kept with its commits: made there or cloned, amended, stashed, shallow."""
+"""A repository inside a worktree is kept with its commits, whether created or cloned, amended, stashed or shallow."""
 
 import tarfile
 from pathlib import Path
@@ -34,7 +34,7 @@ def make(place: Path, *words: str) -> Git:
 
 
 def is_held(repository: Repository, oid: str) -> bool:
-    """Whether a kept ref has the commit in its history."""
+    """Whether the commit is reachable from a kept ref."""
     return oid in repository.git.text("rev-list", "--glob=refs/coordinator/kept").split()
 
 

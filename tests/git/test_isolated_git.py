@@ -1,4 +1,4 @@
-"""Merges and worktrees to verify in depend on commits alone, whatever lies beside them."""
+"""Merges and verify worktrees depend on commits alone, whatever else the repository contains."""
 
 import subprocess
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def set_up(repository: Repository) -> str:
 
 
 def part(repository: Repository) -> tuple[str, str]:
-    """Two commits that changed the same place in log.txt; `main` is checked out at the first."""
+    """Make two commits that change the same lines of log.txt; `main` is checked out at the first."""
     base = set_up(repository)
     head = commit(repository, {"log.txt": "first\nours\nlast\n"})
     repository.git.run("checkout", "--quiet", "-b", "side", base)
@@ -55,7 +55,7 @@ def part(repository: Repository) -> tuple[str, str]:
 
 
 def merge(repository: Repository, head: str, branch: str) -> tuple[str, ...]:
-    """The paths that are in conflict."""
+    """The conflicting paths."""
     with Objects(repository.git) as objects:
         merged = merge_trees(IsolatedGit(repository.git), objects, head, branch)
     assert not isinstance(merged, Conflict)
@@ -94,7 +94,7 @@ def put_it_below(repository: Repository) -> None:
 
 
 def replace_head(repository: Repository) -> None:
-    """A replaced blob would make both sides the same."""
+    """Replace a blob so that both sides would be the same."""
     ours, theirs = (repository.git.text("rev-parse", f"{name}:log.txt") for name in ("main", "side"))
     repository.git.run("replace", theirs, ours)
 
@@ -261,7 +261,7 @@ def test_worktree_holds_what_the_commit_holds(repository: Repository, lines: str
 def test_filter_finds_what_it_keeps_beside_the_commits_and_is_not_told_to_skip(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As Git LFS does: its content lies in the git directory, and is not asked for where a variable says so."""
+    """As with Git LFS: its content is in the git directory, and an environment variable can make it skip smudging."""
     start = commit(repository, {"big.bin": "pointer\n", ".gitattributes": "*.bin filter=far\n"})
     monkeypatch.setenv("GIT_LFS_SKIP_SMUDGE", "1")
     smudge = '[ "$GIT_LFS_SKIP_SMUDGE" = 1 ] && cat || cat "$(git rev-parse --git-common-dir)/lfs/big"'
@@ -287,7 +287,7 @@ def make_sparse(worktree: Worktree) -> None:
 
 
 def vouch_for_other_bytes(worktree: Worktree) -> None:
-    """A git with other settings writes files, and its index says that they are as they should be."""
+    """Have a git with other settings write files and an index that claims they are unchanged."""
     worktree.git.run("-c", "core.autocrlf=true", "rm", "--quiet", "-r", "--force", ".")
     worktree.git.run("-c", "core.autocrlf=true", "reset", "--hard", "--quiet")
 

@@ -1,4 +1,4 @@
-"""Whatever an agent leaves, and by whatever way its worktree goes: every byte of it that is not ignored can be reached."""
+"""Whatever an agent leaves and however its worktree is removed, every byte that is not ignored stays reachable."""
 
 import shutil
 from collections.abc import Callable
@@ -99,7 +99,7 @@ def leave_branch_forced_back(git: Git) -> None:
 
 
 def make_rivals(git: Git, text: str = PRECIOUS) -> str:
-    """A commit that another conflicts with; the precious one is on the branch afterwards."""
+    """Make two conflicting commits; the branch ends with its own and the precious one, the other is returned."""
     start = git.text("rev-parse", "HEAD")
     other = commit(git, "file", "theirs\n")
     git.run("reset", "--quiet", "--hard", start)
@@ -139,7 +139,7 @@ LEAVE: tuple[Callable[[Git], None], ...] = (
 
 
 def go_because_it_landed(repository: Repository, worktree: Worktree) -> None:
-    """As at the start of a run, and in `cleanup`: an earlier run was killed just after it landed."""
+    """As at the start of a run and in `cleanup`: an earlier run was killed just after landing it."""
     task = Task(id="a", name="A", path="tasks/a.md", status=Status.COMPLETED)
     head = Head(repository.git, "main")
     found = find_node_worktrees(repository, head, build_graph([task]), Settings())
@@ -149,7 +149,7 @@ def go_because_it_landed(repository: Repository, worktree: Worktree) -> None:
 
 
 def go_because_it_is_on_another_branch(repository: Repository, worktree: Worktree) -> None:
-    """As when a node is worked again whose agent has checked out something else."""
+    """As when a node is rerun whose agent has checked out something else."""
     (worktree.git_dir / "HEAD").write_text(worktree.git.text("rev-parse", "HEAD") + "\n")
     for name in ("rebase-merge", "rebase-apply"):
         for file in (worktree.git_dir / name).glob("head-name"):
@@ -164,7 +164,7 @@ def go_because_its_directory_is_gone(repository: Repository, worktree: Worktree)
 
 
 def is_reachable(repository: Repository, text: str) -> bool:
-    """Whether a ref, the stash among them, holds a file of that content."""
+    """Whether a file with that content is reachable from a ref or a stash."""
     blob = repository.git.run("hash-object", "--stdin", stdin=text.encode()).text
     stashes = repository.git.run("rev-parse", "--verify", "--quiet", "refs/stash", accept=(0, 1)).text.split()
     refs = repository.git.text("for-each-ref", "--format=%(objectname)").split()
@@ -207,7 +207,7 @@ def test_what_git_still_holds_outlives_a_directory_that_was_deleted(
 def test_commits_on_top_of_each_other_ask_git_nothing_and_keep_nothing(
     repository: Repository, worktree: Worktree
 ) -> None:
-    """The usual case is that of every node of every run, also in a worktree out of the pool."""
+    """This is the usual case for every node of every run, also in a pooled worktree."""
     for number in range(2):
         commit(worktree.git, f"file-{number}", f"{number}\n")
         assert unreferenced_commits._list_noted(repository, worktree.git_dir, "feat/a") == ()  # pyright: ignore[reportPrivateUsage]

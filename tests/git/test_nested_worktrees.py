@@ -1,4 +1,4 @@
-"""What was made inside a worktree is taken out whole, also when that is cut short and done again."""
+"""Nested worktrees are moved out whole, even if that is interrupted and repeated."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ def worktree(repository: Repository) -> Worktree:
 
 
 def make_inside(worktree: Worktree) -> Path:
-    """A worktree in an ignored folder, with a commit that only it holds and an uncommitted file."""
+    """Make a worktree in an ignored folder, with a commit that only it references and an uncommitted file."""
     place = worktree.path / "build" / "sub"
     worktree.git.run("worktree", "add", "--quiet", "--detach", str(place))
     Git(place).run("commit", "--quiet", "--allow-empty", "--message", "Inner")
@@ -72,7 +72,7 @@ def test_kill_between_the_directory_and_the_entry_is_put_right_by_the_next_run(
 
 
 def test_worktree_that_is_removed_takes_along_nothing_that_is_lost(repository: Repository, worktree: Worktree) -> None:
-    """Whoever forgets to take out first: every removal and every return to the pool passes there."""
+    """No caller can forget to move them out first: every removal and every return to the pool does it."""
     make_inside(worktree)
     told: list[str] = []
     Worktrees(repository, say=told.append).remove(worktree)
@@ -104,7 +104,7 @@ def test_stash_stays_in_the_list_when_a_worktree_is_only_removed(repository: Rep
 def test_entry_that_leads_out_through_a_link_reads_and_moves_nothing_there(
     repository: Repository, worktree: Worktree, tmp_path: Path
 ) -> None:
-    """An agent writes what git knows of worktrees as it likes."""
+    """An agent can write anything into git's worktree entries."""
     place = make_inside(worktree)
     precious = tmp_path / "precious"
     precious.mkdir()

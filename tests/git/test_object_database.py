@@ -1,4 +1,4 @@
-"""Objects: reading through one child, editing trees in memory."""
+"""Objects: reading through one child process, editing trees in memory."""
 
 import os
 import signal
@@ -136,7 +136,7 @@ def test_edits_add_up_to_what_a_dictionary_would_hold(
     tree = shop.objects.edit_tree(shop.tip(), dict.fromkeys(shop.files(shop.tip())))
     expected: set[str] = set()
     for edits in (first, second):
-        # A path that is a folder for another of the same edit says two things at once.
+        # A path that is also the parent directory of another in the same edit would be contradictory.
         clean = {p: put for p, put in edits.items() if not any(other.startswith(f"{p}/") for other in edits)}
         tree = shop.objects.edit_tree(tree, {path: blob if put else None for path, put in clean.items()})
         for path, put in clean.items():
@@ -149,7 +149,7 @@ def test_edits_add_up_to_what_a_dictionary_would_hold(
 def test_many_objects_are_read_in_order_and_a_missing_one_is_an_error(shop: MergeFixture) -> None:
     contents = [f"{number}\n".encode() * (20_000 if number % 50 == 0 else 1) for number in range(200)]
     oids = [shop.objects.write_blob(data) for data in contents]
-    # More questions than a pipe holds, and answers too.
+    # More requests, and more answers, than fit into a pipe.
     assert list(shop.objects.read_each(oids * 20)) == contents * 20
     assert list(shop.objects.read_each([])) == []
     with pytest.raises(GitError, match="no object 1111"):

@@ -1,4 +1,4 @@
-"""Objects and commits that are written without git: what git makes of them, and in whose name they are."""
+"""Objects and commits written without git: how git reads them, and which identity they have."""
 
 import subprocess
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_git_finds_what_was_written_whole_and_right(tmp_path: Path, options: tup
     git = make_repository(tmp_path, *options)
     with Objects(git) as objects:
         blob, empty = objects.write_blob(b"text\n"), objects.edit_tree(git.run("mktree", stdin=b"").text, {})
-        # Folders sort as if their names ended with a slash: a.c, a/, a0.
+        # Git sorts directories as if their names ended with a slash: a.c, a/, a0.
         tree = objects.edit_tree(empty, {"a/b": blob, "a.c": blob, "a0": blob, "\udcff": blob})
         tree = objects.put_entries(
             tree, {"run": Entry("100755", "run", blob), "link": Entry("120000", "link", objects.write_blob(b"run"))}

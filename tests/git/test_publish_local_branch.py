@@ -1,4 +1,4 @@
-"""Publishing: the user's checkout moves only as git accepts it, and nothing of theirs is touched."""
+"""Publishing: the user's checkout moves only where git accepts it, and their changes are never touched."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ def shop(tmp_path: Path) -> Iterator[MergeFixture]:
 
 @pytest.fixture
 def work(shop: MergeFixture) -> str:
-    """A commit on top of main that changes one file and adds two."""
+    """Make a commit on top of main that changes one file and adds two."""
     return shop.branch("work", {"landed.txt": "new\n", "added.txt": "added\n"})
 
 
@@ -72,7 +72,7 @@ def test_a_base_that_moved_meanwhile_is_pending_and_not_lost(shop: MergeFixture,
 
 
 class _Meddler:
-    """A lock at whose release a person does something: between the checks of `publish` and its move."""
+    """A lock whose release runs the user's commands, between the checks of `publish` and its move."""
 
     def __init__(self, shop: MergeFixture, *commands: tuple[str, ...]) -> None:
         self._shop: MergeFixture = shop

@@ -1,4 +1,4 @@
-"""The head: moves, what to do when the base moved, and commits made again."""
+"""The head: how it moves, what to do when the base moved, and recreated commits."""
 
 import threading
 import uuid
@@ -31,7 +31,7 @@ def head(shop: MergeFixture) -> Head:
 
 
 def land(shop: MergeFixture, head: Head, task_id: str, files: dict[str, str | bytes | None]) -> str:
-    """Merge a branch of one commit onto the head, and say which commit it became."""
+    """Merge a branch of one commit onto the head and return the merge commit."""
     commit = shop.branch(f"feat/{task_id}", files)
     found = shop.composer.compose_merge(shop.landing(task_id, commit), head.current())
     assert isinstance(found, Candidate)
@@ -40,7 +40,7 @@ def land(shop: MergeFixture, head: Head, task_id: str, files: dict[str, str | by
 
 
 def remake(shop: MergeFixture, head: Head, known: str) -> str:
-    """Make every unpublished commit again, and move the head."""
+    """Recreate every unpublished commit and move the head."""
     needed = head.reconcile(known)
     assert isinstance(needed, NeedsRebuild)
     onto = needed.base
@@ -105,7 +105,7 @@ def test_advance_past_a_move_by_another_hand_puts_that_back_and_is_made(shop: Me
 
 
 def land_on(shop: MergeFixture, parent: str) -> str:
-    """A commit on `parent`, unlike any other."""
+    """Make a unique commit on `parent`."""
     return shop.git.text("commit-tree", "-p", parent, "-m", uuid.uuid4().hex, f"{parent}^{{tree}}")
 
 

@@ -1,4 +1,4 @@
-"""A repository that was moved, copied or mounted elsewhere has its own worktrees again, and touches no other's."""
+"""A repository that was moved, copied or mounted elsewhere gets its worktrees back without touching another's."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ RECORD = Record(
 
 
 def open_node(repository: Repository) -> Path:
-    """A node's worktree with something staged, something new, and a record; a pooled and a person's stand beside it."""
+    """Make a node's worktree with a staged and an untracked file and a record, next to a pooled and a user's worktree."""
     start = repository.branch_head("main")
     assert start
     worktrees = Worktrees(repository)
@@ -50,13 +50,13 @@ def find_former(repository: Repository) -> FormerLocation:
 
 
 def read_tree(place: Path) -> dict[str, bytes]:
-    """Every file below `place` with its bytes and its time."""
+    """Map every file below `place` to its mtime and bytes."""
     files = [path for path in place.rglob("*") if path.is_file()]
     return {str(path): str(path.stat().st_mtime_ns).encode() + path.read_bytes() for path in files}
 
 
 def follow(top: Path, former: FormerLocation | None) -> list[str]:
-    """What the start of a run does; returns what it says of the place."""
+    """Relocate and reconcile as the start of a run does; return the messages about the relocation."""
     repository = Repository.open(top)
     relocation = find_relocation(repository, former)
     with RunLock(repository.state_dir, "test") as held:
@@ -66,7 +66,7 @@ def follow(top: Path, former: FormerLocation | None) -> list[str]:
 
 
 def assert_is_resumed(top: Path) -> Record:
-    """The node is there again at `top`, with all that it had; returns its record."""
+    """Assert that the node resumes at `top` with everything it had; return its record."""
     repository = Repository.open(top)
     opened = Worktrees(repository).open_branch("feat/deep/a", "main")
     assert (opened.path, opened.is_resumed) == (repository.worktrees_dir / "feat/deep/a", True)
@@ -90,7 +90,7 @@ def move_the_folder_above(top: Path) -> Path:
 
 
 def move_and_begin_another_there(top: Path) -> Path:
-    """What is at the old place then is another repository, with a node of the same name."""
+    """Move, and put another repository with a node of the same name at the old path."""
     moved = move(top)
     Git(moved).run("clone", "--quiet", str(moved), str(top))
     open_node(Repository.open(top))
@@ -107,7 +107,7 @@ def test_work_in_a_repository_that_was_moved_is_found_again(
     moved = go(repository.top)
     other = read_tree(repository.top)
     said = follow(moved, former if is_known else None)
-    # Without having noted where it was, one that moved cannot be told from a copy of what is there now.
+    # Without its recorded former path, a moved repository cannot be told from a copy of what is there now.
     is_sure = is_known or not other
     assert ("was moved from" if is_sure else "is a copy of") in said[0]
     assert "1 worktree of open nodes" in said[0]
@@ -314,7 +314,7 @@ def test_nothing_is_written_where_the_link_names_another_entry(repository: Repos
 
 @pytest.mark.parametrize("go", [move, copy_all])
 def test_links_by_relative_paths_stay_as_they_are(repository: Repository, go: Callable[[Path], Path]) -> None:
-    """Newer versions of git write such links if they are told to, and read them always."""
+    """Newer versions of git write such links if configured to, and always read them."""
     place = open_node(repository)
     admin = repository.common_dir / "worktrees" / "a"
     former = find_former(repository)

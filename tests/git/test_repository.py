@@ -1,4 +1,4 @@
-"""A repository is found from anywhere inside it, and what cannot be used is said with what to do."""
+"""A repository is found from anywhere inside it, and errors about unusable ones say what to do."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One run holds a repository, a dead one's lock is free, and git's administration has one writer at a time."""
+"""One run at a time locks a repository, a dead run's lock is free, and git's worktree admin files have one writer."""
 
 import json
 import os
@@ -163,7 +163,7 @@ def test_nobody_holds_a_lock_that_was_never_made(tmp_path: Path) -> None:
 
 
 class Meeting:
-    """Counts who is inside at once; with `barrier`, each waits inside until another is there too."""
+    """Counts how many threads are inside at once; with `barrier`, each waits inside for another."""
 
     def __init__(self, barrier: threading.Barrier | None) -> None:
         self.barrier = barrier

@@ -1,4 +1,4 @@
-"""Records and notices survive kills and foreign bytes, and are found from inside a worktree."""
+"""Records and notices survive kills and invalid bytes, and are found from inside a worktree."""
 
 import json
 import threading
@@ -123,7 +123,7 @@ def test_torn_line_is_passed_over_and_the_next_is_read(
     path = git_dir / "coordinator-notices.jsonl"
     size = path.stat().st_size
     append_notice(git_dir, torn)
-    # The last two bytes are the brace and the newline: without the brace the line is torn.
+    # The last two bytes are the brace and the newline; without the brace, the line is torn.
     with path.open("r+b") as file:
         file.truncate(size + cut % (path.stat().st_size - size - 1))
     append_notice(git_dir, last)

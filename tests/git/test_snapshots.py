@@ -1,4 +1,4 @@
-"""What is about to be deleted is kept whole, once, at a ref of its own, and keeping it changes nothing."""
+"""Whatever is about to be deleted is kept whole, once, at its own ref, and keeping it changes nothing else."""
 
 from pathlib import Path
 

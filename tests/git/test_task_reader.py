@@ -1,4 +1,4 @@
-"""Task files at a commit."""
+"""Reading task files at a commit."""
 
 import os
 from collections.abc import Iterator

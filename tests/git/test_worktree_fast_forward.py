@@ -1,4 +1,4 @@
-"""A worktree without work of its own is moved to the head whole, or it stays as it is; a kill in between is put back."""
+"""A worktree without work of its own moves to the head as a whole or not at all; an interrupted move is undone."""
 
 import json
 from dataclasses import asdict
@@ -46,7 +46,7 @@ def test_kill_in_the_middle_is_put_back_and_then_it_is_moved(repository: Reposit
     move = Move("refs/heads/feat/a", state.commit, head, str(worktree.git_dir), str(worktree.path))
     (worktree.git_dir / "coordinator").mkdir()
     (worktree.git_dir / "coordinator" / MOVING_NAME).write_text(json.dumps(asdict(move)))
-    # Git writes file after file, then the index, then moves the branch.
+    # Git writes the files one by one, then the index, then moves the branch.
     (worktree.path / "README.md").write_text("# New\n")
     (worktree.path / "new.txt").write_text("ne")
     (worktree.git_dir / "index.lock").touch()

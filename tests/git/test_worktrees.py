@@ -1,4 +1,4 @@
-"""Worktrees are opened, resumed, pooled and removed, many at once, and none reaches outside its place."""
+"""Worktrees are opened, resumed, pooled and removed, many at once, and never outside their directory."""
 
 import json
 import threading
@@ -44,7 +44,7 @@ def status(worktree: Worktree) -> str:
 
 
 def count_commands(trace: Path, work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> int:
-    """How many git commands `work` starts itself; those that git starts have a `/` in their session's name."""
+    """Count the git commands that `work` starts itself; those started by git have a `/` in their session id."""
     monkeypatch.setenv("GIT_TRACE2_EVENT", str(trace))
     work()
     monkeypatch.delenv("GIT_TRACE2_EVENT")
@@ -207,7 +207,7 @@ def test_without_the_lock_changes_of_the_administration_overlap(repository: Repo
 
     @contextmanager
     def unlocked() -> Generator[None, None, None]:
-        # Each waits inside for another: under a lock that excludes, nobody ever came.
+        # Each waits inside for another, which would never arrive under an exclusive lock.
         met.append(meeting.wait(timeout=30))
         yield
 

@@ -1,4 +1,4 @@
-"""Who may write working trees at the same time."""
+"""Which operations may write working trees at the same time."""
 
 import threading
 from collections.abc import Callable
@@ -10,7 +10,7 @@ BOUND_SECONDS = 30
 
 
 class Worker:
-    """Takes a turn in a thread, says when it has it, and keeps it until it is let go."""
+    """Takes a turn in a thread, signals when it has the turn, and keeps it until `end`."""
 
     def __init__(self, turn: Callable[[], AbstractContextManager[None]]) -> None:
         self._turn = turn

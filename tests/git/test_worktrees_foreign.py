@@ -1,4 +1,4 @@
-"""A person's worktrees, directories, branches and locks stay as they are, wherever they lie and however they look."""
+"""The user's worktrees, directories, branches and locks stay as they are, wherever they are and whatever they are."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def head_of(repository: Repository) -> str:
 
 
 def read_tree(*places: Path) -> dict[str, bytes]:
-    """Every file, link and directory at and below `places`, with its bytes."""
+    """Map every file, link and directory at and below `places` to its bytes."""
     paths = [path for place in places for path in (place, *place.rglob("*"))]
     return {
         str(path): os.fsencode(path.readlink())
@@ -42,7 +42,7 @@ def read_tree(*places: Path) -> dict[str, bytes]:
 
 
 def run_whole_life(repository: Repository, branches: tuple[str, ...] = ("feat/a", "feat/b")) -> list[str]:
-    """All that a run does with worktrees, with a pool; returns what it said at its beginning."""
+    """Do everything that a run does with worktrees, with a pool; return the messages of its start."""
     with RunLock(repository.state_dir, "r") as held:
         worktrees = Worktrees(repository)
         said = worktrees.reconcile(held, branches)
@@ -54,7 +54,7 @@ def run_whole_life(repository: Repository, branches: tuple[str, ...] = ("feat/a"
 
 
 def add(repository: Repository, place: str, *words: str) -> Path:
-    """A worktree that a person makes, with a file of theirs in it; returns its administration."""
+    """Add a worktree as the user would, with a file of theirs in it; return its admin directory."""
     path = repository.worktrees_dir / place
     repository.git.run("worktree", "add", "--quiet", *words, "--", str(path), "main")
     (path / "mine.txt").write_text("mine\n")
@@ -62,7 +62,7 @@ def add(repository: Repository, place: str, *words: str) -> Path:
 
 
 def begin(*left: str) -> Callable[[Repository], Path]:
-    """A worktree that a person's git has begun, of whose administration it has written only the files `left`."""
+    """A worktree that the user's git is still adding: only the files `left` of its admin directory exist."""
 
     def make(repository: Repository) -> Path:
         admin = add(repository, "wip", "--detach")
@@ -116,7 +116,7 @@ def make_directory(*names: str, text: str = "") -> Callable[[Repository], Path]:
 
 
 def make_half_of_a_name(repository: Repository) -> Path:
-    """An entry in which git has made nothing but its directory, at this moment."""
+    """Make an entry of which git has so far created only the directory."""
     (repository.common_dir / "worktrees" / "wip").mkdir(parents=True)
     return repository.common_dir / "worktrees" / "wip"
 
@@ -153,7 +153,7 @@ def test_what_a_person_has_below_our_directory_stays_as_it_is(repository: Reposi
 
 @contextmanager
 def stopped_git(repository: Repository, *words: str, cwd: Path, **variables: str) -> Generator["subprocess.Popen[str]"]:
-    """A command of a person's git that waits in the middle of what it does, until it is told to go on by its end."""
+    """Start a git command of the user's that pauses midway and continues when the block ends."""
     reader, gate = repository.top.parent / "reached", repository.top.parent / "gate"
     for fifo in (reader, gate):
         os.mkfifo(fifo)
@@ -273,7 +273,7 @@ Held = Callable[[Repository, Path], tuple[list[str], Path, dict[str, str], str]]
 def test_lock_that_a_living_git_holds_is_waited_for_and_stays_however_old(repository: Repository, hold: Held) -> None:
     place = open_node(repository)
     repository.prepare()
-    # Since a run died here, locks that runs take as well may be its own.
+    # Since a run died here, a lock that runs take too may be its own.
     (repository.state_dir / "lock").write_text('{"run": "dead", "started": "2020-01-01T00:00:00+00:00"}')
     words, cwd, variables, lock = hold(repository, place)
     with stopped_git(repository, *words, cwd=cwd, **variables) as holder:
@@ -324,7 +324,7 @@ def test_git_in_another_worktree_does_not_hold_the_lock_of_this_one(repository: 
 
 
 def test_locks_are_removed_in_one_module_only() -> None:
-    """`interrupted_fast_forward` removes those of a move that it wrote down itself, and that no git holds."""
+    """`interrupted_fast_forward` removes locks of a move that it recorded itself, if no git process holds them."""
     removing = re.compile(r"lock\w*(\.unlink\(|\.rename\()|(unlink|remove)\(\w*lock")
     found = {path.name for path in SOURCES.rglob("*.py") if removing.search(path.read_text())}
     assert found == {"stale_git_locks.py", "interrupted_fast_forward.py"}
@@ -351,7 +351,7 @@ def test_git_that_we_run_ourselves_is_nobody_to_wait_for(repository: Repository)
     fifo = repository.top.parent / "fifo"
     os.mkfifo(fifo)
     with ThreadPoolExecutor(1) as pool:
-        # A command of ours, as another node's would be, that lasts until the fifo is written to.
+        # A command of the coordinator's, like another node's, that lasts until the fifo is written to.
         ours = pool.submit(repository.git.run, "hash-object", str(fifo), accept=(0, 128))
         with fifo.open("w"):
             Worktrees(repository).open_branch("feat/b", head_of(repository))

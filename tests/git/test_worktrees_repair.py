@@ -1,4 +1,4 @@
-"""Whatever moment a run is killed at, the next one puts git's administration right and loses nobody's work."""
+"""Whenever a run is killed, the next one repairs git's worktree entries and loses no work."""
 
 import os
 import random
@@ -26,7 +26,7 @@ def head_of(repository: Repository) -> str:
 
 
 def run_life(top: Path) -> None:
-    """Every operation once, with a pool hit, a file of a session's left in the worktree of `feat/a`."""
+    """Do every operation once, with a pool hit, leaving a session's file in the worktree of `feat/deep/a`."""
     repository = Repository.open(top)
     worktrees, start = Worktrees(repository), head_of(repository)
     reconcile(worktrees)
@@ -42,7 +42,7 @@ def run_life(top: Path) -> None:
 
 
 def assert_nothing_leaks(repository: Repository) -> None:
-    """Open, commit, release and delete every branch; then nothing is left of any worktree."""
+    """Open, commit, release and delete every branch; then assert that nothing is left of any worktree."""
     worktrees = Worktrees(repository)
     reconcile(worktrees, BRANCHES)
     assert reconcile(Worktrees(repository), BRANCHES) == []
@@ -72,7 +72,7 @@ def test_run_killed_between_any_two_steps_goes_on(repository: Repository) -> Non
     assert_nothing_leaks(repository)
     for moment in sorted(random.Random(7).sample(range(total), 14)):
         run_in_child(life, moment)
-        # Once more, so that it is also killed while it reconciles what the first kill left.
+        # Again, so that it is also killed while reconciling what the first kill left.
         run_in_child(life, moment // 4)
         assert_nothing_leaks(repository)
 
@@ -196,7 +196,7 @@ def test_worktree_whose_link_was_deleted_is_linked_again_with_its_bytes(reposito
 
 
 def make_old(path: Path) -> Path:
-    """`path` as a file, or as it is, last written a minute ago."""
+    """Create `path` if needed and set its mtime to a minute ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     os.utime(path, (time.time() - 60, time.time() - 60))
