@@ -1,4 +1,4 @@
-"""A repository whose work lands on a bare remote beside it; nothing of a test may outlive it."""
+"""A repository whose work lands on a bare remote next to it; no process of a test may outlive it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +16,6 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Iterator[RemoteHarness]:
-    """A place for a repository and its remote."""
+    """A harness for a repository and its remote."""
     with tidied(RemoteHarness(tmp_path)) as made:
         yield made

@@ -1,4 +1,4 @@
-"""A repository, the bare remote that its work lands on, and other people who push to that."""
+"""A repository, the bare remote on which its work lands, and other people who push to that remote."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ from tasks_lib.git.runner import Git
 
 @dataclass(slots=True)
 class Person:
-    """Somebody with a clone of their own at `top`; `pushed` are the commits that the remote took."""
+    """Another developer with a clone at `top`; `pushed` are the commits that the remote accepted."""
 
     top: Path
     pushed: list[str] = field(default_factory=list[str])
@@ -37,11 +37,11 @@ class Person:
         return self.git.text("rev-parse", "HEAD")
 
     def push(self, *words: str) -> bool:
-        """Whether the remote took it; plainly, as people do."""
+        """Push with a plain `git push`; return whether the remote accepted it."""
         return self.git.run("push", "--quiet", "origin", *words, "main", accept=(0, 1)).status == 0
 
     def share(self, subject: str, files: Mapping[str, str]) -> str:
-        """Commit on what the remote has, and push until it is there; returns the commit."""
+        """Commit on top of the remote's main and retry until the push succeeds; return the commit."""
         while True:
             self.git.run("fetch", "--quiet", "origin", "main")
             self.git.run("reset", "--quiet", "--hard", "FETCH_HEAD")
@@ -53,7 +53,7 @@ class Person:
 
 @dataclass(slots=True)
 class RemoteHarness(Ground):
-    """A repository `top` with `land.mode: push`, the bare remote `hub`, and a judge's clone of how it began."""
+    """A repository `top` with `land.mode: push`, the bare remote `hub`, and a judge's clone of the initial state."""
 
     name: str = "origin"
     before: Before | None = None
@@ -71,7 +71,7 @@ class RemoteHarness(Ground):
         return f"file://{self.hub_path}"
 
     def make(self, tasks: Tasks, agent: str = "work", *, land: Mapping[str, Any] | None = None, **rest: Any) -> None:
-        """As `Ground.make`, and the remote has it all."""
+        """Do what `Ground.make` does, and push it all to the remote."""
         said = {"mode": "push", "remote": self.name, "fetch_seconds": 0.2, **(land or {})}
         Ground.make(self, tasks, agent, land=said, **rest)
         Git(self.place).run("init", "--quiet", "--bare", "--initial-branch=main", str(self.hub_path))
@@ -82,7 +82,7 @@ class RemoteHarness(Ground):
         self.before = snapshot_user_state(judge.top)
 
     def join(self, name: str, *options: str) -> Person:
-        """Somebody else, with a clone."""
+        """Clone the remote for another developer."""
         top = self.place / name
         Git(self.place).run("clone", "--quiet", *options, self.url, str(top))
         for key, value in (("user.name", name), ("user.email", f"{name}@example.org")):
@@ -90,7 +90,7 @@ class RemoteHarness(Ground):
         return Person(top)
 
     def hook(self, name: str, body: str) -> None:
-        """A hook of the remote's, in sh."""
+        """Install a hook in the remote; `body` is an sh script."""
         path = self.hub_path / "hooks" / name
         path.write_text(f"#!/bin/sh\n{body}\n")
         path.chmod(0o755)
@@ -111,7 +111,7 @@ class RemoteHarness(Ground):
         return self.hub.text("for-each-ref", "--format=%(refname:short)").splitlines()
 
     def leftovers(self) -> list[str]:
-        """What a run left, here or there, besides the two main branches."""
+        """What a run left, locally or on the remote, besides the two main branches."""
         known = (f"refs/remotes/{self.name}/main", f"refs/remotes/{self.name}/HEAD")
         there = [f"{self.name}: {branch}" for branch in self.hub_branches() if branch != "main"]
         return [*(one for one in Ground.leftovers(self) if one not in known), *there]
@@ -119,7 +119,7 @@ class RemoteHarness(Ground):
     def judge(
         self, statuses: Mapping[str, str], *, verify: Sequence[str] = (), foreign: Sequence[str] = ()
     ) -> list[str]:
-        """Every promise that was broken in what the remote has now, as the checker sees it."""
+        """Return the broken promises that the checker finds in the remote's current state."""
         judge = Person(self.place / "judge")
         judge.git.run("pull", "--quiet", "--ff-only", self.url, "main")
         assert self.before
@@ -131,7 +131,7 @@ def completed(*ids: str) -> dict[str, str]:
 
 
 def start_run(place: Path) -> "subprocess.Popen[str]":
-    """A run on the ground at `place`, in a process of its own; see `run_once.py`."""
+    """Start a run of the harness at `place` in a process of its own; see `run_once.py`."""
     tests = Path(__file__).parent.parent
     return subprocess.Popen(
         [sys.executable, str(tests / "push" / "run_once.py"), str(place)],
@@ -153,12 +153,12 @@ class _Guarded(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Nothing is written."""
+        """Log nothing."""
 
 
 @contextmanager
 def asking_for_a_password() -> Generator[str]:
-    """The address of a server that lets nobody in without a password."""
+    """Yield the URL of a server that answers every request with 401."""
     with HTTPServer(("127.0.0.1", 0), _Guarded) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()

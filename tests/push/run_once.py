@@ -1,4 +1,4 @@
-"""One run on a RemoteHarness that is there already, in a process of its own that a test can kill: `run_once.py PLACE`."""
+"""Does one run on an existing RemoteHarness, in a process of its own that a test can kill: `run_once.py PLACE`."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from push.remote_harness import RemoteHarness
 
 
 def main() -> None:
-    """Work it, and print how that ended as JSON."""
+    """Run it and print the result as JSON."""
     ground = RemoteHarness(Path(sys.argv[1]))
     (ground.place / "coordinator.pid").write_text(str(os.getpid()))
     worked = asyncio.run(ground.work())

@@ -1,4 +1,4 @@
-"""A kill around a push: the next run sees from the remote what was pushed, and does the rest."""
+"""Kills around a push: the next run reads from the remote what was pushed, and does the rest."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""A remote whose branch moves whenever work is verified or pushed: the run ends, and says what moves it."""
+"""A remote whose branch moves on every verify or push: the run ends, and reports what moves it."""
 
 from push.remote_harness import RemoteHarness
 
@@ -9,11 +9,11 @@ ALWAYS = (
     "unset GIT_QUARANTINE_PATH; export GIT_AUTHOR_NAME=Bot GIT_AUTHOR_EMAIL=x GIT_COMMITTER_NAME=Bot GIT_COMMITTER_EMAIL=x\n"
     'git update-ref "$1" $(git commit-tree -p "$1" -m Other "$1^{tree}")'
 )
-"""A hook of the remote's that always lets another commit come first."""
+"""A hook of the remote that puts another commit first each time."""
 
 
 def tick(ground: RemoteHarness) -> str:
-    """A line of verify that pushes a commit to the target, as one does that records its results there."""
+    """A verify line that pushes a commit to the target, as when verify records its results there."""
     made = f"{TICKER} commit-tree -p FETCH_HEAD -m tick-$(date +%s%N) 'FETCH_HEAD^{{tree}}'"
     return f"git fetch -q {ground.url} main && git push -q {ground.url} $({made}):refs/heads/main"
 

@@ -1,4 +1,4 @@
-"""Work that lands on a remote whose refs, and whose name, git could take for something else."""
+"""Landing on a remote whose refs, or whose name, git could mistake for something else."""
 
 import pytest
 from ambiguous_names import create_ambiguous_names, list_refs
@@ -16,12 +16,12 @@ NAME_ALL = (
     "old=$(git rev-list --max-parents=0 HEAD -- 2>/dev/null); id=$(git show-ref --verify --hash HEAD);"
     "for place in tags heads; do git update-ref refs/$place/$id $old; done"
 )
-"""Lines of `verify` that give the name of what is just verified to a tag and to a branch."""
+"""Verify lines that name a tag and a branch after the id of the commit being verified."""
 THERE = ("refs/tags/HEAD", "refs/tags/main", "refs/heads/x/main", "refs/heads/HEAD", "refs/heads/heads/main")
 
 
 async def test_what_was_verified_is_pushed_whatever_is_called_by_its_id(shared: RemoteHarness) -> None:
-    """Git pushes a tag that is called by the digits of a commit, and not the commit."""
+    """Git pushes a tag named like a commit id instead of the commit."""
     shared.make(PAIR, verify=[NAME_ALL])
     worked = await shared.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
@@ -49,14 +49,14 @@ async def test_work_lands_on_the_branch_among_all_names_here_and_there(shared: R
     tip = list_refs(shared.hub)["refs/heads/main"]
     assert list_refs(shared.hub) == there | {"refs/heads/main": tip}
     moved = {"refs/heads/main": tip, "refs/remotes/origin/main": tip}
-    # Agents pushed their branches, which leaves tracking refs.
+    # Agents pushed their branches, which leaves remote-tracking refs.
     assert {ref: oid for ref, oid in list_refs(shared.git).items() if "origin/feat/" not in ref} == here | moved
     subjects = shared.hub.text("log", "--first-parent", "--format=%s", "refs/heads/main").splitlines()
     assert subjects == [*LANDED[:2], "Begin again", "Begin"]
 
 
 async def test_remote_with_a_branch_called_like_the_ref_is_refused_before_work_begins(shared: RemoteHarness) -> None:
-    """Git pushes to neither of them."""
+    """Git pushes to neither."""
     shared.make({"a": {}})
     shared.hub.run("update-ref", "refs/heads/refs/heads/main", "refs/heads/main")
     with pytest.raises(InputError, match="git push origin --delete refs/heads/refs/heads/main"):
@@ -143,7 +143,7 @@ def test_push_and_delete_take_no_ref_that_only_ends_alike(shared: RemoteHarness)
 
 
 async def test_tracking_ref_in_the_way_is_named_and_the_remote_is_not_said_to_be_away(shared: RemoteHarness) -> None:
-    """The remote had a branch `main/x` once, and git keeps what it was at until it is pruned."""
+    """The remote once had a branch `main/x`, and git keeps its tracking ref until it is pruned."""
     shared.make({"a": {}})
     shared.git.run("update-ref", "-d", "refs/remotes/origin/main")
     shared.git.run("update-ref", "refs/remotes/origin/main/x", "refs/heads/main")
@@ -168,7 +168,7 @@ async def test_tracking_ref_in_the_way_is_named_and_the_remote_is_not_said_to_be
 async def test_push_moves_no_branch_here_whatever_is_fetched_where(
     shared: RemoteHarness, spec: str, is_clean: bool
 ) -> None:
-    """Git writes what it pushed to where `remote.origin.fetch` says: under a checkout, whose files stay behind."""
+    """Git updates the ref that `remote.origin.fetch` maps to: a checked-out branch then moves without its files."""
     shared.make({"a": {}}, "work; git push -q origin HEAD:refs/heads/feat/a")
     shared.git.run("branch", "mine")
     begun = shared.at()

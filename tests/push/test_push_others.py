@@ -1,4 +1,4 @@
-"""Others push to the same branch while a run goes on: both sides' work lands, and only what was verified is pushed."""
+"""Others push to the same branch during a run: both sides' work lands, and only verified commits are pushed."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ async def test_somebody_who_pushes_all_the_time_loses_nothing_and_holds_nothing_
 
     worked = await shared.work(during=push_whenever_something_happens)
     assert worked.names == dict.fromkeys(ids, "Merged")
-    if worked.pending:  # It may have lost each race; then the next run, undisturbed, pushes what waits.
+    if worked.pending:  # It may have lost every race; then the next run, undisturbed, pushes what is pending.
         worked = await shared.work()
     assert worked.pending == ""
     assert len(ann.pushed) > 4
@@ -57,7 +57,7 @@ async def test_merge_that_conflicts_with_what_was_pushed_first_goes_back_to_its_
 
 
 def refuse_once(shared: RemoteHarness, commit: str) -> None:
-    """The first of our pushes comes a moment later than that of `commit`, which lies in Ann's clone."""
+    """Have the first push arrive just after a push of `commit`, which is in Ann's clone."""
     Person(shared.place / "ann").git.run("push", "--quiet", "origin", f"{commit}:refs/hidden/ann")
     move = f"unset GIT_QUARANTINE_PATH; git update-ref refs/heads/main {commit} $2; git update-ref -d refs/hidden/ann"
     shared.hook("update", f"git rev-parse -q --verify refs/hidden/ann >/dev/null || exit 0\n{move}")
@@ -133,7 +133,7 @@ async def test_remote_that_always_loses_the_race_is_tried_three_times_and_then_w
     async def see(opened: OpenRun) -> None:
         await reach(opened, ": origin/main has not been updated yet: others pushed first, 3 times in a row")
         assert (shared.hub_path / "lost").read_text().count(".") == 3
-        opened.run.stopping.request()  # The pause is long; that a run does not wait for it when it is stopped is seen here, too.
+        opened.run.stopping.request()  # The pause is long; this also shows that a stopped run does not wait for it.
 
     worked = await shared.work(during=see)
     assert worked.names == {"a": "Merged"}
@@ -249,7 +249,7 @@ async def test_two_coordinators_on_two_clones_land_each_node_once(shared: Remote
     second.journal.mkdir()
     second.top.symlink_to(shared.join("twin").top)
 
-    # In a process of its own, since what a run starts is known by a mark on the process that it is started from.
+    # In a process of its own, since a run's processes are identified by a marker on the process that starts them.
     other = start_run(second.place)
     worked = await shared.work()
     output, _ = await asyncio.to_thread(other.communicate, timeout=60)

@@ -1,4 +1,4 @@
-"""Work that lands on a remote: the graph comes from there, the head is pushed, and nothing else is."""
+"""Landing on a remote: the graph is read from there, and nothing but the head is pushed."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What is said to a remote, and what is made of its answers, against a bare repository."""
+"""Fetching from and pushing to a remote, and how its answers are interpreted, against a bare repository."""
 
 import asyncio
 import os
@@ -23,18 +23,18 @@ from tasks_lib.git.runner import Git
 
 @pytest.fixture
 def remote(shared: RemoteHarness) -> Remote:
-    """The remote of a repository without tasks; a question has to be answered at once."""
+    """The remote of a repository without tasks, with a timeout of 30 seconds per answer."""
     shared.make({})
     return Remote(Repository.open(shared.top), "origin", "main", answer_seconds=30)
 
 
 def commit(shared: RemoteHarness) -> tuple[str, str]:
-    """Where main was, and where it is after one more commit."""
+    """Make one more commit on main; return its commits before and after."""
     return shared.at(), shared.commit("More", {"more.txt": "x\n"})
 
 
 def is_dead(pid: int) -> bool:
-    """Who is dead may still wait for its parent to take note of it."""
+    """Whether the process has exited; it may still be a zombie that its parent has not reaped."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -51,12 +51,12 @@ class _Asking(BaseHTTPRequestHandler):
     do_POST = do_GET  # noqa: N815 - It is the name that is looked for.
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - It is the name there.
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def asking_hub() -> Generator[str]:
-    """The address of a server that wants a name and a password, and is content with none."""
+    """Yield the URL of a server that asks for a user name and password and rejects all of them."""
     with HTTPServer(("127.0.0.1", 0), _Asking) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/hub.git"
@@ -64,7 +64,7 @@ def asking_hub() -> Generator[str]:
 
 
 def put_program(shared: RemoteHarness, monkeypatch: pytest.MonkeyPatch, name: str, body: str) -> Path:
-    """A program of sh on the PATH; it may write to the file that is returned."""
+    """Put an sh program on the PATH; return a file that it may write to."""
     folder = shared.place / "programs"
     folder.mkdir()
     (folder / name).write_text(f"#!/bin/sh\n{body}\n")
@@ -154,7 +154,7 @@ async def test_remote_that_never_answers_is_given_up_with_all_that_was_started(
 def test_what_ssh_leaves_in_the_background_is_not_waited_for(
     shared: RemoteHarness, remote: Remote, monkeypatch: pytest.MonkeyPatch, held: str
 ) -> None:
-    """A master connection (`ControlPersist`) holds git's standard error for as long as it lives."""
+    """A master connection (`ControlPersist`) keeps git's standard error open as long as it lives."""
     pids = shared.place / "pids"
     leave = f"test -s {pids} || {{ setsid sleep 1000 < /dev/null {held} & echo $! > {pids}; }}"
     put_program(shared, monkeypatch, "ssh", f'{leave}\nfor line; do :; done\nexec sh -c "$line"')
@@ -208,7 +208,7 @@ def test_credential_helper_that_needs_no_person_answers(
 def test_a_partial_clone_asks_nobody_for_what_it_has_not_got(
     shared: RemoteHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Git fetches it in the middle of a command that has nothing to do with a remote."""
+    """Git would fetch missing objects in the middle of a command that has nothing to do with a remote."""
     shared.make({})
     shared.hub.run("config", "uploadpack.allowFilter", "true")
     partial = shared.place / "partial"
