@@ -1,4 +1,4 @@
-"""A repository with a person's state in it, and that state as one value: every byte that publishing could touch."""
+"""A repository with the user's state in it, and that state as one value: every byte that publishing could touch."""
 
 import os
 import re
@@ -30,15 +30,15 @@ HEADS = {
     "folder like an ignored file": "mkdir x.log; printf 'landed\\n' > x.log/inner.txt",
     "other case": "mv Case.txt case.txt",
 }
-"""What lands, as shell lines on top of the base; each is a branch `heads/<number>` of the template."""
+"""The commits that land, as shell lines on top of the base; each is a branch `heads/<number>` of the template."""
 MOVED = "moved"
 ADMIN_PASSED_OVER = {"objects", "coordinator"}
 MOVES = ("index", "ORIG_HEAD", "logs/HEAD", "refs/heads/main", "logs/refs/heads/main")
-"""What is another in the git directory when `main` has moved: the ref, its reflog and HEAD's, the index."""
+"""The files of the git directory that change when `main` moves: the ref, its reflog and HEAD's, the index."""
 
 
 def make_template(top: Path) -> Path:
-    """A repository on `main` with one commit, and a branch for each of HEADS."""
+    """Make a repository on `main` with one commit, and a branch for each of HEADS."""
     top.mkdir()
     run = Place(top).run
     run("git init -q -b main; git config user.name Ada; git config user.email ada@example.org; git config gc.auto 0")
@@ -52,10 +52,10 @@ def make_template(top: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything of a person's in one checkout and its repository.
+    """The user's entire state in one checkout and its repository.
 
-    `files` maps each path of the working tree to its kind and bytes, ignored ones too; `admin` every file of the git
-    directory besides objects, so the index, HEAD, refs, reflogs and the stash; `entries` is the index with its flags.
+    `files` maps each path of the working tree, ignored ones included, to its mode and bytes; `admin` does so for every
+    file of the git directory except objects: index, HEAD, refs, reflogs, stash; `entries` is the index with its flags.
     """
 
     files: Mapping[str, tuple[str, bytes]]
@@ -65,7 +65,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A repository at `top`, in which a person runs shell lines."""
+    """A repository at `top` in which the user runs shell lines."""
 
     top: Path
 
@@ -73,12 +73,12 @@ class Place:
     def copy(template: Path, top: Path) -> "Place":
         shutil.copytree(template, top, symlinks=True)
         place = Place(top)
-        # The copies have other inodes than the index says, and looking at them must not have to write it.
+        # The copies' inodes differ from those in the index; without a refresh, reading the state would rewrite the index.
         place.run("git update-index -q --refresh")
         return place
 
     def run(self, script: str, at: Path | None = None, accept: Collection[int] = (0,)) -> str:
-        """What a person does in a shell; returns what it printed."""
+        """Run a shell line as the user would; return its output."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k.startswith("GIT_CONFIG_")}
         done = subprocess.run(
             ["sh", "-ec", script],
@@ -92,11 +92,11 @@ class Place:
         return done.stdout.rstrip("\n")
 
     def fails(self, script: str) -> None:
-        """What a person does and git stops with a conflict."""
+        """Run a shell line in which git stops with a conflict."""
         self.run(f"{script} && exit 9 || :")
 
     def head_of(self, name: str) -> str:
-        """The commit that lands, by its name in HEADS."""
+        """The commit to land, by its name in HEADS."""
         return text(self.top, "rev-parse", f"heads/{list(HEADS).index(name)}")
 
     def tip(self, revision: str = "main") -> str:
@@ -106,7 +106,7 @@ class Place:
         return publish(Git(self.top), target, head)
 
     def look(self, checkout: Path | None = None) -> State:
-        """The state of the checkout, here or at a linked worktree; changes nothing."""
+        """Read the state of this checkout or a linked worktree without changing anything."""
         at = checkout or self.top
         if not (at / ".git").exists():
             return State({}, _read_files(at, ADMIN_PASSED_OVER), {})
@@ -114,7 +114,7 @@ class Place:
 
 
 def _read_files(top: Path, passed_over: Collection[str]) -> dict[str, tuple[str, bytes]]:
-    """Every file below `top`; folders and files of the names `passed_over` are not looked at."""
+    """Read every file below `top`, skipping files and directories named in `passed_over`."""
     found: dict[str, tuple[str, bytes]] = {}
     for folder, folders, names in os.walk(top):
         folders[:] = [name for name in folders if name not in passed_over]
@@ -125,14 +125,14 @@ def _read_files(top: Path, passed_over: Collection[str]) -> dict[str, tuple[str,
 
 
 def read_one(path: Path) -> tuple[str, bytes]:
-    """Its mode in git's words, and its bytes."""
+    """Return the file's mode as git writes it, and its bytes."""
     if path.is_symlink():
         return "120000", os.fsencode(path.readlink())
     return ("100755" if path.stat().st_mode & 0o100 else "100644"), path.read_bytes()
 
 
 def read_entries(top: Path) -> dict[str, str]:
-    """Each path of the index, with its flag, mode, blob and stage."""
+    """Map each path of the index to its flag, mode, blob and stage."""
     rows = git(top, "ls-files", "-v", "-s", "-z").decode("utf-8", "surrogateescape").split("\0")
     return {row.partition("\t")[2] + "\0" + row.partition("\t")[0][-1:]: row.partition("\t")[0] for row in rows if row}
 
@@ -140,9 +140,9 @@ def read_entries(top: Path) -> dict[str, str]:
 def expect_moved(
     place: Place, before: State, base: str, head: str, *, at: Path | None = None, kept: Collection[str] = ()
 ) -> None:
-    """What lies between `base` and `head` is there to the byte, and nothing else is different.
+    """Assert that exactly the changes from `base` to `head` were made, to the byte, and nothing else.
 
-    The files `kept` are the person's still, though the commit is another.
+    The files in `kept` are still the user's, although the commit changed.
     """
     after = place.look(at)
     files, entries = dict(before.files), dict(before.entries)
@@ -162,14 +162,14 @@ def expect_moved(
 
 
 def list_changes(top: Path, base: str, head: str) -> list[tuple[str, str, str]]:
-    """Path, new mode and new blob ("" where it goes) of what differs between two commits."""
+    """List path, new mode and new blob ("" if deleted) of each difference between two commits."""
     fields = text(top, "diff-tree", "-r", "-z", "--no-renames", base, head).split("\0")
     pairs = [(meta.split(), path) for meta, path in zip(fields[::2], fields[1::2], strict=False)]
     return [(path, meta[1], "" if meta[1] == "000000" else meta[3]) for meta, path in pairs]
 
 
 def expect_untouched(place: Place, before: State, at: Path | None = None) -> None:
-    """Not one byte is another: no file, nothing staged, no ref, nothing in the git directory."""
+    """Assert that not one byte changed: no file, nothing staged, no ref, nothing in the git directory."""
     after = place.look(at)
     assert after.files == before.files
     assert after.entries == before.entries
@@ -177,7 +177,7 @@ def expect_untouched(place: Place, before: State, at: Path | None = None) -> Non
 
 
 def expect_admin(before: State, after: State, moves: Collection[str]) -> None:
-    """The files of the git directory are the same, `moves` apart."""
+    """Assert that the files of the git directory are unchanged apart from `moves`."""
     names = before.admin.keys() | after.admin.keys()
     changed = {name for name in names if before.admin.get(name) != after.admin.get(name)}
     changed -= {name for name in changed if moves and name.startswith("sharedindex.")}

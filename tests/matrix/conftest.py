@@ -1,4 +1,4 @@
-"""A repository for each test, copied from a template, with no settings of the person who runs the tests."""
+"""A repository for each test, copied from a template and isolated from the settings of the user who runs the tests."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from run_harness import Ground, open_harness
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whatever git and the coordinator take from their surroundings is the test's own."""
+    """Give git and the coordinator an environment of the test's own."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("GIT_CONFIG_GLOBAL", raising=False)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
@@ -22,18 +22,18 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository that every test of a module copies; nobody changes it."""
+    """A repository that every test of a module copies and none changes."""
     return make_template(tmp_path_factory.mktemp("template") / "repository")
 
 
 @pytest.fixture
 def place(template: Path, tmp_path: Path) -> Place:
-    """A copy of the template in which a person can do what they like."""
+    """A copy of the template that the test may change freely."""
     return Place.copy(template, tmp_path / "repository")
 
 
 @pytest.fixture
 def ground(tmp_path: Path) -> Iterator[Ground]:
-    """A place for one repository that a run works."""
+    """A harness for runs in one repository."""
     with open_harness(tmp_path) as made:
         yield made

@@ -1,4 +1,4 @@
-"""Publishing into a checkout in every state: it is moved exactly, or not a byte of the person's is another."""
+"""Publishing into a checkout in every state: it moves exactly to the commit, or not one byte of the user's changes."""
 
 import pytest
 from matrix.checkout_states import HEADS, MOVED, Place, expect_moved, expect_untouched
@@ -8,7 +8,7 @@ from tasks_lib.git.publish.local_branch import Pending, Published
 CLEAN = {f"clean, {name}": ("", name, MOVED) for name in HEADS}
 CASES: dict[str, tuple[str, str, str]] = {
     **CLEAN,
-    # Elsewhere than what lands.
+    # The user's changes are elsewhere than what lands.
     "dirty elsewhere": ("echo x > mine.txt", "plain", MOVED),
     "deleted elsewhere": ("rm mine.txt", "plain", MOVED),
     "another mode elsewhere": ("chmod +x mine.txt", "plain", MOVED),
@@ -22,7 +22,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "stashed": ("echo x > landed.txt; git stash -q", "plain", MOVED),
     "repository inside": ("git init -q inside; echo x > inside/x", "plain", MOVED),
     "empty folder where a file comes": ("mkdir added.txt", "plain", MOVED),
-    # In the way of what lands.
+    # The user's changes are in the way of what lands.
     "dirty": ("echo x > landed.txt", "plain", "landed.txt"),
     "dirty with what lands": ("printf 'new\\n' > landed.txt", "plain", "landed.txt"),
     "dirty, where stashing is set": ("git config merge.autoStash true; echo x > landed.txt", "plain", "landed.txt"),
@@ -63,7 +63,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "dirty file that becomes a folder": ("echo x > swap", "file to folder", "swap"),
     "dirty file that becomes a link": ("echo x > swap", "file to link", "swap"),
     "untracked of the new case": ("echo x > case.txt", "other case", "case.txt"),
-    # What the index hides.
+    # The index hides the user's changes.
     "assumed unchanged, and unchanged": ("git update-index --assume-unchanged mine.txt", "plain", MOVED),
     "assumed unchanged, and changed": ("git update-index --assume-unchanged landed.txt; echo x > landed.txt", "plain",
                                        "landed.txt"),
@@ -71,7 +71,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "skipped, and changed": ("git update-index --skip-worktree landed.txt; echo x > landed.txt", "plain",
                              "landed.txt"),
 }  # fmt: skip
-"""The person's state, in shell lines; which of HEADS lands; MOVED, or what git's reason for waiting names."""
+"""The user's state, as shell lines; which of HEADS lands; MOVED, or what the reason for waiting mentions."""
 
 
 @pytest.mark.parametrize(("script", "head", "expected"), CASES.values(), ids=CASES.keys())

@@ -1,4 +1,4 @@
-"""Publishing while a person is in the middle of something: that is waited for, or is not concerned."""
+"""Publishing while a git operation of the user's is in progress: publishing waits for it, or is independent of it."""
 
 import pytest
 from matrix.checkout_states import Place, expect_moved, expect_untouched
@@ -35,7 +35,7 @@ OF_ANOTHER = {
     "am": f"{TO_TOPIC}; git format-patch -q -1 topic --stdout > ../patch; git am -q ../patch || :",
     "bisect": f"{TO_TOPIC}; git bisect start; git bisect bad; git bisect good start",
 }
-"""What goes on in the checkout is about the branch `topic`."""
+"""Operations in progress in the checkout that concern the branch `topic`."""
 
 
 @pytest.mark.parametrize(("script", "what"), OF_THE_TARGET.values(), ids=OF_THE_TARGET.keys())
@@ -82,7 +82,7 @@ LOCKS = {
 
 @pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS.keys())
 def test_lock_of_another_command_is_waited_for_and_named(place: Place, lock: str) -> None:
-    """Git writes index and files first and finds out later that it may not move the branch."""
+    """Git writes index and files first, and only then finds that it may not move the branch."""
     (place.top / lock).touch()
     base, commit, before = place.tip(), place.head_of("plain"), place.look()
     found = place.publish(commit)

@@ -1,4 +1,4 @@
-"""Publishing in every kind of repository, and where the target is checked out elsewhere, twice or not at all."""
+"""Publishing in every kind of repository, with the target checked out elsewhere, twice or not at all."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Whole runs in repositories of every kind, with every setting: the same work lands, and nothing is left."""
+"""Whole runs in every kind of repository, with every setting: the same work lands, without leftovers."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ VERIFY = ["test -f a.txt"]
 
 
 async def expect_landed(ground: Ground, *, at: Path | None = None) -> list[str]:
-    """Work the chain, and see that it landed, was published and left nothing; what was said."""
+    """Run the chain and assert that it landed, was published and left nothing; return the messages."""
     worked = await ground.work(at=at)
     assert worked.names == {"a": "Merged", "b": "Merged"}, worked
     assert (worked.code, worked.pending, worked.retries) == (ExitCode.COMPLETED, "", [])
@@ -32,7 +32,7 @@ async def expect_landed(ground: Ground, *, at: Path | None = None) -> list[str]:
 
 
 class TopGround(Ground):
-    """A ground whose repository is elsewhere than usual."""
+    """A harness whose repository is not in the usual place."""
 
     elsewhere: Path
 
@@ -47,7 +47,7 @@ def move_ground(ground: Ground, top: Path) -> Ground:
     return moved
 
 
-# Where it is begun.
+# Where the run is started.
 
 
 async def test_run_from_a_subdirectory_works_the_repository(ground: Ground) -> None:
@@ -164,7 +164,7 @@ async def test_hooks_run_for_agents_and_never_for_the_hub(ground: Ground, where:
 async def test_variables_of_git_in_our_environment_do_not_redirect_a_run(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when it is started by a hook, or by an alias with `git -c`."""
+    """As when a run is started by a hook, or by an alias with `git -c`."""
     ground.make(CHAIN, verify=VERIFY)
     other = Place(ground.place / "other")
     other.top.mkdir()
@@ -254,7 +254,7 @@ async def test_submodules_are_there_for_agents_and_verify_after_a_line_of_setup(
     assert (ground.top / "lib/x").read_text() == "1\n"
 
 
-# Where it lies.
+# Where the repository is.
 
 
 @pytest.mark.parametrize(

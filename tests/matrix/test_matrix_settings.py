@@ -1,4 +1,4 @@
-"""Publishing with a person's settings, filters and hooks: the same bytes, and none of their programs but filters."""
+"""Publishing with the user's settings, filters and hooks: the same bytes, and of their programs only filters run."""
 
 import os
 import shutil
@@ -98,7 +98,7 @@ def test_settings_of_a_person_do_not_change_what_publishing_does(place: Place, t
 
 
 def make_hooks(folder: Path, told: Path, names: Collection[str] = HOOKS, *, only_without: str = "-") -> None:
-    """Hooks that tell that they ran, and fail; where the variable `only_without` is set they tell so and pass."""
+    """Install hooks that record that they ran, and fail; if the variable `only_without` is set, they record it and pass."""
     folder.mkdir()
     for name in names:
         passes = (
@@ -120,11 +120,11 @@ def test_hooks_of_the_repository_do_not_run(place: Place, tmp_path: Path) -> Non
     expect_moved(place, before, base, commit)
 
 
-# Filters and conversions: git is asked what belongs into the checkout.
+# Filters and conversions: git itself decides which bytes belong in the checkout.
 
 
 def land(place: Place, script: str, settings: str = "") -> str:
-    """A commit on top of main, made by a shell line with `settings` alone; main and the checkout are as before."""
+    """Make a commit on top of main by a shell line with only `settings`; main and the checkout stay as they are."""
     place.run(
         f"git checkout -q -b landing; {script}; git add -A; git {settings} commit -q -m Land; git checkout -q main"
     )
@@ -158,7 +158,7 @@ def test_checkout_holds_what_git_makes_of_the_commit(place: Place, prepare: str,
 
 
 def test_filter_that_fails_makes_it_wait_and_nothing_is_half_done(place: Place) -> None:
-    """Git would write the other files, and take the one that fails away."""
+    """Git would write the other files and delete the one whose filter fails."""
     place.run("echo 'landed.txt filter=lfs' > .gitattributes; git add -A; git commit -q -m Prepare")
     commit = land(place, "printf 'new\n' > landed.txt; printf 'x\n' > added.txt; rm gone.txt")
     place.run(
@@ -176,7 +176,7 @@ def test_filter_that_fails_makes_it_wait_and_nothing_is_half_done(place: Place) 
 
 
 def test_filter_that_fails_only_once_git_is_writing_is_taken_back(place: Place) -> None:
-    """The attributes land with the files that they are about, so that nobody knows of the filter before."""
+    """The attributes land together with the files they apply to, so the filter is not known beforehand."""
     commit = land(
         place, "echo 'landed.txt filter=bad' > .gitattributes; echo new > landed.txt; echo x > added.txt; rm gone.txt"
     )
@@ -192,7 +192,7 @@ def test_filter_that_fails_only_once_git_is_writing_is_taken_back(place: Place) 
 def test_next_run_does_not_take_the_fast_forward_of_a_killed_one_for_a_leftover(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would end git in the middle of writing files; what carries the mark of the repository is ended."""
+    """A run ends processes with the repository's marker; here that would end git in the middle of writing files."""
     told = place.top.parent / "told"
     place.run("echo '*.txt filter=tell' > .gitattributes; git add -A; git commit -q -m Prepare")
     commit = land(place, "echo new > landed.txt")
@@ -218,7 +218,7 @@ def test_folder_that_cannot_be_written_makes_it_wait_and_nothing_is_half_done(pl
 
 @contextmanager
 def unwritable(folder: Path) -> Generator[None]:
-    """Nobody can make, change or remove a file in `folder`, not even root."""
+    """Prevent everyone, even root, from creating, changing or removing files in `folder`."""
     if os.geteuid():
         folder.chmod(0o555)
     elif subprocess.run(["chattr", "+i", str(folder)], capture_output=True, check=False).returncode:
@@ -233,7 +233,7 @@ def unwritable(folder: Path) -> Generator[None]:
 
 
 def expect_untouched_but_index(place: Place, before: State) -> None:
-    """As `expect_untouched`; the index names the same blobs, though the times of files in it may be others."""
+    """Like `expect_untouched`, but allow the index other file times as long as it has the same blobs."""
     after = place.look()
     assert (after.files, after.entries) == (before.files, before.entries)
     expect_admin(before, after, ("index",))

@@ -1,4 +1,4 @@
-"""Whole runs while a person does something to the target: nothing is lost, it is said, and a rerun goes on."""
+"""Whole runs while the user changes the target: nothing is lost, the change is reported, and a rerun continues."""
 
 import pytest
 from matrix.test_matrix_settings import unwritable
@@ -14,7 +14,7 @@ LANDED = ["Merge feat/b: Do b", "Merge feat/a: Do a", "Begin"]
 
 
 async def begin(ground: Ground, opened: OpenRun) -> None:
-    """Return when a has landed and is looked after, and b is at work."""
+    """Return when a has landed and its publication was handled, and b is running."""
     await ground.signals["begun"].wait()
     await opened.base_follower.follow_base()
 
@@ -109,7 +109,7 @@ async def test_target_that_was_rewritten_under_what_was_published_is_followed_by
         ground.signals["go"].send()
 
     worked = await ground.work(during=throw_away)
-    # What is not on the target has not landed, whatever was so before.
+    # A commit that is not on the target has not landed, even if it had before.
     assert worked.names == {"a": "Failed", "b": "Failed"}
     assert "main was rewritten" in worked.view.nodes["b"].reason
     assert ground.log("%s") == ["Begin"]
@@ -124,7 +124,7 @@ async def test_dirty_checkout_ends_well_and_after_a_stash_the_next_run_publishes
     (ground.top / "README.md").write_text("mine\n")
     worked = await ground.work()
     assert worked.code is ExitCode.COMPLETED
-    # What a did is published at once where b lands later: it leaves README.md alone.
+    # If b lands later, a's work is published at once, since it does not touch README.md.
     assert ground.log("%s") in (LANDED[1:], ["Begin"])
     assert "README.md" in worked.pending
     assert (ground.top / "README.md").read_text() == "mine\n"
