@@ -1,4 +1,4 @@
-"""What the tests of the command line share: a repository, and the text of task files."""
+"""Shared by the tests of the command line: a repository, and the text of task files."""
 
 import subprocess
 from collections.abc import Callable, Mapping
@@ -19,13 +19,13 @@ verify:
 
 
 def task_text(task_id: str, *, depends_on: tuple[str, ...] = (), **keys: str) -> str:
-    """A task file."""
+    """The text of a task file."""
     more = "".join(f"{key}: {value}\n" for key, value in ({"status": "pending"} | keys).items())
     return f"---\nid: {task_id}\nname: Do {task_id}\ndepends_on: [{', '.join(depends_on)}]\n{more}---\nText.\n"
 
 
 class Place:
-    """A repository of the tests."""
+    """A test repository."""
 
     def __init__(self, top: Path) -> None:
         self.top: Path = top
@@ -48,6 +48,6 @@ class Place:
         return self.git.text("rev-parse", "HEAD")
 
     def tasks(self, *texts: str) -> dict[str, str]:
-        """File names and texts of task files, by the id in each."""
+        """Map each task file's path, taken from its id, to its text."""
         ids = [text.splitlines()[1].removeprefix("id: ") for text in texts]
         return {f"tasks/{task_id}.md": text for task_id, text in zip(ids, texts, strict=True)}

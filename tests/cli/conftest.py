@@ -1,4 +1,4 @@
-"""A repository with task files, and the command line to call on it."""
+"""A repository with task files, and ways to call the command line on it."""
 
 import os
 import subprocess
@@ -16,14 +16,14 @@ from flows.cli.app import app
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No settings of the person who runs the tests take part in them, and none of their data is touched."""
+    """Isolate the tests from the settings and data of the user who runs them."""
     isolate_user_settings(monkeypatch, tmp_path)
     monkeypatch.setenv("COORDINATOR_DATA_DIR", str(tmp_path / "data"))
 
 
 @pytest.fixture
 def bare_place(tmp_path: Path) -> Place:
-    """A repository with one commit and nothing of the coordinator's."""
+    """A repository with one commit and no files of the coordinator."""
     top = tmp_path / "repository"
     top.mkdir()
     place = Place(top)
@@ -49,7 +49,7 @@ def place(bare_place: Place) -> Place:
 
 @pytest.fixture
 def call() -> Call:
-    """Calls the command line as a person does: `call("plan", cwd=…)`; output is text, and no status is refused."""
+    """Calls the command line as a user does: `call("plan", cwd=…)`; output is text, and any exit status is accepted."""
 
     def run(
         *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None
@@ -68,7 +68,7 @@ def call() -> Call:
 
 @pytest.fixture
 def main_here() -> Main:
-    """Runs a command in this process, quicker than a new one; returns what it returned, and its output."""
+    """Runs a command in this process, which is faster; returns its exit code and output."""
 
     def run(*arguments: str) -> tuple[int, str]:
         result = CliRunner().invoke(app, [*arguments], standalone_mode=False)

@@ -1,4 +1,4 @@
-"""The dry run, `cleanup`, the audit and the start of a run name the same: all that killed runs can leave, at once."""
+"""Dry run, `cleanup`, audit and the start of a run report the same: everything that killed runs can leave, at once."""
 
 import asyncio
 import json
@@ -30,20 +30,20 @@ from tasks_lib.project.loading import load_project
 from tasks_lib.session.attempt_record import Record, TurnRecord
 
 DEAD_PID = 4_194_305
-"""No process has it: Linux counts to 4,194,304."""
+"""Not the pid of any process: Linux counts to 4,194,304."""
 DAY_SECONDS = 86_400
 NODES = ("left", "right", "gone", "bare", "nest", "closed")
 
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A place for temporary files of this test's alone."""
+    """Use a directory for this test's temporary files only."""
     monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
     monkeypatch.setattr(tempfile, "tempdir", None)
 
 
 def age(path: Path, seconds: float) -> None:
-    """Have `path` last written `seconds` ago."""
+    """Create `path` if needed and set its mtime to `seconds` ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     os.utime(path, (time.time() - seconds, time.time() - seconds))
@@ -65,7 +65,7 @@ def land(place: Place, task_id: str) -> None:
 
 
 def leave_worktrees(place: Place) -> None:
-    """Worktrees of nodes that landed (one whose directory, one whose `.git` is gone), of an open one, and half a one."""
+    """Leave worktrees of landed nodes (one without directory, one without `.git`), of an open node, and half-made ones."""
     opened = {task_id: open_node(place, task_id) for task_id in NODES}
     for task_id in ("left", "gone", "bare", "closed"):
         land(place, task_id)
@@ -86,7 +86,7 @@ def leave_worktrees(place: Place) -> None:
 
 
 def leave_files(place: Place) -> None:
-    """Locks, files, directories, logs, states and refs; an unfinished move of the checkout."""
+    """Leave locks, files, directories, logs, states, refs and an unfinished move of the checkout."""
     repository, common = place.repository, place.repository.common_dir
     right = common / "worktrees" / "right"
     draft = place.repository.worktrees_dir / "feat" / "right" / "draft.txt"
@@ -114,7 +114,7 @@ def leave_files(place: Place) -> None:
 
 @pytest.fixture
 def left(place: Place) -> Generator[Place]:
-    """A repository with all of it, and two processes: one with the mark, and one that a record alone names."""
+    """A repository with all leftovers and two processes: one with the marker, and one named only in a record."""
     place.commit(place.tasks(*(task_text(task_id) for task_id in NODES)), "Plan")
     place.repository.prepare()
     place.repository.exclude_worktrees()
@@ -128,7 +128,7 @@ def left(place: Place) -> Generator[Place]:
     turn = TurnRecord(pid=processes[1].pid, pid_started=read_start(processes[1].pid))
     record = Record("right", "feat/right", turn=turn)
     write_record(place.repository.common_dir / "worktrees" / "right", record)
-    # Whoever reaps them stands in for init, which has the orphans of a killed run.
+    # The reapers stand in for init, which adopts the orphans of a killed run.
     reapers = [threading.Thread(target=process.wait) for process in processes]
     for reaper in reapers:
         reaper.start()

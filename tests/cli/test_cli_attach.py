@@ -1,4 +1,4 @@
-"""What `attach` prints, and says where there is nothing to attach to."""
+"""What `attach` prints, also where there is nothing to attach to."""
 
 import os
 

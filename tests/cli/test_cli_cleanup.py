@@ -1,4 +1,4 @@
-"""What `cleanup` puts away, and what it never touches."""
+"""What `cleanup` removes, and what it never touches."""
 
 import json
 import os
@@ -25,13 +25,13 @@ from tasks_lib.session.attempt_record import Record
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A place for temporary files of this test's alone: in another, what tests beside it left is deleted, and said."""
+    """Use a directory for this test's temporary files only; in a shared one, other tests' leftovers are deleted too."""
     monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
     monkeypatch.setattr(tempfile, "tempdir", None)
 
 
 def open_worktree(place: Place, task_id: str) -> Worktree:
-    """A worktree of a node, with a commit on its branch and a record, as a killed run leaves it."""
+    """Make a node's worktree with a commit on its branch and a record, as a killed run leaves it."""
     opened = Worktrees(place.repository).open_branch(f"feat/{task_id}", place.git.text("rev-parse", "main"))
     write_record(opened.git_dir, Record(task_id, f"feat/{task_id}"))
     (opened.path / f"{task_id}.txt").write_text("work\n")
@@ -41,7 +41,7 @@ def open_worktree(place: Place, task_id: str) -> Worktree:
 
 
 def land(place: Place, task_id: str) -> None:
-    """Merge the branch of a node as a run does, task file completed."""
+    """Merge the branch of a node as a run does, with its task file completed."""
     place.git.run("merge", "--quiet", "--no-ff", "--no-commit", f"feat/{task_id}")
     done = place.tasks(task_text(task_id, status="completed"))
     place.commit(done, f"Merge feat/{task_id}: Do {task_id}\n\nTask: {task_id}")
@@ -120,7 +120,7 @@ def test_process_that_a_killed_run_left_is_ended(place: Place, call: Call) -> No
     marked = {**os.environ, REPOSITORY_MARKER: str(place.repository.common_dir)}
     left = subprocess.Popen(["sleep", "600"], env=marked)
     other = subprocess.Popen(["sleep", "600"], env={**marked, REPOSITORY_MARKER: str(Path("/elsewhere"))})
-    # Whoever reaps it stands in for init, which has the orphans of a killed run.
+    # The reaper stands in for init, which adopts the orphans of a killed run.
     reaper = threading.Thread(target=left.wait)
     reaper.start()
     try:
@@ -136,7 +136,7 @@ def test_process_that_a_killed_run_left_is_ended(place: Place, call: Call) -> No
 
 
 def keep(place: Place, task_id: str, *, staged: bool = False) -> str:
-    """A state that is kept of a node, as if something had been removed; returns its ref."""
+    """Keep a node's state as if something had been removed; return its ref."""
     opened = Worktrees(place.repository).open_branch(f"feat/{task_id}", place.git.text("rev-parse", "main"))
     (opened.path / "draft.txt").write_text("draft\n")
     if staged:

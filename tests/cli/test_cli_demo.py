@@ -1,4 +1,4 @@
-"""What `demo` says about a run that went as told, and about one that did not."""
+"""What `demo` reports about a run that went as its story describes, and about one that did not."""
 
 import io
 from pathlib import Path

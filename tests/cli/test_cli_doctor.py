@@ -1,4 +1,4 @@
-"""What `doctor` finds, each on a repository that has it."""
+"""What `doctor` finds, each on a repository with that problem."""
 
 import socket
 from pathlib import Path

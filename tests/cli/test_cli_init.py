@@ -1,4 +1,4 @@
-"""How a repository begins with the coordinator."""
+"""How `init` prepares a repository for the coordinator."""
 
 import json
 import shutil

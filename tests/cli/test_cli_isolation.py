@@ -1,4 +1,4 @@
-"""What Prefect in this process is told, and what programs of the person's are given meanwhile."""
+"""The environment of Prefect in this process, and that of the user's programs in the meantime."""
 
 import os
 import ssl
@@ -50,7 +50,7 @@ def test_prefect_with_our_server_sees_our_settings_alone_and_the_person_loses_no
         assert Path.cwd() == own_directory()
         given = user_environment()
         assert {name: given[name] for name in gone} == {name: before[name] for name in gone}
-        # git reaches remotes as its person has it.
+        # git reaches remotes with the user's own settings.
         seen = place.git.text("-c", "alias.show-it=!echo $HTTPS_PROXY $SSL_CERT_FILE", "show-it")
         assert seen == "http://proxy.example /nowhere"
     assert (dict(os.environ), Path.cwd()) == (before, here)
@@ -90,7 +90,7 @@ def test_login_is_sent_to_the_server_that_it_is_for(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PREFECT_API_URL", "http://localhost:4200/api")
     with ask("http://127.0.0.1:4200/api", 1) as client:
         assert (client.headers["Authorization"][:6], client.headers["X-Door"]) == ("Basic ", "side")
-    # What a run says of its server lies in the repository, where an agent can write it.
+    # The server address that a run records is in the repository, where an agent can change it.
     with ask("http://127.0.0.1:4201/api", 1) as client:
         assert not {"Authorization", "X-Door"} & set(client.headers)
 

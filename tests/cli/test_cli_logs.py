@@ -1,4 +1,4 @@
-"""Which log `logs` prints, and what it says where there is none."""
+"""Which log `logs` prints, and its message if there is none."""
 
 import json
 import os
@@ -14,7 +14,7 @@ NAMES = ("setup", "session-1", "review-1-1", "setup-review-1-1", "verify-0123456
 
 @pytest.fixture
 def logged(place: Place) -> Place:
-    """A repository whose node `a/left` has every kind of log, each holding its own name; `right` has none yet."""
+    """A repository whose node `a/left` has every kind of log, each containing its own name; `right` has none yet."""
     state = place.repository
     state.prepare()
     board = Board(RunView("r1", "main", now_text(), os.getpid(), "here"), state.state_dir / "run.json")

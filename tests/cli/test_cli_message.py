@@ -1,4 +1,4 @@
-"""What `message` and `abort` say before and beside a run; with runs they are tried in `tests/e2e/test_messages.py`."""
+"""What `message` and `abort` print without a run and next to one; `tests/e2e/test_messages.py` tests them with runs."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Commands in a repository whose tags, branches and files are called like HEAD, the target and commits."""
+"""Commands in a repository with tags, branches and files named like HEAD, the target and commits."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from tasks_lib.project.loading import load_project
 
 @pytest.fixture
 def crowded(place: Place) -> Place:
-    """All such names, at a commit without task files."""
+    """A repository with all such names at a commit without task files."""
     old = place.git.text("rev-list", "--max-parents=0", "refs/heads/main")
     begun = place.commit(dict(FILES), "Name files like refs")
     create_ambiguous_names(place.git, old, [begun])

@@ -1,4 +1,4 @@
-"""What an agent calls from its worktree."""
+"""The `notify` command, which agents call from their worktree."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the live table makes of a board, in narrow and in wide terminals."""
+"""How the live table shows a board, in narrow and wide terminals."""
 
 import io
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Rules of the source of `flows` that a developer could break without a test of behaviour noticing."""
+"""Rules for the source of `flows` that a developer could break without failing a behaviour test."""
 
 import ast
 from collections.abc import Iterator
@@ -6,12 +6,12 @@ from pathlib import Path
 
 FLOWS = Path(__file__).parents[2] / "flows"
 TOLD = ("run_graph.py", "run_node.py")
-"""Modules that tell Prefect things in the middle of a run."""
+"""Modules that call Prefect in the middle of a run."""
 TELLERS = ("acreate_markdown_artifact", "acreate_table_artifact", "tag_flow_run", "open_for_ending")
 
 
 def calls(tree: ast.AST, *, is_told: bool = False) -> Iterator[tuple[str, int, bool]]:
-    """The name and line of each call, and whether it stands within an argument of `….tell(…)`."""
+    """Yield the name and line of each call, and whether it is within an argument of `….tell(…)`."""
     for node in ast.iter_child_nodes(tree):
         told = is_told
         if isinstance(node, ast.Call):

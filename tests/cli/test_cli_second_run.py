@@ -1,4 +1,4 @@
-"""A second coordinator on one repository is refused, by whatever way it came there, and told who holds it."""
+"""A second coordinator on the same repository is refused, however it got there, with a message naming the first."""
 
 import os
 import socket

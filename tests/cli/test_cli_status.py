@@ -1,4 +1,4 @@
-"""What `status` makes of the head, the lock and what a run last wrote."""
+"""What `status` reports from the head, the lock and what a run last wrote."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from tasks_lib.runtime.status_board import Board, NodeView, RunView, now_text
 
 
 def make_board(place: Place, run: str = "r1") -> Board:
-    """The board of a run that knows every node but `top`."""
+    """Make the board of a run that has every node but `top`."""
     nodes = {i: NodeView(i, f"Do {i}") for i in ("base", "left", "right")}
     state = place.repository
     state.prepare()

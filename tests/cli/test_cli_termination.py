@@ -1,4 +1,4 @@
-"""Every way in which a command loses its streams or its terminal, or is told to end, tried on real processes."""
+"""Every way in which a command loses its streams or its terminal, or gets a signal to end, with real processes."""
 
 import os
 import pty
@@ -21,7 +21,7 @@ from tasks_lib.naming import flatten
 from tasks_lib.runtime.status_board import Board, NodeView, RunView, now_text
 
 END_SECONDS = 120
-"""No assertion: what would hang ends instead."""
+"""Not an assertion: it ends a test that would hang."""
 GONE_SECONDS = 30
 PROGRAM = (sys.executable, "-m", "flows.cli")
 READING = ("plan", "status --json", "run --dry-run", "logs left")
@@ -37,7 +37,7 @@ def write_log(place: Place, node: str, text: str) -> Path:
 
 
 def shell(line: str, place: Place) -> "subprocess.CompletedProcess[bytes]":
-    """What `line` does in a shell that has `coordinator`, with its own status as the last line of standard error."""
+    """Run `line` in a shell that defines `coordinator`; return the completed process."""
     script = f'coordinator() {{ "{sys.executable}" -m flows.cli "$@"; }}\n{line}'
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", script], cwd=place.top, capture_output=True, check=False, timeout=END_SECONDS
@@ -98,12 +98,12 @@ def test_encoding_that_lacks_a_sign_ends_nothing(place: Place) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-# What goes on until it is told to end.
+# Commands that run until they get a signal.
 
 
 @contextmanager
 def working(place: Place) -> Generator[Board]:
-    """A run that goes on, as other terminals see it."""
+    """A run in progress, as other terminals see it."""
     repository = place.repository
     repository.prepare()
     view = RunView("r1", "main", now_text(), os.getpid(), "here", nodes={"left": NodeView("left", "Do left")})
@@ -116,7 +116,7 @@ def working(place: Place) -> Generator[Board]:
 
 @contextmanager
 def deaf_server(status: int = 201) -> Generator[str]:
-    """The address of an API that answers letters with `status`, and never with words."""
+    """The address of an API that answers POST requests with `status`, and every request with an empty body."""
 
     class Deaf(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -205,7 +205,7 @@ def test_message_to_a_run_that_prefect_has_lost_says_how_to_end_it(place: Place)
 
 
 def end_when_it_waits(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
-    """Send `number` once the program hears it: before that, Python itself is only starting."""
+    """Send signal `number` once the program handles it; before that, Python is still starting."""
     caught = f"/proc/{process.pid}/status"
     while process.poll() is None:
         with open(caught, encoding="ascii") as status:  # noqa: PTH123
@@ -272,7 +272,7 @@ def test_signal_during_a_fetch_leaves_no_git_behind(place: Place, tmp_path: Path
 def on_terminal(
     place: Place, arguments: Sequence[str], **variables: str
 ) -> "Generator[tuple[subprocess.Popen[bytes], int]]":
-    """`coordinator *arguments` as the leader of a session whose terminal is the other end of the descriptor."""
+    """Start `coordinator *arguments` as a session leader; yield it and the master end of its terminal."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", TAKE_TERMINAL, *PROGRAM, *arguments],

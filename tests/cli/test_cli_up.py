@@ -1,4 +1,4 @@
-"""The server that stays until it is told to end."""
+"""`up`: the server that runs until it gets a signal."""
 
 import os
 import re
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.xdist_group("up")
 
 @pytest.fixture(scope="module")
 def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One data directory for all tests here: whichever is first has Prefect make the tables of its database."""
+    """One data directory for all tests here: the first one has Prefect create its database tables."""
     return tmp_path_factory.mktemp("up")
 
 
@@ -33,7 +33,7 @@ def use_shared_data(shared_data: Path, own_environment: None, monkeypatch: pytes
 
 @contextmanager
 def up(*options: str, number: signal.Signals = signal.SIGTERM) -> Generator["tuple[subprocess.Popen[str], str]"]:
-    """`coordinator up` and the address that it says; it is ended in the end, if it has not been before."""
+    """Start `coordinator up` and yield it with the address it prints; end it afterwards if it is still running."""
     command = [sys.executable, "-u", "-m", "flows.cli", "up", *options]
     process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""What programs of users read by its keys stays, and so do the records of earlier releases, whatever moves inside."""
+"""Keys that users' programs read stay stable, and records of earlier releases stay readable, whatever moves inside."""
 
 import fcntl
 import json
@@ -23,7 +23,7 @@ from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.settings.schema import settings_schema
 
 PLAIN = ("$defs", "$ref", "description", "properties", "title")
-"""Keys of a schema that are for people, or that are resolved."""
+"""Keys of a schema that are for human readers, or that are resolved."""
 SCENES = ("ended", "killed", "running")
 COMMANDS: Sequence[tuple[str, ...]] = (
     ("validate",),
@@ -52,7 +52,7 @@ def release(request: pytest.FixtureRequest) -> Path:
 
 @contextmanager
 def held(story: Story) -> Generator[None]:
-    """Hold the lock of a repository as the run does that is named in it."""
+    """Hold the repository's lock in place of the run named in it."""
     with (story.top / ".git" / "coordinator" / "lock").open("rb+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -60,7 +60,7 @@ def held(story: Story) -> Generator[None]:
 
 @contextmanager
 def opened(release: Path, scene: str, place: Path) -> Generator[Story]:
-    """A repository as a run left it that `ended` or was `killed`, or as it is while the latter is `running`."""
+    """A repository as left by a run that `ended` or was `killed`, or as it is while the latter is still `running`."""
     story = make_scene(release / ("ended" if scene == "ended" else "killed"), place)
     if scene != "running":
         yield story
@@ -70,7 +70,7 @@ def opened(release: Path, scene: str, place: Path) -> Generator[Story]:
 
 
 def ask(main_here: Main, top: Path, words: Sequence[str]) -> tuple[int, Any]:
-    """The exit code of a command with `--json`, and what it printed."""
+    """Call a command with `--json`; return its exit code and parsed output."""
     code, output = main_here(words[0], *list_repository(words, top), *words[1:], "--json")
     return code, json.loads(output)
 
@@ -119,12 +119,12 @@ def test_json_of_doctor_has_the_keys_that_were_promised(main_here: Main, tmp_pat
 
 
 def list_options(command: Any) -> dict[str, object]:
-    """Names of a command's arguments and options, with the values that an option has to choose from."""
+    """Map each argument and option of a command to the values it can be chosen from."""
     return {"/".join((*one.opts, *one.secondary_opts)): list_choices(one) for one in command.params}
 
 
 def list_choices(parameter: Any) -> list[str]:
-    """What a parameter may be, in whichever way this version of typer tells it; empty where it is no choice."""
+    """The choices of a parameter, however this version of typer stores them; empty if it is not a choice."""
     chosen: Any = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
     if isinstance(chosen, type) and issubclass(chosen, StrEnum):
         return sorted(one.value for one in chosen)
@@ -138,7 +138,7 @@ def test_commands_and_their_options_are_those_that_were_promised() -> None:
 
 
 def keep_keys(schema: Any, parts: Mapping[str, Any]) -> Any:
-    """A schema without what is for people, and with its parts, which have names of our own, in their places."""
+    """A schema without keys for human readers, and with references to its internally named definitions resolved."""
     if isinstance(schema, list):
         return [keep_keys(one, parts) for one in cast("list[Any]", schema)]
     if not isinstance(schema, dict):
