@@ -1,13 +1,13 @@
-"""Kills a coordinator at every side effect of a small run, runs again each time, and says what did not hold.
+"""Kills a coordinator at every side effect of a small run, reruns it each time, and reports violations.
 
     make chaos                                  all of it; exit status 1 on any violation
     CHAOS_ONLY=after-1a2b3c4d make chaos        the kills whose name or description contains this
-    CHAOS=all make chaos                        each occurrence of each side effect, not the first and the last
-    CHAOS_PARTS=life,cuts make chaos            of the parts life, cuts, pairs, calls (to Prefect) and flows, these
-    CHAOS_SAMPLE=12 make chaos                  so many, of all kinds
-    CHAOS_JOBS=4 CHAOS_SEED=7 CHAOS_PAIRS=100 CHAOS_DIR=/place     how many at once, with which numbers, and where
+    CHAOS=all make chaos                        every occurrence of each side effect, not only the first and last
+    CHAOS_PARTS=life,cuts make chaos            only these of the parts life, cuts, pairs, calls (to Prefect) and flows
+    CHAOS_SAMPLE=12 make chaos                  a sample of this size, of all kinds
+    CHAOS_JOBS=4 CHAOS_SEED=7 CHAOS_PAIRS=100 CHAOS_DIR=/place     parallel jobs, random seed, number of pairs, directory
 
-Repositories are made in memory (/dev/shm) where that is there, else where temporary files are.
+Repositories are made in memory (/dev/shm) if that exists, otherwise in the directory for temporary files.
 """
 
 import os
@@ -39,7 +39,7 @@ SHOWN = 5
 
 
 def plan(root: Path, wishes: "Wishes", port: int) -> Iterator[Part]:
-    """The parts that are wished for, each with what was seen of it; `port` is where Prefect's server listens."""
+    """Yield the requested parts; `port` is where Prefect's server listens."""
     if wishes.wants("life", "cuts", "pairs"):
         life, calm = plan_life(root, cast("Defect", wishes.defect), every=wishes.every)
         cuts = [plan_cuts(root, calm, wishes.seed)] if wishes.wants("cuts", "pairs") else []
@@ -54,7 +54,7 @@ def plan(root: Path, wishes: "Wishes", port: int) -> Iterator[Part]:
 
 
 def choose(parts: Sequence[Part], wishes: "Wishes") -> list[tuple[Part, Kill]]:
-    """The kills that are wished for, mixed so that what is wrong shows early; of a sample each kind has its share."""
+    """The requested kills, shuffled so that faults show early; a sample takes kinds of kills in turn."""
     chosen = [(part, kill) for part in parts for kill in part.kills if wishes.only in str(kill)]
     if not chosen:
         raise SystemExit(f"no kill is called {wishes.only}")
@@ -63,16 +63,16 @@ def choose(parts: Sequence[Part], wishes: "Wishes") -> list[tuple[Part, Kill]]:
         return chosen
     found: defaultdict[str, list[tuple[Part, Kill]]] = defaultdict(list)
     for part, kill in chosen:
-        # The first words say when and at what: `after #1: rename`.
+        # The description begins with when and where to kill: `after #1: rename`.
         found[re.sub(r"[#:].*: ?(\w+).*", r"\1", kill.about)].append((part, kill))
     rounds = zip_longest(*found.values())
     return [one for several in rounds for one in several if one][: wishes.sample]
 
 
 def try_all(root: Path, parts: Sequence[Part], wishes: "Wishes") -> Iterator[Verdict]:
-    """The verdict of each kill, as they come."""
+    """Yield the verdict of each kill as it completes."""
     chosen = choose(parts, wishes)
-    # Forked, as each job forks its coordinators from what it has imported.
+    # Forked, since each job in turn forks coordinators that reuse its imports.
     with ProcessPoolExecutor(wishes.jobs, get_context("fork")) as pool:
         jobs = [pool.submit(part.attempt, root / f"{at}-{kill.key}", kill) for at, (part, kill) in enumerate(chosen)]
         for number, done in enumerate(as_completed(jobs), 1):
@@ -85,7 +85,7 @@ def try_all(root: Path, parts: Sequence[Part], wishes: "Wishes") -> Iterator[Ver
 
 
 def report(verdicts: Sequence[Verdict], seconds: float) -> int:
-    """Print what was tried and what did not hold; the exit status."""
+    """Print what was tried and every violation; return the exit status."""
     modes = Counter(verdict.kill.first.mode for verdict in verdicts if verdict.struck)
     missed = sum(not verdict.struck for verdict in verdicts)
     print(f"kills that struck: {sum(modes.values())} ({', '.join(f'{n} {mode}' for mode, n in sorted(modes.items()))})")
@@ -103,7 +103,7 @@ def report(verdicts: Sequence[Verdict], seconds: float) -> int:
 
 
 def group(broken: Sequence[Verdict]) -> Mapping[str, list[Verdict]]:
-    """Violations by what they say, but for the names in it."""
+    """Group violations by their text without the names in it."""
     found: defaultdict[str, list[Verdict]] = defaultdict(list)
     for verdict in broken:
         for fault in {
@@ -115,7 +115,7 @@ def group(broken: Sequence[Verdict]) -> Mapping[str, list[Verdict]]:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the environment asks for."""
+    """The options from environment variables."""
 
     only: str = os.environ.get("CHAOS_ONLY", "")
     every: bool = os.environ.get("CHAOS") == "all"
@@ -133,7 +133,7 @@ class Wishes:
 
 
 def main() -> int:
-    """Try all kills that the environment asks for."""
+    """Try all kills requested in the environment; return the exit status."""
     wishes = Wishes()
     began = time.monotonic()
     root = Path(tempfile.mkdtemp(prefix="chaos-", dir=wishes.place))

@@ -1,4 +1,4 @@
-"""Kills `coordinator run` itself: at its calls to Prefect, and at what the command line and the flow do besides."""
+"""Kills `coordinator run` itself: at its calls to Prefect, and at other side effects of the command line and the flow."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ START = Path(__file__).with_name("traced_start.py")
 
 
 def write_environment(place: Path, api: str) -> dict[str, str]:
-    """The environment of a coordinator that has everything of its own in `place`; without `api`, a server too."""
+    """The environment of a coordinator with all its files in `place`; without `api`, it starts its own server too."""
     (place / "data").mkdir(exist_ok=True)
     (place / "tmp").mkdir(exist_ok=True)
     own = {
@@ -39,7 +39,7 @@ def write_environment(place: Path, api: str) -> dict[str, str]:
 
 
 def run_whole(place: Path, made: Made, api: str, trace: Path | None = None, target: Target | None = None) -> int:
-    """`coordinator run` to its end, traced if asked to be; its exit code."""
+    """Do a whole `coordinator run`, traced if `trace` is given; return its exit code."""
     environment = write_environment(place, api)
     command = [sys.executable, "-m", "flows.cli"]
     if trace:
@@ -56,7 +56,7 @@ def run_whole(place: Path, made: Made, api: str, trace: Path | None = None, targ
 
 
 def audit_whole(place: Path, made: Made, api: str) -> list[str]:
-    """What `coordinator doctor --audit` finds broken, in Prefect too: runs that are alive there, or end otherwise."""
+    """What `coordinator doctor --audit` finds, in Prefect too: runs still alive there, or with another result."""
     words = [sys.executable, "-m", "flows.cli", "doctor", str(made.repository), "--audit", "--json"]
     environment = write_environment(place, api)
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=HANG_SECONDS)
@@ -67,7 +67,7 @@ def audit_whole(place: Path, made: Made, api: str) -> list[str]:
 
 
 async def run_through_proxy(place: Path, made: Made, port: int, target: Target | None) -> tuple[int, list[str]]:
-    """`coordinator run` with a proxy before the server at `port`; its exit code, and the calls that were made."""
+    """Do a `coordinator run` with a proxy before the server at `port`; return its exit code and its calls."""
     async with open_proxy(port, target) as proxy:
         with (place / "log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
@@ -80,7 +80,7 @@ async def run_through_proxy(place: Path, made: Made, port: int, target: Target |
 
 
 def run_whole_calmly(place: Path, port: int) -> tuple[UndisturbedRun, list[str], list[str]]:
-    """An undisturbed run through the proxy: how it ends, the calls that it makes, and what is wrong with it."""
+    """Do an undisturbed run through the proxy; return its result, the calls that it makes, and its faults."""
     made = make_case(place)
     before = snapshot_user_state(made.repository)
     code, calls = asyncio.run(run_through_proxy(place, made, port, None))
@@ -89,7 +89,7 @@ def run_whole_calmly(place: Path, port: int) -> tuple[UndisturbedRun, list[str],
 
 
 def try_call(place: Path, kill: Kill, *, calm: UndisturbedRun, port: int) -> Verdict:
-    """Kill at a call to the server at `port`, run again, and judge."""
+    """Kill at a call to the server at `port`, rerun, and judge."""
     made = make_case(place)
     before = snapshot_user_state(made.repository)
     first, _ = asyncio.run(run_through_proxy(place, made, port, kill.first))
@@ -100,7 +100,7 @@ def try_call(place: Path, kill: Kill, *, calm: UndisturbedRun, port: int) -> Ver
 
 
 def try_whole(place: Path, kill: Kill, *, calm: UndisturbedRun, api: str) -> Verdict:
-    """Kill at a side effect of the command line or the flow, run again, and judge; without `api` it starts a server."""
+    """Kill at a side effect of the command line or the flow, rerun, and judge; without `api`, the run starts a server."""
     made = make_case(place)
     before = snapshot_user_state(made.repository)
     first = run_whole(place, made, api, place / "trace", kill.first)
@@ -109,7 +109,7 @@ def try_whole(place: Path, kill: Kill, *, calm: UndisturbedRun, api: str) -> Ver
 
 
 def trace_whole(place: Path, api: str) -> Path:
-    """The trace of an undisturbed `coordinator run`."""
+    """Do an undisturbed `coordinator run`; return the path of its trace."""
     run_whole(place, make_case(place), api, place / "trace")
     return place / "trace"
 

@@ -1,6 +1,6 @@
-"""Works a graph through the life of nodes as the flow does, without Prefect, in a process that is forked for it.
+"""Runs a graph as the flow does, but without Prefect, in a forked process.
 
-The fork saves the second that importing takes. A driver may be broken on purpose, to see that this is found out.
+The fork saves the second that imports take. A driver can have a deliberate defect, to show that it is detected.
 """
 
 import asyncio
@@ -28,16 +28,16 @@ from tasks_lib.project.loading import load_project
 
 AUDITED = 1_000
 HANG_SECONDS = 60
-"""No assertion: a run that hangs is ended, and reported as a fault."""
+"""Not an assertion: a run that hangs is ended and reported as a fault."""
 Defect = Literal["", "careless", "stray", "twice"]
-"""`careless` makes room by deleting worktrees and branches at the start, `stray` leaves a process in a worktree,
-`twice` lands the last merge once more."""
+"""`careless` deletes worktrees and branches at the start, `stray` leaves a process in a worktree, `twice` lands the
+last merge a second time."""
 
 
 def run_in_child(place: Path, repository: Path, log: Path, trace: Path, target: Target | None, defect: Defect) -> int:
-    """Work the graph of `repository` in a child; its exit code, negative for the signal that ended it.
+    """Run the graph of `repository` in a child; return its exit code, negative for the signal that ended it.
 
-    `place` holds all that belongs to the case: a directory for temporary files, and the programs of the shim.
+    `place` contains everything of the case: a directory for temporary files, and the shim's programs.
     """
     make_shim(place / "bin")
     child = os.fork()
@@ -48,7 +48,7 @@ def run_in_child(place: Path, repository: Path, log: Path, trace: Path, target: 
 
 
 def audit_in_child(place: Path, repository: Path) -> list[str]:
-    """What the coordinator itself finds broken in `repository`, as `coordinator doctor --audit` says it."""
+    """What the coordinator's own audit finds in `repository`, as `coordinator doctor --audit` prints it."""
     found = place / "audit"
     child = os.fork()
     if child == 0:
@@ -66,10 +66,10 @@ def audit_in_child(place: Path, repository: Path) -> list[str]:
 
 
 def make_shim(directory: Path) -> None:
-    """Put the shim under the name of each program that the coordinator starts, into `directory`.
+    """Install the shim in `directory`, under the name of each program that the coordinator starts.
 
-    That directory comes first on the coordinator's PATH, which is where it looks its programs up. Without an order the
-    program itself is started at once, by a shell, which takes a millisecond.
+    That directory comes first on the coordinator's PATH, where it looks up programs. Without an order, the shim is a
+    shell script that starts the real program at once, which takes a millisecond.
     """
     if directory.exists():
         return
@@ -102,7 +102,7 @@ def _become_driver(
         os.environ |= {"TMPDIR": str(temporary), "CHAOS_BIN": programs, "PATH": f"{programs}:{os.environ['PATH']}"}
         os.environ |= {"GIT_TRACE2_EVENT": str(trace.with_suffix(".git"))} if target is None else {}
         tempfile.tempdir = None
-        signal.alarm(2 * HANG_SECONDS)  # Where even the event loop hangs.
+        signal.alarm(2 * HANG_SECONDS)  # For when even the event loop hangs.
         install(trace, target, {str(place): "<place>", sys.executable: "<python>"})
         if defect:
             _DEFECTS[defect](repository, is_end=False)
@@ -116,7 +116,7 @@ def _become_driver(
 
 
 async def work(repository: Path, data: Path) -> int:
-    """Work the graph of `repository`; the exit code of the command line."""
+    """Run the graph of `repository`; return the exit code that the command line would have."""
     project = await asyncio.to_thread(load_project, repository)
     async with open_run(project, f"run-{os.getpid()}", project.settings.max_sessions, data=data) as opened:
         opened.run.board.listen(lambda node, line: print(f"{node or '-'}: {line}", flush=True))

@@ -1,4 +1,4 @@
-"""Kills a run, runs again, and judges from the outside whether it ended as if nobody had disturbed it."""
+"""Kills a run, reruns it, and judges from outside whether it ended like an undisturbed run."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ TRIES = 4
 
 @dataclass(frozen=True, slots=True)
 class UndisturbedRun:
-    """How a run ends that nobody disturbs: its exit code, and every file of the target."""
+    """The result of an undisturbed run: its exit code, and every file of the target."""
 
     code: int
     files: dict[str, list[str]]
@@ -34,7 +34,7 @@ class UndisturbedRun:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one kill. Not `struck`: the side effect did not come up in this run, which ended undisturbed."""
+    """The result of one kill. If not `struck`, the side effect did not occur in this run, which ended undisturbed."""
 
     kill: Kill
     struck: bool
@@ -43,16 +43,16 @@ class Verdict:
 
 
 def make_case(place: Path) -> Made:
-    """The small graph, in `place`: two that conflict, one red first, a review, one that needs it, blocked ones.
+    """Make the small graph in `place`: two conflicting nodes, one red at first, a review and its dependent, blocked ones.
 
-    The agent of the red one works in a worktree inside its own as well, and leaves a program running.
+    The agent of the red node also works in a nested worktree, and leaves a program running.
     """
-    # By way of `env`, so that the shim can stand in for it.
+    # Started through `env`, so that the shim can stand in for it.
     command = ["env", sys.executable, "-S", "-E", "-s", "-B", str(AGENT), str(place / "plan.json")]
     agent = {"backend": "command", "command": command}
     made = make_repository(place, nodes=NODES, seed=SEED, seconds=(0, 0), settings={"agent": agent})
     made.behave(RED, daemon=True, nested=True)
-    # Done before, to be quick: what these do, others do as well.
+    # Completed beforehand to save time: other nodes do the same as these.
     for task_id in DONE:
         set_status(str(made.repository / made.paths[task_id]), b"completed")
     run_git(made.repository, "commit", "-q", "-a", "-m", "Have some of it")
@@ -60,7 +60,7 @@ def make_case(place: Path) -> Made:
 
 
 def run_undisturbed(place: Path, target: Target | None = None) -> tuple[UndisturbedRun, list[str]]:
-    """A run that nobody disturbs, traced into `place`/trace, and what is wrong with it: that ought to be nothing."""
+    """Do an undisturbed run, traced into `place`/trace; return its result and its faults, of which there should be none."""
     made = make_case(place)
     before = snapshot_user_state(made.repository)
     code = run_in_child(place, made.repository, place / "log", place / "trace", target, "")
@@ -69,7 +69,7 @@ def run_undisturbed(place: Path, target: Target | None = None) -> tuple[Undistur
 
 
 def try_kill(place: Path, kill: Kill, *, calm: UndisturbedRun, defect: Defect = "") -> Verdict:
-    """Kill a run, run again until one comes to its end, and judge; `place` is removed where all is well."""
+    """Kill a run, rerun until a run completes, and judge; `place` is removed if there are no faults."""
     made = make_case(place)
     before = snapshot_user_state(made.repository)
     targets = [kill.first, *([kill.then] if kill.then else []), None]
@@ -84,7 +84,7 @@ def try_kill(place: Path, kill: Kill, *, calm: UndisturbedRun, defect: Defect = 
 
 
 def retry_kill(attempt: Callable[..., Verdict], place: Path, kill: Kill, **given: Any) -> Verdict:
-    """`attempt` the kill; where that did not come up so often in a run, an earlier one of the same kind, at last the first."""
+    """`attempt` the kill; if its side effect occurs less often in a run, retry earlier occurrences, down to the first."""
     verdict, target = attempt(place, kill, **given), kill.first
     for number in range(TRIES):
         if verdict.struck or verdict.faults:
@@ -96,7 +96,7 @@ def retry_kill(attempt: Callable[..., Verdict], place: Path, kill: Kill, **given
 
 
 def judge(place: Path, made: Made, before: Before, code: int, calm: UndisturbedRun) -> list[str]:
-    """What is not as after an undisturbed run, or breaks a promise."""
+    """Return the differences from an undisturbed run, and the broken promises."""
     faults = [] if code == calm.code else [f"the exit code is {code} and not {calm.code}"]
     meant = Meant(made.expected, made.verify, sample=3)
     faults += find_faults(place, made, check(made.repository, before=before, meant=meant))
@@ -106,7 +106,7 @@ def judge(place: Path, made: Made, before: Before, code: int, calm: UndisturbedR
 
 
 def find_faults(place: Path, made: Made, found: list[str]) -> list[str]:
-    """What the checker `found`, and what it cannot know: agents alive twice, lost commits, temporary files, processes."""
+    """Add to what the checker `found` what it cannot see: agents alive twice, lost commits, temporary files, processes."""
     faults = list(found)
     faults += [
         f"two agents of {line['id']} were alive at once" for line in made.read_journal() if line["event"] == "twice"
@@ -115,16 +115,16 @@ def find_faults(place: Path, made: Made, found: list[str]) -> list[str]:
     faults += audit_in_child(place, made.repository)
     temporary = place / "tmp"
     left = sorted(temporary.iterdir()) if temporary.exists() else []
-    # Python itself tries with a file of a few bytes whether the directory can be written to.
+    # Python itself writes a file of a few bytes to test whether the directory is writable.
     faults += [f"{path} is left" for path in left if not path.is_file() or path.stat().st_size > len(b"blat")]
     return faults + end_processes(place)
 
 
 def find_lost_commits(made: Made) -> list[str]:
-    """Commits of agents that no ref leads to any more.
+    """Commits of agents that are no longer reachable from any ref.
 
-    Those of the coordinator's own hand are made again. So are those that git was killed in the middle of making: no
-    turn ended with them, and another commit has the same files.
+    The coordinator's own commits are recreated, so they do not count. Nor do those that git was killed while making:
+    no turn ended with them, and another commit has the same files.
     """
     listed = text(made.repository, "fsck", "--unreachable", "--no-reflogs", "--no-progress", "--connectivity-only")
     ids = [line.split()[2] for line in listed.splitlines() if line.startswith("unreachable commit ")]
@@ -136,7 +136,7 @@ def find_lost_commits(made: Made) -> list[str]:
 
 
 def end_processes(place: Path) -> list[str]:
-    """End what still works in `place`, or was started for it, and say what that was."""
+    """Kill the processes that still run in `place` or were started for it, and return a fault for each."""
     needle, faults = os.fsencode(place), list[str]()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():

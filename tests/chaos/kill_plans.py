@@ -1,4 +1,4 @@
-"""Runs undisturbed once for each part of a coordinator, and lists the kills that each part is to survive."""
+"""Does an undisturbed run for each part of a coordinator, and lists the kills that the part has to survive."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ Try = Callable[[Path, Kill], Verdict]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What is killed in one way: `attempt` tries one of `kills`; `told` says in a line what was seen of side effects."""
+    """One way of killing: `attempt` tries one of `kills`; `told` is a line that summarizes the side effects seen."""
 
     told: str
     kills: Sequence[Kill]
@@ -27,7 +27,7 @@ class Part:
 
 
 def plan_life(root: Path, defect: Defect, *, every: bool) -> tuple[Part, UndisturbedRun]:
-    """The life of nodes without Prefect: files, processes, locks."""
+    """Kills while running nodes without Prefect: at files, processes and locks."""
     calm, faults = run_undisturbed(root / "calm")
     require(faults)
     effects = read_effects(root / "calm" / "trace")
@@ -38,7 +38,7 @@ def plan_life(root: Path, defect: Defect, *, every: bool) -> tuple[Part, Undistu
 
 
 def plan_cuts(root: Path, calm: UndisturbedRun, seed: int) -> Part:
-    """Kills of the coordinator with what it has started, between two of the system calls of that."""
+    """Kills of the coordinator together with a process that it started, between two of that process's system calls."""
     if not is_possible():
         return Part("cuts: ptrace is not possible here", (), partial(retry_kill, try_kill, calm=calm))
     run_undisturbed(root / "count", Target("count", calls=str(root / "calls")))
@@ -49,13 +49,13 @@ def plan_cuts(root: Path, calm: UndisturbedRun, seed: int) -> Part:
 
 
 def plan_pairs(calm: UndisturbedRun, kills: Sequence[Kill], count: int, seed: int) -> Part:
-    """Kills out of `kills` whose rerun is killed as well."""
+    """Kills from `kills` whose rerun is killed as well."""
     pairs = list_pairs(kills, count, len(kills), seed)
     return Part(f"pairs: {len(pairs)} kills whose rerun is killed too", pairs, partial(retry_kill, try_kill, calm=calm))
 
 
 def plan_calls(root: Path, port: int, *, every: bool) -> tuple[Part, UndisturbedRun]:
-    """What `coordinator run` says to Prefect's server, which listens at `port`."""
+    """Kills at the calls of `coordinator run` to Prefect's server, which listens at `port`."""
     calm, calls, faults = run_whole_calmly(root / "calls-calm", port)
     require(faults)
     kills = list_calls(calls, every=every)
@@ -64,7 +64,7 @@ def plan_calls(root: Path, port: int, *, every: bool) -> tuple[Part, Undisturbed
 
 
 def plan_flows(root: Path, calm: UndisturbedRun, port: int) -> list[Part]:
-    """What the command line and the flow do themselves, with the server at `port` and with one of their own."""
+    """Kills at the command line's and the flow's own side effects, with the server at `port` and with their own."""
     parts: list[Part] = []
     for name, api in (("flows", f"http://{LOOPBACK}:{port}/api"), ("server", "")):
         effects = read_effects(trace_whole(root / f"{name}-calm", api))
@@ -78,7 +78,7 @@ def plan_flows(root: Path, calm: UndisturbedRun, port: int) -> list[Part]:
 
 
 def require(faults: Sequence[str]) -> None:
-    """Without a run that ends well when nobody disturbs it, there is nothing to compare with."""
+    """Exit if an undisturbed run has faults: there would be nothing to compare with."""
     if faults:
         raise SystemExit("\n".join(["An undisturbed run is not as it ought to be:", *faults]))
 

@@ -1,4 +1,4 @@
-"""Decides from the trace of an undisturbed run where to kill: each signature first and last, before and after."""
+"""Decides from the trace of an undisturbed run where to kill: before and after each signature's first and last time."""
 
 import hashlib
 import json
@@ -14,14 +14,14 @@ READING = (
     "rev-parse", "for-each-ref", "cat-file", "config --get", "log", "--literal-pathspecs log", "diff", "status",
     "symbolic-ref", "var", "version", "merge-base", "worktree list", "rev-list", "show", "ls-tree", "ls-files",
 )  # fmt: skip
-"""Git commands that change nothing: one kill before the first and one after the last are enough."""
+"""Git commands that change nothing: one kill before the first and one after the last suffice."""
 CUTS_OF_OTHERS = 12
-"""How many of the system calls of an agent or a verify are cut at; of a git command of ours, each one is."""
+"""How many system calls of an agent or a verify are cut at; of the coordinator's git commands, all are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One side effect of a run, in the order in which they came. `is_plain`: a process that no shim can stand in for."""
+    """One side effect of a run, numbered in order. `is_plain`: a process that no shim can stand in for."""
 
     number: int
     kind: str
@@ -36,7 +36,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """One kill: `about` says in words what is killed at; `first` and `then` are the targets of the run and its rerun."""
+    """One kill: `about` describes where; `first` and `then` are the targets of the run and its rerun."""
 
     about: str
     first: Target
@@ -44,7 +44,7 @@ class Kill:
 
     @property
     def key(self) -> str:
-        """A short name that is the same each time."""
+        """A short name that is stable between runs."""
         digest = hashlib.sha256(f"{self.about}{self.first}{self.then}".encode()).hexdigest()
         return f"{self.first.mode}-{digest[:8]}"
 
@@ -58,13 +58,13 @@ def read_effects(trace: Path) -> list[Effect]:
 
 
 def read_calls(path: Path) -> dict[int, list[str]]:
-    """What each process could be cut at: the number of its start, and its system calls."""
+    """Where each process can be cut: map the number of its start to its system calls."""
     lines = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
     return {line["number"]: [f"{name} {place}" for name, place in line["calls"]] for line in lines}
 
 
 def count_kinds(effects: Sequence[Effect]) -> Counter[str]:
-    """How many side effects there are of each kind; processes by whether they are git, and write."""
+    """Count side effects by kind; processes by whether they are git, and whether they write."""
     return Counter(_name_kind(effect) for effect in effects)
 
 
@@ -77,7 +77,7 @@ def _name_kind(effect: Effect) -> str:
 
 
 def list_kills(effects: Sequence[Effect], *, every: bool = False) -> list[Kill]:
-    """Kills before and after each signature at its first and its last occurrence, or at `every` one."""
+    """Kills before and after the first and the last occurrence of each signature, or `every` one."""
     found: defaultdict[str, list[Effect]] = defaultdict(list)
     for effect in effects:
         found[effect.signature].append(effect)
@@ -96,14 +96,14 @@ def _list_modes(effect: Effect, is_first: bool, is_last: bool, *, every: bool) -
     if effect.is_plain:
         return ["before"]
     if "server" in effect.argv:
-        return ["before", "orphan"]  # Prefect's server, which ends only when it is told to.
+        return ["before", "orphan"]  # Prefect's server, which runs until it gets a signal.
     if effect.is_reading and not every:
         return [*(["before"] if is_first else []), *(["after"] if is_last else [])]
     return ["before", "after", "orphan"]
 
 
 def list_cuts(effects: Sequence[Effect], calls: Mapping[int, Sequence[str]], seed: int) -> list[Kill]:
-    """Kills together with a process that is started, just before each of its changes."""
+    """Kills of the coordinator together with a process it started, just before each change by that process."""
     rng = random.Random(seed)
     kills: list[Kill] = []
     seen: set[str] = set()
@@ -142,7 +142,7 @@ def list_pairs(kills: Sequence[Kill], count: int, most: int, seed: int) -> list[
     pairs: list[Kill] = []
     for _ in range(count):
         first = rng.choice(kills)
-        # Half of them early, where the rerun puts right what the first kill left.
+        # Half of them early, while the rerun recovers from the first kill.
         number = rng.randint(1, rng.choice((80, most)))
         then = Target(rng.choice(("before", "after")), number=number)
         pairs.append(Kill(f"{first.about}; then {then.mode} effect {number} of the rerun", first.first, then))

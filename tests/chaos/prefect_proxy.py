@@ -1,7 +1,7 @@
 """A proxy between a coordinator and Prefect's server that sees each call that changes something, and can kill there.
 
-Requests are passed on one by one, so that the coordinator can be killed before the server hears of a call, or after
-it has acted and before the coordinator hears of that. Events go through a web socket: its messages count as calls.
+Requests are forwarded one by one, so that the coordinator can be killed before the server receives a call, or after
+the server has acted and before the coordinator gets the response. Events use a WebSocket, whose messages count as calls.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ _MASKED = 0x80
 
 @dataclass(slots=True)
 class Proxy:
-    """What was called, in order, and where to kill; `victim` is the process, 0 as long as there is none.
+    """The calls in order, and where to kill; `victim` is the pid to kill, 0 while there is none.
 
-    `refuse` may answer a request, by method and path, with a status in the server's place, and 0 by hanging up.
+    `refuse` may answer a request, given its method and path, with a status in the server's place, or 0 to hang up.
     """
 
     server_port: int
@@ -43,7 +43,7 @@ class Proxy:
     tasks: set["asyncio.Task[None]"] = field(default_factory=set["asyncio.Task[None]"])
 
     def note(self, signature: str) -> Target | None:
-        """Note a call; the target, if this is where to kill."""
+        """Record a call; return the target if this is where to kill."""
         self.calls.append(signature)
         self.seen[signature] += 1
         target = self.target
@@ -55,7 +55,7 @@ class Proxy:
         os.kill(self.victim, signal.SIGKILL)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass one connection on until either side closes it."""
+        """Forward one connection until either side closes it."""
         there: asyncio.StreamWriter | None = None
         try:
             back, there = await asyncio.open_connection(LOOPBACK, self.server_port)
@@ -63,7 +63,7 @@ class Proxy:
                 if not await self._pass_one_on(reader, writer, back, there):
                     break
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            return  # Cancelled at the end of the run; asyncio would print that of a connection.
+            return  # Cancelled at the end of the run; asyncio would print the cancellation of a connection.
         finally:
             for one in (writer, there):
                 if one is not None:
@@ -77,7 +77,7 @@ class Proxy:
         there: asyncio.StreamWriter,
     ) -> bool:
         head = await reader.readuntil(b"\r\n\r\n")
-        # Without compression, what is said can be read.
+        # Without compression, the messages can be read.
         head = re.sub(rb"(?i)(sec-websocket-extensions|accept-encoding):[^\r]*\r\n", b"", head)
         method, _, path = head.partition(b"\r\n")[0].decode().rpartition(" ")[0].partition(" ")
         body = await _read_body(reader, head)
@@ -134,7 +134,7 @@ async def _read_body(reader: asyncio.StreamReader, head: bytes) -> bytes:
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> tuple[bytes, int, bytes]:
-    """A frame of a web socket as it came, its kind, and its payload unmasked."""
+    """Read a WebSocket frame; return its raw bytes, its opcode, and its unmasked payload."""
     frame = await reader.readexactly(2)
     kind, length = frame[0] & 0x0F, frame[1] & 0x7F
     if extra := {126: 2, 127: 8}.get(length, 0):
@@ -165,7 +165,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def open_proxy(server_port: int, target: Target | None = None) -> AsyncGenerator[Proxy]:
-    """A proxy before the server at `server_port`, for as long as the block runs."""
+    """Run a proxy before the server at `server_port` for as long as the block runs."""
     proxy = Proxy(server_port, target)
     listener = await asyncio.start_server(proxy.handle, LOOPBACK, 0, limit=1 << 22)
     proxy.url = f"http://{LOOPBACK}:{listener.sockets[0].getsockname()[1]}/api"

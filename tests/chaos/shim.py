@@ -1,7 +1,7 @@
-"""Stands in for one program that the coordinator starts, runs the real one, and kills the coordinator when told to.
+"""Stands in for one program that the coordinator starts, runs the real one, and kills the coordinator when ordered to.
 
 It is started under the program's own name, with an order in its environment that the program itself never sees.
-Starting quickly matters here: no site, no pathlib.
+Start-up time matters here: no site, no pathlib.
 """
 
 import json
@@ -14,7 +14,7 @@ ORDER = "CHAOS_SHIM"
 
 
 def main() -> None:
-    """Do what the order says."""
+    """Execute the order."""
     order = json.loads(os.environ.pop(ORDER))
     os.environ["PATH"] = order["path"]
     argv = [os.path.basename(sys.argv[0]), *sys.argv[1:]]  # noqa: PTH119
@@ -35,7 +35,7 @@ def kill(order: dict[str, object]) -> None:
 
 
 def cut(order: dict[str, object], argv: list[str]) -> int:
-    """Run under ptrace up to the chosen system call; without one, write down all there were."""
+    """Run under ptrace up to the chosen system call; without one, record all of them."""
     sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
     from syscalls import Call, trace
 

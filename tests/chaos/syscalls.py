@@ -1,6 +1,6 @@
-"""Runs a program under ptrace, sees each system call that changes a file, and ends everything just before a chosen one.
+"""Runs a program under ptrace, sees each system call that changes a file, and kills everything just before a chosen one.
 
-For Linux on x86-64 and arm64; elsewhere, and where the system forbids it, `is_possible` says so.
+For Linux on x86-64 and arm64; `is_possible` returns False elsewhere, and where the system forbids tracing.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ _INFO_BYTES = 88
 _SYSCALL_STOP = signal.SIGTRAP | 0x80
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _Table = dict[int, tuple[str, tuple[int, ...]]]
-# The number of each call, and which of its arguments (counted from 0) are paths.
+# Maps each call's number to its name and to which of its arguments (from 0) are paths.
 _X86_64: _Table = {
     2: ("open", (0,)), 257: ("openat", (1,)), 85: ("open", (0,)), 1: ("write", ()), 18: ("write", ()), 20: ("write", ()),
     82: ("rename", (0, 1)), 264: ("rename", (1, 3)), 316: ("rename", (1, 3)), 86: ("link", (0, 1)), 265: ("link", (1, 3)),
@@ -35,7 +35,7 @@ _ARM_64: _Table = {
 _TABLE: _Table = {"x86_64": _X86_64, "aarch64": _ARM_64}.get(platform.machine(), {})
 
 Call = tuple[str, str]
-"""What is done, and to which paths."""
+"""The name of a call, and the paths that it changes."""
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
 _libc.ptrace.restype = ctypes.c_long
@@ -52,9 +52,9 @@ def is_possible() -> bool:
 
 
 def trace(argv: Sequence[str], on_call: Callable[[Call], bool], on_cut: Callable[[], None] = lambda: None) -> int:
-    """Run `argv` to its end and return its exit status; `on_call` hears each change before it is made.
+    """Run `argv` to its end and return its exit status; `on_call` is called before each change.
 
-    Where `on_call` returns False, `on_cut` is called, and the program is killed with all it has started.
+    If `on_call` returns False, `on_cut` is called, and the program is killed with everything it started.
     """
     child = os.fork()
     if child == 0:
@@ -81,7 +81,7 @@ def _follow(child: int, on_call: Callable[[Call], bool], on_cut: Callable[[], No
         if os.WIFEXITED(status) or os.WIFSIGNALED(status):
             tracees.discard(pid)
             if pid == child:
-                return os.waitstatus_to_exitcode(status)  # What it leaves running goes on, and is no longer seen.
+                return os.waitstatus_to_exitcode(status)  # What it leaves running continues untraced.
             continue
         tracees.add(pid)
         stop = os.WSTOPSIG(status)
@@ -95,7 +95,7 @@ def _follow(child: int, on_call: Callable[[Call], bool], on_cut: Callable[[], No
 
 
 def _read_call(pid: int) -> Call | None:
-    """The change that `pid` is about to make, None if it makes none."""
+    """The change that `pid` is about to make, or None."""
     buffer = ctypes.create_string_buffer(_INFO_BYTES)
     if _libc.ptrace(_GET_SYSCALL_INFO, pid, _INFO_BYTES, ctypes.addressof(buffer)) < 0:
         return None
@@ -118,7 +118,7 @@ def _read_text(pid: int, address: int) -> str:
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:  # noqa: PTH123 - The shim imports no pathlib.
         text = b""
         while b"\0" not in text and len(text) < 8192:
-            # Not beyond a page, as the next one may not be there.
+            # Do not read past the page, as the next one may not be mapped.
             part = os.pread(memory.fileno(), 4096 - (address + len(text)) % 4096, address + len(text))
             if not part:
                 break
@@ -127,7 +127,7 @@ def _read_text(pid: int, address: int) -> str:
 
 
 def _read_link(pid: int, descriptor: int) -> str:
-    """The file that is written to; "" for a pipe, a terminal or a socket."""
+    """The file behind a descriptor; "" for a pipe, a terminal or a socket."""
     try:
         found = os.readlink(f"/proc/{pid}/fd/{descriptor}")  # noqa: PTH115
     except OSError:
@@ -136,5 +136,5 @@ def _read_link(pid: int, descriptor: int) -> str:
 
 
 def _ptrace(request: int, pid: int, data: int) -> None:
-    if _libc.ptrace(request, pid, None, data) < 0 and ctypes.get_errno() != 3:  # ESRCH: it has just died.
+    if _libc.ptrace(request, pid, None, data) < 0 and ctypes.get_errno() != 3:  # ESRCH: the process has just died.
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -1,4 +1,4 @@
-"""A sample of the kills of `make chaos`, and proofs that a coordinator which breaks a promise is found out."""
+"""A sample of the kills of `make chaos`, and proofs that a coordinator that breaks a promise is detected."""
 
 import json
 import os
@@ -20,7 +20,7 @@ AMID_LANDING = "before #1: process git update-ref -m coordinator: move the head"
 
 
 def run_chaos(place: Path, **wishes: str) -> "subprocess.CompletedProcess[str]":
-    """`make chaos` with `wishes`, in `place`."""
+    """Run `make chaos` in `place`, with `wishes` as environment variables."""
     named = {f"CHAOS_{name}": value for name, value in wishes.items()} | {"CHAOS_DIR": str(place), "CHAOS_JOBS": "1"}
     return subprocess.run(
         [sys.executable, "-m", "chaos"],
@@ -34,7 +34,7 @@ def run_chaos(place: Path, **wishes: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Path, subprocess.CompletedProcess[str]]":
-    """Where a sample of kills was tried, and what was said of it."""
+    """The directory in which a sample of kills was tried, and the output."""
     place = tmp_path_factory.mktemp("chaos")
     done = run_chaos(place, PARTS="life,cuts,pairs", SAMPLE=str(SAMPLE), PAIRS="2", KEEP="1")
     return next(place.iterdir()), done
@@ -59,13 +59,13 @@ def test_side_effects_of_every_kind_are_seen(sampled: "tuple[Path, subprocess.Co
 def test_an_agent_of_the_graph_works_in_a_worktree_inside_its_own(
     sampled: "tuple[Path, subprocess.CompletedProcess[str]]",
 ) -> None:
-    """Or the kills would not come between what is done to keep it."""
+    """Otherwise no kill would interrupt the steps that keep it."""
     root, _ = sampled
     assert text(root / "calm/repository", "for-each-ref", "--format=%(refname)", f"refs/coordinator/kept/{RED}")
 
 
 def test_no_git_command_escapes(sampled: "tuple[Path, subprocess.CompletedProcess[str]]") -> None:
-    """Git tells by itself of each of its processes; those that git started are git's own affair."""
+    """Git traces each of its own processes; those that git started itself do not count."""
     root, _ = sampled
     seen = Counter(effect.argv[1:] for effect in read_effects(root / "calm/trace") if effect.argv[:1] == ("git",))
     lines = (json.loads(line) for line in (root / "calm/trace.git").read_text().splitlines())

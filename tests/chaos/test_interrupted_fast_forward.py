@@ -1,4 +1,4 @@
-"""Killed together with git at each file that git writes in a person's checkout, a run finds it as it was, and goes on."""
+"""A run killed with git at any file that git writes in the user's checkout restores the checkout and continues."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ MOVE = ("git", "update-ref", "refs/heads/main")
 
 
 class Shop:
-    """A checkout of main with local changes of all kinds, and a commit that main is to be moved to."""
+    """A checkout of main with local changes of all kinds, and a commit to move main to."""
 
     def __init__(self, top: Path, branch: str = "main") -> None:
         self.top = top
@@ -60,14 +60,14 @@ class Shop:
         return run_git(self.top, "rev-parse", "HEAD")
 
     def look(self) -> Before:
-        # Putting files back writes the index anew, with other time stamps and the same entries.
+        # Restoring files rewrites the index with the same entries but other timestamps.
         return replace(snapshot_user_state(self.top), index="")
 
     def list_locks(self) -> list[Path]:
         return sorted(self.git_dir.rglob("*.lock"))
 
     def die_in(self, cut: int, *command: str) -> bool:
-        """Begin to move main as a run does, and be killed with git at its `cut`-th change; False if there are fewer."""
+        """Begin to move main as a run does, killed with git at its `cut`-th change; return False if there are fewer."""
         path = str(self.top) if command == MERGE else ""
         move = Move("refs/heads/main", self.base, self.head, str(self.git_dir), path, self.original)
         never_left = remembered(self.git_dir, move)
@@ -80,7 +80,7 @@ class Shop:
             capture_output=True,
         )
         assert done.returncode in (0, 7), done.stderr
-        # A generator that is collected would end its block, which a kill does not.
+        # A garbage-collected generator would leave its block, which a kill does not do.
         KEPT.append(never_left)
         return done.returncode == 7
 
@@ -127,7 +127,7 @@ def test_what_a_person_wrote_since_then_stays(tmp_path: Path) -> None:
 
 
 def _has_begun(shop: Shop, cut: int) -> bool:
-    """Whether git has touched a file when it is cut there."""
+    """Whether git has touched a file before it is cut there."""
     shop.die_in(cut, *MERGE)
     return shop.look().dirty != shop.before.dirty
 

@@ -1,4 +1,4 @@
-"""The tracer kills just before or just after the side effect that is meant, and lets nothing pass unseen."""
+"""The tracer kills just before or just after the chosen side effect, and misses no side effect."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""Starts the command line with the tracer in it, as the order in the environment says."""
+"""Starts the command line with the tracer, as ordered in the environment."""
 
 import json
 import os
@@ -13,9 +13,9 @@ ORDER = "CHAOS_START"
 
 
 def main() -> None:
-    """Install the tracer before anything of ours is imported, then be `coordinator`."""
+    """Install the tracer before importing any of the coordinator's modules, then run `coordinator`."""
     order = json.loads(os.environ.pop(ORDER))
-    # The shim is found through these.
+    # These let the coordinator find the shim.
     os.environ |= {"CHAOS_BIN": order["bin"], "PATH": f"{order['bin']}:{os.environ['PATH']}"}
     target = Target(**order["target"]) if order["target"] else None
     install(Path(order["trace"]), target, order["places"])

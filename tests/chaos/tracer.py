@@ -1,9 +1,9 @@
 """Sees every side effect of this process just before it happens, and kills the process before or after a chosen one.
 
-Python tells an audit hook of each file that is opened, renamed or deleted, and of each process that is started or
-signalled; nothing of what is tested is changed for it. `install` is called once, before the work begins. Each side
-effect is a line of JSON in the trace, and has a signature: its kind, what it is about with the names of this run taken
-out, and the innermost functions of ours that led to it.
+Python calls an audit hook for each file that is opened, renamed or deleted, and for each process that is started or
+signalled, so the tested code is unchanged. Call `install` once, before the work begins. Each side effect is a line of
+JSON in the trace and has a signature: its kind, what it affects (without names specific to this run), and the
+innermost functions of the coordinator that led to it.
 """
 
 import fcntl
@@ -20,17 +20,17 @@ from types import FrameType
 from typing import Any, Literal, cast
 
 Mode = Literal["before", "after", "orphan", "cut", "count"]
-"""When the kill comes. `before` and `after` the side effect. For a process that is started: `after` it has ended,
-`orphan` as it begins and goes on alone, `cut` together with it just before one of its own system calls. `count` kills
-nobody: it writes down what could be cut."""
+"""When to kill: `before` or `after` the side effect. For a started process: `after` it has ended, `orphan` when it
+begins, so that it continues alone, `cut` together with it just before one of its own system calls. `count` does not
+kill: it records what could be cut."""
 
 SHIM = Path(__file__).with_name("shim.py")
 SHIM_VARIABLE = "CHAOS_SHIM"
 PROGRAMS = ("git", "sh", "env", "nice", "rm")
-"""What the coordinator starts by a name that it looks up itself."""
+"""Programs that the coordinator looks up on the PATH itself."""
 FRAMES = 3
 _SHELLS = ("/runner.py", "/helper_process.py", "/session_record.py", "/files.py")
-"""Modules through which all of git, or every record, goes: their frames would tell nothing apart."""
+"""Modules through which all git commands, or all records, pass: their frames would not distinguish anything."""
 _LOCKS = {fcntl.LOCK_EX: "take", fcntl.LOCK_EX | fcntl.LOCK_NB: "try", fcntl.LOCK_UN: "release"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _PATHS = {
@@ -61,14 +61,14 @@ _NAMES = (
 )
 _DEVICES = ("/dev/null", "/dev/tty", "/dev/ptmx")
 _BELOW = "<below>"
-"""What is deleted with a whole directory has no name of its own: Python deletes it relative to the directory."""
+"""Stands for what is deleted with a whole directory: Python deletes it relative to the directory, not by full path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which side effect is chosen: the `occurrence`-th (from 1) of `signature`, or by `number` in the whole trace.
+    """The chosen side effect: the `occurrence`-th (from 1) of `signature`, or by `number` in the whole trace.
 
-    `cut` is the system call, counted from 1, that a process which is started does not come to.
+    `cut` is the system call, counted from 1, before which a started process is killed.
     """
 
     mode: Mode
@@ -77,12 +77,12 @@ class Target:
     number: int = 0
     cut: int = 0
     calls: str = ""
-    """Where `count` writes down the system calls of each process."""
+    """The file in which `count` records the system calls of each process."""
 
 
 @dataclass(slots=True)
 class Tracer:
-    """The state of the hook; `places` are texts with the name that stands for each of them."""
+    """The state of the hook; `places` maps texts to the names that replace them in signatures."""
 
     trace: int
     target: Target | None
@@ -92,7 +92,7 @@ class Tracer:
     is_struck: bool = False
 
     def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Number a side effect, note it, and kill if it is the chosen one."""
+        """Number and record a side effect, and kill if it is the chosen one."""
         if self.is_struck or (described := describe(event, arguments)) is None:
             return
         kind, text = described
@@ -137,7 +137,7 @@ class Tracer:
         sys.setprofile(self.die_at_next_step)
 
     def die_at_next_step(self, frame: FrameType, event: str, argument: object) -> None:
-        """Die at the first step that is none of the tracer's own: the side effect is over, and nothing else happened."""
+        """Die at the first step outside the tracer: the side effect has happened, and nothing after it."""
         if frame.f_code.co_filename != __file__:
             sys.setprofile(None)
             self.is_struck = True
@@ -148,23 +148,23 @@ _lock = threading.Lock()
 
 
 def install(trace: Path, target: Target | None, places: Mapping[str, str]) -> None:
-    """Trace this process from now on, into `trace`, and let `target` be its end."""
+    """Trace this process into `trace` from now on, and kill it at `target`."""
     descriptor = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     sys.addaudithook(Tracer(descriptor, target, places).hear)
 
 
 def die() -> None:
-    """End this process at once, as nothing can be done against."""
+    """Kill this process at once, with a signal that cannot be caught."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def describe(event: str, arguments: tuple[Any, ...]) -> tuple[str, str] | None:
-    """The kind of a side effect and what it is about; None for what changes nothing."""
+    """The kind of a side effect and what it affects; None if it changes nothing."""
     if event == "open":
         return ("write", _text(arguments[0])) if _will_write(arguments[0], arguments[2]) else None
     if event in _PATHS:
         paths = [_text(one) for one in arguments if not isinstance(one, int)]
-        # To make what is there, or remove what is not, changes nothing.
+        # Making what exists, or removing what does not, changes nothing.
         is_vain = bool(paths) and paths[0].startswith("/") and os.path.lexists(paths[0]) is (event == "os.mkdir")
         return None if is_vain and event in ("os.mkdir", "os.remove", "os.rmdir") else (_PATHS[event], " ".join(paths))
     if event == "subprocess.Popen":
@@ -179,13 +179,13 @@ def describe(event: str, arguments: tuple[Any, ...]) -> tuple[str, str] | None:
 def _will_write(path: object, flags: object) -> bool:
     if isinstance(path, int) or not isinstance(flags, int) or _text(path) in _DEVICES:
         return False
-    # A lock file that is there is only opened; what is done with it then is told of by itself.
+    # An existing lock file is only opened; what happens to it then is an event of its own.
     is_emptied = bool(flags & (os.O_TRUNC | os.O_APPEND))
     return bool(flags & _WRITING) and (is_emptied or not flags & os.O_CREAT or not os.path.lexists(_text(path)))
 
 
 def list_frames(frame: FrameType | None) -> Iterator[str]:
-    """The innermost functions of ours that `frame` is in, the innermost first."""
+    """The coordinator's innermost functions around `frame`, innermost first."""
     left = FRAMES
     while frame and left:
         place = frame.f_code.co_filename
@@ -198,11 +198,11 @@ def list_frames(frame: FrameType | None) -> Iterator[str]:
 
 
 def divert(arguments: tuple[Any, ...], target: Target, number: int) -> bool:
-    """Let the process that is about to start be started by the shim; False where it cannot.
+    """Have the shim start the process that is about to start; return False if it cannot.
 
-    The hook is handed the very list and mapping that the process will be started with. A program that the coordinator
-    looked up is the shim already, and needs its order; a shell can be told to go there; a name is looked up on the PATH
-    of that mapping.
+    The hook gets the actual list and mapping that the process will be started with, so it can change them. A program
+    that the coordinator looked up is already the shim and only needs its order; a shell's command line can be pointed
+    there; a bare name is looked up on the PATH of that mapping.
     """
     argv, environment = cast("list[str]", arguments[1]), arguments[3]
     programs, program = os.environ["CHAOS_BIN"], _text(argv[0])
@@ -219,7 +219,7 @@ def divert(arguments: tuple[Any, ...], target: Target, number: int) -> bool:
 
 
 def _list_argv(event: str, arguments: tuple[Any, ...]) -> list[str]:
-    """The words of a command, its program by its name alone if that was looked up."""
+    """The words of a command, with its program reduced to its name if that was looked up."""
     if event != "subprocess.Popen":
         return []
     program, *words = (_text(word) for word in arguments[1])
