@@ -1,4 +1,4 @@
-"""Runs many hostile cases in processes that are watched, and says what was tried and what held: `make fuzz`."""
+"""Runs many hostile cases in watched processes, and reports what was tried and every violation: `make fuzz`."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ from hostile_input import make_case
 from oracle import Judgement, judge
 
 SECONDS_A_CASE = 30
-"""A case that takes longer hangs; the slowest that were seen take a fiftieth of it."""
+"""A case that takes longer counts as hanging; the slowest seen takes a fiftieth of this."""
 SHOWN = 20
 SEED, COUNT = 20_240_301, 20_000
 HELD = (
@@ -28,7 +28,7 @@ HELD = (
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one case; `seconds` is how long judging it took."""
+    """The result of one case; `seconds` is how long judging it took."""
 
     number: int
     kind: str
@@ -38,7 +38,7 @@ class Result:
 
 @dataclass(slots=True)
 class Tally:
-    """What came of all cases."""
+    """The results of all cases."""
 
     results: list[Result] = field(default_factory=list[Result])
     lock: Lock = field(default_factory=Lock)
@@ -61,14 +61,14 @@ def try_case(seed: int, number: int) -> Result:
 
 
 def work(seed: int, numbers: range, pipe: Connection) -> None:
-    """Send the result of each case as soon as it is there, so that whoever waits knows which one hangs."""
+    """Send the result of each case as soon as it is available, so that the receiver knows which one hangs."""
     for number in numbers:
         pipe.send(try_case(seed, number))
     pipe.close()
 
 
 def watch(seed: int, numbers: range, tally: Tally) -> None:
-    """Have `numbers` worked in a process of their own, and begin anew behind each one that hangs or ends it."""
+    """Run the cases `numbers` in a child process, starting a new one after each case that hangs or ends the process."""
     context = get_context("spawn")
     while numbers:
         ours, theirs = context.Pipe(duplex=False)
@@ -76,7 +76,7 @@ def watch(seed: int, numbers: range, tally: Tally) -> None:
         worker.start()
         theirs.close()
         done = 0
-        # The process has to start first, which takes its time beside other work.
+        # The first wait includes the start of the process, which can be slow on a busy machine.
         with suppress(EOFError):
             while done < len(numbers) and ours.poll(SECONDS_A_CASE * (1 if done else 4)):
                 tally.add(ours.recv())
@@ -94,10 +94,10 @@ def watch(seed: int, numbers: range, tally: Tally) -> None:
 
 
 def run(seed: int, numbers: range) -> Tally:
-    """Try the cases of those `numbers` on all cores."""
+    """Run the cases `numbers` on all cores."""
     cores = os.cpu_count() or 1
     tally = Tally()
-    # One after the other dealt out, so that every process gets the same mixture.
+    # Dealt out round-robin, so that every process gets the same mix.
     threads = [Thread(target=watch, args=(seed, numbers[core::cores], tally)) for core in range(cores)]
     for thread in threads:
         thread.start()
@@ -107,7 +107,7 @@ def run(seed: int, numbers: range) -> Tally:
 
 
 def describe(seed: int, tally: Tally) -> Iterator[str]:
-    """What was tried and what came of it, as a table."""
+    """Yield the lines of a table of what was tried and the results."""
     outcomes = sorted({one.judgement.outcome for one in tally.results})
     counts = Counter((one.kind, one.judgement.outcome) for one in tally.results)
     kinds = sorted({one.kind for one in tally.results})
@@ -124,7 +124,7 @@ def describe(seed: int, tally: Tally) -> Iterator[str]:
 
 
 def write_down(seed: int, result: Result, folder: Path) -> Path:
-    """Keep the files of a case that went wrong, with what was wrong, in a directory of its own."""
+    """Save the files of a failed case and its violations in a new directory; return that directory."""
     place = folder / f"{seed}-{result.number}"
     case = make_case(seed, result.number)
     for path, data in case.files.items():
@@ -136,7 +136,7 @@ def write_down(seed: int, result: Result, folder: Path) -> Path:
 
 
 def main() -> int:
-    """Read FUZZ_SEED, FUZZ_FIRST and FUZZ_COUNT, run, print; 1 if anything did not hold."""
+    """Read FUZZ_SEED, FUZZ_FIRST and FUZZ_COUNT, run, and print the report; return 1 if there are violations."""
     seed, first, count = (
         int(os.environ.get(f"FUZZ_{name}") or usual) for name, usual in (("SEED", SEED), ("FIRST", 0), ("COUNT", COUNT))
     )

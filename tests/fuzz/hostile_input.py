@@ -1,4 +1,4 @@
-"""Makes hostile input from a seed: task files, configurations and the rest of what a repository lets people write."""
+"""Makes hostile input from a seed: task files, configurations and everything else that people write in a repository."""
 
 import random
 import re
@@ -18,9 +18,9 @@ TOP = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One hostile input: `files` by path, and variables; `seed` and `number` make it again.
+    """One hostile input: `files` by path, and environment variables; `seed` and `number` reproduce it.
 
-    `reader` says what reads it: `task`, `tasks` (all of `files` together), `settings`, `taskgraph` or `prompt`.
+    `reader` is what reads it: `task`, `tasks` (all of `files` together), `settings`, `taskgraph` or `prompt`.
     """
 
     kind: str
@@ -32,7 +32,7 @@ class Case:
 
 
 def make_case(seed: int, number: int) -> Case:
-    """The case of that `number`; the same for the same `seed` on any machine."""
+    """Make case `number`; it is the same for the same `seed` on any machine."""
     rng = random.Random(f"{seed}:{number}")
     kind = rng.choices(list(KINDS), [weight for weight, _, _ in KINDS.values()])[0]
     _, reader, make = KINDS[kind]
@@ -44,7 +44,7 @@ _Made = tuple[dict[str, bytes], dict[str, str]]
 
 
 def quote_yaml(text: str) -> str:
-    """`text` as a double-quoted YAML word, whatever it holds; halves of surrogate pairs stay as they are."""
+    """Write any `text` as a double-quoted YAML scalar; lone surrogates stay as they are."""
     escaped = "".join(
         f"\\{one}" if one in '"\\' else one if one.isprintable() or one > "\uffff" else f"\\u{ord(one):04x}"
         for one in text
@@ -53,7 +53,7 @@ def quote_yaml(text: str) -> str:
 
 
 def make_value(rng: random.Random) -> str:
-    """A value as it stands in a YAML file, most often one that nobody expects there."""
+    """A value as written in a YAML file, usually an unexpected one."""
     text = rng.choice(TEXTS)
     choice = rng.random()
     if choice < 0.4:
@@ -83,7 +83,7 @@ def read_examples(rng: random.Random) -> list[bytes]:
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
-    """`data` with some of it changed, as by a slip, a broken disk, or somebody who wishes us ill."""
+    """Change parts of `data`, as by a typo, a broken disk or an attacker."""
     for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
         data = rng.choice(MUTATIONS)(data, rng)
     return data
@@ -116,7 +116,7 @@ def _flip(data: bytes, rng: random.Random) -> bytes:
 
 
 def _revalue(data: bytes, rng: random.Random) -> bytes:
-    """Another value for one key, or another item."""
+    """Replace the value of one key, or one list item."""
     places = list(re.finditer(rb"(?m)(?<=:)[^\n\r]*|(?<=- )[^\n\r]*", data))
     if not places:
         return data
@@ -146,7 +146,7 @@ MUTATIONS: Sequence[Callable[[bytes, random.Random], bytes]] = (
 
 
 def make_front_matter(rng: random.Random) -> str:
-    """Lines of `key: value`, a few of them as they should be."""
+    """Lines of `key: value`, a few of them valid."""
     more = rng.sample(TASK_KEYS[3:], k=rng.randint(0, 5)) if rng.random() < 0.9 else rng.choices(TASK_KEYS, k=3)
     keys = ["id", "name", *more]
     rng.shuffle(keys)
@@ -171,7 +171,7 @@ def _make_entry(key: str, rng: random.Random, usual: float) -> str:
 
 
 def make_task_text(rng: random.Random) -> str:
-    """A task file from the grammar, closed or not, with a body in which fences and headings meet."""
+    """A task file from the grammar, its front matter closed or not, with a body that mixes fences and headings."""
     body = "".join(f"{line}\n" for line in rng.choices(LINES, k=rng.randint(0, 14)))
     opening = rng.choice(("---", "---", "---", "--- ", "\ufeff---"))
     text = f"{opening}\n{make_front_matter(rng)}"
@@ -184,7 +184,7 @@ def make_task_text(rng: random.Random) -> str:
 
 
 def make_settings_text(rng: random.Random) -> str:
-    """A configuration along the schema, in which values are what the schema says or anything else."""
+    """A configuration that follows the schema, with values of the right type or anything else."""
     parts = _properties(_SCHEMA).items()
     usual = rng.choice((0.3, 0.9, 1))
     return "".join(_make_property(name, part, rng, 0, usual) for name, part in parts if rng.random() < 0.2)
@@ -200,7 +200,7 @@ def _properties(part: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def list_keys(part: Mapping[str, Any] | None = None, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Every key of the configuration, sections and what is in them."""
+    """Every key of the configuration: sections and the keys in them."""
     found: list[tuple[str, ...]] = []
     for name, inner in _properties(_SCHEMA if part is None else part).items():
         found += [(*above, name), *list_keys(inner, (*above, name))]
@@ -216,7 +216,7 @@ def _make_property(name: str, part: Mapping[str, Any], rng: random.Random, depth
 
 
 def _make_fitting(name: str, part: Mapping[str, Any], rng: random.Random) -> str:
-    """A value of the type that the schema names, most often one that could be meant."""
+    """A value of the schema's type, usually a plausible one."""
     if name in MEANT and rng.random() < 0.8:
         return rng.choice(MEANT[name])
     if "enum" in part:
@@ -236,11 +236,11 @@ def _make_fitting(name: str, part: Mapping[str, Any], rng: random.Random) -> str
 
 
 def make_variables(rng: random.Random) -> dict[str, str]:
-    """`COORDINATOR_*` variables, most of which name a key."""
+    """`COORDINATOR_*` variables, most of them named after a key."""
     names = ["__".join(key).upper() for key in rng.choices(list_keys(), k=rng.randint(1, 4))]
     if rng.random() < 0.3:
         names.append(rng.choice(("VERIFY__X", "__", "RETRY__", "ROLES__REVIEW", "AGENT__MODELS__X", "NOBODY")))
-    # The system hands on no NUL, and what is no UTF-8 as halves of surrogate pairs.
+    # Environment variables contain no NUL, and bytes that are not UTF-8 appear as lone surrogates.
     return {f"COORDINATOR_{name}": rng.choice((make_value(rng), "\udcff")).replace("\0", "") for name in names}
 
 
@@ -258,7 +258,7 @@ def make_toml(rng: random.Random) -> str:
 
 
 def make_prompt(rng: random.Random) -> str:
-    """A prompt's text, with placeholders that are known, unknown, or never closed."""
+    """A prompt text with known, unknown and unclosed placeholders."""
     text = SHIPPED[rng.choice(tuple(SHIPPED))]
     words = [f"${name}" for names in PLACEHOLDERS.values() for name in names]
     odd = ("$", "$$", "${", "${}", "${id", "${id}}", "$ID", "$nobody", "${" + "a" * 2000, "${\x1b[2J}", "$é")
@@ -278,7 +278,7 @@ def _make_written_task(rng: random.Random) -> _Made:
 
 
 def _make_tasks(rng: random.Random) -> _Made:
-    """Several task files, whose ids and dependencies clash, miss or close circles."""
+    """Several task files with duplicate ids, missing dependencies or cycles."""
     files: dict[str, bytes] = {}
     words = [*"abcde", "A", "a/b", "a-b", "caf\xe9", "CAF\xc9", "\ufb01x", "fix", "\u0430", "a" * 150]
     words += rng.choice(((), rng.choices(TEXTS, k=3)))
@@ -317,7 +317,7 @@ def _make_one_hostile_value(rng: random.Random) -> _Made:
 
 
 def write_key(key: Sequence[str], value: str) -> str:
-    """A configuration in which `value` stands at `key`, and nothing else stands."""
+    """A configuration that sets only `key`, to `value`."""
     *above, last = key
     head = "".join(f"{'  ' * depth}{name}:\n" for depth, name in enumerate(above))
     return f"{head}{'  ' * len(above)}{last}: {value}\n"

@@ -1,4 +1,4 @@
-"""A real repository that takes any file, what the command line says of it, and what that leaves behind."""
+"""A real repository that accepts any file, the command line's output for it, and checks that nothing is left behind."""
 
 import hashlib
 import io
@@ -27,7 +27,7 @@ SAID = re.compile(r"(?P<path>[^:]*?)(?::(?P<line>\d+))?: (?P<warning>warning: )?
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a command ended with and printed, both streams together."""
+    """A command's exit code and output, both streams together."""
 
     code: int
     lines: tuple[str, ...]
@@ -53,9 +53,9 @@ class Ground:
         self.commit({"coordinator.yaml": SETTINGS, "tasks/good.md": GOOD})
 
     def commit(self, files: Mapping[str, bytes | str | None], modes: Mapping[str, str] | None = None) -> None:
-        """Commit `files` (None: taken away), however many and whatever they are, and check that out.
+        """Commit `files` (None removes one), however many and whatever they are, and check out the commit.
 
-        A link's content is where it leads, a submodule's any commit.
+        A symlink's content is its target, a submodule's any commit id.
         """
         stream = io.BytesIO()
         stream.write(b"commit refs/heads/main\ncommitter A <a@b.c> 1700000000 +0000\ndata 0\n")
@@ -81,7 +81,7 @@ class Ground:
         file.write_bytes(data)
 
     def look(self) -> dict[str, str]:
-        """Everything that is there, in the checkout, in git's directory and beside the repository, with its content."""
+        """Map every path in the checkout, in the git directory and next to the repository to a digest of its content."""
         found: dict[str, str] = {}
         for place, folders, files in os.walk(self.top.parent):
             for name in (*folders, *files):
@@ -91,7 +91,7 @@ class Ground:
         return found
 
     def call(self, *arguments: str) -> Said:
-        """What the command line makes of the repository, as `main` runs it, but in this process."""
+        """Call the command line on the repository as `main` does, but in this process."""
         out = io.StringIO()
         with redirect_stdout(out), redirect_stderr(out):
             result = CliRunner().invoke(app, [*arguments, str(self.top)], standalone_mode=False)
@@ -102,7 +102,7 @@ class Ground:
         return Said(int(code), tuple((result.output + out.getvalue()).splitlines()))
 
     def load(self) -> tuple[Fault, ...]:
-        """The faults that keep a run from beginning; none if it could begin."""
+        """The faults that keep a run from starting; empty if it could start."""
         try:
             load_project(self.top)
         except InputError as error:
@@ -110,7 +110,7 @@ class Ground:
         return ()
 
     def refuse(self) -> Said:
-        """What `validate` says of what must be refused; everything that reads it must refuse it, and leave no trace."""
+        """Assert that every reader refuses the repository and changes nothing; return the output of `validate`."""
         before = self.look()
         checked, tried, faults = self.call("validate"), self.call("run", "--dry-run"), self.load()
         assert (checked.code, tried.code) == (2, 2), (checked, tried)
@@ -121,7 +121,8 @@ class Ground:
         return checked
 
     def accept(self) -> Said:
-        """What `validate` says of what must be taken, perhaps with warnings; looking at it leaves no trace either."""
+        """Assert that every reader accepts the repository, perhaps with warnings, and changes nothing; return `validate`'s
+        output."""
         before = self.look()
         checked, tried = self.call("validate"), self.call("run", "--dry-run")
         assert (checked.code, tried.code, self.load()) == (0, 0, ()), (checked, tried)
@@ -131,5 +132,5 @@ class Ground:
 
 
 def is_clear(line: str) -> bool:
-    """Whether a line that a person reads can be shown, is short enough, and is no part of a traceback."""
+    """Whether a line meant for the user is printable, short enough, and not part of a traceback."""
     return line.isprintable() and 0 < len(line) < LONGEST_MESSAGE + 300 and "Traceback" not in line

@@ -1,4 +1,4 @@
-"""The words that hostile input is made of: values that nobody expects, and the usual ones among them."""
+"""The words that hostile input is made of: unexpected values, and the usual ones among them."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Judges what our readers made of one hostile input, by rules that share no code with them."""
+"""Judges how the coordinator's readers handled one hostile input, by rules that share no code with them."""
 
 import posixpath
 import sys
@@ -30,19 +30,19 @@ from tasks_lib.taskfile.parsing import (
 
 LONGEST_MESSAGE = 500
 LONGEST_PART = 255 - len(".lock")
-"""Bytes of one part of a path, where git puts a lock file beside it."""
+"""Bytes of one path component, leaving room for the lock file that git puts next to it."""
 BODY = "It went well.\n\n## A heading\n```\nan open fence\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`outcome` is `read`, `refused`, `no task file` or `not UTF-8`; `violations` are what must not be, a line each."""
+    """`outcome` is `read`, `refused`, `no task file`, `not UTF-8` or `broken`; `violations` has a line for each violation."""
 
     outcome: str
     violations: tuple[str, ...] = ()
 
 
-"".encode("utf-8-sig")  # Python loads a codec when it is first used, which would look like a case touching the disk.
+"".encode("utf-8-sig")  # Python loads a codec on first use, which would look like a case that touches the disk.
 _watched = threading.local()
 _is_hooked = False
 
@@ -55,8 +55,8 @@ def _note(event: str, arguments: tuple[object, ...]) -> None:
 
 @contextmanager
 def noting_side_effects() -> Generator[list[str]]:
-    """Collect what this thread does to files, processes and the network while the block runs."""
-    global _is_hooked  # noqa: PLW0603 - A hook cannot be taken away, so there is one for the whole process.
+    """Collect this thread's operations on files, processes and the network while the block runs."""
+    global _is_hooked  # noqa: PLW0603 - A hook cannot be removed, so there is one for the whole process.
     if not _is_hooked:
         sys.addaudithook(_note)
         _is_hooked = True
@@ -69,7 +69,7 @@ def noting_side_effects() -> Generator[list[str]]:
 
 
 def judge(case: Case) -> Judgement:
-    """Let the case's reader read it; whatever is not a value or a well-formed InputError is a violation."""
+    """Have the case's reader read it; anything but a value or a well-formed InputError is a violation."""
     with noting_side_effects() as events:
         try:
             found = READERS[case.reader](case)
@@ -85,7 +85,7 @@ def judge(case: Case) -> Judgement:
 
 
 def find_malformed(faults: Iterable[Fault], case: Case) -> Iterator[str]:
-    """What is wrong with the faults themselves."""
+    """Yield what is wrong with the faults themselves."""
     has_any = False
     for fault in faults:
         has_any = True
@@ -105,7 +105,7 @@ def find_malformed(faults: Iterable[Fault], case: Case) -> Iterator[str]:
 
 
 def is_safe(name: str) -> bool:
-    """Whether `name` can be a branch and a directory below `.worktrees` on any system, and nothing else."""
+    """Whether `name` is valid as a branch and as a directory below `.worktrees` on any system, and nothing else."""
     place = f".worktrees/feat/{name}"
     parts = name.split("/")
     return (
@@ -151,7 +151,7 @@ def _find_wrong_values(task: Task, data: bytes) -> Iterator[str]:
 
 
 def _find_wrong_edits(task: Task, data: bytes) -> Iterator[str]:
-    """Every edit that the coordinator makes must work on what was read, and change nothing else."""
+    """Every edit by the coordinator must work on a task file that was read, and change nothing else in it."""
     text = decode(data)
     for status in Status:
         what = f"status {status}"
@@ -196,7 +196,7 @@ def _check_section(heading: str, task: Task, text: str, new: str) -> Iterator[st
         yield f"{heading}: reads back otherwise"
     for other in ("Notes", "Summary", "Description"):
         kept, found = get_section(text, other), get_section(new, other)
-        # A fence that is open at the end of the file is closed before anything is put below it.
+        # A fence still open at the end of the file is closed before anything is appended.
         is_closed = kept is not None and found is not None and found.startswith(kept) and _is_fence(found[len(kept) :])
         if other != heading and found != kept and not is_closed:
             yield f"{heading}: changes {other}"
@@ -217,7 +217,7 @@ def _is_fence(line: str) -> bool:
 
 
 def _cut_body(text: str) -> str:
-    """What stands below the front matter."""
+    """The text below the front matter."""
     lines = text.split("\n")
     marks = (number for number, line in enumerate(lines[1:], 1) if line.rstrip(" \t\r") == "---")
     closing = next(marks)
@@ -225,7 +225,7 @@ def _cut_body(text: str) -> str:
 
 
 def difference(old: str, new: str) -> tuple[list[str], list[str]]:
-    """The lines of both texts that are left when equal ones are taken off both ends."""
+    """The lines of both texts that remain after removing equal ones from both ends."""
     before, after = old.split("\n"), new.split("\n")
     shortest = min(len(before), len(after))
     first = next((at for at in range(shortest) if before[at] != after[at]), shortest)
@@ -258,13 +258,13 @@ def _read_configuration(case: Case) -> Judgement:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return Judgement("not UTF-8")  # Whoever reads the file says so; see the tests on whole repositories.
+        return Judgement("not UTF-8")  # The code that reads the file reports this; see the tests on whole repositories.
     settings = read_settings(text, "coordinator.yaml", case.environment)
     return Judgement("read", tuple(find_wrong_settings(settings)))
 
 
 def find_wrong_settings(settings: Settings) -> Iterator[str]:
-    """What could leave its place, become an option or hang, in settings that were taken."""
+    """Yield accepted settings that could escape their directory, be taken for an option, or cause a hang."""
     paths = (*settings.keep, *settings.copy_paths, *settings.setup_key, *settings.prompts.values())
     yield from _find_wrong_paths((*paths, settings.tasks_dir or "tasks"))
     for name in (settings.target or "main", f"{settings.branch_prefix}x"):

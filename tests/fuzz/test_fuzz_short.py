@@ -1,4 +1,4 @@
-"""The short form of `make fuzz`, and that its judge would see what it looks for."""
+"""The short form of `make fuzz`, and proofs that its judge detects what it looks for."""
 
 import random
 
@@ -41,7 +41,7 @@ def test_any_bytes_as_a_task_file_give_a_value_or_clear_faults(data: bytes, seed
 def test_every_key_takes_or_refuses_every_hostile_value() -> None:
     wrong: list[str] = []
     for number, key in enumerate(list_keys()):
-        # Each key has its share of the texts in every way that a text can stand there, and all of the snippets.
+        # Each key gets a share of the texts, in every form that a text can take there, and all of the snippets.
         words = [f'"{text}"' for text in TEXTS[number % 7 :: 7] if text.isprintable() and not set(text) & {'"', "\\"}]
         for value in (*SNIPPETS, *words, *(f"[{word}]" for word in words), *(f"{{x: {word}}}" for word in words)):
             case = Case("key", "settings", 0, 0, {"coordinator.yaml": encode(write_key(key, value))})
@@ -69,12 +69,12 @@ def test_the_judge_sees_what_it_looks_for() -> None:
         map(is_safe, ("../x", "-x", "a/.b", "a//b", "x.lock", "@", "a\tb", "cafe\u0301", "\u202e", "x" * 251))
     )
     assert difference("a\nb\nc", "a\nx\ny\nc") == (["b"], ["x", "y"])
-    with noting_side_effects() as events, open(__file__, "rb"):  # noqa: PTH123 - The hook hears of `open` itself.
+    with noting_side_effects() as events, open(__file__, "rb"):  # noqa: PTH123 - The hook gets the event of `open` itself.
         pass
     assert len(events) == 1
 
 
 def test_the_judge_sees_an_exception_of_another_kind() -> None:
-    # A configuration is looked for among the files, and there is none.
+    # The reader looks for a configuration among the files, and there is none.
     found = judge(Case("odd", "settings", 0, 0, {}))
     assert (found.outcome, found.violations[0].split()[0]) == ("broken", "KeyError")

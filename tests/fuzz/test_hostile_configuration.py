@@ -1,4 +1,4 @@
-"""A configuration that nobody should write: every key, every form of file, and the variables above it."""
+"""Hostile configurations: every key, every form of file, and the variables that override it."""
 
 import os
 
@@ -16,7 +16,7 @@ VARIABLES = (
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Ground:
-    """A repository for tests that write nothing but its configuration, and do not commit it."""
+    """A repository for tests that only write its configuration, without committing it."""
     return Ground(tmp_path_factory.mktemp("hostile") / "repository")
 
 
@@ -25,7 +25,7 @@ def test_a_hostile_value_of_a_key_is_refused_in_clear_lines_or_is_harmless(
     checkout: Ground, key: tuple[str, ...]
 ) -> None:
     number = KEYS.index(key)
-    # One of them for each key; that every key stands all of them is tested where no repository is needed.
+    # One of them per key; a test that needs no repository tries all of them on every key.
     words = [quote_yaml(text) for text in TEXTS[number % 30 :: 30]]
     values = ["&a [*a]", (SNIPPETS[number % len(SNIPPETS)], words[0], f"[{', '.join(words)}]")[number % 3]]
     refused = 0
@@ -48,7 +48,7 @@ def test_a_task_folder_is_never_looked_for_where_it_cannot_be(checkout: Ground, 
     checkout.write("coordinator.yaml", encode(f"tasks_dir: {quote_yaml(path)}\n"))
     said = checkout.refuse()
     assert len(said.lines) == 2
-    # `-x` could be a folder; the others could not.
+    # `-x` could be a folder name; the others could not.
     assert said.lines[0].startswith(
         'The folder "-x" cannot be' if path == "-x" else "coordinator.yaml:1: tasks_dir is "
     )
@@ -95,7 +95,7 @@ def test_a_configuration_that_is_a_link_to_elsewhere_is_refused(ground: Ground, 
     said = ground.refuse()
     assert said.lines[0].startswith(f"{name}: ")
     assert "secret" not in "".join(said.lines)
-    # A bare clone has no checkout, and reads the commit.
+    # A bare clone has no checkout, so the commit is read.
     ground.git.run("config", "core.bare", "true")
     assert f"{name}: is a link, a folder or a submodule on main" in str(ground.load()[0])
 
@@ -144,7 +144,7 @@ def test_a_hostile_taskgraph_configuration_is_refused(ground: Ground, text: str,
 def test_a_hostile_variable_is_refused_in_clear_lines(
     checkout: Ground, monkeypatch: pytest.MonkeyPatch, number: int, name: str
 ) -> None:
-    checkout.write("coordinator.yaml", b"")  # Whatever a test before has left there would be refused too.
+    checkout.write("coordinator.yaml", b"")  # A configuration left by an earlier test would be refused too.
     for text in VARIABLES[number % 3 :: 3]:
         monkeypatch.setenv(f"COORDINATOR_{name}", text)
         said = checkout.refuse()

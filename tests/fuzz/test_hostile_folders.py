@@ -1,4 +1,4 @@
-"""Folders that are none, links that lead out, names that cannot be written, and very many files."""
+"""Folders that are not directories, links that lead outside, names that cannot be written, and very many files."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def test_a_task_folder_that_became_a_link_in_the_checkout_alone_is_refused(groun
     (ground.top / "tasks").symlink_to("../outside")
     said = ground.call("validate")
     assert (said.code, "tasks is a symbolic link" in said.lines[0]) == (2, True)
-    # A run works what is committed, and so it is not concerned.
+    # A run reads what is committed, so it is not affected.
     assert ground.load() == ()
 
 
@@ -145,7 +145,7 @@ def make_right(number: int) -> str:
 
 @contextmanager
 def counting() -> Generator[dict[str, int]]:
-    """Count the calls of functions and the processes that are started while the block runs."""
+    """Count function calls and started processes while the block runs."""
     counts = {"calls": 0, "processes": 0}
 
     def note(_frame: object, event: str, argument: object) -> None:

@@ -1,4 +1,4 @@
-"""Task files that nobody should write: each is refused with one clear line, and nothing is made."""
+"""Hostile task files: each is refused with one clear line, and nothing is created."""
 
 import json
 import unicodedata
@@ -66,7 +66,7 @@ CONTENTS: dict[str, tuple[bytes, int, str]] = {
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> Said:
-    """What is said of all of them in one repository, where every file has its own path."""
+    """The output for all of them in one repository, where every file has its own path."""
     ground = Ground(tmp_path_factory.mktemp("hostile") / "repository")
     files = {
         f"tasks/id-{name}.md": encode(f"---\nid: {quote_yaml(text)}\nname: n\n---\n") for name, text in IDS.items()
@@ -82,7 +82,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Said:
     assert checked.code == 2
     assert len(faults) == 101
     assert ground.look() == before
-    # All of them, as the bounded output has only the first hundred.
+    # All faults, as the bounded output has only the first hundred.
     every = json.loads("\n".join(checked.lines))["faults"]
     lines = [f"{one['path']}:{one['line']}: {one['message']}" for one in every]
     assert found.lines[-2].partition("… ")[2].startswith(f"and {len(lines) - 100} more from here on")
