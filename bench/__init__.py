@@ -1,1 +1,1 @@
-"""Measures what the project promises, and prints the truth."""
+"""Measures the project's performance promises, and prints the figures as they are."""

@@ -1,4 +1,4 @@
-"""Runs the benchmarks that are named, or all, and prints their figures; a target that is missed is said, not hidden."""
+"""Runs the named benchmarks, or all, and prints their figures, including any missed targets."""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ BENCHMARKS: Mapping[str, Callable[[], str]] = {
 
 
 def main() -> None:
-    """Print each benchmark's figures as soon as they are there."""
+    """Print each benchmark's figures as soon as they are available."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Print the benchmarks' figures.")
     parser.add_argument("names", nargs="*", metavar="name", help=f"one of {', '.join(BENCHMARKS)}; all without any")
     names: list[str] = parser.parse_args().names

@@ -1,4 +1,4 @@
-"""Drives sessions of opencode in the barest way that works: create, prompt, wait; the floor of what they cost."""
+"""Drives opencode sessions with the minimum that works (create, prompt, wait), as the floor of their cost."""
 
 import asyncio
 import json
@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 
 BOOTS = 2
-"""How many sessions begin at a time, as the coordinator has it."""
+"""How many sessions start at a time, as in the coordinator."""
 USER = "opencode"
 
 
 async def drive(url: str, password: str, role: str, model: str, prompts: Mapping[Path, str]) -> None:
-    """Prompt one session in each directory, and return when all are idle; nothing is checked and nothing recorded."""
+    """Prompt one session in each directory and return when all are idle, without checking or recording anything."""
     provider, _, name = model.partition("/")
     async with httpx.AsyncClient(base_url=url, auth=(USER, password), timeout=None) as client:
         driver = _Driver(client, {"agent": role, "model": {"providerID": provider, "modelID": name}})

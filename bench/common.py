@@ -1,4 +1,4 @@
-"""Makes what the benchmarks run on: repositories with graphs, agents that only commit, a coordinator to work them."""
+"""Shared by the benchmarks: makes repositories with graphs and agents that only commit, and runs a coordinator."""
 
 import os
 import shutil
@@ -21,23 +21,23 @@ STOP_SECONDS = 60
 SHARED_MACHINE = "Times hang on the machine and on what else it does; read the ratios and not the seconds."
 
 Edges = Mapping[str, Sequence[str]]
-"""The ids that each node depends on, each id a key, prerequisites first."""
+"""Maps every node id to the ids it depends on, prerequisites first."""
 
 
 class BrokenRunError(Exception):
-    """A run did not end as it should, so there is nothing to measure; the message holds the end of its output."""
+    """A run did not end as it should, so there is nothing to measure; the message contains the end of its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A place for one measurement: a repository, its agent, and where the agent marks that it began and ended."""
+    """The directory of one measurement: a repository, its agent, and files by which the agent marks start and end."""
 
     home: Path
     repository: Path
     agent: Path
 
     def began(self, node: str) -> float:
-        """When the agent of `node` was started, in seconds since the epoch."""
+        """When the agent of `node` started, in seconds since the epoch."""
         return (self.home / "began" / node).stat().st_mtime
 
     def ended(self, node: str) -> float:
@@ -45,14 +45,14 @@ class Field:
         return (self.home / "ended" / node).stat().st_mtime
 
     def count_began(self) -> int:
-        return len(os.listdir(self.home / "began"))  # noqa: PTH208 - It is asked often, and Path objects cost more.
+        return len(os.listdir(self.home / "began"))  # noqa: PTH208 - Called often, and Path objects cost more.
 
 
 @contextmanager
 def lay_out(edges: Edges, files: int, *, pause: str = "") -> Generator[Field]:
-    """A repository of `files` files and one task file a node, in a temporary directory that goes with the block.
+    """Make a repository of `files` files and one task file per node, in a temporary directory deleted after the block.
 
-    `pause` is shell that the agents run before they commit, with their id in `$id` and this directory in `$home`.
+    `pause` is shell code that agents run before they commit, with their id in `$id` and this directory in `$home`.
     """
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as name:
         field = Field(Path(name), Path(name) / "repository", Path(name) / "agent")
@@ -64,7 +64,7 @@ def lay_out(edges: Edges, files: int, *, pause: str = "") -> Generator[Field]:
 
 
 def write_agent(field: Field, pause: str) -> None:
-    """The marks are empty files, whose times need no process of their own."""
+    """Write the agent script. Its marks are empty files, since their mtimes need no extra process."""
     field.agent.write_text(
         f'#!/bin/sh\nset -e\nid=$COORDINATOR_TASK_ID home="{field.home}"\n'
         ': > "$home/began/$id"\n'
@@ -78,7 +78,7 @@ def write_agent(field: Field, pause: str) -> None:
 
 
 def write_repository(field: Field, edges: Edges, files: int) -> None:
-    """One commit on the target branch, with an identity in the repository's own configuration."""
+    """Make one commit on the target branch, with an identity in the repository's own configuration."""
     top = field.repository
     (top / "tasks").mkdir(parents=True)
     for number in range(files):
@@ -101,9 +101,10 @@ def write_repository(field: Field, edges: Edges, files: int) -> None:
 
 
 def import_branches(field: Field, branches: Mapping[str, str], files: int, changes: int) -> Mapping[str, str]:
-    """Make each branch of `branches` (by node) with one commit on the target, and say by node what its commit is.
+    """Make each of `branches` (keyed by node) with one commit on the target; return the commits by node.
 
-    Each adds a file and changes `changes - 1` of the repository's `files`, in different directories, none twice.
+    Each adds a file and changes `changes - 1` of the repository's `files`, in different directories; no two branches
+    change the same file. Raises ValueError if there are too few files.
     """
     if len(branches) * (changes - 1) > files:
         raise ValueError(f"{files} files are too few for {len(branches)} branches of {changes - 1} each")
@@ -126,7 +127,7 @@ def import_branches(field: Field, branches: Mapping[str, str], files: int, chang
 
 @contextmanager
 def copy_repository(field: Field, name: str) -> Generator[Path]:
-    """A bare copy of the field's repository, with its identity, that goes with the block."""
+    """Make a bare copy of the field's repository, with its identity; it is deleted after the block."""
     top = field.home / f"{name}.git"
     git(field.home, "clone", "--quiet", "--mirror", str(field.repository), str(top))
     set_identity(top)
@@ -152,7 +153,7 @@ def name_file(number: int) -> str:
 
 
 def git(directory: Path, *arguments: str, stdin: str | None = None) -> str:
-    """Standard output of a git command, stripped; raises CalledProcessError when it fails."""
+    """Return a git command's standard output, stripped; raises CalledProcessError if it fails."""
     done = subprocess.run(["git", *arguments], cwd=directory, input=stdin, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
@@ -163,9 +164,9 @@ def coordinate(
     watch: Callable[[], None] | None = None,
     on_start: Callable[[int], None] | None = None,
 ) -> RunView:
-    """Work the field's graph by `coordinator run` with a server of its own; returns what it wrote of itself.
+    """Run the field's graph with `coordinator run` and its own server; return the run's view from `run.json`.
 
-    `watch` is called about twenty times a second meanwhile, `on_start` once with the coordinator's process id. Raises
+    `watch` is called about twenty times a second during the run, `on_start` once with the coordinator's pid. Raises
     BrokenRunError unless every node completed.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "GIT_"))}
@@ -197,7 +198,7 @@ def coordinate(
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
-    """End a coordinator that still runs, the gentle way first: it ends its agents and its server itself."""
+    """End a coordinator that is still running, with SIGTERM first so that it ends its agents and server itself."""
     if process.poll() is not None:
         return
     process.terminate()
@@ -209,7 +210,7 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def describe_machine() -> str:
-    """What absolute times were taken on, as a sentence."""
+    """Describe the machine of the measurements in a sentence, to qualify absolute times."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), machine())
@@ -218,5 +219,5 @@ def describe_machine() -> str:
 
 
 def judge(value: float, target: float) -> str:
-    """`met` or `missed`, with the target that `value` should not pass."""
+    """State the target that `value` should not exceed, and whether it is met or missed."""
     return f"target at most {target:g}: {'met' if value <= target else 'missed'}"

@@ -1,4 +1,4 @@
-"""Measures how soon a node's agent has its first prompt after the work that it waited for has landed."""
+"""Measures how soon a node's agent gets its first prompt after its prerequisite has landed."""
 
 import errno
 import os
@@ -14,26 +14,26 @@ from bench.common import SHARED_MACHINE, TARGET_BRANCH, Edges, Field, coordinate
 SESSIONS = 30
 FILES = 20_000
 SPREAD_STEPS = 3
-"""Nodes of each chain whose agents take times of their own; the first has nothing before it."""
+"""Nodes of each chain whose agents take random times; the first has no prerequisite."""
 SECONDS = (2.0, 20.0)
 SEED = 1
 TARGET = 3.0
 LATE_SECONDS = 1.0
-"""How long the gate stands open, for agents that have marked their start and not reached it."""
+"""How long the gate stays open for agents that have marked their start but not reached it."""
 GATED = f"step-{SPREAD_STEPS}"
 LAST = f"step-{SPREAD_STEPS + 1}"
 
 
 @dataclass(frozen=True, slots=True)
 class HandOvers:
-    """Seconds from a landing to the first prompt of what waited for it: with landings spread, and all at once."""
+    """Seconds from a landing to the dependent's first prompt, for landings spread over time and all at once."""
 
     spread: tuple[float, ...]
     at_once: tuple[float, ...]
 
 
 def run() -> str:
-    """Work one graph of chains and say how long the hand-overs took; takes a few minutes."""
+    """Run one graph of chains and report how long the hand-overs took; takes a few minutes."""
     found = measure()
     low, high = SECONDS
     return "\n".join(
@@ -55,15 +55,15 @@ def tell(what: str, waits: Sequence[float]) -> str:
 
 
 def find_p95(waits: Sequence[float]) -> float:
-    """The 95th percentile, interpolated within what was seen."""
+    """The 95th percentile, interpolated within the observed range."""
     return quantiles(waits, n=20, method="inclusive")[-1]
 
 
 def measure() -> HandOvers:
-    """Work as many chains as there are sessions, so that no node ever waits for a session but its own chain's.
+    """Run as many chains as there are sessions, so that no node ever waits for a session of another chain.
 
-    The first agents of a chain take drawn times, which spreads the landings. Those of the step after wait until all
-    of that step were started, and then end together; on them the last step waits.
+    The first agents of a chain take random times, which spreads the landings. The agents of the next step wait until
+    all of that step have started, and then end together; the last step depends on them.
     """
     edges = chain_up()
     with lay_out(edges, FILES, pause=write_pause(edges)) as place:
@@ -80,14 +80,14 @@ def chain_up() -> Edges:
 
 
 def write_pause(edges: Edges) -> str:
-    """A shell line that makes each agent take its time; the gate is a pipe, so that waiting costs nothing."""
+    """Shell code that makes each agent take its time; the gate is a pipe, so that waiting costs nothing."""
     draw = random.Random(SEED)
     cases = [f"{node}) sleep {draw.uniform(*SECONDS):.2f};;" for node in edges if not node.endswith((GATED, LAST))]
     return "\n".join(['case "$id" in', *cases, f'*{GATED}) read -r _ < "$home/gate" || :;;', "esac"])
 
 
 class Gate:
-    """A named pipe that agents open to read, and that opens once every chain has come to it."""
+    """A named pipe that agents open for reading, and that opens once every chain has reached it."""
 
     def __init__(self, place: Field) -> None:
         self._began: Path = place.home / "began"
@@ -97,7 +97,7 @@ class Gate:
         os.mkfifo(self._path)
 
     def look(self) -> None:
-        """Open the gate when all have come; close it again, which lets them go, when none can be late any more."""
+        """Open the gate when all agents have started; close it, which releases them, once none can still be late."""
         if self._opened_at is None and len(list(self._began.glob(f"*{GATED}"))) == SESSIONS:
             self._open()
         elif self._writer is not None and self._opened_at and time.time() - self._opened_at > LATE_SECONDS:
@@ -108,22 +108,22 @@ class Gate:
         try:
             self._writer = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
         except OSError as error:
-            if error.errno != errno.ENXIO:  # Nobody has opened it to read yet: the next look tries again.
+            if error.errno != errno.ENXIO:  # No agent has opened it for reading yet: the next call tries again.
                 raise
         else:
             self._opened_at = time.time()
 
 
 def find_waits(place: Field, edges: Edges) -> dict[str, float]:
-    """Seconds from the landing of its prerequisite to the start of its agent, for each node that has one."""
+    """Seconds from the landing of its prerequisite to the start of its agent, for each node that has a prerequisite."""
     landed = find_landings(place.repository)
     return {node: place.began(node) - landed[above[0]] for node, above in edges.items() if above}
 
 
 def find_landings(repository: Path) -> dict[str, float]:
-    """When the merge commit of each node was written, in seconds since the epoch, by its loose object's time.
+    """When each node's merge commit was written, in seconds since the epoch, from its loose object's mtime.
 
-    A commit's own time has whole seconds only. Without a `verify` the head moves to it a few milliseconds later.
+    A commit's own time has only whole seconds. Without `verify`, the head moves to it a few milliseconds later.
     """
     told = git(
         repository, "log", "--first-parent", "--format=%H %(trailers:key=Task,valueonly,separator=)", TARGET_BRANCH

@@ -1,4 +1,4 @@
-"""Measures what a merge of ours costs, up to the head's move, above the three git commands that any merge needs."""
+"""Measures what a coordinator's merge, including the head's move, costs over the three git commands any merge needs."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,17 +17,17 @@ from tasks_lib.git.repository import Repository
 FILES = 20_000
 BRANCHES = 100
 CHANGED_FILES = 4
-"""Of each branch, in as many directories: three of them changed, one new; no two branches change the same."""
+"""Per branch, each in another directory: three changed, one new; no two branches change the same file."""
 ROUNDS = 5
 BATCH = 10
-"""So many merges by the one, then as many by the other: what else the machine does falls on both."""
+"""Merges by one side before the other does as many, so that other load on the machine affects both."""
 TARGET = 2.0
 BARE_REF = "refs/bench/bare"
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Milliseconds of each merge of one round."""
+    """Milliseconds of each merge in one round."""
 
     ours: tuple[float, ...]
     bare: tuple[float, ...]
@@ -38,7 +38,7 @@ class Times:
 
 
 def run() -> str:
-    """Merge the same branches by bare git and by the coordinator, round by round; takes a few minutes."""
+    """Merge the same branches with bare git and with the coordinator, round by round; takes a few minutes."""
     rounds = measure()
     lines = [
         f"Merging: {BRANCHES} branches of {CHANGED_FILES} files each onto one head, {FILES} files, no verify.",
@@ -54,7 +54,7 @@ def run() -> str:
 
 
 def measure() -> Sequence[Times]:
-    """Every round merges the same branches onto the same start, each side in a copy that holds nothing of the other."""
+    """In every round, merge the same branches onto the same start, each side in a copy without the other's objects."""
     names = [f"node-{number:03}" for number in range(BRANCHES)]
     with lay_out(dict.fromkeys(names, ()), FILES) as place:
         tips = import_branches(place, {name: f"feat/{name}" for name in names}, FILES, CHANGED_FILES)
@@ -94,7 +94,7 @@ def measure_call(work: Callable[[], None]) -> float:
 
 
 class Queue:
-    """The coordinator's own merging, without a run around it."""
+    """The coordinator's own merging, without a run."""
 
     def __init__(self, repository: Repository, objects: Objects, tips: Mapping[str, str]) -> None:
         reader = TaskReader(objects, "tasks", TARGET_BRANCH)
@@ -114,7 +114,7 @@ class Queue:
 
 
 def merge_bare(top: Path, tip: str, name: str) -> None:
-    """The same by git alone, with the head known beforehand."""
+    """Do the same with git alone, with the head known beforehand."""
     head = (top / BARE_REF).read_text(encoding="ascii").strip()
     tree = git(top, "merge-tree", "--write-tree", head, tip)
     commit = git(top, "commit-tree", tree, "-p", head, "-p", tip, "-m", f"Merge feat/{name}")

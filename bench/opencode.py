@@ -1,4 +1,4 @@
-"""Measures sessions of the real opencode with a scripted model, against a driver that only creates and prompts them."""
+"""Compares coordinator sessions of the real opencode, with a scripted model, to a driver that only prompts them."""
 
 import asyncio
 import json
@@ -36,9 +36,9 @@ GIGABYTE = 1e9
 
 @dataclass(slots=True)
 class Usage:
-    """The highest memory seen, in bytes, and the processor time of the coordinator and of opencode, in seconds.
+    """The highest memory seen, in bytes, and the CPU time of the coordinator and of opencode, in seconds.
 
-    `start` is how much of the coordinator's was used before the first model call: Python, Prefect, the graph.
+    `start` is the part of the coordinator's CPU time before the first model call: Python, Prefect, the graph.
     """
 
     memory: int = 0
@@ -49,7 +49,7 @@ class Usage:
 
 @dataclass(slots=True)
 class Calls:
-    """When the model was asked; what it answers is in the scripts."""
+    """The times of the model calls; the answers are in the scripts."""
 
     times: list[float] = field(default_factory=list[float])
 
@@ -60,12 +60,12 @@ class Calls:
 
     @property
     def wall(self) -> float:
-        """Seconds from the first question to the last."""
+        """Seconds from the first call to the last."""
         return self.times[-1] - self.times[0]
 
 
 def run() -> str:
-    """Drive the sessions bare and by the coordinator, in turns, and say how the two compare; takes some minutes."""
+    """Run the sessions with the bare driver and the coordinator in turns, and compare; takes some minutes."""
     program = find_program(None)
     bare: list[float] = []
     ours: list[tuple[float, Usage]] = []
@@ -99,7 +99,7 @@ def run() -> str:
 
 
 def make_steps(name: str) -> list[dict[str, Any]]:
-    """What one session does: reads, writes, runs and commits, in `CALLS` answers of the model."""
+    """The steps of one session: read, write, run and commit, in `CALLS` answers of the model."""
     file = f"work-{name}.txt"
     commands = [*(f"ls | wc -l; echo {number}" for number in range(CALLS - 5))]
     looks = [_call("bash", command=command, description="Look") for command in commands]
@@ -134,7 +134,7 @@ def configure(program: Path, url: str) -> dict[str, object]:
 
 
 def measure_bare(program: Path, count: int) -> float:
-    """Seconds that `count` sessions take when a driver only creates and prompts them, two beginning at a time."""
+    """Seconds that `count` sessions take with a driver that only creates and prompts them, two starting at a time."""
     calls = Calls()
     with ModelServer(calls.decide) as model, lay_out_worktrees(count) as (home, worktrees):
         asyncio.run(_drive_bare(program, model.url, home, worktrees))
@@ -144,7 +144,7 @@ def measure_bare(program: Path, count: int) -> float:
 
 
 async def _drive_bare(program: Path, url: str, home: Path, worktrees: Sequence[Path]) -> None:
-    """The server is started as the coordinator would start it, so that both have the same."""
+    """Drive the sessions on a server started as the coordinator would start it, so that both use the same."""
     settings = Settings.model_validate({"agent": configure(program, url)})
     environment = make_environment(home)
     backend = OpencodeBackend(settings, environment, home / "data", home, {}, home / "opencode.log", _open_nothing)
@@ -165,7 +165,7 @@ def _open_nothing(*_: object) -> Never:
 
 
 def make_environment(home: Path) -> dict[str, str]:
-    """What the server sees: programs, a home of its own, and who commits."""
+    """The server's environment: PATH, a home directory of its own, and the commit identity."""
     (home / "home").mkdir()
     person = {f"GIT_{who}_{what}": "bench@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     return {"PATH": os.environ["PATH"], "HOME": str(home / "home"), **person}
@@ -173,7 +173,7 @@ def make_environment(home: Path) -> dict[str, str]:
 
 @contextmanager
 def lay_out_worktrees(count: int) -> Generator[tuple[Path, list[Path]]]:
-    """A place, and `count` worktrees of one repository in it."""
+    """Yield a temporary directory and `count` worktrees of one repository in it."""
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as name:
         field_ = make_field(Path(name), "{}", 0)
         worktrees = [field_.home / "worktrees" / node for node in name_nodes(count)]
@@ -186,7 +186,7 @@ def lay_out_worktrees(count: int) -> Generator[tuple[Path, list[Path]]]:
 
 
 def measure_run(program: Path, count: int) -> tuple[float, Usage]:
-    """Seconds from the first model call to the last of a whole `coordinator run`, and what it used."""
+    """Seconds from the first to the last model call of a whole `coordinator run`, and the resources used."""
     calls = Calls()
     with ModelServer(calls.decide) as model, tempfile.TemporaryDirectory(prefix="bench-") as name:
         said = {"agent": configure(program, model.url), "review": {"when": "never"}}
@@ -200,7 +200,7 @@ def measure_run(program: Path, count: int) -> tuple[float, Usage]:
 
 
 def make_field(home: Path, configuration: str, count: int) -> Field:
-    """A repository of `FILES` files with `count` independent tasks, whose texts carry their scripts."""
+    """Make a repository of `FILES` files with `count` independent tasks, whose texts contain their scripts."""
     place = Field(home, home / "repository", home / "agent")
     (place.repository / "tasks").mkdir(parents=True)
     for number in range(FILES):
@@ -219,7 +219,7 @@ def make_field(home: Path, configuration: str, count: int) -> Field:
 
 @contextmanager
 def sampling(usage: Usage, calls: Calls) -> Generator[None]:
-    """Look at the processes below this one while the block runs."""
+    """Sample the processes below this one while the block runs."""
     is_over = threading.Event()
 
     def look() -> None:
@@ -239,7 +239,7 @@ def sampling(usage: Usage, calls: Calls) -> Generator[None]:
 
 
 def sample(usage: Usage, spent: dict[int, float]) -> None:
-    """Add what the processes hold and have used by now; `spent` is the processor time of each opencode by pid."""
+    """Update `usage` with current memory and CPU time of the processes; `spent` maps opencode pids to CPU time."""
     memory = 0
     for process in psutil.Process().children():
         with_servers = [process, *find_servers(process)]
@@ -260,7 +260,7 @@ def sample(usage: Usage, spent: dict[int, float]) -> None:
 
 
 def find_servers(coordinator: psutil.Process) -> list[psutil.Process]:
-    """The opencode servers that a coordinator started."""
+    """The opencode servers started by a coordinator."""
     return [one for one in _children(coordinator) if _is_server(one)]
 
 
@@ -273,8 +273,8 @@ def _is_server(process: psutil.Process) -> bool:
 
 
 def list_tools(server: psutil.Process) -> list[psutil.Process]:
-    """What the server's tools have started, but for a process that is not yet its own program: until then it shows the
-    server's memory, which is shared, as its own.
+    """The processes started by the server's tools, except those that have not yet called exec: until then, the
+    server's memory, which they share, would count as their own.
     """
     found: list[psutil.Process] = []
     for child in _children(server):

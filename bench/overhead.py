@@ -1,4 +1,4 @@
-"""Measures what the coordinator costs above the git commands that any worktree, merge and removal needs."""
+"""Measures what the coordinator costs over the git commands that any worktree, merge and removal needs."""
 
 import os
 import random
@@ -16,17 +16,17 @@ MEAN_PREREQUISITES = 2.0
 SESSIONS = 8
 SEED = 1
 REPOSITORIES = {"small": (50, 200, 2), "medium": (5_000, 40, 1)}
-"""Files in the repository, nodes of the graph, and how often the floor and the coordinator take turns.
+"""Files in the repository, nodes of the graph, and rounds in which floor and coordinator take turns.
 
-The medium graph is small because the floor makes and removes a worktree a node: on ext4, which passes over inodes that
-were freed lately, 200 of them take many minutes.
+The medium graph is small because the floor makes and removes a worktree per node: on ext4, which skips recently freed
+inodes, 200 of them take many minutes.
 """
 TARGET = 2.0
 HEAD_REF = "refs/bench/head"
 
 
 def run() -> str:
-    """Work one graph by bare git and by the coordinator, for each repository; takes a few minutes."""
+    """Run one graph with bare git and with the coordinator, for each repository; takes a few minutes."""
     lines = [
         f"Overhead: random graphs, {MEAN_PREREQUISITES:g} prerequisites a node, {SESSIONS} sessions,",
         "agents that only commit, no verify.",
@@ -46,7 +46,7 @@ def run() -> str:
 
 
 def draw_graph(nodes: int) -> Edges:
-    """A graph where every pair of nodes is joined alike often, the same each time."""
+    """Draw a graph in which every pair of nodes is equally likely to have an edge; it is the same each time."""
     draw = random.Random(SEED)
     names = [f"node-{number:03}" for number in range(nodes)]
     chance = 2 * MEAN_PREREQUISITES / (nodes - 1)
@@ -54,7 +54,7 @@ def draw_graph(nodes: int) -> Edges:
 
 
 def measure_coordinator(edges: Edges, files: int) -> float:
-    """Seconds from the first agent's start to the end that the run itself noted."""
+    """Seconds from the first agent's start to the end that the run itself recorded."""
     with lay_out(edges, files) as place:
         view = coordinate(place, SESSIONS)
         return datetime.fromisoformat(view.ended).timestamp() - find_start(place, edges)
@@ -73,10 +73,10 @@ def find_start(place: Field, edges: Edges) -> float:
 
 @dataclass(slots=True)
 class Floor:
-    """The git commands of each node and nothing else, with as many nodes at a time as the coordinator has sessions.
+    """Only the git commands of each node, with as many nodes at a time as the coordinator has sessions.
 
-    Administration of worktrees is under one lock, since git fails without; files are written outside it, one node
-    a core; merges are one after the other.
+    Adding and removing worktrees is under one lock, since git fails without it; files are written outside the lock, one
+    node per core; merges are done one after the other.
     """
 
     place: Field
@@ -85,7 +85,7 @@ class Floor:
     checkouts: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(os.cpu_count() or 1))
 
     def work(self, edges: Edges) -> None:
-        """Work the graph with a ready queue; a command that fails ends it."""
+        """Run the graph with a ready queue; a command that fails raises."""
         git(self.place.repository, "update-ref", HEAD_REF, TARGET_BRANCH)
         waiting = {node: set(above) for node, above in edges.items()}
         running: dict[Future[None], str] = {}
@@ -100,7 +100,7 @@ class Floor:
                     drop_everywhere(running.pop(future), waiting)
 
     def live(self, node: str) -> None:
-        """One node: worktree, agent, merge, removal."""
+        """Run one node: worktree, agent, merge, removal."""
         top = self.place.repository
         branch, path = f"feat/{node}", top / ".worktrees" / node
         with self.administration:

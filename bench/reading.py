@@ -1,4 +1,4 @@
-"""Measures how long it takes from a repository of many task files to the nodes that may start."""
+"""Measures how long it takes to find the nodes that may start in a repository of many task files."""
 
 import random
 import subprocess
@@ -23,7 +23,7 @@ from tasks_lib.taskfile.parsing import decode, encode, set_status
 FEW, MANY = 1_000, 10_000
 MOST_PREREQUISITES = 4
 NEAR = 50
-"""A task depends on some of so many before it, as tasks do that people write one after the other."""
+"""A task depends on some of this many tasks before it, as when people write tasks one after another."""
 ROUNDS = 7
 SEED = 1
 TARGET_MS = 250.0
@@ -36,8 +36,8 @@ PARAGRAPH = "This part is to do what its name says, and nothing that the parts b
 class Times:
     """Milliseconds of one process.
 
-    `first` is all that a command does, imports apart: configuration, heads, what is not committed, every task file,
-    the graph, the plan. `again` is the reading and planning of the next commit, in which one task is completed.
+    `first` is everything that a command does apart from imports: configuration, heads, uncommitted changes, every task
+    file, the graph, the plan. `again` is reading and planning the next commit, in which one task is completed.
     """
 
     first: float
@@ -45,7 +45,7 @@ class Times:
 
 
 def run() -> str:
-    """Read repositories with few and with many task files, in turns; takes a minute."""
+    """Read repositories with few and with many task files in turns; takes a minute."""
     with lay_out({}, 0) as few, lay_out({}, 0) as many:
         write_tasks(few, FEW)
         write_tasks(many, MANY)
@@ -71,7 +71,7 @@ def tell(count: int, rounds: Sequence[Times]) -> str:
 
 
 def write_tasks(field: Field, count: int) -> None:
-    """Commit `count` task files, in one pack as a clone has them."""
+    """Commit `count` task files, in one pack as in a clone."""
     draw = random.Random(SEED)
     names = [f"part-{number // 100:03}/task-{number:05}" for number in range(count)]
     for at, name in enumerate(names):
@@ -97,14 +97,14 @@ def write_task(name: str, above: Sequence[str], draw: random.Random) -> str:
 
 
 def measure_apart(field: Field) -> Times:
-    """Measure in a process of its own, where nothing is known beforehand."""
+    """Measure in a process of its own, where nothing is cached."""
     command = [sys.executable, "-m", "bench.reading", str(field.repository)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return Times(*(float(word) for word in done.stdout.split()))
 
 
 def measure(top: Path) -> Times:
-    """Read and plan the repository at `top`, then the commit that a landing would make of it."""
+    """Read and plan the repository at `top`, then the commit that a landing would make on it."""
     began = time.perf_counter()
     project = load_project(top, {})
     find_ready(project.graph.tasks.values())

@@ -1,4 +1,4 @@
-"""Measures what a node costs in a graph of a thousand, above what it costs in one of a hundred, and what stays."""
+"""Compares the cost of a node in a graph of a thousand to that in one of a hundred, and measures what a run leaves."""
 
 import os
 import time
@@ -18,9 +18,9 @@ from tasks_lib.git.repository import Repository
 SESSIONS = 64
 FEW, MANY = 100, 1_000
 FEW_ROUNDS = 3
-"""The small graph is worked before and after the large one, since the machine changes meanwhile."""
+"""Runs of the small graph, before and after the large one, since the machine's speed changes in between."""
 FILES = 2_000
-"""As agents add files, what git does grows with them; so many at the start let the graph's size tell, not that."""
+"""Git gets slower as agents add files; starting with this many keeps that small compared to the graph's size."""
 TARGET_RATIO = 1.25
 TARGET_MB = 400.0
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -28,10 +28,10 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(slots=True)
 class Gauge:
-    """Follows a coordinator and its server: processor seconds and peak memory, as they last were.
+    """Follows a coordinator and its server: their last CPU seconds and peak memory.
 
-    `begun` are the coordinator's own processor seconds when the first agent started; `used` and `server_used` the last
-    that were seen; peaks are in bytes.
+    `begun` is the coordinator's own CPU seconds when the first agent started; `used` and `server_used` are the last
+    seen; peaks are in bytes.
     """
 
     place: Field
@@ -47,7 +47,7 @@ class Gauge:
         self.pid = pid
 
     def look(self) -> None:
-        """Take the figures; a process that is gone keeps its last ones."""
+        """Read the figures; a process that has exited keeps its last ones."""
         server = read_running(self.place.home / "data" / "prefect")
         self.used, self.peak = _read_process(self.pid, self.used, self.peak)
         if server:
@@ -58,9 +58,9 @@ class Gauge:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one run cost a node: wall, processor time of the coordinator's own process and of the server, milliseconds.
+    """What one run cost per node, in milliseconds: wall time, CPU time of the coordinator's own process and the server.
 
-    `peak` and `server_peak` are bytes; `growth` says what stayed of the run, by name, bytes in all.
+    `peak` and `server_peak` are in bytes; `growth` maps the name of what a run leaves to its total bytes.
     """
 
     nodes: int
@@ -73,7 +73,7 @@ class Cost:
 
 
 def run() -> str:
-    """Work both graphs; takes about five minutes."""
+    """Run both graphs; takes about five minutes."""
     few = [measure(FEW)]
     many = measure(MANY)
     few += [measure(FEW) for _ in range(FEW_ROUNDS - 1)]
@@ -108,7 +108,7 @@ def tell(cost: Cost) -> str:
 
 
 def measure(nodes: int) -> Cost:
-    """Work a graph of `nodes` nodes once. Raises AssertionError if anything of it is left."""
+    """Run a graph of `nodes` nodes once. Raises AssertionError if it leaves anything."""
     edges = draw_graph(nodes)
     with lay_out(edges, FILES) as place:
         gauge = Gauge(place)
@@ -128,7 +128,7 @@ def measure(nodes: int) -> Cost:
 
 
 def check_nothing_left(place: Field, edges: Edges) -> None:
-    """Everything is on the target, and the repository is as if no run had been."""
+    """Check that every node is on the target and that the repository has no leftovers; raises AssertionError if not."""
     top = place.repository
     landed = git(top, "log", "--first-parent", "--format=%(trailers:key=Task,valueonly)").split()
     left: list[object] = [
@@ -143,18 +143,18 @@ def check_nothing_left(place: Field, edges: Edges) -> None:
 
 
 def find_processes(home: str) -> Sequence[str]:
-    """The command lines of living processes that name a path below `home`."""
+    """The command lines of living processes that mention a path below `home`."""
     deadline = time.monotonic() + 30
     while True:
         lines = [" ".join(one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline", "cwd"])]
         found = [line for line in lines if home in line]
         if not found or time.monotonic() > deadline:
             return found
-        time.sleep(0.1)  # What was told to end is ending.
+        time.sleep(0.1)  # Processes that got a signal need a moment to exit.
 
 
 def find_growth(place: Field, before: int) -> dict[str, int]:
-    """What the run has added, in bytes; git's own packs it when it is run by a person."""
+    """Bytes that the run added, by name; `git gc` packs git's part when the user runs it."""
     state = place.repository / ".git" / "coordinator"
     logs, view = _size_of(state / "logs"), _size_of(state / "run.json")
     return {
@@ -166,14 +166,14 @@ def find_growth(place: Field, before: int) -> dict[str, int]:
 
 
 def _size_of(path: Path) -> int:
-    """The bytes of a file, or of all files below a directory."""
+    """The size in bytes of a file, or of all files below a directory."""
     if not path.is_dir():
         return path.stat().st_size if path.exists() else 0
     return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
 
 
 def _read_process(pid: int, used: float, peak: int) -> tuple[float, int]:
-    """Processor seconds and peak memory in bytes of a process; as given if it is gone."""
+    """CPU seconds and peak memory in bytes of a process; `used` and `peak` if it has exited."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
         status = Path(f"/proc/{pid}/status").read_text()

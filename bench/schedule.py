@@ -1,4 +1,4 @@
-"""Measures how near the plan's order of work comes to the best there can be, on a clock of its own."""
+"""Measures how close the plan's order comes to the optimum, in simulated time."""
 
 import heapq
 import random
@@ -14,28 +14,28 @@ from tasks_lib.model import Merged, Scope, Status, Task
 SESSIONS = 8
 GRAPHS = 100
 SIZES = (60, 200)
-"""The smallest and the largest graph: what people have who keep eight agents busy."""
+"""The smallest and the largest graph: typical for users who keep eight agents busy."""
 MEAN_PREREQUISITES = {"sparse": 1.0, "middle": 2.0, "dense": 4.0}
 SCOPE_WEIGHTS = {Scope.SINGLE: 15, Scope.NARROW: 30, Scope.MODERATE: 35, Scope.BROAD: 15, Scope.SYSTEM: 5}
 SPREAD = 0.5
-"""Sigma of the log-normal durations: one session in three takes over 1.65 or under 0.6 of what is usual."""
+"""Sigma of the log-normal durations: one session in three takes over 1.65 or under 0.6 of the usual time."""
 WIDE_SPREADS = (0.8, 1.0)
-"""The figures hang on the spread: at 1.0 one session in three takes over 2.7 or under 0.37 of what is usual."""
+"""The figures depend on the spread: at 1.0, one session in three takes over 2.7 or under 0.37 of the usual time."""
 TARGET = 1.05
 
 
 @dataclass(frozen=True, slots=True)
 class Ratios:
-    """Makespans over the bound that no order can beat, graph by graph, for one density."""
+    """Makespans divided by the lower bound for any order, one per graph, for one density."""
 
     plan: tuple[float, ...]
     fifo: tuple[float, ...]
     path_bound: int
-    """How many graphs are bound by their longest path and not by the number of sessions."""
+    """How many graphs are bound by their longest path rather than by the number of sessions."""
 
 
 def run() -> str:
-    """Work every graph and say how the order of work did; takes half a minute, and says the same each time."""
+    """Simulate every graph and report how the order did; takes half a minute, and the result is deterministic."""
     low, high = SIZES
     lines = [
         f"Schedule: {SESSIONS} sessions, {GRAPHS} random graphs of {low} to {high} nodes a density, durations drawn",
@@ -54,7 +54,7 @@ def run() -> str:
 
 
 def _tell_spread(spread: float) -> str:
-    """Means alone, by the forecast: it works in the plan's order, as a test holds, and takes a tenth of the time."""
+    """Only means, from the forecast, which uses the plan's order (a test checks that) and takes a tenth of the time."""
     told: list[str] = []
     for name, density in MEAN_PREREQUISITES.items():
         ratio = mean(
@@ -66,7 +66,7 @@ def _tell_spread(spread: float) -> str:
 
 
 def measure(density: float) -> Ratios:
-    """Work `GRAPHS` graphs with on average `density` prerequisites a node, by the plan and first come, first served."""
+    """Simulate `GRAPHS` graphs averaging `density` prerequisites per node, by the plan and first come, first served."""
     plan: list[float] = []
     fifo: list[float] = []
     path_bound = 0
@@ -79,7 +79,7 @@ def measure(density: float) -> Ratios:
 
 
 def draw_cases(density: float, spread: float = SPREAD) -> Iterator[tuple[Graph, Mapping[str, float]]]:
-    """Graphs with every pair of nodes joined alike often, and the true duration of each node, mean the scope's cost."""
+    """Yield graphs with all edges equally likely, and each node's true duration, on average its scope's cost."""
     for seed in range(GRAPHS):
         draw = random.Random(f"{density}/{seed}")
         names = [f"node-{number:03}" for number in range(draw.randint(*SIZES))]

@@ -1,4 +1,4 @@
-"""Measures worktrees out of the pool against new ones, and whether the many-th costs more than the first."""
+"""Compares pooled worktrees to new ones, and measures whether worktrees get slower after many."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,24 +12,24 @@ from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 POOLED_FILES = 5_000
 ROUNDS = 12
 BEHIND = 12
-"""So many merges of four files does the head move between two uses of a worktree, as with a dozen sessions."""
+"""Merges of four files by which the head moves between two uses of a worktree, as with a dozen sessions."""
 POOLED_TARGET = 0.3
 
 MANY_FILES = 20_000
 MANY = 300
 OPEN = 8
-"""Worktrees that are there at a time, as with eight sessions."""
+"""Worktrees that exist at a time, as with eight sessions."""
 EDGE = 30
-"""The first and the last so many are compared."""
+"""How many of the first and of the last are compared."""
 SLOW_TARGET = 2.0
-"""Twice is what a busy machine makes of it; the slow-down that is looked for is tenfold."""
+"""A busy machine alone can double the time; the slow-down to detect is tenfold."""
 PLAIN_SECONDS = 90.0
-"""Plain git is given up after that: on ext4, which passes over inodes that were freed lately, 300 take an hour."""
+"""Plain git is stopped after this time: on ext4, which skips recently freed inodes, 300 take an hour."""
 CHANGED_FILES = 4
 
 
 def run() -> str:
-    """Compare both; takes about five minutes."""
+    """Do both comparisons; takes about five minutes."""
     return "\n".join([*tell_pooled(), *tell_many()])
 
 
@@ -48,9 +48,9 @@ def tell_pooled() -> list[str]:
 
 
 def measure_pooled() -> tuple[Sequence[float], Sequence[float]]:
-    """Seconds to open a new worktree and a pooled one, taken in turns; the new ones stay, so that nothing is deleted.
+    """Seconds to open new and pooled worktrees, in turns; the new ones stay, so that nothing is deleted.
 
-    A pooled one is opened at a commit some merges on from its last use.
+    A pooled one is opened at a commit `BEHIND` merges after its last use.
     """
     count = ROUNDS * BEHIND
     with lay_out({}, POOLED_FILES) as place:
@@ -70,7 +70,7 @@ def measure_pooled() -> tuple[Sequence[float], Sequence[float]]:
 
 
 def make_line(place: Field, count: int, files: int) -> list[str]:
-    """Commits one on the other, each with other files changed, the target's first."""
+    """Make a chain of merge commits, each changing other files; the first commit is the target's."""
     tips = import_branches(place, {f"step-{n:04}": f"step-{n:04}" for n in range(count)}, files, CHANGED_FILES)
     line = [git(place.repository, "rev-parse", TARGET_BRANCH)]
     for name, tip in tips.items():
@@ -109,7 +109,7 @@ def tell_edges(times: Sequence[float]) -> str:
 
 
 def make_ours(top: Path, line: Sequence[str]) -> list[float]:
-    """Seconds of each making and removing by the coordinator, where a later node takes the worktree of an earlier."""
+    """Seconds for the coordinator to make and remove each worktree; later nodes reuse the worktrees of earlier ones."""
     repository = Repository.open(top)
     worktrees = Worktrees(repository, pool_size=2 * OPEN + 1)
     live: list[Worktree] = []
@@ -129,7 +129,7 @@ def make_ours(top: Path, line: Sequence[str]) -> list[float]:
 
 
 def make_plain(top: Path, line: Sequence[str]) -> list[float]:
-    """The same by git alone, until the time for it is used up."""
+    """The same with git alone, until `PLAIN_SECONDS` are over."""
     live: list[Path] = []
     times: list[float] = []
     deadline = time.monotonic() + PLAIN_SECONDS
