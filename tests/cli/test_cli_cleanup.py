@@ -25,7 +25,7 @@ from tasks_lib.session.attempt_record import Record
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use a directory for this test's temporary files only; in a shared one, other tests' leftovers are deleted too."""
+    """Use a temporary directory of this test's own; in a shared one, other tests' leftovers are deleted and reported."""
     monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
     monkeypatch.setattr(tempfile, "tempdir", None)
 

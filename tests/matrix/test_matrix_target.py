@@ -14,7 +14,7 @@ LANDED = ["Merge feat/b: Do b", "Merge feat/a: Do a", "Begin"]
 
 
 async def begin(ground: Ground, opened: OpenRun) -> None:
-    """Return when a has landed and its publication was handled, and b is running."""
+    """Return when a has landed, the base has been checked, and b is running."""
     await ground.signals["begun"].wait()
     await opened.base_follower.follow_base()
 

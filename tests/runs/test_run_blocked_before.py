@@ -68,7 +68,7 @@ SAYS = {
     [*((say, say) for say in SAYS), ("notice", "file"), ("commit", "file")],
 )
 async def test_block_that_is_said_again_blocks_again(ground: Ground, first: str, say: str) -> None:
-    """Each attempt merges what landed and then blocks with the same words; the user resets the file in between."""
+    """Each attempt merges what landed and then blocks with the same words; the user sets it to pending in between."""
     again = f"git merge -q --no-edit -X ours $COORDINATOR_TARGET; {SAYS[say]}; exit 0"
     tidy = "git checkout -q -- tasks" if first == "uncommitted file" else ":"
     clock = 'export GIT_AUTHOR_DATE="@170000000$attempt +0000"\n'

@@ -32,7 +32,7 @@ async def test_node_in_the_queue_frees_its_slot_for_another_session(ground: Grou
 
 
 async def test_first_agent_begins_while_the_worktrees_of_others_are_still_written(ground: Ground) -> None:
-    """A filter writes the first worktree, and writes the others only once an agent has begun."""
+    """A filter lets git write the first worktree at once, and the others only when an agent has started."""
     count = 2 * GIT_THREADS
     begun = ground.place / "signals" / "begun"
     tell_all = f"yes '' | head -n {count} > {begun}; work"

@@ -23,7 +23,7 @@ def ground(tmp_path: Path) -> Generator[Ground]:
 
 
 async def until_waiting(launcher: PlainLauncher, node_id: str) -> None:
-    """Return when an attempt at `node_id` has failed and the next one is due."""
+    """Return when an attempt at `node_id` has failed and the node is waiting for the next one."""
     await until(lambda: node_id in launcher.open and launcher.open[node_id].is_waiting)
 
 
