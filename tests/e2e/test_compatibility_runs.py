@@ -153,7 +153,8 @@ def test_run_continues_from_what_a_killed_run_of_an_earlier_release_left(
     ]
     assert "the review asks for changes" in story.read_prompt("given-back-1-2")
     assert "Attempt 1 failed: `sh` exited with 1" in story.read_prompt("retried-2-1")
-    assert coordinator.run("doctor", story.top, "--audit")[0] == 0
+    code, output = coordinator.run("doctor", story.top, "--audit")
+    assert code == 0, output
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -170,7 +171,8 @@ def test_node_that_an_earlier_release_blocked_lands_once_a_person_has_decided(
     assert coordinator.ask(f"flow_runs/{find_run(story)}")["name"] == "named-before"
     assert (read_attempt(story, "blocked"), read_attempt(story, "skipped")) == ("2", "1")
     assert "a person has to decide between two rules" in story.read_prompt("blocked-2-1")
-    assert coordinator.run("doctor", story.top, "--audit")[0] == 0
+    code, output = coordinator.run("doctor", story.top, "--audit")
+    assert code == 0, output
 
 
 def read_attempt(story: Story, node: str) -> str:

@@ -1,8 +1,11 @@
 """`coordinator doctor --audit`: checks what finished runs left in git, on this machine and in Prefect."""
 
 import asyncio
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,9 @@ LIMIT = 1_000
 """How many first-parent commits are checked by default; takes some seconds."""
 VERIFY_LIMIT = 10
 REQUEST_SECONDS = 10.0
+RECORD_SECONDS = 30.0
+"""How long after the end of a run its record in Prefect may be incomplete: the server records states with a delay."""
+LOOK_SECONDS = 0.5
 _STATES: Mapping[int, str] = {0: "COMPLETED", 1: "FAILED", 3: "FAILED", 130: "CANCELLED"}
 _OPEN = ("RUNNING", "PENDING", "SCHEDULED", "CANCELLING")
 
@@ -91,6 +97,21 @@ def ask_prefect(project: Project, view: RunView) -> tuple[list[Violation], list[
 
 
 def _compare(client: httpx.Client, view: RunView) -> list[Violation]:
+    """Compare until the records agree; differences that may only be a delay of the server's are not reported."""
+    while (found := _find_differences(client, view)) and seconds_since_end(view) < RECORD_SECONDS:
+        time.sleep(LOOK_SECONDS)
+    return found
+
+
+def seconds_since_end(view: RunView) -> float:
+    """How long ago the run ended; infinite if it has not, or if the time cannot be read."""
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(view.ended)).total_seconds()
+    except (TypeError, ValueError):
+        return math.inf
+
+
+def _find_differences(client: httpx.Client, view: RunView) -> list[Violation]:
     answer = client.get(f"/flow_runs/{view.run}")
     if answer.status_code in (404, 422):
         return []  # The run was on another server.
