@@ -19,7 +19,7 @@ FILES = {
     "log.txt": "first\nlast\n",
     "run.sh": "#!/bin/sh\n",
     "src/a.py": "a = 1\n",
-    "tests/test_a.py": "assert True\n",
+    "tests/test_a.py": "from src import a\n",
 }
 
 

@@ -1,7 +1,6 @@
 """The audit finds nothing wrong after a correct run, and names each promise that a test breaks."""
 
 import asyncio
-import math
 import os
 import subprocess
 import tempfile
@@ -16,7 +15,6 @@ from generated_graphs import make_repository, run_git
 from history_writer import PATHS, START, TRAILERS, HistoryWriter, assert_says, write_rest, write_task
 from minimal_coordinator import MinimalCoordinator
 
-from flows.cli.commands.audit import judge_states, seconds_since_end
 from tasks_lib.cleanup.dead_run import find_unattributed
 from tasks_lib.cleanup.repository_audit import Audit, audit, verify_again
 from tasks_lib.git.commits.task_reader import TaskReader
@@ -371,19 +369,6 @@ def test_a_run_that_was_killed_is_said_and_one_that_goes_on_is_left_alone(pen: H
     assert_says(look(pen).notes, "run r-1 exited uncleanly")
 
 
-def test_states_in_prefect_that_are_not_what_the_run_wrote_are_named() -> None:
-    nodes = {one: NodeView(one, one, outcome=OutcomeName(said)) for one, said in ENDED.items()}
-    view = RunView("r-1", "main", "", ended="x", exit_code=1, nodes=nodes)
-    tasks = [{"name": one, "state_name": said, "state_type": "COMPLETED"} for one, said in ENDED.items()]
-    assert judge_states(view, "FAILED", [{**tasks[0], "state_name": "AttemptFailed"}, *tasks]) == []
-    assert_says(judge_states(view, "COMPLETED", tasks), "is COMPLETED in Prefect, but the run ended with 1")
-    assert_says(judge_states(view, "FAILED", [{**tasks[0], "state_type": "RUNNING"}]), '"a" is RUNNING in Prefect')
-    assert_says(
-        judge_states(view, "FAILED", [{**tasks[0], "state_name": "Failed"}]), '"a" is Failed in Prefect, but Merged'
-    )
-    assert judge_states(replace(view, ended=""), "RUNNING", tasks) == []
-
-
 def test_verifying_again_finds_what_is_red_and_leaves_nothing(pen: HistoryWriter, tmp_path: Path) -> None:
     pen.merge("a", files={"src/a.txt": "BROKEN\n"})
     pen.merge("b/c", files={"src/a.txt": "mended\n"})
@@ -396,14 +381,3 @@ def test_verifying_again_finds_what_is_red_and_leaves_nothing(pen: HistoryWriter
     assert "`sh check.sh` exited with 1" in violations[0].what
     assert asyncio.run(verify_again(project, merges, 1)) == ([], 1)
     assert sorted(pen.repo.rglob("*")) == before
-
-
-@pytest.mark.parametrize(
-    ("ended", "least", "most"),
-    [("", math.inf, math.inf), ("yesterday", math.inf, math.inf), ("2026-01-01T00:00:00.000", math.inf, math.inf)],
-    ids=["not ended", "not a time", "without a zone"],
-)
-def test_end_of_a_run_is_dated_and_one_that_has_not_ended_is_long_ago(ended: str, least: float, most: float) -> None:
-    view = RunView("r1", "main", now_text(), 1, "host", ended=ended)
-    assert least <= seconds_since_end(view) <= most
-    assert 0 <= seconds_since_end(replace(view, ended=now_text())) < 3_600
