@@ -6,6 +6,9 @@ from pathlib import Path
 
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
+from tasks_lib.git.session_record import write_record
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
+from tasks_lib.session.attempt_record import Record
 
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 Main = Callable[..., tuple[int, str]]
@@ -51,3 +54,20 @@ class Place:
         """Map each task file's path, taken from its id, to its text."""
         ids = [text.splitlines()[1].removeprefix("id: ") for text in texts]
         return {f"tasks/{task_id}.md": text for task_id, text in zip(ids, texts, strict=True)}
+
+
+def open_worktree(place: Place, task_id: str) -> Worktree:
+    """Make a node's worktree with a commit on its branch and a record, as a killed run leaves it."""
+    opened = Worktrees(place.repository).open_branch(f"feat/{task_id}", place.git.text("rev-parse", "main"))
+    write_record(opened.git_dir, Record(task_id, f"feat/{task_id}"))
+    (opened.path / f"{task_id}.txt").write_text("work\n")
+    opened.git.run("add", "--all")
+    opened.git.run("commit", "--quiet", "--message", f"Work on {task_id}")
+    return opened
+
+
+def land(place: Place, task_id: str) -> None:
+    """Merge the branch of a node as a run does, with its task file completed."""
+    place.git.run("merge", "--quiet", "--no-ff", "--no-commit", f"feat/{task_id}")
+    done = place.tasks(task_text(task_id, status="completed"))
+    place.commit(done, f"Merge feat/{task_id}: Do {task_id}\n\nTask: {task_id}")

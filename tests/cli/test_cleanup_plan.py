@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cli_fixtures import Main, Place, task_text
+from cli_fixtures import Main, Place, land, open_worktree, task_text
 
 from tasks_lib.cleanup.leftovers import Kind
 from tasks_lib.cleanup.plan import CleanupPlan, Scope, find_leftovers
@@ -22,7 +22,7 @@ from tasks_lib.git.kept.snapshots import keep_state
 from tasks_lib.git.publish.interrupted_fast_forward import Move, remembered
 from tasks_lib.git.session_record import write_record
 from tasks_lib.git.worktree_admin import MAKING, write_slot
-from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
+from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.process.private_directories import BRIEF, make_private, name_owner
 from tasks_lib.process.process_table import read_start
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
@@ -49,24 +49,9 @@ def age(path: Path, seconds: float) -> None:
     os.utime(path, (time.time() - seconds, time.time() - seconds))
 
 
-def open_node(place: Place, task_id: str) -> Worktree:
-    opened = Worktrees(place.repository).open_branch(f"feat/{task_id}", place.git.text("rev-parse", "main"))
-    write_record(opened.git_dir, Record(task_id, f"feat/{task_id}"))
-    (opened.path / f"{task_id}.txt").write_text("work\n")
-    opened.git.run("add", "--all")
-    opened.git.run("commit", "--quiet", "--message", f"Work on {task_id}")
-    return opened
-
-
-def land(place: Place, task_id: str) -> None:
-    place.git.run("merge", "--quiet", "--no-ff", "--no-commit", f"feat/{task_id}")
-    done = place.tasks(task_text(task_id, status="completed"))
-    place.commit(done, f"Merge feat/{task_id}: Do {task_id}\n\nTask: {task_id}")
-
-
 def leave_worktrees(place: Place) -> None:
     """Leave worktrees of landed nodes (one without directory, one without `.git`), of an open node, and half-made ones."""
-    opened = {task_id: open_node(place, task_id) for task_id in NODES}
+    opened = {task_id: open_worktree(place, task_id) for task_id in NODES}
     for task_id in ("left", "gone", "bare", "closed"):
         land(place, task_id)
     Worktrees(place.repository).remove(opened["closed"])
@@ -178,7 +163,7 @@ def test_a_run_leaves_nothing_of_it_either(left: Place) -> None:
 
 
 def test_a_state_that_is_kept_again_while_it_is_planned_to_be_forgotten_stays(place: Place, main_here: Main) -> None:
-    worktree = open_node(place, "left")
+    worktree = open_worktree(place, "left")
     (worktree.path / "draft.txt").write_text("only here\n")
     land(place, "left")
     landed = place.git.text("rev-parse", "main")

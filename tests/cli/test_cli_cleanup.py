@@ -12,15 +12,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cli_fixtures import SETTINGS, Call, Main, Place, task_text
+from cli_fixtures import SETTINGS, Call, Main, Place, land, open_worktree
 
 from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.kept.snapshots import keep_state
 from tasks_lib.git.repository_lock import RunLock
-from tasks_lib.git.session_record import write_record
-from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
+from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
-from tasks_lib.session.attempt_record import Record
 
 
 @pytest.fixture(autouse=True)
@@ -28,23 +26,6 @@ def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     """Use a temporary directory of this test's own; in a shared one, other tests' leftovers are deleted and reported."""
     monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
     monkeypatch.setattr(tempfile, "tempdir", None)
-
-
-def open_worktree(place: Place, task_id: str) -> Worktree:
-    """Make a node's worktree with a commit on its branch and a record, as a killed run leaves it."""
-    opened = Worktrees(place.repository).open_branch(f"feat/{task_id}", place.git.text("rev-parse", "main"))
-    write_record(opened.git_dir, Record(task_id, f"feat/{task_id}"))
-    (opened.path / f"{task_id}.txt").write_text("work\n")
-    opened.git.run("add", "--all")
-    opened.git.run("commit", "--quiet", "--message", f"Work on {task_id}")
-    return opened
-
-
-def land(place: Place, task_id: str) -> None:
-    """Merge the branch of a node as a run does, with its task file completed."""
-    place.git.run("merge", "--quiet", "--no-ff", "--no-commit", f"feat/{task_id}")
-    done = place.tasks(task_text(task_id, status="completed"))
-    place.commit(done, f"Merge feat/{task_id}: Do {task_id}\n\nTask: {task_id}")
 
 
 def branches(place: Place) -> list[str]:
