@@ -14,20 +14,21 @@ from flows.prefect_isolation import isolated
 from tasks_lib.errors import SystemFailure
 
 DISTRIBUTION = "coordinator"
-PINNED = ("prefect", "fastapi")
+PINNED = {"prefect": DISTRIBUTION, "fastapi": "prefect"}
+"""Each package whose version matters, and the package that says which versions are supported."""
 
 
 def check_prefect() -> Iterator[Check]:
     """Check that Prefect can be imported, and that its version works with the installed web framework."""
-    wanted = {one.name: one for one in map(Requirement, metadata.requires(DISTRIBUTION) or ())}
-    for name in PINNED:
+    for name, source in PINNED.items():
         try:
             found = metadata.version(name)
+            wanted = find_requirement(source, name)
         except metadata.PackageNotFoundError:
             yield fail(name, f"{name} is not installed; reinstall the coordinator")
             return
-        if not wanted[name].specifier.contains(found, prereleases=True):
-            needed = f"{name}{wanted[name].specifier}"
+        if not wanted.specifier.contains(found, prereleases=True):
+            needed = f"{name}{wanted.specifier}"
             yield fail(name, f'{name} {found} is not supported; install a supported version: pip install "{needed}"')
             return
     try:
@@ -39,6 +40,12 @@ def check_prefect() -> Iterator[Check]:
         return
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PINNED)
     yield ok("prefect", f"{versions} are compatible")
+
+
+def find_requirement(source: str, name: str) -> Requirement:
+    """Which versions of the package `name` the installed package `source` supports: any, if it does not say."""
+    stated = (Requirement(text) for text in metadata.requires(source) or ())
+    return next((one for one in stated if one.name == name and one.marker is None), Requirement(name))
 
 
 def check_server() -> Check:
