@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 OPENCODE := .local/opencode
 SANDBOX := .local/bubblewrap
+BROWSER := .local/chromium
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup opencode sandbox test fuzz chaos lint bench demo demo-opencode lock clean
+.PHONY: help setup opencode sandbox browser test fuzz chaos lint bench demo demo-opencode lock clean
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -31,20 +32,34 @@ opencode: setup ## Install the opencode that the tests drive (needs npm).
 		echo "npm was not found: opencode is not installed, and its tests will be skipped." >&2; [ "$$CI" != true ]; \
 	fi
 
-# Uses an installed bwrap if there is one. Extracting Debian's package needs no root; apt's lists are stored next to it.
-APT := apt-get -qq -o Dir::State=$(CURDIR)/$(SANDBOX)/state -o Dir::State::status=/var/lib/dpkg/status \
-	-o Dir::Cache=$(CURDIR)/$(SANDBOX)/cache -o APT::Sandbox::User=
+# Debian packages are extracted into the checkout, which needs no root; apt's lists are stored next to them.
+APT = apt-get -qq -o Dir::State=$(CURDIR)/$(1)/state -o Dir::State::status=/var/lib/dpkg/status \
+	-o Dir::Cache=$(CURDIR)/$(1)/cache -o APT::Sandbox::User= -o Debug::NoLocking=1
+
 sandbox: ## Install bubblewrap for the sandbox test (needs bwrap or apt).
 	@if command -v bwrap >/dev/null 2>&1 || [ -x $(SANDBOX)/usr/bin/bwrap ]; then :; \
 	elif command -v apt-get >/dev/null 2>&1; then \
 		mkdir -p $(SANDBOX)/state/lists/partial $(SANDBOX)/cache/archives/partial \
-		&& $(APT) update && (cd $(SANDBOX) && $(APT) download bubblewrap && dpkg-deb --extract bubblewrap_*.deb .) \
+		&& $(call APT,$(SANDBOX)) update && (cd $(SANDBOX) && $(call APT,$(SANDBOX)) download bubblewrap && dpkg-deb --extract bubblewrap_*.deb .) \
 		&& rm -rf $(SANDBOX)/state $(SANDBOX)/cache && $(SANDBOX)/usr/bin/bwrap --version || [ "$$CI" != true ]; \
 	else \
 		echo "Neither bwrap nor apt-get was found: the sandbox test will be skipped." >&2; [ "$$CI" != true ]; \
 	fi
 
-test: setup opencode sandbox ## Run the tests.
+# The packages that Chromium needs and this machine lacks come along.
+browser: ## Install Chromium for the browser tests (needs chromium or apt).
+	@if command -v chromium >/dev/null 2>&1 || [ -e $(BROWSER)/.ready ]; then :; \
+	elif command -v apt-get >/dev/null 2>&1; then \
+		rm -rf $(BROWSER) && mkdir -p $(BROWSER)/state/lists/partial $(BROWSER)/cache/archives/partial \
+		&& $(call APT,$(BROWSER)) update \
+		&& $(call APT,$(BROWSER)) install --yes --no-install-recommends --download-only chromium >$(BROWSER)/apt.log \
+		&& for package in $(BROWSER)/cache/archives/*.deb; do dpkg-deb --extract "$$package" $(BROWSER) || exit 1; done \
+		&& rm -rf $(BROWSER)/state $(BROWSER)/cache && touch $(BROWSER)/.ready || [ "$$CI" != true ]; \
+	else \
+		echo "Neither chromium nor apt-get was found: the browser tests will be skipped." >&2; [ "$$CI" != true ]; \
+	fi
+
+test: setup opencode sandbox browser ## Run the tests.
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 fuzz: setup ## Try 20,000 hostile task files and configurations (FUZZ_SEED, FUZZ_FIRST, FUZZ_COUNT).
