@@ -1,7 +1,7 @@
 """Reports a run to Prefect. Prefect's records are never relied on, and a failure is reported once per run.
 
-Every call of a run to Prefect's API goes through `Telling`, which limits its time and never raises. Git decides what
-landed, the exit code and the report, with or without Prefect.
+Every call of a run to Prefect's API goes through `PrefectConnection`, which limits its time and never raises. Git
+decides what landed, the exit code and the report, with or without Prefect.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from tasks_lib.text import fold
 T = TypeVar("T")
 FAULTS = (httpx.HTTPError, PrefectException, PrefectSignal, OSError, ValueError, RuntimeError)
 """What Prefect's client and engine raise if a server rejects a request, has lost the run, or does not answer."""
-TELL_SECONDS = 20.0
+CALL_SECONDS = 20.0
 """How long one call may take. Prefect's client retries for over a minute if a server is gone."""
 LOST_SECONDS = 30.0
 """How long a server may be unreachable before calls to it stop; they resume when it answers again."""
@@ -59,13 +59,13 @@ def say_incomplete(board: Board, error: BaseException) -> None:
         board.say(f"{INCOMPLETE}: {explain(error)}. Git has the complete record, and decides the exit code.")
 
 
-class Telling:
-    """The calls of one run to Prefect. `lost` is set while Prefect cannot be reached."""
+class PrefectConnection:
+    """The connection of one run to Prefect. `lost` is set while Prefect cannot be reached."""
 
     def __init__(self) -> None:
         self._board: Board | None = None
         self._fault: BaseException | None = None
-        self._heard = time.monotonic()
+        self._answered = time.monotonic()
         self.lost: asyncio.Event = asyncio.Event()
 
     @property
@@ -78,34 +78,34 @@ class Telling:
         if self._fault:
             say_incomplete(board, self._fault)
 
-    async def tell(self, call: Callable[[], Awaitable[T]], seconds: float = TELL_SECONDS) -> T | None:
-        """Return the result of `call`, or None if it fails; raises only a cancellation."""
+    async def call(self, request: Callable[[], Awaitable[T]], seconds: float = CALL_SECONDS) -> T | None:
+        """Return the result of `request`, or None if it fails; raises only a cancellation."""
         if self.is_lost:
             return None
         try:
-            return await asyncio.wait_for(call(), seconds)
+            return await asyncio.wait_for(request(), seconds)
         except FAULTS as error:
-            self.miss(error)
+            self.note_failure(error)
             return None
 
-    def miss(self, error: BaseException) -> None:
+    def note_failure(self, error: BaseException) -> None:
         """Note that Prefect's record is incomplete because of `error`."""
         self._fault = error
         if self._board:
             say_incomplete(self._board, error)
 
-    def hear(self) -> None:
+    def note_answer(self) -> None:
         """Note that Prefect answered and has the run."""
-        self._heard = time.monotonic()
+        self._answered = time.monotonic()
         self.lost.clear()
 
     def note_no_answer(self, error: BaseException) -> None:
         """Note that Prefect did not answer, or does not have the run; after a while it counts as lost."""
         status = _find_status(error)
         is_certain = status in (HTTPStatus.NOT_FOUND, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-        if is_certain or time.monotonic() - self._heard > LOST_SECONDS:
+        if is_certain or time.monotonic() - self._answered > LOST_SECONDS:
             self.lost.set()
-            self.miss(error)
+            self.note_failure(error)
 
 
 async def open_for_ending(flow_run: UUID, final: State[object]) -> None:

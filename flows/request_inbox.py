@@ -14,7 +14,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRunInput, State, StateType
 from prefect.exceptions import ObjectNotFound, PrefectException
 
-from flows.prefect_reporting import STOPS, Telling
+from flows.prefect_reporting import STOPS, PrefectConnection
 from flows.request_messages import REQUEST_PREFIX, Answer, UserRequest, Wish, read_request, receipt_key, write_receipt
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.user_requests import RequestResult
@@ -41,9 +41,9 @@ class RequestInbox:
     A terminal that gives up also deletes its letter: if that succeeds, the letter was not read.
     """
 
-    def __init__(self, run: Run, flow_run: UUID, client: PrefectClient, telling: Telling) -> None:
+    def __init__(self, run: Run, flow_run: UUID, client: PrefectClient, connection: PrefectConnection) -> None:
         self._run = run
-        self._telling = telling
+        self._connection = connection
         self._flow_run = flow_run
         self._client = client
         self._logger = get_run_logger()
@@ -57,7 +57,7 @@ class RequestInbox:
             try:
                 await asyncio.wait_for(self._look(with_state=looks % LOOKS_A_STATE == 0), LOOK_BOUND_SECONDS)
             except _OUTAGE as error:
-                self._telling.note_no_answer(error)
+                self._connection.note_no_answer(error)
                 self._logger.debug("the inbox could not be read: %s", error)
             looks += 1
             await asyncio.sleep(LOOK_SECONDS)
@@ -129,7 +129,7 @@ class RequestInbox:
     async def _read_state(self) -> None:
         """Check for a cancellation: without a worker, the flow itself has to notice it."""
         state = (await self._client.read_flow_run(self._flow_run)).state
-        self._telling.hear()
+        self._connection.note_answer()
         if state and state.type in STOPS:
             self._stop("because it was cancelled in Prefect")
         elif state and state.type is not StateType.RUNNING:
@@ -162,13 +162,13 @@ async def _hear(node: str, hearing: Awaitable[RequestResult]) -> Answer:
 
 
 @asynccontextmanager
-async def hearing(run: Run, flow_run: UUID | None, telling: Telling) -> AsyncGenerator[None]:
+async def hearing(run: Run, flow_run: UUID | None, connection: PrefectConnection) -> AsyncGenerator[None]:
     """Receive requests to `run` while the block runs; without a flow run there are none."""
     if flow_run is None:
         yield
         return
     async with get_client() as client:
-        inbox = RequestInbox(run, flow_run, client, telling)
+        inbox = RequestInbox(run, flow_run, client, connection)
         job = asyncio.create_task(inbox.work(), name="inbox")
         try:
             yield

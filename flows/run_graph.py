@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from flows.data_directory import data_dir, find_repository
 from flows.prefect_events import announcing
 from flows.prefect_isolation import in_own_directory, remove_from_import_path
-from flows.prefect_reporting import Telling, open_for_ending
+from flows.prefect_reporting import PrefectConnection, open_for_ending
 from flows.prefect_states import describe_run
 from flows.request_inbox import hearing
 from flows.run_node import PrefectLauncher
@@ -85,7 +85,7 @@ async def work_repository(top: Path, options: RunOptions) -> State[Any]:
     plan = Plan(project.graph, options.only)
     if options.dry_run:
         text = describe_plan(plan)
-        await Telling().tell(
+        await PrefectConnection().call(
             lambda: acreate_markdown_artifact(text, key="coordinator-plan", description="What would start, and why not")
         )
         get_run_logger().info(text)
@@ -102,35 +102,35 @@ async def work_graph(project: Project, options: RunOptions) -> State[Any]:
     seen = context.flow_run if context else None
     flow_run = seen.id if seen else None
     run_id = str(flow_run or "")
-    telling = Telling()
+    connection = PrefectConnection()
     if seen:
-        await telling.tell(lambda: tag_flow_run(seen, project.repository.common_dir))
+        await connection.call(lambda: tag_flow_run(seen, project.repository.common_dir))
     # The tags belong to the flow run; a node's task run has its own.
     with TagsContext(current_tags=set()), ExitStack() as stack:
         # The judgement after the inner block is still announced.
         async with open_run(project, run_id, sessions, begin, data=data_dir()) as opened:
             board = opened.run.board
             board.listen(lambda node, line: None if node else logger.warning(line))
-            telling.show_on(board)
-            await tell_of_dead_runs(opened, flow_run)
+            connection.show_on(board)
+            await mark_dead_runs(opened, flow_run)
             announcer = stack.enter_context(announcing(board, run_id, options.repository))
-            async with hearing(opened.run, flow_run, telling), showing_sessions(board):
-                launcher = PrefectLauncher(board, opened.run.settings.retry, telling)
+            async with hearing(opened.run, flow_run, connection), showing_sessions(board):
+                launcher = PrefectLauncher(board, opened.run.settings.retry, connection)
                 scheduler = Scheduler(opened, Plan(opened.run.nodes.graph, options.only), launcher)
                 await scheduler.work()
-        state = await finish(opened, scheduler, options, telling)
+        state = await finish(opened, scheduler, options, connection)
         ending = {"id": run_id, "exit_code": board.view.exit_code or 0, "state": state.name or ""}
         announcer.announce("run.ended", ending)
     return state
 
 
-async def tell_of_dead_runs(opened: OpenRun, own: UUID | None) -> None:
+async def mark_dead_runs(opened: OpenRun, own: UUID | None) -> None:
     """Mark killed runs of this repository as Crashed in Prefect, which does not notice by itself."""
     moved = opened.relocation
     former = moved.former if moved and not moved.is_copy else None
     try:
-        telling = crash_stale(opened.run.git.repository.common_dir, own, former)
-        for line in await asyncio.wait_for(telling, STALE_SECONDS):
+        marking = crash_stale(opened.run.git.repository.common_dir, own, former)
+        for line in await asyncio.wait_for(marking, STALE_SECONDS):
             opened.run.board.say(line)
     except OUTAGE as error:
         opened.run.board.say(f"Could not report killed runs to Prefect: {error}. The next run will try again.")
@@ -148,7 +148,9 @@ def begin(opened: OpenRun) -> None:
         on_hangup(opened.run.stopping.request)
 
 
-async def finish(opened: OpenRun, scheduler: Scheduler, options: RunOptions, telling: Telling) -> State[Any]:
+async def finish(
+    opened: OpenRun, scheduler: Scheduler, options: RunOptions, connection: PrefectConnection
+) -> State[Any]:
     """Judge the run by the head, write the report, and return the final state."""
     run, plan, code = opened.run, scheduler.plan, scheduler.judge()
     view = run.board.view
@@ -159,13 +161,13 @@ async def finish(opened: OpenRun, scheduler: Scheduler, options: RunOptions, tel
     dropped = f"{view.dropped_messages} older messages are only in the run's log."
     messages = (*([dropped] if view.dropped_messages else []), *view.messages)
     report = write_report(f"Run of {options.repository}", rows, messages, code, str(run.budgets.total))
-    await telling.tell(
+    await connection.call(
         lambda: acreate_markdown_artifact(report, key="coordinator-report", description="How each node ended")
     )
     detail = f"Publication is pending: {opened.publisher.pending}." if opened.publisher.pending else ""
     state = describe_run(code, detail, run.stopping.halt_reason)
     if run.id:
-        await telling.tell(lambda: open_for_ending(UUID(run.id), state))
+        await connection.call(lambda: open_for_ending(UUID(run.id), state))
     run.board.close(int(code))
     return state
 

@@ -20,7 +20,7 @@ from prefect.exceptions import PrefectSignal
 from prefect.states import Completed
 from prefect.tasks import Task as PrefectTask
 
-from flows.prefect_reporting import Telling
+from flows.prefect_reporting import PrefectConnection
 from flows.prefect_states import RETRY, describe_outcome
 from tasks_lib.engine.scheduler import OpenNode, list_delays
 from tasks_lib.graph.task_graph import Graph
@@ -40,9 +40,9 @@ END_SECONDS = 15.0
 class PrefectLauncher:
     """Gives each node a task run that waits for its prerequisites' states, so that the UI shows the edges."""
 
-    def __init__(self, board: Board, policy: RetrySettings, telling: Telling) -> None:
+    def __init__(self, board: Board, policy: RetrySettings, connection: PrefectConnection) -> None:
         self._board = board
-        self._telling = telling
+        self._connection = connection
         self._task = with_policy(policy)
         self._nodes: dict[str, OpenNode] = {}
         self._retrying: dict[str, UUID] = {}
@@ -53,7 +53,7 @@ class PrefectLauncher:
         before = [self._states[one] for one in node.task.depends_on if one in self._states]
         token = current_launcher.set(self)
         try:
-            if not self._telling.is_lost:
+            if not self._connection.is_lost:
                 with tags(*list_tags(node.task)):
                     await self._work_in_prefect(node, before)
             if node.outcome is None:
@@ -76,7 +76,7 @@ class PrefectLauncher:
         task_run, outcome = self._retrying.pop(node.id, None), node.outcome
         if task_run and outcome:
             async with get_client() as client:
-                await self._telling.tell(
+                await self._connection.call(
                     lambda: client.set_task_run_state(task_run, describe_outcome(outcome), force=True)
                 )
 
@@ -91,7 +91,7 @@ class PrefectLauncher:
     async def _show(self, client: PrefectClient, node_id: str, state: State[Any], before: Sequence[str]) -> None:
         context = FlowRunContext.get()
         runs = [self._states[one].state_details.task_run_id for one in before if one in self._states]
-        made = await self._telling.tell(
+        made = await self._connection.call(
             lambda: client.create_task_run(
                 run_node,
                 flow_run_id=context.flow_run.id if context and context.flow_run else None,
@@ -116,7 +116,7 @@ class PrefectLauncher:
                 self._states[node.id] = job.result()
         except (Exception, PrefectSignal) as error:  # Errors of the attempt itself are already its outcome.
             if node.outcome is None:
-                self._telling.miss(error)
+                self._connection.note_failure(error)
         finally:
             if not job.done():
                 job.cancel()
@@ -126,7 +126,7 @@ class PrefectLauncher:
         """Return when `job` has ended, or when Prefect took too long to start it, or to end it after the node."""
         while not job.done():
             seconds = _find_patience(node)
-            waits = [asyncio.ensure_future(one.wait()) for one in (node.changed, self._telling.lost)]
+            waits = [asyncio.ensure_future(one.wait()) for one in (node.changed, self._connection.lost)]
             try:
                 # A failure of Prefect does not interrupt an attempt in progress.
                 heard = waits if seconds else waits[:1]
@@ -135,7 +135,7 @@ class PrefectLauncher:
                 for wait in waits:
                     wait.cancel()
             if not node.changed.is_set():
-                if not (job.done() or node.attempts or node.is_to_end or self._telling.is_lost):
+                if not (job.done() or node.attempts or node.is_to_end or self._connection.is_lost):
                     self._say_held(node)
                 return
             node.changed.clear()
