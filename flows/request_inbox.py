@@ -15,30 +15,38 @@ from prefect.client.schemas.objects import FlowRunInput, State, StateType
 from prefect.exceptions import ObjectNotFound, PrefectException
 
 from flows.prefect_reporting import STOPS, PrefectConnection
-from flows.request_messages import REQUEST_PREFIX, Answer, UserRequest, Wish, read_request, receipt_key, write_receipt
+from flows.request_messages import (
+    REQUEST_PREFIX,
+    Answer,
+    RequestKind,
+    UserRequest,
+    answers_key,
+    read_request,
+    write_answers,
+)
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.user_requests import RequestResult
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 """How often the run polls, as Prefect does not announce inputs; a poll takes 7 ms of CPU time."""
-LOOKS_A_STATE = 2
+POLLS_PER_STATE = 2
 """The run reads its own state on every second poll, so within 2 seconds."""
-HEAR_SECONDS = 8.0
+HANDLE_SECONDS = 8.0
 """How long a node may take to handle a request, so that the terminal gets an answer before it gives up."""
-LOOK_BOUND_SECONDS = 15.0
+MAX_POLL_SECONDS = 15.0
 """How long one poll may take; Prefect's client would retry for a minute if the server is gone."""
 CLOSE_SECONDS = 5.0
-MOST_LETTERS = 20
-"""Maximum number of letters per poll; the rest is read by the next."""
+MAX_REQUESTS = 20
+"""Maximum number of requests per poll; the rest is read by the next."""
 TRIES = 3
 _OUTAGE = (httpx.HTTPError, PrefectException, OSError, ValueError, RuntimeError)
 """What reading can raise if a server does not answer, or answers with garbage."""
 
 
 class RequestInbox:
-    """The letters to one flow run. A letter is taken by deleting it, which succeeds only once, so none is read twice.
+    """The requests to one flow run. A request is taken by deleting it, which succeeds only once, so none is read twice.
 
-    A terminal that gives up also deletes its letter: if that succeeds, the letter was not read.
+    A sender that gives up also deletes its request: if that succeeds, the request was not read.
     """
 
     def __init__(self, run: Run, flow_run: UUID, client: PrefectClient, connection: PrefectConnection) -> None:
@@ -52,42 +60,42 @@ class RequestInbox:
 
     async def work(self) -> None:
         """Poll until cancelled; if the server does not answer, try again later."""
-        looks = 0
+        polls = 0
         while True:
             try:
-                await asyncio.wait_for(self._look(with_state=looks % LOOKS_A_STATE == 0), LOOK_BOUND_SECONDS)
+                await asyncio.wait_for(self._poll(with_state=polls % POLLS_PER_STATE == 0), MAX_POLL_SECONDS)
             except _OUTAGE as error:
                 self._connection.note_no_answer(error)
                 self._logger.debug("the inbox could not be read: %s", error)
-            looks += 1
-            await asyncio.sleep(LOOK_SECONDS)
+            polls += 1
+            await asyncio.sleep(POLL_SECONDS)
 
-    async def _look(self, *, with_state: bool) -> None:
+    async def _poll(self, *, with_state: bool) -> None:
         if with_state:
             await self._read_state()
-        await self._take_letters()
+        await self._take_requests()
 
     async def close(self) -> None:
-        """Wait for the answers to letters already taken, for a limited time."""
+        """Wait for the answers to requests already taken, for a limited time."""
         if self._jobs:
             await asyncio.wait(self._jobs, timeout=CLOSE_SECONDS)
         for job in self._jobs:
             job.cancel()
 
-    async def _take_letters(self) -> None:
-        for found in await self._client.filter_flow_run_input(self._flow_run, REQUEST_PREFIX, MOST_LETTERS, set()):
+    async def _take_requests(self) -> None:
+        for found in await self._client.filter_flow_run_input(self._flow_run, REQUEST_PREFIX, MAX_REQUESTS, set()):
             if not await self._take(found):
                 continue
             try:
-                letter = read_request(found.value)
+                request = read_request(found.value)
             except ValueError as error:
                 self._logger.warning("Ignored an input of this flow run that is not a valid request: %s", error)
                 continue
-            if letter.until and time.time() > letter.until:
-                self._logger.warning("Ignored a request from a terminal that came too late: %s", letter.wish)
+            if request.until and time.time() > request.until:
+                self._logger.warning("Ignored a request from a terminal that came too late: %s", request.kind)
                 continue
             # In its own task, so that a slow agent does not delay other requests.
-            job = asyncio.create_task(self._handle(found.key, letter), name=found.key)
+            job = asyncio.create_task(self._handle(found.key, request), name=found.key)
             self._jobs.add(job)
             job.add_done_callback(self._jobs.discard)
 
@@ -100,29 +108,29 @@ class RequestInbox:
             return False  # The sender withdrew it.
         return True
 
-    async def _handle(self, key: str, letter: UserRequest) -> None:
-        answers = await self._perform(letter)
+    async def _handle(self, key: str, request: UserRequest) -> None:
+        answers = await self._perform(request)
         for answer in answers:
-            self._logger.info("Request from a terminal: %s. %s", letter.wish, answer.sentence)
+            self._logger.info("Request from a terminal: %s. %s", request.kind, answer.sentence)
         await self._answer(key, answers)
 
-    async def _perform(self, letter: UserRequest) -> Sequence[Answer]:
-        desk = self._run.requests
-        match letter.wish:
-            case Wish.MESSAGE:
-                return [await _hear(node, desk.tell(node, letter.text)) for node in letter.nodes]
-            case Wish.ABORT:
-                return [await _hear(node, desk.abort(node)) for node in letter.nodes]
-            case Wish.STOP:
+    async def _perform(self, request: UserRequest) -> Sequence[Answer]:
+        requests = self._run.requests
+        match request.kind:
+            case RequestKind.MESSAGE:
+                return [await _await_result(node, requests.tell(node, request.text)) for node in request.nodes]
+            case RequestKind.ABORT:
+                return [await _await_result(node, requests.abort(node)) for node in request.nodes]
+            case RequestKind.STOP:
                 self._stop("because another terminal requested it")
                 return [Answer("", True, "the run is stopping; its sessions are ended and their work is kept")]
 
     async def _answer(self, key: str, answers: Sequence[Answer]) -> None:
         for _ in range(TRIES):
             try:
-                await self._client.create_flow_run_input(self._flow_run, receipt_key(key), write_receipt(answers))
+                await self._client.create_flow_run_input(self._flow_run, answers_key(key), write_answers(answers))
             except _OUTAGE:
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
             else:
                 return
 
@@ -151,18 +159,18 @@ class RequestInbox:
             self._run.stopping.request()
 
 
-async def _hear(node: str, hearing: Awaitable[RequestResult]) -> Answer:
+async def _await_result(node: str, handling: Awaitable[RequestResult]) -> Answer:
     try:
-        receipt = await asyncio.wait_for(hearing, HEAR_SECONDS)
+        result = await asyncio.wait_for(handling, HANDLE_SECONDS)
     except TimeoutError:
-        return Answer(node, False, f"{node} is busy and did not respond within {HEAR_SECONDS:.0f} seconds; try again")
+        return Answer(node, False, f"{node} is busy and did not respond within {HANDLE_SECONDS:.0f} seconds; try again")
     except Exception as error:  # Report a backend's failure to the sender instead of ending the run.
         return Answer(node, False, f"{node} could not be reached: {error}")
-    return Answer(node, receipt.is_done, receipt.sentence)
+    return Answer(node, result.is_done, result.sentence)
 
 
 @asynccontextmanager
-async def hearing(run: Run, flow_run: UUID | None, connection: PrefectConnection) -> AsyncGenerator[None]:
+async def receiving_requests(run: Run, flow_run: UUID | None, connection: PrefectConnection) -> AsyncGenerator[None]:
     """Receive requests to `run` while the block runs; without a flow run there are none."""
     if flow_run is None:
         yield

@@ -1,4 +1,4 @@
-"""The messages between a terminal and a run: letters and their receipts, both flow run inputs."""
+"""Defines the requests to a run and the answers to them, and how both are written as inputs of its flow run."""
 
 import json
 import uuid
@@ -8,16 +8,18 @@ from enum import StrEnum
 from typing import cast
 
 REQUEST_PREFIX = "coordinator-message-"
-RECEIPT_PREFIX = "coordinator-receipt-"
-MOST_CHARS = 65_536
-"""Maximum length of a letter's text; longer texts belong in a file."""
+ANSWERS_PREFIX = "coordinator-receipt-"
+MAX_CHARS = 65_536
+"""Maximum length of a request's text; longer texts belong in a file."""
 MAX_NODES = 1_000
+KIND_KEY = "wish"
+"""The key of the kind, in inputs and in JSON; earlier releases read and wrote it under this name."""
 ANSWER_SECONDS = 10.0
-"""How long a terminal waits for the receipt of its letter."""
+"""How long the sender of a request waits for the answers."""
 
 
-class Wish(StrEnum):
-    """What a letter asks for: send a message to an agent, abort nodes, or stop the run as Ctrl-C does."""
+class RequestKind(StrEnum):
+    """What a request asks for: send a message to an agent, abort nodes, or stop the run as Ctrl-C does."""
 
     MESSAGE = "message"
     ABORT = "abort"
@@ -29,10 +31,10 @@ class UserRequest:
     """One request. A message has one node and a text, an abort has nodes, a stop has neither. Nothing is executed.
 
     `until` is when the sender stops waiting, in seconds since the epoch, 0 for never: a server that does not answer may
-    still accept the letter and deliver it much later.
+    still accept the request and deliver it much later.
     """
 
-    wish: Wish
+    kind: RequestKind
     nodes: tuple[str, ...] = ()
     text: str = ""
     until: float = 0.0
@@ -40,7 +42,7 @@ class UserRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The result of a letter for one node, or "" for the run; if `is_done` is False, `sentence` says why."""
+    """The result of a request for one node, or "" for the run; if `is_done` is False, `sentence` says why."""
 
     node: str
     is_done: bool
@@ -48,47 +50,50 @@ class Answer:
 
 
 def new_key() -> str:
-    """A unique key for a new letter."""
+    """Return a unique key for a new request."""
     return f"{REQUEST_PREFIX}{uuid.uuid4()}"
 
 
-def receipt_key(letter_key: str) -> str:
-    """The key of the receipt for the letter at `letter_key`."""
-    return f"{RECEIPT_PREFIX}{letter_key.removeprefix(REQUEST_PREFIX)}"
+def answers_key(request_key: str) -> str:
+    """Return the key of the answers to the request at `request_key`."""
+    return f"{ANSWERS_PREFIX}{request_key.removeprefix(REQUEST_PREFIX)}"
 
 
-def write_request(letter: UserRequest) -> str:
-    """Write `letter` as the value of an input."""
-    return json.dumps(asdict(letter))
+def write_request(request: UserRequest) -> str:
+    """Write `request` as the value of an input."""
+    fields = asdict(request)
+    return json.dumps({KIND_KEY: fields.pop("kind"), **fields})
 
 
 def read_request(value: str) -> UserRequest:
-    """Read the letter in an input; raises ValueError with the reason if it is not valid."""
+    """Read the request in an input; raises ValueError with the reason if it is not valid."""
     found = _read_object(value)
-    wish = found.get("wish")
-    if wish not in tuple(Wish):
-        raise ValueError(f"wish is {_cut(wish)}, but must be one of {', '.join(Wish)}")
+    kind = found.get(KIND_KEY)
+    if kind not in tuple(RequestKind):
+        raise ValueError(f"{KIND_KEY} is {_cut(kind)}, but must be one of {', '.join(RequestKind)}")
     until = found.get("until", 0)
     if not isinstance(until, int | float):
         raise ValueError("until is not a number")  # noqa: TRY004 - One kind of error, as below.
-    letter = UserRequest(Wish(str(wish)), _read_nodes(found.get("nodes", [])), _read_text(found.get("text", "")), until)
-    if letter.wish is Wish.MESSAGE and len(letter.nodes) != 1:
+    request = UserRequest(
+        RequestKind(str(kind)), _read_nodes(found.get("nodes", [])), _read_text(found.get("text", "")), until
+    )
+    if request.kind is RequestKind.MESSAGE and len(request.nodes) != 1:
         raise ValueError("a message needs exactly one node")
-    if letter.wish is Wish.ABORT and not letter.nodes:
+    if request.kind is RequestKind.ABORT and not request.nodes:
         raise ValueError("an abort needs at least one node")
-    return letter
+    return request
 
 
-def write_receipt(answers: Sequence[Answer]) -> str:
-    """Write the answers to a letter as the value of an input."""
+def write_answers(answers: Sequence[Answer]) -> str:
+    """Write the answers to a request as the value of an input."""
     return json.dumps({"answers": [asdict(answer) for answer in answers]})
 
 
-def read_receipt(value: str) -> tuple[Answer, ...]:
+def read_answers(value: str) -> tuple[Answer, ...]:
     """Read the answers in an input; raises ValueError if it is not valid."""
     listed = _read_object(value).get("answers")
     if not isinstance(listed, list):
-        raise ValueError("the receipt has no answers")  # noqa: TRY004 - One kind of error, as below.
+        raise ValueError("the input has no answers")  # noqa: TRY004 - One kind of error, as below.
     try:
         return tuple(Answer(**one) for one in cast("list[dict[str, str]]", listed))  # pyright: ignore[reportArgumentType]
     except TypeError as error:
@@ -110,8 +115,8 @@ def _read_nodes(found: object) -> tuple[str, ...]:
 
 
 def _read_text(found: object) -> str:
-    if not isinstance(found, str) or len(found) > MOST_CHARS:
-        raise ValueError(f"text is not a string of at most {MOST_CHARS} characters")
+    if not isinstance(found, str) or len(found) > MAX_CHARS:
+        raise ValueError(f"text is not a string of at most {MAX_CHARS} characters")
     return found
 
 

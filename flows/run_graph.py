@@ -22,7 +22,7 @@ from flows.prefect_events import announcing
 from flows.prefect_isolation import in_own_directory, remove_from_import_path
 from flows.prefect_reporting import PrefectConnection, open_for_ending
 from flows.prefect_states import describe_run
-from flows.request_inbox import hearing
+from flows.request_inbox import receiving_requests
 from flows.run_node import PrefectLauncher
 from flows.sessions_table import showing_sessions
 from flows.stale_flow_runs import FLOW, OUTAGE, crash_stale, tag_flow_run
@@ -114,7 +114,7 @@ async def work_graph(project: Project, options: RunOptions) -> State[Any]:
             connection.show_on(board)
             await mark_dead_runs(opened, flow_run)
             announcer = stack.enter_context(announcing(board, run_id, options.repository))
-            async with hearing(opened.run, flow_run, connection), showing_sessions(board):
+            async with receiving_requests(opened.run, flow_run, connection), showing_sessions(board):
                 launcher = PrefectLauncher(board, opened.run.settings.retry, connection)
                 scheduler = Scheduler(opened, Plan(opened.run.nodes.graph, options.only), launcher)
                 await scheduler.work()

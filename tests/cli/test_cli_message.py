@@ -5,7 +5,15 @@ import os
 import pytest
 from cli_fixtures import Call, Place
 
-from flows.request_messages import Answer, UserRequest, Wish, read_receipt, read_request, write_receipt, write_request
+from flows.request_messages import (
+    Answer,
+    RequestKind,
+    UserRequest,
+    read_answers,
+    read_request,
+    write_answers,
+    write_request,
+)
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.runtime.status_board import Board, RunView, now_text
 
@@ -38,15 +46,15 @@ def test_server_that_is_gone_is_said_in_a_sentence(place: Place, call: Call) -> 
 
 
 @pytest.mark.parametrize(
-    "letter",
+    "sent",
     [
-        UserRequest(Wish.MESSAGE, ("a/b",), "- say\n\u2603"),
-        UserRequest(Wish.ABORT, ("a", "b")),
-        UserRequest(Wish.STOP, until=1.5),
+        UserRequest(RequestKind.MESSAGE, ("a/b",), "- say\n\u2603"),
+        UserRequest(RequestKind.ABORT, ("a", "b")),
+        UserRequest(RequestKind.STOP, until=1.5),
     ],
 )
-def test_letter_is_read_as_it_was_written(letter: UserRequest) -> None:
-    assert read_request(write_request(letter)) == letter
+def test_request_is_read_as_it_was_written(sent: UserRequest) -> None:
+    assert read_request(write_request(sent)) == sent
 
 
 @pytest.mark.parametrize(
@@ -67,14 +75,14 @@ def test_letter_is_read_as_it_was_written(letter: UserRequest) -> None:
         f'{{"wish": "message", "nodes": ["a"], "text": "{"x" * 70_000}"}}',
     ],
 )
-def test_what_is_no_letter_is_a_value_error(value: str) -> None:
+def test_what_is_not_a_request_is_a_value_error(value: str) -> None:
     with pytest.raises(ValueError):
         read_request(value)
 
 
-def test_receipt_is_read_as_it_was_written_and_nothing_else_is_one() -> None:
+def test_answers_are_read_as_they_were_written_and_nothing_else_is_taken_for_one() -> None:
     answers = (Answer("a", True, "a has it"), Answer("b", False, "b is not at work"))
-    assert read_receipt(write_receipt(answers)) == answers
+    assert read_answers(write_answers(answers)) == answers
     for value in ("", "{}", '{"answers": [1]}', '{"answers": [{"node": "a"}]}'):
         with pytest.raises(ValueError):
-            read_receipt(value)
+            read_answers(value)

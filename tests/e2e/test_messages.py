@@ -78,7 +78,7 @@ def count_inputs(coordinator: Coordinator, run: str) -> int:
     return len(coordinator.ask(f"flow_runs/{run}/input/filter", body))
 
 
-def test_message_is_in_the_next_prompt_and_what_is_no_letter_is_ignored(
+def test_message_is_in_the_next_prompt_and_what_is_not_a_request_is_ignored(
     coordinator: Coordinator, start: Start, tmp_path: Path
 ) -> None:
     made = make_gated(tmp_path, 2, gated=2)

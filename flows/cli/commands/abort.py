@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flows.cli.commands.request_sender import speak
-from flows.request_messages import UserRequest, Wish
+from flows.cli.commands.request_sender import send_and_print
+from flows.request_messages import RequestKind, UserRequest
 from tasks_lib.errors import InputError
 from tasks_lib.reporting.run_report import ExitCode
 
@@ -20,5 +20,5 @@ def abort(path: Path, nodes: Sequence[str], *, is_all: bool, as_json: bool, cons
         raise InputError(["--all stops the whole run; give either nodes or --all, not both"])
     if not is_all and not nodes:
         raise InputError(["name the nodes to abort, or use --all to stop the whole run"])
-    letter = UserRequest(Wish.STOP) if is_all else UserRequest(Wish.ABORT, tuple(nodes))
-    return speak(path, letter, as_json=as_json, console=console)
+    request = UserRequest(RequestKind.STOP) if is_all else UserRequest(RequestKind.ABORT, tuple(nodes))
+    return send_and_print(path, request, as_json=as_json, console=console)

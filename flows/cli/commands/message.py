@@ -4,8 +4,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flows.cli.commands.request_sender import speak
-from flows.request_messages import MOST_CHARS, UserRequest, Wish
+from flows.cli.commands.request_sender import send_and_print
+from flows.request_messages import MAX_CHARS, RequestKind, UserRequest
 from tasks_lib.errors import InputError
 from tasks_lib.reporting.run_report import ExitCode
 
@@ -17,6 +17,6 @@ def send_message(path: Path, node: str, text: str, *, as_json: bool, console: Co
     """
     if not text.strip():
         raise InputError(["the message is empty; write it in quotes after the node's id"])
-    if len(text) > MOST_CHARS:
-        raise InputError([f"the message is longer than {MOST_CHARS} characters; put it in a file and send its path"])
-    return speak(path, UserRequest(Wish.MESSAGE, (node,), text), as_json=as_json, console=console)
+    if len(text) > MAX_CHARS:
+        raise InputError([f"the message is longer than {MAX_CHARS} characters; put it in a file and send its path"])
+    return send_and_print(path, UserRequest(RequestKind.MESSAGE, (node,), text), as_json=as_json, console=console)

@@ -14,11 +14,12 @@ from flows.cli.display.output import print_json, say
 from flows.prefect_api import ask
 from flows.request_messages import (
     ANSWER_SECONDS,
+    KIND_KEY,
     Answer,
     UserRequest,
+    answers_key,
     new_key,
-    read_receipt,
-    receipt_key,
+    read_answers,
     write_request,
 )
 from tasks_lib.errors import InputError, SystemFailure
@@ -27,7 +28,7 @@ from tasks_lib.git.repository_lock import read_holder
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.runtime.status_board import VIEW_NAME, RunView, read_view
 
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 START_SECONDS = 10.0
 """How long a starting run may take to record where it can be reached."""
 REQUEST_SECONDS = 10.0
@@ -63,19 +64,19 @@ def find_running(path: Path) -> RunningRun:
             return RunningRun(repository, view.run, view.api, view)
         if time.monotonic() > deadline:
             raise SystemFailure(f"{repository.top}: {holder} cannot be reached yet; try again later")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
-def speak(path: Path, letter: UserRequest, *, as_json: bool, console: Console) -> ExitCode:
-    """Send `letter` to the repository's current run and print the answers; returns 0 if all succeeded, else 1.
+def send_and_print(path: Path, request: UserRequest, *, as_json: bool, console: Console) -> ExitCode:
+    """Send `request` to the repository's current run and print the answers; returns 0 if all succeeded, else 1.
 
     Raises InputError if no run is in progress, SystemFailure if there is no answer.
     """
     run = find_running(path)
     with ask(run.api, REQUEST_SECONDS) as client:
-        answers = Post(run, client).exchange(letter)
+        answers = RequestSender(run, client).send(request)
     if as_json:
-        print_json({"run": run.flow_run, "wish": letter.wish, "answers": [asdict(answer) for answer in answers]})
+        print_json({"run": run.flow_run, KIND_KEY: request.kind, "answers": [asdict(answer) for answer in answers]})
     else:
         for answer in answers:
             # Not capitalised: a sentence may begin with an id.
@@ -83,57 +84,57 @@ def speak(path: Path, letter: UserRequest, *, as_json: bool, console: Console) -
     return ExitCode.COMPLETED if all(answer.is_done for answer in answers) else ExitCode.BLOCKED
 
 
-class Post:
-    """Sends one request through Prefect and receives its answers."""
+class RequestSender:
+    """Sends requests to one run through Prefect, and receives the answers."""
 
     def __init__(self, run: RunningRun, client: httpx.Client) -> None:
         self._run = run
         self._client = client
         self._inputs = f"flow_runs/{run.flow_run}/input"
 
-    def exchange(self, letter: UserRequest) -> Sequence[Answer]:
-        """Post `letter` and return the answers. On giving up, the letter is withdrawn so that it is not read late.
+    def send(self, request: UserRequest) -> Sequence[Answer]:
+        """Send `request` and return the answers. On giving up, it is withdrawn so that it is not read late.
 
-        Raises SystemFailure, saying whether the letter was read, if there is no answer in time.
+        Raises SystemFailure, saying whether the request was read, if there is no answer in time.
         """
         key = new_key()
-        dated = replace(letter, until=time.time() + ANSWER_SECONDS)
-        self._send("POST", self._inputs, {"key": key, "value": write_request(dated), "sender": "coordinator"})
+        dated = replace(request, until=time.time() + ANSWER_SECONDS)
+        self._ask("POST", self._inputs, {"key": key, "value": write_request(dated), "sender": "coordinator"})
         try:
-            answers = self._await_receipt(receipt_key(key))
+            answers = self._await_answers(answers_key(key))
         except BaseException:
             with suppress(SystemFailure):
-                self._take_back(key)
+                self._withdraw(key)
             raise
         if answers is not None:
             return answers
-        raise SystemFailure(self._explain_silence(is_taken_back=self._take_back(key)))
+        raise SystemFailure(self._explain_silence(is_withdrawn=self._withdraw(key)))
 
-    def _await_receipt(self, key: str) -> Sequence[Answer] | None:
+    def _await_answers(self, key: str) -> Sequence[Answer] | None:
         deadline = time.monotonic() + ANSWER_SECONDS
         while time.monotonic() < deadline:
             # Check this first: a run that has ended has already answered, if it ever does.
             is_alive = self._run.is_alive()
-            answer = self._send("GET", f"{self._inputs}/{key}")
+            answer = self._ask("GET", f"{self._inputs}/{key}")
             if answer is not None:
-                self._send("DELETE", f"{self._inputs}/{key}")
-                return read_receipt(answer.text)
+                self._ask("DELETE", f"{self._inputs}/{key}")
+                return read_answers(answer.text)
             if not is_alive:
                 return None
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         return None
 
-    def _take_back(self, key: str) -> bool:
-        """Withdraw the letter; returns whether it was still there, and so was not read."""
-        return self._send("DELETE", f"{self._inputs}/{key}") is not None
+    def _withdraw(self, key: str) -> bool:
+        """Withdraw the request; returns whether it was still there, and so was not read."""
+        return self._ask("DELETE", f"{self._inputs}/{key}") is not None
 
-    def _explain_silence(self, *, is_taken_back: bool) -> str:
-        heard = "the request was not read and was withdrawn" if is_taken_back else "it was read, but not answered"
+    def _explain_silence(self, *, is_withdrawn: bool) -> str:
+        heard = "the request was not read and was withdrawn" if is_withdrawn else "it was read, but not answered"
         if not self._run.is_alive():
             return f"the run ended in the meantime: {heard}. `coordinator status` shows how it ended"
         return f"the run did not answer within {ANSWER_SECONDS:.0f} seconds: {heard}. See `coordinator status`"
 
-    def _send(self, method: str, path: str, body: object = None) -> httpx.Response | None:
+    def _ask(self, method: str, path: str, body: object = None) -> httpx.Response | None:
         """Return the answer, or None for 404; raises SystemFailure for any other error."""
         try:
             answer = self._client.request(method, path, json=body) if body else self._client.request(method, path)
