@@ -14,7 +14,7 @@ from tasks_lib.session.attempt_record import (
     Spending,
     TurnRecord,
 )
-from tasks_lib.session.spending import NOTHING, Spent
+from tasks_lib.session.spending import NOTHING, Spent, is_countable
 
 
 class _WrongTypeError(Exception):
@@ -99,14 +99,15 @@ class _Values:
 
     def number(self, key: str, default: int = 0) -> int:
         value = self._found.get(key, default)
-        # A bool is an int too.
-        if not isinstance(value, int) or isinstance(value, bool):
+        if not is_countable(value) or not isinstance(value, int):
             raise _WrongTypeError
         return value
 
     def moment(self, key: str) -> float:
         value = self._found.get(key, 0.0)
-        return value if isinstance(value, float) else float(self.number(key))
+        if not is_countable(value):
+            raise _WrongTypeError
+        return float(value)
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self._found.get(key, [])
@@ -122,8 +123,8 @@ class _Values:
         value = self._found.get(key, {})
         if not isinstance(value, dict):
             raise _WrongTypeError
-        known = {name: one for name, one in cast("dict[str, object]", value).items() if type(one) in (int, float)}
-        tokens, cost, calls, turns, seconds = (cast("float", known.get(name, 0)) for name in asdict(NOTHING))
+        known = {name: one for name, one in cast("dict[str, object]", value).items() if is_countable(one)}
+        tokens, cost, calls, turns, seconds = (known.get(name, 0) for name in asdict(NOTHING))
         return Spent(int(tokens), float(cost), int(calls), int(turns), float(seconds))
 
 

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 SECONDS_TO_SAY = 60
 """From here on, durations are shown in minutes."""
+MAX_NUMBER = 1 << 53
+"""Nothing that is counted comes near it; with larger numbers, not every computation has a result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +104,10 @@ def _compare(budget: Budget, spent: Spent) -> str:
         if limit and used > limit:
             return f"{budget.name}.{name} is {limit:g}, but {used:.6g} were spent"
     return ""
+
+
+def is_countable(value: object) -> TypeGuard[float]:
+    """Whether `value`, from JSON, is a number to count with: JSON has infinite and endlessly long ones too."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < MAX_NUMBER  # Also False for NaN.

@@ -20,9 +20,12 @@ from tasks_lib.git.session_record import (
 )
 from tasks_lib.model import AttemptEnd, Notice, NoticeLevel, RecordStage, Stage
 from tasks_lib.session.attempt_record import AttemptIdentity, Record, TurnRecord
+from tasks_lib.session.spending import Spent
 
 RECORDS = Path(__file__).parents[1] / "compatibility" / "records"
 texts = st.text(st.characters(exclude_categories=["Cs"]))
+numbers = st.integers(-(1 << 53) + 1, (1 << 53) - 1)
+UNCOUNTABLE = ("NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400, "true", '"7"', "[]", "null")
 
 
 @given(
@@ -31,8 +34,8 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
         task_id=texts,
         branch=texts,
         stage=st.sampled_from([None, *Stage, *AttemptEnd]),
-        attempt=st.builds(AttemptIdentity, st.integers(), session=texts),
-        turn=st.builds(TurnRecord, st.integers(), messages=st.lists(texts).map(tuple)),
+        attempt=st.builds(AttemptIdentity, numbers, session=texts),
+        turn=st.builds(TurnRecord, numbers, messages=st.lists(texts).map(tuple)),
         notes=st.lists(texts).map(tuple),
     )
 )
@@ -82,11 +85,22 @@ def test_unknown_stage_reads_as_none(tmp_path: Path) -> None:
         '{"task_id": "a", "branch": "b", "notes": "x"}',
         '{"task_id": "a", "branch": "b", "stage": null}',
         '{"task_id": "a", "branch": "b", "stage": 1}',
+        *(f'{{"task_id": "a", "branch": "b", "pid": {number}}}' for number in UNCOUNTABLE),
+        *(f'{{"task_id": "a", "branch": "b", "pid_started": {number}}}' for number in UNCOUNTABLE),
     ],
 )
 def test_broken_record_reads_as_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "coordinator.json").write_text(content)
     assert read_record(tmp_path) is None
+
+
+@pytest.mark.parametrize("number", UNCOUNTABLE)
+def test_spending_that_is_no_number_to_count_with_is_nothing(tmp_path: Path, number: str) -> None:
+    spent = f'{{"tokens": {number}, "cost": {number}, "turns": 2, "seconds": {number}}}'
+    (tmp_path / "coordinator.json").write_text(f'{{"task_id": "a", "branch": "feat/a", "spent": {spent}}}')
+    record = read_record(tmp_path)
+    assert record
+    assert record.spending.node == Spent(turns=2)
 
 
 def test_removed_record_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tasks_lib.agents.json_values import Json
 from tasks_lib.agents.opencode.api.client import Client, Unreachable, read_line
 from tasks_lib.agents.opencode.api.error_classification import is_rate_limit
 from tasks_lib.agents.opencode.api.event_stream import EventStreams, Subscription, Wire
-from tasks_lib.agents.opencode.api.event_translation import translate
+from tasks_lib.agents.opencode.api.event_translation import read_spent, translate
 from tasks_lib.agents.opencode.servers.server_interface import Address
 from tasks_lib.agents.opencode.turns.transcript import Transcript
 from tasks_lib.session import events as ev
@@ -117,6 +117,11 @@ def test_an_abort_leaves_nothing_at_work() -> None:
 )
 def test_a_payload_of_another_shape_breaks_nothing(payload: Json) -> None:
     assert isinstance(translate(payload, 0), tuple)
+
+
+def test_numbers_that_nothing_can_be_counted_with_are_not_counted() -> None:
+    part = json.loads('{"cost": 1e999, "tokens": {"input": NaN, "output": 7, "reasoning": "many"}}')
+    assert read_spent(part) == Spent(tokens=7, calls=1)
 
 
 @pytest.mark.parametrize("line", ["", ": comment", "data: {", "data: 7", 'data: {"payload": 7}', "event: x"])

@@ -7,7 +7,7 @@ from tasks_lib.agents.json_values import Json, as_object, as_objects
 from tasks_lib.agents.opencode.api.error_classification import is_rate_limit, read_problem
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event, Request, Retry, Todo, Tool
-from tasks_lib.session.spending import Spent
+from tasks_lib.session.spending import Spent, is_countable
 from tasks_lib.text import cut, fold
 
 _TITLE = 80
@@ -122,8 +122,13 @@ def _write_given(given: Json) -> str:
 def read_spent(part: Json) -> Spent:
     """Return what one answer of a model used; tokens read from or written to a cache do not count."""
     tokens = as_object(part.get("tokens"))
-    counted = sum(int(tokens.get(name) or 0) for name in ("input", "output", "reasoning"))
-    return Spent(tokens=counted, cost=float(part.get("cost") or 0.0), calls=1)
+    counted = (tokens.get(name) for name in ("input", "output", "reasoning"))
+    cost = part.get("cost")
+    return Spent(
+        tokens=sum(int(number) for number in counted if is_countable(number)),
+        cost=float(cost) if is_countable(cost) else 0.0,
+        calls=1,
+    )
 
 
 def read_permission(request: Json) -> Request:
