@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.common import SHARED_MACHINE, TARGET_BRANCH, Field, git, import_branches, judge, lay_out
+from tasks_lib.git.branches import delete_branch
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 
@@ -119,7 +120,7 @@ def make_ours(top: Path, line: Sequence[str]) -> list[float]:
         if len(live) == OPEN:
             oldest = live.pop(0)
             worktrees.release(oldest)
-            repository.delete_branch(str(oldest.branch), line[number - OPEN])
+            delete_branch(repository, str(oldest.branch), line[number - OPEN])
         live.append(worktrees.open_branch(f"feat/node-{number:03}", line[number]))
         times.append(time.perf_counter() - began)
     for worktree in live:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks_lib.errors import GitError
+from tasks_lib.git.branches import delete_branch
 from tasks_lib.git.commits.branch_state import read_state
 from tasks_lib.git.commits.commit import read_commits
 from tasks_lib.git.commits.merge_tree import is_ancestor
@@ -133,7 +134,7 @@ def describe_landed(record: Record) -> str:
 def _delete_branch(worktrees: Worktrees, branch: str, commit: str) -> bool:
     """Return whether `branch` is gone. If git refuses, e.g. because of a lock, report it; the next run tries again."""
     try:
-        return worktrees.repository.delete_branch(branch, commit)
+        return delete_branch(worktrees.repository, branch, commit)
     except GitError as error:
         worktrees.say(
             f"{branch} has landed but could not be deleted: {read_reason(error.stderr)} The next run tries again."

@@ -1,4 +1,4 @@
-"""Locates a repository's directories, and reads and changes its branches by full ref names only."""
+"""Opens a repository and locates its directories; raises errors that say why it cannot be used."""
 
 from pathlib import Path
 
@@ -106,49 +106,6 @@ class Repository:
     def branch_head(self, branch: str) -> str | None:
         """Return the commit at the tip of `branch`, or None if there is no such branch."""
         return self.git.resolve(branch_ref(branch))
-
-    def require_no_alias(self, branch: str) -> None:
-        """Raise InputError if `branch` is a symbolic ref: a commit on it would move another branch."""
-        try:
-            content = (self.common_dir / branch_ref(branch)).read_bytes()
-        except OSError:
-            return
-        if content.startswith(b"ref:"):
-            ref, other = branch_ref(branch), content.removeprefix(b"ref:").decode("utf-8", "replace").strip()
-            raise InputError([f"{ref} is a symbolic ref to {other}; remove it with `git symbolic-ref --delete {ref}`"])
-
-    def create_branch(self, branch: str, start: str) -> bool:
-        """Create `branch` at the commit `start`; return False if it already exists. Raises GitError if git refuses."""
-        if self.git.run("update-ref", f"refs/heads/{branch}", start, "", accept=(0, 1, 128)).status == 0:
-            return True
-        if self.branch_head(branch):
-            return False
-        # It neither exists nor was created: try again, so that GitError carries git's message.
-        self.git.run("update-ref", f"refs/heads/{branch}", start, "")
-        return True
-
-    def delete_branch(self, branch: str, expected: str) -> bool:
-        """Delete `branch` and its section in git's config if it is at the commit `expected`.
-
-        Returns True if the branch is gone, even if it was before; False, with nothing deleted, if it is at another
-        commit.
-        """
-        deletion = ("update-ref", "--no-deref", "-d", f"refs/heads/{branch}", expected)
-        if self.git.run(*deletion, accept=(0, 1, 128)).status != 0:
-            found = self.branch_head(branch)
-            if found and found != expected:
-                return False
-            if found:
-                self.git.run(*deletion)
-        self._forget_branch_settings(branch)
-        return True
-
-    def _forget_branch_settings(self, branch: str) -> None:
-        # An agent's `push -u` writes them. Reading the file is cheaper than running a command that finds nothing.
-        config = self.common_dir / "config"
-        if config.exists() and f'[branch "{branch}"]'.encode() in config.read_bytes():
-            with admin_lock(self):
-                self.git.run("config", "--local", "--remove-section", f"branch.{branch}", accept=(0, 5, 128))
 
 
 def _require_version() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from tasks_lib.git.branches import create_branch
 from tasks_lib.git.commits.commit import read_commit
 from tasks_lib.git.commits.commit_messages import TASK
 from tasks_lib.git.commits.merge_tree import Conflict
@@ -113,7 +114,7 @@ class MergeRebuilder:
         merge = read_commit(self._run.git.objects, commit)
         task_id = merge.trailers.get(TASK, "")
         if len(merge.parents) > 1 and task_id:
-            self._run.git.repository.create_branch(self._run.nodes.branch_of(task_id), merge.parents[1])
+            create_branch(self._run.git.repository, self._run.nodes.branch_of(task_id), merge.parents[1])
         target = self._run.project.base_name
         return (
             f"{task_id or commit[:12]} no longer merges onto {target}; its branch is kept and the node will run again."

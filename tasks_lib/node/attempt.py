@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tasks_lib.errors import GitError, InputError, ShellError, SystemFailure
+from tasks_lib.git.branches import create_branch, delete_branch
 from tasks_lib.git.commits.branch_state import read_line, read_state
 from tasks_lib.git.compose.commit_composer import Landing
 from tasks_lib.git.kept.snapshots import keep_state
@@ -298,11 +299,11 @@ def _release(context: AttemptContext, landed: str) -> None:
 def _delete_branch(context: AttemptContext, merge: str) -> None:
     run, landed = context.run, context.record.acceptance.finished
     tip = context.state.commit if context.state else landed
-    run.git.repository.delete_branch(context.branch, tip)
+    delete_branch(run.git.repository, context.branch, tip)
     head = run.git.head.last_seen()
     if not run.git.head.contains(merge, head) and not run.git.head.contains(landed, head):
         # The base moved meanwhile and the merge was taken back, so only the branch contains the work.
-        run.git.repository.create_branch(context.branch, tip)
+        create_branch(run.git.repository, context.branch, tip)
 
 
 def _extend_report(before: str, said: str) -> str:

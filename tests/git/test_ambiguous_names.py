@@ -8,6 +8,7 @@ import pytest
 from ambiguous_names import FILES, create_ambiguous_names, list_refs
 
 from tasks_lib.errors import InputError
+from tasks_lib.git.branches import create_branch, delete_branch
 from tasks_lib.git.kept.restore_and_prune import find_kept, restore
 from tasks_lib.git.kept.snapshots import keep_state, list_kept
 from tasks_lib.git.publish.interrupted_fast_forward import MOVING_NAME, Move, mend
@@ -131,7 +132,7 @@ def test_worktree_is_at_the_commit_whatever_is_called_by_its_id(repository: Repo
     assert opened[1].git.resolve("HEAD") == more
     for worktree in opened:
         worktrees.release(worktree)
-    repository.delete_branch("feat/a", base)
+    delete_branch(repository, "feat/a", base)
     again = [worktrees.open_branch("feat/b", more), worktrees.open_detached(more, "verify")]
     assert [worktree.git.resolve("HEAD") for worktree in again] == [more, more]
     assert repository.branch_head("feat/b") == more
@@ -141,14 +142,14 @@ def test_worktree_is_at_the_commit_whatever_is_called_by_its_id(repository: Repo
 def test_branch_that_is_there_is_opened_and_not_the_tag(repository: Repository, old: str) -> None:
     base = at(repository, "refs/heads/main")
     create_ambiguous_names(repository.git, old)
-    repository.create_branch("feat/a", base)
+    create_branch(repository, "feat/a", base)
     opened = Worktrees(repository).open_branch("feat/a", old)
     assert (opened.git.follow("HEAD"), opened.git.resolve("HEAD")) == ("refs/heads/feat/a", base)
     assert opened.git.text("status", "--porcelain") == ""
 
 
 def test_tag_of_a_file_in_the_way_of_a_branch_is_named(repository: Repository, old: str) -> None:
-    repository.create_branch("feat/a", old)
+    create_branch(repository, "feat/a", old)
     repository.git.run("update-ref", "refs/tags/feat/a", repository.git.text("rev-parse", f"{old}:README.md"))
     with pytest.raises(InputError, match="refs/tags/feat/a"):
         Worktrees(repository).open_branch("feat/a", old)

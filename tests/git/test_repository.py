@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tasks_lib.errors import InputError
+from tasks_lib.git.branches import create_branch, delete_branch
 from tasks_lib.git.repository import COORDINATOR_IDENTITY, Repository
 from tasks_lib.git.runner import Git
 
@@ -103,12 +104,12 @@ def test_branch_is_made_once_and_deleted_only_where_expected(repository: Reposit
     first = repository.branch_head("main")
     assert first
     second = repository.git.text("commit-tree", "-p", first, "-m", "next", f"{first}^{{tree}}")
-    assert repository.create_branch("feat/a", first)
-    assert not repository.create_branch("feat/a", second)
-    assert not repository.delete_branch("feat/a", second)
+    assert create_branch(repository, "feat/a", first)
+    assert not create_branch(repository, "feat/a", second)
+    assert not delete_branch(repository, "feat/a", second)
     assert repository.branch_head("feat/a") == first
     repository.git.run("config", "branch.feat/a.remote", "origin")
-    assert repository.delete_branch("feat/a", first)
-    assert repository.delete_branch("feat/a", first)
+    assert delete_branch(repository, "feat/a", first)
+    assert delete_branch(repository, "feat/a", first)
     assert repository.branch_head("feat/a") is None
     assert repository.git.run("config", "--get-regexp", r"^branch\.", accept=(0, 1)).text == ""

@@ -11,6 +11,7 @@ import pytest
 from run_locks import reconcile
 
 from tasks_lib.errors import GitError, InputError
+from tasks_lib.git.branches import create_branch, delete_branch
 from tasks_lib.git.kept.snapshots import list_kept
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import admin_lock
@@ -92,8 +93,8 @@ def test_worktree_in_a_rebase_counts_as_on_its_branch(repository: Repository, wo
 def test_branch_without_worktree_is_opened_where_it_is(repository: Repository, worktrees: Worktrees) -> None:
     start = head_of(repository)
     later = commit(repository, "later.txt", "later")
-    repository.create_branch("feat/a", later)
-    repository.create_branch("feat/b", later)
+    create_branch(repository, "feat/a", later)
+    create_branch(repository, "feat/b", later)
     assert worktrees.open_branch("feat/a", start).git.resolve("HEAD") == later
     worktrees.release(worktrees.open_branch("feat/c", start))
     pooled = worktrees.open_branch("feat/b", start)
@@ -231,7 +232,7 @@ def test_released_worktree_serves_the_next_branch_with_its_slot(repository: Repo
     worktrees.release(first)
     assert not (repository.worktrees_dir / "feat").exists()
     assert (read_record(first.git_dir), read_notices(first.git_dir)) == (None, ())
-    assert repository.delete_branch("feat/deep/a", start)
+    assert delete_branch(repository, "feat/deep/a", start)
     second = worktrees.open_branch("feat/b", commit(repository, "later.txt", "later"))
     assert (second.slot, second.git_dir, second.is_resumed) == (first.slot, first.git_dir, False)
     assert status(second) == ""

@@ -11,6 +11,7 @@ import pytest
 from killed_process import run_in_child
 from run_locks import reconcile
 
+from tasks_lib.git.branches import delete_branch
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.git.worktree_admin import MAKING
@@ -53,7 +54,7 @@ def assert_nothing_leaks(repository: Repository) -> None:
         found = opened.git.resolve("HEAD")
         worktrees.release(opened)
         assert found
-        assert repository.delete_branch(branch, found)
+        assert delete_branch(repository, branch, found)
     worktrees.close()
     assert "prunable" not in repository.git.text("worktree", "list", "--porcelain")
     assert not repository.worktrees_dir.exists()

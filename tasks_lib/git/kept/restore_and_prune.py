@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tasks_lib.errors import GitError, InputError
+from tasks_lib.git.branches import create_branch
 from tasks_lib.git.commits.commit import read_commits
 from tasks_lib.git.kept.snapshots import KEPT_REFS, STAGED, Kept, list_kept
 from tasks_lib.git.ref_names import branch_ref
@@ -58,7 +59,7 @@ def restore(repository: Repository, kept: Kept, branch: str) -> Restored:
         why = f", because {fault.replace('git reads', 'git reads it')}" if fault else ""
         raise InputError([f'"{branch}" cannot be a branch{why}; give another name with `--to`'])
     try:
-        is_made = repository.create_branch(branch, kept.commit)
+        is_made = create_branch(repository, branch, kept.commit)
     except GitError as error:
         raise InputError([f'"{branch}" cannot be created: {error.stderr}; give another name with `--to`']) from error
     if not is_made:

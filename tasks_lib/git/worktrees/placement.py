@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tasks_lib.errors import InputError
+from tasks_lib.git.branches import require_no_alias
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.session_record import read_git_link, read_record
 from tasks_lib.git.worktree_admin import Entry, list_all, list_entries, list_others, read_entry
@@ -61,7 +62,7 @@ def find_place(repository: Repository, branch: str) -> Path:
     parts = branch.split("/")
     if branch.startswith("-") or any(not part or part.startswith(".") for part in parts) or "\0" in branch:
         raise InputError([f"branch {branch!r} cannot have a directory below {root}; give it another name"])
-    repository.require_no_alias(branch)
+    require_no_alias(repository, branch)
     for directory in (place, *place.parents[: len(parts)]):
         if directory.is_symlink():
             raise InputError([f"{directory} is a symbolic link; worktrees must stay below {root}. Remove the link."])
