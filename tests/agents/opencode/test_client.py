@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tasks_lib.agents.opencode.api.client import Client, Missing, Unreachable
+from tasks_lib.agents.opencode.api.client import Client
+from tasks_lib.agents.opencode.api.server_http import Missing, Unreachable
 from tasks_lib.agents.opencode.servers.server_interface import Address
 from tasks_lib.errors import AgentError
 
@@ -41,8 +42,8 @@ async def test_a_permission_is_rejected_with_a_message_and_a_question_answered()
         return httpx.Response(200, json=True)
 
     client = answering(answer)
-    await client.reject_permission("per_1", DIRECTORY, "no")
-    await client.answer_question("que_1", DIRECTORY, [["a"], ["a"]])
+    await client.requests.reject_permission("per_1", DIRECTORY, "no")
+    await client.requests.answer_question("que_1", DIRECTORY, [["a"], ["a"]])
     assert seen == [
         ("/permission/per_1/reply", {"reply": "reject", "message": "no"}),
         ("/question/que_1/reply", {"answers": [["a"], ["a"]]}),

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tasks_lib.agents.json_values import Json
-from tasks_lib.agents.opencode.api.client import Client, Unreachable, read_line
+from tasks_lib.agents.opencode.api.client import Client
 from tasks_lib.agents.opencode.api.error_classification import is_rate_limit
 from tasks_lib.agents.opencode.api.event_stream import EventStreams, Subscription, Wire
 from tasks_lib.agents.opencode.api.event_translation import read_spent, translate
+from tasks_lib.agents.opencode.api.server_http import Unreachable, read_line
 from tasks_lib.agents.opencode.servers.server_interface import Address
 from tasks_lib.agents.opencode.turns.transcript import Transcript
 from tasks_lib.session import events as ev

@@ -10,8 +10,8 @@ from typing import Any
 
 from tasks_lib.agents.backend import SessionSpec
 from tasks_lib.agents.json_values import Json, as_object
-from tasks_lib.agents.opencode.api.client import Missing
 from tasks_lib.agents.opencode.api.event_stream import Shared, Subscription
+from tasks_lib.agents.opencode.api.server_http import Missing
 from tasks_lib.agents.opencode.servers.server_interface import Host
 from tasks_lib.agents.opencode.turns.server_connection import ServerConnection
 from tasks_lib.agents.opencode.turns.session_snapshot import (
@@ -126,7 +126,9 @@ class Conversation:
         """Return which sessions are busy, and the pending requests."""
         at, client, directory = time.time(), self.server.client, self._directory
         statuses, permissions, questions = await asyncio.gather(
-            client.read_statuses(directory), client.read_permissions(directory), client.read_questions(directory)
+            client.read_statuses(directory),
+            client.requests.read_permissions(directory),
+            client.requests.read_questions(directory),
         )
         return read_poll(statuses, read_requests(permissions, questions, None), self.id, at)
 
@@ -137,8 +139,8 @@ class Conversation:
         messages, todos, permissions, questions, children = await asyncio.gather(
             client.read_messages(self.id, directory),
             client.read_todos(self.id, directory),
-            client.read_permissions(directory),
-            client.read_questions(directory),
+            client.requests.read_permissions(directory),
+            client.requests.read_questions(directory),
             self._read_children(self.id, _DEPTH),
         )
         fresh = [name for name, updated in children.items() if before.updated.get(name) != updated]
@@ -158,9 +160,9 @@ class Conversation:
         """Answer so that the agent continues; a request that was answered meanwhile is ignored."""
         with suppress(Missing):
             if request.kind == "permission":
-                await self.server.client.reject_permission(request.id, self._directory, text)
+                await self.server.client.requests.reject_permission(request.id, self._directory, text)
             else:
-                await self.server.client.answer_question(request.id, self._directory, [[text]] * request.parts)
+                await self.server.client.requests.answer_question(request.id, self._directory, [[text]] * request.parts)
 
     async def abort(self, names: Iterable[str]) -> None:
         """Abort what the sessions `names` are doing."""

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
 from tasks_lib.agents.backend import SessionSpec, TurnEnd
-from tasks_lib.agents.opencode.api.client import Unreachable
+from tasks_lib.agents.opencode.api.server_http import Unreachable
 from tasks_lib.agents.opencode.api.throttle import Throttle
 from tasks_lib.agents.opencode.turns.automatic_answers import CONTINUE_PROMPT, LOST, RESTARTED, answer_request
 from tasks_lib.agents.opencode.turns.conversation import Conversation
