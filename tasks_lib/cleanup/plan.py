@@ -77,16 +77,13 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class CleanupPlan:
-    """What dead runs left in `scope`, and therefore what `apply` removes; `stages` are those that were searched.
+class RepositoryLeftovers:
+    """What interrupted git commands and processes that were killed left in the repository.
 
-    `notices` are lines about obstacles that are not coordinator's; they stay. `queue` is the queue's ref if all of it
-    has been published, "" otherwise; `empty` are coordinator's empty directories.
+    `notices` are lines about obstacles that are not coordinator's; they stay. `empty` are coordinator's empty
+    directories.
     """
 
-    scope: Scope
-    stages: Stage
-    processes: LeftProcesses = field(default_factory=LeftProcesses)
     interrupted: Move | None = None
     locks: tuple[Path, ...] = ()
     nested: tuple[NestedItem, ...] = ()
@@ -95,11 +92,38 @@ class CleanupPlan:
     trash: tuple[Path, ...] = ()
     empty: tuple[Path, ...] = ()
     notices: tuple[str, ...] = ()
-    nodes: NodeWorktrees = field(default_factory=NodeWorktrees)
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideLeftovers:
+    """What dead runs left outside the repository: `private` belongs to it; whose `shared` is, is unknown."""
+
     private: tuple[Path, ...] = ()
     shared: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """What is older than `kept_days`: logs of nodes that are not open, and kept states."""
+
     logs: tuple[Path, ...] = ()
     kept: tuple[Kept, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupPlan:
+    """What dead runs left in `scope`, and therefore what `apply` removes; `stages` are those that were searched.
+
+    `queue` is the queue's ref if all of it has been published, "" otherwise.
+    """
+
+    scope: Scope
+    stages: Stage
+    processes: LeftProcesses = field(default_factory=LeftProcesses)
+    repository: RepositoryLeftovers = field(default_factory=RepositoryLeftovers)
+    nodes: NodeWorktrees = field(default_factory=NodeWorktrees)
+    outside: OutsideLeftovers = field(default_factory=OutsideLeftovers)
+    expired: Expired = field(default_factory=Expired)
     queue: str = ""
 
     def list(self) -> "list[Leftover]":
@@ -119,7 +143,7 @@ def find_leftovers(scope: Scope, stages: Stage = Stage.ALL) -> CleanupPlan:
     if Stage.PROCESSES in stages:
         plan = replace(plan, processes=find_processes(scope.repository, scope.relocation))
     if Stage.REPOSITORY in stages:
-        plan = _find_in_repository(plan)
+        plan = replace(plan, repository=_find_in_repository(scope))
     if Stage.NODES in stages:
         plan = _find_of_nodes(plan)
     if Stage.QUEUE in stages and scope.head.is_published():
@@ -127,13 +151,12 @@ def find_leftovers(scope: Scope, stages: Stage = Stage.ALL) -> CleanupPlan:
     return plan
 
 
-def _find_in_repository(plan: CleanupPlan) -> CleanupPlan:
-    repository, branches = plan.scope.repository, plan.scope.branches
+def _find_in_repository(scope: Scope) -> RepositoryLeftovers:
+    repository, branches = scope.repository, scope.branches
     stale = find_stale_worktrees(repository)
     foreign = [f"{one.path}: {one.state.value}" for one in stale if one.state is StaleState.FOREIGN]
     pool = repository.worktrees_dir / POOL_NAME
-    return replace(
-        plan,
+    return RepositoryLeftovers(
         interrupted=read_interrupted(repository.common_dir),
         locks=tuple(find_dead(repository, branches)),
         nested=tuple(find_nested_items(repository)),
@@ -151,10 +174,12 @@ def _find_of_nodes(plan: CleanupPlan) -> CleanupPlan:
     return replace(
         plan,
         nodes=find_node_worktrees(repository, scope.head, scope.graph, scope.settings),
-        private=tuple(find_private(repository, scope.relocation)),
-        shared=tuple(find_unattributed(scope.data)),
-        logs=tuple(find_closed_logs(repository, scope.graph, days)),
-        kept=tuple(find_old_states(repository, days)),
+        outside=OutsideLeftovers(
+            private=tuple(find_private(repository, scope.relocation)), shared=tuple(find_unattributed(scope.data))
+        ),
+        expired=Expired(
+            logs=tuple(find_closed_logs(repository, scope.graph, days)), kept=tuple(find_old_states(repository, days))
+        ),
     )
 
 
@@ -170,21 +195,21 @@ def _list_processes(plan: CleanupPlan) -> Iterator[Leftover]:
 
 
 def _list_repository(plan: CleanupPlan) -> Iterator[Leftover]:
-    if move := plan.interrupted:
+    if move := plan.repository.interrupted:
         found = "was left half-moved by a run that was killed while git was moving it"
         yield Leftover(Kind.INTERRUPTED, move.place, describe_restored(move), found)
-    for lock in plan.locks:
+    for lock in plan.repository.locks:
         yield Leftover(Kind.LOCK, str(lock), DROPPED, "a stale lock")
-    for item in plan.nested:
+    for item in plan.repository.nested:
         found = f"is inside one of Coordinator's worktrees ({item.what})"
         yield Leftover(Kind.NESTED, item.where, "removed", found, f"{item.what},")
-    for path in plan.unfinished:
+    for path in plan.repository.unfinished:
         yield Leftover(Kind.UNFINISHED, str(path), UNFINISHED_DID, LEFT_BY_KILL)
-    for one in plan.stale:
+    for one in plan.repository.stale:
         yield Leftover(Kind.STALE, str(one.path), one.state.value, STALE_WORDS[one.state])
-    for path in plan.trash:
+    for path in plan.repository.trash:
         yield Leftover(Kind.TRASH, str(path), "deleted; an earlier run had moved it to the trash", LEFT_BY_KILL)
-    for path in plan.empty:
+    for path in plan.repository.empty:
         yield Leftover(Kind.EMPTY, str(path), "removed; it is empty", "is empty and unused")
 
 
@@ -197,13 +222,13 @@ def _list_nodes(plan: CleanupPlan) -> Iterator[Leftover]:
 
 
 def _list_aged(plan: CleanupPlan) -> Iterator[Leftover]:
-    for kind, paths in ((Kind.PRIVATE, plan.private), (Kind.SHARED, plan.shared)):
+    for kind, paths in ((Kind.PRIVATE, plan.outside.private), (Kind.SHARED, plan.outside.shared)):
         for path in paths:
             yield Leftover(kind, str(path), "deleted; an earlier run that was killed had made it", LEFT_BY_KILL)
     days = plan.scope.settings.kept_days
-    for path in plan.logs:
+    for path in plan.expired.logs:
         yield Leftover(Kind.LOG, str(path), f"deleted; it is older than {days} days", f"is older than {days} days")
-    for one in plan.kept:
+    for one in plan.expired.kept:
         said = f"was kept more than {days} days ago"
         yield Leftover(Kind.KEPT, one.ref, f"deleted; it {said}", said)
 
@@ -268,19 +293,19 @@ def _apply_to_repository(plan: CleanupPlan, held: HeldRunLock, worktrees: Worktr
     restored = restore_interrupted(repository.common_dir, held)
     done = [Done(Kind.INTERRUPTED, restored)] if restored else []
     done += [Done(None, line) for line in worktrees.reconcile(held, plan.scope.branches)]
-    gone = {str(path) for path in (*plan.trash, *plan.empty) if not os.path.lexists(path)}
+    gone = {str(path) for path in (*plan.repository.trash, *plan.repository.empty) if not os.path.lexists(path)}
     return [*done, *(Done(one.kind, one.describe_done()) for one in _list_repository(plan) if one.where in gone)]
 
 
 def _apply_to_nodes(plan: CleanupPlan, held: HeldRunLock, worktrees: Worktrees, run_id: str) -> list[Done]:
     scope, repository, days = plan.scope, plan.scope.repository, plan.scope.settings.kept_days
     lines = remove_landed(worktrees, scope.head, scope.settings, run_id, plan.nodes, held)
-    gone = {str(path) for path in (*plan.private, *plan.shared) if delete(path)}
+    gone = {str(path) for path in (*plan.outside.private, *plan.outside.shared) if delete(path)}
     # Since then a log may have been written to, or a state kept again, so that it is no longer old.
-    for log in set(find_closed_logs(repository, scope.graph, days)) & set(plan.logs):
+    for log in set(find_closed_logs(repository, scope.graph, days)) & set(plan.expired.logs):
         log.unlink(missing_ok=True)
         gone.add(str(log))
-    old = [one for one in find_old_states(repository, days) if one in plan.kept]
+    old = [one for one in find_old_states(repository, days) if one in plan.expired.kept]
     gone |= {one.ref for one in old if delete_kept(repository, one, held)}
     aged = (one for one in _list_aged(plan) if one.where in gone)
     return [*(Done(Kind.LANDED, line) for line in lines), *(Done(one.kind, one.describe_done()) for one in aged)]

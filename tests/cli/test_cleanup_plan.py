@@ -142,7 +142,9 @@ def test_what_the_dry_run_lists_is_what_cleanup_then_does(left: Place, main_here
     assert len(done["done"]) == len(expected)
     assert done["open"] == planned["open"]
     assert read_plan(left).list() == []
-    assert json.loads(main_here("cleanup", "--json", str(left.top))[1])["done"] == list(read_plan(left).notices)
+    assert json.loads(main_here("cleanup", "--json", str(left.top))[1])["done"] == list(
+        read_plan(left).repository.notices
+    )
 
 
 def test_the_audit_names_what_the_plan_has(left: Place) -> None:

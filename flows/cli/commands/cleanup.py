@@ -95,7 +95,7 @@ def plan_cleanup(project: Project) -> CleanupResult:
     moved = find_move(project.repository)
     plan = find_leftovers(make_scope(project, moved))
     lines = [f"worktrees would be linked to this directory; the repository was at {moved.former}"] if moved else []
-    lines += [*(leftover.describe_plan() for leftover in plan.list()), *plan.notices]
+    lines += [*(leftover.describe_plan() for leftover in plan.list()), *plan.repository.notices]
     return CleanupResult(tuple(lines), plan.nodes.open, tuple(list_kept(project.repository)))
 
 
