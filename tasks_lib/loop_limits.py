@@ -39,57 +39,57 @@ class Progress:
 UNTRIED = Progress()
 
 
-def note_result(headway: Progress, tool: str, given: str, result: str) -> Progress:
+def note_result(progress: Progress, tool: str, given: str, result: str) -> Progress:
     """Record that a tool finished; a call and result that were seen recently are not new."""
     digest = hashlib.sha256("\0".join((tool, given, result)).encode("utf-8", "replace")).hexdigest()[:16]
-    known = replace(headway, called=True)
-    if digest in headway.results:
+    known = replace(progress, called=True)
+    if digest in progress.results:
         return known
-    return replace(known, is_new=True, results=(*headway.results, digest)[-_REMEMBERED:])
+    return replace(known, is_new=True, results=(*progress.results, digest)[-_REMEMBERED:])
 
 
-def note_call(headway: Progress) -> Progress:
+def note_call(progress: Progress) -> Progress:
     """Record that a tool was started."""
-    return headway if headway.called else replace(headway, called=True)
+    return progress if progress.called else replace(progress, called=True)
 
 
-def note_step(headway: Progress) -> Progress:
+def note_step(progress: Progress) -> Progress:
     """Record that the model finished an answer; call once for each."""
-    new_steps = headway.new_steps + headway.is_new
-    answers = 0 if headway.called else headway.answers + (not headway.is_summary)
-    return replace(headway, new_steps=new_steps, answers=answers, called=False, is_new=False, is_summary=False)
+    new_steps = progress.new_steps + progress.is_new
+    answers = 0 if progress.called else progress.answers + (not progress.is_summary)
+    return replace(progress, new_steps=new_steps, answers=answers, called=False, is_new=False, is_summary=False)
 
 
-def note_compaction(headway: Progress, part: str, *, is_overflow: bool) -> Progress:
+def note_compaction(progress: Progress, part: str, *, is_overflow: bool) -> Progress:
     """Record that the conversation is being compacted; `part` identifies the message part, which may arrive twice."""
-    if part in headway.parts:
-        return headway
-    is_first = headway.new_steps >= STEPS_OF_PROGRESS
+    if part in progress.parts:
+        return progress
+    is_first = progress.new_steps >= STEPS_OF_PROGRESS
     return replace(
-        headway,
-        compactions=1 if is_first else headway.compactions + 1,
+        progress,
+        compactions=1 if is_first else progress.compactions + 1,
         new_steps=0,
         is_overflow=is_overflow,
         is_summary=True,
         called=False,
         is_new=False,
-        parts=headway.parts | {part},
+        parts=progress.parts | {part},
     )
 
 
-def note_prompt(headway: Progress) -> Progress:
+def note_prompt(progress: Progress) -> Progress:
     """Record that the session was prompted: a text-only answer is a valid reply again."""
-    return replace(headway, answers=0) if headway.answers else headway
+    return replace(progress, answers=0) if progress.answers else progress
 
 
-def describe_exhaustion(headway: Progress) -> str:
+def describe_exhaustion(progress: Progress) -> str:
     """Say in one clause why a session that reached its limit is ended."""
-    if headway.answers >= MAX_IN_A_ROW:
+    if progress.answers >= MAX_IN_A_ROW:
         return (
             f"the model answered {MAX_IN_A_ROW} times in a row without calling a tool, and its provider did not report "
             "the turn as finished"
         )
-    if headway.is_overflow:
+    if progress.is_overflow:
         return (
             f"the provider rejected the conversation as too long {MAX_IN_A_ROW} times in a row, although opencode "
             "compacted it each time; the task, or the output of its tools, is too large for the model's context"

@@ -51,9 +51,9 @@ class SessionSpec:
     `model` is `provider/model`, "" for the role's own or the default. `conversation` is what `on_conversation` received
     from an earlier session whose conversation continues, "" for a new one; its format is the backend's own. `on_view`
     is called when the session's activity changes, at most a few times a second, and must be quick. `allowances` are
-    what may still be spent, checked whenever more was; a turn that spends more is ended. `look` returns a text that
-    changes exactly when the worktree's content does: progress that no chat shows. A session that `is_read_only` may
-    change no file.
+    what may still be spent, checked whenever more was; a turn that spends more is ended. `digest_worktree` returns a
+    text that changes exactly when the worktree's content does: progress that no chat shows. A session that
+    `is_read_only` may change no file.
     """
 
     session: str
@@ -75,7 +75,7 @@ class SessionSpec:
     on_conversation: Callable[[str], None] | None = None
     on_view: Callable[[SessionView], None] | None = None
     allowances: Callable[[], Sequence[Allowance]] | None = None
-    look: Callable[[], Awaitable[str]] | None = None
+    digest_worktree: Callable[[], Awaitable[str]] | None = None
     is_read_only: bool = False
 
 

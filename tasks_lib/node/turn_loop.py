@@ -231,7 +231,7 @@ def describe_session(context: AttemptContext, worktree: Worktree, session: str, 
         title=f"{context.task.id}: {context.task.name}",
         on_view=context.show,
         allowances=lambda: run.budgets.list_allowances(context.record, context.record.attempt.session),
-        look=lambda: run.git.call(digest_worktree, worktree),
+        digest_worktree=lambda: run.git.call(digest_worktree, worktree),
     )
 
 

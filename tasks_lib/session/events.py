@@ -87,8 +87,8 @@ class Snapshot:
     """The state of a session tree as it was read; it replaces all earlier events.
 
     `steps` is what each model answer in this turn used. `prompts` counts the prompts of this turn that the session
-    received, `reply` is the answer to the newest one. `growth` is a number that changes when work is done. `headway` is
-    the progress of each session.
+    received, `reply` is the answer to the newest one. `growth` is a number that changes when work is done.
+    `progress` is that of each session.
     """
 
     members: Mapping[str, Member]
@@ -98,7 +98,7 @@ class Snapshot:
     prompts: int = 0
     reply: Reply | None = None
     growth: int = 0
-    headway: Mapping[str, Progress] = field(default_factory=dict[str, Progress])
+    progress: Mapping[str, Progress] = field(default_factory=dict[str, Progress])
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +183,8 @@ class Compacted(_Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Looked(_Event):
-    """The worktree was inspected; `work` changes if and only if the content of the worktree does."""
+class WorktreeChecked(_Event):
+    """The worktree was checked for progress; `work` changes if and only if the content of the worktree does."""
 
     work: str
 
@@ -229,6 +229,6 @@ class SnapshotTaken(_Event):
 
 Event = (
     Busy | Idle | Retrying | StepStarted | StepEnded | TextGrew | TextEnded | ToolStarted | ToolEnded | Compacted
-    | Looked | Asked | Answered | TodosChanged | ErrorSeen | ChildOpened | Gap | ServerDied | Sent | Polled
+    | WorktreeChecked | Asked | Answered | TodosChanged | ErrorSeen | ChildOpened | Gap | ServerDied | Sent | Polled
     | SnapshotTaken
 )  # fmt: skip

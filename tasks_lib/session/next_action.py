@@ -8,7 +8,7 @@ from typing import Literal
 from tasks_lib.loop_limits import MAX_IN_A_ROW, describe_exhaustion
 from tasks_lib.session.events import Member, Request
 from tasks_lib.session.spending import Allowance, find_excess, find_seconds_left
-from tasks_lib.session.state import UNSEEN, Watch
+from tasks_lib.session.state import Watch
 
 QUIET_SECONDS = 15.0
 """How long a session may send no event before it is polled, in case an event was lost."""
@@ -68,7 +68,7 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class InspectWorktree:
+class CheckWorktree:
     """Check the worktree for progress, because the conversation of `session` was compacted."""
 
     session: str
@@ -84,7 +84,7 @@ class Over:
     """The turn is over; the watch's reply or problem says how it ended."""
 
 
-Decision = Wait | Answer | End | Poll | Read | InspectWorktree | AwaitServer | Over
+Decision = Wait | Answer | End | Poll | Read | CheckWorktree | AwaitServer | Over
 
 
 def decide(watch: Watch, now: float, limits: Limits) -> Decision:
@@ -92,7 +92,7 @@ def decide(watch: Watch, now: float, limits: Limits) -> Decision:
     if excess := find_excess(limits.allowances, watch.spent(now)):
         return End("excess", excess)
     if now >= limits.ends_at:
-        seconds = limits.ends_at - watch.began
+        seconds = limits.ends_at - watch.times.began
         return End("timed out", f"the turn took longer than {seconds:g} seconds: {describe(watch)}")
     if watch.is_dead:
         return AwaitServer()
@@ -105,32 +105,31 @@ def decide(watch: Watch, now: float, limits: Limits) -> Decision:
     return _follow(watch, now, limits) if watch.is_busy else _confirm(watch, now, limits)
 
 
-def _find_stuck(watch: Watch) -> InspectWorktree | End | None:
+def _find_stuck(watch: Watch) -> CheckWorktree | End | None:
     """What to do about a session that makes no progress; None if there is none."""
-    for session, headway in watch.headway.items():
-        setbacks = watch.setbacks(session)
-        if setbacks and watch.looks.get(session, UNSEEN).compactions < len(headway.parts):
-            return InspectWorktree(session)
-        if max(setbacks, headway.answers) >= MAX_IN_A_ROW:
-            return End("no progress", describe_exhaustion(headway))
+    for session, progress in watch.progress.sessions.items():
+        if watch.progress.needs_check(session):
+            return CheckWorktree(session)
+        if max(watch.progress.count_setbacks(session), progress.answers) >= MAX_IN_A_ROW:
+            return End("no progress", describe_exhaustion(progress))
     return None
 
 
 def _confirm(watch: Watch, now: float, limits: Limits) -> Decision:
     """What to do when no session is busy: confirm that, and allow time for a late message."""
-    changed_at = max(watch.idle_at, watch.asked_at)
-    is_confirmed = watch.reread_at >= changed_at
-    has_begun = watch.reply is not None and watch.prompts >= watch.sent
-    is_whole = watch.reply is not None and watch.reply.kind not in ("interrupted", "unfinished")
+    changed_at = max(watch.times.idle_at, watch.times.asked_at)
+    is_confirmed = watch.last_read.at >= changed_at
+    has_begun = watch.last_read.reply is not None and watch.last_read.prompts >= watch.sent
+    is_whole = watch.last_read.reply is not None and watch.last_read.reply.kind not in ("interrupted", "unfinished")
     if is_confirmed and ((has_begun and is_whole) or watch.problem):
         return Over()
     patience = SETTLE_SECONDS if has_begun else min(START_SECONDS, limits.stall_seconds)
     if is_confirmed and now >= changed_at + patience:
         return Over()
-    has_news = watch.idle_at > watch.asked_at or watch.problem is not None
+    has_news = watch.times.idle_at > watch.times.asked_at or watch.problem is not None
     if has_news and not is_confirmed:
         return Read()
-    due = max(watch.reread_at, watch.asked_at) + (REREAD_SECONDS if has_news else LOOK_SECONDS)
+    due = max(watch.last_read.at, watch.times.asked_at) + (REREAD_SECONDS if has_news else LOOK_SECONDS)
     return Read() if now >= due else Wait(min(due, limits.ends_at))
 
 
@@ -138,17 +137,19 @@ def _follow(watch: Watch, now: float, limits: Limits) -> Decision:
     """What to do while a session is busy: trust its events, but only for a limited time."""
     stalls_at = _find_stall(watch, limits)
     waiting = _waits_until(watch)
-    if watch.limited_at and waiting > watch.limited_at + limits.limit_seconds:
+    if watch.times.limited_at and waiting > watch.times.limited_at + limits.limit_seconds:
         return End("limit", _explain_limit(watch, waiting, limits))
     if waiting > limits.ends_at:
         moment = name_moment(waiting)
         sentence = f"the provider accepts no request before {moment}, which is after the end of the turn"
         return End("waits too long", sentence)
     if now >= stalls_at:
-        if watch.reread_at < stalls_at:
+        if watch.last_read.at < stalls_at:
             return Read()
-        return End("stalled", f"the session was silent for {now - watch.active_at:.0f} seconds: {describe(watch)}")
-    ask_at = watch.heard_at + QUIET_SECONDS
+        return End(
+            "stalled", f"the session was silent for {now - watch.times.active_at:.0f} seconds: {describe(watch)}"
+        )
+    ask_at = watch.times.heard_at + QUIET_SECONDS
     return Poll() if now >= ask_at else Wait(min(ask_at, stalls_at, limits.ends_at, _spends_until(watch, limits)))
 
 
@@ -168,7 +169,7 @@ def describe_limit(until: float, limit_seconds: float, said: str) -> str:
 
 def _find_stall(watch: Watch, limits: Limits) -> float:
     tools = any(not tool.has_child for member in watch.members.values() for tool in member.tools.values())
-    silent_until = watch.active_at + (limits.tool_seconds if tools else limits.stall_seconds)
+    silent_until = watch.times.active_at + (limits.tool_seconds if tools else limits.stall_seconds)
     waiting = _waits_until(watch)
     return max(silent_until, waiting + RETRY_MARGIN_SECONDS) if waiting else silent_until
 
@@ -179,7 +180,7 @@ def _waits_until(watch: Watch) -> float:
 
 def _spends_until(watch: Watch, limits: Limits) -> float:
     """When the budget of seconds will run out."""
-    return watch.began + find_seconds_left(limits.allowances) + REREAD_SECONDS
+    return watch.times.began + find_seconds_left(limits.allowances) + REREAD_SECONDS
 
 
 def describe(watch: Watch) -> str:
@@ -190,9 +191,9 @@ def describe(watch: Watch) -> str:
         return f"waiting for a {next(iter(watch.requests.values())).kind}"
     busy = [(name, member) for name, member in watch.members.items() if member.is_busy]
     if not busy:
-        return "ending" if watch.reply else "starting"
+        return "ending" if watch.last_read.reply else "starting"
     name, member = busy[-1]
-    return f"{'' if name == watch.root else 'subagent: '}{_describe_member(member, watch.heard_at)}"
+    return f"{'' if name == watch.root else 'subagent: '}{_describe_member(member, watch.times.heard_at)}"
 
 
 def _describe_member(member: Member, now: float) -> str:

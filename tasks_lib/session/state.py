@@ -1,58 +1,68 @@
 """Decides what a session is doing, from events that may arrive twice, late, out of order or never."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from tasks_lib import loop_limits
-from tasks_lib.loop_limits import UNTRIED, Progress
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import IDLE, Event, Member, Problem, Reply, Request, Todo
 from tasks_lib.session.spending import NOTHING, Spent, add_up
+from tasks_lib.session.turn_progress import TurnProgress
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """The worktree after `compactions` of a session; up to the one numbered `excused`, there was progress."""
+class Times:
+    """When something last happened, in seconds since the epoch.
 
-    compactions: int = 0
-    work: str = ""
-    excused: int = 0
-
-
-UNSEEN = Look()
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """What is known about the turn of the session `root` and its children.
-
-    Times: `active_at` is the last activity, `idle_at` when a member last turned idle, `asked_at` the last prompt (of
-    `sent`), `heard_at` the last event of any kind, `reread_at` the last snapshot, `limited_at` when the provider began
-    to rate-limit without an answer since (0: it does not). `headway` and `looks` track the progress of each session.
+    `active_at` is the last activity, `idle_at` when a member last turned idle, `asked_at` the last prompt, `heard_at`
+    the last event of any kind, `limited_at` when the provider began to rate-limit without an answer since (0: it does
+    not).
     """
 
-    root: str
     began: float
     active_at: float
     idle_at: float
     asked_at: float
     heard_at: float
-    reread_at: float = 0.0
     limited_at: float = 0.0
-    sent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LastRead:
+    """What the last snapshot, taken at `at`, says about the conversation; its fields are those of Snapshot."""
+
+    at: float = 0.0
     prompts: int = 0
+    reply: Reply | None = None
+    growth: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What each model answer of the turn used, by its id, and their sum."""
+
+    steps: Mapping[str, Spent] = field(default_factory=dict[str, Spent])
+    total: Spent = NOTHING
+
+    def add(self, step: str, spent: Spent) -> "Usage":
+        """The usage with one more answer; one that was counted already is not counted again."""
+        return self if step in self.steps else Usage({**self.steps, step: spent}, self.total + spent)
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is known about the turn of the session `root` and its children, to which `sent` prompts were sent."""
+
+    root: str
+    times: Times
+    sent: int = 0
     members: Mapping[str, Member] = field(default_factory=dict[str, Member])
     requests: Mapping[str, Request] = field(default_factory=dict[str, Request])
-    steps: Mapping[str, Spent] = field(default_factory=dict[str, Spent])
-    headway: Mapping[str, Progress] = field(default_factory=dict[str, Progress])
-    looks: Mapping[str, Look] = field(default_factory=dict[str, Look])
-    used: Spent = NOTHING
+    usage: Usage = field(default_factory=Usage)
+    progress: TurnProgress = field(default_factory=TurnProgress)
+    last_read: LastRead = field(default_factory=LastRead)
     todos: tuple[Todo, ...] = ()
-    reply: Reply | None = None
     problem: Problem | None = None
-    growth: int = -1
-    has_stepped: bool = False
     has_gap: bool = False
     is_dead: bool = False
 
@@ -60,24 +70,19 @@ class Watch:
     def is_busy(self) -> bool:
         return any(member.is_busy for member in self.members.values())
 
-    def setbacks(self, session: str) -> int:
-        """How many times in a row the conversation of `session` was compacted without progress in between."""
-        headway = self.headway.get(session, UNTRIED)
-        return min(headway.compactions, len(headway.parts) - self.looks.get(session, UNSEEN).excused)
-
     def spent(self, now: float) -> Spent:
         """What the turn has used by `now`, including subagents."""
-        return self.used + Spent(turns=1, seconds=max(0.0, now - self.began))
+        return self.usage.total + Spent(turns=1, seconds=max(0.0, now - self.times.began))
 
 
 def begin(root: str, now: float) -> Watch:
     """The watch of a turn before its first prompt."""
-    return Watch(root, now, now, now, now, now, members={root: IDLE})
+    return Watch(root, Times(now, now, now, now, now), members={root: IDLE})
 
 
 def observe(watch: Watch, event: Event) -> Watch:
     """The watch after `event`. A snapshot replaces what earlier events said, except for the times of activity."""
-    heard = replace(watch, heard_at=max(watch.heard_at, event.at))
+    heard = _set_times(watch, heard_at=max(watch.times.heard_at, event.at))
     match event:
         case ev.SnapshotTaken():
             return _take_snapshot(heard, event)
@@ -89,52 +94,29 @@ def observe(watch: Watch, event: Event) -> Watch:
             return replace(heard, is_dead=True, members=dict.fromkeys(watch.members, IDLE), requests={})
         case ev.Sent():
             alive = replace(_live(heard, event.at), is_dead=False, problem=None)
-            asked = replace(alive, sent=watch.sent + 1, asked_at=max(watch.asked_at, event.at))
-            return replace(asked, headway=advance(watch.headway, event))
-        case ev.Looked():
-            return replace(heard, looks={**watch.looks, event.session: _compare(watch, event)})
+            asked = _set_times(alive, asked_at=max(watch.times.asked_at, event.at))
+            return replace(asked, sent=watch.sent + 1, progress=watch.progress.follow(event))
+        case ev.WorktreeChecked():
+            return replace(heard, progress=watch.progress.add_check(event))
         case ev.Answered():
             return replace(heard, requests={key: one for key, one in watch.requests.items() if key != event.request})
         case ev.ErrorSeen():
             return _take_error(heard, event)
         case _:
-            progressing = replace(_live(heard, event.at), headway=advance(watch.headway, event, watch.steps))
+            progressing = replace(_live(heard, event.at), progress=watch.progress.follow(event, watch.usage.steps))
             return _take_life(_time_limit(progressing, event), event)
 
 
-def advance(known: Mapping[str, Progress], event: Event, steps: Collection[str] = ()) -> Mapping[str, Progress]:
-    """`known` after `event`; `steps` are the ones already counted. Used for live events and for history alike."""
-    before = known.get(event.session, UNTRIED)
-    match event:
-        case ev.ToolStarted():
-            after = loop_limits.note_call(before)
-        case ev.ToolEnded():
-            after = loop_limits.note_result(before, event.tool.name, event.given, event.result)
-        case ev.StepEnded() if event.step not in steps:
-            after = loop_limits.note_step(before)
-        case ev.Compacted():
-            after = loop_limits.note_compaction(before, event.part, is_overflow=event.is_overflow)
-        case ev.Sent():
-            after = loop_limits.note_prompt(before)
-        case _:
-            after = before
-    return known if after == before else {**known, event.session: after}
-
-
-def _compare(watch: Watch, event: ev.Looked) -> Look:
-    """Compare the worktree with the last look; if it changed, only the newest compaction counts."""
-    before, seen = watch.looks.get(event.session), len(watch.headway.get(event.session, UNTRIED).parts)
-    if before is None or before.work == event.work:
-        return Look(seen, event.work, before.excused if before else 0)
-    return Look(seen, event.work, seen - 1)
+def _set_times(watch: Watch, **changes: float) -> Watch:
+    return replace(watch, times=replace(watch.times, **changes))
 
 
 def _time_limit(watch: Watch, event: Event) -> Watch:
     match event:
-        case ev.Retrying() if event.retry.is_rate_limit and not watch.limited_at:
-            return replace(watch, limited_at=event.at)
-        case ev.StepEnded() | ev.ToolEnded() if watch.limited_at:
-            return replace(watch, limited_at=0.0)
+        case ev.Retrying() if event.retry.is_rate_limit and not watch.times.limited_at:
+            return _set_times(watch, limited_at=event.at)
+        case ev.StepEnded() | ev.ToolEnded() if watch.times.limited_at:
+            return _set_times(watch, limited_at=0.0)
         case _:
             return watch
 
@@ -151,7 +133,7 @@ def _take_life(watch: Watch, event: _Doing | _Other) -> Watch:
         case ev.Idle():
             return _fall_idle(watch, event.session, event.at)
         case ev.StepEnded():
-            return _add_step(watch, event)
+            return replace(watch, usage=watch.usage.add(event.step, event.spent))
         case ev.Asked():
             return replace(watch, requests={**watch.requests, event.request.id: event.request})
         case ev.TodosChanged():
@@ -161,8 +143,7 @@ def _take_life(watch: Watch, event: _Doing | _Other) -> Watch:
         case ev.TextEnded() | ev.Compacted():
             return watch
         case _:
-            stepped = replace(watch, has_stepped=True) if isinstance(event, ev.StepStarted) else watch
-            return _put(stepped, event.session, _work(watch.members.get(event.session, IDLE), event))
+            return _put(watch, event.session, _work(watch.members.get(event.session, IDLE), event))
 
 
 def _work(member: Member, event: _Doing) -> Member:
@@ -193,7 +174,7 @@ def _take_error(watch: Watch, event: ev.ErrorSeen) -> Watch:
 
 
 def _live(watch: Watch, at: float) -> Watch:
-    return replace(watch, active_at=max(watch.active_at, at))
+    return _set_times(watch, active_at=max(watch.times.active_at, at))
 
 
 def _put(watch: Watch, session: str, member: Member) -> Watch:
@@ -205,36 +186,28 @@ def _put(watch: Watch, session: str, member: Member) -> Watch:
 def _fall_idle(watch: Watch, session: str, at: float) -> Watch:
     if watch.members.get(session) == IDLE:
         return watch
-    return replace(_put(watch, session, IDLE), idle_at=max(watch.idle_at, at))
-
-
-def _add_step(watch: Watch, event: ev.StepEnded) -> Watch:
-    if event.step in watch.steps:
-        return watch
-    return replace(watch, steps={**watch.steps, event.step: event.spent}, used=watch.used + event.spent)
+    return _set_times(_put(watch, session, IDLE), idle_at=max(watch.times.idle_at, at))
 
 
 def _take_snapshot(watch: Watch, event: ev.SnapshotTaken) -> Watch:
-    snapshot = event.snapshot
-    has_grown = snapshot.growth != watch.growth
+    snapshot, times, last = event.snapshot, watch.times, watch.last_read
+    has_grown = snapshot.growth != last.growth
     fell_idle = watch.is_busy and not any(member.is_busy for member in snapshot.members.values())
     return replace(
         watch,
+        times=replace(
+            times,
+            active_at=max(times.active_at, event.at) if has_grown else times.active_at,
+            idle_at=max(times.idle_at, event.at) if fell_idle else times.idle_at,
+            limited_at=(times.limited_at or event.at) if _is_limited(snapshot.members) else 0.0,
+        ),
         members=dict(snapshot.members),
         requests={request.id: request for request in snapshot.requests},
-        steps=dict(snapshot.steps),
-        headway=dict(snapshot.headway),
-        limited_at=(watch.limited_at or event.at) if _is_limited(snapshot.members) else 0.0,
-        used=add_up(snapshot.steps.values()),
+        usage=Usage(dict(snapshot.steps), add_up(snapshot.steps.values())),
+        progress=replace(watch.progress, sessions=dict(snapshot.progress)),
+        last_read=LastRead(max(last.at, event.at), snapshot.prompts, snapshot.reply, snapshot.growth),
         todos=snapshot.todos,
-        prompts=snapshot.prompts,
-        reply=snapshot.reply,
         problem=None if snapshot.reply else watch.problem,
-        growth=snapshot.growth,
-        active_at=max(watch.active_at, event.at) if has_grown else watch.active_at,
-        idle_at=max(watch.idle_at, event.at) if fell_idle else watch.idle_at,
-        reread_at=max(watch.reread_at, event.at),
-        has_stepped=watch.has_stepped or bool(snapshot.steps),
         has_gap=False,
         is_dead=False,
     )
@@ -252,6 +225,6 @@ def _take_poll(watch: Watch, event: ev.Polled) -> Watch:
             watch = _put(watch, session, replace(member, is_busy=True, retry=event.busy[session]))
     requests = {request.id: request for request in event.requests if request.session in watch.members}
     # A request from an unknown session may come from a child whose opening was missed.
-    if not watch.limited_at and _is_limited(watch.members):
-        watch = replace(watch, limited_at=event.at)
+    if not watch.times.limited_at and _is_limited(watch.members):
+        watch = _set_times(watch, limited_at=event.at)
     return replace(watch, requests=requests, has_gap=watch.has_gap or len(requests) < len(event.requests))

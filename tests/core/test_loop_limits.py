@@ -7,9 +7,10 @@ import pytest
 from tasks_lib.loop_limits import MAX_IN_A_ROW
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event, Member, Retry, Snapshot, Tool
-from tasks_lib.session.next_action import Decision, End, InspectWorktree, Limits, Wait, decide, name_moment
+from tasks_lib.session.next_action import CheckWorktree, Decision, End, Limits, Wait, decide, name_moment
 from tasks_lib.session.spending import Spent
-from tasks_lib.session.state import Watch, advance, begin, observe
+from tasks_lib.session.state import Watch, begin, observe
+from tasks_lib.session.turn_progress import advance
 
 ROOT, CHILD = "root", "child"
 LIMITS = Limits(stall_seconds=600, tool_seconds=3600, ends_at=7200, limit_seconds=900)
@@ -17,7 +18,7 @@ BASH = Tool("bash")
 
 
 class Story:
-    """The events of a turn, one per second; the worktree is inspected whenever that is due."""
+    """The events of a turn, one per second; the worktree is checked whenever that is due."""
 
     def __init__(self, session: str = ROOT) -> None:
         self.session: str = session
@@ -31,8 +32,8 @@ class Story:
             self.watch = observe(self.watch, event)
             self.now += 1
             decision = self.decide()
-            if isinstance(decision, InspectWorktree):
-                self.watch = observe(self.watch, ev.Looked(self.now, decision.session, self.work))
+            if isinstance(decision, CheckWorktree):
+                self.watch = observe(self.watch, ev.WorktreeChecked(self.now, decision.session, self.work))
                 decision = self.decide()
             if isinstance(decision, End):
                 self.ended = self.ended or decision
@@ -137,9 +138,9 @@ def test_long_silence_of_a_thinking_model_does_not_count() -> None:
 def test_progress_counts_the_same_after_a_snapshot() -> None:
     story = Story()
     repeat(lambda _: story.step(("echo", "x")).compact(), MAX_IN_A_ROW - 1)
-    headway = dict(story.watch.headway)
-    assert headway[ROOT].compactions == MAX_IN_A_ROW - 1
-    read = Snapshot({ROOT: Member(is_busy=True)}, headway=headway, steps=dict(story.watch.steps))
+    progress = dict(story.watch.progress.sessions)
+    assert progress[ROOT].compactions == MAX_IN_A_ROW - 1
+    read = Snapshot({ROOT: Member(is_busy=True)}, progress=progress, steps=dict(story.watch.usage.steps))
     story.hear(ev.SnapshotTaken(story.now, ROOT, read)).step(("echo", "x")).compact()
     assert story.ended
 
@@ -148,7 +149,7 @@ def test_events_that_arrive_twice_count_once() -> None:
     part = ev.Compacted(2, ROOT, "p")
     step = ev.StepEnded(3, ROOT, "s", Spent())
     once, twice = fold([part, step]), fold([part, part, step, step])
-    assert once.headway == twice.headway
+    assert once.progress == twice.progress
 
 
 def fold(events: Iterable[Event]) -> Watch:

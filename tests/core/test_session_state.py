@@ -81,7 +81,7 @@ def test_a_prompt_without_any_effect_is_given_up() -> None:
     empty = Snapshot({ROOT: ev.IDLE})
     watch = see(ev.Sent(1, ROOT), ev.SnapshotTaken(1 + START_SECONDS, ROOT, empty))
     assert decide(watch, 1 + START_SECONDS, LIMITS) == Over()
-    assert watch.reply is None
+    assert watch.last_read.reply is None
 
 
 def test_a_refused_prompt_is_over_once_confirmed() -> None:
@@ -115,7 +115,7 @@ def test_a_lost_idle_event_is_found_by_polling() -> None:
 
 def test_polls_are_not_activity() -> None:
     watch = working(*(ev.Polled(at, ROOT, {ROOT: None}) for at in range(20, 700, 15)))
-    assert watch.active_at == 2
+    assert watch.times.active_at == 2
 
 
 def test_silence_without_a_tool_is_a_stall_after_one_more_read() -> None:
@@ -131,7 +131,7 @@ def test_work_that_only_a_read_shows_is_activity() -> None:
     watch = observe(
         observe(working(), ev.SnapshotTaken(602, ROOT, BUSY)), ev.SnapshotTaken(700, ROOT, replace(BUSY, growth=6))
     )
-    assert watch.active_at == 700
+    assert watch.times.active_at == 700
 
 
 def test_a_tool_may_be_silent_for_longer() -> None:
@@ -150,7 +150,7 @@ def test_a_tool_that_waits_for_a_child_does_not_extend_the_time() -> None:
 
 def test_activity_of_a_child_counts_for_its_parent() -> None:
     watch = working(ev.ChildOpened(3, ROOT, CHILD), ev.TextGrew(500, CHILD))
-    assert watch.active_at == 500
+    assert watch.times.active_at == 500
     assert watch.is_busy
 
 
@@ -265,10 +265,8 @@ snapshots = st.builds(
 
 def forget_times(watch: Watch) -> Watch:
     """The state without the times of activity, the number of prompts, and errors that no snapshot contains."""
-    return replace(
-        watch, active_at=0, idle_at=0, asked_at=0, heard_at=0, sent=0, has_stepped=False,
-        problem=None if watch.reply else watch.problem,
-    )  # fmt: skip
+    times = replace(watch.times, active_at=0, idle_at=0, asked_at=0, heard_at=0)
+    return replace(watch, times=times, sent=0, problem=None if watch.last_read.reply else watch.problem)
 
 
 @given(st.lists(events, max_size=30), st.data(), snapshots)

@@ -47,7 +47,9 @@ def test_tools_are_told_by_what_they_do() -> None:
     watch, events, said = follow("work")
     assert "write: /worktree/a.txt" in said
     assert not watch.is_busy
-    assert watch.used == Spent(tokens=120 * len(watch.steps), cost=watch.used.cost, calls=len(watch.steps))
+    assert watch.usage.total == Spent(
+        tokens=120 * len(watch.usage.steps), cost=watch.usage.total.cost, calls=len(watch.usage.steps)
+    )
     ended = [event for event in events if isinstance(event, ev.ToolEnded)]
     assert ended[0].tool.name == "bash"
     assert ended[1].given.startswith("filePath: /worktree/a.txt")
@@ -68,7 +70,7 @@ def test_a_subagent_is_a_member_of_the_tree_and_asks_for_itself() -> None:
     assert asked.request.session != watch.root
     assert asked.request.text == "external_directory /etc/*"
     assert watch.requests == {}
-    assert watch.used.tokens == 480
+    assert watch.usage.total.tokens == 480
     assert not watch.is_busy
 
 

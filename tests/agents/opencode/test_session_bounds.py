@@ -104,7 +104,7 @@ async def test_turn_that_is_compacted_after_every_step_and_gets_on_is_left_alone
     async def look() -> str:
         return f"another state {next(numbers)}"
 
-    end = await lab.open(shared=Shared(), look=look).prompt("Do it.")
+    end = await lab.open(shared=Shared(), digest_worktree=look).prompt("Do it.")
     assert (end.status, end.answer) == (0, "All of it.")
     assert next(numbers) >= 6
 

@@ -18,7 +18,7 @@ def make_view(watch: Watch, now: float, waits_until: float = 0.0) -> SessionView
     activity = f"waiting until {name_time(waits_until)} (rate limited)" if waits_until > now else describe(watch)
     return SessionView(
         activity=activity,
-        active_at=datetime.fromtimestamp(watch.active_at, UTC).isoformat(timespec="seconds"),
+        active_at=datetime.fromtimestamp(watch.times.active_at, UTC).isoformat(timespec="seconds"),
         spent=watch.spent(now),
         todos=len(watch.todos),
         todos_done=sum(todo.is_done for todo in watch.todos),

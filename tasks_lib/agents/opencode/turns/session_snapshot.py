@@ -15,7 +15,7 @@ from tasks_lib.agents.opencode.api.event_translation import (
 from tasks_lib.loop_limits import Progress
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event, Member, Polled, Reply, ReplyKind, Request, Snapshot, Tool
-from tasks_lib.session.state import advance
+from tasks_lib.session.turn_progress import advance
 
 _FINISHES: Mapping[str, ReplyKind] = {"tool-calls": "interrupted", "length": "cut off"}
 
@@ -54,7 +54,7 @@ def read_snapshot(tree: Tree, before: Before, at: float, model: str) -> tuple[Sn
     new = {name: [one for one in found if _id(one) not in before.messages] for name, found in tree.messages.items()}
     parts = [(name, part) for name, found in new.items() for one in found for part in _parts(one)]
     events = tuple(event for name, part in parts for event in read_part(part, name, at))
-    headway = _read_headway(new, at)
+    progress = _read_progress(new, at)
     prompts = sum(1 for one in new[tree.root] if _info(one).get("role") == "user")
     snapshot = Snapshot(
         members={name: _read_member(name, tree, new[name], at) for name in new},
@@ -64,21 +64,21 @@ def read_snapshot(tree: Tree, before: Before, at: float, model: str) -> tuple[Sn
         prompts=prompts,
         reply=_read_reply(new[tree.root], model),
         growth=sum(_measure(part) for _, part in parts),
-        headway=headway,
+        progress=progress,
     )
     return snapshot, events
 
 
-def _read_headway(messages: Mapping[str, Sequence[Json]], at: float) -> Mapping[str, Progress]:
+def _read_progress(messages: Mapping[str, Sequence[Json]], at: float) -> Mapping[str, Progress]:
     """Return each session's progress, from all of the turn's messages; a prompt counts from when it was sent."""
-    headway: Mapping[str, Progress] = {}
+    progress: Mapping[str, Progress] = {}
     for name, found in messages.items():
         for message in found:
             if _info(message).get("role") == "user" and not any(_is_opencodes(part) for part in _parts(message)):
-                headway = advance(headway, ev.Sent(at, name))
+                progress = advance(progress, ev.Sent(at, name))
             for event in (event for part in _parts(message) for event in read_part(part, name, at)):
-                headway = advance(headway, event)
-    return headway
+                progress = advance(progress, event)
+    return progress
 
 
 def _is_opencodes(part: Json) -> bool:

@@ -44,7 +44,7 @@ class Transcript:
             case (
                 ev.Busy() | ev.Idle() | ev.StepStarted() | ev.StepEnded() | ev.TextGrew()
                 | ev.ToolStarted() | ev.Answered() | ev.TodosChanged() | ev.ChildOpened() | ev.Gap()
-                | ev.Sent() | ev.Polled() | ev.SnapshotTaken() | ev.Looked()
+                | ev.Sent() | ev.Polled() | ev.SnapshotTaken() | ev.WorktreeChecked()
             ):  # fmt: skip
                 return
             case _:

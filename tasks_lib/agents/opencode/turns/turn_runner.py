@@ -22,9 +22,9 @@ from tasks_lib.session.events import Event, Problem, Reply, Request
 from tasks_lib.session.next_action import (
     Answer,
     AwaitServer,
+    CheckWorktree,
     Decision,
     End,
-    InspectWorktree,
     Limits,
     Over,
     Poll,
@@ -205,14 +205,14 @@ class Turn:
                 self._take([await self._talk.poll()])
             case Read():
                 await self._read()
-            case InspectWorktree(session):
-                await self._look_at_work(session)
+            case CheckWorktree(session):
+                await self._check_worktree(session)
             case AwaitServer():
                 return await self._revive()
             case Over() if self._saying:
                 await self._listen(self._ends_at)
             case Over():
-                return await self._conclude(self._watch.reply)
+                return await self._conclude(self._watch.last_read.reply)
             case End():
                 return await self._end(decision)
         return None
@@ -232,7 +232,7 @@ class Turn:
                 case ev.Retrying() if event.retry.is_rate_limit:
                     self._throttle.slow_down(min(event.retry.until, time.time() + self._seconds.limit_seconds))
                 case ev.StepStarted() | ev.Retrying() | ev.ErrorSeen() | ev.SnapshotTaken() if self._boots_until:
-                    if not isinstance(event, ev.SnapshotTaken) or event.snapshot.reply or self._watch.steps:
+                    if not isinstance(event, ev.SnapshotTaken) or event.snapshot.reply or self._watch.usage.steps:
                         self._boots_until = min(self._boots_until, event.at)
                 case _:
                     pass
@@ -265,9 +265,9 @@ class Turn:
             self._transcript.write(event)
         self._take([ev.SnapshotTaken(at, self._talk.id, snapshot)])
 
-    async def _look_at_work(self, session: str) -> None:
-        work = await self._spec.look() if self._spec.look else ""
-        self._take([ev.Looked(time.time(), session, work)])
+    async def _check_worktree(self, session: str) -> None:
+        work = await self._spec.digest_worktree() if self._spec.digest_worktree else ""
+        self._take([ev.WorktreeChecked(time.time(), session, work)])
 
     async def _revive(self) -> TurnEnd | None:
         """Continue once the server answers again; if it was restarted, tell the agent."""
@@ -346,7 +346,7 @@ class Turn:
     def _fail(
         self, error: str, *, timed_out: bool = False, excess: str = "", refusal: str = "", is_limited: bool = False
     ) -> TurnEnd:
-        spent, answer = self._spent(), self._watch.reply.text if self._watch.reply else ""
+        spent, answer = self._spent(), self._watch.last_read.reply.text if self._watch.last_read.reply else ""
         self._is_open = False
         self._transcript.say("the turn failed", error, time.time())
         return TurnEnd(1, timed_out, _tail(answer), error, spent.seconds, spent, excess, refusal, is_limited)
