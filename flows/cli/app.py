@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.commands.option_values import UP_PORT, DemoBackend, Format, PromptKind
-from tasks_lib.errors import BusyError, CoordinatorError, InputError
+from flows.cli.error_messages import explain
 from tasks_lib.model import NoticeLevel
 
 if TYPE_CHECKING:
@@ -363,26 +363,3 @@ def call() -> int:
         except (Exception, KeyboardInterrupt) as error:
             code = explain(error)
     return int(code or 0)
-
-
-def explain(error: BaseException) -> int:
-    """Print what went wrong and choose the exit code; re-raises unexpected errors."""
-    from tasks_lib.reporting.run_report import ExitCode
-
-    match error:
-        case typer.Abort() | KeyboardInterrupt():
-            return ExitCode.INTERRUPTED
-        case InputError() | BusyError():
-            print(error, file=sys.stderr)  # noqa: T201
-            return ExitCode.BAD_INPUT
-        case CoordinatorError():
-            print(error, file=sys.stderr)  # noqa: T201
-            return ExitCode.BLOCKED
-        case OSError():
-            print(f"{error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)  # noqa: T201
-            return ExitCode.BLOCKED
-        case _ if hasattr(error, "show"):
-            error.show()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-            return ExitCode.BAD_INPUT
-        case _:
-            raise error

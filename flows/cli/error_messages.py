@@ -1,0 +1,30 @@
+"""Prints expected errors as messages, and chooses the exit code that each ends with."""
+
+import sys
+
+import typer
+
+from tasks_lib.errors import BusyError, CoordinatorError, InputError
+
+
+def explain(error: BaseException) -> int:
+    """Print what went wrong and choose the exit code; re-raises unexpected errors."""
+    from tasks_lib.reporting.run_report import ExitCode
+
+    match error:
+        case typer.Abort() | KeyboardInterrupt():
+            return ExitCode.INTERRUPTED
+        case InputError() | BusyError():
+            print(error, file=sys.stderr)  # noqa: T201
+            return ExitCode.BAD_INPUT
+        case CoordinatorError():
+            print(error, file=sys.stderr)  # noqa: T201
+            return ExitCode.BLOCKED
+        case OSError():
+            print(f"{error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)  # noqa: T201
+            return ExitCode.BLOCKED
+        case _ if hasattr(error, "show"):
+            error.show()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+            return ExitCode.BAD_INPUT
+        case _:
+            raise error
