@@ -9,6 +9,7 @@ from tasks_lib.errors import GitError
 from tasks_lib.git.branches import delete_branch
 from tasks_lib.git.commits.branch_state import read_state
 from tasks_lib.git.commits.commit import read_commits
+from tasks_lib.git.commits.landed_commits import find_landed
 from tasks_lib.git.commits.merge_tree import is_ancestor
 from tasks_lib.git.kept.snapshots import keep_state
 from tasks_lib.git.kept.unreferenced_commits import keep_unreferenced
@@ -70,10 +71,10 @@ def _find_branches(
     registered with git.
     """
     tip = head.current()
-    names = name_branches(graph.tasks.values(), settings.branch_prefix, target=head.target)
+    names = name_branches(graph.tasks.values(), settings.branch_prefix, target=head.refs.target)
     merged = list_merged_branches(repository.git, tip, freed)
     found: list[tuple[str, str]] = []
-    landed: Mapping[str, str] = head.find_landed(tip, HISTORY) if merged else {}
+    landed: Mapping[str, str] = find_landed(repository.git, tip, HISTORY) if merged else {}
     for task_id, commit in landed.items():
         task, branch = graph.tasks.get(task_id), names.get(task_id, "")
         is_lying_about = task and task.is_completed and branch in merged and branch not in taken

@@ -147,7 +147,7 @@ def find_leftovers(scope: Scope, stages: Stage = Stage.ALL) -> CleanupPlan:
     if Stage.NODES in stages:
         plan = _find_of_nodes(plan)
     if Stage.QUEUE in stages and scope.head.is_published():
-        plan = replace(plan, queue=scope.head.ref)
+        plan = replace(plan, queue=scope.head.refs.queue_ref)
     return plan
 
 
@@ -235,7 +235,7 @@ def _list_aged(plan: CleanupPlan) -> Iterator[Leftover]:
 
 def _list_queue(plan: CleanupPlan) -> Iterator[Leftover]:
     if plan.queue:
-        target = plan.scope.head.target
+        target = plan.scope.head.refs.target
         yield Leftover(
             Kind.QUEUE,
             plan.queue,

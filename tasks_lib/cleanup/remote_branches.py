@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from tasks_lib.cleanup.landed_nodes import HISTORY
 from tasks_lib.errors import RemoteError
 from tasks_lib.git.commits.commit_search import is_contained
+from tasks_lib.git.commits.landed_commits import find_landed
 from tasks_lib.git.publish.local_branch import Pending, publish
 from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.publish.remote_branch import Remote
@@ -70,5 +71,5 @@ def find_landed_branches(
     }
     if not candidates:
         return {}  # The usual case; it avoids reading the history.
-    landed = head.find_landed(head.base(), HISTORY)
+    landed = find_landed(remote.git, head.base(), HISTORY)
     return {name: branches[name] for task_id, name in candidates.items() if task_id in landed}

@@ -16,7 +16,8 @@ from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.inspection.audited_commits import CommitChain, Examiner, find_unreadable, read_chain
 from tasks_lib.git.kept.snapshots import KEPT_REFS
 from tasks_lib.git.objects.object_database import Objects
-from tasks_lib.git.publish.queue_head import QUEUE, Head
+from tasks_lib.git.publish.queue_head import Head
+from tasks_lib.git.publish.queue_refs import QUEUE
 from tasks_lib.git.ref_listing import list_ref_types
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import read_dead_holder, read_holder
@@ -147,7 +148,7 @@ def _judge_queue(repository: Repository, target: str, head: Head) -> tuple[list[
         if ref.startswith(f"{KEPT_REFS}/"):
             continue
         branch = ref.removeprefix(QUEUE)
-        base = git.resolve(head.base_ref if branch == target else f"refs/heads/{branch}")
+        base = git.resolve(head.refs.base_ref if branch == target else f"refs/heads/{branch}")
         base = base if ref.startswith(QUEUE) else None
         if base is None or kind != "commit":
             what = f"does not belong to any branch of this repository ({target} is the target)"

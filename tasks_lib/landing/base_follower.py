@@ -76,7 +76,7 @@ class BaseFollower:
     async def follow_in_turn(self) -> str:
         """Like `follow_base`, for a caller that already has the turn."""
         head = self._run.git.head
-        if self._known_base and head.is_as_seen(self._known_base) and not self.is_behind:
+        if self._known_base and head.refs.is_as_read(self._known_base) and not self.is_behind:
             return ""
         match await self._run.git.call(head.reconcile, self._known_base):
             case Unchanged(_, base):
@@ -102,7 +102,7 @@ class BaseFollower:
         """
         call, head = self._run.git.call, self._run.git.head
         known = self._known_base or candidate.head
-        if is_moved and head.is_as_seen(known):
+        if is_moved and head.refs.is_as_read(known):
             self._reset_local_rounds()
             return
         base = await call(head.base)

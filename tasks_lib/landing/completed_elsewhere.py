@@ -1,12 +1,13 @@
 """Detects that somebody else has completed a node that is running here, so that nothing lands twice."""
 
+from tasks_lib.git.commits.landed_commits import find_landed
 from tasks_lib.runtime.node_registry import MAX_HISTORY
 from tasks_lib.runtime.run_context import Run
 
 
 def find_completing_commit(run: Run, task_id: str, head: str) -> str:
     """Return the commit that completed a node on `head`, or `head` if it is not found."""
-    return run.git.head.find_landed(head, MAX_HISTORY).get(task_id, head)
+    return find_landed(run.git.repository.git, head, MAX_HISTORY).get(task_id, head)
 
 
 def find_completed_elsewhere(run: Run, task_id: str) -> str:

@@ -178,7 +178,7 @@ class RemotePublisher:
             self._remote_watch.say_once(describe_local_branch_behind(run.project, reason))
 
     def _describe(self, reason: str) -> str:
-        where, ref = self._run.project.base_name, self._run.git.head.ref
+        where, ref = self._run.project.base_name, self._run.git.head.refs.queue_ref
         if self._refusal:
             return f"{where} has not been updated: {reason}. This run pushes nothing more; landed work waits at {ref}."
         return f"{where} has not been updated yet: {reason}. Landed work waits at {ref}."

@@ -11,6 +11,6 @@ def describe_rewritten_base(run: Run, base: str, known: str) -> str:
         how = " there" if run.project.is_remote else f" (`git merge {known}`)"
         return (
             f"{said}, on which unpublished landed work is based; restore it{how}, "
-            f"or discard that work (`git update-ref -d {run.git.head.ref}`), and run again"
+            f"or discard that work (`git update-ref -d {run.git.head.refs.queue_ref}`), and run again"
         )
-    return f"{said}, which was published; check `git reflog {run.git.head.base_ref}` and run again"
+    return f"{said}, which was published; check `git reflog {run.git.head.refs.base_ref}` and run again"

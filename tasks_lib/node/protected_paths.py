@@ -38,7 +38,7 @@ def find_protected_changes(context: AttemptContext, commit: str) -> NeedsApprova
 
 
 def _explain(context: AttemptContext, paths: list[str], files: tuple[str, ...]) -> NeedsApproval:
-    base = context.run.git.head.base_ref
+    base = context.run.git.head.refs.base_ref
     return NeedsApproval(
         f"it changes {show_some(paths)}, which only a person may approve",
         f"Review it: `git diff {base}...{branch_ref(context.branch)}`. Completing the resolve task approves these "

@@ -2,6 +2,7 @@
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.commits.branch_state import read_diffstat
+from tasks_lib.git.commits.landed_commits import find_landed
 from tasks_lib.graph.task_graph import Graph, build_graph, check_graph
 from tasks_lib.naming import name_branches
 from tasks_lib.project.loading import Project
@@ -40,8 +41,8 @@ class NodeRegistry:
     def diffstat(self, task_id: str) -> str:
         """Return the diffstat of a landed node's merge, "" if it has none; git is called only once for each."""
         if not self._is_history_read:
-            head = self._git.head
-            self._landed = {**head.find_landed(head.current(), MAX_HISTORY), **self._landed}
+            head, git = self._git.head, self._git.repository.git
+            self._landed = {**find_landed(git, head.current(), MAX_HISTORY), **self._landed}
             self._is_history_read = True
         commit = self._landed.get(task_id)
         if commit is None:

@@ -10,6 +10,7 @@ import pytest
 from merge_fixtures import MergeFixture, task_text
 
 from tasks_lib.errors import GitError, InputError
+from tasks_lib.git.commits.landed_commits import find_landed
 from tasks_lib.git.compose.commit_composer import Candidate, Conflict, NewTask
 from tasks_lib.git.compose.recompose import recompose
 from tasks_lib.git.publish.queue_head import FollowedBase, Head, NeedsRebuild, Rewritten, Unchanged
@@ -73,8 +74,7 @@ def test_advance_moves_the_queue_ref_and_not_the_branch(shop: MergeFixture, head
     commit = land(shop, head, "a", {"n": "n"})
     assert (head.current(), head.base()) == (commit, base)
     assert head.is_pending()
-    assert head.read_trailers(commit)["Task"] == "a"
-    assert head.find_landed(commit, 10) == {"a": commit}
+    assert find_landed(shop.git, commit, 10) == {"a": commit}
 
 
 def test_advance_from_where_the_head_is_not_is_lost(shop: MergeFixture, head: Head) -> None:
@@ -98,9 +98,9 @@ def test_advance_past_a_move_by_another_hand_puts_that_back_and_is_made(shop: Me
     begun = head.current()
     first, second, third = (land_on(shop, one) for one in (begun, begun, begun))
     assert head.advance(begun, first)
-    shop.git.run("update-ref", head.ref, second)
+    shop.git.run("update-ref", head.refs.queue_ref, second)
     assert head.replace(first, third)
-    assert shop.git.resolve(head.ref) == third
+    assert shop.git.resolve(head.refs.queue_ref) == third
     assert len(told) == 1
 
 
@@ -111,7 +111,7 @@ def land_on(shop: MergeFixture, parent: str) -> str:
 
 def test_advance_that_git_cannot_make_is_an_error(shop: MergeFixture, head: Head) -> None:
     commit = land(shop, head, "a", {"n": "n"})
-    lock = shop.top / ".git" / f"{head.ref}.lock"
+    lock = shop.top / ".git" / f"{head.refs.queue_ref}.lock"
     lock.touch()
     with pytest.raises(GitError, match="lock"):
         head.advance(commit, shop.tip())
@@ -166,7 +166,7 @@ def test_reconcile_follows_a_base_that_went_on_from_the_head(shop: MergeFixture,
     moved = shop.commit({"x": "x"})
     assert head.reconcile(commit) == FollowedBase(moved)
     assert head.current() == moved
-    assert shop.tip(head.ref) == moved
+    assert shop.tip(head.refs.queue_ref) == moved
 
 
 def test_reconcile_lists_what_must_be_made_again_oldest_first(shop: MergeFixture, head: Head) -> None:

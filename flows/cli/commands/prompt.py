@@ -10,9 +10,9 @@ from flows.cli.display.output import print_json
 from tasks_lib.agents.opencode.config.roles import load_shipped, read_roles
 from tasks_lib.errors import InputError
 from tasks_lib.git.commits.branch_state import read_diffstat
+from tasks_lib.git.commits.landed_commits import find_landed
 from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.objects.object_database import Objects
-from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository_lock import read_holder
 from tasks_lib.model import REVIEW_LEVEL, Status, Task
 from tasks_lib.node.attempt_context import make_next_record
@@ -112,7 +112,7 @@ def _write_task(project: Project, reader: TaskReader, instructions: Instructions
 
 def _read_diffstats(project: Project) -> Callable[[str], str]:
     git = project.repository.git
-    landed = Head(git, project.target).find_landed(project.head, MAX_HISTORY)
+    landed = find_landed(git, project.head, MAX_HISTORY)
     return lambda task_id: read_diffstat(git, landed[task_id]) if task_id in landed else ""
 
 
