@@ -11,7 +11,7 @@ from tasks_lib.text import cut, fold
 
 LOOK_SECONDS = 1.0
 """How often the notices file of a running session is checked; it is read only if its size has changed."""
-MAX_TOLD = 50
+MAX_SHOWN = 50
 """How many notices of one attempt are shown, so that an agent that reports in a loop does not drown everything else."""
 MAX_CHARS = 500
 
@@ -36,25 +36,25 @@ async def _listen(context: AttemptContext) -> None:
 
 async def report_new_notices(context: AttemptContext) -> None:
     """Show the notices added since the last call, except blocking ones, which are reported as the end of the turn."""
-    git_dir, seen = context.worktree.git_dir, context.notices_bytes
+    git_dir, seen = context.worktree.git_dir, context.reports.notices_bytes
     size = await context.run.git.call(measure_notices, git_dir)
     if size == seen:
         return
     # A file that has become shorter was replaced, so it is read from its beginning.
     notices = await context.run.git.call(read_notices, git_dir, seen if size > seen else 0)
-    first = context.notices_told
-    context.notices_told, context.notices_bytes = first + len(notices), size
+    first = context.reports.notices_shown
+    context.reports.notices_shown, context.reports.notices_bytes = first + len(notices), size
     for number, notice in enumerate(notices, first + 1):
-        if number <= MAX_TOLD and notice.level is not NoticeLevel.BLOCKING:
+        if number <= MAX_SHOWN and notice.level is not NoticeLevel.BLOCKING:
             context.run.board.say(f"{context.task.id}: notice ({notice.level}): {cut(fold(notice.text), MAX_CHARS)}")
-        elif number == MAX_TOLD + 1:
+        elif number == MAX_SHOWN + 1:
             context.run.board.say(
-                f"{context.task.id}: {MAX_TOLD} notices were shown; further notices of this attempt are not."
+                f"{context.task.id}: {MAX_SHOWN} notices were shown; further notices of this attempt are not."
             )
 
 
 async def skip_notices(context: AttemptContext) -> None:
     """Treat the existing notices as shown: the earlier run that this attempt resumes has shown them."""
-    context.notices_bytes = measure_notices(context.worktree.git_dir)
-    if context.notices_bytes:
-        context.notices_told = len(await context.run.git.call(read_notices, context.worktree.git_dir))
+    context.reports.notices_bytes = measure_notices(context.worktree.git_dir)
+    if context.reports.notices_bytes:
+        context.reports.notices_shown = len(await context.run.git.call(read_notices, context.worktree.git_dir))

@@ -13,12 +13,14 @@ from tasks_lib.landing.merge_queue import MergeQueue
 from tasks_lib.landing.results import CompletedElsewhere, GivenBack, Held, Landed, LandingResult
 from tasks_lib.model import Aborted, AttemptEnd, Checked, Failed, Merged, Outcome, Stage, Verdict
 from tasks_lib.node.agent_notices import skip_notices
-from tasks_lib.node.attempt_context import AttemptContext, open_attempt
+from tasks_lib.node.attempt_context import AttemptContext
+from tasks_lib.node.attempt_opening import open_attempt
 from tasks_lib.node.blocking import Blocker, block_node
 from tasks_lib.node.branch_review import ReviewFailed, review_branch
 from tasks_lib.node.protected_paths import NeedsApproval, find_protected_changes
 from tasks_lib.node.turn_loop import prepare_worktree, run_turns, write_first_prompt
 from tasks_lib.node.uncommitted_paths import list_agent_changes, list_excused
+from tasks_lib.node.worktree_repair import remove_nested_items
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.runtime.agent_requirements import require_agent
 from tasks_lib.runtime.run_context import Run
@@ -79,7 +81,7 @@ async def _run_attempt(
         if context:
             if context.session:
                 await context.session.close()
-            await run.git.call(context.remove_nested)
+            await run.git.call(remove_nested_items, context)
         slot_lease.release()
 
 
@@ -93,7 +95,7 @@ def _explain_stop(run: Run, task_id: str) -> str:
 
 async def _go_through_stages(context: AttemptContext, priority: float) -> Outcome | AttemptRetry:
     if await _is_finished_already(context):
-        context.answer = context.record.acceptance.answer
+        context.reports.answer = context.record.acceptance.answer
         ending = Done(Verdict(context.record.acceptance.verdict) if context.record.acceptance.verdict else None)
     else:
         await prepare_worktree(context)
@@ -138,7 +140,7 @@ async def _review_and_land(
     run = context.run
     state = context.state or await run.git.call(read_state, context.worktree.git)
     if context.record.acceptance.finished != state.commit:
-        report = _extend_report(context.record.acceptance.answer, context.answer)
+        report = _extend_report(context.record.acceptance.answer, context.reports.answer)
         context.note(acceptance=context.record.acceptance.accept(state.commit, report, done.verdict))
     if held_back := await run.git.call(find_protected_changes, context, state.commit):
         return held_back
@@ -211,28 +213,28 @@ async def _end_without_landing(
 ) -> Outcome | AttemptRetry:
     match ending:
         case SafeExit(reason):
-            return await block_node(context, Blocker(reason, _cut(context.answer)))
+            return await block_node(context, Blocker(reason, _cut(context.reports.answer)))
         case Done():
-            return await block_node(context, Blocker("the review asks for changes", _cut(context.answer)))
+            return await block_node(context, Blocker("the review asks for changes", _cut(context.reports.answer)))
         case AttemptFailed(reason):
             return await _end_attempt(context, reason)
 
 
 async def _end_attempt(context: AttemptContext, reason: str) -> Outcome | AttemptRetry:
-    purse, another = context.run.budgets, Spent(turns=1)
-    if excess := purse.find_node_excess(context.record, another):
+    budgets, another = context.run.budgets, Spent(turns=1)
+    if excess := budgets.find_node_excess(context.record, another):
         said = reason if excess in reason else f"{reason}; no further attempt can start: {excess}"
-        return await block_node(context, Blocker(said, _cut(context.answer)))
-    if excess := purse.find_run_excess(another):
+        return await block_node(context, Blocker(said, _cut(context.reports.answer)))
+    if excess := budgets.find_run_excess(another):
         context.run.stopping.halt(
             f"{excess}; raise it in coordinator.yaml and run again, which resumes from what is kept"
         )
         context.note(stage=AttemptEnd.FAILED, notes=_add_note(context.record.notes, f"The run was stopped: {excess}"))
         return Failed(reason)
-    if context.is_last_attempt():
+    if _is_last_attempt(context):
         attempts = context.run.settings.retry.attempts
         said = f"{reason} (attempt {context.record.attempt.number}; {attempts} allowed)"
-        return await block_node(context, Blocker(said, _cut(context.answer)))
+        return await block_node(context, Blocker(said, _cut(context.reports.answer)))
     note = f"Attempt {context.record.attempt.number} failed: {reason}"
     context.note(stage=AttemptEnd.FAILED, notes=_add_note(context.record.notes, note))
     return AttemptRetry(reason)
@@ -245,10 +247,16 @@ def _end_broken(
     if context and isinstance(failure, ShellError):
         note = f"Attempt {context.record.attempt.number}: setup failed before the session started: {failure}"
         context.note(notes=_add_note(context.record.notes, note))
-        if not context.is_last_attempt():
+        if not _is_last_attempt(context):
             context.note(stage=AttemptEnd.FAILED)
             return AttemptRetry(str(failure))
     return Failed(str(failure))
+
+
+def _is_last_attempt(context: AttemptContext) -> bool:
+    """Whether the node has used all attempts that `retry.attempts` allows since it was last blocked."""
+    attempt = context.record.attempt
+    return attempt.number - attempt.allowance + 1 >= context.run.settings.retry.attempts
 
 
 async def _end_landed(context: AttemptContext, commit: str) -> Outcome:
@@ -281,7 +289,7 @@ async def _end_completed_elsewhere(context: AttemptContext, commit: str) -> Outc
 def _release(context: AttemptContext, landed: str) -> None:
     """Release the worktree for reuse by a dependent; keep whatever the commit `landed` does not contain at a ref."""
     run = context.run
-    context.remove_nested()
+    remove_nested_items(context)
     try:
         state = read_state(context.worktree.git)
         own = list_agent_changes(context, state)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from tasks_lib.agents.backend import Session, TurnEnd, TurnSpec
 from tasks_lib.errors import ShellError
 from tasks_lib.model import REVIEW_LEVEL, Stage, Verdict
-from tasks_lib.node.attempt_context import AttemptContext, new_session_id
+from tasks_lib.node.attempt_context import AttemptContext
+from tasks_lib.node.attempt_opening import new_session_id
 from tasks_lib.node.turn_loop import describe_session, prompt_until_answered, set_up
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit, TurnFacts, Unfinished, decide_turn

@@ -20,8 +20,11 @@ from tasks_lib.node.branch_inspection import follow_branch, inspect_branch, reco
 from tasks_lib.node.first_prompt import AttemptInfo, PromptContext, compose_first_prompt
 from tasks_lib.node.live_diffstat import updating_diffstat
 from tasks_lib.node.safe_exit import TurnStart, find_safe_exit, parse_status, record_turn_start
+from tasks_lib.node.session_progress import count_spending, show_session
 from tasks_lib.node.uncommitted_paths import list_agent_changes, note_setup, read_content_marks
-from tasks_lib.prompts import agent_prompts
+from tasks_lib.node.user_messages import add_user_messages
+from tasks_lib.node.worktree_repair import reopen_worktree
+from tasks_lib.process.process_groups import GroupId
 from tasks_lib.runtime.copied_files import copy_listed, is_copied
 from tasks_lib.runtime.setup_and_verify import run_setup
 from tasks_lib.runtime.stopping import Interrupted
@@ -82,14 +85,6 @@ async def run_turns(context: AttemptContext, prompt: str) -> Done | SafeExit | A
         context.run.board.enter(context.task.id, Stage.SESSION, f"nudged: {ending.reason}")
 
 
-def add_user_messages(context: AttemptContext, prompt: str) -> str:
-    """Return `prompt` with the user's messages since the last one, and mark them as delivered."""
-    said = context.record.turn.messages
-    if said:
-        context.note(turn=context.record.turn.without_messages())
-    return agent_prompts.add_messages(prompt, said)
-
-
 async def run_turn(context: AttemptContext, prompt: str) -> TurnEnding:
     """Send one prompt, and judge from git how the turn ended."""
     run = context.run
@@ -100,7 +95,7 @@ async def run_turn(context: AttemptContext, prompt: str) -> TurnEnding:
     context.enter(Stage.SESSION, said, log=_find_session_log(context))
     async with relaying_notices(context), updating_diffstat(context):
         end = await context.unless_stopped(prompt_session(context, prompt, start.target))
-    context.answer = escape_unprintable(end.answer)
+    context.reports.answer = escape_unprintable(end.answer)
     return await run.git.call(judge_turn, context, start, end)
 
 
@@ -111,7 +106,7 @@ def read_state_before_turn(context: AttemptContext) -> TurnStart:
     """
     context.run.shared_state.begin()
     if damage := find_damage(context.worktree):
-        context.reopen()
+        reopen_worktree(context)
         context.run.say_from_thread(f"{context.task.id}: an agent {damage}, outside of any turn; it has been restored.")
     return record_turn_start(context, context.state or read_state(context.worktree.git))
 
@@ -126,7 +121,7 @@ def judge_turn(context: AttemptContext, start: TurnStart, end: TurnEnd) -> TurnE
     except GitError as error:
         return _fail_damaged(context, explain_unreadable(error), is_unreadable=True)
     if after.branch != context.branch:
-        context.reopen()
+        reopen_worktree(context)
         kept = f"its state is kept under {KEPT_REFS}/{flatten(context.branch)}"
         return AttemptFailed(f"the worktree is on {after.branch or 'no branch'} instead of {context.branch}; {kept}")
     follow_branch(context, after.commit)
@@ -134,7 +129,7 @@ def judge_turn(context: AttemptContext, start: TurnStart, end: TurnEnd) -> TurnE
 
 
 def _fail_damaged(context: AttemptContext, damage: str, *, is_unreadable: bool = False) -> AttemptFailed:
-    context.reopen(is_unreadable=is_unreadable)
+    reopen_worktree(context, is_unreadable=is_unreadable)
     return AttemptFailed(
         f"the agent {damage}; the commits on {context.branch} are kept, and the next attempt continues from there"
     )
@@ -189,9 +184,9 @@ async def _prompt_once(context: AttemptContext, session: Session, prompt: str, t
     try:
         end = await session.prompt(prompt, turn)
     except BaseException:
-        context.spend(context.view.spent)
+        count_spending(context, context.view.spent)
         raise
-    context.spend(end.spent)
+    count_spending(context, end.spent)
     return end
 
 
@@ -201,6 +196,11 @@ def _tell_limited(error: str, since: float, limit_seconds: float) -> str:
         f"watch.limit_seconds allows a wait of {limit_seconds:g} seconds; run again later to resume from "
         "what is kept"
     )
+
+
+def remember_process(context: AttemptContext, group: GroupId) -> None:
+    """Record the process group of the session, so that a later run can end it."""
+    context.note(turn=context.record.turn.with_process(group.pid, group.started))
 
 
 def remember_conversation(context: AttemptContext, conversation: str) -> None:
@@ -226,10 +226,10 @@ def describe_session(context: AttemptContext, worktree: Worktree, session: str, 
         prompt_directory=run.agents.prompts / session,
         turn_seconds=run.settings.watch.turn_seconds,
         stop_seconds=run.settings.watch.stop_seconds,
-        on_start=context.remember_group,
+        on_start=partial(remember_process, context),
         model=run.settings.model_for(context.task, role),
         title=f"{context.task.id}: {context.task.name}",
-        on_view=context.show,
+        on_view=partial(show_session, context),
         allowances=lambda: run.budgets.list_allowances(context.record, context.record.attempt.session),
         digest_worktree=lambda: run.git.call(digest_worktree, worktree),
     )
@@ -255,7 +255,7 @@ def gather_facts(context: AttemptContext, start: TurnStart, after: BranchState, 
     dirty = tuple(show(path) for path in list_dirty(context, after))
     return TurnFacts(
         status=end.status,
-        answer=context.answer,
+        answer=context.reports.answer,
         commit=after.commit,
         has_work=says_completed or any(path != own for path in changed),
         dirty=dirty,

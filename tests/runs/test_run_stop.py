@@ -15,7 +15,7 @@ from tasks_lib.git.runner import Git
 from tasks_lib.git.session_record import write_record
 from tasks_lib.model import Stage
 from tasks_lib.node import attempt
-from tasks_lib.node.attempt_context import open_attempt
+from tasks_lib.node.attempt_opening import open_attempt
 from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
 

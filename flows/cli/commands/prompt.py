@@ -15,7 +15,7 @@ from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.repository_lock import read_holder
 from tasks_lib.model import REVIEW_LEVEL, Status, Task
-from tasks_lib.node.attempt_context import make_next_record
+from tasks_lib.node.attempt_opening import make_next_record
 from tasks_lib.node.first_prompt import AttemptInfo, PromptContext, compose_first_prompt
 from tasks_lib.node.previous_attempt import count_attempts, is_work_left, read_previous
 from tasks_lib.project.agent_instructions import Instructions, read_instructions

@@ -1,0 +1,29 @@
+"""Shows what a node's running session does and spends on the board, and counts what its turns have used."""
+
+from tasks_lib.agents.backend import SessionView
+from tasks_lib.node.attempt_context import NO_VIEW, AttemptContext
+from tasks_lib.session.spending import NOTHING, Spent
+
+
+def show_session(context: AttemptContext, view: SessionView) -> None:
+    """Update the board and the budgets with the state of a session, the author's or a reviewer's."""
+    context.view = view
+    context.run.budgets.show(context.record.attempt.session, view.spent)
+    todo = f"{view.todos_done}/{view.todos} {view.todo}".strip() if view.todos else ""
+    context.run.board.show(context.task.id, activity=view.activity, active_at=view.active_at, todo=todo)
+    _show_spending(context, view.spent)
+
+
+def count_spending(context: AttemptContext, spent: Spent) -> None:
+    """Count what a turn has used toward the attempt, the node and the run."""
+    context.run.budgets.settle(context.record.attempt.session, spent)
+    context.note(spending=context.record.spending.add(spent))
+    context.view = NO_VIEW
+    context.run.board.show(context.task.id, activity="", todo="")
+    _show_spending(context, NOTHING)
+
+
+def _show_spending(context: AttemptContext, live: Spent) -> None:
+    spent, total = context.record.spending.node + live, context.run.budgets.total
+    context.run.board.show(context.task.id, tokens=spent.tokens, cost=spent.cost)
+    context.run.board.show_spending(total.tokens, total.cost)
