@@ -12,12 +12,13 @@ from uuid import UUID
 from prefect import flow, get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext, TagsContext
+from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.data_directory import data_dir, find_repository
+from flows.flow_run_marks import is_marked, mark_flow_run
 from flows.prefect_events import announcing
 from flows.prefect_isolation import in_own_directory, remove_from_import_path
 from flows.prefect_reporting import PrefectConnection, open_for_ending
@@ -25,10 +26,11 @@ from flows.prefect_states import describe_run
 from flows.request_inbox import receiving_requests
 from flows.run_node import PrefectLauncher
 from flows.sessions_table import showing_sessions
-from flows.stale_flow_runs import FLOW, OUTAGE, crash_stale, tag_flow_run
+from flows.stale_flow_runs import FLOW, OUTAGE, crash_stale
 from flows.termination_signals import on_hangup
 from tasks_lib.engine.run_lifecycle import OpenRun, open_run
 from tasks_lib.engine.scheduler import Scheduler
+from tasks_lib.git.repository import Repository
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.project.loading import Project, load_project
 from tasks_lib.reporting.run_report import ExitCode, ReportRow, write_report
@@ -81,32 +83,33 @@ async def run_graph(options: RunOptions) -> State[Any]:
 
 async def work_repository(top: Path, options: RunOptions) -> State[Any]:
     """Read the repository at `top`, then run its graph or report what would run."""
+    connection = PrefectConnection()
+    context = FlowRunContext.get()
+    flow_run = context.flow_run if context else None
+    if flow_run and not is_marked(flow_run):  # A worker's; one from the command line has its marks from the start.
+        common_dir = (await asyncio.to_thread(Repository.open, top)).common_dir
+        await connection.call(lambda: mark_flow_run(flow_run, common_dir))
     project = await asyncio.to_thread(load_project, top, is_fetching=not options.dry_run)
     plan = Plan(project.graph, options.only)
     if options.dry_run:
         text = describe_plan(plan)
-        await PrefectConnection().call(
+        await connection.call(
             lambda: acreate_markdown_artifact(text, key="coordinator-plan", description="What would start, and why not")
         )
         get_run_logger().info(text)
         return Completed(name="Planned", message="Nothing was started.")
-    return await work_graph(project, options)
+    return await work_graph(project, options, flow_run.id if flow_run else None, connection)
 
 
-async def work_graph(project: Project, options: RunOptions) -> State[Any]:
+async def work_graph(
+    project: Project, options: RunOptions, flow_run: UUID | None, connection: PrefectConnection
+) -> State[Any]:
     """Open the run, run the graph, and report the result."""
     gc.set_threshold(*GARBAGE)
-    context = FlowRunContext.get()
     logger = get_run_logger()
     sessions = options.max_sessions or project.settings.max_sessions
-    seen = context.flow_run if context else None
-    flow_run = seen.id if seen else None
     run_id = str(flow_run or "")
-    connection = PrefectConnection()
-    if seen:
-        await connection.call(lambda: tag_flow_run(seen, project.repository.common_dir))
-    # The tags belong to the flow run; a node's task run has its own.
-    with TagsContext(current_tags=set()), ExitStack() as stack:
+    with ExitStack() as stack:
         # The judgement after the inner block is still announced.
         async with open_run(project, run_id, sessions, begin, data=data_dir()) as opened:
             board = opened.run.board

@@ -4,7 +4,6 @@ How to record the promises anew, and when that is allowed, stands in `compatibil
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,7 +125,8 @@ def describe_flow_run(coordinator: Coordinator, run: str) -> Mapping[str, object
         "name": found["name"],
         "parameters": describe_shape(found["parameters"]),
         "state": f"{found['state_type']} {found['state_name']}",
-        "tags": sorted({re.split(r"[:=/]", tag)[0] for tag in found["tags"]}),
+        "tags": found["tags"],
+        "labels": describe_shape({key: one for key, one in found["labels"].items() if key.startswith("coordinator.")}),
     }
 
 

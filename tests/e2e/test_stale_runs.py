@@ -2,19 +2,27 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from chaos.tracer import Target
 from e2e.conftest import Coordinator, ask_until
 from e2e.test_messages import make_gated, open_gate
+from e2e.test_prefect_records import proxied
 from e2e.test_whole_runs import find_run, make_flat
+from prefect.client.schemas.objects import FlowRun
 
 from flows.data_directory import REGISTRY
-from flows.stale_flow_runs import Origin, find_own_origin, name_repository, read_origin
+from flows.flow_run_marks import Marks, Origin, Place, find_own_origin, find_place, read_marks
+from flows.prefect_server import Child
 from tasks_lib.git.repository_lock import RunLock
 
 pytestmark = pytest.mark.xdist_group("prefect, with much waiting")
@@ -39,9 +47,31 @@ def read_states(coordinator: Coordinator, run: str) -> list[str]:
     return [one["state_type"] for one in found]
 
 
-def make_run(coordinator: Coordinator, flow: str, tags: list[str], state: str = "RUNNING") -> str:
-    body = {"flow_id": flow, "tags": tags, "state": {"type": state}}
+def make_run(coordinator: Coordinator, flow: str, marks: Marks, state: str = "RUNNING") -> str:
+    """Make a flow run with `marks`, and return its id."""
+    body = {"flow_id": flow, "labels": marks.labels, "state": {"type": state}}
     return str(coordinator.ask("flow_runs/", body)["id"])
+
+
+def make_tagged_run(coordinator: Coordinator, flow: str, tags: list[str]) -> str:
+    body = {"flow_id": flow, "tags": tags, "state": {"type": "RUNNING"}}
+    return str(coordinator.ask("flow_runs/", body)["id"])
+
+
+def list_runs(coordinator: Coordinator, repository: Path) -> list[dict[str, Any]]:
+    """The flow runs with a mark of the repository, the newest first; Prefect's server cannot filter by labels."""
+    found = coordinator.ask("flow_runs/filter", {"flows": {"name": {"any_": ["run-graph"]}}, "sort": "START_TIME_DESC"})
+    return [run for run in found if run["labels"].get("coordinator.git_dir") == str(repository / ".git")]
+
+
+def list_old_tags(marks: Marks) -> list[str]:
+    """What releases before the labels wrote."""
+    origin, place = marks.origin, marks.place
+    return [
+        f"process:{origin.host}:{origin.pid}:{origin.started}",
+        f"repository:{place.git_dir}#{place.inode:x}",
+        "a person's own",
+    ]
 
 
 def test_a_killed_run_is_told_to_prefect_by_the_next_and_no_other_is(coordinator: Coordinator, tmp_path: Path) -> None:
@@ -56,16 +86,19 @@ def test_a_killed_run_is_told_to_prefect_by_the_next_and_no_other_is(coordinator
     process.kill()
     output = process.communicate()[0]
     before = read_run(coordinator, killed)
-    assert (before["state_type"], set(before["tags"]) > {name_repository(common)}) == ("RUNNING", True), output
-    flow, ours, dead = before["flow_id"], name_repository(common), Origin(socket.gethostname(), *DEAD)
+    assert (before["state_type"], before["tags"], before["labels"]["coordinator.pid"]) == (
+        "RUNNING", ["coordinator"], process.pid,
+    ), output  # fmt: skip
+    flow, place, dead = before["flow_id"], find_place(common), Origin(socket.gethostname(), *DEAD)
     others = {
-        "of another repository": make_run(coordinator, flow, [f"{ours}x", dead.tag]),
-        "of another host": make_run(coordinator, flow, [ours, Origin("elsewhere.example", *DEAD).tag]),
-        "of a process that lives": make_run(coordinator, flow, [ours, find_own_origin().tag]),
-        "that says nothing of where it is": make_run(coordinator, flow, [ours]),
-        "that was never begun": make_run(coordinator, flow, [ours, dead.tag], "SCHEDULED"),
+        "of another repository": make_run(coordinator, flow, Marks(dead, Place(f"{common}x", place.inode))),
+        "of another host": make_run(coordinator, flow, Marks(Origin("elsewhere.example", *DEAD), place)),
+        "of a process that lives": make_run(coordinator, flow, Marks(find_own_origin(), place)),
+        "that says nothing of where it is": make_tagged_run(coordinator, flow, list_old_tags(Marks(dead, place))[1:]),
+        "that was never begun": make_run(coordinator, flow, Marks(dead, place), "SCHEDULED"),
     }
-    pending = make_run(coordinator, flow, [ours, dead.tag], "PENDING")
+    pending = make_run(coordinator, flow, Marks(dead, place), "PENDING")
+    old = make_tagged_run(coordinator, flow, list_old_tags(Marks(dead, place)))
     open_gate(made)
     code, output = coordinator.run("doctor", "--audit", made.repository)
     assert (code, f"flow run {killed}: is still running in Prefect" in output) == (1, True), output
@@ -76,7 +109,7 @@ def test_a_killed_run_is_told_to_prefect_by_the_next_and_no_other_is(coordinator
     after = read_run(coordinator, killed)
     assert (after["state_type"], f"process {process.pid} on" in after["state"]["message"]) == ("CRASHED", True)
     assert read_states(coordinator, killed) == ["CRASHED", "CRASHED"]
-    assert read_run(coordinator, pending)["state_type"] == "CRASHED"
+    assert [read_run(coordinator, one)["state_type"] for one in (pending, old)] == ["CRASHED"] * 2
     assert f"({killed}) as Crashed" in output
     states = {name: read_run(coordinator, run)["state_type"] for name, run in others.items()}
     assert states == dict.fromkeys(others, "RUNNING") | {"that was never begun": "SCHEDULED"}
@@ -84,23 +117,44 @@ def test_a_killed_run_is_told_to_prefect_by_the_next_and_no_other_is(coordinator
     code, output = coordinator.run("doctor", "--audit", "--verify", made.repository)
     expected = "no violations: 2 commits and 0 worktrees checked, 2 commits verified again"
     assert (code, expected in output) == (0, True), output
-    check_that_a_kill_at_the_very_end_is_put_right(coordinator, made.repository, flow, [ours, dead.tag])
+    check_that_a_kill_at_the_very_end_is_put_right(coordinator, made.repository, flow, Marks(dead, place))
 
 
 def check_that_a_kill_at_the_very_end_is_put_right(
-    coordinator: Coordinator, repository: Path, flow: str, tags: list[str]
+    coordinator: Coordinator, repository: Path, flow: str, marks: Marks
 ) -> None:
     """Nothing is left to work, and still there is a run to be told of: the lock's content says so."""
-    last = make_run(coordinator, flow, tags)
+    last = make_run(coordinator, flow, marks)
     (repository / ".git/coordinator/lock").write_text('{"host": "elsewhere", "pid": 1, "run": "last"}')
     code, output = coordinator.run("run", repository)
     assert (code, read_run(coordinator, last)["state_type"]) == (0, "CRASHED"), output
     assert "The lock was left by run last (process 1 on elsewhere" in output
     # Killed between saying how it ended and telling Prefect: nothing in the repository tells of it.
-    untold = make_run(coordinator, flow, tags)
+    untold = make_run(coordinator, flow, marks)
     code, output = coordinator.run("run", repository)
     assert (code, read_run(coordinator, untold)["state_type"]) == (0, "CRASHED"), output
     assert "there is nothing to do" in output
+
+
+def test_run_killed_as_soon_as_it_exists_in_prefect_is_recognized_by_the_next(
+    server: Child, coordinator: Coordinator, tmp_path: Path
+) -> None:
+    made = make_flat(tmp_path, 1)
+    made.behave("flat-0", seconds=0.0)
+    with proxied(server.port) as proxy:
+        # The server has the flow run, and the process that asked for it never hears of it.
+        proxy.target = Target("after", "call POST /api/flow_runs/")
+        process = replace(coordinator, api=proxy.url).start("run", made.repository)
+        proxy.victim = process.pid
+        output = process.communicate(timeout=300)[0]
+    assert process.returncode == -signal.SIGKILL, output
+    (killed,) = list_runs(coordinator, made.repository)
+    assert (killed["state_type"], killed["labels"]["coordinator.pid"]) == ("PENDING", process.pid)
+
+    code, output = coordinator.run("run", made.repository)
+
+    assert (code, f"({killed['id']}) as Crashed" in output) == (0, True), output
+    assert read_run(coordinator, killed["id"])["state_type"] == "CRASHED"
 
 
 def test_the_state_of_a_flow_run_that_is_refused_says_who_works_there(coordinator: Coordinator, tmp_path: Path) -> None:
@@ -111,13 +165,30 @@ def test_the_state_of_a_flow_run_that_is_refused_says_who_works_there(coordinato
             [sys.executable, "-c", REFUSED, str(made.repository)],
             env=coordinator.environment(), capture_output=True, check=True, timeout=300,
         )  # fmt: skip
-        body = {"flow_runs": {"tags": {"all_": [name_repository(made.repository / ".git")]}}}
-        (run,) = coordinator.ask("flow_runs/filter", body)
+        (run,) = list_runs(coordinator, made.repository)
     assert run["state_type"] == "FAILED"
     assert f"run first (process {os.getpid()} on {socket.gethostname()}" in run["state"]["message"]
 
 
-def test_a_tag_is_read_as_it_was_written() -> None:
+def test_marks_are_read_as_they_were_written_also_by_releases_that_wrote_tags() -> None:
     for origin in (find_own_origin(), Origin("a:b", 1, 2)):
-        assert read_origin(["other", origin.tag]) == origin
-    assert [read_origin([tag]) for tag in ("process:a:b:c", "process:1:2", "process:a:-1:2", "")] == [None] * 4
+        marks = Marks(origin, Place("/of:a/person#1/.git", 0x2F))
+        assert read_marks(make_flow_run(labels=dict(marks.labels))) == marks
+        assert read_marks(make_flow_run(tags=list_old_tags(marks))) == marks
+
+
+@pytest.mark.parametrize("tag", ["process:a:b:c", "process:1:2", "process:a:-1:2", "process:a:1:2:", ""])
+def test_tag_that_no_release_wrote_is_no_mark(tag: str) -> None:
+    assert read_marks(make_flow_run(tags=[tag, "repository:/a#1"])) is None
+
+
+@pytest.mark.parametrize("name", [*Marks(Origin("a", 1, 2), Place("b", 3)).labels])
+def test_marks_of_which_a_part_is_missing_or_changed_are_none(name: str) -> None:
+    labels = dict(Marks(Origin("a", 1, 2), Place("b", 3)).labels)
+    assert read_marks(make_flow_run(labels={**labels, name: 1.5})) is None
+    del labels[name]
+    assert read_marks(make_flow_run(labels=labels)) is None
+
+
+def make_flow_run(*, labels: Mapping[str, Any] | None = None, tags: Sequence[str] = ()) -> FlowRun:
+    return FlowRun(flow_id=uuid4(), labels=dict(labels or {}), tags=list(tags))

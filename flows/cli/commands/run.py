@@ -4,11 +4,10 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from rich.console import Console
@@ -128,12 +127,11 @@ def drive(words: Mapping[str, Any], common_dir: Path, stage: Stage) -> ExitCode:
 
     The exit code comes from the board, which judges by git, and not from the state of the flow run in Prefect.
     """
-    from prefect import tags
     from prefect.exceptions import TerminationSignal
 
+    from flows.flow_run_marks import run_marked
     from flows.prefect_reporting import FAULTS
     from flows.run_graph import RunOptions, on_begin, on_open, run_graph
-    from flows.stale_flow_runs import list_tags
 
     ignore_background_stop()
     options = RunOptions(**words)
@@ -142,11 +140,8 @@ def drive(words: Mapping[str, Any], common_dir: Path, stage: Stage) -> ExitCode:
     state: State[Any] | None = None
     broke: BaseException | None = None
     try:
-        # Tagged from the start, so that the flow run can be identified after a kill.
-        with stage.stack, tags(*list_tags(common_dir)), suppress(asyncio.CancelledError):
-            # Prefect's types do not cover awaiting an async flow for its state.
-            begin = cast("Callable[[], Awaitable[State[Any]]]", partial(run_graph, options, return_state=True))
-            state = asyncio.run(stage.perform(begin))
+        with stage.stack, suppress(asyncio.CancelledError):
+            state = asyncio.run(stage.perform(lambda: run_marked(run_graph, {"options": options}, common_dir)))
     except (*FAULTS, TerminationSignal) as error:
         broke = error
     finally:
