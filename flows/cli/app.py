@@ -44,7 +44,7 @@ RepoOption = Annotated[
 Node = Annotated[str, typer.Argument(help="The node's id.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HERE = Path()
-ACTING = ("run", "demo", "cleanup", "abort", "message", "up", "init", "notify")
+ACTING = ("run", "demo", "cleanup", "abort", "message", "up", "deploy", "init", "notify")
 """Commands whose exit code reports what was done, even if the output could not be written."""
 
 
@@ -290,6 +290,30 @@ def up(
     from flows.cli.commands.up import keep_up
 
     return keep_up(port, make_console())
+
+
+@app.command()
+def deploy(
+    repo: Repo = HERE,
+    cron: Annotated[str, typer.Option("--cron", help='Run on a schedule, e.g. "0 2 * * *".', show_default=False)] = "",
+    timezone: Annotated[
+        str, typer.Option("--timezone", help="Time zone of the schedules, e.g. Europe/Berlin (default: UTC).")
+    ] = "",
+    max_sessions: Annotated[
+        int | None, typer.Option("--max-sessions", min=1, max=256, help="Maximum number of agents at a time.")
+    ] = None,
+    pool: Annotated[str, typer.Option("--pool", help="Work pool (default: coordinator).", show_default=False)] = "",
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the repository's deployments.")] = False,
+    json: Json = False,
+) -> int:
+    """Make deployments in Prefect, to start runs from its UI or on a schedule.
+
+    What you change in the UI is kept when you run this again.
+    """
+    from flows.cli.commands.deploy import Options, deploy_repository
+
+    options = Options(cron, timezone, max_sessions, pool, is_removing=remove)
+    return deploy_repository(repo, options, as_json=json, console=make_console())
 
 
 @app.command()
