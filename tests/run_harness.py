@@ -105,7 +105,7 @@ class RunResult:
 
 
 @dataclass(slots=True)
-class Ground:
+class RunHarness:
     """A repository `top` with task files, and a journal of the turns given to its agent."""
 
     place: Path
@@ -268,7 +268,7 @@ class Ground:
             one.close()
 
 
-AnyHarness = TypeVar("AnyHarness", bound=Ground)
+AnyHarness = TypeVar("AnyHarness", bound=RunHarness)
 
 
 class PlainLauncher:
@@ -325,20 +325,20 @@ def write_task(task_id: str, body: str = "", status: str = "pending", **front: A
 
 
 @contextmanager
-def tidied(ground: AnyHarness) -> Generator[AnyHarness]:
-    """Yield `ground`, and assert at the end that no process started by its runs is alive."""
-    yield ground
-    left = find_marked(REPOSITORY_MARKER, str((ground.top / ".git").resolve()))
+def tidied(harness: AnyHarness) -> Generator[AnyHarness]:
+    """Yield `harness`, and assert at the end that no process started by its runs is alive."""
+    yield harness
+    left = find_marked(REPOSITORY_MARKER, str((harness.top / ".git").resolve()))
     for process in left:
         os.kill(process.pid, signal.SIGKILL)
-    ground.close()
+    harness.close()
     assert left == []
 
 
 @contextmanager
-def open_harness(place: Path) -> Generator[Ground]:
+def open_harness(place: Path) -> Generator[RunHarness]:
     """A harness for one repository, cleaned up at the end."""
-    with tidied(Ground(place)) as made:
+    with tidied(RunHarness(place)) as made:
         yield made
 
 

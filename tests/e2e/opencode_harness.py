@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 from opencode_scripts import MODEL, find_opencode, give_short_catalog, provider_config, scripted
-from run_harness import Ground
+from run_harness import RunHarness
 
 from flows.demo.model_script import Message, Step, choose_step, find_place, read_step, read_text
 from flows.demo.model_server import Body, ModelServer
@@ -71,7 +71,7 @@ def read_results(body: Body) -> list[str]:
 
 
 @dataclass(slots=False)
-class OpencodeHarness(Ground):
+class OpencodeHarness(RunHarness):
     """A repository whose agent is opencode; `agent` is laid over that section of coordinator.yaml."""
 
     hang_seconds: float = SECONDS
@@ -125,13 +125,13 @@ def is_listening(port: int) -> bool:
 @contextmanager
 def opening(place: Path) -> Generator[OpencodeHarness]:
     """A place for one repository; at the end nothing of its runs may be alive."""
-    ground = OpencodeHarness(place, data=place / "data")
-    with ground.model:
-        yield ground
-    remains = ground.find_remains()
-    for process in ground.find_processes():
+    harness = OpencodeHarness(place, data=place / "data")
+    with harness.model:
+        yield harness
+    remains = harness.find_remains()
+    for process in harness.find_processes():
         process.kill()
-    ground.close()
+    harness.close()
     assert remains == []
 
 

@@ -99,11 +99,11 @@ def pause(seconds: float) -> None:
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemoteHarness:
     """A repository and its remote, whose hook holds each push until it is let go."""
     isolate_user_settings(monkeypatch, tmp_path)
-    ground = RemoteHarness(tmp_path)
-    ground.make({"a": {}})
+    harness = RemoteHarness(tmp_path)
+    harness.make({"a": {}})
     os.mkfifo(tmp_path / "gate")
-    ground.hook("pre-receive", f"touch {tmp_path}/pushing; read -r _ < {tmp_path}/gate")
-    return ground
+    harness.hook("pre-receive", f"touch {tmp_path}/pushing; read -r _ < {tmp_path}/gate")
+    return harness
 
 
 def interrupt_a_push(

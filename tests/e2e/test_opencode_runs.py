@@ -18,8 +18,8 @@ pytestmark = pytest.mark.xdist_group("prefect and opencode")
 
 @pytest.fixture
 def oc(tmp_path: Path) -> Iterator[OpencodeHarness]:
-    with opening(tmp_path) as ground:
-        yield ground
+    with opening(tmp_path) as harness:
+        yield harness
 
 
 @pytest.fixture

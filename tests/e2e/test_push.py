@@ -14,9 +14,9 @@ pytestmark = pytest.mark.xdist_group("prefect")
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemoteHarness:
     """A repository and its remote, with one task."""
     isolate_user_settings(monkeypatch, tmp_path)
-    ground = RemoteHarness(tmp_path)
-    ground.make({"a": {}})
-    return ground
+    harness = RemoteHarness(tmp_path)
+    harness.make({"a": {}})
+    return harness
 
 
 def test_refused_push_is_pending_with_0_and_the_next_run_pushes(

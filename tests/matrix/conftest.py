@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from matrix.checkout_states import Place, make_template
-from run_harness import Ground, open_harness
+from run_harness import RunHarness, open_harness
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def place(template: Path, tmp_path: Path) -> Place:
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Iterator[Ground]:
+def harness(tmp_path: Path) -> Iterator[RunHarness]:
     """A harness for runs in one repository."""
     with open_harness(tmp_path) as made:
         yield made

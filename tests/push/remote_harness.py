@@ -12,7 +12,7 @@ from threading import Thread
 from typing import Any
 
 from checker import Before, Meant, check, snapshot_user_state
-from run_harness import Ground, Tasks
+from run_harness import RunHarness, Tasks
 
 from tasks_lib.git.runner import Git
 
@@ -52,7 +52,7 @@ class Person:
 
 
 @dataclass(slots=True)
-class RemoteHarness(Ground):
+class RemoteHarness(RunHarness):
     """A repository `top` with `land.mode: push`, the bare remote `hub`, and a judge's clone of the initial state."""
 
     name: str = "origin"
@@ -71,9 +71,9 @@ class RemoteHarness(Ground):
         return f"file://{self.hub_path}"
 
     def make(self, tasks: Tasks, agent: str = "work", *, land: Mapping[str, Any] | None = None, **rest: Any) -> None:
-        """Do what `Ground.make` does, and push it all to the remote."""
+        """Do what `RunHarness.make` does, and push it all to the remote."""
         said = {"mode": "push", "remote": self.name, "fetch_seconds": 0.2, **(land or {})}
-        Ground.make(self, tasks, agent, land=said, **rest)
+        RunHarness.make(self, tasks, agent, land=said, **rest)
         Git(self.place).run("init", "--quiet", "--bare", "--initial-branch=main", str(self.hub_path))
         self.git.run("remote", "add", self.name, self.url)
         self.git.run("push", "--quiet", self.name, "main")
@@ -114,7 +114,7 @@ class RemoteHarness(Ground):
         """What a run left, locally or on the remote, besides the two main branches."""
         known = (f"refs/remotes/{self.name}/main", f"refs/remotes/{self.name}/HEAD")
         there = [f"{self.name}: {branch}" for branch in self.hub_branches() if branch != "main"]
-        return [*(one for one in Ground.leftovers(self) if one not in known), *there]
+        return [*(one for one in RunHarness.leftovers(self) if one not in known), *there]
 
     def judge(
         self, statuses: Mapping[str, str], *, verify: Sequence[str] = (), foreign: Sequence[str] = ()

@@ -11,9 +11,9 @@ from push.remote_harness import RemoteHarness
 
 def main() -> None:
     """Run it and print the result as JSON."""
-    ground = RemoteHarness(Path(sys.argv[1]))
-    (ground.place / "coordinator.pid").write_text(str(os.getpid()))
-    worked = asyncio.run(ground.work())
+    harness = RemoteHarness(Path(sys.argv[1]))
+    (harness.place / "coordinator.pid").write_text(str(os.getpid()))
+    worked = asyncio.run(harness.work())
     print(json.dumps({"names": worked.names, "pending": worked.pending, "lines": list(worked.lines)}))
 
 

@@ -12,10 +12,10 @@ ALWAYS = (
 """A hook of the remote that puts another commit first each time."""
 
 
-def tick(ground: RemoteHarness) -> str:
+def tick(harness: RemoteHarness) -> str:
     """A verify line that pushes a commit to the target, as when verify records its results there."""
     made = f"{TICKER} commit-tree -p FETCH_HEAD -m tick-$(date +%s%N) 'FETCH_HEAD^{{tree}}'"
-    return f"git fetch -q {ground.url} main && git push -q {ground.url} $({made}):refs/heads/main"
+    return f"git fetch -q {harness.url} main && git push -q {harness.url} $({made}):refs/heads/main"
 
 
 def count(subjects: list[str], start: str) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from e2e.opencode_harness import OpencodeHarness, isolate, opening
-from run_harness import Ground, open_harness
+from run_harness import RunHarness, open_harness
 from user_isolation import isolate_user_settings
 
 
@@ -16,7 +16,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Iterator[Ground]:
+def harness(tmp_path: Path) -> Iterator[RunHarness]:
     """A harness for one repository; at the end no process started by its runs may be alive."""
     with open_harness(tmp_path) as made:
         yield made
@@ -29,5 +29,5 @@ def oc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpencodeHarn
         monkeypatch.delenv(name)
     for name, value in isolate(tmp_path).items():
         monkeypatch.setenv(name, value)
-    with opening(tmp_path) as ground:
-        yield ground
+    with opening(tmp_path) as harness:
+        yield harness

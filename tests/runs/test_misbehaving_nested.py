@@ -2,7 +2,7 @@
 
 import checker
 import pytest
-from run_harness import Ground
+from run_harness import RunHarness
 from test_run_blocking import NOTIFY
 
 from tasks_lib.engine.run_lifecycle import OpenRun
@@ -33,61 +33,67 @@ PLACES = {
 SECOND = f"git worktree add -q --detach {IGNORED}; inside {IGNORED}; git -C {IGNORED} worktree add -q --detach deep; inside {IGNORED}/deep"
 
 
-def kept_files(ground: Ground) -> dict[str, str]:
+def kept_files(harness: RunHarness) -> dict[str, str]:
     """Map each path to its content, over all kept states."""
     found: dict[str, str] = {}
-    for ref in ground.git.text("for-each-ref", "--format=%(refname)", "refs/coordinator/kept").splitlines():
-        for path in ground.git.text("ls-tree", "-r", "--name-only", ref).splitlines():
-            found[path] = ground.show(path, ref)
+    for ref in harness.git.text("for-each-ref", "--format=%(refname)", "refs/coordinator/kept").splitlines():
+        for path in harness.git.text("ls-tree", "-r", "--name-only", ref).splitlines():
+            found[path] = harness.show(path, ref)
     return found
 
 
-def entries(ground: Ground) -> list[str]:
+def entries(harness: RunHarness) -> list[str]:
     """The names of git's worktree entries."""
-    place = ground.top / ".git" / "worktrees"
+    place = harness.top / ".git" / "worktrees"
     return sorted(path.name for path in place.iterdir()) if place.exists() else []
 
 
-def held(ground: Ground, subject: str) -> int:
+def held(harness: RunHarness, subject: str) -> int:
     """The number of commits with that subject that are reachable from a ref."""
-    return len(ground.git.text("log", "--all", "--format=%H", f"--grep=^{subject}$").splitlines())
+    return len(harness.git.text("log", "--all", "--format=%H", f"--grep=^{subject}$").splitlines())
 
 
 @pytest.mark.parametrize("way", PLACES)
-async def test_worktree_inside_a_worktree_is_kept_and_gone_when_its_node_has_landed(ground: Ground, way: str) -> None:
-    ground.make(
+async def test_worktree_inside_a_worktree_is_kept_and_gone_when_its_node_has_landed(
+    harness: RunHarness, way: str
+) -> None:
+    harness.make(
         {"a": {}, "b": {}}, f"{FUNCTIONS}work; [ $id = b ] || {{ {PLACES[way]}; }}", files={".gitignore": ".claude/\n"}
     )
-    before = checker.snapshot_user_state(ground.top)
-    worked = await ground.work()
+    before = checker.snapshot_user_state(harness.top)
+    worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
     assert worked.retries == []
-    assert kept_files(ground)["loose.txt"].startswith("loose")
-    assert held(ground, "Inner") == (1 if "branch of the node" not in way else 0)
-    assert entries(ground) == []
-    assert [line for line in ground.leftovers() if "/kept/" not in line and not line.endswith("/wip")] == []
+    assert kept_files(harness)["loose.txt"].startswith("loose")
+    assert held(harness, "Inner") == (1 if "branch of the node" not in way else 0)
+    assert entries(harness) == []
+    assert [line for line in harness.leftovers() if "/kept/" not in line and not line.endswith("/wip")] == []
     (said,) = [line for line in worked.lines if "inside the worktree of a" in line]
     assert "refs/coordinator/kept/a/1" in said
     assert said in worked.view.messages
     meant = checker.Meant({"a": "completed", "b": "completed"})
-    assert checker.check(ground.top, before=before, meant=meant) == []
+    assert checker.check(harness.top, before=before, meant=meant) == []
 
 
-async def test_nested_worktree_that_became_a_folder_of_the_branch_stays_for_the_next_attempt(ground: Ground) -> None:
+async def test_nested_worktree_that_became_a_folder_of_the_branch_stays_for_the_next_attempt(
+    harness: RunHarness,
+) -> None:
     """Since a repository inside its worktree cannot land, the agent removes the link and commits the files."""
     make = "git worktree add -q --detach sub; inside sub; rm sub/.git; echo more > sub/more.txt; git add sub; git commit -qm Sub; exit 3"
-    ground.make({"a": {}}, f"{FUNCTIONS}[ $attempt = 1 ] && {{ {make}; }}\ncat sub/loose.txt; git status --short; work")
-    worked = await ground.work()
+    harness.make(
+        {"a": {}}, f"{FUNCTIONS}[ $attempt = 1 ] && {{ {make}; }}\ncat sub/loose.txt; git status --short; work"
+    )
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert ground.has("sub/loose.txt")
-    assert entries(ground) == []
+    assert harness.has("sub/loose.txt")
+    assert entries(harness) == []
 
 
-async def test_worktree_inside_a_worktree_inside_a_worktree_is_kept_too(ground: Ground) -> None:
-    ground.make({"a": {}}, f"{FUNCTIONS}work; {SECOND}", files={".gitignore": ".claude/\n"})
-    assert (await ground.work()).names == {"a": "Merged"}
-    assert held(ground, "Inner") == 2
-    assert entries(ground) == []
+async def test_worktree_inside_a_worktree_inside_a_worktree_is_kept_too(harness: RunHarness) -> None:
+    harness.make({"a": {}}, f"{FUNCTIONS}work; {SECOND}", files={".gitignore": ".claude/\n"})
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert held(harness, "Inner") == 2
+    assert entries(harness) == []
 
 
 COMMITTED = {
@@ -103,26 +109,26 @@ COMMITTED = {
 
 
 @pytest.mark.parametrize("deed", COMMITTED)
-async def test_commit_that_only_a_nested_worktree_knew_is_held(ground: Ground, deed: str) -> None:
+async def test_commit_that_only_a_nested_worktree_knew_is_held(harness: RunHarness, deed: str) -> None:
     make = f"git worktree add -q --detach {IGNORED}; inside {IGNORED}; rm {IGNORED}/loose.txt"
-    ground.make({"a": {}}, f"{FUNCTIONS}work; {make}; {COMMITTED[deed]}", files={".gitignore": ".claude/\n"})
-    assert (await ground.work()).names == {"a": "Merged"}
-    assert held(ground, "Inner") == 1
-    assert entries(ground) == []
+    harness.make({"a": {}}, f"{FUNCTIONS}work; {make}; {COMMITTED[deed]}", files={".gitignore": ".claude/\n"})
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert held(harness, "Inner") == 1
+    assert entries(harness) == []
 
 
-async def test_what_was_staged_in_a_nested_worktree_and_deleted_is_kept(ground: Ground) -> None:
+async def test_what_was_staged_in_a_nested_worktree_and_deleted_is_kept(harness: RunHarness) -> None:
     make = f"git worktree add -q --detach {IGNORED}; (cd {IGNORED}; echo staged > staged.txt; git add staged.txt; rm staged.txt)"
-    ground.make({"a": {}}, f"{FUNCTIONS}work; {make}", files={".gitignore": ".claude/\n"})
-    assert (await ground.work()).names == {"a": "Merged"}
-    assert ground.show("staged.txt", "refs/coordinator/kept/a/1^2") == "staged\n"
+    harness.make({"a": {}}, f"{FUNCTIONS}work; {make}", files={".gitignore": ".claude/\n"})
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert harness.show("staged.txt", "refs/coordinator/kept/a/1^2") == "staged\n"
 
 
-async def test_nested_worktree_with_nothing_of_its_own_goes_without_a_word_of_keeping(ground: Ground) -> None:
-    ground.make({"a": {}}, f"work; git worktree add -q --detach {IGNORED}", files={".gitignore": ".claude/\n"})
-    worked = await ground.work()
+async def test_nested_worktree_with_nothing_of_its_own_goes_without_a_word_of_keeping(harness: RunHarness) -> None:
+    harness.make({"a": {}}, f"work; git worktree add -q --detach {IGNORED}", files={".gitignore": ".claude/\n"})
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert ground.leftovers() == []
+    assert harness.leftovers() == []
     (said,) = [line for line in worked.lines if "inside the worktree of a" in line]
     assert "kept" not in said
 
@@ -140,37 +146,39 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-async def test_nested_worktree_goes_with_the_attempt_that_made_it(ground: Ground, end: str) -> None:
+async def test_nested_worktree_goes_with_the_attempt_that_made_it(harness: RunHarness, end: str) -> None:
     make = f"git worktree add -q --detach {IGNORED}; inside {IGNORED}"
-    ground.make({"a": {}}, f"{FUNCTIONS}{make}; {ENDS[end]}", files={".gitignore": ".claude/\n"}, retry={"attempts": 1})
-    assert (await ground.work()).names == {"a": "Blocked"}
-    assert held(ground, "Inner") == 1
-    assert entries(ground) == ["a"]
+    harness.make(
+        {"a": {}}, f"{FUNCTIONS}{make}; {ENDS[end]}", files={".gitignore": ".claude/\n"}, retry={"attempts": 1}
+    )
+    assert (await harness.work()).names == {"a": "Blocked"}
+    assert held(harness, "Inner") == 1
+    assert entries(harness) == ["a"]
     if end != "deleted":
-        assert kept_files(ground)["loose.txt"].startswith("loose")
+        assert kept_files(harness)["loose.txt"].startswith("loose")
 
 
-async def test_next_attempt_is_told_where_the_nested_worktree_of_the_last_one_is(ground: Ground) -> None:
+async def test_next_attempt_is_told_where_the_nested_worktree_of_the_last_one_is(harness: RunHarness) -> None:
     make = f"git worktree add -q --detach {IGNORED}; inside {IGNORED}; exit 3"
-    ground.make({"a": {}}, f"{FUNCTIONS}[ $attempt = 1 ] && {{ {make}; }}\nwork", files={".gitignore": ".claude/\n"})
-    assert (await ground.work()).names == {"a": "Merged"}
-    assert f"{IGNORED}" in ground.turn("a-2-1")
-    assert "refs/coordinator/kept/a/1" in ground.turn("a-2-1")
+    harness.make({"a": {}}, f"{FUNCTIONS}[ $attempt = 1 ] && {{ {make}; }}\nwork", files={".gitignore": ".claude/\n"})
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert f"{IGNORED}" in harness.turn("a-2-1")
+    assert "refs/coordinator/kept/a/1" in harness.turn("a-2-1")
 
 
-async def test_nested_worktree_lasts_from_turn_to_turn(ground: Ground) -> None:
+async def test_nested_worktree_lasts_from_turn_to_turn(harness: RunHarness) -> None:
     agent = "[ $turn = 1 ] && { git worktree add -q --detach sub; inside sub; exit 0; }\ngit merge -q $(git -C sub rev-parse HEAD); git worktree remove --force sub; work"
-    ground.make({"a": {}}, FUNCTIONS + agent)
-    worked = await ground.work()
+    harness.make({"a": {}}, FUNCTIONS + agent)
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert ground.has("inner.txt")
+    assert harness.has("inner.txt")
     assert not [line for line in worked.lines if "paths are not committed" in line]
-    assert ground.leftovers() == []
+    assert harness.leftovers() == []
 
 
-async def test_nested_worktree_of_a_stopped_run_is_kept(ground: Ground) -> None:
+async def test_nested_worktree_of_a_stopped_run_is_kept(harness: RunHarness) -> None:
     make = f"git worktree add -q --detach {IGNORED}; inside {IGNORED}; tell made; await never"
-    ground.make(
+    harness.make(
         {"a": {}},
         f"{FUNCTIONS}[ -e once.tmp ] && {{ work; exit 0; }}; : > once.tmp; {make}",
         signals=["made", "never"],
@@ -178,73 +186,73 @@ async def test_nested_worktree_of_a_stopped_run_is_kept(ground: Ground) -> None:
     )
 
     async def stop(opened: OpenRun) -> None:
-        await ground.signals["made"].wait()
+        await harness.signals["made"].wait()
         opened.run.stopping.request()
 
-    assert (await ground.work(during=stop)).names == {"a": "Aborted"}
-    assert entries(ground) == ["a"]
-    assert kept_files(ground)["loose.txt"].startswith("loose")
-    assert (await ground.work()).names == {"a": "Merged"}
+    assert (await harness.work(during=stop)).names == {"a": "Aborted"}
+    assert entries(harness) == ["a"]
+    assert kept_files(harness)["loose.txt"].startswith("loose")
+    assert (await harness.work()).names == {"a": "Merged"}
 
 
-async def test_nested_worktree_that_a_killed_run_left_is_kept_by_the_next(ground: Ground) -> None:
-    ground.make(
+async def test_nested_worktree_that_a_killed_run_left_is_kept_by_the_next(harness: RunHarness) -> None:
+    harness.make(
         {"a": {}},
         FUNCTIONS + "[ $attempt = 1 ] && exit 3\nwork",
         retry={"attempts": 1},
         files={".gitignore": ".claude/\n"},
     )
-    await ground.work()
-    place = ground.top / ".worktrees" / "feat" / "a" / ".claude" / "x"
-    ground.git.run("worktree", "add", "--quiet", "--detach", str(place))
+    await harness.work()
+    place = harness.top / ".worktrees" / "feat" / "a" / ".claude" / "x"
+    harness.git.run("worktree", "add", "--quiet", "--detach", str(place))
     (place / "loose.txt").write_text("loose\n")
-    ground.git.run("worktree", "lock", str(place))
-    worked = await ground.work()
-    assert entries(ground) == ["a"]
-    assert kept_files(ground)["loose.txt"] == "loose\n"
+    harness.git.run("worktree", "lock", str(place))
+    worked = await harness.work()
+    assert entries(harness) == ["a"]
+    assert kept_files(harness)["loose.txt"] == "loose\n"
     assert any(".claude/x" in line and "refs/coordinator/kept/a/1" in line for line in worked.view.messages)
 
 
-async def test_nested_worktree_of_a_reviewer_is_kept(ground: Ground) -> None:
+async def test_nested_worktree_of_a_reviewer_is_kept(harness: RunHarness) -> None:
     agent = f"""
 [ "$role" = code-reviewer ] && {{ git worktree add -q --detach {IGNORED}; inside {IGNORED}; echo 'Verdict: approved'; exit 0; }}
 work
 """
-    ground.make({"a": {}}, FUNCTIONS + agent, review={"when": "always"}, files={".gitignore": ".claude/\n"})
-    assert (await ground.work()).names == {"a": "Merged"}
-    assert entries(ground) == []
-    assert kept_files(ground)["loose.txt"].startswith("loose")
-    assert held(ground, "Inner") == 1
+    harness.make({"a": {}}, FUNCTIONS + agent, review={"when": "always"}, files={".gitignore": ".claude/\n"})
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert entries(harness) == []
+    assert kept_files(harness)["loose.txt"].startswith("loose")
+    assert held(harness, "Inner") == 1
 
 
-async def test_listed_copies_in_a_nested_worktree_are_not_kept(ground: Ground) -> None:
+async def test_listed_copies_in_a_nested_worktree_are_not_kept(harness: RunHarness) -> None:
     make = f"git worktree add -q --detach {IGNORED}; inside {IGNORED}; cp secret.env {IGNORED}"
-    ground.make(
+    harness.make(
         {"a": {}},
         f"{FUNCTIONS}rm -f x; {make}; mv secret.env ..; work; mv ../secret.env .",
         copy=["secret.env"],
         files={".gitignore": ".claude/\n"},
     )
-    (ground.top / "secret.env").write_text("secret\n")
-    worked = await ground.work()
+    (harness.top / "secret.env").write_text("secret\n")
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert "secret.env" not in kept_files(ground)
+    assert "secret.env" not in kept_files(harness)
 
 
-async def test_worktree_elsewhere_is_named_and_left_alone(ground: Ground) -> None:
-    mine, theirs = ground.place / "mine", ground.place / "theirs"
-    ground.make({"a": {}}, f"work; git worktree add -q --detach {theirs}; git worktree remove --force {mine}")
-    ground.git.run("worktree", "add", "--quiet", "--detach", str(mine))
+async def test_worktree_elsewhere_is_named_and_left_alone(harness: RunHarness) -> None:
+    mine, theirs = harness.place / "mine", harness.place / "theirs"
+    harness.make({"a": {}}, f"work; git worktree add -q --detach {theirs}; git worktree remove --force {mine}")
+    harness.git.run("worktree", "add", "--quiet", "--detach", str(mine))
     Git(mine).run("commit", "--quiet", "--allow-empty", "--message", "Mine")
-    worked = await ground.work()
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
     assert theirs.is_dir()
-    assert entries(ground) == ["theirs"]
+    assert entries(harness) == ["theirs"]
     (said,) = [line for line in worked.lines if "Shared git state" in line]
     # A long path is truncated in the middle.
     assert f"{theirs.name} (created)" in said
     assert f"{mine.name} (removed; it is kept at refs/coordinator/kept/worktree-mine/1)" in said
-    assert held(ground, "Mine") == 1
+    assert held(harness, "Mine") == 1
 
 
 # Stashes.
@@ -258,62 +266,64 @@ STASHES = {
 }
 
 
-def stash_list(ground: Ground) -> list[str]:
-    return ground.git.text("stash", "list", "--format=%H").splitlines()
+def stash_list(harness: RunHarness) -> list[str]:
+    return harness.git.text("stash", "list", "--format=%H").splitlines()
 
 
 @pytest.mark.parametrize(("way", "is_mine"), [*((way, True) for way in STASHES), ("stash", False)], ids=str)
-async def test_stash_of_an_agent_is_kept_and_leaves_the_persons_list(ground: Ground, way: str, is_mine: bool) -> None:
-    ground.make({"a": {}}, f"work; {STASHES[way]}", files={".gitignore": ".claude/\n"})
+async def test_stash_of_an_agent_is_kept_and_leaves_the_persons_list(
+    harness: RunHarness, way: str, is_mine: bool
+) -> None:
+    harness.make({"a": {}}, f"work; {STASHES[way]}", files={".gitignore": ".claude/\n"})
     if is_mine:
-        (ground.top / "mine.txt").write_text("mine\n")
-        ground.git.run("stash", "--include-untracked", "--quiet")
-    mine = stash_list(ground)
-    worked = await ground.work()
+        (harness.top / "mine.txt").write_text("mine\n")
+        harness.git.run("stash", "--include-untracked", "--quiet")
+    mine = stash_list(harness)
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert stash_list(ground) == mine
+    assert stash_list(harness) == mine
     assert any(
-        "loose.txt" in ground.git.text("stash", "show", "--include-untracked", "--name-only", ref)
-        for ref in kept_refs(ground)
+        "loose.txt" in harness.git.text("stash", "show", "--include-untracked", "--name-only", ref)
+        for ref in kept_refs(harness)
     )
     assert [line for line in worked.lines if line.endswith("kept/a/1.") and "The stash" in line]
-    assert (ground.git.resolve("refs/stash") is not None) == is_mine
+    assert (harness.git.resolve("refs/stash") is not None) == is_mine
 
 
-async def test_stash_lasts_from_turn_to_turn(ground: Ground) -> None:
-    ground.make({"a": {}}, "[ $turn = 1 ] && { echo 1 > s.txt; git stash -qu; exit 0; }\ngit stash pop -q; work")
-    worked = await ground.work()
+async def test_stash_lasts_from_turn_to_turn(harness: RunHarness) -> None:
+    harness.make({"a": {}}, "[ $turn = 1 ] && { echo 1 > s.txt; git stash -qu; exit 0; }\ngit stash pop -q; work")
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert ground.has("s.txt")
+    assert harness.has("s.txt")
 
 
 @pytest.mark.parametrize(
     "deed", ["git stash clear", "git stash drop -q stash@{1}", "git stash drop -q; git stash drop -q"]
 )
-async def test_stash_of_a_person_that_an_agent_drops_is_kept(ground: Ground, deed: str) -> None:
-    ground.make({"a": {}}, f"work; {deed}")
+async def test_stash_of_a_person_that_an_agent_drops_is_kept(harness: RunHarness, deed: str) -> None:
+    harness.make({"a": {}}, f"work; {deed}")
     for name in ("one", "two"):
-        (ground.top / f"{name}.txt").write_text(name)
-        ground.git.run("stash", "push", "--include-untracked", "--quiet", "--message", name)
-    mine = stash_list(ground)
-    worked = await ground.work()
+        (harness.top / f"{name}.txt").write_text(name)
+        harness.git.run("stash", "push", "--include-untracked", "--quiet", "--message", name)
+    mine = stash_list(harness)
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    refs = [ground.at(ref) for ref in kept_refs(ground)]
-    assert set(mine) <= {*refs, *stash_list(ground)}
+    refs = [harness.at(ref) for ref in kept_refs(harness)]
+    assert set(mine) <= {*refs, *stash_list(harness)}
     assert [line for line in worked.lines if "stash" in line]
 
 
-async def test_stash_that_a_person_made_on_a_branch_of_that_name_stays(ground: Ground) -> None:
-    ground.make({"a": {}}, "work")
-    ground.git.run("checkout", "--quiet", "-b", "feat/a")
-    (ground.top / "mine.txt").write_text("mine\n")
-    ground.git.run("stash", "--include-untracked", "--quiet", environment={"GIT_COMMITTER_DATE": "@1700000000 +0000"})
-    ground.git.run("checkout", "--quiet", "main")
-    ground.git.run("branch", "--quiet", "-D", "feat/a")
-    mine = stash_list(ground)
-    assert (await ground.work()).names == {"a": "Merged"}
-    assert stash_list(ground) == mine
+async def test_stash_that_a_person_made_on_a_branch_of_that_name_stays(harness: RunHarness) -> None:
+    harness.make({"a": {}}, "work")
+    harness.git.run("checkout", "--quiet", "-b", "feat/a")
+    (harness.top / "mine.txt").write_text("mine\n")
+    harness.git.run("stash", "--include-untracked", "--quiet", environment={"GIT_COMMITTER_DATE": "@1700000000 +0000"})
+    harness.git.run("checkout", "--quiet", "main")
+    harness.git.run("branch", "--quiet", "-D", "feat/a")
+    mine = stash_list(harness)
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert stash_list(harness) == mine
 
 
-def kept_refs(ground: Ground) -> list[str]:
-    return ground.git.text("for-each-ref", "--format=%(refname)", "refs/coordinator/kept").splitlines()
+def kept_refs(harness: RunHarness) -> list[str]:
+    return harness.git.text("for-each-ref", "--format=%(refname)", "refs/coordinator/kept").splitlines()

@@ -2,7 +2,7 @@
 
 import checker
 import pytest
-from run_harness import Ground
+from run_harness import RunHarness
 
 SAID = "Shared git state changed while a was running: {}. Please check it; the run continues."
 DEEDS = {
@@ -18,50 +18,50 @@ DEEDS = {
 
 
 @pytest.mark.parametrize("deed", DEEDS)
-async def test_what_an_agent_changes_of_what_is_shared_is_said_once(ground: Ground, deed: str) -> None:
+async def test_what_an_agent_changes_of_what_is_shared_is_said_once(harness: RunHarness, deed: str) -> None:
     agent = f"common=$(git rev-parse --path-format=absolute --git-common-dir); work; [ $id = b ] || {{ {deed}; }}"
-    ground.make({"a": {}, "b": {"depends_on": ["a"]}}, agent.replace("; work;", "; work --no-verify;"))
-    ground.write_agent(f'commit() {{ git add -A && git commit -q --no-verify -m "$1"; }}\n{agent}')
-    worked = await ground.work()
+    harness.make({"a": {}, "b": {"depends_on": ["a"]}}, agent.replace("; work;", "; work --no-verify;"))
+    harness.write_agent(f'commit() {{ git add -A && git commit -q --no-verify -m "$1"; }}\n{agent}')
+    worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
     assert [message for message in worked.view.messages if "Shared git state" in message] == [SAID.format(DEEDS[deed])]
-    assert ground.trailer("Task") == "b"
+    assert harness.trailer("Task") == "b"
 
 
-async def test_pushing_with_upstream_and_working_as_usual_is_not_said(ground: Ground) -> None:
-    ground.make({"a": {}, "b": {}}, "work; git config branch.feat/a.remote origin; git gc -q")
-    worked = await ground.work()
+async def test_pushing_with_upstream_and_working_as_usual_is_not_said(harness: RunHarness) -> None:
+    harness.make({"a": {}, "b": {}}, "work; git config branch.feat/a.remote origin; git gc -q")
+    worked = await harness.work()
     assert [message for message in worked.view.messages if "Shared git state" in message] == []
 
 
-async def test_branch_and_tag_that_an_agent_deletes_are_kept(ground: Ground) -> None:
-    ground.make({"a": {}}, "work; git branch -qD theirs; git tag -d v1 > /dev/null; git branch -qf moved HEAD")
-    tip = ground.git.run("commit-tree", "main^{tree}", "-p", "main", "-m", "Theirs").text
-    other = ground.git.run("commit-tree", "main^{tree}", "-p", "main", "-m", "Moved").text
-    for name, commit in (("heads/theirs", tip), ("tags/v1", ground.at()), ("heads/moved", other)):
-        ground.git.run("update-ref", f"refs/{name}", commit)
-    worked = await ground.work()
+async def test_branch_and_tag_that_an_agent_deletes_are_kept(harness: RunHarness) -> None:
+    harness.make({"a": {}}, "work; git branch -qD theirs; git tag -d v1 > /dev/null; git branch -qf moved HEAD")
+    tip = harness.git.run("commit-tree", "main^{tree}", "-p", "main", "-m", "Theirs").text
+    other = harness.git.run("commit-tree", "main^{tree}", "-p", "main", "-m", "Moved").text
+    for name, commit in (("heads/theirs", tip), ("tags/v1", harness.at()), ("heads/moved", other)):
+        harness.git.run("update-ref", f"refs/{name}", commit)
+    worked = await harness.work()
     said = next(message for message in worked.view.messages if "Shared git state" in message)
     assert f"refs/heads/theirs (deleted, was {tip:.12}; it is kept at refs/coordinator/kept/heads-theirs/1)" in said
     assert f"refs/heads/moved (moved, was {other:.12}; it is kept at refs/coordinator/kept/heads-moved/1)" in said
     assert "refs/tags/v1 (deleted" in said
-    assert ground.at("refs/coordinator/kept/heads-theirs/1") == tip
-    assert ground.at("refs/coordinator/kept/heads-moved/1") == other
+    assert harness.at("refs/coordinator/kept/heads-theirs/1") == tip
+    assert harness.at("refs/coordinator/kept/heads-moved/1") == other
 
 
 @pytest.mark.parametrize(("key", "value"), [("core.bare", "true"), ("core.worktree", "/nowhere")])
-async def test_setting_that_hides_the_checkout_makes_publishing_wait(ground: Ground, key: str, value: str) -> None:
-    ground.make({"a": {}}, f"work; git config {key} {value}")
-    before = checker.snapshot_user_state(ground.top)
-    worked = await ground.work()
+async def test_setting_that_hides_the_checkout_makes_publishing_wait(harness: RunHarness, key: str, value: str) -> None:
+    harness.make({"a": {}}, f"work; git config {key} {value}")
+    before = checker.snapshot_user_state(harness.top)
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
     assert f"{key} in .git/config changed while agents were running" in worked.pending
-    ground.git.run("config", "--file", str(ground.top / ".git" / "config"), "--unset", "core.worktree", accept=(0, 5))
-    ground.git.run("config", "--file", str(ground.top / ".git" / "config"), "core.bare", "false")
+    harness.git.run("config", "--file", str(harness.top / ".git" / "config"), "--unset", "core.worktree", accept=(0, 5))
+    harness.git.run("config", "--file", str(harness.top / ".git" / "config"), "core.bare", "false")
     meant = checker.Meant({"a": "completed"}, may_be_pending=True)
-    assert checker.check(ground.top, before=before, meant=meant) == []
-    assert ground.at() == before.commit
-    await ground.work()
-    assert ground.has("a.txt")
-    assert (ground.top / "a.txt").read_text() == "a\n"
-    assert ground.leftovers() == []
+    assert checker.check(harness.top, before=before, meant=meant) == []
+    assert harness.at() == before.commit
+    await harness.work()
+    assert harness.has("a.txt")
+    assert (harness.top / "a.txt").read_text() == "a\n"
+    assert harness.leftovers() == []

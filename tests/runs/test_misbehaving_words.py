@@ -1,7 +1,7 @@
 """Text from agents (output, reports, names) never sends control sequences to the user's terminal."""
 
 import pytest
-from run_harness import Ground
+from run_harness import RunHarness
 
 from flows.cli.commands.logs import calm
 from tasks_lib.runtime.status_board import read_view
@@ -18,11 +18,11 @@ coordinator notify --level blocking "$(printf 'reason {EVIL}')"
 """
 
 
-async def test_no_escape_of_an_agents_reaches_what_a_person_sees(ground: Ground) -> None:
-    ground.make({"b": {}, "c": {}, "d": {}}, AGENT)
-    worked = await ground.work()
+async def test_no_escape_of_an_agents_reaches_what_a_person_sees(harness: RunHarness) -> None:
+    harness.make({"b": {}, "c": {}, "d": {}}, AGENT)
+    worked = await harness.work()
     assert set(worked.names.values()) == {"Blocked"}
-    view = read_view(ground.top / ".git" / "coordinator" / "run.json")
+    view = read_view(harness.top / ".git" / "coordinator" / "run.json")
     assert view
     reasons = [worked.view.nodes[node_id].reason for node_id in ("b", "c", "d")]
     outcomes = [getattr(outcome, "reason", "") for outcome in worked.outcomes.values()]

@@ -4,7 +4,7 @@ import os
 
 import checker
 import pytest
-from run_harness import Ground
+from run_harness import RunHarness
 
 from tasks_lib.git.session_record import MAX_NOTICES_BYTES, append_notice, read_notices, read_record
 from tasks_lib.model import Notice, NoticeLevel
@@ -48,46 +48,46 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_agent_that_breaks_its_worktree_fails_its_attempt_and_harms_nobody(ground: Ground, way: str) -> None:
+async def test_agent_that_breaks_its_worktree_fails_its_attempt_and_harms_nobody(harness: RunHarness, way: str) -> None:
     deed, reason = WAYS[way]
-    ground.make({"a": {}, "b": {}}, ONCE.format(deed=f"{PARTIAL}\n{deed}"), files={"person.txt": "1\n"})
-    (ground.top / "person.txt").write_text("2\n")
-    (ground.top / "new.txt").write_text("A person's.\n")
-    ground.git.run("add", "new.txt")
-    before = checker.snapshot_user_state(ground.top)
-    worked = await ground.work()
+    harness.make({"a": {}, "b": {}}, ONCE.format(deed=f"{PARTIAL}\n{deed}"), files={"person.txt": "1\n"})
+    (harness.top / "person.txt").write_text("2\n")
+    (harness.top / "new.txt").write_text("A person's.\n")
+    harness.git.run("add", "new.txt")
+    before = checker.snapshot_user_state(harness.top)
+    worked = await harness.work()
     assert worked.retries == [("a", reason)]
     assert worked.names == {"a": "Merged", "b": "Merged"}
-    assert ground.trailer("Attempt", ":/^Merge feat/a") == "2"
-    refs = ground.git.text("for-each-ref", "--format=%(refname)").split()
-    assert any(ground.has("part.txt", ref) for ref in refs)
+    assert harness.trailer("Attempt", ":/^Merge feat/a") == "2"
+    refs = harness.git.text("for-each-ref", "--format=%(refname)").split()
+    assert any(harness.has("part.txt", ref) for ref in refs)
     meant = checker.Meant({"a": "completed", "b": "completed"})
-    assert checker.check(ground.top, before=before, meant=meant) == []
+    assert checker.check(harness.top, before=before, meant=meant) == []
 
 
-async def test_link_in_the_place_of_a_worktree_leads_nothing_of_ours_elsewhere(ground: Ground) -> None:
-    elsewhere = ground.place / "elsewhere"
+async def test_link_in_the_place_of_a_worktree_leads_nothing_of_ours_elsewhere(harness: RunHarness) -> None:
+    elsewhere = harness.place / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "precious").write_text("untracked\n")
-    deed = f"cd ..; mv a {ground.place}/moved; ln -s {elsewhere} a"
-    ground.make({"a": {}}, ONCE.format(deed=deed))
-    worked = await ground.work()
+    deed = f"cd ..; mv a {harness.place}/moved; ln -s {elsewhere} a"
+    harness.make({"a": {}}, ONCE.format(deed=deed))
+    worked = await harness.work()
     assert worked.retries == [("a", DAMAGED.format(f"replaced its worktree with a link to {elsewhere}"))]
     assert worked.names == {"a": "Merged"}
     assert [path.name for path in elsewhere.iterdir()] == ["precious"]
-    assert ground.leftovers() == []
+    assert harness.leftovers() == []
 
 
-async def test_uncommitted_files_survive_what_is_done_to_the_link(ground: Ground) -> None:
-    ground.make(
+async def test_uncommitted_files_survive_what_is_done_to_the_link(harness: RunHarness) -> None:
+    harness.make(
         {"a": {}}, ONCE.format(deed="echo half > half.txt; rm .git").replace("else work", "else cat half.txt; work")
     )
-    worked = await ground.work()
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert ground.show("half.txt") == "half\n"
+    assert harness.show("half.txt") == "half\n"
 
 
-async def test_worktree_of_another_node_that_an_agent_removes_is_made_anew(ground: Ground) -> None:
+async def test_worktree_of_another_node_that_an_agent_removes_is_made_anew(harness: RunHarness) -> None:
     agent = """
 case $id-$attempt in
 a-1) tell ready; await gone; exit 0;;
@@ -95,21 +95,21 @@ b-1) await ready; git worktree remove --force ../a; git worktree prune; work; te
 *) work;;
 esac
 """
-    ground.make({"a": {}, "b": {}}, agent, signals=["ready", "gone"])
-    worked = await ground.work()
+    harness.make({"a": {}, "b": {}}, agent, signals=["ready", "gone"])
+    worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
     assert [task_id for task_id, _ in worked.retries] == ["a"]
-    assert ground.leftovers() == []
+    assert harness.leftovers() == []
 
 
-async def test_attempts_are_bounded_whatever_an_agent_writes_into_its_record(ground: Ground) -> None:
+async def test_attempts_are_bounded_whatever_an_agent_writes_into_its_record(harness: RunHarness) -> None:
     forge = (
         'f=$(git rev-parse --git-dir)/coordinator.json; sed -i "s/\\"attempt\\": [0-9]*/\\"attempt\\": 0/" $f; exit 1'
     )
-    ground.make({"a": {}}, forge)
-    worked = await ground.work()
+    harness.make({"a": {}}, forge)
+    worked = await harness.work()
     assert worked.names == {"a": "Blocked"}
-    assert ground.turns() == ["a-1-1", "a-2-1"]
+    assert harness.turns() == ["a-1-1", "a-2-1"]
 
 
 @pytest.mark.parametrize("name", ["coordinator.json", "coordinator-notices.jsonl"])
@@ -117,39 +117,39 @@ async def test_attempts_are_bounded_whatever_an_agent_writes_into_its_record(gro
     "deed", ["rm -f $f; mkfifo $f", "rm -f $f; mkdir $f", "ln -sf /dev/zero $f", "echo '[[[' > $f"]
 )
 async def test_what_an_agent_puts_in_the_place_of_our_files_holds_nobody_up(
-    ground: Ground, name: str, deed: str
+    harness: RunHarness, name: str, deed: str
 ) -> None:
-    ground.make({"a": {}}, f"if [ $attempt = 1 ]; then f=$(git rev-parse --git-dir)/{name}; {deed}; exit 1; fi\nwork")
-    worked = await ground.work()
+    harness.make({"a": {}}, f"if [ $attempt = 1 ]; then f=$(git rev-parse --git-dir)/{name}; {deed}; exit 1; fi\nwork")
+    worked = await harness.work()
     assert worked.retries == [("a", "`sh` exited with 1")]
     assert worked.names == {"a": "Merged"}
     assert worked.code is ExitCode.COMPLETED
-    assert ground.leftovers() == []
+    assert harness.leftovers() == []
 
 
-async def test_flood_of_notices_is_bounded_and_a_block_is_heard_all_the_same(ground: Ground) -> None:
+async def test_flood_of_notices_is_bounded_and_a_block_is_heard_all_the_same(harness: RunHarness) -> None:
     flood = """
 d=$(git rev-parse --git-dir); cd ../../..
 head -c 9000000 /dev/zero | tr '\\0' 'x' > $d/coordinator-notices.jsonl
 i=0; while [ $i -lt 200 ]; do i=$((i+1)); printf '\\n{"level": "info", "text": "flood %s", "turn": 1}\\n' $i; done >> $d/coordinator-notices.jsonl
 printf '\\n{"level": "blocking", "text": "no way", "turn": 1}\\n' >> $d/coordinator-notices.jsonl
 """
-    ground.make({"a": {}}, flood.replace("\\\\", "\\"))
-    worked = await ground.work()
+    harness.make({"a": {}}, flood.replace("\\\\", "\\"))
+    worked = await harness.work()
     assert worked.names == {"a": "Blocked"}
     assert worked.view.nodes["a"].reason == "no way"
     assert sum("flood" in line for line in worked.lines) == 50
 
 
-def test_notices_file_does_not_grow_for_ever_and_a_block_still_fits(ground: Ground) -> None:
+def test_notices_file_does_not_grow_for_ever_and_a_block_still_fits(harness: RunHarness) -> None:
     for _ in range(MAX_NOTICES_BYTES // 16_000 + 1):
-        append_notice(ground.place, Notice(NoticeLevel.INFO, "x" * 1_000_000, 1))
+        append_notice(harness.place, Notice(NoticeLevel.INFO, "x" * 1_000_000, 1))
     with pytest.raises(OSError, match="too many notices were reported"):
-        append_notice(ground.place, Notice(NoticeLevel.INFO, "x", 1))
-    append_notice(ground.place, Notice(NoticeLevel.BLOCKING, "no way", 1))
-    assert read_notices(ground.place)[-1].text == "no way"
+        append_notice(harness.place, Notice(NoticeLevel.INFO, "x", 1))
+    append_notice(harness.place, Notice(NoticeLevel.BLOCKING, "no way", 1))
+    assert read_notices(harness.place)[-1].text == "no way"
 
 
-def test_record_is_no_pipe(ground: Ground) -> None:
-    os.mkfifo(ground.place / "coordinator.json")
-    assert read_record(ground.place) is None
+def test_record_is_no_pipe(harness: RunHarness) -> None:
+    os.mkfifo(harness.place / "coordinator.json")
+    assert read_record(harness.place) is None

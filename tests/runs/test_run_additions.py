@@ -1,6 +1,6 @@
 """Task files that planning nodes add: they join the graph, or are returned to the session that wrote them."""
 
-from run_harness import Ground
+from run_harness import RunHarness
 
 from tasks_lib.model import Blocked
 
@@ -9,55 +9,57 @@ add() { printf -- '---\\nid: %s\\nname: Do %s\\nstatus: pending\\ndepends_on: [%
 """
 
 
-async def test_added_task_file_joins_the_run(ground: Ground) -> None:
-    ground.make({"plan": {"level": "planning"}}, ADD + "[ $id = plan ] || { work; exit 0; }\nadd new plan; commit plan")
-    assert (await ground.work()).names == {"plan": "Merged", "new": "Merged"}
+async def test_added_task_file_joins_the_run(harness: RunHarness) -> None:
+    harness.make(
+        {"plan": {"level": "planning"}}, ADD + "[ $id = plan ] || { work; exit 0; }\nadd new plan; commit plan"
+    )
+    assert (await harness.work()).names == {"plan": "Merged", "new": "Merged"}
 
 
-async def test_added_task_files_that_make_no_graph_go_back_to_their_session(ground: Ground) -> None:
+async def test_added_task_files_that_make_no_graph_go_back_to_their_session(harness: RunHarness) -> None:
     agent = '[ $id = plan ] || { work; exit 0; }\n[ $turn = 2 ] && add new plan || add new nowhere; commit "plan $turn"'
-    ground.make({"plan": {"level": "planning"}}, ADD + agent, verify=[f"ls tasks >> {ground.place}/verified"])
-    worked = await ground.work()
+    harness.make({"plan": {"level": "planning"}}, ADD + agent, verify=[f"ls tasks >> {harness.place}/verified"])
+    worked = await harness.work()
     assert worked.names == {"plan": "Merged", "new": "Merged"}
-    assert 'tasks/new.md:5: depends_on names "nowhere", which no task file has.' in ground.turn("plan-1-2")
-    assert ground.git.text("log", "--format=%s", "main").count("Merge feat/plan") == 1
+    assert 'tasks/new.md:5: depends_on names "nowhere", which no task file has.' in harness.turn("plan-1-2")
+    assert harness.git.text("log", "--format=%s", "main").count("Merge feat/plan") == 1
 
 
-async def test_added_task_files_that_stay_wrong_never_land(ground: Ground) -> None:
+async def test_added_task_files_that_stay_wrong_never_land(harness: RunHarness) -> None:
     agent = 'add new other; add other new; echo $turn > n.txt; commit "plan $turn"'
-    ground.make({"plan": {"level": "decomposition"}}, ADD + agent, land={"give_backs": 1})
-    outcome = (await ground.work()).outcomes["plan"]
+    harness.make({"plan": {"level": "decomposition"}}, ADD + agent, land={"give_backs": 1})
+    outcome = (await harness.work()).outcomes["plan"]
     assert isinstance(outcome, Blocked)
     assert outcome.reason.startswith(
         "its task files do not form a valid graph: tasks/new.md:5: depends_on closes the cycle"
     )
-    assert not ground.has("tasks/new.md")
+    assert not harness.has("tasks/new.md")
 
 
-async def test_fault_that_the_head_has_already_blames_no_session(ground: Ground) -> None:
+async def test_fault_that_the_head_has_already_blames_no_session(harness: RunHarness) -> None:
     agent = "tell begun; await go; add new plan; commit plan"
-    ground.make({"plan": {"level": "planning"}}, ADD + agent, signals=["begun", "go"])
+    harness.make({"plan": {"level": "planning"}}, ADD + agent, signals=["begun", "go"])
 
     async def break_one(_: object) -> None:
-        await ground.signals["begun"].wait()
+        await harness.signals["begun"].wait()
         text = (
-            ground.show("tasks/plan.md").replace("id: plan", "id: odd").replace("status:", "depends_on: [x]\nstatus:")
+            harness.show("tasks/plan.md").replace("id: plan", "id: odd").replace("status:", "depends_on: [x]\nstatus:")
         )
-        ground.commit("Break", {"tasks/odd.md": text})
-        ground.signals["go"].send()
+        harness.commit("Break", {"tasks/odd.md": text})
+        harness.signals["go"].send()
 
-    await ground.work(during=break_one)
-    assert ground.turns() == ["plan-1-1"]
-    assert ground.has("tasks/new.md")
+    await harness.work(during=break_one)
+    assert harness.turns() == ["plan-1-1"]
+    assert harness.has("tasks/new.md")
 
 
-async def test_planning_that_adds_more_planning_each_time_comes_to_an_end(ground: Ground) -> None:
+async def test_planning_that_adds_more_planning_each_time_comes_to_an_end(harness: RunHarness) -> None:
     make = "printf -- '---\\nid: %s\\nname: Do %s\\nstatus: pending\\nlevel: planning\\n---\\n' $1 $1 > tasks/$1.md"
     agent = f'add() {{ {make}; }}\nadd ${{id}}x; [ $turn = 1 ] || echo $turn > $id.txt; commit "plan $id $turn"'
-    ground.make({"p": {"level": "planning"}}, agent, land={"give_backs": 1}, retry={"attempts": 1})
-    worked = await ground.work()
+    harness.make({"p": {"level": "planning"}}, agent, land={"give_backs": 1}, retry={"attempts": 1})
+    worked = await harness.work()
     assert worked.started == ["p", "px", "pxx", "pxxx", "pxxxx"]
     last = worked.outcomes["pxxxx"]
     assert isinstance(last, Blocked)
     assert "added 4 planning steps below a task that a person wrote" in last.reason
-    assert "Planning has been delegated too often" in ground.turn("pxxxx-1-2")
+    assert "Planning has been delegated too often" in harness.turn("pxxxx-1-2")

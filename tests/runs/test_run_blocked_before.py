@@ -1,7 +1,7 @@
 """A node that was blocked before: text from an earlier turn or the coordinator itself must not block it again."""
 
 import pytest
-from run_harness import Ground, until
+from run_harness import RunHarness, until
 from test_run_blocking import NOTIFY
 
 from tasks_lib.engine.run_lifecycle import OpenRun
@@ -30,10 +30,10 @@ BRINGS = {
 }
 
 
-def answer(ground: Ground, task_id: str = "a") -> None:
+def answer(harness: RunHarness, task_id: str = "a") -> None:
     """Commit on main as the user would: the answer, and the resolve task as completed."""
-    ground.commit("Bring the key", {"key.txt": "secret\n"})
-    ground.set_status(f"resolve-{task_id}-1", "completed")
+    harness.commit("Bring the key", {"key.txt": "secret\n"})
+    harness.set_status(f"resolve-{task_id}-1", "completed")
 
 
 @pytest.mark.parametrize(
@@ -43,15 +43,17 @@ def answer(ground: Ground, task_id: str = "a") -> None:
         *((way, "an uncommitted file") for way in ("merge", "reset", "squash")),
     ],
 )
-async def test_block_that_comes_from_the_target_is_not_said_by_the_agent(ground: Ground, way: str, left: str) -> None:
+async def test_block_that_comes_from_the_target_is_not_said_by_the_agent(
+    harness: RunHarness, way: str, left: str
+) -> None:
     first = FIRST.format(deed=LEFT[left])
-    ground.make({"a": {}}, f"{NOTIFY}{first}{BRINGS[way]}\n{SUMMARY}\nwork")
-    await ground.work()
-    answer(ground)
-    worked = await ground.work()
+    harness.make({"a": {}}, f"{NOTIFY}{first}{BRINGS[way]}\n{SUMMARY}\nwork")
+    await harness.work()
+    answer(harness)
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}, worked.view.nodes["a"].reason
-    assert ground.turns() == ["a-1-1", "a-2-1"]
-    assert [one for one in ground.leftovers() if "refs/coordinator/kept/" not in one] == []
+    assert harness.turns() == ["a-1-1", "a-2-1"]
+    assert [one for one in harness.leftovers() if "refs/coordinator/kept/" not in one] == []
 
 
 SAYS = {
@@ -67,30 +69,30 @@ SAYS = {
     ("first", "say"),
     [*((say, say) for say in SAYS), ("notice", "file"), ("commit", "file")],
 )
-async def test_block_that_is_said_again_blocks_again(ground: Ground, first: str, say: str) -> None:
+async def test_block_that_is_said_again_blocks_again(harness: RunHarness, first: str, say: str) -> None:
     """Each attempt merges what landed and then blocks with the same words; the user sets it to pending in between."""
     again = f"git merge -q --no-edit -X ours $COORDINATOR_TARGET; {SAYS[say]}; exit 0"
     tidy = "git checkout -q -- tasks" if first == "uncommitted file" else ":"
     clock = 'export GIT_AUTHOR_DATE="@170000000$attempt +0000"\n'
-    ground.make({"a": {}}, f"{NOTIFY}{clock}[ $attempt = 1 ] && {{ {SAYS[first]}; exit 0; }}\n{tidy}\n{again}")
-    await ground.work()
-    ground.set_status("resolve-a-1", "completed")
+    harness.make({"a": {}}, f"{NOTIFY}{clock}[ $attempt = 1 ] && {{ {SAYS[first]}; exit 0; }}\n{tidy}\n{again}")
+    await harness.work()
+    harness.set_status("resolve-a-1", "completed")
     if "file" in say:
-        ground.set_status("a", "pending")
-    worked = await ground.work()
+        harness.set_status("a", "pending")
+    worked = await harness.work()
     assert worked.outcomes == {"a": Blocked(REASON, "resolve-a-2")}
-    assert ground.turns() == ["a-1-1", "a-2-1"]
+    assert harness.turns() == ["a-1-1", "a-2-1"]
 
 
-async def test_words_of_another_reason_are_the_ones_that_are_told(ground: Ground) -> None:
+async def test_words_of_another_reason_are_the_ones_that_are_told(harness: RunHarness) -> None:
     note = 'status blocked; sed -i "s/^## Notes/## Notes\\nBlocked: $WORDS/" $COORDINATOR_TASK_FILE; commit note'
     append = (
         "printf 'Blocked: no network.\\n' > more; sed -i '/^Blocked: The key/r more' $COORDINATOR_TASK_FILE; rm more"
     )
-    ground.make({"a": {}}, f"[ $attempt = 1 ] && {{ WORDS='{REASON}'; {note}; exit 0; }}\n{append}; commit note")
-    await ground.work()
-    answer(ground)
-    worked = await ground.work()
+    harness.make({"a": {}}, f"[ $attempt = 1 ] && {{ WORDS='{REASON}'; {note}; exit 0; }}\n{append}; commit note")
+    await harness.work()
+    answer(harness)
+    worked = await harness.work()
     assert worked.outcomes == {"a": Blocked("no network.", "resolve-a-2")}
 
 
@@ -106,18 +108,18 @@ COPIES = {
 
 
 @pytest.mark.parametrize("way", COPIES)
-async def test_own_blocker_of_an_earlier_attempt_is_not_said_again_by_a_copy(ground: Ground, way: str) -> None:
+async def test_own_blocker_of_an_earlier_attempt_is_not_said_again_by_a_copy(harness: RunHarness, way: str) -> None:
     agent = f"""
 [ $attempt = 1 ] && {{ echo half > half.txt; git add half.txt; git commit -qm 'blocked(a): {REASON}'; exit 0; }}
 {COPIES[way]}
 work
 """
-    ground.make({"a": {}}, agent)
-    await ground.work()
-    answer(ground)
-    worked = await ground.work()
+    harness.make({"a": {}}, agent)
+    await harness.work()
+    answer(harness)
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert ground.has("half.txt")
+    assert harness.has("half.txt")
 
 
 @pytest.mark.parametrize(
@@ -128,48 +130,50 @@ work
     ],
 )
 async def test_status_that_was_left_says_nothing_without_words_of_this_turn(
-    ground: Ground, words: str, ends: str
+    harness: RunHarness, words: str, ends: str
 ) -> None:
     note = f"sed -i 's/^## Notes/## Notes\\n{words}/' $COORDINATOR_TASK_FILE"
-    ground.make(
+    harness.make(
         {"a": {}}, f"{NOTIFY}{FIRST.format(deed=':')}grep -q 'status: blocked' $COORDINATOR_TASK_FILE\n{note}\nwork"
     )
-    await ground.work()
-    answer(ground)
-    assert (await ground.work()).names == {"a": ends}
+    await harness.work()
+    answer(harness)
+    assert (await harness.work()).names == {"a": ends}
 
 
-async def test_note_alone_below_a_status_that_was_left_blocks_instead_of_landing_half(ground: Ground) -> None:
+async def test_note_alone_below_a_status_that_was_left_blocks_instead_of_landing_half(harness: RunHarness) -> None:
     note = "sed -i 's/^## Notes/## Notes\\nThe key does not fit./' $COORDINATOR_TASK_FILE; commit note"
-    ground.make(
+    harness.make(
         {"a": {}}, f"{NOTIFY}{FIRST.format(deed=LEFT['a commit'])}git merge -q --no-edit $COORDINATOR_TARGET; {note}"
     )
-    await ground.work()
-    answer(ground)
-    assert (await ground.work()).outcomes == {"a": Blocked("The key does not fit.", "resolve-a-2")}
+    await harness.work()
+    answer(harness)
+    assert (await harness.work()).outcomes == {"a": Blocked("The key does not fit.", "resolve-a-2")}
 
 
-async def test_blocker_of_another_node_says_nothing_of_this_one(ground: Ground) -> None:
-    ground.make({"a": {}, "b/a": {}}, "[ $id = a ] && git commit -q --allow-empty -m 'blocked(b/a): not me'\nwork")
-    worked = await ground.work()
+async def test_blocker_of_another_node_says_nothing_of_this_one(harness: RunHarness) -> None:
+    harness.make({"a": {}, "b/a": {}}, "[ $id = a ] && git commit -q --allow-empty -m 'blocked(b/a): not me'\nwork")
+    worked = await harness.work()
     assert worked.names == {"a": "Merged", "b/a": "Merged"}
 
 
-async def test_notice_of_a_turn_that_was_killed_does_not_block_when_the_turn_is_taken_again(ground: Ground) -> None:
+async def test_notice_of_a_turn_that_was_killed_does_not_block_when_the_turn_is_taken_again(
+    harness: RunHarness,
+) -> None:
     """A turn's number is reused after a stop, so the notices file contains notices of both turns."""
     agent = f"[ ! -f seen.tmp ] && {{ : > seen.tmp; notify blocking '{REASON}'; tell said; await never; }}\nwork"
-    ground.make({"a": {}}, NOTIFY + agent, signals=["said", "never"], files={".gitignore": "*.tmp\n"})
+    harness.make({"a": {}}, NOTIFY + agent, signals=["said", "never"], files={".gitignore": "*.tmp\n"})
 
     async def stop(opened: OpenRun) -> None:
-        await ground.signals["said"].wait()
+        await harness.signals["said"].wait()
         opened.run.stopping.request()
 
-    assert (await ground.work(during=stop)).names == {"a": "Aborted"}
-    worked = await ground.work()
+    assert (await harness.work(during=stop)).names == {"a": "Aborted"}
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
 
 
-async def test_reviewers_words_do_not_block_the_author(ground: Ground) -> None:
+async def test_reviewers_words_do_not_block_the_author(harness: RunHarness) -> None:
     agent = """
 [ "$role" = code-reviewer ] && {
   git commit -q --allow-empty -m 'blocked(a): by the reviewer'; notify blocking 'by the reviewer' || :
@@ -177,59 +181,59 @@ async def test_reviewers_words_do_not_block_the_author(ground: Ground) -> None:
 }
 work
 """
-    ground.make({"a": {}}, NOTIFY + agent, review={"when": "always"})
-    worked = await ground.work()
+    harness.make({"a": {}}, NOTIFY + agent, review={"when": "always"})
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
 
 
-async def test_agent_that_only_takes_in_the_target_has_done_nothing(ground: Ground) -> None:
+async def test_agent_that_only_takes_in_the_target_has_done_nothing(harness: RunHarness) -> None:
     """The user's commits on the target, fast-forwarded to, are not the agent's work and do not complete a node."""
     first = FIRST.format(deed=LEFT["an uncommitted file"])
-    ground.make({"a": {}}, f"{NOTIFY}{first}rm -f half.txt; git merge -q $COORDINATOR_TARGET", retry={"attempts": 1})
-    await ground.work()
-    answer(ground)
-    worked = await ground.work()
+    harness.make({"a": {}}, f"{NOTIFY}{first}rm -f half.txt; git merge -q $COORDINATOR_TARGET", retry={"attempts": 1})
+    await harness.work()
+    answer(harness)
+    worked = await harness.work()
     assert worked.names == {"a": "Blocked"}
     assert "without a commit" in worked.view.nodes["a"].reason
-    assert "status: completed" not in ground.show("tasks/a.md")
+    assert "status: completed" not in harness.show("tasks/a.md")
 
 
-async def test_protected_file_that_a_person_committed_is_not_charged_to_who_takes_it_in(ground: Ground) -> None:
+async def test_protected_file_that_a_person_committed_is_not_charged_to_who_takes_it_in(harness: RunHarness) -> None:
     first = FIRST.format(deed=LEFT["an uncommitted file"])
-    ground.make({"a": {}}, f"{NOTIFY}{first}git merge -q $COORDINATOR_TARGET\nwork", protected_paths=["ci"])
-    await ground.work()
-    ground.commit("Bring the key", {"ci/key.txt": "secret\n"})
-    ground.set_status("resolve-a-1", "completed")
-    worked = await ground.work()
+    harness.make({"a": {}}, f"{NOTIFY}{first}git merge -q $COORDINATOR_TARGET\nwork", protected_paths=["ci"])
+    await harness.work()
+    harness.commit("Bring the key", {"ci/key.txt": "secret\n"})
+    harness.set_status("resolve-a-1", "completed")
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert ground.git.text("log", "-n1", "--format=%P", "main").count(" ") == 1
+    assert harness.git.text("log", "-n1", "--format=%P", "main").count(" ") == 1
 
 
 @pytest.mark.parametrize("how", ["--ff-only", "--no-ff"])
-async def test_work_that_a_person_merges_by_hand_in_the_turn_is_still_the_agents(ground: Ground, how: str) -> None:
+async def test_work_that_a_person_merges_by_hand_in_the_turn_is_still_the_agents(harness: RunHarness, how: str) -> None:
     agent = "work; tell done; await merged"
-    ground.make({"a": {}}, agent, signals=["done", "merged"])
+    harness.make({"a": {}}, agent, signals=["done", "merged"])
 
     async def merge(opened: OpenRun) -> None:
-        await ground.signals["done"].wait()
-        ground.git.run("merge", "--quiet", how, "--no-edit", "feat/a")
-        await until(lambda: opened.run.git.head.last_seen() == ground.at())
-        ground.signals["merged"].send()
+        await harness.signals["done"].wait()
+        harness.git.run("merge", "--quiet", how, "--no-edit", "feat/a")
+        await until(lambda: opened.run.git.head.last_seen() == harness.at())
+        harness.signals["merged"].send()
 
-    worked = await ground.work(during=merge)
+    worked = await harness.work(during=merge)
     assert worked.names == {"a": "Merged"}
-    assert ground.turns() == ["a-1-1"]
-    assert "status: completed" in ground.show("tasks/a.md")
+    assert harness.turns() == ["a-1-1"]
+    assert "status: completed" in harness.show("tasks/a.md")
 
 
-async def test_work_that_a_person_merges_by_hand_between_attempts_is_still_the_agents(ground: Ground) -> None:
-    ground.make({"a": {}}, "[ $attempt = 1 ] && { work; exit 3; }\n:", retry={"attempts": 1})
-    await ground.work()
-    ground.git.run("merge", "--quiet", "--no-edit", "feat/a")
-    ground.set_status("resolve-a-1", "completed")
-    worked = await ground.work()
+async def test_work_that_a_person_merges_by_hand_between_attempts_is_still_the_agents(harness: RunHarness) -> None:
+    harness.make({"a": {}}, "[ $attempt = 1 ] && { work; exit 3; }\n:", retry={"attempts": 1})
+    await harness.work()
+    harness.git.run("merge", "--quiet", "--no-edit", "feat/a")
+    harness.set_status("resolve-a-1", "completed")
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert ground.turns() == ["a-1-1", "a-2-1"]
+    assert harness.turns() == ["a-1-1", "a-2-1"]
 
 
 # Branches without commits.
@@ -237,40 +241,40 @@ async def test_work_that_a_person_merges_by_hand_between_attempts_is_still_the_a
 
 @pytest.mark.parametrize("failing", ["blocks", "fails"])
 async def test_branch_without_commits_is_moved_to_the_head_before_its_next_attempt(
-    ground: Ground, failing: str
+    harness: RunHarness, failing: str
 ) -> None:
     deed = f"notify blocking '{REASON}'; exit 0" if failing == "blocks" else "tell begun; await answered; exit 1"
     agent = f"[ $attempt = 1 ] && {{ {deed}; }}\n[ -f key.txt ] || exit 3\nwork"
-    ground.make({"a": {}}, NOTIFY + agent, signals=["begun", "answered"])
+    harness.make({"a": {}}, NOTIFY + agent, signals=["begun", "answered"])
 
     async def answer_meanwhile(opened: OpenRun) -> None:
-        await ground.signals["begun"].wait()
-        head = ground.commit("Bring the key", {"key.txt": "secret\n"})
+        await harness.signals["begun"].wait()
+        head = harness.commit("Bring the key", {"key.txt": "secret\n"})
         await until(lambda: opened.run.git.head.last_seen() == head)
-        ground.signals["answered"].send()
+        harness.signals["answered"].send()
 
     if failing == "blocks":
-        await ground.work()
-        answer(ground)
-        worked = await ground.work()
+        await harness.work()
+        answer(harness)
+        worked = await harness.work()
     else:
-        worked = await ground.work(during=answer_meanwhile)
+        worked = await harness.work(during=answer_meanwhile)
     assert worked.names == {"a": "Merged"}
-    assert ground.turns() == ["a-1-1", "a-2-1"]
-    assert "git merge $COORDINATOR_TARGET" not in ground.turn("a-2-1")
-    assert ground.leftovers() == []
+    assert harness.turns() == ["a-1-1", "a-2-1"]
+    assert "git merge $COORDINATOR_TARGET" not in harness.turn("a-2-1")
+    assert harness.leftovers() == []
 
 
-async def test_moved_branch_is_set_up_again_and_what_git_ignores_stays(ground: Ground) -> None:
+async def test_moved_branch_is_set_up_again_and_what_git_ignores_stays(harness: RunHarness) -> None:
     agent = f"[ $attempt = 1 ] && {{ echo 1 > cache.tmp; notify blocking '{REASON}'; exit 0; }}\ncat cache.tmp setup.tmp > both.txt; work"
-    ground.make(
+    harness.make(
         {"a": {}}, NOTIFY + agent, files={".gitignore": "*.tmp\n", "version": "1\n"}, setup=["cp version setup.tmp"]
     )
-    await ground.work()
-    ground.commit("Take version 2", {"version": "2\n"})
-    ground.set_status("resolve-a-1", "completed")
-    assert (await ground.work()).names == {"a": "Merged"}
-    assert ground.show("both.txt") == "1\n2\n"
+    await harness.work()
+    harness.commit("Take version 2", {"version": "2\n"})
+    harness.set_status("resolve-a-1", "completed")
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert harness.show("both.txt") == "1\n2\n"
 
 
 STAYS = {
@@ -284,47 +288,47 @@ STAYS = {
 
 
 @pytest.mark.parametrize("left", STAYS)
-async def test_branch_that_holds_anything_stays_where_it_is(ground: Ground, left: str) -> None:
+async def test_branch_that_holds_anything_stays_where_it_is(harness: RunHarness, left: str) -> None:
     look = "git rev-parse HEAD; git status --short; cat half.txt key.txt || :"
     agent = f"[ $attempt = 1 ] && {{ {STAYS[left]}; ({look}) > {{place}}/before; notify blocking '{REASON}'; exit 0; }}\n({look}) > {{place}}/after; exit 4"
-    ground.make(
+    harness.make(
         {"a": {}},
-        NOTIFY + agent.replace("{place}", str(ground.place)),
+        NOTIFY + agent.replace("{place}", str(harness.place)),
         retry={"attempts": 1},
         files={".gitignore": "key.txt\n"},
     )
-    await ground.work()
-    ground.commit("Track the key", {".gitignore": "\n"})
-    answer(ground)
-    worked = await ground.work()
+    await harness.work()
+    harness.commit("Track the key", {".gitignore": "\n"})
+    answer(harness)
+    worked = await harness.work()
     assert worked.names == {"a": "Blocked"}
-    assert (ground.place / "after").read_text() == (ground.place / "before").read_text()
-    assert "git merge $COORDINATOR_TARGET" in ground.turn("a-2-1")
+    assert (harness.place / "after").read_text() == (harness.place / "before").read_text()
+    assert "git merge $COORDINATOR_TARGET" in harness.turn("a-2-1")
 
 
-async def test_branch_without_a_worktree_is_moved_too(ground: Ground) -> None:
-    ground.make({"a": {}}, "[ -f key.txt ] || exit 3\nwork")
-    ground.git.run("branch", "feat/a")
-    ground.commit("Bring the key", {"key.txt": "secret\n"})
-    worked = await ground.work()
+async def test_branch_without_a_worktree_is_moved_too(harness: RunHarness) -> None:
+    harness.make({"a": {}}, "[ -f key.txt ] || exit 3\nwork")
+    harness.git.run("branch", "feat/a")
+    harness.commit("Bring the key", {"key.txt": "secret\n"})
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert ground.turns() == ["a-1-1"]
+    assert harness.turns() == ["a-1-1"]
 
 
-async def test_review_that_is_finished_is_not_done_again_because_its_branch_could_be_moved(ground: Ground) -> None:
-    verify = f"test -e {ground.place}/green"
-    ground.make({"a": {"level": "review"}}, "echo 'Verdict: approved'", verify=[verify])
-    assert (await ground.work()).names == {"a": "Failed"}
-    (ground.place / "green").touch()
-    ground.commit("Make it green", {"other.txt": "x\n"})
-    assert (await ground.work()).names == {"a": "Checked"}
-    assert ground.turns() == ["a-1-1"]
+async def test_review_that_is_finished_is_not_done_again_because_its_branch_could_be_moved(harness: RunHarness) -> None:
+    verify = f"test -e {harness.place}/green"
+    harness.make({"a": {"level": "review"}}, "echo 'Verdict: approved'", verify=[verify])
+    assert (await harness.work()).names == {"a": "Failed"}
+    (harness.place / "green").touch()
+    harness.commit("Make it green", {"other.txt": "x\n"})
+    assert (await harness.work()).names == {"a": "Checked"}
+    assert harness.turns() == ["a-1-1"]
 
 
-async def test_moving_a_branch_is_no_news_to_a_blocked_node(ground: Ground) -> None:
-    ground.make({"a": {}}, NOTIFY + f"notify blocking '{REASON}'; exit 0")
-    await ground.work()
-    ground.commit("Something else", {"other.txt": "x\n"})
-    worked = await ground.work()
+async def test_moving_a_branch_is_no_news_to_a_blocked_node(harness: RunHarness) -> None:
+    harness.make({"a": {}}, NOTIFY + f"notify blocking '{REASON}'; exit 0")
+    await harness.work()
+    harness.commit("Something else", {"other.txt": "x\n"})
+    worked = await harness.work()
     assert worked.outcomes == {}
-    assert ground.turns() == ["a-1-1"]
+    assert harness.turns() == ["a-1-1"]

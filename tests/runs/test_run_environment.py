@@ -1,7 +1,7 @@
 """What agents, setup and verify see: their variables and files, and nothing of the hub's."""
 
 import pytest
-from run_harness import Ground
+from run_harness import RunHarness
 
 SECRETS = {"PREFECT_API_KEY": "hub", "GITHUB_TOKEN": "hub", "SSH_AUTH_SOCK": "/hub", "COORDINATOR_DATA_DIR": "/hub"}
 
@@ -11,21 +11,21 @@ def read_variables(text: str) -> dict[str, str]:
 
 
 async def test_agent_setup_and_verify_see_what_is_allowed_and_no_secret(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
+    harness: RunHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {**SECRETS, "MODEL_KEY": "m", "NPM_HOME": "n", "DB_URL": "d"}.items():
         monkeypatch.setenv(name, value)
-    ground.make(
+    harness.make(
         {"a": {}},
-        setup=[f"env > {ground.place}/setup.env"],
-        verify=[f"env > {ground.place}/verify.env"],
+        setup=[f"env > {harness.place}/setup.env"],
+        verify=[f"env > {harness.place}/verify.env"],
         env={"agent": ["MODEL_*"], "setup": ["NPM_*"], "verify": ["DB_URL"]},
     )
-    assert (await ground.work()).names == {"a": "Merged"}
+    assert (await harness.work()).names == {"a": "Merged"}
     seen = {
-        "agent": ground.variables("a-1-1"),
-        "verify": read_variables((ground.place / "verify.env").read_text()),
-        "setup": read_variables((ground.place / "setup.env").read_text()),
+        "agent": harness.variables("a-1-1"),
+        "verify": read_variables((harness.place / "verify.env").read_text()),
+        "setup": read_variables((harness.place / "setup.env").read_text()),
     }
     for variables in seen.values():
         assert not set(SECRETS) & set(variables)
@@ -39,15 +39,15 @@ async def test_agent_setup_and_verify_see_what_is_allowed_and_no_secret(
     }
 
 
-async def test_turn_is_told_where_it_is(ground: Ground) -> None:
-    ground.make({"a": {"level": "research"}}, target="main")
-    await ground.work()
-    told = {name: value for name, value in ground.variables("a-1-1").items() if name.startswith("COORDINATOR_")}
+async def test_turn_is_told_where_it_is(harness: RunHarness) -> None:
+    harness.make({"a": {"level": "research"}}, target="main")
+    await harness.work()
+    told = {name: value for name, value in harness.variables("a-1-1").items() if name.startswith("COORDINATOR_")}
     session = told.pop("COORDINATOR_SESSION")
     slot = told.pop("COORDINATOR_SLOT")
     assert session
     assert slot.isdecimal()
-    worktree = str((ground.top / ".worktrees/research/a").resolve())
+    worktree = str((harness.top / ".worktrees/research/a").resolve())
     assert told == {
         "COORDINATOR_TASK_ID": "a",
         "COORDINATOR_TASK_FILE": "tasks/a.md",
@@ -56,84 +56,84 @@ async def test_turn_is_told_where_it_is(ground: Ground) -> None:
         "COORDINATOR_ROLE": "poc-specialist",
         "COORDINATOR_ATTEMPT": "1",
         "COORDINATOR_TURN": "1",
-        "COORDINATOR_TARGET": ground.at("main^"),
-        "COORDINATOR_REPOSITORY": str((ground.top / ".git").resolve()),
+        "COORDINATOR_TARGET": harness.at("main^"),
+        "COORDINATOR_REPOSITORY": str((harness.top / ".git").resolve()),
     }
-    assert ground.turn("a-1-1", "cwd").strip() == worktree
-    assert "coordinator-" in ground.variables("a-1-1")["PATH"].split(":")[0]
+    assert harness.turn("a-1-1", "cwd").strip() == worktree
+    assert "coordinator-" in harness.variables("a-1-1")["PATH"].split(":")[0]
 
 
-async def test_slots_of_live_worktrees_are_unique(ground: Ground) -> None:
+async def test_slots_of_live_worktrees_are_unique(harness: RunHarness) -> None:
     nodes = [f"n{number}" for number in range(4)]
-    ground.make({name: {} for name in nodes}, "tell begun; await go; work", signals=["begun", "go"])
+    harness.make({name: {} for name in nodes}, "tell begun; await go; work", signals=["begun", "go"])
 
     async def let_all_begin(_: object) -> None:
         for _node in nodes:
-            await ground.signals["begun"].wait()
-        ground.signals["go"].send(len(nodes))
+            await harness.signals["begun"].wait()
+        harness.signals["go"].send(len(nodes))
 
-    await ground.work(during=let_all_begin)
-    assert len({ground.variables(f"{name}-1-1")["COORDINATOR_SLOT"] for name in nodes}) == len(nodes)
+    await harness.work(during=let_all_begin)
+    assert len({harness.variables(f"{name}-1-1")["COORDINATOR_SLOT"] for name in nodes}) == len(nodes)
 
 
-async def test_listed_files_are_copied_in_and_are_never_dirt_nor_landed(ground: Ground) -> None:
-    ground.make(
+async def test_listed_files_are_copied_in_and_are_never_dirt_nor_landed(harness: RunHarness) -> None:
+    harness.make(
         {"a": {}},
         "cp .env seen.txt; ls etc >> seen.txt; git add seen.txt; git commit -qm 'feat(a): see'",
         copy=[".env", "etc", "missing"],
     )
-    (ground.top / ".env").write_text("KEY=1\n")
-    (ground.top / "etc").mkdir()
-    (ground.top / "etc" / "local.toml").write_text("")
-    worked = await ground.work()
+    (harness.top / ".env").write_text("KEY=1\n")
+    (harness.top / "etc").mkdir()
+    (harness.top / "etc" / "local.toml").write_text("")
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert ground.turns() == ["a-1-1"]
-    assert ground.show("seen.txt") == "KEY=1\nlocal.toml\n"
-    assert not ground.has(".env")
-    assert ground.leftovers() == []
+    assert harness.turns() == ["a-1-1"]
+    assert harness.show("seen.txt") == "KEY=1\nlocal.toml\n"
+    assert not harness.has(".env")
+    assert harness.leftovers() == []
 
 
-async def test_copy_never_writes_through_a_link_that_an_agent_left(ground: Ground) -> None:
-    outside = ground.place / "outside"
+async def test_copy_never_writes_through_a_link_that_an_agent_left(harness: RunHarness) -> None:
+    outside = harness.place / "outside"
     agent = (
-        f"[ $attempt = 2 ] || {{ ln -sfn {outside} .env; ln -sfn {ground.place} etc; exit 1; }}\nrm -rf etc .env\nwork"
+        f"[ $attempt = 2 ] || {{ ln -sfn {outside} .env; ln -sfn {harness.place} etc; exit 1; }}\nrm -rf etc .env\nwork"
     )
-    ground.make({"a": {}}, agent, copy=[".env", "etc/local.toml"])
-    (ground.top / ".env").write_text("KEY=1\n")
-    (ground.top / "etc").mkdir()
-    (ground.top / "etc" / "local.toml").write_text("")
+    harness.make({"a": {}}, agent, copy=[".env", "etc/local.toml"])
+    (harness.top / ".env").write_text("KEY=1\n")
+    (harness.top / "etc").mkdir()
+    (harness.top / "etc" / "local.toml").write_text("")
     outside.write_text("untouched\n")
-    await ground.work()
-    assert ground.turns() == ["a-1-1", "a-2-1"]
+    await harness.work()
+    assert harness.turns() == ["a-1-1", "a-2-1"]
     assert outside.read_text() == "untouched\n"
-    assert not (ground.place / "local.toml").exists()
+    assert not (harness.place / "local.toml").exists()
 
 
-async def test_setup_runs_in_the_worktree_before_the_agent_and_in_that_of_verify(ground: Ground) -> None:
-    ground.make(
+async def test_setup_runs_in_the_worktree_before_the_agent_and_in_that_of_verify(harness: RunHarness) -> None:
+    harness.make(
         {"a": {}}, "test -f built.tmp\nwork", setup=["echo x > built.tmp"], verify=["test -f built.tmp", "test -f a.txt"],
         files={".gitignore": "*.tmp\n"},
     )  # fmt: skip
-    assert (await ground.work()).names == {"a": "Merged"}
+    assert (await harness.work()).names == {"a": "Merged"}
 
 
-async def test_commits_are_made_in_the_name_of_who_runs_it(ground: Ground) -> None:
-    ground.make({"a": {}})
-    await ground.work()
-    assert set(ground.git.text("log", "--format=%an <%ae> %cn").splitlines()) == {"Ada <ada@example.org> Ada"}
+async def test_commits_are_made_in_the_name_of_who_runs_it(harness: RunHarness) -> None:
+    harness.make({"a": {}})
+    await harness.work()
+    assert set(harness.git.text("log", "--format=%an <%ae> %cn").splitlines()) == {"Ada <ada@example.org> Ada"}
 
 
-async def test_setup_that_fails_is_told_to_the_next_attempt(ground: Ground) -> None:
-    ground.make({"a": {}}, setup=[f"mkdir {ground.place}/once && {{ echo no such wheel; exit 4; }} || true"])
-    worked = await ground.work()
+async def test_setup_that_fails_is_told_to_the_next_attempt(harness: RunHarness) -> None:
+    harness.make({"a": {}}, setup=[f"mkdir {harness.place}/once && {{ echo no such wheel; exit 4; }} || true"])
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
     assert [task_id for task_id, _ in worked.retries] == ["a"]
-    prompt = ground.turn("a-2-1")
+    prompt = harness.turn("a-2-1")
     assert "Attempt 1: setup failed before the session started" in prompt
     assert "no such wheel" in prompt
 
 
-async def test_verify_sees_the_copied_files_that_the_agent_saw(ground: Ground) -> None:
-    ground.make({"a": {}}, verify=["test -s .env"], copy=[".env"], files={".gitignore": ".env\n"})
-    (ground.top / ".env").write_text("PORT=1\n", encoding="utf-8")
-    assert (await ground.work()).names == {"a": "Merged"}
+async def test_verify_sees_the_copied_files_that_the_agent_saw(harness: RunHarness) -> None:
+    harness.make({"a": {}}, verify=["test -s .env"], copy=[".env"], files={".gitignore": ".env\n"})
+    (harness.top / ".env").write_text("PORT=1\n", encoding="utf-8")
+    assert (await harness.work()).names == {"a": "Merged"}

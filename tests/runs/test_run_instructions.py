@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from run_harness import Ground
+from run_harness import RunHarness
 
 from flows.cli.commands.option_values import PromptKind
 from flows.cli.commands.prompt import find_prompt
@@ -19,21 +19,21 @@ from tasks_lib.settings.schema import read_settings
 OPENCODE = "agent: {backend: opencode}\n"
 
 
-def read(ground: Ground, settings: str = OPENCODE) -> Instructions:
-    with Objects(ground.git) as objects:
-        return read_instructions(objects, ground.at(), read_settings(settings, "coordinator.yaml", {}))
+def read(harness: RunHarness, settings: str = OPENCODE) -> Instructions:
+    with Objects(harness.git) as objects:
+        return read_instructions(objects, harness.at(), read_settings(settings, "coordinator.yaml", {}))
 
 
-def show(ground: Ground, task_id: str, kind: PromptKind = PromptKind.TASK) -> str:
-    return find_prompt(load_project(ground.top, {}), task_id, kind).prompt
+def show(harness: RunHarness, task_id: str, kind: PromptKind = PromptKind.TASK) -> str:
+    return find_prompt(load_project(harness.top, {}), task_id, kind).prompt
 
 
-def test_nothing_there_is_nothing_to_say(ground: Ground) -> None:
-    ground.make({})
-    assert read(ground) == NO_INSTRUCTIONS
+def test_nothing_there_is_nothing_to_say(harness: RunHarness) -> None:
+    harness.make({})
+    assert read(harness) == NO_INSTRUCTIONS
 
 
-def test_what_is_committed_is_read_and_what_is_not_is_not(ground: Ground) -> None:
+def test_what_is_committed_is_read_and_what_is_not_is_not(harness: RunHarness) -> None:
     files = {
         "AGENTS.md": "Use tabs.\n",
         ".opencode/agents/team/scout.md": "Look.\n",
@@ -41,9 +41,9 @@ def test_what_is_committed_is_read_and_what_is_not_is_not(ground: Ground) -> Non
         ".opencode/agents/notes.txt": "no role",
         "prompts/red.md": "$command: $tail\n",
     }
-    ground.make({}, files=files)
-    (ground.top / "AGENTS.md").write_text("not committed")
-    found = read(ground, OPENCODE + "prompts: {red: prompts/red.md}\n")
+    harness.make({}, files=files)
+    (harness.top / "AGENTS.md").write_text("not committed")
+    found = read(harness, OPENCODE + "prompts: {red: prompts/red.md}\n")
     assert found.agents_md == "Use tabs.\n"
     assert found.roles == {".opencode/agents/team/scout.md": "Look.\n", ".opencode/agent/old.md": "Old.\n"}
     assert found.templates.texts["red"] == "$command: $tail\n"
@@ -52,84 +52,84 @@ def test_what_is_committed_is_read_and_what_is_not_is_not(ground: Ground) -> Non
 @pytest.mark.parametrize(
     "settings", ["agent: {command: [x]}\n", "agent: {backend: opencode, url: 'http://127.0.0.1:4096'}\n"]
 )
-def test_agents_that_find_agents_md_in_the_worktree_are_not_told_it_twice(ground: Ground, settings: str) -> None:
-    ground.make({}, files={"AGENTS.md": "Use tabs.\n"})
-    assert read(ground, settings).agents_md == ""
+def test_agents_that_find_agents_md_in_the_worktree_are_not_told_it_twice(harness: RunHarness, settings: str) -> None:
+    harness.make({}, files={"AGENTS.md": "Use tabs.\n"})
+    assert read(harness, settings).agents_md == ""
 
 
-def test_a_link_is_followed_as_long_as_it_stays_in_the_repository(ground: Ground) -> None:
-    ground.make({}, files={"docs/agents/all.md": "Use tabs.\n"})
+def test_a_link_is_followed_as_long_as_it_stays_in_the_repository(harness: RunHarness) -> None:
+    harness.make({}, files={"docs/agents/all.md": "Use tabs.\n"})
     for name, target in (("AGENTS.md", "docs/ours.md"), ("docs/ours.md", "agents/all.md")):
-        (ground.top / name).symlink_to(target)
-    ground.git.run("add", "AGENTS.md", "docs/ours.md")
-    ground.git.run("commit", "--quiet", "--message", "Link")
-    assert read(ground).agents_md == "Use tabs.\n"
+        (harness.top / name).symlink_to(target)
+    harness.git.run("add", "AGENTS.md", "docs/ours.md")
+    harness.git.run("commit", "--quiet", "--message", "Link")
+    assert read(harness).agents_md == "Use tabs.\n"
     for target in ("../outside.md", "/etc/passwd", "AGENTS.md"):
-        (ground.top / "AGENTS.md").unlink()
-        (ground.top / "AGENTS.md").symlink_to(target)
-        ground.git.run("commit", "--quiet", "--all", "--message", "Link elsewhere")
-        assert read(ground).agents_md == ""
+        (harness.top / "AGENTS.md").unlink()
+        (harness.top / "AGENTS.md").symlink_to(target)
+        harness.git.run("commit", "--quiet", "--all", "--message", "Link elsewhere")
+        assert read(harness).agents_md == ""
 
 
-def test_every_fault_is_named_at_once(ground: Ground) -> None:
+def test_every_fault_is_named_at_once(harness: RunHarness) -> None:
     files = {".opencode/agents/big.md": "x" * (MAX_BYTES + 1), "b.md": "$nothing\n", "folder/x.md": "x"}
-    ground.make({}, files=files)
-    (ground.top / "AGENTS.md").write_bytes(b"fine\nna\xefve\n")
-    ground.git.run("add", "AGENTS.md")
-    ground.git.run("commit", "--quiet", "--message", "Latin")
+    harness.make({}, files=files)
+    (harness.top / "AGENTS.md").write_bytes(b"fine\nna\xefve\n")
+    harness.git.run("add", "AGENTS.md")
+    harness.git.run("commit", "--quiet", "--message", "Latin")
     with pytest.raises(InputError) as caught:
-        read(ground, OPENCODE + "prompts: {task: folder, red: b.md, review: gone.md}\n")
+        read(harness, OPENCODE + "prompts: {task: folder, red: b.md, review: gone.md}\n")
     assert [str(fault).partition(";")[0] for fault in caught.value.faults] == [
         f".opencode/agents/big.md: has {MAX_BYTES + 1} bytes",
         "AGENTS.md:2: the byte 0xef is not UTF-8",
         'b.md:1: `$nothing` is not a placeholder of the prompt "red"',
-        f'coordinator.yaml: prompts.review names "gone.md", which is not a file at commit {ground.at()[:10]}',
-        f'coordinator.yaml: prompts.task names "folder", which is not a file at commit {ground.at()[:10]}',
+        f'coordinator.yaml: prompts.review names "gone.md", which is not a file at commit {harness.at()[:10]}',
+        f'coordinator.yaml: prompts.task names "folder", which is not a file at commit {harness.at()[:10]}',
     ]
 
 
-async def test_what_is_shown_is_what_is_sent(ground: Ground) -> None:
-    ground.make({"a": {}, "b": {"depends_on": ["a"]}})
-    shown = await asyncio.to_thread(show, ground, "a")
-    await ground.work(only=["a"])
-    assert ground.turn("a-1-1") == shown
-    shown = await asyncio.to_thread(show, ground, "b")
+async def test_what_is_shown_is_what_is_sent(harness: RunHarness) -> None:
+    harness.make({"a": {}, "b": {"depends_on": ["a"]}})
+    shown = await asyncio.to_thread(show, harness, "a")
+    await harness.work(only=["a"])
+    assert harness.turn("a-1-1") == shown
+    shown = await asyncio.to_thread(show, harness, "b")
     assert "Wrote a.txt." in shown
     assert re.search(r"a\.txt +\| +1 \+", shown)
-    await ground.work()
-    assert ground.turn("b-1-1") == shown
+    await harness.work()
+    assert harness.turn("b-1-1") == shown
 
 
-async def test_a_prompt_of_the_repositorys_own_is_sent_in_the_place_of_ours(ground: Ground) -> None:
-    ground.make({"a": {}}, prompts={"task": "own.md"}, files={"own.md": "Do $id for $HOME.\n\n$earlier\n\n$finish\n"})
-    shown = await asyncio.to_thread(show, ground, "a")
+async def test_a_prompt_of_the_repositorys_own_is_sent_in_the_place_of_ours(harness: RunHarness) -> None:
+    harness.make({"a": {}}, prompts={"task": "own.md"}, files={"own.md": "Do $id for $HOME.\n\n$earlier\n\n$finish\n"})
+    shown = await asyncio.to_thread(show, harness, "a")
     assert shown.startswith("Do a for $HOME.\n\n## How to finish\n")
-    await ground.work()
-    assert ground.turn("a-1-1") == shown
+    await harness.work()
+    assert harness.turn("a-1-1") == shown
 
 
-async def test_what_is_shown_is_what_is_sent_after_a_stop_and_after_a_block(ground: Ground) -> None:
-    ground.make({"a": {}}, "echo half > half; tell begun; await go", signals=["begun", "go"])
+async def test_what_is_shown_is_what_is_sent_after_a_stop_and_after_a_block(harness: RunHarness) -> None:
+    harness.make({"a": {}}, "echo half > half; tell begun; await go", signals=["begun", "go"])
 
     async def stop(opened: OpenRun) -> None:
-        await ground.signals["begun"].wait()
+        await harness.signals["begun"].wait()
         opened.run.stopping.request()
 
-    assert (await ground.work(during=stop)).names == {"a": "Aborted"}
-    shown = await asyncio.to_thread(show, ground, "a")
+    assert (await harness.work(during=stop)).names == {"a": "Aborted"}
+    shown = await asyncio.to_thread(show, harness, "a")
     assert "Check `git status`" in shown
-    ground.write_agent('rm -f half; [ $attempt = 1 ] && coordinator notify --level blocking "which?" || work')
-    assert (await ground.work()).names == {"a": "Blocked"}
-    assert ground.turn("a-1-1") == shown
-    ground.set_status("resolve-a-1", "completed")
-    shown = await asyncio.to_thread(show, ground, "a")
+    harness.write_agent('rm -f half; [ $attempt = 1 ] && coordinator notify --level blocking "which?" || work')
+    assert (await harness.work()).names == {"a": "Blocked"}
+    assert harness.turn("a-1-1") == shown
+    harness.set_status("resolve-a-1", "completed")
+    shown = await asyncio.to_thread(show, harness, "a")
     assert "This is attempt 2." in shown
-    assert (await ground.work()).names == {"a": "Merged"}
-    assert ground.turn("a-2-1") == shown
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert harness.turn("a-2-1") == shown
 
 
-async def test_what_is_shown_of_a_review_is_what_is_sent(ground: Ground) -> None:
-    ground.make(
+async def test_what_is_shown_of_a_review_is_what_is_sent(harness: RunHarness) -> None:
+    harness.make(
         {"a": {}},
         'if [ $role = code-reviewer ]; then tell asked; await go; echo "Verdict: approved"; else work; fi',
         signals=["asked", "go"],
@@ -138,10 +138,10 @@ async def test_what_is_shown_of_a_review_is_what_is_sent(ground: Ground) -> None
     shown: list[str] = []
 
     async def look(_: OpenRun) -> None:
-        await ground.signals["asked"].wait()
-        shown.append(await asyncio.to_thread(show, ground, "a", PromptKind.REVIEW))
-        ground.signals["go"].send()
+        await harness.signals["asked"].wait()
+        shown.append(await asyncio.to_thread(show, harness, "a", PromptKind.REVIEW))
+        harness.signals["go"].send()
 
-    assert (await ground.work(during=look)).names == {"a": "Merged"}
-    reviews = [Path(name).name for name in ground.turns() if "review" in name]
-    assert [ground.turn(name) for name in reviews] == shown
+    assert (await harness.work(during=look)).names == {"a": "Merged"}
+    reviews = [Path(name).name for name in harness.turns() if "review" in name]
+    assert [harness.turn(name) for name in reviews] == shown

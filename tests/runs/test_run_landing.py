@@ -1,6 +1,6 @@
 """A node that lands: what stays in the repository, and what does not."""
 
-from run_harness import Ground
+from run_harness import RunHarness
 
 from tasks_lib.model import Merged
 from tasks_lib.project.loading import load_project
@@ -8,53 +8,53 @@ from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.settings.schema import digest_verify
 
 
-async def test_node_lands_as_one_merge_commit_with_its_trailers(ground: Ground) -> None:
-    ground.make({"a": {}}, verify=["test -f a.txt"])
-    begin = ground.at()
-    worked = await ground.work()
-    assert worked.outcomes == {"a": Merged(ground.at())}
+async def test_node_lands_as_one_merge_commit_with_its_trailers(harness: RunHarness) -> None:
+    harness.make({"a": {}}, verify=["test -f a.txt"])
+    begin = harness.at()
+    worked = await harness.work()
+    assert worked.outcomes == {"a": Merged(harness.at())}
     assert worked.code is ExitCode.COMPLETED
-    assert ground.log("%s") == ["Merge feat/a: Do a", "Begin"]
-    parents = ground.git.text("log", "-n1", "--format=%P").split()
+    assert harness.log("%s") == ["Merge feat/a: Do a", "Begin"]
+    parents = harness.git.text("log", "-n1", "--format=%P").split()
     assert len(parents) == 2
     assert parents[0] == begin
-    assert ground.git.text("log", "-n1", "--format=%s", parents[1]) == "feat(a): write a.txt"
-    variables = ground.variables("a-1-1")
-    assert ground.trailer("Task") == "a"
-    assert ground.trailer("Attempt") == "1"
-    assert ground.trailer("Run") == worked.view.run
-    assert ground.trailer("Session") == variables["COORDINATOR_SESSION"]
-    assert ground.trailer("Verified") == digest_verify(load_project(ground.top, {}).settings)
+    assert harness.git.text("log", "-n1", "--format=%s", parents[1]) == "feat(a): write a.txt"
+    variables = harness.variables("a-1-1")
+    assert harness.trailer("Task") == "a"
+    assert harness.trailer("Attempt") == "1"
+    assert harness.trailer("Run") == worked.view.run
+    assert harness.trailer("Session") == variables["COORDINATOR_SESSION"]
+    assert harness.trailer("Verified") == digest_verify(load_project(harness.top, {}).settings)
 
 
-async def test_landed_task_file_is_completed_with_the_report_and_otherwise_unchanged(ground: Ground) -> None:
-    ground.make({"a": {"priority": "high", "odd_key": "kept"}})
-    before = ground.show("tasks/a.md")
-    await ground.work()
-    after = ground.show("tasks/a.md")
+async def test_landed_task_file_is_completed_with_the_report_and_otherwise_unchanged(harness: RunHarness) -> None:
+    harness.make({"a": {"priority": "high", "odd_key": "kept"}})
+    before = harness.show("tasks/a.md")
+    await harness.work()
+    after = harness.show("tasks/a.md")
     assert after.split("## Summary")[0] == before.split("## Summary")[0].replace("pending", "completed")
     assert after.split("## Summary")[1].strip() == "Wrote a.txt."
 
 
-async def test_nothing_of_a_landed_node_is_left(ground: Ground) -> None:
-    ground.make({"a": {}, "b": {"depends_on": ["a"]}, "c": {}}, verify=["true"])
-    worked = await ground.work()
+async def test_nothing_of_a_landed_node_is_left(harness: RunHarness) -> None:
+    harness.make({"a": {}, "b": {"depends_on": ["a"]}, "c": {}}, verify=["true"])
+    worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged", "c": "Merged"}
-    assert ground.leftovers() == []
-    assert ground.git.text("status", "--porcelain") == ""
+    assert harness.leftovers() == []
+    assert harness.git.text("status", "--porcelain") == ""
 
 
-async def test_dependent_starts_after_its_prerequisite_landed_and_is_told_what_it_changed(ground: Ground) -> None:
-    ground.make({"a": {}, "b": {"depends_on": ["a"]}}, agent="[ $id = a ] || test -f a.txt\nwork")
-    worked = await ground.work()
+async def test_dependent_starts_after_its_prerequisite_landed_and_is_told_what_it_changed(harness: RunHarness) -> None:
+    harness.make({"a": {}, "b": {"depends_on": ["a"]}}, agent="[ $id = a ] || test -f a.txt\nwork")
+    worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
     assert worked.started == ["a", "b"]
-    prompt = ground.turn("b-1-1")
+    prompt = harness.turn("b-1-1")
     assert "### a: Do a\n\nWrote a.txt." in prompt
     assert "a.txt" in prompt.split("Wrote a.txt.")[1].split("## How to finish")[0]
 
 
-async def test_agent_that_completes_its_own_task_file_keeps_its_summary_and_notes(ground: Ground) -> None:
+async def test_agent_that_completes_its_own_task_file_keeps_its_summary_and_notes(harness: RunHarness) -> None:
     agent = """
 echo a > a.txt
 status completed
@@ -62,27 +62,27 @@ sed -i 's/^## Summary/I was here.\\n\\n## Summary\\nMy own words./' $COORDINATOR
 commit 'feat(a): everything'
 echo 'Another report.'
 """
-    ground.make({"a": {}}, agent)
-    await ground.work()
-    text = ground.show("tasks/a.md")
+    harness.make({"a": {}}, agent)
+    await harness.work()
+    text = harness.show("tasks/a.md")
     assert "status: completed" in text
     assert "I was here." in text
     assert text.split("## Summary")[1].strip() == "My own words."
 
 
-async def test_edits_of_other_task_files_are_dropped(ground: Ground) -> None:
+async def test_edits_of_other_task_files_are_dropped(harness: RunHarness) -> None:
     agent = "echo more >> tasks/b.md; echo more >> tasks/done.md; git rm -q tasks/human.md; work"
-    ground.make(
+    harness.make(
         {"a": {}, "b": {"assignee": "human"}, "done": {"status": "completed"}, "human": {"assignee": "human"}}, agent
     )
-    before = {name: ground.show(f"tasks/{name}.md") for name in ("b", "done", "human")}
-    worked = await ground.work()
+    before = {name: harness.show(f"tasks/{name}.md") for name in ("b", "done", "human")}
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert {name: ground.show(f"tasks/{name}.md") for name in before} == before
+    assert {name: harness.show(f"tasks/{name}.md") for name in before} == before
     assert worked.code is ExitCode.WAITING
 
 
-async def test_only_levels_that_plan_may_add_task_files(ground: Ground) -> None:
+async def test_only_levels_that_plan_may_add_task_files(harness: RunHarness) -> None:
     agent = """
 case $id in
   new-*) ;;
@@ -93,26 +93,26 @@ work
     tasks = {
         name: {"level": name} for name in ("planning", "decomposition", "architecture", "implementation", "research")
     }
-    ground.make(tasks, agent)
-    worked = await ground.work()
+    harness.make(tasks, agent)
+    worked = await harness.work()
     new = {f"new-{level}" for level in ("planning", "decomposition", "architecture")}
     assert set(worked.names) == {*tasks, *new}
     assert set(worked.names.values()) == {"Merged"}
-    assert not ground.has("tasks/new-implementation.md")
-    assert not ground.has("tasks/new-research.md")
-    assert ground.variables("research-1-1")["COORDINATOR_BRANCH"] == "research/research"
-    assert ground.variables("planning-1-1")["COORDINATOR_ROLE"] == "decomposer"
-    assert ground.leftovers() == []
+    assert not harness.has("tasks/new-implementation.md")
+    assert not harness.has("tasks/new-research.md")
+    assert harness.variables("research-1-1")["COORDINATOR_BRANCH"] == "research/research"
+    assert harness.variables("planning-1-1")["COORDINATOR_ROLE"] == "decomposer"
+    assert harness.leftovers() == []
 
 
-async def test_red_work_never_lands_because_verify_runs_on_the_merge_itself(ground: Ground) -> None:
+async def test_red_work_never_lands_because_verify_runs_on_the_merge_itself(harness: RunHarness) -> None:
     """Each of the two is green alone; a queue that skips verify, or verifies branches, lands both."""
-    ground.make(
+    harness.make(
         {"a": {}, "b": {}},
         "case $turn in 1) work ;; *) exit 3 ;; esac",
         verify=["! { test -f a.txt && test -f b.txt; }"],
         retry={"attempts": 1, "delay_seconds": 0},
     )
-    worked = await ground.work()
+    worked = await harness.work()
     assert sorted(worked.names.values()) == ["Blocked", "Merged"]
-    assert not (ground.has("a.txt") and ground.has("b.txt"))
+    assert not (harness.has("a.txt") and harness.has("b.txt"))

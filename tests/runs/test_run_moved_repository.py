@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from run_harness import Ground
+from run_harness import RunHarness
 
 from tasks_lib.cleanup.moved_repository import find_move
 from tasks_lib.errors import InputError
@@ -24,25 +24,25 @@ FINISH = 'cat draft.txt > found.txt; rm draft.txt; git add -A; git commit -qm "f
 DEAD = (4_194_301, 12)
 
 
-async def block(ground: Ground) -> None:
+async def block(harness: RunHarness) -> None:
     """Run node `a` until it is blocked with an uncommitted file, then unblock it."""
-    ground.make({"a": {}}, BLOCK)
-    assert (await ground.work()).names == {"a": "Blocked"}
-    assert (ground.top / ".worktrees/feat/a/draft.txt").read_text() == "draft\n"
-    ground.set_status("resolve-a-1", "completed")
-    ground.write_agent(FINISH)
+    harness.make({"a": {}}, BLOCK)
+    assert (await harness.work()).names == {"a": "Blocked"}
+    assert (harness.top / ".worktrees/feat/a/draft.txt").read_text() == "draft\n"
+    harness.set_status("resolve-a-1", "completed")
+    harness.write_agent(FINISH)
 
 
 def read_tree(place: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
 
-async def test_blocked_node_of_a_repository_that_was_moved_goes_on_with_its_files(ground: Ground) -> None:
-    await block(ground)
-    other = Ground(ground.place / "other", signals={})
+async def test_blocked_node_of_a_repository_that_was_moved_goes_on_with_its_files(harness: RunHarness) -> None:
+    await block(harness)
+    other = RunHarness(harness.place / "other", signals={})
     other.place.mkdir()
-    shutil.copytree(ground.place / "journal", other.place / "journal")
-    ground.top.rename(other.top)
+    shutil.copytree(harness.place / "journal", other.place / "journal")
+    harness.top.rename(other.top)
     worked = await other.work()
     assert worked.names == {"a": "Merged"}
     assert other.show("found.txt") == "draft\n"
@@ -51,18 +51,18 @@ async def test_blocked_node_of_a_repository_that_was_moved_goes_on_with_its_file
     assert find_move(Repository.open(other.top)) is None
 
 
-async def test_blocked_node_of_a_copy_goes_on_there_and_then_in_the_original(ground: Ground) -> None:
-    await block(ground)
-    other = Ground(ground.place / "other", signals={})
+async def test_blocked_node_of_a_copy_goes_on_there_and_then_in_the_original(harness: RunHarness) -> None:
+    await block(harness)
+    other = RunHarness(harness.place / "other", signals={})
     other.place.mkdir()
-    subprocess.run(["cp", "-a", str(ground.top), str(other.place)], check=True)  # noqa: ASYNC221
-    before = read_tree(ground.top)
+    subprocess.run(["cp", "-a", str(harness.top), str(other.place)], check=True)  # noqa: ASYNC221
+    before = read_tree(harness.top)
     worked = await other.work()
     assert worked.names == {"a": "Merged"}
     assert other.show("found.txt") == "draft\n"
-    assert read_tree(ground.top) == before
-    assert (await ground.work()).names == {"a": "Merged"}
-    assert ground.show("found.txt") == "draft\n"
+    assert read_tree(harness.top) == before
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert harness.show("found.txt") == "draft\n"
 
 
 @contextmanager
@@ -76,99 +76,99 @@ def living(**variables: str) -> Generator["subprocess.Popen[bytes]"]:
         process.wait()
 
 
-async def test_copy_made_while_the_original_is_worked_ends_none_of_its_processes(ground: Ground) -> None:
-    await block(ground)
-    admin = ground.top / ".git/worktrees/a"
-    with living(COORDINATOR_REPOSITORY=str(ground.top / ".git"), COORDINATOR_SESSION="busy") as agent:
+async def test_copy_made_while_the_original_is_worked_ends_none_of_its_processes(harness: RunHarness) -> None:
+    await block(harness)
+    admin = harness.top / ".git/worktrees/a"
+    with living(COORDINATOR_REPOSITORY=str(harness.top / ".git"), COORDINATOR_SESSION="busy") as agent:
         record = read_record(admin)
         assert record
         turn = record.turn.with_process(agent.pid, read_start(agent.pid))
         attempt = record.attempt.with_session("busy")
         write_record(admin, record.change(stage=Stage.SESSION, attempt=attempt, turn=turn))
-        (ground.top / ".git/coordinator/lock").write_text('{"run": "r1", "pid": 1, "host": "h"}')
-        other = Ground(ground.place / "other", signals={})
+        (harness.top / ".git/coordinator/lock").write_text('{"run": "r1", "pid": 1, "host": "h"}')
+        other = RunHarness(harness.place / "other", signals={})
         other.place.mkdir()
-        subprocess.run(["cp", "-a", str(ground.top), str(other.place)], check=True)  # noqa: ASYNC221
+        subprocess.run(["cp", "-a", str(harness.top), str(other.place)], check=True)  # noqa: ASYNC221
         worked = await other.work()
         assert (worked.names, agent.poll()) == ({"a": "Merged"}, None)
         assert not any("exited uncleanly" in line for line in worked.view.messages)
 
 
 async def test_what_a_killed_run_left_running_is_ended_after_a_move_too(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
+    harness: RunHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = ground.place / "temporary"
+    place = harness.place / "temporary"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
-    await block(ground)
-    words = make_private(name_owner(ground.top / ".git")).name.split("-")
+    await block(harness)
+    words = make_private(name_owner(harness.top / ".git")).name.split("-")
     left = next(place.iterdir()).rename(place / "-".join([*words[:3], *map(str, DEAD), words[5]]))
-    other = Ground(ground.place / "other", signals={})
+    other = RunHarness(harness.place / "other", signals={})
     other.place.mkdir()
-    with living(COORDINATOR_REPOSITORY=str(ground.top / ".git")) as stray:
-        ground.top.rename(other.top)
+    with living(COORDINATOR_REPOSITORY=str(harness.top / ".git")) as stray:
+        harness.top.rename(other.top)
         worked = await other.work()
         assert worked.names == {"a": "Merged"}
         stray.wait(60)
     assert not left.exists()
 
 
-async def test_run_waits_for_worktrees_on_a_disk_that_is_not_mounted_and_goes_on_with_them(ground: Ground) -> None:
-    await block(ground)
-    place, disk = ground.top / ".worktrees", ground.place / "disk"
+async def test_run_waits_for_worktrees_on_a_disk_that_is_not_mounted_and_goes_on_with_them(harness: RunHarness) -> None:
+    await block(harness)
+    place, disk = harness.top / ".worktrees", harness.place / "disk"
     place.rename(disk)
     place.mkdir()
     for _ in range(2):
         with pytest.raises(InputError, match="worktrees of open nodes were in it"):
-            await ground.work()
+            await harness.work()
         assert list(place.iterdir()) == []
     place.rmdir()
     disk.rename(place)
-    assert (await ground.work()).names == {"a": "Merged"}
-    assert ground.show("found.txt") == "draft\n"
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert harness.show("found.txt") == "draft\n"
 
 
-async def test_mount_point_is_never_removed_nor_written_to_while_its_disk_is_away(ground: Ground) -> None:
-    ground.make({"a": {}}, "work")
-    place, disk = ground.top / ".worktrees", ground.place / "disk"
+async def test_mount_point_is_never_removed_nor_written_to_while_its_disk_is_away(harness: RunHarness) -> None:
+    harness.make({"a": {}}, "work")
+    place, disk = harness.top / ".worktrees", harness.place / "disk"
     place.mkdir()
     disk.mkdir()
     mount = ["mount", "--bind", str(disk), str(place)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:  # noqa: ASYNC221 - It returns at once.
         pytest.skip("only root may mount")
     try:
-        assert (await ground.work()).names == {"a": "Merged"}
+        assert (await harness.work()).names == {"a": "Merged"}
     finally:
         subprocess.run(["umount", str(place)], check=True)  # noqa: ASYNC221
-    ground.commit(
-        "More", {"tasks/b.md": ground.show("tasks/a.md").replace("id: a", "id: b").replace("completed", "pending")}
+    harness.commit(
+        "More", {"tasks/b.md": harness.show("tasks/a.md").replace("id: a", "id: b").replace("completed", "pending")}
     )
     for _ in range(2):
         with pytest.raises(InputError, match="not mounted now"):
-            await ground.work()
+            await harness.work()
         assert list(place.iterdir()) == []
     place.rmdir()
-    assert (await ground.work()).names == {"b": "Merged"}
+    assert (await harness.work()).names == {"b": "Merged"}
 
 
-async def test_what_is_put_aside_for_a_node_is_said_by_the_run(ground: Ground) -> None:
-    ground.make({"a": {}}, "work")
-    mine = ground.top / ".worktrees/feat/a"
+async def test_what_is_put_aside_for_a_node_is_said_by_the_run(harness: RunHarness) -> None:
+    harness.make({"a": {}}, "work")
+    mine = harness.top / ".worktrees/feat/a"
     mine.mkdir(parents=True)
     (mine / "mine.txt").write_text("mine\n")
-    worked = await ground.work()
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    kept = ground.top / ".worktrees/.kept-feat-a-1"
+    kept = harness.top / ".worktrees/.kept-feat-a-1"
     assert (kept / "mine.txt").read_text() == "mine\n"
     assert any(str(mine) in line and str(kept) in line for line in worked.view.messages)
 
 
-async def test_persons_worktree_in_the_place_of_a_node_fails_that_node_alone(ground: Ground) -> None:
-    ground.make({"a": {}, "b": {}}, "work")
-    mine = ground.top / ".worktrees/feat/a"
-    ground.git.run("worktree", "add", "-q", "-b", "feat/a", str(mine))
+async def test_persons_worktree_in_the_place_of_a_node_fails_that_node_alone(harness: RunHarness) -> None:
+    harness.make({"a": {}, "b": {}}, "work")
+    mine = harness.top / ".worktrees/feat/a"
+    harness.git.run("worktree", "add", "-q", "-b", "feat/a", str(mine))
     (mine / "mine.txt").write_text("mine\n")
-    worked = await ground.work()
+    worked = await harness.work()
     assert worked.names == {"a": "Failed", "b": "Merged"}
     assert "a worktree that Coordinator did not create" in str(worked.outcomes["a"])
     assert (mine / "mine.txt").read_text() == "mine\n"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from run_harness import Ground, RunResult
+from run_harness import RunHarness, RunResult
 
 from tasks_lib.landing.moving_base import MovingBaseLimit
 from tasks_lib.reporting.run_report import ExitCode
@@ -20,10 +20,10 @@ def count_ticks(subjects: list[str]) -> int:
     return sum(subject.startswith("tick-") for subject in subjects)
 
 
-def stop_ticking(ground: Ground) -> None:
-    text = (ground.top / "coordinator.yaml").read_text()
+def stop_ticking(harness: RunHarness) -> None:
+    text = (harness.top / "coordinator.yaml").read_text()
     start, end = text.index("verify:"), text.index("watch:")
-    ground.commit("Mend verify", {"coordinator.yaml": f"{text[:start]}verify: ['true']\n{text[end:]}"})
+    harness.commit("Mend verify", {"coordinator.yaml": f"{text[:start]}verify: ['true']\n{text[end:]}"})
 
 
 def see_explained(worked: RunResult) -> None:
@@ -32,36 +32,36 @@ def see_explained(worked: RunResult) -> None:
     assert "made while verify ran" in worked.pending
 
 
-async def test_verify_that_commits_on_the_target_ends_with_a_publication_pending(ground: Ground) -> None:
-    ground.make({"a": {}, "b": {"depends_on": ["a"]}, "c": {}}, verify=[tick(ground.top)])
-    worked = await ground.work()
+async def test_verify_that_commits_on_the_target_ends_with_a_publication_pending(harness: RunHarness) -> None:
+    harness.make({"a": {}, "b": {"depends_on": ["a"]}, "c": {}}, verify=[tick(harness.top)])
+    worked = await harness.work()
     assert worked.names == dict.fromkeys("abc", "Merged")
     assert worked.code is ExitCode.COMPLETED
     see_explained(worked)
-    assert count_ticks(ground.log("%s")) < 20
-    stop_ticking(ground)
-    again = await ground.work()
+    assert count_ticks(harness.log("%s")) < 20
+    stop_ticking(harness)
+    again = await harness.work()
     assert (again.pending, again.started) == ("", [])
-    assert all(ground.has(f"{one}.txt") for one in "abc")
-    assert ground.leftovers() == []
+    assert all(harness.has(f"{one}.txt") for one in "abc")
+    assert harness.leftovers() == []
 
 
-async def test_red_verify_that_commits_on_the_target_is_not_run_for_ever(ground: Ground) -> None:
-    log = ground.place / "verified"
-    ground.make({"a": {}, "b": {}}, verify=[f"echo . >> {log}", tick(ground.top), "false"], land={"give_backs": 0})
-    worked = await ground.work()
+async def test_red_verify_that_commits_on_the_target_is_not_run_for_ever(harness: RunHarness) -> None:
+    log = harness.place / "verified"
+    harness.make({"a": {}, "b": {}}, verify=[f"echo . >> {log}", tick(harness.top), "false"], land={"give_backs": 0})
+    worked = await harness.work()
     assert set(worked.names.values()) <= {"Failed", "Blocked"}
     assert worked.code is ExitCode.BLOCKED
     assert len(log.read_text().split()) < 30
 
 
-async def test_merge_that_is_taken_back_again_and_again_is_given_up(ground: Ground) -> None:
+async def test_merge_that_is_taken_back_again_and_again_is_given_up(harness: RunHarness) -> None:
     """Each verify commits a change that conflicts with the work it verified."""
-    clash = f"echo $(date +%s%N) > {ground.top}/a.txt && git -C {ground.top} add a.txt && {tick(ground.top)}"
+    clash = f"echo $(date +%s%N) > {harness.top}/a.txt && git -C {harness.top} add a.txt && {tick(harness.top)}"
     agent = "git merge -q -X ours $COORDINATOR_TARGET || :; echo $(date +%s%N) > a.txt; commit Work"
-    ground.make({"a": {}}, agent, verify=[f"[ -f {ground.place}/calm ] || {{ {clash}; }}"])
-    worked = await ground.work()
-    assert len(ground.turns()) < 12
+    harness.make({"a": {}}, agent, verify=[f"[ -f {harness.place}/calm ] || {{ {clash}; }}"])
+    worked = await harness.work()
+    assert len(harness.turns()) < 12
     assert worked.pending or worked.code is ExitCode.BLOCKED
 
 
@@ -75,37 +75,37 @@ async def test_merge_that_is_taken_back_again_and_again_is_given_up(ground: Grou
     ],
     ids=["publishes itself", "moves the ref", "moves the queue", "winds the queue back"],
 )
-async def test_verify_that_moves_refs_each_time_comes_to_an_end(ground: Ground, line: str) -> None:
-    log = ground.place / "verified"
+async def test_verify_that_moves_refs_each_time_comes_to_an_end(harness: RunHarness, line: str) -> None:
+    log = harness.place / "verified"
     verify = [f"echo . >> {log}", line.format(ticker=TICKER)]
-    ground.make({"a": {}, "b": {"depends_on": ["a"]}}, verify=verify, land={"give_backs": 0})
-    worked = await ground.work()
+    harness.make({"a": {}, "b": {"depends_on": ["a"]}}, verify=verify, land={"give_backs": 0})
+    worked = await harness.work()
     assert len(log.read_text().split()) < 30
     assert set(worked.names.values()) <= {"Merged", "Blocked"}, str(worked.outcomes)
-    assert count_ticks(ground.log("%s")) == 0 or "tick-" in worked.pending
+    assert count_ticks(harness.log("%s")) == 0 or "tick-" in worked.pending
 
 
-def make_limit(ground: Ground) -> MovingBaseLimit:
-    ground.make({"a": {}})
-    return MovingBaseLimit(ground.git, "main", is_remote=False)
+def make_limit(harness: RunHarness) -> MovingBaseLimit:
+    harness.make({"a": {}})
+    return MovingBaseLimit(harness.git, "main", is_remote=False)
 
 
-def test_others_who_are_quick_are_followed_for_as_long_as_work_gets_through_in_between(ground: Ground) -> None:
-    limit = make_limit(ground)
+def test_others_who_are_quick_are_followed_for_as_long_as_work_gets_through_in_between(harness: RunHarness) -> None:
+    limit = make_limit(harness)
     for number in range(20):
-        before = ground.at()
-        limit.count_lost_round(before, ground.commit(f"By hand {number}", {"hand.txt": f"{number}\n"}))
+        before = harness.at()
+        limit.count_lost_round(before, harness.commit(f"By hand {number}", {"hand.txt": f"{number}\n"}))
         if number % 2:
             limit.reset_rounds()
         assert not limit.is_reached
         assert limit.may_retry
 
 
-def test_lost_rounds_end_the_chase_and_what_is_said_stays_the_same(ground: Ground) -> None:
-    limit, said = make_limit(ground), set[str]()
+def test_lost_rounds_end_the_chase_and_what_is_said_stays_the_same(harness: RunHarness) -> None:
+    limit, said = make_limit(harness), set[str]()
     for number in range(6):
-        before = ground.at()
-        commit = ground.commit(f"By hand {number}", {"hand.txt": f"{number}\n"})
+        before = harness.at()
+        commit = harness.commit(f"By hand {number}", {"hand.txt": f"{number}\n"})
         limit.count_lost_round(before, commit)
         limit.count_lost_round(before, commit)
         assert limit.lost_in_a_row == number + 1

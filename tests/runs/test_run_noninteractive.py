@@ -2,7 +2,7 @@
 
 import pytest
 from e2e.opencode_harness import OpencodeHarness, bash, commit, node, read_results
-from run_harness import Ground
+from run_harness import RunHarness
 
 ASKS = """\
 git config user.name a; git config user.email a@b
@@ -24,34 +24,34 @@ SAID = (
 )
 
 
-def wait_everywhere(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+def wait_everywhere(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Configure the user's editor, pager and dialogs so that they wait for input indefinitely."""
-    dialog = ground.place / "dialog"
+    dialog = harness.place / "dialog"
     dialog.write_text("#!/bin/sh\nexec sleep 1000\n")
     dialog.chmod(0o755)
     for name in ("core.editor", "sequence.editor", "core.pager", "core.askPass", "pager.log", "merge.tool"):
-        ground.git.run("config", name, str(dialog))
+        harness.git.run("config", name, str(dialog))
     for name in ("GIT_EDITOR", "EDITOR", "VISUAL", "PAGER", "GIT_ASKPASS", "SSH_ASKPASS"):
         monkeypatch.setenv(name, str(dialog))
 
 
 async def test_agent_setup_and_verify_are_answered_with_no_and_see_why(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
+    harness: RunHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ask(kind: str) -> str:
-        return f"( set +e\n{ASKS} ) > {ground.place}/{kind}.said 2>&1 || true"
+        return f"( set +e\n{ASKS} ) > {harness.place}/{kind}.said 2>&1 || true"
 
-    ground.make(
+    harness.make(
         {"a": {}},
         f"{ask('agent')}\nwork",
         setup=[ask("setup")],
         verify=[ask("verify")],
         env={kind: ["EDITOR", "PAGER", "GIT_*"] for kind in ("agent", "setup", "verify")},
     )
-    wait_everywhere(ground, monkeypatch)
-    assert (await ground.work()).names == {"a": "Merged"}
+    wait_everywhere(harness, monkeypatch)
+    assert (await harness.work()).names == {"a": "Merged"}
     for kind in ("agent", "setup", "verify"):
-        said = (ground.place / f"{kind}.said").read_text()
+        said = (harness.place / f"{kind}.said").read_text()
         assert [words for words in SAID if words not in said] == [], f"{kind}: {said}"
 
 
@@ -67,31 +67,33 @@ async def test_shell_of_opencode_is_answered_with_no_and_the_model_sees_why(
     assert "ended" in ended
 
 
-async def test_merges_that_the_prompt_asks_for_need_no_editor(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    ground.make(
+async def test_merges_that_the_prompt_asks_for_need_no_editor(
+    harness: RunHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.make(
         {"a": {}, "b": {"depends_on": ["a"]}},
         'if [ $id = b ]; then git reset -q --hard HEAD~1; fi; echo "$id" > own.$id; commit "feat($id): own"\n'
         'git merge "$COORDINATOR_TARGET"; git log -1 --format=%s > subject.$id; commit "feat($id): say"',
     )
-    wait_everywhere(ground, monkeypatch)
-    assert (await ground.work()).names == {"a": "Merged", "b": "Merged"}
-    assert ground.show("subject.b").startswith("Merge commit")
+    wait_everywhere(harness, monkeypatch)
+    assert (await harness.work()).names == {"a": "Merged", "b": "Merged"}
+    assert harness.show("subject.b").startswith("Merge commit")
 
 
-async def test_an_editor_that_a_line_names_itself_is_used(ground: Ground) -> None:
-    ground.make({"a": {}}, "echo x > x; git add x; GIT_EDITOR='echo feat: mine >' git commit -q")
-    assert (await ground.work()).names == {"a": "Merged"}
-    assert "feat: mine" in ground.git.text("log", "--format=%s")
+async def test_an_editor_that_a_line_names_itself_is_used(harness: RunHarness) -> None:
+    harness.make({"a": {}}, "echo x > x; git add x; GIT_EDITOR='echo feat: mine >' git commit -q")
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert "feat: mine" in harness.git.text("log", "--format=%s")
 
 
 async def test_a_program_for_passwords_that_is_named_in_full_answers(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
+    harness: RunHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = ground.place / "answer"
+    answer = harness.place / "answer"
     answer.write_text("#!/bin/sh\necho known\n")
     answer.chmod(0o755)
     monkeypatch.setenv("GIT_ASKPASS", str(answer))
     asked = "printf 'protocol=http\\nhost=x\\n\\n' | git credential fill > answered.txt; "
-    ground.make({"a": {}}, asked + "commit 'feat: ask'", env={"agent": ["GIT_ASKPASS"]})
-    assert (await ground.work()).names == {"a": "Merged"}
-    assert "password=known" in ground.show("answered.txt")
+    harness.make({"a": {}}, asked + "commit 'feat: ask'", env={"agent": ["GIT_ASKPASS"]})
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert "password=known" in harness.show("answered.txt")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from killed_process import run_in_child
-from run_harness import Ground
+from run_harness import RunHarness
 
 from tasks_lib.cleanup.dead_run import end_processes
 from tasks_lib.engine.run_lifecycle import open_run
@@ -43,9 +43,9 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def open_node(ground: Ground, task_id: str) -> Worktree:
+def open_node(harness: RunHarness, task_id: str) -> Worktree:
     """Make a node's worktree with an agent's commit in it."""
-    opened = Worktrees(Repository.open(ground.top)).open_branch(f"feat/{task_id}", ground.at())
+    opened = Worktrees(Repository.open(harness.top)).open_branch(f"feat/{task_id}", harness.at())
     write_record(opened.git_dir, Record(task_id, f"feat/{task_id}"))
     (opened.path / f"{flatten(task_id)}.txt").write_text("work\n")
     opened.git.run("add", "--all")
@@ -53,16 +53,16 @@ def open_node(ground: Ground, task_id: str) -> Worktree:
     return opened
 
 
-def land(ground: Ground, task_id: str) -> None:
-    ground.git.run("merge", "--quiet", "--no-ff", "--no-commit", f"feat/{task_id}")
-    path = ground.top / f"tasks/{task_id}.md"
+def land(harness: RunHarness, task_id: str) -> None:
+    harness.git.run("merge", "--quiet", "--no-ff", "--no-commit", f"feat/{task_id}")
+    path = harness.top / f"tasks/{task_id}.md"
     path.write_text(path.read_text().replace("status: pending", "status: completed"))
-    ground.git.run("commit", "--quiet", "--all", "--message", f"Merge feat/{task_id}: Do it\n\nTask: {task_id}")
+    harness.git.run("commit", "--quiet", "--all", "--message", f"Merge feat/{task_id}: Do it\n\nTask: {task_id}")
 
 
-def make_dead_private(ground: Ground) -> Path:
+def make_dead_private(harness: RunHarness) -> Path:
     """Make the private directory of a run of this repository whose process is dead."""
-    place = make_private(name_owner(ground.top / ".git"))
+    place = make_private(name_owner(harness.top / ".git"))
     words = place.name.split("-")
     return place.rename(place.with_name("-".join([*words[:3], *map(str, DEAD), words[5]])))
 
@@ -74,25 +74,25 @@ def age(path: Path, seconds: float) -> None:
     os.utime(path, (time.time() - seconds, time.time() - seconds))
 
 
-def make_remains(ground: Ground) -> None:
+def make_remains(harness: RunHarness) -> None:
     """Make everything that killed runs can leave, at once."""
-    ground.make({"a": {}, "b": {}, "c/deep": {}, "d": {}})
-    repository = Repository.open(ground.top)
+    harness.make({"a": {}, "b": {}, "c/deep": {}, "d": {}})
+    repository = Repository.open(harness.top)
     repository.prepare()
     repository.exclude_worktrees()
-    landed, other, still_open = (open_node(ground, task_id) for task_id in ("a", "b", "c/deep"))
+    landed, other, still_open = (open_node(harness, task_id) for task_id in ("a", "b", "c/deep"))
     for task_id in ("a", "b"):
-        land(ground, task_id)
+        land(harness, task_id)
     Worktrees(repository).remove(other)
     (landed.path / "draft.txt").write_text("not landed\n")
     (still_open.path / "draft.txt").write_text("not committed\n")
     half_made = ["worktree", "add", "-q", "--no-checkout", "--lock", "--reason", MAKING, "-b", "feat/d"]
-    ground.git.run(*half_made, str(repository.worktrees_dir / "feat" / "d"), "main")
-    ground.git.run("worktree", "add", "-q", "--detach", str(repository.worktrees_dir / ".pool" / "9"), "main")
+    harness.git.run(*half_made, str(repository.worktrees_dir / "feat" / "d"), "main")
+    harness.git.run("worktree", "add", "-q", "--detach", str(repository.worktrees_dir / ".pool" / "9"), "main")
     write_slot(repository.common_dir / "worktrees" / "9", 9)
     for folder in (repository.worktrees_dir / ".trash" / "x", repository.common_dir / "refs/heads/feat/gone/deep"):
         folder.mkdir(parents=True)
-    ground.git.run("update-ref", "refs/coordinator/queue/main", "main~1")
+    harness.git.run("update-ref", "refs/coordinator/queue/main", "main~1")
     for name in ("refs/heads/feat/c/deep.lock", "refs/coordinator/queue/main.lock"):
         age(repository.common_dir / name, 0)
     age(still_open.git_dir / "index.lock", 0)
@@ -100,7 +100,7 @@ def make_remains(ground: Ground) -> None:
     for task_id, days in (("a", 40), ("b", 20), ("c-deep", 40)):
         age(repository.state_dir / "logs" / task_id / "session-1.log", days * DAY_SECONDS)
     (repository.state_dir / "lock").write_text('{"host": "", "pid": 1, "run": "dead"}')
-    make_dead_private(ground)
+    make_dead_private(harness)
 
 
 def keep_long_ago(worktree: Worktree, label: str, days: int) -> None:
@@ -120,51 +120,53 @@ def open_and_close(top: Path) -> list[str]:
     return asyncio.run(work())
 
 
-def describe(ground: Ground, temporary: Path) -> list[str]:
+def describe(harness: RunHarness, temporary: Path) -> list[str]:
     """Everything that a run may leave, without names that vary: kept states are described by their trees and parents."""
-    common = ground.top / ".git"
-    own = (ground.top / ".worktrees", common / "worktrees", common / "coordinator", common / "refs", temporary)
+    common = harness.top / ".git"
+    own = (harness.top / ".worktrees", common / "worktrees", common / "coordinator", common / "refs", temporary)
     files = [
-        f"{path.relative_to(ground.place)}" for place in own for path in place.rglob("*") if "kept" not in path.parts
+        f"{path.relative_to(harness.place)}" for place in own for path in place.rglob("*") if "kept" not in path.parts
     ]
-    refs = ground.git.text("for-each-ref", "--format=%(refname) %(tree) %(parent)").splitlines()
+    refs = harness.git.text("for-each-ref", "--format=%(refname) %(tree) %(parent)").splitlines()
     return sorted([*files, *refs, (common / "coordinator" / "lock").read_text()])
 
 
-def test_whatever_moment_putting_right_is_killed_at_the_next_ends_the_same(ground: Ground, temporary: Path) -> None:
-    make_remains(ground)
-    backup = ground.place / "backup"
+def test_whatever_moment_putting_right_is_killed_at_the_next_ends_the_same(
+    harness: RunHarness, temporary: Path
+) -> None:
+    make_remains(harness)
+    backup = harness.place / "backup"
 
     def restore() -> None:
-        for place in (ground.top / ".git", ground.top, temporary):
+        for place in (harness.top / ".git", harness.top, temporary):
             for path in place.iterdir():
                 # The directory itself stays: it distinguishes a repository from a copy.
                 if path.name != ".git":
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        for place in (ground.top, temporary):
+        for place in (harness.top, temporary):
             shutil.copytree(backup / place.name, place, symlinks=True, dirs_exist_ok=True)
 
-    for place in (ground.top, temporary):
+    for place in (harness.top, temporary):
         shutil.copytree(place, backup / place.name, symlinks=True)
-    total = run_in_child(lambda: open_and_close(ground.top), None)
-    calm = describe(ground, temporary)
+    total = run_in_child(lambda: open_and_close(harness.top), None)
+    calm = describe(harness, temporary)
     assert "repository/.worktrees/feat/c/deep/draft.txt" in calm
     left = [line for line in calm if line.endswith(".lock") or ".coordinator-" in line or "temporary" in line]
     assert left == ["repository/.git/coordinator/worktrees.lock"]
-    assert [one.label for one in list_kept(Repository.open(ground.top))] == ["a"]
-    open_and_close(ground.top)
-    assert describe(ground, temporary) == calm
+    assert [one.label for one in list_kept(Repository.open(harness.top))] == ["a"]
+    open_and_close(harness.top)
+    assert describe(harness, temporary) == calm
     for moment in sorted(random.Random(5).sample(range(total), 6)):
         restore()
-        run_in_child(lambda: open_and_close(ground.top), moment)
-        run_in_child(lambda: open_and_close(ground.top), moment // 5)
-        open_and_close(ground.top)
-        assert describe(ground, temporary) == calm, moment
+        run_in_child(lambda: open_and_close(harness.top), moment)
+        run_in_child(lambda: open_and_close(harness.top), moment // 5)
+        open_and_close(harness.top)
+        assert describe(harness, temporary) == calm, moment
 
 
-def test_what_is_put_right_is_said_and_logs_of_open_nodes_and_young_ones_stay(ground: Ground) -> None:
-    make_remains(ground)
-    said = "\n".join(open_and_close(ground.top))
+def test_what_is_put_right_is_said_and_logs_of_open_nodes_and_young_ones_stay(harness: RunHarness) -> None:
+    make_remains(harness)
+    said = "\n".join(open_and_close(harness.top))
     for part in (
         "Resuming after run dead (process 1",
         "while creating it",
@@ -172,28 +174,28 @@ def test_what_is_put_right_is_said_and_logs_of_open_nodes_and_young_ones_stay(gr
         "an earlier run that was killed had made",
     ):
         assert part in said
-    logs = ground.top / ".git/coordinator/logs"
+    logs = harness.top / ".git/coordinator/logs"
     assert sorted(str(path.relative_to(logs)) for path in logs.rglob("*.log")) == [
         "b/session-1.log",
         "c-deep/session-1.log",
     ]
 
 
-def test_states_kept_long_ago_are_forgotten_in_one_line_and_younger_ones_stay(ground: Ground) -> None:
-    ground.make({"a": {}}, kept_days=7)
-    opened = open_node(ground, "a")
+def test_states_kept_long_ago_are_forgotten_in_one_line_and_younger_ones_stay(harness: RunHarness) -> None:
+    harness.make({"a": {}}, kept_days=7)
+    opened = open_node(harness, "a")
     for number, days in enumerate((8, 6, 20)):
         (opened.path / "draft.txt").write_text(f"{number}\n")
         keep_long_ago(opened, "a", days)
-    said = open_and_close(ground.top)
+    said = open_and_close(harness.top)
     assert [line for line in said if "kept" in line] == ["Deleted 2 states that were kept more than 7 days ago."]
-    assert [one.ref.rpartition("/")[2] for one in list_kept(Repository.open(ground.top))] == ["2"]
+    assert [one.ref.rpartition("/")[2] for one in list_kept(Repository.open(harness.top))] == ["2"]
 
 
-def test_private_directories_of_the_living_of_others_and_of_people_stay(ground: Ground, temporary: Path) -> None:
-    ground.make({"a": {}})
-    owner = name_owner(ground.top / ".git")
-    dead = make_dead_private(ground)
+def test_private_directories_of_the_living_of_others_and_of_people_stay(harness: RunHarness, temporary: Path) -> None:
+    harness.make({"a": {}})
+    owner = name_owner(harness.top / ".git")
+    dead = make_dead_private(harness)
     alive, other = make_private(owner), make_private("0badcafe")
     stay = [
         alive,
@@ -205,15 +207,15 @@ def test_private_directories_of_the_living_of_others_and_of_people_stay(ground: 
     for path in stay:
         path.mkdir(exist_ok=True)
     link = dead.with_name(f"{dead.name}link")
-    link.symlink_to(ground.top)
+    link.symlink_to(harness.top)
     assert private_directories.find_dead(owner) == [dead]
-    open_and_close(ground.top)
+    open_and_close(harness.top)
     assert sorted(temporary.iterdir()) == sorted([*stay, link])
 
 
-def test_group_that_a_record_names_is_ended_though_it_carries_no_mark(ground: Ground) -> None:
-    ground.make({"a": {}})
-    opened = open_node(ground, "a")
+def test_group_that_a_record_names_is_ended_though_it_carries_no_mark(harness: RunHarness) -> None:
+    harness.make({"a": {}})
+    opened = open_node(harness, "a")
     clean = {"PATH": os.environ["PATH"]}
     left, other = (subprocess.Popen(["sleep", "600"], env=clean, start_new_session=True) for _ in range(2))
     try:
@@ -226,12 +228,12 @@ def test_group_that_a_record_names_is_ended_though_it_carries_no_mark(ground: Gr
         write_record(opened.git_dir, record)
         # The pid of a dead process now belongs to another one.
         write_record(
-            open_node(ground, "b").git_dir,
+            open_node(harness, "b").git_dir,
             Record(
                 "b", "feat/b", attempt=AttemptIdentity(session="t"), turn=TurnRecord(pid=other.pid, pid_started=12.0)
             ),
         )
-        count = asyncio.run(end_processes(Repository.open(ground.top), Settings().watch.stop_seconds))
+        count = asyncio.run(end_processes(Repository.open(harness.top), Settings().watch.stop_seconds))
         assert (count, left.wait(), other.poll()) == (1, -signal.SIGTERM, None)
     finally:
         for process in (left, other):

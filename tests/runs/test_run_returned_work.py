@@ -1,6 +1,6 @@
 """Work that is returned to its session: conflicts, a red verify, and a base that is red itself."""
 
-from run_harness import During, Ground, Tasks, reach
+from run_harness import During, RunHarness, Tasks, reach
 
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.model import Blocked, Merged
@@ -12,178 +12,178 @@ if [ $turn = 1 ]; then echo $id > same.txt; commit "feat($id): write"; [ $id = a
 GRAPH: Tasks = {"a": {}, "b": {}}
 
 
-def after_a(ground: Ground) -> During:
+def after_a(harness: RunHarness) -> During:
     async def release(opened: OpenRun) -> None:
         await reach(opened, "a: Merged")
-        ground.signals["landed"].send()
+        harness.signals["landed"].send()
 
     return release
 
 
-async def test_conflict_is_given_back_with_both_sides_and_lands_when_resolved(ground: Ground) -> None:
+async def test_conflict_is_given_back_with_both_sides_and_lands_when_resolved(harness: RunHarness) -> None:
     resolve = "git merge -q $COORDINATOR_TARGET || :; printf 'a\\nb\\n' > same.txt; commit 'Resolve'; echo Both."
-    ground.make(GRAPH, CLASH + resolve, signals=["landed"])
-    worked = await ground.work(during=after_a(ground))
+    harness.make(GRAPH, CLASH + resolve, signals=["landed"])
+    worked = await harness.work(during=after_a(harness))
     assert worked.names == {"a": "Merged", "b": "Merged"}
-    assert ground.show("same.txt") == "a\nb\n"
-    assert ground.turns() == ["a-1-1", "b-1-1", "b-1-2"]
-    variables = ground.variables("b-1-2")
+    assert harness.show("same.txt") == "a\nb\n"
+    assert harness.turns() == ["a-1-1", "b-1-1", "b-1-2"]
+    variables = harness.variables("b-1-2")
     assert variables["COORDINATOR_TURN"] == "2"
     assert variables["COORDINATOR_TARGET"] == worked.view.nodes["a"].commit
-    prompt = ground.turn("b-1-2")
+    prompt = harness.turn("b-1-2")
     assert "- same.txt" in prompt
     landed, mine = prompt.split("Commits that landed:")[1].split("Your commits:")
     assert "feat(a): write" in landed
     assert "feat(b): write" in mine
     assert f"git merge {worked.view.nodes['a'].commit}" in prompt
-    assert variables["COORDINATOR_SESSION"] == ground.variables("b-1-1")["COORDINATOR_SESSION"]
-    assert ground.leftovers() == []
+    assert variables["COORDINATOR_SESSION"] == harness.variables("b-1-1")["COORDINATOR_SESSION"]
+    assert harness.leftovers() == []
 
 
-async def test_conflict_that_is_never_resolved_blocks_when_no_give_back_is_left(ground: Ground) -> None:
+async def test_conflict_that_is_never_resolved_blocks_when_no_give_back_is_left(harness: RunHarness) -> None:
     again = "echo $turn >> other.txt; commit 'Something else'"
-    ground.make(GRAPH, CLASH + again, signals=["landed"], land={"give_backs": 2})
-    worked = await ground.work(during=after_a(ground))
+    harness.make(GRAPH, CLASH + again, signals=["landed"], land={"give_backs": 2})
+    worked = await harness.work(during=after_a(harness))
     reason = "conflicts with the head in same.txt; it was given back 2 times"
     assert worked.outcomes["b"] == Blocked(reason, "resolve-b-1")
-    assert ground.turns() == ["a-1-1", "b-1-1", "b-1-2", "b-1-3"]
-    assert ground.show("same.txt") == "a\n"
+    assert harness.turns() == ["a-1-1", "b-1-1", "b-1-2", "b-1-3"]
+    assert harness.show("same.txt") == "a\n"
 
 
-async def test_turn_given_back_that_does_not_move_the_branch_is_nudged(ground: Ground) -> None:
+async def test_turn_given_back_that_does_not_move_the_branch_is_nudged(harness: RunHarness) -> None:
     then = "[ $turn = 2 ] || { git merge -q $COORDINATOR_TARGET || :; echo both > same.txt; commit 'Resolve'; }"
-    ground.make(GRAPH, CLASH + then, signals=["landed"])
-    worked = await ground.work(during=after_a(ground))
+    harness.make(GRAPH, CLASH + then, signals=["landed"])
+    worked = await harness.work(during=after_a(harness))
     assert worked.names == {"a": "Merged", "b": "Merged"}
-    assert "your branch has no new commit" in ground.turn("b-1-3")
+    assert "your branch has no new commit" in harness.turn("b-1-3")
 
 
-async def test_red_verify_is_given_back_with_its_log(ground: Ground) -> None:
-    ground.make(
+async def test_red_verify_is_given_back_with_its_log(harness: RunHarness) -> None:
+    harness.make(
         {"a": {}},
         'echo $turn > n.txt; commit "feat($id): $turn"',
         verify=["true", "echo sums differ; test ! -f n.txt || grep 2 n.txt"],
     )
-    worked = await ground.work()
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    prompt = ground.turn("a-1-2")
+    prompt = harness.turn("a-1-2")
     assert "`echo sums differ; test ! -f n.txt || grep 2 n.txt` exited with 1" in prompt
     assert "sums differ" in prompt
     log = prompt.split("The full log is ")[1].split(". To reproduce")[0]
-    assert log.startswith(str(ground.top))
-    assert ground.git.text("log", "--format=%s", "main").count("Merge") == 1
+    assert log.startswith(str(harness.top))
+    assert harness.git.text("log", "--format=%s", "main").count("Merge") == 1
 
 
-async def test_work_given_back_goes_before_nodes_that_have_not_begun(ground: Ground) -> None:
+async def test_work_given_back_goes_before_nodes_that_have_not_begun(harness: RunHarness) -> None:
     agent = 'echo $turn > $id.txt; commit "feat($id): $turn"'
-    ground.make({"a": {}, "b": {}, "c": {}}, agent, verify=["test ! -f a.txt || grep 2 a.txt"])
-    worked = await ground.work(max_sessions=1, only=["a", "b", "c"])
+    harness.make({"a": {}, "b": {}, "c": {}}, agent, verify=["test ! -f a.txt || grep 2 a.txt"])
+    worked = await harness.work(max_sessions=1, only=["a", "b", "c"])
     order = [line.partition(" as ")[0] for line in worked.lines if ": session: turn" in line]
     assert set(worked.names.values()) == {"Merged"}
     assert order.index("a: session: turn 2") < order.index("c: session: turn 1")
 
 
-async def test_red_base_holds_the_queue_blames_nobody_and_costs_no_second_session(ground: Ground) -> None:
-    ground.make({"a": {}, "b": {}}, verify=["test ! -f broken"], files={"broken": "x\n"})
-    worked = await ground.work()
+async def test_red_base_holds_the_queue_blames_nobody_and_costs_no_second_session(harness: RunHarness) -> None:
+    harness.make({"a": {}, "b": {}}, verify=["test ! -f broken"], files={"broken": "x\n"})
+    worked = await harness.work()
     assert worked.names == {"a": "Failed", "b": "Failed"}
     assert "main itself is red" in worked.view.nodes["a"].reason
     assert any(message.startswith("The merge queue is on hold.") for message in worked.view.messages)
-    assert ground.log("%s") == ["Begin"]
-    assert ground.turns() == ["a-1-1", "b-1-1"]
-    ground.git.run("rm", "-q", "broken")
-    ground.git.run("commit", "-qm", "Mend")
-    mended = await ground.work()
+    assert harness.log("%s") == ["Begin"]
+    assert harness.turns() == ["a-1-1", "b-1-1"]
+    harness.git.run("rm", "-q", "broken")
+    harness.git.run("commit", "-qm", "Mend")
+    mended = await harness.work()
     assert set(mended.names.values()) == {"Merged"}
     assert mended.code is ExitCode.COMPLETED
-    assert ground.turns() == ["a-1-1", "b-1-1"]
-    assert ground.leftovers() == []
+    assert harness.turns() == ["a-1-1", "b-1-1"]
+    assert harness.leftovers() == []
 
 
-async def test_base_that_is_mended_while_it_is_found_red_fails_nobody(ground: Ground) -> None:
-    mend = f"git -C {ground.top} rm -q broken && git -C {ground.top} commit -qm Mend"
-    ground.make({"a": {}}, verify=[f"test ! -f broken || {{ {mend}; false; }}"], files={"broken": "x\n"})
-    worked = await ground.work()
+async def test_base_that_is_mended_while_it_is_found_red_fails_nobody(harness: RunHarness) -> None:
+    mend = f"git -C {harness.top} rm -q broken && git -C {harness.top} commit -qm Mend"
+    harness.make({"a": {}}, verify=[f"test ! -f broken || {{ {mend}; false; }}"], files={"broken": "x\n"})
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert ground.log("%s") == ["Merge feat/a: Do a", "Mend", "Begin"]
-    assert ground.turns() == ["a-1-1"]
+    assert harness.log("%s") == ["Merge feat/a: Do a", "Mend", "Begin"]
+    assert harness.turns() == ["a-1-1"]
 
 
-async def test_work_held_for_a_red_base_lands_on_work_that_mends_it(ground: Ground) -> None:
-    ground.make(GRAPH, "[ $id = b ] || await go\nwork", verify=["test -f a.txt"], signals=["go"])
-    (ground.top / ".git" / "index.lock").touch()  # The branch itself cannot move, so only the head does.
+async def test_work_held_for_a_red_base_lands_on_work_that_mends_it(harness: RunHarness) -> None:
+    harness.make(GRAPH, "[ $id = b ] || await go\nwork", verify=["test -f a.txt"], signals=["go"])
+    (harness.top / ".git" / "index.lock").touch()  # The branch itself cannot move, so only the head does.
 
     async def release(opened: OpenRun) -> None:
         await reach(opened, ": The merge queue is on hold.")
-        ground.signals["go"].send()
+        harness.signals["go"].send()
 
-    worked = await ground.work(during=release)
+    worked = await harness.work(during=release)
     assert worked.names == {"a": "Merged", "b": "Merged"}
-    assert ground.log("%s") == ["Begin"]
-    assert ground.git.text("log", "--first-parent", "--format=%s", "refs/coordinator/queue/main").splitlines() == [
+    assert harness.log("%s") == ["Begin"]
+    assert harness.git.text("log", "--first-parent", "--format=%s", "refs/coordinator/queue/main").splitlines() == [
         "Merge feat/b: Do b",
         "Merge feat/a: Do a",
         "Begin",
     ]
-    assert sorted(ground.turns()) == ["a-1-1", "b-1-1"]
+    assert sorted(harness.turns()) == ["a-1-1", "b-1-1"]
 
 
-async def test_held_queue_goes_on_when_the_base_is_mended_while_the_run_lives(ground: Ground) -> None:
+async def test_held_queue_goes_on_when_the_base_is_mended_while_the_run_lives(harness: RunHarness) -> None:
     agent = "[ $id = b ] && await go\nwork"
-    ground.make(GRAPH, agent, verify=["test ! -f broken"], files={"broken": "x\n"}, signals=["go"])
+    harness.make(GRAPH, agent, verify=["test ! -f broken"], files={"broken": "x\n"}, signals=["go"])
 
     async def mend(opened: OpenRun) -> None:
         await reach(opened, ": The merge queue is on hold.")
-        ground.git.run("rm", "-q", "broken")
-        ground.git.run("commit", "-qm", "Mend")
+        harness.git.run("rm", "-q", "broken")
+        harness.git.run("commit", "-qm", "Mend")
         await reach(opened, "a: Merged")
-        ground.signals["go"].send()
+        harness.signals["go"].send()
 
-    worked = await ground.work(during=mend)
+    worked = await harness.work(during=mend)
     assert worked.names == {"a": "Merged", "b": "Merged"}
-    assert ground.turns() == ["a-1-1", "b-1-1"]
+    assert harness.turns() == ["a-1-1", "b-1-1"]
 
 
-async def test_turn_that_was_over_is_not_counted_again_after_a_stop_in_the_queue(ground: Ground) -> None:
+async def test_turn_that_was_over_is_not_counted_again_after_a_stop_in_the_queue(harness: RunHarness) -> None:
     """The first turn had ended; the work returned in the next run starts the second."""
-    ground.make(
+    harness.make(
         {"a": {}},
         'echo $turn > n.txt; commit "feat(a): $turn"',
         verify=["tell verifying; await never"],
         signals=["verifying", "never"],
     )
-    text = ground.show("coordinator.yaml")
-    signals = ground.place / "signals"
+    text = harness.show("coordinator.yaml")
+    signals = harness.place / "signals"
     waits = text.replace("tell verifying", f"echo > {signals}/verifying").replace(
         "await never", f"read x < {signals}/never"
     )
-    ground.commit("Wait", {"coordinator.yaml": waits})
+    harness.commit("Wait", {"coordinator.yaml": waits})
 
     async def stop(opened: OpenRun) -> None:
-        await ground.signals["verifying"].wait()
+        await harness.signals["verifying"].wait()
         opened.run.stopping.request()
 
-    assert (await ground.work(during=stop)).names == {"a": "Aborted"}
-    ground.commit(
+    assert (await harness.work(during=stop)).names == {"a": "Aborted"}
+    harness.commit(
         "Test", {"coordinator.yaml": text.replace("tell verifying; await never", "test ! -f n.txt || grep 2 n.txt")}
     )
-    worked = await ground.work()
-    assert worked.outcomes == {"a": Merged(ground.at())}
-    assert ground.turns() == ["a-1-1", "a-1-2"]
+    worked = await harness.work()
+    assert worked.outcomes == {"a": Merged(harness.at())}
+    assert harness.turns() == ["a-1-1", "a-1-2"]
 
 
-async def test_summary_keeps_the_first_report_and_adds_what_later_turns_said(ground: Ground) -> None:
+async def test_summary_keeps_the_first_report_and_adds_what_later_turns_said(harness: RunHarness) -> None:
     agent = "echo $turn > n.txt; commit \"feat($id): $turn\"; [ $turn = 1 ] && echo 'Wrote it.' || echo 'Mended it.'"
-    ground.make({"a": {}}, agent, verify=["test ! -f n.txt || grep 2 n.txt"])
-    assert (await ground.work()).names == {"a": "Merged"}
-    assert "Wrote it.\n\nMended it." in ground.show("tasks/a.md").split("## Summary")[1]
+    harness.make({"a": {}}, agent, verify=["test ! -f n.txt || grep 2 n.txt"])
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert "Wrote it.\n\nMended it." in harness.show("tasks/a.md").split("## Summary")[1]
 
 
-async def test_report_of_many_turns_is_bounded_and_begins_with_the_first(ground: Ground) -> None:
+async def test_report_of_many_turns_is_bounded_and_begins_with_the_first(harness: RunHarness) -> None:
     agent = "echo $turn > n.txt; commit $turn; echo \"Turn $turn.\"; yes word | head -n 700 | tr '\\n' ' '; echo $turn"
-    ground.make({"a": {}}, agent, verify=["test ! -f n.txt || grep 3 n.txt"])
-    assert (await ground.work()).names == {"a": "Merged"}
-    summary = ground.show("tasks/a.md").split("## Summary")[1].strip()
+    harness.make({"a": {}}, agent, verify=["test ! -f n.txt || grep 3 n.txt"])
+    assert (await harness.work()).names == {"a": "Merged"}
+    summary = harness.show("tasks/a.md").split("## Summary")[1].strip()
     assert summary.startswith("Turn 1.")
     assert "Turn 2." in summary
     assert len(summary) == 4000

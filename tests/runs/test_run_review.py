@@ -1,7 +1,7 @@
 """Review nodes, and the review of a branch where the policy requires one."""
 
 import pytest
-from run_harness import Ground
+from run_harness import RunHarness
 
 from tasks_lib.model import Blocked, Checked, Failed
 from tasks_lib.reporting.run_report import ExitCode
@@ -12,69 +12,71 @@ def say(verdict: str) -> str:
 
 
 @pytest.mark.parametrize("verdict", ["approved", "approved with changes"])
-async def test_review_node_that_approves_is_checked_with_one_commit_of_its_file(ground: Ground, verdict: str) -> None:
-    ground.make({"r": {"level": "review"}}, say(verdict))
-    worked = await ground.work()
-    assert worked.outcomes == {"r": Checked(ground.at())}
-    assert ground.git.text("show", "--format=%s", "--name-only", "main").split("\n") == [
+async def test_review_node_that_approves_is_checked_with_one_commit_of_its_file(
+    harness: RunHarness, verdict: str
+) -> None:
+    harness.make({"r": {"level": "review"}}, say(verdict))
+    worked = await harness.work()
+    assert worked.outcomes == {"r": Checked(harness.at())}
+    assert harness.git.text("show", "--format=%s", "--name-only", "main").split("\n") == [
         "Check r: Do r",
         "",
         "tasks/r.md",
     ]
-    text = ground.show("tasks/r.md")
+    text = harness.show("tasks/r.md")
     assert "status: completed" in text
     assert "I read it." in text.split("## Summary")[1]
-    assert ground.trailer("Reviewed") == verdict
-    assert ground.trailer("Task") == "r"
-    assert ground.leftovers() == []
+    assert harness.trailer("Reviewed") == verdict
+    assert harness.trailer("Task") == "r"
+    assert harness.leftovers() == []
 
 
-async def test_review_node_whose_branch_a_killed_run_left_behind_the_head_is_checked(ground: Ground) -> None:
-    ground.make({"r": {"level": "review"}}, say("approved"))
-    ground.git.run("branch", "feat/r")
-    ground.git.run("commit", "--quiet", "--allow-empty", "-m", "What landed before the run was killed")
-    worked = await ground.work()
-    assert worked.outcomes == {"r": Checked(ground.at())}
-    assert ground.git.text("show", "-s", "--format=%s", "main") == "Check r: Do r"
+async def test_review_node_whose_branch_a_killed_run_left_behind_the_head_is_checked(harness: RunHarness) -> None:
+    harness.make({"r": {"level": "review"}}, say("approved"))
+    harness.git.run("branch", "feat/r")
+    harness.git.run("commit", "--quiet", "--allow-empty", "-m", "What landed before the run was killed")
+    worked = await harness.work()
+    assert worked.outcomes == {"r": Checked(harness.at())}
+    assert harness.git.text("show", "-s", "--format=%s", "main") == "Check r: Do r"
 
 
-async def test_review_node_that_asks_for_changes_is_blocked(ground: Ground) -> None:
-    ground.make({"r": {"level": "review"}, "next": {"depends_on": ["r"]}}, say("changes requested"))
-    worked = await ground.work()
+async def test_review_node_that_asks_for_changes_is_blocked(harness: RunHarness) -> None:
+    harness.make({"r": {"level": "review"}, "next": {"depends_on": ["r"]}}, say("changes requested"))
+    worked = await harness.work()
     assert worked.outcomes == {"r": Blocked("the review asks for changes", "resolve-r-1")}
     assert worked.skips == {"next": "needs r, which is blocked"}
-    assert "I read it." in ground.show("tasks/r.md").split("## Notes")[1]
+    assert "I read it." in harness.show("tasks/r.md").split("## Notes")[1]
 
 
-async def test_review_without_a_verdict_is_no_approval(ground: Ground) -> None:
-    ground.make({"r": {"level": "review"}}, "echo 'Verdict: approved'; echo 'Well, perhaps.'", retry={"attempts": 1})
-    worked = await ground.work()
+async def test_review_without_a_verdict_is_no_approval(harness: RunHarness) -> None:
+    harness.make({"r": {"level": "review"}}, "echo 'Verdict: approved'; echo 'Well, perhaps.'", retry={"attempts": 1})
+    worked = await harness.work()
     assert worked.names == {"r": "Blocked"}
-    assert ground.turns() == ["r-1-1", "r-1-2", "r-1-3"]
-    assert "Your review has no verdict" in ground.turn("r-1-2")
+    assert harness.turns() == ["r-1-1", "r-1-2", "r-1-3"]
+    assert "Your review has no verdict" in harness.turn("r-1-2")
 
 
-async def test_review_node_may_land_commits_of_its_own(ground: Ground) -> None:
+async def test_review_node_may_land_commits_of_its_own(harness: RunHarness) -> None:
     agent = "echo found > findings.md; commit 'Write what was found'; echo 'Verdict: approved'"
-    ground.make({"r": {"level": "review"}}, agent)
-    assert (await ground.work()).names == {"r": "Merged"}
-    assert ground.has("findings.md")
+    harness.make({"r": {"level": "review"}}, agent)
+    assert (await harness.work()).names == {"r": "Merged"}
+    assert harness.has("findings.md")
 
 
-async def test_risky_branch_is_reviewed_apart_before_it_lands(ground: Ground) -> None:
-    ground.make({"a": {"risk": "high"}, "b": {}}, say("approved"))
-    worked = await ground.work()
+async def test_risky_branch_is_reviewed_apart_before_it_lands(harness: RunHarness) -> None:
+    harness.make({"a": {"risk": "high"}, "b": {}}, say("approved"))
+    worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
-    assert ground.turns() == ["a-1-1", "a-1-1-review0", "b-1-1"]
-    assert ".worktrees/.pool/" in ground.turn("a-1-1-review0", "cwd")
-    assert "`feat/a` is checked out" in ground.turn("a-1-1-review0")
+    assert harness.turns() == ["a-1-1", "a-1-1-review0", "b-1-1"]
+    assert ".worktrees/.pool/" in harness.turn("a-1-1-review0", "cwd")
+    assert "`feat/a` is checked out" in harness.turn("a-1-1-review0")
     reviewed = [
-        line.strip() for line in ground.log("%s%(trailers:key=Reviewed,separator=)") if line.startswith("Merge")
+        line.strip() for line in harness.log("%s%(trailers:key=Reviewed,separator=)") if line.startswith("Merge")
     ]
     assert sorted(reviewed) == ["Merge feat/a: Do aReviewed: approved", "Merge feat/b: Do b"]
 
 
-async def test_changes_requested_go_back_to_the_author_and_land_when_approved(ground: Ground) -> None:
+async def test_changes_requested_go_back_to_the_author_and_land_when_approved(harness: RunHarness) -> None:
     agent = """
 if [ $role = code-reviewer ]; then
   echo stray > stray.txt
@@ -83,30 +85,30 @@ if [ $role = code-reviewer ]; then
 fi
 echo $turn > n.txt; commit "feat(a): $turn"
 """
-    ground.make({"a": {"scope": "broad"}}, agent, watch={"nudges": 0})
-    worked = await ground.work()
+    harness.make({"a": {"scope": "broad"}}, agent, watch={"nudges": 0})
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert ground.show("n.txt") == "2\n"
-    assert not ground.has("stray.txt")
-    assert "Line 1 is wrong." in ground.turn("a-1-2")
+    assert harness.show("n.txt") == "2\n"
+    assert not harness.has("stray.txt")
+    assert "Line 1 is wrong." in harness.turn("a-1-2")
 
 
-async def test_reviewer_that_is_never_content_blocks_the_node_after_max_rounds(ground: Ground) -> None:
+async def test_reviewer_that_is_never_content_blocks_the_node_after_max_rounds(harness: RunHarness) -> None:
     agent = "[ $role = code-reviewer ] && { echo 'Verdict: changes requested'; exit 0; }\necho $turn > n.txt; commit x"
-    ground.make({"a": {}}, agent, review={"when": "always", "max_rounds": 2})
-    worked = await ground.work()
+    harness.make({"a": {}}, agent, review={"when": "always", "max_rounds": 2})
+    worked = await harness.work()
     reason = "the review asks for changes; it went through 2 rounds of review"
     assert worked.outcomes == {"a": Blocked(reason, "resolve-a-1")}
-    assert [name for name in ground.turns() if "review" not in name] == ["a-1-1", "a-1-2", "a-1-3"]
-    assert len([name for name in ground.turns() if "review" in name]) == 3
+    assert [name for name in harness.turns() if "review" not in name] == ["a-1-1", "a-1-2", "a-1-3"]
+    assert len([name for name in harness.turns() if "review" in name]) == 3
     assert worked.code is ExitCode.BLOCKED
-    assert not ground.has("n.txt")
+    assert not harness.has("n.txt")
 
 
-async def test_policy_never_asks_for_no_review(ground: Ground) -> None:
-    ground.make({"a": {"risk": "critical"}}, say("changes requested"), review={"when": "never"})
-    assert (await ground.work()).names == {"a": "Merged"}
-    assert ground.turns() == ["a-1-1"]
+async def test_policy_never_asks_for_no_review(harness: RunHarness) -> None:
+    harness.make({"a": {"risk": "critical"}}, say("changes requested"), review={"when": "never"})
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert harness.turns() == ["a-1-1"]
 
 
 BROKEN = {
@@ -116,48 +118,54 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("way", BROKEN)
-async def test_broken_reviewer_is_replaced_once_and_never_the_fault_of_the_author(ground: Ground, way: str) -> None:
+async def test_broken_reviewer_is_replaced_once_and_never_the_fault_of_the_author(
+    harness: RunHarness, way: str
+) -> None:
     breaks, reason = BROKEN[way]
     agent = f"[ $role = code-reviewer ] && {{ {breaks}; }}\nwork"
-    ground.make({"a": {"risk": "high"}}, agent, review={"max_rounds": 1}, watch={"nudges": 0})
-    worked = await ground.work()
+    harness.make({"a": {"risk": "high"}}, agent, review={"max_rounds": 1}, watch={"nudges": 0})
+    worked = await harness.work()
     assert worked.outcomes == {
         "a": Failed(f"the review {reason}; the work is kept, and the next run continues with its review")
     }
-    assert ground.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1"]
-    record = ground.record("feat/a")
-    assert (record.acceptance.finished, record.rounds.review, record.acceptance.refused) == (ground.at("feat/a"), 0, "")
-    ground.write_agent(say("approved"))
-    assert (await ground.work()).names == {"a": "Merged"}
-    assert ground.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1", "a-1-1-review2"]
+    assert harness.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1"]
+    record = harness.record("feat/a")
+    assert (record.acceptance.finished, record.rounds.review, record.acceptance.refused) == (
+        harness.at("feat/a"),
+        0,
+        "",
+    )
+    harness.write_agent(say("approved"))
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert harness.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1", "a-1-1-review2"]
 
 
-async def test_second_reviewer_decides_when_the_first_one_broke(ground: Ground) -> None:
+async def test_second_reviewer_decides_when_the_first_one_broke(harness: RunHarness) -> None:
     agent = f"[ $role = code-reviewer ] && mkdir {'{journal}'}/broken && exit 1\n".replace(
-        "{journal}", str(ground.journal)
+        "{journal}", str(harness.journal)
     ) + say("approved")
-    ground.make({"a": {"risk": "high"}}, agent)
-    assert (await ground.work()).names == {"a": "Merged"}
-    assert ground.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1"]
+    harness.make({"a": {"risk": "high"}}, agent)
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert harness.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1"]
 
 
-async def test_reviewer_has_what_setup_makes_and_the_files_that_are_copied(ground: Ground) -> None:
+async def test_reviewer_has_what_setup_makes_and_the_files_that_are_copied(harness: RunHarness) -> None:
     agent = "[ $role = code-reviewer ] && { test -f built.tmp; test -f .env; }\n" + say("approved")
-    ground.make(
+    harness.make(
         {"a": {"risk": "high"}}, agent, setup=["echo x > built.tmp"], copy=[".env"],
         files={".gitignore": "*.tmp\n"},
     )  # fmt: skip
-    (ground.top / ".env").write_text("KEY=1\n")
-    assert (await ground.work()).names == {"a": "Merged"}
-    assert ground.turns() == ["a-1-1", "a-1-1-review0"]
+    (harness.top / ".env").write_text("KEY=1\n")
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert harness.turns() == ["a-1-1", "a-1-1-review0"]
 
 
-async def test_setup_that_fails_for_the_reviewer_costs_the_author_no_attempt(ground: Ground) -> None:
-    ground.make({"a": {"risk": "high"}}, say("approved"), setup=["test ! -f a.txt"])
-    outcome = (await ground.work()).outcomes["a"]
+async def test_setup_that_fails_for_the_reviewer_costs_the_author_no_attempt(harness: RunHarness) -> None:
+    harness.make({"a": {"risk": "high"}}, say("approved"), setup=["test ! -f a.txt"])
+    outcome = (await harness.work()).outcomes["a"]
     assert isinstance(outcome, Failed)
     assert outcome.reason.startswith("the review could not start: setup failed: `test ! -f a.txt` exited with 1")
-    assert (ground.record("feat/a").attempt.number, ground.record("feat/a").acceptance.finished) == (
+    assert (harness.record("feat/a").attempt.number, harness.record("feat/a").acceptance.finished) == (
         1,
-        ground.at("feat/a"),
+        harness.at("feat/a"),
     )

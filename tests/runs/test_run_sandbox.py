@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from run_harness import Ground, open_harness
+from run_harness import RunHarness, open_harness
 
 TOP = Path(__file__).resolve().parent.parent.parent
 INSTALLED = TOP / ".local/bubblewrap/usr/bin"
@@ -32,7 +32,7 @@ work
 
 
 @pytest.fixture
-def ground() -> Iterator[Ground]:
+def harness() -> Iterator[RunHarness]:
     """A harness outside /dev, where other tests may have theirs, because the sandbox has its own /dev."""
     with tempfile.TemporaryDirectory() as place, open_harness(Path(place)) as made:
         yield made
@@ -40,22 +40,22 @@ def ground() -> Iterator[Ground]:
 
 @pytest.mark.skipif(shutil.which("bwrap", path=PROGRAMS) is None, reason="bubblewrap is not installed")
 async def test_documented_sandbox_lets_work_through_and_nothing_else(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
+    harness: RunHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", PROGRAMS)
     text = (TOP / "docs" / "security.md").read_text()
     wrapper = yaml.safe_load(text.split("```yaml\n", 1)[1].split("```", 1)[0])["wrapper"]
-    ground.make({"a": {}, "b": {}}, AGENT, wrapper=wrapper, verify=["test -f README.md"], setup=["true"])
+    harness.make({"a": {}, "b": {}}, AGENT, wrapper=wrapper, verify=["test -f README.md"], setup=["true"])
     # The tests' journal is outside the worktree, where the sandbox denies writes.
-    script = (ground.place / "agent.sh").read_text()
+    script = (harness.place / "agent.sh").read_text()
     begin = script.index("J=")
-    (ground.place / "agent.sh").write_text(script[:begin] + script[script.index("id=$COORDINATOR_TASK_ID") :])
-    worked = await ground.work()
+    (harness.place / "agent.sh").write_text(script[:begin] + script[script.index("id=$COORDINATOR_TASK_ID") :])
+    worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
-    assert not ground.has("escaped.txt"), ground.show("escaped.txt")
+    assert not harness.has("escaped.txt"), harness.show("escaped.txt")
     assert any("reached a" in line for line in worked.lines)
-    assert ground.leftovers() == []
-    assert end_daemons(str(ground.place / "agent.sh")) == []
+    assert harness.leftovers() == []
+    assert end_daemons(str(harness.place / "agent.sh")) == []
 
 
 def end_daemons(watched: str) -> list[int]:

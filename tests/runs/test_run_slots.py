@@ -5,57 +5,57 @@ from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
-from run_harness import Ground
+from run_harness import RunHarness
 
 from tasks_lib.runtime.git_access import GIT_THREADS
 from tasks_lib.runtime.session_slots import SessionSlots
 
 
-async def test_never_more_sessions_than_max_sessions(ground: Ground) -> None:
+async def test_never_more_sessions_than_max_sessions(harness: RunHarness) -> None:
     count = "mkdir {live}/$$; ls {live} | wc -l >> {seen}; work; rmdir {live}/$$"
-    live, seen = ground.place / "live", ground.place / "seen"
+    live, seen = harness.place / "live", harness.place / "seen"
     live.mkdir()
-    ground.make({f"n{number}": {} for number in range(6)}, count.format(live=live, seen=seen), verify=["true"])
-    worked = await ground.work(max_sessions=2)
+    harness.make({f"n{number}": {} for number in range(6)}, count.format(live=live, seen=seen), verify=["true"])
+    worked = await harness.work(max_sessions=2)
     assert set(worked.names.values()) == {"Merged"}
     assert {int(line) for line in seen.read_text().split()} <= {1, 2}
 
 
-async def test_node_in_the_queue_frees_its_slot_for_another_session(ground: Ground) -> None:
+async def test_node_in_the_queue_frees_its_slot_for_another_session(harness: RunHarness) -> None:
     """The first node's verify waits for the second's session: if the first kept its slot, neither could continue."""
-    go = ground.place / "signals" / "go"
-    ground.make(
+    go = harness.place / "signals" / "go"
+    harness.make(
         {"a": {}, "b": {}}, "[ $id = b ] && tell go\nwork", verify=[f"test -f b.txt || read x < {go}"], signals=["go"]
     )
-    worked = await ground.work(max_sessions=1)
+    worked = await harness.work(max_sessions=1)
     assert set(worked.names.values()) == {"Merged"}
 
 
-async def test_first_agent_begins_while_the_worktrees_of_others_are_still_written(ground: Ground) -> None:
+async def test_first_agent_begins_while_the_worktrees_of_others_are_still_written(harness: RunHarness) -> None:
     """A filter lets git write the first worktree at once, and the others only when an agent has started."""
     count = 2 * GIT_THREADS
-    begun = ground.place / "signals" / "begun"
+    begun = harness.place / "signals" / "begun"
     tell_all = f"yes '' | head -n {count} > {begun}; work"
     attributes = {".gitattributes": "slow.txt filter=slow\n", "slow.txt": "slow\n"}
-    ground.make({f"n{number}": {} for number in range(count)}, tell_all, files=attributes, signals=["begun"])
-    slow = f"mkdir {ground.place}/first 2>/dev/null || timeout 60 head -c 1 {begun} >/dev/null; cat"
-    ground.git.run("config", "filter.slow.smudge", slow)
-    worked = await ground.work(max_sessions=count)
+    harness.make({f"n{number}": {} for number in range(count)}, tell_all, files=attributes, signals=["begun"])
+    slow = f"mkdir {harness.place}/first 2>/dev/null || timeout 60 head -c 1 {begun} >/dev/null; cat"
+    harness.git.run("config", "filter.slow.smudge", slow)
+    worked = await harness.work(max_sessions=count)
     assert set(worked.names.values()) == {"Merged"}
 
 
-async def test_longest_remaining_path_starts_first(ground: Ground) -> None:
-    ground.make({"a": {}, "b": {}, "z": {}, "z2": {"depends_on": ["z"]}, "z3": {"depends_on": ["z2"]}})
-    worked = await ground.work(max_sessions=1)
+async def test_longest_remaining_path_starts_first(harness: RunHarness) -> None:
+    harness.make({"a": {}, "b": {}, "z": {}, "z2": {"depends_on": ["z"]}, "z3": {"depends_on": ["z2"]}})
+    worked = await harness.work(max_sessions=1)
     assert worked.started[0] == "z"
     assert len(worked.started) == 5
 
 
-async def test_only_works_what_is_named(ground: Ground) -> None:
-    ground.make({"a": {}, "b": {}, "c": {"depends_on": ["a"]}})
-    worked = await ground.work(only=["a"])
+async def test_only_works_what_is_named(harness: RunHarness) -> None:
+    harness.make({"a": {}, "b": {}, "c": {"depends_on": ["a"]}})
+    worked = await harness.work(only=["a"])
     assert worked.names == {"a": "Merged"}
-    assert ground.turns() == ["a-1-1"]
+    assert harness.turns() == ["a-1-1"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=30), st.integers(1, 4))

@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 
 import pytest
-from run_harness import Ground, RunResult, reach
+from run_harness import RunHarness, RunResult, reach
 
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.reporting.run_report import ExitCode
@@ -13,38 +13,40 @@ TESTED = {"tests/test_all.sh": "test ! -e bad.txt\n", "src/a.txt": "a\n"}
 BAD = "echo x > bad.txt; commit bad; echo Done."
 
 
-def sh(ground: Ground, lines: str) -> None:
-    subprocess.run(["/bin/sh", "-ec", lines], cwd=ground.top, check=True)
+def sh(harness: RunHarness, lines: str) -> None:
+    subprocess.run(["/bin/sh", "-ec", lines], cwd=harness.top, check=True)
 
 
 @pytest.mark.parametrize("options", ["src tasks", "--no-cone '/*' '!/tests/'"])
-async def test_sparse_checkout_of_a_person_leaves_no_test_out_and_stays_sparse(ground: Ground, options: str) -> None:
+async def test_sparse_checkout_of_a_person_leaves_no_test_out_and_stays_sparse(
+    harness: RunHarness, options: str
+) -> None:
     verify = ["for one in tests/*.sh; do [ ! -e $one ] || sh $one; done"]
-    ground.make(
+    harness.make(
         {"a": {}, "b": {}},
         f'[ -e tests/test_all.sh ]; [ "$id" = b ] && work || {{ {BAD}; }}',
         verify=verify,
         files=TESTED,
     )
-    sh(ground, f"git sparse-checkout set {options}")
-    worked = await ground.work()
+    sh(harness, f"git sparse-checkout set {options}")
+    worked = await harness.work()
     assert worked.names == {"a": "Blocked", "b": "Merged"}, worked.lines
-    assert not ground.has("bad.txt")
-    assert not (ground.top / "tests").exists()
-    assert ground.git.text("ls-files", "-v").count("S tests/") == 1
-    assert ground.git.text("status", "--porcelain") == ""
+    assert not harness.has("bad.txt")
+    assert not (harness.top / "tests").exists()
+    assert harness.git.text("ls-files", "-v").count("S tests/") == 1
+    assert harness.git.text("status", "--porcelain") == ""
 
 
 # Merges.
 
 
-def leave_uncommitted(ground: Ground) -> None:
-    (ground.top / ".gitattributes").write_text("log.txt merge=union\n")
+def leave_uncommitted(harness: RunHarness) -> None:
+    (harness.top / ".gitattributes").write_text("log.txt merge=union\n")
 
 
-def put_into_info(ground: Ground) -> None:
-    (ground.top / ".git/info").mkdir(exist_ok=True)
-    (ground.top / ".git/info/attributes").write_text("log.txt merge=union\n")
+def put_into_info(harness: RunHarness) -> None:
+    (harness.top / ".git/info").mkdir(exist_ok=True)
+    (harness.top / ".git/info/attributes").write_text("log.txt merge=union\n")
 
 
 APPEND = 'echo "$id" >> log.txt; commit "feat($id): log"; echo Done.'
@@ -52,23 +54,23 @@ APPEND = 'echo "$id" >> log.txt; commit "feat($id): log"; echo Done.'
 
 @pytest.mark.parametrize("change", [leave_uncommitted, put_into_info])
 async def test_conflict_goes_to_its_agent_whatever_attributes_lie_beside_the_commits(
-    ground: Ground, change: Callable[[Ground], None]
+    harness: RunHarness, change: Callable[[RunHarness], None]
 ) -> None:
-    ground.make({"a": {}, "b": {}}, APPEND, files={"log.txt": "first\n"}, land={"give_backs": 0})
-    change(ground)
-    worked = await ground.work()
+    harness.make({"a": {}, "b": {}}, APPEND, files={"log.txt": "first\n"}, land={"give_backs": 0})
+    change(harness)
+    worked = await harness.work()
     assert sorted(worked.names.values()) == ["Blocked", "Merged"]
     (blocked,) = (one for one, name in worked.names.items() if name == "Blocked")
     assert "log.txt" in worked.view.nodes[blocked].reason
 
 
-async def test_attributes_of_the_target_count_while_another_branch_is_checked_out(ground: Ground) -> None:
+async def test_attributes_of_the_target_count_while_another_branch_is_checked_out(harness: RunHarness) -> None:
     files = {"log.txt": "first\n", ".gitattributes": "log.txt merge=union\n"}
-    ground.make({"a": {}, "b": {}}, APPEND, files=files, target="main")
-    sh(ground, "git checkout -q -b elsewhere; git rm -q .gitattributes; git commit -q -m Without")
-    worked = await ground.work()
+    harness.make({"a": {}, "b": {}}, APPEND, files=files, target="main")
+    sh(harness, "git checkout -q -b elsewhere; git rm -q .gitattributes; git commit -q -m Without")
+    worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
-    assert sorted(ground.show("log.txt").splitlines()) == ["a", "b", "first"]
+    assert sorted(harness.show("log.txt").splitlines()) == ["a", "b", "first"]
 
 
 # What the worktree does not show.
@@ -100,30 +102,30 @@ LACKING = {
 
 @pytest.mark.parametrize(("attributes", "lines", "said"), LACKING.values(), ids=LACKING.keys())
 async def test_what_a_worktree_lacks_of_the_commit_is_said_once(
-    ground: Ground, attributes: str, lines: str, said: str
+    harness: RunHarness, attributes: str, lines: str, said: str
 ) -> None:
     big = POINTER.replace("\n", "\r\n") if "eol" in attributes else POINTER
-    ground.make({"a": {}, "b": {}, "c": {}}, OWN_FILE, verify=["true"])
-    (ground.top / "big.bin").write_bytes(big.encode())
-    sh(ground, "git add big.bin; git commit -q -m Big")
-    ground.commit("Attributes", {".gitattributes": attributes})
-    sh(ground, f"git status -s > /dev/null; {lines}")
-    worked = await ground.work()
+    harness.make({"a": {}, "b": {}, "c": {}}, OWN_FILE, verify=["true"])
+    (harness.top / "big.bin").write_bytes(big.encode())
+    sh(harness, "git add big.bin; git commit -q -m Big")
+    harness.commit("Attributes", {".gitattributes": attributes})
+    sh(harness, f"git status -s > /dev/null; {lines}")
+    worked = await harness.work()
     assert set(worked.names.values()) == {"Merged"}, worked.lines
     assert count(worked, said) == 1
     assert worked.code is ExitCode.COMPLETED
 
 
-async def test_setup_that_changes_files_in_git_is_said_once_and_charged_to_nobody(ground: Ground) -> None:
+async def test_setup_that_changes_files_in_git_is_said_once_and_charged_to_nobody(harness: RunHarness) -> None:
     setup = ["echo changed > lock.txt", "mkdir -p made; echo x > made/by-setup"]
-    ground.make({"a": {}, "b": {}}, OWN_FILE,
+    harness.make({"a": {}, "b": {}}, OWN_FILE,
                 setup=setup, verify=["test -e lock.txt"], files={"lock.txt": "locked\n"})  # fmt: skip
-    worked = await ground.work()
+    worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}, worked.lines
     assert count(worked, "`setup` changes tracked files before `verify` runs: lock.txt") == 1
-    assert ground.turns() == ["a-1-1", "b-1-1"]
-    assert ground.show("lock.txt") == "locked\n"
-    assert ground.leftovers() == []
+    assert harness.turns() == ["a-1-1", "b-1-1"]
+    assert harness.show("lock.txt") == "locked\n"
+    assert harness.leftovers() == []
 
 
 UNCLEAN = {
@@ -139,49 +141,49 @@ UNCLEAN = {
 
 @pytest.mark.parametrize(("attributes", "lines", "data"), UNCLEAN.values(), ids=UNCLEAN.keys())
 async def test_file_that_is_changed_as_soon_as_git_has_written_it_is_no_agents(
-    ground: Ground, attributes: str, lines: str, data: bytes
+    harness: RunHarness, attributes: str, lines: str, data: bytes
 ) -> None:
     agent = "touch mixed.txt; mkdir -p new; echo x > new/$id; git add new; git commit -q -m $id; echo Done."
-    ground.make({"a": {}, "b": {"depends_on": ["a"]}}, agent, verify=["test -e mixed.txt"])
-    (ground.top / "mixed.txt").write_bytes(data)
-    sh(ground, "git add mixed.txt; git commit -q -m Mixed")
-    ground.commit("Attributes", {".gitattributes": attributes})
-    sh(ground, f"touch mixed.txt\n{lines}")
-    assert ground.git.text("status", "--porcelain") == " M mixed.txt"
-    worked = await ground.work()
+    harness.make({"a": {}, "b": {"depends_on": ["a"]}}, agent, verify=["test -e mixed.txt"])
+    (harness.top / "mixed.txt").write_bytes(data)
+    sh(harness, "git add mixed.txt; git commit -q -m Mixed")
+    harness.commit("Attributes", {".gitattributes": attributes})
+    sh(harness, f"touch mixed.txt\n{lines}")
+    assert harness.git.text("status", "--porcelain") == " M mixed.txt"
+    worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}, worked.lines
-    assert ground.turns() == ["a-1-1", "b-1-1"]
+    assert harness.turns() == ["a-1-1", "b-1-1"]
     assert count(worked, "mixed.txt differs from the commit as soon as git has written it") == 1
-    assert ground.git.run("cat-file", "blob", "main:mixed.txt").stdout == data
-    assert ground.leftovers() == []
+    assert harness.git.run("cat-file", "blob", "main:mixed.txt").stdout == data
+    assert harness.leftovers() == []
 
 
-async def test_file_that_is_unclean_by_itself_and_edited_is_the_agents(ground: Ground) -> None:
+async def test_file_that_is_unclean_by_itself_and_edited_is_the_agents(harness: RunHarness) -> None:
     agent = '[ "$turn" = 2 ] || echo three >> mixed.txt; [ "$turn" = 1 ] || git checkout -q -- mixed.txt; work_on_new'
     agent = f"work_on_new() {{ echo x > $id-$turn; git add $id-$turn; git commit -q -m $id; echo Done.; }}; {agent}"
-    ground.make({"a": {}}, agent)
-    (ground.top / "mixed.txt").write_bytes(b"one\r\ntwo\r\n")
-    sh(ground, "git add mixed.txt; git commit -q -m Mixed")
-    ground.commit("Attributes", {".gitattributes": "*.txt text\n"})
-    worked = await ground.work()
+    harness.make({"a": {}}, agent)
+    (harness.top / "mixed.txt").write_bytes(b"one\r\ntwo\r\n")
+    sh(harness, "git add mixed.txt; git commit -q -m Mixed")
+    harness.commit("Attributes", {".gitattributes": "*.txt text\n"})
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}, worked.lines
-    assert ground.turns() == ["a-1-1", "a-1-2"]
-    assert "mixed.txt" in ground.turn("a-1-2")
+    assert harness.turns() == ["a-1-1", "a-1-2"]
+    assert "mixed.txt" in harness.turn("a-1-2")
 
 
 # The gate.
 
 
-async def expect_held(ground: Ground, *said: str, nodes: Sequence[str] = ("a", "b")) -> RunResult:
-    worked = await ground.work()
+async def expect_held(harness: RunHarness, *said: str, nodes: Sequence[str] = ("a", "b")) -> RunResult:
+    worked = await harness.work()
     assert worked.names == dict.fromkeys(nodes, "Failed"), worked.lines
     assert worked.code is ExitCode.BLOCKED
     assert count(worked, "The merge queue is on hold. The gate is broken:") == 1, worked.lines
     for words in said:
         assert count(worked, words) >= 1, worked.lines
     assert count(worked, "given back") == 0
-    assert ground.turns() == [f"{one}-1-1" for one in nodes]
-    assert ground.log("%s") == ["Begin"]
+    assert harness.turns() == [f"{one}-1-1" for one in nodes]
+    assert harness.log("%s") == ["Begin"]
     return worked
 
 
@@ -208,100 +210,100 @@ BROKEN: dict[str, tuple[list[str], dict[str, str], str]] = {
 
 @pytest.mark.parametrize(("verify", "files", "said"), BROKEN.values(), ids=BROKEN.keys())
 async def test_gate_that_cannot_run_holds_the_queue_and_blames_nobody(
-    ground: Ground, verify: list[str], files: dict[str, str], said: str
+    harness: RunHarness, verify: list[str], files: dict[str, str], said: str
 ) -> None:
-    ground.make({"a": {}, "b": {}}, verify=verify, files=files)
-    await expect_held(ground, said)
+    harness.make({"a": {}, "b": {}}, verify=verify, files=files)
+    await expect_held(harness, said)
 
 
-async def test_wrapper_that_is_not_there_when_work_is_verified_holds_the_queue(ground: Ground) -> None:
-    wrapper = ground.place / "wrapper"
+async def test_wrapper_that_is_not_there_when_work_is_verified_holds_the_queue(harness: RunHarness) -> None:
+    wrapper = harness.place / "wrapper"
     wrapper.write_text('#!/bin/sh\nexec "$@"\n')
     wrapper.chmod(0o755)
-    ground.make({"a": {}}, f"work; rm -f {wrapper}", verify=["true"], wrapper=[str(wrapper)])
-    await expect_held(ground, "could not be started", nodes=["a"])
+    harness.make({"a": {}}, f"work; rm -f {wrapper}", verify=["true"], wrapper=[str(wrapper)])
+    await expect_held(harness, "could not be started", nodes=["a"])
 
 
-async def test_branch_that_takes_the_tests_away_has_them_given_back(ground: Ground) -> None:
+async def test_branch_that_takes_the_tests_away_has_them_given_back(harness: RunHarness) -> None:
     verify = ["for one in tests/*.sh; do [ ! -e $one ] || echo 'ok 1'; done; [ -e tests/test_all.sh ] || echo 1..0"]
     agent = '[ "$turn" = 1 ] && git rm -q -r tests || git checkout -q HEAD^ -- tests; work'
-    ground.make({"a": {}}, agent, verify=verify, files=TESTED)
-    worked = await ground.work()
+    harness.make({"a": {}}, agent, verify=verify, files=TESTED)
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert ground.turns() == ["a-1-1", "a-1-2"]
-    assert "ran no test (1..0), although it runs some without this work" in ground.turn("a-1-2")
-    assert ground.has("tests/test_all.sh")
+    assert harness.turns() == ["a-1-1", "a-1-2"]
+    assert "ran no test (1..0), although it runs some without this work" in harness.turn("a-1-2")
+    assert harness.has("tests/test_all.sh")
 
 
-async def test_branch_that_takes_the_runner_away_has_it_given_back(ground: Ground) -> None:
+async def test_branch_that_takes_the_runner_away_has_it_given_back(harness: RunHarness) -> None:
     agent = '[ "$turn" = 1 ] && git rm -q run.sh || git checkout -q HEAD^ -- run.sh; work'
-    ground.make({"a": {}}, agent, verify=["sh run.sh"], files={"run.sh": "true\n"})
-    worked = await ground.work()
+    harness.make({"a": {}}, agent, verify=["sh run.sh"], files={"run.sh": "true\n"})
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert ground.turns() == ["a-1-1", "a-1-2"]
+    assert harness.turns() == ["a-1-1", "a-1-2"]
 
 
-async def test_first_tests_of_a_project_land_and_then_so_does_what_was_held(ground: Ground) -> None:
+async def test_first_tests_of_a_project_land_and_then_so_does_what_was_held(harness: RunHarness) -> None:
     verify = ["for one in tests/*.sh; do [ -e $one ] && echo 'ok 1' || echo 1..0; done"]
     agent = '[ "$id" = a ] || { await held; mkdir tests; echo true > tests/b.sh; }; work'
-    ground.make({"a": {}, "b": {}}, agent, verify=verify, signals=["held"])
+    harness.make({"a": {}, "b": {}}, agent, verify=verify, signals=["held"])
 
     async def let_b_end(opened: OpenRun) -> None:
         await reach(opened, ": The merge queue is on hold.")
-        ground.signals["held"].send()
+        harness.signals["held"].send()
 
-    worked = await ground.work(during=let_b_end)
+    worked = await harness.work(during=let_b_end)
     assert worked.names == {"a": "Merged", "b": "Merged"}, worked.lines
     assert worked.code is ExitCode.COMPLETED
 
 
-async def test_runner_without_tests_beside_another_check_lands_with_a_word(ground: Ground) -> None:
-    ground.make({"a": {}, "b": {}}, verify=["test -e README.md", "echo 1..0"])
-    worked = await ground.work()
+async def test_runner_without_tests_beside_another_check_lands_with_a_word(harness: RunHarness) -> None:
+    harness.make({"a": {}, "b": {}}, verify=["test -e README.md", "echo 1..0"])
+    worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}, worked.lines
     assert count(worked, "`echo 1..0` of `verify` runs no test (1..0); only its other lines check what lands.") == 1
 
 
-async def test_linter_as_the_only_gate_is_none_of_that(ground: Ground) -> None:
-    ground.make({"a": {}}, verify=["echo All checks passed!"])
-    worked = await ground.work()
+async def test_linter_as_the_only_gate_is_none_of_that(harness: RunHarness) -> None:
+    harness.make({"a": {}}, verify=["echo All checks passed!"])
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}
     assert count(worked, "no test") == 0
 
 
-async def test_commit_that_cannot_be_checked_out_holds_the_queue_or_goes_back(ground: Ground) -> None:
+async def test_commit_that_cannot_be_checked_out_holds_the_queue_or_goes_back(harness: RunHarness) -> None:
     """A required filter breaks once agents have their worktrees; no node's work is at fault."""
-    ground.make({"a": {}}, f"work; echo false > {ground.place}/filter", verify=["true"], files={"x.bin": "x\n"})
-    (ground.place / "filter").write_text("cat\n")
-    ground.git.run("config", "filter.f.smudge", f"sh {ground.place}/filter")
-    ground.git.run("config", "filter.f.clean", "cat")
-    ground.git.run("config", "filter.f.required", "true")
-    ground.commit("Filter", {".gitattributes": "*.bin filter=f\n"})
-    worked = await ground.work()
+    harness.make({"a": {}}, f"work; echo false > {harness.place}/filter", verify=["true"], files={"x.bin": "x\n"})
+    (harness.place / "filter").write_text("cat\n")
+    harness.git.run("config", "filter.f.smudge", f"sh {harness.place}/filter")
+    harness.git.run("config", "filter.f.clean", "cat")
+    harness.git.run("config", "filter.f.required", "true")
+    harness.commit("Filter", {".gitattributes": "*.bin filter=f\n"})
+    worked = await harness.work()
     assert worked.names == {"a": "Failed"}
     assert count(worked, "The merge queue is on hold. The gate is broken: `git checkout") == 1, worked.lines
-    assert ground.turns() == ["a-1-1"]
+    assert harness.turns() == ["a-1-1"]
 
 
-async def test_store_that_an_agent_borrows_objects_from_holds_the_queue(ground: Ground) -> None:
+async def test_store_that_an_agent_borrows_objects_from_holds_the_queue(harness: RunHarness) -> None:
     """Commits that rely on its objects would break once it is gone."""
-    other = ground.place / "other"
+    other = harness.place / "other"
     borrow = f"echo {other}/.git/objects >> $(git rev-parse --git-path objects/info/alternates)"
-    ground.make({"a": {}}, f"git init -q {other}; {borrow}; work", verify=["true"])
-    worked = await ground.work()
+    harness.make({"a": {}}, f"git init -q {other}; {borrow}; work", verify=["true"])
+    worked = await harness.work()
     assert worked.names == {"a": "Failed"}, worked.lines
     assert count(worked, "; remove that line. Nothing lands until that works") == 1
-    assert ground.log("%s") == ["Begin"]
+    assert harness.log("%s") == ["Begin"]
 
 
-async def test_verify_that_is_killed_once_is_tried_again_and_charged_to_nobody(ground: Ground) -> None:
-    killed = ground.place / "killed"
-    ground.make({"a": {}}, verify=[f"[ -e {killed} ] || {{ touch {killed}; kill -9 $$; }}"])
-    worked = await ground.work()
+async def test_verify_that_is_killed_once_is_tried_again_and_charged_to_nobody(harness: RunHarness) -> None:
+    killed = harness.place / "killed"
+    harness.make({"a": {}}, verify=[f"[ -e {killed} ] || {{ touch {killed}; kill -9 $$; }}"])
+    worked = await harness.work()
     assert worked.names == {"a": "Merged"}, worked.lines
-    assert ground.turns() == ["a-1-1"]
+    assert harness.turns() == ["a-1-1"]
 
 
-async def test_verify_that_is_always_killed_holds_the_queue(ground: Ground) -> None:
-    ground.make({"a": {}}, verify=["kill -9 $$"])
-    await expect_held(ground, "because memory ran out", nodes=["a"])
+async def test_verify_that_is_always_killed_holds_the_queue(harness: RunHarness) -> None:
+    harness.make({"a": {}}, verify=["kill -9 $$"])
+    await expect_held(harness, "because memory ran out", nodes=["a"])

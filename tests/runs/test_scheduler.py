@@ -4,7 +4,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from run_harness import Ground, PlainLauncher, Tasks, open_harness, reach, until
+from run_harness import PlainLauncher, RunHarness, Tasks, open_harness, reach, until
 
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.engine.scheduler import OpenNode, list_delays
@@ -17,7 +17,7 @@ LONG = {"attempts": 2, "delay_seconds": 120, "max_delay_seconds": 120}
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Generator[Ground]:
+def harness(tmp_path: Path) -> Generator[RunHarness]:
     with open_harness(tmp_path) as made:
         yield made
 
@@ -27,15 +27,15 @@ async def until_waiting(launcher: PlainLauncher, node_id: str) -> None:
     await until(lambda: node_id in launcher.open and launcher.open[node_id].is_waiting)
 
 
-async def test_node_starts_only_when_nothing_works_for_what_it_depends_on(ground: Ground) -> None:
+async def test_node_starts_only_when_nothing_works_for_what_it_depends_on(harness: RunHarness) -> None:
     """The launcher asserts it; a dependent becomes ready on the head before its prerequisite's session has ended."""
-    ground.make({"a": {}, "b": {"depends_on": ["a"]}, "c": {"depends_on": ["a"]}, "d": {"depends_on": ["b", "c"]}})
-    worked = await ground.work()
+    harness.make({"a": {}, "b": {"depends_on": ["a"]}, "c": {"depends_on": ["a"]}, "d": {"depends_on": ["b", "c"]}})
+    worked = await harness.work()
     assert (worked.code, worked.started[0], worked.started[-1]) == (ExitCode.COMPLETED, "a", "d")
 
 
-async def test_node_that_a_person_stops_between_two_attempts_makes_no_further_one(ground: Ground) -> None:
-    ground.make({"a": {}, "b": {}}, '[ "$id" = b ] && { await go; work; exit; }; exit 3', signals=["go"], retry=LONG)
+async def test_node_that_a_person_stops_between_two_attempts_makes_no_further_one(harness: RunHarness) -> None:
+    harness.make({"a": {}, "b": {}}, '[ "$id" = b ] && { await go; work; exit; }; exit 3', signals=["go"], retry=LONG)
 
     launcher = PlainLauncher()
 
@@ -43,16 +43,16 @@ async def test_node_that_a_person_stops_between_two_attempts_makes_no_further_on
         await until_waiting(launcher, "a")
         assert (await opened.run.requests.abort("a")).is_done
         await reach(opened, "a: Aborted")
-        ground.signals["go"].send()
+        harness.signals["go"].send()
 
-    worked = await ground.work(during=stop, launcher=launcher)
+    worked = await harness.work(during=stop, launcher=launcher)
     assert worked.names == {"a": "Aborted", "b": "Merged"}
     assert (worked.launcher.ended, len(worked.retries)) == (["a"], 1)
     assert "stopped on request before its next attempt" in str(worked.outcomes["a"])
 
 
-async def test_run_that_is_stopped_between_two_attempts_ends_at_once_and_says_so(ground: Ground) -> None:
-    ground.make({"a": {}, "b": {"depends_on": ["a"]}}, "exit 3", retry=LONG)
+async def test_run_that_is_stopped_between_two_attempts_ends_at_once_and_says_so(harness: RunHarness) -> None:
+    harness.make({"a": {}, "b": {"depends_on": ["a"]}}, "exit 3", retry=LONG)
 
     launcher = PlainLauncher()
 
@@ -60,13 +60,13 @@ async def test_run_that_is_stopped_between_two_attempts_ends_at_once_and_says_so
         await until_waiting(launcher, "a")
         opened.run.stopping.request()
 
-    worked = await ground.work(during=stop, launcher=launcher)
+    worked = await harness.work(during=stop, launcher=launcher)
     assert (worked.code, worked.names, worked.launcher.ended) == (ExitCode.INTERRUPTED, {"a": "Aborted"}, ["a"])
     assert "the run was stopped before its next attempt" in str(worked.outcomes["a"])
     assert worked.launcher.shown == {}
 
 
-async def test_what_is_not_worked_is_shown_once_with_its_reason_in_the_order_of_the_graph(ground: Ground) -> None:
+async def test_what_is_not_worked_is_shown_once_with_its_reason_in_the_order_of_the_graph(harness: RunHarness) -> None:
     tasks: Tasks = {
         "a": {},
         "b": {"depends_on": ["a"]},
@@ -74,11 +74,11 @@ async def test_what_is_not_worked_is_shown_once_with_its_reason_in_the_order_of_
         "d": {"depends_on": ["c"]},
         "e": {},
     }
-    ground.make(tasks)
-    ground.set_status("a", "completed")
-    ground.set_status("e", "completed")
-    ground.set_status("b", "failed")
-    worked = await ground.work()
+    harness.make(tasks)
+    harness.set_status("a", "completed")
+    harness.set_status("e", "completed")
+    harness.set_status("b", "failed")
+    worked = await harness.work()
     skipped = [Skipped("needs b, which has status failed")] * 2
     assert list(worked.launcher.shown.items()) == [
         ("a", None),
@@ -110,9 +110,9 @@ class BrokenLauncher(PlainLauncher):
                 raise RuntimeError("too late to matter")
 
 
-async def test_launcher_that_breaks_fails_its_node_and_nothing_else(ground: Ground) -> None:
-    ground.make({"breaks": {}, "forgets": {}, "works": {}})
-    worked = await ground.work(launcher=BrokenLauncher())
+async def test_launcher_that_breaks_fails_its_node_and_nothing_else(harness: RunHarness) -> None:
+    harness.make({"breaks": {}, "forgets": {}, "works": {}})
+    worked = await harness.work(launcher=BrokenLauncher())
     assert worked.outcomes["breaks"] == Failed("its task run crashed: no such thing")
     assert worked.outcomes["forgets"] == Failed("its task run ended without an outcome")
     assert (worked.outcomes["works"].name, worked.code) == ("Merged", ExitCode.BLOCKED)
