@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from sample_repository import SampleRepository
 
 from tasks_lib.engine.run_lifecycle import OpenRun, open_run
 from tasks_lib.engine.scheduler import OpenNode, Scheduler
-from tasks_lib.git.runner import Git
-from tasks_lib.git.session_record import RECORD_NAME, read_record
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.model import Outcome, Skipped
@@ -24,7 +23,6 @@ from tasks_lib.project.child_environment import REPOSITORY_MARKER
 from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.runtime.status_board import RunView
-from tasks_lib.session.attempt_record import Record
 
 HANG_SECONDS = 60.0
 """Not an assertion: it ends a test that would hang."""
@@ -104,27 +102,36 @@ class RunResult:
         return {task_id: outcome.name for task_id, outcome in self.outcomes.items()}
 
 
-@dataclass(slots=True)
-class RunHarness:
-    """A repository `top` with task files, and a journal of the turns given to its agent."""
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What the agent wrote down of its turns, by `<id>-<attempt>-<turn>`, in the directory `path`."""
 
-    place: Path
+    path: Path
+
+    def read(self, name: str, kind: str = "prompt") -> str:
+        """What is known of a turn: its `prompt`, environment (`env`) or directory (`cwd`)."""
+        return (self.path / f"{name}.{kind}").read_text()
+
+    def turns(self) -> list[str]:
+        return sorted(path.stem for path in self.path.glob("*.prompt"))
+
+    def variables(self, name: str) -> dict[str, str]:
+        pairs = (line.partition("=") for line in self.read(name, "env").splitlines())
+        return {key: value for key, _, value in pairs}
+
+
+@dataclass(slots=True)
+class RunHarness(SampleRepository):
+    """A repository with task files and an agent in sh, in which a test does runs; signals connect the two."""
+
     signals: dict[str, Signal] = field(default_factory=dict[str, Signal])
     data: Path | None = None
     """Where backends store what they keep between runs."""
     hang_seconds: float = HANG_SECONDS
 
     @property
-    def top(self) -> Path:
-        return self.place / "repository"
-
-    @property
-    def journal(self) -> Path:
-        return self.place / "journal"
-
-    @property
-    def git(self) -> Git:
-        return Git(self.top)
+    def journal(self) -> Journal:
+        return Journal(self.place / "journal")
 
     def make(
         self,
@@ -138,7 +145,7 @@ class RunHarness:
     ) -> None:
         """Make the repository. `tasks` maps ids to front matter besides id, name and status; `agent` is the body of an
         sh script; `settings` go into coordinator.yaml."""
-        for folder in (self.top, self.journal, self.place / "signals"):
+        for folder in (self.top, self.journal.path, self.place / "signals"):
             folder.mkdir()
         self.signals |= {name: Signal(self.place / "signals" / name) for name in signals}
         self.git.run("init", "--quiet", "--initial-branch=main")
@@ -160,68 +167,8 @@ class RunHarness:
         return {"command": ["sh", str(self.place / "agent.sh")]}
 
     def write_agent(self, body: str) -> None:
-        prelude = PRELUDE.format(journal=self.journal, signals=self.place / "signals")
+        prelude = PRELUDE.format(journal=self.journal.path, signals=self.place / "signals")
         (self.place / "agent.sh").write_text(prelude + body + "\n")
-
-    def commit(self, subject: str, files: Mapping[str, str]) -> str:
-        """Commit in the checkout as the user would."""
-        for name, text in files.items():
-            path = self.top / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        self.git.run("add", "--", *files)
-        self.git.run("commit", "--quiet", "--message", subject)
-        return self.at("HEAD")
-
-    def set_status(self, task_id: str, status: str) -> str:
-        """Commit a change of a task file's status on main as the user would."""
-        path = f"tasks/{task_id}.md"
-        lines = self.show(path).splitlines()
-        text = "\n".join(f"status: {status}" if line.startswith("status:") else line for line in lines)
-        return self.commit(f"Set {task_id} to {status}", {path: text + "\n"})
-
-    def at(self, revision: str = "refs/heads/main") -> str:
-        return self.git.text("rev-parse", f"{revision}^{{commit}}")
-
-    def show(self, path: str, revision: str = "refs/heads/main") -> str:
-        return self.git.run("cat-file", "blob", f"{revision}:{path}").stdout.decode()
-
-    def has(self, path: str, revision: str = "refs/heads/main") -> bool:
-        return self.git.text("ls-tree", "--name-only", revision, "--", path) == path
-
-    def log(self, form: str, *words: str) -> list[str]:
-        return self.git.text("log", "--first-parent", f"--format={form}", *words).splitlines()
-
-    def trailer(self, name: str, revision: str = "refs/heads/main") -> str:
-        return self.git.text("log", "-n1", f"--format=%(trailers:key={name},valueonly)", revision).strip()
-
-    def turn(self, name: str, kind: str = "prompt") -> str:
-        """What the journal has of turn `<id>-<attempt>-<turn>`: its `prompt`, environment (`env`) or directory (`cwd`)."""
-        return (self.journal / f"{name}.{kind}").read_text()
-
-    def turns(self) -> list[str]:
-        return sorted(path.stem for path in self.journal.glob("*.prompt"))
-
-    def variables(self, name: str) -> dict[str, str]:
-        pairs = (line.partition("=") for line in self.turn(name, "env").splitlines())
-        return {key: value for key, _, value in pairs}
-
-    def record(self, branch: str) -> Record:
-        git_dir = Path(Git(self.top / ".worktrees" / branch).text("rev-parse", "--absolute-git-dir"))
-        found = read_record(git_dir)
-        assert found, f"no {RECORD_NAME} in {git_dir}"
-        return found
-
-    def leftovers(self) -> list[str]:
-        """The coordinator's branches, worktrees and refs that exist besides main."""
-        refs = self.git.text("for-each-ref", "--format=%(refname)").splitlines()
-        worktrees = self.git.text("worktree", "list", "--porcelain").split("\n\n")[1:]
-        below = self.top / ".worktrees"
-        return [
-            *(ref for ref in refs if ref != "refs/heads/main"),
-            *worktrees,
-            *(str(path) for path in (below.iterdir() if below.exists() else ())),
-        ]
 
     async def work(
         self,

@@ -81,7 +81,7 @@ async def test_run_in_a_bare_repository_makes_its_worktrees_beside_it(harness: R
     bare = move_harness(harness, harness.place / "bare.git")
     harness.git.run("clone", "--quiet", "--bare", str(harness.top), str(bare.top))
     await expect_landed(bare)
-    assert "/.worktrees/bare.git/feat/a" in harness.turn("a-1-1", "cwd")
+    assert "/.worktrees/bare.git/feat/a" in harness.journal.read("a-1-1", "cwd")
     assert not (harness.place / ".worktrees").exists()
 
 
@@ -132,8 +132,8 @@ async def test_settings_of_a_person_do_not_change_what_a_run_does(harness: RunHa
         file.write(SETTINGS[name].format(told=told, hooks=harness.place))
     lines = await expect_landed(harness)
     assert not [line for line in lines if "\x1b" in line or "error" in line]
-    assert "a.txt" in harness.turn("b-1-1")
-    assert "\x1b" not in harness.turn("b-1-1")
+    assert "a.txt" in harness.journal.read("b-1-1")
+    assert "\x1b" not in harness.journal.read("b-1-1")
 
 
 @pytest.mark.parametrize("where", ["repository", "relative path", "global path"])
@@ -234,7 +234,7 @@ async def test_filter_that_is_required_and_missing_is_said_and_nothing_lands(har
     assert worked.names == {"a": "Failed"}
     assert "lfs" in worked.view.nodes["a"].reason
     assert harness.log("%s") == ["Begin"]
-    assert harness.turns() == []
+    assert harness.journal.turns() == []
 
 
 async def test_submodules_are_there_for_agents_and_verify_after_a_line_of_setup(harness: RunHarness) -> None:

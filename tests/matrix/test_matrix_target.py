@@ -63,7 +63,7 @@ async def test_target_that_is_renamed_stops_landing_and_a_rerun_goes_on_once_it_
     again = await harness.work()
     assert again.names == {"b": "Merged"}
     assert harness.log("%s", "main") == LANDED
-    assert harness.turns() == ["a-1-1", "b-1-1"]
+    assert harness.journal.turns() == ["a-1-1", "b-1-1"]
     assert harness.leftovers() == []
 
 
@@ -96,7 +96,7 @@ async def test_target_that_is_rewritten_under_what_waits_loses_nothing_and_says_
     assert (again.pending, again.code) == ("", ExitCode.COMPLETED)
     assert harness.show("a.txt") == "a\n"
     assert harness.show("b.txt") == "b\n"
-    assert harness.turns() == ["a-1-1", "b-1-1"]
+    assert harness.journal.turns() == ["a-1-1", "b-1-1"]
     assert harness.leftovers() == []
 
 
@@ -147,4 +147,4 @@ async def test_repository_that_cannot_be_written_is_refused_and_nothing_is_made(
     with unwritable(harness.top / ".git"), pytest.raises(InputError, match="cannot be written"):
         await harness.work()
     assert harness.leftovers() == []
-    assert harness.turns() == []
+    assert harness.journal.turns() == []

@@ -29,7 +29,7 @@ async def test_kill_before_and_after_the_remote_took_a_push_loses_nothing_and_la
     assert shared.at() == shared.at_hub("main")
     assert shared.judge(completed("a", "b"), verify=["true"]) == []
     assert shared.leftovers() == []
-    assert [turn for turn in shared.turns() if turn.startswith("a")] == ["a-1-1"]
+    assert [turn for turn in shared.journal.turns() if turn.startswith("a")] == ["a-1-1"]
 
 
 async def test_kill_after_the_last_push_is_made_up_for_by_a_run_that_has_nothing_to_work(shared: RemoteHarness) -> None:

@@ -246,7 +246,7 @@ async def test_two_coordinators_on_two_clones_land_each_node_once(shared: Remote
     shared.make({one: {} for one in ids}, "work", verify=["true"])
     second = RemoteHarness(shared.place / "second")
     second.place.mkdir()
-    second.journal.mkdir()
+    second.journal.path.mkdir()
     second.top.symlink_to(shared.join("twin").top)
 
     # In a process of its own, since a run's processes are identified by a marker on the process that starts them.
@@ -325,5 +325,5 @@ async def test_remote_that_cannot_be_used_is_one_line_and_nothing_is_started(sha
     assert len(caught.value.faults) == 1
     assert str(caught.value).startswith(said)
     assert "\n" not in str(caught.value)
-    assert shared.turns() == []
+    assert shared.journal.turns() == []
     assert not (shared.top / ".git/coordinator/run.json").exists()

@@ -173,6 +173,6 @@ async def test_commit_of_a_submodule_has_to_be_on_its_remote_before_others_get_t
     shared.git.run("push", "--quiet", "origin", "main")
     worked = await shared.work()
     assert worked.names == {"a": "Merged"}, worked.lines
-    assert shared.turns() == ["a-1-1", "a-1-2"]
-    assert "a commit that is not on any remote of the submodule" in shared.turn("a-1-2")
+    assert shared.journal.turns() == ["a-1-1", "a-1-2"]
+    assert "a commit that is not on any remote of the submodule" in shared.journal.read("a-1-2")
     assert shared.hub.text("rev-parse", "main:lib") == git.text("rev-parse", "two")

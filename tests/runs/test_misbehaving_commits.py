@@ -19,10 +19,10 @@ async def land_after_one_nudge(harness: RunHarness, deed: str, mend: str, **more
     harness.write_agent(TWICE.format(deed=deed, mend=mend.format(fork=fork)))
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1", "a-1-2"]
+    assert harness.journal.turns() == ["a-1-1", "a-1-2"]
     # Commits that the agent dropped from its history are kept.
     assert [ref for ref in harness.leftovers() if not ref.startswith("refs/coordinator/kept/a/")] == []
-    return harness.turn("a-1-2")
+    return harness.journal.read("a-1-2")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ async def test_branch_that_takes_in_the_head_is_nobodys_fault(harness: RunHarnes
     harness.make({"a": {}, "b": {}}, agent, verify=["true"])
     worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
-    assert len(harness.turns()) == 3
+    assert len(harness.journal.turns()) == 3
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ esac
     harness.make({"a": {}, "b": {}}, agent, signals=["made", "go"])
     worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
-    prompt = harness.turn("b-1-2")
+    prompt = harness.journal.read("b-1-2")
     assert "it contains 1 commits of feat/a, which has not landed" in prompt
-    assert harness.turns() == ["a-1-1", "b-1-1", "b-1-2"]
+    assert harness.journal.turns() == ["a-1-1", "b-1-1", "b-1-2"]
     assert harness.git.text("rev-list", "--count", "main") == "5"
 
 
@@ -77,8 +77,8 @@ async def test_huge_file_is_found_in_the_range_and_not_only_in_the_last_commit(h
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
     said = "huge.bin has 2 MiB, more than land.max_file_mb allows (1); it was removed later, but commit"
-    assert said in harness.turn("a-1-2")
-    assert said in harness.turn("a-1-3")
+    assert said in harness.journal.read("a-1-2")
+    assert said in harness.journal.read("a-1-3")
     assert "huge.bin" not in harness.git.text("rev-list", "--objects", "main")
 
 
@@ -111,7 +111,7 @@ async def test_headings_and_markers_that_were_there_before_are_no_fault(harness:
     )
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1"]
+    assert harness.journal.turns() == ["a-1-1"]
 
 
 async def test_repository_added_by_accident_is_given_back(harness: RunHarness) -> None:
@@ -150,6 +150,6 @@ mkdir -p deep/er; touch deep/er/x; chmod 755 README.md; work
     harness.make({"a": {}}, agent)
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1"]
+    assert harness.journal.turns() == ["a-1-1"]
     names = harness.git.run("ls-tree", "-r", "-z", "--name-only", "main").stdout.split(b"\0")
     assert {b"new\nline", b"-option", b":(top)", b"escape\x1b[31m"} < set(names)

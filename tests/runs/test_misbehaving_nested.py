@@ -162,8 +162,8 @@ async def test_next_attempt_is_told_where_the_nested_worktree_of_the_last_one_is
     make = f"git worktree add -q --detach {IGNORED}; inside {IGNORED}; exit 3"
     harness.make({"a": {}}, f"{FUNCTIONS}[ $attempt = 1 ] && {{ {make}; }}\nwork", files={".gitignore": ".claude/\n"})
     assert (await harness.work()).names == {"a": "Merged"}
-    assert f"{IGNORED}" in harness.turn("a-2-1")
-    assert "refs/coordinator/kept/a/1" in harness.turn("a-2-1")
+    assert f"{IGNORED}" in harness.journal.read("a-2-1")
+    assert "refs/coordinator/kept/a/1" in harness.journal.read("a-2-1")
 
 
 async def test_nested_worktree_lasts_from_turn_to_turn(harness: RunHarness) -> None:

@@ -68,7 +68,7 @@ async def test_agent_that_stops_at_once_has_its_attempts_and_no_more(harness: Ru
     harness.make({"a": {}, "b": {}}, "[ $id = a ] || work; exit 0")
     worked = await harness.work()
     assert worked.names == {"a": "Blocked", "b": "Merged"}
-    assert len([name for name in harness.turns() if name.startswith("a")]) == 6
+    assert len([name for name in harness.journal.turns() if name.startswith("a")]) == 6
 
 
 @pytest.mark.parametrize("state", ["stages", "merges", "makes many files", "a nested repository"])
@@ -88,5 +88,5 @@ async def test_what_is_not_committed_is_named_kept_and_never_landed(harness: Run
     assert worked.names == {"a": "Blocked", "b": "Merged"}
     assert "paths are not committed" in worked.view.nodes["a"].reason
     assert len(worked.view.nodes["a"].reason) < 300
-    assert harness.turns() == ["a-1-1", "a-1-2", "a-1-3", "b-1-1"]
+    assert harness.journal.turns() == ["a-1-1", "a-1-2", "a-1-3", "b-1-1"]
     assert not harness.has("a.txt")

@@ -109,7 +109,7 @@ async def test_attempts_are_bounded_whatever_an_agent_writes_into_its_record(har
     harness.make({"a": {}}, forge)
     worked = await harness.work()
     assert worked.names == {"a": "Blocked"}
-    assert harness.turns() == ["a-1-1", "a-2-1"]
+    assert harness.journal.turns() == ["a-1-1", "a-2-1"]
 
 
 @pytest.mark.parametrize("name", ["coordinator.json", "coordinator-notices.jsonl"])

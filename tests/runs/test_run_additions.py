@@ -21,7 +21,7 @@ async def test_added_task_files_that_make_no_graph_go_back_to_their_session(harn
     harness.make({"plan": {"level": "planning"}}, ADD + agent, verify=[f"ls tasks >> {harness.place}/verified"])
     worked = await harness.work()
     assert worked.names == {"plan": "Merged", "new": "Merged"}
-    assert 'tasks/new.md:5: depends_on names "nowhere", which no task file has.' in harness.turn("plan-1-2")
+    assert 'tasks/new.md:5: depends_on names "nowhere", which no task file has.' in harness.journal.read("plan-1-2")
     assert harness.git.text("log", "--format=%s", "main").count("Merge feat/plan") == 1
 
 
@@ -49,7 +49,7 @@ async def test_fault_that_the_head_has_already_blames_no_session(harness: RunHar
         harness.signals["go"].send()
 
     await harness.work(during=break_one)
-    assert harness.turns() == ["plan-1-1"]
+    assert harness.journal.turns() == ["plan-1-1"]
     assert harness.has("tasks/new.md")
 
 
@@ -62,4 +62,4 @@ async def test_planning_that_adds_more_planning_each_time_comes_to_an_end(harnes
     last = worked.outcomes["pxxxx"]
     assert isinstance(last, Blocked)
     assert "added 4 planning steps below a task that a person wrote" in last.reason
-    assert "Planning has been delegated too often" in harness.turn("pxxxx-1-2")
+    assert "Planning has been delegated too often" in harness.journal.read("pxxxx-1-2")

@@ -197,7 +197,7 @@ async def test_second_coordinator_on_a_repository_is_refused_and_does_no_harm(ha
         harness.signals["go"].send()
 
     assert (await harness.work(during=start_another)).names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1"]
+    assert harness.journal.turns() == ["a-1-1"]
 
 
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux says who waits for a lock")

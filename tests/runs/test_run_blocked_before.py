@@ -52,7 +52,7 @@ async def test_block_that_comes_from_the_target_is_not_said_by_the_agent(
     answer(harness)
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}, worked.view.nodes["a"].reason
-    assert harness.turns() == ["a-1-1", "a-2-1"]
+    assert harness.journal.turns() == ["a-1-1", "a-2-1"]
     assert [one for one in harness.leftovers() if "refs/coordinator/kept/" not in one] == []
 
 
@@ -81,7 +81,7 @@ async def test_block_that_is_said_again_blocks_again(harness: RunHarness, first:
         harness.set_status("a", "pending")
     worked = await harness.work()
     assert worked.outcomes == {"a": Blocked(REASON, "resolve-a-2")}
-    assert harness.turns() == ["a-1-1", "a-2-1"]
+    assert harness.journal.turns() == ["a-1-1", "a-2-1"]
 
 
 async def test_words_of_another_reason_are_the_ones_that_are_told(harness: RunHarness) -> None:
@@ -222,7 +222,7 @@ async def test_work_that_a_person_merges_by_hand_in_the_turn_is_still_the_agents
 
     worked = await harness.work(during=merge)
     assert worked.names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1"]
+    assert harness.journal.turns() == ["a-1-1"]
     assert "status: completed" in harness.show("tasks/a.md")
 
 
@@ -233,7 +233,7 @@ async def test_work_that_a_person_merges_by_hand_between_attempts_is_still_the_a
     harness.set_status("resolve-a-1", "completed")
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1", "a-2-1"]
+    assert harness.journal.turns() == ["a-1-1", "a-2-1"]
 
 
 # Branches without commits.
@@ -260,8 +260,8 @@ async def test_branch_without_commits_is_moved_to_the_head_before_its_next_attem
     else:
         worked = await harness.work(during=answer_meanwhile)
     assert worked.names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1", "a-2-1"]
-    assert "git merge $COORDINATOR_TARGET" not in harness.turn("a-2-1")
+    assert harness.journal.turns() == ["a-1-1", "a-2-1"]
+    assert "git merge $COORDINATOR_TARGET" not in harness.journal.read("a-2-1")
     assert harness.leftovers() == []
 
 
@@ -303,7 +303,7 @@ async def test_branch_that_holds_anything_stays_where_it_is(harness: RunHarness,
     worked = await harness.work()
     assert worked.names == {"a": "Blocked"}
     assert (harness.place / "after").read_text() == (harness.place / "before").read_text()
-    assert "git merge $COORDINATOR_TARGET" in harness.turn("a-2-1")
+    assert "git merge $COORDINATOR_TARGET" in harness.journal.read("a-2-1")
 
 
 async def test_branch_without_a_worktree_is_moved_too(harness: RunHarness) -> None:
@@ -312,7 +312,7 @@ async def test_branch_without_a_worktree_is_moved_too(harness: RunHarness) -> No
     harness.commit("Bring the key", {"key.txt": "secret\n"})
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1"]
+    assert harness.journal.turns() == ["a-1-1"]
 
 
 async def test_review_that_is_finished_is_not_done_again_because_its_branch_could_be_moved(harness: RunHarness) -> None:
@@ -322,7 +322,7 @@ async def test_review_that_is_finished_is_not_done_again_because_its_branch_coul
     (harness.place / "green").touch()
     harness.commit("Make it green", {"other.txt": "x\n"})
     assert (await harness.work()).names == {"a": "Checked"}
-    assert harness.turns() == ["a-1-1"]
+    assert harness.journal.turns() == ["a-1-1"]
 
 
 async def test_moving_a_branch_is_no_news_to_a_blocked_node(harness: RunHarness) -> None:
@@ -331,4 +331,4 @@ async def test_moving_a_branch_is_no_news_to_a_blocked_node(harness: RunHarness)
     harness.commit("Something else", {"other.txt": "x\n"})
     worked = await harness.work()
     assert worked.outcomes == {}
-    assert harness.turns() == ["a-1-1"]
+    assert harness.journal.turns() == ["a-1-1"]

@@ -47,7 +47,7 @@ async def test_safe_exit_blocks_the_node_and_skips_its_dependents_alone(harness:
     assert worked.names == {"a": "Blocked", "c": "Merged"}
     assert worked.skips == {"b": "needs a, which is blocked"}
     assert worked.code is ExitCode.BLOCKED
-    assert harness.turns() == ["a-1-1", "c-1-1"]
+    assert harness.journal.turns() == ["a-1-1", "c-1-1"]
     assert "status: blocked" in harness.show("tasks/a.md")
 
 
@@ -62,8 +62,8 @@ async def test_node_that_is_unblocked_between_runs_is_worked_again(harness: RunH
     worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
     assert harness.trailer("Attempt", "main^") == "2"
-    assert "The key is missing." in harness.turn("a-2-1")
-    assert "This is attempt 2" in harness.turn("a-2-1")
+    assert "The key is missing." in harness.journal.read("a-2-1")
+    assert "This is attempt 2" in harness.journal.read("a-2-1")
     assert harness.leftovers() == []
 
 
@@ -82,7 +82,7 @@ async def test_node_that_is_unblocked_while_the_run_lives_is_worked_again_in_it(
     worked = await harness.work(during=resolve)
     assert worked.names == {"a": "Merged", "b": "Merged", "c": "Merged"}
     assert worked.code is ExitCode.COMPLETED
-    assert [name for name in harness.turns() if name.startswith("a")] == ["a-1-1", "a-2-1"]
+    assert [name for name in harness.journal.turns() if name.startswith("a")] == ["a-1-1", "a-2-1"]
 
 
 async def test_blocker_is_one_commit_of_task_files_alone(harness: RunHarness) -> None:
@@ -157,7 +157,7 @@ async def test_blocked_node_is_not_dispatched_again_without_news(harness: RunHar
     worked = await harness.work()
     assert worked.outcomes == {}
     assert worked.code is ExitCode.BLOCKED
-    assert harness.turns() == ["a-1-1"]
+    assert harness.journal.turns() == ["a-1-1"]
 
 
 async def test_blocker_on_the_head_does_not_vouch_for_a_red_base(harness: RunHarness) -> None:
@@ -173,4 +173,4 @@ async def test_blocker_on_the_head_does_not_vouch_for_a_red_base(harness: RunHar
 
     worked = await harness.work(during=let_b_go_after_a)
     assert worked.names == {"a": "Blocked", "b": "Failed"}
-    assert [name for name in harness.turns() if name.startswith("b")] == ["b-1-1"]
+    assert [name for name in harness.journal.turns() if name.startswith("b")] == ["b-1-1"]

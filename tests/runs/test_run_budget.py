@@ -15,7 +15,7 @@ async def test_an_attempt_out_of_turns_fails_and_the_next_one_begins_anew(harnes
     harness.make({"a": {}}, "if [ $attempt = 2 ]; then work; fi", budget={"attempt": {"turns": 2}})
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1", "a-1-2", "a-2-1"]
+    assert harness.journal.turns() == ["a-1-1", "a-1-2", "a-2-1"]
     [(_, reason)] = worked.retries
     assert "budget.attempt.turns is 2" in reason
     assert harness.trailer("Spent").startswith("3 turns")

@@ -23,7 +23,7 @@ async def test_agent_setup_and_verify_see_what_is_allowed_and_no_secret(
     )
     assert (await harness.work()).names == {"a": "Merged"}
     seen = {
-        "agent": harness.variables("a-1-1"),
+        "agent": harness.journal.variables("a-1-1"),
         "verify": read_variables((harness.place / "verify.env").read_text()),
         "setup": read_variables((harness.place / "setup.env").read_text()),
     }
@@ -42,7 +42,9 @@ async def test_agent_setup_and_verify_see_what_is_allowed_and_no_secret(
 async def test_turn_is_told_where_it_is(harness: RunHarness) -> None:
     harness.make({"a": {"level": "research"}}, target="main")
     await harness.work()
-    told = {name: value for name, value in harness.variables("a-1-1").items() if name.startswith("COORDINATOR_")}
+    told = {
+        name: value for name, value in harness.journal.variables("a-1-1").items() if name.startswith("COORDINATOR_")
+    }
     session = told.pop("COORDINATOR_SESSION")
     slot = told.pop("COORDINATOR_SLOT")
     assert session
@@ -59,8 +61,8 @@ async def test_turn_is_told_where_it_is(harness: RunHarness) -> None:
         "COORDINATOR_TARGET": harness.at("main^"),
         "COORDINATOR_REPOSITORY": str((harness.top / ".git").resolve()),
     }
-    assert harness.turn("a-1-1", "cwd").strip() == worktree
-    assert "coordinator-" in harness.variables("a-1-1")["PATH"].split(":")[0]
+    assert harness.journal.read("a-1-1", "cwd").strip() == worktree
+    assert "coordinator-" in harness.journal.variables("a-1-1")["PATH"].split(":")[0]
 
 
 async def test_slots_of_live_worktrees_are_unique(harness: RunHarness) -> None:
@@ -73,7 +75,7 @@ async def test_slots_of_live_worktrees_are_unique(harness: RunHarness) -> None:
         harness.signals["go"].send(len(nodes))
 
     await harness.work(during=let_all_begin)
-    assert len({harness.variables(f"{name}-1-1")["COORDINATOR_SLOT"] for name in nodes}) == len(nodes)
+    assert len({harness.journal.variables(f"{name}-1-1")["COORDINATOR_SLOT"] for name in nodes}) == len(nodes)
 
 
 async def test_listed_files_are_copied_in_and_are_never_dirt_nor_landed(harness: RunHarness) -> None:
@@ -87,7 +89,7 @@ async def test_listed_files_are_copied_in_and_are_never_dirt_nor_landed(harness:
     (harness.top / "etc" / "local.toml").write_text("")
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1"]
+    assert harness.journal.turns() == ["a-1-1"]
     assert harness.show("seen.txt") == "KEY=1\nlocal.toml\n"
     assert not harness.has(".env")
     assert harness.leftovers() == []
@@ -104,7 +106,7 @@ async def test_copy_never_writes_through_a_link_that_an_agent_left(harness: RunH
     (harness.top / "etc" / "local.toml").write_text("")
     outside.write_text("untouched\n")
     await harness.work()
-    assert harness.turns() == ["a-1-1", "a-2-1"]
+    assert harness.journal.turns() == ["a-1-1", "a-2-1"]
     assert outside.read_text() == "untouched\n"
     assert not (harness.place / "local.toml").exists()
 
@@ -128,7 +130,7 @@ async def test_setup_that_fails_is_told_to_the_next_attempt(harness: RunHarness)
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
     assert [task_id for task_id, _ in worked.retries] == ["a"]
-    prompt = harness.turn("a-2-1")
+    prompt = harness.journal.read("a-2-1")
     assert "Attempt 1: setup failed before the session started" in prompt
     assert "no such wheel" in prompt
 

@@ -92,12 +92,12 @@ async def test_what_is_shown_is_what_is_sent(harness: RunHarness) -> None:
     harness.make({"a": {}, "b": {"depends_on": ["a"]}})
     shown = await asyncio.to_thread(show, harness, "a")
     await harness.work(only=["a"])
-    assert harness.turn("a-1-1") == shown
+    assert harness.journal.read("a-1-1") == shown
     shown = await asyncio.to_thread(show, harness, "b")
     assert "Wrote a.txt." in shown
     assert re.search(r"a\.txt +\| +1 \+", shown)
     await harness.work()
-    assert harness.turn("b-1-1") == shown
+    assert harness.journal.read("b-1-1") == shown
 
 
 async def test_a_prompt_of_the_repositorys_own_is_sent_in_the_place_of_ours(harness: RunHarness) -> None:
@@ -105,7 +105,7 @@ async def test_a_prompt_of_the_repositorys_own_is_sent_in_the_place_of_ours(harn
     shown = await asyncio.to_thread(show, harness, "a")
     assert shown.startswith("Do a for $HOME.\n\n## How to finish\n")
     await harness.work()
-    assert harness.turn("a-1-1") == shown
+    assert harness.journal.read("a-1-1") == shown
 
 
 async def test_what_is_shown_is_what_is_sent_after_a_stop_and_after_a_block(harness: RunHarness) -> None:
@@ -120,12 +120,12 @@ async def test_what_is_shown_is_what_is_sent_after_a_stop_and_after_a_block(harn
     assert "Check `git status`" in shown
     harness.write_agent('rm -f half; [ $attempt = 1 ] && coordinator notify --level blocking "which?" || work')
     assert (await harness.work()).names == {"a": "Blocked"}
-    assert harness.turn("a-1-1") == shown
+    assert harness.journal.read("a-1-1") == shown
     harness.set_status("resolve-a-1", "completed")
     shown = await asyncio.to_thread(show, harness, "a")
     assert "This is attempt 2." in shown
     assert (await harness.work()).names == {"a": "Merged"}
-    assert harness.turn("a-2-1") == shown
+    assert harness.journal.read("a-2-1") == shown
 
 
 async def test_what_is_shown_of_a_review_is_what_is_sent(harness: RunHarness) -> None:
@@ -143,5 +143,5 @@ async def test_what_is_shown_of_a_review_is_what_is_sent(harness: RunHarness) ->
         harness.signals["go"].send()
 
     assert (await harness.work(during=look)).names == {"a": "Merged"}
-    reviews = [Path(name).name for name in harness.turns() if "review" in name]
-    assert [harness.turn(name) for name in reviews] == shown
+    reviews = [Path(name).name for name in harness.journal.turns() if "review" in name]
+    assert [harness.journal.read(name) for name in reviews] == shown

@@ -19,7 +19,7 @@ async def test_node_lands_as_one_merge_commit_with_its_trailers(harness: RunHarn
     assert len(parents) == 2
     assert parents[0] == begin
     assert harness.git.text("log", "-n1", "--format=%s", parents[1]) == "feat(a): write a.txt"
-    variables = harness.variables("a-1-1")
+    variables = harness.journal.variables("a-1-1")
     assert harness.trailer("Task") == "a"
     assert harness.trailer("Attempt") == "1"
     assert harness.trailer("Run") == worked.view.run
@@ -49,7 +49,7 @@ async def test_dependent_starts_after_its_prerequisite_landed_and_is_told_what_i
     worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
     assert worked.started == ["a", "b"]
-    prompt = harness.turn("b-1-1")
+    prompt = harness.journal.read("b-1-1")
     assert "### a: Do a\n\nWrote a.txt." in prompt
     assert "a.txt" in prompt.split("Wrote a.txt.")[1].split("## How to finish")[0]
 
@@ -100,8 +100,8 @@ work
     assert set(worked.names.values()) == {"Merged"}
     assert not harness.has("tasks/new-implementation.md")
     assert not harness.has("tasks/new-research.md")
-    assert harness.variables("research-1-1")["COORDINATOR_BRANCH"] == "research/research"
-    assert harness.variables("planning-1-1")["COORDINATOR_ROLE"] == "decomposer"
+    assert harness.journal.variables("research-1-1")["COORDINATOR_BRANCH"] == "research/research"
+    assert harness.journal.variables("planning-1-1")["COORDINATOR_ROLE"] == "decomposer"
     assert harness.leftovers() == []
 
 

@@ -61,7 +61,7 @@ async def test_merge_that_is_taken_back_again_and_again_is_given_up(harness: Run
     agent = "git merge -q -X ours $COORDINATOR_TARGET || :; echo $(date +%s%N) > a.txt; commit Work"
     harness.make({"a": {}}, agent, verify=[f"[ -f {harness.place}/calm ] || {{ {clash}; }}"])
     worked = await harness.work()
-    assert len(harness.turns()) < 12
+    assert len(harness.journal.turns()) < 12
     assert worked.pending or worked.code is ExitCode.BLOCKED
 
 

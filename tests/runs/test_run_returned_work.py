@@ -26,17 +26,17 @@ async def test_conflict_is_given_back_with_both_sides_and_lands_when_resolved(ha
     worked = await harness.work(during=after_a(harness))
     assert worked.names == {"a": "Merged", "b": "Merged"}
     assert harness.show("same.txt") == "a\nb\n"
-    assert harness.turns() == ["a-1-1", "b-1-1", "b-1-2"]
-    variables = harness.variables("b-1-2")
+    assert harness.journal.turns() == ["a-1-1", "b-1-1", "b-1-2"]
+    variables = harness.journal.variables("b-1-2")
     assert variables["COORDINATOR_TURN"] == "2"
     assert variables["COORDINATOR_TARGET"] == worked.view.nodes["a"].commit
-    prompt = harness.turn("b-1-2")
+    prompt = harness.journal.read("b-1-2")
     assert "- same.txt" in prompt
     landed, mine = prompt.split("Commits that landed:")[1].split("Your commits:")
     assert "feat(a): write" in landed
     assert "feat(b): write" in mine
     assert f"git merge {worked.view.nodes['a'].commit}" in prompt
-    assert variables["COORDINATOR_SESSION"] == harness.variables("b-1-1")["COORDINATOR_SESSION"]
+    assert variables["COORDINATOR_SESSION"] == harness.journal.variables("b-1-1")["COORDINATOR_SESSION"]
     assert harness.leftovers() == []
 
 
@@ -46,7 +46,7 @@ async def test_conflict_that_is_never_resolved_blocks_when_no_give_back_is_left(
     worked = await harness.work(during=after_a(harness))
     reason = "conflicts with the head in same.txt; it was given back 2 times"
     assert worked.outcomes["b"] == Blocked(reason, "resolve-b-1")
-    assert harness.turns() == ["a-1-1", "b-1-1", "b-1-2", "b-1-3"]
+    assert harness.journal.turns() == ["a-1-1", "b-1-1", "b-1-2", "b-1-3"]
     assert harness.show("same.txt") == "a\n"
 
 
@@ -55,7 +55,7 @@ async def test_turn_given_back_that_does_not_move_the_branch_is_nudged(harness: 
     harness.make(GRAPH, CLASH + then, signals=["landed"])
     worked = await harness.work(during=after_a(harness))
     assert worked.names == {"a": "Merged", "b": "Merged"}
-    assert "your branch has no new commit" in harness.turn("b-1-3")
+    assert "your branch has no new commit" in harness.journal.read("b-1-3")
 
 
 async def test_red_verify_is_given_back_with_its_log(harness: RunHarness) -> None:
@@ -66,7 +66,7 @@ async def test_red_verify_is_given_back_with_its_log(harness: RunHarness) -> Non
     )
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    prompt = harness.turn("a-1-2")
+    prompt = harness.journal.read("a-1-2")
     assert "`echo sums differ; test ! -f n.txt || grep 2 n.txt` exited with 1" in prompt
     assert "sums differ" in prompt
     log = prompt.split("The full log is ")[1].split(". To reproduce")[0]
@@ -90,13 +90,13 @@ async def test_red_base_holds_the_queue_blames_nobody_and_costs_no_second_sessio
     assert "main itself is red" in worked.view.nodes["a"].reason
     assert any(message.startswith("The merge queue is on hold.") for message in worked.view.messages)
     assert harness.log("%s") == ["Begin"]
-    assert harness.turns() == ["a-1-1", "b-1-1"]
+    assert harness.journal.turns() == ["a-1-1", "b-1-1"]
     harness.git.run("rm", "-q", "broken")
     harness.git.run("commit", "-qm", "Mend")
     mended = await harness.work()
     assert set(mended.names.values()) == {"Merged"}
     assert mended.code is ExitCode.COMPLETED
-    assert harness.turns() == ["a-1-1", "b-1-1"]
+    assert harness.journal.turns() == ["a-1-1", "b-1-1"]
     assert harness.leftovers() == []
 
 
@@ -106,7 +106,7 @@ async def test_base_that_is_mended_while_it_is_found_red_fails_nobody(harness: R
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
     assert harness.log("%s") == ["Merge feat/a: Do a", "Mend", "Begin"]
-    assert harness.turns() == ["a-1-1"]
+    assert harness.journal.turns() == ["a-1-1"]
 
 
 async def test_work_held_for_a_red_base_lands_on_work_that_mends_it(harness: RunHarness) -> None:
@@ -125,7 +125,7 @@ async def test_work_held_for_a_red_base_lands_on_work_that_mends_it(harness: Run
         "Merge feat/a: Do a",
         "Begin",
     ]
-    assert sorted(harness.turns()) == ["a-1-1", "b-1-1"]
+    assert sorted(harness.journal.turns()) == ["a-1-1", "b-1-1"]
 
 
 async def test_held_queue_goes_on_when_the_base_is_mended_while_the_run_lives(harness: RunHarness) -> None:
@@ -141,7 +141,7 @@ async def test_held_queue_goes_on_when_the_base_is_mended_while_the_run_lives(ha
 
     worked = await harness.work(during=mend)
     assert worked.names == {"a": "Merged", "b": "Merged"}
-    assert harness.turns() == ["a-1-1", "b-1-1"]
+    assert harness.journal.turns() == ["a-1-1", "b-1-1"]
 
 
 async def test_turn_that_was_over_is_not_counted_again_after_a_stop_in_the_queue(harness: RunHarness) -> None:
@@ -169,7 +169,7 @@ async def test_turn_that_was_over_is_not_counted_again_after_a_stop_in_the_queue
     )
     worked = await harness.work()
     assert worked.outcomes == {"a": Merged(harness.at())}
-    assert harness.turns() == ["a-1-1", "a-1-2"]
+    assert harness.journal.turns() == ["a-1-1", "a-1-2"]
 
 
 async def test_summary_keeps_the_first_report_and_adds_what_later_turns_said(harness: RunHarness) -> None:

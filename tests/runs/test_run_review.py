@@ -52,8 +52,8 @@ async def test_review_without_a_verdict_is_no_approval(harness: RunHarness) -> N
     harness.make({"r": {"level": "review"}}, "echo 'Verdict: approved'; echo 'Well, perhaps.'", retry={"attempts": 1})
     worked = await harness.work()
     assert worked.names == {"r": "Blocked"}
-    assert harness.turns() == ["r-1-1", "r-1-2", "r-1-3"]
-    assert "Your review has no verdict" in harness.turn("r-1-2")
+    assert harness.journal.turns() == ["r-1-1", "r-1-2", "r-1-3"]
+    assert "Your review has no verdict" in harness.journal.read("r-1-2")
 
 
 async def test_review_node_may_land_commits_of_its_own(harness: RunHarness) -> None:
@@ -67,9 +67,9 @@ async def test_risky_branch_is_reviewed_apart_before_it_lands(harness: RunHarnes
     harness.make({"a": {"risk": "high"}, "b": {}}, say("approved"))
     worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}
-    assert harness.turns() == ["a-1-1", "a-1-1-review0", "b-1-1"]
-    assert ".worktrees/.pool/" in harness.turn("a-1-1-review0", "cwd")
-    assert "`feat/a` is checked out" in harness.turn("a-1-1-review0")
+    assert harness.journal.turns() == ["a-1-1", "a-1-1-review0", "b-1-1"]
+    assert ".worktrees/.pool/" in harness.journal.read("a-1-1-review0", "cwd")
+    assert "`feat/a` is checked out" in harness.journal.read("a-1-1-review0")
     reviewed = [
         line.strip() for line in harness.log("%s%(trailers:key=Reviewed,separator=)") if line.startswith("Merge")
     ]
@@ -90,7 +90,7 @@ echo $turn > n.txt; commit "feat(a): $turn"
     assert worked.names == {"a": "Merged"}
     assert harness.show("n.txt") == "2\n"
     assert not harness.has("stray.txt")
-    assert "Line 1 is wrong." in harness.turn("a-1-2")
+    assert "Line 1 is wrong." in harness.journal.read("a-1-2")
 
 
 async def test_reviewer_that_is_never_content_blocks_the_node_after_max_rounds(harness: RunHarness) -> None:
@@ -99,8 +99,8 @@ async def test_reviewer_that_is_never_content_blocks_the_node_after_max_rounds(h
     worked = await harness.work()
     reason = "the review asks for changes; it went through 2 rounds of review"
     assert worked.outcomes == {"a": Blocked(reason, "resolve-a-1")}
-    assert [name for name in harness.turns() if "review" not in name] == ["a-1-1", "a-1-2", "a-1-3"]
-    assert len([name for name in harness.turns() if "review" in name]) == 3
+    assert [name for name in harness.journal.turns() if "review" not in name] == ["a-1-1", "a-1-2", "a-1-3"]
+    assert len([name for name in harness.journal.turns() if "review" in name]) == 3
     assert worked.code is ExitCode.BLOCKED
     assert not harness.has("n.txt")
 
@@ -108,7 +108,7 @@ async def test_reviewer_that_is_never_content_blocks_the_node_after_max_rounds(h
 async def test_policy_never_asks_for_no_review(harness: RunHarness) -> None:
     harness.make({"a": {"risk": "critical"}}, say("changes requested"), review={"when": "never"})
     assert (await harness.work()).names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1"]
+    assert harness.journal.turns() == ["a-1-1"]
 
 
 BROKEN = {
@@ -128,7 +128,7 @@ async def test_broken_reviewer_is_replaced_once_and_never_the_fault_of_the_autho
     assert worked.outcomes == {
         "a": Failed(f"the review {reason}; the work is kept, and the next run continues with its review")
     }
-    assert harness.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1"]
+    assert harness.journal.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1"]
     record = harness.record("feat/a")
     assert (record.acceptance.finished, record.rounds.review, record.acceptance.refused) == (
         harness.at("feat/a"),
@@ -137,16 +137,16 @@ async def test_broken_reviewer_is_replaced_once_and_never_the_fault_of_the_autho
     )
     harness.write_agent(say("approved"))
     assert (await harness.work()).names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1", "a-1-1-review2"]
+    assert harness.journal.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1", "a-1-1-review2"]
 
 
 async def test_second_reviewer_decides_when_the_first_one_broke(harness: RunHarness) -> None:
     agent = f"[ $role = code-reviewer ] && mkdir {'{journal}'}/broken && exit 1\n".replace(
-        "{journal}", str(harness.journal)
+        "{journal}", str(harness.journal.path)
     ) + say("approved")
     harness.make({"a": {"risk": "high"}}, agent)
     assert (await harness.work()).names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1"]
+    assert harness.journal.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1"]
 
 
 async def test_reviewer_has_what_setup_makes_and_the_files_that_are_copied(harness: RunHarness) -> None:
@@ -157,7 +157,7 @@ async def test_reviewer_has_what_setup_makes_and_the_files_that_are_copied(harne
     )  # fmt: skip
     (harness.top / ".env").write_text("KEY=1\n")
     assert (await harness.work()).names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1", "a-1-1-review0"]
+    assert harness.journal.turns() == ["a-1-1", "a-1-1-review0"]
 
 
 async def test_setup_that_fails_for_the_reviewer_costs_the_author_no_attempt(harness: RunHarness) -> None:

@@ -55,7 +55,7 @@ async def test_only_works_what_is_named(harness: RunHarness) -> None:
     harness.make({"a": {}, "b": {}, "c": {"depends_on": ["a"]}})
     worked = await harness.work(only=["a"])
     assert worked.names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1"]
+    assert harness.journal.turns() == ["a-1-1"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=30), st.integers(1, 4))

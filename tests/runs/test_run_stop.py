@@ -43,16 +43,16 @@ async def test_stop_ends_sessions_and_keeps_work_and_the_next_run_resumes_the_at
     assert not is_running(int(pids.read_text()))
     assert harness.show("half.txt", "feat/a") == "half\n"
     assert (harness.top / ".worktrees/feat/a/more.txt").read_text() == "more\n"
-    before = harness.variables("a-1-1")
+    before = harness.journal.variables("a-1-1")
     harness.write_agent("work")
     again = await harness.work()
     assert again.names == {"a": "Merged", "b": "Merged"}
     assert harness.show("more.txt") == "more\n"
-    assert harness.turns() == ["a-1-1", "b-1-1"]
-    after = harness.variables("a-1-1")
+    assert harness.journal.turns() == ["a-1-1", "b-1-1"]
+    after = harness.journal.variables("a-1-1")
     for name in ("ATTEMPT", "TURN", "WORKTREE", "SESSION"):
         assert after[f"COORDINATOR_{name}"] == before[f"COORDINATOR_{name}"]
-    assert "The worktree contains the work of an earlier session" in harness.turn("a-1-1")
+    assert "The worktree contains the work of an earlier session" in harness.journal.read("a-1-1")
     assert harness.trailer("Attempt", "main^") == "1"
     assert harness.leftovers() == []
 
@@ -64,7 +64,7 @@ async def test_stop_during_verify_aborts_and_the_next_run_lands_without_a_sessio
     assert (await harness.work(during=stop_at(harness, "verifying"))).names == {"a": "Aborted"}
     (harness.place / "open").touch()
     assert (await harness.work()).names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1"]
+    assert harness.journal.turns() == ["a-1-1"]
 
 
 class SlowHead(Head):
@@ -106,7 +106,7 @@ async def test_stop_during_setup_aborts_without_costing_an_attempt(harness: RunH
     assert (await harness.work(during=stop_at(harness, "setup"))).names == {"a": "Aborted"}
     (harness.place / "open").touch()
     assert (await harness.work()).names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1"]
+    assert harness.journal.turns() == ["a-1-1"]
 
 
 async def test_cancelled_run_keeps_work_and_leaves_no_process(harness: RunHarness) -> None:

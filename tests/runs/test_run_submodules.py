@@ -85,7 +85,7 @@ async def test_pointer_to_a_commit_that_is_nowhere_is_given_back(harness: RunHar
     )
     worked = await harness.work()
     assert worked.names == {"a": "Blocked"}, "\n".join(worked.lines)
-    assert "a commit that is not on any remote of the submodule" in harness.turn("a-1-2")
+    assert "a commit that is not on any remote of the submodule" in harness.journal.read("a-1-2")
 
 
 async def test_pointer_that_the_remote_gives_away_lands(harness: RunHarness) -> None:

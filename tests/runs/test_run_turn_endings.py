@@ -10,21 +10,21 @@ async def test_uncommitted_files_are_nudged_by_name_and_then_land(harness: RunHa
     harness.make({"a": {}}, "if [ $turn = 1 ]; then echo a > 'a b.txt'; else commit 'feat(a): add'; fi")
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1", "a-1-2"]
-    assert "not committed:\na b.txt" in harness.turn("a-1-2")
-    variables = [harness.variables(name) for name in harness.turns()]
+    assert harness.journal.turns() == ["a-1-1", "a-1-2"]
+    assert "not committed:\na b.txt" in harness.journal.read("a-1-2")
+    variables = [harness.journal.variables(name) for name in harness.journal.turns()]
     assert variables[0]["COORDINATOR_SESSION"] == variables[1]["COORDINATOR_SESSION"]
 
 
 async def test_nothing_committed_is_nudged_twice_then_tried_again_then_blocked(harness: RunHarness) -> None:
     harness.make({"a": {}}, "true")
     worked = await harness.work()
-    assert harness.turns() == [f"a-{attempt}-{turn}" for attempt in (1, 2) for turn in (1, 2, 3)]
+    assert harness.journal.turns() == [f"a-{attempt}-{turn}" for attempt in (1, 2) for turn in (1, 2, 3)]
     reason = "the turn ended without a commit, after 2 nudges"
     assert worked.retries == [("a", reason)]
     assert worked.outcomes == {"a": Blocked(f"{reason} (attempt 2; 2 allowed)", "resolve-a-1")}
-    assert f"Attempt 1 failed: {reason}" in harness.turn("a-2-1")
-    sessions = {harness.variables(name)["COORDINATOR_SESSION"] for name in harness.turns()}
+    assert f"Attempt 1 failed: {reason}" in harness.journal.read("a-2-1")
+    sessions = {harness.journal.variables(name)["COORDINATOR_SESSION"] for name in harness.journal.turns()}
     assert len(sessions) == 2
 
 
@@ -35,7 +35,7 @@ async def test_exit_status_fails_the_attempt_although_there_are_commits(harness:
     assert worked.names == {"a": "Merged"}
     assert harness.trailer("Attempt") == "2"
     assert harness.show("a.txt") == "a\nagain\n"
-    assert "continue from there" in " ".join(harness.turn("a-2-1").split())
+    assert "continue from there" in " ".join(harness.journal.read("a-2-1").split())
 
 
 async def test_agent_that_a_signal_ends_fails_its_attempt(harness: RunHarness) -> None:
@@ -57,7 +57,7 @@ async def test_unblocked_node_has_all_its_attempts_again(harness: RunHarness) ->
     await harness.work()
     harness.set_status("resolve-a-1", "completed")
     worked = await harness.work()
-    assert harness.turns() == [f"a-{attempt}-1" for attempt in (1, 2, 3, 4)]
+    assert harness.journal.turns() == [f"a-{attempt}-1" for attempt in (1, 2, 3, 4)]
     assert worked.outcomes == {"a": Blocked("`sh` exited with 1 (attempt 4; 2 allowed)", "resolve-a-2")}
 
 
@@ -90,7 +90,7 @@ async def test_setup_that_fails_is_tried_again_and_then_our_failure(harness: Run
     assert [task_id for task_id, _ in worked.retries] == ["a"]
     assert isinstance(worked.outcomes["a"], Failed)
     assert "no-database" in worked.outcomes["a"].reason
-    assert harness.turns() == []
+    assert harness.journal.turns() == []
 
 
 async def test_branch_that_is_checked_out_elsewhere_is_said_and_others_go_on(harness: RunHarness) -> None:

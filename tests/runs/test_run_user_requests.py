@@ -21,8 +21,8 @@ async def test_a_message_in_a_turn_is_the_next_prompt_before_the_work_lands(harn
 
     assert (await harness.work(during=speak)).names == {"a": "Merged"}
     assert said == [RequestResult(True, "a will get it with its next prompt")]
-    assert harness.turns() == ["a-1-1", "a-1-2"]
-    assert "Use the metric system." in harness.turn("a-1-2")
+    assert harness.journal.turns() == ["a-1-1", "a-1-2"]
+    assert "Use the metric system." in harness.journal.read("a-1-2")
     assert harness.has("said.txt")
 
 
@@ -38,7 +38,7 @@ async def test_a_message_survives_a_stop_and_begins_the_next_run(harness: RunHar
     assert harness.record("feat/a").turn.messages == ("Mind the gap.",)
     harness.write_agent("work")
     assert (await harness.work()).names == {"a": "Merged"}
-    assert "The user says:\n\n```\nMind the gap.\n```" in harness.turn("a-1-1")
+    assert "The user says:\n\n```\nMind the gap.\n```" in harness.journal.read("a-1-1")
 
 
 async def test_what_is_said_to_nobody_is_answered_with_who_is_there(harness: RunHarness) -> None:

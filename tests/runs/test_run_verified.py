@@ -123,7 +123,7 @@ async def test_setup_that_changes_files_in_git_is_said_once_and_charged_to_nobod
     worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}, worked.lines
     assert count(worked, "`setup` changes tracked files before `verify` runs: lock.txt") == 1
-    assert harness.turns() == ["a-1-1", "b-1-1"]
+    assert harness.journal.turns() == ["a-1-1", "b-1-1"]
     assert harness.show("lock.txt") == "locked\n"
     assert harness.leftovers() == []
 
@@ -152,7 +152,7 @@ async def test_file_that_is_changed_as_soon_as_git_has_written_it_is_no_agents(
     assert harness.git.text("status", "--porcelain") == " M mixed.txt"
     worked = await harness.work()
     assert worked.names == {"a": "Merged", "b": "Merged"}, worked.lines
-    assert harness.turns() == ["a-1-1", "b-1-1"]
+    assert harness.journal.turns() == ["a-1-1", "b-1-1"]
     assert count(worked, "mixed.txt differs from the commit as soon as git has written it") == 1
     assert harness.git.run("cat-file", "blob", "main:mixed.txt").stdout == data
     assert harness.leftovers() == []
@@ -167,8 +167,8 @@ async def test_file_that_is_unclean_by_itself_and_edited_is_the_agents(harness: 
     harness.commit("Attributes", {".gitattributes": "*.txt text\n"})
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}, worked.lines
-    assert harness.turns() == ["a-1-1", "a-1-2"]
-    assert "mixed.txt" in harness.turn("a-1-2")
+    assert harness.journal.turns() == ["a-1-1", "a-1-2"]
+    assert "mixed.txt" in harness.journal.read("a-1-2")
 
 
 # The gate.
@@ -182,7 +182,7 @@ async def expect_held(harness: RunHarness, *said: str, nodes: Sequence[str] = ("
     for words in said:
         assert count(worked, words) >= 1, worked.lines
     assert count(worked, "given back") == 0
-    assert harness.turns() == [f"{one}-1-1" for one in nodes]
+    assert harness.journal.turns() == [f"{one}-1-1" for one in nodes]
     assert harness.log("%s") == ["Begin"]
     return worked
 
@@ -230,8 +230,8 @@ async def test_branch_that_takes_the_tests_away_has_them_given_back(harness: Run
     harness.make({"a": {}}, agent, verify=verify, files=TESTED)
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1", "a-1-2"]
-    assert "ran no test (1..0), although it runs some without this work" in harness.turn("a-1-2")
+    assert harness.journal.turns() == ["a-1-1", "a-1-2"]
+    assert "ran no test (1..0), although it runs some without this work" in harness.journal.read("a-1-2")
     assert harness.has("tests/test_all.sh")
 
 
@@ -240,7 +240,7 @@ async def test_branch_that_takes_the_runner_away_has_it_given_back(harness: RunH
     harness.make({"a": {}}, agent, verify=["sh run.sh"], files={"run.sh": "true\n"})
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert harness.turns() == ["a-1-1", "a-1-2"]
+    assert harness.journal.turns() == ["a-1-1", "a-1-2"]
 
 
 async def test_first_tests_of_a_project_land_and_then_so_does_what_was_held(harness: RunHarness) -> None:
@@ -282,7 +282,7 @@ async def test_commit_that_cannot_be_checked_out_holds_the_queue_or_goes_back(ha
     worked = await harness.work()
     assert worked.names == {"a": "Failed"}
     assert count(worked, "The merge queue is on hold. The gate is broken: `git checkout") == 1, worked.lines
-    assert harness.turns() == ["a-1-1"]
+    assert harness.journal.turns() == ["a-1-1"]
 
 
 async def test_store_that_an_agent_borrows_objects_from_holds_the_queue(harness: RunHarness) -> None:
@@ -301,7 +301,7 @@ async def test_verify_that_is_killed_once_is_tried_again_and_charged_to_nobody(h
     harness.make({"a": {}}, verify=[f"[ -e {killed} ] || {{ touch {killed}; kill -9 $$; }}"])
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}, worked.lines
-    assert harness.turns() == ["a-1-1"]
+    assert harness.journal.turns() == ["a-1-1"]
 
 
 async def test_verify_that_is_always_killed_holds_the_queue(harness: RunHarness) -> None:
