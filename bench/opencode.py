@@ -150,12 +150,12 @@ async def _drive_bare(program: Path, url: str, home: Path, worktrees: Sequence[P
     backend = OpencodeBackend(settings, environment, home / "data", home, {}, home / "opencode.log", _open_nothing)
     try:
         await backend.prepare([Need(DEFAULT_ROLE)])
-        assert backend.host is not None
-        seat = await backend.host.sit(0)
-        address = await seat.address()
+        assert backend.servers is not None
+        lease = await backend.servers.lease(0)
+        address = await lease.address()
         prompts = {worktree: write_script(worktree.name) for worktree in worktrees}
         await drive(address.url, address.password, DEFAULT_ROLE, MODEL, prompts)
-        seat.leave()
+        lease.leave()
     finally:
         await backend.close()
 

@@ -8,7 +8,7 @@ from tasks_lib.agents.backend import Backend, Session, SessionSpec
 from tasks_lib.agents.command_backend import CommandBackend
 from tasks_lib.agents.opencode.backend import OpencodeBackend, find_data
 from tasks_lib.agents.opencode.servers.executable import check_program
-from tasks_lib.agents.opencode.servers.server_interface import Host
+from tasks_lib.agents.opencode.servers.server_interface import ServerSource
 from tasks_lib.agents.opencode.turns.session_adapter import OpencodeSession, SessionLimits, Shared
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.git_program import local_variables
@@ -81,8 +81,8 @@ def make_backend(
     limits = SessionLimits(watch.stall_seconds, watch.tool_seconds, watch.limit_seconds)
     shared = Shared()
 
-    def open_session(spec: SessionSpec, host: Host, agent: str, model: str, system: str) -> Session:
-        return OpencodeSession(spec, host, limits, shared, agent, model, system)
+    def open_session(spec: SessionSpec, servers: ServerSource, agent: str, model: str, system: str) -> Session:
+        return OpencodeSession(spec, servers, limits, shared, agent, model, system)
 
     return OpencodeBackend(
         settings,

@@ -138,10 +138,10 @@ def opening(place: Path) -> Generator[OpencodeHarness]:
 async def find_server(opened: OpenRun) -> psutil.Process:
     """The process of the run's first server, which runs."""
     assert isinstance(opened.run.agents.backend, OpencodeBackend)
-    assert opened.run.agents.backend.host
-    seat = await opened.run.agents.backend.host.sit(0)
-    address = await seat.address()
-    seat.leave()
+    assert opened.run.agents.backend.servers
+    lease = await opened.run.agents.backend.servers.lease(0)
+    address = await lease.address()
+    lease.leave()
     assert address.group
     return psutil.Process(address.group.pid)
 

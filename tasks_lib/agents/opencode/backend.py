@@ -18,18 +18,18 @@ from tasks_lib.agents.opencode.config.config_directory import (
 )
 from tasks_lib.agents.opencode.config.roles import Role, check_role_requirements, list_usable, load_shipped, read_roles
 from tasks_lib.agents.opencode.config.shell_environments import Shells
-from tasks_lib.agents.opencode.config.user_config import Theirs, load_user_config
+from tasks_lib.agents.opencode.config.user_config import UserConfig, load_user_config
 from tasks_lib.agents.opencode.servers.executable import check_program, find_program
 from tasks_lib.agents.opencode.servers.external_server import ExternalServer
 from tasks_lib.agents.opencode.servers.model_catalog import Catalog, check_models, check_reach, read_catalog
-from tasks_lib.agents.opencode.servers.server_interface import Host
+from tasks_lib.agents.opencode.servers.server_interface import ServerSource
 from tasks_lib.agents.opencode.servers.server_pool import ServerPool
 from tasks_lib.agents.opencode.servers.server_process import ServerPlan
 from tasks_lib.errors import AgentError, Fault, InputError
 from tasks_lib.settings.schema import Settings
 
-OpenSession = Callable[[SessionSpec, Host, str, str, str], Session]
-"""Makes a session from its spec, the host, the agent, the model, and the text that replaces a role."""
+OpenSession = Callable[[SessionSpec, ServerSource, str, str, str], Session]
+"""Makes a session from its spec, the servers, the agent, the model, and the text that replaces a role."""
 FALLBACK_AGENT = "build"
 """opencode's own agent that gets a role's text as instructions, on a server that does not have the role."""
 
@@ -82,14 +82,14 @@ class OpencodeBackend:
         self._open_session: OpenSession = open_session
         self._roles: dict[str, Role] = {}
         self._catalog: Catalog | None = None
-        self._theirs: Theirs | None = None
-        self._host: ServerPool | ExternalServer | None = None
+        self._user_config: UserConfig | None = None
+        self._servers: ServerPool | ExternalServer | None = None
         self._preparing: asyncio.Lock = asyncio.Lock()
 
     @property
-    def host(self) -> Host | None:
+    def servers(self) -> ServerSource | None:
         """The owner of the servers, None before `prepare`."""
-        return self._host
+        return self._servers
 
     async def prepare(self, needs: Sequence[Need]) -> None:
         """Make sure that sessions as listed in `needs` can be opened; starts the first server unless it is running.
@@ -97,10 +97,10 @@ class OpencodeBackend:
         Raises InputError with every fault, AgentError if the server cannot be started.
         """
         async with self._preparing:
-            if self._host is None:
-                self._host = await asyncio.to_thread(self._set_up)
+            if self._servers is None:
+                self._servers = await asyncio.to_thread(self._set_up)
             if self._catalog is None or self._check(needs, self._catalog):
-                self._catalog = await self._read_catalog(self._host)
+                self._catalog = await self._read_catalog(self._servers)
             faults = self._check(needs, self._catalog)
             faults += await check_reach(needs, self._name_model, self._catalog, self._environment)
             if faults:
@@ -144,8 +144,8 @@ class OpencodeBackend:
     def _configuration(self) -> Path:
         return self._private / "configuration"
 
-    def _write_configuration(self, theirs: Theirs | None) -> None:
-        """Rewrite the files that servers read for each worktree; before `theirs` is known they allow nothing."""
+    def _write_configuration(self, user_config: UserConfig | None) -> None:
+        """Rewrite the files that servers read for each worktree; before `user_config` is known they allow nothing."""
         settings, environment = self._settings, self._environment
         keys = [name for name in environment if any(fnmatchcase(name, key) for key in settings.agent.keys)]
         scratch = next((environment[name] for name in ("TMPDIR", "TMP", "TEMP") if environment.get(name)), "/tmp")  # noqa: S108 - It is where opencode tells agents to put such files.
@@ -155,41 +155,41 @@ class OpencodeBackend:
             shells=str(self._private / "shells"),
             keep=list_kept(environment, keys),
             scratch=[f"{scratch.rstrip('/')}/opencode/*"],
-            theirs=theirs,
+            user_config=user_config,
         )
         write_configuration(self._configuration, found)
 
     def _permit(self) -> None:
         """Let agents do what neither the run nor the user's own configuration refuses."""
-        self._theirs = load_user_config(self._configuration)
-        self._write_configuration(self._theirs)
+        self._user_config = load_user_config(self._configuration)
+        self._write_configuration(self._user_config)
 
-    async def _read_catalog(self, host: ServerPool | ExternalServer) -> Catalog:
+    async def _read_catalog(self, servers: ServerPool | ExternalServer) -> Catalog:
         probe = self._private / "probe"
         await asyncio.to_thread(probe.mkdir, mode=0o700, exist_ok=True)
-        seat = await host.sit(0)
+        lease = await servers.lease(0)
         try:
-            catalog = await read_catalog(await seat.address(), probe)
+            catalog = await read_catalog(await lease.address(), probe)
         except AgentError as error:
-            if isinstance(host, ExternalServer):
+            if isinstance(servers, ExternalServer):
                 raise InputError([f"coordinator.yaml: agent.url: {error}"]) from error
             raise
         finally:
-            seat.leave()
-        if isinstance(host, ServerPool) and not catalog.has_plugin:
+            lease.leave()
+        if isinstance(servers, ServerPool) and not catalog.has_plugin:
             raise AgentError(
                 f"opencode did not load the plugin that keeps secrets from shells; {self._log} may say why"
             )
-        if isinstance(host, ServerPool) and self._theirs is None:
+        if isinstance(servers, ServerPool) and self._user_config is None:
             await asyncio.to_thread(self._permit)
         return catalog
 
     def _check(self, needs: Sequence[Need], catalog: Catalog) -> list[Fault | str]:
         known = set(catalog.agents)
-        if isinstance(self._host, ExternalServer):
+        if isinstance(self._servers, ExternalServer):
             known |= set(list_usable(self._roles.values()))
         named = [replace(need, where=self._find_naming(need)) for need in needs]
-        disabled = self._theirs.disabled if self._theirs else ()
+        disabled = self._user_config.disabled if self._user_config else ()
         return [
             *check_role_requirements(needs, known, self._roles, disabled),
             *check_models(named, self._name_model, catalog),
@@ -217,15 +217,15 @@ class OpencodeBackend:
 
     def open(self, spec: SessionSpec) -> Session:
         """Open a session for `spec`; nothing is started before its first prompt."""
-        if self._host is None:
+        if self._servers is None:
             raise AgentError("the opencode backend must be prepared before a session is opened")
         agent, system = spec.role, ""
-        if isinstance(self._host, ExternalServer) and self._catalog and spec.role not in self._catalog.agents:
+        if isinstance(self._servers, ExternalServer) and self._catalog and spec.role not in self._catalog.agents:
             role = self._roles.get(spec.role)
             agent, system = FALLBACK_AGENT, role.text if role else ""
-        return self._open_session(spec, self._host, agent, self._name_model(spec.role, spec.model), system)
+        return self._open_session(spec, self._servers, agent, self._name_model(spec.role, spec.model), system)
 
     async def close(self) -> None:
         """Stop every server that coordinator started; closing it again does nothing."""
-        if self._host:
-            await self._host.close()
+        if self._servers:
+            await self._servers.close()

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import replace
 from pathlib import Path
 
-from tasks_lib.agents.opencode.servers.server_interface import Address, Host, Seat
+from tasks_lib.agents.opencode.servers.server_interface import Address, ServerLease, ServerSource
 
 LOOPBACK = "127.0.0.1"
 BLOCK = 1 << 16
@@ -69,46 +69,46 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.transport.abort()
 
 
-class ProxyHost:
-    """A host whose servers are reached through a proxy."""
+class ProxySource:
+    """Servers that are reached through a proxy."""
 
-    def __init__(self, host: Host, proxy: CuttingProxy) -> None:
-        self._host: Host = host
+    def __init__(self, servers: ServerSource, proxy: CuttingProxy) -> None:
+        self._servers: ServerSource = servers
         self._proxy: CuttingProxy = proxy
 
-    async def sit(self, number: int | None = None) -> Seat:
-        return _ProxySeat(await self._host.sit(number), self._proxy)
+    async def lease(self, number: int | None = None) -> ServerLease:
+        return _ProxyLease(await self._servers.lease(number), self._proxy)
 
     def write_shell_environment(self, worktree: Path, environment: dict[str, str]) -> None:
-        self._host.write_shell_environment(worktree, environment)
+        self._servers.write_shell_environment(worktree, environment)
 
     @property
     def attach_prefix(self) -> str:
-        return self._host.attach_prefix
+        return self._servers.attach_prefix
 
 
-class _ProxySeat:
-    def __init__(self, seat: Seat, proxy: CuttingProxy) -> None:
-        self._seat: Seat = seat
+class _ProxyLease:
+    def __init__(self, lease: ServerLease, proxy: CuttingProxy) -> None:
+        self._lease: ServerLease = lease
         self._proxy: CuttingProxy = proxy
 
     @property
     def number(self) -> int:
-        return self._seat.number
+        return self._lease.number
 
     async def address(self) -> Address:
-        found = await self._seat.address()
+        found = await self._lease.address()
         self._proxy.port = int(found.url.rpartition(":")[2])
         return replace(found, url=self._proxy.url)
 
     async def wait_until_dead(self, generation: int) -> None:
-        await self._seat.wait_until_dead(generation)
+        await self._lease.wait_until_dead(generation)
 
     def boot(self) -> AbstractAsyncContextManager[None]:
-        return self._seat.boot()
+        return self._lease.boot()
 
     def leave(self) -> None:
-        self._seat.leave()
+        self._lease.leave()
 
 
 @asynccontextmanager

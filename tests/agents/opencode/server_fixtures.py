@@ -14,7 +14,7 @@ from opencode_scripts import find_opencode, provider_config, scripted
 from tasks_lib.agents.backend import Session, SessionSpec
 from tasks_lib.agents.opencode.backend import OpencodeBackend
 from tasks_lib.agents.opencode.config.config_directory import write_configuration, write_stub
-from tasks_lib.agents.opencode.servers.server_interface import Address, Host
+from tasks_lib.agents.opencode.servers.server_interface import Address, ServerSource
 from tasks_lib.agents.opencode.servers.server_process import ServerPlan, connect
 from tasks_lib.settings.schema import Settings
 
@@ -80,7 +80,7 @@ def make_worktree(directory: Path, name: str = "worktree") -> Path:
 class Opened:
     """Records what a backend would open, in place of a session."""
 
-    def __init__(self, spec: SessionSpec, host: Host, agent: str, model: str, system: str) -> None:
+    def __init__(self, spec: SessionSpec, servers: ServerSource, agent: str, model: str, system: str) -> None:
         self.spec: SessionSpec = spec
         self.agent: str = agent
         self.model: str = model
@@ -94,8 +94,8 @@ def make_spec(directory: Path, role: str, model: str = "") -> SessionSpec:
     )  # fmt: skip
 
 
-def open_nothing(spec: SessionSpec, host: Host, agent: str, model: str, system: str) -> Session:
-    return Opened(spec, host, agent, model, system)  # type: ignore[return-value]
+def open_nothing(spec: SessionSpec, servers: ServerSource, agent: str, model: str, system: str) -> Session:
+    return Opened(spec, servers, agent, model, system)  # type: ignore[return-value]
 
 
 def make_backend(

@@ -19,7 +19,7 @@ from tasks_lib.agents.backend import SessionSpec, SessionView, TurnEnd, TurnSpec
 from tasks_lib.agents.opencode.config.config_directory import make_configuration, write_configuration
 from tasks_lib.agents.opencode.config.roles import Role
 from tasks_lib.agents.opencode.config.shell_environments import Shells
-from tasks_lib.agents.opencode.servers.server_interface import Host
+from tasks_lib.agents.opencode.servers.server_interface import ServerSource
 from tasks_lib.agents.opencode.servers.server_pool import ServerPool
 from tasks_lib.agents.opencode.servers.server_process import ServerPlan
 from tasks_lib.agents.opencode.turns.session_adapter import OpencodeSession, SessionLimits, Shared
@@ -101,10 +101,10 @@ class Opened:
 class SessionFixture:
     """Servers of one test module."""
 
-    def __init__(self, directory: Path, model: ModelServer, host: Host) -> None:
+    def __init__(self, directory: Path, model: ModelServer, servers: ServerSource) -> None:
         self.directory: Path = directory
         self.model: ModelServer = model
-        self.host: Host = host
+        self.servers: ServerSource = servers
         self.shared: Shared = Shared()
         self._opened: list[Opened] = []
 
@@ -112,7 +112,7 @@ class SessionFixture:
         self,
         *,
         limits: SessionLimits = STEADY,
-        host: Host | None = None,
+        servers: ServerSource | None = None,
         shared: Shared | None = None,
         agent: str = ROLE,
         model: str = MODEL,
@@ -139,7 +139,7 @@ class SessionFixture:
             on_conversation=conversations.append,
         )
         spec = replace(spec, **changes)
-        session = OpencodeSession(spec, host or self.host, limits, shared or self.shared, agent, model)
+        session = OpencodeSession(spec, servers or self.servers, limits, shared or self.shared, agent, model)
         opened = Opened(session, spec, watcher, conversations)
         self._opened.append(opened)
         return opened
@@ -150,11 +150,11 @@ class SessionFixture:
 
     async def kill_server(self) -> None:
         """Kill the server, as the system does when memory runs out."""
-        seat = await self.host.sit(0)
-        address = await seat.address()
+        lease = await self.servers.lease(0)
+        address = await lease.address()
         assert address.group is not None
         os.kill(address.group.pid, signal.SIGKILL)
-        seat.leave()
+        lease.leave()
 
     async def close(self) -> None:
         opened, self._opened = self._opened, []
@@ -174,7 +174,9 @@ def make_worktree(directory: Path) -> Path:
 
 
 @asynccontextmanager
-async def open_lab(directory: Path, *, seats: int = 25, decide: Decide | None = None) -> AsyncGenerator[SessionFixture]:
+async def open_lab(
+    directory: Path, *, sessions_per_server: int = 25, decide: Decide | None = None
+) -> AsyncGenerator[SessionFixture]:
     """A lab whose servers are started by its first session and stopped at the end; `decide` as `ModelServer` has it."""
     program = find_opencode()
     give_short_catalog(directory)
@@ -196,13 +198,15 @@ async def open_lab(directory: Path, *, seats: int = 25, decide: Decide | None = 
         environment = {"PATH": os.environ["PATH"], "HOME": str(directory), "LANG": "C.UTF-8"}
         log = directory / "server.log"
         plan = ServerPlan((str(program),), environment, directory / "data", directory / "configuration", log, 5.0)
-        fleet = ServerPool(plan, shells, directory / "password", "a password of the test", seats=seats)
-        lab = SessionFixture(directory, model, fleet)
+        pool = ServerPool(
+            plan, shells, directory / "password", "a password of the test", sessions_per_server=sessions_per_server
+        )
+        lab = SessionFixture(directory, model, pool)
         try:
             yield lab
         finally:
             await lab.close()
-            await fleet.close()
+            await pool.close()
     shutil.rmtree(directory, ignore_errors=True)
 
 

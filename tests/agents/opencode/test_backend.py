@@ -80,8 +80,8 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Hous
         backend = make_backend(directory, agent, {"MY_KEY": "sk-secret", **switches}, ROLES)
         try:
             await backend.prepare([Need("implementation-specialist"), Need("tight"), Need("loose/one")])
-            assert backend.host
-            address = await (await backend.host.sit()).address()
+            assert backend.servers
+            address = await (await backend.servers.lease()).address()
             yield House(backend, address, worktree, directory)
         finally:
             await backend.close()
@@ -220,9 +220,9 @@ async def test_a_server_of_the_users_is_used_and_left_running(house: House, tmp_
     assert (session.agent, session.model, session.system) == ("build", "mine/u1", "You are only here.")
     session = backend.open(make_spec(tmp_path, "implementation-specialist"))
     assert (session.agent, session.model, session.system) == ("implementation-specialist", "scripted/m1", "")
-    assert backend.host
-    seat = await backend.host.sit()
-    assert (await seat.address()).group is None
+    assert backend.servers
+    lease = await backend.servers.lease()
+    assert (await lease.address()).group is None
     await backend.close()
     assert (await ask(house, "/global/health"))["healthy"]
 

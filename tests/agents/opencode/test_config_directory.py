@@ -14,15 +14,15 @@ from tasks_lib.agents.opencode.config.config_directory import (
     write_configuration,
 )
 from tasks_lib.agents.opencode.config.roles import load_shipped, read_roles
-from tasks_lib.agents.opencode.config.user_config import SEEN, Theirs, find_sources, read_user_config
+from tasks_lib.agents.opencode.config.user_config import SEEN, UserConfig, find_sources, read_user_config
 from tasks_lib.settings.schema import Settings
 
 
-def configure(theirs: Theirs | None = NOTHING, **agent: Any) -> dict[str, str]:
+def configure(user_config: UserConfig | None = NOTHING, **agent: Any) -> dict[str, str]:
     settings = Settings.model_validate({"agent": {"backend": "opencode", **agent}})
     roles = {**load_shipped(), **read_roles({".opencode/agents/a/b.md": "---\npermission: allow\n---\nNested."})}
     return make_configuration(
-        settings, roles, shells="/private/shells", keep=["PATH"], scratch=["/tmp/opencode/*"], theirs=theirs
+        settings, roles, shells="/private/shells", keep=["PATH"], scratch=["/tmp/opencode/*"], user_config=user_config
     )
 
 
@@ -79,16 +79,16 @@ def test_roles_are_files_whose_permissions_are_narrowed() -> None:
 
 
 def test_before_a_persons_own_configuration_is_known_nothing_is_allowed() -> None:
-    plan = json.loads(configure(theirs=None)[PLAN])
+    plan = json.loads(configure(user_config=None)[PLAN])
     assert plan["seen"] == SEEN
     assert not {"permission", "agents"} & plan.keys()
 
 
 def test_agents_of_a_persons_own_are_bound_by_the_policy_too() -> None:
-    theirs = read_user_config(
+    user_config = read_user_config(
         {"permission": {"bash": {"touch *": "deny"}}, "agents": {"scout": {"permission": {"bash": "allow"}}}}
     )
-    plan = json.loads(configure(permission={"bash": {"rm *": "deny"}}, theirs=theirs)[PLAN])
+    plan = json.loads(configure(permission={"bash": {"rm *": "deny"}}, user_config=user_config)[PLAN])
     assert plan["agents"]["scout"]["bash"] == {"*": "allow", "rm *": "deny"}
     assert plan["permission"]["bash"] == {"touch *": "deny", "rm *": "deny"}
     assert plan["agents"]["a/b"]["bash"] == {"*": "allow", "touch *": "deny", "rm *": "deny"}
@@ -131,8 +131,8 @@ def test_directory_of_theirs_gives_way_and_its_main_file_counts(tmp_path: Path) 
 
 
 def test_refusal_whose_place_javascript_would_change_is_widened() -> None:
-    theirs = read_user_config({"permission": {"bash": {"*": "allow", "7": "deny", "8": "allow"}, "9": "deny"}})
-    assert [tuple(rule) for rule in theirs.permission] == [
+    user_config = read_user_config({"permission": {"bash": {"*": "allow", "7": "deny", "8": "allow"}, "9": "deny"}})
+    assert [tuple(rule) for rule in user_config.permission] == [
         ("bash", "*", "allow"),
         ("bash", "7*", "deny"),
         ("9*", "*", "deny"),

@@ -11,7 +11,7 @@ import pytest
 from tasks_lib.agents.json_values import Json
 from tasks_lib.agents.opencode.api.client import Client
 from tasks_lib.agents.opencode.api.error_classification import is_rate_limit
-from tasks_lib.agents.opencode.api.event_stream import EventStreams, Subscription, Wire
+from tasks_lib.agents.opencode.api.event_stream import SharedConnection, SharedConnections, Subscription
 from tasks_lib.agents.opencode.api.event_translation import read_spent, translate
 from tasks_lib.agents.opencode.api.server_http import Unreachable, read_line
 from tasks_lib.agents.opencode.servers.server_interface import Address
@@ -181,10 +181,10 @@ class Line(Client):
         raise Unreachable("cut")
 
 
-def make_wire(line: Line) -> Wire:
-    wire = Wire(ADDRESS)
-    wire.client = line
-    return wire
+def make_connection(line: Line) -> SharedConnection:
+    connection = SharedConnection(ADDRESS)
+    connection.client = line
+    return connection
 
 
 async def hear(subscription: Subscription) -> list[Event]:
@@ -198,8 +198,8 @@ def idle(session: str) -> Json:
 
 async def test_each_session_hears_of_itself_and_its_children() -> None:
     line = Line()
-    wire = make_wire(line)
-    one, other = wire.subscribe("a", ""), wire.subscribe("b", "")
+    connection = make_connection(line)
+    one, other = connection.subscribe("a", ""), connection.subscribe("b", "")
     assert isinstance((await hear(one))[0], ev.Gap)
     assert isinstance((await hear(other))[0], ev.Gap)
     line.feed.put_nowait(
@@ -210,18 +210,18 @@ async def test_each_session_hears_of_itself_and_its_children() -> None:
     line.feed.put_nowait(idle("b"))
     assert [event.session for event in await hear(other)] == ["b"]
     assert [type(event) for event in one.take()] == [ev.ChildOpened, ev.Idle]
-    wire.leave(one)
+    connection.leave(one)
     line.feed.put_nowait(idle("c"))
     line.feed.put_nowait(idle("b"))
     assert await hear(other)
     assert one.take() == []
-    await wire.close()
+    await connection.close()
 
 
 async def test_a_stream_that_breaks_is_taken_up_and_everybody_looks() -> None:
     line = Line()
-    wire = make_wire(line)
-    one = wire.subscribe("a", "")
+    connection = make_connection(line)
+    one = connection.subscribe("a", "")
     await hear(one)
     line.feed.put_nowait(None)
     line.feed.put_nowait(idle("a"))
@@ -229,18 +229,18 @@ async def test_a_stream_that_breaks_is_taken_up_and_everybody_looks() -> None:
     while not any(isinstance(event, ev.Idle) for event in heard):
         heard += await hear(one)
     assert isinstance(heard[0], ev.Gap)
-    await wire.close()
+    await connection.close()
 
 
-async def test_a_wire_is_closed_when_nobody_holds_it() -> None:
-    wires = EventStreams()
-    one, other = wires.hold(ADDRESS), wires.hold(ADDRESS)
+async def test_a_connection_is_closed_when_nobody_holds_it() -> None:
+    connections = SharedConnections()
+    one, other = connections.hold(ADDRESS), connections.hold(ADDRESS)
     assert one is other
-    await wires.release(one)
-    assert wires.hold(ADDRESS) is one
-    await wires.release(one)
-    await wires.release(one)
-    assert wires.hold(ADDRESS) is not one
+    await connections.release(one)
+    assert connections.hold(ADDRESS) is one
+    await connections.release(one)
+    await connections.release(one)
+    assert connections.hold(ADDRESS) is not one
 
 
 async def test_of_a_text_that_grows_one_event_is_kept() -> None:

@@ -18,7 +18,7 @@ from tasks_lib.agents.opencode.config.permissions import (
     narrow,
     to_section,
 )
-from tasks_lib.agents.opencode.config.user_config import Theirs, combine_agent, combine_general
+from tasks_lib.agents.opencode.config.user_config import UserConfig, combine_agent, combine_general
 
 PERMISSIONS = ("bash", "edit", "read", "external_directory", "webfetch", "*", "ba*", "e?it", "external_*")
 PATTERNS = ("*", "git *", "git push*", "*.env", "docs/*", "/tmp/*", "?", "rm *", "*push")
@@ -161,7 +161,7 @@ def test_allowing_by_name_holds_where_both_refuse_the_rest() -> None:
 @given(section, section, section)
 def test_nothing_that_one_of_three_refuses_becomes_allowed(wanted: Any, asked: Any, own: Any) -> None:
     policy, role, theirs = make_policy(wanted), flatten(asked), flatten(own)
-    general = flatten(to_section(combine_general(policy, Theirs(theirs))))
+    general = flatten(to_section(combine_general(policy, UserConfig(theirs))))
     both = (*general, *flatten(to_section(combine_agent(policy, role, theirs))))
     for permission in NAMED:
         for subject in SUBJECTS:

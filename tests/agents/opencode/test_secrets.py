@@ -31,7 +31,7 @@ ROLES = {".opencode/agents/helper.md": "---\nmode: subagent\n---\nHelp."}
 
 @dataclass(frozen=True)
 class House:
-    fleet: ServerPool
+    pool: ServerPool
     address: Address
     directory: Path
 
@@ -42,7 +42,7 @@ class House:
     def make_worktree(self, name: str, **environment: str) -> Path:
         """Make a worktree in which shells have exactly `environment`, and a PATH."""
         worktree = make_worktree(self.directory, name)
-        self.fleet.write_shell_environment(worktree, {"PATH": os.environ["PATH"], **environment})
+        self.pool.write_shell_environment(worktree, {"PATH": os.environ["PATH"], **environment})
         return worktree
 
 
@@ -56,8 +56,8 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Hous
         backend = make_backend(directory, with_model(model.url, keys=["MY_*"]), {"MY_KEY": KEY}, ROLES)
         try:
             await backend.prepare([Need("implementation-specialist")])
-            assert isinstance(backend.host, ServerPool)
-            yield House(backend.host, await (await backend.host.sit()).address(), directory)
+            assert isinstance(backend.servers, ServerPool)
+            yield House(backend.servers, await (await backend.servers.lease()).address(), directory)
         finally:
             await backend.close()
     assert find_carriers("COORDINATOR_REPOSITORY", str(directory)) == []
@@ -74,7 +74,7 @@ async def test_a_shell_has_the_environment_of_its_session_and_nothing_else(house
 async def test_a_turn_has_variables_of_its_own(house: House) -> None:
     worktree = house.make_worktree("turns", COORDINATOR_TURN="1")
     assert "turn 1" in await run_shell(house.address, worktree, "echo turn $COORDINATOR_TURN")
-    house.fleet.write_shell_environment(worktree, {"PATH": os.environ["PATH"], "COORDINATOR_TURN": "2"})
+    house.pool.write_shell_environment(worktree, {"PATH": os.environ["PATH"], "COORDINATOR_TURN": "2"})
     assert "turn 2" in await run_shell(house.address, worktree, "echo turn $COORDINATOR_TURN")
 
 

@@ -125,20 +125,20 @@ async def test_a_killed_server_takes_its_shells_along_and_comes_back_with_its_co
         backend = make_backend(tmp_path, with_model(model.url))
         try:
             await backend.prepare([Need("implementation-specialist")])
-            assert isinstance(backend.host, ServerPool)
-            seat = await backend.host.sit(0)
-            backend.host.write_shell_environment(
+            assert isinstance(backend.servers, ServerPool)
+            lease = await backend.servers.lease(0)
+            backend.servers.write_shell_environment(
                 worktree, {"PATH": os.environ["PATH"], "COORDINATOR_SESSION": f"s-{tmp_path}"}
             )
-            first = await seat.address()
+            first = await lease.address()
             line = "setsid sleep 1000 > /dev/null 2>&1 & sleep 1000 > /dev/null 2>&1 & echo begun"
             assert "begun" in await run_shell(first, worktree, line)
             assert len(find_carriers("COORDINATOR_SESSION", f"s-{tmp_path}")) == 2
-            death = asyncio.create_task(seat.wait_until_dead(first.generation))
+            death = asyncio.create_task(lease.wait_until_dead(first.generation))
             os.kill(leader_of(first).pid, signal.SIGKILL)
             await death
             assert find_carriers("COORDINATOR_SESSION", f"s-{tmp_path}") == []
-            second, third = await asyncio.gather(seat.address(), seat.address())
+            second, third = await asyncio.gather(lease.address(), lease.address())
             assert second == third
             assert second.generation == first.generation + 1
             assert second.password == first.password

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 import pytest_asyncio
-from disconnecting_proxy import ProxyHost, open_proxy
+from disconnecting_proxy import ProxySource, open_proxy
 from session_fixtures import SessionFixture, bash, open_lab
 
 from tasks_lib.agents.opencode.turns.session_adapter import Shared
@@ -115,7 +115,7 @@ async def test_an_answer_that_is_none_is_an_error(lab: SessionFixture) -> None:
 
 async def test_events_that_were_lost_hold_nothing_up(lab: SessionFixture) -> None:
     async with open_proxy() as proxy:
-        one = lab.open(host=ProxyHost(lab.host, proxy), shared=Shared())
+        one = lab.open(servers=ProxySource(lab.servers, proxy), shared=Shared())
         bell = one.make_bell()
         steps = [bash("echo up > bell; read line < bell; echo $line"), bash("echo two"), {"say": "all of it"}]
         turn = asyncio.create_task(one.do(steps))
@@ -135,7 +135,7 @@ async def test_events_that_were_lost_hold_nothing_up(lab: SessionFixture) -> Non
 async def test_a_turn_without_any_stream_of_events_ends_as_well(lab: SessionFixture) -> None:
     async with open_proxy() as proxy:
         proxy.cut()
-        one = lab.open(host=ProxyHost(lab.host, proxy), shared=Shared())
+        one = lab.open(servers=ProxySource(lab.servers, proxy), shared=Shared())
         end = await one.do([bash("cat /etc/hostname", workdir="/etc"), {"say": "all of it"}])
         assert (end.status, end.answer) == (0, "all of it")
         await one.session.close()

@@ -127,10 +127,10 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Hous
         backend = make_backend(directory, agent, variables, roles)
         try:
             await backend.prepare([Need(ROLE)])
-            assert isinstance(backend.host, ServerPool)
+            assert isinstance(backend.servers, ServerPool)
             worktree = make_worktree(directory)
-            backend.host.write_shell_environment(worktree, {"PATH": "/usr/bin:/bin"})
-            yield House(backend, await (await backend.host.sit()).address(), directory, worktree)
+            backend.servers.write_shell_environment(worktree, {"PATH": "/usr/bin:/bin"})
+            yield House(backend, await (await backend.servers.lease()).address(), directory, worktree)
         finally:
             await backend.close()
     assert find_carriers("COORDINATOR_REPOSITORY", str(directory)) == []

@@ -62,7 +62,7 @@ def _says_the_same(last: Event, event: Event) -> bool:
             return False
 
 
-class Wire:
+class SharedConnection:
     """A server's client, and its event stream while there are subscribers."""
 
     def __init__(self, address: Address) -> None:
@@ -127,30 +127,30 @@ class Wire:
             subscription.push(event)
 
 
-class EventStreams:
-    """The wires of a run, one per server; a wire that is no longer used is closed."""
+class SharedConnections:
+    """The connections of a run, one per server; a connection that is no longer used is closed."""
 
-    def __init__(self, make: Callable[[Address], Wire] = Wire) -> None:
-        self._make: Callable[[Address], Wire] = make
-        self._wires: dict[Address, Wire] = {}
+    def __init__(self, make: Callable[[Address], SharedConnection] = SharedConnection) -> None:
+        self._make: Callable[[Address], SharedConnection] = make
+        self._connections: dict[Address, SharedConnection] = {}
 
-    def hold(self, address: Address) -> Wire:
-        """Return the wire to this start of the server; call `release` when done."""
-        wire = self._wires.get(address) or self._make(address)
-        self._wires[address] = wire
-        wire.holders += 1
-        return wire
+    def hold(self, address: Address) -> SharedConnection:
+        """Return the connection to this start of the server; call `release` when done."""
+        connection = self._connections.get(address) or self._make(address)
+        self._connections[address] = connection
+        connection.holders += 1
+        return connection
 
-    async def release(self, wire: Wire) -> None:
-        wire.holders -= 1
-        if wire.holders == 0:
-            self._wires = {address: one for address, one in self._wires.items() if one is not wire}
-            await wire.close()
+    async def release(self, connection: SharedConnection) -> None:
+        connection.holders -= 1
+        if connection.holders == 0:
+            self._connections = {address: one for address, one in self._connections.items() if one is not connection}
+            await connection.close()
 
 
 class Shared:
     """What all sessions of a run share; nothing of it is left once the last of them is closed."""
 
-    def __init__(self, throttle: Throttle | None = None, wires: EventStreams | None = None) -> None:
+    def __init__(self, throttle: Throttle | None = None, connections: SharedConnections | None = None) -> None:
         self.throttle: Throttle = throttle or Throttle()
-        self.wires: EventStreams = wires or EventStreams()
+        self.connections: SharedConnections = connections or SharedConnections()

@@ -14,7 +14,7 @@ from tasks_lib.agents.json_values import as_object
 from tasks_lib.agents.opencode.config.permissions import find_pattern_fault, flatten, make_policy, to_section
 from tasks_lib.agents.opencode.config.roles import Role
 from tasks_lib.agents.opencode.config.shell_environments import write_private
-from tasks_lib.agents.opencode.config.user_config import CLOSED, SEEN, Theirs, combine_agent, combine_general
+from tasks_lib.agents.opencode.config.user_config import CLOSED, SEEN, UserConfig, combine_agent, combine_general
 from tasks_lib.settings.schema import Settings
 
 PLAN = "coordinator.json"
@@ -23,7 +23,7 @@ FIXED: Mapping[str, Any] = {"autoupdate": False, "share": "disabled", "snapshot"
 USUAL: Mapping[str, Any] = {"lsp": False, "formatter": False}
 """Defaults that `agent.config` may override: language servers and formatters are downloaded, and change files."""
 
-NOTHING = Theirs()
+NOTHING = UserConfig()
 BESIDE = ("disabled_providers", "enabled_providers", "lsp", "formatter")
 """Keys of `agent.config` that are merged with the user's own instead of overriding them: they can refuse something."""
 BESIDE_BELOW: Mapping[str, Sequence[str]] = {"mcp": ("enabled",), "provider": ("blacklist", "whitelist")}
@@ -43,14 +43,14 @@ def make_configuration(
     shells: str,
     keep: Sequence[str],
     scratch: Sequence[str] = (),
-    theirs: Theirs | None = NOTHING,
+    user_config: UserConfig | None = NOTHING,
 ) -> dict[str, str]:
     """Return the files of the directory, path → text.
 
     `shells` is where the environments of shells are, `keep` names the variables that a shell without one may have, and
-    `scratch` are patterns of places outside the worktree that every agent may use. Without `theirs` nothing is allowed,
-    and the user's own configuration is written to `SEEN`. The files never contain secrets: `agent.config` names
-    variables, as `{env:NAME}`.
+    `scratch` are patterns of places outside the worktree that every agent may use. Without `user_config` nothing is
+    allowed, and the user's own configuration is written to `SEEN`. The files never contain secrets: `agent.config`
+    names variables, as `{env:NAME}`.
     """
     plan = {
         "fixed": FIXED,
@@ -59,7 +59,7 @@ def make_configuration(
         "keep": list(keep),
         "always": list(MARKS),
     }
-    found = {"seen": SEEN} if theirs is None else _permit(settings, roles, scratch, theirs)
+    found = {"seen": SEEN} if user_config is None else _permit(settings, roles, scratch, user_config)
     return {
         **STUB,
         "opencode.json": _dump(_configure(settings)),
@@ -69,16 +69,18 @@ def make_configuration(
     }
 
 
-def _permit(settings: Settings, roles: Mapping[str, Role], scratch: Sequence[str], theirs: Theirs) -> dict[str, Any]:
+def _permit(
+    settings: Settings, roles: Mapping[str, Role], scratch: Sequence[str], user_config: UserConfig
+) -> dict[str, Any]:
     """Return the permissions of any agent, and those of each known agent."""
     policy = make_policy(settings.agent.permission, scratch)
-    rules = {name: theirs.rules_of(name) for name in theirs.agents}
+    rules = {name: user_config.rules_of(name) for name in user_config.agents}
     asked = {name: role.permission for name, role in roles.items()}
     agents = {
-        name: to_section(combine_agent(policy, asked.get(name, ()), rules.get(name, theirs.permission)))
+        name: to_section(combine_agent(policy, asked.get(name, ()), rules.get(name, user_config.permission)))
         for name in [*asked, *(name for name in rules if name not in asked)]
     }
-    return {"permission": to_section(combine_general(policy, theirs)), "agents": agents}
+    return {"permission": to_section(combine_general(policy, user_config)), "agents": agents}
 
 
 def take_beside(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

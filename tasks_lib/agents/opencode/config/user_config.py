@@ -29,7 +29,7 @@ The name means the same as `*`, but nothing else uses it, so it hides none of th
 
 
 @dataclass(frozen=True, slots=True)
-class Theirs:
+class UserConfig:
     """A user's own configuration: `permission` for all agents, `agents` by name, and those `disabled`."""
 
     permission: Rules = ()
@@ -56,10 +56,10 @@ def find_sources(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def read_user_config(seen: Mapping[str, Any]) -> Theirs:
+def read_user_config(seen: Mapping[str, Any]) -> UserConfig:
     """Read what the plugin saw: `permission`, and `agents` with `permission` and `disable` of each."""
     agents = {name: as_object(agent) for name, agent in as_object(seen.get("agents")).items()}
-    return Theirs(
+    return UserConfig(
         _read_rules(seen.get("permission")),
         {name: rules for name, agent in agents.items() if (rules := _read_rules(agent.get("permission")))},
         frozenset(name for name, agent in agents.items() if agent.get("disable") is True),
@@ -75,7 +75,7 @@ def _read_rules(section: Any) -> Rules:
     return tuple(one for rule in flatten(said) if rule.permission != CLOSED[0].permission for one in _keep_place(rule))
 
 
-def load_user_config(configuration: Path) -> Theirs:
+def load_user_config(configuration: Path) -> UserConfig:
     """Return what the plugin wrote into the directory `configuration`, and remove the file. Raises AgentError."""
     path = configuration / SEEN
     try:
@@ -94,15 +94,15 @@ def _keep_place(rule: Rule) -> Iterable[Rule]:
     return () if rule.allows else (Rule(words[0], words[1], rule.action),)
 
 
-def combine_general(policy: Rules, theirs: Theirs) -> Rules:
+def combine_general(policy: Rules, user_config: UserConfig) -> Rules:
     """Return the rules for every agent, including the user's and opencode's own."""
     # opencode allows everything by default; an explicit rule would undo what it denies its own agents.
-    said = theirs.permission
+    said = user_config.permission
     while said and said[0].allows and said[0].permission == "*":
         said = said[1:]
     return narrow(policy, said)
 
 
 def combine_agent(policy: Rules, role: Rules, theirs: Rules) -> Rules:
-    """Return the rules for one agent: `role` is what the repository says, `theirs` is from `Theirs.rules_of`."""
+    """Return the rules for one agent: `role` is what the repository says, `theirs` is from `UserConfig.rules_of`."""
     return narrow(policy, narrow(theirs, role))

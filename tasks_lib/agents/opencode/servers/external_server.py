@@ -52,8 +52,8 @@ class ExternalServer:
         self._command: tuple[str, ...] = command
         self._boots: asyncio.Semaphore = asyncio.Semaphore(BOOTS)
 
-    async def sit(self, number: int | None = None) -> ExternalServerLease:
-        """Return a seat; there is only one server."""
+    async def lease(self, number: int | None = None) -> ExternalServerLease:
+        """Return a lease; there is only one server."""
         return ExternalServerLease(self._address, self._boots)
 
     def write_shell_environment(self, worktree: Path, environment: dict[str, str]) -> None:

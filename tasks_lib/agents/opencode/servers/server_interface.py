@@ -26,7 +26,7 @@ class Address:
     username: str = USERNAME
 
 
-class Seat(Protocol):
+class ServerLease(Protocol):
     """A session's place on one server, from its opening until it is closed."""
 
     @property
@@ -50,15 +50,15 @@ class Seat(Protocol):
         ...
 
     def leave(self) -> None:
-        """Release the seat; calling it again does nothing."""
+        """Release the lease; calling it again does nothing."""
         ...
 
 
-class Host(Protocol):
+class ServerSource(Protocol):
     """The owner of a run's servers."""
 
-    async def sit(self, number: int | None = None) -> Seat:
-        """Return a seat on the server `number`, or on any with room. Starts nothing yet."""
+    async def lease(self, number: int | None = None) -> ServerLease:
+        """Return a lease on the server `number`, or on any with room. Starts nothing yet."""
         ...
 
     def write_shell_environment(self, worktree: Path, environment: dict[str, str]) -> None:

@@ -95,31 +95,31 @@ class PooledServerLease:
             yield
 
     def leave(self) -> None:
-        """Release the seat; calling it again does nothing."""
+        """Release the lease; calling it again does nothing."""
         if not self._is_left:
             self._is_left = True
             self._keeper.taken -= 1
 
 
 class ServerPool:
-    """The servers of one run: `seats` sessions on each, and as many servers as needed."""
+    """The servers of one run: `sessions_per_server` on each, and as many servers as needed."""
 
     def __init__(
-        self, plan: ServerPlan, shells: Shells, password_file: Path, password: str, *, seats: int = SESSIONS_PER_SERVER,
-        boots: int = BOOTS, well_seconds: float = HEALTHY_SECONDS,
+        self, plan: ServerPlan, shells: Shells, password_file: Path, password: str, *,
+        sessions_per_server: int = SESSIONS_PER_SERVER, boots: int = BOOTS, well_seconds: float = HEALTHY_SECONDS,
     ) -> None:  # fmt: skip
         self._plan: ServerPlan = plan
         self._shells: Shells = shells
         self._password: str = password
         self._password_file: Path = password_file
-        self._seats: int = seats
+        self._sessions_per_server: int = sessions_per_server
         self._boots: asyncio.Semaphore = asyncio.Semaphore(boots)
         self._well_seconds: float = well_seconds
         self._keepers: dict[int, _PooledServer] = {}
         self._closing: asyncio.Task[None] | None = None
 
-    async def sit(self, number: int | None = None) -> PooledServerLease:
-        """Return a seat on the server `number`, even if full, or on the first with room. Starts nothing."""
+    async def lease(self, number: int | None = None) -> PooledServerLease:
+        """Return a lease on the server `number`, even if full, or on the first with room. Starts nothing."""
         chosen = self._find_room() if number is None else max(number, 0)
         keeper = self._keepers.get(chosen)
         if keeper is None:
@@ -128,7 +128,7 @@ class ServerPool:
 
     def _find_room(self) -> int:
         number = 0
-        while number in self._keepers and self._keepers[number].taken >= self._seats:
+        while number in self._keepers and self._keepers[number].taken >= self._sessions_per_server:
             number += 1
         return number
 

@@ -12,7 +12,7 @@ from tasks_lib.agents.backend import SessionSpec
 from tasks_lib.agents.json_values import Json, as_object
 from tasks_lib.agents.opencode.api.event_stream import Shared, Subscription
 from tasks_lib.agents.opencode.api.server_http import Missing
-from tasks_lib.agents.opencode.servers.server_interface import Host
+from tasks_lib.agents.opencode.servers.server_interface import ServerSource
 from tasks_lib.agents.opencode.turns.server_connection import ServerConnection
 from tasks_lib.agents.opencode.turns.session_snapshot import (
     Before,
@@ -32,15 +32,17 @@ _DEPTH = 8
 
 
 class Conversation:
-    """An opencode session on a server of `host`; it survives a restart of that server.
+    """An opencode session on a server of `servers`; it survives a restart of that server.
 
     `agent` is opencode's role, `model` is `provider/model` or "", `system` is added to its instructions.
     """
 
-    def __init__(self, spec: SessionSpec, host: Host, shared: Shared, *, agent: str, model: str, system: str) -> None:
+    def __init__(
+        self, spec: SessionSpec, servers: ServerSource, shared: Shared, *, agent: str, model: str, system: str
+    ) -> None:
         number, _, self.id = spec.conversation.partition(":")
         wanted = int(number) if number.isdecimal() else None
-        self.server: ServerConnection = ServerConnection(host, shared, wanted, self._note_death, self.ignore)
+        self.server: ServerConnection = ServerConnection(servers, shared, wanted, self._note_death, self.ignore)
         self.model: str = model
         self._spec: SessionSpec = spec
         self._agent: str = agent
@@ -68,7 +70,7 @@ class Conversation:
             self._is_new = True
         self._is_known = True
         if self._spec.on_conversation:
-            self._spec.on_conversation(f"{self.server.seat.number}:{self.id}")
+            self._spec.on_conversation(f"{self.server.lease.number}:{self.id}")
         return was_lost
 
     async def _is_there(self) -> bool:
@@ -82,14 +84,14 @@ class Conversation:
     def listen(self) -> Subscription:
         """Subscribe to the session, and to the death of its server; the same subscription while the server lives."""
         if self._subscription is None:
-            assert self.server.wire is not None
-            self._subscription = self.server.wire.subscribe(self.id, self.model)
+            assert self.server.connection is not None
+            self._subscription = self.server.connection.subscribe(self.id, self.model)
         return self._subscription
 
     def ignore(self) -> None:
         """Unsubscribe: between turns nothing would take the events."""
-        if self.server.wire is not None and self._subscription is not None:
-            self.server.wire.leave(self._subscription)
+        if self.server.connection is not None and self._subscription is not None:
+            self.server.connection.leave(self._subscription)
             self._subscription = None
 
     def _note_death(self) -> None:
@@ -116,9 +118,9 @@ class Conversation:
         """Return the current state of the turn, the events in its messages, and the time of reading."""
         at = time.time()
         tree = await self._read_tree(before)
-        if self.server.wire is not None and self._subscription is not None:
+        if self.server.connection is not None and self._subscription is not None:
             for name in tree.messages:
-                self.server.wire.follow(self._subscription, name)
+                self.server.connection.follow(self._subscription, name)
         snapshot, events = read_snapshot(tree, before, at, self.model)
         return snapshot, events, at
 
@@ -178,7 +180,7 @@ class Conversation:
 
     def attach_command(self) -> str:
         """Return the line that opens the conversation in opencode's own interface; "" if there is none yet."""
-        if self.server.wire is None or not self.id:
+        if self.server.connection is None or not self.id:
             return ""
         words = ("attach", self.server.client.address.url, "--session", self.id, "--dir", str(self._directory))
         return f"{self.server.attach_prefix} {shlex.join(words)}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks_lib.agents.backend import SessionSpec, TurnEnd, TurnSpec
 from tasks_lib.agents.opencode.api.event_stream import Shared
-from tasks_lib.agents.opencode.servers.server_interface import Host
+from tasks_lib.agents.opencode.servers.server_interface import ServerSource
 from tasks_lib.agents.opencode.turns.conversation import Conversation
 from tasks_lib.agents.opencode.turns.transcript import Transcript
 from tasks_lib.agents.opencode.turns.turn_runner import SessionLimits, Turn
@@ -22,7 +22,7 @@ CLOSE_SECONDS = 60.0
 
 
 class OpencodeSession:
-    """A session with the role `agent`, on a server of `host`; `shared` is one object for the whole run.
+    """A session with the role `agent`, on a server of `servers`; `shared` is one object for the whole run.
 
     `model` is `provider/model`, or "" for the specification's, then the role's. `system` is added to the role's
     instructions, for a role that the server does not have.
@@ -31,7 +31,7 @@ class OpencodeSession:
     def __init__(
         self,
         spec: SessionSpec,
-        host: Host,
+        servers: ServerSource,
         limits: SessionLimits,
         shared: Shared,
         agent: str,
@@ -39,11 +39,11 @@ class OpencodeSession:
         system: str = "",
     ) -> None:
         self._spec: SessionSpec = spec
-        self._host: Host = host
+        self._servers: ServerSource = servers
         self._limits: SessionLimits = limits
         self._shared: Shared = shared
         self._talk: Conversation = Conversation(
-            spec, host, shared, agent=agent, model=model or spec.model, system=system
+            spec, servers, shared, agent=agent, model=model or spec.model, system=system
         )
         self._transcript: Transcript = Transcript(spec.log)
         self._turn: Turn | None = None
@@ -56,7 +56,7 @@ class OpencodeSession:
         On a limit, an error or cancellation, the turn is aborted, and everything that its tools started is ended.
         """
         spec = self._spec
-        self._host.write_shell_environment(spec.cwd, {**spec.environment, **name_turn(spec, turn)})
+        self._servers.write_shell_environment(spec.cwd, {**spec.environment, **name_turn(spec, turn)})
         self._transcript.begin_turn()
         self._transcript.say(f"prompt (attempt {turn.attempt}, turn {turn.turn})", text, time.time())
         self._is_used = True
@@ -80,7 +80,7 @@ class OpencodeSession:
         return self._talk.attach_command()
 
     async def close(self) -> None:
-        """Make the server unload the worktree, end what is left, and release the seat; only once."""
+        """Make the server unload the worktree, end what is left, and release the lease; only once."""
         if not self._is_closed:
             self._is_closed = True
             await _finish(self._close())

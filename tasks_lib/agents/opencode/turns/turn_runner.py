@@ -176,7 +176,7 @@ class Turn:
 
     async def _hold_boot(self) -> None:
         if self._talk.needs_boot and not self._boots_until:
-            await self._boot.enter_async_context(self._talk.server.seat.boot())
+            await self._boot.enter_async_context(self._talk.server.lease.boot())
             self._boots_until = time.time() + BOOT_SECONDS
 
     async def _send(self, text: str) -> None:
