@@ -1,0 +1,227 @@
+"""`coordinator deploy` with a real server: runs by a worker elsewhere, schedules, and what people change in Prefect."""
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from e2e.conftest import Coordinator, ask_until
+from e2e.installed_wheel import TOP, Installed, install
+from e2e.test_interrupt import status_of, wait_for_end
+from e2e.test_whole_runs import make_flat
+from generated_graphs import Made
+
+from flows.prefect_server import Child
+
+pytestmark = pytest.mark.xdist_group("prefect, with deployments")
+DEPLOY_REGISTERED = """
+import asyncio
+from flows.deployments.repositories import deploy_registered
+result = asyncio.run(deploy_registered(""))
+print({one.name: one.action for one in result.applied}, *result.warnings)
+"""
+"""As `coordinator up` makes the deployments of all registered repositories."""
+NIGHTLY = ("--cron", "0 2 * * *", "--timezone", "Europe/Berlin")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    return install(tmp_path_factory.mktemp("elsewhere"))
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    """A repository with one open node, whose agent takes two seconds."""
+    return make_flat(tmp_path, 1)
+
+
+def deploy(coordinator: Coordinator, *arguments: str | Path) -> dict[str, Any]:
+    code, output = coordinator.run("deploy", *arguments, "--json")
+    assert code == 0, output
+    return json.loads(output)
+
+
+def read(coordinator: Coordinator, told: dict[str, Any]) -> dict[str, Any]:
+    """The deployment of the repository, as Prefect has it."""
+    return coordinator.ask(f"deployments/{told['deployments'][0]['id']}")
+
+
+def change(coordinator: Coordinator, path: str, body: dict[str, Any]) -> None:
+    """Change something as Prefect's UI does."""
+    httpx.patch(f"{coordinator.api}/{path}", json=body, timeout=60).raise_for_status()
+
+
+def delete(coordinator: Coordinator, told: dict[str, Any]) -> None:
+    """Delete the deployment of the repository as Prefect's UI does; the server is shared with other tests."""
+    httpx.delete(f"{coordinator.api}/deployments/{told['deployments'][0]['id']}", timeout=60).raise_for_status()
+
+
+@contextmanager
+def working(command: str, installed: Installed) -> Generator[None]:
+    """Run a worker in a shell that knows nothing but `command`."""
+    process = subprocess.Popen(
+        ["sh", "-c", f"exec env {command}"],
+        cwd=installed.place / "home", env=installed.environment({"PREFECT_WORKER_QUERY_SECONDS": "1"}),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+
+
+def test_a_worker_elsewhere_runs_what_an_installed_coordinator_deployed(
+    server: Child, installed: Installed, made: Made
+) -> None:
+    (installed.data / "prefect").symlink_to(find_home(server))  # Its own server, as `coordinator up` leaves it.
+    done = installed.run("coordinator", "deploy", made.repository, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    coordinator = Coordinator(installed.data, f"{told['server']}/api")
+    deployment = read(coordinator, told)
+    assert str(TOP) not in json.dumps(deployment)
+    assert str(installed.place) not in json.dumps(deployment)
+    create = f"deployments/{deployment['id']}/create_flow_run"
+    runs = [str(coordinator.ask(create, {})["id"]) for _ in range(2)]
+
+    (command,) = [line.partition("Start one: ")[2] for line in told["warnings"] if "No worker is online" in line]
+    assert str(installed.bin / "prefect") in shlex.split(command)
+    with working(command, installed):
+        states = [wait_for_end(coordinator, run) for run in runs]
+        assert installed.run("coordinator", "deploy", made.repository).stdout.count("No worker is online") == 0
+
+    assert sorted(state["type"] for state in states) == ["CANCELLED", "COMPLETED"], states
+    (cancelled,) = [state for state in states if state["type"] == "CANCELLED"]
+    assert cancelled["message"] == "Deployment concurrency limit reached."
+    assert status_of(made, "flat-0") == "completed"
+    delete(coordinator, told)
+
+
+def find_home(server: Child) -> Path:
+    process = server.process()
+    assert process
+    return Path(process.environ()["PREFECT_HOME"])
+
+
+def test_a_schedule_is_seen_in_prefect_and_stays_paused_when_it_is_changed(
+    coordinator: Coordinator, made: Made
+) -> None:
+    told = deploy(coordinator, made.repository, *NIGHTLY)
+    (schedule,) = read(coordinator, told)["schedules"]
+    assert schedule["schedule"] | {"day_or": True} == {"cron": "0 2 * * *", "timezone": "Europe/Berlin", "day_or": True}
+    deployment = told["deployments"][0]["id"]
+    due = {"deployments": {"id": {"any_": [deployment]}}, "limit": 5}
+    ask_until(lambda: coordinator.ask("flow_runs/filter", due), lambda runs: bool(runs) and runs[0]["auto_scheduled"])
+
+    theirs = {"schedule": {"cron": "0 12 * * *", "timezone": "UTC"}, "active": True}
+    httpx.post(f"{coordinator.api}/deployments/{deployment}/schedules", json=[theirs], timeout=60).raise_for_status()
+    change(coordinator, f"deployments/{deployment}/schedules/{schedule['id']}", {"active": False})
+    told = deploy(coordinator, made.repository, "--cron", "30 3 * * *")
+
+    found = {one["slug"]: (one["schedule"]["cron"], one["active"]) for one in read(coordinator, told)["schedules"]}
+    assert found == {"coordinator": ("30 3 * * *", False), None: ("0 12 * * *", True)}
+    assert {one["when"]: one["is_active"] for one in told["deployments"][0]["schedules"]} == {
+        "30 3 * * * (UTC)": False,
+        "0 12 * * * (UTC)": True,
+    }
+    assert deploy(coordinator, made.repository)["deployments"][0]["action"] == "unchanged"
+    delete(coordinator, told)
+
+
+def test_what_a_person_changed_in_prefect_is_kept_and_named(coordinator: Coordinator, made: Made) -> None:
+    told = deploy(coordinator, made.repository)
+    before = read(coordinator, told)
+    options = {**before["parameters"]["options"], "max_sessions": 3, "only": ["flat-0"]}
+    changes = {
+        "description": "Ask Ada.",
+        "tags": ["team-a"],
+        "parameters": {"options": options},
+        "concurrency_limit": 2,
+    }
+    change(coordinator, f"deployments/{before['id']}", {**changes, "paused": True})
+
+    code, output = coordinator.run("deploy", made.repository, "--max-sessions", "5")
+
+    assert code == 0, output
+    assert "kept as changed in Prefect: concurrency_limit, description, only, tags" in output
+    assert f"{told['deployments'][0]['name']} is paused" in output
+    after = read(coordinator, told)
+    assert (after["description"], after["tags"], after["paused"]) == ("Ask Ada.", ["team-a"], True)
+    assert after["global_concurrency_limit"]["limit"] == 2
+    assert after["parameters"]["options"] == {**options, "max_sessions": 5}
+    assert after["id"] == before["id"]
+    delete(coordinator, told)
+
+
+def test_a_removed_deployment_is_made_again_by_deploy_only(coordinator: Coordinator, made: Made) -> None:
+    told = deploy(coordinator, made.repository)
+    name = told["deployments"][0]["name"]
+    delete(coordinator, told)
+    asked = subprocess.run(
+        [sys.executable, "-c", DEPLOY_REGISTERED],
+        env=coordinator.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert f"'{name}': 'missing'" in asked
+    assert f"{name} was removed, so it is not made. To make it: " in asked
+    assert f"deploy {made.repository}" in asked
+    assert deploy(coordinator, made.repository)["deployments"][0]["action"] == "created"
+    assert [one["action"] for one in deploy(coordinator, "--remove", made.repository)["deployments"]] == ["removed"]
+    code, output = coordinator.run("deploy", "--remove", made.repository)
+    assert (code, "There are no deployments of" in output) == (0, True)
+
+
+def test_the_form_for_all_offers_every_registered_repository_and_refuses_others(
+    coordinator: Coordinator, tmp_path: Path
+) -> None:
+    for place in (places := [tmp_path / "one", tmp_path / "two"]):
+        place.mkdir()
+    repositories = [make_flat(place, 1).repository for place in places]
+    told = [deploy(coordinator, repository) for repository in repositories]
+    names = [one["deployments"][0]["name"] for one in told]
+    form = coordinator.ask("deployments/name/run-graph/run-graph")
+    offered = form["parameter_openapi_schema"]["definitions"]["RunOptions"]["properties"]["repository"]["enum"]
+    assert {name.partition("/")[2] for name in names} <= set(offered)
+    create = f"{coordinator.api}/deployments/{form['id']}/create_flow_run"
+
+    def start(repository: str) -> httpx.Response:
+        options: dict[str, Any] = {"repository": repository, "only": [], "max_sessions": None, "dry_run": True}
+        return httpx.post(create, json={"parameters": {"options": options}}, timeout=60)
+
+    assert [start(other).status_code for other in ("/etc", "nobody's", str(repositories[0]))] == [409] * 3
+    accepted = start(names[0].partition("/")[2])
+    assert accepted.status_code == 201
+    httpx.delete(f"{coordinator.api}/flow_runs/{accepted.json()['id']}", timeout=60).raise_for_status()
+    for one in told:
+        delete(coordinator, one)
+
+
+def test_a_pool_that_cannot_be_used_is_said_with_the_fix(coordinator: Coordinator, made: Made) -> None:
+    pool: dict[str, Any] = {"name": "containers", "type": "docker", "base_job_template": {}}
+    coordinator.ask("work_pools/", pool)
+    code, output = coordinator.run("deploy", made.repository, "--pool", "containers")
+    assert (code, "is of type docker" in output, "--pool" in output) == (2, True, True), output
+    code, output = coordinator.run("deploy", made.repository, "--pool", "container")
+    assert (code, "prefect work-pool create container" in output) == (2, True), output
+
+
+def test_without_a_server_all_mistakes_are_said_at_once(made: Made, tmp_path: Path) -> None:
+    coordinator = Coordinator(tmp_path / "data", "")
+    code, output = coordinator.run("deploy", made.repository, "--cron", "0 2 * *", "--timezone", "Mars")
+    assert code == 2
+    assert len(output.splitlines()) == 3, output
+    assert "has 4 fields" in output
+    assert '"Mars" is not a time zone' in output
+    assert "start one with `coordinator up`, or set PREFECT_API_URL" in output
+    code, output = coordinator.run("deploy", made.repository, extra={"PREFECT_API_URL": "http://127.0.0.1:9/api"})
+    assert (code, "no Prefect server at http://127.0.0.1:9/api" in output) == (1, True), output
