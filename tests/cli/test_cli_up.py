@@ -15,7 +15,7 @@ import psutil
 import pytest
 from cli_fixtures import Call, Place, task_text
 
-from flows.cli.commands.prefect_cleanup import SERVER_ENDED
+from flows.prefect_cleanup import SERVER_ENDED
 
 pytestmark = pytest.mark.xdist_group("up")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from history_writer import assert_says
 
-from flows.cli.commands.audit import judge_states, seconds_since_end
+from flows.prefect_audit import judge_states, seconds_since_end
 from tasks_lib.model import OutcomeName
 from tasks_lib.runtime.status_board import NodeView, RunView, now_text
 

@@ -1,28 +1,19 @@
 """`coordinator cleanup`: removes what runs left behind, but never unlanded work, and lists saved states."""
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from flows.cli.commands.kept_states import describe_kept
-from flows.cli.commands.prefect_cleanup import settle
 from flows.cli.display.output import print_json, say
-from flows.data_directory import data_dir, name_program
-from tasks_lib.cleanup.moved_repository import adopt_new_location, find_move, remember_place, require_disk
-from tasks_lib.cleanup.plan import CleanupPlan, Scope, Stage, apply, find_leftovers
+from flows.data_directory import name_program
+from flows.repository_cleanup import CleanupResult, apply_cleanup, plan_cleanup
 from tasks_lib.errors import BusyError, InputError
-from tasks_lib.git.kept.snapshots import KEPT_REFS, Kept, list_kept
-from tasks_lib.git.repository_lock import RunLock, read_holder
-from tasks_lib.git.session_record import Record
-from tasks_lib.git.worktrees.lifecycle import Worktrees
-from tasks_lib.git.worktrees.relinking import Relocation
+from tasks_lib.git.kept.snapshots import KEPT_REFS, Kept
+from tasks_lib.git.repository_lock import read_holder
 from tasks_lib.project.loading import Project, load_project
 from tasks_lib.reporting.run_report import ExitCode
-
-RUN_NAME = "cleanup"
 
 
 def check_options(*, restore: str, to: str, is_prune: bool, older_than: float | None, is_dry_run: bool) -> None:
@@ -41,15 +32,6 @@ def check_options(*, restore: str, to: str, is_prune: bool, older_than: float | 
         raise InputError(faults)
 
 
-@dataclass(frozen=True, slots=True)
-class CleanupResult:
-    """`lines` say what was done, or would be; `open` are the worktrees that stay, `kept` is from after the cleanup."""
-
-    lines: tuple[str, ...]
-    open: tuple[tuple[Path, Record], ...]
-    kept: tuple[Kept, ...]
-
-
 def clean_up(path: Path, *, is_dry_run: bool, as_json: bool, console: Console) -> ExitCode:
     """Clean up the repository and print what was done. Raises BusyError during a run, InputError for faults."""
     project = load_project(path)
@@ -62,48 +44,6 @@ def clean_up(path: Path, *, is_dry_run: bool, as_json: bool, console: Console) -
     else:
         print_cleanup(found, project, console, is_dry_run=is_dry_run)
     return ExitCode.COMPLETED
-
-
-def apply_cleanup(project: Project) -> CleanupResult:
-    """Clean up, stage by stage: what one does can leave more for the next."""
-    repository, lines = project.repository, list[str]()
-    repository.prepare()
-    with RunLock(repository.state_dir, RUN_NAME) as held:
-        relocation, moved = adopt_new_location(repository, held)
-        remember_place(repository)
-        require_disk(repository)
-        lines += moved
-        scope = make_scope(project, relocation)
-        worktrees = Worktrees(repository, pool_size=0, say=lines.append)
-
-        def do(stage: Stage) -> CleanupPlan:
-            plan = find_leftovers(scope, stage)
-            lines.extend(done.line for done in asyncio.run(apply(plan, held, worktrees, RUN_NAME)))
-            return plan
-
-        do(Stage.PROCESSES)
-        lines += settle(repository.common_dir, relocation.former if relocation and not relocation.is_copy else None)
-        do(Stage.REPOSITORY)
-        still_open = do(Stage.NODES).nodes.open
-        worktrees.close()
-        do(Stage.QUEUE)
-    return CleanupResult(tuple(lines), still_open, tuple(list_kept(repository)))
-
-
-def plan_cleanup(project: Project) -> CleanupResult:
-    """Report what `apply_cleanup` would do, without changing anything."""
-    moved = find_move(project.repository)
-    plan = find_leftovers(make_scope(project, moved))
-    lines = [f"worktrees would be linked to this directory; the repository was at {moved.former}"] if moved else []
-    lines += [*(leftover.describe_plan() for leftover in plan.list()), *plan.repository.notices]
-    return CleanupResult(tuple(lines), plan.nodes.open, tuple(list_kept(project.repository)))
-
-
-def make_scope(project: Project, relocation: Relocation | None) -> Scope:
-    """What is cleaned up of a project."""
-    branches = tuple(project.name_branches().values())
-    head = project.open_head()
-    return Scope(project.repository, project.settings, head, project.graph, branches, data_dir(), relocation)
 
 
 def print_cleanup(found: CleanupResult, project: Project, console: Console, *, is_dry_run: bool) -> None:

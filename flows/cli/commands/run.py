@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from rich.console import Console
 
-from flows.cli.commands.prefect_cleanup import settle
 from flows.cli.display.output import count, say
 from flows.cli.display.terminal_run import Stage
 from flows.data_directory import register
 from flows.prefect_api import ask
+from flows.prefect_cleanup import settle
 from flows.prefect_server import Server, serve
 from flows.standard_streams import detach_output
 from flows.termination_signals import ignore_background_stop
