@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flows.cli.commands.request_sender import send_and_print
-from flows.request_messages import RequestKind, UserRequest
+from flows.cli.display.request_answers import print_answers
+from flows.node_requests import abort_nodes, stop_run
 from tasks_lib.errors import InputError
 from tasks_lib.reporting.run_report import ExitCode
 
@@ -20,5 +20,5 @@ def abort(path: Path, nodes: Sequence[str], *, is_all: bool, as_json: bool, cons
         raise InputError(["--all stops the whole run; give either nodes or --all, not both"])
     if not is_all and not nodes:
         raise InputError(["name the nodes to abort, or use --all to stop the whole run"])
-    request = UserRequest(RequestKind.STOP) if is_all else UserRequest(RequestKind.ABORT, tuple(nodes))
-    return send_and_print(path, request, as_json=as_json, console=console)
+    sent = stop_run(path) if is_all else abort_nodes(path, nodes)
+    return print_answers(sent, as_json=as_json, console=console)

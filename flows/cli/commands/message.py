@@ -4,19 +4,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flows.cli.commands.request_sender import send_and_print
-from flows.request_messages import MAX_CHARS, RequestKind, UserRequest
-from tasks_lib.errors import InputError
+from flows.cli.display.request_answers import print_answers
+from flows.node_requests import send_message as send
 from tasks_lib.reporting.run_report import ExitCode
 
 
 def send_message(path: Path, node: str, text: str, *, as_json: bool, console: Console) -> ExitCode:
-    """Send `text` to the agent of `node`: during its turn if the backend supports that, else with the next prompt.
-
-    Raises InputError if the text is empty or too long, or if no run is in progress.
-    """
-    if not text.strip():
-        raise InputError(["the message is empty; write it in quotes after the node's id"])
-    if len(text) > MAX_CHARS:
-        raise InputError([f"the message is longer than {MAX_CHARS} characters; put it in a file and send its path"])
-    return send_and_print(path, UserRequest(RequestKind.MESSAGE, (node,), text), as_json=as_json, console=console)
+    """Send `text` to the agent of `node`, and print the answer. Raises InputError as `node_requests.send_message`."""
+    return print_answers(send(path, node, text), as_json=as_json, console=console)

@@ -1,21 +1,19 @@
-"""Sends requests to a repository's current run from another terminal, and waits for the answers."""
+"""Sends requests to a repository's current run from another process, and waits for the answers."""
 
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 
 import httpx
-from rich.console import Console
 
-from flows.cli.display.output import print_json, say
 from flows.prefect_api import ask
 from flows.request_messages import (
     ANSWER_SECONDS,
-    KIND_KEY,
     Answer,
+    RequestKind,
     UserRequest,
     answers_key,
     new_key,
@@ -25,13 +23,29 @@ from flows.request_messages import (
 from tasks_lib.errors import InputError, SystemFailure
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import read_holder
-from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.runtime.status_board import VIEW_NAME, RunView, read_view
 
 POLL_SECONDS = 0.1
 START_SECONDS = 10.0
 """How long a starting run may take to record where it can be reached."""
 REQUEST_SECONDS = 10.0
+
+
+class NotReceived(SystemFailure):
+    """The run ended before it received the request, which was withdrawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentRequest:
+    """A request of `kind` that was answered: by the flow run `run`, or without one ("") by this process."""
+
+    kind: RequestKind
+    run: str
+    answers: Sequence[Answer]
+
+    @property
+    def is_done(self) -> bool:
+        return all(answer.is_done for answer in self.answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +81,14 @@ def find_running(path: Path) -> RunningRun:
         time.sleep(POLL_SECONDS)
 
 
-def send_and_print(path: Path, request: UserRequest, *, as_json: bool, console: Console) -> ExitCode:
-    """Send `request` to the repository's current run and print the answers; returns 0 if all succeeded, else 1.
+def send_request(path: Path, request: UserRequest) -> SentRequest:
+    """Send `request` to the current run of the repository that contains `path`, and return the answers.
 
-    Raises InputError if no run is in progress, SystemFailure if there is no answer.
+    Raises InputError if no run is in progress, SystemFailure if there is no answer: NotReceived if the run ended first.
     """
     run = find_running(path)
     with ask(run.api, REQUEST_SECONDS) as client:
-        answers = RequestSender(run, client).send(request)
-    if as_json:
-        print_json({"run": run.flow_run, KIND_KEY: request.kind, "answers": [asdict(answer) for answer in answers]})
-    else:
-        for answer in answers:
-            # Not capitalised: a sentence may begin with an id.
-            say(console, answer.sentence, None if answer.is_done else "red")
-    return ExitCode.COMPLETED if all(answer.is_done for answer in answers) else ExitCode.BLOCKED
+        return SentRequest(request.kind, run.flow_run, RequestSender(run, client).send(request))
 
 
 class RequestSender:
@@ -108,7 +115,7 @@ class RequestSender:
             raise
         if answers is not None:
             return answers
-        raise SystemFailure(self._explain_silence(is_withdrawn=self._withdraw(key)))
+        raise self._explain_silence(is_withdrawn=self._withdraw(key))
 
     def _await_answers(self, key: str) -> Sequence[Answer] | None:
         deadline = time.monotonic() + ANSWER_SECONDS
@@ -128,11 +135,14 @@ class RequestSender:
         """Withdraw the request; returns whether it was still there, and so was not read."""
         return self._ask("DELETE", f"{self._inputs}/{key}") is not None
 
-    def _explain_silence(self, *, is_withdrawn: bool) -> str:
+    def _explain_silence(self, *, is_withdrawn: bool) -> SystemFailure:
         heard = "the request was not read and was withdrawn" if is_withdrawn else "it was read, but not answered"
         if not self._run.is_alive():
-            return f"the run ended in the meantime: {heard}. `coordinator status` shows how it ended"
-        return f"the run did not answer within {ANSWER_SECONDS:.0f} seconds: {heard}. See `coordinator status`"
+            kind = NotReceived if is_withdrawn else SystemFailure
+            return kind(f"the run ended in the meantime: {heard}. `coordinator status` shows how it ended")
+        return SystemFailure(
+            f"the run did not answer within {ANSWER_SECONDS:.0f} seconds: {heard}. See `coordinator status`"
+        )
 
     def _ask(self, method: str, path: str, body: object = None) -> httpx.Response | None:
         """Return the answer, or None for 404; raises SystemFailure for any other error."""
