@@ -17,6 +17,7 @@ from typing import Protocol, cast
 
 from tasks_lib.errors import BusyError, InputError
 
+_RECORD_BYTES = 4096
 _TRIES = 10
 _PAUSE_SECONDS = 0.02
 """A process that only queries the holder takes the lock for microseconds, so only several refusals mean it is busy."""
@@ -61,11 +62,16 @@ class RunLock:
     It is a `flock`, so the kernel releases it when its holder dies. The file is never removed, since another process
     may be waiting on it; its content describes the holder. Entering raises BusyError while another process holds it,
     and InputError if the file cannot be used.
+
+    With `keeps_record`, for a command that does not clean up after a dead holder, the description of that holder is
+    written back at the end, so that the next run still finds it.
     """
 
-    def __init__(self, state_dir: Path, run: str) -> None:
+    def __init__(self, state_dir: Path, run: str, *, keeps_record: bool = False) -> None:
         self.state_dir: Path = state_dir
         self.run: str = run
+        self._keeps_record = keeps_record
+        self._record: bytes = b""
         self._descriptor: int | None = None
 
     def __enter__(self) -> HeldRunLock:
@@ -73,6 +79,7 @@ class RunLock:
         try:
             _require(descriptor, self.state_dir)
             left, since = _read_content(descriptor), _read_since(descriptor)
+            self._record = os.pread(descriptor, _RECORD_BYTES, 0) if self._keeps_record else b""
             holder = Holder(socket.gethostname(), os.getpid(), self.run, datetime.now(UTC).isoformat())
             os.ftruncate(descriptor, 0)
             content = {**asdict(holder), "since": since}
@@ -89,6 +96,7 @@ class RunLock:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, self._record, 0)
             _release(descriptor)
 
 
@@ -206,7 +214,7 @@ def _release(descriptor: int) -> None:
 
 def _read_words(descriptor: int) -> dict[str, object]:
     try:
-        found: object = json.loads(os.pread(descriptor, 4096, 0))
+        found: object = json.loads(os.pread(descriptor, _RECORD_BYTES, 0))
     except (ValueError, RecursionError):
         return {}
     return cast("dict[str, object]", found) if isinstance(found, dict) else {}
@@ -227,7 +235,7 @@ def _parse_time(text: object) -> float:
 
 def _read_content(descriptor: int) -> Holder | None:
     """Return the holder that the file describes: empty if unreadable, None if the file is empty."""
-    if not os.pread(descriptor, 4096, 0).strip():
+    if not os.pread(descriptor, _RECORD_BYTES, 0).strip():
         return None
     words = _read_words(descriptor)
     pid = words.get("pid")

@@ -89,6 +89,22 @@ def test_who_died_holding_the_lock_is_known_to_the_next_and_who_gave_it_back_is_
         assert lock.left is None
 
 
+def test_command_that_keeps_the_record_leaves_a_dead_holder_to_the_next_run(tmp_path: Path) -> None:
+    with start_holder(tmp_path) as holder:
+        holder.kill()
+    dead = read_dead_holder(tmp_path)
+    with RunLock(tmp_path, "second", keeps_record=True):
+        found = read_holder(tmp_path)
+        assert found
+        assert found.run == "second"
+    assert (read_holder(tmp_path), read_dead_holder(tmp_path)) == (None, dead)
+    with RunLock(tmp_path, "third") as lock:
+        assert lock.left == dead
+    with RunLock(tmp_path, "fourth", keeps_record=True):
+        pass
+    assert read_dead_holder(tmp_path) is None
+
+
 def test_process_that_lives_and_has_the_number_of_the_dead_holder_does_not_hold_the_lock(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text(json.dumps({"host": socket.gethostname(), "pid": os.getppid(), "run": "first"}))
     assert read_holder(tmp_path) is None
