@@ -32,7 +32,7 @@ __all__ = ["Before", "Meant", "check", "snapshot_user_state"]
 
 TRAILERS = ("Task", "Attempt", "Run", "Session", "Verified")
 ADDING_LEVELS = ("planning", "decomposition", "architecture")
-_BLOCKED = re.compile(r"blocked\((.+?)\): ")
+_NAMED = re.compile(r"(?:blocked|resolved)\((.+?)\): ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Meant:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One commit of the first-parent chain. `kind` is merge, check, blocker or foreign."""
+    """One commit of the first-parent chain. `kind` is merge, check, blocker, resolution or foreign."""
 
     id: str
     subject: str
@@ -125,7 +125,7 @@ class History:
     def _kind(self, commit: str, subject: str, trailers: Mapping[str, str]) -> str:
         if commit in self.meant.foreign or "Task" not in trailers:
             return "foreign"
-        starts = {"Merge ": "merge", "Check ": "check", "blocked(": "blocker"}
+        starts = {"Merge ": "merge", "Check ": "check", "blocked(": "blocker", "resolved(": "resolution"}
         return next((kind for start, kind in starts.items() if subject.startswith(start)), "foreign")
 
     def _files(self, commit: str) -> dict[str, str]:
@@ -158,9 +158,9 @@ class History:
         return faults + [f"{one} landed {ids.count(one)} times" for one in sorted(set(ids)) if ids.count(one) > 1]
 
     def _find_form_faults(self, previous: Commit, commit: Commit) -> list[str]:
-        wanted = TRAILERS if commit.kind != "blocker" else TRAILERS[:3]
+        wanted = {"blocker": TRAILERS[:3], "resolution": TRAILERS[:1]}.get(commit.kind, TRAILERS)
         faults = [f"{commit} lacks the trailer {name}" for name in wanted if not commit.trailers.get(name)]
-        if not commit.trailers.get("Attempt", "").isdigit():
+        if "Attempt" in wanted and not commit.trailers.get("Attempt", "").isdigit():
             faults.append(f"{commit}: Attempt is {commit.trailers.get('Attempt')!r}, not a number")
         parents = 2 if commit.kind == "merge" else 1
         if len(commit.parents) != parents:
@@ -176,9 +176,11 @@ class History:
 
     def _find_subject_faults(self, commit: Commit, task: TaskText) -> list[str]:
         name = " ".join(task.name.split())
-        if commit.kind == "blocker":
-            said = _BLOCKED.match(commit.subject)
+        if commit.kind in ("blocker", "resolution"):
+            said = _NAMED.match(commit.subject)
             is_right = said is not None and said[1] == task.id
+            if commit.kind == "resolution":
+                is_right &= task.id.startswith("resolve-")
         elif commit.kind == "check":
             is_right = commit.subject == f"Check {task.id}: {name}"
         else:
@@ -205,7 +207,7 @@ class History:
             old, new = self._statuses(previous), self._statuses(commit)
             turned = {one for one in new if new[one] == "completed" and old.get(one) != "completed"}
             undone = {one for one in old if old[one] == "completed" and new.get(one) != "completed"}
-            meant = {commit.task} if commit.kind in ("merge", "check") else set[str]()
+            meant = {commit.task} if commit.kind in ("merge", "check", "resolution") else set[str]()
             if commit.kind != "foreign":
                 faults += [f"{commit} completes {one}" for one in sorted(turned - meant)]
                 faults += [f"{one} is no longer completed at {commit}" for one in sorted(undone)]
@@ -213,7 +215,7 @@ class History:
         return faults
 
     def find_text_faults(self) -> list[str]:
-        """Only the expected lines of task files changed, and blockers and checks changed nothing but task files."""
+        """Only the expected lines of task files changed, and commits other than merges changed nothing but task files."""
         faults: list[str] = []
         for previous, commit in self._steps():
             if commit.kind == "foreign":

@@ -127,6 +127,11 @@ class HistoryWriter:
         subject = subject or f"blocked({task_id}): no rule"
         return self.advance([self.head], subject, {**changes, **(files or {})}, {"Task": task_id, **told})
 
+    def resolve(self, task_id: str, files: Files | None = None, subject: str = "") -> str:
+        text = write_task(task_id).replace("status: pending", "status: completed") + "\n## Summary\nUse it.\n"
+        changes = {f"tasks/{task_id}.md": text, **(files or {})}
+        return self.advance([self.head], subject or f"resolved({task_id}): Use it.", changes, {"Task": task_id})
+
     def publish(self) -> None:
         run_git(self.repo, "merge", "-q", "--ff-only", self.head)
 

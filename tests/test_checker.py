@@ -185,6 +185,20 @@ def test_a_blocker_that_changes_sources_is_said(pen: HistoryWriter) -> None:
     assert_says(pen.read_faults(), "blocked(d)", "src/partial.txt, which is no task file")
 
 
+def test_a_resolve_task_that_a_person_completed_is_no_fault(pen: HistoryWriter) -> None:
+    write_rest(pen)
+    pen.resolve("resolve-d-1")
+    assert pen.read_faults(statuses={**STATUSES, "resolve-d-1": "completed"}) == []
+
+
+def test_a_resolution_that_changes_sources_or_names_another_node_is_said(pen: HistoryWriter) -> None:
+    write_rest(pen)
+    pen.resolve("resolve-d-1", files={"src/key.txt": "1\n"}, subject="resolved(d): Use it.")
+    faults = pen.read_faults(statuses={**STATUSES, "resolve-d-1": "completed"})
+    assert_says(faults, "resolved(d)", "src/key.txt, which is no task file")
+    assert_says(faults, "resolved(d)", "does not say resolve-d-1")
+
+
 def test_a_check_that_changes_sources_is_said(pen: HistoryWriter) -> None:
     pen.merge("a")
     pen.check("r", files={"src/review.txt": "seen\n"})

@@ -3,8 +3,8 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from tasks_lib.landing.moving_base import MovingBaseLimit
 from tasks_lib.landing.publish_local import LocalPublisher
 from tasks_lib.landing.publish_remote import RemotePublisher
 from tasks_lib.model import OutcomeName
+from tasks_lib.process.marked_processes import marked
 from tasks_lib.process.private_directories import name_owner, private_directory
 from tasks_lib.project.agent_instructions import read_project_instructions
 from tasks_lib.project.child_environment import REPOSITORY_MARKER, ChildEnvironments
@@ -94,7 +95,7 @@ async def open_run(
     view = _make_view(project, run_id)
     with (
         RunLock(repository.state_dir, run_id) as lock,
-        _marked(str(repository.common_dir)),
+        marked(REPOSITORY_MARKER, str(repository.common_dir)),
         private_directory(name_owner(repository.common_dir)) as private,
     ):
         board, relocation = await _take_over(repository, lock, view, data)
@@ -158,16 +159,6 @@ def _list_nodes(project: Project) -> dict[str, NodeView]:
     tasks = project.graph.tasks.values()
     outcomes = {task.id: OutcomeName.LANDED if task.is_completed else OutcomeName.NONE for task in tasks}
     return {task.id: NodeView(task.id, task.name, outcome=outcomes[task.id]) for task in tasks}
-
-
-@contextmanager
-def _marked(value: str) -> Generator[None]:
-    """Mark this process and all that it starts, such as git, so that the next run can find them after a kill."""
-    os.environ[REPOSITORY_MARKER] = value
-    try:
-        yield
-    finally:
-        os.environ.pop(REPOSITORY_MARKER, None)
 
 
 async def clean_up_before_run(opened: OpenRun, held: HeldRunLock, data: Path | None = None) -> NodeWorktrees:

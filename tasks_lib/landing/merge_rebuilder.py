@@ -116,6 +116,8 @@ class MergeRebuilder:
         if len(merge.parents) > 1 and task_id:
             create_branch(self._run.git.repository, self._run.nodes.branch_of(task_id), merge.parents[1])
         target = self._run.project.base_name
+        if merge.subject.startswith("resolved("):
+            return f"{task_id} could not be completed on {target}, where its file was changed too; resolve it again."
         return (
             f"{task_id or commit[:12]} no longer merges onto {target}; its branch is kept and the node will run again."
         )

@@ -1,7 +1,9 @@
-"""Finds and ends processes that a killed coordinator left running: those with its marker in their environment."""
+"""Marks the processes that a coordinator starts, and finds and ends those that a killed coordinator left running."""
 
 import asyncio
-from contextlib import suppress
+import os
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +13,16 @@ from tasks_lib.errors import AgentError
 
 ROUNDS = 5
 """A process that is being ended may start others; what is still running after this many rounds cannot be ended."""
+
+
+@contextmanager
+def marked(name: str, value: str) -> Generator[None]:
+    """Mark this process and all that it starts, such as git, so that the next run can find them after a kill."""
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
 
 
 def find_marked(name: str, value: str) -> list[psutil.Process]:

@@ -14,7 +14,10 @@ from tasks_lib.text import fold
 
 _SHORT = 10
 _VERIFIED = re.compile(r"[0-9a-f]{16}|none")
-_BLOCKED = re.compile(r"blocked\((.+?)\): ")
+_NAMED = re.compile(r"(?:blocked|resolved)\((.+?)\): ")
+_STARTS = {"Merge ": "merge", "Check ": "check", "blocked(": "blocker", "resolved(": "resolution"}
+_NEEDED = {"blocker": ("Attempt", "Run", "Session"), "resolution": ()}
+"""The trailers that a kind of commit needs besides `Task`; the others need `Verified` too."""
 _ENDED_WITH_COMMIT = (OutcomeName.MERGED, OutcomeName.CHECKED)
 _ENDED_BADLY = (OutcomeName.BLOCKED, OutcomeName.FAILED, OutcomeName.ABORTED)
 
@@ -77,9 +80,8 @@ class CommitFacts:
 
     @property
     def kind(self) -> str:
-        """`merge`, `check`, `blocker`, or "" if the subject is not one of the coordinator's."""
-        starts = {"Merge ": "merge", "Check ": "check", "blocked(": "blocker"}
-        return next((kind for start, kind in starts.items() if self.subject.startswith(start)), "")
+        """`merge`, `check`, `blocker`, `resolution`, or "" if the subject is not one of the coordinator's."""
+        return next((kind for start, kind in _STARTS.items() if self.subject.startswith(start)), "")
 
     def __str__(self) -> str:
         return f"{self.id[:_SHORT]} ({self.subject})"
@@ -89,7 +91,7 @@ def is_ours(subject: str, trailers: Mapping[str, str]) -> bool:
     """Whether a commit claims to be the coordinator's; a trailer `Task:` alone may be the user's."""
     if not trailers.get("Task"):
         return False
-    is_shaped = subject.startswith(("Merge ", "Check ", "blocked("))
+    is_shaped = subject.startswith(tuple(_STARTS))
     return is_shaped or any(trailers.get(name) for name in ("Attempt", "Session", "Verified"))
 
 
@@ -108,8 +110,7 @@ def _judge_form(commit: CommitFacts) -> Iterator[str]:
     if not commit.kind:
         yield "its subject is not one of the coordinator's"
         return
-    wanted = ("Attempt", "Run", "Session", *(() if commit.kind == "blocker" else ("Verified",)))
-    for name in wanted:
+    for name in _NEEDED.get(commit.kind, ("Attempt", "Run", "Session", "Verified")):
         if not commit.trailers.get(name):
             yield f"has no trailer {name}"
     attempt = commit.trailers.get("Attempt", "1")
@@ -128,8 +129,8 @@ def _judge_form(commit: CommitFacts) -> Iterator[str]:
 def _is_named(commit: CommitFacts, task: Task) -> bool:
     name = fold(task.name)
     match commit.kind:
-        case "blocker":
-            said = _BLOCKED.match(commit.subject)
+        case "blocker" | "resolution":
+            said = _NAMED.match(commit.subject)
             return said is not None and said[1] == task.id
         case "check":
             return commit.subject == f"Check {task.id}: {name}"
@@ -152,7 +153,7 @@ def _judge_parents(commit: CommitFacts) -> Iterator[str]:
 def _judge_statuses(commit: CommitFacts) -> Iterator[str]:
     before = {one for one, task in commit.before.items() if task.is_completed}
     after = {one for one, task in commit.after.items() if task.is_completed}
-    own = {commit.task_id} if commit.kind in ("merge", "check") else set[str]()
+    own = {commit.task_id} if commit.kind in ("merge", "check", "resolution") else set[str]()
     for one in sorted(after - before - own):
         yield f'completes "{one}", which is another node'
     for one in sorted(before - after):

@@ -1,4 +1,4 @@
-"""Composes the commits that the head may move to, in memory: merges, checks and blockers; moves no ref."""
+"""Composes the commits that the head may move to, in memory: merges, checks, blockers, resolutions; moves no ref."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.commits.merge_tree import Conflict, describe_conflict, is_ancestor, merge_trees
 from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.compose.task_file_merge import TaskFileResolution, TaskMerge
-from tasks_lib.git.compose.task_file_text import block_text, complete_text, read_summary
+from tasks_lib.git.compose.task_file_text import block_text, complete_text, read_summary, resolve_text
 from tasks_lib.git.objects.commit_writer import CommitWriter
 from tasks_lib.git.objects.object_database import Entry, Objects
 from tasks_lib.git.runner import Git
 from tasks_lib.model import Task
-from tasks_lib.taskfile.parsing import decode, encode
-from tasks_lib.text import cut
+from tasks_lib.taskfile.parsing import decode, encode, parse_task
+from tasks_lib.text import cut, drop_controls
 
 __all__ = ["Candidate", "Composer", "Conflict", "Landing", "NewTask"]
 
@@ -137,6 +137,22 @@ class Composer:
         trailers = {commit_messages.TASK: task.id, commit_messages.ATTEMPT: str(attempt), commit_messages.RUN: run}
         message = write_message(subject, "", {**trailers, commit_messages.SESSION: session})
         return self.commit(self._put_texts(head, texts), [head], message)
+
+    def compose_resolution(self, task: Task, head: str, *, guidance: str, run: str) -> Candidate:
+        """Complete the resolve task `task` for a person, in one commit that changes only its file.
+
+        `guidance` ("" for none) is what the person tells the agents of the nodes that wait for it; without a run, `run`
+        is "". Raises InputError if the head has no task file with that id, or the file would no longer be valid.
+        """
+        path, _, before = self._read_own(task, head)
+        text = resolve_text(before, guidance)
+        if errors := [fault for fault in parse_task(encode(text), path)[1] if not fault.is_warning]:
+            raise InputError(errors)
+        said = make_line(drop_controls(guidance))
+        subject = f"resolved({task.id}): {cut(said or make_line(task.name), commit_messages.REASON_CHARS)}"
+        body = guidance if cut(said, commit_messages.REASON_CHARS) != guidance.strip() else ""
+        message = write_message(subject, body, {commit_messages.TASK: task.id, commit_messages.RUN: run})
+        return self.commit(self._put_texts(head, {path: text}), [head], message)
 
     def merge_branch(self, task: Task, branch: str, head: str, summary: str) -> MergedTree | Conflict:
         """Merge the commit `branch` onto `head` and complete `task` in the tree; `summary` is used if it lacks one.

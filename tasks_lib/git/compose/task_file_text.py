@@ -1,4 +1,4 @@
-"""Decides what a landing or a blocker writes into a task file; no other lines change."""
+"""Decides what a landing, a blocker or its resolution writes into a task file; no other lines change."""
 
 import re
 
@@ -38,6 +38,17 @@ def block_text(head: str, reason: str, notes: str, resolve_id: str) -> str:
     text = set_section(head, NOTES, body) if body else head
     text = set_status(text, Status.BLOCKED)
     return add_dependency(text, resolve_id) if resolve_id else text
+
+
+def resolve_text(head: str, guidance: str) -> str:
+    """Return the resolve file `head` marked as completed, with `guidance` at the end of its Summary."""
+    said = drop_controls(guidance).strip()
+    body = get_section(head, SUMMARY)
+    if said and _is_unfilled(body):
+        head = set_section(head, SUMMARY, said)
+    elif said and _flatten(said) not in _flatten(body or ""):
+        head = set_section(head, SUMMARY, f"{(body or '').strip()}\n\n{said}")
+    return set_status(head, Status.COMPLETED)
 
 
 def read_summary(text: str | None) -> str:

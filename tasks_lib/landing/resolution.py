@@ -1,0 +1,152 @@
+"""Completes a resolve task on the head for a person: through a run's merge queue, or directly while there is no run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tasks_lib.cleanup.moved_repository import find_move
+from tasks_lib.cleanup.remote_branches import describe_local_branch_behind
+from tasks_lib.errors import Fault, GitError, InputError
+from tasks_lib.git.commits.task_reader import TaskReader
+from tasks_lib.git.compose.commit_composer import Candidate, Composer
+from tasks_lib.git.inspection.checkout_files import list_uncommitted
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.publish.local_branch import Pending, publish
+from tasks_lib.git.publish.queue_head import Head, Rewritten
+from tasks_lib.git.publish.remote_branch import Pushed, Raced, Refused, Remote, Unreachable
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import HeldRunLock, admin_lock
+from tasks_lib.git.worktrees.stale_git_locks import drop_ref_locks
+from tasks_lib.graph.resolve_tasks import find_resolve_task, list_waiting
+from tasks_lib.landing.merge_queue import MergeQueue
+from tasks_lib.model import Task
+from tasks_lib.project.loading import Project
+from tasks_lib.runtime.run_context import Run
+
+MAX_MOVES = 5
+"""How often to compose the commit again because something else moved the base meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The resolve task `task_id` and the nodes that wait for it, once a person has resolved it.
+
+    `commit` completes the task, "" while that commit is not made yet. `pending` is why publishing waits, "" if it does
+    not or if a run publishes. `note` is something else for the user, "" if there is nothing.
+    """
+
+    task_id: str
+    waiting: tuple[str, ...]
+    commit: str = ""
+    pending: str = ""
+    note: str = ""
+
+
+def find_resolution(repository: Repository, reader: TaskReader, head: str, name: str) -> tuple[Task, Resolution]:
+    """Find the open resolve task for `name`, the id of a blocked node or of a resolve task, at the commit `head`.
+
+    Raises InputError that says what to do if there is not exactly one, or if its file has uncommitted changes in the
+    checkout: publishing the commit would have to wait for them.
+    """
+    tasks = {task.id: task for task in reader.read(head).tasks}
+    task = find_resolve_task(tasks, name)
+    _require_unchanged(repository, task)
+    return task, Resolution(task.id, list_waiting(tasks, task.id))
+
+
+async def find_resolution_in_run(run: Run, name: str) -> Resolution:
+    """Do what `find_resolution` does, at the head of `run`."""
+    _, found = await run.git.call(find_resolution, run.git.repository, run.git.reader, run.git.head.last_seen(), name)
+    return found
+
+
+async def resolve_in_run(run: Run, merge_queue: MergeQueue, name: str, guidance: str) -> Resolution:
+    """Complete the resolve task for `name` through the merge queue of `run`, which publishes it and runs the nodes.
+
+    `guidance` is what the person says to their agents. Waits while a merge is being verified. Raises InputError as
+    `find_resolution` does.
+    """
+    found: list[Resolution] = []
+
+    def compose(head: str) -> Candidate:
+        task, resolution = find_resolution(run.git.repository, run.git.reader, head, name)
+        found.append(resolution)
+        return merge_queue.composer.compose_resolution(task, head, guidance=guidance, run=run.id)
+
+    commit = await merge_queue.commit_to_head(compose)
+    return Resolution(found[-1].task_id, found[-1].waiting, commit)
+
+
+def resolve_without_run(project: Project, lock: HeldRunLock, name: str, guidance: str) -> Resolution:
+    """Complete the resolve task for `name` on the head, and publish the head as a run would; merges nothing.
+
+    Raises InputError as `find_resolution` does, or if a run has to look at the repository first.
+    """
+    repository = project.repository
+    if move := find_move(repository):
+        how = "run `coordinator run` or `coordinator cleanup` here first, which relink its worktrees"
+        raise InputError([f"{repository.top} was moved or copied from {move.former} since the last run; {how}"])
+    drop_ref_locks(repository, (), lock)
+    head = project.open_head()
+    if isinstance(found := head.reconcile(None), Rewritten):
+        where = f"{project.base_name} no longer contains {found.known_base[:12]}, on which unpublished work is based"
+        raise InputError([f"{where}; `coordinator run` says what to do about it"])
+    with Objects(repository.git) as objects:
+        reader = TaskReader(objects, project.tasks_dir, project.target)
+        composer = Composer(repository.git, objects, reader, repository.identity())
+
+        def compose(at: str) -> tuple[Candidate, Resolution]:
+            task, resolution = find_resolution(repository, reader, at, name)
+            return composer.compose_resolution(task, at, guidance=guidance, run=""), resolution
+
+        candidate, resolution = _advance(head, compose)
+    pending, note = _publish(project, head)
+    return Resolution(resolution.task_id, resolution.waiting, candidate.commit, pending, note)
+
+
+def _require_unchanged(repository: Repository, task: Task) -> None:
+    if repository.is_bare or not list_uncommitted(repository.git, task.path):
+        return
+    how = f"commit them, or discard them (`git restore --staged --worktree {task.path}`), and try again"
+    raise InputError([Fault(task.path, 0, f"has uncommitted changes in {repository.top}; {how}")])
+
+
+def _advance(head: Head, compose: Callable[[str], tuple[Candidate, Resolution]]) -> tuple[Candidate, Resolution]:
+    """Move the head to what `compose` makes on it."""
+    for _ in range(MAX_MOVES):
+        candidate, resolution = compose(head.current())
+        if head.advance(candidate.head, candidate.commit):
+            return candidate, resolution
+    raise GitError(("update-ref", head.ref), 1, f"{head.base_ref} keeps moving; try again")
+
+
+def _publish(project: Project, head: Head) -> tuple[str, str]:
+    """Publish the head; return why that waits, "" if it is published, and a note about the local branch or ""."""
+    commit = head.current()
+    if remote := project.open_remote():
+        if pending := _push(remote, commit, head.base()):
+            return pending, ""
+        head.finish()
+        is_behind = project.repository.branch_head(project.target) and _fast_forward(project, commit)
+        return "", describe_local_branch_behind(project, is_behind) if is_behind else ""
+    pending = _fast_forward(project, commit)
+    head.finish()
+    return pending, ""
+
+
+def _fast_forward(project: Project, commit: str) -> str:
+    """Move the local target branch to `commit`; return why git does not accept that, "" if it does."""
+    result = publish(project.repository.git, project.target, commit, admin_lock(project.repository))
+    return result.reason if isinstance(result, Pending) else ""
+
+
+def _push(remote: Remote, commit: str, base: str) -> str:
+    """Push `commit`; return why the remote does not have it, "" if it does."""
+    match remote.push(commit, base):
+        case Pushed():
+            return ""
+        case Raced(reason):
+            return f"others pushed to {remote.name} first: {reason}"
+        case Refused(words):
+            return f"{remote.name} refuses the push: {words}"
+        case Unreachable(reason):
+            return f"{remote.name} does not answer: {reason}"

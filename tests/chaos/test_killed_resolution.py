@@ -1,0 +1,126 @@
+"""Resolving a blocker is killed at its side effects: nothing of it is there then, or the whole commit, and no lock."""
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import pytest
+from chaos.forked_run import make_shim
+from chaos.tracer import Mode, Target, install
+from checker import Meant, check, snapshot_user_state
+from run_harness import Ground
+from user_isolation import isolate_user_settings
+
+from tasks_lib.errors import InputError
+from tasks_lib.git.repository_lock import RunLock, read_holder
+from tasks_lib.landing.resolution import resolve_without_run
+from tasks_lib.process.marked_processes import marked
+from tasks_lib.project.child_environment import REPOSITORY_MARKER
+from tasks_lib.project.loading import load_project
+
+KILLED = -9
+CHANGING = ("lock", "truncate", "write", "rename", "remove")
+COMMANDS = ("git update-ref", "git merge ")
+BLOCKED = "---\nid: a\nname: Do a\nstatus: blocked\ndepends_on: [resolve-a-1]\n---\n\n## Notes\nBlocked: no key\n"
+RESOLVE = "---\nid: resolve-a-1\nname: Resolve a\nstatus: pending\nassignee: human\n---\n"
+
+
+def resolve_in_child(ground: Ground, trace: Path, target: Target | None) -> int:
+    """Resolve in a forked process that is killed at `target`; return its exit code, negative for a signal."""
+    make_shim(ground.place / "bin")
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            programs = str(ground.place / "bin")
+            os.environ |= {"CHAOS_BIN": programs, "PATH": f"{programs}:{os.environ['PATH']}"}
+            project = load_project(ground.top, {})
+            project.repository.prepare()
+            install(trace, target, {str(ground.place): "<place>", sys.executable: "<python>"})
+            with (
+                RunLock(project.repository.state_dir, "resolve", keeps_record=True) as lock,
+                marked(REPOSITORY_MARKER, str(project.repository.common_dir)),
+            ):
+                resolve_without_run(project, lock, "a", "Use it.")
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def resolve_here(ground: Ground) -> str:
+    """Resolve once more, as a person would who saw no answer; return why it is refused, "" if it was done."""
+    project = load_project(ground.top, {})
+    try:
+        with RunLock(project.repository.state_dir, "resolve", keeps_record=True) as lock:
+            resolve_without_run(project, lock, "a", "Use it.")
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def list_targets(place: Path, mode: Mode) -> list[Target]:
+    """The side effects of an undisturbed command at which it is killed: its own `before`, and git's processes else."""
+    ground = make(place)
+    assert resolve_in_child(ground, place / "trace", None) == 0
+    lines = [json.loads(line) for line in (place / "trace").read_text().splitlines()]
+    wanted = [one for one in lines if one["kind"] in CHANGING]
+    if mode != "before":
+        wanted = [one for one in lines if one["signature"].startswith(tuple(f"process {name}" for name in COMMANDS))]
+    first = {one["signature"]: one["number"] for one in reversed(wanted)}
+    return [Target(mode, number=number) for number in sorted(first.values())]
+
+
+def look(ground: Ground) -> tuple[object, ...]:
+    """What a kill left: how many commits on the head and on main, and whether git was moving the checkout."""
+    heads = [ref for ref in ("refs/coordinator/queue/main", "refs/heads/main") if ground.git.resolve(ref)]
+    counts = (len(ground.log("%s", ref)) - 1 for ref in (heads[0], "refs/heads/main"))
+    return (*counts, len(heads), (ground.top / ".git/coordinator/moving.json").exists())
+
+
+def list_git_locks(ground: Ground) -> list[Path]:
+    """Git's lock files; coordinator's own files with that ending stay, and are locked only while a process holds them."""
+    found = (ground.top / ".git").rglob("*.lock")
+    return [path for path in found if path.parent.name != "coordinator"]
+
+
+def make(place: Path) -> Ground:
+    place.mkdir()
+    ground = Ground(place)
+    ground.make({}, files={"tasks/a.md": BLOCKED, "tasks/resolve-a-1.md": RESOLVE})
+    return ground
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate_user_settings(monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["before", "after", "orphan"])
+async def test_resolving_that_is_killed_leaves_nothing_or_the_whole_commit(tmp_path: Path, mode: Mode) -> None:
+    targets = list_targets(tmp_path / "undisturbed", mode)
+    assert len(targets) >= (10 if mode == "before" else 3)
+    seen: set[tuple[object, ...]] = set()
+    for target in targets:
+        ground = make(tmp_path / str(target.number))
+        before = snapshot_user_state(ground.top)
+        assert resolve_in_child(ground, ground.place / "trace", target) == KILLED, target
+        assert read_holder(ground.top / ".git" / "coordinator") is None, target
+        left = look(ground)
+        refusal = resolve_here(ground)
+        assert refusal == "" or "already completed" in refusal, target
+        assert bool(refusal) is (left[0] == 1), target
+        if left in seen:  # A run has shown what becomes of that.
+            continue
+        seen.add(left)
+        worked = await ground.work()
+        assert (worked.names, worked.pending) == ({"a": "Merged"}, ""), target
+        assert ground.log("%s")[1:] == ["resolved(resolve-a-1): Use it.", "Begin"], target
+        statuses = {"a": "completed", "resolve-a-1": "completed"}
+        assert check(ground.top, before=before, meant=Meant(statuses)) == [], target
+        assert (ground.leftovers(), list_git_locks(ground)) == ([], []), target
+    assert len(seen) > 1
