@@ -62,6 +62,12 @@ def register(path: Path, former: Path | None = None) -> str:
     return _remember({**known, name: path}, name)
 
 
+def find_name(path: Path) -> str:
+    """The name of the repository at `path` (its top), whether or not it is registered."""
+    known = (name for name, place in list_repositories().items() if place == path)
+    return next(known, path.name)
+
+
 def _remember(known: Mapping[str, Path], name: str) -> str:
     text = json.dumps({key: str(place) for key, place in sorted(known.items())}, indent=1)
     write_atomically(data_dir() / REGISTRY, text.encode())

@@ -1,11 +1,23 @@
 """What a person can ask of nodes from outside a run; the commands and the flows with these names both call this."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from flows.request_messages import MAX_CHARS, RequestKind, UserRequest
-from flows.request_sender import SentRequest, send_request
-from tasks_lib.errors import InputError
+from flows.data_directory import find_name
+from flows.request_messages import MAX_CHARS, Answer, RequestKind, UserRequest
+from flows.request_sender import NoRunError, NotReceived, SentRequest, send_request
+from flows.resolved_event import send_resolved
+from tasks_lib.errors import BusyError, InputError
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository_lock import RunLock, read_holder
+from tasks_lib.landing.resolution import describe_without_run, resolve_without_run
+from tasks_lib.process.marked_processes import marked
+from tasks_lib.project.child_environment import REPOSITORY_MARKER
+from tasks_lib.project.loading import load_project
+
+MAX_CHANGES = 5
+"""How often a run may begin or end while somebody tries to resolve a node."""
 
 
 def send_message(path: Path, node: str, text: str) -> SentRequest:
@@ -33,3 +45,38 @@ def require_length(text: str, what: str) -> None:
     """Raise InputError if `text` is too long for a request."""
     if len(text) > MAX_CHARS:
         raise InputError([f"{what} is longer than {MAX_CHARS} characters; put it in a file and send its path"])
+
+
+def resolve_node(path: Path, name: str, guidance: str) -> SentRequest:
+    """Resolve what blocks a node, with `guidance` for its agent: in the current run, or directly if there is none.
+
+    `name` is the id of the node or of its resolve task. If that cannot be resolved, the answer says why. Raises
+    InputError for a repository with faults, BusyError if something other than a run keeps the repository locked.
+    """
+    require_length(guidance, "the text")
+    repository = Repository.open(path)
+    request = UserRequest(RequestKind.RESOLVE, (name,), guidance)
+    for _ in range(MAX_CHANGES):
+        # A run may begin or end in between; then it is the other way round.
+        with suppress(BusyError, NoRunError, NotReceived):
+            if read_holder(repository.state_dir) is None:
+                return SentRequest(RequestKind.RESOLVE, "", [_resolve_directly(path, name, guidance)])
+            return send_request(path, request)
+    holder = read_holder(repository.state_dir) or "another command"
+    raise BusyError(f"{repository.top}: {holder} is using this repository; try again")
+
+
+def _resolve_directly(path: Path, name: str, guidance: str) -> Answer:
+    project = load_project(path, is_fetching=True)
+    repository = project.repository
+    repository.prepare()
+    with (
+        RunLock(repository.state_dir, RequestKind.RESOLVE, keeps_record=True) as lock,
+        marked(REPOSITORY_MARKER, str(repository.common_dir)),
+    ):
+        try:
+            resolution = resolve_without_run(project, lock, name, guidance)
+        except InputError as error:
+            return Answer(name, False, str(error))
+    send_resolved(resolution, guidance, find_name(repository.top))
+    return Answer(name, True, describe_without_run(resolution, project))

@@ -3,14 +3,14 @@
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
+from typing import Any
 
 from prefect.events import emit_event
 
+from flows.event_format import Payload, describe_event
 from tasks_lib.model import Stage
 from tasks_lib.runtime.status_board import Board, NodeView
 
-MOST_CHARS = 2_000
-"""Maximum length of a reason or message in an event."""
 MOST_OF_A_NODE = 200
 """Maximum number of events per node. Attempts, turns and rounds are limited, so only a bug reaches this."""
 _VERBS: Mapping[str, str] = {
@@ -49,18 +49,13 @@ class EventEmitter:
         self._last[node.id] = now
         return is_news
 
-    def announce(self, verb: str, payload: Mapping[str, str | int | float], node_id: str = "") -> None:
+    def announce(self, verb: str, payload: Payload, node_id: str = "", labels: Mapping[str, str] | None = None) -> None:
         """Hand an event to Prefect, which sends it from its own thread."""
-        kind = "node" if node_id else "run"
-        resource = {
-            "prefect.resource.id": f"coordinator.{kind}.{self._repository}.{node_id or self._run}",
-            "prefect.resource.name": node_id or self._repository,
-            "coordinator.repository": self._repository,
-            "coordinator.run": self._run,
-        } | ({"coordinator.node": node_id} if node_id else {})
-        cut = {key: value[:MOST_CHARS] if isinstance(value, str) else value for key, value in payload.items()}
+        event: dict[str, Any] = describe_event(
+            verb, payload, repository=self._repository, run=self._run, node_id=node_id, labels=labels
+        )
         with suppress(Exception):  # A failure to emit an event must not stop the run.
-            self._context.run(emit_event, f"coordinator.{verb}", resource=resource, payload=cut)
+            self._context.run(emit_event, **event)
 
 
 def _name_verb(node: NodeView) -> str:
@@ -71,7 +66,7 @@ def _name_verb(node: NodeView) -> str:
     return _VERBS.get(node.stage, "" if node.stage else "node.taken-back")
 
 
-def _describe(node: NodeView) -> dict[str, str | int | float]:
+def _describe(node: NodeView) -> Payload:
     return {
         "id": node.id,
         "name": node.name,

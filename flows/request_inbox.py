@@ -14,6 +14,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRunInput, State, StateType
 from prefect.exceptions import ObjectNotFound, PrefectException
 
+from flows.prefect_events import EventEmitter
 from flows.prefect_reporting import STOPS, PrefectConnection
 from flows.request_messages import (
     REQUEST_PREFIX,
@@ -24,7 +25,10 @@ from flows.request_messages import (
     read_request,
     write_answers,
 )
-from tasks_lib.runtime.run_context import Run
+from flows.resolved_event import VERB, describe_resolved, name_place
+from tasks_lib.engine.run_lifecycle import OpenRun
+from tasks_lib.errors import CoordinatorError
+from tasks_lib.landing.resolution import describe, find_resolution_in_run, resolve_in_run
 from tasks_lib.runtime.user_requests import RequestResult
 
 POLL_SECONDS = 1.0
@@ -36,6 +40,8 @@ HANDLE_SECONDS = 8.0
 MAX_POLL_SECONDS = 15.0
 """How long one poll may take; Prefect's client would retry for a minute if the server is gone."""
 CLOSE_SECONDS = 5.0
+RESOLVE_SECONDS = 4.0
+"""How long a sender waits while a merge is being verified; then it is told that the commit will be made."""
 MAX_REQUESTS = 20
 """Maximum number of requests per poll; the rest is read by the next."""
 TRIES = 3
@@ -49,13 +55,22 @@ class RequestInbox:
     A sender that gives up also deletes its request: if that succeeds, the request was not read.
     """
 
-    def __init__(self, run: Run, flow_run: UUID, client: PrefectClient, connection: PrefectConnection) -> None:
-        self._run = run
+    def __init__(
+        self,
+        opened: OpenRun,
+        flow_run: UUID,
+        client: PrefectClient,
+        connection: PrefectConnection,
+        emitter: EventEmitter,
+    ) -> None:
+        self._run = opened.run
+        self._merge_queue = opened.merge_queue
+        self._emitter = emitter
         self._connection = connection
         self._flow_run = flow_run
         self._client = client
         self._logger = get_run_logger()
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs: set[asyncio.Task[Any]] = set()
         self._explained = ""
 
     async def work(self) -> None:
@@ -121,9 +136,40 @@ class RequestInbox:
                 return [await _await_result(node, requests.tell(node, request.text)) for node in request.nodes]
             case RequestKind.ABORT:
                 return [await _await_result(node, requests.abort(node)) for node in request.nodes]
+            case RequestKind.RESOLVE:
+                return [await self._resolve(name, request.text) for name in request.nodes]
             case RequestKind.STOP:
                 self._stop("because another terminal requested it")
                 return [Answer("", True, "the run is stopping; its sessions are ended and their work is kept")]
+
+    async def _resolve(self, name: str, guidance: str) -> Answer:
+        """Resolve what blocks the node `name`; that may take longer than the sender waits."""
+        try:
+            found = await find_resolution_in_run(self._run, name)
+        except CoordinatorError as error:
+            return Answer(name, False, str(error))
+        job = asyncio.create_task(self._commit_resolution(name, guidance), name=f"resolve {name}")
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+        await asyncio.wait([job], timeout=RESOLVE_SECONDS)
+        if job.done():
+            return job.result()
+        return Answer(name, True, f"{describe(found)} once the merge that is being verified has ended")
+
+    async def _commit_resolution(self, name: str, guidance: str) -> Answer:
+        try:
+            resolution = await resolve_in_run(self._run, self._merge_queue, name, guidance)
+        except CoordinatorError as error:
+            answer = Answer(name, False, str(error))
+        except asyncio.CancelledError:
+            self._run.board.say(f"{name} was not resolved before the run ended; resolve it again.")
+            raise
+        else:
+            for node, payload in describe_resolved(resolution, guidance).items():
+                self._emitter.announce(VERB, payload, node, name_place(is_in_run=True))
+            answer = Answer(name, True, describe(resolution))
+        self._run.board.say(f"Resolving {name}: {answer.sentence}.")
+        return answer
 
     async def _answer(self, key: str, answers: Sequence[Answer]) -> None:
         for _ in range(TRIES):
@@ -170,13 +216,15 @@ async def _await_result(node: str, handling: Awaitable[RequestResult]) -> Answer
 
 
 @asynccontextmanager
-async def receiving_requests(run: Run, flow_run: UUID | None, connection: PrefectConnection) -> AsyncGenerator[None]:
-    """Receive requests to `run` while the block runs; without a flow run there are none."""
+async def receiving_requests(
+    opened: OpenRun, flow_run: UUID | None, connection: PrefectConnection, emitter: EventEmitter
+) -> AsyncGenerator[None]:
+    """Receive requests to the run while the block runs; without a flow run there are none."""
     if flow_run is None:
         yield
         return
     async with get_client() as client:
-        inbox = RequestInbox(run, flow_run, client, connection)
+        inbox = RequestInbox(opened, flow_run, client, connection, emitter)
         job = asyncio.create_task(inbox.work(), name="inbox")
         try:
             yield

@@ -19,16 +19,19 @@ ANSWER_SECONDS = 10.0
 
 
 class RequestKind(StrEnum):
-    """What a request asks for: send a message to an agent, abort nodes, or stop the run as Ctrl-C does."""
+    """What a request asks for: a message to an agent, aborting or resolving nodes, stopping the run as Ctrl-C does."""
 
     MESSAGE = "message"
     ABORT = "abort"
+    RESOLVE = "resolve"
     STOP = "stop"
 
 
 @dataclass(frozen=True, slots=True)
 class UserRequest:
     """One request. A message has one node and a text, an abort has nodes, a stop has neither. Nothing is executed.
+
+    To resolve takes one id, of a blocked node or of its resolve task, and a text that may be empty.
 
     `until` is when the sender stops waiting, in seconds since the epoch, 0 for never: a server that does not answer may
     still accept the request and deliver it much later.
@@ -79,6 +82,8 @@ def read_request(value: str) -> UserRequest:
     )
     if request.kind is RequestKind.MESSAGE and len(request.nodes) != 1:
         raise ValueError("a message needs exactly one node")
+    if request.kind is RequestKind.RESOLVE and len(request.nodes) != 1:
+        raise ValueError("resolving needs exactly one node")
     if request.kind is RequestKind.ABORT and not request.nodes:
         raise ValueError("an abort needs at least one node")
     return request

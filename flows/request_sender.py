@@ -31,6 +31,10 @@ START_SECONDS = 10.0
 REQUEST_SECONDS = 10.0
 
 
+class NoRunError(InputError):
+    """No run is in progress in the repository."""
+
+
 class NotReceived(SystemFailure):
     """The run ended before it received the request, which was withdrawn."""
 
@@ -65,14 +69,14 @@ class RunningRun:
 def find_running(path: Path) -> RunningRun:
     """Find the current run of the repository that contains `path`; waits for one that is starting.
 
-    Raises InputError if there is none, SystemFailure if it does not record where it can be reached.
+    Raises NoRunError if there is none, SystemFailure if it does not record where it can be reached.
     """
     repository = Repository.open(path)
     deadline = time.monotonic() + START_SECONDS
     while True:
         holder = read_holder(repository.state_dir)
         if holder is None:
-            raise InputError([f"{repository.top}: no run is in progress here; `coordinator run` starts one"])
+            raise NoRunError([f"{repository.top}: no run is in progress here; `coordinator run` starts one"])
         view = read_view(repository.state_dir / VIEW_NAME)
         if view and view.api and view.run == holder.run:
             return RunningRun(repository, view.run, view.api, view)
@@ -84,7 +88,7 @@ def find_running(path: Path) -> RunningRun:
 def send_request(path: Path, request: UserRequest) -> SentRequest:
     """Send `request` to the current run of the repository that contains `path`, and return the answers.
 
-    Raises InputError if no run is in progress, SystemFailure if there is no answer: NotReceived if the run ended first.
+    Raises NoRunError if no run is in progress, SystemFailure if there is no answer: NotReceived if the run ended first.
     """
     run = find_running(path)
     with ask(run.api, REQUEST_SECONDS) as client:

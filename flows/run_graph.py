@@ -117,7 +117,8 @@ async def work_graph(
             connection.show_on(board)
             await mark_dead_runs(opened, flow_run)
             announcer = stack.enter_context(announcing(board, run_id, options.repository))
-            async with receiving_requests(opened.run, flow_run, connection), showing_sessions(board):
+            requests = receiving_requests(opened, flow_run, connection, announcer)
+            async with requests, showing_sessions(board):
                 launcher = PrefectLauncher(board, opened.run.settings.retry, connection)
                 scheduler = Scheduler(opened, Plan(opened.run.nodes.graph, options.only), launcher)
                 await scheduler.work()

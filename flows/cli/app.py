@@ -44,7 +44,7 @@ RepoOption = Annotated[
 Node = Annotated[str, typer.Argument(help="The node's id.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HERE = Path()
-ACTING = ("run", "demo", "cleanup", "abort", "message", "up", "deploy", "init", "notify")
+ACTING = ("run", "demo", "cleanup", "abort", "message", "resolve", "up", "deploy", "init", "notify")
 """Commands whose exit code reports what was done, even if the output could not be written."""
 
 
@@ -200,6 +200,27 @@ def message(
     from flows.cli.commands.message import send_message
 
     return send_message(repo, node, " ".join(text), as_json=json, console=make_console())
+
+
+# A text may start with a dash.
+@app.command(context_settings={"ignore_unknown_options": True})
+def resolve(
+    node: Annotated[
+        str, typer.Argument(help="The blocked node's id, or that of its resolve file.", show_default=False)
+    ],
+    text: Annotated[
+        list[str] | None, typer.Argument(help="What its agent needs to know (optional).", show_default=False)
+    ] = None,
+    repo: RepoOption = HERE,
+    json: Json = False,
+) -> int:
+    """Resolve what blocks a node, so that it runs again.
+
+    The text is committed in its resolve file, and is part of the next prompt for its agent.
+    """
+    from flows.cli.commands.resolve import resolve as complete
+
+    return complete(repo, node, " ".join(text or []), as_json=json, console=make_console())
 
 
 @app.command()

@@ -19,6 +19,7 @@ from tasks_lib.git.worktrees.stale_git_locks import drop_ref_locks
 from tasks_lib.graph.resolve_tasks import find_resolve_task, list_waiting
 from tasks_lib.landing.merge_queue import MergeQueue
 from tasks_lib.model import Task
+from tasks_lib.naming import show_some
 from tasks_lib.project.loading import Project
 from tasks_lib.runtime.run_context import Run
 
@@ -39,6 +40,27 @@ class Resolution:
     commit: str = ""
     pending: str = ""
     note: str = ""
+
+
+def describe(resolution: Resolution) -> str:
+    """Say in one sentence what was resolved in a run, or will be while there is no commit yet, and what happens now."""
+    commit = f" with {resolution.commit[:12]}" if resolution.commit else ""
+    completed = f"{resolution.task_id} {'was' if commit else 'will be'} completed{commit}"
+    nodes = show_some(resolution.waiting)
+    then = f"; then {nodes} can run again in this run, or in the next if it is ending" if nodes else ""
+    return f"{completed}{then}"
+
+
+def describe_without_run(resolution: Resolution, project: Project) -> str:
+    """Say in one line what was resolved while no run was in progress, whether it is published, and what to do now."""
+    nodes = show_some(resolution.waiting)
+    said = f"{resolution.task_id} was completed on {project.base_name} with {resolution.commit[:12]}"
+    if resolution.pending:
+        why = f"{project.base_name} has not been updated yet: {resolution.pending.rstrip('.')}"
+        waits = f"the commit waits at {project.open_head().ref}, and the next run publishes it"
+        said = f"{resolution.task_id} was completed with {resolution.commit[:12]}, but {why}; {waits}"
+    now = f"To run {nodes} again: `coordinator run`" if nodes else "No open node waits for it"
+    return " ".join(part for part in (f"{said}.", resolution.note, f"{now}.") if part)
 
 
 def find_resolution(repository: Repository, reader: TaskReader, head: str, name: str) -> tuple[Task, Resolution]:
