@@ -9,13 +9,10 @@ import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import TypeVar
-from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound, PrefectException, PrefectSignal
-from prefect.states import Running
 
 from tasks_lib.reporting.run_report import INCOMPLETE
 from tasks_lib.runtime.status_board import Board
@@ -106,15 +103,3 @@ class PrefectConnection:
         if is_certain or time.monotonic() - self._answered > LOST_SECONDS:
             self.lost.set()
             self.note_failure(error)
-
-
-async def open_for_ending(flow_run: UUID, final: State[object]) -> None:
-    """Make sure that Prefect accepts `final`: resets a state that someone set manually to Running.
-
-    A cancelled state stays if the run ended because of it. Raises one of FAULTS.
-    """
-    async with get_client() as client:
-        state = (await client.read_flow_run(flow_run)).state
-        if state is None or state.type is StateType.RUNNING or (state.type in STOPS and final.is_cancelled()):
-            return
-        await client.set_flow_run_state(flow_run, Running(), force=True)

@@ -31,10 +31,13 @@ def describe_outcome(outcome: model.Outcome | AttemptRetry) -> State[Any]:
             assert_never(outcome)
 
 
-def describe_run(code: ExitCode, detail: str, halt_reason: str = "") -> State[Any]:
-    """The final state of the flow run: Completed only if every node is. `halt_reason` says why it stopped early."""
+def describe_run(code: ExitCode, detail: str, halt_reason: str = "", continuation: str = "") -> State[Any]:
+    """The final state of the flow run: Completed only if every node is.
+
+    `halt_reason` says why it stopped early, `continuation` how to continue it.
+    """
     sentence = f"{STOPPED_EARLY} {halt_reason}." if halt_reason else EXIT_SENTENCES[code]
-    message = f"{sentence} {detail}".strip()
+    message = " ".join(part for part in (sentence, detail, continuation) if part)
     match code:
         case ExitCode.COMPLETED:
             return Completed(message=message)

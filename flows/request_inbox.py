@@ -1,4 +1,4 @@
-"""Receives requests to a run through Prefect, and answers them: flow run inputs, and a cancellation."""
+"""Receives requests to a run through Prefect, and answers them: flow run inputs, a cancellation, and a pause."""
 
 import asyncio
 import time
@@ -139,7 +139,7 @@ class RequestInbox:
             case RequestKind.RESOLVE:
                 return [await self._resolve(name, request.text) for name in request.nodes]
             case RequestKind.STOP:
-                self._stop("because another terminal requested it")
+                stop(self._run, "because another terminal requested it")
                 return [Answer("", True, "the run is stopping; its sessions are ended and their work is kept")]
 
     async def _resolve(self, name: str, guidance: str) -> Answer:
@@ -181,11 +181,13 @@ class RequestInbox:
                 return
 
     async def _read_state(self) -> None:
-        """Check for a cancellation: without a worker, the flow itself has to notice it."""
+        """Check for a cancellation or a pause: without a worker, the flow itself has to notice it."""
         state = (await self._client.read_flow_run(self._flow_run)).state
         self._connection.note_answer()
         if state and state.type in STOPS:
-            self._stop("because it was cancelled in Prefect")
+            stop(self._run, "because it was cancelled in Prefect")
+        elif state and state.type is StateType.PAUSED:
+            stop_paused(self._run)
         elif state and state.type is not StateType.RUNNING:
             self._explain_state(state)
 
@@ -199,10 +201,17 @@ class RequestInbox:
                 "`coordinator abort --all`."
             )
 
-    def _stop(self, why: str) -> None:
-        if not self._run.stopping.is_requested:
-            self._run.board.say(f"Stopping the run {why}; its sessions are ended and their work is kept.")
-            self._run.stopping.request()
+
+def stop(run: Run, why: str) -> None:
+    """Stop `run` unless it is stopping already, and say why."""
+    if not run.stopping.is_requested:
+        run.board.say(f"Stopping the run {why}; its sessions are ended and their work is kept.")
+        run.stopping.request()
+
+
+def stop_paused(run: Run) -> None:
+    """Stop `run` because someone paused it: a process that waits for a person would hold the repository's lock."""
+    stop(run, "because it was paused in Prefect")
 
 
 async def _await_result(node: str, handling: Awaitable[RequestResult]) -> Answer:

@@ -5,6 +5,7 @@ import gc
 from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -21,13 +22,14 @@ from flows.data_directory import data_dir, find_repository
 from flows.flow_run_marks import is_marked, mark_flow_run
 from flows.prefect_events import announcing
 from flows.prefect_isolation import in_own_directory, remove_from_import_path
-from flows.prefect_reporting import PrefectConnection, open_for_ending
+from flows.prefect_reporting import PrefectConnection
 from flows.prefect_states import describe_run
-from flows.request_inbox import receiving_requests
+from flows.request_inbox import receiving_requests, stop, stop_paused
+from flows.run_ending import RunEnding, end_flow_run, tell_continuation
 from flows.run_node import PrefectLauncher
 from flows.sessions_table import showing_sessions
 from flows.stale_flow_runs import FLOW, OUTAGE, crash_stale
-from flows.termination_signals import on_hangup
+from flows.termination_signals import on_worker_end
 from tasks_lib.engine.run_lifecycle import OpenRun, open_run
 from tasks_lib.engine.scheduler import Scheduler
 from tasks_lib.git.repository import Repository
@@ -119,13 +121,14 @@ async def work_graph(
             announcer = stack.enter_context(announcing(board, run_id, options.repository))
             requests = receiving_requests(opened, flow_run, connection, announcer)
             async with requests, showing_sessions(board):
-                launcher = PrefectLauncher(board, opened.run.settings.retry, connection)
+                pause = partial(stop_paused, opened.run)
+                launcher = PrefectLauncher(board, opened.run.settings.retry, connection, pause)
                 scheduler = Scheduler(opened, Plan(opened.run.nodes.graph, options.only), launcher)
                 await scheduler.work()
-        state = await finish(opened, scheduler, options, connection)
-        ending = {"id": run_id, "exit_code": board.view.exit_code or 0, "state": state.name or ""}
-        announcer.announce("run.ended", ending)
-    return state
+        ending = await finish(opened, scheduler, options, connection)
+        ended = {"id": run_id, "exit_code": board.view.exit_code or 0, "state": ending.state.name or ""}
+        announcer.announce("run.ended", ended)
+    return ending.leave()
 
 
 async def mark_dead_runs(opened: OpenRun, own: UUID | None) -> None:
@@ -148,14 +151,14 @@ def begin(opened: OpenRun) -> None:
     if show := on_open.get():
         show(opened)
     else:
-        # Stop if the worker's terminal is closed: agents run in their own sessions, and would continue unattended.
-        on_hangup(opened.run.stopping.request)
+        # Agents run in their own sessions, and would continue unattended.
+        on_worker_end(partial(stop, opened.run, "because its worker ends it"))
 
 
 async def finish(
     opened: OpenRun, scheduler: Scheduler, options: RunOptions, connection: PrefectConnection
-) -> State[Any]:
-    """Judge the run by the head, write the report, and return the final state."""
+) -> RunEnding:
+    """Judge the run by the head, write the report, and return how the flow run ends."""
     run, plan, code = opened.run, scheduler.plan, scheduler.judge()
     view = run.board.view
     rows = [
@@ -169,11 +172,13 @@ async def finish(
         lambda: acreate_markdown_artifact(report, key="coordinator-report", description="How each node ended")
     )
     detail = f"Publication is pending: {opened.publisher.pending}." if opened.publisher.pending else ""
-    state = describe_run(code, detail, run.stopping.halt_reason)
-    if run.id:
-        await connection.call(lambda: open_for_ending(UUID(run.id), state))
+    context = FlowRunContext.get()
+    is_deployed = bool(context and context.flow_run and context.flow_run.deployment_id)
+    continuation = tell_continuation(code, options.repository, is_deployed=is_deployed)
+    state = describe_run(code, detail, run.stopping.halt_reason, continuation)
+    ending = await connection.call(lambda: end_flow_run(UUID(run.id), state, options.repository)) if run.id else None
     run.board.close(int(code))
-    return state
+    return ending or RunEnding(state)
 
 
 def describe_plan(plan: Plan) -> str:

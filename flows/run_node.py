@@ -5,7 +5,7 @@ run fails, the node runs without a record in Prefect. The settings limit the num
 """
 
 import asyncio
-from collections.abc import Awaitable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import State, TaskRun, TaskRunResult
 from prefect.context import FlowRunContext, TaskRunContext
-from prefect.exceptions import PrefectSignal
+from prefect.exceptions import Pause, PrefectSignal
 from prefect.states import Completed
 from prefect.tasks import Task as PrefectTask
 
@@ -25,7 +25,6 @@ from flows.prefect_states import RETRY, describe_outcome
 from tasks_lib.engine.scheduler import OpenNode, list_delays
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.model import Skipped, Task
-from tasks_lib.node.attempt import AttemptRetry
 from tasks_lib.runtime.status_board import Board
 from tasks_lib.settings.schema import RetrySettings
 
@@ -38,42 +37,51 @@ END_SECONDS = 15.0
 
 
 class PrefectLauncher:
-    """Gives each node a task run that waits for its prerequisites' states, so that the UI shows the edges."""
+    """Gives each node a task run that waits for its prerequisites' states, so that the UI shows the edges.
 
-    def __init__(self, board: Board, policy: RetrySettings, connection: PrefectConnection) -> None:
+    `on_pause` is called when Prefect starts no more task runs because someone suspended the flow run.
+    """
+
+    def __init__(
+        self, board: Board, policy: RetrySettings, connection: PrefectConnection, on_pause: Callable[[], None]
+    ) -> None:
         self._board = board
         self._connection = connection
+        self._on_pause = on_pause
         self._task = with_policy(policy)
         self._nodes: dict[str, OpenNode] = {}
-        self._retrying: dict[str, UUID] = {}
+        self._task_runs: dict[str, UUID] = {}
         self._states: dict[str, State[Any]] = {}
 
     async def start(self, node: OpenNode) -> None:
         self._nodes[node.id] = node
         before = [self._states[one] for one in node.task.depends_on if one in self._states]
         token = current_launcher.set(self)
+        is_paused = False
         try:
             if not self._connection.is_lost:
                 with tags(*list_tags(node.task)):
-                    await self._work_in_prefect(node, before)
+                    is_paused = await self._work_in_prefect(node, before)
             if node.outcome is None:
                 with self._logging(node.id):
                     await node.work()
+            if is_paused:
+                await self.end(node)
         finally:
             current_launcher.reset(token)
             self._nodes.pop(node.id)
 
     async def attempt(self, node_id: str) -> State[Any]:
         """Make one attempt at a node, in its task run."""
-        self._retrying.pop(node_id, None)
+        if context := TaskRunContext.get():
+            self._task_runs[node_id] = context.task_run.id
         with self._logging(node_id):
             ended = await self._nodes[node_id].attempt()
-        if isinstance(ended, AttemptRetry) and (context := TaskRunContext.get()):
-            self._retrying[node_id] = context.task_run.id
         return describe_outcome(ended)
 
     async def end(self, node: OpenNode) -> None:
-        task_run, outcome = self._retrying.pop(node.id, None), node.outcome
+        """Record the outcome of a node whose task run Prefect does not end: it waited for a retry, or was paused."""
+        task_run, outcome = self._task_runs.pop(node.id, None), node.outcome
         if task_run and outcome:
             async with get_client() as client:
                 await self._connection.call(
@@ -107,13 +115,20 @@ class PrefectLauncher:
         # Prefect does not accept a completed state without a result as a prerequisite, so this copy has one.
         self._states[node_id] = state.model_copy(update={"state_details": details, "data": True})
 
-    async def _work_in_prefect(self, node: OpenNode, before: Sequence[State[Any]]) -> None:
-        """Run `node` as a task run; it has no outcome if Prefect failed, or did not start it in time."""
+    async def _work_in_prefect(self, node: OpenNode, before: Sequence[State[Any]]) -> bool:
+        """Run `node` as a task run; it has no outcome if Prefect failed, or did not start it in time.
+
+        Returns whether Prefect left it without recording its end because the flow run was suspended.
+        """
         job = asyncio.ensure_future(_call(self._task, node.id, before))
         try:
             await self._watch(job, node)
             if job.done() and not job.cancelled():
                 self._states[node.id] = job.result()
+                self._task_runs.pop(node.id, None)
+        except Pause:
+            self._on_pause()
+            return True
         except (Exception, PrefectSignal) as error:  # Errors of the attempt itself are already its outcome.
             if node.outcome is None:
                 self._connection.note_failure(error)
@@ -121,6 +136,7 @@ class PrefectLauncher:
             if not job.done():
                 job.cancel()
                 await asyncio.wait([job], timeout=END_SECONDS)
+        return False
 
     async def _watch(self, job: "asyncio.Future[State[Any]]", node: OpenNode) -> None:
         """Return when `job` has ended, or when Prefect took too long to start it, or to end it after the node."""

@@ -65,12 +65,18 @@ def pass_over(number: signal.Signals) -> None:
     """Ignore signals while something ends that has its own time limit."""
 
 
-def on_hangup(hear: Callable[[], object]) -> None:
-    """Call `hear` on the running event loop when this process's terminal is closed; for flows run by a worker."""
+def on_worker_end(hear: Callable[[], object]) -> None:
+    """Call `hear` on the running event loop for TERM, and when the terminal is closed; for flows run by a worker.
+
+    A worker sends TERM when its run is cancelled, and kills the process 30 seconds later. Prefect's own handler would
+    end every node as Crashed.
+    """
     import asyncio  # Imported here because agents run `notify` often, which needs no event loop.
 
-    if not is_ignored(signal.SIGHUP) and threading.current_thread() is threading.main_thread():
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hear)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if not is_ignored(number):
+                asyncio.get_running_loop().add_signal_handler(number, hear)
 
 
 def ignore_background_stop() -> None:

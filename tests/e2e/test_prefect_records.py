@@ -54,15 +54,15 @@ def set_state(name: str) -> Callable[[Coordinator, str], None]:
     return force
 
 
-def rename_and_pause(coordinator: Coordinator, run: str) -> None:
+def rename(coordinator: Coordinator, run: str) -> None:
     change(coordinator, "PATCH", f"flow_runs/{run}", {"name": "other", "tags": []})
-    set_state("PAUSED")(coordinator, run)
+    set_state("PENDING")(coordinator, run)
 
 
 MEDDLINGS: dict[str, tuple[Callable[[Coordinator, str], None], bool]] = {
     "deleted run": (delete_run, True),
     "deleted task runs": (delete_task_runs, False),
-    "renamed and paused": (rename_and_pause, False),
+    "renamed and set to pending": (rename, False),
     "completed by hand": (set_state("COMPLETED"), False),
 }
 
