@@ -29,6 +29,7 @@ from flows.resolved_event import VERB, describe_resolved, name_place
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import CoordinatorError
 from tasks_lib.landing.resolution import describe, find_resolution_in_run, resolve_in_run
+from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.user_requests import RequestResult
 
 POLL_SECONDS = 1.0

@@ -57,7 +57,7 @@ def describe_without_run(resolution: Resolution, project: Project) -> str:
     said = f"{resolution.task_id} was completed on {project.base_name} with {resolution.commit[:12]}"
     if resolution.pending:
         why = f"{project.base_name} has not been updated yet: {resolution.pending.rstrip('.')}"
-        waits = f"the commit waits at {project.open_head().ref}, and the next run publishes it"
+        waits = f"the commit waits at {project.open_head().refs.queue_ref}, and the next run publishes it"
         said = f"{resolution.task_id} was completed with {resolution.commit[:12]}, but {why}; {waits}"
     now = f"To run {nodes} again: `coordinator run`" if nodes else "No open node waits for it"
     return " ".join(part for part in (f"{said}.", resolution.note, f"{now}.") if part)
@@ -138,7 +138,7 @@ def _advance(head: Head, compose: Callable[[str], tuple[Candidate, Resolution]])
         candidate, resolution = compose(head.current())
         if head.advance(candidate.head, candidate.commit):
             return candidate, resolution
-    raise GitError(("update-ref", head.ref), 1, f"{head.base_ref} keeps moving; try again")
+    raise GitError(("update-ref", head.refs.queue_ref), 1, f"{head.refs.base_ref} keeps moving; try again")
 
 
 def _publish(project: Project, head: Head) -> tuple[str, str]:

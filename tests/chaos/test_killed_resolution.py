@@ -10,7 +10,7 @@ import pytest
 from chaos.forked_run import make_shim
 from chaos.tracer import Mode, Target, install
 from checker import Meant, check, snapshot_user_state
-from run_harness import Ground
+from run_harness import RunHarness
 from user_isolation import isolate_user_settings
 
 from tasks_lib.errors import InputError
@@ -27,18 +27,18 @@ BLOCKED = "---\nid: a\nname: Do a\nstatus: blocked\ndepends_on: [resolve-a-1]\n-
 RESOLVE = "---\nid: resolve-a-1\nname: Resolve a\nstatus: pending\nassignee: human\n---\n"
 
 
-def resolve_in_child(ground: Ground, trace: Path, target: Target | None) -> int:
+def resolve_in_child(harness: RunHarness, trace: Path, target: Target | None) -> int:
     """Resolve in a forked process that is killed at `target`; return its exit code, negative for a signal."""
-    make_shim(ground.place / "bin")
+    make_shim(harness.place / "bin")
     child = os.fork()
     if child == 0:
         code = 70
         try:
-            programs = str(ground.place / "bin")
+            programs = str(harness.place / "bin")
             os.environ |= {"CHAOS_BIN": programs, "PATH": f"{programs}:{os.environ['PATH']}"}
-            project = load_project(ground.top, {})
+            project = load_project(harness.top, {})
             project.repository.prepare()
-            install(trace, target, {str(ground.place): "<place>", sys.executable: "<python>"})
+            install(trace, target, {str(harness.place): "<place>", sys.executable: "<python>"})
             with (
                 RunLock(project.repository.state_dir, "resolve", keeps_record=True) as lock,
                 marked(REPOSITORY_MARKER, str(project.repository.common_dir)),
@@ -52,9 +52,9 @@ def resolve_in_child(ground: Ground, trace: Path, target: Target | None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def resolve_here(ground: Ground) -> str:
+def resolve_here(harness: RunHarness) -> str:
     """Resolve once more, as a person would who saw no answer; return why it is refused, "" if it was done."""
-    project = load_project(ground.top, {})
+    project = load_project(harness.top, {})
     try:
         with RunLock(project.repository.state_dir, "resolve", keeps_record=True) as lock:
             resolve_without_run(project, lock, "a", "Use it.")
@@ -65,8 +65,8 @@ def resolve_here(ground: Ground) -> str:
 
 def list_targets(place: Path, mode: Mode) -> list[Target]:
     """The side effects of an undisturbed command at which it is killed: its own `before`, and git's processes else."""
-    ground = make(place)
-    assert resolve_in_child(ground, place / "trace", None) == 0
+    harness = make(place)
+    assert resolve_in_child(harness, place / "trace", None) == 0
     lines = [json.loads(line) for line in (place / "trace").read_text().splitlines()]
     wanted = [one for one in lines if one["kind"] in CHANGING]
     if mode != "before":
@@ -75,24 +75,24 @@ def list_targets(place: Path, mode: Mode) -> list[Target]:
     return [Target(mode, number=number) for number in sorted(first.values())]
 
 
-def look(ground: Ground) -> tuple[object, ...]:
+def look(harness: RunHarness) -> tuple[object, ...]:
     """What a kill left: how many commits on the head and on main, and whether git was moving the checkout."""
-    heads = [ref for ref in ("refs/coordinator/queue/main", "refs/heads/main") if ground.git.resolve(ref)]
-    counts = (len(ground.log("%s", ref)) - 1 for ref in (heads[0], "refs/heads/main"))
-    return (*counts, len(heads), (ground.top / ".git/coordinator/moving.json").exists())
+    heads = [ref for ref in ("refs/coordinator/queue/main", "refs/heads/main") if harness.git.resolve(ref)]
+    counts = (len(harness.log("%s", ref)) - 1 for ref in (heads[0], "refs/heads/main"))
+    return (*counts, len(heads), (harness.top / ".git/coordinator/moving.json").exists())
 
 
-def list_git_locks(ground: Ground) -> list[Path]:
+def list_git_locks(harness: RunHarness) -> list[Path]:
     """Git's lock files; coordinator's own files with that ending stay, and are locked only while a process holds them."""
-    found = (ground.top / ".git").rglob("*.lock")
+    found = (harness.top / ".git").rglob("*.lock")
     return [path for path in found if path.parent.name != "coordinator"]
 
 
-def make(place: Path) -> Ground:
+def make(place: Path) -> RunHarness:
     place.mkdir()
-    ground = Ground(place)
-    ground.make({}, files={"tasks/a.md": BLOCKED, "tasks/resolve-a-1.md": RESOLVE})
-    return ground
+    harness = RunHarness(place)
+    harness.make({}, files={"tasks/a.md": BLOCKED, "tasks/resolve-a-1.md": RESOLVE})
+    return harness
 
 
 @pytest.fixture(autouse=True)
@@ -106,21 +106,21 @@ async def test_resolving_that_is_killed_leaves_nothing_or_the_whole_commit(tmp_p
     assert len(targets) >= (10 if mode == "before" else 3)
     seen: set[tuple[object, ...]] = set()
     for target in targets:
-        ground = make(tmp_path / str(target.number))
-        before = snapshot_user_state(ground.top)
-        assert resolve_in_child(ground, ground.place / "trace", target) == KILLED, target
-        assert read_holder(ground.top / ".git" / "coordinator") is None, target
-        left = look(ground)
-        refusal = resolve_here(ground)
+        harness = make(tmp_path / str(target.number))
+        before = snapshot_user_state(harness.top)
+        assert resolve_in_child(harness, harness.place / "trace", target) == KILLED, target
+        assert read_holder(harness.top / ".git" / "coordinator") is None, target
+        left = look(harness)
+        refusal = resolve_here(harness)
         assert refusal == "" or "already completed" in refusal, target
         assert bool(refusal) is (left[0] == 1), target
         if left in seen:  # A run has shown what becomes of that.
             continue
         seen.add(left)
-        worked = await ground.work()
+        worked = await harness.work()
         assert (worked.names, worked.pending) == ({"a": "Merged"}, ""), target
-        assert ground.log("%s")[1:] == ["resolved(resolve-a-1): Use it.", "Begin"], target
+        assert harness.log("%s")[1:] == ["resolved(resolve-a-1): Use it.", "Begin"], target
         statuses = {"a": "completed", "resolve-a-1": "completed"}
-        assert check(ground.top, before=before, meant=Meant(statuses)) == [], target
-        assert (ground.leftovers(), list_git_locks(ground)) == ([], []), target
+        assert check(harness.top, before=before, meant=Meant(statuses)) == [], target
+        assert (harness.leftovers(), list_git_locks(harness)) == ([], []), target
     assert len(seen) > 1

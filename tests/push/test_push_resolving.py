@@ -2,7 +2,7 @@
 
 import pytest
 from push.remote_harness import RemoteHarness, completed
-from run_harness import Ground
+from run_harness import RunHarness
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository_lock import RunLock
@@ -12,8 +12,8 @@ from tasks_lib.project.loading import load_project
 BLOCKS_A = "[ $attempt = 1 ] && { git commit -q --allow-empty -m 'blocked(a): no key'; exit 0; }\nwork"
 
 
-def resolve(ground: Ground, guidance: str) -> Resolution:
-    project = load_project(ground.top, {}, is_fetching=True)
+def resolve(harness: RunHarness, guidance: str) -> Resolution:
+    project = load_project(harness.top, {}, is_fetching=True)
     with RunLock(project.repository.state_dir, "resolve", keeps_record=True) as lock:
         return resolve_without_run(project, lock, "a", guidance)
 
