@@ -274,10 +274,10 @@ def cleanup(
     repo: Repo = HERE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done.")] = False,
     restore: Annotated[
-        str, typer.Option("--restore", help="Create a branch from a saved state, given its ref, task id or commit.")
+        str, typer.Option("--restore", help="Create a branch from a kept state, given its ref, task id or commit.")
     ] = "",
     to: Annotated[str, typer.Option("--to", help="With --restore: the branch to create (default: restored/…).")] = "",
-    prune: Annotated[bool, typer.Option("--prune", help="Delete old saved states.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete old kept states.")] = False,
     older_than: Annotated[
         float | None,
         typer.Option(
@@ -286,7 +286,7 @@ def cleanup(
     ] = None,
     json: Json = False,
 ) -> int:
-    """Clean up after killed runs and manage saved states.
+    """Clean up after killed runs and manage kept states.
 
     Work that has not landed is never removed.
     """

@@ -31,7 +31,7 @@ class Rule(StrEnum):
     MERGE = "a merge contains what git merges, plus the intended lines of task files"
     GREEN = "everything that landed passes verify"
     LEFT = "landed nodes and killed runs leave nothing behind"
-    KEPT = "saved states can be read"
+    KEPT = "kept states can be read"
     REPORT = "a run's report matches what happened"
 
 

@@ -219,7 +219,7 @@ class Settings(Section):
         default=30,
         ge=0,
         le=36_500,
-        description="Days after which a run deletes saved states and the logs of finished nodes; 0 keeps them.",
+        description="Days after which a run deletes kept states and the logs of finished nodes; 0 keeps them.",
     )
     retry: RetrySettings = Field(default_factory=RetrySettings, description="Attempts, and waits between them.")
     land: LandSettings = Field(default_factory=LandSettings, description="Where and how finished work lands.")

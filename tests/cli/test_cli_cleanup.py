@@ -193,7 +193,7 @@ def test_state_that_is_kept_again_is_young_again(place: Place, main_here: Main) 
     ref = keep(place, "left")
     make_older(place, ref, 40)
     assert keep(place, "left") == ref
-    assert "No saved state is older than 30 days" in main_here("cleanup", str(place.top), "--prune")[1]
+    assert "No kept state is older than 30 days" in main_here("cleanup", str(place.top), "--prune")[1]
 
 
 def test_pruning_waits_for_a_run_and_needs_to_know_how_old(place: Place, main_here: Main) -> None:

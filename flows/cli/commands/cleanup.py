@@ -1,4 +1,4 @@
-"""`coordinator cleanup`: removes what runs left behind, but never unlanded work, and lists saved states."""
+"""`coordinator cleanup`: removes what runs left behind, but never unlanded work, and lists kept states."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +47,7 @@ def clean_up(path: Path, *, is_dry_run: bool, as_json: bool, console: Console) -
 
 
 def print_cleanup(found: CleanupResult, project: Project, console: Console, *, is_dry_run: bool) -> None:
-    """Print what was done, the unlanded work that stays, and the saved states."""
+    """Print what was done, the unlanded work that stays, and the kept states."""
     for line in found.lines:
         say(console, line)
     if not found.lines:
@@ -63,7 +63,7 @@ def print_cleanup(found: CleanupResult, project: Project, console: Console, *, i
 def _print_kept(kept: Sequence[Kept], console: Console) -> None:
     if not kept:
         return
-    say(console, "Saved states, from before something was removed or reset:")
+    say(console, "Kept states, from before something was removed or reset:")
     for one in kept:
         say(console, f"  {one.date.astimezone():%Y-%m-%d %H:%M}  {one.ref}")
     last = kept[-1].ref

@@ -1,4 +1,4 @@
-"""`coordinator cleanup --restore` and `--prune`: creates a branch from a saved state, or deletes old states."""
+"""`coordinator cleanup --restore` and `--prune`: creates a branch from a kept state, or deletes old states."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ DAY_SECONDS = 86_400
 
 
 def restore_kept(path: Path, name: str, to: str, *, as_json: bool, console: Console) -> ExitCode:
-    """Create the branch `to` ("" for a default name) from the saved state `name`.
+    """Create the branch `to` ("" for a default name) from the kept state `name`.
 
     Raises InputError if `name` matches no state or several, or if the branch already exists.
     """
@@ -38,19 +38,19 @@ def restore_kept(path: Path, name: str, to: str, *, as_json: bool, console: Cons
         say(console, f"The staged files were different; show them: git show {branch_ref(made.branch)}^2")
     say(console, f"Show it: git log --stat {branch_ref(made.branch)} --   Switch to it: git switch {made.branch}")
     say(console, "To let a run continue it, restore it with `--to` the node's own branch, once that name is free.")
-    say(console, f"The saved state was not removed; to delete it: git update-ref -d {kept.ref}")
+    say(console, f"The kept state was not removed; to delete it: git update-ref -d {kept.ref}")
     return ExitCode.COMPLETED
 
 
 def prune_kept(path: Path, days: float | None, *, is_dry_run: bool, as_json: bool, console: Console) -> ExitCode:
-    """Delete the states saved more than `days` ago, by default `kept_days` of the configuration.
+    """Delete the states kept more than `days` ago, by default `kept_days` of the configuration.
 
     Raises BusyError during a run, InputError if neither sets an age.
     """
     project = load_project(path)
     limit = project.settings.kept_days if days is None else days
     if days is None and limit == 0:
-        raise InputError(["kept_days is 0, so saved states never expire; set an age with `--older-than DAYS`"])
+        raise InputError(["kept_days is 0, so kept states never expire; set an age with `--older-than DAYS`"])
     now = datetime.now(UTC)
     repository = project.repository
     with RunLock(repository.state_dir, PRUNE_NAME) as lock:
@@ -68,15 +68,15 @@ def _print_pruned(done: Sequence[Kept], limit: float, now: datetime, console: Co
         what = "would be deleted" if is_dry_run else f"deleted; it was {kept.commit}"
         say(console, f"{kept.ref}: saved {count(count_days(kept, now), 'day')} ago, {what}")
     if not done:
-        say(console, f"No saved state is older than {limit:g} days; `{name_program()} cleanup` lists them all.")
+        say(console, f"No kept state is older than {limit:g} days; `{name_program()} cleanup` lists them all.")
 
 
 def count_days(kept: Kept, now: datetime) -> int:
-    """How many whole days ago the state was saved."""
+    """How many whole days ago the state was kept."""
     return max(0, int((now - kept.date).total_seconds() // DAY_SECONDS))
 
 
 def describe_kept(kept: Kept, now: datetime | None = None) -> dict[str, object]:
-    """A saved state as plain values."""
+    """A kept state as plain values."""
     age = {"days": count_days(kept, now)} if now else {}
     return {"ref": kept.ref, "commit": kept.commit, "date": kept.date.isoformat(), "label": kept.label, **age}
