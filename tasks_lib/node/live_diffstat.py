@@ -8,25 +8,25 @@ from tasks_lib.errors import GitError
 from tasks_lib.git.commits.branch_state import read_shortstat
 from tasks_lib.node.attempt_context import AttemptContext
 
-GLANCE_SECONDS = 10.0
+UPDATE_SECONDS = 10.0
 """How often git is asked, and only if the session has been active since the last time."""
 
 
 @asynccontextmanager
 async def updating_diffstat(context: AttemptContext) -> AsyncGenerator[None]:
     """Keep the node's `diffstat` on the board up to date while the block runs."""
-    looking = asyncio.create_task(_look(context))
+    updating = asyncio.create_task(_update(context))
     try:
         yield
     finally:
-        looking.cancel()
-        await asyncio.gather(looking, return_exceptions=True)
+        updating.cancel()
+        await asyncio.gather(updating, return_exceptions=True)
 
 
-async def _look(context: AttemptContext) -> None:
+async def _update(context: AttemptContext) -> None:
     seen = context.view.active_at
     while True:
-        await asyncio.sleep(GLANCE_SECONDS)
+        await asyncio.sleep(UPDATE_SECONDS)
         if context.view.active_at != seen:
             seen = context.view.active_at
             await show_changes(context)

@@ -10,7 +10,7 @@ from chaos.syscalls import is_possible
 from checker_traces import Before, snapshot_user_state
 from generated_graphs import run_git
 
-from tasks_lib.git.publish.interrupted_fast_forward import Move, has_interrupted_move, mend, remembered
+from tasks_lib.git.publish.interrupted_fast_forward import Move, has_interrupted_move, remembered, repair_move
 from tasks_lib.git.publish.local_branch import Pending, Published, publish
 from tasks_lib.git.runner import Git
 
@@ -98,7 +98,7 @@ def test_a_move_that_was_cut_short_is_taken_back_and_made_again(
         shop = Shop(tmp_path / str(cut), branch)
         was_cut = shop.die_in(cut, *command)
         locks += bool(shop.list_locks())
-        assert "repaired" in mend(shop.git_dir)
+        assert "repaired" in repair_move(shop.git_dir)
         assert (shop.list_locks(), has_interrupted_move(shop.git_dir)) == ([], False)
         if run_git(shop.top, "rev-parse", "main") == shop.base:
             assert shop.look() == shop.before, f"cut at {cut}"
@@ -120,7 +120,7 @@ def test_what_a_person_wrote_since_then_stays(tmp_path: Path) -> None:
     files = next(cut for cut in range(1, 60) if _has_begun(Shop(tmp_path / str(cut)), cut))
     shop.die_in(files + 3, *MERGE)
     shop.write({"src.txt": "a person's\n", "fresh/one.txt": "a person's, too\n"})
-    mend(shop.git_dir)
+    repair_move(shop.git_dir)
     assert (shop.top / "src.txt").read_text() == "a person's\n"
     assert (shop.top / "fresh/one.txt").read_text() == "a person's, too\n"
     assert isinstance(publish(Git(shop.top), "main", shop.head), Pending)
@@ -136,10 +136,10 @@ def test_nothing_is_mended_while_git_is_at_work_there(tmp_path: Path) -> None:
     shop = Shop(tmp_path / "repository")
     shop.die_in(3, *MERGE)
     with subprocess.Popen(["git", "cat-file", "--batch"], cwd=shop.top, stdin=subprocess.PIPE) as busy:
-        assert "git is running" in mend(shop.git_dir)
+        assert "git is running" in repair_move(shop.git_dir)
         assert has_interrupted_move(shop.git_dir)
         assert isinstance(publish(Git(shop.top), "main", shop.head), Pending)
         assert busy.stdin
         busy.stdin.close()
-    assert "repaired" in mend(shop.git_dir)
+    assert "repaired" in repair_move(shop.git_dir)
     assert isinstance(publish(Git(shop.top), "main", shop.head), Published)

@@ -11,7 +11,7 @@ from tasks_lib.errors import InputError
 from tasks_lib.git.branches import create_branch, delete_branch
 from tasks_lib.git.kept.restore_and_prune import find_kept, restore
 from tasks_lib.git.kept.snapshots import keep_state, list_kept
-from tasks_lib.git.publish.interrupted_fast_forward import MOVING_NAME, Move, mend
+from tasks_lib.git.publish.interrupted_fast_forward import MOVING_NAME, Move, repair_move
 from tasks_lib.git.publish.local_branch import Published, publish
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktrees.lifecycle import Worktrees
@@ -73,7 +73,7 @@ def test_checkout_that_a_kill_left_halfway_is_put_back_beside_a_tag_called_head(
     move = Move("refs/heads/main", base, new, str(repository.common_dir), str(repository.top))
     (repository.state_dir).mkdir()
     (repository.state_dir / MOVING_NAME).write_text(json.dumps(asdict(move)))
-    assert "repaired" in mend(repository.common_dir)
+    assert "repaired" in repair_move(repository.common_dir)
     assert (repository.top / "README.md").read_text() == "# Example\n"
     assert repository.git.text("status", "--porcelain") == ""
 

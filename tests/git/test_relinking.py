@@ -11,7 +11,7 @@ from killed_process import run_in_child
 from run_locks import reconcile
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.publish.interrupted_fast_forward import MOVING_NAME, Move, mend, remembered, update_move_paths
+from tasks_lib.git.publish.interrupted_fast_forward import MOVING_NAME, Move, remembered, repair_move, update_move_paths
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.git.runner import Git
@@ -259,7 +259,7 @@ def test_checkout_that_a_kill_left_halfway_is_put_right_where_it_is_now(
     assert relocation
     update_move_paths(there.common_dir, relocation)
     (moved / ".git" / "index.lock").touch()
-    assert str(moved) in mend(there.common_dir)
+    assert str(moved) in repair_move(there.common_dir)
     assert (moved / "README.md").read_text() == "# Example\n"
     assert not (moved / ".git" / "index.lock").exists()
     assert read_tree(repository.top) == before

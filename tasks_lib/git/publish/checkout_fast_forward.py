@@ -10,9 +10,9 @@ from tasks_lib.git.publish.interrupted_fast_forward import (
     Change,
     Move,
     exists,
-    look,
-    mend,
+    record_before,
     remembered,
+    repair_move,
     restore_checkout,
 )
 from tasks_lib.git.ref_names import commit_only
@@ -57,7 +57,7 @@ def fast_forward(path: Path, common_dir: Path, ref: str, base: str, head: str) -
     git_dir = Path(git.text("rev-parse", "--absolute-git-dir"))
     if reason := _find_hindrance(path, git_dir, common_dir, ref):
         return reason
-    before = look(git, git_dir, base, head)
+    before = record_before(git, git_dir, base, head)
     if reason := _find_loss(git, path, before.changes, head):
         return reason
     original = None if before.original is None else before.original.decode()
@@ -66,7 +66,7 @@ def fast_forward(path: Path, common_dir: Path, ref: str, base: str, head: str) -
         if result.status != 0:
             reason = f"git refused in {path}: {read_reason(result.stderr)}"
             if result.status < 0:
-                mend(common_dir)  # Git was killed and left its locks.
+                repair_move(common_dir)  # Git was killed and left its locks.
             left = restore_checkout(git, git_dir, before, base, head) if git.resolve(ref) != head else ""
             return f"{reason} {left}" if left else reason
     tip = git.resolve(ref)

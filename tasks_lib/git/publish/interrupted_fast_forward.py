@@ -55,11 +55,11 @@ def remembered(common_dir: Path, move: Move) -> Generator[None]:
 
 
 def restore_interrupted(common_dir: Path, held: HeldRunLock) -> str:
-    """As `mend`, for a move that an earlier run began. Call when its processes have ended."""
-    return mend(common_dir)
+    """As `repair_move`, for a move that an earlier run began. Call when its processes have ended."""
+    return repair_move(common_dir)
 
 
-def mend(common_dir: Path) -> str:
+def repair_move(common_dir: Path) -> str:
     """Restore the checkout that a run was moving when it was killed; return a line on it, "" if there was none.
 
     Removes locks that git left there, and restores files that it wrote or began to write to what the index records; a
@@ -172,7 +172,7 @@ def list_changes(git: Git, base: str, head: str) -> tuple[Change, ...]:
     return tuple(changes)
 
 
-def look(git: Git, git_dir: Path, base: str, head: str) -> Before:
+def record_before(git: Git, git_dir: Path, base: str, head: str) -> Before:
     """Record what a fast-forward of the checkout from `base` to `head` would touch, as it is now."""
     changes = list_changes(git, base, head)
     stamps = {change.path: read_stamp(git.directory / change.path) for change in changes}

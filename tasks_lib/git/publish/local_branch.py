@@ -8,7 +8,13 @@ from pathlib import Path
 from tasks_lib.errors import InputError
 from tasks_lib.git.commits.merge_tree import is_ancestor
 from tasks_lib.git.publish.checkout_fast_forward import IN_PROGRESS, fast_forward, read_reason
-from tasks_lib.git.publish.interrupted_fast_forward import EVERY_STATUS, Move, has_interrupted_move, mend, remembered
+from tasks_lib.git.publish.interrupted_fast_forward import (
+    EVERY_STATUS,
+    Move,
+    has_interrupted_move,
+    remembered,
+    repair_move,
+)
 from tasks_lib.git.runner import Git
 
 _BUSY_BRANCH = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
@@ -50,7 +56,7 @@ def publish(
     one is added at the same moment. Raises InputError if the branch does not exist.
     """
     common_dir = Path(git.text("rev-parse", "--path-format=absolute", "--git-common-dir")).resolve()
-    if has_interrupted_move(common_dir) and (line := mend(common_dir)) and has_interrupted_move(common_dir):
+    if has_interrupted_move(common_dir) and (line := repair_move(common_dir)) and has_interrupted_move(common_dir):
         return _wait(line)
     ref = git.follow(f"refs/heads/{target}")
     base = git.resolve(ref)
@@ -84,7 +90,7 @@ def _move_ref(git: Git, common_dir: Path, move: Move) -> Published | Pending:
     with remembered(common_dir, move):
         result = git.run(*command, accept=EVERY_STATUS)
         if result.status < 0:
-            mend(common_dir)
+            repair_move(common_dir)
     return Published(move.head) if result.status == 0 else Pending(read_reason(result.stderr))
 
 

@@ -6,7 +6,14 @@ from tasks_lib.errors import GitError
 from tasks_lib.git.commits.branch_state import BranchState, read_state
 from tasks_lib.git.commits.merge_tree import is_ancestor
 from tasks_lib.git.publish.checkout_fast_forward import CONFIGURATION, FAST_FORWARD, IN_PROGRESS
-from tasks_lib.git.publish.interrupted_fast_forward import EVERY_STATUS, Move, look, mend, remembered, restore_checkout
+from tasks_lib.git.publish.interrupted_fast_forward import (
+    EVERY_STATUS,
+    Move,
+    record_before,
+    remembered,
+    repair_move,
+    restore_checkout,
+)
 from tasks_lib.git.runner import Git
 from tasks_lib.git.worktree_admin import Entry, Worktree
 
@@ -21,7 +28,7 @@ def fast_forward_worktree(worktree: Worktree, state: BranchState, head: str) -> 
         return False
     if state.commit == head:
         return True
-    before = look(git, git_dir, state.commit, head)
+    before = record_before(git, git_dir, state.commit, head)
     original = None if before.original is None else before.original.decode("utf-8", "replace")
     move = Move(f"refs/heads/{state.branch}", state.commit, head, str(git_dir), str(worktree.path), original)
     with remembered(git_dir, move):
@@ -50,7 +57,7 @@ def holds_work_at(entry: Entry, head: str) -> bool:
 def find_state(worktree: Worktree) -> BranchState | None:
     """The state of a worktree to resume, after restoring an interrupted move; None if git cannot read it."""
     try:
-        mend(worktree.git_dir)
+        repair_move(worktree.git_dir)
         return read_state(worktree.git)
     except GitError:
         return None

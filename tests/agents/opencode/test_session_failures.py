@@ -124,7 +124,7 @@ async def test_events_that_were_lost_hold_nothing_up(lab: SessionFixture) -> Non
         proxy.cut()
         await asyncio.to_thread(bell.write_text, "on\n")
         await asyncio.to_thread(lab.model.wait_for, lambda requests: len(requests) >= seen + 2)
-        proxy.mend()
+        proxy.restore()
         end = await turn
         assert (end.status, end.answer, end.spent.calls) == (0, "all of it", 3)
         assert proxy.streams > 1
