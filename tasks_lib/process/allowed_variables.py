@@ -1,7 +1,9 @@
 """Decides which environment variables reach an agent, `setup` and `verify`: an allow-list without secrets."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import lru_cache
 from posixpath import normpath
 
 DEFAULT_NAMES = (
@@ -39,17 +41,21 @@ def scrub(
     `bin` directory of the coordinator's own virtual environment, is removed from PATH.
     """
     never = {*git_variables, *TURN_NAMES}
-    patterns = (*DEFAULT_NAMES, *allow)
+    is_allowed = _compile(tuple(allow)).match
     kept = {
         name: value
         for name, value in environ.items()
-        if name not in never
-        and not name.upper().startswith(_NEVER)
-        and any(fnmatchcase(name, pattern) for pattern in patterns)
+        if name not in never and not name.upper().startswith(_NEVER) and is_allowed(name)
     }
     if own_bin and "PATH" in kept:
         kept["PATH"] = _drop(own_bin, kept["PATH"])
     return kept
+
+
+@lru_cache(maxsize=16)
+def _compile(allow: tuple[str, ...]) -> re.Pattern[str]:
+    """Return the default names and `allow` as one expression: a run asks for every variable at every turn."""
+    return re.compile("|".join(translate(pattern) for pattern in (*DEFAULT_NAMES, *allow)))
 
 
 def _drop(directory: str, search_path: str) -> str:

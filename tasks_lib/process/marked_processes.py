@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from tasks_lib.errors import AgentError
+from tasks_lib.process.process_table import list_carriers
 
 ROUNDS = 5
 """A process that is being ended may start others; what is still running after this many rounds cannot be ended."""
@@ -30,11 +32,16 @@ def find_marked(name: str, value: str) -> list[psutil.Process]:
     mine = psutil.Process()
     spared = {mine.pid, *(parent.pid for parent in mine.parents())}
     found: list[psutil.Process] = []
-    for process in psutil.process_iter():
+    for pid in _list_candidates(name, value):
         with suppress(psutil.Error, OSError):
-            if process.pid not in spared and process.environ().get(name) == value:
+            if pid not in spared and (process := psutil.Process(pid)).environ().get(name) == value:
                 found.append(process)
     return found
+
+
+def _list_candidates(name: str, value: str) -> Iterable[int]:
+    """Return the processes to look at: psutil takes ten times as long to read one as /proc does."""
+    return list_carriers(os.fsencode(f"{name}={value}")) if sys.platform == "linux" else psutil.pids()
 
 
 def find_marked_inside(name: str, value: str, place: Path) -> list[psutil.Process]:

@@ -155,6 +155,13 @@ def _read_marker(name: str) -> str:
     return rest.partition(b"\0")[0].decode("utf-8", "surrogateescape") if found else ""
 
 
+def list_carriers(variable: bytes) -> list[int]:
+    """Return the processes with `variable`, as in `b"NAME=value"`, in their environment, by reading /proc."""
+    wanted = b"\0" + variable + b"\0"
+    numbers = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - See `read_proc`.
+    return [int(name) for name in numbers if wanted in b"\0" + _read_bytes(f"/proc/{name}/environ") + b"\0"]
+
+
 def _read_bytes(path: str) -> bytes:
     """Return a file of /proc, b"" if it cannot be read; `os.open` is faster, and there are hundreds per scan."""
     try:
