@@ -20,7 +20,9 @@ def write_program(directory: Path, lines: str) -> str:
 
 
 def test_the_real_one_can_be_used_and_leaves_no_trace(tmp_path: Path) -> None:
-    assert check_program([str(find_opencode())], PATH, {"HOME": str(tmp_path)}) is None
+    own_path = f"{PATH}:{tmp_path}"  # It is a PATH that no other test has asked with.
+
+    assert check_program([str(find_opencode())], own_path, {"HOME": str(tmp_path)}) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -35,6 +37,27 @@ def test_another_version_is_named_with_the_fix(tmp_path: Path) -> None:
     fault = check_program([write_program(tmp_path, "echo 1.3.0")], PATH) or ""
     assert "1.3.0" in fault
     assert INSTALL in fault
+
+
+def test_one_is_asked_again_only_when_its_file_has_changed(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    program = write_program(tmp_path, f"echo >> {count}; echo {TESTED}")
+    assert check_program([program], PATH) is None
+    assert check_program([program], PATH, {"HOME": str(tmp_path)}) is None
+    assert count.read_text() == "\n"
+
+    write_program(tmp_path, "echo 1.3.0")
+
+    assert "1.3.0" in (check_program([program], PATH) or "")
+
+
+def test_one_that_broke_is_asked_again(tmp_path: Path) -> None:
+    program = write_program(tmp_path, f"[ -e {tmp_path}/cure ] && echo {TESTED}")
+    assert "exited with 1" in (check_program([program], PATH) or "")
+
+    (tmp_path / "cure").touch()
+
+    assert check_program([program], PATH) is None
 
 
 def test_one_that_breaks_tells_how(tmp_path: Path) -> None:

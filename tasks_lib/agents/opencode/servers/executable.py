@@ -17,31 +17,56 @@ _OLDEST = 33
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 _SECONDS = 60
 """A first start on a cold machine reads 170 MB."""
+_SEEN: dict[tuple[str | int, ...], str] = {}
+"""What programs printed as their version, by their command, PATH and file: a run checks before it starts anything, and
+again when it starts its first server."""
 
 
 def check_program(command: Sequence[str], search_path: str, environment: Mapping[str, str] | None = None) -> str | None:
     """Return a sentence that says why `command` (without `serve`) cannot be used as opencode, or None.
 
-    `search_path` is its PATH, `environment` what else it needs to start. Runs it once, which takes a second.
+    `search_path` is its PATH, `environment` what else it needs to start. Runs it, which takes a second, unless this
+    process has already seen the version of this very file. A server's version is checked again when it has started.
     """
     program, *rest = command or DEFAULT_COMMAND
     path = which(program, search_path)
     if path is None:
         where = "is not an executable file" if "/" in program else f"is not on PATH ({search_path})"
         return f"`{program}` {where}: install it with `{INSTALL}`, or name it in agent.command"
+    try:
+        key = (path, *rest, search_path, *_identify(path))
+    except OSError as error:
+        return f"`{program}` cannot be read: {error}; reinstall it with `{INSTALL}`"
+    if key not in _SEEN:
+        said, fault = _ask_version(program, [path, *rest], {**(environment or {}), "PATH": search_path})
+        if fault:
+            return fault
+        _SEEN[key] = said
+    return check_version(_SEEN[key], f"`{program}`")
+
+
+def _identify(path: str) -> tuple[int, ...]:
+    """Return numbers that change when another file takes the place of the one at `path`, or its content changes."""
+    found = Path(path).stat()
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _ask_version(program: str, command: Sequence[str], environment: Mapping[str, str]) -> tuple[str, str | None]:
+    """Return what `command` prints as its version, or a sentence that says why it cannot be run."""
     with private_directory() as directory:
         place = str(directory)
         # opencode creates directories in these places even to print its version.
         places = {f"XDG_{kind}_HOME": place for kind in ("CACHE", "CONFIG", "DATA", "STATE")}
-        variables = {**(environment or {}), "PATH": search_path, **places}
         try:
-            done = run_captured([path, *rest, "--version"], cwd=directory, environment=variables, seconds=_SECONDS)
+            done = run_captured(
+                [*command, "--version"], cwd=directory, environment={**environment, **places}, seconds=_SECONDS
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
-            return f"`{program} --version` cannot be run: {error}; reinstall it with `{INSTALL}`"
+            return "", f"`{program} --version` cannot be run: {error}; reinstall it with `{INSTALL}`"
     said = (done.stdout or done.stderr).decode("utf-8", "replace").strip()
     if done.status:
-        return f"`{program} --version` exited with {done.status}: {said[-300:]}; reinstall it with `{INSTALL}`"
-    return check_version(said, f"`{program}`")
+        return "", f"`{program} --version` exited with {done.status}: {said[-300:]}; reinstall it with `{INSTALL}`"
+    return said, None
 
 
 def check_version(version: str, what: str) -> str | None:
