@@ -171,7 +171,10 @@ def run(
 
     Each result is verified as merged, and then lands on the target.
     """
-    from flows.cli.commands.run import run_repository
+    from flows.importing import importing
+
+    with importing():
+        from flows.cli.commands.run import run_repository
 
     return run_repository(repo, only or [], max_sessions, is_dry_run=dry_run, port=port, console=make_console())
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from flows.cli.display.output import count, say
 from flows.cli.display.terminal_run import Stage
 from flows.data_directory import register
+from flows.importing import importing
 from flows.prefect_api import ask
 from flows.prefect_cleanup import settle
 from flows.prefect_server import Server, serve
@@ -127,11 +128,12 @@ def drive(words: Mapping[str, Any], common_dir: Path, stage: Stage) -> ExitCode:
 
     The exit code comes from the board, which judges by git, and not from the state of the flow run in Prefect.
     """
-    from prefect.exceptions import TerminationSignal
+    with importing():
+        from prefect.exceptions import TerminationSignal
 
-    from flows.flow_run_marks import run_marked
-    from flows.prefect_reporting import FAULTS
-    from flows.run_graph import RunOptions, on_begin, on_open, run_graph
+        from flows.flow_run_marks import run_marked
+        from flows.prefect_reporting import FAULTS
+        from flows.run_graph import RunOptions, on_begin, on_open, run_graph
 
     ignore_background_stop()
     options = RunOptions(**words)
