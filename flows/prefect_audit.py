@@ -1,9 +1,10 @@
-"""Compares Prefect's record of a repository's last run with the run's own."""
+"""Audits a repository, and compares Prefect's record of its last run with the run's own."""
 
 import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,17 +13,29 @@ import httpx
 from flows.prefect_api import ask
 from flows.prefect_isolation import isolated
 from flows.prefect_server import find_api
+from tasks_lib.cleanup.repository_audit import Audit, audit
 from tasks_lib.model import OutcomeName
 from tasks_lib.project.loading import Project
 from tasks_lib.reporting.audit_rules import Rule, Violation
 from tasks_lib.runtime.status_board import RunView
 
+AUDITED_COMMITS = 1_000
+"""How many first-parent commits are checked by default; takes some seconds."""
 REQUEST_SECONDS = 10.0
 RECORD_SECONDS = 30.0
 """How long after the end of a run its record in Prefect may be incomplete: the server records states with a delay."""
 LOOK_SECONDS = 0.5
 _STATES: Mapping[int, str] = {0: "COMPLETED", 1: "FAILED", 3: "FAILED", 130: "CANCELLED"}
 _OPEN = ("RUNNING", "PENDING", "SCHEDULED", "CANCELLING")
+
+
+def audit_with_prefect(project: Project, limit: int) -> Audit:
+    """Audit the last `limit` commits of the head, what runs left, and Prefect's record of the last run."""
+    found = audit(project, limit)
+    if found.view is None:
+        return found
+    violations, notes = ask_prefect(project, found.view)
+    return replace(found, violations=(*found.violations, *violations), notes=(*found.notes, *notes))
 
 
 def ask_prefect(project: Project, view: RunView) -> tuple[list[Violation], list[str]]:

@@ -1,6 +1,7 @@
 """Cleans up a repository after killed runs, in git, on this machine and in Prefect."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +28,11 @@ class CleanupResult:
     kept: tuple[Kept, ...]
 
 
-def apply_cleanup(project: Project) -> CleanupResult:
-    """Clean up, stage by stage: what one does can leave more for the next."""
+def apply_cleanup(project: Project, tell: Callable[[Path, Path | None], list[str]] = settle) -> CleanupResult:
+    """Clean up, stage by stage: what one does can leave more for the next. `tell` cleans up in Prefect.
+
+    Raises BusyError while a run uses the repository.
+    """
     repository, lines = project.repository, list[str]()
     repository.prepare()
     with RunLock(repository.state_dir, RUN_NAME) as held:
@@ -45,7 +49,7 @@ def apply_cleanup(project: Project) -> CleanupResult:
             return plan
 
         do(Stage.PROCESSES)
-        lines += settle(repository.common_dir, relocation.former if relocation and not relocation.is_copy else None)
+        lines += tell(repository.common_dir, relocation.former if relocation and not relocation.is_copy else None)
         do(Stage.REPOSITORY)
         still_open = do(Stage.NODES).nodes.open
         worktrees.close()

@@ -326,6 +326,9 @@ def deploy(
     max_sessions: Annotated[
         int | None, typer.Option("--max-sessions", min=1, max=256, help="Maximum number of agents at a time.")
     ] = None,
+    cleanup_cron: Annotated[
+        str, typer.Option("--cleanup-cron", help="Also clean up and audit, on this schedule.", show_default=False)
+    ] = "",
     pool: Annotated[str, typer.Option("--pool", help="Work pool (default: coordinator).", show_default=False)] = "",
     remove: Annotated[bool, typer.Option("--remove", help="Remove the repository's deployments.")] = False,
     json: Json = False,
@@ -336,7 +339,7 @@ def deploy(
     """
     from flows.cli.commands.deploy import Options, deploy_repository
 
-    options = Options(cron, timezone, max_sessions, pool, is_removing=remove)
+    options = Options(cron, cleanup_cron, timezone, max_sessions, pool, is_removing=remove)
     return deploy_repository(repo, options, as_json=json, console=make_console())
 
 

@@ -8,8 +8,11 @@ from typing import Any
 POOL = "coordinator"
 """The work pool whose workers run the deployments, unless another is chosen."""
 GRAPH_FLOW = "run-graph"
+CLEANUP_FLOW = "cleanup-repository"
 ANY_REPOSITORY = "run-graph"
 """The name of the deployment that offers all registered repositories."""
+TAGS = ("coordinator",)
+"""The same as flow runs from the command line have."""
 OWN_SLUG = "coordinator"
 """The slug of the schedule that `coordinator deploy --cron` makes; schedules with another one are a person's."""
 _FIND_PYTHON = (
@@ -83,7 +86,7 @@ def define_graph(
         "as merged lands. If nothing is ready, the run ends at once.",
         {"options": options},
         offer_repositories(schema, [repository]),
-        (repository,),
+        TAGS,
         is_single=True,
         schedule=schedule,
         chosen=frozenset() if max_sessions is None else frozenset({"parameters.options.max_sessions"}),
@@ -102,7 +105,24 @@ def define_any_graph(repositories: Sequence[str], schema: Mapping[str, Any]) -> 
         "Runs the task graph of a repository that you choose from those registered with coordinator.",
         {"options": {**_choose_only(repositories), "only": [], "max_sessions": None, "dry_run": False}},
         offer_repositories(schema, repositories),
+        TAGS,
         is_shared=True,
+    )
+
+
+def define_cleanup(repository: str, schema: Mapping[str, Any], schedule: Schedule | None = None) -> Deployment:
+    """The deployment that cleans up one repository and audits it."""
+    return Deployment(
+        CLEANUP_FLOW,
+        name_deployment(repository),
+        "flows.clean_up.clean_up_repository",
+        f"Cleans up after killed runs of {repository}, and audits what runs have landed and left behind. "
+        "Work that has not landed is never removed.",
+        {"repository": repository},
+        offer_repositories(schema, [repository]),
+        TAGS,
+        is_single=True,
+        schedule=schedule,
     )
 
 

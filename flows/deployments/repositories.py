@@ -7,13 +7,16 @@ from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
 
+from flows.clean_up import clean_up_repository
 from flows.data_directory import list_repositories, name_program
 from flows.deployments.applying import Applied, apply_deployments, remove_deployments
 from flows.deployments.definitions import (
+    CLEANUP_FLOW,
     GRAPH_FLOW,
     Deployment,
     Schedule,
     define_any_graph,
+    define_cleanup,
     define_graph,
     name_deployment,
 )
@@ -27,6 +30,7 @@ class Request:
 
     repository: str
     schedule: Schedule | None = None
+    cleanup_schedule: Schedule | None = None
     max_sessions: int | None = None
     pool: str = ""
 
@@ -45,8 +49,12 @@ async def deploy(request: Request, api: str) -> Result:
     `api` is the address of the server, or "" if the user's shell has it in PREFECT_API_URL. Raises InputError if the
     work pool cannot be used, and what Prefect's client raises.
     """
+    own = [define_run(request)]
+    if request.cleanup_schedule:
+        schema = clean_up_repository.parameters.model_dump()
+        own.append(define_cleanup(request.repository, schema, request.cleanup_schedule))
     async with get_client() as client:
-        applied = await apply_deployments(client, [define_run(request)], pool=request.pool, is_restoring=True)
+        applied = await apply_deployments(client, own, pool=request.pool, is_restoring=True)
         applied += await apply_deployments(client, list_shared(), is_restoring=True)
         return Result(applied, await find_warnings(client, applied, api))
 
@@ -66,7 +74,7 @@ async def remove(repository: str) -> Result:
     """Remove the deployments of one repository."""
     name = name_deployment(repository)
     async with get_client() as client:
-        return Result(await remove_deployments(client, [(GRAPH_FLOW, name)]))
+        return Result(await remove_deployments(client, [(GRAPH_FLOW, name), (CLEANUP_FLOW, name)]))
 
 
 def list_present() -> list[str]:

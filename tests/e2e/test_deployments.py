@@ -5,8 +5,8 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ import httpx
 import pytest
 from e2e.conftest import Coordinator, ask_until
 from e2e.installed_wheel import TOP, Installed, install
+from e2e.test_interrupt import deploy as deploy_checkout
 from e2e.test_interrupt import status_of, wait_for_end
 from e2e.test_whole_runs import make_flat
-from generated_graphs import Made
+from generated_graphs import Made, run_git
 
 from flows.prefect_server import Child
+from tasks_lib.git.repository_lock import RunLock
 
 pytestmark = pytest.mark.xdist_group("prefect, with deployments")
 DEPLOY_REGISTERED = """
@@ -28,12 +30,49 @@ result = asyncio.run(deploy_registered(""))
 print({one.name: one.action for one in result.applied}, *result.warnings)
 """
 """As `coordinator up` makes the deployments of all registered repositories."""
+FORGED = "Merge feat/flat-0: Flat 0\n\nTask: flat-0\nAttempt: 1\nVerified: none"
+"""A commit that looks as if coordinator had made it, and is no merge."""
 NIGHTLY = ("--cron", "0 2 * * *", "--timezone", "Europe/Berlin")
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """An installed coordinator with a worker, started by the command that its `deploy` printed."""
+
+    installed: Installed
+    made: Made
+    told: dict[str, Any]
+
+    @property
+    def coordinator(self) -> Coordinator:
+        return Coordinator(self.installed.data, f"{self.told['server']}/api")
+
+    def deploy(self, *arguments: str | Path) -> dict[str, Any]:
+        return deploy_installed(self.installed, *arguments)
+
+
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    return install(tmp_path_factory.mktemp("elsewhere"))
+def elsewhere(server: Child, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elsewhere]:
+    place = tmp_path_factory.mktemp("elsewhere")
+    installed = install(place / "installed")
+    process = server.process()
+    assert process
+    # Its own server is the shared one, as if its `coordinator up` had started that.
+    (installed.data / "prefect").symlink_to(process.environ()["PREFECT_HOME"])
+    made = make_flat(place, 1)
+    told = deploy_installed(installed, made.repository)
+    (command,) = [line.partition("Start one: ")[2] for line in told["warnings"] if "No worker is online" in line]
+    assert str(installed.bin / "prefect") in shlex.split(command)
+    worker = subprocess.Popen(
+        ["sh", "-c", f"exec env {command}"],
+        cwd=place / "installed/home", env=installed.environment({"PREFECT_WORKER_QUERY_SECONDS": "1"}),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield Elsewhere(installed, made, told)
+    finally:
+        worker.send_signal(signal.SIGINT)
+        worker.wait(timeout=60)
 
 
 @pytest.fixture
@@ -63,52 +102,60 @@ def delete(coordinator: Coordinator, told: dict[str, Any]) -> None:
     httpx.delete(f"{coordinator.api}/deployments/{told['deployments'][0]['id']}", timeout=60).raise_for_status()
 
 
-@contextmanager
-def working(command: str, installed: Installed) -> Generator[None]:
-    """Run a worker in a shell that knows nothing but `command`."""
-    process = subprocess.Popen(
-        ["sh", "-c", f"exec env {command}"],
-        cwd=installed.place / "home", env=installed.environment({"PREFECT_WORKER_QUERY_SECONDS": "1"}),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
-
-
-def test_a_worker_elsewhere_runs_what_an_installed_coordinator_deployed(
-    server: Child, installed: Installed, made: Made
-) -> None:
-    (installed.data / "prefect").symlink_to(find_home(server))  # Its own server, as `coordinator up` leaves it.
-    done = installed.run("coordinator", "deploy", made.repository, "--json")
+def deploy_installed(installed: Installed, *arguments: str | Path) -> dict[str, Any]:
+    done = installed.run("coordinator", "deploy", *arguments, "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    coordinator = Coordinator(installed.data, f"{told['server']}/api")
-    deployment = read(coordinator, told)
-    assert str(TOP) not in json.dumps(deployment)
-    assert str(installed.place) not in json.dumps(deployment)
-    create = f"deployments/{deployment['id']}/create_flow_run"
-    runs = [str(coordinator.ask(create, {})["id"]) for _ in range(2)]
+    return json.loads(done.stdout)
 
-    (command,) = [line.partition("Start one: ")[2] for line in told["warnings"] if "No worker is online" in line]
-    assert str(installed.bin / "prefect") in shlex.split(command)
-    with working(command, installed):
-        states = [wait_for_end(coordinator, run) for run in runs]
-        assert installed.run("coordinator", "deploy", made.repository).stdout.count("No worker is online") == 0
+
+def start_run(coordinator: Coordinator, deployment: str) -> str:
+    """Press Quick run; returns the flow run's id."""
+    return str(coordinator.ask(f"deployments/{deployment}/create_flow_run", {})["id"])
+
+
+def test_a_worker_elsewhere_runs_what_an_installed_coordinator_deployed(elsewhere: Elsewhere) -> None:
+    coordinator, made = elsewhere.coordinator, elsewhere.made
+    deployment = read(coordinator, elsewhere.told)
+    assert str(TOP) not in json.dumps(deployment)
+    assert str(elsewhere.installed.place) not in json.dumps(deployment)
+
+    states = [wait_for_end(coordinator, run) for run in [start_run(coordinator, deployment["id"]) for _ in range(2)]]
 
     assert sorted(state["type"] for state in states) == ["CANCELLED", "COMPLETED"], states
     (cancelled,) = [state for state in states if state["type"] == "CANCELLED"]
     assert cancelled["message"] == "Deployment concurrency limit reached."
     assert status_of(made, "flat-0") == "completed"
+    assert not [line for line in elsewhere.deploy(made.repository)["warnings"] if "worker" in line]
+
+
+def test_the_nightly_clean_up_audits_and_says_what_it_found(elsewhere: Elsewhere, made: Made) -> None:
+    coordinator = elsewhere.coordinator
+    told = elsewhere.deploy(made.repository, "--cleanup-cron", "30 4 * * *")
+    (cleanup,) = [one for one in told["deployments"] if one["name"].startswith("cleanup-repository/")]
+    assert [one["when"] for one in cleanup["schedules"]] == ["30 4 * * * (UTC)"]
+    with RunLock(made.repository / ".git/coordinator", "first"):
+        busy = wait_for_end(coordinator, start_run(coordinator, cleanup["id"]))
+    clean = wait_for_end(coordinator, start_run(coordinator, cleanup["id"]))
+    run_git(made.repository, "commit", "-q", "--allow-empty", "-m", FORGED)
+    last = start_run(coordinator, cleanup["id"])
+    wrong = wait_for_end(coordinator, last)
+    assert (busy["type"], busy["name"], "run first (process" in busy["message"]) == ("CANCELLED", "Aborted", True), busy
+    assert (clean["type"], "No violations" in clean["message"]) == ("COMPLETED", True), clean
+    assert (wrong["type"], "flat-0" in wrong["message"]) == ("FAILED", True), wrong
+    artifacts = {"artifacts": {"flow_run_id": {"any_": [last]}}}
+    (report,) = coordinator.ask("artifacts/filter", artifacts)
+    assert (report["key"], "The audit found:" in report["data"]) == ("coordinator-cleanup", True)
     delete(coordinator, told)
+    httpx.delete(f"{coordinator.api}/deployments/{cleanup['id']}", timeout=60).raise_for_status()
 
 
-def find_home(server: Child) -> Path:
-    process = server.process()
-    assert process
-    return Path(process.environ()["PREFECT_HOME"])
+def test_the_deployments_of_a_checkout_contain_no_path_of_it(coordinator: Coordinator) -> None:
+    deploy_checkout(coordinator)
+    for name in ("run-graph/run-graph", "cleanup-repository/nightly"):
+        found = coordinator.ask(f"deployments/name/{name}")
+        assert (found["pull_steps"], found["path"], str(TOP) in json.dumps(found)) == ([], None, False)
+    assert [one["schedule"]["cron"] for one in found["schedules"]] == ["30 4 * * *"]
+    httpx.delete(f"{coordinator.api}/deployments/{found['id']}", timeout=60).raise_for_status()
 
 
 def test_a_schedule_is_seen_in_prefect_and_stays_paused_when_it_is_changed(

@@ -8,15 +8,13 @@ from pathlib import Path
 from rich.console import Console
 
 from flows.cli.display.output import count, print_json, say
-from flows.prefect_audit import ask_prefect
-from tasks_lib.cleanup.repository_audit import Audit, audit, verify_again
+from flows.prefect_audit import AUDITED_COMMITS, audit_with_prefect
+from tasks_lib.cleanup.repository_audit import Audit, verify_again
 from tasks_lib.errors import InputError
 from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.audit_rules import Violation
 from tasks_lib.reporting.run_report import ExitCode
 
-LIMIT = 1_000
-"""How many first-parent commits are checked by default; takes some seconds."""
 VERIFY_LIMIT = 10
 
 
@@ -29,14 +27,11 @@ def check_options(*, is_audit: bool, is_verify: bool, limit: int | None) -> None
 def audit_repository(path: Path, *, is_verify: bool, limit: int | None, as_json: bool, console: Console) -> ExitCode:
     """Print a line for each violation; returns 1 if there is any. Raises InputError for unreadable input."""
     project = load_project(path)
-    found = audit(project, limit or LIMIT)
+    found = audit_with_prefect(project, limit or AUDITED_COMMITS)
     violations, notes, verified = list(found.violations), list(found.notes), 0
     if is_verify:
         red, verified = asyncio.run(verify_again(project, found.landed, limit or VERIFY_LIMIT))
         violations += red
-    if found.view:
-        more, said = ask_prefect(project, found.view)
-        violations, notes = [*violations, *more], [*notes, *said]
     if as_json:
         print_json(describe(found, violations, notes, verified))
     else:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from flows.deployments.applying import Applied
     from flows.deployments.repositories import Result
 
-CRON = "--cron"
+CRON, CLEANUP_CRON = "--cron", "--cleanup-cron"
 NO_SERVER = "no Prefect server is running: start one with `coordinator up`, or set PREFECT_API_URL to yours"
 
 
@@ -36,6 +36,7 @@ class Options:
     """The options of `coordinator deploy`; "" and None mean that one was not given."""
 
     cron: str = ""
+    cleanup_cron: str = ""
     timezone: str = ""
     max_sessions: int | None = None
     pool: str = ""
@@ -67,7 +68,7 @@ def check(options: Options) -> tuple[Mapping[str, str], Mapping[str, Schedule]]:
     Raises InputError with all faults at once, ServerError if PREFECT_API_URL is set but does not answer.
     """
     api = find_api()
-    crons = {CRON: options.cron}
+    crons = {CRON: options.cron, CLEANUP_CRON: options.cleanup_cron}
     with isolated(api or {"PREFECT_HOME": str(data_dir() / "prefect")}):
         from flows.deployments.schedules import parse_schedules
 
@@ -113,7 +114,7 @@ def perform(name: str, options: Options, schedules: Mapping[str, Schedule], api:
 
     from flows.deployments.repositories import Request, deploy, remove
 
-    request = Request(name, schedules.get(CRON), options.max_sessions, options.pool)
+    request = Request(name, schedules.get(CRON), schedules.get(CLEANUP_CRON), options.max_sessions, options.pool)
     try:
         return asyncio.run(remove(name) if options.is_removing else deploy(request, "" if is_theirs else api))
     except (httpx.HTTPError, PrefectException) as error:
