@@ -90,6 +90,16 @@ class RunView:
     nodes: Mapping[str, NodeView] = field(default_factory=dict[str, NodeView])
 
 
+def find_last_activity(node: NodeView) -> float | None:
+    """The session's last activity in seconds since the epoch: as reported, or by its log's modification time."""
+    if node.active_at:
+        return datetime.fromisoformat(node.active_at).timestamp()
+    try:
+        return Path(node.log).stat().st_mtime if node.log else None
+    except OSError:
+        return None
+
+
 def now_text() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -264,8 +265,12 @@ def test_prefect_is_told_what_happens_and_shows_the_sessions(
     assert process.returncode == 1, output
     tables = read_tables()
     assert len(tables) == 1
-    rows = {row["node"]: row["stage"] for row in json.loads(tables[0]["data"])}
-    assert rows == {"flat-0": "Merged", "flat-1": "Blocked"}
+    rows = json.loads(tables[0]["data"])
+    # What a person has to look at comes first.
+    assert [(row["node"], row["stage"]) for row in rows] == [("flat-1", "Blocked"), ("flat-0", "Merged")]
+    assert {row["machine"] for row in rows} == {socket.gethostname()}
+    assert all(row["role"] and row["active"] for row in rows)
+    assert tables[0]["description"] == "1 of 3 nodes completed, 1 blocked, 1 waiting"
     events = read_events(coordinator, run)
     names = [one["event"].removeprefix("coordinator.") for one in events]
     assert (names[0], names[-1]) == ("run.started", "run.ended")

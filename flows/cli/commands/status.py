@@ -21,7 +21,6 @@ from flows.cli.display.progress_table import (
     can_redraw,
     describe,
     elapsed,
-    find_last_activity,
     make_table,
     name_group,
     sort_for_screen,
@@ -35,7 +34,7 @@ from tasks_lib.graph.run_plan import Plan
 from tasks_lib.model import Aborted, Blocked, Failed, Outcome, OutcomeName, Task
 from tasks_lib.project.loading import Project
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, find_exit_code
-from tasks_lib.runtime.status_board import NodeView, RunView
+from tasks_lib.runtime.status_board import NodeView, RunView, find_last_activity
 
 HIDDEN = ("nodes", "messages", "place", "inode", "is_mounted")
 """Fields of a run's view that are shown elsewhere, or that only the next run needs."""

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from flows.cli.display.output import drop_empty
 from tasks_lib.model import OutcomeName, Stage
-from tasks_lib.runtime.status_board import Board, NodeView, RunView
+from tasks_lib.runtime.status_board import Board, NodeView, RunView, find_last_activity
 from tasks_lib.text import fold, tell_rest
 
 STYLES: Mapping[OutcomeName, str] = {
@@ -203,16 +202,6 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(max(0, int(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def find_last_activity(node: NodeView) -> float | None:
-    """The session's last activity in seconds since the epoch: as reported, or by its log's modification time."""
-    if node.active_at:
-        return datetime.fromisoformat(node.active_at).timestamp()
-    try:
-        return Path(node.log).stat().st_mtime if node.log else None
-    except OSError:
-        return None
 
 
 def find_quiet(node: NodeView) -> str:
