@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from flows.data_directory import data_dir, find_repository
 from flows.flow_run_marks import is_marked, mark_flow_run
+from flows.node_artifact import making_artifacts
 from flows.prefect_events import announcing
 from flows.prefect_isolation import in_own_directory, remove_from_import_path
 from flows.prefect_reporting import PrefectConnection
@@ -119,10 +120,13 @@ async def work_graph(
             connection.show_on(board)
             await mark_dead_runs(opened, flow_run)
             announcer = stack.enter_context(announcing(board, run_id, options.repository))
-            requests = receiving_requests(opened, flow_run, connection, announcer)
-            async with requests, showing_sessions(board):
+            async with (
+                receiving_requests(opened, flow_run, connection, announcer),
+                showing_sessions(board),
+                making_artifacts(opened.run, options.repository, connection) as artifacts,
+            ):
                 pause = partial(stop_paused, opened.run)
-                launcher = PrefectLauncher(board, opened.run.settings.retry, connection, pause)
+                launcher = PrefectLauncher(board, opened.run.settings.retry, connection, artifacts, pause)
                 scheduler = Scheduler(opened, Plan(opened.run.nodes.graph, options.only), launcher)
                 await scheduler.work()
         ending = await finish(opened, scheduler, options, connection)

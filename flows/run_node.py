@@ -5,21 +5,29 @@ run fails, the node runs without a record in Prefect. The settings limit the num
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from prefect import get_run_logger, tags, task
+from prefect import tags, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.objects import State, TaskRun, TaskRunResult
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import State, StateType, TaskRun, TaskRunResult
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import Pause, PrefectSignal
 from prefect.states import Completed
 from prefect.tasks import Task as PrefectTask
 
+from flows.node_artifact import NodeArtifacts
+from flows.node_log import logging_node
 from flows.prefect_reporting import PrefectConnection
 from flows.prefect_states import RETRY, describe_outcome
 from tasks_lib.engine.scheduler import OpenNode, list_delays
@@ -34,6 +42,8 @@ STOP_SECONDS = 2.0
 """The same once the node has to end: it then ends without Prefect."""
 END_SECONDS = 15.0
 """How long Prefect may take to end a task run once its node has ended."""
+MOST_LANDED = 200
+"""The most task runs that Prefect's API returns at once; a retry shows other nodes that landed in this run again."""
 
 
 class PrefectLauncher:
@@ -43,15 +53,22 @@ class PrefectLauncher:
     """
 
     def __init__(
-        self, board: Board, policy: RetrySettings, connection: PrefectConnection, on_pause: Callable[[], None]
+        self,
+        board: Board,
+        policy: RetrySettings,
+        connection: PrefectConnection,
+        artifacts: NodeArtifacts,
+        on_pause: Callable[[], None],
     ) -> None:
         self._board = board
+        self._artifacts = artifacts
         self._connection = connection
         self._on_pause = on_pause
         self._task = with_policy(policy)
         self._nodes: dict[str, OpenNode] = {}
         self._task_runs: dict[str, UUID] = {}
         self._states: dict[str, State[Any]] = {}
+        self._try = uuid4().hex[:8]  # A retry of the flow run shows its nodes anew.
 
     async def start(self, node: OpenNode) -> None:
         self._nodes[node.id] = node
@@ -63,7 +80,7 @@ class PrefectLauncher:
                 with tags(*list_tags(node.task)):
                     is_paused = await self._work_in_prefect(node, before)
             if node.outcome is None:
-                with self._logging(node.id):
+                with logging_node(self._board, node.id):
                     await node.work()
             if is_paused:
                 await self.end(node)
@@ -75,8 +92,9 @@ class PrefectLauncher:
         """Make one attempt at a node, in its task run."""
         if context := TaskRunContext.get():
             self._task_runs[node_id] = context.task_run.id
-        with self._logging(node_id):
+        with logging_node(self._board, node_id):
             ended = await self._nodes[node_id].attempt()
+        self._artifacts.show(node_id, ended)
         return describe_outcome(ended)
 
     async def end(self, node: OpenNode) -> None:
@@ -92,9 +110,36 @@ class PrefectLauncher:
         if not endings:
             return
         async with get_client() as client:
+            for node_id, landed in (await self._read_landed(client)).items():
+                if node_id in endings and endings[node_id] is None:
+                    self._keep(node_id, landed, landed.state_details.task_run_id)
             for node_id, skipped in endings.items():
+                if skipped is None and node_id in self._states:
+                    continue
                 state = describe_outcome(skipped) if skipped else Completed(message="Completed before this run.")
                 await self._show(client, node_id, state, graph.prerequisites(node_id))
+
+    async def _read_landed(self, client: PrefectClient) -> Mapping[str, State[Any]]:
+        """The completed nodes of this flow run, by id: if it was retried or resumed, its page has them already."""
+        context = FlowRunContext.get()
+        flow_run = context.flow_run if context else None
+        if flow_run is None or flow_run.deployment_id is None or self._states:
+            return {}
+        found = await self._connection.call(
+            lambda: client.read_task_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id])),
+                task_run_filter=TaskRunFilter(
+                    state=TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.COMPLETED]))
+                ),
+                limit=MOST_LANDED,
+            )
+        )
+        return {run.name: run.state for run in found or () if run.state}
+
+    def _keep(self, node_id: str, state: State[Any], task_run: UUID | None) -> None:
+        details = state.state_details.model_copy(update={"task_run_id": task_run})
+        # Prefect does not accept a completed state without a result as a prerequisite, so this copy has one.
+        self._states[node_id] = state.model_copy(update={"state_details": details, "data": True})
 
     async def _show(self, client: PrefectClient, node_id: str, state: State[Any], before: Sequence[str]) -> None:
         context = FlowRunContext.get()
@@ -103,17 +148,14 @@ class PrefectLauncher:
             lambda: client.create_task_run(
                 run_node,
                 flow_run_id=context.flow_run.id if context and context.flow_run else None,
-                dynamic_key=f"shown-{node_id}",
+                dynamic_key=f"shown-{node_id}-{self._try}",
                 name=node_id,
                 state=state,
                 task_inputs={"wait_for": [TaskRunResult(id=run) for run in runs if run]},
             )
         )
-        if made is None:
-            return
-        details = state.state_details.model_copy(update={"task_run_id": made.id})
-        # Prefect does not accept a completed state without a result as a prerequisite, so this copy has one.
-        self._states[node_id] = state.model_copy(update={"state_details": details, "data": True})
+        if made:
+            self._keep(node_id, state, made.id)
 
     async def _work_in_prefect(self, node: OpenNode, before: Sequence[State[Any]]) -> bool:
         """Run `node` as a task run; it has no outcome if Prefect failed, or did not start it in time.
@@ -161,21 +203,6 @@ class PrefectLauncher:
             f"Prefect did not start {node.id} within {BEGIN_SECONDS:.0f} seconds (is there a concurrency limit on one "
             "of its tags?). It runs without a record in Prefect. To limit a run, use `max_sessions` instead."
         )
-
-    @contextmanager
-    def _logging(self, node_id: str) -> Generator[None]:
-        """Copy the board's lines about a node to Prefect's log: of its task run, or else of the flow run."""
-        logger = get_run_logger()
-
-        def tell(about: str, line: str) -> None:
-            if about == node_id:
-                logger.info(line)
-
-        self._board.listen(tell)
-        try:
-            yield
-        finally:
-            self._board.ignore(tell)
 
 
 current_launcher: ContextVar[PrefectLauncher] = ContextVar("current_launcher")

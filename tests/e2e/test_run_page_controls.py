@@ -12,7 +12,7 @@ from checker_traces import text
 from e2e.conftest import Coordinator, ask_until
 from e2e.test_interrupt import deploy, status_of, wait_for_end
 from e2e.test_messages import Start, count_starts, done, make_gated, open_gate, start
-from e2e.test_whole_runs import find_run
+from e2e.test_whole_runs import find_run, read_graph
 from generated_graphs import DECISION, Made
 
 from flows.prefect_server import LOOPBACK, Child
@@ -105,8 +105,9 @@ def test_suspended_run_of_a_worker_keeps_its_work_and_resume_continues_it(deploy
 
 
 def test_retry_of_a_failed_run_of_a_worker_continues_from_git(deployed: Deployed, tmp_path: Path) -> None:
-    made = make_gated(tmp_path, 2, gated=0)
+    made = make_gated(tmp_path, 3, gated=0)
     made.behave("flat-0", block_with="notify", block_until=DECISION)
+    depend(made, "flat-2", "flat-0", "flat-1")
     run = deployed.run(made)
     state = wait_for_end(deployed.coordinator, run)
     wait_until_free(made)
@@ -120,9 +121,12 @@ def test_retry_of_a_failed_run_of_a_worker_continues_from_git(deployed: Deployed
 
     assert "To continue" not in state["message"]
     shown = [node for node in read_nodes(deployed.coordinator, run) if node[0].startswith("flat")]
-    assert sorted(shown) == [("flat-0", "Blocked"), ("flat-0", "Merged"), ("flat-1", "Merged")]
-    assert list_attempts(made) == ["2", "1"]
-    everything = done(2) | {"resolve-flat-0-1": "completed"}
+    first = [("flat-0", "Blocked"), ("flat-1", "Merged"), ("flat-2", "Skipped")]
+    assert sorted(shown) == sorted([*first, ("flat-0", "Merged"), ("flat-2", "Merged")])
+    graph = read_graph(deployed.coordinator, run)
+    assert {edge for edge in graph if edge[1] == "flat-2"} == {("flat-0", "flat-2"), ("flat-1", "flat-2")}
+    assert list_attempts(made) == ["1", "2", "1"]
+    everything = done(3) | {"resolve-flat-0-1": "completed"}
     assert check(made.repository, before=before, meant=Meant(everything, made.verify)) == []
 
 
@@ -164,6 +168,14 @@ def test_paused_run_of_a_terminal_ends_and_says_the_command(
     assert state["message"].endswith(f"To continue: `coordinator run` in {made.repository.name}.")
     retried = coordinator.ask(f"flow_runs/{run}/set_state", {"state": RETRY})
     assert "deployment" in retried["details"]["reason"]  # Prefect refuses what nobody would run.
+
+
+def depend(made: Made, node: str, *prerequisites: str) -> None:
+    """Let `node` depend on others."""
+    file = made.repository / made.tasks_dir / f"{node}.md"
+    wanted = f"depends_on: [{', '.join(prerequisites)}]"
+    file.write_text(file.read_text(encoding="utf-8").replace("depends_on: []", wanted), encoding="utf-8")
+    text(made.repository, "commit", "-qam", "Depend")
 
 
 def list_attempts(made: Made) -> list[str]:

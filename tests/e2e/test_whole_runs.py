@@ -1,6 +1,7 @@
 """The whole, as a person runs it, judged by the checker that knows nothing of our code."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,47 @@ def check_prefect(coordinator: Coordinator, made: Made) -> None:
     for task_id in expected:
         inputs = by_name[task_id]["task_inputs"].get("wait_for", [])
         assert sorted(names[one["id"]] for one in inputs) == sorted(made.edges[task_id]), task_id
+    edges = {(before, task_id) for task_id in expected for before in made.edges[task_id]}
+    assert edges <= read_graph(coordinator, run)
     flow_run = coordinator.ask(f"flow_runs/{run}")
     assert flow_run["state_type"] == "FAILED"
-    artifacts = coordinator.ask("artifacts/filter", {"flow_runs": {"id": {"any_": [run]}}})
+    artifacts = coordinator.ask("artifacts/filter", {"flow_runs": {"id": {"any_": [run]}}, "limit": 200})
+    check_node_artifacts(artifacts, by_name, made)
+    check_node_log(coordinator, by_name[made.landing[0]]["id"])
     report = next(one["data"] for one in artifacts if one["key"] == "coordinator-report")
     assert all(f"`{task_id}`" in report for task_id in made.expected)
+
+
+def read_graph(coordinator: Coordinator, run: str) -> set[tuple[str, str]]:
+    """The edges that the UI draws, by the nodes' ids."""
+    graph = coordinator.ask(f"flow_runs/{run}/graph-v2")
+    nodes = {one["id"]: one for _, one in graph["nodes"]}
+    return {(nodes[parent["id"]]["label"], one["label"]) for one in nodes.values() for parent in one["parents"]}
+
+
+def check_node_artifacts(artifacts: list[dict[str, Any]], by_name: dict[str, dict[str, Any]], made: Made) -> None:
+    """Each task run that had an attempt says where its work is, and how to look into it."""
+    shown = {one["task_run_id"]: one["data"] for one in artifacts if one["key"] == "coordinator-node"}
+    worked = {*made.landing, made.review, made.blocked}
+    assert shown.keys() == {by_name[task_id]["id"] for task_id in worked}
+    blocked, landed = shown[by_name[made.blocked]["id"]], shown[by_name[made.landing[0]]["id"]]
+    for word in (f"`feat/{made.blocked}`", f"{made.repository}/.worktrees/", "session-1.log", "**Blocked**: "):
+        assert word in blocked
+    for command in ("logs", "attach", "resolve"):
+        assert f"    coordinator {command} {made.blocked}" in blocked
+    assert "**Merged**" in landed
+    assert "- session: `" in landed
+    assert "- commit: `" in landed
+
+
+def check_node_log(coordinator: Coordinator, task_run: str) -> None:
+    """The log of a task run has a line for each stage, with how long it took."""
+    body = {"logs": {"task_run_id": {"any_": [task_run]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
+    found = coordinator.ask("logs/filter", body)
+    lines = " | ".join(one["message"] for one in found)
+    for stage in ("worktree", "session", "queued", "verify"):
+        assert re.search(rf"\b{stage} took \d", lines), lines
+    assert "the whole attempt" in lines
 
 
 def test_completing_the_resolve_file_lets_the_node_land_and_a_further_run_has_nothing_to_do(
