@@ -42,6 +42,8 @@ RepoOption = Annotated[
     ),
 ]
 Node = Annotated[str, typer.Argument(help="The node's id.", show_default=False)]
+OptionalNode = Annotated[str, typer.Argument(help="A node's id (default: whole runs).", show_default=False)]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=200, help="Maximum number of rows.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HERE = Path()
 ACTING = ("run", "demo", "cleanup", "abort", "message", "resolve", "up", "deploy", "init", "notify")
@@ -177,6 +179,14 @@ def run(
         from flows.cli.commands.run import run_repository
 
     return run_repository(repo, only or [], max_sessions, is_dry_run=dry_run, port=port, console=make_console())
+
+
+@app.command()
+def history(node: OptionalNode = "", limit: Limit = 20, repo: RepoOption = HERE, json: Json = False) -> int:
+    """List the runs of a repository, newest first, or with NODE that node's part in them."""
+    from flows.cli.commands.history import show_history
+
+    return show_history(repo, node, limit, as_json=json, console=make_console())
 
 
 @app.command()
