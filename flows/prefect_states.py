@@ -6,6 +6,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
 from tasks_lib import model
+from tasks_lib.errors import BusyError, InputError
 from tasks_lib.node.attempt import AttemptRetry
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, STOPPED_EARLY, ExitCode
 
@@ -29,6 +30,17 @@ def describe_outcome(outcome: model.Outcome | AttemptRetry) -> State[Any]:
             return Failed(name=RETRY, message=reason)
         case _:
             assert_never(outcome)
+
+
+def describe_refusal(error: BusyError | InputError) -> State[Any]:
+    """The final state of a flow run that started nothing, with all of the reason, as that is what the UI shows."""
+    match error:
+        case BusyError():
+            return Cancelled(name=str(model.OutcomeName.ABORTED), message=f"busy: {error}")
+        case InputError():
+            return Failed(message=f"{EXIT_SENTENCES[ExitCode.BAD_INPUT]}\n{error}")
+        case _:
+            assert_never(error)
 
 
 def describe_run(code: ExitCode, detail: str, halt_reason: str = "", continuation: str = "") -> State[Any]:

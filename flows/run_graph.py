@@ -5,6 +5,7 @@ import gc
 from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,20 @@ from uuid import UUID
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.data_directory import data_dir, find_repository
+from flows.deployment_version import warn_of_other_release
 from flows.flow_run_marks import is_marked, mark_flow_run
 from flows.node_artifact import making_artifacts
 from flows.prefect_events import announcing
 from flows.prefect_isolation import in_own_directory, remove_from_import_path
 from flows.prefect_reporting import PrefectConnection
-from flows.prefect_states import describe_run
+from flows.prefect_states import describe_refusal, describe_run
 from flows.request_inbox import receiving_requests, stop, stop_paused
 from flows.run_ending import RunEnding, end_flow_run, tell_continuation
 from flows.run_node import PrefectLauncher
@@ -33,6 +35,7 @@ from flows.stale_flow_runs import FLOW, OUTAGE, crash_stale
 from flows.termination_signals import on_worker_end
 from tasks_lib.engine.run_lifecycle import OpenRun, open_run
 from tasks_lib.engine.scheduler import Scheduler
+from tasks_lib.errors import BusyError, CoordinatorError, Fault, InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.project.loading import Project, load_project
@@ -48,6 +51,8 @@ on_begin: ContextVar[Callable[[], None] | None] = ContextVar("on_begin", default
 """Called when the flow starts; by then Prefect has installed its own TERM handler."""
 on_open: ContextVar[Callable[[OpenRun], None] | None] = ContextVar("on_open", default=None)
 """Called with the run once it is open, so that the command line in the same process can show and stop it."""
+on_refusal: ContextVar[Callable[[CoordinatorError], None] | None] = ContextVar("on_refusal", default=None)
+"""Called with the reason if the flow starts nothing; the command line needs it for its message and exit code."""
 
 
 class RunOptions(BaseModel):
@@ -78,10 +83,15 @@ async def run_graph(options: RunOptions) -> State[Any]:
     """Run the task graph of a registered repository, and land what passes its verification."""
     if took := on_begin.get():
         took()
-    top = find_repository(options.repository)
-    remove_from_import_path(top)
-    with in_own_directory():
-        return await work_repository(top, options)
+    try:
+        top = find_repository(options.repository)
+        remove_from_import_path(top)
+        with in_own_directory():
+            return await work_repository(top, options)
+    except (BusyError, InputError) as error:
+        if refuse := on_refusal.get():
+            refuse(error)
+        return describe_refusal(error)
 
 
 async def work_repository(top: Path, options: RunOptions) -> State[Any]:
@@ -92,6 +102,7 @@ async def work_repository(top: Path, options: RunOptions) -> State[Any]:
     if flow_run and not is_marked(flow_run):  # A worker's; one from the command line has its marks from the start.
         common_dir = (await asyncio.to_thread(Repository.open, top)).common_dir
         await connection.call(lambda: mark_flow_run(flow_run, common_dir))
+    warnings = find_release_warnings(flow_run)
     project = await asyncio.to_thread(load_project, top, is_fetching=not options.dry_run)
     plan = Plan(project.graph, options.only)
     if options.dry_run:
@@ -101,7 +112,17 @@ async def work_repository(top: Path, options: RunOptions) -> State[Any]:
         )
         get_run_logger().info(text)
         return Completed(name="Planned", message="Nothing was started.")
+    project = replace(project, warnings=(*project.warnings, *warnings))
     return await work_graph(project, options, flow_run.id if flow_run else None, connection)
+
+
+def find_release_warnings(flow_run: FlowRun | None) -> list[Fault]:
+    """Warn if another release made the deployment; logged at once, since it may be why the run fails to start."""
+    warning = warn_of_other_release(flow_run.deployment_version) if flow_run else ""
+    if not warning:
+        return []
+    get_run_logger().warning(warning)
+    return [Fault("", 0, warning, is_warning=True)]
 
 
 async def work_graph(

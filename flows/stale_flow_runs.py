@@ -43,7 +43,14 @@ async def find_stale(
     """
     places = {find_place(common_dir), find_place(common_dir, former)}
     marked = [(run, read_marks(run)) for run in await _list_alive(client) if run.id != own]
-    return [run for run, marks in marked if marks and marks.place in places and marks.origin.is_dead()]
+    return [
+        run for run, marks in marked if marks and marks.place in places and marks.origin.is_dead() and _is_begun(run)
+    ]
+
+
+def _is_begun(run: FlowRun) -> bool:
+    """Whether the process in the marks began `run`: one that a worker is about to retry has those of the last time."""
+    return run.deployment_id is None or run.state_type is not StateType.PENDING
 
 
 async def _list_alive(client: PrefectClient) -> list[FlowRun]:

@@ -9,11 +9,11 @@ from packaging.requirements import Requirement
 
 from flows.cli.commands.doctor_check import Check, fail, ok
 from flows.data_directory import data_dir
+from flows.deployment_version import DISTRIBUTION
 from flows.prefect_api import ask
 from flows.prefect_isolation import isolated
 from tasks_lib.errors import SystemFailure
 
-DISTRIBUTION = "coordinator"
 PINNED = {"prefect": DISTRIBUTION, "fastapi": "prefect"}
 """Each package whose version matters, and the package that says which versions are supported."""
 

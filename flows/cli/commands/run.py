@@ -133,12 +133,12 @@ def drive(words: Mapping[str, Any], common_dir: Path, stage: Stage) -> ExitCode:
 
         from flows.flow_run_marks import run_marked
         from flows.prefect_reporting import FAULTS
-        from flows.run_graph import RunOptions, on_begin, on_open, run_graph
+        from flows.run_graph import RunOptions, on_begin, on_open, on_refusal, run_graph
 
     ignore_background_stop()
     options = RunOptions(**words)
     logging.raiseExceptions = False  # Prefect's log worker would print every failure to reach the server.
-    tokens = on_begin.set(stage.begin), on_open.set(stage.open)
+    tokens = on_begin.set(stage.begin), on_open.set(stage.open), on_refusal.set(stage.refuse)
     state: State[Any] | None = None
     broke: BaseException | None = None
     try:
@@ -149,13 +149,14 @@ def drive(words: Mapping[str, Any], common_dir: Path, stage: Stage) -> ExitCode:
     finally:
         on_begin.reset(tokens[0])
         on_open.reset(tokens[1])
+        on_refusal.reset(tokens[2])
         flush(QUICK_FLUSH_SECONDS if broke or stage.is_incomplete() else FLUSH_SECONDS)
     if stage.opened and stage.is_judged():
         conclude(stage, stage.opened.run.board, broke)
         return stage.say_goodbye()
     if stage.presses or isinstance(broke, TerminationSignal) or (state is None and broke is None):
         return ExitCode.INTERRUPTED
-    raise explain_break(state, broke)
+    raise stage.refusal or explain_break(state, broke)
 
 
 def conclude(stage: Stage, board: Board, broke: BaseException | None) -> None:

@@ -22,7 +22,7 @@ from flows.standard_streams import close_output
 from flows.termination_signals import NAMES, on_signals
 from tasks_lib.cleanup.dead_run import end_processes
 from tasks_lib.engine.run_lifecycle import OpenRun
-from tasks_lib.errors import AgentError
+from tasks_lib.errors import AgentError, CoordinatorError
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, INCOMPLETE, STOPPED_EARLY, ExitCode
 
 T = TypeVar("T")
@@ -57,6 +57,7 @@ class Stage:
         self._take_signals: Callable[[], None] = lambda: None
         self.stack: ExitStack = ExitStack()
         self.opened: OpenRun | None = None
+        self.refusal: CoordinatorError | None = None
 
     def begin(self) -> None:
         """Called when the flow has started: replaces the TERM handler that Prefect has installed by then."""
@@ -67,6 +68,10 @@ class Stage:
         self.opened = opened
         self._console.print(f"Watch it at {opened.run.board.view.link}", highlight=False, soft_wrap=True)
         self.stack.enter_context(show(opened.run.board, self._console))
+
+    def refuse(self, why: CoordinatorError) -> None:
+        """Called when the flow starts nothing."""
+        self.refusal = why
 
     # Ending.
 
