@@ -80,7 +80,8 @@ class PrefectConnection:
         if self.is_lost:
             return None
         try:
-            return await asyncio.wait_for(request(), seconds)
+            async with asyncio.timeout(seconds):
+                return await request()
         except FAULTS as error:
             self.note_failure(error)
             return None

@@ -79,7 +79,8 @@ class RequestInbox:
         polls = 0
         while True:
             try:
-                await asyncio.wait_for(self._poll(with_state=polls % POLLS_PER_STATE == 0), MAX_POLL_SECONDS)
+                async with asyncio.timeout(MAX_POLL_SECONDS):
+                    await self._poll(with_state=polls % POLLS_PER_STATE == 0)
             except _OUTAGE as error:
                 self._connection.note_no_answer(error)
                 self._logger.debug("the inbox could not be read: %s", error)
@@ -217,7 +218,8 @@ def stop_paused(run: Run) -> None:
 
 async def _await_result(node: str, handling: Awaitable[RequestResult]) -> Answer:
     try:
-        result = await asyncio.wait_for(handling, HANDLE_SECONDS)
+        async with asyncio.timeout(HANDLE_SECONDS):
+            result = await handling
     except TimeoutError:
         return Answer(node, False, f"{node} is busy and did not respond within {HANDLE_SECONDS:.0f} seconds; try again")
     except Exception as error:  # Report a backend's failure to the sender instead of ending the run.

@@ -161,8 +161,9 @@ async def mark_dead_runs(opened: OpenRun, own: UUID | None) -> None:
     moved = opened.relocation
     former = moved.former if moved and not moved.is_copy else None
     try:
-        marking = crash_stale(opened.run.git.repository.common_dir, own, former)
-        for line in await asyncio.wait_for(marking, STALE_SECONDS):
+        async with asyncio.timeout(STALE_SECONDS):
+            lines = await crash_stale(opened.run.git.repository.common_dir, own, former)
+        for line in lines:
             opened.run.board.say(line)
     except OUTAGE as error:
         opened.run.board.say(f"Could not report killed runs to Prefect: {error}. The next run will try again.")

@@ -47,3 +47,14 @@ def test_signals_are_heard_in_one_place() -> None:
         if call in heard or call.endswith(".add_signal_handler")
     }
     assert found == set()
+
+
+def test_time_limits_lose_no_cancellation() -> None:
+    """Python 3.11's `wait_for` swallows one that comes with the result, after which a loop never ends."""
+    found = {
+        f"{file.relative_to(FLOWS)}:{line}"
+        for file in FLOWS.rglob("*.py")
+        for call, line, _ in calls(parse(file))
+        if call == "asyncio.wait_for"
+    }
+    assert found == set()

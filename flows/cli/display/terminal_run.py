@@ -166,7 +166,8 @@ class Stage:
         if self.opened:
             run = self.opened.run
             try:
-                await asyncio.wait_for(end_processes(run.git.repository, KILL_SECONDS), 5 * UNWIND_SECONDS)
+                async with asyncio.timeout(5 * UNWIND_SECONDS):
+                    await end_processes(run.git.repository, KILL_SECONDS)
             except (AgentError, OSError) as error:
                 self._tell(f"Some processes could not be ended: {error}")
 
