@@ -173,7 +173,8 @@ class MergeQueue:
                 self._moves.changed.clear()
                 self._run.changed.set()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._moves.changed.wait(), left)
+                    async with asyncio.timeout(left):
+                        await self._moves.changed.wait()
         finally:
             self.waiting_for_base -= 1
         return not self._is_given_up

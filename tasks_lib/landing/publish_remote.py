@@ -101,7 +101,8 @@ class RemotePublisher:
         """Wait until there is news from the remote, the pause is over, or the run is stopped."""
         self._news.clear()
         with suppress(TimeoutError, Interrupted):
-            await asyncio.wait_for(self._run.stopping.unless_stopped(self._news.wait(), ""), self._pause)
+            async with asyncio.timeout(self._pause):
+                await self._run.stopping.unless_stopped(self._news.wait(), "")
 
     def _succeed(self) -> str:
         self._pause, self._failures = 0.0, 0

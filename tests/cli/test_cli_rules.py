@@ -1,10 +1,11 @@
-"""Rules for the source of `flows` that a developer could break without failing a behaviour test."""
+"""Rules for the source that a developer could break without failing a behaviour test."""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-FLOWS = Path(__file__).parents[2] / "flows"
+TOP = Path(__file__).parents[2]
+FLOWS = TOP / "flows"
 CALLERS = ("run_graph.py", "run_node.py")
 """Modules that call Prefect in the middle of a run."""
 BOUNDED = ("connection.call", "PrefectConnection().call")
@@ -52,8 +53,9 @@ def test_signals_are_heard_in_one_place() -> None:
 def test_time_limits_lose_no_cancellation() -> None:
     """Python 3.11's `wait_for` swallows one that comes with the result, after which a loop never ends."""
     found = {
-        f"{file.relative_to(FLOWS)}:{line}"
-        for file in FLOWS.rglob("*.py")
+        f"{file.relative_to(TOP)}:{line}"
+        for package in (FLOWS, TOP / "tasks_lib")
+        for file in package.rglob("*.py")
         for call, line, _ in calls(parse(file))
         if call == "asyncio.wait_for"
     }

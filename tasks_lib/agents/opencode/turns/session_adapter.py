@@ -98,7 +98,12 @@ class OpencodeSession:
 
 async def _finish(work: Coroutine[Any, Any, None]) -> None:
     """Await `work`, even if cancelled meanwhile, for at most `CLOSE_SECONDS`; an error in it must not hide another."""
-    task, was_cancelled = asyncio.ensure_future(asyncio.wait_for(work, CLOSE_SECONDS)), False
+
+    async def work_bounded() -> None:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await work
+
+    task, was_cancelled = asyncio.ensure_future(work_bounded()), False
     while not task.done():
         try:
             await asyncio.wait({task})
