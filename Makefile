@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 OPENCODE := .local/opencode
 SANDBOX := .local/bubblewrap
 BROWSER := .local/chromium
+POSTGRES := .local/postgres
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup opencode sandbox browser test fuzz chaos lint bench demo demo-opencode lock clean
+.PHONY: help setup opencode sandbox browser postgres test fuzz chaos lint bench demo demo-opencode lock clean
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -59,7 +60,19 @@ browser: ## Install Chromium for the browser tests (needs chromium or apt).
 		echo "Neither chromium nor apt-get was found: the browser tests will be skipped." >&2; [ "$$CI" != true ]; \
 	fi
 
-test: setup opencode sandbox browser ## Run the tests.
+postgres: ## Install Postgres for the tests of `coordinator up --postgres` (needs initdb or apt).
+	@if command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || [ -e $(POSTGRES)/.ready ]; then :; \
+	elif command -v apt-get >/dev/null 2>&1; then \
+		rm -rf $(POSTGRES) && mkdir -p $(POSTGRES)/state/lists/partial $(POSTGRES)/cache/archives/partial \
+		&& $(call APT,$(POSTGRES)) update \
+		&& $(call APT,$(POSTGRES)) install --yes --no-install-recommends --download-only postgresql >$(POSTGRES)/apt.log \
+		&& for package in $(POSTGRES)/cache/archives/*.deb; do dpkg-deb --extract "$$package" $(POSTGRES) || exit 1; done \
+		&& rm -rf $(POSTGRES)/state $(POSTGRES)/cache && touch $(POSTGRES)/.ready || [ "$$CI" != true ]; \
+	else \
+		echo "Neither initdb nor apt-get was found: the tests of --postgres will be skipped." >&2; [ "$$CI" != true ]; \
+	fi
+
+test: setup opencode sandbox browser postgres ## Run the tests.
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 fuzz: setup ## Try 20,000 hostile task files and configurations (FUZZ_SEED, FUZZ_FIRST, FUZZ_COUNT).

@@ -7,11 +7,12 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, cast
 
 import httpx
@@ -21,7 +22,7 @@ from flows.data_directory import data_dir, own_directory
 from flows.prefect_api import ask, find_ui
 from flows.prefect_isolation import external_server_settings, isolated
 from flows.termination_signals import on_signals, pass_over
-from tasks_lib.errors import SystemFailure
+from tasks_lib.errors import InputError, SystemFailure
 from tasks_lib.process.files import write_atomically
 from tasks_lib.process.http_clients import make_client
 from tasks_lib.process.program_lookup import require_program
@@ -70,11 +71,12 @@ def find_api() -> dict[str, str]:
 
 
 @contextmanager
-def serve(port: int = 0) -> Generator[Server]:
+def serve(port: int = 0, database: Mapping[str, str] | None = None) -> Generator[Server]:
     """Provide a server while the block runs: the one at PREFECT_API_URL, or else our own.
 
     Prefect is isolated in the block (`prefect_isolation.py`), so enter this before importing it. `port` 0 picks a free
-    port. Raises ServerError if the server does not answer.
+    port. `database` are settings that only our own server gets; None starts one with its SQLite database, or shares any
+    that runs. Raises ServerError if the server does not answer, InputError if one with another database runs.
     """
     theirs = os.environ.get("PREFECT_API_URL")
     if theirs:
@@ -90,7 +92,11 @@ def serve(port: int = 0) -> Generator[Server]:
         try:
             with mutex(home):
                 fcntl.flock(users, fcntl.LOCK_SH)
-                child = find_running(home, users) or start_child(home, port or find_free_port())
+                child = find_running(home, users)
+                if child:
+                    require_database(child, database or {})
+                else:
+                    child = start_child(home, port or find_free_port(), database or {})
             with isolated(server_settings(home, child.port) | quiet_settings()):
                 yield Server(f"http://{LOOPBACK}:{child.port}/api", f"http://{LOOPBACK}:{child.port}", is_ours=True)
         finally:
@@ -165,7 +171,18 @@ def is_last(users: IO[str]) -> bool:
     return True
 
 
-def start_child(home: Path, port: int) -> Child:
+def require_database(child: Child, database: Mapping[str, str]) -> None:
+    """Raise InputError if the running server was started without the settings `database`."""
+    process = child.process()
+    found = process.environ() if process else {}
+    if any(found.get(name) != value for name, value in database.items()):
+        ui = f"http://{LOOPBACK}:{child.port}"
+        raise InputError(
+            [f"a Prefect server with another database is running at {ui}; stop what uses it, then start it again"]
+        )
+
+
+def start_child(home: Path, port: int, database: Mapping[str, str] = MappingProxyType({})) -> Child:
     """Start a server and wait until it answers. Raises ServerError, with nothing left running, if it does not."""
     log = home / "server.log"
     settings = server_settings(home, port)
@@ -174,7 +191,7 @@ def start_child(home: Path, port: int) -> Child:
             [require_program("sh"), *ONCE_RECORDED, require_program("nice"), *NICE,
              *python_command("-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port))],
             cwd=own_directory(),
-            env=python_environment(os.environ, settings),
+            env=python_environment(os.environ, {**settings, **database}),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.commands.option_values import UP_PORT, DemoBackend, Format, PromptKind
+from flows.cli.commands.option_values import (
+    MAX_RUNS,
+    UP_PORT,
+    DemoBackend,
+    Format,
+    MaxRuns,
+    NoWorker,
+    PostgresUrl,
+    PromptKind,
+    UpPort,
+)
 from flows.cli.error_messages import explain
 from tasks_lib.model import NoticeLevel
 
@@ -316,14 +326,15 @@ def cleanup(
 
 @app.command()
 def up(
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port for the server; 0 picks a free one.")
-    ] = UP_PORT,
+    port: UpPort = UP_PORT,
+    postgres: PostgresUrl = "",
+    no_worker: NoWorker = False,
+    max_runs: MaxRuns = MAX_RUNS,
 ) -> int:
-    """Serve Prefect's UI, with the history of all runs, until Ctrl-C."""
-    from flows.cli.commands.up import keep_up
+    """Serve Prefect's UI, and run what is started there or scheduled, until Ctrl-C."""
+    from flows.cli.commands.up import UpOptions, keep_up
 
-    return keep_up(port, make_console())
+    return keep_up(UpOptions(port, postgres, has_worker=not no_worker, max_runs=max_runs), make_console())
 
 
 @app.command()

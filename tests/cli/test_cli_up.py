@@ -33,12 +33,19 @@ def use_shared_data(shared_data: Path, own_environment: None, monkeypatch: pytes
 
 @contextmanager
 def up(*options: str, number: signal.Signals = signal.SIGTERM) -> Generator["tuple[subprocess.Popen[str], str]"]:
-    """Start `coordinator up` and yield it with the address it prints; end it afterwards if it is still running."""
+    """Start `coordinator up`; when it is ready, yield it with the address it prints. End it afterwards if it runs."""
     command = [sys.executable, "-u", "-m", "flows.cli", "up", *options]
     process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        yield process, next(found[0] for line in process.stdout if (found := re.search(r"http://\S+", line)))
+        said = ""
+        for line in process.stdout:
+            said += line
+            if line.startswith("Press Ctrl-C"):
+                break
+        link = re.search(r"http://\S+", said)
+        assert link, said
+        yield process, link[0]
     finally:
         process.send_signal(number)
         process.wait(60)
@@ -62,8 +69,13 @@ def test_run_with_nothing_to_do_ends_the_server_that_a_killed_coordinator_left(p
     place.git.run("rm", "--quiet", "-r", "tasks")
     place.commit(place.tasks(task_text("base", status="completed")), "Have it all")
     with up() as (process, link):
+        workers = [
+            one for one in psutil.Process(process.pid).children() if "flows.local_stack.graph_worker" in one.cmdline()
+        ]
         process.kill()
         process.wait(60)
+        assert workers
+        assert psutil.wait_procs(workers, 60)[1] == []
         assert httpx.get(f"{link}/api/health", timeout=30).is_success
         done = call("run", cwd=place.top)
     assert (done.returncode, SERVER_ENDED in done.stdout) == (0, True), done.stdout + done.stderr
@@ -79,6 +91,9 @@ def test_up_says_when_its_port_is_taken(tmp_path: Path, call: Call) -> None:
     assert (done.returncode, "--port" in done.stderr, len(done.stderr.splitlines())) == (2, True, 1)
 
 
-def test_up_starts_nothing_beside_a_server_of_the_user(tmp_path: Path, call: Call) -> None:
-    done = call("up", cwd=tmp_path, environment={"PREFECT_API_URL": "http://prefect.example/api"})
-    assert (done.returncode, "http://prefect.example" in done.stdout) == (0, True)
+def test_up_says_when_the_server_of_the_user_does_not_answer(tmp_path: Path, call: Call) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        api = f"http://127.0.0.1:{taken.getsockname()[1]}/api"
+        done = call("up", cwd=tmp_path, environment={"PREFECT_API_URL": api})
+    assert (done.returncode, api in done.stderr, "PREFECT_API_URL" in done.stderr) == (1, True, True), done.stderr

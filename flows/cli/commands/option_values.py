@@ -1,9 +1,30 @@
-"""Values of command line options. Every command loads this module, so it imports nothing heavy."""
+"""Values and types of command line options. Every command loads this module, so it imports nothing heavy."""
 
 from enum import StrEnum
+from typing import Annotated
+
+import typer
 
 UP_PORT = 4200
 """Default port of `coordinator up`."""
+MAX_RUNS = 8
+"""How many flow runs `coordinator up` executes at a time by default; each may have many sessions."""
+UpPort = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port for the server; 0 picks a free one.")]
+PostgresUrl = Annotated[
+    str,
+    typer.Option(
+        "--postgres",
+        metavar="URL",
+        envvar="COORDINATOR_UP_POSTGRES",
+        help="Postgres database for the server's state (default: a file in the data directory).",
+        show_default=False,
+        show_envvar=True,
+    ),
+]
+NoWorker = Annotated[
+    bool, typer.Option("--no-worker", help="Only serve; leave due flow runs to workers that you start.")
+]
+MaxRuns = Annotated[int, typer.Option("--max-runs", min=1, max=256, help="Maximum number of flow runs at a time.")]
 
 
 class Format(StrEnum):

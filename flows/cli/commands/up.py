@@ -1,44 +1,81 @@
-"""`coordinator up`: runs the coordinator's own Prefect server, for its UI and history, until Ctrl-C."""
+"""`coordinator up`: the whole local stack, until Ctrl-C: Prefect's server and UI, deployments, and a worker."""
 
 import os
 import socket
-import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 
-import httpx
 from rich.console import Console
 
+from flows.cli.commands.option_values import MAX_RUNS
 from flows.cli.display.output import say
 from flows.data_directory import data_dir
-from flows.prefect_api import ask, find_ui
-from flows.prefect_server import LOOPBACK, Server, ServerError, mutex, read_running, serve
+from flows.local_stack.postgres import Database, check_database, parse_database
+from flows.local_stack.stack import LocalStack, Prepared, StackOptions
+from flows.prefect_server import LOOPBACK, Server, mutex, read_running, serve
 from flows.termination_signals import on_signals, raise_ended
 from tasks_lib.errors import InputError
 from tasks_lib.reporting.run_report import ExitCode
 
-LOOK_SECONDS = 5.0
-MISSES = 6
-"""How many health checks in a row a busy server may miss."""
+POOL = "coordinator"
+"""The work pool of the worker and of the deployments."""
 
 
-def keep_up(port: int, console: Console) -> ExitCode:
-    """Start the server, or share the running one; on Ctrl-C, TERM or HUP, stop it and return.
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """The options of `coordinator up`; `postgres` is "" for the server's own SQLite database."""
 
-    If a run still uses the server, it stays until that run ends. Raises InputError if `port` is taken, ServerError if
-    the server does not start or stops answering.
+    port: int
+    postgres: str = ""
+    has_worker: bool = True
+    max_runs: int = MAX_RUNS
+
+
+def keep_up(options: UpOptions, console: Console) -> ExitCode:
+    """Start the stack, or share the running server; on Ctrl-C, TERM or HUP, drain it and return.
+
+    A run in another terminal that still uses the server keeps it until that run ends. Raises InputError for options
+    that cannot be used, ServerError if the server does not start or stops answering.
     """
-    if theirs := os.environ.get("PREFECT_API_URL"):
-        say(console, f"PREFECT_API_URL is set, so runs are shown on that server: {find_ui(theirs)}")
-        return ExitCode.COMPLETED
-    # The server runs even if the output is closed (`>&-`); a closed terminal ends it, as Ctrl-C does.
+    tell = partial(say, console)
+    database = check_options(options)
+    # The stack runs even if the output is closed (`>&-`); a closed terminal ends it, as Ctrl-C does.
     with on_signals(raise_ended), suppress(KeyboardInterrupt):
-        require_free(port)
-        say(console, "Starting the Prefect server (10 to 20 seconds) …", "dim")
-        with serve(port) as server:
-            say(console, f"Prefect's UI, with the history of all runs: {server.ui}")
-            say(console, "Press Ctrl-C to stop.")
-            wait(server)
+        if not os.environ.get("PREFECT_API_URL"):
+            require_free(options.port)
+            check_database(database)
+            say(console, "Starting the Prefect server (10 to 20 seconds) …", "dim")
+        with serve(options.port, database.settings if database else None) as server:
+            stack = make_stack(server, options, tell)
+            with stack.running():
+                tell("Press Ctrl-C to stop.")
+                stack.watch()
+    tell_of_others(tell)
     return ExitCode.COMPLETED
+
+
+def make_stack(server: Server, options: UpOptions, tell: Callable[[str], None]) -> LocalStack:
+    """Say where the UI is, and make the stack; call this where Prefect is isolated, with its settings in place."""
+    tell(f"Prefect's UI, with the history of all runs: {server.ui}")
+    settings = {name: value for name, value in os.environ.items() if name.startswith("PREFECT_")}
+
+    def prepare() -> Prepared:
+        from flows.local_stack.preparation import prepare as make
+
+        return make(api=server.api if server.is_ours else "", has_worker=options.has_worker)
+
+    return LocalStack(server, settings, StackOptions(POOL, options.max_runs, options.has_worker), prepare, tell)
+
+
+def check_options(options: UpOptions) -> Database | None:
+    """Return the database; raises InputError if it is not one, or if it is for a server that is not started here."""
+    if options.postgres and os.environ.get("PREFECT_API_URL"):
+        raise InputError(
+            ["--postgres is for a server that coordinator starts, but PREFECT_API_URL names another; omit one of them"]
+        )
+    return parse_database(options.postgres) if options.postgres else None
 
 
 def require_free(port: int) -> None:
@@ -56,14 +93,7 @@ def require_free(port: int) -> None:
             raise InputError([f"port {port} cannot be used ({error.strerror}); choose another with --port"]) from error
 
 
-def wait(server: Server) -> None:
-    """Check the server regularly until a signal; raises ServerError when it is gone."""
-    missed = 0
-    with ask(server.api, LOOK_SECONDS) as client:
-        while missed < MISSES:
-            time.sleep(LOOK_SECONDS)
-            missed += 1
-            with suppress(httpx.HTTPError):
-                if client.get("/health").is_success:
-                    missed = 0
-    raise ServerError(f"the Prefect server at {server.ui} stopped answering; run `coordinator up` to restart it")
+def tell_of_others(tell: Callable[[str], None]) -> None:
+    """Say that the server stays, if another coordinator uses it."""
+    if not os.environ.get("PREFECT_API_URL") and (left := read_running(data_dir() / "prefect")):
+        tell(f"The server at http://{LOOPBACK}:{left.port} continues: a run or another `coordinator up` uses it.")

@@ -1,0 +1,84 @@
+"""A Postgres server of the tests' own, on a free port and in a temporary directory."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.prefect_server import LOOPBACK, find_free_port
+
+LOCAL = Path(__file__).resolve().parents[2] / ".local" / "postgres"
+SYSTEM = Path("/usr/lib/postgresql")
+PASSWORD = "swordfish"
+START_SECONDS = 60
+
+
+def find_programs() -> Path | None:
+    """The directory of Postgres's programs: on PATH, where Debian keeps them, or in the checkout (`make postgres`)."""
+    on_path = shutil.which("initdb")
+    places = [Path(on_path).resolve().parent] if on_path else []
+    for top in (SYSTEM, LOCAL / "usr/lib/postgresql"):
+        places += sorted(top.glob("*/bin"), reverse=True)
+    return next((place for place in places if (place / "initdb").exists() and (place / "pg_ctl").exists()), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """A running server; the database `prefect` exists, and the user `ada` has a password."""
+
+    port: int
+
+    def url(self, *, password: str = PASSWORD, database: str = "prefect", scheme: str = "postgresql") -> str:
+        return f"{scheme}://ada:{password}@{LOOPBACK}:{self.port}/{database}"
+
+
+@contextmanager
+def running_postgres(programs: Path) -> Generator[Postgres]:
+    """Run a server while the block runs. It refuses to run as root, so root runs it as another user."""
+    home = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
+    run = Runner(programs, choose_user())
+    if run.user is not None:
+        os.chown(home, run.user, -1)
+    (home / "password").write_text(PASSWORD)
+    (home / "password").chmod(0o644)
+    data, port = home / "data", find_free_port()
+    try:
+        run("initdb", "-D", data, "-U", "ada", "--auth=scram-sha-256", f"--pwfile={home / 'password'}", "--no-sync")
+        options = f"-p {port} -h {LOOPBACK} -k {home} -c fsync=off"
+        run("pg_ctl", "start", "-D", data, "-w", "-t", str(START_SECONDS), "-o", options, "-l", home / "log")
+        try:
+            run("createdb", "-h", LOOPBACK, "-p", str(port), "-U", "ada", "prefect", extra={"PGPASSWORD": PASSWORD})
+            yield Postgres(port)
+        finally:
+            run("pg_ctl", "stop", "-D", data, "-m", "immediate")
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def choose_user() -> int | None:
+    """The user to run Postgres as; None is the one who runs the tests."""
+    if os.geteuid():
+        return None
+    known = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall()}
+    return known.get("postgres", known["nobody"])
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Runs Postgres's programs as `user`."""
+
+    programs: Path
+    user: int | None
+
+    def __call__(self, name: str, *arguments: object, extra: Mapping[str, str] | None = None) -> None:
+        environment = {**os.environ, "LC_ALL": "C", **(extra or {})}
+        done = subprocess.run(
+            [self.programs / name, *map(str, arguments)], cwd="/", env=environment, user=self.user, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
