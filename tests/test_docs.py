@@ -105,7 +105,7 @@ def test_the_exit_codes_are_those_of_a_run() -> None:
 
 
 def test_the_port_of_the_ui_is_the_documented_one() -> None:
-    assert f"http://127.0.0.1:{UP_PORT}/api" in read("README.md")
+    assert f"http://127.0.0.1:{UP_PORT}," in read("README.md")
     assert f"port other than {UP_PORT}" in read("docs/running.md")
 
 
