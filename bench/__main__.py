@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Mapping
 
-from bench import handover, merging, opencode, overhead, reading, scale, schedule, worktrees
+from bench import handover, merging, opencode, overhead, reading, scale, schedule, up, worktrees
 
 BENCHMARKS: Mapping[str, Callable[[], str]] = {
     "schedule": schedule.run,
@@ -14,6 +14,7 @@ BENCHMARKS: Mapping[str, Callable[[], str]] = {
     "worktrees": worktrees.run,
     "scale": scale.run,
     "opencode": opencode.run,
+    "up": up.run,
 }
 
 
