@@ -20,7 +20,7 @@ def describe_outcome(outcome: model.Outcome | AttemptRetry) -> State[Any]:
         case model.Merged(commit) | model.Checked(commit):
             return Completed(name=str(outcome.name), message=f"on the head as {commit[:12]}")
         case model.Blocked(reason, resolve_id):
-            hint = f" Complete `{resolve_id}` to let it run again." if resolve_id else ""
+            hint = f" To let it run again: `coordinator resolve {resolve_id}`." if resolve_id else ""
             return Failed(name=str(outcome.name), message=f"{reason}.{hint}")
         case model.Failed(reason):
             return Failed(name=str(outcome.name), message=reason)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.arguments import HERE, Json, Limit, Node, OptionalNode, Repo, RepoOption
 from flows.cli.commands.option_values import (
     MAX_RUNS,
     UP_PORT,
@@ -36,26 +37,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
-Repo = Annotated[
-    Path,
-    typer.Argument(
-        help="Path to the repository (default: the current directory).", show_default=False, resolve_path=True
-    ),
-]
-RepoOption = Annotated[
-    Path,
-    typer.Option(
-        "--repo",
-        help="Path to the repository (default: the current directory).",
-        show_default=False,
-        resolve_path=True,
-    ),
-]
-Node = Annotated[str, typer.Argument(help="The node's id.", show_default=False)]
-OptionalNode = Annotated[str, typer.Argument(help="A node's id (default: whole runs).", show_default=False)]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=200, help="Maximum number of rows.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-HERE = Path()
 ACTING = ("run", "demo", "cleanup", "abort", "message", "resolve", "up", "deploy", "init", "notify")
 """Commands whose exit code reports what was done, even if the output could not be written."""
 

@@ -156,11 +156,12 @@ class Scheduler:
             if self._nodes:
                 self._give_up_if_stuck()
                 await self._wait()
-            elif self._run.stopping.is_requested or not await self._is_work_taken_back():
+            elif self._run.stopping.is_requested or not await self._is_work_added():
                 return
 
-    async def _is_work_taken_back(self) -> bool:
-        """Publish while no node is running; return whether that moved the head, e.g. because it took back merges."""
+    async def _is_work_added(self) -> bool:
+        """Publish while no node is running; return whether the head has moved, e.g. because merges were taken back."""
+        await self._merge_queue.wait_for_commits()
         await self._opened.publisher.publish_when_idle()
         return self._run.git.head.last_seen() != self._read_head
 

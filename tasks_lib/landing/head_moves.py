@@ -10,6 +10,7 @@ from tasks_lib.runtime.session_slots import SessionSlots
 
 FIRST = float("-inf")
 """The rank of callers that do not need to verify: they come before every merge."""
+LAST = float("inf")
 
 
 class HeadMoves:

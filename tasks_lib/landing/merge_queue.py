@@ -10,7 +10,7 @@ from tasks_lib.landing.added_tasks import AddedTasks
 from tasks_lib.landing.base_follower import BaseFollower
 from tasks_lib.landing.candidate_verification import Verifier
 from tasks_lib.landing.completed_elsewhere import find_completing_commit, is_completed_at
-from tasks_lib.landing.head_moves import FIRST, HeadMoves
+from tasks_lib.landing.head_moves import FIRST, LAST, HeadMoves
 from tasks_lib.landing.moving_base import find_pause
 from tasks_lib.landing.results import (
     CompletedElsewhere,
@@ -66,6 +66,11 @@ class MergeQueue:
                 if await self._move_head(candidate):
                     self._verifier.reuse_result(head, candidate.commit)
                     return candidate.commit
+
+    async def wait_for_commits(self) -> None:
+        """Return once every commit that waits for its turn is on the head, such as a person's answer to a blocker."""
+        async with self._moves.turn(LAST):
+            return
 
     async def wait_for_restored_branches(self) -> None:
         """Wait while merges are being taken back; afterwards their nodes have their branches again and may run."""

@@ -55,7 +55,8 @@ Its branch `{context.branch}` and its worktree contain the work done so far. `{t
 
 ## Acceptance Criteria
 - [ ] What blocks it is resolved: in the code, in `{task.path}`, or outside.
-- [ ] This file says `status: completed`, committed on {target}; the next run then starts `{task.id}` again.
+- [ ] `coordinator resolve {resolve_id} "what the agent needs to know"` has completed this file, or a commit on {target}
+      says `status: completed` here. Then `{task.id}` runs again, in this run or the next.
 
 ## Notes
 {notes or "(none)"}

@@ -2,7 +2,6 @@
 
 import shlex
 import shutil
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,10 +19,7 @@ from tasks_lib.git.commits.commit_search import draw_history
 from tasks_lib.git.ref_names import branch_ref
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import read_holder
-from tasks_lib.model import Status
-from tasks_lib.naming import flatten
 from tasks_lib.process.python_command import python_command
-from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.runtime.status_board import VIEW_NAME, NodeView, read_view
 
@@ -143,17 +139,13 @@ def _read_node(story: DemoStory) -> NodeView | None:
 
 
 def _tell_next(story: DemoStory, model: ModelServer | None, console: Console) -> None:
-    graph = load_project(story.repository).graph
-    stem = f"resolve-{flatten(story.blocked)}-"
-    found = [task for task in graph.tasks.values() if task.id.startswith(stem) and not task.is_completed]
-    say(console, "\nWhat to do next: decide, complete the resolve task, and run again.", "bold")
+    program = name_program()
+    say(console, "\nWhat to do next: decide, resolve what blocks the node, and run again.", "bold")
     say(console, f"  cd {story.repository}")
     say(console, f"  echo 'half even' > {DECISION}")
-    for task in found:
-        say(console, f"  {_write_edit(task.path, task.status)}")
-    say(console, f"  git add {' '.join((DECISION, *(task.path for task in found)))}")
+    say(console, f"  git add {DECISION}")
     say(console, '  git commit -m "Choose the rounding rule"')
-    program = name_program()
+    say(console, f'  {program} resolve {story.blocked} "The rule is in {DECISION}."')
     if model:
         # The repository's configuration uses this port, but the model ends with this program.
         serve = shlex.join([*python_command("-m", "flows.demo.model_server"), "--demo", "--port", str(model.port)])
@@ -163,8 +155,3 @@ def _tell_next(story: DemoStory, model: ModelServer | None, console: Console) ->
     say(console, f"  {program} up    (Prefect's UI, with this run in its history)")
     say(console, f"  {program} status {story.repository}")
     say(console, "The repository stays until the next demo; nothing else is left behind.")
-
-
-def _write_edit(path: str, status: Status) -> str:
-    in_place = "-i ''" if sys.platform == "darwin" else "-i"
-    return f"sed {in_place} 's/^status: {status.value}$/status: completed/' {path}"

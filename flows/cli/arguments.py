@@ -1,0 +1,27 @@
+"""The arguments and options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Repo = Annotated[
+    Path,
+    typer.Argument(
+        help="Path to the repository (default: the current directory).", show_default=False, resolve_path=True
+    ),
+]
+RepoOption = Annotated[
+    Path,
+    typer.Option(
+        "--repo",
+        help="Path to the repository (default: the current directory).",
+        show_default=False,
+        resolve_path=True,
+    ),
+]
+Node = Annotated[str, typer.Argument(help="The node's id.", show_default=False)]
+OptionalNode = Annotated[str, typer.Argument(help="A node's id (default: whole runs).", show_default=False)]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=200, help="Maximum number of rows.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+HERE = Path()
