@@ -1,14 +1,22 @@
-"""The command line: parses arguments, calls the commands, and turns errors into messages and exit codes."""
+"""The commands and their options: parses arguments, and calls the commands."""
 
-import os
-import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.arguments import HERE, Json, Limit, Node, OptionalNode, Repo, RepoOption
+from flows.cli.arguments import (
+    HERE,
+    BlockedNode,
+    DemoDirectory,
+    Guidance,
+    Json,
+    Limit,
+    Node,
+    OptionalNode,
+    Repo,
+    RepoOption,
+)
 from flows.cli.commands.option_values import (
     MAX_RUNS,
     UP_PORT,
@@ -20,7 +28,6 @@ from flows.cli.commands.option_values import (
     PromptKind,
     UpPort,
 )
-from flows.cli.error_messages import explain
 from tasks_lib.model import NoticeLevel
 
 if TYPE_CHECKING:
@@ -37,8 +44,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
-ACTING = ("run", "demo", "cleanup", "abort", "message", "resolve", "up", "deploy", "init", "notify")
-"""Commands whose exit code reports what was done, even if the output could not be written."""
 
 
 # Commands import what they need when called: agents run `notify` often, so it must start fast.
@@ -209,12 +214,8 @@ def message(
 # A text may start with a dash.
 @app.command(context_settings={"ignore_unknown_options": True})
 def resolve(
-    node: Annotated[
-        str, typer.Argument(help="The blocked node's id, or that of its resolve file.", show_default=False)
-    ],
-    text: Annotated[
-        list[str] | None, typer.Argument(help="What its agent needs to know (optional).", show_default=False)
-    ] = None,
+    node: BlockedNode,
+    text: Guidance = None,
     repo: RepoOption = HERE,
     json: Json = False,
 ) -> int:
@@ -347,10 +348,7 @@ def deploy(
 
 @app.command()
 def demo(
-    directory: Annotated[
-        Path | None,
-        typer.Option("--directory", help="A new directory for the demo (default: in coordinator's data directory)."),
-    ] = None,
+    directory: DemoDirectory = None,
     keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Keep the repository afterwards.")] = True,
     sessions: Annotated[
         int | None, typer.Option("--sessions", min=1, max=256, help="Maximum number of agents at a time.")
@@ -381,38 +379,3 @@ def notify(
     from flows.cli.commands.notify import notify as write_down
 
     write_down(Path.cwd(), level, " ".join(text))
-
-
-def main() -> None:
-    """Run the command line. Expected errors go to standard error without a traceback."""
-    from flows.standard_streams import close_output, make_streams_resilient
-
-    make_streams_resilient()
-    try:
-        code = call()
-    except Exception:  # Unexpected: print the traceback before the streams are closed.
-        traceback.print_exc()
-        code = 1
-    if (lost := close_output()) and code == 0:
-        print(f"standard output: {lost.strerror or lost}", file=sys.stderr)  # noqa: T201
-        code = code if sys.argv[1:2] and sys.argv[1] in ACTING else 1
-    if "prefect" in sys.modules:
-        # At interpreter exit, Prefect's threads could wait forever for a server that is gone, or for a limit.
-        os._exit(code)
-    sys.exit(code)
-
-
-def call() -> int:
-    """Run the command and return its exit code. On a signal, everything that is open is closed first."""
-    from flows.termination_signals import on_signals, raise_ended
-
-    with on_signals(raise_ended):
-        try:
-            code = app(standalone_mode=False)
-        except typer.Exit as left:
-            code = left.exit_code
-        except SystemExit as left:
-            code = left.code if isinstance(left.code, int) else 1
-        except (Exception, KeyboardInterrupt) as error:
-            code = explain(error)
-    return int(code or 0)

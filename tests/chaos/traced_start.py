@@ -19,7 +19,7 @@ def main() -> None:
     os.environ |= {"CHAOS_BIN": order["bin"], "PATH": f"{order['bin']}:{os.environ['PATH']}"}
     target = Target(**order["target"]) if order["target"] else None
     install(Path(order["trace"]), target, order["places"])
-    from flows.cli.app import main as run
+    from flows.cli.main import main as run
 
     run()
 

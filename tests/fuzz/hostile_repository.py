@@ -14,7 +14,8 @@ from typing import Any, cast
 from oracle import LONGEST_MESSAGE
 from typer.testing import CliRunner
 
-from flows.cli.app import app, explain
+from flows.cli.app import app
+from flows.cli.error_messages import explain
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.runner import Git
 from tasks_lib.project.loading import load_project
