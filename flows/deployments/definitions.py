@@ -13,6 +13,21 @@ ANY_REPOSITORY = "run-graph"
 """The name of the deployment that offers all registered repositories."""
 TAGS = ("coordinator",)
 """The same as flow runs from the command line have."""
+REQUEST_FLOWS = {
+    "resolve-node": (
+        "flows.request_flows.resolve_node",
+        "Resolves what blocks a node, with an answer for its agent. The run in progress or the next one runs it again.",
+    ),
+    "message-node": (
+        "flows.request_flows.message_node",
+        "Sends a message to the agent of a node of the run in progress.",
+    ),
+    "abort-node": (
+        "flows.request_flows.abort_node",
+        "Ends a node of the run in progress and keeps its work, while the others continue.",
+    ),
+}
+"""The entrypoint and the description of each flow for people who have only a browser, by name."""
 OWN_SLUG = "coordinator"
 """The slug of the schedule that `coordinator deploy --cron` makes; schedules with another one are a person's."""
 _FIND_PYTHON = (
@@ -126,12 +141,29 @@ def define_cleanup(repository: str, schema: Mapping[str, Any], schedule: Schedul
     )
 
 
+def define_requests(repositories: Sequence[str], schemas: Mapping[str, Mapping[str, Any]]) -> list[Deployment]:
+    """The deployments with which a browser is enough to resolve, message and abort nodes of all `repositories`.
+
+    `schemas` are those of the parameters, by flow. Like the command with the same effect, each acts at once and needs
+    no agent.
+    """
+    return [
+        Deployment(
+            flow, flow, entrypoint, description, _choose_only(repositories),
+            offer_repositories(schemas[flow], repositories), TAGS, is_shared=True,
+        )
+        for flow, (entrypoint, description) in REQUEST_FLOWS.items()
+    ]  # fmt: skip
+
+
 def offer_also(deployment: Deployment, others: Sequence[str]) -> Deployment:
     """Let the form of a shared deployment offer the repositories `others` too."""
     names = [*list_offered(deployment.schema), *others]
+    schema = offer_repositories(deployment.schema, names)
+    if "options" not in deployment.parameters:
+        return replace(deployment, parameters=_choose_only(names), schema=schema)
     options = {k: v for k, v in deployment.parameters["options"].items() if k != "repository"}
-    parameters = {"options": {**_choose_only(names), **options}}
-    return replace(deployment, parameters=parameters, schema=offer_repositories(deployment.schema, names))
+    return replace(deployment, parameters={"options": {**_choose_only(names), **options}}, schema=schema)
 
 
 def _choose_only(repositories: Sequence[str]) -> dict[str, str]:

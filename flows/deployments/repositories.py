@@ -18,9 +18,11 @@ from flows.deployments.definitions import (
     define_any_graph,
     define_cleanup,
     define_graph,
+    define_requests,
     name_deployment,
 )
 from flows.deployments.pools import find_obstacle
+from flows.request_flows import abort_node, message_node, resolve_node
 from flows.run_graph import run_graph
 
 
@@ -85,7 +87,9 @@ def list_present() -> list[str]:
 def list_shared() -> list[Deployment]:
     """The deployments that offer all registered repositories; none while none is registered."""
     names = list_present()
-    return [define_any_graph(names, get_graph_schema())] if names else []
+    return (
+        [define_any_graph(names, get_graph_schema()), *define_requests(names, get_request_schemas())] if names else []
+    )
 
 
 def define_run(request: Request) -> Deployment:
@@ -96,6 +100,11 @@ def define_run(request: Request) -> Deployment:
 def get_graph_schema() -> Mapping[str, Any]:
     """The JSON schema of the parameters of `run_graph`."""
     return run_graph.parameters.model_dump()
+
+
+def get_request_schemas() -> Mapping[str, Mapping[str, Any]]:
+    """The JSON schema of the parameters of each flow that makes a request about a node, by its name."""
+    return {one.name: one.parameters.model_dump() for one in (resolve_node, message_node, abort_node)}
 
 
 async def find_warnings(client: PrefectClient, applied: Sequence[Applied], api: str) -> list[str]:

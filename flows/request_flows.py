@@ -1,0 +1,78 @@
+"""Flows for people who have only a browser: they do what `coordinator resolve`, `message` and `abort` do.
+
+A worker on the machine that has the repository runs them. They need no agent, and execute nothing that they are given.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from flows import node_requests
+from flows.data_directory import find_repository
+from flows.prefect_isolation import in_own_directory, remove_from_import_path
+from flows.request_messages import MAX_CHARS
+from flows.request_sender import SentRequest
+from tasks_lib.errors import CoordinatorError
+from tasks_lib.naming import MAX_ID_BYTES
+
+Repository = Annotated[
+    str,
+    Field(title="Repository", description="Name of a registered repository (`coordinator init` registers one)."),
+]
+Node = Annotated[str, Field(title="Node", min_length=1, max_length=MAX_ID_BYTES, description="The id of its task.")]
+BlockedNode = Annotated[
+    str,
+    Field(
+        title="Node",
+        min_length=1,
+        max_length=MAX_ID_BYTES,
+        description="The id of the blocked node, or of its resolve file.",
+    ),
+]
+Guidance = Annotated[
+    str,
+    Field(
+        title="Answer",
+        max_length=MAX_CHARS,
+        description="What the agent needs to know. It is committed in the resolve file and is in the next prompt.",
+    ),
+]
+Message = Annotated[
+    str, Field(title="Message", min_length=1, max_length=MAX_CHARS, description="The message for its agent.")
+]
+
+
+@flow(name="resolve-node", flow_run_name="{repository}: resolve {node}", persist_result=False, retries=0)
+def resolve_node(repository: Repository, node: BlockedNode, text: Guidance = "") -> State[Any]:
+    """Resolve what blocks a node, so that the run in progress, or the next one, runs it again."""
+    return _ask(repository, lambda top: node_requests.resolve_node(top, node, text))
+
+
+@flow(name="message-node", flow_run_name="{repository}: message {node}", persist_result=False, retries=0)
+def message_node(repository: Repository, node: Node, text: Message) -> State[Any]:
+    """Send a message to the agent of a node of the run in progress."""
+    return _ask(repository, lambda top: node_requests.send_message(top, node, text))
+
+
+@flow(name="abort-node", flow_run_name="{repository}: abort {node}", persist_result=False, retries=0)
+def abort_node(repository: Repository, node: Node) -> State[Any]:
+    """End a node of the run in progress and keep its work, while the others continue."""
+    return _ask(repository, lambda top: node_requests.abort_nodes(top, [node]))
+
+
+def _ask(repository: str, send: Callable[[Path], SentRequest]) -> State[Any]:
+    """Send a request about a registered repository; the final state says what came of it."""
+    try:
+        top = find_repository(repository)
+        remove_from_import_path(top)
+        with in_own_directory():
+            sent = send(top)
+    except CoordinatorError as error:
+        return Failed(message=str(error))
+    message = " ".join(answer.sentence for answer in sent.answers)
+    return Completed(message=message) if sent.is_done else Failed(message=message)
