@@ -18,6 +18,10 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 INSTALLED = CHECKOUT / ".local" / "opencode"
 
 
+QUICK_START = {"BUN_JSC_useDFGJIT": "0"}
+"""Keeps opencode's runtime from optimising code, which does not pay off within the seconds that a test takes."""
+
+
 def find_opencode() -> Path:
     """The opencode in the checkout. Without it, the test is skipped with a reason, or fails if `CI` is set."""
     found, reason = _look()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from opencode_scripts import MODEL, find_opencode, give_short_catalog, provider_config, scripted
+from opencode_scripts import MODEL, QUICK_START, find_opencode, give_short_catalog, provider_config, scripted
 
 from flows.demo.model_server import Decide, ModelServer
 from tasks_lib.agents.backend import SessionSpec, SessionView, TurnEnd, TurnSpec
@@ -195,7 +195,7 @@ async def open_lab(
         shells = Shells(directory / "shells")
         files = make_configuration(settings, {ROLE: role}, shells=str(shells.directory), keep=["PATH", "HOME"])
         write_configuration(directory / "configuration", files)
-        environment = {"PATH": os.environ["PATH"], "HOME": str(directory), "LANG": "C.UTF-8"}
+        environment = {"PATH": os.environ["PATH"], "HOME": str(directory), "LANG": "C.UTF-8", **QUICK_START}
         log = directory / "server.log"
         plan = ServerPlan((str(program),), environment, directory / "data", directory / "configuration", log, 5.0)
         pool = ServerPool(
