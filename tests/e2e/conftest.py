@@ -1,12 +1,15 @@
 """One real Prefect server for all end-to-end tests, and the command line run as a person runs it."""
 
+import fcntl
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from threading import Event
@@ -14,22 +17,26 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+from coordinator_host import CoordinatorHost, open_host
 from user_isolation import without_prefect
 
 from flows.prefect_server import LOOPBACK, Child, end_child, find_free_port, start_child
+from tasks_lib.process.http_clients import make_client
 
 T = TypeVar("T")
 RUN_SECONDS = 300
 """A generous bound for one run; nothing waits for it when all goes well."""
 BUSY = HTTPStatus.SERVICE_UNAVAILABLE
+MEMO = "memo_store.toml"
 
 
 @dataclass(frozen=True, slots=True)
 class Coordinator:
-    """Runs `coordinator` against one server; `data` is its data directory."""
+    """Runs `coordinator` against one server; `data` is its data directory, and `host` forks for `coordinator run`."""
 
     data: Path
     api: str
+    host: CoordinatorHost | None = None
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         own = {"COORDINATOR_DATA_DIR": str(self.data), "PREFECT_API_URL": self.api, "PREFECT_HOME": str(self.data)}
@@ -50,6 +57,8 @@ class Coordinator:
 
     def run(self, *arguments: str | Path, extra: Mapping[str, str] | None = None) -> tuple[int, str]:
         """The exit code, and what was printed."""
+        if self.host and arguments[0] == "run":
+            return self.host.run([*map(str, arguments)], self.environment(extra), RUN_SECONDS)
         process = self.start(*arguments, extra=extra)
         output, _ = process.communicate(timeout=RUN_SECONDS)
         return process.returncode, output
@@ -67,41 +76,83 @@ def ask_until(ask: Callable[[], T], is_enough: Callable[[T], bool], most: int = 
     raise AssertionError(f"still {answer}")
 
 
+@cache
+def connect(api: str) -> httpx.Client:
+    """A client for all requests to one server: each new one would load all certificates of the system."""
+    return make_client(api, 60)
+
+
 def ask_api(api: str, path: str, body: Mapping[str, object] | None = None) -> Any:
     """What a server answers, asked again while it says that its database is locked, as Prefect's own client does."""
-    method = "GET" if body is None else "POST"
+    method, client = "GET" if body is None else "POST", connect(api)
     answer = ask_until(
-        lambda: httpx.request(method, f"{api}/{path}", json=body, timeout=60),
+        lambda: client.request(method, f"/{path}", json=body),
         lambda found: found.status_code != BUSY,
     )
     return answer.raise_for_status().json()
 
 
-def copy_database(server: Child, path: Path) -> None:
-    """Copy the database of `server`, which runs: a server that finds one starts in half the time, its tables are made."""
+def copy_database(server: Child, home: Path) -> None:
+    """Copy the database of `server`, which runs, into `home`: a server that finds one has its tables, and starts faster.
+
+    Prefect's memo of the blocks that it has registered there goes along; without it, it would register them again.
+    """
     process = server.process()
     assert process is not None
+    theirs = Path(process.environ()["PREFECT_HOME"])
+    home.mkdir(exist_ok=True)
     with (
-        closing(sqlite3.connect(Path(process.environ()["PREFECT_HOME"]) / "prefect.db")) as source,
-        closing(sqlite3.connect(path)) as target,
+        closing(sqlite3.connect(theirs / "prefect.db")) as source,
+        closing(sqlite3.connect(home / "prefect.db")) as target,
     ):
         source.backup(target)
+    if (theirs / MEMO).exists():
+        shutil.copy(theirs / MEMO, home)
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
-    """A Prefect server for the whole session."""
+    """A Prefect server for the whole session; only the first worker's has to make its tables."""
     home = tmp_path_factory.mktemp("prefect")
-    child = start_child(home, find_free_port())
+    with starting(tmp_path_factory) as template:
+        if template and template.exists():
+            shutil.copytree(template, home, dirs_exist_ok=True)
+        child = start_child(home, find_free_port())
+        if template and not template.exists():
+            copy_database(child, template)
     yield child
     end_child(child)
 
 
+@contextmanager
+def starting(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path | None]:
+    """Let one worker at a time start its server; yield the place for a copy of the first one's database, if shared."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield None
+        return
+    place = tmp_path_factory.getbasetemp().parent  # The workers' directories are in it, and no other session's.
+    with (place / "prefect.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield place / "prefect-template"
+
+
+@pytest.fixture(scope="session")
+def host(server: Child, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorHost]:
+    """A process that forks for each `coordinator run` against the server of the session."""
+    place = tmp_path_factory.mktemp("host")
+    with open_host(place, Coordinator(place, find_api(server)).environment()) as running:
+        yield running
+
+
 @pytest.fixture
-def coordinator(server: Child, tmp_path: Path) -> Coordinator:
+def coordinator(server: Child, host: CoordinatorHost, tmp_path: Path) -> Coordinator:
     data = tmp_path / "data"
     data.mkdir()
-    return Coordinator(data, f"http://{LOOPBACK}:{server.port}/api")
+    return Coordinator(data, find_api(server), host)
+
+
+def find_api(server: Child) -> str:
+    return f"http://{LOOPBACK}:{server.port}/api"
 
 
 def read_until(process: "subprocess.Popen[str]", words: str) -> str:

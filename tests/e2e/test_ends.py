@@ -197,7 +197,7 @@ def test_terminal_that_is_closed_ends_a_run_its_agents_and_its_server(
     made = make_gated(tmp_path, 1, 1)
     own = Coordinator(tmp_path / "data", "")
     (own.data / "prefect").mkdir(parents=True)
-    copy_database(server, own.data / "prefect" / "prefect.db")
+    copy_database(server, own.data / "prefect")
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", TAKE_TERMINAL, sys.executable, "-m", "flows.cli", "run", str(made.repository)],

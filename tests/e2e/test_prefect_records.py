@@ -11,11 +11,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from chaos.prefect_proxy import Proxy, open_proxy
 from checker import Meant, check, snapshot_user_state
-from e2e.conftest import BUSY, Coordinator, ask_until
+from e2e.conftest import BUSY, Coordinator, ask_until, connect
 from e2e.test_messages import Start, count_starts, done, make_gated, open_gate, start
 from e2e.test_whole_runs import find_run
 from generated_graphs import Made, run_git
@@ -29,8 +28,9 @@ pytestmark = pytest.mark.xdist_group("prefect, with much waiting")
 
 def change(coordinator: Coordinator, method: str, path: str, body: object = None) -> None:
     """Change something by Prefect's API, again while its database is locked."""
+    client = connect(coordinator.api)
     answer = ask_until(
-        lambda: httpx.request(method, f"{coordinator.api}/{path}", json=body, timeout=60),
+        lambda: client.request(method, f"/{path}", json=body),
         lambda found: found.status_code != BUSY,
     )
     answer.raise_for_status()

@@ -21,7 +21,7 @@ def test_server_forgets_a_run_of_long_ago_and_no_other(server: Child, tmp_path: 
     flow = ask_api(api, "flows/", {"name": "run-graph"})["id"]
     for name in ages:
         ask_api(api, "flow_runs/", {"flow_id": flow, "name": name, "state": {"type": "COMPLETED"}})
-    copy_database(server, tmp_path / "prefect.db")
+    copy_database(server, tmp_path)
     set_ages(tmp_path / "prefect.db", ages)
     child = start_child(tmp_path, find_free_port())
     try:
