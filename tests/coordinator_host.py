@@ -127,7 +127,7 @@ def become_coordinator(output: int, arguments: Sequence[str], environment: Mappi
         os.environ.update(environment)
         sys.argv = [str(PROGRAM), *arguments]
         read_settings_again()
-        from flows.cli.app import main
+        from flows.cli.main import main
 
         main()  # It exits by itself; what is printed is flushed.
     except SystemExit as left:
