@@ -99,7 +99,8 @@ class GraphWorker:
             except _OUTAGE as error:
                 _logger.warning("Prefect's server did not answer and is asked again: %s", error)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), QUERY_SECONDS)
+                async with asyncio.timeout(QUERY_SECONDS):
+                    await self._wake.wait()
         await self._drain()
 
     async def _drain(self) -> None:
