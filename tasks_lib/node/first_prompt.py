@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.model import Task
+from tasks_lib.naming import is_resolve_task
 from tasks_lib.project.agent_instructions import NO_INSTRUCTIONS, Instructions
 from tasks_lib.prompts.agent_prompts import MAX_LISTED, Prerequisite, Setting, write_task_prompt
 from tasks_lib.settings.schema import Settings
@@ -55,9 +56,13 @@ def compose_first_prompt(briefing: PromptContext, task: Task, attempt: AttemptIn
 
 
 def describe_prerequisites(briefing: PromptContext, task: Task) -> list[Prerequisite]:
-    """Return the Summary and the merge's diffstat of each completed prerequisite of `task`."""
+    """Return the Summary and the merge's diffstat of each completed prerequisite of `task`.
+
+    Resolve tasks come first, newest first, so that a person's answer is never among those that are only counted.
+    """
     found: list[Prerequisite] = []
-    for task_id in task.depends_on:
+    resolves = [one for one in task.depends_on if is_resolve_task(one)]
+    for task_id in dict.fromkeys((*reversed(resolves), *task.depends_on)):
         one = briefing.tasks.get(task_id)
         if one is None:
             continue

@@ -43,6 +43,15 @@ async def test_node_that_is_resolved_between_runs_is_told_so_and_lands(harness: 
     assert harness.leftovers() == []
 
 
+async def test_answer_is_in_the_prompt_of_a_node_with_many_prerequisites(harness: RunHarness) -> None:
+    done: dict[str, dict[str, str]] = {f"p{number}": {"status": "completed"} for number in range(25)}
+    harness.make({**done, "a": {"depends_on": list(done)}}, BLOCKS_A)
+    await harness.work()
+    resolve(harness, "a", "Use the sandbox key.")
+    await harness.work()
+    assert "### resolve-a-1: Resolve what blocks a\n\nUse the sandbox key." in harness.journal.read("a-2-1")
+
+
 async def test_node_that_is_resolved_in_a_run_runs_again_in_it(harness: RunHarness) -> None:
     harness.make(
         {"a": {}, "b": {"depends_on": ["a"]}, "c": {}}, "[ $id = c ] && { await go; }\n" + BLOCKS_A, signals=["go"]
