@@ -20,10 +20,9 @@ from prefect.context import AsyncClientContext
 from prefect.flow_engine import run_flow_async
 from prefect.states import Pending, to_state_create
 
+from flows.mark_labels import GIT_DIR, HOST, INODE, PID, STARTED
 from tasks_lib.process.private_directories import is_running
 
-HOST, PID, STARTED = "coordinator.host", "coordinator.pid", "coordinator.started"
-GIT_DIR, INODE = "coordinator.git_dir", "coordinator.inode"
 TAGS = ("coordinator",)
 """The tags of flow runs from the command line; deployments have the same."""
 _PROCESS_TAG = re.compile(r"process:(?P<host>.*):(?P<pid>[0-9]+):(?P<started>[0-9]+)", re.DOTALL)

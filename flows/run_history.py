@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from flows.data_directory import list_repositories
+from flows.mark_labels import GIT_DIR, INODE
 from flows.prefect_api import ask, find_ui
 from flows.prefect_server import find_api
 from tasks_lib.errors import InputError, SystemFailure
@@ -18,6 +19,8 @@ from tasks_lib.git.repository import Repository
 
 REQUEST_SECONDS = 30.0
 FLOW = "run-graph"
+MAX_RUNS = 200
+"""How many of the newest runs are looked through; the most that a server lists at a time."""
 NO_SERVER = (
     "No Prefect server is running, and the history is read from it. Start one with `coordinator up` in another "
     "terminal, or set PREFECT_API_URL to the address of yours."
@@ -54,6 +57,7 @@ class RunHistory:
         names = [name for name, place in list_repositories().items() if place == repository.top]
         self.name: str = names[0] if names else repository.top.name
         self._filter = make_filter([*(names or [self.name]), str(repository.top)], repository.common_dir)
+        self._place = (str(repository.common_dir), repository.common_dir.stat().st_ino)
 
     @property
     def runs_link(self) -> str:
@@ -66,7 +70,7 @@ class RunHistory:
 
     def list_runs(self, limit: int) -> Sequence[RunEntry]:
         """List the newest runs, newest first."""
-        return [self._read_run(run) for run in self._list_flow_runs(limit)]
+        return [self._read_run(run) for run in self._list_flow_runs() if self._is_ours(run)][:limit]
 
     def list_node_runs(self, node: str, limit: int) -> Sequence[RunEntry]:
         """List the newest task runs of a node, newest first."""
@@ -75,19 +79,26 @@ class RunHistory:
             "flow_runs": self._filter,
             "task_runs": {"name": {"any_": [node]}},
             "sort": "EXPECTED_START_TIME_DESC",
-            "limit": limit,
+            "limit": MAX_RUNS,
         }
+        others = {run["id"] for run in self._list_flow_runs() if not self._is_ours(run)}
+        found = [one for one in self._post("/task_runs/filter", body) if one["flow_run_id"] not in others]
         return [
-            self._make_entry(one, one["flow_run_id"], "task-run", {}, max(1, one["run_count"]))
-            for one in self._post("/task_runs/filter", body)
+            self._make_entry(one, one["flow_run_id"], "task-run", {}, max(1, one["run_count"])) for one in found[:limit]
         ]
 
-    def _list_flow_runs(self, limit: int) -> Sequence[dict[str, Any]]:
+    def _is_ours(self, run: Mapping[str, Any]) -> bool:
+        """Whether a run is of this repository, and not of one of the same name, such as on another machine."""
+        labels: Mapping[str, object] = run.get("labels") or {}
+        known = (labels.get(GIT_DIR), labels.get(INODE))
+        return known == (None, None) or any(one == own for one, own in zip(known, self._place, strict=True))
+
+    def _list_flow_runs(self) -> Sequence[dict[str, Any]]:
         body = {
             "flows": {"name": {"any_": [FLOW]}},
             "flow_runs": self._filter,
             "sort": "START_TIME_DESC",
-            "limit": limit,
+            "limit": MAX_RUNS,
         }
         return self._post("/flow_runs/filter", body)
 

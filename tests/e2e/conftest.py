@@ -83,13 +83,18 @@ def connect(api: str) -> httpx.Client:
 
 
 def ask_api(api: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+    """What a server answers to a GET or, with a body, a POST."""
+    return send_api(api, "GET" if body is None else "POST", path, body).json()
+
+
+def send_api(api: str, method: str, path: str, body: object = None) -> httpx.Response:
     """What a server answers, asked again while it says that its database is locked, as Prefect's own client does."""
-    method, client = "GET" if body is None else "POST", connect(api)
+    client = connect(api)
     answer = ask_until(
         lambda: client.request(method, f"/{path}", json=body),
         lambda found: found.status_code != BUSY,
     )
-    return answer.raise_for_status().json()
+    return answer.raise_for_status()
 
 
 def copy_database(server: Child, home: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from e2e.conftest import Coordinator, ask_until
+from e2e.conftest import BUSY, Coordinator, ask_until, send_api
 from e2e.installed_wheel import TOP, Installed, install
 from e2e.test_interrupt import deploy as deploy_checkout
 from e2e.test_interrupt import status_of, wait_for_end
@@ -94,12 +94,12 @@ def read(coordinator: Coordinator, told: dict[str, Any]) -> dict[str, Any]:
 
 def change(coordinator: Coordinator, path: str, body: dict[str, Any]) -> None:
     """Change something as Prefect's UI does."""
-    httpx.patch(f"{coordinator.api}/{path}", json=body, timeout=60).raise_for_status()
+    send_api(coordinator.api, "PATCH", path, body)
 
 
 def delete(coordinator: Coordinator, told: dict[str, Any]) -> None:
     """Delete the deployment of the repository as Prefect's UI does; the server is shared with other tests."""
-    httpx.delete(f"{coordinator.api}/deployments/{told['deployments'][0]['id']}", timeout=60).raise_for_status()
+    send_api(coordinator.api, "DELETE", f"deployments/{told['deployments'][0]['id']}")
 
 
 def deploy_installed(installed: Installed, *arguments: str | Path) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def test_the_nightly_clean_up_audits_and_says_what_it_found(elsewhere: Elsewhere
     (report,) = coordinator.ask("artifacts/filter", artifacts)
     assert (report["key"], "The audit found:" in report["data"]) == ("coordinator-cleanup", True)
     delete(coordinator, told)
-    httpx.delete(f"{coordinator.api}/deployments/{cleanup['id']}", timeout=60).raise_for_status()
+    send_api(coordinator.api, "DELETE", f"deployments/{cleanup['id']}")
 
 
 def test_the_deployments_of_a_checkout_contain_no_path_of_it(coordinator: Coordinator) -> None:
@@ -155,7 +155,7 @@ def test_the_deployments_of_a_checkout_contain_no_path_of_it(coordinator: Coordi
         found = coordinator.ask(f"deployments/name/{name}")
         assert (found["pull_steps"], found["path"], str(TOP) in json.dumps(found)) == ([], None, False)
     assert [one["schedule"]["cron"] for one in found["schedules"]] == ["30 4 * * *"]
-    httpx.delete(f"{coordinator.api}/deployments/{found['id']}", timeout=60).raise_for_status()
+    send_api(coordinator.api, "DELETE", f"deployments/{found['id']}")
 
 
 def test_a_schedule_is_seen_in_prefect_and_stays_paused_when_it_is_changed(
@@ -169,7 +169,7 @@ def test_a_schedule_is_seen_in_prefect_and_stays_paused_when_it_is_changed(
     ask_until(lambda: coordinator.ask("flow_runs/filter", due), lambda runs: bool(runs) and runs[0]["auto_scheduled"])
 
     theirs = {"schedule": {"cron": "0 12 * * *", "timezone": "UTC"}, "active": True}
-    httpx.post(f"{coordinator.api}/deployments/{deployment}/schedules", json=[theirs], timeout=60).raise_for_status()
+    send_api(coordinator.api, "POST", f"deployments/{deployment}/schedules", [theirs])
     change(coordinator, f"deployments/{deployment}/schedules/{schedule['id']}", {"active": False})
     told = deploy(coordinator, made.repository, "--cron", "30 3 * * *")
 
@@ -243,12 +243,13 @@ def test_the_form_for_all_offers_every_registered_repository_and_refuses_others(
 
     def start(repository: str) -> httpx.Response:
         options: dict[str, Any] = {"repository": repository, "only": [], "max_sessions": None, "dry_run": True}
-        return httpx.post(create, json={"parameters": {"options": options}}, timeout=60)
+        parameters = {"parameters": {"options": options}}
+        return ask_until(lambda: httpx.post(create, json=parameters, timeout=60), lambda one: one.status_code != BUSY)
 
     assert [start(other).status_code for other in ("/etc", "nobody's", str(repositories[0]))] == [409] * 3
     accepted = start(names[0].partition("/")[2])
     assert accepted.status_code == 201
-    httpx.delete(f"{coordinator.api}/flow_runs/{accepted.json()['id']}", timeout=60).raise_for_status()
+    send_api(coordinator.api, "DELETE", f"flow_runs/{accepted.json()['id']}")
     for one in told:
         delete(coordinator, one)
 

@@ -6,10 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-import httpx
 import pytest
 import yaml
-from e2e.conftest import Coordinator, ask_until
+from e2e.conftest import Coordinator, ask_until, send_api
 from e2e.test_local_stack import up
 from e2e.test_messages import make_gated
 
@@ -55,11 +54,11 @@ def emit_resolved(coordinator: Coordinator, *, is_in_run: bool) -> None:
 
 
 def send(coordinator: Coordinator, event: dict[str, object]) -> None:
-    httpx.post(f"{coordinator.api}/events", json=[event], timeout=60).raise_for_status()
+    send_api(coordinator.api, "POST", "events", [event])
 
 
 def delete(coordinator: Coordinator, automation: str) -> None:
-    httpx.delete(f"{coordinator.api}/automations/{automation}", timeout=60).raise_for_status()
+    send_api(coordinator.api, "DELETE", f"automations/{automation}")
 
 
 @pytest.mark.parametrize("file", sorted(AUTOMATIONS.glob("*.yaml")), ids=lambda file: file.stem)
