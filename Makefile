@@ -8,7 +8,7 @@ BROWSER := .local/chromium
 POSTGRES := .local/postgres
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup opencode sandbox browser postgres test fuzz chaos lint bench demo demo-opencode lock clean
+.PHONY: help setup opencode sandbox chromium postgres test browser fuzz chaos lint bench demo demo-opencode lock clean
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -48,7 +48,7 @@ sandbox: ## Install bubblewrap for the sandbox test (needs bwrap or apt).
 	fi
 
 # The packages that Chromium needs and this machine lacks come along.
-browser: ## Install Chromium for the browser tests (needs chromium or apt).
+chromium: ## Install Chromium for the browser tests (needs chromium or apt).
 	@if command -v chromium >/dev/null 2>&1 || [ -e $(BROWSER)/.ready ]; then :; \
 	elif command -v apt-get >/dev/null 2>&1; then \
 		rm -rf $(BROWSER) && mkdir -p $(BROWSER)/state/lists/partial $(BROWSER)/cache/archives/partial \
@@ -72,8 +72,11 @@ postgres: ## Install Postgres for the tests of `coordinator up --postgres` (need
 		echo "Neither initdb nor apt-get was found: the tests of --postgres will be skipped." >&2; [ "$$CI" != true ]; \
 	fi
 
-test: setup opencode sandbox browser postgres ## Run the tests.
+test: setup opencode sandbox postgres ## Run the tests.
 	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+browser: setup chromium ## Test Prefect's UI in a real browser.
+	BROWSER_TESTS=1 $(BIN)/python -m pytest tests/browser
 
 fuzz: setup ## Try 20,000 hostile task files and configurations (FUZZ_SEED, FUZZ_FIRST, FUZZ_COUNT).
 	PYTHONPATH=tests $(BIN)/python tests/fuzz/campaign.py

@@ -68,14 +68,14 @@ def wait_until_free(made: Made) -> None:
     ask_until(lambda: read_holder(made.repository / ".git" / "coordinator"), lambda holder: holder is None)
 
 
-def read_nodes(coordinator: Coordinator, run: str) -> list[tuple[str, str]]:
-    """The name and state of each task run, the oldest first."""
+def read_nodes(coordinator: Coordinator, run: str, least: int) -> list[tuple[str, str]]:
+    """The name and state of each task run, the oldest first, once `least` are recorded and all have ended."""
     body = {"flow_runs": {"id": {"any_": [run]}}, "sort": "EXPECTED_START_TIME_ASC"}
 
     def read() -> list[dict[str, Any]]:
         return coordinator.ask("task_runs/filter", body)
 
-    found = ask_until(read, lambda runs: all(one["state_type"] in ENDS for one in runs))
+    found = ask_until(read, lambda runs: len(runs) >= least and all(one["state_type"] in ENDS for one in runs))
     return [(one["name"], one["state_name"]) for one in found]
 
 
@@ -92,7 +92,7 @@ def test_suspended_run_of_a_worker_keeps_its_work_and_resume_continues_it(deploy
     assert (state["type"], state["name"]) == ("PAUSED", "Suspended")
     assert "Resume here, or `coordinator run` in" in state["message"]
     assert (made.repository / ".worktrees/feat/flat-0").is_dir()
-    ended = read_nodes(deployed.coordinator, run)
+    ended = read_nodes(deployed.coordinator, run, 2)
     assert ("flat-0", "Aborted") in ended
     assert {name for _, name in ended} <= {"Aborted", "Merged"}
     open_gate(made)
@@ -120,7 +120,7 @@ def test_retry_of_a_failed_run_of_a_worker_continues_from_git(deployed: Deployed
     wait_until_free(made)
 
     assert "To continue" not in state["message"]
-    shown = [node for node in read_nodes(deployed.coordinator, run) if node[0].startswith("flat")]
+    shown = [node for node in read_nodes(deployed.coordinator, run, 5) if node[0].startswith("flat")]
     first = [("flat-0", "Blocked"), ("flat-1", "Merged"), ("flat-2", "Skipped")]
     assert sorted(shown) == sorted([*first, ("flat-0", "Merged"), ("flat-2", "Merged")])
     graph = read_graph(deployed.coordinator, run)
@@ -143,7 +143,7 @@ def test_cancel_of_a_run_of_a_worker_stops_its_sessions_and_keeps_their_work(
 
     assert state["type"] == "CANCELLED", state
     assert (made.repository / ".worktrees/feat/flat-0").is_dir()
-    assert set(read_nodes(deployed.coordinator, run)) == {("flat-0", "Aborted"), ("flat-1", "Aborted")}
+    assert set(read_nodes(deployed.coordinator, run, 2)) == {("flat-0", "Aborted"), ("flat-1", "Aborted")}
     open_gate(made)
     code, output = deployed.coordinator.run("run", made.repository)
     assert code == 0, output
