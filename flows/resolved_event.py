@@ -25,7 +25,7 @@ def describe_resolved(resolution: Resolution, guidance: str) -> Mapping[str, Pay
 
 
 def name_place(*, is_in_run: bool) -> dict[str, str]:
-    """The label by which an automation tells whether the run in progress goes on with the node."""
+    """The label by which an automation tells whether the run in progress continues with the node."""
     return {"coordinator.in-run": "true" if is_in_run else "false"}
 
 

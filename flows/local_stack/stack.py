@@ -133,7 +133,7 @@ class LocalStack:
             self._tell(f"The Prefect server at {self._server.ui} answers again.")
 
     def _note_silence(self, error: Exception) -> None:
-        """Give up our own server after a while; one of the user's is waited for."""
+        """Give up coordinator's own server after a while, but wait for one of the user's."""
         self._missed += 1
         if self._missed < MISSES or self._is_lost:
             return

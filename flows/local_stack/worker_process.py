@@ -76,7 +76,7 @@ def make_environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 class WorkerProcess:
-    """A worker of ours, kept running. `tell` prints a line for the user.
+    """A worker that is kept running. `tell` prints a line for the user.
 
     `settings` are the `PREFECT_*` variables with which the worker and its runs reach the server.
     """
