@@ -65,7 +65,7 @@ async def end_flow_run(flow_run: UUID, final: State[Any], repository: str) -> Ru
 
 
 def _suspend(state: State[Any], repository: str) -> State[Any]:
-    """The state Suspended, until the time that whoever paused the run chose; None for no limit.
+    """The state Suspended, until the time chosen by the person who paused the run; None for no limit.
 
     After that time Prefect ends the run as Failed, and Retry continues it.
     """
