@@ -5,12 +5,14 @@ from pathlib import Path
 
 from flows.prefect_isolation import isolated
 from flows.prefect_server import end_idle_server, find_api
+from tasks_lib.git.repository import STATE_DIR
+from tasks_lib.runtime.status_board import VIEW_NAME, read_view
 
 SERVER_ENDED = "ended the Prefect server left by a killed run"
 
 
 def settle(common_dir: Path, former: Path | None = None) -> list[str]:
-    """Mark dead runs of the repository with this git directory as Crashed in Prefect, then end an unused server.
+    """End dead runs of the repository with this git directory in Prefect, then end an unused server.
 
     `former` is where that directory was before the repository was moved. Returns a line for each action. Live runs,
     here or elsewhere, are not touched.
@@ -20,13 +22,14 @@ def settle(common_dir: Path, former: Path | None = None) -> list[str]:
 
 
 def tell_prefect(common_dir: Path, former: Path | None = None) -> list[str]:
-    """Mark dead flow runs of this repository as Crashed, if a Prefect server answers."""
+    """End dead flow runs of this repository in Prefect, if its server answers."""
     if not (api := find_api()):
         return []
+    last = read_view(common_dir / STATE_DIR / VIEW_NAME)
     with isolated(api):
-        from flows.stale_flow_runs import OUTAGE, crash_stale
+        from flows.stale_flow_runs import OUTAGE, end_stale
 
         try:
-            return asyncio.run(crash_stale(common_dir, former=former))
+            return asyncio.run(end_stale(common_dir, former=former, last=last))
         except OUTAGE as error:
             return [f"Could not report killed runs to Prefect: {error}. The next run will try again."]

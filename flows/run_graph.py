@@ -31,7 +31,7 @@ from flows.request_inbox import receiving_requests, stop, stop_paused
 from flows.run_ending import RunEnding, end_flow_run, tell_continuation
 from flows.run_node import PrefectLauncher
 from flows.sessions_table import showing_sessions
-from flows.stale_flow_runs import FLOW, OUTAGE, crash_stale
+from flows.stale_flow_runs import FLOW, OUTAGE, end_stale
 from flows.termination_signals import on_worker_end
 from tasks_lib.engine.run_lifecycle import OpenRun, open_run
 from tasks_lib.engine.scheduler import Scheduler
@@ -40,6 +40,7 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.project.loading import Project, load_project
 from tasks_lib.reporting.run_report import ExitCode, ReportRow, write_report
+from tasks_lib.runtime.status_board import VIEW_NAME, RunView, read_view
 from tasks_lib.session.spending import Spent
 
 GARBAGE = (20_000, 10, 20)
@@ -133,13 +134,15 @@ async def work_graph(
     logger = get_run_logger()
     sessions = options.max_sessions or project.settings.max_sessions
     run_id = str(flow_run or "")
+    # Read before the run is opened, which overwrites it.
+    last = await asyncio.to_thread(read_view, project.repository.state_dir / VIEW_NAME)
     with ExitStack() as stack:
         # The judgement after the inner block is still announced.
         async with open_run(project, run_id, sessions, begin, data=data_dir()) as opened:
             board = opened.run.board
             board.listen(lambda node, line: None if node else logger.warning(line))
             connection.show_on(board)
-            await mark_dead_runs(opened, flow_run)
+            await end_dead_runs(opened, flow_run, last)
             announcer = stack.enter_context(announcing(board, run_id, options.repository))
             async with (
                 receiving_requests(opened, flow_run, connection, announcer),
@@ -156,13 +159,13 @@ async def work_graph(
     return ending.leave()
 
 
-async def mark_dead_runs(opened: OpenRun, own: UUID | None) -> None:
-    """Mark killed runs of this repository as Crashed in Prefect, which does not notice by itself."""
+async def end_dead_runs(opened: OpenRun, own: UUID | None, last: RunView | None) -> None:
+    """End killed runs of this repository in Prefect, which does not notice by itself; `last` is the last run's view."""
     moved = opened.relocation
     former = moved.former if moved and not moved.is_copy else None
     try:
         async with asyncio.timeout(STALE_SECONDS):
-            lines = await crash_stale(opened.run.git.repository.common_dir, own, former)
+            lines = await end_stale(opened.run.git.repository.common_dir, own, former, last)
         for line in lines:
             opened.run.board.say(line)
     except OUTAGE as error:

@@ -1,6 +1,7 @@
-"""Finds flow runs whose coordinator was killed, and marks them as Crashed in Prefect."""
+"""Finds flow runs whose coordinator was killed, and tells Prefect how they ended."""
 
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -16,11 +17,15 @@ from prefect.client.schemas.filters import (
     TaskRunFilterState,
     TaskRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import PrefectException
 from prefect.states import Crashed
 
 from flows.flow_run_marks import find_place, read_marks
+from flows.prefect_states import describe_run
+from flows.run_ending import tell_continuation
+from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.runtime.status_board import RunView
 
 FLOW = "run-graph"
 ALIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
@@ -69,19 +74,37 @@ async def _list_alive(client: PrefectClient) -> list[FlowRun]:
     return found
 
 
-async def crash_stale(common_dir: Path, own: UUID | None = None, former: Path | None = None) -> list[str]:
-    """Set the runs that `find_stale` finds, and their open task runs, to Crashed; returns a line for each run."""
+async def end_stale(
+    common_dir: Path, own: UUID | None = None, former: Path | None = None, last: RunView | None = None
+) -> list[str]:
+    """End the runs that `find_stale` finds, and their open task runs, in Prefect; returns a line for each run.
+
+    They are Crashed, except the run of `last`, the view in `run.json`, if it had ended before its process was killed:
+    that one ends as its own record and report say.
+    """
     async with get_client() as client:
         lines: list[str] = []
         for run in await find_stale(client, common_dir, own, former):
             marks = read_marks(run)
             who = str(marks.origin) if marks else "its process"
             message = f"Its coordinator ({who}) exited uncleanly. The work is kept, and the next run continues it."
+            state: State[Any] = _read_ending(run, last, who) or Crashed(message=message)
             # Task runs first: after a kill in between, the flow run is still found.
             await _crash_tasks(client, run.id, message)
-            await client.set_flow_run_state(run.id, Crashed(message=message), force=True)
-            lines.append(f"Marked flow run {run.name} ({run.id}) as Crashed in Prefect: {who} is gone.")
+            await client.set_flow_run_state(run.id, state, force=True)
+            lines.append(f"Marked flow run {run.name} ({run.id}) as {state.name} in Prefect: {who} is gone.")
         return lines
+
+
+def _read_ending(run: FlowRun, last: RunView | None, who: str) -> State[Any] | None:
+    """Return the state that a run ended in without having told Prefect; None if `last` does not say so."""
+    if last is None or last.run != str(run.id) or not last.ended or last.exit_code not in list(ExitCode):
+        return None
+    code = ExitCode(last.exit_code)
+    detail = f"Its coordinator ({who}) exited before it had reported this to Prefect."
+    return describe_run(
+        code, detail, continuation=tell_continuation(code, run.name, is_deployed=bool(run.deployment_id))
+    )
 
 
 async def _crash_tasks(client: PrefectClient, run: UUID, message: str) -> None:

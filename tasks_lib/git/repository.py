@@ -18,6 +18,9 @@ COORDINATOR_IDENTITY = {
 
 _EXCLUDED = "/.worktrees/"
 
+STATE_DIR = "coordinator"
+"""The name of Coordinator's own directory in the directory that all worktrees share."""
+
 
 class Repository:
     """A repository and its directories; `git` runs in `top`.
@@ -33,7 +36,7 @@ class Repository:
         self.common_dir: Path = common_dir
         self.is_bare: bool = is_bare
         self.hash_bytes: int = hash_bytes
-        self.state_dir: Path = common_dir / "coordinator"
+        self.state_dir: Path = common_dir / STATE_DIR
         self.worktrees_dir: Path = common_dir.parent / ".worktrees" / common_dir.name if is_bare else top / ".worktrees"
         self.git: Git = Git(top)
 

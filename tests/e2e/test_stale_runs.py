@@ -76,6 +76,18 @@ def list_old_tags(marks: Marks) -> list[str]:
     ]
 
 
+def make_other_runs(coordinator: Coordinator, flow: str, marks: Marks) -> dict[str, str]:
+    """Make flow runs that only resemble a dead run with `marks`; return their ids by what they are."""
+    origin, place = marks.origin, marks.place
+    return {
+        "of another repository": make_run(coordinator, flow, Marks(origin, Place(f"{place.git_dir}x", place.inode))),
+        "of another host": make_run(coordinator, flow, Marks(Origin("elsewhere.example", *DEAD), place)),
+        "of a live process": make_run(coordinator, flow, Marks(find_own_origin(), place)),
+        "without a location": make_tagged_run(coordinator, flow, list_old_tags(marks)[1:]),
+        "never begun": make_run(coordinator, flow, marks, "SCHEDULED"),
+    }
+
+
 def test_a_killed_run_is_told_to_prefect_by_the_next_and_no_other_is(coordinator: Coordinator, tmp_path: Path) -> None:
     made = make_gated(tmp_path, 2, gated=2)
     common = made.repository / ".git"
@@ -92,13 +104,7 @@ def test_a_killed_run_is_told_to_prefect_by_the_next_and_no_other_is(coordinator
         "RUNNING", ["coordinator"], process.pid,
     ), output  # fmt: skip
     flow, place, dead = before["flow_id"], find_place(common), Origin(socket.gethostname(), *DEAD)
-    others = {
-        "of another repository": make_run(coordinator, flow, Marks(dead, Place(f"{common}x", place.inode))),
-        "of another host": make_run(coordinator, flow, Marks(Origin("elsewhere.example", *DEAD), place)),
-        "of a process that lives": make_run(coordinator, flow, Marks(find_own_origin(), place)),
-        "that says nothing of where it is": make_tagged_run(coordinator, flow, list_old_tags(Marks(dead, place))[1:]),
-        "that was never begun": make_run(coordinator, flow, Marks(dead, place), "SCHEDULED"),
-    }
+    others = make_other_runs(coordinator, flow, Marks(dead, place))
     pending = make_run(coordinator, flow, Marks(dead, place), "PENDING")
     old = make_tagged_run(coordinator, flow, list_old_tags(Marks(dead, place)))
     open_gate(made)
@@ -114,7 +120,7 @@ def test_a_killed_run_is_told_to_prefect_by_the_next_and_no_other_is(coordinator
     assert [read_run(coordinator, one)["state_type"] for one in (pending, old)] == ["CRASHED"] * 2
     assert f"({killed}) as Crashed" in output
     states = {name: read_run(coordinator, run)["state_type"] for name, run in others.items()}
-    assert states == dict.fromkeys(others, "RUNNING") | {"that was never begun": "SCHEDULED"}
+    assert states == dict.fromkeys(others, "RUNNING") | {"never begun": "SCHEDULED"}
     assert read_run(coordinator, find_run(made))["state_type"] == "COMPLETED"
     code, output = coordinator.run("doctor", "--audit", "--verify", made.repository)
     expected = "no violations: 2 commits and 0 worktrees checked, 2 commits verified again"
@@ -125,7 +131,7 @@ def test_a_killed_run_is_told_to_prefect_by_the_next_and_no_other_is(coordinator
 def check_that_a_kill_at_the_very_end_is_put_right(
     coordinator: Coordinator, repository: Path, flow: str, marks: Marks
 ) -> None:
-    """Nothing is left to work, and still there is a run to be told of: the lock's content says so."""
+    """Every node is completed, and still there is a run that Prefect has to be told about: the lock's content says so."""
     last = make_run(coordinator, flow, marks)
     (repository / ".git/coordinator/lock").write_text('{"host": "elsewhere", "pid": 1, "run": "last"}')
     code, output = coordinator.run("run", repository)
@@ -136,6 +142,16 @@ def check_that_a_kill_at_the_very_end_is_put_right(
     code, output = coordinator.run("run", repository)
     assert (code, read_run(coordinator, untold)["state_type"]) == (0, "CRASHED"), output
     assert "there is nothing to do" in output
+    # Killed after its own record said how it ended.
+    ended = make_run(coordinator, flow, marks)
+    record = repository / ".git/coordinator/run.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "run": ended, "exit_code": 3}))
+    code, output = coordinator.run("run", repository)
+    state = read_run(coordinator, ended)["state"]
+    assert (code, state["type"], state["name"]) == (0, "FAILED", "Waiting"), output
+    assert "exited before it had reported this to Prefect" in state["message"]
+    _, output = coordinator.run("doctor", "--audit", repository)
+    assert f"flow run {ended}" not in output
 
 
 def test_run_killed_as_soon_as_it_exists_in_prefect_is_recognized_by_the_next(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from tasks_lib.git.repository import STATE_DIR
 from tasks_lib.git.repository_lock import HeldRunLock
 from tasks_lib.git.runner import Git, list_running
 from tasks_lib.git.worktrees.relinking import Relocation
@@ -45,7 +46,7 @@ class Move:
 @contextmanager
 def remembered(common_dir: Path, move: Move) -> Generator[None]:
     """Record `move` in a file while the block runs, so that it can be found after a kill."""
-    record = common_dir / "coordinator" / MOVING_NAME
+    record = common_dir / STATE_DIR / MOVING_NAME
     record.parent.mkdir(exist_ok=True)
     write_atomically(record, json.dumps(asdict(move)).encode() + b"\n")
     try:
@@ -66,7 +67,7 @@ def repair_move(common_dir: Path) -> str:
     file with any other content is the user's and stays. Changes nothing while git is running there. For a move that an
     earlier run may have begun, call `restore_interrupted`. Raises GitError if git fails.
     """
-    record = common_dir / "coordinator" / MOVING_NAME
+    record = common_dir / STATE_DIR / MOVING_NAME
     move = _read_move(record)
     if move is None:
         record.unlink(missing_ok=True)
@@ -92,7 +93,7 @@ def describe_restored(move: Move) -> str:
 
 def read_interrupted(common_dir: Path) -> Move | None:
     """The move that a kill interrupted, or None."""
-    return _read_move(common_dir / "coordinator" / MOVING_NAME)
+    return _read_move(common_dir / STATE_DIR / MOVING_NAME)
 
 
 def update_move_paths(common_dir: Path, relocation: Relocation) -> None:
@@ -100,7 +101,7 @@ def update_move_paths(common_dir: Path, relocation: Relocation) -> None:
 
     In a copy, a checkout outside the repository belongs to the original and is left out.
     """
-    record = common_dir / "coordinator" / MOVING_NAME
+    record = common_dir / STATE_DIR / MOVING_NAME
     move = _read_move(record)
     if move is None:
         return
@@ -117,7 +118,7 @@ def update_move_paths(common_dir: Path, relocation: Relocation) -> None:
 
 def has_interrupted_move(common_dir: Path) -> bool:
     """Whether an interrupted move is still to be restored."""
-    return (common_dir / "coordinator" / MOVING_NAME).exists()
+    return (common_dir / STATE_DIR / MOVING_NAME).exists()
 
 
 def _read_move(record: Path) -> Move | None:
