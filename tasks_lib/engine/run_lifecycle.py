@@ -60,7 +60,7 @@ class OpenRun:
         self.relocation: Relocation | None = relocation
         remote = run.project.open_remote()
         moves = HeadMoves(run, self._on_moved)
-        limit = MovingBaseLimit(run.git.repository.git, run.project.base_name, is_remote=remote is not None)
+        limit = MovingBaseLimit(run.git.repository, run.project.base_name, is_remote=remote is not None)
         verifier = Verifier(run, limit.verifying)
         self.base_follower: BaseFollower = BaseFollower(
             run, moves, verifier, limit, fetch_base=lambda: remote and remote.fetch()

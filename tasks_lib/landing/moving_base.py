@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from tasks_lib.git.commits.commit_history import CommitSummary, list_new_commits
-from tasks_lib.git.runner import Git
+from tasks_lib.git.repository import Repository
 from tasks_lib.loop_limits import MAX_IN_A_ROW
 from tasks_lib.text import escape_unprintable
 
@@ -37,8 +37,8 @@ def find_pause(times: int) -> float:
 class MovingBaseLimit:
     """Counts the rounds of one run. May be called from any thread, but only one at a time, as the queue does."""
 
-    def __init__(self, git: Git, base_name: str, *, is_remote: bool) -> None:
-        self._git = git
+    def __init__(self, repository: Repository, base_name: str, *, is_remote: bool) -> None:
+        self._repository = repository
         self._base_name = base_name
         self._what = "others pushed first" if is_remote else f"{base_name} moved while work was being verified"
         self._movers: list[CommitSummary] = []
@@ -84,7 +84,7 @@ class MovingBaseLimit:
             return
         self._seen = after
         if not self.is_reached:  # Afterwards the explanation stays the same, so that it is shown only once.
-            new = list_new_commits(self._git, before, after, _READ)
+            new = list_new_commits(self._repository.git, before, after, _READ)
             known = {one.id: one for one in (*self._movers, *new)}
             self._movers = list(known.values())
         self.lost_in_a_row += 1

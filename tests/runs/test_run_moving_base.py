@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from run_harness import RunHarness, RunResult
 
+from tasks_lib.git.repository import Repository
 from tasks_lib.landing.moving_base import MovingBaseLimit
 from tasks_lib.reporting.run_report import ExitCode
 
@@ -87,7 +88,7 @@ async def test_verify_that_moves_refs_each_time_comes_to_an_end(harness: RunHarn
 
 def make_limit(harness: RunHarness) -> MovingBaseLimit:
     harness.make({"a": {}})
-    return MovingBaseLimit(harness.git, "main", is_remote=False)
+    return MovingBaseLimit(Repository.open(harness.top), "main", is_remote=False)
 
 
 def test_others_who_are_quick_are_followed_for_as_long_as_work_gets_through_in_between(harness: RunHarness) -> None:
