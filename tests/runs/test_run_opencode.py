@@ -35,13 +35,14 @@ def wait(oc: OpencodeHarness, name: str) -> str:
     return f"read -r _ < {oc.signal_path(name)}"
 
 
+def conflicting_node(oc: OpencodeHarness, mine: str, other: str) -> dict[str, object]:
+    """A node that writes the same file as `other` at the same time, and takes both sides when it gets the conflict."""
+    fix = bash("git merge -q $COORDINATOR_TARGET; printf 'both\\n' > shared.txt; git commit -qam 'fix: take both'")
+    lines = (tell(oc, mine), wait(oc, other), f"echo {mine} > shared.txt")
+    return node(commit(mine, *lines), {"say": f"Wrote {mine}."}, fix, {"say": "Fixed."}, depends_on=["base"])
+
+
 async def test_a_graph_lands_with_a_conflict_a_review_and_a_safe_exit(oc: OpencodeHarness) -> None:
-    mend = bash("git merge -q $COORDINATOR_TARGET; printf 'both\\n' > shared.txt; git commit -qam 'fix: take both'")
-
-    def rival(mine: str, other: str) -> dict[str, object]:
-        lines = (tell(oc, mine), wait(oc, other), f"echo {mine} > shared.txt")
-        return node(commit(mine, *lines), {"say": f"Wrote {mine}."}, mend, {"say": "Mended."}, depends_on=["base"])
-
     oc.mind.reviews = [
         {"tool": "write", "args": {"filePath": "stray.txt", "content": "x"}},
         bash("cat risky.txt"),
@@ -49,8 +50,8 @@ async def test_a_graph_lands_with_a_conflict_a_review_and_a_safe_exit(oc: Openco
     ]
     tasks = {
         "base": node(commit("base", "echo base > shared.txt")),
-        "left": rival("left", "right"),
-        "right": rival("right", "left"),
+        "left": conflicting_node(oc, "left", "right"),
+        "right": conflicting_node(oc, "right", "left"),
         "risky": node(commit("risky"), risk="high"),
         "stuck": node(bash("coordinator notify --level blocking 'The key of the bank is missing.'")),
         "after": node(commit("after"), depends_on=["stuck"]),
@@ -76,9 +77,22 @@ async def test_a_graph_lands_with_a_conflict_a_review_and_a_safe_exit(oc: Openco
     refused, read = read_results(review[-1])
     assert "unavailable tool 'write'" in refused
     assert read == "risky\n"
-    mended = [name for name in ("left", "right") if len(read_prompts(oc.requests(name)[-1])) == 2]
-    assert len(mended) == 1
+    fixed = [name for name in ("left", "right") if len(read_prompts(oc.requests(name)[-1])) == 2]
+    assert len(fixed) == 1
     assert worked.code is ExitCode.BLOCKED
+
+
+async def test_a_reviewer_can_report_a_blocker_and_write_no_file(oc: OpencodeHarness) -> None:
+    write = {"tool": "write", "args": {"filePath": "stray.txt", "content": "x"}}
+    blocker = bash("coordinator notify --level blocking 'There is nothing to review.'")
+    oc.make({"a": node(write, blocker, {"say": "I cannot review."}, level="review")})
+
+    worked = await oc.work()
+
+    assert worked.outcomes == {"a": Blocked("There is nothing to review.", "resolve-a-1")}
+    refused, noted = read_results(oc.requests("a")[-1])
+    assert "unavailable tool 'write'" in refused
+    assert "Noted for a (blocking)" in noted
 
 
 async def test_a_server_that_is_killed_costs_no_node_and_no_attempt(oc: OpencodeHarness) -> None:
