@@ -18,7 +18,7 @@ import yaml
 
 from bench.bare_driver import drive
 from bench.common import SHARED_MACHINE, TARGET_BRANCH, BrokenRunError, Field, coordinate, git, judge
-from flows.demo.model_script import Message, Step, choose_step, find_place
+from flows.demo.model_script import Message, Step, choose_step, find_position
 from flows.demo.model_server import ModelServer
 from flows.demo.opencode_provider import MODEL, find_program, provider_config
 from tasks_lib.agents.backend import Need
@@ -55,7 +55,7 @@ class Calls:
 
     def decide(self, messages: Sequence[Message]) -> Step:
         self.times.append(time.monotonic())
-        step, _ = choose_step(find_place(messages), Counter())
+        step, _ = choose_step(find_position(messages), Counter())
         return step
 
     @property

@@ -46,7 +46,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RepositoryId:
     """A repository, by its common git directory and the inode of that; a copy of it has another inode."""
 
     git_dir: str
@@ -58,17 +58,17 @@ class Marks:
     """What is known of a flow run that is, or was, executed."""
 
     origin: Origin
-    place: Place
+    repository: RepositoryId
 
     @property
     def labels(self) -> dict[str, str | int]:
-        origin, place = self.origin, self.place
+        origin, repository_id = self.origin, self.repository
         return {
             HOST: origin.host,
             PID: origin.pid,
             STARTED: origin.started,
-            GIT_DIR: place.git_dir,
-            INODE: place.inode,
+            GIT_DIR: repository_id.git_dir,
+            INODE: repository_id.inode,
         }
 
 
@@ -77,14 +77,14 @@ def find_own_origin() -> Origin:
     return Origin(socket.gethostname(), os.getpid(), int(psutil.Process().create_time()))
 
 
-def find_place(common_dir: Path, former: Path | None = None) -> Place:
-    """The place of the repository with this git directory; with `former`, as it was when it was there."""
-    return Place(str(former or common_dir), common_dir.stat().st_ino)
+def find_repository_id(common_dir: Path, former: Path | None = None) -> RepositoryId:
+    """Identify the repository with this git directory; with `former`, as it was when it was there."""
+    return RepositoryId(str(former or common_dir), common_dir.stat().st_ino)
 
 
 def find_own_marks(common_dir: Path) -> Marks:
     """The marks of a flow run that this process executes on the repository of `common_dir`."""
-    return Marks(find_own_origin(), find_place(common_dir))
+    return Marks(find_own_origin(), find_repository_id(common_dir))
 
 
 def read_marks(flow_run: FlowRun) -> Marks | None:
@@ -97,7 +97,7 @@ def read_marks(flow_run: FlowRun) -> Marks | None:
             "coordinator.git_dir": str(git_dir),
             "coordinator.inode": int(inode),
         }:
-            return Marks(Origin(host, pid, started), Place(git_dir, inode))
+            return Marks(Origin(host, pid, started), RepositoryId(git_dir, inode))
         case _:
             return _read_tags(flow_run.tags)
 
@@ -105,13 +105,13 @@ def read_marks(flow_run: FlowRun) -> Marks | None:
 def _read_tags(tags: list[str]) -> Marks | None:
     """Read the marks that releases before the labels wrote as tags."""
     origins = [found for tag in tags if (found := _PROCESS_TAG.fullmatch(tag))]
-    places = [found for tag in tags if (found := _REPOSITORY_TAG.fullmatch(tag))]
-    if not (origins and places):
+    repository_ids = [found for tag in tags if (found := _REPOSITORY_TAG.fullmatch(tag))]
+    if not (origins and repository_ids):
         return None
-    origin, place = origins[0], places[0]
+    origin, repository_id = origins[0], repository_ids[0]
     return Marks(
         Origin(origin["host"], int(origin["pid"]), int(origin["started"])),
-        Place(place["git_dir"], int(place["inode"], 16)),
+        RepositoryId(repository_id["git_dir"], int(repository_id["inode"], 16)),
     )
 
 

@@ -100,13 +100,13 @@ def _find_dead(project: Project) -> list[Violation]:
 
     from flows.stale_flow_runs import OUTAGE, find_stale
 
-    async def look() -> list[Violation]:
+    async def find() -> list[Violation]:
         async with get_client() as client:
             stale = await find_stale(client, project.repository.common_dir)
         what = "is still running in Prefect, but its process is gone; `coordinator cleanup` or the next run fixes that"
         return [Violation(Rule.LEFT, f"flow run {run.id}", what) for run in stale]
 
     try:
-        return asyncio.run(look())
+        return asyncio.run(find())
     except OUTAGE:
         return []

@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import PrefectException
 from prefect.states import Crashed
 
-from flows.flow_run_marks import find_place, read_marks
+from flows.flow_run_marks import find_repository_id, read_marks
 from flows.prefect_states import describe_run
 from flows.run_ending import tell_continuation
 from tasks_lib.reporting.run_report import ExitCode
@@ -46,10 +46,12 @@ async def find_stale(
     `own` is the calling run. With `former`, the git directory before the repository was moved, its runs there are
     included. Runs on other hosts are not, as their processes cannot be checked from here.
     """
-    places = {find_place(common_dir), find_place(common_dir, former)}
+    repository_ids = {find_repository_id(common_dir), find_repository_id(common_dir, former)}
     marked = [(run, read_marks(run)) for run in await _list_alive(client) if run.id != own]
     return [
-        run for run, marks in marked if marks and marks.place in places and marks.origin.is_dead() and _is_begun(run)
+        run
+        for run, marks in marked
+        if marks and marks.repository in repository_ids and marks.origin.is_dead() and _is_begun(run)
     ]
 
 

@@ -24,7 +24,7 @@ QUICK_START = {"BUN_JSC_useDFGJIT": "0"}
 
 def find_opencode() -> Path:
     """The opencode in the checkout. Without it, the test is skipped with a reason, or fails if `CI` is set."""
-    found, reason = _look()
+    found, reason = _find_working_opencode()
     if found is not None:
         return found
     if os.environ.get("CI") == "true":
@@ -33,7 +33,7 @@ def find_opencode() -> Path:
 
 
 @cache
-def _look() -> tuple[Path | None, str]:
+def _find_working_opencode() -> tuple[Path | None, str]:
     program = find_installed(INSTALLED)
     if program is None:
         return None, f"there is no opencode in {INSTALLED}; `make opencode` installs it, which needs npm"

@@ -115,14 +115,14 @@ def _slow_down(step: Step, seconds: float) -> Step:
 
 def _find_failure(chat: Chat) -> Result | None:
     """The first tool call that failed unexpectedly; a missing decision is expected."""
-    expected = _look_up(chat)
+    expected = _choose_reading_command(chat)
     return next((one for one in chat.results if one.has_failed and one.args.get("command") != expected), None)
 
 
 def plan_work(chat: Chat) -> list[Step]:
     """The answers of a first turn, as far as the results so far determine them."""
     steps = [_begin(chat)]
-    if look := _look_up(chat):
+    if look := _choose_reading_command(chat):
         steps.append(Step(think="This needs a decision by a person.", calls=(_call_shell(look),)))
         if any(one.has_failed and one.args.get("command") == look for one in chat.results):
             return steps + plan_safe_exit(chat)
@@ -177,7 +177,7 @@ def leave_to_program(chat: Chat, pace: float) -> Step:
     return Step(think="I read the feedback and fix the work.", calls=(Call("bash", description),))
 
 
-def _look_up(chat: Chat) -> str:
+def _choose_reading_command(chat: Chat) -> str:
     needed = DECISIONS.get(chat.id)
     return _with_status(f"cat {needed}") if needed else ""
 

@@ -80,7 +80,7 @@ def _read_call(written: Mapping[str, Any]) -> Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ScriptPosition:
     """The position in a script: the prompt that contains it, and how many answers came since."""
 
     prompt: str
@@ -88,14 +88,14 @@ class Place:
     answers: int
 
 
-def find_place(messages: Sequence[Message]) -> Place:
+def find_position(messages: Sequence[Message]) -> ScriptPosition:
     """Find the last script in a chat; no steps if there is none. Raises ValueError if the script is invalid."""
     for number in range(len(messages) - 1, -1, -1):
         prompt = read_text(messages[number]) if messages[number]["role"] == "user" else ""
         if found := FENCE.search(prompt):
             since = messages[number + 1 :]
-            return Place(prompt, _read_steps(found[1]), sum(1 for one in since if one["role"] == "assistant"))
-    return Place("", (), 0)
+            return ScriptPosition(prompt, _read_steps(found[1]), sum(1 for one in since if one["role"] == "assistant"))
+    return ScriptPosition("", (), 0)
 
 
 def _read_steps(text: str) -> tuple[Step, ...]:
@@ -113,21 +113,21 @@ def read_text(message: Message) -> str:
     return "".join(part.get("text", "") for part in cast("list[Mapping[str, Any]]", content))
 
 
-def choose_step(place: Place, failures: Mapping[tuple[str, int], int]) -> tuple[Step, tuple[str, int]]:
-    """Choose the step at `place`; returns it with its key in `failures`, which counts how often each step failed.
+def choose_step(position: ScriptPosition, failures: Mapping[tuple[str, int], int]) -> tuple[Step, tuple[str, int]]:
+    """Choose the step at `position`; returns it with its key in `failures`, which counts how often each step failed.
 
     Past the end of the script the answer is "done". A step that fails gives no answer that would be counted, so it is
     skipped once it has failed often enough.
     """
-    position = place.answers
-    for number, step in enumerate(place.steps):
-        key = (place.prompt, number)
+    remaining = position.answers
+    for number, step in enumerate(position.steps):
+        key = (position.prompt, number)
         if step.goes_wrong and step.times and failures.get(key, 0) >= step.times:
             continue
-        if position == 0:
+        if remaining == 0:
             return step, key
-        position -= 1
-    return Step(say=DONE), (place.prompt, len(place.steps))
+        remaining -= 1
+    return Step(say=DONE), (position.prompt, len(position.steps))
 
 
 def pieces_of(step: Step) -> list[dict[str, Any]]:

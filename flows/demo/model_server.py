@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from flows.demo.model_script import Message, Step, choose_step, describe_usage, find_place, pieces_of, read_text
+from flows.demo.model_script import Message, Step, choose_step, describe_usage, find_position, pieces_of, read_text
 
 Body = dict[str, Any]
 Decide = Callable[[Sequence[Message]], Step]
@@ -170,7 +170,7 @@ class ModelServer:
             return Step(say=TITLE)
         if self._decide is not None:
             return self._decide(messages)
-        step, key = choose_step(find_place(messages), self._failures)
+        step, key = choose_step(find_position(messages), self._failures)
         if step.goes_wrong:
             self._failures[key] += 1
         return step

@@ -95,7 +95,7 @@ class LocalStack:
                 self._keep_worker()
                 if time.monotonic() >= next_look:
                     next_look = time.monotonic() + LOOK_SECONDS
-                    self._look(client, waiting)
+                    self._check_server(client, waiting)
 
     def _keep_worker(self) -> None:
         if not self._options.has_worker:
@@ -112,13 +112,13 @@ class LocalStack:
         for line in prepared.lines:
             self._tell(line)
 
-    def _look(self, client: httpx.Client, waiting: WaitingRuns) -> None:
+    def _check_server(self, client: httpx.Client, waiting: WaitingRuns) -> None:
         try:
             client.get("health").raise_for_status()
             self._note_answer()
             if list_repositories() != self._repositories:
                 self._prepare()
-            waiting.look(self._describe_worker(), now_utc())
+            waiting.report(self._describe_worker(), now_utc())
         except (httpx.HTTPError, CoordinatorError) as error:
             self._note_silence(error)
 

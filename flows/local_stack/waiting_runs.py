@@ -36,8 +36,8 @@ class WaitingRuns:
         self._tell = tell
         self._told: dict[str, str] = {}
 
-    def look(self, worker: WorkerState, now: datetime) -> None:
-        """Tell of runs that are due and were not taken. Raises httpx.HTTPError if the server does not answer."""
+    def report(self, worker: WorkerState, now: datetime) -> None:
+        """Report due runs that no worker has taken. Raises httpx.HTTPError if the server does not answer."""
         runs = self._list_due(now)
         self._told = {run["id"]: self._told[run["id"]] for run in runs if run["id"] in self._told}
         if all(run["id"] in self._told for run in runs):

@@ -102,13 +102,13 @@ class RunLock:
 
 def read_holder(state_dir: Path) -> Holder | None:
     """Return the current holder of the run lock, or None if it is free."""
-    is_held, said = _look(state_dir)
+    is_held, said = _read_lock_state(state_dir)
     return (said or Holder()) if is_held else None
 
 
 def read_dead_holder(state_dir: Path) -> Holder | None:
     """Return the last holder of the run lock if it died holding it; None if the lock is held or was released."""
-    is_held, said = _look(state_dir)
+    is_held, said = _read_lock_state(state_dir)
     return None if is_held else said
 
 
@@ -130,7 +130,7 @@ def read_since(state_dir: Path) -> float:
         os.close(descriptor)
 
 
-def _look(state_dir: Path) -> tuple[bool, Holder | None]:
+def _read_lock_state(state_dir: Path) -> tuple[bool, Holder | None]:
     """Return whether the run lock is held, and the holder that its file describes."""
     try:
         # Read access is enough, and is all that another user's lock file allows.

@@ -78,7 +78,7 @@ class Plan:
         self._times_taken_back: Counter[str] = Counter()
         self._ready: set[str] = set()
         self._line: tuple[str, ...] | None = None
-        self._look_again(graph.tasks)
+        self._update_ready(graph.tasks)
 
     @property
     def graph(self) -> Graph:
@@ -117,7 +117,7 @@ class Plan:
         self._running.add(task_id)
         self._setbacks.pop(task_id, None)
         self._taken_back.discard(task_id)
-        self._look_again((task_id,))
+        self._update_ready((task_id,))
 
     def finish(self, task_id: str, outcome: Outcome) -> None:
         """Record how `task_id` ended. Raises ValueError unless it is running.
@@ -131,7 +131,7 @@ class Plan:
         self._drop_taken_back(task_id)
         if isinstance(outcome, Blocked):
             self._setbacks[task_id] = self._record_setback(task_id, outcome)
-        self._look_again((task_id,))
+        self._update_ready((task_id,))
 
     def update(self, graph: Graph) -> Changes:
         """Continue with `graph`, in which nodes may be new, edited, gone, completed or unblocked; return what differs.
@@ -150,7 +150,7 @@ class Plan:
         unblocked = {i for i in was_blocked if i in graph.tasks and not self._is_blocked(graph.tasks[i], graph)}
         self._refresh_setbacks()
         self._take_back(before, changed)
-        self._look_again(affected)
+        self._update_ready(affected)
         return _compare(before, graph, changed, unblocked)
 
     def waits(self) -> Mapping[str, str]:
@@ -188,7 +188,7 @@ class Plan:
     def _is_wanted(self, task_id: str) -> bool:
         return not self._only or task_id in self._only
 
-    def _look_again(self, task_ids: Iterable[str]) -> None:
+    def _update_ready(self, task_ids: Iterable[str]) -> None:
         """Update whether each of `task_ids` is ready; call it for all nodes that something new may affect."""
         self._line = None
         for task_id in task_ids:

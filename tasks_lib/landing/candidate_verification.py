@@ -59,7 +59,7 @@ class Verifier:
         held = await self._hold_worktree(commit)
         if isinstance(held, Worktree):
             with self._verifying():
-                return await run_verify(self._run, held, log, lambda: self._look_after_setup(held))
+                return await run_verify(self._run, held, log, lambda: self._report_setup_changes(held))
         return Red(f"{_CHECK_OUT} {commit[:12]}", "does not produce its files", held, str(log), held)
 
     def find_added_alternates(self) -> str:
@@ -121,7 +121,7 @@ class Verifier:
             await self._run.git.call(self._run.git.worktrees.remove, self._worktree)
             self._worktree = None
 
-    async def _look_after_setup(self, worktree: Worktree) -> None:
+    async def _report_setup_changes(self, worktree: Worktree) -> None:
         """Report tracked files that `setup` changed before `verify`; it may do so, because it is the user's."""
         if not self._run.settings.setup:
             return

@@ -34,7 +34,7 @@ class RemoteWatch:
         failures = 0
         while True:
             try:
-                await self._look()
+                await self._check_remote()
                 failures = 0
             except CoordinatorError as error:
                 failures += 1
@@ -57,7 +57,7 @@ class RemoteWatch:
             self._said.add(line)
             self._run.board.say(line)
 
-    async def _look(self) -> None:
+    async def _check_remote(self) -> None:
         run, remote = self._run, self._remote
         with run.stopping.waiting_for(f"an answer from {remote.name}"):
             branches = await run.git.call(remote.list_branches)

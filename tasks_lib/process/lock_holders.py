@@ -17,14 +17,14 @@ import psutil
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A directory and everything below it, except what is below `but`."""
+class DirectoryTree:
+    """A directory and everything below it, except what is below `except_below`."""
 
     path: Path
-    but: Path | None = None
+    except_below: Path | None = None
 
-    def holds(self, path: Path) -> bool:
-        return path.is_relative_to(self.path) and not (self.but and path.is_relative_to(self.but))
+    def contains(self, path: Path) -> bool:
+        return path.is_relative_to(self.path) and not (self.except_below and path.is_relative_to(self.except_below))
 
 
 _READERS = frozenset(
@@ -45,25 +45,25 @@ _READERS = frozenset(
 _VALUED = ("-c", "-C", "--git-dir", "--work-tree", "--namespace", "--super-prefix", "--config-env", "--exec-path")
 
 
-def find_holder(lock: Path, places: Sequence[Place], spared: Collection[int] = ()) -> str:
+def find_holder(lock: Path, trees: Sequence[DirectoryTree], spared: Collection[int] = ()) -> str:
     """Return the process that holds `lock`, e.g. "process 12 (git)", or "" if none can.
 
-    `places` are the directories in which a git process could hold it. This process is ignored, and so are `spared`, the
+    `trees` are the directories in which a git process could hold it. This process is ignored, and so are `spared`, the
     git commands that it runs itself, with their children. Reads the whole process table.
     """
     for process in _list_others(spared):
         with suppress(psutil.Error, OSError):
             is_writer = is_git(process) and _find_command(process.cmdline()) not in _READERS
-            if _has_open(process, lock) or (is_writer and _is_at(process, places, lock)):
+            if _has_open(process, lock) or (is_writer and _is_in(process, trees, lock)):
                 return _name(process)
     return ""
 
 
-def find_git(places: Sequence[Place], spared: Collection[int] = ()) -> str:
-    """Return a git process that is running in `places`, e.g. "process 12 (git)", or "" if there is none."""
+def find_git(trees: Sequence[DirectoryTree], spared: Collection[int] = ()) -> str:
+    """Return a git process that is running in `trees`, e.g. "process 12 (git)", or "" if there is none."""
     for process in _list_others(spared):
         with suppress(psutil.Error, OSError):
-            if is_git(process) and _is_at(process, places, places[0].path):
+            if is_git(process) and _is_in(process, trees, trees[0].path):
                 return _name(process)
     return ""
 
@@ -105,15 +105,15 @@ def _has_open(process: psutil.Process, lock: Path) -> bool:
         return False
 
 
-def _is_at(process: psutil.Process, places: Sequence[Place], lock: Path) -> bool:
+def _is_in(process: psutil.Process, trees: Sequence[DirectoryTree], lock: Path) -> bool:
     try:
-        seen = [process.cwd(), *_read_places(process)]
+        seen = [process.cwd(), *_read_directories(process)]
     except psutil.AccessDenied:
         return process.uids().effective in (0, lock.lstat().st_uid)
-    return any(place.holds(Path(path)) for path in seen for place in places)
+    return any(tree.contains(Path(path)) for path in seen for tree in trees)
 
 
-def _read_places(process: psutil.Process) -> list[str]:
+def _read_directories(process: psutil.Process) -> list[str]:
     """Return the directories that variables and options such as `-C` and `--git-dir` give to a git command."""
     variables = process.environ()
     named = [variables[name] for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR") if name in variables]

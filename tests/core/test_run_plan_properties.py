@@ -19,8 +19,8 @@ EDITS = 12
 class Thorough(Plan):
     """A plan that checks every node after every step, instead of only those that a change may affect."""
 
-    def _look_again(self, task_ids: Iterable[str]) -> None:
-        super()._look_again({*task_ids, *self._graph.tasks})
+    def _update_ready(self, task_ids: Iterable[str]) -> None:
+        super()._update_ready({*task_ids, *self._graph.tasks})
 
     def update(self, graph: Graph) -> Changes:
         before = self._graph

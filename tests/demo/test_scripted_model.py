@@ -13,7 +13,7 @@ import httpx
 import pytest
 from opencode_scripts import scripted
 
-from flows.demo.model_script import Step, find_place, read_step
+from flows.demo.model_script import Step, find_position, read_step
 from flows.demo.model_server import TITLE, ModelServer
 
 Steps = Sequence[dict[str, Any]]
@@ -61,15 +61,15 @@ def test_script_goes_on_with_the_number_of_answers_and_then_says_done(model: Mod
 def test_last_prompt_with_a_script_counts_and_one_without_changes_nothing() -> None:
     first, second = ({"role": "user", "content": scripted([{"say": word}])} for word in ("first", "second"))
     answer = {"role": "assistant", "content": ""}
-    place = find_place([first, answer, second, answer, {"role": "user", "content": "hurry up"}, answer])
-    assert (place.steps, place.answers) == ((Step(say="second"),), 2)
+    position = find_position([first, answer, second, answer, {"role": "user", "content": "hurry up"}, answer])
+    assert (position.steps, position.answers) == ((Step(say="second"),), 2)
 
 
 def test_script_inside_of_a_script_is_left_to_the_subagent_that_gets_it() -> None:
     inner = scripted([{"say": "inner"}])
     outer = scripted([{"tool": "task", "args": {"prompt": inner}}])
-    (step,) = find_place([{"role": "user", "content": outer}]).steps
-    assert find_place([{"role": "user", "content": step.calls[0].args["prompt"]}]).steps == (Step(say="inner"),)
+    (step,) = find_position([{"role": "user", "content": outer}]).steps
+    assert find_position([{"role": "user", "content": step.calls[0].args["prompt"]}]).steps == (Step(say="inner"),)
 
 
 def test_streamed_pieces_make_up_the_answer_and_the_last_tells_the_usage(model: ModelServer) -> None:

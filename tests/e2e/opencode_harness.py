@@ -15,7 +15,7 @@ import psutil
 from opencode_scripts import MODEL, QUICK_START, find_opencode, give_short_catalog, provider_config, scripted
 from run_harness import RunHarness
 
-from flows.demo.model_script import Message, Step, choose_step, find_place, read_step, read_text
+from flows.demo.model_script import Message, Step, choose_step, find_position, read_step, read_text
 from flows.demo.model_server import Body, ModelServer
 from tasks_lib.agents.opencode.backend import OpencodeBackend
 from tasks_lib.engine.run_lifecycle import OpenRun
@@ -46,7 +46,7 @@ class Mind:
         if self.reviews and REVIEWING in read_first_prompt(messages):
             answers = sum(1 for one in messages if one["role"] == "assistant")
             return read_step(self.reviews[min(answers, len(self.reviews) - 1)])
-        step, key = choose_step(find_place(messages), self._failures)
+        step, key = choose_step(find_position(messages), self._failures)
         if step.goes_wrong:
             self._failures[key] += 1
         return step

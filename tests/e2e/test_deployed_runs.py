@@ -16,7 +16,7 @@ from e2e.test_whole_runs import make_flat
 from generated_graphs import Made
 
 from flows.deployment_version import warn_of_other_release
-from flows.flow_run_marks import Marks, Origin, find_own_marks, find_own_origin, find_place
+from flows.flow_run_marks import Marks, Origin, find_own_marks, find_own_origin, find_repository_id
 from flows.prefect_server import Child
 from tasks_lib.git.repository_lock import RunLock
 
@@ -129,7 +129,7 @@ def test_page_of_a_deployed_run_says_every_fault_of_the_input(coordinator: Coord
 
 def test_run_that_a_worker_is_about_to_retry_is_not_taken_for_dead(coordinator: Coordinator, tmp_path: Path) -> None:
     made = make_quick(tmp_path, coordinator)
-    dead = Marks(Origin(find_own_origin().host, *DEAD), find_place(made.repository / ".git"))
+    dead = Marks(Origin(find_own_origin().host, *DEAD), find_repository_id(made.repository / ".git"))
     retried = create_run(coordinator, OWN, str(made.repository), labels=dead.labels)
 
     code, output = coordinator.run("cleanup", made.repository)

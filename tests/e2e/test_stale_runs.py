@@ -21,7 +21,7 @@ from e2e.test_whole_runs import find_run, make_flat
 from prefect.client.schemas.objects import FlowRun
 
 from flows.data_directory import REGISTRY
-from flows.flow_run_marks import Marks, Origin, Place, find_own_origin, find_place, read_marks
+from flows.flow_run_marks import Marks, Origin, RepositoryId, find_own_origin, find_repository_id, read_marks
 from flows.prefect_server import Child
 from tasks_lib.git.repository_lock import RunLock
 
@@ -61,28 +61,34 @@ def make_tagged_run(coordinator: Coordinator, flow: str, tags: list[str]) -> str
 def list_runs(coordinator: Coordinator, repository: Path) -> list[dict[str, Any]]:
     """The flow runs with a mark of the repository, the newest first; Prefect's server cannot filter by labels."""
     found = coordinator.ask("flow_runs/filter", {"flows": {"name": {"any_": ["run-graph"]}}, "sort": "START_TIME_DESC"})
-    place = find_place(repository / ".git")
+    repository_id = find_repository_id(repository / ".git")
     names = ("coordinator.git_dir", "coordinator.inode")
-    return [run for run in found if [run["labels"].get(name) for name in names] == [place.git_dir, place.inode]]
+    return [
+        run
+        for run in found
+        if [run["labels"].get(name) for name in names] == [repository_id.git_dir, repository_id.inode]
+    ]
 
 
 def list_old_tags(marks: Marks) -> list[str]:
     """What releases before the labels wrote."""
-    origin, place = marks.origin, marks.place
+    origin, repository_id = marks.origin, marks.repository
     return [
         f"process:{origin.host}:{origin.pid}:{origin.started}",
-        f"repository:{place.git_dir}#{place.inode:x}",
+        f"repository:{repository_id.git_dir}#{repository_id.inode:x}",
         "a person's own",
     ]
 
 
 def make_other_runs(coordinator: Coordinator, flow: str, marks: Marks) -> dict[str, str]:
     """Make flow runs that only resemble a dead run with `marks`; return their ids by what they are."""
-    origin, place = marks.origin, marks.place
+    origin, repository_id = marks.origin, marks.repository
     return {
-        "of another repository": make_run(coordinator, flow, Marks(origin, Place(f"{place.git_dir}x", place.inode))),
-        "of another host": make_run(coordinator, flow, Marks(Origin("elsewhere.example", *DEAD), place)),
-        "of a live process": make_run(coordinator, flow, Marks(find_own_origin(), place)),
+        "of another repository": make_run(
+            coordinator, flow, Marks(origin, RepositoryId(f"{repository_id.git_dir}x", repository_id.inode))
+        ),
+        "of another host": make_run(coordinator, flow, Marks(Origin("elsewhere.example", *DEAD), repository_id)),
+        "of a live process": make_run(coordinator, flow, Marks(find_own_origin(), repository_id)),
         "without a location": make_tagged_run(coordinator, flow, list_old_tags(marks)[1:]),
         "never begun": make_run(coordinator, flow, marks, "SCHEDULED"),
     }
@@ -103,10 +109,10 @@ def test_a_killed_run_is_told_to_prefect_by_the_next_and_no_other_is(coordinator
     assert (before["state_type"], before["tags"], before["labels"]["coordinator.pid"]) == (
         "RUNNING", ["coordinator"], process.pid,
     ), output  # fmt: skip
-    flow, place, dead = before["flow_id"], find_place(common), Origin(socket.gethostname(), *DEAD)
-    others = make_other_runs(coordinator, flow, Marks(dead, place))
-    pending = make_run(coordinator, flow, Marks(dead, place), "PENDING")
-    old = make_tagged_run(coordinator, flow, list_old_tags(Marks(dead, place)))
+    flow, repository_id, dead = before["flow_id"], find_repository_id(common), Origin(socket.gethostname(), *DEAD)
+    others = make_other_runs(coordinator, flow, Marks(dead, repository_id))
+    pending = make_run(coordinator, flow, Marks(dead, repository_id), "PENDING")
+    old = make_tagged_run(coordinator, flow, list_old_tags(Marks(dead, repository_id)))
     open_gate(made)
     code, output = coordinator.run("doctor", "--audit", made.repository)
     assert (code, f"flow run {killed}: is still running in Prefect" in output) == (1, True), output
@@ -125,7 +131,7 @@ def test_a_killed_run_is_told_to_prefect_by_the_next_and_no_other_is(coordinator
     code, output = coordinator.run("doctor", "--audit", "--verify", made.repository)
     expected = "no violations: 2 commits and 0 worktrees checked, 2 commits verified again"
     assert (code, expected in output) == (0, True), output
-    check_that_a_kill_at_the_very_end_is_put_right(coordinator, made.repository, flow, Marks(dead, place))
+    check_that_a_kill_at_the_very_end_is_put_right(coordinator, made.repository, flow, Marks(dead, repository_id))
 
 
 def check_that_a_kill_at_the_very_end_is_put_right(
@@ -191,7 +197,7 @@ def test_the_state_of_a_flow_run_that_is_refused_says_who_works_there(coordinato
 
 def test_marks_are_read_as_they_were_written_also_by_releases_that_wrote_tags() -> None:
     for origin in (find_own_origin(), Origin("a:b", 1, 2)):
-        marks = Marks(origin, Place("/of:a/person#1/.git", 0x2F))
+        marks = Marks(origin, RepositoryId("/of:a/person#1/.git", 0x2F))
         assert read_marks(make_flow_run(labels=dict(marks.labels))) == marks
         assert read_marks(make_flow_run(tags=list_old_tags(marks))) == marks
 
@@ -201,9 +207,9 @@ def test_tag_that_no_release_wrote_is_no_mark(tag: str) -> None:
     assert read_marks(make_flow_run(tags=[tag, "repository:/a#1"])) is None
 
 
-@pytest.mark.parametrize("name", [*Marks(Origin("a", 1, 2), Place("b", 3)).labels])
+@pytest.mark.parametrize("name", [*Marks(Origin("a", 1, 2), RepositoryId("b", 3)).labels])
 def test_marks_of_which_a_part_is_missing_or_changed_are_none(name: str) -> None:
-    labels = dict(Marks(Origin("a", 1, 2), Place("b", 3)).labels)
+    labels = dict(Marks(Origin("a", 1, 2), RepositoryId("b", 3)).labels)
     assert read_marks(make_flow_run(labels={**labels, name: 1.5})) is None
     del labels[name]
     assert read_marks(make_flow_run(labels=labels)) is None

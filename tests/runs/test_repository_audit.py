@@ -43,25 +43,25 @@ def pen(tmp_path: Path) -> HistoryWriter:
     return HistoryWriter(tmp_path)
 
 
-def look(pen: HistoryWriter, limit: int = 1000) -> Audit:
+def audit_history(pen: HistoryWriter, limit: int = 1000) -> Audit:
     if text(pen.repo, "rev-parse", "main") != pen.head:
         pen.publish()
     return audit(load_project(pen.repo, {}), limit)
 
 
 def find(pen: HistoryWriter) -> list[str]:
-    return [str(violation) for violation in look(pen).violations]
+    return [str(violation) for violation in audit_history(pen).violations]
 
 
 def test_a_run_that_kept_its_promises_has_nothing_wrong(pen: HistoryWriter) -> None:
     write_rest(pen)
-    found = look(pen)
+    found = audit_history(pen)
     assert (found.violations, found.commits) == ((), 4)
     assert found.notes == (
         "3 commits were verified with other `setup`, `verify` and `wrapper` lines than the current ones.",
     )
-    assert "--limit" in look(pen, 2).notes[1]
-    assert look(pen, 2).violations == ()
+    assert "--limit" in audit_history(pen, 2).notes[1]
+    assert audit_history(pen, 2).violations == ()
 
 
 def test_a_graph_of_every_kind_of_node_and_style_of_file_has_nothing_wrong(tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_a_landing_that_was_rewritten_away_is_named_and_one_that_is_far_below_is
     write_rest(pen)
     pen.publish()
     write_view(pen, ENDED, 1)
-    assert look(pen, 1).violations == ()
+    assert audit_history(pen, 1).violations == ()
     run_git(pen.repo, "reset", "-q", "--hard", "HEAD~2")
     pen.head = text(pen.repo, "rev-parse", "main")
     assert_says(find(pen), 'reports that "r" landed')
@@ -366,14 +366,14 @@ def test_a_run_that_was_killed_is_said_and_one_that_goes_on_is_left_alone(pen: H
     pen.publish()
     board = Board(replace(write_view(pen, {}, 0), ended="", exit_code=None), pen.repo / ".git/coordinator/run.json")
     board.write()
-    assert_says(look(pen).notes, "run r-1 exited uncleanly")
+    assert_says(audit_history(pen).notes, "run r-1 exited uncleanly")
 
 
 def test_verifying_again_finds_what_is_red_and_leaves_nothing(pen: HistoryWriter, tmp_path: Path) -> None:
     pen.merge("a", files={"src/a.txt": "BROKEN\n"})
     pen.merge("b/c", files={"src/a.txt": "mended\n"})
     pen.advance([pen.head], "Set it up", {"coordinator.yaml": "verify: [sh check.sh]\n"}, {"Note": "by hand"})
-    merges = look(pen).landed
+    merges = audit_history(pen).landed
     project = load_project(pen.repo, {})
     before = sorted(pen.repo.rglob("*"))
     violations, count = asyncio.run(verify_again(project, merges, 10))

@@ -14,7 +14,7 @@ from tasks_lib.git.runner import Git, list_running
 from tasks_lib.git.worktrees.relinking import Relocation
 from tasks_lib.naming import SOME
 from tasks_lib.process.files import Stamp, read_stamp, remove_empty_parents, write_atomically
-from tasks_lib.process.lock_holders import Place, find_git
+from tasks_lib.process.lock_holders import DirectoryTree, find_git
 from tasks_lib.text import list_some
 
 MOVING_NAME = "moving.json"
@@ -73,7 +73,7 @@ def repair_move(common_dir: Path) -> str:
         record.unlink(missing_ok=True)
         return ""
     where = move.path or move.git_dir
-    places = [Place(Path(where)), Place(Path(move.git_dir))]
+    places = [DirectoryTree(Path(where)), DirectoryTree(Path(move.git_dir))]
     if busy := find_git(places, list_running()):
         return f"{where}: git is running there ({busy}); the checkout is repaired when that ends."
     began = record.stat().st_mtime

@@ -184,7 +184,7 @@ class CheckoutWriter:
                 )
 
     def _stamp(self, worktree: Worktree) -> None:
-        self._stamps[worktree.git_dir] = _look_at_index(worktree)
+        self._stamps[worktree.git_dir] = _read_index_stamp(worktree)
 
     def _clean(self, worktree: Worktree, exclusions: Sequence[str]) -> None:
         # Forced twice, because git otherwise skips a clone that an agent made inside the worktree.
@@ -217,7 +217,7 @@ def empty_submodules(worktree: Worktree) -> None:
             place.mkdir()
 
 
-def _look_at_index(worktree: Worktree) -> object:
+def _read_index_stamp(worktree: Worktree) -> object:
     """The stamp of the index file; a different value means that something wrote it."""
     return read_stamp(worktree.git_dir / "index", follows_links=True)
 

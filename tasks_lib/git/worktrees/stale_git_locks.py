@@ -24,7 +24,7 @@ from tasks_lib.git.runner import list_running
 from tasks_lib.git.worktree_admin import Entry, list_all, list_entries
 from tasks_lib.git.worktrees.stale_files import OLD_SECONDS, is_old
 from tasks_lib.process.files import read_stamp
-from tasks_lib.process.lock_holders import Place, find_holder
+from tasks_lib.process.lock_holders import DirectoryTree, find_holder
 
 OWN_SECONDS = 2.0
 """A lock of coordinator's own that is older has no undetected holder: such programs hold a lock only for an instant."""
@@ -151,15 +151,17 @@ def _is_left(repository: Repository, lock: Path) -> bool:
 
 
 def _find_holder(repository: Repository, lock: Path, entry: Entry | None = None) -> str:
-    return find_holder(lock, _list_places(repository, lock, entry), list_running())
+    return find_holder(lock, _list_directories(repository, lock, entry), list_running())
 
 
-def _list_places(repository: Repository, lock: Path, entry: Entry | None) -> Sequence[Place]:
+def _list_directories(repository: Repository, lock: Path, entry: Entry | None) -> Sequence[DirectoryTree]:
     """The directories in which a git command that could hold `lock` runs."""
     entry = entry or next((one for one in list_entries(repository) if lock.is_relative_to(one.admin)), None)
-    own = [Place(entry.path), Place(entry.admin)] if entry else []
+    own = [DirectoryTree(entry.path), DirectoryTree(entry.admin)] if entry else []
     if entry and lock.is_relative_to(entry.admin):
         return own
-    main = Place(repository.top, but=repository.worktrees_dir if entry else None)
-    linked = [Place(one.path) for one in list_all(repository) if not one.path.is_relative_to(repository.worktrees_dir)]
-    return [*own, main, Place(repository.common_dir), *linked]
+    main = DirectoryTree(repository.top, except_below=repository.worktrees_dir if entry else None)
+    linked = [
+        DirectoryTree(one.path) for one in list_all(repository) if not one.path.is_relative_to(repository.worktrees_dir)
+    ]
+    return [*own, main, DirectoryTree(repository.common_dir), *linked]

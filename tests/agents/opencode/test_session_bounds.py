@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from session_fixtures import SessionFixture, open_lab
 
-from flows.demo.model_script import Call, Message, Step, choose_step, find_place, read_text
+from flows.demo.model_script import Call, Message, Step, choose_step, find_position, read_text
 from tasks_lib.agents.opencode.turns.session_adapter import Shared
 
 pytestmark = [pytest.mark.xdist_group("opencode"), pytest.mark.asyncio(loop_scope="module")]
@@ -30,7 +30,7 @@ class Mood:
 
     def __call__(self, messages: Sequence[Message]) -> Step:
         if not self.steps:
-            return choose_step(find_place(messages), {})[0]
+            return choose_step(find_position(messages), {})[0]
         if is_asked_for_a_summary(messages):
             return Step(say="A summary.")
         self.answers += 1
