@@ -142,13 +142,13 @@ class HistoryWriter:
         return check(self.repo, before=self.before, meant=meant)
 
 
-def write_rest(pen: HistoryWriter, *done: str) -> None:
+def write_rest(writer: HistoryWriter, *done: str) -> None:
     """Write the rest of a run as promised, without the steps in `done`."""
     steps: dict[str, Callable[[], str]] = {
-        "a": lambda: pen.merge("a"),
-        "b/c": lambda: pen.merge("b/c"),
-        "d": lambda: pen.block("d"),
-        "r": lambda: pen.check("r"),
+        "a": lambda: writer.merge("a"),
+        "b/c": lambda: writer.merge("b/c"),
+        "d": lambda: writer.block("d"),
+        "r": lambda: writer.check("r"),
     }
     for name, step in steps.items():
         if name not in done:

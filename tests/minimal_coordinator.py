@@ -169,7 +169,7 @@ class Session:
         self.owner.publish(tree, [head], message, must_verify=False)
 
     def _write_trailers(self) -> str:
-        return f"Task: {self.task.id}\nAttempt: 1\nRun: miniature\nSession: s-1\nVerified: 0123456789abcdef"
+        return f"Task: {self.task.id}\nAttempt: 1\nRun: minimal\nSession: s-1\nVerified: 0123456789abcdef"
 
     def _land(self) -> bool:
         top = self.owner.top

@@ -14,103 +14,103 @@ from history_writer import PATHS, START, STATUSES, TRAILERS, VERIFY, HistoryWrit
 
 
 @pytest.fixture
-def pen(tmp_path: Path) -> HistoryWriter:
+def writer(tmp_path: Path) -> HistoryWriter:
     return HistoryWriter(tmp_path)
 
 
-def test_a_run_that_kept_its_promises_has_no_faults(pen: HistoryWriter) -> None:
-    write_rest(pen)
-    assert pen.read_faults(verify=VERIFY) == []
+def test_a_run_that_kept_its_promises_has_no_faults(writer: HistoryWriter) -> None:
+    write_rest(writer)
+    assert writer.read_faults(verify=VERIFY) == []
 
 
-def test_a_red_merge_is_said(pen: HistoryWriter) -> None:
-    pen.merge("a", files={"src/a.txt": "BROKEN\n"})
-    pen.merge("b/c", files={"src/a.txt": "mended\n"})
-    write_rest(pen, "a", "b/c")
-    faults = pen.read_faults(verify=VERIFY)
+def test_a_red_merge_is_said(writer: HistoryWriter) -> None:
+    writer.merge("a", files={"src/a.txt": "BROKEN\n"})
+    writer.merge("b/c", files={"src/a.txt": "mended\n"})
+    write_rest(writer, "a", "b/c")
+    faults = writer.read_faults(verify=VERIFY)
     assert_says(faults, "Merge feat/a", "is red")
     assert len(faults) == 1
 
 
-def test_a_sample_holds_the_first_and_the_last_merge(pen: HistoryWriter) -> None:
-    pen.merge("a", files={"src/a.txt": "BROKEN\n"})
-    pen.merge("b/c")
-    write_rest(pen, "a", "b/c")
-    assert len([fault for fault in pen.read_faults(verify=VERIFY, sample=2) if "is red" in fault]) == 2
+def test_a_sample_holds_the_first_and_the_last_merge(writer: HistoryWriter) -> None:
+    writer.merge("a", files={"src/a.txt": "BROKEN\n"})
+    writer.merge("b/c")
+    write_rest(writer, "a", "b/c")
+    assert len([fault for fault in writer.read_faults(verify=VERIFY, sample=2) if "is red" in fault]) == 2
 
 
-def test_a_dependent_that_landed_first_is_said(pen: HistoryWriter) -> None:
-    pen.merge("b/c")
-    write_rest(pen, "b/c")
-    assert_says(pen.read_faults(), "Merge feat/b/c", "landed before a")
+def test_a_dependent_that_landed_first_is_said(writer: HistoryWriter) -> None:
+    writer.merge("b/c")
+    write_rest(writer, "b/c")
+    assert_says(writer.read_faults(), "Merge feat/b/c", "landed before a")
 
 
-def test_a_second_merge_of_a_node_is_said(pen: HistoryWriter) -> None:
-    write_rest(pen)
-    pen.merge("a", completes=False, files={"src/again.txt": "again\n", "src/a.txt": "a again\n"})
-    assert_says(pen.read_faults(), "a landed 2 times")
+def test_a_second_merge_of_a_node_is_said(writer: HistoryWriter) -> None:
+    write_rest(writer)
+    writer.merge("a", completes=False, files={"src/again.txt": "again\n", "src/a.txt": "a again\n"})
+    assert_says(writer.read_faults(), "a landed 2 times")
 
 
-def test_missing_trailers_are_said(pen: HistoryWriter) -> None:
-    pen.merge("a", trailers={"Task": "a"})
-    write_rest(pen, "a")
-    faults = pen.read_faults()
+def test_missing_trailers_are_said(writer: HistoryWriter) -> None:
+    writer.merge("a", trailers={"Task": "a"})
+    write_rest(writer, "a")
+    faults = writer.read_faults()
     for name in TRAILERS:
         assert_says(faults, "Merge feat/a", f"lacks the trailer {name}")
 
 
-def test_a_merge_without_its_task_is_said(pen: HistoryWriter) -> None:
-    pen.merge("a", trailers=TRAILERS)
-    write_rest(pen, "a")
-    assert_says(pen.read_faults(), "Merge feat/a", "was not made by the coordinator")
+def test_a_merge_without_its_task_is_said(writer: HistoryWriter) -> None:
+    writer.merge("a", trailers=TRAILERS)
+    write_rest(writer, "a")
+    assert_says(writer.read_faults(), "Merge feat/a", "was not made by the coordinator")
 
 
-def test_a_commit_by_somebody_else_is_said_unless_it_is_known(pen: HistoryWriter) -> None:
-    other = pen.advance([pen.head], "Tidy up", {"src/other.txt": "other\n"}, {"Note": "by hand"})
-    write_rest(pen)
-    assert_says(pen.read_faults(), "Tidy up", "was not made by the coordinator")
-    assert pen.read_faults(foreign=[other]) == []
+def test_a_commit_by_somebody_else_is_said_unless_it_is_known(writer: HistoryWriter) -> None:
+    other = writer.advance([writer.head], "Tidy up", {"src/other.txt": "other\n"}, {"Note": "by hand"})
+    write_rest(writer)
+    assert_says(writer.read_faults(), "Tidy up", "was not made by the coordinator")
+    assert writer.read_faults(foreign=[other]) == []
 
 
-def test_a_squashed_merge_is_said(pen: HistoryWriter) -> None:
-    pen.merge("a", parents=[pen.head])
-    write_rest(pen, "a")
-    assert_says(pen.read_faults(), "Merge feat/a", "1 parents, not 2")
+def test_a_squashed_merge_is_said(writer: HistoryWriter) -> None:
+    writer.merge("a", parents=[writer.head])
+    write_rest(writer, "a")
+    assert_says(writer.read_faults(), "Merge feat/a", "1 parents, not 2")
 
 
-def test_a_merge_of_nothing_is_said(pen: HistoryWriter) -> None:
-    root = pen.head
-    pen.merge("a")
-    pen.merge("b/c", parents=[pen.head, root])
-    write_rest(pen, "a", "b/c")
-    assert_says(pen.read_faults(), "Merge feat/b/c", "merges nothing new")
+def test_a_merge_of_nothing_is_said(writer: HistoryWriter) -> None:
+    root = writer.head
+    writer.merge("a")
+    writer.merge("b/c", parents=[writer.head, root])
+    write_rest(writer, "a", "b/c")
+    assert_says(writer.read_faults(), "Merge feat/b/c", "merges nothing new")
 
 
-def test_a_subject_that_names_another_node_is_said(pen: HistoryWriter) -> None:
-    pen.merge("a", subject="Merge feat/e: Do e")
-    write_rest(pen, "a")
-    assert_says(pen.read_faults(), "does not say a and its name")
+def test_a_subject_that_names_another_node_is_said(writer: HistoryWriter) -> None:
+    writer.merge("a", subject="Merge feat/e: Do e")
+    write_rest(writer, "a")
+    assert_says(writer.read_faults(), "does not say a and its name")
 
 
-def test_a_landing_that_does_not_complete_is_said(pen: HistoryWriter) -> None:
-    pen.merge("a", completes=False)
-    write_rest(pen, "a")
-    assert_says(pen.read_faults(), "does not complete a")
+def test_a_landing_that_does_not_complete_is_said(writer: HistoryWriter) -> None:
+    writer.merge("a", completes=False)
+    write_rest(writer, "a")
+    assert_says(writer.read_faults(), "does not complete a")
 
 
-def test_a_merge_that_completes_another_node_is_said(pen: HistoryWriter) -> None:
-    pen.merge("a", files=pen.complete("e"))
-    write_rest(pen, "a")
-    faults = pen.read_faults(statuses={**STATUSES, "e": "completed"})
+def test_a_merge_that_completes_another_node_is_said(writer: HistoryWriter) -> None:
+    writer.merge("a", files=writer.complete("e"))
+    write_rest(writer, "a")
+    faults = writer.read_faults(statuses={**STATUSES, "e": "completed"})
     assert_says(faults, "Merge feat/a", "completes e")
     assert_says(faults, "tasks/e.md", "another node's task file changed")
 
 
-def test_a_node_that_is_no_longer_completed_is_said(pen: HistoryWriter) -> None:
-    pen.merge("a")
-    pen.merge("b/c", files={PATHS["a"]: START[PATHS["a"]]})
-    write_rest(pen, "a", "b/c")
-    assert_says(pen.read_faults(statuses={**STATUSES, "a": "pending"}), "a is no longer completed", "Merge feat/b/c")
+def test_a_node_that_is_no_longer_completed_is_said(writer: HistoryWriter) -> None:
+    writer.merge("a")
+    writer.merge("b/c", files={PATHS["a"]: START[PATHS["a"]]})
+    write_rest(writer, "a", "b/c")
+    assert_says(writer.read_faults(statuses={**STATUSES, "a": "pending"}), "a is no longer completed", "Merge feat/b/c")
 
 
 @pytest.mark.parametrize(
@@ -136,133 +136,135 @@ def test_a_line_of_the_task_file_that_was_not_meant_is_said(old: str, new: str, 
     assert_says(find_text_faults(before.encode(), after.replace(old, new, 1).encode()), said)
 
 
-def test_a_description_that_a_merge_changed_is_said(pen: HistoryWriter) -> None:
-    pen.merge("a", files={PATHS["a"]: pen.complete("a")[PATHS["a"]].replace("Do it.", "Do it!")})
-    write_rest(pen, "a")
-    assert_says(pen.read_faults(), "Merge feat/a", "tasks/a.md", "body changed")
+def test_a_description_that_a_merge_changed_is_said(writer: HistoryWriter) -> None:
+    writer.merge("a", files={PATHS["a"]: writer.complete("a")[PATHS["a"]].replace("Do it.", "Do it!")})
+    write_rest(writer, "a")
+    assert_says(writer.read_faults(), "Merge feat/a", "tasks/a.md", "body changed")
 
 
-def test_endings_that_were_not_kept_are_said(pen: HistoryWriter) -> None:
-    pen.merge("a")
-    text = pen.complete("b/c")[PATHS["b/c"]]
-    pen.merge("b/c", files={PATHS["b/c"]: text.replace("Did it.\r\n", "Did it.\n")})
-    write_rest(pen, "a", "b/c")
-    assert_says(pen.read_faults(), "tasks/deep/b.md", "LF in a file of CRLF")
+def test_endings_that_were_not_kept_are_said(writer: HistoryWriter) -> None:
+    writer.merge("a")
+    text = writer.complete("b/c")[PATHS["b/c"]]
+    writer.merge("b/c", files={PATHS["b/c"]: text.replace("Did it.\r\n", "Did it.\n")})
+    write_rest(writer, "a", "b/c")
+    assert_says(writer.read_faults(), "tasks/deep/b.md", "LF in a file of CRLF")
 
 
-def test_a_heading_in_a_code_fence_opens_no_section(pen: HistoryWriter) -> None:
+def test_a_heading_in_a_code_fence_opens_no_section(writer: HistoryWriter) -> None:
     fenced = "\n```\n## Notes\n{}\n```\n"
-    pen.texts[PATHS["a"]] += fenced.format("one")
-    pen.head = pen.commit([pen.head], "Fence it", {PATHS["a"]: pen.texts[PATHS["a"]]})
-    pen.publish()
-    pen.before = snapshot_user_state(pen.repo)
-    text = pen.complete("a")[PATHS["a"]]
-    pen.merge("a", files={PATHS["a"]: text.replace("one", "two")})
-    write_rest(pen, "a")
-    assert_says(pen.read_faults(), "tasks/a.md", "body changed")
+    writer.texts[PATHS["a"]] += fenced.format("one")
+    writer.head = writer.commit([writer.head], "Fence it", {PATHS["a"]: writer.texts[PATHS["a"]]})
+    writer.publish()
+    writer.before = snapshot_user_state(writer.repo)
+    text = writer.complete("a")[PATHS["a"]]
+    writer.merge("a", files={PATHS["a"]: text.replace("one", "two")})
+    write_rest(writer, "a")
+    assert_says(writer.read_faults(), "tasks/a.md", "body changed")
 
 
-def test_a_task_file_that_is_gone_is_said(pen: HistoryWriter) -> None:
-    pen.merge("a", files={PATHS["e"]: None})
-    write_rest(pen, "a")
-    faults = pen.read_faults()
+def test_a_task_file_that_is_gone_is_said(writer: HistoryWriter) -> None:
+    writer.merge("a", files={PATHS["e"]: None})
+    write_rest(writer, "a")
+    faults = writer.read_faults()
     assert_says(faults, "tasks/e.md", "gone")
     assert_says(faults, "no task file has the id e")
 
 
-def test_a_task_that_was_added_by_an_implementation_is_said(pen: HistoryWriter) -> None:
-    pen.merge("a", files={"tasks/new.md": write_task("new")})
-    write_rest(pen, "a")
-    faults = pen.read_faults()
+def test_a_task_that_was_added_by_an_implementation_is_said(writer: HistoryWriter) -> None:
+    writer.merge("a", files={"tasks/new.md": write_task("new")})
+    write_rest(writer, "a")
+    faults = writer.read_faults()
     assert_says(faults, "Merge feat/a", "the task new was added")
     assert_says(faults, "the task new was not meant to exist")
 
 
-def test_a_blocker_that_changes_sources_is_said(pen: HistoryWriter) -> None:
-    pen.merge("a")
-    pen.block("d", files={"src/partial.txt": "half\n"})
-    write_rest(pen, "a", "d")
-    assert_says(pen.read_faults(), "blocked(d)", "src/partial.txt, which is no task file")
+def test_a_blocker_that_changes_sources_is_said(writer: HistoryWriter) -> None:
+    writer.merge("a")
+    writer.block("d", files={"src/partial.txt": "half\n"})
+    write_rest(writer, "a", "d")
+    assert_says(writer.read_faults(), "blocked(d)", "src/partial.txt, which is no task file")
 
 
-def test_a_resolve_task_that_a_person_completed_is_no_fault(pen: HistoryWriter) -> None:
-    write_rest(pen)
-    pen.resolve("resolve-d-1")
-    assert pen.read_faults(statuses={**STATUSES, "resolve-d-1": "completed"}) == []
+def test_a_resolve_task_that_a_person_completed_is_no_fault(writer: HistoryWriter) -> None:
+    write_rest(writer)
+    writer.resolve("resolve-d-1")
+    assert writer.read_faults(statuses={**STATUSES, "resolve-d-1": "completed"}) == []
 
 
-def test_a_resolution_that_changes_sources_or_names_another_node_is_said(pen: HistoryWriter) -> None:
-    write_rest(pen)
-    pen.resolve("resolve-d-1", files={"src/key.txt": "1\n"}, subject="resolved(d): Use it.")
-    faults = pen.read_faults(statuses={**STATUSES, "resolve-d-1": "completed"})
+def test_a_resolution_that_changes_sources_or_names_another_node_is_said(writer: HistoryWriter) -> None:
+    write_rest(writer)
+    writer.resolve("resolve-d-1", files={"src/key.txt": "1\n"}, subject="resolved(d): Use it.")
+    faults = writer.read_faults(statuses={**STATUSES, "resolve-d-1": "completed"})
     assert_says(faults, "resolved(d)", "src/key.txt, which is no task file")
     assert_says(faults, "resolved(d)", "does not say resolve-d-1")
 
 
-def test_a_check_that_changes_sources_is_said(pen: HistoryWriter) -> None:
-    pen.merge("a")
-    pen.check("r", files={"src/review.txt": "seen\n"})
-    write_rest(pen, "a", "r")
-    assert_says(pen.read_faults(), "Check r", "src/review.txt, which is no task file")
+def test_a_check_that_changes_sources_is_said(writer: HistoryWriter) -> None:
+    writer.merge("a")
+    writer.check("r", files={"src/review.txt": "seen\n"})
+    write_rest(writer, "a", "r")
+    assert_says(writer.read_faults(), "Check r", "src/review.txt, which is no task file")
 
 
-def test_a_blocker_that_loses_a_dependency_or_a_comment_is_said(pen: HistoryWriter) -> None:
-    pen.merge("a")
-    wanted = pen.commit([pen.head], "try", {})
-    pen.block("d")
-    text = pen.texts[PATHS["d"]]
+def test_a_blocker_that_loses_a_dependency_or_a_comment_is_said(writer: HistoryWriter) -> None:
+    writer.merge("a")
+    wanted = writer.commit([writer.head], "try", {})
+    writer.block("d")
+    text = writer.texts[PATHS["d"]]
     for new, said in (
         ("[resolve-d-1]   # in order", "may be added, at the end"),
         ("[a, resolve-d-1]", "lost its comment"),
     ):
-        pen.head = wanted
-        pen.block("d", files={PATHS["d"]: text.replace("[a, resolve-d-1]   # in order", new)})
-        run_git(pen.repo, "reset", "-q", "--hard", pen.head)
-        faults = check(pen.repo, before=pen.before, meant=Meant(STATUSES))
+        writer.head = wanted
+        writer.block("d", files={PATHS["d"]: text.replace("[a, resolve-d-1]   # in order", new)})
+        run_git(writer.repo, "reset", "-q", "--hard", writer.head)
+        faults = check(writer.repo, before=writer.before, meant=Meant(STATUSES))
         assert_says(faults, "tasks/d.md", said)
 
 
-def test_a_block_list_that_was_written_anew_is_said(pen: HistoryWriter) -> None:
-    pen.texts[PATHS["d"]] = pen.texts[PATHS["d"]].replace("depends_on: [a]   # in order", "depends_on:\n  - a\n  - 'r'")
-    pen.head = pen.commit([pen.head], "List it", {PATHS["d"]: pen.texts[PATHS["d"]]})
-    pen.publish()
-    pen.before = snapshot_user_state(pen.repo)
-    pen.merge("a")
-    pen.block("d")
-    anew = pen.texts[PATHS["d"]].replace("\n  - a\n  - 'r'", "\n- a\n- r\n- resolve-d-1")
-    kept = pen.texts[PATHS["d"]].replace("\n  - 'r'", "\n  - 'r'\n  - resolve-d-1")
+def test_a_block_list_that_was_written_anew_is_said(writer: HistoryWriter) -> None:
+    writer.texts[PATHS["d"]] = writer.texts[PATHS["d"]].replace(
+        "depends_on: [a]   # in order", "depends_on:\n  - a\n  - 'r'"
+    )
+    writer.head = writer.commit([writer.head], "List it", {PATHS["d"]: writer.texts[PATHS["d"]]})
+    writer.publish()
+    writer.before = snapshot_user_state(writer.repo)
+    writer.merge("a")
+    writer.block("d")
+    anew = writer.texts[PATHS["d"]].replace("\n  - a\n  - 'r'", "\n- a\n- r\n- resolve-d-1")
+    kept = writer.texts[PATHS["d"]].replace("\n  - 'r'", "\n  - 'r'\n  - resolve-d-1")
     for text, count in ((kept, 0), (anew, 1)):
-        pen.head = run_git(pen.repo, "rev-parse", f"{pen.head}^1")
-        pen.block("d", files={PATHS["d"]: text})
-        run_git(pen.repo, "reset", "-q", "--hard", pen.head)
-        faults = check(pen.repo, before=pen.before, meant=Meant(STATUSES))
+        writer.head = run_git(writer.repo, "rev-parse", f"{writer.head}^1")
+        writer.block("d", files={PATHS["d"]: text})
+        run_git(writer.repo, "reset", "-q", "--hard", writer.head)
+        faults = check(writer.repo, before=writer.before, meant=Meant(STATUSES))
         assert len([fault for fault in faults if "written anew" in fault]) == count, faults
 
 
-def test_a_blocked_node_without_its_commit_and_its_resolve_task_is_said(pen: HistoryWriter) -> None:
-    pen.merge("a")
-    text = pen.texts[PATHS["d"]].replace("status: pending", "status: blocked")
-    quiet = pen.advance([pen.head], "Give up on d", {PATHS["d"]: text}, {"Note": "by hand"})
-    write_rest(pen, "a", "d")
+def test_a_blocked_node_without_its_commit_and_its_resolve_task_is_said(writer: HistoryWriter) -> None:
+    writer.merge("a")
+    text = writer.texts[PATHS["d"]].replace("status: pending", "status: blocked")
+    quiet = writer.advance([writer.head], "Give up on d", {PATHS["d"]: text}, {"Note": "by hand"})
+    write_rest(writer, "a", "d")
     statuses = {one: status for one, status in STATUSES.items() if one != "resolve-d-1"}
-    faults = pen.read_faults(foreign=[quiet], statuses=statuses)
+    faults = writer.read_faults(foreign=[quiet], statuses=statuses)
     assert_says(faults, "without a commit blocked(d)")
     assert_says(faults, "depends on no resolve task")
     assert_says(faults, "without notes")
 
 
-def test_a_status_that_was_not_meant_is_said(pen: HistoryWriter) -> None:
-    write_rest(pen)
-    assert_says(pen.read_faults(statuses={**STATUSES, "e": "completed"}), "e is pending, not completed")
+def test_a_status_that_was_not_meant_is_said(writer: HistoryWriter) -> None:
+    write_rest(writer)
+    assert_says(writer.read_faults(statuses={**STATUSES, "e": "completed"}), "e is pending, not completed")
 
 
-def test_the_command_says_the_same_and_ends_with_one(pen: HistoryWriter, tmp_path: Path) -> None:
-    write_rest(pen)
-    pen.publish()
-    (tmp_path / "before.json").write_text(json.dumps(asdict(pen.before)))
+def test_the_command_says_the_same_and_ends_with_one(writer: HistoryWriter, tmp_path: Path) -> None:
+    write_rest(writer)
+    writer.publish()
+    (tmp_path / "before.json").write_text(json.dumps(asdict(writer.before)))
     program = [sys.executable, str(Path(__file__).parent / "checker.py")]
     for statuses, status, said in ((STATUSES, 0, "Every promise"), ({**STATUSES, "e": "completed"}, 1, "e is pending")):
         (tmp_path / "meant.json").write_text(json.dumps({"statuses": statuses, "verify": VERIFY}))
-        command = [*program, "check", str(pen.repo), str(tmp_path / "before.json"), str(tmp_path / "meant.json")]
+        command = [*program, "check", str(writer.repo), str(tmp_path / "before.json"), str(tmp_path / "meant.json")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (done.returncode, said in done.stdout) == (status, True), done

@@ -123,8 +123,8 @@ def _confirm(watch: Watch, now: float, limits: Limits) -> Decision:
     is_whole = watch.last_read.reply is not None and watch.last_read.reply.kind not in ("interrupted", "unfinished")
     if is_confirmed and ((has_begun and is_whole) or watch.problem):
         return Over()
-    patience = SETTLE_SECONDS if has_begun else min(START_SECONDS, limits.stall_seconds)
-    if is_confirmed and now >= changed_at + patience:
+    quiet_seconds = SETTLE_SECONDS if has_begun else min(START_SECONDS, limits.stall_seconds)
+    if is_confirmed and now >= changed_at + quiet_seconds:
         return Over()
     has_news = watch.times.idle_at > watch.times.asked_at or watch.problem is not None
     if has_news and not is_confirmed:

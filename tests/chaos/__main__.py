@@ -5,7 +5,7 @@
     CHAOS=all make chaos                        every occurrence of each side effect, not only the first and last
     CHAOS_PARTS=life,cuts make chaos            only these of the parts life, cuts, pairs, calls (to Prefect) and flows
     CHAOS_SAMPLE=12 make chaos                  a sample of this size, of all kinds
-    CHAOS_JOBS=4 CHAOS_SEED=7 CHAOS_PAIRS=100 CHAOS_DIR=/place     parallel jobs, random seed, number of pairs, directory
+    CHAOS_JOBS=4 CHAOS_SEED=7 CHAOS_PAIRS=100 CHAOS_DIR=/path     parallel jobs, random seed, number of pairs, directory
 
 Repositories are made in memory (/dev/shm) if that exists, otherwise in the directory for temporary files.
 """
@@ -38,42 +38,42 @@ MEMORY = Path("/dev/shm")
 SHOWN = 5
 
 
-def plan(root: Path, wishes: "Wishes", port: int) -> Iterator[Part]:
+def plan(root: Path, options: "ChaosOptions", port: int) -> Iterator[Part]:
     """Yield the requested parts; `port` is where Prefect's server listens."""
-    if wishes.wants("life", "cuts", "pairs"):
-        life, calm = plan_life(root, cast("Defect", wishes.defect), every=wishes.every)
-        cuts = [plan_cuts(root, calm, wishes.seed)] if wishes.wants("cuts", "pairs") else []
-        yield from [life] if wishes.wants("life") else []
-        yield from cuts if wishes.wants("cuts") else []
-        if wishes.wants("pairs"):
-            yield plan_pairs(calm, [*life.kills, *cuts[0].kills], wishes.pairs, wishes.seed)
+    if options.wants("life", "cuts", "pairs"):
+        life, calm = plan_life(root, cast("Defect", options.defect), every=options.every)
+        cuts = [plan_cuts(root, calm, options.seed)] if options.wants("cuts", "pairs") else []
+        yield from [life] if options.wants("life") else []
+        yield from cuts if options.wants("cuts") else []
+        if options.wants("pairs"):
+            yield plan_pairs(calm, [*life.kills, *cuts[0].kills], options.pairs, options.seed)
     if port:
-        calls, calm = plan_calls(root, port, every=wishes.every)
-        yield from [calls] if wishes.wants("calls") else []
-        yield from plan_flows(root, calm, port) if wishes.wants("flows") else []
+        calls, calm = plan_calls(root, port, every=options.every)
+        yield from [calls] if options.wants("calls") else []
+        yield from plan_flows(root, calm, port) if options.wants("flows") else []
 
 
-def choose(parts: Sequence[Part], wishes: "Wishes") -> list[tuple[Part, Kill]]:
+def choose(parts: Sequence[Part], options: "ChaosOptions") -> list[tuple[Part, Kill]]:
     """The requested kills, shuffled so that faults show early; a sample takes kinds of kills in turn."""
-    chosen = [(part, kill) for part in parts for kill in part.kills if wishes.only in str(kill)]
+    chosen = [(part, kill) for part in parts for kill in part.kills if options.only in str(kill)]
     if not chosen:
-        raise SystemExit(f"no kill is called {wishes.only}")
-    random.Random(wishes.seed).shuffle(chosen)
-    if not wishes.sample:
+        raise SystemExit(f"no kill is called {options.only}")
+    random.Random(options.seed).shuffle(chosen)
+    if not options.sample:
         return chosen
     found: defaultdict[str, list[tuple[Part, Kill]]] = defaultdict(list)
     for part, kill in chosen:
         # The description begins with when and where to kill: `after #1: rename`.
         found[re.sub(r"[#:].*: ?(\w+).*", r"\1", kill.about)].append((part, kill))
     rounds = zip_longest(*found.values())
-    return [one for several in rounds for one in several if one][: wishes.sample]
+    return [one for several in rounds for one in several if one][: options.sample]
 
 
-def try_all(root: Path, parts: Sequence[Part], wishes: "Wishes") -> Iterator[Verdict]:
+def try_all(root: Path, parts: Sequence[Part], options: "ChaosOptions") -> Iterator[Verdict]:
     """Yield the verdict of each kill as it completes."""
-    chosen = choose(parts, wishes)
+    chosen = choose(parts, options)
     # Forked, since each job in turn forks coordinators that reuse its imports.
-    with ProcessPoolExecutor(wishes.jobs, get_context("fork")) as pool:
+    with ProcessPoolExecutor(options.jobs, get_context("fork")) as pool:
         jobs = [pool.submit(part.attempt, root / f"{at}-{kill.key}", kill) for at, (part, kill) in enumerate(chosen)]
         for number, done in enumerate(as_completed(jobs), 1):
             if number % 50 == 0:
@@ -114,7 +114,7 @@ def group(broken: Sequence[Verdict]) -> Mapping[str, list[Verdict]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class ChaosOptions:
     """The options from environment variables."""
 
     only: str = os.environ.get("CHAOS_ONLY", "")
@@ -126,7 +126,9 @@ class Wishes:
     seed: int = int(os.environ.get("CHAOS_SEED", "1"))
     pairs: int = int(os.environ.get("CHAOS_PAIRS", "60"))
     parts: tuple[str, ...] = tuple(os.environ.get("CHAOS_PARTS", "life,cuts,pairs,calls,flows").split(","))
-    place: Path = Path(os.environ.get("CHAOS_DIR") or (MEMORY if os.access(MEMORY, os.W_OK) else tempfile.gettempdir()))
+    directory: Path = Path(
+        os.environ.get("CHAOS_DIR") or (MEMORY if os.access(MEMORY, os.W_OK) else tempfile.gettempdir())
+    )
 
     def wants(self, *parts: str) -> bool:
         return bool({*parts} & {*self.parts})
@@ -134,23 +136,23 @@ class Wishes:
 
 def main() -> int:
     """Try all kills requested in the environment; return the exit status."""
-    wishes = Wishes()
+    options = ChaosOptions()
     began = time.monotonic()
-    root = Path(tempfile.mkdtemp(prefix="chaos-", dir=wishes.place))
+    root = Path(tempfile.mkdtemp(prefix="chaos-", dir=options.directory))
     with ExitStack() as stack:
         port = 0
-        if wishes.wants("calls", "flows"):
+        if options.wants("calls", "flows"):
             (root / "prefect").mkdir()
             server = start_child(root / "prefect", find_free_port())
             stack.callback(end_child, server)
             port = server.port
         parts: list[Part] = []
-        for part in plan(root, wishes, port):
+        for part in plan(root, options, port):
             print(part.told, flush=True)
             parts.append(part)
-        verdicts = list(try_all(root, parts, wishes))
+        verdicts = list(try_all(root, parts, options))
     status = report(verdicts, time.monotonic() - began)
-    if status or wishes.keeps:
+    if status or options.keeps:
         print(f"What is left of them is in {root}.")
     else:
         shutil.rmtree(root)

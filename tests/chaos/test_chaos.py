@@ -19,9 +19,9 @@ HANG_SECONDS = 600
 AMID_LANDING = "before #1: process git update-ref -m coordinator: move the head"
 
 
-def run_chaos(place: Path, **wishes: str) -> "subprocess.CompletedProcess[str]":
-    """Run `make chaos` in `place`, with `wishes` as environment variables."""
-    named = {f"CHAOS_{name}": value for name, value in wishes.items()} | {"CHAOS_DIR": str(place), "CHAOS_JOBS": "1"}
+def run_chaos(place: Path, **options: str) -> "subprocess.CompletedProcess[str]":
+    """Run `make chaos` in `place`, with `options` as environment variables."""
+    named = {f"CHAOS_{name}": value for name, value in options.items()} | {"CHAOS_DIR": str(place), "CHAOS_JOBS": "1"}
     return subprocess.run(
         [sys.executable, "-m", "chaos"],
         env={**os.environ, **named, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1"},
