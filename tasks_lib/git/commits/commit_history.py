@@ -17,11 +17,6 @@ class CommitSummary:
     subject: str
 
 
-def count_first_parents(git: Git, before: str, after: str) -> int:
-    """Count the commits in the first-parent history of `after` that are not in `before`."""
-    return int(git.text("rev-list", "--count", "--first-parent", f"{before}..{after}"))
-
-
 def list_new_commits(git: Git, before: str, after: str, limit: int) -> tuple[CommitSummary, ...]:
     """List the last `limit` commits in the first-parent history of `after` that are not in `before`, oldest first.
 
