@@ -27,7 +27,7 @@ def task_text(task_id: str, *, depends_on: tuple[str, ...] = (), **keys: str) ->
     return f"---\nid: {task_id}\nname: Do {task_id}\ndepends_on: [{', '.join(depends_on)}]\n{more}---\nText.\n"
 
 
-class Place:
+class UserRepository:
     """A test repository."""
 
     def __init__(self, top: Path) -> None:
@@ -56,9 +56,9 @@ class Place:
         return {f"tasks/{task_id}.md": text for task_id, text in zip(ids, texts, strict=True)}
 
 
-def open_worktree(place: Place, task_id: str) -> Worktree:
+def open_worktree(repo: UserRepository, task_id: str) -> Worktree:
     """Make a node's worktree with a commit on its branch and a record, as a killed run leaves it."""
-    opened = Worktrees(place.repository).open_branch(f"feat/{task_id}", place.git.text("rev-parse", "main"))
+    opened = Worktrees(repo.repository).open_branch(f"feat/{task_id}", repo.git.text("rev-parse", "main"))
     write_record(opened.git_dir, Record(task_id, f"feat/{task_id}"))
     (opened.path / f"{task_id}.txt").write_text("work\n")
     opened.git.run("add", "--all")
@@ -66,8 +66,8 @@ def open_worktree(place: Place, task_id: str) -> Worktree:
     return opened
 
 
-def land(place: Place, task_id: str) -> None:
+def land(repo: UserRepository, task_id: str) -> None:
     """Merge the branch of a node as a run does, with its task file completed."""
-    place.git.run("merge", "--quiet", "--no-ff", "--no-commit", f"feat/{task_id}")
-    done = place.tasks(task_text(task_id, status="completed"))
-    place.commit(done, f"Merge feat/{task_id}: Do {task_id}\n\nTask: {task_id}")
+    repo.git.run("merge", "--quiet", "--no-ff", "--no-commit", f"feat/{task_id}")
+    done = repo.tasks(task_text(task_id, status="completed"))
+    repo.commit(done, f"Merge feat/{task_id}: Do {task_id}\n\nTask: {task_id}")

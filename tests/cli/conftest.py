@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from cli_fixtures import SETTINGS, Call, Main, Place, task_text
+from cli_fixtures import SETTINGS, Call, Main, UserRepository, task_text
 from typer.testing import CliRunner
 from user_isolation import isolate_user_settings
 
@@ -22,20 +22,20 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def bare_place(tmp_path: Path) -> Place:
+def bare_repo(tmp_path: Path) -> UserRepository:
     """A repository with one commit and no files of the coordinator."""
     top = tmp_path / "repository"
     top.mkdir()
-    place = Place(top)
-    place.git.run("init", "--quiet", "--initial-branch=main")
-    place.git.run("config", "user.name", "Ada")
-    place.git.run("config", "user.email", "ada@example.org")
-    place.commit({"README.md": "# Example\n"}, "Begin")
-    return place
+    repo = UserRepository(top)
+    repo.git.run("init", "--quiet", "--initial-branch=main")
+    repo.git.run("config", "user.name", "Ada")
+    repo.git.run("config", "user.email", "ada@example.org")
+    repo.commit({"README.md": "# Example\n"}, "Begin")
+    return repo
 
 
 @pytest.fixture
-def place(bare_place: Place) -> Place:
+def repo(bare_repo: UserRepository) -> UserRepository:
     """A repository whose graph is base -> left, right -> top; base is completed."""
     texts = (
         task_text("base", status="completed"),
@@ -43,8 +43,8 @@ def place(bare_place: Place) -> Place:
         task_text("right", depends_on=("base",)),
         task_text("top", depends_on=("left", "right")),
     )
-    bare_place.commit({"coordinator.yaml": SETTINGS, **bare_place.tasks(*texts)}, "Plan")
-    return bare_place
+    bare_repo.commit({"coordinator.yaml": SETTINGS, **bare_repo.tasks(*texts)}, "Plan")
+    return bare_repo
 
 
 @pytest.fixture

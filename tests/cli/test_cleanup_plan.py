@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cli_fixtures import Main, Place, land, open_worktree, task_text
+from cli_fixtures import Main, UserRepository, land, open_worktree, task_text
 
 from tasks_lib.cleanup.leftovers import Kind
 from tasks_lib.cleanup.plan import CleanupPlan, Scope, find_leftovers
@@ -49,32 +49,32 @@ def age(path: Path, seconds: float) -> None:
     os.utime(path, (time.time() - seconds, time.time() - seconds))
 
 
-def leave_worktrees(place: Place) -> None:
+def leave_worktrees(repo: UserRepository) -> None:
     """Leave worktrees of landed nodes (one without directory, one without `.git`), of an open node, and half-made ones."""
-    opened = {task_id: open_worktree(place, task_id) for task_id in NODES}
+    opened = {task_id: open_worktree(repo, task_id) for task_id in NODES}
     for task_id in ("left", "gone", "bare", "closed"):
-        land(place, task_id)
-    Worktrees(place.repository).remove(opened["closed"])
-    opened["gone"].path.rename(place.top.parent / "elsewhere")
+        land(repo, task_id)
+    Worktrees(repo.repository).remove(opened["closed"])
+    opened["gone"].path.rename(repo.top.parent / "elsewhere")
     (opened["bare"].path / ".git").unlink()
     nested = opened["nest"]
     nested.git.run("worktree", "add", "--quiet", "--detach", "inner")
     (nested.path / "nest.txt").write_text("stashed\n")
     nested.git.run("stash", "--quiet")
     half_made = ["worktree", "add", "-q", "--no-checkout", "--lock", "--reason", MAKING, "-b", "feat/half"]
-    place.git.run(*half_made, str(place.repository.worktrees_dir / "feat" / "half"), "main")
-    place.git.run("worktree", "add", "-q", "--detach", str(place.repository.worktrees_dir / ".pool" / "9"), "main")
-    write_slot(place.repository.common_dir / "worktrees" / "9", 9)
-    nameless = place.repository.common_dir / "worktrees" / "begun"
+    repo.git.run(*half_made, str(repo.repository.worktrees_dir / "feat" / "half"), "main")
+    repo.git.run("worktree", "add", "-q", "--detach", str(repo.repository.worktrees_dir / ".pool" / "9"), "main")
+    write_slot(repo.repository.common_dir / "worktrees" / "9", 9)
+    nameless = repo.repository.common_dir / "worktrees" / "begun"
     nameless.mkdir()
     (nameless / "locked").write_text(MAKING)
 
 
-def leave_files(place: Place) -> None:
+def leave_files(repo: UserRepository) -> None:
     """Leave locks, files, directories, logs, states, refs and an unfinished move of the checkout."""
-    repository, common = place.repository, place.repository.common_dir
+    repository, common = repo.repository, repo.repository.common_dir
     right = common / "worktrees" / "right"
-    draft = place.repository.worktrees_dir / "feat" / "right" / "draft.txt"
+    draft = repo.repository.worktrees_dir / "feat" / "right" / "draft.txt"
     draft.write_text("old\n")
     worktree = next(one for one in Worktrees(repository).list() if one.branch == "feat/right")
     age(common / "logs" / str(keep_state(worktree, "right", "run")), 40 * DAY_SECONDS)
@@ -90,34 +90,34 @@ def leave_files(place: Place) -> None:
     for owner in (name_owner(common), BRIEF):
         made = make_private(owner)
         made.rename(made.with_name(made.name.replace(f"-{os.getpid()}-", f"-{DEAD_PID}-")))
-    tip = place.git.text("rev-parse", "main")
-    place.git.run("update-ref", "refs/coordinator/queue/main", tip)
-    with remembered(common, Move("refs/heads/main", f"{tip}", tip, str(common), str(place.top))):
+    tip = repo.git.text("rev-parse", "main")
+    repo.git.run("update-ref", "refs/coordinator/queue/main", tip)
+    with remembered(common, Move("refs/heads/main", f"{tip}", tip, str(common), str(repo.top))):
         written = (repository.state_dir / "moving.json").read_bytes()
     (repository.state_dir / "moving.json").write_bytes(written)
 
 
 @pytest.fixture
-def left(place: Place) -> Generator[Place]:
+def left(repo: UserRepository) -> Generator[UserRepository]:
     """A repository with all leftovers and two processes: one with the marker, and one named only in a record."""
-    place.commit(place.tasks(*(task_text(task_id) for task_id in NODES)), "Plan")
-    place.repository.prepare()
-    place.repository.exclude_worktrees()
-    leave_worktrees(place)
-    leave_files(place)
-    marked = {**os.environ, REPOSITORY_MARKER: str(place.repository.common_dir)}
+    repo.commit(repo.tasks(*(task_text(task_id) for task_id in NODES)), "Plan")
+    repo.repository.prepare()
+    repo.repository.exclude_worktrees()
+    leave_worktrees(repo)
+    leave_files(repo)
+    marked = {**os.environ, REPOSITORY_MARKER: str(repo.repository.common_dir)}
     processes = [
         subprocess.Popen(["sleep", "600"], env=marked),
         subprocess.Popen(["sleep", "600"], start_new_session=True),
     ]
     turn = TurnRecord(pid=processes[1].pid, pid_started=read_start(processes[1].pid))
     record = Record("right", "feat/right", turn=turn)
-    write_record(place.repository.common_dir / "worktrees" / "right", record)
+    write_record(repo.repository.common_dir / "worktrees" / "right", record)
     # The reapers stand in for init, which adopts the orphans of a killed run.
     reapers = [threading.Thread(target=process.wait) for process in processes]
     for reaper in reapers:
         reaper.start()
-    yield place
+    yield repo
     for process in processes:
         if psutil.pid_exists(process.pid):
             process.kill()
@@ -125,13 +125,13 @@ def left(place: Place) -> Generator[Place]:
         reaper.join()
 
 
-def read_plan(place: Place) -> CleanupPlan:
-    project = load_project(place.top, {})
+def read_plan(repo: UserRepository) -> CleanupPlan:
+    project = load_project(repo.top, {})
     branches = tuple(project.name_branches().values())
     return find_leftovers(Scope(project.repository, project.settings, project.open_head(), project.graph, branches))
 
 
-def test_what_the_dry_run_lists_is_what_cleanup_then_does(left: Place, main_here: Main) -> None:
+def test_what_the_dry_run_lists_is_what_cleanup_then_does(left: UserRepository, main_here: Main) -> None:
     kinds = {one.kind for one in read_plan(left).list()}
     assert set(Kind) - kinds == {Kind.EMPTY}
     planned = json.loads(main_here("cleanup", "--dry-run", "--json", str(left.top))[1])
@@ -147,13 +147,13 @@ def test_what_the_dry_run_lists_is_what_cleanup_then_does(left: Place, main_here
     )
 
 
-def test_the_audit_names_what_the_plan_has(left: Place) -> None:
+def test_the_audit_names_what_the_plan_has(left: UserRepository) -> None:
     found = audit(load_project(left.top, {}), 10)
     said = "\n".join([*(str(one) for one in found.violations), *found.notes])
     assert [one for one in read_plan(left).list() if one.kind is not Kind.SHARED and one.where not in said] == []
 
 
-def test_a_run_leaves_nothing_of_it_either(left: Place) -> None:
+def test_a_run_leaves_nothing_of_it_either(left: UserRepository) -> None:
     async def work() -> list[str]:
         project = await asyncio.to_thread(load_project, left.top, {})
         async with open_run(project, "next", 1) as opened:
@@ -164,12 +164,14 @@ def test_a_run_leaves_nothing_of_it_either(left: Place) -> None:
     assert read_plan(left).list() == []
 
 
-def test_a_state_that_is_kept_again_while_it_is_planned_to_be_forgotten_stays(place: Place, main_here: Main) -> None:
-    worktree = open_worktree(place, "left")
+def test_a_state_that_is_kept_again_while_it_is_planned_to_be_forgotten_stays(
+    repo: UserRepository, main_here: Main
+) -> None:
+    worktree = open_worktree(repo, "left")
     (worktree.path / "draft.txt").write_text("only here\n")
-    land(place, "left")
-    landed = place.git.text("rev-parse", "main")
+    land(repo, "left")
+    landed = repo.git.text("rev-parse", "main")
     ref = str(keep_state(worktree, "left", "cleanup", landed=landed))
-    age(place.repository.common_dir / "logs" / ref, 40 * DAY_SECONDS)
-    main_here("cleanup", str(place.top))
-    assert place.git.text("for-each-ref", "--format=%(refname)", "refs/coordinator/kept") == ref
+    age(repo.repository.common_dir / "logs" / ref, 40 * DAY_SECONDS)
+    main_here("cleanup", str(repo.top))
+    assert repo.git.text("for-each-ref", "--format=%(refname)", "refs/coordinator/kept") == ref

@@ -2,7 +2,7 @@
 
 import os
 
-from cli_fixtures import Call, Place
+from cli_fixtures import Call, UserRepository
 
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.model import Merged, Stage
@@ -11,8 +11,8 @@ from tasks_lib.runtime.status_board import Board, RunView, now_text
 LINE = "OPENCODE_SERVER_PASSWORD=x opencode attach http://127.0.0.1:1 --session s --dir '/a b'"
 
 
-def make_board(place: Place) -> Board:
-    state = place.repository
+def make_board(repo: UserRepository) -> Board:
+    state = repo.repository
     state.prepare()
     board = Board(RunView("r1", "main", now_text(), os.getpid(), "here"), state.state_dir / "run.json")
     for node in ("left", "right", "top"):
@@ -20,35 +20,35 @@ def make_board(place: Place) -> Board:
     return board
 
 
-def test_attach_prints_the_line_and_nothing_else(place: Place, call: Call) -> None:
-    board = make_board(place)
+def test_attach_prints_the_line_and_nothing_else(repo: UserRepository, call: Call) -> None:
+    board = make_board(repo)
     board.enter("left", Stage.SESSION, attach=LINE)
     board.write()
-    with RunLock(place.repository.state_dir, "r1"):
-        done = call("attach", "left", cwd=place.top)
+    with RunLock(repo.repository.state_dir, "r1"):
+        done = call("attach", "left", cwd=repo.top)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{LINE}\n", "")
 
 
-def test_attach_reaches_this_machine_from_a_shell_with_a_proxy(place: Place, call: Call) -> None:
-    board = make_board(place)
+def test_attach_reaches_this_machine_from_a_shell_with_a_proxy(repo: UserRepository, call: Call) -> None:
+    board = make_board(repo)
     board.enter("left", Stage.SESSION, attach=LINE)
     board.enter("right", Stage.SESSION, attach="opencode attach http://far.example:1")
     board.write()
     proxies = {"all_proxy": "http://p", "NO_PROXY": "example.org"}
-    with RunLock(place.repository.state_dir, "r1"):
-        near, far = (call("attach", node, cwd=place.top, environment=proxies).stdout for node in ("left", "right"))
+    with RunLock(repo.repository.state_dir, "r1"):
+        near, far = (call("attach", node, cwd=repo.top, environment=proxies).stdout for node in ("left", "right"))
     exceptions = "example.org,127.0.0.1,localhost,::1"
     assert near == f"NO_PROXY={exceptions} no_proxy={exceptions} {LINE}\n"
     assert far == "opencode attach http://far.example:1\n"
 
 
-def test_attach_says_why_there_is_no_session(place: Place, call: Call) -> None:
-    board = make_board(place)
+def test_attach_says_why_there_is_no_session(repo: UserRepository, call: Call) -> None:
+    board = make_board(repo)
     board.enter("left", Stage.SESSION)
     board.end("right", Merged("0" * 40))
     board.write()
-    with RunLock(place.repository.state_dir, "r1"):
-        said = {node: call("attach", node, cwd=place.top) for node in ("left", "right", "top", "lef")}
+    with RunLock(repo.repository.state_dir, "r1"):
+        said = {node: call("attach", node, cwd=repo.top) for node in ("left", "right", "top", "lef")}
     assert {done.returncode for done in said.values()} == {2}
     assert {done.stdout for done in said.values()} == {""}
     assert "coordinator logs left --follow" in said["left"].stderr
@@ -57,9 +57,9 @@ def test_attach_says_why_there_is_no_session(place: Place, call: Call) -> None:
     assert 'Did you mean "left"?' in said["lef"].stderr
 
 
-def test_attach_without_a_run_is_refused(place: Place, call: Call) -> None:
-    board = make_board(place)
+def test_attach_without_a_run_is_refused(repo: UserRepository, call: Call) -> None:
+    board = make_board(repo)
     board.enter("left", Stage.SESSION, attach=LINE)
     board.write()
-    done = call("attach", "left", cwd=place.top)
+    done = call("attach", "left", cwd=repo.top)
     assert (done.returncode, done.stdout, "no run is in progress" in done.stderr) == (2, "", True)

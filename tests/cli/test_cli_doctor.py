@@ -4,7 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from cli_fixtures import SETTINGS, Call, Place, task_text
+from cli_fixtures import SETTINGS, Call, UserRepository, task_text
 
 from flows.cli.commands.doctor import check_programs, check_verify, list_checks
 from flows.cli.commands.doctor_check import Check
@@ -23,26 +23,26 @@ from tasks_lib.project.loading import Project, load_project
 
 
 @pytest.fixture
-def project(place: Place) -> Project:
-    return load_project(place.top)
+def project(repo: UserRepository) -> Project:
+    return load_project(repo.top)
 
 
 def find(path: Path, about: str) -> Check:
     return next(check for check in list_checks(path) if check.about == about)
 
 
-def test_repository_in_order_is_ready(place: Place, call: Call) -> None:
-    done = call("doctor", cwd=place.top)
+def test_repository_in_order_is_ready(repo: UserRepository, call: Call) -> None:
+    done = call("doctor", cwd=repo.top)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[-1] == "Ready to run."
     assert all(line.startswith("ok   ") for line in lines[:-1])
 
 
-def test_each_thing_that_fails_is_said_with_its_fix(place: Place, call: Call) -> None:
-    place.commit({"coordinator.yaml": "agent:\n  command: [no-such-agent]\nwrapper: []\n", ".worktrees/x": "in git"})
-    place.git.run("branch", "feat")
-    done = call("doctor", cwd=place.top, environment={"PREFECT_API_URL": f"http://127.0.0.1:{find_closed_port()}/api"})
+def test_each_thing_that_fails_is_said_with_its_fix(repo: UserRepository, call: Call) -> None:
+    repo.commit({"coordinator.yaml": "agent:\n  command: [no-such-agent]\nwrapper: []\n", ".worktrees/x": "in git"})
+    repo.git.run("branch", "feat")
+    done = call("doctor", cwd=repo.top, environment={"PREFECT_API_URL": f"http://127.0.0.1:{find_closed_port()}/api"})
     failed = {line.split(":")[0].split()[1] for line in done.stdout.splitlines() if line.startswith("fail")}
     assert (done.returncode, failed) == (2, {"server", "worktrees", "agent", "branches"})
     assert "warn verify:" in done.stdout
@@ -59,70 +59,70 @@ def test_place_that_is_no_repository_fails(tmp_path: Path) -> None:
     assert find(tmp_path, "repository").level == "fail"
 
 
-def test_faults_at_the_head_fail_and_those_of_the_checkout_warn(place: Place) -> None:
-    place.write({"tasks/odd.md": "---\nid: odd\n---\n"})
-    assert find(place.top, "task files in the checkout").level == "warn"
-    place.commit({})
-    assert find(place.top, "task files").level == "fail"
-    place.write({"coordinator.yaml": "max_sessions: 0\n"})
-    assert find(place.top, "configuration").level == "fail"
+def test_faults_at_the_head_fail_and_those_of_the_checkout_warn(repo: UserRepository) -> None:
+    repo.write({"tasks/odd.md": "---\nid: odd\n---\n"})
+    assert find(repo.top, "task files in the checkout").level == "warn"
+    repo.commit({})
+    assert find(repo.top, "task files").level == "fail"
+    repo.write({"coordinator.yaml": "max_sessions: 0\n"})
+    assert find(repo.top, "configuration").level == "fail"
 
 
-def test_agent_and_verify_are_looked_at_before_anything_is_committed(bare_place: Place) -> None:
-    bare_place.write({"coordinator.yaml": SETTINGS, **bare_place.tasks(task_text("one"))})
-    found = {check.about: check.level for check in list_checks(bare_place.top)}
+def test_agent_and_verify_are_looked_at_before_anything_is_committed(bare_repo: UserRepository) -> None:
+    bare_repo.write({"coordinator.yaml": SETTINGS, **bare_repo.tasks(task_text("one"))})
+    found = {check.about: check.level for check in list_checks(bare_repo.top)}
     assert (found["head"], found["agent"], found["verify"]) == ("fail", "ok", "ok")
 
 
-def test_run_that_is_going_on_is_said(place: Place) -> None:
-    with RunLock(place.repository.state_dir, "r1"):
-        assert find(place.top, "run").level == "warn"
+def test_run_that_is_going_on_is_said(repo: UserRepository) -> None:
+    with RunLock(repo.repository.state_dir, "r1"):
+        assert find(repo.top, "run").level == "warn"
 
 
-def test_missing_agent_and_verify_are_said(place: Place) -> None:
-    place.commit({"coordinator.yaml": "max_sessions: 1\n"})
-    settings = load_project(place.top).settings
+def test_missing_agent_and_verify_are_said(repo: UserRepository) -> None:
+    repo.commit({"coordinator.yaml": "max_sessions: 1\n"})
+    settings = load_project(repo.top).settings
     assert [check.level for check in check_programs(settings)] == ["fail"]
     assert check_verify(settings).level == "warn"
 
 
-def test_program_of_the_wrapper_is_looked_for(place: Place) -> None:
-    place.commit({"coordinator.yaml": SETTINGS + "wrapper: [no-such-sandbox, --]\n"})
-    assert [(check.level, check.about) for check in check_programs(load_project(place.top).settings)] == [
+def test_program_of_the_wrapper_is_looked_for(repo: UserRepository) -> None:
+    repo.commit({"coordinator.yaml": SETTINGS + "wrapper: [no-such-sandbox, --]\n"})
+    assert [(check.level, check.about) for check in check_programs(load_project(repo.top).settings)] == [
         ("fail", "wrapper")
     ]
 
 
-def test_branch_in_the_way_is_named(place: Place, project: Project) -> None:
+def test_branch_in_the_way_is_named(repo: UserRepository, project: Project) -> None:
     assert check_branches(project).level == "ok"
-    place.git.run("branch", "feat/left/old")
+    repo.git.run("branch", "feat/left/old")
     assert "feat/left/old" in check_branches(project).text
-    place.git.run("branch", "-m", "feat/left/old", "feat/left")
+    repo.git.run("branch", "-m", "feat/left/old", "feat/left")
     assert check_branches(project).level == "ok"
-    place.git.run("switch", "-q", "feat/left")
+    repo.git.run("switch", "-q", "feat/left")
     assert check_branches(project).level == "fail"
 
 
-def test_paths_that_differ_by_case_are_named(place: Place) -> None:
-    place.commit({"Docs/a": "1", "docs/A": "2"})
-    found = check_case(load_project(place.top))
+def test_paths_that_differ_by_case_are_named(repo: UserRepository) -> None:
+    repo.commit({"Docs/a": "1", "docs/A": "2"})
+    found = check_case(load_project(repo.top))
     assert (found.level, "Docs/a and docs/A" in found.text) == ("warn", True)
-    place.git.run("config", "core.ignorecase", "true")
-    assert check_case(load_project(place.top)).level == "fail"
+    repo.git.run("config", "core.ignorecase", "true")
+    assert check_case(load_project(repo.top)).level == "fail"
 
 
-def test_identity_signing_and_shallow_clone_are_looked_at(place: Place, tmp_path: Path) -> None:
-    assert {check(place.repository).level for check in (check_identity, check_signing, check_shallow)} == {"ok"}
-    place.git.run("config", "commit.gpgsign", "true")
-    assert check_signing(place.repository).level == "warn"
-    place.git.run("clone", "-q", "--depth=1", f"file://{place.top}", str(tmp_path / "shallow"))
-    assert check_shallow(Place(tmp_path / "shallow").repository).level == "warn"
+def test_identity_signing_and_shallow_clone_are_looked_at(repo: UserRepository, tmp_path: Path) -> None:
+    assert {check(repo.repository).level for check in (check_identity, check_signing, check_shallow)} == {"ok"}
+    repo.git.run("config", "commit.gpgsign", "true")
+    assert check_signing(repo.repository).level == "warn"
+    repo.git.run("clone", "-q", "--depth=1", f"file://{repo.top}", str(tmp_path / "shallow"))
+    assert check_shallow(UserRepository(tmp_path / "shallow").repository).level == "warn"
 
 
-def test_place_for_worktrees_must_be_a_directory_that_git_ignores(place: Place) -> None:
-    assert check_ignored(place.repository).level == "ok"
-    place.write({".worktrees": "a file"})
-    assert check_ignored(place.repository).level == "fail"
+def test_place_for_worktrees_must_be_a_directory_that_git_ignores(repo: UserRepository) -> None:
+    assert check_ignored(repo.repository).level == "ok"
+    repo.write({".worktrees": "a file"})
+    assert check_ignored(repo.repository).level == "fail"
 
 
 def test_disk_is_measured_for_every_session(project: Project) -> None:
@@ -130,13 +130,13 @@ def test_disk_is_measured_for_every_session(project: Project) -> None:
     assert (found.level, "for 2 sessions" in found.text) == ("ok", True)
 
 
-def test_filters_and_drivers_that_the_head_names_and_nobody_configured_are_named(place: Place) -> None:
-    assert [found.level for found in check_attributes(load_project(place.top))] == ["ok"]
-    place.commit({"deep/.gitattributes": "*.bin filter=crypt\n*.lock merge=mine\n*.md merge=union\n"})
-    found = list(check_attributes(load_project(place.top)))
+def test_filters_and_drivers_that_the_head_names_and_nobody_configured_are_named(repo: UserRepository) -> None:
+    assert [found.level for found in check_attributes(load_project(repo.top))] == ["ok"]
+    repo.commit({"deep/.gitattributes": "*.bin filter=crypt\n*.lock merge=mine\n*.md merge=union\n"})
+    found = list(check_attributes(load_project(repo.top)))
     assert [one.level for one in found] == ["warn", "warn"]
     assert "filter crypt" in found[0].text
     assert "merge driver mine" in found[1].text
-    place.git.run("config", "filter.crypt.smudge", "cat")
-    place.git.run("config", "merge.mine.driver", "true")
-    assert [one.level for one in check_attributes(load_project(place.top))] == ["ok"]
+    repo.git.run("config", "filter.crypt.smudge", "cat")
+    repo.git.run("config", "merge.mine.driver", "true")
+    assert [one.level for one in check_attributes(load_project(repo.top))] == ["ok"]

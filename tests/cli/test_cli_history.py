@@ -7,18 +7,18 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from cli_fixtures import Call, Place
+from cli_fixtures import Call, UserRepository
 
 
-def test_history_without_a_server_says_how_to_start_one(place: Place, call: Call) -> None:
-    done = call("history", cwd=place.top)
+def test_history_without_a_server_says_how_to_start_one(repo: UserRepository, call: Call) -> None:
+    done = call("history", cwd=repo.top)
     assert (done.returncode, done.stdout) == (2, "")
     assert "coordinator up" in done.stderr
     assert "PREFECT_API_URL" in done.stderr
 
 
-def test_server_that_does_not_answer_is_named(place: Place, call: Call) -> None:
-    done = call("history", cwd=place.top, environment={"PREFECT_API_URL": "http://127.0.0.1:9/api"})
+def test_server_that_does_not_answer_is_named(repo: UserRepository, call: Call) -> None:
+    done = call("history", cwd=repo.top, environment={"PREFECT_API_URL": "http://127.0.0.1:9/api"})
     assert done.returncode == 1
     assert "http://127.0.0.1:9/api" in done.stderr
     assert "does not answer" in done.stderr
@@ -56,25 +56,27 @@ def answering(status: int, body: bytes = b"") -> Generator[str]:
     [(401, b"", "rejected the login (401)"), (404, b"", "answered 404"), (200, b"<html>", "does not answer")],
 )
 def test_server_that_refuses_or_is_another_is_explained(
-    place: Place, call: Call, status: int, body: bytes, said: str
+    repo: UserRepository, call: Call, status: int, body: bytes, said: str
 ) -> None:
     with answering(status, body) as api:
-        done = call("history", "left", cwd=place.top, environment={"PREFECT_API_URL": api})
+        done = call("history", "left", cwd=repo.top, environment={"PREFECT_API_URL": api})
     assert done.returncode == 1
     assert said in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_bad_limit_and_a_directory_without_a_repository_are_refused(place: Place, call: Call, tmp_path: Path) -> None:
-    assert call("history", "--limit", "0", cwd=place.top).returncode == 2
+def test_bad_limit_and_a_directory_without_a_repository_are_refused(
+    repo: UserRepository, call: Call, tmp_path: Path
+) -> None:
+    assert call("history", "--limit", "0", cwd=repo.top).returncode == 2
     outside = tmp_path / "outside"
     outside.mkdir()
     assert call("history", cwd=outside).returncode == 2
 
 
-def test_history_does_not_import_prefect(place: Place, call: Call) -> None:
+def test_history_does_not_import_prefect(repo: UserRepository, call: Call) -> None:
     environment = {"PYTHONPROFILEIMPORTTIME": "1"}
-    done = call("history", cwd=place.top, environment=environment)
+    done = call("history", cwd=repo.top, environment=environment)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line}
     assert "flows.run_history" in imported
     assert "prefect" not in imported

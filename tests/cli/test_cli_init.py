@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cli_fixtures import Main, Place, task_text
+from cli_fixtures import Main, UserRepository, task_text
 
 from flows.cli.commands.init import guess_verify
 from flows.data_directory import list_repositories
@@ -13,22 +13,22 @@ from tasks_lib.errors import InputError
 from tasks_lib.settings.schema import read_settings
 
 
-def test_init_writes_a_configuration_and_a_task_that_are_in_order(bare_place: Place, main_here: Main) -> None:
-    bare_place.write({"Cargo.toml": "[package]\n"})
-    code, output = main_here("init", str(bare_place.top))
+def test_init_writes_a_configuration_and_a_task_that_are_in_order(bare_repo: UserRepository, main_here: Main) -> None:
+    bare_repo.write({"Cargo.toml": "[package]\n"})
+    code, output = main_here("init", str(bare_repo.top))
     assert (code, "`cargo test`" in output, "coordinator doctor" in output) == (0, True, True)
-    settings = read_settings((bare_place.top / "coordinator.yaml").read_text(), "coordinator.yaml", {})
+    settings = read_settings((bare_repo.top / "coordinator.yaml").read_text(), "coordinator.yaml", {})
     assert settings.verify == ("cargo test",)
-    assert list_repositories() == {"repository": bare_place.top}
-    assert main_here("validate", str(bare_place.top))[1].startswith("1 task file, 0 edges, no errors")
-    bare_place.commit({}, "Begin with the coordinator")
-    found = json.loads(main_here("plan", "--json", str(bare_place.top))[1])
+    assert list_repositories() == {"repository": bare_repo.top}
+    assert main_here("validate", str(bare_repo.top))[1].startswith("1 task file, 0 edges, no errors")
+    bare_repo.commit({}, "Begin with the coordinator")
+    found = json.loads(main_here("plan", "--json", str(bare_repo.top))[1])
     assert (found["starts_now"], found["waiting_for_person"]) == ([], ["example"])
 
 
 @pytest.mark.parametrize("has_opencode", [True, False])
 def test_init_offers_opencode_where_it_is_installed(
-    bare_place: Place, main_here: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_opencode: bool
+    bare_repo: UserRepository, main_here: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_opencode: bool
 ) -> None:
     git = shutil.which("git")
     assert git
@@ -39,8 +39,8 @@ def test_init_offers_opencode_where_it_is_installed(
         (programs / "opencode").write_text("#!/bin/sh\n")
         (programs / "opencode").chmod(0o755)
     monkeypatch.setenv("PATH", str(programs))
-    output = main_here("init", str(bare_place.top))[1]
-    text = (bare_place.top / "coordinator.yaml").read_text()
+    output = main_here("init", str(bare_repo.top))[1]
+    text = (bare_repo.top / "coordinator.yaml").read_text()
     agent = read_settings(text, "coordinator.yaml", {}).agent
     assert (agent.backend, agent.command) == ("opencode" if has_opencode else "command", ())
     assert "  # model: anthropic/" in text or "#   model: anthropic/" in text
@@ -48,27 +48,27 @@ def test_init_offers_opencode_where_it_is_installed(
     assert ("Set your agent's command" in output) != has_opencode
 
 
-def test_init_overwrites_nothing_and_may_be_called_again(place: Place, main_here: Main) -> None:
-    before = {file: file.read_bytes() for file in place.top.rglob("*") if file.is_file() and ".git" not in file.parts}
+def test_init_overwrites_nothing_and_may_be_called_again(repo: UserRepository, main_here: Main) -> None:
+    before = {file: file.read_bytes() for file in repo.top.rglob("*") if file.is_file() and ".git" not in file.parts}
     for _ in range(2):
-        code, output = main_here("init", str(place.top))
+        code, output = main_here("init", str(repo.top))
         assert (code, output.count("already exists")) == (0, 2)
-    after = {file: file.read_bytes() for file in place.top.rglob("*") if file.is_file() and ".git" not in file.parts}
+    after = {file: file.read_bytes() for file in repo.top.rglob("*") if file.is_file() and ".git" not in file.parts}
     assert after == before
-    assert list_repositories() == {"repository": place.top}
+    assert list_repositories() == {"repository": repo.top}
 
 
-def test_init_uses_the_task_folder_that_taskgraph_names(bare_place: Place, main_here: Main) -> None:
+def test_init_uses_the_task_folder_that_taskgraph_names(bare_repo: UserRepository, main_here: Main) -> None:
     files = {".taskgraph.toml": '[project]\ntasks_dir = "plan"\n', "plan/one.md": task_text("one")}
-    bare_place.write(files)
-    assert main_here("init", str(bare_place.top))[0] == 0
-    assert not (bare_place.top / "tasks").exists()
-    assert [file.name for file in (bare_place.top / "plan").iterdir()] == ["one.md"]
+    bare_repo.write(files)
+    assert main_here("init", str(bare_repo.top))[0] == 0
+    assert not (bare_repo.top / "tasks").exists()
+    assert [file.name for file in (bare_repo.top / "plan").iterdir()] == ["one.md"]
 
 
-def test_init_refuses_a_bare_repository(bare_place: Place, main_here: Main) -> None:
-    bare = bare_place.top.parent / "bare.git"
-    bare_place.git.run("clone", "-q", "--bare", str(bare_place.top), str(bare))
+def test_init_refuses_a_bare_repository(bare_repo: UserRepository, main_here: Main) -> None:
+    bare = bare_repo.top.parent / "bare.git"
+    bare_repo.git.run("clone", "-q", "--bare", str(bare_repo.top), str(bare))
     with pytest.raises(InputError, match="is a bare repository"):
         main_here("init", str(bare))
 
@@ -91,7 +91,7 @@ def test_init_refuses_a_bare_repository(bare_place: Place, main_here: Main) -> N
     ],
 )
 def test_verify_is_guessed_from_the_files_there(
-    bare_place: Place, files: dict[str, str], expected: tuple[str, ...]
+    bare_repo: UserRepository, files: dict[str, str], expected: tuple[str, ...]
 ) -> None:
-    bare_place.write(files)
-    assert guess_verify(bare_place.top) == expected
+    bare_repo.write(files)
+    assert guess_verify(bare_repo.top) == expected

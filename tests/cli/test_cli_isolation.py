@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from cli_fixtures import Place
+from cli_fixtures import UserRepository
 
 from flows.data_directory import data_dir, own_directory
 from flows.prefect_api import ask
@@ -41,7 +41,7 @@ def hostile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("hostile")
-def test_prefect_with_our_server_sees_our_settings_alone_and_the_person_loses_nothing(place: Place) -> None:
+def test_prefect_with_our_server_sees_our_settings_alone_and_the_person_loses_nothing(repo: UserRepository) -> None:
     before, here = dict(os.environ), Path.cwd()
     with isolated(OURS):
         assert {name: value for name, value in os.environ.items() if name.upper().startswith("PREFECT_")} == OURS
@@ -51,7 +51,7 @@ def test_prefect_with_our_server_sees_our_settings_alone_and_the_person_loses_no
         given = user_environment()
         assert {name: given[name] for name in gone} == {name: before[name] for name in gone}
         # git reaches remotes with the user's own settings.
-        seen = place.git.text("-c", "alias.show-it=!echo $HTTPS_PROXY $SSL_CERT_FILE", "show-it")
+        seen = repo.git.text("-c", "alias.show-it=!echo $HTTPS_PROXY $SSL_CERT_FILE", "show-it")
         assert seen == "http://proxy.example /nowhere"
     assert (dict(os.environ), Path.cwd()) == (before, here)
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from cli_fixtures import Call, Main, Place
+from cli_fixtures import Call, Main, UserRepository
 
 from tasks_lib.runtime.status_board import Board, RunView, now_text
 
@@ -13,9 +13,9 @@ NAMES = ("setup", "session-1", "review-1-1", "setup-review-1-1", "verify-0123456
 
 
 @pytest.fixture
-def logged(place: Place) -> Place:
+def logged(repo: UserRepository) -> UserRepository:
     """A repository whose node `a/left` has every kind of log, each containing its own name; `right` has none yet."""
-    state = place.repository
+    state = repo.repository
     state.prepare()
     board = Board(RunView("r1", "main", now_text(), os.getpid(), "here"), state.state_dir / "run.json")
     board.add_node("a/left", "Left")
@@ -25,7 +25,7 @@ def logged(place: Place) -> Place:
     folder.mkdir(parents=True)
     for number, name in enumerate(NAMES):
         write(folder / f"{name}.log", f"{name}\n\xff", number)
-    return place
+    return repo
 
 
 def write(file: Path, text: str, time: int) -> None:
@@ -44,12 +44,14 @@ def write(file: Path, text: str, time: int) -> None:
         (("--follow",), "session-10"),
     ],
 )
-def test_newest_log_of_the_kind_is_printed(logged: Place, main_here: Main, options: tuple[str, ...], name: str) -> None:
+def test_newest_log_of_the_kind_is_printed(
+    logged: UserRepository, main_here: Main, options: tuple[str, ...], name: str
+) -> None:
     code, output = main_here("logs", "a/left", "--repo", str(logged.top), *options)
     assert (code, output.splitlines()[0]) == (0, name)
 
 
-def test_list_names_every_log(logged: Place, main_here: Main) -> None:
+def test_list_names_every_log(logged: UserRepository, main_here: Main) -> None:
     listed = json.loads(main_here("logs", "a/left", "--list", "--json", "--repo", str(logged.top))[1])
     assert [one["name"] for one in listed] == list(NAMES)
     assert listed[0]["bytes"] == len("setup\n") + 1
@@ -57,7 +59,7 @@ def test_list_names_every_log(logged: Place, main_here: Main) -> None:
     assert all(name in output for name in NAMES)
 
 
-def test_what_is_not_there_is_said(logged: Place, call: Call) -> None:
+def test_what_is_not_there_is_said(logged: UserRepository, call: Call) -> None:
     said = {
         words: call("logs", *words.split(), cwd=logged.top)
         for words in ("a/lef", "..", "right", "right --follow", "a/left --attempt 7", "a/left --setup --verify",

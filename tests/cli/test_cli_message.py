@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from cli_fixtures import Call, Place
+from cli_fixtures import Call, UserRepository
 
 from flows.request_messages import (
     Answer,
@@ -19,27 +19,27 @@ from tasks_lib.runtime.status_board import Board, RunView, now_text
 
 
 @pytest.mark.parametrize("words", [("message", "left", "hello"), ("abort", "left"), ("abort", "--all")])
-def test_without_a_run_there_is_nobody_to_speak_to(place: Place, call: Call, words: tuple[str, ...]) -> None:
-    done = call(*words, cwd=place.top)
+def test_without_a_run_there_is_nobody_to_speak_to(repo: UserRepository, call: Call, words: tuple[str, ...]) -> None:
+    done = call(*words, cwd=repo.top)
     assert (done.returncode, done.stdout) == (2, "")
     assert "no run is in progress here" in done.stderr
     assert "coordinator run" in done.stderr
 
 
-def test_message_without_text_and_abort_without_nodes_are_refused(place: Place, call: Call) -> None:
-    assert "the message is empty" in call("message", "left", " ", cwd=place.top).stderr
-    assert "--all" in call("abort", cwd=place.top).stderr
-    both = call("abort", "left", "--all", cwd=place.top)
+def test_message_without_text_and_abort_without_nodes_are_refused(repo: UserRepository, call: Call) -> None:
+    assert "the message is empty" in call("message", "left", " ", cwd=repo.top).stderr
+    assert "--all" in call("abort", cwd=repo.top).stderr
+    both = call("abort", "left", "--all", cwd=repo.top)
     assert (both.returncode, "not both" in both.stderr) == (2, True)
 
 
-def test_server_that_is_gone_is_said_in_a_sentence(place: Place, call: Call) -> None:
-    state = place.repository
+def test_server_that_is_gone_is_said_in_a_sentence(repo: UserRepository, call: Call) -> None:
+    state = repo.repository
     state.prepare()
     view = RunView("r1", "main", now_text(), os.getpid(), "here", api="http://127.0.0.1:9/api")
     Board(view, state.state_dir / "run.json").write()
     with RunLock(state.state_dir, "r1"):
-        done = call("message", "left", "hello", cwd=place.top)
+        done = call("message", "left", "hello", cwd=repo.top)
     assert done.returncode == 1
     assert "http://127.0.0.1:9/api does not answer" in done.stderr
     assert "Traceback" not in done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from ambiguous_names import FILES, create_ambiguous_names, list_refs
-from cli_fixtures import SETTINGS, Main, Place
+from cli_fixtures import SETTINGS, Main, UserRepository
 
 from flows.cli.commands.doctor_repository import check_branches, check_names
 from tasks_lib.git.kept.snapshots import keep_state
@@ -17,12 +17,12 @@ from tasks_lib.project.loading import load_project
 
 
 @pytest.fixture
-def crowded(place: Place) -> Place:
+def crowded(repo: UserRepository) -> UserRepository:
     """A repository with all such names at a commit without task files."""
-    old = place.git.text("rev-list", "--max-parents=0", "refs/heads/main")
-    begun = place.commit(dict(FILES), "Name files like refs")
-    create_ambiguous_names(place.git, old, [begun])
-    return place
+    old = repo.git.text("rev-list", "--max-parents=0", "refs/heads/main")
+    begun = repo.commit(dict(FILES), "Name files like refs")
+    create_ambiguous_names(repo.git, old, [begun])
+    return repo
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,9 @@ def crowded(place: Place) -> Place:
     [("plan",), ("validate",), ("graph",), ("status",), ("cleanup",), ("prompt", "left"), ("doctor", "--audit")],
     ids=" ".join,
 )
-def test_command_reads_the_branch_among_all_names(crowded: Place, main_here: Main, words: tuple[str, ...]) -> None:
+def test_command_reads_the_branch_among_all_names(
+    crowded: UserRepository, main_here: Main, words: tuple[str, ...]
+) -> None:
     before = list_refs(crowded.git)
     name, *rest = words
     where = [*rest, "--repo", str(crowded.top)] if name == "prompt" else [str(crowded.top), *rest]
@@ -41,7 +43,7 @@ def test_command_reads_the_branch_among_all_names(crowded: Place, main_here: Mai
     assert list_refs(crowded.git) == before
 
 
-def test_commands_that_restoring_prints_show_what_was_restored(crowded: Place, main_here: Main) -> None:
+def test_commands_that_restoring_prints_show_what_was_restored(crowded: UserRepository, main_here: Main) -> None:
     opened = Worktrees(crowded.repository).open_branch("feat/left", list_refs(crowded.git)["refs/heads/main"])
     (opened.path / "draft.txt").write_text("draft\n")
     opened.git.run("add", "draft.txt")
@@ -68,26 +70,26 @@ def run_line(top: Path, line: str) -> str:
     return done.stdout
 
 
-def test_doctor_names_what_agents_and_persons_may_take_for_a_branch(place: Place) -> None:
-    project = load_project(place.top)
-    tip = list_refs(place.git)["refs/heads/main"]
-    place.git.run("update-ref", "refs/tags/v1", tip)
-    place.git.run("update-ref", "refs/tags/base", tip)
+def test_doctor_names_what_agents_and_persons_may_take_for_a_branch(repo: UserRepository) -> None:
+    project = load_project(repo.top)
+    tip = list_refs(repo.git)["refs/heads/main"]
+    repo.git.run("update-ref", "refs/tags/v1", tip)
+    repo.git.run("update-ref", "refs/tags/base", tip)
     assert check_names(project).level == "ok"
     for ref in ("refs/tags/HEAD", "refs/heads/HEAD", "refs/tags/main", "refs/tags/feat/left", f"refs/heads/{tip}"):
-        place.git.run("update-ref", ref, tip)
+        repo.git.run("update-ref", ref, tip)
         found = check_names(project)
         assert (found.level, ref in found.text) == ("warn", True)
-        place.git.run(*shlex.split(re.findall(r"`git (.*)`", found.text)[0]))
+        repo.git.run(*shlex.split(re.findall(r"`git (.*)`", found.text)[0]))
     assert check_names(project).level == "ok"
     assert check_branches(project).level == "ok"
 
 
 @pytest.mark.parametrize("target", ["HEAD", "refs/heads/main", "v1"])
-def test_doctor_says_what_a_target_is_that_is_not_a_branch(place: Place, main_here: Main, target: str) -> None:
-    place.git.run("tag", "v1")
-    place.commit({"coordinator.yaml": f"{SETTINGS}target: {target}\n"})
-    code, output = main_here("doctor", str(place.top), "--json")
+def test_doctor_says_what_a_target_is_that_is_not_a_branch(repo: UserRepository, main_here: Main, target: str) -> None:
+    repo.git.run("tag", "v1")
+    repo.commit({"coordinator.yaml": f"{SETTINGS}target: {target}\n"})
+    code, output = main_here("doctor", str(repo.top), "--json")
     failed = [check["text"] for check in json.loads(output)["checks"] if check["level"] == "fail"]
     assert code == 2
     assert any(f'target is "{target}", which' in text for text in failed)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from cli_fixtures import Call, Place
+from cli_fixtures import Call, UserRepository
 
 from tasks_lib.git.session_record import read_notices, write_record
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
@@ -12,9 +12,9 @@ from tasks_lib.session.attempt_record import Record, TurnRecord
 
 
 @pytest.fixture
-def worktree(place: Place) -> Worktree:
+def worktree(repo: UserRepository) -> Worktree:
     """The worktree of `left`, in the third turn of its session."""
-    opened = Worktrees(place.repository).open_branch("feat/left", place.git.text("rev-parse", "main"))
+    opened = Worktrees(repo.repository).open_branch("feat/left", repo.git.text("rev-parse", "main"))
     write_record(opened.git_dir, Record("left", "feat/left", turn=TurnRecord(3)))
     return opened
 
@@ -36,17 +36,17 @@ def test_text_may_be_several_words_and_begin_with_a_dash(worktree: Worktree, cal
     )
 
 
-def test_repository_inside_the_worktree_is_passed_by(worktree: Worktree, place: Place, call: Call) -> None:
-    place.git.run("init", "-q", str(worktree.path / "vendor"))
+def test_repository_inside_the_worktree_is_passed_by(worktree: Worktree, repo: UserRepository, call: Call) -> None:
+    repo.git.run("init", "-q", str(worktree.path / "vendor"))
     assert call("notify", "still here", cwd=worktree.path / "vendor").returncode == 0
     assert len(read_notices(worktree.git_dir)) == 1
 
 
-def test_outside_a_worktree_nothing_is_noted(place: Place, call: Call, tmp_path: Path) -> None:
-    for directory in (place.top, tmp_path):
+def test_outside_a_worktree_nothing_is_noted(repo: UserRepository, call: Call, tmp_path: Path) -> None:
+    for directory in (repo.top, tmp_path):
         done = call("notify", "hello", cwd=directory)
         assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
-    assert call("notify", "--level", "urgent", "hello", cwd=place.top).returncode == 2
+    assert call("notify", "--level", "urgent", "hello", cwd=repo.top).returncode == 2
 
 
 def test_empty_text_is_refused(worktree: Worktree, call: Call) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from cli_fixtures import Call, Main, Place, task_text
+from cli_fixtures import Call, Main, UserRepository, task_text
 
 from tasks_lib.errors import InputError
 
@@ -15,14 +15,14 @@ RESOLVE = "tasks/resolve-left-1.md"
 
 
 @pytest.fixture
-def blocked(place: Place) -> Place:
-    """The graph of `place`, in which left is blocked."""
+def blocked(repo: UserRepository) -> UserRepository:
+    """The graph of `repo`, in which left is blocked."""
     left = task_text("left", depends_on=("base", "resolve-left-1"), status="blocked")
-    place.commit(place.tasks(left, task_text("resolve-left-1", assignee="human")), "Block left")
-    return place
+    repo.commit(repo.tasks(left, task_text("resolve-left-1", assignee="human")), "Block left")
+    return repo
 
 
-def test_resolving_commits_the_answer_and_says_how_to_go_on(blocked: Place, call: Call) -> None:
+def test_resolving_commits_the_answer_and_says_how_to_go_on(blocked: UserRepository, call: Call) -> None:
     done = call("resolve", "left", "Use", "-- the sandbox key", cwd=blocked.top)
     head = blocked.git.text("rev-parse", "main")
     said = f"resolve-left-1 was completed on main with {head[:12]}. To run left again: `coordinator run`.\n"
@@ -34,7 +34,7 @@ def test_resolving_commits_the_answer_and_says_how_to_go_on(blocked: Place, call
     assert call("doctor", "--audit", cwd=blocked.top).returncode == 0
 
 
-def test_answer_as_json_has_the_keys_of_the_other_requests(blocked: Place, main_here: Main) -> None:
+def test_answer_as_json_has_the_keys_of_the_other_requests(blocked: UserRepository, main_here: Main) -> None:
     code, output = main_here("resolve", "resolve-left-1", "--repo", str(blocked.top), "--json")
     found = json.loads(output)
     assert (code, found["run"], found["wish"]) == (0, "", "resolve")
@@ -50,7 +50,7 @@ def test_answer_as_json_has_the_keys_of_the_other_requests(blocked: Place, main_
     ],
 )
 def test_what_cannot_be_resolved_is_said_and_changes_nothing(
-    blocked: Place, main_here: Main, name: str, said: str
+    blocked: UserRepository, main_here: Main, name: str, said: str
 ) -> None:
     head = blocked.git.text("rev-parse", "main")
     code, output = main_here("resolve", name, "Go on.", "--repo", str(blocked.top))
@@ -58,7 +58,7 @@ def test_what_cannot_be_resolved_is_said_and_changes_nothing(
     assert blocked.git.text("rev-parse", "main") == head
 
 
-def test_second_answer_and_an_edit_that_is_not_committed_are_refused(blocked: Place, main_here: Main) -> None:
+def test_second_answer_and_an_edit_that_is_not_committed_are_refused(blocked: UserRepository, main_here: Main) -> None:
     (blocked.top / RESOLVE).write_text("mine\n")
     code, output = main_here("resolve", "left", "--repo", str(blocked.top))
     assert (code, "has uncommitted changes" in output) == (1, True), output
@@ -69,7 +69,7 @@ def test_second_answer_and_an_edit_that_is_not_committed_are_refused(blocked: Pl
     assert (code, "resolve-left-1 is already completed" in output) == (1, True), output
 
 
-def test_publication_that_waits_is_said(blocked: Place, main_here: Main) -> None:
+def test_publication_that_waits_is_said(blocked: UserRepository, main_here: Main) -> None:
     (blocked.top / ".git" / "index.lock").touch()
     code, output = main_here("resolve", "left", "--repo", str(blocked.top))
     assert code == 0
@@ -78,7 +78,7 @@ def test_publication_that_waits_is_said(blocked: Place, main_here: Main) -> None
 
 
 def test_text_that_is_too_long_and_a_directory_without_a_repository_are_invalid_input(
-    blocked: Place, main_here: Main, call: Call, tmp_path: Path
+    blocked: UserRepository, main_here: Main, call: Call, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="the text is longer than"):
         main_here("resolve", "left", "x" * 70_000, "--repo", str(blocked.top))
@@ -97,7 +97,9 @@ class _Recorder(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-def test_server_that_is_known_is_told_of_it_and_one_that_is_gone_changes_nothing(blocked: Place, call: Call) -> None:
+def test_server_that_is_known_is_told_of_it_and_one_that_is_gone_changes_nothing(
+    blocked: UserRepository, call: Call
+) -> None:
     with HTTPServer(("127.0.0.1", 0), _Recorder) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cli_fixtures import SETTINGS, Place
+from cli_fixtures import SETTINGS, UserRepository
 
 from flows.termination_signals import ENDING
 from tasks_lib.git.repository_lock import RunLock
@@ -28,40 +28,40 @@ READING = ("plan", "status --json", "run --dry-run", "logs left")
 CLOSED = {"standard output": "1>&-", "standard error": "2>&-", "standard input": "0<&-", "all": "0<&- 1>&- 2>&-"}
 
 
-def write_log(place: Place, node: str, text: str) -> Path:
-    folder = place.repository.state_dir / "logs" / flatten(node)
+def write_log(repo: UserRepository, node: str, text: str) -> Path:
+    folder = repo.repository.state_dir / "logs" / flatten(node)
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "session-1.log"
     log.write_text(text, encoding="utf-8")
     return log
 
 
-def shell(line: str, place: Place) -> "subprocess.CompletedProcess[bytes]":
+def shell(line: str, repo: UserRepository) -> "subprocess.CompletedProcess[bytes]":
     """Run `line` in a shell that defines `coordinator`; return the completed process."""
     script = f'coordinator() {{ "{sys.executable}" -m flows.cli "$@"; }}\n{line}'
     return subprocess.run(
-        ["bash", "-o", "pipefail", "-c", script], cwd=place.top, capture_output=True, check=False, timeout=END_SECONDS
+        ["bash", "-o", "pipefail", "-c", script], cwd=repo.top, capture_output=True, check=False, timeout=END_SECONDS
     )
 
 
 @pytest.fixture
-def logged(place: Place) -> Place:
+def logged(repo: UserRepository) -> UserRepository:
     """A repository whose node `left` has a long log."""
-    write_log(place, "left", "a line\n" * 40_000)
-    return place
+    write_log(repo, "left", "a line\n" * 40_000)
+    return repo
 
 
 @pytest.mark.parametrize("command", READING)
-def test_reader_that_leaves_ends_a_command_without_a_word(command: str, logged: Place) -> None:
+def test_reader_that_leaves_ends_a_command_without_a_word(command: str, logged: UserRepository) -> None:
     whole = shell(f"coordinator {command} > /dev/null", logged)
     done = shell(f"coordinator {command} | true", logged)
     assert (done.returncode, done.stderr) == (whole.returncode, b"")
 
 
 @pytest.mark.parametrize("closed", CLOSED.values(), ids=list(CLOSED))
-def test_stream_that_was_closed_at_the_start_changes_nothing_else(closed: str, place: Place) -> None:
-    whole = shell("coordinator status", place)
-    done = shell(f"coordinator status {closed}", place)
+def test_stream_that_was_closed_at_the_start_changes_nothing_else(closed: str, repo: UserRepository) -> None:
+    whole = shell("coordinator status", repo)
+    done = shell(f"coordinator status {closed}", repo)
     assert done.returncode == whole.returncode
     assert done.stdout == (b"" if "1>" in closed else whole.stdout)
     assert b"Traceback" not in done.stderr
@@ -69,32 +69,34 @@ def test_stream_that_was_closed_at_the_start_changes_nothing_else(closed: str, p
 
 @pytest.mark.parametrize("closed", CLOSED.values(), ids=list(CLOSED))
 def test_stream_that_was_closed_is_none_for_the_python_that_starts_itself_again_either(
-    closed: str, place: Place
+    closed: str, repo: UserRepository
 ) -> None:
-    done = shell(f"PYTHONPATH=/elsewhere coordinator status {closed}", place)
-    assert (done.returncode, b"Traceback" in done.stderr) == (shell("coordinator status", place).returncode, False)
+    done = shell(f"PYTHONPATH=/elsewhere coordinator status {closed}", repo)
+    assert (done.returncode, b"Traceback" in done.stderr) == (shell("coordinator status", repo).returncode, False)
 
 
 @pytest.mark.parametrize("command", ["plan --json", "logs left"])
-def test_full_disk_under_the_output_of_a_reading_command_is_said_and_fails_it(command: str, logged: Place) -> None:
+def test_full_disk_under_the_output_of_a_reading_command_is_said_and_fails_it(
+    command: str, logged: UserRepository
+) -> None:
     done = shell(f"coordinator {command} > /dev/full", logged)
     assert (done.returncode, done.stderr) == (1, b"standard output: No space left on device\n")
 
 
-def test_full_disk_under_the_output_of_an_acting_command_does_not_change_what_it_did(place: Place) -> None:
-    done = shell("coordinator cleanup > /dev/full", place)
+def test_full_disk_under_the_output_of_an_acting_command_does_not_change_what_it_did(repo: UserRepository) -> None:
+    done = shell("coordinator cleanup > /dev/full", repo)
     assert (done.returncode, done.stderr) == (0, b"standard output: No space left on device\n")
 
 
-def test_file_that_a_command_opens_never_takes_the_place_of_a_closed_stream(bare_place: Place) -> None:
-    done = shell("coordinator init >&-", bare_place)
+def test_file_that_a_command_opens_never_takes_the_place_of_a_closed_stream(bare_repo: UserRepository) -> None:
+    done = shell("coordinator init >&-", bare_repo)
     assert done.returncode == 0, done.stderr
-    assert (bare_place.top / "coordinator.yaml").read_text(encoding="utf-8").startswith("#")
+    assert (bare_repo.top / "coordinator.yaml").read_text(encoding="utf-8").startswith("#")
 
 
-def test_encoding_that_lacks_a_sign_ends_nothing(place: Place) -> None:
-    place.commit({"tasks/left.md": "---\nid: left\nname: Gräßlich … ✓\nstatus: pending\ndepends_on: []\n---\n"})
-    done = shell("PYTHONIOENCODING=ascii coordinator plan", place)
+def test_encoding_that_lacks_a_sign_ends_nothing(repo: UserRepository) -> None:
+    repo.commit({"tasks/left.md": "---\nid: left\nname: Gräßlich … ✓\nstatus: pending\ndepends_on: []\n---\n"})
+    done = shell("PYTHONIOENCODING=ascii coordinator plan", repo)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
@@ -102,15 +104,15 @@ def test_encoding_that_lacks_a_sign_ends_nothing(place: Place) -> None:
 
 
 @contextmanager
-def working(place: Place) -> Generator[Board]:
+def working(repo: UserRepository) -> Generator[Board]:
     """A run in progress, as other terminals see it."""
-    repository = place.repository
+    repository = repo.repository
     repository.prepare()
     view = RunView("r1", "main", now_text(), os.getpid(), "here", nodes={"left": NodeView("left", "Do left")})
     board = Board(view, repository.state_dir / "run.json")
     with RunLock(repository.state_dir, "r1"):
         board.write()
-        write_log(place, "left", "begun\n")
+        write_log(repo, "left", "begun\n")
         yield board
 
 
@@ -148,9 +150,9 @@ def deaf_server(status: int = 201) -> Generator[str]:
         thread.join()
 
 
-def start(place: Place, *arguments: str, **options: object) -> "subprocess.Popen[bytes]":
+def start(repo: UserRepository, *arguments: str, **options: object) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [*PROGRAM, *arguments], cwd=place.top, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options  # pyright: ignore
+        [*PROGRAM, *arguments], cwd=repo.top, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options  # pyright: ignore
     )  # fmt: skip
 
 
@@ -162,12 +164,12 @@ WAITING = {
 
 @pytest.mark.parametrize("number", ENDING, ids=lambda one: one.name)
 @pytest.mark.parametrize("name", WAITING)
-def test_signal_ends_what_only_looks_on(name: str, number: signal.Signals, place: Place) -> None:
+def test_signal_ends_what_only_looks_on(name: str, number: signal.Signals, repo: UserRepository) -> None:
     arguments, first, code = WAITING[name]
-    with working(place) as board:
+    with working(repo) as board:
         board.enter("left", "session", "turn 1")  # pyright: ignore[reportArgumentType]
         board.write()
-        process = start(place, *arguments)
+        process = start(repo, *arguments)
         read_until(process, first, of_errors=name == "logs")
         process.send_signal(number)
         _, errors = process.communicate(timeout=END_SECONDS)
@@ -185,22 +187,22 @@ def read_until(process: "subprocess.Popen[bytes]", words: bytes, *, of_errors: b
 
 
 @pytest.mark.parametrize("number", ENDING, ids=lambda one: one.name)
-def test_signal_ends_a_message_that_waits_for_its_answer(number: signal.Signals, place: Place) -> None:
-    with deaf_server() as api, working(place) as board:
+def test_signal_ends_a_message_that_waits_for_its_answer(number: signal.Signals, repo: UserRepository) -> None:
+    with deaf_server() as api, working(repo) as board:
         board.set_link("", api)
         board.write()
-        process = start(place, "message", "left", "hello")
+        process = start(repo, "message", "left", "hello")
         end_when_it_waits(process, number)
         _, errors = process.communicate(timeout=END_SECONDS)
     assert process.returncode == 130, errors
     assert b"Traceback" not in errors
 
 
-def test_message_to_a_run_that_prefect_has_lost_says_how_to_end_it(place: Place) -> None:
-    with deaf_server(404) as api, working(place) as board:
+def test_message_to_a_run_that_prefect_has_lost_says_how_to_end_it(repo: UserRepository) -> None:
+    with deaf_server(404) as api, working(repo) as board:
         board.set_link("", api)
         board.write()
-        _, errors = start(place, "message", "left", "hello").communicate(timeout=END_SECONDS)
+        _, errors = start(repo, "message", "left", "hello").communicate(timeout=END_SECONDS)
     assert f"kill -TERM {os.getpid()}".encode() in errors
 
 
@@ -215,13 +217,13 @@ def end_when_it_waits(process: "subprocess.Popen[bytes]", number: signal.Signals
             return
 
 
-def test_hangup_that_nohup_has_ignored_stays_ignored(place: Place) -> None:
-    with working(place):
+def test_hangup_that_nohup_has_ignored_stays_ignored(repo: UserRepository) -> None:
+    with working(repo):
         ignoring: Callable[[], object] = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
-        process = start(place, "logs", "left", "--follow", preexec_fn=ignoring)
+        process = start(repo, "logs", "left", "--follow", preexec_fn=ignoring)
         read_until(process, b"==>", of_errors=True)
         process.send_signal(signal.SIGHUP)
-        write_log(place, "left", "begun\nmore\n")
+        write_log(repo, "left", "begun\nmore\n")
         read_until(process, b"more")
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=END_SECONDS)
@@ -229,28 +231,28 @@ def test_hangup_that_nohup_has_ignored_stays_ignored(place: Place) -> None:
 
 
 @pytest.mark.parametrize("name", WAITING)
-def test_looking_on_ends_when_nobody_reads_any_more_though_nothing_is_written(name: str, place: Place) -> None:
-    with working(place) as board:
+def test_looking_on_ends_when_nobody_reads_any_more_though_nothing_is_written(name: str, repo: UserRepository) -> None:
+    with working(repo) as board:
         board.enter("left", "session", "turn 1")  # pyright: ignore[reportArgumentType]
         board.write()
-        process = start(place, *WAITING[name][0])
+        process = start(repo, *WAITING[name][0])
         read_until(process, WAITING[name][1], of_errors=name == "logs")
         assert process.stdout
         process.stdout.close()
         assert process.wait(END_SECONDS) == 0
 
 
-def test_signal_during_a_fetch_leaves_no_git_behind(place: Place, tmp_path: Path) -> None:
+def test_signal_during_a_fetch_leaves_no_git_behind(repo: UserRepository, tmp_path: Path) -> None:
     hub, hang, begun = tmp_path / "hub.git", tmp_path / "hang", tmp_path / "begun"
-    place.git.run("clone", "--quiet", "--bare", str(place.top), str(hub))
-    place.git.run("remote", "add", "origin", str(hub))
-    place.git.run("fetch", "--quiet", "origin")
-    place.commit({"coordinator.yaml": f"{SETTINGS}land: {{mode: push}}\n"}, "Push")
+    repo.git.run("clone", "--quiet", "--bare", str(repo.top), str(hub))
+    repo.git.run("remote", "add", "origin", str(hub))
+    repo.git.run("fetch", "--quiet", "origin")
+    repo.commit({"coordinator.yaml": f"{SETTINGS}land: {{mode: push}}\n"}, "Push")
     hang.write_text(f"#!/bin/sh\necho > {begun}\nexec sleep 300\n", encoding="utf-8")
     hang.chmod(0o755)
     os.mkfifo(begun)
-    place.git.run("config", "remote.origin.uploadpack", str(hang))
-    process = start(place, "run")
+    repo.git.run("config", "remote.origin.uploadpack", str(hang))
+    process = start(repo, "run")
     begun.read_text(encoding="utf-8")
     children = psutil.Process(process.pid).children(recursive=True)
     try:
@@ -270,13 +272,13 @@ def test_signal_during_a_fetch_leaves_no_git_behind(place: Place, tmp_path: Path
 
 @contextmanager
 def on_terminal(
-    place: Place, arguments: Sequence[str], **variables: str
+    repo: UserRepository, arguments: Sequence[str], **variables: str
 ) -> "Generator[tuple[subprocess.Popen[bytes], int]]":
     """Start `coordinator *arguments` as a session leader; yield it and the master end of its terminal."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", TAKE_TERMINAL, *PROGRAM, *arguments],
-        cwd=place.top, stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm", **variables},
+        cwd=repo.top, stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm", **variables},
         start_new_session=True,
     )  # fmt: skip
     os.close(slave)
@@ -306,19 +308,19 @@ def read_terminal_until(master: int, words: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", WAITING)
-def test_terminal_that_is_closed_ends_what_only_looks_on(name: str, place: Place) -> None:
-    with working(place) as board:
+def test_terminal_that_is_closed_ends_what_only_looks_on(name: str, repo: UserRepository) -> None:
+    with working(repo) as board:
         board.enter("left", "session", "turn 1")  # pyright: ignore[reportArgumentType]
         board.write()
-        with on_terminal(place, WAITING[name][0]) as (process, master):
+        with on_terminal(repo, WAITING[name][0]) as (process, master):
             read_terminal_until(master, WAITING[name][1])
             os.close(master)
             assert process.wait(END_SECONDS) in (0, 130)
 
 
 @pytest.mark.parametrize(("width", "terminal"), [("0", "xterm"), ("1", "xterm"), ("7", "dumb"), ("80", "")])
-def test_narrow_and_dumb_terminals_show_something(width: str, terminal: str, place: Place) -> None:
-    with on_terminal(place, ["status"], WIDTH=width, TERM=terminal, COLUMNS="") as (process, master):
+def test_narrow_and_dumb_terminals_show_something(width: str, terminal: str, repo: UserRepository) -> None:
+    with on_terminal(repo, ["status"], WIDTH=width, TERM=terminal, COLUMNS="") as (process, master):
         seen = b""
         with suppress(OSError):
             while block := os.read(master, 1 << 16):
@@ -328,11 +330,11 @@ def test_narrow_and_dumb_terminals_show_something(width: str, terminal: str, pla
     assert b"has been run here yet" in seen
 
 
-def test_dumb_terminal_is_told_in_lines_what_changes(place: Place) -> None:
-    with working(place) as board:
+def test_dumb_terminal_is_told_in_lines_what_changes(repo: UserRepository) -> None:
+    with working(repo) as board:
         board.enter("left", "session", "turn 1")  # pyright: ignore[reportArgumentType]
         board.write()
-        with on_terminal(place, ["status", "--watch"], TERM="dumb") as (process, master):
+        with on_terminal(repo, ["status", "--watch"], TERM="dumb") as (process, master):
             assert b"left: session" in read_terminal_until(master, b"left: session")
             process.send_signal(signal.SIGINT)
             assert b"the run continues" in read_terminal_until(master, b"the run continues")

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from cli_fixtures import Call, Place, task_text
+from cli_fixtures import Call, UserRepository, task_text
 
 from flows.prefect_cleanup import SERVER_ENDED
 
@@ -65,9 +65,11 @@ def test_up_serves_the_ui_until_it_is_ended_and_leaves_nothing(shared_data: Path
     assert not (shared_data / "prefect" / "server.json").exists()
 
 
-def test_run_with_nothing_to_do_ends_the_server_that_a_killed_coordinator_left(place: Place, call: Call) -> None:
-    place.git.run("rm", "--quiet", "-r", "tasks")
-    place.commit(place.tasks(task_text("base", status="completed")), "Have it all")
+def test_run_with_nothing_to_do_ends_the_server_that_a_killed_coordinator_left(
+    repo: UserRepository, call: Call
+) -> None:
+    repo.git.run("rm", "--quiet", "-r", "tasks")
+    repo.commit(repo.tasks(task_text("base", status="completed")), "Have it all")
     with up() as (process, link):
         workers = [
             one for one in psutil.Process(process.pid).children() if "flows.local_stack.graph_worker" in one.cmdline()
@@ -77,7 +79,7 @@ def test_run_with_nothing_to_do_ends_the_server_that_a_killed_coordinator_left(p
         assert workers
         assert psutil.wait_procs(workers, 60)[1] == []
         assert httpx.get(f"{link}/api/health", timeout=30).is_success
-        done = call("run", cwd=place.top)
+        done = call("run", cwd=repo.top)
     assert (done.returncode, SERVER_ENDED in done.stdout) == (0, True), done.stdout + done.stderr
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{link}/api/health", timeout=30)

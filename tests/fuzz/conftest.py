@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hostile_repository import Ground
+from hostile_repository import HostileRepository
 from user_isolation import isolate_user_settings
 
 
@@ -15,6 +15,6 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Ground:
+def hostile(tmp_path: Path) -> HostileRepository:
     """A repository with one valid task file, next to another directory."""
-    return Ground(tmp_path / "repository")
+    return HostileRepository(tmp_path / "repository")

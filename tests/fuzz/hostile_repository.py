@@ -38,7 +38,7 @@ class Said:
         return tuple(line for line in self.lines if line.startswith((f"{path}:", f"{path} ")))
 
 
-class Ground:
+class HostileRepository:
     """A repository at `top`; `secret` is a directory outside of it, with a task file that must never be read."""
 
     def __init__(self, top: Path) -> None:
@@ -81,7 +81,7 @@ class Ground:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
 
-    def look(self) -> dict[str, str]:
+    def digest_files(self) -> dict[str, str]:
         """Map every path in the checkout, in the git directory and next to the repository to a digest of its content."""
         found: dict[str, str] = {}
         for place, folders, files in os.walk(self.top.parent):
@@ -112,11 +112,11 @@ class Ground:
 
     def refuse(self) -> Said:
         """Assert that every reader refuses the repository and changes nothing; return the output of `validate`."""
-        before = self.look()
+        before = self.digest_files()
         checked, tried, faults = self.call("validate"), self.call("run", "--dry-run"), self.load()
         assert (checked.code, tried.code) == (2, 2), (checked, tried)
         assert faults
-        assert self.look() == before
+        assert self.digest_files() == before
         for line in (*checked.lines[:-1], *tried.lines, *map(str, faults)):
             assert is_clear(line), line
         return checked
@@ -124,10 +124,10 @@ class Ground:
     def accept(self) -> Said:
         """Assert that every reader accepts the repository, perhaps with warnings, and changes nothing; return `validate`'s
         output."""
-        before = self.look()
+        before = self.digest_files()
         checked, tried = self.call("validate"), self.call("run", "--dry-run")
         assert (checked.code, tried.code, self.load()) == (0, 0, ()), (checked, tried)
-        assert self.look() == before
+        assert self.digest_files() == before
         assert all(is_clear(line) for line in checked.lines), checked
         return checked
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 from hostile_input import encode, list_keys, quote_yaml, write_key
-from hostile_repository import LINK, SUBMODULE, Ground, is_clear
+from hostile_repository import LINK, SUBMODULE, HostileRepository, is_clear
 from hostile_values import BOMB, MERGES, SNIPPETS, TEXTS
 
 KEYS = list_keys()
@@ -15,14 +15,14 @@ VARIABLES = (
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Ground:
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> HostileRepository:
     """A repository for tests that only write its configuration, without committing it."""
-    return Ground(tmp_path_factory.mktemp("hostile") / "repository")
+    return HostileRepository(tmp_path_factory.mktemp("hostile") / "repository")
 
 
 @pytest.mark.parametrize("key", KEYS, ids=".".join)
 def test_a_hostile_value_of_a_key_is_refused_in_clear_lines_or_is_harmless(
-    checkout: Ground, key: tuple[str, ...]
+    checkout: HostileRepository, key: tuple[str, ...]
 ) -> None:
     number = KEYS.index(key)
     # One of them per key; a test that needs no repository tries all of them on every key.
@@ -31,12 +31,12 @@ def test_a_hostile_value_of_a_key_is_refused_in_clear_lines_or_is_harmless(
     refused = 0
     for value in values:
         checkout.write("coordinator.yaml", encode(write_key(key, value)))
-        before = checkout.look()
+        before = checkout.digest_files()
         checked, tried = checkout.call("validate"), checkout.call("run", "--dry-run")
         assert checked.code == tried.code, (value, checked, tried)
         assert checked.code in (0, 2)
         assert all(is_clear(line) for line in (*checked.lines, *tried.lines)), (value, checked, tried)
-        assert checkout.look() == before
+        assert checkout.digest_files() == before
         refused += checked.code == 2
     assert refused
 
@@ -44,7 +44,7 @@ def test_a_hostile_value_of_a_key_is_refused_in_clear_lines_or_is_harmless(
 @pytest.mark.parametrize(
     "path", ["..", "../outside", "/etc", "tasks/../..", ".git", ".GIT/x", "-x", "a\0b", *LONG], ids=ascii
 )
-def test_a_task_folder_is_never_looked_for_where_it_cannot_be(checkout: Ground, path: str) -> None:
+def test_a_task_folder_is_never_looked_for_where_it_cannot_be(checkout: HostileRepository, path: str) -> None:
     checkout.write("coordinator.yaml", encode(f"tasks_dir: {quote_yaml(path)}\n"))
     said = checkout.refuse()
     assert len(said.lines) == 2
@@ -76,46 +76,50 @@ def test_a_task_folder_is_never_looked_for_where_it_cannot_be(checkout: Ground, 
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
-def test_a_hostile_configuration_is_refused_with_its_line(checkout: Ground, data: bytes, words: str) -> None:
+def test_a_hostile_configuration_is_refused_with_its_line(checkout: HostileRepository, data: bytes, words: str) -> None:
     checkout.write("coordinator.yaml", data)
     said = checkout.refuse()
     assert any(line.startswith(words) for line in said.lines), said
     assert len(said.lines) < 105
 
 
-def test_a_mark_and_other_line_endings_are_taken(checkout: Ground) -> None:
+def test_a_mark_and_other_line_endings_are_taken(checkout: HostileRepository) -> None:
     checkout.write("coordinator.yaml", b"\xef\xbb\xbfmax_sessions: 2\r\nverify: ['true']\r\n")
     checkout.accept()
 
 
 @pytest.mark.parametrize("where", ["/etc/passwd", "../outside/secret.md", "itself", "nowhere", "tasks", "/dev/zero"])
 @pytest.mark.parametrize("name", ["coordinator.yaml", ".taskgraph.toml"])
-def test_a_configuration_that_is_a_link_to_elsewhere_is_refused(ground: Ground, name: str, where: str) -> None:
-    ground.commit({name: name if where == "itself" else where}, {name: LINK})
-    said = ground.refuse()
+def test_a_configuration_that_is_a_link_to_elsewhere_is_refused(
+    hostile: HostileRepository, name: str, where: str
+) -> None:
+    hostile.commit({name: name if where == "itself" else where}, {name: LINK})
+    said = hostile.refuse()
     assert said.lines[0].startswith(f"{name}: ")
     assert "secret" not in "".join(said.lines)
     # A bare clone has no checkout, so the commit is read.
-    ground.git.run("config", "core.bare", "true")
-    assert f"{name}: is a link, a folder or a submodule on main" in str(ground.load()[0])
+    hostile.git.run("config", "core.bare", "true")
+    assert f"{name}: is a link, a folder or a submodule on main" in str(hostile.load()[0])
 
 
-def test_a_link_inside_the_repository_is_followed(ground: Ground) -> None:
-    ground.commit(
+def test_a_link_inside_the_repository_is_followed(hostile: HostileRepository) -> None:
+    hostile.commit(
         {"etc/settings.yaml": "max_sessions: 0\n", "coordinator.yaml": "etc/settings.yaml"}, {"coordinator.yaml": LINK}
     )
-    assert ground.refuse().lines[0].startswith("coordinator.yaml:1: max_sessions is 0")
+    assert hostile.refuse().lines[0].startswith("coordinator.yaml:1: max_sessions is 0")
 
 
 @pytest.mark.parametrize("name", ["coordinator.yaml", ".taskgraph.toml"])
-def test_a_configuration_that_is_a_folder_a_pipe_or_a_submodule_is_refused(ground: Ground, name: str) -> None:
-    ground.commit({name: None, f"{name}/x": b"x"})
-    assert ground.refuse().lines[0].startswith(f"{name}: is not a regular file")
-    ground.commit({f"{name}/x": None, name: b"1" * 40}, {name: SUBMODULE})
-    assert ground.refuse().lines[0].startswith(f"{name}: is not a regular file")
-    (ground.top / name).rmdir()
-    os.mkfifo(ground.top / name)
-    assert ground.refuse().lines[0].startswith(f"{name}: is not a regular file")
+def test_a_configuration_that_is_a_folder_a_pipe_or_a_submodule_is_refused(
+    hostile: HostileRepository, name: str
+) -> None:
+    hostile.commit({name: None, f"{name}/x": b"x"})
+    assert hostile.refuse().lines[0].startswith(f"{name}: is not a regular file")
+    hostile.commit({f"{name}/x": None, name: b"1" * 40}, {name: SUBMODULE})
+    assert hostile.refuse().lines[0].startswith(f"{name}: is not a regular file")
+    (hostile.top / name).rmdir()
+    os.mkfifo(hostile.top / name)
+    assert hostile.refuse().lines[0].startswith(f"{name}: is not a regular file")
 
 
 @pytest.mark.parametrize(
@@ -132,17 +136,17 @@ def test_a_configuration_that_is_a_folder_a_pipe_or_a_submodule_is_refused(groun
     ],
     ids=lambda value: value[:20],
 )
-def test_a_hostile_taskgraph_configuration_is_refused(ground: Ground, text: str, words: str) -> None:
-    ground.commit({"coordinator.yaml": None})
-    ground.write(".taskgraph.toml", text.encode())
-    said = ground.refuse()
+def test_a_hostile_taskgraph_configuration_is_refused(hostile: HostileRepository, text: str, words: str) -> None:
+    hostile.commit({"coordinator.yaml": None})
+    hostile.write(".taskgraph.toml", text.encode())
+    said = hostile.refuse()
     assert said.lines[0].startswith(".taskgraph.toml:")
     assert words in said.lines[0]
 
 
 @pytest.mark.parametrize(("number", "name"), enumerate(["BRANCH_PREFIX", "MAX_SESSIONS", "ROLES", "WATCH__NUDGES"]))
 def test_a_hostile_variable_is_refused_in_clear_lines(
-    checkout: Ground, monkeypatch: pytest.MonkeyPatch, number: int, name: str
+    checkout: HostileRepository, monkeypatch: pytest.MonkeyPatch, number: int, name: str
 ) -> None:
     checkout.write("coordinator.yaml", b"")  # A configuration left by an earlier test would be refused too.
     for text in VARIABLES[number % 3 :: 3]:
@@ -151,6 +155,8 @@ def test_a_hostile_variable_is_refused_in_clear_lines(
         assert len(said.lines) <= 4
 
 
-def test_faults_of_configuration_and_task_files_are_said_together(ground: Ground) -> None:
-    ground.commit({"coordinator.yaml": "tasks_dir: work\nx: &a [*a]\n", "work/a.md": "---\nid: -x\nname: n\n---\n"})
-    assert [line.split(" ")[0] for line in ground.refuse().lines[:-1]] == ["coordinator.yaml:2:"] * 2 + ["work/a.md:2:"]
+def test_faults_of_configuration_and_task_files_are_said_together(hostile: HostileRepository) -> None:
+    hostile.commit({"coordinator.yaml": "tasks_dir: work\nx: &a [*a]\n", "work/a.md": "---\nid: -x\nname: n\n---\n"})
+    assert [line.split(" ")[0] for line in hostile.refuse().lines[:-1]] == ["coordinator.yaml:2:"] * 2 + [
+        "work/a.md:2:"
+    ]

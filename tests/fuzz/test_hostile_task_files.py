@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 from hostile_input import encode, quote_yaml
-from hostile_repository import GOOD, Ground, Said
+from hostile_repository import GOOD, HostileRepository, Said
 from hostile_values import BOMB, MERGES
 
 from tasks_lib.project.loading import load_project
@@ -67,7 +67,7 @@ CONTENTS: dict[str, tuple[bytes, int, str]] = {
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> Said:
     """The output for all of them in one repository, where every file has its own path."""
-    ground = Ground(tmp_path_factory.mktemp("hostile") / "repository")
+    hostile = HostileRepository(tmp_path_factory.mktemp("hostile") / "repository")
     files = {
         f"tasks/id-{name}.md": encode(f"---\nid: {quote_yaml(text)}\nname: n\n---\n") for name, text in IDS.items()
     }
@@ -75,13 +75,13 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Said:
         content = f"---\nid: needs{number}\nname: n\ndepends_on: [good, {quote_yaml(text)}]\n---\n"
         files[f"tasks/needs-{name}.md"] = encode(content)
     files |= {f"tasks/file-{name}.md": data for name, (data, _, _) in CONTENTS.items()}
-    ground.commit(files)
-    before = ground.look()
-    checked, faults = ground.call("validate", "--json"), ground.load()
-    found = ground.refuse()
+    hostile.commit(files)
+    before = hostile.digest_files()
+    checked, faults = hostile.call("validate", "--json"), hostile.load()
+    found = hostile.refuse()
     assert checked.code == 2
     assert len(faults) == 101
-    assert ground.look() == before
+    assert hostile.digest_files() == before
     # All faults, as the bounded output has only the first hundred.
     every = json.loads("\n".join(checked.lines))["faults"]
     lines = [f"{one['path']}:{one['line']}: {one['message']}" for one in every]
@@ -119,33 +119,35 @@ def test_a_hostile_file_is_refused_with_its_line(said: Said, name: str) -> None:
     [b"", b"# Notes\n", b"\0\1\2", b"\xff\xfe", b"----\n", b"x" * 10_000_000, b"\x89PNG\r\n\x1a\n---\nid: x\n---\n"],
     ids=["empty", "markdown", "binary", "a mark alone", "four dashes", "ten megabytes", "a picture"],
 )
-def test_what_has_no_front_matter_is_passed_over(ground: Ground, data: bytes) -> None:
-    ground.commit({"tasks/x.md": data})
-    assert ground.accept().lines == ("1 task file, 0 edges, no errors",)
+def test_what_has_no_front_matter_is_passed_over(hostile: HostileRepository, data: bytes) -> None:
+    hostile.commit({"tasks/x.md": data})
+    assert hostile.accept().lines == ("1 task file, 0 edges, no errors",)
 
 
 @pytest.mark.parametrize("data", [b"\xef\xbb\xbf" + GOOD, GOOD.replace(b"\n", b"\r\n"), GOOD.rstrip(b"\n")])
-def test_a_mark_and_other_line_endings_are_taken(ground: Ground, data: bytes) -> None:
-    ground.commit({"tasks/x.md": data.replace(b"good", b"other"), "tasks/good.md": None})
-    assert ground.accept().lines == ("1 task file, 0 edges, no errors",)
+def test_a_mark_and_other_line_endings_are_taken(hostile: HostileRepository, data: bytes) -> None:
+    hostile.commit({"tasks/x.md": data.replace(b"good", b"other"), "tasks/good.md": None})
+    assert hostile.accept().lines == ("1 task file, 0 edges, no errors",)
 
 
-def test_ids_that_disks_confuse_get_branches_that_they_do_not(ground: Ground) -> None:
+def test_ids_that_disks_confuse_get_branches_that_they_do_not(hostile: HostileRepository) -> None:
     ids = ["a", "a/b", "A", "a-b", "caf\xe9", "CAF\xc9", "\ufb01x", "fix", "\u0430", "HEAD", "refs/heads/x", "good/x"]
-    ground.commit({f"tasks/{n}.md": encode(f"---\nid: {quote_yaml(one)}\nname: n\n---\n") for n, one in enumerate(ids)})
-    assert all("warning: " in line for line in ground.accept().lines[:-1])
-    names = load_project(ground.top).name_branches()
+    hostile.commit(
+        {f"tasks/{n}.md": encode(f"---\nid: {quote_yaml(one)}\nname: n\n---\n") for n, one in enumerate(ids)}
+    )
+    assert all("warning: " in line for line in hostile.accept().lines[:-1])
+    names = load_project(hostile.top).name_branches()
     folded = [unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold()) for name in names.values()]
     assert len(set(folded)) == len(ids) + 1
     assert not [(one, other) for one in folded for other in folded if one.startswith(f"{other}/")]
     for name in names.values():
-        ground.git.run("update-ref", f"refs/heads/{name}", "HEAD")
+        hostile.git.run("update-ref", f"refs/heads/{name}", "HEAD")
 
 
-def test_the_same_id_twice_and_composed_otherwise_is_refused(ground: Ground) -> None:
+def test_the_same_id_twice_and_composed_otherwise_is_refused(hostile: HostileRepository) -> None:
     ids = {"one": "caf\xe9", "two": "cafe\u0301", "three": "x", "four": "x"}
-    ground.commit({f"tasks/{name}.md": f"---\nid: {one}\nname: n\n---\n" for name, one in ids.items()})
-    said = ground.refuse()
+    hostile.commit({f"tasks/{name}.md": f"---\nid: {one}\nname: n\n---\n" for name, one in ids.items()})
+    said = hostile.refuse()
     assert [line.partition(" ")[0] for line in said.lines[:-1]] == [
         "tasks/four.md:2:",
         "tasks/three.md:2:",
@@ -153,11 +155,11 @@ def test_the_same_id_twice_and_composed_otherwise_is_refused(ground: Ground) -> 
     ]
 
 
-def test_a_circle_is_named_and_a_long_one_is_cut_short(ground: Ground) -> None:
+def test_a_circle_is_named_and_a_long_one_is_cut_short(hostile: HostileRepository) -> None:
     ring = {f"tasks/r{n}.md": f"---\nid: r{n}\nname: n\ndepends_on: [r{(n + 1) % 3000}]\n---\n" for n in range(3000)}
     pair = {f"tasks/p{n}.md": f"---\nid: p{n}\nname: n\ndepends_on: [p{1 - n}]\n---\n" for n in (0, 1)}
-    ground.commit({**ring, **pair})
-    short, long, _ = ground.refuse().lines
+    hostile.commit({**ring, **pair})
+    short, long, _ = hostile.refuse().lines
     assert short == (
         "tasks/p0.md:4: depends_on closes the cycle p0 -> p1 -> p0, so none of these can ever start. "
         "Remove one dependency."
@@ -167,14 +169,14 @@ def test_a_circle_is_named_and_a_long_one_is_cut_short(ground: Ground) -> None:
     assert "…" in long
 
 
-def test_a_knot_of_a_hundred_thousand_dependencies_is_named_and_not_untied(ground: Ground) -> None:
+def test_a_knot_of_a_hundred_thousand_dependencies_is_named_and_not_untied(hostile: HostileRepository) -> None:
     ids = [f"k{n}" for n in range(320)]
     files = {
         f"tasks/{one}.md": f"---\nid: {one}\nname: n\ndepends_on: [{', '.join(x for x in ids if x != one)}]\n---\n"
         for one in ids
     }
-    ground.commit(files)
-    said = ground.refuse()
+    hostile.commit(files)
+    said = hostile.refuse()
     assert len(said.lines) <= 12
     assert "320 task files depend on each other" in "".join(said.lines)
 
@@ -184,28 +186,28 @@ def test_a_knot_of_a_hundred_thousand_dependencies_is_named_and_not_untied(groun
     [("main", "ma", "in"), ("feat/a", "", "a/b"), ("feat/a/b", "", "a"), ("feat/A", "", "a")],
 )
 def test_an_id_that_asks_for_the_branch_of_the_target_gets_another(
-    ground: Ground, branch: str, prefix: str, task_id: str
+    hostile: HostileRepository, branch: str, prefix: str, task_id: str
 ) -> None:
     settings = f"branch_prefix: {prefix}\n" if prefix else ""
     file = f"---\nid: {task_id}\nname: n\n---\n"
-    ground.commit({"tasks/x.md": file, "tasks/good.md": None, "coordinator.yaml": settings})
-    ground.git.run("branch", "-m", branch)
-    ground.accept()
-    name = load_project(ground.top).name_branches()[task_id]
+    hostile.commit({"tasks/x.md": file, "tasks/good.md": None, "coordinator.yaml": settings})
+    hostile.git.run("branch", "-m", branch)
+    hostile.accept()
+    name = load_project(hostile.top).name_branches()[task_id]
     assert name.startswith(f"{prefix or 'feat/'}{task_id.replace('/', '-')}.")
-    ground.git.run("update-ref", f"refs/heads/{name}", "HEAD")
+    hostile.git.run("update-ref", f"refs/heads/{name}", "HEAD")
 
 
-def test_a_prefix_that_could_not_be_beside_the_target_is_refused(ground: Ground) -> None:
-    ground.commit({"tasks/x.md": b"---\nid: x\nname: n\n---\n", "tasks/good.md": None})
-    ground.git.run("branch", "-m", "feat")
-    (line,) = ground.refuse().lines[:-1]
+def test_a_prefix_that_could_not_be_beside_the_target_is_refused(hostile: HostileRepository) -> None:
+    hostile.commit({"tasks/x.md": b"---\nid: x\nname: n\n---\n", "tasks/good.md": None})
+    hostile.git.run("branch", "-m", "feat")
+    (line,) = hostile.refuse().lines[:-1]
     assert line.startswith('tasks/x.md:2: id "x" needs branch feat/x')
     assert line.endswith(
         "git cannot create next to target feat; set another branch_prefix or target in coordinator.yaml"
     )
 
 
-def test_what_names_show_can_be_printed(ground: Ground) -> None:
-    ground.commit({"tasks/x.md": encode('---\nid: x\nname: "a\\e[31m\\u202e\\u200bb\\nc"\n---\n')})
-    assert load_project(ground.top).graph.tasks["x"].name == "a [31m b c"
+def test_what_names_show_can_be_printed(hostile: HostileRepository) -> None:
+    hostile.commit({"tasks/x.md": encode('---\nid: x\nname: "a\\e[31m\\u202e\\u200bb\\nc"\n---\n')})
+    assert load_project(hostile.top).graph.tasks["x"].name == "a [31m b c"

@@ -40,7 +40,7 @@ MOVES = ("index", "ORIG_HEAD", "logs/HEAD", "refs/heads/main", "logs/refs/heads/
 def make_template(top: Path) -> Path:
     """Make a repository on `main` with one commit, and a branch for each of HEADS."""
     top.mkdir()
-    run = Place(top).run
+    run = UserCheckout(top).run
     run("git init -q -b main; git config user.name Ada; git config user.email ada@example.org; git config gc.auto 0")
     run(f"{BASE} git add -A; git commit -q -m Begin; git tag start")
     for number, script in enumerate(HEADS.values()):
@@ -64,18 +64,18 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class UserCheckout:
     """A repository at `top` in which the user runs shell lines."""
 
     top: Path
 
     @staticmethod
-    def copy(template: Path, top: Path) -> "Place":
+    def copy(template: Path, top: Path) -> "UserCheckout":
         shutil.copytree(template, top, symlinks=True)
-        place = Place(top)
+        repo = UserCheckout(top)
         # The copies' inodes differ from those in the index; without a refresh, reading the state would rewrite the index.
-        place.run("git update-index -q --refresh")
-        return place
+        repo.run("git update-index -q --refresh")
+        return repo
 
     def run(self, script: str, at: Path | None = None, accept: Collection[int] = (0,)) -> str:
         """Run a shell line as the user would; return its output."""
@@ -105,7 +105,7 @@ class Place:
     def publish(self, head: str, target: str = "main") -> Published | Pending | AlreadyThere:
         return publish(Git(self.top), target, head)
 
-    def look(self, checkout: Path | None = None) -> State:
+    def read_state(self, checkout: Path | None = None) -> State:
         """Read the state of this checkout or a linked worktree without changing anything."""
         at = checkout or self.top
         if not (at / ".git").exists():
@@ -138,16 +138,16 @@ def read_entries(top: Path) -> dict[str, str]:
 
 
 def expect_moved(
-    place: Place, before: State, base: str, head: str, *, at: Path | None = None, kept: Collection[str] = ()
+    repo: UserCheckout, before: State, base: str, head: str, *, at: Path | None = None, kept: Collection[str] = ()
 ) -> None:
     """Assert that exactly the changes from `base` to `head` were made, to the byte, and nothing else.
 
     The files in `kept` are still the user's, although the commit changed.
     """
-    after = place.look(at)
+    after = repo.read_state(at)
     files, entries = dict(before.files), dict(before.entries)
-    changes = list_changes(place.top, base, head)
-    blobs = read_blobs(place.top, {blob for _, _, blob in changes if blob})
+    changes = list_changes(repo.top, base, head)
+    blobs = read_blobs(repo.top, {blob for _, _, blob in changes if blob})
     for path, mode, blob in changes:
         if path not in kept:
             files.pop(path, None)
@@ -157,7 +157,7 @@ def expect_moved(
             entries[f"{path}\0000"] = f"H {mode} {blob} 0"
     assert after.files == files
     assert after.entries == entries
-    assert place.tip() == head
+    assert repo.tip() == head
     expect_admin(before, after, MOVES)
 
 
@@ -168,9 +168,9 @@ def list_changes(top: Path, base: str, head: str) -> list[tuple[str, str, str]]:
     return [(path, meta[1], "" if meta[1] == "000000" else meta[3]) for meta, path in pairs]
 
 
-def expect_untouched(place: Place, before: State, at: Path | None = None) -> None:
+def expect_untouched(repo: UserCheckout, before: State, at: Path | None = None) -> None:
     """Assert that not one byte changed: no file, nothing staged, no ref, nothing in the git directory."""
-    after = place.look(at)
+    after = repo.read_state(at)
     assert after.files == before.files
     assert after.entries == before.entries
     expect_admin(before, after, ())

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from matrix.checkout_states import Place, make_template
+from matrix.checkout_states import UserCheckout, make_template
 from run_harness import RunHarness, open_harness
 
 
@@ -27,9 +27,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(template: Path, tmp_path: Path) -> Place:
+def repo(template: Path, tmp_path: Path) -> UserCheckout:
     """A copy of the template that the test may change freely."""
-    return Place.copy(template, tmp_path / "repository")
+    return UserCheckout.copy(template, tmp_path / "repository")
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Publishing into a checkout in every state: it moves exactly to the commit, or not one byte of the user's changes."""
 
 import pytest
-from matrix.checkout_states import HEADS, MOVED, Place, expect_moved, expect_untouched
+from matrix.checkout_states import HEADS, MOVED, UserCheckout, expect_moved, expect_untouched
 
 from tasks_lib.git.publish.local_branch import Pending, Published
 
@@ -30,7 +30,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "dirty and deleted by what lands": ("echo x > gone.txt", "plain", "gone.txt"),
     "deleted": ("rm landed.txt", "plain", "landed.txt"),
     "deleted as by what lands": ("rm gone.txt", "plain", MOVED),
-    "a folder in its place": ("rm landed.txt; mkdir landed.txt; echo x > landed.txt/x", "plain", "landed.txt"),
+    "a folder in its repo": ("rm landed.txt; mkdir landed.txt; echo x > landed.txt/x", "plain", "landed.txt"),
     "staged": ("echo x > landed.txt; git add landed.txt", "plain", "landed.txt"),
     "staged, and put back": ("cp landed.txt k; echo x > landed.txt; git add landed.txt; mv k landed.txt", "plain",
                              "landed.txt"),
@@ -75,15 +75,17 @@ CASES: dict[str, tuple[str, str, str]] = {
 
 
 @pytest.mark.parametrize(("script", "head", "expected"), CASES.values(), ids=CASES.keys())
-def test_checkout_is_moved_exactly_or_not_a_byte_changes(place: Place, script: str, head: str, expected: str) -> None:
-    place.run(script)
-    base, commit, before = place.tip(), place.head_of(head), place.look()
-    found = place.publish(commit)
+def test_checkout_is_moved_exactly_or_not_a_byte_changes(
+    repo: UserCheckout, script: str, head: str, expected: str
+) -> None:
+    repo.run(script)
+    base, commit, before = repo.tip(), repo.head_of(head), repo.read_state()
+    found = repo.publish(commit)
     if expected.startswith(MOVED):
         assert found == Published(commit)
-        expect_moved(place, before, base, commit, kept=expected.removeprefix(MOVED).split())
+        expect_moved(repo, before, base, commit, kept=expected.removeprefix(MOVED).split())
     else:
         assert isinstance(found, Pending)
         assert any(word in found.reason for word in expected.split("|")), found.reason
         assert "\n" not in found.reason
-        expect_untouched(place, before)
+        expect_untouched(repo, before)

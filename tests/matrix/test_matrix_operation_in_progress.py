@@ -1,7 +1,7 @@
 """Publishing while a git operation of the user's is in progress: publishing waits for it, or is independent of it."""
 
 import pytest
-from matrix.checkout_states import Place, expect_moved, expect_untouched
+from matrix.checkout_states import UserCheckout, expect_moved, expect_untouched
 
 from tasks_lib.git.publish.local_branch import Pending, Published
 
@@ -39,37 +39,37 @@ OF_ANOTHER = {
 
 
 @pytest.mark.parametrize(("script", "what"), OF_THE_TARGET.values(), ids=OF_THE_TARGET.keys())
-def test_what_goes_on_with_the_target_is_waited_for(place: Place, script: str, what: str) -> None:
-    place.run(f"({script}) > ../said 2>&1")
-    commit, before = place.run("git commit-tree heads/0^{tree} -p main -m Landed"), place.look()
-    found = place.publish(commit)
+def test_what_goes_on_with_the_target_is_waited_for(repo: UserCheckout, script: str, what: str) -> None:
+    repo.run(f"({script}) > ../said 2>&1")
+    commit, before = repo.run("git commit-tree heads/0^{tree} -p main -m Landed"), repo.read_state()
+    found = repo.publish(commit)
     assert isinstance(found, Pending)
     assert f"in the middle of {what}" in found.reason or "to be moved by a rebase" in found.reason, found.reason
-    expect_untouched(place, before)
+    expect_untouched(repo, before)
 
 
 @pytest.mark.parametrize("name", ["merge not committed", "rebase by merges", "bisect"])
-def test_what_goes_on_in_a_linked_worktree_is_waited_for_as_well(place: Place, name: str) -> None:
+def test_what_goes_on_in_a_linked_worktree_is_waited_for_as_well(repo: UserCheckout, name: str) -> None:
     script, what = OF_THE_TARGET[name]
-    place.run("git checkout -q topic; git worktree add -q ../linked main")
-    linked = place.top.parent / "linked"
-    place.run(f"({script}) > ../said 2>&1", linked)
-    before = place.look(linked)
-    found = place.publish(place.head_of("plain"))
+    repo.run("git checkout -q topic; git worktree add -q ../linked main")
+    linked = repo.top.parent / "linked"
+    repo.run(f"({script}) > ../said 2>&1", linked)
+    before = repo.read_state(linked)
+    found = repo.publish(repo.head_of("plain"))
     assert isinstance(found, Pending)
     assert f"in the middle of {what}" in found.reason
     assert str(linked) in found.reason
-    expect_untouched(place, before, linked)
+    expect_untouched(repo, before, linked)
 
 
 @pytest.mark.parametrize("script", OF_ANOTHER.values(), ids=OF_ANOTHER.keys())
-def test_what_goes_on_with_another_branch_is_not_concerned(place: Place, script: str) -> None:
-    place.run(f"({script}) > ../said 2>&1")
-    commit, before = place.head_of("plain"), place.look()
-    assert place.publish(commit) == Published(commit)
-    after = place.look()
+def test_what_goes_on_with_another_branch_is_not_concerned(repo: UserCheckout, script: str) -> None:
+    repo.run(f"({script}) > ../said 2>&1")
+    commit, before = repo.head_of("plain"), repo.read_state()
+    assert repo.publish(commit) == Published(commit)
+    after = repo.read_state()
     assert (after.files, after.entries) == (before.files, before.entries)
-    assert place.tip() == commit
+    assert repo.tip() == commit
 
 
 LOCKS = {
@@ -81,23 +81,23 @@ LOCKS = {
 
 
 @pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS.keys())
-def test_lock_of_another_command_is_waited_for_and_named(place: Place, lock: str) -> None:
+def test_lock_of_another_command_is_waited_for_and_named(repo: UserCheckout, lock: str) -> None:
     """Git writes index and files first, and only then finds that it may not move the branch."""
-    (place.top / lock).touch()
-    base, commit, before = place.tip(), place.head_of("plain"), place.look()
-    found = place.publish(commit)
+    (repo.top / lock).touch()
+    base, commit, before = repo.tip(), repo.head_of("plain"), repo.read_state()
+    found = repo.publish(commit)
     assert isinstance(found, Pending)
     assert lock in found.reason
-    expect_untouched(place, before)
-    (place.top / lock).unlink()
-    before = place.look()
-    assert place.publish(commit) == Published(commit)
-    expect_moved(place, before, base, commit)
+    expect_untouched(repo, before)
+    (repo.top / lock).unlink()
+    before = repo.read_state()
+    assert repo.publish(commit) == Published(commit)
+    expect_moved(repo, before, base, commit)
 
 
 @pytest.mark.parametrize("lock", [".git/config.lock", ".git/packed-refs.lock", ".git/shallow.lock"])
-def test_lock_that_a_fast_forward_does_not_need_is_no_hindrance(place: Place, lock: str) -> None:
-    (place.top / lock).touch()
-    base, commit, before = place.tip(), place.head_of("plain"), place.look()
-    assert place.publish(commit) == Published(commit)
-    expect_moved(place, before, base, commit)
+def test_lock_that_a_fast_forward_does_not_need_is_no_hindrance(repo: UserCheckout, lock: str) -> None:
+    (repo.top / lock).touch()
+    base, commit, before = repo.tip(), repo.head_of("plain"), repo.read_state()
+    assert repo.publish(commit) == Published(commit)
+    expect_moved(repo, before, base, commit)

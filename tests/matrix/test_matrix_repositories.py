@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from matrix.checkout_states import Place, expect_admin, expect_moved, expect_untouched
+from matrix.checkout_states import UserCheckout, expect_admin, expect_moved, expect_untouched
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.publish.local_branch import AlreadyThere, Pending, Published
@@ -20,11 +20,11 @@ NOT_CHECKED_OUT = {
 
 
 @pytest.mark.parametrize("script", NOT_CHECKED_OUT.values(), ids=NOT_CHECKED_OUT.keys())
-def test_target_that_nobody_has_checked_out_moves_alone(place: Place, script: str) -> None:
-    place.run(script)
-    commit, before = place.head_of("plain"), place.look()
-    assert place.publish(commit) == Published(commit)
-    after = place.look()
+def test_target_that_nobody_has_checked_out_moves_alone(repo: UserCheckout, script: str) -> None:
+    repo.run(script)
+    commit, before = repo.head_of("plain"), repo.read_state()
+    assert repo.publish(commit) == Published(commit)
+    after = repo.read_state()
     assert (after.files, after.entries) == (before.files, before.entries)
     names = before.admin.keys() | after.admin.keys()
     changed = {name for name in names if before.admin.get(name) != after.admin.get(name)}
@@ -43,14 +43,14 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("script", ELSEWHERE.values(), ids=ELSEWHERE.keys())
-def test_worktree_that_has_the_target_is_moved_and_no_other(place: Place, script: str) -> None:
-    place.run(f"git checkout -q topic; {script}")
-    linked = place.top.parent / "linked"
+def test_worktree_that_has_the_target_is_moved_and_no_other(repo: UserCheckout, script: str) -> None:
+    repo.run(f"git checkout -q topic; {script}")
+    linked = repo.top.parent / "linked"
     (linked / "mine.txt").write_text("dirty")
-    here, there, base, commit = place.look(), place.look(linked), place.tip(), place.head_of("plain")
-    assert place.publish(commit) == Published(commit)
-    expect_moved(place, there, base, commit, at=linked)
-    assert (place.look().files, place.look().entries) == (here.files, here.entries)
+    here, there, base, commit = repo.read_state(), repo.read_state(linked), repo.tip(), repo.head_of("plain")
+    assert repo.publish(commit) == Published(commit)
+    expect_moved(repo, there, base, commit, at=linked)
+    assert (repo.read_state().files, repo.read_state().entries) == (here.files, here.entries)
 
 
 GONE = {
@@ -64,23 +64,23 @@ GONE = {
 
 
 @pytest.mark.parametrize("script", GONE.values(), ids=GONE.keys())
-def test_worktree_that_has_the_target_and_is_gone_is_waited_for(place: Place, script: str) -> None:
-    place.run(f"git checkout -q topic; git worktree add -q ../linked main; {script}")
-    commit, before = place.head_of("plain"), place.look()
-    found = place.publish(commit)
+def test_worktree_that_has_the_target_and_is_gone_is_waited_for(repo: UserCheckout, script: str) -> None:
+    repo.run(f"git checkout -q topic; git worktree add -q ../linked main; {script}")
+    commit, before = repo.head_of("plain"), repo.read_state()
+    found = repo.publish(commit)
     assert isinstance(found, Pending)
-    assert str(place.top.parent / "linked") in found.reason
-    expect_untouched(place, before)
-    assert not (place.top.parent / "linked/added.txt").exists()
+    assert str(repo.top.parent / "linked") in found.reason
+    expect_untouched(repo, before)
+    assert not (repo.top.parent / "linked/added.txt").exists()
 
 
-def test_target_in_two_worktrees_waits_for_a_person(place: Place) -> None:
-    place.run("git worktree add -q -f ../linked main")
-    before = place.look()
-    found = place.publish(place.head_of("plain"))
+def test_target_in_two_worktrees_waits_for_a_person(repo: UserCheckout) -> None:
+    repo.run("git worktree add -q -f ../linked main")
+    before = repo.read_state()
+    found = repo.publish(repo.head_of("plain"))
     assert isinstance(found, Pending)
     assert "more than once" in found.reason
-    expect_untouched(place, before)
+    expect_untouched(repo, before)
 
 
 KINDS = {
@@ -100,29 +100,29 @@ KINDS = {
 
 
 @pytest.mark.parametrize("script", KINDS.values(), ids=KINDS.keys())
-def test_repository_of_every_kind_is_moved_exactly(place: Place, script: str) -> None:
-    place.run(script)
-    base, commit = place.tip(), place.head_of("plain")
-    hidden = set(place.run("git ls-files -t | sed -n 's/^S //p'").splitlines())
-    assert place.publish(commit) == Published(commit)
-    assert place.tip() == place.tip("HEAD") == commit
-    assert place.run("git status --porcelain") == ""
-    assert place.publish(commit) == AlreadyThere()
-    assert place.publish(base) == AlreadyThere()
-    assert (place.top / "landed.txt").read_text() == "new\n"
-    assert not any((place.top / name).exists() for name in hidden)
+def test_repository_of_every_kind_is_moved_exactly(repo: UserCheckout, script: str) -> None:
+    repo.run(script)
+    base, commit = repo.tip(), repo.head_of("plain")
+    hidden = set(repo.run("git ls-files -t | sed -n 's/^S //p'").splitlines())
+    assert repo.publish(commit) == Published(commit)
+    assert repo.tip() == repo.tip("HEAD") == commit
+    assert repo.run("git status --porcelain") == ""
+    assert repo.publish(commit) == AlreadyThere()
+    assert repo.publish(base) == AlreadyThere()
+    assert (repo.top / "landed.txt").read_text() == "new\n"
+    assert not any((repo.top / name).exists() for name in hidden)
 
 
-def test_chain_of_symbolic_refs_that_ends_nowhere_says_what_to_do(place: Place) -> None:
-    place.run("git checkout -q topic; git branch -D main; git symbolic-ref refs/heads/main refs/heads/nowhere")
+def test_chain_of_symbolic_refs_that_ends_nowhere_says_what_to_do(repo: UserCheckout) -> None:
+    repo.run("git checkout -q topic; git branch -D main; git symbolic-ref refs/heads/main refs/heads/nowhere")
     with pytest.raises(InputError, match="does not exist"):
-        place.publish(place.head_of("plain"))
+        repo.publish(repo.head_of("plain"))
 
 
-def test_branch_without_a_commit_as_the_target_says_what_to_do(place: Place) -> None:
-    place.run("git checkout -q --orphan fresh")
+def test_branch_without_a_commit_as_the_target_says_what_to_do(repo: UserCheckout) -> None:
+    repo.run("git checkout -q --orphan fresh")
     with pytest.raises(InputError, match='"fresh" does not exist'):
-        place.publish(place.head_of("plain"), "fresh")
+        repo.publish(repo.head_of("plain"), "fresh")
 
 
 COPIES = {
@@ -138,50 +138,52 @@ COPIES = {
 
 
 @pytest.mark.parametrize(("script", "is_checked_out"), COPIES.values(), ids=COPIES.keys())
-def test_copy_of_every_kind_is_moved(place: Place, script: str, is_checked_out: bool) -> None:
-    place.run("git checkout -q main; git branch landing heads/0; " + script)
-    copy = Place(place.top.parent / "copy")
+def test_copy_of_every_kind_is_moved(repo: UserCheckout, script: str, is_checked_out: bool) -> None:
+    repo.run("git checkout -q main; git branch landing heads/0; " + script)
+    copy = UserCheckout(repo.top.parent / "copy")
     commit = copy.run("git rev-parse landing 2> /dev/null || git rev-parse origin/landing").splitlines()[-1]
     assert copy.publish(commit) == Published(commit)
     assert copy.tip() == commit
     if is_checked_out:
-        at = place.top.parent / "at" if "worktree" in script else copy.top
+        at = repo.top.parent / "at" if "worktree" in script else copy.top
         assert copy.run("git status --porcelain", at) == ""
         assert (at / "landed.txt").read_text() == "new\n"
 
 
-def test_partial_clone_that_lost_its_remote_waits_and_nothing_is_half_done(place: Place) -> None:
-    place.run("git config uploadpack.allowFilter true; git clone -q --filter=blob:none file://$PWD ../copy")
-    copy = Place(place.top.parent / "copy")
+def test_partial_clone_that_lost_its_remote_waits_and_nothing_is_half_done(repo: UserCheckout) -> None:
+    repo.run("git config uploadpack.allowFilter true; git clone -q --filter=blob:none file://$PWD ../copy")
+    copy = UserCheckout(repo.top.parent / "copy")
     commit = copy.run("git rev-parse origin/heads/0")
-    place.top.rename(place.top.parent / "gone")
-    before = copy.look()
+    repo.top.rename(repo.top.parent / "gone")
+    before = copy.read_state()
     found = copy.publish(commit)
     assert isinstance(found, Pending), found
-    after = copy.look()
+    after = copy.read_state()
     assert (after.files, after.entries) == (before.files, before.entries)
     expect_admin(before, after, ("FETCH_HEAD", "index"))
-    (place.top.parent / "gone").rename(place.top)
+    (repo.top.parent / "gone").rename(repo.top)
     assert copy.publish(commit) == Published(commit)
 
 
-def test_refs_that_are_kept_in_a_table_are_refused_with_what_to_do(place: Place) -> None:
-    place.run("git config core.repositoryFormatVersion 1; git config extensions.refStorage reftable")
+def test_refs_that_are_kept_in_a_table_are_refused_with_what_to_do(repo: UserCheckout) -> None:
+    repo.run("git config core.repositoryFormatVersion 1; git config extensions.refStorage reftable")
     with pytest.raises(InputError, match=r"refstorage|reftable|not a git repository"):
-        Repository.open(place.top)
+        Repository.open(repo.top)
 
 
-def test_repository_of_another_owner_is_refused_with_what_to_do(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repository_of_another_owner_is_refused_with_what_to_do(
+    repo: UserCheckout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     with pytest.raises(InputError) as caught:
-        Repository.open(place.top)
+        Repository.open(repo.top)
     (line,) = str(caught.value).splitlines()
     assert "safe.directory" in line
     assert "git init" not in line
 
 
 def test_repository_without_a_commit_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    Place(tmp_path).run("git init -q -b main")
+    UserCheckout(tmp_path).run("git init -q -b main")
     with pytest.raises(InputError, match="has no commit yet"):
         Repository.open(tmp_path)
 
@@ -190,22 +192,22 @@ PATHS = ["with spaces", "with\nnewline", "ünï-文", "-dash", "100%", "'quotes'
 
 
 @pytest.mark.parametrize("name", PATHS, ids=["spaces", "newline", "unicode", "dash", "percent", "quotes", "long"])
-def test_repository_at_any_path_with_any_names_is_moved_exactly(place: Place, tmp_path: Path, name: str) -> None:
+def test_repository_at_any_path_with_any_names_is_moved_exactly(repo: UserCheckout, tmp_path: Path, name: str) -> None:
     top = tmp_path / name
     top.parent.mkdir(exist_ok=True)
-    place.top.rename(top)
-    moved = Place(top)
+    repo.top.rename(top)
+    moved = UserCheckout(top)
     inner = name[:100].rpartition("/")[2]
     (top / inner).write_text("x\n")
     moved.run("git add -A; git commit -q -m Prepare")
     moved.run('git checkout -q -b landing; for f in ./*; do test -f "$f" && echo y > "$f"; done; git commit -q -a -m L')
     moved.run("git checkout -q main; git worktree add -q ../-linked main -f; git worktree remove -f ../-linked")
-    base, commit, before = moved.tip(), moved.tip("landing"), moved.look()
+    base, commit, before = moved.tip(), moved.tip("landing"), moved.read_state()
     assert moved.publish(commit) == Published(commit)
     expect_moved(moved, before, base, commit)
     moved.run(f"git reset -q --hard {base}")
     (top / inner).write_text("dirty\n")
-    before = moved.look()
+    before = moved.read_state()
     found = moved.publish(commit)
     assert isinstance(found, Pending)
     assert "\n" not in found.reason

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from matrix.checkout_states import Place
+from matrix.checkout_states import UserCheckout
 from matrix.test_matrix_settings import HOOKS, SETTINGS, make_hooks
 from run_harness import RunHarness, Tasks
 
@@ -32,7 +32,7 @@ async def expect_landed(harness: RunHarness, *, at: Path | None = None) -> list[
 
 
 class MovedHarness(RunHarness):
-    """A harness whose repository is not in the usual place."""
+    """A harness whose repository is not in the usual directory."""
 
     elsewhere: Path
 
@@ -98,7 +98,7 @@ async def test_run_in_a_bare_repository_moves_the_worktree_that_has_the_target(h
 
 async def test_run_inside_a_submodule_works_the_submodule_alone(harness: RunHarness) -> None:
     harness.make(CHAIN, verify=VERIFY)
-    outer = Place(harness.place / "outer")
+    outer = UserCheckout(harness.place / "outer")
     outer.top.mkdir()
     outer.run(
         "git init -q -b main; git config user.name A; git config user.email a@b.c; git config protocol.file.allow always"
@@ -166,12 +166,12 @@ async def test_variables_of_git_in_our_environment_do_not_redirect_a_run(
 ) -> None:
     """As when a run is started by a hook, or by an alias with `git -c`."""
     harness.make(CHAIN, verify=VERIFY)
-    other = Place(harness.place / "other")
+    other = UserCheckout(harness.place / "other")
     other.top.mkdir()
     other.run(
         "git init -q -b main; git config user.name A; git config user.email a@b.c; git commit -q --allow-empty -m Other"
     )
-    before = other.look()
+    before = other.read_state()
     for name in local_variables():
         monkeypatch.setenv(name, str(other.top / ".git"))
     for name, value in {
@@ -193,7 +193,7 @@ async def test_variables_of_git_in_our_environment_do_not_redirect_a_run(
         monkeypatch.setenv(name, value)
     await expect_landed(harness)
     assert harness.git.text("status", "--porcelain") == ""
-    assert other.look().admin == before.admin
+    assert other.read_state().admin == before.admin
 
 
 ATTRIBUTES = {
@@ -238,7 +238,7 @@ async def test_filter_that_is_required_and_missing_is_said_and_nothing_lands(har
 
 
 async def test_submodules_are_there_for_agents_and_verify_after_a_line_of_setup(harness: RunHarness) -> None:
-    library = Place(harness.place / "library")
+    library = UserCheckout(harness.place / "library")
     library.top.mkdir()
     library.run(
         "git init -q -b main; git config user.name A; git config user.email a@b.c; echo 1 > x; git add -A; git commit -q -m L"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from checker_traces import git
-from matrix.checkout_states import Place, State, expect_admin, expect_moved, expect_untouched
+from matrix.checkout_states import State, UserCheckout, expect_admin, expect_moved, expect_untouched
 
 from tasks_lib.git.publish.local_branch import Pending, Published
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
@@ -77,24 +77,26 @@ SETTINGS: dict[str, str] = {
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
-def test_settings_of_a_person_do_not_change_what_publishing_does(place: Place, tmp_path: Path, settings: str) -> None:
+def test_settings_of_a_person_do_not_change_what_publishing_does(
+    repo: UserCheckout, tmp_path: Path, settings: str
+) -> None:
     told, hooks = tmp_path / "told", tmp_path / "hooks"
     make_hooks(hooks, told)
-    with (place.top / ".git/config").open("a") as file:
+    with (repo.top / ".git/config").open("a") as file:
         file.write(settings.format(told=told, hooks=hooks))
-    (place.top / "added.txt").write_text("precious")
-    base, commit, before = place.tip(), place.head_of("plain"), place.look()
-    found = place.publish(commit)
+    (repo.top / "added.txt").write_text("precious")
+    base, commit, before = repo.tip(), repo.head_of("plain"), repo.read_state()
+    found = repo.publish(commit)
     assert isinstance(found, Pending)
     assert "added.txt" in found.reason
-    expect_untouched(place, before)
-    (place.top / "added.txt").unlink()
-    (place.top / "mine.txt").write_text("dirty")
-    before = place.look()
+    expect_untouched(repo, before)
+    (repo.top / "added.txt").unlink()
+    (repo.top / "mine.txt").write_text("dirty")
+    before = repo.read_state()
     told.unlink(missing_ok=True)
-    assert place.publish(commit) == Published(commit)
+    assert repo.publish(commit) == Published(commit)
     assert not told.exists()
-    expect_moved(place, before, base, commit)
+    expect_moved(repo, before, base, commit)
 
 
 def make_hooks(folder: Path, told: Path, names: Collection[str] = HOOKS, *, only_without: str = "-") -> None:
@@ -110,25 +112,25 @@ def make_hooks(folder: Path, told: Path, names: Collection[str] = HOOKS, *, only
         (folder / name).chmod(0o755)
 
 
-def test_hooks_of_the_repository_do_not_run(place: Place, tmp_path: Path) -> None:
-    shutil.rmtree(place.top / ".git/hooks")
-    make_hooks(place.top / ".git/hooks", tmp_path / "told")
-    base, commit, before = place.tip(), place.head_of("plain"), place.look()
+def test_hooks_of_the_repository_do_not_run(repo: UserCheckout, tmp_path: Path) -> None:
+    shutil.rmtree(repo.top / ".git/hooks")
+    make_hooks(repo.top / ".git/hooks", tmp_path / "told")
+    base, commit, before = repo.tip(), repo.head_of("plain"), repo.read_state()
     (tmp_path / "told").unlink(missing_ok=True)
-    assert place.publish(commit) == Published(commit)
+    assert repo.publish(commit) == Published(commit)
     assert not (tmp_path / "told").exists()
-    expect_moved(place, before, base, commit)
+    expect_moved(repo, before, base, commit)
 
 
 # Filters and conversions: git itself decides which bytes belong in the checkout.
 
 
-def land(place: Place, script: str, settings: str = "") -> str:
+def land(repo: UserCheckout, script: str, settings: str = "") -> str:
     """Make a commit on top of main by a shell line with only `settings`; main and the checkout stay as they are."""
-    place.run(
+    repo.run(
         f"git checkout -q -b landing; {script}; git add -A; git {settings} commit -q -m Land; git checkout -q main"
     )
-    return place.tip("landing")
+    return repo.tip("landing")
 
 
 CONVERSIONS = {
@@ -147,73 +149,71 @@ CONVERSIONS = {
 
 
 @pytest.mark.parametrize(("prepare", "landing"), CONVERSIONS.values(), ids=CONVERSIONS.keys())
-def test_checkout_holds_what_git_makes_of_the_commit(place: Place, prepare: str, landing: str) -> None:
-    place.run(f"{prepare}; git add -A; git commit -q --allow-empty -m Prepare; rm -rf *; git checkout -q -f .")
-    commit = land(place, landing)
-    assert place.run("git status --porcelain") == ""
-    assert place.publish(commit) == Published(commit)
-    assert place.run("git status --porcelain; git ls-files -z | xargs -0 touch -h; git status --porcelain") == ""
-    for name in place.run("git diff --name-only landing~1 landing").splitlines():
-        assert (place.top / name).read_bytes() == git(place.top, "cat-file", "--filters", f"{commit}:{name}")
+def test_checkout_holds_what_git_makes_of_the_commit(repo: UserCheckout, prepare: str, landing: str) -> None:
+    repo.run(f"{prepare}; git add -A; git commit -q --allow-empty -m Prepare; rm -rf *; git checkout -q -f .")
+    commit = land(repo, landing)
+    assert repo.run("git status --porcelain") == ""
+    assert repo.publish(commit) == Published(commit)
+    assert repo.run("git status --porcelain; git ls-files -z | xargs -0 touch -h; git status --porcelain") == ""
+    for name in repo.run("git diff --name-only landing~1 landing").splitlines():
+        assert (repo.top / name).read_bytes() == git(repo.top, "cat-file", "--filters", f"{commit}:{name}")
 
 
-def test_filter_that_fails_makes_it_wait_and_nothing_is_half_done(place: Place) -> None:
+def test_filter_that_fails_makes_it_wait_and_nothing_is_half_done(repo: UserCheckout) -> None:
     """Git would write the other files and delete the one whose filter fails."""
-    place.run("echo 'landed.txt filter=lfs' > .gitattributes; git add -A; git commit -q -m Prepare")
-    commit = land(place, "printf 'new\n' > landed.txt; printf 'x\n' > added.txt; rm gone.txt")
-    place.run(
-        "git config filter.lfs.smudge false; git config filter.lfs.clean cat; git config filter.lfs.required true"
-    )
-    before = place.look()
-    found = place.publish(commit)
+    repo.run("echo 'landed.txt filter=lfs' > .gitattributes; git add -A; git commit -q -m Prepare")
+    commit = land(repo, "printf 'new\n' > landed.txt; printf 'x\n' > added.txt; rm gone.txt")
+    repo.run("git config filter.lfs.smudge false; git config filter.lfs.clean cat; git config filter.lfs.required true")
+    before = repo.read_state()
+    found = repo.publish(commit)
     assert isinstance(found, Pending)
     assert "a filter" in found.reason
     assert "landed.txt" in found.reason
-    expect_untouched(place, before)
-    place.run("git config filter.lfs.smudge cat")
-    assert place.publish(commit) == Published(commit)
-    assert (place.top / "landed.txt").read_text() == "new\n"
+    expect_untouched(repo, before)
+    repo.run("git config filter.lfs.smudge cat")
+    assert repo.publish(commit) == Published(commit)
+    assert (repo.top / "landed.txt").read_text() == "new\n"
 
 
-def test_filter_that_fails_only_once_git_is_writing_is_taken_back(place: Place) -> None:
+def test_filter_that_fails_only_once_git_is_writing_is_taken_back(repo: UserCheckout) -> None:
     """The attributes land together with the files they apply to, so the filter is not known beforehand."""
     commit = land(
-        place, "echo 'landed.txt filter=bad' > .gitattributes; echo new > landed.txt; echo x > added.txt; rm gone.txt"
+        repo, "echo 'landed.txt filter=bad' > .gitattributes; echo new > landed.txt; echo x > added.txt; rm gone.txt"
     )
-    place.run("git config filter.bad.smudge false; git config filter.bad.required true")
-    before = place.look()
-    found = place.publish(commit)
+    repo.run("git config filter.bad.smudge false; git config filter.bad.required true")
+    before = repo.read_state()
+    found = repo.publish(commit)
     assert isinstance(found, Pending)
     assert "landed.txt" in found.reason
     assert "could not be restored" not in found.reason
-    expect_untouched_but_index(place, before)
+    expect_untouched_but_index(repo, before)
 
 
 def test_next_run_does_not_take_the_fast_forward_of_a_killed_one_for_a_leftover(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    repo: UserCheckout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run ends processes with the repository's marker; here that would end git in the middle of writing files."""
-    told = place.top.parent / "told"
-    place.run("echo '*.txt filter=tell' > .gitattributes; git add -A; git commit -q -m Prepare")
-    commit = land(place, "echo new > landed.txt")
-    place.run(f"git config filter.tell.smudge 'echo \"<$COORDINATOR_REPOSITORY>\" > {told}; cat'")
-    monkeypatch.setenv(REPOSITORY_MARKER, str(place.top / ".git"))
-    assert place.publish(commit) == Published(commit)
+    told = repo.top.parent / "told"
+    repo.run("echo '*.txt filter=tell' > .gitattributes; git add -A; git commit -q -m Prepare")
+    commit = land(repo, "echo new > landed.txt")
+    repo.run(f"git config filter.tell.smudge 'echo \"<$COORDINATOR_REPOSITORY>\" > {told}; cat'")
+    monkeypatch.setenv(REPOSITORY_MARKER, str(repo.top / ".git"))
+    assert repo.publish(commit) == Published(commit)
     assert told.read_text() == "<>\n"
 
 
-def test_folder_that_cannot_be_written_makes_it_wait_and_nothing_is_half_done(place: Place) -> None:
+def test_folder_that_cannot_be_written_makes_it_wait_and_nothing_is_half_done(repo: UserCheckout) -> None:
     commit = land(
-        place, "echo new > landed.txt; echo x > added.txt; echo new > deep/a.txt; echo x > deep/z.txt; rm gone.txt"
+        repo, "echo new > landed.txt; echo x > added.txt; echo new > deep/a.txt; echo x > deep/z.txt; rm gone.txt"
     )
-    folder = place.top / "deep"
-    before = place.look()
+    folder = repo.top / "deep"
+    before = repo.read_state()
     with unwritable(folder):
-        found = place.publish(commit)
-        expect_untouched_but_index(place, before)
+        found = repo.publish(commit)
+        expect_untouched_but_index(repo, before)
     assert isinstance(found, Pending)
     assert "deep/" in found.reason
-    assert place.publish(commit) == Published(commit)
+    assert repo.publish(commit) == Published(commit)
 
 
 @contextmanager
@@ -232,9 +232,9 @@ def unwritable(folder: Path) -> Generator[None]:
             subprocess.run(["chattr", "-i", str(folder)], check=True)
 
 
-def expect_untouched_but_index(place: Place, before: State) -> None:
+def expect_untouched_but_index(repo: UserCheckout, before: State) -> None:
     """Like `expect_untouched`, but allow the index other file times as long as it has the same blobs."""
-    after = place.look()
+    after = repo.read_state()
     assert (after.files, after.entries) == (before.files, before.entries)
     expect_admin(before, after, ("index",))
-    assert place.run("git status --porcelain") == ""
+    assert repo.run("git status --porcelain") == ""
