@@ -30,7 +30,7 @@ def run() -> str:
     lines = [
         f"Overhead: random graphs, {MEAN_PREREQUISITES:g} prerequisites a node, {SESSIONS} sessions,",
         "agents that only commit, no verify.",
-        "From the first agent's start until all is landed and put away, over the same by bare git.",
+        "From the first agent's start until everything has landed and is cleaned up, over the same by bare git.",
         SHARED_MACHINE,
     ]
     for name, (files, nodes, rounds) in REPOSITORIES.items():

@@ -225,7 +225,7 @@ class History:
                     "\0"
                 )
                 strange = [path for path in changed if path and path not in {**previous.files, **commit.files}]
-                faults += [f"{commit} changes {path}, which is no task file" for path in strange]
+                faults += [f"{commit} changes {path}, which is not a task file" for path in strange]
             for path in sorted(previous.files.keys() | commit.files.keys()):
                 if previous.files.get(path) != commit.files.get(path):
                     faults += [f"{commit}: {path}: {fault}" for fault in self._compare(previous, commit, path)]

@@ -256,5 +256,5 @@ def _find_processes(repo: Path) -> list[str]:
         ours = [os.fsdecode(one) for one in variables if one.startswith(b"COORDINATOR_")]
         worktree = next((one.partition("=")[2] for one in ours if one.startswith("COORDINATOR_WORKTREE=")), "")
         if ours and f"{worktree}/".startswith(home) | f"{place}/".startswith(home):
-            faults.append(f"process {entry.name} is left: {command or '(ended, not waited for)'}")
+            faults.append(f"process {entry.name} is left: {command or '(a zombie)'}")
     return faults

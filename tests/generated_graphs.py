@@ -236,7 +236,7 @@ def _write_repository(made: Made, rng: random.Random, settings: Mapping[str, Any
         "coordinator.yaml": yaml.safe_dump({**_default_settings(made), **settings}, sort_keys=False).encode(),
         BASE_PATH: b"base\n",
         "src/shared.txt": b"first\n",
-        "tasks/README.md": b"# Tasks\n\nThis file has no front matter, so it is no task.\n",
+        "tasks/README.md": b"# Tasks\n\nThis file has no front matter, so it is not a task.\n",
     }
     for task_id, needed in made.edges.items():
         status = "completed" if task_id in made.completed_before else "pending"

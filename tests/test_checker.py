@@ -25,7 +25,7 @@ def test_a_run_that_kept_its_promises_has_no_faults(writer: HistoryWriter) -> No
 
 def test_a_red_merge_is_said(writer: HistoryWriter) -> None:
     writer.merge("a", files={"src/a.txt": "BROKEN\n"})
-    writer.merge("b/c", files={"src/a.txt": "mended\n"})
+    writer.merge("b/c", files={"src/a.txt": "fixed\n"})
     write_rest(writer, "a", "b/c")
     faults = writer.read_faults(verify=VERIFY)
     assert_says(faults, "Merge feat/a", "is red")
@@ -182,7 +182,7 @@ def test_a_blocker_that_changes_sources_is_said(writer: HistoryWriter) -> None:
     writer.merge("a")
     writer.block("d", files={"src/partial.txt": "half\n"})
     write_rest(writer, "a", "d")
-    assert_says(writer.read_faults(), "blocked(d)", "src/partial.txt, which is no task file")
+    assert_says(writer.read_faults(), "blocked(d)", "src/partial.txt, which is not a task file")
 
 
 def test_a_resolve_task_that_a_person_completed_is_no_fault(writer: HistoryWriter) -> None:
@@ -195,7 +195,7 @@ def test_a_resolution_that_changes_sources_or_names_another_node_is_said(writer:
     write_rest(writer)
     writer.resolve("resolve-d-1", files={"src/key.txt": "1\n"}, subject="resolved(d): Use it.")
     faults = writer.read_faults(statuses={**STATUSES, "resolve-d-1": "completed"})
-    assert_says(faults, "resolved(d)", "src/key.txt, which is no task file")
+    assert_says(faults, "resolved(d)", "src/key.txt, which is not a task file")
     assert_says(faults, "resolved(d)", "does not say resolve-d-1")
 
 
@@ -203,7 +203,7 @@ def test_a_check_that_changes_sources_is_said(writer: HistoryWriter) -> None:
     writer.merge("a")
     writer.check("r", files={"src/review.txt": "seen\n"})
     write_rest(writer, "a", "r")
-    assert_says(writer.read_faults(), "Check r", "src/review.txt, which is no task file")
+    assert_says(writer.read_faults(), "Check r", "src/review.txt, which is not a task file")
 
 
 def test_a_blocker_that_loses_a_dependency_or_a_comment_is_said(writer: HistoryWriter) -> None:

@@ -127,7 +127,7 @@ def test_links_to_headings_lead_to_headings(page: Path) -> None:
 def test_named_commands_and_their_options_exist(page: Path) -> None:
     commands = get_commands()
     for name, options in list_named_commands(page.read_text(encoding="utf-8")):
-        assert name in commands, f"`coordinator {name}` is no command"
+        assert name in commands, f"`coordinator {name}` is not a command"
         known = {one for parameter in commands[name].params for one in (*parameter.opts, *parameter.secondary_opts)}
         assert set(options) <= known | {"--help", "-h"}, f"of `coordinator {name}`"
 

@@ -26,7 +26,7 @@ ENDING = {
     "unclaimed": {"status": "in-progress"},
     "failed": {"status": "failed"},
 }
-"""What a run has besides that goes on to its end, but for `aborted`, which a person ends."""
+"""What a run that continues to its end has as well, except for `aborted`, which a person ends."""
 KILLED = {"working": {}, "reviewed": {"risk": "high"}}
 """What a run has besides that is killed while these two, `given-back` and `retried` are open."""
 

@@ -103,7 +103,7 @@ class OpencodeHarness(RunHarness):
         return find_marked(REPOSITORY_MARKER, str((self.top / ".git").resolve()))
 
     def find_remains(self) -> list[str]:
-        """What runs have left on this machine: processes of ours, and ports at which somebody answers."""
+        """What runs have left on this machine: coordinator's processes, and ports on which something listens."""
         processes = [f"{one.pid}: {' '.join(one.cmdline())}" for one in self.find_processes()]
         return processes + [f"port {port}" for port in self.list_ports() if is_listening(port)]
 

@@ -31,7 +31,7 @@ print({one.name: one.action for one in result.applied}, *result.warnings)
 """
 """As `coordinator up` makes the deployments of all registered repositories."""
 FORGED = "Merge feat/flat-0: Flat 0\n\nTask: flat-0\nAttempt: 1\nVerified: none"
-"""A commit that looks as if coordinator had made it, and is no merge."""
+"""A commit that looks as if coordinator had made it, but is not a merge."""
 NIGHTLY = ("--cron", "0 2 * * *", "--timezone", "Europe/Berlin")
 
 

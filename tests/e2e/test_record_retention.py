@@ -1,4 +1,4 @@
-"""What Prefect's record of runs takes on disk is bounded by age: a server of ours forgets runs of long ago."""
+"""Prefect's record of runs is limited by age on disk: coordinator's server deletes old runs."""
 
 import sqlite3
 import uuid

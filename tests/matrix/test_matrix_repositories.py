@@ -35,7 +35,7 @@ ELSEWHERE = {
     "a linked worktree": "git worktree add -q ../linked main",
     "a locked worktree": "git worktree add -q ../linked main; git worktree lock ../linked --reason 'on a stick'",
     "a worktree that was moved by git": "git worktree add -q ../first main; git worktree move ../first ../linked",
-    "a worktree that was moved and mended": "git worktree add -q ../first main; mv ../first ../linked; git worktree "
+    "a worktree that was moved and fixed": "git worktree add -q ../first main; mv ../first ../linked; git worktree "
                                             "repair ../linked",
     "a worktree with a setting of its own": "git config extensions.worktreeConfig true; git worktree add -q ../linked "
                                             "main; git -C ../linked config --worktree core.autocrlf false",

@@ -64,16 +64,16 @@ def refuse_once(shared: RemoteHarness, commit: str) -> None:
 
 
 async def test_merge_that_is_red_on_what_was_pushed_first_is_never_pushed(shared: RemoteHarness) -> None:
-    agent = "[ -f a.txt ] && { git merge -q $COORDINATOR_TARGET; : > mended; commit 'Mend'; exit 0; }\nwork"
-    shared.make({"a": {}}, agent, verify=["test ! -f limit -o ! -f a.txt -o -f mended"])
+    agent = "[ -f a.txt ] && { git merge -q $COORDINATOR_TARGET; : > fixed; commit 'Fix'; exit 0; }\nwork"
+    shared.make({"a": {}}, agent, verify=["test ! -f limit -o ! -f a.txt -o -f fixed"])
     refuse_once(shared, shared.join("ann").commit("Limit", {"limit": "x\n"}))
     worked = await shared.work()
     assert worked.names == {"a": "Merged"}
     assert shared.hub_log() == ["Merge feat/a: Do a", "Limit", "Begin"]
-    assert shared.hub_has("mended")
+    assert shared.hub_has("fixed")
     assert (
         shared.judge(
-            completed("a"), verify=["test ! -f limit -o ! -f a.txt -o -f mended"], foreign=[shared.at_hub("main^")]
+            completed("a"), verify=["test ! -f limit -o ! -f a.txt -o -f fixed"], foreign=[shared.at_hub("main^")]
         )
         == []
     )
@@ -84,21 +84,21 @@ async def test_red_base_holds_the_queue_and_takes_no_merge_back(shared: RemoteHa
     ann = shared.join("ann")
     refuse_once(shared, ann.commit("Break", {"broken": "x\n"}))
 
-    async def mend(opened: OpenRun) -> None:
+    async def fix(opened: OpenRun) -> None:
         await reach(opened, ": origin/main has not been updated yet: origin/main itself is red")
         assert shared.hub_log() == ["Break", "Begin"]
         assert opened.run.board.view.nodes["a"].outcome == "Merged"
         ann.git.run("rm", "--quiet", "broken")
-        await asyncio.to_thread(ann.share, "Mend", {"mended": "x\n"})
+        await asyncio.to_thread(ann.share, "Fix", {"fixed": "x\n"})
         ann.git.run("rm", "--quiet", "broken")
-        ann.git.run("commit", "--quiet", "-m", "Really mend")
+        ann.git.run("commit", "--quiet", "-m", "Really fix")
         ann.git.run("push", "--quiet", "origin", "main")
         shared.signals["go"].send()
 
-    worked = await shared.work(during=mend)
+    worked = await shared.work(during=fix)
     assert worked.names == {"a": "Merged", "b": "Merged"}
     assert worked.started == ["a", "b"]
-    assert shared.hub_log()[2:] == ["Really mend", "Mend", "Break", "Begin"]
+    assert shared.hub_log()[2:] == ["Really fix", "Fix", "Break", "Begin"]
 
 
 async def test_remote_is_looked_at_once_more_before_work_fails_for_a_red_base(shared: RemoteHarness) -> None:
@@ -106,17 +106,17 @@ async def test_remote_is_looked_at_once_more_before_work_fails_for_a_red_base(sh
     shared.make({"a": {}}, WAIT, land=land, verify=["test ! -f broken"], files=files, signals=["go"])
     ann = shared.join("ann")
 
-    async def mend(opened: OpenRun) -> None:
+    async def fix(opened: OpenRun) -> None:
         await reach(opened, "a: session: turn 1")
         ann.git.run("rm", "--quiet", "broken")
-        ann.git.run("commit", "--quiet", "--message", "Mend")
+        ann.git.run("commit", "--quiet", "--message", "Fix")
         assert ann.push()
         shared.signals["go"].send()
 
-    worked = await shared.work(during=mend)
+    worked = await shared.work(during=fix)
     assert worked.names == {"a": "Merged"}
     assert worked.started == ["a"]
-    assert shared.hub_log() == ["Merge feat/a: Do a", "Mend", "Begin"]
+    assert shared.hub_log() == ["Merge feat/a: Do a", "Fix", "Begin"]
 
 
 async def test_remote_that_always_loses_the_race_is_tried_three_times_and_then_waited_for(

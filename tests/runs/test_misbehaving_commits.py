@@ -5,18 +5,18 @@ from run_harness import RunHarness
 
 from tasks_lib.model import Blocked
 
-TWICE = "if [ $turn = 1 ]; then {deed}; else {mend}; fi"
+TWICE = "if [ $turn = 1 ]; then {deed}; else {fix}; fi"
 FRESH = "git reset -q --hard {fork}; work"
 AGAIN = "echo more >> more.txt; commit 'feat(a): more'"
 MARKS = "printf '<<<<<<< HEAD\\na\\n=======\\nb\\n>>>>>>> other\\n' > notes.txt"
 REWRITTEN = "feat/a no longer contains {fork:.10}, the commit that it started from: its history was rewritten"
 
 
-async def land_after_one_nudge(harness: RunHarness, deed: str, mend: str, **more: str) -> str:
-    """Run one node whose first turn does `deed` and whose second does `mend`; return the second turn's prompt."""
+async def land_after_one_nudge(harness: RunHarness, deed: str, fix: str, **more: str) -> str:
+    """Run one node whose first turn does `deed` and whose second does `fix`; return the second turn's prompt."""
     harness.make({"a": {}}, "exit 1", files={"old.txt": "1\n"})
     fork = harness.commit("Second", {"second.txt": "2\n"})
-    harness.write_agent(TWICE.format(deed=deed, mend=mend.format(fork=fork)))
+    harness.write_agent(TWICE.format(deed=deed, fix=fix.format(fork=fork)))
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
     assert harness.journal.turns() == ["a-1-1", "a-1-2"]
@@ -72,8 +72,8 @@ esac
 async def test_huge_file_is_found_in_the_range_and_not_only_in_the_last_commit(harness: RunHarness) -> None:
     huge = "truncate -s 2M huge.bin; commit huge; git rm -q huge.bin; git commit -qm 'Remove it'; work"
     harness.make({"a": {}}, "exit 1", land={"max_file_mb": 1})
-    mend = f"{AGAIN}; [ $turn = 2 ] || {{ {FRESH.format(fork=harness.at())}; }}"
-    harness.write_agent(TWICE.format(deed=huge, mend=mend))
+    fix = f"{AGAIN}; [ $turn = 2 ] || {{ {FRESH.format(fork=harness.at())}; }}"
+    harness.write_agent(TWICE.format(deed=huge, fix=fix))
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
     said = "huge.bin has 2 MiB, more than land.max_file_mb allows (1); it was removed later, but commit"
@@ -93,7 +93,7 @@ async def test_huge_file_that_stays_never_lands(harness: RunHarness) -> None:
 
 
 async def test_conflict_markers_are_given_back_with_their_files(harness: RunHarness) -> None:
-    prompt = await land_after_one_nudge(harness, f"{MARKS}; work", "echo ab > notes.txt; commit mended")
+    prompt = await land_after_one_nudge(harness, f"{MARKS}; work", "echo ab > notes.txt; commit fixed")
     assert "conflict markers are committed in notes.txt." in prompt
     assert harness.show("notes.txt") == "ab\n"
 
@@ -116,8 +116,8 @@ async def test_headings_and_markers_that_were_there_before_are_no_fault(harness:
 
 async def test_repository_added_by_accident_is_given_back(harness: RunHarness) -> None:
     inner = "git init -q inner; (cd inner; echo 1 > file; git add -A; git commit -qm Inner)"
-    mend = "rm -rf inner/.git; git rm -q --cached inner; commit 'As files'"
-    prompt = await land_after_one_nudge(harness, f"{inner}; work 2>&1", mend)
+    fix = "rm -rf inner/.git; git rm -q --cached inner; commit 'As files'"
+    prompt = await land_after_one_nudge(harness, f"{inner}; work 2>&1", fix)
     assert "inner: a repository inside the worktree; only a link to it is committed" in prompt
     assert harness.show("inner/file") == "1\n"
 
@@ -136,7 +136,7 @@ async def test_entry_that_git_would_not_check_out_is_given_back(harness: RunHarn
         "git reset -q --soft $(git commit-tree -p HEAD -m Evil $t); git update-index -q --refresh || :; "
         "git symbolic-ref HEAD > /dev/null"
     )
-    harness.make({"a": {}}, TWICE.format(deed=evil, mend="git reset -q --hard HEAD~1; " + AGAIN))
+    harness.make({"a": {}}, TWICE.format(deed=evil, fix="git reset -q --hard HEAD~1; " + AGAIN))
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
     assert "post-checkout" not in harness.git.text("rev-list", "--objects", "main")

@@ -1,4 +1,4 @@
-"""Processes and locks that an agent leaves: they are ended, waited for or cleared, and the node lands all the same."""
+"""Processes and locks that an agent leaves: each is ended, given time or removed, and the node still lands."""
 
 import checker
 import pytest

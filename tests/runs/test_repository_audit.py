@@ -107,7 +107,7 @@ COMMITS: dict[str, tuple[Rule, str, Callable[[HistoryWriter], Any]]] = {
         Rule.FORM, 'its Task is "x", which no', lambda writer: writer.merge("a", trailers={"Task": "x", **TRAILERS})
     ),
     "another's subject": (Rule.FORM, 'does not contain "a"', lambda writer: writer.merge("a", subject="Merge feat/b/c: Do b/c")),
-    "no subject of ours": (Rule.FORM, "not one of the coordinator's", lambda writer: writer.merge("a", subject="Squash a")),
+    "a subject that is not the coordinator's": (Rule.FORM, "not one of the coordinator's", lambda writer: writer.merge("a", subject="Squash a")),
     "a check of another": (
         Rule.FORM, 'does not contain "r"', lambda writer: writer.advance([writer.head], "Check a: Do a", writer.complete("r"), {"Task": "r", **TRAILERS})
     ),
@@ -129,7 +129,7 @@ COMMITS: dict[str, tuple[Rule, str, Callable[[HistoryWriter], Any]]] = {
     "evil merge": (Rule.MERGE, "src/base.txt is not what the merge gives", lambda writer: writer.merge("a", files={"src/base.txt": "evil\n"})),
     "evil file": (Rule.MERGE, "src/deep/evil.txt is not what the merge gives", lambda writer: writer.merge("a", files={"src/deep/evil.txt": "e\n"})),
     "lost file": (Rule.MERGE, "src/a.txt is not what the merge gives", lambda writer: writer.merge("a", files={"src/a.txt": None})),
-    "markdown that is no task": (Rule.MERGE, "tasks/README.md is not what", lambda writer: writer.merge("a", files={"tasks/README.md": "# Hi\n"})),
+    "markdown that is not a task": (Rule.MERGE, "tasks/README.md is not what", lambda writer: writer.merge("a", files={"tasks/README.md": "# Hi\n"})),
     "squashed": (Rule.MERGE, "src/a.txt is not what the head had", lambda writer: writer.merge("a", parents=[writer.head])),
     "check with source": (Rule.MERGE, "src/x.txt is not what the head had", lambda writer: writer.check("r", files={"src/x.txt": "x\n"})),
     "blocker with source": (Rule.MERGE, "src/x.txt is not what the head had", lambda writer: writer.block("d", files={"src/x.txt": "x\n"})),
@@ -244,7 +244,7 @@ LEFT: dict[str, tuple[str, Callable[[HistoryWriter], Any]]] = {
     "pooled": (".pool/1: a worktree that a run was using", leave_pooled),
     "gone": ("feat/x: a worktree that is gone", leave_gone),
     "lock": ("feat/a.lock: a stale lock", leave_file("refs/heads/feat/a.lock")),
-    "lock of ours": ("main.lock: a stale lock", leave_file("refs/coordinator/queue/main.lock")),
+    "lock on a ref of the coordinator's": ("main.lock: a stale lock", leave_file("refs/coordinator/queue/main.lock")),
     "half-written": ("run.json.coordinator-x: was left", leave_file("coordinator/run.json.coordinator-x")),
     "trash": ("x: was left by a run that was killed", leave_file("coordinator/.trash/x")),
     "published queue": ("queue/main: is left over, although main contains all of it", lambda writer: run_git(writer.repo, "update-ref", "refs/coordinator/queue/main", "main")),
@@ -373,7 +373,7 @@ def test_a_run_that_was_killed_is_said_and_one_that_goes_on_is_left_alone(writer
 
 def test_verifying_again_finds_what_is_red_and_leaves_nothing(writer: HistoryWriter, tmp_path: Path) -> None:
     writer.merge("a", files={"src/a.txt": "BROKEN\n"})
-    writer.merge("b/c", files={"src/a.txt": "mended\n"})
+    writer.merge("b/c", files={"src/a.txt": "fixed\n"})
     writer.advance([writer.head], "Set it up", {"coordinator.yaml": "verify: [sh check.sh]\n"}, {"Note": "by hand"})
     merges = audit_history(writer).landed
     project = load_project(writer.repo, {})

@@ -92,20 +92,20 @@ async def test_red_base_holds_the_queue_blames_nobody_and_costs_no_second_sessio
     assert harness.log("%s") == ["Begin"]
     assert harness.journal.turns() == ["a-1-1", "b-1-1"]
     harness.git.run("rm", "-q", "broken")
-    harness.git.run("commit", "-qm", "Mend")
-    mended = await harness.work()
-    assert set(mended.names.values()) == {"Merged"}
-    assert mended.code is ExitCode.COMPLETED
+    harness.git.run("commit", "-qm", "Fix")
+    fixed = await harness.work()
+    assert set(fixed.names.values()) == {"Merged"}
+    assert fixed.code is ExitCode.COMPLETED
     assert harness.journal.turns() == ["a-1-1", "b-1-1"]
     assert harness.leftovers() == []
 
 
 async def test_base_that_is_mended_while_it_is_found_red_fails_nobody(harness: RunHarness) -> None:
-    mend = f"git -C {harness.top} rm -q broken && git -C {harness.top} commit -qm Mend"
-    harness.make({"a": {}}, verify=[f"test ! -f broken || {{ {mend}; false; }}"], files={"broken": "x\n"})
+    fix = f"git -C {harness.top} rm -q broken && git -C {harness.top} commit -qm Fix"
+    harness.make({"a": {}}, verify=[f"test ! -f broken || {{ {fix}; false; }}"], files={"broken": "x\n"})
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
-    assert harness.log("%s") == ["Merge feat/a: Do a", "Mend", "Begin"]
+    assert harness.log("%s") == ["Merge feat/a: Do a", "Fix", "Begin"]
     assert harness.journal.turns() == ["a-1-1"]
 
 
@@ -132,14 +132,14 @@ async def test_held_queue_goes_on_when_the_base_is_mended_while_the_run_lives(ha
     agent = "[ $id = b ] && await go\nwork"
     harness.make(GRAPH, agent, verify=["test ! -f broken"], files={"broken": "x\n"}, signals=["go"])
 
-    async def mend(opened: OpenRun) -> None:
+    async def fix(opened: OpenRun) -> None:
         await reach(opened, ": The merge queue is on hold.")
         harness.git.run("rm", "-q", "broken")
-        harness.git.run("commit", "-qm", "Mend")
+        harness.git.run("commit", "-qm", "Fix")
         await reach(opened, "a: Merged")
         harness.signals["go"].send()
 
-    worked = await harness.work(during=mend)
+    worked = await harness.work(during=fix)
     assert worked.names == {"a": "Merged", "b": "Merged"}
     assert harness.journal.turns() == ["a-1-1", "b-1-1"]
 

@@ -10,7 +10,7 @@ WAITS = "work; tell begun; await go"
 
 
 async def test_a_message_in_a_turn_is_the_next_prompt_before_the_work_lands(harness: RunHarness) -> None:
-    harness.make({"a": {}}, f"if [ $turn = 1 ]; then {WAITS}; else echo said > said.txt; commit mend; fi",
+    harness.make({"a": {}}, f"if [ $turn = 1 ]; then {WAITS}; else echo said > said.txt; commit fix; fi",
                 signals=["begun", "go"])  # fmt: skip
     said: list[RequestResult] = []
 
