@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from tasks_lib.git.worktrees.pooled_checkouts import Turns
+from tasks_lib.git.worktrees.checkout_switching import Turns
 
 BOUND_SECONDS = 30
 

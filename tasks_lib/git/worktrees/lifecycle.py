@@ -26,6 +26,7 @@ from tasks_lib.git.worktree_admin import (
     list_entries,
     write_slot,
 )
+from tasks_lib.git.worktrees.checkout_switching import CheckoutWriter, Keeping
 from tasks_lib.git.worktrees.damage_repair import relink
 from tasks_lib.git.worktrees.deletion import (
     POOL_NAME,
@@ -43,7 +44,6 @@ from tasks_lib.git.worktrees.placement import (
     require_lock_free,
     require_root,
 )
-from tasks_lib.git.worktrees.pooled_checkouts import CheckoutWriter, Keeping
 from tasks_lib.git.worktrees.repair_after_kill import drop_unfinished_files, settle
 from tasks_lib.git.worktrees.stale_files import remove_empty_folders_of_refs
 from tasks_lib.git.worktrees.stale_git_locks import drop_entry_locks, drop_ref_locks
