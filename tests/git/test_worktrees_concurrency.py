@@ -4,24 +4,24 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from tasks_lib.git.worktrees.checkout_switching import Turns
+from tasks_lib.git.worktrees.checkout_switching import CheckoutSlots
 
 BOUND_SECONDS = 30
 
 
 class Worker:
-    """Takes a turn in a thread, signals when it has the turn, and keeps it until `end`."""
+    """Takes a slot in a thread, signals when it has the slot, and keeps it until `end`."""
 
-    def __init__(self, turn: Callable[[], AbstractContextManager[None]]) -> None:
-        self._turn = turn
-        self.has_turn = threading.Event()
+    def __init__(self, slot: Callable[[], AbstractContextManager[None]]) -> None:
+        self._slot = slot
+        self.has_slot = threading.Event()
         self.may_go = threading.Event()
         self._thread = threading.Thread(target=self._work)
         self._thread.start()
 
     def _work(self) -> None:
-        with self._turn():
-            self.has_turn.set()
+        with self._slot():
+            self.has_slot.set()
             self.may_go.wait(BOUND_SECONDS)
 
     def end(self) -> None:
@@ -30,27 +30,27 @@ class Worker:
 
 
 def test_change_goes_before_whole_trees_that_wait_and_one_of_those_always_goes_on() -> None:
-    turns = Turns(2)
-    first, second = Worker(turns.fill), Worker(turns.fill)
-    assert first.has_turn.wait(BOUND_SECONDS)
-    assert second.has_turn.wait(BOUND_SECONDS)
-    third = Worker(turns.fill)
-    change = Worker(turns.change)
-    assert change.has_turn.wait(BOUND_SECONDS)
+    slots = CheckoutSlots(2)
+    first, second = Worker(slots.fill), Worker(slots.fill)
+    assert first.has_slot.wait(BOUND_SECONDS)
+    assert second.has_slot.wait(BOUND_SECONDS)
+    third = Worker(slots.fill)
+    change = Worker(slots.change)
+    assert change.has_slot.wait(BOUND_SECONDS)
     first.end()
-    assert not third.has_turn.is_set()
+    assert not third.has_slot.is_set()
     second.end()
-    assert third.has_turn.wait(BOUND_SECONDS)
+    assert third.has_slot.wait(BOUND_SECONDS)
     change.end()
     third.end()
 
 
 def test_no_more_changes_at_a_time_than_there_are_cores() -> None:
-    turns = Turns(1)
-    first = Worker(turns.change)
-    assert first.has_turn.wait(BOUND_SECONDS)
-    second = Worker(turns.change)
-    assert not second.has_turn.is_set()
+    slots = CheckoutSlots(1)
+    first = Worker(slots.change)
+    assert first.has_slot.wait(BOUND_SECONDS)
+    second = Worker(slots.change)
+    assert not second.has_slot.is_set()
     first.end()
-    assert second.has_turn.wait(BOUND_SECONDS)
+    assert second.has_slot.wait(BOUND_SECONDS)
     second.end()

@@ -65,8 +65,8 @@ def _read_content(path: Path) -> bytes:
         return b"none"
 
 
-class Turns:
-    """At most one turn of each kind per core; while a tree is being changed, only one whole tree is written.
+class CheckoutSlots:
+    """At most one slot of each kind per core; while a tree is being changed, only one whole tree is written.
 
     A change reuses a worktree, and a dependent waits for it; whole trees are the first checkouts of nodes that can
     wait.
@@ -81,7 +81,7 @@ class Turns:
 
     @contextmanager
     def fill(self) -> Generator[None]:
-        """A turn to write a whole tree."""
+        """A slot to write a whole tree."""
         with self._ready:
             self._ready.wait_for(lambda: self._fills < (1 if self._changes + self._waiting else self._cores))
             self._fills += 1
@@ -94,7 +94,7 @@ class Turns:
 
     @contextmanager
     def change(self) -> Generator[None]:
-        """A turn to change a tree into another."""
+        """A slot to change a tree into another."""
         with self._ready:
             self._waiting += 1
             self._ready.wait_for(lambda: self._changes < self._cores)
@@ -109,7 +109,7 @@ class Turns:
 
 
 class CheckoutWriter:
-    """Writes working trees, at most one per core at a time: more would only take turns at the disk.
+    """Writes working trees, at most one per core at a time: more would only compete for the disk.
 
     Every file is written by a git that knows only the commit (`isolation`), so that the user's sparse checkout,
     line-ending settings or own attributes cannot make a worktree differ from its commit.
@@ -118,13 +118,13 @@ class CheckoutWriter:
     def __init__(self, keeping: Keeping, isolation: IsolatedGit) -> None:
         self._keeping: Keeping = keeping
         self._isolation: IsolatedGit = isolation
-        self._turns: Turns = Turns(os.cpu_count() or 1)
+        self._slots: CheckoutSlots = CheckoutSlots(os.cpu_count() or 1)
         self._stamps: dict[Path, object] = {}
         self._complaints: list[str] = []
 
     def turn_to_fill(self) -> AbstractContextManager[None]:
-        """The context to call `fill` in; entering it waits for a turn."""
-        return self._turns.fill()
+        """The context to call `fill` in; entering it waits for a slot."""
+        return self._slots.fill()
 
     def fill(self, worktree: Worktree) -> None:
         """Write every file of a worktree that was created with `--no-checkout`."""
@@ -154,7 +154,7 @@ class CheckoutWriter:
         _attach(worktree, branch)
 
     def _change(self, worktree: Worktree, commit: str, *, may_keep: bool, is_exact: bool = False) -> None:
-        with self._turns.change():
+        with self._slots.change():
             before = self._keeping.digest(worktree.path)
             git = self._isolation.checking_out(worktree)
             forget_sparse_settings(worktree)
