@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
+from pydantic import Field
 
 from flows.data_directory import find_repository, list_repositories
 from flows.prefect_audit import AUDITED_COMMITS, audit_with_prefect
@@ -36,7 +37,7 @@ class Finding:
 
 
 @flow(name=FLOW, flow_run_name="cleanup {repository}", persist_result=False, retries=0)
-async def clean_up_repository(repository: str = ALL) -> State[Any]:
+async def clean_up_repository(repository: Annotated[str, Field(title="Repository")] = ALL) -> State[Any]:
     """Clean up after killed runs of a repository, and audit it. Work that has not landed is never removed.
 
     Args:

@@ -22,9 +22,11 @@ from tasks_lib.naming import MAX_ID_BYTES
 
 Repository = Annotated[
     str,
-    Field(title="Repository", description="Name of a registered repository (`coordinator init` registers one)."),
+    Field(title="Repository", description="A registered repository; `coordinator init` registers one."),
 ]
-Node = Annotated[str, Field(title="Node", min_length=1, max_length=MAX_ID_BYTES, description="The id of its task.")]
+Node = Annotated[
+    str, Field(title="Node", min_length=1, max_length=MAX_ID_BYTES, description="The id of its task, such as `pay`.")
+]
 BlockedNode = Annotated[
     str,
     Field(

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from prefect import flow, get_run_logger
@@ -62,7 +62,7 @@ class RunOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", title="Run a task graph")
 
     repository: str = Field(
-        title="Repository", description="Name or path of a registered repository (`coordinator init` registers one)."
+        title="Repository", description="A registered repository; `coordinator init` registers one."
     )
     only: list[str] = Field(
         default=[], title="Only these nodes", description="Ids of the nodes to run; leave empty to run the whole graph."
@@ -80,7 +80,9 @@ class RunOptions(BaseModel):
 
 
 @flow(name=FLOW, flow_run_name="{options.repository}", persist_result=False, retries=0)
-async def run_graph(options: RunOptions) -> State[Any]:
+async def run_graph(
+    options: Annotated[RunOptions, Field(title="Options", description="What to run, and how much at a time.")],
+) -> State[Any]:
     """Run the task graph of a registered repository, and land what passes its verification."""
     if took := on_begin.get():
         took()

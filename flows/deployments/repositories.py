@@ -1,13 +1,11 @@
 """The deployments of the repositories that are registered on this machine."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
 
-from flows.clean_up import clean_up_repository
 from flows.data_directory import list_repositories, name_program
 from flows.deployments.applying import Applied, apply_deployments, remove_deployments
 from flows.deployments.definitions import (
@@ -21,9 +19,8 @@ from flows.deployments.definitions import (
     define_requests,
     name_deployment,
 )
+from flows.deployments.parameter_forms import get_cleanup_schema, get_graph_schema, get_request_schemas
 from flows.deployments.pools import find_obstacle
-from flows.request_flows import abort_node, message_node, resolve_node
-from flows.run_graph import run_graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +50,7 @@ async def deploy(request: Request, api: str) -> Result:
     """
     own = [define_run(request)]
     if request.cleanup_schedule:
-        schema = clean_up_repository.parameters.model_dump()
-        own.append(define_cleanup(request.repository, schema, request.cleanup_schedule))
+        own.append(define_cleanup(request.repository, get_cleanup_schema(), request.cleanup_schedule))
     async with get_client() as client:
         applied = await apply_deployments(client, own, pool=request.pool, is_restoring=True)
         applied += await apply_deployments(client, list_shared(), is_restoring=True)
@@ -95,16 +91,6 @@ def list_shared() -> list[Deployment]:
 def define_run(request: Request) -> Deployment:
     """The deployment that runs the graph of a registered repository."""
     return define_graph(request.repository, get_graph_schema(), request.schedule, request.max_sessions)
-
-
-def get_graph_schema() -> Mapping[str, Any]:
-    """The JSON schema of the parameters of `run_graph`."""
-    return run_graph.parameters.model_dump()
-
-
-def get_request_schemas() -> Mapping[str, Mapping[str, Any]]:
-    """The JSON schema of the parameters of each flow that makes a request about a node, by its name."""
-    return {one.name: one.parameters.model_dump() for one in (resolve_node, message_node, abort_node)}
 
 
 async def find_warnings(client: PrefectClient, applied: Sequence[Applied], api: str) -> list[str]:
