@@ -29,6 +29,8 @@ from tasks_lib.process.program_lookup import require_program
 from tasks_lib.process.python_command import python_command, python_environment
 
 LOOPBACK = "127.0.0.1"
+SERVER = "flows.server_process"
+"""The module that runs the server."""
 START_SECONDS = 180
 STOP_SECONDS = 15
 LOG_TAIL_LINES = 15
@@ -189,7 +191,7 @@ def start_child(home: Path, port: int, database: Mapping[str, str] = MappingProx
     with log.open("wb") as output:
         process = subprocess.Popen(
             [require_program("sh"), *ONCE_RECORDED, require_program("nice"), *NICE,
-             *python_command("-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port))],
+             *python_command("-m", SERVER, "--host", LOOPBACK, "--port", str(port))],
             cwd=own_directory(),
             env=python_environment(os.environ, {**settings, **database}),
             stdin=subprocess.PIPE,

@@ -10,7 +10,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from http import HTTPStatus
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
@@ -26,7 +25,6 @@ from tasks_lib.process.http_clients import make_client
 T = TypeVar("T")
 RUN_SECONDS = 300
 """A generous bound for one run; nothing waits for it when all goes well."""
-BUSY = HTTPStatus.SERVICE_UNAVAILABLE
 MEMO = "memo_store.toml"
 
 
@@ -88,13 +86,8 @@ def ask_api(api: str, path: str, body: Mapping[str, object] | None = None) -> An
 
 
 def send_api(api: str, method: str, path: str, body: object = None) -> httpx.Response:
-    """What a server answers, asked again while it says that its database is locked, as Prefect's own client does."""
-    client = connect(api)
-    answer = ask_until(
-        lambda: client.request(method, f"/{path}", json=body),
-        lambda found: found.status_code != BUSY,
-    )
-    return answer.raise_for_status()
+    """What a server answers. Raises httpx.HTTPStatusError if it refuses."""
+    return connect(api).request(method, f"/{path}", json=body).raise_for_status()
 
 
 def copy_database(server: Child, home: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from chaos.prefect_proxy import Proxy, open_proxy
 from checker import Meant, check, snapshot_user_state
-from e2e.conftest import BUSY, Coordinator, ask_until, connect
+from e2e.conftest import Coordinator, ask_until, send_api
 from e2e.test_messages import Start, count_starts, done, make_gated, open_gate, start
 from e2e.test_whole_runs import find_run
 from generated_graphs import Made, run_git
@@ -26,24 +26,14 @@ __all__ = ["start"]
 pytestmark = pytest.mark.xdist_group("prefect, with much waiting")
 
 
-def change(coordinator: Coordinator, method: str, path: str, body: object = None) -> None:
-    """Change something by Prefect's API, again while its database is locked."""
-    client = connect(coordinator.api)
-    answer = ask_until(
-        lambda: client.request(method, f"/{path}", json=body),
-        lambda found: found.status_code != BUSY,
-    )
-    answer.raise_for_status()
-
-
 def delete_run(coordinator: Coordinator, run: str) -> None:
-    change(coordinator, "DELETE", f"flow_runs/{run}")
+    send_api(coordinator.api, "DELETE", f"flow_runs/{run}")
 
 
 def delete_task_runs(coordinator: Coordinator, run: str) -> None:
     found = ask_until(lambda: coordinator.ask("task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}}), bool)
     for one in found:
-        change(coordinator, "DELETE", f"task_runs/{one['id']}")
+        send_api(coordinator.api, "DELETE", f"task_runs/{one['id']}")
 
 
 def set_state(name: str) -> Callable[[Coordinator, str], None]:
@@ -55,7 +45,7 @@ def set_state(name: str) -> Callable[[Coordinator, str], None]:
 
 
 def rename(coordinator: Coordinator, run: str) -> None:
-    change(coordinator, "PATCH", f"flow_runs/{run}", {"name": "other", "tags": []})
+    send_api(coordinator.api, "PATCH", f"flow_runs/{run}", {"name": "other", "tags": []})
     set_state("PENDING")(coordinator, run)
 
 
@@ -197,6 +187,6 @@ def test_concurrency_limit_on_a_tag_delays_a_node_for_a_bounded_time(coordinator
     try:
         code, output = coordinator.run("run", made.repository)
     finally:
-        change(coordinator, "DELETE", "v2/concurrency_limits/tag:held")
+        send_api(coordinator.api, "DELETE", "v2/concurrency_limits/tag:held")
     assert code == 0, output
     assert "Prefect did not start flat-0" in output
