@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
-from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
@@ -17,6 +16,7 @@ from flows.prefect_audit import AUDITED_COMMITS, audit_with_prefect
 from flows.prefect_cleanup import tell_prefect
 from flows.prefect_isolation import in_own_directory, remove_from_import_path
 from flows.repository_cleanup import apply_cleanup
+from flows.run_artifact import write_markdown
 from tasks_lib.errors import BusyError, CoordinatorError
 from tasks_lib.project.loading import load_project
 
@@ -48,7 +48,7 @@ async def clean_up_repository(repository: Annotated[str, Field(title="Repository
         # Everything of git blocks, and one after the other is gentle at night.
         findings = [await asyncio.to_thread(work, name) for name in names]
         report = write_report(findings)
-        await acreate_markdown_artifact(report, key="coordinator-cleanup", description="What was done and found")
+        await write_markdown("coordinator-cleanup", report, "What was done and found")
     return judge(findings)
 
 

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL
@@ -28,6 +27,7 @@ from flows.prefect_isolation import in_own_directory, remove_from_import_path
 from flows.prefect_reporting import PrefectConnection
 from flows.prefect_states import describe_refusal, describe_run
 from flows.request_inbox import receiving_requests, stop, stop_paused
+from flows.run_artifact import write_markdown
 from flows.run_ending import RunEnding, end_flow_run, tell_continuation
 from flows.run_node import PrefectLauncher
 from flows.sessions_table import showing_sessions
@@ -110,9 +110,7 @@ async def work_repository(top: Path, options: RunOptions) -> State[Any]:
     plan = Plan(project.graph, options.only)
     if options.dry_run:
         text = describe_plan(plan)
-        await connection.call(
-            lambda: acreate_markdown_artifact(text, key="coordinator-plan", description="What would start, and why not")
-        )
+        await connection.call(lambda: write_markdown("coordinator-plan", text, "What would start, and why not"))
         get_run_logger().info(text)
         return Completed(name="Planned", message="Nothing was started.")
     project = replace(project, warnings=(*project.warnings, *warnings))
@@ -199,9 +197,7 @@ async def finish(
     dropped = f"{view.dropped_messages} older messages are only in the run's log."
     messages = (*([dropped] if view.dropped_messages else []), *view.messages)
     report = write_report(f"Run of {options.repository}", rows, messages, code, str(run.budgets.total))
-    await connection.call(
-        lambda: acreate_markdown_artifact(report, key="coordinator-report", description="How each node ended")
-    )
+    await connection.call(lambda: write_markdown("coordinator-report", report, "How each node ended"))
     detail = f"Publication is pending: {opened.publisher.pending}." if opened.publisher.pending else ""
     context = FlowRunContext.get()
     is_deployed = bool(context and context.flow_run and context.flow_run.deployment_id)

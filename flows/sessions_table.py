@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from prefect import get_run_logger
-from prefect.artifacts import acreate_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
+from flows.run_artifact import write_artifact
 from tasks_lib.model import OutcomeName
 from tasks_lib.runtime.status_board import Board, NodeView, RunView, find_last_activity
 from tasks_lib.text import cut, fold
@@ -113,12 +113,12 @@ class SessionsTable:
             self._shown = (progress, rows)
 
     async def _write(self, progress: str, rows: Sequence[Row]) -> None:
-        table = list(rows)
+        table = json.dumps(list(rows))
         if self._artifact is None:
-            self._artifact = await acreate_table_artifact(table, key=KEY, description=progress)
+            self._artifact = await write_artifact("table", KEY, table, progress)
             return
         async with get_client() as client:
-            await client.update_artifact(self._artifact, ArtifactUpdate(data=json.dumps(table), description=progress))
+            await client.update_artifact(self._artifact, ArtifactUpdate(data=table, description=progress))
 
 
 @asynccontextmanager

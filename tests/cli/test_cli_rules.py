@@ -10,7 +10,7 @@ CALLERS = ("run_graph.py", "run_node.py")
 """Modules that call Prefect in the middle of a run."""
 BOUNDED = ("connection.call", "PrefectConnection().call")
 """What limits the time of a call, and does not raise."""
-CALLS = ("acreate_markdown_artifact", "acreate_table_artifact", "mark_flow_run", "end_flow_run")
+CALLS = ("write_markdown", "write_artifact", "mark_flow_run", "end_flow_run")
 
 
 def calls(tree: ast.AST, *, is_bounded: bool = False) -> Iterator[tuple[str, int, bool]]:
