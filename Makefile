@@ -8,7 +8,7 @@ BROWSER := .local/chromium
 POSTGRES := .local/postgres
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup opencode sandbox chromium postgres test browser fuzz chaos lint bench demo demo-opencode lock clean
+.PHONY: help setup opencode sandbox chromium postgres test browser screenshots fuzz chaos lint bench demo demo-opencode lock clean
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -72,11 +72,14 @@ postgres: ## Install Postgres for the tests of `coordinator up --postgres` (need
 		echo "Neither initdb nor apt-get was found: the tests of --postgres will be skipped." >&2; [ "$$CI" != true ]; \
 	fi
 
-test: setup opencode sandbox postgres ## Run the tests.
+test: setup opencode sandbox postgres chromium ## Run the tests.
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 browser: setup chromium ## Test Prefect's UI in a real browser.
-	BROWSER_TESTS=1 $(BIN)/python -m pytest tests/browser
+	$(BIN)/python -m pytest tests/browser
+
+screenshots: setup chromium ## Take the pictures in docs/images anew.
+	$(BIN)/python -m pytest tests/browser --pictures docs/images
 
 fuzz: setup ## Try 20,000 hostile task files and configurations (FUZZ_SEED, FUZZ_FIRST, FUZZ_COUNT).
 	PYTHONPATH=tests $(BIN)/python tests/fuzz/campaign.py

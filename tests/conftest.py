@@ -22,11 +22,12 @@ ROOM_BYTES = 4 << 30
 sys.dont_write_bytecode = False
 """Otherwise each worker would compile every test again."""
 
-collect_ignore = [] if os.environ.get("BROWSER_TESTS") else ["browser"]
-"""The tests of Prefect's UI run with `make browser`: Prefect with SQLite now and then refuses a click as "locked"."""
-
 settings.register_profile("coordinator", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("coordinator")  # A busy machine must not fail a test.
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pictures", type=Path, help="where the tests of Prefect's UI write pictures of it")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,9 +1,7 @@
-"""A local stack and a browser for the tests of Prefect's UI."""
+"""A local stack, a browser, and what people do in Prefect's UI, for the tests of it."""
 
-import os
-import signal
-import subprocess
-import sys
+import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,36 +9,33 @@ from pathlib import Path
 import pytest
 from browser.chromium import open_browser
 from browser.shop import Shop, make_shop
-from playwright.sync_api import Browser, Page
-from user_isolation import without_prefect
+from e2e.conftest import Coordinator, starting
+from e2e.test_local_stack import up
+from playwright.sync_api import Browser, Locator, Page, expect
 
 BOUND_MS = 120_000
 """A generous bound for whatever a page waits for; a busy machine must not fail a test."""
-END_SECONDS = 180
-READY = "Press Ctrl-C to stop"
+WIDTH, HEIGHT = 1440, 900
+STILL_MS = 2_500
+"""After this time a page of Prefect's UI no longer moves; only pictures wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A `coordinator up` in progress, with its UI at `ui`; `place` is for repositories."""
+    """A `coordinator up` in progress; `place` is for repositories."""
 
     place: Path
-    environment: dict[str, str]
-    ui: str
+    coordinator: Coordinator
+
+    @property
+    def ui(self) -> str:
+        return self.coordinator.api.removesuffix("/api")
 
     def call(self, *arguments: str | Path) -> str:
         """Run a command of coordinator's to its end, and return what it printed. Fails unless it exits with 0."""
-        done = subprocess.run(
-            [sys.executable, "-m", "flows.cli", *map(str, arguments)],
-            env=self.environment,
-            cwd=self.place,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        code, output = self.coordinator.run(*arguments)
+        assert code == 0, output
+        return output
 
     def add_shop(self, name: str, *options: str) -> Shop:
         """Make a repository that coordinator knows, with a deployment of its own."""
@@ -50,51 +45,89 @@ class Stack:
         return shop
 
 
-@pytest.fixture(scope="module")
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody at the tab `page`, who takes pictures of it if `pictures` is a directory."""
+
+    page: Page
+    pictures: Path | None
+
+    def open_deployment(self, name: str) -> None:
+        self.page.goto("/deployments")
+        self.page.get_by_role("link", name=name, exact=True).first.click()
+
+    def open_form(self, deployment: str) -> None:
+        """Open the form with which a run of a deployment starts."""
+        self.open_deployment(deployment)
+        self.page.get_by_role("button", name="Run", exact=True).click()
+        self.page.get_by_text("Quick run").click()
+        expect(self.page.get_by_text("Validate parameters")).to_be_visible()
+
+    def send_form(self, *answers: str) -> None:
+        """Fill the empty text fields with `answers`, start the run, and open its page."""
+        for number, answer in enumerate(answers):
+            self.page.locator("textarea").nth(number).fill(answer)
+        self.press(self.page.get_by_role("button", name="Run", exact=True).last, "/create_flow_run")
+        self.page.locator("a[href*='/runs/flow-run/']").first.click()
+        expect(self.page).to_have_url(re.compile(r"/runs/flow-run/"))
+
+    def press(self, button: Locator, request: str) -> None:
+        """Click, and see the server accept the request that this sends; its path ends with `request`."""
+        with self.page.expect_response(lambda answer: answer.url.endswith(request)) as answered:
+            button.click()
+        assert answered.value.ok, f"{answered.value.status} for {request}"
+
+    def choose(self, tab: str) -> None:
+        self.page.get_by_text(tab, exact=True).first.click()
+
+    def expect_state(self, name: str) -> None:
+        """Wait until the page of a run shows this state of the run."""
+        expect(self.page.get_by_text(name, exact=True).first).to_be_visible()
+
+    def expect_nodes(self, **states: str) -> None:
+        """Wait until the page of a run lists these task runs, each with its state."""
+        for name, state in states.items():
+            card = self.page.locator(".task-run-list-item", has=self.page.get_by_role("link", name=name, exact=True))
+            expect(card.filter(has_text=state).first).to_be_visible()
+
+    def take_picture(self, name: str, height: int = HEIGHT) -> None:
+        """Write `name`.png, `height` CSS pixels high, once nothing on the page moves; without `pictures`, do nothing."""
+        if self.pictures:
+            self.page.set_viewport_size({"width": WIDTH, "height": height})
+            self.page.wait_for_timeout(STILL_MS)
+            self.page.screenshot(path=self.pictures / f"{name}.png")
+            self.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with open_browser() as opened:
         yield opened
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stack(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One `coordinator up` for all tests of a module; asks for the browser first, as nothing works without it."""
+    """One `coordinator up` for all tests; asks for the browser first, as nothing works without it."""
     place = tmp_path_factory.mktemp("stack")
-    own = {"COORDINATOR_DATA_DIR": str(place / "data"), "HOME": str(place / "home")}
-    (place / "home").mkdir()
-    environment = without_prefect(os.environ) | own
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "up", "--port", "0"],
-        env=environment,
-        cwd=place,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        yield Stack(place, environment, read_link(process))
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=END_SECONDS)
-
-
-def read_link(process: "subprocess.Popen[str]") -> str:
-    """The address of the UI, once the stack is ready."""
-    assert process.stdout
-    said = ""
-    for line in process.stdout:
-        said += line
-        if READY in line:
-            return next(word for word in said.split() if word.startswith("http://"))
-    raise AssertionError(f"coordinator up ended:\n{said}")
+    data = place / "data"
+    with starting(tmp_path_factory) as template:  # With tables that are there already it starts in half the time.
+        if template and template.exists():
+            shutil.copytree(template, data / "prefect")
+    data.mkdir(exist_ok=True)
+    with up(data) as running:
+        yield Stack(place, running.coordinator)
+        running.end()
 
 
 @pytest.fixture
-def page(browser: Browser, stack: Stack, tmp_path: Path) -> Iterator[Page]:
+def person(browser: Browser, stack: Stack, tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[Person]:
     """A new tab; what it shows last is `last.png` in the test's directory, which is kept if the test fails."""
-    opened = browser.new_page(base_url=stack.ui, viewport={"width": 1600, "height": 1000})
-    opened.set_default_timeout(BOUND_MS)
-    yield opened
-    opened.screenshot(path=tmp_path / "last.png")
-    opened.close()
+    page = browser.new_page(base_url=stack.ui, viewport={"width": WIDTH, "height": HEIGHT})
+    page.set_default_timeout(BOUND_MS)
+    yield Person(page, pytestconfig.getoption("pictures"))
+    page.screenshot(path=tmp_path / "last.png")
+    page.close()
+
+
+def pytest_configure() -> None:
+    expect.set_options(timeout=BOUND_MS)

@@ -1,16 +1,11 @@
 """A person with nothing but Prefect's UI starts, watches, stops, continues, resolves and schedules runs."""
 
-import re
-from http import HTTPStatus
-
 import pytest
-from browser.conftest import BOUND_MS, Stack
+from browser.conftest import Person, Stack
 from browser.shop import TASKS, Shop
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.xdist_group("browser")
-expect.set_options(timeout=BOUND_MS)
-TRIES = 10
 
 
 @pytest.fixture(scope="module")
@@ -19,94 +14,68 @@ def shop(stack: Stack) -> Shop:
     return stack.add_shop("shop")
 
 
-def open_deployment(page: Page, name: str) -> None:
-    page.goto("/deployments")
-    page.get_by_role("link", name=name, exact=True).first.click()
-
-
-def start_quick_run(page: Page, name: str, *answers: str) -> None:
-    """Start a run of a deployment from its form, with `answers` in the empty fields, and open its page."""
-    open_deployment(page, name)
-    page.get_by_role("button", name="Run", exact=True).click()
-    page.get_by_text("Quick run").click()
-    expect(page.get_by_text("Validate parameters")).to_be_visible()
-    if answers:
-        fields = page.locator("textarea")
-        for number, answer in enumerate(answers):
-            fields.nth(number).fill(answer)
-    submit(page)
-    page.locator("a[href*='/runs/flow-run/']").first.click()
-    expect(page).to_have_url(re.compile(r"/runs/flow-run/"))
-
-
-def submit(page: Page) -> None:
-    """Press the form's button; again if the server answers that its database is locked, as a person would."""
-    for _ in range(TRIES):
-        with page.expect_response(lambda answer: answer.url.endswith("/create_flow_run")) as answered:
-            page.get_by_role("button", name="Run", exact=True).last.click()
-        if answered.value.ok:
-            return
-        assert answered.value.status == HTTPStatus.SERVICE_UNAVAILABLE
-    raise AssertionError("Prefect did not accept the run")
-
-
-def open_tab(page: Page, name: str) -> None:
-    page.get_by_text(name, exact=True).first.click()
-
-
-def expect_nodes(page: Page, **states: str) -> None:
-    """Wait until the page of a run lists these task runs, each with its state."""
-    for name, state in states.items():
-        card = page.locator(".task-run-list-item", has=page.get_by_role("link", name=name, exact=True))
-        expect(card.filter(has_text=state).first).to_be_visible()
-
-
-def test_a_run_is_started_stopped_continued_and_resolved_in_the_browser(page: Page, shop: Shop) -> None:
+def test_a_run_is_started_stopped_continued_and_resolved_in_the_browser(person: Person, shop: Shop) -> None:
+    page = person.page
     # Started from the form, and watched.
-    start_quick_run(page, "shop")
-    open_tab(page, "Task Runs")
-    expect_nodes(page, cart="Running", search="Merged")
+    person.open_form("shop")
+    person.take_picture("run-form")
+    person.send_form()
+    person.choose("Task Runs")
+    person.expect_nodes(cart="Running", search="Merged")
     first = page.url.partition("/flow-run/")[2].partition("?")[0]
 
     # Cancelled: its sessions are ended, and nothing of them lands.
     page.get_by_role("button", name="Cancel", exact=True).click()
-    page.get_by_role("button", name="Confirm").click()
+    person.press(page.get_by_role("button", name="Confirm"), "/set_state")
     expect(page.get_by_role("button", name="Retry")).to_be_visible()
-    expect_nodes(page, cart="Aborted")
+    person.expect_nodes(cart="Aborted")
     assert "Merge feat/cart: Add a cart" not in shop.read_subjects()
 
     # Retried: it continues from git, up to what needs a person.
     shop.open_gate()
     page.get_by_role("button", name="Retry").click()
-    page.get_by_role("button", name="Retry").last.click()
-    expect(page.get_by_text("Failed", exact=True).first).to_be_visible()
-    open_tab(page, "Task Runs")
-    expect_nodes(page, pay="Blocked", mail="Skipped")
+    person.press(page.get_by_role("button", name="Retry").last, "/set_state")
+    person.expect_state("Failed")
+    person.choose("Task Runs")
+    person.expect_nodes(pay="Blocked", mail="Skipped")
     assert "Merge feat/cart: Add a cart" in shop.read_subjects()
+
+    # Its one report says how each node ended.
+    person.choose("Artifacts")
+    expect(page.get_by_text("coordinator-report")).to_have_count(1)
+    page.get_by_text("coordinator-report").click()
+    expect(page.get_by_role("heading", name="Run of shop")).to_be_visible()
+    expect(page.get_by_role("cell", name="Take payments")).to_be_visible()
+    person.take_picture("report")
 
     # Resolved from a form; the automation starts the next run by itself, and everything lands.
     shop.plan["pay"].pop("block_with")
     shop.write_plan()
-    start_quick_run(page, "resolve-node", "pay", "Only euros.")
-    expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
+    person.open_form("resolve-node")
+    person.send_form("pay", "Only euros.")
+    person.expect_state("Completed")
     assert any(subject.startswith("resolved(resolve-pay-1)") for subject in shop.read_subjects())
-    open_deployment(page, "shop")
+    person.open_deployment("shop")
     page.locator(f"a[href*='/runs/flow-run/']:not([href*='{first}'])").first.click()
-    expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
+    person.expect_state("Completed")
     assert {f"Merge feat/{name}: {TASKS[name][0]}" for name in TASKS} <= set(shop.read_subjects())
 
-    # Its report says how each node ended.
-    open_tab(page, "Artifacts")
-    page.get_by_text("coordinator-report").first.click()
-    expect(page.get_by_role("heading", name="Run of shop")).to_be_visible()
-    expect(page.get_by_role("cell", name="Take payments")).to_be_visible()
+
+def test_each_field_of_a_form_is_explained_in_the_browser(person: Person, shop: Shop) -> None:
+    person.open_form("resolve-node")
+    for words in ("Repository", "Node", "Answer", "What the agent needs to know."):
+        expect(person.page.get_by_text(words).first).to_be_visible()
+    person.page.locator("textarea").nth(0).fill("pay")
+    person.page.locator("textarea").nth(1).fill("Only euros.")
+    person.take_picture("resolve-form")
 
 
-def test_a_schedule_is_seen_and_paused_in_the_browser(page: Page, stack: Stack, shop: Shop) -> None:
+def test_a_schedule_is_seen_and_paused_in_the_browser(person: Person, stack: Stack, shop: Shop) -> None:
     stack.call("deploy", shop.top, "--cron", "0 2 * * *", "--timezone", "Europe/Berlin")
-    open_deployment(page, "shop")
-    switch = page.locator("[role=switch]").first
+    person.open_deployment("shop")
+    switch = person.page.locator("[role=switch]").first
     expect(switch).to_have_attribute("aria-checked", "true")
+    person.take_picture("deployment")
     switch.click()
     expect(switch).to_have_attribute("aria-checked", "false")
     assert "paused" in stack.call("deploy", shop.top)
