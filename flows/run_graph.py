@@ -199,6 +199,8 @@ async def finish(
     report = write_report(f"Run of {options.repository}", rows, messages, code, str(run.budgets.total))
     await connection.call(lambda: write_markdown("coordinator-report", report, "How each node ended"))
     detail = f"Publication is pending: {opened.publisher.pending}." if opened.publisher.pending else ""
+    if code is ExitCode.COMPLETED and not detail and not any(row.attempt for row in rows):
+        detail = "Nothing was left to do."
     context = FlowRunContext.get()
     is_deployed = bool(context and context.flow_run and context.flow_run.deployment_id)
     continuation = tell_continuation(code, options.repository, is_deployed=is_deployed)

@@ -29,6 +29,7 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
 from flows.deployments.definitions import COMMAND
+from flows.local_stack.collisions import Collisions
 from flows.request_messages import RequestKind, UserRequest, new_key, write_request
 from flows.termination_signals import on_signals
 
@@ -72,6 +73,7 @@ class GraphWorker:
         self._client = client
         self._runs: set[UUID] = set()
         self._told: set[UUID] = set()
+        self._collisions = Collisions(client, str(client.api_url))
         self._wake = asyncio.Event()
         self.presses: int = 0
         self.is_abandoned: bool = False
@@ -95,13 +97,19 @@ class GraphWorker:
                 if loop.time() >= next_beat or not self._has_pool():
                     await self._worker.sync_with_backend()
                     next_beat = loop.time() + HEARTBEAT_SECONDS
-                self._runs.update(run.id for run in await self._worker.get_and_submit_flow_runs())
+                await self._take_due()
+                await self._collisions.explain()
             except _OUTAGE as error:
                 _logger.warning("Prefect's server did not answer and is asked again: %s", error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(QUERY_SECONDS):
                     await self._wake.wait()
         await self._drain()
+
+    async def _take_due(self) -> None:
+        for run in await self._worker.get_and_submit_flow_runs():
+            self._runs.add(run.id)
+            self._collisions.watch(run.id)
 
     async def _drain(self) -> None:
         """Wait until the runs have ended: they are asked to stop, then told by a signal, then killed."""

@@ -27,6 +27,8 @@ EXIT_SENTENCES: Mapping[ExitCode, str] = {
     ExitCode.INTERRUPTED: "The run was interrupted and everything is saved; run again to continue.",
 }
 STOPPED_EARLY = "The run stopped early; run again to continue."
+_NAMES = {OutcomeName.NONE: "not run", OutcomeName.LANDED: "completed before"}
+"""What the report calls outcomes that are not one."""
 _LINE_CHARS = 300
 INCOMPLETE = "Prefect's record of this run is incomplete"
 """The start of the message about records that Prefect lacks; the message is recognized by it."""
@@ -88,7 +90,7 @@ def write_report(
     counts: dict[OutcomeName, int] = {}
     for row in rows:
         counts[row.outcome] = counts.get(row.outcome, 0) + 1
-    summary = ", ".join(f"{count} {outcome or 'not run'}" for outcome, count in sorted(counts.items()))
+    summary = ", ".join(f"{count} {_NAMES.get(outcome, outcome)}" for outcome, count in sorted(counts.items()))
     lines = [f"# {title}", "", f"{EXIT_SENTENCES[code]} {len(rows)} nodes: {summary}.", ""]
     if spent:
         lines += [f"The sessions of this run used {spent}.", ""]
@@ -106,5 +108,13 @@ def write_report(
 
 def _write_row(row: ReportRow) -> str:
     attempt = str(row.attempt) if row.attempt else ""
-    cells = (f"`{row.id}`", row.name, row.outcome or "not run", attempt, row.spent, row.commit[:12], row.reason)
+    cells = (
+        f"`{row.id}`",
+        row.name,
+        _NAMES.get(row.outcome, row.outcome),
+        attempt,
+        row.spent,
+        row.commit[:12],
+        row.reason,
+    )
     return "| " + " | ".join(cut(fold(cell), _LINE_CHARS).replace("|", "\\|") for cell in cells) + " |"

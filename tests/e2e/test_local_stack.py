@@ -146,6 +146,24 @@ def test_ctrl_c_stops_sessions_with_their_work_kept_and_leaves_nothing(data: Pat
     assert status_of(gated, "flat-0") == "completed"
 
 
+def test_run_that_comes_while_another_works_says_which_and_is_in_the_history(data: Path, gated: Made) -> None:
+    name = name_of(data, gated)
+    with up(data) as stack:
+        first = stack.run(name)
+        ask_until(lambda: count_starts(gated), bool)
+        second = stack.run(name)
+        refused = ask_until(
+            lambda: stack.coordinator.ask(f"flow_runs/{second}"), lambda run: run["state"]["name"] == "Aborted"
+        )
+        history = json.loads(stack.coordinator.run("history", "--json", "--repo", gated.repository)[1])
+        open_gate(gated)
+        assert wait_for_end(stack.coordinator, first)["type"] == "COMPLETED"
+    assert refused["name"] == name
+    assert refused["state"]["message"].startswith("busy: ")
+    assert f"/runs/flow-run/{first} is in progress" in refused["state"]["message"]
+    assert {(run["id"], bool(run["started"])) for run in history["runs"]} == {(first, True), (second, True)}
+
+
 def read_logs(coordinator: Coordinator, run: str) -> list[str]:
     body = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 50}
     return [line["message"] for line in coordinator.ask("logs/filter", body)]
