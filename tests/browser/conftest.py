@@ -90,13 +90,16 @@ class Person:
             card = self.page.locator(".task-run-list-item", has=self.page.get_by_role("link", name=name, exact=True))
             expect(card.filter(has_text=state).first).to_be_visible()
 
-    def take_picture(self, name: str, height: int = HEIGHT) -> None:
-        """Write `name`.png, `height` CSS pixels high, once nothing on the page moves; without `pictures`, do nothing."""
+    def take_picture(self, name: str, *, is_reloaded: bool = False) -> None:
+        """Write `name`.png once nothing on the page moves; without `pictures`, do nothing.
+
+        A graph that has grown is drawn whole only after the page is loaded again.
+        """
         if self.pictures:
-            self.page.set_viewport_size({"width": WIDTH, "height": height})
+            if is_reloaded:
+                self.page.reload()
             self.page.wait_for_timeout(STILL_MS)
             self.page.screenshot(path=self.pictures / f"{name}.png")
-            self.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
 
 
 @pytest.fixture(scope="session")

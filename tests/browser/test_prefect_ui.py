@@ -22,12 +22,14 @@ def test_a_run_is_started_stopped_continued_and_resolved_in_the_browser(person: 
     person.send_form()
     person.choose("Task Runs")
     person.expect_nodes(cart="Running", search="Merged")
+    person.take_picture("run-page", is_reloaded=True)
     first = page.url.partition("/flow-run/")[2].partition("?")[0]
 
     # Cancelled: its sessions are ended, and nothing of them lands.
     page.get_by_role("button", name="Cancel", exact=True).click()
     person.press(page.get_by_role("button", name="Confirm"), "/set_state")
     expect(page.get_by_role("button", name="Retry")).to_be_visible()
+    person.choose("Task Runs")
     person.expect_nodes(cart="Aborted")
     assert "Merge feat/cart: Add a cart" not in shop.read_subjects()
 
@@ -59,6 +61,13 @@ def test_a_run_is_started_stopped_continued_and_resolved_in_the_browser(person: 
     page.locator(f"a[href*='/runs/flow-run/']:not([href*='{first}'])").first.click()
     person.expect_state("Completed")
     assert {f"Merge feat/{name}: {TASKS[name][0]}" for name in TASKS} <= set(shop.read_subjects())
+
+    # Both runs are in the history.
+    page.goto("/runs")
+    expect(page.get_by_role("link", name="shop", exact=True).first).to_be_visible()
+    person.expect_state("Failed")
+    person.expect_state("Completed")
+    person.take_picture("runs")
 
 
 def test_each_field_of_a_form_is_explained_in_the_browser(person: Person, shop: Shop) -> None:
