@@ -15,12 +15,12 @@ import psutil
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import FlowRunCreate
-from prefect.client.schemas.objects import FlowRun, FlowRunPolicy, State
+from prefect.client.schemas.objects import FlowRun, FlowRunPolicy, State, StateType
 from prefect.context import AsyncClientContext
 from prefect.flow_engine import run_flow_async
 from prefect.states import Pending, to_state_create
 
-from flows.mark_labels import GIT_DIR, HOST, INODE, PID, STARTED
+from flows.mark_labels import GIT_DIR, HOST, INODE, MARKED, PID, STARTED
 from tasks_lib.process.private_directories import is_running
 
 TAGS = ("coordinator",)
@@ -44,6 +44,10 @@ class Origin:
         """Whether the process is known to be gone: it was on this host, and has ended."""
         return self.host == socket.gethostname() and not is_running(self.pid, self.started)
 
+    def is_running_here(self) -> bool:
+        """Whether the process is running on this host."""
+        return self.host == socket.gethostname() and is_running(self.pid, self.started)
+
 
 @dataclass(frozen=True, slots=True)
 class RepositoryId:
@@ -55,13 +59,18 @@ class RepositoryId:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What is known of a flow run that is, or was, executed."""
+    """What is known of a flow run that is, or was, executed.
+
+    `marked` is when the state began in which its process marked it, in seconds since the epoch by Prefect's clock; 0.0
+    if that is not known.
+    """
 
     origin: Origin
     repository: RepositoryId
+    marked: float = 0.0
 
     @property
-    def labels(self) -> dict[str, str | int]:
+    def labels(self) -> dict[str, str | int | float]:
         origin, repository_id = self.origin, self.repository
         return {
             HOST: origin.host,
@@ -69,6 +78,7 @@ class Marks:
             STARTED: origin.started,
             GIT_DIR: repository_id.git_dir,
             INODE: repository_id.inode,
+            **({MARKED: self.marked} if self.marked else {}),
         }
 
 
@@ -82,9 +92,9 @@ def find_repository_id(common_dir: Path, former: Path | None = None) -> Reposito
     return RepositoryId(str(former or common_dir), common_dir.stat().st_ino)
 
 
-def find_own_marks(common_dir: Path) -> Marks:
+def find_own_marks(common_dir: Path, marked: float = 0.0) -> Marks:
     """The marks of a flow run that this process executes on the repository of `common_dir`."""
-    return Marks(find_own_origin(), find_repository_id(common_dir))
+    return Marks(find_own_origin(), find_repository_id(common_dir), marked)
 
 
 def read_marks(flow_run: FlowRun) -> Marks | None:
@@ -97,7 +107,9 @@ def read_marks(flow_run: FlowRun) -> Marks | None:
             "coordinator.git_dir": str(git_dir),
             "coordinator.inode": int(inode),
         }:
-            return Marks(Origin(host, pid, started), RepositoryId(git_dir, inode))
+            marked = flow_run.labels.get(MARKED)
+            time_marked = marked if isinstance(marked, float) else 0.0
+            return Marks(Origin(host, pid, started), RepositoryId(git_dir, inode), time_marked)
         case _:
             return _read_tags(flow_run.tags)
 
@@ -121,10 +133,23 @@ def is_marked(flow_run: FlowRun) -> bool:
     return marks is not None and marks.origin == find_own_origin()
 
 
+def is_restarted(flow_run: FlowRun) -> bool:
+    """Whether a worker's run was set to Running after it was marked: the marks may be those of an earlier process.
+
+    A process that retries or resumes a run marks it a moment after it has set it to Running.
+    """
+    marks, state = read_marks(flow_run), flow_run.state
+    if flow_run.deployment_id is None or marks is None or not marks.marked or state is None:
+        return False
+    return state.type is StateType.RUNNING and state.timestamp.timestamp() > marks.marked
+
+
 async def mark_flow_run(flow_run: FlowRun, common_dir: Path) -> None:
     """Mark a flow run as executed by this process; one that is retried had the marks of an earlier process."""
     async with get_client() as client:
-        await client.update_flow_run_labels(flow_run.id, dict(find_own_marks(common_dir).labels))
+        state = (await client.read_flow_run(flow_run.id)).state
+        marks = find_own_marks(common_dir, state.timestamp.timestamp() if state else 0.0)
+        await client.update_flow_run_labels(flow_run.id, dict(marks.labels))
 
 
 async def run_marked(flow: Flow[..., Any], parameters: Mapping[str, Any], common_dir: Path) -> State[Any]:

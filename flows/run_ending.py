@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import Pause
 from prefect.states import Running, Suspended
 
+from flows.earlier_process import is_taken_over
 from flows.prefect_reporting import STOPS
 from tasks_lib.reporting.run_report import ExitCode
 
@@ -47,11 +48,14 @@ async def end_flow_run(flow_run: UUID, final: State[Any], repository: str) -> Ru
     """Make sure that Prefect accepts `final`: resets a state that someone set manually to Running.
 
     A cancelled state stays if the run ended because of it. A paused run that has a deployment becomes Suspended, unless
-    every node is completed: a worker continues it once someone resumes it. Raises one of FAULTS.
+    every node is completed: a worker continues it once someone resumes it. If that happened before this process ended,
+    the run is left to the process that continues it. Raises one of FAULTS.
     """
     async with get_client() as client:
         found = await client.read_flow_run(flow_run)
         state = found.state
+        if state is not None and found.deployment_id and await is_taken_over(client, found):
+            return RunEnding(state, is_recorded=True)
         if state is None or state.type is StateType.RUNNING or (state.type in STOPS and final.is_cancelled()):
             return RunEnding(final)
         if state.type is StateType.PAUSED and found.deployment_id:

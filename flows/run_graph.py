@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from flows.data_directory import data_dir, find_repository
 from flows.deployment_version import warn_of_other_release
-from flows.flow_run_marks import is_marked, mark_flow_run
+from flows.earlier_process import take_over
+from flows.flow_run_marks import is_marked
 from flows.node_artifact import making_artifacts
 from flows.prefect_events import announcing
 from flows.prefect_isolation import in_own_directory, remove_from_import_path
@@ -104,7 +105,7 @@ async def work_repository(top: Path, options: RunOptions) -> State[Any]:
     flow_run = context.flow_run if context else None
     if flow_run and not is_marked(flow_run):  # A worker's; one from the command line has its marks from the start.
         common_dir = (await asyncio.to_thread(Repository.open, top)).common_dir
-        await connection.call(lambda: mark_flow_run(flow_run, common_dir))
+        await take_over(flow_run, common_dir, connection)
     warnings = find_release_warnings(flow_run)
     project = await asyncio.to_thread(load_project, top, is_fetching=not options.dry_run)
     plan = Plan(project.graph, options.only)

@@ -1,5 +1,6 @@
 """Finds flow runs whose coordinator was killed, and tells Prefect how they ended."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -21,17 +22,19 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import PrefectException
 from prefect.states import Crashed
 
-from flows.flow_run_marks import find_repository_id, read_marks
+from flows.flow_run_marks import find_repository_id, is_restarted, read_marks
 from flows.prefect_states import describe_run
 from flows.run_ending import tell_continuation
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.runtime.status_board import RunView
 
 FLOW = "run-graph"
-ALIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
+ALIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING, StateType.PAUSED)
 """Not SCHEDULED: such a run was never started, and may still start."""
 _ALIVE_TASKS = (*ALIVE, StateType.SCHEDULED)
 """A node that waits for its next attempt is SCHEDULED."""
+RESTART_SECONDS = 60.0
+"""How long a process that retries or resumes a run may take to mark it."""
 OUTAGE = (httpx.HTTPError, PrefectException, OSError)
 """What is raised if a server does not answer, or not in time."""
 _PAGE = 200
@@ -51,13 +54,26 @@ async def find_stale(
     return [
         run
         for run, marks in marked
-        if marks and marks.repository in repository_ids and marks.origin.is_dead() and _is_begun(run)
+        if marks and marks.repository in repository_ids and marks.origin.is_dead() and _is_over(run)
     ]
 
 
-def _is_begun(run: FlowRun) -> bool:
-    """Whether the process in the marks began `run`: one that a worker is about to retry has those of the last time."""
-    return run.deployment_id is None or run.state_type is not StateType.PENDING
+def _is_over(run: FlowRun) -> bool:
+    """Whether nothing continues `run`, as the process in its marks is gone.
+
+    A worker's run may still have the marks of an earlier process while it is retried or resumed. A suspended one waits
+    for a person; one that is only paused does not, as resuming it starts no process.
+    """
+    if run.deployment_id is None or run.state is None:
+        return True
+    match run.state.type:
+        case StateType.PENDING:
+            return False
+        case StateType.PAUSED:
+            return not run.state.state_details.pause_reschedule
+        case _:
+            age = (datetime.now(UTC) - run.state.timestamp).total_seconds()
+            return not is_restarted(run) or age > RESTART_SECONDS
 
 
 async def _list_alive(client: PrefectClient) -> list[FlowRun]:

@@ -17,6 +17,7 @@ The plan is `{"journal": PATH, "nodes": {ID: {...}}}`. The keys of a node (all o
     leave_dirty: true           the first turn ends without a commit
     exit_status: int            the first attempt exits with this status, without a commit
     daemon: true                leaves a process running that never exits by itself
+    deaf: true                  does not end when asked to
     review: true                commits nothing; ends with a verdict
     verdicts: [TEXT, ...]       its verdicts as code-reviewer, one for each review; the last one repeats
     nested: true                leaves a worktree inside its own, with a commit on no branch and an uncommitted file
@@ -30,6 +31,7 @@ Start-up time matters more here than convenience: no site, no pathlib, no re.
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -240,6 +242,8 @@ def main() -> None:
     prompt = sys.stdin.read()
     whole = json.loads(read(sys.argv[1]))
     plan = whole["nodes"].get(ID, {})
+    if plan.get("deaf"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     alone = os.open(f"{whole['journal']}.{ID.replace('/', '-')}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)

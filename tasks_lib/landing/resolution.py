@@ -1,18 +1,18 @@
 """Completes a resolve task on the head for a person: through a run's merge queue, or directly while there is no run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks_lib.cleanup.moved_repository import find_move
 from tasks_lib.cleanup.remote_branches import describe_local_branch_behind
-from tasks_lib.errors import Fault, GitError, InputError
+from tasks_lib.errors import Fault, GitError, InputError, RemoteError
 from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.compose.commit_composer import Candidate, Composer
 from tasks_lib.git.inspection.checkout_files import list_uncommitted
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.publish.local_branch import Pending, publish
 from tasks_lib.git.publish.queue_head import Head, Rewritten
-from tasks_lib.git.publish.remote_branch import Pushed, Raced, Refused, Remote, Unreachable
+from tasks_lib.git.publish.remote_branch import Pushed, PushResult, Raced, Refused, Remote, Unreachable
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import HeldRunLock, admin_lock
 from tasks_lib.git.worktrees.stale_git_locks import drop_ref_locks
@@ -24,7 +24,7 @@ from tasks_lib.project.loading import Project
 from tasks_lib.runtime.run_context import Run
 
 MAX_MOVES = 5
-"""How often to compose the commit again because something else moved the base meanwhile."""
+"""How often to compose the commit again because something else moved the base meanwhile, here or on the remote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,10 @@ class Resolution:
     note: str = ""
 
 
+Compose = Callable[[str], tuple[Candidate, Resolution]]
+"""Makes the commit that resolves a task, on a commit. Raises InputError if there is nothing to resolve there."""
+
+
 def describe(resolution: Resolution) -> str:
     """Say in one sentence what was resolved in a run, or will be while there is no commit yet, and what happens now."""
     commit = f" with {resolution.commit[:12]}" if resolution.commit else ""
@@ -57,7 +61,7 @@ def describe_without_run(resolution: Resolution, project: Project) -> str:
     said = f"{resolution.task_id} was completed on {project.base_name} with {resolution.commit[:12]}"
     if resolution.pending:
         why = f"{project.base_name} has not been updated yet: {resolution.pending.rstrip('.')}"
-        waits = f"the commit waits at {project.open_head().refs.queue_ref}, and the next run publishes it"
+        waits = f"the commit waits at {project.open_head().refs.queue_ref}, and the next `coordinator run` publishes it"
         said = f"{resolution.task_id} was completed with {resolution.commit[:12]}, but {why}; {waits}"
     now = f"To run {nodes} again: `coordinator run`" if nodes else "No open node waits for it"
     return " ".join(part for part in (f"{said}.", resolution.note, f"{now}.") if part)
@@ -120,9 +124,7 @@ def resolve_without_run(project: Project, lock: HeldRunLock, name: str, guidance
             task, resolution = find_resolution(repository, reader, at, name)
             return composer.compose_resolution(task, at, guidance=guidance, run=""), resolution
 
-        candidate, resolution = _advance(head, compose)
-    pending, note = _publish(project, head)
-    return Resolution(resolution.task_id, resolution.waiting, candidate.commit, pending, note)
+        return _publish(project, head, _advance(head, compose), compose)
 
 
 def _require_unchanged(repository: Repository, task: Task) -> None:
@@ -132,27 +134,27 @@ def _require_unchanged(repository: Repository, task: Task) -> None:
     raise InputError([Fault(task.path, 0, f"has uncommitted changes in {repository.top}; {how}")])
 
 
-def _advance(head: Head, compose: Callable[[str], tuple[Candidate, Resolution]]) -> tuple[Candidate, Resolution]:
+def _advance(head: Head, compose: Compose) -> tuple[Candidate, Resolution]:
     """Move the head to what `compose` makes on it."""
     for _ in range(MAX_MOVES):
         candidate, resolution = compose(head.current())
         if head.advance(candidate.head, candidate.commit):
-            return candidate, resolution
+            return candidate, replace(resolution, commit=candidate.commit)
     raise GitError(("update-ref", head.refs.queue_ref), 1, f"{head.refs.base_ref} keeps moving; try again")
 
 
-def _publish(project: Project, head: Head) -> tuple[str, str]:
-    """Publish the head; return why that waits, "" if it is published, and a note about the local branch or ""."""
-    commit = head.current()
-    if remote := project.open_remote():
-        if pending := _push(remote, commit, head.base()):
-            return pending, ""
+def _publish(project: Project, head: Head, made: tuple[Candidate, Resolution], compose: Compose) -> Resolution:
+    """Publish the head, which is what was `made`, and say in the result whether and why that waits."""
+    if not (remote := project.open_remote()):
+        pending = _fast_forward(project, made[0].commit)
         head.finish()
-        is_behind = project.repository.branch_head(project.target) and _fast_forward(project, commit)
-        return "", describe_local_branch_behind(project, is_behind) if is_behind else ""
-    pending = _fast_forward(project, commit)
+        return replace(made[1], pending=pending)
+    resolution, pending = _push(remote, head, made, compose)
+    if pending:
+        return replace(resolution, pending=pending)
     head.finish()
-    return pending, ""
+    is_behind = project.repository.branch_head(project.target) and _fast_forward(project, resolution.commit)
+    return replace(resolution, note=describe_local_branch_behind(project, is_behind) if is_behind else "")
 
 
 def _fast_forward(project: Project, commit: str) -> str:
@@ -161,9 +163,43 @@ def _fast_forward(project: Project, commit: str) -> str:
     return result.reason if isinstance(result, Pending) else ""
 
 
-def _push(remote: Remote, commit: str, base: str) -> str:
-    """Push `commit`; return why the remote does not have it, "" if it does."""
-    match remote.push(commit, base):
+def _push(remote: Remote, head: Head, made: tuple[Candidate, Resolution], compose: Compose) -> tuple[Resolution, str]:
+    """Push what was `made`; return it, and why the remote does not have it, "" if it does.
+
+    If others pushed first, it is made again on their commit. That needs nothing else that is unpublished to be verified
+    again, which only a run does. Raises InputError, with the head at the base, if they have resolved it themselves.
+    """
+    candidate, resolution = made
+    base = head.base()
+    result = remote.push(candidate.commit, base)
+    for _ in range(MAX_MOVES):
+        if not isinstance(result, Raced) or candidate.head != base:
+            break
+        try:
+            base = remote.fetch()
+        except RemoteError as error:
+            return resolution, f"{remote.name} does not answer: {error}"
+        candidate, resolution = _make_again(head, candidate.commit, base, compose)
+        result = remote.push(candidate.commit, base)
+    return resolution, _explain_wait(remote, result)
+
+
+def _make_again(head: Head, old: str, base: str, compose: Compose) -> tuple[Candidate, Resolution]:
+    """Replace the unpublished commit `old` by one on the new `base`."""
+    try:
+        candidate, resolution = compose(base)
+    except InputError:
+        head.replace(old, base)
+        head.finish()
+        raise
+    if not head.replace(old, candidate.commit):
+        raise GitError(("update-ref", head.refs.queue_ref), 1, "another process moved it; try again")
+    return candidate, replace(resolution, commit=candidate.commit)
+
+
+def _explain_wait(remote: Remote, result: PushResult) -> str:
+    """Why the remote does not have what was pushed, "" if it does."""
+    match result:
         case Pushed():
             return ""
         case Raced(reason):

@@ -74,7 +74,7 @@ def test_publication_that_waits_is_said(blocked: UserRepository, main_here: Main
     code, output = main_here("resolve", "left", "--repo", str(blocked.top))
     assert code == 0
     assert "main has not been updated yet" in output
-    assert "the commit waits at refs/coordinator/queue/main, and the next run publishes it" in output
+    assert "the commit waits at refs/coordinator/queue/main, and the next `coordinator run` publishes it" in output
 
 
 def test_text_that_is_too_long_and_a_directory_without_a_repository_are_invalid_input(

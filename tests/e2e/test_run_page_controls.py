@@ -104,6 +104,34 @@ def test_suspended_run_of_a_worker_keeps_its_work_and_resume_continues_it(deploy
     assert set(list_attempts(made)) == {"1"}  # An interrupted attempt continues.
 
 
+def test_resume_before_the_old_process_has_ended_waits_for_it_and_continues(deployed: Deployed, tmp_path: Path) -> None:
+    made = make_gated(tmp_path, 2, gated=1)
+    made.behave("flat-0", deaf=True)  # So the old process waits for it, as it does for a merge that is being verified.
+    be_patient(made)
+    before = snapshot_user_state(made.repository)
+    run = deployed.run(made)
+    ask_until(lambda: count_starts(made), lambda number: number >= 2)
+    old = read_holder(made.repository / ".git" / "coordinator")
+    deployed.press(run, SUSPEND)
+    log = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200}
+
+    def read_log() -> str:
+        return "\n".join(line["message"] for line in deployed.coordinator.ask("logs/filter", log))
+
+    ask_until(read_log, lambda lines: "because it was paused in Prefect" in lines)
+    answer = deployed.coordinator.ask(f"flow_runs/{run}/resume", {})
+    assert answer["status"] == "ACCEPT", answer
+    ask_until(read_log, lambda lines: "This run was resumed before" in lines)
+    assert read_holder(made.repository / ".git" / "coordinator") == old
+    open_gate(made)
+
+    state = wait_for_end(deployed.coordinator, run)
+    wait_until_free(made)
+
+    assert state["type"] == "COMPLETED", state
+    assert check(made.repository, before=before, meant=Meant(done(2), made.verify)) == []
+
+
 def test_retry_of_a_failed_run_of_a_worker_continues_from_git(deployed: Deployed, tmp_path: Path) -> None:
     made = make_gated(tmp_path, 3, gated=0)
     made.behave("flat-0", block_with="notify", block_until=DECISION)
@@ -168,6 +196,14 @@ def test_paused_run_of_a_terminal_ends_and_says_the_command(
     assert state["message"].endswith(f"To continue: `coordinator run` in {made.repository.name}.")
     retried = coordinator.ask(f"flow_runs/{run}/set_state", {"state": RETRY})
     assert "deployment" in retried["details"]["reason"]  # Prefect refuses what nobody would run.
+
+
+def be_patient(made: Made) -> None:
+    """Let the run wait for its agents for as long as a test takes."""
+    settings = made.repository / "coordinator.yaml"
+    patient = settings.read_text(encoding="utf-8").replace("stop_seconds: 2", "stop_seconds: 600")
+    settings.write_text(patient, encoding="utf-8")
+    text(made.repository, "commit", "-qam", "Be patient")
 
 
 def depend(made: Made, node: str, *prerequisites: str) -> None:

@@ -8,13 +8,15 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from chaos.tracer import Target
-from e2e.conftest import Coordinator, ask_until
+from e2e.conftest import Coordinator, ask_until, send_api
+from e2e.test_interrupt import deploy
 from e2e.test_messages import make_gated, open_gate
 from e2e.test_prefect_records import proxied
 from e2e.test_whole_runs import find_run, make_flat
@@ -181,6 +183,56 @@ def test_run_killed_as_soon_as_it_exists_in_prefect_is_recognized_by_the_next(
     assert read_run(coordinator, killed["id"])["state_type"] == "CRASHED"
 
 
+def test_run_that_is_killed_after_it_was_paused_is_recognized_by_the_next(
+    coordinator: Coordinator, tmp_path: Path
+) -> None:
+    made = make_gated(tmp_path, 1, gated=1)
+    process = coordinator.start("run", made.repository)
+    ask_until(lambda: process.poll() is not None or bool(made.read_journal()), bool)
+    paused = find_run(made)
+    process.send_signal(signal.SIGSTOP)  # So that it is killed before it learns of the pause.
+    state = {"type": "PAUSED", "name": "Paused"}
+    coordinator.ask(f"flow_runs/{paused}/set_state", {"state": state, "force": True})
+    process.kill()
+    output = process.communicate()[0]
+    assert read_run(coordinator, paused)["state_type"] == "PAUSED", output
+    open_gate(made)
+
+    code, output = coordinator.run("run", made.repository)
+
+    assert (code, f"({paused}) as Crashed" in output) == (0, True), output
+    assert read_run(coordinator, paused)["state_type"] == "CRASHED"
+
+
+def test_run_that_a_worker_has_just_continued_or_that_waits_for_a_person_is_not_over(
+    coordinator: Coordinator, tmp_path: Path
+) -> None:
+    made = make_flat(tmp_path, 1)
+    deployment = coordinator.ask(f"deployments/{deploy(coordinator)}")
+    place, dead = find_repository_id(made.repository / ".git"), Origin(socket.gethostname(), *DEAD)
+
+    def make(state: Mapping[str, Any], *, is_fresh: bool) -> str:
+        """Make a run of a worker in `state`, marked in it or, if it `is_fresh`, in an earlier one."""
+        body = {"flow_id": deployment["flow_id"], "deployment_id": deployment["id"], "state": state}
+        made = coordinator.ask("flow_runs/", body)
+        began = datetime.fromisoformat(made["state"]["timestamp"]).timestamp()
+        marks = Marks(dead, place, began - 1 if is_fresh else began)
+        send_api(coordinator.api, "PATCH", f"flow_runs/{made['id']}/labels", marks.labels)
+        return str(made["id"])
+
+    suspended = {"type": "PAUSED", "name": "Suspended", "state_details": {"pause_reschedule": True}}
+    stays = [make({"type": "RUNNING"}, is_fresh=True), make(suspended, is_fresh=False)]
+    ends = [make({"type": "RUNNING"}, is_fresh=False), make({"type": "PAUSED", "name": "Paused"}, is_fresh=False)]
+
+    code, output = coordinator.run("cleanup", made.repository)
+
+    assert code == 0, output
+    assert [read_run(coordinator, run)["state_type"] for run in stays] == ["RUNNING", "PAUSED"], output
+    assert [read_run(coordinator, run)["state_type"] for run in ends] == ["CRASHED"] * 2, output
+    for run in stays:
+        send_api(coordinator.api, "DELETE", f"flow_runs/{run}")
+
+
 def test_the_state_of_a_flow_run_that_is_refused_says_who_works_there(coordinator: Coordinator, tmp_path: Path) -> None:
     made = make_flat(tmp_path, 1)
     (coordinator.data / REGISTRY).write_text(json.dumps({"repository": str(made.repository)}))
@@ -199,6 +251,8 @@ def test_marks_are_read_as_they_were_written_also_by_releases_that_wrote_tags() 
     for origin in (find_own_origin(), Origin("a:b", 1, 2)):
         marks = Marks(origin, RepositoryId("/of:a/person#1/.git", 0x2F))
         assert read_marks(make_flow_run(labels=dict(marks.labels))) == marks
+        dated = replace(marks, marked=1795697163.25)
+        assert read_marks(make_flow_run(labels=dict(dated.labels))) == dated
         assert read_marks(make_flow_run(tags=list_old_tags(marks))) == marks
 
 
