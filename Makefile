@@ -67,7 +67,8 @@ postgres: ## Install Postgres for the tests of `coordinator up --postgres` (need
 		&& $(call APT,$(POSTGRES)) update \
 		&& $(call APT,$(POSTGRES)) install --yes --no-install-recommends --download-only postgresql >$(POSTGRES)/apt.log \
 		&& for package in $(POSTGRES)/cache/archives/*.deb; do dpkg-deb --extract "$$package" $(POSTGRES) || exit 1; done \
-		&& rm -rf $(POSTGRES)/state $(POSTGRES)/cache && touch $(POSTGRES)/.ready || [ "$$CI" != true ]; \
+		&& rm -rf $(POSTGRES)/state $(POSTGRES)/cache && ls $(POSTGRES)/usr/lib/postgresql/*/bin/initdb \
+		&& touch $(POSTGRES)/.ready || [ "$$CI" != true ]; \
 	else \
 		echo "Neither initdb nor apt-get was found: the tests of --postgres will be skipped." >&2; [ "$$CI" != true ]; \
 	fi

@@ -27,6 +27,13 @@ def find_programs() -> Path | None:
     return next((place for place in places if (place / "initdb").exists() and (place / "pg_ctl").exists()), None)
 
 
+def find_libraries(programs: Path) -> dict[str, str]:
+    """The variable by which Debian's packages, extracted here instead of installed, find each other's libraries."""
+    if not programs.is_relative_to(LOCAL):
+        return {}
+    return {"LD_LIBRARY_PATH": os.pathsep.join(sorted({str(found.parent) for found in LOCAL.rglob("*.so.*")}))}
+
+
 @dataclass(frozen=True, slots=True)
 class Postgres:
     """A running server; the database `prefect` exists, and the user `ada` has a password."""
@@ -76,7 +83,7 @@ class Runner:
     user: int | None
 
     def __call__(self, name: str, *arguments: object, extra: Mapping[str, str] | None = None) -> None:
-        environment = {**os.environ, "LC_ALL": "C", **(extra or {})}
+        environment = {**os.environ, "LC_ALL": "C", **find_libraries(self.programs), **(extra or {})}
         done = subprocess.run(
             [self.programs / name, *map(str, arguments)], cwd="/", env=environment, user=self.user, check=False,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
