@@ -78,5 +78,6 @@ def _resolve_directly(path: Path, name: str, guidance: str) -> Answer:
             resolution = resolve_without_run(project, lock, name, guidance)
         except InputError as error:
             return Answer(name, False, str(error))
-    send_resolved(resolution, guidance, find_name(repository.top))
-    return Answer(name, True, describe_without_run(resolution, project))
+    untold = send_resolved(resolution, guidance, find_name(repository.top))
+    said = describe_without_run(resolution, project)
+    return Answer(name, True, f"{said} {untold}" if untold else said)

@@ -4,11 +4,12 @@ import base64
 import json
 import os
 import ssl
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import httpx
 
-from tasks_lib.errors import SystemFailure
+from tasks_lib.errors import InputError, SystemFailure
 from tasks_lib.process.http_clients import is_loopback, make_client
 
 _TRUE = ("1", "true", "t", "yes", "y", "on")
@@ -34,6 +35,13 @@ def authorize() -> dict[str, str]:
         return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
     key = os.environ.get("PREFECT_API_KEY")
     return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def require_accepted_login(api: str, status: int) -> None:
+    """Raise InputError if the HTTP status `status` says that the server at `api` rejects the user's login."""
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        how = "set PREFECT_API_AUTH_STRING or PREFECT_API_KEY as the server requires it; Prefect profiles are not read"
+        raise InputError([f"the Prefect server at {api.rstrip('/')} rejected the login ({int(status)}): {how}"])
 
 
 def _is_theirs(api: str) -> bool:

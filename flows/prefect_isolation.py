@@ -52,7 +52,8 @@ def isolated(settings: Mapping[str, str]) -> Generator[None]:
     places = {name: str(Path(os.environ[name]).absolute()) for name in PLACES if os.environ.get(name)}
     api = settings.get("PREFECT_API_URL", "")
     steering = (*STEERING, *(OUTSIDE if not api or is_loopback(api) else ()))
-    given = {**places, **settings}
+    # Prefect's telemetry stays off, unless the user set this otherwise.
+    given = {"DO_NOT_TRACK": os.environ.get("DO_NOT_TRACK") or "1", **places, **settings}
     sys.argv[0] = os.path.abspath(sys.argv[0])  # noqa: PTH100 - Keeps a symbolic link.
 
     def is_steering(name: str) -> bool:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, cast
@@ -19,7 +18,7 @@ import httpx
 import psutil
 
 from flows.data_directory import data_dir, own_directory
-from flows.prefect_api import ask, find_ui
+from flows.prefect_api import ask, find_ui, require_accepted_login
 from flows.prefect_isolation import external_server_settings, isolated
 from flows.termination_signals import on_signals, pass_over
 from tasks_lib.errors import InputError, SystemFailure
@@ -78,7 +77,8 @@ def serve(port: int = 0, database: Mapping[str, str] | None = None) -> Generator
 
     Prefect is isolated in the block (`prefect_isolation.py`), so enter this before importing it. `port` 0 picks a free
     port. `database` are settings that only our own server gets; None starts one with its SQLite database, or shares any
-    that runs. Raises ServerError if the server does not answer, InputError if one with another database runs.
+    that runs. Raises ServerError if the server does not answer, InputError if it rejects the login or if one with
+    another database runs.
     """
     theirs = os.environ.get("PREFECT_API_URL")
     if theirs:
@@ -300,14 +300,9 @@ def wait_until_healthy(api: str, child: "subprocess.Popen[bytes] | None", log: P
 
 
 def require_login(api: str) -> None:
-    """Raise ServerError if the user's server rejects our login; the health check does not need one."""
+    """Raise InputError if the user's server rejects our login; the health check does not need one."""
     with ask(api, LOGIN_SECONDS) as client, suppress(httpx.HTTPError):
-        status = client.get("/admin/version").status_code
-        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            raise ServerError(
-                f"the Prefect server at {api} rejected the login ({status}): set PREFECT_API_KEY or "
-                "PREFECT_API_AUTH_STRING in the environment; Prefect profiles are not read"
-            )
+        require_accepted_login(api, client.get("/admin/version").status_code)
 
 
 def read_tail(log: Path | None) -> str:

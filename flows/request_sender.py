@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from flows.prefect_api import ask
+from flows.prefect_api import ask, require_accepted_login
 from flows.request_messages import (
     ANSWER_SECONDS,
     Answer,
@@ -114,7 +114,7 @@ class RequestSender:
         try:
             answers = self._await_answers(answers_key(key))
         except BaseException:
-            with suppress(SystemFailure):
+            with suppress(SystemFailure, InputError):
                 self._withdraw(key)
             raise
         if answers is not None:
@@ -149,7 +149,7 @@ class RequestSender:
         )
 
     def _ask(self, method: str, path: str, body: object = None) -> httpx.Response | None:
-        """Return the answer, or None for 404; raises SystemFailure for any other error."""
+        """Return the answer, or None for 404. Raises InputError if the login is rejected, else SystemFailure."""
         try:
             answer = self._client.request(method, path, json=body) if body else self._client.request(method, path)
         except httpx.HTTPError as error:
@@ -162,13 +162,9 @@ class RequestSender:
                     "Prefect no longer has this run, so it cannot be reached. It continues; to stop it: Ctrl-C in its "
                     f"terminal, or kill -TERM {self._run.view.pid} on {self._run.view.host}"
                 )
-            case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
-                raise SystemFailure(
-                    f"the Prefect server at {self._run.api} rejected the login ({answer.status_code}): set "
-                    "PREFECT_API_AUTH_STRING or PREFECT_API_KEY as for the run"
-                )
             case _ if answer.is_success:
                 return answer
             case _:
+                require_accepted_login(self._run.api, answer.status_code)
                 said = f"{answer.status_code} to {method} {path}"
                 raise SystemFailure(f"the Prefect server at {self._run.api} answered {said}")

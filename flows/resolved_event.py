@@ -2,15 +2,14 @@
 
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 
 import httpx
 
 from flows.event_format import Payload, describe_event
-from flows.prefect_api import ask
+from flows.prefect_api import ask, require_accepted_login
 from flows.prefect_server import find_api
-from tasks_lib.errors import CoordinatorError
+from tasks_lib.errors import InputError, SystemFailure
 from tasks_lib.landing.resolution import Resolution
 
 VERB = "node.resolved"
@@ -29,14 +28,23 @@ def name_place(*, is_in_run: bool) -> dict[str, str]:
     return {"coordinator.in-run": "true" if is_in_run else "false"}
 
 
-def send_resolved(resolution: Resolution, guidance: str, repository: str) -> None:
-    """Send the events while no run is in progress; without a server, or if it does not accept them, nothing happens."""
+def send_resolved(resolution: Resolution, guidance: str, repository: str) -> str:
+    """Send the events while no run is in progress; return a sentence for the user if the server rejects the login.
+
+    Without a server, or if it does not accept them for another reason, nothing happens.
+    """
     api = find_api().get("PREFECT_API_URL")
     if not api:
-        return
+        return ""
     labels, events = name_place(is_in_run=False), list[dict[str, object]]()
     for node, payload in describe_resolved(resolution, guidance).items():
         event = describe_event(VERB, payload, repository=repository, run="", node_id=node, labels=labels)
         events.append({**event, "id": str(uuid.uuid4()), "occurred": datetime.now(UTC).isoformat(), "related": []})
-    with suppress(httpx.HTTPError, CoordinatorError), ask(api, SEND_SECONDS) as client:
-        client.post("events", json=events)
+    try:
+        with ask(api, SEND_SECONDS) as client:
+            require_accepted_login(api, client.post("events", json=events).status_code)
+    except InputError as error:
+        return f"Prefect was not told, so no automation starts a run: {error}."
+    except (httpx.HTTPError, SystemFailure):
+        pass
+    return ""

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +11,7 @@ import httpx
 
 from flows.data_directory import list_repositories
 from flows.mark_labels import GIT_DIR, INODE
-from flows.prefect_api import ask, find_ui
+from flows.prefect_api import ask, find_ui, require_accepted_login
 from flows.prefect_server import find_api
 from tasks_lib.errors import InputError, SystemFailure
 from tasks_lib.git.repository import Repository
@@ -136,21 +135,17 @@ class RunHistory:
         )
 
     def _post(self, path: str, body: Mapping[str, object]) -> list[dict[str, Any]]:
-        """Post to Prefect's API. Raises SystemFailure if it does not answer, or refuses."""
+        """Post to Prefect's API. Raises InputError if it rejects the login, SystemFailure if it does not do it."""
         try:
             return self._client.post(path, json=body).raise_for_status().json()
         except httpx.HTTPStatusError as error:
-            raise SystemFailure(_explain_refusal(str(self._client.base_url), error.response.status_code)) from error
+            api, status = str(self._client.base_url), error.response.status_code
+            require_accepted_login(api, status)
+            how = "is it Prefect's API, and its address complete (…/api)?"
+            raise SystemFailure(f"the Prefect server at {api} answered {status}; {how}") from error
         except (httpx.HTTPError, ValueError) as error:
             said = str(error) or type(error).__name__
             raise SystemFailure(f"the Prefect server at {self._client.base_url} does not answer: {said}") from error
-
-
-def _explain_refusal(api: str, status: int) -> str:
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        how = "set PREFECT_API_KEY or PREFECT_API_AUTH_STRING in the environment; Prefect profiles are not read"
-        return f"the Prefect server at {api} rejected the login ({status}): {how}"
-    return f"the Prefect server at {api} answered {status}; is it Prefect's API, and its address complete (…/api)?"
 
 
 def make_filter(names: Sequence[str], common_dir: Path) -> Mapping[str, object]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowFilter, FlowFilterName
 
 from flows.data_directory import list_repositories, name_program
 from flows.deployments.applying import Applied, apply_deployments, remove_deployments
@@ -57,15 +58,26 @@ async def deploy(request: Request, api: str) -> Result:
         return Result(applied, await find_warnings(client, applied, api))
 
 
-async def deploy_registered(api: str) -> Result:
+async def apply_registered(client: PrefectClient) -> list[Applied]:
     """Make or update the deployments of every registered repository, except those that someone removed.
 
-    Arguments and errors are those of `deploy`.
+    Those that clean up are only updated where `deploy` has made one. Errors are those of `deploy`.
     """
     wanted = [*list_shared(), *(define_run(Request(name)) for name in list_present())]
-    async with get_client() as client:
-        applied = await apply_deployments(client, wanted, is_restoring=False)
-        return Result(applied, await find_warnings(client, applied, api))
+    return await apply_deployments(client, [*wanted, *await _list_cleanups(client)], is_restoring=False)
+
+
+async def _list_cleanups(client: PrefectClient) -> list[Deployment]:
+    """The deployments that clean up a registered repository and exist; their schedules stay as they are."""
+    existing = await client.read_deployments(
+        flow_filter=FlowFilter(name=FlowFilterName(any_=[CLEANUP_FLOW])),
+        deployment_filter=DeploymentFilter(
+            name=DeploymentFilterName(any_=[name_deployment(name) for name in list_present()])
+        ),
+    )
+    names = {one.name for one in existing}
+    schema = clean_up_repository.parameters.model_dump()
+    return [define_cleanup(name, schema) for name in list_present() if name_deployment(name) in names]
 
 
 async def remove(repository: str) -> Result:

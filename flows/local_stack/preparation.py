@@ -9,10 +9,10 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
 
 from flows.data_directory import name_program
-from flows.deployments.applying import Applied, apply_deployments
+from flows.deployments.applying import Applied
 from flows.deployments.definitions import POOL
 from flows.deployments.pools import describe_worker
-from flows.deployments.repositories import Request, define_run, find_warnings, list_present, list_shared
+from flows.deployments.repositories import apply_registered, find_warnings
 from flows.local_stack.automations import apply_automations
 from flows.local_stack.stack import Prepared
 from tasks_lib.errors import SystemFailure
@@ -34,9 +34,8 @@ def prepare(*, api: str, has_worker: bool) -> Prepared:
 
 
 async def _prepare(api: str, *, has_worker: bool) -> list[str]:
-    wanted = [*list_shared(), *(define_run(Request(name)) for name in list_present())]
     async with get_client() as client:
-        applied = await apply_deployments(client, wanted, is_restoring=False)
+        applied = await apply_registered(client)
         # A worker that is only just starting is not online yet.
         seen = [replace(one, pool="") for one in applied] if has_worker else applied
         removed = await apply_automations(client, applied)

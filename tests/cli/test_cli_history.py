@@ -52,15 +52,15 @@ def answering(status: int, body: bytes = b"") -> Generator[str]:
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "said"),
-    [(401, b"", "rejected the login (401)"), (404, b"", "answered 404"), (200, b"<html>", "does not answer")],
+    ("status", "body", "said", "code"),
+    [(401, b"", "rejected the login (401)", 2), (404, b"", "answered 404", 1), (200, b"<html>", "does not answer", 1)],
 )
 def test_server_that_refuses_or_is_another_is_explained(
-    repo: UserRepository, call: Call, status: int, body: bytes, said: str
+    repo: UserRepository, call: Call, status: int, body: bytes, said: str, code: int
 ) -> None:
     with answering(status, body) as api:
         done = call("history", "left", cwd=repo.top, environment={"PREFECT_API_URL": api})
-    assert done.returncode == 1
+    assert done.returncode == code
     assert said in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -13,8 +13,8 @@ from cli_fixtures import UserRepository
 from flows.data_directory import data_dir, own_directory
 from flows.prefect_api import ask
 from flows.prefect_isolation import external_server_settings, isolated, remove_from_import_path
-from flows.prefect_server import ServerError, serve
-from tasks_lib.errors import SystemFailure
+from flows.prefect_server import serve
+from tasks_lib.errors import InputError, SystemFailure
 from tasks_lib.process.user_environment import user_environment
 
 OURS = {"PREFECT_API_URL": "http://127.0.0.1:1/api", "PREFECT_HOME": "/ours"}
@@ -48,6 +48,7 @@ def test_prefect_with_our_server_sees_our_settings_alone_and_the_person_loses_no
         gone = {"HTTPS_PROXY", "all_proxy", "NO_PROXY", "SSL_CERT_FILE", "OTEL_SERVICE_NAME", "WEB_CONCURRENCY"}
         assert not gone & os.environ.keys()
         assert Path.cwd() == own_directory()
+        assert os.environ["DO_NOT_TRACK"] == "1"
         given = user_environment()
         assert {name: given[name] for name in gone} == {name: before[name] for name in gone}
         # git reaches remotes with the user's own settings.
@@ -69,9 +70,16 @@ def test_a_server_of_the_persons_is_reached_as_they_say_but_without_their_profil
             "PREFECT_CLIENT_MAX_RETRIES": "1",
             "PREFECT_HOME": str(data_dir() / "prefect"),
         }
+        assert os.environ["DO_NOT_TRACK"] == "1"
         assert os.environ["HTTPS_PROXY"] == "http://proxy.example"
         assert os.environ["SSL_CERT_FILE"] == "/nowhere"
         assert "127.0.0.1" in os.environ["NO_PROXY"].split(",")
+
+
+def test_telemetry_is_as_the_user_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DO_NOT_TRACK", "0")
+    with isolated({}):
+        assert os.environ["DO_NOT_TRACK"] == "0"
 
 
 def test_a_relative_data_directory_is_the_same_one_from_everywhere(
@@ -126,6 +134,6 @@ def test_a_server_that_wants_a_login_is_named_before_anything_starts(monkeypatch
     with ThreadingHTTPServer(("127.0.0.1", 0), Closed) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{server.server_port}/api")
-        with pytest.raises(ServerError, match=r"rejected the login \(401\): set PREFECT_API_KEY"), serve():
+        with pytest.raises(InputError, match=r"rejected the login \(401\): set PREFECT_API_AUTH_STRING"), serve():
             pass
         server.shutdown()

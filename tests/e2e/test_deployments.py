@@ -23,11 +23,9 @@ from flows.prefect_server import Child
 from tasks_lib.git.repository_lock import RunLock
 
 pytestmark = pytest.mark.xdist_group("prefect, with deployments")
-DEPLOY_REGISTERED = """
-import asyncio
-from flows.deployments.repositories import deploy_registered
-result = asyncio.run(deploy_registered(""))
-print({one.name: one.action for one in result.applied}, *result.warnings)
+PREPARE = """
+from flows.local_stack.preparation import prepare
+print(*prepare(api="", has_worker=True).lines, sep="\\n")
 """
 """As `coordinator up` makes the deployments of all registered repositories."""
 FORGED = "Merge feat/flat-0: Flat 0\n\nTask: flat-0\nAttempt: 1\nVerified: none"
@@ -106,6 +104,13 @@ def deploy_installed(installed: Installed, *arguments: str | Path) -> dict[str, 
     done = installed.run("coordinator", "deploy", *arguments, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def prepare(coordinator: Coordinator) -> str:
+    """Make the deployments as `coordinator up` does; returns what it says."""
+    return subprocess.run(
+        [sys.executable, "-c", PREPARE], env=coordinator.environment(), capture_output=True, text=True, check=True
+    ).stdout
 
 
 def start_run(coordinator: Coordinator, deployment: str) -> str:
@@ -212,20 +217,32 @@ def test_a_removed_deployment_is_made_again_by_deploy_only(coordinator: Coordina
     told = deploy(coordinator, made.repository)
     name = told["deployments"][0]["name"]
     delete(coordinator, told)
-    asked = subprocess.run(
-        [sys.executable, "-c", DEPLOY_REGISTERED],
-        env=coordinator.environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert f"'{name}': 'missing'" in asked
+    asked = prepare(coordinator)
+    assert f"  {name}" not in asked.splitlines()
     assert f"{name} was removed, so it is not made. To make it: " in asked
     assert f"deploy {made.repository}" in asked
     assert deploy(coordinator, made.repository)["deployments"][0]["action"] == "created"
     assert [one["action"] for one in deploy(coordinator, "--remove", made.repository)["deployments"]] == ["removed"]
     code, output = coordinator.run("deploy", "--remove", made.repository)
     assert (code, "There are no deployments of" in output) == (0, True)
+
+
+def test_up_brings_clean_ups_up_to_date_and_keeps_what_a_person_changed(coordinator: Coordinator, made: Made) -> None:
+    told = deploy(coordinator, made.repository, "--cleanup-cron", "30 4 * * *")
+    cleanup = next(one for one in told["deployments"] if one["name"].startswith("cleanup-repository/"))
+    place = f"deployments/{cleanup['id']}"
+    before = coordinator.ask(place)
+    change(coordinator, place, {"version": "0.0.1", "description": "Ask Ada."})
+    change(coordinator, f"{place}/schedules/{before['schedules'][0]['id']}", {"active": False})
+
+    prepare(coordinator)
+
+    after = coordinator.ask(place)
+    assert (after["version"], after["description"]) == (before["version"], "Ask Ada.")
+    assert [(one["schedule"]["cron"], one["active"]) for one in after["schedules"]] == [("30 4 * * *", False)]
+    send_api(coordinator.api, "DELETE", place)
+    assert cleanup["name"] not in prepare(coordinator)  # It was asked for once; nobody has to hear of it at each start.
+    delete(coordinator, told)
 
 
 def test_the_form_for_all_offers_every_registered_repository_and_refuses_others(

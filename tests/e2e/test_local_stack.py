@@ -197,3 +197,4 @@ def test_up_works_with_a_server_of_the_user(coordinator: Coordinator, data: Path
     assert state["type"] == "COMPLETED", state
     assert stack.process.returncode == 0, ended
     assert environment["PREFECT_API_URL"] == coordinator.api
+    assert environment["DO_NOT_TRACK"] == "1"
