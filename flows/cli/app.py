@@ -19,7 +19,6 @@ from flows.cli.arguments import (
 )
 from flows.cli.commands.option_values import (
     MAX_RUNS,
-    UP_PORT,
     DemoBackend,
     Format,
     MaxRuns,
@@ -308,7 +307,7 @@ def cleanup(
 
 @app.command()
 def up(
-    port: UpPort = UP_PORT,
+    port: UpPort = None,
     postgres: PostgresUrl = "",
     no_worker: NoWorker = False,
     max_runs: MaxRuns = MAX_RUNS,

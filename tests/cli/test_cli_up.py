@@ -15,6 +15,7 @@ import psutil
 import pytest
 from cli_fixtures import Call, UserRepository, task_text
 
+from flows.cli.commands.up import PORTS, choose_port
 from flows.prefect_cleanup import SERVER_ENDED
 
 pytestmark = pytest.mark.xdist_group("up")
@@ -70,7 +71,7 @@ def test_run_with_nothing_to_do_ends_the_server_that_a_killed_coordinator_left(
 ) -> None:
     repo.git.run("rm", "--quiet", "-r", "tasks")
     repo.commit(repo.tasks(task_text("base", status="completed")), "Have it all")
-    with up() as (process, link):
+    with up("--port", "0") as (process, link):
         workers = [
             one for one in psutil.Process(process.pid).children() if "flows.local_stack.graph_worker" in one.cmdline()
         ]
@@ -91,6 +92,17 @@ def test_up_says_when_its_port_is_taken(tmp_path: Path, call: Call) -> None:
         taken.listen()
         done = call("up", "--port", str(taken.getsockname()[1]), cwd=tmp_path)
     assert (done.returncode, "--port" in done.stderr, len(done.stderr.splitlines())) == (2, True, 1)
+
+
+def test_next_free_port_is_taken_and_said_if_none_was_asked_for() -> None:
+    said: list[str] = []
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        usual = int(taken.getsockname()[1])
+        port = choose_port(None, said.append, usual)
+    assert usual < port < usual + PORTS
+    assert said == [f"Another program uses port {usual}, so the server uses port {port}."]
 
 
 def test_up_says_when_the_server_of_the_user_does_not_answer(tmp_path: Path, call: Call) -> None:

@@ -9,7 +9,15 @@ UP_PORT = 4200
 """Default port of `coordinator up`."""
 MAX_RUNS = 8
 """How many flow runs `coordinator up` executes at a time by default; each may have many sessions."""
-UpPort = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port for the server; 0 picks a free one.")]
+UpPort = Annotated[
+    int | None,
+    typer.Option(
+        "--port",
+        min=0,
+        max=65535,
+        help=f"Port for the server; 0 picks a free one (default: {UP_PORT}, or the next that is free).",
+    ),
+]
 PostgresUrl = Annotated[
     str,
     typer.Option(

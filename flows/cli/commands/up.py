@@ -9,7 +9,7 @@ from functools import partial
 
 from rich.console import Console
 
-from flows.cli.commands.option_values import MAX_RUNS
+from flows.cli.commands.option_values import MAX_RUNS, UP_PORT
 from flows.cli.display.output import say
 from flows.data_directory import data_dir
 from flows.local_stack.postgres import Database, check_database, parse_database
@@ -21,13 +21,18 @@ from tasks_lib.reporting.run_report import ExitCode
 
 POOL = "coordinator"
 """The work pool of the worker and of the deployments."""
+PORTS = 20
+"""How many ports are tried if none was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """The options of `coordinator up`; `postgres` is "" for the server's own SQLite database."""
+    """The options of `coordinator up`; `postgres` is "" for the server's own SQLite database.
 
-    port: int
+    `port` None is the usual port, or the next that is free.
+    """
+
+    port: int | None
     postgres: str = ""
     has_worker: bool = True
     max_runs: int = MAX_RUNS
@@ -43,11 +48,12 @@ def keep_up(options: UpOptions, console: Console) -> ExitCode:
     database = check_options(options)
     # The stack runs even if the output is closed (`>&-`); a closed terminal ends it, as Ctrl-C does.
     with on_signals(raise_ended), suppress(KeyboardInterrupt):
+        port = 0
         if not os.environ.get("PREFECT_API_URL"):
-            require_free(options.port)
+            port = choose_port(options.port, tell)
             check_database(database)
             say(console, "Starting the Prefect server (10 to 20 seconds) …", "dim")
-        with serve(options.port, database.settings if database else None) as server:
+        with serve(port, database.settings if database else None) as server:
             stack = make_stack(server, options, tell)
             with stack.running():
                 tell("Press Ctrl-C to stop.")
@@ -78,19 +84,36 @@ def check_options(options: UpOptions) -> Database | None:
     return parse_database(options.postgres) if options.postgres else None
 
 
-def require_free(port: int) -> None:
-    """Raise InputError if another program listens on `port`; our own server is shared, and 0 picks a free port."""
+def choose_port(port: int | None, tell: Callable[[str], None], usual: int = UP_PORT) -> int:
+    """Return the port for the server: `port`, or for None the `usual` one or the next that is free, which is told.
+
+    0 picks a free port. Our own running server is shared, whatever its port. Raises InputError if none can be used.
+    """
     home = data_dir() / "prefect"
     home.mkdir(exist_ok=True)
     with mutex(home):
-        if not port or read_running(home):
-            return
+        if port == 0 or read_running(home):
+            return port or 0
+    asked = [port] if port is not None else list(range(usual, min(usual + PORTS, 65536)))
+    fault = ""
+    for one in asked:
+        fault = find_fault(one)
+        if not fault:
+            if one != asked[0]:
+                tell(f"Another program uses port {asked[0]}, so the server uses port {one}.")
+            return one
+    raise InputError([f"port {asked[0]} cannot be used ({fault}); choose another with --port"])
+
+
+def find_fault(port: int) -> str:
+    """Why the server cannot listen on `port`; "" if it can."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except OSError as error:
-            raise InputError([f"port {port} cannot be used ({error.strerror}); choose another with --port"]) from error
+            return error.strerror or str(error)
+    return ""
 
 
 def tell_of_others(tell: Callable[[str], None]) -> None:
