@@ -76,7 +76,7 @@ async def _list_cleanups(client: PrefectClient) -> list[Deployment]:
         ),
     )
     names = {one.name for one in existing}
-    schema = clean_up_repository.parameters.model_dump()
+    schema = get_cleanup_schema()
     return [define_cleanup(name, schema) for name in list_present() if name_deployment(name) in names]
 
 

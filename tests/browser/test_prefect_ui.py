@@ -15,34 +15,49 @@ def shop(stack: Stack) -> Shop:
 
 
 def test_a_run_is_started_stopped_continued_and_resolved_in_the_browser(person: Person, shop: Shop) -> None:
-    page = person.page
-    # Started from the form, and watched.
+    start_and_watch(person)
+    first = person.page.url.partition("/flow-run/")[2].partition("?")[0]
+    cancel(person, shop)
+    retry(person, shop)
+    read_report(person)
+    resolve(person, shop, first)
+    read_history(person)
+
+
+def start_and_watch(person: Person) -> None:
+    """Start a run from the form, and watch its nodes."""
     person.open_form("shop")
     person.take_picture("run-form")
     person.send_form()
     person.choose("Task Runs")
     person.expect_nodes(cart="Running", search="Merged")
     person.take_picture("run-page", is_reloaded=True)
-    first = page.url.partition("/flow-run/")[2].partition("?")[0]
 
-    # Cancelled: its sessions are ended, and nothing of them lands.
-    page.get_by_role("button", name="Cancel", exact=True).click()
-    person.press(page.get_by_role("button", name="Confirm"), "/set_state")
-    expect(page.get_by_role("button", name="Retry")).to_be_visible()
+
+def cancel(person: Person, shop: Shop) -> None:
+    """Cancel the run: its sessions are ended, and nothing of them lands."""
+    person.page.get_by_role("button", name="Cancel", exact=True).click()
+    person.press(person.page.get_by_role("button", name="Confirm"), "/set_state")
+    expect(person.page.get_by_role("button", name="Retry")).to_be_visible()
     person.choose("Task Runs")
     person.expect_nodes(cart="Aborted")
     assert "Merge feat/cart: Add a cart" not in shop.read_subjects()
 
-    # Retried: it continues from git, up to what needs a person.
+
+def retry(person: Person, shop: Shop) -> None:
+    """Retry the run: it continues from git, up to what needs a person."""
     shop.open_gate()
-    page.get_by_role("button", name="Retry").click()
-    person.press(page.get_by_role("button", name="Retry").last, "/set_state")
+    person.page.get_by_role("button", name="Retry").click()
+    person.press(person.page.get_by_role("button", name="Retry").last, "/set_state")
     person.expect_state("Failed")
     person.choose("Task Runs")
     person.expect_nodes(pay="Blocked", mail="Skipped")
     assert "Merge feat/cart: Add a cart" in shop.read_subjects()
 
-    # Its one report says how each node ended.
+
+def read_report(person: Person) -> None:
+    """Read the one report of the run, which says how each node ended."""
+    page = person.page
     person.choose("Artifacts")
     expect(page.get_by_text("coordinator-report")).to_have_count(1)
     page.get_by_text("coordinator-report").click()
@@ -50,7 +65,9 @@ def test_a_run_is_started_stopped_continued_and_resolved_in_the_browser(person: 
     expect(page.get_by_role("cell", name="Take payments")).to_be_visible()
     person.take_picture("report")
 
-    # Resolved from a form; the automation starts the next run by itself, and everything lands.
+
+def resolve(person: Person, shop: Shop, first: str) -> None:
+    """Resolve the blocker from a form: the automation starts a run besides `first` by itself, and everything lands."""
     shop.plan["pay"].pop("block_with")
     shop.write_plan()
     person.open_form("resolve-node")
@@ -58,11 +75,14 @@ def test_a_run_is_started_stopped_continued_and_resolved_in_the_browser(person: 
     person.expect_state("Completed")
     assert any(subject.startswith("resolved(resolve-pay-1)") for subject in shop.read_subjects())
     person.open_deployment("shop")
-    page.locator(f"a[href*='/runs/flow-run/']:not([href*='{first}'])").first.click()
+    person.page.locator(f"a[href*='/runs/flow-run/']:not([href*='{first}'])").first.click()
     person.expect_state("Completed")
     assert {f"Merge feat/{name}: {TASKS[name][0]}" for name in TASKS} <= set(shop.read_subjects())
 
-    # Both runs are in the history.
+
+def read_history(person: Person) -> None:
+    """Find both runs in the history."""
+    page = person.page
     page.goto("/runs")
     expect(page.get_by_role("link", name="shop", exact=True).first).to_be_visible()
     person.expect_state("Failed")
