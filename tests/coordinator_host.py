@@ -1,6 +1,6 @@
-"""A process that has imported Prefect and the command line, and forks for each `coordinator run` of the tests.
+"""A process that has imported Prefect and the command line, and forks for each command that the end-to-end tests run.
 
-A fork saves the seconds of CPU time that a run spends on imports. It is the real command line in a process of its own,
+A fork saves the seconds of CPU time that a command spends on imports. It is the real command line in a process of its own,
 with its own environment, directory, output and exit code. Its modules were imported with the settings of the same Prefect
 server, and Prefect reads its settings again in each fork. Only how Python starts is left out: tests that signal or isolate
 a coordinator start Python as a user does.

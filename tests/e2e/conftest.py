@@ -30,7 +30,7 @@ MEMO = "memo_store.toml"
 
 @dataclass(frozen=True, slots=True)
 class Coordinator:
-    """Runs `coordinator` against one server; `data` is its data directory, and `host` forks for `coordinator run`."""
+    """Runs `coordinator` against one server; `data` is its data directory, and `host` forks for what `run` executes."""
 
     data: Path
     api: str
@@ -55,7 +55,7 @@ class Coordinator:
 
     def run(self, *arguments: str | Path, extra: Mapping[str, str] | None = None) -> tuple[int, str]:
         """The exit code, and what was printed."""
-        if self.host and arguments[0] == "run":
+        if self.host:
             return self.host.run([*map(str, arguments)], self.environment(extra), RUN_SECONDS)
         process = self.start(*arguments, extra=extra)
         output, _ = process.communicate(timeout=RUN_SECONDS)
@@ -136,7 +136,7 @@ def starting(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path | None]
 
 @pytest.fixture(scope="session")
 def host(server: Child, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorHost]:
-    """A process that forks for each `coordinator run` against the server of the session."""
+    """A process that forks for each `Coordinator.run` against the server of the session."""
     place = tmp_path_factory.mktemp("host")
     with open_host(place, Coordinator(place, find_api(server)).environment()) as running:
         yield running
