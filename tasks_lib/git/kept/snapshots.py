@@ -44,20 +44,37 @@ def keep_state(
     `landed` contains the head. A state that is already kept gets no second ref. The worktree and its index are not
     changed.
     """
+    git, head = worktree.git, worktree.git.resolve("HEAD")
+    tree, parents, is_clean = _describe_state(worktree, head, label, exclude)
+    if is_clean and head and landed and git.succeeds("merge-base", "--is-ancestor", head, landed):
+        return None
+    return _make_ref(git, flatten(label), tree, parents, f"Kept: {label}\n\nRun: {run}\n")
+
+
+def commit_uncommitted(worktree: Worktree, label: str, *, exclude: Sequence[str] = ()) -> str:
+    """Commit a worktree's uncommitted and untracked files, as `keep_state` does, without a ref; return the commit.
+
+    Returns "" if the worktree has none. The worktree and its index are not changed.
+    """
+    head = worktree.git.resolve("HEAD")
+    tree, parents, is_clean = _describe_state(worktree, head, label, exclude)
+    return "" if is_clean else _commit(worktree.git, tree, parents, f"Uncommitted: {label}\n")
+
+
+def _describe_state(
+    worktree: Worktree, head: str | None, label: str, exclude: Sequence[str]
+) -> tuple[str, list[str], bool]:
+    """Return the tree and the parents of a commit of a worktree's state, and whether it adds nothing to `head`."""
     git = worktree.git
-    head = git.resolve("HEAD")
     staged, tree, inner = _write_trees(worktree, head, exclude)
     head_tree = git.text("rev-parse", f"{head}^{{tree}}") if head else ""
     has_staged = staged not in (None, head_tree, tree)
-    is_clean = tree == head_tree and not has_staged and not inner
-    if is_clean and head and landed and git.succeeds("merge-base", "--is-ancestor", head, landed):
-        return None
     # If an agent is on an orphan branch, there is no head, and so no parent.
     parents = [head] if head else []
     if staged and has_staged:
         parents.append(_commit(git, staged, parents, f"{STAGED}{label}\n"))
     parents += [commit for commit in inner if commit not in parents]
-    return _make_ref(git, flatten(label), tree, parents, f"Kept: {label}\n\nRun: {run}\n")
+    return tree, parents, tree == head_tree and not has_staged and not inner
 
 
 def keep_commit(git: Git, label: str, commit: str) -> str:
