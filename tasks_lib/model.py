@@ -83,7 +83,8 @@ class Task:
     """One task file. `path` is relative to the repository, with `/`; `blob` is the git blob id of its content.
 
     `lines` maps each front matter key, as spelled in the file, to its line number (from 1); `dependency_lines` does the
-    same for each id in `depends_on`. `model` is `provider/model`, "" for the default. `extra` contains unknown keys.
+    same for each id in `depends_on`. `model` is `provider/model`, "" for the default. `runs_on` is `local`, `spokes` or
+    the name of a spoke, "" for wherever the configuration says. `extra` contains unknown keys.
     """
 
     id: str
@@ -100,6 +101,7 @@ class Task:
     assignee: str | None = None
     tags: tuple[str, ...] = ()
     model: str = ""
+    runs_on: str = ""
     extra: Mapping[str, object] = field(default_factory=dict[str, object], compare=False)
     lines: Mapping[str, int] = field(default_factory=dict[str, int], compare=False)
     dependency_lines: Mapping[str, int] = field(default_factory=dict[str, int], compare=False)

@@ -53,7 +53,8 @@ class SessionSpec:
     is called when the session's activity changes, at most a few times a second, and must be quick. `allowances` are
     what may still be spent, checked whenever more was; a turn that spends more is ended. `digest_worktree` returns a
     text that changes exactly when the worktree's content does: progress that no chat shows. A session that
-    `is_read_only` may change no file.
+    `is_read_only` may change no file. `on_prepared` is called with marks of what `setup` left uncommitted, if the
+    session ran it: that of another machine does.
     """
 
     session: str
@@ -77,6 +78,7 @@ class SessionSpec:
     allowances: Callable[[], Sequence[Allowance]] | None = None
     digest_worktree: Callable[[], Awaitable[str]] | None = None
     is_read_only: bool = False
+    on_prepared: Callable[[Sequence[str]], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

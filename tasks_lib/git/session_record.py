@@ -82,6 +82,22 @@ def read_notices(git_dir: Path, start: int = 0) -> tuple[Notice, ...]:
     return tuple(notice for line in lines if line and (notice := _parse_notice(line)))
 
 
+def write_notices(git_dir: Path, data: bytes) -> None:
+    """Replace the notices by `data`, those of the same agent on another machine; at most the limits of reading."""
+    path = git_dir / NOTICES_NAME
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    write_atomically(path, data[-2 * MAX_NOTICES_BYTES :])
+
+
+def read_notices_file(git_dir: Path) -> bytes:
+    """Return the content of the notices file, b"" if there is none."""
+    try:
+        return read_regular(git_dir / NOTICES_NAME, 2 * MAX_NOTICES_BYTES)
+    except OSError:
+        return b""
+
+
 def measure_notices(git_dir: Path) -> int:
     """Return the size of the notices in bytes, 0 if there are none."""
     try:

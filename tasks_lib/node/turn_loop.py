@@ -8,6 +8,7 @@ from pathlib import Path
 from tasks_lib.agents.backend import Session, SessionSpec, TurnEnd, TurnSpec
 from tasks_lib.errors import GitError
 from tasks_lib.git.commits.branch_state import BranchState, digest_work, read_state
+from tasks_lib.git.inspection.content_marks import read_content_marks
 from tasks_lib.git.kept.snapshots import KEPT_REFS
 from tasks_lib.git.worktrees.damage_repair import explain_unreadable, find_damage
 from tasks_lib.git.worktrees.lifecycle import Worktree
@@ -21,7 +22,7 @@ from tasks_lib.node.first_prompt import AttemptInfo, PromptContext, compose_firs
 from tasks_lib.node.live_diffstat import updating_diffstat
 from tasks_lib.node.safe_exit import TurnStart, find_safe_exit, parse_status, record_turn_start
 from tasks_lib.node.session_progress import count_spending, show_session
-from tasks_lib.node.uncommitted_paths import list_agent_changes, note_setup, read_content_marks
+from tasks_lib.node.uncommitted_paths import list_agent_changes, note_setup
 from tasks_lib.node.user_messages import add_user_messages
 from tasks_lib.node.worktree_repair import reopen_worktree
 from tasks_lib.process.process_groups import GroupId
@@ -51,7 +52,7 @@ async def prepare_worktree(context: AttemptContext) -> None:
         await set_up(context, context.worktree, log)
         return
     context.enter(Stage.SETUP)
-    before = await context.run.git.call(read_content_marks, context)
+    before = await context.run.git.call(read_content_marks, context.worktree)
     await set_up(context, context.worktree, log)
     await context.run.git.call(note_setup, context, before)
 
@@ -60,7 +61,8 @@ async def set_up(context: AttemptContext, worktree: Worktree, log: Path) -> None
     """Copy the configured files into the worktree and run `setup`; raises ShellError naming the line that failed."""
     await copy_listed(context.run, worktree)
     if context.run.settings.setup:
-        await context.unless_stopped(run_setup(context.run, worktree, log))
+        environment = context.run.agents.environment("setup", worktree)
+        await context.unless_stopped(run_setup(context.run.settings, environment, worktree.path, log))
 
 
 async def run_turns(context: AttemptContext, prompt: str) -> Done | SafeExit | AttemptFailed:

@@ -48,11 +48,11 @@ class Red:
     broken: str = ""
 
 
-async def run_setup(run: Run, worktree: Worktree, log: Path) -> None:
-    """Run the `setup` lines in `worktree`. Raises ShellError naming the line that failed."""
-    if not run.settings.setup:
+async def run_setup(settings: Settings, environment: Mapping[str, str], cwd: Path, log: Path) -> None:
+    """Run the `setup` lines in the worktree `cwd`. Raises ShellError naming the line that failed."""
+    if not settings.setup:
         return
-    ended = await _run(run.settings, "setup", run.agents.environment("setup", worktree), worktree.path, log)
+    ended = await _run(settings, "setup", environment, cwd, log)
     if not ended.is_green:
         raise ShellError(ended.failed_line, ended.status, ended.tail, str(log))
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal, cast
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.model import REVIEW_LEVEL, Risk, Scope, Task
@@ -21,6 +21,8 @@ from tasks_lib.settings.agent_schema import (
     BudgetSettings,
     check_not_filled_in,
 )
+from tasks_lib.settings.spoke_schema import SpokeSettings
+from tasks_lib.settings.time_schema import RetrySettings, WatchSettings
 from tasks_lib.settings.value_types import (
     DEFAULT_ROLE,
     KEPT_CONFIG,
@@ -52,7 +54,9 @@ __all__ = [
     "RetrySettings",
     "ReviewSettings",
     "Settings",
+    "SpokeSettings",
     "WatchSettings",
+    "digest_sessions",
     "digest_verify",
     "read_settings",
     "read_taskgraph_tasks_dir",
@@ -96,54 +100,6 @@ class ReviewSettings(Section):
     max_rounds: Count = Field(
         default=2, ge=1, le=10, description="How often requested changes are returned to the author."
     )
-
-
-class WatchSettings(Section):
-    """How long things may take, in seconds, before they are stopped."""
-
-    turn_seconds: Seconds = Field(default=7200, gt=0, description="Time limit for one turn of an agent.")
-    stall_seconds: Seconds = Field(
-        default=600,
-        gt=0,
-        description="Stop a turn after this much silence while no tool is running; opencode only.",
-    )
-    tool_seconds: Seconds = Field(
-        default=3600,
-        gt=0,
-        description="Stop a turn after this much silence while a tool is running; opencode only.",
-    )
-    limit_seconds: Seconds = Field(
-        default=900,
-        gt=0,
-        description="Maximum wait for a provider's rate limit; the run stops if the provider asks for a longer one.",
-    )
-    setup_seconds: Seconds = Field(default=1800, gt=0, description="Time limit for all lines of `setup` together.")
-    verify_seconds: Seconds = Field(default=3600, gt=0, description="Time limit for all lines of `verify` together.")
-    stop_seconds: Seconds = Field(
-        default=10, gt=0, description="Time a process has to exit when asked, before it is killed."
-    )
-    nudges: Count = Field(
-        default=2, ge=0, le=2, description="How many reminders an agent gets when its turn ends unfinished."
-    )
-
-
-class RetrySettings(Section):
-    """How many times a node is attempted, and how long to wait between attempts."""
-
-    attempts: Count = Field(default=3, ge=1, le=10, description="Maximum attempts, including the first.")
-    delay_seconds: Seconds = Field(
-        default=10, ge=0, description="Wait before the second attempt; doubles with each further attempt."
-    )
-    max_delay_seconds: Seconds = Field(default=300, ge=0, description="Maximum wait between attempts.")
-
-    @model_validator(mode="after")
-    def _check_delays(self) -> "RetrySettings":
-        if self.max_delay_seconds < self.delay_seconds:
-            low, high = f"{self.max_delay_seconds:g}", f"{self.delay_seconds:g}"
-            raise ValueError(
-                f"max_delay_seconds ({low}) is below delay_seconds ({high}); raise the first or lower the second"
-            )
-        return self
 
 
 class LandSettings(Section):
@@ -223,6 +179,7 @@ class Settings(Section):
     )
     retry: RetrySettings = Field(default_factory=RetrySettings, description="Attempts, and waits between them.")
     land: LandSettings = Field(default_factory=LandSettings, description="Where and how finished work lands.")
+    spokes: SpokeSettings = Field(default_factory=SpokeSettings, description="Sessions on other machines.")
 
     @field_validator("target")
     @classmethod
@@ -321,6 +278,13 @@ def digest_verify(settings: Settings) -> str:
     parts = {"setup": settings.setup, "verify": settings.verify, "wrapper": settings.wrapper}
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def digest_sessions(settings: Settings) -> str:
+    """16 hex digits that identify how sessions are prepared and run, which two machines must agree on."""
+    names = ("agent", "roles", "setup", "setup_key", "keep", "copy_paths", "wrapper", "env", "watch", "prompts")
+    parts = settings.model_dump(mode="json", include=set(names))
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_taskgraph_tasks_dir(text: str, path: str) -> str | None:

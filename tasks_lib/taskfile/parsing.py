@@ -106,6 +106,7 @@ def _read_task(form: "_Form", blob: str) -> Task:
         assignee=form.text("assignee"),
         tags=form.tags(),
         model=form.model(),
+        runs_on=form.text("runs_on") or "",
         extra=form.rest(),
         lines=form.lines,
         dependency_lines=dependencies,

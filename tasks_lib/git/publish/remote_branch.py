@@ -27,12 +27,12 @@ _OPTIONS = (
     "-c", "credential.interactive=false",
 )  # fmt: skip
 _SSH_OPTIONS = "-oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=4"
-_FETCH = (
+FETCH = (
     # Without `--refmap=`, a mirror's refspec would overwrite local branches.
     "fetch", "--quiet", "--refmap=", "--no-tags", "--no-prune", "--no-write-fetch-head",
     "--no-recurse-submodules", "--no-auto-maintenance",
 )  # fmt: skip
-_PUSH = ("push", "--porcelain", "--no-follow-tags", "--no-signed", "--recurse-submodules=no")
+PUSH = ("push", "--porcelain", "--no-follow-tags", "--no-signed", "--recurse-submodules=no")
 _RACE = re.compile(
     r"fetch first|non-fast-forward|stale info|(cannot|failed to|unable to) lock|lock failure|failed to update ref"
     r"|incorrect old value|already been updated|is at \w+ but expected",
@@ -136,7 +136,7 @@ class Remote:
             return tip
         # The lock is not held during the query above, so that an unreachable remote does not block worktrees.
         with admin_lock(self._repository):
-            self._ask(*_FETCH, "--", self.name, f"+{self._branch_ref}:{self.tracking_ref}", seconds=TRANSFER_SECONDS)
+            self._ask(*FETCH, "--", self.name, f"+{self._branch_ref}:{self.tracking_ref}", seconds=TRANSFER_SECONDS)
         found = self.git.resolve(self.tracking_ref)
         if found is None:
             raise RemoteError(f"{self.name} has no branch {self.target}")
@@ -152,7 +152,7 @@ class Remote:
         options = (lease, *(["--dry-run"] if is_dry_run else []))
         refspec = f"{commit_only(head)}:{self._branch_ref}"
         settings, name = self._find_pushed()
-        result = self._try(*settings, *_PUSH, *options, "--", name, refspec, seconds=TRANSFER_SECONDS)
+        result = self._try(*settings, *PUSH, *options, "--", name, refspec, seconds=TRANSFER_SECONDS)
         if isinstance(result, Unreachable):
             return result
         judged = _judge(result, self._branch_ref, head)
@@ -166,11 +166,11 @@ class Remote:
         """Delete branches of the remote, each only if it is at its commit; return the reason for each that stays."""
         leases = [f"--force-with-lease=refs/heads/{name}:{commit}" for name, commit in branches.items()]
         settings, pushed = self._find_pushed()
-        result = self._try(*settings, *_PUSH, *leases, "--", pushed, *(f":refs/heads/{name}" for name in branches))
+        result = self._try(*settings, *PUSH, *leases, "--", pushed, *(f":refs/heads/{name}" for name in branches))
         if isinstance(result, Unreachable):
             return dict.fromkeys(branches, result.reason)
         deleted = {row[1].rpartition(":")[2] for row in _read_rows(result) if row[0] == "-"}
-        words = _read_words(result.stderr)
+        words = read_words(result.stderr)
         return {name: words for name in branches if f"refs/heads/{name}" not in deleted}
 
     def _find_pushed(self) -> tuple[tuple[str, ...], str]:
@@ -223,7 +223,7 @@ class Remote:
         if result.status:
             # No query takes a lock on the remote, so the locked ref is a local one.
             what = "cannot be fetched" if "cannot lock ref" in result.stderr else "does not answer"
-            raise RemoteError(f"{self.name} {what}: {_read_words(result.stderr)}")
+            raise RemoteError(f"{self.name} {what}: {read_words(result.stderr)}")
         return result
 
     def _try(self, *arguments: str, seconds: float | None = None) -> Result | Unreachable:
@@ -283,16 +283,16 @@ def _judge(result: Result, ref: str, head: str) -> PushResult:
     said = _make_safe(" ".join(refusals))
     if all(_RACE.search(summary) for summary in refusals):
         return Raced(said)
-    words = _read_words(result.stderr, only_remote=True)
+    words = read_words(result.stderr, only_remote=True)
     return Refused(f"{words} {said}".strip())
 
 
 def _explain_failure(result: Result) -> Refused | Unreachable:
-    words = _read_words(result.stderr)
+    words = read_words(result.stderr)
     return Refused(words) if _DENIED.search(result.stderr) else Unreachable(words)
 
 
-def _read_words(stderr: str, *, only_remote: bool = False) -> str:
+def read_words(stderr: str, *, only_remote: bool = False) -> str:
     """The message on one line: the remote's own words if there are any, else git's up to its advice."""
     lines = [line.strip() for line in re.split(r"[\r\n]+", stderr)]
     remote = [line.removeprefix("remote:").strip() for line in lines if line.startswith("remote:")]

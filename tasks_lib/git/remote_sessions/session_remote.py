@@ -1,0 +1,62 @@
+"""Exchanges the states of sessions through a git remote that all machines reach, below `refs/coordinator/` only."""
+
+import re
+from collections.abc import Collection, Mapping
+
+from tasks_lib.errors import RemoteError
+from tasks_lib.git.publish.remote_branch import FETCH, PUSH, TRANSFER_SECONDS, Remote, Unreachable, read_words
+from tasks_lib.git.ref_names import commit_only
+from tasks_lib.git.repository_lock import admin_lock
+
+SESSION_REFS = "refs/coordinator/sessions"
+START, STATE = "start", "state"
+"""What the run's machine publishes of a session for the one that it runs on, and the reverse."""
+_PART = re.compile(r"[0-9a-z]{1,64}")
+
+
+def session_ref(hub: str, session: str, what: str) -> str:
+    """Return the ref of a session's `START` or `STATE` on the remote; `hub` identifies the run's repository.
+
+    Raises ValueError if a part could lead to another ref.
+    """
+    for part in (hub, session, what):
+        if not _PART.fullmatch(part):
+            raise ValueError(f'"{part}" cannot be part of the name of a session\'s ref')
+    return f"{SESSION_REFS}/{hub}/{session}/{what}"
+
+
+class SessionRemote(Remote):
+    """The remote through which branches and worktrees of sessions travel. The methods block, and raise RemoteError."""
+
+    def publish(self, ref: str, commit: str) -> None:
+        """Set `ref` on the remote to `commit`, wherever it was, and push everything that it contains."""
+        settings, name = self._find_pushed()
+        result = self._ask(*settings, *PUSH, "--", name, f"+{commit_only(commit)}:{ref}", seconds=TRANSFER_SECONDS)
+        if result.status:
+            raise RemoteError(f"{self.name} does not accept {ref}: {read_words(result.stderr)}")
+
+    def take(self, ref: str) -> str:
+        """Fetch `ref` of the remote and return its commit, which no ref here keeps: use it at once."""
+        with admin_lock(self._repository):
+            self._ask(*FETCH, "--", self.name, f"+{ref}:{ref}", seconds=TRANSFER_SECONDS)
+        found = self.git.resolve(ref)
+        if found is None:
+            raise RemoteError(f"{self.name} has no {ref}")
+        # Objects that nothing refers to stay for two weeks.
+        self.git.run("update-ref", "-d", ref, found, accept=(0, 1, 128))
+        return found
+
+    def list_sessions(self, hub: str) -> Mapping[str, str]:
+        """Return the refs of a hub's sessions on the remote, each with its commit."""
+        result = self._ask("ls-remote", "--", self.name, f"{SESSION_REFS}/{hub}/*")
+        rows = (line.split("\t") for line in result.text.splitlines())
+        return {row[1]: row[0] for row in rows if len(row) == 2}
+
+    def forget(self, refs: Collection[str]) -> None:
+        """Delete `refs` of sessions, on the remote and here; those that do not exist are passed over."""
+        for ref in refs:
+            self.git.run("update-ref", "-d", ref, accept=(0, 1, 128))
+        settings, name = self._find_pushed()
+        result = self._try(*settings, *PUSH, "--", name, *(f":{ref}" for ref in refs), seconds=TRANSFER_SECONDS)
+        if isinstance(result, Unreachable):
+            raise RemoteError(f"{self.name} does not answer: {result.reason}")

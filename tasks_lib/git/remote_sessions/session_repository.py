@@ -1,0 +1,110 @@
+"""The bare repository on a machine of sessions: a full copy of the shared remote, and the worktrees of its sessions."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from tasks_lib.errors import GitError, InputError, RemoteError
+from tasks_lib.git.branches import delete_branch
+from tasks_lib.git.commits.commit_search import is_contained
+from tasks_lib.git.commits.isolated_git import IsolatedGit
+from tasks_lib.git.kept.snapshots import keep_commit, keep_state
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.publish.remote_branch import TRANSFER_SECONDS
+from tasks_lib.git.remote_sessions.session_remote import SessionRemote
+from tasks_lib.git.remote_sessions.state_application import apply_state
+from tasks_lib.git.remote_sessions.state_commits import SessionState, read_state_commit
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.runner import Git
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
+
+REMOTE = "origin"
+_REFSPEC = "+refs/heads/*:refs/remotes/origin/*"
+
+
+def create_session_repository(place: Path, url: str) -> None:
+    """Create a copy of the repository at `url`, without a checkout, in the directory `place`, which must not exist.
+
+    Raises RemoteError if the remote does not answer. Called again after a failure, it continues.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    git = Git(place)
+    git.run("init", "--quiet", "--bare")
+    git.run("config", f"remote.{REMOTE}.url", url)
+    git.run("config", f"remote.{REMOTE}.fetch", _REFSPEC)
+    try:
+        git.run("fetch", "--quiet", "--no-tags", REMOTE, seconds=TRANSFER_SECONDS)
+    except GitError as error:
+        said = error.stderr.strip().splitlines()
+        raise RemoteError(f"{url} cannot be fetched: {said[-1] if said else 'git gave no reason'}") from error
+
+
+def find_default_branch(place: Path) -> str:
+    """Return the branch that the remote's HEAD names, "" if it names none. Raises RemoteError."""
+    try:
+        found = Git(place).run("ls-remote", "--symref", REMOTE, "HEAD", seconds=TRANSFER_SECONDS).text
+    except GitError as error:
+        raise RemoteError(f"the remote does not answer: {error.stderr.strip()}") from error
+    first = found.partition("\t")[0]
+    return first.removeprefix("ref: refs/heads/") if first.startswith("ref: ") else ""
+
+
+class SessionRepository:
+    """The repository of one registered remote on this machine; `target` is the branch that its work lands on.
+
+    All methods block.
+    """
+
+    def __init__(self, place: Path, target: str) -> None:
+        self.repository: Repository = Repository.open(place)
+        self.repository.prepare()
+        self.target: str = target
+        self.remote: SessionRemote = SessionRemote(self.repository, REMOTE, target)
+
+    def fetch_configuration(self, commit: str, name: str) -> str:
+        """Fetch the target and return the text of the file `name` at `commit`, "" if it has none.
+
+        Raises RemoteError; InputError unless `commit` is in the history of the target on the remote: what is run here
+        is what has landed there, and nothing else.
+        """
+        tip = self.remote.fetch()
+        git = self.repository.git
+        if not is_contained(git, commit, tip):
+            how = f"push {self.target} to that remote, and run again"
+            raise InputError([f"the commit {commit[:10]} is not on {self.target} of this machine's remote; {how}"])
+        with Objects(git) as objects:
+            entry = objects.find_entry(commit, name)
+            return objects.read(entry.oid).decode("utf-8-sig", "replace") if entry and entry.is_file else ""
+
+    def take_start(self, ref: str, commit: str) -> SessionState:
+        """Fetch the state that a session starts a turn with. Raises RemoteError, GitError."""
+        found = self.remote.take(ref)
+        with Objects(self.repository.git) as objects:
+            return read_state_commit(objects, commit if self.repository.git.resolve(commit) else found)
+
+    def open_worktree(
+        self, worktrees: Worktrees, isolation: IsolatedGit, branch: str, state: SessionState, label: str
+    ) -> Worktree:
+        """Open a worktree of `branch` as `state` says; what an earlier session left there is kept at a ref first."""
+        self.drop_branch(worktrees, branch, label)
+        worktree = worktrees.open_branch(branch, state.branch)
+        apply_state(worktree, isolation, state)
+        return worktree
+
+    def drop_branch(self, worktrees: Worktrees, branch: str, label: str) -> None:
+        """Remove the worktree of `branch`, and the branch; everything that only they contain is kept at a ref."""
+        for left in worktrees.list():
+            if left.branch == branch:
+                keep_state(left, label, "", landed=self.repository.git.resolve(self.remote.tracking_ref))
+                worktrees.remove(left)
+        if tip := self.repository.branch_head(branch):
+            keep_commit(self.repository.git, label, tip)
+            delete_branch(self.repository, branch, tip)
+
+    def close_worktree(self, worktrees: Worktrees, worktree: Worktree, branch: str, pushed: str) -> None:
+        """Remove a session's worktree and branch; they are on the remote at the commit `pushed`."""
+        with suppress(GitError):
+            worktrees.remove(worktree)
+        if tip := self.repository.branch_head(branch):
+            if tip != pushed:
+                keep_commit(self.repository.git, branch, tip)
+            delete_branch(self.repository, branch, tip)

@@ -1,0 +1,53 @@
+"""The schema of `watch` and `retry` in `coordinator.yaml`: how long things may take, and how often they are tried."""
+
+from pydantic import Field, model_validator
+
+from tasks_lib.settings.value_types import Count, Seconds, Section
+
+
+class WatchSettings(Section):
+    """How long things may take, in seconds, before they are stopped."""
+
+    turn_seconds: Seconds = Field(default=7200, gt=0, description="Time limit for one turn of an agent.")
+    stall_seconds: Seconds = Field(
+        default=600,
+        gt=0,
+        description="Stop a turn after this much silence while no tool is running; opencode only.",
+    )
+    tool_seconds: Seconds = Field(
+        default=3600,
+        gt=0,
+        description="Stop a turn after this much silence while a tool is running; opencode only.",
+    )
+    limit_seconds: Seconds = Field(
+        default=900,
+        gt=0,
+        description="Maximum wait for a provider's rate limit; the run stops if the provider asks for a longer one.",
+    )
+    setup_seconds: Seconds = Field(default=1800, gt=0, description="Time limit for all lines of `setup` together.")
+    verify_seconds: Seconds = Field(default=3600, gt=0, description="Time limit for all lines of `verify` together.")
+    stop_seconds: Seconds = Field(
+        default=10, gt=0, description="Time a process has to exit when asked, before it is killed."
+    )
+    nudges: Count = Field(
+        default=2, ge=0, le=2, description="How many reminders an agent gets when its turn ends unfinished."
+    )
+
+
+class RetrySettings(Section):
+    """How many times a node is attempted, and how long to wait between attempts."""
+
+    attempts: Count = Field(default=3, ge=1, le=10, description="Maximum attempts, including the first.")
+    delay_seconds: Seconds = Field(
+        default=10, ge=0, description="Wait before the second attempt; doubles with each further attempt."
+    )
+    max_delay_seconds: Seconds = Field(default=300, ge=0, description="Maximum wait between attempts.")
+
+    @model_validator(mode="after")
+    def _check_delays(self) -> "RetrySettings":
+        if self.max_delay_seconds < self.delay_seconds:
+            low, high = f"{self.max_delay_seconds:g}", f"{self.delay_seconds:g}"
+            raise ValueError(
+                f"max_delay_seconds ({low}) is below delay_seconds ({high}); raise the first or lower the second"
+            )
+        return self

@@ -1,0 +1,78 @@
+"""Publishes the states of a run's worktrees for sessions on other machines, and takes theirs."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tasks_lib.git.commits.isolated_git import IsolatedGit
+from tasks_lib.git.kept.snapshots import commit_uncommitted
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.remote_sessions.session_remote import START, STATE, SessionRemote, session_ref
+from tasks_lib.git.remote_sessions.state_application import apply_state
+from tasks_lib.git.remote_sessions.state_commits import SessionState, read_state_commit, write_state_commit
+from tasks_lib.git.session_record import write_notices
+from tasks_lib.git.worktrees.lifecycle import Worktree
+from tasks_lib.process.files import write_atomically
+
+
+class HubStates:
+    """The states of one run's remote sessions. `hub` identifies the repository; `call` runs git in a thread.
+
+    `copied` are paths that never travel.
+    """
+
+    def __init__(
+        self,
+        hub: str,
+        remote: SessionRemote,
+        isolation: IsolatedGit,
+        call: Callable[..., Awaitable[Any]],
+        copied: Sequence[str],
+    ) -> None:
+        self.hub: str = hub
+        self._remote = remote
+        self._isolation = isolation
+        self._call = call
+        self._copied = copied
+
+    async def publish_start(self, session: str, worktree: Worktree, target: str) -> str:
+        """Publish the worktree's state and the run's head `target`; return the commit. Raises RemoteError."""
+        return await self._call(self._publish_start, session, worktree, target)
+
+    def _publish_start(self, session: str, worktree: Worktree, target: str) -> str:
+        branch = worktree.git.resolve("HEAD") or target
+        uncommitted = commit_uncommitted(worktree, session, exclude=self._copied)
+        commit = write_state_commit(worktree.git, SessionState(branch, uncommitted, target))
+        self._remote.publish(session_ref(self.hub, session, START), commit)
+        return commit
+
+    async def take(self, session: str, worktree: Worktree, log: Path) -> str:
+        """Make `worktree` and the session's log what the session published last; return the commit of its branch.
+
+        Returns "" if it published nothing. Raises RemoteError, GitError.
+        """
+        return await self._call(self._take, session, worktree, log)
+
+    def _take(self, session: str, worktree: Worktree, log: Path) -> str:
+        ref = session_ref(self.hub, session, STATE)
+        if ref not in self._remote.list_sessions(self.hub):
+            return ""
+        found = self._remote.take(ref)
+        with Objects(worktree.git) as objects:
+            state = read_state_commit(objects, found)
+        apply_state(worktree, self._isolation, state, self._copied)
+        if state.notices is not None:
+            write_notices(worktree.git_dir, state.notices)
+        if state.log is not None:
+            write_atomically(log, state.log)
+        return state.branch
+
+    async def write_notices(self, worktree: Worktree, notices: bytes) -> None:
+        """Write the notices of the session's agent where those of a local one are."""
+        with suppress(OSError):
+            await self._call(write_notices, worktree.git_dir, notices)
+
+    async def forget(self, session: str) -> None:
+        """Remove what was published of a session. Raises RemoteError."""
+        await self._call(self._remote.forget, [session_ref(self.hub, session, what) for what in (START, STATE)])

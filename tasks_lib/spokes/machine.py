@@ -1,0 +1,123 @@
+"""A machine that runs sessions for runs on other machines: which repositories it knows, and what it refuses."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks_lib.errors import InputError
+from tasks_lib.git.remote_sessions.session_repository import SessionRepository
+from tasks_lib.naming import find_branch_fault, find_id_fault
+from tasks_lib.project.loading import CONFIGURATION
+from tasks_lib.session.remote_messages import SessionOrder
+from tasks_lib.settings.schema import Settings
+from tasks_lib.spokes.link import HubLink
+from tasks_lib.spokes.session_host import HostedSession, Machine
+from tasks_lib.spokes.workspace import Workspace, end_leftovers, read_session_settings
+from tasks_lib.suggestions import suggest
+
+LEFTOVER_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredRemote:
+    """A repository that this machine runs sessions of: its copy at `place`, and the branch that work lands on."""
+
+    place: Path
+    target: str
+
+
+class SpokeMachine:
+    """One worker's sessions. `list_remotes` returns what is registered now, by name.
+
+    `data` is the data directory, `private` this worker's own, which is removed after it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        release: str,
+        list_remotes: Callable[[], Mapping[str, RegisteredRemote]],
+        data: Path,
+        private: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self.name: str = name
+        self._release = release
+        self._list_remotes = list_remotes
+        self._data = data
+        self._private = private
+        self._say = say
+        self._opening = asyncio.Lock()
+        self._repositories: dict[Path, SessionRepository] = {}
+        self._workspaces: dict[tuple[Path, str], Workspace] = {}
+
+    async def host(self, order: SessionOrder, link: HubLink, say: Callable[[str], None]) -> None:
+        """Run a session until its run ends it; a refusal is reported as the end of its first turn."""
+        logs = self._data / "spokes" / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        machine = Machine(self.name, logs)
+        await HostedSession(order, lambda: self._open_workspace(order), link, machine, say).work()
+
+    async def _open_workspace(self, order: SessionOrder) -> Workspace:
+        """Return the workspace for `order`. Raises InputError if this machine refuses it, RemoteError."""
+        self._check(order)
+        registered = self._find_remote(order)
+        async with self._opening:
+            repository = self._repositories.get(registered.place)
+            if repository is None:
+                repository = await asyncio.to_thread(SessionRepository, registered.place, registered.target)
+                await end_leftovers(repository, LEFTOVER_SECONDS, self._say)
+                self._repositories[registered.place] = repository
+            text = await asyncio.to_thread(repository.fetch_configuration, order.configuration, CONFIGURATION)
+            settings, digest = read_session_settings(text)
+            if digest != order.digest:
+                raise InputError([_explain_difference(order)])
+            return self._get_workspace(repository, settings, digest, order)
+
+    def _get_workspace(
+        self, repository: SessionRepository, settings: Settings, digest: str, order: SessionOrder
+    ) -> Workspace:
+        key = (repository.repository.common_dir, digest)
+        if key not in self._workspaces:
+            private = self._private / f"{len(self._workspaces)}"
+            private.mkdir(mode=0o700)
+            self._workspaces[key] = Workspace(repository, settings, order.configuration, private, self._data)
+        return self._workspaces[key]
+
+    def _check(self, order: SessionOrder) -> None:
+        if order.release != self._release:
+            raise InputError(
+                [
+                    f"the run uses coordinator {order.release} and {self.name} has {self._release}; "
+                    "install the same version on both"
+                ]
+            )
+        if fault := find_id_fault(order.branch) or find_branch_fault(order.branch):
+            raise InputError([f'the branch "{order.branch}" {fault}'])
+
+    def _find_remote(self, order: SessionOrder) -> RegisteredRemote:
+        known = self._list_remotes()
+        found = known.get(order.repository)
+        if found is None:
+            listed = ", ".join(known) or "none yet"
+            hint = suggest(order.repository, known) or f" (registered: {listed})."
+            how = "Register it there with `coordinator spoke add URL`, or set `spokes.repository` to its name there."
+            raise InputError([f'"{order.repository}" is not registered on {self.name}{hint} {how}'])
+        if found.target != order.target or order.branch == found.target:
+            what = f"sessions of {order.repository} on {self.name} are for the target {found.target}"
+            raise InputError([f"{what}, and this one is for {order.target}; register it there with `--target`"])
+        return found
+
+    async def close(self) -> None:
+        """End what is shared by sessions; call this after the last of them."""
+        for workspace in self._workspaces.values():
+            await workspace.close()
+
+
+def _explain_difference(order: SessionOrder) -> str:
+    at = order.configuration[:10]
+    return (
+        f"what {CONFIGURATION} says about sessions differs between the run and commit {at} of {order.target} on the "
+        f"remote; commit it, push {order.target} to that remote, and run again without COORDINATOR_* variables"
+    )

@@ -1,0 +1,256 @@
+"""A session on another machine, as the run sees it: prompted turn by turn like a local one.
+
+The run keeps a worktree of its own for the node. Before a turn its state is published for the other machine, and after
+a turn it is made what the other machine reports. So everything that is decided from a worktree is decided as for a
+local session.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import cast
+from uuid import uuid4
+
+from tasks_lib.agents.backend import SessionSpec, SessionView, TurnEnd, TurnSpec
+from tasks_lib.errors import AgentError, GitError, RemoteError, ShellError
+from tasks_lib.git.worktrees.lifecycle import Worktree
+from tasks_lib.session.remote_messages import Progress, SayOrder, SessionOrder, StopOrder, TurnOrder, TurnReport
+from tasks_lib.session.spending import NOTHING
+from tasks_lib.spokes.hub_states import HubStates
+from tasks_lib.spokes.link import News, SpokeLink
+
+LOST_SECONDS = 120.0
+"""A session of which nothing was heard for so long, while the server answered, has died with its machine."""
+UNSTARTED_SECONDS = 90.0
+STOP_SECONDS = 90.0
+"""How long a session may take to end its turn and push its work when it is asked to."""
+CLOSE_SECONDS = 60.0
+SAY_SECONDS = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteConversation:
+    """What a run remembers of a session elsewhere; `inner` is the conversation's name in the agent's own backend."""
+
+    run: str
+    machine: str
+    generation: int
+    inner: str = ""
+
+
+def parse_conversation(text: str) -> RemoteConversation | None:
+    """Read what `write_conversation` wrote; None for a conversation of a local session."""
+    with suppress(ValueError, TypeError, RecursionError):
+        found: object = json.loads(text)
+        words = cast("dict[str, object]", found) if isinstance(found, dict) else {}
+        spoke = words.get("spoke")
+        if isinstance(spoke, list) and len(cast("list[object]", spoke)) == 4:
+            run, machine, generation, inner = cast("list[object]", spoke)
+            return RemoteConversation(str(run), str(machine), int(str(generation)), str(inner))
+    return None
+
+
+def write_conversation(of: RemoteConversation) -> str:
+    """Write a conversation for the node's record."""
+    return json.dumps({"spoke": [of.run, of.machine, of.generation, of.inner]})
+
+
+class RemoteSession:
+    """A session of a run on a spoke. `order` lacks only where and how often it was started.
+
+    `choose` returns the machine to start on, and raises AgentError if there is none.
+    """
+
+    def __init__(
+        self,
+        spec: SessionSpec,
+        worktree: Worktree,
+        order: SessionOrder,
+        link: SpokeLink,
+        states: HubStates,
+        choose: Callable[[], Awaitable[str]],
+    ) -> None:
+        self._spec = spec
+        self._worktree = worktree
+        self._order = order
+        self._link = link
+        self._states = states
+        self._choose = choose
+        self._known: RemoteConversation | None = parse_conversation(spec.conversation)
+        self._is_open = False
+        self._news = News()
+
+    @property
+    def machine(self) -> str:
+        """The spoke that it runs on, "" before it is chosen."""
+        return self._known.machine if self._known else ""
+
+    async def prompt(self, text: str, turn: TurnSpec) -> TurnEnd:
+        """Take a turn on the other machine; a turn that an earlier run began there is waited for, not repeated.
+
+        If cancelled, the turn is ended and its work fetched first. Raises ShellError if `setup` failed there,
+        AgentError if the session cannot be started or is refused.
+        """
+        try:
+            start = await self._states.publish_start(self._order.session, self._worktree, turn.target)
+            run = await self._open()
+            allowances = tuple(self._spec.allowances()) if self._spec.allowances else ()
+            order = TurnOrder(turn.attempt, turn.turn, start, turn.target, text, allowances)
+            await self._link.send(run, f"turn-{turn.attempt}-{turn.turn}", order)
+        except RemoteError as error:
+            raise AgentError(
+                f"the session on {self.machine or 'another machine'} cannot be reached: {error}"
+            ) from error
+        try:
+            report = await self._await_report(run, turn)
+        except asyncio.CancelledError:
+            await self._end_turn(run, turn)
+            raise
+        return await self._settle(run, report)
+
+    async def _open(self) -> str:
+        """Start the session, or continue with the one that an earlier run started."""
+        if self._known and not self._is_open:
+            news = await self._link.next_news(self._known.run, -1)
+            self._is_open, self._news = not news.ended, replace(news, number=-1)
+        if not (self._known and self._is_open):
+            before = self._known
+            machine = await self._choose()
+            is_same = before is not None and before.machine == machine
+            order = replace(
+                self._order,
+                machine=machine,
+                generation=(before.generation if before else 0) + 1,
+                conversation=before.inner if before and is_same else "",
+            )
+            run = await self._link.start(order, machine)
+            self._known = RemoteConversation(run, machine, order.generation, order.conversation)
+            self._is_open, self._news = True, News()
+            self._remember()
+        return self._known.run
+
+    def _remember(self) -> None:
+        if self._spec.on_conversation and self._known:
+            self._spec.on_conversation(write_conversation(self._known))
+
+    async def _await_report(self, run: str, turn: TurnSpec) -> TurnReport | str:
+        """Wait for the end of the turn; returns why the session was given up if there will be no report."""
+        while True:
+            self._news = news = await self._link.next_news(run, self._news.number)
+            if news.progress:
+                await self._show(news.progress)
+            if news.report and (news.report.attempt, news.report.turn) == (turn.attempt, turn.turn):
+                return news.report
+            if news.ended:
+                return news.ended
+            limit = LOST_SECONDS if news.progress else UNSTARTED_SECONDS
+            if news.silent_seconds > limit:
+                what = "nothing was heard of it" if news.progress else "its worker did not start it"
+                await self._give_up(run)
+                return f"{what} for {news.silent_seconds:.0f} seconds"
+
+    async def _give_up(self, run: str) -> None:
+        self._is_open = False
+        with suppress(RemoteError):
+            await self._link.stop(run)
+
+    async def _show(self, progress: Progress) -> None:
+        view = SessionView(
+            progress.activity or progress.stage, progress.active_at, progress.spent,
+            progress.todos, progress.todos_done, progress.todo,
+        )  # fmt: skip
+        if self._spec.on_view:
+            self._spec.on_view(view)
+        if self._known and progress.conversation and progress.conversation != self._known.inner:
+            self._known = replace(self._known, inner=progress.conversation)
+            self._remember()
+        if progress.notices:
+            await self._states.write_notices(self._worktree, progress.notices.encode("utf-8", "replace"))
+
+    async def _settle(self, run: str, report: TurnReport | str) -> TurnEnd:
+        """Make the worktree what the session reported, or, without a report, what it had pushed last."""
+        if isinstance(report, str):
+            self._is_open = False
+            kept = await self._take_pushed()
+            error = f"the session on {self.machine} ended: {report}; {kept}"
+            spent = self._news.progress.spent if self._news.progress else NOTHING
+            return TurnEnd(1, timed_out=False, answer="", error=error, seconds=0.0, spent=spent)
+        if report.refused:
+            raise AgentError(f"{self.machine} refuses the session: {report.refused}")
+        if report.setup:
+            raise ShellError(report.setup.line, report.setup.status, report.setup.tail, f"on {self.machine}")
+        if not report.state:
+            raise AgentError(f"{self.machine} could not push its work to the git remote; it is kept there")
+        try:
+            await self._states.take(self._order.session, self._worktree, self._spec.log)
+        except (RemoteError, GitError) as error:
+            raise AgentError(f"the work of {self.machine} cannot be fetched: {error}") from error
+        if self._spec.on_prepared and report.prepared:
+            self._spec.on_prepared(report.prepared)
+        return TurnEnd(
+            report.status, report.timed_out, report.answer, report.error, report.seconds, report.spent,
+            report.excess, report.refusal, report.is_limited,
+        )  # fmt: skip
+
+    async def _take_pushed(self) -> str:
+        """Take what the session had pushed when it died; say what that was."""
+        try:
+            commit = await self._states.take(self._order.session, self._worktree, self._spec.log)
+        except (RemoteError, GitError) as error:
+            return f"what it had done there is not known here ({error})"
+        return f"its work up to {commit[:10]} is here" if commit else "it had pushed nothing"
+
+    async def _end_turn(self, run: str, turn: TurnSpec) -> None:
+        """End the turn on the other machine and take its work, within limits: a person is waiting."""
+        job = asyncio.ensure_future(self._stop_turn(run, turn))
+        with suppress(TimeoutError, AgentError, ShellError, RemoteError):
+            while not job.done():
+                # Cancelled again, it still waits: what was not fetched would be missing here.
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([job])
+            job.result()
+
+    async def _stop_turn(self, run: str, turn: TurnSpec) -> None:
+        async with asyncio.timeout(STOP_SECONDS):
+            await self._link.send(run, f"stop-{turn.attempt}-{turn.turn}", StopOrder(is_last=False))
+            await self._settle(run, await self._await_report(run, turn))
+
+    async def say(self, text: str) -> bool:
+        """Send a message to the agent; False if it was not received within a few seconds."""
+        if not (self._known and self._is_open):
+            return False
+        message = SayOrder(uuid4().hex[:12], text)
+        with suppress(TimeoutError, RemoteError):
+            async with asyncio.timeout(SAY_SECONDS):
+                await self._link.send(self._known.run, f"say-{message.id}", message)
+                news = self._news
+                while True:
+                    said = dict(news.progress.said) if news.progress else {}
+                    if message.id in said:
+                        return said[message.id]
+                    news = await self._link.next_news(self._known.run, news.number)
+        return False
+
+    def attach_command(self) -> str:
+        """Return "": the conversation is on another machine."""
+        return ""
+
+    async def close(self) -> None:
+        """End the session there, and remove what it published once it has ended."""
+        if not (self._known and self._is_open):
+            await self._forget()
+            return
+        self._is_open = False
+        run, seen = self._known.run, self._news.number
+        with suppress(RemoteError, TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._link.send(run, "stop-last", StopOrder(is_last=True))
+                while not (news := await self._link.next_news(run, seen)).ended:
+                    seen = news.number
+        await self._forget()
+
+    async def _forget(self) -> None:
+        with suppress(RemoteError, GitError):
+            await self._states.forget(self._order.session)

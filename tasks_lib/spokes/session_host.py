@@ -1,0 +1,355 @@
+"""A session on this machine for a run on another: takes its turns as messages, and pushes its work."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tasks_lib.agents.backend import Need, Session, SessionSpec, SessionView, TurnEnd, TurnSpec
+from tasks_lib.errors import AgentError, CoordinatorError, GitError, RemoteError, ShellError
+from tasks_lib.git.commits.branch_state import digest_work, read_shortstat, read_state
+from tasks_lib.git.inspection.content_marks import list_made, read_content_marks
+from tasks_lib.git.kept.snapshots import commit_uncommitted
+from tasks_lib.git.remote_sessions.session_remote import START, STATE, session_ref
+from tasks_lib.git.remote_sessions.state_application import apply_state
+from tasks_lib.git.remote_sessions.state_commits import SessionState, write_state_commit
+from tasks_lib.git.session_record import clear_notices, read_notices_file
+from tasks_lib.git.worktrees.lifecycle import Worktree
+from tasks_lib.process.files import read_regular
+from tasks_lib.runtime.copied_files import copy_in
+from tasks_lib.runtime.setup_and_verify import run_setup
+from tasks_lib.session.remote_messages import (
+    Progress,
+    SayOrder,
+    SessionOrder,
+    SetupFailed,
+    StopOrder,
+    TurnOrder,
+    TurnReport,
+)
+from tasks_lib.spokes.link import HubLink
+from tasks_lib.spokes.workspace import Workspace
+
+PROGRESS_SECONDS = 2.0
+PULSE_SECONDS = 20.0
+"""How often progress is published even if nothing changed, so that the run knows that this machine lives."""
+PUSH_SECONDS = 30.0
+"""How often work in progress is pushed, if it changed: what is lost if this machine dies."""
+IDLE_SECONDS = 3600.0
+"""How long a session waits for its next turn; its run is then gone for good, and its work is on the remote."""
+PUSH_TRIES = 20
+"""Ten minutes; then the work stays on this machine, and the report says so."""
+LOG_BYTES = 4 << 20
+NOTICE_BYTES = 8 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The name of this machine, and where it keeps the logs of sessions."""
+
+    name: str
+    logs: Path
+
+
+class HostedSession:
+    """One session. `open_workspace` refuses it with InputError; `say` is called with lines for its log."""
+
+    def __init__(
+        self,
+        order: SessionOrder,
+        open_workspace: Callable[[], Awaitable[Workspace]],
+        link: HubLink,
+        machine: Machine,
+        say: Callable[[str], None],
+    ) -> None:
+        self._order = order
+        self._open_workspace = open_workspace
+        self._opened: Workspace | None = None
+        self._link = link
+        self._machine = machine
+        self._say = say
+        self._worktree: Worktree | None = None
+        self._session: Session | None = None
+        self._log = machine.logs / f"{order.session}-{order.generation}.log"
+        self._progress = Progress(machine.name, "preparing", conversation=order.conversation)
+        self._has_changed = asyncio.Event()
+        self._digest = ""
+        self._pushed = ""
+        self._state = ""
+        self._base = ""
+        self._last: TurnReport | None = None
+        self._prepared: tuple[str, ...] = ()
+        self._turn: asyncio.Task[TurnReport] | None = None
+
+    @property
+    def _workspace(self) -> Workspace:
+        assert self._opened is not None
+        return self._opened
+
+    async def work(self) -> None:
+        """Take turns until the run ends the session, or does not come back; then leave nothing here."""
+        pulse = asyncio.create_task(self._publish_progress())
+        try:
+            while await self._take_message():
+                pass
+        finally:
+            await self._close()
+            pulse.cancel()
+            await asyncio.gather(pulse, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """End the session from this side, with its work pushed: the worker is ending."""
+        await self._end_turn()
+
+    # Messages.
+
+    async def _take_message(self) -> bool:
+        """Handle one message; returns whether to go on."""
+        try:
+            async with asyncio.timeout(None if self._turn and not self._turn.done() else IDLE_SECONDS):
+                message = await self._link.receive()
+        except TimeoutError:
+            self._say(f"No turn came for {IDLE_SECONDS:.0f} seconds; the session ends. Its work is on the remote.")
+            return False
+        match message:
+            case TurnOrder(attempt, turn) if self._last and (attempt, turn) == (self._last.attempt, self._last.turn):
+                await self._link.publish(report=self._last)
+            case TurnOrder():
+                await self._end_turn()
+                self._turn = asyncio.create_task(self._take_turn(message))
+            case SayOrder():
+                is_received = self._session is not None and await self._session.say(message.text)
+                self._show(said=(*self._progress.said, (message.id, is_received))[-20:])
+            case StopOrder(is_last):
+                await self._end_turn()
+                return not is_last
+        return True
+
+    async def _end_turn(self) -> None:
+        """End the turn in progress, which reports what was done."""
+        if self._turn and not self._turn.done():
+            self._turn.cancel()
+        if self._turn:
+            await asyncio.wait([self._turn])
+
+    # A turn.
+
+    async def _take_turn(self, order: TurnOrder) -> TurnReport:
+        report = TurnReport(order.attempt, order.turn, status=1)
+        try:
+            report = await self._run_turn(order)
+        except asyncio.CancelledError:
+            report = replace(report, error="the turn was ended on request")
+        except ShellError as error:
+            report = replace(report, setup=SetupFailed(error.line, error.status, error.tail))
+        except (CoordinatorError, OSError, ValueError) as error:
+            report = replace(report, refused=str(error) or type(error).__name__)
+        report = replace(report, state=await self._push_until_done(), prepared=self._prepared)
+        self._show(stage="waiting", activity="")
+        self._last = report
+        await self._link.publish(progress=self._progress, report=report)
+        return report
+
+    async def _run_turn(self, order: TurnOrder) -> TurnReport:
+        self._show(stage="preparing")
+        await self._prepare(order)
+        session = await self._open_session(order)
+        self._show(stage="session")
+        pushing = asyncio.create_task(self._keep_pushing())
+        try:
+            end = await session.prompt(order.prompt, TurnSpec(order.attempt, order.turn, order.target))
+        finally:
+            pushing.cancel()
+            await asyncio.gather(pushing, return_exceptions=True)
+        await self._check_branch()
+        return self._describe(order, end)
+
+    def _describe(self, order: TurnOrder, end: TurnEnd) -> TurnReport:
+        return TurnReport(
+            order.attempt, order.turn, end.status, end.timed_out, end.answer, end.error, end.seconds, end.spent,
+            end.excess, end.refusal, end.is_limited,
+        )  # fmt: skip
+
+    async def _prepare(self, order: TurnOrder) -> None:
+        """Make the worktree what the run has; the first time it is created, and `setup` runs."""
+        if self._opened is None:
+            self._opened = await self._open_workspace()
+        space, given = self._workspace, self._order
+        ref = session_ref(given.hub, given.session, START)
+        state = await asyncio.to_thread(space.repository.take_start, ref, order.start)
+        if self._worktree is not None:
+            if state.branch != self._pushed:
+                await asyncio.to_thread(apply_state, self._worktree, space.isolation, state, space.settings.copy_paths)
+            return
+        self._worktree = await asyncio.to_thread(
+            space.repository.open_worktree, space.worktrees, space.isolation, given.branch, state, given.session
+        )
+        self._base = state.branch
+        await asyncio.to_thread(clear_notices, self._worktree.git_dir)
+        await self._set_up(self._worktree)
+
+    async def _set_up(self, worktree: Worktree) -> None:
+        space = self._workspace
+        for name in space.settings.copy_paths:
+            await asyncio.to_thread(copy_in, space.files / name, worktree.path, name)
+        if space.settings.setup:
+            self._show(stage="setup")
+            before = await asyncio.to_thread(read_content_marks, worktree)
+            environment = space.environments.of("setup", worktree.slot)
+            log = self._log.with_name(f"{self._log.stem}-setup.log")
+            await run_setup(space.settings, environment, worktree.path, log)
+            self._prepared = list_made(before, await asyncio.to_thread(read_content_marks, worktree), {})
+
+    async def _open_session(self, order: TurnOrder) -> Session:
+        if self._session is None:
+            backend = await self._workspace.prepare(Need(self._order.role, self._order.model, "the run"))
+            self._session = backend.open(self._specify(order))
+        return self._session
+
+    def _specify(self, order: TurnOrder) -> SessionSpec:
+        space, given, worktree = self._workspace, self._order, self._worktree
+        assert worktree is not None
+        return SessionSpec(
+            session=given.session,
+            role=given.role,
+            task_id=given.node,
+            task_file=given.task_file,
+            branch=given.branch,
+            slot=worktree.slot,
+            cwd=worktree.path,
+            environment=space.environments.of("agent", worktree.slot),
+            log=self._log,
+            prompt_directory=space.prompts / given.session,
+            turn_seconds=space.settings.watch.turn_seconds,
+            stop_seconds=space.settings.watch.stop_seconds,
+            model=given.model,
+            title=given.title,
+            conversation=given.conversation,
+            on_conversation=lambda conversation: self._show(conversation=conversation),
+            on_view=self._show_view,
+            allowances=lambda: order.allowances,
+            digest_worktree=lambda: asyncio.to_thread(self._read_digest),
+        )
+
+    async def _check_branch(self) -> None:
+        """Raise AgentError if the agent left the worktree unusable, or on another branch."""
+        assert self._worktree is not None
+        try:
+            state = await asyncio.to_thread(read_state, self._worktree.git)
+        except GitError as error:
+            raise AgentError(f"git cannot read the worktree any more: {error}") from error
+        if state.branch != self._order.branch:
+            raise AgentError(f"the worktree is on {state.branch or 'no branch'} instead of {self._order.branch}")
+
+    # Progress and work in progress.
+
+    def _show(self, **changes: object) -> None:
+        self._progress = replace(self._progress, **changes)  # pyright: ignore[reportArgumentType]
+        self._has_changed.set()
+
+    def _show_view(self, view: SessionView) -> None:
+        self._show(
+            activity=view.activity, active_at=view.active_at, spent=view.spent,
+            todos=view.todos, todos_done=view.todos_done, todo=view.todo,
+        )  # fmt: skip
+
+    async def _publish_progress(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PULSE_SECONDS):
+                    await self._has_changed.wait()
+            self._has_changed.clear()
+            await self._look()
+            await self._link.publish(progress=replace(self._progress, active_at=self._progress.active_at or now()))
+            await asyncio.sleep(PROGRESS_SECONDS)
+
+    async def _look(self) -> None:
+        """Read the agent's notices, and how much it has changed."""
+        if self._worktree is None:
+            return
+        notices = await asyncio.to_thread(read_notices_file, self._worktree.git_dir)
+        told = notices.decode("utf-8", "replace") if len(notices) <= NOTICE_BYTES else ""
+        with suppress(GitError):
+            found = await asyncio.to_thread(read_shortstat, self._worktree.git, self._base)
+            self._progress = replace(self._progress, diffstat=found)
+        self._progress = replace(self._progress, notices=told)
+
+    def _read_digest(self) -> str:
+        try:
+            return digest_work(self._worktree.git) if self._worktree else ""
+        except GitError:
+            return ""
+
+    async def _keep_pushing(self) -> None:
+        """Push work in progress at intervals, if it changed."""
+        while True:
+            await asyncio.sleep(PUSH_SECONDS)
+            await self._push_changes()
+
+    async def _push_until_done(self) -> str:
+        """Push the state of the worktree, again while the remote does not answer; return its commit.
+
+        Returns "" if there is no worktree, or if the remote did not answer for `PUSH_TRIES` attempts.
+        """
+        for _ in range(PUSH_TRIES):
+            if self._worktree is None or await self._push_changes():
+                break
+            self._show(activity="waiting for the git remote, to push its work")
+            await asyncio.sleep(PUSH_SECONDS)
+        return self._state
+
+    async def _push_changes(self) -> bool:
+        """Push the state of the worktree if it changed; returns whether what is on the remote is up to date."""
+        digest = await asyncio.to_thread(self._read_digest)
+        if digest and digest == self._digest:
+            return True
+        try:
+            self._state = await asyncio.to_thread(self._push)
+        except (RemoteError, GitError, OSError) as error:
+            self._say(f"The work could not be pushed: {error}")
+            return False
+        self._digest = digest
+        return True
+
+    def _push(self) -> str:
+        worktree, space, given = self._worktree, self._workspace, self._order
+        assert worktree is not None
+        copied = space.settings.copy_paths
+        branch = worktree.git.resolve(f"refs/heads/{given.branch}") or worktree.git.resolve("HEAD") or ""
+        uncommitted = commit_uncommitted(worktree, given.session, exclude=copied)
+        log = read_tail(self._log)
+        notices = read_notices_file(worktree.git_dir)
+        state = SessionState(branch, uncommitted, notices=notices, log=log, about={"machine": self._machine.name})
+        commit = write_state_commit(worktree.git, state)
+        space.repository.remote.publish(session_ref(given.hub, given.session, STATE), commit)
+        self._pushed = branch
+        return commit
+
+    async def _close(self) -> None:
+        """End the turn and the session, push what is new, and remove the worktree."""
+        await self._end_turn()
+        if self._session is not None:
+            await self._session.close()
+        if self._worktree is None:
+            return
+        space = self._workspace
+        if await self._push_changes():
+            await asyncio.to_thread(
+                space.repository.close_worktree, space.worktrees, self._worktree, self._order.branch, self._pushed
+            )
+
+
+def read_tail(log: Path) -> bytes | None:
+    """Return the end of a log, at most `LOG_BYTES`; None if there is none."""
+    try:
+        size = log.stat().st_size
+        return read_regular(log, LOG_BYTES, max(0, size - LOG_BYTES))
+    except OSError:
+        return None
+
+
+def now() -> str:
+    """The time as ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

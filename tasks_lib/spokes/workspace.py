@@ -1,0 +1,87 @@
+"""What the sessions of one repository share on the machine that they run on: git, worktrees, environments, the agent."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from tasks_lib.agents.backend import Backend, Need
+from tasks_lib.errors import AgentError
+from tasks_lib.git.commits.isolated_git import IsolatedGit
+from tasks_lib.git.remote_sessions.session_repository import SessionRepository
+from tasks_lib.git.worktrees.lifecycle import Worktrees
+from tasks_lib.graph.task_graph import build_graph
+from tasks_lib.process.marked_processes import end_marked
+from tasks_lib.project.agent_instructions import read_project_instructions
+from tasks_lib.project.child_environment import REPOSITORY_MARKER, ChildEnvironments
+from tasks_lib.project.loading import CONFIGURATION, Project
+from tasks_lib.runtime.backend_factory import check_agent, make_backend
+from tasks_lib.settings.schema import Settings, digest_sessions, read_settings
+
+FILES = "files"
+"""The directory, next to a repository, from which `copy` in the configuration takes its files on this machine."""
+
+
+class Workspace:
+    """The shared parts for sessions with one state of the configuration; close it after its last session.
+
+    `private` is a directory of the machine's worker, `data` outlives it. `place` is the directory of the repository.
+    """
+
+    def __init__(
+        self, repository: SessionRepository, settings: Settings, commit: str, private: Path, data: Path
+    ) -> None:
+        self.repository: SessionRepository = repository
+        self.settings: Settings = settings
+        inner = repository.repository
+        graph = build_graph(())
+        self._project = Project(inner, settings, repository.target, settings.tasks_dir, commit, graph, ())
+        self._private = private
+        self._data = data
+        self._backend: Backend | None = None
+        self._preparing = asyncio.Lock()
+        self.environments: ChildEnvironments = ChildEnvironments(settings, inner, private)
+        self.isolation: IsolatedGit = IsolatedGit(inner.git, private / "isolation")
+        self.worktrees: Worktrees = Worktrees(
+            inner,
+            isolation=self.isolation,
+            keep=settings.keep,
+            setup_key=settings.setup_key,
+            copied=settings.copy_paths,
+            pool_size=0,
+        )
+        self.prompts: Path = private / "prompts"
+        self.files: Path = inner.common_dir.parent / FILES / inner.common_dir.name.removesuffix(".git")
+
+    async def prepare(self, need: Need) -> Backend:
+        """Return the agent's backend, ready for sessions as `need` says. Raises InputError with every fault."""
+        async with self._preparing:
+            if self._backend is None:
+                await asyncio.to_thread(check_agent, self._project)
+                instructions = await asyncio.to_thread(read_project_instructions, self._project)
+                self._backend = make_backend(self._project, instructions, self.environments, self._data, self._private)
+        await self._backend.prepare([need])
+        return self._backend
+
+    async def close(self) -> None:
+        """End the agent's servers and everything that sessions left running."""
+        if self._backend is not None:
+            await self._backend.close()
+        await asyncio.to_thread(self.worktrees.close)
+
+
+def read_session_settings(text: str) -> tuple[Settings, str]:
+    """Read the configuration of sessions, and its digest; nothing of this machine's environment changes it.
+
+    Raises InputError.
+    """
+    settings = read_settings(text, CONFIGURATION, {})
+    return settings, digest_sessions(settings)
+
+
+async def end_leftovers(repository: SessionRepository, stop_seconds: float, say: Callable[[str], None]) -> None:
+    """End the processes that a killed worker left running for the sessions of a repository."""
+    with suppress(AgentError):
+        ended = await end_marked(REPOSITORY_MARKER, str(repository.repository.common_dir), stop_seconds)
+        if ended:
+            say(f"Ended {ended} processes that sessions of a killed worker had left running.")
