@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import yaml
 from sample_repository import SampleRepository
 
-from tasks_lib.engine.run_lifecycle import OpenRun, open_run
+from tasks_lib.engine.run_lifecycle import OpenRun, SpokeAccess, open_run
 from tasks_lib.engine.scheduler import OpenNode, Scheduler
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.graph.task_graph import Graph
@@ -128,6 +128,8 @@ class RunHarness(SampleRepository):
     data: Path | None = None
     """Where backends store what they keep between runs."""
     hang_seconds: float = HANG_SECONDS
+    spokes: SpokeAccess | None = None
+    """How runs reach other machines."""
 
     @property
     def journal(self) -> Journal:
@@ -196,7 +198,8 @@ class RunHarness(SampleRepository):
     ) -> RunResult:
         project = await asyncio.to_thread(load_project, at, environment, is_fetching=True)
         lines: list[str] = []
-        async with open_run(project, f"run-{uuid.uuid4().hex[:6]}", max_sessions, data=self.data) as opened:
+        name = f"run-{uuid.uuid4().hex[:6]}"
+        async with open_run(project, name, max_sessions, data=self.data, spokes=self.spokes) as opened:
             opened.run.board.listen(lambda node_id, line: lines.append(f"{node_id}: {line}" if node_id else line))
             scheduler = Scheduler(opened, Plan(opened.run.nodes.graph, only), launcher)
             beside = asyncio.ensure_future(during(opened)) if during else None

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,11 @@ from tasks_lib.runtime.agent_access import AgentAccess
 from tasks_lib.runtime.agent_requirements import find_agent_requirements
 from tasks_lib.runtime.backend_factory import make_backend
 from tasks_lib.runtime.run_context import Run
+from tasks_lib.runtime.session_places import SessionPlaces
 from tasks_lib.runtime.session_slots import SessionSlots
 from tasks_lib.runtime.status_board import VIEW_NAME, Board, NodeView, RunView, now_text
+from tasks_lib.spokes.link import SpokeLink
+from tasks_lib.spokes.remote_sessions import RemoteSessions
 
 WATCH_SECONDS = 1.0
 """How often the base is checked for commits that this run did not make."""
@@ -47,6 +51,14 @@ NO_VERIFY = (
     "No `verify` is configured: what lands is not tested as merged. Add the commands that test this repository to "
     "coordinator.yaml."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class SpokeAccess:
+    """How a run reaches sessions on other machines; `release` is that of this coordinator."""
+
+    link: SpokeLink
+    release: str
 
 
 class OpenRun:
@@ -83,12 +95,13 @@ async def open_run(
     on_open: Callable[[OpenRun], None] | None = None,
     *,
     data: Path | None = None,
+    spokes: SpokeAccess | None = None,
 ) -> AsyncGenerator[OpenRun]:
     """Lock the repository for one run, clean up what an earlier run left, and close the run when the block ends.
 
     `data` is coordinator's own data directory, where a backend keeps data between runs; without it the backend keeps
-    nothing. Raises BusyError while another coordinator holds the lock, and InputError with all faults if the configured
-    agent is not available.
+    nothing. `spokes` reaches other machines; without it, all sessions run here. Raises BusyError while another
+    coordinator holds the lock, and InputError with all faults if the configured agent is not available.
     """
     repository = project.repository
     await asyncio.to_thread(repository.prepare)
@@ -99,7 +112,7 @@ async def open_run(
         private_directory(name_owner(repository.common_dir)) as private,
     ):
         board, relocation = await _take_over(repository, lock, view, data)
-        opened = OpenRun(await _make_run(project, board, max_sessions, data or private, private), relocation)
+        opened = OpenRun(await _make_run(project, board, max_sessions, data or private, private, spokes), relocation)
         run = opened.run
         try:
             if on_open:
@@ -108,6 +121,8 @@ async def open_run(
             if data and not any(record.turn.conversation for _, record in left.open):
                 await asyncio.to_thread(forget_conversations, find_data(data, str(repository.common_dir)))
             await prepare_backend(run)
+            if run.agents.remote:
+                await run.agents.remote.begin(run.git)
             async with _running_alongside(_watch_base(opened), opened.publisher.keep_publishing(), _write_board(board)):
                 yield opened
                 await run.background.wait()
@@ -147,11 +162,17 @@ async def _take_over(
     return board, relocation
 
 
-async def _make_run(project: Project, board: Board, max_sessions: int, data: Path, private: Path) -> Run:
+async def _make_run(
+    project: Project, board: Board, max_sessions: int, data: Path, private: Path, spokes: SpokeAccess | None
+) -> Run:
     environments = ChildEnvironments(project.settings, project.repository, private)
     instructions = await asyncio.to_thread(read_project_instructions, project)
     backend = make_backend(project, instructions, environments, data, private)
-    agents = AgentAccess(backend, SessionSlots(max_sessions), instructions, environments, private / "prompts")
+    local, remote = SessionSlots(max_sessions), None
+    if spokes and project.settings.spokes.remote:
+        remote = RemoteSessions(project, spokes.link, spokes.release, SessionSlots(1), board.say)
+    places = SessionPlaces(project.settings, local, remote.slots if remote else None)
+    agents = AgentAccess(backend, places, instructions, environments, private / "prompts", remote)
     return Run(project, board.view.run, board, agents, private)
 
 
@@ -249,6 +270,8 @@ async def _close(opened: OpenRun) -> None:
     run = opened.run
     try:
         try:
+            if run.agents.remote:
+                await run.agents.remote.close()
             await run.agents.backend.close()
         finally:
             await run.background.wait()

@@ -37,7 +37,7 @@ class OpenNode:
     None until the node has ended.
     """
 
-    def __init__(self, opened: OpenRun, task: Task, priority: int) -> None:
+    def __init__(self, opened: OpenRun, task: Task, rank: float, slot_lease: SlotLease) -> None:
         self.task: Task = task
         self.attempts: int = 0
         self.failures: list[str] = []
@@ -46,8 +46,8 @@ class OpenNode:
         self.changed: asyncio.Event = asyncio.Event()
         self._run = opened.run
         self._merge_queue = opened.merge_queue
-        self._rank = -float(priority)
-        self._slot_lease: SlotLease = opened.run.agents.slots.lease(self._rank)
+        self._rank = rank
+        self._slot_lease: SlotLease = slot_lease
         self._delays = list_delays(opened.run.settings.retry)
 
     @property
@@ -190,19 +190,20 @@ class Scheduler:
     def _start_ready(self) -> None:
         if self._run.stopping.is_requested:
             return
-        room = min(self._run.agents.slots.size * OPEN_PER_SESSION - len(self._nodes), self._run.agents.slots.free)
+        places = self._run.agents.places
         for task_id in self.plan.ready():
-            if room <= 0:
+            if not places.free or len(self._nodes) >= places.size * OPEN_PER_SESSION:
                 return
             # A prerequisite lands on the head shortly before its task run has a state, and the edge needs that state.
             if self.plan.running.isdisjoint(self.plan.graph.prerequisites(task_id)):
-                self._start(task_id)
-                room -= 1
+                rank = -float(self.plan.priority(task_id))
+                if lease := places.lease(self.plan.graph.tasks[task_id], rank):
+                    self._start(task_id, rank, lease)
 
-    def _start(self, task_id: str) -> None:
+    def _start(self, task_id: str, rank: float, lease: SlotLease) -> None:
         self.plan.start(task_id)
         task = self.plan.graph.tasks[task_id]
-        node = OpenNode(self._opened, task, self.plan.priority(task_id))
+        node = OpenNode(self._opened, task, rank, lease)
         self._run.board.add_node(task_id, task.name)
         self._nodes[asyncio.create_task(self._launcher.start(node), name=task_id)] = node
 

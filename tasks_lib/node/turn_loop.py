@@ -1,6 +1,7 @@
 """Runs an agent's session turn by turn until git shows that the work is done or blocked, or the attempt has failed."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,8 @@ ASKED_AGAIN = "Your model's provider did not answer for a while. Continue with y
 
 async def prepare_worktree(context: AttemptContext) -> None:
     """Prepare the node's worktree for its agent; raises ShellError naming the line of `setup` that failed."""
+    if context.is_elsewhere:
+        return  # The machine of the session does it.
     log = context.run.log_path(context.task.id, "setup")
     if not context.run.settings.setup:
         await set_up(context, context.worktree, log)
@@ -144,12 +147,25 @@ async def prompt_session(context: AttemptContext, prompt: str, target: str) -> T
         role = run.settings.role_for(context.task.level)
         spec = describe_session(context, context.worktree, record.attempt.session, role, _find_session_log(context))
         on_conversation = partial(remember_conversation, context)
-        context.session = run.agents.backend.open(
-            replace(spec, conversation=record.turn.conversation, on_conversation=on_conversation)
-        )
+        spec = replace(spec, conversation=record.turn.conversation, on_conversation=on_conversation)
+        context.session = open_session(context, spec)
         run.board.show(context.task.id, role=role, model=spec.model or run.settings.agent.model)
     turn = TurnSpec(attempt=record.attempt.number, turn=record.turn.number, target=target)
     return await prompt_until_answered(context, context.session, prompt, turn)
+
+
+def open_session(context: AttemptContext, spec: SessionSpec) -> Session:
+    """Open the node's session: on this machine, or on another one."""
+    agents = context.run.agents
+    if agents.remote is None or not context.is_elsewhere:
+        return agents.backend.open(spec)
+    on_prepared = partial(remember_prepared, context)
+    return agents.remote.open(replace(spec, on_prepared=on_prepared), lambda: context.worktree, context.task)
+
+
+def remember_prepared(context: AttemptContext, marks: Sequence[str]) -> None:
+    """Record what `setup` left uncommitted on the machine of the session."""
+    context.note(findings=context.record.findings.with_prepared(tuple(marks)))
 
 
 def _find_session_log(context: AttemptContext) -> Path:

@@ -1,14 +1,37 @@
 """Groups what all sessions of a run need: the backend, slots, instructions and environments."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
-from tasks_lib.agents.backend import Backend, Need
+from tasks_lib.agents.backend import Backend, Need, Session, SessionSpec
 from tasks_lib.git.worktrees.lifecycle import Worktree
+from tasks_lib.model import Task
 from tasks_lib.project.agent_instructions import Instructions
 from tasks_lib.project.child_environment import ChildEnvironments, Kind
-from tasks_lib.runtime.session_slots import SessionSlots
+from tasks_lib.runtime.git_access import GitAccess
+from tasks_lib.runtime.session_places import SessionPlaces
+
+
+class RemoteBackend(Protocol):
+    """Opens sessions on other machines."""
+
+    def open(self, spec: SessionSpec, find_worktree: Callable[[], Worktree], node: Task) -> Session:
+        """Open a session for `spec`, whose work is mirrored in the worktree that `find_worktree` returns."""
+        ...
+
+    async def begin(self, git: GitAccess) -> None:
+        """Check what these sessions need; call this before opening one. Raises InputError."""
+        ...
+
+    def continues(self, conversation: str) -> bool:
+        """Whether a conversation, as a record has it, is that of a session on another machine."""
+        ...
+
+    async def close(self) -> None:
+        """End what is shared by these sessions."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,14 +39,15 @@ class AgentAccess:
     """Shared by all sessions of a run.
 
     `prompts` is the directory for prompts that a program reads from a file; `requirements` are the needs that the
-    backend has been checked for.
+    backend has been checked for. `remote` is None if all sessions run on this machine.
     """
 
     backend: Backend
-    slots: SessionSlots
+    places: SessionPlaces
     instructions: Instructions
     environments: ChildEnvironments
     prompts: Path
+    remote: RemoteBackend | None = None
     requirements: set[Need] = field(default_factory=set[Need])
 
     @property

@@ -30,7 +30,7 @@ class Run:
         self.board: Board = board
         self.agents: AgentAccess = agents
         self.changed: asyncio.Event = asyncio.Event()
-        self.git: GitAccess = GitAccess(project, private, agents.slots.size, self.say_from_thread)
+        self.git: GitAccess = GitAccess(project, private, agents.places.size, self.say_from_thread)
         self.nodes: NodeRegistry = NodeRegistry(project, self.git)
         self.shared_state: SharedStateWatch = SharedStateWatch(
             project.repository, self.nodes.list_moving_refs, self.say_from_thread

@@ -3,6 +3,8 @@
 import asyncio
 import heapq
 
+from tasks_lib.settings.spoke_schema import Place
+
 
 class SessionSlots:
     """Allows `size` sessions at a time; waiters are served by `rank`, lowest first, then in order of arrival."""
@@ -18,10 +20,17 @@ class SessionSlots:
         """How many sessions may start now; 0 while any node is waiting."""
         return 0 if self._waiting else self.size - self._held
 
-    def lease(self, rank: float) -> "SlotLease":
+    def lease(self, rank: float, place: Place = Place.LOCAL) -> "SlotLease":
         """Return a slot that is already acquired; call it only while `free` is above 0."""
         self._held += 1
-        return SlotLease(self, rank, is_taken=True)
+        return SlotLease(self, rank, place, is_taken=True)
+
+    def resize(self, size: int) -> None:
+        """Change how many sessions are allowed; those that run already are not affected."""
+        self.size = size
+        while self._waiting and self._held < self.size:
+            self._held += 1
+            self.release()
 
     async def acquire(self, rank: float) -> None:
         """Acquire a slot, waiting for one if necessary; a cancelled waiter does not take one."""
@@ -49,9 +58,10 @@ class SessionSlots:
 
 
 class SlotLease:
-    """A slot that a node acquires and releases as needed; repeating either does nothing."""
+    """A slot in `place` that a node acquires and releases as needed; repeating either does nothing."""
 
-    def __init__(self, slots: SessionSlots, rank: float, *, is_taken: bool = False) -> None:
+    def __init__(self, slots: SessionSlots, rank: float, place: Place = Place.LOCAL, *, is_taken: bool = False) -> None:
+        self.place: Place = place
         self._slots = slots
         self._rank = rank
         self._is_taken = is_taken

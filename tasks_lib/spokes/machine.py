@@ -87,12 +87,8 @@ class SpokeMachine:
 
     def _check(self, order: SessionOrder) -> None:
         if order.release != self._release:
-            raise InputError(
-                [
-                    f"the run uses coordinator {order.release} and {self.name} has {self._release}; "
-                    "install the same version on both"
-                ]
-            )
+            what = f"the run uses coordinator {order.release} and {self.name} has {self._release}"
+            raise InputError([f"{what}; install the same version on both"])
         if fault := find_id_fault(order.branch) or find_branch_fault(order.branch):
             raise InputError([f'the branch "{order.branch}" {fault}'])
 

@@ -60,24 +60,27 @@ def write_conversation(of: RemoteConversation) -> str:
 class RemoteSession:
     """A session of a run on a spoke. `order` lacks only where and how often it was started.
 
-    `choose` returns the machine to start on, and raises AgentError if there is none.
+    `choose` returns the machine to start on, and raises AgentError if there is none; `leave` is called with it once the
+    session has ended there, and whether it failed.
     """
 
     def __init__(
         self,
         spec: SessionSpec,
-        worktree: Worktree,
+        find_worktree: Callable[[], Worktree],
         order: SessionOrder,
         link: SpokeLink,
         states: HubStates,
         choose: Callable[[], Awaitable[str]],
+        leave: Callable[[str, bool], None],
     ) -> None:
         self._spec = spec
-        self._worktree = worktree
+        self._find_worktree = find_worktree
         self._order = order
         self._link = link
         self._states = states
         self._choose = choose
+        self._leave = leave
         self._known: RemoteConversation | None = parse_conversation(spec.conversation)
         self._is_open = False
         self._news = News()
@@ -94,7 +97,7 @@ class RemoteSession:
         AgentError if the session cannot be started or is refused.
         """
         try:
-            start = await self._states.publish_start(self._order.session, self._worktree, turn.target)
+            start = await self._states.publish_start(self._order.session, self._find_worktree(), turn.target)
             run = await self._open()
             allowances = tuple(self._spec.allowances()) if self._spec.allowances else ()
             order = TurnOrder(turn.attempt, turn.turn, start, turn.target, text, allowances)
@@ -151,8 +154,12 @@ class RemoteSession:
                 await self._give_up(run)
                 return f"{what} for {news.silent_seconds:.0f} seconds"
 
+    def _end(self, *, has_failed: bool) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._leave(self.machine, has_failed)
+
     async def _give_up(self, run: str) -> None:
-        self._is_open = False
         with suppress(RemoteError):
             await self._link.stop(run)
 
@@ -167,12 +174,12 @@ class RemoteSession:
             self._known = replace(self._known, inner=progress.conversation)
             self._remember()
         if progress.notices:
-            await self._states.write_notices(self._worktree, progress.notices.encode("utf-8", "replace"))
+            await self._states.write_notices(self._find_worktree(), progress.notices.encode("utf-8", "replace"))
 
     async def _settle(self, run: str, report: TurnReport | str) -> TurnEnd:
         """Make the worktree what the session reported, or, without a report, what it had pushed last."""
         if isinstance(report, str):
-            self._is_open = False
+            self._end(has_failed=True)
             kept = await self._take_pushed()
             error = f"the session on {self.machine} ended: {report}; {kept}"
             spent = self._news.progress.spent if self._news.progress else NOTHING
@@ -184,7 +191,7 @@ class RemoteSession:
         if not report.state:
             raise AgentError(f"{self.machine} could not push its work to the git remote; it is kept there")
         try:
-            await self._states.take(self._order.session, self._worktree, self._spec.log)
+            await self._states.take(self._order.session, self._find_worktree(), self._spec.log)
         except (RemoteError, GitError) as error:
             raise AgentError(f"the work of {self.machine} cannot be fetched: {error}") from error
         if self._spec.on_prepared and report.prepared:
@@ -197,7 +204,7 @@ class RemoteSession:
     async def _take_pushed(self) -> str:
         """Take what the session had pushed when it died; say what that was."""
         try:
-            commit = await self._states.take(self._order.session, self._worktree, self._spec.log)
+            commit = await self._states.take(self._order.session, self._find_worktree(), self._spec.log)
         except (RemoteError, GitError) as error:
             return f"what it had done there is not known here ({error})"
         return f"its work up to {commit[:10]} is here" if commit else "it had pushed nothing"
@@ -242,7 +249,7 @@ class RemoteSession:
         if not (self._known and self._is_open):
             await self._forget()
             return
-        self._is_open = False
+        self._end(has_failed=False)
         run, seen = self._known.run, self._news.number
         with suppress(RemoteError, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):

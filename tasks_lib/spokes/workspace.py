@@ -1,4 +1,4 @@
-"""What the sessions of one repository share on the machine that they run on: git, worktrees, environments, the agent."""
+"""What the sessions of one repository share on the machine where they run: worktrees, environments, the agent."""
 
 import asyncio
 from collections.abc import Callable

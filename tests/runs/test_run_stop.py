@@ -18,6 +18,7 @@ from tasks_lib.node import attempt
 from tasks_lib.node.attempt_opening import open_attempt
 from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.settings.spoke_schema import Place
 
 LONG = "echo half > half.txt; commit 'wip: half'; echo more > more.txt; sleep 1000 & echo $! > {pids}; tell begun; wait"
 
@@ -127,7 +128,7 @@ async def test_what_a_killed_run_left_of_a_landed_node_is_put_away_by_the_next(h
     harness.make({"a": {}})
     project = load_project(harness.top, {})
     async with open_run(project, "killed", 1) as opened:
-        lease = opened.run.agents.slots.lease(0)
+        lease = opened.run.agents.places.find_slots(Place.LOCAL).lease(0)
         work = await open_attempt(opened.run, opened.merge_queue, opened.run.nodes.graph.tasks["a"], lease)
         path = work.worktree.path
         (path / "a.txt").write_text("a\n")

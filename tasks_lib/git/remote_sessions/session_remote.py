@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from tasks_lib.errors import RemoteError
+from tasks_lib.git.commits.merge_tree import find_merge_base
 from tasks_lib.git.publish.remote_branch import FETCH, PUSH, TRANSFER_SECONDS, Remote, Unreachable, read_words
 from tasks_lib.git.ref_names import commit_only
 from tasks_lib.git.repository_lock import admin_lock
@@ -27,6 +28,20 @@ def session_ref(hub: str, session: str, what: str) -> str:
 
 class SessionRemote(Remote):
     """The remote through which branches and worktrees of sessions travel. The methods block, and raise RemoteError."""
+
+    def read_url(self) -> str:
+        """Return the URL of the remote, as git is configured."""
+        return self.git.run("config", "--get", f"remote.{self.name}.url", accept=(0, 1)).text
+
+    def find_common(self, tip: str, head: str) -> str:
+        """Return the newest commit that both the target on the remote, at `tip`, and `head` contain.
+
+        Raises RemoteError if they have no history in common.
+        """
+        common = find_merge_base(self.git, tip, head)
+        if common is None:
+            raise RemoteError(f"{self.target} on {self.name} has no history in common with {self.target} here")
+        return common
 
     def publish(self, ref: str, commit: str) -> None:
         """Set `ref` on the remote to `commit`, wherever it was, and push everything that it contains."""
