@@ -108,7 +108,8 @@ class TurnReport:
     """How a turn ended; the fields from `status` to `is_limited` are those of a local turn.
 
     `state` is the commit with the state of the worktree after the turn, "" if it could not be pushed. `prepared` marks
-    what `setup` left uncommitted. If the turn could not be taken, `setup` or `refused` says why.
+    what `setup` left uncommitted. If the turn could not be taken, `setup` or `refused` says why. With `is_last`, the
+    machine has ended the session.
     """
 
     attempt: int
@@ -126,6 +127,7 @@ class TurnReport:
     prepared: tuple[str, ...] = ()
     setup: SetupFailed | None = None
     refused: str = ""
+    is_last: bool = False
 
 
 _HUB_MESSAGE: TypeAdapter[HubMessage] = TypeAdapter(HubMessage)

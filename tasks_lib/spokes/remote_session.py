@@ -184,6 +184,8 @@ class RemoteSession:
             error = f"the session on {self.machine} ended: {report}; {kept}"
             spent = self._news.progress.spent if self._news.progress else NOTHING
             return TurnEnd(1, timed_out=False, answer="", error=error, seconds=0.0, spent=spent)
+        if report.is_last:
+            self._end(has_failed=True)
         if report.refused:
             raise AgentError(f"{self.machine} refuses the session: {report.refused}")
         if report.setup:

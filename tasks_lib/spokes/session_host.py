@@ -15,11 +15,13 @@ from tasks_lib.git.kept.snapshots import commit_uncommitted
 from tasks_lib.git.remote_sessions.session_remote import START, STATE, session_ref
 from tasks_lib.git.remote_sessions.state_application import apply_state
 from tasks_lib.git.remote_sessions.state_commits import SessionState, write_state_commit
-from tasks_lib.git.session_record import clear_notices, read_notices_file
+from tasks_lib.git.session_record import clear_notices, read_notices_file, write_record
 from tasks_lib.git.worktrees.lifecycle import Worktree
+from tasks_lib.model import Stage
 from tasks_lib.process.files import read_regular
 from tasks_lib.runtime.copied_files import copy_in
 from tasks_lib.runtime.setup_and_verify import run_setup
+from tasks_lib.session.attempt_record import AttemptIdentity, Record, TurnRecord
 from tasks_lib.session.remote_messages import (
     Progress,
     SayOrder,
@@ -80,6 +82,7 @@ class HostedSession:
         self._state = ""
         self._base = ""
         self._last: TurnReport | None = None
+        self._is_leaving = False
         self._prepared: tuple[str, ...] = ()
         self._turn: asyncio.Task[TurnReport] | None = None
 
@@ -89,19 +92,21 @@ class HostedSession:
         return self._opened
 
     async def work(self) -> None:
-        """Take turns until the run ends the session, or does not come back; then leave nothing here."""
+        """Take turns until the run ends the session, or does not come back; then leave nothing here.
+
+        If cancelled, because the worker stops, the turn is ended, and its work is pushed first.
+        """
         pulse = asyncio.create_task(self._publish_progress())
         try:
             while await self._take_message():
                 pass
+        except asyncio.CancelledError:
+            self._is_leaving = True
+            raise
         finally:
             await self._close()
             pulse.cancel()
             await asyncio.gather(pulse, return_exceptions=True)
-
-    async def stop(self) -> None:
-        """End the session from this side, with its work pushed: the worker is ending."""
-        await self._end_turn()
 
     # Messages.
 
@@ -141,7 +146,8 @@ class HostedSession:
         try:
             report = await self._run_turn(order)
         except asyncio.CancelledError:
-            report = replace(report, error="the turn was ended on request")
+            what = f"the worker on {self._machine.name} was stopped" if self._is_leaving else "it was ended on request"
+            report = replace(report, error=f"the turn did not end by itself: {what}", is_last=self._is_leaving)
         except ShellError as error:
             report = replace(report, setup=SetupFailed(error.line, error.status, error.tail))
         except (CoordinatorError, OSError, ValueError) as error:
@@ -156,6 +162,7 @@ class HostedSession:
         self._show(stage="preparing")
         await self._prepare(order)
         session = await self._open_session(order)
+        await asyncio.to_thread(self._write_record, order)
         self._show(stage="session")
         pushing = asyncio.create_task(self._keep_pushing())
         try:
@@ -232,6 +239,14 @@ class HostedSession:
             allowances=lambda: order.allowances,
             digest_worktree=lambda: asyncio.to_thread(self._read_digest),
         )
+
+    def _write_record(self, order: TurnOrder) -> None:
+        """Write what `coordinator notify` reads, and what marks the worktree as a session's after a kill."""
+        assert self._worktree is not None
+        given = self._order
+        attempt = AttemptIdentity(order.attempt, order.attempt, given.session, slot=self._worktree.slot)
+        turn = TurnRecord(order.turn, self._base)
+        write_record(self._worktree.git_dir, Record(given.node, given.branch, Stage.SESSION, attempt, turn))
 
     async def _check_branch(self) -> None:
         """Raise AgentError if the agent left the worktree unusable, or on another branch."""

@@ -1,7 +1,6 @@
 """A run's repository, a shared git remote, and machines of sessions, joined without Prefect by plain asyncio."""
 
 import asyncio
-import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -45,7 +44,7 @@ class HostedRun:
     news: News = field(default_factory=News)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     job: asyncio.Task[None] | None = None
-    heard: float = field(default_factory=time.monotonic)
+    is_dead: bool = False
 
     async def receive(self) -> HubMessage:
         return await self.queue.get()
@@ -56,8 +55,8 @@ class HostedRun:
             news = replace(news, progress=read_progress(write_message(progress)))
         if report:
             news = replace(news, report=read_report(write_message(report)))
-        self.heard = time.monotonic()
-        await self.change(news)
+        if not self.is_dead:
+            await self.change(news)
 
     async def change(self, news: News) -> None:
         async with self.changed:
@@ -73,6 +72,7 @@ class DirectLink:
         self.offline: set[str] = set()
         self.runs: dict[str, HostedRun] = {}
         self.stopped: list[str] = []
+        self.lines: list[str] = []
 
     async def start(self, order: SessionOrder, machine: str) -> str:
         name = f"{order.hub}-{order.session}-{order.generation}"
@@ -85,9 +85,12 @@ class DirectLink:
     async def _host(self, run: HostedRun) -> None:
         ended = "its flow run was Completed"
         try:
-            await self.machines[run.machine].host(run.order, run, lambda line: None)
+            await self.machines[run.machine].host(run.order, run, self.lines.append)
         except asyncio.CancelledError:
             ended = "its worker was killed"
+        except Exception as error:
+            self.lines.append(f"{error!r}")
+            raise
         await run.change(replace(run.news, ended=ended))
 
     async def send(self, run: str, key: str, message: HubMessage) -> None:
@@ -113,9 +116,15 @@ class DirectLink:
     async def list_machines(self) -> Sequence[Machine]:
         return [Machine(name, name not in self.offline) for name in self.machines]
 
-    def kill(self, run: HostedRun) -> None:
-        """End a session as if its machine had lost power: it reports nothing."""
+    def drain(self, run: HostedRun) -> None:
+        """End a session as its worker does when it is stopped."""
         assert run.job
+        run.job.cancel()
+
+    def kill(self, run: HostedRun) -> None:
+        """End a session whose report does not reach the run any more."""
+        assert run.job
+        run.is_dead = True
         run.job.cancel()
 
     async def close(self) -> None:

@@ -1,8 +1,11 @@
 """Sessions on other machines end as local ones do: what they did is judged, merged and cleaned up by the run."""
 
+import pytest
 from spoke_harness import SpokeHarness
 
+from tasks_lib.engine.run_lifecycle import OpenRun, SpokeAccess
 from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.spokes import remote_sessions
 
 
 async def test_a_session_on_another_machine_lands_like_a_local_one(spokes: SpokeHarness) -> None:
@@ -15,3 +18,148 @@ async def test_a_session_on_another_machine_lands_like_a_local_one(spokes: Spoke
     assert spokes.leftovers() == ["refs/remotes/origin/main"]
     assert spokes.list_left("north") == []
     assert spokes.list_published() == []
+
+
+async def test_the_result_of_a_turn_is_judged_like_that_of_a_local_one(spokes: SpokeHarness) -> None:
+    spokes.make({"a": {}}, 'if [ "$turn" = 1 ]; then echo draft > a.txt; else work; fi')
+    result = await spokes.work()
+    assert result.code is ExitCode.COMPLETED, result.lines
+    assert "a.txt" in spokes.journal.read("a-1-2"), "the reminder names the file that was not committed"
+    assert spokes.show("a.txt") == "a\n"
+
+
+async def test_a_blocker_that_an_agent_reports_elsewhere_blocks_its_node(spokes: SpokeHarness) -> None:
+    agent = 'echo "half" > half.txt\ncoordinator notify --level blocking "which port should it use?"'
+    spokes.make({"a": {}}, agent)
+    result = await spokes.work()
+    assert result.names == {"a": "Blocked"}, result.lines
+    assert "which port should it use?" in spokes.show("tasks/resolve-a-1.md")
+    assert (spokes.top / ".worktrees/feat/a/half.txt").read_text() == "half\n", "uncommitted work is here as well"
+    assert spokes.list_left("north") == []
+
+
+async def test_work_is_given_back_to_the_same_conversation(spokes: SpokeHarness) -> None:
+    agent = 'if [ "$turn" = 1 ]; then echo wrong > a.txt; commit wrong; else cat a.txt > seen.txt; work; fi'
+    spokes.make({"a": {}}, agent, verify=["! grep -q wrong a.txt"])
+    result = await spokes.work()
+    assert result.code is ExitCode.COMPLETED, result.lines
+    assert (
+        spokes.journal.variables("a-1-1")["COORDINATOR_SESSION"]
+        == spokes.journal.variables("a-1-2")["COORDINATOR_SESSION"]
+    )
+    assert spokes.journal.read("a-1-1", "cwd") == spokes.journal.read("a-1-2", "cwd")
+    assert spokes.show("seen.txt") == "wrong\n"
+    assert len(spokes.link.runs) == 1
+
+
+async def test_a_conflict_can_be_resolved_elsewhere_because_the_head_is_there(spokes: SpokeHarness) -> None:
+    agent = """
+if [ "$turn" = 1 ]; then echo "$id" > same.txt; commit "$id"; else
+  git merge -q "$COORDINATOR_TARGET" || { printf 'a\\nb\\n' > same.txt; git add -A; git commit -q -m "merge"; }
+fi"""
+    spokes.make({"a": {}, "b": {}}, agent)
+    result = await spokes.work()
+    assert result.code is ExitCode.COMPLETED, result.lines
+    assert spokes.show("same.txt") == "a\nb\n"
+
+
+async def test_what_setup_makes_elsewhere_is_not_taken_for_work_of_the_agent(spokes: SpokeHarness) -> None:
+    spokes.make({"a": {}}, setup=["echo built > built.txt"], agent="echo a > a.txt; git add a.txt; git commit -q -m a")
+    result = await spokes.work()
+    assert result.code is ExitCode.COMPLETED, result.lines
+    assert not spokes.has("built.txt")
+
+
+async def test_a_failing_setup_elsewhere_is_told_with_its_output(spokes: SpokeHarness) -> None:
+    spokes.make({"a": {}}, setup=["echo no compiler here >&2; false"])
+    result = await spokes.work()
+    assert result.code is not ExitCode.COMPLETED
+    assert "no compiler here" in str(result.outcomes["a"]), result.outcomes
+
+
+async def test_stopping_a_node_ends_its_session_and_brings_its_work_home(spokes: SpokeHarness) -> None:
+    spokes.make({"a": {}}, "echo part > part.txt\ntell begun\nsleep 1000", signals=["begun"])
+
+    async def stop(opened: OpenRun) -> None:
+        await spokes.signals["begun"].wait()
+        await opened.run.requests.abort("a")
+
+    result = await spokes.work(during=stop)
+    assert result.names == {"a": "Aborted"}, result.lines
+    assert (spokes.top / ".worktrees/feat/a/part.txt").read_text() == "part\n"
+    assert spokes.list_left("north") == []
+    assert spokes.list_published() == []
+    spokes.write_agent("cat part.txt > whole.txt; rm part.txt; work")
+    again = await spokes.work()
+    assert again.code is ExitCode.COMPLETED, again.lines
+    assert spokes.show("whole.txt") == "part\n"
+
+
+async def test_a_worker_that_is_stopped_says_so_and_the_next_attempt_goes_elsewhere(two_spokes: SpokeHarness) -> None:
+    spokes = two_spokes
+    agent = """
+if [ "$attempt" = 1 ]; then echo first > first.txt; tell begun; sleep 1000; fi
+test -f first.txt; work"""
+    spokes.make({"a": {}}, agent, signals=["begun"])
+
+    async def drain(opened: OpenRun) -> None:
+        await spokes.signals["begun"].wait()
+        [run] = spokes.link.runs.values()
+        spokes.link.drain(run)
+
+    result = await spokes.work(during=drain)
+    assert result.code is ExitCode.COMPLETED, result.lines
+    assert "the worker on north was stopped" in result.retries[0][1]
+    assert [run.machine for run in spokes.link.runs.values()] == ["north", "south"]
+
+
+async def test_a_machine_that_dies_costs_an_attempt_which_goes_on_elsewhere(two_spokes: SpokeHarness) -> None:
+    spokes = two_spokes
+    agent = """
+if [ "$attempt" = 1 ]; then echo first > first.txt; commit first; tell begun; sleep 1000; fi
+cat first.txt > second.txt || echo missing > second.txt
+work"""
+    spokes.make({"a": {}}, agent, signals=["begun"])
+
+    async def kill(opened: OpenRun) -> None:
+        await spokes.signals["begun"].wait()
+        [run] = spokes.link.runs.values()
+        spokes.link.kill(run)
+
+    result = await spokes.work(during=kill)
+    assert result.code is ExitCode.COMPLETED, result.lines
+    [(_, reason)] = result.retries
+    assert "the session on north ended" in reason
+    assert [run.machine for run in spokes.link.runs.values()] == ["north", "south"]
+    assert spokes.list_published() == []
+
+
+async def test_another_release_is_refused_with_both_versions(spokes: SpokeHarness) -> None:
+    spokes.make({"a": {}})
+    spokes.spokes = SpokeAccess(spokes.link, "9.9.9")
+    result = await spokes.work()
+    assert result.names == {"a": "Failed"}
+    assert "9.9.9" in str(result.outcomes["a"])
+    assert "1.2.3" in str(result.outcomes["a"])
+
+
+async def test_a_configuration_that_is_not_on_the_remote_is_refused(spokes: SpokeHarness) -> None:
+    spokes.make({"a": {}})
+    text = spokes.show("coordinator.yaml").replace("agent.sh", "other.sh")
+    spokes.commit("Another agent", {"coordinator.yaml": text})
+    result = await spokes.work()
+    assert result.names == {"a": "Failed"}
+    assert "push main to that remote" in str(result.outcomes["a"])
+    assert spokes.journal.turns() == []
+
+
+async def test_without_a_spoke_the_node_says_what_to_start(
+    spokes: SpokeHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_sessions, "WAIT_SECONDS", 0.1)
+    spokes.make({"a": {}})
+    spokes.link.offline.add("north")
+    result = await spokes.work()
+    assert result.names == {"a": "Failed"}
+    assert "coordinator spoke start" in str(result.outcomes["a"])
+    assert any("offline: north" in message for message in result.view.messages)

@@ -1,6 +1,5 @@
 """The bare repository on a machine of sessions: a full copy of the shared remote, and the worktrees of its sessions."""
 
-from contextlib import suppress
 from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError, RemoteError
@@ -102,8 +101,7 @@ class SessionRepository:
 
     def close_worktree(self, worktrees: Worktrees, worktree: Worktree, branch: str, pushed: str) -> None:
         """Remove a session's worktree and branch; they are on the remote at the commit `pushed`."""
-        with suppress(GitError):
-            worktrees.remove(worktree)
+        worktrees.remove(worktree)
         if tip := self.repository.branch_head(branch):
             if tip != pushed:
                 keep_commit(self.repository.git, branch, tip)
