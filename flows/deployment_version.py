@@ -8,13 +8,18 @@ from packaging.version import InvalidVersion, Version
 DISTRIBUTION = "coordinator"
 
 
+def own_release() -> str:
+    """The release of this coordinator, such as `0.4.0`."""
+    return metadata.version(DISTRIBUTION)
+
+
 def warn_of_other_release(deployed: str | None) -> str:
     """Say what differs and how to fix it, if this process is of another release than `deployed`, else "".
 
     `deployed` is the version of the flow run's deployment. A version that is not a release's says nothing about it:
     Prefect's own command writes a hash of the flow's source.
     """
-    own = metadata.version(DISTRIBUTION)
+    own = own_release()
     try:
         theirs = Version(deployed or "")
     except InvalidVersion:

@@ -2,8 +2,8 @@
 
 import asyncio
 import gc
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,7 @@ from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.data_directory import data_dir, find_repository
-from flows.deployment_version import warn_of_other_release
+from flows.deployment_version import own_release, warn_of_other_release
 from flows.earlier_process import take_over
 from flows.flow_run_marks import is_marked
 from flows.node_artifact import making_artifacts
@@ -32,9 +32,10 @@ from flows.run_artifact import write_markdown
 from flows.run_ending import RunEnding, end_flow_run, tell_continuation
 from flows.run_node import PrefectLauncher
 from flows.sessions_table import showing_sessions
+from flows.spokes.run_link import linking
 from flows.stale_flow_runs import FLOW, OUTAGE, end_stale
 from flows.termination_signals import on_worker_end
-from tasks_lib.engine.run_lifecycle import OpenRun, open_run
+from tasks_lib.engine.run_lifecycle import OpenRun, SpokeAccess, open_run
 from tasks_lib.engine.scheduler import Scheduler
 from tasks_lib.errors import BusyError, CoordinatorError, Fault, InputError
 from tasks_lib.git.repository import Repository
@@ -137,9 +138,10 @@ async def work_graph(
     run_id = str(flow_run or "")
     # Read before the run is opened, which overwrites it.
     last = await asyncio.to_thread(read_view, project.repository.state_dir / VIEW_NAME)
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         # The judgement after the inner block is still announced.
-        async with open_run(project, run_id, sessions, begin, data=data_dir()) as opened:
+        spokes = await stack.enter_async_context(reaching_spokes(project))
+        async with open_run(project, run_id, sessions, begin, data=data_dir(), spokes=spokes) as opened:
             board = opened.run.board
             board.listen(lambda node, line: None if node else logger.warning(line))
             connection.show_on(board)
@@ -158,6 +160,16 @@ async def work_graph(
         ended = {"id": run_id, "exit_code": board.view.exit_code or 0, "state": ending.state.name or ""}
         announcer.announce("run.ended", ended)
     return ending.leave()
+
+
+@asynccontextmanager
+async def reaching_spokes(project: Project) -> AsyncGenerator[SpokeAccess | None]:
+    """Yield how to reach other machines, None if the configuration names no remote for that."""
+    if not project.settings.spokes.remote:
+        yield None
+        return
+    async with linking(project.settings.spokes.work_pool) as link:
+        yield SpokeAccess(link, own_release())
 
 
 async def end_dead_runs(opened: OpenRun, own: UUID | None, last: RunView | None) -> None:

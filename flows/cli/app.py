@@ -27,6 +27,7 @@ from flows.cli.commands.option_values import (
     PromptKind,
     UpPort,
 )
+from flows.cli.spoke_app import spoke
 from tasks_lib.model import NoticeLevel
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ def make_console() -> "Console":
 @app.callback()
 def coordinator() -> None:
     """Accept options common to all commands; there are none yet."""
+
+
+app.add_typer(spoke, name="spoke")
 
 
 @app.command()

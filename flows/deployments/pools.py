@@ -17,6 +17,7 @@ from tasks_lib.project.child_environment import find_own_bin
 from tasks_lib.suggestions import suggest
 
 TYPE = "process"
+ABOUT = "Runs coordinator's flows on the machines of its repositories."
 
 
 async def require_pool(client: PrefectClient, name: str) -> WorkPool:
@@ -30,7 +31,7 @@ async def require_pool(client: PrefectClient, name: str) -> WorkPool:
         missing = f'there is no work pool "{name}" on this Prefect server{suggest(name, names) or "."}'
         how = f"Make it with `prefect work-pool create {shlex.quote(name)} --type {TYPE}`, or leave out `--pool`."
         raise InputError([f"{missing} {how}"])
-    pool = pool or await _create(client)
+    pool = pool or await create_pool(client, POOL, ABOUT)
     if pool.type != TYPE:
         what = f'the work pool "{name}" is of type {pool.type}, whose workers do not run on the machine of a repository'
         raise InputError([f"{what}. Choose a pool of type {TYPE} with `--pool`."])
@@ -44,14 +45,15 @@ async def _read(client: PrefectClient, name: str) -> WorkPool | None:
         return None
 
 
-async def _create(client: PrefectClient) -> WorkPool:
+async def create_pool(client: PrefectClient, name: str, about: str) -> WorkPool:
+    """Create a pool whose workers start processes, or return the one of that name."""
     template = ProcessWorker.get_default_base_job_template()
-    about = "Runs coordinator's flows on the machines of its repositories."
-    made = WorkPoolCreate(name=POOL, type=TYPE, base_job_template=template, description=about)
     try:
-        return await client.create_work_pool(made)
+        return await client.create_work_pool(
+            WorkPoolCreate(name=name, type=TYPE, base_job_template=template, description=about)
+        )
     except ObjectAlreadyExists:  # Another coordinator was faster.
-        return await client.read_work_pool(POOL)
+        return await client.read_work_pool(name)
 
 
 async def find_obstacle(client: PrefectClient, pool: WorkPool, api: str) -> str:

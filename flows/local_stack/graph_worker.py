@@ -68,6 +68,8 @@ class GraphWorker:
     It uses Prefect's process worker, but not its loop, which on a signal would wait for its runs without telling them.
     """
 
+    query_seconds: float = QUERY_SECONDS
+
     def __init__(self, worker: "ProcessWorker", client: PrefectClient) -> None:
         self._worker = worker
         self._client = client
@@ -102,7 +104,7 @@ class GraphWorker:
             except _OUTAGE as error:
                 _logger.warning("Prefect's server did not answer and is asked again: %s", error)
             with suppress(TimeoutError):
-                async with asyncio.timeout(QUERY_SECONDS):
+                async with asyncio.timeout(self.query_seconds):
                     await self._wake.wait()
         await self._drain()
 

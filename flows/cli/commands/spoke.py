@@ -1,0 +1,89 @@
+"""`coordinator spoke`: registers repositories on a machine that runs sessions for runs on others, and runs them."""
+
+import asyncio
+import os
+import re
+import socket
+from pathlib import Path
+
+from rich.console import Console
+
+from flows.cli.display.output import print_json, say
+from flows.data_directory import data_dir, name_program
+from flows.prefect_api import find_ui
+from flows.prefect_isolation import isolated
+from flows.prefect_server import find_api, require_login, wait_until_healthy
+from flows.spokes.registry import (
+    SpokeRepository,
+    add_repository,
+    list_spoke_repositories,
+    remove_repository,
+)
+from flows.termination_signals import on_signals, raise_ended
+from tasks_lib.errors import InputError
+from tasks_lib.reporting.run_report import ExitCode
+
+NO_SERVER = (
+    "no Prefect server is known here: set PREFECT_API_URL to the one that your runs use, such as "
+    "http://10.0.0.1:4200/api"
+)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+def add(url: str, name: str, target: str, *, as_json: bool, console: Console) -> ExitCode:
+    """Copy the repository at `url` and register it. Raises InputError, RemoteError."""
+    absolute = str(Path(url).resolve()) if Path(url).is_dir() else url
+    made = add_repository(absolute, name, target)
+    if as_json:
+        print_json(describe(made))
+        return ExitCode.COMPLETED
+    say(console, f"Sessions of {made.name} can run here; work lands on {made.target}.")
+    say(console, f"Its copy is {made.place}. Files that `copy` lists are taken from {made.files}.")
+    say(console, f"To take sessions: {name_program()} spoke start")
+    return ExitCode.COMPLETED
+
+
+def list_all(*, as_json: bool, console: Console) -> ExitCode:
+    """Print the repositories that are registered here."""
+    known = list_spoke_repositories()
+    if as_json:
+        print_json([describe(one) for one in known.values()])
+    for one in () if as_json else known.values():
+        say(console, f"{one.name}: {one.url}, lands on {one.target}")
+    if not known and not as_json:
+        say(console, f"No repository is registered here. To register one: {name_program()} spoke add URL")
+    return ExitCode.COMPLETED
+
+
+def remove(name: str, console: Console) -> ExitCode:
+    """Forget a repository and delete its copy. Raises InputError if it is not registered."""
+    remove_repository(name)
+    say(console, f"{name} and its copy were removed. What sessions had done is on the git remote.")
+    return ExitCode.COMPLETED
+
+
+def start(name: str, pool: str, console: Console) -> ExitCode:
+    """Take sessions until Ctrl-C. Raises InputError if there is no server, or the name cannot be used."""
+    chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname())
+    if not _NAME.fullmatch(chosen):
+        raise InputError([f'"{chosen}" cannot be the name of a spoke; use letters, digits, `.`, `_` and `-`'])
+    api = find_api()
+    if not api:
+        raise InputError([NO_SERVER])
+    if not list_spoke_repositories():
+        raise InputError([f"no repository is registered here; do it with `{name_program()} spoke add URL`"])
+    with on_signals(raise_ended), isolated(api):
+        is_theirs = bool(os.environ.get("PREFECT_API_URL"))
+        wait_until_healthy(api["PREFECT_API_URL"])
+        require_login(api["PREFECT_API_URL"])
+        say(console, f"Prefect's UI: {find_ui(api['PREFECT_API_URL'])}" if is_theirs else "")
+        from flows.spoke_worker.session_worker import holding_worker_lock, serve_sessions
+
+        with holding_worker_lock(data_dir()):
+            asyncio.run(serve_sessions(pool, chosen))
+    return ExitCode.COMPLETED
+
+
+def describe(one: SpokeRepository) -> dict[str, str]:
+    """What `--json` prints of a repository."""
+    return {"name": one.name, "url": one.url, "target": one.target, "place": str(one.place)}

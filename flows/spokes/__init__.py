@@ -1,0 +1,1 @@
+"""The link from a run to its sessions on other machines, through Prefect."""
