@@ -13,7 +13,6 @@ import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, WorkerStatus
-from prefect.context import TaskRunContext
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.states import Cancelled
 
@@ -55,7 +54,6 @@ class PrefectSpokeLink:
 
     async def start(self, order: SessionOrder, machine: str) -> str:
         """Start a session in the queue of `machine`; the same order is started once only. Raises RemoteError."""
-        context = TaskRunContext.get()
 
         async def create() -> FlowRun:
             if self._deployment is None:
@@ -66,7 +64,6 @@ class PrefectSpokeLink:
                 parameters={"order": json.loads(write_message(order))},
                 name=f"{order.node} on {machine}",
                 idempotency_key=f"{order.hub}-{order.session}-{order.generation}",
-                parent_task_run_id=context.task_run.id if context else None,
                 work_queue_name=machine,
             )
 

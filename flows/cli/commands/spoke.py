@@ -74,7 +74,7 @@ def start(name: str, pool: str, console: Console) -> ExitCode:
         raise InputError([f"no repository is registered here; do it with `{name_program()} spoke add URL`"])
     with on_signals(raise_ended), isolated(api):
         is_theirs = bool(os.environ.get("PREFECT_API_URL"))
-        wait_until_healthy(api["PREFECT_API_URL"])
+        wait_until_healthy(api["PREFECT_API_URL"], None, None)
         require_login(api["PREFECT_API_URL"])
         say(console, f"Prefect's UI: {find_ui(api['PREFECT_API_URL'])}" if is_theirs else "")
         from flows.spoke_worker.session_worker import holding_worker_lock, serve_sessions
