@@ -121,8 +121,6 @@ async def open_run(
             if data and not any(record.turn.conversation for _, record in left.open):
                 await asyncio.to_thread(forget_conversations, find_data(data, str(repository.common_dir)))
             await prepare_backend(run)
-            if run.agents.remote:
-                await run.agents.remote.begin(run.git)
             async with _running_alongside(_watch_base(opened), opened.publisher.keep_publishing(), _write_board(board)):
                 yield opened
                 await run.background.wait()
@@ -217,10 +215,12 @@ async def _clean_up(opened: OpenRun, held: HeldRunLock, data: Path | None, stage
 
 
 async def prepare_backend(run: Run) -> None:
-    """Prepare the backend for all that the graph requires; raises InputError before any worktree is created."""
+    """Prepare the backends for all that the graph requires; raises InputError before any worktree is created."""
     needs = find_agent_requirements(run.nodes.graph.tasks.values(), run.settings)
     await run.agents.backend.prepare(needs)
     run.agents.requirements.update(needs)
+    if run.agents.remote:
+        await run.agents.remote.begin(run.git)
 
 
 async def _watch_base(opened: OpenRun) -> None:

@@ -59,9 +59,9 @@ class RemoteSessions:
 
         Raises InputError if the remote cannot be used.
         """
-        await git.call(self._remote.require)
+        await git.call(self._remote.remote.require)
         try:
-            tip = await git.call(self._remote.fetch)
+            tip = await git.call(self._remote.remote.fetch)
             self._configuration = await git.call(self._remote.find_common, tip, git.head.last_seen())
             await self._look()
         except RemoteError as error:

@@ -1,7 +1,6 @@
 """`coordinator spoke`: registers repositories on a machine that runs sessions for runs on others, and runs them."""
 
 import asyncio
-import os
 import re
 import socket
 from pathlib import Path
@@ -19,7 +18,6 @@ from flows.spokes.registry import (
     list_spoke_repositories,
     remove_repository,
 )
-from flows.termination_signals import on_signals, raise_ended
 from tasks_lib.errors import InputError
 from tasks_lib.reporting.run_report import ExitCode
 
@@ -72,11 +70,10 @@ def start(name: str, pool: str, console: Console) -> ExitCode:
         raise InputError([NO_SERVER])
     if not list_spoke_repositories():
         raise InputError([f"no repository is registered here; do it with `{name_program()} spoke add URL`"])
-    with on_signals(raise_ended), isolated(api):
-        is_theirs = bool(os.environ.get("PREFECT_API_URL"))
-        wait_until_healthy(api["PREFECT_API_URL"], None, None)
-        require_login(api["PREFECT_API_URL"])
-        say(console, f"Prefect's UI: {find_ui(api['PREFECT_API_URL'])}" if is_theirs else "")
+    wait_until_healthy(api["PREFECT_API_URL"], None, None)
+    require_login(api["PREFECT_API_URL"])
+    say(console, f"Prefect's UI: {find_ui(api['PREFECT_API_URL'])}")
+    with isolated(api):
         from flows.spoke_worker.session_worker import holding_worker_lock, serve_sessions
 
         with holding_worker_lock(data_dir()):

@@ -120,7 +120,7 @@ class Remote:
 
     def list_branches(self) -> dict[str, str]:
         """The commit of every branch on the remote, by short name. Raises RemoteError."""
-        result = self._ask("ls-remote", "--heads", "--", self.name)
+        result = self.ask("ls-remote", "--heads", "--", self.name)
         rows = (line.split("\t") for line in result.text.splitlines())
         return {row[1].removeprefix("refs/heads/"): row[0] for row in rows if len(row) == 2}
 
@@ -136,7 +136,7 @@ class Remote:
             return tip
         # The lock is not held during the query above, so that an unreachable remote does not block worktrees.
         with admin_lock(self._repository):
-            self._ask(*FETCH, "--", self.name, f"+{self._branch_ref}:{self.tracking_ref}", seconds=TRANSFER_SECONDS)
+            self.ask(*FETCH, "--", self.name, f"+{self._branch_ref}:{self.tracking_ref}", seconds=TRANSFER_SECONDS)
         found = self.git.resolve(self.tracking_ref)
         if found is None:
             raise RemoteError(f"{self.name} has no branch {self.target}")
@@ -151,8 +151,8 @@ class Remote:
         lease = f"--force-with-lease={self._branch_ref}:{base}"
         options = (lease, *(["--dry-run"] if is_dry_run else []))
         refspec = f"{commit_only(head)}:{self._branch_ref}"
-        settings, name = self._find_pushed()
-        result = self._try(*settings, *PUSH, *options, "--", name, refspec, seconds=TRANSFER_SECONDS)
+        settings, name = self.find_pushed()
+        result = self.attempt(*settings, *PUSH, *options, "--", name, refspec, seconds=TRANSFER_SECONDS)
         if isinstance(result, Unreachable):
             return result
         judged = _judge(result, self._branch_ref, head)
@@ -165,15 +165,15 @@ class Remote:
     def delete(self, branches: Mapping[str, str]) -> dict[str, str]:
         """Delete branches of the remote, each only if it is at its commit; return the reason for each that stays."""
         leases = [f"--force-with-lease=refs/heads/{name}:{commit}" for name, commit in branches.items()]
-        settings, pushed = self._find_pushed()
-        result = self._try(*settings, *PUSH, *leases, "--", pushed, *(f":refs/heads/{name}" for name in branches))
+        settings, pushed = self.find_pushed()
+        result = self.attempt(*settings, *PUSH, *leases, "--", pushed, *(f":refs/heads/{name}" for name in branches))
         if isinstance(result, Unreachable):
             return dict.fromkeys(branches, result.reason)
         deleted = {row[1].rpartition(":")[2] for row in _read_rows(result) if row[0] == "-"}
         words = read_words(result.stderr)
         return {name: words for name in branches if f"refs/heads/{name}" not in deleted}
 
-    def _find_pushed(self) -> tuple[tuple[str, ...], str]:
+    def find_pushed(self) -> tuple[tuple[str, ...], str]:
         """Options for git, and the name of the remote to push to.
 
         After a push, git updates the refs that the remote's `fetch` maps to. If those are local branches, as with
@@ -210,14 +210,14 @@ class Remote:
             return None
         if not self.has_lfs():
             return Refused("it stores files with Git LFS, and git-lfs is not installed here; install it and run again")
-        result = self._try("lfs", "push", self.name, head, seconds=TRANSFER_SECONDS)
+        result = self.attempt("lfs", "push", self.name, head, seconds=TRANSFER_SECONDS)
         if isinstance(result, Unreachable):
             return result
         return _explain_failure(result) if result.status else None
 
-    def _ask(self, *arguments: str, seconds: float | None = None) -> Result:
+    def ask(self, *arguments: str, seconds: float | None = None) -> Result:
         """Run a git command that queries the remote, and return its result. Raises RemoteError if it fails."""
-        result = self._try(*arguments, seconds=seconds)
+        result = self.attempt(*arguments, seconds=seconds)
         if isinstance(result, Unreachable):
             raise RemoteError(f"{self.name} does not answer: {result.reason}")
         if result.status:
@@ -226,7 +226,8 @@ class Remote:
             raise RemoteError(f"{self.name} {what}: {read_words(result.stderr)}")
         return result
 
-    def _try(self, *arguments: str, seconds: float | None = None) -> Result | Unreachable:
+    def attempt(self, *arguments: str, seconds: float | None = None) -> Result | Unreachable:
+        """Run a git command that talks to the remote, and return its result, whatever its exit status."""
         limit = seconds or self._answer_seconds
         try:
             return self.git.run(

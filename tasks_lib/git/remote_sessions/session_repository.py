@@ -65,7 +65,7 @@ class SessionRepository:
         Raises RemoteError; InputError unless `commit` is in the history of the target on the remote: what is run here
         is what has landed there, and nothing else.
         """
-        tip = self.remote.fetch()
+        tip = self.remote.remote.fetch()
         git = self.repository.git
         if not is_contained(git, commit, tip):
             how = f"push {self.target} to that remote, and run again"
@@ -93,7 +93,7 @@ class SessionRepository:
         """Remove the worktree of `branch`, and the branch; everything that only they contain is kept at a ref."""
         for left in worktrees.list():
             if left.branch == branch:
-                keep_state(left, label, "", landed=self.repository.git.resolve(self.remote.tracking_ref))
+                keep_state(left, label, "", landed=self.repository.git.resolve(self.remote.remote.tracking_ref))
                 worktrees.remove(left)
         if tip := self.repository.branch_head(branch):
             keep_commit(self.repository.git, label, tip)
