@@ -24,7 +24,6 @@ from tasks_lib.session.attempt_record import (
     Spending,
     TurnRecord,
 )
-from tasks_lib.settings.spoke_schema import Place
 
 NO_VIEW = SessionView()
 T = TypeVar("T")
@@ -66,14 +65,6 @@ class AttemptContext:
     @property
     def branch(self) -> str:
         return self.record.branch
-
-    @property
-    def is_elsewhere(self) -> bool:
-        """Whether the node's session runs on another machine, or an earlier run has started it there."""
-        remote = self.run.agents.remote
-        if remote is None:
-            return False
-        return self.slot_lease.place is Place.SPOKES or remote.continues(self.record.turn.conversation)
 
     async def unless_stopped(self, job: Awaitable[T]) -> T:
         """Return the result of `job`; raise Interrupted once the run or this node is stopped."""

@@ -41,6 +41,7 @@ from tasks_lib.session.turn_ending import (
     Unfinished,
     decide_turn,
 )
+from tasks_lib.settings.spoke_schema import Place
 from tasks_lib.text import escape_unprintable
 
 ASKED_AGAIN = "Your model's provider did not answer for a while. Continue with your task where you left off."
@@ -48,7 +49,7 @@ ASKED_AGAIN = "Your model's provider did not answer for a while. Continue with y
 
 async def prepare_worktree(context: AttemptContext) -> None:
     """Prepare the node's worktree for its agent; raises ShellError naming the line of `setup` that failed."""
-    if context.is_elsewhere:
+    if runs_elsewhere(context):
         return  # The machine of the session does it.
     log = context.run.log_path(context.task.id, "setup")
     if not context.run.settings.setup:
@@ -154,10 +155,18 @@ async def prompt_session(context: AttemptContext, prompt: str, target: str) -> T
     return await prompt_until_answered(context, context.session, prompt, turn)
 
 
+def runs_elsewhere(context: AttemptContext) -> bool:
+    """Return whether the node's session runs on another machine, or an earlier run has started it there."""
+    remote = context.run.agents.remote
+    if remote is None:
+        return False
+    return context.slot_lease.place is Place.SPOKES or remote.continues(context.record.turn.conversation)
+
+
 def open_session(context: AttemptContext, spec: SessionSpec) -> Session:
     """Open the node's session: on this machine, or on another one."""
     agents = context.run.agents
-    if agents.remote is None or not context.is_elsewhere:
+    if agents.remote is None or not runs_elsewhere(context):
         return agents.backend.open(spec)
     on_prepared = partial(remember_prepared, context)
     return agents.remote.open(replace(spec, on_prepared=on_prepared), lambda: context.worktree, context.task)
