@@ -17,8 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.objects import FlowRun
-from prefect.states import Running
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+    WorkQueueFilter,
+    WorkQueueFilterName,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.states import Crashed, Running
 from prefect.workers.process import ProcessWorker, ProcessWorkerResult
 
 from flows.data_directory import data_dir
@@ -34,6 +43,7 @@ from tasks_lib.spokes.machine import SpokeMachine
 
 QUERY_SECONDS = 0.5
 """How often the worker asks for sessions; nothing else takes long between an order and its prompt."""
+ALIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 LIMIT = 1000
 """Sessions that wait for their next turn count too; runs limit those that work (`spokes.sessions_each`)."""
 DRAIN_SECONDS = 150.0
@@ -84,6 +94,19 @@ class SessionWorker(GraphWorker):
                     _, jobs = await asyncio.wait(jobs, timeout=0.5)
 
 
+async def end_killed(client: PrefectClient, pool: str, queue: str) -> None:
+    """End the flow runs of sessions that a killed worker of this machine left, so that their runs hear of it."""
+    alive = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(ALIVE))))
+    left = await client.read_flow_runs(
+        flow_run_filter=alive,
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
+        work_queue_filter=WorkQueueFilter(name=WorkQueueFilterName(any_=[queue])),
+    )
+    for run in left:
+        state = Crashed(message=f"The worker on {queue} was killed. What the session had pushed is on the git remote.")
+        await client.set_flow_run_state(run.id, state, force=True)
+
+
 def tell(line: str) -> None:
     """Print a line for the person who looks at this terminal, or at its log."""
     sys.stdout.write(f"{line}\n")
@@ -98,6 +121,8 @@ async def serve_sessions(pool: str, name: str, *, is_child: bool = False) -> Non
         async with get_client() as client:
             await ensure_sessions(client, pool)
             await ensure_queue(client, pool, name)
+            await machine.recover()
+            await end_killed(client, pool, name)
             worker = SessionHostWorker(
                 pool,
                 work_queues=[name],

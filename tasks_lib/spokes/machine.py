@@ -5,9 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks_lib.errors import InputError
+from tasks_lib.errors import CoordinatorError, InputError
+from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.remote_sessions.session_repository import SessionRepository
+from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.naming import find_branch_fault, find_id_fault
+from tasks_lib.process.private_directories import private_directory
 from tasks_lib.project.loading import CONFIGURATION
 from tasks_lib.session.remote_messages import SessionOrder
 from tasks_lib.settings.schema import Settings
@@ -44,7 +47,7 @@ class SpokeMachine:
     ) -> None:
         self.name: str = name
         self._release = release
-        self._list_remotes = list_remotes
+        self.list_remotes: Callable[[], Mapping[str, RegisteredRemote]] = list_remotes
         self._data = data
         self._private = private
         self._say = say
@@ -59,16 +62,30 @@ class SpokeMachine:
         machine = Machine(self.name, logs)
         await HostedSession(order, lambda: self._open_workspace(order), link, machine, say).work()
 
+    async def recover(self) -> None:
+        """End and keep what the sessions of a killed worker left; call this before the first session."""
+        for name, registered in self.list_remotes().items():
+            try:
+                repository = await self._open_repository(registered)
+                await end_leftovers(repository, LEFTOVER_SECONDS, self._say)
+                for line in await asyncio.to_thread(_keep_leftovers, repository):
+                    self._say(f"{name}: {line}")
+            except CoordinatorError as error:
+                self._say(f"{name} cannot be used: {error}")
+
+    async def _open_repository(self, registered: RegisteredRemote) -> SessionRepository:
+        repository = self._repositories.get(registered.place)
+        if repository is None:
+            repository = await asyncio.to_thread(SessionRepository, registered.place, registered.target)
+            self._repositories[registered.place] = repository
+        return repository
+
     async def _open_workspace(self, order: SessionOrder) -> Workspace:
         """Return the workspace for `order`. Raises InputError if this machine refuses it, RemoteError."""
         self._check(order)
         registered = self._find_remote(order)
         async with self._opening:
-            repository = self._repositories.get(registered.place)
-            if repository is None:
-                repository = await asyncio.to_thread(SessionRepository, registered.place, registered.target)
-                await end_leftovers(repository, LEFTOVER_SECONDS, self._say)
-                self._repositories[registered.place] = repository
+            repository = await self._open_repository(registered)
             text = await asyncio.to_thread(repository.fetch_configuration, order.configuration, CONFIGURATION)
             settings, digest = read_session_settings(text)
             if digest != order.digest:
@@ -93,7 +110,7 @@ class SpokeMachine:
             raise InputError([f'the branch "{order.branch}" {fault}'])
 
     def _find_remote(self, order: SessionOrder) -> RegisteredRemote:
-        known = self._list_remotes()
+        known = self.list_remotes()
         found = known.get(order.repository)
         if found is None:
             listed = ", ".join(known) or "none yet"
@@ -109,6 +126,12 @@ class SpokeMachine:
         """End what is shared by sessions; call this after the last of them."""
         for workspace in self._workspaces.values():
             await workspace.close()
+
+
+def _keep_leftovers(repository: SessionRepository) -> list[str]:
+    with private_directory() as private:
+        isolation = IsolatedGit(repository.repository.git, private)
+        return repository.keep_leftovers(Worktrees(repository.repository, isolation=isolation, pool_size=0))
 
 
 def _explain_difference(order: SessionOrder) -> str:

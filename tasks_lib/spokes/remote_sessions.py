@@ -9,8 +9,9 @@ from pathlib import PurePosixPath
 
 from tasks_lib.agents.backend import Session, SessionSpec
 from tasks_lib.errors import AgentError, InputError, RemoteError
-from tasks_lib.git.remote_sessions.session_remote import SessionRemote
-from tasks_lib.git.worktrees.lifecycle import Worktree
+from tasks_lib.git.remote_sessions.session_remote import SessionRemote, find_session
+from tasks_lib.git.session_record import read_record
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.model import Task
 from tasks_lib.process.private_directories import name_owner
 from tasks_lib.project.loading import Project
@@ -63,11 +64,20 @@ class RemoteSessions:
         try:
             tip = await git.call(self._remote.remote.fetch)
             self._configuration = await git.call(self._remote.find_common, tip, git.head.last_seen())
+            await git.call(self._forget_ended, git.worktrees)
             await self._look()
         except RemoteError as error:
             raise InputError([f"spokes: {error}; spokes.remote has to be a remote that all machines reach"]) from error
         self._states = HubStates(self._hub, self._remote, git.isolation, git.call, self._project.settings.copy_paths)
         self._watching = asyncio.create_task(self._watch(), name="spokes")
+
+    def _forget_ended(self, worktrees: Worktrees) -> None:
+        """Remove from the remote what was published of sessions that no open node continues."""
+        records = [read_record(worktree.git_dir) for worktree in worktrees.list()]
+        continued = {record.attempt.session for record in records if record}
+        refs = self._remote.list_sessions(self._hub)
+        if left := [ref for ref in refs if find_session(ref) not in continued]:
+            self._remote.forget(left)
 
     def open(self, spec: SessionSpec, find_worktree: Callable[[], Worktree], node: Task) -> Session:
         """Open a session; which machine it runs on is decided with its first prompt."""

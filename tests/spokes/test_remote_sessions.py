@@ -1,11 +1,25 @@
 """Sessions on other machines end as local ones do: what they did is judged, merged and cleaned up by the run."""
 
+import asyncio
+import os
+
 import pytest
-from spoke_harness import SpokeHarness
+from spoke_harness import RELEASE, SpokeHarness
 
 from tasks_lib.engine.run_lifecycle import OpenRun, SpokeAccess
+from tasks_lib.git.commits.isolated_git import IsolatedGit
+from tasks_lib.git.remote_sessions.session_remote import SESSION_REFS
+from tasks_lib.git.remote_sessions.session_repository import SessionRepository
+from tasks_lib.git.remote_sessions.state_commits import SessionState
+from tasks_lib.git.session_record import write_record
+from tasks_lib.git.worktrees.lifecycle import Worktrees
+from tasks_lib.model import Stage
+from tasks_lib.process.private_directories import name_owner
+from tasks_lib.project.child_environment import REPOSITORY_MARKER
 from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.session.attempt_record import Record
 from tasks_lib.spokes import remote_sessions
+from tasks_lib.spokes.machine import SpokeMachine
 
 
 async def test_a_session_on_another_machine_lands_like_a_local_one(spokes: SpokeHarness) -> None:
@@ -163,3 +177,35 @@ async def test_without_a_spoke_the_node_says_what_to_start(
     assert result.names == {"a": "Failed"}
     assert "coordinator spoke start" in str(result.outcomes["a"])
     assert any("offline: north" in message for message in result.view.messages)
+
+
+async def test_what_sessions_of_killed_runs_published_is_removed_by_the_next_run(spokes: SpokeHarness) -> None:
+    spokes.make({"a": {}})
+    hub = name_owner((spokes.top / ".git").resolve())
+    dead, other = f"{SESSION_REFS}/{hub}/dead00/state", f"{SESSION_REFS}/another/dead00/state"
+    for ref in (dead, other):
+        spokes.git.run("push", "--quiet", "origin", f"HEAD:{ref}")
+    result = await spokes.work()
+    assert result.code is ExitCode.COMPLETED, result.lines
+    assert spokes.list_published() == [other], "another run's are not touched"
+
+
+async def test_a_worker_keeps_what_one_that_was_killed_left(spokes: SpokeHarness) -> None:
+    spokes.make({"a": {}})
+    copy = SessionRepository(spokes.place_of("north"), "main")
+    isolation = IsolatedGit(copy.repository.git, spokes.place / "isolation")
+    worktrees = Worktrees(copy.repository, isolation=isolation)
+    left = copy.open_worktree(worktrees, isolation, "feat/a", SessionState(spokes.at()), "a")
+    write_record(left.git_dir, Record("a", "feat/a", Stage.SESSION))
+    (left.path / "part.txt").write_text("part")
+    marked = {**os.environ, REPOSITORY_MARKER: str(copy.repository.common_dir)}
+    agent = await asyncio.create_subprocess_exec("sleep", "1000", env=marked)
+    lines: list[str] = []
+    remotes = spokes.link.machines["north"].list_remotes
+    await SpokeMachine("north", RELEASE, remotes, spokes.place / "north", spokes.place, lines.append).recover()
+    await agent.wait()
+    [said] = [line for line in lines if "cut short" in line]
+    assert "refs/coordinator/kept/a/1" in said
+    assert copy.repository.git.text("cat-file", "blob", "refs/coordinator/kept/a/1:part.txt") == "part"
+    assert worktrees.list() == []
+    assert copy.repository.branch_head("feat/a") is None

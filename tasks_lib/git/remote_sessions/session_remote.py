@@ -27,6 +27,12 @@ def session_ref(hub: str, session: str, what: str) -> str:
     return f"{SESSION_REFS}/{hub}/{session}/{what}"
 
 
+def find_session(ref: str) -> str:
+    """Return the session of a ref that `session_ref` named, "" for any other."""
+    parts = ref.removeprefix(f"{SESSION_REFS}/").split("/")
+    return parts[1] if len(parts) == 3 else ""
+
+
 class SessionRemote:
     """The remote through which branches and worktrees of sessions travel. The methods block, and raise RemoteError.
 

@@ -14,6 +14,7 @@ from tasks_lib.git.remote_sessions.state_application import apply_state
 from tasks_lib.git.remote_sessions.state_commits import SessionState, read_state_commit
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
+from tasks_lib.git.session_record import read_record
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 
 REMOTE = "origin"
@@ -88,6 +89,19 @@ class SessionRepository:
         worktree = worktrees.open_branch(branch, state.branch)
         apply_state(worktree, isolation, state)
         return worktree
+
+    def keep_leftovers(self, worktrees: Worktrees) -> list[str]:
+        """Keep at refs, and remove, what sessions of a killed worker left here; return a line for each of them."""
+        lines: list[str] = []
+        for left in worktrees.list():
+            record = read_record(left.git_dir)
+            branch, label = left.branch or "", record.task_id if record else left.path.name
+            ref = keep_state(left, label, "", landed=self.repository.git.resolve(self.remote.remote.tracking_ref))
+            worktrees.remove(left)
+            if branch:
+                self.drop_branch(worktrees, branch, label)
+            lines.append(f"A session for {label} was cut short; its work here is kept at {ref or 'the remote'}.")
+        return lines
 
     def drop_branch(self, worktrees: Worktrees, branch: str, label: str) -> None:
         """Remove the worktree of `branch`, and the branch; everything that only they contain is kept at a ref."""
