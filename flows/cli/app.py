@@ -25,6 +25,7 @@ from flows.cli.commands.option_values import (
     NoWorker,
     PostgresUrl,
     PromptKind,
+    Spokes,
     UpPort,
 )
 from flows.cli.spoke_app import spoke
@@ -315,11 +316,14 @@ def up(
     postgres: PostgresUrl = "",
     no_worker: NoWorker = False,
     max_runs: MaxRuns = MAX_RUNS,
+    spokes: Spokes = 0,
 ) -> int:
     """Serve Prefect's UI, and run what is started there or scheduled, until Ctrl-C."""
     from flows.cli.commands.up import UpOptions, keep_up
 
-    return keep_up(UpOptions(port, postgres, has_worker=not no_worker, max_runs=max_runs), make_console())
+    return keep_up(
+        UpOptions(port, postgres, has_worker=not no_worker, max_runs=max_runs, spokes=spokes), make_console()
+    )
 
 
 @app.command()

@@ -12,8 +12,9 @@ from typing import IO
 import httpx
 
 from flows.data_directory import data_dir, list_repositories
+from flows.local_stack.session_workers import describe_session_worker
 from flows.local_stack.waiting_runs import WaitingRuns, WorkerState, now_utc
-from flows.local_stack.worker_process import WorkerOptions, WorkerProcess
+from flows.local_stack.worker_process import WorkerProcess, describe_graph_worker
 from flows.prefect_api import ask
 from flows.prefect_server import Server, ServerError
 from tasks_lib.errors import CoordinatorError
@@ -30,11 +31,15 @@ BESIDE = (
 
 @dataclass(frozen=True, slots=True)
 class StackOptions:
-    """`pool` is the work pool; with `has_worker`, runs are executed here, at most `limit` at a time."""
+    """`pool` is the work pool; with `has_worker`, runs are executed here, at most `limit` at a time.
+
+    `spokes` is the number of workers for sessions.
+    """
 
     pool: str
     limit: int
     has_worker: bool = True
+    spokes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,11 @@ class LocalStack:
         self._options = options
         self._make = prepare
         self._tell = tell
-        self._worker = WorkerProcess(WorkerOptions(options.pool, options.limit, server.is_ours), settings, tell)
+        graph_worker = describe_graph_worker(options.pool, options.limit, is_ours=server.is_ours)
+        self._worker = WorkerProcess(graph_worker, settings, tell)
+        self._session_workers = [
+            WorkerProcess(describe_session_worker(number), settings, tell) for number in range(1, options.spokes + 1)
+        ]
         self._lock: IO[bytes] | None = None
         self._repositories: Mapping[str, Path] = {}
         self._command = ""
@@ -82,6 +91,8 @@ class LocalStack:
             yield
         finally:
             self._worker.drain()
+            for worker in self._session_workers:
+                worker.drain()
             if self._lock is not None:
                 self._lock.close()
 
@@ -98,12 +109,13 @@ class LocalStack:
                     self._check_server(client, waiting)
 
     def _keep_worker(self) -> None:
-        if not self._options.has_worker:
+        if not (self._options.has_worker or self._session_workers):
             return
         if self._lock is None:
             self._lock = take_lock(lock_path(self._server))
         if self._lock is not None:
-            self._worker.keep_running()
+            for worker in (*([self._worker] if self._options.has_worker else []), *self._session_workers):
+                worker.keep_running()
 
     def _prepare(self) -> None:
         self._repositories = list_repositories()

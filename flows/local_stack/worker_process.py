@@ -45,19 +45,27 @@ _QUIET = {
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """What a worker is started with: the pool it takes runs from, and how many it runs at a time.
+    """A worker: its `module` with `arguments`, its `log`, and the data directory `data` that it uses.
+
+    `noun` is what it runs, in the singular.
+    """
+
+    module: str
+    arguments: tuple[str, ...]
+    log: Path
+    data: Path
+    noun: str = "run"
+
+
+def describe_graph_worker(pool: str, limit: int, *, is_ours: bool) -> WorkerOptions:
+    """The worker of runs: the pool it takes them from, and how many it runs at a time.
 
     `is_ours` says whether the server is coordinator's own, which then stays for as long as the worker uses it.
     """
-
-    pool: str
-    limit: int
-    is_ours: bool
-
-    def list_arguments(self, home: Path) -> list[str]:
-        held = ["--hold", str(home / USERS_LOCK)] if self.is_ours else []
-        own = ["--pool", self.pool, "--name", name_worker(), "--limit", str(self.limit)]
-        return [*own, "--log", str(home / LOG), *held]
+    home = data_dir() / "prefect"
+    held = ("--hold", str(home / USERS_LOCK)) if is_ours else ()
+    arguments = ("--pool", pool, "--name", name_worker(), "--limit", str(limit), "--log", str(home / LOG), *held)
+    return WorkerOptions(WORKER, arguments, home / LOG, data_dir())
 
 
 def name_worker() -> str:
@@ -83,9 +91,8 @@ class WorkerProcess:
 
     def __init__(self, options: WorkerOptions, settings: Mapping[str, str], tell: Callable[[str], None]) -> None:
         self._options = options
-        self._environment = make_environment({**settings, **_QUIET, "COORDINATOR_DATA_DIR": str(data_dir())})
+        self._environment = make_environment({**settings, **_QUIET, "COORDINATOR_DATA_DIR": str(options.data)})
         self._tell = tell
-        self._home = data_dir() / "prefect"
         self._process: subprocess.Popen[bytes] | None = None
         self._groups: list[int] = []
         self._started = 0.0
@@ -95,7 +102,7 @@ class WorkerProcess:
 
     @property
     def log(self) -> Path:
-        return self._home / LOG
+        return self._options.log
 
     @property
     def is_running(self) -> bool:
@@ -131,7 +138,7 @@ class WorkerProcess:
             self.log.write_bytes(b"")
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                python_command("-m", WORKER, *self._options.list_arguments(self._home)),
+                python_command("-m", self._options.module, *self._options.arguments),
                 cwd=own_directory(),
                 env=self._environment,
                 stdin=subprocess.PIPE,  # Its end tells the worker that this process was killed.

@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 import os
 import sys
+import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,6 +48,10 @@ ALIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 LIMIT = 1000
 """Sessions that wait for their next turn count too; runs limit those that work (`spokes.sessions_each`)."""
 DRAIN_SECONDS = 150.0
+
+
+# Prefect warns that a worker of this type is known already; this one takes its place in this process only.
+warnings.filterwarnings("ignore", message="Type 'SessionHostWorker'", category=UserWarning)
 
 
 class SessionHostWorker(ProcessWorker):

@@ -27,26 +27,28 @@ class SpokeRepository:
     name: str
     url: str
     target: str
+    data: Path
 
     @property
     def place(self) -> Path:
         """Its copy on this machine."""
-        return data_dir() / "spokes" / f"{self.name}.git"
+        return self.data / "spokes" / f"{self.name}.git"
 
     @property
     def files(self) -> Path:
         """Where this machine keeps the files that `copy` in the configuration lists."""
-        return data_dir() / "spokes" / FILES / self.name
+        return self.data / "spokes" / FILES / self.name
 
 
-def list_spoke_repositories() -> Mapping[str, SpokeRepository]:
-    """The registered repositories, by name."""
+def list_spoke_repositories(data: Path | None = None) -> Mapping[str, SpokeRepository]:
+    """The repositories that are registered in the data directory `data`, by default this process's, by name."""
+    place = data or data_dir()
     try:
-        found: object = json.loads((data_dir() / REGISTRY).read_text(encoding="utf-8"))
+        found: object = json.loads((place / REGISTRY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     rows = cast("dict[str, dict[str, str]]", found) if isinstance(found, dict) else {}
-    return {name: SpokeRepository(name, row.get("url", ""), row.get("target", "")) for name, row in rows.items()}
+    return {name: SpokeRepository(name, row.get("url", ""), row.get("target", ""), place) for name, row in rows.items()}
 
 
 def list_remotes() -> Mapping[str, RegisteredRemote]:
@@ -54,7 +56,7 @@ def list_remotes() -> Mapping[str, RegisteredRemote]:
     return {name: RegisteredRemote(one.place, one.target) for name, one in list_spoke_repositories().items()}
 
 
-def add_repository(url: str, name: str = "", target: str = "") -> SpokeRepository:
+def add_repository(url: str, name: str = "", target: str = "", data: Path | None = None) -> SpokeRepository:
     """Copy the repository at `url` and register it; doing it again fetches what is new.
 
     Raises InputError for a name or a branch that cannot be used, RemoteError if the remote does not answer.
@@ -62,16 +64,17 @@ def add_repository(url: str, name: str = "", target: str = "") -> SpokeRepositor
     name = name or PurePosixPath(url.replace(":", "/").rstrip("/")).name.removesuffix(".git")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError([f'"{name}" cannot be the name of a repository; choose one with --name'])
-    known = dict(list_spoke_repositories())
+    data = data or data_dir()
+    known = dict(list_spoke_repositories(data))
     if name in known and known[name].url != url:
         raise InputError([f'"{name}" is registered with {known[name].url}; choose another name with --name'])
-    place = data_dir() / "spokes" / f"{name}.git"
+    place = data / "spokes" / f"{name}.git"
     create_session_repository(place, url)
     target = target or (known[name].target if name in known else "") or find_default_branch(place)
     if not target or find_branch_fault(target):
         raise InputError([f"{url} names no default branch; choose the one that work lands on with --target"])
-    known[name] = SpokeRepository(name, url, target)
-    _write(known)
+    known[name] = SpokeRepository(name, url, target, data)
+    _write(known, data)
     return known[name]
 
 
@@ -82,10 +85,10 @@ def remove_repository(name: str) -> None:
         listed = ", ".join(known) or "none"
         raise InputError([f'"{name}" is not registered here{suggest(name, known) or f"; registered: {listed}"}'])
     place = known.pop(name).place
-    _write(known)
+    _write(known, data_dir())
     shutil.rmtree(place, ignore_errors=True)
 
 
-def _write(known: Mapping[str, SpokeRepository]) -> None:
+def _write(known: Mapping[str, SpokeRepository], data: Path) -> None:
     rows = {name: {"url": one.url, "target": one.target} for name, one in sorted(known.items())}
-    write_atomically(data_dir() / REGISTRY, json.dumps(rows, indent=1).encode())
+    write_atomically(data / REGISTRY, json.dumps(rows, indent=1).encode())

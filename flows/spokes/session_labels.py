@@ -1,5 +1,7 @@
 """The names of what a session and its run tell each other in Prefect."""
 
+SESSION_POOL = "coordinator-sessions"
+"""The work pool of sessions, unless `spokes.work_pool` names another."""
 SESSION_FLOW = "run-session"
 SESSION_DEPLOYMENT = "session"
 ENTRYPOINT = "flows.spoke_worker.run_session.run_session"

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import PurePosixPath
 
 from tasks_lib.agents.backend import Session, SessionSpec
 from tasks_lib.errors import AgentError, InputError, RemoteError
@@ -84,7 +83,7 @@ class RemoteSessions:
         assert self._states is not None
         order = SessionOrder(
             release=self._release,
-            repository=self._settings.repository or self._name_repository(),
+            repository=self._settings.repository or self._remote.name_repository(),
             target=self._project.target,
             configuration=self._configuration,
             digest=self._digest,
@@ -110,9 +109,6 @@ class RemoteSessions:
         if self._watching:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
-
-    def _name_repository(self) -> str:
-        return PurePosixPath(self._remote.read_url().replace(":", "/").rstrip("/")).name.removesuffix(".git")
 
     # Machines.
 

@@ -34,6 +34,10 @@ NoWorker = Annotated[
 ]
 MaxRuns = Annotated[int, typer.Option("--max-runs", min=1, max=256, help="Maximum number of flow runs at a time.")]
 
+Spokes = Annotated[
+    int, typer.Option("--spokes", min=0, max=16, help="Workers for sessions, each as on a machine of its own.")
+]
+
 
 class Format(StrEnum):
     """Output formats of `coordinator graph --format`."""

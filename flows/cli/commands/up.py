@@ -13,6 +13,7 @@ from flows.cli.commands.option_values import MAX_RUNS, UP_PORT
 from flows.cli.display.output import say
 from flows.data_directory import data_dir
 from flows.local_stack.postgres import Database, check_database, parse_database
+from flows.local_stack.session_workers import register_repositories
 from flows.local_stack.stack import LocalStack, Prepared, StackOptions
 from flows.prefect_server import LOOPBACK, Server, mutex, read_running, serve
 from flows.termination_signals import on_signals, raise_ended
@@ -36,6 +37,7 @@ class UpOptions:
     postgres: str = ""
     has_worker: bool = True
     max_runs: int = MAX_RUNS
+    spokes: int = 0
 
 
 def keep_up(options: UpOptions, console: Console) -> ExitCode:
@@ -70,9 +72,12 @@ def make_stack(server: Server, options: UpOptions, tell: Callable[[str], None]) 
     def prepare() -> Prepared:
         from flows.local_stack.preparation import prepare as make
 
+        register_repositories(options.spokes, tell)
         return make(api=server.api if server.is_ours else "", has_worker=options.has_worker)
 
-    return LocalStack(server, settings, StackOptions(POOL, options.max_runs, options.has_worker), prepare, tell)
+    return LocalStack(
+        server, settings, StackOptions(POOL, options.max_runs, options.has_worker, options.spokes), prepare, tell
+    )
 
 
 def check_options(options: UpOptions) -> Database | None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
+from pathlib import PurePosixPath
 
 from tasks_lib.errors import RemoteError
 from tasks_lib.git.commits.merge_tree import find_merge_base
@@ -47,6 +48,10 @@ class SessionRemote:
     def read_url(self) -> str:
         """Return the URL of the remote, as git is configured."""
         return self._git.run("config", "--get", f"remote.{self.remote.name}.url", accept=(0, 1)).text
+
+    def name_repository(self) -> str:
+        """Return the last part of the URL, by which other machines know the repository unless told otherwise."""
+        return PurePosixPath(self.read_url().replace(":", "/").rstrip("/")).name.removesuffix(".git")
 
     def find_common(self, tip: str, head: str) -> str:
         """Return the newest commit that both the target on the remote, at `tip`, and `head` contain.
