@@ -15,7 +15,7 @@ import pytest
 from e2e.conftest import Coordinator, ask_until, read_until
 from e2e.test_interrupt import status_of, wait_for_end
 from e2e.test_messages import count_starts, make_gated, open_gate
-from generated_graphs import Made
+from generated_graphs import Made, run_git
 
 pytestmark = pytest.mark.xdist_group("up")
 READY = "Press Ctrl-C to stop"
@@ -198,3 +198,28 @@ def test_up_works_with_a_server_of_the_user(coordinator: Coordinator, data: Path
     assert stack.process.returncode == 0, ended
     assert environment["PREFECT_API_URL"] == coordinator.api
     assert environment["DO_NOT_TRACK"] == "1"
+
+
+def test_workers_for_sessions_run_beside_the_stack(data: Path, tmp_path: Path) -> None:
+    made = make_gated(tmp_path, 2, gated=0)
+    remote = tmp_path / "shared.git"
+    run_git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(remote))
+    run_git(made.repository, "remote", "add", "shared", str(remote))
+    with (made.repository / "coordinator.yaml").open("a", encoding="utf-8") as settings:
+        settings.write("spokes: {remote: shared, prefer: only}\n")
+    run_git(made.repository, "commit", "--quiet", "--all", "--message", "Run sessions elsewhere")
+    run_git(made.repository, "push", "--quiet", "shared", "HEAD:main")
+    register(data, made)
+    with up(data, "--spokes", "1") as stack:
+        state = wait_for_end(stack.coordinator, stack.run(name_of(data, made)))
+        sessions = stack.coordinator.ask("flow_runs/filter", {"flows": {"name": {"any_": ["run-session"]}}})
+        ended = stack.end()
+    assert (state["type"], status_of(made, "flat-0"), status_of(made, "flat-1")) == (
+        "COMPLETED",
+        "completed",
+        "completed",
+    )
+    assert {session["name"].partition(" on ")[0] for session in sessions} == {"flat-0", "flat-1"}
+    assert {session["state_name"] for session in sessions} == {"Completed"}
+    assert run_git(remote, "for-each-ref", "refs/coordinator") == ""
+    assert stack.process.returncode == 0, ended
