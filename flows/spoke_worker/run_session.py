@@ -18,7 +18,7 @@ from flows.spoke_worker.session_link import host_session
 from flows.spoke_worker.session_worker import tell
 from flows.spokes.registry import list_remotes
 from flows.spokes.session_labels import SESSION_FLOW
-from tasks_lib.process.private_directories import private_directory
+from tasks_lib.process.private_directories import name_owner, private_directory
 from tasks_lib.spokes.machine import SpokeMachine
 
 
@@ -28,7 +28,7 @@ async def run_session(order: dict[str, Any]) -> State[Any]:
     context = FlowRunContext.get()
     assert context is not None
     assert context.flow_run is not None
-    with in_own_directory(), private_directory() as private:
+    with in_own_directory(), private_directory(name_owner(data_dir())) as private:
         name, release = socket.gethostname(), own_release()
         machine = SpokeMachine(name, release, list_remotes, data_dir(), private, tell)
         async with get_client() as client:

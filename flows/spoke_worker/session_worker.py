@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import fcntl
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Generator
@@ -39,7 +40,7 @@ from flows.spoke_worker.session_link import host_session
 from flows.spokes.registry import list_remotes
 from flows.termination_signals import on_signals
 from tasks_lib.errors import InputError
-from tasks_lib.process.private_directories import private_directory
+from tasks_lib.process.private_directories import find_dead, name_owner, private_directory
 from tasks_lib.spokes.machine import SpokeMachine
 
 QUERY_SECONDS = 0.5
@@ -121,7 +122,10 @@ def tell(line: str) -> None:
 async def serve_sessions(pool: str, name: str, *, is_child: bool = False) -> None:
     """Take sessions of `pool` for the machine `name` until a signal; as a child also until the end of its input."""
     loop = asyncio.get_running_loop()
-    with private_directory() as private:
+    owner = name_owner(data_dir() / "spokes")
+    for left in find_dead(owner):
+        shutil.rmtree(left, ignore_errors=True)
+    with private_directory(owner) as private:
         machine = SpokeMachine(name, own_release(), list_remotes, data_dir(), private, tell)
         async with get_client() as client:
             await ensure_sessions(client, pool)
