@@ -14,8 +14,10 @@ from e2e.conftest import Coordinator, read_until
 from e2e.test_local_stack import END_SECONDS, READY
 
 from flows.local_stack.worker_process import DRAIN_SECONDS
+from tasks_lib.git.runner import Git
 
 UNITS = sorted((Path(__file__).resolve().parents[2] / "deployments" / "systemd").glob("*.service"))
+SPOKE_READY = "is ready for sessions"
 INSTALLED = "/opt/coordinator/bin/coordinator"
 PROGRAM = Path(sys.executable).parent / "coordinator"
 
@@ -54,19 +56,31 @@ def test_unit_stops_coordinator_alone_and_waits_until_it_has_drained(unit: Path)
 def test_what_the_unit_starts_runs_and_ends_at_its_signal(unit: Path, coordinator: Coordinator, tmp_path: Path) -> None:
     service = read_unit(unit)
     command = re.sub(f"^{INSTALLED}", str(PROGRAM), service["ExecStart"]).split()
-    api = {"PREFECT_API_URL": coordinator.api} if unit.stem == "coordinator-worker" else {}
     # The port of the unit may be taken on this machine.
-    command += [] if api else ["--port", "0"]
+    command += ["--port", "0"] if unit.stem == "coordinator-up" else []
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "COORDINATOR_DATA_DIR": str(tmp_path / "data")}
+    if unit.stem != "coordinator-up":
+        environment["PREFECT_API_URL"] = coordinator.api
+    if unit.stem == "coordinator-spoke":
+        register_repository(tmp_path / "shop.git", environment)
     process = subprocess.Popen(
-        command, cwd="/", env={**environment, **api}, stdin=subprocess.DEVNULL,
+        command, cwd="/", env=environment, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
-        said = read_until(process, READY)
+        said = read_until(process, SPOKE_READY if unit.stem == "coordinator-spoke" else READY)
         process.send_signal(signal.Signals[service["KillSignal"]])
         ended = process.communicate(timeout=END_SECONDS)[0]
     finally:
         process.kill()
         process.wait()
     assert process.returncode == 0, said + ended
+
+
+def register_repository(place: Path, environment: dict[str, str]) -> None:
+    """Do what docs/operations.md says before the worker of a spoke is started, with a new repository at `place`."""
+    place.mkdir()
+    Git(place).run("init", "--quiet", "--bare", "--initial-branch", "main")
+    subprocess.run(
+        [PROGRAM, "spoke", "add", "--target", "main", place], env=environment, check=True, stdout=subprocess.DEVNULL
+    )
