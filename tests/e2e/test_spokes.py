@@ -1,0 +1,204 @@
+"""Sessions on a second machine: another network, another home, and a worker that is started as a person starts it."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from e2e.conftest import RUN_SECONDS, Coordinator, ask_until, read_until
+from e2e.opencode_harness import bash, commit, describe_opencode, node, read_prompts
+from e2e.spoke_machine import Forwarder, Hub, SpokeSite, find_obstacle, open_site
+from opencode_scripts import give_short_catalog
+
+from flows.demo.model_server import ModelServer
+from flows.prefect_server import Child
+from tasks_lib.git.remote_sessions.session_remote import STATE
+
+pytestmark = pytest.mark.xdist_group("prefect and spokes")
+Start = Callable[[Hub], "subprocess.Popen[str]"]
+
+
+@pytest.fixture(scope="module")
+def site(server: Child, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpokeSite]:
+    """The second machine, with its worker and a repository, for all tests of this module."""
+    with open_site(server.port, tmp_path_factory.getbasetemp(), tmp_path_factory.mktemp("remotes")) as opened:
+        for name in ("begun", "go"):
+            opened.signal(name)
+        opened.add_repository("work", {})
+        opened.start_worker()
+        yield opened
+
+
+@pytest.fixture
+def start(coordinator: Coordinator) -> Iterator[Start]:
+    """Starts a run; what is left of it afterwards is ended."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def begin(hub: Hub) -> "subprocess.Popen[str]":
+        processes.append(coordinator.start("run", hub.top))
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def end(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    output, _ = process.communicate(timeout=RUN_SECONDS)
+    return process.returncode, output
+
+
+def assert_nothing_left(site: SpokeSite, hub: Hub, name: str = "work") -> None:
+    assert hub.list_published(site.remote(name)) == []
+    assert site.list_left(name) == []
+
+
+def test_a_graph_lands_and_leaves_nothing_behind(coordinator: Coordinator, site: SpokeSite, tmp_path: Path) -> None:
+    look = f"ls {tmp_path} > seen.txt 2>&1 || :; work"
+    hub = site.clone(tmp_path, {"left": {}, "right": {"sh": look}, "last": {"depends_on": ["left", "right"]}})
+
+    code, output = coordinator.run("run", hub.top)
+
+    assert code == 0, output
+    assert [hub.show(f"{task_id}.txt") for task_id in ("left", "right", "last")] == ["left\n", "right\n", "last\n"]
+    assert [len(site.read_turns(task_id)) for task_id in ("left", "right", "last")] == [1, 1, 1]
+    assert_nothing_left(site, hub)
+    code, log = coordinator.run("logs", "last", "--repo", hub.top)
+    assert (code, "Wrote last.txt." in log) == (0, True), log
+    if obstacle := find_obstacle():
+        pytest.skip(f"the spoke ran on this machine's own network, with its disk in sight: {obstacle}")
+    assert "No such file" in hub.show("seen.txt")
+    assert site.read_turns("last")[0].network != str(Path("/proc/self/ns/net").readlink())
+
+
+def test_a_killed_run_adopts_its_session_and_gives_back_to_the_same_conversation(
+    coordinator: Coordinator, site: SpokeSite, start: Start, tmp_path: Path
+) -> None:
+    script = """
+if [ "$turn" = 1 ]; then tell begun; await go; echo no > wrong.txt; commit wrong
+else git rm -q wrong.txt; work; fi"""
+    hub = site.clone(tmp_path, {"adopted": {"sh": script}})
+    killed = start(hub)
+    site.wait("begun")
+    killed.kill()
+    killed.communicate()
+    again = start(hub)
+    read_until(again, "Watch it at")
+    site.signals["go"].send()
+
+    code, output = end(again)
+
+    assert code == 0, output
+    turns = site.read_turns("adopted")
+    assert [(one.attempt, one.turn) for one in turns] == [(1, 1), (1, 2)]
+    assert turns[0].session == turns[1].session
+    assert_nothing_left(site, hub)
+
+
+def test_work_continues_from_what_was_pushed_when_the_worker_was_killed(
+    site: SpokeSite, start: Start, tmp_path: Path
+) -> None:
+    script = """
+case $attempt-$turn in
+1-1) echo first > first.txt; echo no > wrong.txt; commit first;;
+1-2) tell begun; sleep 1000;;
+*) test -f first.txt; git rm -q --ignore-unmatch wrong.txt; work;;
+esac"""
+    hub = site.clone(tmp_path, {"lost": {"sh": script}})
+    run = start(hub)
+    site.wait("begun")
+    left = site.find_processes()
+    assert left
+    site.kill_worker()
+    site.start_worker()
+
+    code, output = end(run)
+
+    assert code == 0, output
+    assert "the session on north ended" in output
+    assert [one for one in left if one.is_running()] == []
+    assert [(one.attempt, one.turn) for one in site.read_turns("lost")][:2] == [(1, 1), (1, 2)]
+    assert {one.attempt for one in site.read_turns("lost")} == {1, 2}
+    assert hub.show("first.txt") == "first\n"
+    assert_nothing_left(site, hub)
+
+
+def test_nothing_is_lost_while_the_server_is_away(server: Child, site: SpokeSite, start: Start, tmp_path: Path) -> None:
+    hub = site.clone(tmp_path, {"outage": {"sh": "tell begun; await go; work"}})
+    run = start(hub)
+    site.wait("begun")
+    process = server.process()
+    assert process
+    process.suspend()
+    site.api.cut()
+    try:
+        site.signals["go"].send()
+        ask_until(lambda: [ref for ref in hub.list_published(site.remote()) if ref.endswith(STATE)], bool)
+        before = site.api.refused
+        ask_until(lambda: site.api.refused - before, lambda count: count >= 8)
+        assert run.poll() is None, run.communicate()[0]
+    finally:
+        site.api.join()
+        process.resume()
+
+    code, output = end(run)
+
+    assert code == 0, output
+    assert len(site.read_turns("outage")) == 1
+    assert_nothing_left(site, hub)
+
+
+def test_abort_and_control_c_end_the_agents_there_and_bring_their_work_home(
+    coordinator: Coordinator, site: SpokeSite, start: Start, tmp_path: Path
+) -> None:
+    script = 'echo "$id" > part.txt; tell begun; sleep 1000'
+    hub = site.clone(tmp_path, {"stopped": {"sh": script}, "interrupted": {"sh": script}})
+    run = start(hub)
+    site.wait("begun")
+    site.wait("begun")
+    agents = site.find_processes()
+    assert agents
+
+    answer = coordinator.run("abort", "stopped", "--repo", hub.top)
+    read_until(run, "stopped: aborted")
+    assert hub_part(hub, "stopped") == "stopped\n"
+    run.send_signal(signal.SIGINT)
+    code, output = end(run)
+
+    assert answer[0] == 0, answer
+    assert code == 130, output
+    assert psutil.wait_procs(agents, timeout=RUN_SECONDS)[1] == []
+    assert hub_part(hub, "interrupted") == "interrupted\n"
+    assert_nothing_left(site, hub)
+
+
+def hub_part(hub: Hub, task_id: str) -> str:
+    return (hub.top / ".worktrees" / "feat" / task_id / "part.txt").read_text()
+
+
+def test_opencode_there_hears_a_message_during_its_turn(
+    coordinator: Coordinator, site: SpokeSite, start: Start, tmp_path: Path
+) -> None:
+    give_short_catalog(site.home)
+    wait = bash(f"echo > {site.home}/begun; read -r _ < {site.home}/go")
+    with ModelServer() as model:
+        reached = Forwarder(site.network.hub, model.port)
+        url = f"http://{reached.host}:{reached.port}/v1"
+        site.add_repository("opencode", {"agent": {"backend": "opencode", **describe_opencode(url)}})
+        hub = site.clone(tmp_path, {"spoken": node(wait, commit("spoken"))}, "opencode")
+        run = start(hub)
+        site.wait("begun")
+        told = coordinator.run("message", "spoken", "Prefer", "blue", "--repo", hub.top, "--json")
+        site.signals["go"].send()
+        code, output = end(run)
+        reached.close()
+    assert told[0] == 0, told
+    assert json.loads(told[1])["answers"][0]["is_done"], told
+    assert code == 0, output
+    assert hub.show("spoken.txt") == "spoken\n"
+    assert any("Prefer blue" in prompt for prompt in read_prompts(model.requests[-1]))
+    assert_nothing_left(site, hub, "opencode")
