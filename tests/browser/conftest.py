@@ -114,7 +114,7 @@ def stack(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     place = tmp_path_factory.mktemp("stack")
     data = place / "data"
     with starting(tmp_path_factory) as template:  # With tables that are there already it starts in half the time.
-        if template and template.exists():
+        if template.exists():
             shutil.copytree(template, data / "prefect")
     data.mkdir(exist_ok=True)
     with up(data) as running:

@@ -26,6 +26,7 @@ T = TypeVar("T")
 RUN_SECONDS = 300
 """A generous bound for one run; nothing waits for it when all goes well."""
 MEMO = "memo_store.toml"
+TEMPLATE = "prefect-template"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,25 +114,36 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     """A Prefect server for the whole session; only the first worker's has to make its tables."""
     home = tmp_path_factory.mktemp("prefect")
     with starting(tmp_path_factory) as template:
-        if template and template.exists():
+        if template.exists():
             shutil.copytree(template, home, dirs_exist_ok=True)
         child = start_child(home, find_free_port())
-        if template and not template.exists():
+        if not template.exists():
             copy_database(child, template)
     yield child
     end_child(child)
 
 
 @contextmanager
-def starting(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path | None]:
-    """Let one worker at a time start its server; yield the place for a copy of the first one's database, if shared."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        yield None
-        return
-    place = tmp_path_factory.getbasetemp().parent  # The workers' directories are in it, and no other session's.
+def starting(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
+    """Let one worker at a time start its server; yield the place for a copy of the first one's database."""
+    place = find_shared_place(tmp_path_factory)
     with (place / "prefect.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield place / "prefect-template"
+        yield place / TEMPLATE
+
+
+def find_shared_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that all workers of this session share, and no other session."""
+    place = tmp_path_factory.getbasetemp()
+    return place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+
+
+@pytest.fixture(scope="session")
+def new_home(server: Child, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a server's home holds after its first start: tables, and no runs. To copy, so that a server starts faster."""
+    template = find_shared_place(tmp_path_factory) / TEMPLATE
+    assert template.exists()
+    return template
 
 
 @pytest.fixture(scope="session")

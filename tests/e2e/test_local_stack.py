@@ -1,6 +1,7 @@
 """`coordinator up`: runs that are started in Prefect are executed, and Ctrl-C drains what is in progress."""
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -58,9 +59,11 @@ class Up:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One data directory for all tests here: the first one has Prefect create its database tables."""
-    return tmp_path_factory.mktemp("stack")
+def data(new_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One data directory for all tests here."""
+    place = tmp_path_factory.mktemp("stack")
+    shutil.copytree(new_home, place / "prefect")
+    return place
 
 
 @contextmanager
