@@ -113,9 +113,11 @@ class HostedSession:
     async def _take_message(self) -> bool:
         """Handle one message; returns whether to go on."""
         try:
-            async with asyncio.timeout(None if self._turn and not self._turn.done() else IDLE_SECONDS):
+            async with asyncio.timeout(IDLE_SECONDS):
                 message = await self._link.receive()
         except TimeoutError:
+            if self._turn and not self._turn.done():
+                return True
             self._say(f"No turn came for {IDLE_SECONDS:.0f} seconds; the session ends. Its work is on the remote.")
             return False
         match message:
