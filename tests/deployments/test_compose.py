@@ -76,6 +76,10 @@ def test_what_the_dockerfile_copies_is_in_its_context_and_in_git() -> None:
     for name in copied:
         tracked = subprocess.run(["git", "ls-files", "--", name], cwd=TOP, capture_output=True, check=True)
         assert tracked.stdout, name
+    links = [link for name in copied for link in (TOP / name).rglob("*") if link.is_symlink()]
+    assert links
+    for link in links:
+        assert link.resolve().relative_to(TOP).as_posix() in copied, f"{link} leads to what is not copied"
 
 
 @pytest.mark.parametrize("name", ["hub", "north", "south"])
