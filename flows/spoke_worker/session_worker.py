@@ -65,6 +65,11 @@ class SessionHostWorker(ProcessWorker):
     machine: SpokeMachine
     jobs: set["asyncio.Task[None]"]
 
+    @classmethod
+    def __dispatch_key__(cls) -> str:
+        """Keep Prefect from taking this class for its own type `process`, and from warning of two of them."""
+        return "coordinator-session-host"
+
     async def run(self, flow_run: FlowRun, configuration: Any, task_status: Any = None) -> ProcessWorkerResult:
         """Run one session to its end; called by Prefect."""
         job = asyncio.create_task(self._host(flow_run), name=flow_run.name)

@@ -54,8 +54,8 @@ class Forwarder:
         self._is_cut = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
-        server = self._loop.run_until_complete(asyncio.start_server(self._pass_on, host, 0))
-        self.port = server.sockets[0].getsockname()[1]
+        self._server = self._loop.run_until_complete(asyncio.start_server(self._pass_on, host, 0))
+        self.port = self._server.sockets[0].getsockname()[1]
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
@@ -82,9 +82,18 @@ class Forwarder:
         self._is_cut = False
 
     def close(self) -> None:
-        self.cut()
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        self._server.close()
+        jobs = asyncio.all_tasks() - {asyncio.current_task()}
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        self._abort()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -216,6 +225,12 @@ class SpokeSite:
         ask_until(lambda: worker.poll() is not None or self.read_log().count(READY) > began, bool)
         assert worker.poll() is None, self.read_log()
 
+    def stop_worker(self) -> None:
+        """Stop the worker as systemd does, and wait for its end."""
+        assert self.worker
+        self.worker.terminate()
+        assert self.worker.wait(timeout=RUN_SECONDS) == 0, self.read_log()
+
     def kill_worker(self) -> None:
         assert self.worker
         self.worker.kill()
@@ -299,11 +314,11 @@ class SpokeSite:
         return find_marked(REPOSITORY_MARKER, str(self.copy(name).resolve()))
 
     def list_left(self, name: str = "work") -> list[str]:
-        """What sessions left there: worktrees, branches, processes."""
+        """What sessions left in a repository there: worktrees and branches."""
         git = Git(self.copy(name))
         worktrees = git.text("worktree", "list", "--porcelain").strip().split("\n\n")[1:]
         branches = git.text("for-each-ref", "--format=%(refname)", "refs/heads").splitlines()
-        return [*worktrees, *branches, *map(str, self.find_processes(name))]
+        return [*worktrees, *branches]
 
     def close(self) -> None:
         if self.worker:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from e2e.conftest import RUN_SECONDS, Coordinator, ask_until, read_until
+from e2e.conftest import RUN_SECONDS, Coordinator, ask_until, copy_database, read_until
 from e2e.opencode_harness import bash, commit, describe_opencode, node, read_prompts
 from e2e.spoke_machine import Forwarder, Hub, SpokeSite, find_obstacle, open_site
 from opencode_scripts import give_short_catalog
 
 from flows.demo.model_server import ModelServer
-from flows.prefect_server import Child
+from flows.prefect_server import Child, end_child, find_free_port, start_child
 from tasks_lib.git.remote_sessions.session_remote import STATE
 
 pytestmark = pytest.mark.xdist_group("prefect and spokes")
@@ -22,14 +22,21 @@ Start = Callable[[Hub], "subprocess.Popen[str]"]
 
 
 @pytest.fixture(scope="module")
-def site(server: Child, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpokeSite]:
-    """The second machine, with its worker and a repository, for all tests of this module."""
+def opened_site(server: Child, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpokeSite]:
+    """The second machine, with a repository, for all tests of this module."""
     with open_site(server.port, tmp_path_factory.getbasetemp(), tmp_path_factory.mktemp("remotes")) as opened:
         for name in ("begun", "go"):
             opened.signal(name)
         opened.add_repository("work", {})
-        opened.start_worker()
         yield opened
+
+
+@pytest.fixture
+def site(opened_site: SpokeSite) -> SpokeSite:
+    """The second machine, with a worker that runs."""
+    if opened_site.worker is None or opened_site.worker.poll() is not None:
+        opened_site.start_worker()
+    return opened_site
 
 
 @pytest.fixture
@@ -55,6 +62,7 @@ def end(process: "subprocess.Popen[str]") -> tuple[int, str]:
 def assert_nothing_left(site: SpokeSite, hub: Hub, name: str = "work") -> None:
     assert hub.list_published(site.remote(name)) == []
     assert site.list_left(name) == []
+    assert site.find_processes() == []
 
 
 def test_a_graph_lands_and_leaves_nothing_behind(coordinator: Coordinator, site: SpokeSite, tmp_path: Path) -> None:
@@ -119,11 +127,11 @@ esac"""
     code, output = end(run)
 
     assert code == 0, output
-    assert "the session on north ended" in output
     assert [one for one in left if one.is_running()] == []
     assert [(one.attempt, one.turn) for one in site.read_turns("lost")][:2] == [(1, 1), (1, 2)]
     assert {one.attempt for one in site.read_turns("lost")} == {1, 2}
     assert hub.show("first.txt") == "first\n"
+    assert hub.trailer("Attempt") == "2"
     assert_nothing_left(site, hub)
 
 
@@ -164,20 +172,22 @@ def test_abort_and_control_c_end_the_agents_there_and_bring_their_work_home(
     assert agents
 
     answer = coordinator.run("abort", "stopped", "--repo", hub.top)
-    read_until(run, "stopped: aborted")
-    assert hub_part(hub, "stopped") == "stopped\n"
+    ask_until(part_of(hub, "stopped").exists, bool)
     run.send_signal(signal.SIGINT)
     code, output = end(run)
 
     assert answer[0] == 0, answer
     assert code == 130, output
     assert psutil.wait_procs(agents, timeout=RUN_SECONDS)[1] == []
-    assert hub_part(hub, "interrupted") == "interrupted\n"
+    assert [part_of(hub, task_id).read_text() for task_id in ("stopped", "interrupted")] == [
+        "stopped\n",
+        "interrupted\n",
+    ]
     assert_nothing_left(site, hub)
 
 
-def hub_part(hub: Hub, task_id: str) -> str:
-    return (hub.top / ".worktrees" / "feat" / task_id / "part.txt").read_text()
+def part_of(hub: Hub, task_id: str) -> Path:
+    return hub.top / ".worktrees" / "feat" / task_id / "part.txt"
 
 
 def test_opencode_there_hears_a_message_during_its_turn(
@@ -202,3 +212,35 @@ def test_opencode_there_hears_a_message_during_its_turn(
     assert hub.show("spoken.txt") == "spoken\n"
     assert any("Prefer blue" in prompt for prompt in read_prompts(model.requests[-1]))
     assert_nothing_left(site, hub, "opencode")
+    site.stop_worker()
+    assert site.find_processes("opencode") == [], "the server of opencode belongs to the worker, and ends with it"
+
+
+def test_what_keeps_a_spoke_from_starting_is_said_with_the_fix(site: SpokeSite) -> None:
+    for words, extra, said in (
+        (("start",), {"PREFECT_API_URL": ""}, "no Prefect server is known here: set PREFECT_API_URL"),
+        (("start",), {"COORDINATOR_DATA_DIR": str(site.place / "other")}, "no repository is registered here"),
+        (("start",), {}, "another `coordinator spoke start` on this machine uses"),
+        (("start", "--name", "a b"), {}, '"a b" cannot be the name of a spoke'),
+        (("add", site.url("nowhere")), {}, "nowhere"),
+    ):
+        code, output = site.run(*words, extra=extra)
+        assert code == 2, output
+        assert said in output
+        assert "Traceback" not in output
+        assert "Warning" not in output
+
+
+def test_a_wrong_login_is_refused_by_a_spoke(server: Child, site: SpokeSite, tmp_path: Path) -> None:
+    copy_database(server, tmp_path)
+    guarded = start_child(tmp_path, find_free_port(), {"PREFECT_SERVER_API_AUTH_STRING": "ada:swordfish"})
+    reached = Forwarder(site.network.hub, guarded.port)
+    try:
+        api = f"http://{reached.host}:{reached.port}/api"
+        wrong = {"PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": "ada:guessed"}
+        code, output = site.run("start", extra=wrong)
+    finally:
+        reached.close()
+        end_child(guarded)
+    assert (code, f"the Prefect server at {api} rejected the login (401)" in output) == (2, True), output
+    assert "PREFECT_API_AUTH_STRING" in output
