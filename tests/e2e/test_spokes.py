@@ -217,15 +217,15 @@ def test_opencode_there_hears_a_message_during_its_turn(
 
 
 def test_what_keeps_a_spoke_from_starting_is_said_with_the_fix(site: SpokeSite) -> None:
-    for words, extra, said in (
-        (("start",), {"PREFECT_API_URL": ""}, "no Prefect server is known here: set PREFECT_API_URL"),
-        (("start",), {"COORDINATOR_DATA_DIR": str(site.place / "other")}, "no repository is registered here"),
-        (("start",), {}, "another `coordinator spoke start` on this machine uses"),
-        (("start", "--name", "a b"), {}, '"a b" cannot be the name of a spoke'),
-        (("add", site.url("nowhere")), {}, "nowhere"),
+    for words, extra, expected, said in (
+        (("start",), {"PREFECT_API_URL": ""}, 2, "no Prefect server is known here: set PREFECT_API_URL"),
+        (("start",), {"COORDINATOR_DATA_DIR": str(site.place / "other")}, 2, "no repository is registered here"),
+        (("start",), {}, 2, "another `coordinator spoke start` on this machine uses"),
+        (("start", "--name", "a b"), {}, 2, '"a b" cannot be the name of a spoke'),
+        (("add", site.url("nowhere")), {}, 1, "nowhere.git cannot be fetched"),
     ):
         code, output = site.run(*words, extra=extra)
-        assert code == 2, output
+        assert code == expected, output
         assert said in output
         assert "Traceback" not in output
         assert "Warning" not in output
