@@ -12,7 +12,6 @@ import fcntl
 import os
 import shutil
 import sys
-import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,10 +48,6 @@ ALIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 LIMIT = 1000
 """Sessions that wait for their next turn count too; runs limit those that work (`spokes.sessions_each`)."""
 DRAIN_SECONDS = 150.0
-
-
-# Prefect warns that a worker of this type is known already; this one takes its place in this process only.
-warnings.filterwarnings("ignore", message="Type 'SessionHostWorker'", category=UserWarning)
 
 
 class SessionHostWorker(ProcessWorker):

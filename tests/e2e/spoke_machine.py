@@ -192,44 +192,30 @@ class SpokeSite:
         (home / ".gitconfig").write_text("[user]\nname = North\nemail = north@example.org\n")
         return home
 
-    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        data = self.place / "data"
-        data.mkdir(exist_ok=True)
-        own = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.home),
-            "COORDINATOR_DATA_DIR": str(data),
-            "PREFECT_API_URL": f"http://{self.network.hub}:{self.api.port}/api",
-        }
-        return own | dict(extra or {})
-
-    def command(self, *words: str) -> list[str]:
-        return [*self.network.enter, sys.executable, "-m", "flows.cli", "spoke", *words]
-
     def run(self, *words: str, extra: Mapping[str, str] | None = None) -> tuple[int, str]:
         """Run `coordinator spoke` there; return the exit code, and what was printed."""
         done = subprocess.run(
-            self.command(*words), cwd=self.place, env=self.environment(extra), stdin=subprocess.DEVNULL,
+            command(self, *words), cwd=self.place, env=environment(self, extra), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=RUN_SECONDS,
         )  # fmt: skip
         return done.returncode, done.stdout
 
     def start_worker(self) -> None:
         """Start the worker, and wait until it takes sessions."""
-        began = self.read_log().count(READY)
-        with self.log.open("ab") as output:
+        began = read_log(self).count(READY)
+        with self._log.open("ab") as output:
             self.worker = worker = subprocess.Popen(
-                self.command("start", "--name", "north"), cwd=self.place, env=self.environment(),
+                command(self, "start", "--name", "north"), cwd=self.place, env=environment(self),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
-        ask_until(lambda: worker.poll() is not None or self.read_log().count(READY) > began, bool)
-        assert worker.poll() is None, self.read_log()
+        ask_until(lambda: worker.poll() is not None or read_log(self).count(READY) > began, bool)
+        assert worker.poll() is None, read_log(self)
 
     def stop_worker(self) -> None:
         """Stop the worker as systemd does, and wait for its end."""
         assert self.worker
         self.worker.terminate()
-        assert self.worker.wait(timeout=RUN_SECONDS) == 0, self.read_log()
+        assert self.worker.wait(timeout=RUN_SECONDS) == 0, read_log(self)
 
     def kill_worker(self) -> None:
         assert self.worker
@@ -237,58 +223,8 @@ class SpokeSite:
         self.worker.wait()
 
     @property
-    def log(self) -> Path:
+    def _log(self) -> Path:
         return self.place / "worker.log"
-
-    def read_log(self) -> str:
-        return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
-
-    # Repositories.
-
-    def url(self, name: str) -> str:
-        return f"git://{self.network.hub}:{self.git_port}/{name}.git"
-
-    def remote(self, name: str = "work") -> Git:
-        return Git(self.remotes / f"{name}.git")
-
-    def add_repository(self, name: str, settings: Mapping[str, Any]) -> None:
-        """Make a remote with a configuration and the agent, and register it there."""
-        seed, bare = self.remotes / name, self.remotes / f"{name}.git"
-        for place, words in ((seed, ()), (bare, ("--bare",))):
-            place.mkdir()
-            Git(place).run("init", "--quiet", *words, "--initial-branch=main")
-        said = {
-            "agent": {"command": ["sh", "agent.sh"]},
-            "verify": ["test ! -e wrong.txt"],
-            "spokes": {"remote": "origin", "prefer": "only"},
-            "retry": {"attempts": 2, "delay_seconds": 0, "max_delay_seconds": 0},
-            "watch": {"stop_seconds": 2},
-            **settings,
-        }
-        (seed / "coordinator.yaml").write_text(yaml.safe_dump(said))
-        (seed / "agent.sh").write_text(AGENT)
-        set_author(Git(seed))
-        Git(seed).run("add", "--all")
-        Git(seed).run("commit", "--quiet", "--message", "Begin")
-        Git(seed).run("push", "--quiet", str(bare), "main")
-        code, output = self.run("add", self.url(name))
-        assert code == 0, output
-
-    def clone(self, place: Path, tasks: Mapping[str, Mapping[str, Any]], name: str = "work") -> Hub:
-        """A clone for runs on this machine, with `tasks`; the value `sh` of a task is what its agent does."""
-        Git(place).run("clone", "--quiet", self.url(name), "repository")
-        hub = Hub(place)
-        set_author(hub.git)
-        files: dict[str, str] = {}
-        for task_id, given in tasks.items():
-            front = dict(given)
-            script = front.pop("sh", "")
-            body = front.pop("body", f"Write it.\n\n```sh\n{script}\n```" if script else "Write it.")
-            files[f"tasks/{task_id}.md"] = write_task(task_id, body, **front)
-        hub.commit("Plan", files)
-        return hub
-
-    # What happens there.
 
     def signal(self, name: str) -> None:
         """Make a signal between the test and an agent, by which one of them waits for the other."""
@@ -301,34 +237,106 @@ class SpokeSite:
 
         asyncio.run(hear())
 
-    def read_turns(self, task_id: str) -> list[Turn]:
-        """The turns that the agent of a task began, oldest first."""
-        journal = self.home / "journal"
-        rows = [line.split() for line in journal.read_text().splitlines()] if journal.exists() else []
-        return [Turn(int(row[1]), int(row[2]), row[3], row[4]) for row in rows if row[0] == task_id]
-
-    def copy(self, name: str = "work") -> Path:
-        return self.place / "data" / "spokes" / f"{name}.git"
-
-    def find_processes(self, name: str = "work") -> list[psutil.Process]:
-        return find_marked(REPOSITORY_MARKER, str(self.copy(name).resolve()))
-
-    def list_left(self, name: str = "work") -> list[str]:
-        """What sessions left in a repository there: worktrees and branches."""
-        git = Git(self.copy(name))
-        worktrees = git.text("worktree", "list", "--porcelain").strip().split("\n\n")[1:]
-        branches = git.text("for-each-ref", "--format=%(refname)", "refs/heads").splitlines()
-        return [*worktrees, *branches]
-
     def close(self) -> None:
         if self.worker:
             self.worker.kill()
             self.worker.wait()
         for name in (path.stem for path in self.remotes.glob("*.git")):
-            for process in self.find_processes(name):
+            for process in find_processes(self, name):
                 process.kill()
         for one in self.signals.values():
             one.close()
+
+
+def environment(site: SpokeSite, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    data = site.place / "data"
+    data.mkdir(exist_ok=True)
+    own = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(site.home),
+        "COORDINATOR_DATA_DIR": str(data),
+        "PREFECT_API_URL": f"http://{site.network.hub}:{site.api.port}/api",
+    }
+    return own | dict(extra or {})
+
+
+def command(site: SpokeSite, *words: str) -> list[str]:
+    return [*site.network.enter, sys.executable, "-m", "flows.cli", "spoke", *words]
+
+
+def read_log(site: SpokeSite) -> str:
+    log = site.place / "worker.log"
+    return log.read_text(encoding="utf-8") if log.exists() else ""
+
+
+def url(site: SpokeSite, name: str) -> str:
+    return f"git://{site.network.hub}:{site.git_port}/{name}.git"
+
+
+def remote(site: SpokeSite, name: str = "work") -> Git:
+    return Git(site.remotes / f"{name}.git")
+
+
+def add_repository(site: SpokeSite, name: str, settings: Mapping[str, Any]) -> None:
+    """Make a remote with a configuration and the agent, and register it there."""
+    seed, bare = site.remotes / name, site.remotes / f"{name}.git"
+    for place, words in ((seed, ()), (bare, ("--bare",))):
+        place.mkdir()
+        Git(place).run("init", "--quiet", *words, "--initial-branch=main")
+    said = {
+        "agent": {"command": ["sh", "agent.sh"]},
+        "verify": ["test ! -e wrong.txt"],
+        "spokes": {"remote": "origin", "prefer": "only"},
+        "retry": {"attempts": 2, "delay_seconds": 0, "max_delay_seconds": 0},
+        "watch": {"stop_seconds": 2},
+        **settings,
+    }
+    (seed / "coordinator.yaml").write_text(yaml.safe_dump(said))
+    (seed / "agent.sh").write_text(AGENT)
+    set_author(Git(seed))
+    Git(seed).run("add", "--all")
+    Git(seed).run("commit", "--quiet", "--message", "Begin")
+    Git(seed).run("push", "--quiet", str(bare), "main")
+    code, output = site.run("add", url(site, name))
+    assert code == 0, output
+
+
+def clone(site: SpokeSite, place: Path, tasks: Mapping[str, Mapping[str, Any]], name: str = "work") -> Hub:
+    """A clone for runs on this machine, with `tasks`; the value `sh` of a task is what its agent does."""
+    Git(place).run("clone", "--quiet", url(site, name), "repository")
+    hub = Hub(place)
+    set_author(hub.git)
+    files: dict[str, str] = {}
+    for task_id, given in tasks.items():
+        front = dict(given)
+        script = front.pop("sh", "")
+        body = front.pop("body", f"Write it.\n\n```sh\n{script}\n```" if script else "Write it.")
+        files[f"tasks/{task_id}.md"] = write_task(task_id, body, **front)
+    hub.commit("Plan", files)
+    return hub
+
+
+def read_turns(site: SpokeSite, task_id: str) -> list[Turn]:
+    """The turns that the agent of a task began, oldest first."""
+    journal = site.home / "journal"
+    rows = [line.split() for line in journal.read_text().splitlines()] if journal.exists() else []
+    return [Turn(int(row[1]), int(row[2]), row[3], row[4]) for row in rows if row[0] == task_id]
+
+
+def copy(site: SpokeSite, name: str = "work") -> Path:
+    return site.place / "data" / "spokes" / f"{name}.git"
+
+
+def find_processes(site: SpokeSite, name: str = "work") -> list[psutil.Process]:
+    return find_marked(REPOSITORY_MARKER, str(copy(site, name).resolve()))
+
+
+def list_left(site: SpokeSite, name: str = "work") -> list[str]:
+    """What sessions left in a repository there: worktrees and branches."""
+    git = Git(copy(site, name))
+    worktrees = git.text("worktree", "list", "--porcelain").strip().split("\n\n")[1:]
+    branches = git.text("for-each-ref", "--format=%(refname)", "refs/heads").splitlines()
+    return [*worktrees, *branches]
 
 
 def set_author(git: Git) -> None:

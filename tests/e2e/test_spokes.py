@@ -10,7 +10,20 @@ import psutil
 import pytest
 from e2e.conftest import RUN_SECONDS, Coordinator, ask_until, copy_database, read_until
 from e2e.opencode_harness import bash, commit, describe_opencode, node, read_prompts
-from e2e.spoke_machine import Forwarder, Hub, SpokeSite, find_obstacle, open_site
+from e2e.spoke_machine import (
+    Forwarder,
+    Hub,
+    SpokeSite,
+    add_repository,
+    clone,
+    find_obstacle,
+    find_processes,
+    list_left,
+    open_site,
+    read_turns,
+    remote,
+    url,
+)
 from opencode_scripts import give_short_catalog
 
 from flows.demo.model_server import ModelServer
@@ -27,7 +40,7 @@ def opened_site(server: Child, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with open_site(server.port, tmp_path_factory.getbasetemp(), tmp_path_factory.mktemp("remotes")) as opened:
         for name in ("begun", "go"):
             opened.signal(name)
-        opened.add_repository("work", {})
+        add_repository(opened, "work", {})
         yield opened
 
 
@@ -60,27 +73,27 @@ def end(process: "subprocess.Popen[str]") -> tuple[int, str]:
 
 
 def assert_nothing_left(site: SpokeSite, hub: Hub, name: str = "work") -> None:
-    assert hub.list_published(site.remote(name)) == []
-    assert site.list_left(name) == []
-    assert site.find_processes() == []
+    assert hub.list_published(remote(site, name)) == []
+    assert list_left(site, name) == []
+    assert find_processes(site) == []
 
 
 def test_a_graph_lands_and_leaves_nothing_behind(coordinator: Coordinator, site: SpokeSite, tmp_path: Path) -> None:
     look = f"ls {tmp_path} > seen.txt 2>&1 || :; work"
-    hub = site.clone(tmp_path, {"left": {}, "right": {"sh": look}, "last": {"depends_on": ["left", "right"]}})
+    hub = clone(site, tmp_path, {"left": {}, "right": {"sh": look}, "last": {"depends_on": ["left", "right"]}})
 
     code, output = coordinator.run("run", hub.top)
 
     assert code == 0, output
     assert [hub.show(f"{task_id}.txt") for task_id in ("left", "right", "last")] == ["left\n", "right\n", "last\n"]
-    assert [len(site.read_turns(task_id)) for task_id in ("left", "right", "last")] == [1, 1, 1]
+    assert [len(read_turns(site, task_id)) for task_id in ("left", "right", "last")] == [1, 1, 1]
     assert_nothing_left(site, hub)
     code, log = coordinator.run("logs", "last", "--repo", hub.top)
     assert (code, "Wrote last.txt." in log) == (0, True), log
     if obstacle := find_obstacle():
         pytest.skip(f"the spoke ran on this machine's own network, with its disk in sight: {obstacle}")
     assert "No such file" in hub.show("seen.txt")
-    assert site.read_turns("last")[0].network != str(Path("/proc/self/ns/net").readlink())
+    assert read_turns(site, "last")[0].network != str(Path("/proc/self/ns/net").readlink())
 
 
 def test_a_killed_run_adopts_its_session_and_gives_back_to_the_same_conversation(
@@ -89,7 +102,7 @@ def test_a_killed_run_adopts_its_session_and_gives_back_to_the_same_conversation
     script = """
 if [ "$turn" = 1 ]; then tell begun; await go; echo no > wrong.txt; commit wrong
 else git rm -q wrong.txt; work; fi"""
-    hub = site.clone(tmp_path, {"adopted": {"sh": script}})
+    hub = clone(site, tmp_path, {"adopted": {"sh": script}})
     killed = start(hub)
     site.wait("begun")
     killed.kill()
@@ -101,7 +114,7 @@ else git rm -q wrong.txt; work; fi"""
     code, output = end(again)
 
     assert code == 0, output
-    turns = site.read_turns("adopted")
+    turns = read_turns(site, "adopted")
     assert [(one.attempt, one.turn) for one in turns] == [(1, 1), (1, 2)]
     assert turns[0].session == turns[1].session
     assert_nothing_left(site, hub)
@@ -116,10 +129,10 @@ case $attempt-$turn in
 1-2) tell begun; sleep 1000;;
 *) test -f first.txt; git rm -q --ignore-unmatch wrong.txt; work;;
 esac"""
-    hub = site.clone(tmp_path, {"lost": {"sh": script}})
+    hub = clone(site, tmp_path, {"lost": {"sh": script}})
     run = start(hub)
     site.wait("begun")
-    left = site.find_processes()
+    left = find_processes(site)
     assert left
     site.kill_worker()
     site.start_worker()
@@ -128,15 +141,15 @@ esac"""
 
     assert code == 0, output
     assert [one for one in left if one.is_running()] == []
-    assert [(one.attempt, one.turn) for one in site.read_turns("lost")][:2] == [(1, 1), (1, 2)]
-    assert {one.attempt for one in site.read_turns("lost")} == {1, 2}
+    assert [(one.attempt, one.turn) for one in read_turns(site, "lost")][:2] == [(1, 1), (1, 2)]
+    assert {one.attempt for one in read_turns(site, "lost")} == {1, 2}
     assert hub.show("first.txt") == "first\n"
     assert hub.trailer("Attempt") == "2"
     assert_nothing_left(site, hub)
 
 
 def test_nothing_is_lost_while_the_server_is_away(server: Child, site: SpokeSite, start: Start, tmp_path: Path) -> None:
-    hub = site.clone(tmp_path, {"outage": {"sh": "tell begun; await go; work"}})
+    hub = clone(site, tmp_path, {"outage": {"sh": "tell begun; await go; work"}})
     run = start(hub)
     site.wait("begun")
     process = server.process()
@@ -145,7 +158,7 @@ def test_nothing_is_lost_while_the_server_is_away(server: Child, site: SpokeSite
     site.api.cut()
     try:
         site.signals["go"].send()
-        ask_until(lambda: [ref for ref in hub.list_published(site.remote()) if ref.endswith(STATE)], bool)
+        ask_until(lambda: [ref for ref in hub.list_published(remote(site)) if ref.endswith(STATE)], bool)
         before = site.api.refused
         ask_until(lambda: site.api.refused - before, lambda count: count >= 8)
         assert run.poll() is None, run.communicate()[0]
@@ -156,7 +169,7 @@ def test_nothing_is_lost_while_the_server_is_away(server: Child, site: SpokeSite
     code, output = end(run)
 
     assert code == 0, output
-    assert len(site.read_turns("outage")) == 1
+    assert len(read_turns(site, "outage")) == 1
     assert_nothing_left(site, hub)
 
 
@@ -164,11 +177,11 @@ def test_abort_and_control_c_end_the_agents_there_and_bring_their_work_home(
     coordinator: Coordinator, site: SpokeSite, start: Start, tmp_path: Path
 ) -> None:
     script = 'echo "$id" > part.txt; tell begun; sleep 1000'
-    hub = site.clone(tmp_path, {"stopped": {"sh": script}, "interrupted": {"sh": script}})
+    hub = clone(site, tmp_path, {"stopped": {"sh": script}, "interrupted": {"sh": script}})
     run = start(hub)
     site.wait("begun")
     site.wait("begun")
-    agents = site.find_processes()
+    agents = find_processes(site)
     assert agents
 
     answer = coordinator.run("abort", "stopped", "--repo", hub.top)
@@ -198,8 +211,8 @@ def test_opencode_there_hears_a_message_during_its_turn(
     with ModelServer() as model:
         reached = Forwarder(site.network.hub, model.port)
         url = f"http://{reached.host}:{reached.port}/v1"
-        site.add_repository("opencode", {"agent": {"backend": "opencode", **describe_opencode(url)}})
-        hub = site.clone(tmp_path, {"spoken": node(wait, commit("spoken"))}, "opencode")
+        add_repository(site, "opencode", {"agent": {"backend": "opencode", **describe_opencode(url)}})
+        hub = clone(site, tmp_path, {"spoken": node(wait, commit("spoken"))}, "opencode")
         run = start(hub)
         site.wait("begun")
         told = coordinator.run("message", "spoken", "Prefer", "blue", "--repo", hub.top, "--json")
@@ -213,7 +226,7 @@ def test_opencode_there_hears_a_message_during_its_turn(
     assert any("Prefer blue" in prompt for prompt in read_prompts(model.requests[-1]))
     assert_nothing_left(site, hub, "opencode")
     site.stop_worker()
-    assert site.find_processes("opencode") == [], "the server of opencode belongs to the worker, and ends with it"
+    assert find_processes(site, "opencode") == [], "the server of opencode belongs to the worker, and ends with it"
 
 
 def test_what_keeps_a_spoke_from_starting_is_said_with_the_fix(site: SpokeSite) -> None:
@@ -222,7 +235,7 @@ def test_what_keeps_a_spoke_from_starting_is_said_with_the_fix(site: SpokeSite) 
         (("start",), {"COORDINATOR_DATA_DIR": str(site.place / "other")}, 2, "no repository is registered here"),
         (("start",), {}, 2, "another `coordinator spoke start` on this machine uses"),
         (("start", "--name", "a b"), {}, 2, '"a b" cannot be the name of a spoke'),
-        (("add", site.url("nowhere")), {}, 1, "nowhere.git cannot be fetched"),
+        (("add", url(site, "nowhere")), {}, 1, "nowhere.git cannot be fetched"),
     ):
         code, output = site.run(*words, extra=extra)
         assert code == expected, output
