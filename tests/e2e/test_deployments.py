@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from e2e.test_interrupt import status_of, wait_for_end
 from e2e.test_whole_runs import make_flat
 from generated_graphs import Made, run_git
 
-from flows.prefect_server import Child
+from flows.prefect_server import LOOPBACK, Child
 from tasks_lib.git.repository_lock import RunLock
 
 pytestmark = pytest.mark.xdist_group("prefect, with deployments")
@@ -49,6 +50,13 @@ class Elsewhere:
         return deploy_installed(self.installed, *arguments)
 
 
+def forget_workers(api: str) -> None:
+    """Remove the workers of other tests, which Prefect takes for online for a minute and a half after their end."""
+    with suppress(httpx.HTTPStatusError):  # There is no pool yet.
+        for worker in send_api(api, "POST", "work_pools/coordinator/workers/filter", {}).json():
+            send_api(api, "DELETE", f"work_pools/coordinator/workers/{worker['name']}")
+
+
 @pytest.fixture(scope="module")
 def elsewhere(server: Child, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elsewhere]:
     place = tmp_path_factory.mktemp("elsewhere")
@@ -58,6 +66,7 @@ def elsewhere(server: Child, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     # Its own server is the shared one, as if its `coordinator up` had started that.
     (installed.data / "prefect").symlink_to(process.environ()["PREFECT_HOME"])
     made = make_flat(place, 1)
+    forget_workers(f"http://{LOOPBACK}:{server.port}/api")
     told = deploy_installed(installed, made.repository)
     (command,) = [line.partition("Start one: ")[2] for line in told["warnings"] if "No worker is online" in line]
     assert str(installed.bin / "prefect") in shlex.split(command)

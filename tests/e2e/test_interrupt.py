@@ -90,9 +90,10 @@ def test_faults_are_named_all_at_once_and_nothing_is_started(coordinator: Coordi
 
 
 def deploy(coordinator: Coordinator) -> str:
-    """Make the work pool and the deployment of this checkout's prefect.yaml; returns the deployment's id."""
+    """Make the work pools and the deployments of this checkout's prefect.yaml; returns the id of `run-graph`."""
     for command in (
         ["work-pool", "create", "coordinator", "--type", "process", "--overwrite"],
+        ["work-pool", "create", "coordinator-sessions", "--type", "process", "--overwrite"],
         ["--no-prompt", "deploy", "--all"],
     ):
         done = subprocess.run(
