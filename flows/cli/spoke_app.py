@@ -1,15 +1,25 @@
 """The command `coordinator spoke` with its own commands: parses arguments, and calls them."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.arguments import Json
-from flows.cli.display.progress_table import make_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 spoke = typer.Typer(
     help="Run sessions on this machine for runs on another one.", no_args_is_help=True, rich_markup_mode=None
 )
+
+
+# Every command loads this module, so it imports nothing heavy.
+def make_console() -> "Console":
+    """Return the console that a command prints to."""
+    from flows.cli.display.progress_table import make_console as make
+
+    return make()
 
 
 @spoke.command()
