@@ -24,7 +24,19 @@ def test_the_example_names_every_key() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["max_sessions", "roles", "branch_prefix", "wrapper", "review", "watch", "budget", "prompts", "retry", "land"],
+    [
+        "max_sessions",
+        "roles",
+        "branch_prefix",
+        "wrapper",
+        "review",
+        "watch",
+        "budget",
+        "prompts",
+        "retry",
+        "land",
+        "spokes",
+    ],
 )
 def test_what_the_example_calls_a_default_is_one(key: str) -> None:
     assert getattr(read(EXAMPLES / "coordinator.yaml"), key) == getattr(read_settings("", "", {}), key)

@@ -102,13 +102,13 @@ class Person:
             self.page.screenshot(path=self.pictures / f"{name}.png")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with open_browser() as opened:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One `coordinator up` for all tests; asks for the browser first, as nothing works without it."""
     place = tmp_path_factory.mktemp("stack")

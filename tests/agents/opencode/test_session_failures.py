@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 import pytest
 import pytest_asyncio
 from disconnecting_proxy import ProxySource, open_proxy
+from run_harness import until
 from session_fixtures import SessionFixture, bash, open_lab
 
 from tasks_lib.agents.opencode.turns.session_adapter import Shared
@@ -151,7 +152,7 @@ async def test_a_server_killed_in_the_middle_of_a_tool_costs_nothing(lab: Sessio
     ]
     turn = asyncio.create_task(one.do(steps))
     assert await one.hear(bell) == "up\n"
-    assert one.left
+    await until(lambda: bool(one.left))
     seen = len(lab.model.requests)
     await lab.kill_server()
     end = await turn
