@@ -91,7 +91,7 @@ class RemoteSession:
         return self._known.machine if self._known else ""
 
     async def prompt(self, text: str, turn: TurnSpec) -> TurnEnd:
-        """Take a turn on the other machine; a turn that an earlier run began there is waited for, not repeated.
+        """Take a turn on the other machine, or wait for the end of one that an earlier run began there.
 
         If cancelled, the turn is ended and its work fetched first. Raises ShellError if `setup` failed there,
         AgentError if the session cannot be started or is refused.

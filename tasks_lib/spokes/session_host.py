@@ -6,9 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tasks_lib.agents.backend import Need, Session, SessionSpec, SessionView, TurnEnd, TurnSpec
-from tasks_lib.errors import AgentError, CoordinatorError, GitError, RemoteError, ShellError
+from tasks_lib.errors import CoordinatorError, GitError, RemoteError, ShellError
 from tasks_lib.git.commits.branch_state import digest_work, read_shortstat, read_state
 from tasks_lib.git.inspection.content_marks import list_made, read_content_marks
 from tasks_lib.git.kept.snapshots import commit_uncommitted
@@ -31,6 +32,7 @@ from tasks_lib.session.remote_messages import (
     TurnOrder,
     TurnReport,
 )
+from tasks_lib.session.spending import Allowance
 from tasks_lib.spokes.link import HubLink
 from tasks_lib.spokes.workspace import Workspace
 
@@ -40,7 +42,7 @@ PULSE_SECONDS = 20.0
 PUSH_SECONDS = 30.0
 """How often work in progress is pushed, if it changed: what is lost if this machine dies."""
 IDLE_SECONDS = 3600.0
-"""How long a session waits for its next turn; its run is then gone for good, and its work is on the remote."""
+"""How long a session waits for its next turn. By then its run will not return, and its work is on the remote."""
 PUSH_TRIES = 20
 """Ten minutes; then the work stays on this machine, and the report says so."""
 LOG_BYTES = 4 << 20
@@ -84,6 +86,7 @@ class HostedSession:
         self._last: TurnReport | None = None
         self._is_leaving = False
         self._prepared: tuple[str, ...] = ()
+        self._allowances: tuple[Allowance, ...] = ()
         self._turn: asyncio.Task[TurnReport] | None = None
 
     @property
@@ -163,7 +166,8 @@ class HostedSession:
     async def _run_turn(self, order: TurnOrder) -> TurnReport:
         self._show(stage="preparing")
         await self._prepare(order)
-        session = await self._open_session(order)
+        self._allowances = order.allowances
+        session = await self._open_session()
         await asyncio.to_thread(self._write_record, order)
         self._show(stage="session")
         pushing = asyncio.create_task(self._keep_pushing())
@@ -172,8 +176,7 @@ class HostedSession:
         finally:
             pushing.cancel()
             await asyncio.gather(pushing, return_exceptions=True)
-        await self._check_branch()
-        return self._describe(order, end)
+        return replace(self._describe(order, end), **await self._describe_damage())
 
     def _describe(self, order: TurnOrder, end: TurnEnd) -> TurnReport:
         return TurnReport(
@@ -211,13 +214,13 @@ class HostedSession:
             await run_setup(space.settings, environment, worktree.path, log)
             self._prepared = list_made(before, await asyncio.to_thread(read_content_marks, worktree), {})
 
-    async def _open_session(self, order: TurnOrder) -> Session:
+    async def _open_session(self) -> Session:
         if self._session is None:
             backend = await self._workspace.prepare(Need(self._order.role, self._order.model, "the run"))
-            self._session = backend.open(self._specify(order))
+            self._session = backend.open(self._specify())
         return self._session
 
-    def _specify(self, order: TurnOrder) -> SessionSpec:
+    def _specify(self) -> SessionSpec:
         space, given, worktree = self._workspace, self._order, self._worktree
         assert worktree is not None
         return SessionSpec(
@@ -238,7 +241,7 @@ class HostedSession:
             conversation=given.conversation,
             on_conversation=lambda conversation: self._show(conversation=conversation),
             on_view=self._show_view,
-            allowances=lambda: order.allowances,
+            allowances=lambda: self._allowances,
             digest_worktree=lambda: asyncio.to_thread(self._read_digest),
         )
 
@@ -250,15 +253,17 @@ class HostedSession:
         turn = TurnRecord(order.turn, self._base)
         write_record(self._worktree.git_dir, Record(given.node, given.branch, Stage.SESSION, attempt, turn))
 
-    async def _check_branch(self) -> None:
-        """Raise AgentError if the agent left the worktree unusable, or on another branch."""
+    async def _describe_damage(self) -> dict[str, Any]:
+        """Return how the report changes if the agent left the worktree unusable, or on another branch; {} if not."""
         assert self._worktree is not None
         try:
             state = await asyncio.to_thread(read_state, self._worktree.git)
         except GitError as error:
-            raise AgentError(f"git cannot read the worktree any more: {error}") from error
-        if state.branch != self._order.branch:
-            raise AgentError(f"the worktree is on {state.branch or 'no branch'} instead of {self._order.branch}")
+            return {"status": 1, "error": f"git cannot read the worktree any more: {error}"}
+        if state.branch == self._order.branch:
+            return {}
+        where = state.branch or "no branch"
+        return {"status": 1, "error": f"the worktree is on {where} instead of {self._order.branch}"}
 
     # Progress and work in progress.
 
@@ -308,7 +313,7 @@ class HostedSession:
     async def _push_until_done(self) -> str:
         """Push the state of the worktree, again while the remote does not answer; return its commit.
 
-        Returns "" if there is no worktree, or if the remote did not answer for `PUSH_TRIES` attempts.
+        Returns "" if there is no worktree, or if `PUSH_TRIES` attempts failed.
         """
         for _ in range(PUSH_TRIES):
             if self._worktree is None or await self._push_changes():

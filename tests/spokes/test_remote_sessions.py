@@ -209,3 +209,11 @@ async def test_a_worker_keeps_what_one_that_was_killed_left(spokes: SpokeHarness
     assert copy.repository.git.text("cat-file", "blob", "refs/coordinator/kept/a/1:part.txt") == "part"
     assert worktrees.list() == []
     assert copy.repository.branch_head("feat/a") is None
+
+
+async def test_an_agent_that_leaves_its_branch_elsewhere_fails_the_attempt(spokes: SpokeHarness) -> None:
+    spokes.make({"a": {}}, '[ "$attempt" = 2 ] || git switch -q -c mine; work')
+    result = await spokes.work()
+    assert result.code is ExitCode.COMPLETED, result.lines
+    [(_, reason)] = result.retries
+    assert "the worktree is on mine instead of feat/a" in reason
