@@ -41,6 +41,11 @@ def stop_run(path: Path) -> SentRequest:
     return send_request(path, UserRequest(RequestKind.STOP))
 
 
+def drain_run(path: Path) -> SentRequest:
+    """Let the run of the repository at `path` start no more nodes. Raises InputError if no run is in progress."""
+    return send_request(path, UserRequest(RequestKind.DRAIN))
+
+
 def require_length(text: str, what: str) -> None:
     """Raise InputError if `text` is too long for a request."""
     if len(text) > MAX_CHARS:

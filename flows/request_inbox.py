@@ -143,6 +143,8 @@ class RequestInbox:
             case RequestKind.STOP:
                 stop(self._run, "because another terminal requested it")
                 return [Answer("", True, "the run is stopping; its sessions are ended and their work is kept")]
+            case RequestKind.DRAIN:
+                return [drain(self._run)]
 
     async def _resolve(self, name: str, guidance: str) -> Answer:
         """Resolve what blocks the node `name`; that may take longer than the sender waits."""
@@ -209,6 +211,16 @@ def stop(run: Run, why: str) -> None:
     if not run.stopping.is_requested:
         run.board.say(f"Stopping the run {why}; its sessions are ended and their work is kept.")
         run.stopping.request()
+
+
+def drain(run: Run) -> Answer:
+    """Let `run` start no more nodes, and say so once."""
+    if run.stopping.is_requested:
+        return Answer("", False, "the run is already stopping, and ends its sessions")
+    if not run.stopping.is_draining:
+        run.board.say("Another terminal requested that no more nodes are started; those in progress continue.")
+        run.stopping.drain()
+    return Answer("", True, "the run starts no more nodes; it ends when those in progress have ended")
 
 
 def stop_paused(run: Run) -> None:

@@ -19,17 +19,21 @@ ANSWER_SECONDS = 10.0
 
 
 class RequestKind(StrEnum):
-    """What a request asks for: a message to an agent, aborting or resolving nodes, stopping the run as Ctrl-C does."""
+    """What a request asks for: a message to an agent, aborting or resolving nodes, ending the run.
+
+    STOP does what Ctrl-C does; after DRAIN no more nodes are started.
+    """
 
     MESSAGE = "message"
     ABORT = "abort"
     RESOLVE = "resolve"
     STOP = "stop"
+    DRAIN = "drain"
 
 
 @dataclass(frozen=True, slots=True)
 class UserRequest:
-    """One request. A message has one node and a text, an abort has nodes, a stop has neither. Nothing is executed.
+    """One request. A message has one node and a text, an abort has nodes, a stop or drain neither. Nothing is executed.
 
     To resolve takes one id, of a blocked node or of its resolve task, and a text that may be empty.
 

@@ -1,7 +1,7 @@
 """The commands and their options: parses arguments, and calls the commands."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -236,13 +236,17 @@ def resolve(
 def abort(
     nodes: Annotated[list[str] | None, typer.Argument(help="The nodes to abort.", show_default=False)] = None,
     everything: Annotated[bool, typer.Option("--all", help="Stop the whole run, as Ctrl-C does.")] = False,
+    policy: Annotated[
+        Literal["abort-dependents", "continue-running"],
+        typer.Option(help="With --all: end the nodes in progress too, or only start no more nodes."),
+    ] = "abort-dependents",
     repo: RepoOption = HERE,
     json: Json = False,
 ) -> int:
     """Abort running nodes, or stop the whole run. Their work is kept."""
     from flows.cli.commands.abort import abort as end
 
-    return end(repo, nodes or [], is_all=everything, as_json=json, console=make_console())
+    return end(repo, nodes or [], is_all=everything, policy=policy, as_json=json, console=make_console())
 
 
 @app.command()

@@ -128,7 +128,7 @@ class Scheduler:
         self.plan: Plan = plan
 
     async def work(self) -> None:
-        """Return when nothing is running and nothing can start, or the run was stopped and every session has ended.
+        """Return when nothing is running and nothing may start, or the run was stopped and every session has ended.
 
         A cancellation stops the sessions, waits for them, and propagates.
         """
@@ -139,13 +139,13 @@ class Scheduler:
             self._run.stopping.request()
             await self._end_all()
             raise
-        if not self._run.stopping.is_requested:
+        if not self._run.stopping.is_ending:
             await self._show_skips()
 
     def judge(self) -> ExitCode:
         """Return the exit code of the run, judged by the graph at the head."""
         # A halted run stopped itself because no other session could do better, so the user did not interrupt it.
-        is_interrupted = self._run.stopping.is_requested and not self._run.stopping.halt_reason
+        is_interrupted = self._run.stopping.is_ending and not self._run.stopping.halt_reason
         plan = self.plan
         return find_exit_code(plan.graph, plan.only, plan.outcomes, is_interrupted=is_interrupted)
 
@@ -156,7 +156,7 @@ class Scheduler:
             if self._nodes:
                 self._give_up_if_stuck()
                 await self._wait()
-            elif self._run.stopping.is_requested or not await self._is_work_added():
+            elif self._run.stopping.is_requested or not await self._is_work_added() or self._run.stopping.is_draining:
                 return
 
     async def _is_work_added(self) -> bool:
@@ -188,7 +188,7 @@ class Scheduler:
     # Starting nodes, and collecting those that ended.
 
     def _start_ready(self) -> None:
-        if self._run.stopping.is_requested:
+        if self._run.stopping.is_ending:
             return
         places = self._run.agents.places
         for task_id in self.plan.ready():

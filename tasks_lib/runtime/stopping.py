@@ -22,6 +22,7 @@ class Stopping:
 
     def __init__(self, requests: UserRequests, on_request: Callable[[], None], say: Callable[[str], None]) -> None:
         self.halt_reason: str = ""
+        self.is_draining: bool = False
         self.waits: dict[str, int] = {}
         self._requests = requests
         self._on_request = on_request
@@ -32,9 +33,19 @@ class Stopping:
     def is_requested(self) -> bool:
         return self._event.is_set()
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether no more nodes may start, whatever happens to those in progress."""
+        return self.is_requested or self.is_draining
+
     def request(self) -> None:
         """Stop the sessions, keep their work, and start nothing new."""
         self._event.set()
+        self._on_request()
+
+    def drain(self) -> None:
+        """Start no more nodes; those in progress continue to their end."""
+        self.is_draining = True
         self._on_request()
 
     def halt(self, reason: str) -> None:

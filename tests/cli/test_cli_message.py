@@ -18,7 +18,15 @@ from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.runtime.status_board import Board, RunView, now_text
 
 
-@pytest.mark.parametrize("words", [("message", "left", "hello"), ("abort", "left"), ("abort", "--all")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("message", "left", "hello"),
+        ("abort", "left"),
+        ("abort", "--all"),
+        ("abort", "--all", "--policy", "continue-running"),
+    ],
+)
 def test_without_a_run_there_is_nobody_to_speak_to(repo: UserRepository, call: Call, words: tuple[str, ...]) -> None:
     done = call(*words, cwd=repo.top)
     assert (done.returncode, done.stdout) == (2, "")
@@ -31,6 +39,8 @@ def test_message_without_text_and_abort_without_nodes_are_refused(repo: UserRepo
     assert "--all" in call("abort", cwd=repo.top).stderr
     both = call("abort", "left", "--all", cwd=repo.top)
     assert (both.returncode, "not both" in both.stderr) == (2, True)
+    policy = call("abort", "left", "--policy", "continue-running", cwd=repo.top)
+    assert (policy.returncode, "--all" in policy.stderr) == (2, True)
 
 
 def test_server_that_is_gone_is_said_in_a_sentence(repo: UserRepository, call: Call) -> None:
@@ -51,6 +61,7 @@ def test_server_that_is_gone_is_said_in_a_sentence(repo: UserRepository, call: C
         UserRequest(RequestKind.MESSAGE, ("a/b",), "- say\n\u2603"),
         UserRequest(RequestKind.ABORT, ("a", "b")),
         UserRequest(RequestKind.STOP, until=1.5),
+        UserRequest(RequestKind.DRAIN),
     ],
 )
 def test_request_is_read_as_it_was_written(sent: UserRequest) -> None:

@@ -162,6 +162,21 @@ def test_abort_of_all_stops_the_run_and_running_again_finishes(
     assert check(made.repository, before=before, meant=Meant(done(3), made.verify)) == []
 
 
+def test_run_that_is_told_to_start_no_more_nodes_lands_those_in_progress(
+    coordinator: Coordinator, start: Start, tmp_path: Path
+) -> None:
+    made = make_gated(tmp_path, 2, gated=1)
+    process = start(made, 2)
+
+    told = coordinator.run("abort", "--all", "--policy", "continue-running", "--repo", made.repository)
+    open_gate(made)
+    output, _ = process.communicate(timeout=120)
+
+    assert (told[0], "starts no more nodes" in told[1]) == (0, True), told[1]
+    assert process.returncode == 0, output
+    assert "Another terminal requested that no more nodes are started" in output
+
+
 @pytest.mark.parametrize("state", ["CANCELLING", "CANCELLED"])
 def test_cancelling_a_run_of_the_command_line_in_prefect_stops_it_gently(
     coordinator: Coordinator, start: Start, tmp_path: Path, state: str

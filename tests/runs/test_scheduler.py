@@ -66,6 +66,33 @@ async def test_run_that_is_stopped_between_two_attempts_ends_at_once_and_says_so
     assert worked.launcher.shown == {}
 
 
+async def test_run_that_starts_no_more_nodes_lands_those_in_progress_with_their_retries(harness: RunHarness) -> None:
+    body = 'if [ "$id" = a ] && [ ! -e part ]; then touch part; commit wip; tell begun; await go; exit 3; fi; work'
+    harness.make({"a": {}, "b": {"depends_on": ["a"]}}, body, signals=["begun", "go"])
+
+    async def drain(opened: OpenRun) -> None:
+        await harness.signals["begun"].wait()
+        opened.run.stopping.drain()
+        harness.signals["go"].send()
+
+    worked = await harness.work(during=drain)
+    assert (worked.code, worked.names) == (ExitCode.INTERRUPTED, {"a": "Merged"})
+    assert worked.launcher.shown == {}
+    assert harness.leftovers() == []
+    assert (await harness.work()).names == {"b": "Merged"}
+
+
+async def test_run_that_starts_no_more_nodes_is_complete_if_none_is_left(harness: RunHarness) -> None:
+    harness.make({"a": {}}, "tell begun; await go; work", signals=["begun", "go"])
+
+    async def drain(opened: OpenRun) -> None:
+        await harness.signals["begun"].wait()
+        opened.run.stopping.drain()
+        harness.signals["go"].send()
+
+    assert (await harness.work(during=drain)).code is ExitCode.COMPLETED
+
+
 async def test_what_is_not_worked_is_shown_once_with_its_reason_in_the_order_of_the_graph(harness: RunHarness) -> None:
     tasks: Tasks = {
         "a": {},
