@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from flows.prefect_server import LOOPBACK, find_free_port
 
 LOCAL = Path(__file__).resolve().parents[2] / ".local" / "postgres"
@@ -36,12 +38,38 @@ def find_libraries(programs: Path) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Postgres:
-    """A running server; the database `prefect` exists, and the user `ada` has a password."""
+    """A server whose database `prefect` exists; the user `ada` has a password."""
 
     port: int
+    home: Path
+    run: "Runner"
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        options = f"-p {self.port} -h {LOOPBACK} -k {self.home} -c fsync=off"
+        bound = ["-w", "-t", str(START_SECONDS)]
+        self.run("pg_ctl", "start", "-D", self.data, *bound, "-o", options, "-l", self.home / "log")
+
+    def stop(self) -> None:
+        """End it, and break its connections, as a crash does."""
+        self.run("pg_ctl", "stop", "-D", self.data, "-m", "immediate")
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"
 
     def url(self, *, password: str = PASSWORD, database: str = "prefect", scheme: str = "postgresql") -> str:
         return f"{scheme}://ada:{password}@{LOOPBACK}:{self.port}/{database}"
+
+
+def require_programs() -> Path:
+    """The directory of Postgres's programs. Without them, the test is skipped with a reason, or fails if `CI` is set."""
+    if programs := find_programs():
+        return programs
+    reason = "Postgres is not installed; `make postgres` installs it"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @contextmanager
@@ -53,16 +81,25 @@ def running_postgres(programs: Path) -> Generator[Postgres]:
         os.chown(home, run.user, -1)
     (home / "password").write_text(PASSWORD)
     (home / "password").chmod(0o644)
-    data, port = home / "data", find_free_port()
+    server = Postgres(find_free_port(), home, run)
     try:
-        run("initdb", "-D", data, "-U", "ada", "--auth=scram-sha-256", f"--pwfile={home / 'password'}", "--no-sync")
-        options = f"-p {port} -h {LOOPBACK} -k {home} -c fsync=off"
-        run("pg_ctl", "start", "-D", data, "-w", "-t", str(START_SECONDS), "-o", options, "-l", home / "log")
+        run(
+            "initdb",
+            "-D",
+            server.data,
+            "-U",
+            "ada",
+            "--auth=scram-sha-256",
+            f"--pwfile={home / 'password'}",
+            "--no-sync",
+        )
+        server.start()
         try:
-            run("createdb", "-h", LOOPBACK, "-p", str(port), "-U", "ada", "prefect", extra={"PGPASSWORD": PASSWORD})
-            yield Postgres(port)
+            address = ["-h", LOOPBACK, "-p", str(server.port), "-U", "ada"]
+            run("createdb", *address, "prefect", extra={"PGPASSWORD": PASSWORD})
+            yield server
         finally:
-            run("pg_ctl", "stop", "-D", data, "-m", "immediate")
+            server.stop()
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

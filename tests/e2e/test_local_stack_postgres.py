@@ -1,13 +1,12 @@
 """`coordinator up --postgres`: the server's state in Postgres, and what is wrong with an address."""
 
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from e2e.postgres_server import PASSWORD, Postgres, find_programs, running_postgres
+from e2e.postgres_server import PASSWORD, Postgres, require_programs, running_postgres
 from e2e.test_local_stack import up
 
 from flows.local_stack.postgres import check_database, parse_database
@@ -18,13 +17,7 @@ pytestmark = pytest.mark.xdist_group("up")
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    programs = find_programs()
-    if programs is None:
-        reason = "Postgres is not installed; `make postgres` installs it"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with running_postgres(programs) as server:
+    with running_postgres(require_programs()) as server:
         yield server
 
 
