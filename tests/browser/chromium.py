@@ -44,7 +44,8 @@ def open_browser() -> Generator[Browser]:
         browser = playwright.chromium.launch(
             executable_path=chromium.program,
             # The sandbox needs user namespaces, which root in a container lacks; it only sees pages of our own server.
-            args=["--no-sandbox"],
+            # The tests' repositories are in /dev/shm, which may be small; a page that finds no room there hangs.
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
             env={**os.environ, **chromium.environment},
         )
         yield browser

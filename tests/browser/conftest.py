@@ -2,8 +2,10 @@
 
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,15 @@ from browser.chromium import open_browser
 from browser.shop import Shop, make_shop
 from e2e.conftest import Coordinator, starting
 from e2e.test_local_stack import up
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Error, Locator, Page, Request, expect
+from playwright.sync_api import TimeoutError as WaitedTooLong
 
 BOUND_MS = 120_000
 """A generous bound for whatever a page waits for; a busy machine must not fail a test."""
 WIDTH, HEIGHT = 1440, 900
+TAB_MS = 40_000
+"""How long a tab may show nothing before another one is opened in its place."""
+PICTURE_MS = 10_000
 STILL_MS = 2_500
 """After this time a page of Prefect's UI no longer moves; only pictures wait for it."""
 
@@ -45,16 +51,53 @@ class Stack:
         return shop
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass  # Without slots, since playwright keeps attributes of its own here.
 class Person:
     """Somebody at the tab `page`, who takes pictures of it if `pictures` is a directory."""
 
-    page: Page
+    browser: Browser
+    ui: str
     pictures: Path | None
+    page: Page = field(init=False)
+    unanswered: list[Request] = field(default_factory=list[Request])
+
+    def __post_init__(self) -> None:
+        self.open_tab()
+
+    def open_tab(self) -> None:
+        self.page = self.browser.new_page(base_url=self.ui, viewport={"width": WIDTH, "height": HEIGHT})
+        self.page.set_default_timeout(BOUND_MS)
+        self.unanswered.clear()
+        self.page.on("request", self._remember)
+        self.page.on("requestfinished", self._forget)
+        self.page.on("requestfailed", self._forget)
+
+    def close_tab(self, picture: Path) -> None:
+        """Close the tab; take a picture and print what it waits for, which pytest shows if the test fails."""
+        print(f"{self.page.url} waits for {[request.url for request in self.unanswered] or 'nothing'}")
+        with suppress(Error):
+            self.page.screenshot(path=picture, timeout=PICTURE_MS)
+        self.page.close()
+
+    def _remember(self, request: Request) -> None:
+        self.unanswered.append(request)
+
+    def _forget(self, request: Request) -> None:
+        with suppress(ValueError):  # It began before the tab was opened.
+            self.unanswered.remove(request)
 
     def open_deployment(self, name: str) -> None:
-        self.page.goto("/deployments")
-        self.page.get_by_role("link", name=name, exact=True).first.click()
+        """Open the page of a deployment, in another tab if this one hangs, which Chromium did once."""
+        try:
+            self.page.goto("/deployments", timeout=TAB_MS)
+            self.page.get_by_role("link", name=name, exact=True).first.click(timeout=TAB_MS)
+        except WaitedTooLong as error:
+            waits = [request.url for request in self.unanswered]
+            warnings.warn(f"a tab hung at {self.page.url}, waiting for {waits}: {error}", stacklevel=2)
+            self.page.close()
+            self.open_tab()
+            self.page.goto("/deployments")
+            self.page.get_by_role("link", name=name, exact=True).first.click()
 
     def open_form(self, deployment: str) -> None:
         """Open the form with which a run of a deployment starts."""
@@ -125,11 +168,9 @@ def stack(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture
 def person(browser: Browser, stack: Stack, tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[Person]:
     """A new tab; what it shows last is `last.png` in the test's directory, which is kept if the test fails."""
-    page = browser.new_page(base_url=stack.ui, viewport={"width": WIDTH, "height": HEIGHT})
-    page.set_default_timeout(BOUND_MS)
-    yield Person(page, pytestconfig.getoption("pictures"))
-    page.screenshot(path=tmp_path / "last.png")
-    page.close()
+    person = Person(browser, stack.ui, pytestconfig.getoption("pictures"))
+    yield person
+    person.close_tab(tmp_path / "last.png")
 
 
 def pytest_configure() -> None:
