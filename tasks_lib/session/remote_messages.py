@@ -77,7 +77,8 @@ class Progress:
     """What a session is doing. Fields up to `todo` are those of a view of a local session.
 
     `machine` is where it runs. `notices` is the notices file, "" while it is too long to be sent during a turn. `said`
-    are the ids of messages with whether the agent received them.
+    are the ids of messages with whether the agent received them. `log` is the end of the session's log, which has
+    `log_bytes` bytes.
     """
 
     machine: str
@@ -92,6 +93,8 @@ class Progress:
     conversation: str = ""
     notices: str = ""
     said: tuple[tuple[str, bool], ...] = ()
+    log: str = ""
+    log_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

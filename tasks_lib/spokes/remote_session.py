@@ -20,6 +20,7 @@ from tasks_lib.session.remote_messages import Progress, SayOrder, SessionOrder, 
 from tasks_lib.session.spending import NOTHING
 from tasks_lib.spokes.hub_states import HubStates
 from tasks_lib.spokes.link import News, SpokeLink
+from tasks_lib.spokes.live_log import LogMirror
 
 LOST_SECONDS = 120.0
 """A session of which nothing was heard for so long, while the server answered, has died with its machine."""
@@ -84,6 +85,7 @@ class RemoteSession:
         self._known: RemoteConversation | None = parse_conversation(spec.conversation)
         self._is_open = False
         self._news = News()
+        self._mirror = LogMirror(spec.log)
 
     @property
     def machine(self) -> str:
@@ -173,6 +175,8 @@ class RemoteSession:
         if self._known and progress.conversation and progress.conversation != self._known.inner:
             self._known = replace(self._known, inner=progress.conversation)
             self._remember()
+        if progress.log:
+            await asyncio.to_thread(self._mirror.add, progress.log, progress.log_bytes)
         if progress.notices:
             await self._states.write_notices(self._find_worktree(), progress.notices.encode("utf-8", "replace"))
 

@@ -34,6 +34,7 @@ from tasks_lib.session.remote_messages import (
 )
 from tasks_lib.session.spending import Allowance
 from tasks_lib.spokes.link import HubLink
+from tasks_lib.spokes.live_log import read_end
 from tasks_lib.spokes.workspace import Workspace
 
 PROGRESS_SECONDS = 2.0
@@ -281,14 +282,25 @@ class HostedSession:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(PULSE_SECONDS):
-                    await self._has_changed.wait()
+                    await self._await_change()
             self._has_changed.clear()
             await self._look()
             await self._link.publish(progress=replace(self._progress, active_at=self._progress.active_at or now()))
             await asyncio.sleep(PROGRESS_SECONDS)
 
+    async def _await_change(self) -> None:
+        """Wait until there is something new to publish; that a log has grown is no event."""
+        while not self._has_changed.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PROGRESS_SECONDS):
+                    await self._has_changed.wait()
+            if (await asyncio.to_thread(read_end, self._log))[1] != self._progress.log_bytes:
+                return
+
     async def _look(self) -> None:
-        """Read the agent's notices, and how much it has changed."""
+        """Read the end of the log, the agent's notices, and how much it has changed."""
+        log, size = await asyncio.to_thread(read_end, self._log)
+        self._progress = replace(self._progress, log=log, log_bytes=size)
         if self._worktree is None:
             return
         notices = await asyncio.to_thread(read_notices_file, self._worktree.git_dir)

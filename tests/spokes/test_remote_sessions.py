@@ -4,6 +4,7 @@ import asyncio
 import os
 
 import pytest
+from run_harness import until
 from spoke_harness import RELEASE, SpokeHarness
 
 from tasks_lib.engine.run_lifecycle import OpenRun, SpokeAccess
@@ -40,6 +41,20 @@ async def test_the_result_of_a_turn_is_judged_like_that_of_a_local_one(spokes: S
     assert result.code is ExitCode.COMPLETED, result.lines
     assert "a.txt" in spokes.journal.read("a-1-2"), "the reminder names the file that was not committed"
     assert spokes.show("a.txt") == "a\n"
+
+
+async def test_what_an_agent_prints_elsewhere_is_in_the_log_here_during_its_turn(spokes: SpokeHarness) -> None:
+    spokes.make({"a": {}}, "printf 'caf\\303\\251 \\377\\n'\nawait go\nwork", signals=["go"])
+    log = spokes.top / ".git/coordinator/logs/a/session-1.log"
+
+    async def read(opened: OpenRun) -> None:
+        await until(lambda: log.exists() and log.stat().st_size > 0)
+        assert log.read_bytes() == "café ?\n".encode()
+        spokes.signals["go"].send()
+
+    result = await spokes.work(during=read)
+    assert result.code is ExitCode.COMPLETED, result.lines
+    assert log.read_bytes() == "café ".encode() + b"\xff\nWrote a.txt.\n", "after the turn it is the log itself"
 
 
 async def test_a_blocker_that_an_agent_reports_elsewhere_blocks_its_node(spokes: SpokeHarness) -> None:
