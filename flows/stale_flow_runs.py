@@ -8,11 +8,6 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import (
-    FlowFilter,
-    FlowFilterName,
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
     TaskRunFilter,
     TaskRunFilterFlowRunId,
     TaskRunFilterState,
@@ -23,6 +18,7 @@ from prefect.exceptions import PrefectException
 from prefect.states import Crashed
 
 from flows.flow_run_marks import find_repository_id, is_restarted, read_marks
+from flows.open_flow_runs import list_open
 from flows.prefect_states import describe_run
 from flows.run_ending import tell_continuation
 from tasks_lib.reporting.run_report import ExitCode
@@ -50,7 +46,7 @@ async def find_stale(
     included. Runs on other hosts are not, as their processes cannot be checked from here.
     """
     repository_ids = {find_repository_id(common_dir), find_repository_id(common_dir, former)}
-    marked = [(run, read_marks(run)) for run in await _list_alive(client) if run.id != own]
+    marked = [(run, read_marks(run)) for run in await list_open(client, FLOW, ALIVE) if run.id != own]
     return [
         run
         for run, marks in marked
@@ -74,22 +70,6 @@ def _is_over(run: FlowRun) -> bool:
         case _:
             age = (datetime.now(UTC) - run.state.timestamp).total_seconds()
             return not is_restarted(run) or age > RESTART_SECONDS
-
-
-async def _list_alive(client: PrefectClient) -> list[FlowRun]:
-    """List the flow runs on all repositories that are alive in Prefect, which cannot filter by labels."""
-    found: list[FlowRun] = []
-    for page in range(_PAGES):
-        runs = await client.read_flow_runs(
-            flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])),
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(ALIVE)))),
-            limit=_PAGE,
-            offset=page * _PAGE,
-        )
-        found += runs
-        if len(runs) < _PAGE:
-            break
-    return found
 
 
 async def end_stale(

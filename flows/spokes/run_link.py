@@ -12,10 +12,11 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import FlowRun, WorkerStatus
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType, WorkerStatus
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.states import Cancelled
 
+from flows.open_flow_runs import list_open
 from flows.prefect_reporting import FAULTS, explain
 from flows.spokes.session_labels import MESSAGE_PREFIX, PROGRESS, PULSE, REPORT, SESSION_DEPLOYMENT, SESSION_FLOW
 from tasks_lib.errors import RemoteError
@@ -32,6 +33,7 @@ PATIENCE_SECONDS = 180.0
 """How long a request is repeated while the server does not answer."""
 PAUSE_SECONDS = 2.0
 CALL_SECONDS = 20.0
+OPEN_STATES = [state for state in StateType if state not in TERMINAL_STATES]
 
 
 @dataclass(slots=True)
@@ -97,6 +99,12 @@ class PrefectSpokeLink:
         """Set the flow run to Cancelled: its worker may be gone, and a living one notices. Raises RemoteError."""
         state = Cancelled(message="The run gave this session up.")
         await self._try(lambda: self._client.set_flow_run_state(UUID(run), state, force=True))
+
+    async def list_sessions(self, hub: str) -> Sequence[tuple[str, str]]:
+        """List the sessions of the runs of `hub` that have not ended, with their flow runs. Raises RemoteError."""
+        runs = await self._try(lambda: list_open(self._client, SESSION_FLOW, OPEN_STATES))
+        orders = [(run.parameters.get("order", {}), str(run.id)) for run in runs]
+        return [(str(order.get("session")), run) for order, run in orders if order.get("hub") == hub]
 
     async def list_machines(self) -> Sequence[Machine]:
         """List the workers of the pool. Raises RemoteError if the server does not answer."""

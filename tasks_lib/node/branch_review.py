@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass, replace
 
-from tasks_lib.agents.backend import Session, TurnEnd, TurnSpec
-from tasks_lib.errors import ShellError
+from tasks_lib.agents.backend import Session, SessionSpec, TurnEnd, TurnSpec
+from tasks_lib.errors import AgentError, ShellError
+from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.model import REVIEW_LEVEL, Stage, Verdict
 from tasks_lib.node.attempt_context import AttemptContext
 from tasks_lib.node.attempt_opening import new_session_id
-from tasks_lib.node.turn_loop import describe_session, prompt_until_answered, set_up
+from tasks_lib.node.turn_loop import describe_session, prompt_until_answered, runs_elsewhere, set_up
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit, TurnFacts, Unfinished, decide_turn
+from tasks_lib.settings.spoke_schema import Place
 
 REVIEWERS = 2
 """How many reviewers are tried for one commit: a second one runs only if the first gave no verdict."""
@@ -51,17 +53,34 @@ async def _review_once(context: AttemptContext, commit: str) -> ReviewEnded | Re
     log = run.log_path(context.task.id, name)
     role = run.settings.role_for(REVIEW_LEVEL)
     spec = describe_session(context, worktree, new_session_id(), role, log)
-    session = run.agents.backend.open(replace(spec, model=run.settings.agent.models.get(role, ""), is_read_only=True))
+    spec = replace(spec, model=run.settings.agent.models.get(role, ""), is_read_only=True)
+    session = _open_elsewhere(context, spec, worktree) or run.agents.backend.open(spec)
     try:
         # The reviewer runs the tests, so its worktree needs the same setup as the author's.
-        await set_up(context, worktree, run.log_path(context.task.id, f"setup-{name}"))
+        if not is_reviewed_elsewhere(context, role):
+            await set_up(context, worktree, run.log_path(context.task.id, f"setup-{name}"))
         return await _ask_for_verdict(context, session, commit)
     except ShellError as error:
         return ReviewFailed(f"could not start: setup failed: {error}")
+    except AgentError as error:
+        return ReviewFailed(f"could not start: {error}")
     finally:
         await session.close()
         await run.git.call(run.git.worktrees.take_out, worktree, context.task.id)
         await run.git.call(run.git.worktrees.release, worktree)
+
+
+def is_reviewed_elsewhere(context: AttemptContext, role: str) -> bool:
+    """Whether a reviewer with `role` works on another machine: where the node's session does, unless it may not."""
+    places = context.run.settings.spokes.list_places(context.task, role)
+    return runs_elsewhere(context) and Place.SPOKES in places
+
+
+def _open_elsewhere(context: AttemptContext, spec: SessionSpec, worktree: Worktree) -> Session | None:
+    remote = context.run.agents.remote
+    if remote is None or not is_reviewed_elsewhere(context, spec.role):
+        return None
+    return remote.open(spec, lambda: worktree, context.task)
 
 
 async def _ask_for_verdict(context: AttemptContext, session: Session, commit: str) -> ReviewEnded | ReviewFailed:

@@ -18,7 +18,8 @@ class SessionOrder:
     `release` is that of the run's machine. `repository` is the name under which the session's machine has registered
     it. `configuration` is a commit of the target on the shared remote; what its `coordinator.yaml` says about sessions
     must have the digest `digest`. `hub` and `session` identify the session's refs, `generation` counts how often it was
-    started. `conversation` is that of an earlier start on the same `machine`, "" for a new one.
+    started. `conversation` is that of an earlier start on the same `machine`, "" for a new one. What a session that
+    `is_read_only` changes is discarded.
     """
 
     release: str
@@ -37,6 +38,7 @@ class SessionOrder:
     model: str
     machine: str = ""
     conversation: str = ""
+    is_read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,21 +47,23 @@ class HubStates:
         self._remote.publish(session_ref(self.hub, session, START), commit)
         return commit
 
-    async def take(self, session: str, worktree: Worktree, log: Path) -> str:
+    async def take(self, session: str, worktree: Worktree, log: Path, *, is_read_only: bool = False) -> str:
         """Make `worktree` and the session's log what the session published last; return the commit of its branch.
 
-        Returns "" if it published nothing. Raises RemoteError, GitError.
+        Of a session that `is_read_only`, only the log and the notices are taken. Returns "" if it published nothing.
+        Raises RemoteError, GitError.
         """
-        return await self._call(self._take, session, worktree, log)
+        return await self._call(self._take, session, worktree, log, is_read_only)
 
-    def _take(self, session: str, worktree: Worktree, log: Path) -> str:
+    def _take(self, session: str, worktree: Worktree, log: Path, is_read_only: bool) -> str:
         ref = session_ref(self.hub, session, STATE)
         if ref not in self._remote.list_sessions(self.hub):
             return ""
         found = self._remote.take(ref)
         with Objects(worktree.git) as objects:
             state = read_state_commit(objects, found)
-        apply_state(worktree, self._isolation, state, self._copied)
+        if not is_read_only:
+            apply_state(worktree, self._isolation, state, self._copied)
         if state.notices is not None:
             write_notices(worktree.git_dir, state.notices)
         if state.log is not None:

@@ -49,6 +49,10 @@ class SpokeLink(Protocol):
         """End a flow run that does not answer any more, so that it takes no place."""
         ...
 
+    async def list_sessions(self, hub: str) -> Sequence[tuple[str, str]]:
+        """List the sessions of the runs of `hub` that have not ended: the session's id, and that of its flow run."""
+        ...
+
     async def list_machines(self) -> Sequence[Machine]:
         """List the spokes that have registered with the server."""
         ...

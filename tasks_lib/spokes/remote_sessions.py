@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -63,20 +63,27 @@ class RemoteSessions:
         try:
             tip = await git.call(self._remote.remote.fetch)
             self._configuration = await git.call(self._remote.find_common, tip, git.head.last_seen())
-            await git.call(self._forget_ended, git.worktrees)
+            await self._end_abandoned(await git.call(self._forget_ended, git.worktrees))
             await self._look()
         except RemoteError as error:
             raise InputError([f"spokes: {error}; spokes.remote has to be a remote that all machines reach"]) from error
         self._states = HubStates(self._hub, self._remote, git.isolation, git.call, self._project.settings.copy_paths)
         self._watching = asyncio.create_task(self._watch(), name="spokes")
 
-    def _forget_ended(self, worktrees: Worktrees) -> None:
-        """Remove from the remote what was published of sessions that no open node continues."""
+    async def _end_abandoned(self, continued: Collection[str]) -> None:
+        """End the sessions of killed runs that no open node continues: they would wait for their next turn."""
+        for session, run in await self._link.list_sessions(self._hub):
+            if session not in continued:
+                await self._link.stop(run)
+
+    def _forget_ended(self, worktrees: Worktrees) -> Collection[str]:
+        """Remove from the remote what was published of sessions that no open node continues; return which are."""
         records = [read_record(worktree.git_dir) for worktree in worktrees.list()]
         continued = {record.attempt.session for record in records if record}
         refs = self._remote.list_sessions(self._hub)
         if left := [ref for ref in refs if find_session(ref) not in continued]:
             self._remote.forget(left)
+        return continued
 
     def open(self, spec: SessionSpec, find_worktree: Callable[[], Worktree], node: Task) -> Session:
         """Open a session; which machine it runs on is decided with its first prompt."""
@@ -96,6 +103,7 @@ class RemoteSessions:
             branch=spec.branch,
             role=spec.role,
             model=spec.model,
+            is_read_only=spec.is_read_only,
         )
         choose = partial(self._choose, node)
         return RemoteSession(spec, find_worktree, order, self._link, self._states, choose, partial(self._leave, node))

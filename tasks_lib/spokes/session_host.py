@@ -84,6 +84,8 @@ class HostedSession:
         self._pushed = ""
         self._state = ""
         self._base = ""
+        # A review of a branch must not disturb the session whose worktree has this branch.
+        self._branch = f"coordinator-review/{order.session}" if order.is_read_only else order.branch
         self._last: TurnReport | None = None
         self._is_leaving = False
         self._prepared: tuple[str, ...] = ()
@@ -197,7 +199,7 @@ class HostedSession:
                 await asyncio.to_thread(apply_state, self._worktree, space.isolation, state, space.settings.copy_paths)
             return
         self._worktree = await asyncio.to_thread(
-            space.repository.open_worktree, space.worktrees, space.isolation, given.branch, state, given.session
+            space.repository.open_worktree, space.worktrees, space.isolation, self._branch, state, given.session
         )
         self._base = state.branch
         await asyncio.to_thread(clear_notices, self._worktree.git_dir)
@@ -244,6 +246,7 @@ class HostedSession:
             on_view=self._show_view,
             allowances=lambda: self._allowances,
             digest_worktree=lambda: asyncio.to_thread(self._read_digest),
+            is_read_only=given.is_read_only,
         )
 
     def _write_record(self, order: TurnOrder) -> None:
@@ -261,10 +264,10 @@ class HostedSession:
             state = await asyncio.to_thread(read_state, self._worktree.git)
         except GitError as error:
             return {"status": 1, "error": f"git cannot read the worktree any more: {error}"}
-        if state.branch == self._order.branch:
+        if state.branch == self._branch or self._order.is_read_only:
             return {}
         where = state.branch or "no branch"
-        return {"status": 1, "error": f"the worktree is on {where} instead of {self._order.branch}"}
+        return {"status": 1, "error": f"the worktree is on {where} instead of {self._branch}"}
 
     # Progress and work in progress.
 
@@ -351,7 +354,7 @@ class HostedSession:
         worktree, space, given = self._worktree, self._workspace, self._order
         assert worktree is not None
         copied = space.settings.copy_paths
-        branch = worktree.git.resolve(f"refs/heads/{given.branch}") or worktree.git.resolve("HEAD") or ""
+        branch = worktree.git.resolve(f"refs/heads/{self._branch}") or worktree.git.resolve("HEAD") or ""
         uncommitted = commit_uncommitted(worktree, given.session, exclude=copied)
         log = read_tail(self._log)
         notices = read_notices_file(worktree.git_dir)
@@ -371,7 +374,7 @@ class HostedSession:
         space = self._workspace
         if await self._push_changes():
             await asyncio.to_thread(
-                space.repository.close_worktree, space.worktrees, self._worktree, self._order.branch, self._pushed
+                space.repository.close_worktree, space.worktrees, self._worktree, self._branch, self._pushed
             )
 
 

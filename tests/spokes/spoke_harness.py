@@ -113,6 +113,10 @@ class DirectLink:
     async def stop(self, run: str) -> None:
         self.stopped.append(run)
 
+    async def list_sessions(self, hub: str) -> Sequence[tuple[str, str]]:
+        hosted = [(run.order, name) for name, run in self.runs.items() if not run.news.ended]
+        return [(order.session, name) for order, name in hosted if order.hub == hub]
+
     async def list_machines(self) -> Sequence[Machine]:
         return [Machine(name, name not in self.offline) for name in self.machines]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import replace
 
 import pytest
 from run_harness import until
@@ -19,6 +20,7 @@ from tasks_lib.process.private_directories import name_owner
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.session.attempt_record import Record
+from tasks_lib.session.remote_messages import SessionOrder
 from tasks_lib.spokes import remote_sessions
 from tasks_lib.spokes.machine import SpokeMachine
 
@@ -232,3 +234,58 @@ async def test_an_agent_that_leaves_its_branch_elsewhere_fails_the_attempt(spoke
     assert result.code is ExitCode.COMPLETED, result.lines
     [(_, reason)] = result.retries
     assert "the worktree is on mine instead of feat/a" in reason
+
+
+REVIEWED = """
+if [ "$role" = code-reviewer ]; then
+  cat built.txt a.txt > /dev/null && echo seen > review.txt && git add review.txt && git commit -q -m mine
+  echo "It reads well."; echo "Verdict: approved"
+else work; fi"""
+
+
+async def test_a_branch_is_reviewed_where_its_session_is_and_the_reviewer_changes_nothing(
+    spokes: SpokeHarness,
+) -> None:
+    spokes.make({"a": {}}, REVIEWED, setup=["echo built > built.txt"], review={"when": "always"})
+    result = await spokes.work()
+    assert result.code is ExitCode.COMPLETED, result.lines
+    assert "north" in spokes.journal.read("a-1-1-review0", "cwd")
+    assert spokes.journal.read("a-1-1-review0", "cwd") != spokes.journal.read("a-1-1", "cwd")
+    assert spokes.trailer("Reviewed") == "approved"
+    assert not spokes.has("review.txt")
+    log = spokes.top / ".git/coordinator/logs/a/review-1-1.log"
+    assert "It reads well." in log.read_text()
+    assert (spokes.leftovers(), spokes.list_left("north")) == (["refs/remotes/origin/main"], [])
+    assert spokes.list_published() == []
+
+
+async def test_a_role_that_may_not_leave_reviews_here(spokes: SpokeHarness) -> None:
+    author = "implementation-specialist"
+    spokes.make({"a": {}}, REVIEWED.replace("built.txt ", ""), review={"when": "always"}, spokes={"roles": [author]})
+    result = await spokes.work()
+    assert result.code is ExitCode.COMPLETED, result.lines
+    assert "north" in spokes.journal.read("a-1-1", "cwd")
+    assert "north" not in spokes.journal.read("a-1-1-review0", "cwd")
+
+
+async def test_what_keeps_a_reviewer_elsewhere_from_starting_is_no_fault_of_the_work(spokes: SpokeHarness) -> None:
+    count = spokes.place / "count"
+    setup = [f"echo >> {count}; test $(wc -l < {count}) = 1 || {{ echo no space there; false; }}"]
+    spokes.make({"a": {}}, REVIEWED, setup=setup, review={"when": "always"})
+    result = await spokes.work()
+    assert result.names == {"a": "Failed"}
+    assert "the review could not start: setup failed" in str(result.outcomes["a"])
+    assert "no space there" in str(result.outcomes["a"])
+    assert "the work is kept" in str(result.outcomes["a"])
+
+
+async def test_a_session_of_a_killed_run_that_no_node_continues_is_ended(spokes: SpokeHarness) -> None:
+    spokes.make({"a": {}})
+    hub = name_owner((spokes.top / ".git").resolve())
+    order = SessionOrder(RELEASE, "remote", "main", "", "", hub, "left00", 1, "a", "a", "tasks/a.md", "feat/a", "x", "")
+    left = await spokes.link.start(order, "north")
+    other = await spokes.link.start(replace(order, hub="another"), "north")
+    result = await spokes.work()
+    assert result.code is ExitCode.COMPLETED, result.lines
+    assert left in spokes.link.stopped
+    assert other not in spokes.link.stopped
