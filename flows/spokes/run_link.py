@@ -97,7 +97,7 @@ class PrefectSpokeLink:
 
     async def stop(self, run: str) -> None:
         """Set the flow run to Cancelled: its worker may be gone, and a living one notices. Raises RemoteError."""
-        state = Cancelled(message="The run gave this session up.")
+        state = Cancelled(message="Its run does not continue this session.")
         await self._try(lambda: self._client.set_flow_run_state(UUID(run), state, force=True))
 
     async def list_sessions(self, hub: str) -> Sequence[tuple[str, str]]:

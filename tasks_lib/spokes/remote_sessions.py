@@ -7,8 +7,9 @@ from contextlib import suppress
 from functools import partial
 
 from tasks_lib.agents.backend import Session, SessionSpec
-from tasks_lib.errors import AgentError, InputError, RemoteError
-from tasks_lib.git.remote_sessions.session_remote import SessionRemote, find_session
+from tasks_lib.errors import AgentError, GitError, InputError, RemoteError
+from tasks_lib.git.remote_sessions.abandoned_states import keep_abandoned
+from tasks_lib.git.remote_sessions.session_remote import STATE, SessionRemote, find_session
 from tasks_lib.git.session_record import read_record
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.model import Task
@@ -25,6 +26,7 @@ from tasks_lib.spokes.remote_session import RemoteSession, parse_conversation
 
 LOOK_SECONDS = 5.0
 """How often the run asks which spokes are online."""
+CLOSE_SECONDS = 15.0
 WAIT_SECONDS = 60.0
 """How long a session waits for a spoke to come online."""
 
@@ -46,6 +48,7 @@ class RemoteSessions:
         self._hub = name_owner(project.repository.common_dir)
         self._digest = digest_sessions(project.settings)
         self._configuration = ""
+        self._git: GitAccess | None = None
         self._states: HubStates | None = None
         self._online: tuple[str, ...] = ()
         self._active: Counter[str] = Counter()
@@ -63,27 +66,39 @@ class RemoteSessions:
         try:
             tip = await git.call(self._remote.remote.fetch)
             self._configuration = await git.call(self._remote.find_common, tip, git.head.last_seen())
-            await self._end_abandoned(await git.call(self._forget_ended, git.worktrees))
+            await self._sweep(git)
             await self._look()
         except RemoteError as error:
             raise InputError([f"spokes: {error}; spokes.remote has to be a remote that all machines reach"]) from error
+        self._git = git
         self._states = HubStates(self._hub, self._remote, git.isolation, git.call, self._project.settings.copy_paths)
         self._watching = asyncio.create_task(self._watch(), name="spokes")
 
+    async def _sweep(self, git: GitAccess) -> None:
+        """End and remove what no open node continues; raises RemoteError."""
+        continued = await git.call(_list_continued, git.worktrees)
+        await self._end_abandoned(continued)
+        for line in await git.call(self._forget_ended, continued):
+            self._say(line)
+
     async def _end_abandoned(self, continued: Collection[str]) -> None:
-        """End the sessions of killed runs that no open node continues: they would wait for their next turn."""
+        """End the sessions that no open node continues, which would wait for their next turn.
+
+        A killed run leaves them; so does one that continues a node after its session's last turn.
+        """
         for session, run in await self._link.list_sessions(self._hub):
             if session not in continued:
                 await self._link.stop(run)
 
-    def _forget_ended(self, worktrees: Worktrees) -> Collection[str]:
-        """Remove from the remote what was published of sessions that no open node continues; return which are."""
-        records = [read_record(worktree.git_dir) for worktree in worktrees.list()]
-        continued = {record.attempt.session for record in records if record}
-        refs = self._remote.list_sessions(self._hub)
-        if left := [ref for ref in refs if find_session(ref) not in continued]:
+    def _forget_ended(self, continued: Collection[str]) -> list[str]:
+        """Remove from the remote what was published of other sessions; return a line for each whose work is kept."""
+        left = [ref for ref in self._remote.list_sessions(self._hub) if find_session(ref) not in continued]
+        states = [ref for ref in left if ref.endswith(f"/{STATE}")]
+        found = [keep_abandoned(self._project.repository.git, self._remote, ref) for ref in states]
+        if left:
             self._remote.forget(left)
-        return continued
+        kept = [one for one in found if one]
+        return [f"{one.node}: a session on {one.machine} left work, which is kept at {one.ref}." for one in kept]
 
     def open(self, spec: SessionSpec, find_worktree: Callable[[], Worktree], node: Task) -> Session:
         """Open a session; which machine it runs on is decided with its first prompt."""
@@ -113,10 +128,14 @@ class RemoteSessions:
         return parse_conversation(conversation) is not None
 
     async def close(self) -> None:
-        """Stop following which spokes are online."""
+        """Stop following which spokes are online, and end what is left of sessions."""
         if self._watching:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
+        if self._git:
+            with suppress(RemoteError, GitError, TimeoutError):  # The next run does it.
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._sweep(self._git)
 
     # Machines.
 
@@ -168,3 +187,9 @@ class RemoteSessions:
         self._active[machine] -= 1
         if has_failed:
             self._avoided.setdefault(node.id, set()).add(machine)
+
+
+def _list_continued(worktrees: Worktrees) -> Collection[str]:
+    """Return the sessions that open nodes continue."""
+    records = [read_record(worktree.git_dir) for worktree in worktrees.list()]
+    return {record.attempt.session for record in records if record}

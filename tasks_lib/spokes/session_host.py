@@ -13,6 +13,7 @@ from tasks_lib.errors import CoordinatorError, GitError, RemoteError, ShellError
 from tasks_lib.git.commits.branch_state import digest_work, read_shortstat, read_state
 from tasks_lib.git.inspection.content_marks import list_made, read_content_marks
 from tasks_lib.git.kept.snapshots import commit_uncommitted
+from tasks_lib.git.remote_sessions.abandoned_states import MACHINE, NODE
 from tasks_lib.git.remote_sessions.session_remote import START, STATE, session_ref
 from tasks_lib.git.remote_sessions.state_application import apply_state
 from tasks_lib.git.remote_sessions.state_commits import SessionState, write_state_commit
@@ -160,7 +161,9 @@ class HostedSession:
             report = replace(report, setup=SetupFailed(error.line, error.status, error.tail))
         except (CoordinatorError, OSError, ValueError) as error:
             report = replace(report, refused=str(error) or type(error).__name__)
-        report = replace(report, state=await self._push_until_done(), prepared=self._prepared)
+        is_wanted = not (self._order.is_read_only and report.error)
+        state = await self._push_until_done() if is_wanted else ""
+        report = replace(report, state=state, prepared=self._prepared)
         self._show(stage="waiting", activity="")
         self._last = report
         await self._link.publish(progress=self._progress, report=report)
@@ -321,7 +324,7 @@ class HostedSession:
 
     async def _keep_pushing(self) -> None:
         """Push work in progress at intervals, if it changed."""
-        while True:
+        while not self._order.is_read_only:
             await asyncio.sleep(PUSH_SECONDS)
             await self._push_changes()
 
@@ -358,7 +361,8 @@ class HostedSession:
         uncommitted = commit_uncommitted(worktree, given.session, exclude=copied)
         log = read_tail(self._log)
         notices = read_notices_file(worktree.git_dir)
-        state = SessionState(branch, uncommitted, notices=notices, log=log, about={"machine": self._machine.name})
+        about = {MACHINE: self._machine.name, NODE: "" if given.is_read_only else given.node}
+        state = SessionState(branch, uncommitted, notices=notices, log=log, about=about)
         commit = write_state_commit(worktree.git, state)
         space.repository.remote.publish(session_ref(given.hub, given.session, STATE), commit)
         self._pushed = branch
@@ -371,10 +375,11 @@ class HostedSession:
             await self._session.close()
         if self._worktree is None:
             return
-        space = self._workspace
-        if await self._push_changes():
+        space, is_read_only = self._workspace, self._order.is_read_only
+        if is_read_only or await self._push_changes():
+            pushed = None if is_read_only else self._pushed
             await asyncio.to_thread(
-                space.repository.close_worktree, space.worktrees, self._worktree, self._branch, self._pushed
+                space.repository.close_worktree, space.worktrees, self._worktree, self._branch, pushed
             )
 
 

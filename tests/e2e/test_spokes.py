@@ -120,6 +120,32 @@ else git rm -q wrong.txt; work; fi"""
     assert_nothing_left(site, hub)
 
 
+def test_a_review_of_a_killed_run_is_ended_by_the_next_one_which_asks_again(
+    site: SpokeSite, start: Start, tmp_path: Path
+) -> None:
+    add_repository(site, "reviewed", {"review": {"when": "always"}})
+    script = """
+if [ "$COORDINATOR_ROLE" != code-reviewer ]; then work
+elif mkdir "$HOME/reviewing"; then tell begun; sleep 1000
+else echo 'Verdict: approved'; fi"""
+    hub = clone(site, tmp_path, {"read": {"sh": script}}, "reviewed")
+    killed = start(hub)
+    site.wait("begun")
+    killed.kill()
+    killed.communicate()
+    left = find_processes(site, "reviewed")
+    assert left
+
+    code, output = end(start(hub))
+
+    assert code == 0, output
+    assert hub.trailer("Reviewed") == "approved"
+    assert psutil.wait_procs(left, timeout=RUN_SECONDS)[1] == []
+    assert len(read_turns(site, "read")) == 3
+    ask_until(lambda: list_left(site, "reviewed"), lambda found: not found)
+    assert_nothing_left(site, hub, "reviewed")
+
+
 def test_work_continues_from_what_was_pushed_when_the_worker_was_killed(
     site: SpokeSite, start: Start, tmp_path: Path
 ) -> None:

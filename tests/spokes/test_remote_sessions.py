@@ -12,7 +12,7 @@ from tasks_lib.engine.run_lifecycle import OpenRun, SpokeAccess
 from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.remote_sessions.session_remote import SESSION_REFS
 from tasks_lib.git.remote_sessions.session_repository import SessionRepository
-from tasks_lib.git.remote_sessions.state_commits import SessionState
+from tasks_lib.git.remote_sessions.state_commits import SessionState, write_state_commit
 from tasks_lib.git.session_record import write_record
 from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.model import Stage
@@ -205,6 +205,23 @@ async def test_what_sessions_of_killed_runs_published_is_removed_by_the_next_run
     result = await spokes.work()
     assert result.code is ExitCode.COMPLETED, result.lines
     assert spokes.list_published() == [other], "another run's are not touched"
+
+
+async def test_what_a_session_pushed_after_it_was_given_up_is_kept_here(spokes: SpokeHarness) -> None:
+    spokes.make({"a": {}})
+    hub = name_owner((spokes.top / ".git").resolve())
+    tree = spokes.git.text("rev-parse", "HEAD^{tree}")
+    late = spokes.git.text("commit-tree", tree, "-p", "HEAD", "-m", "late")
+    state = write_state_commit(spokes.git, SessionState(late, about={"machine": "north", "node": "a"}))
+    forged = spokes.at()
+    for session, commit in (("late00", state), ("again0", state), ("forged", forged)):
+        spokes.git.run("push", "--quiet", "origin", f"{commit}:{SESSION_REFS}/{hub}/{session}/state")
+    result = await spokes.work()
+    assert result.code is ExitCode.COMPLETED, result.lines
+    assert spokes.at("refs/coordinator/kept/a/1") == late
+    said = "a: a session on north left work, which is kept at refs/coordinator/kept/a/1."
+    assert [line for line in result.view.messages if "left work" in line] == [said]
+    assert spokes.list_published() == []
 
 
 async def test_a_worker_keeps_what_one_that_was_killed_left(spokes: SpokeHarness) -> None:

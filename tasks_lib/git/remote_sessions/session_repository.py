@@ -113,10 +113,10 @@ class SessionRepository:
             keep_commit(self.repository.git, label, tip)
             delete_branch(self.repository, branch, tip)
 
-    def close_worktree(self, worktrees: Worktrees, worktree: Worktree, branch: str, pushed: str) -> None:
-        """Remove a session's worktree and branch; they are on the remote at the commit `pushed`."""
+    def close_worktree(self, worktrees: Worktrees, worktree: Worktree, branch: str, pushed: str | None) -> None:
+        """Remove a session's worktree and branch, which are on the remote at `pushed`; None if nobody needs them."""
         worktrees.remove(worktree)
         if tip := self.repository.branch_head(branch):
-            if tip != pushed:
+            if pushed not in (tip, None):
                 keep_commit(self.repository.git, branch, tip)
             delete_branch(self.repository, branch, tip)
