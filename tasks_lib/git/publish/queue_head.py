@@ -68,11 +68,11 @@ class Head:
 
     def base(self) -> str:
         """The commit of the base. Raises InputError if the branch does not exist."""
-        return self.refs.read().base
+        return self.refs.read_if_changed().base
 
     def current(self) -> str:
         """The head: the queue's ref, or the base if there is none. Raises InputError without a base."""
-        return self.refs.read().head
+        return self.refs.read_if_changed().head
 
     def last_seen(self) -> str:
         """The head as this object last read or moved it; reads it the first time.
@@ -126,7 +126,7 @@ class Head:
 
     def is_pending(self) -> bool:
         """Whether the head has verified work that the base has not."""
-        found = self.refs.read()
+        found = self.refs.read_if_changed()
         return found.queue is not None and not self._has(found.base, found.queue)
 
     def is_published(self) -> bool:
@@ -135,7 +135,7 @@ class Head:
 
     def _find_published(self) -> str | None:
         try:
-            found = self.refs.read()
+            found = self.refs.read_if_changed()
         except InputError:
             return None
         return found.queue if found.queue is not None and self._has(found.base, found.queue) else None

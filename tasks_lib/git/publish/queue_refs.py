@@ -9,12 +9,14 @@ from pathlib import Path
 from tasks_lib.errors import GitError, InputError
 from tasks_lib.git.kept.snapshots import keep_commit
 from tasks_lib.git.runner import Git
-from tasks_lib.process.files import read_stamp
+from tasks_lib.process.files import read_regular, read_stamp
 
 QUEUE = "refs/coordinator/queue/"
 TRIES = 5
 """How often a read that another process overtook is retried before it is an error."""
 _REMOTES = "refs/remotes/"
+_ID_LINE_BYTES = 65
+"""The longest id, of SHA-256, and the line end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,29 +89,31 @@ class QueueRefs:
             for _ in range(TRIES):
                 stamps = self._stamp()
                 refs = (self.queue_ref, self.base_ref)
-                listed = self._git.text("for-each-ref", "--format=%(objectname) %(refname)", *refs)
-                found = {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
+                listed = self._git.text("for-each-ref", "--format=%(objectname) %(refname) %(symref)", *refs)
+                rows = [line.split(" ") for line in listed.splitlines()]
+                found = {name: oid for oid, name, _ in rows}
                 if self.base_ref not in found:
                     raise InputError([_describe_missing(self.target, self.base_ref)])
                 position = Position(found.get(self.queue_ref), found[self.base_ref])
                 if self._is_own(position.queue):
-                    self._known = _Known(position, stamps)
+                    # What a symbolic ref points to can move without a change to these files.
+                    is_direct = not any(symref for _, _, symref in rows)
+                    self._known = _Known(position, stamps if is_direct else ())
                     return position
                 self._put_back(position.queue)
             raise GitError(("update-ref", self.queue_ref), 1, "another process keeps moving it; is it an agent?")
 
     def move(self, old: str, new: str) -> bool:
         """Move the head from `old` to `new`; False if it was no longer at `old`."""
-        is_moved = self.swap(old, new)
-        if not is_moved:
-            position = self.read()
-            is_moved = position.queue is None and position.base == old and self.swap(None, new)
-        if is_moved:
-            with self._writing:
-                if known := self._known:
-                    stamps = (read_stamp(self._files[0], follows_links=True), *known.stamps[1:])
-                    self._known = _Known(Position(new, known.position.base), stamps)
-        return is_moved
+        if (self._is_absent(old) and self.swap(None, new)) or self.swap(old, new):
+            return True
+        position = self.read()
+        return position.queue is None and position.base == old and self.swap(None, new)
+
+    def _is_absent(self, base: str) -> bool:
+        """Whether there was no queue's ref and nothing has moved since; git then refuses only if one was created."""
+        known = self._known
+        return known is not None and known.position.queue is None and self.is_as_read(base)
 
     def create(self, commit: str) -> bool:
         """Create the queue's ref at `commit`; False if it already exists."""
@@ -120,7 +124,9 @@ class QueueRefs:
         """Delete the queue's ref if it is at `queue`."""
         with self._writing:
             deleted = self._git.run("update-ref", "-d", self.queue_ref, queue, accept=(0, 1, 128))
-            self._own = None if deleted.status == 0 else self._own
+            if deleted.status == 0:
+                self._own = None
+                self._remember(None)
 
     def swap(self, old: str | None, new: str) -> bool:
         """Set the queue's ref from `old` (None: absent) to `new`; False if it was not at `old`.
@@ -134,6 +140,7 @@ class QueueRefs:
                 result = self._git.run(*command, accept=(0, 1, 128))
                 if result.status == 0:
                     self._own, self._is_own_known = new, True
+                    self._remember(new)
                     return True
                 if self.read().queue != old:
                     return False
@@ -141,6 +148,16 @@ class QueueRefs:
                     # The ref is at `old` and was not just restored, so the update failed for another reason.
                     raise GitError(command, result.status, result.stderr)
         raise GitError(command, 1, "another process keeps moving it; is it an agent?")
+
+    def _remember(self, queue: str | None) -> None:
+        """Note that this object has just moved the queue's ref to `queue`, so that it need not be read again.
+
+        Only if the file says so after its stamp was taken: something else may have moved the ref since.
+        """
+        if known := self._known:
+            stamps = (read_stamp(self._files[0], follows_links=True), *known.stamps[1:])
+            is_there = _read_loose(self._files[0]) == queue
+            self._known = _Known(Position(queue, known.position.base), stamps if is_there else ())
 
     def _is_own(self, queue: str | None) -> bool:
         if self._on_foreign_move is None or not self._is_own_known:
@@ -170,6 +187,16 @@ class QueueRefs:
 
     def _stamp(self) -> tuple[object, ...]:
         return tuple(read_stamp(path, follows_links=True) for path in self._files)
+
+
+def _read_loose(file: Path) -> str | None:
+    """Return the object id in the file of a ref, None if there is no file; "" if it contains anything else."""
+    try:
+        return read_regular(file, _ID_LINE_BYTES).decode("ascii").rstrip("\n")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _describe_missing(target: str, ref: str) -> str:
