@@ -1,12 +1,13 @@
 """Opens a repository and locates its directories; raises errors that say why it cannot be used."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from tasks_lib.errors import GitError, InputError
 from tasks_lib.git.git_program import MINIMUM_VERSION, find_version
 from tasks_lib.git.ref_names import HEADS, branch_ref
 from tasks_lib.git.repository_lock import admin_lock
-from tasks_lib.git.runner import Git
+from tasks_lib.git.runner import Git, Layout
 from tasks_lib.process.files import write_atomically
 
 COORDINATOR_IDENTITY = {
@@ -38,7 +39,7 @@ class Repository:
         self.hash_bytes: int = hash_bytes
         self.state_dir: Path = common_dir / STATE_DIR
         self.worktrees_dir: Path = common_dir.parent / ".worktrees" / common_dir.name if is_bare else top / ".worktrees"
-        self.git: Git = Git(top)
+        self.git: Git = Git(top, layout=Layout(common_dir, "sha256" if hash_bytes == 32 else "sha1"))
 
     @staticmethod
     def open(path: Path) -> "Repository":
@@ -51,16 +52,10 @@ class Repository:
             raise InputError([f"{path} is not a directory. Name the directory of a git repository."])
         _require_version()
         git = Git(path)
-        try:
-            common_dir, git_dir = (
-                Path(git.text("rev-parse", "--path-format=absolute", word)).resolve()
-                for word in ("--git-common-dir", "--git-dir")
-            )
-            object_format = git.text("rev-parse", "--show-object-format")
-        except GitError as error:
-            raise InputError([_explain_unusable(path, error)]) from error
-        top, is_bare = _find_top(git, common_dir, is_main=git_dir == common_dir)
-        repository = Repository(top, common_dir, is_bare=is_bare, hash_bytes=32 if object_format == "sha256" else 20)
+        found = _locate(git, path)
+        top, is_bare = (found.top, False) if found.top else _find_top(git, found.common_dir, is_main=found.is_main)
+        hash_bytes = 32 if found.object_format == "sha256" else 20
+        repository = Repository(top, found.common_dir, is_bare=is_bare, hash_bytes=hash_bytes)
         _require_usable(repository)
         return repository
 
@@ -79,8 +74,10 @@ class Repository:
         exists. Raises InputError if none does.
         """
         named = self.git.follow("HEAD").removeprefix(HEADS)
+        if named and self.branch_head(named):
+            return named
         configured = self.git.run("config", "--get", "init.defaultBranch", accept=(0, 1)).text
-        for branch in (named, configured, "main", "master"):
+        for branch in (configured, "main", "master"):
             if branch and self.branch_head(branch):
                 return branch
         raise InputError(
@@ -134,6 +131,31 @@ def _explain_unusable(path: Path, error: GitError) -> str:
     return f"{path} cannot be used as a git repository: {said}. {advice}"
 
 
+class _Place(NamedTuple):
+    common_dir: Path
+    is_main: bool
+    object_format: str
+    top: Path | None
+    """Known only if it is the main working tree."""
+
+
+def _locate(git: Git, path: Path) -> _Place:
+    """Return where the repository of `path` is. Raises InputError if git cannot say it."""
+    words = ("--show-object-format", "--git-common-dir", "--git-dir")
+    absolute = ("rev-parse", "--path-format=absolute")
+    found = git.run(*absolute, *words, "--show-toplevel", accept=(0, 128)).text.split("\n")
+    top = found.pop() if len(found) > len(words) else ""
+    if len(found) != len(words):  # Git refused, or a path has a line break in it.
+        top = ""
+        try:
+            found = [git.text(*absolute, word) for word in words]
+        except GitError as error:
+            raise InputError([_explain_unusable(path, error)]) from error
+    common_dir, git_dir = (Path(place).resolve() for place in found[1:])
+    is_main = common_dir == git_dir
+    return _Place(common_dir, is_main, found[0], Path(top).resolve() if top and is_main else None)
+
+
 def _find_top(git: Git, common_dir: Path, *, is_main: bool) -> tuple[Path, bool]:
     if is_main:
         top = git.run("rev-parse", "--show-toplevel", accept=(0, 128))
@@ -152,7 +174,9 @@ def _require_usable(repository: Repository) -> None:
     has_ref = git.text("for-each-ref", "--count=1", "--format=%(objectname)")
     if not has_ref and git.resolve("HEAD") is None:
         raise InputError([f"{top} has no commit yet. Commit something first: worktrees start from a commit."])
-    storage = git.run("config", "--get", "extensions.refStorage", accept=(0, 1)).text
+    # Git takes the extension from this file alone.
+    is_said = b"refstorage" in (repository.common_dir / "config").read_bytes().lower()
+    storage = git.run("config", "--get", "extensions.refStorage", accept=(0, 1)).text if is_said else ""
     if storage not in ("", "files"):
         raise InputError(
             [f"{top} stores its refs as {storage}. Run `git refs migrate --ref-format=files` to make it usable."]

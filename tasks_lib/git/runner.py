@@ -4,7 +4,7 @@ import os
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,14 @@ class Result:
         return self.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The git directory that all worktrees of a repository share, without symbolic links, and how its ids are made."""
+
+    common_dir: Path
+    object_format: str
+
+
 _running: set[int] = set()
 
 
@@ -88,7 +96,8 @@ class Git:
 
     With `git_dir`, `directory` is the working tree of exactly that git directory. Without it, git discovers one, which
     in a worktree whose `.git` an agent has removed is that of the enclosing repository: the user's own checkout.
-    `variables` override the environment of every command, `settings` (`core.eol=lf`) the git configuration.
+    `variables` override the environment of every command, `settings` (`core.eol=lf`) the git configuration. `layout`
+    is given where it is known.
     """
 
     def __init__(
@@ -98,12 +107,24 @@ class Git:
         *,
         variables: Mapping[str, str] | None = None,
         settings: Sequence[str] = (),
+        layout: Layout | None = None,
     ) -> None:
         self.directory: Path = directory
         place = {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(directory)} if git_dir else {}
         self._place: dict[str, str] = {**place, **(variables or {})}
         self._options: tuple[str, ...] = (*_OPTIONS, *(word for setting in settings for word in ("-c", setting)))
         self._runner: Any = _load_gitpython().Git(str(directory))
+        self._layout: Layout | None = layout
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The repository of `directory`; asked once, so only for a directory that no agent can change."""
+        if self._layout:
+            return self._layout
+        form, _, place = self.text(
+            "rev-parse", "--show-object-format", "--path-format=absolute", "--git-common-dir"
+        ).partition("\n")
+        return Layout(Path(place).resolve(), form)
 
     def run(
         self,
@@ -174,6 +195,11 @@ class Git:
             words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         found = self.run(*words, accept=(0, 1, 128))
         return found.text or None if found.status == 0 else None
+
+    def locate(self, ref: str) -> tuple[str, str | None]:
+        """Return what `follow` and `resolve` return for the full ref `ref` of a commit, from one look at it."""
+        oid, _, end = self.text("for-each-ref", "--format=%(objectname) %(symref)", ref).partition(" ")
+        return end or ref, oid or None
 
     def follow(self, ref: str) -> str:
         """Return the full ref at the end of a chain of symbolic refs, such as HEAD's branch, or `ref` itself.

@@ -157,9 +157,9 @@ class IsolatedGit:
         weakref.finalize(self, shutil.rmtree, made, ignore_errors=True)
         return made
 
-    @cached_property
+    @property
     def _real(self) -> Path:
-        return Path(self._git.text("rev-parse", "--path-format=absolute", "--git-common-dir"))
+        return self._git.layout.common_dir
 
     @cached_property
     def _shared(self) -> Mapping[str, str]:
@@ -173,7 +173,7 @@ class IsolatedGit:
             directory = self._root / "git"
             (directory / "refs").mkdir(parents=True, exist_ok=True)
             (directory / "HEAD").write_text("ref: refs/heads/none\n")
-            is_sha256 = self._git.text("rev-parse", "--show-object-format") == "sha256"
+            is_sha256 = self._git.layout.object_format == "sha256"
             form = "[extensions]\n\tobjectFormat = sha256\n" if is_sha256 else ""
             version = f"[core]\n\trepositoryformatversion = {int(is_sha256)}\n\tbare = false\n"
             include = f"[include]\n\tpath = {_quote(str(self._real / 'config'))}\n"

@@ -24,7 +24,7 @@ class ObjectWriter:
     def write(self, kind: str, data: bytes) -> str:
         """Write `data`, the raw content of a `blob`, `tree` or `commit`, and return the object id."""
         with self._lock:
-            folder, algorithm = self._folder, self._algorithm
+            folder, algorithm = self._folder, self._git.layout.object_format
         if folder is None:
             return self._git.run("hash-object", "-w", "-t", kind, "--stdin", stdin=data).text
         whole = f"{kind} {len(data)}\0".encode() + data
@@ -37,11 +37,7 @@ class ObjectWriter:
         """The directory of loose objects; None if a group shares the repository: then git must set the permissions."""
         if self._git.run("config", "--get", "core.sharedRepository", accept=(0, 1)).status == 0:
             return None
-        return self._git.directory / self._git.text("rev-parse", "--git-path", "objects")
-
-    @cached_property
-    def _algorithm(self) -> str:
-        return self._git.text("rev-parse", "--show-object-format")
+        return self._git.layout.common_dir / "objects"
 
 
 def _write_durably(path: Path, data: bytes) -> None:

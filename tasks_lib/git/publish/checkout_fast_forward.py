@@ -49,12 +49,12 @@ def fast_forward(path: Path, common_dir: Path, ref: str, base: str, head: str) -
     Raises GitError if git fails.
     """
     git = Git(path)
-    if not path.is_dir() or _find_common_dir(git) != common_dir:
+    git_dir = _find_git_dir(git, common_dir) if path.is_dir() else None
+    if git_dir is None:
         return f"its checkout {path} no longer exists; `git worktree prune` removes it from the list."
     # The list may be outdated by now, and `merge` moves the branch that is checked out when it runs.
     if (found := git.follow("HEAD")) != ref:
         return f"the checkout {path} switched from {ref} to {found} just now; the run tries again."
-    git_dir = Path(git.text("rev-parse", "--absolute-git-dir"))
     if reason := _find_hindrance(path, git_dir, common_dir, ref):
         return reason
     before = record_before(git, git_dir, base, head)
@@ -87,9 +87,13 @@ def read_reason(stderr: str) -> str:
     return cut(said, _REASON_CHARS)
 
 
-def _find_common_dir(git: Git) -> Path | None:
-    found = git.run("rev-parse", "--path-format=absolute", "--git-common-dir", accept=(0, 128))
-    return Path(found.text).resolve() if found.status == 0 else None
+def _find_git_dir(git: Git, common_dir: Path) -> Path | None:
+    """Return the git directory of the checkout that `git` runs in; None unless it belongs to `common_dir`."""
+    found = git.run("rev-parse", "--path-format=absolute", "--git-common-dir", "--git-dir", accept=(0, 128))
+    places = found.text.split("\n")
+    if found.status == 0 and len(places) != 2:  # A path has a line break in it.
+        places = [git.text("rev-parse", "--path-format=absolute", word) for word in ("--git-common-dir", "--git-dir")]
+    return Path(places[1]) if found.status == 0 and Path(places[0]).resolve() == common_dir else None
 
 
 def _find_hindrance(path: Path, git_dir: Path, common_dir: Path, ref: str) -> str:

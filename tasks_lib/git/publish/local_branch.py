@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.commits.merge_tree import is_ancestor
+from tasks_lib.git.commits.merge_tree import find_merge_base
 from tasks_lib.git.publish.checkout_fast_forward import IN_PROGRESS, fast_forward, read_reason
 from tasks_lib.git.publish.interrupted_fast_forward import (
     EVERY_STATUS,
@@ -55,16 +55,16 @@ def publish(
     is in the way; nothing is stashed or reset. `lock` is held while the worktrees are listed, because listing fails if
     one is added at the same moment. Raises InputError if the branch does not exist.
     """
-    common_dir = Path(git.text("rev-parse", "--path-format=absolute", "--git-common-dir")).resolve()
+    common_dir = git.layout.common_dir
     if has_interrupted_move(common_dir) and (line := repair_move(common_dir)) and has_interrupted_move(common_dir):
         return _wait(line)
-    ref = git.follow(f"refs/heads/{target}")
-    base = git.resolve(ref)
+    ref, base = git.locate(f"refs/heads/{target}")
     if base is None:
         raise InputError([f'The target branch "{target}" does not exist; create it, or set `target` to another.'])
-    if base == head or is_ancestor(git, head, base):
+    shared = base if base == head else find_merge_base(git, base, head)
+    if shared == head:
         return AlreadyThere()
-    if not is_ancestor(git, base, head):
+    if shared != base:
         return Pending(f'"{target}" has moved to {base[:10]}, which the head does not contain yet.')
     with lock or nullcontext():
         checkouts = _list_checkouts(git)

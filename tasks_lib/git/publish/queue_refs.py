@@ -182,7 +182,7 @@ class QueueRefs:
 
     @cached_property
     def _files(self) -> tuple[Path, ...]:
-        common = self._git.directory / self._git.text("rev-parse", "--git-common-dir")
+        common = self._git.layout.common_dir
         return common / self.queue_ref, common / self.base_ref, common / "packed-refs"
 
     def _stamp(self) -> tuple[object, ...]:
