@@ -305,7 +305,8 @@ def _apply_to_nodes(plan: CleanupPlan, held: HeldRunLock, worktrees: Worktrees, 
     for log in set(find_closed_logs(repository, scope.graph, days)) & set(plan.expired.logs):
         log.unlink(missing_ok=True)
         gone.add(str(log))
-    old = [one for one in find_old_states(repository, days) if one in plan.expired.kept]
+    still_old = find_old_states(repository, days) if plan.expired.kept else []
+    old = [one for one in still_old if one in plan.expired.kept]
     gone |= {one.ref for one in old if delete_kept(repository, one, held)}
     aged = (one for one in _list_aged(plan) if one.where in gone)
     return [*(Done(Kind.LANDED, line) for line in lines), *(Done(one.kind, one.describe_done()) for one in aged)]

@@ -2,9 +2,11 @@
 
 import os
 from functools import cache
+from pathlib import Path
 
 from tasks_lib.errors import GitError
 from tasks_lib.process.captured_output import run_captured
+from tasks_lib.process.files import Stamp, read_stamp
 from tasks_lib.process.program_lookup import own_path, require_program
 
 MINIMUM_VERSION = (2, 38)
@@ -18,6 +20,12 @@ _FURTHER_VARIABLES = (
 
 def find_version() -> tuple[int, ...]:
     """Return the version of the git on PATH, such as (2, 39, 5)."""
+    program = require_program("git")
+    return _read_version(program, read_stamp(Path(program), follows_links=True))
+
+
+@cache
+def _read_version(_program: str, _stamp: Stamp | None) -> tuple[int, ...]:
     return tuple(int(part) for part in _ask_plainly("version").split()[2].split(".") if part.isdigit())
 
 

@@ -170,11 +170,11 @@ def read_configuration(repository: Repository, environment: Mapping[str, str]) -
     text = _read_either(repository, CONFIGURATION, branch)
     settings = read_settings(text or "", CONFIGURATION, environment)
     target = settings.target or branch
+    ref, commit = repository.git.locate(branch_ref(target))
     # Work that lands on a remote needs no local branch.
-    is_here = repository.branch_head(target) is not None
-    if settings.land.mode == "local" and not is_here:
+    if settings.land.mode == "local" and commit is None:
         raise InputError([Fault(CONFIGURATION, 0, _describe_no_branch(repository, target))])
-    target = _follow_alias(repository, target) if is_here else target
+    target = _check_alias(ref, target) if commit else target
     tasks_dir = settings.tasks_dir or _find_tasks_dir(repository, target)
     return settings, tasks_dir.strip("/"), target
 
@@ -191,9 +191,8 @@ def _describe_no_branch(repository: Repository, target: str) -> str:
     return f"{told}; set it to one that is"
 
 
-def _follow_alias(repository: Repository, target: str) -> str:
-    """Return the branch that `target` points to if it is a symbolic ref. Raises InputError if that is not usable."""
-    ref = repository.git.follow(branch_ref(target))
+def _check_alias(ref: str, target: str) -> str:
+    """Return the branch of `ref`, the ref that `target` is or points to. Raises InputError if that is not usable."""
     name = ref.removeprefix(HEADS)
     fault = find_branch_fault(name) if ref.startswith(HEADS) else "is not a branch"
     if not fault:
