@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from cli.command_host import CommandHost, open_command_host
 from cli_fixtures import SETTINGS, Call, Main, UserRepository, task_text
 from typer.testing import CliRunner
 from user_isolation import isolate_user_settings
@@ -47,17 +48,30 @@ def repo(bare_repo: UserRepository) -> UserRepository:
     return bare_repo
 
 
+@pytest.fixture(scope="session")
+def command_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandHost]:
+    """A process that forks for each command of all tests."""
+    with open_command_host(tmp_path_factory.mktemp("host")) as host:
+        yield host
+
+
 @pytest.fixture
-def call() -> Call:
-    """Calls the command line as a user does: `call("plan", cwd=…)`; output is text, and any exit status is accepted."""
+def call(command_host: CommandHost) -> Call:
+    """Calls the command line as a user does: `call("plan", cwd=…)`; output is text, and any exit status is accepted.
+
+    Python itself starts only with a variable for it, such as one that shows what is imported.
+    """
 
     def run(
         *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None
     ) -> "subprocess.CompletedProcess[str]":
+        whole = {**os.environ, **(environment or {})}
+        if not any(name.startswith("PYTHON") for name in environment or {}):
+            return command_host.run(arguments, cwd, whole)
         return subprocess.run(
             [sys.executable, "-m", "flows.cli", *arguments],
             cwd=cwd,
-            env={**os.environ, **(environment or {})},
+            env=whole,
             capture_output=True,
             text=True,
             check=False,

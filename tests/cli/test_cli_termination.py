@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cli_fixtures import SETTINGS, UserRepository
+from cli_fixtures import SETTINGS, Call, UserRepository
 
 from flows.termination_signals import ENDING
 from tasks_lib.git.repository_lock import RunLock
@@ -52,27 +52,29 @@ def logged(repo: UserRepository) -> UserRepository:
 
 
 @pytest.mark.parametrize("command", READING)
-def test_reader_that_leaves_ends_a_command_without_a_word(command: str, logged: UserRepository) -> None:
-    whole = shell(f"coordinator {command} > /dev/null", logged)
+def test_reader_that_leaves_ends_a_command_without_a_word(command: str, logged: UserRepository, call: Call) -> None:
+    whole = call(*command.split(), cwd=logged.top)
     done = shell(f"coordinator {command} | true", logged)
     assert (done.returncode, done.stderr) == (whole.returncode, b"")
 
 
 @pytest.mark.parametrize("closed", CLOSED.values(), ids=list(CLOSED))
-def test_stream_that_was_closed_at_the_start_changes_nothing_else(closed: str, repo: UserRepository) -> None:
-    whole = shell("coordinator status", repo)
+def test_stream_that_was_closed_at_the_start_changes_nothing_else(
+    closed: str, repo: UserRepository, call: Call
+) -> None:
+    whole = call("status", cwd=repo.top)
     done = shell(f"coordinator status {closed}", repo)
     assert done.returncode == whole.returncode
-    assert done.stdout == (b"" if "1>" in closed else whole.stdout)
+    assert done.stdout == (b"" if "1>" in closed else whole.stdout.encode())
     assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("closed", CLOSED.values(), ids=list(CLOSED))
 def test_stream_that_was_closed_is_none_for_the_python_that_starts_itself_again_either(
-    closed: str, repo: UserRepository
+    closed: str, repo: UserRepository, call: Call
 ) -> None:
     done = shell(f"PYTHONPATH=/elsewhere coordinator status {closed}", repo)
-    assert (done.returncode, b"Traceback" in done.stderr) == (shell("coordinator status", repo).returncode, False)
+    assert (done.returncode, b"Traceback" in done.stderr) == (call("status", cwd=repo.top).returncode, False)
 
 
 @pytest.mark.parametrize("command", ["plan --json", "logs left"])
