@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from new_repository import begin_repository
 from sample_repository import SampleRepository
 
 from tasks_lib.engine.run_lifecycle import OpenRun, SpokeAccess, open_run
@@ -28,14 +29,18 @@ HANG_SECONDS = 60.0
 """Not an assertion: it ends a test that would hang."""
 PRELUDE = """\
 set -e
-J={journal}/$(echo "$COORDINATOR_TASK_ID" | tr / -)-$COORDINATOR_ATTEMPT-$COORDINATOR_TURN
-[ "$COORDINATOR_BRANCH" = "$(git branch --show-current)" ] || J=$J-review$(ls {journal} | grep -c -- '-review.*prompt$' || :)
+J=$COORDINATOR_TASK_ID
+case $J in */*) J=$(echo "$J" | tr / -) ;; esac
+J={journal}/$J-$COORDINATOR_ATTEMPT-$COORDINATOR_TURN
+now=
+{{ read -r _ admin < .git && read -r _ now < "$admin/HEAD"; }} 2> /dev/null || :
+[ "refs/heads/$COORDINATOR_BRANCH" = "$now" ] || J=$J-review$(ls {journal} | grep -c -- '-review.*prompt$' || :)
 cat > "$J.prompt"
 env > "$J.env"
 pwd > "$J.cwd"
 id=$COORDINATOR_TASK_ID attempt=$COORDINATOR_ATTEMPT turn=$COORDINATOR_TURN role=$COORDINATOR_ROLE
 commit() {{ git add -A && git commit -q -m "$1"; }}
-work() {{ mkdir -p "$(dirname "$id")"; echo "$id" > "$id.txt"; commit "feat($id): write $id.txt"; echo "Wrote $id.txt."; }}
+work() {{ case $id in */*) mkdir -p "${{id%/*}}" ;; esac; echo "$id" > "$id.txt"; commit "feat($id): write $id.txt"; echo "Wrote $id.txt."; }}
 tell() {{ echo > "{signals}/$1"; }}
 await() {{ read -r _ < "{signals}/$1"; }}
 status() {{ sed -i "s/^status: .*/status: $1/" "$COORDINATOR_TASK_FILE"; }}
@@ -150,9 +155,7 @@ class RunHarness(SampleRepository):
         for folder in (self.top, self.journal.path, self.place / "signals"):
             folder.mkdir()
         self.signals |= {name: Signal(self.place / "signals" / name) for name in signals}
-        self.git.run("init", "--quiet", "--initial-branch=main")
-        self.git.run("config", "user.name", "Ada")
-        self.git.run("config", "user.email", "ada@example.org")
+        begin_repository(self.top)
         self.write_agent(agent)
         said = {
             "agent": self.describe_agent(),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cli.command_host import CommandHost, open_command_host
 from cli_fixtures import SETTINGS, Call, Main, UserRepository, task_text
+from new_repository import begin_repository
 from typer.testing import CliRunner
 from user_isolation import isolate_user_settings
 
@@ -26,11 +27,8 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def bare_repo(tmp_path: Path) -> UserRepository:
     """A repository with one commit and no files of the coordinator."""
     top = tmp_path / "repository"
-    top.mkdir()
+    begin_repository(top)
     repo = UserRepository(top)
-    repo.git.run("init", "--quiet", "--initial-branch=main")
-    repo.git.run("config", "user.name", "Ada")
-    repo.git.run("config", "user.email", "ada@example.org")
     repo.commit({"README.md": "# Example\n"}, "Begin")
     return repo
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from new_repository import begin_repository
 from oracle import LONGEST_MESSAGE
 from typer.testing import CliRunner
 
@@ -47,10 +48,8 @@ class HostileRepository:
         self.secret: Path = top.parent / "outside"
         self.secret.mkdir()
         (self.secret / "secret.md").write_bytes(GOOD.replace(b"good", b"secret"))
+        begin_repository(top)
         self.git: Git = Git(top)
-        self.git.run("init", "--quiet", "--initial-branch=main")
-        self.git.run("config", "user.name", "Ada")
-        self.git.run("config", "user.email", "ada@example.org")
         self.commit({"coordinator.yaml": SETTINGS, "tasks/good.md": GOOD})
 
     def commit(self, files: Mapping[str, bytes | str | None], modes: Mapping[str, str] | None = None) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from new_repository import begin_repository
 from user_isolation import isolate_user_settings
 
 from tasks_lib.git.repository import Repository
@@ -19,11 +20,8 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def repository(tmp_path: Path) -> Repository:
     """A repository with an identity and one commit on `main`, which has `README.md` and an ignored `build/`."""
     top = tmp_path / "repository"
-    top.mkdir()
+    begin_repository(top)
     git = Git(top)
-    git.run("init", "--quiet", "--initial-branch=main")
-    git.run("config", "user.name", "Ada")
-    git.run("config", "user.email", "ada@example.org")
     (top / "README.md").write_text("# Example\n")
     (top / ".gitignore").write_text("build/\nmodules/\n")
     git.run("add", "--all")
