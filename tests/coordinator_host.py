@@ -2,8 +2,8 @@
 
 A fork saves the seconds of CPU time that a command spends on imports. It is the real command line in a process of its own,
 with its own environment, directory, output and exit code. Its modules were imported with the settings of the same Prefect
-server, and Prefect reads its settings again in each fork. Only how Python starts is left out: tests that signal or isolate
-a coordinator start Python as a user does.
+server, and Prefect reads its settings again in each fork. Only how Python starts is left out: tests of a start, of standard
+streams and of isolation start Python as a user does.
 """
 
 import importlib
@@ -17,14 +17,84 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from threading import Thread
+from typing import IO, NoReturn, Protocol
 
 BACKLOG = 16
 CLOSED = b""
+OUTPUT = b"output"
+"""Comes with the file descriptor that a command prints to."""
 ENCODING = "utf-8"
 PROGRAM = Path(__file__).resolve().parent.parent / "flows" / "cli" / "__main__.py"
+
+
+class Started(Protocol):
+    """A program in progress: what the tests use of `subprocess.Popen`, which is one."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdout(self) -> IO[str] | None: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def communicate(self, input: None = None, timeout: float | None = None) -> tuple[str, str]: ...  # noqa: A002
+    def send_signal(self, sig: int) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+class ForkedCoordinator:
+    """A command in a fork of the host, which reaps it and sends its exit code over `connection`."""
+
+    def __init__(self, connection: socket.socket, output: int) -> None:
+        self._connection: socket.socket = connection
+        self._answers: IO[bytes] = connection.makefile("rb")
+        self.stdout: IO[str] = os.fdopen(output, encoding=ENCODING)
+        self.returncode: int | None = None
+        self.pid: int = int(self._answers.readline())
+
+    def poll(self) -> int | None:
+        if self.returncode is None and select.select([self._connection], [], [], 0)[0]:
+            self._finish()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None and not select.select([self._connection], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired("coordinator", timeout or 0)
+        return self._finish()
+
+    def _finish(self) -> int:
+        if self.returncode is None:
+            self.returncode = int(self._answers.readline())
+            self._answers.close()
+            self._connection.close()
+        return self.returncode
+
+    def communicate(self, input: None = None, timeout: float | None = None) -> tuple[str, str]:  # noqa: A002
+        parts: list[str] = []
+        reader = Thread(target=lambda: parts.append(self.stdout.read()), daemon=True)
+        reader.start()
+        reader.join(timeout)
+        if reader.is_alive():
+            raise subprocess.TimeoutExpired("coordinator", timeout or 0)
+        self.wait(timeout)
+        self.stdout.close()
+        return "".join(parts), ""
+
+    def send_signal(self, sig: int) -> None:
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, sig)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 class CoordinatorHost:
@@ -33,16 +103,17 @@ class CoordinatorHost:
     def __init__(self, address: Path) -> None:
         self._address: Path = address
 
-    def run(self, arguments: Sequence[str], environment: Mapping[str, str], seconds: float) -> tuple[int, str]:
-        """Run `coordinator` with `arguments`; return its exit code, and what it printed. Raises TimeoutError."""
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str]) -> ForkedCoordinator:
+        """Start `coordinator` with `arguments`; its output goes to a pipe."""
         request = json.dumps({"arguments": arguments, "environment": dict(environment), "cwd": str(Path.cwd())})
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(seconds)
-            connection.connect(str(self._address))
-            connection.sendall(request.encode(ENCODING, "surrogateescape"))
-            connection.shutdown(socket.SHUT_WR)
-            status, _, output = read_all(connection).partition(b"\n")
-        return int(status), output.decode(ENCODING).replace("\r\n", "\n")
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(self._address))
+        reader, writer = os.pipe()
+        socket.send_fds(connection, [OUTPUT], [writer])
+        os.close(writer)
+        connection.sendall(request.encode(ENCODING, "surrogateescape"))
+        connection.shutdown(socket.SHUT_WR)
+        return ForkedCoordinator(connection, reader)
 
 
 @contextmanager
@@ -99,21 +170,18 @@ def import_all() -> None:
 
 
 def answer(connection: socket.socket) -> NoReturn:
-    """Run one command in a child, and send its exit code and its output."""
+    """Run one command in a child, and send its process id and, when it has ended, its exit code."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _, (output, *_), _, _ = socket.recv_fds(connection, len(OUTPUT), 1)
     request = json.loads(read_all(connection).decode(ENCODING, "surrogateescape"))
-    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         connection.close()
-        os.close(reader)
-        become_coordinator(writer, request["arguments"], request["environment"], request["cwd"])
-    os.close(writer)
-    with os.fdopen(reader, "rb") as source:
-        output = source.read()
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    connection.sendall(f"{code}\n".encode() + output)
-    connection.close()
+        become_coordinator(output, request["arguments"], request["environment"], request["cwd"])
+    os.close(output)
+    with suppress(OSError):  # The test may have ended.
+        connection.sendall(f"{child}\n".encode())
+        connection.sendall(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n".encode())
     os._exit(0)
 
 

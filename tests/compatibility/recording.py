@@ -31,7 +31,7 @@ def work_to_the_end(coordinator: Coordinator, story: Story) -> tuple[int, str, d
     message = coordinator.run("message", "aborted", "Hurry", "--json", "--repo", story.top)
     abort = coordinator.run("abort", "aborted", "landed", "--json", "--repo", story.top)
     output, _ = process.communicate(timeout=300)
-    return process.returncode, output, {"message": message[1], "abort": abort[1]}
+    return process.wait(), output, {"message": message[1], "abort": abort[1]}
 
 
 def kill_amid_work(coordinator: Coordinator, story: Story) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
-from coordinator_host import CoordinatorHost, open_host
+from coordinator_host import CoordinatorHost, Started, open_host
 from user_isolation import without_prefect
 
 from flows.prefect_server import LOOPBACK, Child, end_child, find_free_port, start_child
@@ -31,7 +31,7 @@ TEMPLATE = "prefect-template"
 
 @dataclass(frozen=True, slots=True)
 class Coordinator:
-    """Runs `coordinator` against one server; `data` is its data directory, and `host` forks for what `run` executes."""
+    """Runs `coordinator` against one server; `data` is its data directory. `host`, if there is one, forks for each command."""
 
     data: Path
     api: str
@@ -44,7 +44,9 @@ class Coordinator:
     def ask(self, path: str, body: Mapping[str, object] | None = None) -> Any:
         return ask_api(self.api, path, body)
 
-    def start(self, *arguments: str | Path, extra: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+    def start(self, *arguments: str | Path, extra: Mapping[str, str] | None = None) -> Started:
+        if self.host:
+            return self.host.start([*map(str, arguments)], self.environment(extra))
         return subprocess.Popen(
             [sys.executable, "-m", "flows.cli", *map(str, arguments)],
             env=self.environment(extra),
@@ -56,11 +58,9 @@ class Coordinator:
 
     def run(self, *arguments: str | Path, extra: Mapping[str, str] | None = None) -> tuple[int, str]:
         """The exit code, and what was printed."""
-        if self.host:
-            return self.host.run([*map(str, arguments)], self.environment(extra), RUN_SECONDS)
         process = self.start(*arguments, extra=extra)
         output, _ = process.communicate(timeout=RUN_SECONDS)
-        return process.returncode, output
+        return process.wait(), output
 
 
 def ask_until(ask: Callable[[], T], is_enough: Callable[[T], bool], most: int = 1200) -> T:
@@ -165,7 +165,7 @@ def find_api(server: Child) -> str:
     return f"http://{LOOPBACK}:{server.port}/api"
 
 
-def read_until(process: "subprocess.Popen[str]", words: str) -> str:
+def read_until(process: Started, words: str) -> str:
     """What `process` prints up to the line that holds `words`."""
     assert process.stdout
     seen = ""

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from checker import Meant, check, snapshot_user_state
+from coordinator_host import Started
 from e2e.conftest import Coordinator, ask_until, copy_database, read_until
 from e2e.test_messages import count_starts, done, make_gated, open_gate
 from generated_graphs import Made
@@ -29,9 +29,9 @@ END_SECONDS = 120
 
 
 @pytest.fixture
-def begun() -> Iterator[list["subprocess.Popen[Any]"]]:
+def begun() -> Iterator[list[Started]]:
     """Processes that are ended in the end, whatever the test makes of them."""
-    processes: list[subprocess.Popen[Any]] = []
+    processes: list[Started] = []
     yield processes
     for process in processes:
         if process.poll() is None:
@@ -39,7 +39,7 @@ def begun() -> Iterator[list["subprocess.Popen[Any]"]]:
         process.wait()
 
 
-def wait_for_session(made: Made, process: "subprocess.Popen[Any]") -> None:
+def wait_for_session(made: Made, process: Started) -> None:
     ask_until(lambda: process.poll() is not None or count_starts(made) >= 1, bool)
     assert process.poll() is None
 
@@ -50,7 +50,7 @@ def is_anything_left(top: Path) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)
 def test_run_that_is_told_to_end_keeps_the_work_and_says_one_sentence(
-    number: signal.Signals, coordinator: Coordinator, begun: list["subprocess.Popen[Any]"], tmp_path: Path
+    number: signal.Signals, coordinator: Coordinator, begun: list[Started], tmp_path: Path
 ) -> None:
     made = make_gated(tmp_path, 1, 1)
     process = coordinator.start("run", made.repository)
@@ -69,7 +69,7 @@ def test_run_that_is_told_to_end_keeps_the_work_and_says_one_sentence(
 
 
 def test_second_ctrl_c_leaves_at_once_with_nothing_running(
-    coordinator: Coordinator, begun: list["subprocess.Popen[Any]"], tmp_path: Path
+    coordinator: Coordinator, begun: list[Started], tmp_path: Path
 ) -> None:
     made = make_gated(tmp_path, 1, 0)
     stubborn = f"trap '' TERM; echo > {tmp_path}/up; while :; do sleep 1; done"
@@ -106,9 +106,7 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemoteHarness:
     return harness
 
 
-def interrupt_a_push(
-    coordinator: Coordinator, shared: RemoteHarness, begun: list["subprocess.Popen[Any]"]
-) -> "subprocess.Popen[str]":
+def interrupt_a_push(coordinator: Coordinator, shared: RemoteHarness, begun: list[Started]) -> Started:
     """A run that was told to end while its remote holds a push."""
     process = coordinator.start("run", shared.top)
     begun.append(process)
@@ -118,7 +116,7 @@ def interrupt_a_push(
 
 
 def test_ctrl_c_during_a_push_says_at_once_what_it_waits_for_and_git_decides(
-    coordinator: Coordinator, shared: RemoteHarness, begun: list["subprocess.Popen[Any]"], tmp_path: Path
+    coordinator: Coordinator, shared: RemoteHarness, begun: list[Started], tmp_path: Path
 ) -> None:
     process = interrupt_a_push(coordinator, shared, begun)
     read_until(process, "the push to origin (git will report whether it landed)")
@@ -129,7 +127,7 @@ def test_ctrl_c_during_a_push_says_at_once_what_it_waits_for_and_git_decides(
 
 
 def test_second_ctrl_c_during_a_push_leaves_it_to_the_next_run(
-    coordinator: Coordinator, shared: RemoteHarness, begun: list["subprocess.Popen[Any]"], tmp_path: Path
+    coordinator: Coordinator, shared: RemoteHarness, begun: list[Started], tmp_path: Path
 ) -> None:
     process = interrupt_a_push(coordinator, shared, begun)
     read_until(process, "the push to origin")
@@ -164,7 +162,7 @@ def test_output_that_nobody_takes_changes_nothing_of_a_run(
 
 
 def test_reader_that_stops_reading_does_not_hold_up_a_run(
-    coordinator: Coordinator, begun: list["subprocess.Popen[Any]"], tmp_path: Path
+    coordinator: Coordinator, begun: list[Started], tmp_path: Path
 ) -> None:
     made = make_gated(tmp_path, 1, 1)
     reader, writer = os.pipe()
@@ -174,7 +172,10 @@ def test_reader_that_stops_reading_does_not_hold_up_a_run(
             os.write(writer, bytes(1 << 12))
     os.set_blocking(writer, True)
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "run", made.repository], env=coordinator.environment(), stdout=writer
+        [sys.executable, "-m", "flows.cli", "run", made.repository],
+        env=coordinator.environment(),
+        stdout=writer,
+        text=True,
     )
     begun.append(process)
     os.close(writer)
@@ -192,7 +193,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 def test_terminal_that_is_closed_ends_a_run_its_agents_and_its_server(
-    server: Child, begun: list["subprocess.Popen[Any]"], tmp_path: Path
+    server: Child, begun: list[Started], tmp_path: Path
 ) -> None:
     made = make_gated(tmp_path, 1, 1)
     own = Coordinator(tmp_path / "data", "")
@@ -201,7 +202,7 @@ def test_terminal_that_is_closed_ends_a_run_its_agents_and_its_server(
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", TAKE_TERMINAL, sys.executable, "-m", "flows.cli", "run", str(made.repository)],
-        env=own.environment({"TERM": "xterm"}), stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        env=own.environment({"TERM": "xterm"}), stdin=slave, stdout=slave, stderr=slave, start_new_session=True, text=True,
     )  # fmt: skip
     begun.append(process)
     os.close(slave)

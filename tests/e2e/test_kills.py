@@ -2,7 +2,6 @@
 
 import random
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -10,6 +9,7 @@ from threading import Event
 import pytest
 from checker import Meant, check, snapshot_user_state
 from checker_traces import read_lines, text
+from coordinator_host import Started
 from e2e.conftest import Coordinator
 from generated_graphs import Made, make_repository
 
@@ -18,7 +18,7 @@ POLL_SECONDS = 0.005
 Moment = Callable[[], bool]
 
 
-def wait_for(moment: Moment, process: "subprocess.Popen[str]") -> bool:
+def wait_for(moment: Moment, process: Started) -> bool:
     """Wait until `moment` has come or `process` has ended; whether it came first."""
     never = Event()
     while process.poll() is None:

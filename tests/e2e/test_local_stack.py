@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 import socket
-import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from coordinator_host import Started
 from e2e.conftest import Coordinator, ask_until, read_until
 from e2e.test_interrupt import status_of, wait_for_end
 from e2e.test_messages import count_starts, make_gated, open_gate
@@ -28,7 +28,7 @@ END_SECONDS = 120
 class Up:
     """A `coordinator up` in progress; `said` is what it printed until it was ready."""
 
-    process: "subprocess.Popen[str]"
+    process: Started
     said: str
     coordinator: Coordinator
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from checker import Meant, check, snapshot_user_state
+from coordinator_host import Started
 from e2e.conftest import Coordinator, ask_until, read_until
 from e2e.test_interrupt import deploy, status_of, wait_for_end
 from e2e.test_whole_runs import find_run, make_flat
@@ -22,7 +23,7 @@ from tasks_lib.runtime.status_board import Board, RunView, now_text
 
 pytestmark = pytest.mark.xdist_group("prefect")
 GATE = "gate"
-Start = Callable[[Made, int], "subprocess.Popen[str]"]
+Start = Callable[[Made, int], Started]
 
 
 def make_gated(directory: Path, nodes: int, gated: int) -> Made:
@@ -51,9 +52,9 @@ def count_starts(made: Made) -> int:
 @pytest.fixture
 def start(coordinator: Coordinator) -> Iterator[Start]:
     """Starts a run, and waits until some of its sessions have begun; what is left of it afterwards is ended."""
-    processes: list[subprocess.Popen[str]] = []
+    processes: list[Started] = []
 
-    def begin(made: Made, sessions: int) -> "subprocess.Popen[str]":
+    def begin(made: Made, sessions: int) -> Started:
         process = coordinator.start("run", made.repository)
         processes.append(process)
         ask_until(lambda: process.poll() is not None or count_starts(made) >= sessions, bool)

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import subprocess
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from chaos.prefect_proxy import Proxy, open_proxy
 from checker import Meant, check, snapshot_user_state
+from coordinator_host import Started
 from e2e.conftest import Coordinator, ask_until, send_api
 from e2e.test_messages import Start, count_starts, done, make_gated, open_gate, start
 from e2e.test_whole_runs import find_run
@@ -162,7 +162,7 @@ def test_server_that_refuses_stops_no_node_and_changes_no_exit_code(
     assert check(made.repository, before=before, meant=Meant(done(3), made.verify)) == []
 
 
-def end(process: "subprocess.Popen[str]") -> None:
+def end(process: Started) -> None:
     if process.poll() is None:
         process.kill()
         process.wait()

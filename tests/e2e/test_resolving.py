@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from checker import Meant, check, snapshot_user_state
+from coordinator_host import Started
 from e2e.conftest import Coordinator, ask_until
 from e2e.test_interrupt import status_of, wait_for_end
 from e2e.test_messages import count_starts, make_gated, open_gate, read_events, working
@@ -27,7 +28,7 @@ def make_blocked(directory: Path, nodes: int, gated: int) -> Made:
 
 
 @contextmanager
-def started(coordinator: Coordinator, made: Made) -> Generator["subprocess.Popen[str]"]:
+def started(coordinator: Coordinator, made: Made) -> Generator[Started]:
     """A run whose first session has begun; it is ended if the block fails."""
     process = coordinator.start("run", made.repository)
     try:

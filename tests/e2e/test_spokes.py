@@ -2,12 +2,12 @@
 
 import json
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from coordinator_host import Started
 from e2e.conftest import RUN_SECONDS, Coordinator, ask_until, copy_database, read_until
 from e2e.opencode_harness import bash, commit, describe_opencode, node, read_prompts
 from e2e.spoke_machine import (
@@ -31,7 +31,7 @@ from flows.prefect_server import Child, end_child, find_free_port, start_child
 from tasks_lib.git.remote_sessions.session_remote import STATE
 
 pytestmark = pytest.mark.xdist_group("prefect and spokes")
-Start = Callable[[Hub], "subprocess.Popen[str]"]
+Start = Callable[[Hub], Started]
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,9 @@ def site(opened_site: SpokeSite) -> SpokeSite:
 @pytest.fixture
 def start(coordinator: Coordinator) -> Iterator[Start]:
     """Starts a run; what is left of it afterwards is ended."""
-    processes: list[subprocess.Popen[str]] = []
+    processes: list[Started] = []
 
-    def begin(hub: Hub) -> "subprocess.Popen[str]":
+    def begin(hub: Hub) -> Started:
         processes.append(coordinator.start("run", hub.top))
         return processes[-1]
 
@@ -67,9 +67,9 @@ def start(coordinator: Coordinator) -> Iterator[Start]:
         process.wait()
 
 
-def end(process: "subprocess.Popen[str]") -> tuple[int, str]:
+def end(process: Started) -> tuple[int, str]:
     output, _ = process.communicate(timeout=RUN_SECONDS)
-    return process.returncode, output
+    return process.wait(), output
 
 
 def assert_nothing_left(site: SpokeSite, hub: Hub, name: str = "work") -> None:
