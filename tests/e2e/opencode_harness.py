@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from opencode_scripts import MODEL, QUICK_START, find_opencode, give_short_catalog, provider_config, scripted
+from opencode_scripts import FEW_SESSIONS, MODEL, find_opencode, give_short_catalog, provider_config, scripted
 from run_harness import RunHarness
 
 from flows.demo.model_script import Message, Step, choose_step, find_position, read_step, read_text
@@ -114,7 +114,7 @@ def describe_opencode(url: str) -> dict[str, Any]:
     models = section["scripted"]["models"]
     models["m2"] = deepcopy(models["m1"])  # YAML would make one of the two an alias, which our files may not have.
     config = {"provider": section, "enabled_providers": ["scripted"]}
-    settings = [f"{name}={value}" for name, value in QUICK_START.items()]
+    settings = [f"{name}={value}" for name, value in FEW_SESSIONS.items()]
     return {"command": ["env", *settings, str(find_opencode())], "model": MODEL, "config": config}
 
 

@@ -10,7 +10,7 @@ import pytest
 from checker import Meant, check, snapshot_user_state
 from e2e.conftest import RUN_SECONDS, Coordinator
 from e2e.opencode_harness import isolate
-from opencode_scripts import find_opencode
+from opencode_scripts import write_quick_program
 
 from flows.demo.model_decisions import decide
 from flows.demo.model_server import ModelServer
@@ -46,7 +46,7 @@ def find_servers(data: Path) -> list[psutil.Process]:
 
 def test_demo_with_opencode_lands_all_that_the_scripted_agents_land(coordinator: Coordinator, tmp_path: Path) -> None:
     place = tmp_path / "demo"
-    options = ("--backend", "opencode", "--opencode", find_opencode(), "--directory", place)
+    options = ("--backend", "opencode", "--opencode", write_quick_program(tmp_path), "--directory", place)
 
     code, output = coordinator.run("demo", *options)
 
@@ -60,7 +60,7 @@ def test_demo_with_opencode_lands_all_that_the_scripted_agents_land(coordinator:
 def test_killing_the_server_of_opencode_in_mid_run_costs_no_node(
     coordinator: Coordinator, model: ModelServer, tmp_path: Path
 ) -> None:
-    story = make_demo(tmp_path / "demo", agent=write_section(find_opencode(), model.url))
+    story = make_demo(tmp_path / "demo", agent=write_section(write_quick_program(tmp_path), model.url))
     before = snapshot_user_state(story.repository)
     process = coordinator.start("run", story.repository, extra=isolate(tmp_path))
     model.wait_for(lambda requests: len(requests) >= 10, seconds=RUN_SECONDS)

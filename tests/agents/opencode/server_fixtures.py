@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import psutil
-from opencode_scripts import QUICK_START, find_opencode, provider_config, scripted
+from opencode_scripts import FEW_SESSIONS, find_opencode, provider_config, scripted
 
 from tasks_lib.agents.backend import Session, SessionSpec
 from tasks_lib.agents.opencode.backend import OpencodeBackend
@@ -52,7 +52,7 @@ def make_user(directory: Path) -> dict[str, str]:
     """An empty home directory, and the variables that a server may see there."""
     home = directory / "home"
     home.mkdir(exist_ok=True)
-    return {"PATH": os.environ["PATH"], "HOME": str(home), "COORDINATOR_REPOSITORY": str(directory), **QUICK_START}
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "COORDINATOR_REPOSITORY": str(directory), **FEW_SESSIONS}
 
 
 def make_plan(
