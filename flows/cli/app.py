@@ -151,12 +151,13 @@ def doctor(
     Each problem comes with its fix. With --audit, check instead what past runs landed, left behind and reported.
     """
     from flows.cli.commands.audit import audit_repository, check_options
-    from flows.cli.commands.doctor import examine
+    from flows.cli.commands.doctor import list_checks
+    from flows.cli.commands.doctor_check import RUN, report_checks
 
     check_options(is_audit=audit, is_verify=verify, limit=limit)
     if audit:
         return audit_repository(repo, is_verify=verify, limit=limit, as_json=json, console=make_console())
-    return examine(repo, as_json=json, console=make_console())
+    return report_checks(list_checks(repo), RUN, as_json=json, console=make_console())
 
 
 @app.command()

@@ -3,10 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-
-from rich.console import Console
 
 from flows.cli.commands.doctor_check import Check, fail, ok, warn
 from flows.cli.commands.doctor_machine import check_data_dir, check_prefect, check_server
@@ -26,7 +23,7 @@ from flows.cli.commands.doctor_repository import (
 )
 from flows.cli.commands.repository_snapshot import Snapshot, read_leniently, read_snapshot
 from flows.cli.commands.validate import check_repository
-from flows.cli.display.output import count, print_json, say
+from flows.cli.display.output import count
 from tasks_lib.agents.command_backend import check_command
 from tasks_lib.engine.run_lifecycle import NO_VERIFY
 from tasks_lib.errors import CoordinatorError, Fault, InputError
@@ -36,33 +33,8 @@ from tasks_lib.process.allowed_variables import scrub
 from tasks_lib.process.user_environment import user_environment
 from tasks_lib.project.child_environment import find_own_bin
 from tasks_lib.project.loading import CONFIGURATION, Project
-from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.runtime.backend_factory import NO_AGENT, examine_backend
 from tasks_lib.settings.schema import Settings
-
-STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-
-
-def examine(path: Path, *, as_json: bool, console: Console) -> ExitCode:
-    """Print a line for each check; returns 2 if any fails."""
-    checks: list[Check] = []
-    for check in list_checks(path):
-        checks.append(check)
-        if not as_json:
-            say(console, f"{check.level:<4} {check.about}: {check.text}", STYLES[check.level])
-    has_failed = any(check.level == "fail" for check in checks)
-    if as_json:
-        print_json({"has_failed": has_failed, "checks": [asdict(check) for check in checks]})
-    else:
-        say(console, _summarize(checks), "bold")
-    return ExitCode.BAD_INPUT if has_failed else ExitCode.COMPLETED
-
-
-def _summarize(checks: list[Check]) -> str:
-    failures, warnings = (sum(check.level == level for check in checks) for level in ("fail", "warn"))
-    if failures:
-        return f"{count(failures, 'check')} failed. Fix that before you start a run."
-    return f"Ready to run, with {count(warnings, 'warning')}." if warnings else "Ready to run."
 
 
 def list_checks(path: Path) -> Iterator[Check]:
