@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
-from e2e.conftest import Coordinator
+from e2e.conftest import Coordinator, send_api
 
 from tasks_lib.process.http_clients import make_client
 
@@ -23,3 +23,12 @@ def test_it_refuses_nothing_as_locked_while_others_write(coordinator: Coordinato
     with ThreadPoolExecutor(CLIENTS) as pool:
         answers = [status for found in pool.map(create, range(CLIENTS)) for status in found]
     assert answers == [HTTPStatus.CREATED] * (CLIENTS * RUNS_EACH)
+
+
+def test_a_work_queue_can_be_paused(coordinator: Coordinator) -> None:
+    """Prefect opens a second session for this, which must not wait for the first one."""
+    pool = coordinator.ask("work_pools/", {"name": "pausing", "type": "process"})["name"]
+    place = f"work_pools/{pool}/queues/default"
+    send_api(coordinator.api, "PATCH", place, {"is_paused": True})
+    assert coordinator.ask(place)["is_paused"] is True
+    send_api(coordinator.api, "DELETE", f"work_pools/{pool}")
