@@ -19,14 +19,20 @@ from flows.cli.arguments import (
 )
 from flows.cli.commands.option_values import (
     MAX_RUNS,
+    Audited,
+    AuditLimit,
     DemoBackend,
     Format,
     MaxRuns,
     NoWorker,
+    OfSpoke,
     PostgresUrl,
     PromptKind,
+    SpokeName,
+    SpokePool,
     Spokes,
     UpPort,
+    VerifiedAgain,
 )
 from flows.cli.spoke_app import spoke
 from tasks_lib.model import NoticeLevel
@@ -129,34 +135,30 @@ def prompt(
 @app.command()
 def doctor(
     repo: Repo = HERE,
-    audit: Annotated[
-        bool, typer.Option("--audit", help="Audit what past runs landed, left behind and reported.")
-    ] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="With --audit: run `verify` again on landed commits.")
-    ] = False,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            min=1,
-            help="With --audit: how many commits to check (default: 1000, or 10 with --verify).",
-            show_default=False,
-        ),
-    ] = None,
+    audit: Audited = False,
+    verify: VerifiedAgain = False,
+    limit: AuditLimit = None,
+    spoke: OfSpoke = False,
+    name: SpokeName = "",
+    pool: SpokePool = "",
     json: Json = False,
 ) -> int:
     """Check that everything a run needs is in place.
 
-    Each problem comes with its fix. With --audit, check instead what past runs landed, left behind and reported.
+    Each problem comes with its fix. With --audit, check instead what past runs landed, left behind and reported; with
+    --spoke, what this machine needs to run sessions of other machines' runs.
     """
     from flows.cli.commands.audit import audit_repository, check_options
     from flows.cli.commands.doctor import list_checks
     from flows.cli.commands.doctor_check import RUN, report_checks
+    from flows.cli.commands.doctor_spoke import SESSIONS, check_spoke_options, list_spoke_checks
 
     check_options(is_audit=audit, is_verify=verify, limit=limit)
+    check_spoke_options(is_spoke=spoke, is_audit=audit, name=name, pool=pool)
     if audit:
         return audit_repository(repo, is_verify=verify, limit=limit, as_json=json, console=make_console())
+    if spoke:
+        return report_checks(list_spoke_checks(name, pool), SESSIONS, as_json=json, console=make_console())
     return report_checks(list_checks(repo), RUN, as_json=json, console=make_console())
 
 

@@ -8,13 +8,11 @@ worker takes no new sessions, ends those that run with their work pushed, and ex
 
 import argparse
 import asyncio
-import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
@@ -37,8 +35,8 @@ from flows.local_stack.graph_worker import HEARTBEAT_SECONDS, GraphWorker, liste
 from flows.spoke_worker.session_deployment import ensure_queue, ensure_sessions
 from flows.spoke_worker.session_link import host_session
 from flows.spokes.registry import list_remotes
+from flows.spokes.worker_lock import holding_worker_lock
 from flows.termination_signals import on_signals
-from tasks_lib.errors import InputError
 from tasks_lib.process.private_directories import find_dead, name_owner, private_directory
 from tasks_lib.spokes.machine import SpokeMachine
 
@@ -154,20 +152,6 @@ async def serve_sessions(pool: str, name: str, *, is_child: bool = False) -> Non
                     tell(f"{name} is ready for sessions of the work pool {pool}.")
                     await taking.work()
             await machine.close()
-
-
-@contextmanager
-def holding_worker_lock(data: Path) -> Generator[None]:
-    """Let one worker use the data directory at a time. Raises InputError if another one does."""
-    place = data / "spokes"
-    place.mkdir(exist_ok=True)
-    with (place / "worker.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            what = f"another `coordinator spoke start` on this machine uses {data}"
-            raise InputError([f"{what}; stop it, or set COORDINATOR_DATA_DIR for this one"]) from error
-        yield
 
 
 def main() -> None:

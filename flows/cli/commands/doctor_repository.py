@@ -92,7 +92,7 @@ def check_disk(project: Project) -> Check:
     with Objects(repository.git) as objects:
         needed = objects.measure_tree(project.head) * (project.settings.max_sessions + 1)
     free = shutil.disk_usage(_find_existing(repository.worktrees_dir)).free
-    text = f"{_write_bytes(free)} free, {_write_bytes(needed)} needed for {project.settings.max_sessions} sessions"
+    text = f"{write_bytes(free)} free, {write_bytes(needed)} needed for {project.settings.max_sessions} sessions"
     if free < needed:
         return fail("disk", f"{text}; lower max_sessions, or free some space")
     return ok("disk", text)
@@ -102,7 +102,8 @@ def _find_existing(place: Path) -> Path:
     return place if place.exists() else _find_existing(place.parent)
 
 
-def _write_bytes(number: int) -> str:
+def write_bytes(number: int) -> str:
+    """Write a number of bytes with its unit, such as `1.5 GB`."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if number >= size:
             return f"{number / size:.1f} {unit}"

@@ -38,6 +38,26 @@ Spokes = Annotated[
     int, typer.Option("--spokes", min=0, max=16, help="Workers for sessions, each as on a machine of its own.")
 ]
 
+Audited = Annotated[bool, typer.Option("--audit", help="Audit what past runs landed, left behind and reported.")]
+VerifiedAgain = Annotated[bool, typer.Option("--verify", help="With --audit: run `verify` again on landed commits.")]
+AuditLimit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        min=1,
+        help="With --audit: how many commits to check (default: 1000, or 10 with --verify).",
+        show_default=False,
+    ),
+]
+OfSpoke = Annotated[bool, typer.Option("--spoke", help="Check this machine as one that runs sessions for others.")]
+SpokeName = Annotated[
+    str, typer.Option("--name", help="With --spoke: as in `spoke start` (default: the host name).", show_default=False)
+]
+SpokePool = Annotated[
+    str,
+    typer.Option("--pool", help="With --spoke: the work pool (default: coordinator-sessions).", show_default=False),
+]
+
 
 class Format(StrEnum):
     """Output formats of `coordinator graph --format`."""

@@ -1,12 +1,11 @@
 """`coordinator spoke`: registers repositories on a machine that runs sessions for runs on others, and runs them."""
 
 import asyncio
-import re
-import socket
 from pathlib import Path
 
 from rich.console import Console
 
+from flows.cli.commands.spoke_names import NO_SERVER, name_spoke
 from flows.cli.display.output import print_json, say
 from flows.data_directory import data_dir, name_program
 from flows.prefect_api import find_ui
@@ -18,14 +17,9 @@ from flows.spokes.registry import (
     list_spoke_repositories,
     remove_repository,
 )
+from flows.spokes.worker_lock import holding_worker_lock
 from tasks_lib.errors import InputError
 from tasks_lib.reporting.run_report import ExitCode
-
-NO_SERVER = (
-    "no Prefect server is known here: set PREFECT_API_URL to the one that your runs use, such as "
-    "http://10.0.0.1:4200/api"
-)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def add(url: str, name: str, target: str, *, as_json: bool, console: Console) -> ExitCode:
@@ -62,9 +56,7 @@ def remove(name: str, console: Console) -> ExitCode:
 
 def start(name: str, pool: str, console: Console) -> ExitCode:
     """Take sessions until Ctrl-C. Raises InputError if there is no server, or the name cannot be used."""
-    chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname())
-    if not _NAME.fullmatch(chosen):
-        raise InputError([f'"{chosen}" cannot be the name of a spoke; use letters, digits, `.`, `_` and `-`'])
+    chosen = name_spoke(name)
     api = find_api()
     if not api:
         raise InputError([NO_SERVER])
@@ -74,7 +66,7 @@ def start(name: str, pool: str, console: Console) -> ExitCode:
     require_login(api["PREFECT_API_URL"])
     say(console, f"Prefect's UI: {find_ui(api['PREFECT_API_URL'])}")
     with isolated(api):
-        from flows.spoke_worker.session_worker import holding_worker_lock, serve_sessions
+        from flows.spoke_worker.session_worker import serve_sessions
 
         with holding_worker_lock(data_dir()):
             asyncio.run(serve_sessions(pool, chosen))
