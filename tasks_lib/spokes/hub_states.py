@@ -47,17 +47,19 @@ class HubStates:
         self._remote.publish(session_ref(self.hub, session, START), commit)
         return commit
 
-    async def take(self, session: str, worktree: Worktree, log: Path, *, is_read_only: bool = False) -> str:
+    async def take(
+        self, session: str, worktree: Worktree, log: Path, *, is_reported: bool, is_read_only: bool = False
+    ) -> str:
         """Make `worktree` and the session's log what the session published last; return the commit of its branch.
 
-        Of a session that `is_read_only`, only the log and the notices are taken. Returns "" if it published nothing.
-        Raises RemoteError, GitError.
+        Of a session that `is_read_only`, only the log and the notices are taken. Returns "" if it published nothing,
+        unless it reported that it did. Raises RemoteError, GitError.
         """
-        return await self._call(self._take, session, worktree, log, is_read_only)
+        return await self._call(self._take, session, worktree, log, is_reported, is_read_only)
 
-    def _take(self, session: str, worktree: Worktree, log: Path, is_read_only: bool) -> str:
+    def _take(self, session: str, worktree: Worktree, log: Path, is_reported: bool, is_read_only: bool) -> str:
         ref = session_ref(self.hub, session, STATE)
-        if ref not in self._remote.list_sessions(self.hub):
+        if not is_reported and ref not in self._remote.list_sessions(self.hub):
             return ""
         found = self._remote.take(ref)
         with Objects(worktree.git) as objects:

@@ -197,7 +197,7 @@ class RemoteSession:
         if not report.state:
             raise AgentError(f"{self.machine} could not push its work to the git remote; it is kept there")
         try:
-            await self._take()
+            await self._take(is_reported=True)
         except (RemoteError, GitError) as error:
             raise AgentError(f"the work of {self.machine} cannot be fetched: {error}") from error
         if self._spec.on_prepared and report.prepared:
@@ -210,15 +210,16 @@ class RemoteSession:
     async def _take_pushed(self) -> str:
         """Take what the session had pushed when it died; say what that was."""
         try:
-            commit = await self._take()
+            commit = await self._take(is_reported=False)
         except (RemoteError, GitError) as error:
             return f"what it had done there is not known here ({error})"
         return f"its work up to {commit[:10]} is here" if commit else "it had pushed nothing"
 
-    async def _take(self) -> str:
-        spec = self._spec
-        session = self._order.session
-        return await self._states.take(session, self._find_worktree(), spec.log, is_read_only=spec.is_read_only)
+    async def _take(self, *, is_reported: bool) -> str:
+        spec, session = self._spec, self._order.session
+        return await self._states.take(
+            session, self._find_worktree(), spec.log, is_reported=is_reported, is_read_only=spec.is_read_only
+        )
 
     async def _end_turn(self, run: str, turn: TurnSpec) -> None:
         """End the turn on the other machine and take its work, within limits: a person is waiting."""

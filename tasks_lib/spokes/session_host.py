@@ -136,6 +136,8 @@ class HostedSession:
             case SayOrder():
                 is_received = self._session is not None and await self._session.say(message.text)
                 self._show(said=(*self._progress.said, (message.id, is_received))[-20:])
+                # A person waits for this answer, and the next regular one may be `PROGRESS_SECONDS` away.
+                await self._link.publish(progress=self._progress)
             case StopOrder(is_last):
                 await self._end_turn()
                 return not is_last
