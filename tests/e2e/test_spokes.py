@@ -10,22 +10,10 @@ import pytest
 from coordinator_host import Started
 from e2e.conftest import RUN_SECONDS, Coordinator, ask_until, copy_database, read_until
 from e2e.opencode_harness import bash, commit, describe_opencode, node, read_prompts
-from e2e.spoke_machine import (
-    Forwarder,
-    Hub,
-    SpokeSite,
-    add_repository,
-    clone,
-    find_obstacle,
-    find_processes,
-    list_left,
-    open_site,
-    read_turns,
-    remote,
-    url,
-)
+from e2e.spoke_machine import Hub, SpokeSite, add_repository, clone, list_left, read_turns, remote
 from opencode_scripts import give_short_catalog
 
+from bench.second_machine import Forwarder, find_obstacle, find_processes, open_machine, url
 from flows.demo.model_server import ModelServer
 from flows.prefect_server import Child, end_child, find_free_port, start_child
 from tasks_lib.git.remote_sessions.session_remote import STATE
@@ -37,7 +25,8 @@ Start = Callable[[Hub], Started]
 @pytest.fixture(scope="module")
 def opened_site(server: Child, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpokeSite]:
     """The second machine, with a repository, for all tests of this module."""
-    with open_site(server.port, tmp_path_factory.getbasetemp(), tmp_path_factory.mktemp("remotes")) as opened:
+    hidden, remotes = tmp_path_factory.getbasetemp(), tmp_path_factory.mktemp("remotes")
+    with open_machine(SpokeSite, "north", server.port, hidden, remotes) as opened:
         for name in ("begun", "go"):
             opened.signal(name)
         add_repository(opened, "work", {})
@@ -75,7 +64,7 @@ def end(process: Started) -> tuple[int, str]:
 def assert_nothing_left(site: SpokeSite, hub: Hub, name: str = "work") -> None:
     assert hub.list_published(remote(site, name)) == []
     assert list_left(site, name) == []
-    assert find_processes(site) == []
+    assert find_processes(site, "work") == []
 
 
 def test_a_graph_lands_and_leaves_nothing_behind(coordinator: Coordinator, site: SpokeSite, tmp_path: Path) -> None:
@@ -158,7 +147,7 @@ esac"""
     hub = clone(site, tmp_path, {"lost": {"sh": script}})
     run = start(hub)
     site.wait("begun")
-    left = find_processes(site)
+    left = find_processes(site, "work")
     assert left
     site.kill_worker()
     site.start_worker()
@@ -207,7 +196,7 @@ def test_abort_and_control_c_end_the_agents_there_and_bring_their_work_home(
     run = start(hub)
     site.wait("begun")
     site.wait("begun")
-    agents = find_processes(site)
+    agents = find_processes(site, "work")
     assert agents
 
     answer = coordinator.run("abort", "stopped", "--repo", hub.top)
