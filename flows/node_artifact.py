@@ -56,7 +56,7 @@ def write_node(attempt: EndedAttempt) -> str:
         ("session", attempt.session and f"`{attempt.session}`"),
         ("attempt", f"{node.attempt}, turn {node.turn}" if node.attempt else ""),
         ("used", f"{node.tokens} tokens, ${node.cost:.2f}" if node.tokens else ""),
-        ("machine", attempt.host),
+        ("machine", node.machine or attempt.host),
         *(("log", f"`{log}`") for log in attempt.logs[-MOST_LOGS:]),
     )
     lines += [*(f"- {key}: {value}" for key, value in rows if value), ""]

@@ -58,7 +58,7 @@ def _write_row(node: NodeView, host: str) -> Row:
         "tokens": node.tokens,
         "cost": round(node.cost, 4),
         "todo": cut(fold(node.todo), MOST_CHARS),
-        "machine": host,
+        "machine": node.machine or host,
         "since": node.since,
     }
 

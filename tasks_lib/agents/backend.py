@@ -27,7 +27,8 @@ class SessionView:
 
     `activity` is a few words such as `bash: npm test` or `retrying until 12:03:04 (rate limited)`; `active_at` is the
     time of its last activity, ISO 8601 in UTC. The agent's own todo list has `todos` items, of which `todos_done` are
-    done; `todo` is the current one. `spent` is that of the current turn, subagents included.
+    done; `todo` is the current one. `spent` is that of the current turn, subagents included. For a session on another
+    machine, `machine` is its name, and `diffstat` what it has changed so far.
     """
 
     activity: str = ""
@@ -36,6 +37,8 @@ class SessionView:
     todos: int = 0
     todos_done: int = 0
     todo: str = ""
+    machine: str = ""
+    diffstat: str = ""
 
 
 @dataclass(frozen=True, slots=True)

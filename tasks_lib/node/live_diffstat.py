@@ -27,7 +27,7 @@ async def _update(context: AttemptContext) -> None:
     seen = context.view.active_at
     while True:
         await asyncio.sleep(UPDATE_SECONDS)
-        if context.view.active_at != seen:
+        if context.view.active_at != seen and not context.view.machine:  # Another machine tells it by itself.
             seen = context.view.active_at
             await show_changes(context)
 

@@ -1,6 +1,7 @@
 """Shows what a node's running session does and spends on the board, and counts what its turns have used."""
 
 from tasks_lib.agents.backend import SessionView
+from tasks_lib.model import Stage
 from tasks_lib.node.attempt_context import NO_VIEW, AttemptContext
 from tasks_lib.session.spending import NOTHING, Spent
 
@@ -10,8 +11,20 @@ def show_session(context: AttemptContext, view: SessionView) -> None:
     context.view = view
     context.run.budgets.show(context.record.attempt.session, view.spent)
     todo = f"{view.todos_done}/{view.todos} {view.todo}".strip() if view.todos else ""
-    context.run.board.show(context.task.id, activity=view.activity, active_at=view.active_at, todo=todo)
+    board = context.run.board
+    board.show(context.task.id, activity=view.activity, active_at=view.active_at, todo=todo)
+    if view.machine:
+        _show_machine(context, view)
     _show_spending(context, view.spent)
+
+
+def _show_machine(context: AttemptContext, view: SessionView) -> None:
+    """Show where the session runs, once also in the node's log, and what it has changed there."""
+    board, node = context.run.board, context.run.board.node(context.task.id)
+    if node and node.machine != view.machine:
+        board.enter(node.id, Stage(node.stage), f"{node.detail}, on {view.machine}", machine=view.machine)
+    if view.diffstat:
+        board.show(context.task.id, diffstat=view.diffstat)
 
 
 def count_spending(context: AttemptContext, spent: Spent) -> None:

@@ -150,7 +150,7 @@ async def prompt_session(context: AttemptContext, prompt: str, target: str) -> T
         on_conversation = partial(remember_conversation, context)
         spec = replace(spec, conversation=record.turn.conversation, on_conversation=on_conversation)
         context.session = open_session(context, spec)
-        run.board.show(context.task.id, role=role, model=spec.model or run.settings.agent.model)
+        run.board.show(context.task.id, role=role, model=spec.model or run.settings.agent.model, machine="")
     turn = TurnSpec(attempt=record.attempt.number, turn=record.turn.number, target=target)
     return await prompt_until_answered(context, context.session, prompt, turn)
 

@@ -30,7 +30,7 @@ class NodeView:
 
     `activity` is what the session is doing now, `active_at` when it was last active, `todo` its progress through its
     own todo list. `tokens` and `cost` (US dollars) are those of all attempts. `attach` is a shell line that opens the
-    session.
+    session. `machine` is the spoke on which the last session runs or ran, "" for the machine of the run.
     """
 
     id: str
@@ -51,6 +51,7 @@ class NodeView:
     todo: str = ""
     diffstat: str = ""
     attach: str = ""
+    machine: str = ""
     outcome: OutcomeName = OutcomeName.NONE
     reason: str = ""
     commit: str = ""

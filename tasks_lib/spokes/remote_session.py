@@ -168,7 +168,7 @@ class RemoteSession:
     async def _show(self, progress: Progress) -> None:
         view = SessionView(
             progress.activity or progress.stage, progress.active_at, progress.spent,
-            progress.todos, progress.todos_done, progress.todo,
+            progress.todos, progress.todos_done, progress.todo, progress.machine, progress.diffstat,
         )  # fmt: skip
         if self._spec.on_view:
             self._spec.on_view(view)

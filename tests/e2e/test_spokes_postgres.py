@@ -5,11 +5,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from e2e.conftest import RUN_SECONDS, ask_until
+from e2e.conftest import RUN_SECONDS, Coordinator, ask_until
 from e2e.postgres_server import require_programs, running_postgres
-from e2e.spoke_machine import add_repository, clone, find_processes, list_left, open_site, read_turns, remote
+from e2e.spoke_machine import SpokeSite, add_repository, clone, list_left, read_turns, remote
 from e2e.test_local_stack import up
 
+from bench.second_machine import find_processes, open_machine
 from tasks_lib.git.remote_sessions.session_remote import STATE
 
 pytestmark = pytest.mark.xdist_group("up")
@@ -19,7 +20,7 @@ def test_nothing_is_lost_while_the_database_restarts(tmp_path: Path, tmp_path_fa
     with (
         running_postgres(require_programs()) as postgres,
         up(tmp_path / "data", "--no-worker", "--postgres", postgres.url()) as stack,
-        open_site(httpx.URL(stack.coordinator.api).port or 0, tmp_path_factory.getbasetemp(), tmp_path) as site,
+        open_machine(SpokeSite, "north", port_of(stack.coordinator), tmp_path_factory.getbasetemp(), tmp_path) as site,
     ):
         for name in ("begun", "go"):
             site.signal(name)
@@ -40,10 +41,14 @@ def test_nothing_is_lost_while_the_database_restarts(tmp_path: Path, tmp_path_fa
 
         assert run.returncode == 0, output
         assert [len(read_turns(site, task_id)) for task_id in ("outage", "after")] == [1, 1]
-        assert (hub.list_published(remote(site)), list_left(site), find_processes(site)) == ([], [], [])
+        assert (hub.list_published(remote(site)), list_left(site), find_processes(site, "work")) == ([], [], [])
         site.stop_worker()
         stack.end()
 
 
 def is_fault(status: int) -> bool:
     return status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def port_of(coordinator: Coordinator) -> int:
+    return httpx.URL(coordinator.api).port or 0

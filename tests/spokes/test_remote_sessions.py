@@ -56,6 +56,8 @@ async def test_what_an_agent_prints_elsewhere_is_in_the_log_here_during_its_turn
 
     result = await spokes.work(during=read)
     assert result.code is ExitCode.COMPLETED, result.lines
+    assert any(line.startswith("a: session: turn 1 as") and line.endswith(", on north") for line in result.lines)
+    assert result.view.nodes["a"].machine == "north"
     assert log.read_bytes() == "café ".encode() + b"\xff\nWrote a.txt.\n", "after the turn it is the log itself"
 
 

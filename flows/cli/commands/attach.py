@@ -51,6 +51,11 @@ def find_node_at_work(path: Path, node: str) -> NodeView:
 def _explain(node: NodeView) -> str:
     if node.outcome:
         return f"{node.id} ended as {node.outcome}; `coordinator logs {node.id}` shows its session's log"
+    if node.machine:
+        return (
+            f"{node.id} has its session on {node.machine}, where it cannot be opened from here; "
+            f"`coordinator logs {node.id} --follow` shows what it is doing"
+        )
     if not node.stage:
         return f"{node.id} has no session yet; `coordinator status` shows what it is waiting for"
     return (

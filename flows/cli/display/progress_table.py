@@ -164,8 +164,12 @@ def describe(node: NodeView, *, is_wide: bool) -> tuple[str, ...]:
         write_cost(node.cost),
         (node.todo if is_wide else node.todo.split(" ")[0]) if is_talking else "",
         node.diffstat if is_wide else shorten_diffstat(node.diffstat),
-        (is_talking and node.activity) or node.reason or node.detail or node.name,
+        (is_talking and _describe_activity(node)) or node.reason or node.detail or node.name,
     )
+
+
+def _describe_activity(node: NodeView) -> str:
+    return f"{node.machine}: {node.activity}" if node.machine and node.activity else node.activity
 
 
 def shorten_diffstat(diffstat: str) -> str:
