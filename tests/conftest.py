@@ -3,6 +3,7 @@
 import atexit
 import compileall
 import os
+import re
 import shutil
 import signal
 import sys
@@ -16,6 +17,8 @@ from hypothesis import HealthCheck, settings
 TOP = Path(__file__).resolve().parent.parent
 MEMORY = Path("/dev/shm")
 ROOT = "PYTEST_DEBUG_TEMPROOT"
+OWN_BYTECODE = re.compile(r"/(test_[^/]*|conftest)\.py$")
+"""pytest compiles these itself, with its assertions."""
 ROOM_BYTES = 4 << 30
 """A run of all tests uses a seventh of it."""
 
@@ -64,7 +67,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def compile_once() -> None:
     """Compile the modules that hundreds of test processes import; each would do so itself where bytecode isn't written."""
     for package in ("coordinator_start", "flows", "tasks_lib", "tests"):
-        compileall.compile_dir(TOP / package, quiet=2)
+        compileall.compile_dir(TOP / package, quiet=2, rx=OWN_BYTECODE)
 
 
 def is_roomy(place: Path) -> bool:

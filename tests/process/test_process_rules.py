@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,15 @@ def name_of(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+@cache
+def list_nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Return all syntax nodes of a file; the first is the module."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
 def where(find: Find) -> set[str]:
     """Return the files that contain a syntax node for which `find` is true, relative to the checkout."""
-    return {str(path.relative_to(ROOT)) for path in FILES if any(map(find, ast.walk(ast.parse(path.read_text()))))}
+    return {str(path.relative_to(ROOT)) for path in FILES if any(map(find, list_nodes(path)))}
 
 
 def makes_a_client(node: ast.AST) -> bool:

@@ -30,7 +30,9 @@ OWN_SECONDS = 2.0
 """A lock of coordinator's own that is older has no undetected holder: such programs hold a lock only for an instant."""
 WAIT_SECONDS = 5.0
 """How long to wait for a running git command; most hold a lock for less than a second."""
-_PAUSE_SECONDS = 0.1
+_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 0.5
+"""Each look for the holder reads the tables of all processes."""
 _CLOCK_SECONDS = 1.0
 """How far the clock of a file system may be behind."""
 DROPPED = "removed; the process that held it is gone"
@@ -119,6 +121,7 @@ def drop_own(repository: Repository, lock: Path, end: float, entry: Entry | None
     Waits for the holder until `end` (monotonic seconds). Call without the admin lock. `entry` is the worktree that the
     lock belongs to, if any: agents in other worktrees cannot hold it.
     """
+    pause = _PAUSE_SECONDS
     while (stamp := read_stamp(lock)) is not None:
         holder = _find_holder(repository, lock, entry)
         if not holder and (_is_left(repository, lock) or is_old(lock, OWN_SECONDS)):
@@ -128,7 +131,8 @@ def drop_own(repository: Repository, lock: Path, end: float, entry: Entry | None
                 return f"{lock}: {DROPPED}"
         elif time.monotonic() > end:  # Without a holder, it was recreated before every check.
             return f"{lock}: is held by {holder or 'an unknown process'} and stays"
-        time.sleep(_PAUSE_SECONDS)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
     return ""
 
 
