@@ -53,9 +53,12 @@ async def open_attempt(run: Run, merge_queue: MergeQueue, task: Task, slot_lease
     if previous is None or record.attempt.number != previous.attempt.number:
         # Each attempt numbers its turns from the start, so an old notice would be taken for one of this attempt.
         await run.git.call(clear_notices, worktree.git_dir)
-    record, state = await run.git.call_opening(update_unstarted_branch, run, worktree, record, head)
-    # A clean worktree at the head is the same as a new one, unless its session continues an interrupted attempt.
     is_begun = previous is not None and previous.attempt.number == record.attempt.number
+    remote = run.agents.remote
+    # A session on another machine that may still be at work there goes on from where it began.
+    may_move = not (is_begun and remote and remote.continues(record.turn.conversation))
+    record, state = await run.git.call_opening(update_unstarted_branch, run, worktree, record, head, may_move=may_move)
+    # A clean worktree at the head is the same as a new one, unless its session continues an interrupted attempt.
     is_fresh = state is not None and state.commit == head and not state.dirty and not is_begun
     record = record.change(
         attempt=record.attempt.with_slot(worktree.slot), turn=record.turn.with_process(0, record.turn.pid_started)

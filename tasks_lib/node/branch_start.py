@@ -33,12 +33,12 @@ def find_branch_start(run: Run, git_dir: Path, base: str, commit: str) -> str:
 
 
 def update_unstarted_branch(
-    run: Run, worktree: Worktree, record: Record, head: str
+    run: Run, worktree: Worktree, record: Record, head: str, *, may_move: bool = True
 ) -> tuple[Record, BranchState | None]:
     """Fast-forward a branch without commits of its own, and its worktree, to `head` before its next attempt.
 
     Returns the record with the start of the branch, and the state of the worktree, None if it is not known. A branch
-    is not moved if it has uncommitted changes or finished work that is waiting to land.
+    is not moved if it has uncommitted changes or finished work that is waiting to land, nor without `may_move`.
     """
     if worktree.is_new_branch:
         return record, BranchState(record.branch, head, ())
@@ -47,6 +47,6 @@ def update_unstarted_branch(
         return record, state if state and state.branch == record.branch else None
     start = find_branch_start(run, worktree.git_dir, record.attempt.base, state.commit)
     dirty = tuple(path for path in state.dirty if not is_copied(path, run.settings.copy_paths))
-    if start == state.commit and fast_forward_worktree(worktree, replace(state, dirty=dirty), head):
+    if may_move and start == state.commit and fast_forward_worktree(worktree, replace(state, dirty=dirty), head):
         start, state = head, replace(state, commit=head)
     return record.change(attempt=record.attempt.start_at(start)), state

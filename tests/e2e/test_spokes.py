@@ -91,9 +91,10 @@ def test_a_killed_run_adopts_its_session_and_gives_back_to_the_same_conversation
     script = """
 if [ "$turn" = 1 ]; then tell begun; await go; echo no > wrong.txt; commit wrong
 else git rm -q wrong.txt; work; fi"""
-    hub = clone(site, tmp_path, {"adopted": {"sh": script}})
+    hub = clone(site, tmp_path, {"adopted": {"sh": script}, "early": {}})
     killed = start(hub)
     site.wait("begun")
+    ask_until(lambda: hub.has("early.txt"), bool)  # The head moves on, and the session elsewhere does not.
     killed.kill()
     killed.communicate()
     again = start(hub)
