@@ -131,7 +131,8 @@ class SpokeMachine:
 def _keep_leftovers(repository: SessionRepository) -> list[str]:
     with private_directory() as private:
         isolation = IsolatedGit(repository.repository.git, private)
-        return repository.keep_leftovers(Worktrees(repository.repository, isolation=isolation, pool_size=0))
+        worktrees = Worktrees(repository.repository, isolation=isolation, pool_size=0, slots=repository.slots)
+        return repository.keep_leftovers(worktrees)
 
 
 def _explain_difference(order: SessionOrder) -> str:

@@ -49,6 +49,7 @@ class Workspace:
             setup_key=settings.setup_key,
             copied=settings.copy_paths,
             pool_size=0,
+            slots=repository.slots,
         )
         self.prompts: Path = private / "prompts"
         self.files: Path = inner.common_dir.parent / FILES / inner.common_dir.name.removesuffix(".git")

@@ -21,8 +21,10 @@ from tasks_lib.project.child_environment import REPOSITORY_MARKER
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.session.attempt_record import Record
 from tasks_lib.session.remote_messages import SessionOrder
+from tasks_lib.session.spending import Allowance, Budget, Spent
 from tasks_lib.spokes import remote_sessions
 from tasks_lib.spokes.machine import SpokeMachine
+from tasks_lib.spokes.workspace import Workspace, read_session_settings
 
 
 async def test_a_session_on_another_machine_lands_like_a_local_one(spokes: SpokeHarness) -> None:
@@ -245,6 +247,38 @@ async def test_a_worker_keeps_what_one_that_was_killed_left(spokes: SpokeHarness
     assert copy.repository.git.text("cat-file", "blob", "refs/coordinator/kept/a/1:part.txt") == "part"
     assert worktrees.list() == []
     assert copy.repository.branch_head("feat/a") is None
+
+
+async def test_sessions_with_different_configurations_have_different_slots(spokes: SpokeHarness) -> None:
+    spokes.make({"a": {}})
+    copy = SessionRepository(spokes.place_of("north"), "main")
+    texts = {name: f"setup: [echo {name}]" for name in ("one", "two")}
+    spaces: dict[str, Workspace] = {}
+    for name, text in texts.items():
+        private = spokes.place / name
+        private.mkdir()
+        spaces[name] = Workspace(copy, read_session_settings(text)[0], spokes.at(), private, spokes.place)
+
+    opened = [
+        copy.open_worktree(space.worktrees, space.isolation, f"feat/{name}", SessionState(spokes.at()), name)
+        for name, space in spaces.items()
+    ]
+
+    assert [worktree.slot for worktree in opened] == [1, 2]
+
+
+async def test_a_later_turn_elsewhere_ends_by_its_own_budget(spokes: SpokeHarness) -> None:
+    agent = 'if [ "$turn" = 1 ]; then echo draft > a.txt; else sleep 1000; fi'
+    spokes.make({"a": {}}, agent, retry={"attempts": 1})
+    spokes.link.limits[2] = (Allowance(Budget("budget.attempt", seconds=10.0), Spent(seconds=9.5)),)
+
+    result = await spokes.work()
+
+    [run] = spokes.link.runs.values()
+    assert run.news.report
+    assert (run.news.report.turn, run.news.report.timed_out) == (2, True)
+    assert "budget.attempt.seconds is 10" in run.news.report.excess
+    assert "budget.attempt.seconds" in str(result.outcomes["a"]), result.outcomes
 
 
 async def test_an_agent_that_leaves_its_branch_elsewhere_fails_the_attempt(spokes: SpokeHarness) -> None:

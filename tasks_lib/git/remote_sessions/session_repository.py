@@ -16,6 +16,7 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
 from tasks_lib.git.session_record import read_record
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
+from tasks_lib.git.worktrees.slots import WorktreeSlots
 
 REMOTE = "origin"
 _REFSPEC = "+refs/heads/*:refs/remotes/origin/*"
@@ -59,6 +60,7 @@ class SessionRepository:
         self.repository.prepare()
         self.target: str = target
         self.remote: SessionRemote = SessionRemote(self.repository, REMOTE, target)
+        self.slots: WorktreeSlots = WorktreeSlots(self.repository)
 
     def fetch_configuration(self, commit: str, name: str) -> str:
         """Fetch the target and return the text of the file `name` at `commit`, "" if it has none.

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError
@@ -45,6 +44,7 @@ from tasks_lib.git.worktrees.placement import (
     require_root,
 )
 from tasks_lib.git.worktrees.repair_after_kill import drop_unfinished_files, settle
+from tasks_lib.git.worktrees.slots import WorktreeSlots
 from tasks_lib.git.worktrees.stale_files import remove_empty_folders_of_refs
 from tasks_lib.git.worktrees.stale_git_locks import drop_entry_locks, drop_ref_locks
 from tasks_lib.process.files import remove_empty_parents
@@ -62,8 +62,8 @@ class Worktrees:
 
     `keep` are ignored paths that a pooled worktree keeps while the `setup_key` files are unchanged; `copied` are paths
     that belong to the user and are never kept at a ref. At most `pool_size` idle worktrees are pooled. `lock` returns
-    the context in which git's administrative files are changed; `say` is called with a message for each thing that
-    was found and kept elsewhere.
+    the context in which git's administrative files are changed; `slots` are the numbers of the repository's worktrees,
+    if others give such numbers too; `say` is called with a message for each thing that was found and kept elsewhere.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Worktrees:
         pool_size: int = 8,
         lock: Callable[[], AbstractContextManager[object]] | None = None,
         isolation: IsolatedGit | None = None,
+        slots: WorktreeSlots | None = None,
         say: Callable[[str], None] = _log.warning,
     ) -> None:
         self.repository: Repository = repository
@@ -89,7 +90,7 @@ class Worktrees:
         self._mutex: threading.Lock = threading.Lock()
         self._idle: list[tuple[str, Worktree]] = []  # Each with its last purpose, the most recent at the end.
         self._purposes: dict[int, str] = {}
-        self._slots: set[int] = {slot for entry in list_entries(repository) if (slot := entry.slot)}
+        self._slots: WorktreeSlots = slots or WorktreeSlots(repository)
         self._branches: set[str] = {entry.branch for entry in list_entries(repository) if entry.branch}
 
     def open_branch(self, branch: str, start: str) -> Worktree:
@@ -238,7 +239,7 @@ class Worktrees:
         with self._mutex:
             self._idle.clear()
             self._purposes.clear()
-            self._slots = {slot for entry in list_entries(self.repository) if (slot := entry.slot)}
+            self._slots.read()
         return lines
 
     def _resume(self, branch: str, place: Path) -> Worktree | None:
@@ -372,17 +373,13 @@ class Worktrees:
         return Worktree(entry.path, entry.admin, slot, entry.branch, is_resumed)
 
     def _claim_slot(self) -> int:
-        with self._mutex:
-            # The user's own files in the pool's directory stay where they are.
-            free = (number for number in count(1) if number not in self._slots)
-            slot = next(number for number in free if not os.path.lexists(self._pool_place(number)))
-            self._slots.add(slot)
-            return slot
+        # The user's own files in the pool's directory stay where they are.
+        return self._slots.claim(lambda slot: not os.path.lexists(self._pool_place(slot)))
 
     def _free_slot(self, slot: int) -> None:
         with self._mutex:
-            self._slots.discard(slot)
             self._purposes.pop(slot, None)
+        self._slots.free(slot)
 
     def _delete(self, paths: Sequence[Path]) -> None:
         for path, is_gone in zip(paths, delete_each(paths), strict=True):
