@@ -54,6 +54,7 @@ def apply_cleanup(project: Project, tell: Callable[[Path, Path | None], list[str
         still_open = do(Stage.NODES).nodes.open
         worktrees.close()
         do(Stage.QUEUE)
+        lines += filter(None, [do(Stage.SESSIONS).published.notice])
     return CleanupResult(tuple(lines), still_open, tuple(list_kept(repository)))
 
 
@@ -63,6 +64,7 @@ def plan_cleanup(project: Project) -> CleanupResult:
     plan = find_leftovers(make_scope(project, moved))
     lines = [f"worktrees would be linked to this directory; the repository was at {moved.former}"] if moved else []
     lines += [*(leftover.describe_plan() for leftover in plan.list()), *plan.repository.notices]
+    lines += filter(None, [plan.published.notice])
     return CleanupResult(tuple(lines), plan.nodes.open, tuple(list_kept(project.repository)))
 
 

@@ -50,11 +50,28 @@ def list_repositories(json: Json = False) -> int:
 
 
 @spoke.command()
-def remove(name: Annotated[str, typer.Argument(help="The repository's name here.", show_default=False)]) -> int:
-    """Remove a repository and its copy from this machine."""
+def remove(
+    name: Annotated[str, typer.Argument(help="The repository's name here.", show_default=False)],
+    force: Annotated[bool, typer.Option("--force", help="Also if work of sessions is nowhere else.")] = False,
+) -> int:
+    """Remove a repository, its copy and its files from this machine."""
     from flows.cli.commands.spoke import remove as remove_from_registry
 
-    return remove_from_registry(name, make_console())
+    return remove_from_registry(name, make_console(), is_forced=force)
+
+
+@spoke.command()
+def cleanup(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done.")] = False,
+    json: Json = False,
+) -> int:
+    """Clean up after killed workers, and delete old logs and kept states, as `spoke start` does.
+
+    What sessions left is kept at refs first.
+    """
+    from flows.cli.commands.spoke import clean_up
+
+    return clean_up(is_dry_run=dry_run, as_json=json, console=make_console())
 
 
 @spoke.command()

@@ -9,7 +9,6 @@ worker takes no new sessions, ends those that run with their work pushed, and ex
 import argparse
 import asyncio
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,7 +36,8 @@ from flows.spoke_worker.session_link import host_session
 from flows.spokes.registry import list_remotes
 from flows.spokes.worker_lock import holding_worker_lock
 from flows.termination_signals import on_signals
-from tasks_lib.process.private_directories import find_dead, name_owner, private_directory
+from tasks_lib.cleanup.spoke_plan import clean_up_spoke
+from tasks_lib.process.private_directories import name_owner, private_directory
 from tasks_lib.spokes.machine import SpokeMachine
 
 QUERY_SECONDS = 0.5
@@ -121,14 +121,13 @@ async def serve_sessions(pool: str, name: str, *, is_child: bool = False) -> Non
     """Take sessions of `pool` for the machine `name` until a signal; as a child also until the end of its input."""
     loop = asyncio.get_running_loop()
     owner = name_owner(data_dir() / "spokes")
-    for left in find_dead(owner):
-        shutil.rmtree(left, ignore_errors=True)
     with private_directory(owner) as private:
         machine = SpokeMachine(name, own_release(), list_remotes, data_dir(), private, tell)
         async with get_client() as client:
             await ensure_sessions(client, pool)
             await ensure_queue(client, pool, name)
-            await machine.recover()
+            for line in await clean_up_spoke(list_remotes(), data_dir()):
+                tell(line)
             await end_killed(client, pool, name)
             worker = SessionHostWorker(
                 pool,

@@ -3,21 +3,27 @@
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import cast
 
 from flows.data_directory import data_dir
-from tasks_lib.errors import InputError
+from tasks_lib.agents.opencode.backend import find_data
+from tasks_lib.cleanup.spoke_plan import find_unsaved
+from tasks_lib.errors import InputError, RemoteError
 from tasks_lib.git.remote_sessions.session_repository import create_session_repository, find_default_branch
 from tasks_lib.naming import find_branch_fault
 from tasks_lib.process.files import write_atomically
-from tasks_lib.spokes.machine import RegisteredRemote
+from tasks_lib.spokes.registered_remote import RegisteredRemote
 from tasks_lib.spokes.workspace import FILES
 from tasks_lib.suggestions import suggest
+from tasks_lib.text import list_some
 
 REGISTRY = "spokes.json"
+SHOWN = 3
+"""How many items of a long list a sentence names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ def list_remotes() -> Mapping[str, RegisteredRemote]:
 def add_repository(url: str, name: str = "", target: str = "", data: Path | None = None) -> SpokeRepository:
     """Copy the repository at `url` and register it; doing it again fetches what is new.
 
-    Raises InputError for a name or a branch that cannot be used, RemoteError if the remote does not answer.
+    Raises InputError, with nothing left, for a name, a branch or a URL that cannot be used.
     """
     name = name or PurePosixPath(url.replace(":", "/").rstrip("/")).name.removesuffix(".git")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
@@ -69,24 +75,62 @@ def add_repository(url: str, name: str = "", target: str = "", data: Path | None
     if name in known and known[name].url != url:
         raise InputError([f'"{name}" is registered with {known[name].url}; choose another name with --name'])
     place = data / "spokes" / f"{name}.git"
-    create_session_repository(place, url)
-    target = target or (known[name].target if name in known else "") or find_default_branch(place)
-    if not target or find_branch_fault(target):
-        raise InputError([f"{url} names no default branch; choose the one that work lands on with --target"])
+    target = target or (known[name].target if name in known else "")
+    with _removing_new(place):
+        target = _copy_repository(place, url, target)
     known[name] = SpokeRepository(name, url, target, data)
     _write(known, data)
     return known[name]
 
 
-def remove_repository(name: str) -> None:
-    """Forget a repository and delete its copy. Raises InputError if it is not registered."""
+def _copy_repository(place: Path, url: str, target: str) -> str:
+    """Copy `url` to `place`, or fetch what is new; return the branch that work lands on. Raises InputError."""
+    try:
+        create_session_repository(place, url)
+        found = target or find_default_branch(place)
+    except RemoteError as error:
+        how = f"make sure that `git ls-remote {url}` works as this user, without a prompt, and run this again"
+        raise InputError([f"{error}. Nothing was registered: {how}"]) from error
+    if not found or find_branch_fault(found):
+        raise InputError([f"{url} names no default branch; choose the one that work lands on with --target"])
+    return found
+
+
+@contextmanager
+def _removing_new(place: Path) -> Generator[None]:
+    """Remove the directory `place` if the block fails, unless it existed before."""
+    is_new = not place.exists()
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            shutil.rmtree(place, ignore_errors=True)
+        raise
+
+
+def remove_repository(name: str, *, is_forced: bool = False) -> None:
+    """Forget a repository, and delete its copy, its files for `copy` and its conversations.
+
+    Raises InputError if it is not registered, or, unless `is_forced`, if work may exist nowhere else.
+    """
+    data = data_dir()
     known = dict(list_spoke_repositories())
     if name not in known:
         listed = ", ".join(known) or "none"
         raise InputError([f'"{name}" is not registered here{suggest(name, known) or f"; registered: {listed}"}'])
-    place = known.pop(name).place
-    _write(known, data_dir())
-    shutil.rmtree(place, ignore_errors=True)
+    one = known.pop(name)
+    if not is_forced and (unsaved := find_unsaved(one.place)):
+        what = f"{one.place} has work of sessions that may be nowhere else: {list_some(unsaved, SHOWN)}"
+        how = f"git -C {one.place} push origin COMMIT:refs/heads/BRANCH"
+        raise InputError([f"{what}. Save what you need, for example with `{how}`, then give --force"])
+    _write(known, data)
+    for place in (
+        one.place,
+        one.place.parent / ".worktrees" / one.place.name,
+        one.files,
+        find_data(data, str(one.place)),
+    ):
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _write(known: Mapping[str, SpokeRepository], data: Path) -> None:

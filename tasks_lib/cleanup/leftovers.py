@@ -24,6 +24,8 @@ class Kind(Enum):
     SHARED = auto()
     LOG = auto()
     KEPT = auto()
+    SESSION = auto()
+    PUBLISHED = auto()
 
 
 LEFT_BY_KILL = "was left by a run that was killed"

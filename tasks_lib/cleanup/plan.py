@@ -27,6 +27,7 @@ from tasks_lib.cleanup.landed_nodes import (
     remove_landed,
 )
 from tasks_lib.cleanup.leftovers import LEFT_BY_KILL, STALE_WORDS, Kind, Leftover
+from tasks_lib.cleanup.published_sessions import PublishedSessions, delete_published, find_published
 from tasks_lib.git.kept.restore_and_prune import delete_kept
 from tasks_lib.git.kept.snapshots import Kept
 from tasks_lib.git.publish.interrupted_fast_forward import (
@@ -56,7 +57,9 @@ class Stage(Flag):
     REPOSITORY = auto()
     NODES = auto()
     QUEUE = auto()
-    ALL = PROCESSES | REPOSITORY | NODES | QUEUE
+    SESSIONS = auto()
+    """What sessions elsewhere left on the remote; a run looks at it itself."""
+    ALL = PROCESSES | REPOSITORY | NODES | QUEUE | SESSIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,7 @@ class CleanupPlan:
     outside: OutsideLeftovers = field(default_factory=OutsideLeftovers)
     expired: Expired = field(default_factory=Expired)
     queue: str = ""
+    published: PublishedSessions = field(default_factory=PublishedSessions)
 
     def list(self) -> "list[Leftover]":
         """Return everything in the plan, in the order in which it is handled."""
@@ -134,6 +138,7 @@ class CleanupPlan:
             *_list_nodes(self),
             *_list_aged(self),
             *_list_queue(self),
+            *self.published.list(),
         ]
 
 
@@ -148,6 +153,9 @@ def find_leftovers(scope: Scope, stages: Stage = Stage.ALL) -> CleanupPlan:
         plan = _find_of_nodes(plan)
     if Stage.QUEUE in stages and scope.head.is_published():
         plan = replace(plan, queue=scope.head.refs.queue_ref)
+    if Stage.SESSIONS in stages:
+        remote, target = scope.settings.spokes.remote, scope.head.refs.target
+        plan = replace(plan, published=find_published(scope.repository, remote, target, scope.relocation))
     return plan
 
 
@@ -274,6 +282,8 @@ async def apply(
         done += await call(lambda: _apply_to_nodes(plan, held, worktrees, run_id))
     if plan.queue:
         done += await call(lambda: _apply_to_queue(plan))
+    if plan.published.refs:
+        done += await call(lambda: _apply_to_sessions(plan))
     return done
 
 
@@ -316,6 +326,12 @@ def _apply_to_queue(plan: CleanupPlan) -> list[Done]:
     plan.scope.head.finish()
     is_gone = plan.scope.repository.git.resolve(plan.queue) is None
     return [Done(one.kind, one.describe_done()) for one in _list_queue(plan) if is_gone]
+
+
+def _apply_to_sessions(plan: CleanupPlan) -> list[Done]:
+    scope = plan.scope
+    lines = delete_published(scope.repository, plan.published, scope.head.refs.target, scope.relocation)
+    return [Done(Kind.PUBLISHED, line) for line in lines]
 
 
 _COUNTED = (Kind.PROCESS, Kind.KEPT)

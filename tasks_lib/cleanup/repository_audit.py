@@ -126,6 +126,7 @@ def _judge_left(project: Project, head: Head) -> tuple[list[Violation], list[str
     found = [one for one in plan.list() if one.kind not in (LeftoverKind.SHARED, LeftoverKind.QUEUE)]
     when = "the next run, or `coordinator cleanup`,"
     notes = [f"{one.where} {one.found}; {when} removes it." for one in found if one.kind in _AGED]
+    notes += filter(None, [plan.published.notice])
     if moved:
         notes.insert(0, f"The repository was at {moved.former}; {when} links its worktrees.")
     return [Violation(Rule.LEFT, one.where, one.found) for one in found if one.kind not in _AGED], notes

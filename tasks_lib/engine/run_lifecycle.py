@@ -270,11 +270,11 @@ async def _close(opened: OpenRun) -> None:
     run = opened.run
     try:
         try:
-            if run.agents.remote:
-                await run.agents.remote.close()
             await run.agents.backend.close()
         finally:
             await run.background.wait()
+            if run.agents.remote:  # Now it is known which nodes are still open.
+                await run.agents.remote.close()
             await opened.merge_queue.close()
             await run.git.call(run.git.worktrees.close)
             await run.git.call(run.git.head.finish)

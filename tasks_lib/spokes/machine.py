@@ -2,32 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from tasks_lib.errors import CoordinatorError, InputError
-from tasks_lib.git.commits.isolated_git import IsolatedGit
+from tasks_lib.errors import InputError
 from tasks_lib.git.remote_sessions.session_repository import SessionRepository
-from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.naming import find_branch_fault, find_id_fault
-from tasks_lib.process.private_directories import private_directory
 from tasks_lib.project.loading import CONFIGURATION
 from tasks_lib.session.remote_messages import SessionOrder
 from tasks_lib.settings.schema import Settings
 from tasks_lib.spokes.link import HubLink
+from tasks_lib.spokes.registered_remote import LOGS, RegisteredRemote, find_kept_days, find_old_logs
 from tasks_lib.spokes.session_host import HostedSession, Machine
-from tasks_lib.spokes.workspace import Workspace, end_leftovers, read_session_settings
+from tasks_lib.spokes.workspace import Workspace, read_session_settings
 from tasks_lib.suggestions import suggest
-
-LEFTOVER_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class RegisteredRemote:
-    """A repository that this machine runs sessions of: its copy at `place`, and the branch that work lands on."""
-
-    place: Path
-    target: str
 
 
 class SpokeMachine:
@@ -57,21 +44,16 @@ class SpokeMachine:
 
     async def host(self, order: SessionOrder, link: HubLink, say: Callable[[str], None]) -> None:
         """Run a session until its run ends it; a refusal is reported as the end of its first turn."""
-        logs = self._data / "spokes" / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
+        logs = self._data / "spokes" / LOGS
+        await asyncio.to_thread(self._prepare_logs, logs)
         machine = Machine(self.name, logs)
         await HostedSession(order, lambda: self._open_workspace(order), link, machine, say).work()
 
-    async def recover(self) -> None:
-        """End and keep what the sessions of a killed worker left; call this before the first session."""
-        for name, registered in self.list_remotes().items():
-            try:
-                repository = await self._open_repository(registered)
-                await end_leftovers(repository, LEFTOVER_SECONDS, self._say)
-                for line in await asyncio.to_thread(_keep_leftovers, repository):
-                    self._say(f"{name}: {line}")
-            except CoordinatorError as error:
-                self._say(f"{name} cannot be used: {error}")
+    def _prepare_logs(self, logs: Path) -> None:
+        """Make the directory for logs, and delete old ones: a worker may run for months."""
+        logs.mkdir(parents=True, exist_ok=True)
+        for log in find_old_logs(logs, find_kept_days(self.list_remotes().values())):
+            log.unlink(missing_ok=True)
 
     async def _open_repository(self, registered: RegisteredRemote) -> SessionRepository:
         repository = self._repositories.get(registered.place)
@@ -126,13 +108,6 @@ class SpokeMachine:
         """End what is shared by sessions; call this after the last of them."""
         for workspace in self._workspaces.values():
             await workspace.close()
-
-
-def _keep_leftovers(repository: SessionRepository) -> list[str]:
-    with private_directory() as private:
-        isolation = IsolatedGit(repository.repository.git, private)
-        worktrees = Worktrees(repository.repository, isolation=isolation, pool_size=0, slots=repository.slots)
-        return repository.keep_leftovers(worktrees)
 
 
 def _explain_difference(order: SessionOrder) -> str:

@@ -9,9 +9,8 @@ from functools import partial
 from tasks_lib.agents.backend import Session, SessionSpec
 from tasks_lib.errors import AgentError, GitError, InputError, RemoteError
 from tasks_lib.git.remote_sessions.abandoned_states import keep_abandoned
-from tasks_lib.git.remote_sessions.session_remote import STATE, SessionRemote, find_session
-from tasks_lib.git.session_record import read_record
-from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
+from tasks_lib.git.remote_sessions.session_remote import SessionRemote
+from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.model import Task
 from tasks_lib.process.private_directories import name_owner
 from tasks_lib.project.loading import Project
@@ -22,6 +21,7 @@ from tasks_lib.settings.schema import digest_sessions
 from tasks_lib.settings.spoke_schema import find_machine
 from tasks_lib.spokes.hub_states import HubStates
 from tasks_lib.spokes.link import Machine, SpokeLink
+from tasks_lib.spokes.published_sessions import find_ended_sessions, list_continued
 from tasks_lib.spokes.remote_session import RemoteSession, parse_conversation
 
 LOOK_SECONDS = 5.0
@@ -76,9 +76,9 @@ class RemoteSessions:
 
     async def _sweep(self, git: GitAccess) -> None:
         """End and remove what no open node continues; raises RemoteError."""
-        continued = await git.call(_list_continued, git.worktrees)
+        continued = await git.call(list_continued, self._project.repository)
         await self._end_abandoned(continued)
-        for line in await git.call(self._forget_ended, continued):
+        for line in await git.call(self._forget_ended):
             self._say(line)
 
     async def _end_abandoned(self, continued: Collection[str]) -> None:
@@ -90,14 +90,12 @@ class RemoteSessions:
             if session not in continued:
                 await self._link.stop(run)
 
-    def _forget_ended(self, continued: Collection[str]) -> list[str]:
+    def _forget_ended(self) -> list[str]:
         """Remove from the remote what was published of other sessions; return a line for each whose work is kept."""
-        left = [ref for ref in self._remote.list_sessions(self._hub) if find_session(ref) not in continued]
-        states = [ref for ref in left if ref.endswith(f"/{STATE}")]
-        found = [keep_abandoned(self._project.repository.git, self._remote, ref) for ref in states]
+        left = find_ended_sessions(self._remote, [self._hub])
+        kept = keep_abandoned(self._project.repository.git, self._remote, left)
         if left:
             self._remote.forget(left)
-        kept = [one for one in found if one]
         return [f"{one.node}: a session on {one.machine} left work, which is kept at {one.ref}." for one in kept]
 
     def open(self, spec: SessionSpec, find_worktree: Callable[[], Worktree], node: Task) -> Session:
@@ -187,9 +185,3 @@ class RemoteSessions:
         self._active[machine] -= 1
         if has_failed:
             self._avoided.setdefault(node.id, set()).add(machine)
-
-
-def _list_continued(worktrees: Worktrees) -> Collection[str]:
-    """Return the sessions that open nodes continue."""
-    records = [read_record(worktree.git_dir) for worktree in worktrees.list()]
-    return {record.attempt.session for record in records if record}

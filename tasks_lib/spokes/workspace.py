@@ -1,19 +1,15 @@
 """What the sessions of one repository share on the machine where they run: worktrees, environments, the agent."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from tasks_lib.agents.backend import Backend, Need
-from tasks_lib.errors import AgentError
 from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.remote_sessions.session_repository import SessionRepository
 from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.graph.task_graph import build_graph
-from tasks_lib.process.marked_processes import end_marked
 from tasks_lib.project.agent_instructions import read_project_instructions
-from tasks_lib.project.child_environment import REPOSITORY_MARKER, ChildEnvironments
+from tasks_lib.project.child_environment import ChildEnvironments
 from tasks_lib.project.loading import CONFIGURATION, Project
 from tasks_lib.runtime.backend_factory import check_agent, make_backend
 from tasks_lib.settings.schema import Settings, digest_sessions, read_settings
@@ -78,11 +74,3 @@ def read_session_settings(text: str) -> tuple[Settings, str]:
     """
     settings = read_settings(text, CONFIGURATION, {})
     return settings, digest_sessions(settings)
-
-
-async def end_leftovers(repository: SessionRepository, stop_seconds: float, say: Callable[[str], None]) -> None:
-    """End the processes that a killed worker left running for the sessions of a repository."""
-    with suppress(AgentError):
-        ended = await end_marked(REPOSITORY_MARKER, str(repository.repository.common_dir), stop_seconds)
-        if ended:
-            say(f"Ended {ended} processes that sessions of a killed worker had left running.")

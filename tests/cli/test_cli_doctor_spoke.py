@@ -196,6 +196,15 @@ def test_a_disk_that_is_too_small_for_all_worktrees_is_said(register: Register) 
     assert judge_disk(99, 100, 4).level == "fail"
 
 
+def test_what_a_killed_worker_left_is_said(register: Register) -> None:
+    one = register()
+    assert [check.level for check in find("leftovers")] == ["ok"]
+    half = one.place.with_name("half.git")
+    half.mkdir()
+    [found] = find("leftovers")
+    assert (found.level, str(half) in found.text, "spoke cleanup" in found.text) == ("warn", True, True)
+
+
 def test_options_that_do_not_go_together_are_refused(call: Call, tmp_path: Path) -> None:
     done = call("doctor", "--spoke", "--audit", cwd=tmp_path)
     assert (done.returncode, "`--spoke` and `--audit`" in done.stderr) == (2, True)

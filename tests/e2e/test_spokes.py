@@ -251,7 +251,7 @@ def test_what_keeps_a_spoke_from_starting_is_said_with_the_fix(site: SpokeSite) 
         (("start",), {"COORDINATOR_DATA_DIR": str(site.place / "other")}, 2, "no repository is registered here"),
         (("start",), {}, 2, "another `coordinator spoke start` on this machine uses"),
         (("start", "--name", "a b"), {}, 2, '"a b" cannot be the name of a spoke'),
-        (("add", url(site, "nowhere")), {}, 1, "nowhere.git cannot be fetched"),
+        (("add", url(site, "nowhere")), {}, 2, "nowhere.git cannot be fetched"),
     ):
         code, output = site.run(*words, extra=extra)
         assert code == expected, output

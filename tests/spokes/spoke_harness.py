@@ -30,7 +30,8 @@ from tasks_lib.session.remote_messages import (
 )
 from tasks_lib.session.spending import Allowance
 from tasks_lib.spokes.link import Machine, News
-from tasks_lib.spokes.machine import RegisteredRemote, SpokeMachine
+from tasks_lib.spokes.machine import SpokeMachine
+from tasks_lib.spokes.registered_remote import RegisteredRemote
 
 RELEASE = "1.2.3"
 

@@ -8,6 +8,7 @@ import pytest
 from run_harness import until
 from spoke_harness import RELEASE, SpokeHarness
 
+from tasks_lib.cleanup.spoke_plan import clean_up_spoke
 from tasks_lib.engine.run_lifecycle import OpenRun, SpokeAccess
 from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.remote_sessions.session_remote import SESSION_REFS
@@ -23,7 +24,6 @@ from tasks_lib.session.attempt_record import Record
 from tasks_lib.session.remote_messages import SessionOrder
 from tasks_lib.session.spending import Allowance, Budget, Spent
 from tasks_lib.spokes import remote_sessions
-from tasks_lib.spokes.machine import SpokeMachine
 from tasks_lib.spokes.workspace import Workspace, read_session_settings
 
 
@@ -238,9 +238,7 @@ async def test_a_worker_keeps_what_one_that_was_killed_left(spokes: SpokeHarness
     (left.path / "part.txt").write_text("part")
     marked = {**os.environ, REPOSITORY_MARKER: str(copy.repository.common_dir)}
     agent = await asyncio.create_subprocess_exec("sleep", "1000", env=marked)
-    lines: list[str] = []
-    remotes = spokes.link.machines["north"].list_remotes
-    await SpokeMachine("north", RELEASE, remotes, spokes.place / "north", spokes.place, lines.append).recover()
+    lines = await clean_up_spoke(spokes.link.machines["north"].list_remotes(), spokes.place / "north")
     await agent.wait()
     [said] = [line for line in lines if "cut short" in line]
     assert "refs/coordinator/kept/a/1" in said

@@ -2,19 +2,22 @@
 
 from collections.abc import Iterator
 
-from flows.cli.commands.doctor_check import Check, Purpose, fail, ok
+from flows.cli.commands.doctor_check import Check, Purpose, fail, ok, warn
 from flows.cli.commands.doctor_machine import check_data_dir, check_prefect
 from flows.cli.commands.doctor_spoke_machine import check_space
 from flows.cli.commands.doctor_spoke_repository import check_repository
 from flows.cli.commands.doctor_spoke_server import check_server
 from flows.cli.commands.spoke_names import name_spoke
-from flows.data_directory import name_program
+from flows.data_directory import data_dir, name_program
 from flows.deployment_version import own_release
-from flows.spokes.registry import list_spoke_repositories
+from flows.spokes.registry import SHOWN, list_remotes, list_spoke_repositories
 from flows.spokes.session_labels import SESSION_POOL
+from flows.spokes.worker_lock import is_worker_running
+from tasks_lib.cleanup.spoke_plan import find_spoke_leftovers
 from tasks_lib.errors import GitError, InputError
 from tasks_lib.git.git_program import MINIMUM_VERSION, find_version
 from tasks_lib.project.loading import Project
+from tasks_lib.text import list_some
 
 SESSIONS = Purpose("Ready for sessions", "a spoke")
 
@@ -43,6 +46,20 @@ def list_spoke_checks(name: str, pool: str) -> Iterator[Check]:
     for one in known.values():
         yield from check_repository(one, pool, projects.append)
     yield from check_space(projects)
+    yield from _check_left()
+
+
+def _check_left() -> Iterator[Check]:
+    """Report what killed workers left here; a worker that runs has cleaned up."""
+    if not is_worker_running(data_dir()):
+        plan = find_spoke_leftovers(list_remotes(), data_dir())
+        if found := [one.where for one in plan.list()]:
+            how = f"the next `{name_program()} spoke start`, or `{name_program()} spoke cleanup`, removes it"
+            yield warn("leftovers", f"{list_some(found, SHOWN)}: left here, or too old; {how}")
+        else:
+            yield ok("leftovers", "killed workers left nothing here")
+        for notice in plan.notices:
+            yield warn("leftovers", notice)
 
 
 def _check_git() -> Check:

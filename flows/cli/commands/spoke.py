@@ -14,16 +14,18 @@ from flows.prefect_server import find_api, require_login, wait_until_healthy
 from flows.spokes.registry import (
     SpokeRepository,
     add_repository,
+    list_remotes,
     list_spoke_repositories,
     remove_repository,
 )
-from flows.spokes.worker_lock import holding_worker_lock
-from tasks_lib.errors import InputError
+from flows.spokes.worker_lock import holding_worker_lock, is_worker_running
+from tasks_lib.cleanup.spoke_plan import clean_up_spoke, find_spoke_leftovers
+from tasks_lib.errors import BusyError, InputError
 from tasks_lib.reporting.run_report import ExitCode
 
 
 def add(url: str, name: str, target: str, *, as_json: bool, console: Console) -> ExitCode:
-    """Copy the repository at `url` and register it. Raises InputError, RemoteError."""
+    """Copy the repository at `url` and register it. Raises InputError."""
     absolute = str(Path(url).resolve()) if Path(url).is_dir() else url
     made = add_repository(absolute, name, target)
     if as_json:
@@ -47,10 +49,32 @@ def list_all(*, as_json: bool, console: Console) -> ExitCode:
     return ExitCode.COMPLETED
 
 
-def remove(name: str, console: Console) -> ExitCode:
-    """Forget a repository and delete its copy. Raises InputError if it is not registered."""
-    remove_repository(name)
-    say(console, f"{name} and its copy were removed. What sessions had done is on the git remote.")
+def remove(name: str, console: Console, *, is_forced: bool) -> ExitCode:
+    """Forget a repository and delete its copy. Raises InputError if it is not registered, or has unsaved work."""
+    remove_repository(name, is_forced=is_forced)
+    say(
+        console, f"{name}, its copy and its files for `copy` were removed. What sessions had done is on the git remote."
+    )
+    return ExitCode.COMPLETED
+
+
+def clean_up(*, is_dry_run: bool, as_json: bool, console: Console) -> ExitCode:
+    """Remove what killed workers left, and what is too old, and print it. Raises BusyError while a worker runs."""
+    data = data_dir()
+    if is_worker_running(data):
+        how = "it cleans up when it starts; to do it now, restart it"
+        raise BusyError(f"a worker for sessions uses {data}: {how}")
+    if is_dry_run:
+        plan = find_spoke_leftovers(list_remotes(), data)
+        lines = [*(one.describe_plan() for one in plan.list()), *plan.notices]
+    else:
+        with holding_worker_lock(data):
+            lines = asyncio.run(clean_up_spoke(list_remotes(), data))
+    if as_json:
+        print_json({"is_dry_run": is_dry_run, "done": lines})
+        return ExitCode.COMPLETED
+    for line in lines or ["There is nothing to clean up." if is_dry_run else "There was nothing to clean up."]:
+        say(console, line)
     return ExitCode.COMPLETED
 
 

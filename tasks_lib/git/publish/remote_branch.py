@@ -97,7 +97,7 @@ class Remote:
         self.name: str = name
         self.target: str = target
         self.tracking_ref: str = f"refs/remotes/{name}/{target}"
-        self._repository = repository
+        self.repository: Repository = repository
         self.git: Git = repository.git
         self._branch_ref = f"refs/heads/{target}"
         self._answer_seconds = answer_seconds
@@ -135,7 +135,7 @@ class Remote:
         if self.git.resolve(self.tracking_ref) == tip:
             return tip
         # The lock is not held during the query above, so that an unreachable remote does not block worktrees.
-        with admin_lock(self._repository):
+        with admin_lock(self.repository):
             self.ask(*FETCH, "--", self.name, f"+{self._branch_ref}:{self.tracking_ref}", seconds=TRANSFER_SECONDS)
         found = self.git.resolve(self.tracking_ref)
         if found is None:
@@ -194,7 +194,7 @@ class Remote:
 
     def uses_large_files(self, commit: str) -> bool:
         """Whether files of `commit` are stored with Git LFS."""
-        place = self._repository.common_dir / "info" / "attributes"
+        place = self.repository.common_dir / "info" / "attributes"
         if place.is_file() and b"filter=lfs" in place.read_bytes():
             return True
         pattern = ("--fixed-strings", "-e", "filter=lfs")

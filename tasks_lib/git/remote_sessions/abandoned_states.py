@@ -1,11 +1,12 @@
 """Keeps what a session on another machine pushed after its run had given it up, or was killed."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tasks_lib.errors import GitError
 from tasks_lib.git.kept.snapshots import keep_commit
 from tasks_lib.git.objects.object_database import Objects
-from tasks_lib.git.remote_sessions.session_remote import SessionRemote
+from tasks_lib.git.remote_sessions.session_remote import STATE, SessionRemote
 from tasks_lib.git.remote_sessions.state_commits import read_state_commit
 from tasks_lib.git.runner import Git
 
@@ -22,11 +23,13 @@ class AbandonedWork:
     ref: str
 
 
-def keep_abandoned(git: Git, remote: SessionRemote, ref: str) -> AbandonedWork | None:
-    """Keep at a ref what the remote has at `ref`, the state of a session; None if no work would be lost.
+def keep_abandoned(git: Git, remote: SessionRemote, refs: Iterable[str]) -> list[AbandonedWork]:
+    """Keep at refs what would be lost if `refs` of sessions were deleted on the remote. Raises RemoteError."""
+    states = [ref for ref in refs if ref.endswith(f"/{STATE}")]
+    return [kept for ref in states if (kept := _keep(git, remote, ref))]
 
-    Raises RemoteError.
-    """
+
+def _keep(git: Git, remote: SessionRemote, ref: str) -> AbandonedWork | None:
     found = remote.take(ref)
     try:
         with Objects(git) as objects:

@@ -1,5 +1,6 @@
 """The bare repository on a machine of sessions: a full copy of the shared remote, and the worktrees of its sessions."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from tasks_lib.errors import GitError, InputError, RemoteError
@@ -104,6 +105,11 @@ class SessionRepository:
                 self.drop_branch(worktrees, branch, label)
             lines.append(f"A session for {label} was cut short; its work here is kept at {ref or 'the remote'}.")
         return lines
+
+    def drop_states(self, refs: Iterable[str]) -> None:
+        """Delete refs of states whose fetching was cut short; they are on the remote, or of no use any more."""
+        for ref in refs:
+            self.repository.git.run("update-ref", "-d", ref, accept=(0, 1, 128))
 
     def drop_branch(self, worktrees: Worktrees, branch: str, label: str) -> None:
         """Remove the worktree of `branch`, and the branch; everything that only they contain is kept at a ref."""

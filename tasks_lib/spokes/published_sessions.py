@@ -1,0 +1,24 @@
+"""Finds what a repository's sessions published on the shared remote and no open node continues."""
+
+from collections.abc import Collection, Iterable
+
+from tasks_lib.git.remote_sessions.session_remote import SessionRemote, find_session
+from tasks_lib.git.repository import Repository
+from tasks_lib.git.session_record import read_record
+from tasks_lib.git.worktree_admin import list_entries
+
+
+def list_continued(repository: Repository) -> Collection[str]:
+    """Return the sessions that open nodes of `repository` continue."""
+    records = [read_record(entry.admin) for entry in list_entries(repository)]
+    return {record.attempt.session for record in records if record}
+
+
+def find_ended_sessions(remote: SessionRemote, hubs: Iterable[str]) -> list[str]:
+    """Return the refs on `remote` of ended sessions of the repository that is, or was, called `hubs` there.
+
+    A session lives as long as the record of an open node names it. Raises RemoteError.
+    """
+    continued = list_continued(remote.remote.repository)
+    refs = [ref for hub in hubs for ref in remote.list_sessions(hub)]
+    return sorted(ref for ref in refs if find_session(ref) not in continued)
