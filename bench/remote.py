@@ -1,0 +1,141 @@
+"""Measures sessions on other machines beside the same on this one: their start, messages to them, a graph, and kills.
+
+python -m bench.remote --agent-seconds 5 dispatch graph
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from bench.common import SHARED_MACHINE, Edges, judge
+from bench.overhead import draw_graph
+from bench.remote_kills import run_kills
+from bench.remote_messages import run_messages
+from bench.remote_site import (
+    Plan,
+    Site,
+    add_repository,
+    finish_run,
+    open_site,
+    read_dispatches,
+    read_marks,
+    start_run,
+)
+from bench.second_machine import find_obstacle
+
+NAMES = ("north", "south")
+AT_ONCE = 8
+ONE_TARGET, MANY_TARGET = 2.5, 10.0
+SINGLES = 5
+HOLD_SECONDS = 15
+"""How long agents of the sessions that start at once work, so that none ends while another is still starting."""
+NODES, AGENT_SECONDS, GRAPH_TARGET = 30, 60.0, 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """Seconds from dispatch to the first prompt: of each session that started alone, and of each round of several."""
+
+    singles: Sequence[float]
+    rounds: Sequence[float]
+
+
+def run_dispatch(site: Site, _: float) -> list[str]:
+    """Start sessions alone and eight at once, here and on one other machine."""
+    plan = Plan("dispatch", chain_up(), pause=f"case $id in many-*) sleep {HOLD_SECONDS};; esac")
+    here = measure_starts(site, plan)
+    there = measure_starts(site, plan.elsewhere(AT_ONCE, NAMES[0]))
+    lines = ["From dispatch to a session's first prompt, `command` backend, no setup, everything fetched before:"]
+    for what, mine, theirs, target in (
+        (f"one ({SINGLES} times, median)", here.singles, there.singles, ONE_TARGET),
+        (f"{AT_ONCE} at once, the last ({len(here.rounds)} times, median)", here.rounds, there.rounds, MANY_TARGET),
+    ):
+        near, far = median(mine), median(theirs)
+        lines.append(
+            f"  {what}: {far:.2f} s on a spoke, worst {max(theirs):.2f} s, {judge(far, target)}; "
+            f"here {near:.2f} s, ratio {far / near:.1f}"
+        )
+    return lines
+
+
+def chain_up() -> Edges:
+    """One node after the other, the first to warm everything up, and then twice eight at once."""
+    singles = ["warm", *(f"one-{number}" for number in range(SINGLES))]
+    edges: dict[str, tuple[str, ...]] = {node: (singles[at - 1],) if at else () for at, node in enumerate(singles)}
+    above: tuple[str, ...] = (singles[-1],)
+    for turn in ("a", "b"):
+        names = tuple(f"many-{turn}-{number}" for number in range(AT_ONCE))
+        edges |= dict.fromkeys(names, above)
+        edges[f"join-{turn}"] = names
+        above = (f"join-{turn}",)
+    return edges
+
+
+def measure_starts(site: Site, plan: Plan) -> Starts:
+    """Run the graph, and compare when Prefect started each node with when its agent began."""
+    top = add_repository(site, plan)
+    view = finish_run(top, start_run(site, top, AT_ONCE))
+    began, dispatched = read_marks(site, plan.name), read_dispatches(site, view.run, plan.edges)
+    singles = [began[node] - dispatched[node] for node in plan.edges if node.startswith("one-")]
+    rounds: list[float] = []
+    for turn in ("a", "b"):
+        names = [node for node in plan.edges if node.startswith(f"many-{turn}-")]
+        rounds.append(max(began[node] for node in names) - min(dispatched[node] for node in names))
+    return Starts(singles, rounds)
+
+
+def run_graph(site: Site, seconds: float) -> list[str]:
+    """Run one graph here, and with its sessions on two machines."""
+    plan = Plan("graph", draw_graph(NODES), pause=f"sleep {seconds:g}")
+    here, there = measure_graph(site, plan), measure_graph(site, plan.elsewhere(AT_ONCE // len(NAMES)))
+    ratio = there / here
+    return [
+        f"{NODES} nodes, {AT_ONCE} sessions at a time, agents of {seconds:g} s, from the run's start to its end:",
+        f"  {there:.1f} s with two spokes over {here:.1f} s here: ratio {ratio:.3f}, {judge(ratio, GRAPH_TARGET)}",
+    ]
+
+
+def measure_graph(site: Site, plan: Plan) -> float:
+    top = add_repository(site, plan)
+    began = time.monotonic()
+    finish_run(top, start_run(site, top, AT_ONCE))
+    return time.monotonic() - began
+
+
+PARTS: Mapping[str, Callable[[Site, float], list[str]]] = {
+    "dispatch": run_dispatch,
+    "messages": run_messages,
+    "graph": run_graph,
+    "kills": run_kills,
+}
+
+
+def run(seconds: float = AGENT_SECONDS, names: Sequence[str] = ()) -> str:
+    """Measure everything, or only the parts `names`, with agents of the graph that work `seconds`; takes minutes."""
+    obstacle = find_obstacle()
+    where = f"processes on this machine's own network ({obstacle})" if obstacle else "network namespaces"
+    lines = [f"Sessions on other machines: two spokes in {where}, with homes of their own.", SHARED_MACHINE]
+    with open_site(NAMES) as site:
+        for name in names or PARTS:
+            lines += PARTS[name](site, seconds)
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Print the figures; the exit status is 1 if a target is missed."""
+    parser = argparse.ArgumentParser(prog="python -m bench.remote", description="Measure sessions on other machines.")
+    parser.add_argument("names", nargs="*", metavar="part", help=f"some of {', '.join(PARTS)}; all without any")
+    parser.add_argument("--agent-seconds", type=float, default=AGENT_SECONDS, help="how long agents of the graph work")
+    options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in PARTS]:
+        parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    told = run(options.agent_seconds, options.names)
+    print(told)
+    return 1 if "missed" in told else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
