@@ -8,7 +8,7 @@ BROWSER := .local/chromium
 POSTGRES := .local/postgres
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup opencode sandbox chromium postgres test browser screenshots fuzz chaos lint bench demo demo-opencode lock clean
+.PHONY: help setup opencode sandbox chromium postgres test browser screenshots fuzz chaos remote lint bench demo demo-opencode lock clean
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -96,6 +96,9 @@ bench: setup ## Run the benchmarks; prints ratios within one run.
 
 chaos: setup ## Kill a small run at every side effect, and check that running again recovers it.
 	PYTHONPATH=tests $(BIN)/python -m chaos
+
+remote: setup opencode ## Measure sessions on other machines, and kill a run with some five times (REMOTE=kills for that alone).
+	$(BIN)/python -m bench.remote $(REMOTE)
 
 demo: setup ## Run scripted agents on a small repository, end to end.
 	COORDINATOR_DATA_DIR=$(CURDIR)/.local/coordinator $(BIN)/coordinator demo

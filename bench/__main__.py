@@ -2,8 +2,9 @@
 
 import argparse
 from collections.abc import Callable, Mapping
+from functools import partial
 
-from bench import handover, merging, opencode, overhead, reading, scale, schedule, up, worktrees
+from bench import handover, merging, opencode, overhead, reading, remote, scale, schedule, up, worktrees
 
 BENCHMARKS: Mapping[str, Callable[[], str]] = {
     "schedule": schedule.run,
@@ -15,6 +16,7 @@ BENCHMARKS: Mapping[str, Callable[[], str]] = {
     "scale": scale.run,
     "opencode": opencode.run,
     "up": up.run,
+    "remote": remote.run,
 }
 
 
@@ -22,11 +24,15 @@ def main() -> None:
     """Print each benchmark's figures as soon as they are available."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Print the benchmarks' figures.")
     parser.add_argument("names", nargs="*", metavar="name", help=f"one of {', '.join(BENCHMARKS)}; all without any")
-    names: list[str] = parser.parse_args().names
+    seconds = remote.AGENT_SECONDS
+    parser.add_argument("--agent-seconds", type=float, default=seconds, help="how long agents in `remote` work")
+    options = parser.parse_args()
+    names: list[str] = options.names
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
-    for name in names or BENCHMARKS:
-        print(BENCHMARKS[name](), end="\n\n", flush=True)
+    benchmarks = {**BENCHMARKS, "remote": partial(remote.run, options.agent_seconds)}
+    for name in names or benchmarks:
+        print(benchmarks[name](), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":

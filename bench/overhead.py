@@ -45,11 +45,11 @@ def run() -> str:
     return "\n".join(lines)
 
 
-def draw_graph(nodes: int) -> Edges:
+def draw_graph(nodes: int, mean_prerequisites: float = MEAN_PREREQUISITES) -> Edges:
     """Draw a graph in which every pair of nodes is equally likely to have an edge; it is the same each time."""
     draw = random.Random(SEED)
     names = [f"node-{number:03}" for number in range(nodes)]
-    chance = 2 * MEAN_PREREQUISITES / (nodes - 1)
+    chance = 2 * mean_prerequisites / (nodes - 1)
     return {name: tuple(one for one in names[:at] if draw.random() < chance) for at, name in enumerate(names)}
 
 

@@ -25,6 +25,7 @@ COMMAND_SECONDS = 300
 """A generous bound for one command; nothing waits for it when all goes well."""
 READY = "is ready for sessions"
 LOOK_SECONDS = 0.05
+CLOSE_SECONDS = 30.0
 BLOCK = 1 << 16
 AnyMachine = TypeVar("AnyMachine", bound="SecondMachine")
 
@@ -75,11 +76,11 @@ class Forwarder:
 
     async def _end(self) -> None:
         self._server.close()
-        jobs = asyncio.all_tasks() - {asyncio.current_task()}
-        for job in jobs:
-            job.cancel()
-        await asyncio.gather(*jobs, return_exceptions=True)
+        # Broken connections end their tasks; cancelled ones would be reported as failed by asyncio.
+        self._is_cut = True
         self._abort()
+        jobs = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.wait_for(asyncio.gather(*jobs, return_exceptions=True), CLOSE_SECONDS)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
