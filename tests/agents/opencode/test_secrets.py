@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from opencode_scripts import give_short_catalog
 from server_fixtures import find_carriers, make_backend, make_worktree, run_shell, use_tools, with_model
 
 from flows.demo.model_server import ModelServer
@@ -52,6 +53,7 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Hous
     login = directory / "home" / ".local" / "share" / "opencode" / "auth.json"
     login.parent.mkdir(parents=True)
     login.write_text(json.dumps({"anthropic": {"type": "api", "key": LOGIN}}))
+    give_short_catalog(directory / "home")
     with ModelServer() as model:
         backend = make_backend(directory, with_model(model.url, keys=["MY_*"]), {"MY_KEY": KEY}, ROLES)
         try:
