@@ -89,8 +89,28 @@ def test_faults_are_named_all_at_once_and_nothing_is_started(coordinator: Coordi
     assert made.read_journal() == []
 
 
+DEPLOYED: dict[str, Any] = {}
+"""By server, what `deploy` has made of `run-graph`."""
+
+
 def deploy(coordinator: Coordinator) -> str:
-    """Make the work pools and the deployments of this checkout's prefect.yaml; returns the id of `run-graph`."""
+    """Make the work pools and the deployments of this checkout's prefect.yaml; returns the id of `run-graph`.
+
+    Prefect's command line takes seconds for that, so it is done again only where a test has changed the deployment.
+    """
+    if coordinator.api not in DEPLOYED or find_deployment(coordinator) != DEPLOYED[coordinator.api]:
+        make_deployments(coordinator)
+        DEPLOYED[coordinator.api] = find_deployment(coordinator)
+    return str(DEPLOYED[coordinator.api]["id"])
+
+
+def find_deployment(coordinator: Coordinator) -> dict[str, Any]:
+    """The deployment `run-graph`, without what using it changes."""
+    found = coordinator.ask("deployments/name/run-graph/run-graph")
+    return {name: value for name, value in found.items() if name not in ("updated", "status", "last_polled")}
+
+
+def make_deployments(coordinator: Coordinator) -> None:
     for command in (
         ["work-pool", "create", "coordinator", "--type", "process", "--overwrite"],
         ["work-pool", "create", "coordinator-sessions", "--type", "process", "--overwrite"],
@@ -101,8 +121,6 @@ def deploy(coordinator: Coordinator) -> str:
             env=coordinator.environment(), capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
-    found = coordinator.ask("deployments/name/run-graph/run-graph")
-    return str(found["id"])
 
 
 def test_deployment_is_run_by_a_worker_and_refuses_what_is_not_registered(

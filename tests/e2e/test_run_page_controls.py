@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from checker import Meant, check, snapshot_user_state
 from checker_traces import text
-from e2e.conftest import Coordinator, ask_until
+from coordinator_host import CoordinatorHost
+from e2e.conftest import Coordinator, ask_until, find_api
 from e2e.test_interrupt import deploy, status_of, wait_for_end
 from e2e.test_messages import Start, count_starts, done, make_gated, open_gate, start
 from e2e.test_whole_runs import find_run, read_graph
 from generated_graphs import DECISION, Made
 
-from flows.prefect_server import LOOPBACK, Child
+from flows.prefect_server import Child
 from tasks_lib.git.repository_lock import read_holder
 
 __all__ = ["start"]
@@ -49,9 +50,9 @@ class Deployed:
 
 
 @pytest.fixture(scope="module")
-def deployed(server: Child, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+def deployed(server: Child, host: CoordinatorHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     data = tmp_path_factory.mktemp("worker")
-    coordinator = Coordinator(data, f"http://{LOOPBACK}:{server.port}/api")
+    coordinator = Coordinator(data, find_api(server), host)
     deployment = deploy(coordinator)
     worker = subprocess.Popen(
         [Path(".venv/bin/prefect").absolute(), "worker", "start", "--pool", "coordinator", "--type", "process"],

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from coordinator_host import CoordinatorHost, open_host
 from e2e.conftest import Coordinator, copy_database, find_api, read_until
 from e2e.test_local_stack import READY
 from e2e.test_messages import make_gated
@@ -29,12 +30,20 @@ def guarded(server: Child, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     end_child(child)
 
 
+@pytest.fixture(scope="module")
+def host(guarded: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorHost]:
+    """A process that forks for each command against that server; it reads the login anew each time."""
+    place = tmp_path_factory.mktemp("host")
+    with open_host(place, Coordinator(place, guarded).environment()) as running:
+        yield running
+
+
 @pytest.fixture
-def coordinator(guarded: str, tmp_path: Path) -> Coordinator:
+def coordinator(guarded: str, host: CoordinatorHost, tmp_path: Path) -> Coordinator:
     """A coordinator of that server; without a login, which each call has to give."""
     data = tmp_path / "data"
     data.mkdir()
-    return Coordinator(data, guarded)
+    return Coordinator(data, guarded, host)
 
 
 @pytest.fixture
