@@ -149,9 +149,11 @@ def test_ctrl_c_stops_sessions_with_their_work_kept_and_leaves_nothing(data: Pat
     assert status_of(gated, "flat-0") == "completed"
 
 
-def test_run_that_comes_while_another_works_says_which_and_is_in_the_history(data: Path, gated: Made) -> None:
+def test_run_that_comes_while_another_works_says_which_and_is_in_the_history(
+    coordinator: Coordinator, data: Path, gated: Made
+) -> None:
     name = name_of(data, gated)
-    with up(data) as stack:
+    with up(data, api=coordinator.api) as stack:
         first = stack.run(name)
         ask_until(lambda: count_starts(gated), bool)
         second = stack.run(name)
