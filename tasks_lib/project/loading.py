@@ -159,8 +159,8 @@ def guess_tasks_dir(repository: Repository, environment: Mapping[str, str]) -> s
         return DEFAULT_TASKS_DIR
 
 
-def _find_tasks_dir(repository: Repository, branch: str) -> str:
-    text = _read_either(repository, TASKGRAPH, branch)
+def _find_tasks_dir(repository: Repository, branch: str, commit: str | None = None) -> str:
+    text = _read_either(repository, TASKGRAPH, branch, commit)
     return (read_taskgraph_tasks_dir(text, TASKGRAPH) if text else None) or DEFAULT_TASKS_DIR
 
 
@@ -175,7 +175,7 @@ def read_configuration(repository: Repository, environment: Mapping[str, str]) -
     if settings.land.mode == "local" and commit is None:
         raise InputError([Fault(CONFIGURATION, 0, _describe_no_branch(repository, target))])
     target = _check_alias(ref, target) if commit else target
-    tasks_dir = settings.tasks_dir or _find_tasks_dir(repository, target)
+    tasks_dir = settings.tasks_dir or _find_tasks_dir(repository, target, commit)
     return settings, tasks_dir.strip("/"), target
 
 
@@ -202,13 +202,17 @@ def _check_alias(ref: str, target: str) -> str:
     raise InputError([f'the branch "{target}" is a symbolic ref to {ref}, which {fault}; set `target` to a branch'])
 
 
-def _read_either(repository: Repository, name: str, branch: str) -> str | None:
+def _read_either(repository: Repository, name: str, branch: str, commit: str | None = None) -> str | None:
     """Return the text of the file `name` at the top level of the checkout, or of `branch` if the checkout has none.
 
+    `commit` is the tip of `branch`, if it is known.
     Raises InputError unless it is a regular UTF-8 file inside the repository.
     """
     file = repository.top / name
-    data = _read_checked_out(repository, file) if os.path.lexists(file) else _read_committed(repository, name, branch)
+    if os.path.lexists(file):
+        data = _read_checked_out(repository, file)
+    else:
+        data = _read_committed(repository, name, branch, commit or repository.branch_head(branch))
     try:
         return None if data is None else data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -233,8 +237,7 @@ def _read_checked_out(repository: Repository, file: Path) -> bytes:
     raise InputError([Fault(file.name, 0, message)])
 
 
-def _read_committed(repository: Repository, name: str, branch: str) -> bytes | None:
-    commit = repository.branch_head(branch)
+def _read_committed(repository: Repository, name: str, branch: str, commit: str | None) -> bytes | None:
     if commit is None:
         return None
     with Objects(repository.git) as objects:

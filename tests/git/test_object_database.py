@@ -70,7 +70,7 @@ def test_edit_refuses_a_path_that_leaves_the_tree(shop: MergeFixture, path: str)
 
 def test_a_killed_child_is_started_again(shop: MergeFixture) -> None:
     shop.objects.read_tree(shop.tip())
-    child = shop.objects._reader.pid  # pyright: ignore[reportPrivateUsage]
+    child = shop.objects._helper.pid  # pyright: ignore[reportPrivateUsage]
     assert child is not None
     os.kill(child, signal.SIGKILL)
     blob = shop.objects.write_blob(b"after")
@@ -84,7 +84,7 @@ def test_close_leaves_no_process_and_no_descriptor(shop: MergeFixture) -> None:
     before = len(list(descriptors.iterdir()))
     for _ in range(5):
         shop.objects.read(shop.tip())
-        child = shop.objects._reader.pid  # pyright: ignore[reportPrivateUsage]
+        child = shop.objects._helper.pid  # pyright: ignore[reportPrivateUsage]
         assert child is not None
         shop.objects.close()
         assert not Path(f"/proc/{child}").exists()

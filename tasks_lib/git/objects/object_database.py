@@ -17,6 +17,7 @@ FILE_MODE = "100644"
 _FILE_MODES = frozenset({"100644", "100755", "100664"})
 _MODES = {b"100644": "100644", b"100755": "100755", b"40000": TREE_MODE, b"120000": "120000", b"160000": "160000"}
 _ENTRIES = {size: re.compile(rb"(\d+) ([^\0]+)\0(.{%d})" % size, re.DOTALL) for size in (20, 32)}
+_HELPER = ("cat-file", "--batch-command")
 _MEASURED_AT_ONCE = 400
 _ASKED_AT_ONCE = 60
 """60 ids of 64 digits and a newline fit into 4,096 bytes, which any pipe can buffer, so that neither side blocks."""
@@ -56,8 +57,7 @@ class Objects:
     """The object database of one repository; thread-safe."""
 
     def __init__(self, git: Git) -> None:
-        self._reader: Child = Child(git.directory, ("cat-file", "--batch"))
-        self._measurer: Child = Child(git.directory, ("cat-file", "--batch-check"))
+        self._helper: Child = Child(git.directory, _HELPER)
         self._writer: ObjectWriter = ObjectWriter(git)
         self._trees: OrderedDict[str, tuple[Entry, ...]] = OrderedDict()
         self._cached_entries: int = 0
@@ -70,9 +70,8 @@ class Objects:
         self.close()
 
     def close(self) -> None:
-        """End the helper processes; a later call starts them again."""
-        self._reader.close()
-        self._measurer.close()
+        """End the helper process; a later call starts it again."""
+        self._helper.close()
 
     def read(self, oid: str) -> bytes:
         """Return the raw content of the object `oid`. Raises GitError if there is none."""
@@ -84,8 +83,8 @@ class Objects:
         # In batches, so that neither side blocks on a full pipe.
         for start in range(0, len(oids), _MEASURED_AT_ONCE):
             part = oids[start : start + _MEASURED_AT_ONCE]
-            request = "".join(f"{oid}\n" for oid in part).encode()
-            lines = self._measurer.ask(request, partial(_read_lines, len(part)))
+            request = "".join(f"info {oid}\n" for oid in part).encode()
+            lines = self._helper.ask(request, partial(_read_lines, len(part)))
             sizes |= {fields[0]: int(fields[2]) for line in lines if len(fields := line.split(" ")) == 3}
         return sizes
 
@@ -231,12 +230,12 @@ class Objects:
     def _ask_all(self, names: Sequence[str]) -> list[tuple[str, bytes]]:
         for name in names:
             if not name or "\n" in name:
-                raise GitError(("cat-file", "--batch"), 128, f"{name!r} cannot name an object")
-        request = "".join(f"{name}\n" for name in names).encode()
-        answers = self._reader.ask(request, lambda pipe: [_read_object(pipe) for _ in names])
+                raise GitError(_HELPER, 128, f"{name!r} cannot name an object")
+        request = "".join(f"contents {name}\n" for name in names).encode()
+        answers = self._helper.ask(request, lambda pipe: [_read_object(pipe) for _ in names])
         for name, found in zip(names, answers, strict=True):
             if found is None:
-                raise GitError(("cat-file", "--batch"), 128, f"the repository has no object {name}")
+                raise GitError(_HELPER, 128, f"the repository has no object {name}")
         return [found for found in answers if found]
 
 
@@ -298,7 +297,7 @@ def _read_lines(count: int, pipe: IO[bytes]) -> list[str]:
 
 
 def _read_object(pipe: IO[bytes]) -> tuple[str, bytes] | None:
-    """Read one answer of `cat-file --batch` (`<oid> <type> <size>`, content, newline) as id and content.
+    """Read one answer of `contents` (`<oid> <type> <size>`, content, newline) as id and content.
 
     None if the object is missing or ambiguous.
     """
