@@ -69,6 +69,25 @@ def test_a_target_that_only_begins_alike_is_another(shop: MergeFixture) -> None:
         Head(shop.git, "release").base()
 
 
+def test_base_that_is_a_symbolic_ref_is_seen_to_move(shop: MergeFixture) -> None:
+    """The file of such a ref stays as it is when what it points to moves."""
+    shop.sh("symbolic-ref", "refs/heads/alias", "refs/heads/main")
+    head = Head(shop.git, "alias")
+    assert head.current() == shop.tip()
+    moved = shop.commit({"x": "x"})
+    assert (head.current(), head.base()) == (moved, moved)
+
+
+def test_own_move_is_not_read_again_and_one_by_another_hand_is(shop: MergeFixture, head: Head) -> None:
+    begun = head.current()
+    first, second = land_on(shop, begun), land_on(shop, begun)
+    assert head.advance(begun, first)
+    assert head.refs.is_as_read(begun)
+    assert head.current() == first
+    shop.git.run("update-ref", head.refs.queue_ref, second)
+    assert head.current() == second
+
+
 def test_advance_moves_the_queue_ref_and_not_the_branch(shop: MergeFixture, head: Head) -> None:
     base = shop.tip()
     commit = land(shop, head, "a", {"n": "n"})

@@ -37,6 +37,23 @@ def test_separate_git_directory_still_leads_to_the_working_tree(repository: Repo
     assert Repository.open(tmp_path / "checkout").top == tmp_path / "checkout"
 
 
+def test_repository_whose_path_has_a_line_break_is_found(repository: Repository, tmp_path: Path) -> None:
+    odd = tmp_path / "two\nlines"
+    repository.git.run("clone", "--quiet", str(repository.top), str(odd))
+    found = Repository.open(odd)
+    assert (found.top, found.common_dir) == (odd, odd / ".git")
+    assert Git(odd).layout == found.git.layout
+
+
+def test_branch_is_located_through_a_symbolic_ref(repository: Repository) -> None:
+    git, tip = repository.git, repository.git.text("rev-parse", "HEAD")
+    git.run("symbolic-ref", "refs/heads/alias", "refs/heads/main")
+    git.run("symbolic-ref", "refs/heads/loose", "refs/heads/none")
+    assert git.locate("refs/heads/main") == git.locate("refs/heads/alias") == ("refs/heads/main", tip)
+    assert git.locate("refs/heads/gone") == ("refs/heads/gone", None)
+    assert git.locate("refs/heads/loose")[1] is None
+
+
 def test_inherited_git_dir_does_not_redirect(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,11 +1,17 @@
 """A node that lands: what stays in the repository, and what does not."""
 
+import json
+
+import pytest
 from run_harness import RunHarness
 
 from tasks_lib.model import Merged
 from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.settings.schema import digest_verify
+
+MOST_COMMANDS = 55
+"""For a run of one node. Each start of git costs two milliseconds of CPU time, which is what most of a node costs."""
 
 
 async def test_node_lands_as_one_merge_commit_with_its_trailers(harness: RunHarness) -> None:
@@ -25,6 +31,19 @@ async def test_node_lands_as_one_merge_commit_with_its_trailers(harness: RunHarn
     assert harness.trailer("Run") == worked.view.run
     assert harness.trailer("Session") == variables["COORDINATOR_SESSION"]
     assert harness.trailer("Verified") == digest_verify(load_project(harness.top, {}).settings)
+
+
+async def test_node_lands_with_few_git_commands(harness: RunHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness.make({"a": {}})
+    trace = harness.place / "trace"
+    monkeypatch.setenv("GIT_TRACE2_EVENT", str(trace))
+    worked = await harness.work()
+    monkeypatch.delenv("GIT_TRACE2_EVENT")
+    assert worked.names == {"a": "Merged"}
+    lines = [json.loads(line) for line in trace.read_text().splitlines()]
+    # Those that git itself starts have another in their id.
+    told = [line["argv"][1:] for line in lines if line["event"] == "start" and "/" not in line["sid"]]
+    assert 20 < len(told) <= MOST_COMMANDS, told
 
 
 async def test_landed_task_file_is_completed_with_the_report_and_otherwise_unchanged(harness: RunHarness) -> None:
