@@ -11,9 +11,9 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from chaos.tracer import PROGRAMS, SHIM, SHIM_VARIABLE, Target, install
 from checker_traces import git, text
@@ -29,20 +29,30 @@ from tasks_lib.project.loading import load_project
 AUDITED = 1_000
 HANG_SECONDS = 60
 """Not an assertion: a run that hangs is ended and reported as a fault."""
+Drive = Callable[[Path, Path], Coroutine[Any, Any, int]]
+"""Runs the graph of a repository with a data directory, and returns the exit code."""
 Defect = Literal["", "careless", "stray", "twice"]
 """`careless` deletes worktrees and branches at the start, `stray` leaves a process in a worktree, `twice` lands the
 last merge a second time."""
 
 
-def run_in_child(place: Path, repository: Path, log: Path, trace: Path, target: Target | None, defect: Defect) -> int:
+def run_in_child(
+    place: Path,
+    repository: Path,
+    log: Path,
+    trace: Path,
+    target: Target | None,
+    defect: Defect,
+    drive: Drive | None = None,
+) -> int:
     """Run the graph of `repository` in a child; return its exit code, negative for the signal that ended it.
 
-    `place` contains everything of the case: a directory for temporary files, and the shim's programs.
+    `drive` does the run, by default `work`. `place` contains everything of the case: a directory for temporary files, and the shim's programs.
     """
     make_shim(place / "bin")
     child = os.fork()
     if child == 0:
-        _become_driver(place, repository, log, trace, target, defect)
+        _become_driver(place, repository, log, trace, target, defect, drive or work)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
 
@@ -89,7 +99,7 @@ def make_shim(directory: Path) -> None:
 
 
 def _become_driver(
-    place: Path, repository: Path, log: Path, trace: Path, target: Target | None, defect: Defect
+    place: Path, repository: Path, log: Path, trace: Path, target: Target | None, defect: Defect, drive: Drive
 ) -> None:
     code = 70
     try:
@@ -106,7 +116,7 @@ def _become_driver(
         install(trace, target, {str(place): "<place>", sys.executable: "<python>"})
         if defect:
             _DEFECTS[defect](repository, is_end=False)
-        code = asyncio.run(asyncio.wait_for(work(repository, place / "data"), HANG_SECONDS))
+        code = asyncio.run(asyncio.wait_for(drive(repository, place / "data"), HANG_SECONDS))
         if defect:
             _DEFECTS[defect](repository, is_end=True)
     except BaseException:

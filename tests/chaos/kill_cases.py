@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,6 +78,11 @@ def try_kill(place: Path, kill: Kill, *, calm: UndisturbedRun, defect: Defect = 
         log = place / f"log-{number}"
         codes.append(run_in_child(place, made.repository, log, place / f"trace-{number}", target, defect))
     faults = judge(place, made, before, codes[-1], calm)
+    return conclude(place, kill, codes, faults)
+
+
+def conclude(place: Path, kill: Kill, codes: Sequence[int], faults: Sequence[str]) -> Verdict:
+    """Remove `place` if there are no faults; `codes` are the exit codes of the killed run and those after it."""
     if not faults:
         shutil.rmtree(place, ignore_errors=True)
     return Verdict(kill, codes[0] == KILLED, len(codes) - 1, tuple(faults))

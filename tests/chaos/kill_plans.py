@@ -11,6 +11,7 @@ from chaos.forked_run import Defect
 from chaos.kill_cases import UndisturbedRun, Verdict, retry_kill, run_undisturbed, try_kill
 from chaos.kill_points import Kill, count_kinds, list_calls, list_cuts, list_kills, list_pairs, read_calls, read_effects
 from chaos.prefect_proxy import LOOPBACK
+from chaos.spoke_kill_cases import run_elsewhere_calmly, try_kill_elsewhere
 from chaos.syscalls import is_possible
 from chaos.tracer import Target
 
@@ -52,6 +53,16 @@ def plan_pairs(calm: UndisturbedRun, kills: Sequence[Kill], count: int, seed: in
     """Kills from `kills` whose rerun is killed as well."""
     pairs = list_pairs(kills, count, len(kills), seed)
     return Part(f"pairs: {len(pairs)} kills whose rerun is killed too", pairs, partial(retry_kill, try_kill, calm=calm))
+
+
+def plan_spokes(root: Path, *, every: bool) -> Part:
+    """Kills while sessions run on another machine, at side effects of either side, of both sides at once."""
+    calm, faults = run_elsewhere_calmly(root / "spokes-calm")
+    require(faults)
+    effects = read_effects(root / "spokes-calm" / "trace")
+    kills = list_kills(effects, every=every)
+    told = f"spokes: {len(effects)} side effects ({_tell(count_kinds(effects))}); {len(kills)} kills"
+    return Part(told, kills, partial(retry_kill, try_kill_elsewhere, calm=calm))
 
 
 def plan_calls(root: Path, port: int, *, every: bool) -> tuple[Part, UndisturbedRun]:

@@ -48,6 +48,12 @@ def test_killed_at_a_side_effect_and_run_again_it_ends_as_undisturbed(
     assert "Every promise was kept." in done.stdout
 
 
+def test_killed_with_its_sessions_elsewhere_and_run_again_it_ends_as_undisturbed(tmp_path: Path) -> None:
+    done = run_chaos(tmp_path, PARTS="spokes", SAMPLE="5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Every promise was kept." in done.stdout
+
+
 def test_side_effects_of_every_kind_are_seen(sampled: "tuple[Path, subprocess.CompletedProcess[str]]") -> None:
     root, _ = sampled
     kinds = count_kinds(read_effects(root / "calm/trace"))

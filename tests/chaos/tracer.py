@@ -47,6 +47,8 @@ _NAMES = (
     (re.compile(r"((-c \w+\.\w+|--git-dir|--work-tree)=\S+ )+"), ""),
     (re.compile(r"/coordinator-[0-9a-f]+-[0-9a-f]+-\d+-\d+-[a-z0-9_]{8}\b"), "/coordinator-<private>"),
     (re.compile(r"\b[0-9a-f]{7,64}\b"), "<hex>"),
+    (re.compile(r"(coordinator/sessions)/[0-9a-z]+/[0-9a-z]+"), r"\1/<session>"),
+    (re.compile(r"(spokes/logs)/[^/ ]+"), r"\1/<one>"),
     (re.compile(r"(coordinator/logs|\.git/worktrees|\.trash|\.pool|/prompts)/[^/ ]+"), r"\1/<one>"),
     (re.compile(r"(\.worktrees|refs/heads)/(feat|research)(/[^ ]+?)?(?=( |$|\.lock\b))"), r"\1/<branch>"),
     (re.compile(r"(?<=[ :^])(feat|research)/[^ ]+"), "<branch>"),

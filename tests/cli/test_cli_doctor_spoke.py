@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,14 @@ def test_files_to_copy_that_are_not_here_are_named(register: Register) -> None:
     [found] = find("shop files")
     assert found.level == "warn"
     assert f"`copy` lists .env, which {one.files} does not contain" in found.text
+
+
+def test_large_files_are_said_not_to_travel(register: Register, bare_repo: UserRepository) -> None:
+    bare_repo.write({".gitattributes": "*.bin filter=lfs\n"})
+    register()
+    [found] = find("shop large files")
+    assert found.level == ("warn" if shutil.which("git-lfs") else "fail")
+    assert "runs_on: local" in found.text
 
 
 def test_memory_that_is_too_small_for_all_sessions_is_said(register: Register) -> None:

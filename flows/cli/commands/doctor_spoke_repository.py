@@ -54,6 +54,7 @@ def check_repository(one: SpokeRepository, pool: str, on_project: Callable[[Proj
             yield fail(f"{name} configuration", f"{fault} (at {tip[:10]})")
         return
     on_project(project)
+    yield from _check_large_files(name, copy, tip)
     yield from _check_configuration(one, project.settings, pool)
     for check in check_agent(project.settings, project):
         yield Check(check.level, f"{name} {check.about}", _add_version(check, project.settings))
@@ -78,6 +79,18 @@ def _check_configuration(one: SpokeRepository, settings: Settings, pool: str) ->
         how = f"`{name_program()} spoke add {one.url} --target {settings.target}`"
         faults.append(fail(about, f"work lands on {settings.target}, not on {one.target}; register that: {how}"))
     yield from faults or [ok(about, f"{CONFIGURATION} on {one.target} has no errors")]
+
+
+def _check_large_files(name: str, copy: SessionRepository, tip: str) -> Iterator[Check]:
+    """Report files of Git LFS, which sessions do not transfer."""
+    remote = copy.remote.remote
+    if remote.uses_large_files(tip):
+        what = "it uses Git LFS, whose files do not travel between hub and spokes"
+        how = "keep tasks that change such files on the hub with `runs_on: local`"
+        if remote.has_lfs():
+            yield warn(f"{name} large files", f"{what}; {how}")
+        else:
+            yield fail(f"{name} large files", f"{what}, and git-lfs is not installed here; install it, and {how}")
 
 
 def _add_version(check: Check, settings: Settings) -> str:
