@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from tasks_lib.errors import GitError
@@ -77,18 +78,22 @@ def git_environment() -> dict[str, str]:
     return {**removed_variables(), **OWN_GIT, "PATH": own_path(), "LC_ALL": "C", **PLAIN_HISTORY}
 
 
+_loading = Lock()
+
+
 @cache
 def _load_gitpython() -> Any:
     """Import GitPython on first use: on import it runs a git that it finds through a variable or PATH."""
     name = "GIT_PYTHON_GIT_EXECUTABLE"
-    before = os.environ.get(name)
-    os.environ[name] = require_program("git")
-    try:
-        return import_module("git")
-    finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
+    with _loading:  # Threads share the environment.
+        before = os.environ.get(name)
+        os.environ[name] = require_program("git")
+        try:
+            return import_module("git")
+        finally:
+            del os.environ[name]
+            if before is not None:
+                os.environ[name] = before
 
 
 class Git:

@@ -48,6 +48,7 @@ def pool(api: str, tmp_path: Path) -> Iterator[str]:
     name = f"doctor-{tmp_path.name}"
     with isolated({"PREFECT_API_URL": api}):
         from prefect.client.orchestration import get_client
+        from prefect.settings import PREFECT_API_URL, temporary_settings
 
         from flows.spoke_worker.session_deployment import ensure_queue, ensure_sessions
 
@@ -56,7 +57,9 @@ def pool(api: str, tmp_path: Path) -> Iterator[str]:
                 await ensure_sessions(client, name)
                 await ensure_queue(client, name, "north")
 
-        asyncio.run(make())
+        # Another test of this process may have loaded Prefect's settings with another server.
+        with temporary_settings(updates={PREFECT_API_URL: api}):
+            asyncio.run(make())
     yield name
     send_api(api, "DELETE", f"work_pools/{name}")
 
