@@ -23,7 +23,7 @@ def use():
 threads = [Thread(target=use) for _ in range(8)]
 for one in threads: one.start()
 for one in threads: one.join()
-sys.exit("\\n".join(faults))
+sys.exit("\\n".join(faults) or 0)
 """
 
 
