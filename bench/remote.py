@@ -145,7 +145,7 @@ def main() -> int:
     options = parser.parse_args()
     names: list[str] = options.names
     if unknown := [name for name in names if name not in PARTS]:
-        parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+        parser.error(f"unknown part: {', '.join(unknown)}; choose from {', '.join(PARTS)}")
     has_missed = False
     for line in measure(options.agent_seconds, names or tuple(PARTS)):
         print(line, flush=True)

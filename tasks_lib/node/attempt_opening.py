@@ -55,7 +55,7 @@ async def open_attempt(run: Run, merge_queue: MergeQueue, task: Task, slot_lease
         await run.git.call(clear_notices, worktree.git_dir)
     is_begun = previous is not None and previous.attempt.number == record.attempt.number
     remote = run.agents.remote
-    # A session on another machine that may still be at work there goes on from where it began.
+    # A session on another machine may still be running; it continues from the commit where it began.
     may_move = not (is_begun and remote and remote.continues(record.turn.conversation))
     record, state = await run.git.call_opening(update_unstarted_branch, run, worktree, record, head, may_move=may_move)
     # A clean worktree at the head is the same as a new one, unless its session continues an interrupted attempt.

@@ -297,7 +297,7 @@ class HostedSession:
             await asyncio.sleep(PROGRESS_SECONDS)
 
     async def _await_change(self) -> None:
-        """Wait until there is something new to publish; that a log has grown is no event."""
+        """Wait until there is something new to publish; a growing log sends no event, so its size is polled."""
         while not self._has_changed.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(PROGRESS_SECONDS):

@@ -52,7 +52,7 @@ class Elsewhere:
 
 def forget_workers(api: str) -> None:
     """Remove the workers of other tests, which Prefect takes for online for a minute and a half after their end."""
-    with suppress(httpx.HTTPStatusError):  # There is no pool yet.
+    with suppress(httpx.HTTPStatusError):  # The pool does not exist yet.
         for worker in send_api(api, "POST", "work_pools/coordinator/workers/filter", {}).json():
             send_api(api, "DELETE", f"work_pools/coordinator/workers/{worker['name']}")
 

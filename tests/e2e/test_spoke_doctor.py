@@ -117,7 +117,7 @@ def test_a_pool_and_a_queue_that_nobody_made_yet_are_said(examine: Examine, pool
     assert (found.level, "spoke start` makes it" in found.text) == ("warn", True)
     send_api(api, "DELETE", f"work_pools/{pool}/queues/north")
     found = examine(pool)["queue"]
-    assert (found.level, 'no work queue "north" yet' in found.text) == ("warn", True)
+    assert (found.level, 'the work queue "north" does not exist yet' in found.text) == ("warn", True)
 
 
 def test_a_pool_and_a_queue_that_are_paused_are_said(examine: Examine, pool: str, api: str) -> None:

@@ -109,7 +109,7 @@ def _check_pool(client: httpx.Client, pool: str, name: str) -> Iterator[Check]:
     made = f"`{name_program()} spoke start` makes it"
     answer = client.get(place)
     if answer.status_code == HTTPStatus.NOT_FOUND:
-        yield warn("pool", f'there is no work pool "{pool}" yet; {made}')
+        yield warn("pool", f'the work pool "{pool}" does not exist yet; {made}')
         return
     found = answer.raise_for_status().json()
     if found["type"] != "process":
@@ -121,7 +121,7 @@ def _check_pool(client: httpx.Client, pool: str, name: str) -> Iterator[Check]:
         yield ok("pool", f'the work pool "{pool}" exists')
     answer = client.get(f"{place}/queues/{quote(name, safe='')}")
     if answer.status_code == HTTPStatus.NOT_FOUND:
-        yield warn("queue", f'there is no work queue "{name}" yet; {made}')
+        yield warn("queue", f'the work queue "{name}" does not exist yet; {made}')
     elif answer.raise_for_status().json()["is_paused"]:
         how = f"prefect work-queue resume {name} --pool {pool}"
         yield fail("queue", f'the work queue "{name}" is paused, so sessions for this machine wait; resume it: {how}')

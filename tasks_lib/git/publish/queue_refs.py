@@ -190,7 +190,7 @@ class QueueRefs:
 
 
 def _read_loose(file: Path) -> str | None:
-    """Return the object id in the file of a ref, None if there is no file; "" if it contains anything else."""
+    """Return the object id in a ref's file, None if the file does not exist, "" if it contains anything else."""
     try:
         return read_regular(file, _ID_LINE_BYTES).decode("ascii").rstrip("\n")
     except FileNotFoundError:
