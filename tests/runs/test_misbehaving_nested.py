@@ -101,7 +101,8 @@ COMMITTED = {
     "reset": f"git -C {IGNORED} reset -q --hard HEAD~1",
     "amended": f"git -C {IGNORED} commit -q --amend -m Other",
     "in a rebase that stopped": (
-        f"(cd {IGNORED}; git checkout -q -B side; GIT_SEQUENCE_EDITOR='sed -i 1s/pick/edit/' git rebase -q -i --force-rebase HEAD~1; "
+        f"(cd {IGNORED}; git checkout -q -B side; GIT_COMMITTER_DATE=2030-01-01T00:00:00Z "
+        "GIT_SEQUENCE_EDITOR='sed -i 1s/pick/edit/' git rebase -q -i --force-rebase HEAD~1; "
         "git commit -q --amend -m Changed; git branch -f side HEAD~1 2> /dev/null || :)"
     ),
     "on a branch that is deleted": f"git -C {IGNORED} checkout -q -b side; git -C {IGNORED} checkout -q --detach HEAD~1; git branch -q -D side",
@@ -113,7 +114,7 @@ async def test_commit_that_only_a_nested_worktree_knew_is_held(harness: RunHarne
     make = f"git worktree add -q --detach {IGNORED}; inside {IGNORED}; rm {IGNORED}/loose.txt"
     harness.make({"a": {}}, f"{FUNCTIONS}work; {make}; {COMMITTED[deed]}", files={".gitignore": ".claude/\n"})
     assert (await harness.work()).names == {"a": "Merged"}
-    assert held(harness, "Inner") == 1
+    assert held(harness, "Inner") == (2 if "rebase" in deed else 1), "with the copy that a rebase makes"
     assert entries(harness) == []
 
 
