@@ -147,6 +147,22 @@ def test_entry_that_git_only_opened_is_removed_once_nobody_can_be_writing_it(
     assert not admin.exists()
 
 
+@pytest.mark.parametrize("name", [".pool/4", "feat/first"])
+def test_directory_that_git_created_before_its_entry_names_it_is_left_nowhere(repository: Repository, name: str) -> None:
+    admin = repository.common_dir / "worktrees" / Path(name).name
+    admin.mkdir(parents=True)
+    (admin / "locked").write_text(MAKING)
+    (repository.worktrees_dir / name).mkdir(parents=True)
+    assert_nothing_leaks(repository)
+
+
+def test_directory_in_the_pool_that_is_not_called_like_a_slot_is_reported_and_stays(repository: Repository) -> None:
+    place = repository.worktrees_dir / ".pool" / "mine"
+    place.mkdir(parents=True)
+    assert reconcile(Worktrees(repository)) == [f"{place}: was not created by Coordinator, and stays"]
+    assert place.is_dir()
+
+
 def test_directory_in_which_git_only_opened_a_file_is_not_kept_aside(repository: Repository) -> None:
     place = repository.worktrees_dir / "feat" / "first"
     words = ["--no-checkout", "--lock", "--reason", MAKING, "-b", "feat/first"]

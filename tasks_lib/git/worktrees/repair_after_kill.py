@@ -47,7 +47,7 @@ def find_stale_worktrees(repository: Repository) -> list[StaleWorktree]:
     pooled = _find_pooled(repository)
     judged = (_judge(repository, entry) for entry in list_entries(repository))
     stale = [one for one in judged if one]
-    known = {(one.path, one.admin) for one in stale}
+    known = {(one.path, admin) for one in stale for admin in (one.admin, None)}
     return [*(one for one in pooled if (one.path, one.admin) not in known), *stale, *_find_nameless(repository)]
 
 
@@ -62,16 +62,20 @@ def settle(repository: Repository, held: HeldRunLock) -> list[str]:
 def _find_pooled(repository: Repository) -> list[StaleWorktree]:
     """Each directory in the pool. The entry that it links to may name another path.
 
-    `git worktree move` renames the directory first and then updates the entry.
+    `git worktree move` renames the directory first and then updates the entry. `git worktree add` creates the directory
+    before its entry names it, so an empty one called like a slot is coordinator's.
     """
     pool = repository.worktrees_dir / POOL_NAME
     found: list[StaleWorktree] = []
     for path in sorted(pool.iterdir()) if pool.is_dir() else []:
         admin = read_git_link(path)
         entry = read_entry(admin) if admin and admin.parent == repository.common_dir / "worktrees" else None
-        is_ours = entry is not None and entry.is_ours
-        state = StaleState.POOLED if is_ours else StaleState.FOREIGN
-        found.append(StaleWorktree(state, path, admin if is_ours else None))
+        if entry and entry.is_ours:
+            found.append(StaleWorktree(StaleState.POOLED, path, admin))
+        elif path.name.isdecimal() and _is_barely_begun(path) and not path.is_mount():
+            found.append(StaleWorktree(StaleState.HALF_MADE, path))
+        else:
+            found.append(StaleWorktree(StaleState.FOREIGN, path))
     return found
 
 
