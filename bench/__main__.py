@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from bench import handover, merging, opencode, overhead, reading, remote, scale, schedule, up, worktrees
+from bench import handover, merging, opencode, overhead, reading, remote, scale, schedule, up, watch, worktrees
 
 BENCHMARKS: Mapping[str, Callable[[], str]] = {
     "schedule": schedule.run,
@@ -17,6 +17,7 @@ BENCHMARKS: Mapping[str, Callable[[], str]] = {
     "opencode": opencode.run,
     "up": up.run,
     "remote": remote.run,
+    "watch": watch.run,
 }
 
 

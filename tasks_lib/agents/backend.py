@@ -102,7 +102,8 @@ class TurnEnd:
     what the turn used, as far as the backend knows; `turns` and `seconds` are always known. `excess` says which budget
     was exhausted, if that ended the turn. `refusal` says why no session can succeed with this configuration (e.g. the
     provider rejects the key or the model); the whole run stops then. `is_limited` says that the provider only asked to
-    wait: the same session may be prompted again, and waits by itself until that makes sense.
+    wait: the same session may be prompted again, and waits by itself until that makes sense. `stall` says what the turn
+    was waiting for when it was ended because nothing happened any more.
     """
 
     status: int
@@ -114,6 +115,7 @@ class TurnEnd:
     excess: str = ""
     refusal: str = ""
     is_limited: bool = False
+    stall: str = ""
 
 
 class Session(Protocol):

@@ -1,5 +1,6 @@
 """Hides an agent that is a program: run once per turn, with the prompt on standard input, until it exits."""
 
+import math
 import os
 import re
 import signal
@@ -7,23 +8,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks_lib.agents.backend import Need, SessionSpec, TurnEnd, TurnSpec
+from tasks_lib.agents.command_watch import CommandWatch
 from tasks_lib.agents.turn_variables import ANSWER_BYTES, name_turn
-from tasks_lib.process.process_groups import Ended, end_groups, run_group
+from tasks_lib.process.process_groups import Ended, GroupId, end_groups, run_group
 from tasks_lib.process.program_lookup import find_program
 from tasks_lib.process.shell_lines import tail_of
+from tasks_lib.session.liveness import SilenceLimits
 from tasks_lib.session.spending import Spent, find_excess, find_seconds_left
 
+NO_LIMITS = SilenceLimits(math.inf, math.inf, math.inf)
 _PLACEHOLDERS = re.compile(r"\{(role|prompt_file|session)\}")
 
 
 class CommandBackend:
     """Runs `wrapper + command`, an argument list rather than a shell line, in the worktree.
 
-    `{role}`, `{prompt_file}` and `{session}` are replaced in both; other braces are kept.
+    `{role}`, `{prompt_file}` and `{session}` are replaced in both; other braces are kept. A turn that does nothing for
+    as long as `limits` allow is ended.
     """
 
-    def __init__(self, command: Sequence[str], wrapper: Sequence[str] = ()) -> None:
+    def __init__(self, command: Sequence[str], wrapper: Sequence[str] = (), limits: SilenceLimits = NO_LIMITS) -> None:
         self._argv: tuple[str, ...] = (*wrapper, *command)
+        self._limits: SilenceLimits = limits
 
     async def prepare(self, needs: Sequence[Need]) -> None:
         """Do nothing: the program chooses its roles and models itself, and is started once per turn."""
@@ -33,15 +39,16 @@ class CommandBackend:
 
     def open(self, spec: SessionSpec) -> "CommandSession":
         """Open a session for `spec`; nothing is started before its first prompt."""
-        return CommandSession(self._argv, spec)
+        return CommandSession(self._argv, spec, self._limits)
 
 
 class CommandSession:
     """A conversation that the program itself remembers, or reads from the worktree: each turn is a new process."""
 
-    def __init__(self, argv: Sequence[str], spec: SessionSpec) -> None:
+    def __init__(self, argv: Sequence[str], spec: SessionSpec, limits: SilenceLimits) -> None:
         self._argv: tuple[str, ...] = tuple(argv)
         self._spec: SessionSpec = spec
+        self._limits: SilenceLimits = limits
         self._may_have_left: bool = False
 
     async def prompt(self, text: str, turn: TurnSpec) -> TurnEnd:
@@ -52,28 +59,42 @@ class CommandSession:
         spec = self._spec
         allowances = spec.allowances() if spec.allowances else ()
         left = find_seconds_left(allowances)
-        said = text.encode("utf-8", "surrogateescape")
+        watch = CommandWatch(self._limits, spec.session, spec.log, spec.on_view)
+        self._may_have_left = True
+        async with watch.watching():
+            ended = await self._run(text, turn, min(spec.turn_seconds, left), watch)
+        self._may_have_left = False
+        answer = tail_of(spec.log, ended.log_start, ended.log_end, max_bytes=ANSWER_BYTES, max_lines=ANSWER_BYTES)
+        seconds = ended.ended - ended.started
+        spent = Spent(turns=1, seconds=seconds)
+        if ended.timed_out and watch.stall:
+            return TurnEnd(ended.status, False, answer, watch.stall, seconds, spent, stall=watch.stall)
+        error = _describe(self._argv, ended, spec.turn_seconds)
+        # A program does not report tokens, so time is the only budget that can end a turn.
+        excess = find_excess(allowances, spent) if ended.timed_out and left < spec.turn_seconds else ""
+        return TurnEnd(ended.status, ended.timed_out, answer, error, seconds, spent, excess)
+
+    async def _run(self, text: str, turn: TurnSpec, timeout_seconds: float, watch: CommandWatch) -> Ended:
+        spec, said = self._spec, text.encode("utf-8", "surrogateescape")
         prompt_file = _write_prompt(spec.prompt_directory, turn, said)
         names = {"role": spec.role, "prompt_file": str(prompt_file), "session": spec.session}
-        self._may_have_left = True
-        ended = await run_group(
+
+        def begin(group: GroupId) -> None:
+            watch.begin(group)
+            if spec.on_start:
+                spec.on_start(group)
+
+        return await run_group(
             fill(self._argv, names),
             cwd=spec.cwd,
             environment={**spec.environment, **name_turn(spec, turn)},
             log=spec.log,
             stdin=said,
-            timeout_seconds=min(spec.turn_seconds, left),
+            timeout_seconds=timeout_seconds,
             stop_seconds=spec.stop_seconds,
-            on_start=spec.on_start,
+            on_start=begin,
+            stop=watch.must_stop,
         )
-        self._may_have_left = False
-        answer = tail_of(spec.log, ended.log_start, ended.log_end, max_bytes=ANSWER_BYTES, max_lines=ANSWER_BYTES)
-        error = _describe(self._argv, ended, spec.turn_seconds)
-        seconds = ended.ended - ended.started
-        spent = Spent(turns=1, seconds=seconds)
-        # A program does not report tokens, so time is the only budget that can end a turn.
-        excess = find_excess(allowances, spent) if ended.timed_out and left < spec.turn_seconds else ""
-        return TurnEnd(ended.status, ended.timed_out, answer, error, seconds, spent, excess)
 
     async def say(self, text: str) -> bool:
         """Return False: a program that reads its prompt once receives nothing more in that turn."""

@@ -118,4 +118,5 @@ def _gather_facts(end: TurnEnd, commit: str) -> TurnFacts:
         error=end.error,
         excess=end.excess,
         is_review=True,
+        stall=end.stall,
     )

@@ -292,6 +292,7 @@ def gather_facts(context: AttemptContext, start: TurnStart, after: BranchState, 
         refused=context.record.acceptance.refused,
         excess=end.excess,
         is_review=context.task.is_review,
+        stall=end.stall,
         findings=tuple(one for one in findings if one.text not in context.record.findings.cautions),
     )
 

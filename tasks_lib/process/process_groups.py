@@ -62,14 +62,14 @@ async def run_group(
     on_start: Callable[[GroupId], None] | None = None,
     on_output: Callable[[], None] | None = None,
     keep_background: bool = False,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Ended:
     """Run `argv` until it exits, in `cwd`, with exactly `environment`, and append its output to `log`.
 
-    Waits only for the program itself, not for others that keep its output open. Then, as on a timeout or cancellation,
-    every remaining process gets TERM and, after `stop_seconds`, KILL: the program's group, its descendants, and every
-    process with the same marker, which groups that run at the same time must not share. With `keep_background`, those
-    that remain after a normal exit are kept. `on_start` is called before waiting, `on_output` when the log has grown,
-    at most twice a second. Raises AgentError if the program cannot be started, or if a process cannot be ended.
+    Does not wait for others that keep its output open. Then (unless `keep_background` and it exited), on a timeout or
+    cancellation, its group, descendants, and all with its marker, which is its alone, get TERM and, after
+    `stop_seconds`, KILL. `on_start` is called before waiting; at most twice a second, `on_output` if the log has grown,
+    and `stop`, which by returning True ends it. Raises AgentError if it cannot be started or ended.
     """
     marker = environment.get(MARKER) or f"group-{uuid.uuid4().hex}"
     with _open_log(log) as sink, _open_input(stdin) as source:
@@ -79,7 +79,7 @@ async def run_group(
         claim = Claim((GroupId(process.pid, read_start(process.pid)),), marker, is_watched=True)
         try:
             _announce(claim.groups[0], on_start, was_cancelled)
-            has_exited = await _watch(process, sink, log_start, timeout_seconds, on_output)
+            has_exited = await _watch(process, sink, log_start, timeout_seconds, on_output, stop)
             ended, log_end = time.monotonic(), _bound(sink, log_start)
         except BaseException:
             _, was_cancelled = await _await_despite_cancel(_end_and_reap(process, claim, stop_seconds))
@@ -248,15 +248,19 @@ async def _watch(
     start: int,
     timeout_seconds: float,
     on_output: Callable[[], None] | None,
+    stop: Callable[[], bool],
 ) -> bool:
-    """Wait for the exit; False if `timeout_seconds` passed first. `start` is the size of the log at the start."""
+    """Wait for the exit; False if `timeout_seconds` passed or `stop` returned True first.
+
+    `start` is the size of the log at the start.
+    """
     seen = start
     deadline = time.monotonic() + timeout_seconds
     exit_of = asyncio.ensure_future(process.wait())
     try:
         while not exit_of.done():
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or stop():
                 return False
             await asyncio.wait({exit_of}, timeout=min(left, _OUTPUT_SECONDS))
             size = _bound(sink, start)

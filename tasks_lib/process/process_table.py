@@ -131,11 +131,11 @@ def read_proc() -> list[Row]:
     """Read the table from /proc, which takes a third of the time of psutil's portable reading."""
     boot, ticks = psutil.boot_time(), os.sysconf("SC_CLK_TCK")
     # Kernel threads are most of the table, and have no environment. In a container, pid 2 is another process.
-    kernel = _KTHREADD if b"(kthreadd)" in _read_bytes(f"/proc/{_KTHREADD}/stat") else -1
+    kernel = _KTHREADD if b"(kthreadd)" in read_file(f"/proc/{_KTHREADD}/stat") else -1
     rows: list[Row] = []
     for name in os.listdir("/proc"):  # noqa: PTH208 - Half of the scan's time would go to making Path objects.
         if name.isdigit():
-            stat = _read_bytes(f"/proc/{name}/stat")
+            stat = read_file(f"/proc/{name}/stat")
             if not stat:
                 continue  # It has ended meanwhile.
             # The program's name is in parentheses and may contain any byte, so count fields from the last one.
@@ -150,7 +150,7 @@ def read_proc() -> list[Row]:
 
 def _read_marker(name: str) -> str:
     """Return the marker in a process's environment; "" for another user's process, or one that has ended."""
-    environment = b"\0" + _read_bytes(f"/proc/{name}/environ")
+    environment = b"\0" + read_file(f"/proc/{name}/environ")
     _, found, rest = environment.partition(_MARKER_START)
     return rest.partition(b"\0")[0].decode("utf-8", "surrogateescape") if found else ""
 
@@ -159,10 +159,10 @@ def list_carriers(variable: bytes) -> list[int]:
     """Return the processes with `variable`, as in `b"NAME=value"`, in their environment, by reading /proc."""
     wanted = b"\0" + variable + b"\0"
     numbers = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - See `read_proc`.
-    return [int(name) for name in numbers if wanted in b"\0" + _read_bytes(f"/proc/{name}/environ") + b"\0"]
+    return [int(name) for name in numbers if wanted in b"\0" + read_file(f"/proc/{name}/environ") + b"\0"]
 
 
-def _read_bytes(path: str) -> bytes:
+def read_file(path: str) -> bytes:
     """Return a file of /proc, b"" if it cannot be read; `os.open` is faster, and there are hundreds per scan."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -19,6 +19,7 @@ from tasks_lib.project.agent_instructions import Instructions, find_instruction_
 from tasks_lib.project.child_environment import ChildEnvironments, find_own_bin
 from tasks_lib.project.loading import Project
 from tasks_lib.runtime.agent_requirements import find_agent_requirements
+from tasks_lib.session.liveness import SilenceLimits
 from tasks_lib.settings.schema import Settings
 
 SERVER_LOG = "opencode.log"
@@ -73,11 +74,12 @@ def make_backend(
     """
     repository = project.repository
     settings = anchor_program(project.settings, repository.top)
+    watch = settings.watch
     if settings.agent.backend == "command":
         if not settings.agent.command:
             raise InputError([NO_AGENT])
-        return CommandBackend(settings.agent.command, settings.wrapper)
-    watch = settings.watch
+        silence = SilenceLimits(watch.stall_seconds, watch.tool_seconds, watch.input_seconds)
+        return CommandBackend(settings.agent.command, settings.wrapper, silence)
     limits = SessionLimits(watch.stall_seconds, watch.tool_seconds, watch.limit_seconds)
     shared = Shared()
 

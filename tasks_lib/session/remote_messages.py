@@ -110,7 +110,7 @@ class SetupFailed:
 
 @dataclass(frozen=True, slots=True)
 class TurnReport:
-    """How a turn ended; the fields from `status` to `is_limited` are those of a local turn.
+    """How a turn ended; the fields from `status` to `stall` are those of a local turn.
 
     `state` is the commit with the state of the worktree after the turn, "" if it could not be pushed. `prepared` marks
     what `setup` left uncommitted. If the turn could not be taken, `setup` or `refused` says why. With `is_last`, the
@@ -128,6 +128,7 @@ class TurnReport:
     excess: str = ""
     refusal: str = ""
     is_limited: bool = False
+    stall: str = ""
     state: str = ""
     prepared: tuple[str, ...] = ()
     setup: SetupFailed | None = None

@@ -8,6 +8,12 @@ from tasks_lib.text import tell_rest
 
 _VERDICT = re.compile(r"^\W*verdict\W*:\W*(approved with changes|approved|changes requested)\W*$", re.IGNORECASE)
 MAX_PATHS_SAID = 10
+_STALLED = (
+    "Your last turn was stopped: {stall}.\n"
+    "Nobody can type into a terminal here. Start programs so that they ask nothing and open neither a pager nor an "
+    "editor, and give commands that may hang a time limit. Then continue with your task where you left off. If you "
+    "cannot, do a Safe Exit as described in the task's instructions."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,8 @@ class TurnFacts:
     `commit` is the branch's current head. `has_work`: the branch changes something besides its own task file, or
     completes that file. `dirty` are uncommitted paths. `said_blocked` is the reason for a Safe Exit in this turn.
     `refused` is the commit that was returned to the session. `excess` says which budget ended the turn. `is_review`
-    marks a reviewer's session, whose `answer` has to end in a verdict. `findings` are what must not land, without those
+    marks a reviewer's session, whose `answer` has to end in a verdict. `stall` says that nothing happened any more, and
+    what the turn was waiting for. `findings` are what must not land, without those
     that were reported once and may stay.
     """
 
@@ -44,6 +51,7 @@ class TurnFacts:
     refused: str = ""
     excess: str = ""
     is_review: bool = False
+    stall: str = ""
     findings: tuple[Finding, ...] = ()
 
 
@@ -91,6 +99,8 @@ def decide_turn(facts: TurnFacts) -> TurnEnding:
         return AttemptFailed(f"the turn was stopped: {facts.excess}")
     if facts.is_timed_out:
         return AttemptFailed("the turn took longer than watch.turn_seconds and was stopped")
+    if facts.stall:
+        return Unfinished(f"the turn was stopped: {facts.stall}", _STALLED.format(stall=facts.stall))
     if facts.status != 0:
         return AttemptFailed(facts.error or f"the agent exited with {_describe_status(facts.status)}")
     if facts.is_review:

@@ -12,12 +12,17 @@ class WatchSettings(Section):
     stall_seconds: Seconds = Field(
         default=600,
         gt=0,
-        description="Stop a turn after this much silence while no tool is running; opencode only.",
+        description="Stop a turn in which nothing happens for this long while no tool is running.",
     )
     tool_seconds: Seconds = Field(
         default=3600,
         gt=0,
-        description="Stop a turn after this much silence while a tool is running; opencode only.",
+        description="Stop a turn in which nothing happens for this long while a tool is running.",
+    )
+    input_seconds: Seconds = Field(
+        default=120,
+        gt=0,
+        description="Stop a turn in which nothing happens for this long while a program waits for input at a terminal.",
     )
     limit_seconds: Seconds = Field(
         default=900,

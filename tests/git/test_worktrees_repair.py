@@ -148,7 +148,9 @@ def test_entry_that_git_only_opened_is_removed_once_nobody_can_be_writing_it(
 
 
 @pytest.mark.parametrize("name", [".pool/4", "feat/first"])
-def test_directory_that_git_created_before_its_entry_names_it_is_left_nowhere(repository: Repository, name: str) -> None:
+def test_directory_that_git_created_before_its_entry_names_it_is_left_nowhere(
+    repository: Repository, name: str
+) -> None:
     admin = repository.common_dir / "worktrees" / Path(name).name
     admin.mkdir(parents=True)
     (admin / "locked").write_text(MAKING)

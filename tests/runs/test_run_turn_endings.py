@@ -52,6 +52,28 @@ async def test_turn_that_takes_too_long_is_ended_with_all_it_started(harness: Ru
     assert worked.retries == [("a", "the turn took longer than watch.turn_seconds and was stopped")]
 
 
+async def test_turn_in_which_nothing_happens_is_told_so_and_goes_on_in_its_session(harness: RunHarness) -> None:
+    agent = "[ $turn = 2 ] || { echo half > half.txt; sleep 1000; }\ngit add half.txt; work"
+    harness.make({"a": {}}, agent, watch={"stall_seconds": 3})
+    worked = await harness.work()
+    assert (worked.names, worked.retries) == ({"a": "Merged"}, [])
+    assert harness.journal.turns() == ["a-1-1", "a-1-2"]
+    assert "Your last turn was stopped: nothing happened for 3 seconds" in harness.journal.read("a-1-2")
+    assert "running `sleep 1000`" in harness.journal.read("a-1-2")
+    assert harness.show("half.txt") == "half\n"
+    assert any("nudged: the turn was stopped" in line for line in worked.lines)
+
+
+async def test_agent_that_stalls_in_each_turn_fails_its_attempts(harness: RunHarness) -> None:
+    harness.make({"a": {}}, "sleep 1000", watch={"stall_seconds": 1, "nudges": 1})
+    worked = await harness.work()
+    assert harness.journal.turns() == [f"a-{attempt}-{turn}" for attempt in (1, 2) for turn in (1, 2)]
+    (blocked,) = worked.outcomes.values()
+    assert isinstance(blocked, Blocked)
+    assert "nothing happened for 1 seconds" in blocked.reason
+    assert "after 1 nudges" in blocked.reason
+
+
 async def test_unblocked_node_has_all_its_attempts_again(harness: RunHarness) -> None:
     harness.make({"a": {}}, "exit 1")
     await harness.work()

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks_lib.agents.backend import SessionSpec, TurnEnd
 from tasks_lib.agents.opencode.api.server_http import Unreachable
@@ -326,7 +326,9 @@ class Turn:
                 return self._fail(decision.sentence, timed_out=True)
             case "limit":
                 return self._fail(decision.sentence, refusal=decision.sentence)
-            case "stalled" | "waits too long" | "no progress":
+            case "stalled":
+                return replace(self._fail(decision.sentence), stall=decision.sentence)
+            case "waits too long" | "no progress":
                 return self._fail(decision.sentence)
 
     def _refuse(self, problem: Problem) -> TurnEnd:

@@ -1,0 +1,288 @@
+"""Measures how well stalls are told from slow work: on real process trees, and on generated traces of whole turns."""
+
+import asyncio
+import math
+import os
+import random
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.common import ROOT
+from tasks_lib.agents.command_watch import MAX_INTERVAL_SECONDS
+from tasks_lib.process.process_activity import take_sample
+from tasks_lib.process.process_groups import GroupId, run_group
+from tasks_lib.process.process_table import MARKER, Claim
+from tasks_lib.session.liveness import ProcessSample, Sample, SilenceLimits, begin, find_stall, observe
+
+LIMITS = SilenceLimits(stall_seconds=600, tool_seconds=3600, input_seconds=120)
+"""The defaults of `watch`."""
+HEALTHY, STALLED = 1000, 100
+HELD_OUT_SEED = 1_000_000
+"""The thresholds were chosen on seeds from 0; figures are for seeds from here on."""
+TURN_SECONDS = 7200.0
+CAUGHT_TARGET, DELAY_TARGET, CPU_TARGET = 0.95, 2.0, 0.03
+SESSIONS = 30
+LIVE_LIMITS = SilenceLimits(stall_seconds=6, tool_seconds=6, input_seconds=3)
+LIVE_SECONDS = 15.0
+SAMPLE_SECONDS = 0.3
+IN_A_TERMINAL = "import pty, sys, time; pty.spawn(sys.argv[1:], stdin_read=lambda fd: time.sleep(999))"
+
+
+def run() -> str:
+    """Judge real process trees and generated turns, and measure what watching costs."""
+    return "\n".join([*measure_live(), *measure_generated(), measure_cost()])
+
+
+# Real process trees, with short limits.
+
+
+def _terminal(*command: str) -> list[str]:
+    return [sys.executable, "-ESc", IN_A_TERMINAL, *command]
+
+
+def list_trees(place: Path) -> Mapping[str, tuple[bool, Sequence[str]]]:
+    """Each real tree by name: whether it is healthy, and its command."""
+    body = "for (int i = 0; i < {0}; i++) x = x * x + {0}; return x;"
+    source = "\n".join(f"double f{n}(double x) {{ {body.format(n)} }}" for n in range(40_000))
+    (place / "large.c").write_text(source + "\nint main(void) { return 0; }\n", "utf-8")
+    hung = (
+        "import socket; server = socket.create_server(('127.0.0.1', 0)); "
+        "socket.create_connection(server.getsockname()).recv(1)"
+    )
+    tests = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:xdist", "tests/core"]
+    return {
+        "pytest": (True, tests),
+        "a compiler": (True, ["gcc", "-O2", "-c", str(place / "large.c"), "-o", str(place / "large.o")]),
+        "a pager": (False, _terminal("less", "/etc/services")),
+        "an editor": (False, _terminal("vi", str(place / "notes.txt"))),
+        "a password prompt": (False, _terminal(sys.executable, "-ESc", "import getpass; getpass.getpass()")),
+        "a hung socket": (False, [sys.executable, "-ESc", hung]),
+        "a loop that polls": (False, ["sh", "-c", "while [ ! -e /nonexistent/flag ]; do sleep 0.5; done"]),
+    }
+
+
+def measure_live() -> Iterator[str]:
+    limits = LIVE_LIMITS
+    yield f"Real process trees, limits of {limits.stall_seconds:g} s and {limits.input_seconds:g} s (at a terminal):"
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        place = Path(name)
+        for tree, (is_healthy, command) in list_trees(place).items():
+            if not shutil.which(command[0]) or (command[2:3] == [IN_A_TERMINAL] and not shutil.which(command[3])):
+                yield f"  {tree:<20} not installed"
+                continue
+            at, said, lasted = asyncio.run(_watch_live(command, place))
+            if is_healthy:
+                yield f"  {tree:<20} {'ended by mistake: ' + said if said else f'left alone for {lasted:.0f} s'}"
+            else:
+                limit = limits.input_seconds if "waits for input" in said else limits.stall_seconds
+                yield f"  {tree:<20} {f'caught after {at / limit:.2f} of its limit' if said else 'MISSED'}: {said}"
+
+
+async def _watch_live(command: Sequence[str], place: Path) -> tuple[float, str, float]:
+    """When the tree is found stalled and why, "" if it is not, and for how long it was watched."""
+    log, found, began = place / "log", "", time.monotonic()
+    marker, groups = f"bench-{os.getpid()}-{time.monotonic_ns()}", list[GroupId]()
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm", MARKER: marker}
+    running = asyncio.create_task(
+        run_group(
+            command, cwd=ROOT, environment=environment, log=log, timeout_seconds=LIVE_SECONDS, stop_seconds=1,
+            on_start=groups.append, stop=lambda: bool(found),
+        )
+    )  # fmt: skip
+    liveness = None
+    while not running.done() and not found:
+        await asyncio.sleep(SAMPLE_SECONDS)
+        sample = take_sample(Claim(tuple(groups), marker, is_watched=True), log, 0) if groups else None
+        if sample and not running.done():
+            liveness = observe(liveness, sample) if liveness else begin(sample)
+            found = find_stall(liveness, LIVE_LIMITS)
+    lasted = time.monotonic() - began
+    await running
+    return lasted, found, lasted
+
+
+# Generated turns, with the default limits.
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What happens in one interval: seconds of processor time, bytes, bytes of output, and who is there."""
+
+    own: float = 0.0
+    reaped: float = 0.0
+    data: float = 0.0
+    output: int = 0
+    has_tool: bool = False
+    waits: bool = False
+
+
+Generator = Callable[[random.Random], Iterator[Step]]
+INTERVAL = MAX_INTERVAL_SECONDS
+
+
+def _pause(seconds: float, noise: random.Random, *, has_tool: bool = False) -> Iterator[Step]:
+    """Silence with the timers and keep-alive traffic of an idle program."""
+    for _ in range(int(seconds / INTERVAL)):
+        yield Step(own=noise.uniform(0, 0.005) * INTERVAL, data=noise.uniform(0, 8) * INTERVAL, has_tool=has_tool)
+
+
+def think(draw: random.Random) -> Iterator[Step]:
+    """A model that thinks long before it answers, and answers slowly."""
+    while True:
+        yield from _pause(min(draw.lognormvariate(3, 1.2), 0.9 * LIMITS.stall_seconds), draw)
+        for _ in range(draw.randint(1, 30)):
+            yield Step(own=draw.uniform(0.003, 0.2), data=draw.uniform(80, 4000) * INTERVAL)
+
+
+def build(draw: random.Random) -> Iterator[Step]:
+    """A build that burns cores in silence, and waits for downloads in between."""
+    while True:
+        for _ in range(draw.randint(5, 200)):
+            yield Step(own=draw.uniform(0, 0.5), reaped=draw.uniform(0.3, 2) * INTERVAL, has_tool=True)
+        yield from _pause(draw.uniform(0, 90), draw, has_tool=True)
+
+
+def test_slowly(draw: random.Random) -> Iterator[Step]:
+    """Tests that sleep for minutes, and print a line now and then."""
+    while True:
+        yield Step(own=0.1, output=draw.randint(10, 200), has_tool=True)
+        yield from _pause(draw.uniform(10, 1500), draw, has_tool=True)
+
+
+def wait_for_others(draw: random.Random) -> Iterator[Step]:
+    """A loop that asks a hosted check for its state, for up to fifty minutes, between rounds of work."""
+    while True:
+        for _ in range(int(draw.uniform(60, 3000) / INTERVAL)):
+            yield Step(reaped=draw.uniform(0, 0.04) * INTERVAL, has_tool=True)
+        for _ in range(draw.randint(3, 40)):
+            yield Step(own=draw.uniform(0.06, 1), data=9000)
+
+
+def retry(draw: random.Random) -> Iterator[Step]:
+    """An agent that a provider limits: a request every one to five minutes."""
+    while True:
+        yield Step(own=draw.uniform(0.05, 0.2), data=draw.uniform(2000, 9000))
+        yield from _pause(draw.uniform(60, 300), draw)
+
+
+def download(draw: random.Random) -> Iterator[Step]:
+    """A slow download."""
+    while True:
+        yield Step(own=draw.uniform(0, 0.02), data=draw.uniform(100, 1e6) * INTERVAL, has_tool=True)
+
+
+def hang(draw: random.Random) -> Iterator[Step]:
+    """A request that is never answered: timers and keep-alive traffic only."""
+    yield from _pause(TURN_SECONDS, draw)
+
+
+def hang_in_a_tool(draw: random.Random) -> Iterator[Step]:
+    """A tool in a deadlock."""
+    yield from _pause(TURN_SECONDS, draw, has_tool=True)
+
+
+def poll_for_ever(draw: random.Random) -> Iterator[Step]:
+    """A loop of short commands that waits for what never comes."""
+    while True:
+        yield Step(reaped=draw.uniform(0, 0.03) * INTERVAL, has_tool=True)
+
+
+def ask(draw: random.Random) -> Iterator[Step]:
+    """A pager, an editor or a question at a terminal."""
+    for step in _pause(TURN_SECONDS, draw, has_tool=True):
+        yield replace(step, waits=True)
+
+
+WORK: Sequence[Generator] = (think, build, test_slowly, wait_for_others, retry, download)
+STALLS: Mapping[Generator, float] = {
+    hang: LIMITS.stall_seconds,
+    hang_in_a_tool: LIMITS.tool_seconds,
+    poll_for_ever: LIMITS.tool_seconds,
+    ask: LIMITS.input_seconds,
+}
+"""Each kind of stall with the limit that applies to it."""
+
+
+def make_samples(steps: Iterator[Step], seconds: float, first: Sample) -> Iterator[Sample]:
+    """The samples of a turn; the agent is process 1, its tool process 2."""
+    own = reaped = data = 0.0
+    output, at, tools = first.output_bytes, first.at, 0
+    had_tool = False
+    for step in steps:
+        at += INTERVAL
+        if at > seconds:
+            return
+        own, reaped, data, output = own + step.own, reaped + step.reaped, data + step.data, output + step.output
+        tools += int(step.has_tool and not had_tool)
+        had_tool = step.has_tool
+        agent = ProcessSample(1, 0, 0.0, "agent", own, reaped, int(data))
+        tool = ProcessSample(2, 1, 100.0 * tools, "tool", waits_for_input=step.waits)
+        yield Sample(at, output, (agent, tool) if step.has_tool else (agent,))
+
+
+def judge(samples: Iterator[Sample]) -> float:
+    """When the turn is ended; infinity if it never is."""
+    liveness = begin(Sample(0.0, 0, (ProcessSample(1, 0, 0.0, "agent"),)))
+    for sample in samples:
+        liveness = observe(liveness, sample)
+        if find_stall(liveness, LIMITS):
+            return sample.at
+    return math.inf
+
+
+def measure_generated() -> Iterator[str]:
+    ended = dict.fromkeys((one.__name__ for one in WORK), 0)
+    start = Sample(0.0, 0)
+    for number in range(HEALTHY):
+        draw, work = random.Random(HELD_OUT_SEED + number), WORK[number % len(WORK)]
+        ended[work.__name__] += judge(make_samples(work(draw), TURN_SECONDS, start)) < math.inf
+    false = sum(ended.values())
+    yield f"Generated turns, default limits, seeds held out: {false} of {HEALTHY} healthy ones ended (target 0)"
+    delays: list[float] = []
+    kinds = list(STALLS)
+    for number in range(STALLED):
+        draw, kind = random.Random(HELD_OUT_SEED + number), kinds[number % len(kinds)]
+        delays.append(_measure_delay(draw, kind) / STALLS[kind])
+    caught = sum(delay <= DELAY_TARGET for delay in delays) / STALLED
+    yield (
+        f"  {caught:.0%} of {STALLED} stalls ended within twice their limit (target {CAUGHT_TARGET:.0%}); after "
+        f"{sorted(delays)[STALLED // 2]:.2f} of it in the middle, {max(delays):.2f} at most"
+    )
+
+
+def _measure_delay(draw: random.Random, kind: Generator) -> float:
+    """Seconds from the beginning of a stall, after some work, until it is found."""
+    work = draw.choice((think, build, retry, download))
+    begins = int(draw.uniform(60, 3000) / INTERVAL)
+
+    def steps() -> Iterator[Step]:
+        working = work(draw)
+        for _ in range(begins):
+            yield next(working)
+        yield Step(own=1.0)
+        yield from kind(draw)
+
+    return judge(make_samples(steps(), 6 * TURN_SECONDS, Sample(0.0, 0))) - (begins + 1) * INTERVAL
+
+
+def measure_cost() -> str:
+    """The processor time of watching many sessions at once, as a share of one core."""
+    claims = [Claim((), f"none-{number}", is_watched=False) for number in range(SESSIONS - 1)]
+    claims.append(Claim((GroupId(os.getpgrp(), 0.0),), "", is_watched=True))
+    rounds, log = 5, Path(os.devnull)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    for _ in range(rounds):
+        for number, claim in enumerate(claims):
+            # The table is read anew for every other half of an interval, whoever asks first.
+            take_sample(claim, log, 0 if number in (0, SESSIONS // 2) else math.inf)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    share = used / rounds / MAX_INTERVAL_SECONDS
+    told = "" if share <= CPU_TARGET else f"  over the target of {CPU_TARGET:.0%}"
+    return f"Watching {SESSIONS} sessions takes {share:.2%} of one core (target {CPU_TARGET:.0%}){told}"

@@ -1,0 +1,80 @@
+"""Watches the processes of a program's turn: shows what they do, and says when they no longer do anything."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tasks_lib.agents.backend import SessionView
+from tasks_lib.process.process_activity import take_sample
+from tasks_lib.process.process_table import Claim, GroupId
+from tasks_lib.session.liveness import Liveness, Sample, SilenceLimits, begin, describe, find_stall, observe
+from tasks_lib.session.spending import Spent
+
+MAX_INTERVAL_SECONDS = 5.0
+SAMPLES_A_LIMIT = 10
+"""How many samples are taken in the shortest time after which a turn is ended."""
+
+
+class CommandWatch:
+    """Watches one turn; `stall` says why it must be ended, "" while it need not be.
+
+    `marker` is the session's, `log` where its output goes. `show` is called with what the turn does.
+    """
+
+    def __init__(
+        self, limits: SilenceLimits, marker: str, log: Path, show: Callable[[SessionView], None] | None
+    ) -> None:
+        self.stall: str = ""
+        self._limits: SilenceLimits = limits
+        self._marker: str = marker
+        self._log: Path = log
+        self._show: Callable[[SessionView], None] | None = show
+        self._group: GroupId | None = None
+        shortest = min(limits.stall_seconds, limits.tool_seconds, limits.input_seconds)
+        self._interval: float = min(MAX_INTERVAL_SECONDS, shortest / SAMPLES_A_LIMIT)
+
+    def begin(self, group: GroupId) -> None:
+        """Watch this process group from now on, and all that carries the session's marker."""
+        self._group = group
+
+    def must_stop(self) -> bool:
+        return bool(self.stall)
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncGenerator[None]:
+        """Take samples at intervals while the block runs."""
+        watching = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        liveness: Liveness | None = None
+        while not self.stall:
+            await asyncio.sleep(self._interval)
+            sample = await asyncio.to_thread(self._take_sample)
+            if sample is None:
+                continue
+            liveness = observe(liveness, sample) if liveness else begin(sample)
+            self.stall = find_stall(liveness, self._limits)
+            self._tell(liveness)
+
+    def _take_sample(self) -> Sample | None:
+        if self._group is None:
+            return None
+        claim = Claim((self._group,), self._marker, is_watched=True)
+        return take_sample(claim, self._log, self._interval / 2)
+
+    def _tell(self, liveness: Liveness) -> None:
+        if self._show is None:
+            return
+        last = liveness.last.at
+        silent = last - liveness.active_at
+        said = describe(liveness)
+        activity = f"{said}, silent for {silent:.0f} s" if silent >= 2 * MAX_INTERVAL_SECONDS else said
+        active_at = datetime.fromtimestamp(liveness.active_at, UTC).isoformat(timespec="seconds")
+        self._show(SessionView(activity, active_at, Spent(turns=1, seconds=last - liveness.began)))
