@@ -72,9 +72,6 @@ class CommandWatch:
     def _tell(self, liveness: Liveness) -> None:
         if self._show is None:
             return
-        last = liveness.last.at
-        silent = last - liveness.active_at
-        said = describe(liveness)
-        activity = f"{said}, silent for {silent:.0f} s" if silent >= 2 * MAX_INTERVAL_SECONDS else said
         active_at = datetime.fromtimestamp(liveness.active_at, UTC).isoformat(timespec="seconds")
-        self._show(SessionView(activity, active_at, Spent(turns=1, seconds=last - liveness.began)))
+        spent = Spent(turns=1, seconds=liveness.last.at - liveness.began)
+        self._show(SessionView(describe(liveness), active_at, spent))
