@@ -8,8 +8,8 @@ from collections.abc import Callable
 from tasks_lib.agents.json_values import Json, as_object
 from tasks_lib.agents.opencode.api.client import Client
 from tasks_lib.agents.opencode.api.event_translation import translate
-from tasks_lib.agents.opencode.api.throttle import Throttle
 from tasks_lib.agents.opencode.servers.server_interface import Address
+from tasks_lib.agents.throttle import Throttle
 from tasks_lib.errors import AgentError
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 from tasks_lib.agents.backend import SessionSpec, TurnEnd
 from tasks_lib.agents.opencode.api.server_http import Unreachable
-from tasks_lib.agents.opencode.api.throttle import Throttle
 from tasks_lib.agents.opencode.turns.automatic_answers import CONTINUE_PROMPT, LOST, RESTARTED, answer_request
 from tasks_lib.agents.opencode.turns.conversation import Conversation
 from tasks_lib.agents.opencode.turns.progress_view import ShownView, make_view
 from tasks_lib.agents.opencode.turns.session_snapshot import Before
 from tasks_lib.agents.opencode.turns.transcript import Transcript
+from tasks_lib.agents.throttle import Throttle
 from tasks_lib.agents.turn_variables import ANSWER_BYTES
 from tasks_lib.errors import AgentError
 from tasks_lib.process.process_groups import end_groups
