@@ -233,20 +233,25 @@ RecordStage = Stage | AttemptEnd
 
 
 class NoticeLevel(StrEnum):
-    """How urgent an agent's notice is; only `blocking` ends an attempt."""
+    """How urgent an agent's notice is: only `blocking` ends an attempt. `limit`: a provider limits requests."""
 
     INFO = "info"
     WARNING = "warning"
     BLOCKING = "blocking"
+    LIMIT = "limit"
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What an agent reported with `coordinator notify`; `turn` is the turn in which it did."""
+    """What an agent reported with `coordinator notify`; `turn` is the turn in which it did.
+
+    `until` is when a provider accepts requests again, in seconds since the epoch, 0 if unknown.
+    """
 
     level: NoticeLevel
     text: str
     turn: int = 0
+    until: float = 0.0
 
 
 class Verdict(StrEnum):

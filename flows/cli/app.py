@@ -23,6 +23,7 @@ from flows.cli.commands.option_values import (
     AuditLimit,
     DemoBackend,
     Format,
+    Level,
     MaxRuns,
     NoWorker,
     OfSpoke,
@@ -31,6 +32,7 @@ from flows.cli.commands.option_values import (
     SpokeName,
     SpokePool,
     Spokes,
+    Until,
     UpPort,
     VerifiedAgain,
 )
@@ -385,11 +387,10 @@ def demo(
 @app.command(context_settings={"ignore_unknown_options": True})
 def notify(
     text: Annotated[list[str], typer.Argument(help="What to report.", show_default=False)],
-    level: Annotated[
-        NoticeLevel, typer.Option("--level", help="`blocking` ends the attempt: it needs a person or more context.")
-    ] = NoticeLevel.INFO,
+    level: Level = NoticeLevel.INFO,
+    until: Until = "",
 ) -> None:
     """For agents: report something about the current task."""
     from flows.cli.commands.notify import notify as write_down
 
-    write_down(Path.cwd(), level, " ".join(text))
+    write_down(Path.cwd(), level, " ".join(text), until)

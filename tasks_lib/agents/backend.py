@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tasks_lib.model import Notice
 from tasks_lib.process.process_groups import GroupId
 from tasks_lib.session.spending import NOTHING, Allowance, Spent
 
@@ -57,7 +58,8 @@ class SessionSpec:
     what may still be spent, checked whenever more was; a turn that spends more is ended. `digest_worktree` returns a
     text that changes exactly when the worktree's content does: progress that no chat shows. A session that
     `is_read_only` may change no file. `on_prepared` is called with marks of what `setup` left uncommitted, if the
-    session ran it: that of another machine does.
+    session ran it: that of another machine does. `find_limit` returns what the agent last reported in a turn, by its
+    number, about a provider that limits requests.
     """
 
     session: str
@@ -82,6 +84,7 @@ class SessionSpec:
     digest_worktree: Callable[[], Awaitable[str]] | None = None
     is_read_only: bool = False
     on_prepared: Callable[[Sequence[str]], None] | None = None
+    find_limit: Callable[[int], Notice | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

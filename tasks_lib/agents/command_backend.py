@@ -1,5 +1,6 @@
 """Hides an agent that is a program: run once per turn, with the prompt on standard input, until it exits."""
 
+import asyncio
 import math
 import os
 import re
@@ -8,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks_lib.agents.backend import Need, SessionSpec, TurnEnd, TurnSpec
+from tasks_lib.agents.command_limits import ProviderLimits
 from tasks_lib.agents.command_watch import CommandWatch
+from tasks_lib.agents.throttle import Throttle
 from tasks_lib.agents.turn_variables import ANSWER_BYTES, name_turn
 from tasks_lib.process.process_groups import Ended, GroupId, end_groups, run_group
 from tasks_lib.process.program_lookup import find_program
@@ -24,12 +27,20 @@ class CommandBackend:
     """Runs `wrapper + command`, an argument list rather than a shell line, in the worktree.
 
     `{role}`, `{prompt_file}` and `{session}` are replaced in both; other braces are kept. A turn that does nothing for
-    as long as `limits` allow is ended.
+    as long as `limits` allow is ended. A provider that limits requests is waited for, for all sessions together, unless
+    it says that this takes more than `limit_seconds`.
     """
 
-    def __init__(self, command: Sequence[str], wrapper: Sequence[str] = (), limits: SilenceLimits = NO_LIMITS) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        wrapper: Sequence[str] = (),
+        limits: SilenceLimits = NO_LIMITS,
+        limit_seconds: float = math.inf,
+    ) -> None:
         self._argv: tuple[str, ...] = (*wrapper, *command)
         self._limits: SilenceLimits = limits
+        self._provider: ProviderLimits = ProviderLimits(Throttle(), limit_seconds)
 
     async def prepare(self, needs: Sequence[Need]) -> None:
         """Do nothing: the program chooses its roles and models itself, and is started once per turn."""
@@ -39,16 +50,17 @@ class CommandBackend:
 
     def open(self, spec: SessionSpec) -> "CommandSession":
         """Open a session for `spec`; nothing is started before its first prompt."""
-        return CommandSession(self._argv, spec, self._limits)
+        return CommandSession(self._argv, spec, self._limits, self._provider)
 
 
 class CommandSession:
     """A conversation that the program itself remembers, or reads from the worktree: each turn is a new process."""
 
-    def __init__(self, argv: Sequence[str], spec: SessionSpec, limits: SilenceLimits) -> None:
+    def __init__(self, argv: Sequence[str], spec: SessionSpec, limits: SilenceLimits, provider: ProviderLimits) -> None:
         self._argv: tuple[str, ...] = tuple(argv)
         self._spec: SessionSpec = spec
         self._limits: SilenceLimits = limits
+        self._provider: ProviderLimits = provider
         self._may_have_left: bool = False
 
     async def prompt(self, text: str, turn: TurnSpec) -> TurnEnd:
@@ -57,6 +69,7 @@ class CommandSession:
         When this returns, no process of the turn is left, whatever it forked.
         """
         spec = self._spec
+        await self._provider.wait(spec)
         allowances = spec.allowances() if spec.allowances else ()
         left = find_seconds_left(allowances)
         watch = CommandWatch(self._limits, spec.session, spec.log, spec.on_view)
@@ -72,7 +85,8 @@ class CommandSession:
         error = _describe(self._argv, ended, spec.turn_seconds)
         # A program does not report tokens, so time is the only budget that can end a turn.
         excess = find_excess(allowances, spent) if ended.timed_out and left < spec.turn_seconds else ""
-        return TurnEnd(ended.status, ended.timed_out, answer, error, seconds, spent, excess)
+        end = TurnEnd(ended.status, ended.timed_out, answer, error, seconds, spent, excess)
+        return end if ended.timed_out else await asyncio.to_thread(self._provider.judge, end, spec, turn)
 
     async def _run(self, text: str, turn: TurnSpec, timeout_seconds: float, watch: CommandWatch) -> Ended:
         spec, said = self._spec, text.encode("utf-8", "surrogateescape")

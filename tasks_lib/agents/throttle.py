@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+RATE_SECONDS = 60.0
+"""How long all sessions wait after a provider refused one of them and did not say until when."""
 SPACING_SECONDS = 0.25
 """Waiting prompts are not sent all at once, or the provider would refuse them again."""
 

@@ -18,6 +18,8 @@ MAX_RECORD_BYTES = 4 << 20
 MAX_NOTICES_BYTES = 1 << 20
 """How much of the notices is read, from the end, and about how much is written: an agent may report in a loop."""
 MAX_NOTICE_CHARS = 16_000
+MAX_MOMENT = 253_402_300_799.0
+"""The last second of the year 9999; an agent may name any number."""
 MAX_LINK_BYTES = 1 << 14
 
 
@@ -56,7 +58,13 @@ def append_notice(git_dir: Path, notice: Notice) -> None:
     a blocking notice, the limit is twice that.
     """
     path = git_dir / NOTICES_NAME
-    words = {"level": notice.level.value, "text": notice.text[:MAX_NOTICE_CHARS], "turn": notice.turn}
+    words: dict[str, object] = {
+        "level": notice.level.value,
+        "text": notice.text[:MAX_NOTICE_CHARS],
+        "turn": notice.turn,
+    }
+    if notice.until:
+        words["until"] = notice.until
     # A leading newline too, so that after a torn line this one still starts on its own line.
     line = b"\n" + json.dumps(words).encode() + b"\n"
     limit = MAX_NOTICES_BYTES * (2 if notice.level is NoticeLevel.BLOCKING else 1)
@@ -113,7 +121,16 @@ def _parse_notice(line: bytes) -> Notice | None:
         level, text, turn = NoticeLevel(str(words.get("level"))), words.get("text"), words.get("turn", 0)
     except (ValueError, RecursionError):
         return None
-    return Notice(level, text, turn) if isinstance(text, str) and type(turn) is int else None
+    until = words.get("until", 0.0)
+    if not isinstance(text, str) or type(turn) is not int or not isinstance(until, int | float):
+        return None
+    return Notice(level, text, turn, float(until) if 0 <= until < MAX_MOMENT else 0.0)
+
+
+def find_limit(git_dir: Path, turn: int) -> Notice | None:
+    """The last notice in `turn` which says that a provider limits requests; None if there is none."""
+    found = (one for one in reversed(read_notices(git_dir)) if one.level is NoticeLevel.LIMIT and one.turn == turn)
+    return next(found, None)
 
 
 def clear_notices(git_dir: Path) -> None:

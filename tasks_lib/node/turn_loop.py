@@ -1,6 +1,5 @@
 """Runs an agent's session turn by turn until git shows that the work is done or blocked, or the attempt has failed."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -8,9 +7,10 @@ from pathlib import Path
 
 from tasks_lib.agents.backend import Session, SessionSpec, TurnEnd, TurnSpec
 from tasks_lib.errors import GitError
-from tasks_lib.git.commits.branch_state import BranchState, digest_work, read_state
+from tasks_lib.git.commits.branch_state import BranchState, read_state
 from tasks_lib.git.inspection.content_marks import read_content_marks
 from tasks_lib.git.kept.snapshots import KEPT_REFS
+from tasks_lib.git.session_record import find_limit
 from tasks_lib.git.worktrees.damage_repair import explain_unreadable, find_damage
 from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.git.worktrees.nested_worktrees import find_nested
@@ -21,16 +21,15 @@ from tasks_lib.node.attempt_context import AttemptContext
 from tasks_lib.node.branch_inspection import follow_branch, inspect_branch, record_fork
 from tasks_lib.node.first_prompt import AttemptInfo, PromptContext, compose_first_prompt
 from tasks_lib.node.live_diffstat import updating_diffstat
+from tasks_lib.node.provider_limits import digest_worktree, prompt_until_answered
 from tasks_lib.node.safe_exit import TurnStart, find_safe_exit, parse_status, record_turn_start
-from tasks_lib.node.session_progress import count_spending, show_session
+from tasks_lib.node.session_progress import show_session
 from tasks_lib.node.uncommitted_paths import list_agent_changes, note_setup
 from tasks_lib.node.user_messages import add_user_messages
 from tasks_lib.node.worktree_repair import reopen_worktree
 from tasks_lib.process.process_groups import GroupId
 from tasks_lib.runtime.copied_files import copy_listed, is_copied
 from tasks_lib.runtime.setup_and_verify import run_setup
-from tasks_lib.runtime.stopping import Interrupted
-from tasks_lib.session.next_action import name_moment
 from tasks_lib.session.turn_ending import (
     AttemptFailed,
     Done,
@@ -43,8 +42,6 @@ from tasks_lib.session.turn_ending import (
 )
 from tasks_lib.settings.spoke_schema import Place
 from tasks_lib.text import escape_unprintable
-
-ASKED_AGAIN = "Your model's provider did not answer for a while. Continue with your task where you left off."
 
 
 async def prepare_worktree(context: AttemptContext) -> None:
@@ -181,50 +178,6 @@ def _find_session_log(context: AttemptContext) -> Path:
     return context.run.log_path(context.task.id, f"session-{context.record.attempt.number}")
 
 
-async def prompt_until_answered(context: AttemptContext, session: Session, prompt: str, turn: TurnSpec) -> TurnEnd:
-    """Run one turn of a session of this node; its spending is counted however it ends.
-
-    If the provider limits requests, it is prompted again in the same conversation, which does not use up an attempt.
-    Stops the run and raises Interrupted if the provider has not answered for `watch.limit_seconds`, or if it refuses
-    with an error that every other session would get as well.
-    """
-    run, limited_at = context.run, 0.0
-    while True:
-        end = await _prompt_once(context, session, prompt, turn)
-        refusal = end.refusal
-        if end.is_limited and not refusal:
-            if run.budgets.refuse_turn(context.record, context.record.attempt.session):
-                return end
-            now = time.time()
-            limited_at = now if end.spent.calls else limited_at or now - end.seconds
-            if now > limited_at + run.settings.watch.limit_seconds:
-                refusal = _tell_limited(end.error, limited_at, run.settings.watch.limit_seconds)
-        if refusal:
-            run.stopping.halt(refusal)
-            raise Interrupted
-        if not end.is_limited:
-            return end
-        prompt = ASKED_AGAIN
-
-
-async def _prompt_once(context: AttemptContext, session: Session, prompt: str, turn: TurnSpec) -> TurnEnd:
-    try:
-        end = await session.prompt(prompt, turn)
-    except BaseException:
-        count_spending(context, context.view.spent)
-        raise
-    count_spending(context, end.spent)
-    return end
-
-
-def _tell_limited(error: str, since: float, limit_seconds: float) -> str:
-    return (
-        f"{error}; it has not answered since {name_moment(since)} and does not say when it will, and "
-        f"watch.limit_seconds allows a wait of {limit_seconds:g} seconds; run again later to resume from "
-        "what is kept"
-    )
-
-
 def remember_process(context: AttemptContext, group: GroupId) -> None:
     """Record the process group of the session, so that a later run can end it."""
     context.note(turn=context.record.turn.with_process(group.pid, group.started))
@@ -259,15 +212,8 @@ def describe_session(context: AttemptContext, worktree: Worktree, session: str, 
         on_view=partial(show_session, context),
         allowances=lambda: run.budgets.list_allowances(context.record, context.record.attempt.session),
         digest_worktree=lambda: run.git.call(digest_worktree, worktree),
+        find_limit=partial(find_limit, worktree.git_dir),
     )
-
-
-def digest_worktree(worktree: Worktree) -> str:
-    """Return a digest of the worktree's content, to compare with another; "" while it cannot be read."""
-    try:
-        return digest_work(worktree.git)
-    except GitError:
-        return ""
 
 
 def gather_facts(context: AttemptContext, start: TurnStart, after: BranchState, end: TurnEnd) -> TurnFacts:

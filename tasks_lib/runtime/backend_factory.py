@@ -79,7 +79,7 @@ def make_backend(
         if not settings.agent.command:
             raise InputError([NO_AGENT])
         silence = SilenceLimits(watch.stall_seconds, watch.tool_seconds, watch.input_seconds)
-        return CommandBackend(settings.agent.command, settings.wrapper, silence)
+        return CommandBackend(settings.agent.command, settings.wrapper, silence, watch.limit_seconds)
     limits = SessionLimits(watch.stall_seconds, watch.tool_seconds, watch.limit_seconds)
     shared = Shared()
 

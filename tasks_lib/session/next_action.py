@@ -208,6 +208,11 @@ def _describe_member(member: Member, now: float) -> str:
     return "thinking" if member.is_thinking else "working"
 
 
+def describe_pause(until: float) -> str:
+    """What a session does while no request may be sent to its provider before `until`."""
+    return f"waiting until {name_time(until)} (rate limited)"
+
+
 def name_moment(at: float) -> str:
     """The date, time and time zone at `at`, seconds since the epoch."""
     return _date(at).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -17,7 +17,7 @@ from tasks_lib.git.remote_sessions.abandoned_states import MACHINE, NODE
 from tasks_lib.git.remote_sessions.session_remote import START, STATE, session_ref
 from tasks_lib.git.remote_sessions.state_application import apply_state
 from tasks_lib.git.remote_sessions.state_commits import SessionState, write_state_commit
-from tasks_lib.git.session_record import clear_notices, read_notices_file, write_record
+from tasks_lib.git.session_record import clear_notices, find_limit, read_notices_file, write_record
 from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.model import Stage
 from tasks_lib.process.files import read_regular
@@ -252,6 +252,7 @@ class HostedSession:
             allowances=lambda: self._allowances,
             digest_worktree=lambda: asyncio.to_thread(self._read_digest),
             is_read_only=given.is_read_only,
+            find_limit=lambda turn: find_limit(worktree.git_dir, turn),
         )
 
     def _write_record(self, order: TurnOrder) -> None:

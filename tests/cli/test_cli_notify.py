@@ -54,6 +54,40 @@ def test_empty_text_is_refused(worktree: Worktree, call: Call) -> None:
     assert read_notices(worktree.git_dir) == ()
 
 
+@pytest.mark.parametrize(
+    ("until", "moment"),
+    [
+        ("2026-11-27T10:00:00Z", 1795773600.0),
+        ("2026-11-27T10:00:00.5+02:00", 1795766400.5),
+        ("1795773600", 1795773600.0),
+        ("", 0.0),
+    ],
+)
+def test_limit_is_kept_with_the_moment_when_it_ends(worktree: Worktree, call: Call, until: str, moment: float) -> None:
+    options = ["--until", until] if until else []
+    done = call("notify", "--level", "limit", *options, "Weekly limit", cwd=worktree.path)
+    assert (done.returncode, done.stdout) == (0, "Noted for left (limit). Exit with 75 to be asked again.\n")
+    assert read_notices(worktree.git_dir) == (Notice(NoticeLevel.LIMIT, "Weekly limit", 3, moment),)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--level=limit", "--until=tomorrow"),
+        ("--level=limit", "--until=2026-11-27T10:00:00"),
+        ("--level=limit", "--until=-5"),
+        ("--level=limit", "--until=1e300"),
+        ("--level=limit", "--until=nan"),
+        ("--until=1795773600",),
+    ],
+)
+def test_moment_that_says_nothing_is_refused(worktree: Worktree, call: Call, options: tuple[str, ...]) -> None:
+    done = call("notify", *options, "Weekly limit", cwd=worktree.path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--until" in done.stderr
+    assert read_notices(worktree.git_dir) == ()
+
+
 def test_notify_imports_neither_prefect_nor_git(worktree: Worktree, call: Call) -> None:
     done = call("notify", "quick", cwd=worktree.path, environment={"PYTHONPROFILEIMPORTTIME": "1"})
     modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}

@@ -11,12 +11,12 @@ from tasks_lib.reporting.run_report import ExitCode
 
 NOTIFY = f"""
 notify() {{
-  {sys.executable} - "$1" "$2" <<'END'
+  {sys.executable} - "$@" <<'END'
 import sys
 from pathlib import Path
 from flows.cli.commands.notify import notify
 from tasks_lib.model import NoticeLevel
-notify(Path(), NoticeLevel(sys.argv[1]), sys.argv[2])
+notify(Path(), NoticeLevel(sys.argv[1]), *sys.argv[2:])
 END
 }}
 """

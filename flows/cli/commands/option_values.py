@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from tasks_lib.model import NoticeLevel
+
 UP_PORT = 4200
 """Default port of `coordinator up`."""
 MAX_RUNS = 8
@@ -79,3 +81,16 @@ class PromptKind(StrEnum):
 
     TASK = "task"
     REVIEW = "review"
+
+
+Level = Annotated[
+    NoticeLevel,
+    typer.Option(
+        "--level",
+        help="`blocking` ends the attempt: it needs a person or more context. `limit`: a provider limits requests; exit "
+        "with 75 to be asked again.",
+    ),
+]
+Until = Annotated[
+    str, typer.Option("--until", help="With `limit`: when it ends, as 2026-11-27T10:00:00Z or seconds since 1970.")
+]

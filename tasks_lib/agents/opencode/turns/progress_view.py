@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tasks_lib.agents.backend import SessionView
-from tasks_lib.session.next_action import describe, name_time
+from tasks_lib.session.next_action import describe, describe_pause
 from tasks_lib.session.state import Watch
 
 VIEW_SECONDS = 0.25
@@ -15,7 +15,7 @@ VIEW_SECONDS = 0.25
 def make_view(watch: Watch, now: float, waits_until: float = 0.0) -> SessionView:
     """Return the view of `watch` at `now`; no request may be sent to the provider until `waits_until`."""
     current = next((todo.text for todo in watch.todos if todo.is_current), "")
-    activity = f"waiting until {name_time(waits_until)} (rate limited)" if waits_until > now else describe(watch)
+    activity = describe_pause(waits_until) if waits_until > now else describe(watch)
     return SessionView(
         activity=activity,
         active_at=datetime.fromtimestamp(watch.times.active_at, UTC).isoformat(timespec="seconds"),

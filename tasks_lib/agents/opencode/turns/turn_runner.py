@@ -13,7 +13,7 @@ from tasks_lib.agents.opencode.turns.conversation import Conversation
 from tasks_lib.agents.opencode.turns.progress_view import ShownView, make_view
 from tasks_lib.agents.opencode.turns.session_snapshot import Before
 from tasks_lib.agents.opencode.turns.transcript import Transcript
-from tasks_lib.agents.throttle import Throttle
+from tasks_lib.agents.throttle import RATE_SECONDS, Throttle
 from tasks_lib.agents.turn_variables import ANSWER_BYTES
 from tasks_lib.errors import AgentError
 from tasks_lib.process.process_groups import end_groups
@@ -44,8 +44,6 @@ HICCUPS = 10
 """How often per turn a server may fail to answer without having died."""
 CONTINUATIONS = 3
 """How often per turn an agent whose answer was too long is told to continue."""
-RATE_SECONDS = 60.0
-"""How long all sessions wait after a provider refused one of them despite all retries."""
 _ALLOWANCE_SECONDS = 0.25
 _FIRST_LOOK_SECONDS = 0.05
 _LAST_LOOK_SECONDS = 0.4
