@@ -87,8 +87,8 @@ Level = Annotated[
     NoticeLevel,
     typer.Option(
         "--level",
-        help="`blocking` ends the attempt: it needs a person or more context. `limit`: a provider limits requests; exit "
-        "with 75 to be asked again.",
+        help="`blocking` ends the attempt: it needs a person or more context. `limit`: a provider limits requests; "
+        "exit with 75 to be asked again.",
     ),
 ]
 Until = Annotated[
