@@ -20,7 +20,8 @@ from prefect.context import AsyncClientContext
 from prefect.flow_engine import run_flow_async
 from prefect.states import Pending, to_state_create
 
-from flows.mark_labels import GIT_DIR, HOST, INODE, MARKED, PID, STARTED
+from flows.mark_labels import GIT_DIR, HOST, INODE, MACHINE, MARKED, PID, STARTED
+from tasks_lib.process.machine_identity import identify_machine
 from tasks_lib.process.private_directories import is_running
 
 TAGS = ("coordinator",)
@@ -31,22 +32,29 @@ _REPOSITORY_TAG = re.compile(r"repository:(?P<git_dir>.*)#(?P<inode>[0-9a-f]+)",
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The process that executes a flow run: `pid` on `host`, started at `started` (seconds since the epoch)."""
+    """The process that executes a flow run: `pid` on `host`, started at `started` (seconds since the epoch).
+
+    `machine` is the identity of the host, "" if it is not known: hosts may have the same name.
+    """
 
     host: str
     pid: int
     started: int
+    machine: str = ""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
 
     def is_dead(self) -> bool:
         """Whether the process is known to be gone: it was on this host, and has ended."""
-        return self.host == socket.gethostname() and not is_running(self.pid, self.started)
+        return self._is_here() and not is_running(self.pid, self.started)
 
     def is_running_here(self) -> bool:
         """Whether the process is running on this host."""
-        return self.host == socket.gethostname() and is_running(self.pid, self.started)
+        return self._is_here() and is_running(self.pid, self.started)
+
+    def _is_here(self) -> bool:
+        return self.host == socket.gethostname() and self.machine in ("", identify_machine())
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +86,14 @@ class Marks:
             STARTED: origin.started,
             GIT_DIR: repository_id.git_dir,
             INODE: repository_id.inode,
+            **({MACHINE: origin.machine} if origin.machine else {}),
             **({MARKED: self.marked} if self.marked else {}),
         }
 
 
 def find_own_origin() -> Origin:
     """Return the origin of this process."""
-    return Origin(socket.gethostname(), os.getpid(), int(psutil.Process().create_time()))
+    return Origin(socket.gethostname(), os.getpid(), int(psutil.Process().create_time()), identify_machine())
 
 
 def find_repository_id(common_dir: Path, former: Path | None = None) -> RepositoryId:
@@ -107,9 +116,10 @@ def read_marks(flow_run: FlowRun) -> Marks | None:
             "coordinator.git_dir": str(git_dir),
             "coordinator.inode": int(inode),
         }:
-            marked = flow_run.labels.get(MARKED)
+            marked, machine = flow_run.labels.get(MARKED), flow_run.labels.get(MACHINE)
             time_marked = marked if isinstance(marked, float) else 0.0
-            return Marks(Origin(host, pid, started), RepositoryId(git_dir, inode), time_marked)
+            origin = Origin(host, pid, started, machine if isinstance(machine, str) else "")
+            return Marks(origin, RepositoryId(git_dir, inode), time_marked)
         case _:
             return _read_tags(flow_run.tags)
 

@@ -155,7 +155,7 @@ def find_leftovers(scope: Scope, stages: Stage = Stage.ALL) -> CleanupPlan:
         plan = replace(plan, queue=scope.head.refs.queue_ref)
     if Stage.SESSIONS in stages:
         remote, target = scope.settings.spokes.remote, scope.head.refs.target
-        plan = replace(plan, published=find_published(scope.repository, remote, target, scope.relocation))
+        plan = replace(plan, published=find_published(scope.repository, remote, target))
     return plan
 
 
@@ -330,7 +330,7 @@ def _apply_to_queue(plan: CleanupPlan) -> list[Done]:
 
 def _apply_to_sessions(plan: CleanupPlan) -> list[Done]:
     scope = plan.scope
-    lines = delete_published(scope.repository, plan.published, scope.head.refs.target, scope.relocation)
+    lines = delete_published(scope.repository, plan.published, scope.head.refs.target)
     return [Done(Kind.PUBLISHED, line) for line in lines]
 
 

@@ -8,8 +8,7 @@ from tasks_lib.errors import RemoteError
 from tasks_lib.git.remote_sessions.abandoned_states import keep_abandoned
 from tasks_lib.git.remote_sessions.session_remote import SessionRemote
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.worktrees.relinking import Relocation
-from tasks_lib.process.private_directories import name_owner
+from tasks_lib.spokes.hub_identity import HubIdentity
 from tasks_lib.spokes.published_sessions import find_ended_sessions
 
 
@@ -28,35 +27,24 @@ class PublishedSessions:
             yield Leftover(Kind.PUBLISHED, ref, done, f"is on {self.remote}, but its session has ended")
 
 
-def find_published(
-    repository: Repository, remote: str, target: str, relocation: Relocation | None
-) -> PublishedSessions:
-    """Find what ended sessions left on `remote`, under the repository's place and, after a move, its former one too."""
+def find_published(repository: Repository, remote: str, target: str) -> PublishedSessions:
+    """Find what ended sessions of the repository left on `remote`."""
     if not remote:
         return PublishedSessions()
     try:
-        refs = find_ended_sessions(SessionRemote(repository, remote, target), _list_hubs(repository, relocation))
+        refs = find_ended_sessions(SessionRemote(repository, remote, target), HubIdentity(repository))
     except RemoteError as error:
         return PublishedSessions(remote, notice=f"What sessions elsewhere left on {remote} was not looked at: {error}")
     return PublishedSessions(remote, tuple(refs))
 
 
-def delete_published(
-    repository: Repository, found: PublishedSessions, target: str, relocation: Relocation | None
-) -> list[str]:
+def delete_published(repository: Repository, found: PublishedSessions, target: str) -> list[str]:
     """Delete what `find_published` found, and return a line for each ref that is gone."""
     remote = SessionRemote(repository, found.remote, target)
     try:
         keep_abandoned(repository.git, remote, found.refs)
         remote.forget(found.refs)
-        left = find_ended_sessions(remote, _list_hubs(repository, relocation))
+        left = find_ended_sessions(remote, HubIdentity(repository))
     except RemoteError as error:
         return [f"What sessions elsewhere left on {found.remote} could not be deleted: {error}"]
     return [one.describe_done() for one in found.list() if one.where not in left]
-
-
-def _list_hubs(repository: Repository, relocation: Relocation | None) -> list[str]:
-    hubs = [name_owner(repository.common_dir)]
-    if relocation and not relocation.is_copy:  # The sessions of a copy's original are not its own.
-        hubs.append(name_owner(repository.common_dir, relocation.former))
-    return hubs

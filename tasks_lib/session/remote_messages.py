@@ -40,6 +40,11 @@ class SessionOrder:
     conversation: str = ""
     is_read_only: bool = False
 
+    @property
+    def branch_key(self) -> tuple[str, str]:
+        """The repository and the branch, which one worktree of a machine can have."""
+        return self.repository, self.branch
+
 
 @dataclass(frozen=True, slots=True)
 class TurnOrder:

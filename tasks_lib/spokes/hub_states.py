@@ -14,23 +14,25 @@ from tasks_lib.git.remote_sessions.state_commits import SessionState, read_state
 from tasks_lib.git.session_record import write_notices
 from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.process.files import write_atomically
+from tasks_lib.spokes.hub_identity import HubIdentity
 
 
 class HubStates:
-    """The states of one run's remote sessions. `hub` identifies the repository; `call` runs git in a thread.
+    """The states of one run's remote sessions.
 
-    `copied` are paths that never travel.
+    `hub` names the repository, and remembers its sessions; `call` runs git in a thread; `copied` are paths that never
+    travel.
     """
 
     def __init__(
         self,
-        hub: str,
+        hub: HubIdentity,
         remote: SessionRemote,
         isolation: IsolatedGit,
         call: Callable[..., Awaitable[Any]],
         copied: Sequence[str],
     ) -> None:
-        self.hub: str = hub
+        self._hub = hub
         self._remote = remote
         self._isolation = isolation
         self._call = call
@@ -41,10 +43,11 @@ class HubStates:
         return await self._call(self._publish_start, session, worktree, target)
 
     def _publish_start(self, session: str, worktree: Worktree, target: str) -> str:
+        self._hub.add(session)
         branch = worktree.git.resolve("HEAD") or target
         uncommitted = commit_uncommitted(worktree, session, exclude=self._copied)
         commit = write_state_commit(worktree.git, SessionState(branch, uncommitted, target))
-        self._remote.publish(session_ref(self.hub, session, START), commit)
+        self._remote.publish(session_ref(self._hub.name, session, START), commit)
         return commit
 
     async def take(
@@ -58,8 +61,8 @@ class HubStates:
         return await self._call(self._take, session, worktree, log, is_reported, is_read_only)
 
     def _take(self, session: str, worktree: Worktree, log: Path, is_reported: bool, is_read_only: bool) -> str:
-        ref = session_ref(self.hub, session, STATE)
-        if not is_reported and ref not in self._remote.list_sessions(self.hub):
+        ref = session_ref(self._hub.name, session, STATE)
+        if not is_reported and ref not in self._remote.list_sessions(self._hub.name):
             return ""
         found = self._remote.take(ref)
         with Objects(worktree.git) as objects:
@@ -79,4 +82,4 @@ class HubStates:
 
     async def forget(self, session: str) -> None:
         """Remove what was published of a session. Raises RemoteError."""
-        await self._call(self._remote.forget, [session_ref(self.hub, session, what) for what in (START, STATE)])
+        await self._call(self._remote.forget, [session_ref(self._hub.name, session, what) for what in (START, STATE)])

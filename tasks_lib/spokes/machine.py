@@ -1,7 +1,8 @@
 """A machine that runs sessions for runs on other machines: which repositories it knows, and what it refuses."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from tasks_lib.errors import InputError
@@ -41,13 +42,35 @@ class SpokeMachine:
         self._opening = asyncio.Lock()
         self._repositories: dict[Path, SessionRepository] = {}
         self._workspaces: dict[tuple[Path, str], Workspace] = {}
+        self._hosted: dict[tuple[str, str], SessionOrder] = {}
 
     async def host(self, order: SessionOrder, link: HubLink, say: Callable[[str], None]) -> None:
         """Run a session until its run ends it; a refusal is reported as the end of its first turn."""
         logs = self._data / "spokes" / LOGS
         await asyncio.to_thread(self._prepare_logs, logs)
         machine = Machine(self.name, logs)
-        await HostedSession(order, lambda: self._open_workspace(order), link, machine, say).work()
+        with self._leaving(order):
+            await HostedSession(order, lambda: self._open_workspace(order), link, machine, say).work()
+
+    @contextmanager
+    def _leaving(self, order: SessionOrder) -> Generator[None]:
+        """Give the branch of a session free when it has ended."""
+        try:
+            yield
+        finally:
+            if self._hosted.get(order.branch_key) is order:
+                del self._hosted[order.branch_key]
+
+    def _take_branch(self, order: SessionOrder) -> None:
+        """Raise InputError if a session of another hub has the branch; an earlier one of the same hub gives it up."""
+        if order.is_read_only:
+            return
+        other = self._hosted.setdefault(order.branch_key, order)
+        if other.hub != order.hub:
+            what = f"{self.name} has a session for {order.branch} of {order.repository} that another clone began"
+            how = "it ends an hour after its last turn at the latest; until then, use `runs_on` for another place"
+            raise InputError([f"{what}; {how}"])
+        self._hosted[order.branch_key] = order
 
     def _prepare_logs(self, logs: Path) -> None:
         """Make the directory for logs, and delete old ones: a worker may run for months."""
@@ -66,6 +89,7 @@ class SpokeMachine:
         """Return the workspace for `order`. Raises InputError if this machine refuses it, RemoteError."""
         self._check(order)
         registered = self._find_remote(order)
+        self._take_branch(order)
         async with self._opening:
             repository = await self._open_repository(registered)
             text = await asyncio.to_thread(repository.fetch_configuration, order.configuration, CONFIGURATION)

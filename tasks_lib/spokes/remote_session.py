@@ -6,16 +6,15 @@ local session.
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import replace
 from uuid import uuid4
 
 from tasks_lib.agents.backend import SessionSpec, SessionView, TurnEnd, TurnSpec
 from tasks_lib.errors import AgentError, GitError, RemoteError, ShellError
 from tasks_lib.git.worktrees.lifecycle import Worktree
+from tasks_lib.session.remote_conversation import RemoteConversation, parse_conversation, write_conversation
 from tasks_lib.session.remote_messages import Progress, SayOrder, SessionOrder, StopOrder, TurnOrder, TurnReport
 from tasks_lib.session.spending import NOTHING
 from tasks_lib.spokes.hub_states import HubStates
@@ -29,33 +28,6 @@ STOP_SECONDS = 90.0
 """How long a session may take to end its turn and push its work when it is asked to."""
 CLOSE_SECONDS = 60.0
 SAY_SECONDS = 6.0
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteConversation:
-    """What a run remembers of a session elsewhere; `inner` is the conversation's name in the agent's own backend."""
-
-    run: str
-    machine: str
-    generation: int
-    inner: str = ""
-
-
-def parse_conversation(text: str) -> RemoteConversation | None:
-    """Read what `write_conversation` wrote; None for a conversation of a local session."""
-    with suppress(ValueError, TypeError, RecursionError):
-        found: object = json.loads(text)
-        words = cast("dict[str, object]", found) if isinstance(found, dict) else {}
-        spoke = words.get("spoke")
-        if isinstance(spoke, list) and len(cast("list[object]", spoke)) == 4:
-            run, machine, generation, inner = cast("list[object]", spoke)
-            return RemoteConversation(str(run), str(machine), int(str(generation)), str(inner))
-    return None
-
-
-def write_conversation(of: RemoteConversation) -> str:
-    """Write a conversation for the node's record."""
-    return json.dumps({"spoke": [of.run, of.machine, of.generation, of.inner]})
 
 
 class RemoteSession:

@@ -4,25 +4,27 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from tasks_lib.agents.backend import Session, SessionSpec
 from tasks_lib.errors import AgentError, GitError, InputError, RemoteError
 from tasks_lib.git.remote_sessions.abandoned_states import keep_abandoned
-from tasks_lib.git.remote_sessions.session_remote import SessionRemote
+from tasks_lib.git.remote_sessions.session_remote import SESSION_REFS, SessionRemote, find_session
 from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.model import Task
-from tasks_lib.process.private_directories import name_owner
 from tasks_lib.project.loading import Project
 from tasks_lib.runtime.git_access import GitAccess
 from tasks_lib.runtime.session_slots import SessionSlots
+from tasks_lib.session.remote_conversation import parse_conversation
 from tasks_lib.session.remote_messages import SessionOrder
 from tasks_lib.settings.schema import digest_sessions
 from tasks_lib.settings.spoke_schema import find_machine
+from tasks_lib.spokes.hub_identity import HubIdentity
 from tasks_lib.spokes.hub_states import HubStates
 from tasks_lib.spokes.link import Machine, SpokeLink
 from tasks_lib.spokes.published_sessions import find_ended_sessions, list_continued
-from tasks_lib.spokes.remote_session import RemoteSession, parse_conversation
+from tasks_lib.spokes.remote_session import RemoteSession
 
 LOOK_SECONDS = 5.0
 """How often the run asks which spokes are online."""
@@ -45,7 +47,7 @@ class RemoteSessions:
         self._release = release
         self._say = say
         self._remote = SessionRemote(project.repository, settings.remote, project.target)
-        self._hub = name_owner(project.repository.common_dir)
+        self._hub = HubIdentity(project.repository)
         self._digest = digest_sessions(project.settings)
         self._configuration = ""
         self._git: GitAccess | None = None
@@ -63,6 +65,8 @@ class RemoteSessions:
         Raises InputError if the remote cannot be used.
         """
         await git.call(self._remote.remote.require)
+        if said := self._hub.describe_former(f"{self._settings.remote}: {SESSION_REFS}"):
+            self._say(said)
         try:
             tip = await git.call(self._remote.remote.fetch)
             self._configuration = await git.call(self._remote.find_common, tip, git.head.last_seen())
@@ -86,28 +90,31 @@ class RemoteSessions:
 
         A killed run leaves them; so does one that continues a node after its session's last turn.
         """
-        for session, run in await self._link.list_sessions(self._hub):
-            if session not in continued:
+        for session, run in await self._link.list_sessions(self._hub.name):
+            if self._hub.owns(session) and session not in continued:
                 await self._link.stop(run)
 
     def _forget_ended(self) -> list[str]:
         """Remove from the remote what was published of other sessions; return a line for each whose work is kept."""
-        left = find_ended_sessions(self._remote, [self._hub])
+        left = find_ended_sessions(self._remote, self._hub)
         kept = keep_abandoned(self._project.repository.git, self._remote, left)
         if left:
             self._remote.forget(left)
+        self._hub.forget_old({*list_continued(self._project.repository), *map(find_session, left)})
         return [f"{one.node}: a session on {one.machine} left work, which is kept at {one.ref}." for one in kept]
 
     def open(self, spec: SessionSpec, find_worktree: Callable[[], Worktree], node: Task) -> Session:
         """Open a session; which machine it runs on is decided with its first prompt."""
         assert self._states is not None
+        if not self._hub.owns(spec.session):  # A copy of the record of a session that may belong to another hub.
+            spec = replace(spec, conversation="")
         order = SessionOrder(
             release=self._release,
             repository=self._settings.repository or self._remote.name_repository(),
             target=self._project.target,
             configuration=self._configuration,
             digest=self._digest,
-            hub=self._hub,
+            hub=self._hub.name,
             session=spec.session,
             generation=0,
             node=spec.task_id,

@@ -13,8 +13,9 @@ from sample_repository import SampleRepository
 
 from bench.second_machine import SecondMachine, find_copy, url
 from tasks_lib.git.remote_sessions.session_remote import SESSION_REFS
+from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
-from tasks_lib.process.private_directories import name_owner
+from tasks_lib.spokes.hub_identity import HubIdentity
 
 AGENT = r"""set -eu
 cat > /dev/null
@@ -45,7 +46,7 @@ class Hub(SampleRepository):
 
     def list_published(self, remote: Git) -> list[str]:
         """The refs on `remote` of sessions of this repository."""
-        place = f"{SESSION_REFS}/{name_owner((self.top / '.git').resolve())}"
+        place = f"{SESSION_REFS}/{HubIdentity(Repository.open(self.top)).name}"
         return remote.text("for-each-ref", "--format=%(refname)", place).splitlines()
 
 

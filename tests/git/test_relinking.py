@@ -19,6 +19,7 @@ from tasks_lib.git.session_record import read_record, write_record
 from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.git.worktrees.relinking import FormerLocation, find_relocation, relocate
 from tasks_lib.session.attempt_record import AttemptIdentity, Record, TurnRecord
+from tasks_lib.session.remote_conversation import RemoteConversation, write_conversation
 
 RECORD = Record(
     "a",
@@ -77,6 +78,24 @@ def assert_is_resumed(top: Path) -> Record:
     assert record
     assert (record.attempt.number, record.notes, record.turn.conversation) == (3, ("n",), "")
     return record
+
+
+def test_a_conversation_on_another_machine_survives_a_move_but_no_copy(repository: Repository, tmp_path: Path) -> None:
+    opened = open_node(repository)
+    elsewhere = write_conversation(RemoteConversation("run", "north", 1, "inner"))
+    write_record(
+        Path(Git(opened).text("rev-parse", "--absolute-git-dir")),
+        RECORD.change(turn=RECORD.turn.with_conversation(elsewhere)),
+    )
+    former, copy = find_former(repository), tmp_path / "copy"
+    shutil.copytree(repository.top, copy, symlinks=True)
+    follow(copy, former)
+    assert assert_is_resumed(copy).attempt.session != "s"
+    moved = move(repository.top)
+    follow(moved, former)
+    record = read_record(Worktrees(Repository.open(moved)).open_branch("feat/deep/a", "main").git_dir)
+    assert record
+    assert (record.turn.conversation, record.attempt.session) == (elsewhere, "s")
 
 
 def move(top: Path) -> Path:

@@ -13,6 +13,7 @@ from tasks_lib.engine.run_lifecycle import SpokeAccess
 from tasks_lib.errors import RemoteError
 from tasks_lib.git.remote_sessions.session_remote import SESSION_REFS
 from tasks_lib.git.remote_sessions.session_repository import create_session_repository
+from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
 from tasks_lib.process.marked_processes import find_marked
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
@@ -29,6 +30,7 @@ from tasks_lib.session.remote_messages import (
     write_message,
 )
 from tasks_lib.session.spending import Allowance
+from tasks_lib.spokes.hub_identity import HubIdentity
 from tasks_lib.spokes.link import Machine, News
 from tasks_lib.spokes.machine import SpokeMachine
 from tasks_lib.spokes.registered_remote import RegisteredRemote
@@ -182,6 +184,13 @@ class SpokeHarness(RunHarness):
         self.link.machines[name] = SpokeMachine(
             name, RELEASE, lambda: registered, self.place / name, private, lambda line: None
         )
+
+    def begin_sessions(self, *sessions: str) -> str:
+        """Let the repository remember that it began these sessions; return its name on the remote."""
+        hub = HubIdentity(Repository.open(self.top))
+        for session in sessions:
+            hub.add(session)
+        return hub.name
 
     def list_left(self, machine: str) -> list[str]:
         """What sessions left on a machine: worktrees, branches, processes."""

@@ -17,7 +17,6 @@ from tasks_lib.git.remote_sessions.state_commits import SessionState, write_stat
 from tasks_lib.git.session_record import write_record
 from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.model import Stage
-from tasks_lib.process.private_directories import name_owner
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.session.attempt_record import Record
@@ -202,18 +201,18 @@ async def test_without_a_spoke_the_node_says_what_to_start(
 
 async def test_what_sessions_of_killed_runs_published_is_removed_by_the_next_run(spokes: SpokeHarness) -> None:
     spokes.make({"a": {}})
-    hub = name_owner((spokes.top / ".git").resolve())
-    dead, other = f"{SESSION_REFS}/{hub}/dead00/state", f"{SESSION_REFS}/another/dead00/state"
-    for ref in (dead, other):
+    hub = spokes.begin_sessions("dead00")
+    others = [f"{SESSION_REFS}/another/dead00/state", f"{SESSION_REFS}/{hub}/copied/state"]
+    for ref in (f"{SESSION_REFS}/{hub}/dead00/state", *others):
         spokes.git.run("push", "--quiet", "origin", f"HEAD:{ref}")
     result = await spokes.work()
     assert result.code is ExitCode.COMPLETED, result.lines
-    assert spokes.list_published() == [other], "another run's are not touched"
+    assert spokes.list_published() == sorted(others), "another hub's are not touched, whatever it is called"
 
 
 async def test_what_a_session_pushed_after_it_was_given_up_is_kept_here(spokes: SpokeHarness) -> None:
     spokes.make({"a": {}})
-    hub = name_owner((spokes.top / ".git").resolve())
+    hub = spokes.begin_sessions("late00", "again0", "forged")
     tree = spokes.git.text("rev-parse", "HEAD^{tree}")
     late = spokes.git.text("commit-tree", tree, "-p", "HEAD", "-m", "late")
     state = write_state_commit(spokes.git, SessionState(late, about={"machine": "north", "node": "a"}))
@@ -332,7 +331,7 @@ async def test_what_keeps_a_reviewer_elsewhere_from_starting_is_no_fault_of_the_
 
 async def test_a_session_of_a_killed_run_that_no_node_continues_is_ended(spokes: SpokeHarness) -> None:
     spokes.make({"a": {}})
-    hub = name_owner((spokes.top / ".git").resolve())
+    hub = spokes.begin_sessions("left00")
     order = SessionOrder(RELEASE, "remote", "main", "", "", hub, "left00", 1, "a", "a", "tasks/a.md", "feat/a", "x", "")
     left = await spokes.link.start(order, "north")
     other = await spokes.link.start(replace(order, hub="another"), "north")

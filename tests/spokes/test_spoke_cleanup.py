@@ -114,7 +114,7 @@ async def test_logs_of_sessions_are_deleted_with_the_next_session(spokes: SpokeH
 
 def test_published_sessions_that_nobody_continues_are_audited_and_cleaned_up(spokes: SpokeHarness) -> None:
     spokes.make({"a": {}, "b": {}}, kept_days=7)
-    hub = name_owner((spokes.top / ".git").resolve())
+    hub = spokes.begin_sessions("dead00", "alive0")
     open_one = Worktrees(load_project(spokes.top).repository).open_branch("feat/a", spokes.at())
     attempt = AttemptIdentity(1, 1, "alive0", slot=open_one.slot)
     write_record(open_one.git_dir, replace(Record("a", "feat/a", Stage.SESSION), attempt=attempt))

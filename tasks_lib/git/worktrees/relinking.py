@@ -23,6 +23,7 @@ from tasks_lib.git.session_record import (
 from tasks_lib.git.worktree_admin import Entry, list_all, read_entry
 from tasks_lib.git.worktrees.repair_after_kill import forget
 from tasks_lib.process.files import UNFINISHED, read_regular, write_atomically
+from tasks_lib.session.remote_conversation import parse_conversation
 
 _PREFIX = "gitdir: "
 
@@ -137,12 +138,14 @@ def _is_elsewhere_by_choice(repository: Repository, entry: Entry) -> bool:
 def _adapt_record(entry: Entry, relocation: Relocation) -> bool:
     """Remove the conversation from the record, since it refers to the old path; False if there is no record.
 
-    In a copy, the record also gets a new session, and no longer names a process of the original's.
+    One on another machine does not refer to it, and stays. In a copy, the record also gets a new session, and no longer
+    names a process or a conversation of the original's.
     """
     record = read_record(entry.admin)
     if record is None:
         return False
-    adapted = record.change(turn=record.turn.with_conversation(""))
+    is_kept = not relocation.is_copy and parse_conversation(record.turn.conversation)
+    adapted = record if is_kept else record.change(turn=record.turn.with_conversation(""))
     if relocation.is_copy:
         attempt = adapted.attempt.with_session(uuid.uuid4().hex[:12])
         adapted = adapted.change(attempt=attempt, turn=adapted.turn.with_process(0, 0.0))
