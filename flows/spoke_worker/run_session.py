@@ -1,38 +1,36 @@
-"""The flow of a session, for workers that start a process for each flow run, as Prefect's own do.
+"""The flow of a session, as Prefect's own workers would run it: it only says what to start in their place.
 
-A spoke's own worker (`session_worker.py`) runs the same session in its own process.
+A session is run by a spoke's own worker (`session_worker.py`), which does not call this flow.
 """
 
 import socket
 from typing import Any
 
-from prefect import flow
-from prefect.client.orchestration import get_client
+from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.states import Failed
 
-from flows.data_directory import data_dir
-from flows.deployment_version import own_release
-from flows.prefect_isolation import in_own_directory
-from flows.spoke_worker.session_link import host_session
-from flows.spoke_worker.session_worker import tell
-from flows.spokes.registry import list_remotes
-from flows.spokes.session_labels import SESSION_FLOW
-from tasks_lib.process.private_directories import name_owner, private_directory
-from tasks_lib.spokes.machine import SpokeMachine
+from flows.spokes.session_labels import SESSION_FLOW, SESSION_POOL
 
 
 @flow(name=SESSION_FLOW, persist_result=False, retries=0)
 async def run_session(order: dict[str, Any]) -> State[Any]:
-    """Run a session that a run on another machine has ordered."""
+    """Refuse to run a session in a process of its own.
+
+    Two of them would use the same slots and copies of repositories, nobody would recover what a killed one leaves, and
+    a worker that stops would not wait until the work is pushed.
+    """
     context = FlowRunContext.get()
-    assert context is not None
-    assert context.flow_run is not None
-    with in_own_directory(), private_directory(name_owner(data_dir())) as private:
-        name, release = socket.gethostname(), own_release()
-        machine = SpokeMachine(name, release, list_remotes, data_dir(), private, tell)
-        async with get_client() as client:
-            try:
-                return await host_session(client, machine, context.flow_run, {"order": order})
-            finally:
-                await machine.close()
+    flow_run = context.flow_run if context else None
+    pool = (flow_run.work_pool_name if flow_run else None) or SESSION_POOL
+    said = explain_refusal(socket.gethostname(), pool)
+    get_run_logger().error(said)
+    return Failed(message=said)
+
+
+def explain_refusal(host: str, pool: str) -> str:
+    """Say which worker to stop, and what to start instead."""
+    what = f"A plain Prefect worker on {host} took this session, which only `coordinator spoke start` can run"
+    how = f"stop the `prefect worker` of the work pool {pool} there, and run `coordinator spoke start --pool {pool}`"
+    return f"{what}: {how} instead."

@@ -1,7 +1,10 @@
 """Sessions on a second machine: another network, another home, and a worker that is started as a person starts it."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from e2e.opencode_harness import bash, commit, describe_opencode, node, read_pro
 from e2e.spoke_machine import Hub, SpokeSite, add_repository, clone, list_left, read_turns, remote
 from opencode_scripts import give_short_catalog
 
-from bench.second_machine import Forwarder, find_obstacle, find_processes, open_machine, url
+from bench.second_machine import Forwarder, environment, find_obstacle, find_processes, open_machine, url
 from flows.demo.model_server import ModelServer
 from flows.prefect_server import Child, end_child, find_free_port, start_child
 from tasks_lib.git.remote_sessions.session_remote import STATE
@@ -258,6 +261,39 @@ def test_what_keeps_a_spoke_from_starting_is_said_with_the_fix(site: SpokeSite) 
         assert said in output
         assert "Traceback" not in output
         assert "Warning" not in output
+
+
+def test_a_plain_worker_of_prefect_refuses_a_session_and_says_what_to_start(
+    coordinator: Coordinator, site: SpokeSite, start: Start, tmp_path: Path
+) -> None:
+    log = tmp_path / "plain.log"
+    words = ["worker", "start", "--pool", "coordinator-sessions", "--name", "plain", "--work-queue", "plain"]
+    own = {**environment(site), "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_WORKER_QUERY_SECONDS": "1"}
+    hub = clone(site, tmp_path, {"stray": {"runs_on": "plain"}})
+    with log.open("wb") as output:
+        plain = subprocess.Popen(
+            [*site.network.enter, Path(sys.executable).parent / "prefect", *words], cwd=site.place, env=own,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    try:
+        body: dict[str, object] = {}
+        path = "work_pools/coordinator-sessions/workers/filter"
+        ask_until(lambda: coordinator.ask(path, body), lambda found: any(one["name"] == "plain" for one in found))
+        code, output = end(start(hub))
+    finally:
+        os.killpg(plain.pid, signal.SIGKILL)
+        plain.wait()
+    how = "`coordinator spoke start --pool coordinator-sessions`"
+    said = " ".join(output.split())
+    assert code == 1, output
+    assert "A plain Prefect worker on" in said
+    assert how in said
+    assert how in " ".join(log.read_text().split())
+    named = {"flow_runs": {"name": {"any_": ["stray on plain"]}}}
+    states = [run["state"] for run in coordinator.ask("flow_runs/filter", named)]
+    assert {(state["type"], how in state["message"]) for state in states} == {("FAILED", True)}
+    assert read_turns(site, "stray") == []
+    assert_nothing_left(site, hub)
 
 
 def test_a_wrong_login_is_refused_by_a_spoke(server: Child, site: SpokeSite, tmp_path: Path) -> None:
