@@ -9,7 +9,7 @@ from prefect.events import emit_event
 
 from flows.event_format import Payload, describe_event
 from tasks_lib.model import Stage
-from tasks_lib.runtime.status_board import Board, NodeView
+from tasks_lib.runtime.status_board import HEARD, SILENT, Board, NodeView
 
 MOST_OF_A_NODE = 200
 """Maximum number of events per node. Attempts, turns and rounds are limited, so only a bug reaches this."""
@@ -63,6 +63,9 @@ def _name_verb(node: NodeView) -> str:
         return f"node.{node.outcome.casefold()}"
     if node.stage == Stage.SESSION and node.detail.startswith("nudged"):
         return "session.nudged"
+    for start, verb in ((SILENT, "session.silent"), (HEARD, "session.heard")):
+        if node.stage in (Stage.SESSION, Stage.REVIEW) and node.detail.startswith(start):
+            return verb
     return _VERBS.get(node.stage, "" if node.stage else "node.taken-back")
 
 

@@ -29,7 +29,8 @@ class SessionView:
     `activity` is a few words such as `bash: npm test` or `retrying until 12:03:04 (rate limited)`; `active_at` is the
     time of its last activity, ISO 8601 in UTC. The agent's own todo list has `todos` items, of which `todos_done` are
     done; `todo` is the current one. `spent` is that of the current turn, subagents included. For a session on another
-    machine, `machine` is its name, and `diffstat` what it has changed so far.
+    machine, `machine` is its name, `diffstat` what it has changed so far, and `silence` what was found when nothing was
+    heard of it for too long, "" once it is heard of again.
     """
 
     activity: str = ""
@@ -40,6 +41,7 @@ class SessionView:
     todo: str = ""
     machine: str = ""
     diffstat: str = ""
+    silence: str = ""
 
 
 @dataclass(frozen=True, slots=True)

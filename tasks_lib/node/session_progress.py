@@ -3,6 +3,7 @@
 from tasks_lib.agents.backend import SessionView
 from tasks_lib.model import Stage
 from tasks_lib.node.attempt_context import NO_VIEW, AttemptContext
+from tasks_lib.runtime.status_board import HEARD, SILENT
 from tasks_lib.session.spending import NOTHING, Spent
 
 
@@ -23,8 +24,17 @@ def _show_machine(context: AttemptContext, view: SessionView) -> None:
     board, node = context.run.board, context.run.board.node(context.task.id)
     if node and node.machine != view.machine:
         board.enter(node.id, Stage(node.stage), f"{node.detail}, on {view.machine}", machine=view.machine)
+    _show_silence(context, view)
     if view.diffstat:
         board.show(context.task.id, diffstat=view.diffstat)
+
+
+def _show_silence(context: AttemptContext, view: SessionView) -> None:
+    """Say when nothing is heard of the session any more, and when it is heard of again."""
+    board, node = context.run.board, context.run.board.node(context.task.id)
+    detail = f"{SILENT}: {view.silence}" if view.silence else f"{HEARD}, on {view.machine}"
+    if node and node.detail != detail and (view.silence or node.detail.startswith(SILENT)):
+        board.enter(node.id, Stage(node.stage), detail)
 
 
 def count_spending(context: AttemptContext, spent: Spent) -> None:

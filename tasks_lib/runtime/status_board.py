@@ -18,6 +18,8 @@ from tasks_lib.text import cut, escape_unprintable
 MOST_MESSAGES = 200
 MESSAGE_CHARS = 4_000
 """Ten thousand faults make one message; users read its beginning, and `coordinator validate` lists them all."""
+SILENT, HEARD = "silent", "heard of again"
+"""How the detail of a node begins whose session elsewhere is silent, and when it is not any more."""
 VIEW_NAME = "run.json"
 """The file with the view of a repository's run, in the repository's state directory."""
 Listener = Callable[[str, str], None]

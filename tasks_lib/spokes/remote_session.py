@@ -22,7 +22,10 @@ from tasks_lib.spokes.link import News, SpokeLink
 from tasks_lib.spokes.live_log import LogMirror
 
 LOST_SECONDS = 120.0
-"""A session of which nothing was heard for so long, while the server answered, has died with its machine."""
+"""A session of which nothing was heard for so long, while the server answered, is looked at.
+
+If its worker is offline, it has died with its machine; if not, it has the same time once more.
+"""
 UNSTARTED_SECONDS = 90.0
 STOP_SECONDS = 90.0
 """How long a session may take to end its turn and push its work when it is asked to."""
@@ -57,6 +60,7 @@ class RemoteSession:
         self._known: RemoteConversation | None = parse_conversation(spec.conversation)
         self._is_open = False
         self._news = News()
+        self._silence = ""
         self._mirror = LogMirror(spec.log)
 
     @property
@@ -116,17 +120,42 @@ class RemoteSession:
         """Wait for the end of the turn; returns why the session was given up if there will be no report."""
         while True:
             self._news = news = await self._link.next_news(run, self._news.number)
+            limit = LOST_SECONDS if news.progress else UNSTARTED_SECONDS
+            if news.silent_seconds <= limit:
+                self._silence = ""
             if news.progress:
                 await self._show(news.progress)
             if news.report and (news.report.attempt, news.report.turn) == (turn.attempt, turn.turn):
                 return news.report
             if news.ended:
                 return news.ended
-            limit = LOST_SECONDS if news.progress else UNSTARTED_SECONDS
-            if news.silent_seconds > limit:
-                what = "nothing was heard of it" if news.progress else "its worker did not start it"
+            if news.silent_seconds > limit and (reason := await self._look(news)):
                 await self._give_up(run)
-                return f"{what} for {news.silent_seconds:.0f} seconds"
+                return reason
+
+    async def _look(self, news: News) -> str:
+        """Look at a session of which nothing was heard for too long; return why it is given up, "" to wait longer."""
+        is_online = await self._is_online()
+        is_alive = news.progress is not None and is_online is True and news.silent_seconds <= 2 * LOST_SECONDS
+        if is_alive and self._silence:
+            return ""
+        what = "nothing was heard of it" if news.progress else "its worker did not start it"
+        found = {True: "is online", False: "is offline", None: "could not be asked about"}[is_online]
+        reason = f"{what} for {news.silent_seconds:.0f} seconds, and its worker {found}"
+        last = f"; it was at {news.progress.activity or news.progress.stage}" if news.progress else ""
+        then = f"it is given up if that lasts {LOST_SECONDS:.0f} seconds more" if is_alive else "it is given up"
+        self._silence = f"on {self.machine}, {reason}{last}; {then}"
+        if self._spec.on_view:
+            self._spec.on_view(self._view(news.progress or Progress(self.machine, "preparing")))
+        return "" if is_alive else reason
+
+    async def _is_online(self) -> bool | None:
+        """Whether the worker on the session's machine is online; None if the server does not say."""
+        try:
+            machines = await self._link.list_machines()
+        except RemoteError:
+            return None
+        return any(machine.is_online for machine in machines if machine.name == self.machine)
 
     def _end(self, *, has_failed: bool) -> None:
         if self._is_open:
@@ -138,12 +167,8 @@ class RemoteSession:
             await self._link.stop(run)
 
     async def _show(self, progress: Progress) -> None:
-        view = SessionView(
-            progress.activity or progress.stage, progress.active_at, progress.spent,
-            progress.todos, progress.todos_done, progress.todo, progress.machine, progress.diffstat,
-        )  # fmt: skip
         if self._spec.on_view:
-            self._spec.on_view(view)
+            self._spec.on_view(self._view(progress))
         if self._known and progress.conversation and progress.conversation != self._known.inner:
             self._known = replace(self._known, inner=progress.conversation)
             self._remember()
@@ -151,6 +176,12 @@ class RemoteSession:
             await asyncio.to_thread(self._mirror.add, progress.log, progress.log_bytes)
         if progress.notices:
             await self._states.write_notices(self._find_worktree(), progress.notices.encode("utf-8", "replace"))
+
+    def _view(self, progress: Progress) -> SessionView:
+        return SessionView(
+            progress.activity or progress.stage, progress.active_at, progress.spent, progress.todos,
+            progress.todos_done, progress.todo, progress.machine, progress.diffstat, self._silence,
+        )  # fmt: skip
 
     async def _settle(self, run: str, report: TurnReport | str) -> TurnEnd:
         """Make the worktree what the session reported, or, without a report, what it had pushed last."""

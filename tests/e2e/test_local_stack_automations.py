@@ -1,10 +1,13 @@
 """Automations: applied once by `coordinator up`, and as files for `prefect automation create`."""
 
+import json
 import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from uuid import uuid4
 
 import pytest
@@ -14,6 +17,7 @@ from e2e.test_local_stack import up
 from e2e.test_messages import make_gated
 
 from flows.event_format import describe_event
+from flows.prefect_server import LOOPBACK
 from flows.resolved_event import VERB, name_place
 
 TOP = Path(__file__).resolve().parents[2]
@@ -61,6 +65,81 @@ def send(coordinator: Coordinator, event: dict[str, object]) -> None:
 
 def delete(coordinator: Coordinator, automation: str) -> None:
     send_api(coordinator.api, "DELETE", f"automations/{automation}")
+
+
+EMIT = """
+import sys
+from pathlib import Path
+from prefect.events.worker import EventsWorker
+from flows.prefect_events import EventEmitter
+from tasks_lib.model import Stage
+from tasks_lib.runtime.status_board import Board, RunView
+
+board = Board(RunView("run", "main", "", 1, "hub"), Path(sys.argv[1]))
+board.listen(EventEmitter(board, "run", "shop").hear)
+board.enter("pay", Stage.SESSION, "turn 1 as implementation-specialist, on north")
+board.enter("pay", Stage.SESSION, "silent: on north, and its worker is offline; it is given up")
+EventsWorker.drain_all()
+"""
+
+
+class Webhook:
+    """A server on a free port that keeps what is posted to it."""
+
+    def __init__(self) -> None:
+        self.bodies: list[str] = []
+        bodies = self.bodies
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - The name in the base class.
+                pass
+
+        self.server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
+        Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_a_silent_session_is_posted_by_the_automation(coordinator: Coordinator, tmp_path: Path) -> None:
+    hook = Webhook()
+    try:
+        block = make_webhook(coordinator, f"http://{LOOPBACK}:{hook.server.server_port}")
+        text = (AUTOMATIONS / "post-when-silent.yaml").read_text(encoding="utf-8")
+        filled = tmp_path / "automation.yaml"
+        filled.write_text(text.replace("BLOCK_ID", block), encoding="utf-8")
+        for words in (
+            [Path(sys.executable).parent / "prefect", "automation", "create", "--from-file", filled],
+            [sys.executable, "-c", EMIT, tmp_path / "run.json"],
+        ):
+            done = subprocess.run(
+                words, env=coordinator.environment(), cwd=TOP, stdin=subprocess.DEVNULL, capture_output=True,
+                text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stdout + done.stderr
+        bodies = ask_until(lambda: list(hook.bodies), bool)
+        named = {"automations": {"name": {"any_": ["Post when a session elsewhere is silent"]}}}
+        for one in coordinator.ask("automations/filter", named):
+            delete(coordinator, str(one["id"]))
+    finally:
+        hook.close()
+    said = "The session for pay of shop is silent: on north, and its worker is offline; it is given up"
+    assert [json.loads(body) for body in bodies] == [{"text": said}]
+
+
+def make_webhook(coordinator: Coordinator, url: str) -> str:
+    """Make a Webhook block as a person does in the UI; return its id."""
+    kind = str(coordinator.ask("block_types/slug/webhook")["id"])
+    body = {"block_schemas": {"block_type_id": {"any_": [kind]}}}
+    schema = str(coordinator.ask("block_schemas/filter", body)[0]["id"])
+    made = {"name": "chat", "block_type_id": kind, "block_schema_id": schema, "data": {"method": "POST", "url": url}}
+    return str(send_api(coordinator.api, "POST", "block_documents/", made).json()["id"])
 
 
 @pytest.mark.parametrize("file", sorted(AUTOMATIONS.glob("*.yaml")), ids=lambda file: file.stem)

@@ -121,6 +121,8 @@ class DirectLink:
 
     async def stop(self, run: str) -> None:
         self.stopped.append(run)
+        if (job := self.runs[run].job) is not None:
+            job.cancel()
 
     async def list_sessions(self, hub: str) -> Sequence[tuple[str, str]]:
         hosted = [(run.order, name) for name, run in self.runs.items() if not run.news.ended]
