@@ -36,6 +36,12 @@ def test_control_c_keeps_the_work_and_the_next_run_goes_on(coordinator: Coordina
     assert check(made.repository, before=before, meant=Meant(done, made.verify)) == []
 
 
+def test_server_leaves_the_nodes_of_a_cancelled_run_to_the_run(coordinator: Coordinator) -> None:
+    """With Prefect's default, 20 seconds, it was often faster than the run, and called its nodes Cancelled."""
+    found = coordinator.ask("admin/settings")["server"]["services"]["cancellation_cleanup"]
+    assert (found["enabled"], found["loop_seconds"]) == (True, 600)
+
+
 def test_failed_attempt_is_retried_by_prefect_and_its_number_is_in_the_trailer(
     coordinator: Coordinator, tmp_path: Path
 ) -> None:
