@@ -13,22 +13,28 @@ def own_release() -> str:
     return metadata.version(DISTRIBUTION)
 
 
+def is_other_release(deployed: str | None) -> bool:
+    """Whether a deployment of version `deployed` was made by another release than this one.
+
+    A version that is not a release's says nothing about it: Prefect's own command writes a hash of the flow's source.
+    """
+    try:
+        return Version(deployed or "") != Version(own_release())
+    except InvalidVersion:
+        return False
+
+
 def warn_of_other_release(deployed: str | None) -> str:
     """Say what differs and how to fix it, if this process is of another release than `deployed`, else "".
 
-    `deployed` is the version of the flow run's deployment. A version that is not a release's says nothing about it:
-    Prefect's own command writes a hash of the flow's source.
+    `deployed` is the version of the flow run's deployment, of which `is_other_release` says what counts.
     """
+    if not deployed or not is_other_release(deployed):
+        return ""
     own = own_release()
-    try:
-        theirs = Version(deployed or "")
-    except InvalidVersion:
-        return ""
-    if theirs == Version(own):
-        return ""
     fix = (
         "Make the deployment again: `coordinator deploy`."
-        if theirs < Version(own)
+        if Version(deployed) < Version(own)
         else "Update coordinator on that worker, then start the worker again."
     )
     return (

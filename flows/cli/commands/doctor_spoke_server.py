@@ -14,7 +14,7 @@ from packaging.version import InvalidVersion, Version
 from flows.cli.commands.doctor_check import Check, fail, ok, warn
 from flows.cli.commands.spoke_names import NO_SERVER
 from flows.data_directory import data_dir, name_program
-from flows.deployment_version import own_release
+from flows.deployment_version import is_other_release, own_release
 from flows.prefect_api import ask, require_accepted_login
 from flows.prefect_server import find_api
 from flows.spokes.worker_lock import is_worker_running
@@ -96,7 +96,7 @@ def _check_releases(client: httpx.Client) -> Iterator[Check]:
     """Compare our release with those that made coordinator's deployments on the server."""
     body = {"deployments": {"tags": {"all_": ["coordinator"]}}, "limit": 200}
     found: list[dict[str, Any]] = client.post("/deployments/filter", json=body).raise_for_status().json()
-    others = sorted({str(one.get("version") or "") for one in found} - {"", own_release()})
+    others = sorted({str(one["version"]) for one in found if is_other_release(one.get("version"))})
     if others:
         what = (
             f"deployments on this server are of coordinator {', '.join(others)}, and this machine has {own_release()}"
