@@ -6,6 +6,7 @@ It skips Prefect's command line and, while it imports, garbage collection, which
 """
 
 import argparse
+import gc
 
 from flows.importing import importing
 
@@ -25,6 +26,7 @@ def run(host: str, port: int) -> None:
         url = settings.database.connection_url
         if url and get_dialect(url.get_secret_value()).name == "sqlite":
             MODELS_DEPENDENCIES["database_config"] = QueuedSqlite(url.get_secret_value())
+        gc.freeze()  # `create_app` collects garbage once, whether or not collection is disabled.
         app = create_app(final=True)
     uvicorn.run(
         app,
