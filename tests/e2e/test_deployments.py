@@ -13,9 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
+from e2e.checkout_deployments import deploy as deploy_checkout
 from e2e.conftest import Coordinator, ask_until, send_api
 from e2e.installed_wheel import TOP, Installed, install
-from e2e.test_interrupt import deploy as deploy_checkout
 from e2e.test_interrupt import status_of, wait_for_end
 from e2e.test_whole_runs import make_flat
 from generated_graphs import Made, run_git

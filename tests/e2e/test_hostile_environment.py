@@ -10,8 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from e2e.checkout_deployments import deploy
 from e2e.conftest import Coordinator
-from e2e.test_interrupt import deploy, wait_for_end
+from e2e.test_interrupt import wait_for_end
 from hostile_environment import HostileEnvironment, open_hostile_environment
 
 from tasks_lib.process.program_lookup import require_program

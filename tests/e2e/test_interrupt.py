@@ -1,7 +1,6 @@
 """Ctrl-C, a server of our own, retries and the deployment: what a person meets besides a run that goes well."""
 
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import httpx
 import pytest
 from checker import Meant, check, snapshot_user_state
 from checker_traces import text
+from e2e.checkout_deployments import deploy, working
 from e2e.conftest import Coordinator, ask_until, read_until
 from e2e.test_whole_runs import find_run, make_flat, read_task_runs
 from generated_graphs import Made, make_repository, run_git
@@ -95,65 +95,22 @@ def test_faults_are_named_all_at_once_and_nothing_is_started(coordinator: Coordi
     assert made.read_journal() == []
 
 
-DEPLOYED: dict[str, Any] = {}
-"""By server, what `deploy` has made of `run-graph`."""
-
-
-def deploy(coordinator: Coordinator) -> str:
-    """Make the work pools and the deployments of this checkout's prefect.yaml; returns the id of `run-graph`.
-
-    Prefect's command line takes seconds for that, so it is done again only where a test has changed the deployment.
-    """
-    if coordinator.api not in DEPLOYED or find_deployment(coordinator) != DEPLOYED[coordinator.api]:
-        make_deployments(coordinator)
-        DEPLOYED[coordinator.api] = find_deployment(coordinator)
-    return str(DEPLOYED[coordinator.api]["id"])
-
-
-def find_deployment(coordinator: Coordinator) -> dict[str, Any]:
-    """The deployment `run-graph`, without what using it changes."""
-    found = coordinator.ask("deployments/name/run-graph/run-graph")
-    return {name: value for name, value in found.items() if name not in ("updated", "status", "last_polled")}
-
-
-def make_deployments(coordinator: Coordinator) -> None:
-    for command in (
-        ["work-pool", "create", "coordinator", "--type", "process", "--overwrite"],
-        ["work-pool", "create", "coordinator-sessions", "--type", "process", "--overwrite"],
-        ["--no-prompt", "deploy", "--all"],
-    ):
-        done = subprocess.run(
-            [Path(".venv/bin/prefect").absolute(), *command],
-            env=coordinator.environment(), capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_deployment_is_run_by_a_worker_and_refuses_what_is_not_registered(
     coordinator: Coordinator, tmp_path: Path
 ) -> None:
     made = make_flat(tmp_path, 1)
     assert coordinator.run("run", made.repository, "--only", "flat-0", "--dry-run")[0] == 0
     assert coordinator.run("init", made.repository)[0] == 0
-    deployment = deploy(coordinator)
-    create = f"deployments/{deployment}/create_flow_run"
+    create = f"deployments/{deploy(coordinator)}/create_flow_run"
     good = coordinator.ask(create, {"parameters": {"options": {"repository": str(made.repository)}}})["id"]
     bad = coordinator.ask(create, {"parameters": {"options": {"repository": "/somewhere/else"}}})["id"]
     wrong = {"parameters": {"options": {"repository": "x", "command": ["rm"]}}}
     refused = httpx.post(f"{coordinator.api}/{create}", json=wrong, timeout=60)
     assert refused.status_code in (409, 422)
-    worker = subprocess.Popen(
-        [Path(".venv/bin/prefect").absolute(), "worker", "start", "--pool", "coordinator", "--type", "process"],
-        env=coordinator.environment({"PREFECT_WORKER_QUERY_SECONDS": "2"}),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    try:
+    with working(coordinator):
         assert wait_for_end(coordinator, good)["type"] == "COMPLETED"
         state = wait_for_end(coordinator, bad)
-        assert (state["type"], "registered" in state["message"]) == ("FAILED", True)
-    finally:
-        worker.send_signal(signal.SIGINT)
-        worker.wait(timeout=60)
+    assert (state["type"], "registered" in state["message"]) == ("FAILED", True)
     assert status_of(made, "flat-0") == "completed"
 
 

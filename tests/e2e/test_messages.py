@@ -2,19 +2,17 @@
 
 import json
 import os
-import signal
 import socket
-import subprocess
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from checker import Meant, check, snapshot_user_state
 from coordinator_host import Started
+from e2e.checkout_deployments import working
 from e2e.conftest import Coordinator, ask_until, read_until
-from e2e.test_interrupt import deploy, status_of, wait_for_end
+from e2e.test_interrupt import status_of, wait_for_end
 from e2e.test_whole_runs import find_run, make_flat
 from generated_graphs import Made
 
@@ -210,22 +208,6 @@ def test_message_that_nobody_hears_is_taken_back(coordinator: Coordinator, tmp_p
 
     assert (code, "the request was not read and was withdrawn" in output) == (1, True), output
     assert count_inputs(coordinator, run) == 0
-
-
-@contextmanager
-def working(coordinator: Coordinator) -> Generator[str]:
-    """A worker that runs the deployment, whose id is given."""
-    deployment = deploy(coordinator)
-    worker = subprocess.Popen(
-        [Path(".venv/bin/prefect").absolute(), "worker", "start", "--pool", "coordinator", "--type", "process"],
-        env=coordinator.environment({"PREFECT_WORKER_QUERY_SECONDS": "2"}),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    try:
-        yield deployment
-    finally:
-        worker.send_signal(signal.SIGINT)
-        worker.wait(timeout=60)
 
 
 def test_run_of_a_worker_hears_messages_and_aborts(coordinator: Coordinator, tmp_path: Path) -> None:

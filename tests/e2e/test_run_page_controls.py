@@ -1,7 +1,5 @@
 """The buttons of a run's page: Suspend, Resume, Retry and Cancel, for runs of workers and of terminals."""
 
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +8,9 @@ import pytest
 from checker import Meant, check, snapshot_user_state
 from checker_traces import text
 from coordinator_host import CoordinatorHost
+from e2e.checkout_deployments import working
 from e2e.conftest import Coordinator, ask_until, find_api
-from e2e.test_interrupt import deploy, status_of, wait_for_end
+from e2e.test_interrupt import status_of, wait_for_end
 from e2e.test_messages import Start, count_starts, done, make_gated, open_gate, start
 from e2e.test_whole_runs import find_run, read_graph
 from generated_graphs import DECISION, Made
@@ -53,15 +52,8 @@ class Deployed:
 def deployed(server: Child, host: CoordinatorHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     data = tmp_path_factory.mktemp("worker")
     coordinator = Coordinator(data, find_api(server), host)
-    deployment = deploy(coordinator)
-    worker = subprocess.Popen(
-        [Path(".venv/bin/prefect").absolute(), "worker", "start", "--pool", "coordinator", "--type", "process"],
-        env=coordinator.environment({"PREFECT_WORKER_QUERY_SECONDS": "2"}),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    yield Deployed(coordinator, deployment)
-    worker.send_signal(signal.SIGINT)
-    worker.wait(timeout=60)
+    with working(coordinator) as deployment:
+        yield Deployed(coordinator, deployment)
 
 
 def wait_until_free(made: Made) -> None:

@@ -15,8 +15,8 @@ from uuid import uuid4
 
 import pytest
 from chaos.tracer import Target
+from e2e.checkout_deployments import deploy
 from e2e.conftest import Coordinator, ask_until, send_api
-from e2e.test_interrupt import deploy
 from e2e.test_messages import make_gated, open_gate
 from e2e.test_prefect_records import proxied
 from e2e.test_whole_runs import find_run, make_flat
