@@ -20,10 +20,17 @@ REGISTRY = "repositories.json"
 
 
 def data_dir() -> Path:
-    """The coordinator's data directory, created if missing: $COORDINATOR_DATA_DIR, else this system's default."""
+    """The coordinator's data directory, created if missing: $COORDINATOR_DATA_DIR, else this system's default.
+
+    Raises InputError if it cannot be created.
+    """
     chosen = os.environ.get(DATA_VARIABLE)
     path = Path(chosen).expanduser() if chosen else platformdirs.user_data_path("coordinator")
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        how = f"Create it for the user who runs coordinator, or set {DATA_VARIABLE} to another directory."
+        raise InputError([f"{path}: the data directory cannot be created: {error.strerror}. {how}"]) from error
     return path.resolve()
 
 

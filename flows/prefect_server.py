@@ -49,11 +49,15 @@ class ServerError(SystemFailure):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running Prefect server: `api` and `ui` are addresses, `is_ours` says whether this process stops it."""
+    """A running Prefect server: `api` and `ui` are addresses, `is_ours` says whether it is coordinator's own.
+
+    `was_running` says whether another coordinator had started it.
+    """
 
     api: str
     ui: str
     is_ours: bool
+    was_running: bool = False
 
 
 def find_api() -> dict[str, str]:
@@ -95,12 +99,14 @@ def serve(port: int = 0, database: Mapping[str, str] | None = None) -> Generator
             with mutex(home):
                 fcntl.flock(users, fcntl.LOCK_SH)
                 child = find_running(home, users)
+                was_running = child is not None
                 if child:
                     require_database(child, database or {})
                 else:
                     child = start_child(home, port or find_free_port(), database or {})
             with isolated(server_settings(home, child.port) | quiet_settings()):
-                yield Server(f"http://{LOOPBACK}:{child.port}/api", f"http://{LOOPBACK}:{child.port}", is_ours=True)
+                ui = f"http://{LOOPBACK}:{child.port}"
+                yield Server(f"{ui}/api", ui, is_ours=True, was_running=was_running)
         finally:
             # A second Ctrl-C must not leave the server running; stopping it has a time limit.
             with on_signals(pass_over):
@@ -132,6 +138,11 @@ def mutex(home: Path) -> Generator[None]:
     with (home / "start.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def will_start() -> bool:
+    """Whether `serve` would start a server, as none is known or runs."""
+    return not os.environ.get("PREFECT_API_URL") and read_running(data_dir() / "prefect") is None
 
 
 def read_running(home: Path) -> Child | None:

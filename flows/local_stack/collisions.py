@@ -54,7 +54,7 @@ class Collisions:
 
     async def _explain(self, run: FlowRun, deployment: UUID) -> None:
         other = await self._find_active(deployment)
-        which = f"{self._ui}/runs/flow-run/{other.id} is in progress" if other else "another one was in progress"
+        which = f"{self._ui}/runs/flow-run/{other.id} was in progress" if other else "another one was in progress"
         message = f"busy: this deployment runs one at a time, and {which}."
         if name := name_run(run.parameters):
             await self._client.update_flow_run(run.id, name=name)

@@ -42,6 +42,9 @@ STOP_SECONDS = 180.0
 """How long runs may take to stop their sessions before they are told by a signal, and later ended."""
 TERM_SECONDS = 60.0
 LEAVE_SECONDS = 10.0
+PREFETCH_SECONDS = 0.0
+"""A run is taken when it is due. Prefect's worker takes it ten seconds earlier, and a run that meets one still in
+progress then is cancelled, although that one may have ended when it is due."""
 LOG_VARIABLE = "COORDINATOR_UP_LOG"
 _OUTAGE = (httpx.HTTPError, PrefectException, OSError, ValueError, RuntimeError)
 _logger = logging.getLogger("prefect.coordinator.worker")
@@ -97,6 +100,7 @@ class GraphWorker:
         while not (self.presses or self.is_abandoned):
             try:
                 if loop.time() >= next_beat or not self._has_pool():
+                    await self._prepare_pool()
                     await self._worker.sync_with_backend()
                     next_beat = loop.time() + HEARTBEAT_SECONDS
                 await self._take_due()
@@ -106,12 +110,23 @@ class GraphWorker:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.query_seconds):
                     await self._wake.wait()
+        await self._leave_pool()
         await self._drain()
+
+    async def _prepare_pool(self) -> None:
+        """Called before each heartbeat; `coordinator up` makes the pool of graphs."""
 
     async def _take_due(self) -> None:
         for run in await self._worker.get_and_submit_flow_runs():
             self._runs.add(run.id)
             self._collisions.watch(run.id)
+
+    async def _leave_pool(self) -> None:
+        """Take the worker off Prefect's list, which would show it as online for half a minute more."""
+        with suppress(*_OUTAGE):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                where = {"work_pool_name": self._worker.work_pool.name, "name": self._worker.name}
+                await self._client.request("DELETE", "/work_pools/{work_pool_name}/workers/{name}", path_params=where)
 
     async def _drain(self) -> None:
         """Wait until the runs have ended: they are asked to stop, then told by a signal, then killed."""
@@ -195,8 +210,9 @@ async def serve_pool(pool: str, name: str, limit: int) -> None:
     """Work in `pool` under `name`, with at most `limit` runs at a time, until a signal or the end of input."""
     loop = asyncio.get_running_loop()
     made: ProcessWorker = ProcessWorker(
-        pool, name=name, limit=limit, heartbeat_interval_seconds=HEARTBEAT_SECONDS, create_pool_if_not_found=False
-    )
+        pool, name=name, limit=limit, prefetch_seconds=PREFETCH_SECONDS,
+        heartbeat_interval_seconds=HEARTBEAT_SECONDS, create_pool_if_not_found=False,
+    )  # fmt: skip
     made.job_configuration = LoggedJob
     async with get_client() as client, made:
         worker = GraphWorker(made, client)

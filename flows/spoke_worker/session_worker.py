@@ -25,6 +25,7 @@ from prefect.client.schemas.filters import (
     WorkQueueFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed, Running
 from prefect.workers.process import ProcessWorker, ProcessWorkerResult
 
@@ -84,12 +85,25 @@ class SessionWorker(GraphWorker):
 
     query_seconds: float = QUERY_SECONDS
 
-    def __init__(self, worker: SessionHostWorker, client: PrefectClient) -> None:
+    def __init__(self, worker: SessionHostWorker, client: PrefectClient, pool: str) -> None:
         super().__init__(worker, client)
         self._sessions = worker
+        self._pool = pool
+
+    async def _prepare_pool(self) -> None:
+        """Make the pool and the queue again if the server has lost them, as after a move to another database."""
+        try:
+            await self._client.read_work_queue_by_name(self._sessions.machine.name, self._pool)
+        except ObjectNotFound:
+            await ensure_sessions(self._client, self._pool)
+            await ensure_queue(self._client, self._pool, self._sessions.machine.name)
+            tell(f"The server had lost the work pool {self._pool}, which was made again.")
 
     async def _drain(self) -> None:
         jobs = set(self._sessions.jobs)
+        what = "session" if len(jobs) == 1 else "sessions"
+        ends = f", and ends {len(jobs)} {what}, whose work is pushed" if jobs else ""
+        tell(f"{self._sessions.machine.name} takes no more sessions{ends}.")
         for job in jobs:
             job.cancel()
         with suppress(TimeoutError):
@@ -139,7 +153,7 @@ async def serve_sessions(pool: str, name: str, *, is_child: bool = False) -> Non
             )
             worker.host_client, worker.machine, worker.jobs = client, machine, set()
             async with worker:
-                taking = SessionWorker(worker, client)
+                taking = SessionWorker(worker, client, pool)
 
                 def call(method: Callable[[], None]) -> None:
                     with suppress(RuntimeError):  # The loop is closed, so the worker is already ending.

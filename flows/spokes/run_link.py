@@ -107,12 +107,12 @@ class PrefectSpokeLink:
         return [(str(order.get("session")), run) for order, run in orders if order.get("hub") == hub]
 
     async def list_machines(self) -> Sequence[Machine]:
-        """List the workers of the pool. Raises RemoteError if the server does not answer."""
+        """List the workers of the pool, none if there is no pool. Raises RemoteError if the server does not answer."""
         try:
             workers = await self._client.read_workers_for_work_pool(self._pool)
-        except ObjectNotFound:
-            return []
         except FAULTS as error:
+            if isinstance(error, httpx.HTTPStatusError) and error.response.status_code == HTTPStatus.NOT_FOUND:
+                return []  # The first worker makes it.
             raise RemoteError(f"Prefect did not say which spokes are online: {explain(error)}") from error
         return [Machine(worker.name, worker.status == WorkerStatus.ONLINE) for worker in workers]
 

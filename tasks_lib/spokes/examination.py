@@ -6,6 +6,7 @@ from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.remote_sessions.session_repository import SessionRepository
 from tasks_lib.graph.task_graph import build_graph, check_graph
 from tasks_lib.project.loading import CONFIGURATION, DEFAULT_TASKS_DIR, Project
+from tasks_lib.settings.schema import Settings
 from tasks_lib.spokes.workspace import read_session_settings
 
 
@@ -15,9 +16,7 @@ def read_session_project(copy: SessionRepository, tip: str) -> Project:
     Raises InputError with every fault of the configuration. Task files with errors are the hub's to report.
     """
     with Objects(copy.repository.git) as objects:
-        entry = objects.find_entry(tip, CONFIGURATION)
-        text = objects.read(entry.oid).decode("utf-8-sig", "replace") if entry and entry.is_file else ""
-        settings, _ = read_session_settings(text)
+        settings, _ = read_settings_at(objects, tip)
         folder = settings.tasks_dir or DEFAULT_TASKS_DIR
         try:
             tasks = TaskReader(objects, folder, copy.target).read(tip).tasks
@@ -25,6 +24,13 @@ def read_session_project(copy: SessionRepository, tip: str) -> Project:
         except InputError:
             graph = build_graph(())
     return Project(copy.repository, settings, copy.target, folder, tip, graph, ())
+
+
+def read_settings_at(objects: Objects, commit: str) -> tuple[Settings, str]:
+    """Read the configuration of sessions at a commit, and its digest. Raises InputError."""
+    entry = objects.find_entry(commit, CONFIGURATION)
+    text = objects.read(entry.oid).decode("utf-8-sig", "replace") if entry and entry.is_file else ""
+    return read_session_settings(text)
 
 
 def measure_files(project: Project) -> int:

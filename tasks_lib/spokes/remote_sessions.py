@@ -70,10 +70,13 @@ class RemoteSessions:
         try:
             tip = await git.call(self._remote.remote.fetch)
             self._configuration = await git.call(self._remote.find_common, tip, git.head.last_seen())
+        except RemoteError as error:
+            raise InputError([f"spokes: {error}; spokes.remote has to be a remote that all machines reach"]) from error
+        try:
             await self._sweep(git)
             await self._look()
         except RemoteError as error:
-            raise InputError([f"spokes: {error}; spokes.remote has to be a remote that all machines reach"]) from error
+            raise InputError([f"spokes: {error}"]) from error
         self._git = git
         self._states = HubStates(self._hub, self._remote, git.isolation, git.call, self._project.settings.copy_paths)
         self._watching = asyncio.create_task(self._watch(), name="spokes")

@@ -8,6 +8,7 @@ from cli_fixtures import SETTINGS, Call, UserRepository, task_text
 
 from flows.cli.commands.doctor import check_programs, check_verify, list_checks
 from flows.cli.commands.doctor_check import Check
+from flows.cli.commands.doctor_machine import check_data_dir
 from flows.cli.commands.doctor_repository import (
     check_attributes,
     check_branches,
@@ -17,7 +18,10 @@ from flows.cli.commands.doctor_repository import (
     check_ignored,
     check_shallow,
     check_signing,
+    check_spokes,
 )
+from flows.data_directory import data_dir
+from tasks_lib.errors import InputError
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.project.loading import Project, load_project
 
@@ -140,3 +144,31 @@ def test_filters_and_drivers_that_the_head_names_and_nobody_configured_are_named
     repo.git.run("config", "filter.crypt.smudge", "cat")
     repo.git.run("config", "merge.mine.driver", "true")
     assert [one.level for one in check_attributes(load_project(repo.top))] == ["ok"]
+
+
+def test_configuration_that_spokes_do_not_have_yet_is_named_with_the_push(repo: UserRepository, tmp_path: Path) -> None:
+    assert list(check_spokes(load_project(repo.top))) == []
+    remote = tmp_path / "shared.git"
+    repo.git.run("clone", "--quiet", "--bare", str(repo.top), str(remote))
+    repo.git.run("remote", "add", "shared", str(remote))
+    text = f"{SETTINGS}spokes: {{remote: shared}}\nsetup: ['true']\n"
+    repo.commit({"coordinator.yaml": text})
+    [found] = check_spokes(load_project(repo.top))
+    assert (found.level, "git push shared main" in found.text) == ("warn", True), found
+    repo.git.run("push", "--quiet", "shared", "main")
+    assert [one.level for one in check_spokes(load_project(repo.top))] == ["ok"]
+    repo.commit({"tasks/more.md": task_text("more")})
+    assert [one.level for one in check_spokes(load_project(repo.top))] == ["ok"]
+    remote.rename(tmp_path / "gone")
+    assert [one.level for one in check_spokes(load_project(repo.top))] == ["fail"]
+
+
+def test_data_directory_that_cannot_be_created_is_named_with_the_fix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("COORDINATOR_DATA_DIR", str(tmp_path / "file" / "data"))
+    found = check_data_dir()
+    assert (found.level, f"{tmp_path}/file/data: the data directory cannot be created" in found.text) == ("fail", True)
+    with pytest.raises(InputError, match="set COORDINATOR_DATA_DIR to another"):
+        data_dir()

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,11 @@ class Up:
                 found.append(child)
         return found
 
-    def run(self, name: str) -> str:
-        """Start the deployment of a repository as the UI's Quick run does; returns the id of the run."""
+    def run(self, name: str, due: datetime | None = None) -> str:
+        """Start the deployment of a repository as the UI's Quick run does, or plan a run; returns its id."""
         found = self.coordinator.ask(f"deployments/name/run-graph/{name}")
-        return str(self.coordinator.ask(f"deployments/{found['id']}/create_flow_run", {})["id"])
+        state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due.isoformat()}} if due else None
+        return str(self.coordinator.ask(f"deployments/{found['id']}/create_flow_run", {"state": state})["id"])
 
     def end(self, number: signal.Signals = signal.SIGINT) -> str:
         """Send a signal and wait; returns what was printed since."""
@@ -156,7 +158,7 @@ def test_run_that_comes_while_another_works_says_which_and_is_in_the_history(
     with up(data, api=coordinator.api) as stack:
         first = stack.run(name)
         ask_until(lambda: count_starts(gated), bool)
-        second = stack.run(name)
+        second = stack.run(name, due=datetime.now(UTC) + timedelta(seconds=2))
         refused = ask_until(
             lambda: stack.coordinator.ask(f"flow_runs/{second}"), lambda run: run["state"]["name"] == "Aborted"
         )
@@ -164,8 +166,9 @@ def test_run_that_comes_while_another_works_says_which_and_is_in_the_history(
         open_gate(gated)
         assert wait_for_end(stack.coordinator, first)["type"] == "COMPLETED"
     assert refused["name"] == name
+    assert refused["end_time"] >= refused["expected_start_time"], "the first run may end until the second one is due"
     assert refused["state"]["message"].startswith("busy: ")
-    assert f"/runs/flow-run/{first} is in progress" in refused["state"]["message"]
+    assert f"/runs/flow-run/{first} was in progress" in refused["state"]["message"]
     assert {(run["id"], bool(run["started"])) for run in history["runs"]} == {(first, True), (second, True)}
 
 

@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psutil
 import pytest
 from coordinator_host import Started
@@ -16,7 +18,7 @@ from e2e.opencode_harness import bash, commit, describe_opencode, node, read_pro
 from e2e.spoke_machine import Hub, SpokeSite, add_repository, clone, list_left, read_turns, remote
 from opencode_scripts import give_short_catalog
 
-from bench.second_machine import Forwarder, environment, find_obstacle, find_processes, open_machine, url
+from bench.second_machine import Forwarder, environment, find_obstacle, find_processes, open_machine, read_log, url
 from flows.demo.model_server import ModelServer
 from flows.prefect_server import Child, end_child, find_free_port, start_child
 from tasks_lib.git.remote_sessions.session_remote import STATE
@@ -245,7 +247,28 @@ def test_opencode_there_hears_a_message_during_its_turn(
     assert any("Prefer blue" in prompt for prompt in read_prompts(model.requests[-1]))
     assert_nothing_left(site, hub, "opencode")
     site.stop_worker()
+    assert "north takes no more sessions." in read_log(site)
+    workers = coordinator.ask("work_pools/coordinator-sessions/workers/filter", {})
+    assert "north" not in [worker["name"] for worker in workers], "nothing more is sent there"
     assert find_processes(site, "opencode") == [], "the server of opencode belongs to the worker, and ends with it"
+
+
+def test_a_run_needs_no_spoke_and_a_spoke_makes_its_pool_again(
+    coordinator: Coordinator, site: SpokeSite, start: Start, tmp_path: Path
+) -> None:
+    httpx.delete(f"{coordinator.api}/work_pools/coordinator-sessions").raise_for_status()
+    add_repository(site, "alone", {"spokes": {"remote": "origin", "work_pool": "nowhere"}})
+    hub = clone(site, tmp_path, {"here": {}}, "alone")
+    code, output = end(start(hub))
+    assert code == 0, output
+    assert "No spoke is online in the work pool nowhere." in output
+    queues = ask_until(lambda: coordinator.ask("work_queues/filter", {}), lambda found: "north" in map(by_name, found))
+    assert "north" in map(by_name, queues)
+    assert "lost the work pool coordinator-sessions, which was made again" in read_log(site)
+
+
+def by_name(found: Mapping[str, Any]) -> str:
+    return str(found["name"])
 
 
 def test_what_keeps_a_spoke_from_starting_is_said_with_the_fix(site: SpokeSite) -> None:

@@ -19,6 +19,7 @@ from flows.cli.commands.doctor_repository import (
     check_remote,
     check_shallow,
     check_signing,
+    check_spokes,
     check_strangers,
 )
 from flows.cli.commands.repository_snapshot import Snapshot, read_leniently, read_snapshot
@@ -61,6 +62,7 @@ def list_checks(path: Path) -> Iterator[Check]:
             yield check(snapshot.project)
         yield from check_attributes(snapshot.project)
         yield from check_remote(snapshot.project)
+        yield from check_spokes(snapshot.project)
     if snapshot.holder:
         yield warn("run", f"{snapshot.holder} is in progress; another run cannot start until it ends")
     else:

@@ -12,7 +12,8 @@ from flows.data_directory import data_dir
 from flows.deployment_version import DISTRIBUTION
 from flows.prefect_api import ask
 from flows.prefect_isolation import isolated
-from tasks_lib.errors import SystemFailure
+from flows.prefect_server import LOOPBACK, read_running
+from tasks_lib.errors import InputError, SystemFailure
 
 PINNED = {"prefect": DISTRIBUTION, "fastapi": "prefect"}
 """Each package whose version matters, and the package that says which versions are supported."""
@@ -52,6 +53,8 @@ def check_server() -> Check:
     """Check that the server at PREFECT_API_URL answers; without that, a run starts its own server."""
     address = os.environ.get("PREFECT_API_URL", "")
     if not address:
+        if child := read_running(data_dir() / "prefect"):
+            return ok("server", f"coordinator's own runs at http://{LOOPBACK}:{child.port}, and runs use it")
         return ok("server", "PREFECT_API_URL is not set; a run starts its own server")
     try:
         with ask(address, 5) as client:
@@ -68,8 +71,8 @@ def check_data_dir() -> Check:
     """Check that the coordinator's data directory is writable."""
     try:
         place = data_dir()
-    except OSError as error:
-        return fail("data", f"the data directory cannot be created ({error}); set COORDINATOR_DATA_DIR to another")
+    except InputError as error:
+        return fail("data", str(error))
     if not os.access(place, os.W_OK | os.X_OK):
         return fail("data", f"{place} is not writable; fix that, or set COORDINATOR_DATA_DIR to another directory")
     return ok("data", f"{place} is writable")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows.cli.commands.doctor_check import Check, fail, ok, warn
 from tasks_lib.cleanup.moved_repository import find_move
-from tasks_lib.errors import RemoteError
+from tasks_lib.errors import InputError, RemoteError
 from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.git_config import is_enabled
 from tasks_lib.git.inspection.checkout_files import has_tracked_files, is_ignored
@@ -18,10 +18,13 @@ from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.publish.remote_branch import Pushed, Raced, Refused, Remote, Unreachable
 from tasks_lib.git.ref_listing import list_branch_checkouts, list_refs
 from tasks_lib.git.ref_names import find_ambiguous
+from tasks_lib.git.remote_sessions.session_remote import SessionRemote
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktree_admin import list_entries
 from tasks_lib.git.worktrees.placement import find_missing, list_foreign_worktrees
-from tasks_lib.project.loading import Project
+from tasks_lib.project.loading import CONFIGURATION, Project
+from tasks_lib.settings.schema import digest_sessions
+from tasks_lib.spokes.examination import read_settings_at
 from tasks_lib.text import list_some
 
 SHOWN = 3
@@ -141,6 +144,34 @@ def _check_push(project: Project, remote: Remote, tip: str) -> Check:
         case Pushed():
             # A dry run does not run hooks or check branch protection.
             return ok("remote", f"{remote.name} accepts a push from you; its hooks and branch rules cannot be checked")
+
+
+def check_spokes(project: Project) -> Iterator[Check]:
+    """If sessions run on spokes, check that they get the configuration, from the remote, that a run here has."""
+    if not project.settings.spokes.remote:
+        return
+    sessions = SessionRemote(project.repository, project.settings.spokes.remote, project.target)
+    remote = sessions.remote
+    where = f"{remote.target} on {remote.name}"
+    try:
+        remote.require()
+        tip = remote.list_branches().get(remote.target)
+        if tip is None:
+            yield fail("spokes", f"{remote.name} has no branch {remote.target}; push it")
+            return
+        # Doctor does not fetch; what is common with a newer tip is common with the last one that was fetched, or later.
+        known = tip if remote.git.resolve(tip) else remote.git.resolve(remote.tracking_ref)
+        common = sessions.find_common(known, project.head) if known else ""
+        with Objects(project.repository.git) as objects:
+            digest = read_settings_at(objects, common)[1] if common else ""
+    except (RemoteError, InputError) as error:
+        yield fail("spokes", f"{error}; spokes.remote has to be a remote that all machines reach")
+        return
+    if digest == digest_sessions(project.settings):
+        yield ok("spokes", f"{CONFIGURATION} of {where} is the one that a run here uses")
+    else:
+        text = f"what {CONFIGURATION} says about sessions is not on {where} yet, so spokes would refuse sessions"
+        yield warn("spokes", f"{text}; run: git push {remote.name} {remote.target}")
 
 
 def check_branches(project: Project) -> Check:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -18,7 +17,7 @@ from flows.data_directory import register
 from flows.importing import importing
 from flows.prefect_api import ask
 from flows.prefect_cleanup import settle
-from flows.prefect_server import Server, serve
+from flows.prefect_server import Server, serve, will_start
 from flows.standard_streams import detach_output
 from flows.termination_signals import ignore_background_stop
 from tasks_lib.cleanup.moved_repository import find_former_top, find_move
@@ -61,7 +60,7 @@ def run_repository(
         return code
     repository = project.repository
     name = register(repository.top, find_former_top(repository, find_move(repository)))
-    if not os.environ.get("PREFECT_API_URL"):
+    if will_start():
         console.print("Starting the Prefect server (10 to 20 seconds) …", style="dim")
     detach_output()
     with ExitStack() as stack:

@@ -15,7 +15,7 @@ from flows.data_directory import data_dir
 from flows.local_stack.postgres import Database, check_database, parse_database
 from flows.local_stack.session_workers import register_repositories
 from flows.local_stack.stack import LocalStack, Prepared, StackOptions
-from flows.prefect_server import LOOPBACK, Server, mutex, read_running, serve
+from flows.prefect_server import LOOPBACK, Server, mutex, read_running, serve, will_start
 from flows.termination_signals import on_signals, raise_ended
 from tasks_lib.errors import InputError
 from tasks_lib.reporting.run_report import ExitCode
@@ -54,7 +54,8 @@ def keep_up(options: UpOptions, console: Console) -> ExitCode:
         if not os.environ.get("PREFECT_API_URL"):
             port = choose_port(options.port, tell)
             check_database(database)
-            say(console, "Starting the Prefect server (10 to 20 seconds) …", "dim")
+            if will_start():
+                say(console, "Starting the Prefect server (10 to 20 seconds) …", "dim")
         with serve(port, database.settings if database else None) as server:
             stack = make_stack(server, options, tell)
             with stack.running():

@@ -198,6 +198,6 @@ class Stage:
         self._console.print(
             STOPPED_EARLY if self.opened.run.stopping.halt_reason else EXIT_SENTENCES[code], style="bold"
         )
-        if self.server.is_ours:
+        if self.server.is_ours and not self.server.was_running:
             say(self._console, f"To view this run in Prefect's UI later: {name_program()} up")
         return code
