@@ -195,6 +195,13 @@ class SecondMachine:
         self.worker.kill()
         self.worker.wait()
 
+    def cut_off(self) -> None:
+        """Take its network down; possible only if it has one of its own."""
+        subprocess.run([*self.network.enter, "ip", "link", "set", "eth0", "down"], check=True)
+
+    def connect_again(self) -> None:
+        subprocess.run([*self.network.enter, "ip", "link", "set", "eth0", "up"], check=True)
+
     def close(self) -> None:
         if self.worker:
             self.kill_worker()

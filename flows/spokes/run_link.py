@@ -148,6 +148,7 @@ class PrefectSpokeLink:
             news = replace(news, silent_seconds=0.0)
             watched.seen = (told, state and state.id)
         if run:
+            news = replace(news, pulse=str(run.labels.get(PULSE, "")))
             with suppress(ValueError):
                 news = replace(news, progress=read_progress(str(run.labels.get(PROGRESS, ""))))
             with suppress(ValueError):

@@ -220,7 +220,7 @@ async def prepare_backend(run: Run) -> None:
     await run.agents.backend.prepare(needs)
     run.agents.requirements.update(needs)
     if run.agents.remote:
-        await run.agents.remote.begin(run.git)
+        await run.agents.remote.begin(run.git, run.changed.set)
 
 
 async def _watch_base(opened: OpenRun) -> None:

@@ -74,6 +74,8 @@ class OpenNode:
             raise
         if not isinstance(ended, AttemptRetry):
             self.outcome = ended
+        elif self.attempts > len(self._delays):  # An attempt whose session was lost twice has begun twice.
+            self.outcome = Failed(f"{ended.reason}; the work is kept, and the next run continues from there")
         else:
             self.is_waiting = True
             self.failures.append(ended.reason)

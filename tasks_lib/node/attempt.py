@@ -18,6 +18,7 @@ from tasks_lib.node.attempt_opening import open_attempt
 from tasks_lib.node.blocking import Blocker, block_node
 from tasks_lib.node.branch_review import ReviewFailed, review_branch
 from tasks_lib.node.protected_paths import NeedsApproval, find_protected_changes
+from tasks_lib.node.session_place import acquire_place, settle_lost_session
 from tasks_lib.node.turn_loop import prepare_worktree, run_turns, write_first_prompt
 from tasks_lib.node.uncommitted_paths import list_agent_changes, list_excused
 from tasks_lib.node.worktree_repair import remove_nested_items
@@ -61,7 +62,7 @@ async def _run_attempt(
 ) -> Outcome | AttemptRetry:
     context: AttemptContext | None = None
     try:
-        await run.stopping.unless_stopped(slot_lease.acquire(), task_id)
+        await acquire_place(run, run.nodes.graph.tasks[task_id], slot_lease)
         # Its merge may have just been taken back; its work is then on its branch, and not on the head.
         await merge_queue.wait_for_restored_branches()
         await run.background.wait_for_node(task_id)
@@ -118,7 +119,7 @@ async def _go_through_stages(context: AttemptContext, priority: float) -> Outcom
             case GivenBack() as back:
                 if refusal := _count_round(context, back):
                     return await block_node(context, Blocker(refusal, _cut(back.prompt)))
-                await context.unless_stopped(context.slot_lease.acquire())
+                await acquire_place(context.run, context.task, context.slot_lease)
                 ending = await run_turns(context, back.prompt)
 
 
@@ -217,7 +218,9 @@ async def _end_without_landing(
         case Done():
             return await block_node(context, Blocker("the review asks for changes", _cut(context.reports.answer)))
         case AttemptFailed(reason):
-            return await _end_attempt(context, reason)
+            ended = await _end_attempt(context, reason)
+            await settle_lost_session(context, reason, is_retried=isinstance(ended, AttemptRetry))
+            return ended
 
 
 async def _end_attempt(context: AttemptContext, reason: str) -> Outcome | AttemptRetry:

@@ -1,5 +1,6 @@
 """The state that the stages of one attempt share, and its record on disk, from which a rerun resumes."""
 
+import uuid
 from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,10 @@ from tasks_lib.session.attempt_record import (
 
 NO_VIEW = SessionView()
 T = TypeVar("T")
+
+
+def new_session_id() -> str:
+    return uuid.uuid4().hex[:12]
 
 
 @dataclass(slots=True)

@@ -1,15 +1,14 @@
 """Opens an attempt at a node: its worktree, and its record, which continues from what an earlier run left."""
 
-import uuid
-
 from tasks_lib.git.commits.merge_tree import find_merge_base
 from tasks_lib.git.session_record import clear_notices
 from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.landing.merge_queue import MergeQueue
 from tasks_lib.model import AttemptEnd, Stage, Task
-from tasks_lib.node.attempt_context import AttemptContext
+from tasks_lib.node.attempt_context import AttemptContext, new_session_id
 from tasks_lib.node.branch_start import update_unstarted_branch
 from tasks_lib.node.previous_attempt import count_attempts, read_previous
+from tasks_lib.node.session_place import resume_returned_session
 from tasks_lib.node.user_messages import UserMessages
 from tasks_lib.process.process_groups import GroupId, end_group
 from tasks_lib.runtime.run_context import Run
@@ -35,10 +34,6 @@ def make_next_record(
     return previous.resume(run_id)
 
 
-def new_session_id() -> str:
-    return uuid.uuid4().hex[:12]
-
-
 async def open_attempt(run: Run, merge_queue: MergeQueue, task: Task, slot_lease: SlotLease) -> AttemptContext:
     """Create or resume the node's worktree, and end processes that an earlier coordinator left running in it."""
     head = run.git.head.last_seen()
@@ -47,6 +42,8 @@ async def open_attempt(run: Run, merge_queue: MergeQueue, task: Task, slot_lease
     if previous and previous.turn.pid:
         group = GroupId(previous.turn.pid, previous.turn.pid_started)
         await end_group(group, run.settings.watch.stop_seconds, session=previous.attempt.session)
+    if previous:
+        previous = await resume_returned_session(run, task, previous, worktree, slot_lease)
     is_found = previous is None and not worktree.is_new_branch
     base = await run.git.call(_find_base, run, branch, head) if is_found else head
     record = make_next_record(previous, task.id, branch, base, run.id, before)

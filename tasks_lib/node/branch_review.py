@@ -6,9 +6,9 @@ from tasks_lib.agents.backend import Session, SessionSpec, TurnEnd, TurnSpec
 from tasks_lib.errors import AgentError, ShellError
 from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.model import REVIEW_LEVEL, Stage, Verdict
-from tasks_lib.node.attempt_context import AttemptContext
-from tasks_lib.node.attempt_opening import new_session_id
-from tasks_lib.node.turn_loop import describe_session, prompt_until_answered, runs_elsewhere, set_up
+from tasks_lib.node.attempt_context import AttemptContext, new_session_id
+from tasks_lib.node.session_place import runs_elsewhere
+from tasks_lib.node.turn_loop import describe_session, prompt_until_answered, set_up
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit, TurnFacts, Unfinished, decide_turn
 from tasks_lib.settings.spoke_schema import Place
@@ -54,10 +54,11 @@ async def _review_once(context: AttemptContext, commit: str) -> ReviewEnded | Re
     role = run.settings.role_for(REVIEW_LEVEL)
     spec = describe_session(context, worktree, new_session_id(), role, log)
     spec = replace(spec, model=run.settings.agent.models.get(role, ""), is_read_only=True)
-    session = _open_elsewhere(context, spec, worktree) or run.agents.backend.open(spec)
+    elsewhere = _open_elsewhere(context, spec, worktree)
+    session = elsewhere or run.agents.backend.open(spec)
     try:
         # The reviewer runs the tests, so its worktree needs the same setup as the author's.
-        if not is_reviewed_elsewhere(context, role):
+        if elsewhere is None:
             await set_up(context, worktree, run.log_path(context.task.id, f"setup-{name}"))
         return await _ask_for_verdict(context, session, commit)
     except ShellError as error:
@@ -71,9 +72,11 @@ async def _review_once(context: AttemptContext, commit: str) -> ReviewEnded | Re
 
 
 def is_reviewed_elsewhere(context: AttemptContext, role: str) -> bool:
-    """Whether a reviewer with `role` works on another machine: where the node's session does, unless it may not."""
-    places = context.run.settings.spokes.list_places(context.task, role)
-    return runs_elsewhere(context) and Place.SPOKES in places
+    """Whether a reviewer with `role` works on another machine: where the node's session does, if it may and can."""
+    remote, places = context.run.agents.remote, context.run.settings.spokes.list_places(context.task, role)
+    if remote is None or Place.SPOKES not in places or not runs_elsewhere(context):
+        return False
+    return Place.LOCAL not in places or remote.has_machine(context.task)
 
 
 def _open_elsewhere(context: AttemptContext, spec: SessionSpec, worktree: Worktree) -> Session | None:

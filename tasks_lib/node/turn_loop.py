@@ -23,6 +23,7 @@ from tasks_lib.node.first_prompt import AttemptInfo, PromptContext, compose_firs
 from tasks_lib.node.live_diffstat import updating_diffstat
 from tasks_lib.node.provider_limits import digest_worktree, prompt_until_answered
 from tasks_lib.node.safe_exit import TurnStart, find_safe_exit, parse_status, record_turn_start
+from tasks_lib.node.session_place import can_continue, find_session_log, place_session, runs_elsewhere
 from tasks_lib.node.session_progress import show_session
 from tasks_lib.node.uncommitted_paths import list_agent_changes, note_setup
 from tasks_lib.node.user_messages import add_user_messages
@@ -40,12 +41,12 @@ from tasks_lib.session.turn_ending import (
     Unfinished,
     decide_turn,
 )
-from tasks_lib.settings.spoke_schema import Place
 from tasks_lib.text import escape_unprintable
 
 
 async def prepare_worktree(context: AttemptContext) -> None:
     """Prepare the node's worktree for its agent; raises ShellError naming the line of `setup` that failed."""
+    await place_session(context)
     if runs_elsewhere(context):
         return  # The machine of the session does it.
     log = context.run.log_path(context.task.id, "setup")
@@ -70,6 +71,8 @@ async def run_turns(context: AttemptContext, prompt: str) -> Done | SafeExit | A
     """Prompt the session until it is done, does a Safe Exit, or fails; nudges it at most `watch.nudges` times."""
     nudges = context.run.settings.watch.nudges
     while True:
+        if context.session and not await can_continue(context):
+            prompt = await begin_again(context, prompt)
         prompt = add_user_messages(context, prompt)
         if excess := context.run.budgets.refuse_turn(context.record, context.record.attempt.session):
             return AttemptFailed(f"no further turn was started: {excess}")
@@ -88,6 +91,13 @@ async def run_turns(context: AttemptContext, prompt: str) -> Done | SafeExit | A
         context.run.board.enter(context.task.id, Stage.SESSION, f"nudged: {ending.reason}")
 
 
+async def begin_again(context: AttemptContext, prompt: str) -> str:
+    """Prepare a new session for the rest of an attempt, since the old one ended with its machine; return its prompt."""
+    await prepare_worktree(context)
+    first = await context.run.git.call(write_first_prompt, context)
+    return f"{first}\n\n{prompt}"
+
+
 async def run_turn(context: AttemptContext, prompt: str) -> TurnEnding:
     """Send one prompt, and judge from git how the turn ended."""
     run = context.run
@@ -95,7 +105,7 @@ async def run_turn(context: AttemptContext, prompt: str) -> TurnEnding:
     context.note(turn=context.record.turn.begin(start.commit))
     await run.git.call(record_fork, context, start.commit)
     said = f"turn {context.record.turn.number} as {run.settings.role_for(context.task.level)}"
-    context.enter(Stage.SESSION, said, log=_find_session_log(context))
+    context.enter(Stage.SESSION, said, log=find_session_log(run, context.record))
     async with relaying_notices(context), updating_diffstat(context):
         end = await context.unless_stopped(prompt_session(context, prompt, start.target))
     context.reports.answer = escape_unprintable(end.answer)
@@ -143,21 +153,14 @@ async def prompt_session(context: AttemptContext, prompt: str, target: str) -> T
     run, record = context.run, context.record
     if context.session is None:
         role = run.settings.role_for(context.task.level)
-        spec = describe_session(context, context.worktree, record.attempt.session, role, _find_session_log(context))
+        log = find_session_log(run, record)
+        spec = describe_session(context, context.worktree, record.attempt.session, role, log)
         on_conversation = partial(remember_conversation, context)
         spec = replace(spec, conversation=record.turn.conversation, on_conversation=on_conversation)
         context.session = open_session(context, spec)
         run.board.show(context.task.id, role=role, model=spec.model or run.settings.agent.model, machine="")
     turn = TurnSpec(attempt=record.attempt.number, turn=record.turn.number, target=target)
     return await prompt_until_answered(context, context.session, prompt, turn)
-
-
-def runs_elsewhere(context: AttemptContext) -> bool:
-    """Return whether the node's session runs on another machine, or an earlier run has started it there."""
-    remote = context.run.agents.remote
-    if remote is None:
-        return False
-    return context.slot_lease.place is Place.SPOKES or remote.continues(context.record.turn.conversation)
 
 
 def open_session(context: AttemptContext, spec: SessionSpec) -> Session:
@@ -172,10 +175,6 @@ def open_session(context: AttemptContext, spec: SessionSpec) -> Session:
 def remember_prepared(context: AttemptContext, marks: Sequence[str]) -> None:
     """Record what `setup` left uncommitted on the machine of the session."""
     context.note(findings=context.record.findings.with_prepared(tuple(marks)))
-
-
-def _find_session_log(context: AttemptContext) -> Path:
-    return context.run.log_path(context.task.id, f"session-{context.record.attempt.number}")
 
 
 def remember_process(context: AttemptContext, group: GroupId) -> None:

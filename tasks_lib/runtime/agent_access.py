@@ -21,12 +21,39 @@ class RemoteBackend(Protocol):
         """Open a session for `spec`, whose work is mirrored in the worktree that `find_worktree` returns."""
         ...
 
-    async def begin(self, git: GitAccess) -> None:
-        """Check what these sessions need; call this before opening one. Raises InputError."""
+    async def begin(self, git: GitAccess, on_change: Callable[[], None]) -> None:
+        """Check what these sessions need; call this before opening one. Raises InputError.
+
+        `on_change` is called whenever more sessions may be able to start.
+        """
         ...
 
     def continues(self, conversation: str) -> bool:
         """Whether a conversation, as a record has it, is that of a session on another machine."""
+        ...
+
+    async def can_continue(self, conversation: str, attempt: int, turn: int) -> bool:
+        """Whether the session of such a conversation can take that turn, or has reported it."""
+        ...
+
+    def is_lost(self, conversation: str) -> bool:
+        """Whether it is of a session that was given up because nothing was heard of it."""
+        ...
+
+    async def has_returned(self, node: Task, conversation: str, attempt: int, turn: int) -> bool:
+        """Whether such a session is heard of again, or has reported that turn; may wait a while for it."""
+        ...
+
+    async def give_up(self, session: str, conversation: str, worktree: Worktree, log: Path) -> None:
+        """End a session for good, with what it pushed last in `worktree`, and its log at `log`."""
+        ...
+
+    def has_machine(self, node: Task) -> bool:
+        """Whether a machine is online that may run the session of `node`."""
+        ...
+
+    async def wait_for_machine(self, node: Task) -> None:
+        """Return once there is such a machine; tells the user what the node waits for."""
         ...
 
     async def close(self) -> None:

@@ -26,11 +26,23 @@ class SessionPlaces:
         return sum(max(0, slots.free) for slots in self._slots.values())
 
     def lease(self, task: Task, rank: float) -> SlotLease | None:
-        """Return a slot for a session of `task`, in the first of its places that has one; None if none has."""
-        for place in self._list_places(task):
-            if self._slots[place].free > 0:
-                return self._slots[place].lease(rank, place)
+        """Return a slot for a session of `task`, in the first of its places that has one; None if none has.
+
+        A place that is not served counts only if there is no other.
+        """
+        places = self._list_places(task)
+        for place in places:
+            slots = self._slots[place]
+            if slots.free > 0 and (slots.is_served or len(places) == 1):
+                return slots.lease(rank, place)
         return None
+
+    def move_here(self, task: Task, lease: SlotLease) -> bool:
+        """Have a node's released slot belong to this machine from now on; False if its session may not run here."""
+        if Place.LOCAL not in self._list_places(task):
+            return False
+        lease.move(self._slots[Place.LOCAL], Place.LOCAL)
+        return True
 
     def find_slots(self, place: Place) -> SessionSlots:
         """The slots of a place; those of this machine if it is not part of the run any more."""

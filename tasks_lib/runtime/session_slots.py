@@ -7,10 +7,14 @@ from tasks_lib.settings.spoke_schema import Place
 
 
 class SessionSlots:
-    """Allows `size` sessions at a time; waiters are served by `rank`, lowest first, then in order of arrival."""
+    """Allows `size` sessions at a time; waiters are served by `rank`, lowest first, then in order of arrival.
+
+    `is_served` is False while no session could run in its place, although a node may wait for that with a slot.
+    """
 
     def __init__(self, size: int) -> None:
         self.size: int = size
+        self.is_served: bool = True
         self._held: int = 0
         self._arrivals: int = 0
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
@@ -65,6 +69,11 @@ class SlotLease:
         self._slots = slots
         self._rank = rank
         self._is_taken = is_taken
+
+    def move(self, slots: SessionSlots, place: Place) -> None:
+        """Release the slot, and belong to `slots` of `place` from now on."""
+        self.release()
+        self._slots, self.place = slots, place
 
     async def acquire(self) -> None:
         if not self._is_taken:

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from tasks_lib.model import Task
-from tasks_lib.settings.value_types import Count, Role, Section, Word, check_remote
+from tasks_lib.settings.value_types import Count, Role, Seconds, Section, Word, check_remote
 
 
 class Place(StrEnum):
@@ -36,6 +36,14 @@ class SpokeSettings(Section):
     roles: tuple[Role, ...] = Field(default=(), description="Only sessions of these roles go to spokes; empty for all.")
     tags: tuple[Word, ...] = Field(
         default=(), description="Only tasks with one of these tags go to spokes; empty for all."
+    )
+
+    lost_seconds: Seconds = Field(
+        default=120.0,
+        ge=60.0,
+        le=86_400.0,
+        description="A session of which nothing is heard for so long, while Prefect's server answers, is lost; an "
+        "attempt elsewhere continues from what it pushed.",
     )
 
     @field_validator("remote")

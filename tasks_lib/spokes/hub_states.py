@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ from tasks_lib.git.session_record import write_notices
 from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.process.files import write_atomically
 from tasks_lib.spokes.hub_identity import HubIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class TakenState:
+    """A state that was taken: its `commit`, and the one at the tip of its `branch`."""
+
+    commit: str
+    branch: str
 
 
 class HubStates:
@@ -51,19 +60,22 @@ class HubStates:
         return commit
 
     async def take(
-        self, session: str, worktree: Worktree, log: Path, *, is_reported: bool, is_read_only: bool = False
-    ) -> str:
-        """Make `worktree` and the session's log what the session published last; return the commit of its branch.
+        self, session: str, worktree: Worktree, log: Path, *, taken: str | None = None, is_read_only: bool = False
+    ) -> TakenState | None:
+        """Make `worktree` and the session's log what the session published last; return what that was.
 
-        Of a session that `is_read_only`, only the log and the notices are taken. Returns "" if it published nothing,
-        unless it reported that it did. Raises RemoteError, GitError.
+        Of a session that `is_read_only`, only the log and the notices are taken. If the session has not reported that
+        it published something, `taken` is the commit that was taken before, "" for none: returns None if there is
+        nothing newer. Raises RemoteError, GitError.
         """
-        return await self._call(self._take, session, worktree, log, is_reported, is_read_only)
+        return await self._call(self._take, session, worktree, log, taken, is_read_only)
 
-    def _take(self, session: str, worktree: Worktree, log: Path, is_reported: bool, is_read_only: bool) -> str:
+    def _take(
+        self, session: str, worktree: Worktree, log: Path, taken: str | None, is_read_only: bool
+    ) -> TakenState | None:
         ref = session_ref(self._hub.name, session, STATE)
-        if not is_reported and ref not in self._remote.list_sessions(self._hub.name):
-            return ""
+        if taken is not None and self._remote.list_sessions(self._hub.name).get(ref, taken) == taken:
+            return None
         found = self._remote.take(ref)
         with Objects(worktree.git) as objects:
             state = read_state_commit(objects, found)
@@ -73,7 +85,7 @@ class HubStates:
             write_notices(worktree.git_dir, state.notices)
         if state.log is not None:
             write_atomically(log, state.log)
-        return state.branch
+        return TakenState(found, state.branch)
 
     async def write_notices(self, worktree: Worktree, notices: bytes) -> None:
         """Write the notices of the session's agent where those of a local one are."""

@@ -20,7 +20,7 @@ class News:
     """What is known of a session. `number` grows with each change.
 
     `ended` says how the session's flow run ended, "" while it has not. `silent_seconds` is how long nothing was heard
-    of it while the server answered.
+    of it while the server answered. `pulse` changes with each sign of life, "" before the first one.
     """
 
     number: int = 0
@@ -28,6 +28,20 @@ class News:
     report: TurnReport | None = None
     ended: str = ""
     silent_seconds: float = 0.0
+    pulse: str = ""
+
+    def find_report(self, attempt: int, turn: int) -> TurnReport | None:
+        """The report of that turn, if it has arrived."""
+        report = self.report
+        return report if report and (report.attempt, report.turn) == (attempt, turn) else None
+
+    def find_result(self, attempt: int, turn: int, taken: str) -> TurnReport | None:
+        """The same if it can still become the turn's result: its state is on the remote, and not the one `taken`.
+
+        A turn that ended because its worker was stopped has no result.
+        """
+        report = self.find_report(attempt, turn)
+        return report if report and report.state not in ("", taken) and not report.is_last else None
 
 
 class SpokeLink(Protocol):

@@ -17,15 +17,10 @@ from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.session.remote_conversation import RemoteConversation, parse_conversation, write_conversation
 from tasks_lib.session.remote_messages import Progress, SayOrder, SessionOrder, StopOrder, TurnOrder, TurnReport
 from tasks_lib.session.spending import NOTHING
-from tasks_lib.spokes.hub_states import HubStates
+from tasks_lib.spokes.hub_states import HubStates, TakenState
 from tasks_lib.spokes.link import News, SpokeLink
 from tasks_lib.spokes.live_log import LogMirror
 
-LOST_SECONDS = 120.0
-"""A session of which nothing was heard for so long, while the server answered, is looked at.
-
-If its worker is offline, it has died with its machine; if not, it has the same time once more.
-"""
 UNSTARTED_SECONDS = 90.0
 STOP_SECONDS = 90.0
 """How long a session may take to end its turn and push its work when it is asked to."""
@@ -37,7 +32,8 @@ class RemoteSession:
     """A session of a run on a spoke. `order` lacks only where and how often it was started.
 
     `choose` returns the machine to start on, and raises AgentError if there is none; `leave` is called with it once the
-    session has ended there, and whether it failed.
+    session has ended there, and whether it failed. After `lost_seconds` of silence, while the server answers, the
+    session is lost: its turn has failed, and the next attempt decides whether the session is back.
     """
 
     def __init__(
@@ -49,6 +45,7 @@ class RemoteSession:
         states: HubStates,
         choose: Callable[[], Awaitable[str]],
         leave: Callable[[str, bool], None],
+        lost_seconds: float,
     ) -> None:
         self._spec = spec
         self._find_worktree = find_worktree
@@ -57,6 +54,7 @@ class RemoteSession:
         self._states = states
         self._choose = choose
         self._leave = leave
+        self._lost_seconds = lost_seconds
         self._known: RemoteConversation | None = parse_conversation(spec.conversation)
         self._is_open = False
         self._news = News()
@@ -75,12 +73,14 @@ class RemoteSession:
         AgentError if the session cannot be started or is refused.
         """
         try:
+            if report := await self._find_late_report(turn):
+                return await self._settle(report)
             start = await self._states.publish_start(self._order.session, self._find_worktree(), turn.target)
             run = await self._open()
             allowances = tuple(self._spec.allowances()) if self._spec.allowances else ()
             order = TurnOrder(turn.attempt, turn.turn, start, turn.target, text, allowances)
             await self._link.send(run, f"turn-{turn.attempt}-{turn.turn}", order)
-        except RemoteError as error:
+        except (RemoteError, GitError) as error:
             raise AgentError(
                 f"the session on {self.machine or 'another machine'} cannot be reached: {error}"
             ) from error
@@ -89,13 +89,28 @@ class RemoteSession:
         except asyncio.CancelledError:
             await self._end_turn(run, turn)
             raise
-        return await self._settle(run, report)
+        return await self._settle(report)
+
+    async def _find_late_report(self, turn: TurnSpec) -> TurnReport | None:
+        """Look at the session that an earlier run or a failed attempt left: it continues, or it has ended.
+
+        If it has ended, returns its report of this turn; without one, takes what it pushed, and returns None.
+        """
+        if self._known is None or self._is_open:
+            return None
+        news = await self._link.next_news(self._known.run, -1)
+        self._is_open, self._news = not news.ended, replace(news, number=-1)
+        if self._known.lost:
+            self._remember(replace(self._known, lost=""))
+        if self._is_open:
+            return None
+        if report := news.find_result(turn.attempt, turn.turn, self._known.state):
+            return report
+        await self._take(taken=self._known.state)
+        return None
 
     async def _open(self) -> str:
-        """Start the session, or continue with the one that an earlier run started."""
-        if self._known and not self._is_open:
-            news = await self._link.next_news(self._known.run, -1)
-            self._is_open, self._news = not news.ended, replace(news, number=-1)
+        """Start the session, unless it continues."""
         if not (self._known and self._is_open):
             before = self._known
             machine = await self._choose()
@@ -107,43 +122,44 @@ class RemoteSession:
                 conversation=before.inner if before and is_same else "",
             )
             run = await self._link.start(order, machine)
-            self._known = RemoteConversation(run, machine, order.generation, order.conversation)
             self._is_open, self._news = True, News()
-            self._remember()
+            state = before.state if before else ""
+            return self._remember(RemoteConversation(run, machine, order.generation, order.conversation, state)).run
         return self._known.run
 
-    def _remember(self) -> None:
-        if self._spec.on_conversation and self._known:
-            self._spec.on_conversation(write_conversation(self._known))
+    def _remember(self, known: RemoteConversation) -> RemoteConversation:
+        self._known = known
+        if self._spec.on_conversation:
+            self._spec.on_conversation(write_conversation(known))
+        return known
 
     async def _await_report(self, run: str, turn: TurnSpec) -> TurnReport | str:
-        """Wait for the end of the turn; returns why the session was given up if there will be no report."""
+        """Wait for the end of the turn; returns why the session was given up if there is no report."""
         while True:
             self._news = news = await self._link.next_news(run, self._news.number)
-            limit = LOST_SECONDS if news.progress else UNSTARTED_SECONDS
+            limit = self._lost_seconds if news.progress else UNSTARTED_SECONDS
             if news.silent_seconds <= limit:
                 self._silence = ""
             if news.progress:
                 await self._show(news.progress)
-            if news.report and (news.report.attempt, news.report.turn) == (turn.attempt, turn.turn):
-                return news.report
+            if report := news.find_report(turn.attempt, turn.turn):
+                return report
             if news.ended:
-                return news.ended
+                return f"ended: {news.ended}"
             if news.silent_seconds > limit and (reason := await self._look(news)):
-                await self._give_up(run)
-                return reason
+                return await self._give_up(run, news, reason)
 
     async def _look(self, news: News) -> str:
         """Look at a session of which nothing was heard for too long; return why it is given up, "" to wait longer."""
         is_online = await self._is_online()
-        is_alive = news.progress is not None and is_online is True and news.silent_seconds <= 2 * LOST_SECONDS
+        is_alive = news.progress is not None and is_online is True and news.silent_seconds <= 2 * self._lost_seconds
         if is_alive and self._silence:
             return ""
         what = "nothing was heard of it" if news.progress else "its worker did not start it"
         found = {True: "is online", False: "is offline", None: "could not be asked about"}[is_online]
         reason = f"{what} for {news.silent_seconds:.0f} seconds, and its worker {found}"
         last = f"; it was at {news.progress.activity or news.progress.stage}" if news.progress else ""
-        then = f"it is given up if that lasts {LOST_SECONDS:.0f} seconds more" if is_alive else "it is given up"
+        then = f"it is given up if that lasts {self._lost_seconds:.0f} seconds more" if is_alive else "it is given up"
         self._silence = f"on {self.machine}, {reason}{last}; {then}"
         if self._spec.on_view:
             self._spec.on_view(self._view(news.progress or Progress(self.machine, "preparing")))
@@ -162,16 +178,20 @@ class RemoteSession:
             self._is_open = False
             self._leave(self.machine, has_failed)
 
-    async def _give_up(self, run: str) -> None:
+    async def _give_up(self, run: str, news: News, reason: str) -> str:
+        """Continue without the session; returns why. What it reports later may still become the attempt's result."""
+        if news.progress and self._spec.on_conversation and self._known:
+            self._remember(replace(self._known, lost=news.pulse or "no pulse"))
+            return f"is lost: {reason}"
         with suppress(RemoteError):
             await self._link.stop(run)
+        return f"was given up: {reason}"
 
     async def _show(self, progress: Progress) -> None:
         if self._spec.on_view:
             self._spec.on_view(self._view(progress))
         if self._known and progress.conversation and progress.conversation != self._known.inner:
-            self._known = replace(self._known, inner=progress.conversation)
-            self._remember()
+            self._remember(replace(self._known, inner=progress.conversation))
         if progress.log:
             await asyncio.to_thread(self._mirror.add, progress.log, progress.log_bytes)
         if progress.notices:
@@ -183,12 +203,12 @@ class RemoteSession:
             progress.todos_done, progress.todo, progress.machine, progress.diffstat, self._silence,
         )  # fmt: skip
 
-    async def _settle(self, run: str, report: TurnReport | str) -> TurnEnd:
+    async def _settle(self, report: TurnReport | str) -> TurnEnd:
         """Make the worktree what the session reported, or, without a report, what it had pushed last."""
         if isinstance(report, str):
             self._end(has_failed=True)
             kept = await self._take_pushed()
-            error = f"the session on {self.machine} ended: {report}; {kept}"
+            error = f"the session on {self.machine} {report}; {kept}"
             spent = self._news.progress.spent if self._news.progress else NOTHING
             return TurnEnd(1, timed_out=False, answer="", error=error, seconds=0.0, spent=spent)
         if report.is_last:
@@ -200,7 +220,7 @@ class RemoteSession:
         if not report.state:
             raise AgentError(f"{self.machine} could not push its work to the git remote; it is kept there")
         try:
-            await self._take(is_reported=True)
+            await self._take()
         except (RemoteError, GitError) as error:
             raise AgentError(f"the work of {self.machine} cannot be fetched: {error}") from error
         if self._spec.on_prepared and report.prepared:
@@ -211,18 +231,26 @@ class RemoteSession:
         )  # fmt: skip
 
     async def _take_pushed(self) -> str:
-        """Take what the session had pushed when it died; say what that was."""
+        """Take what the session had pushed when it died; say what that was, and what is missing."""
         try:
-            commit = await self._take(is_reported=False)
+            taken = await self._take(taken="")
         except (RemoteError, GitError) as error:
             return f"what it had done there is not known here ({error})"
-        return f"its work up to {commit[:10]} is here" if commit else "it had pushed nothing"
+        if self._spec.is_read_only:
+            return "its changes are not needed"
+        here = f"its work up to {taken.branch[:10]} is here" if taken else "it had pushed nothing of this turn"
+        told = self._news.progress.diffstat if self._news.progress else ""
+        seen = f", which it last described as {told} in all" if told else ""
+        return f"{here}. Missing is what it did after that{seen}; {self.machine} keeps it at a ref when it starts again"
 
-    async def _take(self, *, is_reported: bool) -> str:
+    async def _take(self, *, taken: str | None = None) -> TakenState | None:
         spec, session = self._spec, self._order.session
-        return await self._states.take(
-            session, self._find_worktree(), spec.log, is_reported=is_reported, is_read_only=spec.is_read_only
+        found = await self._states.take(
+            session, self._find_worktree(), spec.log, taken=taken, is_read_only=spec.is_read_only
         )
+        if found and self._known:
+            self._remember(replace(self._known, state=found.commit))
+        return found
 
     async def _end_turn(self, run: str, turn: TurnSpec) -> None:
         """End the turn on the other machine and take its work, within limits: a person is waiting."""
@@ -237,7 +265,7 @@ class RemoteSession:
     async def _stop_turn(self, run: str, turn: TurnSpec) -> None:
         async with asyncio.timeout(STOP_SECONDS):
             await self._link.send(run, f"stop-{turn.attempt}-{turn.turn}", StopOrder(is_last=False))
-            await self._settle(run, await self._await_report(run, turn))
+            await self._settle(await self._await_report(run, turn))
 
     async def say(self, text: str) -> bool:
         """Send a message to the agent; False if it was not received within a few seconds."""
@@ -260,7 +288,9 @@ class RemoteSession:
         return ""
 
     async def close(self) -> None:
-        """End the session there, and remove what it published once it has ended."""
+        """End the session there, and remove what it published once it has ended; one that is lost is left as it is."""
+        if self._known and self._known.lost:
+            return
         if not (self._known and self._is_open):
             await self._forget()
             return

@@ -1,14 +1,14 @@
-"""Opens a run's sessions on other machines: chooses the machine, and knows which of them are online."""
+"""Opens a run's sessions on other machines, and decides what becomes of those that were left there."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from tasks_lib.agents.backend import Session, SessionSpec
-from tasks_lib.errors import AgentError, GitError, InputError, RemoteError
+from tasks_lib.errors import GitError, InputError, RemoteError
 from tasks_lib.git.remote_sessions.abandoned_states import keep_abandoned
 from tasks_lib.git.remote_sessions.session_remote import SESSION_REFS, SessionRemote, find_session
 from tasks_lib.git.worktrees.lifecycle import Worktree
@@ -19,18 +19,22 @@ from tasks_lib.runtime.session_slots import SessionSlots
 from tasks_lib.session.remote_conversation import parse_conversation
 from tasks_lib.session.remote_messages import SessionOrder
 from tasks_lib.settings.schema import digest_sessions
-from tasks_lib.settings.spoke_schema import find_machine
+from tasks_lib.settings.spoke_schema import Place
 from tasks_lib.spokes.hub_identity import HubIdentity
 from tasks_lib.spokes.hub_states import HubStates
-from tasks_lib.spokes.link import Machine, SpokeLink
+from tasks_lib.spokes.link import SpokeLink
+from tasks_lib.spokes.online_machines import OnlineMachines
 from tasks_lib.spokes.published_sessions import find_ended_sessions, list_continued
 from tasks_lib.spokes.remote_session import RemoteSession
 
 LOOK_SECONDS = 5.0
 """How often the run asks which spokes are online."""
 CLOSE_SECONDS = 15.0
-WAIT_SECONDS = 60.0
-"""How long a session waits for a spoke to come online."""
+GONE_SECONDS = 45.0
+"""Between turns, a session of which nothing was heard for so long has ended if its machine is offline too."""
+LISTEN_SECONDS = 0.5
+RETURN_SECONDS = 45.0
+"""How long after its machine came online a lost session has to be heard of."""
 
 
 class RemoteSessions:
@@ -52,17 +56,15 @@ class RemoteSessions:
         self._configuration = ""
         self._git: GitAccess | None = None
         self._states: HubStates | None = None
-        self._online: tuple[str, ...] = ()
-        self._active: Counter[str] = Counter()
-        self._avoided: dict[str, set[str]] = {}
+        self._machines = OnlineMachines(settings, link, slots, say)
         self._watching: asyncio.Task[None] | None = None
-        self._has_changed = asyncio.Event()
-        self._is_told = False
+        self._on_change: Callable[[], None] = lambda: None
 
-    async def begin(self, git: GitAccess) -> None:
+    async def begin(self, git: GitAccess, on_change: Callable[[], None]) -> None:
         """Check the remote, remove what killed runs published, and begin to follow which spokes are online.
 
-        Raises InputError if the remote cannot be used.
+        `on_change` is called whenever more sessions may be able to start. Raises InputError if the remote cannot be
+        used.
         """
         await git.call(self._remote.remote.require)
         if said := self._hub.describe_former(f"{self._settings.remote}: {SESSION_REFS}"):
@@ -74,10 +76,10 @@ class RemoteSessions:
             raise InputError([f"spokes: {error}; spokes.remote has to be a remote that all machines reach"]) from error
         try:
             await self._sweep(git)
-            await self._look()
+            await self._machines.look()
         except RemoteError as error:
             raise InputError([f"spokes: {error}"]) from error
-        self._git = git
+        self._git, self._on_change = git, on_change
         self._states = HubStates(self._hub, self._remote, git.isolation, git.call, self._project.settings.copy_paths)
         self._watching = asyncio.create_task(self._watch(), name="spokes")
 
@@ -128,8 +130,9 @@ class RemoteSessions:
             model=spec.model,
             is_read_only=spec.is_read_only,
         )
-        choose = partial(self._choose, node)
-        return RemoteSession(spec, find_worktree, order, self._link, self._states, choose, partial(self._leave, node))
+        choose, leave = partial(self._choose, node, spec.role), partial(self._leave, node)
+        lost_seconds = self._settings.lost_seconds
+        return RemoteSession(spec, find_worktree, order, self._link, self._states, choose, leave, lost_seconds)
 
     def continues(self, conversation: str) -> bool:
         """Whether a conversation is that of a session on a spoke."""
@@ -145,53 +148,81 @@ class RemoteSessions:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._sweep(self._git)
 
+    # Sessions that other attempts, or other runs, have left.
+
+    async def can_continue(self, conversation: str, attempt: int, turn: int) -> bool:
+        """Whether the session of `conversation` can take that turn, or has reported it."""
+        known = parse_conversation(conversation)
+        if known is None:
+            return False
+        news = await self._link.next_news(known.run, -1)
+        if news.find_result(attempt, turn, known.state):
+            return True
+        is_silent = news.silent_seconds > GONE_SECONDS and not self._machines.is_online(known.machine)
+        return not (news.ended or is_silent)
+
+    def is_lost(self, conversation: str) -> bool:
+        """Whether `conversation` is of a session that was given up because nothing was heard of it."""
+        known = parse_conversation(conversation)
+        return bool(known and known.lost)
+
+    async def has_returned(self, node: Task, conversation: str, attempt: int, turn: int) -> bool:
+        """Whether a lost session is heard of again, or has reported that turn.
+
+        If its machine is online and no other one is, waits up to `RETURN_SECONDS` for that: a machine's worker may be
+        heard of before its sessions.
+        """
+        known = parse_conversation(conversation)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RETURN_SECONDS):
+                while known:
+                    news = await self._link.next_news(known.run, -1)
+                    if news.find_result(attempt, turn, known.state):
+                        return True
+                    if news.ended or news.pulse not in ("", known.lost):
+                        return not news.ended
+                    if self._machines.list_fitting(node) != [known.machine]:
+                        return False
+                    await asyncio.sleep(LISTEN_SECONDS)
+        return False
+
+    async def give_up(self, session: str, conversation: str, worktree: Worktree, log: Path) -> None:
+        """End a session for good. What it pushed last is taken first; what it pushes later will be kept at a ref."""
+        known = parse_conversation(conversation)
+        if known is None or self._states is None:
+            return
+        # Without an answer, the session ends itself, and the next run removes what it published.
+        with suppress(RemoteError, GitError):
+            if not (await self._link.next_news(known.run, -1)).ended:
+                await self._link.stop(known.run)
+            await self._states.take(session, worktree, log, taken=known.state)
+            await self._states.forget(session)
+
     # Machines.
+
+    def has_machine(self, node: Task) -> bool:
+        """Whether a spoke is online that may run the session of `node`."""
+        return bool(self._machines.list_fitting(node))
+
+    async def wait_for_machine(self, node: Task) -> None:
+        """Return once there is such a spoke; says what to start if there is none."""
+        await self._machines.wait_for(node)
+
+    async def _choose(self, node: Task, role: str) -> str:
+        """Choose the machine for a session with `role`; waits for one unless the session may run on the hub as well.
+
+        Raises AgentError.
+        """
+        if Place.LOCAL not in self._settings.list_places(node, role):
+            await self._machines.wait_for(node)
+        return self._machines.choose(node)
+
+    def _leave(self, node: Task, machine: str, has_failed: bool) -> None:
+        self._machines.leave(node, machine, has_failed=has_failed)
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             with suppress(RemoteError):
-                await self._look()
-
-    async def _look(self) -> None:
-        machines = await self._link.list_machines()
-        online = tuple(sorted(machine.name for machine in machines if machine.is_online))
-        if online == self._online and self._is_told:
-            return
-        self._say_changes(machines, online)
-        self._online, self._is_told = online, True
-        # With one slot although none is online, a node gets far enough to say what is missing.
-        self.slots.resize(max(1, len(online) * self._settings.sessions_each))
-        self._has_changed.set()
-
-    def _say_changes(self, machines: Sequence[Machine], online: Sequence[str]) -> None:
-        for name in sorted({*self._online} - {*online}):
-            self._say(f"The spoke {name} is offline; its sessions are given up if nothing is heard of them.")
-        if not online:
-            known = ", ".join(machine.name for machine in machines)
-            seen = f" (offline: {known})" if known else ""
-            self._say(f"No spoke is online in the work pool {self._settings.work_pool}{seen}.")
-        elif new := sorted({*online} - {*self._online}):
-            self._say(f"Spokes online: {', '.join(new)}.")
-
-    async def _choose(self, node: Task) -> str:
-        """Choose the machine for a session, waiting a while for one; raises AgentError if none comes online."""
-        wanted = find_machine(node)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(WAIT_SECONDS):
-                while not (fitting := [name for name in self._online if wanted in ("", name)]):
-                    self._has_changed.clear()
-                    await self._has_changed.wait()
-                avoided = self._avoided.get(node.id, set())
-                chosen = min(fitting, key=lambda name: (name in avoided, self._active[name], name))
-                self._active[chosen] += 1
-                return chosen
-        which = f"the spoke {wanted} is not" if wanted else "no spoke is"
-        how = "start one there with `coordinator spoke start`"
-        raise AgentError(f"{which} online in the work pool {self._settings.work_pool}; {how}")
-
-    def _leave(self, node: Task, machine: str, has_failed: bool) -> None:
-        """Note that a session on `machine` has ended; after a failure, the node's next one goes elsewhere if it can."""
-        self._active[machine] -= 1
-        if has_failed:
-            self._avoided.setdefault(node.id, set()).add(machine)
+                await self._machines.look()
+                self._on_change()

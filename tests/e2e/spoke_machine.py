@@ -60,9 +60,9 @@ class SpokeSite(SecondMachine):
         """Make a signal between the test and an agent, by which one of them waits for the other."""
         self.signals[name] = Signal(self.home / name)
 
-    def wait(self, name: str) -> None:
+    def wait(self, name: str, seconds: float = RUN_SECONDS) -> None:
         async def hear() -> None:
-            async with asyncio.timeout(RUN_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self.signals[name].wait()
 
         asyncio.run(hear())
@@ -97,6 +97,11 @@ def add_repository(site: SpokeSite, name: str, settings: Mapping[str, Any]) -> N
     Git(seed).run("add", "--all")
     Git(seed).run("commit", "--quiet", "--message", "Begin")
     Git(seed).run("push", "--quiet", str(bare), "main")
+    register(site, name)
+
+
+def register(site: SpokeSite, name: str) -> None:
+    """Register an existing remote on a machine."""
     code, output = site.run("add", url(site, name))
     assert code == 0, output
 

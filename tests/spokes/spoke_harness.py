@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from run_harness import RunHarness, Tasks, tidied
+from run_harness import RunHarness, RunResult, Tasks, tidied
 
 from tasks_lib.engine.run_lifecycle import SpokeAccess
 from tasks_lib.errors import RemoteError
@@ -21,6 +21,7 @@ from tasks_lib.session.remote_messages import (
     HubMessage,
     Progress,
     SessionOrder,
+    StopOrder,
     TurnOrder,
     TurnReport,
     read_hub_message,
@@ -50,12 +51,19 @@ class HostedRun:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     job: asyncio.Task[None] | None = None
     is_dead: bool = False
+    reachable: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def receive(self) -> HubMessage:
-        return await self.queue.get()
+        message = await self.queue.get()
+        await self.reachable.wait()
+        return message
 
     async def publish(self, *, progress: Progress | None = None, report: TurnReport | None = None) -> None:
-        news = self.news
+        if report:  # It is repeated until the server has it; progress is not.
+            await self.reachable.wait()
+        if not self.reachable.is_set():
+            return
+        news = replace(self.news, silent_seconds=0.0, pulse=f"{self.news.number + 1}")
         if progress:
             news = replace(news, progress=read_progress(write_message(progress)))
         if report:
@@ -85,6 +93,7 @@ class DirectLink:
         name = f"{order.hub}-{order.session}-{order.generation}"
         if name not in self.runs:
             run = HostedRun(read_order(write_message(order)), machine)
+            run.reachable.set()
             self.runs[name] = run
             run.job = asyncio.create_task(self._host(run), name=name)
         return name
@@ -121,8 +130,9 @@ class DirectLink:
 
     async def stop(self, run: str) -> None:
         self.stopped.append(run)
-        if (job := self.runs[run].job) is not None:
-            job.cancel()
+        found = self.runs[run]
+        found.queue.put_nowait(StopOrder(is_last=True))
+        await found.change(replace(found.news, ended="its flow run is Cancelled"))
 
     async def list_sessions(self, hub: str) -> Sequence[tuple[str, str]]:
         hosted = [(run.order, name) for name, run in self.runs.items() if not run.news.ended]
@@ -144,11 +154,29 @@ class DirectLink:
 
     async def close(self) -> None:
         jobs = [run.job for run in self.runs.values() if run.job]
+        for run in self.runs.values():
+            run.reachable.set()
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
         for machine in self.machines.values():
             await machine.close()
+
+
+async def lose(link: DirectLink, run: HostedRun) -> None:
+    """Cut the machine of a session off once it was heard of, and let the time pass until it counts as lost."""
+    async with run.changed:
+        while not run.news.progress:
+            await run.changed.wait()
+    run.reachable.clear()
+    link.offline.add(run.machine)
+    await run.change(replace(run.news, silent_seconds=1e6))
+
+
+def find(link: DirectLink, run: HostedRun) -> None:
+    """Connect the machine of a lost session again."""
+    run.reachable.set()
+    link.offline.discard(run.machine)
 
 
 @dataclass(slots=True)
@@ -173,6 +201,17 @@ class SpokeHarness(RunHarness):
         for name in self.names:
             self.add_machine(name)
         self.spokes = SpokeAccess(self.link, RELEASE)
+
+    async def work(self, **options: Any) -> RunResult:  # pyright: ignore[reportIncompatibleMethodOverride]
+        is_over = False
+        try:
+            result = await RunHarness.work(self, **options)
+            is_over = True
+            return result
+        finally:  # A session that was given up, and that nobody hears, would keep the test from ending.
+            for run in self.link.runs.values():
+                if run.news.ended or not is_over:
+                    run.reachable.set()
 
     def place_of(self, machine: str) -> Path:
         """The copy of the remote on a machine."""

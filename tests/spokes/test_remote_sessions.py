@@ -4,7 +4,6 @@ import asyncio
 import os
 from dataclasses import replace
 
-import pytest
 from run_harness import until
 from spoke_harness import RELEASE, SpokeHarness
 
@@ -22,7 +21,6 @@ from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.session.attempt_record import Record
 from tasks_lib.session.remote_messages import SessionOrder
 from tasks_lib.session.spending import Allowance, Budget, Spent
-from tasks_lib.spokes import remote_sessions
 from tasks_lib.spokes.workspace import Workspace, read_session_settings
 
 
@@ -185,18 +183,6 @@ async def test_a_configuration_that_is_not_on_the_remote_is_refused(spokes: Spok
     assert result.names == {"a": "Failed"}
     assert "push main to that remote" in str(result.outcomes["a"])
     assert spokes.journal.turns() == []
-
-
-async def test_without_a_spoke_the_node_says_what_to_start(
-    spokes: SpokeHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(remote_sessions, "WAIT_SECONDS", 0.1)
-    spokes.make({"a": {}})
-    spokes.link.offline.add("north")
-    result = await spokes.work()
-    assert result.names == {"a": "Failed"}
-    assert "coordinator spoke start" in str(result.outcomes["a"])
-    assert any("offline: north" in message for message in result.view.messages)
 
 
 async def test_what_sessions_of_killed_runs_published_is_removed_by_the_next_run(spokes: SpokeHarness) -> None:

@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+import pytest
 from run_harness import until
 from spoke_harness import SpokeHarness
 
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.runtime.status_board import HEARD, SILENT
-from tasks_lib.spokes.remote_session import LOST_SECONDS
+from tasks_lib.settings.spoke_schema import SpokeSettings
+
+LOST_SECONDS = SpokeSettings().lost_seconds
 
 
 def listen(opened: OpenRun) -> list[str]:
@@ -78,7 +81,10 @@ async def test_a_session_whose_worker_is_online_has_more_time_and_may_be_heard_o
     assert said.endswith("; it is given up if that lasts 120 seconds more")
 
 
-async def test_a_session_whose_worker_is_online_is_given_up_too_in_the_end(spokes: SpokeHarness) -> None:
+async def test_a_session_whose_worker_is_online_is_given_up_too_in_the_end(
+    spokes: SpokeHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks_lib.spokes.remote_sessions.RETURN_SECONDS", 0.1)  # It would be waited for to come back.
     spokes.make({"a": {}}, 'if [ "$attempt" = 1 ]; then tell begun; sleep 1000; fi; work', signals=["begun"])
 
     async def lose(_: OpenRun) -> None:
