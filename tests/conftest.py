@@ -8,11 +8,14 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from flows.importing import importing
 
 TOP = Path(__file__).resolve().parent.parent
 MEMORY = Path("/dev/shm")
@@ -48,6 +51,13 @@ def pytest_configure(config: pytest.Config) -> None:
             root = tempfile.mkdtemp(prefix="pytest-", dir=MEMORY)
             os.environ[ROOT] = root
             atexit.register(remove_root, Path(root))  # Runs after pytest's own exit handlers.
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage while modules are imported, nor later among what they made."""
+    with importing():
+        return (yield)
 
 
 def remove_root(root: Path) -> None:
