@@ -13,7 +13,7 @@ from e2e.conftest import Coordinator, ask_until, read_until
 from e2e.test_whole_runs import find_run, make_flat, read_task_runs
 from generated_graphs import Made, make_repository, run_git
 
-pytestmark = pytest.mark.xdist_group("prefect")
+pytestmark = pytest.mark.xdist_group("prefect, with workers")
 
 
 def test_control_c_keeps_the_work_and_the_next_run_goes_on(coordinator: Coordinator, tmp_path: Path) -> None:

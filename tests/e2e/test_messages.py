@@ -19,7 +19,7 @@ from generated_graphs import Made
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.runtime.status_board import Board, RunView, now_text
 
-pytestmark = pytest.mark.xdist_group("prefect")
+pytestmark = pytest.mark.xdist_group("prefect, with workers")
 GATE = "gate"
 Start = Callable[[Made, int], Started]
 

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from checker import Meant, check, snapshot_user_state
 from coordinator_host import Started
+from e2e.checkout_deployments import working
 from e2e.conftest import Coordinator, ask_until
 from e2e.test_interrupt import status_of, wait_for_end
-from e2e.test_messages import count_starts, make_gated, open_gate, read_events, working
+from e2e.test_messages import count_starts, make_gated, open_gate, read_events
 from e2e.test_whole_runs import find_run, make_flat
 from generated_graphs import Made
 
-pytestmark = pytest.mark.xdist_group("prefect")
+pytestmark = pytest.mark.xdist_group("prefect, with workers")
 DECISION = "decision.txt"
 
 

@@ -19,7 +19,7 @@ from flows.prefect_server import Child
 from tasks_lib.git.repository_lock import read_holder
 
 __all__ = ["start"]
-pytestmark = pytest.mark.xdist_group("prefect")
+pytestmark = pytest.mark.xdist_group("prefect, with workers")
 ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 SUSPEND = {"type": "PAUSED", "name": "Suspended", "state_details": {"pause_reschedule": True}}
 """What the buttons of Prefect's UI send; the UI forces every state but that of Retry."""
