@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, cast
@@ -195,10 +196,24 @@ def require_database(child: Child, database: Mapping[str, str]) -> None:
         )
 
 
+def find_ui_settings(home: Path, package: Path) -> dict[str, str]:
+    """The setting by which the server prepares its UI in `home`, if it cannot in its own `package`.
+
+    That is so if root has installed it, and another user runs it; the server would have no UI.
+    """
+    return {} if os.access(package, os.W_OK) else {"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui")}
+
+
+def find_package() -> Path:
+    """The directory of Prefect's server, found without importing Prefect."""
+    found = find_spec("prefect")
+    return Path(found.origin).parent / "server" if found and found.origin else Path()
+
+
 def start_child(home: Path, port: int, database: Mapping[str, str] = MappingProxyType({})) -> Child:
     """Start a server and wait until it answers. Raises ServerError, with nothing left running, if it does not."""
     log = home / "server.log"
-    settings = server_settings(home, port)
+    settings = server_settings(home, port) | find_ui_settings(home, find_package())
     with log.open("wb") as output:
         process = subprocess.Popen(
             [require_program("sh"), *ONCE_RECORDED, require_program("nice"), *NICE,

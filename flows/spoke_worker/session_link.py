@@ -41,6 +41,8 @@ class PrefectHubLink:
         self._seen: set[str] = set()
         self._ready: list[HubMessage] = []
         self._polls = 0
+        self._labels: dict[str, bool | int | float | str] = {}
+        self._publishing = asyncio.Lock()
         self.is_cancelled: bool = False
         self._logger = flow_run_logger(flow_run_id=run)
 
@@ -72,16 +74,20 @@ class PrefectHubLink:
                 self._ready.append(StopOrder(is_last=True))
 
     async def publish(self, *, progress: Progress | None = None, report: TurnReport | None = None) -> None:
-        """Publish in labels; a report is repeated until the server has it, progress is not."""
-        labels: dict[str, bool | int | float | str] = {PULSE: int(time.time())}
+        """Publish in labels; a report is repeated until the server has it, progress is not.
+
+        The server reads all labels, changes some and writes all, so of two changes at once one is lost. Therefore only
+        one is made at a time, and each has the last report again, which somebody else's change may have undone.
+        """
         if progress:
-            labels[PROGRESS] = write_message(progress)
+            self._labels[PROGRESS] = write_message(progress)
         if report:
-            labels[REPORT] = write_message(report)
+            self._labels[REPORT] = write_message(report)
         while True:
             try:
-                async with asyncio.timeout(CALL_SECONDS):
-                    await self._client.update_flow_run_labels(self._run, labels)
+                async with asyncio.timeout(CALL_SECONDS), self._publishing:
+                    self._labels[PULSE] = int(time.time())
+                    await self._client.update_flow_run_labels(self._run, self._labels)
             except FAULTS as error:
                 self._logger.debug("the server does not answer: %s", error)
                 if not report:

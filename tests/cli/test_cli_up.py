@@ -17,6 +17,7 @@ from cli_fixtures import Call, UserRepository, task_text
 
 from flows.cli.commands.up import PORTS, choose_port
 from flows.prefect_cleanup import SERVER_ENDED
+from flows.prefect_server import find_package, find_ui_settings
 
 pytestmark = pytest.mark.xdist_group("up")
 
@@ -111,3 +112,11 @@ def test_up_says_when_the_server_of_the_user_does_not_answer(tmp_path: Path, cal
         api = f"http://127.0.0.1:{taken.getsockname()[1]}/api"
         done = call("up", cwd=tmp_path, environment={"PREFECT_API_URL": api})
     assert (done.returncode, api in done.stderr, "PREFECT_API_URL" in done.stderr) == (1, True, True), done.stderr
+
+
+def test_ui_is_prepared_with_the_data_if_the_package_belongs_to_somebody_else(tmp_path: Path) -> None:
+    assert find_ui_settings(tmp_path, find_package().parent) == {}
+    assert find_package().name == "server"
+    assert find_ui_settings(tmp_path, tmp_path / "not-writable") == {
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(tmp_path / "ui")
+    }

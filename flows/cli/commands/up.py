@@ -85,7 +85,7 @@ def check_options(options: UpOptions) -> Database | None:
     """Return the database; raises InputError if it is not one, or if it is for a server that is not started here."""
     if options.postgres and os.environ.get("PREFECT_API_URL"):
         raise InputError(
-            ["--postgres is for a server that coordinator starts, but PREFECT_API_URL names another; omit one of them"]
+            ["--postgres (COORDINATOR_UP_POSTGRES) is for our own server, but PREFECT_API_URL is set; omit one of them"]
         )
     return parse_database(options.postgres) if options.postgres else None
 
