@@ -30,7 +30,7 @@ from typing import cast
 
 from chaos.forked_run import Defect
 from chaos.kill_cases import Verdict
-from chaos.kill_plans import Part, plan_calls, plan_cuts, plan_flows, plan_life, plan_pairs, plan_spokes
+from chaos.kill_plans import Part, plan_calls, plan_cuts, plan_flows, plan_life, plan_pairs, plan_spokes, plan_workers
 from chaos.kill_points import Kill
 
 from flows.prefect_server import end_child, find_free_port, start_child
@@ -50,6 +50,7 @@ def plan(root: Path, options: "ChaosOptions", port: int) -> Iterator[Part]:
             yield plan_pairs(calm, [*life.kills, *cuts[0].kills], options.pairs, options.seed)
     if options.wants("spokes"):
         yield plan_spokes(root, every=options.every)
+        yield plan_workers(root, options.seed, every=options.every)
     if port:
         calls, calm = plan_calls(root, port, every=options.every)
         yield from [calls] if options.wants("calls") else []

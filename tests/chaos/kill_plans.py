@@ -1,5 +1,6 @@
 """Does an undisturbed run for each part of a coordinator, and lists the kills that the part has to survive."""
 
+import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,10 @@ from chaos.prefect_proxy import LOOPBACK
 from chaos.spoke_kill_cases import run_elsewhere_calmly, try_kill_elsewhere
 from chaos.syscalls import is_possible
 from chaos.tracer import Target
+from chaos.worker_kill_cases import run_with_worker_calmly, try_kill_worker
 
+MOST_OF_WORKERS = 120
+"""Most side effects of a worker happen in the run's process too, whose kills are all tried."""
 Try = Callable[[Path, Kill], Verdict]
 
 
@@ -63,6 +67,18 @@ def plan_spokes(root: Path, *, every: bool) -> Part:
     kills = list_kills(effects, every=every)
     told = f"spokes: {len(effects)} side effects ({_tell(count_kinds(effects))}); {len(kills)} kills"
     return Part(told, kills, partial(retry_kill, try_kill_elsewhere, calm=calm))
+
+
+def plan_workers(root: Path, seed: int, *, every: bool) -> Part:
+    """Kills of the worker of sessions alone, while the run lives: `MOST_OF_WORKERS` of them unless `every`."""
+    calm, faults = run_with_worker_calmly(root / "workers-calm")
+    require(faults)
+    effects = read_effects(root / "workers-calm" / "trace")
+    kills = list_kills(effects, every=every)
+    if not every:
+        kills = random.Random(seed).sample(kills, min(MOST_OF_WORKERS, len(kills)))
+    told = f"workers: {len(effects)} side effects ({_tell(count_kinds(effects))}); {len(kills)} kills"
+    return Part(told, kills, partial(retry_kill, try_kill_worker, calm=calm))
 
 
 def plan_calls(root: Path, port: int, *, every: bool) -> tuple[Part, UndisturbedRun]:

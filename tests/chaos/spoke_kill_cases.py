@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import yaml
@@ -83,22 +83,31 @@ async def work_elsewhere(repository: Path, data: Path) -> int:
     """Start the machine, run the graph of `repository` there, and stop the machine; return the run's exit code."""
     place = repository.parent
     own = place / "north"
-    for line in await clean_up_spoke(list_remotes(place), own):
-        print(f"north: {line}", flush=True)
-    project = await asyncio.to_thread(load_project, repository)
+    say_to_log(await clean_up_spoke(list_remotes(place), own))
     link = DirectLink()
     with private_directory(name_owner(own / "spokes")) as private:
         link.machines["north"] = SpokeMachine(
             "north", RELEASE, lambda: list_remotes(place), own, private, link.lines.append
         )
-        spokes = SpokeAccess(link, RELEASE)
-        async with open_run(project, f"run-{os.getpid()}", 2, data=data, spokes=spokes) as opened:
-            opened.run.board.listen(lambda node, line: print(f"{node or '-'}: {line}", flush=True))
-            scheduler = Scheduler(opened, Plan(opened.run.nodes.graph), PlainLauncher())
-            await scheduler.work()
-        code = scheduler.judge()
-        opened.run.board.close(int(code))
-        await link.close()
+        return await work_with(link, repository, data)
+
+
+def say_to_log(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(f"north: {line}", flush=True)
+
+
+async def work_with(link: DirectLink, repository: Path, data: Path) -> int:
+    """Run the graph of `repository` with its sessions behind `link`, and close it; return the run's exit code."""
+    project = await asyncio.to_thread(load_project, repository)
+    spokes = SpokeAccess(link, RELEASE)
+    async with open_run(project, f"run-{os.getpid()}", 2, data=data, spokes=spokes) as opened:
+        opened.run.board.listen(lambda node, line: print(f"{node or '-'}: {line}", flush=True))
+        scheduler = Scheduler(opened, Plan(opened.run.nodes.graph), PlainLauncher())
+        await scheduler.work()
+    code = scheduler.judge()
+    opened.run.board.close(int(code))
+    await link.close()
     return int(code)
 
 
