@@ -50,6 +50,7 @@ def _write_row(node: NodeView, host: str) -> Row:
     return {
         "node": cut(node.id, MOST_CHARS),
         "stage": node.outcome or node.stage,
+        "machine": node.machine or host,
         "role": node.role,
         "turn": f"{node.attempt}.{node.turn}" if node.attempt else "",
         "activity": cut(fold(node.activity or node.reason or node.detail), MOST_CHARS),
@@ -58,7 +59,6 @@ def _write_row(node: NodeView, host: str) -> Row:
         "tokens": node.tokens,
         "cost": round(node.cost, 4),
         "todo": cut(fold(node.todo), MOST_CHARS),
-        "machine": node.machine or host,
         "since": node.since,
     }
 

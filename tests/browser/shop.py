@@ -53,6 +53,21 @@ class Shop:
         return run_git(self.top, "log", "--first-parent", "--format=%s", "main").splitlines()
 
 
+def share_shop(shop: Shop) -> Path:
+    """Let both first sessions wait at the gate, send all sessions to other machines, and return the shop's remote."""
+    shop.plan["catalog"] |= {"meet": GATE, "meet_seconds": 600}
+    shop.plan["pay"] = {"write": {"pay.txt": "pay\n"}}
+    shop.write_plan()
+    remote = shop.top.with_suffix(".git")
+    with (shop.top / "coordinator.yaml").open("a", encoding="utf-8") as settings:
+        settings.write("spokes: {remote: origin, prefer: only}\n")
+    run_git(shop.top, "commit", "-q", "-a", "-m", "Run sessions on other machines")
+    run_git(shop.top, "clone", "-q", "--bare", ".", str(remote))
+    run_git(shop.top, "remote", "add", "origin", str(remote))
+    run_git(shop.top, "fetch", "-q", "origin")
+    return remote
+
+
 def make_shop(top: Path) -> Shop:
     """Make the shop: `cart` waits at the gate, and `pay` is blocked until there is a `decision.txt`."""
     plan: dict[str, dict[str, Any]] = {name: {"write": {f"{name}.txt": f"{name}\n"}} for name in TASKS}

@@ -1,9 +1,17 @@
 """A person with nothing but Prefect's UI starts, watches, stops, continues, resolves and schedules runs."""
 
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
 import pytest
 from browser.conftest import Person, Stack
-from browser.shop import TASKS, Shop
+from browser.shop import TASKS, Shop, make_shop, share_shop
+from coordinator_host import Started
+from e2e.conftest import Coordinator, ask_until, read_until
 from playwright.sync_api import expect
+
+from bench.second_machine import READY
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -108,3 +116,56 @@ def test_a_schedule_is_seen_and_paused_in_the_browser(person: Person, stack: Sta
     switch.click()
     expect(switch).to_have_attribute("aria-checked", "false")
     assert "paused" in stack.call("deploy", shop.top)
+
+
+def test_the_machine_of_each_session_is_shown_in_the_browser(person: Person, stack: Stack) -> None:
+    """The last test here, since forms have chosen the only repository in those above."""
+    shop = make_shop(stack.place / "market")
+    remote = share_shop(shop)
+    stack.call("init", shop.top)
+    stack.call("deploy", shop.top)
+    with running_spokes(stack, remote, "north", "south"):
+        person.open_form("market")
+        person.send_form()
+        run = person.page.url.partition("/flow-run/")[2].partition("?")[0]
+        ask_until(lambda: read_sessions(stack, run), lambda said: "north" in said and "south" in said)
+        person.page.reload()
+        person.choose("Artifacts")
+        person.page.get_by_text("coordinator-sessions").click()
+        for machine in ("north", "south"):
+            expect(person.page.get_by_text(machine, exact=True).first).to_be_visible()
+        person.take_picture("machines")
+        shop.open_gate()
+        person.page.goto(f"/runs/flow-run/{run}")
+        person.expect_state("Completed")
+    assert {f"Merge feat/{name}: {TASKS[name][0]}" for name in TASKS} <= set(shop.read_subjects())
+
+
+@contextmanager
+def running_spokes(stack: Stack, remote: Path, *names: str) -> Generator[None]:
+    """Run workers for sessions of `remote` under these names, each with a data directory of its own."""
+    with ExitStack() as started:
+        workers = [started.enter_context(start_spoke(stack, remote, name)) for name in names]
+        for worker in workers:
+            read_until(worker, READY)
+        yield
+
+
+@contextmanager
+def start_spoke(stack: Stack, remote: Path, name: str) -> Generator[Started]:
+    machine = Coordinator(stack.place / name, stack.coordinator.api)
+    code, output = machine.run("spoke", "add", remote)
+    assert code == 0, output
+    worker = machine.start("spoke", "start", "--name", name)
+    try:
+        yield worker
+    finally:
+        worker.terminate()
+        worker.wait()
+
+
+def read_sessions(stack: Stack, run: str) -> str:
+    """The table of a run's sessions, "" before it is written."""
+    body = {"artifacts": {"flow_run_id": {"any_": [run]}, "key": {"any_": ["coordinator-sessions"]}}}
+    found = stack.coordinator.ask("artifacts/filter", body)
+    return str(found[0]["data"]) if found else ""
