@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from bench import handover, merging, opencode, overhead, reading, remote, scale, schedule, up, watch, worktrees
+from bench.common import end_on_term
 
 BENCHMARKS: Mapping[str, Callable[[], str]] = {
     "schedule": schedule.run,
@@ -28,6 +29,7 @@ def main() -> None:
     seconds = remote.AGENT_SECONDS
     parser.add_argument("--agent-seconds", type=float, default=seconds, help="how long agents in `remote` work")
     options = parser.parse_args()
+    end_on_term()
     names: list[str] = options.names
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from bench.common import SHARED_MACHINE, Edges, judge
+from bench.common import SHARED_MACHINE, Edges, end_on_term, judge
 from bench.overhead import draw_graph
 from bench.remote_kills import run_kills
 from bench.remote_messages import run_messages
@@ -28,6 +28,7 @@ from bench.remote_site import (
     read_dispatches,
     read_marks,
     start_run,
+    stop_runs,
 )
 from bench.second_machine import find_obstacle
 
@@ -99,7 +100,11 @@ def run_graph(site: Site, seconds: float) -> list[str]:
     plans = [plan, plan.elsewhere(AT_ONCE // len(NAMES))]
     tops = [add_repository(site, one) for one in plans]
     with ThreadPoolExecutor(len(tops)) as pool:
-        here, there = pool.map(partial(measure_graph, site), tops)
+        try:
+            here, there = pool.map(partial(measure_graph, site), tops)
+        except BaseException:  # The threads wait for the runs.
+            stop_runs(site)
+            raise
     ratio = there / here
     return [
         f"{NODES} nodes, {AT_ONCE} sessions at a time, agents of {seconds:g} s, from the run's start to its end:",
@@ -146,6 +151,7 @@ def main() -> int:
     names: list[str] = options.names
     if unknown := [name for name in names if name not in PARTS]:
         parser.error(f"unknown part: {', '.join(unknown)}; choose from {', '.join(PARTS)}")
+    end_on_term()
     has_missed = False
     for line in measure(options.agent_seconds, names or tuple(PARTS)):
         print(line, flush=True)

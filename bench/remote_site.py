@@ -89,7 +89,7 @@ def open_site(names: Sequence[str]) -> Generator[Site]:
         stack.callback(end_child, child)
         machines = [stack.enter_context(open_machine(SecondMachine, name, child.port, home, remotes)) for name in names]
         site = Site(home, remotes, f"http://{LOOPBACK}:{child.port}/api", machines)
-        stack.callback(lambda: [stop(run) for run in site.runs])
+        stack.callback(stop_runs, site)
         yield site
 
 
@@ -177,6 +177,15 @@ def start_run(site: Site, top: Path, sessions: int) -> "subprocess.Popen[bytes]"
         )  # fmt: skip
     site.runs.append(process)
     return process
+
+
+def stop_runs(site: Site) -> None:
+    """End the runs that are in progress, all at the same time."""
+    for run in site.runs:
+        if run.poll() is None:
+            run.terminate()
+    for run in site.runs:
+        stop(run)
 
 
 def finish_run(top: Path, process: "subprocess.Popen[bytes]", expected: int = 0) -> RunView:

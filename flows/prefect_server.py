@@ -19,6 +19,7 @@ import httpx
 import psutil
 
 from flows.data_directory import data_dir, own_directory
+from flows.loopback import LOOPBACK
 from flows.prefect_api import ask, find_ui, require_accepted_login
 from flows.prefect_isolation import external_server_settings, isolated
 from flows.termination_signals import on_signals, pass_over
@@ -28,7 +29,6 @@ from tasks_lib.process.http_clients import make_client
 from tasks_lib.process.program_lookup import require_program
 from tasks_lib.process.python_command import python_command, python_environment
 
-LOOPBACK = "127.0.0.1"
 SERVER = "flows.server_process"
 """The module that runs the server."""
 START_SECONDS = 180

@@ -25,11 +25,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from flows.demo.model_script import Message, Step, choose_step, describe_usage, find_position, pieces_of, read_text
+from flows.loopback import LOOPBACK
 
 Body = dict[str, Any]
 Decide = Callable[[Sequence[Message]], Step]
 T = TypeVar("T")
-LOOPBACK = "127.0.0.1"
 WAIT_SECONDS = 120.0
 BACKLOG = 1024
 TITLE = "A scripted session"

@@ -11,7 +11,6 @@ from typing import Any
 from tasks_lib.agents.backend import Need, Session, SessionSpec, SessionView, TurnEnd, TurnSpec
 from tasks_lib.errors import CoordinatorError, GitError, RemoteError, ShellError
 from tasks_lib.git.commits.branch_state import digest_work, read_shortstat, read_state
-from tasks_lib.git.inspection.content_marks import list_made, read_content_marks
 from tasks_lib.git.kept.snapshots import commit_uncommitted
 from tasks_lib.git.remote_sessions.abandoned_states import MACHINE, NODE
 from tasks_lib.git.remote_sessions.session_remote import START, STATE, session_ref
@@ -21,8 +20,6 @@ from tasks_lib.git.session_record import clear_notices, find_limit, read_notices
 from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.model import Stage
 from tasks_lib.process.files import read_regular
-from tasks_lib.runtime.copied_files import copy_in
-from tasks_lib.runtime.setup_and_verify import run_setup
 from tasks_lib.session.attempt_record import AttemptIdentity, Record, TurnRecord
 from tasks_lib.session.remote_messages import (
     Progress,
@@ -211,16 +208,10 @@ class HostedSession:
         await self._set_up(self._worktree)
 
     async def _set_up(self, worktree: Worktree) -> None:
-        space = self._workspace
-        for name in space.settings.copy_paths:
-            await asyncio.to_thread(copy_in, space.files / name, worktree.path, name)
-        if space.settings.setup:
+        if self._workspace.settings.setup:
             self._show(stage="setup")
-            before = await asyncio.to_thread(read_content_marks, worktree)
-            environment = space.environments.of("setup", worktree.slot)
-            log = self._log.with_name(f"{self._log.stem}-setup.log")
-            await run_setup(space.settings, environment, worktree.path, log)
-            self._prepared = list_made(before, await asyncio.to_thread(read_content_marks, worktree), {})
+        log = self._log.with_name(f"{self._log.stem}-setup.log")
+        self._prepared = await self._workspace.set_up(worktree, log)
 
     async def _open_session(self) -> Session:
         if self._session is None:

@@ -4,14 +4,19 @@ import asyncio
 from pathlib import Path
 
 from tasks_lib.agents.backend import Backend, Need
+from tasks_lib.errors import ShellError
 from tasks_lib.git.commits.isolated_git import IsolatedGit
+from tasks_lib.git.inspection.content_marks import list_made, read_content_marks
+from tasks_lib.git.remote_sessions.missing_submodule import explain_missing
 from tasks_lib.git.remote_sessions.session_repository import SessionRepository
-from tasks_lib.git.worktrees.lifecycle import Worktrees
+from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.graph.task_graph import build_graph
 from tasks_lib.project.agent_instructions import read_project_instructions
 from tasks_lib.project.child_environment import ChildEnvironments
 from tasks_lib.project.loading import CONFIGURATION, Project
 from tasks_lib.runtime.backend_factory import check_agent, make_backend
+from tasks_lib.runtime.copied_files import copy_in
+from tasks_lib.runtime.setup_and_verify import run_setup
 from tasks_lib.settings.schema import Settings, digest_sessions, read_settings
 
 FILES = "files"
@@ -49,6 +54,24 @@ class Workspace:
         )
         self.prompts: Path = private / "prompts"
         self.files: Path = inner.common_dir.parent / FILES / inner.common_dir.name.removesuffix(".git")
+
+    async def set_up(self, worktree: Worktree, log: Path) -> tuple[str, ...]:
+        """Bring files into a new worktree and run `setup`; return marks of what that left uncommitted.
+
+        Raises ShellError, with a hint if a submodule's commit is missing.
+        """
+        for name in self.settings.copy_paths:
+            await asyncio.to_thread(copy_in, self.files / name, worktree.path, name)
+        if not self.settings.setup:
+            return ()
+        before = await asyncio.to_thread(read_content_marks, worktree)
+        try:
+            await run_setup(self.settings, self.environments.of("setup", worktree.slot), worktree.path, log)
+        except ShellError as error:
+            copy = self.repository.repository.common_dir
+            hint = await asyncio.to_thread(explain_missing, worktree.git, copy, error.tail)
+            raise ShellError(error.line, error.status, f"{error.tail}\n{hint}".rstrip(), error.log) from error
+        return list_made(before, await asyncio.to_thread(read_content_marks, worktree), {})
 
     async def prepare(self, need: Need) -> Backend:
         """Return the agent's backend, ready for sessions as `need` says. Raises InputError with every fault."""

@@ -1,6 +1,8 @@
 """Rules for the source that a developer could break without failing a behaviour test."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,3 +62,10 @@ def test_time_limits_lose_no_cancellation() -> None:
         if call == "asyncio.wait_for"
     }
     assert found == set()
+
+
+def test_status_imports_no_http_client() -> None:
+    """It only reads files and git, and people wait for it."""
+    code = "import sys, flows.cli.commands.status; print(*sorted({'httpx', 'prefect'} & {*sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=TOP, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

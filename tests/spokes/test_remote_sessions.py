@@ -220,6 +220,9 @@ async def test_a_worker_keeps_what_one_that_was_killed_left(spokes: SpokeHarness
     worktrees = Worktrees(copy.repository, isolation=isolation)
     left = copy.open_worktree(worktrees, isolation, "feat/a", SessionState(spokes.at()), "a")
     write_record(left.git_dir, Record("a", "feat/a", Stage.SESSION))
+    (left.path / "done.txt").write_text("done")
+    left.git.run("add", "done.txt")
+    left.git.run("commit", "--quiet", "--message", "done")
     (left.path / "part.txt").write_text("part")
     marked = {**os.environ, REPOSITORY_MARKER: str(copy.repository.common_dir)}
     agent = await asyncio.create_subprocess_exec("sleep", "1000", env=marked)
@@ -228,6 +231,8 @@ async def test_a_worker_keeps_what_one_that_was_killed_left(spokes: SpokeHarness
     [said] = [line for line in lines if "cut short" in line]
     assert "refs/coordinator/kept/a/1" in said
     assert copy.repository.git.text("cat-file", "blob", "refs/coordinator/kept/a/1:part.txt") == "part"
+    kept = copy.repository.git.text("for-each-ref", "--format=%(refname)", "refs/coordinator/kept").splitlines()
+    assert kept == ["refs/coordinator/kept/a/1"], "the tip of the branch is in it"
     assert worktrees.list() == []
     assert copy.repository.branch_head("feat/a") is None
 

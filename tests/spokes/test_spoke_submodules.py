@@ -46,6 +46,9 @@ async def test_a_commit_that_no_remote_of_the_submodule_has_is_told_and_kept_the
     assert any("a commit that is not on any remote of the submodule" in line for line in result.lines)
     kept = Git(spokes.place_of("north")).text("for-each-ref", "--format=%(refname)", "refs/coordinator/kept").split()
     assert kept, "nothing is lost"
+    said = str(result.outcomes["a"])
+    assert "The branch points the submodule lib to" in said, "the next attempt's setup could not fetch it"
+    assert f"It is kept here at {kept[0]} of {spokes.place_of('north')}: `git -C" in said
     assert Git(spokes.place_of("north")).text("cat-file", "blob", f"{kept[0]}:x").startswith("1\n2")
 
 

@@ -26,7 +26,7 @@ from flows.cli.display.progress_table import (
     sort_for_screen,
     sum_up,
 )
-from flows.prefect_server import LOOPBACK
+from flows.loopback import LOOPBACK
 from flows.standard_streams import is_output_gone
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository_lock import Holder

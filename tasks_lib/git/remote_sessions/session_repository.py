@@ -99,10 +99,10 @@ class SessionRepository:
         for left in worktrees.list():
             record = read_record(left.git_dir)
             branch, label = left.branch or "", record.task_id if record else left.path.name
-            ref = keep_state(left, label, "", landed=self.repository.git.resolve(self.remote.remote.tracking_ref))
-            worktrees.remove(left)
             if branch:
-                self.drop_branch(worktrees, branch, label)
+                ref = self.drop_branch(worktrees, branch, label)
+            else:
+                ref = self._keep_and_remove(worktrees, left, label)
             lines.append(f"A session for {label} was cut short; its work here is kept at {ref or 'the remote'}.")
         return lines
 
@@ -111,15 +111,27 @@ class SessionRepository:
         for ref in refs:
             self.repository.git.run("update-ref", "-d", ref, accept=(0, 1, 128))
 
-    def drop_branch(self, worktrees: Worktrees, branch: str, label: str) -> None:
-        """Remove the worktree of `branch`, and the branch; everything that only they contain is kept at a ref."""
+    def _keep_and_remove(self, worktrees: Worktrees, left: Worktree, label: str) -> str:
+        """Keep what only the worktree contains, and remove it; return the ref, "" if nothing had to be kept."""
+        ref = keep_state(left, label, "", landed=self.repository.git.resolve(self.remote.remote.tracking_ref))
+        worktrees.remove(left)
+        return ref or ""
+
+    def drop_branch(self, worktrees: Worktrees, branch: str, label: str) -> str:
+        """Remove the worktree of `branch`, and the branch; everything that only they contain is kept at a ref.
+
+        Returns the ref, "" if nothing had to be kept.
+        """
+        git, ref = self.repository.git, ""
         for left in worktrees.list():
             if left.branch == branch:
-                keep_state(left, label, "", landed=self.repository.git.resolve(self.remote.remote.tracking_ref))
-                worktrees.remove(left)
+                ref = self._keep_and_remove(worktrees, left, label) or ref
         if tip := self.repository.branch_head(branch):
-            keep_commit(self.repository.git, label, tip)
+            holders = (ref, self.remote.remote.tracking_ref)
+            if not any(is_contained(git, tip, holder) for one in holders if (holder := one and git.resolve(one))):
+                ref = keep_commit(git, label, tip)
             delete_branch(self.repository, branch, tip)
+        return ref
 
     def close_worktree(self, worktrees: Worktrees, worktree: Worktree, branch: str, pushed: str | None) -> None:
         """Remove a session's worktree and branch, which are on the remote at `pushed`; None if nobody needs them."""
