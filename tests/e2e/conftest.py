@@ -161,6 +161,30 @@ def coordinator(server: Child, host: CoordinatorHost, tmp_path: Path) -> Coordin
     return Coordinator(data, find_api(server), host)
 
 
+StartRun = Callable[[Path], Started]
+
+
+@pytest.fixture
+def start_run(coordinator: Coordinator) -> Iterator[StartRun]:
+    """Starts a run of the repository at a path; what is left of it afterwards is ended."""
+    processes: list[Started] = []
+
+    def begin(top: Path) -> Started:
+        processes.append(coordinator.start("run", top))
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def read_end(process: Started) -> tuple[int, str]:
+    """The exit code of a process that ends, and what it printed."""
+    output, _ = process.communicate(timeout=RUN_SECONDS)
+    return process.wait(), output
+
+
 def find_api(server: Child) -> str:
     return f"http://{LOOPBACK}:{server.port}/api"
 

@@ -2,13 +2,12 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from coordinator_host import Started
-from e2e.conftest import RUN_SECONDS, Coordinator, ask_until, read_until
+from e2e.conftest import StartRun, ask_until, read_end, read_until
 from e2e.spoke_machine import Hub, SpokeSite, add_repository, clone, list_left, read_turns, register, remote
 
 from bench.second_machine import find_obstacle, find_processes, open_machine
@@ -20,7 +19,6 @@ needs_network = pytest.mark.skipif(bool(find_obstacle()), reason="a machine here
 LOST_SECONDS = 60
 PROMISED_SECONDS = 180
 """How long it may take until the work of a lost machine continues elsewhere, with `lost_seconds` at its default."""
-Start = Callable[[Hub], Started]
 SETTINGS = {"spokes": {"remote": "origin", "prefer": "only", "lost_seconds": LOST_SECONDS}}
 
 
@@ -42,26 +40,6 @@ def sites(server: Child, tmp_path: Path, tmp_path_factory: pytest.TempPathFactor
         yield opened
 
 
-@pytest.fixture
-def start(coordinator: Coordinator) -> Iterator[Start]:
-    """Starts a run; what is left of it afterwards is ended."""
-    processes: list[Started] = []
-
-    def begin(hub: Hub) -> Started:
-        processes.append(coordinator.start("run", hub.top))
-        return processes[-1]
-
-    yield begin
-    for process in processes:
-        process.kill()
-        process.wait()
-
-
-def end(process: Started) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=RUN_SECONDS)
-    return process.wait(), output
-
-
 def has_state(hub: Hub, site: SpokeSite) -> bool:
     return any(ref.endswith(STATE) for ref in hub.list_published(remote(site)))
 
@@ -75,7 +53,7 @@ def assert_nothing_left(hub: Hub, *sites: SpokeSite) -> None:
 
 @needs_network
 def test_a_machine_that_is_cut_off_costs_an_attempt_which_continues_elsewhere(
-    sites: list[SpokeSite], start: Start, tmp_path: Path
+    sites: list[SpokeSite], start_run: StartRun, tmp_path: Path
 ) -> None:
     """When it is connected again after that, what it has done meanwhile is kept, and not merged."""
     north, south = sites
@@ -85,7 +63,7 @@ if [ "$attempt" = 1 ]; then
 else test -f first.txt; tell begun; await go; work; fi"""
     hub = clone(north, tmp_path, {"lost": {"sh": script}})
     north.start_worker()
-    run = start(hub)
+    run = start_run(hub.top)
     north.wait("begun")
     south.start_worker()
     ask_until(lambda: has_state(hub, north), bool)
@@ -99,7 +77,7 @@ else test -f first.txt; tell begun; await go; work; fi"""
     ask_until(lambda: list_left(north), lambda found: not found)
     south.signals["go"].send()
 
-    code, output = end(run)
+    code, output = read_end(run)
 
     assert code == 0, output
     turns = [*read_turns(north, "lost"), *read_turns(south, "lost")]
@@ -125,19 +103,19 @@ def assert_named(output: str, pushed: Sequence[str]) -> None:
 
 @needs_network
 def test_what_a_machine_finished_while_it_was_cut_off_is_taken_if_no_other_attempt_has_begun(
-    sites: list[SpokeSite], start: Start, tmp_path: Path
+    sites: list[SpokeSite], start_run: StartRun, tmp_path: Path
 ) -> None:
     north = sites[0]
     hub = clone(north, tmp_path, {"returned": {"sh": "tell begun; await go; work"}})
     north.start_worker()
-    run = start(hub)
+    run = start_run(hub.top)
     north.wait("begun")
     north.cut_off()
     said = read_until(run, "returned waits for a spoke: no spoke is online")
     north.signals["go"].send()
     north.connect_again()
 
-    code, output = end(run)
+    code, output = read_end(run)
 
     assert code == 0, output
     assert "the session on north is lost: nothing was heard of it for" in said
@@ -148,12 +126,12 @@ def test_what_a_machine_finished_while_it_was_cut_off_is_taken_if_no_other_attem
 
 
 def test_nothing_is_given_up_while_the_server_is_away_for_longer(
-    server: Child, sites: list[SpokeSite], start: Start, tmp_path: Path
+    server: Child, sites: list[SpokeSite], start_run: StartRun, tmp_path: Path
 ) -> None:
     north = sites[0]
     hub = clone(north, tmp_path, {"outage": {"sh": "tell begun; await go; work"}})
     north.start_worker()
-    run = start(hub)
+    run = start_run(hub.top)
     north.wait("begun")
     process = server.process()
     assert process
@@ -169,7 +147,7 @@ def test_nothing_is_given_up_while_the_server_is_away_for_longer(
         north.api.join()
         process.resume()
 
-    code, output = end(run)
+    code, output = read_end(run)
 
     assert code == 0, output
     assert "is lost" not in output

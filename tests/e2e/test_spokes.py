@@ -5,15 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
-from coordinator_host import Started
-from e2e.conftest import RUN_SECONDS, Coordinator, ask_until, copy_database, read_until
+from e2e.conftest import RUN_SECONDS, Coordinator, StartRun, ask_until, copy_database, read_end, read_until
 from e2e.opencode_harness import bash, commit, describe_opencode, node, read_prompts
 from e2e.spoke_machine import Hub, SpokeSite, add_repository, clone, list_left, read_turns, remote
 from opencode_scripts import give_short_catalog
@@ -24,7 +23,6 @@ from flows.prefect_server import Child, end_child, find_free_port, start_child
 from tasks_lib.git.remote_sessions.session_remote import STATE
 
 pytestmark = pytest.mark.xdist_group("prefect and spokes")
-Start = Callable[[Hub], Started]
 
 
 @pytest.fixture(scope="module")
@@ -44,26 +42,6 @@ def site(opened_site: SpokeSite) -> SpokeSite:
     if opened_site.worker is None or opened_site.worker.poll() is not None:
         opened_site.start_worker()
     return opened_site
-
-
-@pytest.fixture
-def start(coordinator: Coordinator) -> Iterator[Start]:
-    """Starts a run; what is left of it afterwards is ended."""
-    processes: list[Started] = []
-
-    def begin(hub: Hub) -> Started:
-        processes.append(coordinator.start("run", hub.top))
-        return processes[-1]
-
-    yield begin
-    for process in processes:
-        process.kill()
-        process.wait()
-
-
-def end(process: Started) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=RUN_SECONDS)
-    return process.wait(), output
 
 
 def assert_nothing_left(site: SpokeSite, hub: Hub, name: str = "work") -> None:
@@ -91,22 +69,22 @@ def test_a_graph_lands_and_leaves_nothing_behind(coordinator: Coordinator, site:
 
 
 def test_a_killed_run_adopts_its_session_and_gives_back_to_the_same_conversation(
-    coordinator: Coordinator, site: SpokeSite, start: Start, tmp_path: Path
+    coordinator: Coordinator, site: SpokeSite, start_run: StartRun, tmp_path: Path
 ) -> None:
     script = """
 if [ "$turn" = 1 ]; then tell begun; await go; echo no > wrong.txt; commit wrong
 else git rm -q wrong.txt; work; fi"""
     hub = clone(site, tmp_path, {"adopted": {"sh": script}, "early": {}})
-    killed = start(hub)
+    killed = start_run(hub.top)
     site.wait("begun")
     ask_until(lambda: hub.has("early.txt"), bool)  # The head moves on, and the session elsewhere does not.
     killed.kill()
     killed.communicate()
-    again = start(hub)
+    again = start_run(hub.top)
     read_until(again, "Watch it at")
     site.signals["go"].send()
 
-    code, output = end(again)
+    code, output = read_end(again)
 
     assert code == 0, output
     turns = read_turns(site, "adopted")
@@ -116,7 +94,7 @@ else git rm -q wrong.txt; work; fi"""
 
 
 def test_a_review_of_a_killed_run_is_ended_by_the_next_one_which_asks_again(
-    site: SpokeSite, start: Start, tmp_path: Path
+    site: SpokeSite, start_run: StartRun, tmp_path: Path
 ) -> None:
     add_repository(site, "reviewed", {"review": {"when": "always"}})
     script = """
@@ -124,14 +102,14 @@ if [ "$COORDINATOR_ROLE" != code-reviewer ]; then work
 elif mkdir "$HOME/reviewing"; then tell begun; sleep 1000
 else echo 'Verdict: approved'; fi"""
     hub = clone(site, tmp_path, {"read": {"sh": script}}, "reviewed")
-    killed = start(hub)
+    killed = start_run(hub.top)
     site.wait("begun")
     killed.kill()
     killed.communicate()
     left = find_processes(site, "reviewed")
     assert left
 
-    code, output = end(start(hub))
+    code, output = read_end(start_run(hub.top))
 
     assert code == 0, output
     assert hub.trailer("Reviewed") == "approved"
@@ -142,7 +120,7 @@ else echo 'Verdict: approved'; fi"""
 
 
 def test_work_continues_from_what_was_pushed_when_the_worker_was_killed(
-    site: SpokeSite, start: Start, tmp_path: Path
+    site: SpokeSite, start_run: StartRun, tmp_path: Path
 ) -> None:
     script = """
 case $attempt-$turn in
@@ -151,14 +129,14 @@ case $attempt-$turn in
 *) test -f first.txt; git rm -q --ignore-unmatch wrong.txt; work;;
 esac"""
     hub = clone(site, tmp_path, {"lost": {"sh": script}})
-    run = start(hub)
+    run = start_run(hub.top)
     site.wait("begun")
     left = find_processes(site, "work")
     assert left
     site.kill_worker()
     site.start_worker()
 
-    code, output = end(run)
+    code, output = read_end(run)
 
     assert code == 0, output
     assert [one for one in left if one.is_running()] == []
@@ -170,10 +148,10 @@ esac"""
 
 
 def test_what_a_session_finished_after_its_run_was_killed_is_taken_though_it_has_ended(
-    site: SpokeSite, start: Start, tmp_path: Path
+    site: SpokeSite, start_run: StartRun, tmp_path: Path
 ) -> None:
     hub = clone(site, tmp_path, {"drained": {"sh": "tell begun; await go; work"}})
-    killed = start(hub)
+    killed = start_run(hub.top)
     site.wait("begun")
     killed.kill()
     killed.communicate()
@@ -182,7 +160,7 @@ def test_what_a_session_finished_after_its_run_was_killed_is_taken_though_it_has
     site.stop_worker()
     site.start_worker()
 
-    code, output = end(start(hub))
+    code, output = read_end(start_run(hub.top))
 
     assert code == 0, output
     assert len(read_turns(site, "drained")) == 1
@@ -191,11 +169,11 @@ def test_what_a_session_finished_after_its_run_was_killed_is_taken_though_it_has
 
 
 def test_abort_and_control_c_end_the_agents_there_and_bring_their_work_home(
-    coordinator: Coordinator, site: SpokeSite, start: Start, tmp_path: Path
+    coordinator: Coordinator, site: SpokeSite, start_run: StartRun, tmp_path: Path
 ) -> None:
     script = 'echo "$id" > part.txt; tell begun; sleep 1000'
     hub = clone(site, tmp_path, {"stopped": {"sh": script}, "interrupted": {"sh": script}})
-    run = start(hub)
+    run = start_run(hub.top)
     site.wait("begun")
     site.wait("begun")
     agents = find_processes(site, "work")
@@ -204,7 +182,7 @@ def test_abort_and_control_c_end_the_agents_there_and_bring_their_work_home(
     answer = coordinator.run("abort", "stopped", "--repo", hub.top)
     ask_until(part_of(hub, "stopped").exists, bool)
     run.send_signal(signal.SIGINT)
-    code, output = end(run)
+    code, output = read_end(run)
 
     assert answer[0] == 0, answer
     assert code == 130, output
@@ -221,7 +199,7 @@ def part_of(hub: Hub, task_id: str) -> Path:
 
 
 def test_opencode_there_hears_a_message_during_its_turn(
-    coordinator: Coordinator, site: SpokeSite, start: Start, tmp_path: Path
+    coordinator: Coordinator, site: SpokeSite, start_run: StartRun, tmp_path: Path
 ) -> None:
     give_short_catalog(site.home)
     wait = bash(f"echo > {site.home}/begun; read -r _ < {site.home}/go")
@@ -230,11 +208,11 @@ def test_opencode_there_hears_a_message_during_its_turn(
         url = f"http://{reached.host}:{reached.port}/v1"
         add_repository(site, "opencode", {"agent": {"backend": "opencode", **describe_opencode(url)}})
         hub = clone(site, tmp_path, {"spoken": node(wait, commit("spoken"))}, "opencode")
-        run = start(hub)
+        run = start_run(hub.top)
         site.wait("begun")
         told = coordinator.run("message", "spoken", "Prefer", "blue", "--repo", hub.top, "--json")
         site.signals["go"].send()
-        code, output = end(run)
+        code, output = read_end(run)
         reached.close()
     assert told[0] == 0, told
     assert json.loads(told[1])["answers"][0]["is_done"], told
@@ -250,12 +228,12 @@ def test_opencode_there_hears_a_message_during_its_turn(
 
 
 def test_a_run_needs_no_spoke_and_a_spoke_makes_its_pool_again(
-    coordinator: Coordinator, site: SpokeSite, start: Start, tmp_path: Path
+    coordinator: Coordinator, site: SpokeSite, start_run: StartRun, tmp_path: Path
 ) -> None:
     httpx.delete(f"{coordinator.api}/work_pools/coordinator-sessions").raise_for_status()
     add_repository(site, "alone", {"spokes": {"remote": "origin", "work_pool": "nowhere"}})
     hub = clone(site, tmp_path, {"here": {}}, "alone")
-    code, output = end(start(hub))
+    code, output = read_end(start_run(hub.top))
     assert code == 0, output
     assert "No spoke is online in the work pool nowhere." in output
     queues = ask_until(lambda: coordinator.ask("work_queues/filter", {}), lambda found: "north" in map(by_name, found))
@@ -283,7 +261,7 @@ def test_what_keeps_a_spoke_from_starting_is_said_with_the_fix(site: SpokeSite) 
 
 
 def test_a_plain_worker_of_prefect_refuses_a_session_and_says_what_to_start(
-    coordinator: Coordinator, site: SpokeSite, start: Start, tmp_path: Path
+    coordinator: Coordinator, site: SpokeSite, start_run: StartRun, tmp_path: Path
 ) -> None:
     log = tmp_path / "plain.log"
     words = ["worker", "start", "--pool", "coordinator-sessions", "--name", "plain", "--work-queue", "plain"]
@@ -298,7 +276,7 @@ def test_a_plain_worker_of_prefect_refuses_a_session_and_says_what_to_start(
         body: dict[str, object] = {}
         path = "work_pools/coordinator-sessions/workers/filter"
         ask_until(lambda: coordinator.ask(path, body), lambda found: any(one["name"] == "plain" for one in found))
-        code, output = end(start(hub))
+        code, output = read_end(start_run(hub.top))
     finally:
         os.killpg(plain.pid, signal.SIGKILL)
         plain.wait()
