@@ -126,7 +126,10 @@ class SocketSession:
 async def drive_run(repository: Path, data: Path) -> int:
     """Do the run once a worker has connected; return its exit code."""
     link = SocketLink()
-    server = await asyncio.start_unix_server(link.accept, find_socket(repository.parent), limit=LINE_BYTES)
+    # Renamed once it listens: the worker connects as soon as it is there, and would be refused before.
+    begun = repository.parent / "begun"
+    server = await asyncio.start_unix_server(link.accept, begun, limit=LINE_BYTES)
+    begun.rename(find_socket(repository.parent))
     await link.wait_for_worker()
     code = await work_with(link, repository, data)
     server.close()

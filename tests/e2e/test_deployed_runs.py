@@ -129,7 +129,8 @@ def test_page_of_a_deployed_run_says_every_fault_of_the_input(coordinator: Coord
 
 def test_run_that_a_worker_is_about_to_retry_is_not_taken_for_dead(coordinator: Coordinator, tmp_path: Path) -> None:
     made = make_quick(tmp_path, coordinator)
-    dead = Marks(Origin(find_own_origin().host, *DEAD), find_repository_id(made.repository / ".git"))
+    own = find_own_origin()
+    dead = Marks(Origin(own.host, *DEAD, own.machine), find_repository_id(made.repository / ".git"))
     retried = create_run(coordinator, OWN, str(made.repository), labels=dead.labels)
 
     code, output = coordinator.run("cleanup", made.repository)
