@@ -7,8 +7,8 @@ with its sessions when the worker's connection ends, and has an order ready for 
 import asyncio
 import json
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +36,16 @@ KILLED = "its worker was killed"
 
 def find_socket(place: Path) -> Path:
     return place / "socket"
+
+
+@contextmanager
+def short_path(place: Path) -> Generator[Path]:
+    """A short path of the directory `place` while the block runs: that of a socket may have about a hundred bytes."""
+    descriptor = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 class SocketLink(DirectLink):
@@ -128,8 +138,9 @@ async def drive_run(repository: Path, data: Path) -> int:
     link = SocketLink()
     # Renamed once it listens: the worker connects as soon as it is there, and would be refused before.
     begun = repository.parent / "begun"
-    server = await asyncio.start_unix_server(link.accept, begun, limit=LINE_BYTES)
-    begun.rename(find_socket(repository.parent))
+    with short_path(begun.parent) as place:
+        server = await asyncio.start_unix_server(link.accept, place / begun.name, limit=LINE_BYTES)
+    begun.rename(find_socket(begun.parent))
     await link.wait_for_worker()
     code = await work_with(link, repository, data)
     server.close()
@@ -144,7 +155,8 @@ async def drive_worker(repository: Path, data: Path) -> int:
     with private_directory(name_owner(own / "spokes")) as private:
         machine = SpokeMachine("north", RELEASE, lambda: list_remotes(place), own, private, print)
         with suppress(OSError):
-            reader, writer = await asyncio.open_unix_connection(find_socket(place), limit=LINE_BYTES)
+            with short_path(place) as short:
+                reader, writer = await asyncio.open_unix_connection(find_socket(short), limit=LINE_BYTES)
             await _host_sessions(machine, reader, writer)
         await machine.close()
     return 0
