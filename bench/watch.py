@@ -279,7 +279,7 @@ def measure_cost() -> str:
     before = resource.getrusage(resource.RUSAGE_SELF)
     for _ in range(rounds):
         for number, claim in enumerate(claims):
-            # The table is read anew for every other half of an interval, whoever asks first.
+            # All sessions share the process table, which is read twice in each interval.
             take_sample(claim, log, 0 if number in (0, SESSIONS // 2) else math.inf)
     after = resource.getrusage(resource.RUSAGE_SELF)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -27,8 +27,8 @@ class CommandBackend:
     """Runs `wrapper + command`, an argument list rather than a shell line, in the worktree.
 
     `{role}`, `{prompt_file}` and `{session}` are replaced in both; other braces are kept. A turn that does nothing for
-    as long as `limits` allow is ended. A provider that limits requests is waited for, for all sessions together, unless
-    it says that this takes more than `limit_seconds`.
+    as long as `limits` allow is ended. While a provider limits requests, all sessions wait, unless it asks for more
+    than `limit_seconds`.
     """
 
     def __init__(

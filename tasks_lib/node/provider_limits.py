@@ -1,4 +1,4 @@
-"""Prompts a session until its provider answers: a limit of requests is waited for and costs no attempt."""
+"""Prompts a session until its provider answers; waiting for a rate limit to end uses up no attempt."""
 
 import time
 from dataclasses import dataclass

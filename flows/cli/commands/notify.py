@@ -18,8 +18,8 @@ ADVICE = {
 def notify(directory: Path, level: NoticeLevel, text: str, until: str = "") -> None:
     """Append the notice for the node whose worktree contains `directory`, and print one line.
 
-    Raises InputError outside such a worktree, for an empty text, and for an `until` that is no moment or not with a
-    limit.
+    Raises InputError outside such a worktree, for an empty text, and for an `until` that cannot be read or that comes
+    without the level `limit`.
     """
     faults = [] if text.strip() else ["the text is empty; write what you want to report, in quotes"]
     moment = read_moment(until)
