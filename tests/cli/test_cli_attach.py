@@ -8,13 +8,14 @@ from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.model import Merged, Stage
 from tasks_lib.runtime.status_board import Board, RunView, now_text
 
+API = "http://127.0.0.1:9/api"
 LINE = "OPENCODE_SERVER_PASSWORD=x opencode attach http://127.0.0.1:1 --session s --dir '/a b'"
 
 
 def make_board(repo: UserRepository) -> Board:
     state = repo.repository
     state.prepare()
-    board = Board(RunView("r1", "main", now_text(), os.getpid(), "here"), state.state_dir / "run.json")
+    board = Board(RunView("r1", "main", now_text(), os.getpid(), "here", api=API), state.state_dir / "run.json")
     for node in ("left", "right", "top"):
         board.add_node(node, f"Do {node}")
     return board

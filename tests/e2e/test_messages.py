@@ -284,13 +284,18 @@ def test_log_that_is_followed_ends_with_the_run(coordinator: Coordinator, start:
     process = start(made, 1)
     following = coordinator.start("logs", "flat-0", "--follow", "--repo", made.repository)
     seen = read_until(following, "==>")
-    attached = coordinator.run("attach", "flat-0", "--repo", made.repository)
+
+    def attach() -> tuple[int, str]:
+        return coordinator.run("attach", "flat-0", "--repo", made.repository)
+
+    # What a run shows of its nodes is written twice a second, so that the log can be there earlier.
+    attached = ask_until(attach, lambda told: "has no session yet" not in told[1])
     open_gate(made)
     output, _ = process.communicate(timeout=120)
     rest, _ = following.communicate(timeout=60)
 
     assert (process.returncode, following.returncode) == (0, 0), output + seen + rest
     assert "Did flat-0" in rest
-    assert (attached[0], "coordinator logs flat-0" in attached[1]) == (2, True)
+    assert (attached[0], "coordinator logs flat-0" in attached[1]) == (2, True), attached[1]
     assert "session-1" in coordinator.run("logs", "flat-0", "--list", "--repo", made.repository)[1]
     assert coordinator.run("logs", "flat-0", "--verify", "--repo", made.repository)[0] == 0

@@ -7,12 +7,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from flows.request_sender import find_running
 from tasks_lib.errors import InputError
-from tasks_lib.git.repository import Repository
-from tasks_lib.git.repository_lock import read_holder
 from tasks_lib.process.http_clients import bypass_loopback, is_loopback
 from tasks_lib.reporting.run_report import ExitCode
-from tasks_lib.runtime.status_board import VIEW_NAME, NodeView, read_view
+from tasks_lib.runtime.status_board import NodeView
 from tasks_lib.suggestions import suggest
 
 
@@ -34,12 +33,7 @@ def bypass_proxy(line: str, environment: Mapping[str, str]) -> str:
 
 def find_node_at_work(path: Path, node: str) -> NodeView:
     """The node as the current run shows it; raises InputError unless its session can be opened."""
-    repository = Repository.open(path)
-    holder = read_holder(repository.state_dir)
-    if holder is None:
-        raise InputError([f"{repository.top}: no run is in progress here, so there is no session to open"])
-    view = read_view(repository.state_dir / VIEW_NAME)
-    nodes: Mapping[str, NodeView] = view.nodes if view and view.run == holder.run else {}
+    nodes = find_running(path).view.nodes
     found = nodes.get(node)
     if found is None:
         raise InputError([f'"{node}" is not a node of this run{suggest(node, nodes) or ""}'])
