@@ -107,8 +107,9 @@ class TurnEnd:
     what the turn used, as far as the backend knows; `turns` and `seconds` are always known. `excess` says which budget
     was exhausted, if that ended the turn. `refusal` says why no session can succeed with this configuration (e.g. the
     provider rejects the key or the model); the whole run stops then. `is_limited` says that the provider only asked to
-    wait: the same session may be prompted again, and waits by itself until that makes sense. `stall` says what the turn
-    was waiting for when it was ended because nothing happened any more.
+    wait: the same session may be prompted again, and waits by itself until that makes sense. `limited_until` is when
+    that is for this session, in seconds since the epoch; 0 if all sessions with that provider wait. `stall` says what
+    the turn was waiting for when it was ended because nothing happened any more.
     """
 
     status: int
@@ -121,6 +122,18 @@ class TurnEnd:
     refusal: str = ""
     is_limited: bool = False
     stall: str = ""
+    limited_until: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderState:
+    """Until when a provider accepts no prompt, and when it last answered one; in seconds since the epoch, 0 if never.
+
+    A backend that does not see the answers leaves `answered_at` at 0.
+    """
+
+    paused_until: float = 0.0
+    answered_at: float = 0.0
 
 
 class Session(Protocol):
@@ -162,4 +175,8 @@ class Backend(Protocol):
 
     def open(self, spec: SessionSpec) -> Session:
         """Open a session for `spec`; nothing is started before its first prompt."""
+        ...
+
+    def find_provider(self, role: str, model: str) -> ProviderState:
+        """What is known about the provider of sessions with `role` and `model`, as a SessionSpec has them."""
         ...

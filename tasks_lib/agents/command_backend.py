@@ -8,7 +8,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tasks_lib.agents.backend import Need, SessionSpec, TurnEnd, TurnSpec
+from tasks_lib.agents.backend import Need, ProviderState, SessionSpec, TurnEnd, TurnSpec
 from tasks_lib.agents.command_limits import ProviderLimits
 from tasks_lib.agents.command_watch import CommandWatch
 from tasks_lib.agents.throttle import Throttle
@@ -51,6 +51,10 @@ class CommandBackend:
     def open(self, spec: SessionSpec) -> "CommandSession":
         """Open a session for `spec`; nothing is started before its first prompt."""
         return CommandSession(self._argv, spec, self._limits, self._provider)
+
+    def find_provider(self, role: str, model: str) -> ProviderState:
+        """What is known about the program's provider, whichever it is; the program's answers say nothing about it."""
+        return ProviderState(self._provider.throttle.until)
 
 
 class CommandSession:

@@ -1,4 +1,4 @@
-"""Slows all sessions of a run down together when their provider says that it gets too many requests."""
+"""Slows the sessions of a run down together when their provider says that it gets too many requests."""
 
 import asyncio
 import time
@@ -10,9 +10,11 @@ SPACING_SECONDS = 0.25
 
 
 class Throttle:
-    """Shared by all sessions of a run: while it is active, no prompt is sent."""
+    """Shared by all sessions with one provider: while it is active, no prompt is sent."""
 
     def __init__(self) -> None:
+        self.answered_at: float = 0.0
+        """When the provider last answered any of them, in seconds since the epoch; 0 if it has not."""
         self._until: float = 0.0
         self._turn: asyncio.Lock = asyncio.Lock()
 
@@ -38,3 +40,14 @@ class Throttle:
         if left > 0:
             await asyncio.sleep(left)
             await self._outlast()  # The wait may have been extended meanwhile.
+
+
+class Throttles:
+    """The throttle of each provider; a model is `provider/model`, "" for one that is not known."""
+
+    def __init__(self) -> None:
+        self._by_provider: dict[str, Throttle] = {}
+
+    def find(self, model: str) -> Throttle:
+        """The throttle of the provider of `model`."""
+        return self._by_provider.setdefault(model.partition("/")[0], Throttle())

@@ -5,6 +5,8 @@ that tests run the same scheduler as users.
 """
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -14,6 +16,7 @@ from tasks_lib.graph.run_plan import Plan
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.model import Aborted, Failed, Outcome, Skipped, Task
 from tasks_lib.node.attempt import AttemptRetry, run_attempt
+from tasks_lib.node.provider_limits import find_provider
 from tasks_lib.reporting.run_report import ExitCode, find_exit_code
 from tasks_lib.runtime.session_slots import SlotLease
 from tasks_lib.settings.schema import RetrySettings
@@ -127,6 +130,8 @@ class Scheduler:
         self._launcher = launcher
         self._nodes: dict[asyncio.Task[None], OpenNode] = {}
         self._read_head: str = ""
+        self._resumes_at: float = math.inf
+        """When a ready node may start whose provider accepts no prompt now, in seconds since the epoch."""
         self.plan: Plan = plan
 
     async def work(self) -> None:
@@ -155,7 +160,7 @@ class Scheduler:
         while True:
             await self._read_graph()
             self._start_ready()
-            if self._nodes:
+            if self._nodes or self._resumes_at < math.inf:
                 self._give_up_if_stuck()
                 await self._wait()
             elif self._run.stopping.is_requested or not await self._is_work_added() or self._run.stopping.is_draining:
@@ -190,6 +195,7 @@ class Scheduler:
     # Starting nodes, and collecting those that ended.
 
     def _start_ready(self) -> None:
+        self._resumes_at = math.inf
         if self._run.stopping.is_ending:
             return
         places = self._run.agents.places
@@ -197,10 +203,20 @@ class Scheduler:
             if not places.free or len(self._nodes) >= places.size * OPEN_PER_SESSION:
                 return
             # A prerequisite lands on the head shortly before its task run has a state, and the edge needs that state.
-            if self.plan.running.isdisjoint(self.plan.graph.prerequisites(task_id)):
-                rank = -float(self.plan.priority(task_id))
-                if lease := places.lease(self.plan.graph.tasks[task_id], rank):
-                    self._start(task_id, rank, lease)
+            if not self.plan.running.isdisjoint(self.plan.graph.prerequisites(task_id)):
+                continue
+            task, rank = self.plan.graph.tasks[task_id], -float(self.plan.priority(task_id))
+            if not self._is_suspended(task) and (lease := places.lease(task, rank)):
+                self._start(task_id, rank, lease)
+
+    def _is_suspended(self, task: Task) -> bool:
+        """Whether the provider of `task` accepts no prompt for so long that others should start first."""
+        settings = self._run.settings
+        until = find_provider(self._run, task, settings.role_for(task.level)).paused_until
+        if until <= time.time() + settings.watch.suspend_seconds:
+            return False
+        self._resumes_at = min(self._resumes_at, until)
+        return True
 
     def _start(self, task_id: str, rank: float, lease: SlotLease) -> None:
         self.plan.start(task_id)
@@ -227,7 +243,8 @@ class Scheduler:
     async def _hear(self, *signals: asyncio.Event) -> None:
         waits = [asyncio.create_task(signal.wait()) for signal in signals]
         try:
-            await asyncio.wait([*self._nodes, *waits], return_when=asyncio.FIRST_COMPLETED)
+            seconds = None if self._resumes_at == math.inf else max(0.0, self._resumes_at - time.time())
+            await asyncio.wait([*self._nodes, *waits], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for signal, wait in zip(signals, waits, strict=True):
                 wait.cancel()
@@ -243,7 +260,7 @@ class Scheduler:
 
     def _give_up_if_stuck(self) -> None:
         """Stop waiting for the base if all open nodes wait for it, because then nothing else can fix it."""
-        if self._merge_queue.waiting_for_base == len(self._nodes):
+        if self._nodes and self._merge_queue.waiting_for_base == len(self._nodes):
             self._merge_queue.give_up()
 
     async def _finish_done(self) -> None:

@@ -97,7 +97,11 @@ async def _ask_for_verdict(context: AttemptContext, session: Session, commit: st
         if excess := run.budgets.refuse_turn(context.record, context.record.attempt.session):
             return ReviewFailed(f"was not started: {excess}")
         end = await prompt_until_answered(
-            context, session, prompt, TurnSpec(attempt=context.record.attempt.number, turn=number, target=head)
+            context,
+            session,
+            prompt,
+            TurnSpec(attempt=context.record.attempt.number, turn=number, target=head),
+            run.settings.role_for(REVIEW_LEVEL),
         )
         match decide_turn(_gather_facts(end, commit)):
             case Done(verdict) if verdict is not None:

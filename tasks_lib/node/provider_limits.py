@@ -1,32 +1,44 @@
-"""Prompts a session until its provider answers; waiting for a rate limit to end uses up no attempt."""
+"""Prompts a session until its provider answers; a rate limit or an outage uses up no attempt, and no place if long."""
 
+import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tasks_lib.agents.backend import Session, TurnEnd, TurnSpec
+from tasks_lib.agents.backend import ProviderState, Session, TurnEnd, TurnSpec
 from tasks_lib.errors import GitError
 from tasks_lib.git.commits.branch_state import digest_work
 from tasks_lib.git.worktrees.lifecycle import Worktree
+from tasks_lib.model import Stage, Task
 from tasks_lib.node.attempt_context import AttemptContext
+from tasks_lib.node.session_place import runs_elsewhere
 from tasks_lib.node.session_progress import count_spending
+from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.stopping import Interrupted
-from tasks_lib.session.next_action import name_moment
+from tasks_lib.session.next_action import describe_pause, name_moment
 
 ASKED_AGAIN = "Your model's provider did not answer for a while. Continue with your task where you left off."
 
 
-async def prompt_until_answered(context: AttemptContext, session: Session, prompt: str, turn: TurnSpec) -> TurnEnd:
-    """Run one turn of a session of this node; its spending is counted however it ends.
+def find_provider(run: Run, task: Task, role: str) -> ProviderState:
+    """What is known about the provider of a session with `role` for `task`, on this machine."""
+    return run.agents.backend.find_provider(role, run.settings.model_for(task, role))
 
-    If the provider limits requests, it is prompted again in the same conversation, which does not use up an attempt.
-    Stops the run and raises Interrupted if the provider has not answered for `watch.limit_seconds`, or if it refuses
-    with an error that every other session would get as well.
+
+async def prompt_until_answered(
+    context: AttemptContext, session: Session, prompt: str, turn: TurnSpec, role: str
+) -> TurnEnd:
+    """Run one turn of a session with `role` of this node; its spending is counted however it ends.
+
+    If the provider limits requests or cannot be reached, it is prompted again in the same conversation, which does not
+    use up an attempt. Stops the run and raises Interrupted if the provider has not answered for `watch.limit_seconds`,
+    or if it refuses with an error that every other session would get as well.
     """
     run = context.run
     is_program = run.settings.agent.backend == "command"
     # A program may remember nothing of the turn that was cut short.
     again = f"{ASKED_AGAIN} Your prompt was:\n\n{prompt}" if is_program else ASKED_AGAIN
     silence = _Silence(is_program)
+    await _wait_for_provider(context, role)
     while True:
         end = await _prompt_once(context, session, prompt, turn)
         refusal = end.refusal
@@ -34,6 +46,8 @@ async def prompt_until_answered(context: AttemptContext, session: Session, promp
             if run.budgets.refuse_turn(context.record, context.record.attempt.session):
                 return end
             silence.note(end, await run.git.call(digest_worktree, context.worktree), time.time())
+            if end.limited_until and find_provider(run, context.task, role).answered_at > silence.since:
+                return replace(end, is_limited=False)  # Others are answered meanwhile: it is about this session.
             if time.time() > silence.since + run.settings.watch.limit_seconds:
                 refusal = _tell_limited(end.error, silence.since, run.settings.watch.limit_seconds)
         if refusal:
@@ -42,6 +56,41 @@ async def prompt_until_answered(context: AttemptContext, session: Session, promp
         if not end.is_limited:
             return end
         prompt = again
+        await _wait_for_provider(context, role, end)
+
+
+async def _wait_for_provider(context: AttemptContext, role: str, end: TurnEnd | None = None) -> None:
+    """Wait until the provider may be asked again after a turn that ended with `end`.
+
+    If that takes longer than `watch.suspend_seconds`, or may be about this session alone, the node gives its place to
+    another one meanwhile. A session on another machine waits there.
+    """
+    run, is_suspended = context.run, False
+    is_alone = end is not None and end.limited_until > 0
+    before = run.board.node(context.task.id)
+    while (until := _find_pause(context, role, end)) > (now := time.time()):
+        is_long = is_alone or until > now + run.settings.watch.suspend_seconds
+        if is_long and not is_suspended and not runs_elsewhere(context):
+            is_suspended = True
+            _show_detail(context, f"suspended until {name_moment(until)}{f': {end.error}' if end else ''}")
+            context.slot_lease.release()
+            run.changed.set()  # The scheduler can start a node that works with another provider.
+        reason = "no answer" if is_alone else "rate limited"
+        run.board.show(context.task.id, activity=describe_pause(until, reason))
+        await asyncio.sleep(until - now)
+    if is_suspended:
+        await context.slot_lease.acquire()
+        _show_detail(context, before.detail if before else "")
+
+
+def _find_pause(context: AttemptContext, role: str, end: TurnEnd | None) -> float:
+    return max(find_provider(context.run, context.task, role).paused_until, end.limited_until if end else 0.0)
+
+
+def _show_detail(context: AttemptContext, detail: str) -> None:
+    board, node = context.run.board, context.run.board.node(context.task.id)
+    if node:
+        board.enter(node.id, Stage(node.stage), detail)
 
 
 @dataclass

@@ -151,8 +151,8 @@ def _fail_damaged(context: AttemptContext, damage: str, *, is_unreadable: bool =
 async def prompt_session(context: AttemptContext, prompt: str, target: str) -> TurnEnd:
     """Send `prompt` to the node's session, opening it if needed; `target` is the value of COORDINATOR_TARGET."""
     run, record = context.run, context.record
+    role = run.settings.role_for(context.task.level)
     if context.session is None:
-        role = run.settings.role_for(context.task.level)
         log = find_session_log(run, record)
         spec = describe_session(context, context.worktree, record.attempt.session, role, log)
         on_conversation = partial(remember_conversation, context)
@@ -160,7 +160,7 @@ async def prompt_session(context: AttemptContext, prompt: str, target: str) -> T
         context.session = open_session(context, spec)
         run.board.show(context.task.id, role=role, model=spec.model or run.settings.agent.model, machine="")
     turn = TurnSpec(attempt=record.attempt.number, turn=record.turn.number, target=target)
-    return await prompt_until_answered(context, context.session, prompt, turn)
+    return await prompt_until_answered(context, context.session, prompt, turn, role)
 
 
 def open_session(context: AttemptContext, spec: SessionSpec) -> Session:

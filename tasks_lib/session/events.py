@@ -48,13 +48,15 @@ class Todo:
 class Problem:
     """Why a session did not continue; `is_refusal`: with this configuration no session could.
 
-    `until` is when its provider may be asked again, in seconds since the epoch, 0 if unknown.
+    `is_outage`: the provider cannot be reached, or fails, which may be over later. `until` is when its provider may be
+    asked again, in seconds since the epoch, 0 if unknown.
     """
 
     sentence: str
     is_refusal: bool = False
     is_rate_limit: bool = False
     until: float = 0.0
+    is_outage: bool = False
 
 
 ReplyKind = Literal["done", "cut off", "interrupted", "aborted", "failed", "unfinished"]

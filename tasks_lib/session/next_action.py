@@ -27,7 +27,8 @@ RETRY_MARGIN_SECONDS = 60.0
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`stall_seconds` of silence are allowed while no tool runs, `tool_seconds` while one does. The turn may last until
-    `ends_at` and spend what `allowances` leave. A provider may delay its answer by at most `limit_seconds`.
+    `ends_at` and spend what `allowances` leave. A provider may delay its answer by at most `limit_seconds`; a session
+    that can do nothing else for more than `suspend_seconds` meanwhile is suspended.
     """
 
     stall_seconds: float
@@ -35,6 +36,7 @@ class Limits:
     ends_at: float
     allowances: tuple[Allowance, ...] = ()
     limit_seconds: float = math.inf
+    suspend_seconds: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Abort the session; `sentence` says why. "limit" would end any other session too."""
+    """Abort the session; `sentence` says why. "limit" would end any other session too; "suspended" continues later."""
 
-    kind: Literal["excess", "timed out", "stalled", "waits too long", "no progress", "limit"]
+    kind: Literal["excess", "timed out", "stalled", "waits too long", "no progress", "limit", "suspended"]
     sentence: str
 
 
@@ -143,6 +145,8 @@ def _follow(watch: Watch, now: float, limits: Limits) -> Decision:
         moment = name_moment(waiting)
         sentence = f"the provider accepts no request before {moment}, which is after the end of the turn"
         return End("waits too long", sentence)
+    if _is_suspended(watch, now, limits):
+        return End("suspended", describe_suspension(waiting))
     if now >= stalls_at:
         if watch.last_read.at < stalls_at:
             return Read()
@@ -151,6 +155,19 @@ def _follow(watch: Watch, now: float, limits: Limits) -> Decision:
         )
     ask_at = watch.times.heard_at + QUIET_SECONDS
     return Poll() if now >= ask_at else Wait(min(ask_at, stalls_at, limits.ends_at, _spends_until(watch, limits)))
+
+
+def _is_suspended(watch: Watch, now: float, limits: Limits) -> bool:
+    """Whether every busy session of the tree waits for a rate limit, or for one that does, for long enough."""
+    busy = [one for one in watch.members.values() if one.is_busy]
+    waiting = [one.retry.until for one in busy if one.retry and one.retry.is_rate_limit and not one.tools]
+    idle = [one for one in busy if one.tools and all(tool.has_child for tool in one.tools.values())]
+    return len(waiting) + len(idle) == len(busy) and min(waiting, default=now) > now + limits.suspend_seconds
+
+
+def describe_suspension(until: float) -> str:
+    """Why a turn ended whose session continues when its provider accepts requests again, at `until`."""
+    return f"the provider accepts no request before {name_moment(until)}; the session continues then"
 
 
 def _explain_limit(watch: Watch, waiting: float, limits: Limits) -> str:
@@ -208,9 +225,9 @@ def _describe_member(member: Member, now: float) -> str:
     return "thinking" if member.is_thinking else "working"
 
 
-def describe_pause(until: float) -> str:
+def describe_pause(until: float, reason: str = "rate limited") -> str:
     """What a session does while no request may be sent to its provider before `until`."""
-    return f"waiting until {name_time(until)} (rate limited)"
+    return f"waiting until {name_time(until)} ({reason})"
 
 
 def name_moment(at: float) -> str:

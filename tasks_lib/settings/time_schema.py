@@ -29,6 +29,11 @@ class WatchSettings(Section):
         gt=0,
         description="Maximum wait for a provider's rate limit; the run stops if the provider asks for a longer one.",
     )
+    suspend_seconds: Seconds = Field(
+        default=60,
+        gt=0,
+        description="A session whose provider accepts no request for longer than this gives its place to another node.",
+    )
     setup_seconds: Seconds = Field(default=1800, gt=0, description="Time limit for all lines of `setup` together.")
     verify_seconds: Seconds = Field(default=3600, gt=0, description="Time limit for all lines of `verify` together.")
     stop_seconds: Seconds = Field(

@@ -1,6 +1,7 @@
 """Limits on loops: a session without progress is ended, a working one is not."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -216,3 +217,24 @@ def test_a_wait_that_only_a_poll_reports_is_bounded_too() -> None:
 @pytest.mark.parametrize("at", [-1.0, 0.0, 1e12, 1e300, float("inf")])
 def test_any_time_that_a_provider_names_can_be_shown(at: float) -> None:
     assert name_moment(at).endswith(" UTC")
+
+
+SUSPENDING = replace(LIMITS, suspend_seconds=60)
+WAITING = ev.Retrying(3, ROOT, Retry(100, "Slow down", is_rate_limit=True))
+RUNNING_TOOL = ev.ToolStarted(4, ROOT, "call", Tool("bash"))
+
+
+@pytest.mark.parametrize(
+    ("events", "is_suspended"),
+    [
+        ([WAITING], True),
+        ([ev.Retrying(3, ROOT, Retry(60, "Slow down", is_rate_limit=True))], False),
+        ([ev.Retrying(3, ROOT, Retry(100, "Out of order"))], False),
+        ([WAITING, RUNNING_TOOL], False),
+        ([WAITING, ev.ChildOpened(4, ROOT, "child"), ev.Busy(4, "child")], False),
+        ([ev.ToolStarted(2, ROOT, "call", Tool("task", has_child=True)), replace(WAITING, session="child")], True),
+    ],
+)
+def test_session_is_suspended_while_nothing_in_it_can_continue(events: list[Event], is_suspended: bool) -> None:
+    found = decide(fold([ev.Sent(1, ROOT), ev.Busy(1, ROOT), *events]), 5, SUSPENDING)
+    assert (isinstance(found, End) and found.kind == "suspended") is is_suspended

@@ -9,7 +9,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from tasks_lib.agents.backend import Need, Session, SessionSpec
+from tasks_lib.agents.backend import Need, ProviderState, Session, SessionSpec
 from tasks_lib.agents.opencode.config.config_directory import (
     check_permission,
     list_kept,
@@ -25,6 +25,7 @@ from tasks_lib.agents.opencode.servers.model_catalog import Catalog, check_model
 from tasks_lib.agents.opencode.servers.server_interface import ServerSource
 from tasks_lib.agents.opencode.servers.server_pool import ServerPool
 from tasks_lib.agents.opencode.servers.server_process import ServerPlan
+from tasks_lib.agents.throttle import Throttles
 from tasks_lib.errors import AgentError, Fault, InputError
 from tasks_lib.settings.schema import Settings
 
@@ -60,7 +61,7 @@ class OpencodeBackend:
 
     `environment` is what servers may see, including the variables of `agent.keys`. `data` is kept from run to run,
     `private` is for this run only and is removed by the caller. `roles` are the repository's, path → text, as they are
-    on the target. Servers write to `log`.
+    on the target. Servers write to `log`. `throttles` are those that the sessions wait for.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class OpencodeBackend:
         roles: Mapping[str, str],
         log: Path,
         open_session: OpenSession,
+        throttles: Throttles | None = None,
     ) -> None:
         self._settings: Settings = settings
         self._environment: Mapping[str, str] = environment
@@ -80,6 +82,7 @@ class OpencodeBackend:
         self._texts: Mapping[str, str] = roles
         self._log: Path = log
         self._open_session: OpenSession = open_session
+        self._throttles: Throttles = throttles or Throttles()
         self._roles: dict[str, Role] = {}
         self._catalog: Catalog | None = None
         self._user_config: UserConfig | None = None
@@ -224,6 +227,11 @@ class OpencodeBackend:
             role = self._roles.get(spec.role)
             agent, system = FALLBACK_AGENT, role.text if role else ""
         return self._open_session(spec, self._servers, agent, self._name_model(spec.role, spec.model), system)
+
+    def find_provider(self, role: str, model: str) -> ProviderState:
+        """What the sessions of this run know about the provider of such a session."""
+        throttle = self._throttles.find(self._name_model(role, model))
+        return ProviderState(throttle.until, throttle.answered_at)
 
     async def close(self) -> None:
         """Stop every server that coordinator started; closing it again does nothing."""

@@ -143,6 +143,7 @@ def test_a_line_that_is_no_event_is_passed_over(line: str) -> None:
         ("scripted", 3, 8, False),
         ("scripted", 1, 9, True),
         ("scripted", 4, 3, True),
+        ("Cannot connect to API: Unable to connect", 3, 9, False),
     ],
 )
 def test_a_rate_limit_is_known_by_its_words_or_by_the_wait(

@@ -49,4 +49,17 @@ def test_overload_is_a_wait_and_no_fault_of_the_turn(status: int, said: str, is_
     data = {"message": said, "statusCode": status, "responseHeaders": {"retry-after": "60"}}
     problem = read_problem({"name": "APIError", "data": data}, "scripted/m1")
     assert problem.is_rate_limit is is_limit
-    assert bool(problem.until) is is_limit
+    assert (bool(problem.until), problem.is_outage) == (is_limit, not is_limit)
+
+
+@pytest.mark.parametrize(
+    ("said", "is_outage"),
+    [
+        ("Cannot connect to API: Unable to connect. Is the computer able to access the url?", True),
+        ("Cannot connect to API: getaddrinfo ENOTFOUND api.example.com", True),
+        ("Tool schema is invalid", False),
+    ],
+)
+def test_provider_that_cannot_be_reached_is_an_outage(said: str, is_outage: bool) -> None:
+    problem = read_problem({"name": "UnknownError", "data": {"message": said}}, "scripted/m1")
+    assert problem.is_outage is is_outage

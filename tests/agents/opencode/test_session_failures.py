@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 import pytest
 import pytest_asyncio
 from disconnecting_proxy import ProxySource, open_proxy
+from opencode_scripts import MODEL
 from run_harness import until
 from session_fixtures import SessionFixture, bash, open_lab
 
@@ -30,7 +31,7 @@ async def test_a_provider_that_is_asked_too_often_slows_all_sessions_down(lab: S
     turn = asyncio.create_task(one.do([step, {"say": "ok"}]))
     view = await one.watcher.wait_for(lambda view: view.activity.startswith("retrying until "))
     assert view.activity.endswith(" (rate limited)")
-    until = shared.throttle.until
+    until = shared.throttles.find(MODEL).until
     assert until > time.time()
     second = await other.do([{"say": "waited"}])
     assert time.time() > until
@@ -51,7 +52,7 @@ async def test_a_rate_limit_for_good_holds_the_others_back(lab: SessionFixture) 
     end = await lab.open(shared=shared).do([{"error": 429, "headers": SOON}])
     assert (end.status, end.refusal) == (1, "")
     assert "gets too many requests (429" in end.error
-    assert shared.throttle.until > time.time() + 30
+    assert shared.throttles.find(MODEL).until > time.time() + 30
 
 
 async def test_a_wait_beyond_the_turns_end_is_not_waited_for(lab: SessionFixture) -> None:

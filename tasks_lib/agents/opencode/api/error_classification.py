@@ -17,6 +17,11 @@ _MODEL = re.compile(
     r"model.{0,80}(not found|not exist|not supported|unknown|invalid)|(unknown|invalid) model", re.IGNORECASE
 )
 _MODERATED = re.compile(r"moderat|flagged|content.?policy|safety", re.IGNORECASE)
+_UNREACHABLE = re.compile(
+    r"cannot connect|unable to connect|fetch failed|socket (hang up|connection was closed)|network error"
+    r"|\b(ECONN\w+|ENOTFOUND|EAI_AGAIN|ENETUNREACH|EHOSTUNREACH|ETIMEDOUT)\b",
+    re.IGNORECASE,
+)
 _ERROR_NAME = re.compile(r"^\w+Error: (?=\S)")
 _OVERLOADED = 529
 _SERVER_ERRORS = 500
@@ -51,7 +56,13 @@ def read_problem(error: Mapping[str, Any], model: str) -> Problem:
         return Problem(f"the conversation is too long for {model or 'the model'}: {said}")
     if name == ABORTED:
         return Problem("the turn was aborted in opencode's own interface")
-    return Problem(f"{whose} answered {status}: {said}" if status else f"opencode could not continue: {said}")
+    if status:
+        return Problem(
+            f"{whose} answered {status}: {said}", is_outage=isinstance(status, int) and status >= _SERVER_ERRORS
+        )
+    if _UNREACHABLE.search(said):
+        return Problem(f"{whose} cannot be reached: {said}", is_outage=True)
+    return Problem(f"opencode could not continue: {said}")
 
 
 def _judge_status(status: int, said: str, whose: str) -> Problem:
@@ -90,6 +101,8 @@ def is_rate_limit(message: str, attempt: int, wait_seconds: float) -> bool:
     opencode does not report the status, so this decides by the message, or by a wait other than opencode's own 2, 4,
     8… seconds, which only a provider's `Retry-After` causes. If the event came late, the wait looks a little shorter.
     """
+    if _UNREACHABLE.search(message):
+        return False
     own = _BACKOFF_SECONDS * 2 ** max(0, attempt - 1)
     return bool(_RATE.search(message)) or not own * _LATE <= wait_seconds <= own + _TOLERANCE_SECONDS
 

@@ -9,7 +9,7 @@ from tasks_lib.agents.json_values import Json, as_object
 from tasks_lib.agents.opencode.api.client import Client
 from tasks_lib.agents.opencode.api.event_translation import translate
 from tasks_lib.agents.opencode.servers.server_interface import Address
-from tasks_lib.agents.throttle import Throttle
+from tasks_lib.agents.throttle import Throttles
 from tasks_lib.errors import AgentError
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event
@@ -151,6 +151,6 @@ class SharedConnections:
 class Shared:
     """What all sessions of a run share; nothing of it is left once the last of them is closed."""
 
-    def __init__(self, throttle: Throttle | None = None, connections: SharedConnections | None = None) -> None:
-        self.throttle: Throttle = throttle or Throttle()
+    def __init__(self, throttles: Throttles | None = None, connections: SharedConnections | None = None) -> None:
+        self.throttles: Throttles = throttles or Throttles()
         self.connections: SharedConnections = connections or SharedConnections()

@@ -60,7 +60,8 @@ class OpencodeSession:
         self._transcript.begin_turn()
         self._transcript.say(f"prompt (attempt {turn.attempt}, turn {turn.turn})", text, time.time())
         self._is_used = True
-        self._turn = Turn(spec, self._talk, self._limits, self._shared.throttle, self._transcript)
+        throttle = self._shared.throttles.find(self._talk.model)
+        self._turn = Turn(spec, self._talk, self._limits, throttle, self._transcript)
         try:
             end = await self._turn.run(text)
             await self._turn.end_shells()

@@ -51,12 +51,13 @@ _LAST_LOOK_SECONDS = 0.4
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """Seconds of silence after which a turn is ended, without and with a running tool, and the longest wait for a
-    provider's rate limit."""
+    """Seconds of silence after which a turn is ended, without and with a running tool, the longest wait for a
+    provider's rate limit, and the longest one during which a session keeps its turn."""
 
     stall_seconds: float
     tool_seconds: float
     limit_seconds: float = 900.0
+    suspend_seconds: float = 60.0
 
 
 class Turn:
@@ -229,6 +230,8 @@ class Turn:
             match event:
                 case ev.Retrying() if event.retry.is_rate_limit:
                     self._throttle.slow_down(min(event.retry.until, time.time() + self._seconds.limit_seconds))
+                case ev.StepEnded():
+                    self._throttle.answered_at = max(self._throttle.answered_at, event.at)
                 case ev.StepStarted() | ev.Retrying() | ev.ErrorSeen() | ev.SnapshotTaken() if self._boots_until:
                     if not isinstance(event, ev.SnapshotTaken) or event.snapshot.reply or self._watch.usage.steps:
                         self._boots_until = min(self._boots_until, event.at)
@@ -245,7 +248,14 @@ class Turn:
         if self._spec.allowances and now >= self._allowances_at + _ALLOWANCE_SECONDS:
             self._allowances, self._allowances_at = tuple(self._spec.allowances()), now
         seconds, allowances = self._seconds, self._allowances
-        return Limits(seconds.stall_seconds, seconds.tool_seconds, self._ends_at, allowances, seconds.limit_seconds)
+        return Limits(
+            seconds.stall_seconds,
+            seconds.tool_seconds,
+            self._ends_at,
+            allowances,
+            seconds.limit_seconds,
+            seconds.suspend_seconds,
+        )
 
     async def _answer(self, requests: Sequence[Request]) -> None:
         for request in requests:
@@ -324,12 +334,16 @@ class Turn:
                 return self._fail(decision.sentence, timed_out=True)
             case "limit":
                 return self._fail(decision.sentence, refusal=decision.sentence)
+            case "suspended":
+                return self._pause_session(decision.sentence)
             case "stalled":
                 return replace(self._fail(decision.sentence), stall=decision.sentence)
             case "waits too long" | "no progress":
                 return self._fail(decision.sentence)
 
     def _refuse(self, problem: Problem) -> TurnEnd:
+        if problem.is_outage:
+            return self._pause_session(problem.sentence, time.time() + RATE_SECONDS)
         if not problem.is_rate_limit:
             return self._fail(problem.sentence, refusal=problem.sentence if problem.is_refusal else "")
         now, most = time.time(), self._seconds.limit_seconds
@@ -337,19 +351,21 @@ class Turn:
             sentence = describe_limit(problem.until, most, problem.sentence)
             return self._fail(sentence, refusal=sentence)
         self._throttle.slow_down(max(now + RATE_SECONDS, problem.until))
-        return self._fail(problem.sentence, is_limited=True)
+        return self._pause_session(problem.sentence)
+
+    def _pause_session(self, sentence: str, until: float = 0.0) -> TurnEnd:
+        """The end of a turn after which the same session continues: at `until`, or with all others of its provider."""
+        return replace(self._fail(sentence), is_limited=True, limited_until=until)
 
     def _done(self, reply: Reply) -> TurnEnd:
         spent = self._spent()
         return TurnEnd(0, False, _tail(reply.text), "", spent.seconds, spent)
 
-    def _fail(
-        self, error: str, *, timed_out: bool = False, excess: str = "", refusal: str = "", is_limited: bool = False
-    ) -> TurnEnd:
+    def _fail(self, error: str, *, timed_out: bool = False, excess: str = "", refusal: str = "") -> TurnEnd:
         spent, answer = self._spent(), self._watch.last_read.reply.text if self._watch.last_read.reply else ""
         self._is_open = False
         self._transcript.say("the turn failed", error, time.time())
-        return TurnEnd(1, timed_out, _tail(answer), error, spent.seconds, spent, excess, refusal, is_limited)
+        return TurnEnd(1, timed_out, _tail(answer), error, spent.seconds, spent, excess, refusal)
 
     def _spent(self) -> Spent:
         self._is_open = False
