@@ -19,7 +19,9 @@ from tasks_lib.node.attempt import AttemptRetry, run_attempt
 from tasks_lib.node.provider_limits import find_provider
 from tasks_lib.reporting.run_report import ExitCode, find_exit_code
 from tasks_lib.runtime.session_slots import SlotLease
+from tasks_lib.runtime.start_gate import StartGate
 from tasks_lib.settings.schema import RetrySettings
+from tasks_lib.settings.spoke_schema import Place
 
 OPEN_PER_SESSION = 2
 """How many nodes may be open per session slot; nodes in the merge queue release their slot to others."""
@@ -131,7 +133,9 @@ class Scheduler:
         self._nodes: dict[asyncio.Task[None], OpenNode] = {}
         self._read_head: str = ""
         self._resumes_at: float = math.inf
-        """When a ready node may start whose provider accepts no prompt now, in seconds since the epoch."""
+        """When a ready node that cannot start now may be able to, in seconds since the epoch."""
+        repository, watch = opened.run.git.repository, opened.run.settings.watch
+        self._gate: StartGate = StartGate(watch, repository.worktrees_dir, opened.run.board.say)
         self.plan: Plan = plan
 
     async def work(self) -> None:
@@ -159,7 +163,7 @@ class Scheduler:
     async def _work(self) -> None:
         while True:
             await self._read_graph()
-            self._start_ready()
+            await self._start_ready()
             if self._nodes or self._resumes_at < math.inf:
                 self._give_up_if_stuck()
                 await self._wait()
@@ -194,11 +198,15 @@ class Scheduler:
 
     # Starting nodes, and collecting those that ended.
 
-    def _start_ready(self) -> None:
+    async def _start_ready(self) -> None:
         self._resumes_at = math.inf
         if self._run.stopping.is_ending:
             return
         places = self._run.agents.places
+        shortage = await self._gate.find_shortage() if places.free and self.plan.ready() else ""
+        if shortage and not self._nodes and self._gate.is_given_up():
+            self._run.stopping.halt(f"{shortage}, but no session of this run uses it; free some, and run again")
+            return
         for task_id in self.plan.ready():
             if not places.free or len(self._nodes) >= places.size * OPEN_PER_SESSION:
                 return
@@ -206,7 +214,12 @@ class Scheduler:
             if not self.plan.running.isdisjoint(self.plan.graph.prerequisites(task_id)):
                 continue
             task, rank = self.plan.graph.tasks[task_id], -float(self.plan.priority(task_id))
-            if not self._is_suspended(task) and (lease := places.lease(task, rank)):
+            if self._is_suspended(task) or not (lease := places.lease(task, rank)):
+                continue
+            if shortage and lease.place is Place.LOCAL:
+                lease.release()
+                self._resumes_at = min(self._resumes_at, self._gate.looks_at)
+            else:
                 self._start(task_id, rank, lease)
 
     def _is_suspended(self, task: Task) -> bool:

@@ -6,7 +6,7 @@ from tasks_lib.settings.value_types import Count, Seconds, Section
 
 
 class WatchSettings(Section):
-    """How long things may take, in seconds, before they are stopped."""
+    """How long things may take, in seconds, before they are stopped, and what must be left for another session."""
 
     turn_seconds: Seconds = Field(default=7200, gt=0, description="Time limit for one turn of an agent.")
     stall_seconds: Seconds = Field(
@@ -38,6 +38,12 @@ class WatchSettings(Section):
     verify_seconds: Seconds = Field(default=3600, gt=0, description="Time limit for all lines of `verify` together.")
     stop_seconds: Seconds = Field(
         default=10, gt=0, description="Time a process has to exit when asked, before it is killed."
+    )
+    free_memory_mb: Count = Field(
+        default=512, ge=0, description="No session starts while less memory is available, in megabytes."
+    )
+    free_disk_mb: Count = Field(
+        default=1024, ge=0, description="No session starts while less of the worktrees' disk is free, in megabytes."
     )
     nudges: Count = Field(
         default=2, ge=0, le=2, description="How many reminders an agent gets when its turn ends unfinished."
