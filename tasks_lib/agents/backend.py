@@ -61,7 +61,8 @@ class SessionSpec:
     text that changes exactly when the worktree's content does: progress that no chat shows. A session that
     `is_read_only` may change no file. `on_prepared` is called with marks of what `setup` left uncommitted, if the
     session ran it: that of another machine does. `find_limit` returns what the agent last reported in a turn, by its
-    number, about a provider that limits requests.
+    number, about a provider that limits requests. The session's processes may use `memory_mb` megabytes together, 0 for
+    any; `on_excess` is called with a sentence when one of them was ended for that.
     """
 
     session: str
@@ -87,6 +88,8 @@ class SessionSpec:
     is_read_only: bool = False
     on_prepared: Callable[[Sequence[str]], None] | None = None
     find_limit: Callable[[int], Notice | None] | None = None
+    memory_mb: int = 0
+    on_excess: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tasks_lib.agents.backend import Need, ProviderState, SessionSpec, TurnEnd, TurnSpec
+from tasks_lib.agents.backend import Need, ProviderState, Session, SessionSpec, TurnEnd, TurnSpec
 from tasks_lib.agents.command_limits import ProviderLimits
 from tasks_lib.agents.command_watch import CommandWatch
+from tasks_lib.agents.memory_guard import guard_memory
 from tasks_lib.agents.throttle import Throttle
 from tasks_lib.agents.turn_variables import ANSWER_BYTES, name_turn
 from tasks_lib.process.process_groups import Ended, GroupId, end_groups, run_group
@@ -48,9 +49,9 @@ class CommandBackend:
     async def close(self) -> None:
         """Do nothing: each turn ends what it started."""
 
-    def open(self, spec: SessionSpec) -> "CommandSession":
+    def open(self, spec: SessionSpec) -> Session:
         """Open a session for `spec`; nothing is started before its first prompt."""
-        return CommandSession(self._argv, spec, self._limits, self._provider)
+        return guard_memory(CommandSession(self._argv, spec, self._limits, self._provider), spec)
 
     def find_provider(self, role: str, model: str) -> ProviderState:
         """What is known about the program's provider, whichever it is; the program's answers say nothing about it."""

@@ -13,7 +13,7 @@ from tasks_lib.landing.merge_queue import MergeQueue
 from tasks_lib.landing.results import CompletedElsewhere, GivenBack, Held, Landed, LandingResult
 from tasks_lib.model import Aborted, AttemptEnd, Checked, Failed, Merged, Outcome, Stage, Verdict
 from tasks_lib.node.agent_notices import skip_notices
-from tasks_lib.node.attempt_context import AttemptContext
+from tasks_lib.node.attempt_context import MAX_NOTES, AttemptContext
 from tasks_lib.node.attempt_opening import open_attempt
 from tasks_lib.node.blocking import Blocker, block_node
 from tasks_lib.node.branch_review import ReviewFailed, review_branch
@@ -32,7 +32,6 @@ from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit
 from tasks_lib.settings.schema import digest_verify
 from tasks_lib.text import cut
 
-MAX_NOTES = 20
 MAX_NOTE_CHARS = 4_000
 
 

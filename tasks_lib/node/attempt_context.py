@@ -28,6 +28,8 @@ from tasks_lib.session.attempt_record import (
 
 NO_VIEW = SessionView()
 T = TypeVar("T")
+MAX_NOTES = 20
+"""How many notes a record keeps, the newest ones."""
 
 
 def new_session_id() -> str:

@@ -2,7 +2,7 @@
 
 from tasks_lib.agents.backend import SessionView
 from tasks_lib.model import Stage
-from tasks_lib.node.attempt_context import NO_VIEW, AttemptContext
+from tasks_lib.node.attempt_context import MAX_NOTES, NO_VIEW, AttemptContext
 from tasks_lib.runtime.status_board import HEARD, SILENT
 from tasks_lib.session.spending import NOTHING, Spent
 
@@ -35,6 +35,12 @@ def _show_silence(context: AttemptContext, view: SessionView) -> None:
     detail = f"{SILENT}: {view.silence}" if view.silence else f"{HEARD}, on {view.machine}"
     if node and node.detail != detail and (view.silence or node.detail.startswith(SILENT)):
         board.enter(node.id, Stage(node.stage), detail)
+
+
+def note_excess(context: AttemptContext, sentence: str) -> None:
+    """Tell the user, and the node's next attempt, that one of its processes was ended because of its memory."""
+    context.run.board.say(f"{context.task.id}: {sentence}.")
+    context.note(notes=(*context.record.notes, f"{sentence}. Use less memory.")[-MAX_NOTES:])
 
 
 def count_spending(context: AttemptContext, spent: Spent) -> None:

@@ -24,10 +24,11 @@ from tasks_lib.node.live_diffstat import updating_diffstat
 from tasks_lib.node.provider_limits import digest_worktree, prompt_until_answered
 from tasks_lib.node.safe_exit import TurnStart, find_safe_exit, parse_status, record_turn_start
 from tasks_lib.node.session_place import can_continue, find_session_log, place_session, runs_elsewhere
-from tasks_lib.node.session_progress import show_session
+from tasks_lib.node.session_progress import note_excess, show_session
 from tasks_lib.node.uncommitted_paths import list_agent_changes, note_setup
 from tasks_lib.node.user_messages import add_user_messages
 from tasks_lib.node.worktree_repair import reopen_worktree
+from tasks_lib.process.host_resources import choose_memory_limit
 from tasks_lib.process.process_groups import GroupId
 from tasks_lib.runtime.copied_files import copy_listed, is_copied
 from tasks_lib.runtime.setup_and_verify import run_setup
@@ -212,6 +213,8 @@ def describe_session(context: AttemptContext, worktree: Worktree, session: str, 
         allowances=lambda: run.budgets.list_allowances(context.record, context.record.attempt.session),
         digest_worktree=lambda: run.git.call(digest_worktree, worktree),
         find_limit=partial(find_limit, worktree.git_dir),
+        memory_mb=choose_memory_limit(run.settings.watch.memory_mb),
+        on_excess=partial(note_excess, context),
     )
 
 

@@ -18,6 +18,11 @@ class HostResources:
     disk_mb: int
 
 
+def choose_memory_limit(wanted_mb: int | None) -> int:
+    """The limit for one session's processes in megabytes: `wanted_mb`, or half of this machine's memory if None."""
+    return psutil.virtual_memory().total // MEGABYTE // 2 if wanted_mb is None else wanted_mb
+
+
 def read_host_resources(directory: Path) -> HostResources:
     """What is left of the memory of this machine, or of its control groups, and of the disk of `directory`."""
     memory = min([psutil.virtual_memory().available, *_list_group_memory()])

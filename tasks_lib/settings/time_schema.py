@@ -39,6 +39,12 @@ class WatchSettings(Section):
     stop_seconds: Seconds = Field(
         default=10, gt=0, description="Time a process has to exit when asked, before it is killed."
     )
+    memory_mb: Count | None = Field(
+        default=None,
+        ge=0,
+        description="Maximum memory of one session's processes, in megabytes, 0 for any; by default half of the "
+        "machine's. The largest process is ended.",
+    )
     free_memory_mb: Count = Field(
         default=512, ge=0, description="No session starts while less memory is available, in megabytes."
     )

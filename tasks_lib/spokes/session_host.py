@@ -20,6 +20,7 @@ from tasks_lib.git.session_record import clear_notices, find_limit, read_notices
 from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.model import Stage
 from tasks_lib.process.files import read_regular
+from tasks_lib.process.host_resources import choose_memory_limit
 from tasks_lib.session.attempt_record import AttemptIdentity, Record, TurnRecord
 from tasks_lib.session.remote_messages import (
     Progress,
@@ -244,6 +245,7 @@ class HostedSession:
             digest_worktree=lambda: asyncio.to_thread(self._read_digest),
             is_read_only=given.is_read_only,
             find_limit=lambda turn: find_limit(worktree.git_dir, turn),
+            memory_mb=choose_memory_limit(space.settings.watch.memory_mb),
         )
 
     def _write_record(self, order: TurnOrder) -> None:

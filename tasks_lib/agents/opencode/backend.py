@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tasks_lib.agents.backend import Need, ProviderState, Session, SessionSpec
+from tasks_lib.agents.memory_guard import guard_memory
 from tasks_lib.agents.opencode.config.config_directory import (
     check_permission,
     list_kept,
@@ -226,7 +227,8 @@ class OpencodeBackend:
         if isinstance(self._servers, ExternalServer) and self._catalog and spec.role not in self._catalog.agents:
             role = self._roles.get(spec.role)
             agent, system = FALLBACK_AGENT, role.text if role else ""
-        return self._open_session(spec, self._servers, agent, self._name_model(spec.role, spec.model), system)
+        model = self._name_model(spec.role, spec.model)
+        return guard_memory(self._open_session(spec, self._servers, agent, model, system), spec)
 
     def find_provider(self, role: str, model: str) -> ProviderState:
         """What the sessions of this run know about the provider of such a session."""

@@ -15,7 +15,7 @@ from typing import Any
 from opencode_scripts import MODEL, QUICK_START, find_opencode, give_short_catalog, provider_config, scripted
 
 from flows.demo.model_server import Decide, ModelServer
-from tasks_lib.agents.backend import SessionSpec, SessionView, TurnEnd, TurnSpec
+from tasks_lib.agents.backend import Session, SessionSpec, SessionView, TurnEnd, TurnSpec
 from tasks_lib.agents.opencode.config.config_directory import make_configuration, write_configuration
 from tasks_lib.agents.opencode.config.roles import Role
 from tasks_lib.agents.opencode.config.shell_environments import Shells
@@ -59,8 +59,8 @@ class Watcher:
 class Opened:
     """A session with its worktree, and the views of it."""
 
-    def __init__(self, session: OpencodeSession, spec: SessionSpec, watcher: Watcher, conversations: list[str]) -> None:
-        self.session: OpencodeSession = session
+    def __init__(self, session: Session, spec: SessionSpec, watcher: Watcher, conversations: list[str]) -> None:
+        self.session: Session = session
         self.spec: SessionSpec = spec
         self.watcher: Watcher = watcher
         self.conversations: list[str] = conversations
