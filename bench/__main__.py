@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from bench import handover, merging, opencode, overhead, reading, remote, scale, schedule, up, watch, worktrees
+from bench import handover, merging, night, opencode, overhead, reading, remote, scale, schedule, up, watch, worktrees
 from bench.common import end_on_term
 
 BENCHMARKS: Mapping[str, Callable[[], str]] = {
@@ -19,6 +19,7 @@ BENCHMARKS: Mapping[str, Callable[[], str]] = {
     "up": up.run,
     "remote": remote.run,
     "watch": watch.run,
+    "night": night.run,
 }
 
 
