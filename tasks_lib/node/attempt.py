@@ -150,10 +150,14 @@ async def _review_and_land(
             ended = await context.unless_stopped(review_branch(context, state.commit))
             if isinstance(ended, ReviewFailed):
                 return ended
-            if not ended.verdict.is_approval:
-                prompt = agent_prompts.write_changes_prompt(ended.report, run.agents.instructions.templates)
-                return GivenBack("the review asks for changes", prompt, True)
+            context.note(rounds=context.record.rounds.with_requested(ended.requested))
+            if ended.objection:
+                prompt = agent_prompts.write_changes_prompt(ended.answer, run.agents.instructions.templates)
+                said = f" ({ended.summary})" if ended.summary else ""
+                return GivenBack(f"{ended.objection}{said}", prompt, True)
             context.note(acceptance=context.record.acceptance.approve(state.commit))
+            if ended.summary:
+                context.enter(Stage.REVIEW, f"approved: {ended.summary}")
         reviewed = "approved"
     context.slot_lease.release()
     run.changed.set()  # The scheduler, which waits for this event, can start another node in the free slot.

@@ -10,6 +10,7 @@ from tasks_lib.node.attempt_context import AttemptContext, new_session_id
 from tasks_lib.node.session_place import runs_elsewhere
 from tasks_lib.node.turn_loop import describe_session, prompt_until_answered, set_up
 from tasks_lib.prompts import agent_prompts
+from tasks_lib.session.review_report import find_objection, list_open, parse_review, summarize
 from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit, TurnFacts, Unfinished, decide_turn
 from tasks_lib.settings.spoke_schema import Place
 
@@ -19,10 +20,15 @@ REVIEWERS = 2
 
 @dataclass(frozen=True, slots=True)
 class ReviewEnded:
-    """The reviewer's report and the verdict from its last line."""
+    """The reviewer's `answer`, and why the work may not land with it, "" if it may.
 
-    verdict: Verdict
-    report: str
+    `summary` is the report in a few words, `requested` are the findings that the next review has to look at.
+    """
+
+    objection: str
+    answer: str
+    summary: str = ""
+    requested: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +96,15 @@ async def _ask_for_verdict(context: AttemptContext, session: Session, commit: st
     run = context.run
     text = await run.git.call(run.git.reader.text, commit, context.task.path) or ""
     head = run.git.head.last_seen()
+    instructions = run.agents.instructions
     prompt = agent_prompts.write_review_prompt(
-        context.task, text, context.branch, head, run.agents.instructions.agents_md, run.agents.instructions.templates
+        context.task,
+        text,
+        context.branch,
+        head,
+        instructions.agents_md,
+        instructions.templates,
+        context.record.rounds.requested,
     )
     for number in range(1, run.settings.watch.nudges + 2):
         if excess := run.budgets.refuse_turn(context.record, context.record.attempt.session):
@@ -105,7 +118,7 @@ async def _ask_for_verdict(context: AttemptContext, session: Session, commit: st
         )
         match decide_turn(_gather_facts(end, commit)):
             case Done(verdict) if verdict is not None:
-                return ReviewEnded(verdict, end.answer)
+                return _read_report(context, verdict, end.answer)
             case Unfinished(_, nudge):
                 prompt = nudge
             case AttemptFailed(reason):
@@ -113,6 +126,12 @@ async def _ask_for_verdict(context: AttemptContext, session: Session, commit: st
             case Done() | SafeExit():
                 break
     return ReviewFailed("ended without a verdict")
+
+
+def _read_report(context: AttemptContext, verdict: Verdict, answer: str) -> ReviewEnded:
+    report, earlier = parse_review(answer), context.record.rounds.requested
+    objection = find_objection(verdict, report)
+    return ReviewEnded(objection, answer, summarize(report, earlier), list_open(report, earlier))
 
 
 def _gather_facts(end: TurnEnd, commit: str) -> TurnFacts:

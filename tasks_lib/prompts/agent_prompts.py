@@ -15,6 +15,13 @@ Verdict: approved
 Verdict: approved with changes
 Verdict: changes requested"""
 
+REVIEW_REPORT = """\
+- [blocking] path/to/file:12: a finding that prevents landing
+- [note] path/to/file:12: a finding that does not
+- [met] an acceptance criterion
+- [not met] an acceptance criterion: why
+- [not checkable] an acceptance criterion: why"""
+
 
 @dataclass(frozen=True, slots=True)
 class Prerequisite:
@@ -184,11 +191,18 @@ def write_red_prompt(
 
 
 def write_review_prompt(
-    task: Task, text: str, branch: str, base: str, instructions: str = "", templates: Templates = DEFAULT
+    task: Task,
+    text: str,
+    branch: str,
+    base: str,
+    instructions: str = "",
+    templates: Templates = DEFAULT,
+    earlier: Sequence[str] = (),
 ) -> str:
     """The prompt for the reviewer of a branch, who gets a separate worktree at the head of the branch.
 
-    `text` is the task file there, `instructions` the text of the project's AGENTS.md.
+    `text` is the task file there, `instructions` the text of the project's AGENTS.md, `earlier` the findings of the
+    last review.
     """
     values = {
         "id": task.id,
@@ -198,9 +212,22 @@ def write_review_prompt(
         "base": base,
         "task": fence(text, "markdown"),
         "instructions": _describe_instructions(instructions),
+        "earlier": _describe_findings(earlier),
+        "report": REVIEW_REPORT,
         "verdict": VERDICTS,
     }
     return templates.render("review", values)
+
+
+def _describe_findings(earlier: Sequence[str]) -> str:
+    if not earlier:
+        return ""
+    listed = "\n".join(f"{number}. {text}" for number, text in enumerate(earlier, 1))
+    return f"""## What the last review found
+{listed}
+
+The author has worked on these since. Say of each whether it is answered, by its number, such as `- [answered] 1` or
+`- [open] 2: why`."""
 
 
 def write_changes_prompt(report: str, templates: Templates = DEFAULT) -> str:

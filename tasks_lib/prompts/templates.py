@@ -35,6 +35,8 @@ PLACEHOLDERS: Mapping[PromptName, Mapping[str, str]] = {
         "base": "the commit to compare it with",
         "task": "the whole task file, as a code block",
         "instructions": "the project's own AGENTS.md, with a heading",
+        "earlier": "what the last review found, with a heading",
+        "report": "the form of findings and of acceptance criteria",
         "verdict": "the three lines that a review may end with",
     },
     "conflict": {
@@ -91,9 +93,13 @@ $task
 
 $instructions
 
+$earlier
+
 ## How to finish
 Check that every acceptance criterion is met and covered by tests, and that nothing else was changed. Do not change any
-files. Report what has to change, with file and line. End with exactly one of these lines:
+files. Report what has to change, with file and line, in this form:
+$report
+End with exactly one of these lines:
 $verdict
 """,
     "conflict": """\

@@ -100,13 +100,20 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """How often the work was given back: by the merge queue (`landing`), and by a reviewer (`review`)."""
+    """How often the work was given back: by the merge queue (`landing`), and by a reviewer (`review`).
+
+    `requested` are the findings of the last review that the next one has to look at.
+    """
 
     landing: int = 0
     review: int = 0
+    requested: tuple[str, ...] = ()
 
     def add(self, *, is_review: bool) -> "Rounds":
-        return Rounds(self.landing + (not is_review), self.review + is_review)
+        return replace(self, landing=self.landing + (not is_review), review=self.review + is_review)
+
+    def with_requested(self, findings: tuple[str, ...]) -> "Rounds":
+        return replace(self, requested=findings)
 
 
 @dataclass(frozen=True, slots=True)

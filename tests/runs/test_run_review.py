@@ -93,6 +93,48 @@ echo $turn > n.txt; commit "feat(a): $turn"
     assert "Line 1 is wrong." in harness.journal.read("a-1-2")
 
 
+async def test_approval_that_names_a_blocking_finding_is_none_and_the_next_review_looks_at_it_again(
+    harness: RunHarness,
+) -> None:
+    agent = """
+if [ $role = code-reviewer ]; then
+  if grep -q "What the last review found" "$J.prompt"; then
+    echo '- [answered] 1'; echo '- [met] It is there'
+  else
+    echo '- [blocking] n.txt:1: says 1'; echo '- [not met] It is there: only half of it'
+  fi
+  echo 'Verdict: approved'
+  exit 0
+fi
+echo $turn > n.txt; commit "feat(a): $turn"
+"""
+    harness.make({"a": {"risk": "high"}}, agent)
+    worked = await harness.work()
+    assert worked.names == {"a": "Merged"}
+    assert harness.journal.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1", "a-1-2"]
+    objection = "the review approves, but names 1 blocking finding and 1 acceptance criterion not met"
+    assert [line for line in worked.lines if f"a: given back: {objection} (0 of 1 criterion met" in line]
+    assert "- [blocking] n.txt:1: says 1" in harness.journal.read("a-1-2")
+    assert "1. n.txt:1: says 1" in harness.journal.read("a-1-1-review1")
+    summary = "approved: 1 of 1 criterion met, 1 of 1 earlier finding answered"
+    assert [line for line in worked.lines if f"a: review: {summary}" in line]
+
+
+async def test_finding_that_is_still_open_returns_the_work(harness: RunHarness) -> None:
+    agent = """
+if [ $role = code-reviewer ]; then
+  grep -q "What the last review found" "$J.prompt" && echo '- [open] 1: still there' || echo '- [blocking] Bad name'
+  echo 'Verdict: approved'
+  exit 0
+fi
+echo $turn > n.txt; commit "feat(a): $turn"
+"""
+    harness.make({"a": {"risk": "high"}}, agent, review={"max_rounds": 2})
+    worked = await harness.work()
+    assert worked.names == {"a": "Blocked"}
+    assert "1. Bad name" in harness.journal.read("a-1-1-review2")
+
+
 async def test_reviewer_that_is_never_content_blocks_the_node_after_max_rounds(harness: RunHarness) -> None:
     agent = "[ $role = code-reviewer ] && { echo 'Verdict: changes requested'; exit 0; }\necho $turn > n.txt; commit x"
     harness.make({"a": {}}, agent, review={"when": "always", "max_rounds": 2})
