@@ -42,16 +42,17 @@ class RecentTable:
 TABLE = RecentTable()
 
 
-def take_sample(claim: Claim, log: Path, max_age_seconds: float) -> Sample | None:
-    """What the processes that `claim` covers have done, and the size of `log`; None on systems without Linux's /proc.
+def take_sample(claim: Claim, log: Path | None, max_age_seconds: float) -> Sample | None:
+    """What the processes that `claim` covers have done, and the size of `log`, if there is one.
 
-    Processes that started in the last `max_age_seconds` may be missing. Takes about 0.1 ms for each process.
+    None on systems without Linux's /proc. Processes that started in the last `max_age_seconds` may be missing. Takes
+    about 0.1 ms for each process.
     """
     if sys.platform != "linux":
         return None
     rows = select(TABLE.rows(max_age_seconds), claim, os.getpid())
     read = [_read_process(row) for row in rows]
-    size = log.stat().st_size if log.exists() else 0
+    size = log.stat().st_size if log and log.exists() else 0
     is_complete = all(_shows_its_work(one) for one in read if one)
     return Sample(time.time(), size, tuple(one for one in read if one), is_complete)
 

@@ -80,7 +80,9 @@ def make_backend(
             raise InputError([NO_AGENT])
         silence = SilenceLimits(watch.stall_seconds, watch.tool_seconds, watch.input_seconds)
         return CommandBackend(settings.agent.command, settings.wrapper, silence, watch.limit_seconds)
-    limits = SessionLimits(watch.stall_seconds, watch.tool_seconds, watch.limit_seconds, watch.suspend_seconds)
+    limits = SessionLimits(
+        watch.stall_seconds, watch.tool_seconds, watch.limit_seconds, watch.input_seconds, watch.suspend_seconds
+    )
     shared = Shared()
 
     def open_session(spec: SessionSpec, servers: ServerSource, agent: str, model: str, system: str) -> Session:

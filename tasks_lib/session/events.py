@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tasks_lib.loop_limits import Progress
+from tasks_lib.session.liveness import Sample
 from tasks_lib.session.spending import Spent
 
 
@@ -192,6 +193,13 @@ class WorktreeChecked(_Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ShellsSampled(_Event):
+    """The processes of the session's shells were sampled; None if they cannot be observed on this system."""
+
+    sample: Sample | None
+
+
+@dataclass(frozen=True, slots=True)
 class Asked(_Event):
     request: Request
 
@@ -231,6 +239,6 @@ class SnapshotTaken(_Event):
 
 Event = (
     Busy | Idle | Retrying | StepStarted | StepEnded | TextGrew | TextEnded | ToolStarted | ToolEnded | Compacted
-    | WorktreeChecked | Asked | Answered | TodosChanged | ErrorSeen | ChildOpened | Gap | ServerDied | Sent | Polled
-    | SnapshotTaken
+    | WorktreeChecked | ShellsSampled | Asked | Answered | TodosChanged | ErrorSeen | ChildOpened | Gap | ServerDied
+    | Sent | Polled | SnapshotTaken
 )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Literal
 
 from tasks_lib.loop_limits import MAX_IN_A_ROW, describe_exhaustion
 from tasks_lib.session.events import Member, Request
+from tasks_lib.session.shell_watch import find_interval
 from tasks_lib.session.spending import Allowance, find_excess, find_seconds_left
 from tasks_lib.session.state import Watch
 
@@ -20,15 +21,19 @@ REREAD_SECONDS = 0.2
 LOOK_SECONDS = 2.0
 """How often a session is read that was prompted but has sent nothing yet; it is still loading its worktree."""
 _LAST_MOMENT = datetime.max.replace(tzinfo=UTC).timestamp() - 1
+EARLY_READ_SHARE = 0.25
+"""The share of an allowed silence after which the session is read. What that read shows is then known: the one before
+the session is ended must not take it for something new, and wait for as long again."""
 RETRY_MARGIN_SECONDS = 60.0
 """How long after the time named by a provider the session may stay silent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`stall_seconds` of silence are allowed while no tool runs, `tool_seconds` while one does. The turn may last until
-    `ends_at` and spend what `allowances` leave. A provider may delay its answer by at most `limit_seconds`; a session
-    that can do nothing else for more than `suspend_seconds` meanwhile is suspended.
+    """`stall_seconds` of silence are allowed while no tool runs, `tool_seconds` while one does, and `input_seconds` if
+    a program of its shell waits at a terminal for somebody to type. The turn may last until `ends_at` and spend what
+    `allowances` leave. A provider may delay its answer by at most `limit_seconds`; a session that can do nothing else
+    for more than `suspend_seconds` meanwhile is suspended.
     """
 
     stall_seconds: float
@@ -36,6 +41,7 @@ class Limits:
     ends_at: float
     allowances: tuple[Allowance, ...] = ()
     limit_seconds: float = math.inf
+    input_seconds: float = math.inf
     suspend_seconds: float = math.inf
 
 
@@ -77,6 +83,11 @@ class CheckWorktree:
 
 
 @dataclass(frozen=True, slots=True)
+class SampleShells:
+    """Look at what the processes of the session's shells do."""
+
+
+@dataclass(frozen=True, slots=True)
 class AwaitServer:
     """Wait for a server that responds, and continue there."""
 
@@ -86,7 +97,7 @@ class Over:
     """The turn is over; the watch's reply or problem says how it ended."""
 
 
-Decision = Wait | Answer | End | Poll | Read | CheckWorktree | AwaitServer | Over
+Decision = Wait | Answer | End | Poll | Read | CheckWorktree | SampleShells | AwaitServer | Over
 
 
 def decide(watch: Watch, now: float, limits: Limits) -> Decision:
@@ -137,7 +148,6 @@ def _confirm(watch: Watch, now: float, limits: Limits) -> Decision:
 
 def _follow(watch: Watch, now: float, limits: Limits) -> Decision:
     """What to do while a session is busy: trust its events, but only for a limited time."""
-    stalls_at = _find_stall(watch, limits)
     waiting = _waits_until(watch)
     if watch.times.limited_at and waiting > watch.times.limited_at + limits.limit_seconds:
         return End("limit", _explain_limit(watch, waiting, limits))
@@ -147,14 +157,35 @@ def _follow(watch: Watch, now: float, limits: Limits) -> Decision:
         return End("waits too long", sentence)
     if _is_suspended(watch, now, limits):
         return End("suspended", describe_suspension(waiting))
+    samples_at = _samples_at(watch, limits)
+    if now >= samples_at:
+        return SampleShells()
+    stalls_at = _find_stall(watch, limits)
+    reads_at = _reads_at(watch, limits)
+    if now >= reads_at:
+        return Read()
     if now >= stalls_at:
         if watch.last_read.at < stalls_at:
             return Read()
-        return End(
-            "stalled", f"the session was silent for {now - watch.times.active_at:.0f} seconds: {describe(watch)}"
-        )
+        return End("stalled", _explain_stall(watch, now))
     ask_at = watch.times.heard_at + QUIET_SECONDS
-    return Poll() if now >= ask_at else Wait(min(ask_at, stalls_at, limits.ends_at, _spends_until(watch, limits)))
+    if now >= ask_at:
+        return Poll()
+    return Wait(min(ask_at, stalls_at, reads_at, samples_at, limits.ends_at, _spends_until(watch, limits)))
+
+
+def _samples_at(watch: Watch, limits: Limits) -> float:
+    """When the shells' processes are to be sampled next."""
+    if watch.shells is None:
+        return math.inf
+    return watch.shells.looked_at + find_interval(limits.stall_seconds, limits.tool_seconds, limits.input_seconds)
+
+
+def _explain_stall(watch: Watch, now: float) -> str:
+    said = describe(watch)
+    if watch.shells and watch.shells.said and watch.shells.said not in said:
+        said = f"{said}; {watch.shells.said}"
+    return f"the session was silent for {now - watch.times.active_at:.0f} seconds: {said}"
 
 
 def _is_suspended(watch: Watch, now: float, limits: Limits) -> bool:
@@ -185,10 +216,23 @@ def describe_limit(until: float, limit_seconds: float, said: str) -> str:
 
 
 def _find_stall(watch: Watch, limits: Limits) -> float:
-    tools = any(not tool.has_child for member in watch.members.values() for tool in member.tools.values())
-    silent_until = watch.times.active_at + (limits.tool_seconds if tools else limits.stall_seconds)
+    silent_until = watch.times.active_at + _find_silence(watch, limits)
     waiting = _waits_until(watch)
     return max(silent_until, waiting + RETRY_MARGIN_SECONDS) if waiting else silent_until
+
+
+def _find_silence(watch: Watch, limits: Limits) -> float:
+    """How long the session may be silent in its state."""
+    tools = any(not tool.has_child for member in watch.members.values() for tool in member.tools.values())
+    limit = limits.tool_seconds if tools else limits.stall_seconds
+    return min(limit, limits.input_seconds) if watch.shells and watch.shells.waits else limit
+
+
+def _reads_at(watch: Watch, limits: Limits) -> float:
+    """When a session that falls silent is read, once."""
+    if watch.last_read.at >= watch.times.active_at or _waits_until(watch):
+        return math.inf
+    return watch.times.active_at + EARLY_READ_SHARE * _find_silence(watch, limits)
 
 
 def _waits_until(watch: Watch) -> float:
@@ -210,7 +254,8 @@ def describe(watch: Watch) -> str:
     if not busy:
         return "ending" if watch.last_read.reply else "starting"
     name, member = busy[-1]
-    return f"{'' if name == watch.root else 'subagent: '}{_describe_member(member, watch.times.heard_at)}"
+    said = f"{'' if name == watch.root else 'subagent: '}{_describe_member(member, watch.times.heard_at)}"
+    return f"{said}; {watch.shells.said}" if watch.shells and watch.shells.waits else said
 
 
 def _describe_member(member: Member, now: float) -> str:

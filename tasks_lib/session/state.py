@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from tasks_lib.session import events as ev
+from tasks_lib.session import shell_watch
 from tasks_lib.session.events import IDLE, Event, Member, Problem, Reply, Request, Todo
+from tasks_lib.session.shell_watch import Shells
 from tasks_lib.session.spending import NOTHING, Spent, add_up
 from tasks_lib.session.turn_progress import TurnProgress
 
@@ -51,7 +53,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What is known about the turn of the session `root` and its children, to which `sent` prompts were sent."""
+    """What is known about the turn of the session `root` and its children, to which `sent` prompts were sent.
+
+    `shells` is None while no tool of theirs runs a shell.
+    """
 
     root: str
     times: Times
@@ -63,6 +68,7 @@ class Watch:
     last_read: LastRead = field(default_factory=LastRead)
     todos: tuple[Todo, ...] = ()
     problem: Problem | None = None
+    shells: Shells | None = None
     has_gap: bool = False
     is_dead: bool = False
 
@@ -82,6 +88,22 @@ def begin(root: str, now: float) -> Watch:
 
 def observe(watch: Watch, event: Event) -> Watch:
     """The watch after `event`. A snapshot replaces what earlier events said, except for the times of activity."""
+    after = _observe(watch, event)
+    shells = shell_watch.follow(watch.shells, after.members.values(), watch.times.heard_at, event.at)
+    return after if shells == watch.shells else replace(after, shells=shells)
+
+
+def _take_sample(watch: Watch, event: ev.ShellsSampled) -> Watch:
+    if watch.shells is None:
+        return watch
+    shells = shell_watch.take(watch.shells, event.sample, event.at)
+    after = replace(watch, shells=shells)
+    return _live(after, event.at) if shell_watch.was_active(watch.shells, shells) else after
+
+
+def _observe(watch: Watch, event: Event) -> Watch:
+    if isinstance(event, ev.ShellsSampled):
+        return _take_sample(watch, event)
     heard = _set_times(watch, heard_at=max(watch.times.heard_at, event.at))
     match event:
         case ev.SnapshotTaken():

@@ -24,6 +24,7 @@ from tasks_lib.session.next_action import (
     Over,
     Poll,
     Read,
+    SampleShells,
     Wait,
     decide,
     describe,
@@ -136,6 +137,9 @@ def test_work_that_only_a_read_shows_is_activity() -> None:
 
 def test_a_tool_may_be_silent_for_longer() -> None:
     watch = working(ev.ToolStarted(3, ROOT, "1", BASH), ev.Polled(3600, ROOT, {ROOT: None}))
+    watch = observe(watch, ev.ShellsSampled(3600, ROOT, None))
+    assert decide(watch, 3600, LIMITS) == Read()
+    watch = observe(watch, ev.SnapshotTaken(3600, ROOT, Snapshot({ROOT: Member(True, {"1": BASH})}, growth=-1)))
     assert isinstance(decide(watch, 3600, LIMITS), Wait)
     assert decide(watch, 3603, LIMITS) == Read()
 
@@ -145,6 +149,7 @@ def test_a_tool_that_waits_for_a_child_does_not_extend_the_time() -> None:
     watch = observe(watch, ev.Polled(603, ROOT, {ROOT: None, CHILD: None}))
     assert decide(watch, 603, LIMITS) == Read()
     busy = observe(watch, ev.ToolStarted(603, CHILD, "2", BASH))
+    busy = observe(busy, ev.ShellsSampled(700, ROOT, None))
     assert isinstance(decide(busy, 700, LIMITS), Poll)
 
 
@@ -266,7 +271,7 @@ snapshots = st.builds(
 def forget_times(watch: Watch) -> Watch:
     """The state without the times of activity, the number of prompts, and errors that no snapshot contains."""
     times = replace(watch.times, active_at=0, idle_at=0, asked_at=0, heard_at=0)
-    return replace(watch, times=times, sent=0, problem=None if watch.last_read.reply else watch.problem)
+    return replace(watch, times=times, shells=None, sent=0, problem=None if watch.last_read.reply else watch.problem)
 
 
 @given(st.lists(events, max_size=30), st.data(), snapshots)
@@ -315,6 +320,8 @@ def carry_out(decision: Decision, now: float, snapshot: Snapshot, *, is_mute: bo
             return ev.Answered(now, ROOT, asked[0].id)
         case Read() | AwaitServer():
             return ev.SnapshotTaken(now, ROOT, Snapshot({ROOT: ev.IDLE}) if is_mute else snapshot)
+        case SampleShells():
+            return ev.ShellsSampled(now, ROOT, None)
         case _:
             busy = {name: member.retry for name, member in snapshot.members.items() if member.is_busy}
             return ev.Polled(now, ROOT, {} if is_mute else busy)

@@ -10,8 +10,9 @@ from tasks_lib.agents.backend import SessionSpec, TurnEnd, TurnSpec
 from tasks_lib.agents.opencode.api.event_stream import Shared
 from tasks_lib.agents.opencode.servers.server_interface import ServerSource
 from tasks_lib.agents.opencode.turns.conversation import Conversation
+from tasks_lib.agents.opencode.turns.session_limits import SessionLimits
 from tasks_lib.agents.opencode.turns.transcript import Transcript
-from tasks_lib.agents.opencode.turns.turn_runner import SessionLimits, Turn
+from tasks_lib.agents.opencode.turns.turn_runner import Turn
 from tasks_lib.agents.turn_variables import name_turn
 from tasks_lib.errors import AgentError
 from tasks_lib.process.process_groups import end_groups

@@ -45,6 +45,7 @@ class Transcript:
                 ev.Busy() | ev.Idle() | ev.StepStarted() | ev.StepEnded() | ev.TextGrew()
                 | ev.ToolStarted() | ev.Answered() | ev.TodosChanged() | ev.ChildOpened() | ev.Gap()
                 | ev.Sent() | ev.Polled() | ev.SnapshotTaken() | ev.WorktreeChecked()
+                | ev.ShellsSampled()
             ):  # fmt: skip
                 return
             case _:

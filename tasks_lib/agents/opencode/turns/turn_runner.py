@@ -4,19 +4,22 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tasks_lib.agents.backend import SessionSpec, TurnEnd
 from tasks_lib.agents.opencode.api.server_http import Unreachable
 from tasks_lib.agents.opencode.turns.automatic_answers import CONTINUE_PROMPT, LOST, RESTARTED, answer_request
 from tasks_lib.agents.opencode.turns.conversation import Conversation
 from tasks_lib.agents.opencode.turns.progress_view import ShownView, make_view
+from tasks_lib.agents.opencode.turns.session_limits import SessionLimits
 from tasks_lib.agents.opencode.turns.session_snapshot import Before
 from tasks_lib.agents.opencode.turns.transcript import Transcript
 from tasks_lib.agents.throttle import RATE_SECONDS, Throttle
 from tasks_lib.agents.turn_variables import ANSWER_BYTES
 from tasks_lib.errors import AgentError
+from tasks_lib.process.process_activity import take_sample
 from tasks_lib.process.process_groups import end_groups
+from tasks_lib.process.process_table import Claim
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event, Problem, Reply, Request
 from tasks_lib.session.next_action import (
@@ -29,6 +32,7 @@ from tasks_lib.session.next_action import (
     Over,
     Poll,
     Read,
+    SampleShells,
     Wait,
     decide,
     describe_limit,
@@ -44,20 +48,11 @@ HICCUPS = 10
 """How often per turn a server may fail to answer without having died."""
 CONTINUATIONS = 3
 """How often per turn an agent whose answer was too long is told to continue."""
+SAMPLE_AGE_SECONDS = 2.5
+"""How old the process table may be for a sample of a session's shells; all sessions share it."""
 _ALLOWANCE_SECONDS = 0.25
 _FIRST_LOOK_SECONDS = 0.05
 _LAST_LOOK_SECONDS = 0.4
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """Seconds of silence after which a turn is ended, without and with a running tool, the longest wait for a
-    provider's rate limit, and the longest one during which a session keeps its turn."""
-
-    stall_seconds: float
-    tool_seconds: float
-    limit_seconds: float = 900.0
-    suspend_seconds: float = 60.0
 
 
 class Turn:
@@ -200,12 +195,8 @@ class Turn:
                 await self._listen(decision.until)
             case Answer():
                 await self._answer(decision.requests)
-            case Poll():
-                self._take([await self._talk.poll()])
-            case Read():
-                await self._read()
-            case CheckWorktree(session):
-                await self._check_worktree(session)
+            case Poll() | Read() | CheckWorktree() | SampleShells():
+                await self._look(decision)
             case AwaitServer():
                 return await self._revive()
             case Over() if self._saying:
@@ -215,6 +206,20 @@ class Turn:
             case End():
                 return await self._end(decision)
         return None
+
+    async def _look(self, decision: Poll | Read | CheckWorktree | SampleShells) -> None:
+        match decision:
+            case Poll():
+                self._take([await self._talk.poll()])
+            case Read():
+                await self._read()
+            case CheckWorktree(session):
+                work = await self._spec.digest_worktree() if self._spec.digest_worktree else ""
+                self._take([ev.WorktreeChecked(time.time(), session, work)])
+            case SampleShells():
+                claim = Claim((), self._spec.session, is_watched=False)
+                sample = await asyncio.to_thread(take_sample, claim, None, SAMPLE_AGE_SECONDS)
+                self._take([ev.ShellsSampled(time.time(), self._talk.id, sample)])
 
     async def _listen(self, until: float) -> None:
         """Wait for an event, but no longer than until anything else is due."""
@@ -247,15 +252,7 @@ class Turn:
         now = time.time()
         if self._spec.allowances and now >= self._allowances_at + _ALLOWANCE_SECONDS:
             self._allowances, self._allowances_at = tuple(self._spec.allowances()), now
-        seconds, allowances = self._seconds, self._allowances
-        return Limits(
-            seconds.stall_seconds,
-            seconds.tool_seconds,
-            self._ends_at,
-            allowances,
-            seconds.limit_seconds,
-            seconds.suspend_seconds,
-        )
+        return self._seconds.apply(self._ends_at, self._allowances)
 
     async def _answer(self, requests: Sequence[Request]) -> None:
         for request in requests:
@@ -272,10 +269,6 @@ class Turn:
         for event in events:
             self._transcript.write(event)
         self._take([ev.SnapshotTaken(at, self._talk.id, snapshot)])
-
-    async def _check_worktree(self, session: str) -> None:
-        work = await self._spec.digest_worktree() if self._spec.digest_worktree else ""
-        self._take([ev.WorktreeChecked(time.time(), session, work)])
 
     async def _revive(self) -> TurnEnd | None:
         """Continue once the server answers again; if it was restarted, tell the agent."""
