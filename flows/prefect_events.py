@@ -61,7 +61,7 @@ class EventEmitter:
 def _name_verb(node: NodeView) -> str:
     if node.outcome:
         return f"node.{node.outcome.casefold()}"
-    if node.stage == Stage.SESSION and node.detail.startswith("nudged"):
+    if node.stage == Stage.SESSION and node.detail.startswith(("nudged", "guided")):
         return "session.nudged"
     for start, verb in ((SILENT, "session.silent"), (HEARD, "session.heard")):
         if node.stage in (Stage.SESSION, Stage.REVIEW) and node.detail.startswith(start):

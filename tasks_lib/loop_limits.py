@@ -7,6 +7,9 @@ repeats an earlier one is not progress. docs/reliability.md lists every such loo
 import hashlib
 from dataclasses import dataclass, replace
 
+from tasks_lib import repetition
+from tasks_lib.repetition import Repeats
+
 MAX_IN_A_ROW = 3
 """How many consecutive failures are allowed before giving up."""
 STEPS_OF_PROGRESS = 2
@@ -21,8 +24,8 @@ class Progress:
 
     `compactions` and `answers` count how many times in a row, without progress in between, its conversation was
     compacted, and its model answered without calling a tool or ending its turn. `new_steps` counts the answers since
-    the last compaction whose tools returned something new. `is_overflow`: the last compaction was made because the
-    provider rejected the conversation as too long.
+    the last compaction whose tools returned something new. `repeats` are of all its tool calls. `is_overflow`: the last
+    compaction was made because the provider rejected the conversation as too long.
     """
 
     compactions: int = 0
@@ -30,6 +33,7 @@ class Progress:
     new_steps: int = 0
     is_overflow: bool = False
     results: tuple[str, ...] = ()
+    repeats: Repeats = repetition.NONE
     parts: frozenset[str] = frozenset()
     called: bool = False
     is_new: bool = False
@@ -39,10 +43,26 @@ class Progress:
 UNTRIED = Progress()
 
 
-def note_result(progress: Progress, tool: str, given: str, result: str) -> Progress:
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The end of a tool call: its id, what it was given and returned, after how long, and its error ("" for none)."""
+
+    call: str
+    tool: str
+    given: str
+    result: str
+    error: str = ""
+    seconds: float = 0.0
+    title: str = ""
+
+
+def note_result(progress: Progress, ended: Result) -> Progress:
     """Record that a tool finished; a call and result that were seen recently are not new."""
-    digest = hashlib.sha256("\0".join((tool, given, result)).encode("utf-8", "replace")).hexdigest()[:16]
-    known = replace(progress, called=True)
+    said = "\0".join((ended.tool, ended.given, ended.result))
+    digest = hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()[:16]
+    name = f"{ended.tool}: {ended.title}" if ended.title else ended.tool
+    repeats = repetition.note_call(progress.repeats, ended.call, name, digest, ended.error, ended.seconds)
+    known = replace(progress, called=True, repeats=repeats)
     if digest in progress.results:
         return known
     return replace(known, is_new=True, results=(*progress.results, digest)[-_REMEMBERED:])

@@ -112,7 +112,8 @@ class TurnEnd:
     provider rejects the key or the model); the whole run stops then. `is_limited` says that the provider only asked to
     wait: the same session may be prompted again, and waits by itself until that makes sense. `limited_until` is when
     that is for this session, in seconds since the epoch; 0 if all sessions with that provider wait. `stall` says what
-    the turn was waiting for when it was ended because nothing happened any more.
+    the turn was waiting for when it was ended because nothing happened any more, `loop` what the agent repeated when it
+    was ended because only that happened.
     """
 
     status: int
@@ -125,6 +126,7 @@ class TurnEnd:
     refusal: str = ""
     is_limited: bool = False
     stall: str = ""
+    loop: str = ""
     limited_until: float = 0.0
 
 

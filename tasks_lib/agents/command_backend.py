@@ -77,7 +77,7 @@ class CommandSession:
         await self._provider.wait(spec)
         allowances = spec.allowances() if spec.allowances else ()
         left = find_seconds_left(allowances)
-        watch = CommandWatch(self._limits, spec.session, spec.log, spec.on_view)
+        watch = CommandWatch(self._limits, spec.session, spec.log, spec.on_view, spec.digest_worktree)
         self._may_have_left = True
         async with watch.watching():
             ended = await self._run(text, turn, min(spec.turn_seconds, left), watch)
@@ -87,6 +87,8 @@ class CommandSession:
         spent = Spent(turns=1, seconds=seconds)
         if ended.timed_out and watch.stall:
             return TurnEnd(ended.status, False, answer, watch.stall, seconds, spent, stall=watch.stall)
+        if ended.timed_out and watch.loop:
+            return TurnEnd(ended.status, False, answer, watch.loop, seconds, spent, loop=watch.loop)
         error = _describe(self._argv, ended, spec.turn_seconds)
         # A program does not report tokens, so time is the only budget that can end a turn.
         excess = find_excess(allowances, spent) if ended.timed_out and left < spec.turn_seconds else ""

@@ -27,6 +27,7 @@ from tasks_lib.runtime.agent_requirements import require_agent
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.session_slots import SlotLease
 from tasks_lib.runtime.stopping import Interrupted
+from tasks_lib.session.escalation import has_attempt
 from tasks_lib.session.spending import Spent
 from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit
 from tasks_lib.settings.schema import digest_verify
@@ -262,7 +263,7 @@ def _end_broken(
 def _is_last_attempt(context: AttemptContext) -> bool:
     """Whether the node has used all attempts that `retry.attempts` allows since it was last blocked."""
     attempt = context.record.attempt
-    return attempt.number - attempt.allowance + 1 >= context.run.settings.retry.attempts
+    return not has_attempt(attempt.number, attempt.allowance, context.run.settings.retry.attempts)
 
 
 async def _end_landed(context: AttemptContext, commit: str) -> Outcome:

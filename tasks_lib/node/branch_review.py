@@ -145,4 +145,5 @@ def _gather_facts(end: TurnEnd, commit: str) -> TurnFacts:
         excess=end.excess,
         is_review=True,
         stall=end.stall,
+        loop=end.loop,
     )

@@ -32,6 +32,7 @@ from tasks_lib.process.host_resources import choose_memory_limit
 from tasks_lib.process.process_groups import GroupId
 from tasks_lib.runtime.copied_files import copy_listed, is_copied
 from tasks_lib.runtime.setup_and_verify import run_setup
+from tasks_lib.session.escalation import Bounds, Seen, Step, decide_step, has_attempt, write_prompt
 from tasks_lib.session.turn_ending import (
     AttemptFailed,
     Done,
@@ -70,7 +71,7 @@ async def set_up(context: AttemptContext, worktree: Worktree, log: Path) -> None
 
 async def run_turns(context: AttemptContext, prompt: str) -> Done | SafeExit | AttemptFailed:
     """Prompt the session until it is done, does a Safe Exit, or fails; nudges it at most `watch.nudges` times."""
-    nudges = context.run.settings.watch.nudges
+    seen: list[Seen] = []
     while True:
         if context.session and not await can_continue(context):
             prompt = await begin_again(context, prompt)
@@ -84,12 +85,19 @@ async def run_turns(context: AttemptContext, prompt: str) -> Done | SafeExit | A
             continue
         if not isinstance(ending, Unfinished):
             return ending
-        if nudges == 0:
+        seen.append(Seen(ending.reason, ending.nudge, await context.run.git.call(digest_worktree, context.worktree)))
+        step = decide_step(seen, find_bounds(context))
+        if step not in (Step.NUDGE, Step.GUIDANCE):
             return AttemptFailed(f"{ending.reason}, after {context.run.settings.watch.nudges} nudges")
-        nudges -= 1
         context.note(findings=context.record.findings.add_cautions(ending.said_once))
-        prompt = ending.nudge
-        context.run.board.enter(context.task.id, Stage.SESSION, f"nudged: {ending.reason}")
+        prompt = write_prompt(step, seen)
+        context.run.board.enter(context.task.id, Stage.SESSION, f"{step}: {ending.reason}")
+
+
+def find_bounds(context: AttemptContext) -> Bounds:
+    """How often this node's session may be told to continue, and whether the node may be attempted once more."""
+    attempt, settings = context.record.attempt, context.run.settings
+    return Bounds(settings.watch.nudges, has_attempt(attempt.number, attempt.allowance, settings.retry.attempts))
 
 
 async def begin_again(context: AttemptContext, prompt: str) -> str:
@@ -241,6 +249,7 @@ def gather_facts(context: AttemptContext, start: TurnStart, after: BranchState, 
         excess=end.excess,
         is_review=context.task.is_review,
         stall=end.stall,
+        loop=end.loop,
         findings=tuple(one for one in findings if one.text not in context.record.findings.cautions),
     )
 

@@ -162,13 +162,18 @@ class ToolStarted(_Event):
 
 @dataclass(frozen=True, slots=True)
 class ToolEnded(_Event):
-    """`given` is the tool's input, `result` its output, or why it failed."""
+    """`given` is the tool's input, `result` its output, or why it failed; it ran for `seconds`.
+
+    `error` is what went wrong, of a shell line whose status is not 0 the last line that it printed; "" for nothing.
+    """
 
     call: str
     tool: Tool
     given: str = ""
     result: str = ""
     is_failed: bool = False
+    error: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class Answer:
 class End:
     """Abort the session; `sentence` says why. "limit" would end any other session too; "suspended" continues later."""
 
-    kind: Literal["excess", "timed out", "stalled", "waits too long", "no progress", "limit", "suspended"]
+    kind: Literal["excess", "timed out", "stalled", "waits too long", "no progress", "loop", "limit", "suspended"]
     sentence: str
 
 
@@ -123,6 +123,8 @@ def _find_stuck(watch: Watch) -> CheckWorktree | End | None:
     for session, progress in watch.progress.sessions.items():
         if watch.progress.needs_check(session):
             return CheckWorktree(session)
+        if loop := watch.progress.find_loop(session):
+            return End("loop", loop)
         if max(watch.progress.count_setbacks(session), progress.answers) >= MAX_IN_A_ROW:
             return End("no progress", describe_exhaustion(progress))
     return None

@@ -115,7 +115,7 @@ class SetupFailed:
 
 @dataclass(frozen=True, slots=True)
 class TurnReport:
-    """How a turn ended; the fields from `status` to `stall` are those of a local turn.
+    """How a turn ended; the fields from `status` to `loop` are those of a local turn.
 
     `state` is the commit with the state of the worktree after the turn, "" if it could not be pushed. `prepared` marks
     what `setup` left uncommitted. If the turn could not be taken, `setup` or `refused` says why. With `is_last`, the
@@ -134,6 +134,7 @@ class TurnReport:
     refusal: str = ""
     is_limited: bool = False
     stall: str = ""
+    loop: str = ""
     state: str = ""
     prepared: tuple[str, ...] = ()
     setup: SetupFailed | None = None

@@ -8,6 +8,11 @@ from tasks_lib.text import tell_rest
 
 _VERDICT = re.compile(r"^\W*verdict\W*:\W*(approved with changes|approved|changes requested)\W*$", re.IGNORECASE)
 MAX_PATHS_SAID = 10
+_LOOPED = (
+    "Your last turn was stopped: {loop}.\n"
+    "Doing the same again will not change that. Look at what the last result says, and take another way. If there is "
+    "none, do a Safe Exit as described in the task's instructions."
+)
 _STALLED = (
     "Your last turn was stopped: {stall}.\n"
     "Nobody can type into a terminal here. Start programs so that they ask nothing and open neither a pager nor an "
@@ -36,8 +41,8 @@ class TurnFacts:
     completes that file. `dirty` are uncommitted paths. `said_blocked` is the reason for a Safe Exit in this turn.
     `refused` is the commit that was returned to the session. `excess` says which budget ended the turn. `is_review`
     marks a reviewer's session, whose `answer` has to end in a verdict. `stall` says that nothing happened any more, and
-    what the turn was waiting for. `findings` are what must not land, without those
-    that were reported once and may stay.
+    what the turn was waiting for, `loop` that the agent only repeated itself. `findings` are what must not land,
+    without those that were reported once and may stay.
     """
 
     status: int
@@ -52,6 +57,7 @@ class TurnFacts:
     excess: str = ""
     is_review: bool = False
     stall: str = ""
+    loop: str = ""
     findings: tuple[Finding, ...] = ()
 
 
@@ -101,6 +107,8 @@ def decide_turn(facts: TurnFacts) -> TurnEnding:
         return AttemptFailed("the turn took longer than watch.turn_seconds and was stopped")
     if facts.stall:
         return Unfinished(f"the turn was stopped: {facts.stall}", _STALLED.format(stall=facts.stall))
+    if facts.loop:
+        return Unfinished(f"the turn was stopped: {facts.loop}", _LOOPED.format(loop=facts.loop))
     if facts.status != 0:
         return AttemptFailed(facts.error or f"the agent exited with {_describe_status(facts.status)}")
     if facts.is_review:

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from tasks_lib import loop_limits
-from tasks_lib.loop_limits import UNTRIED, Progress
+from tasks_lib import loop_limits, repetition
+from tasks_lib.loop_limits import UNTRIED, Progress, Result
+from tasks_lib.repetition import NOT_SEEN, WorkSeen
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event
 
@@ -26,10 +27,13 @@ UNCHECKED = WorktreeCheck()
 
 @dataclass(frozen=True, slots=True)
 class TurnProgress:
-    """The progress of each session, and the last check of the worktree for each, both by the session's id."""
+    """The progress of each session, by its id, and what checks of the worktree showed: after it was compacted
+    (`checks`), and while it repeated itself (`seen`).
+    """
 
     sessions: Mapping[str, Progress] = field(default_factory=dict[str, Progress])
     checks: Mapping[str, WorktreeCheck] = field(default_factory=dict[str, WorktreeCheck])
+    seen: Mapping[str, WorkSeen] = field(default_factory=dict[str, WorkSeen])
 
     def count_setbacks(self, session: str) -> int:
         """How many times in a row the conversation of `session` was compacted without progress in between."""
@@ -37,9 +41,17 @@ class TurnProgress:
         return min(progress.compactions, len(progress.parts) - self.checks.get(session, UNCHECKED).excused)
 
     def needs_check(self, session: str) -> bool:
-        """Whether the conversation of `session` was compacted since the worktree was last checked for it."""
+        """Whether the worktree is to be checked for `session`, which was compacted since, or repeats itself."""
+        progress = self.sessions.get(session, UNTRIED)
         checked = self.checks.get(session, UNCHECKED).compactions
-        return self.count_setbacks(session) > 0 and checked < len(self.sessions.get(session, UNTRIED).parts)
+        if self.count_setbacks(session) > 0 and checked < len(progress.parts):
+            return True
+        return repetition.needs_look(progress.repeats, self.seen.get(session, NOT_SEEN))
+
+    def find_loop(self, session: str) -> str:
+        """Say in one clause how `session` repeats itself; "" if it may continue."""
+        repeats = self.sessions.get(session, UNTRIED).repeats
+        return repetition.find_loop(repeats, self.seen.get(session, NOT_SEEN))
 
     def follow(self, event: Event, steps: Collection[str] = ()) -> "TurnProgress":
         """The progress after `event`; `steps` are the ones already counted."""
@@ -53,7 +65,9 @@ class TurnProgress:
             check = WorktreeCheck(compactions, event.work, before.excused if before else 0)
         else:
             check = WorktreeCheck(compactions, event.work, compactions - 1)
-        return replace(self, checks={**self.checks, event.session: check})
+        repeats = self.sessions.get(event.session, UNTRIED).repeats
+        seen = repetition.note_work(repeats, self.seen.get(event.session, NOT_SEEN), event.work)
+        return replace(self, checks={**self.checks, event.session: check}, seen={**self.seen, event.session: seen})
 
 
 def advance(known: Mapping[str, Progress], event: Event, steps: Collection[str] = ()) -> Mapping[str, Progress]:
@@ -63,7 +77,9 @@ def advance(known: Mapping[str, Progress], event: Event, steps: Collection[str] 
         case ev.ToolStarted():
             after = loop_limits.note_call(before)
         case ev.ToolEnded():
-            after = loop_limits.note_result(before, event.tool.name, event.given, event.result)
+            tool, error = event.tool, event.error
+            ended = Result(event.call, tool.name, event.given, event.result, error, event.seconds, tool.title)
+            after = loop_limits.note_result(before, ended)
         case ev.StepEnded() if event.step not in steps:
             after = loop_limits.note_step(before)
         case ev.Compacted():

@@ -1,5 +1,6 @@
 """Turns of real programs that hang are ended with what they wait for; those that are only slow are not."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -131,3 +132,31 @@ async def test_what_a_turn_does_is_shown(spec: SessionSpec) -> None:
     await run(replace(spec, on_view=shown.append), "sh", "-c", "sleep 1000; true")
     assert {view.activity for view in shown} >= {"running `sleep 1000`"}
     assert all(view.active_at and view.spent.turns == 1 for view in shown)
+
+
+REPEATS = (
+    "import time\nwhile True:\n print('read a.txt', 'no such file', 'thinking', sep='\\n', flush=True); time.sleep(0.1)"
+)
+
+
+async def look() -> str:
+    return "the same"
+
+
+async def test_program_that_prints_the_same_lines_again_and_again_is_stopped(spec: SessionSpec) -> None:
+    end = await run(replace(spec, digest_worktree=look), sys.executable, "-ESc", REPEATS)
+    assert (end.timed_out, end.stall) == (False, "")
+    assert end.loop == end.error
+    assert "the output repeated earlier lines" in end.loop
+
+
+async def test_program_that_prints_the_same_lines_and_changes_the_worktree_is_left_alone(spec: SessionSpec) -> None:
+    states = itertools.count()
+
+    async def change() -> str:
+        return str(next(states))
+
+    code = REPEATS.replace("while True", "for _ in range(120)")
+    end = await run(replace(spec, digest_worktree=change), sys.executable, "-ESc", code)
+    assert (end.status, end.loop) == (0, "")
+    assert next(states) > 2

@@ -21,6 +21,16 @@ async def test_nothing_committed_is_nudged_twice_then_tried_again_then_blocked(h
     worked = await harness.work()
     assert harness.journal.turns() == [f"a-{attempt}-{turn}" for attempt in (1, 2) for turn in (1, 2, 3)]
     reason = "the turn ended without a commit, after 2 nudges"
+    assert "coordinator notify" not in harness.journal.read("a-1-2")
+    for said in (
+        "Your last 2 turns ended unfinished",
+        "Nothing in your worktree",
+        "coordinator notify --level blocking",
+    ):
+        assert said in harness.journal.read("a-1-3")
+    ladder = [line for line in worked.lines if "the turn ended without a commit" in line]
+    assert "nudged: " in ladder[0]
+    assert "guided: " in ladder[1]
     assert worked.retries == [("a", reason)]
     assert worked.outcomes == {"a": Blocked(f"{reason} (attempt 2; 2 allowed)", "resolve-a-1")}
     assert f"Attempt 1 failed: {reason}" in harness.journal.read("a-2-1")
@@ -72,6 +82,14 @@ async def test_agent_that_stalls_in_each_turn_fails_its_attempts(harness: RunHar
     assert isinstance(blocked, Blocked)
     assert "nothing happened for 1 seconds" in blocked.reason
     assert "after 1 nudges" in blocked.reason
+
+
+async def test_agent_that_repeats_itself_is_told_so_and_goes_on_in_its_session(harness: RunHarness) -> None:
+    agent = '[ $turn = 2 ] || while true; do printf "read a\\nno such file\\n"; sleep 0.1; done\nwork'
+    harness.make({"a": {}}, agent, watch={"tool_seconds": 3, "stall_seconds": 60})
+    worked = await harness.work()
+    assert (worked.names, worked.retries) == ({"a": "Merged"}, [])
+    assert "the output repeated earlier lines" in harness.journal.read("a-1-2")
 
 
 async def test_unblocked_node_has_all_its_attempts_again(harness: RunHarness) -> None:

@@ -127,3 +127,44 @@ async def test_wait_of_a_day_is_refused_at_once_with_its_date(
     assert end.refusal.removeprefix(said)[:10] in days
     assert " UTC (" in end.refusal
     assert len(lab.model.requests) == 1
+
+
+def run(command: str) -> Step:
+    return Step(calls=(Call("bash", {"command": command, "description": "run it"}),))
+
+
+EDIT = {"filePath": "/nowhere/at/all.txt", "oldString": "a", "newString": "b"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ([run("echo the same")], "the same calls again and again, with the same results"),
+        ([run("echo one"), run("echo two")], "the same calls again and again, with the same results"),
+        ([run(f"echo {number} > /dev/null; echo broken; exit 3") for number in range(9)], "status #: broken"),
+        ([Step(calls=(Call("edit", {**EDIT, "newString": str(number)}),)) for number in range(9)], "the same error"),
+    ],
+    ids=["one call", "two calls", "a line that fails", "a tool that fails"],
+)
+async def test_turn_that_repeats_itself_is_stopped_and_says_what_was_repeated(
+    lab: SessionFixture, mood: Mood, steps: Sequence[Step], said: str
+) -> None:
+    mood.steps = [step for _ in range(20) for step in steps]
+    end = await lab.open(shared=Shared()).prompt("Do it.")
+    assert (end.status, end.refusal, end.stall) == (1, "", "")
+    assert end.loop == end.error
+    assert said in end.loop
+    assert len(lab.model.requests) <= FEW
+
+
+async def test_turn_that_repeats_calls_and_changes_the_worktree_is_left_alone(lab: SessionFixture, mood: Mood) -> None:
+    same = [run("echo one"), run("echo two")]
+    mood.steps = [*(step for _ in range(12) for step in same), Step(say="All of it.")]
+    numbers = itertools.count()
+
+    async def look() -> str:
+        return f"another state {next(numbers)}"
+
+    end = await lab.open(shared=Shared(), digest_worktree=look).prompt("Do it.")
+    assert (end.status, end.answer) == (0, "All of it.")
+    assert next(numbers) >= 2

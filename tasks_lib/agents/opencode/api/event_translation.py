@@ -102,12 +102,32 @@ def _read_tool(part: Json, session: str, at: float) -> Event:
         case "running":
             return ev.ToolStarted(at, session, call, tool)
         case "completed":
-            return ev.ToolEnded(at, session, call, tool, _write_given(given), str(state.get("output") or ""))
+            output = str(state.get("output") or "")
+            error, seconds = _find_error(state, output), _read_seconds(state)
+            return ev.ToolEnded(at, session, call, tool, _write_given(given), output, error=error, seconds=seconds)
         case "error":
             error = str(state.get("error") or "")
-            return ev.ToolEnded(at, session, call, tool, _write_given(given), error, is_failed=True)
+            return ev.ToolEnded(
+                at, session, call, tool, _write_given(given), error, is_failed=True, error=error or "it failed",
+                seconds=_read_seconds(state),
+            )  # fmt: skip
         case _:
             return ev.TextGrew(at, session, is_thinking=False)
+
+
+def _find_error(state: Json, output: str) -> str:
+    """Return the last line of a shell whose status is not 0, "" for every other tool that ended without an error."""
+    status = as_object(state.get("metadata")).get("exit")
+    if not isinstance(status, int) or status == 0:
+        return ""
+    lines = [line for line in output.splitlines() if line.strip()]
+    return f"status {status}: {lines[-1].strip() if lines else 'no output'}"
+
+
+def _read_seconds(state: Json) -> float:
+    time = as_object(state.get("time"))
+    begin, end = (float(time.get(name) or 0) for name in ("start", "end"))
+    return max(0.0, (end - begin) / 1000) if begin and end else 0.0
 
 
 def _say_given(given: Json) -> str:

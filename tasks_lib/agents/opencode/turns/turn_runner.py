@@ -331,6 +331,8 @@ class Turn:
                 return self._pause_session(decision.sentence)
             case "stalled":
                 return replace(self._fail(decision.sentence), stall=decision.sentence)
+            case "loop":
+                return replace(self._fail(decision.sentence), loop=decision.sentence)
             case "waits too long" | "no progress":
                 return self._fail(decision.sentence)
 
