@@ -113,7 +113,8 @@ class TurnEnd:
     wait: the same session may be prompted again, and waits by itself until that makes sense. `limited_until` is when
     that is for this session, in seconds since the epoch; 0 if all sessions with that provider wait. `stall` says what
     the turn was waiting for when it was ended because nothing happened any more, `loop` what the agent repeated when it
-    was ended because only that happened.
+    was ended because only that happened. `outside` are the places outside of the worktree where its tools changed files
+    or ran, as far as the agent says.
     """
 
     status: int
@@ -127,6 +128,7 @@ class TurnEnd:
     is_limited: bool = False
     stall: str = ""
     loop: str = ""
+    outside: tuple[str, ...] = ()
     limited_until: float = 0.0
 
 

@@ -38,7 +38,8 @@ def new_session_id() -> str:
 
 @dataclass(slots=True)
 class AgentReports:
-    """What the agent has reported: its last `answer`, and how much of its notices was shown.
+    """What the agent has reported: its last `answer`, and how much of its notices was shown. And what was noticed
+    `outside` of its worktree, which it has not been told yet.
 
     `notices_shown` is their number, `notices_bytes` the size of their file at that time.
     """
@@ -46,6 +47,7 @@ class AgentReports:
     answer: str = ""
     notices_shown: int = 0
     notices_bytes: int = 0
+    outside: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

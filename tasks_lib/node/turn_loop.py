@@ -21,6 +21,7 @@ from tasks_lib.node.attempt_context import AttemptContext
 from tasks_lib.node.branch_inspection import follow_branch, inspect_branch, record_fork
 from tasks_lib.node.first_prompt import AttemptInfo, PromptContext, compose_first_prompt
 from tasks_lib.node.live_diffstat import updating_diffstat
+from tasks_lib.node.outside_work import note_outside_work, tell_outside_work
 from tasks_lib.node.provider_limits import digest_worktree, prompt_until_answered
 from tasks_lib.node.safe_exit import TurnStart, find_safe_exit, parse_status, record_turn_start
 from tasks_lib.node.session_place import can_continue, find_session_log, place_session, runs_elsewhere
@@ -75,7 +76,7 @@ async def run_turns(context: AttemptContext, prompt: str) -> Done | SafeExit | A
     while True:
         if context.session and not await can_continue(context):
             prompt = await begin_again(context, prompt)
-        prompt = add_user_messages(context, prompt)
+        prompt = add_user_messages(context, tell_outside_work(context, prompt))
         if excess := context.run.budgets.refuse_turn(context.record, context.record.attempt.session):
             return AttemptFailed(f"no further turn was started: {excess}")
         ending = await run_turn(context, prompt)
@@ -135,7 +136,7 @@ def read_state_before_turn(context: AttemptContext) -> TurnStart:
 
 def judge_turn(context: AttemptContext, start: TurnStart, end: TurnEnd) -> TurnEnding:
     """Decide how the turn that began at `start` ended."""
-    context.run.shared_state.compare(context.task.id)
+    note_outside_work(context, context.run.shared_state.compare(context.task.id), end)
     if damage := find_damage(context.worktree):
         return _fail_damaged(context, damage)
     try:

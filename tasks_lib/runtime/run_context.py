@@ -33,7 +33,7 @@ class Run:
         self.git: GitAccess = GitAccess(project, private, agents.places.size, self.say_from_thread)
         self.nodes: NodeRegistry = NodeRegistry(project, self.git)
         self.shared_state: SharedStateWatch = SharedStateWatch(
-            project.repository, self.nodes.list_moving_refs, self.say_from_thread
+            project.repository, self.nodes.list_moving_refs, self.say_from_thread, project.tasks_dir
         )
         self.budgets: RunBudgets = RunBudgets(project.settings.budget)
         self.requests: UserRequests = UserRequests()

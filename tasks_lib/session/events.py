@@ -164,7 +164,8 @@ class ToolStarted(_Event):
 class ToolEnded(_Event):
     """`given` is the tool's input, `result` its output, or why it failed; it ran for `seconds`.
 
-    `error` is what went wrong, of a shell line whose status is not 0 the last line that it printed; "" for nothing.
+    `places` are where it changed files or ran a shell. `error` is what went wrong, of a shell line whose status is not
+    0 the last line that it printed; "" for nothing.
     """
 
     call: str
@@ -174,6 +175,7 @@ class ToolEnded(_Event):
     is_failed: bool = False
     error: str = ""
     seconds: float = 0.0
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ class SetupFailed:
 
 @dataclass(frozen=True, slots=True)
 class TurnReport:
-    """How a turn ended; the fields from `status` to `loop` are those of a local turn.
+    """How a turn ended; the fields from `status` to `outside` are those of a local turn.
 
     `state` is the commit with the state of the worktree after the turn, "" if it could not be pushed. `prepared` marks
     what `setup` left uncommitted. If the turn could not be taken, `setup` or `refused` says why. With `is_last`, the
@@ -135,6 +135,7 @@ class TurnReport:
     is_limited: bool = False
     stall: str = ""
     loop: str = ""
+    outside: tuple[str, ...] = ()
     state: str = ""
     prepared: tuple[str, ...] = ()
     setup: SetupFailed | None = None

@@ -227,7 +227,7 @@ class RemoteSession:
             self._spec.on_prepared(report.prepared)
         return TurnEnd(
             report.status, report.timed_out, report.answer, report.error, report.seconds, report.spent,
-            report.excess, report.refusal, report.is_limited, report.stall, report.loop,
+            report.excess, report.refusal, report.is_limited, report.stall, report.loop, report.outside,
         )  # fmt: skip
 
     async def _take_pushed(self) -> str:

@@ -187,7 +187,7 @@ class HostedSession:
     def _describe(self, order: TurnOrder, end: TurnEnd) -> TurnReport:
         return TurnReport(
             order.attempt, order.turn, end.status, end.timed_out, end.answer, end.error, end.seconds, end.spent,
-            end.excess, end.refusal, end.is_limited, end.stall, end.loop,
+            end.excess, end.refusal, end.is_limited, end.stall, end.loop, end.outside,
         )  # fmt: skip
 
     async def _prepare(self, order: TurnOrder) -> None:

@@ -65,3 +65,33 @@ async def test_setting_that_hides_the_checkout_makes_publishing_wait(harness: Ru
     assert harness.has("a.txt")
     assert (harness.top / "a.txt").read_text() == "a\n"
     assert harness.leftovers() == []
+
+
+CHECKOUT = {
+    "a file that is written": ("echo x > $top/mine.txt", "mine.txt"),
+    "a file that is edited": ("echo x >> $top/README.md", "README.md"),
+    "another branch": ("git -C $top checkout -q -b other", "its branch (main → other)"),
+}
+
+
+@pytest.mark.parametrize("name", CHECKOUT)
+async def test_what_changes_in_the_users_checkout_is_said_and_the_agent_is_told(harness: RunHarness, name: str) -> None:
+    deed, changed = CHECKOUT[name]
+    harness.make(
+        {"a": {}}, f"top=$(cd ../../..; pwd)\nif [ $turn = 1 ]; then {deed}; else work; fi", files={"README.md": "r\n"}
+    )
+    worked = await harness.work()
+    assert worked.names == {"a": "Merged"}
+    (said,) = [message for message in worked.view.messages if "Your checkout changed" in message]
+    assert f"while a was running: {changed}. If that was not you" in said
+    told = harness.journal.read("a-1-2")
+    assert f"the user's checkout changed: {changed}" in told
+    assert "Work only in your worktree" in told
+
+
+async def test_users_own_uncommitted_work_and_added_tasks_are_not_said(harness: RunHarness) -> None:
+    harness.make({"a": {}, "b": {"depends_on": ["a"]}}, "work; echo x > $(cd ../../..; pwd)/tasks/new.md")
+    (harness.top / "mine.txt").write_text("mine\n")
+    worked = await harness.work()
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert [message for message in worked.view.messages if "Your checkout changed" in message] == []

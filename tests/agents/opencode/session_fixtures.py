@@ -175,9 +175,12 @@ def make_worktree(directory: Path) -> Path:
 
 @asynccontextmanager
 async def open_lab(
-    directory: Path, *, sessions_per_server: int = 25, decide: Decide | None = None
+    directory: Path, *, sessions_per_server: int = 25, decide: Decide | None = None, outside: str = "ask"
 ) -> AsyncGenerator[SessionFixture]:
-    """A lab whose servers are started by its first session and stopped at the end; `decide` as `ModelServer` has it."""
+    """A lab whose servers are started by its first session and stopped at the end; `decide` as `ModelServer` has it.
+
+    `outside` is what opencode does about work outside of the worktree.
+    """
     program = find_opencode()
     give_short_catalog(directory)
     with ModelServer(decide) as model:
@@ -187,7 +190,7 @@ async def open_lab(
                     "backend": "opencode",
                     "model": MODEL,
                     "config": {"provider": provider_config(model.url), "enabled_providers": ["scripted"]},
-                    "permission": {"external_directory": "ask", "question": "allow"},
+                    "permission": {"external_directory": outside, "question": "allow"},
                 }
             }
         )

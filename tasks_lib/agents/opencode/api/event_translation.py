@@ -7,6 +7,7 @@ from tasks_lib.agents.json_values import Json, as_object, as_objects
 from tasks_lib.agents.opencode.api.error_classification import is_rate_limit, read_problem
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event, Request, Retry, Todo, Tool
+from tasks_lib.session.outside_work import find_places
 from tasks_lib.session.spending import Spent, is_countable
 from tasks_lib.text import cut, fold
 
@@ -104,7 +105,10 @@ def _read_tool(part: Json, session: str, at: float) -> Event:
         case "completed":
             output = str(state.get("output") or "")
             error, seconds = _find_error(state, output), _read_seconds(state)
-            return ev.ToolEnded(at, session, call, tool, _write_given(given), output, error=error, seconds=seconds)
+            return ev.ToolEnded(
+                at, session, call, tool, _write_given(given), output, error=error, seconds=seconds,
+                places=find_places(name, given),
+            )  # fmt: skip
         case "error":
             error = str(state.get("error") or "")
             return ev.ToolEnded(

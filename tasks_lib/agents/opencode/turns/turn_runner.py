@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from tempfile import gettempdir
 
 from tasks_lib.agents.backend import SessionSpec, TurnEnd
 from tasks_lib.agents.opencode.api.server_http import Unreachable
@@ -37,6 +38,7 @@ from tasks_lib.session.next_action import (
     decide,
     describe_limit,
 )  # fmt: skip
+from tasks_lib.session.outside_work import find_outside
 from tasks_lib.session.spending import Allowance, Spent
 from tasks_lib.session.state import Watch, begin, observe
 
@@ -85,6 +87,7 @@ class Turn:
         self._continuations: int = 0
         self._saying: int = 0
         self._is_open: bool = False
+        self._places: tuple[str, ...] = ()
 
     async def run(self, text: str) -> TurnEnd:
         """Send `text` and follow the turn to its end; raises AgentError if the server cannot be reached."""
@@ -98,7 +101,7 @@ class Turn:
                 return self._fail(sentence, timed_out=True)
             self._is_open = True
             try:
-                return await self._follow()
+                return replace(await self._follow(), outside=self._find_outside())
             finally:
                 self._is_open = False
                 self._talk.ignore()
@@ -233,6 +236,8 @@ class Turn:
             self._watch = observe(self._watch, event)
             self._transcript.write(event)
             match event:
+                case ev.ToolEnded():
+                    self._places += event.places
                 case ev.Retrying() if event.retry.is_rate_limit:
                     self._throttle.slow_down(min(event.retry.until, time.time() + self._seconds.limit_seconds))
                 case ev.StepEnded():
@@ -351,6 +356,10 @@ class Turn:
     def _pause_session(self, sentence: str, until: float = 0.0) -> TurnEnd:
         """The end of a turn after which the same session continues: at `until`, or with all others of its provider."""
         return replace(self._fail(sentence), is_limited=True, limited_until=until)
+
+    def _find_outside(self) -> tuple[str, ...]:
+        worktree, scratch = self._spec.cwd, self._spec.environment.get("TMPDIR", gettempdir())
+        return find_outside(self._places, (str(worktree), str(worktree.resolve())), (f"{scratch}/opencode",))
 
     def _done(self, reply: Reply) -> TurnEnd:
         spent = self._spent()
