@@ -79,6 +79,7 @@ def _describe(node: NodeView) -> Payload:
         "detail": node.detail,
         "reason": node.reason,
         "commit": node.commit,
+        "blocker_kind": node.blocker_kind,
         "tokens": node.tokens,
         "cost": node.cost,
     }

@@ -204,7 +204,7 @@ async def finish(
     run, plan, code = opened.run, scheduler.plan, scheduler.judge()
     view = run.board.view
     rows = [
-        ReportRow(n.id, n.name, n.outcome, n.attempt, n.commit, n.reason, str(Spent(n.tokens, n.cost)))
+        ReportRow(n.id, n.name, n.outcome, n.attempt, n.commit, n.reason, str(Spent(n.tokens, n.cost)), n.blocker_kind)
         for n in (view.nodes[task_id] for task_id in plan.graph.order() if task_id in view.nodes)
     ]
     dropped = f"{view.dropped_messages} older messages are only in the run's log."

@@ -171,13 +171,28 @@ class Checked:
     name: Literal[OutcomeName.CHECKED] = OutcomeName.CHECKED
 
 
+class BlockerKind(StrEnum):
+    """What a blocked node lacks: knowledge, a narrower task, other work first, something outside, or a decision."""
+
+    CONTEXT = "context"
+    SCOPE = "scope"
+    DEPENDENCY = "dependency"
+    ENVIRONMENT = "environment"
+    DECISION = "decision"
+
+
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The node cannot continue; it runs again once the task `resolve_id` ("" if none) is completed."""
+    """The node cannot continue; it runs again once the task `resolve_id` ("" if none) is completed.
+
+    `waits_for` is another task, on which the node depends from now on, "" if none; it is then not blocked at the head.
+    """
 
     reason: str
     resolve_id: str = ""
     name: Literal[OutcomeName.BLOCKED] = OutcomeName.BLOCKED
+    kind: BlockerKind | None = field(default=None, compare=False)
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)

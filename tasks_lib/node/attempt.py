@@ -11,11 +11,11 @@ from tasks_lib.git.kept.unreferenced_commits import keep_unreferenced
 from tasks_lib.landing.completed_elsewhere import describe_completed_elsewhere, find_completed_elsewhere
 from tasks_lib.landing.merge_queue import MergeQueue
 from tasks_lib.landing.results import CompletedElsewhere, GivenBack, Held, Landed, LandingResult
-from tasks_lib.model import Aborted, AttemptEnd, Checked, Failed, Merged, Outcome, Stage, Verdict
+from tasks_lib.model import Aborted, AttemptEnd, BlockerKind, Checked, Failed, Merged, Outcome, Stage, Verdict
 from tasks_lib.node.agent_notices import skip_notices
 from tasks_lib.node.attempt_context import MAX_NOTES, AttemptContext
 from tasks_lib.node.attempt_opening import open_attempt
-from tasks_lib.node.blocking import Blocker, block_node
+from tasks_lib.node.blocking import block_node, read_new_notes
 from tasks_lib.node.branch_review import ReviewFailed, review_branch
 from tasks_lib.node.protected_paths import NeedsApproval, find_protected_changes
 from tasks_lib.node.session_place import acquire_place, settle_lost_session
@@ -27,6 +27,7 @@ from tasks_lib.runtime.agent_requirements import require_agent
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.session_slots import SlotLease
 from tasks_lib.runtime.stopping import Interrupted
+from tasks_lib.session.blockers import Blocker, parse_blocker
 from tasks_lib.session.escalation import has_attempt
 from tasks_lib.session.spending import Spent
 from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit
@@ -111,14 +112,14 @@ async def _go_through_stages(context: AttemptContext, priority: float) -> Outcom
             case Held(reason):
                 return Failed(f"not landed: {reason}")
             case NeedsApproval(reason, notes, files):
-                blocked = await block_node(context, Blocker(reason, notes))
+                blocked = await block_node(context, _ask_person(reason, notes))
                 context.note(findings=context.record.findings.with_protected(files))
                 return blocked
             case ReviewFailed(reason):
                 return Failed(f"the review {reason}; the work is kept, and the next run continues with its review")
             case GivenBack() as back:
                 if refusal := _count_round(context, back):
-                    return await block_node(context, Blocker(refusal, _cut(back.prompt)))
+                    return await block_node(context, Blocker(refusal, text=_cut(back.prompt)))
                 await acquire_place(context.run, context.task, context.slot_lease)
                 ending = await run_turns(context, back.prompt)
 
@@ -218,20 +219,26 @@ async def _end_without_landing(
 ) -> Outcome | AttemptRetry:
     match ending:
         case SafeExit(reason):
-            return await block_node(context, Blocker(reason, _cut(context.reports.answer)))
+            said = await context.run.git.call(read_new_notes, context)
+            return await block_node(context, parse_blocker(reason, _cut(context.reports.answer), notes=said))
         case Done():
-            return await block_node(context, Blocker("the review asks for changes", _cut(context.reports.answer)))
+            return await block_node(context, _ask_person("the review asks for changes", _cut(context.reports.answer)))
         case AttemptFailed(reason):
             ended = await _end_attempt(context, reason)
             await settle_lost_session(context, reason, is_retried=isinstance(ended, AttemptRetry))
             return ended
 
 
+def _ask_person(reason: str, text: str) -> Blocker:
+    """A blocker that only a person may decide."""
+    return Blocker(reason, BlockerKind.DECISION, text=text, needs_person=True)
+
+
 async def _end_attempt(context: AttemptContext, reason: str) -> Outcome | AttemptRetry:
     budgets, another = context.run.budgets, Spent(turns=1)
     if excess := budgets.find_node_excess(context.record, another):
         said = reason if excess in reason else f"{reason}; no further attempt can start: {excess}"
-        return await block_node(context, Blocker(said, _cut(context.reports.answer)))
+        return await block_node(context, _ask_person(said, _cut(context.reports.answer)))
     if excess := budgets.find_run_excess(another):
         context.run.stopping.halt(
             f"{excess}; raise it in coordinator.yaml and run again, which resumes from what is kept"
@@ -241,7 +248,8 @@ async def _end_attempt(context: AttemptContext, reason: str) -> Outcome | Attemp
     if _is_last_attempt(context):
         attempts = context.run.settings.retry.attempts
         said = f"{reason} (attempt {context.record.attempt.number}; {attempts} allowed)"
-        return await block_node(context, Blocker(said, _cut(context.reports.answer)))
+        blocker = Blocker(said, BlockerKind.ENVIRONMENT, error=reason, text=_cut(context.reports.answer))
+        return await block_node(context, blocker)
     note = f"Attempt {context.record.attempt.number} failed: {reason}"
     context.note(stage=AttemptEnd.FAILED, notes=_add_note(context.record.notes, note))
     return AttemptRetry(reason)

@@ -1,20 +1,12 @@
 """Records on the head that a node is blocked: its status, its notes, and the resolve task for the user."""
 
-from dataclasses import dataclass
-
 from tasks_lib.git.compose.commit_composer import Candidate, NewTask
 from tasks_lib.model import HUMAN, AttemptEnd, Blocked, Status, Task
 from tasks_lib.naming import is_resolve_task, name_resolve_task
 from tasks_lib.node.attempt_context import AttemptContext
+from tasks_lib.prompts.agent_prompts import fence
+from tasks_lib.session.blockers import Blocker, list_lines, write_criterion
 from tasks_lib.taskfile.parsing import decode, get_section, render_task
-
-
-@dataclass(frozen=True, slots=True)
-class Blocker:
-    """Why a node is blocked: `reason` in one sentence, and `notes` with whatever else the user needs to know."""
-
-    reason: str
-    notes: str = ""
 
 
 async def block_node(context: AttemptContext, blocker: Blocker) -> Blocked:
@@ -22,9 +14,10 @@ async def block_node(context: AttemptContext, blocker: Blocker) -> Blocked:
     run = context.run
     task = run.nodes.graph.tasks.get(context.task.id, context.task)
     agent_notes = await run.git.call(read_new_notes, context)
-    notes = "\n\n".join(part for part in (agent_notes, blocker.notes.strip()) if part)
+    text = blocker.text.strip() if blocker.text.strip() not in agent_notes else ""
+    notes = "\n\n".join(part for part in (agent_notes, text) if part)
     resolve_id = "" if is_resolve_task(task.id) else name_resolve_task(task.id, run.nodes.graph.tasks)
-    resolve = make_resolve_task(context, task, resolve_id, blocker.reason, notes) if resolve_id else None
+    resolve = make_resolve_task(context, task, resolve_id, blocker, notes) if resolve_id else None
 
     def compose(head: str) -> Candidate:
         return context.merge_queue.composer.compose_blocker(
@@ -32,6 +25,7 @@ async def block_node(context: AttemptContext, blocker: Blocker) -> Blocked:
             head,
             reason=blocker.reason,
             notes=notes,
+            details=list_lines(blocker),
             resolve=resolve,
             attempt=context.record.attempt.number,
             run=run.id,
@@ -40,21 +34,24 @@ async def block_node(context: AttemptContext, blocker: Blocker) -> Blocked:
 
     await context.merge_queue.commit_to_head(compose)
     context.note(stage=AttemptEnd.BLOCKED)
-    return Blocked(blocker.reason, resolve_id)
+    return Blocked(blocker.reason, resolve_id, kind=blocker.kind)
 
 
-def make_resolve_task(context: AttemptContext, task: Task, resolve_id: str, reason: str, notes: str) -> NewTask:
+def make_resolve_task(context: AttemptContext, task: Task, resolve_id: str, blocker: Blocker, notes: str) -> NewTask:
     """Make the resolve task, a task file for the user; once it is completed on the target, the node can run again."""
     target = context.run.project.target
+    needed = write_criterion(blocker) or f"What blocks it is resolved: in the code, in `{task.path}`, or outside."
     body = f"""## Description
 Task `{task.id}` ({task.name}) is blocked:
 
-{reason}
+{blocker.reason}
 
+Kind: {blocker.kind}
+{_describe_fields(blocker)}
 Its branch `{context.branch}` and its worktree contain the work done so far. `{task.path}` has the agent's notes.
 
 ## Acceptance Criteria
-- [ ] What blocks it is resolved: in the code, in `{task.path}`, or outside.
+- [ ] {needed}
 - [ ] `coordinator resolve {resolve_id} "what the agent needs to know"` has completed this file, or a commit on {target}
       says `status: completed` here. Then `{task.id}` runs again, in this run or the next.
 
@@ -71,6 +68,13 @@ Its branch `{context.branch}` and its worktree contain the work done so far. `{t
         body=body,
     )
     return NewTask(resolve_id, f"{context.run.project.tasks_dir}/{resolve_id}.md", text)
+
+
+def _describe_fields(blocker: Blocker) -> str:
+    """The agent's exact error, what it tried, and what it suggests, as far as it said so."""
+    rows = (("Error", blocker.error), ("Tried", blocker.tried), ("Suggested", blocker.suggested))
+    parts = (f"{name}:\n{fence(value)}\n" if name == "Error" else f"{name}: {value}\n" for name, value in rows if value)
+    return "\n" + "\n".join(parts)
 
 
 def read_new_notes(context: AttemptContext) -> str:

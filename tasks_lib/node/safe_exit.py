@@ -18,6 +18,9 @@ from tasks_lib.node.attempt_context import AttemptContext
 from tasks_lib.node.branch_inspection import find_work
 from tasks_lib.taskfile.parsing import decode, get_section, parse_task
 
+_TRAILERS = (f"{SESSION}: ", "Signed-off-by: ", "Co-authored-by: ")
+"""The starts of lines in a commit's message that say nothing about a blocker."""
+
 
 @dataclass(frozen=True, slots=True)
 class TurnStart:
@@ -87,8 +90,16 @@ def _find_commit(context: AttemptContext, start: TurnStart, after: BranchState) 
         found = _read_origin(context, commit)
         is_copy = found in written and commit not in committed
         if commit not in earlier and not is_copy and found.session in ("", context.record.attempt.session):
-            return subject.removeprefix(mark).strip() or "blocked"
+            return _join_body(subject.removeprefix(mark).strip() or "blocked", context, commit)
     return ""
+
+
+def _join_body(reason: str, context: AttemptContext, commit: str) -> str:
+    """Return `reason`, and below it what the commit's message says besides the subject and trailers."""
+    _, _, body = read_commit(context.run.git.objects, commit).message.partition("\n")
+    lines = (line for line in body.splitlines() if not line.startswith(_TRAILERS))
+    said = "\n".join(lines).strip()
+    return f"{reason}\n\n{said}" if said else reason
 
 
 def _list_earlier(context: AttemptContext, start: TurnStart, mark: str) -> set[str]:

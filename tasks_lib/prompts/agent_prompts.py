@@ -145,7 +145,13 @@ def _explain_safe_exit(task: Task) -> str:
     return f"""## Safe Exit
 Nobody can answer questions while you work. Do not force a result: stop if verification fails three times, if something
 outside your worktree blocks you, if the task is ambiguous, or if it grows beyond its scope. Commit coherent partial
-work. Then report what you wanted to do, what went wrong (the exact error), what you tried, and what would resolve it:
+work. Then report what you wanted to do, on the first line in one sentence, and below it these lines:
+    Kind: context | scope | dependency | environment | decision (what is missing: an answer, a narrower task, other
+        work first, something outside the worktree, or a person's decision)
+    Error: the exact error
+    Tried: what you tried
+    Suggested: what would resolve it; for a dependency, the id of the task; for scope, the criteria to drop
+Report it with
     coordinator notify --level blocking "…"
 Alternatively, set `status: blocked` in `{task.path}`, write the same under `## Notes` there, and commit that as
 `blocked({task.id}): <reason>`. Then exit."""

@@ -36,7 +36,10 @@ INCOMPLETE = "Prefect's record of this run is incomplete"
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """One node in the report; `commit` is shown abbreviated, `spent` is text, "" for a node that did not run."""
+    """One node in the report; `commit` is shown abbreviated, `spent` is text, "" for a node that did not run.
+
+    `kind` is that of what blocks the node, "" if nothing does.
+    """
 
     id: str
     name: str
@@ -45,6 +48,7 @@ class ReportRow:
     commit: str = ""
     reason: str = ""
     spent: str = ""
+    kind: str = ""
 
 
 def find_exit_code(
@@ -115,6 +119,6 @@ def _write_row(row: ReportRow) -> str:
         attempt,
         row.spent,
         row.commit[:12],
-        row.reason,
+        f"{row.kind}: {row.reason}" if row.kind else row.reason,
     )
     return "| " + " | ".join(cut(fold(cell), _LINE_CHARS).replace("|", "\\|") for cell in cells) + " |"

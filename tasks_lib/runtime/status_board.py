@@ -33,6 +33,7 @@ class NodeView:
     `activity` is what the session is doing now, `active_at` when it was last active, `todo` its progress through its
     own todo list. `tokens` and `cost` (US dollars) are those of all attempts. `attach` is a shell line that opens the
     session. `machine` is the spoke on which the last session runs or ran, "" for the machine of the run.
+    `blocker_kind` is the kind of what blocks the node, "" if nothing does.
     """
 
     id: str
@@ -57,6 +58,7 @@ class NodeView:
     outcome: OutcomeName = OutcomeName.NONE
     reason: str = ""
     commit: str = ""
+    blocker_kind: str = ""
 
     @property
     def is_running(self) -> bool:
@@ -156,7 +158,11 @@ class Board:
         """Set the stage of a node and clear any earlier outcome; `known` are further fields of its view."""
         detail = escape_unprintable(detail)
         before = replace(
-            self._nodes.get(node_id, NodeView(node_id, node_id)), outcome=OutcomeName.NONE, reason="", commit=""
+            self._nodes.get(node_id, NodeView(node_id, node_id)),
+            outcome=OutcomeName.NONE,
+            reason="",
+            commit="",
+            blocker_kind="",
         )
         self._nodes[node_id] = replace(before, stage=str(stage), detail=detail, since=now_text(), **known)  # pyright: ignore[reportArgumentType]
         self._tell(node_id, f"{stage}{f': {detail}' if detail else ''}")
@@ -189,6 +195,7 @@ class Board:
             outcome=outcome.name,
             reason=reason,
             commit=self._replaced.get(commit, commit),
+            blocker_kind=str(getattr(outcome, "kind", None) or ""),
         )
         self._tell(node_id, f"{outcome.name}{f': {reason}' if reason else ''}")
 

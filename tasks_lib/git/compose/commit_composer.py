@@ -123,13 +123,16 @@ class Composer:
         attempt: int,
         run: str,
         session: str,
+        details: Sequence[str] = (),
     ) -> Candidate:
         """Record that `task` is blocked: set its status and Notes, and add the task file `resolve`, if any.
+
+        `details` are the lines below the reason in the Notes.
 
         Raises InputError if the head has no task file with that id, or already has a file at the new one's path.
         """
         path, _, before = self._read_own(task, head)
-        texts = {path: block_text(before, reason, notes, resolve.id if resolve else "")}
+        texts = {path: block_text(before, reason, notes, resolve.id if resolve else "", details)}
         if resolve:
             self._check_free(resolve, head)
             texts[resolve.path] = resolve.text

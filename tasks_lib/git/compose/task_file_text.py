@@ -1,6 +1,7 @@
 """Decides what a landing, a blocker or its resolution writes into a task file; no other lines change."""
 
 import re
+from collections.abc import Sequence
 
 from tasks_lib.git.commits.commit_messages import make_line
 from tasks_lib.model import Status
@@ -26,13 +27,15 @@ def complete_text(head: str, branch: str | None, base: str | None, summary: str)
     return set_status(text, Status.COMPLETED)
 
 
-def block_text(head: str, reason: str, notes: str, resolve_id: str) -> str:
+def block_text(head: str, reason: str, notes: str, resolve_id: str, details: Sequence[str] = ()) -> str:
     """Return the task file `head` marked as blocked for `reason`.
 
-    `notes` are appended to its Notes, and `resolve_id` ("" for none) is added to its dependencies.
+    `notes`, the reason and the lines `details` are appended to its Notes, and `resolve_id` ("" for none) is added to
+    its dependencies.
     """
     body = (get_section(head, NOTES) or "").strip()
-    for addition in (drop_controls(notes).strip(), f"Blocked: {make_line(reason)}"):
+    said = "\n".join((f"Blocked: {make_line(reason)}", *map(make_line, details)))
+    for addition in (drop_controls(notes).strip(), said):
         if addition and _flatten(addition) not in _flatten(body):
             body = f"{body}\n\n{addition}" if body else addition
     text = set_section(head, NOTES, body) if body else head
