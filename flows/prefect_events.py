@@ -17,6 +17,7 @@ _VERBS: Mapping[str, str] = {
     Stage.WORKTREE: "node.started",
     Stage.SESSION: "session.prompted",
     Stage.REVIEW: "session.reviewing",
+    Stage.RESOLVER: "session.resolving",
     Stage.QUEUED: "merge.queued",
     Stage.VERIFY: "merge.verifying",
     Stage.GIVEN_BACK: "merge.given-back",

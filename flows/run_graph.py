@@ -208,7 +208,8 @@ async def finish(
         for n in (view.nodes[task_id] for task_id in plan.graph.order() if task_id in view.nodes)
     ]
     dropped = f"{view.dropped_messages} older messages are only in the run's log."
-    messages = (*([dropped] if view.dropped_messages else []), *view.messages)
+    told = run.nodes.dispatches.describe()
+    messages = (*([dropped] if view.dropped_messages else []), *view.messages, *([told] if told else []))
     report = write_report(f"Run of {options.repository}", rows, messages, code, str(run.budgets.total))
     await connection.call(lambda: write_markdown("coordinator-report", report, "How each node ended"))
     detail = f"Publication is pending: {opened.publisher.pending}." if opened.publisher.pending else ""

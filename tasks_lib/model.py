@@ -69,6 +69,8 @@ LEVELS_THAT_ADD_FILES = frozenset({"planning", "decomposition", "architecture"})
 
 REVIEW_LEVEL = "review"
 RESEARCH_LEVEL = "research"
+RESOLVER = "resolver"
+"""The role that is asked about blockers, and its key in `roles`."""
 HUMAN = "human"
 _MODEL = re.compile(r"[^\s/]+/\S+")
 
@@ -232,6 +234,7 @@ class Stage(StrEnum):
     QUEUED = "queued"
     VERIFY = "verify"
     GIVEN_BACK = "given back"
+    RESOLVER = "resolver"
     LANDED = "landed"
     ENDED = "ended"
 
@@ -241,6 +244,7 @@ class AttemptEnd(StrEnum):
 
     FAILED = "attempt failed"
     BLOCKED = "blocked"
+    ANSWERED = "blocked, and answered without a person"
 
 
 RecordStage = Stage | AttemptEnd

@@ -161,6 +161,7 @@ class RunHarness(SampleRepository):
             "agent": self.describe_agent(),
             "verify": list(verify),
             "retry": {"attempts": 2, "delay_seconds": 0, "max_delay_seconds": 0},
+            "safe_exit": {"resolver": "never"},
             **settings,
         }
         said["watch"] = {"stop_seconds": 2, **settings.get("watch", {})}

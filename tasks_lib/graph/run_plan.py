@@ -43,11 +43,12 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class _Setback:
-    """What was known about a node when it blocked; it stays blocked until something differs from this."""
+    """What was known about a node when it blocked; it waits until that differs, or until it depends on `waits_for`."""
 
     blob: str
     status: Status | None
     resolved: frozenset[str]
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,14 +218,15 @@ class Plan:
         setback = self._setbacks[task.id]
         is_edited = task.status is not Status.BLOCKED and (task.blob, task.status) != (setback.blob, setback.status)
         resolved = (i for i in _find_resolves(task) if graph.tasks[i].is_completed)
-        return is_edited or any(task_id not in setback.resolved for task_id in resolved)
+        is_waiting = setback.waits_for in task.depends_on
+        return is_waiting or is_edited or any(task_id not in setback.resolved for task_id in resolved)
 
     def _record_setback(self, task_id: str, outcome: Blocked) -> _Setback:
         task = self._graph.tasks.get(task_id)
         if task is None:
             return _Setback("", None, frozenset())
         resolved = {i for i in _find_resolves(task) if self._graph.tasks[i].is_completed} - {outcome.resolve_id}
-        return _Setback(task.blob, task.status, frozenset(resolved))
+        return _Setback(task.blob, task.status, frozenset(resolved), outcome.waits_for)
 
     def _refresh_setbacks(self) -> None:
         """Update what each blocked node is compared with, once the graph shows it as blocked.

@@ -11,15 +11,16 @@ from tasks_lib.git.kept.unreferenced_commits import keep_unreferenced
 from tasks_lib.landing.completed_elsewhere import describe_completed_elsewhere, find_completed_elsewhere
 from tasks_lib.landing.merge_queue import MergeQueue
 from tasks_lib.landing.results import CompletedElsewhere, GivenBack, Held, Landed, LandingResult
-from tasks_lib.model import Aborted, AttemptEnd, BlockerKind, Checked, Failed, Merged, Outcome, Stage, Verdict
+from tasks_lib.model import Aborted, AttemptEnd, Blocked, BlockerKind, Checked, Failed, Merged, Outcome, Stage, Verdict
 from tasks_lib.node.agent_notices import skip_notices
 from tasks_lib.node.attempt_context import MAX_NOTES, AttemptContext
-from tasks_lib.node.attempt_opening import open_attempt
+from tasks_lib.node.attempt_opening import is_refused, open_attempt
 from tasks_lib.node.blocking import block_node, read_new_notes
 from tasks_lib.node.branch_review import ReviewFailed, review_branch
 from tasks_lib.node.protected_paths import NeedsApproval, find_protected_changes
 from tasks_lib.node.session_place import acquire_place, settle_lost_session
 from tasks_lib.node.turn_loop import prepare_worktree, run_turns, write_first_prompt
+from tasks_lib.node.unblocking import Answered, handle_blocker, resume_blocker
 from tasks_lib.node.uncommitted_paths import list_agent_changes, list_excused
 from tasks_lib.node.worktree_repair import remove_nested_items
 from tasks_lib.prompts import agent_prompts
@@ -34,6 +35,9 @@ from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit
 from tasks_lib.settings.schema import digest_verify
 from tasks_lib.text import cut
 
+NOTHING_NEW = (
+    "nothing that it depends on has changed since it was last blocked; edit its task file, or give its agent an answer"
+)
 MAX_NOTE_CHARS = 4_000
 
 
@@ -53,6 +57,8 @@ async def run_attempt(
     outcomes. A cancellation keeps the work and propagates.
     """
     ended = await _run_attempt(run, merge_queue, task_id, slot_lease, priority)
+    while isinstance(ended, Answered):  # At most safe_exit.resolver_turns times.
+        ended = await _run_attempt(run, merge_queue, task_id, slot_lease, priority)
     if not isinstance(ended, AttemptRetry):
         run.requests.leave(task_id)
     return ended
@@ -60,7 +66,7 @@ async def run_attempt(
 
 async def _run_attempt(
     run: Run, merge_queue: MergeQueue, task_id: str, slot_lease: SlotLease, priority: float
-) -> Outcome | AttemptRetry:
+) -> "Outcome | AttemptRetry | Answered":
     context: AttemptContext | None = None
     try:
         await acquire_place(run, run.nodes.graph.tasks[task_id], slot_lease)
@@ -71,8 +77,11 @@ async def _run_attempt(
         context = await open_attempt(run, merge_queue, run.nodes.graph.tasks[task_id], slot_lease)
         if commit := await run.git.call(find_completed_elsewhere, run, task_id):
             return await _end_completed_elsewhere(context, commit)
+        if is_refused(context):
+            run.nodes.dispatches.refuse(task_id)
+            return Blocked(NOTHING_NEW)
         await skip_notices(context)
-        return await _go_through_stages(context, priority)
+        return await resume_blocker(context) or await _go_through_stages(context, priority)
     except Interrupted:
         if context and (commit := await run.git.call(find_completed_elsewhere, run, task_id)):
             return await _end_completed_elsewhere(context, commit)
@@ -95,7 +104,7 @@ def _explain_stop(run: Run, task_id: str) -> str:
     return f"the run was stopped{because}; the work is kept, and the next run resumes it"
 
 
-async def _go_through_stages(context: AttemptContext, priority: float) -> Outcome | AttemptRetry:
+async def _go_through_stages(context: AttemptContext, priority: float) -> Outcome | AttemptRetry | Answered:
     if await _is_finished_already(context):
         context.reports.answer = context.record.acceptance.answer
         ending = Done(Verdict(context.record.acceptance.verdict) if context.record.acceptance.verdict else None)
@@ -119,7 +128,7 @@ async def _go_through_stages(context: AttemptContext, priority: float) -> Outcom
                 return Failed(f"the review {reason}; the work is kept, and the next run continues with its review")
             case GivenBack() as back:
                 if refusal := _count_round(context, back):
-                    return await block_node(context, Blocker(refusal, text=_cut(back.prompt)))
+                    return await handle_blocker(context, Blocker(refusal, text=_cut(back.prompt)))
                 await acquire_place(context.run, context.task, context.slot_lease)
                 ending = await run_turns(context, back.prompt)
 
@@ -216,16 +225,18 @@ def _is_refusal(done: Done) -> bool:
 
 async def _end_without_landing(
     context: AttemptContext, ending: Done | SafeExit | AttemptFailed
-) -> Outcome | AttemptRetry:
+) -> Outcome | AttemptRetry | Answered:
     match ending:
         case SafeExit(reason):
             said = await context.run.git.call(read_new_notes, context)
-            return await block_node(context, parse_blocker(reason, _cut(context.reports.answer), notes=said))
+            return await handle_blocker(context, parse_blocker(reason, _cut(context.reports.answer), notes=said))
         case Done():
-            return await block_node(context, _ask_person("the review asks for changes", _cut(context.reports.answer)))
+            return await handle_blocker(
+                context, _ask_person("the review asks for changes", _cut(context.reports.answer))
+            )
         case AttemptFailed(reason):
             ended = await _end_attempt(context, reason)
-            await settle_lost_session(context, reason, is_retried=isinstance(ended, AttemptRetry))
+            await settle_lost_session(context, reason, is_retried=isinstance(ended, AttemptRetry | Answered))
             return ended
 
 
@@ -234,11 +245,11 @@ def _ask_person(reason: str, text: str) -> Blocker:
     return Blocker(reason, BlockerKind.DECISION, text=text, needs_person=True)
 
 
-async def _end_attempt(context: AttemptContext, reason: str) -> Outcome | AttemptRetry:
+async def _end_attempt(context: AttemptContext, reason: str) -> Outcome | AttemptRetry | Answered:
     budgets, another = context.run.budgets, Spent(turns=1)
     if excess := budgets.find_node_excess(context.record, another):
         said = reason if excess in reason else f"{reason}; no further attempt can start: {excess}"
-        return await block_node(context, _ask_person(said, _cut(context.reports.answer)))
+        return await handle_blocker(context, _ask_person(said, _cut(context.reports.answer)))
     if excess := budgets.find_run_excess(another):
         context.run.stopping.halt(
             f"{excess}; raise it in coordinator.yaml and run again, which resumes from what is kept"
@@ -249,7 +260,7 @@ async def _end_attempt(context: AttemptContext, reason: str) -> Outcome | Attemp
         attempts = context.run.settings.retry.attempts
         said = f"{reason} (attempt {context.record.attempt.number}; {attempts} allowed)"
         blocker = Blocker(said, BlockerKind.ENVIRONMENT, error=reason, text=_cut(context.reports.answer))
-        return await block_node(context, blocker)
+        return await handle_blocker(context, blocker)
     note = f"Attempt {context.record.attempt.number} failed: {reason}"
     context.note(stage=AttemptEnd.FAILED, notes=_add_note(context.record.notes, note))
     return AttemptRetry(reason)

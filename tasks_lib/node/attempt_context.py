@@ -24,6 +24,7 @@ from tasks_lib.session.attempt_record import (
     Rounds,
     Spending,
     TurnRecord,
+    Unblocking,
 )
 
 NO_VIEW = SessionView()
@@ -90,6 +91,7 @@ class AttemptContext:
         spending: Spending | None = None,
         findings: Findings | None = None,
         notes: tuple[str, ...] | None = None,
+        unblocking: Unblocking | None = None,
     ) -> None:
         """Change these parts of the record, and write it to disk: after a kill, the next run reads it from there."""
         self.record = self.record.change(
@@ -101,6 +103,7 @@ class AttemptContext:
             spending=spending,
             findings=findings,
             notes=notes,
+            unblocking=unblocking,
             updated=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         self.run.nodes.records[self.task.id] = self.record

@@ -6,6 +6,7 @@ from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.landing.merge_queue import MergeQueue
 from tasks_lib.model import AttemptEnd, Stage, Task
 from tasks_lib.node.attempt_context import AttemptContext, new_session_id
+from tasks_lib.node.attempt_inputs import read_inputs
 from tasks_lib.node.branch_start import update_unstarted_branch
 from tasks_lib.node.previous_attempt import count_attempts, read_previous
 from tasks_lib.node.session_place import resume_returned_session
@@ -14,6 +15,7 @@ from tasks_lib.process.process_groups import GroupId, end_group
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.session_slots import SlotLease
 from tasks_lib.session.attempt_record import AttemptIdentity, Record
+from tasks_lib.session.fingerprint import digest_inputs
 
 
 def make_next_record(
@@ -64,9 +66,30 @@ async def open_attempt(run: Run, merge_queue: MergeQueue, task: Task, slot_lease
         run, merge_queue, task, slot_lease, worktree, record,
         is_resumed=worktree.is_resumed and not is_fresh, state=state,
     )  # fmt: skip
+    await run.git.call(_record_fingerprint, context, previous)
+    if is_refused(context):
+        return context
     run.requests.enter(task.id, UserMessages(context))
     context.enter(Stage.WORKTREE, branch)
     return context
+
+
+def is_refused(context: AttemptContext) -> bool:
+    """Whether the attempt may not begin, because nothing that it depends on is new since the node was blocked."""
+    return isinstance(context.record.stage, AttemptEnd)
+
+
+def _record_fingerprint(context: AttemptContext, previous: Record | None) -> None:
+    """Record what the attempt depends on; after a blocker with nothing new since, the attempt may not begin."""
+    fingerprint = digest_inputs(read_inputs(context, context.run.nodes.graph.tasks))
+    is_after_block = previous is not None and previous.stage in (AttemptEnd.BLOCKED, AttemptEnd.ANSWERED)
+    if previous and is_after_block and previous.unblocking.left == fingerprint:
+        context.record = previous
+        return
+    context.record = context.record.change(
+        stage=Stage.WORKTREE, unblocking=context.record.unblocking.begin(fingerprint)
+    )
+    context.run.nodes.dispatches.note(context.task.id, fingerprint, is_after_block=is_after_block)
 
 
 def _find_base(run: Run, branch: str, head: str) -> str:

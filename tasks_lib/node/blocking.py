@@ -7,17 +7,21 @@ from tasks_lib.node.attempt_context import AttemptContext
 from tasks_lib.prompts.agent_prompts import fence
 from tasks_lib.session.blockers import Blocker, list_lines, write_criterion
 from tasks_lib.taskfile.parsing import decode, get_section, render_task
+from tasks_lib.text import fold
 
 
-async def block_node(context: AttemptContext, blocker: Blocker) -> Blocked:
-    """Commit the blocker to the head; the worktree and the branch are kept unchanged for the next attempt."""
+async def block_node(context: AttemptContext, blocker: Blocker, agent_work: str = "") -> Blocked:
+    """Commit the blocker to the head; the worktree and the branch are kept unchanged for the next attempt.
+
+    The resolve task is for a person, or for an agent if `agent_work` says what that has to do.
+    """
     run = context.run
     task = run.nodes.graph.tasks.get(context.task.id, context.task)
     agent_notes = await run.git.call(read_new_notes, context)
     text = blocker.text.strip() if blocker.text.strip() not in agent_notes else ""
     notes = "\n\n".join(part for part in (agent_notes, text) if part)
     resolve_id = "" if is_resolve_task(task.id) else name_resolve_task(task.id, run.nodes.graph.tasks)
-    resolve = make_resolve_task(context, task, resolve_id, blocker, notes) if resolve_id else None
+    resolve = make_resolve_task(context, task, resolve_id, blocker, notes, agent_work) if resolve_id else None
 
     def compose(head: str) -> Candidate:
         return context.merge_queue.composer.compose_blocker(
@@ -37,10 +41,19 @@ async def block_node(context: AttemptContext, blocker: Blocker) -> Blocked:
     return Blocked(blocker.reason, resolve_id, kind=blocker.kind)
 
 
-def make_resolve_task(context: AttemptContext, task: Task, resolve_id: str, blocker: Blocker, notes: str) -> NewTask:
-    """Make the resolve task, a task file for the user; once it is completed on the target, the node can run again."""
+def make_resolve_task(
+    context: AttemptContext, task: Task, resolve_id: str, blocker: Blocker, notes: str, agent_work: str = ""
+) -> NewTask:
+    """Make the resolve task, a task file; once it is completed on the target, the node can run again.
+
+    It is for a person, or for an agent that does `agent_work`.
+    """
     target = context.run.project.target
-    needed = write_criterion(blocker) or f"What blocks it is resolved: in the code, in `{task.path}`, or outside."
+    needed = (
+        fold(agent_work)
+        or write_criterion(blocker)
+        or f"What blocks it is resolved: in the code, in `{task.path}`, or outside."
+    )
     body = f"""## Description
 Task `{task.id}` ({task.name}) is blocked:
 
@@ -52,9 +65,7 @@ Its branch `{context.branch}` and its worktree contain the work done so far. `{t
 
 ## Acceptance Criteria
 - [ ] {needed}
-- [ ] `coordinator resolve {resolve_id} "what the agent needs to know"` has completed this file, or a commit on {target}
-      says `status: completed` here. Then `{task.id}` runs again, in this run or the next.
-
+{"" if agent_work else _explain_completion(task, resolve_id, target)}
 ## Notes
 {notes or "(none)"}
 """
@@ -63,11 +74,18 @@ Its branch `{context.branch}` and its worktree contain the work done so far. `{t
         f"Resolve what blocks {task.id}",
         status=Status.PENDING,
         level=None,
-        assignee=HUMAN,
+        assignee=None if agent_work else HUMAN,
         depends_on=(),
         body=body,
     )
     return NewTask(resolve_id, f"{context.run.project.tasks_dir}/{resolve_id}.md", text)
+
+
+def _explain_completion(task: Task, resolve_id: str, target: str) -> str:
+    command = f'coordinator resolve {resolve_id} "what the agent needs to know"'
+    return f"""- [ ] `{command}` has completed this file, or a commit on {target}
+      says `status: completed` here. Then `{task.id}` runs again, in this run or the next.
+"""
 
 
 def _describe_fields(blocker: Blocker) -> str:

@@ -25,7 +25,7 @@ def read_previous(
     found = read_record(repository.common_dir / "worktrees" / git_dir.name) if git_dir else None
     if (
         found
-        and found.stage is not AttemptEnd.BLOCKED
+        and found.stage not in (AttemptEnd.BLOCKED, AttemptEnd.ANSWERED)
         and count_attempts(repository, tasks[task_id], head) == found.attempt.number
     ):
         return found.change(stage=AttemptEnd.BLOCKED)

@@ -5,7 +5,7 @@ from tasks_lib.node.attempt_context import AttemptContext
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.runtime.user_requests import RequestResult
 
-STAGES_WITHOUT_AGENT = (Stage.QUEUED, Stage.VERIFY, Stage.REVIEW, Stage.LANDED)
+STAGES_WITHOUT_AGENT = (Stage.QUEUED, Stage.VERIFY, Stage.REVIEW, Stage.RESOLVER, Stage.LANDED)
 """The stages after which no prompt follows if all goes well, so that a message could be lost."""
 
 

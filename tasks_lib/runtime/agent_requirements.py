@@ -4,18 +4,22 @@ from collections.abc import Iterable
 
 from tasks_lib.agents.backend import Need
 from tasks_lib.errors import Fault
-from tasks_lib.model import REVIEW_LEVEL, Task
+from tasks_lib.model import RESOLVER, REVIEW_LEVEL, Task
 from tasks_lib.project.loading import CONFIGURATION
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.settings.schema import Settings
 
 
 def find_agent_requirements(tasks: Iterable[Task], settings: Settings) -> list[Need]:
-    """Return the role and model for the level of each of `tasks`, and the reviewer's if any of them is reviewed."""
+    """Return the role and model for the level of each of `tasks`, and the reviewer's and the resolver's if needed."""
     open_tasks = [task for task in tasks if not task.is_completed and not task.is_human]
     needs = [_describe_work(settings, task) for task in open_tasks]
     if any(settings.wants_review(task) for task in open_tasks):
         needs.append(_describe_review(settings))
+    if open_tasks and settings.wants_resolver:
+        role = settings.role_for(RESOLVER)
+        model = settings.agent.models.get(role, "")
+        needs.append(Need(role, model, _say_where(settings, role, model)))
     found: dict[tuple[str, str], Need] = {}
     for need in needs:
         found.setdefault((need.role, need.model), need)

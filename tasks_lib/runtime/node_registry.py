@@ -8,6 +8,7 @@ from tasks_lib.naming import name_branches
 from tasks_lib.project.loading import Project
 from tasks_lib.runtime.git_access import GitAccess
 from tasks_lib.session.attempt_record import Record
+from tasks_lib.session.fingerprint import Dispatches
 
 MAX_HISTORY = 100_000
 """How many first-parent commits to search for nodes that landed before this run."""
@@ -19,6 +20,7 @@ class NodeRegistry:
     def __init__(self, project: Project, git: GitAccess) -> None:
         self.graph: Graph = project.graph
         self.records: dict[str, Record] = {}
+        self.dispatches: Dispatches = Dispatches()
         self._project = project
         self._git = git
         self._branches: dict[str, str] = {}

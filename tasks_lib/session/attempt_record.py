@@ -159,6 +159,36 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
+class Unblocking:
+    """What is known of the node's blockers; texts are "" for none.
+
+    `blocker` is the one that is being handled, as written by `write_blocker`. `asked` is how many resolver turns there
+    were since a person last unblocked the node. `situation` is that of the last blocker, `left` the fingerprint of what
+    an attempt would depend on right after it, and `fingerprint` that of the attempt that began last.
+    """
+
+    blocker: tuple[str, ...] = ()
+    asked: int = 0
+    situation: str = ""
+    left: str = ""
+    fingerprint: str = ""
+
+    def handle(self, blocker: tuple[str, ...]) -> "Unblocking":
+        return replace(self, blocker=blocker)
+
+    def end_turn(self) -> "Unblocking":
+        """A resolver turn has ended, with an answer or not."""
+        return replace(self, asked=self.asked + 1)
+
+    def leave(self, situation: str, left: str) -> "Unblocking":
+        """The blocker has been handled."""
+        return replace(self, blocker=(), situation=situation, left=left)
+
+    def begin(self, fingerprint: str) -> "Unblocking":
+        return replace(self, fingerprint=fingerprint)
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What is known of a node that has not landed.
 
@@ -177,6 +207,7 @@ class Record:
     findings: Findings = Findings()
     notes: tuple[str, ...] = ()
     updated: str = ""
+    unblocking: Unblocking = Unblocking()
 
     def change(
         self,
@@ -190,6 +221,7 @@ class Record:
         findings: Findings | None = None,
         notes: tuple[str, ...] | None = None,
         updated: str | None = None,
+        unblocking: Unblocking | None = None,
     ) -> "Record":
         """The record with the parts that are given; unlike `replace`, a type checker knows them."""
         return Record(
@@ -204,10 +236,15 @@ class Record:
             findings or self.findings,
             self.notes if notes is None else notes,
             self.updated if updated is None else updated,
+            unblocking or self.unblocking,
         )
 
     def begin_next(self, session: str, run: str) -> "Record":
-        """The record of the attempt after one that failed or was blocked; only the latter is counted anew."""
+        """The record of the attempt after one that failed or was blocked.
+
+        Attempts are counted anew if a person unblocked the node. If it was answered without one, there is one attempt
+        more, and what was spent still counts.
+        """
         number = self.attempt.number + 1
         attempt = replace(self.attempt, number=number, session=session, run=run)
         following = self.change(
@@ -216,9 +253,17 @@ class Record:
             acceptance=replace(self.acceptance, finished=""),
             spending=replace(self.spending, attempt=NOTHING),
         )
+        if self.stage is AttemptEnd.ANSWERED:
+            return following.change(
+                attempt=replace(attempt, allowance=attempt.allowance + 1),
+                acceptance=replace(self.acceptance, finished="", reviewed="", refused=""),
+                rounds=Rounds(),
+                unblocking=replace(self.unblocking, blocker=()),
+            )
         if self.stage is not AttemptEnd.BLOCKED:
             return following
         return following.change(
+            unblocking=replace(self.unblocking, blocker=(), asked=0, situation=""),
             attempt=replace(attempt, allowance=number),
             acceptance=replace(self.acceptance, finished="", reviewed="", refused=""),
             rounds=Rounds(),

@@ -72,6 +72,21 @@ def parse_blocker(reason: str, text: str = "", *, notes: str = "", kind: Blocker
     )
 
 
+def write_blocker(blocker: Blocker) -> tuple[str, ...]:
+    """`blocker` as texts, for the record of a node."""
+    said = (blocker.reason, str(blocker.kind), blocker.error, blocker.tried, blocker.suggested, blocker.text)
+    return (*said, "person") if blocker.needs_person else said
+
+
+def read_blocker(texts: Sequence[str]) -> Blocker | None:
+    """The blocker that `write_blocker` wrote, None if it is not one."""
+    if len(texts) < 6:
+        return None
+    reason, kind, error, tried, suggested, text = texts[:6]
+    known = parse_kind(kind) or BlockerKind.CONTEXT
+    return Blocker(reason, known, error, tried, suggested, text, needs_person="person" in texts[6:])
+
+
 def parse_kind(text: str) -> BlockerKind | None:
     """The first kind that `text` names, None if it names none."""
     words = (_KINDS.get(word) for word in re.findall(r"[a-z]+", text.casefold()))

@@ -13,6 +13,7 @@ from tasks_lib.session.attempt_record import (
     Rounds,
     Spending,
     TurnRecord,
+    Unblocking,
 )
 from tasks_lib.session.spending import NOTHING, Spent, is_countable
 
@@ -57,6 +58,17 @@ def describe_record(record: Record) -> dict[str, object]:
         "cautions": findings.cautions,
         "protected": findings.protected,
         "prepared": findings.prepared,
+        **_describe_unblocking(record.unblocking),
+    }
+
+
+def _describe_unblocking(unblocking: Unblocking) -> dict[str, object]:
+    return {
+        "blocker": unblocking.blocker,
+        "resolver_turns": unblocking.asked,
+        "situation": unblocking.situation,
+        "left": unblocking.left,
+        "fingerprint": unblocking.fingerprint,
     }
 
 
@@ -81,6 +93,13 @@ def parse_record(found: Mapping[str, object]) -> Record | None:
             Findings(values.texts("cautions"), values.texts("protected"), values.texts("prepared")),
             values.texts("notes"),
             values.text("updated"),
+            Unblocking(
+                values.texts("blocker"),
+                values.number("resolver_turns"),
+                values.text("situation"),
+                values.text("left"),
+                values.text("fingerprint"),
+            ),
         )
     except _WrongTypeError:
         return None

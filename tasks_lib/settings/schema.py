@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from pydantic import Field, ValidationInfo, field_validator
 
 from tasks_lib.errors import Fault, InputError
-from tasks_lib.model import REVIEW_LEVEL, Risk, Scope, Task
+from tasks_lib.model import RESOLVER, REVIEW_LEVEL, Risk, Scope, Task
 from tasks_lib.naming import MAX_MESSAGE, show
 from tasks_lib.prompts.templates import PromptName
 from tasks_lib.settings.agent_schema import (
@@ -53,6 +53,7 @@ __all__ = [
     "LandSettings",
     "RetrySettings",
     "ReviewSettings",
+    "SafeExitSettings",
     "Settings",
     "SpokeSettings",
     "WatchSettings",
@@ -70,6 +71,7 @@ ROLES: Mapping[str, str] = {
     "architecture": "architect",
     "decomposition": "decomposer",
     "planning": "decomposer",
+    RESOLVER: "resolver",
 }
 _MAX_TOML = 10_000
 """Maximum characters: Python's parser is quadratic in the dots of a key and takes a minute for 100,000."""
@@ -100,6 +102,19 @@ class ReviewSettings(Section):
     max_rounds: Count = Field(
         default=2, ge=1, le=10, description="How often requested changes are returned to the author."
     )
+
+
+class SafeExitSettings(Section):
+    """What happens when a node blocks, before a person is asked."""
+
+    resolver: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Whether a resolver is asked about a blocker first. `auto`: with the backend opencode only.",
+    )
+    resolver_turns: Count = Field(
+        default=1, ge=1, le=5, description="How many resolver turns a node may have until a person has unblocked it."
+    )
+    resolver_seconds: Seconds = Field(default=900, gt=0, description="Time limit for one turn of a resolver.")
 
 
 class LandSettings(Section):
@@ -165,6 +180,9 @@ class Settings(Section):
     )
     env: EnvironmentSettings = Field(default_factory=EnvironmentSettings, description="Variables to pass on.")
     review: ReviewSettings = Field(default_factory=ReviewSettings, description="When branches are reviewed.")
+    safe_exit: SafeExitSettings = Field(
+        default_factory=SafeExitSettings, description="What happens when a node blocks."
+    )
     watch: WatchSettings = Field(default_factory=WatchSettings, description="Time limits, in seconds.")
     budget: BudgetSettings = Field(default_factory=BudgetSettings, description="What agents may spend.")
     prompts: Mapping[PromptName, RelativePath] = Field(
@@ -248,6 +266,17 @@ class Settings(Section):
             return False
         is_weighty = task.risk in (Risk.HIGH, Risk.CRITICAL) or task.scope in (Scope.BROAD, Scope.SYSTEM)
         return self.review.when == "always" or is_weighty
+
+    @property
+    def wants_resolver(self) -> bool:
+        """Whether a resolver is asked about blockers.
+
+        With `auto`, neither programs are, which may not know the role, nor an opencode server that the user started,
+        unless `roles` says which of its agents to take.
+        """
+        if self.safe_exit.resolver != "auto":
+            return self.safe_exit.resolver == "always"
+        return self.agent.backend == "opencode" and (not self.agent.url or RESOLVER in self.roles)
 
 
 def _get_backend(info: ValidationInfo) -> str:

@@ -28,16 +28,19 @@ SECONDS = 180.0
 LISTENING = "opencode server listening on http://127.0.0.1:"
 REVIEWING = "Verdict: approved with changes"
 """Only a reviewer is told of it."""
+RESOLVING = "Resolution: dependency"
+"""Only a resolver is told of it."""
 Steps = Sequence[Mapping[str, Any]]
 
 
 class Mind:
-    """What the model answers: what the script in the task file says; a reviewer has a script of its own."""
+    """What the model answers: what the script in the task file says; reviewers and resolvers have their own scripts."""
 
     def __init__(self) -> None:
         self.refusal: Step | None = None
         """While it is set, the provider answers nothing else."""
         self.reviews: Steps = ()
+        self.resolutions: Steps = ({"say": "I do not know."},)
         self._failures: Counter[tuple[str, int]] = Counter()
 
     def __call__(self, messages: Sequence[Message]) -> Step:
@@ -46,6 +49,9 @@ class Mind:
         if self.reviews and REVIEWING in read_first_prompt(messages):
             answers = sum(1 for one in messages if one["role"] == "assistant")
             return read_step(self.reviews[min(answers, len(self.reviews) - 1)])
+        if RESOLVING in read_first_prompt(messages):
+            answers = sum(1 for one in messages if one["role"] == "assistant")
+            return read_step(self.resolutions[min(answers, len(self.resolutions) - 1)])
         step, key = choose_step(find_position(messages), self._failures)
         if step.goes_wrong:
             self._failures[key] += 1

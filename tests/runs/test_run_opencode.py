@@ -6,6 +6,7 @@ import pytest
 from checker import Meant, check, snapshot_user_state
 from e2e.opencode_harness import (
     OTHER_MODEL,
+    RESOLVING,
     REVIEWING,
     OpencodeHarness,
     bash,
@@ -40,6 +41,34 @@ def conflicting_node(oc: OpencodeHarness, mine: str, other: str) -> dict[str, ob
     fix = bash("git merge -q $COORDINATOR_TARGET; printf 'both\\n' > shared.txt; git commit -qam 'fix: take both'")
     lines = (tell(oc, mine), wait(oc, other), f"echo {mine} > shared.txt")
     return node(commit(mine, *lines), {"say": f"Wrote {mine}."}, fix, {"say": "Fixed."}, depends_on=["base"])
+
+
+async def test_a_resolver_answers_a_safe_exit_from_the_repository(oc: OpencodeHarness) -> None:
+    oc.mind.resolutions = [
+        {"tool": "write", "args": {"filePath": "stray.txt", "content": "x"}},
+        bash("cat rate.txt"),
+        {"say": "Resolution: context\nContext: rate.txt says 19."},
+    ]
+    said = "Which rate?\nKind: context\nError: no rate"
+    block = f"[ $COORDINATOR_ATTEMPT = 1 ] && coordinator notify --level blocking '{said}'"
+    turn = bash(f"{block} || {{ cp rate.txt a.txt && git add a.txt && git commit -qm 'feat: a'; }}")
+    tasks = {
+        "rates": node(commit("rates", "echo 19 > rate.txt")),
+        "a": node(turn, {"say": "Done."}, depends_on=["rates"]),
+    }
+    oc.make(tasks, safe_exit={"resolver": "auto"})
+    worked = await oc.work()
+    assert worked.names == {"rates": "Merged", "a": "Merged"}
+    assert oc.trailer("Attempt") == "2"
+    asked = [body for body in oc.requests("a") if RESOLVING in read_prompts(body)[0]]
+    assert "You are a resolver" in read_system(asked[0])
+    assert "Which rate?" in read_prompts(asked[0])[0]
+    refused, read = read_results(asked[-1])
+    assert "unavailable tool 'write'" in refused
+    assert read == "19\n"
+    assert "rate.txt says 19." in read_prompts(oc.requests("a")[-1])[0]
+    assert not oc.has("stray.txt")
+    assert oc.leftovers() == []
 
 
 async def test_a_graph_lands_with_a_conflict_a_review_and_a_safe_exit(oc: OpencodeHarness) -> None:

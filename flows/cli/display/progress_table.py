@@ -39,7 +39,7 @@ GIVING_WAY = ("cost", "todo", "changes")
 DUMB = ("", "dumb", "unknown")
 """Values of TERM for terminals that cannot move the cursor."""
 MINIMUM_WIDTH = 20
-TALKING = (Stage.SESSION, Stage.REVIEW)
+TALKING = (Stage.SESSION, Stage.REVIEW, Stage.RESOLVER)
 
 
 @contextmanager

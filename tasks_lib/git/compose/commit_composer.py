@@ -1,6 +1,6 @@
 """Composes the commits that the head may move to, in memory: merges, checks, blockers, resolutions; moves no ref."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tasks_lib.errors import Fault, InputError
@@ -139,6 +139,27 @@ class Composer:
         subject = f"blocked({task.id}): {cut(make_line(reason), commit_messages.REASON_CHARS)}"
         trailers = {commit_messages.TASK: task.id, commit_messages.ATTEMPT: str(attempt), commit_messages.RUN: run}
         message = write_message(subject, "", {**trailers, commit_messages.SESSION: session})
+        return self.commit(self._put_texts(head, texts), [head], message)
+
+    def compose_edit(
+        self,
+        task: Task,
+        head: str,
+        edit: Callable[[str], str],
+        subject: str,
+        trailers: Mapping[str, str],
+        added: Sequence[NewTask] = (),
+    ) -> Candidate:
+        """Change the file of `task` as `edit` does, and add the task files `added`, in one commit.
+
+        Raises InputError if the head has no task file with that id, or already has a file at the path of a new one.
+        """
+        path, _, before = self._read_own(task, head)
+        texts = {path: edit(before)}
+        for new in added:
+            self._check_free(new, head)
+            texts[new.path] = new.text
+        message = write_message(subject, "", {commit_messages.TASK: task.id, **trailers})
         return self.commit(self._put_texts(head, texts), [head], message)
 
     def compose_resolution(self, task: Task, head: str, *, guidance: str, run: str) -> Candidate:

@@ -43,6 +43,13 @@ def block_text(head: str, reason: str, notes: str, resolve_id: str, details: Seq
     return add_dependency(text, resolve_id) if resolve_id else text
 
 
+def note_text(head: str, note: str) -> str:
+    """Return the task file `head` with `note` at the end of its Notes, and pending."""
+    body = (get_section(head, NOTES) or "").strip()
+    said = drop_controls(note).strip()
+    return set_status(set_section(head, NOTES, f"{body}\n\n{said}".strip()), Status.PENDING)
+
+
 def resolve_text(head: str, guidance: str) -> str:
     """Return the resolve file `head` marked as completed, with `guidance` at the end of its Summary."""
     said = drop_controls(guidance).strip()
