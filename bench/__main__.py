@@ -4,7 +4,21 @@ import argparse
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from bench import handover, merging, night, opencode, overhead, reading, remote, scale, schedule, up, watch, worktrees
+from bench import (
+    handover,
+    merging,
+    night,
+    opencode,
+    overhead,
+    reading,
+    remote,
+    resolver,
+    scale,
+    schedule,
+    up,
+    watch,
+    worktrees,
+)
 from bench.common import end_on_term
 
 BENCHMARKS: Mapping[str, Callable[[], str]] = {
@@ -18,6 +32,7 @@ BENCHMARKS: Mapping[str, Callable[[], str]] = {
     "opencode": opencode.run,
     "up": up.run,
     "remote": remote.run,
+    "resolver": resolver.run,
     "watch": watch.run,
     "night": night.run,
 }
