@@ -50,5 +50,5 @@ async def _ask(context: AttemptContext, session: Session, commit: str, blocker: 
     record = "\n".join([blocker.reason, "", *list_lines(blocker)])
     prompt = write_resolver_prompt(context.task, text, context.branch, head, record, blocker.text)
     turn = TurnSpec(attempt=context.record.attempt.number, turn=1, target=head)
-    end = await prompt_until_answered(context, session, prompt, turn)
+    end = await prompt_until_answered(context, session, prompt, turn, run.settings.role_for(RESOLVER))
     return parse_answer(end.answer) if end.status == 0 and not end.timed_out and not end.stall else None
