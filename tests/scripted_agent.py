@@ -222,6 +222,8 @@ def take_turn(plan: dict[str, Any], journal: str) -> str:
         subprocess.Popen(["sleep", "1000"])
     if plan.get("review") or ENV.get("COORDINATOR_ROLE") == "code-reviewer":
         return answer_review(plan, journal)
+    if ENV.get("COORDINATOR_ROLE") == "resolver":
+        return "I looked.\n\nResolution: person\nPerson: which of the two rules?"
     if ATTEMPT == 1 and plan.get("exit_status"):
         raise SystemExit(plan["exit_status"])
     if not IS_FIRST:

@@ -18,8 +18,9 @@ async def block_node(context: AttemptContext, blocker: Blocker, agent_work: str 
     run = context.run
     task = run.nodes.graph.tasks.get(context.task.id, context.task)
     agent_notes = await run.git.call(read_new_notes, context)
-    text = blocker.text.strip() if blocker.text.strip() not in agent_notes else ""
-    notes = "\n\n".join(part for part in (agent_notes, text) if part)
+    # An agent often reports what it has written into its task file.
+    text = (blocker.text.replace(agent_notes, "") if agent_notes else blocker.text).strip()
+    notes = "\n\n".join(part for part in (agent_notes, "" if text in agent_notes else text) if part)
     resolve_id = "" if is_resolve_task(task.id) else name_resolve_task(task.id, run.nodes.graph.tasks)
     resolve = make_resolve_task(context, task, resolve_id, blocker, notes, agent_work) if resolve_id else None
 

@@ -58,7 +58,8 @@ async def handle_blocker(context: AttemptContext, blocker: Blocker) -> Blocked |
     context.note(unblocking=context.record.unblocking.handle(write_blocker(blocker)))
     context.enter(Stage.RESOLVER, f"asked what blocks it ({blocker.kind}): {cut(fold(blocker.reason), 120)}")
     answer = await context.unless_stopped(ask_resolver(context, blocker))
-    context.note(unblocking=context.record.unblocking.end_turn())
+    # Written together with what follows from the answer: a kill in between would lose the answer, not the count.
+    context.record = context.record.change(unblocking=context.record.unblocking.end_turn())
     return await _apply(context, blocker, answer, before)
 
 

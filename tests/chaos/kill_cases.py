@@ -18,6 +18,8 @@ from checker_traces import read_lines, text
 from generated_graphs import AGENT, RED, RESEARCH, RIVALS, Made, make_repository, run_git
 from scripted_agent import set_status
 
+ASKING = {"safe_exit": {"resolver": "always"}}
+"""Blockers go through a resolver first, which finds that a person has to decide."""
 NODES, SEED = 14, 3
 DONE = (*RIVALS, RESEARCH, "graph")
 KILLED = -9
@@ -50,7 +52,7 @@ def make_case(place: Path) -> Made:
     # Started through `env`, so that the shim can stand in for it.
     command = ["env", sys.executable, "-S", "-E", "-s", "-B", str(AGENT), str(place / "plan.json")]
     agent = {"backend": "command", "command": command}
-    made = make_repository(place, nodes=NODES, seed=SEED, seconds=(0, 0), settings={"agent": agent})
+    made = make_repository(place, nodes=NODES, seed=SEED, seconds=(0, 0), settings={"agent": agent, **ASKING})
     made.behave(RED, daemon=True, nested=True)
     # Completed beforehand to save time: other nodes do the same as these.
     for task_id in DONE:

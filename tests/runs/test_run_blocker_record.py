@@ -63,3 +63,12 @@ async def test_counted_failure_is_a_blocker_of_a_kind(harness: RunHarness, case:
     assert said in node.reason
     assert node.blocker_kind == kind
     assert f"- Kind: {kind}" in harness.show("tasks/a.md")
+
+
+async def test_report_that_repeats_the_notes_is_recorded_once(harness: RunHarness) -> None:
+    harness.make({"a": {}}, f"{BY_FILE}\nprintf 'Blocked: No rate for 2027.\\n\\n{LINES}\\n'; echo 'That is all.'")
+    await harness.work()
+    for path in ("tasks/a.md", "tasks/resolve-a-1.md"):
+        notes = harness.show(path).split("## Notes")[1]
+        assert notes.count("\nKind: decision\n") == 1
+        assert "That is all." in notes
