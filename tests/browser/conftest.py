@@ -1,7 +1,6 @@
 """A local stack, a browser, and what people do in Prefect's UI, for the tests of it."""
 
 import re
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 from browser.chromium import open_browser
 from browser.shop import Shop, make_shop
-from e2e.conftest import Coordinator, starting
+from e2e.conftest import Coordinator, copy_template
 from e2e.test_local_stack import up
 from playwright.sync_api import Browser, Error, Locator, Page, Request, expect
 from playwright.sync_api import TimeoutError as WaitedTooLong
@@ -168,10 +167,8 @@ def stack(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """One `coordinator up` for all tests; asks for the browser first, as nothing works without it."""
     place = tmp_path_factory.mktemp("stack")
     data = place / "data"
-    with starting(tmp_path_factory) as template:  # With tables that are there already it starts in half the time.
-        if template.exists():
-            shutil.copytree(template, data / "prefect")
-    data.mkdir(exist_ok=True)
+    data.mkdir()
+    copy_template(tmp_path_factory, data / "prefect")  # With its tables there, it starts in half the time.
     with up(data) as running:
         yield Stack(place, running.coordinator)
         running.end()

@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 from cli_fixtures import Call, UserRepository, task_text
+from e2e.conftest import copy_template
 
 from flows.cli.commands.up import PORTS, choose_port
 from flows.prefect_cleanup import SERVER_ENDED
@@ -24,8 +25,10 @@ pytestmark = pytest.mark.xdist_group("up")
 
 @pytest.fixture(scope="module")
 def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One data directory for all tests here: the first one has Prefect create its database tables."""
-    return tmp_path_factory.mktemp("up")
+    """One data directory for all tests here."""
+    place = tmp_path_factory.mktemp("up")
+    copy_template(tmp_path_factory, place / "prefect")
+    return place
 
 
 @pytest.fixture(autouse=True)

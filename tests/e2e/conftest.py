@@ -113,23 +113,33 @@ def copy_database(server: Child, home: Path) -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     """A Prefect server for the whole session; only the first worker's has to make its tables."""
     home = tmp_path_factory.mktemp("prefect")
-    with starting(tmp_path_factory) as template:
-        if template.exists():
-            shutil.copytree(template, home, dirs_exist_ok=True)
-        child = start_child(home, find_free_port())
+    child = None
+    with locking_template(tmp_path_factory) as template:
         if not template.exists():
+            child = start_child(home, find_free_port())
             copy_database(child, template)
+    if child is None:
+        shutil.copytree(template, home, dirs_exist_ok=True)
+        child = start_child(home, find_free_port())
     yield child
     end_child(child)
 
 
 @contextmanager
-def starting(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
-    """Let one worker at a time start its server; yield the place for a copy of the first one's database."""
+def locking_template(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
+    """Yield the place for a copy of the first server's database; while it is being made, other workers wait here."""
     place = find_shared_place(tmp_path_factory)
     with (place / "prefect.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield place / TEMPLATE
+
+
+def copy_template(tmp_path_factory: pytest.TempPathFactory, home: Path) -> None:
+    """Give a server that is to start in `home` its tables, unless it is the first one."""
+    with locking_template(tmp_path_factory) as template:
+        is_there = template.exists()
+    if is_there:
+        shutil.copytree(template, home, dirs_exist_ok=True)
 
 
 def find_shared_place(tmp_path_factory: pytest.TempPathFactory) -> Path:

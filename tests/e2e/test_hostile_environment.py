@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from e2e.checkout_deployments import deploy
-from e2e.conftest import Coordinator
+from e2e.conftest import Coordinator, copy_template
 from e2e.test_interrupt import wait_for_end
 from hostile_environment import HostileEnvironment, open_hostile_environment
 
@@ -32,6 +32,8 @@ def write_agent() -> str:
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostileEnvironment]:
     with open_hostile_environment(tmp_path_factory.mktemp("hostile"), write_agent()) as made:
+        made.data.mkdir()
+        copy_template(tmp_path_factory, made.data / "prefect")
         yield made
 
 
@@ -86,7 +88,7 @@ def test_server_has_an_environment_and_a_directory_of_its_own(hostile: HostileEn
     assert names <= {*ALLOWED, "PATH", "DO_NOT_TRACK", "PWD"}  # The shell that starts it sets PWD.
     assert process.cwd() == str((hostile.data / "empty").resolve())
     assert all(entry.startswith("/") for entry in process.environ()["PATH"].split(":"))
-    assert (hostile.data / "prefect" / "prefect.db").exists()
+    assert str((hostile.data / "prefect" / "prefect.db").resolve()) in {file.path for file in process.open_files()}
     assert hostile.find_harm() == []
 
 
