@@ -1,23 +1,22 @@
-"""Measures how well stalls are told from slow work: on real process trees, and on generated traces of whole turns."""
+"""Measures how well stalls and loops are told from slow work: on real process trees, on turns replayed from recorded
+ones, and on generated turns."""
 
 import asyncio
 import math
 import os
 import random
 import resource
-import shutil
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from bench.common import ROOT
+from bench import watch_events
+from bench.watch_traces import TRACES, Step, follow, is_installed, list_trees, read_trace, replay, settle
 from tasks_lib.agents.command_watch import MAX_INTERVAL_SECONDS
 from tasks_lib.process.process_activity import take_sample
-from tasks_lib.process.process_groups import GroupId, run_group
-from tasks_lib.process.process_table import MARKER, Claim
+from tasks_lib.process.process_groups import GroupId
+from tasks_lib.process.process_table import Claim
 from tasks_lib.session.liveness import ProcessSample, Sample, SilenceLimits, begin, find_stall, observe
 
 LIMITS = SilenceLimits(stall_seconds=600, tool_seconds=3600, input_seconds=120)
@@ -31,40 +30,14 @@ SESSIONS = 30
 LIVE_LIMITS = SilenceLimits(stall_seconds=6, tool_seconds=6, input_seconds=3)
 LIVE_SECONDS = 15.0
 SAMPLE_SECONDS = 0.3
-IN_A_TERMINAL = "import pty, sys, time; pty.spawn(sys.argv[1:], stdin_read=lambda fd: time.sleep(999))"
 
 
 def run() -> str:
     """Judge real process trees and generated turns, and measure what watching costs."""
-    return "\n".join([*measure_live(), *measure_generated(), measure_cost()])
+    return "\n".join([*measure_live(), *measure_generated(), *measure_events(), measure_cost()])
 
 
 # Real process trees, with short limits.
-
-
-def _terminal(*command: str) -> list[str]:
-    return [sys.executable, "-ESc", IN_A_TERMINAL, *command]
-
-
-def list_trees(place: Path) -> Mapping[str, tuple[bool, Sequence[str]]]:
-    """Each real tree by name: whether it is healthy, and its command."""
-    body = "for (int i = 0; i < {0}; i++) x = x * x + {0}; return x;"
-    source = "\n".join(f"double f{n}(double x) {{ {body.format(n)} }}" for n in range(40_000))
-    (place / "large.c").write_text(source + "\nint main(void) { return 0; }\n", "utf-8")
-    hung = (
-        "import socket; server = socket.create_server(('127.0.0.1', 0)); "
-        "socket.create_connection(server.getsockname()).recv(1)"
-    )
-    tests = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:xdist", "tests/core"]
-    return {
-        "pytest": (True, tests),
-        "a compiler": (True, ["gcc", "-O2", "-c", str(place / "large.c"), "-o", str(place / "large.o")]),
-        "a pager": (False, _terminal("less", "/etc/services")),
-        "an editor": (False, _terminal("vi", str(place / "notes.txt"))),
-        "a password prompt": (False, _terminal(sys.executable, "-ESc", "import getpass; getpass.getpass()")),
-        "a hung socket": (False, [sys.executable, "-ESc", hung]),
-        "a loop that polls": (False, ["sh", "-c", "while [ ! -e /nonexistent/flag ]; do sleep 0.5; done"]),
-    }
 
 
 def measure_live() -> Iterator[str]:
@@ -73,10 +46,10 @@ def measure_live() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         place = Path(name)
         for tree, (is_healthy, command) in list_trees(place).items():
-            if not shutil.which(command[0]) or (command[2:3] == [IN_A_TERMINAL] and not shutil.which(command[3])):
+            if not is_installed(command):
                 yield f"  {tree:<20} not installed"
                 continue
-            at, said, lasted = asyncio.run(_watch_live(command, place))
+            at, said, lasted = _judge_live(asyncio.run(follow(command, place, LIVE_SECONDS, SAMPLE_SECONDS)))
             if is_healthy:
                 yield f"  {tree:<20} {'ended by mistake: ' + said if said else f'left alone for {lasted:.0f} s'}"
             else:
@@ -84,42 +57,17 @@ def measure_live() -> Iterator[str]:
                 yield f"  {tree:<20} {f'caught after {at / limit:.2f} of its limit' if said else 'MISSED'}: {said}"
 
 
-async def _watch_live(command: Sequence[str], place: Path) -> tuple[float, str, float]:
-    """When the tree is found stalled and why, "" if it is not, and for how long it was watched."""
-    log, found, began = place / "log", "", time.monotonic()
-    marker, groups = f"bench-{os.getpid()}-{time.monotonic_ns()}", list[GroupId]()
-    environment = {"PATH": os.environ["PATH"], "TERM": "xterm", MARKER: marker}
-    running = asyncio.create_task(
-        run_group(
-            command, cwd=ROOT, environment=environment, log=log, timeout_seconds=LIVE_SECONDS, stop_seconds=1,
-            on_start=groups.append, stop=lambda: bool(found),
-        )
-    )  # fmt: skip
-    liveness = None
-    while not running.done() and not found:
-        await asyncio.sleep(SAMPLE_SECONDS)
-        sample = take_sample(Claim(tuple(groups), marker, is_watched=True), log, 0) if groups else None
-        if sample and not running.done():
-            liveness = observe(liveness, sample) if liveness else begin(sample)
-            found = find_stall(liveness, LIVE_LIMITS)
-    lasted = time.monotonic() - began
-    await running
-    return lasted, found, lasted
+def _judge_live(samples: Sequence[Sample]) -> tuple[float, str, float]:
+    """When the tree is found stalled and why, "" if it is not, and for how long it was watched; in seconds."""
+    begin_at, liveness = samples[0].at, begin(samples[0])
+    for sample in samples[1:]:
+        liveness = observe(liveness, sample)
+        if said := find_stall(liveness, LIVE_LIMITS):
+            return sample.at - begin_at, said, samples[-1].at - begin_at
+    return math.inf, "", samples[-1].at - begin_at
 
 
 # Generated turns, with the default limits.
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What happens in one interval: seconds of processor time, bytes, bytes of output, and who is there."""
-
-    own: float = 0.0
-    reaped: float = 0.0
-    data: float = 0.0
-    output: int = 0
-    has_tool: bool = False
-    waits: bool = False
 
 
 Generator = Callable[[random.Random], Iterator[Step]]
@@ -199,14 +147,30 @@ def ask(draw: random.Random) -> Iterator[Step]:
         yield replace(step, waits=True)
 
 
-WORK: Sequence[Generator] = (think, build, test_slowly, wait_for_others, retry, download)
-STALLS: Mapping[Generator, float] = {
-    hang: LIMITS.stall_seconds,
-    hang_in_a_tool: LIMITS.tool_seconds,
-    poll_for_ever: LIMITS.tool_seconds,
-    ask: LIMITS.input_seconds,
+def _replay(samples: Sequence[Sample]) -> Generator:
+    return lambda draw: replay(samples, draw)
+
+
+RECORDED = [read_trace(path) for path in sorted(TRACES.glob("*.json"))]
+WORK: Mapping[str, Generator] = {
+    **{one.__name__: one for one in (think, build, test_slowly, wait_for_others, retry, download)},
+    **{f"recorded: {name}": _replay(samples) for name, is_healthy, samples in RECORDED if is_healthy},
 }
-"""Each kind of stall with the limit that applies to it."""
+STALLS: Mapping[str, tuple[Generator, float]] = {
+    "hang": (hang, LIMITS.stall_seconds),
+    "hang in a tool": (hang_in_a_tool, LIMITS.tool_seconds),
+    "poll for ever": (poll_for_ever, LIMITS.tool_seconds),
+    "ask": (ask, LIMITS.input_seconds),
+    **{
+        f"recorded: {name}": (
+            _replay(settle(samples)),
+            LIMITS.input_seconds if any(one.waits_for_input for one in samples[-1].processes) else LIMITS.tool_seconds,
+        )
+        for name, is_healthy, samples in RECORDED
+        if not is_healthy
+    },
+}
+"""Each kind of stall with the limit that applies to it; recorded trees are tools of a turn."""
 
 
 def make_samples(steps: Iterator[Step], seconds: float, first: Sample) -> Iterator[Sample]:
@@ -237,22 +201,30 @@ def judge(samples: Iterator[Sample]) -> float:
 
 
 def measure_generated() -> Iterator[str]:
-    ended = dict.fromkeys((one.__name__ for one in WORK), 0)
-    start = Sample(0.0, 0)
+    ended = dict.fromkeys(WORK, 0)
+    start, names = Sample(0.0, 0), list(WORK)
     for number in range(HEALTHY):
-        draw, work = random.Random(HELD_OUT_SEED + number), WORK[number % len(WORK)]
-        ended[work.__name__] += judge(make_samples(work(draw), TURN_SECONDS, start)) < math.inf
-    false = sum(ended.values())
-    yield f"Generated turns, default limits, seeds held out: {false} of {HEALTHY} healthy ones ended (target 0)"
-    delays: list[float] = []
-    kinds = list(STALLS)
-    for number in range(STALLED):
-        draw, kind = random.Random(HELD_OUT_SEED + number), kinds[number % len(kinds)]
-        delays.append(_measure_delay(draw, kind) / STALLS[kind])
-    caught = sum(delay <= DELAY_TARGET for delay in delays) / STALLED
+        draw, name = random.Random(HELD_OUT_SEED + number), names[number % len(names)]
+        ended[name] += judge(make_samples(WORK[name](draw), TURN_SECONDS, start)) < math.inf
+    told = ", ".join(f"{name} {number}" for name, number in ended.items() if number)
     yield (
-        f"  {caught:.0%} of {STALLED} stalls ended within twice their limit (target {CAUGHT_TARGET:.0%}); after "
-        f"{sorted(delays)[STALLED // 2]:.2f} of it in the middle, {max(delays):.2f} at most"
+        f"Turns of programs, generated and replayed, default limits, seeds held out: {sum(ended.values())} of "
+        f"{HEALTHY} healthy ones ended (target 0){f': {told}' if told else ''}"
+    )
+    delays: list[float] = []
+    kinds = list(STALLS.values())
+    for number in range(STALLED):
+        draw, (kind, limit) = random.Random(HELD_OUT_SEED + number), kinds[number % len(kinds)]
+        delays.append(_measure_delay(draw, kind) / limit)
+    yield tell_delays("stalls", delays)
+
+
+def tell_delays(what: str, delays: Sequence[float]) -> str:
+    """How many of these were found, and how late, as shares of their limits."""
+    caught = sum(delay <= DELAY_TARGET for delay in delays) / len(delays)
+    return (
+        f"  {caught:.0%} of {len(delays)} {what} ended within twice their limit (target {CAUGHT_TARGET:.0%}); after "
+        f"{sorted(delays)[len(delays) // 2]:.2f} of it in the middle, {max(delays):.2f} at most"
     )
 
 
@@ -269,6 +241,18 @@ def _measure_delay(draw: random.Random, kind: Generator) -> float:
         yield from kind(draw)
 
     return judge(make_samples(steps(), 6 * TURN_SECONDS, Sample(0.0, 0))) - (begins + 1) * INTERVAL
+
+
+def measure_events() -> Iterator[str]:
+    ended = watch_events.count_ended(HELD_OUT_SEED, HEALTHY)
+    told = ", ".join(f"{name} {number}" for name, number in ended.items() if number)
+    yield (
+        f"Turns as opencode's events tell them, generated, default limits, seeds held out: {sum(ended.values())} of "
+        f"{HEALTHY} healthy ones ended (target 0){f': {told}' if told else ''}"
+    )
+    stalls = watch_events.list_delays(HELD_OUT_SEED, STALLED, watch_events.STALLS, in_calls=False)
+    yield tell_delays("stalls", stalls)
+    yield tell_delays("loops", watch_events.list_delays(HELD_OUT_SEED, STALLED, watch_events.LOOPS, in_calls=True))
 
 
 def measure_cost() -> str:
