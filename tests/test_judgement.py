@@ -18,11 +18,12 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def list_rows() -> Iterator[tuple[str, list[str]]]:
-    """The rows of all tables, with the first cell."""
+    """The rows of all tables of decisions, with the first cell; a table of two columns explains answers."""
     for line in (TOP / "docs" / "judgement.md").read_text("utf-8").splitlines():
         if line.startswith("| ") and not line.startswith(("| decision |", "| step |")):
             cells = [cell.strip() for cell in line.strip("|").split("|")]
-            yield cells[0], cells
+            if len(cells) > 2:
+                yield cells[0], cells
 
 
 ROWS = dict(list_rows())
