@@ -12,6 +12,8 @@ from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import RunLock, read_holder
 from tasks_lib.landing.resolution import describe_without_run, resolve_without_run
+from tasks_lib.model import PersonsWord, is_model_name, is_role_name
+from tasks_lib.naming import show
 from tasks_lib.process.marked_processes import marked
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
 from tasks_lib.project.loading import load_project
@@ -52,26 +54,38 @@ def require_length(text: str, what: str) -> None:
         raise InputError([f"{what} is longer than {MAX_CHARS} characters; put it in a file and send its path"])
 
 
-def resolve_node(path: Path, name: str, guidance: str) -> SentRequest:
-    """Resolve what blocks a node, with `guidance` for its agent: in the current run, or directly if there is none.
+def require_assignment(word: PersonsWord) -> None:
+    """Raise InputError, with both faults, if the role or the model is not written as one."""
+    faults: list[str] = []
+    if word.role and not is_role_name(word.role):
+        faults.append(f'"{show(word.role)}" is not the name of a role, such as implementation-specialist')
+    if word.model and not is_model_name(word.model):
+        faults.append(f'"{show(word.model)}" is not provider/model; write it as `opencode models` lists it')
+    if faults:
+        raise InputError(faults)
+
+
+def resolve_node(path: Path, name: str, word: PersonsWord) -> SentRequest:
+    """Resolve what blocks a node, with a `word` for its agent: in the current run, or directly if there is none.
 
     `name` is the id of the node or of its resolve task. If that cannot be resolved, the answer says why. Raises
     InputError for a repository with faults, BusyError if something other than a run keeps the repository locked.
     """
-    require_length(guidance, "the text")
+    require_length(word.text, "the text")
+    require_assignment(word)
     repository = Repository.open(path)
-    request = UserRequest(RequestKind.RESOLVE, (name,), guidance)
+    request = UserRequest(RequestKind.RESOLVE, (name,), word.text, role=word.role, model=word.model)
     for _ in range(MAX_CHANGES):
         # A run may begin or end in between; then it is the other way round.
         with suppress(BusyError, NoRunError, NotReceived):
             if read_holder(repository.state_dir) is None:
-                return SentRequest(RequestKind.RESOLVE, "", [_resolve_directly(path, name, guidance)])
+                return SentRequest(RequestKind.RESOLVE, "", [_resolve_directly(path, name, word)])
             return send_request(path, request)
     holder = read_holder(repository.state_dir) or "another command"
     raise BusyError(f"{repository.top}: {holder} is using this repository; try again")
 
 
-def _resolve_directly(path: Path, name: str, guidance: str) -> Answer:
+def _resolve_directly(path: Path, name: str, word: PersonsWord) -> Answer:
     project = load_project(path, is_fetching=True)
     repository = project.repository
     repository.prepare()
@@ -80,9 +94,9 @@ def _resolve_directly(path: Path, name: str, guidance: str) -> Answer:
         marked(REPOSITORY_MARKER, str(repository.common_dir)),
     ):
         try:
-            resolution = resolve_without_run(project, lock, name, guidance)
+            resolution = resolve_without_run(project, lock, name, word)
         except InputError as error:
             return Answer(name, False, str(error))
-    untold = send_resolved(resolution, guidance, find_name(repository.top))
+    untold = send_resolved(resolution, word.text, find_name(repository.top))
     said = describe_without_run(resolution, project)
     return Answer(name, True, f"{said} {untold}" if untold else said)

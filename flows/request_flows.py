@@ -18,6 +18,7 @@ from flows.prefect_isolation import in_own_directory, remove_from_import_path
 from flows.request_messages import MAX_CHARS
 from flows.request_sender import SentRequest
 from tasks_lib.errors import CoordinatorError
+from tasks_lib.model import PersonsWord
 from tasks_lib.naming import MAX_ID_BYTES
 
 Repository = Annotated[
@@ -52,7 +53,7 @@ Message = Annotated[
 @flow(name="resolve-node", flow_run_name="{repository}: resolve {node}", persist_result=False, retries=0)
 def resolve_node(repository: Repository, node: BlockedNode, text: Guidance = "") -> State[Any]:
     """Resolve what blocks a node, so that the run in progress, or the next one, runs it again."""
-    return _ask(repository, lambda top: node_requests.resolve_node(top, node, text))
+    return _ask(repository, lambda top: node_requests.resolve_node(top, node, PersonsWord(text)))
 
 
 @flow(name="message-node", flow_run_name="{repository}: message {node}", persist_result=False, retries=0)

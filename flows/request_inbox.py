@@ -29,6 +29,7 @@ from flows.resolved_event import VERB, describe_resolved, name_place
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import CoordinatorError
 from tasks_lib.landing.resolution import describe, find_resolution_in_run, resolve_in_run
+from tasks_lib.model import PersonsWord
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.user_requests import RequestResult
 
@@ -139,20 +140,20 @@ class RequestInbox:
             case RequestKind.ABORT:
                 return [await _await_result(node, requests.abort(node)) for node in request.nodes]
             case RequestKind.RESOLVE:
-                return [await self._resolve(name, request.text) for name in request.nodes]
+                return [await self._resolve(request.nodes[0], PersonsWord(request.text, request.role, request.model))]
             case RequestKind.STOP:
                 stop(self._run, "because another terminal requested it")
                 return [Answer("", True, "the run is stopping; its sessions are ended and their work is kept")]
             case RequestKind.DRAIN:
                 return [drain(self._run)]
 
-    async def _resolve(self, name: str, guidance: str) -> Answer:
+    async def _resolve(self, name: str, word: PersonsWord) -> Answer:
         """Resolve what blocks the node `name`; that may take longer than the sender waits."""
         try:
-            found = await find_resolution_in_run(self._run, name)
+            found = await find_resolution_in_run(self._run, name, word)
         except CoordinatorError as error:
             return Answer(name, False, str(error))
-        job = asyncio.create_task(self._commit_resolution(name, guidance), name=f"resolve {name}")
+        job = asyncio.create_task(self._commit_resolution(name, word), name=f"resolve {name}")
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
         await asyncio.wait([job], timeout=RESOLVE_SECONDS)
@@ -160,16 +161,16 @@ class RequestInbox:
             return job.result()
         return Answer(name, True, f"{describe(found)} once the merge that is being verified has ended")
 
-    async def _commit_resolution(self, name: str, guidance: str) -> Answer:
+    async def _commit_resolution(self, name: str, word: PersonsWord) -> Answer:
         try:
-            resolution = await resolve_in_run(self._run, self._merge_queue, name, guidance)
+            resolution = await resolve_in_run(self._run, self._merge_queue, name, word)
         except CoordinatorError as error:
             answer = Answer(name, False, str(error))
         except asyncio.CancelledError:
             self._run.board.say(f"{name} was not resolved before the run ended; resolve it again.")
             raise
         else:
-            for node, payload in describe_resolved(resolution, guidance).items():
+            for node, payload in describe_resolved(resolution, word.text).items():
                 self._emitter.announce(VERB, payload, node, name_place(is_in_run=True))
             answer = Answer(name, True, describe(resolution))
         self._run.board.say(f"Resolving {name}: {answer.sentence}.")

@@ -35,7 +35,7 @@ class RequestKind(StrEnum):
 class UserRequest:
     """One request. A message has one node and a text, an abort has nodes, a stop or drain neither. Nothing is executed.
 
-    To resolve takes one id, of a blocked node or of its resolve task, and a text that may be empty.
+    To resolve takes one id, of a blocked node or of its resolve task, and a text, role and model that may be empty.
 
     `until` is when the sender stops waiting, in seconds since the epoch, 0 for never: a server that does not answer may
     still accept the request and deliver it much later.
@@ -45,6 +45,8 @@ class UserRequest:
     nodes: tuple[str, ...] = ()
     text: str = ""
     until: float = 0.0
+    role: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,12 @@ def read_request(value: str) -> UserRequest:
     if not isinstance(until, int | float):
         raise ValueError("until is not a number")  # noqa: TRY004 - One kind of error, as below.
     request = UserRequest(
-        RequestKind(str(kind)), _read_nodes(found.get("nodes", [])), _read_text(found.get("text", "")), until
+        RequestKind(str(kind)),
+        _read_nodes(found.get("nodes", [])),
+        _read_text(found.get("text", "")),
+        until,
+        _read_text(found.get("role", "")),
+        _read_text(found.get("model", "")),
     )
     if request.kind is RequestKind.MESSAGE and len(request.nodes) != 1:
         raise ValueError("a message needs exactly one node")

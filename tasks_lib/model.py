@@ -73,6 +73,9 @@ RESOLVER = "resolver"
 """The role that is asked about blockers, and its key in `roles`."""
 HUMAN = "human"
 _MODEL = re.compile(r"[^\s/]+/\S+")
+_ROLE = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")
+MAX_NAME_CHARS = 200
+"""Maximum length of the name of a role, a variable or a model."""
 
 
 def is_model_name(text: str) -> bool:
@@ -80,13 +83,19 @@ def is_model_name(text: str) -> bool:
     return bool(_MODEL.fullmatch(text)) and text.isprintable()
 
 
+def is_role_name(text: str) -> bool:
+    """Whether `text` can name a role of an agent."""
+    return bool(_ROLE.fullmatch(text)) and len(text) <= MAX_NAME_CHARS
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One task file. `path` is relative to the repository, with `/`; `blob` is the git blob id of its content.
 
     `lines` maps each front matter key, as spelled in the file, to its line number (from 1); `dependency_lines` does the
-    same for each id in `depends_on`. `model` is `provider/model`, "" for the default. `runs_on` is `local`, `spokes` or
-    the name of a spoke, "" for wherever the configuration says. `extra` contains unknown keys.
+    same for each id in `depends_on`. `role` is the agent's, "" for that of the level; `model` is `provider/model`, ""
+    for the default. `runs_on` is `local`, `spokes` or the name of a spoke, "" for wherever the configuration
+    says. `extra` contains unknown keys.
     """
 
     id: str
@@ -103,6 +112,7 @@ class Task:
     assignee: str | None = None
     tags: tuple[str, ...] = ()
     model: str = ""
+    role: str = ""
     runs_on: str = ""
     extra: Mapping[str, object] = field(default_factory=dict[str, object], compare=False)
     lines: Mapping[str, int] = field(default_factory=dict[str, int], compare=False)
@@ -271,6 +281,18 @@ class Notice:
     text: str
     turn: int = 0
     until: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PersonsWord:
+    """What a person says about a blocked node: `text` for its next agent, and that agent's `role` and `model`.
+
+    Each is "" for none; a role or model that is not named stays as it is.
+    """
+
+    text: str = ""
+    role: str = ""
+    model: str = ""
 
 
 class Verdict(StrEnum):

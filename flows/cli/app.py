@@ -1,15 +1,13 @@
 """The commands and their options: parses arguments, and calls the commands."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.arguments import (
     HERE,
-    BlockedNode,
     DemoDirectory,
-    Guidance,
     Json,
     Limit,
     Node,
@@ -36,6 +34,7 @@ from flows.cli.commands.option_values import (
     UpPort,
     VerifiedAgain,
 )
+from flows.cli.node_app import nodes
 from flows.cli.spoke_app import spoke
 from tasks_lib.model import NoticeLevel
 
@@ -69,6 +68,7 @@ def coordinator() -> None:
 
 
 app.add_typer(spoke, name="spoke")
+app.add_typer(nodes)
 
 
 @app.command()
@@ -204,65 +204,6 @@ def status(
     from flows.cli.commands.status import show_status
 
     return show_status(repo, is_watched=watch, as_json=json, console=make_console())
-
-
-# A text may start with a dash.
-@app.command(context_settings={"ignore_unknown_options": True})
-def message(
-    node: Node,
-    text: Annotated[list[str], typer.Argument(help="The message for its agent.", show_default=False)],
-    repo: RepoOption = HERE,
-    json: Json = False,
-) -> int:
-    """Send a message to the agent of a running node."""
-    from flows.cli.commands.message import send_message
-
-    return send_message(repo, node, " ".join(text), as_json=json, console=make_console())
-
-
-# A text may start with a dash.
-@app.command(context_settings={"ignore_unknown_options": True})
-def resolve(
-    node: BlockedNode,
-    text: Guidance = None,
-    repo: RepoOption = HERE,
-    json: Json = False,
-) -> int:
-    """Resolve what blocks a node, so that it runs again.
-
-    The text is committed in its resolve file, and is part of the next prompt for its agent.
-    """
-    from flows.cli.commands.resolve import resolve as complete
-
-    return complete(repo, node, " ".join(text or []), as_json=json, console=make_console())
-
-
-@app.command()
-def abort(
-    nodes: Annotated[list[str] | None, typer.Argument(help="The nodes to abort.", show_default=False)] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Stop the whole run, as Ctrl-C does.")] = False,
-    policy: Annotated[
-        Literal["abort-dependents", "continue-running"],
-        typer.Option(help="With --all: end the nodes in progress too, or only start no more nodes."),
-    ] = "abort-dependents",
-    repo: RepoOption = HERE,
-    json: Json = False,
-) -> int:
-    """Abort running nodes, or stop the whole run. Their work is kept."""
-    from flows.cli.commands.abort import abort as end
-
-    return end(repo, nodes or [], is_all=everything, policy=policy, as_json=json, console=make_console())
-
-
-@app.command()
-def attach(node: Node, repo: RepoOption = HERE) -> int:
-    """Print the command that opens a node's session.
-
-    It opens the session in the agent's own terminal interface.
-    """
-    from flows.cli.commands.attach import print_attach
-
-    return print_attach(repo, node)
 
 
 @app.command()

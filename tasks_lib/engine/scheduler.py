@@ -225,7 +225,7 @@ class Scheduler:
     def _is_suspended(self, task: Task) -> bool:
         """Whether the provider of `task` accepts no prompt for so long that others should start first."""
         settings = self._run.settings
-        until = find_provider(self._run, task, settings.role_for(task.level)).paused_until
+        until = find_provider(self._run, task, settings.role_of(task)).paused_until
         if until <= time.time() + settings.watch.suspend_seconds:
             return False
         self._resumes_at = min(self._resumes_at, until)

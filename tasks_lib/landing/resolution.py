@@ -1,6 +1,6 @@
 """Completes a resolve task on the head for a person: through a run's merge queue, or directly while there is no run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from tasks_lib.cleanup.moved_repository import find_move
@@ -18,10 +18,11 @@ from tasks_lib.git.repository_lock import HeldRunLock, admin_lock
 from tasks_lib.git.worktrees.stale_git_locks import drop_ref_locks
 from tasks_lib.graph.resolve_tasks import find_resolve_task, list_waiting
 from tasks_lib.landing.merge_queue import MergeQueue
-from tasks_lib.model import Task
+from tasks_lib.model import PersonsWord, Task
 from tasks_lib.naming import show_some
 from tasks_lib.project.loading import Project
 from tasks_lib.runtime.run_context import Run
+from tasks_lib.taskfile.parsing import set_word
 
 MAX_MOVES = 5
 """How often to compose the commit again because something else moved the base meanwhile, here or on the remote."""
@@ -67,42 +68,77 @@ def describe_without_run(resolution: Resolution, project: Project) -> str:
     return " ".join(part for part in (f"{said}.", resolution.note, f"{now}.") if part)
 
 
-def find_resolution(repository: Repository, reader: TaskReader, head: str, name: str) -> tuple[Task, Resolution]:
+def find_resolution(
+    repository: Repository, reader: TaskReader, head: str, name: str, word: PersonsWord
+) -> tuple[Task, Resolution]:
     """Find the open resolve task for `name`, the id of a blocked node or of a resolve task, at the commit `head`.
 
-    Raises InputError that says what to do if there is not exactly one, or if its file has uncommitted changes in the
-    checkout: publishing the commit would have to wait for them.
+    Raises InputError that says what to do if there is not exactly one, or if a file that is to change has uncommitted
+    changes in the checkout: publishing the commit would have to wait for them.
     """
     tasks = {task.id: task for task in reader.read(head).tasks}
     task = find_resolve_task(tasks, name)
     _require_unchanged(repository, task)
+    if _is_assigned(word):
+        _require_unchanged(repository, _find_assigned(tasks, task, name))
     return task, Resolution(task.id, list_waiting(tasks, task.id))
 
 
-async def find_resolution_in_run(run: Run, name: str) -> Resolution:
+def _is_assigned(word: PersonsWord) -> bool:
+    return bool(word.role or word.model)
+
+
+def _find_assigned(tasks: Mapping[str, Task], resolve: Task, name: str) -> Task:
+    """The node that gets another role or model: the one that was named, or that waits for the resolve task."""
+    waiting = list_waiting(tasks, resolve.id)
+    if name != resolve.id or len(waiting) == 1:
+        return tasks[name if name != resolve.id else waiting[0]]
+    raise InputError([f"{show_some(waiting) or 'no node'} waits for {resolve.id}; name the node to reassign"])
+
+
+def _compose(
+    composer: Composer, repository: Repository, head: str, name: str, word: PersonsWord, run: str
+) -> tuple[Candidate, Resolution]:
+    """Make the commit that resolves what blocks `name`, and gives the node the role and model of `word`."""
+    task, resolution = find_resolution(repository, composer.reader, head, name, word)
+    if not _is_assigned(word):
+        return composer.compose_resolution(task, head, guidance=word.text, run=run), resolution
+    tasks = {one.id: one for one in composer.reader.read(head).tasks}
+    node = _find_assigned(tasks, task, name)
+
+    def assign(text: str) -> str:
+        for key, value in (("role", word.role), ("model", word.model)):
+            text = set_word(text, key, value) if value else text
+        return text
+
+    return composer.compose_resolution(task, head, guidance=word.text, run=run, edited=node, edit=assign), resolution
+
+
+async def find_resolution_in_run(run: Run, name: str, word: PersonsWord) -> Resolution:
     """Do what `find_resolution` does, at the head of `run`."""
-    _, found = await run.git.call(find_resolution, run.git.repository, run.git.reader, run.git.head.last_seen(), name)
+    git = run.git
+    _, found = await git.call(find_resolution, git.repository, git.reader, git.head.last_seen(), name, word)
     return found
 
 
-async def resolve_in_run(run: Run, merge_queue: MergeQueue, name: str, guidance: str) -> Resolution:
+async def resolve_in_run(run: Run, merge_queue: MergeQueue, name: str, word: PersonsWord) -> Resolution:
     """Complete the resolve task for `name` through the merge queue of `run`, which publishes it and runs the nodes.
 
-    `guidance` is what the person says to their agents. Waits while a merge is being verified. Raises InputError as
+    `word` is what the person says about it. Waits while a merge is being verified. Raises InputError as
     `find_resolution` does.
     """
     found: list[Resolution] = []
 
     def compose(head: str) -> Candidate:
-        task, resolution = find_resolution(run.git.repository, run.git.reader, head, name)
+        candidate, resolution = _compose(merge_queue.composer, run.git.repository, head, name, word, run.id)
         found.append(resolution)
-        return merge_queue.composer.compose_resolution(task, head, guidance=guidance, run=run.id)
+        return candidate
 
     commit = await merge_queue.commit_to_head(compose)
     return Resolution(found[-1].task_id, found[-1].waiting, commit)
 
 
-def resolve_without_run(project: Project, lock: HeldRunLock, name: str, guidance: str) -> Resolution:
+def resolve_without_run(project: Project, lock: HeldRunLock, name: str, word: PersonsWord) -> Resolution:
     """Complete the resolve task for `name` on the head, and publish the head as a run would; merges nothing.
 
     Raises InputError as `find_resolution` does, or if a run has to look at the repository first.
@@ -121,8 +157,7 @@ def resolve_without_run(project: Project, lock: HeldRunLock, name: str, guidance
         composer = Composer(repository.git, objects, reader, repository.identity())
 
         def compose(at: str) -> tuple[Candidate, Resolution]:
-            task, resolution = find_resolution(repository, reader, at, name)
-            return composer.compose_resolution(task, at, guidance=guidance, run=""), resolution
+            return _compose(composer, repository, at, name, word, "")
 
         return _publish(project, head, _advance(head, compose), compose)
 

@@ -21,7 +21,7 @@ def read_inputs(context: AttemptContext, tasks: Mapping[str, Task]) -> AttemptIn
     Uncommitted changes do not count: an agent that only leaves different garbage has done nothing new.
     """
     run, task = context.run, tasks.get(context.task.id, context.task)
-    role = run.settings.role_for(task.level)
+    role = run.settings.role_of(task)
     before = ((one, tasks[one].blob) for one in sorted(set(task.depends_on)) if one in tasks)
     return AttemptInputs(
         work=_digest_work(context),

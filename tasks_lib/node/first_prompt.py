@@ -45,7 +45,7 @@ def compose_first_prompt(briefing: PromptContext, task: Task, attempt: AttemptIn
         branch=attempt.branch,
         target=briefing.target,
         attempt=attempt.number,
-        role=briefing.settings.role_for(task.level),
+        role=briefing.settings.role_of(task),
         is_resumed=attempt.is_resumed,
         notes=attempt.notes,
         instructions=briefing.instructions.agents_md,

@@ -114,7 +114,7 @@ async def run_turn(context: AttemptContext, prompt: str) -> TurnEnding:
     start = await run.git.call(read_state_before_turn, context)
     context.note(turn=context.record.turn.begin(start.commit))
     await run.git.call(record_fork, context, start.commit)
-    said = f"turn {context.record.turn.number} as {run.settings.role_for(context.task.level)}"
+    said = f"turn {context.record.turn.number} as {run.settings.role_of(context.task)}"
     context.enter(Stage.SESSION, said, log=find_session_log(run, context.record))
     async with relaying_notices(context), updating_diffstat(context):
         end = await context.unless_stopped(prompt_session(context, prompt, start.target))
@@ -161,7 +161,7 @@ def _fail_damaged(context: AttemptContext, damage: str, *, is_unreadable: bool =
 async def prompt_session(context: AttemptContext, prompt: str, target: str) -> TurnEnd:
     """Send `prompt` to the node's session, opening it if needed; `target` is the value of COORDINATOR_TARGET."""
     run, record = context.run, context.record
-    role = run.settings.role_for(context.task.level)
+    role = run.settings.role_of(context.task)
     if context.session is None:
         log = find_session_log(run, record)
         spec = describe_session(context, context.worktree, record.attempt.session, role, log)

@@ -15,6 +15,7 @@ from tasks_lib.text import fold
 _SHORT = 10
 _VERIFIED = re.compile(r"[0-9a-f]{16}|none")
 _NAMED = re.compile(r"(?:blocked|resolved)\((.+?)\): ")
+_ASSIGNED = re.compile(r"(role|model)\s*:")
 _STARTS = {"Merge ": "merge", "Check ": "check", "blocked(": "blocker", "resolved(": "resolution"}
 _NEEDED = {"blocker": ("Attempt", "Run", "Session"), "resolution": ()}
 """The trailers that a kind of commit needs besides `Task`; the others need `Verified` too."""
@@ -188,6 +189,8 @@ def _judge_files(commit: CommitFacts) -> Iterator[str]:
                 yield f'adds the task "{task.id}" ({change.path})'
         elif own is None:
             yield f"changes {change.path}, a task file that was not readable before"
+        elif own.id != commit.task_id and commit.kind == "resolution" and is_reassigned(change, own, commit.task_id):
+            continue
         elif own.id != commit.task_id:
             yield f'changes {change.path}, which is the task file of "{own.id}"'
         elif change.after is None:
@@ -208,6 +211,16 @@ def is_meant(before: str, after: str, kind: str) -> bool:
     old, new = _bare(before), _bare(after)
     if kind == "blocker":
         old, new = _without_dependencies(old), _without_dependencies(new)
+    return old == new
+
+
+def is_reassigned(change: FileChange, task: Task, resolve_id: str) -> bool:
+    """Whether the file of `task`, which waits for `resolve_id`, differs only in the role and the model of its agent."""
+    if change.before is None or change.after is None or resolve_id not in task.depends_on:
+        return False
+    old, new = (
+        [line for line in text.splitlines() if not _ASSIGNED.match(line)] for text in (change.before, change.after)
+    )
     return old == new
 
 

@@ -27,10 +27,11 @@ def find_agent_requirements(tasks: Iterable[Task], settings: Settings) -> list[N
 
 
 def _describe_work(settings: Settings, task: Task) -> Need:
-    role = settings.role_for(task.level)
+    role = settings.role_of(task)
     model = settings.model_for(task, role)
-    if model and model == task.model:
-        return Need(role, model, str(Fault(task.path, task.lines.get("model", 0), "model")))
+    for key, is_own in (("model", model and model == task.model), ("role", task.role)):
+        if is_own:
+            return Need(role, model, str(Fault(task.path, task.lines.get(key, 0), key)))
     return Need(role, model, _say_where(settings, role, model))
 
 

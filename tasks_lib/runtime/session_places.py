@@ -49,6 +49,6 @@ class SessionPlaces:
         return self._slots.get(place, self._slots[Place.LOCAL])
 
     def _list_places(self, task: Task) -> list[Place]:
-        role = self._settings.role_for(task.level)
+        role = self._settings.role_of(task)
         places = self._settings.spokes.list_places(task, role)
         return [place for place in places if place in self._slots] or [Place.LOCAL]

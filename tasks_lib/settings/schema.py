@@ -252,12 +252,16 @@ class Settings(Section):
         chosen = {key.casefold(): role for key, role in self.roles.items()}
         return chosen.get(name) or ROLES.get(name, DEFAULT_ROLE)
 
+    def role_of(self, task: Task) -> str:
+        """The role of the agent for `task`: the one that its file names, else that of its level."""
+        return task.role or self.role_for(task.level)
+
     def model_for(self, task: Task, role: str) -> str:
         """`provider/model` for a session of `role` for `task`; "" for the role's own model, or the default.
 
         The model that a task file names applies to the task's own role only; its reviewer uses the reviewer's model.
         """
-        is_worker = role == self.role_for(task.level)
+        is_worker = role == self.role_of(task)
         return (task.model if is_worker else "") or self.agent.models.get(role, "")
 
     def wants_review(self, task: Task) -> bool:

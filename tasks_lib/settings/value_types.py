@@ -6,18 +6,15 @@ from typing import Annotated, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from tasks_lib.model import is_model_name
+from tasks_lib.model import MAX_NAME_CHARS, is_model_name, is_role_name
 from tasks_lib.naming import find_branch_fault, find_id_fault, show
 from tasks_lib.suggestions import suggest
 
 MAX_PART_BYTES, MAX_PATH_BYTES = 255, 1000
 """The limit of most file systems for one name, and a length that leaves room for the path of the repository."""
 DEFAULT_ROLE = "implementation-specialist"
-MAX_NAME_CHARS = 200
-"""Maximum length of the name of a role, a variable or a model."""
 _VARIABLE = re.compile(r"[A-Za-z0-9_*?!\[\]^-]+")
 _GLOB_TOKEN = re.compile(r"\*+|\[!?\]?[^\]]*\]|.", re.DOTALL)
-_ROLE = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")
 _PRIVATE = "PREFECT_"
 PERMISSIONS = ("allow", "ask", "deny")
 KEPT_CONFIG: Mapping[str, str] = {
@@ -93,7 +90,7 @@ def check_remote(name: str) -> str:
 
 
 def check_role(role: str) -> str:
-    if not _ROLE.fullmatch(role) or len(role) > MAX_NAME_CHARS:
+    if not is_role_name(role):
         raise ValueError(f'is "{show(role)}"; write the name of a role, e.g. {DEFAULT_ROLE}')
     return role
 

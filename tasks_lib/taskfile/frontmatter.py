@@ -50,6 +50,14 @@ def set_status(text: str, status: Status) -> str:
     return _edit(text, lambda block, table: _put_status(block, table, status.value))
 
 
+def set_word(text: str, key: str, word: str) -> str:
+    """`text` with `word` as the value of `key`, which replaces any other.
+
+    Raises InputError when the front matter cannot be read, or `key` has something else than a word.
+    """
+    return _edit(text, lambda block, table: _put_word(block, table, key, word))
+
+
 def add_dependency(text: str, task_id: str) -> str:
     """`text` with `task_id` appended to its dependencies, in the style of the existing list.
 
@@ -87,19 +95,23 @@ def _is_null(node: Node) -> bool:
 
 
 def _put_status(block: str, table: Table, word: str) -> str:
-    found = _find(table, "status")
+    return _put_word(block, table, "status", word)
+
+
+def _put_word(block: str, table: Table, name: str, word: str) -> str:
+    found = _find(table, name)
     if found is None:
-        return _add_entry(block, table, f"status: {word}", ("name", "title", "id"))
+        return _add_entry(block, table, f"{name}: {word}", ("name", "title", "id"))
     key, value = found
     if not isinstance(value, Scalar):
-        raise InputError([Fault(_UNNAMED, key.line, f"status is not a word; write `status: {word}`")])
+        raise InputError([Fault(_UNNAMED, key.line, f"{name} is not a word; write `{name}: {word}`")])
     if value.value == word:
         return block
     quotes = value.style if value.style in ("'", '"') else ""
     new = _replace(block, value, f"{quotes}{word}{quotes}")
-    after = _find(_read(new), "status")
+    after = _find(_read(new), name)
     if after is None or not isinstance(after[1], Scalar) or after[1].value != word:
-        raise InputError([Fault(_UNNAMED, key.line, f"status cannot be changed as written; write `status: {word}`")])
+        raise InputError([Fault(_UNNAMED, key.line, f"{name} cannot be changed as written; write `{name}: {word}`")])
     return new
 
 

@@ -8,10 +8,18 @@ from functools import lru_cache
 from typing import TypeVar
 
 from tasks_lib.errors import Fault
-from tasks_lib.model import KNOWN_LEVELS, Impact, Risk, Scope, Status, Task, is_model_name
+from tasks_lib.model import KNOWN_LEVELS, Impact, Risk, Scope, Status, Task, is_model_name, is_role_name
 from tasks_lib.naming import MAX_MESSAGE, find_hidden, find_id_fault, show
 from tasks_lib.suggestions import suggest
-from tasks_lib.taskfile.frontmatter import DEPENDENCY_KEYS, add_dependency, decode, encode, find_block, set_status
+from tasks_lib.taskfile.frontmatter import (
+    DEPENDENCY_KEYS,
+    add_dependency,
+    decode,
+    encode,
+    find_block,
+    set_status,
+    set_word,
+)
 from tasks_lib.taskfile.sections import adopt_sections, get_section, set_section
 from tasks_lib.text import fold_printable
 from tasks_lib.yaml_nodes import Items, Node, Scalar, Table, quote, read_yaml, to_value
@@ -26,6 +34,7 @@ __all__ = [
     "render_task",
     "set_section",
     "set_status",
+    "set_word",
 ]
 
 _Word = TypeVar("_Word", bound=StrEnum)
@@ -106,6 +115,7 @@ def _read_task(form: "_Form", blob: str) -> Task:
         assignee=form.text("assignee"),
         tags=form.tags(),
         model=form.model(),
+        role=form.role(),
         runs_on=form.text("runs_on") or "",
         extra=form.rest(),
         lines=form.lines,
@@ -226,6 +236,13 @@ class _Form:
             return text or ""
         advice = "write it as `opencode models` lists it, or remove it"
         self._fault(self.lines["model"], f'model "{show(text)}" is not provider/model; {advice}')
+        return ""
+
+    def role(self) -> str:
+        text = self.text("role")
+        if text is None or is_role_name(text):
+            return text or ""
+        self._fault(self.lines["role"], f'role "{show(text)}" is not the name of a role; correct it, or remove it')
         return ""
 
     def dependencies(self, task_id: str) -> dict[str, int]:

@@ -16,6 +16,7 @@ from user_isolation import isolate_user_settings
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository_lock import RunLock, read_holder
 from tasks_lib.landing.resolution import resolve_without_run
+from tasks_lib.model import PersonsWord
 from tasks_lib.process.marked_processes import marked
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
 from tasks_lib.project.loading import load_project
@@ -43,7 +44,7 @@ def resolve_in_child(harness: RunHarness, trace: Path, target: Target | None) ->
                 RunLock(project.repository.state_dir, "resolve", keeps_record=True) as lock,
                 marked(REPOSITORY_MARKER, str(project.repository.common_dir)),
             ):
-                resolve_without_run(project, lock, "a", "Use it.")
+                resolve_without_run(project, lock, "a", PersonsWord("Use it."))
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -57,7 +58,7 @@ def resolve_here(harness: RunHarness) -> str:
     project = load_project(harness.top, {})
     try:
         with RunLock(project.repository.state_dir, "resolve", keeps_record=True) as lock:
-            resolve_without_run(project, lock, "a", "Use it.")
+            resolve_without_run(project, lock, "a", PersonsWord("Use it."))
     except InputError as error:
         return str(error)
     return ""

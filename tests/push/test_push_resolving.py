@@ -8,6 +8,7 @@ from run_harness import RunHarness
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.landing.resolution import Resolution, describe_without_run, resolve_without_run
+from tasks_lib.model import PersonsWord
 from tasks_lib.project.loading import load_project
 
 FIRST_TWICE = f'[ "$(git rev-list --count "$1")" -ge "$(cat limit)" ] || {{ {ALWAYS}\n}}'
@@ -18,7 +19,7 @@ BLOCKS_A = "[ $attempt = 1 ] && { git commit -q --allow-empty -m 'blocked(a): no
 def resolve(harness: RunHarness, guidance: str) -> Resolution:
     project = load_project(harness.top, {}, is_fetching=True)
     with RunLock(project.repository.state_dir, "resolve", keeps_record=True) as lock:
-        return resolve_without_run(project, lock, "a", guidance)
+        return resolve_without_run(project, lock, "a", PersonsWord(guidance))
 
 
 async def test_resolution_is_pushed_and_the_local_branch_follows(shared: RemoteHarness) -> None:

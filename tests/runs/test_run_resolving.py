@@ -6,11 +6,13 @@ import pytest
 from checker import Meant, check, snapshot_user_state
 from run_harness import RunHarness, reach
 
+from flows.node_requests import resolve_node
 from tasks_lib.cleanup.repository_audit import audit
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.landing.resolution import Resolution, find_resolution_in_run, resolve_in_run, resolve_without_run
+from tasks_lib.model import PersonsWord
 from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
 
@@ -20,10 +22,10 @@ BLOCKS_A = (
 )
 
 
-def resolve(harness: RunHarness, name: str, guidance: str = "") -> Resolution:
+def resolve(harness: RunHarness, name: str, guidance: str = "", *, role: str = "", model: str = "") -> Resolution:
     project = load_project(harness.top, {}, is_fetching=True)
     with RunLock(project.repository.state_dir, "resolve", keeps_record=True) as lock:
-        return resolve_without_run(project, lock, name, guidance)
+        return resolve_without_run(project, lock, name, PersonsWord(guidance, role, model))
 
 
 async def test_node_that_is_resolved_between_runs_is_told_so_and_lands(harness: RunHarness) -> None:
@@ -41,6 +43,58 @@ async def test_node_that_is_resolved_between_runs_is_told_so_and_lands(harness: 
     assert check(harness.top, before=before, meant=Meant(statuses)) == []
     assert audit(load_project(harness.top, {}), 100).violations == ()
     assert harness.leftovers() == []
+
+
+async def test_node_that_is_retried_gets_the_other_role_and_keeps_the_rest_of_its_file(harness: RunHarness) -> None:
+    harness.make(
+        {"a": {}, "b": {"depends_on": ["a"]}}, BLOCKS_A + '\n[ $id = b ] || { echo "$role" > role.txt; commit role; }'
+    )
+    await harness.work()
+    blocked = harness.show("tasks/a.md")
+    resolve(harness, "a", "Use the sandbox key.", role="architect")
+    assert harness.show("tasks/a.md") == blocked.replace("\nstatus:", "\nrole: architect\nstatus:", 1)
+    worked = await harness.work()
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert harness.show("role.txt") == "architect\n"
+    assert "Use the sandbox key." in harness.journal.read("a-2-1")
+    assert audit(load_project(harness.top, {}), 100).violations == ()
+    assert harness.leftovers() == []
+
+
+async def test_node_that_is_retried_in_a_run_runs_again_in_it_with_the_other_role(harness: RunHarness) -> None:
+    agent = "[ $id = c ] && { await go; }\n" + BLOCKS_A + '\n[ $id = c ] || { echo "$role" > role.txt; commit role; }'
+    harness.make({"a": {}, "c": {}}, agent, signals=["go"])
+
+    async def answer(opened: OpenRun) -> None:
+        await reach(opened, "a: Blocked")
+        await resolve_in_run(opened.run, opened.merge_queue, "resolve-a-1", PersonsWord(role="architect"))
+        await reach(opened, "a: Merged")
+        harness.signals["go"].send()
+
+    assert (await harness.work(during=answer)).code is ExitCode.COMPLETED
+    assert harness.show("role.txt") == "architect\n"
+
+
+async def test_model_of_a_retried_node_is_written_and_one_that_is_none_is_refused(harness: RunHarness) -> None:
+    harness.make({"a": {}}, BLOCKS_A)
+    await harness.work()
+    with pytest.raises(InputError) as raised:
+        resolve_node(harness.top, "a", PersonsWord(role="../x", model="fast"))
+    assert len(raised.value.faults) == 2
+    resolve(harness, "a", model="scripted/m2")
+    resolved = load_project(harness.top, {}).graph.tasks["a"]
+    assert (resolved.model, resolved.role) == ("scripted/m2", "")
+
+
+async def test_uncommitted_edit_of_a_node_that_is_retried_is_refused_and_stays(harness: RunHarness) -> None:
+    harness.make({"a": {}}, BLOCKS_A)
+    await harness.work()
+    path = harness.top / "tasks" / "a.md"
+    edited = path.read_text() + "\nMine.\n"
+    path.write_text(edited)
+    with pytest.raises(InputError, match="has uncommitted changes"):
+        resolve(harness, "a", role="architect")
+    assert path.read_text() == edited
 
 
 async def test_answer_is_in_the_prompt_of_a_node_with_many_prerequisites(harness: RunHarness) -> None:
@@ -61,8 +115,8 @@ async def test_node_that_is_resolved_in_a_run_runs_again_in_it(harness: RunHarne
 
     async def answer(opened: OpenRun) -> None:
         await reach(opened, "a: Blocked")
-        found.append(await find_resolution_in_run(opened.run, "a"))
-        found.append(await resolve_in_run(opened.run, opened.merge_queue, "a", "Use the sandbox key."))
+        found.append(await find_resolution_in_run(opened.run, "a", PersonsWord()))
+        found.append(await resolve_in_run(opened.run, opened.merge_queue, "a", PersonsWord("Use the sandbox key.")))
         await reach(opened, "b: Merged")
         harness.signals["go"].send()
 
@@ -89,8 +143,8 @@ async def test_resolving_waits_for_the_merge_that_is_being_verified(harness: Run
         await reach(opened, "a: Blocked")
         harness.signals["start"].send()
         await harness.signals["verifying"].wait()
-        resolving = asyncio.create_task(resolve_in_run(opened.run, opened.merge_queue, "a", ""))
-        assert (await find_resolution_in_run(opened.run, "a")).task_id == "resolve-a-1"
+        resolving = asyncio.create_task(resolve_in_run(opened.run, opened.merge_queue, "a", PersonsWord("")))
+        assert (await find_resolution_in_run(opened.run, "a", PersonsWord())).task_id == "resolve-a-1"
         assert not resolving.done()
         harness.signals["go"].send(8)
         assert (await resolving).commit
@@ -110,7 +164,7 @@ async def test_what_cannot_be_resolved_in_a_run_is_said_and_moves_nothing(harnes
         head = opened.run.git.head.current()
         for name in ("c", "resolve-b-1"):
             with pytest.raises(InputError) as raised:
-                await resolve_in_run(opened.run, opened.merge_queue, name, "")
+                await resolve_in_run(opened.run, opened.merge_queue, name, PersonsWord(""))
             said.append(str(raised.value))
         assert opened.run.git.head.current() == head
         harness.signals["go"].send()
@@ -184,5 +238,5 @@ async def test_repository_that_was_moved_is_left_to_a_run(harness: RunHarness) -
         RunLock(moved.repository.state_dir, "resolve") as lock,
         pytest.raises(InputError, match="was moved or copied from"),
     ):
-        resolve_without_run(moved, lock, "a", "")
+        resolve_without_run(moved, lock, "a", PersonsWord(""))
     (harness.place / "elsewhere").rename(harness.top)

@@ -116,7 +116,7 @@ def _print_now(outlook: PlanSummary, project: Project, console: Console) -> None
     tasks = project.graph.tasks
     say(console, "\nWould start now:" if outlook.starts_now else "\nNothing would start now.")
     for task_id in outlook.starts_now:
-        say(console, f"  {task_id}: {tasks[task_id].name} (as {project.settings.role_for(tasks[task_id].level)})")
+        say(console, f"  {task_id}: {tasks[task_id].name} (as {project.settings.role_of(tasks[task_id])})")
     if outlook.ready_later:
         say(console, f"Ready, but waiting for a free session: {', '.join(outlook.ready_later)}")
     if outlook.waiting_for_person:

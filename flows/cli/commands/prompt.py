@@ -68,7 +68,7 @@ def find_prompt(project: Project, task_id: str, kind: PromptKind) -> Shown:
     branch = project.name_branches()[task_id]
     record = _foresee_record(project, task, branch)
     is_review = kind is PromptKind.REVIEW
-    role = project.settings.role_for(REVIEW_LEVEL if is_review else task.level)
+    role = project.settings.role_for(REVIEW_LEVEL) if is_review else project.settings.role_of(task)
     with Objects(project.repository.git) as objects:
         instructions = read_instructions(objects, project.head, project.settings)
         reader = TaskReader(objects, project.tasks_dir, project.target)

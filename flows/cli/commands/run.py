@@ -113,7 +113,7 @@ def show_dry_run(plan: Plan, project: Project, sessions: int, console: Console) 
     console.print("Would start now:" if ready else "Nothing would start now.")
     for task_id in ready[:sessions]:
         task = project.graph.tasks[task_id]
-        say(console, f"  {task_id}: {task.name} (as {project.settings.role_for(task.level)})")
+        say(console, f"  {task_id}: {task.name} (as {project.settings.role_of(task)})")
     if len(ready) > sessions:
         say(console, f"Ready, but waiting for one of {count(sessions, 'session')}: {', '.join(ready[sessions:])}")
     for task_id, reason in plan.waits().items():

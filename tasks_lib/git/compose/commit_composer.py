@@ -162,21 +162,35 @@ class Composer:
         message = write_message(subject, "", {commit_messages.TASK: task.id, **trailers})
         return self.commit(self._put_texts(head, texts), [head], message)
 
-    def compose_resolution(self, task: Task, head: str, *, guidance: str, run: str) -> Candidate:
-        """Complete the resolve task `task` for a person, in one commit that changes only its file.
+    def compose_resolution(
+        self,
+        task: Task,
+        head: str,
+        *,
+        guidance: str,
+        run: str,
+        edited: Task | None = None,
+        edit: Callable[[str], str] | None = None,
+    ) -> Candidate:
+        """Complete the resolve task `task` for a person, in one commit that changes only its file and that of `edited`.
 
         `guidance` ("" for none) is what the person tells the agents of the nodes that wait for it; without a run, `run`
-        is "". Raises InputError if the head has no task file with that id, or the file would no longer be valid.
+        is "". `edit` changes the file of `edited`. Raises InputError if the head has no task file with that id, or a
+        file would no longer be valid.
         """
         path, _, before = self._read_own(task, head)
-        text = resolve_text(before, guidance)
-        if errors := [fault for fault in parse_task(encode(text), path)[1] if not fault.is_warning]:
+        texts = {path: resolve_text(before, guidance)}
+        if edited and edit:
+            edited_path, _, edited_before = self._read_own(edited, head)
+            texts[edited_path] = edit(edited_before)
+        faults = [fault for path, text in texts.items() for fault in parse_task(encode(text), path)[1]]
+        if errors := [fault for fault in faults if not fault.is_warning]:
             raise InputError(errors)
         said = make_line(drop_controls(guidance))
         subject = f"resolved({task.id}): {cut(said or make_line(task.name), commit_messages.REASON_CHARS)}"
         body = guidance if cut(said, commit_messages.REASON_CHARS) != guidance.strip() else ""
         message = write_message(subject, body, {commit_messages.TASK: task.id, commit_messages.RUN: run})
-        return self.commit(self._put_texts(head, {path: text}), [head], message)
+        return self.commit(self._put_texts(head, texts), [head], message)
 
     def merge_branch(self, task: Task, branch: str, head: str, summary: str) -> MergedTree | Conflict:
         """Merge the commit `branch` onto `head` and complete `task` in the tree; `summary` is used if it lacks one.
