@@ -10,7 +10,7 @@ from tasks_lib.git.compose.task_file_text import note_text
 from tasks_lib.landing.added_tasks import find_new_faults
 from tasks_lib.model import AttemptEnd, Blocked, Stage
 from tasks_lib.naming import flatten, is_resolve_task, show_some
-from tasks_lib.node.attempt_context import AttemptContext
+from tasks_lib.node.attempt_context import MAX_NOTES, AttemptContext
 from tasks_lib.node.attempt_inputs import NARROWED, WAITS, is_answered, read_inputs_at_head
 from tasks_lib.node.blocking import block_node
 from tasks_lib.node.resolver_turn import ask_resolver
@@ -28,9 +28,6 @@ from tasks_lib.session.resolver_answer import (
 from tasks_lib.taskfile.criteria import drop_criteria
 from tasks_lib.taskfile.parsing import add_dependency, render_task
 from tasks_lib.text import cut, fold
-
-MAX_NOTES = 20
-"""How many notes of earlier attempts a record keeps."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,6 @@ def describe_record(record: Record) -> dict[str, object]:
         "allowance": attempt.allowance,
         "refused": acceptance.refused,
         "review_rounds": record.rounds.review,
-        "requested": record.rounds.requested,
         "answer": acceptance.answer,
         "verdict": acceptance.verdict,
         "conversation": turn.conversation,
@@ -58,18 +57,22 @@ def describe_record(record: Record) -> dict[str, object]:
         "cautions": findings.cautions,
         "protected": findings.protected,
         "prepared": findings.prepared,
-        **_describe_unblocking(record.unblocking),
+        **_describe_additions(record),
     }
 
 
-def _describe_unblocking(unblocking: Unblocking) -> dict[str, object]:
-    return {
+def _describe_additions(record: Record) -> dict[str, object]:
+    """What records of release 0.1.0 do not have; written only where there is something."""
+    unblocking = record.unblocking
+    found = {
+        "requested": record.rounds.requested,
         "blocker": unblocking.blocker,
         "resolver_turns": unblocking.asked,
         "situation": unblocking.situation,
         "left": unblocking.left,
         "fingerprint": unblocking.fingerprint,
     }
+    return {key: value for key, value in found.items() if value}
 
 
 def parse_record(found: Mapping[str, object]) -> Record | None:

@@ -6,6 +6,7 @@ import sys
 import traceback
 from pathlib import Path
 
+import psutil
 import pytest
 from chaos.forked_run import make_shim
 from chaos.tracer import Mode, Target, install
@@ -17,11 +18,12 @@ from tasks_lib.errors import InputError
 from tasks_lib.git.repository_lock import RunLock, read_holder
 from tasks_lib.landing.resolution import resolve_without_run
 from tasks_lib.model import PersonsWord
-from tasks_lib.process.marked_processes import marked
+from tasks_lib.process.marked_processes import find_marked, marked
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
 from tasks_lib.project.loading import load_project
 
 KILLED = -9
+ORPHAN_SECONDS = 60
 CHANGING = ("lock", "truncate", "write", "rename", "remove")
 COMMANDS = ("git update-ref", "git merge ")
 BLOCKED = "---\nid: a\nname: Do a\nstatus: blocked\ndepends_on: [resolve-a-1]\n---\n\n## Notes\nBlocked: no key\n"
@@ -114,6 +116,10 @@ async def test_resolving_that_is_killed_leaves_nothing_or_the_whole_commit(tmp_p
         before = snapshot_user_state(harness.top)
         assert resolve_in_child(harness, harness.place / "trace", target) == KILLED, target
         assert read_holder(harness.top / ".git" / "coordinator") is None, target
+        # Git's command outlives the kill in one mode; what it does next must not happen between the two looks.
+        repository = str((harness.top / ".git").resolve())
+        _, alive = psutil.wait_procs(find_marked(REPOSITORY_MARKER, repository), timeout=ORPHAN_SECONDS)
+        assert alive == [], target
         left = look(harness)
         refusal = resolve_here(harness)
         assert refusal == "" or "already completed" in refusal, target
