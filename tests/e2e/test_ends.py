@@ -126,9 +126,11 @@ def test_ctrl_c_during_a_push_says_at_once_what_it_waits_for_and_git_decides(
     assert shared.at() == shared.at_hub("main")
 
 
+@pytest.mark.parametrize("trap", ["", "trap '' TERM; "], ids=["git", "a hook that ignores TERM"])
 def test_second_ctrl_c_during_a_push_leaves_it_to_the_next_run(
-    coordinator: Coordinator, shared: RemoteHarness, begun: list[Started], tmp_path: Path
+    trap: str, coordinator: Coordinator, shared: RemoteHarness, begun: list[Started], tmp_path: Path
 ) -> None:
+    shared.hook("pre-receive", f"{trap}touch {tmp_path}/pushing; read -r _ < {tmp_path}/gate")
     process = interrupt_a_push(coordinator, shared, begun)
     read_until(process, "the push to origin")
     pause(REPEAT_SECONDS)

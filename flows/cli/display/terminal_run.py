@@ -32,6 +32,8 @@ REPEAT_SECONDS = 0.5
 """A repeated signal within this time counts as one: `timeout` and closing terminals send theirs twice."""
 UNWIND_SECONDS = 3.0
 """How long a run may take to close what it has open on an immediate exit, before its processes are ended."""
+LEAVE_SECONDS = 30.0
+"""How long ending the run's processes may take on an immediate exit, once the run itself has ended."""
 KILL_SECONDS = 1.0
 END_SECONDS = 60.0
 """How long Prefect may take to end its flow run once the run has been judged."""
@@ -92,7 +94,11 @@ class Stage:
                 deadline = deadline or self._find_deadline()
                 if deadline and loop.time() > deadline and not job.done():
                     await self._give_up(job)
-            return await job
+            try:
+                return await job
+            finally:
+                if self._leaving is not None:  # It may still be ending what the run has left.
+                    await asyncio.wait([self._leaving], timeout=LEAVE_SECONDS)
 
     def _find_deadline(self) -> float:
         """The deadline of what is running, on the event loop's clock; 0 for never."""
@@ -147,8 +153,8 @@ class Stage:
     async def _leave_at_once(self, job: "asyncio.Future[T]") -> None:
         job.cancel()
         await asyncio.wait([job], timeout=UNWIND_SECONDS)
+        await self._end_all()
         if not job.done():
-            await self._end_all()
             await asyncio.wait([job], timeout=UNWIND_SECONDS)
         if not job.done():
             await self._exit(ExitCode.INTERRUPTED)
