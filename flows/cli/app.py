@@ -1,7 +1,7 @@
 """The commands and their options: parses arguments, and calls the commands."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -34,12 +34,10 @@ from flows.cli.commands.option_values import (
     UpPort,
     VerifiedAgain,
 )
+from flows.cli.lazy_console import make_console
 from flows.cli.node_app import nodes
 from flows.cli.spoke_app import spoke
 from tasks_lib.model import NoticeLevel
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 app = typer.Typer(
     name="coordinator",
@@ -54,19 +52,12 @@ app = typer.Typer(
 )
 
 
-# Commands import what they need when called: agents run `notify` often, so it must start fast.
-def make_console() -> "Console":
-    """Return the console that a command prints to."""
-    from flows.cli.display.progress_table import make_console as make
-
-    return make()
-
-
 @app.callback()
 def coordinator() -> None:
     """Accept options common to all commands; there are none yet."""
 
 
+# Commands import what they need when called: agents run `notify` often, so it must start fast.
 app.add_typer(spoke, name="spoke")
 app.add_typer(nodes)
 

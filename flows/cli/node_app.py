@@ -1,23 +1,14 @@
 """The commands for one node while a run is in progress or after it: they speak to its agent, or decide for it."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from flows.cli.arguments import HERE, BlockedNode, Guidance, Json, Node, RepoOption
+from flows.cli.lazy_console import make_console
 from tasks_lib.model import PersonsWord
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 nodes = typer.Typer()
-
-
-def make_console() -> "Console":
-    """Return the console that a command prints to."""
-    from flows.cli.display.progress_table import make_console as make
-
-    return make()
 
 
 # A text may start with a dash.

@@ -1,13 +1,11 @@
 """The command `coordinator spoke` with its own commands: parses arguments, and calls them."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from flows.cli.arguments import Json
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from flows.cli.lazy_console import make_console
 
 spoke = typer.Typer(
     help="Run sessions on this machine for runs on another one.", no_args_is_help=True, rich_markup_mode=None
@@ -15,13 +13,6 @@ spoke = typer.Typer(
 
 
 # Every command loads this module, so it imports nothing heavy.
-def make_console() -> "Console":
-    """Return the console that a command prints to."""
-    from flows.cli.display.progress_table import make_console as make
-
-    return make()
-
-
 @spoke.command()
 def add(
     url: Annotated[

@@ -61,7 +61,7 @@ ResolverAnswer = SupplyContext | NarrowScope | AddDependency | AgentWork | Needs
 
 
 def parse_answer(text: str) -> ResolverAnswer | None:
-    """Read the lines `Resolution: <kind>` and the field that goes with it, None if there is no such answer.
+    """Read the line `Resolution: <kind>` and the field that goes with it; None if it does not say what to do.
 
     Without `Resolution:` the only field that was filled in decides.
     """

@@ -1,4 +1,4 @@
-"""A resolver's answer is read in any form that names one thing to do; everything else is no answer."""
+"""A resolver's answer is read in any form that names one thing to do; anything else counts as none."""
 
 import pytest
 from hypothesis import given
