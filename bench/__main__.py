@@ -15,6 +15,7 @@ from bench import (
     resolver,
     scale,
     schedule,
+    seeds,
     up,
     watch,
     worktrees,
@@ -35,6 +36,7 @@ BENCHMARKS: Mapping[str, Callable[[], str]] = {
     "resolver": resolver.run,
     "watch": watch.run,
     "night": night.run,
+    "seeds": seeds.run,
 }
 
 

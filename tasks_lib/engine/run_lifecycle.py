@@ -3,12 +3,14 @@
 import asyncio
 import os
 import socket
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks_lib.agents.backend import Backend
 from tasks_lib.agents.opencode.backend import find_data, forget_conversations, move_data
 from tasks_lib.cleanup.dead_run import describe_takeover
 from tasks_lib.cleanup.landed_nodes import NodeWorktrees
@@ -61,6 +63,14 @@ class SpokeAccess:
     release: str
 
 
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """What takes the place of agents and of time in a run; `clock` returns seconds since the epoch."""
+
+    backend: Backend
+    clock: Callable[[], float]
+
+
 class OpenRun:
     """A run with its merge queue, base follower and publisher.
 
@@ -96,12 +106,14 @@ async def open_run(
     *,
     data: Path | None = None,
     spokes: SpokeAccess | None = None,
+    simulation: Simulation | None = None,
 ) -> AsyncGenerator[OpenRun]:
     """Lock the repository for one run, clean up what an earlier run left, and close the run when the block ends.
 
     `data` is coordinator's own data directory, where a backend keeps data between runs; without it the backend keeps
-    nothing. `spokes` reaches other machines; without it, all sessions run here. Raises BusyError while another
-    coordinator holds the lock, and InputError with all faults if the configured agent is not available.
+    nothing. `spokes` reaches other machines; without it, all sessions run here. `simulation` replaces agents and time.
+    Raises BusyError while another coordinator holds the lock, and InputError with all faults if the configured agent is
+    not available.
     """
     repository = project.repository
     await asyncio.to_thread(repository.prepare)
@@ -112,21 +124,28 @@ async def open_run(
         private_directory(name_owner(repository.common_dir)) as private,
     ):
         board, relocation = await _take_over(repository, lock, view, data)
-        opened = OpenRun(await _make_run(project, board, max_sessions, data or private, private, spokes), relocation)
+        opened = OpenRun(
+            await _make_run(project, board, max_sessions, data or private, private, spokes, simulation), relocation
+        )
         run = opened.run
         try:
             if on_open:
                 on_open(opened)
-            left = await clean_up_before_run(opened, lock, data)
-            if data and not any(record.turn.conversation for _, record in left.open):
-                await asyncio.to_thread(forget_conversations, find_data(data, str(repository.common_dir)))
-            await prepare_backend(run)
+            await _prepare(opened, lock, data)
             async with _running_alongside(_watch_base(opened), opened.publisher.keep_publishing(), _write_board(board)):
                 yield opened
                 await run.background.wait()
                 await opened.publisher.finish()
         finally:
             await _close(opened)
+
+
+async def _prepare(opened: OpenRun, lock: HeldRunLock, data: Path | None) -> None:
+    left = await clean_up_before_run(opened, lock, data)
+    if data and not any(record.turn.conversation for _, record in left.open):
+        repository = opened.run.git.repository
+        await asyncio.to_thread(forget_conversations, find_data(data, str(repository.common_dir)))
+    await prepare_backend(opened.run)
 
 
 def _make_view(project: Project, run_id: str) -> RunView:
@@ -161,16 +180,24 @@ async def _take_over(
 
 
 async def _make_run(
-    project: Project, board: Board, max_sessions: int, data: Path, private: Path, spokes: SpokeAccess | None
+    project: Project,
+    board: Board,
+    max_sessions: int,
+    data: Path,
+    private: Path,
+    spokes: SpokeAccess | None,
+    simulation: Simulation | None,
 ) -> Run:
     environments = ChildEnvironments(project.settings, project.repository, private)
     instructions = await asyncio.to_thread(read_project_instructions, project)
-    backend = make_backend(project, instructions, environments, data, private)
+    simulated = simulation.backend if simulation else None
+    backend = simulated or make_backend(project, instructions, environments, data, private)
     local, remote = SessionSlots(max_sessions), None
     if spokes and project.settings.spokes.remote:
         remote = RemoteSessions(project, spokes.link, spokes.release, SessionSlots(1), board.say)
     places = SessionPlaces(project.settings, local, remote.slots if remote else None)
-    agents = AgentAccess(backend, places, instructions, environments, private / "prompts", remote)
+    clock = simulation.clock if simulation else time.time
+    agents = AgentAccess(backend, places, instructions, environments, private / "prompts", remote, clock)
     return Run(project, board.view.run, board, agents, private)
 
 

@@ -6,7 +6,6 @@ that tests run the same scheduler as users.
 
 import asyncio
 import math
-import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -135,7 +134,9 @@ class Scheduler:
         self._resumes_at: float = math.inf
         """When a ready node that cannot start now may be able to, in seconds since the epoch."""
         repository, watch = opened.run.git.repository, opened.run.settings.watch
-        self._gate: StartGate = StartGate(watch, repository.worktrees_dir, opened.run.board.say)
+        self._gate: StartGate = StartGate(
+            watch, repository.worktrees_dir, opened.run.board.say, clock=opened.run.agents.clock
+        )
         self.plan: Plan = plan
 
     async def work(self) -> None:
@@ -226,7 +227,7 @@ class Scheduler:
         """Whether the provider of `task` accepts no prompt for so long that others should start first."""
         settings = self._run.settings
         until = find_provider(self._run, task, settings.role_of(task)).paused_until
-        if until <= time.time() + settings.watch.suspend_seconds:
+        if until <= self._run.agents.clock() + settings.watch.suspend_seconds:
             return False
         self._resumes_at = min(self._resumes_at, until)
         return True
@@ -256,7 +257,7 @@ class Scheduler:
     async def _hear(self, *signals: asyncio.Event) -> None:
         waits = [asyncio.create_task(signal.wait()) for signal in signals]
         try:
-            seconds = None if self._resumes_at == math.inf else max(0.0, self._resumes_at - time.time())
+            seconds = None if self._resumes_at == math.inf else max(0.0, self._resumes_at - self._run.agents.clock())
             await asyncio.wait([*self._nodes, *waits], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for signal, wait in zip(signals, waits, strict=True):

@@ -1,7 +1,6 @@
 """Lands accepted work on the head one node at a time: merge in memory, verify the merge, compare-and-swap the head."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -173,8 +172,9 @@ class MergeQueue:
         self._is_given_up = False
         try:
             await self._moves.changed.wait()
-            rests_until = time.monotonic() + find_pause(times)
-            while not self._is_given_up and (left := rests_until - time.monotonic()) > 0:
+            loop = asyncio.get_running_loop()
+            rests_until = loop.time() + find_pause(times)
+            while not self._is_given_up and (left := rests_until - loop.time()) > 0:
                 self._moves.changed.clear()
                 self._run.changed.set()
                 with suppress(TimeoutError):

@@ -1,7 +1,6 @@
 """Prompts a session until its provider answers; a rate limit or an outage uses up no attempt, and no place if long."""
 
 import asyncio
-import time
 from dataclasses import dataclass, replace
 
 from tasks_lib.agents.backend import ProviderState, Session, TurnEnd, TurnSpec
@@ -45,10 +44,10 @@ async def prompt_until_answered(
         if end.is_limited and not refusal:
             if run.budgets.refuse_turn(context.record, context.record.attempt.session):
                 return end
-            silence.note(end, await run.git.call(digest_worktree, context.worktree), time.time())
+            silence.note(end, await run.git.call(digest_worktree, context.worktree), run.agents.clock())
             if end.limited_until and find_provider(run, context.task, role).answered_at > silence.since:
                 return replace(end, is_limited=False)  # Others are answered meanwhile: it is about this session.
-            if time.time() > silence.since + run.settings.watch.limit_seconds:
+            if run.agents.clock() > silence.since + run.settings.watch.limit_seconds:
                 refusal = _tell_limited(end.error, silence.since, run.settings.watch.limit_seconds)
         if refusal:
             run.stopping.halt(refusal)
@@ -68,7 +67,7 @@ async def _wait_for_provider(context: AttemptContext, role: str, end: TurnEnd | 
     run, is_suspended = context.run, False
     is_alone = end is not None and end.limited_until > 0
     before = run.board.node(context.task.id)
-    while (until := _find_pause(context, role, end)) > (now := time.time()):
+    while (until := _find_pause(context, role, end)) > (now := run.agents.clock()):
         is_long = is_alone or until > now + run.settings.watch.suspend_seconds
         if is_long and not is_suspended and not runs_elsewhere(context):
             is_suspended = True

@@ -1,5 +1,6 @@
 """Groups what all sessions of a run need: the backend, slots, instructions and environments."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +67,8 @@ class AgentAccess:
     """Shared by all sessions of a run.
 
     `prompts` is the directory for prompts that a program reads from a file; `requirements` are the needs that the
-    backend has been checked for. `remote` is None if all sessions run on this machine.
+    backend has been checked for. `remote` is None if all sessions run on this machine. `clock` is the clock by which
+    providers limit requests, in seconds since the epoch.
     """
 
     backend: Backend
@@ -75,6 +77,7 @@ class AgentAccess:
     environments: ChildEnvironments
     prompts: Path
     remote: RemoteBackend | None = None
+    clock: Callable[[], float] = time.time
     requirements: set[Need] = field(default_factory=set[Need])
 
     @property

@@ -26,11 +26,13 @@ class StartGate:
         directory: Path,
         say: Callable[[str], None],
         read: Callable[[Path], HostResources] = read_host_resources,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._watch: WatchSettings = watch
         self._directory: Path = directory
         self._say: Callable[[str], None] = say
         self._read: Callable[[Path], HostResources] = read
+        self._clock: Callable[[], float] = clock
         self._shortage: str = ""
         self._closed_at: float = 0.0
         self._looks_at: float = 0.0
@@ -42,7 +44,7 @@ class StartGate:
 
     async def find_shortage(self) -> str:
         """What is missing for another session, as the start of a sentence, "" if nothing."""
-        now = time.time()
+        now = self._clock()
         if now < self._looks_at:
             return self._shortage
         self._looks_at = now + LOOK_SECONDS
@@ -57,7 +59,7 @@ class StartGate:
 
     def is_given_up(self) -> bool:
         """Whether a run without any session has waited long enough."""
-        return bool(self._shortage) and time.time() > self._closed_at + ALONE_SECONDS
+        return bool(self._shortage) and self._clock() > self._closed_at + ALONE_SECONDS
 
 
 def describe_shortage(found: HostResources, watch: WatchSettings) -> str:
