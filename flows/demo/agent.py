@@ -1,8 +1,9 @@
 """The demo's scripted agent: it replaces a coding agent, and edits, tests and commits as one would.
 
 It runs once per turn, in the worktree of one node. Its changes are patches in `work/<id>/`: `first.patch` for the first
-turn, `fix.patch` for when the work was sent back. A node with a `blocked.md` ends by Safe Exit as long as the file it
-asks for is missing. An argument multiplies the seconds it pretends to think.
+turn, `fix.patch` for when the work was sent back. A node with a `blocked.md` ends by Safe Exit as long as the answer it
+asks for is missing; `resolver.md` is what a resolver says to that. An argument multiplies the seconds it pretends to
+think. What goes wrong in the demo is in the tables below.
 """
 
 import os
@@ -25,6 +26,26 @@ HASTY_TESTS = {"money/thousands": ["tests.test_money"]}
 DECISIONS = {"tax/rounding": "docs/rounding-rule.txt"}
 """The decision file that a node needs from the user before it can continue."""
 
+QUESTIONS = {"export/csv": "separated by commas", "tax/rounding-options": "20 percent"}
+"""What a node has to be told in its prompt before it can continue: by a resolver, or by the user during the run."""
+
+HANGS = {"import/bank": 3600.0}
+"""Nodes whose first turn waits for that many seconds for something that never comes."""
+
+LIMITS = {"docs/guide": 3.0}
+"""Nodes whose provider accepts no request for that many seconds."""
+QUOTA = "the quota for this minute is used up"
+ASKED_AGAIN = "Your prompt was:"
+"""What is in a prompt that is repeated after a limit."""
+
+EARLY = ("reports/by-month", "reports/by-category")
+"""Nodes that change files first and then think, so that their conflict can be seen coming."""
+
+DEMANDS = {"budget": ("tests/test_budget.py", "test_month_without_entries")}
+"""The file and the text in it that a reviewer asks for."""
+TRY_LATER = 75
+"""The exit status for a limit of the provider."""
+
 
 class Stopped(Exception):  # noqa: N818 - It is how a turn ends, not an error of this program.
     """The turn cannot continue; the message is its report."""
@@ -43,11 +64,16 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-class Turn:
-    """One turn of one node, as the environment describes it."""
+class Limited(Exception):  # noqa: N818 - It is how a turn ends, not an error of this program.
+    """The provider accepts no request for now."""
 
-    def __init__(self, environment: Mapping[str, str], pace: float) -> None:
+
+class Turn:
+    """One turn of one node, as the environment and the `prompt` describe it."""
+
+    def __init__(self, environment: Mapping[str, str], pace: float, prompt: str = "") -> None:
         self.pace: float = pace
+        self.prompt: str = prompt
         self.id: str = environment["COORDINATOR_TASK_ID"]
         self.task_file: Path = Path(environment["COORDINATOR_TASK_FILE"])
         self.target: str = environment["COORDINATOR_TARGET"]
@@ -60,6 +86,13 @@ class Turn:
     def name(self) -> str:
         lines = self.task_file.read_text(encoding="utf-8").splitlines()
         return next((line.removeprefix("name:").strip() for line in lines if line.startswith("name:")), self.id)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the turn has what the node needs to be told."""
+        if needed := DECISIONS.get(self.id):
+            return Path(needed).is_file()
+        return QUESTIONS.get(self.id, "") in self.prompt
 
     def think(self) -> None:
         time.sleep(self.pace * SECONDS.get(self.id, USUAL_SECONDS) * (1 if self.is_first else 0.5))
@@ -109,6 +142,18 @@ def keep_both(text: str) -> str:
 
 def apply(turn: Turn, name: str, subject: str) -> bool:
     """Apply `work/<id>/<name>.patch`, test and commit; returns whether there was anything to do."""
+    if not prepare(turn, name, subject):
+        return False
+    if turn.is_first and turn.id in EARLY:
+        turn.think()
+    run_tests(HASTY_TESTS.get(turn.id) if turn.is_first else None)
+    run("git", "add", "-A")
+    run("git", "commit", "-q", "-m", f"{subject}({turn.id}): {turn.name}")
+    return True
+
+
+def prepare(turn: Turn, name: str, subject: str) -> bool:
+    """Apply the patch without a commit; returns whether there was anything to do."""
     patch = turn.work / f"{name}.patch"
     commit_subject = f"{subject}({turn.id}): {turn.name}"
     done = run("git", "log", "--format=%s", f"{turn.target}..HEAD").stdout.splitlines()
@@ -116,9 +161,6 @@ def apply(turn: Turn, name: str, subject: str) -> bool:
         return False
     run("git", "apply", "--3way", str(patch), accept=(0, 1))
     resolve(list_conflicts())
-    run_tests(HASTY_TESTS.get(turn.id) if turn.is_first else None)
-    run("git", "add", "-A")
-    run("git", "commit", "-q", "-m", commit_subject)
     return True
 
 
@@ -131,9 +173,10 @@ def work(turn: Turn) -> str:
     """Do one turn of an implementation or of research; return the report."""
     start_clean()
     resolved = [] if turn.is_first else catch_up(turn)
-    turn.think()
-    needed = DECISIONS.get(turn.id)
-    if needed and not Path(needed).is_file():
+    meet_mishap(turn)
+    if not (turn.is_first and turn.id in EARLY):
+        turn.think()
+    if not turn.is_answered:
         return exit_safely(turn)
     apply(turn, "first", "feat")
     report = [read_report(turn, "report")]
@@ -143,6 +186,24 @@ def work(turn: Turn) -> str:
         run_tests()
         report.append(f"Merged the target and kept both sides in {', '.join(resolved)}; the tests pass.")
     return "\n\n".join(report)
+
+
+def meet_mishap(turn: Turn) -> None:
+    """Hang, or find the provider's quota used up, if the demo has that for this turn."""
+    if turn.is_first and turn.id in HANGS:
+        run("sleep", str(turn.pace * HANGS[turn.id]))
+    if turn.is_first and turn.id in LIMITS and ASKED_AGAIN not in turn.prompt:
+        until = time.time() + max(1.0, turn.pace * LIMITS[turn.id])
+        run(
+            "coordinator",
+            "notify",
+            "--level",
+            "limit",
+            "--until",
+            str(int(until)),
+            "the quota for this minute is used up",
+        )
+        raise Limited
 
 
 def read_report(turn: Turn, name: str) -> str:
@@ -166,17 +227,30 @@ def review(turn: Turn) -> str:
     """Run the tests and review the changes; the last line is the verdict."""
     turn.think()
     run_tests()
+    path, wanted = DEMANDS.get(turn.id, ("", ""))
+    if path and wanted not in Path(path).read_text(encoding="utf-8"):
+        return f"{read_report(turn, 'review')}\n\nVerdict: changes requested"
     changed = run("git", "diff", "--stat", f"{turn.target}...HEAD").stdout.strip()
+    answered = "\n- [answered] 1" if path else ""
     read = f"Read:\n{changed}" if changed else "Read the reports on the target; their sums agree."
-    return f"{read}\n\nThe tests pass, and each report has its own.\n\nVerdict: approved"
+    return f"{read}\n\nThe tests pass, and each report has its own.{answered}\n\nVerdict: approved"
+
+
+def look_up(turn: Turn) -> str:
+    """Answer what blocks the node, as a resolver."""
+    turn.think()
+    return read_report(turn, "resolver")
 
 
 def main() -> int:
     """Run the turn that the environment describes; the report is printed last."""
-    sys.stdin.read()
-    turn = Turn(os.environ, float(sys.argv[1]) if len(sys.argv) > 1 else 1.0)
+    turn = Turn(os.environ, float(sys.argv[1]) if len(sys.argv) > 1 else 1.0, sys.stdin.read())
+    roles = {"code-reviewer": review, "resolver": look_up}
     try:
-        say(review(turn) if turn.role == "code-reviewer" else work(turn))
+        say(roles.get(turn.role, work)(turn))
+    except Limited:
+        say(f"{QUOTA}.")
+        return TRY_LATER
     except Stopped as stopped:
         say(f"Stopped. {stopped}")
         return 1

@@ -14,7 +14,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flows.demo.agent import DECISIONS, HASTY_TESTS, SECONDS, USUAL_SECONDS, WORK
+from flows.demo.agent import (
+    DECISIONS,
+    DEMANDS,
+    HANGS,
+    HASTY_TESTS,
+    LIMITS,
+    QUESTIONS,
+    QUOTA,
+    SECONDS,
+    USUAL_SECONDS,
+    WORK,
+)
 from flows.demo.model_script import DONE, Call, Message, Step, pieces_of, read_text
 from flows.demo.patch_edits import Change, Edit, read_patch
 from flows.demo.story import PATHS
@@ -27,6 +38,10 @@ WORKED = {"edit": "Edit applied", "write": "Wrote file"}
 """How the answer of a tool that changes files begins on success."""
 VERDICT = "Verdict: approved with changes"
 """Only review prompts contain this text; other prompts may quote a given verdict."""
+ASKED_AGAIN = "Your model's provider did not answer"
+"""How a prompt begins that continues a turn after a limit."""
+RESOLUTION = "Resolution: dependency"
+"""Only resolver prompts contain this text."""
 CHARS_PER_TOKEN = 4
 
 
@@ -48,14 +63,36 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """The state of a conversation: `answers` and `results` are those since its last prompt."""
+    """The state of a conversation: `answers` and `results` are those since its last prompt.
+
+    `is_answered` means that its first prompt says what the node has to be told, `is_first` that this is its first turn.
+    """
 
     id: str
     name: str
     is_review: bool
+    is_resolver: bool
+    is_answered: bool
     is_first: bool
     answers: int
     results: tuple[Result, ...]
+
+
+class DemoModel:
+    """The demo's model: as `decide`, but its provider limits the first request of some nodes."""
+
+    def __init__(self, pace: float = 1.0) -> None:
+        self._pace: float = pace
+        self._limited: set[str] = set()
+
+    def __call__(self, messages: Sequence[Message]) -> Step:
+        """Choose the model's next answer, or an error that names a time."""
+        chat = read_chat(messages)
+        if chat and chat.id in LIMITS and chat.id not in self._limited:
+            self._limited.add(chat.id)
+            wait = str(max(1, round(self._pace * LIMITS[chat.id])))
+            return Step(error=429, message=QUOTA, headers={"retry-after": wait})
+        return decide(messages, self._pace)
 
 
 def read_chat(messages: Sequence[Message]) -> Chat | None:
@@ -70,7 +107,9 @@ def read_chat(messages: Sequence[Message]) -> Chat | None:
         id=task[1],
         name=task[2],
         is_review=VERDICT in text,
-        is_first=len(prompts) == 1,
+        is_resolver=RESOLUTION in text,
+        is_answered=QUESTIONS.get(task[1], "") in text,
+        is_first=len(prompts) == 1 or read_text(messages[prompts[-1]]).startswith(ASKED_AGAIN),
         answers=sum(1 for one in since if one["role"] == "assistant"),
         results=tuple(_read_results(since)),
     )
@@ -99,6 +138,9 @@ def decide(messages: Sequence[Message], pace: float = 1.0) -> Step:
 def _choose(chat: Chat, pace: float) -> Step:
     if chat.is_review:
         steps = plan_review(chat)
+    elif chat.is_resolver:
+        steps = [Step(think="I look for the answer.", calls=(_call_shell("git ls-files; cat README.md"),))]
+        steps.append(Step(say=_read_work(chat.id, "resolver")))
     elif chat.is_first and not _find_failure(chat):
         steps = plan_work(chat)
     else:
@@ -122,6 +164,11 @@ def _find_failure(chat: Chat) -> Result | None:
 def plan_work(chat: Chat) -> list[Step]:
     """The answers of a first turn, as far as the results so far determine them."""
     steps = [_begin(chat)]
+    if chat.id in HANGS:
+        wait = f"sleep {HANGS[chat.id]}"
+        steps.append(Step(think="I ask the bank for a sample.", calls=(_call_shell(wait),)))
+    if not chat.is_answered:
+        return steps + plan_safe_exit(chat)
     if look := _choose_reading_command(chat):
         steps.append(Step(think="This needs a decision by a person.", calls=(_call_shell(look),)))
         if any(one.has_failed and one.args.get("command") == look for one in chat.results):
@@ -159,10 +206,16 @@ def plan_review(chat: Chat) -> list[Step]:
     """The answers of a reviewer; the last line of the last one is the verdict."""
     look = 'git diff --stat "$COORDINATOR_TARGET"...HEAD'
     report = "The tests pass, and what the task asks for is implemented and tested."
+    path, wanted = DEMANDS.get(chat.id, ("", ""))
+    demand = _with_status(f"grep -c {wanted} {path}") if path else ""
+    lacks = any(one.has_failed and one.args.get("command") == demand for one in chat.results)
+    answered = "\n- [answered] 1" if demand else ""
+    words = _read_work(chat.id, "review") if lacks else f"{report}{answered}"
     return [
         Step(think=f"I have to review: {chat.name}.", calls=(_call_shell(look),)),
+        *([Step(calls=(_call_shell(demand),))] if demand else []),
         Step(calls=(_call_tests(),)),
-        Step(say=f"{report}\n\nVerdict: {'changes requested' if _find_failure(chat) else 'approved'}"),
+        Step(say=f"{words}\n\nVerdict: {'changes requested' if _find_failure(chat) or lacks else 'approved'}"),
     ]
 
 

@@ -253,9 +253,9 @@ def main() -> None:
     parser.add_argument("--demo", action="store_true", help="answer what the demo's tasks need")
     chosen = parser.parse_args()
     # Imported here, as a model that reads scripts does not need the demo.
-    from flows.demo.model_decisions import decide
+    from flows.demo.model_decisions import DemoModel
 
-    ModelServer(decide if chosen.demo else None, chosen.port).run()
+    ModelServer(DemoModel() if chosen.demo else None, chosen.port).run()
 
 
 if __name__ == "__main__":

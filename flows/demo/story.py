@@ -38,8 +38,10 @@ class DemoStory:
     """What happens in the demo when all goes well.
 
     `landed` are the ids that this run completes: `conflicting` are two of them that change the same lines, `red` is one
-    whose first turn breaks a test, `review` one that ends with a verdict. `blocked` needs the user, and `skipped`
-    waits for it. `features` maps each file to the texts that it must contain at the end.
+    whose first turn breaks a test, `review` one that ends with a verdict. `hangs` is one whose first turn is ended,
+    `limited` one that waits for its provider, `returned` one whose reviewer asks for changes, `told` one that a
+    resolver answers, and `asked` one that the user answers during the run. `blocked` needs the user afterwards, and
+    `skipped` waits for it. `features` maps each file to the texts that it must contain at the end.
     """
 
     repository: Path
@@ -47,6 +49,11 @@ class DemoStory:
     conflicting: tuple[str, str]
     red: str
     review: str
+    hangs: str
+    limited: str
+    returned: str
+    told: str
+    asked: str
     blocked: str
     skipped: tuple[str, ...]
     paths: Mapping[str, str]
@@ -70,6 +77,8 @@ PATHS = {
     "tax/report": "tasks/tax/report.md",
 }
 BLOCKED = "tax/rounding"
+ANSWER = "We pay 20 percent."
+"""What the user says to `asked` in a second terminal."""
 SKIPPED = ("tax/report",)
 FEATURES = {
     "ledger/commands.py": ('"categories": show_categories', '"months": show_months', '"statement": show_statement'),
@@ -104,11 +113,24 @@ def tell_story(repository: Path) -> DemoStory:
         conflicting=("reports/by-category", "reports/by-month"),
         red="money/thousands",
         review="reports/review",
+        hangs="import/bank",
+        limited="docs/guide",
+        returned="budget",
+        told="export/csv",
+        asked="tax/rounding-options",
         blocked=BLOCKED,
         skipped=SKIPPED,
         paths=PATHS,
         features=FEATURES,
     )
+
+
+def tell_statuses(story: DemoStory) -> dict[str, str]:
+    """The status of every task file at the end, by id."""
+    resolved = f"resolve-{story.asked.replace('/', '-')}-1"
+    landed = dict.fromkeys(("ledger-core", resolved, *story.landed), "completed")
+    waiting = dict.fromkeys((f"resolve-{story.blocked.replace('/', '-')}-1", *story.skipped), "pending")
+    return {**landed, **waiting, story.blocked: "blocked"}
 
 
 def _copy_files(top: Path, agent: str) -> None:
@@ -148,6 +170,7 @@ def check_story(repository: Path, story: DemoStory) -> list[str]:
             *_check_landed(target, story),
             *_check_blocked(target, story),
             *_check_skipped(target, story),
+            *_check_helped(target, story),
             *_check_features(target, story),
             *_check_tests(opened, story),
         ]
@@ -215,6 +238,20 @@ def _check_skipped(target: _Target, story: DemoStory) -> list[str]:
         for task_id in story.skipped
         if target.read(story.paths[task_id]) != target.read_first(story.paths[task_id])
     ]
+
+
+def _check_helped(target: _Target, story: DemoStory) -> list[str]:
+    """Check the nodes that got an answer, or a review that asked for changes, by their commits."""
+    wrong: list[str] = []
+    merges = [commit.trailers for commit in target.commits if len(commit.parents) == 2]
+    attempts = {trailers.get("Task"): trailers.get("Attempt") for trailers in merges}
+    wrong += [f"{one} landed without a second attempt" for one in (story.told, story.asked) if attempts.get(one) != "2"]
+    resolve_id = f"resolve-{story.asked.replace('/', '-')}-1"
+    if not any(commit.subject.startswith(f"resolved({resolve_id})") for commit in target.commits):
+        wrong.append(f"{story.target} has no commit resolved({resolve_id})")
+    if "test_month_without_entries" not in (target.read("tests/test_budget.py") or ""):
+        wrong.append(f"{story.returned} landed without what its reviewer asked for")
+    return wrong
 
 
 def _check_features(target: _Target, story: DemoStory) -> list[str]:

@@ -42,7 +42,9 @@ class ProviderLimits:
             return end
         notice, now = spec.find_limit(turn.turn) if spec.find_limit else None, time.time()
         said = notice.text.strip() if notice else _find_last_line(end.answer)
-        until = notice.until if notice and notice.until > now else now + RATE_SECONDS
+        # A limit that ended while the turn did is over; a time before the turn began says nothing.
+        is_known = notice is not None and notice.until > now - end.seconds
+        until = notice.until if notice and is_known else now + RATE_SECONDS
         if until > now + self.limit_seconds:
             sentence = describe_limit(until, self.limit_seconds, said)
             return replace(end, error=sentence, refusal=sentence)

@@ -191,8 +191,9 @@ class Scheduler:
         if graph is not self.plan.graph:
             self._run.nodes.graph = graph
             changes = self.plan.update(graph)
-            for task_id in changes.added:
-                self._run.board.add_node(task_id, graph.tasks[task_id].name)
+            for task_id, task in graph.tasks.items():  # A person may have completed one, such as a resolve task.
+                if task_id in changes.added or task.is_completed:
+                    self._run.board.add_node(task_id, task.name, is_completed=task.is_completed)
             for task_id in changes.reopened:
                 if outcome := self.plan.outcomes.get(task_id):
                     self._run.board.end(task_id, outcome)

@@ -105,7 +105,7 @@ async def _apply(
     except InputError as error:
         refused = f"The resolver {said}, which is not possible: {error}"
         return await _ask_person(context, _add(blocker, refused), before.situation)
-    context.run.board.say(f"{context.task.id}: it was blocked ({blocker.kind}); a resolver {said}.")
+    context.run.board.say(f"{context.task.id}: it was blocked ({blocker.kind}); a resolver {said.rstrip('.')}.")
     return ended
 
 

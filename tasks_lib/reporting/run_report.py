@@ -27,7 +27,7 @@ EXIT_SENTENCES: Mapping[ExitCode, str] = {
     ExitCode.INTERRUPTED: "The run was interrupted and everything is saved; run again to continue.",
 }
 STOPPED_EARLY = "The run stopped early; run again to continue."
-_NAMES = {OutcomeName.NONE: "not run", OutcomeName.LANDED: "completed before"}
+_NAMES = {OutcomeName.NONE: "not run", OutcomeName.LANDED: "completed"}
 """What the report calls outcomes that are not one."""
 _LINE_CHARS = 300
 INCOMPLETE = "Prefect's record of this run is incomplete"

@@ -151,8 +151,11 @@ class Board:
             self._view = replace(self._view, messages=messages[-MOST_MESSAGES:], dropped_messages=dropped)
         self._tell("", message)
 
-    def add_node(self, node_id: str, name: str) -> None:
-        self._nodes.setdefault(node_id, NodeView(node_id, name))
+    def add_node(self, node_id: str, name: str, *, is_completed: bool = False) -> None:
+        """Add a node, unless it is known; one that `is_completed` without having run here is shown as landed."""
+        known = self._nodes.setdefault(node_id, NodeView(node_id, name))
+        if is_completed and known.outcome is OutcomeName.NONE and not known.stage:
+            self._nodes[node_id] = replace(known, outcome=OutcomeName.LANDED)
 
     def enter(self, node_id: str, stage: Stage, detail: str = "", **known: str | int) -> None:
         """Set the stage of a node and clear any earlier outcome; `known` are further fields of its view."""

@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from generated_graphs import run_git
 
-from flows.demo.agent import WORK
-from flows.demo.model_decisions import PROGRAM, decide
+from flows.demo.agent import QUESTIONS, WORK
+from flows.demo.model_decisions import PROGRAM, DemoModel, decide
 from flows.demo.model_script import Step
 from flows.demo.patch_edits import read_patch
 from flows.demo.story import PATHS, make_demo
-from tasks_lib.prompts.agent_prompts import Setting, write_changes_prompt, write_task_prompt
+from tasks_lib.prompts.agent_prompts import Setting, write_changes_prompt, write_review_prompt, write_task_prompt
+from tasks_lib.prompts.resolver_prompt import write_resolver_prompt
+from tasks_lib.session.resolver_answer import parse_answer
 from tasks_lib.taskfile.parsing import parse_task
 
 Messages = list[dict[str, Any]]
@@ -23,12 +25,13 @@ def repository(tmp_path: Path) -> Path:
     return make_demo(tmp_path / "demo").repository
 
 
-def begin(repository: Path, task_id: str) -> Messages:
-    """The chat with the first prompt of a task, as a run writes it."""
+def begin(repository: Path, task_id: str, note: str = "") -> Messages:
+    """The chat with the first prompt of a task, as a run writes it, with a `note` from before."""
     text = (repository / PATHS[task_id]).read_text(encoding="utf-8")
     task, _ = parse_task(text.encode(), PATHS[task_id])
     assert task is not None
-    return [{"role": "user", "content": write_task_prompt(task, text, Setting("feat/x", "main", 1, "any"))}]
+    setting = Setting("feat/x", "main", 1, "any", notes=(note,) if note else ())
+    return [{"role": "user", "content": write_task_prompt(task, text, setting)}]
 
 
 def answer(messages: Messages, step: Step, result: str) -> None:
@@ -75,11 +78,46 @@ def test_edits_make_of_the_files_what_the_patch_makes_of_them(patch: Path, repos
 
 @pytest.mark.parametrize("task_id", sorted(PATHS))
 def test_every_task_ends_with_the_report_that_the_scripted_agent_gives(task_id: str, repository: Path) -> None:
-    *steps, last = work(begin(repository, task_id))
+    *steps, last = work(begin(repository, task_id, QUESTIONS.get(task_id, "")))
     assert steps
     report = WORK / task_id / "report.md"
     expected = report.read_text(encoding="utf-8").strip() if report.is_file() else "Verdict: approved"
     assert last.say.endswith(expected)
+
+
+@pytest.mark.parametrize("task_id", sorted(QUESTIONS))
+def test_task_whose_question_nobody_answered_ends_by_safe_exit_and_a_resolver_looks_it_up(
+    task_id: str, repository: Path
+) -> None:
+    *_, last = work(begin(repository, task_id))
+    assert last.say == (WORK / task_id / "blocked.md").read_text(encoding="utf-8").strip()
+    text = (repository / PATHS[task_id]).read_text(encoding="utf-8")
+    task, _ = parse_task(text.encode(), PATHS[task_id])
+    assert task is not None
+    prompt = write_resolver_prompt(task, text, "feat/x", "main", "which?", last.say)
+    *_, last = work([{"role": "user", "content": prompt}])
+    assert parse_answer(last.say) is not None
+
+
+def test_provider_limits_the_first_request_of_a_task_and_answers_the_next(repository: Path) -> None:
+    model = DemoModel(pace=0.0)
+    messages = begin(repository, "docs/guide")
+    assert (model(messages).error, model(messages).error) == (429, 0)
+    messages.append({"role": "user", "content": "Your model's provider did not answer for a while. Continue."})
+    assert model(messages).calls[0].tool == "todowrite"
+
+
+def test_reviewer_asks_for_the_test_that_is_missing_and_then_approves(repository: Path) -> None:
+    text = (repository / PATHS["budget"]).read_text(encoding="utf-8")
+    task, _ = parse_task(text.encode(), PATHS["budget"])
+    assert task is not None
+    prompt: Messages = [{"role": "user", "content": write_review_prompt(task, text, "feat/budget", "main")}]
+    for status, verdict in ((1, "changes requested"), (0, "approved")):
+        messages = list(prompt)
+        while (step := decide(messages, pace=0.0)).calls:
+            grep = "grep" in str(step.calls)
+            answer(messages, step, f"exit status {status if grep else 0}\n")
+        assert step.say.endswith(f"Verdict: {verdict}")
 
 
 def test_missing_decision_leads_to_a_safe_exit(repository: Path) -> None:

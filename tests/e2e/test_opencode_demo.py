@@ -15,7 +15,8 @@ from opencode_scripts import write_quick_program
 from flows.demo.model_decisions import decide
 from flows.demo.model_server import ModelServer
 from flows.demo.opencode_provider import write_section
-from flows.demo.story import DemoStory, check_story, make_demo, tell_story
+from flows.demo.second_terminal import SecondTerminal
+from flows.demo.story import ANSWER, check_story, make_demo, tell_statuses, tell_story
 
 pytestmark = pytest.mark.xdist_group("prefect and opencode")
 
@@ -24,12 +25,6 @@ pytestmark = pytest.mark.xdist_group("prefect and opencode")
 def model() -> Iterator[ModelServer]:
     with ModelServer(partial(decide, pace=0.0)) as running:
         yield running
-
-
-def tell_statuses(story: DemoStory) -> dict[str, str]:
-    landed = {"ledger-core": "completed", **dict.fromkeys(story.landed, "completed")}
-    waiting = {**dict.fromkeys(story.skipped, "pending"), "resolve-tax-rounding-1": "pending"}
-    return {**landed, **waiting, story.blocked: "blocked"}
 
 
 def find_servers(data: Path) -> list[psutil.Process]:
@@ -63,12 +58,13 @@ def test_killing_the_server_of_opencode_in_mid_run_costs_no_node(
     story = make_demo(tmp_path / "demo", agent=write_section(write_quick_program(tmp_path), model.url))
     before = snapshot_user_state(story.repository)
     process = coordinator.start("run", story.repository, extra=isolate(tmp_path))
-    model.wait_for(lambda requests: len(requests) >= 10, seconds=RUN_SECONDS)
-
-    servers = find_servers(coordinator.data)
-    for server in servers:
-        server.send_signal(signal.SIGKILL)
-    output, _ = process.communicate(timeout=RUN_SECONDS)
+    answer = (story.asked, ANSWER, "coordinator", list[str]().append, coordinator.environment())
+    with SecondTerminal(story.repository, *answer):
+        model.wait_for(lambda requests: len(requests) >= 10, seconds=RUN_SECONDS)
+        servers = find_servers(coordinator.data)
+        for server in servers:
+            server.send_signal(signal.SIGKILL)
+        output, _ = process.communicate(timeout=RUN_SECONDS)
 
     assert servers
     assert process.returncode == 1, output

@@ -26,6 +26,16 @@ async def test_session_continues_when_the_limit_ends_and_no_attempt_is_counted(h
     assert check(harness.top, before=before, meant=Meant(dict.fromkeys(ids, "completed"))) == []
 
 
+async def test_limit_that_is_over_when_its_turn_ends_delays_nobody(harness: RunHarness) -> None:
+    agent = SOON + (
+        'if [ ! -e half.txt ]; then echo half > half.txt; end=$(soon); notify limit "Slow down" "$end"; '
+        'while [ "$(date +%s)" -le "$end" ]; do :; done; exit 75; fi\ngit add half.txt; work'
+    )
+    harness.make({"a": {}}, agent)
+    worked = await harness.work()  # With a minute's wait for a limit without an end, this would be too late.
+    assert (worked.code, worked.retries) == (ExitCode.COMPLETED, [])
+
+
 FAR = "4102444800"
 STOPS = {
     "a limit that ends too late": (

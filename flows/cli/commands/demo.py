@@ -3,6 +3,7 @@
 import shlex
 import shutil
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -10,10 +11,11 @@ from rich.console import Console
 from flows.cli.commands.run import run_repository
 from flows.cli.display.output import say
 from flows.data_directory import data_dir, name_program
-from flows.demo.model_decisions import decide
+from flows.demo.model_decisions import DemoModel
 from flows.demo.model_server import ModelServer
 from flows.demo.opencode_provider import find_program, write_section
-from flows.demo.story import DemoStory, check_story, make_demo
+from flows.demo.second_terminal import SecondTerminal
+from flows.demo.story import ANSWER, DemoStory, check_story, make_demo
 from tasks_lib.errors import InputError
 from tasks_lib.git.commits.commit_search import draw_history
 from tasks_lib.git.ref_names import branch_ref
@@ -47,13 +49,14 @@ def run_demo(
     program = choose_program(backend, opencode)
     place = directory.resolve() if directory else clear_place(data_dir() / PLACE)
     with ExitStack() as stack:
-        model = stack.enter_context(ModelServer(decide)) if program else None
+        model = stack.enter_context(ModelServer(DemoModel())) if program else None
         story = make_demo(place, agent=write_section(program, model.url) if program and model else "")
         # Only after `make_demo`: a directory that it refused belongs to the user.
         if not is_kept:
             stack.callback(shutil.rmtree, place, ignore_errors=True)
         introduce(story, program, console)
-        code = run_repository(place, [], sessions, is_dry_run=False, port=0, console=console)
+        with SecondTerminal(place, story.asked, ANSWER, name_program(), partial(say, console)):
+            code = run_repository(place, [], sessions, is_dry_run=False, port=0, console=console)
         if code is ExitCode.INTERRUPTED:
             say(console, f"The demo was interrupted; to start over: {name_program()} demo")
             return code
@@ -119,6 +122,11 @@ def tell(
     say(console, f"  {len(story.landed)} nodes landed on {story.target}, each tested as merged first.")
     say(console, f"  {first} and {second} changed the same lines; the later one got the conflict back and resolved it.")
     say(console, f"  {story.red} broke a test at first; it got the log back, fixed the test, and landed.")
+    say(console, f"  {story.hangs} waited for something that never came; its turn was ended, and the next one worked.")
+    say(console, f"  {story.limited} met its provider's limit; the same turn continued afterwards.")
+    say(console, f"  {story.returned} was reviewed; it added the test that the reviewer asked for.")
+    say(console, f"  {story.told} did not know something that the repository says; a resolver found it.")
+    say(console, f"  {story.asked} needed an answer from a person; it came from a second terminal during the run.")
     say(console, f"  {story.review} reviewed the work of other nodes and gave a verdict; it has no branch to merge.")
     _tell_blocked(story, console)
     if is_kept:
