@@ -86,10 +86,11 @@ class Graph:
         path: list[str] = []
         while choices:
             path.append(min(choices, key=lambda task_id: (-paths[task_id], task_id)))
-            choices = self._open_dependents(path[-1])
+            choices = self.open_dependents(path[-1])
         return tuple(path)
 
-    def _open_dependents(self, task_id: str) -> tuple[str, ...]:
+    def open_dependents(self, task_id: str) -> tuple[str, ...]:
+        """The ids that depend directly on `task_id` and are not completed, sorted."""
         return tuple(i for i in self._dependents[task_id] if not self.tasks[i].is_completed)
 
 

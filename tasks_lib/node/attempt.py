@@ -16,14 +16,14 @@ from tasks_lib.node.agent_notices import skip_notices
 from tasks_lib.node.attempt_context import MAX_NOTES, AttemptContext
 from tasks_lib.node.attempt_opening import is_refused, open_attempt
 from tasks_lib.node.blocking import block_node, read_new_notes
-from tasks_lib.node.branch_review import ReviewFailed, review_branch
+from tasks_lib.node.branch_review import ReviewFailed
 from tasks_lib.node.protected_paths import NeedsApproval, find_protected_changes
+from tasks_lib.node.review_gate import find_review_reason, pass_review
 from tasks_lib.node.session_place import acquire_place, settle_lost_session
 from tasks_lib.node.turn_loop import prepare_worktree, run_turns, write_first_prompt
 from tasks_lib.node.unblocking import Answered, handle_blocker, resume_blocker
 from tasks_lib.node.uncommitted_paths import list_agent_changes, list_excused
 from tasks_lib.node.worktree_repair import remove_nested_items
-from tasks_lib.prompts import agent_prompts
 from tasks_lib.runtime.agent_requirements import require_agent
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.session_slots import SlotLease
@@ -156,20 +156,10 @@ async def _review_and_land(
     if held_back := await run.git.call(find_protected_changes, context, state.commit):
         return held_back
     reviewed = str(done.verdict or "")
-    if run.settings.wants_review(context.task):
-        if context.record.acceptance.reviewed != state.commit:
-            ended = await context.unless_stopped(review_branch(context, state.commit))
-            if isinstance(ended, ReviewFailed):
-                return ended
-            context.note(rounds=context.record.rounds.with_requested(ended.requested))
-            if ended.objection:
-                prompt = agent_prompts.write_changes_prompt(ended.answer, run.agents.instructions.templates)
-                said = f" ({ended.summary})" if ended.summary else ""
-                return GivenBack(f"{ended.objection}{said}", prompt, True)
-            context.note(acceptance=context.record.acceptance.approve(state.commit))
-            if ended.summary:
-                context.enter(Stage.REVIEW, f"approved: {ended.summary}")
-        reviewed = "approved"
+    if reason := await find_review_reason(context, state.commit):
+        if refusal := await pass_review(context, state.commit, reason):
+            return refusal
+        reviewed = str(Verdict.APPROVED)
     context.slot_lease.release()
     run.changed.set()  # The scheduler, which waits for this event, can start another node in the free slot.
     context.enter(Stage.QUEUED)

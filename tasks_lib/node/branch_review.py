@@ -38,10 +38,10 @@ class ReviewFailed:
     reason: str
 
 
-async def review_branch(context: AttemptContext, commit: str) -> ReviewEnded | ReviewFailed:
-    """Have `commit` reviewed; if a reviewer fails or gives no verdict, another one is asked, up to `REVIEWERS`."""
+async def review_branch(context: AttemptContext, commit: str, reason: str) -> ReviewEnded | ReviewFailed:
+    """Have `commit` reviewed because of `reason`; without a verdict another reviewer is asked, up to `REVIEWERS`."""
     round_number = context.record.rounds.review + 1
-    context.enter(Stage.REVIEW, f"round {round_number}")
+    context.enter(Stage.REVIEW, f"round {round_number}: {reason}")
     ended = await _review_once(context, commit)
     for _ in range(1, REVIEWERS):
         if isinstance(ended, ReviewEnded):

@@ -14,7 +14,7 @@ def find_agent_requirements(tasks: Iterable[Task], settings: Settings) -> list[N
     """Return the role and model for the level of each of `tasks`, and the reviewer's and the resolver's if needed."""
     open_tasks = [task for task in tasks if not task.is_completed and not task.is_human]
     needs = [_describe_work(settings, task) for task in open_tasks]
-    if any(settings.wants_review(task) for task in open_tasks):
+    if any(settings.may_be_reviewed(task) for task in open_tasks):
         needs.append(_describe_review(settings))
     if open_tasks and settings.wants_resolver:
         role = settings.role_for(RESOLVER)

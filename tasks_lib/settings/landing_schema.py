@@ -2,20 +2,40 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from tasks_lib.settings.value_types import Count, RemoteName, Seconds, Section
+from tasks_lib.model import REVIEW_LEVEL
+from tasks_lib.settings.value_types import Count, RemoteName, Seconds, Section, Word
 
 
 class ReviewSettings(Section):
     """When a branch is reviewed before it is merged."""
 
     when: Literal["auto", "always", "never"] = Field(
-        default="auto", description="`auto`: nodes with risk high or critical, or scope broad or system."
+        default="auto",
+        description="`auto`: nodes with risk high or critical, or scope broad or system, and those that the next three "
+        "keys choose.",
     )
+    diff_lines: Count = Field(
+        default=500,
+        ge=0,
+        le=1_000_000,
+        description="For `auto`: from how many changed lines on a branch is reviewed; 0 for no review because of that.",
+    )
+    critical_path: bool = Field(
+        default=False, description="For `auto`: nodes on the critical path of the open graph that others wait for."
+    )
+    levels: tuple[Word, ...] = Field(default=(), description="For `auto`: nodes of these levels.")
     max_rounds: Count = Field(
         default=2, ge=1, le=10, description="How often requested changes are returned to the author."
     )
+
+    @field_validator("levels")
+    @classmethod
+    def _check_levels(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
+        if REVIEW_LEVEL in map(str.casefold, levels):
+            raise ValueError(f"names the level {REVIEW_LEVEL}, but reviews are not reviewed themselves; remove it")
+        return levels
 
 
 class SafeExitSettings(Section):

@@ -11,7 +11,7 @@ from typing import Any, cast
 from pydantic import Field, ValidationInfo, field_validator
 
 from tasks_lib.errors import Fault, InputError
-from tasks_lib.model import RESOLVER, REVIEW_LEVEL, Risk, Scope, Task
+from tasks_lib.model import RESOLVER, REVIEW_LEVEL, Task
 from tasks_lib.naming import MAX_MESSAGE, show
 from tasks_lib.prompts.templates import PromptName
 from tasks_lib.settings.agent_schema import (
@@ -22,6 +22,7 @@ from tasks_lib.settings.agent_schema import (
     check_not_filled_in,
 )
 from tasks_lib.settings.landing_schema import LandSettings, ReviewSettings, SafeExitSettings
+from tasks_lib.settings.review_choice import NO_FACTS, WorkFacts, explain_review, may_be_reviewed
 from tasks_lib.settings.spoke_schema import SpokeSettings
 from tasks_lib.settings.time_schema import RetrySettings, WatchSettings
 from tasks_lib.settings.value_types import (
@@ -212,12 +213,21 @@ class Settings(Section):
         is_worker = role == self.role_of(task)
         return (task.model if is_worker else "") or self.agent.models.get(role, "")
 
-    def wants_review(self, task: Task) -> bool:
-        """Whether the branch of `task` is reviewed before it is merged; review nodes are never reviewed themselves."""
-        if task.is_review or self.review.when == "never":
-            return False
-        is_weighty = task.risk in (Risk.HIGH, Risk.CRITICAL) or task.scope in (Scope.BROAD, Scope.SYSTEM)
-        return self.review.when == "always" or is_weighty
+    def explain_review(self, task: Task, facts: WorkFacts = NO_FACTS) -> str:
+        """Why the branch of `task` is reviewed before it is merged, "" if it is not; `facts` are what is known of it.
+
+        They count only if the agent is known to have a reviewer: an opencode server that the user started may lack the
+        role, unless `roles` names another.
+        """
+        return explain_review(task, self.review, facts if self._has_reviewer else NO_FACTS)
+
+    def may_be_reviewed(self, task: Task) -> bool:
+        """Whether the branch of `task` may need a review, as far as that is known before the work."""
+        return may_be_reviewed(task, self.review) if self._has_reviewer else bool(self.explain_review(task))
+
+    @property
+    def _has_reviewer(self) -> bool:
+        return not self.agent.url or REVIEW_LEVEL in self.roles
 
     @property
     def wants_resolver(self) -> bool:

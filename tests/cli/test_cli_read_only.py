@@ -109,6 +109,23 @@ def test_plan_in_words_holds_the_same(repo: UserRepository, main_here: Main) -> 
         assert text in output
 
 
+def test_plan_says_what_will_be_reviewed_as_far_as_it_is_known(repo: UserRepository, main_here: Main) -> None:
+    repo.commit(
+        {"tasks/left.md": task_text("left", risk="high"), "coordinator.yaml": "review: {critical_path: true}\n"}
+    )
+    assert json.loads(main_here("plan", "--json", str(repo.top))[1])["reviewed"] == {"left": "its risk is high"}
+    output = main_here("plan", str(repo.top))[1]
+    assert (
+        "Reviewed before they land:\n  left: its risk is high\nOthers are reviewed if they change at least 500"
+        in output
+    )
+    repo.commit({"tasks/left.md": task_text("left", scope="moderate")})
+    reason = "it is on the critical path, and 1 node waits for it"
+    assert json.loads(main_here("plan", "--json", str(repo.top))[1])["reviewed"] == {"left": reason}
+    repo.commit({"coordinator.yaml": "review: {when: never}\n"})
+    assert "eviewed" not in main_here("plan", str(repo.top))[1]
+
+
 def test_text_in_brackets_is_printed_as_it_is(repo: UserRepository, main_here: Main) -> None:
     odd = repo.tasks(task_text("left"), task_text("base", status="completed"))
     repo.commit({name: text.replace("name: Do ", "name: Do [/x] [bold] ") for name, text in odd.items()})

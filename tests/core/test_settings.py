@@ -326,7 +326,7 @@ def test_a_level_has_its_default_role(level: str | None, role: str) -> None:
 def test_review_is_wanted_for_risky_or_broad_tasks() -> None:
     def wants(when: str, **task: object) -> bool:
         read = read_settings(f"review: {{when: {when}}}", PATH, {})
-        return read.wants_review(Task("a", "A", "tasks/a.md", **task))  # pyright: ignore[reportArgumentType]
+        return bool(read.explain_review(Task("a", "A", "tasks/a.md", **task)))  # pyright: ignore[reportArgumentType]
 
     assert [risk for risk in Risk if wants("auto", risk=risk)] == [Risk.HIGH, Risk.CRITICAL]
     assert [scope for scope in Scope if wants("auto", scope=scope)] == [Scope.BROAD, Scope.SYSTEM]

@@ -153,6 +153,34 @@ async def test_policy_never_asks_for_no_review(harness: RunHarness) -> None:
     assert harness.journal.turns() == ["a-1-1"]
 
 
+async def test_big_diff_is_reviewed_and_the_reason_is_shown(harness: RunHarness) -> None:
+    agent = """
+[ $role = code-reviewer ] && { echo 'Verdict: approved'; exit 0; }
+seq $([ $id = big ] && echo 25 || echo 24) > $id.txt; commit "feat($id): write"
+"""
+    harness.make({"big": {}, "small": {}}, agent, review={"diff_lines": 25})
+    worked = await harness.work()
+    assert worked.names == {"big": "Merged", "small": "Merged"}
+    assert harness.journal.turns() == ["big-1-1", "big-1-1-review0", "small-1-1"]
+    reason = "its diff has 25 changed lines; review.diff_lines is 25"
+    assert f"big: review: round 1: {reason}" in worked.lines
+
+
+async def test_node_on_the_critical_path_that_others_wait_for_is_reviewed(harness: RunHarness) -> None:
+    tasks = {"a": {}, "b": {"depends_on": ["a"]}, "aside": {}}
+    harness.make(tasks, say("approved"), review={"critical_path": True})
+    worked = await harness.work()
+    assert worked.names == dict.fromkeys(tasks, "Merged")
+    assert [turn for turn in harness.journal.turns() if "review" in turn] == ["a-1-1-review0"]
+    assert "a: review: round 1: it is on the critical path, and 1 node waits for it" in worked.lines
+
+
+async def test_levels_choose_what_is_reviewed(harness: RunHarness) -> None:
+    harness.make({"a": {"level": "research"}, "b": {}}, say("approved"), review={"levels": ["research"]})
+    await harness.work()
+    assert [turn for turn in harness.journal.turns() if "review" in turn] == ["a-1-1-review0"]
+
+
 BROKEN = {
     "crashes": ("exit 3", "failed: `sh` exited with 3"),
     "says nothing": ("echo 'Well.'; exit 0", "ended without a verdict"),

@@ -12,13 +12,18 @@ from tasks_lib.graph.run_plan import Plan
 from tasks_lib.graph.task_graph import Graph, build_graph
 from tasks_lib.project.loading import Project, load_project
 from tasks_lib.reporting.run_report import ExitCode
+from tasks_lib.settings.review_choice import WorkFacts
+from tasks_lib.settings.schema import Settings
 
 SESSION_COUNTS = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """What is left to do. `groups` are the open ids by depth; `effort` is that of `critical_path`, in units."""
+    """What is left to do. `groups` are the open ids by depth; `effort` is that of `critical_path`, in units.
+
+    `reviewed` says why each open node is reviewed before it lands, as far as that is known before the work.
+    """
 
     open: int
     completed: int
@@ -31,6 +36,7 @@ class PlanSummary:
     ready_later: tuple[str, ...]
     waiting_for_person: tuple[str, ...]
     waits: dict[str, str]
+    reviewed: dict[str, str]
 
 
 def show_plan(path: Path, *, as_json: bool, console: Console) -> ExitCode:
@@ -64,7 +70,19 @@ def look_ahead(project: Project) -> PlanSummary:
         ready_later=ready[sessions:],
         waiting_for_person=plan.waiting_for_person(),
         waits=dict(plan.waits()),
+        reviewed=explain_reviews(graph, path, project.settings),
     )
+
+
+def explain_reviews(graph: Graph, path: Sequence[str], settings: Settings) -> dict[str, str]:
+    """Why each open node is reviewed before it lands, as far as it is known without its diff; `path` is critical."""
+    found: dict[str, str] = {}
+    on_path = frozenset(path)
+    for task_id, task in graph.tasks.items():
+        facts = WorkFacts(len(graph.open_dependents(task_id)) if task_id in on_path else 0)
+        if not task.is_completed and not task.is_human and (reason := settings.explain_review(task, facts)):
+            found[task_id] = reason
+    return found
 
 
 def keep_open(graph: Graph) -> Graph:
@@ -99,7 +117,21 @@ def print_outlook(outlook: PlanSummary, project: Project, console: Console) -> N
         ("sessions", "finish", "earliest possible"),
         [_write_forecast(row, outlook.max_sessions) for row in outlook.forecast],
     )
+    _print_reviews(outlook, project, console)
     _print_now(outlook, project, console)
+
+
+def _print_reviews(outlook: PlanSummary, project: Project, console: Console) -> None:
+    open_tasks = [project.graph.tasks[task_id] for ids in outlook.groups for task_id in ids]
+    is_open = any(project.settings.may_be_reviewed(one) for one in open_tasks if one.id not in outlook.reviewed)
+    lines = project.settings.review.diff_lines if is_open else 0
+    if outlook.reviewed:
+        say(console, "\nReviewed before they land:")
+        for task_id, reason in outlook.reviewed.items():
+            say(console, f"  {task_id}: {reason}")
+    if lines:
+        who = "Others" if outlook.reviewed else "\nBranches"
+        say(console, f"{who} are reviewed if they change at least {lines} lines.")
 
 
 def _print_groups(rows: Sequence[tuple[str, str, str]], console: Console) -> None:

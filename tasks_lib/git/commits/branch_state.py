@@ -127,6 +127,14 @@ def read_shortstat(git: Git, base: str) -> str:
     return f"{files} +{counts.get('insertion', '0')} -{counts.get('deletion', '0')}"
 
 
+def count_changed_lines(git: Git, head: str, commit: str) -> int:
+    """How many lines `commit` adds and removes since its merge base with `head`; binary files have none."""
+    options = ("--numstat", "--no-renames", "--no-ext-diff", "--no-textconv", "-z")
+    rows = git.run("diff", *options, f"{head}...{commit}", "--").text.split("\0")
+    counts = (count for row in rows for count in row.split("\t")[:2])
+    return sum(int(count) for count in counts if count.isdecimal())
+
+
 def read_diffstat(git: Git, merge: str) -> str:
     """Return git's diffstat of `merge` against its first parent."""
     stat = f"--stat={STAT_WIDTH},,{STAT_FILES}"
