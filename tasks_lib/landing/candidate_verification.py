@@ -70,12 +70,12 @@ class Verifier:
             return f"{where} was changed during this run and now lists {show_some(sorted(added))}; remove that line"
         return ""
 
-    def reuse_result(self, head: str, commit: str) -> None:
-        """Reuse the result of `head` for `commit`, which changes nothing that `verify` checks."""
-        if head in self._green:
-            self._green[commit] = self._green[head]
+    def reuse_result(self, known: str, commit: str) -> None:
+        """Reuse the result of the commit `known` for `commit`, which has nothing else that `verify` checks."""
+        if known in self._green:
+            self._green[commit] = self._green[known]
 
-    def untested_lines_of(self, commit: str) -> Green:
+    def result_of(self, commit: str) -> Green:
         """Return the result for `commit`, which is green, with the lines of `verify` that ran no test."""
         return self._green.get(commit, Green())
 

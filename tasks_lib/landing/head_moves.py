@@ -11,6 +11,8 @@ from tasks_lib.runtime.session_slots import SessionSlots
 FIRST = float("-inf")
 """The rank of callers that do not need to verify: they come before every merge."""
 LAST = float("inf")
+BEHIND_LANDINGS = float(1 << 40)
+"""Added to a node's rank for work that is only verified and does not land yet: whatever may land comes first."""
 
 
 class HeadMoves:

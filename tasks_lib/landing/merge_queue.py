@@ -1,15 +1,16 @@
 """Lands accepted work on the head one node at a time: merge in memory, verify the merge, compare-and-swap the head."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from tasks_lib.git.compose.commit_composer import Candidate, Composer, Conflict, Landing
 from tasks_lib.landing.added_tasks import AddedTasks
 from tasks_lib.landing.base_follower import BaseFollower
 from tasks_lib.landing.candidate_verification import Verifier
 from tasks_lib.landing.completed_elsewhere import find_completing_commit, is_completed_at
-from tasks_lib.landing.head_moves import FIRST, LAST, HeadMoves
+from tasks_lib.landing.head_moves import BEHIND_LANDINGS, FIRST, LAST, HeadMoves
 from tasks_lib.landing.moving_base import find_pause
 from tasks_lib.landing.results import (
     CompletedElsewhere,
@@ -17,6 +18,7 @@ from tasks_lib.landing.results import (
     Held,
     Landed,
     LandingResult,
+    Verified,
     give_back_conflict,
     give_back_red,
 )
@@ -24,6 +26,8 @@ from tasks_lib.landing.verify_results import judge_untested_lines
 from tasks_lib.loop_limits import MAX_IN_A_ROW
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.setup_and_verify import Red
+
+T = TypeVar("T")
 
 
 class MergeQueue:
@@ -35,6 +39,8 @@ class MergeQueue:
         self._verifier = verifier
         self._base_follower = base_follower
         self._additions = AddedTasks(run.git.reader)
+        self._early: dict[str, Candidate] = {}
+        """What was verified before its review, by node."""
         self._is_given_up = False
         self.waiting_for_base: int = 0
 
@@ -44,11 +50,22 @@ class MergeQueue:
 
     async def land(self, landing: Landing, rank: float) -> LandingResult:
         """Land finished work; return once it is on the head, or cannot land as it is."""
+        return await self._until_not_held(lambda: self._try_to_land(landing), rank)
+
+    async def verify_early(self, landing: Landing, rank: float) -> Verified | GivenBack | Held | CompletedElsewhere:
+        """Verify the merge that `land` would make now, without moving the head; work that may land comes first.
+
+        The result is used again if the work lands on the same head. What is refused or held is so as it is by `land`.
+        """
+        return await self._until_not_held(lambda: self._try_early(landing), rank + BEHIND_LANDINGS)
+
+    async def _until_not_held(self, attempt: Callable[[], Awaitable[T | Held]], rank: float) -> T | Held:
+        """Return what `attempt` returns in a turn; while it is Held, repeat it when something may have changed."""
         held = 0
         while True:
             async with self._moves.turn(rank):
                 seen = self._base_follower.last_seen()
-                result = await self._try_to_land(landing)
+                result = await attempt()
             if not isinstance(result, Held):
                 return result
             held += 1
@@ -86,21 +103,37 @@ class MergeQueue:
 
     async def _try_to_land(self, landing: Landing) -> LandingResult:
         for _ in range(MAX_IN_A_ROW + 1):
-            if refusal := await self._base_follower.follow_in_turn():
-                return Held(refusal)
-            if alternates := self._verifier.find_added_alternates():
-                return Held(alternates, is_broken=True)
-            head = self._run.git.head.last_seen()
-            candidate = await self._run.git.call(self._compose, landing, head)
+            candidate = await self._prepare(landing)
             if not isinstance(candidate, Candidate):
                 return candidate
-            if refusal := await self._find_refusal(candidate, landing):
-                return refusal
             if await self._move_head(candidate):
                 await self._run.git.call(self._additions.note_landed, candidate, landing)
+                self._early.pop(landing.task.id, None)
                 self._moves.note_landed()
                 return Landed(candidate.commit)
         return Held(self._base_follower.moving_base_limit.explain())
+
+    async def _try_early(self, landing: Landing) -> Verified | GivenBack | Held | CompletedElsewhere:
+        candidate = await self._prepare(landing)
+        if not isinstance(candidate, Candidate):
+            return candidate
+        self._early[landing.task.id] = candidate
+        return Verified(candidate.commit, self._verifier.result_of(candidate.commit))
+
+    async def _prepare(self, landing: Landing) -> Candidate | GivenBack | Held | CompletedElsewhere:
+        """Make the commit that would land `landing` on the head, and verify it; or return why it cannot land."""
+        if refusal := await self._base_follower.follow_in_turn():
+            return Held(refusal)
+        if alternates := self._verifier.find_added_alternates():
+            return Held(alternates, is_broken=True)
+        head = self._run.git.head.last_seen()
+        candidate = await self._run.git.call(self._compose, landing, head)
+        if not isinstance(candidate, Candidate):
+            return candidate
+        early = self._early.get(landing.task.id)
+        if early and (early.head, early.tree) == (candidate.head, candidate.tree):
+            self._verifier.reuse_result(early.commit, candidate.commit)
+        return await self._find_refusal(candidate, landing) or candidate
 
     def _compose(self, landing: Landing, head: str) -> Candidate | GivenBack | CompletedElsewhere:
         """Compose the commit on `head` that would land `landing`, or return why there is none. Blocking."""
@@ -125,12 +158,12 @@ class MergeQueue:
 
     async def _judge_untested_lines(self, candidate: Candidate) -> Held | GivenBack | None:
         """Decide what happens to work on which a line of `verify` ran no test; None if it may land."""
-        green = self._verifier.untested_lines_of(candidate.commit)
+        green = self._verifier.result_of(candidate.commit)
         if not green.idle:
             return None
         if held := await self._verifier.find_base_red(candidate.head):
             return held
-        on_head = self._verifier.untested_lines_of(candidate.head)
+        on_head = self._verifier.result_of(candidate.head)
         match judge_untested_lines(green, on_head, self._run.project.base_name):
             case Red() as red:
                 return self._give_back_red(red, candidate)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tasks_lib.git.commits.merge_tree import Conflict
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.prompts.templates import Templates
-from tasks_lib.runtime.setup_and_verify import Red
+from tasks_lib.runtime.setup_and_verify import Green, Red
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,14 @@ class CompletedElsewhere:
     """Somebody else has completed the node meanwhile, at or before `commit`, so this work is not needed."""
 
     commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The work may land: its merge onto the present head, `commit`, has the result `green`; the head did not move."""
+
+    commit: str
+    green: Green
 
 
 LandingResult = Landed | GivenBack | Held | CompletedElsewhere

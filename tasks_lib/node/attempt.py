@@ -157,9 +157,10 @@ async def _review_and_land(
         return held_back
     reviewed = str(done.verdict or "")
     if reason := await find_review_reason(context, state.commit):
-        if refusal := await pass_review(context, state.commit, reason):
-            return refusal
         reviewed = str(Verdict.APPROVED)
+        landing = await _describe_landing(context, state.commit, reviewed)
+        if refusal := await pass_review(context, landing, priority, reason):
+            return refusal
     context.slot_lease.release()
     run.changed.set()  # The scheduler, which waits for this event, can start another node in the free slot.
     context.enter(Stage.QUEUED)

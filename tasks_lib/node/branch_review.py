@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from tasks_lib.agents.backend import Session, SessionSpec, TurnEnd, TurnSpec
 from tasks_lib.errors import AgentError, ShellError
 from tasks_lib.git.worktrees.lifecycle import Worktree
+from tasks_lib.landing.results import Verified
 from tasks_lib.model import REVIEW_LEVEL, Stage, Verdict
 from tasks_lib.node.attempt_context import AttemptContext, new_session_id
 from tasks_lib.node.session_place import runs_elsewhere
@@ -38,20 +39,25 @@ class ReviewFailed:
     reason: str
 
 
-async def review_branch(context: AttemptContext, commit: str, reason: str) -> ReviewEnded | ReviewFailed:
-    """Have `commit` reviewed because of `reason`; without a verdict another reviewer is asked, up to `REVIEWERS`."""
+async def review_branch(
+    context: AttemptContext, commit: str, reason: str, verified: Verified | None = None
+) -> ReviewEnded | ReviewFailed:
+    """Have `commit` reviewed because of `reason`; without a verdict another reviewer is asked, up to `REVIEWERS`.
+
+    `verified` is what `verify` says of it as merged, None without `verify`.
+    """
     round_number = context.record.rounds.review + 1
     context.enter(Stage.REVIEW, f"round {round_number}: {reason}")
-    ended = await _review_once(context, commit)
+    ended = await _review_once(context, commit, verified)
     for _ in range(1, REVIEWERS):
         if isinstance(ended, ReviewEnded):
             break
         context.enter(Stage.REVIEW, f"round {round_number} again: the review {ended.reason}")
-        ended = await _review_once(context, commit)
+        ended = await _review_once(context, commit, verified)
     return ended
 
 
-async def _review_once(context: AttemptContext, commit: str) -> ReviewEnded | ReviewFailed:
+async def _review_once(context: AttemptContext, commit: str, verified: Verified | None) -> ReviewEnded | ReviewFailed:
     """Run one review of `commit` in a separate worktree, whose changes are discarded."""
     run = context.run
     worktree = await run.git.call(run.git.worktrees.open_detached, commit, "review")
@@ -66,7 +72,7 @@ async def _review_once(context: AttemptContext, commit: str) -> ReviewEnded | Re
         # The reviewer runs the tests, so its worktree needs the same setup as the author's.
         if elsewhere is None:
             await set_up(context, worktree, run.log_path(context.task.id, f"setup-{name}"))
-        return await _ask_for_verdict(context, session, commit)
+        return await _ask_for_verdict(context, session, commit, _describe_verified(context, verified, spec))
     except ShellError as error:
         return ReviewFailed(f"could not start: setup failed: {error}")
     except AgentError as error:
@@ -92,7 +98,18 @@ def _open_elsewhere(context: AttemptContext, spec: SessionSpec, worktree: Worktr
     return remote.open(spec, lambda: worktree, context.task)
 
 
-async def _ask_for_verdict(context: AttemptContext, session: Session, commit: str) -> ReviewEnded | ReviewFailed:
+def _describe_verified(context: AttemptContext, verified: Verified | None, spec: SessionSpec) -> str:
+    """What the reviewer is told of the verification; a reviewer on another machine cannot read its log."""
+    if verified is None:
+        return ""
+    log = "" if is_reviewed_elsewhere(context, spec.role) else verified.green.log
+    lines = context.run.settings.verify
+    return agent_prompts.describe_verified(lines, verified.commit, verified.green.idle, verified.green.tail, log)
+
+
+async def _ask_for_verdict(
+    context: AttemptContext, session: Session, commit: str, verified: str
+) -> ReviewEnded | ReviewFailed:
     run = context.run
     text = await run.git.call(run.git.reader.text, commit, context.task.path) or ""
     head = run.git.head.last_seen()
@@ -105,6 +122,7 @@ async def _ask_for_verdict(context: AttemptContext, session: Session, commit: st
         instructions.agents_md,
         instructions.templates,
         context.record.rounds.requested,
+        verified,
     )
     for number in range(1, run.settings.watch.nudges + 2):
         if excess := run.budgets.refuse_turn(context.record, context.record.attempt.session):

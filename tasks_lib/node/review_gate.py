@@ -1,10 +1,12 @@
-"""Decides whether a finished branch needs a review before it lands, and has it reviewed."""
+"""Decides whether a finished branch needs a review before it lands, and has it verified and reviewed."""
 
 from tasks_lib.git.commits.branch_state import count_changed_lines
-from tasks_lib.landing.results import GivenBack
+from tasks_lib.git.compose.commit_composer import Landing
+from tasks_lib.landing.results import CompletedElsewhere, GivenBack, Held, Verified
 from tasks_lib.model import Stage
 from tasks_lib.node.attempt_context import AttemptContext
 from tasks_lib.node.branch_review import ReviewFailed, review_branch
+from tasks_lib.node.session_place import acquire_place
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.settings.review_choice import WorkFacts
 
@@ -26,11 +28,19 @@ def _read_facts(context: AttemptContext, commit: str) -> WorkFacts:
     )
 
 
-async def pass_review(context: AttemptContext, commit: str, reason: str) -> GivenBack | ReviewFailed | None:
-    """Have `commit` reviewed because of `reason`; None if it may land, which an earlier run may have found out."""
-    if context.record.acceptance.reviewed == commit:
+async def pass_review(
+    context: AttemptContext, landing: Landing, rank: float, reason: str
+) -> GivenBack | Held | CompletedElsewhere | ReviewFailed | None:
+    """Have the work of `landing` reviewed because of `reason`, once its merge is green; None if it may land.
+
+    What an earlier run has approved is not reviewed again.
+    """
+    if context.record.acceptance.reviewed == landing.commit:
         return None
-    ended = await context.unless_stopped(review_branch(context, commit, reason))
+    verified = await _verify_first(context, landing, rank)
+    if not isinstance(verified, Verified | None):
+        return verified
+    ended = await context.unless_stopped(review_branch(context, landing.commit, reason, verified))
     if isinstance(ended, ReviewFailed):
         return ended
     context.note(rounds=context.record.rounds.with_requested(ended.requested))
@@ -38,7 +48,26 @@ async def pass_review(context: AttemptContext, commit: str, reason: str) -> Give
         prompt = agent_prompts.write_changes_prompt(ended.answer, context.run.agents.instructions.templates)
         said = f" ({ended.summary})" if ended.summary else ""
         return GivenBack(f"{ended.objection}{said}", prompt, True)
-    context.note(acceptance=context.record.acceptance.approve(commit))
+    context.note(acceptance=context.record.acceptance.approve(landing.commit))
     if ended.summary:
         context.enter(Stage.REVIEW, f"approved: {ended.summary}")
     return None
+
+
+async def _verify_first(
+    context: AttemptContext, landing: Landing, rank: float
+) -> Verified | GivenBack | Held | CompletedElsewhere | None:
+    """Verify the merge of the branch, so that no reviewer reads what is red; None without `verify`.
+
+    The node has no session slot meanwhile. Nothing is recorded: after a kill, the next run verifies once more.
+    """
+    run = context.run
+    if not run.settings.verify:
+        return None
+    context.slot_lease.release()
+    run.changed.set()  # The scheduler, which waits for this event, can start another node in the free slot.
+    context.enter(Stage.VERIFY, "before its review")
+    result = await context.unless_stopped(context.merge_queue.verify_early(landing, rank))
+    if isinstance(result, Verified):
+        await acquire_place(run, context.task, context.slot_lease)
+    return result

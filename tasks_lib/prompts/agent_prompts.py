@@ -204,11 +204,12 @@ def write_review_prompt(
     instructions: str = "",
     templates: Templates = DEFAULT,
     earlier: Sequence[str] = (),
+    verified: str = "",
 ) -> str:
     """The prompt for the reviewer of a branch, who gets a separate worktree at the head of the branch.
 
     `text` is the task file there, `instructions` the text of the project's AGENTS.md, `earlier` the findings of the
-    last review.
+    last review, `verified` what `describe_verified` says.
     """
     values = {
         "id": task.id,
@@ -219,10 +220,30 @@ def write_review_prompt(
         "task": fence(text, "markdown"),
         "instructions": _describe_instructions(instructions),
         "earlier": _describe_findings(earlier),
+        "verified": verified,
         "report": REVIEW_REPORT,
         "verdict": VERDICTS,
     }
     return templates.render("review", values)
+
+
+def describe_verified(lines: Sequence[str], commit: str, idle: Sequence[tuple[str, str]], tail: str, log: str) -> str:
+    """What a reviewer need not run: `lines` of `verify`, which pass on the merge `commit` of the branch and the head.
+
+    `idle` are those that ran no test, with the words of their runner. `tail` is the end of the output, `log` the file
+    with all of it, "" if the reviewer cannot read it.
+    """
+    untested = {line: f", which ran no test ({said})" for line, said in idle}
+    begin = f"""\
+The branch merges with the head without a conflict. On that merge, commit {commit[:12]}, these lines of the project's
+verification pass, so you need not run them again:"""
+    listed = "\n".join(f"- `{line}`{untested.get(line, '')}" for line in lines[:MAX_LISTED])
+    parts = ["## What was verified", begin, listed]
+    if rest := tell_rest(len(lines), MAX_LISTED, "… and "):
+        parts.append(f"{rest} lines.")
+    if tail.strip():
+        parts += ["The end of the last line's output:", fence(tail[-MAX_LOG_CHARS:])]
+    return "\n\n".join([*parts, *([f"The full log is {log}."] if log else [])])
 
 
 def _describe_findings(earlier: Sequence[str]) -> str:

@@ -36,6 +36,7 @@ PLACEHOLDERS: Mapping[PromptName, Mapping[str, str]] = {
         "task": "the whole task file, as a code block",
         "instructions": "the project's own AGENTS.md, with a heading",
         "earlier": "what the last review found, with a heading",
+        "verified": "which lines of `verify` pass on the branch as merged, with a heading",
         "report": "the form of findings and of acceptance criteria",
         "verdict": "the three lines that a review may end with",
     },
@@ -94,6 +95,8 @@ $task
 $instructions
 
 $earlier
+
+$verified
 
 ## How to finish
 Check that every acceptance criterion is met and covered by tests, and that nothing else was changed. Do not change any

@@ -21,11 +21,14 @@ MAX_READ_BYTES = 1 << 20
 class Green:
     """Every line exited with 0. `idle` are `verify` lines whose runner reports that it ran no tests, with its words.
 
-    `is_vacuous` means that no other line of `verify` checked anything.
+    `is_vacuous` means that no other line of `verify` checked anything. `tail` is the end of the last line's output,
+    `log` contains all of it.
     """
 
     idle: tuple[tuple[str, str], ...] = ()
     is_vacuous: bool = False
+    tail: str = ""
+    log: str = ""
 
 
 def describe_untested_lines(green: Green) -> str:
@@ -77,6 +80,7 @@ async def judge(
     """Run the `setup` and `verify` lines in `cwd` with the environments from `see`; `after_setup` runs in between."""
     kinds: tuple[Kind, ...] = ("setup", "verify")
     idle: tuple[tuple[str, str], ...] = ()
+    tail = ""
     for kind in kinds:
         try:
             ended = await _run(settings, kind, see(kind), cwd, log)
@@ -87,8 +91,8 @@ async def judge(
         if kind == "setup" and after_setup:
             await after_setup()
         outputs = ((line, _read_output(log, start, end)) for line, start, end in ended.ran)
-        idle = list_untested_lines(outputs) if kind == "verify" else ()
-    return Green(idle, bool(idle) and len(idle) == len(settings.verify))
+        idle, tail = (list_untested_lines(outputs), ended.tail) if kind == "verify" else ((), "")
+    return Green(idle, bool(idle) and len(idle) == len(settings.verify), tail, str(log))
 
 
 def _describe_red(settings: Settings, kind: Kind, ended: LinesEnded, log: Path) -> Red:
