@@ -182,6 +182,11 @@ def name_resolve_task(blocked_id: str, existing: Iterable[str]) -> str:
     return f"{stem}{number}"
 
 
+def name_follow_ups(task_id: str) -> str:
+    """What the id of each follow-up task of `task_id` begins with; a number ends it."""
+    return f"follow-up-{flatten(task_id)[-100:]}-"
+
+
 def is_resolve_task(task_id: str) -> bool:
     """Whether `task_id` is a resolve task, made by the coordinator or by the user to unblock another node."""
     return task_id.startswith("resolve-")

@@ -18,6 +18,7 @@ from tasks_lib.node.attempt_opening import is_refused, open_attempt
 from tasks_lib.node.blocking import block_node, read_new_notes
 from tasks_lib.node.branch_review import ReviewFailed
 from tasks_lib.node.protected_paths import NeedsApproval, find_protected_changes
+from tasks_lib.node.review_follow_ups import request_follow_ups
 from tasks_lib.node.review_gate import find_review_reason, pass_review
 from tasks_lib.node.session_place import acquire_place, settle_lost_session
 from tasks_lib.node.turn_loop import prepare_worktree, run_turns, write_first_prompt
@@ -30,6 +31,7 @@ from tasks_lib.runtime.session_slots import SlotLease
 from tasks_lib.runtime.stopping import Interrupted
 from tasks_lib.session.blockers import Blocker, parse_blocker
 from tasks_lib.session.escalation import has_attempt
+from tasks_lib.session.review_report import find_objection, parse_review
 from tasks_lib.session.spending import Spent
 from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit
 from tasks_lib.settings.schema import digest_verify
@@ -112,7 +114,7 @@ async def _go_through_stages(context: AttemptContext, priority: float) -> Outcom
         await prepare_worktree(context)
         ending = await run_turns(context, await context.run.git.call(write_first_prompt, context))
     while True:
-        if not isinstance(ending, Done) or _is_refusal(ending):
+        if not isinstance(ending, Done) or _find_objection(context, ending):
             return await _end_without_landing(context, ending)
         match await _review_and_land(context, ending, priority):
             case Landed() | CompletedElsewhere() as landed:
@@ -210,8 +212,9 @@ def _count_round(context: AttemptContext, back: GivenBack) -> str:
 # Endings.
 
 
-def _is_refusal(done: Done) -> bool:
-    return done.verdict is not None and not done.verdict.is_approval
+def _find_objection(context: AttemptContext, done: Done) -> str:
+    """Why a review node does not approve, "" if it does or if the node is none."""
+    return find_objection(done.verdict, parse_review(context.reports.answer)) if done.verdict is not None else ""
 
 
 async def _end_without_landing(
@@ -222,9 +225,9 @@ async def _end_without_landing(
             said = await context.run.git.call(read_new_notes, context)
             return await handle_blocker(context, parse_blocker(reason, _cut(context.reports.answer), notes=said))
         case Done():
-            return await handle_blocker(
-                context, _ask_person("the review asks for changes", _cut(context.reports.answer))
-            )
+            objection, said = _find_objection(context, ending), _cut(context.reports.answer)
+            waiting = await request_follow_ups(context, objection, said)
+            return waiting or await handle_blocker(context, _ask_person(objection, said))
         case AttemptFailed(reason):
             ended = await _end_attempt(context, reason)
             await settle_lost_session(context, reason, is_retried=isinstance(ended, AttemptRetry | Answered))

@@ -11,8 +11,8 @@ from tasks_lib.node.branch_inspection import find_work
 from tasks_lib.session.fingerprint import AttemptInputs
 from tasks_lib.settings.schema import digest_sessions, digest_verify
 
-NARROWED, WAITS = "narrowed", "waits"
-"""The verbs of the commits that unblock a node without a person: `<verb>(<id>): …`."""
+NARROWED, WAITS, REQUESTED = "narrowed", "waits", "requested"
+"""The verbs of the commits that let a node run again without a person: `<verb>(<id>): …`."""
 
 
 def read_inputs(context: AttemptContext, tasks: Mapping[str, Task]) -> AttemptInputs:

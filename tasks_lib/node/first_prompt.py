@@ -17,7 +17,7 @@ class PromptContext:
     """The inputs common to all first prompts of a run.
 
     `tasks` are the tasks of the graph at the commit `head`, by id. `diffstat` returns what the merge of a landed node
-    changed, "" if it changed nothing.
+    changed, "" if it changed nothing, and `landed` that merge, "" if it has none.
     """
 
     settings: Settings
@@ -26,6 +26,7 @@ class PromptContext:
     reader: TaskReader
     head: str
     diffstat: Callable[[str], str]
+    landed: Callable[[str], str]
     instructions: Instructions = NO_INSTRUCTIONS
 
 
@@ -71,5 +72,5 @@ def describe_prerequisites(briefing: PromptContext, task: Task) -> list[Prerequi
             found.append(Prerequisite(task_id, one.name, "", ""))
             continue
         summary = get_section(briefing.reader.text(briefing.head, one.path) or "", "Summary") or ""
-        found.append(Prerequisite(task_id, one.name, summary, briefing.diffstat(task_id)))
+        found.append(Prerequisite(task_id, one.name, summary, briefing.diffstat(task_id), briefing.landed(task_id)))
     return found

@@ -282,6 +282,7 @@ def write_first_prompt(context: AttemptContext) -> str:
         reader=run.git.reader,
         head=run.git.head.last_seen(),
         diffstat=run.nodes.diffstat,
+        landed=run.nodes.landed,
         instructions=run.agents.instructions,
     )
     return compose_first_prompt(

@@ -1,19 +1,18 @@
 """Handles a blocker: a resolver may answer it, once; otherwise it goes to a person."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tasks_lib.errors import InputError
-from tasks_lib.git.commits.commit_messages import ATTEMPT, RUN, SESSION
-from tasks_lib.git.compose.commit_composer import Candidate, NewTask
+from tasks_lib.git.compose.commit_composer import NewTask
 from tasks_lib.git.compose.task_file_text import note_text
-from tasks_lib.landing.added_tasks import find_new_faults
 from tasks_lib.model import AttemptEnd, Blocked, Stage
-from tasks_lib.naming import flatten, is_resolve_task, show_some
+from tasks_lib.naming import is_resolve_task, show_some
 from tasks_lib.node.attempt_context import MAX_NOTES, AttemptContext
 from tasks_lib.node.attempt_inputs import NARROWED, WAITS, is_answered, read_inputs_at_head
 from tasks_lib.node.blocking import block_node
 from tasks_lib.node.resolver_turn import ask_resolver
+from tasks_lib.node.task_edits import commit_task_edit, name_follow_up, place_task
 from tasks_lib.session.blockers import Blocker, list_lines, read_blocker, write_blocker
 from tasks_lib.session.fingerprint import digest_inputs, digest_situation
 from tasks_lib.session.resolver_answer import (
@@ -154,15 +153,13 @@ async def _narrow(
     def edit(text: str) -> str:
         return note_text(drop_criteria(text, dropped)[0], note)
 
-    await _commit(context, edit, f"{NARROWED}({task.id}): {names}", added)
+    await commit_task_edit(context, edit, f"{NARROWED}({task.id}): {names}", added)
     context.run.board.say(f"{task.id}: acceptance criteria were moved to follow-up tasks: {names}.")
     return await _end_answered(context, blocker.reason, before)
 
 
 def _make_follow_up(context: AttemptContext, criterion: str, known: set[str]) -> NewTask:
-    task, number = context.task, 1
-    while (task_id := f"follow-up-{flatten(task.id)[-100:]}-{number}") in known:
-        number += 1
+    task, task_id = context.task, name_follow_up(context.task, known)
     body = f"""## Description
 This was an acceptance criterion of task `{task.id}` ({task.name}), which was blocked and landed without it.
 
@@ -175,7 +172,7 @@ This was an acceptance criterion of task `{task.id}` ({task.name}), which was bl
 """
     name = f"Follow up {task.id}: {cut(fold(criterion), 60)}"
     text = render_task(task_id, name, level=task.level, depends_on=(task.id,), body=body)
-    return NewTask(task_id, f"{context.run.project.tasks_dir}/{task_id}.md", text)
+    return place_task(context, task_id, text)
 
 
 async def _wait_for(context: AttemptContext, blocker: Blocker, before: _Before, task_id: str) -> Blocked:
@@ -188,7 +185,7 @@ async def _wait_for(context: AttemptContext, blocker: Blocker, before: _Before, 
     def edit(text: str) -> str:
         return add_dependency(note_text(text, note), task_id)
 
-    await _commit(context, edit, f"{WAITS}({task.id}): {task_id}", ())
+    await commit_task_edit(context, edit, f"{WAITS}({task.id}): {task_id}", ())
     await _end_answered(context, blocker.reason, before)
     return Blocked(f"{blocker.reason}; it waits for {task_id}", kind=blocker.kind, waits_for=task_id)
 
@@ -203,20 +200,3 @@ async def _give_to_agent(context: AttemptContext, blocker: Blocker, before: _Bef
 def _read_own(context: AttemptContext) -> str:
     run = context.run
     return run.git.reader.text(run.git.head.last_seen(), context.task.path) or ""
-
-
-async def _commit(context: AttemptContext, edit: Callable[[str], str], subject: str, added: Sequence[NewTask]) -> None:
-    """Commit a change of the task file to the head; raises InputError if the graph would not be valid with it."""
-    run, attempt = context.run, context.record.attempt
-    task = run.nodes.graph.tasks.get(context.task.id, context.task)
-    trailers = {ATTEMPT: str(attempt.number), RUN: run.id, SESSION: attempt.session}
-
-    def compose(head: str) -> Candidate:
-        candidate = context.merge_queue.composer.compose_edit(task, head, edit, subject, trailers, added)
-        if faults := find_new_faults(run.git.reader, candidate):
-            raise InputError(faults)
-        return candidate
-
-    commit = await context.merge_queue.commit_to_head(compose)
-    # The next attempt may begin before the scheduler has read the graph again.
-    run.nodes.graph = await run.git.call(run.nodes.read_graph_at, commit)

@@ -25,12 +25,13 @@ REVIEW_REPORT = """\
 
 @dataclass(frozen=True, slots=True)
 class Prerequisite:
-    """A completed prerequisite, with its `summary` and the `diffstat` of its merge."""
+    """A completed prerequisite, with its `summary`, the `diffstat` of its merge, and that `commit`, "" for none."""
 
     id: str
     name: str
     summary: str
     diffstat: str
+    commit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def write_task_prompt(
         "prerequisites": _describe_prerequisites(before),
         "earlier": _describe_earlier(setting),
         "instructions": _describe_instructions(setting.instructions),
-        "finish": _explain_review(task) if task.is_review else _explain_finish(task),
+        "finish": _explain_review(before) if task.is_review else _explain_finish(task),
         "safe_exit": _explain_safe_exit(task),
     }
     return templates.render("task", values)
@@ -134,11 +135,24 @@ Do not merge into other branches, and do not push. {others} Your work is merged 
 then verified; if it conflicts or fails verification, it is returned to you."""
 
 
-def _explain_review(task: Task) -> str:
+def _explain_review(before: Sequence[Prerequisite]) -> str:
     return f"""## How to finish
-This task is a review: examine the work that task {task.id} names and report what you find. You do not need to change
-any files. End your report with exactly one of these lines:
+This task is a review: examine the work that it names and report what you find. You do not need to change any files.
+{_list_covered(before)}
+Report each finding and each acceptance criterion in this form:
+{REVIEW_REPORT}
+What is blocking or not met becomes a task that is worked on now; then you review again. End your report with exactly
+one of these lines:
 {VERDICTS}"""
+
+
+def _list_covered(before: Sequence[Prerequisite]) -> str:
+    """The commits that a review covers: those with which its prerequisites landed."""
+    landed = [one for one in before[:MAX_LISTED] if one.commit]
+    if not landed:
+        return ""
+    listed = "\n".join(f"- {one.id}: `git diff {one.commit[:12]}^1 {one.commit[:12]}`" for one in landed)
+    return f"\nIt covers what the tasks before it landed, as it is now together:\n{listed}\n"
 
 
 def _explain_safe_exit(task: Task) -> str:

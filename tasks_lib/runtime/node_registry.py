@@ -40,14 +40,17 @@ class NodeRegistry:
         branches = {self.branch_of(task_id) for task_id in tuple(self.graph.tasks)}
         return {f"refs/heads/{branch}" for branch in (self._project.target, *branches)}
 
-    def diffstat(self, task_id: str) -> str:
-        """Return the diffstat of a landed node's merge, "" if it has none; git is called only once for each."""
+    def landed(self, task_id: str) -> str:
+        """Return the commit with which a node landed, "" if it has none; git is called only once for all."""
         if not self._is_history_read:
             head, git = self._git.head, self._git.repository.git
             self._landed = {**find_landed(git, head.current(), MAX_HISTORY), **self._landed}
             self._is_history_read = True
-        commit = self._landed.get(task_id)
-        if commit is None:
+        return self._landed.get(task_id, "")
+
+    def diffstat(self, task_id: str) -> str:
+        """Return the diffstat of a landed node's merge, "" if it has none; git is called only once for each."""
+        if not (commit := self.landed(task_id)):
             return ""
         if commit not in self._diffstats:
             self._diffstats[commit] = read_diffstat(self._git.repository.git, commit)

@@ -27,7 +27,10 @@ class ReviewSettings(Section):
     )
     levels: tuple[Word, ...] = Field(default=(), description="For `auto`: nodes of these levels.")
     max_rounds: Count = Field(
-        default=2, ge=1, le=10, description="How often requested changes are returned to the author."
+        default=2,
+        ge=1,
+        le=10,
+        description="How often changes are requested of an author, or of follow-up tasks.",
     )
 
     @field_validator("levels")

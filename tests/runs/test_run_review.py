@@ -40,14 +40,6 @@ async def test_review_node_whose_branch_a_killed_run_left_behind_the_head_is_che
     assert harness.git.text("show", "-s", "--format=%s", "main") == "Check r: Do r"
 
 
-async def test_review_node_that_asks_for_changes_is_blocked(harness: RunHarness) -> None:
-    harness.make({"r": {"level": "review"}, "next": {"depends_on": ["r"]}}, say("changes requested"))
-    worked = await harness.work()
-    assert worked.outcomes == {"r": Blocked("the review asks for changes", "resolve-r-1")}
-    assert worked.skips == {"next": "needs r, which is blocked"}
-    assert "I read it." in harness.show("tasks/r.md").split("## Notes")[1]
-
-
 async def test_review_without_a_verdict_is_no_approval(harness: RunHarness) -> None:
     harness.make({"r": {"level": "review"}}, "echo 'Verdict: approved'; echo 'Well, perhaps.'", retry={"attempts": 1})
     worked = await harness.work()

@@ -1,7 +1,7 @@
 """`coordinator prompt`: prints the next prompt exactly as an agent would get it, without starting anything."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -96,24 +96,20 @@ def _foresee_record(project: Project, task: Task, branch: str) -> Record:
 
 
 def _write_task(project: Project, reader: TaskReader, instructions: Instructions, task: Task, record: Record) -> str:
+    git, landed = project.repository.git, find_landed(project.repository.git, project.head, MAX_HISTORY)
     briefing = PromptContext(
         settings=project.settings,
         target=project.target,
         tasks=project.graph.tasks,
         reader=reader,
         head=project.head,
-        diffstat=_read_diffstats(project),
+        diffstat=lambda task_id: read_diffstat(git, landed[task_id]) if task_id in landed else "",
+        landed=lambda task_id: landed.get(task_id, ""),
         instructions=instructions,
     )
     is_resumed = is_work_left(project.repository, record.branch, project.head)
     attempt = AttemptInfo(record.branch, record.attempt.number, is_resumed, record.notes)
     return add_messages(compose_first_prompt(briefing, task, attempt), record.turn.messages)
-
-
-def _read_diffstats(project: Project) -> Callable[[str], str]:
-    git = project.repository.git
-    landed = find_landed(git, project.head, MAX_HISTORY)
-    return lambda task_id: read_diffstat(git, landed[task_id]) if task_id in landed else ""
 
 
 def _write_review(project: Project, reader: TaskReader, instructions: Instructions, task: Task, record: Record) -> str:

@@ -14,6 +14,18 @@ def find_last_by_subject(git: Git, head: str, start: str) -> Commit | None:
     return read_commits(git, [found])[0] if found else None
 
 
+def count_by_subject_since(git: Git, head: str, start: str, end: str) -> int:
+    """Count the first-parent commits of `head` whose subject starts with `start`, since the last one with `end`."""
+    patterns = (f"--grep=^{_escape_regex(text)}" for text in (start, end))
+    found = git.text("log", "--first-parent", "--basic-regexp", *patterns, "--format=%s", head)
+    count = 0
+    for subject in found.splitlines():
+        if subject.startswith(end):
+            break
+        count += subject.startswith(start)
+    return count
+
+
 def _escape_regex(text: str) -> str:
     """Escape `text` as a POSIX basic regular expression that matches it literally."""
     return "".join(f"\\{c}" if c in ".[]*^$\\" else c for c in text)
