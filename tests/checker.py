@@ -32,7 +32,9 @@ __all__ = ["Before", "Meant", "check", "snapshot_user_state"]
 
 TRAILERS = ("Task", "Attempt", "Run", "Session", "Verified")
 ADDING_LEVELS = ("planning", "decomposition", "architecture")
-_NAMED = re.compile(r"(?:blocked|resolved)\((.+?)\): ")
+EDITS = ("narrowed", "waits", "requested")
+"""The kinds of commits that let a node run again without a person, each by the verb of its subject."""
+_NAMED = re.compile(r"[a-z]+\((.+?)\): ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Meant:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One commit of the first-parent chain. `kind` is merge, check, blocker, resolution or foreign."""
+    """One commit of the first-parent chain. `kind` is merge, check, blocker, resolution, one of `EDITS`, or foreign."""
 
     id: str
     subject: str
@@ -126,6 +128,7 @@ class History:
         if commit in self.meant.foreign or "Task" not in trailers:
             return "foreign"
         starts = {"Merge ": "merge", "Check ": "check", "blocked(": "blocker", "resolved(": "resolution"}
+        starts |= {f"{kind}(": kind for kind in EDITS}
         return next((kind for start, kind in starts.items() if subject.startswith(start)), "foreign")
 
     def _files(self, commit: str) -> dict[str, str]:
@@ -158,7 +161,8 @@ class History:
         return faults + [f"{one} landed {ids.count(one)} times" for one in sorted(set(ids)) if ids.count(one) > 1]
 
     def _find_form_faults(self, previous: Commit, commit: Commit) -> list[str]:
-        wanted = {"blocker": TRAILERS[:3], "resolution": TRAILERS[:1]}.get(commit.kind, TRAILERS)
+        short = dict.fromkeys(("blocker", *EDITS), TRAILERS[:3])
+        wanted = {**short, "resolution": TRAILERS[:1]}.get(commit.kind, TRAILERS)
         faults = [f"{commit} lacks the trailer {name}" for name in wanted if not commit.trailers.get(name)]
         if "Attempt" in wanted and not commit.trailers.get("Attempt", "").isdigit():
             faults.append(f"{commit}: Attempt is {commit.trailers.get('Attempt')!r}, not a number")
@@ -176,7 +180,7 @@ class History:
 
     def _find_subject_faults(self, commit: Commit, task: TaskText) -> list[str]:
         name = " ".join(task.name.split())
-        if commit.kind in ("blocker", "resolution"):
+        if commit.kind in ("blocker", "resolution", *EDITS):
             said = _NAMED.match(commit.subject)
             is_right = said is not None and said[1] == task.id
             if commit.kind == "resolution":
@@ -244,19 +248,39 @@ class History:
             return ["the task file is gone"]
         if before.id != commit.task:
             return ["another node's task file changed"]
-        may_need = self._find_resolve_id(previous, commit) if commit.kind == "blocker" else ""
-        return find_text_faults(old, new, may_need=may_need)
+        needs = self._list_new_needs(previous, commit)
+        faults = find_text_faults(old, new, may_need=needs, may_drop=commit.kind == "narrowed")
+        if commit.kind in ("waits", "requested") and (not needs or after.depends_on != (*before.depends_on, *needs)):
+            faults.append(f"depends_on does not have {', '.join(needs) or 'anything'} more")
+        if commit.kind in EDITS and after.status != "pending":
+            faults.append(f"it is {after.status} afterwards, not pending")
+        return faults
 
     def _judge_added(self, previous: Commit, commit: Commit, added: TaskText) -> list[str]:
         if commit.kind == "blocker" and added.id.startswith("resolve-") and added.status == "pending":
             return []
+        stem = f"follow-up-{commit.task.replace('/', '-')[-100:]}-"
+        if commit.kind in ("narrowed", "requested") and re.fullmatch(re.escape(stem) + r"\d+", added.id):
+            is_circular = commit.kind == "requested" and commit.task in added.depends_on
+            return [f"the task {added.id} waits for {commit.task}"] if is_circular else []
         own = self._tasks(previous).get(commit.task)
         is_allowed = commit.kind == "merge" and own is not None and own[1].level in ADDING_LEVELS
         return [] if is_allowed else [f"the task {added.id} was added"]
 
-    def _find_resolve_id(self, previous: Commit, commit: Commit) -> str:
-        new = self._tasks(commit).keys() - self._tasks(previous).keys()
-        return next((one for one in sorted(new) if one.startswith("resolve-")), "")
+    def _list_new_needs(self, previous: Commit, commit: Commit) -> tuple[str, ...]:
+        """What the commit may have added to the dependencies of its node."""
+        old, new = self._tasks(previous), self._tasks(commit)
+        added = sorted(new.keys() - old.keys())
+        match commit.kind:
+            case "blocker":
+                return tuple(one for one in added if one.startswith("resolve-"))[:1]
+            case "requested":
+                return tuple(added)
+            case "waits" if commit.task in old and commit.task in new:
+                known = old[commit.task][1].depends_on
+                return tuple(one for one in new[commit.task][1].depends_on if one not in known)[:1]
+            case _:
+                return ()
 
     def find_status_faults(self) -> list[str]:
         """Every id has the expected status; one blocked in this run has its commit, notes and resolve task."""

@@ -1,6 +1,8 @@
 """Finds which lines of a task file changed by comparing text, independently of how the coordinator edits them."""
 
+import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -56,24 +58,27 @@ def split_front(data: bytes) -> tuple[list[bytes] | None, list[bytes]]:
     return None, lines
 
 
-def find_text_faults(before: bytes, after: bytes, *, may_need: str = "") -> list[str]:
+def find_text_faults(before: bytes, after: bytes, *, may_need: Sequence[str] = (), may_drop: bool = False) -> list[str]:
     """Describe what changed from `before` to `after` besides the status, Notes and Summary.
 
-    `may_need` is an id that may have been added to `depends_on`, "" for none.
+    `may_need` are ids that may have been added to `depends_on`. With `may_drop`, criteria may be gone, and some have to.
     """
     front_before, body_before = split_front(before)
     front_after, body_after = split_front(after)
     if front_before is None or front_after is None:
         return ["the front matter is gone"]
     faults = _compare_front(front_before, front_after, may_need)
-    if _take_sections_out(body_before) != _take_sections_out(body_after):
+    old, new = _take_sections_out(body_before), _take_sections_out(body_after)
+    if may_drop:
+        faults += _compare_dropped(old, new)
+    elif old != new:
         faults.append("the body changed outside Notes and Summary")
     if before[:3] != after[:3]:
         faults.append("the byte order mark changed")
     return faults + _compare_endings(before, after)
 
 
-def _compare_front(before: list[bytes], after: list[bytes], may_need: str) -> list[str]:
+def _compare_front(before: list[bytes], after: list[bytes], may_need: Sequence[str]) -> list[str]:
     faults: list[str] = []
     rest_before, needed_before = _take_needed_out(before)
     rest_after, needed_after = _take_needed_out(after)
@@ -86,6 +91,18 @@ def _compare_front(before: list[bytes], after: list[bytes], may_need: str) -> li
     if needed_before != needed_after:
         faults += _compare_needed(needed_before, needed_after, may_need)
     return faults
+
+
+def _compare_dropped(before: bytes, after: bytes) -> list[str]:
+    """Only items of the acceptance criteria may be gone, and at least one is; one is left."""
+    gone = [line for line in difflib.ndiff(before.decode().split("\n"), after.decode().split("\n")) if line[0] in "+-"]
+    criteria = before.decode().partition("## Acceptance Criteria\n")[2].partition("\n## ")[0].split("\n")
+    items = [line for line in criteria if line.startswith("- ")]
+    wrong = [line for line in gone if line[0] == "+" or line[2:] not in criteria or not line[2:].strip()]
+    if wrong:
+        return [f"the body changed beside its criteria: {wrong[0]!r}"]
+    dropped = [line for line in gone if line[2:] in items]
+    return [] if 0 < len(dropped) < len(items) else [f"{len(dropped)} of {len(items)} criteria are gone"]
 
 
 def _blank_status(lines: list[bytes]) -> list[bytes]:
@@ -103,12 +120,12 @@ def _take_needed_out(front: list[bytes]) -> tuple[list[bytes], list[bytes]]:
     return front[:start] + front[end:], front[start:end]
 
 
-def _compare_needed(before: list[bytes], after: list[bytes], may_need: str) -> list[str]:
+def _compare_needed(before: list[bytes], after: list[bytes], may_need: Sequence[str]) -> list[str]:
     if not may_need:
         return ["depends_on changed"]
     old, new = _read_needed(before), _read_needed(after)
-    if new != [*old, may_need]:
-        return [f"depends_on was {old} and is {new}; only {may_need} may be added, at the end"]
+    if new != [*old, *may_need]:
+        return [f"depends_on was {old} and is {new}; only {', '.join(may_need)} may be added, at the end"]
     comments = re.findall(rb"#[^\r\n]*", b"".join(before))
     if lost := [comment for comment in comments if comment not in b"".join(after)]:
         return [f"depends_on lost its comment {lost[0]!r}"]

@@ -8,16 +8,25 @@ from enum import StrEnum
 from tasks_lib.model import LEVELS_THAT_ADD_FILES, OutcomeName, Status, Task
 from tasks_lib.naming import flatten
 from tasks_lib.reporting.run_report import ExitCode
-from tasks_lib.taskfile.parsing import set_status
-from tasks_lib.taskfile.sections import set_section
+from tasks_lib.reporting.task_edit_rules import (
+    EDITS,
+    judge_edit,
+    judge_edit_statuses,
+    list_other_lines,
+    may_follow_up,
+    without_dependencies,
+)
 from tasks_lib.text import fold
 
 _SHORT = 10
 _VERIFIED = re.compile(r"[0-9a-f]{16}|none")
-_NAMED = re.compile(r"(?:blocked|resolved)\((.+?)\): ")
+_NAMED = re.compile(r"[a-z]+\((.+?)\): ")
 _ASSIGNED = re.compile(r"(role|model)\s*:")
-_STARTS = {"Merge ": "merge", "Check ": "check", "blocked(": "blocker", "resolved(": "resolution"}
-_NEEDED = {"blocker": ("Attempt", "Run", "Session"), "resolution": ()}
+_STARTS = {
+    "Merge ": "merge", "Check ": "check", "blocked(": "blocker", "resolved(": "resolution",
+    **{f"{kind}(": kind for kind in EDITS},
+}  # fmt: skip
+_NEEDED = {"resolution": (), **dict.fromkeys(("blocker", *EDITS), ("Attempt", "Run", "Session"))}
 """The trailers that a kind of commit needs besides `Task`; the others need `Verified` too."""
 _ENDED_WITH_COMMIT = (OutcomeName.MERGED, OutcomeName.CHECKED)
 _ENDED_BADLY = (OutcomeName.BLOCKED, OutcomeName.FAILED, OutcomeName.ABORTED)
@@ -81,7 +90,7 @@ class CommitFacts:
 
     @property
     def kind(self) -> str:
-        """`merge`, `check`, `blocker`, `resolution`, or "" if the subject is not one of the coordinator's."""
+        """`merge`, `check`, `blocker`, `resolution`, one of `EDITS`, or "" if the subject is not the coordinator's."""
         return next((kind for start, kind in _STARTS.items() if self.subject.startswith(start)), "")
 
     def __str__(self) -> str:
@@ -130,7 +139,7 @@ def _judge_form(commit: CommitFacts) -> Iterator[str]:
 def _is_named(commit: CommitFacts, task: Task) -> bool:
     name = fold(task.name)
     match commit.kind:
-        case "blocker" | "resolution":
+        case "blocker" | "resolution" | "narrowed" | "waits" | "requested":
             said = _NAMED.match(commit.subject)
             return said is not None and said[1] == task.id
         case "check":
@@ -168,6 +177,7 @@ def _judge_statuses(commit: CommitFacts) -> Iterator[str]:
         task = commit.after.get(commit.task_id)
         if task is None or task.status is not Status.BLOCKED:
             yield f'does not mark "{commit.task_id}" as blocked'
+    yield from judge_edit_statuses(commit.kind, commit.after.get(commit.task_id), _list_added(commit))
 
 
 def _judge_order(commit: CommitFacts) -> Iterator[str]:
@@ -176,6 +186,10 @@ def _judge_order(commit: CommitFacts) -> Iterator[str]:
         for one in task.depends_on:
             if one not in commit.before or not commit.before[one].is_completed:
                 yield f'landed before "{one}", which it depends on'
+
+
+def _list_added(commit: CommitFacts) -> tuple[Task, ...]:
+    return tuple(task for one, task in commit.after.items() if one not in commit.before)
 
 
 def _judge_files(commit: CommitFacts) -> Iterator[str]:
@@ -195,6 +209,9 @@ def _judge_files(commit: CommitFacts) -> Iterator[str]:
             yield f'changes {change.path}, which is the task file of "{own.id}"'
         elif change.after is None:
             yield f"removes its task file {change.path}"
+        elif commit.kind in EDITS:
+            texts, tasks = (change.before, change.after), (own, commit.after.get(own.id))
+            yield from judge_edit(commit.kind, texts, tasks, _list_added(commit))
         elif not is_meant(change.before, change.after, commit.kind):
             yield f"changes more of {change.path} than its status, Notes and Summary"
 
@@ -202,15 +219,17 @@ def _judge_files(commit: CommitFacts) -> Iterator[str]:
 def _may_add(commit: CommitFacts, task: Task) -> bool:
     if commit.kind == "blocker":
         return task.id.startswith("resolve-")
+    if commit.kind in EDITS:
+        return may_follow_up(commit.kind, commit.task_id, task)
     own = commit.before.get(commit.task_id)
     return commit.kind == "merge" and own is not None and own.level in LEVELS_THAT_ADD_FILES
 
 
 def is_meant(before: str, after: str, kind: str) -> bool:
     """Whether a task file's texts differ only in status, Notes and Summary; in a blocker also in `depends_on`."""
-    old, new = _bare(before), _bare(after)
+    old, new = list_other_lines(before), list_other_lines(after)
     if kind == "blocker":
-        old, new = _without_dependencies(old), _without_dependencies(new)
+        old, new = without_dependencies(old), without_dependencies(new)
     return old == new
 
 
@@ -222,28 +241,6 @@ def is_reassigned(change: FileChange, task: Task, resolve_id: str) -> bool:
         [line for line in text.splitlines() if not _ASSIGNED.match(line)] for text in (change.before, change.after)
     )
     return old == new
-
-
-def _bare(text: str) -> list[str]:
-    for heading in ("Notes", "Summary"):
-        text = set_section(text, heading, "")
-    plain = set_status(text, Status.PENDING)
-    lines = (line.rstrip() for line in plain.splitlines())
-    # The two headings may have been added.
-    return [line for line in lines if line and line.lstrip("# ").rstrip(" #").casefold() not in ("notes", "summary")]
-
-
-def _without_dependencies(lines: Sequence[str]) -> list[str]:
-    kept: list[str] = []
-    is_within = False
-    for line in lines:
-        if re.match(r"(depends_on|dependsOn)\s*:", line):
-            is_within = True
-        elif is_within and re.match(r"[A-Za-z_]|---", line):
-            is_within = False
-        if not is_within:
-            kept.append(line)
-    return kept
 
 
 def find_unknown_digests(commits: Sequence[CommitFacts], digest: str) -> int:

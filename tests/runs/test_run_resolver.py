@@ -3,10 +3,13 @@
 import json
 
 import pytest
+from checker import Meant, check, snapshot_user_state
 from run_harness import RunHarness, reach
 
+from tasks_lib.cleanup.repository_audit import audit
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.model import Blocked
+from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
 
 RESOLVER = """
@@ -78,6 +81,7 @@ async def test_scope_is_narrowed_by_follow_up_tasks(harness: RunHarness) -> None
     body = "Write it.\n\n## Acceptance Criteria\n- [ ] There is a report\n- [ ] It is in French\n\n## Other"
     agent = answer("Resolution: scope\nDrop: - [ ] It is in French", f"[ $id$attempt = a1 ] && {{ {BLOCK}; }}\nwork")
     harness.make({"a": {"level": "implementation"}}, agent, safe_exit=ALWAYS, files={"tasks/a.md": task_with(body)})
+    before = snapshot_user_state(harness.top)
     worked = await harness.work()
     assert worked.names == {"a": "Merged", "follow-up-a-1": "Merged"}
     assert worked.code is ExitCode.COMPLETED
@@ -87,6 +91,8 @@ async def test_scope_is_narrowed_by_follow_up_tasks(harness: RunHarness) -> None
     assert "- [ ] It is in French" in harness.show("tasks/follow-up-a-1.md")
     assert any("follow-up-a-1" in message for message in worked.view.messages)
     assert worked.started.index("a") < worked.started.index("follow-up-a-1")
+    assert check(harness.top, before=before, meant=Meant(dict.fromkeys(worked.names, "completed"))) == []
+    assert audit(load_project(harness.top, {}), 1000).violations == ()
 
 
 def task_with(body: str) -> str:
@@ -101,6 +107,7 @@ async def test_node_waits_for_a_task_that_it_turns_out_to_need(harness: RunHarne
         f"[ $id$attempt = a1 ] && {{ {BLOCK}; }}\n[ $id = b ] && await go\nwork",
     )
     harness.make({"a": {}, "b": {}}, agent, safe_exit=ALWAYS, signals=["go"])
+    before = snapshot_user_state(harness.top)
 
     async def go(opened: OpenRun) -> None:
         await reach(opened, "a: Blocked")
@@ -109,6 +116,8 @@ async def test_node_waits_for_a_task_that_it_turns_out_to_need(harness: RunHarne
     worked = await harness.work(during=go)
     assert worked.names == {"a": "Merged", "b": "Merged"}
     assert "depends_on: [b]" in harness.show("tasks/a.md")
+    assert check(harness.top, before=before, meant=Meant(dict.fromkeys(worked.names, "completed"))) == []
+    assert audit(load_project(harness.top, {}), 1000).violations == ()
     assert [name for name in harness.journal.turns() if name.startswith("a")] == ["a-1-1", "a-1-1-review0", "a-2-1"]
 
 

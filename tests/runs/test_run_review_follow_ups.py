@@ -2,10 +2,13 @@
 
 import json
 
+from checker import Meant, check, snapshot_user_state
 from run_harness import RunHarness, reach
 
+from tasks_lib.cleanup.repository_audit import audit
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.model import Blocked
+from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
 
 REVIEW = {"level": "review", "depends_on": ["a", "b"]}
@@ -38,6 +41,7 @@ async def test_findings_become_tasks_that_are_worked_on_and_the_review_is_repeat
         "- [blocking] No test",
     )
     harness.make(TASKS, asking(*lines))
+    before = snapshot_user_state(harness.top)
     worked = await harness.work()
     made = ["follow-up-r-1", "follow-up-r-2", "follow-up-r-3"]
     assert worked.names == {**dict.fromkeys(("a", "b", *made, "next"), "Merged"), "r": "Checked"}
@@ -62,6 +66,8 @@ async def test_findings_become_tasks_that_are_worked_on_and_the_review_is_repeat
     assert "1. a.txt:1: says a\n2. b.txt:1: short\n3. b.txt:1: says b\n4. No test" in again
     assert "### follow-up-r-1: Follow up r: a.txt:1: says a" in again
     assert harness.leftovers() == []
+    assert check(harness.top, before=before, meant=Meant(dict.fromkeys(worked.names, "completed"))) == []
+    assert audit(load_project(harness.top, {}), 1000).violations == ()
 
 
 async def test_review_is_told_which_commits_it_covers(harness: RunHarness) -> None:
