@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from bench import (
+    dropped_hunks,
     handover,
     merging,
     night,
@@ -35,6 +36,7 @@ BENCHMARKS: Mapping[str, Callable[[], str]] = {
     "remote": remote.run,
     "resolver": resolver.run,
     "watch": watch.run,
+    "dropped_hunks": dropped_hunks.run,
     "night": night.run,
     "seeds": seeds.run,
 }
