@@ -10,6 +10,7 @@ from tasks_lib.landing.added_tasks import AddedTasks
 from tasks_lib.landing.base_follower import BaseFollower
 from tasks_lib.landing.candidate_verification import Verifier
 from tasks_lib.landing.completed_elsewhere import find_completing_commit, is_completed_at
+from tasks_lib.landing.conflict_facts import read_conflict_facts
 from tasks_lib.landing.head_moves import BEHIND_LANDINGS, FIRST, LAST, HeadMoves
 from tasks_lib.landing.moving_base import find_pause
 from tasks_lib.landing.results import (
@@ -145,7 +146,8 @@ class MergeQueue:
             return self.composer.compose_checked(landing, head)
         made = self.composer.compose_merge(landing, head)
         if isinstance(made, Conflict):
-            return give_back_conflict(made, head, self._run.agents.instructions.templates)
+            facts = read_conflict_facts(self.composer, made, head, landing.commit)
+            return give_back_conflict(made, head, landing.commit, self._run.agents.instructions.templates, facts)
         return made
 
     async def _find_refusal(self, candidate: Candidate, landing: Landing) -> Held | GivenBack | None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tasks_lib.git.commits.merge_tree import Conflict
 from tasks_lib.prompts import agent_prompts
+from tasks_lib.prompts.conflict_prompt import ConflictFacts, list_commits, list_paths, write_conflict_prompt
 from tasks_lib.prompts.templates import Templates
 from tasks_lib.runtime.setup_and_verify import Green, Red
 
@@ -17,11 +18,17 @@ class Landed:
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """The session that did the work has to fix it: `prompt` is for its next turn, `reason` one sentence."""
+    """The session that did the work has to fix it: `prompt` is for its next turn, `reason` one sentence.
+
+    `facts` are for a person if the node is blocked instead, "" for the prompt. After a conflict, `conflicted` is the
+    commit of the branch.
+    """
 
     reason: str
     prompt: str
     is_review: bool = False
+    facts: str = ""
+    conflicted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +57,29 @@ class Verified:
 LandingResult = Landed | GivenBack | Held | CompletedElsewhere
 
 
-def give_back_conflict(conflict: Conflict, head: str, templates: Templates) -> GivenBack:
-    """Ask the session that did the work to resolve `conflict` with the commit `head`."""
-    prompt = agent_prompts.write_conflict_prompt(
-        conflict.paths, conflict.head_commits, conflict.branch_commits, head, templates
+def give_back_conflict(
+    conflict: Conflict, head: str, branch: str, templates: Templates, facts: ConflictFacts
+) -> GivenBack:
+    """Ask the session that did the work, the commit `branch`, to resolve `conflict` with the commit `head`."""
+    prompt = write_conflict_prompt(
+        conflict.paths, conflict.head_commits, conflict.branch_commits, head, templates, facts
     )
-    return GivenBack(f"conflicts with the head in {', '.join(conflict.paths[:3])}", prompt)
+    return GivenBack(
+        f"conflicts with the head in {', '.join(conflict.paths[:3])}",
+        prompt,
+        facts=describe_conflict(conflict, facts),
+        conflicted=branch,
+    )
+
+
+def describe_conflict(conflict: Conflict, facts: ConflictFacts) -> str:
+    """`conflict` for a person: the paths, the commits of both sides, and what landed there."""
+    parts = [
+        f"Conflicting paths:\n{list_paths(conflict.paths, facts)}",
+        f"Commits that landed:\n{list_commits(conflict.head_commits)}",
+        f"Commits of the branch:\n{list_commits(conflict.branch_commits)}",
+    ]
+    return "\n\n".join(parts if conflict.paths else conflict.messages)
 
 
 def give_back_red(red: Red, head: str, templates: Templates) -> GivenBack:

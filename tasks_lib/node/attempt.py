@@ -130,7 +130,7 @@ async def _go_through_stages(context: AttemptContext, priority: float) -> Outcom
                 return Failed(f"the review {reason}; the work is kept, and the next run continues with its review")
             case GivenBack() as back:
                 if refusal := _count_round(context, back):
-                    return await handle_blocker(context, Blocker(refusal, text=_cut(back.prompt)))
+                    return await handle_blocker(context, Blocker(refusal, text=_cut(back.facts or back.prompt)))
                 await acquire_place(context.run, context.task, context.slot_lease)
                 ending = await run_turns(context, back.prompt)
 

@@ -179,23 +179,6 @@ def add_messages(prompt: str, messages: Sequence[str]) -> str:
     return f"{prompt}\n\nThe user says:\n\n{said}\n".lstrip()
 
 
-def write_conflict_prompt(
-    paths: Sequence[str],
-    head_commits: Sequence[str],
-    branch_commits: Sequence[str],
-    target: str,
-    templates: Templates = DEFAULT,
-) -> str:
-    """The prompt for a session whose branch conflicts with the head; `target` is the head's commit."""
-    values = {
-        "paths": "\n".join(f"- {path}" for path in paths[:MAX_LISTED]),
-        "theirs": _bullets(head_commits),
-        "ours": _bullets(branch_commits),
-        "target": target,
-    }
-    return templates.render("conflict", values)
-
-
 def write_red_prompt(
     command: str, status: str, tail: str, log: str, target: str, templates: Templates = DEFAULT
 ) -> str:
@@ -274,7 +257,3 @@ The author has worked on these since. Say of each whether it is answered, by its
 def write_changes_prompt(report: str, templates: Templates = DEFAULT) -> str:
     """The prompt for a session whose work a reviewer returned with `report`."""
     return templates.render("changes", {"report": fence(report[-MAX_LOG_CHARS:])})
-
-
-def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines[:MAX_LISTED]) or "- (none)"

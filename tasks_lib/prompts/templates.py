@@ -45,6 +45,9 @@ PLACEHOLDERS: Mapping[PromptName, Mapping[str, str]] = {
         "theirs": "the commits on the other side, as a list",
         "ours": "the commits of the branch, as a list",
         "target": "the commit to merge",
+        "intent": "what landed in these paths and what it was for, with a heading",
+        "changes": "what both sides changed in these paths, with a heading",
+        "check": "what is checked afterwards, and how to say that a change has to go",
     },
     "red": {
         "command": "the line that failed",
@@ -117,8 +120,14 @@ $theirs
 Your commits:
 $ours
 
+$intent
+
+$changes
+
+## How to resolve
 Run `git merge $target` in your worktree (this commit is the current head, also in $COORDINATOR_TARGET). Resolve the
 conflicts so that both changes work, run the tests, and commit the merge.
+$check
 """,
     "red": """\
 Your work does not pass the project's verification when merged with the changes that landed in the meantime:

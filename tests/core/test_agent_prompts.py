@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from tasks_lib.model import REVIEW_LEVEL, Task
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.prompts.agent_prompts import Prerequisite, Setting
+from tasks_lib.prompts.conflict_prompt import write_conflict_prompt
 from tasks_lib.prompts.templates import PLACEHOLDERS, PromptName, TemplateFile, Templates, read_templates
 
 TASK = Task("team/api", "Build the API", "tasks/team/api.md")
@@ -65,7 +66,7 @@ def write_all(templates: Templates, text: str = "x") -> dict[PromptName, str]:
     return {
         "task": agent_prompts.write_task_prompt(TASK, text, SETTING, (), templates),
         "review": agent_prompts.write_review_prompt(TASK, text, "feat/team/api", "f" * 40, "", templates),
-        "conflict": agent_prompts.write_conflict_prompt([text], ["1 a"], ["2 b"], "f" * 40, templates),
+        "conflict": write_conflict_prompt([text], ["1 a"], ["2 b"], "f" * 40, templates),
         "red": agent_prompts.write_red_prompt("make", "exited with 2", text, "/log", "f" * 40, templates),
         "changes": agent_prompts.write_changes_prompt(text, templates),
     }
@@ -106,14 +107,14 @@ def test_fence_is_longer_than_any_run_of_backticks_inside(text: str) -> None:
 
 
 def test_conflict_prompt_names_paths_both_sides_and_the_commit_to_merge() -> None:
-    text = agent_prompts.write_conflict_prompt(["a.txt", "b c.txt"], ["111 theirs"], ["222 mine"], "f" * 40)
+    text = write_conflict_prompt(["a.txt", "b c.txt"], ["111 theirs"], ["222 mine"], "f" * 40)
     assert "- a.txt\n- b c.txt" in text
     assert text.index("111 theirs") < text.index("Your commits:") < text.index("222 mine")
     assert f"git merge {'f' * 40}" in text
 
 
 def test_conflict_prompt_says_when_a_side_has_no_commits() -> None:
-    assert "- (none)" in agent_prompts.write_conflict_prompt(["a"], [], ["222 mine"], "f" * 40)
+    assert "- (none)" in write_conflict_prompt(["a"], [], ["222 mine"], "f" * 40)
 
 
 def test_red_prompt_contains_the_line_its_status_the_end_of_the_log_and_its_path() -> None:

@@ -35,6 +35,10 @@ async def test_conflict_is_given_back_with_both_sides_and_lands_when_resolved(ha
     landed, mine = prompt.split("Commits that landed:")[1].split("Your commits:")
     assert "feat(a): write" in landed
     assert "feat(b): write" in mine
+    assert "### Task a: Do a\n" in prompt
+    assert "Its goal:\n> Write it." in prompt
+    assert "+a\n" in prompt.split("same.txt, what landed:")[1]
+    assert "+b\n" in prompt.split("same.txt, your branch:")[1]
     assert f"git merge {worked.view.nodes['a'].commit}" in prompt
     assert variables["COORDINATOR_SESSION"] == harness.journal.variables("b-1-1")["COORDINATOR_SESSION"]
     assert harness.leftovers() == []
