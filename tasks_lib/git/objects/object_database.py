@@ -5,7 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import IO, NamedTuple, Self
+from typing import IO, NamedTuple, Protocol, Self
 
 from tasks_lib.errors import GitError
 from tasks_lib.git.objects.helper_process import Child, Died
@@ -53,12 +53,23 @@ class Change(NamedTuple):
     new: Entry | None
 
 
-class Objects:
-    """The object database of one repository; thread-safe."""
+class Writer(Protocol):
+    """Stores objects."""
 
-    def __init__(self, git: Git) -> None:
+    def write(self, kind: str, data: bytes) -> str:
+        """Write `data`, the raw content of a `blob`, `tree` or `commit`, and return the object id."""
+        ...
+
+
+class Objects:
+    """The object database of one repository; thread-safe.
+
+    With `writer`, objects are written elsewhere, and of them only trees can be read, as long as they are cached.
+    """
+
+    def __init__(self, git: Git, writer: Writer | None = None) -> None:
         self._helper: Child = Child(git.directory, _HELPER)
-        self._writer: ObjectWriter = ObjectWriter(git)
+        self._writer: Writer = writer or ObjectWriter(git)
         self._trees: OrderedDict[str, tuple[Entry, ...]] = OrderedDict()
         self._cached_entries: int = 0
         self._lock: threading.Lock = threading.Lock()
