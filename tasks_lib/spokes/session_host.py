@@ -34,6 +34,7 @@ from tasks_lib.session.remote_messages import (
 from tasks_lib.session.spending import Allowance
 from tasks_lib.spokes.link import HubLink
 from tasks_lib.spokes.live_log import read_end
+from tasks_lib.spokes.room import wait_for_room
 from tasks_lib.spokes.workspace import Workspace
 
 PROGRESS_SECONDS = 2.0
@@ -201,6 +202,8 @@ class HostedSession:
             if state.branch != self._pushed:
                 await asyncio.to_thread(apply_state, self._worktree, space.isolation, state, space.settings.copy_paths)
             return
+        worktrees = space.repository.repository.worktrees_dir
+        await wait_for_room(space.settings.watch, worktrees, lambda text: self._show(activity=text), self._say)
         self._worktree = await asyncio.to_thread(
             space.repository.open_worktree, space.worktrees, space.isolation, self._branch, state, given.session
         )
