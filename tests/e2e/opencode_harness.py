@@ -30,6 +30,8 @@ REVIEWING = "Verdict: approved with changes"
 """Only a reviewer is told of it."""
 RESOLVING = "Resolution: dependency"
 """Only a resolver is told of it."""
+FOUND_BEFORE = "`- [answered] 1`"
+"""Only a reviewer is told of it who gets the findings of an earlier review."""
 Steps = Sequence[Mapping[str, Any]]
 
 
@@ -40,22 +42,31 @@ class Mind:
         self.refusal: Step | None = None
         """While it is set, the provider answers nothing else."""
         self.reviews: Steps = ()
+        self.second_reviews: Steps = ()
+        """What a reviewer answers who is told what an earlier review found; without it, the same as `reviews`."""
+        self.follow_ups: Steps = ()
+        """What is done for tasks that coordinator made of the findings of a review."""
         self.resolutions: Steps = ({"say": "I do not know."},)
         self._failures: Counter[tuple[str, int]] = Counter()
 
     def __call__(self, messages: Sequence[Message]) -> Step:
         if self.refusal:
             return self.refusal
-        if self.reviews and REVIEWING in read_first_prompt(messages):
+        if steps := self._choose_script(read_first_prompt(messages)):
             answers = sum(1 for one in messages if one["role"] == "assistant")
-            return read_step(self.reviews[min(answers, len(self.reviews) - 1)])
-        if RESOLVING in read_first_prompt(messages):
-            answers = sum(1 for one in messages if one["role"] == "assistant")
-            return read_step(self.resolutions[min(answers, len(self.resolutions) - 1)])
+            return read_step(steps[min(answers, len(steps) - 1)])
         step, key = choose_step(find_position(messages), self._failures)
         if step.goes_wrong:
             self._failures[key] += 1
         return step
+
+    def _choose_script(self, prompt: str) -> Steps:
+        """The script for those who find none in their first prompt."""
+        if self.reviews and REVIEWING in prompt:
+            return self.second_reviews if self.second_reviews and FOUND_BEFORE in prompt else self.reviews
+        if RESOLVING in prompt:
+            return self.resolutions
+        return self.follow_ups if "\nid: follow-up-" in prompt else ()
 
 
 def read_first_prompt(messages: Sequence[Message]) -> str:
