@@ -3,11 +3,14 @@
 from dataclasses import dataclass, replace
 
 from tasks_lib.agents.backend import Session, SessionSpec, TurnEnd, TurnSpec
-from tasks_lib.errors import AgentError, ShellError
+from tasks_lib.errors import AgentError, GitError, ShellError
+from tasks_lib.git.commits.branch_state import list_changed_since
 from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.landing.results import Verified
 from tasks_lib.model import REVIEW_LEVEL, Stage, Verdict
+from tasks_lib.naming import show_some
 from tasks_lib.node.attempt_context import AttemptContext, new_session_id
+from tasks_lib.node.branch_inspection import find_work
 from tasks_lib.node.session_place import runs_elsewhere
 from tasks_lib.node.turn_loop import describe_session, prompt_until_answered, set_up
 from tasks_lib.prompts import agent_prompts
@@ -72,7 +75,10 @@ async def _review_once(context: AttemptContext, commit: str, verified: Verified 
         # The reviewer runs the tests, so its worktree needs the same setup as the author's.
         if elsewhere is None:
             await set_up(context, worktree, run.log_path(context.task.id, f"setup-{name}"))
-        return await _ask_for_verdict(context, session, commit, _describe_verified(context, verified, spec))
+        before = await run.git.call(_list_changed, worktree, commit)
+        ended = await _ask_for_verdict(context, session, commit, _describe_verified(context, verified, spec))
+        changed = await run.git.call(_list_changed, worktree, commit)
+        return await run.git.call(_judge_changes, context, commit, changed - before, ended)
     except ShellError as error:
         return ReviewFailed(f"could not start: setup failed: {error}")
     except AgentError as error:
@@ -81,6 +87,31 @@ async def _review_once(context: AttemptContext, commit: str, verified: Verified 
         await session.close()
         await run.git.call(run.git.worktrees.take_out, worktree, context.task.id)
         await run.git.call(run.git.worktrees.release, worktree)
+
+
+def _list_changed(worktree: Worktree, commit: str) -> frozenset[str]:
+    """The tracked files that differ from `commit` in the reviewer's worktree; none if it can no longer be read."""
+    try:
+        return list_changed_since(worktree.git, commit)
+    except GitError:
+        return frozenset()
+
+
+def _judge_changes(
+    context: AttemptContext, commit: str, changed: frozenset[str], ended: ReviewEnded | ReviewFailed
+) -> ReviewEnded | ReviewFailed:
+    """Decide whether a verdict counts although the reviewer `changed` files of its worktree, which are discarded.
+
+    It may have changed others by running the tests. But an approval of what the branch changes is one of other work.
+    """
+    if not changed:
+        return ended
+    named = show_some(sorted(changed))
+    context.run.say_from_thread(f"{context.task.id}: the reviewer changed {named} in its worktree; that is discarded.")
+    own = changed & {change.path for change in find_work(context, commit)}
+    if not own or not isinstance(ended, ReviewEnded) or ended.objection:
+        return ended
+    return ReviewFailed(f"approved {show_some(sorted(own))} as the reviewer itself had changed it")
 
 
 def is_reviewed_elsewhere(context: AttemptContext, role: str) -> bool:

@@ -173,6 +173,34 @@ async def test_levels_choose_what_is_reviewed(harness: RunHarness) -> None:
     assert [turn for turn in harness.journal.turns() if "review" in turn] == ["a-1-1-review0"]
 
 
+async def test_approval_by_a_reviewer_who_changed_the_work_does_not_count(harness: RunHarness) -> None:
+    agent = f"""
+if [ $role = code-reviewer ]; then
+  [ -e {harness.place}/tried ] || {{{{ : > {harness.place}/tried; echo b > a.txt; git commit -qam 'Mend it'; }}}}
+  echo 'Verdict: approved'
+  exit 0
+fi
+work
+""".replace("{{", "{").replace("}}", "}")
+    harness.make({"a": {"risk": "high"}}, agent)
+    worked = await harness.work()
+    assert worked.names == {"a": "Merged"}
+    assert harness.show("a.txt") == "a\n"
+    assert harness.journal.turns() == ["a-1-1", "a-1-1-review0", "a-1-1-review1"]
+    assert "a: the reviewer changed a.txt in its worktree; that is discarded." in worked.view.messages
+    again = "round 1 again: the review approved a.txt as the reviewer itself had changed it"
+    assert f"a: review: {again}" in worked.lines
+
+
+async def test_reviewer_that_changed_other_files_is_reported_and_its_verdict_counts(harness: RunHarness) -> None:
+    agent = "[ $role = code-reviewer ] && { echo x >> README.md; echo 'Verdict: approved'; exit 0; }\nwork"
+    harness.make({"a": {"risk": "high"}}, agent, setup=["echo y >> lock.txt"], files={"lock.txt": ""})
+    worked = await harness.work()
+    assert worked.names == {"a": "Merged"}
+    assert harness.show("README.md") == "# X\n"
+    assert "a: the reviewer changed README.md in its worktree; that is discarded." in worked.view.messages
+
+
 BROKEN = {
     "crashes": ("exit 3", "failed: `sh` exited with 3"),
     "says nothing": ("echo 'Well.'; exit 0", "ended without a verdict"),

@@ -127,6 +127,12 @@ def read_shortstat(git: Git, base: str) -> str:
     return f"{files} +{counts.get('insertion', '0')} -{counts.get('deletion', '0')}"
 
 
+def list_changed_since(git: Git, commit: str) -> frozenset[str]:
+    """List the tracked files of the worktree that differ from `commit`, committed or not."""
+    options = ("--name-only", "--no-renames", "--no-ext-diff", "-z")
+    return frozenset(filter(None, git.run("diff", *options, commit, "--").text.split("\0")))
+
+
 def count_changed_lines(git: Git, head: str, commit: str) -> int:
     """How many lines `commit` adds and removes since its merge base with `head`; binary files have none."""
     options = ("--numstat", "--no-renames", "--no-ext-diff", "--no-textconv", "-z")
