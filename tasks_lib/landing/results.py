@@ -20,15 +20,18 @@ class Landed:
 class GivenBack:
     """The session that did the work has to fix it: `prompt` is for its next turn, `reason` one sentence.
 
-    `facts` are for a person if the node is blocked instead, "" for the prompt. After a conflict, `conflicted` is the
-    commit of the branch.
+    `facts` are for a person if the node is blocked instead, "" for the prompt; `note` is what a rerun has to know
+    besides the reason. `conflicted` are the branch's commits whose conflict is resolved next; with `is_about_drops`
+    that was done, and changes are missing.
     """
 
     reason: str
     prompt: str
     is_review: bool = False
     facts: str = ""
-    conflicted: str = ""
+    note: str = ""
+    conflicted: tuple[str, ...] = ()
+    is_about_drops: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def give_back_conflict(
         f"conflicts with the head in {', '.join(conflict.paths[:3])}",
         prompt,
         facts=describe_conflict(conflict, facts),
-        conflicted=branch,
+        conflicted=(branch,),
     )
 
 

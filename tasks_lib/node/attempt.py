@@ -17,6 +17,7 @@ from tasks_lib.node.attempt_context import MAX_NOTES, AttemptContext
 from tasks_lib.node.attempt_opening import is_refused, open_attempt
 from tasks_lib.node.blocking import block_node, read_new_notes
 from tasks_lib.node.branch_review import ReviewFailed
+from tasks_lib.node.dropped_changes import DroppedForPerson, find_dropped_changes
 from tasks_lib.node.protected_paths import NeedsApproval, find_protected_changes
 from tasks_lib.node.review_follow_ups import request_follow_ups
 from tasks_lib.node.review_gate import find_review_reason, pass_review
@@ -122,10 +123,8 @@ async def _go_through_stages(context: AttemptContext, priority: float) -> Outcom
                 return await end(context, landed.commit)
             case Held(reason):
                 return Failed(f"not landed: {reason}")
-            case NeedsApproval(reason, notes, files):
-                blocked = await block_node(context, _ask_person(reason, notes))
-                context.note(findings=context.record.findings.with_protected(files))
-                return blocked
+            case NeedsApproval() | DroppedForPerson() as held:
+                return await _wait_for_approval(context, held)
             case ReviewFailed(reason):
                 return Failed(f"the review {reason}; the work is kept, and the next run continues with its review")
             case GivenBack() as back:
@@ -149,7 +148,7 @@ async def _is_finished_already(context: AttemptContext) -> bool:
 
 async def _review_and_land(
     context: AttemptContext, done: Done, priority: float
-) -> LandingResult | ReviewFailed | NeedsApproval:
+) -> LandingResult | ReviewFailed | NeedsApproval | DroppedForPerson:
     run = context.run
     state = context.state or await run.git.call(read_state, context.worktree.git)
     if context.record.acceptance.finished != state.commit:
@@ -157,6 +156,8 @@ async def _review_and_land(
         context.note(acceptance=context.record.acceptance.accept(state.commit, report, done.verdict))
     if held_back := await run.git.call(find_protected_changes, context, state.commit):
         return held_back
+    if dropped := await run.git.call(find_dropped_changes, context, state.commit):
+        return dropped
     reviewed = str(done.verdict or "")
     if reason := await find_review_reason(context, state.commit):
         reviewed = str(Verdict.APPROVED)
@@ -196,10 +197,12 @@ def _count_round(context: AttemptContext, back: GivenBack) -> str:
     """Record that the work was given back; return why the session may not have another round, or "" if it may."""
     run, record = context.run, context.record
     rounds = record.rounds.add(is_review=back.is_review)
+    note = f"Given back: {back.reason}"
     context.note(
         rounds=rounds,
         acceptance=record.acceptance.refuse(),
-        notes=_add_note(record.notes, f"Given back: {back.reason}"),
+        notes=_add_note(record.notes, f"{note}\n\n{back.note}" if back.note else note),
+        conflicts=record.conflicts.give_back(back.conflicted, is_about_drops=back.is_about_drops),
     )
     context.enter(Stage.GIVEN_BACK, back.reason)
     if rounds.landing > run.settings.land.give_backs:
@@ -215,6 +218,18 @@ def _count_round(context: AttemptContext, back: GivenBack) -> str:
 def _find_objection(context: AttemptContext, done: Done) -> str:
     """Why a review node does not approve, "" if it does or if the node is none."""
     return find_objection(done.verdict, parse_review(context.reports.answer)) if done.verdict is not None else ""
+
+
+async def _wait_for_approval(context: AttemptContext, held: NeedsApproval | DroppedForPerson) -> Blocked:
+    """Block the node; once a person has resolved that, what they were asked to allow may land."""
+    blocker = _ask_person(held.reason, held.notes)
+    if isinstance(held, DroppedForPerson):
+        # Written together with the blocker: only once the node is blocked does an answer allow them.
+        context.record = context.record.change(conflicts=context.record.conflicts.ask(held.identities))
+        return await block_node(context, blocker)
+    blocked = await block_node(context, blocker)
+    context.note(findings=context.record.findings.with_protected(held.files))
+    return blocked
 
 
 async def _end_without_landing(

@@ -19,6 +19,7 @@ from tasks_lib.runtime.session_slots import SlotLease
 from tasks_lib.session.attempt_record import (
     Acceptance,
     AttemptIdentity,
+    Conflicts,
     Findings,
     Record,
     Rounds,
@@ -92,6 +93,7 @@ class AttemptContext:
         findings: Findings | None = None,
         notes: tuple[str, ...] | None = None,
         unblocking: Unblocking | None = None,
+        conflicts: Conflicts | None = None,
     ) -> None:
         """Change these parts of the record, and write it to disk: after a kill, the next run reads it from there."""
         self.record = self.record.change(
@@ -104,6 +106,7 @@ class AttemptContext:
             findings=findings,
             notes=notes,
             unblocking=unblocking,
+            conflicts=conflicts,
             updated=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         self.run.nodes.records[self.task.id] = self.record

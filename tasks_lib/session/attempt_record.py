@@ -188,6 +188,35 @@ class Unblocking:
         return replace(self, fingerprint=fingerprint)
 
 
+MAX_CONFLICTS = 10
+"""How many commits that were given back for a conflict a record keeps, the newest ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflicts:
+    """Conflicts whose resolution has not been checked yet: the branch's `commits` before it, full ids.
+
+    `rounds` is how often the session was told that it dropped changes; `allowed` identifies the dropped changes that a
+    person was asked to allow.
+    """
+
+    commits: tuple[str, ...] = ()
+    rounds: int = 0
+    allowed: tuple[str, ...] = ()
+
+    def give_back(self, commits: tuple[str, ...], *, is_about_drops: bool) -> "Conflicts":
+        kept = tuple(dict.fromkeys((*self.commits, *commits)))[-MAX_CONFLICTS:]
+        return replace(self, commits=kept, rounds=self.rounds + is_about_drops)
+
+    def settle(self) -> "Conflicts":
+        """The resolution dropped nothing that was not allowed."""
+        return replace(self, commits=(), rounds=0)
+
+    def ask(self, identities: tuple[str, ...]) -> "Conflicts":
+        """A person is asked to allow these."""
+        return replace(self, rounds=0, allowed=tuple(dict.fromkeys((*self.allowed, *identities))))
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """What is known of a node that has not landed.
@@ -208,6 +237,7 @@ class Record:
     notes: tuple[str, ...] = ()
     updated: str = ""
     unblocking: Unblocking = Unblocking()
+    conflicts: Conflicts = Conflicts()
 
     def change(
         self,
@@ -222,6 +252,7 @@ class Record:
         notes: tuple[str, ...] | None = None,
         updated: str | None = None,
         unblocking: Unblocking | None = None,
+        conflicts: Conflicts | None = None,
     ) -> "Record":
         """The record with the parts that are given; unlike `replace`, a type checker knows them."""
         return Record(
@@ -237,6 +268,7 @@ class Record:
             self.notes if notes is None else notes,
             self.updated if updated is None else updated,
             unblocking or self.unblocking,
+            conflicts or self.conflicts,
         )
 
     def begin_next(self, session: str, run: str) -> "Record":
@@ -259,6 +291,7 @@ class Record:
                 acceptance=replace(self.acceptance, finished="", reviewed="", refused=""),
                 rounds=Rounds(),
                 unblocking=replace(self.unblocking, blocker=()),
+                conflicts=replace(self.conflicts, rounds=0),
             )
         if self.stage is not AttemptEnd.BLOCKED:
             return following
@@ -267,6 +300,7 @@ class Record:
             attempt=replace(attempt, allowance=number),
             acceptance=replace(self.acceptance, finished="", reviewed="", refused=""),
             rounds=Rounds(),
+            conflicts=replace(self.conflicts, rounds=0),
             spending=replace(following.spending, forgiven=self.spending.node),
         )
 

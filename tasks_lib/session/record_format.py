@@ -8,6 +8,7 @@ from tasks_lib.model import AttemptEnd, RecordStage, Stage
 from tasks_lib.session.attempt_record import (
     Acceptance,
     AttemptIdentity,
+    Conflicts,
     Findings,
     Record,
     Rounds,
@@ -71,6 +72,9 @@ def _describe_additions(record: Record) -> dict[str, object]:
         "situation": unblocking.situation,
         "left": unblocking.left,
         "fingerprint": unblocking.fingerprint,
+        "conflicts": record.conflicts.commits,
+        "dropped_rounds": record.conflicts.rounds,
+        "allowed_drops": record.conflicts.allowed,
     }
     return {key: value for key, value in found.items() if value}
 
@@ -103,6 +107,7 @@ def parse_record(found: Mapping[str, object]) -> Record | None:
                 values.text("left"),
                 values.text("fingerprint"),
             ),
+            Conflicts(values.texts("conflicts"), values.number("dropped_rounds"), values.texts("allowed_drops")),
         )
     except _WrongTypeError:
         return None
