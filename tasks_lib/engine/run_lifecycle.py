@@ -37,6 +37,7 @@ from tasks_lib.project.loading import Project
 from tasks_lib.runtime.agent_access import AgentAccess
 from tasks_lib.runtime.agent_requirements import find_agent_requirements
 from tasks_lib.runtime.backend_factory import make_backend
+from tasks_lib.runtime.conflict_radar import ConflictRadar
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.session_places import SessionPlaces
 from tasks_lib.runtime.session_slots import SessionSlots
@@ -87,7 +88,8 @@ class OpenRun:
         self.base_follower: BaseFollower = BaseFollower(
             run, moves, verifier, limit, fetch_base=lambda: remote and remote.fetch()
         )
-        self.merge_queue: MergeQueue = MergeQueue(run, moves, verifier, self.base_follower)
+        radar = ConflictRadar(run.git, run.board, run.settings.watch.conflict_seconds, run.git.reader.covers)
+        self.merge_queue: MergeQueue = MergeQueue(run, moves, verifier, self.base_follower, radar)
         self.publisher: LocalPublisher | RemotePublisher = (
             RemotePublisher(run, self.base_follower, remote) if remote else LocalPublisher(run, self.base_follower)
         )
@@ -132,7 +134,8 @@ async def open_run(
             if on_open:
                 on_open(opened)
             await _prepare(opened, lock, data)
-            async with _running_alongside(_watch_base(opened), opened.publisher.keep_publishing(), _write_board(board)):
+            works = (_watch_base(opened), opened.publisher.keep_publishing(), _write_board(board))
+            async with _running_alongside(*works, opened.merge_queue.radar.work()):
                 yield opened
                 await run.background.wait()
                 await opened.publisher.finish()

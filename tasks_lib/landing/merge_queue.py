@@ -25,6 +25,7 @@ from tasks_lib.landing.results import (
 )
 from tasks_lib.landing.verify_results import judge_untested_lines
 from tasks_lib.loop_limits import MAX_IN_A_ROW
+from tasks_lib.runtime.conflict_radar import ConflictRadar
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.setup_and_verify import Red
 
@@ -32,9 +33,15 @@ T = TypeVar("T")
 
 
 class MergeQueue:
-    """The merge queue of one run. `waiting_for_base` counts the landings that wait until the base is fixed."""
+    """The merge queue of one run. `waiting_for_base` counts the landings that wait until the base is fixed.
 
-    def __init__(self, run: Run, moves: HeadMoves, verifier: Verifier, base_follower: BaseFollower) -> None:
+    `radar` knows the conflicts that are coming between branches in flight.
+    """
+
+    def __init__(
+        self, run: Run, moves: HeadMoves, verifier: Verifier, base_follower: BaseFollower, radar: ConflictRadar
+    ) -> None:
+        self.radar: ConflictRadar = radar
         self._run = run
         self._moves = moves
         self._verifier = verifier
@@ -64,7 +71,7 @@ class MergeQueue:
         """Return what `attempt` returns in a turn; while it is Held, repeat it when something may have changed."""
         held = 0
         while True:
-            async with self._moves.turn(rank):
+            async with self._moves.turn(rank, lambda: self.radar.expects_conflict(landing.task.id)):
                 seen = self._base_follower.last_seen()
                 result = await attempt()
             if not isinstance(result, Held):

@@ -17,6 +17,7 @@ from tasks_lib.node.attempt_context import MAX_NOTES, AttemptContext
 from tasks_lib.node.attempt_opening import is_refused, open_attempt
 from tasks_lib.node.blocking import block_node, read_new_notes
 from tasks_lib.node.branch_review import ReviewFailed
+from tasks_lib.node.coming_conflicts import BranchInFlight
 from tasks_lib.node.dropped_changes import DroppedForPerson, find_dropped_changes
 from tasks_lib.node.protected_paths import NeedsApproval, find_protected_changes
 from tasks_lib.node.review_follow_ups import request_follow_ups
@@ -84,6 +85,7 @@ async def _run_attempt(
             run.nodes.dispatches.refuse(task_id)
             return Blocked(NOTHING_NEW)
         await skip_notices(context)
+        merge_queue.radar.enter(BranchInFlight(context))
         return await resume_blocker(context) or await _go_through_stages(context, priority)
     except Interrupted:
         if context and (commit := await run.git.call(find_completed_elsewhere, run, task_id)):
@@ -92,6 +94,7 @@ async def _run_attempt(
     except (SystemFailure, InputError, OSError) as failure:
         return _end_broken(context, failure)
     finally:
+        merge_queue.radar.leave(task_id)
         if context:
             if context.session:
                 await context.session.close()
@@ -298,6 +301,8 @@ async def _end_landed(context: AttemptContext, commit: str) -> Outcome:
     """End a node that is on the head; its branch is deleted in the background while its dependents start."""
     run = context.run
     run.nodes.remember_landed(context.task.id, commit)
+    accepted, began_at = context.record.acceptance.finished, context.record.attempt.base
+    context.merge_queue.radar.land(context.task.id, commit, accepted, began_at)
     context.note(stage=Stage.LANDED)
     run.nodes.records.pop(context.task.id, None)
     is_merge = not (context.task.is_review and context.record.acceptance.finished == context.record.attempt.base)

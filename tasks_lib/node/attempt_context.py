@@ -21,6 +21,7 @@ from tasks_lib.session.attempt_record import (
     AttemptIdentity,
     Conflicts,
     Findings,
+    Foreseen,
     Record,
     Rounds,
     Spending,
@@ -94,6 +95,7 @@ class AttemptContext:
         notes: tuple[str, ...] | None = None,
         unblocking: Unblocking | None = None,
         conflicts: Conflicts | None = None,
+        foreseen: Foreseen | None = None,
     ) -> None:
         """Change these parts of the record, and write it to disk: after a kill, the next run reads it from there."""
         self.record = self.record.change(
@@ -107,6 +109,7 @@ class AttemptContext:
             notes=notes,
             unblocking=unblocking,
             conflicts=conflicts,
+            foreseen=foreseen,
             updated=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         self.run.nodes.records[self.task.id] = self.record

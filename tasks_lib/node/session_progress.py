@@ -55,4 +55,4 @@ def count_spending(context: AttemptContext, spent: Spent) -> None:
 def _show_spending(context: AttemptContext, live: Spent) -> None:
     spent, total = context.record.spending.node + live, context.run.budgets.total
     context.run.board.show(context.task.id, tokens=spent.tokens, cost=spent.cost)
-    context.run.board.show_spending(total.tokens, total.cost)
+    context.run.board.show("", tokens=total.tokens, cost=total.cost)

@@ -19,6 +19,7 @@ from tasks_lib.naming import flatten, show
 from tasks_lib.node.agent_notices import relaying_notices
 from tasks_lib.node.attempt_context import AttemptContext
 from tasks_lib.node.branch_inspection import follow_branch, inspect_branch, record_fork
+from tasks_lib.node.coming_conflicts import tell_coming_conflicts
 from tasks_lib.node.first_prompt import AttemptInfo, PromptContext, compose_first_prompt
 from tasks_lib.node.live_diffstat import updating_diffstat
 from tasks_lib.node.outside_work import note_outside_work, tell_outside_work
@@ -76,7 +77,8 @@ async def run_turns(context: AttemptContext, prompt: str) -> Done | SafeExit | A
     while True:
         if context.session and not await can_continue(context):
             prompt = await begin_again(context, prompt)
-        prompt = add_user_messages(context, tell_outside_work(context, prompt))
+        prompt = tell_coming_conflicts(context, tell_outside_work(context, prompt))
+        prompt = add_user_messages(context, prompt)
         if excess := context.run.budgets.refuse_turn(context.record, context.record.attempt.session):
             return AttemptFailed(f"no further turn was started: {excess}")
         ending = await run_turn(context, prompt)

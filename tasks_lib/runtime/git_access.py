@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.git.objects.quarantine import Quarantine
 from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktrees.lifecycle import Worktrees
@@ -40,6 +41,7 @@ class GitAccess:
         self.reader: TaskReader = TaskReader(self.objects, project.tasks_dir, project.target)
         self.head: Head = project.open_head(on_foreign_move=say)
         self.isolation: IsolatedGit = IsolatedGit(project.repository.git, private / "isolation")
+        self.quarantine: Quarantine = Quarantine(project.repository.git, private / "quarantine")
         self.worktrees: Worktrees = Worktrees(
             project.repository,
             isolation=self.isolation,

@@ -5,7 +5,7 @@ Agents' output reaches terminals only through this module, so everything that co
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,9 @@ MESSAGE_CHARS = 4_000
 """Ten thousand faults make one message; users read its beginning, and `coordinator validate` lists them all."""
 SILENT, HEARD = "silent", "heard of again"
 """How the detail of a node begins whose session elsewhere is silent, and when it is not any more."""
+CONFLICT_EXPECTED = "will conflict with "
+"""How the line about a node begins for which a conflict is coming; the other node and the paths follow."""
+MOST_PATHS = 5
 VIEW_NAME = "run.json"
 """The file with the view of a repository's run, in the repository's state directory."""
 Listener = Callable[[str, str], None]
@@ -33,7 +36,8 @@ class NodeView:
     `activity` is what the session is doing now, `active_at` when it was last active, `todo` its progress through its
     own todo list. `tokens` and `cost` (US dollars) are those of all attempts. `attach` is a shell line that opens the
     session. `machine` is the spoke on which the last session runs or ran, "" for the machine of the run.
-    `blocker_kind` is the kind of what blocks the node, "" if nothing does.
+    `blocker_kind` is the kind of what blocks the node, "" if nothing does. `conflicts` are those that are coming, as
+    `other-node: path, path; third-node: path`.
     """
 
     id: str
@@ -59,6 +63,7 @@ class NodeView:
     reason: str = ""
     commit: str = ""
     blocker_kind: str = ""
+    conflicts: str = ""
 
     @property
     def is_running(self) -> bool:
@@ -103,6 +108,12 @@ def find_last_activity(node: NodeView) -> float | None:
         return Path(node.log).stat().st_mtime if node.log else None
     except OSError:
         return None
+
+
+def write_paths(paths: Sequence[str]) -> str:
+    """Write the first MOST_PATHS of `paths` in one line, and how many more there are."""
+    rest = f" and {len(paths) - MOST_PATHS} more" if len(paths) > MOST_PATHS else ""
+    return f"{', '.join(paths[:MOST_PATHS])}{rest}"
 
 
 def now_text() -> str:
@@ -171,14 +182,25 @@ class Board:
         self._tell(node_id, f"{stage}{f': {detail}' if detail else ''}")
 
     def show(self, node_id: str, **known: str | int | float) -> None:
-        """Update fields of a node's view without calling listeners."""
+        """Update fields of a node's view, or of the run's for the id "", without calling listeners."""
+        if not node_id:
+            self._view = replace(self._view, **known)  # pyright: ignore[reportArgumentType]
+            return
         known = {name: escape_unprintable(value) if isinstance(value, str) else value for name, value in known.items()}
         if before := self._nodes.get(node_id):
             self._nodes[node_id] = replace(before, **known)  # pyright: ignore[reportArgumentType]
 
-    def show_spending(self, tokens: int, cost: float) -> None:
-        """Update what all sessions of the run have used so far."""
-        self._view = replace(self._view, tokens=tokens, cost=cost)
+    def expect_conflicts(self, node_id: str, conflicts: Mapping[str, Sequence[str]]) -> None:
+        """Show that a node will conflict with these nodes at these paths, and no others; call listeners of new ones."""
+        node = self._nodes.get(node_id)
+        if node is None:
+            return
+        known = {part.partition(": ")[0] for part in node.conflicts.split("; ")}
+        parts = {other: f"{other}: {write_paths(paths)}" for other, paths in sorted(conflicts.items())}
+        self.show(node_id, conflicts="; ".join(parts.values()))
+        for other, part in parts.items():
+            if other not in known:
+                self._tell(node_id, f"{CONFLICT_EXPECTED}{escape_unprintable(part)}")
 
     def end(self, node_id: str, outcome: Outcome) -> None:
         """Record the outcome of a node; if its merge has been taken back by now, reopen the node instead."""
@@ -194,6 +216,7 @@ class Board:
             detail="",
             activity="",
             attach="",
+            conflicts="",
             since=now_text(),
             outcome=outcome.name,
             reason=reason,

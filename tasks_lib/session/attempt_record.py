@@ -1,5 +1,6 @@
 """What a rerun has to know of a node that has not landed, and how each step of an attempt changes it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tasks_lib.model import AttemptEnd, RecordStage, Stage, Verdict
@@ -218,6 +219,31 @@ class Conflicts:
 
 
 @dataclass(frozen=True, slots=True)
+class Foreseen:
+    """The coming conflicts that the node's session was `told` of: the other node and the paths, a line each.
+
+    `held` are warnings that are to be part of the next prompt.
+    """
+
+    told: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+
+    def find_new(self, other: str, paths: Sequence[str]) -> tuple[str, ...]:
+        """The `paths` of which the session was not told yet, for a conflict with the node `other`."""
+        known = {path for line in self.told for path in line.split("\n")[1:] if line.split("\n")[0] == other}
+        return tuple(path for path in paths if path not in known)
+
+    def tell(self, other: str, paths: Sequence[str]) -> "Foreseen":
+        return replace(self, told=(*self.told, "\n".join((other, *paths))))
+
+    def hold(self, text: str) -> "Foreseen":
+        return replace(self, held=(*self.held, text))
+
+    def without_held(self) -> "Foreseen":
+        return replace(self, held=())
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What is known of a node that has not landed.
 
@@ -238,6 +264,7 @@ class Record:
     updated: str = ""
     unblocking: Unblocking = Unblocking()
     conflicts: Conflicts = Conflicts()
+    foreseen: Foreseen = Foreseen()
 
     def change(
         self,
@@ -253,6 +280,7 @@ class Record:
         updated: str | None = None,
         unblocking: Unblocking | None = None,
         conflicts: Conflicts | None = None,
+        foreseen: Foreseen | None = None,
     ) -> "Record":
         """The record with the parts that are given; unlike `replace`, a type checker knows them."""
         return Record(
@@ -269,6 +297,7 @@ class Record:
             self.updated if updated is None else updated,
             unblocking or self.unblocking,
             conflicts or self.conflicts,
+            foreseen or self.foreseen,
         )
 
     def begin_next(self, session: str, run: str) -> "Record":

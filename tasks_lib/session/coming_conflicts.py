@@ -34,9 +34,9 @@ class Branch:
     """A branch as it was last seen.
 
     `state` is the commit of its content, uncommitted files included; `is_committed` if there are none. `changes` are
-    its own ones, against where it left the head, without task files. Times are seconds since the epoch: `began` is when
-    the work on it began, `based_at` when it last took over what is on the head, `landed_at` 0 if it has not landed.
-    `is_listening` while it has a session that can be told something.
+    its own ones, against where it left the head, without task files. `began` is when the work on it began, in seconds
+    since the epoch. `landed_as` is its number among the branches that have landed, from 1, 0 if it has not; it contains
+    the first `contains` of them.
     """
 
     node: str
@@ -44,9 +44,8 @@ class Branch:
     changes: Mapping[str, PathChange]
     began: float
     is_committed: bool = False
-    is_listening: bool = False
-    based_at: float = 0.0
-    landed_at: float = 0.0
+    contains: int = 0
+    landed_as: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +101,19 @@ def make_pair(one: str, other: str) -> Pair:
 
 def see(radar: Radar, branch: Branch) -> Radar:
     """The radar after `branch` was seen; pairs whose changes no longer touch each other have no conflict any more."""
-    branches = {**radar.branches, branch.node: branch}
-    after = replace(radar, branches=_forget_old(branches))
-    gone = {
+    branches = _forget_old({**radar.branches, branch.node: branch})
+    missing = {pair for pair in (*radar.merged, *radar.conflicts) if not branches.keys() >= set(pair)}
+    apart = {
         pair
         for pair in radar.conflicts
-        if branch.node in pair and not _may_conflict(after.branches.get(pair[0]), after.branches.get(pair[1]))
+        if branch.node in pair and not _may_conflict(branches.get(pair[0]), branches.get(pair[1]))
     }
-    return replace(after, conflicts=_without(after.conflicts, gone)) if gone else after
+    return replace(
+        radar,
+        branches=branches,
+        merged=_without(radar.merged, missing | apart),
+        conflicts=_without(radar.conflicts, missing | apart),
+    )
 
 
 def leave(radar: Radar, node: str) -> Radar:
@@ -123,23 +127,21 @@ def leave(radar: Radar, node: str) -> Radar:
     )
 
 
-def land(radar: Radar, node: str, now: float) -> Radar:
-    """The radar after the branch of `node` landed: those that began before still have to be merged with it."""
-    branch = radar.branches.get(node)
-    if branch is None:
-        return radar
-    return see(radar, replace(branch, landed_at=now, is_listening=False))
+def land(radar: Radar, branch: Branch, number: int) -> Radar:
+    """The radar after `branch` landed as the one with this `number`: branches without it still have to merge it."""
+    return see(radar, replace(branch, landed_as=number, is_committed=True))
 
 
 def _forget_old(branches: Mapping[str, Branch]) -> Mapping[str, Branch]:
     """Drop landed branches that every other branch contains, and the oldest beyond MOST_LANDED."""
-    landed = [branch for branch in branches.values() if branch.landed_at]
+    landed = [branch for branch in branches.values() if branch.landed_as]
     if not landed:
         return branches
-    oldest = min((branch.based_at for branch in branches.values() if not branch.landed_at), default=float("inf"))
-    kept = sorted((one for one in landed if one.landed_at > oldest), key=lambda one: one.landed_at)[-MOST_LANDED:]
+    live = [branch.contains for branch in branches.values() if not branch.landed_as]
+    oldest = min(live, default=0)
+    kept = sorted((one for one in landed if one.landed_as > oldest), key=lambda one: one.landed_as)[-MOST_LANDED:]
     names = {one.node for one in kept}
-    return {name: branch for name, branch in branches.items() if not branch.landed_at or name in names}
+    return {name: branch for name, branch in branches.items() if not branch.landed_as or name in names}
 
 
 def _without(values: Mapping[Pair, Value], gone: Collection[Pair]) -> Mapping[Pair, Value]:
@@ -167,11 +169,11 @@ def find_states(radar: Radar, pair: Pair) -> Pair:
 
 def _may_conflict(one: Branch | None, other: Branch | None) -> bool:
     """Whether a merge of both could conflict: it is cheap to say, and says yes too often, but never no wrongly."""
-    if one is None or other is None or (one.landed_at and other.landed_at):
+    if one is None or other is None or (one.landed_as and other.landed_as):
         return False
     for landed, live in ((one, other), (other, one)):
-        if landed.landed_at and landed.landed_at <= live.based_at:
-            return False  # What has landed is part of the other branch.
+        if 0 < landed.landed_as <= live.contains:
+            return False
     return bool(_shares_path(one, other) or _is_structural(one, other) or _is_structural(other, one))
 
 
@@ -243,8 +245,13 @@ def _has_renames(one: Branch, other: Branch) -> bool:
     )
 
 
-def announce(radar: Radar, told: Mapping[str, int], now: float) -> tuple[Radar, list[Announcement]]:
-    """Announce the conflicts that have settled, each path of a pair once; `told` counts what each node was told of."""
+def announce(
+    radar: Radar, listening: Collection[str], told: Mapping[str, int], now: float
+) -> tuple[Radar, list[Announcement]]:
+    """Announce the conflicts that have settled, each path of a pair once.
+
+    `listening` are the nodes whose sessions can be told something, and `told` counts what each was told of before.
+    """
     counts, said = dict(told), list[Announcement]()
     conflicts, announced = dict(radar.conflicts), dict(radar.announced)
     for pair, conflict in radar.conflicts.items():
@@ -255,7 +262,7 @@ def announce(radar: Radar, told: Mapping[str, int], now: float) -> tuple[Radar, 
             continue
         announced[pair] = known | set(new)
         conflicts[pair] = replace(conflict, announced=announced[pair])
-        listener = choose_listener(one, other, counts)
+        listener = choose_listener(one, other, listening, counts)
         counts[listener] = counts.get(listener, 0) + 1
         said.append(Announcement(pair, new, listener))
     return replace(radar, conflicts=conflicts, announced=announced), said
@@ -265,8 +272,8 @@ def _is_settled(one: Branch, other: Branch, conflict: Conflict, now: float) -> b
     return (one.is_committed and other.is_committed) or now >= conflict.since + SETTLE_SECONDS
 
 
-def choose_listener(one: Branch, other: Branch, told: Mapping[str, int]) -> str:
+def choose_listener(one: Branch, other: Branch, listening: Collection[str], told: Mapping[str, int]) -> str:
     """The node whose session is told: the one that began later, if it can be told; NOTHING if neither can be."""
     later = sorted((one, other), key=lambda branch: (branch.began, branch.node), reverse=True)
-    can = (branch.node for branch in later if branch.is_listening and told.get(branch.node, 0) < MOST_TOLD)
+    can = (branch.node for branch in later if branch.node in listening and told.get(branch.node, 0) < MOST_TOLD)
     return next(can, NOTHING)

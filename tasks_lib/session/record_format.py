@@ -10,6 +10,7 @@ from tasks_lib.session.attempt_record import (
     AttemptIdentity,
     Conflicts,
     Findings,
+    Foreseen,
     Record,
     Rounds,
     Spending,
@@ -75,6 +76,8 @@ def _describe_additions(record: Record) -> dict[str, object]:
         "conflicts": record.conflicts.commits,
         "dropped_rounds": record.conflicts.rounds,
         "allowed_drops": record.conflicts.allowed,
+        "conflicts_told": record.foreseen.told,
+        "conflicts_held": record.foreseen.held,
     }
     return {key: value for key, value in found.items() if value}
 
@@ -108,6 +111,7 @@ def parse_record(found: Mapping[str, object]) -> Record | None:
                 values.text("fingerprint"),
             ),
             Conflicts(values.texts("conflicts"), values.number("dropped_rounds"), values.texts("allowed_drops")),
+            Foreseen(values.texts("conflicts_told"), values.texts("conflicts_held")),
         )
     except _WrongTypeError:
         return None

@@ -51,6 +51,12 @@ class WatchSettings(Section):
     free_disk_mb: Count = Field(
         default=1024, ge=0, description="No session starts while less of the worktrees' disk is free, in megabytes."
     )
+    conflict_seconds: Seconds = Field(
+        default=30,
+        ge=0,
+        description="Look at the branches of active sessions at least this often for conflicts that are coming, 0 for "
+        "never. Commits and the ends of tools are noticed sooner.",
+    )
     nudges: Count = Field(
         default=2, ge=0, le=2, description="How many reminders an agent gets when its turn ends unfinished."
     )

@@ -30,7 +30,7 @@ PAIR = ("a", "b")
 
 
 def branch(node: str, changes: Mapping[str, PathChange], began: float = 0.0, **known: object) -> Branch:
-    made = Branch(node, f"{node}1", changes, began, is_listening=True)
+    made = Branch(node, f"{node}1", changes, began)
     return replace(made, **known)  # pyright: ignore[reportArgumentType]
 
 
@@ -79,51 +79,49 @@ def test_pair_is_merged_once_in_the_same_states() -> None:
 
 def test_lasting_conflict_is_announced_once_to_the_later_session() -> None:
     radar = merge(look(*BOTH), "x", now=100.0)
-    radar, said = announce(radar, {}, 100.0 + SETTLE_SECONDS - 1)
+    radar, said = announce(radar, PAIR, {}, 100.0 + SETTLE_SECONDS - 1)
     assert said == []
     assert radar.find_conflicts("a") == {}
-    radar, said = announce(radar, {}, 100.0 + SETTLE_SECONDS)
+    radar, said = announce(radar, PAIR, {}, 100.0 + SETTLE_SECONDS)
     assert said == [Announcement(PAIR, ("x",), "b")]
     assert said[0].other == "a"
     assert radar.find_conflicts("a") == {"b": ("x",)}
-    assert announce(radar, {}, 1e9)[1] == []
+    assert announce(radar, PAIR, {}, 1e9)[1] == []
 
 
 def test_conflict_of_commits_is_announced_at_once() -> None:
     radar = merge(look(*(replace(one, is_committed=True) for one in BOTH)), "x")
-    assert announce(radar, {}, 0.0)[1] == [Announcement(PAIR, ("x",), "b")]
+    assert announce(radar, PAIR, {}, 0.0)[1] == [Announcement(PAIR, ("x",), "b")]
 
 
 def test_conflict_that_changes_keeps_the_time_since_which_it_lasts() -> None:
     radar = merge(look(*BOTH), "x", now=100.0)
     radar = merge(see(radar, replace(BOTH[0], state="a2")), "x", now=100.0 + SETTLE_SECONDS)
-    assert announce(radar, {}, 100.0 + SETTLE_SECONDS)[1]
+    assert announce(radar, PAIR, {}, 100.0 + SETTLE_SECONDS)[1]
 
 
 def test_conflict_has_gone_with_a_clean_merge_or_with_the_change() -> None:
-    radar, _ = announce(merge(look(*BOTH), "x"), {}, SETTLE_SECONDS)
+    radar, _ = announce(merge(look(*BOTH), "x"), PAIR, {}, SETTLE_SECONDS)
     assert merge(see(radar, replace(BOTH[0], state="a2"))).find_conflicts("b") == {}
     assert see(radar, replace(BOTH[0], changes={"y": EDIT})).find_conflicts("b") == {}
     assert leave(radar, "a").find_conflicts("b") == {}
 
 
 def test_conflict_that_comes_back_is_not_announced_again_and_a_new_path_is() -> None:
-    radar, _ = announce(merge(look(*BOTH), "x"), {}, SETTLE_SECONDS)
+    radar, _ = announce(merge(look(*BOTH), "x"), PAIR, {}, SETTLE_SECONDS)
     radar = merge(see(radar, replace(BOTH[0], state="a2")))
     changes = {"x": EDIT, "y": EDIT}
     more = (replace(BOTH[0], state="a3", changes=changes), replace(BOTH[1], changes={**changes, "x": EDIT_OTHERWISE}))
-    radar, said = announce(merge(look(*more, radar=radar), "x", "y"), {}, SETTLE_SECONDS)
+    radar, said = announce(merge(look(*more, radar=radar), "x", "y"), PAIR, {}, SETTLE_SECONDS)
     assert said == [Announcement(PAIR, ("y",), "b")]
     assert radar.find_conflicts("b") == {"a": ("x", "y")}
 
 
 def test_each_session_is_told_a_limited_number_of_times_and_none_that_does_not_listen() -> None:
     radar = merge(look(*BOTH), "x")
-    assert announce(radar, {"b": MOST_TOLD}, SETTLE_SECONDS)[1][0].told == "a"
-    queued = merge(look(BOTH[0], replace(BOTH[1], is_listening=False)), "x")
-    assert announce(queued, {}, SETTLE_SECONDS)[1][0].told == "a"
-    none = merge(look(*(replace(one, is_listening=False) for one in BOTH)), "x")
-    assert announce(none, {}, SETTLE_SECONDS)[1] == [Announcement(PAIR, ("x",), NOTHING)]
+    assert announce(radar, PAIR, {"b": MOST_TOLD}, SETTLE_SECONDS)[1][0].told == "a"
+    assert announce(radar, ("a",), {}, SETTLE_SECONDS)[1][0].told == "a"
+    assert announce(radar, (), {}, SETTLE_SECONDS)[1] == [Announcement(PAIR, ("x",), NOTHING)]
 
 
 def test_path_that_only_one_branch_changed_does_not_count_except_in_a_rename() -> None:
@@ -134,18 +132,18 @@ def test_path_that_only_one_branch_changed_does_not_count_except_in_a_rename() -
 
 
 def test_landed_branch_conflicts_with_those_that_began_before_it_landed() -> None:
-    radar = land(look(*BOTH), "a", 50.0)
+    radar = land(look(*BOTH), BOTH[0], 5)
     assert list_pairs(radar, "b") == [PAIR]
-    assert list_pairs(see(radar, branch("c", {"x": EDIT}, 60.0, based_at=60.0)), "c") == [("b", "c")]
-    assert list_pairs(see(radar, replace(BOTH[1], based_at=60.0)), "b") == []
-    assert "a" not in see(radar, replace(BOTH[1], based_at=60.0)).branches
-    assert list_pairs(land(radar, "b", 60.0), "b") == []
+    assert list_pairs(see(radar, branch("c", {"x": EDIT}, 60.0, contains=5)), "c") == [("b", "c")]
+    assert list_pairs(see(radar, replace(BOTH[1], contains=5)), "b") == []
+    assert "a" not in see(radar, replace(BOTH[1], contains=5)).branches
+    assert list_pairs(land(radar, BOTH[1], 6), "b") == []
 
 
 def test_landed_branches_are_forgotten_beyond_a_limit() -> None:
     radar = look(BOTH[0])
     for number in range(MOST_LANDED + 5):
-        radar = land(see(radar, branch(f"n{number}", {"y": EDIT})), f"n{number}", 1.0 + number)
+        radar = land(radar, branch(f"n{number}", {"y": EDIT}), 1 + number)
     assert len(radar.branches) == MOST_LANDED + 1
     assert "n4" not in radar.branches
 
@@ -154,4 +152,3 @@ def test_result_for_a_branch_that_has_left_is_dropped() -> None:
     radar = look(*BOTH)
     states = find_states(radar, PAIR)
     assert note_merges(leave(radar, "a"), {PAIR: (states, ("x",))}, 0.0).conflicts == {}
-    assert land(radar, "nobody", 1.0) is radar

@@ -285,7 +285,7 @@ def test_a_variable_that_is_not_utf8_is_refused_whatever_its_key(name: str) -> N
         ("VERIFY", "make test", "verify is not a list; write it as YAML, e.g. `[make test]`"),
         ("RETRY", "3", "retry is 3; write its keys below it, indented, one per line"),
         ("REVIEW__WHEN", "x", 'review.when is "x"; use auto, always or never'),
-        ("WATCH", "{a: 1}", '"a" is not a known key of watch; the keys are free_disk_mb, free_memory_mb, input_seconds, limit_seconds, memory_mb, nudges, setup_seconds, stall_seconds, stop_seconds, suspend_seconds, tool_seconds, turn_seconds, verify_seconds'),
+        ("WATCH", "{a: 1}", '"a" is not a known key of watch; the keys are conflict_seconds, free_disk_mb, free_memory_mb, input_seconds, limit_seconds, memory_mb, nudges, setup_seconds, stall_seconds, stop_seconds, suspend_seconds, tool_seconds, turn_seconds, verify_seconds'),
         ("VERIFY", "[a, 1]", 'verify item 2 is 1, not text; quote it: "1"'),
         ("AGENT__MODEL", "a/b", "agent.model is for opencode only, but agent.backend is command; set `backend: opencode`, or remove this key"),
         ("BUDGET__RUN__COST", "1", "budget sets run.cost, but agent.backend command does not report tokens or cost; limit turns or seconds instead"),

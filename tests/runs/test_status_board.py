@@ -45,7 +45,7 @@ def test_others_read_what_the_board_shows_each_time_it_is_written(tmp_path: Path
         lambda: board.say("a\nb"),
         lambda: board.end("a", Merged("c1")),
         lambda: board.take_back("a", "c1"),
-        lambda: board.show_spending(5, 0.25),
+        lambda: board.show("", tokens=5, cost=0.25),
         lambda: board.close(0),
     ):
         step()

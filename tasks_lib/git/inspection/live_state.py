@@ -105,6 +105,12 @@ class LiveStates:
             seen.key = key
         return seen.found
 
+    def read_commit(self, commit: str, base: str) -> LiveState:
+        """Return what a branch that began at `base` contains at `commit`."""
+        changes = {one.path: (one.old, one.new) for one in self.objects.diff(base, commit)}
+        own = {path: pair for path, pair in changes.items() if not self._is_ignored(path)}
+        return LiveState(commit, base, is_committed=True, changes=own)
+
     def forget(self, worktree: Worktree) -> None:
         """Drop what is known of a worktree that is not looked at any more."""
         self._seen.pop(worktree.git_dir, None)
@@ -128,7 +134,7 @@ class LiveStates:
             changes[path] = (old if old and not old.is_tree else None, entry)
         own = {path: pair for path, pair in changes.items() if _differs(*pair) and not self._is_ignored(path)}
         state = self._write_state(commit, uncommitted) if uncommitted else commit
-        return LiveState(state, base, not uncommitted, own)
+        return LiveState(state, base, is_committed=not uncommitted, changes=own)
 
     def _find_base(self, head: str, commit: str) -> str:
         if commit not in self._bases:

@@ -1,0 +1,149 @@
+"""A conflict between two running sessions is shown, and told once to the later one, before either has landed."""
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pytest
+from run_harness import RunHarness, reach, until
+
+from tasks_lib.engine.run_lifecycle import OpenRun
+from tasks_lib.git.worktrees.lifecycle import Worktree
+from tasks_lib.runtime.conflict_radar import MOST_FAILURES
+
+AGENT = """
+if [ $turn = 1 ] && [ $attempt = 1 ]; then
+  echo "$id" > shared.txt; echo "$id" > own-$id.txt
+  [ $id = a ] && commit "$id"
+  tell $id; await go-$id
+fi
+[ $turn = 1 ] || git merge -q $COORDINATOR_TARGET || echo both > shared.txt
+[ -z "$(git status --porcelain)" ] || commit "feat($id): done"
+"""
+SIGNALS = ("a", "b", "go-a", "go-b")
+WATCH = {"watch": {"conflict_seconds": 0.5}}
+
+
+def make(harness: RunHarness, agent: str = AGENT, **settings: object) -> None:
+    tasks: dict[str, dict[str, object]] = {"a": {}, "b": {}}
+    files = {"shared.txt": "base\n"}
+    harness.make(tasks, agent, signals=SIGNALS, files=files, **{**WATCH, **settings})  # pyright: ignore[reportArgumentType]
+
+
+async def begin(harness: RunHarness) -> None:
+    for name in "ab":
+        await harness.signals[name].wait()
+
+
+def find_told(lines: Sequence[str]) -> str:
+    """The node that was told, which began later."""
+    (said,) = (line for line in lines if "both change" in line)
+    found = re.fullmatch(r"a and b both change shared\.txt and will conflict; the session of (\w) was told\.", said)
+    assert found
+    return found[1]
+
+
+async def test_conflict_is_shown_before_the_turns_end_and_told_once_to_the_later_session(harness: RunHarness) -> None:
+    make(harness)
+    shown: list[str] = []
+
+    async def watch(opened: OpenRun) -> None:
+        lines: list[str] = []
+        opened.run.board.listen(lambda _, line: lines.append(line))
+        await asyncio.gather(begin(harness), reach(opened, "b: will conflict with a: shared.txt"))
+        shown.extend(opened.run.board.view.nodes[node].conflicts for node in "ab")
+        later = find_told(lines)
+        assert harness.record(f"feat/{later}").foreseen.held
+        first = "b" if later == "a" else "a"
+        harness.signals[f"go-{first}"].send()
+        await reach(opened, f"{first}: Merged")
+        harness.signals[f"go-{later}"].send()
+
+    worked = await harness.work(during=watch)
+    later = find_told(worked.lines)
+    first = "b" if later == "a" else "a"
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert shown == ["b: shared.txt", "a: shared.txt"]
+    assert [turn for turn in harness.journal.turns() if "From coordinator" in harness.journal.read(turn)] == [
+        f"{later}-1-2"
+    ]
+    prompt = harness.journal.read(f"{later}-1-2")
+    assert prompt.count("From coordinator, not from the user") == 1
+    assert f"The other task is `{first}`: Do {first}" in prompt
+    assert "Write it." in prompt
+    assert f"+{first}" in prompt
+    assert worked.view.nodes[later].conflicts == ""
+    assert harness.leftovers() == []
+
+
+async def test_nothing_is_looked_for_if_that_is_turned_off(harness: RunHarness) -> None:
+    make(harness, watch={"conflict_seconds": 0})
+
+    async def watch(opened: OpenRun) -> None:
+        await begin(harness)
+        harness.signals["go-a"].send()
+        await reach(opened, "a: Merged")
+        harness.signals["go-b"].send()
+
+    worked = await harness.work(during=watch)
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert not [line for line in worked.lines if "conflict with" in line or "both change" in line]
+
+
+@dataclass
+class Broken:
+    """A branch in flight that cannot be looked at, and in which something happens all the time."""
+
+    worktree: Worktree
+    node: str = "broken"
+    began: float = 0.0
+    is_live: bool = True
+    is_listening: bool = True
+    told: int = 0
+    looks: int = 0
+
+    @property
+    def activity(self) -> tuple[str, str]:
+        return "now", str(self.looks)
+
+    def make_filter(self) -> Callable[[str], bool]:
+        self.looks += 1
+        raise RuntimeError("broken")
+
+    async def tell(self, paths: Sequence[str], other: str, diff: str) -> bool:
+        raise AssertionError((paths, other, diff))
+
+
+async def test_radar_that_fails_does_not_end_the_run(harness: RunHarness, caplog: pytest.LogCaptureFixture) -> None:
+    make(harness, "tell $id; await go-$id; work")
+    broken = Broken(Worktree(harness.place / "none", harness.place / "none", 1))
+
+    async def watch(opened: OpenRun) -> None:
+        await begin(harness)
+        opened.merge_queue.radar.enter(broken)
+        await until(lambda: "no longer looked for" in caplog.text)
+        for name in "ab":
+            harness.signals[f"go-{name}"].send()
+
+    worked = await harness.work(during=watch)
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert broken.looks == MOST_FAILURES
+    assert harness.leftovers() == []
+
+
+async def test_broken_worktree_is_passed_over(harness: RunHarness) -> None:
+    spoil = "mv $admin/index $admin/away; echo broken > $admin/index; git rev-parse HEAD > $admin/logs/HEAD"
+    make(harness, f"{spoil}; tell $id; await go-$id; mv $admin/away $admin/index; work")
+
+    async def watch(opened: OpenRun) -> None:
+        await begin(harness)
+        radar, looked = opened.merge_queue.radar, Broken(Worktree(harness.top, harness.top / ".git", 1))
+        radar.enter(looked)
+        await until(lambda: looked.looks > 0)  # Then the others had their turn.
+        radar.leave("broken")
+        for name in "ab":
+            harness.signals[f"go-{name}"].send()
+
+    worked = await harness.work(during=watch)
+    assert worked.names == {"a": "Merged", "b": "Merged"}
