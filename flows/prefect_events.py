@@ -9,7 +9,7 @@ from prefect.events import emit_event
 
 from flows.event_format import Payload, describe_event
 from tasks_lib.model import Stage
-from tasks_lib.runtime.status_board import HEARD, SILENT, Board, NodeView
+from tasks_lib.runtime.status_board import CONFLICT_EXPECTED, HEARD, SILENT, Board, NodeView
 
 MOST_OF_A_NODE = 200
 """Maximum number of events per node. Attempts, turns and rounds are limited, so only a bug reaches this."""
@@ -40,6 +40,8 @@ class EventEmitter:
         """Listen to the board."""
         if not node_id:
             self.announce("run.said", {"message": line})
+        elif line.startswith(CONFLICT_EXPECTED):
+            self._announce_conflict(node_id, line)
         elif (node := self._board.node(node_id)) and self._is_news(node):
             self.announce(_name_verb(node), _describe(node), node_id)
 
@@ -49,6 +51,12 @@ class EventEmitter:
         is_news = bool(now[0]) and now != self._last.get(node.id) and count <= MOST_OF_A_NODE
         self._last[node.id] = now
         return is_news
+
+    def _announce_conflict(self, node_id: str, line: str) -> None:
+        count = self._counts[node_id] = self._counts.get(node_id, 0) + 1
+        if count <= MOST_OF_A_NODE:
+            other, _, paths = line.removeprefix(CONFLICT_EXPECTED).partition(": ")
+            self.announce("node.conflict_expected", {"id": node_id, "other": other, "paths": paths}, node_id)
 
     def announce(self, verb: str, payload: Payload, node_id: str = "", labels: Mapping[str, str] | None = None) -> None:
         """Hand an event to Prefect, which sends it from its own thread."""

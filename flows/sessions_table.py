@@ -56,6 +56,7 @@ def _write_row(node: NodeView, host: str) -> Row:
         "activity": cut(fold(node.activity or node.reason or node.detail), MOST_CHARS),
         "active": _write_time(find_last_activity(node)),
         "changes": node.diffstat,
+        "conflicts": cut(fold(node.conflicts), MOST_CHARS),
         "tokens": node.tokens,
         "cost": round(node.cost, 4),
         "todo": cut(fold(node.todo), MOST_CHARS),

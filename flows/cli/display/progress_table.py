@@ -28,14 +28,16 @@ STYLES: Mapping[OutcomeName, str] = {
     OutcomeName.ABORTED: "yellow",
     OutcomeName.SKIPPED: "yellow",
 }
-HEADINGS = ("node", "stage", "for", "quiet", "turn", "tokens", "cost", "todo", "changes", "what")
-"""`for` is how long the node has been in its stage, `quiet` how long its session has been silent."""
+HEADINGS = ("node", "stage", "for", "quiet", "turn", "tokens", "cost", "todo", "changes", "conflicts", "what")
+"""`for` is how long the node has been in its stage, `quiet` how long its session has been silent.
+
+`conflicts` are the nodes with which a conflict is coming."""
 RIGHT = ("for", "quiet", "turn", "tokens", "cost")
 WIDE = 140
 """From this width on, cells are written out in full."""
 NARROW = 100
 """Below this width, the columns in `GIVING_WAY` are dropped; `coordinator status --json` has them all."""
-GIVING_WAY = ("cost", "todo", "changes")
+GIVING_WAY = ("cost", "todo", "changes", "conflicts")
 DUMB = ("", "dumb", "unknown")
 """Values of TERM for terminals that cannot move the cursor."""
 MINIMUM_WIDTH = 20
@@ -131,7 +133,7 @@ def make_table(nodes: Sequence[NodeView], rows: int, width: int) -> Table:
             no_wrap=True,
             overflow="ellipsis",
             justify="right" if heading in RIGHT else "left",
-            max_width=width // 5 if heading in ("node", "todo") else None,
+            max_width=width // 5 if heading in ("node", "todo", "conflicts") else None,
             ratio=1 if heading == "what" else None,
         )
     for node, row in zip(shown, cells, strict=True):
@@ -164,12 +166,18 @@ def describe(node: NodeView, *, is_wide: bool) -> tuple[str, ...]:
         write_cost(node.cost),
         (node.todo if is_wide else node.todo.split(" ")[0]) if is_talking else "",
         node.diffstat if is_wide else shorten_diffstat(node.diffstat),
+        node.conflicts if is_wide else _list_others(node.conflicts),
         (is_talking and _describe_activity(node)) or node.reason or node.detail or node.name,
     )
 
 
 def _describe_activity(node: NodeView) -> str:
     return f"{node.machine}: {node.activity}" if node.machine and node.activity else node.activity
+
+
+def _list_others(conflicts: str) -> str:
+    """Keep only the nodes of `api: src/app.py; web: x, y`: `api web`."""
+    return " ".join(part.partition(": ")[0] for part in conflicts.split("; "))
 
 
 def shorten_diffstat(diffstat: str) -> str:
