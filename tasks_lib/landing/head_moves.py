@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from tasks_lib.git.compose.commit_composer import Candidate, Composer
+from tasks_lib.landing.queue_turns import QueueTurns
 from tasks_lib.runtime.run_context import Run
-from tasks_lib.runtime.session_slots import SessionSlots
 
 FIRST = float("-inf")
 """The rank of callers that do not need to verify: they come before every merge."""
@@ -26,7 +26,7 @@ class HeadMoves:
         """`on_moved` is called on the event loop after each move of the head."""
         self._git = run.git
         self._on_moved = on_moved
-        self._turns = SessionSlots(1)
+        self._turns = QueueTurns()
         self.composer: Composer = Composer(
             run.git.repository.git, run.git.objects, run.git.reader, run.agents.identity, run.git.isolation
         )
@@ -35,9 +35,12 @@ class HeadMoves:
         self.landed: int = 0
 
     @asynccontextmanager
-    async def turn(self, rank: float) -> AsyncGenerator[None]:
-        """Prevent other callers from moving the head while the block runs; they wait by `rank`, lowest first."""
-        await self._turns.acquire(rank)
+    async def turn(self, rank: float, may_wait: Callable[[], bool] = lambda: False) -> AsyncGenerator[None]:
+        """Prevent other callers from moving the head while the block runs; they wait by `rank`, lowest first.
+
+        Of equal rank, those for which `may_wait()` holds, asked when it is somebody's turn, come after the others.
+        """
+        await self._turns.acquire(rank, may_wait)
         try:
             yield
         finally:

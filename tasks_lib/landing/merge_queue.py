@@ -58,16 +58,18 @@ class MergeQueue:
 
     async def land(self, landing: Landing, rank: float) -> LandingResult:
         """Land finished work; return once it is on the head, or cannot land as it is."""
-        return await self._until_not_held(lambda: self._try_to_land(landing), rank)
+        return await self._until_not_held(lambda: self._try_to_land(landing), landing, rank)
 
     async def verify_early(self, landing: Landing, rank: float) -> Verified | GivenBack | Held | CompletedElsewhere:
         """Verify the merge that `land` would make now, without moving the head; work that may land comes first.
 
         The result is used again if the work lands on the same head. What is refused or held is so as it is by `land`.
         """
-        return await self._until_not_held(lambda: self._try_early(landing), rank + BEHIND_LANDINGS)
+        return await self._until_not_held(lambda: self._try_early(landing), landing, rank + BEHIND_LANDINGS)
 
-    async def _until_not_held(self, attempt: Callable[[], Awaitable[T | Held]], rank: float) -> T | Held:
+    async def _until_not_held(
+        self, attempt: Callable[[], Awaitable[T | Held]], landing: Landing, rank: float
+    ) -> T | Held:
         """Return what `attempt` returns in a turn; while it is Held, repeat it when something may have changed."""
         held = 0
         while True:
