@@ -134,8 +134,7 @@ async def open_run(
             if on_open:
                 on_open(opened)
             await _prepare(opened, lock, data)
-            works = (_watch_base(opened), opened.publisher.keep_publishing(), _write_board(board))
-            async with _running_alongside(*works, opened.merge_queue.radar.work()):
+            async with _running_alongside(*_list_works(opened)):
                 yield opened
                 await run.background.wait()
                 await opened.publisher.finish()
@@ -251,6 +250,16 @@ async def prepare_backend(run: Run) -> None:
     run.agents.requirements.update(needs)
     if run.agents.remote:
         await run.agents.remote.begin(run.git, run.changed.set)
+
+
+def _list_works(opened: OpenRun) -> tuple[Coroutine[Any, Any, None], ...]:
+    """What goes on beside the nodes for as long as the run is open."""
+    return (
+        _watch_base(opened),
+        opened.publisher.keep_publishing(),
+        _write_board(opened.run.board),
+        opened.merge_queue.radar.work(),
+    )
 
 
 async def _watch_base(opened: OpenRun) -> None:
