@@ -23,7 +23,7 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import read_holder
 from tasks_lib.process.python_command import python_command
 from tasks_lib.reporting.run_report import ExitCode
-from tasks_lib.runtime.status_board import VIEW_NAME, NodeView, read_view
+from tasks_lib.runtime.status_board import VIEW_NAME, RunView, read_view
 
 PLACE = "demo"
 DECISION = "docs/rounding-rule.txt"
@@ -120,7 +120,8 @@ def tell(
     first, second = story.conflicting
     say(console, "What happened:", "bold")
     say(console, f"  {len(story.landed)} nodes landed on {story.target}, each tested as merged first.")
-    say(console, f"  {first} and {second} changed the same lines; the later one got the conflict back and resolved it.")
+    seen = " (seen coming)" if _was_seen_coming(story) else ""
+    say(console, f"  {first} and {second} changed the same lines{seen}; the later one got it back and resolved it.")
     say(console, f"  {story.red} broke a test at first; it got the log back, fixed the test, and landed.")
     say(console, f"  {story.hangs} waited for something that never came; its turn was ended, and the next one worked.")
     say(console, f"  {story.limited} met its provider's limit; the same turn continued afterwards.")
@@ -134,16 +135,22 @@ def tell(
 
 
 def _tell_blocked(story: DemoStory, console: Console) -> None:
-    node = _read_node(story)
+    view = _read_view(story)
+    node = view.nodes.get(story.blocked) if view else None
     reason = (node.reason if node else "").strip().rstrip(".")
     say(console, f"  {story.blocked} is blocked, so the run ended with exit code 1, as intended: {reason}.")
     waits = " and ".join(story.skipped)
     say(console, f"  {waits} {'waits' if len(story.skipped) == 1 else 'wait'} for it; all other nodes continued.")
 
 
-def _read_node(story: DemoStory) -> NodeView | None:
-    view = read_view(story.repository / ".git" / "coordinator" / VIEW_NAME)
-    return view.nodes.get(story.blocked) if view else None
+def _was_seen_coming(story: DemoStory) -> bool:
+    """Whether the run noticed the conflict while both sessions were at work."""
+    view = _read_view(story)
+    return view is not None and any("will conflict" in message for message in view.messages)
+
+
+def _read_view(story: DemoStory) -> RunView | None:
+    return read_view(story.repository / ".git" / "coordinator" / VIEW_NAME)
 
 
 def _tell_next(story: DemoStory, model: ModelServer | None, console: Console) -> None:
