@@ -176,12 +176,12 @@ async def test_levels_choose_what_is_reviewed(harness: RunHarness) -> None:
 async def test_approval_by_a_reviewer_who_changed_the_work_does_not_count(harness: RunHarness) -> None:
     agent = f"""
 if [ $role = code-reviewer ]; then
-  [ -e {harness.place}/tried ] || {{{{ : > {harness.place}/tried; echo b > a.txt; git commit -qam 'Mend it'; }}}}
+  [ -e {harness.place}/tried ] || {{ : > {harness.place}/tried; echo b > a.txt; git commit -qam 'Fix it'; }}
   echo 'Verdict: approved'
   exit 0
 fi
 work
-""".replace("{{", "{").replace("}}", "}")
+"""
     harness.make({"a": {"risk": "high"}}, agent)
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
