@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tasks_lib.naming import show
 from tasks_lib.prompts.agent_prompts import fence
 from tasks_lib.prompts.conflict_prompt import DROPPED_FORM
 from tasks_lib.text import cut, fold, tell_rest
@@ -31,7 +32,7 @@ class LostChange:
     @property
     def place(self) -> str:
         lines = f"{self.first}" if self.first >= self.last else f"{self.first}-{self.last}"
-        return f"{self.path}:{lines}" if self.first else self.path
+        return f"{show(self.path)}:{lines}" if self.first else show(self.path)
 
 
 def describe_drop(lost: Sequence[LostChange]) -> str:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from tasks_lib.session.line_matching import Region, Span, divide, match_lines
 
@@ -66,7 +67,7 @@ class DroppedHunk:
     def identity(self) -> str:
         """The same for the same change of the same side, wherever in the file it is."""
         data = "\0".join((self.path, self.side, *self.removed, "\0", *self.added))
-        return f"{hashlib.sha256(data.encode('utf-8', 'surrogatepass')).hexdigest()[:16]} {self.side} {self.path}"
+        return f"{hashlib.sha256(data.encode('utf-8', 'surrogatepass')).hexdigest()[:16]} {self.side}"
 
 
 @dataclass(slots=True)
@@ -96,21 +97,22 @@ def find_dropped(files: Sequence[Sides]) -> tuple[DroppedHunk, ...]:
 
 
 def _judge_file(file: Sides) -> Iterator[_Case]:
-    texts = {Side.HEAD: file.head, Side.BRANCH: file.branch}
-    lines = {side: _split(text) for side, text in texts.items()}
     base, result = _split(file.base), _split(file.result)
-    folded = {side: _fold(found) for side, found in lines.items()}
-    variants = (folded[Side.HEAD], folded[Side.BRANCH], _fold(result))
+    lines = {side: _split(file.of(side)) for side in Side}
+    variants = [*(_fold(lines[side]) for side in Side), _fold(result)]
     for region in divide(_fold(base), variants):
-        spans = {Side.HEAD: region.variants[0], Side.BRANCH: region.variants[1]}
-        place = _Place(file.path, base, lines, region, spans, _take(result, region.variants[2]))
+        spans = dict(zip(Side, region.variants, strict=False))
+        place = _make_place(file.path, base, lines, region, spans, _take(result, region.variants[-1]))
         for side in Side:
             yield from _judge_side(place, side)
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A region of one file: all lines of the base and of both sides, where it is in them, and the result's lines."""
+    """A region of one file: all lines of the base and of both sides, where it is in them, and the result's lines.
+
+    `counts` are the tokens of each state in it, `new_words` how many words of the result no other state has.
+    """
 
     path: str
     base: Sequence[str]
@@ -118,13 +120,28 @@ class _Place:
     region: Region
     spans: Mapping[Side, Span]
     result: Sequence[str]
+    counts: Mapping[str, Counter[str]]
+    new_words: int
 
-    def take(self, side: Side) -> Sequence[str]:
-        return _take(self.lines[side], self.spans[side])
+    def take(self, state: str) -> Sequence[str]:
+        if state == "base":
+            return _take(self.base, self.region.base)
+        return _take(self.lines[Side(state)], self.spans[Side(state)])
 
-    @property
-    def before(self) -> Sequence[str]:
-        return _take(self.base, self.region.base)
+
+def _make_place(
+    path: str,
+    base: Sequence[str],
+    lines: Mapping[Side, Sequence[str]],
+    region: Region,
+    spans: Mapping[Side, Span],
+    result: Sequence[str],
+) -> _Place:
+    counts = {str(side): _count(_take(lines[side], spans[side])) for side in Side}
+    counts |= {"base": _count(_take(base, region.base)), "result": _count(result)}
+    known = {token for state in ("base", *Side) for token in counts[state]}
+    new = sum(count for token, count in counts["result"].items() if _is_word(token) and token not in known)
+    return _Place(path, base, lines, region, spans, result, counts, new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,50 +157,71 @@ def _judge_side(place: _Place, side: Side) -> Iterator[_Case]:
     other = _find_other(side)
     hunks, others = list(_list_hunks(place, side)), list(_list_hunks(place, other))
     deltas = [_count_delta(place, side, hunk) for hunk in hunks]
+    total = _sum(deltas)
+    shared = {(one.base, *_fold(_take(place.lines[other], one.own))) for one in others}
+    likeness = {without: _compare_result(place, without) for without in ("base", str(other))}
     for hunk, delta in zip(hunks, deltas, strict=True):
-        is_shared = any(_is_same(place, side, hunk, other, one) for one in others)
+        removed, added = _take(place.base, hunk.base), _take(place.lines[side], hunk.own)
+        is_shared = (hunk.base, *_fold(added)) in shared
         if (not +delta and not -delta) or (is_shared and side is Side.BRANCH):
             continue
-        removed, added = _take(place.base, hunk.base), _take(place.lines[side], hunk.own)
         first, last = hunk.own if added else hunk.base
         found = DroppedHunk(place.path, side, first + 1, last, tuple(removed), tuple(added))
-        own_rest = _sum(one for one in deltas if one is not delta)
-        without = place.before if is_shared else place.take(other)
+        without = "base" if is_shared else str(other)
         wanted = _find_wanted(delta, place, without)
         if +delta:
-            is_alive = not wanted or _lives(place, without, own_rest, wanted)
+            rest = total, delta
+            is_alive = not wanted or _lives(place, without, likeness[without], rest, wanted)
         else:
             is_touched = any(_overlaps(hunk.base, one.base) for one in others)
             is_alive = (is_touched and not is_shared) or not _is_back(place, side, other, removed, added)
         yield _Case(found, delta, wanted, is_shared, is_alive)
 
 
-def _find_wanted(delta: Counter[str], place: _Place, without: Sequence[str]) -> Counter[str]:
+def _find_wanted(delta: Counter[str], place: _Place, without: str) -> Counter[str]:
     """What a hunk adds that the other side does not add as well: words, or other characters if it adds no word."""
     added = +delta
     words = Counter({token: count for token, count in added.items() if _is_word(token)})
-    return (words or added) - (_count(without) - _count(place.before))
+    there, before = place.counts[without], place.counts["base"]
+    left = {token: count - max(0, there[token] - before[token]) for token, count in (words or added).items()}
+    return +Counter(left)
 
 
-def _lives(place: _Place, without: Sequence[str], own_rest: Counter[str], wanted: Counter[str]) -> bool:
+class _Likeness(NamedTuple):
+    """Whether the result has the same lines as a region without a hunk, or all of these and others."""
+
+    is_same: bool
+    is_kept: bool
+
+
+def _compare_result(place: _Place, without: str) -> _Likeness:
+    there = place.take(without)
+    return _Likeness(_fold(place.result) == _fold(there), not _count_lines(there) - _count_lines(place.result))
+
+
+def _lives(
+    place: _Place,
+    without: str,
+    likeness: _Likeness,
+    rest: tuple[Counter[str], Counter[str]],
+    wanted: Counter[str],
+) -> bool:
     """Whether the result has more of the `wanted` tokens than the region has without the hunk, or has new ones.
 
-    New words replace both sides; where the other side is kept line for line, they are only an addition to it.
+    `rest` is what all hunks of the side change here, and what this one does. New words replace both sides; where the
+    other side is kept line for line, they are only an addition to it.
     """
-    if _fold(place.result) == _fold(without):
+    if likeness.is_same:
         return False
-    result, expected = _count(place.result), _count(without)
-    kept = sum(min(count, max(0, result[t] - expected[t] - own_rest[t])) for t, count in wanted.items())
-    known = _count(place.before) + _count(place.take(Side.HEAD)) + _count(place.take(Side.BRANCH))
-    new = sum(count for token, count in result.items() if _is_word(token) and token not in known)
-    is_other_kept = not _count_lines(without) - _count_lines(place.result)
-    return kept + (0 if is_other_kept else new) >= KEPT_SHARE * wanted.total()
+    result, expected, (total, own) = place.counts["result"], place.counts[without], rest
+    kept = sum(min(n, max(0, result[t] - expected[t] - (total[t] - own[t]))) for t, n in wanted.items())
+    return kept + (0 if likeness.is_kept else place.new_words) >= KEPT_SHARE * wanted.total()
 
 
 def _is_back(place: _Place, side: Side, other: Side, removed: Sequence[str], added: Sequence[str]) -> bool:
     """Whether lines that a hunk removed are in the result, beyond those that the sides have there anyway."""
     gone = _count_lines(removed) - _count_lines(added)
-    expected = _count_lines(place.take(side)) + (_count_lines(place.take(other)) - _count_lines(place.before))
+    expected = _count_lines(place.take(side)) + (_count_lines(place.take(other)) - _count_lines(place.take("base")))
     found = _count_lines(place.result) - expected
     back = sum(min(count, found[line]) for line, count in gone.items())
     return gone.total() > 0 and back >= BACK_SHARE * gone.total()
@@ -232,7 +270,7 @@ def _find_other(side: Side) -> Side:
 
 def _list_hunks(place: _Place, side: Side) -> Iterator[_Hunk]:
     (low, high), (own_low, own_high) = place.region.base, place.spans[side]
-    matched = match_lines(_fold(place.before), _fold(place.take(side)))
+    matched = match_lines(_fold(place.take("base")), _fold(place.take(side)))
     last, own_last = low - 1, own_low - 1
     current: _Hunk | None = None
     for at, own_at in [*((low + a, own_low + b) for a, b in matched.items()), (high, own_high)]:
@@ -250,11 +288,6 @@ def _list_hunks(place: _Place, side: Side) -> Iterator[_Hunk]:
 
 def _is_gap(lines: Sequence[str], start: int, end: int) -> bool:
     return end - start <= _MAX_GAP and not any(_is_word(t) for line in lines[start:end] for t in _TOKEN.findall(line))
-
-
-def _is_same(place: _Place, side: Side, hunk: _Hunk, other: Side, one: _Hunk) -> bool:
-    own, theirs = _take(place.lines[side], hunk.own), _take(place.lines[other], one.own)
-    return hunk.base == one.base and _fold(own) == _fold(theirs)
 
 
 def _overlaps(one: Span, other: Span) -> bool:

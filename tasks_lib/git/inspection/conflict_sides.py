@@ -12,6 +12,8 @@ MAX_COMMITS = 200
 """How many commits of the head, the newest, are examined for what they changed in the conflicting paths."""
 MAX_DIFF_BYTES = 64_000
 _DIFF = ("--no-ext-diff", "--no-textconv", "--find-renames", "--irreversible-delete", "--submodule=short")
+_RENAME_LIMIT = "-l400"
+"""Beyond 400 files that were added or deleted, only exact renames are found, as more would take seconds."""
 _KINDS = {"120000": "link", "160000": "submodule", "100755": "executable"}
 
 
@@ -46,7 +48,7 @@ class SidesReader:
         return Renames(self._read_renames(self.head), self._read_renames(self.branch))
 
     def _read_renames(self, side: str) -> dict[str, str]:
-        words = ("--no-ext-diff", "--find-renames", "--diff-filter=R", "--name-status", "-z")
+        words = ("--no-ext-diff", "--find-renames", _RENAME_LIMIT, "--diff-filter=R", "--name-status", "-z")
         fields = self.git.run("diff", *words, self.base, side, "--").text.split("\0")
         return dict(zip(fields[2::3], fields[1::3], strict=False))
 
