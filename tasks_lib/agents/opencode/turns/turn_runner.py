@@ -21,6 +21,7 @@ from tasks_lib.errors import AgentError
 from tasks_lib.process.process_activity import take_sample
 from tasks_lib.process.process_groups import end_groups
 from tasks_lib.process.process_table import Claim
+from tasks_lib.prompts.conflict_warning import FROM_COORDINATOR
 from tasks_lib.session import events as ev
 from tasks_lib.session.events import Event, Problem, Reply, Request
 from tasks_lib.session.next_action import (
@@ -118,7 +119,8 @@ class Turn:
             self._talk.listen().push(ev.Gap(time.time(), self._talk.id))
             return False
         else:
-            self._transcript.say("message from a user", text, time.time())
+            source = "coordinator" if text.startswith(FROM_COORDINATOR) else "a user"
+            self._transcript.say(f"message from {source}", text, time.time())
             self._talk.listen().push(ev.Sent(time.time(), self._talk.id))
             return True
         finally:
