@@ -205,7 +205,7 @@ class ConflictRadar:
             return  # It has ended meanwhile, or it is in the middle of something.
         self._bases[member.node] = state.base
         contains = await self._git.call(self._landed.count_in, state.base)
-        branch = _describe(member.node, state, contains, member.began)
+        branch = describe_branch(member.node, state, contains, member.began)
         await self._merge(branch, head)
 
     async def _note_landed(self) -> None:
@@ -214,7 +214,7 @@ class ConflictRadar:
             number = self._landed.add(merge)
             state = await self._git.call(self._states.read_commit, commit, base)
             began = self._radar.branches[node].began if node in self._radar.branches else 0.0
-            self._radar = land(self._radar, _describe(node, state, 0, began), number)
+            self._radar = land(self._radar, describe_branch(node, state, 0, began), number)
             self._bases[node] = base
             await self._merge(self._radar.branches.get(node), self._git.head.last_seen())
 
@@ -256,7 +256,8 @@ class ConflictRadar:
             self._display.expect_conflicts(node, self._radar.find_conflicts(node))
 
 
-def _describe(node: str, state: LiveState, contains: int, began: float) -> Branch:
+def describe_branch(node: str, state: LiveState, contains: int, began: float) -> Branch:
+    """Return `state` of a node's branch, which contains that many landed ones, as the radar sees it."""
     changes = {path: PathChange(_write(old), _write(new)) for path, (old, new) in state.changes.items()}
     return Branch(node, state.state, changes, began, state.is_committed, contains)
 

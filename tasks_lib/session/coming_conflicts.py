@@ -7,7 +7,7 @@ from typing import TypeVar
 SETTLE_SECONDS = 10.0
 """How long a conflict with uncommitted changes has to last before it is announced: agents undo much of what they try.
 
-Of the values tried in `bench radar`, the shortest one with few enough false alarms.
+About the time from one tool of an agent to its next.
 """
 MOST_TOLD = 5
 """How many coming conflicts the session of one node is told of, in all of its attempts together."""

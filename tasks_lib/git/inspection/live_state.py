@@ -197,7 +197,9 @@ class LiveStates:
 
 def _make_git(worktree: Worktree) -> Git:
     """Git for a worktree whose agent may be using its index, which is neither locked nor refreshed."""
-    return Git(worktree.path, worktree.git_dir, variables={"GIT_OPTIONAL_LOCKS": "0"})
+    # Threads that read the files' times beforehand are sooner done, but use a fifth more of the processor.
+    settings = ("core.preloadIndex=false",)
+    return Git(worktree.path, worktree.git_dir, variables={"GIT_OPTIONAL_LOCKS": "0"}, settings=settings)
 
 
 def is_in_operation(worktree: Worktree) -> bool:
