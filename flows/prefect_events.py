@@ -13,6 +13,8 @@ from tasks_lib.runtime.status_board import CONFLICT_EXPECTED, HEARD, SILENT, Boa
 
 MOST_OF_A_NODE = 200
 """Maximum number of events per node. Attempts, turns and rounds are limited, so only a bug reaches this."""
+MOST_CONFLICTS = 50
+"""Maximum number of further events per node, about conflicts that are coming."""
 _VERBS: Mapping[str, str] = {
     Stage.WORKTREE: "node.started",
     Stage.SESSION: "session.prompted",
@@ -33,6 +35,7 @@ class EventEmitter:
         self._repository = repository
         self._last: dict[str, tuple[str, ...]] = {}
         self._counts: dict[str, int] = {}
+        self._conflicts: dict[str, int] = {}
         # Emitted inside a task run, each event would trigger a lookup of that task run.
         self._context = copy_context()
 
@@ -53,8 +56,8 @@ class EventEmitter:
         return is_news
 
     def _announce_conflict(self, node_id: str, line: str) -> None:
-        count = self._counts[node_id] = self._counts.get(node_id, 0) + 1
-        if count <= MOST_OF_A_NODE:
+        count = self._conflicts[node_id] = self._conflicts.get(node_id, 0) + 1
+        if count <= MOST_CONFLICTS:
             other, _, paths = line.removeprefix(CONFLICT_EXPECTED).partition(": ")
             self.announce("node.conflict_expected", {"id": node_id, "other": other, "paths": paths}, node_id)
 

@@ -37,6 +37,8 @@ MOST_SHARE = 0.02
 core, since one look follows the other."""
 MOST_FAILURES = 5
 """After how many unexpected errors in a row nothing is looked at any more in this run."""
+MOST_SAID = 20
+"""How many conflicts a run says among its messages; all are shown with the nodes."""
 _log = logging.getLogger(__name__)
 
 
@@ -124,6 +126,7 @@ class ConflictRadar:
         self._bases: dict[str, str] = {}
         self._landing: list[tuple[str, str, str, str]] = []
         self._failures: int = 0
+        self._said: int = 0
 
     def enter(self, member: Member) -> None:
         """Look at the branch of `member` from now on."""
@@ -247,9 +250,18 @@ class ConflictRadar:
             about = self._radar.branches[announcement.other]
             base = self._bases.get(about.node, "")
             diff = await self._git.call(self._merger.diff, base, about.state, announcement.paths) if base else ""
-            is_told = await member.tell(announcement.paths, announcement.other, diff)
+            try:
+                is_told = await member.tell(announcement.paths, announcement.other, diff)
+            except CoordinatorError as error:  # The agent cannot be reached right now.
+                _log.info("the session of %s could not be told: %s", announcement.told, error)
         told = f"; the session of {announcement.told} was told" if is_told else ""
-        self._display.say(f"{one} and {other} both change {write_paths(announcement.paths)} and will conflict{told}.")
+        self._said += 1
+        if self._said > MOST_SAID:
+            return
+        more = " Further ones are only shown with the nodes." if self._said == MOST_SAID else ""
+        self._display.say(
+            f"{one} and {other} both change {write_paths(announcement.paths)} and will conflict{told}.{more}"
+        )
 
     def _show(self) -> None:
         for node in self._members:

@@ -147,3 +147,35 @@ async def test_broken_worktree_is_passed_over(harness: RunHarness) -> None:
 
     worked = await harness.work(during=watch)
     assert worked.names == {"a": "Merged", "b": "Merged"}
+
+
+async def test_branch_without_a_conflict_lands_before_one_of_the_same_rank_with_one(harness: RunHarness) -> None:
+    agent = (
+        "if [ $turn = 1 ]; then case $id in a|b) echo $id > shared.txt; commit $id;; esac; tell $id; await go-$id; work\n"
+        "else git merge -q $COORDINATOR_TARGET || echo both > shared.txt; commit both; fi"
+    )
+    signals = [*"abcd", *(f"go-{name}" for name in "abcd"), "verifying", "go"]
+    place = harness.place / "signals"
+    verify = f"echo > {place}/verifying; read -r _ < {place}/go"
+    tasks: dict[str, dict[str, object]] = {name: {} for name in "abcd"}
+    harness.make(tasks, agent, signals=signals, verify=[verify], files={"shared.txt": "base\n"}, **WATCH)
+
+    async def watch(opened: OpenRun) -> None:
+        waits = (harness.signals[name].wait() for name in "abcd")
+        await asyncio.gather(*waits, reach(opened, "b: will conflict with a"))
+        harness.signals["go-d"].send()
+        await harness.signals["verifying"].wait()
+        for name in "bc":
+            queued = asyncio.create_task(reach(opened, f"{name}: queued"))
+            await asyncio.sleep(0)
+            harness.signals[f"go-{name}"].send()
+            await queued
+        done = asyncio.create_task(reach(opened, "b: Merged"))
+        harness.signals["go"].send(20)
+        await done
+        harness.signals["go-a"].send()
+
+    worked = await harness.work(during=watch)
+    assert worked.names == dict.fromkeys("abcd", "Merged")
+    landed = [line[0] for line in worked.lines if line.endswith(": Merged")]
+    assert landed == ["d", "c", "b", "a"]
