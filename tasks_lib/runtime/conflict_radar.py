@@ -127,6 +127,7 @@ class ConflictRadar:
         self._landing: list[tuple[str, str, str, str]] = []
         self._failures: int = 0
         self._said: int = 0
+        self._generation: int = 0
 
     def enter(self, member: Member) -> None:
         """Look at the branch of `member` from now on."""
@@ -204,6 +205,9 @@ class ConflictRadar:
         look = self._looks[member.node] = _Look(time.monotonic(), read_commit_stamp(member.worktree), member.activity)
         head = self._git.head.last_seen()
         state = await self._git.call(self._states.look, member.worktree, head, member.make_filter())
+        if self._states.generation != self._generation:
+            self._generation = self._states.generation
+            self._looks = {node: look if node == member.node else _Look() for node in self._members}
         if state is None or self._looks.get(member.node) is not look or member.node not in self._members:
             return  # It has ended meanwhile, or it is in the middle of something.
         self._bases[member.node] = state.base
@@ -249,10 +253,10 @@ class ConflictRadar:
         if member and announcement.told != NOTHING:
             about = self._radar.branches[announcement.other]
             base = self._bases.get(about.node, "")
-            diff = await self._git.call(self._merger.diff, base, about.state, announcement.paths) if base else ""
             try:
+                diff = await self._git.call(self._merger.diff, base, about.state, announcement.paths) if base else ""
                 is_told = await member.tell(announcement.paths, announcement.other, diff)
-            except CoordinatorError as error:  # The agent cannot be reached right now.
+            except CoordinatorError as error:  # The agent cannot be reached right now, or the state is gone.
                 _log.info("the session of %s could not be told: %s", announcement.told, error)
         told = f"; the session of {announcement.told} was told" if is_told else ""
         self._said += 1

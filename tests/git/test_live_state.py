@@ -166,6 +166,7 @@ def test_unchanged_worktree_is_read_once_and_a_full_quarantine_is_emptied(repo: 
     again = repo.look("a")
     assert again == first
     assert again is not first
+    assert repo.states.generation == 1
     edit(repo.place / "b" / "src.txt", 3, "theirs")
     assert repo.merge("a", "b") == ("src.txt",)
 

@@ -67,12 +67,14 @@ class _Seen:
 class LiveStates:
     """Looks at the worktrees of one run; call it from one thread at a time.
 
-    What git has to store for that is in `quarantine`. `is_ignored` says which paths do not count.
+    What git has to store for that is in `quarantine`. `is_ignored` says which paths do not count. States of an earlier
+    `generation` that are not commits of a branch no longer exist.
     """
 
     def __init__(self, git: Git, quarantine: Quarantine, is_ignored: Callable[[str], bool]) -> None:
         self.quarantine: Quarantine = quarantine
         self.objects: Objects = Objects(git, quarantine)
+        self.generation: int = 0
         self._git: Git = git
         self._is_ignored: Callable[[str], bool] = is_ignored
         self._seen: dict[Path, _Seen] = {}
@@ -92,6 +94,7 @@ class LiveStates:
         if self.quarantine.is_full:
             self.quarantine.clear()
             self._seen.clear()
+            self.generation += 1
         if is_in_operation(worktree):
             return None
         found = read_state(_make_git(worktree))
