@@ -179,3 +179,24 @@ async def test_branch_without_a_conflict_lands_before_one_of_the_same_rank_with_
     assert worked.names == dict.fromkeys("abcd", "Merged")
     landed = [line[0] for line in worked.lines if line.endswith(": Merged")]
     assert landed == ["d", "c", "b", "a"]
+
+
+async def test_branch_that_landed_is_compared_with_those_that_began_before(harness: RunHarness) -> None:
+    agent = (
+        "if [ $turn = 1 ]; then tell $id; await go-$id; echo $id > shared.txt; commit $id; [ $id = a ] || await go-a\n"
+        "else git merge -q $COORDINATOR_TARGET || echo both > shared.txt; commit both; fi"
+    )
+    make(harness, agent)
+
+    async def watch(opened: OpenRun) -> None:
+        await begin(harness)
+        harness.signals["go-a"].send()
+        await reach(opened, "a: Merged")
+        harness.signals["go-b"].send()
+        await reach(opened, "b: will conflict with a: shared.txt")
+        harness.signals["go-a"].send()
+
+    worked = await harness.work(during=watch)
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+    assert find_told(worked.lines) == "b"
+    assert "The other task is `a`" in harness.journal.read("b-1-2")
