@@ -30,6 +30,7 @@ def message(
 def resolve(
     node: BlockedNode,
     text: Guidance = None,
+    note: Annotated[str, typer.Option(help="The text, as an option.", show_default=False)] = "",
     repo: RepoOption = HERE,
     json: Json = False,
 ) -> int:
@@ -39,7 +40,8 @@ def resolve(
     """
     from flows.cli.commands.resolve import resolve as complete
 
-    return complete(repo, node, PersonsWord(" ".join(text or [])), as_json=json, console=make_console())
+    said = " ".join(part for part in (note, *(text or [])) if part)
+    return complete(repo, node, PersonsWord(said), as_json=json, console=make_console())
 
 
 @nodes.command()

@@ -34,6 +34,12 @@ def test_resolving_commits_the_answer_and_says_how_to_go_on(blocked: UserReposit
     assert call("doctor", "--audit", cwd=blocked.top).returncode == 0
 
 
+def test_answer_may_be_given_as_an_option_as_for_retry(blocked: UserRepository, main_here: Main) -> None:
+    code, _ = main_here("resolve", "left", "--note", "Use the sandbox key", "--repo", str(blocked.top))
+    assert code == 0
+    assert blocked.git.text("log", "-n1", "--format=%s") == "resolved(resolve-left-1): Use the sandbox key"
+
+
 def test_answer_as_json_has_the_keys_of_the_other_requests(blocked: UserRepository, main_here: Main) -> None:
     code, output = main_here("resolve", "resolve-left-1", "--repo", str(blocked.top), "--json")
     found = json.loads(output)
