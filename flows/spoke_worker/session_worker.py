@@ -34,10 +34,9 @@ from flows.deployment_version import own_release
 from flows.local_stack.graph_worker import HEARTBEAT_SECONDS, GraphWorker, listen_to_input
 from flows.spoke_worker.session_deployment import ensure_queue, ensure_sessions
 from flows.spoke_worker.session_link import host_session
-from flows.spokes.registry import list_remotes
+from flows.spokes.registry import clean_up_copies, list_remotes
 from flows.spokes.worker_lock import holding_worker_lock
 from flows.termination_signals import on_signals
-from tasks_lib.cleanup.spoke_plan import clean_up_spoke
 from tasks_lib.process.private_directories import name_owner, private_directory
 from tasks_lib.spokes.machine import SpokeMachine
 
@@ -140,7 +139,7 @@ async def serve_sessions(pool: str, name: str, *, is_child: bool = False) -> Non
         async with get_client() as client:
             await ensure_sessions(client, pool)
             await ensure_queue(client, pool, name)
-            for line in await clean_up_spoke(list_remotes(), data_dir()):
+            for line in await asyncio.to_thread(clean_up_copies, data_dir()):
                 tell(line)
             await end_killed(client, pool, name)
             worker = SessionHostWorker(

@@ -1,5 +1,7 @@
 """The repositories that this machine runs sessions of: their remotes, and where the copies are."""
 
+import asyncio
+import fcntl
 import json
 import re
 import shutil
@@ -11,7 +13,7 @@ from typing import cast
 
 from flows.data_directory import data_dir
 from tasks_lib.agents.opencode.backend import find_data
-from tasks_lib.cleanup.spoke_plan import find_unsaved
+from tasks_lib.cleanup.spoke_plan import clean_up_spoke, find_unsaved
 from tasks_lib.errors import InputError, RemoteError
 from tasks_lib.git.remote_sessions.session_repository import create_session_repository, find_default_branch
 from tasks_lib.naming import find_branch_fault
@@ -71,16 +73,35 @@ def add_repository(url: str, name: str = "", target: str = "", data: Path | None
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError([f'"{name}" cannot be the name of a repository; choose one with --name'])
     data = data or data_dir()
-    known = dict(list_spoke_repositories(data))
-    if name in known and known[name].url != url:
-        raise InputError([f'"{name}" is registered with {known[name].url}; choose another name with --name'])
-    place = data / "spokes" / f"{name}.git"
-    target = target or (known[name].target if name in known else "")
-    with _removing_new(place):
-        target = _copy_repository(place, url, target)
-    known[name] = SpokeRepository(name, url, target, data)
-    _write(known, data)
+    with _changing(data):
+        known = dict(list_spoke_repositories(data))
+        if name in known and known[name].url != url:
+            raise InputError([f'"{name}" is registered with {known[name].url}; choose another name with --name'])
+        place = data / "spokes" / f"{name}.git"
+        target = target or (known[name].target if name in known else "")
+        with _removing_new(place):
+            target = _copy_repository(place, url, target)
+        known[name] = SpokeRepository(name, url, target, data)
+        _write(known, data)
     return known[name]
+
+
+def clean_up_copies(data: Path) -> list[str]:
+    """Clean up what killed workers left in the data directory, as `clean_up_spoke` does. Blocks.
+
+    Waits until nothing is being registered: a copy that is being made is not registered yet, and would be deleted.
+    """
+    with _changing(data):
+        return asyncio.run(clean_up_spoke(list_remotes(), data))
+
+
+@contextmanager
+def _changing(data: Path) -> Generator[None]:
+    """Let one process at a time make or delete copies in the data directory `data`; others wait."""
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / f"{REGISTRY}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _copy_repository(place: Path, url: str, target: str) -> str:
@@ -113,6 +134,11 @@ def remove_repository(name: str, *, is_forced: bool = False) -> None:
 
     Raises InputError if it is not registered, or, unless `is_forced`, if work may exist nowhere else.
     """
+    with _changing(data_dir()):
+        _remove(name, is_forced=is_forced)
+
+
+def _remove(name: str, *, is_forced: bool) -> None:
     data = data_dir()
     known = dict(list_spoke_repositories())
     if name not in known:

@@ -1,12 +1,15 @@
 """`coordinator spoke`: registering repositories on a machine, removing them, and cleaning up after killed workers."""
 
+import fcntl
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
 from cli_fixtures import Call, Main, UserRepository
 
-from flows.spokes.registry import SpokeRepository, add_repository
+from flows.spokes.registry import SpokeRepository, add_repository, clean_up_copies
 from flows.spokes.worker_lock import holding_worker_lock
 from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.kept.snapshots import keep_commit
@@ -89,3 +92,25 @@ def test_cleanup_says_what_it_would_do_and_does_it(
 def test_cleanup_leaves_a_working_machine_alone(main_here: Main, tmp_path: Path) -> None:
     with holding_worker_lock(tmp_path / "data"), pytest.raises(BusyError, match="restart it"):
         main_here("spoke", "cleanup")
+
+
+def test_a_copy_that_is_being_registered_is_not_cleaned_up(registered: SpokeRepository) -> None:
+    registry = registered.data / "spokes.json"
+    known = registry.read_text()
+    with (registered.data / "spokes.json.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        registry.unlink()  # As it is while the copy is being made.
+        cleaning = threading.Thread(target=clean_up_copies, args=(registered.data,))
+        cleaning.start()
+        inode = str(os.fstat(lock.fileno()).st_ino)
+        while cleaning.is_alive() and not is_awaited(inode):
+            cleaning.join(0.01)
+        registry.write_text(known)
+    cleaning.join()
+    assert registered.place.is_dir()
+
+
+def is_awaited(inode: str) -> bool:
+    """Whether somebody waits for the lock of the file with this inode."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and f":{inode} " in line for line in lines)

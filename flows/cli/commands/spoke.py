@@ -14,12 +14,13 @@ from flows.prefect_server import find_api, require_login, wait_until_healthy
 from flows.spokes.registry import (
     SpokeRepository,
     add_repository,
+    clean_up_copies,
     list_remotes,
     list_spoke_repositories,
     remove_repository,
 )
 from flows.spokes.worker_lock import holding_worker_lock, is_worker_running
-from tasks_lib.cleanup.spoke_plan import clean_up_spoke, find_spoke_leftovers
+from tasks_lib.cleanup.spoke_plan import find_spoke_leftovers
 from tasks_lib.errors import BusyError, InputError
 from tasks_lib.reporting.run_report import ExitCode
 
@@ -69,7 +70,7 @@ def clean_up(*, is_dry_run: bool, as_json: bool, console: Console) -> ExitCode:
         lines = [*(one.describe_plan() for one in plan.list()), *plan.notices]
     else:
         with holding_worker_lock(data):
-            lines = asyncio.run(clean_up_spoke(list_remotes(), data))
+            lines = clean_up_copies(data)
     if as_json:
         print_json({"is_dry_run": is_dry_run, "done": lines})
         return ExitCode.COMPLETED
