@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tasks_lib.model import LEVELS_THAT_ADD_FILES, Task
 from tasks_lib.prompts.templates import DEFAULT, Templates
-from tasks_lib.text import tell_rest
+from tasks_lib.text import cut, tell_rest
 
 MAX_LOG_CHARS = 6_000
 MAX_LISTED = 20
@@ -77,6 +77,11 @@ def fence(text: str, language: str = "") -> str:
     longest = max((len(run) for run in _runs_of_backticks(text)), default=0)
     marks = "`" * max(3, longest + 1)
     return f"{marks}{language}\n{text.rstrip()}\n{marks}"
+
+
+def quote_words(text: str, most: int) -> str:
+    """Another task's words, cut to `most` characters, as a quotation: they are no instruction to this session."""
+    return "\n".join(f"> {line}".rstrip() for line in cut(text.strip(), most).split("\n"))
 
 
 def _runs_of_backticks(text: str) -> list[str]:

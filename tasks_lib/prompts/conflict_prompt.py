@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks_lib.prompts.agent_prompts import MAX_LISTED, fence
+from tasks_lib.prompts.agent_prompts import MAX_LISTED, fence, quote_words
 from tasks_lib.prompts.templates import DEFAULT, Templates
-from tasks_lib.text import cut, tell_rest
+from tasks_lib.text import tell_rest
 
 MAX_INTENT_CHARS = 1_500
 """How much of another task's goal, and of its Summary, is in the prompt; both are files in the repository."""
@@ -137,8 +137,8 @@ def describe_intent(facts: ConflictFacts) -> str:
     tasks, people = [one for one in facts.works if one.id], [one for one in facts.works if not one.id]
     for one in tasks[:MAX_TASKS]:
         parts.append(f"### Task {one.id}: {one.name}\nCommit {one.commit} changed {_join(one.paths)}.")
-        parts += [f"Its goal:\n{_quote(one.goal)}"] if one.goal.strip() else []
-        parts += [f"Its report:\n{_quote(one.summary)}"] if one.summary.strip() else []
+        parts += [f"Its goal:\n{quote_words(one.goal, MAX_INTENT_CHARS)}"] if one.goal.strip() else []
+        parts += [f"Its report:\n{quote_words(one.summary, MAX_INTENT_CHARS)}"] if one.summary.strip() else []
     if rest := tell_rest(len(tasks), MAX_TASKS, "… and tasks in "):
         parts.append(f"{rest} commits; see `git log --first-parent`.")
     if people:
@@ -174,11 +174,6 @@ def _cut_lines(text: str, chars: int) -> str:
         size += len(lines[kept]) + 1
         kept += 1
     return "\n".join(lines[:kept]) + tell_rest(len(lines), kept, "\n… and ") + (" lines" if kept < len(lines) else "")
-
-
-def _quote(text: str) -> str:
-    """Another task's words as a quotation: they are no instruction to this session."""
-    return "\n".join(f"> {line}".rstrip() for line in cut(text.strip(), MAX_INTENT_CHARS).split("\n"))
 
 
 def _join(paths: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tasks_lib.prompts.agent_prompts import fence
+from tasks_lib.prompts.agent_prompts import fence, quote_words
 from tasks_lib.text import cut
 
 FROM_COORDINATOR = "From coordinator, not from the user:"
@@ -26,7 +26,7 @@ def write_conflict_warning(paths: Sequence[str], other: str, name: str, goal: st
         f"The other task is `{other}`: {name}",
     ]
     if goal.strip():
-        parts.append(f"Its description:\n\n{fence(cut(goal.strip(), INTENT_CHARS))}")
+        parts.append(f"Its description:\n{quote_words(goal, INTENT_CHARS)}")
     if diff.strip():
         parts.append(f"What it has changed at these paths so far:\n\n{fence(cut(diff, DIFF_CHARS), 'diff')}")
     parts.append(
