@@ -20,7 +20,7 @@ from opencode_scripts import give_short_catalog
 from bench.second_machine import Forwarder, environment, find_obstacle, find_processes, open_machine, read_log, url
 from flows.demo.model_server import ModelServer
 from flows.prefect_server import Child, end_child, find_free_port, start_child
-from tasks_lib.git.remote_sessions.session_remote import STATE
+from flows.spokes.session_labels import REPORT
 
 pytestmark = pytest.mark.xdist_group("prefect and spokes")
 
@@ -148,15 +148,19 @@ esac"""
 
 
 def test_what_a_session_finished_after_its_run_was_killed_is_taken_though_it_has_ended(
-    site: SpokeSite, start_run: StartRun, tmp_path: Path
+    coordinator: Coordinator, site: SpokeSite, start_run: StartRun, tmp_path: Path
 ) -> None:
+    def list_reports() -> list[object]:
+        runs = coordinator.ask("flow_runs/filter", {"flow_runs": {"name": {"like_": "drained on"}}})
+        return [run["labels"][REPORT] for run in runs if REPORT in run["labels"]]
+
     hub = clone(site, tmp_path, {"drained": {"sh": "tell begun; await go; work"}})
     killed = start_run(hub.top)
     site.wait("begun")
     killed.kill()
     killed.communicate()
     site.signals["go"].send()
-    ask_until(lambda: [ref for ref in hub.list_published(remote(site)) if ref.endswith(STATE)], bool)
+    ask_until(list_reports, bool)
     site.stop_worker()
     site.start_worker()
 

@@ -131,7 +131,7 @@ async def test_follow_up_that_blocks_keeps_the_review_from_running_again(harness
 
 
 async def test_tasks_on_the_head_count_although_a_kill_kept_the_record_from_saying_so(harness: RunHarness) -> None:
-    agent = asking("- [blocking] Bad", until="[ -e follow-up-r-1.txt ]")
+    agent = f"[ $id = r ] || await go\n{asking('- [blocking] Bad', until='[ -e follow-up-r-1.txt ]')}"
     harness.make({"r": {"level": "review"}}, agent, signals=["go"])
     record = harness.top / ".git/worktrees/r/coordinator.json"
     before: list[dict[str, object]] = []
@@ -144,6 +144,7 @@ async def test_tasks_on_the_head_count_although_a_kill_kept_the_record_from_sayi
 
     await harness.work(during=remember)
     record.write_text(json.dumps(before[0]))
+    harness.signals["go"].send(2)
     worked = await harness.work()
     assert worked.names == {"r": "Checked", "follow-up-r-1": "Merged"}
     assert len(list_rounds(harness)) == 1

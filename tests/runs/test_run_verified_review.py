@@ -93,9 +93,10 @@ async def test_conflict_goes_back_before_a_review(harness: RunHarness) -> None:
     agent = (
         REVIEWER
         + """
-[ $turn = 2 ] && { git merge -q $COORDINATOR_TARGET || :; }
 [ $id$turn = a1 ] && await go
-echo $id > shared.txt; commit "feat($id): write"
+echo $id > shared.txt
+[ $turn = 2 ] && { git merge -q $COORDINATOR_TARGET || :; printf 'b\\na\\n' > shared.txt; }
+commit "feat($id): write"
 """
     )
     harness.make({"a": RISKY, "b": {}}, agent, verify=["true"], signals=["go"])

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tasks_lib.git.commits.commit import read_commit
+from tasks_lib.git.commits.merge_tree import find_merge_base
 from tasks_lib.git.objects.object_database import Change, Entry, Objects
 from tasks_lib.git.runner import Git
 
@@ -134,9 +135,14 @@ def list_changed_since(git: Git, commit: str) -> frozenset[str]:
 
 
 def count_changed_lines(git: Git, head: str, commit: str) -> int:
-    """How many lines `commit` adds and removes since its merge base with `head`; binary files have none."""
+    """How many lines `commit` adds and removes since its merge base with `head`; binary files have none.
+
+    0 if they have no common history, as after the target was rewritten; landing says what to do about that.
+    """
     options = ("--numstat", "--no-renames", "--no-ext-diff", "--no-textconv", "-z")
-    rows = git.run("diff", *options, f"{head}...{commit}", "--").text.split("\0")
+    if not (base := find_merge_base(git, head, commit)):
+        return 0
+    rows = git.run("diff", *options, base, commit, "--").text.split("\0")
     counts = (count for row in rows for count in row.split("\t")[:2])
     return sum(int(count) for count in counts if count.isdecimal())
 
