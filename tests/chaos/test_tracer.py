@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from chaos.forked_run import make_shim
 from chaos.syscalls import is_possible
+from chaos.tracer import Tracer
 
 SCRIPT = """\
 import json, os, subprocess, sys
@@ -78,3 +79,10 @@ def test_a_cut_ends_the_process_in_the_middle_of_its_work(tmp_path: Path) -> Non
         found.append(sum(1 for _ in (place / "made").rglob("*")))
     assert found == sorted(set(found))
     assert not (tmp_path / "1/made/.git").exists()
+
+
+@pytest.mark.parametrize("name", ["x_7yz0q1", "12ab34cd", "12345678"])
+def test_a_temporary_name_is_always_told_as_one(name: str) -> None:
+    tracer = Tracer(0, None, {"/place": "<place>"})
+    told = tracer.normalize("write", f"/place/repository/.git/coordinator/moving.json.coordinator-{name}")
+    assert told == "<place>/repository/.git/coordinator/moving.json.coordinator-<temp>"

@@ -46,6 +46,12 @@ _PATHS = {
 _NAMES = (
     (re.compile(r"((-c \w+\.\w+|--git-dir|--work-tree)=\S+ )+"), ""),
     (re.compile(r"/coordinator-[0-9a-f]+-[0-9a-f]+-\d+-\d+-[a-z0-9_]{8}\b"), "/coordinator-<private>"),
+    # Before commits: one in a thousand of these names has hexadecimal digits only.
+    (
+        re.compile(r"(coordinator-(index-)?|\.json\.|-slot\.|exclude\.|/tmp_obj_|/\.coordinator-)[a-z0-9_]{8}\b"),
+        r"\1<temp>",
+    ),
+    (re.compile(r"/tmp/[a-z0-9_]{8}\b"), "/tmp/<temp>"),
     (re.compile(r"\b[0-9a-f]{7,64}\b"), "<hex>"),
     (re.compile(r"(coordinator/sessions)/[0-9a-z]+/[0-9a-z]+"), r"\1/<session>"),
     (re.compile(r"(spokes/logs)/[^/ ]+"), r"\1/<one>"),
@@ -54,11 +60,6 @@ _NAMES = (
     (re.compile(r"(?<=[ :^])(feat|research)/[^ ]+"), "<branch>"),
     (re.compile(r"objects/(\w\w(?=/| |$)|<n>)"), "objects/<xx>"),
     (re.compile(r"(<one>|tasks|src)/[^ ]+\.(md|log|txt)\b"), r"\1/<file>"),
-    (
-        re.compile(r"(coordinator-(index-)?|\.json\.|-slot\.|exclude\.|/tmp_obj_|/\.coordinator-)[a-z0-9_]{8}\b"),
-        r"\1<temp>",
-    ),
-    (re.compile(r"/tmp/[a-z0-9_]{8}\b"), "/tmp/<temp>"),
     (re.compile(r"\b\d+\b"), "<n>"),
 )
 _DEVICES = ("/dev/null", "/dev/tty", "/dev/ptmx")
