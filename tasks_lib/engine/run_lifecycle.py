@@ -253,7 +253,7 @@ async def prepare_backend(run: Run) -> None:
 
 
 def _list_works(opened: OpenRun) -> tuple[Coroutine[Any, Any, None], ...]:
-    """What goes on beside the nodes for as long as the run is open."""
+    """The background work of an open run."""
     return (
         _watch_base(opened),
         opened.publisher.keep_publishing(),

@@ -17,7 +17,7 @@ _REASON = re.compile(r"^[\s>*_`-]*Dropped[*_`]*:\s*(\S.*?)\s*$", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class LostChange:
-    """A change that is missing: where it was in its side's file, from 1 (0 for a file that is no text), and its text.
+    """A change that is missing: where it was in its side's file, from 1 (0 for a binary file), and its text.
 
     `owner` is the task or the commit on the head that made it, "" if the branch did.
     """

@@ -52,8 +52,8 @@ class Sides:
 class DroppedHunk:
     """A change of `side` that is not in the result: the lines that it `removed` from the base, and those it `added`.
 
-    `first` and `last` count from 1: lines of the side's file, or of the base's if nothing was added; 0 for a file that
-    is no text.
+    `first` and `last` count from 1: lines of the side's file, or of the base's if nothing was added; 0 for a binary
+    file.
     """
 
     path: str
@@ -252,7 +252,7 @@ class _Everywhere:
 
 
 def _compare(file: Sides) -> Iterator[DroppedHunk]:
-    """A change of a file that is no text is dropped if only one side made it, and the result is without it.
+    """A change of a binary file is dropped if only one side made it, and the result is without it.
 
     If both sides changed it, only one of them can be kept.
     """

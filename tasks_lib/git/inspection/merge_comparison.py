@@ -18,7 +18,7 @@ MAX_FILES = 200
 MAX_MERGES = 20
 """How many merges of a branch are examined, the newest ones."""
 _BINARY_BYTES = 8_000
-"""As git does: a file with a zero byte within the first 8,000 is no text."""
+"""As in git, a file with a zero byte among the first 8,000 is binary."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class Quarantine:
             self._written += size
 
     def clear(self) -> None:
-        """Delete everything; whoever still needs something writes it again."""
+        """Delete everything; callers write again what they still need."""
         shutil.rmtree(self._states, ignore_errors=True)
         self._written = 0
 
