@@ -130,8 +130,6 @@ def _describe_delays(played: Sequence[Played], sessions: int) -> str:
         f"delay of independent nodes by blocked ones, {sessions} sessions ({len(delays)} runs): "
         f"mean {statistics.fmean(delays or [0]):.1%}, at most {worst:.1%}"
     )
-    if sessions < NODES[1]:
-        return f"{told}; sessions of blocked nodes take places here"
     return f"{told}, target at most {DELAY_TARGET:.0%}: {'met' if worst <= DELAY_TARGET else 'missed'}"
 
 
