@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+import psutil
+
 from bench import watch
 from bench.common import Field, describe_machine, git, judge, lay_out, name_file
 from bench.radar_agents import Played, play
@@ -39,6 +41,7 @@ COST_SECONDS, WARM_UP_SECONDS = 90.0, 20.0
 LOOK_SECONDS = 30.0
 EDIT_SECONDS = 8.0
 """How often each session changes a file, and ends a tool."""
+_editors: set[int] = set()
 _EDIT = """
 import itertools, pathlib, random, sys, time
 paths = [pathlib.Path(one) for one in sys.argv[2:]]
@@ -169,6 +172,7 @@ class Busy:
     is_live: bool = True
     is_listening: bool = True
     told: int = 0
+    shown: str = ""
 
     @property
     def node(self) -> str:
@@ -180,6 +184,9 @@ class Busy:
 
     def make_filter(self) -> Callable[[str], bool]:
         return lambda _: False
+
+    def show_changes(self, summary: str) -> None:
+        self.shown = summary
 
     async def tell(self, paths: Sequence[str], other: str, diff: str) -> bool:
         self.told += 1
@@ -230,6 +237,7 @@ async def _look_at_all(place: Field, worktrees: Sequence[Worktree]) -> float:
 async def _editing(worktrees: Sequence[Worktree]) -> AsyncGenerator[None]:
     paths = [str(one.path / name_file(number % 7)) for number, one in enumerate(worktrees)]
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", _EDIT, str(EDIT_SECONDS), *paths)
+    _editors.add(process.pid)
     try:
         yield
     finally:
@@ -238,9 +246,12 @@ async def _editing(worktrees: Sequence[Worktree]) -> AsyncGenerator[None]:
 
 
 def _spent() -> float:
-    """The processor seconds of this process, and of those that it has started and that have ended."""
+    """The processor seconds of this process and of all that it has started, except those that edit files."""
     found = os.times()
-    return found.user + found.system + found.children_user + found.children_system
+    running = sum(
+        sum(process.cpu_times()[:2]) for process in psutil.Process().children() if process.pid not in _editors
+    )
+    return found.user + found.system + found.children_user + found.children_system + running
 
 
 if __name__ == "__main__":

@@ -63,6 +63,11 @@ class BranchInFlight:
 
         return is_known
 
+    def show_changes(self, summary: str) -> None:
+        """Show on the board how much the branch changes."""
+        if summary != self.context.view.diffstat:
+            self.context.run.board.show(self.context.task.id, diffstat=summary)
+
     async def tell(self, paths: Sequence[str], other: str, diff: str) -> bool:
         """Tell the session now, or else with its next prompt; never twice of the same paths, also after a kill."""
         context = self.context

@@ -9,7 +9,10 @@ from tasks_lib.git.commits.branch_state import read_shortstat
 from tasks_lib.node.attempt_context import AttemptContext
 
 UPDATE_SECONDS = 10.0
-"""How often git is asked, and only if the session has been active since the last time."""
+"""How often git is asked, and only if the session has been active since the last time.
+
+While the radar looks for conflicts, it knows the changes already.
+"""
 
 
 @asynccontextmanager
@@ -27,7 +30,8 @@ async def _update(context: AttemptContext) -> None:
     seen = context.view.active_at
     while True:
         await asyncio.sleep(UPDATE_SECONDS)
-        if context.view.active_at != seen and not context.view.machine:  # Another machine tells it by itself.
+        is_known = context.merge_queue.radar.is_looking or context.view.machine  # Another machine tells it by itself.
+        if context.view.active_at != seen and not is_known:
             seen = context.view.active_at
             await show_changes(context)
 

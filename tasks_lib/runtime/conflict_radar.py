@@ -35,6 +35,8 @@ POLL_SECONDS = 1.0
 MOST_SHARE = 0.02
 """The share of the time that may be spent looking, except to look at every busy session in time: about this much of a
 core, since one look follows the other."""
+LOOKS_AT_ONCE = 5
+"""Up to how many members are looked at before their states are merged: a `git merge-tree` for all costs less."""
 MOST_FAILURES = 5
 """After how many unexpected errors in a row nothing is looked at any more in this run."""
 MOST_SAID = 20
@@ -80,6 +82,10 @@ class Member(Protocol):
         """Return what says, in a thread, whether an uncommitted path is not the agent's work."""
         ...
 
+    def show_changes(self, summary: str) -> None:
+        """Show how much the branch changes, such as `3 files +40 -2`."""
+        ...
+
     async def tell(self, paths: Sequence[str], other: str, diff: str) -> bool:
         """Tell the session of a coming conflict with the node `other`, whose changes are `diff`; False if it knows."""
         ...
@@ -110,10 +116,11 @@ class ConflictRadar:
     """The radar of one run. Call it from the event loop, except where a method says otherwise.
 
     A session is looked at when it commits, when a tool of it ends, and at least every `seconds` if it is active; with
-    0, never. `is_ignored` says which paths do not count.
+    0, never. `is_ignored` says which paths do not count. While it `is_looking`, it shows how much each branch changes.
     """
 
     def __init__(self, git: GitAccess, display: Display, seconds: float, is_ignored: Callable[[str], bool]) -> None:
+        self.is_looking: bool = False
         self._git: GitAccess = git
         self._display: Display = display
         self._seconds: float = seconds
@@ -156,26 +163,26 @@ class ConflictRadar:
         """Look until cancelled; errors in it are logged, and never end the run."""
         if not self._seconds or not await self._git.call(is_available):
             return
+        self.is_looking = True
         try:
             while self._failures < MOST_FAILURES:
                 began = time.monotonic()
                 await asyncio.sleep(await self._take_round(began))
             _log.warning("conflicts are no longer looked for in this run")
         finally:
+            self.is_looking = False
             await self._git.call(self._states.close)
 
     async def _take_round(self, began: float) -> float:
-        """Look at one member, if one is due; return the pause until the next round, in seconds."""
-        due = self._list_due(began)
+        """Look at the members that are due longest; return the pause until the next round, in seconds."""
+        due = self._list_due(began)[:LOOKS_AT_ONCE]
         try:
             await self._note_landed()
-            if due:
-                await self._look(due[0])
+            seen = [branch for member in due if (branch := await self._look(member))]
+            await self._merge([branch for branch in seen if branch.node in self._members])
             await self._announce()
-        except CoordinatorError as error:  # An agent may have broken its worktree; its turn is judged elsewhere.
-            _log.info("a branch could not be looked at: %s", error)
-        except OSError as error:
-            _log.info("a branch could not be looked at: %s", error)
+        except (CoordinatorError, OSError) as error:
+            _log.info("conflicts could not be looked for: %s", error)
         except Exception:
             self._failures += 1
             _log.exception("conflicts that are coming could not be looked for")
@@ -184,7 +191,7 @@ class ConflictRadar:
         if not due:
             return POLL_SECONDS
         spent = time.monotonic() - began
-        in_time = self._seconds / max(1, sum(member.is_live for member in self._members.values()))
+        in_time = self._seconds * len(due) / max(1, sum(member.is_live for member in self._members.values()))
         return max(0.0, min(spent / MOST_SHARE, in_time - spent))
 
     def _list_due(self, now: float) -> list[Member]:
@@ -201,19 +208,26 @@ class ConflictRadar:
         active_at, tool = member.activity
         return tool != look.activity[1] or (active_at != look.activity[0] and now >= look.at + self._seconds)
 
-    async def _look(self, member: Member) -> None:
+    async def _look(self, member: Member) -> Branch | None:
+        """Return the branch of `member` as it is now, None if that cannot be said or it left meanwhile."""
         look = self._looks[member.node] = _Look(time.monotonic(), read_commit_stamp(member.worktree), member.activity)
-        head = self._git.head.last_seen()
-        state = await self._git.call(self._states.look, member.worktree, head, member.make_filter())
+        try:
+            state = await self._git.call(
+                self._states.look, member.worktree, self._git.head.last_seen(), member.make_filter()
+            )
+            summary = await self._git.call(self._states.summarize, state) if state else ""
+        except (CoordinatorError, OSError) as error:  # An agent may have broken its worktree; its turn is judged.
+            _log.info("the branch of %s could not be looked at: %s", member.node, error)
+            return None
         if self._states.generation != self._generation:
             self._generation = self._states.generation
             self._looks = {node: look if node == member.node else _Look() for node in self._members}
         if state is None or self._looks.get(member.node) is not look or member.node not in self._members:
-            return  # It has ended meanwhile, or it is in the middle of something.
+            return None  # It has ended meanwhile, or it is in the middle of something.
+        member.show_changes(summary)
         self._bases[member.node] = state.base
         contains = await self._git.call(self._landed.count_in, state.base)
-        branch = describe_branch(member.node, state, contains, member.began)
-        await self._merge(branch, head)
+        return describe_branch(member.node, state, contains, member.began)
 
     async def _note_landed(self) -> None:
         while self._landing:
@@ -223,16 +237,17 @@ class ConflictRadar:
             began = self._radar.branches[node].began if node in self._radar.branches else 0.0
             self._radar = land(self._radar, describe_branch(node, state, 0, began), number)
             self._bases[node] = base
-            await self._merge(self._radar.branches.get(node), self._git.head.last_seen())
+            if branch := self._radar.branches.get(node):
+                await self._merge([branch])
 
-    async def _merge(self, branch: Branch | None, head: str) -> None:
-        """See `branch`, and merge it with all those that it may conflict with."""
-        if branch is None:
-            return
-        self._radar = see(self._radar, branch)
-        if pairs := list_pairs(self._radar, branch.node):
+    async def _merge(self, branches: Sequence[Branch]) -> None:
+        """See `branches`, and merge each with all those that it may conflict with."""
+        for branch in branches:
+            self._radar = see(self._radar, branch)
+        listed = [pair for branch in branches for pair in list_pairs(self._radar, branch.node)]
+        if pairs := list(dict.fromkeys(listed)):
             states = [find_states(self._radar, pair) for pair in pairs]
-            merged = await self._git.call(self._merger.merge, states, head)
+            merged = await self._git.call(self._merger.merge, states, self._git.head.last_seen())
             found = zip(pairs, states, merged, strict=True)
             results = {pair: (state, paths) for pair, state, paths in found if paths is not None}
             self._radar = note_merges(self._radar, results, time.time())

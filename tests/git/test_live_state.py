@@ -155,7 +155,7 @@ def test_nothing_is_left_in_the_repository_and_the_index_is_not_touched(repo: Ob
     assert repo.trace() == before
     assert [path.read_bytes() for path in indexes] == bytes_before
     assert not list(repo.top.glob(".git/**/*.lock"))
-    assert [path.name for path in (repo.place / "quarantine").iterdir()] == ["objects"]
+    assert sorted(path.name for path in (repo.place / "quarantine").iterdir()) == ["indexes", "objects"]
 
 
 def test_unchanged_worktree_is_read_once_and_a_full_quarantine_is_emptied(repo: Observed) -> None:

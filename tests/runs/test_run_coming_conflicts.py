@@ -111,6 +111,9 @@ class Broken:
         self.looks += 1
         raise RuntimeError("broken")
 
+    def show_changes(self, summary: str) -> None:
+        raise AssertionError(summary)
+
     async def tell(self, paths: Sequence[str], other: str, diff: str) -> bool:
         raise AssertionError((paths, other, diff))
 

@@ -16,7 +16,7 @@ STAT_FILES = 20
 MAX_LINE = 1_000
 MAX_DIGESTED = 1_000
 DIGESTED_BYTES = 1_000_000
-_SHORT = ("--shortstat", "--no-renames", "--no-ext-diff")
+SHORT_STAT = ("--shortstat", "--no-renames", "--no-ext-diff")
 NO_MODE = "000000"
 
 
@@ -120,7 +120,12 @@ def read_line(objects: Objects, since: str, commit: str) -> Line:
 
 def read_shortstat(git: Git, base: str) -> str:
     """Return the worktree's changes against `base`, committed or not, as `3 files +40 -2`; "" if there are none."""
-    found = re.findall(r"(\d+) (file|insertion|deletion)", git.text("diff", *_SHORT, base, "--"))
+    return write_shortstat(git.text("diff", *SHORT_STAT, base, "--"))
+
+
+def write_shortstat(output: str) -> str:
+    """Return what git printed with `SHORT_STAT`, shorter: `3 files +40 -2`; "" if there is no change."""
+    found = re.findall(r"(\d+) (file|insertion|deletion)", output)
     counts = {what: count for count, what in found}
     if not counts:
         return ""

@@ -11,8 +11,10 @@ from typing import NamedTuple
 from tasks_lib.errors import GitError
 from tasks_lib.git.commits.branch_state import BranchState, read_state
 from tasks_lib.git.commits.merge_tree import find_merge_base
+from tasks_lib.git.inspection.private_index import PrivateIndexes
+from tasks_lib.git.inspection.tree_stats import TreeStats
 from tasks_lib.git.objects.object_database import FILE_MODE, Entry, Objects
-from tasks_lib.git.objects.quarantine import Quarantine
+from tasks_lib.git.objects.quarantine import TRANSIENT, Quarantine
 from tasks_lib.git.runner import Git
 from tasks_lib.git.worktree_admin import Worktree
 from tasks_lib.process.files import read_stamp
@@ -43,14 +45,15 @@ class Stamp(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LiveState:
-    """The content of a worktree as the commit `state`; it is that of the branch if there are no uncommitted files.
+    """The content of a worktree as the commit `state` with the tree `tree`.
 
-    `changes` maps each path that differs from the commit `base`, where the branch left the head, to its entries before
-    and now.
+    If there are no uncommitted files, it is the branch's own. `changes` maps each path that differs from the commit
+    `base`, where the branch left the head, to its entries before and now.
     """
 
     state: str
     base: str
+    tree: str
     is_committed: bool
     changes: Mapping[str, tuple[Entry | None, Entry | None]]
 
@@ -76,20 +79,24 @@ class LiveStates:
         self.objects: Objects = Objects(git, quarantine)
         self.generation: int = 0
         self._git: Git = git
+        self._stats: TreeStats = TreeStats(git.directory, quarantine.environment)
+        self._indexes: PrivateIndexes = PrivateIndexes(quarantine.place / "indexes")
         self._is_ignored: Callable[[str], bool] = is_ignored
         self._seen: dict[Path, _Seen] = {}
         self._bases: OrderedDict[str, str] = OrderedDict()
 
     def close(self) -> None:
-        """End git's helper process."""
+        """End git's helper processes."""
         self.objects.close()
+        self._stats.close()
 
     def look(
         self, worktree: Worktree, head: str, is_known: Callable[[str], bool] = lambda _: False
     ) -> LiveState | None:
         """Return what `worktree` contains; None in the middle of a merge or rebase, or if it has changed too much.
 
-        `is_known` says of an uncommitted path that it is not the agent's work. Raises GitError if git cannot read it.
+        `is_known` says of an uncommitted path that it is not the agent's work. Raises GitError or OSError if the
+        worktree cannot be read.
         """
         if self.quarantine.is_full:
             self.quarantine.clear()
@@ -97,7 +104,7 @@ class LiveStates:
             self.generation += 1
         if is_in_operation(worktree):
             return None
-        found = read_state(_make_git(worktree))
+        found = read_state(self._indexes.open(worktree))
         if not found.commit or found.commit == "(initial)" or is_in_operation(worktree):
             return None
         stamps = dict(_list_stamps(worktree, found))
@@ -108,15 +115,20 @@ class LiveStates:
             seen.key = key
         return seen.found
 
+    def summarize(self, state: LiveState) -> str:
+        """Return how much `state` changes, as `3 files +40 -2`; "" if nothing."""
+        return self._stats.compare(self.objects.find_tree(state.base), state.tree) if state.changes else ""
+
     def read_commit(self, commit: str, base: str) -> LiveState:
         """Return what a branch that began at `base` contains at `commit`."""
         changes = {one.path: (one.old, one.new) for one in self.objects.diff(base, commit)}
         own = {path: pair for path, pair in changes.items() if not self._is_ignored(path)}
-        return LiveState(commit, base, is_committed=True, changes=own)
+        return LiveState(commit, base, self.objects.find_tree(commit), is_committed=True, changes=own)
 
     def forget(self, worktree: Worktree) -> None:
         """Drop what is known of a worktree that is not looked at any more."""
         self._seen.pop(worktree.git_dir, None)
+        self._indexes.forget(worktree)
 
     def _read(
         self,
@@ -136,8 +148,9 @@ class LiveStates:
             old = self.objects.find_entry(base, path)
             changes[path] = (old if old and not old.is_tree else None, entry)
         own = {path: pair for path, pair in changes.items() if _differs(*pair) and not self._is_ignored(path)}
-        state = self._write_state(commit, uncommitted) if uncommitted else commit
-        return LiveState(state, base, is_committed=not uncommitted, changes=own)
+        tree = self.objects.put_entries(commit, uncommitted) if uncommitted else self.objects.find_tree(commit)
+        state = self._write_state(commit, tree) if uncommitted else commit
+        return LiveState(state, base, tree, is_committed=not uncommitted, changes=own)
 
     def _find_base(self, head: str, commit: str) -> str:
         if commit not in self._bases:
@@ -177,7 +190,7 @@ class LiveStates:
         entries = {path: _name(path, _LINK, self._write_link(worktree.path / path)) for path in links}
         if files:
             listed = "".join(f"{path}\n" for path in files).encode("utf-8", "surrogateescape")
-            words = ("hash-object", "-w", "--stdin-paths")
+            words = (*TRANSIENT, "hash-object", "-w", "--stdin-paths")
             hashed = worktree.git.run(
                 *words, stdin=listed, environment=self.quarantine.environment, seconds=HASH_SECONDS
             ).text.split("\n")
@@ -192,17 +205,9 @@ class LiveStates:
         except OSError as error:
             raise GitError(("hash-object",), -1, f"{path} changed while it was read") from error
 
-    def _write_state(self, commit: str, entries: Mapping[str, Entry | None]) -> str:
-        tree = self.objects.put_entries(commit, entries)
+    def _write_state(self, commit: str, tree: str) -> str:
         lines = (f"tree {tree}", f"parent {commit}", f"author {_AUTHOR}", f"committer {_AUTHOR}", "", "")
         return self.quarantine.write("commit", "\n".join(lines).encode())
-
-
-def _make_git(worktree: Worktree) -> Git:
-    """Git for a worktree whose agent may be using its index, which is neither locked nor refreshed."""
-    # Threads that read the files' times beforehand are sooner done, but use a fifth more of the processor.
-    settings = ("core.preloadIndex=false",)
-    return Git(worktree.path, worktree.git_dir, variables={"GIT_OPTIONAL_LOCKS": "0"}, settings=settings)
 
 
 def is_in_operation(worktree: Worktree) -> bool:

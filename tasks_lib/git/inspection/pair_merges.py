@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.git_program import find_version
 from tasks_lib.git.objects.object_database import Objects
-from tasks_lib.git.objects.quarantine import Quarantine
+from tasks_lib.git.objects.quarantine import TRANSIENT, Quarantine
 
 NEEDED_VERSION = (2, 39)
 """`merge-tree --stdin` was added in git 2.39."""
@@ -44,7 +44,7 @@ class PairMerger:
             rest = pairs[len(found) :]
             lines = "".join(f"{one} {other}\n" for one, other in rest).encode()
             with self._quarantine.discarding() as place:
-                words = (*drivers, "merge-tree", *_OPTIONS)
+                words = (*TRANSIENT, *drivers, "merge-tree", *_OPTIONS)
                 result = git.run(*words, stdin=lines, environment=place, accept=range(-64, 256), seconds=BATCH_SECONDS)
             merged = list(_parse(result.stdout))[: len(rest)]
             found += merged

@@ -4,7 +4,7 @@ import os
 import subprocess
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -27,9 +27,11 @@ class Child:
     """A git process that reads requests from its standard input; thread-safe, one request at a time.
 
     It runs in a session of its own, so that a Ctrl-C does not reach it, and exits when its input is closed.
+    `environment` overrides its variables.
     """
 
-    def __init__(self, directory: Path, arguments: Sequence[str]) -> None:
+    def __init__(self, directory: Path, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        self._environment: Mapping[str, str] = environment or {}
         self._directory: Path = directory
         self._arguments: tuple[str, ...] = tuple(arguments)
         self._lock: threading.Lock = threading.Lock()
@@ -68,7 +70,7 @@ class Child:
     def _start(self) -> "subprocess.Popen[bytes]":
         inherited = {name: os.environ[name] for name in os.environ.keys() - set(local_variables())}
         # The helper fetches objects missing from a partial clone, so it too could prompt for credentials.
-        environment = {**inherited, **git_environment()}
+        environment = {**inherited, **git_environment(), **self._environment}
         process = subprocess.Popen(
             [require_program("git"), "-c", "core.fsync=committed", *self._arguments],
             cwd=self._directory,
