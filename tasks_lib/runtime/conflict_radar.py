@@ -35,7 +35,7 @@ POLL_SECONDS = 1.0
 MOST_SHARE = 0.02
 """The share of the time that may be spent looking, except to look at every busy session in time: about this much of a
 core, since one look follows the other."""
-LOOKS_AT_ONCE = 5
+LOOKS_AT_ONCE = 10
 """Up to how many members are looked at before their states are merged: a `git merge-tree` for all costs less."""
 MOST_FAILURES = 5
 """After how many unexpected errors in a row nothing is looked at any more in this run."""
