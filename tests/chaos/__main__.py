@@ -3,8 +3,8 @@
     make chaos                                  all of it; exit status 1 on any violation
     CHAOS_ONLY=after-1a2b3c4d make chaos        the kills whose name or description contains this
     CHAOS=all make chaos                        every occurrence of each side effect, not only the first and last
-    CHAOS_PARTS=life,cuts make chaos            only these of the parts life, cuts, pairs, spokes, calls (to Prefect) and
-                                                flows
+    CHAOS_PARTS=life,cuts make chaos            only these of the parts life, cuts, pairs, judgement, spokes, calls (to
+                                                Prefect) and flows
     CHAOS_SAMPLE=12 make chaos                  a sample of this size, of all kinds
     CHAOS_JOBS=4 CHAOS_SEED=7 CHAOS_PAIRS=100 CHAOS_DIR=/path     parallel jobs, random seed, number of pairs, directory
 
@@ -30,7 +30,17 @@ from typing import cast
 
 from chaos.forked_run import Defect
 from chaos.kill_cases import Verdict
-from chaos.kill_plans import Part, plan_calls, plan_cuts, plan_flows, plan_life, plan_pairs, plan_spokes, plan_workers
+from chaos.kill_plans import (
+    Part,
+    plan_calls,
+    plan_cuts,
+    plan_flows,
+    plan_judgement,
+    plan_life,
+    plan_pairs,
+    plan_spokes,
+    plan_workers,
+)
 from chaos.kill_points import Kill
 
 from flows.prefect_server import end_child, find_free_port, start_child
@@ -48,6 +58,8 @@ def plan(root: Path, options: "ChaosOptions", port: int) -> Iterator[Part]:
         yield from cuts if options.wants("cuts") else []
         if options.wants("pairs"):
             yield plan_pairs(calm, [*life.kills, *cuts[0].kills], options.pairs, options.seed)
+    if options.wants("judgement"):
+        yield plan_judgement(root, every=options.every)
     if options.wants("spokes"):
         yield plan_spokes(root, every=options.every)
         yield plan_workers(root, options.seed, every=options.every)
@@ -129,7 +141,9 @@ class ChaosOptions:
     jobs: int = int(os.environ.get("CHAOS_JOBS", "2"))
     seed: int = int(os.environ.get("CHAOS_SEED", "1"))
     pairs: int = int(os.environ.get("CHAOS_PAIRS", "60"))
-    parts: tuple[str, ...] = tuple(os.environ.get("CHAOS_PARTS", "life,cuts,pairs,spokes,calls,flows").split(","))
+    parts: tuple[str, ...] = tuple(
+        os.environ.get("CHAOS_PARTS", "life,cuts,pairs,judgement,spokes,calls,flows").split(",")
+    )
     directory: Path = Path(
         os.environ.get("CHAOS_DIR") or (MEMORY if os.access(MEMORY, os.W_OK) else tempfile.gettempdir())
     )

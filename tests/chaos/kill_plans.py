@@ -9,6 +9,7 @@ from pathlib import Path
 
 from chaos.cli_kill_cases import run_whole_calmly, trace_whole, try_call, try_whole
 from chaos.forked_run import Defect
+from chaos.judgement_kill_cases import run_judged_calmly, try_judged
 from chaos.kill_cases import UndisturbedRun, Verdict, retry_kill, run_undisturbed, try_kill
 from chaos.kill_points import Kill, count_kinds, list_calls, list_cuts, list_kills, list_pairs, read_calls, read_effects
 from chaos.prefect_proxy import LOOPBACK
@@ -57,6 +58,16 @@ def plan_pairs(calm: UndisturbedRun, kills: Sequence[Kill], count: int, seed: in
     """Kills from `kills` whose rerun is killed as well."""
     pairs = list_pairs(kills, count, len(kills), seed)
     return Part(f"pairs: {len(pairs)} kills whose rerun is killed too", pairs, partial(retry_kill, try_kill, calm=calm))
+
+
+def plan_judgement(root: Path, *, every: bool) -> Part:
+    """Kills while work is verified, reviewed, given back and asked for, and a coming conflict is told."""
+    calm, faults = run_judged_calmly(root / "judgement-calm")
+    require(faults)
+    effects = read_effects(root / "judgement-calm" / "trace")
+    kills = list_kills(effects, every=every)
+    told = f"judgement: {len(effects)} side effects ({_tell(count_kinds(effects))}); {len(kills)} kills"
+    return Part(told, kills, partial(retry_kill, try_judged, calm=calm))
 
 
 def plan_spokes(root: Path, *, every: bool) -> Part:

@@ -54,6 +54,15 @@ def test_killed_with_its_sessions_elsewhere_and_run_again_it_ends_as_undisturbed
     assert "Every promise was kept." in done.stdout
 
 
+def test_killed_while_work_is_judged_and_run_again_it_ends_as_undisturbed(tmp_path: Path) -> None:
+    done = run_chaos(tmp_path, PARTS="judgement", SAMPLE="4", KEEP="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Every promise was kept." in done.stdout
+    log = next(tmp_path.glob("chaos-*/judgement-calm/log")).read_text()
+    for stage in ("before its review", "the review asks for changes", "was told", "conflicts with", "dropped 1 change"):
+        assert stage in log, f"the graph no longer goes through: {stage}"
+
+
 def test_side_effects_of_every_kind_are_seen(sampled: "tuple[Path, subprocess.CompletedProcess[str]]") -> None:
     root, _ = sampled
     kinds = count_kinds(read_effects(root / "calm/trace"))
