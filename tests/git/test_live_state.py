@@ -158,6 +158,47 @@ def test_nothing_is_left_in_the_repository_and_the_index_is_not_touched(repo: Ob
     assert sorted(path.name for path in (repo.place / "quarantine").iterdir()) == ["indexes", "objects"]
 
 
+def test_change_within_the_same_tick_of_the_clock_as_the_index_is_seen(repo: Observed) -> None:
+    """Git tells by the index's time which files it has to read; a copy with a time of its own would hide the change."""
+    a = repo.place / "a"
+    for setting in ("core.trustctime=false", "core.checkStat=minimal"):
+        repo.sh("config", *setting.split("="))
+    index = repo.worktrees["a"].git_dir / "index"
+    moment = (a / "src.txt").stat().st_mtime - 1_000
+    for text in ("mine", "ours"):  # As long as each other.
+        (a / "src.txt").write_text(TEXT.replace("line 3", f"{text} 3"))
+        os.utime(a / "src.txt", (moment, moment))
+        if text == "mine":
+            repo.sh("commit", "-qam", "edit", at=a)
+            os.utime(index, (moment, moment))
+    assert not repo.look("a").is_committed
+
+
+def test_index_that_changes_is_read_again_and_one_that_is_no_file_is_an_error(repo: Observed) -> None:
+    a = repo.place / "a"
+    index = repo.worktrees["a"].git_dir / "index"
+    assert repo.changed("a") == []
+    edit(a / "src.txt", 3, "seen")
+    assert repo.changed("a") == ["src.txt"]
+    repo.sh("update-index", "--assume-unchanged", "src.txt", at=a)
+    assert repo.changed("a") == []
+    index.unlink()
+    os.mkfifo(index)
+    with pytest.raises(OSError, match="not a regular file"):
+        repo.look("a")
+
+
+def test_how_much_a_branch_changes_counts_uncommitted_and_new_files(repo: Observed) -> None:
+    a = repo.place / "a"
+    assert repo.states.summarize(repo.look("a")) == ""
+    edit(a / "src.txt", 3, "mine")
+    (a / "new.txt").write_text("one\ntwo\n")
+    assert repo.states.summarize(repo.look("a")) == "2 files +3 -1"
+    repo.sh("add", "-A", at=a)
+    repo.sh("commit", "-qm", "all", at=a)
+    assert repo.states.summarize(repo.look("a")) == "2 files +3 -1"
+
+
 def test_unchanged_worktree_is_read_once_and_a_full_quarantine_is_emptied(repo: Observed) -> None:
     edit(repo.place / "a" / "src.txt", 3, "mine")
     first = repo.look("a")
