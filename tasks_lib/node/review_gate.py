@@ -69,5 +69,7 @@ async def _verify_first(
     context.enter(Stage.VERIFY, "before its review")
     result = await context.unless_stopped(context.merge_queue.verify_early(landing, rank))
     if isinstance(result, Verified):
+        if not run.agents.places.free:
+            run.board.enter(context.task.id, Stage.REVIEW, "waits for a place for its reviewer")
         await acquire_place(run, context.task, context.slot_lease)
     return result

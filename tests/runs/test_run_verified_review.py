@@ -129,6 +129,21 @@ async def test_slot_is_free_while_the_merge_is_verified(harness: RunHarness) -> 
     assert worked.names == {"a": "Merged", "b": "Merged"}
 
 
+async def test_it_is_shown_that_verified_work_waits_for_a_place_for_its_reviewer(harness: RunHarness) -> None:
+    tasks = {"a": {**RISKY, "scope": "system"}, "b": {}}
+    agent = REVIEWER + "[ $id = b ] && await begin\nwork"
+    harness.make(tasks, agent, verify=holding(harness, "a.txt"), signals=["go", "begin"])
+
+    async def go(opened: OpenRun) -> None:
+        await reach(opened, "b: session")
+        harness.signals["go"].send()
+        await reach(opened, "a: review: waits for a place for its reviewer")
+        harness.signals["begin"].send()
+
+    worked = await harness.work(during=go, max_sessions=1)
+    assert worked.names == {"a": "Merged", "b": "Merged"}
+
+
 async def test_work_that_may_land_comes_before_work_that_waits_for_its_review(harness: RunHarness) -> None:
     tasks = {"first": {}, "a": {**RISKY, "scope": "system"}, "b": {}}
     agent = REVIEWER + "[ $id = b ] && await begin\n[ $id = a ] && await early\nwork"
