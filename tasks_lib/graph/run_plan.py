@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from tasks_lib.errors import InputError
+from tasks_lib.graph.graph_changes import Changes, add_dependents, compare, find_changed, find_open, moves_ranks
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.loop_limits import MAX_IN_A_ROW
 from tasks_lib.model import Aborted, Blocked, Checked, Failed, Merged, Outcome, Skipped, Status, Task
@@ -23,22 +24,6 @@ def rank(graph: Graph) -> Mapping[str, Rank]:
     """Map each id to its sort key in the queue: longest remaining path first, then most dependents, then id."""
     remaining = graph.remaining()
     return {task_id: (-remaining[task_id], -len(graph.dependents(task_id)), task_id) for task_id in graph.tasks}
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What a new graph changed, as ids in its topological order (`removed`: in that of the old graph).
-
-    `completed` are nodes that became completed, `reopened` nodes that no longer are, `changed` nodes that differ in
-    anything else, `unblocked` nodes that may run again.
-    """
-
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    completed: tuple[str, ...] = ()
-    unblocked: tuple[str, ...] = ()
-    reopened: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +127,17 @@ class Plan:
         times it fails in this run.
         """
         before, self._graph = self._graph, graph
-        changed = _find_changed(before, graph)
+        changed = find_changed(before, graph)
         # What a node waits for depends only on itself, on its prerequisites, and on how it ended in this run.
-        affected = _add_dependents(changed, before, graph)
+        affected = add_dependents(changed, before, graph)
         was_blocked = {i for i in affected if i in before.tasks and self._is_blocked(before.tasks[i], before)}
-        if not graph.shares_edges_with(before) or _moves_ranks(changed, before, graph):
+        if not graph.shares_edges_with(before) or moves_ranks(changed, before, graph):
             self._ranks = rank(graph)
         unblocked = {i for i in was_blocked if i in graph.tasks and not self._is_blocked(graph.tasks[i], graph)}
         self._refresh_setbacks()
         self._take_back(before, changed)
         self._update_ready(affected)
-        return _compare(before, graph, changed, unblocked)
+        return compare(before, graph, changed, unblocked)
 
     def waits(self) -> Mapping[str, str]:
         """Say why each open node that is neither running nor ready waits, as one sentence without its subject."""
@@ -200,7 +185,7 @@ class Plan:
                 self._ready.discard(task_id)
 
     def _is_ready(self, task: Task) -> bool:
-        if task.is_completed or task.id in self._running or _find_open(task, self._graph):
+        if task.is_completed or task.id in self._running or find_open(task, self._graph):
             return False
         return self._find_hold(task) is None
 
@@ -281,7 +266,7 @@ class Plan:
 
     def _explain_wait(self, task: Task) -> str:
         hold = self._find_hold(task)
-        return hold.wait if hold else f"waits for {', '.join(_find_open(task, self._graph))}"
+        return hold.wait if hold else f"waits for {', '.join(find_open(task, self._graph))}"
 
     def _trace_causes(self) -> Mapping[str, Sequence[tuple[str, str]]]:
         """Map each open id to its first few root causes as (id, clause); a node can be its own root cause."""
@@ -291,7 +276,7 @@ class Plan:
             if task.is_completed:
                 continue
             hold = self._find_hold(task)
-            inherited = dict.fromkeys(cause for i in _find_open(task, self._graph) for cause in causes[i])
+            inherited = dict.fromkeys(cause for i in find_open(task, self._graph) for cause in causes[i])
             if hold or task_id in self._running or not inherited:
                 started = "is still running" if task_id in self._running else "was not started"
                 causes[task_id] = [(task_id, hold.cause if hold and task_id not in self._running else started)]
@@ -310,16 +295,12 @@ def _check_only(graph: Graph, only: Collection[str]) -> None:
         raise InputError(faults)
 
 
-def _find_open(task: Task, graph: Graph) -> list[str]:
-    return [task_id for task_id in dict.fromkeys(task.depends_on) if not graph.tasks[task_id].is_completed]
-
-
 def _find_resolves(task: Task) -> list[str]:
     return [task_id for task_id in task.depends_on if is_resolve_task(task_id)]
 
 
 def _explain_blocked(task: Task, outcome: Outcome | None, graph: Graph) -> str:
-    waits = [task_id for task_id in _find_open(task, graph) if is_resolve_task(task_id)]
+    waits = [task_id for task_id in find_open(task, graph) if is_resolve_task(task_id)]
     if isinstance(outcome, Blocked) and outcome.resolve_id and outcome.resolve_id not in graph.tasks:
         waits.append(outcome.resolve_id)  # The graph that contains the new task has not been read yet.
     if waits:
@@ -352,49 +333,3 @@ def _tell_causes(causes: Sequence[tuple[str, str]]) -> str:
     """`needs a, which is blocked; needs b, which failed`."""
     told = "; ".join(f"needs {task_id}, which {clause}" for task_id, clause in causes[:_CAUSES_SHOWN])
     return f"{told}; and more" if len(causes) > _CAUSES_SHOWN else told
-
-
-def _find_changed(before: Graph, after: Graph) -> set[str]:
-    """The ids that only one of the graphs contains, or whose tasks differ."""
-    old, new = before.tasks, after.tasks
-    found = {i for i, task in new.items() if (known := old.get(i)) is not task and known != task}
-    return found | (old.keys() - new.keys())
-
-
-def _add_dependents(changed: Iterable[str], before: Graph, after: Graph) -> set[str]:
-    """`changed`, and their direct dependents in either graph."""
-    found = set(changed)
-    for task_id in tuple(found):
-        for graph in (before, after):
-            found.update(graph.dependents(task_id) if task_id in graph.tasks else ())
-    return found
-
-
-def _moves_ranks(changed: Iterable[str], before: Graph, after: Graph) -> bool:
-    """Whether the rank of an open node may have changed between two graphs with the same edges.
-
-    Paths of open nodes never lead through completed ones. So a node that lands after all of its prerequisites changes
-    no rank but its own, which is no longer used.
-    """
-    for task_id in changed:
-        old, new = before.tasks[task_id], after.tasks[task_id]
-        is_landing = new.is_completed and not _find_open(new, after)
-        if old.cost != new.cost or (old.is_completed != new.is_completed and not is_landing):
-            return True
-    return False
-
-
-def _compare(before: Graph, after: Graph, changed: Collection[str], unblocked: Collection[str]) -> Changes:
-    """Say how two graphs differ, given the ids that do; also puts `unblocked` in order."""
-    old, new = before.tasks, after.tasks
-    kept = [i for i in after.order() if i in changed and i in old]
-    added = tuple(i for i in after.order() if i not in old)
-    completed = {i for i in (*kept, *added) if new[i].is_completed and not (i in old and old[i].is_completed)}
-    return Changes(
-        added=added,
-        removed=tuple(i for i in before.order() if i not in new),
-        changed=tuple(i for i in kept if old[i].is_completed is new[i].is_completed),
-        completed=tuple(i for i in after.order() if i in completed),
-        unblocked=tuple(i for i in after.order() if i in unblocked),
-        reopened=tuple(i for i in kept if old[i].is_completed and not new[i].is_completed),
-    )
