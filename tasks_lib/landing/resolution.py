@@ -1,31 +1,22 @@
 """Completes a resolve task on the head for a person: through a run's merge queue, or directly while there is no run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tasks_lib.cleanup.moved_repository import find_move
-from tasks_lib.cleanup.remote_branches import describe_local_branch_behind
-from tasks_lib.errors import Fault, GitError, InputError, RemoteError
+from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.compose.commit_composer import Candidate, Composer
 from tasks_lib.git.inspection.checkout_files import list_uncommitted
-from tasks_lib.git.objects.object_database import Objects
-from tasks_lib.git.publish.local_branch import Pending, publish
-from tasks_lib.git.publish.queue_head import Head, Rewritten
-from tasks_lib.git.publish.remote_branch import Pushed, PushResult, Raced, Refused, Remote, Unreachable
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.repository_lock import HeldRunLock, admin_lock
-from tasks_lib.git.worktrees.stale_git_locks import drop_ref_locks
+from tasks_lib.git.repository_lock import HeldRunLock
 from tasks_lib.graph.resolve_tasks import find_resolve_task, list_waiting
+from tasks_lib.landing.commits_without_run import commit_without_run
 from tasks_lib.landing.merge_queue import MergeQueue
 from tasks_lib.model import PersonsWord, Task
 from tasks_lib.naming import show_some
 from tasks_lib.project.loading import Project
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.taskfile.parsing import set_word
-
-MAX_MOVES = 5
-"""How often to compose the commit again because something else moved the base meanwhile, here or on the remote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +32,6 @@ class Resolution:
     commit: str = ""
     pending: str = ""
     note: str = ""
-
-
-Compose = Callable[[str], tuple[Candidate, Resolution]]
-"""Makes the commit that resolves a task, on a commit. Raises InputError if there is nothing to resolve there."""
 
 
 def describe(resolution: Resolution) -> str:
@@ -143,23 +130,15 @@ def resolve_without_run(project: Project, lock: HeldRunLock, name: str, word: Pe
 
     Raises InputError as `find_resolution` does, or if a run has to look at the repository first.
     """
-    repository = project.repository
-    if move := find_move(repository):
-        how = "run `coordinator run` or `coordinator cleanup` here first, which relink its worktrees"
-        raise InputError([f"{repository.top} was moved or copied from {move.former} since the last run; {how}"])
-    drop_ref_locks(repository, (), lock)
-    head = project.open_head()
-    if isinstance(found := head.reconcile(None), Rewritten):
-        where = f"{project.base_name} no longer contains {found.known_base[:12]}, on which unpublished work is based"
-        raise InputError([f"{where}; `coordinator run` says what to do about it"])
-    with Objects(repository.git) as objects:
-        reader = TaskReader(objects, project.tasks_dir, project.target)
-        composer = Composer(repository.git, objects, reader, repository.identity())
+    found: list[Resolution] = []
 
-        def compose(at: str) -> tuple[Candidate, Resolution]:
-            return _compose(composer, repository, at, name, word, "")
+    def compose(composer: Composer, at: str) -> Candidate:
+        candidate, resolution = _compose(composer, project.repository, at, name, word, "")
+        found.append(resolution)
+        return candidate
 
-        return _publish(project, head, _advance(head, compose), compose)
+    made = commit_without_run(project, lock, compose)
+    return replace(found[-1], commit=made.commit, pending=made.pending, note=made.note)
 
 
 def _require_unchanged(repository: Repository, task: Task) -> None:
@@ -167,79 +146,3 @@ def _require_unchanged(repository: Repository, task: Task) -> None:
         return
     how = f"commit them, or discard them (`git restore --staged --worktree {task.path}`), and try again"
     raise InputError([Fault(task.path, 0, f"has uncommitted changes in {repository.top}; {how}")])
-
-
-def _advance(head: Head, compose: Compose) -> tuple[Candidate, Resolution]:
-    """Move the head to what `compose` makes on it."""
-    for _ in range(MAX_MOVES):
-        candidate, resolution = compose(head.current())
-        if head.advance(candidate.head, candidate.commit):
-            return candidate, replace(resolution, commit=candidate.commit)
-    raise GitError(("update-ref", head.refs.queue_ref), 1, f"{head.refs.base_ref} keeps moving; try again")
-
-
-def _publish(project: Project, head: Head, made: tuple[Candidate, Resolution], compose: Compose) -> Resolution:
-    """Publish the head, which is what was `made`, and say in the result whether and why that waits."""
-    if not (remote := project.open_remote()):
-        pending = _fast_forward(project, made[0].commit)
-        head.finish()
-        return replace(made[1], pending=pending)
-    resolution, pending = _push(remote, head, made, compose)
-    if pending:
-        return replace(resolution, pending=pending)
-    head.finish()
-    is_behind = project.repository.branch_head(project.target) and _fast_forward(project, resolution.commit)
-    return replace(resolution, note=describe_local_branch_behind(project, is_behind) if is_behind else "")
-
-
-def _fast_forward(project: Project, commit: str) -> str:
-    """Move the local target branch to `commit`; return why git does not accept that, "" if it does."""
-    result = publish(project.repository.git, project.target, commit, admin_lock(project.repository))
-    return result.reason if isinstance(result, Pending) else ""
-
-
-def _push(remote: Remote, head: Head, made: tuple[Candidate, Resolution], compose: Compose) -> tuple[Resolution, str]:
-    """Push what was `made`; return it, and why the remote does not have it, "" if it does.
-
-    If others pushed first, it is made again on their commit. That needs nothing else that is unpublished to be verified
-    again, which only a run does. Raises InputError, with the head at the base, if they have resolved it themselves.
-    """
-    candidate, resolution = made
-    base = head.base()
-    result = remote.push(candidate.commit, base)
-    for _ in range(MAX_MOVES):
-        if not isinstance(result, Raced) or candidate.head != base:
-            break
-        try:
-            base = remote.fetch()
-        except RemoteError as error:
-            return resolution, f"{remote.name} does not answer: {error}"
-        candidate, resolution = _make_again(head, candidate.commit, base, compose)
-        result = remote.push(candidate.commit, base)
-    return resolution, _explain_wait(remote, result)
-
-
-def _make_again(head: Head, old: str, base: str, compose: Compose) -> tuple[Candidate, Resolution]:
-    """Replace the unpublished commit `old` by one on the new `base`."""
-    try:
-        candidate, resolution = compose(base)
-    except InputError:
-        head.replace(old, base)
-        head.finish()
-        raise
-    if not head.replace(old, candidate.commit):
-        raise GitError(("update-ref", head.refs.queue_ref), 1, "another process moved it; try again")
-    return candidate, replace(resolution, commit=candidate.commit)
-
-
-def _explain_wait(remote: Remote, result: PushResult) -> str:
-    """Why the remote does not have what was pushed, "" if it does."""
-    match result:
-        case Pushed():
-            return ""
-        case Raced(reason):
-            return f"others pushed to {remote.name} first: {reason}"
-        case Refused(words):
-            return f"{remote.name} refuses the push: {words}"
-        case Unreachable(reason):
-            return f"{remote.name} does not answer: {reason}"
