@@ -1,22 +1,23 @@
 """What a person can ask of nodes from outside a run; the commands and the flows with these names both call this."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from flows.data_directory import find_name
-from flows.request_messages import MAX_CHARS, Answer, RequestKind, UserRequest
+from flows.request_messages import MAX_CHARS, Answer, Policy, RequestKind, UserRequest
 from flows.request_sender import NoRunError, NotReceived, SentRequest, send_request
 from flows.resolved_event import send_resolved
 from tasks_lib.errors import BusyError, InputError
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.repository_lock import RunLock, read_holder
+from tasks_lib.git.repository_lock import HeldRunLock, RunLock, read_holder
 from tasks_lib.landing.resolution import describe_without_run, resolve_without_run
+from tasks_lib.landing.spawning import SpawnOrder, describe_spawned, spawn_without_run
 from tasks_lib.model import PersonsWord, is_model_name, is_role_name
 from tasks_lib.naming import show
 from tasks_lib.process.marked_processes import marked
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
-from tasks_lib.project.loading import load_project
+from tasks_lib.project.loading import Project, load_project
 
 MAX_CHANGES = 5
 """How often a run may begin or end while somebody tries to resolve a node."""
@@ -33,9 +34,12 @@ def send_message(path: Path, node: str, text: str) -> SentRequest:
     return send_request(path, UserRequest(RequestKind.MESSAGE, (node,), text))
 
 
-def abort_nodes(path: Path, nodes: Sequence[str]) -> SentRequest:
-    """Abort `nodes` and keep their work, while the others continue. Raises InputError if no run is in progress."""
-    return send_request(path, UserRequest(RequestKind.ABORT, tuple(nodes)))
+def abort_nodes(path: Path, nodes: Sequence[str], policy: Policy = "abort-dependents") -> SentRequest:
+    """Abort `nodes` and keep their work, while the others continue. Raises InputError if no run is in progress.
+
+    `policy` says whether the tasks in progress that they have spawned are aborted too.
+    """
+    return send_request(path, UserRequest(RequestKind.ABORT, tuple(nodes), policy=policy))
 
 
 def stop_run(path: Path) -> SentRequest:
@@ -85,18 +89,48 @@ def resolve_node(path: Path, name: str, word: PersonsWord) -> SentRequest:
     raise BusyError(f"{repository.top}: {holder} is using this repository; try again")
 
 
+def spawn_task(path: Path, order: SpawnOrder) -> SentRequest:
+    """Add a task to the current run. Raises NoRunError if there is none; the answer names every fault."""
+    nodes = (order.task_id,) if order.task_id else ()
+    return send_request(
+        path, UserRequest(RequestKind.SPAWN, nodes, order.text, parent=order.spawner, session=order.session)
+    )
+
+
+def spawn_directly(path: Path, order: SpawnOrder) -> SentRequest:
+    """Commit a task while no run is in progress, so that the next one works on it. Raises as `resolve_node` does."""
+
+    def commit(project: Project, lock: HeldRunLock) -> Answer:
+        try:
+            spawned = spawn_without_run(project, lock, order)
+        except InputError as error:
+            return Answer(order.task_id, False, str(error))
+        waits = f"; publishing it waits: {spawned.pending}" if spawned.pending else ""
+        return Answer(spawned.task_id, True, f"{describe_spawned(spawned)}{waits}")
+
+    return SentRequest(RequestKind.SPAWN, "", [_commit_directly(path, RequestKind.SPAWN, commit)])
+
+
 def _resolve_directly(path: Path, name: str, word: PersonsWord) -> Answer:
-    project = load_project(path, is_fetching=True)
-    repository = project.repository
-    repository.prepare()
-    with (
-        RunLock(repository.state_dir, RequestKind.RESOLVE, keeps_record=True) as lock,
-        marked(REPOSITORY_MARKER, str(repository.common_dir)),
-    ):
+    def commit(project: Project, lock: HeldRunLock) -> Answer:
         try:
             resolution = resolve_without_run(project, lock, name, word)
         except InputError as error:
             return Answer(name, False, str(error))
-    untold = send_resolved(resolution, word.text, find_name(repository.top))
-    said = describe_without_run(resolution, project)
-    return Answer(name, True, f"{said} {untold}" if untold else said)
+        untold = send_resolved(resolution, word.text, find_name(project.repository.top))
+        said = describe_without_run(resolution, project)
+        return Answer(name, True, f"{said} {untold}" if untold else said)
+
+    return _commit_directly(path, RequestKind.RESOLVE, commit)
+
+
+def _commit_directly(path: Path, kind: RequestKind, commit: Callable[[Project, HeldRunLock], Answer]) -> Answer:
+    """Let `commit` change the head of the repository at `path` while no run is in progress."""
+    project = load_project(path, is_fetching=True)
+    repository = project.repository
+    repository.prepare()
+    with (
+        RunLock(repository.state_dir, kind, keeps_record=True) as lock,
+        marked(REPOSITORY_MARKER, str(repository.common_dir)),
+    ):
+        return commit(project, lock)

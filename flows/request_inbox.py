@@ -19,6 +19,7 @@ from flows.prefect_reporting import STOPS, PrefectConnection
 from flows.request_messages import (
     REQUEST_PREFIX,
     Answer,
+    Policy,
     RequestKind,
     UserRequest,
     answers_key,
@@ -28,7 +29,9 @@ from flows.request_messages import (
 from flows.resolved_event import VERB, describe_resolved, name_place
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import CoordinatorError
+from tasks_lib.graph.spawned_tasks import list_spawned
 from tasks_lib.landing.resolution import describe, find_resolution_in_run, resolve_in_run
+from tasks_lib.landing.spawning import SpawnOrder, describe_spawned, spawn_in_run
 from tasks_lib.model import PersonsWord
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.user_requests import RequestResult
@@ -138,14 +141,47 @@ class RequestInbox:
             case RequestKind.MESSAGE:
                 return [await _await_result(node, requests.tell(node, request.text)) for node in request.nodes]
             case RequestKind.ABORT:
-                return [await _await_result(node, requests.abort(node)) for node in request.nodes]
+                return [await self._abort(node, request.policy) for node in request.nodes]
             case RequestKind.RESOLVE:
                 return [await self._resolve(request.nodes[0], PersonsWord(request.text, request.role, request.model))]
+            case RequestKind.SPAWN:
+                task_id = request.nodes[0] if request.nodes else ""
+                return [await self._spawn(SpawnOrder(request.text, task_id, request.parent, request.session))]
             case RequestKind.STOP:
                 stop(self._run, "because another terminal requested it")
                 return [Answer("", True, "the run is stopping; its sessions are ended and their work is kept")]
             case RequestKind.DRAIN:
                 return [drain(self._run)]
+
+    async def _abort(self, node: str, policy: Policy) -> Answer:
+        tasks = self._run.nodes.graph.tasks
+        spawned = list_spawned(tasks, node) if policy == "abort-dependents" else ()
+        below = [one for one in spawned if not tasks[one].is_completed]
+        return await _await_result(node, self._run.requests.abort(node, below))
+
+    async def _spawn(self, order: SpawnOrder) -> Answer:
+        """Spawn a task; that may take longer than the sender waits."""
+        job = asyncio.create_task(self._commit_spawned(order), name=f"spawn {order.task_id}")
+        later = "it is committed once the merge that is being verified has ended"
+        return await self._await_commit(job, Answer(order.task_id, True, later))
+
+    async def _commit_spawned(self, order: SpawnOrder) -> Answer:
+        try:
+            spawned = await spawn_in_run(self._run, self._merge_queue, order)
+        except CoordinatorError as error:
+            answer = Answer(order.task_id, False, str(error))
+        else:
+            answer = Answer(spawned.task_id, True, describe_spawned(spawned))
+        who = f"{order.spawner} spawns" if order.spawner else "Spawning"
+        self._run.board.say(f"{who} {answer.node or 'a task'}: {answer.sentence}.")
+        return answer
+
+    async def _await_commit(self, job: asyncio.Task[Answer], later: Answer) -> Answer:
+        """Return what `job` answers, or `later` if that takes longer than the sender waits."""
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+        await asyncio.wait([job], timeout=RESOLVE_SECONDS)
+        return job.result() if job.done() else later
 
     async def _resolve(self, name: str, word: PersonsWord) -> Answer:
         """Resolve what blocks the node `name`; that may take longer than the sender waits."""
@@ -154,12 +190,8 @@ class RequestInbox:
         except CoordinatorError as error:
             return Answer(name, False, str(error))
         job = asyncio.create_task(self._commit_resolution(name, word), name=f"resolve {name}")
-        self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
-        await asyncio.wait([job], timeout=RESOLVE_SECONDS)
-        if job.done():
-            return job.result()
-        return Answer(name, True, f"{describe(found)} once the merge that is being verified has ended")
+        later = f"{describe(found)} once the merge that is being verified has ended"
+        return await self._await_commit(job, Answer(name, True, later))
 
     async def _commit_resolution(self, name: str, word: PersonsWord) -> Answer:
         try:

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import cast
+from typing import Literal, TypeAlias, cast
 
 REQUEST_PREFIX = "coordinator-message-"
 ANSWERS_PREFIX = "coordinator-receipt-"
@@ -18,8 +18,12 @@ ANSWER_SECONDS = 10.0
 """How long the sender of a request waits for the answers."""
 
 
+Policy: TypeAlias = Literal["abort-dependents", "continue-running"]
+"""What happens to nodes in progress when their run is aborted, and to tasks in progress when who spawned them is."""
+
+
 class RequestKind(StrEnum):
-    """What a request asks for: a message to an agent, aborting or resolving nodes, ending the run.
+    """What a request asks for: a message to an agent, aborting or resolving nodes, spawning a task, ending the run.
 
     STOP does what Ctrl-C does; after DRAIN no more nodes are started.
     """
@@ -27,6 +31,7 @@ class RequestKind(StrEnum):
     MESSAGE = "message"
     ABORT = "abort"
     RESOLVE = "resolve"
+    SPAWN = "spawn"
     STOP = "stop"
     DRAIN = "drain"
 
@@ -35,7 +40,9 @@ class RequestKind(StrEnum):
 class UserRequest:
     """One request. A message has one node and a text, an abort has nodes, a stop or drain neither. Nothing is executed.
 
-    To resolve takes one id, of a blocked node or of its resolve task, and a text, role and model that may be empty.
+    To resolve takes one id, of a blocked node or of its resolve task, and a text, role and model that may be empty. To
+    spawn takes a task file as text or the id of a task, and may name the task `parent` whose `session` asks for it.
+    An abort has a `policy` for the tasks that its nodes have spawned.
 
     `until` is when the sender stops waiting, in seconds since the epoch, 0 for never: a server that does not answer may
     still accept the request and deliver it much later.
@@ -47,6 +54,9 @@ class UserRequest:
     until: float = 0.0
     role: str = ""
     model: str = ""
+    parent: str = ""
+    session: str = ""
+    policy: Policy = "abort-dependents"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +100,23 @@ def read_request(value: str) -> UserRequest:
         until,
         _read_text(found.get("role", "")),
         _read_text(found.get("model", "")),
+        _read_text(found.get("parent", "")),
+        _read_text(found.get("session", "")),
+        "continue-running" if found.get("policy") == "continue-running" else "abort-dependents",
     )
+    _require_parts(request)
+    return request
+
+
+def _require_parts(request: UserRequest) -> None:
     if request.kind is RequestKind.MESSAGE and len(request.nodes) != 1:
         raise ValueError("a message needs exactly one node")
     if request.kind is RequestKind.RESOLVE and len(request.nodes) != 1:
         raise ValueError("resolving needs exactly one node")
     if request.kind is RequestKind.ABORT and not request.nodes:
         raise ValueError("an abort needs at least one node")
-    return request
+    if request.kind is RequestKind.SPAWN and (len(request.nodes) != 1) != bool(request.text):
+        raise ValueError("spawning needs either the text of a task file or one id")
 
 
 def write_answers(answers: Sequence[Answer]) -> str:

@@ -95,7 +95,7 @@ class Task:
     `lines` maps each front matter key, as spelled in the file, to its line number (from 1); `dependency_lines` does the
     same for each id in `depends_on`. `role` is the agent's, "" for that of the level; `model` is `provider/model`, ""
     for the default. `runs_on` is `local`, `spokes` or the name of a spoke, "" for wherever the configuration
-    says. `extra` contains unknown keys.
+    says. `spawned_by` is the id of the task whose session spawned this one, "" for none. `extra` contains unknown keys.
     """
 
     id: str
@@ -114,6 +114,7 @@ class Task:
     model: str = ""
     role: str = ""
     runs_on: str = ""
+    spawned_by: str = ""
     extra: Mapping[str, object] = field(default_factory=dict[str, object], compare=False)
     lines: Mapping[str, int] = field(default_factory=dict[str, int], compare=False)
     dependency_lines: Mapping[str, int] = field(default_factory=dict[str, int], compare=False)

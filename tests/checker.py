@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from checker_texts import TaskText, find_text_faults, read_task
+from checker_texts import TaskText, find_adoption_faults, find_text_faults, read_task
 from checker_traces import (
     Before,
     find_leftovers,
@@ -59,7 +59,10 @@ class Meant:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One commit of the first-parent chain. `kind` is merge, check, blocker, resolution, one of `EDITS`, or foreign."""
+    """One commit of the first-parent chain.
+
+    `kind` is merge, check, blocker, resolution, spawned, one of `EDITS`, or foreign.
+    """
 
     id: str
     subject: str
@@ -128,6 +131,7 @@ class History:
         if commit in self.meant.foreign or "Task" not in trailers:
             return "foreign"
         starts = {"Merge ": "merge", "Check ": "check", "blocked(": "blocker", "resolved(": "resolution"}
+        starts["spawned("] = "spawned"
         starts |= {f"{kind}(": kind for kind in EDITS}
         return next((kind for start, kind in starts.items() if subject.startswith(start)), "foreign")
 
@@ -162,7 +166,7 @@ class History:
 
     def _find_form_faults(self, previous: Commit, commit: Commit) -> list[str]:
         short = dict.fromkeys(("blocker", *EDITS), TRAILERS[:3])
-        wanted = {**short, "resolution": TRAILERS[:1]}.get(commit.kind, TRAILERS)
+        wanted = {**short, "resolution": TRAILERS[:1], "spawned": TRAILERS[:1]}.get(commit.kind, TRAILERS)
         faults = [f"{commit} lacks the trailer {name}" for name in wanted if not commit.trailers.get(name)]
         if "Attempt" in wanted and not commit.trailers.get("Attempt", "").isdigit():
             faults.append(f"{commit}: Attempt is {commit.trailers.get('Attempt')!r}, not a number")
@@ -173,14 +177,14 @@ class History:
             parents == 2 and text(self.repo, "rev-list", "-n1", f"{commit.parents[0]}..{commit.parents[1]}", "--") == ""
         ):
             faults.append(f"{commit} merges nothing new")
-        task = self._tasks(previous).get(commit.task)
+        task = self._tasks(commit if commit.kind == "spawned" else previous).get(commit.task)
         if task is None:
             return [*faults, f"{commit} names a task that no file has"]
         return faults + self._find_subject_faults(commit, task[1])
 
     def _find_subject_faults(self, commit: Commit, task: TaskText) -> list[str]:
         name = " ".join(task.name.split())
-        if commit.kind in ("blocker", "resolution", *EDITS):
+        if commit.kind in ("blocker", "resolution", "spawned", *EDITS):
             said = _NAMED.match(commit.subject)
             is_right = said is not None and said[1] == task.id
             if commit.kind == "resolution":
@@ -248,6 +252,8 @@ class History:
             return ["the task file is gone"]
         if before.id != commit.task:
             return ["another node's task file changed"]
+        if commit.kind == "spawned":
+            return find_adoption_faults(old, new, commit.trailers.get("Parent", ""))
         needs = self._list_new_needs(previous, commit)
         faults = find_text_faults(old, new, may_need=needs, may_drop=commit.kind == "narrowed")
         if commit.kind in ("waits", "requested") and (not needs or after.depends_on != (*before.depends_on, *needs)):
@@ -259,6 +265,9 @@ class History:
     def _judge_added(self, previous: Commit, commit: Commit, added: TaskText) -> list[str]:
         if commit.kind == "blocker" and added.id.startswith("resolve-") and added.status == "pending":
             return []
+        if commit.kind == "spawned" and added.id == commit.task and added.status == "pending":
+            parent = commit.trailers.get("Parent", "")
+            return [] if added.spawned_by == parent else [f"it says spawned_by {added.spawned_by}, not {parent}"]
         stem = f"follow-up-{commit.task.replace('/', '-')[-100:]}-"
         if commit.kind in ("narrowed", "requested") and re.fullmatch(re.escape(stem) + r"\d+", added.id):
             is_circular = commit.kind == "requested" and commit.task in added.depends_on

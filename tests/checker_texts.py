@@ -25,6 +25,7 @@ class TaskText:
     status: str
     depends_on: tuple[str, ...]
     level: str
+    spawned_by: str = ""
 
 
 def read_task(data: bytes) -> TaskText | None:
@@ -44,7 +45,8 @@ def read_task(data: bytes) -> TaskText | None:
     needed = cast("list[Any]", found.get("depends_on", found.get("dependsOn")) or [])
     name = str(found.get("name", found.get("title", "")))
     status = str(found.get("status", "pending"))
-    return TaskText(found["id"], name, status, tuple(str(one) for one in needed), str(found.get("level", "")))
+    words = (str(found.get(key) or "") for key in ("level", "spawned_by"))
+    return TaskText(found["id"], name, status, tuple(str(one) for one in needed), *words)
 
 
 def split_front(data: bytes) -> tuple[list[bytes] | None, list[bytes]]:
@@ -76,6 +78,16 @@ def find_text_faults(before: bytes, after: bytes, *, may_need: Sequence[str] = (
     if before[:3] != after[:3]:
         faults.append("the byte order mark changed")
     return faults + _compare_endings(before, after)
+
+
+def find_adoption_faults(before: bytes, after: bytes, spawner: str) -> list[str]:
+    """Describe what changed besides one new line in the front matter that says who spawned the task."""
+    old, new = before.splitlines(), after.splitlines()
+    added = [line for line in new if line.strip().startswith(b"spawned_by:")]
+    rest = [line for line in new if line not in added]
+    task = read_task(after)
+    is_right = len(added) == 1 and task is not None and task.spawned_by == spawner
+    return [] if is_right and rest == old else [f"more changed than spawned_by: {added}"]
 
 
 def _compare_front(before: list[bytes], after: list[bytes], may_need: Sequence[str]) -> list[str]:

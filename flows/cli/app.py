@@ -198,6 +198,17 @@ def status(
 
 
 @app.command()
+def mcp(repo: Repo = HERE) -> int:
+    """Serve tools for other agents over standard input and output.
+
+    They speak the Model Context Protocol: spawn tasks, follow them, send messages to them.
+    """
+    from flows.cli.agent_tools.server import run_server
+
+    return run_server(repo)
+
+
+@app.command()
 def logs(
     node: Node,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the run ends.")] = False,

@@ -71,7 +71,9 @@ def abort(
     everything: Annotated[bool, typer.Option("--all", help="Stop the whole run, as Ctrl-C does.")] = False,
     policy: Annotated[
         Literal["abort-dependents", "continue-running"],
-        typer.Option(help="With --all: end the nodes in progress too, or only start no more nodes."),
+        typer.Option(
+            help="Whether to end also what is in progress in the run (--all), or what the nodes have spawned."
+        ),
     ] = "abort-dependents",
     repo: RepoOption = HERE,
     json: Json = False,

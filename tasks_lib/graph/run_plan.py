@@ -7,6 +7,7 @@ from typing import assert_never
 
 from tasks_lib.errors import InputError
 from tasks_lib.graph.graph_changes import Changes, add_dependents, compare, find_changed, find_open, moves_ranks
+from tasks_lib.graph.spawned_tasks import list_spawned, list_spawners
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.loop_limits import MAX_IN_A_ROW
 from tasks_lib.model import Aborted, Blocked, Checked, Failed, Merged, Outcome, Skipped, Status, Task
@@ -73,8 +74,8 @@ class Plan:
 
     @property
     def only(self) -> frozenset[str]:
-        """The ids that this run is limited to, empty for all."""
-        return self._only
+        """The ids that this run is limited to, with the tasks that they spawned; empty for all."""
+        return self._only and frozenset(i for i in self._graph.tasks if self._is_wanted(i))
 
     @property
     def running(self) -> frozenset[str]:
@@ -117,7 +118,8 @@ class Plan:
         self._drop_taken_back(task_id)
         if isinstance(outcome, Blocked):
             self._setbacks[task_id] = self._record_setback(task_id, outcome)
-        self._update_ready((task_id,))
+        is_aborted = isinstance(outcome, Aborted)
+        self._update_ready((task_id, *(list_spawned(self._graph.tasks, task_id) if is_aborted else ())))
 
     def update(self, graph: Graph) -> Changes:
         """Continue with `graph`, in which nodes may be new, edited, gone, completed or unblocked; return what differs.
@@ -165,14 +167,14 @@ class Plan:
     def waiting_for_person(self) -> tuple[str, ...]:
         """The open nodes that this run needs and only a person can do, in topological order."""
         tasks = self._graph.tasks
-        needed = set(self._only or tasks)
+        needed = set(self.only or tasks)
         for task_id in reversed(self._graph.order()):
             if task_id in needed and not tasks[task_id].is_completed:
                 needed.update(self._graph.prerequisites(task_id))
         return tuple(i for i in self._graph.order() if i in needed and tasks[i].is_human and not tasks[i].is_completed)
 
     def _is_wanted(self, task_id: str) -> bool:
-        return not self._only or task_id in self._only
+        return not self._only or any(i in self._only for i in (task_id, *list_spawners(self._graph.tasks, task_id)))
 
     def _update_ready(self, task_ids: Iterable[str]) -> None:
         """Update whether each of `task_ids` is ready; call it for all nodes that something new may affect."""
@@ -260,6 +262,9 @@ class Plan:
             return _Hold(_explain_blocked(task, outcome, self._graph), "is blocked")
         if outcome and not isinstance(outcome, Blocked):
             return _describe_ending(outcome)
+        for above in list_spawners(self._graph.tasks, task.id):
+            if isinstance(self._outcomes.get(above), Aborted):
+                return _Hold(f"was spawned by {above}, which was aborted in this run", f"was spawned by {above}")
         if task.status is Status.FAILED:
             return _Hold("status is failed; set it to pending to run it again", "has status failed")
         return None

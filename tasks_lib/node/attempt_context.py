@@ -127,5 +127,6 @@ class AttemptContext:
             attempt=self.record.attempt.number,
             turn=self.record.turn.number,
             worktree=str(self.worktree.path),
+            session=self.record.attempt.session,
             **({"log": str(log)} if log else {}),
         )

@@ -10,10 +10,12 @@ from tasks_lib.naming import flatten
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.reporting.task_edit_rules import (
     EDITS,
+    judge_adoption,
     judge_edit,
     judge_edit_statuses,
     list_other_lines,
     may_follow_up,
+    may_spawn,
     without_dependencies,
 )
 from tasks_lib.text import fold
@@ -23,10 +25,10 @@ _VERIFIED = re.compile(r"[0-9a-f]{16}|none")
 _NAMED = re.compile(r"[a-z]+\((.+?)\): ")
 _ASSIGNED = re.compile(r"(role|model)\s*:")
 _STARTS = {
-    "Merge ": "merge", "Check ": "check", "blocked(": "blocker", "resolved(": "resolution",
+    "Merge ": "merge", "Check ": "check", "blocked(": "blocker", "resolved(": "resolution", "spawned(": "spawned",
     **{f"{kind}(": kind for kind in EDITS},
 }  # fmt: skip
-_NEEDED = {"resolution": (), **dict.fromkeys(("blocker", *EDITS), ("Attempt", "Run", "Session"))}
+_NEEDED = {"resolution": (), "spawned": (), **dict.fromkeys(("blocker", *EDITS), ("Attempt", "Run", "Session"))}
 """The trailers that a kind of commit needs besides `Task`; the others need `Verified` too."""
 _ENDED_WITH_COMMIT = (OutcomeName.MERGED, OutcomeName.CHECKED)
 _ENDED_BADLY = (OutcomeName.BLOCKED, OutcomeName.FAILED, OutcomeName.ABORTED)
@@ -90,7 +92,7 @@ class CommitFacts:
 
     @property
     def kind(self) -> str:
-        """`merge`, `check`, `blocker`, `resolution`, one of `EDITS`, or "" if the subject is not the coordinator's."""
+        """`merge`, `check`, `blocker`, `resolution`, `spawned`, one of `EDITS`, "" for a foreign one."""
         return next((kind for start, kind in _STARTS.items() if self.subject.startswith(start)), "")
 
     def __str__(self) -> str:
@@ -129,9 +131,10 @@ def _judge_form(commit: CommitFacts) -> Iterator[str]:
     verified = commit.trailers.get("Verified", "none")
     if not _VERIFIED.fullmatch(verified):
         yield f"its Verified is {verified!r}, which is not a digest"
-    if commit.before and commit.task_id not in commit.before:
-        yield f'its Task is "{commit.task_id}", which no task file had'
-    elif (task := commit.before.get(commit.task_id)) and not _is_named(commit, task):
+    known = commit.after if commit.kind == "spawned" else commit.before
+    if known and commit.task_id not in known:
+        yield f'its Task is "{commit.task_id}", which no task file {"has" if known is commit.after else "had"}'
+    elif (task := known.get(commit.task_id)) and not _is_named(commit, task):
         yield f'its subject does not contain "{task.id}" and its name'
     yield from _judge_parents(commit)
 
@@ -139,7 +142,7 @@ def _judge_form(commit: CommitFacts) -> Iterator[str]:
 def _is_named(commit: CommitFacts, task: Task) -> bool:
     name = fold(task.name)
     match commit.kind:
-        case "blocker" | "resolution" | "narrowed" | "waits" | "requested":
+        case "blocker" | "resolution" | "spawned" | "narrowed" | "waits" | "requested":
             said = _NAMED.match(commit.subject)
             return said is not None and said[1] == task.id
         case "check":
@@ -209,16 +212,24 @@ def _judge_files(commit: CommitFacts) -> Iterator[str]:
             yield f'changes {change.path}, which is the task file of "{own.id}"'
         elif change.after is None:
             yield f"removes its task file {change.path}"
-        elif commit.kind in EDITS:
-            texts, tasks = (change.before, change.after), (own, commit.after.get(own.id))
-            yield from judge_edit(commit.kind, texts, tasks, _list_added(commit))
-        elif not is_meant(change.before, change.after, commit.kind):
-            yield f"changes more of {change.path} than its status, Notes and Summary"
+        else:
+            yield from _judge_own_file(commit, own, change.before, change.after)
+
+
+def _judge_own_file(commit: CommitFacts, own: Task, before: str, after: str) -> Iterator[str]:
+    if commit.kind == "spawned":
+        yield from judge_adoption((before, after), own, commit.trailers.get("Parent", ""))
+    elif commit.kind in EDITS:
+        yield from judge_edit(commit.kind, (before, after), (own, commit.after.get(own.id)), _list_added(commit))
+    elif not is_meant(before, after, commit.kind):
+        yield f"changes more of {own.path} than its status, Notes and Summary"
 
 
 def _may_add(commit: CommitFacts, task: Task) -> bool:
     if commit.kind == "blocker":
         return task.id.startswith("resolve-")
+    if commit.kind == "spawned":
+        return may_spawn(commit.task_id, commit.trailers.get("Parent", ""), task)
     if commit.kind in EDITS:
         return may_follow_up(commit.kind, commit.task_id, task)
     own = commit.before.get(commit.task_id)

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from tasks_lib.graph.spawned_tasks import KEY
 from tasks_lib.model import Status, Task
 from tasks_lib.naming import name_follow_ups
 from tasks_lib.taskfile.criteria import drop_criteria, list_criteria
-from tasks_lib.taskfile.parsing import set_status
+from tasks_lib.taskfile.parsing import set_spawner, set_status
 from tasks_lib.taskfile.sections import set_section
 
 EDITS = ("narrowed", "waits", "requested")
@@ -30,6 +31,19 @@ def may_follow_up(kind: str, task_id: str, added: Task) -> bool:
     if kind == "narrowed":
         return is_named and added.depends_on == (task_id,)
     return kind == "requested" and is_named and task_id not in added.depends_on
+
+
+def may_spawn(task_id: str, spawner: str, added: Task) -> bool:
+    """Whether the commit for a session of `spawner` that spawned `task_id` may add the task `added`."""
+    return added.id == task_id and added.spawned_by == spawner and added.status is Status.PENDING
+
+
+def judge_adoption(texts: tuple[str, str], task: Task, spawner: str) -> Iterator[str]:
+    """Find what the commit for a session of `spawner` that spawned an existing `task` may not change in its file."""
+    if task.spawned_by or not spawner:
+        yield f"changes {task.path} although " + (f"{task.spawned_by} spawned it" if task.spawned_by else "nobody did")
+    elif set_spawner(texts[0], spawner) != texts[1]:
+        yield f"changes more of {task.path} than {KEY}"
 
 
 def judge_edit(

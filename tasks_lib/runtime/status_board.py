@@ -37,7 +37,7 @@ class NodeView:
     own todo list. `tokens` and `cost` (US dollars) are those of all attempts. `attach` is a shell line that opens the
     session. `machine` is the spoke on which the last session runs or ran, "" for the machine of the run.
     `blocker_kind` is the kind of what blocks the node, "" if nothing does. `conflicts` are those that are coming, as
-    `other-node: path, path; third-node: path`.
+    `other-node: path, path; third-node: path`. `session` is the id of the last attempt's session.
     """
 
     id: str
@@ -64,6 +64,7 @@ class NodeView:
     commit: str = ""
     blocker_kind: str = ""
     conflicts: str = ""
+    session: str = ""
 
     @property
     def is_running(self) -> bool:

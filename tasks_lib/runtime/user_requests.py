@@ -1,9 +1,11 @@
 """Passes the user's requests to the running nodes that they are for."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from tasks_lib.naming import show_some
 from tasks_lib.suggestions import suggest
 
 
@@ -70,13 +72,18 @@ class UserRequests:
             return RequestResult(False, f"nothing was sent to {node_id}: the message is empty")
         return await party.receive_message(text.strip())
 
-    async def abort(self, node_id: str) -> RequestResult:
-        """End the work on `node_id` and keep what it has so far."""
-        if node_id not in self._parties:
+    async def abort(self, node_id: str, spawned: Sequence[str] = ()) -> RequestResult:
+        """End the work on `node_id` and on the open tasks that it has `spawned`, and keep what they have so far."""
+        running = [one for one in spawned if one in self._parties]
+        if node_id not in self._parties and not running:
             return self._explain_absence(node_id)
-        self.abort_event(node_id).set()
+        if node_id in self._parties:
+            self.abort_event(node_id).set()
+        for one in spawned:  # Also those that are about to begin, and are not open yet.
+            self.abort_event(one).set()
         self.has_changed.set()
-        return RequestResult(True, f"{node_id} is being stopped; its work is kept")
+        below = f", and so {'is' if len(running) == 1 else 'are'} {show_some(running)}" if running else ""
+        return RequestResult(True, f"{node_id} is being stopped{below}; the work is kept")
 
     def _explain_absence(self, node_id: str) -> RequestResult:
         known = ", ".join(sorted(self._parties)) or "none"

@@ -23,6 +23,7 @@ from tasks_lib.settings.agent_schema import (
 )
 from tasks_lib.settings.landing_schema import LandSettings, ReviewSettings, SafeExitSettings
 from tasks_lib.settings.review_choice import NO_FACTS, WorkFacts, explain_review, may_be_reviewed
+from tasks_lib.settings.spawn_schema import SpawnSettings
 from tasks_lib.settings.spoke_schema import SpokeSettings
 from tasks_lib.settings.time_schema import RetrySettings, WatchSettings
 from tasks_lib.settings.value_types import (
@@ -55,6 +56,7 @@ __all__ = [
     "ReviewSettings",
     "SafeExitSettings",
     "Settings",
+    "SpawnSettings",
     "SpokeSettings",
     "WatchSettings",
     "digest_sessions",
@@ -147,6 +149,7 @@ class Settings(Section):
     retry: RetrySettings = Field(default_factory=RetrySettings, description="Attempts, and waits between them.")
     land: LandSettings = Field(default_factory=LandSettings, description="Where and how finished work lands.")
     spokes: SpokeSettings = Field(default_factory=SpokeSettings, description="Sessions on other machines.")
+    spawn: SpawnSettings = Field(default_factory=SpawnSettings, description="Tasks that sessions spawn.")
 
     @field_validator("target")
     @classmethod

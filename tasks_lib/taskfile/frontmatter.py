@@ -58,6 +58,14 @@ def set_word(text: str, key: str, word: str) -> str:
     return _edit(text, lambda block, table: _put_word(block, table, key, word))
 
 
+def set_spawner(text: str, task_id: str) -> str:
+    """`text` with a line that says that the session of `task_id` spawned the task; it has no such line yet.
+
+    Raises InputError when the front matter cannot be read.
+    """
+    return set_word(text, "spawned_by", quote(task_id))
+
+
 def add_dependency(text: str, task_id: str) -> str:
     """`text` with `task_id` appended to its dependencies, in the style of the existing list.
 

@@ -17,6 +17,7 @@ from tasks_lib.taskfile.frontmatter import (
     decode,
     encode,
     find_block,
+    set_spawner,
     set_status,
     set_word,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "parse_task",
     "render_task",
     "set_section",
+    "set_spawner",
     "set_status",
     "set_word",
 ]
@@ -117,6 +119,7 @@ def _read_task(form: "_Form", blob: str) -> Task:
         model=form.model(),
         role=form.role(),
         runs_on=form.text("runs_on") or "",
+        spawned_by=form.spawned_by(),
         extra=form.rest(),
         lines=form.lines,
         dependency_lines=dependencies,
@@ -243,6 +246,13 @@ class _Form:
         if text is None or is_role_name(text):
             return text or ""
         self._fault(self.lines["role"], f'role "{show(text)}" is not the name of a role; correct it, or remove it')
+        return ""
+
+    def spawned_by(self) -> str:
+        text = self.text("spawned_by")
+        if text is None or find_id_fault(text) is None:
+            return text or ""
+        self._fault(self.lines["spawned_by"], f'spawned_by "{show(text)}" is not the id of a task; remove it')
         return ""
 
     def dependencies(self, task_id: str) -> dict[str, int]:

@@ -10,6 +10,7 @@ BODY_CHARS = 2000
 REASON_CHARS = 72
 TASK, ATTEMPT, RUN, SESSION = "Task", "Attempt", "Run", "Session"
 VERIFIED, REVIEWED, SPENT = "Verified", "Reviewed", "Spent"
+PARENT = "Parent"
 _TRAILER = re.compile(r"^([A-Z][A-Za-z-]*): ?(.*)$")
 
 

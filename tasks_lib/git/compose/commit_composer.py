@@ -162,6 +162,11 @@ class Composer:
         message = write_message(subject, "", {commit_messages.TASK: task.id, **trailers})
         return self.commit(self._put_texts(head, texts), [head], message)
 
+    def compose_addition(self, new: NewTask, head: str, subject: str, trailers: Mapping[str, str]) -> Candidate:
+        """Add the task file `new` in one commit. Raises InputError if the head already has a file at its path."""
+        self._check_free(new, head)
+        return self.commit(self._put_texts(head, {new.path: new.text}), [head], write_message(subject, "", trailers))
+
     def compose_resolution(
         self,
         task: Task,

@@ -1,0 +1,1 @@
+"""What `coordinator mcp` offers other agents by the Model Context Protocol."""
