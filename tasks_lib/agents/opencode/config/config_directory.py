@@ -29,6 +29,9 @@ BESIDE = ("disabled_providers", "enabled_providers", "lsp", "formatter")
 BESIDE_BELOW: Mapping[str, Sequence[str]] = {"mcp": ("enabled",), "provider": ("blacklist", "whitelist")}
 """The same, for each entry below a key."""
 
+TOOLS: Mapping[str, Any] = {"type": "local", "command": ["coordinator", "mcp"], "timeout": 90_000}
+"""The tools of `coordinator mcp`, from the launcher on the server's PATH; milliseconds, more than a call may wait."""
+
 STUB: Mapping[str, str] = {
     "package-lock.json": '{"lockfileVersion":3,"packages":{"":{"dependencies":{"@opencode-ai/plugin":"*"}}}}\n',
     ".gitignore": "*\n",
@@ -122,10 +125,17 @@ def _configure(settings: Settings) -> dict[str, Any]:
     return {
         "$schema": "https://opencode.ai/config.json",
         **usual,
-        **take_beside(settings.agent.config)[0],
+        **add_tools(settings, take_beside(settings.agent.config)[0]),
         **FIXED,
         "permission": to_section(CLOSED),
     }
+
+
+def add_tools(settings: Settings, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Add the tools with which sessions spawn tasks to opencode's `config`, if they may."""
+    if not settings.spawn.enabled:
+        return config
+    return {**config, "mcp": {"coordinator": TOOLS, **as_object(config.get("mcp"))}}
 
 
 def write_role(role: Role, permission: Mapping[str, Any]) -> str:
