@@ -38,6 +38,7 @@ from tasks_lib.runtime.agent_access import AgentAccess
 from tasks_lib.runtime.agent_requirements import find_agent_requirements
 from tasks_lib.runtime.backend_factory import make_backend
 from tasks_lib.runtime.conflict_radar import ConflictRadar
+from tasks_lib.runtime.earlier_spending import count_earlier_spending
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.session_places import SessionPlaces
 from tasks_lib.runtime.session_slots import SessionSlots
@@ -144,6 +145,7 @@ async def open_run(
 
 async def _prepare(opened: OpenRun, lock: HeldRunLock, data: Path | None) -> None:
     left = await clean_up_before_run(opened, lock, data)
+    await count_earlier_spending(opened.run, [record for _, record in left.open])
     if data and not any(record.turn.conversation for _, record in left.open):
         repository = opened.run.git.repository
         await asyncio.to_thread(forget_conversations, find_data(data, str(repository.common_dir)))

@@ -16,23 +16,30 @@ from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.session_slots import SlotLease
 from tasks_lib.session.attempt_record import AttemptIdentity, Record
 from tasks_lib.session.fingerprint import digest_inputs
+from tasks_lib.session.spending import NOTHING, Spent
 
 
 def make_next_record(
-    previous: Record | None, task_id: str, branch: str, base: str, run_id: str, attempts_before: int
+    previous: Record | None,
+    task_id: str,
+    branch: str,
+    base: str,
+    run_id: str,
+    attempts_before: int,
+    spawned: Spent = NOTHING,
 ) -> Record:
     """Make the record of the attempt that begins now.
 
     After a failed or blocked attempt, a new attempt begins. An interrupted attempt continues under its number and
     repeats a turn that had not ended. `attempts_before` is the number of earlier attempts according to git, for when no
-    record is left.
+    record is left, and `spawned` what the tasks have used that its sessions have spawned.
     """
     if previous is None or previous.task_id != task_id:
         number = attempts_before + 1
         attempt = AttemptIdentity(number, number, session=new_session_id(), run=run_id, base=base)
         return Record(task_id, branch, attempt=attempt)
     if isinstance(previous.stage, AttemptEnd):
-        return previous.begin_next(new_session_id(), run_id)
+        return previous.begin_next(new_session_id(), run_id, spawned)
     return previous.resume(run_id)
 
 
@@ -48,7 +55,8 @@ async def open_attempt(run: Run, merge_queue: MergeQueue, task: Task, slot_lease
         previous = await resume_returned_session(run, task, previous, worktree, slot_lease)
     is_found = previous is None and not worktree.is_new_branch
     base = await run.git.call(_find_base, run, branch, head) if is_found else head
-    record = make_next_record(previous, task.id, branch, base, run.id, before)
+    record = make_next_record(previous, task.id, branch, base, run.id, before, run.budgets.count_spawned(task.id))
+    run.budgets.note_node(task.id, record.spending)
     if previous is None or record.attempt.number != previous.attempt.number:
         # Each attempt numbers its turns from the start, so an old notice would be taken for one of this attempt.
         await run.git.call(clear_notices, worktree.git_dir)

@@ -10,7 +10,7 @@ from tasks_lib.session.spending import NOTHING, Spent
 def show_session(context: AttemptContext, view: SessionView) -> None:
     """Update the board and the budgets with the state of a session, the author's or a reviewer's."""
     context.view = view
-    context.run.budgets.show(context.record.attempt.session, view.spent)
+    context.run.budgets.show(context.record.attempt.session, context.task.id, view.spent)
     todo = f"{view.todos_done}/{view.todos} {view.todo}".strip() if view.todos else ""
     board = context.run.board
     board.show(context.task.id, activity=view.activity, active_at=view.active_at, todo=todo)
@@ -47,6 +47,7 @@ def count_spending(context: AttemptContext, spent: Spent) -> None:
     """Count what a turn has used toward the attempt, the node and the run."""
     context.run.budgets.settle(context.record.attempt.session, spent)
     context.note(spending=context.record.spending.add(spent))
+    context.run.budgets.note_node(context.task.id, context.record.spending)
     context.view = NO_VIEW
     context.run.board.show(context.task.id, activity="", todo="")
     _show_spending(context, NOTHING)

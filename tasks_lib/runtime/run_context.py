@@ -35,7 +35,7 @@ class Run:
         self.shared_state: SharedStateWatch = SharedStateWatch(
             project.repository, self.nodes.list_moving_refs, self.say_from_thread, project.tasks_dir
         )
-        self.budgets: RunBudgets = RunBudgets(project.settings.budget)
+        self.budgets: RunBudgets = RunBudgets(project.settings.budget, lambda: self.nodes.graph.tasks)
         self.requests: UserRequests = UserRequests()
         self.stopping: Stopping = Stopping(self.requests, self.changed.set, board.say)
         self.background: BackgroundJobs = BackgroundJobs(board.say)

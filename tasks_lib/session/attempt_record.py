@@ -121,7 +121,7 @@ class Rounds:
 class Spending:
     """What all attempts of the node have used, and what this one has.
 
-    `forgiven` is what the node had used when it was last unblocked.
+    `forgiven` is what the node, with what its sessions have spawned, had used when it was last unblocked.
     """
 
     node: Spent = NOTHING
@@ -130,7 +130,7 @@ class Spending:
 
     @property
     def since_unblocked(self) -> Spent:
-        """What `budget.node` limits."""
+        """What `budget.node` limits, with what the node has spawned; that may make up for less than nothing."""
         return self.node - self.forgiven
 
     def add(self, spent: Spent) -> "Spending":
@@ -300,8 +300,8 @@ class Record:
             foreseen or self.foreseen,
         )
 
-    def begin_next(self, session: str, run: str) -> "Record":
-        """The record of the attempt after one that failed or was blocked.
+    def begin_next(self, session: str, run: str, spawned: Spent = NOTHING) -> "Record":
+        """The record of the attempt after one that failed or was blocked; `spawned` is what was spawned has used.
 
         Attempts are counted anew if a person unblocked the node. If it was answered without one, there is one attempt
         more, and what was spent still counts.
@@ -330,7 +330,7 @@ class Record:
             acceptance=replace(self.acceptance, finished="", reviewed="", refused=""),
             rounds=Rounds(),
             conflicts=replace(self.conflicts, rounds=0),
-            spending=replace(following.spending, forgiven=self.spending.node),
+            spending=replace(following.spending, forgiven=self.spending.node + spawned),
         )
 
     def resume(self, run: str) -> "Record":

@@ -1,5 +1,6 @@
 """Decides whether a session, a node or a run has exceeded its budget of tokens, money, turns or time."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeGuard
@@ -51,6 +52,22 @@ class Spent:
 
 
 NOTHING = Spent()
+_PART = re.compile(r"(\$?)(\d{1,15}(?:\.\d{1,9})?) ?(tokens|calls|turns?|s|min)?")
+
+
+def read_spent(text: str) -> Spent:
+    """Read what `str(Spent)` has written, rounded as it is there; what cannot be read counts as nothing."""
+    found: dict[str, float] = {}
+    for part in text.split(", "):
+        if match := _PART.fullmatch(part):
+            found["cost" if match[1] else (match[3] or "").removesuffix("s") or "s"] = float(match[2])
+    return Spent(
+        int(found.get("token", 0)),
+        found.get("cost", 0.0),
+        int(found.get("call", 0)),
+        int(found.get("turn", 0)),
+        found.get("s", 0.0) + SECONDS_TO_SAY * found.get("min", 0.0),
+    )
 
 
 def _say_seconds(seconds: float) -> str:
@@ -64,13 +81,17 @@ def add_up(parts: Iterable[Spent]) -> Spent:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits in the units of `Spent`; 0 means no limit. `name` is where they are set, e.g. `budget.node`."""
+    """Limits in the units of `Spent`; 0 means no limit. `name` is where they are set, e.g. `budget.node`.
+
+    `spender` says who spends it, as ` by a, b`, if that is not the session whose turn it is.
+    """
 
     name: str = ""
     tokens: int = 0
     cost: float = 0.0
     turns: int = 0
     seconds: float = 0.0
+    spender: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +123,7 @@ def _compare(budget: Budget, spent: Spent) -> str:
     for name in ("tokens", "cost", "turns", "seconds"):
         limit, used = getattr(budget, name), getattr(spent, name)
         if limit and used > limit:
-            return f"{budget.name}.{name} is {limit:g}, but {used:.6g} were spent"
+            return f"{budget.name}.{name} is {limit:g}, but {used:.6g} were spent{budget.spender}"
     return ""
 
 

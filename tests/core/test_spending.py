@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.session.spending import NOTHING, Allowance, Budget, Spent, add_up, find_excess, find_seconds_left
+from tasks_lib.session.spending import (
+    NOTHING,
+    Allowance,
+    Budget,
+    Spent,
+    add_up,
+    find_excess,
+    find_seconds_left,
+    read_spent,
+)
 
 AMOUNTS = st.builds(Spent, *[st.integers(0, 1000)] * 5)
 
@@ -46,3 +55,15 @@ def test_the_time_left_is_that_of_the_tightest_budget() -> None:
     assert find_seconds_left([Allowance(tight, Spent(seconds=20)), Allowance(wide, Spent(seconds=90))]) == 10
     assert find_seconds_left([Allowance(tight, Spent(seconds=61))]) == 0
     assert find_seconds_left([Allowance(Budget("budget.run"), Spent(seconds=5))]) == float("inf")
+
+
+@pytest.mark.parametrize(
+    "spent",
+    [Spent(), Spent(12345, 0.42, 8, 3, 720.0), Spent(turns=1, seconds=12.0), Spent(tokens=1, cost=0.0042, calls=1)],
+)
+def test_what_a_trailer_says_is_read_again(spent: Spent) -> None:
+    assert read_spent(str(spent)) == spent
+
+
+def test_trailer_that_a_person_wrote_counts_as_nothing() -> None:
+    assert read_spent("a lot, 1e9 tokens, -3 turns, $") == Spent()

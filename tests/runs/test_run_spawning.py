@@ -138,3 +138,27 @@ async def test_task_is_spawned_while_there_is_no_run(harness: RunHarness) -> Non
     assert "spawned_by" not in harness.show("tasks/part.md")
     assert (harness.top / "tasks/part.md").is_file()
     assert (await harness.work()).names == {"lead": "Merged", "part": "Merged"}
+
+
+async def test_what_a_session_spawns_counts_toward_its_budget_also_in_the_next_run(harness: RunHarness) -> None:
+    agent = "if [ $id = lead ]; then tell began; await go; fi; if [ $id = greedy ]; then echo nothing; else work; fi"
+    harness.make({"lead": {}}, agent, signals=["began", "go"], spawn=ON, budget={"node": {"turns": 3}})
+
+    async def during(opened: OpenRun) -> None:
+        await harness.signals["began"].wait()
+        await spawn(opened, task_file("part"), task_file("greedy", depends_on="[part]"))
+        await until(lambda: opened.run.board.view.nodes["greedy"].outcome != "" if has_begun(opened) else False)
+        harness.signals["go"].send()
+
+    first = await harness.work(during=during)
+    harness.write_agent("work")
+    harness.set_status("resolve-greedy-1", "completed")
+    second = await harness.work()
+
+    assert first.names == {"part": "Merged", "greedy": "Blocked", "lead": "Merged"}
+    assert "budget.node.turns is 3, but 4 were spent by lead and what it has spawned" in str(first.outcomes["greedy"])
+    assert second.names == {"greedy": "Blocked"}  # What landed counts by its trailer: the lead, and the part.
+
+
+def has_begun(opened: OpenRun) -> bool:
+    return "greedy" in opened.run.board.view.nodes
