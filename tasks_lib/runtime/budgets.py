@@ -69,7 +69,7 @@ class RunBudgets:
         return find_excess(self._list_node_allowances(record, ""), more)
 
     def count_spawned(self, task_id: str, session: str = "") -> Spent:
-        """Return what all tasks that `task_id` has spawned have used, directly or not; without the turn of `session`."""
+        """Return what all tasks that `task_id` spawned have used, directly or not; without the turn of `session`."""
         below = set(list_spawned(self._read_tasks(), task_id)) if self.limits_nodes else set[str]()
         live = (spent for name, (one, spent) in self._live.items() if one in below and name != session)
         return add_up((*(self._nodes[one].node for one in below & self._nodes.keys()), *live))
