@@ -18,6 +18,7 @@ from bench import (
     scale,
     schedule,
     seeds,
+    tools,
     up,
     watch,
     worktrees,
@@ -41,6 +42,7 @@ BENCHMARKS: Mapping[str, Callable[[], str]] = {
     "dropped_hunks": dropped_hunks.run,
     "night": night.run,
     "seeds": seeds.run,
+    "tools": tools.run,
 }
 
 

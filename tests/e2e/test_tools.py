@@ -117,6 +117,30 @@ async def test_session_reaches_only_what_it_spawned_and_its_abort_cascades(
     assert {node["state"] for node in ended.values()} == {"Aborted"}
 
 
+async def test_killed_run_continues_with_what_its_session_has_spawned(
+    coordinator: Coordinator, start: Start, tmp_path: Path
+) -> None:
+    made = make_gated(tmp_path, 1, gated=1)
+    allow_spawning(made)
+    made.behave("part", meet="gate", meet_seconds=300, write={"part.txt": "x\n"})
+    before = snapshot_user_state(made.repository)
+    process = start(made, 1)
+    lead = made.repository / ".worktrees/feat/flat-0"
+    async with open_tools(coordinator, lead) as tools:
+        await tools.call("coord.spawn", task=write_task("part"))
+        process.kill()
+        process.communicate()
+        ended = await tools.refused("coord.spawn", task=write_task("other"), start=True)
+    open_gate(made)
+
+    code, output = coordinator.run("run", made.repository, "--only", "flat-0")
+
+    assert "no run is in progress" in ended
+    assert code == 0, output
+    meant = Meant({**done(1), "part": "completed"}, made.verify)
+    assert check(made.repository, before=before, meant=meant) == []
+
+
 async def test_without_a_run_spawning_says_so_or_starts_one(coordinator: Coordinator, tmp_path: Path) -> None:
     made = make_gated(tmp_path, 1, gated=0)
     made.behave("extra", write={"extra.txt": "x\n"})

@@ -4,6 +4,7 @@ import pytest
 from checker import Meant, check, snapshot_user_state
 from run_harness import RunHarness, until
 
+from tasks_lib.cleanup.repository_audit import audit
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository_lock import RunLock
@@ -52,6 +53,7 @@ async def test_task_that_a_session_spawns_lands_in_the_same_run(harness: RunHarn
         )
         == []
     )
+    assert audit(load_project(harness.top, {}), 1000).violations == ()
     subjects = harness.log("%s|%(trailers:key=Parent,valueonly,separator=)", "--grep=^spawned(")
     assert subjects == ["spawned(more): Do more|lead", "spawned(part): Do part|lead"]
     assert "spawned_by: lead\n" in harness.show("tasks/part.md")
