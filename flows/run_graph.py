@@ -37,6 +37,7 @@ from flows.stale_flow_runs import FLOW, OUTAGE, end_stale
 from flows.termination_signals import on_worker_end
 from tasks_lib.engine.run_lifecycle import OpenRun, SpokeAccess, open_run
 from tasks_lib.engine.scheduler import Scheduler
+from tasks_lib.engine.telling import tell_end
 from tasks_lib.errors import BusyError, CoordinatorError, Fault, InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.graph.run_plan import Plan
@@ -157,6 +158,7 @@ async def work_graph(
                 scheduler = Scheduler(opened, Plan(opened.run.nodes.graph, options.only), launcher)
                 await scheduler.work()
         ending = await finish(opened, scheduler, options, connection)
+        await tell_end(opened, scheduler.judge())
         ended = {"id": run_id, "exit_code": board.view.exit_code or 0, "state": ending.state.name or ""}
         announcer.announce("run.ended", ended)
     return ending.leave()

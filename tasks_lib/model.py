@@ -284,6 +284,15 @@ class Notice:
     until: float = 0.0
 
 
+class NotifyEvent(StrEnum):
+    """What a run tells: a node is blocked, something else needs a person, a limit stops the run, the run has ended."""
+
+    BLOCKED = "blocked"
+    PERSON = "person"
+    LIMIT = "limit"
+    ENDED = "ended"
+
+
 @dataclass(frozen=True, slots=True)
 class PersonsWord:
     """What a person says about a blocked node: `text` for its next agent, and that agent's `role` and `model`.

@@ -39,6 +39,7 @@ from tasks_lib.runtime.agent_requirements import find_agent_requirements
 from tasks_lib.runtime.backend_factory import make_backend
 from tasks_lib.runtime.conflict_radar import ConflictRadar
 from tasks_lib.runtime.earlier_spending import count_earlier_spending
+from tasks_lib.runtime.notifier import FLUSH_SECONDS, QUICK_FLUSH_SECONDS, Notifier, make_notifier
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.session_places import SessionPlaces
 from tasks_lib.runtime.session_slots import SessionSlots
@@ -74,7 +75,7 @@ class Simulation:
 
 
 class OpenRun:
-    """A run with its merge queue, base follower and publisher.
+    """A run with its merge queue, base follower, publisher and notifier.
 
     `relocation` describes how the repository was moved or copied since the last run, None if it was not.
     """
@@ -94,6 +95,7 @@ class OpenRun:
         self.publisher: LocalPublisher | RemotePublisher = (
             RemotePublisher(run, self.base_follower, remote) if remote else LocalPublisher(run, self.base_follower)
         )
+        self.notifier: Notifier = make_notifier(run.project, run.agents.environments, run.board)
 
     def _on_moved(self) -> None:
         self.run.changed.set()
@@ -316,6 +318,8 @@ async def _close(opened: OpenRun) -> None:
             await run.background.wait()
             if run.agents.remote:  # Now it is known which nodes are still open.
                 await run.agents.remote.close()
+            is_interrupted = run.stopping.is_requested and not run.stopping.halt_reason
+            await opened.notifier.flush(QUICK_FLUSH_SECONDS if is_interrupted else FLUSH_SECONDS)
             await opened.merge_queue.close()
             await run.git.call(run.git.worktrees.close)
             await run.git.call(run.git.head.finish)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from tasks_lib.engine.run_lifecycle import OpenRun
+from tasks_lib.engine.telling import tell_people
 from tasks_lib.errors import InputError
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.graph.task_graph import Graph
@@ -164,6 +165,7 @@ class Scheduler:
     async def _work(self) -> None:
         while True:
             await self._read_graph()
+            tell_people(self._opened, self.plan)
             await self._start_ready()
             if self._nodes or self._resumes_at < math.inf:
                 self._give_up_if_stuck()

@@ -4,6 +4,7 @@ A proxy from the environment is for other machines. A request to a loopback addr
 machine, along with passwords. `tests/process/test_process_rules.py` checks that no other module makes a client.
 """
 
+import logging
 import ssl
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -62,6 +63,20 @@ def make_async_client(
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
     direct = transport or httpx.AsyncHTTPTransport(verify=url.startswith("https:"), limits=limits)
     return httpx.AsyncClient(base_url=url, auth=auth, timeout=timeout, transport=direct, trust_env=False)
+
+
+def make_webhook_client(url: str, seconds: float) -> httpx.AsyncClient:
+    """Make a client for a request to `url`; other machines are reached through the user's proxy, if there is one.
+
+    Raises OSError or ValueError if that proxy, or the certificates that the environment names, cannot be used.
+    """
+    # Their messages at INFO name the address, which may contain a secret.
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        return httpx.AsyncClient(timeout=seconds, **_choose(url, True))
+    except ImportError as error:
+        raise ValueError(str(error)) from error
 
 
 def _choose(url: str, verify: ssl.SSLContext | bool) -> dict[str, Any]:

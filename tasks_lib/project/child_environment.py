@@ -55,6 +55,10 @@ class ChildEnvironments:
         allowed = (*self._settings.env.agent, *agent.keys, *(SERVER_LOGIN if agent.url else ()))
         return find_sources(user_environment(), Path.cwd()) | self._make(allowed)
 
+    def for_notifications(self) -> dict[str, str]:
+        """Return the environment of `notify.command`."""
+        return self._make(self._settings.notify.env)
+
     def _make(self, allowed: Sequence[str]) -> dict[str, str]:
         variables = scrub(user_environment(), allowed, git_variables=local_variables(), own_bin=find_own_bin())
         return {

@@ -22,6 +22,7 @@ from tasks_lib.settings.agent_schema import (
     check_not_filled_in,
 )
 from tasks_lib.settings.landing_schema import LandSettings, ReviewSettings, SafeExitSettings
+from tasks_lib.settings.notify_schema import NotifySettings
 from tasks_lib.settings.review_choice import NO_FACTS, WorkFacts, explain_review, may_be_reviewed
 from tasks_lib.settings.spawn_schema import SpawnSettings
 from tasks_lib.settings.spoke_schema import SpokeSettings
@@ -52,6 +53,7 @@ __all__ = [
     "BudgetSettings",
     "EnvironmentSettings",
     "LandSettings",
+    "NotifySettings",
     "RetrySettings",
     "ReviewSettings",
     "SafeExitSettings",
@@ -148,6 +150,7 @@ class Settings(Section):
     )
     retry: RetrySettings = Field(default_factory=RetrySettings, description="Attempts, and waits between them.")
     land: LandSettings = Field(default_factory=LandSettings, description="Where and how finished work lands.")
+    notify: NotifySettings = Field(default_factory=NotifySettings, description="Whom a run tells about itself.")
     spokes: SpokeSettings = Field(default_factory=SpokeSettings, description="Sessions on other machines.")
     spawn: SpawnSettings = Field(default_factory=SpawnSettings, description="Tasks that sessions spawn.")
 

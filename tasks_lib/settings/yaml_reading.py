@@ -121,6 +121,8 @@ def _find_annotation(model: Any, keys: Sequence[str | int]) -> Any:
         if _is_section(model):
             info = _fields(model).get(str(key))
             model = info.annotation if info else None
+        elif get_origin(model) is tuple and isinstance(key, int):
+            model = get_args(model)[0]
         else:
             model = _get_value_type(model) if get_origin(model) is Mapping else None
     return model

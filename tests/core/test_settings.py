@@ -114,6 +114,10 @@ land: {mode: local, give_backs: 0}
         ("prompts:\n  taks: a.md", '2: "taks" is not a known key of prompts. Did you mean "task"?'),
         ("prompts: {zzz: a.md}", '1: "zzz" is not a known key of prompts; the keys are changes, conflict, red, review, task'),
         ("prompts: {task: /a.md}", '1: prompts.task is "/a.md", which is not relative; write it relative to the top of the repository'),
+        ("notify: {webhook: 'hooks.example/T0/s3cret'}", "1: notify.webhook is not an address; write one that begins with https:// or http://"),
+        ("notify: {webhook_env: '$HOOK'}", "1: notify.webhook_env is not the name of a variable; write one such as SLACK_WEBHOOK, without `$`"),
+        ("notify: {webhook: 'https://h/x', webhook_env: HOOK}", "1: notify has both webhook and webhook_env; remove one of them"),
+        ("notify: {on: [blockd]}", '1: notify.on item 1 is "blockd"; use blocked, person, limit or ended. Did you mean "blocked"?'),
         ("land: {mode: pr}", '1: land.mode is "pr"; use local or push'),
         ("land: {mode: branch}", '1: land.mode is "branch"; use local or push'),
         ("land: {remote: --upload-pack=id}", "1: land.remote is \"--upload-pack=id\", which has a part that starts with '-'; write the name of a remote, as `git remote` lists it"),
@@ -139,7 +143,7 @@ land: {mode: local, give_backs: 0}
         ("verify: &v [a]", "1: the anchor &v is not allowed; remove it, or quote the value if the & is literal"),
         ("- a", "1: the file is not a mapping; write lines of `key: value`"),
         ("a: [", "1: the file is not valid YAML: did not find expected node content (while parsing a flow node); check the indentation and the quotes"),
-        ("copy_paths: [a]", '1: "copy_paths" is not a known key; the keys are agent, branch_prefix, budget, copy, env, keep, kept_days, land, max_sessions, prompts, protected_paths, retry, review, roles, safe_exit, setup, setup_key, spawn, spokes, target, tasks_dir, verify, watch, wrapper'),
+        ("copy_paths: [a]", '1: "copy_paths" is not a known key; the keys are agent, branch_prefix, budget, copy, env, keep, kept_days, land, max_sessions, notify, prompts, protected_paths, retry, review, roles, safe_exit, setup, setup_key, spawn, spokes, target, tasks_dir, verify, watch, wrapper'),
     ],
 )  # fmt: skip
 def test_a_fault_says_where_and_what_to_do(text: str, fault: str) -> None:
