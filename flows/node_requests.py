@@ -1,7 +1,7 @@
 """What a person can ask of nodes from outside a run; the commands and the flows with these names both call this."""
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flows.data_directory import find_name
@@ -9,12 +9,15 @@ from flows.request_messages import MAX_CHARS, Answer, Policy, RequestKind, UserR
 from flows.request_sender import NoRunError, NotReceived, SentRequest, send_request
 from flows.resolved_event import send_resolved
 from tasks_lib.errors import BusyError, InputError
+from tasks_lib.git.git_config import read_person
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import HeldRunLock, RunLock, read_holder
 from tasks_lib.landing.resolution import describe_without_run, resolve_without_run
 from tasks_lib.landing.spawning import SpawnOrder, describe_spawned, spawn_without_run
 from tasks_lib.model import PersonsWord, is_model_name, is_role_name
 from tasks_lib.naming import show
+from tasks_lib.node.landing_approval import permit_landing
+from tasks_lib.node.taking import Taker, take_without_run
 from tasks_lib.process.marked_processes import marked
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
 from tasks_lib.project.loading import Project, load_project
@@ -77,13 +80,37 @@ def resolve_node(path: Path, name: str, word: PersonsWord) -> SentRequest:
     """
     require_length(word.text, "the text")
     require_assignment(word)
-    repository = Repository.open(path)
     request = UserRequest(RequestKind.RESOLVE, (name,), word.text, role=word.role, model=word.model)
+    return _ask_or_do(path, request, lambda: _resolve_directly(path, name, word))
+
+
+def land_node(path: Path, name: str) -> SentRequest:
+    """Let the work on a node land: in the current run, or in the next one, which has to be started then.
+
+    It is a person's own work, or work that waits for a person (`land.ask`). If there is none, the answer says why.
+    Raises as `resolve_node`.
+    """
+    request = UserRequest(RequestKind.LAND, (name,))
+    return _ask_or_do(path, request, lambda: _permit_directly(path, name))
+
+
+def take_node(path: Path, name: str, *, is_forced: bool) -> SentRequest:
+    """Prepare the worktree of a person's task for whoever git says commits here. Raises as `resolve_node`."""
+    by = read_person(Repository.open(path).git)
+    if not by:
+        raise InputError(["git does not know who you are: set user.name and user.email with `git config --global`"])
+    request = UserRequest(RequestKind.TAKE, (name,), by, is_forced=is_forced)
+    return _ask_or_do(path, request, lambda: _take_directly(path, name, Taker(by, is_forced)))
+
+
+def _ask_or_do(path: Path, request: UserRequest, do: Callable[[], Answer]) -> SentRequest:
+    """Send `request` to the current run, or `do` what it asks for if there is none."""
+    repository = Repository.open(path)
     for _ in range(MAX_CHANGES):
         # A run may begin or end in between; then it is the other way round.
         with suppress(BusyError, NoRunError, NotReceived):
             if read_holder(repository.state_dir) is None:
-                return SentRequest(RequestKind.RESOLVE, "", [_resolve_directly(path, name, word)])
+                return SentRequest(request.kind, "", [do()])
             return send_request(path, request)
     holder = read_holder(repository.state_dir) or "another command"
     raise BusyError(f"{repository.top}: {holder} is using this repository; try again")
@@ -99,33 +126,22 @@ def spawn_task(path: Path, order: SpawnOrder) -> SentRequest:
 
 def spawn_directly(path: Path, order: SpawnOrder) -> SentRequest:
     """Commit a task while no run is in progress, so that the next one works on it. Raises as `resolve_node` does."""
+    return SentRequest(RequestKind.SPAWN, "", [_spawn_directly(path, order)])
 
-    def commit(project: Project, lock: HeldRunLock) -> Answer:
+
+def _spawn_directly(path: Path, order: SpawnOrder) -> Answer:
+    with _locked(path, RequestKind.SPAWN) as (project, lock):
         try:
             spawned = spawn_without_run(project, lock, order)
         except InputError as error:
             return Answer(order.task_id, False, str(error))
-        waits = f"; publishing it waits: {spawned.pending}" if spawned.pending else ""
-        return Answer(spawned.task_id, True, f"{describe_spawned(spawned)}{waits}")
-
-    return SentRequest(RequestKind.SPAWN, "", [_commit_directly(path, RequestKind.SPAWN, commit)])
+    waits = f"; publishing it waits: {spawned.pending}" if spawned.pending else ""
+    return Answer(spawned.task_id, True, f"{describe_spawned(spawned)}{waits}")
 
 
-def _resolve_directly(path: Path, name: str, word: PersonsWord) -> Answer:
-    def commit(project: Project, lock: HeldRunLock) -> Answer:
-        try:
-            resolution = resolve_without_run(project, lock, name, word)
-        except InputError as error:
-            return Answer(name, False, str(error))
-        untold = send_resolved(resolution, word.text, find_name(project.repository.top))
-        said = describe_without_run(resolution, project)
-        return Answer(name, True, f"{said} {untold}" if untold else said)
-
-    return _commit_directly(path, RequestKind.RESOLVE, commit)
-
-
-def _commit_directly(path: Path, kind: RequestKind, commit: Callable[[Project, HeldRunLock], Answer]) -> Answer:
-    """Let `commit` change the head of the repository at `path` while no run is in progress."""
+@contextmanager
+def _locked(path: Path, kind: RequestKind) -> Generator[tuple[Project, HeldRunLock]]:
+    """Yield the repository at `path`, locked as for a run. Raises BusyError if a run is in progress."""
     project = load_project(path, is_fetching=True)
     repository = project.repository
     repository.prepare()
@@ -133,4 +149,34 @@ def _commit_directly(path: Path, kind: RequestKind, commit: Callable[[Project, H
         RunLock(repository.state_dir, kind, keeps_record=True) as lock,
         marked(REPOSITORY_MARKER, str(repository.common_dir)),
     ):
-        return commit(project, lock)
+        yield project, lock
+
+
+def _permit_directly(path: Path, name: str) -> Answer:
+    with _locked(path, RequestKind.LAND) as (project, _):
+        branch = project.name_branches().get(name, "")
+        copied = project.settings.copy_paths
+        try:
+            permit_landing(project.repository, project.graph.tasks, name, branch, project.head, copied)
+        except InputError as error:
+            return Answer(name, False, str(error))
+    return Answer(name, True, f"{name} may land")
+
+
+def _take_directly(path: Path, name: str, taker: Taker) -> Answer:
+    with _locked(path, RequestKind.TAKE) as (project, lock):
+        try:
+            return Answer(name, True, take_without_run(project, lock, name, taker))
+        except InputError as error:
+            return Answer(name, False, str(error))
+
+
+def _resolve_directly(path: Path, name: str, word: PersonsWord) -> Answer:
+    with _locked(path, RequestKind.RESOLVE) as (project, lock):
+        try:
+            resolution = resolve_without_run(project, lock, name, word)
+        except InputError as error:
+            return Answer(name, False, str(error))
+        untold = send_resolved(resolution, word.text, find_name(project.repository.top))
+        said = describe_without_run(resolution, project)
+        return Answer(name, True, f"{said} {untold}" if untold else said)

@@ -24,7 +24,7 @@ def describe_outcome(outcome: model.Outcome | AttemptRetry) -> State[Any]:
             return Failed(name=str(outcome.name), message=f"{reason}.{hint}")
         case model.Failed(reason):
             return Failed(name=str(outcome.name), message=reason)
-        case model.Aborted(reason) | model.Skipped(reason):
+        case model.Aborted(reason) | model.Skipped(reason) | model.Waiting(reason):
             return Cancelled(name=str(outcome.name), message=reason)
         case AttemptRetry(reason):
             return Failed(name=RETRY, message=reason)

@@ -33,6 +33,8 @@ from tasks_lib.graph.spawned_tasks import list_spawned
 from tasks_lib.landing.resolution import describe, find_resolution_in_run, resolve_in_run
 from tasks_lib.landing.spawning import SpawnOrder, describe_spawned, spawn_in_run
 from tasks_lib.model import PersonsWord
+from tasks_lib.node.landing_approval import request_landing
+from tasks_lib.node.taking import Taker, take_in_run
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.user_requests import RequestResult
 
@@ -147,6 +149,10 @@ class RequestInbox:
             case RequestKind.SPAWN:
                 task_id = request.nodes[0] if request.nodes else ""
                 return [await self._spawn(SpawnOrder(request.text, task_id, request.parent, request.session))]
+            case RequestKind.LAND:
+                return [await _await_result(request.nodes[0], request_landing(self._run, request.nodes[0]))]
+            case RequestKind.TAKE:
+                return [await _await_result(request.nodes[0], self._take_task(request))]
             case RequestKind.STOP:
                 stop(self._run, "because another terminal requested it")
                 return [Answer("", True, "the run is stopping; its sessions are ended and their work is kept")]
@@ -182,6 +188,9 @@ class RequestInbox:
         job.add_done_callback(self._jobs.discard)
         await asyncio.wait([job], timeout=RESOLVE_SECONDS)
         return job.result() if job.done() else later
+
+    async def _take_task(self, request: UserRequest) -> RequestResult:
+        return await take_in_run(self._run, request.nodes[0], Taker(request.text, request.is_forced))
 
     async def _resolve(self, name: str, word: PersonsWord) -> Answer:
         """Resolve what blocks the node `name`; that may take longer than the sender waits."""

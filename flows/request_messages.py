@@ -23,7 +23,8 @@ Policy: TypeAlias = Literal["abort-dependents", "continue-running"]
 
 
 class RequestKind(StrEnum):
-    """What a request asks for: a message to an agent, aborting or resolving nodes, spawning a task, ending the run.
+    """What a request asks for: a message to an agent, aborting, resolving, landing or taking nodes, spawning a task, or
+    ending the run.
 
     STOP does what Ctrl-C does; after DRAIN no more nodes are started.
     """
@@ -32,6 +33,8 @@ class RequestKind(StrEnum):
     ABORT = "abort"
     RESOLVE = "resolve"
     SPAWN = "spawn"
+    LAND = "land"
+    TAKE = "take"
     STOP = "stop"
     DRAIN = "drain"
 
@@ -43,6 +46,8 @@ class UserRequest:
     To resolve takes one id, of a blocked node or of its resolve task, and a text, role and model that may be empty. To
     spawn takes a task file as text or the id of a task, and may name the task `parent` whose `session` asks for it.
     An abort has a `policy` for the tasks that its nodes have spawned.
+
+    To take needs one id and, as its text, who takes it; `is_forced` takes it over from somebody else.
 
     `until` is when the sender stops waiting, in seconds since the epoch, 0 for never: a server that does not answer may
     still accept the request and deliver it much later.
@@ -57,6 +62,7 @@ class UserRequest:
     parent: str = ""
     session: str = ""
     policy: Policy = "abort-dependents"
+    is_forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,7 @@ def read_request(value: str) -> UserRequest:
         _read_text(found.get("parent", "")),
         _read_text(found.get("session", "")),
         "continue-running" if found.get("policy") == "continue-running" else "abort-dependents",
+        is_forced=found.get("is_forced") is True,
     )
     _require_parts(request)
     return request
@@ -111,8 +118,8 @@ def read_request(value: str) -> UserRequest:
 def _require_parts(request: UserRequest) -> None:
     if request.kind is RequestKind.MESSAGE and len(request.nodes) != 1:
         raise ValueError("a message needs exactly one node")
-    if request.kind is RequestKind.RESOLVE and len(request.nodes) != 1:
-        raise ValueError("resolving needs exactly one node")
+    if request.kind in (RequestKind.RESOLVE, RequestKind.LAND, RequestKind.TAKE) and len(request.nodes) != 1:
+        raise ValueError(f"to {request.kind} needs exactly one node")
     if request.kind is RequestKind.ABORT and not request.nodes:
         raise ValueError("an abort needs at least one node")
     if request.kind is RequestKind.SPAWN and (len(request.nodes) != 1) != bool(request.text):

@@ -24,7 +24,7 @@ CLOSE_SECONDS = 10.0
 MOST_ROWS = 200
 MOST_CHARS = 160
 """Maximum length of a cell; the log of the node's task run has the whole text."""
-FAILURES = (OutcomeName.BLOCKED, OutcomeName.FAILED, OutcomeName.ABORTED)
+FAILURES = (OutcomeName.BLOCKED, OutcomeName.FAILED, OutcomeName.ABORTED, OutcomeName.WAITING)
 
 Row = dict[str, str | int | float]
 

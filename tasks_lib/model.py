@@ -154,6 +154,7 @@ class OutcomeName(StrEnum):
     FAILED = "Failed"
     ABORTED = "Aborted"
     SKIPPED = "Skipped"
+    WAITING = "Waiting"
     LANDED = "Landed"
     INTERRUPTED = "interrupted"
 
@@ -232,7 +233,20 @@ class Skipped:
     name: Literal[OutcomeName.SKIPPED] = OutcomeName.SKIPPED
 
 
-Outcome = Merged | Checked | Blocked | Failed | Aborted | Skipped
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The work is on the branch, at the commit `work`, and waits for a person; `reason` says for what.
+
+    With `is_postponed` it waits for the next run instead, because this one may land no more.
+    """
+
+    reason: str
+    work: str = ""
+    is_postponed: bool = False
+    name: Literal[OutcomeName.WAITING] = OutcomeName.WAITING
+
+
+Outcome = Merged | Checked | Blocked | Failed | Aborted | Skipped | Waiting
 
 
 class Stage(StrEnum):

@@ -85,6 +85,33 @@ def abort(
 
 
 @nodes.command()
+def take(
+    node: Node,
+    force: Annotated[bool, typer.Option("--force", help="Take it over from whoever has taken it.")] = False,
+    repo: RepoOption = HERE,
+    json: Json = False,
+) -> int:
+    """Take a task for a person: prepare its worktree, its branch and a brief."""
+    from flows.cli.commands.take import take as prepare
+
+    return prepare(repo, node, is_forced=force, as_json=json, console=make_console())
+
+
+@nodes.command()
+def land(node: Node, repo: RepoOption = HERE, json: Json = False) -> int:
+    """Land your own work on a task, or verified work that waits for a person.
+
+    In the current run if there is one, else in a run of its own.
+    """
+    from flows.importing import importing
+
+    with importing():
+        from flows.cli.commands.land import land as merge
+
+    return merge(repo, node, as_json=json, console=make_console())
+
+
+@nodes.command()
 def attach(node: Node, repo: RepoOption = HERE) -> int:
     """Print the command that opens a node's session.
 

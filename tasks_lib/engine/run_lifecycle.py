@@ -148,6 +148,10 @@ async def open_run(
 async def _prepare(opened: OpenRun, lock: HeldRunLock, data: Path | None) -> None:
     left = await clean_up_before_run(opened, lock, data)
     await count_earlier_spending(opened.run, [record for _, record in left.open])
+    tasks = opened.run.nodes.graph.tasks
+    for _, record in left.open:
+        if record.acceptance.is_permitted and record.task_id in tasks:
+            opened.run.nodes.let_land(record)
     if data and not any(record.turn.conversation for _, record in left.open):
         repository = opened.run.git.repository
         await asyncio.to_thread(forget_conversations, find_data(data, str(repository.common_dir)))

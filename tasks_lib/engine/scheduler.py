@@ -206,6 +206,7 @@ class Scheduler:
         self._resumes_at = math.inf
         if self._run.stopping.is_ending:
             return
+        self._start_landing()
         places = self._run.agents.places
         shortage = await self._gate.find_shortage() if places.free and self.plan.ready() else ""
         if shortage and not self._nodes and self._gate.is_given_up():
@@ -225,6 +226,16 @@ class Scheduler:
                 self._resumes_at = min(self._resumes_at, self._gate.looks_at)
             else:
                 self._start(task_id, rank, lease)
+
+    def _start_landing(self) -> None:
+        """Start the nodes that a person wants to land: that needs no slot, and no agent unless one has to fix it."""
+        for task_id in sorted(self._run.nodes.to_land - self.plan.running):
+            if task_id not in self.plan.graph.tasks:
+                self._run.nodes.to_land.discard(task_id)
+            elif self.plan.land(task_id):
+                self._run.nodes.to_land.discard(task_id)
+                rank = -float(self.plan.priority(task_id))
+                self._start(task_id, rank, self._run.agents.places.lease_later(rank))
 
     def _is_suspended(self, task: Task) -> bool:
         """Whether the provider of `task` accepts no prompt for so long that others should start first."""

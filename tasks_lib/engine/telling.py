@@ -2,7 +2,7 @@
 
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.graph.run_plan import Plan
-from tasks_lib.model import OutcomeName
+from tasks_lib.model import OutcomeName, Waiting
 from tasks_lib.reporting.notifications import NodeState, describe_end, describe_limit, list_due
 from tasks_lib.reporting.run_report import ExitCode
 
@@ -15,7 +15,8 @@ def tell_people(opened: OpenRun, plan: Plan) -> None:
     states: dict[str, NodeState] = {}
     for task_id, outcome in plan.outcomes.items():
         kind = str(getattr(outcome, "kind", None) or "")
-        states[task_id] = NodeState(outcome.name, getattr(outcome, "reason", ""), kind)
+        work = outcome.work if isinstance(outcome, Waiting) and not outcome.is_postponed else ""
+        states[task_id] = NodeState(outcome.name, getattr(outcome, "reason", ""), kind, work)
     notifier.tell(list_due(plan.graph, states, plan.running))
     if run.stopping.halt_reason:
         notifier.tell([describe_limit(run.stopping.halt_reason, run.id)])

@@ -3,20 +3,18 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import assert_never
 
 from tasks_lib.errors import InputError
 from tasks_lib.graph.graph_changes import Changes, add_dependents, compare, find_changed, find_open, moves_ranks
+from tasks_lib.graph.holds import CAUSES_SHOWN, Hold, describe_ending, explain_blocked, tell_causes
 from tasks_lib.graph.spawned_tasks import list_spawned, list_spawners
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.loop_limits import MAX_IN_A_ROW
-from tasks_lib.model import Aborted, Blocked, Checked, Failed, Merged, Outcome, Skipped, Status, Task
+from tasks_lib.model import Aborted, Blocked, Checked, Failed, Merged, Outcome, Status, Task, Waiting
 from tasks_lib.naming import is_resolve_task
 from tasks_lib.suggestions import find_nearest
 
 _TAKEN_BACK = Failed(f"its merge was undone {MAX_IN_A_ROW} times because other commits came first; the work is kept")
-_CAUSES_SHOWN = 3
-"""A reason is one sentence, which more than three root causes would make unreadable."""
 
 Rank = tuple[int, int, str]
 
@@ -37,14 +35,6 @@ class _Setback:
     waits_for: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Hold:
-    """Why a node itself may not start: as a predicate of the node, and as a clause after `needs <id>, which`."""
-
-    wait: str
-    cause: str
-
-
 class Plan:
     """The state of one run over a graph: which nodes run, how the others ended, and so which may start.
 
@@ -59,6 +49,7 @@ class Plan:
         self._only: frozenset[str] = frozenset(only)
         self._ranks: Mapping[str, Rank] = rank(graph)
         self._running: set[str] = set()
+        self._landing: set[str] = set()
         self._outcomes: dict[str, Outcome] = {}
         self._setbacks: dict[str, _Setback] = {}
         self._taken_back: set[str] = set()
@@ -114,12 +105,24 @@ class Plan:
         if task_id not in self._running:
             raise ValueError(f"{task_id} is not running and cannot finish")
         self._running.remove(task_id)
+        self._landing.discard(task_id)
         self._outcomes[task_id] = outcome
         self._drop_taken_back(task_id)
         if isinstance(outcome, Blocked):
             self._setbacks[task_id] = self._record_setback(task_id, outcome)
         is_aborted = isinstance(outcome, Aborted)
         self._update_ready((task_id, *(list_spawned(self._graph.tasks, task_id) if is_aborted else ())))
+
+    def land(self, task_id: str) -> bool:
+        """Let the work on `task_id` land, which a person asked for; return whether it may start now.
+
+        It may be a person's task, and one that this run was not limited to.
+        """
+        self._landing.add(task_id)
+        if isinstance(self._outcomes.get(task_id), Waiting | Failed):
+            del self._outcomes[task_id]
+        self._update_ready((task_id,))
+        return task_id in self._ready
 
     def update(self, graph: Graph) -> Changes:
         """Continue with `graph`, in which nodes may be new, edited, gone, completed or unblocked; return what differs.
@@ -161,7 +164,7 @@ class Plan:
             is_ours = self._is_wanted(task_id) and not task.is_completed and not task.is_human
             if is_ours and task_id not in self._outcomes and task_id not in self._running and task_id not in ready:
                 hold = self._find_hold(task)
-                skipped[task_id] = hold.wait if hold else _tell_causes(causes[task_id])
+                skipped[task_id] = hold.wait if hold else tell_causes(causes[task_id])
         return skipped
 
     def waiting_for_person(self) -> tuple[str, ...]:
@@ -174,7 +177,9 @@ class Plan:
         return tuple(i for i in self._graph.order() if i in needed and tasks[i].is_human and not tasks[i].is_completed)
 
     def _is_wanted(self, task_id: str) -> bool:
-        return not self._only or any(i in self._only for i in (task_id, *list_spawners(self._graph.tasks, task_id)))
+        if not self._only or task_id in self._landing:
+            return True
+        return any(i in self._only for i in (task_id, *list_spawners(self._graph.tasks, task_id)))
 
     def _update_ready(self, task_ids: Iterable[str]) -> None:
         """Update whether each of `task_ids` is ready; call it for all nodes that something new may affect."""
@@ -247,26 +252,26 @@ class Plan:
             if self._times_taken_back[task_id] >= MAX_IN_A_ROW:
                 self._outcomes[task_id] = _TAKEN_BACK
 
-    def _find_hold(self, task: Task) -> _Hold | None:
+    def _find_hold(self, task: Task) -> Hold | None:
         """Why `task` itself may not start, apart from its prerequisites; None if only they can keep it waiting."""
         hold = self._find_own_hold(task)
         if self._is_wanted(task.id):
             return hold
-        return _Hold("is not in --only", hold.cause if hold else "is not in --only")
+        return Hold("is not in --only", hold.cause if hold else "is not in --only")
 
-    def _find_own_hold(self, task: Task) -> _Hold | None:
+    def _find_own_hold(self, task: Task) -> Hold | None:
         outcome = self._outcomes.get(task.id)
-        if task.is_human:
-            return _Hold("waits for a person (assignee: human)", "waits for a person")
+        if task.is_human and task.id not in self._landing and task.id not in self._outcomes:
+            return Hold("waits for a person (assignee: human)", "waits for a person")
         if self._is_blocked(task, self._graph):
-            return _Hold(_explain_blocked(task, outcome, self._graph), "is blocked")
+            return Hold(explain_blocked(task, outcome, self._graph), "is blocked")
         if outcome and not isinstance(outcome, Blocked):
-            return _describe_ending(outcome)
+            return describe_ending(outcome)
         for above in list_spawners(self._graph.tasks, task.id):
             if isinstance(self._outcomes.get(above), Aborted):
-                return _Hold(f"was spawned by {above}, which was aborted in this run", f"was spawned by {above}")
+                return Hold(f"was spawned by {above}, which was aborted in this run", f"was spawned by {above}")
         if task.status is Status.FAILED:
-            return _Hold("status is failed; set it to pending to run it again", "has status failed")
+            return Hold("status is failed; set it to pending to run it again", "has status failed")
         return None
 
     def _explain_wait(self, task: Task) -> str:
@@ -286,7 +291,7 @@ class Plan:
                 started = "is still running" if task_id in self._running else "was not started"
                 causes[task_id] = [(task_id, hold.cause if hold and task_id not in self._running else started)]
             else:
-                causes[task_id] = list(inherited)[: _CAUSES_SHOWN + 1]
+                causes[task_id] = list(inherited)[: CAUSES_SHOWN + 1]
         return causes
 
 
@@ -302,39 +307,3 @@ def _check_only(graph: Graph, only: Collection[str]) -> None:
 
 def _find_resolves(task: Task) -> list[str]:
     return [task_id for task_id in task.depends_on if is_resolve_task(task_id)]
-
-
-def _explain_blocked(task: Task, outcome: Outcome | None, graph: Graph) -> str:
-    waits = [task_id for task_id in find_open(task, graph) if is_resolve_task(task_id)]
-    if isinstance(outcome, Blocked) and outcome.resolve_id and outcome.resolve_id not in graph.tasks:
-        waits.append(outcome.resolve_id)  # The graph that contains the new task has not been read yet.
-    if waits:
-        return f"is blocked; waits for {', '.join(dict.fromkeys(waits))}"
-    if isinstance(outcome, Blocked):
-        return f"is blocked: {_cut(outcome.reason)}"
-    return "is blocked; set its status to pending to run it again"
-
-
-def _describe_ending(outcome: Merged | Checked | Failed | Aborted | Skipped) -> _Hold:
-    match outcome:
-        case Merged() | Checked():
-            return _Hold("has landed, but the head does not show it yet", "landed, but is not completed at the head")
-        case Failed():
-            return _Hold(f"failed in this run: {_cut(outcome.reason)}", "failed")
-        case Aborted():
-            return _Hold(f"was aborted in this run: {_cut(outcome.reason)}", "was aborted")
-        case Skipped():
-            return _Hold(f"was skipped in this run: {_cut(outcome.reason)}", "was skipped")
-        case _:
-            assert_never(outcome)
-
-
-def _cut(reason: str) -> str:
-    """The first line of a reason, which may contain a log."""
-    return next(iter(reason.strip().splitlines()), "no reason was given")
-
-
-def _tell_causes(causes: Sequence[tuple[str, str]]) -> str:
-    """`needs a, which is blocked; needs b, which failed`."""
-    told = "; ".join(f"needs {task_id}, which {clause}" for task_id, clause in causes[:_CAUSES_SHOWN])
-    return f"{told}; and more" if len(causes) > _CAUSES_SHOWN else told

@@ -2,16 +2,25 @@
 
 from dataclasses import dataclass
 
-from tasks_lib.errors import GitError, InputError, ShellError, SystemFailure
-from tasks_lib.git.branches import create_branch, delete_branch
+from tasks_lib.errors import InputError, ShellError, SystemFailure
 from tasks_lib.git.commits.branch_state import read_line, read_state
 from tasks_lib.git.compose.commit_composer import Landing
-from tasks_lib.git.kept.snapshots import keep_state
-from tasks_lib.git.kept.unreferenced_commits import keep_unreferenced
 from tasks_lib.landing.completed_elsewhere import describe_completed_elsewhere, find_completed_elsewhere
 from tasks_lib.landing.merge_queue import MergeQueue
 from tasks_lib.landing.results import CompletedElsewhere, GivenBack, Held, Landed, LandingResult
-from tasks_lib.model import Aborted, AttemptEnd, Blocked, BlockerKind, Checked, Failed, Merged, Outcome, Stage, Verdict
+from tasks_lib.model import (
+    Aborted,
+    AttemptEnd,
+    Blocked,
+    BlockerKind,
+    Checked,
+    Failed,
+    Merged,
+    Outcome,
+    Stage,
+    Verdict,
+    Waiting,
+)
 from tasks_lib.node.agent_notices import skip_notices
 from tasks_lib.node.attempt_context import MAX_NOTES, AttemptContext
 from tasks_lib.node.attempt_opening import is_refused, open_attempt
@@ -19,13 +28,15 @@ from tasks_lib.node.blocking import block_node, read_new_notes
 from tasks_lib.node.branch_review import ReviewFailed
 from tasks_lib.node.coming_conflicts import BranchInFlight
 from tasks_lib.node.dropped_changes import DroppedForPerson, find_dropped_changes
+from tasks_lib.node.landed_worktree import delete_landed_branch, release_worktree
+from tasks_lib.node.landing_approval import ask_before_landing, explain_change, give_back_to_person
 from tasks_lib.node.protected_paths import NeedsApproval, find_protected_changes
 from tasks_lib.node.review_follow_ups import request_follow_ups
 from tasks_lib.node.review_gate import find_review_reason, pass_review
 from tasks_lib.node.session_place import acquire_place, settle_lost_session
 from tasks_lib.node.turn_loop import prepare_worktree, run_turns, write_first_prompt
 from tasks_lib.node.unblocking import Answered, handle_blocker, resume_blocker
-from tasks_lib.node.uncommitted_paths import list_agent_changes, list_excused
+from tasks_lib.node.uncommitted_paths import list_agent_changes
 from tasks_lib.node.worktree_repair import remove_nested_items
 from tasks_lib.runtime.agent_requirements import require_agent
 from tasks_lib.runtime.run_context import Run
@@ -73,7 +84,8 @@ async def _run_attempt(
 ) -> "Outcome | AttemptRetry | Answered":
     context: AttemptContext | None = None
     try:
-        await acquire_place(run, run.nodes.graph.tasks[task_id], slot_lease)
+        if not run.nodes.is_permitted(task_id):  # It only has to land, which needs no slot.
+            await acquire_place(run, run.nodes.graph.tasks[task_id], slot_lease)
         # Its merge may have just been taken back; its work is then on its branch, and not on the head.
         await merge_queue.wait_for_restored_branches()
         await run.background.wait_for_node(task_id)
@@ -98,7 +110,8 @@ async def _run_attempt(
         if context:
             if context.session:
                 await context.session.close()
-            await run.git.call(remove_nested_items, context)
+            if not context.task.is_human:  # A person may go on working in theirs.
+                await run.git.call(remove_nested_items, context)
         slot_lease.release()
 
 
@@ -114,27 +127,21 @@ async def _go_through_stages(context: AttemptContext, priority: float) -> Outcom
     if await _is_finished_already(context):
         context.reports.answer = context.record.acceptance.answer
         ending = Done(Verdict(context.record.acceptance.verdict) if context.record.acceptance.verdict else None)
+    elif context.task.is_human:
+        return explain_change(context)
     else:
         await prepare_worktree(context)
         ending = await run_turns(context, await context.run.git.call(write_first_prompt, context))
     while True:
         if not isinstance(ending, Done) or _find_objection(context, ending):
             return await _end_without_landing(context, ending)
-        match await _review_and_land(context, ending, priority):
-            case Landed() | CompletedElsewhere() as landed:
-                end = _end_landed if isinstance(landed, Landed) else _end_completed_elsewhere
-                return await end(context, landed.commit)
-            case Held(reason):
-                return Failed(f"not landed: {reason}")
-            case NeedsApproval() | DroppedForPerson() as held:
-                return await _wait_for_approval(context, held)
-            case ReviewFailed(reason):
-                return Failed(f"the review {reason}; the work is kept, and the next run continues with its review")
-            case GivenBack() as back:
-                if refusal := _count_round(context, back):
-                    return await handle_blocker(context, Blocker(refusal, text=_cut(back.facts or back.prompt)))
-                await acquire_place(context.run, context.task, context.slot_lease)
-                ending = await run_turns(context, back.prompt)
+        result = await _review_and_land(context, ending, priority)
+        if context.task.is_human or not isinstance(result, GivenBack):
+            return await _end_at_queue(context, result)
+        if refusal := _count_round(context, result):
+            return await handle_blocker(context, Blocker(refusal, text=_cut(result.facts or result.prompt)))
+        await acquire_place(context.run, context.task, context.slot_lease)
+        ending = await run_turns(context, result.prompt)
 
 
 async def _is_finished_already(context: AttemptContext) -> bool:
@@ -151,22 +158,26 @@ async def _is_finished_already(context: AttemptContext) -> bool:
 
 async def _review_and_land(
     context: AttemptContext, done: Done, priority: float
-) -> LandingResult | ReviewFailed | NeedsApproval | DroppedForPerson:
+) -> LandingResult | ReviewFailed | NeedsApproval | DroppedForPerson | Waiting:
     run = context.run
     state = context.state or await run.git.call(read_state, context.worktree.git)
     if context.record.acceptance.finished != state.commit:
         report = _extend_report(context.record.acceptance.answer, context.reports.answer)
         context.note(acceptance=context.record.acceptance.accept(state.commit, report, done.verdict))
-    if held_back := await run.git.call(find_protected_changes, context, state.commit):
-        return held_back
-    if dropped := await run.git.call(find_dropped_changes, context, state.commit):
-        return dropped
+    if not context.task.is_human:
+        if held_back := await run.git.call(find_protected_changes, context, state.commit):
+            return held_back
+        if dropped := await run.git.call(find_dropped_changes, context, state.commit):
+            return dropped
     reviewed = str(done.verdict or "")
     if reason := await find_review_reason(context, state.commit):
         reviewed = str(Verdict.APPROVED)
         landing = await _describe_landing(context, state.commit, reviewed)
         if refusal := await pass_review(context, landing, priority, reason):
             return refusal
+    landing = await _describe_landing(context, state.commit, reviewed)
+    if waiting := await ask_before_landing(context, landing, priority):
+        return waiting
     context.slot_lease.release()
     run.changed.set()  # The scheduler, which waits for this event, can start another node in the free slot.
     context.enter(Stage.QUEUED)
@@ -221,6 +232,26 @@ def _count_round(context: AttemptContext, back: GivenBack) -> str:
 def _find_objection(context: AttemptContext, done: Done) -> str:
     """Why a review node does not approve, "" if it does or if the node is none."""
     return find_objection(done.verdict, parse_review(context.reports.answer)) if done.verdict is not None else ""
+
+
+async def _end_at_queue(
+    context: AttemptContext, result: LandingResult | ReviewFailed | NeedsApproval | DroppedForPerson | Waiting
+) -> Outcome:
+    match result:
+        case Landed(commit):
+            return await _end_landed(context, commit)
+        case CompletedElsewhere(commit):
+            return await _end_completed_elsewhere(context, commit)
+        case Held(reason):
+            return Failed(f"not landed: {reason}")
+        case NeedsApproval() | DroppedForPerson() as held:
+            return await _wait_for_approval(context, held)
+        case ReviewFailed(reason):
+            return Failed(f"the review {reason}; the work is kept, and the next run continues with its review")
+        case GivenBack() as back:
+            return give_back_to_person(context, back)
+        case Waiting() as waiting:
+            return waiting
 
 
 async def _wait_for_approval(context: AttemptContext, held: NeedsApproval | DroppedForPerson) -> Blocked:
@@ -306,8 +337,8 @@ async def _end_landed(context: AttemptContext, commit: str) -> Outcome:
     context.note(stage=Stage.LANDED)
     run.nodes.records.pop(context.task.id, None)
     is_merge = not (context.task.is_review and context.record.acceptance.finished == context.record.attempt.base)
-    await run.git.call(_release, context, context.record.acceptance.finished)
-    deletion = run.git.call(_delete_branch, context, commit)
+    await run.git.call(release_worktree, context, context.record.acceptance.finished)
+    deletion = run.git.call(delete_landed_branch, context, commit)
     run.background.start(context.task.id, deletion, f"delete {context.branch}, which has landed")
     return Merged(commit) if is_merge else Checked(commit)
 
@@ -321,37 +352,9 @@ async def _end_completed_elsewhere(context: AttemptContext, commit: str) -> Outc
     run.board.say(describe_completed_elsewhere(context.task.id, commit))
     run.nodes.remember_landed(context.task.id, commit)
     context.note(stage=Stage.LANDED)
-    await run.git.call(_release, context, await run.git.call(run.git.head.current))
-    await run.git.call(_delete_branch, context, commit)
+    await run.git.call(release_worktree, context, await run.git.call(run.git.head.current))
+    await run.git.call(delete_landed_branch, context, commit)
     return Merged(commit)
-
-
-def _release(context: AttemptContext, landed: str) -> None:
-    """Release the worktree for reuse by a dependent; keep whatever the commit `landed` does not contain at a ref."""
-    run = context.run
-    remove_nested_items(context)
-    try:
-        state = read_state(context.worktree.git)
-        own = list_agent_changes(context, state)
-        if state.commit != landed or own:
-            excused = (*run.settings.copy_paths, *list_excused(state, own))
-            keep_state(context.worktree, context.task.id, run.id, landed=landed, exclude=excused)
-        keep_unreferenced(run.git.repository, context.worktree.git_dir, context.branch, context.task.id, state.commit)
-        context.state = state
-        run.git.worktrees.release(context.worktree)
-    except GitError as error:
-        said = f"Could not clean up {context.worktree.path}: {error}. Nothing is lost; the next run tries again."
-        run.say_from_thread(said)
-
-
-def _delete_branch(context: AttemptContext, merge: str) -> None:
-    run, landed = context.run, context.record.acceptance.finished
-    tip = context.state.commit if context.state else landed
-    delete_branch(run.git.repository, context.branch, tip)
-    head = run.git.head.last_seen()
-    if not run.git.head.contains(merge, head) and not run.git.head.contains(landed, head):
-        # The base moved meanwhile and the merge was taken back, so only the branch contains the work.
-        create_branch(run.git.repository, context.branch, tip)
 
 
 def _extend_report(before: str, said: str) -> str:

@@ -8,6 +8,7 @@ from tasks_lib.node.attempt_context import AttemptContext
 from tasks_lib.node.branch_review import ReviewFailed, review_branch
 from tasks_lib.node.session_place import acquire_place
 from tasks_lib.prompts import agent_prompts
+from tasks_lib.runtime.agent_requirements import require_reviewer
 from tasks_lib.settings.review_choice import WorkFacts
 
 
@@ -37,9 +38,15 @@ async def pass_review(
     """
     if context.record.acceptance.reviewed == landing.commit:
         return None
-    verified = await _verify_first(context, landing, rank)
+    verified = await verify_early(context, landing, rank, "before its review")
     if not isinstance(verified, Verified | None):
         return verified
+    if verified:
+        if not context.run.agents.places.free:
+            context.run.board.enter(context.task.id, Stage.REVIEW, "waits for a place for its reviewer")
+        await acquire_place(context.run, context.task, context.slot_lease)
+    if context.task.is_human:
+        await require_reviewer(context.run)
     ended = await context.unless_stopped(review_branch(context, landing.commit, reason, verified))
     if isinstance(ended, ReviewFailed):
         return ended
@@ -54,22 +61,17 @@ async def pass_review(
     return None
 
 
-async def _verify_first(
-    context: AttemptContext, landing: Landing, rank: float
+async def verify_early(
+    context: AttemptContext, landing: Landing, rank: float, before: str
 ) -> Verified | GivenBack | Held | CompletedElsewhere | None:
-    """Verify the merge of the branch, so that no reviewer reads what is red; None without `verify`.
+    """Verify the merge of the branch, so that nobody reads what is red; None without `verify`.
 
-    The node has no session slot meanwhile. Nothing is recorded: after a kill, the next run verifies once more.
+    The node has no session slot from then on. Nothing is recorded: after a kill, the next run verifies once more.
     """
     run = context.run
     if not run.settings.verify:
         return None
     context.slot_lease.release()
     run.changed.set()  # The scheduler, which waits for this event, can start another node in the free slot.
-    context.enter(Stage.VERIFY, "before its review")
-    result = await context.unless_stopped(context.merge_queue.verify_early(landing, rank))
-    if isinstance(result, Verified):
-        if not run.agents.places.free:
-            run.board.enter(context.task.id, Stage.REVIEW, "waits for a place for its reviewer")
-        await acquire_place(run, context.task, context.slot_lease)
-    return result
+    context.enter(Stage.VERIFY, before)
+    return await context.unless_stopped(context.merge_queue.verify_early(landing, rank))

@@ -63,7 +63,7 @@ def write_task_prompt(
         "target": setting.target,
         "attempt": str(setting.attempt),
         "task": fence(text, "markdown"),
-        "prerequisites": _describe_prerequisites(before),
+        "prerequisites": describe_prerequisites(before),
         "earlier": _describe_earlier(setting),
         "instructions": _describe_instructions(setting.instructions),
         "finish": _explain_review(before) if task.is_review else _explain_finish(task),
@@ -88,7 +88,8 @@ def _runs_of_backticks(text: str) -> list[str]:
     return [part for part in "".join(c if c == "`" else " " for c in text).split() if part]
 
 
-def _describe_prerequisites(before: Sequence[Prerequisite]) -> str:
+def describe_prerequisites(before: Sequence[Prerequisite]) -> str:
+    """What the prerequisites of a task changed, with a heading, "" without any."""
     if not before:
         return ""
     parts = ["## What the prerequisites of this task changed"]

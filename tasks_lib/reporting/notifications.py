@@ -33,11 +33,15 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """What a run knows of a node besides its task file: how it ended here, why, and what blocks it, by kind."""
+    """What a run knows of a node besides its task file: how it ended here, why, and what blocks it, by kind.
+
+    `work` is the commit that waits for a person, "" if none does.
+    """
 
     outcome: OutcomeName = OutcomeName.NONE
     reason: str = ""
     kind: str = ""
+    work: str = ""
 
 
 def list_due(graph: Graph, states: Mapping[str, NodeState], running: Collection[str]) -> Iterator[Notification]:
@@ -50,7 +54,9 @@ def list_due(graph: Graph, states: Mapping[str, NodeState], running: Collection[
         task, state = graph.tasks[task_id], states.get(task_id, NodeState())
         if task.is_completed or task_id in running:
             continue
-        if task.status is Status.BLOCKED:
+        if state.work:
+            yield describe_waiting(task, state)
+        elif task.status is Status.BLOCKED:
             resolves = [one for one in task.depends_on if _is_asked(graph.tasks[one])]
             if resolves:
                 yield describe_blocked(task, resolves[-1], state)
@@ -65,6 +71,14 @@ def _is_asked(task: Task) -> bool:
 
 def _can_begin(task: Task, graph: Graph) -> bool:
     return all(graph.tasks[one].is_completed for one in task.depends_on)
+
+
+def describe_waiting(task: Task, state: NodeState) -> Notification:
+    """Say that the work on a node waits for a person to land it or, if it is theirs, that it did not land."""
+    said_of = f"{'returned' if task.is_human else 'land'} {task.id} {state.work}"
+    reason = cut(fold(state.reason), REASON_CHARS)
+    command = f"coordinator land {task.id}"
+    return Notification(NotifyEvent.PERSON, said_of, f"{show(task.id)} {reason}", task.id, command, reason)
 
 
 def describe_blocked(task: Task, resolve_id: str, state: NodeState) -> Notification:
@@ -85,11 +99,11 @@ def describe_limit(reason: str, run: str) -> Notification:
 def describe_end(
     code: ExitCode, run: str, outcomes: Sequence[OutcomeName], halt_reason: str = ""
 ) -> Notification | None:
-    """Say how a run has ended; None for one in which nothing ran, or that a person ended.
+    """Say how a run has ended; None for one in which nothing ran but what waits for a person, or that a person ended.
 
     `outcomes` are those of the nodes that ran.
     """
-    if not outcomes or code is ExitCode.INTERRUPTED:
+    if code is ExitCode.INTERRUPTED or all(one is OutcomeName.WAITING for one in outcomes):
         return None
     counts = ", ".join(f"{outcomes.count(one)} {one.casefold()}" for one in dict.fromkeys(outcomes) if one)
     said = f"{STOPPED_EARLY} {cut(fold(halt_reason), REASON_CHARS)}" if halt_reason else EXIT_SENTENCES[code]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from tasks_lib.graph.task_graph import Graph
-from tasks_lib.model import Outcome, OutcomeName, Status, Task
+from tasks_lib.model import Outcome, OutcomeName, Status, Task, Waiting
 from tasks_lib.text import cut, fold
 
 
@@ -82,7 +82,10 @@ def _find_in_the_way(graph: Graph, unfinished: Sequence[Task]) -> list[Task]:
 
 def _waits_for_person(task: Task, graph: Graph, outcomes: Mapping[str, Outcome]) -> bool:
     """Whether `task` itself waits only for a person; its open prerequisites are judged separately."""
-    if outcomes.get(task.id) or task.status in (Status.BLOCKED, Status.FAILED):
+    outcome = outcomes.get(task.id)
+    if isinstance(outcome, Waiting):
+        return True
+    if outcome or task.status in (Status.BLOCKED, Status.FAILED):
         return False
     return task.is_human or any(not graph.tasks[i].is_completed for i in task.depends_on)
 

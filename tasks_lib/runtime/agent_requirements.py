@@ -50,11 +50,16 @@ def _say_where(settings: Settings, role: str, model: str) -> str:
 
 async def require_agent(run: Run, task_id: str) -> None:
     """Raise InputError if a node that was added during the run needs a role or a model that does not exist."""
-    needs = [
-        need
-        for need in find_agent_requirements([run.nodes.graph.tasks[task_id]], run.settings)
-        if need not in run.agents.requirements
-    ]
-    if needs:
-        await run.agents.backend.prepare(needs)
-        run.agents.requirements.update(needs)
+    await _require(run, find_agent_requirements([run.nodes.graph.tasks[task_id]], run.settings))
+
+
+async def require_reviewer(run: Run) -> None:
+    """Raise InputError if there is no reviewer, who was not needed before a person's work was to be reviewed."""
+    await _require(run, [_describe_review(run.settings)])
+
+
+async def _require(run: Run, needs: Iterable[Need]) -> None:
+    new = [need for need in needs if need not in run.agents.requirements]
+    if new:
+        await run.agents.backend.prepare(new)
+        run.agents.requirements.update(new)

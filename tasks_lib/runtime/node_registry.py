@@ -15,11 +15,15 @@ MAX_HISTORY = 100_000
 
 
 class NodeRegistry:
-    """The nodes of one run. `graph` was last read from the head; `records` are those of nodes that have not landed."""
+    """The nodes of one run. `graph` was last read from the head; `records` are those of nodes that have not landed.
+
+    `to_land` are those that a person wants to land, and that have not been started for it.
+    """
 
     def __init__(self, project: Project, git: GitAccess) -> None:
         self.graph: Graph = project.graph
         self.records: dict[str, Record] = {}
+        self.to_land: set[str] = set()
         self.dispatches: Dispatches = Dispatches()
         self._project = project
         self._git = git
@@ -34,6 +38,16 @@ class NodeRegistry:
             prefix, target = self._project.settings.branch_prefix, self._project.target
             self._branches = {**name_branches(self.graph.tasks.values(), prefix, target=target), **self._branches}
         return self._branches[task_id]
+
+    def let_land(self, record: Record) -> None:
+        """Have the node of `record` land, as a person wants."""
+        self.records[record.task_id] = record
+        self.to_land.add(record.task_id)
+
+    def is_permitted(self, task_id: str) -> bool:
+        """Return whether a person has let the finished work on a node land."""
+        record = self.records.get(task_id)
+        return record is not None and record.acceptance.is_permitted
 
     def list_moving_refs(self) -> set[str]:
         """Return the full refs that a run is expected to move: the target and the branches of nodes."""

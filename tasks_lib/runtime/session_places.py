@@ -37,6 +37,10 @@ class SessionPlaces:
                 return slots.lease(rank, place)
         return None
 
+    def lease_later(self, rank: float) -> SlotLease:
+        """Return a slot of this machine that is not acquired yet, for a node whose work only has to land."""
+        return SlotLease(self._slots[Place.LOCAL], rank)
+
     def move_here(self, task: Task, lease: SlotLease) -> bool:
         """Have a node's released slot belong to this machine from now on; False if its session may not run here."""
         if Place.LOCAL not in self._list_places(task):

@@ -79,7 +79,7 @@ class Acceptance:
     """What was accepted of the work: commits are full ids, "" for none.
 
     `finished` is accepted for landing, `reviewed` was approved, `refused` was given back. `answer` and `verdict` are
-    what the agent said of the finished work.
+    what the agent said of the finished work. `offered` was verified and shown to a person, who let `permitted` land.
     """
 
     finished: str = ""
@@ -87,6 +87,20 @@ class Acceptance:
     refused: str = ""
     answer: str = ""
     verdict: str = ""
+    offered: str = ""
+    permitted: str = ""
+
+    @property
+    def is_permitted(self) -> bool:
+        """Whether a person has let the finished work land."""
+        return bool(self.finished) and self.permitted == self.finished
+
+    def offer(self, commit: str) -> "Acceptance":
+        return replace(self, offered=commit)
+
+    def permit(self, commit: str) -> "Acceptance":
+        """A person lets the finished `commit` land."""
+        return replace(self, finished=commit, permitted=commit)
 
     def accept(self, commit: str, answer: str, verdict: Verdict | None) -> "Acceptance":
         return replace(self, finished=commit, answer=answer, verdict=str(verdict or ""))
@@ -244,6 +258,14 @@ class Foreseen:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """Who works on a person's task, as git names them, and since when, ISO 8601 in UTC; "" for nobody."""
+
+    by: str = ""
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What is known of a node that has not landed.
 
@@ -265,6 +287,7 @@ class Record:
     unblocking: Unblocking = Unblocking()
     conflicts: Conflicts = Conflicts()
     foreseen: Foreseen = Foreseen()
+    taken: Taken = Taken()
 
     def change(
         self,
@@ -298,6 +321,7 @@ class Record:
             unblocking or self.unblocking,
             conflicts or self.conflicts,
             foreseen or self.foreseen,
+            self.taken,
         )
 
     def begin_next(self, session: str, run: str, spawned: Spent = NOTHING) -> "Record":

@@ -14,6 +14,7 @@ from tasks_lib.session.attempt_record import (
     Record,
     Rounds,
     Spending,
+    Taken,
     TurnRecord,
     Unblocking,
 )
@@ -78,6 +79,10 @@ def _describe_additions(record: Record) -> dict[str, object]:
         "allowed_drops": record.conflicts.allowed,
         "conflicts_told": record.foreseen.told,
         "conflicts_held": record.foreseen.held,
+        "offered": record.acceptance.offered,
+        "permitted": record.acceptance.permitted,
+        "taken_by": record.taken.by,
+        "taken_at": record.taken.at,
     }
     return {key: value for key, value in found.items() if value}
 
@@ -112,6 +117,7 @@ def parse_record(found: Mapping[str, object]) -> Record | None:
             ),
             Conflicts(values.texts("conflicts"), values.number("dropped_rounds"), values.texts("allowed_drops")),
             Foreseen(values.texts("conflicts_told"), values.texts("conflicts_held")),
+            Taken(values.text("taken_by"), values.text("taken_at")),
         )
     except _WrongTypeError:
         return None
@@ -196,4 +202,6 @@ def _parse_acceptance(values: _Values) -> Acceptance:
         refused=values.text("refused"),
         answer=values.text("answer"),
         verdict=values.text("verdict"),
+        offered=values.text("offered"),
+        permitted=values.text("permitted"),
     )

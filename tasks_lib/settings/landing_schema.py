@@ -65,6 +65,7 @@ class LandSettings(Section):
     fetch_seconds: Seconds = Field(
         default=30, gt=0, description="For `push`: seconds between fetches of the remote's target branch."
     )
+    ask: bool = Field(default=False, description="Whether a person has to let each verified branch land.")
     give_backs: Count = Field(
         default=3, ge=0, le=10, description="How many times a conflict or a failed verify is returned to the author."
     )

@@ -88,7 +88,7 @@ land: {mode: local, give_backs: 0}
         ("roles: [a]", "1: roles is a list; write its keys below it, indented, one per line"),
         ("\n\nreviwe: {}", '3: "reviwe" is not a known key. Did you mean "review"?'),
         ("retry:\n  atempts: 2", '2: "atempts" is not a known key of retry. Did you mean "attempts"?'),
-        ("land: {zzz: 1}", '1: "zzz" is not a known key of land; the keys are fetch_seconds, give_backs, max_file_mb, mode, remote'),
+        ("land: {zzz: 1}", '1: "zzz" is not a known key of land; the keys are ask, fetch_seconds, give_backs, max_file_mb, mode, remote'),
         ("review: {when: nevr}", '1: review.when is "nevr"; use auto, always or never. Did you mean "never"?'),
         ("agent: {backend: opncode}", '1: agent.backend is "opncode"; use opencode or command. Did you mean "opencode"?'),
         ("agent:\n  model: a/b", "2: agent.model is for opencode only, but agent.backend is command; set `backend: opencode`, or remove this key"),

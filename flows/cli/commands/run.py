@@ -27,6 +27,7 @@ from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import read_dead_holder, read_holder
 from tasks_lib.graph.run_plan import Plan
+from tasks_lib.node.landing_approval import list_permitted
 from tasks_lib.project.loading import Project, load_project
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, find_exit_code
 from tasks_lib.runtime.backend_factory import check_agent
@@ -47,6 +48,8 @@ def run_repository(
     """Run the graph of the repository at `path`. Raises InputError or BusyError before anything is started."""
     project = load_project(path, is_fetching=not is_dry_run)
     plan = Plan(project.graph, only)
+    for task_id in list_permitted(project.repository, project.graph.tasks):
+        plan.land(task_id)
     if is_dry_run:
         show_dry_run(plan, project, max_sessions or project.settings.max_sessions, console)
         return ExitCode.COMPLETED

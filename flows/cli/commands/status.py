@@ -31,7 +31,7 @@ from flows.standard_streams import is_output_gone
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository_lock import Holder
 from tasks_lib.graph.run_plan import Plan
-from tasks_lib.model import Aborted, Blocked, Failed, Outcome, OutcomeName, Task
+from tasks_lib.model import Aborted, Blocked, Failed, Outcome, OutcomeName, Task, Waiting
 from tasks_lib.project.loading import Project
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, find_exit_code
 from tasks_lib.runtime.status_board import NodeView, RunView, find_last_activity
@@ -120,6 +120,8 @@ def _find_bad_endings(view: RunView, ready: set[str]) -> dict[str, Outcome]:
                 found[node.id] = Failed(node.reason)
             case OutcomeName.ABORTED:
                 found[node.id] = Aborted(node.reason)
+            case OutcomeName.WAITING:
+                found[node.id] = Waiting(node.reason)
             case OutcomeName.BLOCKED if node.id not in ready:
                 found[node.id] = Blocked(node.reason)
             case _:

@@ -27,6 +27,7 @@ STYLES: Mapping[OutcomeName, str] = {
     OutcomeName.FAILED: "red",
     OutcomeName.ABORTED: "yellow",
     OutcomeName.SKIPPED: "yellow",
+    OutcomeName.WAITING: "cyan",
 }
 HEADINGS = ("node", "stage", "for", "quiet", "turn", "tokens", "cost", "todo", "changes", "conflicts", "what")
 """`for` is how long the node has been in its stage, `quiet` how long its session has been silent.

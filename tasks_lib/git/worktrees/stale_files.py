@@ -32,11 +32,16 @@ def find_unfinished_files(repository: Repository) -> list[Path]:
 
 
 def find_old_logs(repository: Repository, open_nodes: Collection[str], seconds: float) -> list[Path]:
-    """Log files of nodes not in `open_nodes` (ids with `/` written as `-`), last written more than `seconds` ago."""
+    """Logs and briefs of nodes not in `open_nodes` (ids with `/` written as `-`), last written over `seconds` ago."""
     folders = repository.state_dir / "logs"
     listed = sorted(folders.iterdir()) if folders.is_dir() else []
     closed = (path for path in listed if path.is_dir() and not path.is_symlink() and path.name not in open_nodes)
-    return [log for folder in closed for log in sorted(folder.glob("*.log")) if is_old(log, seconds)]
+    return [
+        log
+        for folder in closed
+        for log in sorted((*folder.glob("*.log"), *folder.glob("*.md")))
+        if is_old(log, seconds)
+    ]
 
 
 def remove_empty_folders_of_refs(repository: Repository, branches: Collection[str]) -> None:
