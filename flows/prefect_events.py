@@ -9,12 +9,14 @@ from prefect.events import emit_event
 
 from flows.event_format import Payload, describe_event
 from tasks_lib.model import Stage
+from tasks_lib.runtime.run_journal import Fact, RunJournal
 from tasks_lib.runtime.status_board import CONFLICT_EXPECTED, HEARD, SILENT, Board, NodeView
 
 MOST_OF_A_NODE = 200
 """Maximum number of events per node. Attempts, turns and rounds are limited, so only a bug reaches this."""
 MOST_CONFLICTS = 50
 """Maximum number of further events per node, about conflicts that are coming."""
+RUN_REQUESTED = "run.requested"
 _VERBS: Mapping[str, str] = {
     Stage.WORKTREE: "node.started",
     Stage.SESSION: "session.prompted",
@@ -36,6 +38,7 @@ class EventEmitter:
         self._last: dict[str, tuple[str, ...]] = {}
         self._counts: dict[str, int] = {}
         self._conflicts: dict[str, int] = {}
+        self._notes: dict[str, int] = {}
         # Emitted inside a task run, each event would trigger a lookup of that task run.
         self._context = copy_context()
 
@@ -60,6 +63,13 @@ class EventEmitter:
         if count <= MOST_CONFLICTS:
             other, _, paths = line.removeprefix(CONFLICT_EXPECTED).partition(": ")
             self.announce("node.conflict_expected", {"id": node_id, "other": other, "paths": paths}, node_id)
+
+    def note(self, event: str, node_id: str, facts: Mapping[str, Fact]) -> None:
+        """Listen to the journal."""
+        count = self._notes[node_id] = self._notes.get(node_id, 0) + 1
+        if count <= MOST_OF_A_NODE:
+            payload = {name: ", ".join(fact) if isinstance(fact, tuple) else fact for name, fact in facts.items()}
+            self.announce(event if node_id else RUN_REQUESTED, {"id": node_id or self._run, **payload}, node_id)
 
     def announce(self, verb: str, payload: Payload, node_id: str = "", labels: Mapping[str, str] | None = None) -> None:
         """Hand an event to Prefect, which sends it from its own thread."""
@@ -94,15 +104,18 @@ def _describe(node: NodeView) -> Payload:
         "blocker_kind": node.blocker_kind,
         "tokens": node.tokens,
         "cost": node.cost,
+        "since": node.since,
     }
 
 
 @contextmanager
-def announcing(board: Board, run: str, repository: str) -> Generator[EventEmitter]:
-    """Emit events for `board`, including the start, while the block runs."""
+def announcing(board: Board, journal: RunJournal, run: str, repository: str, sessions: int) -> Generator[EventEmitter]:
+    """Emit events for `board` and the notes of `journal`, including the start, while the block runs."""
     announcer = EventEmitter(board, run, repository)
     board.listen(announcer.hear)
-    announcer.announce("run.started", {"id": run, "nodes": len(board.view.nodes)})
+    journal.listen(announcer.note)
+    started = {"id": run, "nodes": len(board.view.nodes), "sessions": sessions, "at": board.view.started}
+    announcer.announce("run.started", started)
     try:
         yield announcer
     finally:

@@ -35,6 +35,7 @@ from tasks_lib.landing.spawning import SpawnOrder, describe_spawned, spawn_in_ru
 from tasks_lib.model import PersonsWord
 from tasks_lib.node.landing_approval import request_landing
 from tasks_lib.node.taking import Taker, take_in_run
+from tasks_lib.reporting.journal_events import JournalEvent
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.user_requests import RequestResult
 
@@ -139,6 +140,8 @@ class RequestInbox:
 
     async def _perform(self, request: UserRequest) -> Sequence[Answer]:
         requests = self._run.requests
+        for node in request.nodes or ("",):
+            self._run.nodes.journal.note(JournalEvent.REQUESTED, node, what=str(request.kind), text=request.text)
         match request.kind:
             case RequestKind.MESSAGE:
                 return [await _await_result(node, requests.tell(node, request.text)) for node in request.nodes]

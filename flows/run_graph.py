@@ -18,6 +18,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.after_action_artifact import write_after_action_report
 from flows.data_directory import data_dir, find_repository
 from flows.deployment_version import own_release, warn_of_other_release
 from flows.earlier_process import take_over
@@ -147,7 +148,8 @@ async def work_graph(
             board.listen(lambda node, line: None if node else logger.warning(line))
             connection.show_on(board)
             await end_dead_runs(opened, flow_run, last)
-            announcer = stack.enter_context(announcing(board, run_id, options.repository))
+            journal = opened.run.nodes.journal
+            announcer = stack.enter_context(announcing(board, journal, run_id, options.repository, sessions))
             async with (
                 receiving_requests(opened, flow_run, connection, announcer),
                 showing_sessions(board),
@@ -214,6 +216,8 @@ async def finish(
     messages = (*([dropped] if view.dropped_messages else []), *view.messages, *([told] if told else []))
     report = write_report(f"Run of {options.repository}", rows, messages, code, str(run.budgets.total))
     await connection.call(lambda: write_markdown("coordinator-report", report, "How each node ended"))
+    run.nodes.journal.judge(int(code))
+    await write_after_action_report(run, connection)
     detail = f"Publication is pending: {opened.publisher.pending}." if opened.publisher.pending else ""
     if code is ExitCode.COMPLETED and not detail and not any(row.attempt for row in rows):
         detail = "Nothing was left to do."

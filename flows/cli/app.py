@@ -14,6 +14,7 @@ from flows.cli.arguments import (
     OptionalNode,
     Repo,
     RepoOption,
+    ReportedRun,
 )
 from flows.cli.commands.option_values import (
     MAX_RUNS,
@@ -183,6 +184,19 @@ def history(node: OptionalNode = "", limit: Limit = 20, repo: RepoOption = HERE,
     from flows.cli.commands.history import show_history
 
     return show_history(repo, node, limit, as_json=json, console=make_console())
+
+
+@app.command()
+def report(
+    run: ReportedRun = "",
+    milestone: Annotated[str, typer.Option(help="Report on the tasks of this milestone.", show_default=False)] = "",
+    repo: RepoOption = HERE,
+    json: Json = False,
+) -> int:
+    """Write the after-action report on a run: what went right and wrong, and what to improve."""
+    from flows.cli.commands.report import show_report
+
+    return show_report(repo, run, milestone, as_json=json, console=make_console())
 
 
 @app.command()

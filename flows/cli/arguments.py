@@ -32,6 +32,10 @@ DemoDirectory = Annotated[
     typer.Option("--directory", help="A new directory for the demo (default: in coordinator's data directory)."),
 ]
 OptionalNode = Annotated[str, typer.Argument(help="A node's id (default: whole runs).", show_default=False)]
+ReportedRun = Annotated[
+    str,
+    typer.Argument(metavar="[RUN]", help="A run's id, or its beginning (default: the last run).", show_default=False),
+]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=200, help="Maximum number of rows.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HERE = Path()

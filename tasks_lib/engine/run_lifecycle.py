@@ -120,9 +120,8 @@ async def open_run(
     Raises BusyError while another coordinator holds the lock, and InputError with all faults if the configured agent is
     not available.
     """
-    repository = project.repository
+    repository, view = project.repository, _make_view(project, run_id)
     await asyncio.to_thread(repository.prepare)
-    view = _make_view(project, run_id)
     with (
         RunLock(repository.state_dir, run_id) as lock,
         marked(REPOSITORY_MARKER, str(repository.common_dir)),
@@ -133,6 +132,7 @@ async def open_run(
             await _make_run(project, board, max_sessions, data or private, private, spokes, simulation), relocation
         )
         run = opened.run
+        run.nodes.journal.open(repository.state_dir, board, max_sessions)
         try:
             if on_open:
                 on_open(opened)

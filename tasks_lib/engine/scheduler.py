@@ -17,6 +17,7 @@ from tasks_lib.graph.task_graph import Graph
 from tasks_lib.model import Aborted, Failed, Outcome, Skipped, Task
 from tasks_lib.node.attempt import AttemptRetry, run_attempt
 from tasks_lib.node.provider_limits import find_provider
+from tasks_lib.reporting.journal_events import JournalEvent
 from tasks_lib.reporting.run_report import ExitCode, find_exit_code
 from tasks_lib.runtime.session_slots import SlotLease
 from tasks_lib.runtime.start_gate import StartGate
@@ -84,6 +85,9 @@ class OpenNode:
         else:
             self.is_waiting = True
             self.failures.append(ended.reason)
+            record = self._run.nodes.records.get(self.id)
+            number = record.attempt.number if record else self.attempts
+            self._run.nodes.journal.note(JournalEvent.RETRYING, self.id, attempt=number, reason=ended.reason)
             if self.is_to_end:  # It was stopped after the last stage of the attempt.
                 self._run.requests.has_changed.set()
         self.changed.set()

@@ -25,6 +25,7 @@ from tasks_lib.landing.results import (
 )
 from tasks_lib.landing.verify_results import judge_untested_lines
 from tasks_lib.loop_limits import MAX_IN_A_ROW
+from tasks_lib.reporting.journal_events import Cause
 from tasks_lib.runtime.conflict_radar import ConflictRadar
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.setup_and_verify import Red
@@ -79,7 +80,8 @@ class MergeQueue:
             if not isinstance(result, Held):
                 return result
             held += 1
-            may_go_on = await self._wait_for_base(result, held)
+            with self._run.nodes.journal.waiting(landing.task.id, Cause.HELD, self._run.agents.clock):
+                may_go_on = await self._wait_for_base(result, held)
             if not may_go_on and (held >= MAX_IN_A_ROW or not await self._base_follower.has_news_since(seen)):
                 return result
 

@@ -22,7 +22,7 @@ class GivenBack:
 
     `facts` are for a person if the node is blocked instead, "" for the prompt; `note` is what a rerun has to know
     besides the reason. `conflicted` are the branch's commits whose conflict is resolved next; with `is_about_drops`
-    that was done, and changes are missing.
+    that was done, and changes are missing. `paths` are in conflict.
     """
 
     reason: str
@@ -32,6 +32,16 @@ class GivenBack:
     note: str = ""
     conflicted: tuple[str, ...] = ()
     is_about_drops: bool = False
+    paths: tuple[str, ...] = ()
+
+    @property
+    def cause(self) -> str:
+        """In a word, why: review, drops, conflict, or the verification of the merge and of the tasks that it adds."""
+        if self.is_review:
+            return "review"
+        if self.is_about_drops:
+            return "drops"
+        return "conflict" if self.conflicted else "verify"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,7 @@ def give_back_conflict(
         prompt,
         facts=describe_conflict(conflict, facts),
         conflicted=(branch,),
+        paths=tuple(conflict.paths),
     )
 
 

@@ -38,6 +38,7 @@ from tasks_lib.node.turn_loop import prepare_worktree, run_turns, write_first_pr
 from tasks_lib.node.unblocking import Answered, handle_blocker, resume_blocker
 from tasks_lib.node.uncommitted_paths import list_agent_changes
 from tasks_lib.node.worktree_repair import remove_nested_items
+from tasks_lib.reporting.journal_events import JournalEvent
 from tasks_lib.runtime.agent_requirements import require_agent
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.session_slots import SlotLease
@@ -54,6 +55,8 @@ NOTHING_NEW = (
     "nothing that it depends on has changed since it was last blocked; edit its task file, or give its agent an answer"
 )
 MAX_NOTE_CHARS = 4_000
+MAX_PATHS = 100
+"""How many conflicting paths the journal of a run names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +222,8 @@ def _count_round(context: AttemptContext, back: GivenBack) -> str:
         conflicts=record.conflicts.give_back(back.conflicted, is_about_drops=back.is_about_drops),
     )
     context.enter(Stage.GIVEN_BACK, back.reason)
+    paths, reason = back.paths[:MAX_PATHS], back.reason
+    run.nodes.journal.note(JournalEvent.REFUSED, context.task.id, cause=back.cause, paths=paths, reason=reason)
     if rounds.landing > run.settings.land.give_backs:
         return f"{back.reason}; it was given back {run.settings.land.give_backs} times"
     if rounds.review > run.settings.review.max_rounds:

@@ -14,7 +14,8 @@ from tasks_lib.node.branch_inspection import find_work
 from tasks_lib.node.session_place import runs_elsewhere
 from tasks_lib.node.turn_loop import describe_session, prompt_until_answered, set_up
 from tasks_lib.prompts import agent_prompts
-from tasks_lib.session.review_report import find_objection, list_open, parse_review, summarize
+from tasks_lib.reporting.journal_events import JournalEvent
+from tasks_lib.session.review_report import Mark, find_objection, list_open, parse_review, summarize
 from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit, TurnFacts, Unfinished, decide_turn
 from tasks_lib.settings.spoke_schema import Place
 
@@ -180,6 +181,16 @@ async def _ask_for_verdict(
 def _read_report(context: AttemptContext, verdict: Verdict, answer: str) -> ReviewEnded:
     report, earlier = parse_review(answer), context.record.rounds.requested
     objection = find_objection(verdict, report)
+    context.run.nodes.journal.note(
+        JournalEvent.REVIEWED,
+        context.task.id,
+        verdict=str(verdict),
+        objection=objection,
+        blocking=sum(one.is_blocking for one in report.findings),
+        notes=sum(not one.is_blocking for one in report.findings),
+        unmet=sum(mark is Mark.NOT_MET for _, mark in report.criteria),
+        findings=tuple(str(one) for one in report.findings),
+    )
     return ReviewEnded(objection, answer, summarize(report, earlier), list_open(report, earlier))
 
 

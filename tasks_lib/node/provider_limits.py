@@ -11,9 +11,11 @@ from tasks_lib.model import Stage, Task
 from tasks_lib.node.attempt_context import AttemptContext
 from tasks_lib.node.session_place import runs_elsewhere
 from tasks_lib.node.session_progress import count_spending
+from tasks_lib.reporting.journal_events import Cause, JournalEvent
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.stopping import Interrupted
 from tasks_lib.session.next_action import describe_pause, name_moment
+from tasks_lib.session.spending import Spent
 
 ASKED_AGAIN = "Your model's provider did not answer for a while. Continue with your task where you left off."
 
@@ -39,7 +41,7 @@ async def prompt_until_answered(
     silence = _Silence(is_program)
     await _wait_for_provider(context, role)
     while True:
-        end = await _prompt_once(context, session, prompt, turn)
+        end = await _prompt_once(context, session, prompt, turn, role)
         refusal = end.refusal
         if end.is_limited and not refusal:
             if run.budgets.refuse_turn(context.record, context.record.attempt.session):
@@ -67,18 +69,20 @@ async def _wait_for_provider(context: AttemptContext, role: str, end: TurnEnd | 
     run, is_suspended = context.run, False
     is_alone = end is not None and end.limited_until > 0
     before = run.board.node(context.task.id)
-    while (until := _find_pause(context, role, end)) > (now := run.agents.clock()):
-        is_long = is_alone or until > now + run.settings.watch.suspend_seconds
-        if is_long and not is_suspended and not runs_elsewhere(context):
-            is_suspended = True
-            _show_detail(context, f"suspended until {name_moment(until)}{f': {end.error}' if end else ''}")
-            context.slot_lease.release()
-            run.changed.set()  # The scheduler can start a node that works with another provider.
-        reason = "no answer" if is_alone else "rate limited"
-        run.board.show(context.task.id, activity=describe_pause(until, reason))
-        await asyncio.sleep(until - now)
+    with run.nodes.journal.waiting(context.task.id, Cause.LIMIT, run.agents.clock):
+        while (until := _find_pause(context, role, end)) > (now := run.agents.clock()):
+            is_long = is_alone or until > now + run.settings.watch.suspend_seconds
+            if is_long and not is_suspended and not runs_elsewhere(context):
+                is_suspended = True
+                _show_detail(context, f"suspended until {name_moment(until)}{f': {end.error}' if end else ''}")
+                context.slot_lease.release()
+                run.changed.set()  # The scheduler can start a node that works with another provider.
+            reason = "no answer" if is_alone else "rate limited"
+            run.board.show(context.task.id, activity=describe_pause(until, reason))
+            await asyncio.sleep(until - now)
     if is_suspended:
-        await context.slot_lease.acquire()
+        with run.nodes.journal.waiting(context.task.id, Cause.SLOT, run.agents.clock):
+            await context.slot_lease.acquire()
         _show_detail(context, before.detail if before else "")
 
 
@@ -111,14 +115,39 @@ class _Silence:
         self.work = work
 
 
-async def _prompt_once(context: AttemptContext, session: Session, prompt: str, turn: TurnSpec) -> TurnEnd:
+async def _prompt_once(context: AttemptContext, session: Session, prompt: str, turn: TurnSpec, role: str) -> TurnEnd:
+    began = context.run.agents.clock()
     try:
         end = await session.prompt(prompt, turn)
     except BaseException:
+        _note_turn(context, turn, role, context.view.spent, began, ended="it was stopped")
         count_spending(context, context.view.spent)
         raise
+    ended = end.excess or end.stall or end.loop or ("" if end.status == 0 and not end.timed_out else end.error)
+    _note_turn(context, turn, role, end.spent, began, stall=end.stall or end.loop, ended=ended)
     count_spending(context, end.spent)
     return end
+
+
+def _note_turn(
+    context: AttemptContext, turn: TurnSpec, role: str, spent: Spent, began: float, *, ended: str, stall: str = ""
+) -> None:
+    """Write a turn to the journal; `ended` says how it ended unless it ended by itself, `stall` what it was doing."""
+    run = context.run
+    run.nodes.journal.note(
+        JournalEvent.TURNED,
+        context.task.id,
+        role=role,
+        model=run.settings.model_for(context.task, role) or run.settings.agent.model,
+        attempt=turn.attempt,
+        turn=turn.turn,
+        seconds=round(run.agents.clock() - began, 3),
+        tokens=spent.tokens,
+        cost=spent.cost,
+        calls=spent.calls,
+        stall=stall,
+        ended=ended,
+    )
 
 
 def _tell_limited(error: str, since: float, limit_seconds: float) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.model import AttemptEnd, Stage, Task
 from tasks_lib.node.attempt_context import AttemptContext, new_session_id
+from tasks_lib.reporting.journal_events import Cause
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.session_slots import SlotLease
 from tasks_lib.session.attempt_record import Record
@@ -20,16 +21,17 @@ async def acquire_place(run: Run, task: Task, lease: SlotLease) -> None:
     """
     remote = run.agents.remote
     acquire = partial(run.stopping.unless_stopped, node_id=task.id)
-    while True:
-        while remote and lease.place is Place.SPOKES and not remote.has_machine(task):
-            lease.release()
-            if run.agents.places.move_here(task, lease):
-                run.board.say(f"{task.id} runs here, since no spoke is online for it.")
-            else:
-                await acquire(remote.wait_for_machine(task))
-        await acquire(lease.acquire())
-        if remote is None or lease.place is Place.LOCAL or remote.has_machine(task):
-            return
+    with run.nodes.journal.waiting(task.id, Cause.SLOT, run.agents.clock):
+        while True:
+            while remote and lease.place is Place.SPOKES and not remote.has_machine(task):
+                lease.release()
+                if run.agents.places.move_here(task, lease):
+                    run.board.say(f"{task.id} runs here, since no spoke is online for it.")
+                else:
+                    await acquire(remote.wait_for_machine(task))
+            await acquire(lease.acquire())
+            if remote is None or lease.place is Place.LOCAL or remote.has_machine(task):
+                return
 
 
 def runs_elsewhere(context: AttemptContext) -> bool:

@@ -13,6 +13,7 @@ from tasks_lib.node.attempt_inputs import NARROWED, WAITS, is_answered, read_inp
 from tasks_lib.node.blocking import block_node
 from tasks_lib.node.resolver_turn import ask_resolver
 from tasks_lib.node.task_edits import commit_task_edit, name_follow_up, place_task
+from tasks_lib.reporting.journal_events import JournalEvent
 from tasks_lib.session.blockers import Blocker, list_lines, read_blocker, write_blocker
 from tasks_lib.session.fingerprint import digest_inputs, digest_situation
 from tasks_lib.session.resolver_answer import (
@@ -105,6 +106,8 @@ async def _apply(
         refused = f"The resolver {said}, which is not possible: {error}"
         return await _ask_person(context, _add(blocker, refused), before.situation)
     context.run.board.say(f"{context.task.id}: it was blocked ({blocker.kind}); a resolver {said.rstrip('.')}.")
+    facts = {"kind": str(blocker.kind), "reason": blocker.reason, "how": said}
+    context.run.nodes.journal.note(JournalEvent.ANSWERED, context.task.id, **facts)
     return ended
 
 

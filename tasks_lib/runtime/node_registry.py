@@ -7,6 +7,7 @@ from tasks_lib.graph.task_graph import Graph, build_graph, check_graph
 from tasks_lib.naming import name_branches
 from tasks_lib.project.loading import Project
 from tasks_lib.runtime.git_access import GitAccess
+from tasks_lib.runtime.run_journal import RunJournal
 from tasks_lib.session.attempt_record import Record
 from tasks_lib.session.fingerprint import Dispatches
 
@@ -17,7 +18,8 @@ MAX_HISTORY = 100_000
 class NodeRegistry:
     """The nodes of one run. `graph` was last read from the head; `records` are those of nodes that have not landed.
 
-    `to_land` are those that a person wants to land, and that have not been started for it.
+    `to_land` are those that a person wants to land, and that have not been started for it. What happens to all of them is
+    written to `journal`.
     """
 
     def __init__(self, project: Project, git: GitAccess) -> None:
@@ -25,6 +27,7 @@ class NodeRegistry:
         self.records: dict[str, Record] = {}
         self.to_land: set[str] = set()
         self.dispatches: Dispatches = Dispatches()
+        self.journal: RunJournal = RunJournal()
         self._project = project
         self._git = git
         self._branches: dict[str, str] = {}

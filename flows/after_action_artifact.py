@@ -1,0 +1,24 @@
+"""Writes the after-action report of a run as an artifact of its flow run."""
+
+import asyncio
+
+from flows.prefect_reporting import PrefectConnection
+from flows.run_artifact import write_markdown
+from tasks_lib.errors import CoordinatorError
+from tasks_lib.project.after_action import gather
+from tasks_lib.reporting import after_action_text
+from tasks_lib.runtime.run_context import Run
+
+KEY = "coordinator-after-action"
+DESCRIPTION = "What went right, what went wrong, what could be better, and action items"
+
+
+async def write_after_action_report(run: Run, connection: PrefectConnection) -> None:
+    """Write the report on `run`, from its journal and git; if that fails, say why, since the run itself is done."""
+    try:
+        report = await asyncio.to_thread(gather, run.project, run.nodes.journal.name)
+    except (CoordinatorError, OSError) as error:
+        run.board.say(f"The after-action report could not be written: {error}. Try `coordinator report`.")
+        return
+    text = after_action_text.write_markdown(report)
+    await connection.call(lambda: write_markdown(KEY, text, DESCRIPTION))
