@@ -162,7 +162,7 @@ async def work_graph(
         ending = await finish(opened, scheduler, options, connection)
         await tell_end(opened, scheduler.judge())
         ended = {"id": run_id, "exit_code": board.view.exit_code or 0, "state": ending.state.name or ""}
-        announcer.announce("run.ended", ended)
+        announcer.announce("run.ended", {**ended, "at": opened.run.nodes.journal.judged_at})
     return ending.leave()
 
 

@@ -22,9 +22,13 @@ Listener = Callable[[str, str, Mapping[str, Fact]], None]
 
 
 class RunJournal:
-    """The journal of one run. Until `open` is called, notes only reach listeners. Call it on the event loop."""
+    """The journal of one run. Until `open` is called, notes only reach listeners. Call it on the event loop.
+
+    `judged_at` is when the run was judged, ISO 8601, "" before that.
+    """
 
     def __init__(self) -> None:
+        self.judged_at: str = ""
         self._path: Path | None = None
         self._size = 0
         self._board: Board | None = None
@@ -75,7 +79,8 @@ class RunJournal:
 
     def judge(self, exit_code: int) -> None:
         """Write down that the run has ended with `exit_code`."""
-        self._append(JournalEvent.JUDGED, "", {"at": now_text(), "exit_code": exit_code})
+        self.judged_at = now_text()
+        self._append(JournalEvent.JUDGED, "", {"at": self.judged_at, "exit_code": exit_code})
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` for each note."""

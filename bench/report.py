@@ -1,0 +1,146 @@
+"""Measures how long `coordinator report` takes for a run of a thousand nodes, with runs before it to compare."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+from bench.common import ROOT, SHARED_MACHINE, TARGET_BRANCH, Edges, Field, describe_machine, git, judge, lay_out
+from bench.overhead import draw_graph
+from tasks_lib.git.repository import Repository
+from tasks_lib.model import Merged, Stage
+from tasks_lib.project.run_journals import JOURNALS, SUFFIX
+from tasks_lib.reporting.journal_events import Cause, JournalEvent
+from tasks_lib.runtime.run_journal import RunJournal
+from tasks_lib.runtime.status_board import VIEW_NAME, Board, RunView, now_text
+
+FEW, NODES = 100, 1_000
+FILES = 2_000
+EARLIER = 5
+ROUNDS = 5
+SHARED_FILES = 50
+"""Every node changes one of as many files, so each of them is changed by twenty nodes."""
+RUN = "report-bench"
+STARTED = now_text()
+TARGET_SECONDS = 2.0
+
+
+def run() -> str:
+    """Report on a small and a large run; takes half a minute."""
+    few, small = measure(FEW)
+    many, large = measure(NODES)
+    return "\n".join(
+        [
+            f"Report: `coordinator report` as a process of its own, {EARLIER} runs of the same size before it,",
+            f"{FILES} files; medians of {ROUNDS} rounds. {describe_machine()}",
+            SHARED_MACHINE,
+            f"{FEW:>5} nodes: {few:.2f} s, a journal of {small / FEW:.0f} bytes a node",
+            f"{NODES:>5} nodes: {many:.2f} s, {judge(many, TARGET_SECONDS)}; {large / NODES:.0f} bytes a node",
+            f"{NODES} nodes over {FEW}: {many / few:.2f}",
+        ]
+    )
+
+
+def measure(nodes: int) -> tuple[float, int]:
+    """The seconds of one report in the median, and the size of the run's journal in bytes."""
+    edges = draw_graph(nodes)
+    with lay_out(edges, FILES) as place:
+        land_all(place, edges)
+        size = write_journals(place, edges)
+        seconds = [report(place, nodes) for _ in range(ROUNDS)]
+        return median(seconds), size
+
+
+def report(place: Field, nodes: int) -> float:
+    """Seconds of one report; raises AssertionError if it is not about all nodes."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "GIT_"))}
+    environment |= {"COORDINATOR_DATA_DIR": str(place.home / "data")}
+    command = [sys.executable, "-m", "flows.cli", "report", "--json", "--repo", str(place.repository)]
+    began = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - began
+    figures = json.loads(done.stdout)["figures"]
+    if len(figures["landed"]) != nodes or len(figures["lines"]) != nodes:
+        raise AssertionError(f"the report is about {len(figures['landed'])} of {nodes} nodes")
+    return seconds
+
+
+def land_all(place: Field, edges: Edges) -> None:
+    """Make a branch and a merge for each node on the target, as a run leaves them."""
+    start = git(place.repository, "rev-parse", TARGET_BRANCH)
+    stream = [line for number, node in enumerate(edges) for line in _write_merge(node, number, start)]
+    git(place.repository, "fast-import", "--quiet", "--force", stdin="\n".join([*stream, ""]))
+    git(place.repository, "reset", "-q", "--hard")
+
+
+def _write_merge(node: str, number: int, start: str) -> Iterator[str]:
+    who = f"Bench <bench@localhost> {int(time.time())} +0000"
+    changes = [
+        f"M 100644 inline work-{node}.txt",
+        *_write_data(f"{node}\n" * 20),
+        f"M 100644 inline shared-{number % SHARED_FILES:02}.txt",
+        *_write_data(f"{node} was here\n"),
+    ]
+    trailers = f"Task: {node}\nAttempt: 1\nRun: {RUN}\nSession: s\nVerified: none"
+    yield from (f"commit refs/heads/feat/{node}", f"committer {who}", *_write_data(f"Work {node}"), f"from {start}")
+    yield from changes
+    yield from (f"commit refs/heads/{TARGET_BRANCH}", f"committer {who}")
+    yield from _write_data(f"Merge feat/{node}: Work {node}\n\n{trailers}\n")
+    yield from ([f"from {start}"] if number == 0 else [])  # Each later one follows the one before it.
+    yield f"merge refs/heads/feat/{node}"
+    yield from changes
+
+
+def _write_data(text: str) -> tuple[str, str]:
+    return f"data {len(text.encode())}", text
+
+
+def write_journals(place: Field, edges: Edges) -> int:
+    """Write the journal of a run in which each node was given back once, and copies of it; return its size."""
+    state = Repository.open(place.repository).state_dir
+    state.mkdir(parents=True, exist_ok=True)
+    board = Board(RunView(RUN, TARGET_BRANCH, STARTED), state / VIEW_NAME)
+    journal = RunJournal()
+    journal.open(state, board, 8)
+    merges = git(place.repository, "rev-list", "--first-parent", "--reverse", TARGET_BRANCH).split()[1:]
+    for number, (node, merge) in enumerate(zip(edges, merges, strict=True)):
+        board.add_node(node, node)
+        write_node(journal, board, node, f"shared-{number % SHARED_FILES:02}.txt", merge)
+    journal.judge(0)
+    path = state / JOURNALS / f"{RUN}{SUFFIX}"
+    for number in range(EARLIER):
+        copy_earlier(path, number)
+    return path.stat().st_size
+
+
+def write_node(journal: RunJournal, board: Board, node: str, shared: str, commit: str) -> None:
+    """Write what a node does that is given back once because of a conflict."""
+    turn = {"role": "implementation-specialist", "model": "bench/model", "seconds": 1.0, "tokens": 1000, "cost": 0.01}
+    board.enter(node, Stage.WORKTREE, f"feat/{node}", attempt=1)
+    for number in (1, 2):
+        board.enter(node, Stage.SESSION, f"turn {number}", turn=number)
+        journal.note(JournalEvent.TURNED, node, **turn)
+        board.enter(node, Stage.QUEUED)
+        board.enter(node, Stage.VERIFY)
+        if number == 1:
+            board.enter(node, Stage.GIVEN_BACK, f"conflicts with the head in {shared}")
+            journal.note(
+                JournalEvent.REFUSED, node, cause="conflict", paths=(shared,), reason="conflicts with the head"
+            )
+            journal.note(JournalEvent.WAITED, node, cause=Cause.SLOT, seconds=0.1)
+    board.end(node, Merged(commit))
+
+
+def copy_earlier(path: Path, number: int) -> None:
+    copy = path.with_name(f"earlier-{number}{SUFFIX}")
+    shutil.copy(path, copy)
+    os.utime(copy, (number, number))
+
+
+if __name__ == "__main__":
+    print(run())
