@@ -1,12 +1,14 @@
 """Writes the after-action report of a run as an artifact of its flow run."""
 
 import asyncio
+from dataclasses import asdict
 
 from flows.prefect_reporting import PrefectConnection
 from flows.run_artifact import write_markdown
 from tasks_lib.errors import CoordinatorError
 from tasks_lib.project.after_action import gather
 from tasks_lib.reporting import after_action_text
+from tasks_lib.reporting.run_figures import make_headline
 from tasks_lib.runtime.run_context import Run
 
 KEY = "coordinator-after-action"
@@ -20,5 +22,6 @@ async def write_after_action_report(run: Run, connection: PrefectConnection) -> 
     except (CoordinatorError, OSError) as error:
         run.board.say(f"The after-action report could not be written: {error}. Try `coordinator report`.")
         return
+    run.nodes.journal.sum_up(asdict(make_headline(report.name, report.figures, report.started)))
     text = after_action_text.write_markdown(report)
     await connection.call(lambda: write_markdown(KEY, text, DESCRIPTION))

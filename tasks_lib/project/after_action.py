@@ -9,11 +9,11 @@ from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.model import Task
 from tasks_lib.naming import show
 from tasks_lib.project.loading import Project
-from tasks_lib.project.run_journals import JOURNALS, Journal, list_journals, read_journal
+from tasks_lib.project.run_journals import JOURNALS, Journal, list_journals, read_journal, read_summary
 from tasks_lib.reporting.after_action import AfterActionReport, write_after_action
 from tasks_lib.reporting.journal_events import JournalEvent
-from tasks_lib.reporting.run_facts import Entry, RunCommit, RunFacts, join_periods, select
-from tasks_lib.reporting.run_figures import Headline, make_headline
+from tasks_lib.reporting.run_facts import Entry, RunCommit, RunFacts, join_periods, select, write_time
+from tasks_lib.reporting.run_figures import Headline, make_headline, measure, read_headline
 from tasks_lib.suggestions import suggest
 
 COMPARED = 5
@@ -48,6 +48,8 @@ def gather(project: Project, run: str = "", milestone: str = "") -> AfterActionR
 def _read_tasks(project: Project) -> tuple[str, dict[str, Task]]:
     """The head, and the tasks there; files with faults are left out."""
     head = project.open_head().current()
+    if head == project.head:
+        return head, dict(project.graph.tasks)
     with Objects(project.repository.git) as objects:
         reading = TaskReader(objects, project.tasks_dir, project.target).read(head)
     return head, {task.id: task for task in reading.tasks}
@@ -140,10 +142,15 @@ def _compare(project: Project, runs: Sequence[str], tasks: dict[str, Task]) -> l
     """The newest of `runs`, each in a row, by their journals alone."""
     found: list[Headline] = []
     for run in runs[:COMPARED]:
+        if known := read_headline(read_summary(project.repository.state_dir, run)):
+            found.append(known)
+            continue
+        # A run that was killed was not summed up.
         journal = read_journal(project.repository.state_dir, run)
         if journal and journal.entries:
             entries, periods = join_periods(journal.entries)
-            found.append(make_headline(run, RunFacts((run,), entries, (), tasks, _find_sessions(entries), periods)))
+            facts = RunFacts((run,), entries, (), tasks, _find_sessions(entries), periods)
+            found.append(make_headline(run, measure(facts), write_time(entries[0].at)))
     return found
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tasks_lib.naming import flatten
 from tasks_lib.process.files import read_regular
+from tasks_lib.reporting.journal_events import JournalEvent
 from tasks_lib.reporting.run_facts import Entry, parse_journal
 
 JOURNALS = "journals"
@@ -13,6 +14,7 @@ JOURNALS = "journals"
 SUFFIX = ".jsonl"
 UNNAMED = "unnamed"
 """The name of the journal of a run without an id."""
+TAIL_BYTES = 8_000
 MAX_BYTES = 64_000_000
 """No more is written to a journal of this size: a run of ten thousand nodes writes about half of it."""
 
@@ -40,11 +42,21 @@ def list_journals(state_dir: Path) -> Sequence[str]:
     return [name for _, name in sorted(found, reverse=True)]
 
 
+def read_summary(state_dir: Path, run: str) -> Entry | None:
+    """Read what the journal of a run ends with if it was summed up, without reading all of it; None if it was not."""
+    try:
+        data = read_regular(state_dir / JOURNALS / name_journal(run), TAIL_BYTES)
+    except OSError:
+        return None
+    entries, _ = parse_journal(data.decode("utf-8", "replace").rstrip("\n").rpartition("\n")[2])
+    return entries[-1] if entries and entries[-1].event is JournalEvent.SUMMED else None
+
+
 def read_journal(state_dir: Path, run: str) -> Journal | None:
-    """Read the journal of a run, as `list_journals` names it; None if there is none, or if it cannot be read."""
+    """Read the journal of a run, as `list_journals` names it, without its summary; None if there is none to read."""
     try:
         data = read_regular(state_dir / JOURNALS / name_journal(run), 2 * MAX_BYTES)
     except OSError:
         return None
     entries, unread = parse_journal(data.decode("utf-8", "replace"))
-    return Journal(run, tuple(entries), unread)
+    return Journal(run, tuple(one for one in entries if one.event is not JournalEvent.SUMMED), unread)

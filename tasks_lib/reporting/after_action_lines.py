@@ -47,28 +47,33 @@ def list_right(figures: Figures, facts: RunFacts) -> Iterator[Line]:
     whole = sum(figures.outcomes.values()) or len(landed)
     if landed:
         yield Line(f"{len(landed)} of {_count(whole, 'node')} landed.", tuple(landed.values()))
-    at_once = [node for node in landed if node not in figures.trouble.troubled]
+    troubled = figures.trouble.troubled
+    at_once = [node for node in landed if node not in troubled]
     if at_once:
         said = f"{_count(len(at_once), 'node')} landed at once: no attempt failed, and nothing was given back."
         yield Line(said, tuple(landed[node] for node in at_once))
     together = figures.parallelism
     if together.peak:
-        turns = tuple(one.evidence for one in facts.of(JournalEvent.TURNED))
         allowed = f" of {together.allowed} allowed" if together.allowed else ""
         said = (
             f"Up to {_count(together.peak, 'session')}{allowed} ran at the same time, {together.mean:.1f} on average."
         )
-        yield Line(said, turns)
+        yield Line(said, together.together)
     for one in figures.trouble.blockers:
         if one.ended.startswith("a resolver"):
             said = f"{one.node} was blocked ({_cut(one.what)}), and needed no person: {_cut(one.ended)}."
             yield Line(said, one.evidence)
-    for one in figures.trouble.refusals:
-        if one.ended == "it landed":
-            yield Line(f"{one.node} was given back ({one.about}), and landed after that.", one.evidence)
-    for one in figures.trouble.stalls:
-        if one.ended == "it landed":
-            yield Line(f"A turn of {one.node} that hung was ended, and the node landed.", one.evidence)
+    yield from _list_recovered("given back", figures.trouble.refusals)
+    yield from _list_recovered("ended in a turn that hung", figures.trouble.stalls)
+
+
+def _list_recovered(what: str, found: Sequence[Found]) -> Iterator[Line]:
+    """Say which nodes landed although something happened to them, in one line."""
+    landed = [one for one in found if one.ended == "it landed"]
+    if landed:
+        nodes = sorted({one.node for one in landed})
+        evidence = tuple(evidence for one in landed for evidence in one.evidence)
+        yield Line(f"{_count(len(nodes), 'node')} landed after being {what}: {_cut(', '.join(nodes))}.", evidence)
 
 
 def list_wrong(figures: Figures) -> Iterator[Line]:

@@ -11,6 +11,7 @@ from tasks_lib.text import cut, fold
 
 MOST_EVIDENCE = 4
 """How much evidence a line shows; all of it is in the JSON form."""
+MOST_LINES = 30
 MOST_ROWS = 20
 CELL_CHARS = 200
 
@@ -28,7 +29,8 @@ def write_markdown(report: AfterActionReport) -> str:
         ("What Could Be Better", report.could_be_better),
     )
     for title, found in sections:
-        lines += [f"## {title}", "", *(f"- {_write_line(one.text, one.evidence)}" for one in found)]
+        lines += [f"## {title}", "", *(f"- {_write_line(one.text, one.evidence)}" for one in found[:MOST_LINES])]
+        lines += [f"- {len(found) - MOST_LINES} more lines are in the JSON form"] if len(found) > MOST_LINES else []
         lines += ["" if found else "- nothing that was recorded\n"]
     lines += ["## Action Items", ""]
     items = [_write_line(f"{one.text}. {one.why}", one.evidence) for one in report.action_items]

@@ -6,8 +6,9 @@ from enum import StrEnum
 class JournalEvent(StrEnum):
     """An event of a journal. Those with a dot are Prefect events too, as `coordinator.<event>`.
 
-    `BEGUN`, `SAID` and `JUDGED` are about the run, `REQUESTED` also about it if it names no node, the others about a
-    node. `STAGE`, `ENDED`, `REOPENED` and `CONFLICT_EXPECTED` are what the status board shows.
+    `BEGUN`, `SAID`, `JUDGED` and `SUMMED`, with the figures in which runs are compared, are about the run, `REQUESTED`
+    also about it if it names no node, the others about a node. `STAGE`, `ENDED`, `REOPENED` and `CONFLICT_EXPECTED` are
+    what the status board shows.
     """
 
     BEGUN = "begun"
@@ -17,6 +18,7 @@ class JournalEvent(StrEnum):
     CONFLICT_EXPECTED = "conflict-expected"
     SAID = "said"
     JUDGED = "judged"
+    SUMMED = "summed"
     TURNED = "session.turned"
     REVIEWED = "session.reviewed"
     WAITED = "node.waited"

@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from tasks_lib.model import Task
 from tasks_lib.reporting.journal_events import Cause, JournalEvent
 from tasks_lib.reporting.node_timeline import Timeline
-from tasks_lib.reporting.run_facts import RunFacts
+from tasks_lib.reporting.run_facts import Evidence, RunFacts
 
 AROUND = "run"
 """The part of a run's time before its first node starts and after its last one ends."""
@@ -56,11 +56,15 @@ class Makespan:
 
 @dataclass(frozen=True, slots=True)
 class Parallelism:
-    """How many sessions ran at the same time: at most, and on average over the run; `allowed` is `max_sessions`."""
+    """How many sessions ran at the same time: at most, and on average over the run; `allowed` is `max_sessions`.
+
+    `together` are the turns that ran when it was most.
+    """
 
     allowed: int
     peak: int
     mean: float
+    together: tuple[Evidence, ...] = ()
 
 
 def measure_makespan(facts: RunFacts, timelines: Mapping[str, Timeline]) -> Makespan:
@@ -112,17 +116,24 @@ def find_longest_path(lengths: Mapping[str, float], tasks: Mapping[str, Task]) -
 
 def measure_parallelism(facts: RunFacts) -> Parallelism:
     """Count the sessions that ran at the same time, from their turns."""
-    turns = [(one.clock - one.number("seconds"), one.clock) for one in facts.of(JournalEvent.TURNED)]
+    found = list(facts.of(JournalEvent.TURNED))
+    turns = [(one.clock - one.number("seconds"), one.clock) for one in found]
     whole = facts.periods[-1][1] - facts.periods[0][0] if facts.periods else 0.0
     mean = sum(end - start for start, end in turns) / whole if whole > 0 else 0.0
-    return Parallelism(facts.sessions, find_peak(turns), mean)
+    peak, at = find_peak(turns)
+    together = (one.evidence for one, (start, end) in zip(found, turns, strict=True) if start <= at < end)
+    return Parallelism(facts.sessions, peak, mean, tuple(together))
 
 
-def find_peak(intervals: Iterable[tuple[float, float]]) -> int:
-    """The most of `intervals`, begin and end each, that overlap; one that ends where another begins does not."""
+def find_peak(intervals: Iterable[tuple[float, float]]) -> tuple[int, float]:
+    """The most of `intervals`, begin and end each, that overlap, and when.
+
+    One that ends where another begins does not overlap it.
+    """
     steps: Sequence[tuple[float, int]] = sorted(step for start, end in intervals for step in ((start, 1), (end, -1)))
-    peak = count = 0
-    for _, change in steps:
+    peak, when, count = 0, 0.0, 0
+    for at, change in steps:
         count += change
-        peak = max(peak, count)
-    return peak
+        if count > peak:
+            peak, when = count, at
+    return peak, when

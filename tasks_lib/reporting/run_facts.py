@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from tasks_lib.model import Task
@@ -148,7 +148,7 @@ def join_periods(entries: Sequence[Entry]) -> tuple[tuple[Entry, ...], tuple[tup
         if entry.event is JournalEvent.BEGUN or not joined:
             gap = entry.at - (joined[-1].clock if joined else 0.0)
             periods.append((entry.at - gap, entry.at - gap))
-        joined.append(replace(entry, clock=entry.at - gap))
+        joined.append(Entry(entry.event, entry.node, entry.at, entry.at - gap, entry.facts))
         periods[-1] = (periods[-1][0], max(periods[-1][1], joined[-1].clock))
     return tuple(joined), tuple(periods)
 

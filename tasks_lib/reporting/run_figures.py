@@ -7,7 +7,7 @@ from tasks_lib.model import parse_outcome
 from tasks_lib.reporting.journal_events import JournalEvent
 from tasks_lib.reporting.makespan import Makespan, Parallelism, measure_makespan, measure_parallelism
 from tasks_lib.reporting.node_timeline import add_waits, build_timelines
-from tasks_lib.reporting.run_facts import Entry, RunFacts, write_time
+from tasks_lib.reporting.run_facts import Entry, RunFacts
 from tasks_lib.reporting.run_spending import (
     LANDED,
     Estimate,
@@ -50,15 +50,15 @@ class Headline:
 
     run: str
     started: str
-    seconds: float
-    landed: int
-    peak: int
-    mean: float
-    tokens: int
-    cost: float
-    retries: int
-    given_back: int
-    blockers: int
+    seconds: float = 0.0
+    landed: int = 0
+    peak: int = 0
+    mean: float = 0.0
+    tokens: int = 0
+    cost: float = 0.0
+    retries: int = 0
+    given_back: int = 0
+    blockers: int = 0
 
     @property
     def seconds_a_node(self) -> float:
@@ -97,13 +97,20 @@ def _find_landed(facts: RunFacts, ends: Mapping[str, Entry]) -> Mapping[str, str
     return {**by_git, **told}
 
 
-def make_headline(run: str, facts: RunFacts, figures: Figures | None = None) -> Headline:
-    """The run of `facts` in a row."""
-    known = figures or measure(facts)
+def read_headline(summary: Entry | None) -> Headline | None:
+    """The row that a run was summed up in; None if it was not, or by another release."""
+    try:
+        return Headline(**summary.facts) if summary else None  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        return None
+
+
+def make_headline(run: str, known: Figures, started: str) -> Headline:
+    """The run with these figures in a row; `started` is ISO 8601."""
     trouble, spent = known.trouble, known.spending.total
     return Headline(
         run,
-        write_time(facts.entries[0].at) if facts.entries else "",
+        started,
         round(known.makespan.seconds, 3),
         len(known.landed),
         known.parallelism.peak,

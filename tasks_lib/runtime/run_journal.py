@@ -82,6 +82,10 @@ class RunJournal:
         self.judged_at = now_text()
         self._append(JournalEvent.JUDGED, "", {"at": self.judged_at, "exit_code": exit_code})
 
+    def sum_up(self, figures: Mapping[str, Fact]) -> None:
+        """Write down the figures in which later reports compare this run, as the last line."""
+        self._append(JournalEvent.SUMMED, "", {"at": now_text(), **figures})
+
     def listen(self, listener: Listener) -> None:
         """Call `listener` for each note."""
         self._listeners.append(listener)

@@ -211,6 +211,6 @@ def test_an_action_item_becomes_a_valid_task_file_with_its_evidence() -> None:
 
 
 def test_intervals_that_touch_do_not_overlap_and_a_path_is_as_long_as_its_nodes() -> None:
-    assert find_peak([(0, 2), (2, 4), (1, 3)]) == 2
+    assert find_peak([(0, 2), (2, 4), (1, 3)]) == (2, 1)
     tasks = {one.id: one for one in (task("a"), task("b", "a"), task("c", "a"), task("d", "b", "c", "x"))}
     assert find_longest_path({"a": 1, "b": 5, "c": 2, "d": 1}, tasks) == (7, ("a", "b", "d"))

@@ -1,5 +1,6 @@
 """`coordinator report`: the after-action report on a run or a milestone, and its action items as task files."""
 
+import gc
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from tasks_lib.reporting.run_report import ExitCode
 
 def show_report(path: Path, run: str, milestone: str, *, as_json: bool, console: Console) -> ExitCode:
     """Print the report. Raises InputError if nothing is known of the run or the milestone."""
+    gc.disable()  # It would look through all that was read several times, and the process ends soon.
     report = gather(load_project(path), run, milestone)
     if as_json:
         print_json(report.to_json())
