@@ -18,8 +18,8 @@ MAX_HISTORY = 100_000
 class NodeRegistry:
     """The nodes of one run. `graph` was last read from the head; `records` are those of nodes that have not landed.
 
-    `to_land` are those that a person wants to land, and that have not been started for it. What happens to all of them is
-    written to `journal`.
+    `to_land` are those that a person wants to land, and that have not been started for it. What happens to all of them
+    is written to `journal`.
     """
 
     def __init__(self, project: Project, git: GitAccess) -> None:
