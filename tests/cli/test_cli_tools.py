@@ -2,10 +2,14 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from cli_fixtures import Call, UserRepository
 
 from flows.cli.agent_tools.arguments import SpawnArguments
 from flows.cli.agent_tools.server import OPERATIONS, describe_tool
@@ -13,6 +17,12 @@ from tasks_lib.settings.schema import read_settings
 from tasks_lib.taskfile.parsing import parse_task
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "mcp.md").read_text(encoding="utf-8")
+HELLO = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}},
+}
 BLOCKS = re.findall(r"(?:^ {4}.*\n)+", PAGE, re.MULTILINE)
 
 
@@ -53,3 +63,23 @@ def test_model_reads_what_each_argument_means(name: str) -> None:
     fields = tool.input_schema.get("properties", {})
     assert tool.description
     assert [field for field, about in fields.items() if not about.get("description")] == []
+
+
+def test_place_without_a_repository_is_refused_before_anything_is_served(call: Call, tmp_path: Path) -> None:
+    done = call("mcp", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert str(tmp_path) in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_server_whose_client_is_still_there_ends_on_a_signal(repo: UserRepository, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "flows.cli", "mcp", str(repo.top)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin
+        assert server.stdout
+        server.stdin.write(json.dumps(HELLO) + "\n")
+        server.stdin.flush()
+        answer = json.loads(server.stdout.readline())
+        server.send_signal(number)
+        assert server.wait(60) == 128 + number
+    assert answer["result"]["serverInfo"]["name"] == "coordinator"

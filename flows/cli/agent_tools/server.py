@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +41,9 @@ from flows.cli.agent_tools.arguments import (
 from flows.cli.agent_tools.caller import Caller, identify
 from flows.cli.agent_tools.task_resources import MIME_TYPE, START, list_tasks, name_resource, read_task_file
 from flows.deployment_version import own_release
+from flows.termination_signals import on_signals
 from tasks_lib.errors import CoordinatorError
+from tasks_lib.git.repository import Repository
 
 INSTRUCTIONS = """Coordinator works on a graph of task files with coding agents, each in a git worktree of its own, and
 lands what passes verification. Spawn tasks with coord.spawn, follow them with coord.status (`wait_seconds` waits for an
@@ -180,6 +184,13 @@ async def serve(path: Path) -> None:
 
 
 def run_server(path: Path) -> int:
-    """Serve until the client closes standard input."""
-    asyncio.run(serve(path))
+    """Serve until the client closes standard input. Raises InputError if `path` is not in a repository."""
+    Repository.open(path)
+    with on_signals(leave):
+        asyncio.run(serve(path))
     return 0
+
+
+def leave(number: signal.Signals) -> None:
+    """End at once: a thread of the SDK reads standard input and cannot be interrupted, and nothing has to be saved."""
+    os._exit(128 + number)
