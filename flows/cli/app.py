@@ -190,13 +190,14 @@ def history(node: OptionalNode = "", limit: Limit = 20, repo: RepoOption = HERE,
 def report(
     run: ReportedRun = "",
     milestone: Annotated[str, typer.Option(help="Report on the tasks of this milestone.", show_default=False)] = "",
+    propose: Annotated[bool, typer.Option("--propose", help="Write the action items as task files.")] = False,
     repo: RepoOption = HERE,
     json: Json = False,
 ) -> int:
     """Write the after-action report on a run: what went right and wrong, and what to improve."""
     from flows.cli.commands.report import show_report
 
-    return show_report(repo, run, milestone, as_json=json, console=make_console())
+    return show_report(repo, run, milestone, is_proposing=propose, as_json=json, console=make_console())
 
 
 @app.command()

@@ -133,6 +133,11 @@ def _shorten_waits(makespan: Makespan, sessions: int) -> Iterator[ActionItem]:
             )
 
 
+def name_item(item: ActionItem) -> str:
+    """The name of the task that an action item becomes."""
+    return cut(fold(item.text), NAME_CHARS)
+
+
 def render_item(item: ActionItem, task_id: str, run: str) -> str:
     """The task file of an action item of the report on `run`, with its evidence."""
     criteria = "\n".join(f"- [ ] {one}" for one in item.criteria)
@@ -154,7 +159,7 @@ The after-action report of run {run} proposes this, from this evidence:
 
 ## Summary
 """
-    name = cut(fold(item.text), NAME_CHARS)
+    name = name_item(item)
     return render_task(
         task_id, name, level=None, assignee=HUMAN if item.is_for_person else None, depends_on=(), body=body
     )

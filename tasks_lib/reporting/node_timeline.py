@@ -55,9 +55,10 @@ def build_timelines(facts: RunFacts) -> Mapping[str, Timeline]:
     for entry in facts.entries:
         if entry.node and (entry.event in _CHANGES or entry.event is JournalEvent.WAITED):
             by_node[entry.node].append(entry)
-    started = {node: found for node, found in by_node.items() if any(one.event is JournalEvent.STAGE for one in found)}
+    stages = list(facts.of(JournalEvent.STAGE))
+    started = {one.node: by_node[one.node] for one in stages}
     landed = _find_landings(facts)
-    first = min((found[0].clock for found in started.values()), default=0.0)
+    first = min((one.clock for one in stages), default=0.0)
     last = facts.periods[-1][1] if facts.periods else first
     return {
         node: _build(found, facts.tasks.get(node), landed, (first, last)) for node, found in sorted(started.items())

@@ -96,6 +96,11 @@ def test_the_time_of_a_node_is_divided_by_what_it_waited_for() -> None:
     assert (second.before, second.ready - first.ended) == ("a", 0)
 
 
+def test_a_moment_of_waiting_before_its_first_stage_does_not_begin_a_node() -> None:
+    early = (0.5, "node.waited", "a", {"cause": "slot", "seconds": 0.1})
+    assert build_timelines(gather(*RUN[:1], early, *RUN[1:]))["a"].ready == 1
+
+
 def test_the_chain_adds_up_to_the_run_and_names_what_made_the_difference() -> None:
     makespan = report(*RUN).figures.makespan
     assert makespan.seconds == 40

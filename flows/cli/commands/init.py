@@ -76,7 +76,7 @@ def _write_settings(top: Path, console: Console, *, has_opencode: bool) -> list[
         say(console, f"{CONFIGURATION} already exists; it was not changed.")
         return []
     verify = guess_verify(top)
-    _write_new(file, starter_settings(verify, has_opencode=has_opencode))
+    write_new(file, starter_settings(verify, has_opencode=has_opencode))
     say(console, f"Wrote {CONFIGURATION}{', with opencode as the agent' if has_opencode else ''}.")
     if verify:
         lines = ", ".join(f"`{line}`" for line in verify)
@@ -95,7 +95,7 @@ def _write_example(top: Path, tasks_dir: str, console: Console) -> list[str]:
         say(console, f"{tasks_dir}/ already exists; no example was written.")
         return []
     folder.mkdir(parents=True)
-    _write_new(folder / EXAMPLE, EXAMPLE_TASK)
+    write_new(folder / EXAMPLE, EXAMPLE_TASK)
     say(
         console,
         f"Wrote {tasks_dir}/{EXAMPLE}. It is assigned to a human; to let an agent run it, remove `assignee`.",
@@ -103,7 +103,8 @@ def _write_example(top: Path, tasks_dir: str, console: Console) -> list[str]:
     return [f"{tasks_dir}/{EXAMPLE}"]
 
 
-def _write_new(file: Path, text: str) -> None:
+def write_new(file: Path, text: str) -> None:
+    """Write a file that does not exist yet; raises InputError if it does, or cannot be written."""
     try:
         with file.open("x", encoding="utf-8") as sink:
             sink.write(text)
