@@ -63,8 +63,8 @@ def list_right(figures: Figures, facts: RunFacts) -> Iterator[Line]:
         if one.ended.startswith("a resolver"):
             said = f"{one.node} was blocked ({_cut(one.what)}), and needed no person: {_cut(one.ended)}."
             yield Line(said, one.evidence)
-    yield from _list_recovered("given back", figures.trouble.refusals)
-    yield from _list_recovered("ended in a turn that hung", figures.trouble.stalls)
+    yield from _list_recovered("being given back", figures.trouble.refusals)
+    yield from _list_recovered("a turn that hung was ended", figures.trouble.stalls)
 
 
 def _list_recovered(what: str, found: Sequence[Found]) -> Iterator[Line]:
@@ -73,7 +73,7 @@ def _list_recovered(what: str, found: Sequence[Found]) -> Iterator[Line]:
     if landed:
         nodes = sorted({one.node for one in landed})
         evidence = tuple(evidence for one in landed for evidence in one.evidence)
-        yield Line(f"{_count(len(nodes), 'node')} landed after being {what}: {_cut(', '.join(nodes))}.", evidence)
+        yield Line(f"{_count(len(nodes), 'node')} landed after {what}: {_cut(', '.join(nodes))}.", evidence)
 
 
 def list_wrong(figures: Figures) -> Iterator[Line]:
