@@ -78,6 +78,12 @@ class RunOptions(BaseModel):
         title="Sessions at a time",
         description="How many agents run in parallel; leave empty to use the repository's `max_sessions`.",
     )
+    max_landings: int | None = Field(
+        default=None,
+        ge=1,
+        title="Landings",
+        description="How many nodes may land in this run; leave empty for any. The next run lands the rest.",
+    )
     dry_run: bool = Field(
         default=False, title="Dry run", description="Only show what would start, and why the rest waits."
     )
@@ -144,6 +150,7 @@ async def work_graph(
         # The judgement after the inner block is still announced.
         spokes = await stack.enter_async_context(reaching_spokes(project))
         async with open_run(project, run_id, sessions, begin, data=data_dir(), spokes=spokes) as opened:
+            opened.limit_landings(options.max_landings or 0)
             board = opened.run.board
             board.listen(lambda node, line: None if node else logger.warning(line))
             connection.show_on(board)

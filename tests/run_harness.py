@@ -185,10 +185,11 @@ class RunHarness(SampleRepository):
         environment: Mapping[str, str] | None = None,
         at: Path | None = None,
         launcher: "PlainLauncher | None" = None,
+        max_landings: int = 0,
     ) -> RunResult:
         """Do one run from opening to closing; `during` runs concurrently, `at` is the starting directory in place of `top`."""
         launcher = launcher or PlainLauncher()
-        working = self._work(at or self.top, only, max_sessions, during, environment or {}, launcher)
+        working = self._work(at or self.top, only, max_sessions, during, environment or {}, launcher, max_landings)
         return await asyncio.wait_for(working, self.hang_seconds)
 
     async def _work(
@@ -199,11 +200,13 @@ class RunHarness(SampleRepository):
         during: During | None,
         environment: Mapping[str, str],
         launcher: "PlainLauncher",
+        max_landings: int,
     ) -> RunResult:
         project = await asyncio.to_thread(load_project, at, environment, is_fetching=True)
         lines: list[str] = []
         name = f"run-{uuid.uuid4().hex[:6]}"
         async with open_run(project, name, max_sessions, data=self.data, spokes=self.spokes) as opened:
+            opened.limit_landings(max_landings)
             opened.run.board.listen(lambda node_id, line: lines.append(f"{node_id}: {line}" if node_id else line))
             scheduler = Scheduler(opened, Plan(opened.run.nodes.graph, only), launcher)
             beside = asyncio.ensure_future(during(opened)) if during else None

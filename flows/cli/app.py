@@ -23,6 +23,7 @@ from flows.cli.commands.option_values import (
     DemoBackend,
     Format,
     Level,
+    MaxLandings,
     MaxRuns,
     NoWorker,
     OfSpoke,
@@ -163,6 +164,7 @@ def run(
     max_sessions: Annotated[
         int | None, typer.Option("--max-sessions", min=1, max=256, help="Maximum number of agents at a time.")
     ] = None,
+    max_landings: MaxLandings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would start, and why the rest waits.")] = False,
     port: Annotated[int, typer.Option("--port", help="Port for the Prefect server; 0 picks a free one.")] = 0,
 ) -> int:
@@ -175,7 +177,15 @@ def run(
     with importing():
         from flows.cli.commands.run import run_repository
 
-    return run_repository(repo, only or [], max_sessions, is_dry_run=dry_run, port=port, console=make_console())
+    return run_repository(
+        repo,
+        only or [],
+        max_sessions,
+        max_landings=max_landings,
+        is_dry_run=dry_run,
+        port=port,
+        console=make_console(),
+    )
 
 
 @app.command()

@@ -18,6 +18,10 @@ REQUEST_FLOWS = {
         "flows.request_flows.resolve_node",
         "Resolves what blocks a node, with an answer for its agent. The run in progress or the next one runs it again.",
     ),
+    "land-node": (
+        "flows.request_flows.land_node",
+        "Lands verified work that waits for a person, or a person's own: in the run in progress, or in a new one.",
+    ),
     "message-node": (
         "flows.request_flows.message_node",
         "Sends a message to the agent of a node of the run in progress.",

@@ -19,11 +19,12 @@ from tasks_lib.git.ref_listing import list_merged_branches
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import HeldRunLock
 from tasks_lib.git.session_record import read_record
-from tasks_lib.git.worktree_admin import list_all, list_entries
+from tasks_lib.git.worktree_admin import Entry, Worktree, list_all, list_entries
 from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.git.worktrees.repair_after_kill import StaleState, find_stale_worktrees
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.naming import name_branches
+from tasks_lib.runtime.copied_files import is_copied
 from tasks_lib.session.attempt_record import Record
 from tasks_lib.settings.schema import Settings
 
@@ -54,12 +55,24 @@ def find_node_worktrees(repository: Repository, head: Head, graph: Graph, settin
         record = read_record(entry.admin) if entry.admin not in stale else None
         if record:
             task = graph.tasks.get(record.task_id)
-            (landed if task and task.is_completed else still_open).append((entry.path, record))
+            is_over = task and task.is_completed and not _is_in_use(entry, record, settings)
+            (landed if is_over else still_open).append((entry.path, record))
     taken = {record.branch for _, record in (*landed, *still_open)}
     taken |= {entry.branch for entry in list_all(repository) if entry.branch and entry.admin not in stale}
     freed = {entry.branch for entry in list_all(repository) if entry.branch and entry.admin in stale} - taken
     branches = _find_branches(repository, head, graph, settings, taken, freed)
     return NodeWorktrees(tuple(landed), tuple(still_open), branches)
+
+
+def _is_in_use(entry: Entry, record: Record, settings: Settings) -> bool:
+    """Whether a person has uncommitted work there, although their task was completed in another way."""
+    if not record.taken.by:
+        return False
+    try:
+        state = read_state(Worktree(entry.path, entry.admin, entry.slot or 0, entry.branch).git)
+    except GitError:
+        return False
+    return any(not is_copied(path, settings.copy_paths) for path in state.dirty)
 
 
 def _find_branches(

@@ -84,7 +84,7 @@ class OpenRun:
         self.run: Run = run
         self.relocation: Relocation | None = relocation
         remote = run.project.open_remote()
-        moves = HeadMoves(run, self._on_moved)
+        moves = self._moves = HeadMoves(run, self._on_moved)
         limit = MovingBaseLimit(run.git.repository, run.project.base_name, is_remote=remote is not None)
         verifier = Verifier(run, limit.verifying)
         self.base_follower: BaseFollower = BaseFollower(
@@ -96,6 +96,15 @@ class OpenRun:
             RemotePublisher(run, self.base_follower, remote) if remote else LocalPublisher(run, self.base_follower)
         )
         self.notifier: Notifier = make_notifier(run.project, run.agents.environments, run.board)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many nodes have landed as may in this run; no more start then."""
+        return self._moves.is_full
+
+    def limit_landings(self, most: int) -> None:
+        """Let at most `most` nodes land in this run, 0 for any number."""
+        self._moves.max_landings = most
 
     def _on_moved(self) -> None:
         self.run.changed.set()

@@ -164,7 +164,8 @@ class Scheduler:
         # A halted run stopped itself because no other session could do better, so the user did not interrupt it.
         is_interrupted = self._run.stopping.is_ending and not self._run.stopping.halt_reason
         plan = self.plan
-        return find_exit_code(plan.graph, plan.only, plan.outcomes, is_interrupted=is_interrupted)
+        is_full = self._opened.is_full
+        return find_exit_code(plan.graph, plan.only, plan.outcomes, is_interrupted=is_interrupted, is_full=is_full)
 
     async def _work(self) -> None:
         while True:
@@ -208,7 +209,7 @@ class Scheduler:
 
     async def _start_ready(self) -> None:
         self._resumes_at = math.inf
-        if self._run.stopping.is_ending:
+        if self._run.stopping.is_ending or self._opened.is_full:
             return
         self._start_landing()
         places = self._run.agents.places

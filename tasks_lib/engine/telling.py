@@ -26,7 +26,8 @@ async def tell_end(opened: OpenRun, code: ExitCode) -> None:
     """Tell how the run has ended, and wait until that is sent, for a limited time."""
     run = opened.run
     nodes = run.board.view.nodes.values()
-    ran = [node.outcome for node in nodes if node.attempt and node.outcome is not OutcomeName.NONE]
+    own = run.nodes.let_landed  # A person who lands something sees what comes of it.
+    ran = [one.outcome for one in nodes if one.attempt and one.outcome is not OutcomeName.NONE and one.id not in own]
     if ended := describe_end(code, run.id, ran, run.stopping.halt_reason):
         opened.notifier.tell([ended])
         await opened.notifier.flush()

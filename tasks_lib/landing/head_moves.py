@@ -19,7 +19,8 @@ class HeadMoves:
     """What the merge queue and the base follower share: composing commits, taking turns, and moving the head.
 
     `changed` is set when work that was held may be able to land. `taking_back` is locked while merges are taken back,
-    until the branches of their nodes are restored. `landed` counts the nodes that have landed in this run.
+    until the branches of their nodes are restored. `landed` counts the nodes that have landed in this run, which are at
+    most `max_landings`, 0 for any number.
     """
 
     def __init__(self, run: Run, on_moved: Callable[[], None]) -> None:
@@ -33,6 +34,12 @@ class HeadMoves:
         self.changed: asyncio.Event = asyncio.Event()
         self.taking_back: asyncio.Lock = asyncio.Lock()
         self.landed: int = 0
+        self.max_landings: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many nodes have landed as may in this run."""
+        return 0 < self.max_landings <= self.landed
 
     @asynccontextmanager
     async def turn(self, rank: float, may_wait: Callable[[], bool] = lambda: False) -> AsyncGenerator[None]:

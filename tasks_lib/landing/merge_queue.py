@@ -25,6 +25,7 @@ from tasks_lib.landing.results import (
 )
 from tasks_lib.landing.verify_results import judge_untested_lines
 from tasks_lib.loop_limits import MAX_IN_A_ROW
+from tasks_lib.model import Waiting
 from tasks_lib.reporting.journal_events import Cause
 from tasks_lib.runtime.conflict_radar import ConflictRadar
 from tasks_lib.runtime.run_context import Run
@@ -114,6 +115,9 @@ class MergeQueue:
         await self._verifier.close()
 
     async def _try_to_land(self, landing: Landing) -> LandingResult:
+        if self._moves.is_full:
+            limit = f"--max-landings {self._moves.max_landings}"
+            return Waiting(f"is finished; {limit} was reached, so the next run lands it", is_postponed=True)
         for _ in range(MAX_IN_A_ROW + 1):
             candidate = await self._prepare(landing)
             if not isinstance(candidate, Candidate):
@@ -121,9 +125,18 @@ class MergeQueue:
             if await self._move_head(candidate):
                 await self._run.git.call(self._additions.note_landed, candidate, landing)
                 self._early.pop(landing.task.id, None)
-                self._moves.note_landed()
+                self._note_landed()
                 return Landed(candidate.commit)
         return Held(self._base_follower.moving_base_limit.explain())
+
+    def _note_landed(self) -> None:
+        self._moves.note_landed()
+        if self._moves.is_full:
+            landed = "1 node has" if self._moves.landed == 1 else f"{self._moves.landed} nodes have"
+            self._run.board.say(
+                f"{landed} landed, as many as --max-landings allows: no more are started, and what is finished lands "
+                "in the next run."
+            )
 
     async def _try_early(self, landing: Landing) -> Verified | GivenBack | Held | CompletedElsewhere:
         candidate = await self._prepare(landing)

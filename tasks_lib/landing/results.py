@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tasks_lib.git.commits.merge_tree import Conflict
+from tasks_lib.model import Waiting
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.prompts.conflict_prompt import ConflictFacts, list_commits, list_paths, write_conflict_prompt
 from tasks_lib.prompts.templates import Templates
@@ -67,7 +68,8 @@ class Verified:
     green: Green
 
 
-LandingResult = Landed | GivenBack | Held | CompletedElsewhere
+LandingResult = Landed | GivenBack | Held | CompletedElsewhere | Waiting
+"""Waiting: nothing more may land in this run."""
 
 
 def give_back_conflict(

@@ -62,7 +62,7 @@ def list_due(graph: Graph, states: Mapping[str, NodeState], running: Collection[
                 yield describe_blocked(task, resolves[-1], state)
         elif _is_asked(task) and not is_resolve_task(task_id) and _can_begin(task, graph):
             text = f"{show(task.id)} is for a person, and can be begun: {show(task.name)}"
-            yield Notification(NotifyEvent.PERSON, f"person {task.id}", text, task.id)
+            yield Notification(NotifyEvent.PERSON, f"person {task.id}", text, task.id, f"coordinator take {task.id}")
 
 
 def _is_asked(task: Task) -> bool:
@@ -130,7 +130,9 @@ def write_payload(notification: Notification, repository: str, run: str, link: s
 
 
 def _tell_command(notification: Notification) -> str:
-    return f" ({notification.command})" if notification.command else ""
+    return (
+        f" ({notification.command})" if notification.command and notification.command not in notification.text else ""
+    )
 
 
 def add_told(told: Collection[str], notification_id: str) -> tuple[str, ...]:

@@ -52,12 +52,18 @@ class ReportRow:
 
 
 def find_exit_code(
-    graph: Graph, only: Collection[str], outcomes: Mapping[str, Outcome], *, is_interrupted: bool
+    graph: Graph,
+    only: Collection[str],
+    outcomes: Mapping[str, Outcome],
+    *,
+    is_interrupted: bool,
+    is_full: bool = False,
 ) -> ExitCode:
     """Decide the exit code from the graph at the head; `only` are the ids that the run was limited to, empty for all.
 
     A run is WAITING only if all its unfinished nodes wait for nothing but people. Otherwise it is BLOCKED: by a blocked
-    or failed node, in the selection or before it, or by a prerequisite that was not part of the selection.
+    or failed node, in the selection or before it, or by a prerequisite that was not part of the selection. If the run
+    `is_full`, because no more nodes were to land, those that it did not start wait for a person too.
     """
     wanted = [graph.tasks[task_id] for task_id in (only or graph.tasks) if task_id in graph.tasks]
     unfinished = [task for task in wanted if not task.is_completed]
@@ -66,9 +72,8 @@ def find_exit_code(
     if is_interrupted:
         return ExitCode.INTERRUPTED
     in_the_way = _find_in_the_way(graph, unfinished)
-    return (
-        ExitCode.WAITING if all(_waits_for_person(task, graph, outcomes) for task in in_the_way) else ExitCode.BLOCKED
-    )
+    is_waiting = all(_waits_for_person(task, graph, outcomes, is_full=is_full) for task in in_the_way)
+    return ExitCode.WAITING if is_waiting else ExitCode.BLOCKED
 
 
 def _find_in_the_way(graph: Graph, unfinished: Sequence[Task]) -> list[Task]:
@@ -80,14 +85,14 @@ def _find_in_the_way(graph: Graph, unfinished: Sequence[Task]) -> list[Task]:
     return [graph.tasks[task_id] for task_id in found]
 
 
-def _waits_for_person(task: Task, graph: Graph, outcomes: Mapping[str, Outcome]) -> bool:
+def _waits_for_person(task: Task, graph: Graph, outcomes: Mapping[str, Outcome], *, is_full: bool) -> bool:
     """Whether `task` itself waits only for a person; its open prerequisites are judged separately."""
     outcome = outcomes.get(task.id)
     if isinstance(outcome, Waiting):
         return True
     if outcome or task.status in (Status.BLOCKED, Status.FAILED):
         return False
-    return task.is_human or any(not graph.tasks[i].is_completed for i in task.depends_on)
+    return is_full or task.is_human or any(not graph.tasks[i].is_completed for i in task.depends_on)
 
 
 def write_report(

@@ -18,14 +18,15 @@ MAX_HISTORY = 100_000
 class NodeRegistry:
     """The nodes of one run. `graph` was last read from the head; `records` are those of nodes that have not landed.
 
-    `to_land` are those that a person wants to land, and that have not been started for it. What happens to all of them
-    is written to `journal`.
+    `to_land` are those that a person wants to land, and that have not been started for it; `let_landed` are all of
+    which a person wanted that in this run. What happens to all of them is written to `journal`.
     """
 
     def __init__(self, project: Project, git: GitAccess) -> None:
         self.graph: Graph = project.graph
         self.records: dict[str, Record] = {}
         self.to_land: set[str] = set()
+        self.let_landed: set[str] = set()
         self.dispatches: Dispatches = Dispatches()
         self.journal: RunJournal = RunJournal()
         self._project = project
@@ -46,6 +47,7 @@ class NodeRegistry:
         """Have the node of `record` land, as a person wants."""
         self.records[record.task_id] = record
         self.to_land.add(record.task_id)
+        self.let_landed.add(record.task_id)
 
     def is_permitted(self, task_id: str) -> bool:
         """Return whether a person has let the finished work on a node land."""

@@ -238,3 +238,67 @@ async def test_run_that_died_before_it_landed_is_continued_by_the_next(harness: 
     assert list_permitted(project.repository, project.graph.tasks) == ["design"]
     assert (await harness.work()).names == {"design": "Merged"}
     assert harness.leftovers() == []
+
+
+async def test_run_lands_no_more_than_it_may_and_the_next_lands_the_rest(harness: RunHarness) -> None:
+    harness.make({"a": {}, "b": {}, "c": {}, "d": {"depends_on": ["a"]}})
+    first = await harness.work(max_sessions=2, max_landings=1)
+    assert sorted(set(first.names.values())) == ["Merged", "Waiting"]
+    assert list(first.names.values()).count("Merged") == 1
+    assert first.code is ExitCode.WAITING
+    (said,) = (line for line in first.lines if "--max-landings allows" in line)
+    assert said.startswith("1 node has landed, as many as --max-landings allows: no more are started")
+    done = harness.journal.turns()
+    second = await harness.work(max_landings=2)
+    assert (list(second.names.values()).count("Merged"), second.code) == (2, ExitCode.WAITING)
+    third = await harness.work(max_landings=2)
+    assert third.code is ExitCode.COMPLETED
+    assert len(harness.journal.turns()) == 4
+    assert set(done) <= set(harness.journal.turns())
+    assert harness.leftovers() == []
+
+
+async def test_run_that_may_land_no_more_is_blocked_if_something_is(harness: RunHarness) -> None:
+    agent = "[ $id = a ] && { git commit -q --allow-empty -m 'blocked(a): Why?'; exit 0; }\nwork"
+    harness.make({"a": {}, "b": {}, "c": {}}, agent)
+    assert (await harness.work(max_sessions=1, max_landings=1)).code is ExitCode.BLOCKED
+
+
+async def test_worktree_that_a_person_has_taken_is_left_alone_whatever_is_in_it(harness: RunHarness) -> None:
+    harness.make({"a": {}, "design": PERSON})
+    take(harness, "design")
+    worktree = commit_by_hand(harness, "design", "design.md", "Round.\n")
+    git = Git(worktree)
+    (worktree / "design.md").write_text("Square.\n")
+    git.run("stash")
+    git.run("worktree", "add", "-q", "-b", "mine", str(worktree / "inner"))
+    (worktree / "design.md").write_text("Oval.\n")
+    await harness.work()
+    assert (worktree / "design.md").read_text() == "Oval.\n"
+    assert (worktree / "inner" / "design.md").is_file()
+    assert git.text("stash", "list").startswith("stash@{0}: WIP on feat/design")
+    harness.set_status("design", "completed")
+    await harness.work()
+    assert (worktree / "design.md").read_text() == "Oval.\n"
+    assert audit(load_project(harness.top, {}), 100).violations == ()
+
+
+async def test_task_that_was_completed_in_another_way_leaves_no_worktree(harness: RunHarness) -> None:
+    harness.make({"a": {}, "design": PERSON})
+    take(harness, "design")
+    worktree = commit_by_hand(harness, "design", "design.md", "Round.\n")
+    made = harness.at("refs/heads/feat/design")
+    harness.set_status("design", "completed")
+    await harness.work()
+    assert not worktree.exists()
+    assert made in harness.git.text("rev-list", "--all").split()
+
+
+async def test_work_that_is_to_be_done_differently_starts_anew(harness: RunHarness) -> None:
+    harness.make({"a": {}}, land=ASK)
+    await harness.work()
+    harness.git.run("worktree", "remove", "--force", ".worktrees/feat/a")
+    harness.git.run("branch", "-D", "feat/a")
+    harness.write_agent("echo other > a.txt; commit other")
+    assert (await harness.work()).names == {"a": "Waiting"}
+    assert harness.show("a.txt", "refs/heads/feat/a") == "other\n"

@@ -94,3 +94,12 @@ Level = Annotated[
 Until = Annotated[
     str, typer.Option("--until", help="With `limit`: when it ends, as 2026-11-27T10:00:00Z or seconds since 1970.")
 ]
+MaxLandings = Annotated[
+    int | None,
+    typer.Option(
+        "--max-landings",
+        min=1,
+        help="End after so many nodes have landed; the next run lands the rest.",
+        show_default=False,
+    ),
+]

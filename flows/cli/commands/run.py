@@ -43,7 +43,14 @@ RECORD_SECONDS = 60
 
 
 def run_repository(
-    path: Path, only: Sequence[str], max_sessions: int | None, *, is_dry_run: bool, port: int, console: Console
+    path: Path,
+    only: Sequence[str],
+    max_sessions: int | None,
+    *,
+    max_landings: int | None = None,
+    is_dry_run: bool,
+    port: int,
+    console: Console,
 ) -> ExitCode:
     """Run the graph of the repository at `path`. Raises InputError or BusyError before anything is started."""
     project = load_project(path, is_fetching=not is_dry_run)
@@ -68,7 +75,7 @@ def run_repository(
     detach_output()
     with ExitStack() as stack:
         server = stack.enter_context(serve(port))
-        options = {"repository": name, "only": list(only), "max_sessions": max_sessions}
+        options = {"repository": name, "only": list(only), "max_sessions": max_sessions, "max_landings": max_landings}
         return drive(options, project.repository.common_dir, Stage(server, console, stack.close))
 
 

@@ -29,9 +29,12 @@ from flows.cli.display.progress_table import (
 from flows.loopback import LOOPBACK
 from flows.standard_streams import is_output_gone
 from tasks_lib.errors import InputError
+from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import Holder
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.model import Aborted, Blocked, Failed, Outcome, OutcomeName, Task, Waiting
+from tasks_lib.naming import is_resolve_task
+from tasks_lib.node.taking import list_taken
 from tasks_lib.project.loading import Project
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, find_exit_code
 from tasks_lib.runtime.status_board import NodeView, RunView, find_last_activity
@@ -75,7 +78,7 @@ def find_status(snapshot: Snapshot) -> RepositoryStatus:
         return RepositoryStatus(snapshot, nodes, ExitCode.COMPLETED if snapshot.is_alive else ExitCode.BAD_INPUT, False)
     plan = Plan(project.graph)
     seen: Mapping[str, NodeView] = snapshot.view.nodes if snapshot.view else {}
-    waits, ready = plan.waits(), set(plan.ready())
+    waits, ready = {**plan.waits(), **_tell_people(snapshot.repository, plan)}, set(plan.ready())
     nodes = [
         _find_node(seen.get(task_id), snapshot, project.graph.tasks[task_id], waits.get(task_id, ""), task_id in ready)
         for task_id in project.graph.order()
@@ -84,6 +87,19 @@ def find_status(snapshot: Snapshot) -> RepositoryStatus:
     nodes += [replace(node, detail="no task file at the head") for node in gone]
     is_pending = project.open_head().is_pending()
     return RepositoryStatus(snapshot, tuple(nodes), _judge(snapshot, project, ready), is_pending)
+
+
+def _tell_people(repository: Repository, plan: Plan) -> dict[str, str]:
+    """What each task of a person waits for that can be begun: somebody to take it, or whoever has done so."""
+    taken = list_taken(repository)
+    found: dict[str, str] = {}
+    for task_id in plan.waiting_for_person():
+        is_ready = all(plan.graph.tasks[one].is_completed for one in plan.graph.tasks[task_id].depends_on)
+        if who := taken.get(task_id):
+            found[task_id] = f"waits for {who.by}, who took it at {who.at}: `coordinator land {task_id}`"
+        elif is_ready and not is_resolve_task(task_id):
+            found[task_id] = f"waits for a person (assignee: human): `coordinator take {task_id}`"
+    return found
 
 
 def _find_node(seen: NodeView | None, snapshot: Snapshot, task: Task, wait: str, is_ready: bool) -> NodeView:

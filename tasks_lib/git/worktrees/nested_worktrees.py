@@ -142,9 +142,14 @@ def find_nested(repository: Repository, place: Path) -> list[Entry]:
 
 
 def find_all_nested(repository: Repository) -> list[tuple[Entry, list[Entry]]]:
-    """Each of coordinator's entries, with those of other worktrees below it."""
+    """Each of coordinator's entries, with those of other worktrees below it; none of those that a person has taken."""
     found = list(list_all(repository))
-    return [(owner, _choose_below(found, owner.path)) for owner in found if owner.is_ours]
+    return [(owner, _choose_below(found, owner.path)) for owner in found if owner.is_ours and not _is_taken(owner)]
+
+
+def _is_taken(owner: Entry) -> bool:
+    record = read_record(owner.admin)
+    return record is not None and bool(record.taken.by)
 
 
 def find_foreign(repository: Repository) -> list[Entry]:
