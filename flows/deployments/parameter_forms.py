@@ -7,7 +7,7 @@ from prefect import Flow
 from pydantic.fields import FieldInfo
 
 from flows.clean_up import clean_up_repository
-from flows.request_flows import abort_node, message_node, resolve_node
+from flows.request_flows import abort_node, land_node, message_node, resolve_node
 from flows.run_graph import run_graph
 
 
@@ -23,7 +23,7 @@ def get_cleanup_schema() -> Mapping[str, Any]:
 
 def get_request_schemas() -> Mapping[str, Mapping[str, Any]]:
     """The schema of the parameters of each flow that makes a request about a node, by the flow's name."""
-    return {one.name: read_schema(one) for one in (resolve_node, message_node, abort_node)}
+    return {one.name: read_schema(one) for one in (resolve_node, land_node, message_node, abort_node)}
 
 
 def read_schema(flow: Flow[..., Any]) -> dict[str, Any]:
