@@ -59,5 +59,12 @@ class AbortArguments(Arguments):
     )
 
 
+class ReportArguments(Arguments):
+    run: str = Field(default="", description="A run's id, or its beginning; by default the newest run.")
+    milestone: str = Field(
+        default="", description="Instead of a run: the tasks with this tag, in this folder, or with this `milestone`."
+    )
+
+
 class NoArguments(Arguments):
     """None."""

@@ -11,6 +11,7 @@ from flows.cli.agent_tools.arguments import (
     AbortArguments,
     MessageArguments,
     NoArguments,
+    ReportArguments,
     SpawnArguments,
     StatusArguments,
 )
@@ -25,7 +26,7 @@ from flows.cli.agent_tools.node_states import (
     read_status,
 )
 from flows.cli.commands.plan import look_ahead
-from flows.cli.commands.status import RepositoryStatus, describe_standing
+from flows.cli.commands.status import RepositoryStatus
 from flows.node_requests import abort_nodes, send_message, spawn_directly, spawn_task
 from flows.request_sender import NoRunError, SentRequest
 from tasks_lib.errors import InputError
@@ -33,7 +34,9 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import read_holder
 from tasks_lib.graph.spawned_tasks import list_spawned
 from tasks_lib.landing.spawning import SpawnOrder
+from tasks_lib.project.after_action import gather
 from tasks_lib.project.loading import load_project
+from tasks_lib.reporting.after_action_text import write_markdown
 from tasks_lib.runtime.status_board import VIEW_NAME, NodeView, RunView, read_view
 
 LOOK_SECONDS = 0.2
@@ -95,9 +98,14 @@ async def plan(path: Path, caller: Caller, given: NoArguments) -> dict[str, Any]
     return asdict(await asyncio.to_thread(lambda: look_ahead(load_project(path))))
 
 
-async def report(path: Path, caller: Caller, given: NoArguments) -> dict[str, Any]:
-    """Report on the run in progress, or on the last one: how each node ended, what it cost, the run's messages."""
-    return await asyncio.to_thread(lambda: describe_standing(read_status(path)))
+async def report(path: Path, caller: Caller, given: ReportArguments) -> dict[str, Any]:
+    """Make the after-action report on a run or a milestone; `text` is for reading, the rest are its facts."""
+
+    def make() -> dict[str, Any]:
+        made = gather(load_project(path), given.run, given.milestone)
+        return {"text": write_markdown(made), **made.to_json()}
+
+    return await asyncio.to_thread(make)
 
 
 def _choose(status: RepositoryStatus, given: StatusArguments) -> Sequence[NodeView]:

@@ -35,6 +35,7 @@ from flows.cli.agent_tools.arguments import (
     Arguments,
     MessageArguments,
     NoArguments,
+    ReportArguments,
     SpawnArguments,
     StatusArguments,
 )
@@ -92,8 +93,9 @@ OPERATIONS: Mapping[str, Operation] = {
         operations.plan,
     ),
     "coord.report": Operation(
-        "A report on the run in progress or, if there is none, on the last one: how each node ended and what it cost.",
-        NoArguments,
+        "The after-action report on a run, by default the newest: what went right and wrong, what to improve, what it "
+        "cost and why it took that long, each line with its evidence.",
+        ReportArguments,
         operations.report,
     ),
 }
