@@ -224,7 +224,8 @@ async def finish(
     report = write_report(f"Run of {options.repository}", rows, messages, code, str(run.budgets.total))
     await connection.call(lambda: write_markdown("coordinator-report", report, "How each node ended"))
     run.nodes.journal.judge(int(code))
-    await write_after_action_report(run, connection)
+    is_told = code is not ExitCode.INTERRUPTED and any(row.attempt for row in rows)
+    await write_after_action_report(run, connection, is_committed=is_told)
     detail = f"Publication is pending: {opened.publisher.pending}." if opened.publisher.pending else ""
     if code is ExitCode.COMPLETED and not detail and not any(row.attempt for row in rows):
         detail = "Nothing was left to do."

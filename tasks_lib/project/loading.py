@@ -175,8 +175,10 @@ def read_configuration(repository: Repository, environment: Mapping[str, str]) -
     if settings.land.mode == "local" and commit is None:
         raise InputError([Fault(CONFIGURATION, 0, _describe_no_branch(repository, target))])
     target = _check_alias(ref, target) if commit else target
-    tasks_dir = settings.tasks_dir or _find_tasks_dir(repository, target, commit)
-    return settings, tasks_dir.strip("/"), target
+    tasks_dir = (settings.tasks_dir or _find_tasks_dir(repository, target, commit)).strip("/")
+    if fault := settings.report.find_fault(tasks_dir):
+        raise InputError([Fault(CONFIGURATION, 0, fault)])
+    return settings, tasks_dir, target
 
 
 def _describe_no_branch(repository: Repository, target: str) -> str:

@@ -23,6 +23,7 @@ from tasks_lib.settings.agent_schema import (
 )
 from tasks_lib.settings.landing_schema import LandSettings, ReviewSettings, SafeExitSettings
 from tasks_lib.settings.notify_schema import NotifySettings
+from tasks_lib.settings.report_schema import ReportSettings
 from tasks_lib.settings.review_choice import NO_FACTS, WorkFacts, explain_review, may_be_reviewed
 from tasks_lib.settings.spawn_schema import SpawnSettings
 from tasks_lib.settings.spoke_schema import SpokeSettings
@@ -152,6 +153,7 @@ class Settings(Section):
     land: LandSettings = Field(default_factory=LandSettings, description="Where and how finished work lands.")
     notify: NotifySettings = Field(default_factory=NotifySettings, description="Whom a run tells about itself.")
     spokes: SpokeSettings = Field(default_factory=SpokeSettings, description="Sessions on other machines.")
+    report: ReportSettings = Field(default_factory=ReportSettings, description="Where after-action reports go.")
     spawn: SpawnSettings = Field(default_factory=SpawnSettings, description="Tasks that sessions spawn.")
 
     @field_validator("target")

@@ -167,6 +167,16 @@ class Composer:
         self._check_free(new, head)
         return self.commit(self._put_texts(head, {new.path: new.text}), [head], write_message(subject, "", trailers))
 
+    def compose_file(self, path: str, text: str, head: str, subject: str, trailers: Mapping[str, str]) -> Candidate:
+        """Add the file `path`, which is no task file, in one commit. Raises InputError if something is in its way."""
+        parts = path.split("/")
+        for count in range(1, len(parts) + 1):
+            known = "/".join(parts[:count])
+            entry = self.objects.find_entry(head, known)
+            if entry and (count == len(parts) or not entry.is_tree):
+                raise InputError([Fault(known, 0, f"is in the way of the new file {path}; move it")])
+        return self.commit(self._put_texts(head, {path: text}), [head], write_message(subject, "", trailers))
+
     def compose_resolution(
         self,
         task: Task,
