@@ -23,6 +23,13 @@ def find_move(repository: Repository) -> Relocation | None:
     return find_relocation(repository, FormerLocation(Path(view.place), view.inode) if view and view.place else None)
 
 
+def require_not_moved(repository: Repository) -> None:
+    """Raise InputError if the repository was moved or copied since its last run: a run has to relink it first."""
+    if move := find_move(repository):
+        how = "run `coordinator run` or `coordinator cleanup` here first, which relink its worktrees"
+        raise InputError([f"{repository.top} was moved or copied from {move.former} since the last run; {how}"])
+
+
 def find_former_top(repository: Repository, relocation: Relocation | None) -> Path | None:
     """Return the repository's top directory before it was moved; None if it was not moved, or is a copy."""
     if relocation is None or relocation.is_copy:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tasks_lib.cleanup.moved_repository import find_move
+from tasks_lib.cleanup.moved_repository import require_not_moved
 from tasks_lib.cleanup.remote_branches import describe_local_branch_behind
 from tasks_lib.errors import GitError, InputError, RemoteError
 from tasks_lib.git.commits.task_reader import TaskReader
@@ -41,9 +41,7 @@ def commit_without_run(project: Project, lock: HeldRunLock, compose: Compose) ->
     Raises what `compose` raises, and InputError if a run has to look at the repository first.
     """
     repository = project.repository
-    if move := find_move(repository):
-        how = "run `coordinator run` or `coordinator cleanup` here first, which relink its worktrees"
-        raise InputError([f"{repository.top} was moved or copied from {move.former} since the last run; {how}"])
+    require_not_moved(repository)
     drop_ref_locks(repository, (), lock)
     head = project.open_head()
     if isinstance(found := head.reconcile(None), Rewritten):

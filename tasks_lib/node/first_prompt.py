@@ -8,6 +8,7 @@ from tasks_lib.model import Task
 from tasks_lib.naming import is_resolve_task
 from tasks_lib.project.agent_instructions import NO_INSTRUCTIONS, Instructions
 from tasks_lib.prompts.agent_prompts import MAX_LISTED, Prerequisite, Setting, write_task_prompt
+from tasks_lib.runtime.run_context import Run
 from tasks_lib.settings.schema import Settings
 from tasks_lib.taskfile.parsing import get_section
 
@@ -38,6 +39,20 @@ class AttemptInfo:
     number: int
     is_resumed: bool = False
     notes: tuple[str, ...] = ()
+
+
+def gather_context(run: Run, instructions: Instructions = NO_INSTRUCTIONS) -> PromptContext:
+    """The inputs of first prompts in `run` as it stands, with `instructions` to agents."""
+    return PromptContext(
+        settings=run.settings,
+        target=run.project.target,
+        tasks=run.nodes.graph.tasks,
+        reader=run.git.reader,
+        head=run.git.head.last_seen(),
+        diffstat=run.nodes.diffstat,
+        landed=run.nodes.landed,
+        instructions=instructions,
+    )
 
 
 def compose_first_prompt(briefing: PromptContext, task: Task, attempt: AttemptInfo) -> str:

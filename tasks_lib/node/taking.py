@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks_lib.cleanup.moved_repository import find_move
+from tasks_lib.cleanup.moved_repository import require_not_moved
 from tasks_lib.errors import InputError
 from tasks_lib.git.commits.branch_state import read_diffstat
 from tasks_lib.git.commits.landed_commits import find_landed
@@ -21,7 +21,7 @@ from tasks_lib.git.worktrees.stale_git_locks import drop_ref_locks
 from tasks_lib.model import Task
 from tasks_lib.naming import flatten, is_resolve_task, show, show_some
 from tasks_lib.node.attempt_context import new_session_id
-from tasks_lib.node.first_prompt import PromptContext, describe_prerequisites
+from tasks_lib.node.first_prompt import PromptContext, describe_prerequisites, gather_context
 from tasks_lib.node.previous_attempt import read_previous
 from tasks_lib.process.files import write_atomically
 from tasks_lib.project.loading import Project
@@ -46,15 +46,7 @@ class Taker:
 
 async def take_in_run(run: Run, task_id: str, taker: Taker) -> RequestResult:
     """Prepare a person's task during `run`."""
-    briefing = PromptContext(
-        settings=run.settings,
-        target=run.project.target,
-        tasks=run.nodes.graph.tasks,
-        reader=run.git.reader,
-        head=run.git.head.last_seen(),
-        diffstat=run.nodes.diffstat,
-        landed=run.nodes.landed,
-    )
+    briefing = gather_context(run)
     if task_id in run.requests.open_nodes():
         return RequestResult(False, f"{task_id} cannot be taken: its work is landing in this run")
     try:
@@ -68,9 +60,7 @@ async def take_in_run(run: Run, task_id: str, taker: Taker) -> RequestResult:
 def take_without_run(project: Project, lock: HeldRunLock, task_id: str, taker: Taker) -> str:
     """Prepare a person's task while no run is in progress; return what to tell them. Raises InputError."""
     repository = project.repository
-    if move := find_move(repository):
-        how = "run `coordinator run` or `coordinator cleanup` here first, which relink its worktrees"
-        raise InputError([f"{repository.top} was moved or copied from {move.former} since the last run; {how}"])
+    require_not_moved(repository)
     repository.exclude_worktrees()
     branches = project.name_branches()
     drop_ref_locks(repository, tuple(branches.values()), lock)

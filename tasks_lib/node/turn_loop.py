@@ -20,7 +20,7 @@ from tasks_lib.node.agent_notices import relaying_notices
 from tasks_lib.node.attempt_context import AttemptContext
 from tasks_lib.node.branch_inspection import follow_branch, inspect_branch, record_fork
 from tasks_lib.node.coming_conflicts import tell_coming_conflicts
-from tasks_lib.node.first_prompt import AttemptInfo, PromptContext, compose_first_prompt
+from tasks_lib.node.first_prompt import AttemptInfo, compose_first_prompt, gather_context
 from tasks_lib.node.live_diffstat import updating_diffstat
 from tasks_lib.node.outside_work import note_outside_work, tell_outside_work
 from tasks_lib.node.provider_limits import digest_worktree, prompt_until_answered
@@ -277,16 +277,7 @@ def _status_on(context: AttemptContext, commit: str) -> Status | None:
 def write_first_prompt(context: AttemptContext) -> str:
     """Write the prompt that begins or resumes an attempt."""
     run, record = context.run, context.record
-    briefing = PromptContext(
-        settings=run.settings,
-        target=run.project.target,
-        tasks=run.nodes.graph.tasks,
-        reader=run.git.reader,
-        head=run.git.head.last_seen(),
-        diffstat=run.nodes.diffstat,
-        landed=run.nodes.landed,
-        instructions=run.agents.instructions,
-    )
+    briefing = gather_context(run, run.agents.instructions)
     return compose_first_prompt(
         briefing, context.task, AttemptInfo(record.branch, record.attempt.number, context.is_resumed, record.notes)
     )
