@@ -61,7 +61,7 @@ def list_right(figures: Figures, facts: RunFacts) -> Iterator[Line]:
         yield Line(said, together.together)
     for one in figures.trouble.blockers:
         if one.ended.startswith("a resolver"):
-            said = f"{one.node} was blocked ({_cut(one.what)}), and needed no person: {_cut(one.ended)}."
+            said = f"{one.node} was blocked ({_cut(one.what)}), and needed no person: {_end(one.ended)}"
             yield Line(said, one.evidence)
     yield from _list_recovered("being given back", figures.trouble.refusals)
     yield from _list_recovered("a turn that hung was ended", figures.trouble.stalls)
@@ -80,16 +80,16 @@ def list_wrong(figures: Figures) -> Iterator[Line]:
     """What went wrong."""
     trouble = figures.trouble
     for one in trouble.unfinished:
-        yield Line(f"{one.node} ended as {one.about}: {_cut(one.what)}.", one.evidence)
+        yield Line(f"{one.node} ended as {one.about}: {_end(one.what)}", one.evidence)
     for one in trouble.blockers:
         kind = f" ({one.about})" if one.about else ""
-        yield Line(f"{one.node} was blocked{kind}: {_cut(one.what)}. How it ended: {_cut(one.ended)}.", one.evidence)
+        yield Line(f"{one.node} was blocked{kind}: {_end(one.what)} How it ended: {_end(one.ended)}", one.evidence)
     for one in trouble.retries:
-        yield Line(f"An attempt at {one.node} failed: {_cut(one.what)}.", one.evidence)
+        yield Line(f"An attempt at {one.node} failed: {_end(one.what)}", one.evidence)
     for one in trouble.refusals:
-        yield Line(f"{one.node} was given back: {_cut(one.what)}.", one.evidence)
+        yield Line(f"{one.node} was given back: {_end(one.what)}", one.evidence)
     for one in trouble.stalls:
-        yield Line(f"A turn of {one.node} hung, as {one.about}: {_cut(one.what)}.", one.evidence)
+        yield Line(f"A turn of {one.node} hung, as {one.about}: {_end(one.what)}", one.evidence)
 
 
 def list_better(figures: Figures, facts: RunFacts, earlier: Sequence[Headline]) -> Iterator[Line]:
@@ -107,7 +107,7 @@ def list_better(figures: Figures, facts: RunFacts, earlier: Sequence[Headline]) 
         evidence = tuple(evidence for one in found for evidence in one.evidence)
         yield Line(f"Reviews of {node} asked for: {_cut('; '.join(one.what or one.ended for one in found))}.", evidence)
     for one in figures.trouble.alarms:
-        yield Line(f"A false alarm about {one.node}: {_cut(one.what)}.", one.evidence)
+        yield Line(f"A false alarm about {one.node}: {_end(one.what)}", one.evidence)
     for one in figures.estimates:
         if one.key == "scope" and one.expected and one.actual and not 1 / FAR_OFF < one.actual / one.expected < FAR_OFF:
             said = f"Scope {one.value} was estimated as {one.expected:.0%} of the work, and was {one.actual:.0%}"
@@ -153,6 +153,12 @@ def _count(number: int, what: str) -> str:
 
 def _times(number: int) -> str:
     return "once" if number == 1 else f"{number} times"
+
+
+def _end(text: str) -> str:
+    """`text`, cut, as the end of a sentence."""
+    found = _cut(text)
+    return found if found.endswith(("?", "!")) else f"{found}."
 
 
 def _cut(text: str) -> str:

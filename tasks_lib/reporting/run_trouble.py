@@ -108,7 +108,7 @@ def _find_blockers(facts: RunFacts, outcomes: Mapping[str, OutcomeName]) -> Iter
             said = _say_end(outcomes, entry.node)
             if answers:
                 text = answers[0].subject.partition(": ")[2]
-                said = f"a person answered: {text}; {said}"
+                said = f"a person answered: {text.rstrip('.')}; {said}"
             elif WAITS_FOR in entry.text("reason"):
                 said = f"it waited for other work; {said}"
             elif outcomes.get(entry.node) is OutcomeName.BLOCKED:
