@@ -24,7 +24,7 @@ CLOSE_SECONDS = 10.0
 MOST_ROWS = 200
 MOST_CHARS = 160
 """Maximum length of a cell; the log of the node's task run has the whole text."""
-FAILURES = (OutcomeName.BLOCKED, OutcomeName.FAILED, OutcomeName.ABORTED, OutcomeName.WAITING)
+TO_LOOK_AT = (OutcomeName.BLOCKED, OutcomeName.FAILED, OutcomeName.ABORTED, OutcomeName.WAITING)
 
 Row = dict[str, str | int | float]
 
@@ -35,15 +35,17 @@ def list_rows(view: RunView, *, is_over: bool) -> Sequence[Row]:
     Once the run is over, also for each other node that ran, with its outcome, the last to end first. Reads the times of
     log files.
     """
-    nodes = [node for node in view.nodes.values() if node.is_running or (is_over and node.attempt) or _has_failed(node)]
+    nodes = [
+        node for node in view.nodes.values() if node.is_running or (is_over and node.attempt) or _is_to_look_at(node)
+    ]
     nodes.sort(key=lambda node: node.since, reverse=True)
-    nodes.sort(key=lambda node: 0 if node.is_running else 1 if _has_failed(node) else 2)
+    nodes.sort(key=lambda node: 0 if node.is_running else 1 if _is_to_look_at(node) else 2)
     running = sum(node.is_running for node in nodes)
     return [_write_row(node, view.host) for node in (*reversed(nodes[:running]), *nodes[running:])][:MOST_ROWS]
 
 
-def _has_failed(node: NodeView) -> bool:
-    return node.outcome in FAILURES
+def _is_to_look_at(node: NodeView) -> bool:
+    return node.outcome in TO_LOOK_AT
 
 
 def _write_row(node: NodeView, host: str) -> Row:
@@ -73,7 +75,7 @@ def describe_progress(nodes: Iterable[NodeView]) -> str:
     nodes = list(nodes)
     counts = Counter(_name_group(node) for node in nodes if not node.outcome.is_landed)
     completed = len(nodes) - counts.total()
-    words = ("running", *(outcome.casefold() for outcome in FAILURES), "skipped", "waiting")
+    words = dict.fromkeys(("running", *(outcome.casefold() for outcome in TO_LOOK_AT), "skipped", "waiting"))
     rest = [f"{counts[word]} {word}" for word in words if counts[word]]
     return ", ".join([f"{completed} of {len(nodes)} node{'s' if len(nodes) != 1 else ''} completed", *rest])
 
