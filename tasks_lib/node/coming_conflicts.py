@@ -72,7 +72,7 @@ class BranchInFlight:
         """Tell the session now, or else with its next prompt; never twice of the same paths, also after a kill."""
         context = self.context
         new = context.record.foreseen.find_new(other, paths)
-        if not new:
+        if not new or self._is_resolving(other):
             return False
         # Recorded before: a kill in between loses a warning, which is better than to repeat it.
         context.note(foreseen=context.record.foreseen.tell(other, new))
@@ -81,6 +81,11 @@ class BranchInFlight:
             return True
         context.note(foreseen=context.record.foreseen.hold(text))
         return True
+
+    def _is_resolving(self, other: str) -> bool:
+        """Whether its work was given back because of a conflict with what has landed, of which `other` is a part."""
+        view = self.context.run.board.node(other)
+        return bool(self.context.record.conflicts.commits and view and view.outcome.is_landed)
 
     async def _write(self, paths: Sequence[str], other: str, diff: str) -> str:
         git = self.context.run.git

@@ -10,7 +10,7 @@ from run_harness import RunHarness, reach, until
 
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.git.worktrees.lifecycle import Worktree
-from tasks_lib.runtime.conflict_radar import MOST_FAILURES
+from tasks_lib.runtime.conflict_radar import MOST_FAILURES, ConflictRadar, Member
 
 AGENT = """
 if [ $turn = 1 ] && [ $attempt = 1 ]; then
@@ -89,6 +89,37 @@ async def test_nothing_is_looked_for_if_that_is_turned_off(harness: RunHarness) 
     worked = await harness.work(during=watch)
     assert worked.names == {"a": "Merged", "b": "Merged"}
     assert not [line for line in worked.lines if "conflict with" in line or "both change" in line]
+
+
+async def test_conflict_that_was_given_back_is_not_told_as_one_that_is_coming(
+    harness: RunHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered: dict[str, Member] = {}
+    enter = ConflictRadar.enter
+
+    def note(radar: ConflictRadar, member: Member) -> None:
+        entered[member.node] = member
+        enter(radar, member)
+
+    monkeypatch.setattr(ConflictRadar, "enter", note)
+    second = "[ $id$turn = b2 ] && { tell again; await resume; }\n"
+    harness.make(
+        {"a": {}, "b": {}}, second + AGENT, signals=(*SIGNALS, "again", "resume"), files={"shared.txt": "base\n"},
+        watch={"conflict_seconds": 0},
+    )  # fmt: skip
+
+    async def watch(opened: OpenRun) -> None:
+        await begin(harness)
+        harness.signals["go-a"].send()
+        await reach(opened, "a: Merged")
+        harness.signals["go-b"].send()
+        await harness.signals["again"].wait()
+        assert not await entered["b"].tell(["shared.txt"], "a", "+a")
+        assert entered["b"].told == 0
+        harness.signals["resume"].send()
+
+    worked = await harness.work(during=watch)
+    assert worked.names == {"a": "Merged", "b": "Merged"}
 
 
 @dataclass
