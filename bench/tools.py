@@ -61,7 +61,7 @@ def tell(what: str, seconds: list[float], target: float) -> str:
 
 
 async def call_tools(place: Field, found: Figures) -> None:
-    """Call the tools once the run has begun; the run goes on when all is measured, or has failed."""
+    """Call the tools once the run has begun; the run continues once everything is measured, or has failed."""
     try:
         await until((place.home / "began" / HOLD).exists)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "GIT_"))}

@@ -1,4 +1,4 @@
-"""Starts `coordinator run` as a process of its own, which goes on when this one ends."""
+"""Starts `coordinator run` as a process of its own, which continues when this one ends."""
 
 import subprocess
 from datetime import UTC, datetime

@@ -90,7 +90,7 @@ def find_status(snapshot: Snapshot) -> RepositoryStatus:
 
 
 def _tell_people(repository: Repository, plan: Plan) -> dict[str, str]:
-    """What each task of a person waits for that can be begun: somebody to take it, or whoever has done so."""
+    """Map each task of a person that can begin to what it waits for: somebody to take it, or the person who has."""
     taken = list_taken(repository)
     found: dict[str, str] = {}
     for task_id in plan.waiting_for_person():

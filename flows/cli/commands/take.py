@@ -1,4 +1,4 @@
-"""`coordinator take`: prepares a task of a person for whoever git says commits here."""
+"""`coordinator take`: prepares a task of a person for the person whose name git commits with here."""
 
 from pathlib import Path
 
