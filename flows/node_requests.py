@@ -95,7 +95,7 @@ def land_node(path: Path, name: str) -> SentRequest:
 
 
 def take_node(path: Path, name: str, *, is_forced: bool) -> SentRequest:
-    """Prepare the worktree of a person's task for the person whose name git commits with here. Raises as `resolve_node`."""
+    """Prepare the worktree of a person's task for the one git commits as here. Raises as `resolve_node`."""
     by = read_person(Repository.open(path).git)
     if not by:
         raise InputError(["git does not know who you are: set user.name and user.email with `git config --global`"])
