@@ -343,6 +343,22 @@ def test_half_made_by_us_is_recognised_from_the_first_file_that_git_writes(repos
     assert not admin.exists()
 
 
+@pytest.mark.parametrize("is_dead", [True, False], ids=["after a killed run", "after a run that ended"])
+def test_entry_that_git_has_just_begun_is_removed_only_if_a_run_was_killed(
+    repository: Repository, *, is_dead: bool
+) -> None:
+    lock = RunLock(repository.state_dir, "killed")
+    lock.__enter__()
+    content = (repository.state_dir / "lock").read_bytes()
+    admin = make_half_of_a_name(repository)
+    lock.__exit__(None, None, None)
+    if is_dead:
+        (repository.state_dir / "lock").write_bytes(content)  # A killed run leaves its lock file as it was.
+    said = run_whole_life(repository)
+    assert (f"{admin}: removed; an earlier run was killed while creating it" in said) == is_dead, said
+    assert admin.exists() != is_dead
+
+
 def test_git_that_we_run_ourselves_is_nobody_to_wait_for(repository: Repository) -> None:
     open_node(repository)
     lock = repository.common_dir / "refs" / "heads" / "feat" / "b.lock"

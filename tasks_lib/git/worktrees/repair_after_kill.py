@@ -12,7 +12,8 @@ from tasks_lib.git.session_record import read_git_link, read_record
 from tasks_lib.git.worktree_admin import MAKING, Entry, list_entries, read_entry
 from tasks_lib.git.worktrees.deletion import POOL_NAME, delete, discard
 from tasks_lib.git.worktrees.stale_files import find_unfinished_files, is_old
-from tasks_lib.git.worktrees.stale_git_locks import find_git_at_work
+from tasks_lib.git.worktrees.stale_git_locks import find_git_at_work, is_left
+from tasks_lib.process.files import read_stamp
 
 UNFINISHED_DID = "removed; an earlier run was killed while writing it"
 
@@ -143,8 +144,15 @@ def _is_locked_by_us(admin: Path) -> bool:
 
 def _is_dead_start(repository: Repository, admin: Path) -> bool:
     """Whether git was killed before it wrote any content here: nothing can be lost, and no process is writing it."""
-    is_empty = all(path.name in ("locked", "gitdir") and _has_nothing(path) for path in admin.iterdir())
-    return is_empty and is_old(admin) and not find_git_at_work(repository, admin / "locked")
+    stamp = read_stamp(admin)
+    if not _is_blank(admin) or not (is_old(admin) or is_left(repository, admin)):
+        return False
+    # Git may have ended, its work done, between the first look and the look for its process.
+    return not find_git_at_work(repository, admin / "locked") and read_stamp(admin) == stamp and _is_blank(admin)
+
+
+def _is_blank(admin: Path) -> bool:
+    return all(path.name in ("locked", "gitdir") and _has_nothing(path) for path in admin.iterdir())
 
 
 def _is_barely_begun(path: Path) -> bool:

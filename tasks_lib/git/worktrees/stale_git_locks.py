@@ -74,7 +74,7 @@ def find_dead(repository: Repository, branches: Collection[str]) -> list[Path]:
     dead = [lock for lock in own if not _find_holder(repository, lock)]
     return [
         *dead,
-        *(lock for lock in locks.shared if _is_left(repository, lock) and not _find_holder(repository, lock)),
+        *(lock for lock in locks.shared if is_left(repository, lock) and not _find_holder(repository, lock)),
     ]
 
 
@@ -87,7 +87,7 @@ def drop_ref_locks(repository: Repository, branches: Collection[str], held: Held
     end = time.monotonic() + WAIT_SECONDS
     lines = [line for lock in locks.own if (line := drop_own(repository, lock, end))]
     for lock in locks.shared:
-        if not _is_left(repository, lock):
+        if not is_left(repository, lock):
             lines += _tell_foreign(lock)
         elif line := drop_own(repository, lock, end):
             lines.append(line)
@@ -97,7 +97,7 @@ def drop_ref_locks(repository: Repository, branches: Collection[str], held: Held
 def describe_foreign_locks(repository: Repository, branches: Collection[str]) -> list[str]:
     """The lines that `drop_ref_locks` returns for locks that it does not touch: one for each that is old."""
     locks = find_locks(repository, branches)
-    shared = (lock for lock in locks.shared if not _is_left(repository, lock))
+    shared = (lock for lock in locks.shared if not is_left(repository, lock))
     return [line for lock in (*shared, *locks.foreign) for line in _tell_foreign(lock)]
 
 
@@ -124,7 +124,7 @@ def drop_own(repository: Repository, lock: Path, end: float, entry: Entry | None
     pause = _PAUSE_SECONDS
     while (stamp := read_stamp(lock)) is not None:
         holder = _find_holder(repository, lock, entry)
-        if not holder and (_is_left(repository, lock) or is_old(lock, OWN_SECONDS)):
+        if not holder and (is_left(repository, lock) or is_old(lock, OWN_SECONDS)):
             # The lock may have been replaced since its stamp was read.
             if read_stamp(lock) == stamp:
                 lock.unlink(missing_ok=True)
@@ -146,11 +146,11 @@ def _tell_foreign(lock: Path) -> list[str]:
     return [f"{lock}: {said}"] if is_old(lock) else []
 
 
-def _is_left(repository: Repository, lock: Path) -> bool:
-    """Whether the lock was created after the start of the run that died here."""
+def is_left(repository: Repository, path: Path) -> bool:
+    """Whether a run died here, and `path` was last written after its start."""
     since = read_since(repository.state_dir)
     with suppress(OSError):
-        return since > 0 and lock.lstat().st_mtime >= since - _CLOCK_SECONDS
+        return since > 0 and path.lstat().st_mtime >= since - _CLOCK_SECONDS
     return False
 
 
