@@ -33,8 +33,9 @@ from tasks_lib.session.coming_conflicts import (
 POLL_SECONDS = 1.0
 """How often it is checked, without git, whether a session has committed or a tool has ended."""
 MOST_SHARE = 0.02
-"""The share of the time that may be spent looking, except to look at every busy session in time: about this much of a
-core, since one look follows the other."""
+"""The share of the time that may be spent looking: somewhat more of a core, since one look follows the other."""
+MOST_STRETCH = 4
+"""How many times `watch.conflict_seconds` may pass between two looks at an active session to keep to `MOST_SHARE`."""
 LOOKS_AT_ONCE = 10
 """Up to how many members are looked at before their states are merged: a `git merge-tree` for all costs less."""
 MOST_FAILURES = 5
@@ -115,8 +116,9 @@ class _Look:
 class ConflictRadar:
     """The radar of one run. Call it from the event loop, except where a method says otherwise.
 
-    A session is looked at when it commits, when a tool of it ends, and at least every `seconds` if it is active; with
-    0, never. `is_ignored` says which paths do not count. While it `is_looking`, it shows how much each branch changes.
+    A session is looked at when it commits, when a tool of it ends, and every `seconds` if it is active; with 0, never.
+    Where that would take more than `MOST_SHARE` of the time, it is looked at less often, up to `MOST_STRETCH` times.
+    `is_ignored` says which paths do not count. While it `is_looking`, it shows how much each branch changes.
     """
 
     def __init__(self, git: GitAccess, display: Display, seconds: float, is_ignored: Callable[[str], bool]) -> None:
@@ -192,7 +194,7 @@ class ConflictRadar:
             return POLL_SECONDS
         spent = time.monotonic() - began
         in_time = self._seconds * len(due) / max(1, sum(member.is_live for member in self._members.values()))
-        return max(0.0, min(spent / MOST_SHARE, in_time - spent))
+        return max(0.0, min(spent / MOST_SHARE, MOST_STRETCH * in_time - spent))
 
     def _list_due(self, now: float) -> list[Member]:
         """The members to look at, the one that was not looked at for the longest time first."""

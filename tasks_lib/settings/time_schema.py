@@ -54,8 +54,9 @@ class WatchSettings(Section):
     conflict_seconds: Seconds = Field(
         default=30,
         ge=0,
-        description="Look at the branches of active sessions at least this often for conflicts that are coming, 0 for "
-        "never. Commits and the ends of tools are noticed sooner.",
+        description="How often to look at the branches of active sessions for conflicts that are coming, 0 for never. "
+        "Commits and the ends of tools are noticed sooner; many sessions in a large repository are looked at up to "
+        "four times less often.",
     )
     nudges: Count = Field(
         default=2, ge=0, le=2, description="How many reminders an agent gets when its turn ends unfinished."
