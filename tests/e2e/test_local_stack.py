@@ -19,7 +19,7 @@ from e2e.test_interrupt import status_of, wait_for_end
 from e2e.test_messages import count_starts, make_gated, open_gate
 from generated_graphs import Made, run_git
 
-pytestmark = pytest.mark.xdist_group("up")
+pytestmark = pytest.mark.xdist_group("prefect, with machines")
 READY = "Press Ctrl-C to stop"
 WORKER = "flows.local_stack.graph_worker"
 END_SECONDS = 120
@@ -112,8 +112,10 @@ def list_kept_work(made: Made) -> list[str]:
     return sorted(path.name for path in (made.repository / ".worktrees" / "feat").glob("*"))
 
 
-def test_run_from_the_ui_outlives_its_worker_which_is_replaced(data: Path, gated: Made) -> None:
-    with up(data) as stack:
+def test_run_from_the_ui_outlives_its_worker_which_is_replaced(
+    coordinator: Coordinator, data: Path, gated: Made
+) -> None:
+    with up(data, api=coordinator.api) as stack:
         assert f"run-graph/{name_of(data, gated)}" in stack.said
         first = stack.find_worker()
         run = stack.run(name_of(data, gated))
@@ -208,7 +210,7 @@ def test_up_works_with_a_server_of_the_user(coordinator: Coordinator, data: Path
     assert environment["DO_NOT_TRACK"] == "1"
 
 
-def test_workers_for_sessions_run_beside_the_stack(data: Path, tmp_path: Path) -> None:
+def test_workers_for_sessions_run_beside_the_stack(coordinator: Coordinator, data: Path, tmp_path: Path) -> None:
     made = make_gated(tmp_path, 2, gated=0)
     remote = tmp_path / "shared.git"
     run_git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(remote))
@@ -218,7 +220,7 @@ def test_workers_for_sessions_run_beside_the_stack(data: Path, tmp_path: Path) -
     run_git(made.repository, "commit", "--quiet", "--all", "--message", "Run sessions elsewhere")
     run_git(made.repository, "push", "--quiet", "shared", "HEAD:main")
     register(data, made)
-    with up(data, "--spokes", "1") as stack:
+    with up(data, "--spokes", "1", api=coordinator.api) as stack:
         state = wait_for_end(stack.coordinator, stack.run(name_of(data, made)))
         sessions = stack.coordinator.ask("flow_runs/filter", {"flows": {"name": {"any_": ["run-session"]}}})
         ended = stack.end()
