@@ -23,7 +23,7 @@ from flows.loopback import LOOPBACK
 from flows.prefect_api import ask, find_ui, require_accepted_login
 from flows.prefect_isolation import external_server_settings, isolated
 from flows.termination_signals import on_signals, pass_over
-from tasks_lib.errors import InputError, SystemFailure
+from tasks_lib.errors import InputError, StartError
 from tasks_lib.process.files import write_atomically
 from tasks_lib.process.http_clients import make_client
 from tasks_lib.process.program_lookup import require_program
@@ -44,8 +44,8 @@ NICE = ("-n", "5")
 """Gives agents priority over the server: on a busy machine the UI may lag, but not the run."""
 
 
-class ServerError(SystemFailure):
-    """Prefect's server did not start; the message contains the end of its log."""
+class ServerError(StartError):
+    """Prefect's server does not answer; if it is coordinator's own, the message contains the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +301,12 @@ def quiet_settings() -> dict[str, str]:
     }
 
 
+def hint_at_path(api: str) -> str:
+    """What to say of an address that does not look like that of Prefect's API; "" if it does."""
+    is_usual = api.rstrip("/").endswith("/api") or "/accounts/" in api
+    return "" if is_usual else f"; did you mean {api.rstrip('/')}/api"
+
+
 def find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
@@ -321,7 +327,9 @@ def wait_until_healthy(api: str, child: "subprocess.Popen[bytes] | None", log: P
                 answer = client.get("/health")
                 if answer.is_success:
                     return
-                why = f"it answered {answer.status_code}"
+                why = f"it answered {answer.status_code}{hint_at_path(api)}"
+                if not child and answer.is_client_error:
+                    break  # That is no answer of a server that is still starting.
             except httpx.HTTPError as error:
                 why = str(error) or type(error).__name__
             time.sleep(0.1)

@@ -3,6 +3,7 @@
 CoordinatorError
 ├── InputError        the user's input is invalid: lists every fault, nothing was started (exit 2)
 ├── BusyError         another coordinator is using this repository (exit 2)
+├── StartError        what must run first does not, such as Prefect's server: nothing was started (exit 2)
 └── SystemFailure     something that the coordinator depends on failed
     ├── GitError      a git command failed
     ├── RemoteError   a remote could not be reached, or gave an unexpected answer
@@ -43,6 +44,10 @@ class InputError(CoordinatorError):
 
 class BusyError(CoordinatorError):
     """Another coordinator is using this repository; the message says which."""
+
+
+class StartError(CoordinatorError):
+    """What must run before anything else does not; nothing was started, and the message says how to start it."""
 
 
 class SystemFailure(CoordinatorError):  # noqa: N818 - It names a kind of failure, not one error.

@@ -28,6 +28,7 @@ _UNPRINTABLE = re.compile(
 """Characters that YAML rejects, and line breaks that only YAML knows, which would misplace an edit."""
 _COLON = re.compile(r"[ \t]*:")
 _PLAIN = re.compile(r"[^\W\d](?:[\w ./+-]*\w)?", re.ASCII)
+_WORD = re.compile(r"[\w./@+-]+")
 _AMBIGUOUS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 _RESOLVER: Any = Resolver()
 _HINTS = (
@@ -265,6 +266,12 @@ def quote(text: str) -> str:
     if text.isprintable() and not _UNPRINTABLE.search(text):
         return "'" + text.replace("'", "''") + "'"
     return '"' + "".join(_escape(character) for character in text) + '"'
+
+
+def quote_items(text: str) -> str:
+    """`text` as the items of a one-line YAML list: its parts between commas if each is a word, else `text` as one."""
+    parts = [part.strip() for part in text.split(",")]
+    return ", ".join(map(quote, parts)) if all(map(_WORD.fullmatch, parts)) else quote(text)
 
 
 def _escape(character: str) -> str:

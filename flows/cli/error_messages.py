@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from tasks_lib.errors import BusyError, CoordinatorError, InputError
+from tasks_lib.errors import BusyError, CoordinatorError, InputError, StartError
 
 
 def explain(error: BaseException) -> int:
@@ -14,7 +14,7 @@ def explain(error: BaseException) -> int:
     match error:
         case typer.Abort() | KeyboardInterrupt():
             return ExitCode.INTERRUPTED
-        case InputError() | BusyError():
+        case InputError() | BusyError() | StartError():
             print(error, file=sys.stderr)  # noqa: T201
             return ExitCode.BAD_INPUT
         case CoordinatorError():

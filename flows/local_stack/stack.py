@@ -16,8 +16,8 @@ from flows.local_stack.session_workers import describe_session_worker
 from flows.local_stack.waiting_runs import WaitingRuns, WorkerState, now_utc
 from flows.local_stack.worker_process import WorkerProcess, describe_graph_worker
 from flows.prefect_api import ask
-from flows.prefect_server import Server, ServerError
-from tasks_lib.errors import CoordinatorError
+from flows.prefect_server import Server
+from tasks_lib.errors import CoordinatorError, SystemFailure
 
 TICK_SECONDS = 1.0
 LOOK_SECONDS = 5.0
@@ -97,7 +97,7 @@ class LocalStack:
                 self._lock.close()
 
     def watch(self) -> None:
-        """Look after worker, server and waiting runs until a signal. Raises ServerError when our server is gone."""
+        """Look after worker, server and waiting runs until a signal. Raises SystemFailure when our server is gone."""
         next_look = time.monotonic() + LOOK_SECONDS
         with ask(self._server.api, LOOK_SECONDS) as client:
             waiting = WaitingRuns(client, self._options.pool, self._tell)
@@ -150,7 +150,7 @@ class LocalStack:
         if self._missed < MISSES or self._is_lost:
             return
         if self._server.is_ours:
-            raise ServerError(
+            raise SystemFailure(
                 f"the Prefect server at {self._server.ui} stopped answering; run `coordinator up` to restart it"
             )
         self._is_lost = True

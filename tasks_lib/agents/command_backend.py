@@ -168,6 +168,9 @@ def check_command(command: Sequence[str], search_path: str) -> str | None:
     if not command or not command[0]:
         return "agent.command is empty: name the agent's program and its arguments in coordinator.yaml"
     program = command[0]
+    if program.startswith("~"):
+        written = os.path.expanduser(program)  # noqa: PTH111 - A path such as ~nobody/x stays as it is.
+        return f"`{program}` begins with `~`, which nothing expands, as no shell runs it: write `{written}`"
     if ("/" in program and not program.startswith("/")) or _PLACEHOLDERS.search(program):
         return None
     if find_program(program, search_path):

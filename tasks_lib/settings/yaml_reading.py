@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.naming import MAX_MESSAGE, show
 from tasks_lib.suggestions import suggest
-from tasks_lib.yaml_nodes import Items, Node, Scalar, Table, quote, read_yaml, to_value
+from tasks_lib.yaml_nodes import Items, Node, Scalar, Table, quote_items, read_yaml, to_value
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = Sequence[str | int]
@@ -162,7 +162,9 @@ def _explain(model: type[BaseModel], places: Mapping[tuple[str | int, ...], _Pla
     place = next((places[one] for one in above if one in places), _Place("", 0))
     message = _describe(model, location, detail)
     if place.line == 0 and detail["type"] in ("tuple_type", "list_type"):
-        message = f"{_name(location)} is not a list; write it as YAML, e.g. `[{quote(show(str(detail['input'])))}]`"
+        message = (
+            f"{_name(location)} is not a list; write it as YAML, e.g. `[{quote_items(show(str(detail['input'])))}]`"
+        )
     return Fault(place.path, place.line, show(message, MAX_MESSAGE))
 
 
@@ -179,7 +181,7 @@ def _describe(model: type[BaseModel], location: Location, detail: Any) -> str:
     if kind.startswith(_NUMBERS):
         return f"{label} is {_show(value)}; write {_describe_range(_find_field(model, location))}"
     if kind in ("tuple_type", "list_type"):
-        example = quote(show(str(value))) if isinstance(value, str | int | float) else "first, second"
+        example = quote_items(show(str(value))) if isinstance(value, str | int | float) else "first, second"
         return f"{label} is not a list; write `{show(str(location[-1]))}: [{example}]`"
     if kind == "string_type":
         return f"{label} is {_show(value)}, not text; {_describe_text(value)}"

@@ -1,5 +1,6 @@
 """Parses a task file into a task, or lists every fault in it; also exports the functions that edit task files."""
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
@@ -23,7 +24,7 @@ from tasks_lib.taskfile.frontmatter import (
 )
 from tasks_lib.taskfile.sections import adopt_sections, get_section, set_section
 from tasks_lib.text import fold_printable
-from tasks_lib.yaml_nodes import Items, Node, Scalar, Table, quote, read_yaml, to_value
+from tasks_lib.yaml_nodes import Items, Node, Scalar, Table, quote, quote_items, read_yaml, to_value
 
 __all__ = [
     "add_dependency",
@@ -47,6 +48,7 @@ MAX_FRONT_MATTER = 200_000
 MAX_NAME, MAX_WORD = 300, 200
 _UTF16 = (b"\xff\xfe-\0-\0-\0", b"\xfe\xff\0-\0-\0-")
 _KINDS = {"int": "a number", "float": "a number", "bool": "true or false", "timestamp": "a date"}
+_NUMBER_SIGN = re.compile(r"#\w")
 _LOOKALIKES = ("depends_on", "dependencies", "depends")
 
 
@@ -84,7 +86,7 @@ def sketch_task(data: bytes, path: str, blob: str = "") -> tuple[Task | None, tu
     table, faults = read_yaml(text[block.start : block.end], path, 2)
     if table is None:
         return None, faults
-    form = _Form(table, path)
+    form = _Form(table, path, text[block.start : block.end])
     task = _read_task(form, blob)
     found = tuple(sorted((*faults, *form.faults), key=lambda fault: fault.line))
     return (task if task.id else None), found
@@ -129,8 +131,9 @@ def _read_task(form: "_Form", blob: str) -> Task:
 class _Form:
     """Reads the keys of a front matter one by one and collects their faults."""
 
-    def __init__(self, table: Table, path: str) -> None:
+    def __init__(self, table: Table, path: str, text: str) -> None:
         self.path: str = path
+        self._source: str = text
         self.faults: list[Fault] = []
         self.lines: dict[str, int] = {key.value: key.line for key, _ in table.pairs}
         self._left: dict[str, Node] = {key.value: value for key, value in table.pairs}
@@ -197,6 +200,7 @@ class _Form:
         key = "title" if self._is_absent("name") else "name"
         if self._is_absent(key):
             self._fault(self.lines.get("name", 1), "has no name; add a line such as `name: Describe the task`")
+        self._warn_of_comment(key)
         text = self._text(key)
         for other in ("name", "title"):
             self._left.pop(other, None)
@@ -207,6 +211,14 @@ class _Form:
             message = f"{key} has {len(name)} characters; shorten it to {MAX_NAME} and put the rest in the body"
             self._fault(self.lines[key], message)
         return name
+
+    def _warn_of_comment(self, key: str) -> None:
+        """Warn if the value ends at a `#` that looks as if it belonged to it, such as that of `Close #12`."""
+        node = self._left.get(key)
+        rest = self._source[node.end :].partition("\n")[0].strip() if isinstance(node, Scalar) else ""
+        if _NUMBER_SIGN.match(rest):
+            message = f'{key} ends before "{show(rest)}", which is a comment in YAML; put the whole {key} in quotes'
+            self._fault(self.lines[key], message, is_warning=True)
 
     def _is_absent(self, key: str) -> bool:
         node = self._left.get(key)
@@ -284,8 +296,9 @@ class _Form:
     def _items(self, key: str, node: Node) -> Sequence[Node]:
         if isinstance(node, Items):
             return node.nodes
-        example = quote(show(node.value)) if isinstance(node, Scalar) else "first-id, second-id"
-        self._fault(node.line, f"{key} is not a list; write `{key}: [{example}]`")
+        text = show(node.value) if isinstance(node, Scalar) else "first-id, second-id"
+        items = quote_items(", ".join(text.replace(",", " ").split()) if key in DEPENDENCY_KEYS else text)
+        self._fault(node.line, f"{key} is not a list; write `{key}: [{items}]`")
         return ()
 
     def _item_text(self, key: str, item: Node) -> str | None:

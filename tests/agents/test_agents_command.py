@@ -195,4 +195,5 @@ def test_a_missing_program_is_told_before_anything_runs(tmp_path: Path) -> None:
     assert check_command(["./agent"], "/nowhere") is None
     assert "`plain` is not on PATH" in (check_command(["plain"], str(tmp_path)) or "")
     assert "is not an executable file" in (check_command([str(tmp_path / "plain")], "") or "")
+    assert f"write `{Path.home()}/agent`" in (check_command(["~/agent"], str(tmp_path)) or "")
     assert "agent.command is empty" in (check_command([], "/bin") or "")

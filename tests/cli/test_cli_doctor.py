@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from cli_fixtures import SETTINGS, Call, UserRepository, task_text
 
-from flows.cli.commands.doctor import check_programs, check_verify, list_checks
+from flows.cli.commands.doctor import list_checks
 from flows.cli.commands.doctor_check import Check
 from flows.cli.commands.doctor_machine import check_data_dir
+from flows.cli.commands.doctor_programs import check_programs, check_verify, find_program_word
 from flows.cli.commands.doctor_repository import (
     check_attributes,
     check_branches,
@@ -86,15 +87,47 @@ def test_run_that_is_going_on_is_said(repo: UserRepository) -> None:
 def test_missing_agent_and_verify_are_said(repo: UserRepository) -> None:
     repo.commit({"coordinator.yaml": "max_sessions: 1\n"})
     settings = load_project(repo.top).settings
-    assert [check.level for check in check_programs(settings)] == ["fail"]
-    assert check_verify(settings).level == "warn"
+    assert [check.level for check in check_programs(settings, None)] == ["fail"]
+    assert check_verify(settings, None).level == "warn"
 
 
 def test_program_of_the_wrapper_is_looked_for(repo: UserRepository) -> None:
     repo.commit({"coordinator.yaml": SETTINGS + "wrapper: [no-such-sandbox, --]\n"})
-    assert [(check.level, check.about) for check in check_programs(load_project(repo.top).settings)] == [
+    assert [(check.level, check.about) for check in check_programs(load_project(repo.top).settings, None)] == [
         ("fail", "wrapper")
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "program"),
+    [
+        ("pytest -q && ruff check", "pytest"),
+        ("'./my tests.sh'", ""),
+        ("./run-tests", "./run-tests"),
+        ("A=1 pytest", ""),
+        ("(cd web; npm test)", ""),
+        ("cd web && npm test", ""),
+        ("$RUNNER", ""),
+        ("an open ' quote", ""),
+        ("# nothing", ""),
+        ("", ""),
+    ],
+)
+def test_program_of_a_shell_line_is_known_only_if_it_is_plain(line: str, program: str) -> None:
+    assert find_program_word(line) == program
+
+
+def test_programs_that_are_not_there_are_named_and_not_called_found(repo: UserRepository) -> None:
+    """One for each way in which a program can be written: a name, a path from home, a path in the repository."""
+    repo.commit({"run-tests": "", "coordinator.yaml": 'agent: {command: ["~/agent"]}\nverify: [no-such, sh x, ./run-tests, ./none]\n'})  # fmt: skip
+    agent, verify = find(repo.top, "agent"), find(repo.top, "verify")
+    assert (agent.level, "which nothing expands" in agent.text) == ("fail", True)
+    assert str(Path.home() / "agent") in agent.text
+    assert (verify.level, "there is no `no-such`, `./none` (" in verify.text) == ("warn", True)
+    repo.commit({"coordinator.yaml": "agent: {command: [./tools/agent]}\nverify: ['true']\n"})
+    assert (find(repo.top, "agent").level, find(repo.top, "verify").level) == ("warn", "ok")
+    repo.commit({"tools/agent": "", "coordinator.yaml": "agent: {command: [./tools/agent]}\nsetup: [make]\nverify: [made]\n"})  # fmt: skip
+    assert (find(repo.top, "agent").level, find(repo.top, "verify").level) == ("ok", "ok")
 
 
 def test_branch_in_the_way_is_named(repo: UserRepository, project: Project) -> None:

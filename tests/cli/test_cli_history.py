@@ -37,6 +37,8 @@ def answering(status: int, body: bytes = b"") -> Generator[str]:
             self.end_headers()
             self.wfile.write(body)
 
+        do_GET = do_POST  # noqa: N815 - The base class looks for this name.
+
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - The base class's name.
             pass
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from cli.test_cli_history import answering
 from cli_fixtures import Call, UserRepository, task_text
 from e2e.conftest import copy_template
 
@@ -114,7 +115,15 @@ def test_up_says_when_the_server_of_the_user_does_not_answer(tmp_path: Path, cal
         taken.bind(("127.0.0.1", 0))
         api = f"http://127.0.0.1:{taken.getsockname()[1]}/api"
         done = call("up", cwd=tmp_path, environment={"PREFECT_API_URL": api})
-    assert (done.returncode, api in done.stderr, "PREFECT_API_URL" in done.stderr) == (1, True, True), done.stderr
+    assert (done.returncode, api in done.stderr, "PREFECT_API_URL" in done.stderr) == (2, True, True), done.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "up", "doctor"])
+def test_address_without_its_path_is_completed_in_the_message(repo: UserRepository, call: Call, command: str) -> None:
+    with answering(404, b"") as api:
+        address = api.removesuffix("/api")
+        done = call(command, cwd=repo.top, environment={"PREFECT_API_URL": f"{address}/"})
+    assert (done.returncode, f"did you mean {address}/api" in done.stdout + done.stderr) == (2, True), done
 
 
 def test_ui_is_prepared_with_the_data_if_the_package_belongs_to_somebody_else(tmp_path: Path) -> None:

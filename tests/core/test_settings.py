@@ -79,6 +79,8 @@ land: {mode: local, give_backs: 0}
         ("retry: {delay_seconds: -1}", "1: retry.delay_seconds is -1; write a number, 0 or more"),
         ("retry: {delay_seconds: 400}", "1: retry max_delay_seconds (300) is below delay_seconds (400); raise the first or lower the second"),
         ("verify: make test", "1: verify is not a list; write `verify: [make test]`"),
+        ("verify: tox, mypy", "1: verify is not a list; write `verify: [tox, mypy]`"),
+        ("verify: 'echo a, b'", "1: verify is not a list; write `verify: ['echo a, b']`"),
         ("verify: {a: b}", "1: verify is not a list; write `verify: [first, second]`"),
         ("setup:\n- a\n- 1", '3: setup item 2 is 1, not text; quote it: "1"'),
         ("setup:\n- a\n-", "3: setup item 2 is empty, not text; remove the item, or fill it in"),

@@ -57,6 +57,10 @@ def test_a_file_without_front_matter_is_ignored(data: bytes) -> None:
         ("scope: [broad]", "4: scope is a list; write a single text value"),
         ("level: reserch", '4: warning: level "reserch" is not a standard level and is used as given. Did you mean "research"?'),
         ("depends_on: a", "4: depends_on is not a list; write `depends_on: [a]`"),
+        ("depends_on: a, b/c", "4: depends_on is not a list; write `depends_on: [a, b/c]`"),
+        ("depends_on: a b", "4: depends_on is not a list; write `depends_on: [a, b]`"),
+        ("tags: x, z", "4: tags is not a list; write `tags: [x, z]`"),
+        ("tags: good first issue, x", "4: tags is not a list; write `tags: ['good first issue, x']`"),
         ("depends_on: [a, 1]", '4: depends_on item 1 is a number in YAML; quote it: `"1"`'),
         ("depends_on:\n- a\n-", "6: depends_on contains an empty item; remove it"),
         ("depends_on:\n- a: b", "5: depends_on contains a mapping; write one id per item"),
@@ -248,3 +252,22 @@ def test_a_rendered_task_looks_hand_written() -> None:
         "---\nid: resolve-a-1\nname: 'Unblock a: the key'\nstatus: pending\nassignee: human\ndepends_on: [b]\n---\n\n"
         "## Description\ntext\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "is_cut"),
+    [
+        ("Close #12 and #13", True),
+        ("Close #later", True),
+        ("'Close #12'", False),
+        ("Close  # an issue", False),
+        ("C#", False),
+    ],
+)
+@pytest.mark.parametrize("key", ["name", "title"])
+def test_name_that_ends_at_a_number_sign_is_warned_of(key: str, value: str, *, is_cut: bool) -> None:
+    task, faults = parse_task(f"---\nid: a\n{key}: {value}\n---\n".encode(), PATH)
+    assert task is not None
+    said = f'3: warning: {key} ends before "{value.removeprefix("Close ")}", which is a comment in YAML'
+    assert any(said in str(fault) for fault in faults) == is_cut, faults
+    assert len(faults) == is_cut

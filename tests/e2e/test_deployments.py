@@ -298,4 +298,4 @@ def test_without_a_server_all_mistakes_are_said_at_once(made: Made, tmp_path: Pa
     assert '"Mars" is not a time zone' in output
     assert "start one with `coordinator up`, or set PREFECT_API_URL" in output
     code, output = coordinator.run("deploy", made.repository, extra={"PREFECT_API_URL": "http://127.0.0.1:9/api"})
-    assert (code, "no Prefect server at http://127.0.0.1:9/api" in output) == (1, True), output
+    assert (code, "no Prefect server at http://127.0.0.1:9/api" in output) == (2, True), output

@@ -12,7 +12,7 @@ from flows.data_directory import data_dir
 from flows.deployment_version import DISTRIBUTION
 from flows.prefect_api import ask
 from flows.prefect_isolation import isolated
-from flows.prefect_server import LOOPBACK, read_running
+from flows.prefect_server import LOOPBACK, hint_at_path, read_running
 from tasks_lib.errors import InputError, SystemFailure
 
 PINNED = {"prefect": DISTRIBUTION, "fastapi": "prefect"}
@@ -63,7 +63,8 @@ def check_server() -> Check:
         why = str(error) or type(error).__name__
         return fail("server", f"{address} does not answer ({why}); start that server, or unset PREFECT_API_URL")
     if not answer.is_success:
-        return fail("server", f"{address} answered {answer.status_code}; set PREFECT_API_URL to a Prefect API")
+        said = f"{address} answered {answer.status_code}{hint_at_path(address)}"
+        return fail("server", f"{said}; set PREFECT_API_URL to the address of a Prefect API")
     return ok("server", f"{address} answers")
 
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from flows.cli.commands.doctor import check_agent
 from flows.cli.commands.doctor_check import Check, fail, ok, warn
+from flows.cli.commands.doctor_programs import check_agent
 from flows.data_directory import name_program
 from flows.spokes.registry import SpokeRepository
 from tasks_lib.agents.command_versions import find_stated_version

@@ -16,7 +16,9 @@ from tasks_lib.graph.task_graph import Graph, build_graph
 from tasks_lib.model import OutcomeName, Status
 from tasks_lib.reporting.run_report import ExitCode
 
-SUFFIXES = {".svg": Format.SVG, ".mmd": Format.MERMAID, ".mermaid": Format.MERMAID}
+SUFFIXES = {
+    ".svg": Format.SVG, ".mmd": Format.MERMAID, ".mermaid": Format.MERMAID, ".dot": Format.DOT, ".gv": Format.DOT,
+}  # fmt: skip
 STATUSES: Mapping[str, Status] = {
     OutcomeName.BLOCKED: Status.BLOCKED,
     OutcomeName.FAILED: Status.FAILED,
@@ -33,7 +35,7 @@ def show_graph(path: Path, form: Format | None, output: Path | None, *, as_json:
     if as_json:
         print_json(describe_graph(snapshot, graph, outcomes))
         return ExitCode.COMPLETED
-    chosen = form or SUFFIXES.get(output.suffix.casefold() if output else "", Format.DOT)
+    chosen = form or choose_format(output)
     text = draw(graph, chosen, outcomes)
     if output is None:
         sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
@@ -44,6 +46,18 @@ def show_graph(path: Path, form: Format | None, output: Path | None, *, as_json:
         raise InputError([f"{output} cannot be written ({error.strerror}); choose another file"]) from error
     say(console, f"Wrote {count(len(graph.tasks), 'node')} to {output}.")
     return ExitCode.COMPLETED
+
+
+def choose_format(output: Path | None) -> Format:
+    """The format that the name of a file stands for, DOT if it has no suffix. Raises InputError for another one."""
+    suffix = output.suffix.casefold() if output else ""
+    if not suffix:
+        return Format.DOT
+    if suffix not in SUFFIXES:
+        known = ", ".join(SUFFIXES)
+        how = f"Graphviz draws others: coordinator graph | dot -T{suffix.removeprefix('.')} > {output}"
+        raise InputError([f"{output} would not be a graph in any known format ({known}); choose --format. {how}"])
+    return SUFFIXES[suffix]
 
 
 def draw(graph: Graph, form: Format, outcomes: Mapping[str, str]) -> str:

@@ -44,7 +44,7 @@ def keep_up(options: UpOptions, console: Console) -> ExitCode:
     """Start the stack, or share the running server; on Ctrl-C, TERM or HUP, drain it and return.
 
     A run in another terminal that still uses the server keeps it until that run ends. Raises InputError for options
-    that cannot be used, ServerError if the server does not start or stops answering.
+    that cannot be used, ServerError if the server does not start, SystemFailure if it ends.
     """
     tell = partial(say, console)
     database = check_options(options)

@@ -1,0 +1,118 @@
+"""Checks for `coordinator doctor` whether the programs that the configuration names are where they are looked up."""
+
+import asyncio
+import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+
+from flows.cli.commands.doctor_check import Check, fail, ok, warn
+from tasks_lib.agents.command_backend import check_command
+from tasks_lib.engine.run_lifecycle import NO_VERIFY
+from tasks_lib.errors import CoordinatorError, InputError
+from tasks_lib.git.git_program import local_variables
+from tasks_lib.git.objects.object_database import Objects
+from tasks_lib.process.allowed_variables import scrub
+from tasks_lib.process.program_lookup import find_program
+from tasks_lib.process.user_environment import user_environment
+from tasks_lib.project.child_environment import find_own_bin
+from tasks_lib.project.loading import CONFIGURATION, Project
+from tasks_lib.runtime.backend_factory import NO_AGENT, examine_backend
+from tasks_lib.settings.schema import Settings
+
+_PLAIN_WORD = re.compile(r"[\w./+-]+")
+"""The first word of a line that names a program, and not a variable, an assignment or shell syntax."""
+_SHELL_WORDS = frozenset({
+    ".", ":", "break", "case", "cd", "command", "continue", "do", "done", "elif", "else", "esac", "eval", "exec",
+    "exit", "export", "false", "fi", "for", "if", "in", "read", "readonly", "return", "set", "shift", "test", "then",
+    "times", "trap", "true", "type", "ulimit", "umask", "unset", "until", "wait", "while",
+})  # fmt: skip
+"""Words that sh itself understands (POSIX.1-2017, sections 2.4, 2.14 and 2.9.1.1), so that no program is looked up."""
+
+
+def check_verify(settings: Settings, project: Project | None) -> Check:
+    """Check that landed work is tested, by programs that are there; `project` is None while the input has errors."""
+    if not settings.verify:
+        return warn("verify", NO_VERIFY)
+    lines = ", ".join(f"`{line}`" for line in settings.verify)
+    if settings.wrapper:
+        return ok("verify", f"{lines}; `{settings.wrapper[0]}` looks up the programs itself")
+    search_path = _find_path(settings.env.verify)
+    missing = [word for line in settings.verify if (word := find_program_word(line))]
+    missing = [word for word in dict.fromkeys(missing) if not _is_there(word, search_path, project)]
+    if not missing or settings.setup:  # What `setup` installs is not there yet.
+        return ok("verify", lines)
+    names = ", ".join(f"`{word}`" for word in missing)
+    return warn("verify", f"{lines}; but there is no {names} ({search_path}): install it, or correct verify")
+
+
+def find_program_word(line: str) -> str:
+    """Return the program that a shell line begins with, such as `pytest` of `pytest -q && ruff check`; "" if unsure."""
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError:
+        return ""
+    word = words[0] if words else ""
+    return word if _PLAIN_WORD.fullmatch(word) and word not in _SHELL_WORDS else ""
+
+
+def _is_there(word: str, search_path: str, project: Project | None) -> bool:
+    """Whether a program is on `search_path` or, if `word` is a relative path, committed at the head."""
+    if "/" not in word or word.startswith("/"):
+        return find_program(word, search_path) is not None
+    if project is None:
+        return True
+    with Objects(project.repository.git) as objects:
+        return objects.find_entry(project.head, word) is not None
+
+
+def _find_path(allowed: Sequence[str]) -> str:
+    """Return the PATH that programs get which may see the variables `allowed`."""
+    variables = scrub(user_environment(), allowed, git_variables=local_variables(), own_bin=find_own_bin())
+    return variables.get("PATH", os.defpath)
+
+
+def check_agent(settings: Settings, project: Project | None) -> Iterator[Check]:
+    """Check that the configured agent is available; `project` is None while the input has errors."""
+    if settings.agent.backend == "opencode":
+        yield from check_opencode(project)
+    else:
+        yield from check_programs(settings, project)
+
+
+def check_opencode(project: Project | None) -> Iterator[Check]:
+    """Check that an opencode server starts, or the configured one answers, and has what the open tasks need."""
+    if project is None:
+        yield warn("agent", "opencode was not checked; fix the errors above first")
+        return
+    try:
+        asyncio.run(examine_backend(project))
+    except InputError as error:
+        for fault in error.faults:
+            yield fail("agent", str(fault))
+    except CoordinatorError as error:
+        yield fail("agent", str(error))
+    else:
+        where = f"the server at {project.settings.agent.url}" if project.settings.agent.url else "a server of its own"
+        yield ok("agent", f"opencode, on {where}, has every role and model that the open tasks need")
+
+
+def check_programs(settings: Settings, project: Project | None) -> Iterator[Check]:
+    """Check that the agent and its wrapper are programs on the PATH that they will be given, or in the repository."""
+    if not settings.agent.command:
+        yield fail("agent", NO_AGENT)
+        return
+    search_path = _find_path(settings.env.agent)
+    if settings.wrapper:
+        if fault := check_command(settings.wrapper, search_path):
+            yield fail("wrapper", fault)
+        else:
+            yield ok("wrapper", f"found `{settings.wrapper[0]}`; it looks up the agent itself")
+        return
+    program = settings.agent.command[0]
+    if fault := check_command(settings.agent.command, search_path):
+        yield fail("agent", fault)
+    elif _PLAIN_WORD.fullmatch(program) and not _is_there(program, search_path, project):
+        yield warn("agent", f"`{program}` is not in the repository at the head; commit it, unless `setup` makes it")
+    else:
+        yield ok("agent", f"found `{program}`, as set in {CONFIGURATION}")
