@@ -149,7 +149,12 @@ def test_graph_is_written_to_a_file_as_its_name_says(repo: UserRepository, main_
     assert main_here("graph", "--output", str(file), str(repo.top))[0] == 0
     assert file.read_text(encoding="utf-8").startswith("<svg")
     with pytest.raises(InputError, match="cannot be written"):
-        main_here("graph", "--output", str(file / "below"), str(repo.top))
+        main_here("graph", "--output", str(file / "below.svg"), str(repo.top))
+    picture = repo.top.parent / "graph.png"
+    with pytest.raises(InputError, match=r"known format \(\.svg, .*coordinator graph \| dot -Tpng > "):
+        main_here("graph", "--output", str(picture), str(repo.top))
+    assert not picture.exists()
+    assert main_here("graph", "--format", "dot", "--output", str(picture), str(repo.top))[0] == 0
 
 
 def test_graph_as_json_lists_nodes_after_their_prerequisites(repo: UserRepository, main_here: Main) -> None:
