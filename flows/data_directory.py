@@ -16,6 +16,7 @@ from tasks_lib.process.program_lookup import find_program
 from tasks_lib.suggestions import suggest
 
 DATA_VARIABLE = "COORDINATOR_DATA_DIR"
+CACHE_VARIABLE = "COORDINATOR_CACHE_DIR"
 REGISTRY = "repositories.json"
 
 
@@ -32,6 +33,17 @@ def data_dir() -> Path:
         how = f"Create it for the user who runs coordinator, or set {DATA_VARIABLE} to another directory."
         raise InputError([f"{path}: the data directory cannot be created: {error.strerror}. {how}"]) from error
     return path.resolve()
+
+
+def cache_dir() -> Path:
+    """The directory of what all data directories share and can be made again, created if missing.
+
+    It is $COORDINATOR_CACHE_DIR, else this system's default. Raises OSError if it cannot be created.
+    """
+    chosen = os.environ.get(CACHE_VARIABLE)
+    path = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("coordinator")
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path.absolute()
 
 
 def own_directory() -> Path:

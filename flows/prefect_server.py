@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +36,8 @@ STOP_SECONDS = 15
 LOG_TAIL_LINES = 15
 LOGIN_SECONDS = 30.0
 RECORD = "server.json"
+DATABASE_URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+"""The setting for a database other than the file in the server's home."""
 KEPT_RUN_SECONDS = 90 * 24 * 3600
 """How long Prefect keeps its record of a run; landed work is in git."""
 ONCE_RECORDED = ("-c", 'read -r go && exec "$@" < /dev/null', "sh")
@@ -212,33 +214,41 @@ def find_package() -> Path:
 
 def start_child(home: Path, port: int, database: Mapping[str, str] = MappingProxyType({})) -> Child:
     """Start a server and wait until it answers. Raises ServerError, with nothing left running, if it does not."""
+    from flows.database_template import prepared_database  # Only a start needs what it imports.
+
     log = home / "server.log"
-    settings = server_settings(home, port) | find_ui_settings(home, find_package())
+    settings = server_settings(home, port) | find_ui_settings(home, find_package()) | dict(database)
+    with nullcontext(settings) if DATABASE_URL in database else prepared_database(home) as prepared:
+        process = launch({**settings, **prepared}, port, log)
+        child = Child(process.pid, psutil.Process(process.pid).create_time(), port)
+        try:
+            for left in home.glob(f"{RECORD}.*"):
+                left.unlink(missing_ok=True)  # Left by a coordinator that was killed here.
+            write_atomically(home / RECORD, json.dumps(asdict(child)).encode())
+            with suppress(BrokenPipeError), cast("IO[bytes]", process.stdin) as go:
+                go.write(b"go\n")
+            wait_until_healthy(settings["PREFECT_API_URL"], process, log)
+        except BaseException:
+            with on_signals(pass_over):
+                end_child(child)
+                process.wait()
+            raise
+        return child
+
+
+def launch(settings: Mapping[str, str], port: int, log: Path) -> "subprocess.Popen[bytes]":
+    """Start a process that becomes the server once it has read a line."""
     with log.open("wb") as output:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [require_program("sh"), *ONCE_RECORDED, require_program("nice"), *NICE,
              *python_command("-m", SERVER, "--host", LOOPBACK, "--port", str(port))],
             cwd=own_directory(),
-            env=python_environment(os.environ, {**settings, **database}),
+            env=python_environment(os.environ, settings),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # So that Ctrl-C does not reach the server, which has to record the last states.
         )  # fmt: skip
-    child = Child(process.pid, psutil.Process(process.pid).create_time(), port)
-    try:
-        for left in home.glob(f"{RECORD}.*"):
-            left.unlink(missing_ok=True)  # Left by a coordinator that was killed here.
-        write_atomically(home / RECORD, json.dumps(asdict(child)).encode())
-        with suppress(BrokenPipeError), cast("IO[bytes]", process.stdin) as go:
-            go.write(b"go\n")
-        wait_until_healthy(settings["PREFECT_API_URL"], process, log)
-    except BaseException:
-        with on_signals(pass_over):
-            end_child(child)
-            process.wait()
-        raise
-    return child
 
 
 def end_if_last(users: IO[str], child: Child, home: Path) -> None:

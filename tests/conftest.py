@@ -45,6 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
+    # The first session in a checkout lets Prefect create its tables; all other servers start with a copy of them.
+    os.environ.setdefault("COORDINATOR_CACHE_DIR", str(TOP / ".local" / "cache"))
     if not hasattr(config, "workerinput"):
         compile_once()
         if is_roomy(MEMORY) and ROOT not in os.environ:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from flows.prefect_server import DATABASE_URL
 from tasks_lib.errors import InputError
 
 SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
@@ -22,7 +23,7 @@ class Database:
     @property
     def settings(self) -> dict[str, str]:
         """The settings with which Prefect's server uses it."""
-        return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": self.url}
+        return {DATABASE_URL: self.url}
 
     def __repr__(self) -> str:
         return f"Database({self.label})"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from browser.chromium import open_browser
 from browser.shop import Shop, make_shop
-from e2e.conftest import Coordinator, copy_template
+from e2e.conftest import Coordinator
 from e2e.test_local_stack import up
 from playwright.sync_api import Browser, Error, Locator, Page, Request, expect
 from playwright.sync_api import TimeoutError as WaitedTooLong
@@ -168,7 +168,6 @@ def stack(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     place = tmp_path_factory.mktemp("stack")
     data = place / "data"
     data.mkdir()
-    copy_template(tmp_path_factory, data / "prefect")  # With its tables there, it starts in half the time.
     with up(data) as running:
         yield Stack(place, running.coordinator)
         running.end()

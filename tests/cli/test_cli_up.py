@@ -15,7 +15,6 @@ import psutil
 import pytest
 from cli.test_cli_history import answering
 from cli_fixtures import Call, UserRepository, task_text
-from e2e.conftest import copy_template
 
 from flows.cli.commands.up import PORTS, choose_port
 from flows.prefect_cleanup import SERVER_ENDED
@@ -27,9 +26,7 @@ pytestmark = pytest.mark.xdist_group("prefect, with machines")
 @pytest.fixture(scope="module")
 def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One data directory for all tests here."""
-    place = tmp_path_factory.mktemp("up")
-    copy_template(tmp_path_factory, place / "prefect")
-    return place
+    return tmp_path_factory.mktemp("up")
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,9 @@
 """One real Prefect server for all end-to-end tests, and the command line run as a person runs it."""
 
-import fcntl
 import os
-import shutil
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,8 +21,6 @@ from tasks_lib.process.http_clients import make_client
 T = TypeVar("T")
 RUN_SECONDS = 300
 """A generous bound for one run; nothing waits for it when all goes well."""
-MEMO = "memo_store.toml"
-TEMPLATE = "prefect-template"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,69 +85,12 @@ def send_api(api: str, method: str, path: str, body: object = None) -> httpx.Res
     return connect(api).request(method, f"/{path}", json=body).raise_for_status()
 
 
-def copy_database(server: Child, home: Path) -> None:
-    """Copy the database of `server`, which runs, into `home`: a server that finds one has its tables, and starts faster.
-
-    Prefect's memo of the blocks that it has registered there goes along; without it, it would register them again.
-    """
-    process = server.process()
-    assert process is not None
-    theirs = Path(process.environ()["PREFECT_HOME"])
-    home.mkdir(exist_ok=True)
-    with (
-        closing(sqlite3.connect(theirs / "prefect.db")) as source,
-        closing(sqlite3.connect(home / "prefect.db")) as target,
-    ):
-        source.backup(target)
-    if (theirs / MEMO).exists():
-        shutil.copy(theirs / MEMO, home)
-
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
-    """A Prefect server for the whole session; only the first worker's has to make its tables."""
-    home = tmp_path_factory.mktemp("prefect")
-    child = None
-    with locking_template(tmp_path_factory) as template:
-        if not template.exists():
-            child = start_child(home, find_free_port())
-            copy_database(child, template)
-    if child is None:
-        shutil.copytree(template, home, dirs_exist_ok=True)
-        child = start_child(home, find_free_port())
+    """A Prefect server for the whole session."""
+    child = start_child(tmp_path_factory.mktemp("prefect"), find_free_port())
     yield child
     end_child(child)
-
-
-@contextmanager
-def locking_template(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
-    """Yield the place for a copy of the first server's database; while it is being made, other workers wait here."""
-    place = find_shared_place(tmp_path_factory)
-    with (place / "prefect.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield place / TEMPLATE
-
-
-def copy_template(tmp_path_factory: pytest.TempPathFactory, home: Path) -> None:
-    """Give a server that is to start in `home` its tables, unless it is the first one."""
-    with locking_template(tmp_path_factory) as template:
-        is_there = template.exists()
-    if is_there:
-        shutil.copytree(template, home, dirs_exist_ok=True)
-
-
-def find_shared_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory that all workers of this session share, and no other session."""
-    place = tmp_path_factory.getbasetemp()
-    return place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
-
-
-@pytest.fixture(scope="session")
-def new_home(server: Child, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a server's home holds after its first start: tables, and no runs. To copy, so that a server starts faster."""
-    template = find_shared_place(tmp_path_factory) / TEMPLATE
-    assert template.exists()
-    return template
 
 
 @pytest.fixture(scope="session")

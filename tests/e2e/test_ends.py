@@ -13,14 +13,13 @@ import psutil
 import pytest
 from checker import Meant, check, snapshot_user_state
 from coordinator_host import Started
-from e2e.conftest import Coordinator, ask_until, copy_database, read_until
+from e2e.conftest import Coordinator, ask_until, read_until
 from e2e.test_messages import count_starts, done, make_gated, open_gate
 from generated_graphs import Made
 from push.remote_harness import RemoteHarness
 from user_isolation import isolate_user_settings
 
 from flows.cli.display.terminal_run import REPEAT_SECONDS
-from flows.prefect_server import Child
 from tasks_lib.process.marked_processes import find_marked
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
 
@@ -194,13 +193,9 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
-def test_terminal_that_is_closed_ends_a_run_its_agents_and_its_server(
-    server: Child, begun: list[Started], tmp_path: Path
-) -> None:
+def test_terminal_that_is_closed_ends_a_run_its_agents_and_its_server(begun: list[Started], tmp_path: Path) -> None:
     made = make_gated(tmp_path, 1, 1)
     own = Coordinator(tmp_path / "data", "")
-    (own.data / "prefect").mkdir(parents=True)
-    copy_database(server, own.data / "prefect")
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", TAKE_TERMINAL, sys.executable, "-m", "flows.cli", "run", str(made.repository)],

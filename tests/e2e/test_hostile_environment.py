@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from e2e.checkout_deployments import deploy
-from e2e.conftest import Coordinator, copy_template
+from e2e.conftest import Coordinator
 from e2e.test_interrupt import wait_for_end
 from hostile_environment import HostileEnvironment, open_hostile_environment
 
@@ -33,7 +33,6 @@ def write_agent() -> str:
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostileEnvironment]:
     with open_hostile_environment(tmp_path_factory.mktemp("hostile"), write_agent()) as made:
         made.data.mkdir()
-        copy_template(tmp_path_factory, made.data / "prefect")
         yield made
 
 

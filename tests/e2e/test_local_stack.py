@@ -1,7 +1,6 @@
 """`coordinator up`: runs that are started in Prefect are executed, and Ctrl-C drains what is in progress."""
 
 import json
-import shutil
 import signal
 import socket
 from collections.abc import Generator
@@ -61,11 +60,9 @@ class Up:
 
 
 @pytest.fixture(scope="module")
-def data(new_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One data directory for all tests here."""
-    place = tmp_path_factory.mktemp("stack")
-    shutil.copytree(new_home, place / "prefect")
-    return place
+    return tmp_path_factory.mktemp("stack")
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Automations: applied once by `coordinator up`, and as files for `prefect automation create`."""
 
 import json
-import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -31,10 +30,9 @@ def list_automations(coordinator: Coordinator) -> list[dict[str, object]]:
     return coordinator.ask("automations/filter", {"automations": {"name": {"any_": [NAME]}}})
 
 
-def test_resolving_starts_a_run_and_a_removed_automation_stays_removed(new_home: Path, tmp_path: Path) -> None:
+def test_resolving_starts_a_run_and_a_removed_automation_stays_removed(tmp_path: Path) -> None:
     made = make_gated(tmp_path / "place", 1, gated=0)
     data = tmp_path / "data"
-    shutil.copytree(new_home, data / "prefect")
     assert Coordinator(data, "").run("init", made.repository)[0] == 0
     with up(data, "--no-worker") as stack:
         found = list_automations(stack.coordinator)

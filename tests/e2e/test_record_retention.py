@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from e2e.conftest import ask_api, ask_until, copy_database
+from e2e.conftest import ask_api, ask_until
 
 from flows.prefect_server import KEPT_RUN_SECONDS, LOOPBACK, Child, end_child, find_free_port, start_child
 
@@ -29,6 +29,19 @@ def test_server_forgets_a_run_of_long_ago_and_no_other(server: Child, tmp_path: 
     finally:
         end_child(child)
     assert left == [name for name in ages if name.startswith("young")]
+
+
+def copy_database(server: Child, home: Path) -> None:
+    """Copy the database of `server`, which runs, into `home`."""
+    process = server.process()
+    assert process is not None
+    theirs = Path(process.environ()["PREFECT_HOME"])
+    home.mkdir(exist_ok=True)
+    with (
+        closing(sqlite3.connect(theirs / "prefect.db")) as source,
+        closing(sqlite3.connect(home / "prefect.db")) as target,
+    ):
+        source.backup(target)
 
 
 def set_ages(path: Path, ages: Mapping[str, int]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from e2e.conftest import RUN_SECONDS, Coordinator, StartRun, ask_until, copy_database, read_end, read_until
+from e2e.conftest import RUN_SECONDS, Coordinator, StartRun, ask_until, read_end, read_until
 from e2e.opencode_harness import bash, commit, describe_opencode, node, read_prompts
 from e2e.spoke_machine import Hub, SpokeSite, add_repository, clone, list_left, read_turns, remote
 from opencode_scripts import give_short_catalog
@@ -297,8 +297,7 @@ def test_a_plain_worker_of_prefect_refuses_a_session_and_says_what_to_start(
     assert_nothing_left(site, hub)
 
 
-def test_a_wrong_login_is_refused_by_a_spoke(server: Child, site: SpokeSite, tmp_path: Path) -> None:
-    copy_database(server, tmp_path)
+def test_a_wrong_login_is_refused_by_a_spoke(site: SpokeSite, tmp_path: Path) -> None:
     guarded = start_child(tmp_path, find_free_port(), {"PREFECT_SERVER_API_AUTH_STRING": "ada:swordfish"})
     reached = Forwarder(site.network.hub, guarded.port)
     try:

@@ -53,15 +53,13 @@ def test_unit_stops_coordinator_alone_and_waits_until_it_has_drained(unit: Path)
 
 
 @each_unit
-def test_what_the_unit_starts_runs_and_ends_at_its_signal(
-    unit: Path, coordinator: Coordinator, new_home: Path, tmp_path: Path
-) -> None:
+def test_what_the_unit_starts_runs_and_ends_at_its_signal(unit: Path, coordinator: Coordinator, tmp_path: Path) -> None:
     service = read_unit(unit)
     command = re.sub(f"^{INSTALLED}", str(PROGRAM), service["ExecStart"]).split()
     # The port of the unit may be taken on this machine.
     command += ["--port", "0"] if unit.stem == "coordinator-up" else []
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "COORDINATOR_DATA_DIR": str(tmp_path / "data")}
-    shutil.copytree(new_home, tmp_path / "data" / "prefect")
+    environment["COORDINATOR_CACHE_DIR"] = os.environ["COORDINATOR_CACHE_DIR"]
     if unit.stem != "coordinator-up":
         environment["PREFECT_API_URL"] = coordinator.api
     if unit.stem == "coordinator-spoke":
