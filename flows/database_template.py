@@ -60,6 +60,14 @@ def is_new(home: Path) -> bool:
     return not any((home / f"{DATABASE}{suffix}").exists() for suffix in ("", *JOURNALS))
 
 
+def must_create(home: Path) -> bool:
+    """Whether a server in `home` would have to create its tables, unless the kept copy is damaged."""
+    try:
+        return is_new(home) and not find_template().exists()
+    except OSError:
+        return True
+
+
 def find_template() -> Path:
     """The path of the copy for the installed version of Prefect."""
     return cache_dir() / f"prefect-{version('prefect')}.database"

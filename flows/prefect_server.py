@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -42,8 +42,6 @@ KEPT_RUN_SECONDS = 90 * 24 * 3600
 """How long Prefect keeps its record of a run; landed work is in git."""
 ONCE_RECORDED = ("-c", 'read -r go && exec "$@" < /dev/null', "sh")
 """Starts the server only after its record is written; an unrecorded one could not be stopped or shared later."""
-NICE = ("-n", "5")
-"""Gives agents priority over the server: on a busy machine the UI may lag, but not the run."""
 
 
 class ServerError(StartError):
@@ -78,14 +76,20 @@ def find_api() -> dict[str, str]:
     return server_settings(home, child.port) | quiet_settings()
 
 
+def do_nothing() -> None:
+    """There is nothing to do while the server starts."""
+
+
 @contextmanager
-def serve(port: int = 0, database: Mapping[str, str] | None = None) -> Generator[Server]:
+def serve(
+    port: int = 0, database: Mapping[str, str] | None = None, meanwhile: Callable[[], None] = do_nothing
+) -> Generator[Server]:
     """Provide a server while the block runs: the one at PREFECT_API_URL, or else our own.
 
     Prefect is isolated in the block (`prefect_isolation.py`), so enter this before importing it. `port` 0 picks a free
     port. `database` are settings that only our own server gets; None starts one with its SQLite database, or shares any
-    that runs. Raises ServerError if the server does not answer, InputError if it rejects the login or if one with
-    another database runs.
+    that runs. While one starts, `meanwhile` is called, with Prefect isolated as in the block. Raises ServerError if
+    the server does not answer, InputError if it rejects the login or if one with another database runs.
     """
     theirs = os.environ.get("PREFECT_API_URL")
     if theirs:
@@ -106,7 +110,7 @@ def serve(port: int = 0, database: Mapping[str, str] | None = None) -> Generator
                 if child:
                     require_database(child, database or {})
                 else:
-                    child = start_child(home, port or find_free_port(), database or {})
+                    child = start_child(home, port or find_free_port(), database or {}, meanwhile)
             with isolated(server_settings(home, child.port) | quiet_settings()):
                 ui = f"http://{LOOPBACK}:{child.port}"
                 yield Server(f"{ui}/api", ui, is_ours=True, was_running=was_running)
@@ -143,9 +147,15 @@ def mutex(home: Path) -> Generator[None]:
         yield
 
 
-def will_start() -> bool:
-    """Whether `serve` would start a server, as none is known or runs."""
-    return not os.environ.get("PREFECT_API_URL") and read_running(data_dir() / "prefect") is None
+def describe_start() -> str:
+    """What `serve` does first if it has to start a server, for people who wait for it; "" if one runs."""
+    home = data_dir() / "prefect"
+    if os.environ.get("PREFECT_API_URL") or read_running(home):
+        return ""
+    from flows.database_template import must_create  # Only a start needs what it imports.
+
+    what = "Starting the Prefect server"
+    return f"{what}, which sets up its database, once on this machine" if must_create(home) else what
 
 
 def read_running(home: Path) -> Child | None:
@@ -212,8 +222,16 @@ def find_package() -> Path:
     return Path(found.origin).parent / "server" if found and found.origin else Path()
 
 
-def start_child(home: Path, port: int, database: Mapping[str, str] = MappingProxyType({})) -> Child:
-    """Start a server and wait until it answers. Raises ServerError, with nothing left running, if it does not."""
+def start_child(
+    home: Path,
+    port: int,
+    database: Mapping[str, str] = MappingProxyType({}),
+    meanwhile: Callable[[], None] = do_nothing,
+) -> Child:
+    """Start a server, call `meanwhile` with Prefect isolated, and wait until the server answers.
+
+    Raises ServerError, with nothing left running, if it does not.
+    """
     from flows.database_template import prepared_database  # Only a start needs what it imports.
 
     log = home / "server.log"
@@ -227,6 +245,8 @@ def start_child(home: Path, port: int, database: Mapping[str, str] = MappingProx
             write_atomically(home / RECORD, json.dumps(asdict(child)).encode())
             with suppress(BrokenPipeError), cast("IO[bytes]", process.stdin) as go:
                 go.write(b"go\n")
+            with isolated(server_settings(home, port) | quiet_settings()):
+                meanwhile()
             wait_until_healthy(settings["PREFECT_API_URL"], process, log)
         except BaseException:
             with on_signals(pass_over):
@@ -240,7 +260,7 @@ def launch(settings: Mapping[str, str], port: int, log: Path) -> "subprocess.Pop
     """Start a process that becomes the server once it has read a line."""
     with log.open("wb") as output:
         return subprocess.Popen(
-            [require_program("sh"), *ONCE_RECORDED, require_program("nice"), *NICE,
+            [require_program("sh"), *ONCE_RECORDED,
              *python_command("-m", SERVER, "--host", LOOPBACK, "--port", str(port))],
             cwd=own_directory(),
             env=python_environment(os.environ, settings),

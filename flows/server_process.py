@@ -7,8 +7,13 @@ It skips Prefect's command line and, while it imports, garbage collection, which
 
 import argparse
 import gc
+import os
 
 from flows.importing import importing
+
+NICE = 5
+"""Gives agents priority over the server: on a busy machine the UI may lag, but not the run. Only its start is not nice,
+as a run waits for it."""
 
 
 def run(host: str, port: int) -> None:
@@ -28,6 +33,7 @@ def run(host: str, port: int) -> None:
             MODELS_DEPENDENCIES["database_config"] = QueuedSqlite(url.get_secret_value())
         gc.freeze()  # `create_app` collects garbage once, whether or not collection is disabled.
         app = create_app(final=True)
+    os.nice(NICE)
     uvicorn.run(
         app,
         host=host,

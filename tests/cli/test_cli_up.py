@@ -88,6 +88,22 @@ def test_run_with_nothing_to_do_ends_the_server_that_a_killed_coordinator_left(
         httpx.get(f"{link}/api/health", timeout=30)
 
 
+def test_ctrl_c_while_the_server_starts_says_that_nothing_was_started_and_leaves_nothing(
+    repo: UserRepository, shared_data: Path
+) -> None:
+    repo.commit(repo.tasks(task_text("base")), "Have something to do")
+    command = [sys.executable, "-u", "-m", "flows.cli", "run", str(repo.top)]
+    process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("Starting the Prefect server"):
+            break
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "Ctrl-C: nothing was started.\n")
+    assert not (shared_data / "prefect" / "server.json").exists()
+
+
 def test_up_says_when_its_port_is_taken(tmp_path: Path, call: Call) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,13 @@ import httpx
 from rich.console import Console
 
 from flows.cli.display.output import count, say
+from flows.cli.display.server_start import show_start
 from flows.cli.display.terminal_run import Stage
 from flows.data_directory import register
 from flows.importing import importing
 from flows.prefect_api import ask
 from flows.prefect_cleanup import settle
-from flows.prefect_server import Server, serve, will_start
+from flows.prefect_server import Server, describe_start, serve
 from flows.standard_streams import detach_output
 from flows.termination_signals import ignore_background_stop
 from tasks_lib.cleanup.moved_repository import find_former_top, find_move
@@ -70,11 +72,10 @@ def run_repository(
         return code
     repository = project.repository
     name = register(repository.top, find_former_top(repository, find_move(repository)))
-    if will_start():
-        console.print("Starting the Prefect server (10 to 20 seconds) …", style="dim")
     detach_output()
     with ExitStack() as stack:
-        server = stack.enter_context(serve(port))
+        with show_start(console, describe_start()):
+            server = stack.enter_context(serve(port, meanwhile=import_flow))
         options = {"repository": name, "only": list(only), "max_sessions": max_sessions, "max_landings": max_landings}
         return drive(options, project.repository.common_dir, Stage(server, console, stack.close))
 
@@ -130,6 +131,13 @@ def show_dry_run(plan: Plan, project: Project, sessions: int, console: Console) 
         say(console, f"  {task_id} {reason}")
     if not project.settings.verify:
         console.print(NO_VERIFY, style="yellow")
+
+
+def import_flow() -> None:
+    """Import Prefect and the flow, which takes seconds."""
+    with importing():
+        for name in ("flows.prefect_reporting", "flows.run_graph"):
+            import_module(name)
 
 
 def drive(words: Mapping[str, Any], common_dir: Path, stage: Stage) -> ExitCode:

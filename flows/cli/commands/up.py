@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,11 +11,12 @@ from rich.console import Console
 
 from flows.cli.commands.option_values import MAX_RUNS, UP_PORT
 from flows.cli.display.output import say
+from flows.cli.display.server_start import show_start
 from flows.data_directory import data_dir
 from flows.local_stack.postgres import Database, check_database, parse_database
 from flows.local_stack.session_workers import register_repositories
 from flows.local_stack.stack import LocalStack, Prepared, StackOptions
-from flows.prefect_server import LOOPBACK, Server, mutex, read_running, serve, will_start
+from flows.prefect_server import LOOPBACK, Server, describe_start, mutex, read_running, serve
 from flows.termination_signals import on_signals, raise_ended
 from tasks_lib.errors import InputError
 from tasks_lib.reporting.run_report import ExitCode
@@ -54,9 +55,9 @@ def keep_up(options: UpOptions, console: Console) -> ExitCode:
         if not os.environ.get("PREFECT_API_URL"):
             port = choose_port(options.port, tell)
             check_database(database)
-            if will_start():
-                say(console, "Starting the Prefect server (10 to 20 seconds) …", "dim")
-        with serve(port, database.settings if database else None) as server:
+        with ExitStack() as exits:
+            with show_start(console, describe_start()):
+                server = exits.enter_context(serve(port, database.settings if database else None))
             stack = make_stack(server, options, tell)
             with stack.running():
                 tell("Press Ctrl-C to stop.")
