@@ -39,6 +39,7 @@ from flows.cli.commands.option_values import (
 from flows.cli.lazy_console import make_console
 from flows.cli.node_app import nodes
 from flows.cli.spoke_app import spoke
+from flows.importing import importing
 from tasks_lib.model import NoticeLevel
 
 app = typer.Typer(
@@ -67,7 +68,8 @@ app.add_typer(nodes)
 @app.command()
 def init(repo: Repo = HERE) -> int:
     """Create a starter configuration and an example task."""
-    from flows.cli.commands.init import init_repository
+    with importing():
+        from flows.cli.commands.init import init_repository
 
     return init_repository(repo, make_console())
 
@@ -81,7 +83,8 @@ def validate(
     json: Json = False,
 ) -> int:
     """Check the configuration and task files, and list all errors."""
-    from flows.cli.commands.validate import validate_repository
+    with importing():
+        from flows.cli.commands.validate import validate_repository
 
     return validate_repository(repo, at_head=head, as_json=json, console=make_console())
 
@@ -89,7 +92,8 @@ def validate(
 @app.command()
 def plan(repo: Repo = HERE, json: Json = False) -> int:
     """Show what can run in parallel, and what would start now."""
-    from flows.cli.commands.plan import show_plan
+    with importing():
+        from flows.cli.commands.plan import show_plan
 
     return show_plan(repo, as_json=json, console=make_console())
 
@@ -107,7 +111,8 @@ def graph(
     json: Json = False,
 ) -> int:
     """Draw the graph, coloured by the results of the last run."""
-    from flows.cli.commands.graph import show_graph
+    with importing():
+        from flows.cli.commands.graph import show_graph
 
     return show_graph(repo, form, output, as_json=json, console=make_console())
 
@@ -122,7 +127,8 @@ def prompt(
     json: Json = False,
 ) -> int:
     """Print the next prompt for a task, without starting anything."""
-    from flows.cli.commands.prompt import show_prompt
+    with importing():
+        from flows.cli.commands.prompt import show_prompt
 
     return show_prompt(repo, task, kind, as_json=json)
 
@@ -143,10 +149,11 @@ def doctor(
     Each problem comes with its fix. With --audit, check instead what past runs landed, left behind and reported; with
     --spoke, what this machine needs to run sessions of other machines' runs.
     """
-    from flows.cli.commands.audit import audit_repository, check_options
-    from flows.cli.commands.doctor import list_checks
-    from flows.cli.commands.doctor_check import RUN, report_checks
-    from flows.cli.commands.doctor_spoke import SESSIONS, check_spoke_options, list_spoke_checks
+    with importing():
+        from flows.cli.commands.audit import audit_repository, check_options
+        from flows.cli.commands.doctor import list_checks
+        from flows.cli.commands.doctor_check import RUN, report_checks
+        from flows.cli.commands.doctor_spoke import SESSIONS, check_spoke_options, list_spoke_checks
 
     check_options(is_audit=audit, is_verify=verify, limit=limit)
     check_spoke_options(is_spoke=spoke, is_audit=audit, name=name, pool=pool)
@@ -172,8 +179,6 @@ def run(
 
     Each result is verified as merged, and then lands on the target.
     """
-    from flows.importing import importing
-
     with importing():
         from flows.cli.commands.run import run_repository
 
@@ -191,7 +196,8 @@ def run(
 @app.command()
 def history(node: OptionalNode = "", limit: Limit = 20, repo: RepoOption = HERE, json: Json = False) -> int:
     """List the runs of a repository, newest first, or with NODE that node's part in them."""
-    from flows.cli.commands.history import show_history
+    with importing():
+        from flows.cli.commands.history import show_history
 
     return show_history(repo, node, limit, as_json=json, console=make_console())
 
@@ -205,7 +211,8 @@ def report(
     json: Json = False,
 ) -> int:
     """Write the after-action report on a run: what went right and wrong, and what to improve."""
-    from flows.cli.commands.report import show_report
+    with importing():
+        from flows.cli.commands.report import show_report
 
     return show_report(repo, run, milestone, is_proposing=propose, as_json=json, console=make_console())
 
@@ -217,7 +224,8 @@ def status(
     json: Json = False,
 ) -> int:
     """Show the state of the current run, or how the last one ended."""
-    from flows.cli.commands.status import show_status
+    with importing():
+        from flows.cli.commands.status import show_status
 
     return show_status(repo, is_watched=watch, as_json=json, console=make_console())
 
@@ -228,7 +236,8 @@ def mcp(repo: Repo = HERE) -> int:
 
     They speak the Model Context Protocol: spawn tasks, follow them, send messages to them.
     """
-    from flows.cli.agent_tools.server import run_server
+    with importing():
+        from flows.cli.agent_tools.server import run_server
 
     return run_server(repo)
 
@@ -248,7 +257,8 @@ def logs(
     json: Json = False,
 ) -> int:
     """Print the log of a node's session, setup, review or verify."""
-    from flows.cli.commands.logs import choose_kind, show_logs
+    with importing():
+        from flows.cli.commands.logs import choose_kind, show_logs
 
     kind = choose_kind(is_setup=setup, is_review=review, is_verify=verify)
     console = make_console()
@@ -276,8 +286,9 @@ def cleanup(
 
     Work that has not landed is never removed.
     """
-    from flows.cli.commands.cleanup import check_options, clean_up
-    from flows.cli.commands.kept_states import prune_kept, restore_kept
+    with importing():
+        from flows.cli.commands.cleanup import check_options, clean_up
+        from flows.cli.commands.kept_states import prune_kept, restore_kept
 
     check_options(restore=restore, to=to, is_prune=prune, older_than=older_than, is_dry_run=dry_run)
     if restore:
@@ -296,7 +307,8 @@ def up(
     spokes: Spokes = 0,
 ) -> int:
     """Serve Prefect's UI, and run what is started there or scheduled, until Ctrl-C."""
-    from flows.cli.commands.up import UpOptions, keep_up
+    with importing():
+        from flows.cli.commands.up import UpOptions, keep_up
 
     return keep_up(
         UpOptions(port, postgres, has_worker=not no_worker, max_runs=max_runs, spokes=spokes), make_console()
@@ -324,7 +336,8 @@ def deploy(
 
     What you change in the UI is kept when you run this again.
     """
-    from flows.cli.commands.deploy import Options, deploy_repository
+    with importing():
+        from flows.cli.commands.deploy import Options, deploy_repository
 
     options = Options(cron, cleanup_cron, timezone, max_sessions, pool, is_removing=remove)
     return deploy_repository(repo, options, as_json=json, console=make_console())
@@ -345,7 +358,8 @@ def demo(
     ] = None,
 ) -> int:
     """Run scripted agents on a small example repository."""
-    from flows.cli.commands.demo import run_demo
+    with importing():
+        from flows.cli.commands.demo import run_demo
 
     console = make_console()
     return run_demo(directory, sessions, is_kept=keep, console=console, backend=backend.value, opencode=opencode)

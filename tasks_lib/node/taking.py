@@ -14,8 +14,7 @@ from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import HeldRunLock
-from tasks_lib.git.session_record import read_record, write_record
-from tasks_lib.git.worktree_admin import list_entries
+from tasks_lib.git.session_record import write_record
 from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.git.worktrees.stale_git_locks import drop_ref_locks
 from tasks_lib.model import Task
@@ -80,12 +79,6 @@ def take_without_run(project: Project, lock: HeldRunLock, task_id: str, taker: T
             landed=lambda one: landed.get(one, ""),
         )
         return take(worktrees, briefing, task_id, branches.get(task_id, ""), taker)
-
-
-def list_taken(repository: Repository) -> dict[str, Taken]:
-    """Who has taken which task, by id. Blocking."""
-    records = (read_record(entry.admin) for entry in list_entries(repository))
-    return {one.task_id: one.taken for one in records if one and one.taken.by}
 
 
 def take(worktrees: Worktrees, briefing: PromptContext, task_id: str, branch: str, taker: Taker) -> str:

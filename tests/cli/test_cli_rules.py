@@ -6,6 +6,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+from cli_fixtures import UserRepository, task_text
+
 TOP = Path(__file__).parents[2]
 FLOWS = TOP / "flows"
 CALLERS = ("run_graph.py", "run_node.py")
@@ -64,8 +67,28 @@ def test_time_limits_lose_no_cancellation() -> None:
     assert found == set()
 
 
-def test_status_imports_no_http_client() -> None:
-    """It only reads files and git, and people wait for it."""
-    code = "import sys, flows.cli.commands.status; print(*sorted({'httpx', 'prefect'} & {*sys.modules}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=TOP, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+LISTING = """
+import atexit, sys
+atexit.register(lambda: print(*sorted({*sys.modules}), file=sys.stderr))
+sys.argv = ["coordinator", *sys.argv[1:]]
+from flows.cli.main import main
+main()
+"""
+READING = ("plan", "validate", "status", "graph", "report", "logs base")
+
+
+@pytest.mark.parametrize(
+    ("command", "unneeded"),
+    [(command, {"prefect", "httpx", "asyncio"}) for command in READING] + [("doctor", {"prefect"})],
+)
+def test_commands_that_only_read_import_only_what_they_need(
+    command: str, unneeded: set[str], repo: UserRepository
+) -> None:
+    """They read files and git, and people wait for them."""
+    repo.commit(repo.tasks(task_text("base")), "Have a task")
+    done = subprocess.run(
+        [sys.executable, "-c", LISTING, *command.split()], cwd=repo.top, capture_output=True, text=True, check=False
+    )
+    imported = {*done.stderr.splitlines()[-1].split()}
+    assert f"flows.cli.commands.{command.split()[0]}" in imported
+    assert imported.isdisjoint(unneeded)

@@ -31,10 +31,10 @@ from flows.standard_streams import is_output_gone
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import Holder
+from tasks_lib.git.taken_tasks import list_taken
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.model import Aborted, Blocked, Failed, Outcome, OutcomeName, Task, Waiting
 from tasks_lib.naming import is_resolve_task
-from tasks_lib.node.taking import list_taken
 from tasks_lib.project.loading import Project
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, find_exit_code
 from tasks_lib.runtime.status_board import NodeView, RunView, find_last_activity

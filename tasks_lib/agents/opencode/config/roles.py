@@ -4,15 +4,17 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tasks_lib.agents.backend import Need
 from tasks_lib.agents.opencode.config.permissions import Rule, Rules, find_pattern_fault
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.model import is_model_name
 from tasks_lib.suggestions import suggest
 from tasks_lib.taskfile.frontmatter import find_block
 from tasks_lib.yaml_nodes import Node, Scalar, Table, read_yaml, to_value
+
+if TYPE_CHECKING:  # It imports asyncio, which commands that only read roles do not need.
+    from tasks_lib.agents.backend import Need
 
 PLACES = (".opencode/agents/", ".opencode/agent/")
 """Where a repository keeps roles; `a/b.md` there is the role `a/b`."""
@@ -204,7 +206,7 @@ def _show(value: object) -> str:
 
 
 def check_role_requirements(
-    needs: Iterable[Need],
+    needs: "Iterable[Need]",
     known: Iterable[str],
     roles: Mapping[str, Role] | None = None,
     refused: Collection[str] = (),
