@@ -303,6 +303,9 @@ def server_settings(home: Path, port: int) -> dict[str, str]:
         "PREFECT_SERVER_API_HOST": LOOPBACK,
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # Both are of one installation. The answer to this question would be the last of all routes that the server
+        # prepares, each when it is first looked through: half a second before the first agent.
+        "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         # By default each task run change is a separate transaction, which is most of the server's work.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
