@@ -1,0 +1,151 @@
+"""Measures what people wait for: the start of a run and its end, and commands that only read."""
+
+import compileall
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+
+from bench.common import ROOT, SHARED_MACHINE, BrokenRunError, coordinate, judge, lay_out, stop
+from flows.data_directory import CACHE_VARIABLE, DATA_VARIABLE
+from flows.prefect_server import LOOPBACK, end_child, find_free_port, start_child
+
+NODES = 50
+NODE = "first"
+ROUNDS = 3
+"""Each is measured so often, in turns, and the least of the values counts: the machine does other things as well."""
+WAIT_SECONDS = 300.0
+RUN_TARGET = 1.2
+FRESH_TARGET = 2.0
+EXIT_TARGET = 0.7
+READING_TARGET = 0.5
+DOCTOR_TARGET = 1.5
+READING = ("plan", "validate", "status", "graph")
+
+
+def run() -> str:
+    """Start Prefect's server, coordinator's and a run, in new and in used data directories; takes minutes."""
+    for package in ("coordinator_start", "flows", "tasks_lib"):
+        compileall.compile_dir(ROOT / package, quiet=2)  # As in an installation.
+    tasks = {f"node-{number}": () for number in range(NODES)}
+    bare, new, used = list[float](), list[float](), list[float]()
+    starts, ends = list[float](), list[float]()
+    with lay_out(tasks, 10) as field:
+        place = field.home
+        os.environ[CACHE_VARIABLE], os.environ[DATA_VARIABLE] = str(place / "cache"), str(place / "data")
+        first = time_server(place / "data" / "prefect")
+        time_prefect(place / "bare")
+        for number in range(ROUNDS):
+            bare.append(time_prefect(place / "bare"))
+            new.append(time_server(place / f"new-{number}"))
+            used.append(time_server(place / "data" / "prefect"))
+            start, end = time_run(place / "data")
+            starts.append(start)
+            ends.append(end)
+        reading = {command: time_command(field.repository, command) for command in (*READING, "doctor")}
+    return "\n".join([
+        *describe_servers(first, min(bare), min(new), min(used)),
+        *describe_run(min(bare), min(starts), min(ends)),
+        *describe_reading(reading),
+        SHARED_MACHINE,
+    ])  # fmt: skip
+
+
+def describe_servers(first: float, bare: float, new: float, used: float) -> list[str]:
+    more = judge(new - used, FRESH_TARGET)
+    return [
+        "Until a server answers, and from a command to the first agent:",
+        f"`prefect server start` on a used database: {bare:.1f} s",
+        f"coordinator's server on a used database: {used:.1f} s, {used / bare:.2f} times as long",
+        f"coordinator's first server, which sets up its database: {first:.1f} s, {first / bare:.2f} times as long",
+        f"coordinator's server in a later new data directory: {new:.1f} s, {new - used:+.1f} s; seconds more: {more}",
+    ]
+
+
+def describe_run(bare: float, start: float, end: float) -> list[str]:
+    ratio = start / bare
+    times = f"{ratio:.2f} times as long as `prefect server start`, {judge(ratio, RUN_TARGET)}"
+    return [
+        f"`coordinator run` to its first agent, used data directory: {start:.1f} s, {times}",
+        f"From the end of the last node to the exit: {end:.1f} s, {judge(end, EXIT_TARGET)}",
+    ]
+
+
+def describe_reading(seconds: Mapping[str, float]) -> list[str]:
+    python = seconds["plan"]
+    lines = [f"CPU seconds of commands on {NODES} task files, and the ratio to `plan`:"]
+    for command, value in seconds.items():
+        target = DOCTOR_TARGET if command == "doctor" else READING_TARGET
+        lines.append(f"`{command}`: {value:.2f} s, {value / python:.2f}, {judge(value, target)}")
+    return lines
+
+
+def time_server(home: Path) -> float:
+    """Seconds until coordinator's server answers, in `home`."""
+    home.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    child = start_child(home, find_free_port())
+    seconds = time.monotonic() - began
+    end_child(child)
+    return seconds
+
+
+def time_prefect(home: Path) -> float:
+    """Seconds until `prefect server start` answers, in `home`."""
+    home.mkdir(exist_ok=True)
+    port = find_free_port()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    settings = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)],
+        cwd=home, env={**kept, **settings}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_until_healthy(port)
+        return time.monotonic() - began
+    finally:
+        stop(process)
+
+
+def wait_until_healthy(port: int) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    with httpx.Client(trust_env=False) as client:
+        while time.monotonic() < deadline:
+            with suppress(httpx.HTTPError):
+                if client.get(f"http://{LOOPBACK}:{port}/api/health").is_success:
+                    return
+            time.sleep(0.05)
+    raise BrokenRunError("`prefect server start` did not answer in time")
+
+
+def time_run(data: Path) -> tuple[float, float]:
+    """Seconds from the command to the first agent, and from the end of the only node to the exit."""
+    with lay_out({NODE: ()}, 10) as field:
+        (field.home / "data").symlink_to(data)
+        began = time.time()
+        view = coordinate(field, 1)
+        ended = time.time()
+        return field.began(NODE) - began, ended - datetime.fromisoformat(view.nodes[NODE].since).timestamp()
+
+
+def time_command(repository: Path, command: str) -> float:
+    """The least CPU seconds of a command that reads `repository`."""
+    found: list[float] = []
+    for _ in range(ROUNDS):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-m", "flows.cli", command, str(repository)], cwd=ROOT, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(found)
