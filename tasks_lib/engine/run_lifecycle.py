@@ -244,6 +244,8 @@ async def clean_up_before_run(opened: OpenRun, held: HeldRunLock, data: Path | N
         if opened.base_follower.is_rewritten:
             raise InputError([refusal])
         run.board.say(f"{refusal}. Nothing lands until {run.project.base_name} moves.")
+    elif await run.git.call(run.git.head.is_pending):
+        opened.publisher.publish_soon()  # Nothing else may move the head for hours.
     run.nodes.graph = await run.git.call(run.nodes.read_graph_at, await run.git.call(run.git.head.current))
     return (await _clean_up(opened, held, data, Stage.NODES)).nodes
 

@@ -58,6 +58,18 @@ async def test_publication_waits_for_a_file_in_the_way_and_is_made_up_when_it_is
     assert harness.leftovers() == []
 
 
+async def test_what_a_killed_run_did_not_publish_is_published_while_the_next_one_works(harness: RunHarness) -> None:
+    async def look(_: OpenRun) -> None:
+        await until(lambda: harness.log("%s") == ["Landed", "Begin"])
+        harness.signals["go"].send()
+
+    harness.make({"a": {}}, "await go; work", signals=["go"])
+    harness.commit("Landed", {"landed.txt": "x\n"})
+    harness.git.run("update-ref", "refs/coordinator/queue/main", "HEAD")
+    harness.git.run("reset", "--quiet", "--hard", "HEAD~")
+    assert (await harness.work(during=look)).names == {"a": "Merged"}
+
+
 async def test_unpublished_merge_is_made_again_and_verified_again_on_a_base_that_moved(harness: RunHarness) -> None:
     harness.make(
         CHAIN, WAIT, verify=[f"ls >> {harness.place}/verified; echo . >> {harness.place}/verified"], signals=["go"]
