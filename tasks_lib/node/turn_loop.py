@@ -59,8 +59,10 @@ async def prepare_worktree(context: AttemptContext) -> None:
         return
     context.enter(Stage.SETUP)
     before = await context.run.git.call(read_content_marks, context.worktree)
-    await set_up(context, context.worktree, log)
-    await context.run.git.call(note_setup, context, before)
+    try:
+        await set_up(context, context.worktree, log)
+    finally:  # What one that fails leaves is not the work of the agent either.
+        await context.run.git.call(note_setup, context, before)
 
 
 async def set_up(context: AttemptContext, worktree: Worktree, log: Path) -> None:

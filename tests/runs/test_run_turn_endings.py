@@ -124,6 +124,15 @@ async def test_agent_that_is_no_program_is_our_failure_and_costs_no_attempt(harn
     assert "status: pending" in harness.show("tasks/a.md")
 
 
+async def test_what_a_failed_setup_leaves_is_not_taken_for_work_of_the_agent(harness: RunHarness) -> None:
+    setup = ["echo built > built.txt", f"[ -e {harness.place}/seen ] || {{ touch {harness.place}/seen; false; }}"]
+    harness.make({"a": {}}, "echo a > a.txt; git add a.txt; git commit -qm a", setup=setup)
+    worked = await harness.work()
+    assert worked.names == {"a": "Merged"}
+    assert harness.journal.turns() == ["a-2-1"]
+    assert not harness.has("built.txt")
+
+
 async def test_setup_that_fails_is_tried_again_and_then_our_failure(harness: RunHarness) -> None:
     harness.make({"a": {}}, setup=["echo no-database; false"])
     worked = await harness.work()
