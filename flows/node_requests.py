@@ -17,6 +17,7 @@ from tasks_lib.landing.spawning import SpawnOrder, describe_spawned, spawn_witho
 from tasks_lib.model import PersonsWord, is_model_name, is_role_name
 from tasks_lib.naming import show
 from tasks_lib.node.landing_approval import permit_landing
+from tasks_lib.node.taken_setup import find_unprepared, set_up_taken
 from tasks_lib.node.taking import Taker, take_without_run
 from tasks_lib.process.marked_processes import marked
 from tasks_lib.project.child_environment import REPOSITORY_MARKER
@@ -101,6 +102,23 @@ def take_node(path: Path, name: str, *, is_forced: bool) -> SentRequest:
         raise InputError(["git does not know who you are: set user.name and user.email with `git config --global`"])
     request = UserRequest(RequestKind.TAKE, (name,), by, is_forced=is_forced)
     return _ask_or_do(path, request, lambda: _take_directly(path, name, Taker(by, is_forced)))
+
+
+def set_up_taken_node(path: Path, name: str, tell: Callable[[str], None]) -> Sequence[Answer]:
+    """Run `setup` in the worktree of the taken task `name`, unless it has passed there; return an answer if it fails.
+
+    `tell` is called with a sentence before it runs. Raises InputError for a repository with faults.
+    """
+    project = load_project(path)
+    taken = find_unprepared(project, name)
+    if taken is None:
+        return ()
+    if project.settings.setup:
+        tell(f"Running `setup` in {taken.worktree.path}; its output is in {taken.log}.")
+    if not (failure := set_up_taken(project, taken)):
+        return ()
+    how = f"Fix the cause, then run `coordinator take {name}` again, which repeats it and keeps what is in the worktree"
+    return (Answer(name, False, f"`setup` failed in {taken.worktree.path}: {failure}\n{how}"),)
 
 
 def _ask_or_do(path: Path, request: UserRequest, do: Callable[[], Answer]) -> SentRequest:

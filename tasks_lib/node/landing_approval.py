@@ -6,6 +6,7 @@ from tasks_lib.errors import InputError
 from tasks_lib.git.commits.branch_state import read_state
 from tasks_lib.git.commits.merge_tree import is_ancestor
 from tasks_lib.git.compose.commit_composer import Landing
+from tasks_lib.git.inspection.content_marks import mark_content
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.session_record import read_record, write_record
 from tasks_lib.git.worktree_admin import Entry, Worktree, find_entry, list_entries
@@ -14,6 +15,7 @@ from tasks_lib.model import Stage, Task, Waiting
 from tasks_lib.naming import show, show_some
 from tasks_lib.node.attempt_context import AttemptContext
 from tasks_lib.node.review_gate import verify_early
+from tasks_lib.node.uncommitted_paths import read_marks
 from tasks_lib.runtime.copied_files import is_copied
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.user_requests import RequestResult
@@ -146,7 +148,9 @@ def _find_persons_work(
     if state.branch != record.branch:
         there = state.branch or "no branch"
         raise InputError([f"{entry.path} is on {there}, not on {record.branch}: `git switch {record.branch}` there"])
-    if dirty := [show(path) for path in state.dirty if not is_copied(path, copied)]:
+    prepared = read_marks(record)
+    own = (path for path in state.dirty if not is_copied(path, copied))
+    if dirty := [show(path) for path in own if prepared.get(path) != mark_content(entry.path / path)]:
         named = show_some(dirty, MOST_PATHS)
         raise InputError([f"{entry.path} has uncommitted changes: {named}. Commit or discard them, then try again"])
     if is_ancestor(repository.git, state.commit, head):

@@ -17,7 +17,7 @@ from tasks_lib.git.repository_lock import HeldRunLock
 from tasks_lib.git.session_record import write_record
 from tasks_lib.git.worktrees.lifecycle import Worktrees
 from tasks_lib.git.worktrees.stale_git_locks import drop_ref_locks
-from tasks_lib.model import Task
+from tasks_lib.model import Stage, Task
 from tasks_lib.naming import flatten, is_resolve_task, show, show_some
 from tasks_lib.node.attempt_context import new_session_id
 from tasks_lib.node.first_prompt import PromptContext, describe_prerequisites, gather_context
@@ -84,20 +84,22 @@ def take_without_run(project: Project, lock: HeldRunLock, task_id: str, taker: T
 def take(worktrees: Worktrees, briefing: PromptContext, task_id: str, branch: str, taker: Taker) -> str:
     """Prepare a task of a person, and return what to tell them. Blocking. Raises InputError with the reason.
 
-    Taking it again changes nothing but the brief.
+    Taking it again changes nothing but the brief, unless that was killed before `copy` had been done. The worktree is
+    ready once `set_up_taken` has run its `setup`.
     """
     repository, task = worktrees.repository, _require_task(briefing.tasks, task_id)
     previous = read_previous(repository, briefing.tasks, task_id, branch, briefing.head)
     _require_free(previous, taker, task_id)
     worktree = worktrees.open_branch(branch, briefing.head)
-    if not worktree.is_resumed:
-        for name in briefing.settings.copy_paths:
-            copy_in(repository.top / name, worktree.path, name)
     record = previous or _begin_record(repository, task_id, branch, briefing.head)
     if record.taken.by != taker.by:
         record = replace(record, taken=Taken(taker.by, datetime.now(UTC).isoformat(timespec="seconds")))
     record = record.change(attempt=record.attempt.with_slot(worktree.slot))
     write_record(worktree.git_dir, record)
+    if record.stage is Stage.WORKTREE:
+        for name in briefing.settings.copy_paths:
+            copy_in(repository.top / name, worktree.path, name)
+        write_record(worktree.git_dir, record.change(stage=Stage.SETUP))
     brief = _write_brief(repository, briefing, task, record, worktree.path)
     return (
         f"{task_id} is yours: {worktree.path}, on branch {branch}. The brief is {brief}. "
@@ -133,7 +135,7 @@ def _begin_record(repository: Repository, task_id: str, branch: str, head: str) 
     """The record of a task that nobody has worked on, or whose branch somebody made."""
     tip = repository.branch_head(branch)
     base = (tip and find_merge_base(repository.git, head, tip)) or head
-    return Record(task_id, branch, attempt=AttemptIdentity(session=new_session_id(), base=base))
+    return Record(task_id, branch, Stage.WORKTREE, AttemptIdentity(session=new_session_id(), base=base))
 
 
 def _write_brief(repository: Repository, briefing: PromptContext, task: Task, record: Record, worktree: Path) -> Path:

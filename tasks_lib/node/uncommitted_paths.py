@@ -6,17 +6,18 @@ from tasks_lib.git.commits.branch_state import BranchState
 from tasks_lib.git.inspection.content_marks import MOST, list_made, mark_content, read_content_marks
 from tasks_lib.git.inspection.worktree_content import is_as_written
 from tasks_lib.node.attempt_context import AttemptContext
+from tasks_lib.session.attempt_record import Record
 
 
 def note_setup(context: AttemptContext, before: dict[str, str]) -> None:
     """Record the uncommitted paths that `setup` has made or changed since `before`."""
-    if marks := list_made(before, read_content_marks(context.worktree), _read(context)):
+    if marks := list_made(before, read_content_marks(context.worktree), read_marks(context.record)):
         context.note(findings=context.record.findings.with_prepared(marks))
 
 
 def list_agent_changes(context: AttemptContext, state: BranchState) -> tuple[str, ...]:
     """Return the uncommitted paths of `state` that the agent has to commit or remove."""
-    known, git = _read(context), context.run.git.isolation.checking_out(context.worktree)
+    known, git = read_marks(context.record), context.run.git.isolation.checking_out(context.worktree)
     own: list[str] = []
     for path in state.dirty[:MOST]:
         if known.get(path) == mark_content(context.worktree.path / path):
@@ -34,6 +35,7 @@ def list_excused(state: BranchState, own: Collection[str]) -> tuple[str, ...]:
     return tuple(path for path in state.dirty if path not in own)
 
 
-def _read(context: AttemptContext) -> dict[str, str]:
-    pairs = (line.partition(" ") for line in context.record.findings.prepared)
+def read_marks(record: Record) -> dict[str, str]:
+    """Return the paths that `setup` left uncommitted, each with the mark of its content."""
+    pairs = (line.partition(" ") for line in record.findings.prepared)
     return {path: mark for mark, _, path in pairs}

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from tasks_lib.model import Task
 from tasks_lib.prompts.agent_prompts import Prerequisite, describe_prerequisites, fence
 
+PREPARES = "`coordinator take` runs this in the worktree:"
+
 
 def write_brief(
     task: Task,
@@ -28,7 +30,7 @@ def write_brief(
         fence(text, "markdown"),
         describe_prerequisites(before),
         "\n".join(("## What happened before", "", *(f"- {note}" for note in notes))) if notes else "",
-        "\n".join(("## How agents prepare the worktree", "", fence("\n".join(setup), "sh"))) if setup else "",
+        "\n\n".join(("## Setup", PREPARES, fence("\n".join(setup), "sh"))) if setup else "",
         "## How to finish",
         finish,
     ]

@@ -1,51 +1,22 @@
 """People in a run: work that waits for a person to land it, and tasks that a person takes, works and lands."""
 
-from pathlib import Path
-
 import pytest
 from checker import Meant, check, snapshot_user_state
-from run_harness import RunHarness, RunResult, reach
+from persons_commands import ANN, BOB, commit_by_hand, land, permit, set_up, take
+from run_harness import RunHarness, reach
 from webhook_server import serving
 
 from tasks_lib.cleanup.repository_audit import audit
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import InputError
-from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.git.runner import Git
-from tasks_lib.node.landing_approval import list_permitted, permit_landing, request_landing
-from tasks_lib.node.taking import Taker, take_in_run, take_without_run
+from tasks_lib.node.landing_approval import list_permitted, request_landing
+from tasks_lib.node.taking import Taker, take_in_run
 from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
 
-ANN, BOB = Taker("Ann <ann@example.org>"), Taker("Bob <bob@example.org>")
 PERSON = {"assignee": "human"}
 ASK = {"ask": True}
-
-
-def take(harness: RunHarness, name: str, taker: Taker = ANN) -> str:
-    project = load_project(harness.top, {}, is_fetching=True)
-    with RunLock(project.repository.state_dir, "take", keeps_record=True) as lock:
-        return take_without_run(project, lock, name, taker)
-
-
-def permit(harness: RunHarness, name: str) -> None:
-    project = load_project(harness.top, {}, is_fetching=True)
-    branch, copied = project.name_branches().get(name, ""), project.settings.copy_paths
-    permit_landing(project.repository, project.graph.tasks, name, branch, project.head, copied)
-
-
-async def land(harness: RunHarness, name: str) -> RunResult:
-    permit(harness, name)
-    return await harness.work(only=[name])
-
-
-def commit_by_hand(harness: RunHarness, name: str, path: str, text: str) -> Path:
-    worktree = harness.top / ".worktrees" / "feat" / name
-    (worktree / path).write_text(text)
-    git = Git(worktree)
-    git.run("add", "-A")
-    git.run("-c", "user.name=Ann", "-c", "user.email=ann@example.org", "commit", "-qm", f"Work on {name}")
-    return worktree
 
 
 async def test_work_waits_for_a_person_and_lands_without_another_session(harness: RunHarness) -> None:
@@ -149,6 +120,32 @@ async def test_task_is_taken_and_landed_during_a_run_without_a_slot(harness: Run
     worked = await harness.work(max_sessions=2, during=work_by_hand)
     assert (set(worked.names.values()), worked.code) == ({"Merged"}, ExitCode.COMPLETED)
     assert harness.leftovers() == []
+
+
+def test_setup_prepares_a_taken_worktree_once_and_what_it_leaves_is_not_the_persons(harness: RunHarness) -> None:
+    setup = ["echo $COORDINATOR_SLOT > made.txt", "test -f local.txt", "test ! -f red.txt"]
+    harness.make({"design": PERSON}, setup=setup, copy=["local.txt"])
+    (harness.top / "local.txt").write_text("copied\n")
+    take(harness, "design")
+    worktree = harness.top / ".worktrees/feat/design"
+    (worktree / "red.txt").write_text("red\n")
+    failure = set_up(harness, "design")
+    assert failure.startswith("`test ! -f red.txt` exited with 1 (log: ")
+    assert (worktree / "red.txt").read_text() == "red\n"
+    (worktree / "red.txt").unlink()
+    (worktree / "local.txt").write_text("changed\n")
+    take(harness, "design")
+    assert set_up(harness, "design") == ""
+    assert (worktree / "local.txt").read_text() == "changed\n", "it was copied before, and a person has changed it"
+    (worktree / "design.md").write_text("Round.\n")
+    with pytest.raises(InputError, match=r"has uncommitted changes: design\.md\. Commit"):
+        permit(harness, "design")
+    (worktree / "made.txt").write_text("mine\n")
+    take(harness, "design")
+    assert set_up(harness, "design") == ""
+    assert (worktree / "made.txt").read_text() == "mine\n", "it has passed, and does not run again"
+    with pytest.raises(InputError, match=r"uncommitted changes: design\.md, made\.txt\."):
+        permit(harness, "design")
 
 
 async def test_second_person_is_told_who_has_the_task(harness: RunHarness) -> None:
