@@ -23,7 +23,7 @@ class GivenBack:
 
     `facts` are for a person if the node is blocked instead, "" for the prompt; `note` is what a rerun has to know
     besides the reason. `conflicted` are the branch's commits whose conflict is resolved next; with `is_about_drops`
-    that was done, and changes are missing. `paths` are in conflict.
+    that was done, and changes are missing: of a person's work, `missing` identifies those. `paths` are in conflict.
     """
 
     reason: str
@@ -34,6 +34,7 @@ class GivenBack:
     conflicted: tuple[str, ...] = ()
     is_about_drops: bool = False
     paths: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     @property
     def cause(self) -> str:

@@ -22,12 +22,16 @@ from tasks_lib.model import (
     Waiting,
 )
 from tasks_lib.node.agent_notices import skip_notices
-from tasks_lib.node.attempt_context import MAX_NOTES, AttemptContext
+from tasks_lib.node.attempt_context import MAX_NOTE_CHARS, MAX_NOTES, AttemptContext
 from tasks_lib.node.attempt_opening import is_refused, open_attempt
 from tasks_lib.node.blocking import block_node, read_new_notes
 from tasks_lib.node.branch_review import ReviewFailed
 from tasks_lib.node.coming_conflicts import BranchInFlight
-from tasks_lib.node.dropped_changes import DroppedForPerson, find_dropped_changes
+from tasks_lib.node.dropped_changes import (
+    DroppedForPerson,
+    find_changes_dropped_by_person,
+    find_dropped_changes,
+)
 from tasks_lib.node.landed_worktree import delete_landed_branch, release_worktree
 from tasks_lib.node.landing_approval import ask_before_landing, explain_change, give_back_to_person
 from tasks_lib.node.protected_paths import NeedsApproval, find_protected_changes
@@ -54,7 +58,6 @@ from tasks_lib.text import cut
 NOTHING_NEW = (
     "nothing that it depends on has changed since it was last blocked; edit its task file, or give its agent an answer"
 )
-MAX_NOTE_CHARS = 4_000
 MAX_PATHS = 100
 """How many conflicting paths the journal of a run names."""
 
@@ -167,11 +170,8 @@ async def _review_and_land(
     if context.record.acceptance.finished != state.commit:
         report = _extend_report(context.record.acceptance.answer, context.reports.answer)
         context.note(acceptance=context.record.acceptance.accept(state.commit, report, done.verdict))
-    if not context.task.is_human:
-        if held_back := await run.git.call(find_protected_changes, context, state.commit):
-            return held_back
-        if dropped := await run.git.call(find_dropped_changes, context, state.commit):
-            return dropped
+    if held_back := await run.git.call(_find_objections, context, state.commit):
+        return held_back
     reviewed = str(done.verdict or "")
     if reason := await find_review_reason(context, state.commit):
         reviewed = str(Verdict.APPROVED)
@@ -186,6 +186,13 @@ async def _review_and_land(
     context.enter(Stage.QUEUED)
     landing = await _describe_landing(context, state.commit, reviewed)
     return await context.unless_stopped(context.merge_queue.land(landing, priority))
+
+
+def _find_objections(context: AttemptContext, commit: str) -> GivenBack | NeedsApproval | DroppedForPerson | None:
+    """What has to be decided about the branch before it may land: by its session, or by a person."""
+    if context.task.is_human:  # Who lands their own work may change what is protected.
+        return find_changes_dropped_by_person(context, commit)
+    return find_protected_changes(context, commit) or find_dropped_changes(context, commit)
 
 
 async def _describe_landing(context: AttemptContext, commit: str, reviewed: str) -> Landing:

@@ -33,6 +33,7 @@ NO_VIEW = SessionView()
 T = TypeVar("T")
 MAX_NOTES = 20
 """How many notes a record keeps, the newest ones."""
+MAX_NOTE_CHARS = 4_000
 
 
 def new_session_id() -> str:

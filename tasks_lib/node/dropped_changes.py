@@ -40,12 +40,39 @@ class DroppedForPerson:
     identities: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """What a branch with its `own` commits has dropped of the `sides` of its conflicts; `hunks` by their identity."""
+
+    head: str
+    own: tuple[str, ...]
+    sides: tuple[str, ...]
+    hunks: dict[str, DroppedHunk]
+
+
 def find_dropped_changes(context: AttemptContext, commit: str) -> GivenBack | DroppedForPerson | None:
     """Return None if the branch at `commit` has dropped nothing, or only what a person has allowed. Blocking.
 
     Two things are checked in what would land: the branch's commits that were given back for a conflict, and the merges
     that the agent made itself. If the branch conflicts with the head now, it is checked once it does not.
     """
+    found = _find_missing(context, commit)
+    return _tell(context, found) if found else None
+
+
+def find_changes_dropped_by_person(context: AttemptContext, commit: str) -> GivenBack | None:
+    """The same for a person's own work: what is missing is named to them once, and they decide. Blocking."""
+    found = _find_missing(context, commit)
+    if found is None:
+        return None
+    lost = _describe(context, found)
+    listed = list_lost(lost, "your branch")
+    return GivenBack(
+        describe_drop(lost), "", note=listed, conflicted=found.sides, is_about_drops=True, missing=tuple(found.hunks)
+    )
+
+
+def _find_missing(context: AttemptContext, commit: str) -> _Missing | None:
     run, conflicts = context.run, context.record.conflicts
     head = run.git.head.last_seen()
     own = list_own_commits(run.git.repository.git, run.git.objects, Range(context.record.attempt.fork, head, commit))
@@ -64,7 +91,7 @@ def find_dropped_changes(context: AttemptContext, commit: str) -> GivenBack | Dr
         if given:
             context.note(conflicts=conflicts.settle())
         return None
-    return _tell(context, head, own, (*given, *merged), missing)
+    return _Missing(head, own, (*given, *merged), missing)
 
 
 def _list_readable(context: AttemptContext, commit: str) -> Iterator[str]:
@@ -104,28 +131,25 @@ def _list_careless_merges(reader: MergeReader, own: Sequence[str], head: str, gi
     )
 
 
-def _tell(
-    context: AttemptContext, head: str, own: Sequence[str], sides: tuple[str, ...], missing: dict[str, DroppedHunk]
-) -> GivenBack | DroppedForPerson:
-    lost = _describe(context, head, sides, tuple(missing.values()))
+def _tell(context: AttemptContext, found: _Missing) -> GivenBack | DroppedForPerson:
+    lost = _describe(context, found)
     reason = describe_drop(lost)
     record = context.record
     if record.conflicts.rounds < ROUNDS and record.rounds.landing < context.run.settings.land.give_backs:
-        prompt, listed = write_dropped_prompt(lost, head), list_lost(lost, "the branch")
-        return GivenBack(reason, prompt, facts=listed, conflicted=sides, note=listed, is_about_drops=True)
-    messages = [read_commit(context.run.git.objects, one).message for one in own]
+        prompt, listed = write_dropped_prompt(lost, found.head), list_lost(lost, "the branch")
+        return GivenBack(reason, prompt, facts=listed, conflicted=found.sides, note=listed, is_about_drops=True)
+    messages = [read_commit(context.run.git.objects, one).message for one in found.own]
     reasons = find_reasons((record.acceptance.answer, *messages))
     base = context.run.git.head.refs.base_ref
     notes = describe_for_person(lost, reasons, branch_ref(context.branch), base)
-    return DroppedForPerson(f"{reason}; only a person may let that land", notes, tuple(missing))
+    return DroppedForPerson(f"{reason}; only a person may let that land", notes, tuple(found.hunks))
 
 
-def _describe(
-    context: AttemptContext, head: str, sides: Sequence[str], hunks: Sequence[DroppedHunk]
-) -> tuple[LostChange, ...]:
+def _describe(context: AttemptContext, missing: _Missing) -> tuple[LostChange, ...]:
+    hunks = tuple(missing.hunks.values())
     paths = tuple(dict.fromkeys(hunk.path.removesuffix(" (mode)") for hunk in hunks if hunk.side is Side.HEAD))
     git = context.run.git
-    found = (open_sides(git.repository.git, git.objects, head, one) for one in sides)
+    found = (open_sides(git.repository.git, git.objects, missing.head, one) for one in missing.sides)
     works = [work for one in found if one and paths for work in list_works(one, git.reader, paths)]
     return tuple(
         LostChange(hunk.path, hunk.first, hunk.last, _name_owner(hunk, works), hunk.removed, hunk.added)

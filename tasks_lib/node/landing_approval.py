@@ -13,7 +13,7 @@ from tasks_lib.git.worktree_admin import Entry, Worktree, find_entry, list_entri
 from tasks_lib.landing.results import CompletedElsewhere, GivenBack, Held, Verified
 from tasks_lib.model import Stage, Task, Waiting
 from tasks_lib.naming import show, show_some
-from tasks_lib.node.attempt_context import AttemptContext
+from tasks_lib.node.attempt_context import MAX_NOTE_CHARS, MAX_NOTES, AttemptContext
 from tasks_lib.node.review_gate import verify_early
 from tasks_lib.node.uncommitted_paths import read_marks
 from tasks_lib.runtime.copied_files import is_copied
@@ -21,6 +21,7 @@ from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.user_requests import RequestResult
 from tasks_lib.session.attempt_record import Record
 from tasks_lib.suggestions import suggest
+from tasks_lib.text import cut
 
 MOST_PATHS = 5
 
@@ -44,13 +45,23 @@ async def ask_before_landing(
 
 
 def give_back_to_person(context: AttemptContext, back: GivenBack) -> Waiting:
-    """Give work back to the person who did it: it stays in their worktree, and what they asked for is over."""
-    work = context.record.acceptance.finished
-    context.note(acceptance=context.record.acceptance.refuse())
+    """Give work back to the person who did it: it stays in their worktree, and what they asked for is over.
+
+    Changes that they have dropped in a conflict are named; if they land it again as it is, it lands without them.
+    """
+    record = context.record
+    work, target = record.acceptance.finished, context.run.project.base_name
+    conflicts = record.conflicts.give_back(back.conflicted, is_about_drops=back.is_about_drops).ask(back.missing)
+    note = cut(f"Did not land: {back.reason}\n\n{back.note}".strip(), MAX_NOTE_CHARS)
+    notes = (*record.notes, note)[-MAX_NOTES:]
+    # In one step: after a kill, nothing may land without what the person was not told of.
+    context.note(acceptance=record.acceptance.refuse(), conflicts=conflicts, notes=notes)
     context.enter(Stage.GIVEN_BACK, back.reason)
-    target = context.run.project.base_name
     how = f"merge {target} into it, and resolve that" if back.conflicted else "fix that"
-    return Waiting(f"did not land: {back.reason}. {_tell_person(context, how)}", work)
+    said = _tell_person(context, how)
+    if back.is_about_drops:
+        said = _tell_person(context, "put back what is missing", " or leave it out")
+    return Waiting(f"did not land: {back.reason}. {said}", work)
 
 
 def explain_change(context: AttemptContext) -> Waiting:
@@ -62,9 +73,9 @@ def explain_change(context: AttemptContext) -> Waiting:
     )
 
 
-def _tell_person(context: AttemptContext, how: str) -> str:
-    by = context.record.taken.by or "a person"
-    return f"It is back with {by}: {how} in {context.worktree.path}, then `coordinator land {context.task.id}`"
+def _tell_person(context: AttemptContext, how: str, otherwise: str = "") -> str:
+    by, place = context.record.taken.by or "a person", context.worktree.path
+    return f"It is back with {by}: {how} in {place}{otherwise}, then `coordinator land {context.task.id}`"
 
 
 # A person asks for it.

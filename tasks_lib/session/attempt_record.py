@@ -228,7 +228,7 @@ class Conflicts:
         return replace(self, commits=(), rounds=0)
 
     def ask(self, identities: tuple[str, ...]) -> "Conflicts":
-        """A person is asked to allow these."""
+        """A person is asked to allow these, or is told that they dropped them and decides by landing again."""
         return replace(self, rounds=0, allowed=tuple(dict.fromkeys((*self.allowed, *identities))))
 
 

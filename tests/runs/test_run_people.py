@@ -217,6 +217,28 @@ async def test_red_work_and_conflicts_go_back_to_the_person(harness: RunHarness)
     assert (await harness.work()).code is ExitCode.WAITING
 
 
+async def test_changes_that_a_person_drops_in_a_conflict_are_named_once_and_they_decide(harness: RunHarness) -> None:
+    harness.make({"design": PERSON, "other": {}}, "echo theirs > shop.txt; commit Theirs", files={"shop.txt": "old\n"})
+    take(harness, "design")
+    worktree = commit_by_hand(harness, "design", "shop.txt", "mine\n")
+    assert (await harness.work()).names == {"other": "Merged"}
+    assert "merge main into it" in (await land(harness, "design")).view.nodes["design"].reason
+    git = Git(worktree)
+    git.run("-c", "user.name=Ann", "-c", "user.email=ann@example.org", "merge", "-q", "-s", "ours", "main")
+    named = await land(harness, "design")
+    said = named.view.nodes["design"].reason
+    assert "did not land: resolving a conflict dropped 1 change: shop.txt:1 (task other)." in said
+    assert f"put back what is missing in {worktree} or leave it out, then `coordinator land design`" in said
+    assert named.code is ExitCode.WAITING
+    take(harness, "design")
+    brief = (harness.top / ".git/coordinator/logs/design/brief.md").read_text()
+    assert "1. shop.txt:1, by task other:\n```diff\n-old\n+theirs\n```" in brief
+    landed = await land(harness, "design")
+    assert landed.names == {"design": "Merged"}
+    assert harness.show("shop.txt") == "mine\n"
+    assert harness.leftovers() == []
+
+
 async def test_persons_work_is_reviewed_as_an_agents_is(harness: RunHarness) -> None:
     agent = 'echo "Verdict: approved"'
     harness.make({"design": {**PERSON, "risk": "high"}}, agent)
