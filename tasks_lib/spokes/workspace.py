@@ -18,6 +18,7 @@ from tasks_lib.runtime.backend_factory import check_agent, make_backend
 from tasks_lib.runtime.copied_files import copy_in
 from tasks_lib.runtime.setup_and_verify import run_setup
 from tasks_lib.settings.schema import Settings, digest_sessions, read_settings
+from tasks_lib.settings.spawn_schema import SpawnSettings
 
 FILES = "files"
 """The directory, next to a repository, from which `copy` in the configuration takes its files on this machine."""
@@ -36,7 +37,9 @@ class Workspace:
         self.settings: Settings = settings
         inner = repository.repository
         graph = build_graph(())
-        self._project = Project(inner, settings, repository.target, settings.tasks_dir, commit, graph, ())
+        # The tools of `coordinator mcp` need the run, which is not on this machine.
+        here = settings.model_copy(update={"spawn": SpawnSettings()})
+        self._project = Project(inner, here, repository.target, settings.tasks_dir, commit, graph, ())
         self._private = private
         self._data = data
         self._backend: Backend | None = None

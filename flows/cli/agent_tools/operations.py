@@ -52,7 +52,9 @@ async def spawn(path: Path, caller: Caller, given: SpawnArguments) -> dict[str, 
     try:
         sent = await asyncio.to_thread(spawn_task, path, order)
     except NoRunError as error:
-        if not given.start or caller.task_id:
+        if caller.task_id:
+            raise InputError([await asyncio.to_thread(_explain_no_run, path)]) from error
+        if not given.start:
             said = "no run is in progress here, so nothing was spawned; `start: true` starts one"
             raise InputError([said]) from error
         sent = await asyncio.to_thread(spawn_directly, path, order)
@@ -106,6 +108,14 @@ async def report(path: Path, caller: Caller, given: ReportArguments) -> dict[str
         return {"text": write_markdown(made), **made.to_json()}
 
     return await asyncio.to_thread(make)
+
+
+def _explain_no_run(path: Path) -> str:
+    """Why a session cannot spawn: its run has ended, or works on another machine, which a spoke does not know."""
+    view, _ = _read_run(path)
+    where = "has ended" if view else "is on another machine, where the tools of its sessions cannot reach it"
+    how = "do the work yourself, or say in your report which tasks are missing"
+    return f"the run of this session {where}, so nothing was spawned; {how}"
 
 
 def _choose(status: RepositoryStatus, given: StatusArguments) -> Sequence[NodeView]:
