@@ -61,7 +61,7 @@ class Meant:
 class Commit:
     """One commit of the first-parent chain.
 
-    `kind` is merge, check, blocker, resolution, spawned, one of `EDITS`, or foreign.
+    `kind` is merge, check, blocker, resolution, spawned, report, one of `EDITS`, or foreign.
     """
 
     id: str
@@ -128,8 +128,10 @@ class History:
         return Commit(commit, subject, tuple(parents.split()), found, kind, self._files(commit))
 
     def _kind(self, commit: str, subject: str, trailers: Mapping[str, str]) -> str:
-        if commit in self.meant.foreign or "Task" not in trailers:
+        if commit in self.meant.foreign:
             return "foreign"
+        if "Task" not in trailers:
+            return "report" if subject.startswith("Report on run ") and trailers.get("Run") else "foreign"
         starts = {"Merge ": "merge", "Check ": "check", "blocked(": "blocker", "resolved(": "resolution"}
         starts["spawned("] = "spawned"
         starts |= {f"{kind}(": kind for kind in EDITS}
@@ -159,7 +161,9 @@ class History:
             if commit.kind == "foreign" and commit.id not in self.meant.foreign
         ]
         for previous, commit in self._steps():
-            if commit.kind != "foreign":
+            if commit.kind == "report":
+                faults += self._find_report_faults(previous, commit)
+            elif commit.kind != "foreign":
                 faults += self._find_form_faults(previous, commit)
         ids = [commit.task for commit in self.landings]
         return faults + [f"{one} landed {ids.count(one)} times" for one in sorted(set(ids)) if ids.count(one) > 1]
@@ -181,6 +185,13 @@ class History:
         if task is None:
             return [*faults, f"{commit} names a task that no file has"]
         return faults + self._find_subject_faults(commit, task[1])
+
+    def _find_report_faults(self, previous: Commit, commit: Commit) -> list[str]:
+        """A report on a run adds one file, and changes nothing else."""
+        words = ("diff-tree", "-r", "--name-status", previous.id, commit.id, "--")
+        changes = text(self.repo, *words).splitlines()
+        is_right = len(changes) == 1 and changes[0].startswith("A") and changes[0].endswith(".md")
+        return [] if is_right and len(commit.parents) == 1 else [f"{commit} does more than to add a report"]
 
     def _find_subject_faults(self, commit: Commit, task: TaskText) -> list[str]:
         name = " ".join(task.name.split())
@@ -226,7 +237,7 @@ class History:
         """Only the expected lines of task files changed, and commits other than merges changed nothing but task files."""
         faults: list[str] = []
         for previous, commit in self._steps():
-            if commit.kind == "foreign":
+            if commit.kind in ("foreign", "report"):
                 continue
             if commit.kind != "merge":
                 changed = text(self.repo, "diff-tree", "-r", "-z", "--name-only", previous.id, commit.id, "--").split(

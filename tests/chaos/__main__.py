@@ -1,10 +1,11 @@
 """Kills a coordinator at every side effect of a small run, reruns it each time, and reports violations.
 
     make chaos                                  all of it; exit status 1 on any violation
-    CHAOS_ONLY=after-1a2b3c4d make chaos        the kills whose name or description contains this
+    CHAOS_ONLY=after-1a2b3c4d make chaos        the kills whose name or description contains this; * stands for any text,
+                                                and | separates alternatives
     CHAOS=all make chaos                        every occurrence of each side effect, not only the first and last
-    CHAOS_PARTS=life,cuts make chaos            only these of the parts life, cuts, pairs, judgement, spokes, calls (to
-                                                Prefect) and flows
+    CHAOS_PARTS=life,cuts make chaos            only these of the parts life, cuts, pairs, judgement, people, spokes,
+                                                calls (to Prefect) and flows
     CHAOS_SAMPLE=12 make chaos                  a sample of this size, of all kinds
     CHAOS_JOBS=4 CHAOS_SEED=7 CHAOS_PAIRS=100 CHAOS_DIR=/path     parallel jobs, random seed, number of pairs, directory
 
@@ -23,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from itertools import zip_longest
 from multiprocessing import get_context
 from pathlib import Path
@@ -38,6 +40,7 @@ from chaos.kill_plans import (
     plan_judgement,
     plan_life,
     plan_pairs,
+    plan_people,
     plan_spokes,
     plan_workers,
 )
@@ -60,6 +63,8 @@ def plan(root: Path, options: "ChaosOptions", port: int) -> Iterator[Part]:
             yield plan_pairs(calm, [*life.kills, *cuts[0].kills], options.pairs, options.seed)
     if options.wants("judgement"):
         yield plan_judgement(root, every=options.every)
+    if options.wants("people"):
+        yield plan_people(root, every=options.every)
     if options.wants("spokes"):
         yield plan_spokes(root, every=options.every)
         yield plan_workers(root, options.seed, every=options.every)
@@ -71,7 +76,10 @@ def plan(root: Path, options: "ChaosOptions", port: int) -> Iterator[Part]:
 
 def choose(parts: Sequence[Part], options: "ChaosOptions") -> list[tuple[Part, Kill]]:
     """The requested kills, shuffled so that faults show early; a sample takes kinds of kills in turn."""
-    chosen = [(part, kill) for part in parts for kill in part.kills if options.only in str(kill)]
+    patterns = [f"*{one}*" for one in options.only.split("|")]
+    chosen = [
+        (part, kill) for part in parts for kill in part.kills if any(fnmatchcase(str(kill), one) for one in patterns)
+    ]
     if not chosen:
         raise SystemExit(f"no kill is called {options.only}")
     random.Random(options.seed).shuffle(chosen)
@@ -142,7 +150,7 @@ class ChaosOptions:
     seed: int = int(os.environ.get("CHAOS_SEED", "1"))
     pairs: int = int(os.environ.get("CHAOS_PAIRS", "60"))
     parts: tuple[str, ...] = tuple(
-        os.environ.get("CHAOS_PARTS", "life,cuts,pairs,judgement,spokes,calls,flows").split(",")
+        os.environ.get("CHAOS_PARTS", "life,cuts,pairs,judgement,people,spokes,calls,flows").split(",")
     )
     directory: Path = Path(
         os.environ.get("CHAOS_DIR") or (MEMORY if os.access(MEMORY, os.W_OK) else tempfile.gettempdir())

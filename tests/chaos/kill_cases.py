@@ -102,10 +102,12 @@ def retry_kill(attempt: Callable[..., Verdict], place: Path, kill: Kill, **given
     return verdict
 
 
-def judge(place: Path, made: Made, before: Before, code: int, calm: UndisturbedRun) -> list[str]:
+def judge(
+    place: Path, made: Made, before: Before, code: int, calm: UndisturbedRun, setup: Sequence[str] = ()
+) -> list[str]:
     """Return the differences from an undisturbed run, and the broken promises."""
     faults = [] if code == calm.code else [f"the exit code is {code} and not {calm.code}"]
-    meant = Meant(made.expected, made.verify, sample=3)
+    meant = Meant(made.expected, made.verify, setup, sample=3)
     faults += find_faults(place, made, check(made.repository, before=before, meant=meant))
     now = read_lines(made.repository)
     changed = sorted(path for path in now.keys() | calm.files.keys() if now.get(path) != calm.files.get(path))

@@ -12,6 +12,7 @@ from chaos.forked_run import Defect
 from chaos.judgement_kill_cases import run_judged_calmly, try_judged
 from chaos.kill_cases import UndisturbedRun, Verdict, retry_kill, run_undisturbed, try_kill
 from chaos.kill_points import Kill, count_kinds, list_calls, list_cuts, list_kills, list_pairs, read_calls, read_effects
+from chaos.people_kill_cases import run_people_calmly, try_people
 from chaos.prefect_proxy import LOOPBACK
 from chaos.spoke_kill_cases import run_elsewhere_calmly, try_kill_elsewhere
 from chaos.syscalls import is_possible
@@ -68,6 +69,17 @@ def plan_judgement(root: Path, *, every: bool) -> Part:
     kills = list_kills(effects, every=every)
     told = f"judgement: {len(effects)} side effects ({_tell(count_kinds(effects))}); {len(kills)} kills"
     return Part(told, kills, partial(retry_kill, try_judged, calm=calm))
+
+
+def plan_people(root: Path, *, every: bool) -> Part:
+    """Kills while a person takes and lands tasks, a session spawns one, and reports are committed."""
+    calm, faults = run_people_calmly(root / "people-calm")
+    require(faults)
+    # What the person does between the commands is not coordinator's.
+    effects = [one for one in read_effects(root / "people-calm" / "trace") if one.signature.partition(" @ ")[2]]
+    kills = list_kills(effects, every=every)
+    told = f"people: {len(effects)} side effects ({_tell(count_kinds(effects))}); {len(kills)} kills"
+    return Part(told, kills, partial(retry_kill, try_people, calm=calm))
 
 
 def plan_spokes(root: Path, *, every: bool) -> Part:

@@ -63,6 +63,20 @@ def test_killed_while_work_is_judged_and_run_again_it_ends_as_undisturbed(tmp_pa
         assert stage in log, f"the graph no longer goes through: {stage}"
 
 
+def test_killed_amid_what_people_and_sessions_add_and_told_again_it_ends_as_undisturbed(tmp_path: Path) -> None:
+    amid = [
+        "after #1: rename*coordinator.json @ taking.take *",  # Taken, and nothing is copied yet.
+        # The first time a task is spawned, the last time a report is committed: neither is published yet.
+        "after #?: process git update-ref -m coordinator: move the head*",
+    ]
+    done = run_chaos(tmp_path, PARTS="people", ONLY="|".join(amid), KEEP="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "kills that struck: 3 (3 after)" in done.stdout
+    log = next(tmp_path.glob("chaos-*/people-calm/log")).read_text()
+    for stage in ("design is yours", "SpawnedTask(task_id='part'", "asked: Waiting", "part may land", "design: Merged"):
+        assert stage in log, f"the story no longer goes through: {stage}"
+
+
 def test_side_effects_of_every_kind_are_seen(sampled: "tuple[Path, subprocess.CompletedProcess[str]]") -> None:
     root, _ = sampled
     kinds = count_kinds(read_effects(root / "calm/trace"))
