@@ -72,6 +72,14 @@ def test_a_commit_by_somebody_else_is_said_unless_it_is_known(writer: HistoryWri
     assert writer.read_faults(foreign=[other]) == []
 
 
+def test_a_report_on_a_run_is_no_fault_unless_it_does_more_than_to_add_one_file(writer: HistoryWriter) -> None:
+    writer.advance([writer.head], "Report on run r1", {"docs/r1.md": "# Report\n"}, {"Run": "r1"})
+    write_rest(writer)
+    assert writer.read_faults() == []
+    writer.advance([writer.head], "Report on run r2", {"docs/r1.md": "# Other\n"}, {"Run": "r2"})
+    assert_says(writer.read_faults(), "Report on run r2", "does more than to add a report")
+
+
 def test_a_squashed_merge_is_said(writer: HistoryWriter) -> None:
     writer.merge("a", parents=[writer.head])
     write_rest(writer, "a")

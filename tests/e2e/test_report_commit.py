@@ -42,7 +42,7 @@ def test_report_is_committed_alone_and_only_after_a_run_that_did_something(
     assert "flat-0" in text
     assert f"committed as {path}" in output
     report = run_git(made.repository, "rev-parse", "main")
-    meant = Meant({"flat-0": "completed"}, made.verify, foreign=[report])
+    meant = Meant({"flat-0": "completed"}, made.verify)
     assert check(made.repository, before=before, meant=meant) == []
     assert run_git(made.repository, "status", "--porcelain") == ""
 
