@@ -275,6 +275,14 @@ def test_filter_finds_what_it_keeps_beside_the_commits_and_is_not_told_to_skip(
         assert (opened.path / "big.bin").read_text() == "content\n"
 
 
+def test_file_system_is_tried_outside_of_the_worktree_where_a_kill_would_leave_files(repository: Repository) -> None:
+    start = commit(repository, FILES)
+    opened = Worktrees(repository).open_branch("feat/a", start)
+    before = opened.path.stat().st_mtime_ns
+    assert IsolatedGit(repository.git).checking_out(opened).text("status", "--porcelain") == ""
+    assert opened.path.stat().st_mtime_ns == before
+
+
 def hide_by_bits(worktree: Worktree) -> None:
     worktree.git.run("update-index", "--skip-worktree", "README.md")
     worktree.git.run("update-index", "--assume-unchanged", "src/a.py")

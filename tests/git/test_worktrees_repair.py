@@ -309,10 +309,11 @@ def test_files_that_were_being_written_are_removed_and_others_stay(repository: R
     ]
     for path in unfinished:
         path.write_text("half")
+    (admin / "coordinator-disk-x1").mkdir()
     (admin / "coordinator-index-x1").mkdir()
     (admin / "coordinator-index-x1" / "index").write_text("half")
     (info / "exclude.original").write_text("mine")
-    assert len(reconcile(Worktrees(repository))) == 5
-    assert [path for path in (*unfinished, admin / "coordinator-index-x1") if path.exists()] == []
+    assert len(reconcile(Worktrees(repository))) == 6
+    assert [path for path in (*unfinished, *admin.glob("coordinator-*-x1")) if path.exists()] == []
     assert {path.name for path in info.iterdir()} >= {"exclude", "exclude.original"}
     assert reconcile(Worktrees(repository)) == []

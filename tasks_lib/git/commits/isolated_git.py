@@ -36,6 +36,8 @@ _OWN_DIRECTORIES = frozenset(
     }
 )
 """Git's own directories and Coordinator's; any other directory there belongs to a filter."""
+DISK_PREFIX = "coordinator-disk-"
+"""Names of directories, in the git directory of a worktree, in which its file system is tried out."""
 _REMEMBERED_TREES = 50_000
 _ALONE = {"GIT_ATTR_NOSYSTEM": "1", "GIT_LFS_SKIP_SMUDGE": "0"}
 _MERGING = (
@@ -92,13 +94,15 @@ class IsolatedGit:
             "GIT_COMMON_DIR": str(self._common_dir),
             **self._shared,
         }
-        return Git(worktree.path, variables=place, settings=(*CHECKING_OUT, *self._ask_disk(worktree.path)))
+        return Git(worktree.path, variables=place, settings=(*CHECKING_OUT, *self._ask_disk(worktree)))
 
-    def _ask_disk(self, directory: Path) -> tuple[str, ...]:
-        device = directory.stat().st_dev
+    def _ask_disk(self, worktree: Worktree) -> tuple[str, ...]:
+        device = worktree.path.stat().st_dev
+        # What a kill leaves in the worktree would count as work of its agent, so nothing is tried there if possible.
+        is_beside = worktree.git_dir.stat().st_dev == device
         with self._lock:
             if device not in self._disks:
-                self._disks[device] = _try_disk(directory)
+                self._disks[device] = _try_disk(worktree.git_dir if is_beside else worktree.path)
             return self._disks[device]
 
     def list_attributes(self, objects: Objects, commit: str) -> tuple[tuple[str, str], ...]:
@@ -208,7 +212,7 @@ def _try_disk(directory: Path) -> tuple[str, ...]:
     Returns settings (`core.ignoreCase=false`), none if the probe fails.
     """
     try:
-        with TemporaryDirectory(prefix=".coordinator-", dir=directory) as place:
+        with TemporaryDirectory(prefix=DISK_PREFIX, dir=directory) as place:
             tried = Path(place) / "a"
             tried.write_text("")
             tried.chmod(0o644)

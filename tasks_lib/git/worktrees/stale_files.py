@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from tasks_lib.git.commits.isolated_git import DISK_PREFIX
 from tasks_lib.git.kept.snapshots import INDEX_PREFIX
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktree_admin import list_entries
@@ -28,7 +29,8 @@ def find_unfinished_files(repository: Repository) -> list[Path]:
     admins = [entry.admin for entry in list_entries(repository)]
     places = (repository.state_dir, repository.common_dir / "info", *admins)
     files = [path for place in places for path in find_unfinished(place)]
-    return [*files, *(path for admin in admins for path in sorted(admin.glob(f"{INDEX_PREFIX}*")))]
+    left = (f"{prefix}*" for prefix in (INDEX_PREFIX, DISK_PREFIX))
+    return [*files, *(path for pattern in left for admin in admins for path in sorted(admin.glob(pattern)))]
 
 
 def find_old_logs(repository: Repository, open_nodes: Collection[str], seconds: float) -> list[Path]:
