@@ -25,7 +25,7 @@ from tasks_lib.node.agent_notices import skip_notices
 from tasks_lib.node.attempt_context import MAX_NOTE_CHARS, MAX_NOTES, AttemptContext
 from tasks_lib.node.attempt_opening import is_refused, open_attempt
 from tasks_lib.node.blocking import block_node, read_new_notes
-from tasks_lib.node.branch_review import ReviewFailed
+from tasks_lib.node.branch_review import ReviewFailed, note_review
 from tasks_lib.node.coming_conflicts import BranchInFlight
 from tasks_lib.node.dropped_changes import (
     DroppedForPerson,
@@ -137,7 +137,7 @@ async def _go_through_stages(context: AttemptContext, priority: float) -> Outcom
         return explain_change(context)
     else:
         await prepare_worktree(context)
-        ending = await run_turns(context, await context.run.git.call(write_first_prompt, context))
+        ending = await _run_turns(context, await context.run.git.call(write_first_prompt, context))
     while True:
         if not isinstance(ending, Done) or _find_objection(context, ending):
             return await _end_without_landing(context, ending)
@@ -147,7 +147,14 @@ async def _go_through_stages(context: AttemptContext, priority: float) -> Outcom
         if refusal := _count_round(context, result):
             return await handle_blocker(context, Blocker(refusal, text=_cut(result.facts or result.prompt)))
         await acquire_place(context.run, context.task, context.slot_lease)
-        ending = await run_turns(context, result.prompt)
+        ending = await _run_turns(context, result.prompt)
+
+
+async def _run_turns(context: AttemptContext, prompt: str) -> Done | SafeExit | AttemptFailed:
+    ending = await run_turns(context, prompt)
+    if isinstance(ending, Done) and ending.verdict is not None:
+        note_review(context, ending.verdict, parse_review(context.reports.answer))
+    return ending
 
 
 async def _is_finished_already(context: AttemptContext) -> bool:

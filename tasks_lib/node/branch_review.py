@@ -15,7 +15,14 @@ from tasks_lib.node.session_place import runs_elsewhere
 from tasks_lib.node.turn_loop import describe_session, prompt_until_answered, set_up
 from tasks_lib.prompts import agent_prompts
 from tasks_lib.reporting.journal_events import JournalEvent
-from tasks_lib.session.review_report import Mark, find_objection, list_open, parse_review, summarize
+from tasks_lib.session.review_report import (
+    Mark,
+    ReviewReport,
+    find_objection,
+    list_open,
+    parse_review,
+    summarize,
+)
 from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit, TurnFacts, Unfinished, decide_turn
 from tasks_lib.settings.spoke_schema import Place
 
@@ -181,17 +188,22 @@ async def _ask_for_verdict(
 def _read_report(context: AttemptContext, verdict: Verdict, answer: str) -> ReviewEnded:
     report, earlier = parse_review(answer), context.record.rounds.requested
     objection = find_objection(verdict, report)
+    note_review(context, verdict, report)
+    return ReviewEnded(objection, answer, summarize(report, earlier), list_open(report, earlier))
+
+
+def note_review(context: AttemptContext, verdict: Verdict, report: ReviewReport) -> None:
+    """Write down what a reviewer of this node reported, or the node itself if it is a review."""
     context.run.nodes.journal.note(
         JournalEvent.REVIEWED,
         context.task.id,
         verdict=str(verdict),
-        objection=objection,
+        objection=find_objection(verdict, report),
         blocking=sum(one.is_blocking for one in report.findings),
         notes=sum(not one.is_blocking for one in report.findings),
         unmet=sum(mark is Mark.NOT_MET for _, mark in report.criteria),
         findings=tuple(str(one) for one in report.findings),
     )
-    return ReviewEnded(objection, answer, summarize(report, earlier), list_open(report, earlier))
 
 
 def _gather_facts(end: TurnEnd, commit: str) -> TurnFacts:

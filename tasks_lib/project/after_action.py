@@ -14,6 +14,7 @@ from tasks_lib.reporting.after_action import AfterActionReport, write_after_acti
 from tasks_lib.reporting.journal_events import JournalEvent
 from tasks_lib.reporting.run_facts import Entry, RunCommit, RunFacts, join_periods, select, write_time
 from tasks_lib.reporting.run_figures import Headline, make_headline, measure, read_headline
+from tasks_lib.reporting.run_trouble import RESOLVED
 from tasks_lib.suggestions import suggest
 
 COMPARED = 5
@@ -116,14 +117,22 @@ def _make_facts(
     since = joined[0].at - MARGIN_SECONDS if joined else 0.0
     until = joined[-1].at + MARGIN_SECONDS if joined else 0.0
     runs = tuple(journal.run for journal in journals) or (run,)
-    commits = [
-        one
-        for one in _read_commits(project, head, since)
-        if one.trailers.get("Run") in runs or (one.at <= until and not one.trailers.get("Run"))
-    ]
-    if wanted is not None:
-        commits = [one for one in commits if one.trailers.get("Task") in wanted]
-    return RunFacts(runs, joined, tuple(commits), tasks, _find_sessions(joined), periods, tuple(missing))
+    commits: list[RunCommit] = []
+    later: list[RunCommit] = []
+    for one in _read_commits(project, head, since):
+        is_of_runs = one.trailers.get("Run") in runs or (one.at <= until and not one.trailers.get("Run"))
+        if is_of_runs and (wanted is None or _is_about(one, wanted, tasks)):
+            commits.append(one)
+        elif not is_of_runs and joined and one.at > joined[-1].at - MARGIN_SECONDS:
+            later.append(one)
+    return RunFacts(runs, joined, tuple(commits), tasks, _find_sessions(joined), periods, tuple(missing), tuple(later))
+
+
+def _is_about(commit: RunCommit, wanted: Collection[str], tasks: dict[str, Task]) -> bool:
+    """Whether a commit is about one of the `wanted` nodes, or answers what blocked one."""
+    task_id = commit.trailers.get("Task")
+    is_answer = commit.subject.startswith(RESOLVED)
+    return task_id in wanted or (is_answer and any(task_id in tasks[one].depends_on for one in wanted))
 
 
 def _find_missing(journals: Sequence[Journal], run: str) -> list[str]:

@@ -30,6 +30,12 @@ class Evidence:
             return f"{self.ref}{about} at {self.at[11:23]}"
         return f"{self.kind} {self.ref[:SHORT]}" if self.kind in ("commit", "run") else self.ref
 
+    def cite(self) -> str:
+        """The same for somebody who does not have the report before them: with the date, and what it is."""
+        if self.kind == "event":
+            return f"{self} on {self.at[:10]} (UTC)"
+        return f"task {self.ref}" if self.kind == "task" else str(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -88,9 +94,9 @@ class RunCommit:
 class RunFacts:
     """What is known of the run, or the runs, that a report is about.
 
-    `entries` are in order of time, `commits` those of these runs on the head, oldest first. `tasks` are those at the
-    head, by id. `periods` are the begin and end of each run on the `clock` of the entries. `missing` says what could
-    not be found, a sentence each.
+    `entries` are in order of time, `commits` those of these runs on the head, oldest first, and `later` those made
+    after them, which say how it continued. `tasks` are those at the head, by id. `periods` are the begin and end of
+    each run on the `clock` of the entries. `missing` says what could not be found, a sentence each.
     """
 
     runs: tuple[str, ...]
@@ -100,6 +106,7 @@ class RunFacts:
     sessions: int = 0
     periods: tuple[tuple[float, float], ...] = ()
     missing: tuple[str, ...] = ()
+    later: tuple[RunCommit, ...] = ()
 
     def of(self, *events: JournalEvent) -> Iterator[Entry]:
         """The entries of these events."""

@@ -1,18 +1,27 @@
 """Finds what went wrong in a run, and what people did: attempts, blockers, conflicts, reviews, stalls, touches."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks_lib.model import OutcomeName, parse_outcome
 from tasks_lib.naming import is_resolve_task
 from tasks_lib.reporting.journal_events import JournalEvent
 from tasks_lib.reporting.node_timeline import WAITS_FOR
-from tasks_lib.reporting.run_facts import Entry, Evidence, RunFacts
+from tasks_lib.reporting.run_facts import Entry, Evidence, RunCommit, RunFacts
 from tasks_lib.reporting.run_spending import LANDED
 
 HEARD = "heard of again"
 """How the detail of a node begins that was taken for silent, and was not."""
+STILL_OPEN = "still open"
+"""How a blocker ended that nobody has answered."""
+AFTERWARDS = f"{STILL_OPEN} when the run ended; afterwards "
+"""How the end of a blocker begins that was answered after the run."""
+LANDED_LATER = "; it landed"
+"""How the end of a blocker ends if the node has landed since."""
+RESOLVED = "resolved("
+GIT_SECONDS = 1.0
+"""Git stores whole seconds, so a commit may seem to be made before the event that led to it."""
 MANY_NODES = 3
 """A file that as many nodes change serialises work, even where git merges it."""
 
@@ -95,8 +104,11 @@ def _say_end(outcomes: Mapping[str, OutcomeName], node: str) -> str:
 
 
 def _find_blockers(facts: RunFacts, outcomes: Mapping[str, OutcomeName]) -> Iterator[Found]:
-    """Each blocker and how it ended: a resolver's answer, a person's, other work, or still open."""
-    resolved = {one.trailers["Task"]: one for one in facts.commits if one.subject.startswith("resolved(")}
+    """Each blocker and how it ended: a resolver's answer, a person's, other work, or still open.
+
+    For one that the run left open, also what happened to it afterwards.
+    """
+    resolved = {one.trailers["Task"]: one for one in facts.commits if one.subject.startswith(RESOLVED)}
     for entry in facts.entries:
         if entry.event is JournalEvent.ANSWERED and WAITS_FOR not in entry.text("how"):
             said = f"a resolver {entry.text('how')}"
@@ -104,17 +116,37 @@ def _find_blockers(facts: RunFacts, outcomes: Mapping[str, OutcomeName]) -> Iter
         elif entry.event is JournalEvent.ENDED and entry.text("outcome") == OutcomeName.BLOCKED:
             task = facts.tasks.get(entry.node)
             needed = [one for one in (task.depends_on if task else ()) if is_resolve_task(one)]
-            answers = [resolved[one] for one in needed if one in resolved and resolved[one].at >= entry.at - 1]
-            said = _say_end(outcomes, entry.node)
+            answers = [
+                resolved[one] for one in needed if one in resolved and resolved[one].at >= entry.at - GIT_SECONDS
+            ]
+            said, proof = _say_end(outcomes, entry.node), [one.evidence for one in answers[:1]]
             if answers:
-                text = answers[0].subject.partition(": ")[2]
-                said = f"a person answered: {text.rstrip('.')}; {said}"
+                said = f"{_quote_answer(answers[0])}; {said}"
             elif WAITS_FOR in entry.text("reason"):
                 said = f"it waited for other work; {said}"
             elif outcomes.get(entry.node) is OutcomeName.BLOCKED:
-                said = "still open"
-            evidence = (entry.evidence, *(one.evidence for one in answers[:1]))
-            yield Found(entry.node, entry.text("kind"), entry.text("reason"), said, evidence)
+                said, proof = _say_afterwards(facts, entry.node, needed)
+            yield Found(entry.node, entry.text("kind"), entry.text("reason"), said, (entry.evidence, *proof))
+
+
+def _quote_answer(commit: RunCommit) -> str:
+    return f"a person answered: {commit.subject.partition(': ')[2].rstrip('.')}"
+
+
+def _say_afterwards(facts: RunFacts, node: str, needed: Sequence[str]) -> tuple[str, list[Evidence]]:
+    """How a blocker ended that was open at the end of the run, and the evidence; `needed` are its resolve tasks."""
+    said: list[str] = []
+    proof: list[Evidence] = []
+    answers = [one for one in facts.later if one.subject.startswith(RESOLVED) and one.trailers.get("Task") in needed]
+    done = [one for one in needed if (task := facts.tasks.get(one)) and task.is_completed]
+    if answers:
+        said, proof = [_quote_answer(answers[0])], [answers[0].evidence]
+    elif done and len(done) == len(needed):
+        said, proof = [f"{done[-1]} was completed"], [Evidence("task", done[-1])]
+    landed = [one for one in facts.later if one.subject.startswith(LANDED) and one.trailers.get("Task") == node]
+    if landed:
+        said, proof = [*said, "it landed"], [*proof, landed[0].evidence]
+    return f"{AFTERWARDS}{'; '.join(said)}" if said else STILL_OPEN, proof
 
 
 def _find_shared_files(facts: RunFacts) -> Iterator[SharedFile]:
@@ -137,13 +169,30 @@ def _find_shared_files(facts: RunFacts) -> Iterator[SharedFile]:
 
 
 def _find_reviews(facts: RunFacts) -> Iterator[Found]:
+    """What reviewers and review nodes reported; with the follow-up tasks that were made of it, if any."""
+    requests = [one for one in facts.commits if one.subject.startswith("requested(")]
     for entry in facts.of(JournalEvent.REVIEWED):
-        found = "; ".join(entry.words("findings"))
-        yield Found(entry.node, entry.text("verdict"), found, entry.text("objection"), (entry.evidence,))
-    for commit in facts.commits:
-        if commit.subject.startswith("requested("):
-            what = commit.subject.partition(": ")[2]
-            yield Found(commit.trailers["Task"], "changes requested", what, "follow-up tasks", (commit.evidence,))
+        found, evidence = "; ".join(entry.words("findings")), (entry.evidence,)
+        if entry.text("objection") and (commit := _take_request(requests, entry)):
+            found = f"{found or entry.text('objection')} (to be done by {_name_follow_ups(commit)})"
+            evidence = (*evidence, commit.evidence)
+        yield Found(entry.node, entry.text("verdict"), found, entry.text("objection"), evidence)
+    for commit in requests:  # Nothing else is known of these reviews.
+        what = f"what {_name_follow_ups(commit)} had to do"
+        yield Found(commit.trailers["Task"], "changes requested", what, "follow-up tasks", (commit.evidence,))
+
+
+def _take_request(requests: list[RunCommit], entry: Entry) -> RunCommit | None:
+    """Remove and return the commit of `requests` with which the review node of `entry` asked for follow-up tasks."""
+    for commit in requests:
+        if commit.trailers["Task"] == entry.node and commit.at >= entry.at - GIT_SECONDS:
+            requests.remove(commit)
+            return commit
+    return None
+
+
+def _name_follow_ups(commit: RunCommit) -> str:
+    return commit.subject.partition(": ")[2]
 
 
 def _find_alarms(facts: RunFacts) -> Iterator[Found]:
@@ -172,7 +221,7 @@ def _find_touches(facts: RunFacts) -> Iterator[Found]:
         yield Found(entry.node, entry.text("what"), entry.text("text"), "", (entry.evidence,))
     answered = {entry.node for entry in asked if entry.text("what") == "resolve"}
     for commit in facts.commits:
-        if commit.subject.startswith("resolved("):
+        if commit.subject.startswith(RESOLVED):
             resolve_id = commit.trailers.get("Task", "")
             waiting = {task.id for task in facts.tasks.values() if resolve_id in task.depends_on}
             if not answered.isdisjoint({resolve_id, *waiting}):

@@ -8,6 +8,7 @@ from run_harness import RunHarness, reach
 from tasks_lib.cleanup.repository_audit import audit
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.model import Blocked
+from tasks_lib.project.after_action import gather
 from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
 
@@ -65,6 +66,11 @@ async def test_findings_become_tasks_that_are_worked_on_and_the_review_is_repeat
     again = harness.journal.read("r-2-1")
     assert "1. a.txt:1: says a\n2. b.txt:1: short\n3. b.txt:1: says b\n4. No test" in again
     assert "### follow-up-r-1: Follow up r: a.txt:1: says a" in again
+    report = gather(load_project(harness.top, {}))
+    [line] = [one for one in report.could_be_better if one.text.startswith("Reviews of r ")]
+    assert "a.txt:1: says a; b.txt:1: short; b.txt:1: says b; No test (to be done by follow-up-r-1" in line.text
+    assert [one.kind for one in line.evidence] == ["event", "commit"]
+    assert [one.about for one in report.figures.trouble.reviews] == ["changes requested", "approved"]
     assert harness.leftovers() == []
     assert check(harness.top, before=before, meant=Meant(dict.fromkeys(worked.names, "completed"))) == []
     assert audit(load_project(harness.top, {}), 1000).violations == ()
