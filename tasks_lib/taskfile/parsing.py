@@ -344,6 +344,7 @@ def render_task(
     level: str | None = None,
     assignee: str | None = None,
     depends_on: Sequence[str] = (),
+    scope: str | None = None,
     body: str = "",
 ) -> str:
     """The text of a new task file; `body` is the markdown below its front matter, used unchanged."""
@@ -357,6 +358,8 @@ def render_task(
         lines.append(f"level: {quote(level)}")
     if assignee:
         lines.append(f"assignee: {quote(assignee)}")
+    if scope:
+        lines.append(f"scope: {scope}")
     if depends_on:
         lines.append(f"depends_on: [{', '.join(map(quote, depends_on))}]")
     text = "\n".join([*lines, "---", ""])

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
-from tasks_lib.model import Risk, Scope, Task
+from tasks_lib.model import Risk, Scope, Status, Task
 from tasks_lib.reporting.action_items import MAX_ITEMS, render_item
 from tasks_lib.reporting.after_action import AfterActionReport, write_after_action
 from tasks_lib.reporting.after_action_text import write_markdown
@@ -170,11 +171,56 @@ def test_a_blocker_waits_for_a_person_until_it_is_answered_and_says_how_it_ended
     assert (made.figures.waits["person"], made.figures.waits["slot"]) == (20, 5)
     [blocker] = made.figures.trouble.blockers
     assert blocker.ended == "a person answered: 20 percent; it landed"
-    assert made.action_items[0].text == "Write down the answer to: which rate"
+    assert made.action_items[0].text == 'Write down the answer to "which rate?"'
+    assert made.action_items[0].why == 'a asked "which rate?", and a person answered: 20 percent.'
     still = report(*BLOCKED[:3], tasks=tasks, commits=())
     assert still.figures.trouble.blockers[0].ended == "still open"
     assert still.exit_code is None
     assert still.action_items[0].task == "a"
+
+
+def test_a_blocker_that_is_answered_after_the_run_says_so_with_its_evidence() -> None:
+    tasks = (task("a", "resolve-a-1"), task("resolve-a-1"))
+    facts = gather(*BLOCKED[:3], (6, "judged", "", {"exit_code": 1}), tasks=tasks, commits=())
+    later = (at_second(60), replace(land(80, "a"), trailers={"Task": "a", "Run": "s"}))
+    made = write_after_action("r", replace(facts, later=later))
+    [blocker] = made.figures.trouble.blockers
+    assert blocker.ended == "still open when the run ended; afterwards a person answered: 20 percent; it landed"
+    assert [str(one) for one in blocker.evidence[1:]] == ["commit c-r", "commit c-a"]
+    assert [item.text for item in made.action_items] == ['Write down the answer to "which rate?"']
+    assert made.figures.landed == {}
+    by_hand = {**facts.tasks, "resolve-a-1": replace(tasks[1], status=Status.COMPLETED)}
+    [blocker] = write_after_action("r", replace(facts, tasks=by_hand)).figures.trouble.blockers
+    assert blocker.ended == "still open when the run ended; afterwards resolve-a-1 was completed"
+    assert [one.ref for one in blocker.evidence[1:]] == ["resolve-a-1"]
+
+
+def test_all_answers_are_one_action_item_and_a_turn_that_hung_twice_too() -> None:
+    lines = (
+        BEGUN,
+        (2, "node.answered", "a", {"kind": "context", "reason": "which rate?", "how": "supplied context: 20 percent."}),
+        (3, "node.answered", "b", {"kind": "context", "reason": "which year?", "how": "supplied context: this one"}),
+        turn(4, "a", 1, stall="sleep 100"),
+        turn(6, "a", 1, stall="sleep 100"),
+        (9, "judged", "", {"exit_code": 1}),
+    )
+    answers, hung = report(*lines).action_items
+    assert answers.text == "Write down the answers to 2 questions that agents stopped to ask"
+    assert 'b asked "which year?", and a resolver supplied context: this one.' in answers.why
+    assert (len(answers.criteria), len(answers.evidence)) == (2, 2)
+    assert (hung.text, len(hung.evidence)) == ("Find out why a turn of a hung", 2)
+
+
+def test_what_a_review_node_found_is_reported_with_its_follow_up_tasks() -> None:
+    found = {"verdict": "changes requested", "objection": "the review asks for changes", "findings": ["x.py:1: bad"]}
+    trailers = {"Task": "r", "Run": "r"}
+    request = RunCommit("c-q", BEGIN + 5, "Coordinator", "requested(r): follow-up-r-1, follow-up-r-2", trailers)
+    made = report(BEGUN, stage(1, "r", "session"), (5, "session.reviewed", "r", found), commits=(request,))
+    [line] = [one for one in made.could_be_better if one.text.startswith("Reviews of r")]
+    assert line.text == "Reviews of r asked for: x.py:1: bad (to be done by follow-up-r-1, follow-up-r-2)."
+    assert [str(one) for one in line.evidence] == ["session.reviewed of r at 08:00:05.000", "commit c-q"]
+    [line] = [one for one in report(BEGUN, commits=(request,)).could_be_better if "Reviews of r" in one.text]
+    assert line.text == "Reviews of r asked for: what follow-up-r-1, follow-up-r-2 had to do."
 
 
 def test_a_conflict_that_was_expected_and_did_not_come_is_a_false_alarm() -> None:
@@ -207,12 +253,12 @@ def test_an_action_item_becomes_a_valid_task_file_with_its_evidence() -> None:
     made = report(*RUN)
     assert 0 < len(made.action_items) <= MAX_ITEMS
     for number, item in enumerate(made.action_items):
-        text = render_item(item, f"aar-{number}", "r")
+        text = render_item(item, f"aar-{number}", "r", ["r"])
         parsed, faults = parse_task(text.encode(), "tasks/x.md")
         assert parsed is not None
         assert faults == ()
-        assert parsed.is_human is item.is_for_person
-        assert all(f"- {one}" in text for one in item.evidence)
+        assert (parsed.is_human, parsed.scope) == (item.is_for_person, item.scope)
+        assert all(f"- {one.cite()}" in text for one in item.evidence)
 
 
 def test_intervals_that_touch_do_not_overlap_and_a_path_is_as_long_as_its_nodes() -> None:

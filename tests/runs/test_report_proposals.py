@@ -21,10 +21,10 @@ esac
 """
 
 
-def show(top: Path, *, is_proposing: bool = False, as_json: bool = False) -> str:
+def show(top: Path, run: str = "", *, is_proposing: bool = False, as_json: bool = False) -> str:
     output = io.StringIO()
     console = Console(file=output, width=200)
-    assert show_report(top, "", "", is_proposing=is_proposing, as_json=as_json, console=console) == 0
+    assert show_report(top, run, "", is_proposing=is_proposing, as_json=as_json, console=console) == 0
     return output.getvalue()
 
 
@@ -44,6 +44,24 @@ async def test_what_is_proposed_is_valid_is_written_once_and_is_worked_by_the_ne
     assert "No action item asks for a new task file." in show(harness.top, is_proposing=True)
     assert (await harness.work()).names == {path.stem: "Merged"}
     assert load_project(harness.top, {}).graph.tasks[path.stem].is_completed
+    first = path.stem.removeprefix("aar-").removesuffix("-1")
+    assert "No action item asks for a new task file." in show(harness.top, first, is_proposing=True)
+
+
+async def test_what_happens_again_is_proposed_again_once_its_task_is_completed(harness: RunHarness) -> None:
+    harness.make({"a": {}, "b": {}}, CONFLICT)
+    await harness.work()
+    show(harness.top, is_proposing=True)
+    [path] = sorted((harness.top / "tasks").glob("aar-*.md"))
+    path.write_text(path.read_text().replace("status: pending", "status: completed"))
+    for name in ("a", "b"):
+        text = harness.show(f"tasks/{name}.md").replace("status: completed", "status: pending")
+        (harness.top / "tasks" / f"{name}.md").write_text(text)
+    harness.git.run("add", "tasks")
+    harness.git.run("commit", "-q", "-m", "Do it all again")
+    assert (await harness.work()).names == {"a": "Merged", "b": "Merged"}
+    show(harness.top, is_proposing=True)
+    assert len(sorted((harness.top / "tasks").glob("aar-*.md"))) == 2
 
 
 async def test_a_file_in_the_way_is_an_error_and_is_kept(

@@ -43,27 +43,30 @@ def show_report(
 def propose(project: Project, report: AfterActionReport) -> list[str]:
     """Write a task file for each action item that no task asks for yet; return their paths, relative to the top.
 
-    Nothing is committed, and nothing overwritten; called again, it writes nothing.
+    A completed task counts only if it was proposed by the same report: what it was for has happened again. Nothing is
+    committed, and nothing overwritten; called again, it writes nothing.
     """
     repository = project.repository
     if repository.is_bare:
         raise InputError([f"{repository.top} is a bare repository without a checkout; run this in a clone of it"])
     tasks, _ = read_checkout(repository, project.tasks_dir)
-    known = {task.id for task in tasks} | set(project.graph.tasks)
-    names = {task.name for task in (*tasks, *project.graph.tasks.values())}
+    stem = f"aar-{flatten(report.name)[:SHORT].rstrip('-.')}"
+    found = {task.id: task for task in (*tasks, *project.graph.tasks.values())}
+    known = set(found)
+    names = {task.name for task in found.values() if not task.is_completed or task.id.startswith(f"{stem}-")}
     wrote: list[str] = []
-    for item in report.action_items:
+    for number, item in enumerate(report.action_items, 1):
         if item.task or name_item(item) in names:
             continue
-        task_id = _name_task(report.name, known)
+        task_id = _name_task(stem, number, known)
         known.add(task_id)
         wrote.append(f"{project.tasks_dir}/{task_id}.md")
-        write_new(repository.top / wrote[-1], render_item(item, task_id, report.name))
+        write_new(repository.top / wrote[-1], render_item(item, task_id, report.name, report.runs))
     return wrote
 
 
-def _name_task(name: str, known: set[str]) -> str:
-    stem, number = f"aar-{flatten(name)[:SHORT].rstrip('-.')}", 1
+def _name_task(stem: str, number: int, known: set[str]) -> str:
+    """The id for the action item `number` of the report, or the next number whose id is free."""
     while f"{stem}-{number}" in known:
         number += 1
     return f"{stem}-{number}"
