@@ -1,8 +1,9 @@
 """Compares what the program shows with what a release promised, recorded below `promises/`.
 
 Record anew with `RECORD_PROMISES=1 .venv/bin/python -m pytest -n 0 tests/cli/test_compatibility.py
-tests/e2e/test_compatibility_runs.py`, and look at the difference. That is allowed for what was added. What is gone or
-renamed there breaks a program of a user's, so it needs a new major version and an entry in the changelog.
+tests/e2e/test_compatibility_runs.py tests/e2e/test_people.py`, and look at the difference. That is allowed for what was
+added. What is gone or renamed there breaks a program of a user's, so it needs a new major version and an entry in the
+changelog.
 """
 
 import difflib

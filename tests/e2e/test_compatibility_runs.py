@@ -6,10 +6,10 @@ How to record the promises anew, and when that is allowed, stands in `compatibil
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from compatibility.golden import describe_shape, keep_promises, read_promise
+from compatibility.golden import describe_shape, keep_promise, keep_promises, read_promise
 from compatibility.recording import work_to_the_end
 from compatibility.scenes import RECORDS, RELEASES, make_scene
 from compatibility.story import ENDING, Story, commit, tell_story
@@ -18,6 +18,8 @@ from e2e.test_whole_runs import read_task_runs
 from generated_graphs import run_git
 
 pytestmark = pytest.mark.xdist_group("prefect")
+SOMETIMES = "coordinator.node.waited"
+"""The event of a wait that took a moment, which none does on a machine with nothing else to do."""
 WORKED = 11
 """Nodes of the story that have a task run which ends, those that were skipped or completed before included."""
 
@@ -35,14 +37,38 @@ def test_names_that_a_run_shows_are_those_that_were_promised(coordinator: Coordi
         "refs": list_refs(story),
         "commits": list_commits(story),
         "json-messages": {name: describe_shape(json.loads(text)) for name, text in told.items()},
-        "events": list_events(read_events(coordinator, run)),
+        "events": {SOMETIMES: read_promise("events")[SOMETIMES], **list_events(read_events(coordinator, run))},
         "task-run-states": list_states(coordinator, run),
         "flow-run": describe_flow_run(coordinator, run),
         "artifacts": list_artifacts(coordinator, run),
     }
     keep_promises(found)
+    code, output = coordinator.run("report", "--json", "--repo", story.top)
+    assert code == 0, output
+    keep_promise("json-report", describe_report(json.loads(output)))
     code, output = coordinator.run("status", story.top, "--json")
     assert describe_shape(json.loads(output)) == read_promise("json-ended")["status"]["json"]
+
+
+TABLES = ("attempts", "by_cause", "by_model", "by_node", "by_role", "landed", "lines", "outcomes", "seconds", "waits")
+"""Keys of a report whose value maps nodes, causes and the like to what is promised; which these are differs by run."""
+
+
+def describe_report(value: Any, key: str = "") -> Any:
+    """The shape of a report: of evidence only that it is there, and of each table and kind of trouble one row."""
+    if key in ("evidence", "together"):
+        return "evidence"
+    if isinstance(value, list):
+        return describe_shape([describe_report(one) for one in cast("list[Any]", value)])
+    if not isinstance(value, dict):
+        return "value" if key in ("expected", "scope") else describe_shape(value)
+    known = cast("dict[str, Any]", value)
+    if key in TABLES:
+        return {"*": describe_shape([describe_report(one) for one in known.values()])}
+    if key == "trouble":
+        found = [describe_report(one) for name, rows in known.items() if name != "files" for one in rows]
+        return {**dict.fromkeys(known, "rows"), "*": describe_shape(found)}
+    return {name: describe_report(one, name) for name, one in known.items()}
 
 
 def find_run(story: Story) -> str:

@@ -1,12 +1,11 @@
 """Automations: applied once by `coordinator up`, and as files for `prefect automation create`."""
 
-import json
 import subprocess
 import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from uuid import uuid4
 
 import pytest
@@ -14,9 +13,9 @@ import yaml
 from e2e.conftest import Coordinator, ask_until, send_api
 from e2e.test_local_stack import up
 from e2e.test_messages import make_gated
+from webhook_server import serving
 
 from flows.event_format import describe_event
-from flows.prefect_server import LOOPBACK
 from flows.resolved_event import VERB, name_place
 
 TOP = Path(__file__).resolve().parents[2]
@@ -81,54 +80,36 @@ EventsWorker.drain_all()
 """
 
 
-class Webhook:
-    """A server on a free port that keeps what is posted to it."""
-
-    def __init__(self) -> None:
-        self.bodies: list[str] = []
-        bodies = self.bodies
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - The name in the base class.
-                pass
-
-        self.server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
-        Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
 def test_a_silent_session_is_posted_by_the_automation(coordinator: Coordinator, tmp_path: Path) -> None:
-    hook = Webhook()
+    with serving() as hook, posting(coordinator, "post-when-silent.yaml", hook.url, tmp_path):
+        run_program(coordinator, [sys.executable, "-c", EMIT, tmp_path / "run.json"])
+        heard = ask_until(lambda: list(hook.heard), bool)
+    said = "The session for pay of shop is silent: on north, and its worker is offline; it is given up"
+    assert heard == [{"text": said}]
+
+
+@contextmanager
+def posting(coordinator: Coordinator, file: str, url: str, place: Path) -> Generator[None]:
+    """Make the automation of `file` as a person does, with a webhook at `url`, and remove it afterwards."""
+    text = (AUTOMATIONS / file).read_text(encoding="utf-8")
+    filled = place / file
+    filled.write_text(text.replace("BLOCK_ID", make_webhook(coordinator, url)), encoding="utf-8")
+    prefect = Path(sys.executable).parent / "prefect"
+    run_program(coordinator, [prefect, "automation", "create", "--from-file", filled])
     try:
-        block = make_webhook(coordinator, f"http://{LOOPBACK}:{hook.server.server_port}")
-        text = (AUTOMATIONS / "post-when-silent.yaml").read_text(encoding="utf-8")
-        filled = tmp_path / "automation.yaml"
-        filled.write_text(text.replace("BLOCK_ID", block), encoding="utf-8")
-        for words in (
-            [Path(sys.executable).parent / "prefect", "automation", "create", "--from-file", filled],
-            [sys.executable, "-c", EMIT, tmp_path / "run.json"],
-        ):
-            done = subprocess.run(
-                words, env=coordinator.environment(), cwd=TOP, stdin=subprocess.DEVNULL, capture_output=True,
-                text=True, check=False,
-            )  # fmt: skip
-            assert done.returncode == 0, done.stdout + done.stderr
-        bodies = ask_until(lambda: list(hook.bodies), bool)
-        named = {"automations": {"name": {"any_": ["Post when a session elsewhere is silent"]}}}
+        yield
+    finally:
+        named = {"automations": {"name": {"any_": [yaml.safe_load(text)["name"]]}}}
         for one in coordinator.ask("automations/filter", named):
             delete(coordinator, str(one["id"]))
-    finally:
-        hook.close()
-    said = "The session for pay of shop is silent: on north, and its worker is offline; it is given up"
-    assert [json.loads(body) for body in bodies] == [{"text": said}]
+
+
+def run_program(coordinator: Coordinator, words: Sequence[str | Path]) -> None:
+    done = subprocess.run(
+        words, env=coordinator.environment(), cwd=TOP, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def make_webhook(coordinator: Coordinator, url: str) -> str:
@@ -136,7 +117,12 @@ def make_webhook(coordinator: Coordinator, url: str) -> str:
     kind = str(coordinator.ask("block_types/slug/webhook")["id"])
     body = {"block_schemas": {"block_type_id": {"any_": [kind]}}}
     schema = str(coordinator.ask("block_schemas/filter", body)[0]["id"])
-    made = {"name": "chat", "block_type_id": kind, "block_schema_id": schema, "data": {"method": "POST", "url": url}}
+    made = {
+        "name": f"chat-{uuid4().hex}",
+        "block_type_id": kind,
+        "block_schema_id": schema,
+        "data": {"method": "POST", "url": url},
+    }
     return str(send_api(coordinator.api, "POST", "block_documents/", made).json()["id"])
 
 

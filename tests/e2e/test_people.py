@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 from checker import Meant, check, snapshot_user_state
+from compatibility.golden import keep_promise
 from e2e.checkout_deployments import working
 from e2e.conftest import Coordinator, ask_until
+from e2e.test_compatibility_runs import list_events, read_events
 from e2e.test_interrupt import status_of, wait_for_end
+from e2e.test_local_stack_automations import posting
 from e2e.test_messages import make_gated, open_gate
 from e2e.test_resolving import read_status, started
-from e2e.test_whole_runs import make_flat
+from e2e.test_whole_runs import find_run, make_flat
 from generated_graphs import Made
+from webhook_server import serving
 
 pytestmark = pytest.mark.xdist_group("prefect, with workers")
 
@@ -86,8 +90,14 @@ def test_browser_is_enough_to_land_what_waits_for_a_person(coordinator: Coordina
     text = (made.repository / "coordinator.yaml").read_text(encoding="utf-8")
     commit(made, "coordinator.yaml", f"{text}\nland: {{ask: true}}\n")
     before = snapshot_user_state(made.repository)
-    code, output = coordinator.run("run", made.repository)
+    with serving() as hook, posting(coordinator, "post-when-waiting.yaml", hook.url, tmp_path):
+        code, output = coordinator.run("run", made.repository)
+        heard = ask_until(lambda: list(hook.heard), bool)
     assert (code, "coordinator land flat-0" in output) == (3, True), output
+    said = f"flat-0 of {made.repository.name} waits for a person to land it: `coordinator land flat-0`"
+    assert heard == [{"text": said}]
+    events = list_events(read_events(coordinator, find_run(made)))
+    keep_promise("event-node-waiting", events["coordinator.node.waiting"])
     assert read_status(coordinator, made, "flat-0") == "Waiting"
     code, output = coordinator.run("deploy", made.repository)
     assert code == 0, output
