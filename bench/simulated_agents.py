@@ -84,6 +84,10 @@ class SimulatedBackend:
         """Open a session for `spec`."""
         return SimulatedSession(self._cast, spec)
 
+    def name_model(self, role: str, model: str) -> str:
+        """Return "": there is none."""
+        return ""
+
     def find_provider(self, role: str, model: str) -> ProviderState:
         """Until when the provider accepts no prompt."""
         now = self._cast.clock()

@@ -9,6 +9,7 @@ from prefect.events import emit_event
 
 from flows.event_format import Payload, describe_event
 from tasks_lib.model import Stage
+from tasks_lib.reporting.journal_events import JournalEvent
 from tasks_lib.runtime.run_journal import Fact, RunJournal
 from tasks_lib.runtime.status_board import CONFLICT_EXPECTED, HEARD, SILENT, Board, NodeView
 
@@ -69,7 +70,8 @@ class EventEmitter:
         count = self._notes[node_id] = self._notes.get(node_id, 0) + 1
         if count <= MOST_OF_A_NODE:
             payload = {name: ", ".join(fact) if isinstance(fact, tuple) else fact for name, fact in facts.items()}
-            self.announce(event if node_id else RUN_REQUESTED, {"id": node_id or self._run, **payload}, node_id)
+            verb = RUN_REQUESTED if event == JournalEvent.REQUESTED and not node_id else event
+            self.announce(verb, {"id": node_id or self._run, **payload}, node_id)
 
     def announce(self, verb: str, payload: Payload, node_id: str = "", labels: Mapping[str, str] | None = None) -> None:
         """Hand an event to Prefect, which sends it from its own thread."""

@@ -36,6 +36,7 @@ from flows.sessions_table import showing_sessions
 from flows.spokes.run_link import linking
 from flows.stale_flow_runs import FLOW, OUTAGE, end_stale
 from flows.termination_signals import on_worker_end
+from tasks_lib.engine.report_summary import write_summary
 from tasks_lib.engine.run_lifecycle import OpenRun, SpokeAccess, open_run
 from tasks_lib.engine.scheduler import Scheduler
 from tasks_lib.engine.telling import tell_end
@@ -166,6 +167,7 @@ async def work_graph(
                 launcher = PrefectLauncher(board, opened.run.settings.retry, connection, artifacts, pause)
                 scheduler = Scheduler(opened, Plan(opened.run.nodes.graph, options.only), launcher)
                 await scheduler.work()
+                await write_summary(opened.run, scheduler.judge())
         ending = await finish(opened, scheduler, options, connection)
         await tell_end(opened, scheduler.judge())
         ended = {"id": run_id, "exit_code": board.view.exit_code or 0, "state": ending.state.name or ""}

@@ -14,6 +14,7 @@ import yaml
 from new_repository import begin_repository
 from sample_repository import SampleRepository
 
+from tasks_lib.engine.report_summary import write_summary
 from tasks_lib.engine.run_lifecycle import OpenRun, SpokeAccess, open_run
 from tasks_lib.engine.scheduler import OpenNode, Scheduler
 from tasks_lib.graph.run_plan import Plan
@@ -212,6 +213,7 @@ class RunHarness(SampleRepository):
             beside = asyncio.ensure_future(during(opened)) if during else None
             try:
                 await work_beside(scheduler, beside)
+                await write_summary(opened.run, scheduler.judge())
             finally:
                 if beside:
                     beside.cancel()

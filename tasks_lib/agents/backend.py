@@ -184,6 +184,10 @@ class Backend(Protocol):
         """Open a session for `spec`; nothing is started before its first prompt."""
         ...
 
+    def name_model(self, role: str, model: str) -> str:
+        """The `provider/model` of sessions with `role` and `model`, as a SessionSpec has them; "" if it is unknown."""
+        ...
+
     def find_provider(self, role: str, model: str) -> ProviderState:
         """What is known about the provider of sessions with `role` and `model`, as a SessionSpec has them."""
         ...

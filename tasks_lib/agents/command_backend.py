@@ -53,6 +53,10 @@ class CommandBackend:
         """Open a session for `spec`; nothing is started before its first prompt."""
         return guard_memory(CommandSession(self._argv, spec, self._limits, self._provider), spec)
 
+    def name_model(self, role: str, model: str) -> str:
+        """Return "": the program chooses its model itself."""
+        return ""
+
     def find_provider(self, role: str, model: str) -> ProviderState:
         """What is known about the program's provider, whichever it is; the program's answers say nothing about it."""
         return ProviderState(self._provider.throttle.until)

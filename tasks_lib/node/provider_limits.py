@@ -138,7 +138,7 @@ def _note_turn(
         JournalEvent.TURNED,
         context.task.id,
         role=role,
-        model=run.settings.model_for(context.task, role) or run.settings.agent.model,
+        model=run.agents.backend.name_model(role, run.settings.model_for(context.task, role)),
         attempt=turn.attempt,
         turn=turn.turn,
         seconds=round(run.agents.clock() - began, 3),

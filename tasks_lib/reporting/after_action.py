@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from tasks_lib.reporting.action_items import ActionItem, list_action_items
 from tasks_lib.reporting.after_action_lines import Line, list_better, list_right, list_wrong
 from tasks_lib.reporting.journal_events import JournalEvent
+from tasks_lib.reporting.report_summary import Summary, find_summary
 from tasks_lib.reporting.run_facts import RunFacts, write_time
 from tasks_lib.reporting.run_figures import Figures, Headline, measure
 
@@ -15,6 +16,7 @@ class AfterActionReport:
     """The report on the run, or the milestone, `name`. `earlier` are the runs before it, the newest first.
 
     Times are ISO 8601, UTC; `exit_code` is None if the run was never judged. `missing` says what could not be found.
+    `summary` is what an agent wrote about it, None if none did; all else is generated.
     """
 
     name: str
@@ -29,6 +31,7 @@ class AfterActionReport:
     figures: Figures
     earlier: tuple[Headline, ...] = ()
     missing: tuple[str, ...] = ()
+    summary: Summary | None = None
 
     def to_json(self) -> dict[str, object]:
         """The whole report as JSON values."""
@@ -60,4 +63,5 @@ def write_after_action(name: str, facts: RunFacts, earlier: Sequence[Headline] =
         figures,
         tuple(earlier),
         facts.missing,
+        find_summary(facts) if name in facts.runs else None,
     )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tasks_lib.reporting.after_action import AfterActionReport
 from tasks_lib.reporting.after_action_lines import CAUSES, Line
+from tasks_lib.reporting.report_summary import Summary
 from tasks_lib.reporting.run_facts import SHORT, Evidence
 from tasks_lib.reporting.run_figures import Figures, Headline
 from tasks_lib.session.spending import Spent
@@ -23,6 +24,7 @@ def write_markdown(report: AfterActionReport) -> str:
     lines = [f"# AAR: {report.name}", "", f"Run {runs}, {_time(report.started)} to {_time(report.ended)}{code}.", ""]
     if report.missing:
         lines += ["Not all records were there:", "", *(f"- {one}" for one in report.missing), ""]
+    lines += _write_summary(report.summary) if report.summary else ()
     sections: Sequence[tuple[str, Sequence[Line]]] = (
         ("What Went Right", report.went_right),
         ("What Went Wrong", report.went_wrong),
@@ -37,6 +39,14 @@ def write_markdown(report: AfterActionReport) -> str:
     lines += [f"{number}. {item}" for number, item in enumerate(items, 1)] or ["None."]
     lines += ["", "## Figures", "", *_write_figures(report.figures), *_write_earlier(report)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _write_summary(summary: Summary) -> Iterator[str]:
+    model = f" with the model {fold(summary.model)}" if summary.model else ""
+    said = f"An agent with the role {fold(summary.role)}{model} wrote this; all that follows it is generated."
+    yield from ("## Summary", "", _write_line(said, summary.evidence), "")
+    yield from (f"> {line}".rstrip() for line in summary.text.splitlines())
+    yield ""
 
 
 def _time(text: str) -> str:

@@ -6,8 +6,9 @@ from enum import StrEnum
 class JournalEvent(StrEnum):
     """An event of a journal. Those with a dot are Prefect events too, as `coordinator.<event>`.
 
-    `BEGUN`, `SAID`, `JUDGED` and `SUMMED`, with the figures in which runs are compared, are about the run, `REQUESTED`
-    also about it if it names no node, the others about a node. `STAGE`, `ENDED`, `REOPENED` and `CONFLICT_EXPECTED` are
+    `BEGUN`, `SAID`, `JUDGED`, `SUMMARIZED`, with what an agent wrote about the run, and `SUMMED`, with the figures in
+    which runs are compared, are about the run, `REQUESTED` and `TURNED` also about it if they name no node, the others
+    about a node. `STAGE`, `ENDED`, `REOPENED` and `CONFLICT_EXPECTED` are
     what the status board shows.
     """
 
@@ -19,6 +20,7 @@ class JournalEvent(StrEnum):
     SAID = "said"
     JUDGED = "judged"
     SUMMED = "summed"
+    SUMMARIZED = "run.summarized"
     TURNED = "session.turned"
     REVIEWED = "session.reviewed"
     WAITED = "node.waited"

@@ -13,6 +13,8 @@ from tasks_lib.session.spending import NOTHING, Spent, add_up
 
 UNNAMED = "(not named)"
 """Where there is no model, or no scope or risk."""
+THE_REPORT = "(the report)"
+"""In place of a node: the turn in which a summary of the report was written."""
 SUCCESS: Mapping[str, float] = {"trivial": 0.98, "low": 0.90, "medium": 0.80, "high": 0.65, "critical": 0.50}
 """taskgraph's estimate for each risk: the share of tasks that succeed at once."""
 LANDED = ("Merge ", "Check ")
@@ -52,7 +54,7 @@ def add_spending(facts: RunFacts) -> Spending:
     turns = [(one, _read_spent(one)) for one in facts.of(JournalEvent.TURNED)]
     return Spending(
         add_up(spent for _, spent in turns),
-        _group(turns, lambda turn: turn.node),
+        _group(turns, lambda turn: turn.node or THE_REPORT),
         _group(turns, lambda turn: turn.text("role") or UNNAMED),
         _group(turns, lambda turn: turn.text("model") or UNNAMED),
     )

@@ -90,7 +90,7 @@ def find_trouble(facts: RunFacts) -> Trouble:
         tuple(
             Found(one.node, one.text("role"), one.text("stall"), _say_end(outcomes, one.node), (one.evidence,))
             for one in facts.of(JournalEvent.TURNED)
-            if one.text("stall")
+            if one.text("stall") and one.node
         ),
         tuple(_find_alarms(facts)),
         tuple(_find_touches(facts)),

@@ -11,7 +11,7 @@ from tasks_lib.settings.schema import Settings
 
 
 def find_agent_requirements(tasks: Iterable[Task], settings: Settings) -> list[Need]:
-    """Return the role and model for the level of each of `tasks`, and the reviewer's and the resolver's if needed."""
+    """Return the roles and models for the levels of `tasks`, and for reviews, blockers and the summary, if needed."""
     open_tasks = [task for task in tasks if not task.is_completed and not task.is_human]
     needs = [_describe_work(settings, task) for task in open_tasks]
     if any(settings.may_be_reviewed(task) for task in open_tasks):
@@ -20,6 +20,10 @@ def find_agent_requirements(tasks: Iterable[Task], settings: Settings) -> list[N
         role = settings.role_for(RESOLVER)
         model = settings.agent.models.get(role, "")
         needs.append(Need(role, model, _say_where(settings, role, model)))
+    if open_tasks and (role := settings.report.summary_role):
+        model = settings.agent.models.get(role, "")
+        where = f"{CONFIGURATION}: " + (f"agent.models.{role}" if model else "report.summary_role")
+        needs.append(Need(role, model, where))
     found: dict[tuple[str, str], Need] = {}
     for need in needs:
         found.setdefault((need.role, need.model), need)

@@ -56,6 +56,10 @@ class RunBudgets:
         nodes = self._list_node_allowances(record, session)
         return [Allowance(self._attempt, record.spending.attempt), *nodes, Allowance(self._run, others)]
 
+    def list_run_allowances(self) -> list[Allowance]:
+        """Return the allowances of a turn that is for no node, when no other turn is in progress: that of the run."""
+        return [Allowance(self._run, self._settled)]
+
     def refuse_turn(self, record: Record, session: str) -> str:
         """Return why another turn may not begin, "" if it may."""
         return find_excess(self.list_allowances(record, session), Spent(turns=1))

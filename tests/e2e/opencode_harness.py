@@ -30,6 +30,8 @@ REVIEWING = "Verdict: approved with changes"
 """Only a reviewer is told of it."""
 RESOLVING = "Resolution: dependency"
 """Only a resolver is told of it."""
+SUMMARIZING = "# Summary of a report"
+"""Only the writer of a report's summary is told of it."""
 FOUND_BEFORE = "`- [answered] 1`"
 """Only a reviewer is told of it who gets the findings of an earlier review."""
 Steps = Sequence[Mapping[str, Any]]
@@ -46,6 +48,7 @@ class Mind:
         """What a reviewer answers who is told what an earlier review found; without it, the same as `reviews`."""
         self.follow_ups: Steps = ()
         """What is done for tasks that coordinator made of the findings of a review."""
+        self.summaries: Steps = ({"say": "All went well."},)
         self.resolutions: Steps = ({"say": "I do not know."},)
         self._failures: Counter[tuple[str, int]] = Counter()
 
@@ -64,6 +67,8 @@ class Mind:
         """The script for those who find none in their first prompt."""
         if self.reviews and REVIEWING in prompt:
             return self.second_reviews if self.second_reviews and FOUND_BEFORE in prompt else self.reviews
+        if prompt.startswith(SUMMARIZING):
+            return self.summaries
         if RESOLVING in prompt:
             return self.resolutions
         return self.follow_ups if "\nid: follow-up-" in prompt else ()

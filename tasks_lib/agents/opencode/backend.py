@@ -106,7 +106,7 @@ class OpencodeBackend:
             if self._catalog is None or self._check(needs, self._catalog):
                 self._catalog = await self._read_catalog(self._servers)
             faults = self._check(needs, self._catalog)
-            faults += await check_reach(needs, self._name_model, self._catalog, self._environment)
+            faults += await check_reach(needs, self.name_model, self._catalog, self._environment)
             if faults:
                 raise InputError(faults)
 
@@ -196,7 +196,7 @@ class OpencodeBackend:
         disabled = self._user_config.disabled if self._user_config else ()
         return [
             *check_role_requirements(needs, known, self._roles, disabled),
-            *check_models(named, self._name_model, catalog),
+            *check_models(named, self.name_model, catalog),
         ]
 
     def _find_naming(self, need: Need) -> str:
@@ -211,7 +211,7 @@ class OpencodeBackend:
             return "coordinator.yaml: agent.model"
         return "opencode's own configuration"
 
-    def _name_model(self, role: str, model: str) -> str:
+    def name_model(self, role: str, model: str) -> str:
         """Return a session's model: the repository's choice before the user's; "" if neither names one."""
         mine, catalog = self._roles.get(role), self._catalog
         theirs = catalog.agents.get(role, "") if catalog else ""
@@ -227,12 +227,12 @@ class OpencodeBackend:
         if isinstance(self._servers, ExternalServer) and self._catalog and spec.role not in self._catalog.agents:
             role = self._roles.get(spec.role)
             agent, system = FALLBACK_AGENT, role.text if role else ""
-        model = self._name_model(spec.role, spec.model)
+        model = self.name_model(spec.role, spec.model)
         return guard_memory(self._open_session(spec, self._servers, agent, model, system), spec)
 
     def find_provider(self, role: str, model: str) -> ProviderState:
         """What the sessions of this run know about the provider of such a session."""
-        throttle = self._throttles.find(self._name_model(role, model))
+        throttle = self._throttles.find(self.name_model(role, model))
         return ProviderState(throttle.until, throttle.answered_at)
 
     async def close(self) -> None:

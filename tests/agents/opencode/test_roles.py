@@ -34,14 +34,15 @@ def test_each_shipped_role_says_how_to_finish_and_how_to_stop(name: str) -> None
     assert role.where == ""
     if name == "code-reviewer":
         assert "Verdict: changes requested" in role.text.splitlines()[-1]
-    else:
+    elif name != "report-writer":  # Its one answer is all that is wanted of it.
         assert "# When it is done" in role.text
         assert "# Safe Exit" in role.text
         assert 'coordinator notify --level blocking "…"' in role.text
 
 
-def test_the_reviewer_edits_nothing() -> None:
+def test_the_reviewer_edits_nothing_and_who_writes_reports_runs_nothing_either() -> None:
     assert load_shipped()["code-reviewer"].permission == (Rule("edit", "*", "deny"),)
+    assert load_shipped()["report-writer"].permission == (Rule("edit", "*", "deny"), Rule("bash", "*", "deny"))
 
 
 def test_a_role_is_its_front_matter_and_the_text_below() -> None:
