@@ -4,8 +4,8 @@
     CHAOS_ONLY=after-1a2b3c4d make chaos        the kills whose name or description contains this; * stands for any text,
                                                 and | separates alternatives
     CHAOS=all make chaos                        every occurrence of each side effect, not only the first and last
-    CHAOS_PARTS=life,cuts make chaos            only these of the parts life, cuts, pairs, judgement, people, spokes,
-                                                calls (to Prefect) and flows
+    CHAOS_PARTS=life,cuts make chaos            only these of the parts life, cuts, pairs, judgement, people, pushed,
+                                                spokes, calls (to Prefect) and flows
     CHAOS_SAMPLE=12 make chaos                  a sample of this size, of all kinds
     CHAOS_JOBS=4 CHAOS_SEED=7 CHAOS_PAIRS=100 CHAOS_DIR=/path     parallel jobs, random seed, number of pairs, directory
 
@@ -64,7 +64,9 @@ def plan(root: Path, options: "ChaosOptions", port: int) -> Iterator[Part]:
     if options.wants("judgement"):
         yield plan_judgement(root, every=options.every)
     if options.wants("people"):
-        yield plan_people(root, every=options.every)
+        yield plan_people(root, is_pushed=False, every=options.every)
+    if options.wants("pushed"):
+        yield plan_people(root, is_pushed=True, every=options.every)
     if options.wants("spokes"):
         yield plan_spokes(root, every=options.every)
         yield plan_workers(root, options.seed, every=options.every)
@@ -150,7 +152,7 @@ class ChaosOptions:
     seed: int = int(os.environ.get("CHAOS_SEED", "1"))
     pairs: int = int(os.environ.get("CHAOS_PAIRS", "60"))
     parts: tuple[str, ...] = tuple(
-        os.environ.get("CHAOS_PARTS", "life,cuts,pairs,judgement,people,spokes,calls,flows").split(",")
+        os.environ.get("CHAOS_PARTS", "life,cuts,pairs,judgement,people,pushed,spokes,calls,flows").split(",")
     )
     directory: Path = Path(
         os.environ.get("CHAOS_DIR") or (MEMORY if os.access(MEMORY, os.W_OK) else tempfile.gettempdir())

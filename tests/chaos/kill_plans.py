@@ -71,15 +71,20 @@ def plan_judgement(root: Path, *, every: bool) -> Part:
     return Part(told, kills, partial(retry_kill, try_judged, calm=calm))
 
 
-def plan_people(root: Path, *, every: bool) -> Part:
-    """Kills while a person takes and lands tasks, a session spawns one, and reports are committed."""
-    calm, faults = run_people_calmly(root / "people-calm")
+def plan_people(root: Path, *, is_pushed: bool, every: bool) -> Part:
+    """Kills while a person takes and lands tasks, a session spawns one, and reports are committed.
+
+    If what lands `is_pushed`, only kills at what has to do with the remote: the others are those of a local target.
+    """
+    name, about = ("pushed", "remote") if is_pushed else ("people", "")
+    calm, faults = run_people_calmly(root / f"{name}-calm", is_pushed=is_pushed)
     require(faults)
+    found = read_effects(root / f"{name}-calm" / "trace")
     # What the person does between the commands is not coordinator's.
-    effects = [one for one in read_effects(root / "people-calm" / "trace") if one.signature.partition(" @ ")[2]]
+    effects = [one for one in found if (where := one.signature.partition(" @ ")[2]) and about in where]
     kills = list_kills(effects, every=every)
-    told = f"people: {len(effects)} side effects ({_tell(count_kinds(effects))}); {len(kills)} kills"
-    return Part(told, kills, partial(retry_kill, try_people, calm=calm))
+    told = f"{name}: {len(effects)} side effects ({_tell(count_kinds(effects))}); {len(kills)} kills"
+    return Part(told, kills, partial(retry_kill, try_people, calm=calm, is_pushed=is_pushed))
 
 
 def plan_spokes(root: Path, *, every: bool) -> Part:

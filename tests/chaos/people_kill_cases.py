@@ -6,6 +6,7 @@ what they cannot see to have happened.
 
 import asyncio
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from chaos.kill_cases import UndisturbedRun, Verdict, conclude, find_faults, jud
 from chaos.kill_points import Kill
 from chaos.tracer import Target
 from checker import Meant, check, snapshot_user_state
-from checker_traces import read_lines
+from checker_traces import read_lines, resolve, text
 from generated_graphs import Made, run_git
 from run_harness import PlainLauncher, reach, write_task
 
@@ -31,8 +32,8 @@ from tasks_lib.project.loading import load_project
 AGENT = """cat > /dev/null
 id=$COORDINATOR_TASK_ID
 if [ "$id" = lead ]; then
-    n=0
-    until git cat-file -e main:tasks/part.md 2> /dev/null; do n=$((n + 1)); [ $n -lt 400 ] || exit 1; sleep 0.05; done
+    n=0 base=$(git rev-parse -q --verify --symbolic-full-name refs/remotes/origin/main || echo main)
+    until git cat-file -e "$base:tasks/part.md" 2> /dev/null; do n=$((n + 1)); [ $n -lt 400 ] || exit 1; sleep 0.05; done
 fi
 echo "$id" > "$id.txt"
 git add "$id.txt"
@@ -41,41 +42,48 @@ echo "Did $id."
 """
 VERIFY = ("test -e prepared.txt",)
 SETUP = ("echo prepared > prepared.txt",)
+SETTINGS: Mapping[str, object] = {
+    # Started through `env`, so that the shim can stand in for it.
+    "agent": {"command": ["env", "sh", "agent.sh"]},
+    "setup": list(SETUP),
+    "verify": list(VERIFY),
+    "copy": ["local.txt"],
+    "spawn": {"enabled": True},
+    "report": {"folder": "docs/aar"},
+    "retry": {"attempts": 3, "delay_seconds": 0, "max_delay_seconds": 0},
+    "watch": {"stop_seconds": 2},
+}
 DESIGN, ASKED, LEAD, PART = "design", "asked", "lead", "part"
+REMOTE = {"mode": "push", "remote": "origin", "fetch_seconds": 0.5}
 SPAWNED = f"---\nid: {PART}\nname: Do {PART}\n---\n## Description\nWrite it.\n"
 
 
-def make_people_case(place: Path, **settings: object) -> Made:
-    """Make a repository in `place`: a person's task, one of an agent, and one whose session spawns another."""
+def make_people_case(place: Path, *, is_pushed: bool = False) -> Made:
+    """Make a repository in `place`: a person's task, one of an agent, and one whose session spawns another.
+
+    With `is_pushed`, what lands is pushed to a bare remote next to it.
+    """
     repository = place / "repository"
     repository.mkdir(parents=True)
     run_git(repository, "init", "-q", "--initial-branch=main")
     for name, value in (("user.name", "Ada"), ("user.email", "ada@example.org")):
         run_git(repository, "config", name, value)
-    said = {
-        # Started through `env`, so that the shim can stand in for it.
-        "agent": {"command": ["env", "sh", "agent.sh"]},
-        "setup": list(SETUP),
-        "verify": list(VERIFY),
-        "copy": ["local.txt"],
-        "land": {"ask": True},
-        "spawn": {"enabled": True},
-        "report": {"folder": "docs/aar"},
-        "retry": {"attempts": 3, "delay_seconds": 0, "max_delay_seconds": 0},
-        "watch": {"stop_seconds": 2},
-        **settings,
-    }
-    files = {"coordinator.yaml": yaml.safe_dump(said), "agent.sh": AGENT, ".gitignore": "local.txt\nprepared.txt\n"}
+    settings = {**SETTINGS, "land": {"ask": True, **(REMOTE if is_pushed else {})}}
+    files = {"coordinator.yaml": yaml.safe_dump(settings), "agent.sh": AGENT, ".gitignore": "local.txt\nprepared.txt\n"}
     edges: dict[str, tuple[str, ...]] = {DESIGN: (), ASKED: (), LEAD: ()}
     paths = {task_id: f"tasks/{task_id}.md" for task_id in edges}
-    fronts = {DESIGN: {"assignee": "human"}}
-    files |= {paths[one]: write_task(one, **fronts.get(one, {})) for one in edges}
+    files |= {paths[one]: write_task(one, **({"assignee": "human"} if one == DESIGN else {})) for one in edges}
     for path, content in files.items():
         (repository / path).parent.mkdir(exist_ok=True)
         (repository / path).write_text(content, encoding="utf-8")
     run_git(repository, "add", "--all")
     run_git(repository, "commit", "-q", "-m", "Plan")
     (repository / "local.txt").write_text("copied\n", encoding="utf-8")
+    if is_pushed:
+        run_git(place, "init", "-q", "--bare", "--initial-branch=main", "remote.git")
+        # By its path, so that there is no tracking ref yet, which the run moves.
+        run_git(repository, "push", "-q", str(place / "remote.git"), "main")
+        run_git(repository, "remote", "add", "origin", str(place / "remote.git"))
     expected = dict.fromkeys((*edges, PART), "completed")
     return Made(
         repository, place / "plan.json", place / "journal.jsonl", edges, paths, (), expected, verify=VERIFY, skipped=()
@@ -106,7 +114,7 @@ def work_by_hand(worktree: Path) -> None:
 
 async def run_and_report(repository: Path, data: Path, number: int) -> int:
     """Do a run, in which the lead's session spawns a task, and commit a report on it; return the run's exit code."""
-    project = await asyncio.to_thread(load_project, repository)
+    project = await asyncio.to_thread(load_project, repository, is_fetching=True)
     run_id = f"run-{os.getpid()}-{number}"
     async with open_run(project, run_id, project.settings.max_sessions, data=data) as opened:
         opened.run.board.listen(lambda node, line: print(f"{node or '-'}: {line}", flush=True))
@@ -131,23 +139,34 @@ async def spawn_part(opened: OpenRun) -> None:
     print(await spawn_in_run(opened.run, opened.merge_queue, order), flush=True)
 
 
-def run_people_calmly(place: Path) -> tuple[UndisturbedRun, list[str]]:
+def find_faults_on_remote(made: Made) -> list[str]:
+    """What the remote has besides what is on main here; nothing without a remote."""
+    remote = made.repository.parent / "remote.git"
+    if not remote.exists():
+        return []
+    there = text(remote, "for-each-ref", "--format=%(refname) %(objectname)").splitlines()
+    here = f"refs/heads/main {resolve(made.repository, 'refs/heads/main')}"
+    return [] if there == [here] else [f"on the remote are {', '.join(there)}, not only {here}"]
+
+
+def run_people_calmly(place: Path, *, is_pushed: bool = False) -> tuple[UndisturbedRun, list[str]]:
     """Tell the story undisturbed, traced into `place`/trace; return its result and its faults, of which there should be none."""
-    made = make_people_case(place)
+    made = make_people_case(place, is_pushed=is_pushed)
     before = snapshot_user_state(made.repository)
     code = run_in_child(place, made.repository, place / "log", place / "trace", None, "", tell_story)
     meant = Meant(made.expected, made.verify, SETUP)
     faults = find_faults(place, made, check(made.repository, before=before, meant=meant))
-    return UndisturbedRun(code, read_lines(made.repository)), faults
+    return UndisturbedRun(code, read_lines(made.repository)), faults + find_faults_on_remote(made)
 
 
-def try_people(place: Path, kill: Kill, *, calm: UndisturbedRun) -> Verdict:
+def try_people(place: Path, kill: Kill, *, calm: UndisturbedRun, is_pushed: bool = False) -> Verdict:
     """Kill the story, tell it again, and judge; `place` is removed if there are no faults."""
-    made = make_people_case(place)
+    made = make_people_case(place, is_pushed=is_pushed)
     before = snapshot_user_state(made.repository)
     codes: list[int] = []
     targets: list[Target | None] = [kill.first, *([kill.then] if kill.then else []), None]
     for number, target in enumerate(targets):
         log, trace = place / f"log-{number}", place / f"trace-{number}"
         codes.append(run_in_child(place, made.repository, log, trace, target, "", tell_story))
-    return conclude(place, kill, codes, judge(place, made, before, codes[-1], calm, SETUP))
+    faults = judge(place, made, before, codes[-1], calm, SETUP) + find_faults_on_remote(made)
+    return conclude(place, kill, codes, faults)
