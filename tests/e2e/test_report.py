@@ -165,6 +165,63 @@ def test_every_figure_is_what_git_and_prefect_say_and_every_line_leads_to_its_ev
     body = {"flow_runs": {"id": {"any_": [witness.run]}}, "artifacts": {"key": {"any_": ["coordinator-after-action"]}}}
     [artifact] = ask_until(lambda: coordinator.ask("artifacts/filter", body), bool)
     assert artifact["data"].strip() == text.strip()
+    check_later_answer(coordinator, demo)
+    assert coordinator.ask("artifacts/filter", body) == [artifact]
+    check_proposals(coordinator, demo, witness.run)
+
+
+def check_later_answer(coordinator: Coordinator, top: Path) -> None:
+    """What the demo leaves blocked is answered as it says at its end; a report on its run then says so."""
+    (top / "docs" / "rounding-rule.txt").write_text("half even\n", encoding="utf-8")
+    run_git(top, "add", "docs")
+    run_git(top, "commit", "-qm", "Choose the rounding rule")
+    code, output = coordinator.run("resolve", "tax/rounding", "See docs/rounding-rule.txt.", "--repo", top)
+    assert code == 0, output
+    answer = run_git(top, "rev-parse", "main").strip()
+    report = json.loads(coordinator.run("report", "--json", "--repo", top)[1])
+    [blocker] = [one for one in report["figures"]["trouble"]["blockers"] if one["node"] == "tax/rounding"]
+    said = "still open when the run ended; afterwards a person answered: See docs/rounding-rule.txt."
+    assert (blocker["ended"] + ".", blocker["evidence"][-1]["ref"]) == (said, answer)
+
+
+AGENT = """
+if [ "$COORDINATOR_ROLE" = resolver ]; then exit 1; fi
+cp "$COORDINATOR_TASK_FILE" "$PLACE/$COORDINATOR_TASK_ID"
+echo "Done." > "docs/$COORDINATOR_TASK_ID.md"
+git add -A && git commit -qm "docs($COORDINATOR_TASK_ID): write it down"
+"""
+
+
+def check_proposals(coordinator: Coordinator, top: Path, run: str) -> None:
+    """A second run works on what the report proposes to agents, and leaves to a person what is a person's."""
+    found = json.loads(coordinator.run("report", "--propose", "--json", "--repo", top)[1])
+    items = {f"tasks/aar-{run[:8]}-{number}.md": one for number, one in enumerate(found["action_items"], 1)}
+    assert found["proposed"] == list(items)
+    persons = {Path(path).stem for path, one in items.items() if one["is_for_person"]}
+    agents = {Path(path).stem for path in items} - persons
+    assert len(agents) >= 3
+    run_git(top, "add", "tasks")
+    run_git(top, "commit", "-qm", "Plan what the report asks for")
+    place = top.parent / "seen"
+    place.mkdir()
+    command = json.dumps(["sh", "-c", AGENT.replace("$PLACE", str(place))])
+    only = [word for path in items for word in ("--only", Path(path).stem)]
+    code, output = coordinator.run("run", top, *only, extra={"COORDINATOR_AGENT__COMMAND": command})
+    assert code == (3 if persons else 0), output
+    assert {path.name for path in place.iterdir()} == agents
+    tasks = read_tasks(top)
+    for path, one in items.items():
+        text, task = run_git(top, "show", f"main:{path}"), tasks[Path(path).stem]
+        assert task["status"] == ("pending" if one["is_for_person"] else "completed")
+        assert task.get("scope") == one["scope"]
+        assert all(f"- [ ] {criterion}" in text for criterion in one["criteria"])
+        for proof in one["evidence"]:
+            assert proof["ref"][:10] in text
+            assert proof["kind"] != "event" or f"{proof['at'][11:23]} on {proof['at'][:10]} (UTC)" in text
+    [name] = set(re.findall(r"`(coordinator/journals/\S+)`", "".join(run_git(top, "show", f"main:{p}") for p in items)))
+    assert run in (top / ".git" / name).read_text(encoding="utf-8")
+    again = json.loads(coordinator.run("report", run, "--propose", "--json", "--repo", top)[1])
+    assert again["proposed"] == []
 
 
 def check_evidence(report: Mapping[str, Any], witness: Witness, top: Path) -> None:
