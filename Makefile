@@ -7,6 +7,7 @@ SANDBOX := .local/bubblewrap
 BROWSER := .local/chromium
 POSTGRES := .local/postgres
 export PYTHONDONTWRITEBYTECODE := 1
+export COORDINATOR_CACHE_DIR ?= $(CURDIR)/.local/cache
 
 .PHONY: help setup opencode sandbox chromium postgres test browser screenshots fuzz chaos remote lint bench demo demo-opencode lock clean
 help: ## List the targets.
