@@ -20,7 +20,7 @@ from flows.cli.commands.up import PORTS, choose_port
 from flows.prefect_cleanup import SERVER_ENDED
 from flows.prefect_server import find_package, find_ui_settings
 
-pytestmark = pytest.mark.xdist_group("prefect, with machines")
+pytestmark = pytest.mark.xdist_group("up")
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from flows.flow_run_marks import Marks, Origin, find_own_marks, find_own_origin,
 from flows.prefect_server import Child
 from tasks_lib.git.repository_lock import RunLock
 
-pytestmark = pytest.mark.xdist_group("prefect, with machines")
+pytestmark = pytest.mark.xdist_group("prefect, with much waiting")
 OWN = metadata.version("coordinator")
 OTHERS = {"0.0.1": "Make the deployment again: `coordinator deploy`.", "999.0": "Update coordinator on that worker"}
 

@@ -23,7 +23,7 @@ from generated_graphs import Made, run_git
 from flows.prefect_server import LOOPBACK, Child
 from tasks_lib.git.repository_lock import RunLock
 
-pytestmark = pytest.mark.xdist_group("prefect, with workers")
+pytestmark = pytest.mark.xdist_group("prefect, with deployments")
 PREPARE = """
 from flows.local_stack.preparation import prepare
 print(*prepare(api="", has_worker=True).lines, sep="\\n")

@@ -18,7 +18,7 @@ from hostile_environment import HostileEnvironment, open_hostile_environment
 from tasks_lib.process.program_lookup import require_program
 from tasks_lib.process.python_command import ALLOWED
 
-pytestmark = pytest.mark.xdist_group("prefect, with workers")
+pytestmark = pytest.mark.xdist_group("steering")
 PROGRAM = Path(sys.executable).parent / "coordinator"
 SECONDS = 300
 

@@ -18,7 +18,7 @@ from e2e.test_interrupt import status_of, wait_for_end
 from e2e.test_messages import count_starts, make_gated, open_gate
 from generated_graphs import Made, run_git
 
-pytestmark = pytest.mark.xdist_group("prefect, with machines")
+pytestmark = pytest.mark.xdist_group("up")
 READY = "Press Ctrl-C to stop"
 WORKER = "flows.local_stack.graph_worker"
 END_SECONDS = 120

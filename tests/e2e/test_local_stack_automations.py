@@ -22,7 +22,7 @@ TOP = Path(__file__).resolve().parents[2]
 AUTOMATIONS = TOP / "deployments" / "automations"
 NAME = "Run repository again when a blocker is resolved"
 
-pytestmark = pytest.mark.xdist_group("prefect, with machines")
+pytestmark = pytest.mark.xdist_group("up")
 
 
 def list_automations(coordinator: Coordinator) -> list[dict[str, object]]:

@@ -12,7 +12,7 @@ from e2e.test_local_stack import up
 from flows.local_stack.postgres import check_database, parse_database
 from tasks_lib.errors import InputError
 
-pytestmark = pytest.mark.xdist_group("prefect, with machines")
+pytestmark = pytest.mark.xdist_group("up")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from bench.second_machine import find_obstacle, find_processes, open_machine
 from flows.prefect_server import Child
 from tasks_lib.git.remote_sessions.session_remote import STATE
 
-pytestmark = pytest.mark.xdist_group("prefect, with machines")
+pytestmark = pytest.mark.xdist_group("prefect and lost machines")
 needs_network = pytest.mark.skipif(bool(find_obstacle()), reason="a machine here has no network of its own")
 LOST_SECONDS = 60
 PROMISED_SECONDS = 180

@@ -18,7 +18,7 @@ from flows.demo.opencode_provider import write_section
 from flows.demo.second_terminal import SecondTerminal
 from flows.demo.story import ANSWER, check_story, make_demo, tell_statuses, tell_story
 
-pytestmark = pytest.mark.xdist_group("prefect")
+pytestmark = pytest.mark.xdist_group("prefect and opencode")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from e2e.opencode_harness import OpencodeHarness, bash, commit, isolate, node, o
 
 from flows.demo.model_script import Step
 
-pytestmark = pytest.mark.xdist_group("prefect")
+pytestmark = pytest.mark.xdist_group("prefect and opencode")
 
 
 @pytest.fixture

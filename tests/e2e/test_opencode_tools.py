@@ -11,7 +11,7 @@ from e2e.conftest import Coordinator
 from e2e.opencode_harness import OpencodeHarness, commit, isolate, node, opening, read_results
 from run_harness import write_task
 
-pytestmark = pytest.mark.xdist_group("prefect")
+pytestmark = pytest.mark.xdist_group("prefect and opencode")
 
 
 @pytest.fixture

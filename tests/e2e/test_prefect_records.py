@@ -23,7 +23,7 @@ from flows.prefect_server import Child
 from tasks_lib.reporting.run_report import INCOMPLETE
 
 __all__ = ["start"]
-pytestmark = pytest.mark.xdist_group("prefect, with machines")
+pytestmark = pytest.mark.xdist_group("prefect, with much waiting")
 
 
 def delete_run(coordinator: Coordinator, run: str) -> None:

@@ -16,7 +16,7 @@ from e2e.conftest import Coordinator, ask_until
 from e2e.test_compatibility_runs import read_events
 from generated_graphs import run_git
 
-pytestmark = pytest.mark.xdist_group("prefect, with machines")
+pytestmark = pytest.mark.xdist_group("prefect, with much waiting")
 
 WORK = ("worktree", "setup", "session", "review", "given back", "resolver")
 ENDS = ("merged", "checked", "blocked", "failed", "aborted", "skipped")

@@ -11,7 +11,7 @@ from flows.spoke_worker.session_link import PrefectHubLink
 from flows.spokes.session_labels import PROGRESS, REPORT
 from tasks_lib.session.remote_messages import Progress, TurnReport, read_progress, read_report
 
-pytestmark = pytest.mark.xdist_group("prefect, with machines")
+pytestmark = pytest.mark.xdist_group("prefect and spokes")
 
 
 @flow

@@ -21,7 +21,7 @@ from flows.prefect_server import LOOPBACK, Child, find_free_port
 from flows.spokes.worker_lock import holding_worker_lock
 from tasks_lib.process.http_clients import make_client
 
-pytestmark = pytest.mark.xdist_group("prefect, with machines")
+pytestmark = pytest.mark.xdist_group("prefect and spokes")
 Examine = Callable[..., dict[str, Check]]
 
 

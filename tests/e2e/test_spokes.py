@@ -22,7 +22,7 @@ from flows.demo.model_server import ModelServer
 from flows.prefect_server import Child, end_child, find_free_port, start_child
 from flows.spokes.session_labels import REPORT
 
-pytestmark = pytest.mark.xdist_group("prefect, with machines")
+pytestmark = pytest.mark.xdist_group("prefect and spokes")
 
 
 @pytest.fixture(scope="module")

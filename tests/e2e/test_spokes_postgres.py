@@ -13,7 +13,7 @@ from e2e.test_local_stack import up
 from bench.second_machine import find_processes, open_machine
 from tasks_lib.git.remote_sessions.session_remote import STATE
 
-pytestmark = pytest.mark.xdist_group("prefect, with machines")
+pytestmark = pytest.mark.xdist_group("up")
 
 
 def test_nothing_is_lost_while_the_database_restarts(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -27,7 +27,7 @@ from flows.flow_run_marks import Marks, Origin, RepositoryId, find_own_origin, f
 from flows.prefect_server import Child
 from tasks_lib.git.repository_lock import RunLock
 
-pytestmark = pytest.mark.xdist_group("prefect, with machines")
+pytestmark = pytest.mark.xdist_group("prefect, with much waiting")
 REFUSED = """
 import asyncio, sys
 from flows.run_graph import RunOptions, run_graph

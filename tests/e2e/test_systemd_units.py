@@ -21,7 +21,7 @@ SPOKE_READY = "is ready for sessions"
 INSTALLED = "/opt/coordinator/bin/coordinator"
 PROGRAM = Path(sys.executable).parent / "coordinator"
 
-pytestmark = pytest.mark.xdist_group("prefect, with machines")
+pytestmark = pytest.mark.xdist_group("up")
 each_unit = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 
 

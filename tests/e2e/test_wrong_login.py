@@ -13,7 +13,7 @@ from generated_graphs import Made
 
 from flows.prefect_server import end_child, find_free_port, start_child
 
-pytestmark = pytest.mark.xdist_group("prefect, with workers")
+pytestmark = pytest.mark.xdist_group("prefect, with a login")
 LOGIN = "ada:swordfish"
 RIGHT = {"PREFECT_API_AUTH_STRING": LOGIN}
 WRONG = {"PREFECT_API_AUTH_STRING": "ada:guessed"}
