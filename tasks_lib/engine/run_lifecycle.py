@@ -141,7 +141,7 @@ async def open_run(
             await _make_run(project, board, max_sessions, data or private, private, spokes, simulation), relocation
         )
         run = opened.run
-        run.nodes.journal.open(repository.state_dir, board, max_sessions)
+        run.nodes.journal.open(repository.state_dir, board, max_sessions, project.head)
         try:
             if on_open:
                 on_open(opened)

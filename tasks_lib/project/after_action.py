@@ -119,13 +119,19 @@ def _make_facts(
     runs = tuple(journal.run for journal in journals) or (run,)
     commits: list[RunCommit] = []
     later: list[RunCommit] = []
-    for one in _read_commits(project, head, since):
+    for one in _skip_earlier(_read_commits(project, head, since), joined):
         is_of_runs = one.trailers.get("Run") in runs or (one.at <= until and not one.trailers.get("Run"))
         if is_of_runs and (wanted is None or _is_about(one, wanted, tasks)):
             commits.append(one)
         elif not is_of_runs and joined and one.at > joined[-1].at - MARGIN_SECONDS:
             later.append(one)
     return RunFacts(runs, joined, tuple(commits), tasks, _find_sessions(joined), periods, tuple(missing), tuple(later))
+
+
+def _skip_earlier(commits: Sequence[RunCommit], entries: Sequence[Entry]) -> Sequence[RunCommit]:
+    """Return `commits` without those that were there when the first run began, maybe in the same second."""
+    found = [number for number, one in enumerate(commits, 1) if entries and one.id == entries[0].text("head")]
+    return commits[found[0] :] if found else commits
 
 
 def _is_about(commit: RunCommit, wanted: Collection[str], tasks: dict[str, Task]) -> bool:

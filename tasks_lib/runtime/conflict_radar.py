@@ -32,7 +32,7 @@ from tasks_lib.session.coming_conflicts import (
 
 POLL_SECONDS = 1.0
 """How often it is checked, without git, whether a session has committed or a tool has ended."""
-MOST_SHARE = 0.02
+MOST_SHARE = 0.025
 """The share of the time that may be spent looking: somewhat more of a core, since one look follows the other."""
 MOST_STRETCH = 4
 """How many times `watch.conflict_seconds` may pass between two looks at an active session to keep to `MOST_SHARE`."""

@@ -39,10 +39,10 @@ class RunJournal:
         """The name of the journal, by which `list_journals` lists it; "" if it is not written."""
         return self._path.name.removesuffix(SUFFIX) if self._path else ""
 
-    def open(self, state_dir: Path, board: Board, sessions: int) -> None:
+    def open(self, state_dir: Path, board: Board, sessions: int, head: str) -> None:
         """Append to the journal of the board's run from now on, also what the board hears; old journals are deleted.
 
-        A run that is retried or resumed under the same id continues its journal.
+        A run that is retried or resumed under the same id continues its journal. `head` is the target's commit now.
         """
         view, folder = board.view, state_dir / JOURNALS
         self._board = board
@@ -55,9 +55,8 @@ class RunJournal:
             self._break_off(error)
         # The last line of a killed run may have been cut off; an empty line ends it.
         self._write(b"\n" if self._size else b"")
-        self._append(
-            JournalEvent.BEGUN, "", {"at": view.started, "run": view.run, "target": view.target, "sessions": sessions}
-        )
+        begun: dict[str, Fact] = {"at": view.started, "run": view.run, "target": view.target}
+        self._append(JournalEvent.BEGUN, "", {**begun, "sessions": sessions, "head": head})
         board.listen(self._hear)
 
     def note(self, event: str, node_id: str = "", **facts: Fact) -> None:

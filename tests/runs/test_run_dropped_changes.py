@@ -1,5 +1,7 @@
 """Resolutions of conflicts that drop changes: named once, then a person decides; and those that drop nothing."""
 
+from collections.abc import Sequence
+
 import pytest
 from run_harness import During, RunHarness, Tasks, reach, until
 
@@ -37,9 +39,9 @@ def after_publication(harness: RunHarness) -> During:
     return release
 
 
-def make(harness: RunHarness, agent: str, give_backs: int = 3) -> None:
+def make(harness: RunHarness, agent: str, give_backs: int = 3, signals: Sequence[str] = ("landed",)) -> None:
     land = {"give_backs": give_backs}
-    harness.make(GRAPH, CLASH + agent, signals=["landed"], files=SHOP, land=land)
+    harness.make(GRAPH, CLASH + agent, signals=signals, files=SHOP, land=land)
 
 
 async def test_resolution_that_keeps_both_lands_at_once(harness: RunHarness) -> None:
@@ -121,7 +123,8 @@ async def test_drop_is_not_given_back_beyond_the_limit(harness: RunHarness) -> N
 
 
 async def test_check_is_made_after_a_stop_between_the_conflict_and_the_next_turn(harness: RunHarness) -> None:
-    make(harness, "[ $turn = 2 ] && { merge; take ours; exit 0; }\nboth")
+    once = 'await stopped; echo > "${J%/*}/dropped"; merge; take ours; exit 0'  # The stopped turn may have begun.
+    make(harness, f'[ -e "${{J%/*}}/dropped" ] || {{ {once}; }}\nboth', signals=("landed", "stopped"))
 
     async def stop(opened: OpenRun) -> None:
         await reach(opened, "a: Merged")
@@ -131,6 +134,7 @@ async def test_check_is_made_after_a_stop_between_the_conflict_and_the_next_turn
 
     assert (await harness.work(during=stop)).names["b"] == "Aborted"
     assert harness.record("feat/b").conflicts.commits == (harness.at("refs/heads/feat/b"),)
+    harness.signals["stopped"].send()
     worked = await harness.work()
     assert f"b: given back: {OURS}" in worked.lines
     assert worked.names == {"b": "Merged"}

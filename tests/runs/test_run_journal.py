@@ -89,6 +89,20 @@ async def test_an_abort_by_a_person_and_a_run_before_are_in_the_report(harness: 
     assert (first.name, first.earlier, set(first.figures.landed)) == (made.earlier[0].run, (), {"a"})
 
 
+async def test_commits_of_people_count_from_the_runs_start_and_not_from_its_second(harness: RunHarness) -> None:
+    """The last commit before a run is often made in the second in which it begins, and git knows no parts of seconds."""
+    harness.make({"a": {}}, "tell started; await go; work", signals=("started", "go"))
+
+    async def commit(opened: OpenRun) -> None:
+        await harness.signals["started"].wait()
+        harness.commit("During the run", {"mine.txt": "mine\n"})
+        harness.signals["go"].send()
+
+    assert (await harness.work(during=commit)).names == {"a": "Merged"}
+    touches = write_report(harness).figures.trouble.touches
+    assert [one.what.partition(": ")[2] for one in touches] == ["During the run"]
+
+
 async def test_a_deleted_journal_is_said_and_git_is_reported(harness: RunHarness) -> None:
     harness.make({"a": {}})
     run = (await harness.work()).view.run
@@ -144,5 +158,5 @@ def test_only_the_newest_journals_are_kept(tmp_path: Path) -> None:
 
 def open_journal(place: Path, run: str, board: Board | None = None) -> RunJournal:
     journal = RunJournal()
-    journal.open(place, board or Board(RunView(run, "main", now_text()), place / VIEW_NAME), 4)
+    journal.open(place, board or Board(RunView(run, "main", now_text()), place / VIEW_NAME), 4, "0" * 40)
     return journal
