@@ -117,8 +117,8 @@ def write_journals(place: Field, edges: Edges) -> int:
     state.mkdir(parents=True, exist_ok=True)
     board = Board(RunView(RUN, TARGET_BRANCH, STARTED), state / VIEW_NAME)
     journal = RunJournal()
-    journal.open(state, board, 8)
-    merges = git(place.repository, "rev-list", "--first-parent", "--reverse", TARGET_BRANCH).split()[1:]
+    start, *merges = git(place.repository, "rev-list", "--first-parent", "--reverse", TARGET_BRANCH).split()
+    journal.open(state, board, 8, start)
     for number, (node, merge) in enumerate(zip(edges, merges, strict=True)):
         board.add_node(node, node)
         write_node(journal, board, node, f"shared-{number % SHARED_FILES:02}.txt", merge)

@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
 
 
 EXIT_SENTENCES: Mapping[ExitCode, str] = {
-    ExitCode.COMPLETED: "Every node is completed.",
+    ExitCode.COMPLETED: "Every node of this run is completed.",
     ExitCode.BLOCKED: "Something is blocked or failed; every node that does not depend on it was run.",
     ExitCode.BAD_INPUT: "The input is invalid; nothing was started.",
     ExitCode.WAITING: "Nothing failed; the run is waiting for a person.",

@@ -152,7 +152,7 @@ def check_that_a_kill_at_the_very_end_is_put_right(
     untold = make_run(coordinator, flow, marks)
     code, output = coordinator.run("run", repository)
     assert (code, read_run(coordinator, untold)["state_type"]) == (0, "CRASHED"), output
-    assert "there is nothing to do" in output
+    assert "Every node is completed on main; there is nothing to do" in output
     # Killed after its own record said how it ended.
     ended = make_run(coordinator, flow, marks)
     record = repository / ".git/coordinator/run.json"

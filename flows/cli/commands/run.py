@@ -29,6 +29,7 @@ from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import read_dead_holder, read_holder
 from tasks_lib.graph.run_plan import Plan
+from tasks_lib.naming import show_some
 from tasks_lib.node.landing_approval import list_permitted
 from tasks_lib.project.loading import Project, load_project
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, find_exit_code
@@ -89,7 +90,9 @@ def was_killed(repository: Repository) -> bool:
 def end_at_once(plan: Plan, project: Project, only: Sequence[str], console: Console) -> ExitCode | None:
     """Print why there is nothing to run and return the exit code; None if there is something to do."""
     if has_nothing_to_do(project, only):
-        console.print(f"Every node is completed on {project.base_name}; there is nothing to do.")
+        verb = "is" if len(only) == 1 else "are"
+        done = f"{show_some(only)} {verb} completed" if only else "Every node is completed"
+        say(console, f"{done} on {project.base_name}; there is nothing to do.")
         for line in clean_up_remote(project):
             say(console, line, "yellow")
         return ExitCode.COMPLETED

@@ -186,7 +186,8 @@ def write_ending(standing: RepositoryStatus) -> list[str]:
         return ["The configuration or the task files at the head are not valid:", *map(str, snapshot.faults)]
     if snapshot.is_alive:
         return []
-    lines = [EXIT_SENTENCES[standing.code]]
+    is_done = standing.code is ExitCode.COMPLETED
+    lines = ["Every node is completed." if is_done else EXIT_SENTENCES[standing.code]]
     has_failed = any(node.outcome in (OutcomeName.BLOCKED, OutcomeName.FAILED) for node in standing.nodes)
     if standing.code is ExitCode.BLOCKED and not has_failed:
         open_nodes = sum(not node.outcome.is_landed for node in standing.nodes)
