@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from flows.data_directory import CACHE_VARIABLE
+
 
 def isolate_user_settings(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     """Isolate the tests from the settings of the user who runs them."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(place / "no-settings"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     for name in list(os.environ):
-        if name.startswith(("COORDINATOR_", "PREFECT_")) or name.lower().endswith("_proxy"):
+        is_theirs = name.startswith(("COORDINATOR_", "PREFECT_")) and name != CACHE_VARIABLE  # The tests set that one.
+        if is_theirs or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import Event
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import httpx
@@ -15,6 +16,7 @@ import pytest
 from coordinator_host import CoordinatorHost, Started, open_host
 from user_isolation import without_prefect
 
+from flows.data_directory import DATA_VARIABLE
 from flows.prefect_server import LOOPBACK, Child, end_child, find_free_port, start_child
 from tasks_lib.process.http_clients import make_client
 
@@ -85,10 +87,17 @@ def send_api(api: str, method: str, path: str, body: object = None) -> httpx.Res
     return connect(api).request(method, f"/{path}", json=body).raise_for_status()
 
 
+def start_server(home: Path, database: Mapping[str, str] = MappingProxyType({})) -> Child:
+    """Start a server in `home`, without anything in the data directory of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(DATA_VARIABLE, str(home / "coordinator"))
+        return start_child(home, find_free_port(), database)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     """A Prefect server for the whole session."""
-    child = start_child(tmp_path_factory.mktemp("prefect"), find_free_port())
+    child = start_server(tmp_path_factory.mktemp("prefect"))
     yield child
     end_child(child)
 

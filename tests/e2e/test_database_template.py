@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from e2e.conftest import start_server
 
 from flows.data_directory import CACHE_VARIABLE
 from flows.database_template import (
@@ -20,7 +21,7 @@ from flows.database_template import (
     keep_template,
     prepared_database,
 )
-from flows.prefect_server import Child, end_child, find_free_port, start_child
+from flows.prefect_server import Child, end_child
 
 pytestmark = pytest.mark.xdist_group("prefect")
 PREPARE = """
@@ -58,7 +59,7 @@ def test_server_in_a_new_home_creates_and_registers_nothing_again(template: Path
     copied = tmp_path / "copied"
     copied.mkdir()
     assert copy_template(copied)
-    end_child(start_child(home, find_free_port()))
+    end_child(start_server(home))
     assert list_blocks(home) == list_blocks(copied)
     assert not (home / MEMO).exists(), "it looked for blocks to register"
 
@@ -70,7 +71,7 @@ def test_damaged_copy_is_replaced_by_the_tables_that_the_server_creates(
     old.mkdir()
     assert copy_template(old)
     template.write_bytes(template.read_bytes()[:-4096])
-    end_child(start_child(home, find_free_port()))
+    end_child(start_server(home))
     new = tmp_path / "new"
     new.mkdir()
     assert copy_template(new)

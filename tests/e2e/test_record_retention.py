@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from e2e.conftest import ask_api, ask_until
+from e2e.conftest import ask_api, ask_until, start_server
 
-from flows.prefect_server import KEPT_RUN_SECONDS, LOOPBACK, Child, end_child, find_free_port, start_child
+from flows.prefect_server import KEPT_RUN_SECONDS, LOOPBACK, Child, end_child
 
 pytestmark = pytest.mark.xdist_group("prefect")
 
@@ -23,7 +23,7 @@ def test_server_forgets_a_run_of_long_ago_and_no_other(server: Child, tmp_path: 
         ask_api(api, "flow_runs/", {"flow_id": flow, "name": name, "state": {"type": "COMPLETED"}})
     copy_database(server, tmp_path)
     set_ages(tmp_path / "prefect.db", ages)
-    child = start_child(tmp_path, find_free_port())
+    child = start_server(tmp_path)
     try:
         left = ask_until(lambda: list_runs(child.port, ages), lambda names: len(names) < len(ages))
     finally:

@@ -12,14 +12,14 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from e2e.conftest import RUN_SECONDS, Coordinator, StartRun, ask_until, read_end, read_until
+from e2e.conftest import RUN_SECONDS, Coordinator, StartRun, ask_until, read_end, read_until, start_server
 from e2e.opencode_harness import bash, commit, describe_opencode, node, read_prompts
 from e2e.spoke_machine import Hub, SpokeSite, add_repository, clone, list_left, read_turns, remote
 from opencode_scripts import give_short_catalog
 
 from bench.second_machine import Forwarder, environment, find_obstacle, find_processes, open_machine, read_log, url
 from flows.demo.model_server import ModelServer
-from flows.prefect_server import Child, end_child, find_free_port, start_child
+from flows.prefect_server import Child, end_child
 from flows.spokes.session_labels import REPORT
 
 pytestmark = pytest.mark.xdist_group("prefect and spokes")
@@ -298,7 +298,7 @@ def test_a_plain_worker_of_prefect_refuses_a_session_and_says_what_to_start(
 
 
 def test_a_wrong_login_is_refused_by_a_spoke(site: SpokeSite, tmp_path: Path) -> None:
-    guarded = start_child(tmp_path, find_free_port(), {"PREFECT_SERVER_API_AUTH_STRING": "ada:swordfish"})
+    guarded = start_server(tmp_path, {"PREFECT_SERVER_API_AUTH_STRING": "ada:swordfish"})
     reached = Forwarder(site.network.hub, guarded.port)
     try:
         api = f"http://{reached.host}:{reached.port}/api"

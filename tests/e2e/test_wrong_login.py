@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from coordinator_host import CoordinatorHost, open_host
-from e2e.conftest import Coordinator, find_api, read_until
+from e2e.conftest import Coordinator, find_api, read_until, start_server
 from e2e.test_local_stack import READY
 from e2e.test_messages import make_gated
 from e2e.test_resolving import make_blocked
 from generated_graphs import Made
 
-from flows.prefect_server import end_child, find_free_port, start_child
+from flows.prefect_server import end_child
 
 pytestmark = pytest.mark.xdist_group("prefect, with a login")
 LOGIN = "ada:swordfish"
@@ -24,7 +24,7 @@ FIX = "set PREFECT_API_AUTH_STRING or PREFECT_API_KEY as the server requires it"
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server with basic authentication."""
     home = tmp_path_factory.mktemp("guarded")
-    child = start_child(home, find_free_port(), {"PREFECT_SERVER_API_AUTH_STRING": LOGIN})
+    child = start_server(home, {"PREFECT_SERVER_API_AUTH_STRING": LOGIN})
     yield find_api(child)
     end_child(child)
 
