@@ -273,6 +273,7 @@ def test_prefect_is_told_what_happens_and_shows_the_sessions(
     names = [one["event"].removeprefix("coordinator.") for one in events]
     assert (names[0], names[-1]) == ("run.started", "run.ended")
     first = [one["event"] for one in events if one["payload"].get("id") == "flat-0"]
+    first = [event for event in first if event != "coordinator.node.waited"]  # Only on a busy machine.
     wanted = ("node.started", "session.prompted", "session.turned", "merge.queued", "merge.verifying", "node.merged")
     assert first == [f"coordinator.{name}" for name in wanted]
     blocked = next(one for one in events if one["event"] == "coordinator.node.blocked")
