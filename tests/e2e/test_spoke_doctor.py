@@ -43,8 +43,9 @@ def examine(api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Examin
 
 
 @pytest.fixture
-def pool(api: str, tmp_path: Path) -> Iterator[str]:
+def pool(api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A work pool with a queue, as a spoke's worker makes them."""
+    monkeypatch.setenv("COORDINATOR_DATA_DIR", str(tmp_path / "data"))
     name = f"doctor-{tmp_path.name}"
     with isolated({"PREFECT_API_URL": api}):
         from prefect.client.orchestration import get_client
