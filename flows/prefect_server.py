@@ -362,7 +362,7 @@ def wait_until_healthy(api: str, child: "subprocess.Popen[bytes] | None", log: P
                     return
                 why = f"it answered {answer.status_code}{hint_at_path(api)}"
                 if not child and answer.is_client_error:
-                    break  # That is no answer of a server that is still starting.
+                    break  # A server that is still starting does not answer like this.
             except httpx.HTTPError as error:
                 why = str(error) or type(error).__name__
             time.sleep(0.1)

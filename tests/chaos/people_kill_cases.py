@@ -1,7 +1,7 @@
 """Kills what people and agents do around runs: tasks taken, landed, asked about and spawned, and reports committed.
 
-Each case is a story of commands and runs. After a kill the whole story is told again, as a person would do who repeats
-what they cannot see to have happened.
+Each case is a sequence of commands and runs. After a kill all of it is repeated, as a person would repeat commands
+without knowing which of them had taken effect.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ def make_people_case(place: Path, *, is_pushed: bool = False) -> Made:
     (repository / "local.txt").write_text("copied\n", encoding="utf-8")
     if is_pushed:
         run_git(place, "init", "-q", "--bare", "--initial-branch=main", "remote.git")
-        # By its path, so that there is no tracking ref yet, which the run moves.
+        # Push to the path: pushing to `origin` would create the tracking ref, which the run is to move.
         run_git(repository, "push", "-q", str(place / "remote.git"), "main")
         run_git(repository, "remote", "add", "origin", str(place / "remote.git"))
     expected = dict.fromkeys((*edges, PART), "completed")

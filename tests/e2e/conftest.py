@@ -88,7 +88,7 @@ def send_api(api: str, method: str, path: str, body: object = None) -> httpx.Res
 
 
 def start_server(home: Path, database: Mapping[str, str] = MappingProxyType({})) -> Child:
-    """Start a server in `home`, without anything in the data directory of whoever runs the tests."""
+    """Start a server in `home`; it writes nothing to the default data directory of the user who runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(DATA_VARIABLE, str(home / "coordinator"))
         return start_child(home, find_free_port(), database)
