@@ -1,6 +1,9 @@
-"""Runs the named benchmarks, or all, and prints their figures, including any missed targets."""
+"""Runs the named benchmarks, or all, prints their figures, and at the end a table of targets, met and missed."""
 
 import argparse
+import sys
+import time
+import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -26,6 +29,7 @@ from bench import (
     worktrees,
 )
 from bench.common import end_on_term
+from bench.figures import MEASURED, RELEASED, describe_figures, read_released, save
 
 BENCHMARKS: Mapping[str, Callable[[], str]] = {
     "schedule": schedule.run,
@@ -50,21 +54,40 @@ BENCHMARKS: Mapping[str, Callable[[], str]] = {
 }
 
 
-def main() -> None:
-    """Print each benchmark's figures as soon as they are available."""
+def main() -> int:
+    """Print each benchmark's figures as soon as they are available. The exit code is 1 if one fails or misses."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Print the benchmarks' figures.")
     parser.add_argument("names", nargs="*", metavar="name", help=f"one of {', '.join(BENCHMARKS)}; all without any")
     seconds = remote.AGENT_SECONDS
     parser.add_argument("--agent-seconds", type=float, default=seconds, help="how long agents in `remote` work")
+    parser.add_argument("--save", action="store_true", help=f"keep the figures in {RELEASED.name}, as a release's")
     options = parser.parse_args()
     end_on_term()
     names: list[str] = options.names
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     benchmarks = {**BENCHMARKS, "remote": partial(remote.run, options.agent_seconds)}
-    for name in names or benchmarks:
-        print(benchmarks[name](), end="\n\n", flush=True)
+    failed = [name for name in names or benchmarks if not measure(name, benchmarks[name])]
+    print(describe_figures(MEASURED, read_released(RELEASED)))
+    if failed:
+        print(f"Not measured, because of errors: {', '.join(failed)}")
+    if options.save:
+        save(MEASURED, RELEASED)
+    return 1 if failed or not all(figure.is_met for figure in MEASURED) else 0
+
+
+def measure(name: str, benchmark: Callable[[], str]) -> bool:
+    """Run one benchmark and print its figures; an error is printed, and the result is False: others come after it."""
+    began = time.monotonic()
+    try:
+        print(benchmark())
+    except Exception:  # What was measured before it may have taken an hour.
+        traceback.print_exc()
+        return False
+    finally:
+        print(f"({name}: {time.monotonic() - began:.0f} s)", end="\n\n", flush=True)
+    return True
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

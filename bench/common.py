@@ -227,8 +227,3 @@ def describe_machine() -> str:
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), machine())
     load = f"{os.getloadavg()[0]:.1f}"
     return f"Machine: {os.cpu_count()} cores of {model}, Python {python_version()}, load {load} at the end."
-
-
-def judge(value: float, target: float) -> str:
-    """State the target that `value` should not exceed, and whether it is met or missed."""
-    return f"target at most {target:g}: {'met' if value <= target else 'missed'}"

@@ -4,14 +4,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
+from bench import figures
 from bench.conflict_corpus import Careless, Conflict, Files, generate, generate_undecidable, list_careless
+from bench.figures import judge_least
 from tasks_lib.session.dropped_hunks import DroppedHunk, Sides, find_dropped
 
 FIRST_HELD_OUT = 100_000
 """The rules were made with seeds below; the figures are for seeds from here on, which were not looked at."""
 CONFLICTS = 1_200
 UNDECIDABLE = 200
-FOUND_SHARE, FALSE_SHARE = 0.95, 0.01
+FOUND_PERCENT, FALSE_PERCENT = 95, 1
 """How many careless resolutions have to be found, and how many honest ones may be taken for careless."""
 
 
@@ -31,12 +33,12 @@ def run(first: int = FIRST_HELD_OUT) -> str:
     lines = [f"Dropped hunks: {CONFLICTS} generated conflicts, {seconds:.1f} s of processor time without git's."]
     lines += [f"  {how}: {found[how]} of {careless[how]} found" for how in careless]
     share, wrong = found.total() / careless.total(), alarms.total() / honest.total()
-    lines.append(f"Found: {found.total()} of {careless.total()} careless resolutions ({share:.1%}), "
-                 f"target at least {FOUND_SHARE:.0%}: {_judge(is_met=share >= FOUND_SHARE)}")  # fmt: skip
+    verdict = judge_least("dropped hunks: careless resolutions found, %", 100 * share, FOUND_PERCENT)
+    lines.append(f"Found: {found.total()} of {careless.total()} careless resolutions ({share:.1%}), {verdict}")
     by_kind = ", ".join(f"{kind} {count}" for kind, count in alarms.items() if count)
     lines.append(f"False alarms: {alarms.total()} of {honest.total()} honest resolutions ({wrong:.1%}"
-                 f"{': ' + by_kind if by_kind else ''}), target at most {FALSE_SHARE:.0%}: "
-                 f"{_judge(is_met=wrong <= FALSE_SHARE)}")  # fmt: skip
+                 f"{': ' + by_kind if by_kind else ''}), "
+                 f"{figures.judge('dropped hunks: false alarms, %', 100 * wrong, FALSE_PERCENT)}")  # fmt: skip
     chosen = [generate_undecidable(seed) for seed in range(first, first + UNDECIDABLE)]
     named = sum(bool(judge(one, files)) for one in chosen for files in one.honest)
     lines.append(f"Where it is right to take one side: {named} of {len(chosen)} are named; a person decides those.")
@@ -58,10 +60,6 @@ def _pair(conflict: Conflict, result: Files) -> Iterator[Sides]:
         states = (conflict.base, conflict.head, conflict.branch, result)
         base, head, branch, merged = (files.get(path) for files in states)
         yield Sides(path, base, head, branch, merged)
-
-
-def _judge(*, is_met: bool) -> str:
-    return "met" if is_met else "missed"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
-from bench.common import SHARED_MACHINE, TARGET_BRANCH, Edges, Field, coordinate, git, judge, lay_out
+from bench.common import SHARED_MACHINE, TARGET_BRANCH, Edges, Field, coordinate, git, lay_out
+from bench.figures import judge
 
 SESSIONS = 30
 FILES = 20_000
@@ -41,7 +42,7 @@ def run() -> str:
             f"Hand-over: {SESSIONS} sessions, {FILES} files, from the merge commit to the dependent's first prompt.",
             SHARED_MACHINE,
             tell(f"agents of {low:g} to {high:g} s", found.spread),
-            tell(f"all {SESSIONS} land at once (the hardest case)", found.at_once),
+            tell(f"all {SESSIONS} at once", found.at_once),
         ]
     )
 
@@ -50,7 +51,7 @@ def tell(what: str, waits: Sequence[float]) -> str:
     high = find_p95(waits)
     return (
         f"{what}: {len(waits)} hand-overs, median {median(waits):.2f} s, p95 {high:.2f} s, worst {max(waits):.2f} s, "
-        f"{judge(high, TARGET)}"
+        f"{judge(f'hand-over: {what}, p95, s', high, TARGET)}"
     )
 
 

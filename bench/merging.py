@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench.common import SHARED_MACHINE, TARGET_BRANCH, copy_repository, git, import_branches, judge, lay_out
+from bench.common import SHARED_MACHINE, TARGET_BRANCH, copy_repository, git, import_branches, lay_out
+from bench.figures import judge
 from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.compose.commit_composer import Candidate, Composer, Landing
 from tasks_lib.git.objects.object_database import Objects
@@ -50,7 +51,8 @@ def run() -> str:
             f"round {number}: {times.ratio:.2f} (medians {median(times.ours):.1f} ms over {median(times.bare):.1f} ms)"
         )
     ratio = median(times.ratio for times in rounds)
-    return "\n".join([*lines, f"median of {len(rounds)} rounds: {ratio:.2f}, {judge(ratio, TARGET)}"])
+    verdict = judge("merging over bare git", ratio, TARGET)
+    return "\n".join([*lines, f"median of {len(rounds)} rounds: {ratio:.2f}, {verdict}"])
 
 
 def measure() -> Sequence[Times]:

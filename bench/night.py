@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import psutil
 
 from bench.common import ROOT, BrokenRunError, Edges, Field, describe_machine, git, lay_out, stop
+from bench.figures import judge
 from bench.overhead import draw_graph
 
 NODES = 100
@@ -63,10 +64,10 @@ def run() -> str:
         f"exit 0 in the last of {night.runs} runs, no blocked node; turns ended by a limit: {night.refused}",
         f"attempts by number: {dict(sorted(night.attempts.items()))}",
         (
-            f"sessions that lost a turn: {len(night.lost)} of {NODES}, at most {most} each, target at most "
-            f"{TARGET_LOST}: {'met' if most <= TARGET_LOST else 'missed'}"
+            f"sessions that lost a turn: {len(night.lost)} of {NODES}, at most {most} each, "
+            f"{judge('night: lost turns of a session', most, TARGET_LOST)}"
         ),
-        f"landed nodes that were begun again: {len(night.redone)}, target 0: {'missed' if night.redone else 'met'}",
+        f"landed and begun again: {len(night.redone)}, {judge('night: landed and begun again', len(night.redone), 0)}",
     ]
     return "\n".join(lines)
 

@@ -11,13 +11,15 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any, Never
 
 import psutil
 import yaml
 
 from bench.bare_driver import drive
-from bench.common import SHARED_MACHINE, TARGET_BRANCH, BrokenRunError, Field, coordinate, git, judge
+from bench.common import SHARED_MACHINE, TARGET_BRANCH, BrokenRunError, Field, coordinate, git
+from bench.figures import judge
 from flows.demo.model_script import Message, Step, choose_step, find_position
 from flows.demo.model_server import ModelServer
 from flows.demo.opencode_provider import MODEL, find_program, provider_config
@@ -76,20 +78,22 @@ def run() -> str:
         f"opencode: {SESSIONS} sessions of {CALLS} model calls, each in its own worktree, from first call to last.",
         SHARED_MACHINE,
     ]
+    walls, shares, memories = list[float](), list[float](), list[float]()
     for number, (floor, (wall, usage)) in enumerate(zip(bare, ours, strict=True), 1):
-        lines.append(
-            f"round {number}: bare driver {floor:.1f} s, `coordinator run` {wall:.1f} s: ratio {wall / floor:.2f}, "
-            f"{judge(wall / floor, WALL_TARGET)}"
-        )
-        lines.append(
-            f"  memory of server and coordinator {usage.memory / GIGABYTE:.2f} GB, "
-            f"{judge(usage.memory / GIGABYTE, MEMORY_TARGET)}"
-        )
-        share = usage.coordinator / usage.servers
-        lines.append(
-            f"  processor time: coordinator {usage.coordinator:.1f} s ({usage.start:.1f} s of it before the first "
-            f"call), opencode {usage.servers:.1f} s: {share:.3f}, {judge(share, CPU_TARGET)}"
-        )
+        walls.append(wall / floor)
+        shares.append(usage.coordinator / usage.servers)
+        memories.append(usage.memory / GIGABYTE)
+        lines += [
+            f"round {number}: bare driver {floor:.1f} s, `coordinator run` {wall:.1f} s: ratio {walls[-1]:.2f}",
+            f"  memory of server and coordinator {memories[-1]:.2f} GB",
+            f"  processor time: coordinator {usage.coordinator:.1f} s, opencode {usage.servers:.1f}: {shares[-1]:.3f}",
+            f"    ({usage.start:.1f} s of the coordinator's before the first call)",
+        ]
+    lines += [
+        f"median of the walls: {judge('opencode: wall over a bare driver', median(walls), WALL_TARGET)}",
+        f"most memory: {judge('opencode: memory, GB', max(memories), MEMORY_TARGET)}",
+        f"median of the shares: {judge('opencode: processor time over its own', median(shares), CPU_TARGET)}",
+    ]
     wall, usage = measure_run(program, MANY)
     lines.append(
         f"{MANY} sessions at a time: all landed, {wall:.1f} s, memory {usage.memory / GIGABYTE:.2f} GB with the "

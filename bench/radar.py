@@ -15,7 +15,8 @@ from statistics import median
 import psutil
 
 from bench import watch
-from bench.common import Field, describe_machine, git, judge, lay_out, name_file
+from bench.common import Field, describe_machine, git, lay_out, name_file
+from bench.figures import judge, judge_least
 from bench.radar_agents import Played, play
 from tasks_lib.git.commits.isolated_git import IsolatedGit
 from tasks_lib.git.inspection.live_state import LiveStates
@@ -33,10 +34,10 @@ CONFLICTS = 100
 MOST_GRAPHS = 40
 HELD_OUT_SEED = 1_000_000
 """The agents were made to play on seeds from 0; figures are for seeds from here on."""
-KNOWN_TARGET, FALSE_TARGET = 0.70, 0.10
+KNOWN_PERCENT, FALSE_PERCENT = 70, 10
 FILES, OTHERS, ROUNDS = 5_000, 99, 9
 SECONDS_TARGET = 1.0
-SESSIONS, SHARE_TARGET = 30, 0.03
+SESSIONS, SHARE_PERCENT = 30, 3
 COST_SECONDS, WARM_UP_SECONDS = 90.0, 20.0
 LOOK_SECONDS = 30.0
 EDIT_SECONDS = 8.0
@@ -71,15 +72,11 @@ def measure_foresight() -> Iterator[str]:
         sum(len(getattr(one, kind)) for one in games) for kind in ("real", "known", "announced", "false")
     )
     yield f"Conflicts in {len(games)} graphs; in every second one only commits and 30 s are noticed, no ends of tools:"
-    is_met = known >= KNOWN_TARGET * real
-    yield f"  known before the turn ended: {known} of {real}, target at least {KNOWN_TARGET:.0%}: {_judge(is_met)}"
+    verdict = judge_least("radar: conflicts known before the turn ends, %", 100 * known / real, KNOWN_PERCENT)
+    yield f"  known before the turn ended: {known} of {real}, {verdict}"
     share = false / max(1, announced)
-    is_met = share < FALSE_TARGET
-    yield f"  false alarms: {false} of {announced} ({share:.1%}), target below {FALSE_TARGET:.0%}: {_judge(is_met)}"
-
-
-def _judge(is_met: bool) -> str:
-    return "met" if is_met else "missed"
+    verdict = judge("radar: false alarms, %", 100 * share, FALSE_PERCENT)
+    yield f"  false alarms: {false} of {announced} ({share:.1%}), {verdict}"
 
 
 # How soon.
@@ -100,7 +97,8 @@ def measure_delay() -> Iterator[str]:
             ours, bare = _time_looks(place, worktree, states, merger, radar, tips)
     ratio = median(one / other for one, other in zip(ours, bare, strict=True))
     yield f"One branch against {OTHERS} others that changed the same file, {FILES} files, from notice to announcement:"
-    yield f"  median {median(ours):.2f} s, worst {max(ours):.2f} s, {judge(max(ours), SECONDS_TARGET)}"
+    verdict = judge(f"radar: one branch against {OTHERS}, worst, s", max(ours), SECONDS_TARGET)
+    yield f"  median {median(ours):.2f} s, worst {max(ours):.2f} s, {verdict}"
     yield f"  over `git status` and 99 merges by one `git merge-tree` alone: {ratio:.2f}"
 
 
@@ -211,7 +209,8 @@ def measure_cost() -> Iterator[str]:
     watched = watch.measure_share()
     yield f"{SESSIONS} sessions that all change files all the time, {FILES} files, as a share of one core:"
     both = share + watched
-    yield f"  radar {share:.2%}, watch {watched:.2%}, together {both:.2%}, {judge(both, SHARE_TARGET)}"
+    verdict = judge(f"radar and watch: {SESSIONS} sessions, % of a core", 100 * both, SHARE_PERCENT)
+    yield f"  radar {share:.2%}, watch {watched:.2%}, together {both:.2%}, {verdict}"
 
 
 async def _look_at_all(place: Field, worktrees: Sequence[Worktree]) -> float:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench.common import ROOT, SHARED_MACHINE, Field, describe_machine, git, judge, lay_out
+from bench.common import ROOT, SHARED_MACHINE, Field, describe_machine, git, lay_out
+from bench.figures import judge
 from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.repository import Repository
@@ -57,9 +58,9 @@ def run() -> str:
             f"Reading: task files of about 1 kB with 0 to {MOST_PREREQUISITES} prerequisites, out of git, checked and",
             f"planned, each time by a new process; medians of {ROUNDS} rounds. {describe_machine()}",
             SHARED_MACHINE,
-            f"{tell(FEW, [one for one, _ in rounds])}, {judge(few_ms, TARGET_MS)}",
+            f"{tell(FEW, [one for one, _ in rounds])}, {judge(f'reading: {FEW} files, ms', few_ms, TARGET_MS)}",
             tell(MANY, [other for _, other in rounds]),
-            f"{MANY} over {FEW} files: {ratio:.1f}, {judge(ratio, TARGET_RATIO)}",
+            f"{MANY} over {FEW} files: {ratio:.1f}, {judge(f'reading: {MANY} over {FEW} files', ratio, TARGET_RATIO)}",
         ]
     )
 

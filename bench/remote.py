@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from bench.common import SHARED_MACHINE, Edges, end_on_term, judge
+from bench.common import SHARED_MACHINE, Edges, end_on_term
+from bench.figures import judge
 from bench.overhead import draw_graph
 from bench.remote_kills import run_kills
 from bench.remote_messages import run_messages
@@ -61,8 +62,9 @@ def run_dispatch(site: Site, _: float) -> list[str]:
         (f"{AT_ONCE} at once, the last ({len(here.rounds)} times, median)", here.rounds, there.rounds, MANY_TARGET),
     ):
         near, far = median(mine), median(theirs)
+        verdict = judge(f"remote: start of {what}, s", far, target)
         lines.append(
-            f"  {what}: {far:.2f} s on a spoke, worst {max(theirs):.2f} s, {judge(far, target)}; "
+            f"  {what}: {far:.2f} s on a spoke, worst {max(theirs):.2f} s, {verdict}; "
             f"here {near:.2f} s, ratio {far / near:.1f}"
         )
     return lines
@@ -106,9 +108,10 @@ def run_graph(site: Site, seconds: float) -> list[str]:
             stop_runs(site)
             raise
     ratio = there / here
+    verdict = judge(f"remote: {NODES} nodes on spokes over here", ratio, GRAPH_TARGET)
     return [
         f"{NODES} nodes, {AT_ONCE} sessions at a time, agents of {seconds:g} s, from the run's start to its end:",
-        f"  {there:.1f} s with two spokes over {here:.1f} s here: ratio {ratio:.3f}, {judge(ratio, GRAPH_TARGET)}",
+        f"  {there:.1f} s with two spokes over {here:.1f} s here: ratio {ratio:.3f}, {verdict}",
     ]
 
 

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bench.common import BrokenRunError, judge
+from bench.common import BrokenRunError
+from bench.figures import judge
 from bench.opencode import configure
 from bench.remote_site import Gate, Plan, Site, add_repository, finish_run, read_marks, start_run, wait_until
 from bench.second_machine import Forwarder
@@ -43,7 +44,8 @@ def run_messages(site: Site, _: float) -> list[str]:
 
 def tell(what: str, here: list[float], there: list[float]) -> str:
     worst = max(there)
-    return f"  {what}: {worst:.2f} s on a spoke, {judge(worst, TARGET)}; here {max(here):.2f} s"
+    verdict = judge(f"remote: {what}, worst, s", worst, TARGET)
+    return f"  {what}: {worst:.2f} s on a spoke, {verdict}; here {max(here):.2f} s"
 
 
 def measure_aborts(site: Site, plan: Plan) -> list[float]:

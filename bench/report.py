@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-from bench.common import ROOT, SHARED_MACHINE, TARGET_BRANCH, Edges, Field, describe_machine, git, judge, lay_out
+from bench.common import ROOT, SHARED_MACHINE, TARGET_BRANCH, Edges, Field, describe_machine, git, lay_out
+from bench.figures import judge
 from bench.overhead import draw_graph
 from tasks_lib.git.repository import Repository
 from tasks_lib.model import Merged, Stage
@@ -45,13 +46,14 @@ def run() -> str:
     """Report on a small and a large run; takes a minute."""
     few, small = measure(FEW)
     many, large = measure(NODES)
+    verdict = judge(f"report: {NODES} nodes, s", many.wall, TARGET_SECONDS)
     return "\n".join(
         [
             f"Report: `coordinator report` as a process of its own, {EARLIER} runs of the same size before it,",
             f"{FILES} files; medians of {ROUNDS} rounds. {describe_machine()}",
             SHARED_MACHINE,
             f"{FEW:>5} nodes: {few.wall:.2f} s, of a processor {few.used:.2f} s; {small / FEW:.0f} bytes a node",
-            f"{NODES:>5} nodes: {many.wall:.2f} s, {judge(many.wall, TARGET_SECONDS)}; of a processor",
+            f"{NODES:>5} nodes: {many.wall:.2f} s, {verdict}; of a processor",
             f"            {many.used:.2f} s; {large / NODES:.0f} bytes a node",
             f"{NODES} nodes over {FEW}: {many.used / few.used:.2f} times the processor's time",
         ]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.common import Field, git, lay_out
+from bench.figures import judge, judge_least
 from tasks_lib.engine.run_lifecycle import open_run
 from tasks_lib.engine.scheduler import OpenNode, Scheduler
 from tasks_lib.graph.run_plan import Plan
@@ -76,18 +77,15 @@ def run() -> str:
     lines = [f"Resolver: {BLOCKERS} nodes that block, each on a fact that the repository has, with simulated agents."]
     lines.append(
         f"A resolver that answers: {answering.landed} of {BLOCKERS} landed without a person, "
-        f"target at least {UNBLOCKED}: {_judge(is_met=answering.landed >= UNBLOCKED)}"
+        f"{judge_least(f'resolver: landed of {BLOCKERS}', answering.landed, UNBLOCKED)}"
     )
     lines.append(
         f"A resolver that answers nonsense: {nonsense.landed} landed, at most {worst} more attempts for a node, "
-        f"target at most {EXTRA}: {_judge(is_met=worst <= EXTRA)}"
+        f"{judge('resolver: more attempts after nonsense', worst, EXTRA)}"
     )
-    lines.append(f"Attempts after a blocker with nothing new: {repeated}, target 0: {_judge(is_met=repeated == 0)}")
+    verdict = judge("resolver: attempts with nothing new", repeated, 0)
+    lines.append(f"Attempts after a blocker with nothing new: {repeated}, {verdict}")
     return "\n".join(lines)
-
-
-def _judge(*, is_met: bool) -> str:
-    return "met" if is_met else "missed"
 
 
 def measure(resolver: str) -> Outcomes:

@@ -10,7 +10,8 @@ from statistics import median
 
 import psutil
 
-from bench.common import SHARED_MACHINE, Edges, Field, coordinate, describe_machine, git, judge, lay_out
+from bench.common import SHARED_MACHINE, Edges, Field, coordinate, describe_machine, git, lay_out
+from bench.figures import judge
 from bench.overhead import draw_graph, find_start
 from flows.prefect_server import read_running
 from tasks_lib.git.repository import Repository
@@ -77,7 +78,10 @@ def run() -> str:
     few = [measure(FEW)]
     many = measure(MANY)
     few += [measure(FEW) for _ in range(FEW_ROUNDS - 1)]
-    wall, own = (median(getattr(one, name) for one in few) for name in ("wall", "own"))
+    wall, own = (getattr(many, name) / median(getattr(one, name) for one in few) for name in ("wall", "own"))
+    wall_verdict = judge(f"scale: wall a node, {MANY} over {FEW}", wall, TARGET_RATIO)
+    own_verdict = judge(f"scale: processor a node, {MANY} over {FEW}", own, TARGET_RATIO)
+    memory_verdict = judge(f"scale: memory at {MANY} nodes, MB", _mb(many.peak), TARGET_MB)
     lines = [
         (
             f"Scale: random graphs, {SESSIONS} sessions, agents that only commit, no verify, "
@@ -86,13 +90,12 @@ def run() -> str:
         SHARED_MACHINE,
         *(tell(one) for one in (*few, many)),
         (
-            f"a node of {MANY} over a node of {FEW} (median of {FEW_ROUNDS}): wall {many.wall / wall:.2f}, "
-            f"{judge(many.wall / wall, TARGET_RATIO)}; coordinator's processor {many.own / own:.2f}, "
-            f"{judge(many.own / own, TARGET_RATIO)}"
+            f"a node of {MANY} over a node of {FEW} (median of {FEW_ROUNDS}): wall {wall:.2f}, {wall_verdict}; "
+            f"coordinator's processor {own:.2f}, {own_verdict}"
         ),
         (
             f"peak memory of the coordinator at {MANY} nodes: {_mb(many.peak):.0f} MB, "
-            f"{judge(_mb(many.peak), TARGET_MB)}; of Prefect's server beside it {_mb(many.server_peak):.0f} MB"
+            f"{memory_verdict}; of Prefect's server beside it {_mb(many.server_peak):.0f} MB"
         ),
         f"exit 0, every node landed, and nothing left, at {FEW} and at {MANY} nodes",
         "what stays, bytes a node: " + ", ".join(f"{name} {size / MANY:.0f}" for name, size in many.growth.items()),

@@ -18,6 +18,7 @@ from pathlib import Path
 import yaml
 
 from bench.common import ROOT, git, set_identity
+from bench.figures import judge
 from bench.simulated_agents import BLOCKED, RETURNED, SHARED, Behaviour, Cast, Part, SimulatedBackend
 from bench.virtual_time import EPOCH, VirtualTimeLoop, simulate
 from tasks_lib.engine.run_lifecycle import OpenRun, Simulation, open_run
@@ -34,8 +35,13 @@ SESSIONS = (16, 4)
 """How many sessions at once: for even seeds one for each node, for odd ones fewer."""
 STALL_SECONDS = 60.0
 VERIFY_SECONDS = 3.0
-DELAY_TARGET = 0.05
-"""How much later than without the blocked nodes an independent node may land, as a share of that run."""
+DELAY_PERCENT = 5
+"""How much later than without the blocked nodes an independent node may land, as a share of that run.
+
+With a session for each node, this is asked of each run. With fewer it is asked of the mean: any change to one duration
+may start the others in another order, which no order of starts without knowledge of the future can bound by 5 %
+(Graham's anomalies).
+"""
 WEIGHTS: Mapping[Behaviour, int] = {
     Behaviour.WORKS: 30,
     Behaviour.CRASHES: 5,
@@ -116,7 +122,7 @@ def describe(played: Sequence[Played]) -> str:
         f"nodes: {', '.join(f'{count} {one}' for one, count in seen.most_common())}",
         f"outcomes: {', '.join(f'{count} {name}' for name, count in ends.most_common())}",
         f"turns: {sum(each.turns for each in played)}, ended by a limit: {sum(each.limited for each in played)}",
-        f"broken promises: {len(faults)}, target 0: {'missed' if faults else 'met'}",
+        f"broken promises: {len(faults)}, {judge('seeds: broken promises', len(faults), 0)}",
         *faults[:50],
         *(_describe_delays(played, sessions) for sessions in SESSIONS),
     ]
@@ -125,12 +131,15 @@ def describe(played: Sequence[Played]) -> str:
 
 def _describe_delays(played: Sequence[Played], sessions: int) -> str:
     delays = [each.delay for each in played if each.sessions == sessions and BLOCKED & set(each.behaviours)]
-    worst = max(delays, default=0.0)
+    mean, worst = statistics.fmean(delays or [0]), max(delays, default=0.0)
     told = (
         f"delay of independent nodes by blocked ones, {sessions} sessions ({len(delays)} runs): "
-        f"mean {statistics.fmean(delays or [0]):.1%}, at most {worst:.1%}"
+        f"mean {mean:.1%}, at most {worst:.1%}"
     )
-    return f"{told}, target at most {DELAY_TARGET:.0%}: {'met' if worst <= DELAY_TARGET else 'missed'}"
+    kind, share = ("worst", worst) if sessions >= max(NODES) else ("mean", mean)
+    return (
+        f"{told}, {judge(f'seeds: delay by blocked nodes, {sessions} sessions, {kind}, %', 100 * share, DELAY_PERCENT)}"
+    )
 
 
 def play(seed: int) -> Played:

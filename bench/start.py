@@ -13,7 +13,8 @@ from pathlib import Path
 
 import httpx
 
-from bench.common import ROOT, SHARED_MACHINE, BrokenRunError, coordinate, judge, lay_out, stop
+from bench.common import ROOT, SHARED_MACHINE, BrokenRunError, coordinate, lay_out, stop
+from bench.figures import judge
 from flows.data_directory import CACHE_VARIABLE, DATA_VARIABLE
 from flows.prefect_server import LOOPBACK, end_child, find_free_port, start_child
 
@@ -59,7 +60,7 @@ def run() -> str:
 
 
 def describe_servers(first: float, bare: float, new: float, used: float) -> list[str]:
-    more = judge(new - used, FRESH_TARGET)
+    more = judge("start: a new data directory, s more", new - used, FRESH_TARGET)
     return [
         "Until a server answers, and from a command to the first agent:",
         f"`prefect server start` on a used database: {bare:.1f} s",
@@ -71,10 +72,12 @@ def describe_servers(first: float, bare: float, new: float, used: float) -> list
 
 def describe_run(bare: float, start: float, end: float) -> list[str]:
     ratio = start / bare
-    times = f"{ratio:.2f} times as long as `prefect server start`, {judge(ratio, RUN_TARGET)}"
+    first = judge("start: to the first agent over `prefect server start`", ratio, RUN_TARGET)
+    last = judge("start: last node to exit, s", end, EXIT_TARGET)
+    times = f"{ratio:.2f} times as long as `prefect server start`, {first}"
     return [
         f"`coordinator run` to its first agent, used data directory: {start:.1f} s, {times}",
-        f"From the end of the last node to the exit: {end:.1f} s, {judge(end, EXIT_TARGET)}",
+        f"From the end of the last node to the exit: {end:.1f} s, {last}",
     ]
 
 
@@ -83,7 +86,8 @@ def describe_reading(seconds: Mapping[str, float]) -> list[str]:
     lines = [f"CPU seconds of commands on {NODES} task files, and the ratio to `plan`:"]
     for command, value in seconds.items():
         target = DOCTOR_TARGET if command == "doctor" else READING_TARGET
-        lines.append(f"`{command}`: {value:.2f} s, {value / python:.2f}, {judge(value, target)}")
+        verdict = judge(f"start: `{command}`, CPU s", value, target)
+        lines.append(f"`{command}`: {value:.2f} s, {value / python:.2f}, {verdict}")
     return lines
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 from mcp import Client, StdioServerParameters, stdio_client
 
-from bench.common import ROOT, SHARED_MACHINE, Field, coordinate, describe_machine, judge, lay_out
+from bench.common import ROOT, SHARED_MACHINE, Field, coordinate, describe_machine, lay_out
+from bench.figures import judge
 
 NODES = 200
 FILES = 2_000
@@ -57,7 +58,8 @@ def run() -> str:
 
 
 def tell(what: str, seconds: list[float], target: float) -> str:
-    return f"{what}: median {median(seconds):.2f} s, worst {max(seconds):.2f} s, {judge(max(seconds), target)}"
+    verdict = judge(f"tools: {what}, worst, s", max(seconds), target)
+    return f"{what}: median {median(seconds):.2f} s, worst {max(seconds):.2f} s, {verdict}"
 
 
 async def call_tools(place: Field, found: Figures) -> None:

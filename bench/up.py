@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 
 import httpx
 
-from bench.common import ROOT, SHARED_MACHINE, BrokenRunError, Field, judge, lay_out, stop
+from bench.common import ROOT, SHARED_MACHINE, BrokenRunError, Field, lay_out, stop
+from bench.figures import judge
 from flows.prefect_api import ask
 from flows.prefect_server import LOOPBACK, end_child, find_free_port, start_child
 
@@ -36,12 +37,11 @@ def run() -> str:
             bare = measure_server(field)
             accepted, agent = measure_stack(field, environment, has_run=has_run)
             ratio = accepted / bare
-            verdict = judge(ratio, START_TARGET)
+            verdict = judge(f"up: over a bare server, {database} database", ratio, START_TARGET)
             what = f"To the first run accepted, over a bare server's start, {database} database"
             lines.append(f"{what}: {ratio:.2f} ({accepted:.1f} s over {bare:.1f} s), {verdict}")
-    lines.append(
-        f"From a run's start to its first agent, with the worker up: {agent:.1f} s, {judge(agent, AGENT_TARGET)}"
-    )
+    verdict = judge("up: run to first agent, s", agent, AGENT_TARGET)
+    lines.append(f"From a run's start to its first agent, with the worker up: {agent:.1f} s, {verdict}")
     return "\n".join([*lines, SHARED_MACHINE])
 
 

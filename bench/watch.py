@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench import watch_events
+from bench import figures, watch_events
+from bench.figures import judge_least
 from bench.watch_traces import TRACES, Step, follow, is_installed, list_trees, read_trace, replay, settle
 from tasks_lib.agents.command_watch import MAX_INTERVAL_SECONDS
 from tasks_lib.process.process_activity import take_sample
@@ -25,7 +26,7 @@ HEALTHY, STALLED = 1000, 100
 HELD_OUT_SEED = 1_000_000
 """The thresholds were chosen on seeds from 0; figures are for seeds from here on."""
 TURN_SECONDS = 7200.0
-CAUGHT_TARGET, DELAY_TARGET, CPU_TARGET = 0.95, 2.0, 0.03
+CAUGHT_PERCENT, DELAY_TARGET, CPU_PERCENT = 95, 2.0, 3
 SESSIONS = 30
 LIVE_LIMITS = SilenceLimits(stall_seconds=6, tool_seconds=6, input_seconds=3)
 LIVE_SECONDS = 15.0
@@ -209,21 +210,23 @@ def measure_generated() -> Iterator[str]:
     told = ", ".join(f"{name} {number}" for name, number in ended.items() if number)
     yield (
         f"Turns of programs, generated and replayed, default limits, seeds held out: {sum(ended.values())} of "
-        f"{HEALTHY} healthy ones ended (target 0){f': {told}' if told else ''}"
+        f"{HEALTHY} healthy ones ended{f': {told}' if told else ''}, "
+        f"{figures.judge('watch: healthy programs ended', sum(ended.values()), 0)}"
     )
     delays: list[float] = []
     kinds = list(STALLS.values())
     for number in range(STALLED):
         draw, (kind, limit) = random.Random(HELD_OUT_SEED + number), kinds[number % len(kinds)]
         delays.append(_measure_delay(draw, kind) / limit)
-    yield tell_delays("stalls", delays)
+    yield tell_delays("stalls of programs", delays)
 
 
 def tell_delays(what: str, delays: Sequence[float]) -> str:
     """How many of these were found, and how late, as shares of their limits."""
     caught = sum(delay <= DELAY_TARGET for delay in delays) / len(delays)
     return (
-        f"  {caught:.0%} of {len(delays)} {what} ended within twice their limit (target {CAUGHT_TARGET:.0%}); after "
+        f"  {caught:.0%} of {len(delays)} {what} ended within twice their limit, "
+        f"{judge_least(f'watch: {what} ended in time, %', 100 * caught, CAUGHT_PERCENT)}; after "
         f"{sorted(delays)[len(delays) // 2]:.2f} of it in the middle, {max(delays):.2f} at most"
     )
 
@@ -248,10 +251,11 @@ def measure_events() -> Iterator[str]:
     told = ", ".join(f"{name} {number}" for name, number in ended.items() if number)
     yield (
         f"Turns as opencode's events tell them, generated, default limits, seeds held out: {sum(ended.values())} of "
-        f"{HEALTHY} healthy ones ended (target 0){f': {told}' if told else ''}"
+        f"{HEALTHY} healthy ones ended{f': {told}' if told else ''}, "
+        f"{figures.judge('watch: healthy opencode turns ended', sum(ended.values()), 0)}"
     )
     stalls = watch_events.list_delays(HELD_OUT_SEED, STALLED, watch_events.STALLS, in_calls=False)
-    yield tell_delays("stalls", stalls)
+    yield tell_delays("stalls of opencode", stalls)
     yield tell_delays("loops", watch_events.list_delays(HELD_OUT_SEED, STALLED, watch_events.LOOPS, in_calls=True))
 
 
@@ -272,5 +276,5 @@ def measure_share() -> float:
 
 def measure_cost() -> str:
     share = measure_share()
-    told = "" if share <= CPU_TARGET else f"  over the target of {CPU_TARGET:.0%}"
-    return f"Watching {SESSIONS} sessions takes {share:.2%} of one core (target {CPU_TARGET:.0%}){told}"
+    verdict = figures.judge(f"watch: {SESSIONS} sessions, % of a core", 100 * share, CPU_PERCENT)
+    return f"Watching {SESSIONS} sessions takes {share:.2%} of one core, {verdict}"

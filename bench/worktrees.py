@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
-from bench.common import SHARED_MACHINE, TARGET_BRANCH, Field, git, import_branches, judge, lay_out
+from bench.common import SHARED_MACHINE, TARGET_BRANCH, Field, git, import_branches, lay_out
+from bench.figures import judge
 from tasks_lib.git.branches import delete_branch
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
@@ -43,7 +44,7 @@ def tell_pooled() -> list[str]:
         SHARED_MACHINE,
         (
             f"pooled {1000 * median(pooled):.0f} ms, new {1000 * median(fresh):.0f} ms, ratio {ratio:.2f}, "
-            f"{judge(ratio, POOLED_TARGET)}"
+            f"{judge('worktrees: pooled over new', ratio, POOLED_TARGET)}"
         ),
     ]
 
@@ -93,12 +94,13 @@ def tell_many() -> list[str]:
         ours = make_ours(place.repository, line)
         plain = make_plain(place.repository, line)
     ratio = median(ours[-EDGE:]) / median(ours[OPEN : OPEN + EDGE])
+    verdict = judge(f"worktrees: last over first of {MANY}", ratio, SLOW_TARGET)
     lines = [
         f"{MANY} worktrees made and removed, {MANY_FILES} files, {OPEN} there at a time; milliseconds each, median of",
         f"the first {EDGE} and of the last {EDGE}:",
         (
             f"the coordinator: the {OPEN} that fill the pool {1000 * median(ours[:OPEN]):.0f}, then "
-            f"{tell_edges(ours[OPEN:])}; last over first {ratio:.2f}, {judge(ratio, SLOW_TARGET)}"
+            f"{tell_edges(ours[OPEN:])}; last over first {ratio:.2f}, {verdict}"
         ),
     ]
     given_up = "" if len(plain) == MANY else f", given up after {len(plain)} for want of time"

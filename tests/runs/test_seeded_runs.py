@@ -28,7 +28,7 @@ def test_the_seeds_cover_blocked_nodes_limits_and_skips() -> None:
 
 def test_a_broken_promise_is_reported_with_its_seed() -> None:
     broken = Played(7, ("n1 landed before n0",), {}, {}, 0, 0, 4, ())
-    assert "broken promises: 1, target 0: missed\n  seed 7: n1 landed before n0\n" in describe([broken])
+    assert "broken promises: 1, target at most 0: missed\n  seed 7: n1 landed before n0\n" in describe([broken])
 
 
 def test_virtual_time_jumps_to_the_next_timer() -> None:
