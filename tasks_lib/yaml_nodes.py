@@ -142,7 +142,7 @@ class _Reader:
         self._events = iter(loader(self._text).get_event, None)
         root: Node | None = None
         for event in self._events:
-            if type(event) is yaml.DocumentStartEvent:
+            if event.__class__ is yaml.DocumentStartEvent:
                 if root is not None:
                     raise _UnreadableError(
                         event.start_mark.index, "contains a second document; remove the `---` or `...`"
@@ -160,7 +160,7 @@ class _Reader:
         start: int = event.start_mark.index
         if depth > MAX_DEPTH:
             raise _UnreadableError(start, f"is nested more than {MAX_DEPTH} levels deep; flatten it")
-        kind: type = type(event)
+        kind: type[object] = event.__class__
         line = self._line(start)
         if kind is yaml.ScalarEvent and event.anchor is None and event.tag is None:  # Nearly all are such.
             return _scalar(event, line)
@@ -179,14 +179,14 @@ class _Reader:
 
     def _items(self, event: Any, depth: int, line: int) -> Items:
         nodes: list[Node] = []
-        while type(inner := next(self._events)) is not yaml.SequenceEndEvent:
+        while (inner := next(self._events)).__class__ is not yaml.SequenceEndEvent:
             nodes.append(self._node(inner, depth + 1))
         return Items(nodes, event.start_mark.index, inner.end_mark.index, line, bool(event.flow_style))
 
     def _table(self, event: Any, depth: int, line: int) -> Table:
         pairs: list[tuple[Scalar, Node]] = []
         lines: dict[str, int] = {}
-        while type(inner := next(self._events)) is not yaml.MappingEndEvent:
+        while (inner := next(self._events)).__class__ is not yaml.MappingEndEvent:
             key = self._node(inner, depth + 1)
             value = self._node(next(self._events), depth + 1)
             if not isinstance(key, Scalar):
@@ -204,7 +204,7 @@ class _Reader:
 
 
 def _find_refusal(event: Any) -> str | None:
-    if type(event) is yaml.AliasEvent:
+    if event.__class__ is yaml.AliasEvent:
         return f"the alias *{show(event.anchor)} is not allowed; write out the value, or quote it if the * is literal"
     if event.anchor is not None:
         return f"the anchor &{show(event.anchor)} is not allowed; remove it, or quote the value if the & is literal"

@@ -48,7 +48,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 success; 1 something is blocked or failed; 2 invalid input, nothing was started; "
     "3 nothing failed, but the run is waiting for a person; 130 interrupted, all work is saved.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},

@@ -229,7 +229,7 @@ class _Form:
         text = self.text(key)
         if text is None:
             return None
-        if known := _map_words(words).get(text):
+        if isinstance(known := _map_words(words).get(text), words):
             return known
         plain = "-".join(text.casefold().replace("_", " ").replace("-", " ").split())
         with suppress(ValueError):
@@ -334,7 +334,7 @@ class _Form:
 
 
 @cache
-def _map_words(words: type[_Word]) -> Mapping[str, _Word]:
+def _map_words(words: type[StrEnum]) -> Mapping[str, StrEnum]:
     return {word.value: word for word in words}
 
 
