@@ -18,6 +18,7 @@ from bench.figures import judge
 from flows.data_directory import CACHE_VARIABLE, DATA_VARIABLE
 from flows.prefect_server import LOOPBACK, end_child, find_free_port, start_child
 
+COORDINATOR = Path(sys.executable).with_name("coordinator")
 NODES = 50
 NODE = "first"
 ROUNDS = 3
@@ -28,6 +29,8 @@ FRESH_TARGET = 2.0
 EXIT_TARGET = 0.7
 READING_TARGET = 0.5
 DOCTOR_TARGET = 1.5
+COMPLETION_TARGET = 0.25
+COMPLETION = {"_COORDINATOR_COMPLETE": "complete_bash", "COMP_WORDS": "coordinator sta", "COMP_CWORD": "1"}
 READING = ("plan", "validate", "status", "graph")
 
 
@@ -50,11 +53,13 @@ def run() -> str:
             start, end = time_run(place / "data")
             starts.append(start)
             ends.append(end)
-        reading = {command: time_command(field.repository, command) for command in (*READING, "doctor")}
+        reading = {one: time_command(one, str(field.repository)) for one in (*READING, "doctor")}
+        completion = time_command(**COMPLETION)
     return "\n".join([
         *describe_servers(first, min(bare), min(new), min(used)),
         *describe_run(min(bare), min(starts), min(ends)),
         *describe_reading(reading),
+        f"completion: {completion:.2f} s, {judge('start: completion, CPU s', completion, COMPLETION_TARGET)}",
         SHARED_MACHINE,
     ])  # fmt: skip
 
@@ -141,13 +146,13 @@ def time_run(data: Path) -> tuple[float, float]:
         return field.began(NODE) - began, ended - datetime.fromisoformat(view.nodes[NODE].since).timestamp()
 
 
-def time_command(repository: Path, command: str) -> float:
-    """The least CPU seconds of a command that reads `repository`."""
+def time_command(*arguments: str, **variables: str) -> float:
+    """The least CPU seconds of a command with these arguments and variables of the environment."""
     found: list[float] = []
     for _ in range(ROUNDS):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(
-            [sys.executable, "-m", "flows.cli", command, str(repository)], cwd=ROOT, stdin=subprocess.DEVNULL,
+            [COORDINATOR, *arguments], cwd=ROOT, env={**os.environ, **variables}, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, check=False,
         )  # fmt: skip
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
