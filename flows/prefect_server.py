@@ -6,46 +6,33 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, cast
 
-import httpx
 import psutil
 
 from flows.data_directory import data_dir, own_directory
 from flows.loopback import LOOPBACK
-from flows.prefect_api import ask, find_ui, require_accepted_login
+from flows.prefect_api import find_ui
 from flows.prefect_isolation import external_server_settings, isolated
+from flows.server_health import ServerError, require_login, wait_until_healthy
+from flows.server_settings import DATABASE_URL, find_package, find_ui_settings, quiet_settings, server_settings
 from flows.termination_signals import on_signals, pass_over
-from tasks_lib.errors import InputError, StartError
+from tasks_lib.errors import InputError
 from tasks_lib.process.files import write_atomically
-from tasks_lib.process.http_clients import make_client
 from tasks_lib.process.program_lookup import require_program
 from tasks_lib.process.python_command import python_command, python_environment
 
 SERVER = "flows.server_process"
 """The module that runs the server."""
-START_SECONDS = 180
 STOP_SECONDS = 15
-LOG_TAIL_LINES = 15
-LOGIN_SECONDS = 30.0
 RECORD = "server.json"
-DATABASE_URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
-"""The setting for a database other than the file in the server's home."""
-KEPT_RUN_SECONDS = 90 * 24 * 3600
-"""How long Prefect keeps its record of a run; landed work is in git."""
 ONCE_RECORDED = ("-c", 'read -r go && exec "$@" < /dev/null', "sh")
 """Starts the server only after its record is written; an unrecorded one could not be stopped or shared later."""
-
-
-class ServerError(StartError):
-    """Prefect's server does not answer; if it is coordinator's own, the message contains the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,20 +195,6 @@ def require_database(child: Child, database: Mapping[str, str]) -> None:
         )
 
 
-def find_ui_settings(home: Path, package: Path) -> dict[str, str]:
-    """The setting by which the server prepares its UI in `home`, if it cannot in its own `package`.
-
-    That is so if root has installed it, and another user runs it; the server would have no UI.
-    """
-    return {} if os.access(package, os.W_OK) else {"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui")}
-
-
-def find_package() -> Path:
-    """The directory of Prefect's server, found without importing Prefect."""
-    found = find_spec("prefect")
-    return Path(found.origin).parent / "server" if found and found.origin else Path()
-
-
 def start_child(
     home: Path,
     port: int,
@@ -295,91 +268,10 @@ def end_idle_server() -> bool:
         return child is not None and child.process() is None
 
 
-def server_settings(home: Path, port: int) -> dict[str, str]:
-    """Settings of both server and client. Without the server's address, its UI would call another port."""
-    return {
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": f"http://{LOOPBACK}:{port}/api",
-        "PREFECT_SERVER_API_HOST": LOOPBACK,
-        "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # Both are of one installation. The answer to this question would be the last of all routes that the server
-        # prepares, each when it is first looked through: half a second before the first agent.
-        "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
-        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-        # By default each task run change is a separate transaction, which is most of the server's work.
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
-        # This looks through all runs that were cancelled within a day. A run of ours records its nodes itself, some
-        # seconds later; every 20 seconds, the default, it was often faster, and called them Cancelled.
-        "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_LOOP_SECONDS": "600",
-        # A run of a thousand nodes takes about 50 MB; without this the database would keep every run forever.
-        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
-        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(KEPT_RUN_SECONDS),
-        "DO_NOT_TRACK": "1",
-    }
-
-
-def quiet_settings() -> dict[str, str]:
-    """Settings that keep Prefect's log off the console, where it would break the progress display.
-
-    They also limit retries: Prefect's client would retry for minutes if the server is gone.
-    """
-    return {
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-        "PREFECT_CLIENT_MAX_RETRIES": "3",
-        "PREFECT_API_REQUEST_TIMEOUT": "30",
-    }
-
-
-def hint_at_path(api: str) -> str:
-    """What to say of an address that does not look like that of Prefect's API; "" if it does."""
-    is_usual = api.rstrip("/").endswith("/api") or "/accounts/" in api
-    return "" if is_usual else f"; did you mean {api.rstrip('/')}/api"
-
-
 def find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
-
-
-def wait_until_healthy(api: str, child: "subprocess.Popen[bytes] | None", log: Path | None) -> None:
-    """Wait until the server at `api` answers; raises ServerError if it exits, or does not answer in time."""
-    deadline = time.monotonic() + (START_SECONDS if child else 10)
-    why = ""
-    # One client for all requests: each new one would load all certificates of the system.
-    with ask(api, 5) if api == os.environ.get("PREFECT_API_URL") else make_client(api, 5) as client:
-        while time.monotonic() < deadline:
-            if child and child.poll() is not None:
-                why = f"it exited with {child.returncode}"
-                break
-            try:
-                answer = client.get("/health")
-                if answer.is_success:
-                    return
-                why = f"it answered {answer.status_code}{hint_at_path(api)}"
-                if not child and answer.is_client_error:
-                    break  # A server that is still starting does not answer like this.
-            except httpx.HTTPError as error:
-                why = str(error) or type(error).__name__
-            time.sleep(0.1)
-    raise ServerError(f"no Prefect server at {api}: {why}.{read_tail(log)}")
-
-
-def require_login(api: str) -> None:
-    """Raise InputError if the user's server rejects our login; the health check does not need one."""
-    with ask(api, LOGIN_SECONDS) as client, suppress(httpx.HTTPError):
-        require_accepted_login(api, client.get("/admin/version").status_code)
-
-
-def read_tail(log: Path | None) -> str:
-    if log is None:
-        return " Start it, or unset PREFECT_API_URL to let coordinator start its own."
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
-    return "\n".join([f" Its log, {log}, ends with:", *lines])
 
 
 def end_child(child: Child) -> None:

@@ -162,7 +162,7 @@ def import_all() -> None:
     """Import what `coordinator run` does, with Prefect's settings as it would set them."""
     from flows.importing import importing
     from flows.prefect_isolation import external_server_settings, isolated
-    from flows.prefect_server import quiet_settings
+    from flows.server_settings import quiet_settings
 
     with importing(), isolated(external_server_settings() | quiet_settings()):
         for name in ("flows.cli.app", "flows.cli.commands.run", "flows.run_graph"):
@@ -224,7 +224,7 @@ def read_settings_again() -> None:
     from prefect.context import refresh_global_settings_context
 
     from flows.prefect_isolation import external_server_settings, isolated
-    from flows.prefect_server import quiet_settings
+    from flows.server_settings import quiet_settings
 
     with isolated(external_server_settings() | quiet_settings()):
         refresh_global_settings_context()

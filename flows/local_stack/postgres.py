@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from flows.prefect_server import DATABASE_URL
+from flows.server_settings import DATABASE_URL
 from tasks_lib.errors import InputError
 
 SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")

@@ -18,7 +18,7 @@ from cli_fixtures import Call, UserRepository, task_text
 
 from flows.cli.commands.up import PORTS, choose_port
 from flows.prefect_cleanup import SERVER_ENDED
-from flows.prefect_server import find_package, find_ui_settings
+from flows.server_settings import find_package, find_ui_settings
 
 pytestmark = pytest.mark.xdist_group("up")
 

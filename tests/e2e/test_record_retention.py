@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from e2e.conftest import ask_api, ask_until, start_server
 
-from flows.prefect_server import KEPT_RUN_SECONDS, LOOPBACK, Child, end_child
+from flows.prefect_server import LOOPBACK, Child, end_child
+from flows.server_settings import KEPT_RUN_SECONDS
 
 pytestmark = pytest.mark.xdist_group("prefect")
 

@@ -16,7 +16,8 @@ from flows.data_directory import data_dir, list_repositories, register
 from flows.deployments.definitions import Schedule
 from flows.prefect_api import find_ui
 from flows.prefect_isolation import isolated
-from flows.prefect_server import find_api, require_login, wait_until_healthy
+from flows.prefect_server import find_api
+from flows.server_health import require_login, wait_until_healthy
 from tasks_lib.cleanup.moved_repository import find_former_top, find_move
 from tasks_lib.errors import CoordinatorError, InputError, SystemFailure
 from tasks_lib.git.repository import Repository

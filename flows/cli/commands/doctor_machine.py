@@ -12,7 +12,8 @@ from flows.cli.commands.doctor_check import Check, fail, ok
 from flows.data_directory import data_dir
 from flows.deployment_version import DISTRIBUTION
 from flows.prefect_api import ask
-from flows.prefect_server import LOOPBACK, hint_at_path, read_running
+from flows.prefect_server import LOOPBACK, read_running
+from flows.server_health import hint_at_path
 from tasks_lib.errors import InputError, SystemFailure
 
 PINNED = {"prefect": DISTRIBUTION, "fastapi": "prefect"}

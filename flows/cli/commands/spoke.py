@@ -10,7 +10,8 @@ from flows.cli.display.output import print_json, say
 from flows.data_directory import data_dir, name_program
 from flows.prefect_api import find_ui
 from flows.prefect_isolation import isolated
-from flows.prefect_server import find_api, require_login, wait_until_healthy
+from flows.prefect_server import find_api
+from flows.server_health import require_login, wait_until_healthy
 from flows.spokes.registry import (
     SpokeRepository,
     add_repository,
