@@ -13,7 +13,7 @@ import psutil
 from bench.common import SHARED_MACHINE, Edges, Field, coordinate, describe_machine, git, lay_out
 from bench.figures import judge
 from bench.overhead import draw_graph, find_start
-from flows.prefect_server import read_running
+from flows.server_sharing import read_running
 from tasks_lib.git.repository import Repository
 
 SESSIONS = 64

@@ -21,6 +21,7 @@ from flows.prefect_api import find_ui
 from flows.prefect_isolation import external_server_settings, isolated
 from flows.server_health import ServerError, require_login, wait_until_healthy
 from flows.server_settings import DATABASE_URL, find_package, find_ui_settings, quiet_settings, server_settings
+from flows.server_sharing import RECORD, USERS_LOCK, Child, is_last, mutex, read_running
 from flows.termination_signals import on_signals, pass_over
 from tasks_lib.errors import InputError
 from tasks_lib.process.files import write_atomically
@@ -30,7 +31,6 @@ from tasks_lib.process.python_command import python_command, python_environment
 SERVER = "flows.server_process"
 """The module that runs the server."""
 STOP_SECONDS = 15
-RECORD = "server.json"
 ONCE_RECORDED = ("-c", 'read -r go && exec "$@" < /dev/null', "sh")
 """Starts the server only after its record is written; an unrecorded one could not be stopped or shared later."""
 
@@ -87,7 +87,7 @@ def serve(
         return
     home = data_dir() / "prefect"
     home.mkdir(exist_ok=True)
-    with (home / "users.lock").open("w") as users:
+    with (home / USERS_LOCK).open("w") as users:
         child: Child | None = None
         try:
             with mutex(home):
@@ -109,31 +109,6 @@ def serve(
                         end_if_last(users, child, home)
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
-    """A server started by a coordinator; `started` (seconds since the epoch) protects against reused pids."""
-
-    pid: int
-    started: float
-    port: int
-
-    def process(self) -> psutil.Process | None:
-        """The server's process, if it is still running."""
-        with suppress(psutil.Error):
-            process = psutil.Process(self.pid)
-            if abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE:
-                return process
-        return None
-
-
-@contextmanager
-def mutex(home: Path) -> Generator[None]:
-    """Let only one coordinator at a time start or stop the shared server of `home`."""
-    with (home / "start.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def describe_start() -> str:
     """What `serve` does first if it has to start a server, for people who wait for it; "" if one runs."""
     home = data_dir() / "prefect"
@@ -143,15 +118,6 @@ def describe_start() -> str:
 
     what = "Starting the Prefect server"
     return f"{what}, which sets up its database, once on this machine" if must_create(home) else what
-
-
-def read_running(home: Path) -> Child | None:
-    """Read the server of `home` if its process is running, whether or not it answers."""
-    try:
-        child = Child(**json.loads((home / RECORD).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-    return child if child.process() else None
 
 
 def find_running(home: Path, users: IO[str]) -> Child | None:
@@ -171,17 +137,6 @@ def find_running(home: Path, users: IO[str]) -> Child | None:
         end_child(child)
         return None
     return child
-
-
-def is_last(users: IO[str]) -> bool:
-    """Whether no other coordinator uses the server; keeps our own lock on it."""
-    try:
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        fcntl.flock(users, fcntl.LOCK_SH)
-        return False
-    fcntl.flock(users, fcntl.LOCK_SH)
-    return True
 
 
 def require_database(child: Child, database: Mapping[str, str]) -> None:
@@ -256,7 +211,7 @@ def end_idle_server() -> bool:
     home = data_dir() / "prefect"
     if not (home / RECORD).exists():
         return False
-    with (home / "users.lock").open("w") as users, mutex(home):
+    with (home / USERS_LOCK).open("w") as users, mutex(home):
         try:
             # Check the lock first: a server in use may be too busy to answer, and would be taken for dead.
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)

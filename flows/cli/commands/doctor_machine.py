@@ -12,8 +12,9 @@ from flows.cli.commands.doctor_check import Check, fail, ok
 from flows.data_directory import data_dir
 from flows.deployment_version import DISTRIBUTION
 from flows.prefect_api import ask
-from flows.prefect_server import LOOPBACK, read_running
+from flows.prefect_server import LOOPBACK
 from flows.server_health import hint_at_path
+from flows.server_sharing import read_running
 from tasks_lib.errors import InputError, SystemFailure
 
 PINNED = {"prefect": DISTRIBUTION, "fastapi": "prefect"}

@@ -16,7 +16,8 @@ from flows.data_directory import data_dir
 from flows.local_stack.postgres import Database, check_database, parse_database
 from flows.local_stack.session_workers import register_repositories
 from flows.local_stack.stack import LocalStack, Prepared, StackOptions
-from flows.prefect_server import LOOPBACK, Server, describe_start, mutex, read_running, serve
+from flows.prefect_server import LOOPBACK, Server, describe_start, serve
+from flows.server_sharing import mutex, read_running
 from flows.termination_signals import on_signals, raise_ended
 from tasks_lib.errors import InputError
 from tasks_lib.reporting.run_report import ExitCode

@@ -1,0 +1,60 @@
+"""How coordinators share the server of a data directory: its record, and the locks of who starts and of who uses it."""
+
+import fcntl
+import json
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+RECORD = "server.json"
+START_LOCK = "start.lock"
+USERS_LOCK = "users.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A server started by a coordinator; `started` (seconds since the epoch) protects against reused pids."""
+
+    pid: int
+    started: float
+    port: int
+
+    def process(self) -> psutil.Process | None:
+        """The server's process, if it is still running."""
+        with suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
+
+
+@contextmanager
+def mutex(home: Path) -> Generator[None]:
+    """Let only one coordinator at a time start or stop the shared server of `home`."""
+    with (home / START_LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def read_running(home: Path) -> Child | None:
+    """Read the server of `home` if its process is running, whether or not it answers."""
+    try:
+        child = Child(**json.loads((home / RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return child if child.process() else None
+
+
+def is_last(users: IO[str]) -> bool:
+    """Whether no other coordinator uses the server; keeps our own lock on it."""
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        return False
+    fcntl.flock(users, fcntl.LOCK_SH)
+    return True
