@@ -29,7 +29,8 @@ THEIRS = (
 )  # fmt: skip
 """Variables for reaching the user's own server, if PREFECT_API_URL is set."""
 PLACES = (
-    "COORDINATOR_DATA_DIR", "XDG_DATA_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "PREFECT_API_SSL_CERT_FILE",
+    "COORDINATOR_DATA_DIR", "COORDINATOR_CACHE_DIR", "XDG_DATA_HOME", "XDG_CACHE_HOME",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "PREFECT_API_SSL_CERT_FILE",
     "OPENCODE_CONFIG", "OPENCODE_CONFIG_DIR",
 )  # fmt: skip
 """Variables with paths, which are made absolute because the working directory changes."""
@@ -41,6 +42,11 @@ def external_server_settings() -> dict[str, str]:
     return {**told, "PREFECT_HOME": str(data_dir() / "prefect")}
 
 
+def absolute_places() -> dict[str, str]:
+    """The variables with paths, made absolute, for this process or one that starts in another directory."""
+    return {name: str(Path(os.environ[name]).absolute()) for name in PLACES if os.environ.get(name)}
+
+
 @contextmanager
 def isolated(settings: Mapping[str, str]) -> Generator[None]:
     """Allow Prefect to be imported and used in the block, with `settings` and in coordinator's own directory.
@@ -49,7 +55,7 @@ def isolated(settings: Mapping[str, str]) -> Generator[None]:
     Call this after resolving relative paths from the command line.
     """
     tempfile.gettempdir()  # Cache it now; a relative TMPDIR would mean another directory later.
-    places = {name: str(Path(os.environ[name]).absolute()) for name in PLACES if os.environ.get(name)}
+    places = absolute_places()
     api = settings.get("PREFECT_API_URL", "")
     steering = (*STEERING, *(OUTSIDE if not api or is_loopback(api) else ()))
     # Prefect's telemetry stays off, unless the user set this otherwise.

@@ -17,28 +17,23 @@ from flows.cli.arguments import (
     ReportedRun,
 )
 from flows.cli.commands.option_values import (
-    MAX_RUNS,
     Audited,
     AuditLimit,
     DemoBackend,
     Format,
     Level,
     MaxLandings,
-    MaxRuns,
-    NoWorker,
     OfSpoke,
-    PostgresUrl,
     PromptKind,
     SpokeName,
     SpokePool,
-    Spokes,
     Until,
-    UpPort,
     VerifiedAgain,
 )
 from flows.cli.lazy_console import make_console
 from flows.cli.node_app import nodes
 from flows.cli.spoke_app import spoke
+from flows.cli.stack_app import stack
 from flows.importing import importing
 from tasks_lib.model import NoticeLevel
 
@@ -63,6 +58,7 @@ def coordinator() -> None:
 # Commands import what they need when called: agents run `notify` often, so it must start fast.
 app.add_typer(spoke, name="spoke")
 app.add_typer(nodes)
+app.add_typer(stack)
 
 
 @app.command()
@@ -296,23 +292,6 @@ def cleanup(
     if prune:
         return prune_kept(repo, older_than, is_dry_run=dry_run, as_json=json, console=make_console())
     return clean_up(repo, is_dry_run=dry_run, as_json=json, console=make_console())
-
-
-@app.command()
-def up(
-    port: UpPort = None,
-    postgres: PostgresUrl = "",
-    no_worker: NoWorker = False,
-    max_runs: MaxRuns = MAX_RUNS,
-    spokes: Spokes = 0,
-) -> int:
-    """Serve Prefect's UI, and run what is started there or scheduled, until Ctrl-C."""
-    with importing():
-        from flows.cli.commands.up import UpOptions, keep_up
-
-    return keep_up(
-        UpOptions(port, postgres, has_worker=not no_worker, max_runs=max_runs, spokes=spokes), make_console()
-    )
 
 
 @app.command()

@@ -9,7 +9,7 @@ import typer
 from flows.cli.app import app
 from flows.cli.error_messages import explain
 
-ACTING = ("run", "demo", "cleanup", "abort", "message", "resolve", "up", "deploy", "init", "notify")
+ACTING = ("run", "demo", "cleanup", "abort", "message", "resolve", "up", "down", "deploy", "init", "notify")
 """Commands whose exit code reports what was done, even if the output could not be written."""
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.data_directory import own_directory
+from flows.prefect_isolation import absolute_places
 from tasks_lib.errors import SystemFailure
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import read_holder
@@ -25,7 +26,7 @@ class DetachedRun:
             self._process = subprocess.Popen(
                 python_command("-m", "flows.cli", "run", str(repository.top)),
                 cwd=own_directory(),
-                env=user_environment(),
+                env={**user_environment(), **absolute_places()},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -15,6 +15,7 @@ from flows.prefect_api import ask
 from flows.prefect_server import LOOPBACK
 from flows.server_health import hint_at_path
 from flows.server_sharing import read_running
+from flows.server_users import list_users
 from tasks_lib.errors import InputError, SystemFailure
 
 PINNED = {"prefect": DISTRIBUTION, "fastapi": "prefect"}
@@ -52,7 +53,9 @@ def check_server() -> Check:
     address = os.environ.get("PREFECT_API_URL", "")
     if not address:
         if child := read_running(data_dir() / "prefect"):
-            return ok("server", f"coordinator's own runs at http://{LOOPBACK}:{child.port}, and runs use it")
+            users = ", ".join(str(user) for user in list_users(data_dir() / "prefect")) or "nothing"
+            where = f"http://{LOOPBACK}:{child.port}"
+            return ok("server", f"coordinator's own is at {where}, and runs use it; in use by {users} now")
         return ok("server", "PREFECT_API_URL is not set; a run starts its own server")
     try:
         with ask(address, 5) as client:

@@ -36,6 +36,7 @@ NoWorker = Annotated[
 ]
 MaxRuns = Annotated[int, typer.Option("--max-runs", min=1, max=256, help="Maximum number of flow runs at a time.")]
 
+Detached = Annotated[bool, typer.Option("--detach", "-d", help="Return when it is ready; `coordinator down` ends it.")]
 Spokes = Annotated[
     int, typer.Option("--spokes", min=0, max=16, help="Workers for sessions, each as on a machine of its own.")
 ]

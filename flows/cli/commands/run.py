@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -20,6 +21,7 @@ from flows.importing import importing
 from flows.prefect_api import ask
 from flows.prefect_cleanup import settle
 from flows.prefect_server import Server, describe_start, serve
+from flows.server_users import recorded
 from flows.standard_streams import detach_output
 from flows.termination_signals import ignore_background_stop
 from tasks_lib.cleanup.moved_repository import find_former_top, find_move
@@ -75,6 +77,8 @@ def run_repository(
     name = register(repository.top, find_former_top(repository, find_move(repository)))
     detach_output()
     with ExitStack() as stack:
+        if not os.environ.get("PREFECT_API_URL"):
+            stack.enter_context(recorded(str(repository.top)))
         with show_start(console, describe_start()):
             server = stack.enter_context(serve(port, meanwhile=import_flow))
         options = {"repository": name, "only": list(only), "max_sessions": max_sessions, "max_landings": max_landings}

@@ -26,7 +26,9 @@ from flows.cli.display.progress_table import (
     sort_for_screen,
     sum_up,
 )
+from flows.data_directory import data_dir
 from flows.loopback import LOOPBACK
+from flows.server_sharing import read_running
 from flows.standard_streams import is_output_gone
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository import Repository
@@ -163,10 +165,12 @@ def write_headline(standing: RepositoryStatus) -> list[str]:
 
 
 def _write_link(link: str, *, is_alive: bool) -> list[str]:
-    """Where the run is shown: its own server ended with it, but `coordinator up` has the same history."""
+    """Where the run is shown: its own server may have ended with it, but a later one has the same history."""
     parts = urlsplit(link)
     if is_alive or parts.hostname != LOOPBACK:
         return [f"In Prefect's UI: {link}"]
+    if server := read_running(data_dir() / "prefect"):
+        return [f"In Prefect's UI: http://{LOOPBACK}:{server.port}{parts.path}"]
     return [f"In Prefect's UI, while `coordinator up` runs: http://{LOOPBACK}:{UP_PORT}{parts.path}"]
 
 

@@ -1,4 +1,4 @@
-"""Shows that Prefect's server is starting, and for how long."""
+"""Shows what people wait for, such as the start of Prefect's server, and for how long."""
 
 import time
 from collections.abc import Generator
@@ -14,25 +14,29 @@ from flows.cli.display.progress_table import can_redraw
 
 @contextmanager
 def show_start(console: Console, what: str) -> Generator[None]:
-    """Show `what` while the block runs, in a terminal with its seconds; nothing if `what` is "".
-
-    Also says that nothing was started, if a signal ends the block.
-    """
+    """Show `what` as `show_seconds` does, and say that nothing was started if a signal ends the block."""
     try:
-        if what and can_redraw(console):
-            began = time.monotonic()
-            spinner = Spinner("dots")
-
-            def render() -> Spinner:
-                spinner.update(text=f"{what}: {time.monotonic() - began:.0f} s", style="dim")
-                return spinner
-
-            with Live(console=console, get_renderable=render, refresh_per_second=8, transient=True):
-                yield
-        else:
-            if what:
-                say(console, f"{what} …", "dim")
+        with show_seconds(console, what):
             yield
     except KeyboardInterrupt as ended:
         say(console, f"{ended or 'Ctrl-C'}: nothing was started.")
         raise
+
+
+@contextmanager
+def show_seconds(console: Console, what: str) -> Generator[None]:
+    """Show `what` while the block runs, in a terminal with its seconds; nothing if `what` is ""."""
+    if not (what and can_redraw(console)):
+        if what:
+            say(console, f"{what} …", "dim")
+        yield
+        return
+    began = time.monotonic()
+    spinner = Spinner("dots")
+
+    def render() -> Spinner:
+        spinner.update(text=f"{what}: {time.monotonic() - began:.0f} s", style="dim")
+        return spinner
+
+    with Live(console=console, get_renderable=render, refresh_per_second=8, transient=True):
+        yield
