@@ -6,7 +6,8 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Generator, Mapping
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from flows.prefect_api import find_ui
 from flows.prefect_isolation import external_server_settings, isolated
 from flows.server_health import ServerError, require_login, wait_until_healthy
 from flows.server_settings import DATABASE_URL, find_package, find_ui_settings, quiet_settings, server_settings
-from flows.server_sharing import RECORD, USERS_LOCK, Child, is_last, mutex, read_running
+from flows.server_sharing import KEPT, RECORD, USERS_LOCK, Child, is_last, keep, mutex, read_kept, read_running
 from flows.termination_signals import on_signals, pass_over
 from tasks_lib.errors import InputError
 from tasks_lib.process.files import write_atomically
@@ -68,22 +69,34 @@ def do_nothing() -> None:
 
 
 @contextmanager
+def use_theirs(api: str) -> Generator[Server]:
+    """Provide the user's own server, as `serve` does."""
+    wait_until_healthy(api, None, None)
+    require_login(api)
+    with isolated(external_server_settings() | quiet_settings()):
+        yield Server(api, find_ui(api), is_ours=False)
+
+
+@contextmanager
 def serve(
-    port: int = 0, database: Mapping[str, str] | None = None, meanwhile: Callable[[], None] = do_nothing
+    port: int = 0,
+    database: Mapping[str, str] | None = None,
+    meanwhile: Callable[[], None] = do_nothing,
+    linger_seconds: float | None = None,
 ) -> Generator[Server]:
     """Provide a server while the block runs: the one at PREFECT_API_URL, or else our own.
 
     Prefect is isolated in the block (`prefect_isolation.py`), so enter this before importing it. `port` 0 picks a free
     port. `database` are settings that only our own server gets; None starts one with its SQLite database, or shares any
-    that runs. While one starts, `meanwhile` is called, with Prefect isolated as in the block. Raises ServerError if
-    the server does not answer, InputError if it rejects the login or if one with another database runs.
+    that runs. While one starts, `meanwhile` is called, with Prefect isolated as in the block. A server that nobody uses
+    after the block ends, or stays for `linger_seconds`, or for as long as an earlier run has asked for; with None it
+    ends in any case. Raises ServerError if the server does not answer, InputError if it rejects the login or if one
+    with another database is in use.
     """
     theirs = os.environ.get("PREFECT_API_URL")
     if theirs:
-        wait_until_healthy(theirs, None, None)
-        require_login(theirs)
-        with isolated(external_server_settings() | quiet_settings()):
-            yield Server(theirs, find_ui(theirs), is_ours=False)
+        with use_theirs(theirs) as server:
+            yield server
         return
     home = data_dir() / "prefect"
     home.mkdir(exist_ok=True)
@@ -92,12 +105,10 @@ def serve(
         try:
             with mutex(home):
                 fcntl.flock(users, fcntl.LOCK_SH)
-                child = find_running(home, users)
+                child = find_suitable(home, users, port, database or {})
                 was_running = child is not None
-                if child:
-                    require_database(child, database or {})
-                else:
-                    child = start_child(home, port or find_free_port(), database or {}, meanwhile)
+                if child is None:
+                    child = start_child(home, port or find_free_port(), database or {}, meanwhile, is_watched=True)
             with isolated(server_settings(home, child.port) | quiet_settings()):
                 ui = f"http://{LOOPBACK}:{child.port}"
                 yield Server(f"{ui}/api", ui, is_ours=True, was_running=was_running)
@@ -106,7 +117,7 @@ def serve(
             with on_signals(pass_over):
                 if child:
                     with mutex(home):
-                        end_if_last(users, child, home)
+                        end_if_last(users, child, home, linger_seconds)
 
 
 def describe_start() -> str:
@@ -139,11 +150,32 @@ def find_running(home: Path, users: IO[str]) -> Child | None:
     return child
 
 
-def require_database(child: Child, database: Mapping[str, str]) -> None:
-    """Raise InputError if the running server was started without the settings `database`."""
+def find_suitable(home: Path, users: IO[str], port: int, database: Mapping[str, str]) -> Child | None:
+    """Find a running server as `find_running` does, but end one that nobody uses if it has another port or database.
+
+    Raises InputError if one with another database is in use.
+    """
+    child = find_running(home, users)
+    if child is None:
+        return None
+    is_suitable = child.port == (port or child.port) and has_database(child, database)
+    if not is_suitable and is_last(users):
+        end_child(child)
+        return None
+    require_database(child, database)
+    return child
+
+
+def has_database(child: Child, database: Mapping[str, str]) -> bool:
+    """Whether the running server was started with the settings `database`."""
     process = child.process()
     found = process.environ() if process else {}
-    if any(found.get(name) != value for name, value in database.items()):
+    return all(found.get(name) == value for name, value in database.items())
+
+
+def require_database(child: Child, database: Mapping[str, str]) -> None:
+    """Raise InputError if the running server was started without the settings `database`."""
+    if not has_database(child, database):
         ui = f"http://{LOOPBACK}:{child.port}"
         raise InputError(
             [f"a Prefect server with another database is running at {ui}; stop what uses it, then start it again"]
@@ -155,21 +187,24 @@ def start_child(
     port: int,
     database: Mapping[str, str] = MappingProxyType({}),
     meanwhile: Callable[[], None] = do_nothing,
+    *,
+    is_watched: bool = False,
 ) -> Child:
     """Start a server, call `meanwhile` with Prefect isolated, and wait until the server answers.
 
-    Raises ServerError, with nothing left running, if it does not.
+    With `is_watched`, it ends by itself when nobody has used it for long enough (`unused_server.py`). Raises
+    ServerError, with nothing left running, if it does not.
     """
     from flows.database_template import prepared_database  # Only a start needs what it imports.
 
     log = home / "server.log"
     settings = server_settings(home, port) | find_ui_settings(home, find_package()) | dict(database)
     with nullcontext(settings) if DATABASE_URL in database else prepared_database(home) as prepared:
-        process = launch({**settings, **prepared}, port, log)
+        process = launch({**settings, **prepared}, port, log, ("--home", str(home)) if is_watched else ())
         child = Child(process.pid, psutil.Process(process.pid).create_time(), port)
         try:
-            for left in home.glob(f"{RECORD}.*"):
-                left.unlink(missing_ok=True)  # Left by a coordinator that was killed here.
+            for left in (*home.glob(f"{RECORD}.*"), *home.glob(f"{KEPT}*")):
+                left.unlink(missing_ok=True)  # Of an earlier server, or left by a coordinator that was killed here.
             write_atomically(home / RECORD, json.dumps(asdict(child)).encode())
             with suppress(BrokenPipeError), cast("IO[bytes]", process.stdin) as go:
                 go.write(b"go\n")
@@ -184,12 +219,12 @@ def start_child(
         return child
 
 
-def launch(settings: Mapping[str, str], port: int, log: Path) -> "subprocess.Popen[bytes]":
+def launch(settings: Mapping[str, str], port: int, log: Path, more: Sequence[str]) -> "subprocess.Popen[bytes]":
     """Start a process that becomes the server once it has read a line."""
     with log.open("wb") as output:
         return subprocess.Popen(
             [require_program("sh"), *ONCE_RECORDED,
-             *python_command("-m", SERVER, "--host", LOOPBACK, "--port", str(port))],
+             *python_command("-m", SERVER, "--host", LOOPBACK, "--port", str(port), *more)],
             cwd=own_directory(),
             env=python_environment(os.environ, settings),
             stdin=subprocess.PIPE,
@@ -199,15 +234,26 @@ def launch(settings: Mapping[str, str], port: int, log: Path) -> "subprocess.Pop
         )  # fmt: skip
 
 
-def end_if_last(users: IO[str], child: Child, home: Path) -> None:
-    """Stop the server unless another coordinator uses it."""
-    if is_last(users):
+def end_if_last(users: IO[str], child: Child, home: Path, linger_seconds: float | None = None) -> None:
+    """Stop the server unless another coordinator uses it, or it is to stay: see `serve`."""
+    if linger_seconds and child.process():
+        keep(home, child, linger_seconds)
+    if is_last(users) and (linger_seconds is None or not is_kept(home, child)):
         end_child(child)
-        (home / RECORD).unlink(missing_ok=True)
+        for name in (RECORD, KEPT):
+            (home / name).unlink(missing_ok=True)
 
 
-def end_idle_server() -> bool:
-    """Stop the server in our data directory if no coordinator uses it, e.g. after a kill; returns whether it did."""
+def is_kept(home: Path, child: Child) -> bool:
+    """Whether the server is to stay for a while although nobody uses it; it then ends by itself."""
+    return child.process() is not None and read_kept(home, child) > time.time()
+
+
+def end_idle_server(*, is_kept_too: bool = False) -> bool:
+    """Stop the server in our data directory if no coordinator uses it, e.g. after a kill; returns whether it did.
+
+    One that is to stay for a while is left alone, unless `is_kept_too`.
+    """
     home = data_dir() / "prefect"
     if not (home / RECORD).exists():
         return False
@@ -219,7 +265,7 @@ def end_idle_server() -> bool:
             return False
         child = read_running(home)
         if child:
-            end_if_last(users, child, home)
+            end_if_last(users, child, home, None if is_kept_too else 0.0)
         return child is not None and child.process() is None
 
 

@@ -8,16 +8,21 @@ It skips Prefect's command line and, while it imports, garbage collection, which
 import argparse
 import gc
 import os
+from pathlib import Path
 
 from flows.importing import importing
+from flows.unused_server import watch
 
 NICE = 5
 """Gives agents priority over the server: on a busy machine the UI may lag, but not the run. Only its start is not nice,
 as a run waits for it."""
 
 
-def run(host: str, port: int) -> None:
-    """Serve API and UI until a signal, with the database and the options that Prefect's settings say."""
+def run(host: str, port: int, home: Path | None) -> None:
+    """Serve API and UI until a signal, with the database and the options that Prefect's settings say.
+
+    With `home`, the server is shared there, and ends too when nobody has used it for long enough.
+    """
     with importing():
         import uvicorn
         from prefect.server.api.server import create_app
@@ -34,6 +39,8 @@ def run(host: str, port: int) -> None:
         gc.freeze()  # `create_app` collects garbage once, whether or not collection is disabled.
         app = create_app(final=True)
     os.nice(NICE)
+    if home:
+        watch(home, port)
     uvicorn.run(
         app,
         host=host,
@@ -47,8 +54,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="server_process", description="Run Prefect's server.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--home", type=Path, help="where coordinators share the server")
     options = parser.parse_args()
-    run(options.host, options.port)
+    run(options.host, options.port, options.home)
 
 
 if __name__ == "__main__":

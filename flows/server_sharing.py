@@ -2,15 +2,21 @@
 
 import fcntl
 import json
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
 import psutil
 
+from tasks_lib.process.files import write_atomically
+
 RECORD = "server.json"
+KEPT = "kept.json"
+"""Until when a server stays although nobody uses it."""
+LONGEST_KEPT_SECONDS = 86_400.0
 START_LOCK = "start.lock"
 USERS_LOCK = "users.lock"
 
@@ -58,3 +64,31 @@ def is_last(users: IO[str]) -> bool:
         return False
     fcntl.flock(users, fcntl.LOCK_SH)
     return True
+
+
+def is_unused(home: Path) -> bool:
+    """Whether no coordinator uses the server; call it while holding the mutex."""
+    with (home / USERS_LOCK).open("w") as users:
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def keep(home: Path, child: Child, seconds: float) -> None:
+    """Let the server stay for `seconds` from now although nobody uses it, or longer if another run has asked for it."""
+    now = time.time()
+    until = max(now + seconds, min(read_kept(home, child), now + LONGEST_KEPT_SECONDS))
+    record = {**asdict(child), "until": until}
+    write_atomically(home / KEPT, json.dumps(record).encode())
+
+
+def read_kept(home: Path, child: Child) -> float:
+    """Until when the server stays although nobody uses it, in seconds since the epoch; 0 if no run has asked for it."""
+    try:
+        record = json.loads((home / KEPT).read_text(encoding="utf-8"))
+        until = float(record.pop("until"))
+        return until if Child(**record) == child else 0.0
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return 0.0

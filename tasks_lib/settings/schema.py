@@ -35,6 +35,7 @@ from tasks_lib.settings.value_types import (
     Line,
     RelativePath,
     Role,
+    Seconds,
     Section,
     Variable,
     Word,
@@ -151,6 +152,12 @@ class Settings(Section):
     )
     retry: RetrySettings = Field(default_factory=RetrySettings, description="Attempts, and waits between them.")
     land: LandSettings = Field(default_factory=LandSettings, description="Where and how finished work lands.")
+    server_linger_seconds: Seconds = Field(
+        default=0,
+        ge=0,
+        le=86_400,
+        description="How long Prefect's server stays after a run, so that the next one begins sooner.",
+    )
     notify: NotifySettings = Field(default_factory=NotifySettings, description="Whom a run tells about itself.")
     spokes: SpokeSettings = Field(default_factory=SpokeSettings, description="Sessions on other machines.")
     report: ReportSettings = Field(default_factory=ReportSettings, description="Where after-action reports go.")

@@ -145,7 +145,7 @@ land: {mode: local, give_backs: 0}
         ("verify: &v [a]", "1: the anchor &v is not allowed; remove it, or quote the value if the & is literal"),
         ("- a", "1: the file is not a mapping; write lines of `key: value`"),
         ("a: [", "1: the file is not valid YAML: did not find expected node content (while parsing a flow node); check the indentation and the quotes"),
-        ("copy_paths: [a]", '1: "copy_paths" is not a known key; the keys are agent, branch_prefix, budget, copy, env, keep, kept_days, land, max_sessions, notify, prompts, protected_paths, report, retry, review, roles, safe_exit, setup, setup_key, spawn, spokes, target, tasks_dir, verify, watch, wrapper'),
+        ("copy_paths: [a]", '1: "copy_paths" is not a known key; the keys are agent, branch_prefix, budget, copy, env, keep, kept_days, land, max_sessions, notify, prompts, protected_paths, report, retry, review, roles, safe_exit, server_linger_seconds, setup, setup_key, spawn, spokes, target, tasks_dir, verify, watch, wrapper'),
     ],
 )  # fmt: skip
 def test_a_fault_says_where_and_what_to_do(text: str, fault: str) -> None:

@@ -1,20 +1,23 @@
 """Checks this machine for `coordinator doctor`: Prefect, its server, and the coordinator's data directory."""
 
 import os
+import time
 from collections.abc import Iterator
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 
 import httpx
 from packaging.requirements import Requirement
 
 from flows.cli.commands.doctor_check import Check, fail, ok
+from flows.cli.display.progress_table import clock
 from flows.data_directory import data_dir
 from flows.deployment_version import DISTRIBUTION
 from flows.prefect_api import ask
 from flows.prefect_server import LOOPBACK
 from flows.server_health import hint_at_path
-from flows.server_sharing import read_running
+from flows.server_sharing import Child, read_kept, read_running
 from flows.server_users import list_users
 from tasks_lib.errors import InputError, SystemFailure
 
@@ -53,9 +56,8 @@ def check_server() -> Check:
     address = os.environ.get("PREFECT_API_URL", "")
     if not address:
         if child := read_running(data_dir() / "prefect"):
-            users = ", ".join(str(user) for user in list_users(data_dir() / "prefect")) or "nothing"
-            where = f"http://{LOOPBACK}:{child.port}"
-            return ok("server", f"coordinator's own is at {where}, and runs use it; in use by {users} now")
+            used = describe_use(data_dir() / "prefect", child)
+            return ok("server", f"coordinator's own is at http://{LOOPBACK}:{child.port}, and runs use it; {used}")
         return ok("server", "PREFECT_API_URL is not set; a run starts its own server")
     try:
         with ask(address, 5) as client:
@@ -67,6 +69,14 @@ def check_server() -> Check:
         said = f"{address} answered {answer.status_code}{hint_at_path(address)}"
         return fail("server", f"{said}; set PREFECT_API_URL to the address of a Prefect API")
     return ok("server", f"{address} answers")
+
+
+def describe_use(home: Path, server: Child) -> str:
+    """Say what uses coordinator's own server, or how long it stays."""
+    if users := list_users(home):
+        return f"now in use by {', '.join(map(str, users))}"
+    left = read_kept(home, server) - time.time()
+    return f"nothing uses it now, and it ends in {clock(left)}" if left > 0 else "nothing is known to use it now"
 
 
 def check_data_dir() -> Check:

@@ -106,9 +106,9 @@ def end_user(user: User, console: Console) -> str:
 
 
 def end_server(home: Path) -> list[str]:
-    """End a server that nothing uses, such as one that a killed run has left; returns a line if it did."""
+    """End a server that nothing uses: one that stays for a while, or that a killed run has left; returns lines."""
     server = read_running(home)
-    if server and end_idle_server():
+    if server and end_idle_server(is_kept_too=True):
         return [f"Ended the Prefect server at http://{LOOPBACK}:{server.port}, which nothing used."]
     return []
 

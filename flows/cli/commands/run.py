@@ -80,7 +80,8 @@ def run_repository(
         if not os.environ.get("PREFECT_API_URL"):
             stack.enter_context(recorded(str(repository.top)))
         with show_start(console, describe_start()):
-            server = stack.enter_context(serve(port, meanwhile=import_flow))
+            linger_seconds = project.settings.server_linger_seconds
+            server = stack.enter_context(serve(port, meanwhile=import_flow, linger_seconds=linger_seconds))
         options = {"repository": name, "only": list(only), "max_sessions": max_sessions, "max_landings": max_landings}
         return drive(options, project.repository.common_dir, Stage(server, console, stack.close))
 

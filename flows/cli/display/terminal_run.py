@@ -14,7 +14,7 @@ from typing import TypeVar
 from rich.console import Console
 
 from flows.cli.display.output import say
-from flows.cli.display.progress_table import show
+from flows.cli.display.progress_table import clock, show
 from flows.cli.display.run_summary import print_summary
 from flows.data_directory import name_program
 from flows.prefect_server import Server
@@ -204,6 +204,10 @@ class Stage:
         self._console.print(
             STOPPED_EARLY if self.opened.run.stopping.halt_reason else EXIT_SENTENCES[code], style="bold"
         )
-        if self.server.is_ours and not self.server.was_running:
+        linger_seconds = self.opened.run.settings.server_linger_seconds
+        if self.server.is_ours and linger_seconds:
+            how = f"to end it sooner: {name_program()} down"
+            say(self._console, f"Prefect's server, {self.server.ui}, stays for {clock(linger_seconds)} more; {how}")
+        elif self.server.is_ours and not self.server.was_running:
             say(self._console, f"To view this run in Prefect's UI later: {name_program()} up")
         return code
