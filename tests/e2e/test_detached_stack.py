@@ -1,11 +1,8 @@
 """`coordinator up --detach` and `coordinator down`: a local stack that outlives its terminal, until it is ended."""
 
 import os
-import pty
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import httpx
 import psutil
 import pytest
 from e2e.conftest import Coordinator, ask_api, ask_until, read_until
+from e2e.terminals import read_terminal, start_in_terminal
 from e2e.test_local_stack import READY, list_kept_work, name_of, register
 from e2e.test_messages import count_starts, make_gated, open_gate
 
@@ -50,33 +48,6 @@ def require_server(data: Path) -> Child:
     server = read_running(data / "prefect")
     assert server
     return server
-
-
-def start_in_terminal(own: Coordinator, *arguments: str) -> tuple["subprocess.Popen[bytes]", int]:
-    """Start a command as the leader of a terminal's session; the terminal is closed with the returned descriptor."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", IN_TERMINAL, sys.executable, "-m", "flows.cli", *arguments],
-        env=own.environment({"TERM": "xterm"}), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-    )  # fmt: skip
-    os.close(theirs)
-    return process, ours
-
-
-IN_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-)
-
-
-def read_terminal(terminal: int) -> str:
-    """What is printed until the last program has closed the terminal."""
-    seen = b""
-    try:
-        while block := os.read(terminal, 4096):
-            seen += block
-    except OSError:  # Linux says so instead of an end of file.
-        pass
-    return seen.decode()
 
 
 def test_detached_stack_outlives_its_terminal_until_down_ends_it(own: Coordinator, data: Path) -> None:
@@ -163,7 +134,7 @@ def test_detached_stack_that_is_killed_is_replaced_and_its_server_is_used(own: C
     assert own.run("up", "--detach", "--port", "0")[0] == 0
     server, user = require_server(data), require_user(data)
     kill_and_wait(user.pid)
-    code, said = own.run("up", "--detach")
+    code, said = own.run("up", "--detach", "--port", str(server.port))
     assert (code, require_server(data)) == (0, server), said
     assert require_user(data).pid != user.pid
     kill_and_wait(require_user(data).pid)
