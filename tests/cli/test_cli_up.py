@@ -16,7 +16,7 @@ import pytest
 from cli.test_cli_history import answering
 from cli_fixtures import Call, UserRepository, task_text
 
-from flows.cli.commands.up import PORTS, choose_port
+from flows.cli.commands.up_port import PORTS, choose_port
 from flows.prefect_cleanup import SERVER_ENDED
 from flows.server_settings import find_package, find_ui_settings
 
@@ -120,7 +120,30 @@ def test_next_free_port_is_taken_and_said_if_none_was_asked_for() -> None:
         usual = int(taken.getsockname()[1])
         port = choose_port(None, said.append, usual)
     assert usual < port < usual + PORTS
-    assert said == [f"Another program uses port {usual}, so the server uses port {port}."]
+    assert len(said) == 1
+    assert f"process {os.getpid()}" in said[0]
+    assert said[0].endswith(f"so the server uses port {port}.")
+
+
+def test_what_has_a_port_is_named(tmp_path: Path, call: Call) -> None:
+    with up("--port", "0") as (_, link):
+        port = link.rpartition(":")[2]
+        done = call("up", "--port", port, cwd=tmp_path, environment={"COORDINATOR_DATA_DIR": str(tmp_path / "other")})
+        shared = subprocess.Popen(
+            [sys.executable, "-u", "-m", "flows.cli", "up", "--port", "1"],
+            env=dict(os.environ), stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert shared.stdout
+        said = shared.stdout.readline()
+        shared.terminate()
+        shared.communicate(timeout=60)
+    assert done.returncode == 2
+    assert f"coordinator's server for the data directory {os.environ['COORDINATOR_DATA_DIR']}" in done.stderr
+    assert ("--port 1 has no effect" in said, link in said) == (True, True), said
+    with answering(200, b"{}") as api:
+        port = api.removesuffix("/api").rpartition(":")[2]
+        done = call("up", "--port", port, cwd=tmp_path)
+    assert (done.returncode, "another Prefect server" in done.stderr) == (2, True), done.stderr
 
 
 def test_up_says_when_the_server_of_the_user_does_not_answer(tmp_path: Path, call: Call) -> None:

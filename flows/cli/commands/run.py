@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from rich.console import Console
 
+from flows.cli.commands.up_port import tell_of_port
 from flows.cli.display.output import count, say
 from flows.cli.display.server_start import show_start
 from flows.cli.display.terminal_run import Stage
@@ -82,6 +84,7 @@ def run_repository(
         with show_start(console, describe_start()):
             linger_seconds = project.settings.server_linger_seconds
             server = stack.enter_context(serve(port, meanwhile=import_flow, linger_seconds=linger_seconds))
+        tell_of_port(port, server, partial(say, console))
         options = {"repository": name, "only": list(only), "max_sessions": max_sessions, "max_landings": max_landings}
         return drive(options, project.repository.common_dir, Stage(server, console, stack.close))
 

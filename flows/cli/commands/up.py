@@ -1,7 +1,6 @@
 """`coordinator up`: the whole local stack, until Ctrl-C: Prefect's server and UI, deployments, and a worker."""
 
 import os
-import socket
 import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
@@ -10,8 +9,9 @@ from functools import partial
 
 from rich.console import Console
 
-from flows.cli.commands.option_values import MAX_RUNS, UP_PORT
+from flows.cli.commands.option_values import MAX_RUNS
 from flows.cli.commands.up_detached import DETACHED_VARIABLE, detach
+from flows.cli.commands.up_port import choose_port, tell_of_port
 from flows.cli.display.output import say
 from flows.cli.display.server_start import show_start
 from flows.data_directory import data_dir
@@ -20,7 +20,7 @@ from flows.local_stack.session_workers import register_repositories
 from flows.local_stack.stack import LocalStack, Prepared, StackOptions, take_lock
 from flows.loopback import LOOPBACK
 from flows.prefect_server import Server, describe_start, serve
-from flows.server_sharing import mutex, read_running
+from flows.server_sharing import read_running
 from flows.server_users import Note, Stage, recorded
 from flows.termination_signals import on_signals, raise_ended
 from tasks_lib.errors import BusyError, InputError
@@ -28,8 +28,6 @@ from tasks_lib.reporting.run_report import ExitCode
 
 POOL = "coordinator"
 """The work pool of the worker and of the deployments."""
-PORTS = 20
-"""How many ports are tried if none was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +94,7 @@ def keep_up(options: UpOptions, console: Console, note: Note, how_to_end: str = 
         with ExitStack() as exits:
             with show_start(console, describe_start()):
                 server = exits.enter_context(serve(port, database.settings if database else None))
+            tell_of_port(options.port, server, tell)
             stack = make_stack(server, options, tell)
             with stack.running(), serving(note, server):
                 if how_to_end:
@@ -138,38 +137,6 @@ def check_options(options: UpOptions) -> Database | None:
             ["--postgres (COORDINATOR_UP_POSTGRES) is for our own server, but PREFECT_API_URL is set; omit one of them"]
         )
     return parse_database(options.postgres) if options.postgres else None
-
-
-def choose_port(port: int | None, tell: Callable[[str], None], usual: int = UP_PORT) -> int:
-    """Return the port for the server: `port`, or for None the `usual` one or the next that is free, which is told.
-
-    0 picks a free port. Our own running server is shared, whatever its port. Raises InputError if none can be used.
-    """
-    home = data_dir() / "prefect"
-    home.mkdir(exist_ok=True)
-    with mutex(home):
-        if port == 0 or read_running(home):
-            return port or 0
-    asked = [port] if port is not None else list(range(usual, min(usual + PORTS, 65536)))
-    fault = ""
-    for one in asked:
-        fault = find_fault(one)
-        if not fault:
-            if one != asked[0]:
-                tell(f"Another program uses port {asked[0]}, so the server uses port {one}.")
-            return one
-    raise InputError([f"port {asked[0]} cannot be used ({fault}); choose another with --port"])
-
-
-def find_fault(port: int) -> str:
-    """Why the server cannot listen on `port`; "" if it can."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError as error:
-            return error.strerror or str(error)
-    return ""
 
 
 def tell_of_others(tell: Callable[[str], None]) -> None:
