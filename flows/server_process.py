@@ -9,6 +9,7 @@ import argparse
 import gc
 import os
 from pathlib import Path
+from typing import Any
 
 from flows.importing import importing
 from flows.unused_server import watch
@@ -16,6 +17,9 @@ from flows.unused_server import watch
 NICE = 5
 """Gives agents priority over the server: on a busy machine the UI may lag, but not the run. Only its start is not nice,
 as a run waits for it."""
+RECORD_SECONDS = 0.2
+"""How often the server stores what became of task runs. The end of a run waits for it, and Prefect's own setting takes
+only whole seconds."""
 
 
 def run(host: str, port: int, home: Path | None) -> None:
@@ -36,6 +40,7 @@ def run(host: str, port: int, home: Path | None) -> None:
         url = settings.database.connection_url
         if url and get_dialect(url.get_secret_value()).name == "sqlite":
             MODELS_DEPENDENCIES["database_config"] = QueuedSqlite(url.get_secret_value())
+        record_often()
         gc.freeze()  # `create_app` collects garbage once, whether or not collection is disabled.
         app = create_app(final=True)
     os.nice(NICE)
@@ -48,6 +53,18 @@ def run(host: str, port: int, home: Path | None) -> None:
         timeout_keep_alive=settings.api.keepalive_timeout,
         log_level=settings.logging_level.lower(),
     )
+
+
+def record_often() -> None:
+    """Let Prefect's recorder store task runs each `RECORD_SECONDS`."""
+    from prefect.server.services import task_run_recorder
+
+    consumer: Any = task_run_recorder.consumer
+
+    def consume(**options: object) -> object:
+        return consumer(**{**options, "flush_every": RECORD_SECONDS})
+
+    setattr(task_run_recorder, "consumer", consume)  # noqa: B010 - Its type is another.
 
 
 def main() -> None:
