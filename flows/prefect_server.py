@@ -25,7 +25,7 @@ from flows.server_settings import DATABASE_URL, find_package, find_ui_settings, 
 from flows.server_sharing import KEPT, RECORD, USERS_LOCK, Child, is_last, keep, mutex, read_kept, read_running
 from flows.termination_signals import on_signals, pass_over
 from tasks_lib.errors import InputError
-from tasks_lib.process.files import write_atomically
+from tasks_lib.process.files import find_unfinished, write_atomically
 from tasks_lib.process.program_lookup import require_program
 from tasks_lib.process.python_command import python_command, python_environment
 
@@ -203,8 +203,8 @@ def start_child(
         process = launch({**settings, **prepared}, port, log, ("--home", str(home)) if is_watched else ())
         child = Child(process.pid, psutil.Process(process.pid).create_time(), port)
         try:
-            for left in (*home.glob(f"{RECORD}.*"), *home.glob(f"{KEPT}*")):
-                left.unlink(missing_ok=True)  # Of an earlier server, or left by a coordinator that was killed here.
+            (home / KEPT).unlink(missing_ok=True)  # Of an earlier server.
+            remove_unfinished(home)
             write_atomically(home / RECORD, json.dumps(asdict(child)).encode())
             with suppress(BrokenPipeError), cast("IO[bytes]", process.stdin) as go:
                 go.write(b"go\n")
@@ -242,6 +242,13 @@ def end_if_last(users: IO[str], child: Child, home: Path, linger_seconds: float 
         end_child(child)
         for name in (RECORD, KEPT):
             (home / name).unlink(missing_ok=True)
+        remove_unfinished(home)
+
+
+def remove_unfinished(home: Path) -> None:
+    """Remove what coordinators that were killed while they wrote in `home` have left; only with the mutex held."""
+    for left in find_unfinished(home):
+        left.unlink(missing_ok=True)
 
 
 def is_kept(home: Path, child: Child) -> bool:

@@ -18,6 +18,7 @@ from flows import unused_server
 from flows.prefect_cleanup import SERVER_ENDED
 from flows.server_sharing import KEPT, RECORD, USERS_LOCK, Child, keep, read_running
 from flows.unused_server import UnusedServer
+from tasks_lib.process.files import find_unfinished
 
 pytestmark = pytest.mark.xdist_group("up")
 LINGER = "COORDINATOR_SERVER_LINGER_SECONDS"
@@ -84,8 +85,10 @@ def test_run_after_a_lingering_server_was_killed_starts_another(own: Coordinator
     process = psutil.Process(first.pid)
     process.kill()
     psutil.wait_procs([process], 60)
+    (data / "prefect" / "blocks.json.coordinator-left").touch()  # By one that was killed while it wrote this file.
     run_all(own, made, "600")
     assert require_server(data) != first
+    assert find_unfinished(data / "prefect") == []
 
 
 def test_run_that_is_killed_leaves_a_server_that_ends_when_an_earlier_run_has_asked_it_to(
