@@ -5,7 +5,7 @@
                                                 and | separates alternatives
     CHAOS=all make chaos                        every occurrence of each side effect, not only the first and last
     CHAOS_PARTS=life,cuts make chaos            only these of the parts life, cuts, pairs, judgement, people, pushed,
-                                                spokes, calls (to Prefect) and flows
+                                                spokes, calls (to Prefect), flows and server
     CHAOS_SAMPLE=12 make chaos                  a sample of this size, of all kinds
     CHAOS_JOBS=4 CHAOS_SEED=7 CHAOS_PAIRS=100 CHAOS_DIR=/path     parallel jobs, random seed, number of pairs, directory
 
@@ -41,6 +41,7 @@ from chaos.kill_plans import (
     plan_life,
     plan_pairs,
     plan_people,
+    plan_server,
     plan_spokes,
     plan_workers,
 )
@@ -73,7 +74,8 @@ def plan(root: Path, options: "ChaosOptions", port: int) -> Iterator[Part]:
     if port:
         calls, calm = plan_calls(root, port, every=options.every)
         yield from [calls] if options.wants("calls") else []
-        yield from plan_flows(root, calm, port) if options.wants("flows") else []
+        yield from [plan_flows(root, calm, port)] if options.wants("flows") else []
+        yield from plan_server(root, calm) if options.wants("server") else []
 
 
 def choose(parts: Sequence[Part], options: "ChaosOptions") -> list[tuple[Part, Kill]]:
@@ -152,7 +154,7 @@ class ChaosOptions:
     seed: int = int(os.environ.get("CHAOS_SEED", "1"))
     pairs: int = int(os.environ.get("CHAOS_PAIRS", "60"))
     parts: tuple[str, ...] = tuple(
-        os.environ.get("CHAOS_PARTS", "life,cuts,pairs,judgement,people,pushed,spokes,calls,flows").split(",")
+        os.environ.get("CHAOS_PARTS", "life,cuts,pairs,judgement,people,pushed,spokes,calls,flows,server").split(",")
     )
     directory: Path = Path(
         os.environ.get("CHAOS_DIR") or (MEMORY if os.access(MEMORY, os.W_OK) else tempfile.gettempdir())
@@ -169,7 +171,7 @@ def main() -> int:
     root = Path(tempfile.mkdtemp(prefix="chaos-", dir=options.directory))
     with ExitStack() as stack:
         port = 0
-        if options.wants("calls", "flows"):
+        if options.wants("calls", "flows", "server"):
             (root / "prefect").mkdir()
             server = start_child(root / "prefect", find_free_port())
             stack.callback(end_child, server)

@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 
 from chaos.forked_run import make_shim
 from chaos.kill_cases import KILLED, UndisturbedRun, Verdict, find_faults, judge, make_case
@@ -38,9 +40,16 @@ def write_environment(place: Path, api: str) -> dict[str, str]:
     )
 
 
-def run_whole(place: Path, made: Made, api: str, trace: Path | None = None, target: Target | None = None) -> int:
-    """Do a whole `coordinator run`, traced if `trace` is given; return its exit code."""
-    environment = write_environment(place, api)
+def run_whole(
+    place: Path,
+    made: Made,
+    api: str,
+    trace: Path | None = None,
+    target: Target | None = None,
+    extra: Mapping[str, str] = MappingProxyType({}),
+) -> int:
+    """Do a whole `coordinator run` with the variables `extra`, traced if `trace` is given; return its exit code."""
+    environment = {**write_environment(place, api), **extra}
     command = [sys.executable, "-m", "flows.cli"]
     if trace:
         make_shim(place / "bin")

@@ -11,9 +11,20 @@ from chaos.cli_kill_cases import run_whole_calmly, trace_whole, try_call, try_wh
 from chaos.forked_run import Defect
 from chaos.judgement_kill_cases import run_judged_calmly, try_judged
 from chaos.kill_cases import UndisturbedRun, Verdict, retry_kill, run_undisturbed, try_kill
-from chaos.kill_points import Kill, count_kinds, list_calls, list_cuts, list_kills, list_pairs, read_calls, read_effects
+from chaos.kill_points import (
+    Effect,
+    Kill,
+    count_kinds,
+    list_calls,
+    list_cuts,
+    list_kills,
+    list_pairs,
+    read_calls,
+    read_effects,
+)
 from chaos.people_kill_cases import run_people_calmly, try_people
 from chaos.prefect_proxy import LOOPBACK
+from chaos.server_kill_cases import ServerStart, trace_start, try_start
 from chaos.spoke_kill_cases import run_elsewhere_calmly, try_kill_elsewhere
 from chaos.syscalls import is_possible
 from chaos.tracer import Target
@@ -21,6 +32,8 @@ from chaos.worker_kill_cases import run_with_worker_calmly, try_kill_worker
 
 MOST_OF_WORKERS = 120
 """Most side effects of a worker happen in the run's process too, whose kills are all tried."""
+TEMPLATE = "flows.database_template"
+SERVER_MODULES = ("flows.prefect_server", "flows.server_sharing", "flows.server_users", TEMPLATE)
 Try = Callable[[Path, Kill], Verdict]
 
 
@@ -118,18 +131,41 @@ def plan_calls(root: Path, port: int, *, every: bool) -> tuple[Part, Undisturbed
     return Part(told, kills, partial(retry_kill, try_call, calm=calm, port=port)), calm
 
 
-def plan_flows(root: Path, calm: UndisturbedRun, port: int) -> list[Part]:
-    """Kills at the command line's and the flow's own side effects, with the server at `port` and with their own."""
-    parts: list[Part] = []
-    for name, api in (("flows", f"http://{LOOPBACK}:{port}/api"), ("server", "")):
-        effects = read_effects(trace_whole(root / f"{name}-calm", api))
-        wanted = "flows." if api else "flows.prefect_server"
-        own = [effect for effect in effects if wanted in effect.signature.partition(" @ ")[2].partition(" < ")[0]]
-        require([] if own else [f"no side effect is told of as {wanted}"])
-        kills = list_kills(own)
-        told = f"{name}: {len(own)} side effects ({_tell(count_kinds(own))}); {len(kills)} kills"
-        parts.append(Part(told, kills, partial(retry_kill, try_whole, calm=calm, api=api)))
+def plan_flows(root: Path, calm: UndisturbedRun, port: int) -> Part:
+    """Kills at the command line's and the flow's own side effects, with the server at `port`."""
+    api = f"http://{LOOPBACK}:{port}/api"
+    own = list_own(read_effects(trace_whole(root / "flows-calm", api)), "flows.")
+    return describe_part("flows", own, partial(retry_kill, try_whole, calm=calm, api=api))
+
+
+def plan_server(root: Path, calm: UndisturbedRun) -> list[Part]:
+    """Kills while a run makes the first database or copies it, and starts, shares, keeps and ends a server of its own."""
+    first = list_own(read_effects(trace_start(root / "first-calm", ServerStart())), TEMPLATE)
+    parts = [describe_part("first server", first, partial(retry_kill, try_start, calm=calm, start=ServerStart()))]
+    cache = root / "first-calm" / "cache"
+    for name, start in (("server", ServerStart(cache)), ("server that stays", ServerStart(cache, is_kept=True))):
+        own = list_own(read_effects(trace_start(root / f"{name.replace(' ', '-')}-calm", start)), *SERVER_MODULES)
+        parts.append(describe_part(name, own, partial(retry_kill, try_start, calm=calm, start=start)))
     return parts
+
+
+def list_own(effects: Sequence[Effect], *modules: str) -> list[Effect]:
+    """The side effects whose innermost function is in one of `modules`; exits if there are none."""
+    own = [one for one in effects if any(name in _find_innermost(one) for name in modules)]
+    require([] if own else [f"no side effect is told of as {' or '.join(modules)}"])
+    return own
+
+
+def _find_innermost(effect: Effect) -> str:
+    return effect.signature.partition(" @ ")[2].partition(" < ")[0]
+
+
+def describe_part(name: str, effects: Sequence[Effect], attempt: Try) -> Part:
+    """A part of all kills at these side effects."""
+    kills = list_kills(effects)
+    return Part(
+        f"{name}: {len(effects)} side effects ({_tell(count_kinds(effects))}); {len(kills)} kills", kills, attempt
+    )
 
 
 def require(faults: Sequence[str]) -> None:
