@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -86,8 +86,8 @@ def test_is_done_in_one_place(find: Find, allowed: set[str]) -> None:
     assert where(find) <= allowed
 
 
-def list_imports(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+def list_imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (one.name for one in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -95,14 +95,14 @@ def list_imports(tree: ast.AST) -> Iterator[str]:
 
 
 def test_prefect_is_imported_late_only_where_it_is_isolated() -> None:
-    trees = {path: ast.parse(path.read_text()) for path in FILES}
-    early = {path for path, tree in trees.items() if any(one.split(".")[0] == "prefect" for one in top_imports(tree))}
+    tops = {path: top_imports(path) for path in FILES}
+    early = {path for path, imports in tops.items() if any(one.split(".")[0] == "prefect" for one in imports)}
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in early}
     # A module that imports one of those at its top level counts too.
-    while more := {p for p, tree in trees.items() if p not in early and modules & set(top_imports(tree))}:
+    while more := {path for path, imports in tops.items() if path not in early and modules & imports}:
         early |= more
         modules |= {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in more}
-    late = {p for p, tree in trees.items() if p not in early and is_late(tree, modules)}
+    late = {path for path in FILES if path not in early and is_late(path, modules)}
     assert late
     for path in late:
         text = path.read_text()
@@ -111,14 +111,13 @@ def test_prefect_is_imported_late_only_where_it_is_isolated() -> None:
         assert is_isolated, f"{path} imports Prefect without isolating it first"
 
 
-def top_imports(tree: ast.Module) -> list[str]:
-    return [one for node in tree.body for one in list_imports(ast.Module([node], [])) if isinstance(node, IMPORTS)]
+def top_imports(path: Path) -> set[str]:
+    module = list_nodes(path)[0]
+    assert isinstance(module, ast.Module)
+    return set(list_imports(module.body))
 
 
-IMPORTS = (ast.Import, ast.ImportFrom)
-
-
-def is_late(tree: ast.Module, modules: set[str]) -> bool:
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    found = {one for function in functions for one in list_imports(function)}
+def is_late(path: Path, modules: set[str]) -> bool:
+    functions = [node for node in list_nodes(path) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    found = {one for function in functions for one in list_imports(ast.walk(function))}
     return any(one.split(".")[0] == "prefect" for one in found) or bool(found & modules)
