@@ -22,7 +22,7 @@ from flows.request_messages import (
 )
 from tasks_lib.errors import InputError, SystemFailure
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.repository_lock import read_holder
+from tasks_lib.git.repository_lock import is_starting, read_holder
 from tasks_lib.runtime.status_board import VIEW_NAME, RunView, read_view
 
 POLL_SECONDS = 0.1
@@ -74,14 +74,16 @@ def find_running(path: Path) -> RunningRun:
     repository = Repository.open(path)
     deadline = time.monotonic() + START_SECONDS
     while True:
+        starts = is_starting(repository.state_dir)  # Read first: a run tells of its start until it holds the lock.
         holder = read_holder(repository.state_dir)
-        if holder is None:
+        if holder is None and not starts:
             raise NoRunError([f"{repository.top}: no run is in progress here; `coordinator run` starts one"])
         view = read_view(repository.state_dir / VIEW_NAME)
-        if view and view.api and view.run == holder.run:
+        if holder and view and view.api and view.run == holder.run:
             return RunningRun(repository, view.run, view.api, view)
         if time.monotonic() > deadline:
-            raise SystemFailure(f"{repository.top}: {holder} cannot be reached yet; try again later")
+            who = holder or "the run that is starting"
+            raise SystemFailure(f"{repository.top}: {who} cannot be reached yet; try again later")
         time.sleep(POLL_SECONDS)
 
 

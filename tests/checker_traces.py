@@ -157,7 +157,7 @@ def _name_difference(before: dict[str, str], now: dict[str, str]) -> str:
     return ", ".join(names[:5])
 
 
-OWN_FILES = {"lock", "worktrees.lock", "run.json", "hub.json", "notified.json", "logs", "journals"}
+OWN_FILES = {"lock", "worktrees.lock", "starting", "run.json", "hub.json", "notified.json", "logs", "journals"}
 """What a run may leave in the coordinator's directory, landed nodes or not."""
 
 

@@ -178,7 +178,7 @@ def test_strange_files_of_the_coordinator_are_said(writer: HistoryWriter) -> Non
     with finished(writer) as look:
         home = writer.repo / ".git" / "coordinator"
         (home / "logs").mkdir(parents=True)
-        for name in ("lock", "worktrees.lock", "run.json"):
+        for name in ("lock", "worktrees.lock", "starting", "run.json"):
             (home / name).touch()
         assert look() == []
         (home / "state.json").touch()

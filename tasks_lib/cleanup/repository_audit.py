@@ -38,6 +38,7 @@ from tasks_lib.reporting.audit_rules import (
     judge_report,
 )
 from tasks_lib.runtime.copied_files import copy_in
+from tasks_lib.runtime.last_run import read_last_run
 from tasks_lib.runtime.setup_and_verify import Green, Red, describe_untested_lines, judge
 from tasks_lib.runtime.status_board import VIEW_NAME, RunView, read_view
 from tasks_lib.settings.schema import digest_verify
@@ -133,10 +134,10 @@ def _judge_left(project: Project, head: Head) -> tuple[list[Violation], list[str
 
 
 def _note_kill(repository: Repository) -> Iterator[str]:
-    view = read_view(repository.state_dir / VIEW_NAME)
+    last = read_last_run(repository.state_dir)
     dead = read_dead_holder(repository.state_dir)
-    if dead or (view and not view.ended):
-        who = dead or f"run {view.run if view else ''}"
+    if dead or last.was_killed:
+        who = dead or f"run {last.view.run if last.view else ''}"
         yield f"{who} exited uncleanly; `coordinator run` resumes it, `coordinator cleanup` only cleans up."
 
 

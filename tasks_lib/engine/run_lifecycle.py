@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,8 @@ class OpenRun:
             RemotePublisher(run, self.base_follower, remote) if remote else LocalPublisher(run, self.base_follower)
         )
         self.notifier: Notifier = make_notifier(run.project, run.agents.environments, run.board)
+        self.judge: Callable[[], int] | None = None
+        """Returns the exit code once the run has closed; it is recorded before the lock is released."""
 
     @property
     def is_full(self) -> bool:
@@ -140,18 +143,18 @@ async def open_run(
         opened = OpenRun(
             await _make_run(project, board, max_sessions, data or private, private, spokes, simulation), relocation
         )
-        run = opened.run
-        run.nodes.journal.open(repository.state_dir, board, max_sessions, project.head)
+        opened.run.nodes.journal.open(repository.state_dir, board, max_sessions, project.head)
         try:
             if on_open:
                 on_open(opened)
             await _prepare(opened, lock, data)
             async with _running_alongside(*_list_works(opened)):
                 yield opened
-                await run.background.wait()
+                await opened.run.background.wait()
                 await opened.publisher.finish()
         finally:
             await _close(opened)
+        await _record_end(opened)
 
 
 async def _prepare(opened: OpenRun, lock: HeldRunLock, data: Path | None) -> None:
@@ -322,6 +325,12 @@ async def _running_alongside(*works: Coroutine[Any, Any, None]) -> AsyncGenerato
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
+
+
+async def _record_end(opened: OpenRun) -> None:
+    """Record how the run ended, while it still holds the lock: others take a free lock without an end for a kill."""
+    if opened.judge:
+        await asyncio.to_thread(partial(opened.run.board.close, opened.judge(), is_reported=False))
 
 
 async def _close(opened: OpenRun) -> None:

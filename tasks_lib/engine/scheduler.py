@@ -143,6 +143,7 @@ class Scheduler:
             watch, repository.worktrees_dir, opened.run.board.say, clock=opened.run.agents.clock
         )
         self.plan: Plan = plan
+        opened.judge = self.judge
 
     async def work(self) -> None:
         """Return when nothing is running and nothing may start, or the run was stopped and every session has ended.

@@ -1,4 +1,4 @@
-"""Locks a repository: one run at a time, and one change to its worktrees at a time."""
+"""Locks a repository: one run at a time, and one change to its worktrees at a time; and tells of runs that start."""
 
 import errno
 import fcntl
@@ -112,6 +112,43 @@ def read_dead_holder(state_dir: Path) -> Holder | None:
     return None if is_held else said
 
 
+@contextmanager
+def announcing_start(state_dir: Path) -> Generator[None, None, None]:
+    """Tell other processes during the block that a run starts here, which does not hold the run lock yet.
+
+    It is a `flock` of the file `<state_dir>/starting`, so it ends with its process. If another process already tells of
+    its own start, or the file cannot be used, nothing is told: nobody depends on it.
+    """
+    try:
+        descriptor = _open(state_dir / "starting")
+    except InputError:
+        yield
+        return
+    try:
+        is_told = _try_repeatedly(descriptor)
+        try:
+            yield
+        finally:
+            if is_told:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
+
+
+def is_starting(state_dir: Path) -> bool:
+    """Return whether a run starts here: it will take the run lock soon, unless it fails to start."""
+    try:
+        descriptor = _open_plain(state_dir / "starting", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _take(descriptor, fcntl.LOCK_SH)
+    except InputError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
 def read_since(state_dir: Path) -> float:
     """Return the start of the first run that died here since one last ended properly, in epoch seconds; 0 for none.
 
@@ -199,11 +236,16 @@ def _take(descriptor: int, mode: int) -> bool:
 
 
 def _require(descriptor: int, state_dir: Path) -> None:
+    if not _try_repeatedly(descriptor):
+        raise BusyError(_describe_busy(descriptor, state_dir))
+
+
+def _try_repeatedly(descriptor: int) -> bool:
     for _ in range(_TRIES):
         if _take(descriptor, fcntl.LOCK_EX):
-            return
+            return True
         time.sleep(_PAUSE_SECONDS)
-    raise BusyError(_describe_busy(descriptor, state_dir))
+    return False
 
 
 def _release(descriptor: int) -> None:

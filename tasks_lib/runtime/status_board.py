@@ -133,6 +133,7 @@ class Board:
         self._writing: threading.Lock = threading.Lock()
         self._written: dict[str, tuple[NodeView, str]] = {}
         self._replaced: dict[str, str] = {}
+        self._end: tuple[str, int] | None = None
 
     @property
     def view(self) -> RunView:
@@ -251,9 +252,20 @@ class Board:
     def set_link(self, link: str, api: str = "") -> None:
         self._view = replace(self._view, link=link, api=api or self._view.api)
 
-    def close(self, exit_code: int) -> None:
+    def close(self, exit_code: int, *, is_reported: bool = True) -> None:
+        """Write that the run has ended; call it before the run lock is released, and again once it `is_reported`.
+
+        A record without an end whose lock is free is that of a killed run. Until the end is reported, the view of this
+        process has none. Not written if another run has begun since the lock was released. May be called from a thread.
+        """
+        if not is_reported:
+            self._end = now_text(), exit_code
+            self.write()
+            return
         self._view = replace(self._view, ended=now_text(), exit_code=exit_code)
-        self.write()
+        written = read_view(self._path) if self._end else None
+        if written is None or written.run == self._view.run:
+            self.write()
 
     def _tell(self, node_id: str, line: str) -> None:
         for listener in tuple(self._listeners):
@@ -266,6 +278,8 @@ class Board:
         """
         with self._writing:
             view, nodes = self._view, dict(self._nodes)  # Copied first, because the event loop keeps running.
+            if self._end and not view.ended:
+                view = replace(view, ended=self._end[0], exit_code=self._end[1])
             for node_id, node in nodes.items():
                 if node_id not in self._written or self._written[node_id][0] is not node:
                     self._written[node_id] = (node, f"{json.dumps(node_id)}: {json.dumps(_list_set(node))}")

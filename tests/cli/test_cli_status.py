@@ -5,7 +5,7 @@ import os
 
 from cli_fixtures import Call, Main, UserRepository, task_text
 
-from tasks_lib.git.repository_lock import RunLock
+from tasks_lib.git.repository_lock import RunLock, announcing_start
 from tasks_lib.model import Blocked, Failed, Merged, Stage
 from tasks_lib.runtime.status_board import Board, NodeView, RunView, now_text
 
@@ -135,3 +135,17 @@ def test_drawing_has_the_outcomes_of_the_last_run(repo: UserRepository, main_her
     }
     for form in ("dot", "mermaid", "svg"):
         assert "failed" in main_here("graph", "--format", form, str(repo.top))[1]
+
+
+def test_run_that_starts_is_neither_taken_for_none_nor_for_the_killed_one(
+    repo: UserRepository, main_here: Main
+) -> None:
+    board = make_board(repo)
+    board.enter("left", Stage.SESSION)
+    board.write()
+    with announcing_start(repo.repository.state_dir):
+        code, nodes, found = read(main_here, repo)
+        output = main_here("status", str(repo.top))[1]
+    assert (code, found["is_alive"], found["is_starting"], nodes["left"]["outcome"]) == (0, False, True, "interrupted")
+    assert "A run is starting" in output
+    assert "coordinator run" not in output

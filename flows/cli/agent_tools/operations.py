@@ -31,13 +31,13 @@ from flows.node_requests import abort_nodes, send_message, spawn_directly, spawn
 from flows.request_sender import NoRunError, SentRequest
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.repository_lock import read_holder
 from tasks_lib.graph.spawned_tasks import list_spawned
 from tasks_lib.landing.spawning import SpawnOrder
 from tasks_lib.project.after_action import gather
 from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.after_action_text import write_markdown
-from tasks_lib.runtime.status_board import VIEW_NAME, NodeView, RunView, read_view
+from tasks_lib.runtime.last_run import read_last_run
+from tasks_lib.runtime.status_board import NodeView, RunView
 
 LOOK_SECONDS = 0.2
 """How often a waiting call reads what the run writes down twice a second."""
@@ -155,9 +155,8 @@ def _describe_sent(sent: SentRequest) -> dict[str, Any]:
 
 def _read_run(path: Path) -> tuple[RunView | None, bool]:
     """What the run has written down, and whether it is in progress."""
-    state = Repository.open(path).state_dir
-    is_alive = read_holder(state) is not None
-    return read_view(state / VIEW_NAME), is_alive
+    run = read_last_run(Repository.open(path).state_dir)
+    return run.view, run.is_alive
 
 
 async def _await_session(path: Path, task_id: str, run: DetachedRun | None, deadline: float) -> None:

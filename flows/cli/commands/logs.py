@@ -15,7 +15,7 @@ from flows.cli.display.output import print_json, print_rows
 from flows.standard_streams import is_output_gone
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.repository_lock import read_holder
+from tasks_lib.git.repository_lock import is_starting, read_holder
 from tasks_lib.naming import flatten
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.runtime.status_board import VIEW_NAME, read_view
@@ -171,6 +171,11 @@ def calm(output: bytes) -> bytes:
     return _STEERING.sub(b"", output)
 
 
+def _is_alive(state_dir: Path) -> bool:
+    """Whether a run is in progress or starting; it holds its lock before it stops telling of its start."""
+    return is_starting(state_dir) or read_holder(state_dir) is not None
+
+
 def follow(logs: NodeLogs, kind: LogKind, attempt: int | None) -> None:
     """Print the newest log and what is added to it, then newer logs, until the run ends or the reader leaves."""
     _require_node(logs)
@@ -178,7 +183,7 @@ def follow(logs: NodeLogs, kind: LogKind, attempt: int | None) -> None:
     end = 0
     while True:
         # Check the lock first: a run writes its last line before it releases the lock.
-        is_alive = read_holder(logs.repository.state_dir) is not None
+        is_alive = _is_alive(logs.repository.state_dir)
         found = logs.find(kind, attempt)
         if found and found != shown:
             if shown:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.repository_lock import Holder, read_holder
+from tasks_lib.git.repository_lock import Holder
 from tasks_lib.project.loading import Project, guess_tasks_dir, load_project, read_configuration
-from tasks_lib.runtime.status_board import VIEW_NAME, RunView, read_view
+from tasks_lib.runtime.last_run import LastRun, read_last_run
+from tasks_lib.runtime.status_board import RunView
 from tasks_lib.settings.schema import Settings
 
 
@@ -33,39 +34,41 @@ def read_leniently(repository: Repository) -> Configuration:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A repository at one moment. `project` is None, with `faults`, where the head or the configuration is broken.
-
-    `view` was written by the current run, or else by the last one; None if no run has written one yet.
-    """
+    """A repository at one moment. `project` is None, with `faults`, where the head or the configuration is broken."""
 
     repository: Repository
     project: Project | None
     faults: tuple[Fault, ...]
-    view: RunView | None
-    holder: Holder | None
+    run: LastRun
+
+    @property
+    def view(self) -> RunView | None:
+        """What the current run wrote, or else the last one; None if no run has written anything yet."""
+        return self.run.view
+
+    @property
+    def holder(self) -> Holder | None:
+        return self.run.holder
 
     @property
     def is_alive(self) -> bool:
-        return self.holder is not None
+        """Whether a run is in progress, or about to be."""
+        return self.run.is_alive
 
     @property
     def was_killed(self) -> bool:
         """Whether the last run was killed or crashed, so that it never recorded how it ended."""
-        return self.view is not None and not self.view.ended and not self.is_alive
+        return self.run.was_killed
 
 
 def read_snapshot(path: Path) -> Snapshot:
     """Read the repository that contains `path`. Raises InputError if there is none."""
     repository = Repository.open(path)
-    # Read the lock first: a run writes its last view before it releases the lock.
-    holder = read_holder(repository.state_dir)
-    view = read_view(repository.state_dir / VIEW_NAME)
-    if holder and view and holder.run != view.run:
-        view = None
+    run = read_last_run(repository.state_dir)
     try:
-        return Snapshot(repository, load_project(repository.top), (), view, holder)
+        return Snapshot(repository, load_project(repository.top), (), run)
     except InputError as error:
-        return Snapshot(repository, None, error.faults, view, holder)
+        return Snapshot(repository, None, error.faults, run)
 
 
 def find_outcomes(snapshot: Snapshot) -> dict[str, str]:

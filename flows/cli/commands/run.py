@@ -31,14 +31,15 @@ from tasks_lib.cleanup.remote_branches import clean_up_remote
 from tasks_lib.engine.run_lifecycle import NO_VERIFY
 from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
 from tasks_lib.git.repository import Repository
-from tasks_lib.git.repository_lock import read_dead_holder, read_holder
+from tasks_lib.git.repository_lock import announcing_start, read_dead_holder, read_holder
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.naming import show_some
 from tasks_lib.node.landing_approval import list_permitted
 from tasks_lib.project.loading import Project, load_project
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, find_exit_code
 from tasks_lib.runtime.backend_factory import check_agent
-from tasks_lib.runtime.status_board import VIEW_NAME, Board, RunView, read_view
+from tasks_lib.runtime.last_run import read_last_run
+from tasks_lib.runtime.status_board import Board, RunView
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -81,18 +82,20 @@ def run_repository(
     with ExitStack() as stack:
         if not os.environ.get("PREFECT_API_URL"):
             stack.enter_context(recorded(str(repository.top)))
+        repository.prepare()
+        starting = stack.enter_context(ExitStack())
+        starting.enter_context(announcing_start(repository.state_dir))
         with show_start(console, describe_start()):
             linger_seconds = project.settings.server_linger_seconds
             server = stack.enter_context(serve(port, meanwhile=import_flow, linger_seconds=linger_seconds))
         tell_of_port(port, server, partial(say, console))
         options = {"repository": name, "only": list(only), "max_sessions": max_sessions, "max_landings": max_landings}
-        return drive(options, project.repository.common_dir, Stage(server, console, stack.close))
+        return drive(options, project.repository.common_dir, Stage(server, console, stack.close, starting.close))
 
 
 def was_killed(repository: Repository) -> bool:
     """Whether the last run was killed: it held the lock when it died, or did not record how it ended."""
-    view = read_view(repository.state_dir / VIEW_NAME)
-    return read_dead_holder(repository.state_dir) is not None or (view is not None and not view.ended)
+    return read_dead_holder(repository.state_dir) is not None or read_last_run(repository.state_dir).was_killed
 
 
 def end_at_once(plan: Plan, project: Project, only: Sequence[str], console: Console) -> ExitCode | None:

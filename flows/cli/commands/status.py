@@ -112,9 +112,9 @@ def _find_node(seen: NodeView | None, snapshot: Snapshot, task: Task, wait: str,
     if node.outcome.is_landed:
         # It had landed, but is no longer at the head: someone reverted it.
         node = NodeView(task.id, task.name)
-    if node.outcome is OutcomeName.BLOCKED and is_ready and not snapshot.is_alive:
+    if node.outcome is OutcomeName.BLOCKED and is_ready and not snapshot.holder:
         return NodeView(task.id, task.name, detail=f"is ready again; was blocked: {node.reason}", attempt=node.attempt)
-    if node.is_running and not snapshot.is_alive:
+    if node.is_running and not snapshot.holder:
         reason = f"was at {node.stage} when the run ended; its work is kept"
         return replace(node, outcome=OutcomeName.INTERRUPTED, reason=reason)
     return node if node.stage else replace(node, detail=wait or "is ready")
@@ -154,6 +154,8 @@ def write_headline(standing: RepositoryStatus) -> list[str]:
     if snapshot.holder:
         lines.append(f"In progress: {_write_holder(snapshot.holder)}.")
         lines.append(f"Running for {elapsed(view.started)}." if view else "The run is starting.")
+    elif snapshot.is_alive:
+        lines.append("A run is starting; it has not begun to work on the repository yet.")
     elif view is None:
         lines.append("Nothing has been run here yet.")
     elif snapshot.was_killed:
@@ -291,7 +293,8 @@ def describe_standing(standing: RepositoryStatus) -> dict[str, object]:
         "target": project.target if project else view.target if view else None,
         "base": project.base_name if project else None,
         "head": project.head if project else None,
-        "is_alive": snapshot.is_alive,
+        "is_alive": snapshot.holder is not None,
+        "is_starting": snapshot.run.is_starting,
         "holder": asdict(snapshot.holder) if snapshot.holder else None,
         "run": run,
         "exit_code": int(standing.code),

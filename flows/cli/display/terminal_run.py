@@ -45,13 +45,17 @@ LOOK_SECONDS = 0.5
 class Stage:
     """Shows the flow's progress on the console, and stops it on a signal.
 
-    `leave` stops the server, for an exit that cannot wait for the run itself.
+    `leave` stops the server, for an exit that cannot wait for the run itself. `end_start` is called once the
+    run is open.
     """
 
-    def __init__(self, server: Server, console: Console, leave: Callable[[], None]) -> None:
+    def __init__(
+        self, server: Server, console: Console, leave: Callable[[], None], end_start: Callable[[], None]
+    ) -> None:
         self.server: Server = server
         self._console = console
         self._leave = leave
+        self._end_start = end_start
         self._said: set[str] = set()
         self._last_press = 0.0
         self._leaving: asyncio.Task[None] | None = None
@@ -68,6 +72,7 @@ class Stage:
     def open(self, opened: OpenRun) -> None:
         """Called when the run is open, and can be shown and stopped."""
         self.opened = opened
+        self._end_start()
         self._console.print(f"Watch it at {opened.run.board.view.link}", highlight=False, soft_wrap=True)
         self.stack.enter_context(show(opened.run.board, self._console))
 
