@@ -259,6 +259,7 @@ class Stage(StrEnum):
     QUEUED = "queued"
     VERIFY = "verify"
     GIVEN_BACK = "given back"
+    RETRYING = "retrying"
     RESOLVER = "resolver"
     LANDED = "landed"
     ENDED = "ended"

@@ -14,7 +14,7 @@ from tasks_lib.engine.telling import tell_people
 from tasks_lib.errors import InputError
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.graph.task_graph import Graph
-from tasks_lib.model import Aborted, Failed, Outcome, Skipped, Task
+from tasks_lib.model import Aborted, Failed, Outcome, Skipped, Stage, Task
 from tasks_lib.node.attempt import AttemptRetry, run_attempt
 from tasks_lib.node.provider_limits import find_provider
 from tasks_lib.reporting.journal_events import JournalEvent
@@ -87,11 +87,16 @@ class OpenNode:
             self.failures.append(ended.reason)
             record = self._run.nodes.records.get(self.id)
             number = record.attempt.number if record else self.attempts
+            self._run.board.enter(self.id, Stage.RETRYING, self._describe_retry(number, ended.reason), activity="")
             self._run.nodes.journal.note(JournalEvent.RETRYING, self.id, attempt=number, reason=ended.reason)
             if self.is_to_end:  # It was stopped after the last stage of the attempt.
                 self._run.requests.has_changed.set()
         self.changed.set()
         return ended
+
+    def _describe_retry(self, number: int, reason: str) -> str:
+        delay = self._delays[self.attempts - 1]
+        return f"attempt {number} failed: {reason}; the next one begins {f'in {delay:g} s' if delay else 'at once'}"
 
     async def work(self) -> None:
         """Make the remaining attempts, with the configured delays between them."""

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -9,13 +10,14 @@ from rich.console import Console
 from flows.cli.display.progress_table import (
     make_table,
     shorten_diffstat,
+    show,
     sort_for_screen,
     sum_up,
     write_cost,
     write_number,
 )
 from tasks_lib.model import OutcomeName, Stage
-from tasks_lib.runtime.status_board import NodeView, RunView
+from tasks_lib.runtime.status_board import Board, NodeView, RunView
 
 SINCE = "2026-01-01T10:00:00+00:00"
 BUSY = NodeView(
@@ -85,3 +87,22 @@ def test_summary_has_the_totals_when_there_are_any() -> None:
     run = RunView("r1", "main", SINCE)
     assert sum_up([BUSY], run) == "1 working"
     assert sum_up([BUSY], RunView("r1", "main", SINCE, tokens=1_500, cost=0.5)) == "1 working · 1.5k tokens · $0.50"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_setback_has_a_line_of_its_own_in_a_table_and_in_a_pipe(
+    is_terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    console = Console(width=60, file=io.StringIO(), force_terminal=is_terminal)
+    board = Board(RunView("r", "main", ""), tmp_path / "run.json")
+    board.add_node("a", "Do a")
+    with show(board, console):
+        board.enter("a", Stage.RETRYING, f"attempt 1 failed: {'so ' * 20}long; the next one begins at once")
+        board.enter("a", Stage.SESSION, "turn 1")
+        board.enter("a", Stage.GIVEN_BACK, "`make test` exited with 1")
+        board.enter("a", Stage.SESSION, "turn 2")
+    assert isinstance(console.file, io.StringIO)
+    lines = [line for line in console.file.getvalue().splitlines() if " a: " in line]
+    assert sum("a: retrying: attempt 1 failed: so so " in one and "begins at once" in one for one in lines) == 1
+    assert sum("a: given back: `make test` exited with 1" in one for one in lines) == 1

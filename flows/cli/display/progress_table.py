@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from flows.cli.display.output import drop_empty
 from tasks_lib.model import OutcomeName, Stage
-from tasks_lib.runtime.status_board import Board, NodeView, RunView, find_last_activity
+from tasks_lib.runtime.status_board import Board, Listener, NodeView, RunView, find_last_activity
 from tasks_lib.text import fold, tell_rest
 
 STYLES: Mapping[OutcomeName, str] = {
@@ -42,6 +43,8 @@ GIVING_WAY = ("cost", "todo", "changes", "conflicts")
 DUMB = ("", "dumb", "unknown")
 """Values of TERM for terminals that cannot move the cursor."""
 MINIMUM_WIDTH = 20
+SET_BACK = (Stage.GIVEN_BACK, Stage.RETRYING)
+"""Stages that a live table shows for a moment only; the line about each stays above it."""
 TALKING = (Stage.SESSION, Stage.REVIEW, Stage.RESOLVER)
 
 
@@ -49,7 +52,10 @@ TALKING = (Stage.SESSION, Stage.REVIEW, Stage.RESOLVER)
 def show(board: Board, console: Console) -> Generator[None]:
     """Show the board while the block runs."""
     if can_redraw(console):
-        with Live(_Screen(board), console=console, refresh_per_second=4, transient=True):
+        with (
+            Live(_Screen(board), console=console, refresh_per_second=4, transient=True),
+            _listening(board, partial(_print_set_back, board, console)),
+        ):
             yield
         return
 
@@ -58,11 +64,25 @@ def show(board: Board, console: Console) -> Generator[None]:
         console.file.write(f"{datetime.now().astimezone():%H:%M:%S} {said}\n")
         console.file.flush()
 
-    board.listen(write)
+    with _listening(board, write):
+        yield
+
+
+@contextmanager
+def _listening(board: Board, listener: Listener) -> Generator[None]:
+    board.listen(listener)
     try:
         yield
     finally:
-        board.ignore(write)
+        board.ignore(listener)
+
+
+def _print_set_back(board: Board, console: Console, node_id: str, line: str) -> None:
+    """Print a line above a live table when an attempt has failed, or work is given back."""
+    node = board.node(node_id)
+    if node and node.stage in SET_BACK and line.startswith(node.stage):
+        said = Text(f"{datetime.now().astimezone():%H:%M:%S} {node_id}: {fold(line)}", style="yellow")
+        console.print(said, soft_wrap=True)
 
 
 def can_redraw(console: Console) -> bool:
