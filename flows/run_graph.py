@@ -45,6 +45,7 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.project.loading import Project, load_project
 from tasks_lib.reporting.run_report import ExitCode, ReportRow, write_report
+from tasks_lib.runtime.backend_factory import find_command_fault
 from tasks_lib.runtime.status_board import VIEW_NAME, RunView, read_view
 from tasks_lib.session.spending import Spent
 
@@ -124,6 +125,8 @@ async def work_repository(top: Path, options: RunOptions) -> State[Any]:
         await connection.call(lambda: write_markdown("coordinator-plan", text, "What would start, and why not"))
         get_run_logger().info(text)
         return Completed(name="Planned", message="Nothing was started.")
+    if fault := await asyncio.to_thread(find_command_fault, project):
+        raise InputError([fault])
     project = replace(project, warnings=(*project.warnings, *warnings))
     return await work_graph(project, options, flow_run.id if flow_run else None, connection)
 

@@ -60,7 +60,9 @@ class ChildEnvironments:
         return self._make(self._settings.notify.env)
 
     def _make(self, allowed: Sequence[str]) -> dict[str, str]:
-        variables = scrub(user_environment(), allowed, git_variables=local_variables(), own_bin=find_own_bin())
+        variables = scrub(
+            user_environment(), allowed, git_variables=local_variables(), own_bin=find_hidden_bin(self._repository.top)
+        )
         return {
             **lead_path(lead_path(variables, str(self._refusals.programs)), str(self._launcher)),
             **self.identity,
@@ -81,5 +83,15 @@ def write_settings(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def find_own_bin() -> str:
-    """Return the `bin` of coordinator's virtual environment, which agents must not see; "" if there is none."""
+    """Return the `bin` of coordinator's virtual environment; "" if there is none."""
     return str(Path(sys.prefix) / "bin") if sys.prefix != sys.base_prefix else ""
+
+
+def find_hidden_bin(top: Path) -> str:
+    """Return the `bin` that agents, `setup` and `verify` of the repository at `top` must not see; "" if there is none.
+
+    It is that of coordinator's virtual environment: its Python and pip are not the project's. An environment inside the
+    repository is the project's own, with coordinator installed into it, and has what `verify` needs.
+    """
+    is_projects = Path(sys.prefix).resolve().is_relative_to(top.resolve())
+    return "" if is_projects else find_own_bin()

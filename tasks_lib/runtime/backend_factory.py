@@ -5,18 +5,19 @@ import os
 from pathlib import Path
 
 from tasks_lib.agents.backend import Backend, Session, SessionSpec
-from tasks_lib.agents.command_backend import CommandBackend
+from tasks_lib.agents.command_backend import CommandBackend, check_command
 from tasks_lib.agents.opencode.backend import OpencodeBackend, find_data
 from tasks_lib.agents.opencode.servers.executable import check_program
 from tasks_lib.agents.opencode.servers.server_interface import ServerSource
 from tasks_lib.agents.opencode.turns.session_adapter import OpencodeSession, SessionLimits, Shared
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.git_program import local_variables
+from tasks_lib.graph.run_plan import Plan
 from tasks_lib.process.allowed_variables import scrub
 from tasks_lib.process.private_directories import private_directory
 from tasks_lib.process.user_environment import user_environment
 from tasks_lib.project.agent_instructions import Instructions, find_instruction_faults, read_project_instructions
-from tasks_lib.project.child_environment import ChildEnvironments, find_own_bin
+from tasks_lib.project.child_environment import ChildEnvironments, find_hidden_bin
 from tasks_lib.project.loading import Project
 from tasks_lib.runtime.agent_requirements import find_agent_requirements
 from tasks_lib.session.liveness import SilenceLimits
@@ -45,18 +46,40 @@ def check_agent(project: Project) -> None:
     """Check everything about the agent that needs no running server. Raises InputError with every fault."""
     settings = anchor_program(project.settings, project.repository.top)
     faults: list[Fault | str] = []
-    if settings.agent.backend == "command" and not settings.agent.command:
-        faults.append(NO_AGENT)
+    if fault := find_command_fault(project):
+        faults.append(fault)
     found = find_instruction_faults(project.repository, project.head, settings)
     faults += [fault for fault in found if not fault.is_warning]
     if settings.agent.backend == "opencode" and not settings.agent.url:
-        variables = scrub(
-            user_environment(), settings.env.agent, git_variables=local_variables(), own_bin=find_own_bin()
-        )
+        variables = _find_variables(project)
         fault = check_program(settings.agent.command, variables.get("PATH", os.defpath), variables)
         faults += [fault] if fault else []
     if faults:
         raise InputError(faults)
+
+
+def find_command_fault(project: Project) -> str:
+    """Return why `agent.command` cannot be run by any node, or "" if that is not certain.
+
+    Nothing is said of what `setup` may install or the repository contains, of other machines, and while no task for an
+    agent can start.
+    """
+    settings = project.settings
+    if settings.agent.backend != "command":
+        return ""
+    if not settings.agent.command:
+        return NO_AGENT
+    if settings.setup or settings.spokes.remote or not Plan(project.graph).ready():
+        return ""
+    search_path = _find_variables(project).get("PATH", os.defpath)
+    return check_command(settings.wrapper or settings.agent.command, search_path) or ""
+
+
+def _find_variables(project: Project) -> dict[str, str]:
+    """Return the variables that the agent gets from the user's environment."""
+    hidden = find_hidden_bin(project.repository.top)
+    allowed = project.settings.env.agent
+    return scrub(user_environment(), allowed, git_variables=local_variables(), own_bin=hidden)
 
 
 def make_backend(

@@ -9,7 +9,7 @@ from cli_fixtures import SETTINGS, Call, UserRepository, task_text
 from flows.cli.commands.doctor import list_checks
 from flows.cli.commands.doctor_check import Check
 from flows.cli.commands.doctor_machine import check_data_dir
-from flows.cli.commands.doctor_programs import check_programs, check_verify, find_program_word
+from flows.cli.commands.doctor_programs import check_programs, check_verify
 from flows.cli.commands.doctor_repository import (
     check_attributes,
     check_branches,
@@ -21,6 +21,7 @@ from flows.cli.commands.doctor_repository import (
     check_signing,
     check_spokes,
 )
+from flows.cli.commands.program_words import find_program_word
 from flows.data_directory import data_dir
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository_lock import RunLock

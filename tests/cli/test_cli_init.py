@@ -95,3 +95,15 @@ def test_verify_is_guessed_from_the_files_there(
 ) -> None:
     bare_repo.write(files)
     assert guess_verify(bare_repo.top) == expected
+
+
+def test_program_of_a_guess_that_is_not_installed_is_named(
+    bare_repo: UserRepository, main_here: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = shutil.which("git")
+    assert git
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").symlink_to(git)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    bare_repo.write({"tox.ini": ""})
+    assert "There is no `tox` on your PATH" in main_here("init", str(bare_repo.top))[1]

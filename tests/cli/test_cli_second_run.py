@@ -50,3 +50,13 @@ def test_second_run_ends_with_two_and_one_sentence_and_starts_nothing(repo: User
 def test_repository_that_is_registered_once_has_one_name_by_whatever_path(repo: UserRepository) -> None:
     names = {register(UserRepository(find_way(repo, way)).repository.top) for way in WAYS}
     assert len(names) == 1
+
+
+def test_run_without_its_agent_ends_with_two_and_one_sentence_and_starts_nothing(
+    repo: UserRepository, call: Call
+) -> None:
+    repo.commit({"coordinator.yaml": "agent: {command: [no-such-agent]}\nverify: ['true']\n"})
+    done = call("run", cwd=repo.top)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "`no-such-agent` is not on PATH" in done.stderr
+    assert not repo.repository.worktrees_dir.exists()

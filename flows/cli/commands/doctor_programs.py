@@ -2,11 +2,10 @@
 
 import asyncio
 import os
-import re
-import shlex
 from collections.abc import Iterator, Sequence
 
 from flows.cli.commands.doctor_check import Check, fail, ok, warn
+from flows.cli.commands.program_words import PLAIN_WORD, find_program_word
 from tasks_lib.agents.command_backend import check_command
 from tasks_lib.engine.run_lifecycle import NO_VERIFY
 from tasks_lib.errors import CoordinatorError, InputError
@@ -15,19 +14,10 @@ from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.process.allowed_variables import scrub
 from tasks_lib.process.program_lookup import find_program
 from tasks_lib.process.user_environment import user_environment
-from tasks_lib.project.child_environment import find_own_bin
+from tasks_lib.project.child_environment import find_hidden_bin, find_own_bin
 from tasks_lib.project.loading import CONFIGURATION, Project
 from tasks_lib.runtime.backend_factory import NO_AGENT, examine_backend
 from tasks_lib.settings.schema import Settings
-
-_PLAIN_WORD = re.compile(r"[\w./+-]+")
-"""The first word of a line that names a program, and not a variable, an assignment or shell syntax."""
-_SHELL_WORDS = frozenset({
-    ".", ":", "break", "case", "cd", "command", "continue", "do", "done", "elif", "else", "esac", "eval", "exec",
-    "exit", "export", "false", "fi", "for", "if", "in", "read", "readonly", "return", "set", "shift", "test", "then",
-    "times", "trap", "true", "type", "ulimit", "umask", "unset", "until", "wait", "while",
-})  # fmt: skip
-"""Words that sh itself understands (POSIX.1-2017, sections 2.4, 2.14 and 2.9.1.1), so that no program is looked up."""
 
 
 def check_verify(settings: Settings, project: Project | None) -> Check:
@@ -37,23 +27,22 @@ def check_verify(settings: Settings, project: Project | None) -> Check:
     lines = ", ".join(f"`{line}`" for line in settings.verify)
     if settings.wrapper:
         return ok("verify", f"{lines}; `{settings.wrapper[0]}` looks up the programs itself")
-    search_path = _find_path(settings.env.verify)
+    search_path = _find_path(settings.env.verify, project)
     missing = [word for line in settings.verify if (word := find_program_word(line))]
     missing = [word for word in dict.fromkeys(missing) if not _is_there(word, search_path, project)]
     if not missing or settings.setup:  # What `setup` installs is not there yet.
         return ok("verify", lines)
     names = ", ".join(f"`{word}`" for word in missing)
-    return warn("verify", f"{lines}; but there is no {names} ({search_path}): install it, or correct verify")
+    how = _tell_hidden(missing, search_path) or "install it, or correct verify"
+    return warn("verify", f"{lines}; but there is no {names} ({search_path}): {how}")
 
 
-def find_program_word(line: str) -> str:
-    """Return the program that a shell line begins with, such as `pytest` of `pytest -q && ruff check`; "" if unsure."""
-    try:
-        words = shlex.split(line, comments=True)
-    except ValueError:
+def _tell_hidden(missing: Sequence[str], search_path: str) -> str:
+    """Say what to do about programs that are only in coordinator's own environment; "" if they are not there."""
+    own = find_own_bin()
+    if not own or own in search_path.split(":") or not all(find_program(word, own) for word in missing):
         return ""
-    word = words[0] if words else ""
-    return word if _PLAIN_WORD.fullmatch(word) and word not in _SHELL_WORDS else ""
+    return f"{own} has it, but is coordinator's own environment, which `verify` does not see; install it elsewhere"
 
 
 def _is_there(word: str, search_path: str, project: Project | None) -> bool:
@@ -66,9 +55,10 @@ def _is_there(word: str, search_path: str, project: Project | None) -> bool:
         return objects.find_entry(project.head, word) is not None
 
 
-def _find_path(allowed: Sequence[str]) -> str:
+def _find_path(allowed: Sequence[str], project: Project | None) -> str:
     """Return the PATH that programs get which may see the variables `allowed`."""
-    variables = scrub(user_environment(), allowed, git_variables=local_variables(), own_bin=find_own_bin())
+    hidden = find_hidden_bin(project.repository.top) if project else find_own_bin()
+    variables = scrub(user_environment(), allowed, git_variables=local_variables(), own_bin=hidden)
     return variables.get("PATH", os.defpath)
 
 
@@ -102,7 +92,7 @@ def check_programs(settings: Settings, project: Project | None) -> Iterator[Chec
     if not settings.agent.command:
         yield fail("agent", NO_AGENT)
         return
-    search_path = _find_path(settings.env.agent)
+    search_path = _find_path(settings.env.agent, project)
     if settings.wrapper:
         if fault := check_command(settings.wrapper, search_path):
             yield fail("wrapper", fault)
@@ -112,7 +102,7 @@ def check_programs(settings: Settings, project: Project | None) -> Iterator[Chec
     program = settings.agent.command[0]
     if fault := check_command(settings.agent.command, search_path):
         yield fail("agent", fault)
-    elif _PLAIN_WORD.fullmatch(program) and not _is_there(program, search_path, project):
+    elif PLAIN_WORD.fullmatch(program) and not _is_there(program, search_path, project):
         yield warn("agent", f"`{program}` is not in the repository at the head; commit it, unless `setup` makes it")
     else:
         yield ok("agent", f"found `{program}`, as set in {CONFIGURATION}")

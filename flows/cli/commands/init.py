@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from flows.cli.commands.program_words import find_program_word
 from flows.cli.commands.repository_snapshot import read_leniently
 from flows.cli.display.output import say
 from flows.data_directory import register
@@ -84,6 +85,10 @@ def _write_settings(top: Path, console: Console, *, has_opencode: bool) -> list[
             console,
             f"  verify was guessed from the files here: {lines}. Change it if your tests run differently.",
         )
+        words = [word for line in verify if (word := find_program_word(line))]
+        for program in dict.fromkeys(words):
+            if find_program(program) is None:
+                say(console, f"  There is no `{program}` on your PATH; install it, or change verify.", "yellow")
     else:
         say(console, "  No test command could be guessed; add yours under verify.", "yellow")
     return [CONFIGURATION]
