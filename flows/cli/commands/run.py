@@ -69,8 +69,7 @@ def run_repository(
         show_dry_run(plan, project, max_sessions or project.settings.max_sessions, console)
         return ExitCode.COMPLETED
     check_agent(project)
-    if holder := read_holder(project.repository.state_dir):
-        raise BusyError(f"{project.repository.top} is already in use by {holder}; wait for it to end, or stop it")
+    refuse_second_run(project.repository)
     # Opening a run cleans up after a killed one, in Prefect too, even if nothing is left to do.
     if not was_killed(project.repository) and (code := end_at_once(plan, project, only, console)) is not None:
         for line in settle(project.repository.common_dir):
@@ -91,6 +90,11 @@ def run_repository(
         tell_of_port(port, server, partial(say, console))
         options = {"repository": name, "only": list(only), "max_sessions": max_sessions, "max_landings": max_landings}
         return drive(options, project.repository.common_dir, Stage(server, console, stack.close, starting.close))
+
+
+def refuse_second_run(repository: Repository) -> None:
+    if holder := read_holder(repository.state_dir):
+        raise BusyError(f"{repository.top} is already in use by {holder}; wait for it to end, or stop it")
 
 
 def was_killed(repository: Repository) -> bool:
