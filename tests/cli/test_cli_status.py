@@ -2,7 +2,9 @@
 
 import json
 import os
+from pathlib import Path
 
+import pytest
 from cli_fixtures import Call, Main, UserRepository, task_text
 
 from tasks_lib.git.repository_lock import RunLock, announcing_start
@@ -149,3 +151,24 @@ def test_run_that_starts_is_neither_taken_for_none_nor_for_the_killed_one(
     assert (code, found["is_alive"], found["is_starting"], nodes["left"]["outcome"]) == (0, False, True, "interrupted")
     assert "A run is starting" in output
     assert "coordinator run" not in output
+
+
+def test_end_says_what_to_do_next(
+    repo: UserRepository, main_here: Main, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The lines can be copied, from wherever they are read."""
+    board = make_board(repo)
+    board.end("left", Failed("disk full"))
+    board.close(1)
+    monkeypatch.chdir(tmp_path)
+    output = main_here("status", str(repo.top))[1]
+    lines = output[output.index("What to do next:") :].splitlines()
+    assert lines[1] == f"  cd {repo.top}"
+    assert [line.rpartition("coordinator ")[2] for line in lines[2:]] == [
+        "logs left    (shows why the node failed)",
+        "run    (continues)",
+    ]
+    monkeypatch.chdir(repo.top)
+    assert "  cd " not in main_here("status")[1]
+    with RunLock(repo.repository.state_dir, "r2"):
+        assert "What to do next:" not in main_here("status")[1]

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
+from flows.cli.display.next_steps import print_next_steps
 from flows.cli.display.output import say
 from flows.cli.display.progress_table import clock, show
 from flows.cli.display.run_summary import print_summary
@@ -23,6 +24,7 @@ from flows.termination_signals import NAMES, on_signals
 from tasks_lib.cleanup.dead_run import end_processes
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import AgentError, CoordinatorError
+from tasks_lib.graph.run_plan import Plan
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, INCOMPLETE, STOPPED_EARLY, ExitCode
 
 T = TypeVar("T")
@@ -203,13 +205,21 @@ class Stage:
     def say_goodbye(self) -> ExitCode:
         """Print how the run ended and how to view it later, and return the exit code."""
         assert self.opened is not None
-        view = self.opened.run.board.view
-        code = ExitCode(view.exit_code or 0)
-        print_summary(view, self._console)
-        self._console.print(
-            STOPPED_EARLY if self.opened.run.stopping.halt_reason else EXIT_SENTENCES[code], style="bold"
-        )
-        linger_seconds = self.opened.run.settings.server_linger_seconds
+        run = self.opened.run
+        code = ExitCode(run.board.view.exit_code or 0)
+        print_summary(run.board.view, self._console)
+        self._console.print(STOPPED_EARLY if run.stopping.halt_reason else EXIT_SENTENCES[code], style="bold")
+        pending = self.opened.publisher.pending
+        if pending:
+            say(
+                self._console,
+                f"Verified work waits to be published to {run.project.base_name}: {pending.rstrip('.')}.",
+                "bold",
+            )
+        outcomes = {node.id: node.outcome for node in run.board.view.nodes.values()}
+        plan = Plan(run.nodes.graph)
+        print_next_steps(run.project.repository, plan, outcomes, self._console, is_pending=bool(pending))
+        linger_seconds = run.settings.server_linger_seconds
         if self.server.is_ours and linger_seconds:
             how = f"to end it sooner: {name_program()} down"
             say(self._console, f"Prefect's server, {self.server.ui}, stays for {clock(linger_seconds)} more; {how}")
