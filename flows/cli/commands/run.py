@@ -15,6 +15,7 @@ import httpx
 from rich.console import Console
 
 from flows.cli.commands.up_port import tell_of_port
+from flows.cli.display.next_steps import find_here
 from flows.cli.display.output import count, say
 from flows.cli.display.server_start import show_start
 from flows.cli.display.terminal_run import Stage
@@ -75,7 +76,7 @@ def run_repository(
         for line in settle(project.repository.common_dir):
             say(console, line, "yellow")
         return code
-    repository = project.repository
+    repository, here = project.repository, find_here()
     name = register(repository.top, find_former_top(repository, find_move(repository)))
     detach_output()
     with ExitStack() as stack:
@@ -89,7 +90,7 @@ def run_repository(
             server = stack.enter_context(serve(port, meanwhile=import_flow, linger_seconds=linger_seconds))
         tell_of_port(port, server, partial(say, console))
         options = {"repository": name, "only": list(only), "max_sessions": max_sessions, "max_landings": max_landings}
-        return drive(options, project.repository.common_dir, Stage(server, console, stack.close, starting.close))
+        return drive(options, project.repository.common_dir, Stage(server, console, stack.close, starting.close, here))
 
 
 def refuse_second_run(repository: Repository) -> None:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from flows.cli.commands.option_values import UP_PORT
 from flows.cli.commands.repository_snapshot import Snapshot, read_snapshot
-from flows.cli.display.next_steps import print_next_steps
+from flows.cli.display.next_steps import find_here, print_next_steps
 from flows.cli.display.output import count, drop_empty, print_json, print_rows, say
 from flows.cli.display.progress_table import (
     HEADINGS,
@@ -221,7 +221,9 @@ def print_standing(standing: RepositoryStatus, console: Console) -> None:
     if project and not standing.snapshot.is_alive:
         outcomes = {node.id: node.outcome for node in standing.nodes}
         is_pending = standing.is_publication_pending
-        print_next_steps(project.repository, Plan(project.graph), outcomes, console, is_pending=is_pending)
+        print_next_steps(
+            project.repository, Plan(project.graph), outcomes, console, here=find_here(), is_pending=is_pending
+        )
 
 
 def print_nodes(nodes: Sequence[NodeView], console: Console) -> None:

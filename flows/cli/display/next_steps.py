@@ -16,22 +16,29 @@ from tasks_lib.reporting.next_steps import list_next_steps
 
 
 def print_next_steps(
-    repository: Repository, plan: Plan, outcomes: Mapping[str, OutcomeName], console: Console, *, is_pending: bool
+    repository: Repository,
+    plan: Plan,
+    outcomes: Mapping[str, OutcomeName],
+    console: Console,
+    *,
+    here: Path | None,
+    is_pending: bool,
 ) -> None:
-    """Print the next steps under a headline; nothing if there is nothing to do but to run again."""
+    """Print the next steps under a headline, for a shell in `here`; nothing if running again is all that is to do."""
     steps = list_next_steps(plan, outcomes, list_taken(repository), is_pending=is_pending)
     if not steps:
         return
     program = name_program()
     say(console, "What to do next:", "bold")
-    if not _is_here(repository.top):
+    if here is None or not here.is_relative_to(repository.top):
         say(console, f"  cd {shlex.quote(str(repository.top))}")
     for step in steps:
         say(console, f"  {program} {step.command}    ({step.purpose})" if step.command else f"  … {step.purpose}")
 
 
-def _is_here(top: Path) -> bool:
+def find_here() -> Path | None:
+    """The current directory; None if it was deleted. A run leaves it, so ask before."""
     try:
-        return Path.cwd().is_relative_to(top)
-    except OSError:  # The directory was deleted.
-        return False
+        return Path.cwd()
+    except OSError:
+        return None

@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
@@ -48,16 +49,22 @@ class Stage:
     """Shows the flow's progress on the console, and stops it on a signal.
 
     `leave` stops the server, for an exit that cannot wait for the run itself. `end_start` is called once the
-    run is open.
+    run is open. `here` is the directory of the person's shell.
     """
 
     def __init__(
-        self, server: Server, console: Console, leave: Callable[[], None], end_start: Callable[[], None]
+        self,
+        server: Server,
+        console: Console,
+        leave: Callable[[], None],
+        end_start: Callable[[], None],
+        here: Path | None = None,
     ) -> None:
         self.server: Server = server
         self._console = console
         self._leave = leave
         self._end_start = end_start
+        self._here = here
         self._said: set[str] = set()
         self._last_press = 0.0
         self._leaving: asyncio.Task[None] | None = None
@@ -218,7 +225,9 @@ class Stage:
             )
         outcomes = {node.id: node.outcome for node in run.board.view.nodes.values()}
         plan = Plan(run.nodes.graph)
-        print_next_steps(run.project.repository, plan, outcomes, self._console, is_pending=bool(pending))
+        print_next_steps(
+            run.project.repository, plan, outcomes, self._console, here=self._here, is_pending=bool(pending)
+        )
         linger_seconds = run.settings.server_linger_seconds
         if self.server.is_ours and linger_seconds:
             how = f"to end it sooner: {name_program()} down"
