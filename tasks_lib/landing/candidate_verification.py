@@ -1,5 +1,6 @@
 """Verifies commits in a worktree whose content is checked against them, and tells a broken gate from red work."""
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,6 +18,7 @@ from tasks_lib.runtime.setup_and_verify import Green, Red, run_verify
 from tasks_lib.verify_output import KILLED
 
 _CHECK_OUT = "git checkout"
+_SECONDS = re.compile(r"\d+\.\d+")
 _TRIES = 2
 """A worktree that differs from its commit is discarded; if a second one differs as well, it is not by chance."""
 
@@ -80,9 +82,10 @@ class Verifier:
         return self._green.get(commit, Green())
 
     def say_once(self, message: str) -> None:
-        """Show a message about the gate, once per run."""
-        if message not in self._said:
-            self._said.add(message)
+        """Show a message about the gate, once per run, also if only the seconds of a test runner differ in it."""
+        kind = _SECONDS.sub("", message)
+        if kind not in self._said:
+            self._said.add(kind)
             self._run.board.say(message)
 
     async def close(self) -> None:

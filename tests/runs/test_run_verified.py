@@ -199,6 +199,7 @@ BROKEN: dict[str, tuple[list[str], dict[str, str], str]] = {
     "a module that is not there": (["python3 -m no_such_runner"], {}, "No module named no_such_runner"),
     "a script that is not there": (["sh tests/run.sh"], {}, "tests/run.sh"),
     "a runner that found nothing and says so": (["echo 'no tests ran in 0.00s'; exit 5"], {}, "it ran no test"),
+    "a runner that says how long it took": (['echo "no tests ran in 0.$$s"; exit 5'], {}, "it ran no test"),
     "a runner that found nothing and is content": (
         ["python3 -m unittest discover -s src -t ."],
         {"src/__init__.py": ""},
