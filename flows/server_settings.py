@@ -27,7 +27,7 @@ def server_settings(home: Path, port: int) -> dict[str, str]:
         # By default each task run change is a separate transaction, which is most of the server's work.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
-        # This looks through all runs that were cancelled within a day. A run of ours records its nodes itself, some
+        # This looks through all runs that were cancelled within a day. Our runs record their nodes themselves, some
         # seconds later; every 20 seconds, the default, it was often faster, and called them Cancelled.
         "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_LOOP_SECONDS": "600",
         # A run of a thousand nodes takes about 50 MB; without this the database would keep every run forever.

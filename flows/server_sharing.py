@@ -31,11 +31,16 @@ class Child:
 
     def process(self) -> psutil.Process | None:
         """The server's process, if it is still running."""
-        with suppress(psutil.Error):
-            process = psutil.Process(self.pid)
-            if abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE:
-                return process
-        return None
+        return find_process(self.pid, self.started)
+
+
+def find_process(pid: int, started: float) -> psutil.Process | None:
+    """The process `pid` that started at `started`, in seconds since the epoch, if it is still running."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+            return process
+    return None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ a process that is killed leaves its record, which the next reader removes.
 import json
 import os
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from flows.data_directory import data_dir
+from flows.server_sharing import find_process
 from tasks_lib.process.files import write_atomically
 
 USERS = "users"
@@ -46,11 +47,7 @@ class User:
 
     def process(self) -> psutil.Process | None:
         """The user's process, if it is still running."""
-        with suppress(psutil.Error):
-            process = psutil.Process(self.pid)
-            if abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE:
-                return process
-        return None
+        return find_process(self.pid, self.started)
 
     def __str__(self) -> str:
         if self.repository:

@@ -1,7 +1,7 @@
 """Ends Prefect's server once nobody has used it for long enough: a thread in the server's own process.
 
 It decides while it holds the lock of those who start a server and the one of those who use it, and keeps both until the
-process has ended. So whoever begins at that moment finds a server that stays, or starts one, and never two at once.
+process has ended. So a run that begins at that moment finds a server that stays, or starts one, and never two at once.
 """
 
 import fcntl

@@ -29,7 +29,7 @@ READY_SECONDS = 600.0
 LOOK_SECONDS = 0.1
 STOP_SECONDS = 60.0
 WAITS = "…"
-"""The end of lines of the log that only say what is waited for."""
+"""The end of lines of the log that only say what `up` is waiting for."""
 
 
 def detach(arguments: Sequence[str], secrets: Mapping[str, str], console: Console) -> ExitCode:
@@ -78,7 +78,7 @@ class Start:
     def wait(self) -> User | None:
         """Wait until it is ready, also if another command has started it; None if it could not be started.
 
-        One that is ending is waited for first. Raises SystemFailure if that takes too long.
+        If one is ending, wait for it first. Raises SystemFailure if that takes too long.
         """
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
