@@ -73,7 +73,7 @@ def _list_cells(figure: Figure, released: float | None) -> tuple[str, ...]:
 
 
 def read_released(path: Path) -> dict[str, float]:
-    """The figures of the last release by name; none if there is no file. Raises ValueError if it is not JSON."""
+    """The figures of the last release by name; empty without the file. Raises ValueError for invalid JSON."""
     if not path.exists():
         return {}
     return cast("dict[str, float]", json.loads(path.read_text()))
