@@ -28,7 +28,7 @@ from bench import (
     watch,
     worktrees,
 )
-from bench.common import end_on_term
+from bench.common import end_on_term, work_in_memory
 from bench.figures import MEASURED, RELEASED, describe_figures, read_released, save
 
 BENCHMARKS: Mapping[str, Callable[[], str]] = {
@@ -67,6 +67,7 @@ def main() -> int:
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     benchmarks = {**BENCHMARKS, "remote": partial(remote.run, options.agent_seconds)}
+    print(work_in_memory(), end="\n\n", flush=True)
     failed = [name for name in names or benchmarks if not measure(name, benchmarks[name])]
     print(describe_figures(MEASURED, read_released(RELEASED)))
     if failed:

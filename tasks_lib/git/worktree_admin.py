@@ -111,6 +111,20 @@ def list_all(repository: Repository) -> Iterator[Entry]:
             yield entry
 
 
+def list_unrecorded(repository: Repository) -> list[Entry]:
+    """List every entry without Coordinator's record: the user's, and those that agents created.
+
+    Of Coordinator's own complete entries only one file is looked at, since this runs several times for each node.
+    """
+    root = str(repository.common_dir / "worktrees")
+    try:
+        names = sorted(name for name in os.listdir(root) if not os.path.isfile(f"{root}/{name}/{SLOT_NAME}"))  # noqa: PTH113, PTH208
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = (read_entry(Path(root, name)) for name in names)
+    return [entry for entry in found if entry and not entry.is_ours]
+
+
 def _is_below(repository: Repository, entry: Entry) -> bool:
     return entry.path.is_relative_to(repository.worktrees_dir)
 

@@ -166,7 +166,8 @@ class Board:
 
     def add_node(self, node_id: str, name: str, *, is_completed: bool = False) -> None:
         """Add a node, unless it is known; one that `is_completed` without having run here is shown as landed."""
-        known = self._nodes.setdefault(node_id, NodeView(node_id, name))
+        if (known := self._nodes.get(node_id)) is None:
+            known = self._nodes[node_id] = NodeView(node_id, name)
         if is_completed and known.outcome is OutcomeName.NONE and not known.stage:
             self._nodes[node_id] = replace(known, outcome=OutcomeName.LANDED)
 

@@ -15,7 +15,7 @@ from tasks_lib.git.kept.stashes import Stash, find_own_stashes, take_out_stashes
 from tasks_lib.git.kept.unreferenced_commits import keep_dangling, keep_unreferenced
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.session_record import read_git_link, read_record
-from tasks_lib.git.worktree_admin import SLOT_NAME, Entry, Worktree, list_all
+from tasks_lib.git.worktree_admin import Entry, Worktree, list_all, list_unrecorded
 from tasks_lib.git.worktrees.deletion import delete, delete_each, discard, keep_aside
 from tasks_lib.naming import show
 
@@ -138,7 +138,7 @@ def _describe(entry: Entry, place: Path) -> str:
 
 def find_nested(repository: Repository, place: Path) -> list[Entry]:
     """The entries of worktrees below `place` that are not coordinator's, deepest first."""
-    return _choose_below(list_all(repository), place)
+    return _choose_below(list_unrecorded(repository), place)
 
 
 def find_all_nested(repository: Repository) -> list[tuple[Entry, list[Entry]]]:
@@ -154,13 +154,9 @@ def _is_taken(owner: Entry) -> bool:
 
 def find_foreign(repository: Repository) -> list[Entry]:
     """The entries of the user's worktrees, neither coordinator's nor below one of its own, sorted by path."""
-    root = repository.common_dir / "worktrees"
-    # Checks only one file per entry while there are none: this runs after each turn of each agent.
-    if not root.is_dir() or all((admin / SLOT_NAME).exists() for admin in root.iterdir()):
+    if not (foreign := list_unrecorded(repository)):
         return []
-    found = list(list_all(repository))
-    ours = {entry.path for entry in found if entry.is_ours}
-    foreign = [entry for entry in found if not entry.is_ours]
+    ours = {entry.path for entry in list_all(repository) if entry.is_ours}
     return sorted((one for one in foreign if ours.isdisjoint(one.path.parents)), key=lambda entry: entry.path)
 
 
