@@ -39,7 +39,9 @@ class Repository:
         self.hash_bytes: int = hash_bytes
         self.state_dir: Path = common_dir / STATE_DIR
         self.worktrees_dir: Path = common_dir.parent / ".worktrees" / common_dir.name if is_bare else top / ".worktrees"
-        self.git: Git = Git(top, layout=Layout(common_dir, "sha256" if hash_bytes == 32 else "sha1"))
+        # Named, since git may be set up not to discover bare repositories (`safe.bareRepository`).
+        place = {"GIT_DIR": str(common_dir)} if is_bare else {}
+        self.git: Git = Git(top, variables=place, layout=Layout(common_dir, "sha256" if hash_bytes == 32 else "sha1"))
 
     @staticmethod
     def open(path: Path) -> "Repository":
@@ -51,7 +53,7 @@ class Repository:
         if not path.is_dir():
             raise InputError([f"{path} is not a directory. Name the directory of a git repository."])
         _require_version()
-        git = Git(path)
+        git = _open_git(path)
         found = _locate(git, path)
         top, is_bare = (found.top, False) if found.top else _find_top(git, found.common_dir, is_main=found.is_main)
         hash_bytes = 32 if found.object_format == "sha256" else 20
@@ -126,6 +128,8 @@ def _explain_unusable(path: Path, error: GitError) -> str:
         advice = f"If you trust it: {lines[-1].strip()}"
     elif "not a git repository" in error.stderr:
         advice = "`git init` creates one."
+    elif "safe.bareRepository" in error.stderr:
+        advice = "It is inside another repository; if you trust it: `git config --global safe.bareRepository all`"
     else:
         advice = "Try a newer git, or repair the repository."
     return f"{path} cannot be used as a git repository: {said}. {advice}"
@@ -137,6 +141,24 @@ class _Place(NamedTuple):
     object_format: str
     top: Path | None
     """Known only if it is the main working tree."""
+
+
+def _open_git(path: Path) -> Git:
+    """Return git for `path`, which names a bare repository where `safe.bareRepository` keeps git from discovering it.
+
+    Not one inside the worktree of another repository, which is what the setting protects from: such a one may have
+    come with a clone.
+    """
+    git = Git(path)
+    if (
+        (path / "HEAD").is_file()
+        and (path / "objects").is_dir()
+        and not any((up / ".git").exists() for up in path.resolve().parents)
+    ):
+        refused = git.run("rev-parse", "--git-dir", accept=(0, 128))
+        if refused.status and "safe.bareRepository" in refused.stderr:
+            return Git(path, variables={"GIT_DIR": str(path)})
+    return git
 
 
 def _locate(git: Git, path: Path) -> _Place:
@@ -161,10 +183,12 @@ def _find_top(git: Git, common_dir: Path, *, is_main: bool) -> tuple[Path, bool]
         top = git.run("rev-parse", "--show-toplevel", accept=(0, 128))
         if top.status == 0:
             return Path(top.text).resolve(), False
-    if git.run("config", "--file", str(common_dir / "config"), "--bool", "core.bare", accept=(0, 1)).text == "true":
+    # With `extensions.worktreeConfig` the main worktree's settings are in a file of their own, which git knows.
+    main = Git(common_dir, variables={"GIT_DIR": str(common_dir)})
+    if main.text("rev-parse", "--is-bare-repository") == "true":
         return common_dir, True
     # A submodule's git directory, or one made with --separate-git-dir, records where its working tree is.
-    setting = git.run("config", "--file", str(common_dir / "config"), "core.worktree", accept=(0, 1)).text
+    setting = main.run("config", "--get", "core.worktree", accept=(0, 1)).text
     return (common_dir / setting).resolve() if setting else common_dir.parent, False
 
 

@@ -116,7 +116,7 @@ class Git:
     ) -> None:
         self.directory: Path = directory
         place = {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(directory)} if git_dir else {}
-        self._place: dict[str, str] = {**place, **(variables or {})}
+        self.variables: Mapping[str, str] = {**place, **(variables or {})}
         self._options: tuple[str, ...] = (*_OPTIONS, *(word for setting in settings for word in ("-c", setting)))
         self._runner: Any = _load_gitpython().Git(str(directory))
         self._layout: Layout | None = layout
@@ -167,7 +167,7 @@ class Git:
         # GitPython would run the command in our own working directory, which may be the user's checkout.
         if not self.directory.is_dir() or not os.access(self.directory, os.X_OK):
             raise GitError(arguments, -1, f"{self.directory} does not exist, or cannot be entered")
-        variables = {**git_environment(), **self._place, **environment}
+        variables = {**git_environment(), **self.variables, **environment}
         # GitPython adds `env` to this process's environment, so the program `env` unsets what must not be there.
         foreign = [name for name in local_variables() if name in os.environ and name not in variables]
         unset = [word for name in foreign for word in ("-u", name)]

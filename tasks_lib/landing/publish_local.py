@@ -46,8 +46,8 @@ class LocalPublisher:
             except CoordinatorError as error:
                 reason = str(error)
             if reason and reason != self.pending:
-                where = run.git.head.refs.queue_ref
-                run.board.say(f"{run.project.target} has not been updated yet: {reason}. Landed work waits at {where}.")
+                where, why = run.git.head.refs.queue_ref, reason.rstrip(".")
+                run.board.say(f"{run.project.target} has not been updated yet: {why}. Landed work waits at {where}.")
             self.pending = reason
 
     async def publish_when_idle(self) -> None:

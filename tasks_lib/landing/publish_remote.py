@@ -180,6 +180,7 @@ class RemotePublisher:
 
     def _describe(self, reason: str) -> str:
         where, ref = self._run.project.base_name, self._run.git.head.refs.queue_ref
+        reason = reason.rstrip(".")
         if self._refusal:
             return f"{where} has not been updated: {reason}. This run pushes nothing more; landed work waits at {ref}."
         return f"{where} has not been updated yet: {reason}. Landed work waits at {ref}."

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from tasks_lib.git.worktrees.deletion import delete
 from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.runtime.run_context import Run
 
@@ -15,28 +16,43 @@ async def copy_listed(run: Run, worktree: Worktree) -> None:
 
 
 def copy_in(source: Path, worktree: Path, name: str) -> None:
-    """Copy one listed file or folder to `name` in a worktree; does nothing if `source` does not exist.
+    """Copy one listed file or folder to `name` in a worktree; does nothing if `source` is neither.
 
-    Symbolic links in its place, which an agent may have left, are removed first: they could point outside the worktree.
+    Pipes, sockets and devices are left out: they stand for a program or the machine, and have no content to copy.
+    What an agent has left in its place and is of another kind is removed first: a symbolic link could point outside the
+    worktree.
     """
     target = worktree / name
-    for place in (*reversed(target.relative_to(worktree).parents), target.relative_to(worktree)):
-        if (worktree / place).is_symlink():
-            (worktree / place).unlink()
+    if not (source.is_dir() or source.is_file()):
+        return
+    for parent in reversed(target.relative_to(worktree).parents):
+        _clear(worktree / parent, is_folder=True)
+    _clear(target, is_folder=source.is_dir())
     if source.is_dir():
-        drop_links(source, target)
-        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
-    elif source.is_file():
+        for path in source.rglob("*"):
+            _clear(target / path.relative_to(source), is_folder=path.is_dir() and not path.is_symlink())
+        shutil.copytree(source, target, symlinks=True, ignore=_find_special, dirs_exist_ok=True)
+    else:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, target)
 
 
-def drop_links(source: Path, target: Path) -> None:
-    """Remove each symbolic link below `target` whose path also exists in `source`."""
-    for path in source.rglob("*"):
-        place = target / path.relative_to(source)
-        if place.is_symlink():
-            place.unlink()
+def _clear(place: Path, *, is_folder: bool) -> None:
+    """Remove what is at `place`, unless it is a folder if one `is_folder` is to be there, else a file."""
+    if place.is_symlink() or (is_folder and place.exists() and not place.is_dir()):
+        place.unlink()
+    elif place.is_dir() and not is_folder:
+        delete(place)
+
+
+def _find_special(folder: str, names: Sequence[str]) -> set[str]:
+    """Return those of the `names` in `folder` that are neither files nor folders nor symbolic links."""
+    return {name for name in names if _is_special(Path(folder) / name)}
+
+
+def _is_special(path: Path) -> bool:
+    kinds = (path.is_fifo, path.is_socket, path.is_char_device, path.is_block_device)
+    return not path.is_symlink() and any(is_kind() for is_kind in kinds)
 
 
 def is_copied(path: str, copied: Sequence[str]) -> bool:

@@ -6,6 +6,7 @@ import pytest
 
 from tasks_lib.errors import InputError
 from tasks_lib.git.branches import create_branch, delete_branch
+from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.repository import COORDINATOR_IDENTITY, Repository
 from tasks_lib.git.runner import Git
 
@@ -30,6 +31,51 @@ def test_bare_repository_has_its_git_directory_as_top(repository: Repository, tm
     assert found.worktrees_dir == tmp_path / ".worktrees" / "bare.git"
     found.git.run("worktree", "add", "--quiet", "--detach", str(tmp_path / "linked"))
     assert Repository.open(tmp_path / "linked").top == bare
+
+
+def test_bare_repository_that_says_so_in_its_own_worktree_settings_is_bare(
+    repository: Repository, tmp_path: Path
+) -> None:
+    bare, linked = tmp_path / "bare.git", tmp_path / "linked"
+    repository.git.run("clone", "--quiet", "--bare", str(repository.top), str(bare))
+    own = Git(bare)
+    own.run("config", "extensions.worktreeConfig", "true")
+    own.run("worktree", "add", "--quiet", "--detach", str(linked))
+    own.run("config", "--file", "config.worktree", "core.bare", "true")
+    own.run("config", "--unset", "core.bare")
+    for path in (bare, linked):
+        found = Repository.open(path)
+        assert (found.top, found.is_bare) == (bare, True)
+        assert found.git.resolve("HEAD")
+
+
+def test_bare_repository_is_opened_where_git_may_not_discover_it(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare, linked = tmp_path / "bare.git", tmp_path / "linked"
+    repository.git.run("clone", "--quiet", "--bare", str(repository.top), str(bare))
+    Git(bare).run("worktree", "add", "--quiet", "--detach", str(linked))
+    forbid_discovery(tmp_path, monkeypatch)
+    for path in (bare, linked):
+        found = Repository.open(path)
+        with Objects(found.git) as objects:
+            assert (found.top, bool(objects.read_tree("HEAD"))) == (bare, True)
+
+
+def test_bare_repository_inside_another_worktree_stays_hidden_where_git_may_not_discover_it(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bare = repository.top / "vendored.git"
+    repository.git.run("clone", "--quiet", "--bare", str(repository.top), str(bare))
+    forbid_discovery(tmp_path, monkeypatch)
+    with pytest.raises(InputError, match="inside another repository; if you trust it"):
+        Repository.open(bare)
+
+
+def forbid_discovery(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = place / "user-settings"
+    settings.write_text("[safe]\n\tbareRepository = explicit\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
 
 
 def test_separate_git_directory_still_leads_to_the_working_tree(repository: Repository, tmp_path: Path) -> None:

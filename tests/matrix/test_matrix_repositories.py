@@ -83,6 +83,16 @@ def test_target_in_two_worktrees_waits_for_a_person(repo: UserCheckout) -> None:
     expect_untouched(repo, before)
 
 
+def test_target_in_two_worktrees_of_which_one_was_deleted_says_how_to_forget_it(repo: UserCheckout) -> None:
+    repo.run("git worktree add -q -f ../linked main; rm -rf ../linked")
+    before = repo.read_state()
+    found = repo.publish(repo.head_of("plain"))
+    assert isinstance(found, Pending)
+    assert f"{repo.top.parent / 'linked'}, which does not exist" in found.reason
+    assert "git worktree prune" in found.reason
+    expect_untouched(repo, before)
+
+
 KINDS = {
     "packed refs": "git pack-refs --all --prune; git gc -q --prune=never",
     "a symbolic ref as the target": "git branch -m main trunk; git symbolic-ref refs/heads/main refs/heads/trunk; "

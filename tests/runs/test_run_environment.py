@@ -1,5 +1,9 @@
 """What agents, setup and verify see: their variables and files, and nothing of the hub's."""
 
+import os
+import shutil
+import socket
+
 import pytest
 from run_harness import RunHarness
 
@@ -82,8 +86,11 @@ async def test_listed_files_are_copied_in_and_are_never_dirt_nor_landed(harness:
     harness.make(
         {"a": {}},
         "cp .env seen.txt; ls etc >> seen.txt; git add seen.txt; git commit -qm 'feat(a): see'",
-        copy=[".env", "etc", "missing"],
+        copy=[".env", "etc", "missing", "docs", "read.me"],
+        files={"docs/tracked.txt": "kept\n", "read.me": "kept\n"},
     )
+    shutil.rmtree(harness.top / "docs")
+    (harness.top / "read.me").unlink()
     (harness.top / ".env").write_text("KEY=1\n")
     (harness.top / "etc").mkdir()
     (harness.top / "etc" / "local.toml").write_text("")
@@ -91,8 +98,37 @@ async def test_listed_files_are_copied_in_and_are_never_dirt_nor_landed(harness:
     assert worked.names == {"a": "Merged"}
     assert harness.journal.turns() == ["a-1-1"]
     assert harness.show("seen.txt") == "KEY=1\nlocal.toml\n"
+    assert harness.show("docs/tracked.txt") == harness.show("read.me") == "kept\n"
     assert not harness.has(".env")
     assert harness.leftovers() == []
+
+
+async def test_pipes_and_sockets_in_a_copied_folder_are_left_out(harness: RunHarness) -> None:
+    harness.make({"a": {}}, "ls etc > seen.txt; git add seen.txt; git commit -qm 'feat(a): see'", copy=["etc"])
+    (harness.top / "etc").mkdir()
+    (harness.top / "etc" / "local.toml").write_text("")
+    (harness.top / "etc" / "link").symlink_to("local.toml")
+    os.mkfifo(harness.top / "etc" / "pipe")
+    with socket.socket(socket.AF_UNIX) as held:
+        directory = os.open(harness.top / "etc", os.O_RDONLY)
+        held.bind(f"/proc/self/fd/{directory}/socket")  # The whole path may be longer than an address can be.
+        os.close(directory)
+        assert (await harness.work()).names == {"a": "Merged"}
+    assert harness.show("seen.txt") == "link\nlocal.toml\n"
+
+
+async def test_copy_replaces_what_an_agent_left_in_its_place(harness: RunHarness) -> None:
+    agent = (
+        "[ $attempt = 2 ] || { rm -rf .env etc; mkdir -p .env/deep; touch etc; exit 1; }\n"
+        "cat .env etc/local.toml > seen.txt; git add seen.txt; git commit -qm 'feat(a): see'"
+    )
+    harness.make({"a": {}}, agent, copy=[".env", "etc"])
+    (harness.top / ".env").write_text("KEY=1\n")
+    (harness.top / "etc").mkdir()
+    (harness.top / "etc" / "local.toml").write_text("here\n")
+    assert (await harness.work()).names == {"a": "Merged"}
+    assert harness.journal.turns() == ["a-1-1", "a-2-1"]
+    assert harness.show("seen.txt") == "KEY=1\nhere\n"
 
 
 async def test_copy_never_writes_through_a_link_that_an_agent_left(harness: RunHarness) -> None:

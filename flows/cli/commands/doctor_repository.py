@@ -61,7 +61,7 @@ def check_ignored(repository: Repository) -> Check:
         return fail("worktrees", f"{place} is not a directory, but worktrees are created below it; rename it")
     if missing := find_missing(repository):
         return fail("worktrees", missing)
-    if not os.access(place if place.exists() else place.parent, os.W_OK):
+    if not os.access(next(one for one in (place, *place.parents) if one.exists()), os.W_OK):
         return fail("worktrees", f"{place} is not writable, but worktrees are created there; make it writable")
     if repository.is_bare:
         return ok("worktrees", f"they are created in {place}")

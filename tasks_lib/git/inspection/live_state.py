@@ -79,7 +79,7 @@ class LiveStates:
         self.objects: Objects = Objects(git, quarantine)
         self.generation: int = 0
         self._git: Git = git
-        self._stats: TreeStats = TreeStats(git.directory, quarantine.environment)
+        self._stats: TreeStats = TreeStats(git.directory, {**git.variables, **quarantine.environment})
         self._indexes: PrivateIndexes = PrivateIndexes(quarantine.place / "indexes")
         self._is_ignored: Callable[[str], bool] = is_ignored
         self._seen: dict[Path, _Seen] = {}

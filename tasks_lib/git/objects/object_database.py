@@ -68,7 +68,7 @@ class Objects:
     """
 
     def __init__(self, git: Git, writer: Writer | None = None) -> None:
-        self._helper: Child = Child(git.directory, _HELPER)
+        self._helper: Child = Child(git.directory, _HELPER, git.variables)
         self._writer: Writer = writer or ObjectWriter(git)
         self._trees: OrderedDict[str, tuple[Entry, ...]] = OrderedDict()
         self._cached_entries: int = 0

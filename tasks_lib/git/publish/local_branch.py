@@ -1,5 +1,6 @@
 """Fast-forwards the local target branch to the head, only as git accepts it; anything in the way makes it wait."""
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -73,6 +74,11 @@ def publish(
     holders = [checkout for checkout in checkouts if checkout.branch == ref]
     if not holders:
         return _move_ref(git, common_dir, Move(ref, base, head, str(common_dir)))
+    if gone := [str(holder.path) for holder in holders if not os.path.lexists(holder.path)]:
+        return _wait(
+            f'"{target}" is checked out in {", ".join(gone)}, which does not exist; unless it is on a disk that '
+            "you will mount again, run `git worktree prune`."
+        )
     if len(holders) > 1:
         places = ", ".join(str(holder.path) for holder in holders)
         return _wait(f'"{target}" is checked out more than once ({places}); switch all but one to another branch.')
