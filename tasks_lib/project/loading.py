@@ -90,16 +90,32 @@ def load_project(path: Path, environment: Mapping[str, str] | None = None, *, is
     if remote := open_remote(repository, settings, target):
         require_remote(remote, is_fetching=is_fetching)
     head = open_head(repository, settings, target).current()
-    reading = _read_tasks(repository, head, tasks_dir, target)
+    passed_over = list(find_passed_over(repository, path))
+    try:
+        reading = _read_tasks(repository, head, tasks_dir, target)
+    except InputError as error:
+        raise InputError([*error.faults, *passed_over]) from error
     faults = (*reading.find_faults(), *find_branch_faults(reading.tasks, settings, target))
     errors = [fault for fault in faults if not fault.is_warning]
     if errors:
         raise InputError(bound_faults(errors))
-    warnings = [fault for fault in faults if fault.is_warning]
+    warnings = [fault for fault in faults if fault.is_warning] + passed_over
     warnings += find_uncommitted(repository, tasks_dir) + find_claimed(reading.tasks)
     warnings += find_unpushed(repository, settings, target, head)
     graph = build_graph(reading.tasks)
     return Project(repository, settings, target, tasks_dir, head, graph, tuple(bound_faults(warnings)))
+
+
+def find_passed_over(repository: Repository, path: Path) -> Iterator[Fault]:
+    """Yield a warning for each configuration file from `path` up to below the top of the checkout: none is read."""
+    here = path.resolve()
+    top = next((place for place in (here, *here.parents) if (place / ".git").exists()), here)
+    for folder in [place for place in (here, *here.parents) if place.is_relative_to(top) and place != top]:
+        name = folder.relative_to(top).as_posix()
+        if (folder / CONFIGURATION).is_file():
+            advice = f"move its settings there, with `tasks_dir: {name}/{DEFAULT_TASKS_DIR}` if its task files stay"
+            message = f"is not read, because only the one at the top of the repository is; {advice}"
+            yield Fault(f"{name}/{CONFIGURATION}", 0, message, is_warning=True)
 
 
 def bound_faults(faults: Iterable[Fault]) -> list[Fault]:

@@ -54,6 +54,26 @@ def test_validate_says_which_files_a_run_would_not_see(repo: UserRepository, mai
     assert (code, "1 file not committed" in output) == (0, True)
 
 
+def test_configuration_of_a_package_is_said_not_to_be_read(repo: UserRepository, main_here: Main) -> None:
+    repo.commit({"packages/app/coordinator.yaml": SETTINGS, "packages/app/src/main.py": ""})
+    said = "packages/app/coordinator.yaml: warning: is not read"
+    for command in ("validate", "plan"):
+        code, output = main_here(command, str(repo.top / "packages" / "app" / "src"))
+        assert (code, said in output) == (0, True)
+        assert said not in main_here(command, str(repo.top))[1]
+
+
+def test_package_with_task_files_and_none_at_the_top_is_told_where_to_name_them(
+    bare_repo: UserRepository, main_here: Main
+) -> None:
+    bare_repo.commit({"packages/app/coordinator.yaml": SETTINGS, "packages/app/tasks/one.md": task_text("one")})
+    package, advice = str(bare_repo.top / "packages" / "app"), "`tasks_dir: packages/app/tasks`"
+    with pytest.raises(InputError, match=advice):
+        main_here("plan", package)
+    code, output = main_here("validate", package)
+    assert (code, advice in output) == (2, True)
+
+
 def test_validate_finds_the_task_folder_of_a_broken_configuration(repo: UserRepository, main_here: Main) -> None:
     repo.write({"coordinator.yaml": "tasks_dir: plan\nmax_sessions: none\n", "plan/one.md": "---\nid: one\n---\n"})
     code, output = main_here("validate", "--json", str(repo.top))

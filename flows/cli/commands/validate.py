@@ -1,7 +1,7 @@
 """`coordinator validate`: lists every error in the configuration and the task files."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +19,7 @@ from tasks_lib.project.loading import (
     bound_faults,
     find_branch_faults,
     find_claimed,
+    find_passed_over,
     find_uncommitted,
     read_checkout,
 )
@@ -45,7 +46,9 @@ class Finding:
 
 def validate_repository(path: Path, *, at_head: bool, as_json: bool, console: Console) -> ExitCode:
     """Print a line for each fault, then a summary. Raises InputError if `path` is not in a repository."""
-    finding = check_repository(Repository.open(path), at_head=at_head)
+    repository = Repository.open(path)
+    finding = check_repository(repository, at_head=at_head)
+    finding = replace(finding, faults=tuple(sorted((*finding.faults, *find_passed_over(repository, path)))))
     if as_json:
         print_json({"has_errors": finding.has_errors, **asdict(finding)})
     else:
