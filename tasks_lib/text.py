@@ -23,6 +23,14 @@ def cut(text: str, chars: int) -> str:
     return text if len(text) <= chars else text[: chars - 1].rstrip() + "…"
 
 
+def cut_middle(text: str, chars: int) -> str:
+    """Return `text`, or its start and its longer end with an ellipsis between them, together at most `chars` long."""
+    if len(text) <= chars:
+        return text
+    start = chars // 3
+    return f"{text[:start].rstrip()} … {text[-(chars - start - 3) :].lstrip()}"
+
+
 def drop_controls(text: str) -> str:
     """`text` without control characters and lone surrogates, with `\n` line endings: safe for any file or log."""
     plain = text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8", "replace").decode()

@@ -116,6 +116,7 @@ class RemotePublisher:
 
     async def _publish(self) -> str:
         """Push the head to the remote; return why it is not there, "" if it is."""
+        stuck = ""
         for _ in range(RACES):
             if reason := self._refusal or await self._follow():
                 return reason
@@ -138,22 +139,29 @@ class RemotePublisher:
                     return self._refusal
                 case Unreachable(reason):
                     return self._fail(f"{self._remote.name} does not answer: {reason}")
-                case Raced():
-                    await self._count_lost_push(base)
+                case Raced(words):
+                    stuck = "" if await self._is_moved(base) else words
                     if self._base_follower.moving_base_limit.is_reached:
                         break
                 case _:
                     assert_never(result)
+        return self._explain_wait(stuck)
+
+    def _explain_wait(self, stuck: str) -> str:
+        """Return why publishing waits after `RACES` pushes; `stuck` are the words of one without anybody's before it."""
+        if stuck:  # A lock that a killed push has left on the server looks like another push in progress.
+            return self._fail(f"{self._remote.name} does not take the push, although nobody pushed first: {stuck}")
         self._pause = self._run.settings.land.fetch_seconds
         return self._base_follower.moving_base_limit.explain()
 
-    async def _count_lost_push(self, base: str) -> None:
-        """Fetch what somebody else pushed first onto `base`, and count a lost round."""
+    async def _is_moved(self, base: str) -> bool:
+        """Fetch what somebody else may have pushed first onto `base`, and count a lost round if the base has moved."""
         call = self._run.git.call
         with self._run.stopping.waiting_for(f"an answer from {self._remote.name}"):
             await call(self._remote.fetch)
         now = await call(self._run.git.head.base)
         await call(self._base_follower.moving_base_limit.count_lost_round, base, now)
+        return now != base
 
     def _find_unpublished(self) -> tuple[str, str] | str:
         """Return the head and the base, or only the base if it contains the head."""

@@ -143,6 +143,21 @@ async def test_remote_that_always_loses_the_race_is_tried_three_times_and_then_w
     assert shared.hub_log() == ["Merge feat/a: Do a", "Other", "Other", "Other", "Begin"]
 
 
+async def test_lock_that_stays_on_the_remote_is_told_in_its_words_and_not_as_a_race(shared: RemoteHarness) -> None:
+    shared.make({"a": {}})
+    lock = shared.hub_path / "refs/heads/main.lock"
+    lock.touch()
+
+    async def see(opened: OpenRun) -> None:
+        await reach(opened, ": origin/main has not been updated yet: origin does not take the push, although nobody")
+        lock.unlink()
+
+    worked = await shared.work(during=see)
+    assert (worked.names, worked.pending) == ({"a": "Merged"}, "")
+    assert any("main.lock': File exists" in line for line in worked.lines)
+    assert shared.hub_log() == ["Merge feat/a: Do a", "Begin"]
+
+
 async def test_refusal_is_shown_in_the_remotes_own_words_and_stops_publishing_alone(shared: RemoteHarness) -> None:
     shared.make({"a": {}, "b": {"depends_on": ["a"]}})
     say = r"printf '\033[31mmain is protected:\033[0m ask Bo\n\n' >&2; echo no >> ../refusals; exit 1"

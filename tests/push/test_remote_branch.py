@@ -108,13 +108,15 @@ def test_push_never_takes_away_a_commit_and_never_gives_back_one_that_was_droppe
 def test_a_lock_on_the_branch_is_no_refusal(shared: RemoteHarness, remote: Remote) -> None:
     base, head = commit(shared)
     (shared.hub_path / "refs/heads/main.lock").touch()
-    assert isinstance(remote.push(head, base), Raced)
+    said = remote.push(head, base)
+    assert isinstance(said, Raced)
+    assert "main.lock': File exists" in said.reason
 
 
 def test_words_of_a_refusal_are_printable_bounded_and_without_passwords(shared: RemoteHarness, remote: Remote) -> None:
     base, head = commit(shared)
     escapes = r"printf '\033]0;title\007\033[1;31mNo\033[0m \302\233m see https://me:secret@hub.example/rules\r\n' >&2"
-    shared.hook("pre-receive", f"{escapes}; yes many words | head -1000 >&2; exit 1")
+    shared.hook("pre-receive", f"{escapes}; yes many words | head -1000 >&2; echo only by review >&2; exit 1")
     said = remote.push(head, base)
     assert isinstance(said, Refused)
     assert said.words.startswith("No ")
@@ -122,7 +124,7 @@ def test_words_of_a_refusal_are_printable_bounded_and_without_passwords(shared: 
     assert said.words.isprintable()
     assert "secret" not in said.words
     assert len(said.words) < 700
-    assert said.words.endswith("(pre-receive hook declined)")
+    assert said.words.endswith("only by review [remote rejected] (pre-receive hook declined)")
 
 
 def test_no_permission_is_a_refusal_and_a_network_that_is_away_is_not(

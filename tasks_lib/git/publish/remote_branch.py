@@ -15,7 +15,7 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import admin_lock
 from tasks_lib.git.runner import Git, Result
 from tasks_lib.suggestions import suggest
-from tasks_lib.text import cut, fold_printable
+from tasks_lib.text import cut_middle, fold_printable
 
 ANSWER_SECONDS = 60.0
 """For a query. A busy server takes seconds; one that takes longer is as good as unreachable."""
@@ -63,7 +63,11 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class Raced:
-    """Another push has moved or was moving the remote's branch; after merging that, a push may succeed."""
+    """Another push seems to have moved the remote's branch, or to be moving it.
+
+    If a fetch shows that the branch has moved, a push may succeed after merging that. `reason` is the explanation, the
+    remote's own if it gave one.
+    """
 
     reason: str
 
@@ -281,11 +285,8 @@ def _judge(result: Result, ref: str, head: str) -> PushResult:
         return Refused(f"it has a tag or a branch that is itself named {ref}, so git cannot tell which is meant")
     if not refusals:
         return _explain_failure(result)
-    said = _make_safe(" ".join(refusals))
-    if all(_RACE.search(summary) for summary in refusals):
-        return Raced(said)
-    words = read_words(result.stderr, only_remote=True)
-    return Refused(f"{words} {said}".strip())
+    words = f"{read_words(result.stderr, only_remote=True)} {_make_safe(' '.join(refusals))}".strip()
+    return Raced(words) if all(_RACE.search(summary) for summary in refusals) else Refused(words)
 
 
 def _explain_failure(result: Result) -> Refused | Unreachable:
@@ -304,5 +305,8 @@ def read_words(stderr: str, *, only_remote: bool = False) -> str:
 
 
 def _make_safe(said: str) -> str:
-    """`said` on one line, cut to `SAID_CHARS`, without terminal escapes, and without passwords in URLs."""
-    return cut(_LOGIN.sub("://", fold_printable(_ESCAPE.sub("", said))), SAID_CHARS)
+    """`said` on one line, cut to `SAID_CHARS`, without terminal escapes, and without passwords in URLs.
+
+    It is cut in the middle: a server's greeting comes first, and what matters last.
+    """
+    return cut_middle(_LOGIN.sub("://", fold_printable(_ESCAPE.sub("", said))), SAID_CHARS)
