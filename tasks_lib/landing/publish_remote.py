@@ -148,7 +148,7 @@ class RemotePublisher:
         return self._explain_wait(stuck)
 
     def _explain_wait(self, stuck: str) -> str:
-        """Return why publishing waits after `RACES` pushes; `stuck` are the words of one without anybody's before it."""
+        """Return why publishing waits after `RACES` pushes; `stuck` are the words of one that nobody overtook."""
         if stuck:  # A lock that a killed push has left on the server looks like another push in progress.
             return self._fail(f"{self._remote.name} does not take the push, although nobody pushed first: {stuck}")
         self._pause = self._run.settings.land.fetch_seconds
