@@ -11,6 +11,7 @@ from run_harness import reach, until
 
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import InputError
+from tasks_lib.git.runner import Git
 
 WAIT = "[ $id = a ] || await go\nwork"
 
@@ -254,6 +255,25 @@ async def test_target_that_was_wound_back_by_force_does_not_get_back_what_was_dr
     worked = await shared.work(during=wind_back)
     assert shared.hub_log() == ["Begin"]
     assert "was rewritten" in worked.pending
+
+
+async def test_mirror_that_is_fetched_from_and_lags_behind_is_not_taken_for_a_rewritten_target(
+    shared: RemoteHarness,
+) -> None:
+    shared.make({"a": {}, "b": {"depends_on": ["a"]}})
+    mirror = shared.place / "mirror.git"
+    Git(shared.place).run("clone", "--quiet", "--bare", str(shared.hub_path), str(mirror))
+    shared.git.run("remote", "set-url", "--push", "origin", shared.url)
+    shared.git.run("remote", "set-url", "origin", f"file://{mirror}")
+    worked = await shared.work()
+    assert (worked.names, worked.pending) == ({"a": "Merged", "b": "Merged"}, "")
+    assert shared.hub_log() == ["Merge feat/b: Do b", "Merge feat/a: Do a", "Begin"]
+    again = await shared.work()
+    assert (again.started, again.pending) == ([], "")
+    theirs = shared.join("ann").share("By Ann", {"ann.txt": "x\n"})
+    Git(mirror).run("fetch", "--quiet", str(shared.hub_path), "main:main")
+    await shared.work()
+    assert shared.at("refs/remotes/origin/main") == theirs
 
 
 async def test_two_coordinators_on_two_clones_land_each_node_once(shared: RemoteHarness) -> None:

@@ -131,13 +131,15 @@ class Remote:
     def fetch(self, branches: Mapping[str, str] | None = None) -> str:
         """Fetch the remote's branch to the tracking ref; return its commit.
 
-        `branches` is the result of `list_branches`, if it is known. If this raises RemoteError, nothing has changed.
+        `branches` is the result of `list_branches`, if it is known. If this raises RemoteError, nothing has changed. A
+        mirror that has an ancestor of the tracking ref lags behind what was pushed elsewhere, and is not followed.
         """
         tip = (self.list_branches() if branches is None else branches).get(self.target)
         if tip is None:
             raise RemoteError(f"{self.name} has no branch {self.target}")
-        if self.git.resolve(self.tracking_ref) == tip:
-            return tip
+        known = self.git.resolve(self.tracking_ref)
+        if known and (known == tip or self._is_lagging(tip, known)):
+            return known
         # The lock is not held during the query above, so that an unreachable remote does not block worktrees.
         with admin_lock(self.repository):
             self.ask(*FETCH, "--", self.name, f"+{self._branch_ref}:{self.tracking_ref}", seconds=TRANSFER_SECONDS)
@@ -145,6 +147,15 @@ class Remote:
         if found is None:
             raise RemoteError(f"{self.name} has no branch {self.target}")
         return found
+
+    def _is_lagging(self, tip: str, known: str) -> bool:
+        return self._is_pushed_elsewhere and self.git.resolve(tip) is not None and is_ancestor(self.git, tip, known)
+
+    @cached_property
+    def _is_pushed_elsewhere(self) -> bool:
+        """Whether pushes do not go to the address that is fetched from, as with `pushurl` or `pushInsteadOf`."""
+        words = ("remote", "get-url", "--all")
+        return self.git.text(*words, self.name) != self.git.text(*words, "--push", self.name)
 
     def push(self, head: str, base: str, *, is_dry_run: bool = False) -> PushResult:
         """Move the remote's branch from commit `base` to `head`, only if it is at `base` and only as a fast-forward."""
