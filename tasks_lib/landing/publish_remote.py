@@ -1,6 +1,7 @@
 """Publishes the head by pushing it, one push at a time; follows what others push, and a refusal stops no node."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import assert_never
 
@@ -130,7 +131,8 @@ class RemotePublisher:
             with self._run.stopping.waiting_for(f"the push to {self._remote.name} (git will report whether it landed)"):
                 result = await self._run.git.call(self._remote.push, head, base)
             match result:
-                case Pushed():
+                case Pushed(_, elsewhere):
+                    self._tell_missing(elsewhere)
                     self._base_follower.note_published(head)
                     await self._follow_here(head)
                     return self._succeed()
@@ -146,6 +148,10 @@ class RemotePublisher:
                 case _:
                     assert_never(result)
         return self._explain_wait(stuck)
+
+    def _tell_missing(self, elsewhere: Mapping[str, str]) -> None:
+        for address, words in elsewhere.items():
+            self._remote_watch.say_once(f"{self._remote.name} has what landed, but {address} does not: {words}")
 
     def _explain_wait(self, stuck: str) -> str:
         """Return why publishing waits after `RACES` pushes; `stuck` are the words of one that nobody overtook."""

@@ -257,6 +257,30 @@ async def test_target_that_was_wound_back_by_force_does_not_get_back_what_was_dr
     assert "was rewritten" in worked.pending
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_further_address_that_refuses_is_named_and_holds_nothing_up(
+    shared: RemoteHarness, *, is_first: bool
+) -> None:
+    shared.make({"a": {}, "b": {"depends_on": ["a"]}})
+    mirror = shared.place / "mirror.git"
+    Git(shared.place).run("clone", "--quiet", "--bare", str(shared.hub_path), str(mirror))
+    hook = mirror / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\necho ask Bo >&2\nexit 1\n")
+    hook.chmod(0o755)
+    addresses = [f"file://{mirror}", shared.url] if is_first else [shared.url, f"file://{mirror}"]
+    for address in addresses:
+        shared.git.run("remote", "set-url", "--add", "--push", "origin", address)
+    worked = await shared.work()
+    assert (worked.names, worked.pending) == ({"a": "Merged", "b": "Merged"}, "")
+    said = [line for line in worked.lines if "ask Bo" in line]
+    assert len(said) == 1
+    assert f"origin has what landed, but file://{mirror} does not: ask Bo" in said[0]
+    hook.unlink()
+    shared.join("ann").share("Plan c", {"tasks/c.md": "---\nid: c\nname: Do c\nstatus: pending\ndepends_on: []\n---\n"})
+    assert (await shared.work()).names["c"] == "Merged"
+    assert Git(mirror).text("rev-parse", "main") == shared.at_hub("main")
+
+
 async def test_mirror_that_is_fetched_from_and_lags_behind_is_not_taken_for_a_rewritten_target(
     shared: RemoteHarness,
 ) -> None:

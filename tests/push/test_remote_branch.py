@@ -110,7 +110,7 @@ def test_a_lock_on_the_branch_is_no_refusal(shared: RemoteHarness, remote: Remot
     (shared.hub_path / "refs/heads/main.lock").touch()
     said = remote.push(head, base)
     assert isinstance(said, Raced)
-    assert "main.lock': File exists" in said.reason
+    assert "main.lock': File exists" in said.words
 
 
 def test_words_of_a_refusal_are_printable_bounded_and_without_passwords(shared: RemoteHarness, remote: Remote) -> None:

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePath
 
@@ -56,9 +56,13 @@ _LOGIN = re.compile(r"://[^/@\s]*@")
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """The remote's branch is now at `commit`."""
+    """The remote's branch is now at `commit`.
+
+    `elsewhere` are further addresses of the remote's pushes that did not take this one, each with its words.
+    """
 
     commit: str
+    elsewhere: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ class Raced:
     remote's own if it gave one.
     """
 
-    reason: str
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """The remote did not answer; a later attempt may succeed."""
+    """The remote did not answer; a later attempt may succeed. `words` say why."""
 
-    reason: str
+    words: str
 
 
 PushResult = Pushed | Raced | Refused | Unreachable
@@ -153,29 +157,47 @@ class Remote:
 
     @cached_property
     def _is_pushed_elsewhere(self) -> bool:
-        """Whether pushes do not go to the address that is fetched from, as with `pushurl` or `pushInsteadOf`."""
-        words = ("remote", "get-url", "--all")
-        return self.git.text(*words, self.name) != self.git.text(*words, "--push", self.name)
+        """Whether no push goes to the address that is fetched from, as with `pushurl` or `pushInsteadOf`."""
+        return not set(self._list_addresses()) & set(self._list_addresses("--push"))
 
     def push(self, head: str, base: str, *, is_dry_run: bool = False) -> PushResult:
-        """Move the remote's branch from commit `base` to `head`, only if it is at `base` and only as a fast-forward."""
+        """Move the remote's branch from commit `base` to `head`, only if it is at `base` and only as a fast-forward.
+
+        If the remote has several addresses to push to, this is about the one that is also fetched from, else the first;
+        afterwards the others get `head` too.
+        """
         if not is_ancestor(self.git, base, head):
             return Raced(f"it moved to {base[:10]}")
         if not is_dry_run and (failure := self._push_large_files(head)):
             return failure
         lease = f"--force-with-lease={self._branch_ref}:{base}"
-        options = (lease, *(["--dry-run"] if is_dry_run else []))
-        refspec = f"{commit_only(head)}:{self._branch_ref}"
-        settings, name = self.find_pushed()
-        result = self.attempt(*settings, *PUSH, *options, "--", name, refspec, seconds=TRANSFER_SECONDS)
-        if isinstance(result, Unreachable):
-            return result
-        judged = _judge(result, self._branch_ref, head)
+        options = ["--dry-run"] if is_dry_run else []
+        first, *others = self._list_push_addresses()
+        judged = self._push_to(first if others else "", head, lease, *options)
         if isinstance(judged, Pushed) and not is_dry_run:
             # Git does this only if the remote's own refspec includes this branch. A fetch meanwhile is more recent.
             command = ("update-ref", "-m", "coordinator: push", self.tracking_ref, head, base)
             self.git.run(*command, accept=(0, 1, 128))
-        return judged
+        if not isinstance(judged, Pushed):
+            return judged
+        told = {address: self._push_to(address, head, *options) for address in others}
+        failed = {_make_safe(address): one.words for address, one in told.items() if not isinstance(one, Pushed)}
+        return replace(judged, elsewhere=failed)
+
+    def _push_to(self, address: str, head: str, *options: str) -> PushResult:
+        """Push `head` to one address of the remote, "" for all that it has."""
+        refspec = f"{commit_only(head)}:{self._branch_ref}"
+        settings, name = self.find_pushed(address)
+        result = self.attempt(*settings, *PUSH, *options, "--", name, refspec, seconds=TRANSFER_SECONDS)
+        return result if isinstance(result, Unreachable) else _judge(result, self._branch_ref, head)
+
+    def _list_push_addresses(self) -> list[str]:
+        """The addresses that pushes go to, the one that is also fetched from first."""
+        fetched = self._list_addresses()
+        return sorted(self._list_addresses("--push"), key=lambda address: address not in fetched)
+
+    def _list_addresses(self, *options: str) -> list[str]:
+        return self.git.text("remote", "get-url", "--all", *options, self.name).splitlines()
 
     def delete(self, branches: Mapping[str, str]) -> dict[str, str]:
         """Delete branches of the remote, each only if it is at its commit; return the reason for each that stays."""
@@ -183,13 +205,13 @@ class Remote:
         settings, pushed = self.find_pushed()
         result = self.attempt(*settings, *PUSH, *leases, "--", pushed, *(f":refs/heads/{name}" for name in branches))
         if isinstance(result, Unreachable):
-            return dict.fromkeys(branches, result.reason)
+            return dict.fromkeys(branches, result.words)
         deleted = {row[1].rpartition(":")[2] for row in _read_rows(result) if row[0] == "-"}
         words = read_words(result.stderr)
         return {name: words for name in branches if f"refs/heads/{name}" not in deleted}
 
-    def find_pushed(self) -> tuple[tuple[str, ...], str]:
-        """Options for git, and the name of the remote to push to.
+    def find_pushed(self, address: str = "") -> tuple[tuple[str, ...], str]:
+        """Options for git, and the name of the remote to push to, at `address` alone if one is given.
 
         After a push, git updates the refs that the remote's `fetch` maps to. If those are local branches, as with
         `refs/heads/*` or a mirror, one would move under a checkout; the push then names a copy of the remote's
@@ -202,9 +224,11 @@ class Remote:
             for key, _, value in (e.partition("\n") for e in entries)
             if key.startswith(start)
         ]
-        if not any(key == "fetch" and _writes_branches(value) for key, value in pairs):
+        if not address and not any(key == "fetch" and _writes_branches(value) for key, value in pairs):
             return (), self.name
-        kept = ((key, value) for key, value in pairs if key not in ("fetch", "push", "mirror") and "." not in key)
+        left_out = {"fetch", "push", "mirror", *(("url", "pushurl") if address else ())}
+        kept = [(key, value) for key, value in pairs if key not in left_out and "." not in key]
+        kept += [("url", address)] if address else []
         return tuple(word for key, value in kept for word in ("-c", f"remote.{_COPY}.{key}={value}")), _COPY
 
     def uses_large_files(self, commit: str) -> bool:
@@ -234,7 +258,7 @@ class Remote:
         """Run a git command that queries the remote, and return its result. Raises RemoteError if it fails."""
         result = self.attempt(*arguments, seconds=seconds)
         if isinstance(result, Unreachable):
-            raise RemoteError(f"{self.name} does not answer: {result.reason}")
+            raise RemoteError(f"{self.name} does not answer: {result.words}")
         if result.status:
             # No query takes a lock on the remote, so the locked ref is a local one.
             what = "cannot be fetched" if "cannot lock ref" in result.stderr else "does not answer"

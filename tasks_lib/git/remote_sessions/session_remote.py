@@ -100,4 +100,4 @@ class SessionRemote:
             *settings, *PUSH, "--", name, *(f":{ref}" for ref in refs), seconds=TRANSFER_SECONDS
         )
         if isinstance(result, Unreachable):
-            raise RemoteError(f"{self.remote.name} does not answer: {result.reason}")
+            raise RemoteError(f"{self.remote.name} does not answer: {result.words}")
