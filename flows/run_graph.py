@@ -156,6 +156,7 @@ async def work_graph(
         async with open_run(project, run_id, sessions, begin, data=data_dir(), spokes=spokes) as opened:
             opened.limit_landings(options.max_landings or 0)
             board = opened.run.board
+            board.show("", only=tuple(options.only))
             board.listen(lambda node, line: None if node else logger.warning(line))
             connection.show_on(board)
             await end_dead_runs(opened, flow_run, last)

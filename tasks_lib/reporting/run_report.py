@@ -1,7 +1,7 @@
 """Decides a run's exit code and writes its report."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from tasks_lib.graph.task_graph import Graph
@@ -74,6 +74,26 @@ def find_exit_code(
     in_the_way = _find_in_the_way(graph, unfinished)
     is_waiting = all(_waits_for_person(task, graph, outcomes, is_full=is_full) for task in in_the_way)
     return ExitCode.WAITING if is_waiting else ExitCode.BLOCKED
+
+
+def foresee_exit_code(
+    graph: Graph, only: Collection[str], outcomes: Mapping[str, Outcome], may_end: Collection[str]
+) -> ExitCode:
+    """Decide the exit code that a run in progress would end with as things stand: if nothing else goes wrong in it.
+
+    `may_end` are the ids of the nodes that are running or ready. They are taken for completed, and so is each node that
+    waits for nothing else, unless it is not in `only` or `outcomes` has a bad ending of it.
+    """
+    done: dict[str, Task] = {}
+    for task_id in graph.order():
+        task = graph.tasks[task_id]
+        is_held = task.is_human or task.status in (Status.BLOCKED, Status.FAILED)
+        is_reached = all(graph.tasks[i].is_completed or i in done for i in task.depends_on) and not is_held
+        is_left_out = task_id in outcomes or (only and task_id not in only)
+        if not is_left_out and (task_id in may_end or is_reached):
+            done[task_id] = replace(task, status=Status.COMPLETED)
+    foreseen = replace(graph, tasks={**graph.tasks, **done})
+    return find_exit_code(foreseen, only, outcomes, is_interrupted=False)
 
 
 def _find_in_the_way(graph: Graph, unfinished: Sequence[Task]) -> list[Task]:

@@ -79,7 +79,7 @@ class RunView:
     `link` is the run's page in Prefect's UI, `api` the address of the Prefect API that the run uses.
     `dropped_messages` counts older messages that are only in the run's log. `place` is the common git directory and
     `inode` its inode number, which distinguishes a moved repository from a copy. `is_mounted` means that `.worktrees`
-    is on a separate disk.
+    is on a separate disk. `only` are the ids that the run was limited to, empty for all.
     """
 
     run: str
@@ -98,6 +98,7 @@ class RunView:
     place: str = ""
     inode: int = 0
     is_mounted: bool = False
+    only: tuple[str, ...] = ()
     nodes: Mapping[str, NodeView] = field(default_factory=dict[str, NodeView])
 
 
@@ -184,7 +185,7 @@ class Board:
         self._nodes[node_id] = replace(before, stage=str(stage), detail=detail, since=now_text(), **known)  # pyright: ignore[reportArgumentType]
         self._tell(node_id, f"{stage}{f': {detail}' if detail else ''}")
 
-    def show(self, node_id: str, **known: str | int | float) -> None:
+    def show(self, node_id: str, **known: str | int | float | tuple[str, ...]) -> None:
         """Update fields of a node's view, or of the run's for the id "", without calling listeners."""
         if not node_id:
             self._view = replace(self._view, **known)  # pyright: ignore[reportArgumentType]
@@ -305,7 +306,8 @@ def read_view(path: Path) -> RunView | None:
         raw = json.loads(path.read_text(encoding="utf-8"))
         nodes = {key: _read_node(value) for key, value in raw.pop("nodes").items()}
         messages = tuple(raw.pop("messages", ()))
-        return RunView(**raw, nodes=nodes, messages=messages)
+        only = tuple(raw.pop("only", ()))
+        return RunView(**raw, nodes=nodes, messages=messages, only=only)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 

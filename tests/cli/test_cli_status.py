@@ -172,3 +172,48 @@ def test_end_says_what_to_do_next(
     assert "  cd " not in main_here("status")[1]
     with RunLock(repo.repository.state_dir, "r2"):
         assert "What to do next:" not in main_here("status")[1]
+
+
+def test_exit_code_in_json_says_how_the_run_would_end_as_things_stand(repo: UserRepository, main_here: Main) -> None:
+    """`status` itself ends with 0 while a run is in progress, whatever has happened in it so far."""
+    board = make_board(repo)
+    board.enter("left", Stage.SESSION)
+    board.write()
+    with RunLock(repo.repository.state_dir, "r1"):
+        code, _, found = read(main_here, repo)
+        assert (code, found["exit_code"]) == (0, 0)
+        for outcome in (Failed("disk full"), Blocked("no schema")):
+            repo.commit(repo.tasks(task_text("left", status="blocked" if isinstance(outcome, Blocked) else "pending")))
+            board.end("left", outcome)
+            board.write()
+            code, _, found = read(main_here, repo)
+            assert (code, found["exit_code"]) == (0, 1)
+        repo.commit(repo.tasks(task_text("left"), task_text("top", assignee="human")))
+        board.enter("left", Stage.SESSION)
+        board.write()
+        code, _, found = read(main_here, repo)
+        assert (code, found["exit_code"]) == (0, 3)
+
+
+def test_exit_code_in_json_is_that_of_the_nodes_which_the_run_was_limited_to(
+    repo: UserRepository, main_here: Main
+) -> None:
+    repo.commit(repo.tasks(task_text("right", status="blocked")))
+    board = make_board(repo)
+    board.enter("left", Stage.SESSION)
+    for only, expected in (((), 1), (("left",), 0), (("top", "left"), 1), (("gone",), 1)):
+        board.show("", only=only)
+        board.write()
+        with RunLock(repo.repository.state_dir, "r1"):
+            assert read(main_here, repo)[2]["exit_code"] == expected
+
+
+def test_exit_code_in_json_of_a_run_that_starts_is_not_that_of_the_last_one(
+    repo: UserRepository, main_here: Main
+) -> None:
+    board = make_board(repo)
+    board.end("left", Failed("disk full"))
+    board.close(1)
+    with announcing_start(repo.repository.state_dir):
+        code, _, found = read(main_here, repo)
+    assert (code, found["exit_code"]) == (0, 0)

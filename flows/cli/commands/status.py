@@ -15,6 +15,7 @@ from rich.text import Text
 
 from flows.cli.commands.option_values import UP_PORT
 from flows.cli.commands.repository_snapshot import Snapshot, read_snapshot
+from flows.cli.commands.status_codes import judge, judge_unreadable
 from flows.cli.display.next_steps import find_here, print_next_steps
 from flows.cli.display.output import count, drop_empty, print_json, print_rows, say
 from flows.cli.display.progress_table import (
@@ -36,11 +37,11 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import Holder
 from tasks_lib.git.taken_tasks import list_taken
 from tasks_lib.graph.run_plan import Plan
-from tasks_lib.model import Aborted, Blocked, Failed, Outcome, OutcomeName, Task, Waiting
+from tasks_lib.model import OutcomeName, Task
 from tasks_lib.naming import is_resolve_task
 from tasks_lib.project.loading import Project
-from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, find_exit_code
-from tasks_lib.runtime.status_board import NodeView, RunView, find_last_activity
+from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode
+from tasks_lib.runtime.status_board import NodeView, find_last_activity
 
 HIDDEN = ("nodes", "messages", "place", "inode", "is_mounted")
 """Fields of a run's view that are shown elsewhere, or that only the next run needs."""
@@ -51,11 +52,16 @@ OTHER_ROWS = 10
 
 @dataclass(frozen=True, slots=True)
 class RepositoryStatus:
-    """The state of a repository: `nodes` in topological order, then those that only the run knows."""
+    """The state of a repository: `nodes` in topological order, then those that only the run knows.
+
+    `code` is what `status` exits with: 0 during a run. `run_code` is what that run would end with as things stand;
+    without a run in progress it is `code`.
+    """
 
     snapshot: Snapshot
     nodes: tuple[NodeView, ...]
     code: ExitCode
+    run_code: ExitCode
     is_publication_pending: bool
 
 
@@ -78,7 +84,8 @@ def find_status(snapshot: Snapshot) -> RepositoryStatus:
     project = snapshot.project
     if project is None:
         nodes = tuple(snapshot.view.nodes.values()) if snapshot.view else ()
-        return RepositoryStatus(snapshot, nodes, ExitCode.COMPLETED if snapshot.is_alive else ExitCode.BAD_INPUT, False)
+        code, run_code = judge_unreadable(snapshot)
+        return RepositoryStatus(snapshot, nodes, code, run_code, False)
     plan = Plan(project.graph)
     seen: Mapping[str, NodeView] = snapshot.view.nodes if snapshot.view else {}
     waits, ready = {**plan.waits(), **_tell_people(snapshot.repository, plan)}, set(plan.ready())
@@ -89,7 +96,8 @@ def find_status(snapshot: Snapshot) -> RepositoryStatus:
     gone = (node for node in seen.values() if node.id not in project.graph.tasks)
     nodes += [replace(node, detail="no task file at the head") for node in gone]
     is_pending = project.open_head().is_pending()
-    return RepositoryStatus(snapshot, tuple(nodes), _judge(snapshot, project, ready), is_pending)
+    code, run_code = judge(snapshot, project.graph, ready)
+    return RepositoryStatus(snapshot, tuple(nodes), code, run_code, is_pending)
 
 
 def _tell_people(repository: Repository, plan: Plan) -> dict[str, str]:
@@ -119,33 +127,6 @@ def _find_node(seen: NodeView | None, snapshot: Snapshot, task: Task, wait: str,
         reason = f"was at {node.stage} when the run ended; its work is kept"
         return replace(node, outcome=OutcomeName.INTERRUPTED, reason=reason)
     return node if node.stage else replace(node, detail=wait or "is ready")
-
-
-def _judge(snapshot: Snapshot, project: Project, ready: set[str]) -> ExitCode:
-    if snapshot.is_alive:
-        return ExitCode.COMPLETED
-    view = snapshot.view
-    is_interrupted = snapshot.was_killed or (view is not None and view.exit_code == ExitCode.INTERRUPTED)
-    outcomes = _find_bad_endings(view, ready) if view else {}
-    return find_exit_code(project.graph, (), outcomes, is_interrupted=is_interrupted)
-
-
-def _find_bad_endings(view: RunView, ready: set[str]) -> dict[str, Outcome]:
-    """Nodes that ended badly and still count; a blocked node that is ready again was unblocked since."""
-    found: dict[str, Outcome] = {}
-    for node in view.nodes.values():
-        match node.outcome:
-            case OutcomeName.FAILED:
-                found[node.id] = Failed(node.reason)
-            case OutcomeName.ABORTED:
-                found[node.id] = Aborted(node.reason)
-            case OutcomeName.WAITING:
-                found[node.id] = Waiting(node.reason)
-            case OutcomeName.BLOCKED if node.id not in ready:
-                found[node.id] = Blocked(node.reason)
-            case _:
-                pass
-    return found
 
 
 def write_headline(standing: RepositoryStatus) -> list[str]:
@@ -304,7 +285,7 @@ def describe_standing(standing: RepositoryStatus) -> dict[str, object]:
         "is_starting": snapshot.run.is_starting,
         "holder": asdict(snapshot.holder) if snapshot.holder else None,
         "run": run,
-        "exit_code": int(standing.code),
+        "exit_code": int(standing.run_code),
         "is_publication_pending": standing.is_publication_pending,
         "messages": list(view.messages) if view else [],
         "faults": [asdict(fault) for fault in snapshot.faults],
