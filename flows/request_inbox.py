@@ -36,6 +36,7 @@ from tasks_lib.model import PersonsWord
 from tasks_lib.node.landing_approval import request_landing
 from tasks_lib.node.taking import Taker, take_in_run
 from tasks_lib.reporting.journal_events import JournalEvent
+from tasks_lib.runtime.absent_nodes import describe_new_name, find_new_name
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.user_requests import RequestResult
 
@@ -133,7 +134,7 @@ class RequestInbox:
         return True
 
     async def _handle(self, key: str, request: UserRequest) -> None:
-        answers = await self._perform(request)
+        answers = self._find_renamed(request) or await self._perform(request)
         for answer in answers:
             self._logger.info("Request from a terminal: %s. %s", request.kind, answer.sentence)
         await self._answer(key, answers)
@@ -161,6 +162,15 @@ class RequestInbox:
                 return [Answer("", True, "the run is stopping; its sessions are ended and their work is kept")]
             case RequestKind.DRAIN:
                 return [drain(self._run)]
+
+    def _find_renamed(self, request: UserRequest) -> Sequence[Answer]:
+        """Refuse a request for nodes that have another id by now, and that nobody works on under the former one."""
+        if request.kind not in (RequestKind.RESOLVE, RequestKind.LAND, RequestKind.TAKE):
+            return ()  # The answers to the others name each node by itself.
+        requests, tasks, nodes = self._run.requests, self._run.nodes.graph.tasks, self._run.board.view.nodes
+        gone = (one for one in request.nodes if one not in requests.open_nodes())
+        renamed = {one: find_new_name(one, nodes, tasks) for one in gone}
+        return [Answer(one, False, describe_new_name(one, name)) for one, name in renamed.items() if name]
 
     async def _abort(self, node: str, policy: Policy) -> Answer:
         tasks = self._run.nodes.graph.tasks

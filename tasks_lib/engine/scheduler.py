@@ -12,6 +12,7 @@ from typing import Protocol
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.engine.telling import tell_people
 from tasks_lib.errors import InputError
+from tasks_lib.graph.graph_changes import find_renamed
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.model import Aborted, Failed, Outcome, Skipped, Stage, Task
@@ -19,6 +20,7 @@ from tasks_lib.node.attempt import AttemptRetry, run_attempt
 from tasks_lib.node.provider_limits import find_provider
 from tasks_lib.reporting.journal_events import JournalEvent
 from tasks_lib.reporting.run_report import ExitCode, find_exit_code
+from tasks_lib.runtime.absent_nodes import explain_absence
 from tasks_lib.runtime.session_slots import SlotLease
 from tasks_lib.runtime.start_gate import StartGate
 from tasks_lib.settings.schema import RetrySettings
@@ -149,6 +151,7 @@ class Scheduler:
         )
         self.plan: Plan = plan
         opened.judge = self.judge
+        opened.run.requests.explain_absence = self._explain_absence
 
     async def work(self) -> None:
         """Return when nothing is running and nothing may start, or the run was stopped and every session has ended.
@@ -172,6 +175,10 @@ class Scheduler:
         plan = self.plan
         is_full = self._opened.is_full
         return find_exit_code(plan.graph, plan.only, plan.outcomes, is_interrupted=is_interrupted, is_full=is_full)
+
+    def _explain_absence(self, node_id: str) -> str:
+        """Say why `node_id` is not in progress in this run."""
+        return explain_absence(node_id, self.plan, self._run.board.view.nodes, self._run.requests.open_nodes())
 
     async def _work(self) -> None:
         while True:
@@ -202,6 +209,8 @@ class Scheduler:
             self._run.board.say(f"The task files at {head[:12]} have faults; the graph stays as it was.\n{error}")
             return
         if graph is not self.plan.graph:
+            for task_id, name in find_renamed(self.plan.graph, graph).items():
+                self._run.board.show(task_id, renamed=name)
             self._run.nodes.graph = graph
             changes = self.plan.update(graph)
             for task_id, task in graph.tasks.items():  # A person may have completed one, such as a resolve task.

@@ -35,6 +35,13 @@ def find_changed(before: Graph, after: Graph) -> set[str]:
     return found | (old.keys() - new.keys())
 
 
+def find_renamed(before: Graph, after: Graph) -> dict[str, str]:
+    """Map each id that only `before` has to the id that is in its task file now, if that id is new."""
+    ids = {task.path: task_id for task_id, task in after.tasks.items() if task_id not in before.tasks}
+    gone = (task for task_id, task in before.tasks.items() if task_id not in after.tasks)
+    return {task.id: ids[task.path] for task in gone if task.path in ids}
+
+
 def add_dependents(changed: Iterable[str], before: Graph, after: Graph) -> set[str]:
     """`changed`, and their direct dependents in either graph."""
     found = set(changed)

@@ -37,7 +37,8 @@ class NodeView:
     own todo list. `tokens` and `cost` (US dollars) are those of all attempts. `attach` is a shell line that opens the
     session. `machine` is the spoke on which the last session runs or ran, "" for the machine of the run.
     `blocker_kind` is the kind of what blocks the node, "" if nothing does. `conflicts` are those that are coming, as
-    `other-node: path, path; third-node: path`. `session` is the id of the last attempt's session.
+    `other-node: path, path; third-node: path`. `session` is the id of the last attempt's session. `renamed` is the id
+    that its task file got during the run, "" if it has this one.
     """
 
     id: str
@@ -65,6 +66,7 @@ class NodeView:
     blocker_kind: str = ""
     conflicts: str = ""
     session: str = ""
+    renamed: str = ""
 
     @property
     def is_running(self) -> bool:

@@ -1,12 +1,11 @@
 """Passes the user's requests to the running nodes that they are for."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from tasks_lib.naming import show_some
-from tasks_lib.suggestions import suggest
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,8 @@ class UserRequests:
         self._parties: dict[str, MessageRecipient] = {}
         self._aborts: dict[str, asyncio.Event] = {}
         self._overtaken: set[str] = set()
+        self.explain_absence: Callable[[str], str] | None = None
+        """Says why a node is not open; set by what plans the run."""
         self.has_changed: asyncio.Event = asyncio.Event()
 
     def open_nodes(self) -> tuple[str, ...]:
@@ -86,6 +87,5 @@ class UserRequests:
         return RequestResult(True, f"{node_id} is being stopped{below}; the work is kept")
 
     def _explain_absence(self, node_id: str) -> RequestResult:
-        known = ", ".join(sorted(self._parties)) or "none"
-        hint = suggest(node_id, self._parties)
-        return RequestResult(False, f'"{node_id}" is not running{hint or f"; running nodes: {known}"}')
+        said = self.explain_absence(node_id) if self.explain_absence else f"{node_id} is not running"
+        return RequestResult(False, said)

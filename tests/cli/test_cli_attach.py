@@ -1,11 +1,12 @@
 """What `attach` prints, also where there is nothing to attach to."""
 
 import os
+import re
 
 from cli_fixtures import Call, UserRepository
 
 from tasks_lib.git.repository_lock import RunLock
-from tasks_lib.model import Merged, Stage
+from tasks_lib.model import Failed, Merged, Stage
 from tasks_lib.runtime.status_board import Board, RunView, now_text
 
 API = "http://127.0.0.1:9/api"
@@ -52,9 +53,9 @@ def test_attach_says_why_there_is_no_session(repo: UserRepository, call: Call) -
         said = {node: call("attach", node, cwd=repo.top) for node in ("left", "right", "top", "lef")}
     assert {done.returncode for done in said.values()} == {2}
     assert {done.stdout for done in said.values()} == {""}
-    assert "coordinator logs left --follow" in said["left"].stderr
+    assert "coordinator status" in said["left"].stderr
     assert "ended as Merged" in said["right"].stderr
-    assert "has no session yet" in said["top"].stderr
+    assert "top has not started yet: it waits for left, right" in said["top"].stderr
     assert 'Did you mean "left"?' in said["lef"].stderr
 
 
@@ -64,3 +65,28 @@ def test_attach_without_a_run_is_refused(repo: UserRepository, call: Call) -> No
     board.write()
     done = call("attach", "left", cwd=repo.top)
     assert (done.returncode, done.stdout, "no run is in progress" in done.stderr) == (2, "", True)
+
+
+def test_attach_names_only_commands_that_work_now(repo: UserRepository, call: Call) -> None:
+    """Each command that a message names shows something when it is typed."""
+    board = make_board(repo)
+    board.enter("left", Stage.WORKTREE)
+    board.end("right", Failed("no disk"))
+    board.enter("top", Stage.SESSION)
+    board.write()
+    logs = repo.repository.state_dir / "logs"
+    for name in ("top/session-1.log", "base/setup.log"):
+        (logs / name).parent.mkdir(parents=True)
+        (logs / name).write_text("Hello\n")
+    board.end("base", Failed("no setup"))
+    board.write()
+    with RunLock(repo.repository.state_dir, "r1"):
+        said = {node: call("attach", node, cwd=repo.top).stderr for node in ("base", "left", "right", "top")}
+        for line in said.values():
+            for words in re.findall(r"`coordinator ([^`]+)`", line):
+                plain = [word for word in words.split() if word != "--follow"]
+                assert call(*plain, cwd=repo.top).returncode == 0, (line, words)
+    assert "logs top --follow" in said["top"]
+    assert "has no session yet" in said["left"]
+    assert "logs base --list" in said["base"]
+    assert "has no log" in said["right"]

@@ -68,7 +68,26 @@ def test_what_is_not_there_is_said(logged: UserRepository, call: Call) -> None:
     assert {words: done.returncode for words, done in said.items()} == dict.fromkeys(said, 2)
     assert {done.stdout for done in said.values()} == {""}
     assert 'Did you mean "a/left"?' in said["a/lef"].stderr
-    assert "no run here has a node" in said[".."].stderr
-    assert "has no session log yet" in said["right"].stderr
+    assert '".." is not a node of this repository' in said[".."].stderr
+    assert "there is no session log: right has not started yet: the next run starts it" in said["right"].stderr
     assert "its logs are setup, session-1" in said["a/left --attempt 7"].stderr
     assert "give only one of --setup, --verify" in said["a/left --setup --verify"].stderr
+
+
+@pytest.mark.parametrize(
+    ("node", "why"),
+    [
+        ("top", "there is no session log: top has not started yet: it waits for left, right"),
+        ("base", "there is no session log: base is completed already"),
+        ("was", "there is no session log: was is called right now"),
+    ],
+)
+def test_node_without_a_log_is_explained_and_no_other_one_is_suggested(
+    logged: UserRepository, call: Call, node: str, why: str
+) -> None:
+    board = Board(RunView("r1", "main", now_text(), os.getpid(), "here"), logged.repository.state_dir / "run.json")
+    board.add_node("was", "Was")
+    board.show("was", renamed="right")
+    board.close(0)
+    done = call("logs", node, cwd=logged.top)
+    assert (done.returncode, why in done.stderr, "Did you mean" in done.stderr) == (2, True, False), done.stderr

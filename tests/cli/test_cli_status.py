@@ -106,8 +106,11 @@ def test_node_that_a_person_unblocked_is_ready_again(repo: UserRepository, main_
 def test_node_without_a_task_file_any_more_is_still_shown(repo: UserRepository, main_here: Main) -> None:
     board = make_board(repo)
     board.add_node("gone", "Was here")
+    board.add_node("was", "Was right")
+    board.show("was", renamed="right")
     board.close(0)
     _, nodes, _ = read(main_here, repo)
+    assert (nodes["was"]["detail"], nodes["was"]["renamed"]) == ("is called right now", "right")
     assert (nodes["gone"]["status"], nodes["gone"]["detail"]) == (None, "no task file at the head")
 
 

@@ -1,6 +1,6 @@
 """User requests to a running graph: messages, and aborting one node while the others continue."""
 
-from run_harness import RunHarness
+from run_harness import RunHarness, until
 
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.reporting.run_report import ExitCode
@@ -59,6 +59,55 @@ async def test_what_is_said_to_nobody_is_answered_with_who_is_there(harness: Run
     assert 'Did you mean "alpha"?' in said[0].sentence
     assert "running nodes: alpha" in said[1].sentence
     assert "empty" in said[2].sentence
+
+
+async def test_what_is_said_to_a_node_that_nobody_works_on_is_answered_with_the_reason(harness: RunHarness) -> None:
+    """Neither another node's id nor a list of those at work: why this one is not."""
+    tasks = {"alpha": {"depends_on": ["gone"]}, "beta": {"depends_on": ["alpha"]}, "mine": {"assignee": "human"}}
+    more = {"gone": {"status": "completed"}, "bad": {"status": "blocked"}, "apart": {}, "last": {"depends_on": ["bad"]}}
+    body = f"if [ $id = apart ]; then exit 3; fi; {WAITS}"
+    harness.make({**tasks, **more}, body, signals=["begun", "go"], retry={"attempts": 1})
+    said: dict[str, str] = {}
+
+    async def speak(opened: OpenRun) -> None:
+        await harness.signals["begun"].wait()
+        await until(lambda: bool((seen := opened.run.board.node("apart")) and seen.outcome))
+        for node in (*tasks, *more):
+            if node != "alpha":
+                told = await opened.run.requests.tell(node, "Hello")
+                assert (told.is_done, told) == (False, await opened.run.requests.abort(node))
+                said[node] = told.sentence
+        harness.signals["go"].send(2)
+
+    await harness.work(during=speak)
+    assert said["beta"] == "beta has not started yet: it waits for alpha"
+    assert said["mine"] == "mine has not started yet: it waits for a person (assignee: human)"
+    assert said["gone"] == "gone is completed already"
+    assert said["last"] == "last has not started yet: it waits for bad"
+    assert said["bad"].startswith("bad has not started yet: it is blocked")
+    assert said["apart"].startswith("apart has ended as Blocked: `sh` exited with 3")
+
+
+async def test_node_with_another_id_by_now_is_named_by_it(harness: RunHarness) -> None:
+    tasks = {"alpha": {}, "beta": {"depends_on": ["alpha"]}, "gamma": {"depends_on": ["alpha"]}}
+    harness.make(tasks, f"[ $id = alpha ] || {{ work; exit; }}; {WAITS}", signals=["begun", "go"])
+    said: list[str] = []
+
+    async def rename(opened: OpenRun) -> None:
+        board, requests = opened.run.board, opened.run.requests
+        await harness.signals["begun"].wait()
+        for before, after in (("beta", "delta"), ("delta", "omega")):
+            text = harness.show("tasks/beta.md").replace(f"id: {before}", f"id: {after}")
+            harness.commit(f"Rename to {after}", {"tasks/beta.md": text})
+            await until(lambda name=before: bool((seen := board.node(name)) and seen.renamed))
+        said.extend([(await requests.tell("beta", "Hello")).sentence, (await requests.abort("delta")).sentence])
+        harness.signals["go"].send()
+
+    assert (await harness.work(during=rename)).names == dict.fromkeys(("alpha", "gamma", "omega"), "Merged")
+    assert said == [
+        f"{name} is called omega now: the id in its task file was changed during the run; use that one"
+        for name in ("beta", "delta")
+    ]
 
 
 async def test_one_node_is_aborted_and_the_others_land(harness: RunHarness) -> None:

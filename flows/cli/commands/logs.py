@@ -3,7 +3,7 @@
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from flows.cli.commands.node_standing import explain_node
 from flows.cli.display.output import print_json, print_rows
 from flows.standard_streams import is_output_gone
 from tasks_lib.errors import InputError
@@ -19,7 +20,6 @@ from tasks_lib.git.repository_lock import is_starting, read_holder
 from tasks_lib.naming import flatten
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.runtime.status_board import VIEW_NAME, read_view
-from tasks_lib.suggestions import suggest
 
 LOOK_SECONDS = 0.25
 """How often a followed file is polled; file events are not available on every platform."""
@@ -118,15 +118,22 @@ def _require(found: Sequence[Path], logs: NodeLogs, what: str) -> None:
     others = [file.stem for file in logs.list()]
     if others:
         raise InputError([f"{logs.node} has no such {what}; its logs are {', '.join(others)}"])
-    _require_node(logs)
-    raise InputError([f"{logs.node} has no {what} yet; `coordinator status` shows its stage"])
+    raise InputError([f"there is no {what}: {_explain(logs)}"])
 
 
 def _require_node(logs: NodeLogs) -> None:
+    """Raise InputError unless a run knows the node or the head has it, so that it may get a log."""
     view = read_view(logs.repository.state_dir / VIEW_NAME)
-    known: Mapping[str, object] = view.nodes if view else {}
-    if logs.node not in known and not logs.list():
-        raise InputError([f'no run here has a node "{logs.node}"{suggest(logs.node, known)}'])
+    if not (view and logs.node in view.nodes and not view.nodes[logs.node].renamed) and not logs.list():
+        raise InputError([_explain(logs)])
+
+
+def _explain(logs: NodeLogs) -> str:
+    view = read_view(logs.repository.state_dir / VIEW_NAME)
+    seen = view.nodes.get(logs.node) if view else None
+    if seen and seen.is_running and _is_alive(logs.repository.state_dir):
+        return f"{logs.node} is at the stage {seen.stage}; `coordinator logs {logs.node} --follow` waits for the log"
+    return explain_node(logs.repository, logs.node)
 
 
 def list_logs(logs: NodeLogs, console: Console, *, as_json: bool) -> None:

@@ -41,6 +41,7 @@ from tasks_lib.model import OutcomeName, Task
 from tasks_lib.naming import is_resolve_task
 from tasks_lib.project.loading import Project
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode
+from tasks_lib.runtime.absent_nodes import find_new_name
 from tasks_lib.runtime.status_board import NodeView, find_last_activity
 
 HIDDEN = ("nodes", "messages", "place", "inode", "is_mounted")
@@ -94,10 +95,15 @@ def find_status(snapshot: Snapshot) -> RepositoryStatus:
         for task_id in project.graph.order()
     ]
     gone = (node for node in seen.values() if node.id not in project.graph.tasks)
-    nodes += [replace(node, detail="no task file at the head") for node in gone]
+    nodes += [replace(node, detail=_explain_gone(node, seen, project)) for node in gone]
     is_pending = project.open_head().is_pending()
     code, run_code = judge(snapshot, project.graph, ready)
     return RepositoryStatus(snapshot, tuple(nodes), code, run_code, is_pending)
+
+
+def _explain_gone(node: NodeView, seen: Mapping[str, NodeView], project: Project) -> str:
+    name = find_new_name(node.id, seen, project.graph.tasks)
+    return f"is called {name} now" if name else "no task file at the head"
 
 
 def _tell_people(repository: Repository, plan: Plan) -> dict[str, str]:
