@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tasks_lib.errors import InputError, SystemFailure
+from tasks_lib.errors import InputError
 from tasks_lib.process.http_clients import is_loopback, make_client
 
 _TRUE = ("1", "true", "t", "yes", "y", "on")
@@ -18,7 +18,7 @@ _TRUE = ("1", "true", "t", "yes", "y", "on")
 def ask(api: str, seconds: float) -> httpx.Client:
     """Make a client of the API at `api` with a timeout of `seconds`, and the headers of Prefect's own client.
 
-    Raises SystemFailure if one of the user's settings is invalid.
+    Raises InputError if one of the user's settings is invalid.
     """
     headers = {**_read_headers(), **authorize()} if _is_theirs(api) else {}
     return make_client(api, seconds, headers=headers, verify=_choose_certificates() if _is_theirs(api) else True)
@@ -65,7 +65,7 @@ def _read_headers() -> dict[str, str]:
         found: dict[object, object] = json.loads(given) if given else {}
         return {str(name): str(value) for name, value in found.items()}
     except (ValueError, AttributeError) as error:
-        raise SystemFailure(f"PREFECT_CLIENT_CUSTOM_HEADERS is not a JSON object: {error}") from error
+        raise InputError([f"PREFECT_CLIENT_CUSTOM_HEADERS is not a JSON object: {error}"]) from error
 
 
 def _choose_certificates() -> ssl.SSLContext | bool:
@@ -77,4 +77,4 @@ def _choose_certificates() -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=file)
     except OSError as error:
-        raise SystemFailure(f"PREFECT_API_SSL_CERT_FILE is {file}, which cannot be used: {error}") from error
+        raise InputError([f"PREFECT_API_SSL_CERT_FILE is {file}, which cannot be used: {error}"]) from error

@@ -9,7 +9,7 @@ import httpx
 from flows.event_format import Payload, describe_event
 from flows.prefect_api import ask, require_accepted_login
 from flows.prefect_server import find_api
-from tasks_lib.errors import InputError, SystemFailure
+from tasks_lib.errors import InputError
 from tasks_lib.landing.resolution import Resolution
 
 VERB = "node.resolved"
@@ -45,6 +45,6 @@ def send_resolved(resolution: Resolution, guidance: str, repository: str) -> str
             require_accepted_login(api, client.post("events", json=events).status_code)
     except InputError as error:
         return f"Prefect was not told, so no automation starts a run: {error}."
-    except (httpx.HTTPError, SystemFailure):
+    except httpx.HTTPError:
         pass
     return ""

@@ -13,7 +13,7 @@ from flows.data_directory import list_repositories
 from flows.mark_labels import GIT_DIR, INODE
 from flows.prefect_api import ask, find_ui, require_accepted_login
 from flows.prefect_server import find_api
-from tasks_lib.errors import InputError, SystemFailure
+from tasks_lib.errors import InputError, StartError
 from tasks_lib.git.repository import Repository
 
 REQUEST_SECONDS = 30.0
@@ -135,17 +135,17 @@ class RunHistory:
         )
 
     def _post(self, path: str, body: Mapping[str, object]) -> list[dict[str, Any]]:
-        """Post to Prefect's API. Raises InputError if it rejects the login, SystemFailure if it does not do it."""
+        """Post to Prefect's API. Raises InputError if it rejects the login, StartError if it does not do it."""
         try:
             return self._client.post(path, json=body).raise_for_status().json()
         except httpx.HTTPStatusError as error:
             api, status = str(self._client.base_url), error.response.status_code
             require_accepted_login(api, status)
             how = "is it Prefect's API, and its address complete (…/api)?"
-            raise SystemFailure(f"the Prefect server at {api} answered {status}; {how}") from error
+            raise StartError(f"the Prefect server at {api} answered {status}; {how}") from error
         except (httpx.HTTPError, ValueError) as error:
             said = str(error) or type(error).__name__
-            raise SystemFailure(f"the Prefect server at {self._client.base_url} does not answer: {said}") from error
+            raise StartError(f"the Prefect server at {self._client.base_url} does not answer: {said}") from error
 
 
 def make_filter(names: Sequence[str], common_dir: Path) -> Mapping[str, object]:

@@ -19,7 +19,7 @@ def test_history_without_a_server_says_how_to_start_one(repo: UserRepository, ca
 
 def test_server_that_does_not_answer_is_named(repo: UserRepository, call: Call) -> None:
     done = call("history", cwd=repo.top, environment={"PREFECT_API_URL": "http://127.0.0.1:9/api"})
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "http://127.0.0.1:9/api" in done.stderr
     assert "does not answer" in done.stderr
     assert "Traceback" not in done.stderr
@@ -55,7 +55,7 @@ def answering(status: int, body: bytes = b"") -> Generator[str]:
 
 @pytest.mark.parametrize(
     ("status", "body", "said", "code"),
-    [(401, b"", "rejected the login (401)", 2), (404, b"", "answered 404", 1), (200, b"<html>", "does not answer", 1)],
+    [(401, b"", "rejected the login (401)", 2), (404, b"", "answered 404", 2), (200, b"<html>", "does not answer", 2)],
 )
 def test_server_that_refuses_or_is_another_is_explained(
     repo: UserRepository, call: Call, status: int, body: bytes, said: str, code: int

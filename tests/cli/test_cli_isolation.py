@@ -14,7 +14,7 @@ from flows.data_directory import data_dir, own_directory
 from flows.prefect_api import ask
 from flows.prefect_isolation import external_server_settings, isolated, remove_from_import_path
 from flows.prefect_server import serve
-from tasks_lib.errors import InputError, SystemFailure
+from tasks_lib.errors import InputError
 from tasks_lib.process.user_environment import user_environment
 
 OURS = {"PREFECT_API_URL": "http://127.0.0.1:1/api", "PREFECT_HOME": "/ours"}
@@ -106,7 +106,7 @@ def test_login_is_sent_to_the_server_that_it_is_for(monkeypatch: pytest.MonkeyPa
 def test_certificates_are_taken_as_prefect_takes_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PREFECT_API_URL", THEIRS)
     monkeypatch.setenv("PREFECT_API_SSL_CERT_FILE", str(tmp_path / "none.pem"))
-    with pytest.raises(SystemFailure, match="PREFECT_API_SSL_CERT_FILE is"):
+    with pytest.raises(InputError, match="PREFECT_API_SSL_CERT_FILE is"):
         ask(THEIRS, 1)
     monkeypatch.setenv("PREFECT_API_SSL_CERT_FILE", ssl.get_default_verify_paths().cafile or "")
     ask(THEIRS, 1).close()

@@ -19,7 +19,7 @@ from flows.prefect_server import LOOPBACK
 from flows.server_health import hint_at_path
 from flows.server_sharing import Child, read_kept, read_running
 from flows.server_users import list_users
-from tasks_lib.errors import InputError, SystemFailure
+from tasks_lib.errors import InputError
 
 PINNED = {"prefect": DISTRIBUTION, "fastapi": "prefect"}
 """Each package whose version matters, and the package that says which versions are supported."""
@@ -62,7 +62,7 @@ def check_server() -> Check:
     try:
         with ask(address, 5) as client:
             answer = client.get("/health")
-    except (httpx.HTTPError, httpx.InvalidURL, SystemFailure) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, InputError) as error:
         why = str(error) or type(error).__name__
         return fail("server", f"{address} does not answer ({why}); start that server, or unset PREFECT_API_URL")
     if not answer.is_success:

@@ -18,7 +18,7 @@ from flows.deployment_version import is_other_release, own_release
 from flows.prefect_api import ask, require_accepted_login
 from flows.prefect_server import find_api
 from flows.spokes.worker_lock import is_worker_running
-from tasks_lib.errors import InputError, SystemFailure
+from tasks_lib.errors import InputError
 
 REQUEST_SECONDS = 10.0
 CLOCK_WARN_SECONDS = 5.0
@@ -35,7 +35,7 @@ def check_server(pool: str, name: str) -> Iterator[Check]:
     try:
         with ask(api, REQUEST_SECONDS) as client:
             yield from _check_answers(client, api, pool, name)
-    except (httpx.HTTPError, httpx.InvalidURL, SystemFailure) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, InputError) as error:
         why = str(error) or type(error).__name__
         how = "start it, and the tunnel to it if there is one; PREFECT_API_URL says where it is"
         yield fail("server", f"{api} does not answer ({why}); {how}")

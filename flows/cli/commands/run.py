@@ -30,7 +30,7 @@ from flows.termination_signals import ignore_background_stop
 from tasks_lib.cleanup.moved_repository import find_former_top, find_move
 from tasks_lib.cleanup.remote_branches import clean_up_remote
 from tasks_lib.engine.run_lifecycle import NO_VERIFY
-from tasks_lib.errors import BusyError, CoordinatorError, SystemFailure
+from tasks_lib.errors import BusyError, CoordinatorError, StartError, SystemFailure
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import announcing_start, read_dead_holder, read_holder
 from tasks_lib.graph.run_plan import Plan
@@ -105,9 +105,8 @@ def was_killed(repository: Repository) -> bool:
 
 def end_at_once(plan: Plan, project: Project, only: Sequence[str], console: Console) -> ExitCode | None:
     """Print why there is nothing to run and return the exit code; None if there is something to do."""
-    if has_nothing_to_do(project, only):
-        verb = "is" if len(only) == 1 else "are"
-        done = f"{show_some(only)} {verb} completed" if only else "Every node is completed"
+    if is_completed(project, only):
+        done = f"{show_some(only)} {'is' if len(only) == 1 else 'are'} completed" if only else "Every node is completed"
         say(console, f"{done} on {project.base_name}; there is nothing to do.")
         for line in clean_up_remote(project):
             say(console, line, "yellow")
@@ -117,20 +116,21 @@ def end_at_once(plan: Plan, project: Project, only: Sequence[str], console: Cons
     return explain_wait(plan, project, only, console)
 
 
-def has_nothing_to_do(project: Project, only: Sequence[str]) -> bool:
+def is_completed(project: Project, only: Sequence[str]) -> bool:
     """Whether the requested nodes are completed and published."""
     wanted = only or project.graph.tasks.keys()
-    is_completed = all(project.graph.tasks[task_id].is_completed for task_id in wanted)
-    left = project.repository.worktrees_dir.exists()
-    return is_completed and not left and not project.open_head().is_pending()
+    return all(project.graph.tasks[task_id].is_completed for task_id in wanted) and not project.open_head().is_pending()
 
 
 def explain_wait(plan: Plan, project: Project, only: Sequence[str], console: Console) -> ExitCode:
-    """Print why nothing can start, and return the exit code that a run would end with."""
-    say(console, "Nothing can start now:")
+    """Print why no requested node can start, and return the exit code that a run would end with."""
+    graph = project.graph
+    shown = {one for task_id in only for one in (task_id, *graph.ancestors(task_id))}
+    say(console, f"{show_some(only)} cannot start now:" if only else "Nothing can start now:")
     for task_id, reason in plan.waits().items():
-        say(console, f"  {task_id} {reason}")
-    code = find_exit_code(project.graph, only, {}, is_interrupted=False)
+        if not only or task_id in shown:
+            say(console, f"  {task_id} {reason}")
+    code = find_exit_code(graph, only, {}, is_interrupted=False)
     say(console, EXIT_SENTENCES[code], "bold")
     return code
 
@@ -192,7 +192,7 @@ def drive(words: Mapping[str, Any], common_dir: Path, stage: Stage) -> ExitCode:
         return stage.say_goodbye()
     if stage.presses or isinstance(broke, TerminationSignal) or (state is None and broke is None):
         return ExitCode.INTERRUPTED
-    raise stage.refusal or explain_break(state, broke)
+    raise stage.refusal or explain_break(state, broke, is_open=stage.opened is not None)
 
 
 def conclude(stage: Stage, board: Board, broke: BaseException | None) -> None:
@@ -206,12 +206,13 @@ def conclude(stage: Stage, board: Board, broke: BaseException | None) -> None:
         wait_until_recorded(stage.server, board.view)
 
 
-def explain_break(state: "State[Any] | None", broke: BaseException | None) -> CoordinatorError:
-    """Why the run failed before it could be judged."""
+def explain_break(state: "State[Any] | None", broke: BaseException | None, *, is_open: bool) -> CoordinatorError:
+    """Why the run failed before it could be judged; nothing was started unless it `is_open`."""
     from flows.prefect_reporting import explain
 
     if broke or state is None:
-        return SystemFailure(f"Prefect did not accept the run: {explain(broke) if broke else 'no state'}. Run again.")
+        said = f"Prefect did not accept the run: {explain(broke) if broke else 'no state'}. Run again."
+        return SystemFailure(said) if is_open else StartError(said)
     error: object = state.result(raise_on_failure=False)
     return error if isinstance(error, CoordinatorError) else SystemFailure(f"the flow run failed: {state.message}")
 
