@@ -23,12 +23,25 @@ def cut(text: str, chars: int) -> str:
     return text if len(text) <= chars else text[: chars - 1].rstrip() + "…"
 
 
+def cut_apart(words: Sequence[str], chars: int) -> list[str]:
+    """`words`, each at most `chars` long if that leaves them different; of one that is cut, both ends are kept.
+
+    If words would be cut to the same text, all are given more room, until they differ.
+    """
+    longest = max(map(len, words), default=0)
+    for limit in range(max(chars, 3), longest):
+        found = [cut_middle(word, limit) for word in words]
+        if len(set(found)) == len(set(words)):
+            return found
+    return list(words)
+
+
 def cut_middle(text: str, chars: int) -> str:
-    """Return `text`, or its start and its longer end with an ellipsis between them, together at most `chars` long."""
+    """`text`, at most `chars` long, with an ellipsis in its middle if it was cut."""
     if len(text) <= chars:
         return text
-    start = chars // 3
-    return f"{text[:start].rstrip()} … {text[-(chars - start - 3) :].lstrip()}"
+    tail = chars // 2
+    return f"{text[: chars - tail - 1]}…{text[len(text) - tail :]}"
 
 
 def drop_controls(text: str) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from flows.cli.commands.status import print_nodes
+from flows.cli.display.output import print_rows
 from flows.cli.display.progress_table import (
     make_table,
     shorten_diffstat,
@@ -106,3 +108,38 @@ def test_setback_has_a_line_of_its_own_in_a_table_and_in_a_pipe(
     lines = [line for line in console.file.getvalue().splitlines() if " a: " in line]
     assert sum("a: retrying: attempt 1 failed: so so " in one and "begins at once" in one for one in lines) == 1
     assert sum("a: given back: `make test` exited with 1" in one for one in lines) == 1
+
+
+def test_problems_come_first_and_are_never_cut_off_by_nodes_that_are_done_or_wait() -> None:
+    """In the live table and in that of `status`, which fits on the screen then."""
+    done = [
+        replace(LANDED, id=f"done-{number}", since=f"2026-01-01T11:{number % 60:02}:00+00:00") for number in range(120)
+    ]
+    waiting = [replace(WAITING, id=f"wait-{number}") for number in range(80)]
+    ended = {OutcomeName.BLOCKED: "stuck", OutcomeName.FAILED: "broke", OutcomeName.WAITING: "asks"}
+    bad = [replace(LANDED, id=name, outcome=outcome, reason="Why") for outcome, name in ended.items()]
+    nodes = [*done, BUSY, *waiting, *bad]
+    rows = draw(100, *nodes)
+    assert {row.split()[0] for row in rows[1:4]} == {"stuck", "broke", "asks"}
+    assert rows[4].split()[0] == BUSY.id
+    assert rows[-1].split() == ["…", "and", "184", "more:", "104", "landed", "·", "80", "waiting"]
+    console = Console(width=100, height=30, file=io.StringIO(), force_terminal=True, color_system=None)
+    print_nodes(nodes, console)
+    assert isinstance(console.file, io.StringIO)
+    printed = console.file.getvalue().splitlines()
+    assert len(printed) < 30
+    assert {row.split()[0] for row in printed[1:4]} == {"stuck", "broke", "asks"}
+    assert "coordinator status | cat" in printed[-1]
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 160])
+def test_two_ids_are_never_cut_to_the_same_text(width: int) -> None:
+    kinds = ("checkout/payments/{}-rounding-of-prices", "resolve-checkout-payments-rounding-{}", "{}-" + "x" * 60)
+    nodes = [replace(WAITING, id=kind.format(name)) for kind in kinds for name in ("euro", "euros", "pound", "yen")]
+    shown = [row.split()[0] for row in draw(width, *nodes)[1:]]
+    assert len(set(shown)) == len(nodes), shown
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    print_rows(console, ("node", "ended", "what"), [(node.id, "Merged", "Text " * 20) for node in nodes])
+    assert isinstance(console.file, io.StringIO)
+    printed = [row.split()[0] for row in console.file.getvalue().splitlines()[1:]]
+    assert len(set(printed)) == len(nodes), printed

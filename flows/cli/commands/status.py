@@ -23,6 +23,7 @@ from flows.cli.display.progress_table import (
     can_redraw,
     describe,
     elapsed,
+    is_problem,
     make_table,
     name_group,
     sort_for_screen,
@@ -214,9 +215,17 @@ def print_standing(standing: RepositoryStatus, console: Console) -> None:
 
 
 def print_nodes(nodes: Sequence[NodeView], console: Console) -> None:
-    """Print a row for each node: cut to the terminal's width, or in full outside a terminal."""
+    """Print a row for each node: cut to the terminal's width, or in full outside a terminal.
+
+    If they do not fit on the screen, problems and running nodes come first, and the others are cut off and counted.
+    """
     if console.is_terminal:
-        console.print(make_table(nodes, len(nodes), console.width))
+        urgent, room = sum(node.is_running or is_problem(node) for node in nodes), max(5, console.height - OTHER_ROWS)
+        is_cut = len(nodes) > max(room, urgent)
+        shown = sort_for_screen(nodes) if is_cut else nodes
+        console.print(make_table(shown, max(room, urgent), console.width))
+        if is_cut:
+            say(console, "Not all nodes are shown; `coordinator status | cat` lists them.", "dim")
         return
     headings, rows = drop_empty(HEADINGS, [describe(node, is_wide=True) for node in nodes])
     print_rows(console, headings, rows)
@@ -265,7 +274,7 @@ def _open_screen(console: Console) -> Generator[_Screen]:
 
 
 def _render(standing: RepositoryStatus, rows: int, width: int) -> Group:
-    """Render running nodes first, then the latest to end, then waiting ones; as many as fit."""
+    """Render problems first, then running nodes, the latest to end, and waiting ones; as many as fit."""
     messages: Sequence[str] = standing.snapshot.view.messages[-3:] if standing.snapshot.view else ()
     return Group(
         *(Text(line) for line in write_headline(standing)),

@@ -4,11 +4,12 @@ import json
 import sys
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tasks_lib.text import fold
+from tasks_lib.text import cut_apart, fold
 
 
 def say(console: Console, text: str, style: str | None = None) -> None:
@@ -22,13 +23,19 @@ def print_json(value: object) -> None:
 
 
 LONGEST = 40
-"""Maximum width in columns of any cell except the last in its row."""
+"""Maximum width in columns of any cell except the last in its row, unless ids need more to differ."""
 
 
 def make_rows_table(headings: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str]) -> Table:
-    """Make a table as wide as the terminal. The last column gets the remaining width; text that does not fit is cut."""
+    """Make a table as wide as the terminal. The last column gets the remaining width; text that does not fit is cut.
+
+    Cells of the first column, such as ids, are never cut to the same text.
+    """
     table = Table(box=None, pad_edge=False, expand=True)
-    for heading in headings[:-1]:
+    first = cut_apart([row[0] for row in rows], LONGEST)
+    rows = [(name, *row[1:]) for name, row in zip(first, rows, strict=True)]
+    table.add_column(headings[0], no_wrap=True, min_width=max(map(cell_len, first), default=0))
+    for heading in headings[1:-1]:
         table.add_column(heading, no_wrap=True, overflow="ellipsis", max_width=LONGEST)
     table.add_column(headings[-1], no_wrap=True, overflow="ellipsis", ratio=1)
     for row, style in zip(rows, styles, strict=True):

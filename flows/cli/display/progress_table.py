@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.table import Table
@@ -18,7 +19,7 @@ from rich.text import Text
 from flows.cli.display.output import drop_empty
 from tasks_lib.model import OutcomeName, Stage
 from tasks_lib.runtime.status_board import Board, Listener, NodeView, RunView, find_last_activity
-from tasks_lib.text import fold, tell_rest
+from tasks_lib.text import cut_apart, fold, tell_rest
 
 STYLES: Mapping[OutcomeName, str] = {
     OutcomeName.MERGED: "green",
@@ -30,6 +31,8 @@ STYLES: Mapping[OutcomeName, str] = {
     OutcomeName.SKIPPED: "yellow",
     OutcomeName.WAITING: "cyan",
 }
+PROBLEMS = (OutcomeName.BLOCKED, OutcomeName.FAILED, OutcomeName.ABORTED, OutcomeName.WAITING)
+"""How nodes end that somebody has to look at."""
 HEADINGS = ("node", "stage", "for", "quiet", "turn", "tokens", "cost", "todo", "changes", "conflicts", "what")
 """`for` is how long the node has been in its stage, `quiet` how long its session has been silent.
 
@@ -131,22 +134,33 @@ def name_group(node: NodeView) -> str:
     return "working" if node.stage else "waiting"
 
 
+def is_problem(node: NodeView) -> bool:
+    """Whether `node` ended so that somebody has to look at it."""
+    return node.outcome in PROBLEMS
+
+
 def sort_for_screen(nodes: Iterable[NodeView]) -> list[NodeView]:
-    """Sort running nodes first, then those that ended in this run (latest first), then those that wait."""
+    """Sort problems first, then running nodes, those that ended in this run (latest first), and those that wait."""
 
     def rank(node: NodeView) -> tuple[int, float]:
-        if node.is_running:
-            return 0, 0.0
         since = datetime.fromisoformat(node.since).timestamp() if node.since else 0.0
-        return (1, -since) if node.outcome and node.stage else (2 if not node.outcome else 3, 0.0)
+        if is_problem(node):
+            return 0, -since
+        if node.is_running:
+            return 1, 0.0
+        return (2, -since) if node.outcome and node.stage else (3 if not node.outcome else 4, 0.0)
 
     return sorted(nodes, key=rank)
 
 
 def make_table(nodes: Sequence[NodeView], rows: int, width: int) -> Table:
-    """Make a table of the first `rows` of `nodes` that fits into `width` columns; empty columns are dropped."""
+    """Make a table of the first `rows` of `nodes` that fits into `width` columns; empty columns are dropped.
+
+    Ids are never cut to the same text. Its caption counts the nodes that are not shown, by state.
+    """
     shown = nodes[:rows]
     headings, cells = drop_empty(HEADINGS, [_fit(node, width) for node in shown])
+    ids = cut_apart([node.id for node in shown], width // 5)
     table = Table(expand=True, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in headings:
         table.add_column(
@@ -154,13 +168,15 @@ def make_table(nodes: Sequence[NodeView], rows: int, width: int) -> Table:
             no_wrap=True,
             overflow="ellipsis",
             justify="right" if heading in RIGHT else "left",
-            max_width=width // 5 if heading in ("node", "todo", "conflicts") else None,
+            min_width=max(map(cell_len, ids)) if heading == "node" else None,
+            max_width=width // 5 if heading in ("todo", "conflicts") else None,
             ratio=1 if heading == "what" else None,
         )
-    for node, row in zip(shown, cells, strict=True):
-        table.add_row(*(Text(fold(cell)) for cell in row), style=find_style(node))
+    for node, name, row in zip(shown, ids, cells, strict=True):
+        table.add_row(Text(name), *(Text(fold(cell)) for cell in row[1:]), style=find_style(node))
     if rest := tell_rest(len(nodes), len(shown), "… and "):
-        table.add_row(rest, style="dim")
+        table.caption = Text(f"{rest}: {count_nodes(nodes[len(shown) :])}", style="dim")
+        table.caption_justify = "left"
     return table
 
 
