@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from tasks_lib.errors import InputError, ShellError, SystemFailure
-from tasks_lib.git.commits.branch_state import read_line, read_state
-from tasks_lib.git.compose.commit_composer import Landing
+from tasks_lib.git.commits.branch_state import read_state
 from tasks_lib.landing.completed_elsewhere import describe_completed_elsewhere, find_completed_elsewhere
 from tasks_lib.landing.merge_queue import MergeQueue
 from tasks_lib.landing.results import CompletedElsewhere, GivenBack, Held, Landed, LandingResult
@@ -34,6 +33,7 @@ from tasks_lib.node.dropped_changes import (
 )
 from tasks_lib.node.landed_worktree import delete_landed_branch, release_worktree
 from tasks_lib.node.landing_approval import ask_before_landing, explain_change, give_back_to_person
+from tasks_lib.node.landing_report import describe_landing, extend_report, shorten_answer, shorten_blocker
 from tasks_lib.node.protected_paths import NeedsApproval, find_protected_changes
 from tasks_lib.node.review_follow_ups import request_follow_ups
 from tasks_lib.node.review_gate import find_review_reason, pass_review
@@ -47,13 +47,11 @@ from tasks_lib.runtime.agent_requirements import require_agent
 from tasks_lib.runtime.run_context import Run
 from tasks_lib.runtime.session_slots import SlotLease
 from tasks_lib.runtime.stopping import Interrupted
-from tasks_lib.session.blockers import Blocker, parse_blocker
+from tasks_lib.session.blockers import Blocker
 from tasks_lib.session.escalation import has_attempt
 from tasks_lib.session.review_report import find_objection, parse_review
 from tasks_lib.session.spending import Spent
 from tasks_lib.session.turn_ending import AttemptFailed, Done, SafeExit
-from tasks_lib.settings.schema import digest_verify
-from tasks_lib.text import cut
 
 NOTHING_NEW = (
     "nothing that it depends on has changed since it was last blocked; edit its task file, or give its agent an answer"
@@ -175,23 +173,23 @@ async def _review_and_land(
     run = context.run
     state = context.state or await run.git.call(read_state, context.worktree.git)
     if context.record.acceptance.finished != state.commit:
-        report = _extend_report(context.record.acceptance.answer, context.reports.answer)
+        report = extend_report(context, context.reports.answer)
         context.note(acceptance=context.record.acceptance.accept(state.commit, report, done.verdict))
     if held_back := await run.git.call(_find_objections, context, state.commit):
         return held_back
     reviewed = str(done.verdict or "")
     if reason := await find_review_reason(context, state.commit):
         reviewed = str(Verdict.APPROVED)
-        landing = await _describe_landing(context, state.commit, reviewed)
+        landing = await describe_landing(context, state.commit, reviewed)
         if refusal := await pass_review(context, landing, priority, reason):
             return refusal
-    landing = await _describe_landing(context, state.commit, reviewed)
+    landing = await describe_landing(context, state.commit, reviewed)
     if waiting := await ask_before_landing(context, landing, priority):
         return waiting
     context.slot_lease.release()
     run.changed.set()  # The scheduler, which waits for this event, can start another node in the free slot.
     context.enter(Stage.QUEUED)
-    landing = await _describe_landing(context, state.commit, reviewed)
+    landing = await describe_landing(context, state.commit, reviewed)
     return await context.unless_stopped(context.merge_queue.land(landing, priority))
 
 
@@ -200,28 +198,6 @@ def _find_objections(context: AttemptContext, commit: str) -> GivenBack | NeedsA
     if context.task.is_human:  # Who lands their own work may change what is protected.
         return find_changes_dropped_by_person(context, commit)
     return find_protected_changes(context, commit) or find_dropped_changes(context, commit)
-
-
-async def _describe_landing(context: AttemptContext, commit: str, reviewed: str) -> Landing:
-    run, record = context.run, context.record
-    is_without_commits = context.task.is_review and commit == record.attempt.base
-    summary = record.acceptance.answer.strip()
-    if not summary and not is_without_commits:
-        line = await run.git.call(read_line, run.git.objects, record.attempt.base, commit)
-        summary = "\n".join(f"- {subject}" for subject in line.subjects)
-    return Landing(
-        task=run.nodes.graph.tasks.get(context.task.id, context.task),
-        branch=record.branch,
-        commit="" if is_without_commits else commit,
-        attempt=record.attempt.number,
-        run=run.id,
-        session=record.attempt.session,
-        verified=digest_verify(run.settings),
-        reviewed=reviewed,
-        summary=summary,
-        identity=run.agents.identity,
-        spent=str(record.spending.node),
-    )
 
 
 def _count_round(context: AttemptContext, back: GivenBack) -> str:
@@ -291,9 +267,9 @@ async def _end_without_landing(
     match ending:
         case SafeExit(reason):
             said = await context.run.git.call(read_new_notes, context)
-            return await handle_blocker(context, parse_blocker(reason, _cut(context.reports.answer), notes=said))
+            return await handle_blocker(context, shorten_blocker(context, reason, _cut(context.reports.answer), said))
         case Done():
-            objection, said = _find_objection(context, ending), _cut(context.reports.answer)
+            objection, said = _find_objection(context, ending), _quote(context)
             waiting = await request_follow_ups(context, objection, said)
             return waiting or await handle_blocker(context, _ask_person(objection, said))
         case AttemptFailed(reason):
@@ -311,7 +287,7 @@ async def _end_attempt(context: AttemptContext, reason: str) -> Outcome | Attemp
     budgets, another = context.run.budgets, Spent(turns=1)
     if excess := budgets.find_node_excess(context.record, another):
         said = reason if excess in reason else f"{reason}; no further attempt can start: {excess}"
-        return await handle_blocker(context, _ask_person(said, _cut(context.reports.answer)))
+        return await handle_blocker(context, _ask_person(said, _quote(context)))
     if excess := budgets.find_run_excess(another):
         context.run.stopping.halt(
             f"{excess}; raise it in coordinator.yaml and run again, which resumes from what is kept"
@@ -321,7 +297,7 @@ async def _end_attempt(context: AttemptContext, reason: str) -> Outcome | Attemp
     if _is_last_attempt(context):
         attempts = context.run.settings.retry.attempts
         said = f"{reason} (attempt {context.record.attempt.number}; {attempts} allowed)"
-        blocker = Blocker(said, BlockerKind.ENVIRONMENT, error=reason, text=_cut(context.reports.answer))
+        blocker = Blocker(said, BlockerKind.ENVIRONMENT, error=reason, text=_quote(context))
         return await handle_blocker(context, blocker)
     note = f"Attempt {context.record.attempt.number} failed: {reason}"
     context.note(stage=AttemptEnd.FAILED, notes=_add_note(context.record.notes, note))
@@ -376,17 +352,13 @@ async def _end_completed_elsewhere(context: AttemptContext, commit: str) -> Outc
     return Merged(commit)
 
 
-def _extend_report(before: str, said: str) -> str:
-    """Append the report of a fix to the earlier report, which describes the work itself; cut to `MAX_NOTE_CHARS`."""
-    before, said = before.strip(), said.strip()
-    if not before or not said or said in before:
-        return before or said
-    report = f"{before}\n\n{said}"
-    return cut(report, MAX_NOTE_CHARS)
-
-
 def _add_note(notes: tuple[str, ...], note: str) -> tuple[str, ...]:
     return (*notes, _cut(note))[-MAX_NOTES:]
+
+
+def _quote(context: AttemptContext) -> str:
+    """What the agent said last, as far as it is quoted in task files."""
+    return _cut(shorten_answer(context, context.reports.answer))
 
 
 def _cut(text: str) -> str:

@@ -55,6 +55,34 @@ async def test_landed_task_file_is_completed_with_the_report_and_otherwise_uncha
     assert after.split("## Summary")[1].strip() == "Wrote a.txt."
 
 
+NOISE = "for at in $(seq 200); do printf 'step %s of the build\\n' $at; done; echo; printf '\\033[32mDone.\\033[0m\\n'"
+
+
+async def test_summary_is_the_last_paragraph_of_what_a_program_prints(harness: RunHarness) -> None:
+    """Neither the task file nor the commit gets its whole output, which is in the log."""
+    harness.make({"a": {}}, f"work > /dev/null; {NOISE}; echo 'It adds a.txt.'")
+    await harness.work()
+    summary = harness.show("tasks/a.md").split("## Summary")[1].strip()
+    named = "(The end of its output; all of it: `coordinator logs a --attempt 1`.)"
+    assert summary == f"Done.\nIt adds a.txt.\n\n{named}"
+    message = harness.git.text("log", "-n1", "--format=%B", "main")
+    assert ("It adds a.txt." in message, "step 7" in message) == (True, False), message
+    log = harness.top / ".git" / "coordinator" / "logs" / "a" / "session-1.log"
+    assert "step 7 of the build" in log.read_text()
+
+
+async def test_what_a_program_printed_before_it_failed_is_quoted_in_part(harness: RunHarness) -> None:
+    harness.make({"a": {}}, f"{NOISE}; echo 'No compiler.'; exit 3", retry={"attempts": 1})
+    await harness.work()
+    for file in ("tasks/a.md", "tasks/resolve-a-1.md"):
+        text = harness.show(file)
+        assert ("No compiler." in text, "coordinator logs a --attempt 1" in text, "step 7" in text) == (
+            True,
+            True,
+            False,
+        )
+
+
 async def test_nothing_of_a_landed_node_is_left(harness: RunHarness) -> None:
     harness.make({"a": {}, "b": {"depends_on": ["a"]}, "c": {}}, verify=["true"])
     worked = await harness.work()

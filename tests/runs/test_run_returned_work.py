@@ -183,11 +183,10 @@ async def test_summary_keeps_the_first_report_and_adds_what_later_turns_said(har
     assert "Wrote it.\n\nMended it." in harness.show("tasks/a.md").split("## Summary")[1]
 
 
-async def test_report_of_many_turns_is_bounded_and_begins_with_the_first(harness: RunHarness) -> None:
+async def test_report_of_many_turns_is_bounded_and_has_the_end_of_each(harness: RunHarness) -> None:
     agent = "echo $turn > n.txt; commit $turn; echo \"Turn $turn.\"; yes word | head -n 700 | tr '\\n' ' '; echo $turn"
     harness.make({"a": {}}, agent, verify=["test ! -f n.txt || grep 3 n.txt"])
     assert (await harness.work()).names == {"a": "Merged"}
     summary = harness.show("tasks/a.md").split("## Summary")[1].strip()
-    assert summary.startswith("Turn 1.")
-    assert "Turn 2." in summary
-    assert len(summary) == 4000
+    assert all(f"word word {turn}" in summary for turn in (1, 2, 3))
+    assert len(summary) <= 4000
