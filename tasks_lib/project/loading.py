@@ -165,7 +165,7 @@ def guess_tasks_dir(repository: Repository, environment: Mapping[str, str]) -> s
     chosen: object = environment.get("COORDINATOR_TASKS_DIR")
     try:
         if not chosen:
-            text = _read_either(repository, CONFIGURATION, repository.default_target())
+            text = _read_either(repository, CONFIGURATION, _find_reading_branch(repository))
             table, _ = read_yaml(text or "", CONFIGURATION)
             pairs = table.pairs if table else ()
             found = (value for key, value in pairs if key.value == "tasks_dir")
@@ -182,10 +182,10 @@ def _find_tasks_dir(repository: Repository, branch: str, commit: str | None = No
 
 def read_configuration(repository: Repository, environment: Mapping[str, str]) -> tuple[Settings, str, str]:
     """Return settings, task folder and target; a file that the checkout lacks is read from the target branch."""
-    branch = repository.default_target()
+    branch = _find_reading_branch(repository)
     text = _read_either(repository, CONFIGURATION, branch)
     settings = read_settings(text or "", CONFIGURATION, environment)
-    target = settings.target or branch
+    target = settings.target or branch or repository.default_target()
     ref, commit = repository.git.locate(branch_ref(target))
     # Work that lands on a remote needs no local branch.
     if settings.land.mode == "local" and commit is None:
@@ -195,6 +195,11 @@ def read_configuration(repository: Repository, environment: Mapping[str, str]) -
     if fault := settings.report.find_fault(tasks_dir):
         raise InputError([Fault(CONFIGURATION, 0, fault)])
     return settings, tasks_dir, target
+
+
+def _find_reading_branch(repository: Repository) -> str:
+    """Return the branch to read the configuration from, "" if the checkout has it: that may have no branch at all."""
+    return "" if os.path.lexists(repository.top / CONFIGURATION) else repository.default_target()
 
 
 def _describe_no_branch(repository: Repository, target: str) -> str:

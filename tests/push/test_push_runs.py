@@ -128,6 +128,14 @@ async def test_shallow_clone_lands_as_any_other(shared: RemoteHarness) -> None:
     assert shared.leftovers() == []
 
 
+async def test_checkout_without_any_branch_lands_on_the_target_that_it_names(shared: RemoteHarness) -> None:
+    shared.make({"a": {}}, target="main")
+    shared.git.run("checkout", "--quiet", "--detach")
+    shared.git.run("branch", "-D", "main")
+    assert (await shared.work()).names == {"a": "Merged"}
+    assert shared.hub_log() == ["Merge feat/a: Do a", "Begin"]
+
+
 async def test_branch_that_an_agent_pushed_goes_when_it_has_landed_and_stays_when_it_holds_more(
     shared: RemoteHarness,
 ) -> None:
