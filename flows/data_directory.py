@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
+from errno import ENOENT
 from pathlib import Path
 
 import platformdirs
@@ -26,7 +27,11 @@ def data_dir() -> Path:
     Raises InputError if it cannot be created.
     """
     chosen = os.environ.get(DATA_VARIABLE)
-    path = Path(chosen).expanduser() if chosen else platformdirs.user_data_path("coordinator")
+    try:
+        path = Path(chosen).expanduser() if chosen else platformdirs.user_data_path("coordinator")
+    except RuntimeError as error:  # A container's user may have neither HOME nor an entry in the list of users.
+        how = f"Set {DATA_VARIABLE} to a directory that the user who runs coordinator can write, or set HOME."
+        raise InputError([f"the data directory is below a home directory that is not known: {error}. {how}"]) from error
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -35,13 +40,31 @@ def data_dir() -> Path:
     return path.resolve()
 
 
+def ensure_home() -> None:
+    """Give this process a home if it has none, as in a container whose user is in no list: Prefect needs one to start.
+
+    It is below the data directory, and only if that is named: otherwise the commands that need it say so.
+    """
+    if os.environ.get("HOME") or not os.environ.get(DATA_VARIABLE):
+        return
+    try:
+        Path.home()
+    except RuntimeError:
+        home = data_dir() / "home"
+        home.mkdir(mode=0o700, exist_ok=True)
+        os.environ["HOME"] = str(home)
+
+
 def cache_dir() -> Path:
     """The directory of what all data directories share and can be made again, created if missing.
 
     It is $COORDINATOR_CACHE_DIR, else this system's default. Raises OSError if it cannot be created.
     """
     chosen = os.environ.get(CACHE_VARIABLE)
-    path = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("coordinator")
+    try:
+        path = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("coordinator")
+    except RuntimeError as error:
+        raise FileNotFoundError(ENOENT, str(error)) from error
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path.absolute()
 

@@ -5,10 +5,12 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
 import typer.main
+import yaml
 
 from flows.cli.app import app
 from flows.cli.commands.option_values import UP_PORT
@@ -199,6 +201,21 @@ def test_configurations_that_are_shown_are_read_without_a_fault() -> None:
                 read_settings(text, page.name, {})
                 shown += 1
     assert shown >= 4
+
+
+def test_the_jobs_for_ci_systems_name_a_data_directory_and_run_coordinator() -> None:
+    github, gitlab = (
+        yaml.safe_load(
+            dedent(re.findall(r"(?:^    .*\n|^\n(?=    ))+", cut(read("docs/ci.md"), name), re.MULTILINE)[0])
+        )
+        for name in ("## GitHub Actions", "## GitLab")
+    )
+    (job,) = github["jobs"].values()
+    assert job["env"].keys() == {"COORDINATOR_DATA_DIR"}
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["coordinator run"]
+    (job,) = gitlab.values()
+    assert job["variables"].keys() > {"COORDINATOR_DATA_DIR", "GIT_CONFIG_COUNT"}
+    assert job["script"][-1] == "coordinator run"
 
 
 def test_the_readme_is_short() -> None:

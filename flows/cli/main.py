@@ -8,6 +8,7 @@ import typer
 
 from flows.cli.app import app
 from flows.cli.error_messages import explain
+from flows.data_directory import ensure_home
 
 ACTING = ("run", "demo", "cleanup", "abort", "message", "resolve", "up", "down", "deploy", "init", "notify")
 """Commands whose exit code reports what was done, even if the output could not be written."""
@@ -38,6 +39,7 @@ def call() -> int:
 
     with on_signals(raise_ended):
         try:
+            ensure_home()
             code = app(standalone_mode=False)
         except typer.Exit as left:
             code = left.exit_code

@@ -1,9 +1,12 @@
 """Opens a repository and locates its directories; raises errors that say why it cannot be used."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from tasks_lib.errors import GitError, InputError
+from tasks_lib.git.environment_settings import read_environment_settings
 from tasks_lib.git.git_program import MINIMUM_VERSION, find_version
 from tasks_lib.git.ref_names import HEADS, branch_ref
 from tasks_lib.git.repository_lock import admin_lock
@@ -17,6 +20,7 @@ COORDINATOR_IDENTITY = {
 }
 """The environment for git that sets the author and committer when no identity is configured."""
 
+_ROLES = ("AUTHOR", "COMMITTER")
 _EXCLUDED = "/.worktrees/"
 
 STATE_DIR = "coordinator"
@@ -98,16 +102,36 @@ class Repository:
             write_atomically(path, content + gap + _EXCLUDED.encode() + b"\n")
 
     def identity(self) -> dict[str, str]:
-        """Return the environment to commit with: empty if git has an identity configured, else COORDINATOR_IDENTITY."""
-        is_known = all(
-            self.git.run("var", name, accept=(0, 1, 128)).status == 0
-            for name in ("GIT_COMMITTER_IDENT", "GIT_AUTHOR_IDENT")
-        )
-        return {} if is_known else dict(COORDINATOR_IDENTITY)
+        """Return the environment to commit with: empty if git's configuration files contain an identity.
+
+        One that only the environment gives is returned, as agents do not get these variables. Without any, it is
+        COORDINATOR_IDENTITY.
+        """
+        found = {role: self.git.run("var", f"GIT_{role}_IDENT", accept=(0, 1, 128)) for role in _ROLES}
+        if any(said.status for said in found.values()):
+            return dict(COORDINATOR_IDENTITY)
+        return _write_identity({role: said.text for role, said in found.items()}) if _has_identity() else {}
 
     def branch_head(self, branch: str) -> str | None:
         """Return the commit at the tip of `branch`, or None if there is no such branch."""
         return self.git.resolve(branch_ref(branch))
+
+
+def _has_identity() -> bool:
+    """Whether the environment says who commits, by git's variables or settings."""
+    named = {"EMAIL", *COORDINATOR_IDENTITY} & os.environ.keys()
+    settings = (key.lower() for key, _ in read_environment_settings(os.environ))
+    return bool(named) or any(key.startswith(("user.", "author.", "committer.")) for key in settings)
+
+
+def _write_identity(said: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables for what git says of each role, `Ann <ann@example.org> 1700000000 +0000`."""
+    people = {role: text.rpartition(">")[0].rpartition(" <") for role, text in said.items()}
+    return {
+        f"GIT_{role}_{part}": value
+        for role, (name, _, address) in people.items()
+        for part, value in (("NAME", name), ("EMAIL", address))
+    }
 
 
 def _require_version() -> None:

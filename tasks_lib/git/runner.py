@@ -11,6 +11,7 @@ from threading import Lock
 from typing import Any
 
 from tasks_lib.errors import GitError
+from tasks_lib.git.environment_settings import read_environment_settings, write_environment_settings
 from tasks_lib.git.git_program import local_variables
 from tasks_lib.process.captured_output import collect, end_captured
 from tasks_lib.process.noninteractive import OWN_GIT
@@ -72,10 +73,13 @@ def list_running() -> frozenset[int]:
 def git_environment() -> dict[str, str]:
     """Return the variables that every git command of Coordinator's adds to this process's environment.
 
-    They include the user's own proxies and certificates, which are hidden from Prefect in this process. Programs that
-    git starts by name (ssh, filters, helpers) are never looked up in the directory where it runs.
+    They include the user's own proxies and certificates, which are hidden from Prefect in this process, and the git
+    settings in the user's environment. Programs that git starts by name (ssh, filters, helpers) are never looked up in
+    the directory where it runs.
     """
-    return {**removed_variables(), **OWN_GIT, "PATH": own_path(), "LC_ALL": "C", **PLAIN_HISTORY}
+    settings = read_environment_settings(os.environ)
+    given = write_environment_settings(settings) if settings else {}
+    return {**removed_variables(), **OWN_GIT, "PATH": own_path(), "LC_ALL": "C", **PLAIN_HISTORY, **given}
 
 
 _loading = Lock()

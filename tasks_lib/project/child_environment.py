@@ -8,6 +8,13 @@ from typing import Literal
 
 from tasks_lib.agents.coordinator_on_path import write_launcher
 from tasks_lib.agents.opencode.config.user_config import find_sources
+from tasks_lib.git.environment_settings import (
+    COUNT,
+    TRUST,
+    Setting,
+    read_environment_settings,
+    write_environment_settings,
+)
 from tasks_lib.git.git_config import read_setting
 from tasks_lib.git.git_program import local_variables
 from tasks_lib.git.repository import Repository
@@ -70,16 +77,20 @@ class ChildEnvironments:
             # Without this, a worktree that lost its `.git` file would count as part of the repository around it.
             "GIT_CEILING_DIRECTORIES": str(self._repository.worktrees_dir),
             **self._refusals.variables(user_environment(), allowed),
-            **write_settings({**self._refusals.git_settings(), **QUIET_GIT}),
+            **write_environment_settings(
+                [*_choose_settings(allowed), *self._refusals.git_settings().items(), *QUIET_GIT.items()]
+            ),
         }
 
 
-def write_settings(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return git `settings` as environment variables, which override every git configuration file."""
-    variables = {"GIT_CONFIG_COUNT": str(len(settings))}
-    for number, (name, value) in enumerate(settings.items()):
-        variables |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
-    return variables
+def _choose_settings(allowed: Sequence[str]) -> list[Setting]:
+    """Return the git settings in the user's environment that a child gets.
+
+    They may contain credentials, so `allowed` has to name their count in full, not by a glob. Which directories to
+    trust is no secret, and without it git refuses a repository of another owner.
+    """
+    given = read_environment_settings(user_environment())
+    return given if COUNT in allowed else [setting for setting in given if setting[0].lower() == TRUST]
 
 
 def find_own_bin() -> str:

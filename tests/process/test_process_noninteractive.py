@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from shell_runner import PATH, Runner
 
+from tasks_lib.git.environment_settings import write_environment_settings
 from tasks_lib.process.noninteractive import ASKERS, EDITORS, PAGERS, SETTINGS, RefusingPrograms
-from tasks_lib.project.child_environment import write_settings
 
 HANG_SECONDS = 60.0
 """Not an assertion about time: a program that waits for input would wait forever, and is ended after this long."""
@@ -63,7 +63,7 @@ def make_environment(directory: Path) -> Mapping[str, str]:
         "TERM": "xterm",
         "GIT_CONFIG_NOSYSTEM": "1",
         **refusals.variables({}),
-        **write_settings(refusals.git_settings()),
+        **write_environment_settings([*refusals.git_settings().items()]),
     }
 
 

@@ -19,7 +19,7 @@ from tasks_lib.git.publish.remote_branch import Pushed, Raced, Refused, Remote, 
 from tasks_lib.git.ref_listing import list_branch_checkouts, list_refs
 from tasks_lib.git.ref_names import find_ambiguous
 from tasks_lib.git.remote_sessions.session_remote import SessionRemote
-from tasks_lib.git.repository import Repository
+from tasks_lib.git.repository import COORDINATOR_IDENTITY, Repository
 from tasks_lib.git.worktree_admin import list_entries
 from tasks_lib.git.worktrees.placement import find_missing, list_foreign_worktrees
 from tasks_lib.project.loading import CONFIGURATION, Project
@@ -33,7 +33,7 @@ SHOWN = 3
 
 def check_identity(repository: Repository) -> Check:
     """Check that git knows an author for commits."""
-    if repository.identity():
+    if repository.identity() == COORDINATOR_IDENTITY:
         text = "git has no name and email here, so commits get the author Coordinator; set user.name and user.email"
         return warn("identity", text)
     return ok("identity", f"commit author: {read_author(repository.git)}")
