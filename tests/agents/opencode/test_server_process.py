@@ -151,3 +151,38 @@ async def test_a_killed_server_takes_its_shells_along_and_comes_back_with_its_co
             await backend.close()
     assert find_carriers("COORDINATOR_SESSION", f"s-{tmp_path}") == []
     assert find_carriers("COORDINATOR_REPOSITORY", str(tmp_path)) == []
+
+
+async def test_the_users_configuration_counts_and_is_left_as_it_is(tmp_path: Path) -> None:
+    theirs = tmp_path / "home" / ".config" / "opencode"
+    for name, text in {
+        "opencode.json": '{"theme": "system", "username": "{file:../name}"}',
+        "agent/scout.md": "---\ndescription: Looks around.\n---\nLook around.",
+        "plugin/theirs.js": 'import { mode } from "helper"\nexport const Theirs = async () => ({'
+        "config: async (config) => { config.agent.scout.description = mode } })",
+        "node_modules/helper/package.json": '{"name": "helper", "main": "index.js"}',
+        "node_modules/helper/index.js": 'exports.mode = "From a plugin."',
+        "package.json": '{"dependencies": {"helper": "1"}}',
+        "../name": "Ada",
+        "../../.opencode/agent/second.md": "---\ndescription: Too.\npermission: {read: {'~/x': deny}}\n---\nLook.",
+        "../../.opencode/bin/opencode": "",
+    }.items():
+        (theirs / name).parent.mkdir(parents=True, exist_ok=True)
+        (theirs / name).write_text(text)
+    before = sorted(path for path in (tmp_path / "home").rglob("*") if ".cache" not in path.parts)
+    server = Server(make_plan(tmp_path), 0)
+    address = await server.start()
+    try:
+        async with connect(address, 120) as client:
+            where = {"directory": str(make_worktree(tmp_path))}
+            agents = (await client.get("/agent", params=where)).raise_for_status().json()
+            configuration = (await client.get("/config", params=where)).json()
+    finally:
+        await server.stop()
+    found = {one["name"]: one for one in agents}
+    assert [found[name]["description"] for name in ("scout", "second")] == ["From a plugin.", "Too."]
+    assert str(tmp_path / "home" / "x") in {rule["pattern"] for rule in found["second"]["permission"]}
+    assert configuration["username"] == "Ada"
+    assert sorted(path for path in (tmp_path / "home").rglob("*") if ".cache" not in path.parts) == before
+    place = tmp_path / "data" / "0" / "config" / "opencode"
+    assert list((place / "node_modules").iterdir()) == []

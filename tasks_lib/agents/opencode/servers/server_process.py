@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import shutil
 import socket
 import time
 import uuid
@@ -49,10 +50,8 @@ _PASSED_ON = (
 )  # fmt: skip
 """opencode's own variables that say how to reach models, and where the user's configuration is."""
 _USERS_FILES = ("auth.json", "mcp-auth.json")
-_USERS_CONFIGURATION = (
-    "*.json", "*.jsonc", "*.md", "agent", "agents", "command", "commands", "mode", "modes", "plugin", "plugins",
-    "skill", "skills",
-)  # fmt: skip
+_INSTALLED = ("node_modules", "package.json", "package-lock.json", "bun.lock", "bun.lockb", ".gitignore")
+"""What opencode installs into a directory with configuration; plugins find the packages next to the real file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +182,11 @@ class Server:
         environment |= {f"XDG_{kind}_HOME": str(self._places / kind.lower()) for kind in ("DATA", "STATE", "CACHE")}
         # Programs that opencode itself runs, e.g. git, must not come from the worktree. Shells have their own PATH.
         environment["PATH"] = drop_relative(environment.get("PATH", ""))
-        if not has_configuration(self._plan.environment):
-            # Otherwise opencode would create the user's directory, and install packages into it.
-            environment["XDG_CONFIG_HOME"] = str(self._places / "config")
+        # In the user's own directory, opencode would install packages, and write what it thinks is missing.
+        environment["XDG_CONFIG_HOME"] = str(self._places / "config")
+        if (self._places / "home").is_dir():
+            # The only way to move `~/.opencode`; opencode still expands `~` in permissions to the user's own home.
+            environment["OPENCODE_TEST_HOME"] = str(self._places / "home")
         models = find_home(self._plan.environment, "CACHE") / "opencode" / "models.json"
         if models.is_file():
             environment.setdefault("OPENCODE_MODELS_PATH", str(models))
@@ -265,7 +266,11 @@ def prepare_places(places: Path, environment: Mapping[str, str]) -> None:
     """
     for kind in ("", "data/opencode", "state", "cache", "cwd"):
         (places / kind).mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_stub(places / "config" / "opencode")
+    link_configuration(places / "config", find_home(environment, "CONFIG"), "opencode")
+    shutil.rmtree(places / "home", ignore_errors=True)
+    home = Path(environment.get("HOME") or Path.home())
+    if (home / ".opencode").is_dir():
+        link_configuration(places / "home", home, ".opencode")
     for name in _USERS_FILES:
         theirs = find_home(environment, "DATA") / "opencode" / name
         link = places / "data" / "opencode" / name
@@ -275,15 +280,18 @@ def prepare_places(places: Path, environment: Mapping[str, str]) -> None:
             link.symlink_to(theirs)
 
 
-def has_configuration(environment: Mapping[str, str]) -> bool:
-    """Return whether the user has configured opencode for all repositories."""
-    directory = find_home(environment, "CONFIG") / "opencode"
-    names = {entry.name for entry in directory.iterdir()} if directory.is_dir() else set[str]()
-    return any(
-        Path(name).match(pattern)
-        for name in names - {"package.json", "package-lock.json"}
-        for pattern in _USERS_CONFIGURATION
-    )
+def link_configuration(place: Path, theirs: Path, name: str) -> None:
+    """Make `place` mean what the user's directory `theirs` means now, without opencode changing its directory `name`.
+
+    Each entry is a link, those of other programs too, which configuration may refer to and MCP servers may need. The
+    directory for opencode is real, and nothing is installed into it.
+    """
+    shutil.rmtree(place, ignore_errors=True)
+    write_stub(place / name)
+    for directory, skipped in ((theirs, (name,)), (theirs / name, _INSTALLED)):
+        for entry in directory.iterdir() if directory.is_dir() else ():
+            if entry.name not in skipped:
+                (place / entry.relative_to(theirs)).symlink_to(entry.absolute())
 
 
 def drop_switches(environment: Mapping[str, str]) -> dict[str, str]:
