@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OPENCODE := .local/opencode
+AGENTS := .local/agents
 SANDBOX := .local/bubblewrap
 BROWSER := .local/chromium
 POSTGRES := .local/postgres
 export PYTHONDONTWRITEBYTECODE := 1
 export COORDINATOR_CACHE_DIR ?= $(CURDIR)/.local/cache
 
-.PHONY: help setup opencode sandbox chromium postgres test browser screenshots fuzz chaos remote lint bench demo demo-opencode lock clean
+.PHONY: help setup opencode agents sandbox chromium postgres test browser screenshots fuzz chaos remote lint bench demo demo-opencode lock clean
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -32,6 +33,19 @@ opencode: setup ## Install the opencode that the tests drive (needs npm).
 		&& touch $(OPENCODE)/.ready || [ "$$CI" != true ]; \
 	else \
 		echo "npm was not found: opencode is not installed, and its tests will be skipped." >&2; [ "$$CI" != true ]; \
+	fi
+
+# As with opencode. Each program is tried, as npm may have skipped what fetches the binary.
+agents: setup ## Install the Claude Code and the Codex that the tests drive (needs npm).
+	@if [ -e $(AGENTS)/.ready ] && cmp -s tests/agent_programs/package-lock.json $(AGENTS)/package-lock.json; then :; \
+	elif command -v npm >/dev/null 2>&1; then \
+		mkdir -p $(AGENTS) && rm -f $(AGENTS)/.ready \
+		&& cp tests/agent_programs/package.json tests/agent_programs/package-lock.json tests/agent_programs/.npmrc $(AGENTS)/ \
+		&& npm ci --prefix $(AGENTS) --loglevel=error \
+		&& $(AGENTS)/node_modules/.bin/claude --version && $(AGENTS)/node_modules/.bin/codex --version \
+		&& touch $(AGENTS)/.ready || [ "$$CI" != true ]; \
+	else \
+		echo "npm was not found: Claude Code and Codex are not installed, and their tests will be skipped." >&2; [ "$$CI" != true ]; \
 	fi
 
 # Debian packages are extracted into the checkout, which needs no root; apt's lists are stored next to them.
@@ -74,7 +88,7 @@ postgres: ## Install Postgres for the tests of `coordinator up --postgres` (need
 		echo "Neither initdb nor apt-get was found: the tests of --postgres will be skipped." >&2; [ "$$CI" != true ]; \
 	fi
 
-test: setup opencode sandbox postgres chromium ## Run the tests.
+test: setup opencode agents sandbox postgres chromium ## Run the tests.
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 browser: setup chromium ## Test Prefect's UI in a real browser.

@@ -114,7 +114,7 @@ class TurnEnd:
     that is for this session, in seconds since the epoch; 0 if all sessions with that provider wait. `stall` says what
     the turn was waiting for when it was ended because nothing happened any more, `loop` what the agent repeated when it
     was ended because only that happened. `outside` are the places outside of the worktree where its tools changed files
-    or ran, as far as the agent says.
+    or ran, as far as the agent says. `denied` are the uses of tools that the agent's own permissions refused.
     """
 
     status: int
@@ -130,6 +130,7 @@ class TurnEnd:
     loop: str = ""
     outside: tuple[str, ...] = ()
     limited_until: float = 0.0
+    denied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,12 @@
 import asyncio
 import math
 import os
-import re
-import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tasks_lib.agents.backend import Need, ProviderState, Session, SessionSpec, TurnEnd, TurnSpec
 from tasks_lib.agents.command_limits import ProviderLimits
+from tasks_lib.agents.command_turns import PLACEHOLDERS, describe_end, fill, write_prompt
 from tasks_lib.agents.command_watch import CommandWatch
 from tasks_lib.agents.memory_guard import guard_memory
 from tasks_lib.agents.throttle import Throttle
@@ -21,15 +20,14 @@ from tasks_lib.session.liveness import SilenceLimits
 from tasks_lib.session.spending import Spent, find_excess, find_seconds_left
 
 NO_LIMITS = SilenceLimits(math.inf, math.inf, math.inf)
-_PLACEHOLDERS = re.compile(r"\{(role|prompt_file|session)\}")
 
 
 class CommandBackend:
     """Runs `wrapper + command`, an argument list rather than a shell line, in the worktree.
 
-    `{role}`, `{prompt_file}` and `{session}` are replaced in both; other braces are kept. A turn that does nothing for
-    as long as `limits` allow is ended. While a provider limits requests, all sessions wait, unless it asks for more
-    than `limit_seconds`.
+    `{role}`, `{prompt_file}`, `{answer_file}` and `{session}` are replaced in both; other braces are kept. A turn that
+    does nothing for as long as `limits` allow is ended. While a provider limits requests, all sessions wait, unless it
+    asks for more than `limit_seconds`.
     """
 
     def __init__(
@@ -86,14 +84,16 @@ class CommandSession:
         async with watch.watching():
             ended = await self._run(text, turn, min(spec.turn_seconds, left), watch)
         self._may_have_left = False
-        answer = tail_of(spec.log, ended.log_start, ended.log_end, max_bytes=ANSWER_BYTES, max_lines=ANSWER_BYTES)
+        answer = _read_answer(_find_answer_file(spec, turn)) or tail_of(
+            spec.log, ended.log_start, ended.log_end, max_bytes=ANSWER_BYTES, max_lines=ANSWER_BYTES
+        )
         seconds = ended.ended - ended.started
         spent = Spent(turns=1, seconds=seconds)
         if ended.timed_out and watch.stall:
             return TurnEnd(ended.status, False, answer, watch.stall, seconds, spent, stall=watch.stall)
         if ended.timed_out and watch.loop:
             return TurnEnd(ended.status, False, answer, watch.loop, seconds, spent, loop=watch.loop)
-        error = _describe(self._argv, ended, spec.turn_seconds)
+        error = describe_end(self._argv[0], ended, spec.turn_seconds)
         # A program does not report tokens, so time is the only budget that can end a turn.
         excess = find_excess(allowances, spent) if ended.timed_out and left < spec.turn_seconds else ""
         end = TurnEnd(ended.status, ended.timed_out, answer, error, seconds, spent, excess)
@@ -101,8 +101,15 @@ class CommandSession:
 
     async def _run(self, text: str, turn: TurnSpec, timeout_seconds: float, watch: CommandWatch) -> Ended:
         spec, said = self._spec, text.encode("utf-8", "surrogateescape")
-        prompt_file = _write_prompt(spec.prompt_directory, turn, said)
-        names = {"role": spec.role, "prompt_file": str(prompt_file), "session": spec.session}
+        prompt_file = write_prompt(spec.prompt_directory, turn, said)
+        answer_file = _find_answer_file(spec, turn)
+        answer_file.unlink(missing_ok=True)  # One of a turn that a limit ended.
+        names = {
+            "role": spec.role,
+            "prompt_file": str(prompt_file),
+            "answer_file": str(answer_file),
+            "session": spec.session,
+        }
 
         def begin(group: GroupId) -> None:
             watch.begin(group)
@@ -135,33 +142,18 @@ class CommandSession:
             await end_groups((), self._spec.stop_seconds, session=self._spec.session)
 
 
-def fill(argv: Sequence[str], names: Mapping[str, str]) -> list[str]:
-    """Return `argv` with each `{name}` replaced, once: the inserted text is not searched again."""
-    return [_PLACEHOLDERS.sub(lambda found: names[found[1]], word) for word in argv]
+def _find_answer_file(spec: SessionSpec, turn: TurnSpec) -> Path:
+    return spec.prompt_directory.absolute() / f"answer-{turn.attempt}-{turn.turn}.md"
 
 
-def _write_prompt(directory: Path, turn: TurnSpec, said: bytes) -> Path:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = directory.absolute() / f"prompt-{turn.attempt}-{turn.turn}.md"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as sink:
-        sink.write(said)
-    return path
-
-
-def _describe(argv: Sequence[str], ended: Ended, turn_seconds: float) -> str:
-    program = argv[0]
-    if ended.timed_out:
-        return f"`{program}` was ended because the turn took longer than {turn_seconds:g} seconds"
-    if ended.status < 0:
-        return f"`{program}` was ended by {_name_signal(-ended.status)}"
-    return f"`{program}` exited with {ended.status}" if ended.status else ""
-
-
-def _name_signal(number: int) -> str:
+def _read_answer(file: Path) -> str:
+    """Return the end of what the program wrote as its answer, "" if it wrote none."""
     try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+        with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as source:
+            source.seek(max(0, source.seek(0, os.SEEK_END) - ANSWER_BYTES))
+            return source.read(ANSWER_BYTES).decode("utf-8", "ignore").strip()
+    except OSError:
+        return ""
 
 
 def check_command(command: Sequence[str], search_path: str) -> str | None:
@@ -175,7 +167,7 @@ def check_command(command: Sequence[str], search_path: str) -> str | None:
     if program.startswith("~"):
         written = os.path.expanduser(program)  # noqa: PTH111 - A path such as ~nobody/x stays as it is.
         return f"`{program}` begins with `~`, which nothing expands, as no shell runs it: write `{written}`"
-    if ("/" in program and not program.startswith("/")) or _PLACEHOLDERS.search(program):
+    if ("/" in program and not program.startswith("/")) or PLACEHOLDERS.search(program):
         return None
     if find_program(program, search_path):
         return None

@@ -39,12 +39,16 @@ class ProviderLimits:
             sentence = f"{end.error}, which means that no session can succeed{_quote(end.answer)}"
             return replace(end, error=sentence, refusal=sentence)
         if end.status != LIMITED:
-            return end
-        notice, now = spec.find_limit(turn.turn) if spec.find_limit else None, time.time()
+            return replace(end, error=f"{end.error}{_quote(end.answer)}") if end.status > 0 else end
+        notice = spec.find_limit(turn.turn) if spec.find_limit else None
         said = notice.text.strip() if notice else _find_last_line(end.answer)
+        return self.limit(end, said, notice.until if notice else 0.0)
+
+    def limit(self, end: TurnEnd, said: str, until: float) -> TurnEnd:
+        """The end of a turn that the provider refused with the words `said` until then, 0 if it is not known."""
+        now = time.time()
         # A limit that ended while the turn did is over; a time before the turn began says nothing.
-        is_known = notice is not None and notice.until > now - end.seconds
-        until = notice.until if notice and is_known else now + RATE_SECONDS
+        until = until if until > now - end.seconds else now + RATE_SECONDS
         if until > now + self.limit_seconds:
             sentence = describe_limit(until, self.limit_seconds, said)
             return replace(end, error=sentence, refusal=sentence)

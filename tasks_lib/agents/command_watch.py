@@ -26,7 +26,8 @@ class CommandWatch:
     """Watches one turn; `stall` or `loop` says why it must be ended, both are "" while it need not be.
 
     `marker` is the session's, `log` where its output goes. `show` is called with what the turn does. `digest` returns a
-    text that changes exactly when the worktree's content does.
+    text that changes exactly when the worktree's content does. `lines` is the file whose lines are compared to find out
+    whether the turn repeats itself, by default the log.
     """
 
     def __init__(
@@ -36,11 +37,14 @@ class CommandWatch:
         log: Path,
         show: Callable[[SessionView], None] | None,
         digest: Callable[[], Awaitable[str]] | None = None,
+        *,
+        lines: Path | None = None,
     ) -> None:
         self.stall: str = ""
         self.loop: str = ""
         self._digest: Callable[[], Awaitable[str]] | None = digest
-        self._read_to: int = log.stat().st_size if log.exists() else 0
+        self._lines: Path = lines or log
+        self._read_to: int = self._lines.stat().st_size if self._lines.exists() else 0
         self._rest: str = ""
         self._output: Output = Output(time.time())
         self._limits: SilenceLimits = limits
@@ -89,9 +93,9 @@ class CommandWatch:
 
     def _read_lines(self) -> list[str]:
         """Read the lines that the turn has printed since the last time; of very many, only the last ones."""
-        if not self._log.exists():
+        if not self._lines.exists():
             return []
-        with self._log.open("rb") as source:
+        with self._lines.open("rb") as source:
             size = source.seek(0, os.SEEK_END)
             source.seek(max(self._read_to, size - READ_BYTES))
             text = self._rest + source.read().decode("utf-8", "replace")

@@ -111,7 +111,7 @@ class _Seen:
 
 
 def _describe_session(run: Run, role: str, worktree: Worktree) -> SessionSpec:
-    settings, session = run.settings, uuid.uuid4().hex[:12]
+    settings, session = run.settings, str(uuid.uuid4())
     return SessionSpec(
         session=session,
         role=role,

@@ -37,7 +37,7 @@ MAX_NOTE_CHARS = 4_000
 
 
 def new_session_id() -> str:
-    return uuid.uuid4().hex[:12]
+    return str(uuid.uuid4())
 
 
 @dataclass(slots=True)

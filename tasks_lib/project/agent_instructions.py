@@ -1,4 +1,4 @@
-"""Reads a repository's instructions for agents from one commit: AGENTS.md, its prompts and its roles."""
+"""Reads a repository's instructions for agents from one commit: AGENTS.md or CLAUDE.md, its prompts and its roles."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from tasks_lib.prompts.templates import DEFAULT, PromptName, TemplateFile, Templ
 from tasks_lib.settings.schema import Settings
 
 AGENTS_FILE = "AGENTS.md"
+CLAUDE_FILE = "CLAUDE.md"
 MAX_BYTES = 200_000
 """The limit for one file; a larger one is almost certainly the wrong file."""
 MAX_ROLES = 200
@@ -41,8 +42,15 @@ def read_instructions(objects: Objects, commit: str, settings: Settings) -> Inst
     files = reader.read_prompts(settings.prompts)
     is_opencode = settings.agent.backend == "opencode"
     roles = reader.read_roles() if is_opencode else {}
-    # Agents of the backend `command`, and a server that the user started, find the file in the worktree.
-    agents_md = (reader.read(AGENTS_FILE) or "") if is_opencode and not settings.agent.url else ""
+    agents_md = ""
+    if settings.agent.preset:
+        # The programs are told not to read these files from the worktree, where a branch can change them.
+        names = (AGENTS_FILE, CLAUDE_FILE) if settings.agent.preset == "claude" else (AGENTS_FILE,)
+        texts = [text for name in names if (text := reader.read(name))]
+        agents_md = "\n\n".join(dict.fromkeys(texts)) or reader.read(CLAUDE_FILE) or ""
+    elif is_opencode and not settings.agent.url:
+        # Other agents of the backend `command`, and a server that the user started, find the file in the worktree.
+        agents_md = reader.read(AGENTS_FILE) or ""
     try:
         templates = read_templates(files)
     except InputError as error:

@@ -15,6 +15,7 @@ from tasks_lib.git.environment_settings import (
     read_environment_settings,
     write_environment_settings,
 )
+from tasks_lib.agents.presets.backend import PRESETS
 from tasks_lib.git.git_config import read_setting
 from tasks_lib.git.git_program import local_variables
 from tasks_lib.git.repository import Repository
@@ -51,7 +52,10 @@ class ChildEnvironments:
 
     def of(self, kind: Kind, slot: int) -> dict[str, str]:
         """Return a child's environment in a worktree: the allowed variables, and nothing that points outside it."""
-        return self._make(getattr(self._settings.env, kind)) | {"COORDINATOR_SLOT": str(slot)}
+        allowed = getattr(self._settings.env, kind)
+        if kind == "agent" and (preset := self._settings.agent.preset):
+            allowed = (*allowed, *PRESETS[preset].passed_on)
+        return self._make(allowed) | {"COORDINATOR_SLOT": str(slot)}
 
     def for_server(self) -> dict[str, str]:
         """Return the environment of a server for many sessions: the agents' variables and what only the server needs.

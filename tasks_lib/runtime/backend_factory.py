@@ -10,6 +10,7 @@ from tasks_lib.agents.opencode.backend import OpencodeBackend, find_data
 from tasks_lib.agents.opencode.servers.executable import check_program
 from tasks_lib.agents.opencode.servers.server_interface import ServerSource
 from tasks_lib.agents.opencode.turns.session_adapter import OpencodeSession, SessionLimits, Shared
+from tasks_lib.agents.presets.backend import PRESETS, PresetBackend
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.git_program import local_variables
 from tasks_lib.graph.run_plan import Plan
@@ -28,6 +29,9 @@ NO_AGENT = """no agent is configured; add to coordinator.yaml:
 agent:
   backend: opencode
   model: provider/model
+or, for Claude Code or Codex,
+agent:
+  preset: claude
 or, for any other program,
 agent:
   command: [my-agent, --prompt, "{prompt_file}"]"""
@@ -67,12 +71,12 @@ def find_command_fault(project: Project) -> str:
     settings = project.settings
     if settings.agent.backend != "command":
         return ""
-    if not settings.agent.command:
+    if not settings.agent.program:
         return NO_AGENT
     if settings.setup or settings.spokes.remote or not Plan(project.graph).ready():
         return ""
     search_path = _find_variables(project).get("PATH", os.defpath)
-    return check_command(settings.wrapper or settings.agent.command, search_path) or ""
+    return check_command(settings.wrapper or settings.agent.program, search_path) or ""
 
 
 def _find_variables(project: Project) -> dict[str, str]:
@@ -99,10 +103,7 @@ def make_backend(
     settings = anchor_program(project.settings, repository.top)
     watch = settings.watch
     if settings.agent.backend == "command":
-        if not settings.agent.command:
-            raise InputError([NO_AGENT])
-        silence = SilenceLimits(watch.stall_seconds, watch.tool_seconds, watch.input_seconds)
-        return CommandBackend(settings.agent.command, settings.wrapper, silence, watch.limit_seconds)
+        return _make_program_backend(settings, surroundings)
     limits = SessionLimits(
         watch.stall_seconds, watch.tool_seconds, watch.limit_seconds, watch.input_seconds, watch.suspend_seconds
     )
@@ -120,6 +121,24 @@ def make_backend(
         log or repository.state_dir / "logs" / SERVER_LOG,
         open_session,
         shared.throttles,
+    )
+
+
+def _make_program_backend(settings: Settings, surroundings: ChildEnvironments) -> Backend:
+    agent, watch = settings.agent, settings.watch
+    if not agent.program:
+        raise InputError([NO_AGENT])
+    silence = SilenceLimits(watch.stall_seconds, watch.tool_seconds, watch.input_seconds)
+    if not agent.preset:
+        return CommandBackend(agent.command, settings.wrapper, silence, watch.limit_seconds)
+    return PresetBackend(
+        PRESETS[agent.preset],
+        surroundings.of("agent", 0),
+        silence,
+        model=agent.model,
+        wrapper=settings.wrapper,
+        limit_seconds=watch.limit_seconds,
+        has_setup=bool(settings.setup),
     )
 
 

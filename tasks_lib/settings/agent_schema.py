@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from tasks_lib.model import MAX_NAME_CHARS
 from tasks_lib.naming import show
 from tasks_lib.settings.value_types import (
     ConfigKey,
@@ -19,13 +20,20 @@ from tasks_lib.settings.value_types import (
     Section,
     Variable,
     Word,
+    check_model,
     check_url,
 )
+from tasks_lib.suggestions import suggest
 
-PLACEHOLDERS = ("role", "prompt_file", "session")
+PRESETS = ("claude", "codex")
+"""The programs that are known, as `agent.preset` names them."""
+PRESETS_WITH_COST = ("claude",)
+"""Those that report what a turn costs; all of them report tokens."""
+PLACEHOLDERS = ("role", "prompt_file", "answer_file", "session")
 """The placeholders that `agent.command` may contain in braces."""
 
 _PLACEHOLDER = re.compile(r"(?<!\$)\{([a-z_]+)\}")
+_PROGRAMS_MODEL = re.compile(r"[A-Za-z0-9][\w./:@\[\]+-]*", re.ASCII)
 _UNITS = ("tokens", "cost", "turns", "seconds")
 
 
@@ -42,17 +50,24 @@ class AgentSettings(Section):
         default="command",
         description="What runs a session: an opencode server, or a command that is run once per turn.",
     )
+    preset: str = Field(
+        default="",
+        description="For `command`: a program that is known, instead of a command: `claude` or `codex`.",
+    )
     command: tuple[Word, ...] = Field(
         default=(),
         description="For `command`: the program and its arguments, run without a shell in the worktree once per turn, "
-        "with the prompt on standard input; {role}, {prompt_file} and {session} are replaced. For `opencode`: how to "
-        "start opencode, if not as `opencode`.",
+        "with the prompt on standard input; {role}, {prompt_file}, {answer_file} and {session} are replaced. For "
+        "`opencode`: how to start opencode, if not as `opencode`.",
     )
-    model: Model = Field(
-        default="", description="The default model as `provider/model`, for roles without one; opencode only."
+    model: Word = Field(
+        default="",
+        description="The default model, for roles without one: `provider/model` for opencode, the program's own name "
+        "for a preset.",
     )
     models: Mapping[Role, Model] = Field(
-        default_factory=dict[str, str], description="The model for each role as `provider/model`; opencode only."
+        default_factory=dict[str, str],
+        description="The model for each role as `provider/model`; a preset leaves `provider` out.",
     )
     keys: tuple[Variable, ...] = Field(
         default=(),
@@ -73,9 +88,21 @@ class AgentSettings(Section):
         "from OPENCODE_SERVER_PASSWORD.",
     )
 
+    @field_validator("preset")
+    @classmethod
+    def _check_preset(cls, preset: str, info: ValidationInfo) -> str:
+        if preset and preset not in PRESETS:
+            known = ", ".join(PRESETS)
+            raise ValueError(f'is "{show(preset)}"; the presets are {known}{suggest(preset, PRESETS)}')
+        if preset and info.data.get("backend") == "opencode":
+            raise ValueError("is for programs, but agent.backend is opencode; remove one of them")
+        return preset
+
     @field_validator("command")
     @classmethod
     def _check_command(cls, command: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if command and info.data.get("preset"):
+            raise ValueError("would replace the command of agent.preset; remove one of them")
         if command and not command[0].strip():
             raise ValueError("starts with an empty word; the first word is the program to run")
         check_not_filled_in(command, info.data.get("backend"))
@@ -85,14 +112,30 @@ class AgentSettings(Section):
             raise ValueError(f"contains {names}; the placeholders are {_list_names(PLACEHOLDERS)}")
         return command
 
+    @field_validator("model")
+    @classmethod
+    def _check_model(cls, model: str, info: ValidationInfo) -> str:
+        if not info.data.get("preset"):
+            return check_model(model)
+        if model and (not _PROGRAMS_MODEL.fullmatch(model) or len(model) > MAX_NAME_CHARS):
+            raise ValueError(f'is "{show(model)}"; write the name of a model as the program takes it')
+        return model
+
     @field_validator("model", "models", "keys", "config", "permission", "url")
     @classmethod
     def _check_is_for_opencode(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.data.get("preset") and info.field_name in ("model", "models"):
+            return value
         if value and info.data.get("backend") == "command":
             raise ValueError(
                 "is for opencode only, but agent.backend is command; set `backend: opencode`, or remove this key"
             )
         return value
+
+    @property
+    def program(self) -> tuple[str, ...]:
+        """The words that start the agent, as far as they are configured: the command, or the preset's program."""
+        return self.command or ((self.preset,) if self.preset else ())
 
     @field_validator("config")
     @classmethod
@@ -133,7 +176,9 @@ class BudgetLimits(Section):
     tokens: Count = Field(
         default=0, ge=0, description="Input, output and reasoning tokens; cached tokens are not counted."
     )
-    cost: Dollars = Field(default=0, ge=0, description="US dollars, as opencode computes them from the model's prices.")
+    cost: Dollars = Field(
+        default=0, ge=0, description="US dollars, as opencode or Claude Code computes them from the model's prices."
+    )
     turns: Count = Field(
         default=0, ge=0, description="Prompts, including reminders and work that is returned to its session."
     )
@@ -161,8 +206,8 @@ class BudgetSettings(Section):
             raise ValueError(f"{', '.join(wrong)}; the wider budget would always run out first, so raise it")
         return self
 
-    def find_unknown_to_programs(self) -> tuple[str, ...]:
-        """The limits set here that the backend `command` cannot enforce, because programs do not report usage."""
+    def find_unknown_to_programs(self, preset: str = "") -> tuple[str, ...]:
+        """The limits set here that the backend `command` cannot enforce, because its program does not report usage."""
         limits = {"attempt": self.attempt, "node": self.node, "run": self.run}
-        units = ("tokens", "cost")
+        units = ("tokens", "cost") if not preset else () if preset in PRESETS_WITH_COST else ("cost",)
         return tuple(f"{scope}.{unit}" for scope, limit in limits.items() for unit in units if getattr(limit, unit))

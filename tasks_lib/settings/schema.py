@@ -195,12 +195,15 @@ class Settings(Section):
     @field_validator("budget")
     @classmethod
     def _check_budget_can_be_kept(cls, budget: BudgetSettings, info: ValidationInfo) -> BudgetSettings:
-        if _get_backend(info) == "command" and (unknown := budget.find_unknown_to_programs()):
-            raise ValueError(
-                f"sets {', '.join(unknown)}, but agent.backend command does not report tokens or cost; limit turns or "
-                "seconds instead"
-            )
-        return budget
+        agent = info.data.get("agent")
+        preset = agent.preset if isinstance(agent, AgentSettings) else ""
+        if _get_backend(info) != "command" or not (unknown := budget.find_unknown_to_programs(preset)):
+            return budget
+        if preset:
+            said = f"but {preset} does not report cost; limit tokens, turns or seconds instead"
+        else:
+            said = "but agent.backend command does not report tokens or cost; limit turns or seconds instead"
+        raise ValueError(f"sets {', '.join(unknown)}, {said}")
 
     @field_validator("branch_prefix")
     @classmethod

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks_lib.agents.backend import Backend, Session, SessionSpec, TurnSpec
-from tasks_lib.agents.command_backend import ANSWER_BYTES, CommandBackend, check_command, fill
+from tasks_lib.agents.command_backend import ANSWER_BYTES, CommandBackend, check_command
+from tasks_lib.agents.command_turns import fill
 from tasks_lib.errors import AgentError
 from tasks_lib.process.allowed_variables import TURN_NAMES
 from tasks_lib.process.process_groups import GroupId
@@ -110,7 +111,7 @@ async def test_each_turn_is_a_process_of_its_own_and_its_answer_is_its_own(spec:
 
 async def test_an_agent_that_exits_with_a_status_says_so(spec: SessionSpec) -> None:
     end = await open_shell(spec, "echo sorry; exit 3").prompt("", FIRST)
-    assert (end.status, end.answer, end.error) == (3, "sorry", "`sh` exited with 3")
+    assert (end.status, end.answer, end.error) == (3, "sorry", "`sh` exited with 3 (sorry)")
 
 
 async def test_an_agent_that_a_signal_ends_says_which(spec: SessionSpec) -> None:

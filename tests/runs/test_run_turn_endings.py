@@ -41,7 +41,7 @@ async def test_nothing_committed_is_nudged_twice_then_tried_again_then_blocked(h
 async def test_exit_status_fails_the_attempt_although_there_are_commits(harness: RunHarness) -> None:
     harness.make({"a": {}}, "[ $attempt = 2 ] || { work; exit 3; }\necho again >> a.txt; commit 'feat(a): again'")
     worked = await harness.work()
-    assert worked.retries == [("a", "`sh` exited with 3")]
+    assert worked.retries == [("a", "`sh` exited with 3 (Wrote a.txt.)")]
     assert worked.names == {"a": "Merged"}
     assert harness.trailer("Attempt") == "2"
     assert harness.show("a.txt") == "a\nagain\n"

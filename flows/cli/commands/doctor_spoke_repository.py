@@ -98,7 +98,7 @@ def _add_version(check: Check, settings: Settings) -> str:
     if check.level != "ok" or settings.wrapper or settings.agent.url:
         return check.text
     allowed = scrub(user_environment(), settings.env.agent, git_variables=local_variables(), own_bin=find_own_bin())
-    command = settings.agent.command or (settings.agent.backend,)
+    command = settings.agent.program or (settings.agent.backend,)
     said = find_stated_version(command[0], allowed, allowed.get("PATH", os.defpath))
     return f"{check.text}; its version: {said}" if said else check.text
 

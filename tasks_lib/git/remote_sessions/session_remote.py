@@ -14,7 +14,7 @@ from tasks_lib.git.repository_lock import admin_lock
 SESSION_REFS = "refs/coordinator/sessions"
 START, STATE = "start", "state"
 """What the run's machine publishes of a session for the one that it runs on, and the reverse."""
-_PART = re.compile(r"[0-9a-z]{1,64}")
+_PART = re.compile(r"[0-9a-z][0-9a-z-]{0,63}")
 
 
 def session_ref(hub: str, session: str, what: str) -> str:

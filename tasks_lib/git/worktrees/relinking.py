@@ -147,7 +147,7 @@ def _adapt_record(entry: Entry, relocation: Relocation) -> bool:
     is_kept = not relocation.is_copy and parse_conversation(record.turn.conversation)
     adapted = record if is_kept else record.change(turn=record.turn.with_conversation(""))
     if relocation.is_copy:
-        attempt = adapted.attempt.with_session(uuid.uuid4().hex[:12])
+        attempt = adapted.attempt.with_session(str(uuid.uuid4()))
         adapted = adapted.change(attempt=attempt, turn=adapted.turn.with_process(0, 0.0))
     write_record(entry.admin, adapted)
     return True
