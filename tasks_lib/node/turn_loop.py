@@ -255,6 +255,7 @@ def gather_facts(context: AttemptContext, start: TurnStart, after: BranchState, 
         is_review=context.task.is_review,
         stall=end.stall,
         loop=end.loop,
+        denied=end.denied,
         findings=tuple(one for one in findings if one.text not in context.record.findings.cautions),
     )
 

@@ -1,7 +1,7 @@
 """Decides how a turn ended from git, the exit status and the agent's notices, not from the conversation."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks_lib.model import Verdict
 from tasks_lib.text import tell_rest
@@ -42,7 +42,8 @@ class TurnFacts:
     `refused` is the commit that was returned to the session. `excess` says which budget ended the turn. `is_review`
     marks a reviewer's session, whose `answer` has to end in a verdict. `stall` says that nothing happened any more, and
     what the turn was waiting for, `loop` that the agent only repeated itself. `findings` are what must not land,
-    without those that were reported once and may stay.
+    without those that were reported once and may stay. `denied` are uses of tools that the agent's own permissions
+    refused.
     """
 
     status: int
@@ -59,6 +60,7 @@ class TurnFacts:
     stall: str = ""
     loop: str = ""
     findings: tuple[Finding, ...] = ()
+    denied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,18 @@ def decide_turn(facts: TurnFacts) -> TurnEnding:
         return AttemptFailed(facts.error or f"the agent exited with {_describe_status(facts.status)}")
     if facts.is_review:
         return _decide_review(facts)
-    return _decide_work(facts)
+    ending = _decide_work(facts)
+    return _name_denied(ending, facts.denied) if isinstance(ending, Unfinished) and facts.denied else ending
+
+
+def _name_denied(ending: Unfinished, denied: tuple[str, ...]) -> Unfinished:
+    """Add what the agent was not permitted to use, which is most likely why its work is not finished."""
+    said = "; ".join(denied)
+    return replace(
+        ending,
+        reason=f"{ending.reason}; its permissions refused {said}",
+        nudge=f"{ending.nudge}\nYour permissions refused this: {said}. Take another way, or do a Safe Exit.",
+    )
 
 
 def _decide_review(facts: TurnFacts) -> TurnEnding:

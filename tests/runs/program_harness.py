@@ -53,7 +53,8 @@ class ProgramHarness(RunHarness):
         return [body for body in self.model.requests if f"\nid: {task_id}\n" in read_first_prompt(body["messages"])]
 
     def read_log(self, task_id: str, name: str = "session-1") -> str:
-        return (self.top / f".git/coordinator/logs/{task_id}/{name}.log").read_text()
+        log = self.top / f".git/coordinator/logs/{task_id}/{name}.log"
+        return log.read_text() if log.exists() else ""
 
     def find_conversations(self) -> list[Path]:
         """The conversations that the program has kept of all sessions."""
