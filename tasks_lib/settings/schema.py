@@ -322,11 +322,20 @@ def _find_line(text: str, key: str) -> int:
     return text.count("\n", 0, found.start()) + 1 if found else 0
 
 
-def starter_settings(verify: Sequence[str], command: Sequence[str] = (), *, has_opencode: bool = False) -> str:
+def starter_settings(
+    verify: Sequence[str],
+    command: Sequence[str] = (),
+    *,
+    has_opencode: bool = False,
+    preset: str = "",
+    keys: Sequence[str] = (),
+) -> str:
     """A short `coordinator.yaml` to start from; `verify` are shell lines, `command` is the agent's argument list.
 
-    Without a command the agent is opencode if it is installed; otherwise the user has to fill it in.
+    Without a command the agent is opencode if it is installed, else that of `preset`, which is given the variables
+    `keys`; otherwise the user has to fill it in.
     """
+    agent = _start_preset(preset, keys) if preset else _start_command(command)
     lines = "".join(f"  - {quote(line)}\n" for line in verify)
     return f"""\
 # How coordinator runs the tasks of this repository. Every key is optional.
@@ -334,7 +343,7 @@ def starter_settings(verify: Sequence[str], command: Sequence[str] = (), *, has_
 # How many agents run at the same time.
 max_sessions: 4
 
-{_OPENCODE_STARTER if has_opencode and not command else _start_command(command)}
+{_OPENCODE_STARTER if has_opencode and not command else agent}
 # Shell lines that prepare a new worktree.
 # setup:
 #   - npm ci
@@ -350,6 +359,17 @@ agent:
   # As `opencode models` lists it; defaults to the model in your opencode configuration.
   # model: anthropic/claude-sonnet-4-5
 """
+
+
+def _start_preset(preset: str, keys: Sequence[str]) -> str:
+    listed = f"\nenv:\n  # Its shells see these variables.\n  agent: [{', '.join(keys)}]\n" if keys else ""
+    return f"""\
+# The agent: a program that coordinator knows, as you are logged in to it.
+agent:
+  preset: {preset}
+  # The name of a model as the program takes it; defaults to the program's own choice.
+  # model: name
+{listed}"""
 
 
 def _start_command(command: Sequence[str]) -> str:

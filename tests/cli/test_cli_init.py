@@ -48,6 +48,26 @@ def test_init_offers_opencode_where_it_is_installed(
     assert ("Set your agent's command" in output) != has_opencode
 
 
+@pytest.mark.parametrize("name", ["claude", "codex"])
+def test_init_chooses_the_known_program_that_is_installed(
+    bare_repo: UserRepository, main_here: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    git = shutil.which("git")
+    assert git
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").symlink_to(git)
+    (tmp_path / "bin" / name).write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    key = {"claude": "ANTHROPIC_API_KEY", "codex": "CODEX_API_KEY"}[name]
+    monkeypatch.setenv(key, "k")
+    output = main_here("init", str(bare_repo.top))[1]
+    settings = read_settings((bare_repo.top / "coordinator.yaml").read_text(), "coordinator.yaml", {})
+    assert (settings.agent.backend, settings.agent.preset) == ("command", name)
+    assert key in settings.env.agent
+    assert f"with {'Claude Code' if name == 'claude' else 'Codex'} as the agent" in output
+
+
 def test_init_overwrites_nothing_and_may_be_called_again(repo: UserRepository, main_here: Main) -> None:
     before = {file: file.read_bytes() for file in repo.top.rglob("*") if file.is_file() and ".git" not in file.parts}
     for _ in range(2):

@@ -7,14 +7,17 @@ from collections.abc import Iterator, Sequence
 from flows.cli.commands.doctor_check import Check, fail, ok, warn
 from flows.cli.commands.program_words import PLAIN_WORD, find_program_word
 from tasks_lib.agents.command_backend import check_command
+from tasks_lib.agents.presets.backend import PRESETS
+from tasks_lib.agents.presets.examination import examine
 from tasks_lib.engine.run_lifecycle import NO_VERIFY
 from tasks_lib.errors import CoordinatorError, InputError
 from tasks_lib.git.git_program import local_variables
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.process.allowed_variables import scrub
+from tasks_lib.process.private_directories import private_directory
 from tasks_lib.process.program_lookup import find_program
 from tasks_lib.process.user_environment import user_environment
-from tasks_lib.project.child_environment import find_hidden_bin, find_own_bin
+from tasks_lib.project.child_environment import ChildEnvironments, find_hidden_bin, find_own_bin
 from tasks_lib.project.loading import CONFIGURATION, Project
 from tasks_lib.runtime.backend_factory import NO_AGENT, examine_backend
 from tasks_lib.settings.schema import Settings
@@ -66,6 +69,8 @@ def check_agent(settings: Settings, project: Project | None) -> Iterator[Check]:
     """Check that the configured agent is available; `project` is None while the input has errors."""
     if settings.agent.backend == "opencode":
         yield from check_opencode(project)
+    elif settings.agent.preset and not settings.wrapper:
+        yield from check_preset(settings.agent.preset, project)
     else:
         yield from check_programs(settings, project)
 
@@ -87,9 +92,21 @@ def check_opencode(project: Project | None) -> Iterator[Check]:
         yield ok("agent", f"opencode, on {where}, has every role and model that the open tasks need")
 
 
+def check_preset(name: str, project: Project | None) -> Iterator[Check]:
+    """Check that a known program is there, in a version that is known, and logged in."""
+    title = PRESETS[name].title
+    if project is None:
+        yield warn("agent", f"{title} was not checked; fix the errors above first")
+        return
+    with private_directory() as private:
+        environment = ChildEnvironments(project.settings, project.repository, private).of("agent", 0)
+        fault = examine(PRESETS[name], environment, may_be_missing=bool(project.settings.setup))
+    yield fail("agent", fault) if fault else ok("agent", f"{title} is there, and logged in or has a key")
+
+
 def check_programs(settings: Settings, project: Project | None) -> Iterator[Check]:
     """Check that the agent and its wrapper are programs on the PATH that they will be given, or in the repository."""
-    if not settings.agent.command:
+    if not settings.agent.program:
         yield fail("agent", NO_AGENT)
         return
     search_path = _find_path(settings.env.agent, project)
@@ -99,8 +116,8 @@ def check_programs(settings: Settings, project: Project | None) -> Iterator[Chec
         else:
             yield ok("wrapper", f"found `{settings.wrapper[0]}`; it looks up the agent itself")
         return
-    program = settings.agent.command[0]
-    if fault := check_command(settings.agent.command, search_path):
+    program = settings.agent.program[0]
+    if fault := check_command(settings.agent.program, search_path):
         yield fail("agent", fault)
     elif PLAIN_WORD.fullmatch(program) and not _is_there(program, search_path, project):
         yield warn("agent", f"`{program}` is not in the repository at the head; commit it, unless `setup` makes it")

@@ -1,6 +1,7 @@
 """`coordinator init`: creates a starter configuration and an example task, and registers the repository."""
 
 import json
+import os
 import re
 import tomllib
 from contextlib import suppress
@@ -13,6 +14,7 @@ from flows.cli.commands.program_words import find_program_word
 from flows.cli.commands.repository_snapshot import read_leniently
 from flows.cli.display.output import say
 from flows.data_directory import register
+from tasks_lib.agents.presets.backend import PRESETS
 from tasks_lib.cleanup.moved_repository import find_former_top, find_move
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository import Repository
@@ -61,24 +63,33 @@ def init_repository(path: Path, console: Console) -> ExitCode:
     repository = Repository.open(path)
     if repository.is_bare:
         raise InputError([f"{repository.top} is a bare repository without a checkout; run this in a clone of it"])
-    has_opencode = find_program("opencode") is not None
-    wrote = [*_write_settings(repository.top, console, has_opencode=has_opencode)]
+    found = find_agent()
+    wrote = [*_write_settings(repository.top, console, found)]
     tasks_dir = read_leniently(repository).tasks_dir
     wrote += _write_example(repository.top, tasks_dir, console)
     name = register(repository.top, find_former_top(repository, find_move(repository)))
     say(console, f'Registered as "{name}"; flow runs in Prefect use this name.')
-    _say_next(wrote, tasks_dir, console, has_opencode=has_opencode and CONFIGURATION in wrote)
+    _say_next(wrote, tasks_dir, console, found if CONFIGURATION in wrote else "")
     return ExitCode.COMPLETED
 
 
-def _write_settings(top: Path, console: Console, *, has_opencode: bool) -> list[str]:
+def find_agent() -> str:
+    """Return the agent that is installed: `opencode` or the name of a preset, "" if none is."""
+    return next((name for name in ("opencode", *PRESETS) if find_program(name)), "")
+
+
+def _write_settings(top: Path, console: Console, agent: str) -> list[str]:
     file = top / CONFIGURATION
     if file.exists() or file.is_symlink():
         say(console, f"{CONFIGURATION} already exists; it was not changed.")
         return []
     verify = guess_verify(top)
-    write_new(file, starter_settings(verify, has_opencode=has_opencode))
-    say(console, f"Wrote {CONFIGURATION}{', with opencode as the agent' if has_opencode else ''}.")
+    preset = PRESETS.get(agent)
+    keys = [name for name in preset.keys if os.environ.get(name)] if preset else []
+    text = starter_settings(verify, has_opencode=agent == "opencode", preset=preset.name if preset else "", keys=keys)
+    write_new(file, text)
+    title = preset.title if preset else agent
+    say(console, f"Wrote {CONFIGURATION}{f', with {title} as the agent' if title else ''}.")
     if verify:
         lines = ", ".join(f"`{line}`" for line in verify)
         say(
@@ -117,8 +128,11 @@ def write_new(file: Path, text: str) -> None:
         raise InputError([f"{file} cannot be written: {error.strerror}"]) from error
 
 
-def _say_next(wrote: list[str], tasks_dir: str, console: Console, *, has_opencode: bool) -> None:
-    choose = "Choose a model (`opencode models` lists them)" if has_opencode else "Set your agent's command"
+def _say_next(wrote: list[str], tasks_dir: str, console: Console, agent: str) -> None:
+    preset = PRESETS.get(agent)
+    choose = f"Choose a model, if {preset.title} should not," if preset else "Set your agent's command"
+    if agent == "opencode":
+        choose = "Choose a model (`opencode models` lists them)"
     steps = [
         f"{choose} under `agent` in {CONFIGURATION}, and check `verify`.",
         f"Write tasks in {tasks_dir}/, and check them: coordinator validate",
