@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from flows.demo.model_script import Step
-from flows.demo.model_server import Body, ModelServer
+from flows.demo.model_server import Body, Decide, ModelServer
 
 MODEL = "m1"
 REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
@@ -33,6 +33,10 @@ class AgentModelServer(ModelServer):
     def origin(self) -> str:
         """The address without a path, as Claude Code wants it."""
         return self.url.removesuffix("/v1")
+
+    def decide_by(self, decide: Decide) -> None:
+        """Let `decide` choose the answers from now on."""
+        self._decide = decide
 
     def _configure(self) -> uvicorn.Config:
         config = super()._configure()

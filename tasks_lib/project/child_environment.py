@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from tasks_lib.agents.coordinator_on_path import write_launcher
+from tasks_lib.agents.coordinator_on_path import NAME, write_launcher
 from tasks_lib.agents.opencode.config.user_config import find_sources
 from tasks_lib.git.environment_settings import (
     COUNT,
@@ -26,6 +26,8 @@ from tasks_lib.settings.schema import Settings
 
 REPOSITORY_MARKER = "COORDINATOR_REPOSITORY"
 """The variable by which a later coordinator recognises processes that a killed one left running."""
+PROGRAM = "COORDINATOR_PROGRAM"
+"""The variable with the absolute path of `coordinator`."""
 SERVER_LOGIN = ("OPENCODE_SERVER_PASSWORD", "OPENCODE_SERVER_USERNAME")
 """Credentials for the user's own server; coordinator's server has its own password, which shells never see."""
 QUIET_GIT: Mapping[str, str] = {
@@ -78,6 +80,8 @@ class ChildEnvironments:
             **lead_path(lead_path(variables, str(self._refusals.programs)), str(self._launcher)),
             **self.identity,
             REPOSITORY_MARKER: str(self._repository.common_dir),
+            # A login shell makes PATH anew.
+            PROGRAM: str(self._launcher / NAME),
             # Without this, a worktree that lost its `.git` file would count as part of the repository around it.
             "GIT_CEILING_DIRECTORIES": str(self._repository.worktrees_dir),
             **self._refusals.variables(user_environment(), allowed),

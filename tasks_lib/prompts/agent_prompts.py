@@ -173,6 +173,7 @@ work. Then report what you wanted to do, on the first line in one sentence, and 
     Suggested: what would resolve it; for a dependency, the id of the task; for scope, the criteria to drop
 Report it with
     coordinator notify --level blocking "…"
+If your shell does not find `coordinator`, take the path in the variable COORDINATOR_PROGRAM instead.
 Alternatively, set `status: blocked` in `{task.path}`, write the same under `## Notes` there, and commit that as
 `blocked({task.id}): <reason>`. Then exit."""
 

@@ -1,5 +1,6 @@
 """What `doctor` finds, each on a repository with that problem."""
 
+import shutil
 import socket
 from pathlib import Path
 
@@ -206,3 +207,16 @@ def test_data_directory_that_cannot_be_created_is_named_with_the_fix(
     assert (found.level, f"{tmp_path}/file/data: the data directory cannot be created" in found.text) == ("fail", True)
     with pytest.raises(InputError, match="set COORDINATOR_DATA_DIR to another"):
         data_dir()
+
+
+def test_a_known_program_that_is_missing_is_said_with_how_to_install_it(
+    repo: UserRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = shutil.which("git")
+    assert git
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").symlink_to(git)
+    repo.commit({"coordinator.yaml": "agent: {preset: codex}\nverify: ['true']\n"})
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    found = find(repo.top, "agent")
+    assert (found.level, "npm install -g @openai/codex" in found.text) == ("fail", True)

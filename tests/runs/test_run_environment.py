@@ -50,6 +50,7 @@ async def test_turn_is_told_where_it_is(harness: RunHarness) -> None:
         name: value for name, value in harness.journal.variables("a-1-1").items() if name.startswith("COORDINATOR_")
     }
     session = told.pop("COORDINATOR_SESSION")
+    assert told.pop("COORDINATOR_PROGRAM").endswith("/bin/coordinator")
     slot = told.pop("COORDINATOR_SLOT")
     assert session
     assert slot.isdecimal()

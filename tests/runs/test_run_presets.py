@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from e2e.opencode_harness import bash, commit, node, read_prompts, read_system
 from run_harness import until
 from runs.program_harness import ProgramHarness, opening_program
 
-from flows.demo.model_script import Step
+from flows.demo.model_script import Message, Step
 from tasks_lib.engine.run_lifecycle import OpenRun
+from tasks_lib.errors import InputError
 from tasks_lib.model import Blocked
 from tasks_lib.reporting.run_report import ExitCode
 
@@ -135,7 +137,7 @@ async def test_a_key_that_is_refused_stops_the_run_with_one_sentence(known: Prog
     assert known.trailer("Attempt") == "1"
 
 
-async def test_a_limit_is_no_failure_of_the_task(known: ProgramHarness) -> None:
+async def test_a_limit_counts_no_attempt(known: ProgramHarness) -> None:
     known.make({"a": node(commit("a"))}, watch={"limit_seconds": 5})
     known.mind.refusal = Step(error=429, message="Slow down", headers={"retry-after": "3600"})
     worked = await known.work()
@@ -191,3 +193,49 @@ async def test_a_tool_that_is_not_permitted_is_named_if_the_work_is_not_done(
         assert worked.names == {"a": "Blocked", "b": "Merged"}
         assert f"its permissions refused Write: {tmp_path}/outside.txt" in str(worked.outcomes["a"])
         assert not (tmp_path / "outside.txt").exists()
+
+
+async def test_a_run_is_refused_while_the_key_is_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opening_program(tmp_path, "claude", monkeypatch) as known:
+        known.make({"a": node(commit("a"))}, env={"agent": []})
+        with pytest.raises(InputError, match="ANTHROPIC_API_KEY is set but not passed on: list it in"):
+            await known.work()
+
+
+async def test_a_login_shell_finds_coordinator_by_its_absolute_path(known: ProgramHarness) -> None:
+    line = "env -i bash -lc \"$COORDINATOR_PROGRAM notify --level blocking 'Which currency?'\""
+    known.make({"a": node(bash(f"export HOME; {line}"), {"say": "Stopped."})})
+    worked = await known.work()
+    assert worked.outcomes["a"] == Blocked("Which currency?", "resolve-a-1")
+
+
+async def test_a_limit_of_a_subscription_is_waited_out_in_the_same_conversation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claude Code is told by headers when its limit ends, and only if it is logged in."""
+    with opening_program(tmp_path, "claude", monkeypatch) as known:
+        monkeypatch.delenv("ANTHROPIC_API_KEY")
+        monkeypatch.setenv("CLAUDE_CODE_OAUTH_TOKEN", "scripted")
+        known.make({"a": node(commit("a"))}, env={"agent": ["CLAUDE_CODE_OAUTH_TOKEN"]})
+        limits: list[float] = []
+
+        def answer(messages: Sequence[Message]) -> Step:
+            if not limits or time.time() < limits[0]:
+                limits.append(int(time.time()) + 4)
+                headers = {
+                    f"anthropic-ratelimit-unified-{name}": value
+                    for name, value in {
+                        "status": "rejected",
+                        "reset": str(limits[0]),
+                        "representative-claim": "five_hour",
+                    }.items()
+                }
+                return Step(error=429, message="limit", headers=headers | {"retry-after": "4000"})
+            return known.mind(messages)
+
+        known.model.decide_by(answer)
+        worked = await known.work()
+        assert (worked.code, worked.retries) == (ExitCode.COMPLETED, [])
+        assert len(limits) == 1
+        assert len(known.find_conversations()) == 1
+        assert known.trailer("Attempt") == "1"
