@@ -8,6 +8,7 @@ from typing import Literal
 
 from tasks_lib.agents.coordinator_on_path import NAME, write_launcher
 from tasks_lib.agents.opencode.config.user_config import find_sources
+from tasks_lib.agents.presets.backend import PRESETS
 from tasks_lib.git.environment_settings import (
     COUNT,
     TRUST,
@@ -15,7 +16,6 @@ from tasks_lib.git.environment_settings import (
     read_environment_settings,
     write_environment_settings,
 )
-from tasks_lib.agents.presets.backend import PRESETS
 from tasks_lib.git.git_config import read_setting
 from tasks_lib.git.git_program import local_variables
 from tasks_lib.git.repository import Repository

@@ -14,8 +14,8 @@ from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.runner import Git
 from tasks_lib.git.session_record import write_record
 from tasks_lib.model import Stage
-from tasks_lib.node import attempt
 from tasks_lib.node.attempt_opening import open_attempt
+from tasks_lib.node.landing_report import describe_landing
 from tasks_lib.project.loading import load_project
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.settings.spoke_schema import Place
@@ -138,7 +138,7 @@ async def test_what_a_killed_run_left_of_a_landed_node_is_put_away_by_the_next(h
         commit = Git(path).text("rev-parse", "HEAD")
         work.note(acceptance=work.record.acceptance.accept(commit, "", None))
         work.enter(Stage.VERIFY)
-        landing = await attempt._describe_landing(work, commit, "")  # pyright: ignore[reportPrivateUsage]
+        landing = await describe_landing(work, commit, "")
         await opened.merge_queue.land(landing, 0)
         assert read_files(harness) == ["a.txt", "late.txt"]
     assert harness.has("a.txt")
