@@ -1,5 +1,6 @@
 """The commands and their options: parses arguments, and calls the commands."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -142,22 +143,25 @@ def doctor(
 ) -> int:
     """Check that everything a run needs is in place.
 
-    Each problem comes with its fix. With --audit, check instead what past runs landed, left behind and reported; with
-    --spoke, what this machine needs to run sessions of other machines' runs.
+    Each problem comes with its fix. With --verify, try `verify` on the target's head too. With --audit, check instead
+    what past runs landed, left behind and reported; with --spoke, what this machine needs to run sessions of other
+    machines' runs.
     """
     with importing():
         from flows.cli.commands.audit import audit_repository, check_options
         from flows.cli.commands.doctor import list_checks
         from flows.cli.commands.doctor_check import RUN, report_checks
         from flows.cli.commands.doctor_spoke import SESSIONS, check_spoke_options, list_spoke_checks
+        from flows.cli.commands.doctor_verify import check_verification
 
-    check_options(is_audit=audit, is_verify=verify, limit=limit)
+    check_options(is_audit=audit, limit=limit, is_verify=verify, is_spoke=spoke)
     check_spoke_options(is_spoke=spoke, is_audit=audit, name=name, pool=pool)
     if audit:
         return audit_repository(repo, is_verify=verify, limit=limit, as_json=json, console=make_console())
     if spoke:
         return report_checks(list_spoke_checks(name, pool), SESSIONS, as_json=json, console=make_console())
-    return report_checks(list_checks(repo), RUN, as_json=json, console=make_console())
+    checks = chain(list_checks(repo), check_verification(repo)) if verify else list_checks(repo)
+    return report_checks(checks, RUN, as_json=json, console=make_console())
 
 
 @app.command()

@@ -18,10 +18,12 @@ from tasks_lib.reporting.run_report import ExitCode
 VERIFY_LIMIT = 10
 
 
-def check_options(*, is_audit: bool, is_verify: bool, limit: int | None) -> None:
-    """Raise InputError for options that need --audit."""
-    if not is_audit and (is_verify or limit is not None):
-        raise InputError(["`--verify` and `--limit` only work with `--audit`; give that too"])
+def check_options(*, is_audit: bool, is_verify: bool, is_spoke: bool, limit: int | None) -> None:
+    """Raise InputError for options that need --audit, or that do not go with --spoke."""
+    if not is_audit and limit is not None:
+        raise InputError(["`--limit` only works with `--audit`; give that too"])
+    if is_spoke and is_verify:
+        raise InputError(["`--verify` does not work with `--spoke`: `verify` runs on the machine of the run"])
 
 
 def audit_repository(path: Path, *, is_verify: bool, limit: int | None, as_json: bool, console: Console) -> ExitCode:

@@ -42,7 +42,10 @@ Spokes = Annotated[
 ]
 
 Audited = Annotated[bool, typer.Option("--audit", help="Audit what past runs landed, left behind and reported.")]
-VerifiedAgain = Annotated[bool, typer.Option("--verify", help="With --audit: run `verify` again on landed commits.")]
+VerifiedAgain = Annotated[
+    bool,
+    typer.Option("--verify", help="Try `verify` on the target's head; with --audit, again on landed commits."),
+]
 AuditLimit = Annotated[
     int | None,
     typer.Option(
