@@ -16,6 +16,7 @@ from tasks_lib.graph.graph_changes import find_renamed
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.graph.task_graph import Graph
 from tasks_lib.model import Aborted, Failed, Outcome, Skipped, Stage, Task
+from tasks_lib.naming import show_some
 from tasks_lib.node.attempt import AttemptRetry, run_attempt
 from tasks_lib.node.provider_limits import find_provider
 from tasks_lib.reporting.journal_events import JournalEvent
@@ -189,7 +190,18 @@ class Scheduler:
                 self._give_up_if_stuck()
                 await self._wait()
             elif self._run.stopping.is_requested or not await self._is_work_added() or self._run.stopping.is_draining:
+                self._explain_red_head()
                 return
+
+    def _explain_red_head(self) -> None:
+        """Say that nodes were left out, if that is because the head is red."""
+        left = self.plan.ready()
+        if left and self._merge_queue.is_head_red and not self._run.stopping.is_ending and not self._opened.is_full:
+            base = self._run.project.base_name
+            verb = "was" if len(left) == 1 else "were"
+            self._run.stopping.halt(
+                f"{base} itself is red, so {show_some(left)} {verb} not started; fix it, and run again"
+            )
 
     async def _is_work_added(self) -> bool:
         """Publish while no node is running; return whether the head has moved, e.g. because merges were taken back."""
@@ -227,6 +239,8 @@ class Scheduler:
         if self._run.stopping.is_ending or self._opened.is_full:
             return
         self._start_landing()
+        if self._merge_queue.is_head_red:
+            return  # What would be worked out on top of it could hardly land.
         places = self._run.agents.places
         shortage = await self._gate.find_shortage() if places.free and self.plan.ready() else ""
         if shortage and not self._nodes and self._gate.is_given_up():

@@ -52,7 +52,13 @@ class MergeQueue:
         self._early: dict[str, Candidate] = {}
         """What was verified before its review, by node."""
         self._is_given_up = False
+        self._red_head = ""
         self.waiting_for_base: int = 0
+
+    @property
+    def is_head_red(self) -> bool:
+        """Whether `verify` has failed on the head alone, so that hardly anything can land until it moves."""
+        return self._red_head == self._run.git.head.last_seen()
 
     @property
     def composer(self) -> Composer:
@@ -94,6 +100,7 @@ class MergeQueue:
                 candidate = await self._run.git.call(compose, head)
                 if await self._move_head(candidate):
                     self._verifier.reuse_result(head, candidate.commit)
+                    self._red_head = candidate.commit if self._red_head == head else self._red_head
                     return candidate.commit
 
     async def wait_for_commits(self) -> None:
@@ -179,7 +186,7 @@ class MergeQueue:
         if back := await self._run.git.call(self._additions.refuse, candidate, landing):
             return back
         if red := await self._verifier.find_red(candidate.commit, landing.task.id):
-            return await self._verifier.find_base_red(candidate.head) or self._give_back_red(red, candidate)
+            return await self._find_base_red(candidate.head) or self._give_back_red(red, candidate)
         return await self._judge_untested_lines(candidate)
 
     async def _judge_untested_lines(self, candidate: Candidate) -> Held | GivenBack | None:
@@ -187,7 +194,7 @@ class MergeQueue:
         green = self._verifier.result_of(candidate.commit)
         if not green.idle:
             return None
-        if held := await self._verifier.find_base_red(candidate.head):
+        if held := await self._find_base_red(candidate.head):
             return held
         on_head = self._verifier.result_of(candidate.head)
         match judge_untested_lines(green, on_head, self._run.project.base_name):
@@ -198,6 +205,13 @@ class MergeQueue:
             case str() as note:
                 self._verifier.say_once(note)
                 return None
+
+    async def _find_base_red(self, head: str) -> Held | None:
+        """Return why nothing can land if `head` alone is red, and remember that; None if it is green."""
+        held = await self._verifier.find_base_red(head)
+        if held:
+            self._red_head = head
+        return held
 
     def _give_back_red(self, red: Red, candidate: Candidate) -> GivenBack:
         return give_back_red(red, candidate.head, self._run.agents.instructions.templates)
@@ -223,8 +237,9 @@ class MergeQueue:
         self.waiting_for_base += 1
         base = self._run.project.base_name
         until = f"until that works; fix it and run again, or commit the fix to {base}" if held.is_broken else ""
+        starts = ", and no other session starts" if self.is_head_red else ""
         self._verifier.say_once(
-            f"The merge queue is on hold. {held.reason}. Nothing lands {until or f'until {base} moves'}."
+            f"The merge queue is on hold. {held.reason}. Nothing lands {until or f'until {base} moves'}{starts}."
         )
         self._run.changed.set()
         self._moves.changed.clear()
