@@ -160,6 +160,16 @@ def _has_test(path: Path, name: str) -> bool:
     return path.exists() and re.search(rf"^(async )?def {name}\(", path.read_text("utf-8"), re.MULTILINE) is not None
 
 
+def test_the_table_of_agents_names_tests_that_exist() -> None:
+    section = cut(read("docs/agents.md"), "## Claude Code and Codex")
+    tests = (TOP / "tests/runs/test_run_presets.py").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", section))
+    assert {name for name in named if f"def {name}(" not in tests} == set()
+    assert len(named) > 5
+    files = set(re.findall(r"`(tests/[\w/]+\.py)`", section))
+    assert {name for name in files if not (TOP / name).is_file()} == set()
+
+
 def test_every_loop_that_waits_stands_in_the_table_of_bounds() -> None:
     """A new loop that waits for something outside must document what ends it; `find_waiting_loops` defines which count."""
     section = cut(read("docs/reliability.md"), "## The loops and their bounds")

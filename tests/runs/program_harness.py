@@ -19,6 +19,7 @@ from flows.demo.model_server import Body
 KEYS = {"claude": "ANTHROPIC_API_KEY", "codex": "CODEX_API_KEY"}
 SECONDS = 240.0
 CODEX_CONFIGURATION = """\
+model = "m1"
 model_provider = "scripted"
 [model_providers.scripted]
 name = "scripted"
