@@ -239,3 +239,13 @@ async def test_a_limit_of_a_subscription_is_waited_out_in_the_same_conversation(
         assert len(limits) == 1
         assert len(known.find_conversations()) == 1
         assert known.trailer("Attempt") == "1"
+
+
+async def test_a_budget_of_cost_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opening_program(tmp_path, "claude", monkeypatch) as known:
+        known.agent = {"model": "claude-sonnet-4-5"}  # Whose prices the program knows.
+        steps = ({**bash("echo half > half.txt"), "tokens_in": 9000}, {"say": "Half."}, commit("a"))
+        known.make({"a": node(*steps)}, budget={"node": {"cost": 0.001}})
+        worked = await known.work()
+        assert worked.names == {"a": "Blocked"}
+        assert "budget.node.cost is 0.001" in str(worked.outcomes["a"])

@@ -130,7 +130,7 @@ def write_new(file: Path, text: str) -> None:
 
 def _say_next(wrote: list[str], tasks_dir: str, console: Console, agent: str) -> None:
     preset = PRESETS.get(agent)
-    choose = f"Choose a model, if {preset.title} should not," if preset else "Set your agent's command"
+    choose = f"Choose a model (or leave that to {preset.title})" if preset else "Set your agent's command"
     if agent == "opencode":
         choose = "Choose a model (`opencode models` lists them)"
     steps = [

@@ -122,9 +122,11 @@ def _write_review(project: Project, reader: TaskReader, instructions: Instructio
 def _find_model(project: Project, instructions: Instructions, task: Task, role: str, *, is_review: bool) -> str:
     """`provider/model`, or "" if the agent chooses the model itself."""
     agent = project.settings.agent
+    chosen = agent.models.get(role, "") if is_review else project.settings.model_for(task, role)
+    if agent.preset:
+        return chosen or agent.model
     if agent.backend != "opencode":
         return ""
-    chosen = agent.models.get(role, "") if is_review else project.settings.model_for(task, role)
     known = {**load_shipped(), **read_roles(instructions.roles)}.get(role)
     return chosen or (known.model if known else "") or agent.model
 
