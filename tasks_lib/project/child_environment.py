@@ -8,7 +8,7 @@ from typing import Literal
 
 from tasks_lib.agents.coordinator_on_path import NAME, write_launcher
 from tasks_lib.agents.opencode.config.user_config import find_sources
-from tasks_lib.agents.presets.backend import PRESETS
+from tasks_lib.agents.presets.known import PRESETS
 from tasks_lib.git.environment_settings import (
     COUNT,
     TRUST,

@@ -10,7 +10,8 @@ from tasks_lib.agents.opencode.backend import OpencodeBackend, find_data
 from tasks_lib.agents.opencode.servers.executable import check_program
 from tasks_lib.agents.opencode.servers.server_interface import ServerSource
 from tasks_lib.agents.opencode.turns.session_adapter import OpencodeSession, SessionLimits, Shared
-from tasks_lib.agents.presets.backend import PRESETS, PresetBackend
+from tasks_lib.agents.presets.backend import PresetBackend
+from tasks_lib.agents.presets.known import PRESETS
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.git_program import local_variables
 from tasks_lib.graph.run_plan import Plan

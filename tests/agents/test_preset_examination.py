@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from agent_programs_installed import find_agent_program
 
-from tasks_lib.agents.presets.backend import PRESETS
 from tasks_lib.agents.presets.examination import examine, find_version_fault
+from tasks_lib.agents.presets.known import PRESETS
 
 BOTH = sorted(PRESETS)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from flows.cli.commands.doctor_check import Check, fail, ok, warn
 from flows.cli.commands.program_words import PLAIN_WORD, find_program_word
 from tasks_lib.agents.command_backend import check_command
-from tasks_lib.agents.presets.backend import PRESETS
 from tasks_lib.agents.presets.examination import examine
+from tasks_lib.agents.presets.known import PRESETS
 from tasks_lib.engine.run_lifecycle import NO_VERIFY
 from tasks_lib.errors import CoordinatorError, InputError
 from tasks_lib.git.git_program import local_variables

@@ -14,7 +14,7 @@ from flows.cli.commands.program_words import find_program_word
 from flows.cli.commands.repository_snapshot import read_leniently
 from flows.cli.display.output import say
 from flows.data_directory import register
-from tasks_lib.agents.presets.backend import PRESETS
+from tasks_lib.agents.presets.known import PRESETS
 from tasks_lib.cleanup.moved_repository import find_former_top, find_move
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository import Repository

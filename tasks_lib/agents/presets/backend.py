@@ -7,16 +7,12 @@ from collections.abc import Mapping, Sequence
 from tasks_lib.agents.backend import Need, ProviderState, Session, SessionSpec
 from tasks_lib.agents.command_limits import ProviderLimits
 from tasks_lib.agents.memory_guard import guard_memory
-from tasks_lib.agents.presets.claude import CLAUDE
-from tasks_lib.agents.presets.codex import CODEX
 from tasks_lib.agents.presets.examination import examine
 from tasks_lib.agents.presets.preset import Preset
 from tasks_lib.agents.presets.session import PresetSession, ProgramPlan
 from tasks_lib.agents.throttle import Throttle
 from tasks_lib.errors import InputError
 from tasks_lib.session.liveness import SilenceLimits
-
-PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in (CLAUDE, CODEX)}
 
 
 class PresetBackend:
