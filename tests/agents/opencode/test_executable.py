@@ -79,3 +79,11 @@ def test_a_program_is_found_once_for_all(tmp_path: Path) -> None:
     program = write_program(tmp_path, "")
     assert find_program([], str(tmp_path)) == (program,)
     assert find_program(["opencode", "--x"], str(tmp_path)) == (program, "--x")
+
+
+def test_one_behind_a_shim_is_found_where_the_shim_looks(tmp_path: Path) -> None:
+    real = tmp_path / ".local/share/mise/installs/opencode"
+    real.mkdir(parents=True)
+    write_program(real, f"echo {TESTED}")
+    shim = write_program(tmp_path, 'exec "${XDG_DATA_HOME:-$HOME/.local/share}/mise/installs/opencode/opencode" "$@"')
+    assert check_program([shim], PATH, {"HOME": str(tmp_path)}) is None

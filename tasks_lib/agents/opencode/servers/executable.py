@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tasks_lib.agents.opencode.servers.linked_places import link_others
 from tasks_lib.process.captured_output import run_captured
 from tasks_lib.process.private_directories import private_directory
 from tasks_lib.process.program_lookup import find_program as which
@@ -15,6 +16,7 @@ INSTALL = f"npm install -g opencode-ai@{TESTED}"
 _OLDEST = 33
 """Of 1.18; the version that the tests run with. Others may answer differently, and let agents do other things."""
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+_KINDS = ("CACHE", "CONFIG", "DATA", "STATE")
 _SECONDS = 60
 """A first start on a cold machine reads 170 MB."""
 _SEEN: dict[tuple[str | int, ...], str] = {}
@@ -54,9 +56,9 @@ def _identify(path: str) -> tuple[int, ...]:
 def _ask_version(program: str, command: Sequence[str], environment: Mapping[str, str]) -> tuple[str, str | None]:
     """Return what `command` prints as its version, or a sentence that says why it cannot be run."""
     with private_directory() as directory:
-        place = str(directory)
         # opencode creates directories in these places even to print its version.
-        places = {f"XDG_{kind}_HOME": place for kind in ("CACHE", "CONFIG", "DATA", "STATE")}
+        places = {f"XDG_{kind}_HOME": str(directory / kind.lower()) for kind in _KINDS}
+        link_others(directory, environment, _KINDS)
         try:
             done = run_captured(
                 [*command, "--version"], cwd=directory, environment={**environment, **places}, seconds=_SECONDS

@@ -16,6 +16,7 @@ import httpx
 from tasks_lib.agents.opencode.config.config_directory import SERVER_MARK, write_stub
 from tasks_lib.agents.opencode.config.user_config import USER_CONFIG_VARIABLES
 from tasks_lib.agents.opencode.servers.executable import check_version
+from tasks_lib.agents.opencode.servers.linked_places import find_home, link_others
 from tasks_lib.agents.opencode.servers.server_interface import USERNAME, Address
 from tasks_lib.errors import AgentError
 from tasks_lib.process.http_clients import bypass_loopback, make_async_client
@@ -266,6 +267,7 @@ def prepare_places(places: Path, environment: Mapping[str, str]) -> None:
     """
     for kind in ("", "data/opencode", "state", "cache", "cwd"):
         (places / kind).mkdir(mode=0o700, parents=True, exist_ok=True)
+    link_others(places, environment)
     link_configuration(places / "config", find_home(environment, "CONFIG"), "opencode")
     shutil.rmtree(places / "home", ignore_errors=True)
     home = Path(environment.get("HOME") or Path.home())
@@ -299,15 +301,6 @@ def drop_switches(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value for name, value in environment.items() if not name.startswith("OPENCODE_") or name in _PASSED_ON
     }
-
-
-_HOMES: Mapping[str, str] = {"DATA": ".local/share", "CONFIG": ".config", "CACHE": ".cache", "STATE": ".local/state"}
-
-
-def find_home(environment: Mapping[str, str], kind: str) -> Path:
-    """Return the user's own `XDG_<kind>_HOME`, or its default."""
-    given = environment.get(f"XDG_{kind}_HOME")
-    return Path(given) if given else Path(environment.get("HOME") or Path.home()) / _HOMES[kind]
 
 
 def find_port() -> int:
