@@ -64,7 +64,7 @@ def shorten_blocker(context: AttemptContext, reason: str, answer: str, notes: st
 
 def _is_output(context: AttemptContext) -> bool:
     """Whether an answer is all that a program printed; of a reviewer's, the findings are wanted too."""
-    return context.run.settings.agent.backend == "command" and not context.task.is_review
+    return context.run.settings.agent.answers_in_output and not context.task.is_review
 
 
 def _write_summary(context: AttemptContext) -> str:

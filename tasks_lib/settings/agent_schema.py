@@ -133,6 +133,11 @@ class AgentSettings(Section):
         return value
 
     @property
+    def answers_in_output(self) -> bool:
+        """Whether a program's answer is all that it prints: it does not say what of that is meant as an answer."""
+        return self.backend == "command" and not self.preset and "answer_file" not in find_placeholders(self.command)
+
+    @property
     def program(self) -> tuple[str, ...]:
         """The words that start the agent, as far as they are configured: the command, or the preset's program."""
         return self.command or ((self.preset,) if self.preset else ())
