@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from checker import Meant, check, snapshot_user_state
@@ -43,7 +44,7 @@ async def test_task_is_spawned_followed_and_reported(coordinator: Coordinator, s
         report = await tools.call("coord.report")
 
     assert process.returncode == 0, output
-    assert (spawned["branch"], len(spawned["session"])) == ("feat/extra", 12)
+    assert (spawned["branch"], str(UUID(spawned["session"]))) == ("feat/extra", spawned["session"])
     assert spawned["worktree"] == str(made.repository / ".worktrees/feat/extra")
     assert ended["extra"]["state"] in ("Landed", "Merged")
     assert ended["extra"]["session"] == spawned["session"]
