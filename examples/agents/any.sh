@@ -1,5 +1,5 @@
 #!/bin/sh
-# An agent that coordinator does not know, here called `my-agent`: what a wrapper has to see to.
+# An agent that coordinator does not know, here called `my-agent`: what a wrapper has to do.
 #
 #     agent:
 #       command: [/path/to/any.sh, "{prompt_file}", "{answer_file}"]

@@ -16,7 +16,7 @@ def explain_absence(
 ) -> str:
     """Say why nobody works on `node_id`, which is in progress neither in `plan` nor in `nodes`, those of a run.
 
-    `working` are the nodes in progress, which are named if there is no node of this id; None without a run.
+    `working` are the nodes in progress, which are named if no node has this id; None without a run.
     """
     task, seen = plan.graph.tasks.get(node_id), nodes.get(node_id)
     if task is None:
@@ -45,8 +45,8 @@ def find_new_name(node_id: str, nodes: Mapping[str, NodeView], known: Collection
 
 
 def describe_new_name(node_id: str, name: str) -> str:
-    """Say in a sentence that the node `node_id` is called `name` now."""
-    return f"{node_id} is called {name} now: the id in its task file was changed during the run; use that one"
+    """Say in a sentence that the node `node_id` was renamed to `name`."""
+    return f"{node_id} was renamed to {name}: the id in its task file was changed during the run; use that one"
 
 
 def _describe_unknown(node_id: str, known: Collection[str], working: Collection[str] | None) -> str:

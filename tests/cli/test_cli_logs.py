@@ -79,7 +79,7 @@ def test_what_is_not_there_is_said(logged: UserRepository, call: Call) -> None:
     [
         ("top", "there is no session log: top has not started yet: it waits for left, right"),
         ("base", "there is no session log: base is completed already"),
-        ("was", "there is no session log: was is called right now"),
+        ("was", "there is no session log: was was renamed to right"),
     ],
 )
 def test_node_without_a_log_is_explained_and_no_other_one_is_suggested(

@@ -110,7 +110,7 @@ def test_node_without_a_task_file_any_more_is_still_shown(repo: UserRepository, 
     board.show("was", renamed="right")
     board.close(0)
     _, nodes, _ = read(main_here, repo)
-    assert (nodes["was"]["detail"], nodes["was"]["renamed"]) == ("is called right now", "right")
+    assert (nodes["was"]["detail"], nodes["was"]["renamed"]) == ("was renamed to right", "right")
     assert (nodes["gone"]["status"], nodes["gone"]["detail"]) == (None, "no task file at the head")
 
 

@@ -105,7 +105,7 @@ async def test_node_with_another_id_by_now_is_named_by_it(harness: RunHarness) -
 
     assert (await harness.work(during=rename)).names == dict.fromkeys(("alpha", "gamma", "omega"), "Merged")
     assert said == [
-        f"{name} is called omega now: the id in its task file was changed during the run; use that one"
+        f"{name} was renamed to omega: the id in its task file was changed during the run; use that one"
         for name in ("beta", "delta")
     ]
 

@@ -104,7 +104,7 @@ def find_status(snapshot: Snapshot) -> RepositoryStatus:
 
 def _explain_gone(node: NodeView, seen: Mapping[str, NodeView], project: Project) -> str:
     name = find_new_name(node.id, seen, project.graph.tasks)
-    return f"is called {name} now" if name else "no task file at the head"
+    return f"was renamed to {name}" if name else "no task file at the head"
 
 
 def _tell_people(repository: Repository, plan: Plan) -> dict[str, str]:

@@ -19,7 +19,7 @@ _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 def examine(preset: Preset, environment: Mapping[str, str], *, may_be_missing: bool = False) -> str:
     """Say why no session can be opened and how to fix that, "" if nothing is known against it.
 
-    `environment` is what the agent's programs get. With `may_be_missing`, a program that is not there is no fault.
+    `environment` is what the agent's programs get. With `may_be_missing`, a missing program is not a fault.
     """
     search_path = environment.get("PATH", os.defpath)
     path = find_program(preset.name, search_path)
