@@ -67,7 +67,6 @@ def main() -> int:
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     benchmarks = {**BENCHMARKS, "remote": partial(remote.run, options.agent_seconds)}
-    print(work_in_memory(), end="\n\n", flush=True)
     failed = [name for name in names or benchmarks if not measure(name, benchmarks[name])]
     print(describe_figures(MEASURED, read_released(RELEASED)))
     if failed:
@@ -91,4 +90,5 @@ def measure(name: str, benchmark: Callable[[], str]) -> bool:
 
 
 if __name__ == "__main__":
+    print(work_in_memory(), end="\n\n", flush=True)
     sys.exit(main())
