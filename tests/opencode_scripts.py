@@ -1,15 +1,12 @@
 """Shared by tests with the real opencode: its location, scripts for the scripted model, and the model's configuration."""
 
 import json
-import os
 import shlex
-import subprocess
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
+from installed_programs import require_working
 
 from flows.demo.opencode_provider import MODEL as MODEL
 from flows.demo.opencode_provider import find_installed
@@ -35,23 +32,8 @@ FEW_SESSIONS = {**QUICK_START, "BUN_JSC_useGC": "0"}
 
 def find_opencode() -> Path:
     """The opencode in the checkout. Without it, the test is skipped with a reason, or fails if `CI` is set."""
-    found, reason = _find_working_opencode()
-    if found is not None:
-        return found
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@cache
-def _find_working_opencode() -> tuple[Path | None, str]:
-    program = find_installed(INSTALLED)
-    if program is None:
-        return None, f"there is no opencode in {INSTALLED}; `make opencode` installs it, which needs npm"
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    if done.returncode:
-        return None, f"{program} does not start here: {(done.stderr or done.stdout).strip()}"
-    return program, ""
+    missing = f"there is no opencode in {INSTALLED}; `make opencode` installs it, which needs npm"
+    return require_working(find_installed(INSTALLED), missing)
 
 
 def write_quick_program(directory: Path) -> Path:
