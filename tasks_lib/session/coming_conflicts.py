@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-SETTLE_SECONDS = 10.0
+SETTLE_SECONDS = 30.0
 """How long a conflict with uncommitted changes has to last before it is announced: agents undo much of what they try.
 
-About the time from one tool of an agent to its next.
+About the time from one tool of an agent to its next, and until each active session has been looked at once more.
 """
 MOST_TOLD = 5
 """How many coming conflicts the session of one node is told of, in all of its attempts together."""
